@@ -1,0 +1,257 @@
+"""The measurement document: what was measured of one model on one kind of GPU, and how.
+
+It is the only thing that passes from the runtime (which measures) to the operator (which decides), as JSON in a pod's
+log, in `SLMProfile`, or in a file in git. So its types live here, are plain frozen dataclasses, and need nothing but
+the standard library: the runtime runs inside engine images that it does not choose.
+
+Assumes that every figure carries its unit in its name. Must never hold a decision: the advisor makes those.
+
+The docstring of each field becomes its description in the CRD (`kubectl explain slmp.spec.measurements`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+SCHEMA = "slm-operator.io/measurements/v1"
+"""Version of this document. A reader refuses any other."""
+
+
+class SharingMode(StrEnum):
+    """How the engines of one GPU share it. The words are those of the API; NVIDIA's label says none, time-slicing, mps."""
+
+    NONE = "None"
+    TIME_SLICING = "TimeSlicing"
+    MPS = "MPS"
+
+
+class Mark(StrEnum):
+    """Why a point must not be trusted as it stands."""
+
+    PREEMPTED = "Preempted"
+    """The engine preempted sequences: the KV pool was too small for this batch."""
+    ERRORS = "Errors"
+    """Requests failed inside the window."""
+    LITTLES_LAW = "LittlesLaw"
+    """Throughput, ITL and running sequences contradict each other by more than 5 %."""
+    THROTTLED = "Throttled"
+    """The GPU lowered its clocks for heat or power inside the window."""
+    WIDE = "Wide"
+    """The window hit its cap before the confidence interval was narrow enough."""
+
+
+def camel(name: str) -> str:
+    """The JSON name of a field: `kv_pool_bytes` is `kvPoolBytes`."""
+    head, *tail = name.split("_")
+    return head + "".join(part.capitalize() for part in tail)
+
+
+# Pydantic reads this from plain dataclasses too: field docstrings become descriptions, names become camelCase.
+_PYDANTIC_CONFIG = {
+    "use_attribute_docstrings": True,
+    "extra": "forbid",
+    "alias_generator": camel,
+    "populate_by_name": True,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """A latency distribution in milliseconds."""
+
+    mean_ms: float
+    """Mean, in milliseconds. Of ITL: from the engine's counters, over every token in the window."""
+    p50_ms: float | None = None
+    """Median of the streamed sample, in milliseconds."""
+    p90_ms: float | None = None
+    """90th percentile, in milliseconds. Absent when fewer than 64 samples support it."""
+    p99_ms: float | None = None
+    """99th percentile, in milliseconds. Absent when fewer than 459 samples support it."""
+    samples: int = 0
+    """Number of samples behind the percentiles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One steady-state measurement of R engines on one GPU with at most B sequences running in each."""
+
+    batch_size: int
+    """B: the largest number of sequences that each engine runs at once (--max-num-seqs, or the closed loop's width)."""
+    replicas: int = 1
+    """R: engines on the GPU."""
+    sharing_mode: SharingMode = SharingMode.NONE
+    """How the engines shared the GPU. None exactly when there is one engine."""
+    in_flight: int | None = None
+    """Requests kept in flight over all engines. Absent: full batches, B times R."""
+    max_num_batched_tokens: int | None = None
+    """The engine's token budget per step (--max-num-batched-tokens) during this point."""
+    throughput_tokens_per_second: float
+    """Input and output tokens per second over all engines, as the paper counts them."""
+    output_tokens_per_second: float
+    """Generated tokens per second over all engines, from the engines' counters at both ends of the window."""
+    throughput_ci_fraction: float | None = None
+    """Half width of the 95 % confidence interval of throughput, as a fraction of it. Absent: a single run without one."""
+    itl_ms: Latency
+    """Inter-token latency: (last token - first token) / (tokens - 1)."""
+    ttft_ms: Latency | None = None
+    """Time to first token in a closed loop."""
+    kv_pool_bytes: int | None = None
+    """KV pool of each engine during this point."""
+    kv_peak_fraction: float
+    """Highest use of the KV pool seen in any engine, as a fraction of its pool."""
+    preemptions: int = 0
+    """Preemptions over all engines inside the window."""
+    errors: int = 0
+    """Failed requests inside the window."""
+    mean_running: float
+    """Sequences running, averaged over the window, summed over all engines."""
+    window_seconds: float
+    """Length of the window."""
+    requests: int
+    """Requests that finished inside the window."""
+    input_tokens_mean: float
+    """Mean prompt length that the window really saw."""
+    output_tokens_mean: float
+    """Mean output length that the window really saw."""
+    energy_joules: float | None = None
+    """Energy of the whole board in the window. Absent without NVML."""
+    mean_power_watts: float | None = None
+    """Mean power of the whole board in the window. Absent without NVML."""
+    confirmed: bool = False
+    """Measured with the KV bytes that replicas would really be given, not with a larger pool."""
+    marks: tuple[Mark, ...] = ()
+    """Reasons not to trust this point. A marked point is shown and never chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """Where the memory of one engine goes. All figures in bytes."""
+
+    device_bytes: int
+    """Memory of the whole device as the engine sees it."""
+    weights_bytes: int
+    """Model weights."""
+    activation_peak_bytes: int
+    """Peak of activations and workspace during the engine's profiling run."""
+    graphs_bytes: int = 0
+    """CUDA graphs. 0 with --enforce-eager and on CPU."""
+    context_bytes: int
+    """CUDA context and everything that no other line explains."""
+    kv_bytes_per_token: int
+    """KV cache bytes of one token, all layers, as the engine lays them out."""
+    kv_pool_bytes: int
+    """KV pool of the engine during the single-engine sweep."""
+    nvml_used_bytes: int | None = None
+    """What NVML showed as used by the engine. Absent without NVML."""
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Bytes one engine needs before its first KV block."""
+        return self.weights_bytes + self.activation_peak_bytes + self.graphs_bytes + self.context_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The model that was measured."""
+
+    uri: str
+    """Where it came from: hf://, pvc://, s3://, oci:// or a path in the image."""
+    revision: str | None = None
+    """Commit, digest or tag, as resolved."""
+    dtype: str | None = None
+    """Data type of the weights as the engine loaded them."""
+    max_model_len: int | None = None
+    """Longest sequence that the engine accepts, in tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The engine that was measured."""
+
+    name: str = "vllm"
+    """Which engine."""
+    version: str
+    """Its version, from the engine itself."""
+    image: str | None = None
+    """Container image, with its digest where known."""
+    args: tuple[str, ...] = ()
+    """Arguments of the sweep, those the user gave and those the runtime added."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """The device that was measured on."""
+
+    product: str
+    """Product name as in the node label nvidia.com/gpu.product, or CPU."""
+    memory_bytes: int
+    """Memory of the whole device."""
+    uuid: str | None = None
+    """UUID of the very device. Absent without NVML."""
+    driver: str | None = None
+    """Driver version. Absent without NVML."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Token lengths that the measurement asked for."""
+
+    source: str
+    """Where the lengths come from: fixed, a distribution's name, or a dataset's file name and digest."""
+    input_tokens_mean: float
+    """Mean prompt length in tokens."""
+    output_tokens_mean: float
+    """Mean output length in tokens."""
+    input_tokens_p99: float | None = None
+    """99th percentile of prompt lengths."""
+    output_tokens_p99: float | None = None
+    """99th percentile of output lengths."""
+    concurrency: int | None = None
+    """Requests in flight to decide for. Absent: full batches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the measurement cost."""
+
+    gpu_seconds: float
+    """Wall time during which the GPU was held."""
+    engine_starts: int
+    """Engines started."""
+    startup_seconds: float
+    """Wall time spent waiting for engines to become ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasurementDocument:
+    """Everything measured of one (model, engine, GPU product, workload)."""
+
+    schema: str = SCHEMA
+    """Version of this document's format."""
+    model: Model
+    """The model that was measured."""
+    engine: Engine
+    """The engine that was measured."""
+    gpu: Gpu
+    """The device that was measured on."""
+    workload: Workload
+    """Token lengths that were asked for."""
+    ledger: Ledger | None = None
+    """Memory of one engine. Absent in documents imported from tools that do not know it."""
+    points: tuple[Point, ...]
+    """Every point, single engines and packs, in the order in which they were measured."""
+    complete: bool = True
+    """False when the search ended early; what was measured until then is here."""
+    incomplete_because: str | None = None
+    """Why the search ended early."""
+    cost: Cost | None = None
+    """What the measurement cost. Absent in imported documents."""
+    measured_at: str | None = None
+    """When the measurement ended, RFC 3339."""
+    provenance: str | None = field(default=None)
+    """Which command or file made this document."""
+
+
+for _type in (Latency, Point, Ledger, Model, Engine, Gpu, Workload, Cost, MeasurementDocument):
+    _type.__pydantic_config__ = _PYDANTIC_CONFIG  # type: ignore[union-attr]
