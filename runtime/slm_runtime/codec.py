@@ -11,17 +11,11 @@ import math
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
-from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from slm_runtime.document import SCHEMA, MeasurementDocument, camel
 
 T = TypeVar("T")
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 class DocumentError(ValueError):
@@ -59,7 +53,7 @@ def parse(kind: type[T], raw: object, path: str) -> T:
     for name in raw:
         if name not in known:
             raise DocumentError(f"{_at(path, str(name))}: no such field; known are {', '.join(sorted(known))}")
-    hints = _hints(kind)
+    hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, f in known.items():
         if raw.get(name) is not None:
