@@ -1,0 +1,240 @@
+"""`SLMDeployment`: one small language model, served from shares of GPUs. What a user writes and what status answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from slm_operator.api.parts import (
+    EngineSpec,
+    LabelMap,
+    ModelSpec,
+    Name,
+    Part,
+    RawObject,
+    SloSpec,
+    WorkloadSpec,
+    cel,
+    validations,
+)
+
+Mode = Literal["Auto", "MPS", "TimeSlicing", "None"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class AdvisorSpec(Part):
+    """How the advisor judges."""
+
+    objective: Literal["Throughput", "FreeMemory"] = "Throughput"
+    """Throughput: most tokens per second and GPU. FreeMemory: the throughput of the best single engine with the least memory."""
+    min_efficiency: Fraction = 0.1
+    """Smallest batching efficiency T(B) / (B T(1)) accepted: the paper's epsilon."""
+    min_gain: Annotated[float, Field(ge=0, le=10)] = 0.05
+    """Smallest measured gain over the best single engine for which a pack is deployed, as a fraction."""
+
+
+class ProfilingSpec(Part):
+    """Whether and how the model is measured."""
+
+    policy: Literal["IfMissing", "Never", "Always", "OnDrift"] = "IfMissing"
+    """IfMissing: measure when no profile fits. Never: use what is there, else an estimate. Always: measure at each change of spec. OnDrift: also when the SLO watch asks for it."""
+    profile: Name | None = None
+    """Name of an SLMProfile to use, in this namespace: an imported one, say. Default: found by what it measured."""
+    max_gpu_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
+    """GPU time that one profile may cost. The search ends with the best found so far."""
+
+
+class SharingSpec(Part):
+    """How GPUs are shared."""
+
+    model_config = validations(
+        cel(
+            "!(self.mode == 'None' && has(self.replicasPerGpu) && self.replicasPerGpu > 1)",
+            "mode None is one engine a GPU: remove replicasPerGpu, or choose MPS, TimeSlicing or Auto",
+        ),
+    )
+    mode: Mode = "Auto"
+    """How engines on one GPU share it. Auto: what was measured best."""
+    replicas_per_gpu: Annotated[int, Field(ge=1, le=48)] | None = None
+    """Your own number of engines on a GPU. It wins over the advice, and status says what it costs. Default: the advice."""
+    max_replicas_per_gpu: Annotated[int, Field(ge=1, le=48)] = 4
+    """Most engines on a GPU that are measured or advised."""
+    neighbours: Literal["Same", "Any"] = "Same"
+    """Same: the GPUs of a node serve this deployment alone, which is what was measured. Any: others may use free slices; memory is guaranteed, speed is watched and not promised."""
+
+
+class AcceleratorSpec(Part):
+    """Which GPUs may be used."""
+
+    product: Annotated[str, Field(max_length=63)] | None = None
+    """GPU product as in the node label nvidia.com/gpu.product. Default: any, the most frequent one first."""
+    node_selector: LabelMap = {}
+    """Further labels that a node must carry."""
+    tolerations: Annotated[list[RawObject], Field(max_length=32)] = []
+    """Tolerations of profile and replica pods, as in a pod."""
+
+
+class SLMDeploymentSpec(Part):
+    """What to serve, for which load, under which promise. Only model is required."""
+
+    model: ModelSpec
+    """Which model to serve, and from where."""
+    engine: EngineSpec = EngineSpec()
+    """The engine that serves the model."""
+    workload: WorkloadSpec = WorkloadSpec()
+    """The load to measure and to decide for."""
+    slo: SloSpec = SloSpec()
+    """What a request is promised."""
+    advisor: AdvisorSpec = AdvisorSpec()
+    """How the advisor judges."""
+    profiling: ProfilingSpec = ProfilingSpec()
+    """Whether and how the model is measured."""
+    sharing: SharingSpec = SharingSpec()
+    """How GPUs are shared."""
+    accelerator: AcceleratorSpec = AcceleratorSpec()
+    """Which GPUs may be used."""
+    replicas: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Pods to run. Default: one full pack. `kubectl scale` and autoscalers write this field."""
+    pod_template: RawObject | None = None
+    """A pod template merged over the operator's (strategic merge): volumes, mounts, annotations, resources. Fields that the operator owns are refused by name."""
+
+
+class Prediction(Part):
+    """Figures of one configuration on one GPU."""
+
+    throughput_tokens_per_second: float
+    """Input and output tokens per second over all engines of the GPU."""
+    itl_ms: float
+    """Mean inter-token latency in milliseconds."""
+    ttft_ms: float | None = None
+    """Mean time to first token in milliseconds."""
+
+
+class CandidateStatus(Part):
+    """A configuration that was weighed."""
+
+    batch_size: int
+    """Most sequences that each engine runs at once."""
+    replicas_per_gpu: int
+    """Engines on the GPU."""
+    sharing_mode: Literal["None", "TimeSlicing", "MPS"]
+    """How they share it."""
+    verdict: Literal["Chosen", "Kept", "Rejected"]
+    """What became of it."""
+    because: Annotated[str, Field(max_length=1024)]
+    """Why."""
+
+
+class AdviceStatus(Part):
+    """What the advisor decided, and the evidence."""
+
+    source: Literal["Measured", "Estimated", "UserChoice"]
+    """Measured: from a profile. Estimated: from a calibrated model, until a profile is there. UserChoice: measured, with your own number of replicas or mode."""
+    batch_size: int
+    """Most sequences that each engine runs at once (--max-num-seqs)."""
+    kv_cache_bytes: int | None = None
+    """KV pool of each engine in bytes (--kv-cache-memory-bytes)."""
+    max_num_batched_tokens: int | None = None
+    """Token budget of each engine per step (--max-num-batched-tokens)."""
+    replicas_per_gpu: int
+    """Engines on each GPU."""
+    sharing_mode: Literal["None", "TimeSlicing", "MPS"]
+    """How engines share a GPU."""
+    feasible: bool = True
+    """Whether the SLO can be met."""
+    predicted: Prediction | None = None
+    """What this configuration does on one GPU."""
+    best_single: Prediction | None = None
+    """What the best single engine does under the same SLO."""
+    gain: float | None = None
+    """Throughput over the best single engine, as a fraction: 0.24 is 24 % more."""
+    freed_bytes: int | None = None
+    """GPU memory that is left free, for others."""
+    because: Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=16)] = []
+    """The decision in sentences."""
+    candidates: Annotated[list[CandidateStatus], Field(max_length=48)] = []
+    """Every configuration that was weighed, and why it was kept or rejected."""
+
+
+class ConditionStatus(Part):
+    """A condition as in every Kubernetes API."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """Which condition."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Annotated[str, Field(max_length=1024)]
+    """Why, in one word."""
+    message: Annotated[str, Field(max_length=32768)]
+    """Why, and what to do, in a sentence."""
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When status last changed."""
+    observed_generation: int | None = None
+    """Generation of spec that this condition speaks of."""
+
+
+Conditions = Annotated[
+    list[ConditionStatus],
+    Field(
+        max_length=32,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]
+
+
+class ProfileReference(Part):
+    """The profile that the advice rests on."""
+
+    name: Name
+    """Name of the SLMProfile."""
+    phase: str | None = None
+    """Its phase."""
+    progress: str | None = None
+    """How far it is: point 3/6."""
+
+
+class PlacementStatus(Part):
+    """Replicas that really share one GPU, as the kubelet says."""
+
+    node: Name
+    """Node of the GPU."""
+    gpu: Annotated[str, Field(max_length=253)] | None = None
+    """UUID of the GPU, where the kubelet tells it."""
+    replicas: int
+    """Replicas on it."""
+
+
+class SLMDeploymentStatus(Part):
+    """What is, and why."""
+
+    observed_generation: int | None = None
+    """Generation of spec that this status speaks of."""
+    conditions: Conditions = []
+    """Ready, Reconciling and Stalled for tools; Profiled, Advised, SlicesReady, Available and SLOMet for people."""
+    phase: str | None = None
+    """One word for people. Tools read the conditions."""
+    profile: ProfileReference | None = None
+    """The profile that the advice rests on."""
+    advice: AdviceStatus | None = None
+    """What the advisor decided, and the evidence."""
+    placement: Annotated[list[PlacementStatus], Field(max_length=256)] = []
+    """Where the replicas are."""
+    replicas: int | None = None
+    """Pods that exist."""
+    ready_replicas: int | None = None
+    """Pods that answer."""
+    selector: str | None = None
+    """Label selector of the pods, for autoscalers."""
+    url: str | None = None
+    """Where to ask, inside the cluster."""
+
+
+class SLMDeployment(Part):
+    """A small language model, measured, packed onto shared GPUs where that was measured to pay, and served."""
+
+    model_config = ConfigDict(title="SLMDeployment")
+    spec: SLMDeploymentSpec
+    """What to serve, for which load, under which promise."""
+    status: SLMDeploymentStatus | None = None
+    """What is, and why. Written by the operator."""

@@ -1,0 +1,49 @@
+"""Every name that the operator writes into a cluster: group, labels, annotations, conditions, reasons.
+
+Exists so that a name is spelt once. Must never hold a name that belongs to NVIDIA's stack and can be configured there:
+those are settings.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+GROUP: Final = "slm-operator.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+DEPLOYMENT_KIND: Final = "SLMDeployment"
+PROFILE_KIND: Final = "SLMProfile"
+FIELD_MANAGER: Final = "slm-operator"
+FINALIZER: Final = f"{GROUP}/release-slices"
+
+# On nodes. The first is the user's, the rest are ours.
+OPT_IN_LABEL: Final = f"{GROUP}/managed"
+CLASS_LABEL: Final = f"{GROUP}/slice-class"
+SERVES_LABEL: Final = f"{GROUP}/serves"
+CHANGING_TAINT: Final = f"{GROUP}/changing"
+FORMER_CONFIG_ANNOTATION: Final = f"{GROUP}/former-device-plugin-config"
+CHANGE_STARTED_ANNOTATION: Final = f"{GROUP}/change-started"
+CHANGE_FAILED_ANNOTATION: Final = f"{GROUP}/change-failed"
+
+# On objects that the operator makes.
+DEPLOYMENT_LABEL: Final = f"{GROUP}/deployment"
+PROFILE_LABEL: Final = f"{GROUP}/profile"
+ADVICE_ANNOTATION: Final = f"{GROUP}/advice"
+CONFIG_KEY_PREFIX: Final = "slm-"
+
+NVIDIA_GPU: Final = "nvidia.com/gpu"
+NVIDIA_SHARED_GPU: Final = "nvidia.com/gpu.shared"
+
+
+class Condition(StrEnum):
+    """Condition types of SLMDeployment and SLMProfile."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    PROFILED = "Profiled"
+    ADVISED = "Advised"
+    SLICES_READY = "SlicesReady"
+    AVAILABLE = "Available"
+    SLO_MET = "SLOMet"

@@ -1,0 +1,153 @@
+"""Parts that both kinds share: model, engine, workload, SLO, and the base that makes field docstrings descriptions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.alias_generators import to_camel
+
+MAX_BYTES = 1 << 50
+
+# Flags of vLLM that the operator sets, from spec or advice. Given by hand they would contradict what was measured.
+OWNED_FLAGS: dict[str, str] = {
+    "--model": "spec.model.uri",
+    "--served-model-name": "spec.model.name",
+    "--revision": "spec.model.revision",
+    "--trust-remote-code": "spec.model.trustRemoteCode",
+    "--max-model-len": "spec.engine.maxModelLen",
+    "--dtype": "spec.engine.dtype",
+    "--max-num-seqs": "the advice",
+    "--max-num-batched-tokens": "the advice",
+    "--kv-cache-memory-bytes": "the advice",
+    "--gpu-memory-utilization": "the advice",
+    "--max-num-queued-reqs": "the advice",
+    "--shutdown-timeout": "the operator",
+    "--host": "the operator",
+    "--port": "the operator",
+    "--tensor-parallel-size": "the operator: an engine has one GPU or a share of it",
+    "--pipeline-parallel-size": "the operator: an engine has one GPU or a share of it",
+}
+
+Text = Annotated[str, Field(max_length=1024)]
+Name = Annotated[str, Field(max_length=253)]
+LabelMap = Annotated[dict[str, Annotated[str, Field(max_length=253)]], Field(max_length=32)]
+RawObject = dict[str, JsonValue]
+
+
+def cel(rule: str, message: str, *, field: str | None = None) -> dict[str, str]:
+    """One CEL rule of a CRD schema. `message` names the mend."""
+    return {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
+
+
+class Part(BaseModel):
+    """Base of every API type: camelCase in JSON, docstrings as descriptions, frozen once read.
+
+    NB: unknown fields are ignored here, because the API server prunes them and a newer CRD may know more than this
+    operator. The command line reads files with `extra="forbid"` instead.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+
+def validations(*rules: dict[str, str]) -> ConfigDict:
+    """A model_config that adds CEL rules to the type's schema."""
+    extra: dict[str, Any] = {"x-kubernetes-validations": list(rules)}
+    return ConfigDict(json_schema_extra=extra)
+
+
+class ModelSpec(Part):
+    """Which model to serve, and from where."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^((hf|pvc|s3|oci)://[^/\s].*|/[^\s]+)$")]
+    """Where the model is: hf://org/name, pvc://claim/path, s3://bucket/path, oci://registry/image, or an absolute path in the engine image."""
+    name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """Name under which clients ask for the model. Default: the name of the SLMDeployment."""
+    revision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """Commit, tag or digest to serve. Default: the newest, pinned in status when first resolved."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. It runs with the replica's rights: leave it off unless you have read it."""
+    credentials_secret: Name | None = None
+    """Secret with HF_TOKEN, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. It is referenced by pods and never read by the operator."""
+
+
+class EnvVar(Part):
+    """An environment variable of the engine."""
+
+    model_config = validations(
+        cel("!(has(self.value) && has(self.valueFrom))", "give value or valueFrom, not both"),
+    )
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the variable."""
+    value: Annotated[str, Field(max_length=4096)] | None = None
+    """Its value."""
+    value_from: RawObject | None = None
+    """Where the value comes from, as in a container: secretKeyRef, configMapKeyRef, fieldRef."""
+
+
+_OWNED_LIST = "[" + ", ".join(f"'{flag}'" for flag in OWNED_FLAGS) + "]"
+
+
+class EngineSpec(Part):
+    """The engine that serves the model."""
+
+    model_config = validations(
+        cel(
+            f"!has(self.args) || self.args.all(a, !(a.split('=')[0].replace('_', '-') in {_OWNED_LIST}))",
+            "args holds a flag that the operator owns (it follows from spec or from the advice): remove it; "
+            "docs/api.md lists the owned flags and the fields that replace them",
+        ),
+    )
+    image: Annotated[str, Field(min_length=1, max_length=512)] = "vllm/vllm-openai:v0.32.0"
+    """Container image of the engine. The profile is measured in this very image."""
+    command: Annotated[list[Text], Field(max_length=16)] | None = None
+    """Command that starts the OpenAI-compatible server; the operator appends its flags. Default: python3 -m vllm.entrypoints.openai.api_server."""
+    args: Annotated[list[Text], Field(max_length=64)] = []
+    """Further arguments for the engine, for measuring and for serving alike."""
+    env: Annotated[list[EnvVar], Field(max_length=64)] = []
+    """Environment of the engine, for measuring and for serving alike."""
+    max_model_len: Annotated[int, Field(ge=16, le=10_000_000)] | None = None
+    """Longest sequence in tokens, prompt and output together. Default: the model's own limit."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Data type of weights and activations."""
+
+
+class WorkloadSpec(Part):
+    """The load to measure and to decide for."""
+
+    model_config = validations(
+        cel(
+            "!(has(self.concurrency) && has(self.requestsPerSecond))",
+            "give concurrency or requestsPerSecond, not both: one follows from the other",
+        ),
+    )
+    input_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 161
+    """Mean prompt length in tokens. Ignored when a dataset is named."""
+    output_tokens: Annotated[int, Field(ge=2, le=1_000_000)] = 338
+    """Mean output length in tokens. Ignored when a dataset is named."""
+    dataset: Annotated[str, Field(max_length=1024, pattern=r"^(pvc://[^/\s]+/.+|/[^\s]+)$")] | None = None
+    """ShareGPT-style JSON whose lengths are used: pvc://claim/path, or a path in the engine image."""
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Requests in flight, per GPU, to decide for. Default: full batches, which is where packs win; with thin traffic they lose."""
+    requests_per_second: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Requests per second, per GPU, to decide for, instead of concurrency."""
+
+
+class SloSpec(Part):
+    """What a request is promised."""
+
+    model_config = validations(
+        cel("!(has(self.itlMs) && has(self.itlFactor))", "give itlMs or itlFactor, not both"),
+    )
+    itl_ms: Annotated[float, Field(gt=0, le=60_000)] | None = None
+    """Inter-token latency in milliseconds: (last token - first token) / (tokens - 1)."""
+    itl_factor: Annotated[float, Field(ge=1, le=1000)] | None = None
+    """Inter-token latency as a multiple of the one measured at batch 32, as in the paper. Default, when neither is given: 4."""
+    ttft_ms: Annotated[float, Field(gt=0, le=600_000)] | None = None
+    """Time to first token in milliseconds."""
+    percentile: Literal["Mean", "P50", "P90", "P99"] = "Mean"
+    """At which percentile of requests the limits hold."""
+    on_infeasible: Literal["BestEffort", "Hold"] = "BestEffort"
+    """When no configuration meets the SLO: serve the closest one and say so, or deploy nothing."""

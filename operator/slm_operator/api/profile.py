@@ -1,0 +1,114 @@
+"""`SLMProfile`: what was measured of one model on one kind of GPU. One profile serves every deployment with its key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from slm_runtime.document import MeasurementDocument
+
+from slm_operator.api.deployment import Conditions, Fraction, Mode
+from slm_operator.api.parts import (
+    EngineSpec,
+    LabelMap,
+    ModelSpec,
+    Name,
+    Part,
+    RawObject,
+    SloSpec,
+    WorkloadSpec,
+    cel,
+    validations,
+)
+
+
+class GpuSpec(Part):
+    """The kind of GPU to measure on."""
+
+    product: Annotated[str, Field(max_length=63)] | None = None
+    """GPU product as in the node label nvidia.com/gpu.product. Default: any."""
+    node_selector: LabelMap = {}
+    """Further labels that the node must carry."""
+    tolerations: Annotated[list[RawObject], Field(max_length=32)] = []
+    """Tolerations of the profile pod."""
+
+
+class SearchSpec(Part):
+    """What the search looks for, and what it may cost."""
+
+    slo: SloSpec = SloSpec()
+    """The SLO around which points are measured most densely."""
+    min_efficiency: Fraction = 0.1
+    """Smallest batching efficiency that is of interest."""
+    min_gain: Annotated[float, Field(ge=0, le=10)] = 0.05
+    """Smallest gain for which a further engine on the GPU is measured."""
+    mode: Mode = "Auto"
+    """Sharing modes to measure."""
+    replicas_per_gpu: Annotated[int, Field(ge=1, le=48)] | None = None
+    """Measure a pack of this size in any case."""
+    max_replicas_per_gpu: Annotated[int, Field(ge=1, le=48)] = 4
+    """Largest pack to measure."""
+    max_gpu_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
+    """GPU time that the search may cost."""
+
+
+class SLMProfileSpec(Part):
+    """What to measure, or, with measurements, what was measured elsewhere. Immutable: make a new profile instead."""
+
+    model_config = validations(cel("self == oldSelf", "a profile's spec cannot change: make a new profile"))
+    model: ModelSpec
+    """The model to measure."""
+    engine: EngineSpec = EngineSpec()
+    """The engine to measure it in."""
+    gpu: GpuSpec = GpuSpec()
+    """The kind of GPU to measure on."""
+    workload: WorkloadSpec = WorkloadSpec()
+    """Token lengths to measure with."""
+    search: SearchSpec = SearchSpec()
+    """What the search looks for, and what it may cost."""
+    pod_template: RawObject | None = None
+    """Merged over the profile pod's template, as in SLMDeployment."""
+    measurements: MeasurementDocument | None = None
+    """Measurements made elsewhere: the document that `slm_runtime profile` and `kubectl slm profile export` write. Nothing is measured then."""
+
+
+class ProfileProgress(Part):
+    """How far a running profile is."""
+
+    point: int
+    """Points measured."""
+    of: int
+    """Points expected at most."""
+    message: Annotated[str, Field(max_length=1024)] | None = None
+    """What is being measured."""
+
+
+class SLMProfileStatus(Part):
+    """How the measurement went."""
+
+    observed_generation: int | None = None
+    """Generation of spec that this status speaks of."""
+    conditions: Conditions = []
+    """Ready, Reconciling, Stalled."""
+    phase: Literal["Pending", "Running", "Complete", "Imported", "Failed"] | None = None
+    """One word for people."""
+    progress: ProfileProgress | None = None
+    """How far a running profile is."""
+    summary: Annotated[str, Field(max_length=256)] | None = None
+    """How far it is, for people: point 3/6."""
+    node: Name | None = None
+    """Node that it was measured on."""
+    gpu_seconds: float | None = None
+    """GPU time that it cost."""
+    measurements: MeasurementDocument | None = None
+    """What was measured."""
+
+
+class SLMProfile(Part):
+    """Measurements of one model, engine, GPU product and workload."""
+
+    model_config = ConfigDict(title="SLMProfile")
+    spec: SLMProfileSpec
+    """What to measure, or what was measured elsewhere."""
+    status: SLMProfileStatus | None = None
+    """How the measurement went. Written by the operator."""
