@@ -8,12 +8,14 @@ never end. Source of the rules: Kubernetes, "Extend the API with CustomResourceD
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slm_operator.api.deployment import SLMDeployment
 from slm_operator.api.names import DEPLOYMENT_KIND, GROUP, PROFILE_KIND, VERSION
-from slm_operator.api.parts import Part
 from slm_operator.api.profile import SLMProfile
+
+if TYPE_CHECKING:
+    from slm_operator.api.parts import Part
 
 Schema = dict[str, Any]
 

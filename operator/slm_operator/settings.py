@@ -1,0 +1,81 @@
+"""Settings of the operator: one frozen value, read from a file at start-up. The chart's `config` value is this file.
+
+Everything that differs between an installation by NVIDIA's GPU Operator, by the plugin's own chart, and a test bed is
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Part(BaseModel):
+    """Base: camelCase in the file, docstrings as descriptions, misspelt keys refused."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+
+class DevicePlugin(Part):
+    """Where NVIDIA's device plugin is, and how it is told its configuration."""
+
+    namespace: str = "nvidia-device-plugin"
+    """Namespace of the plugin's ConfigMap and pods. The GPU Operator's is gpu-operator."""
+    config_map: str = "nvidia-device-plugin-configs"
+    """ConfigMap whose keys are configurations. The operator adds keys of its own and edits no other."""
+    config_label: str = "nvidia.com/device-plugin.config"
+    """Node label that selects a key."""
+    plugin_selector: str = "app.kubernetes.io/name=nvidia-device-plugin"
+    """Label selector of the plugin's pods."""
+    mps_daemon_selector: str = "app.kubernetes.io/name=nvidia-device-plugin-mps-control-daemon"
+    """Label selector of the MPS control daemon's pods."""
+    mps_root: str = "/run/nvidia/mps"
+    """Host folder of the MPS pipes."""
+
+
+class Profiling(Part):
+    """Limits of measuring."""
+
+    image: str = "slm-operator:dev"
+    """Image with the runtime zipapp, used by the profile pod's init container. The chart sets the operator's own."""
+    concurrent: Annotated[int, Field(ge=0, le=100)] = 2
+    """Profiles that may run at once in the cluster. 0 measures nothing."""
+
+
+class Nodes(Part):
+    """How nodes are changed."""
+
+    max_changing: Annotated[int, Field(ge=1, le=100)] = 1
+    """Nodes that may be in a change at once."""
+    convergence_seconds: Annotated[float, Field(gt=0)] = 180
+    """How long a node may take to show its new slices before it is rolled back."""
+    projection_seconds: Annotated[float, Field(ge=0)] = 90
+    """How long a new configuration key is given to reach the node's volume before the label is switched."""
+
+
+class Settings(Part):
+    """Everything that can be set."""
+
+    device_plugin: DevicePlugin = DevicePlugin()
+    """Where NVIDIA's device plugin is."""
+    profiling: Profiling = Profiling()
+    """Limits of measuring."""
+    nodes: Nodes = Nodes()
+    """How nodes are changed."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to serve. Empty: all of them, and nodes too."""
+
+
+def read_settings(path: Path | None) -> Settings:
+    """Settings from a YAML file; defaults where there is none. Raises pydantic.ValidationError naming the key."""
+    if path is None or not path.exists():
+        return Settings()
+    return Settings.model_validate(yaml.safe_load(path.read_text()) or {})
