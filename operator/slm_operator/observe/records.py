@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_runtime.document import MeasurementDocument
+
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.api.profile import SLMProfileSpec
-    from slm_runtime.document import MeasurementDocument
 
 
 class Key(NamedTuple):

@@ -1,0 +1,141 @@
+"""What a planning function is given, and the fleet's answer to each deployment.
+
+One view a function: everything it may consider and nothing else, gathered at one moment. Assumes that the caches behind
+it were complete when it was gathered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from slm_runtime.document import SharingMode
+
+    from slm_operator.observe.records import (
+        ConfigMapRecord,
+        DaemonPodRecord,
+        DeploymentRecord,
+        JobRecord,
+        Key,
+        Meta,
+        NodeRecord,
+        PodRecord,
+        ProfileRecord,
+        WorkloadRecord,
+    )
+    from slm_operator.planning.actions import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceClass:
+    """(mode, R): how a node's GPUs are cut. One engine a GPU is (None, 1), an unshared node."""
+
+    mode: SharingMode
+    replicas_per_gpu: int
+
+    @property
+    def label(self) -> str:
+        """Value of the slice-class label: mps-4, time-slicing-2, none."""
+        words = {
+            "None": "none",
+            "TimeSlicing": f"time-slicing-{self.replicas_per_gpu}",
+            "MPS": f"mps-{self.replicas_per_gpu}",
+        }
+        return words[self.mode]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What one deployment wants of the fleet."""
+
+    deployment: Key
+    uid: str
+    slice_class: SliceClass
+    replicas: int
+    product: str | None
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerated: tuple[str, ...] = ()
+    """Keys of taints that its pods tolerate; "*" tolerates all."""
+    any_neighbours: bool = False
+    slice_bytes: int | None = None
+    """What one replica needs of GPU memory; None when no ledger is known."""
+    whole_gpu_for_profile: bool = False
+    """It waits for a profile, which needs one unshared GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The fleet's answer to one deployment."""
+
+    nodes: tuple[str, ...] = ()
+    """Nodes whose slices serve it, ready now."""
+    slots: int = 0
+    """Replicas that those nodes can hold for it."""
+    changing: tuple[str, ...] = ()
+    """Nodes that are being changed for it."""
+    stage: str | None = None
+    """What the change waits for, as a sentence."""
+    reason: str = "Ready"
+    """Condition reason when slots do not suffice: NoNode, NoCapacity, NodeChanging, ForeignPods, NotSwitchable ..."""
+    pending_because: str | None = None
+    """Why slots do not suffice and what would help."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentView:
+    """One SLMDeployment with all that concerns it."""
+
+    deployment: DeploymentRecord
+    profile: ProfileRecord | None
+    """The profile named in spec, or the one with its key; None when there is none yet."""
+    sharers: tuple[DeploymentRecord, ...] = ()
+    """Deployments of this namespace with the same profile key, this one included."""
+    assignment: Assignment | None = None
+    """None until the fleet was planned with this deployment in it."""
+    workload: WorkloadRecord | None = None
+    pods: tuple[PodRecord, ...] = ()
+    children: Mapping[tuple[str, str], Meta] = field(default_factory=dict)
+    """(kind, name) of Services and PDBs with its label, or of that name and somebody else's."""
+    unreadable_because: str | None = None
+    """What the API server said to our last write of one of its objects (a quota, an admission webhook, a taken name)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileView:
+    """One SLMProfile with its Job, the Job's newest pod, and what that pod has printed."""
+
+    profile: ProfileRecord
+    job: JobRecord | None = None
+    pod: PodRecord | None = None
+    log: str | None = None
+    """Log of the measuring container so far; None when it has not started or the log is gone."""
+    running_profiles: int = 0
+    """Profile Jobs active in the cluster, this one not counted."""
+    waits_for_gpu_because: str | None = None
+    """From the fleet: why no unshared GPU is free for it."""
+    refused_because: str | None = None
+    """What the API server said to our last write of one of its objects."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """All demands and all nodes."""
+
+    demands: tuple[Demand, ...]
+    nodes: tuple[NodeRecord, ...]
+    """Opted-in nodes, and nodes that still carry our marks."""
+    pods: tuple[PodRecord, ...] = ()
+    """Every pod that asks for a GPU, ours and foreign."""
+    config_map: ConfigMapRecord | None = None
+    daemons: tuple[DaemonPodRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetPlan:
+    """One plan for all nodes, and what each deployment gets."""
+
+    plan: Plan
+    assignments: Mapping[Key, Assignment]
