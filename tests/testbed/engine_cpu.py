@@ -1,0 +1,82 @@
+"""The real vLLM on CPU, as a locked Python environment in the cache.
+
+Exists because an image of the engine is 6 GB and cannot be pulled everywhere, while the packages can be installed and
+the folder mounted. Assumes CPython 3.11, the one of Debian 12, whose containers use the packages through PYTHONPATH.
+Must never change an environment that is ready: engines may be running from it.
+"""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).with_name("engine_cpu")
+SITE_PACKAGES = Path("lib/python3.11/site-packages")
+CPU_ENV = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_COLOR": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""What every engine of the test bed is started with, besides its own environment."""
+
+
+def cache() -> Path:
+    """The folder for everything that is slow to make: $SLM_CACHE, or the user's."""
+    return Path(os.environ.get("SLM_CACHE") or Path.home() / ".cache/slm-operator")
+
+
+def environment() -> Path:
+    """The environment of `engine_cpu/uv.lock`, installed on first use (6 GB, a few minutes; under a second after that).
+
+    Contains `bin/python` and `lib/python3.11/site-packages`. Raises subprocess.CalledProcessError with uv's own words
+    above it when the packages cannot be had.
+    """
+    lock = (PROJECT / "uv.lock").read_bytes()
+    folder = cache() / "engine-cpu" / hashlib.sha256(lock).hexdigest()[:12]
+    ready = folder.with_suffix(".ready")
+    if not ready.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_suffix(".lock").open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            if not ready.exists():
+                _install(folder)
+                ready.touch()
+    return folder
+
+
+def python() -> Path:
+    """The environment's interpreter."""
+    return environment() / "bin/python"
+
+
+def _install(folder: Path) -> None:
+    # Bytecode now: the folder is mounted read-only, where every start would compile ten thousand files again.
+    subprocess.run(
+        [
+            str(_uv()),
+            "sync",
+            "--frozen",
+            "--quiet",
+            "--compile-bytecode",
+            "--python",
+            "3.11",
+            "--project",
+            str(PROJECT),
+        ],
+        env=os.environ | {"UV_PROJECT_ENVIRONMENT": str(folder), "UV_HTTP_TIMEOUT": "300"},
+        check=True,
+    )
+
+
+def _uv() -> Path:
+    uv = cache() / "uv/bin/uv"
+    if not uv.exists():
+        raise FileNotFoundError(f"{uv} is missing: run `make env` once")
+    return uv
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{environment()}\n")
