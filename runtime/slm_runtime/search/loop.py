@@ -1,0 +1,73 @@
+"""Runs the search on a rig: ask for the next step, do it, remember the outcome.
+
+Exists to keep effects out of the decisions: this is the only part of the search that awaits anything. Assumes that the
+rig's clock only moves forward. Must never decide, and never leave engines behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, assert_never
+
+from slm_runtime.bca import KV_MAX_FRACTION
+from slm_runtime.search.next_step import next_step
+from slm_runtime.search.steps import (
+    Done,
+    EngineFailed,
+    Event,
+    Failed,
+    Findings,
+    Measure,
+    Measured,
+    Started,
+    StartEngines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from slm_runtime.document import Point
+    from slm_runtime.search.steps import Outcome, Request, Rig
+
+
+async def run_search(request: Request, rig: Rig, report: Callable[[Event], None]) -> Findings:
+    """Search until done; engines are stopped whatever happens. `report` hears of every step, before and after it."""
+    findings = Findings()
+    try:
+        while True:
+            step = next_step(request, findings)
+            report(Event(step=step, outcome=None, findings=findings))
+            if isinstance(step, Done):
+                return findings
+            outcome = await _execute(step, rig, findings.running)
+            findings = findings.add(outcome)
+            report(Event(step=step, outcome=outcome, findings=findings))
+    finally:
+        await rig.stop()
+
+
+async def _execute(step: StartEngines | Measure, rig: Rig, running: StartEngines | None) -> Outcome:
+    began = rig.gpu_seconds()
+    try:
+        match step:
+            case StartEngines():
+                await rig.stop()
+                ledger = await rig.start(step)
+                return Started(step=step, ledger=ledger, gpu_seconds=rig.gpu_seconds() - began)
+            case Measure():
+                assert running is not None, "the search measures only what it has started"
+                point = _confirmed(await rig.measure(step), running)
+                return Measured(step=step, on=running, point=point, gpu_seconds=rig.gpu_seconds() - began)
+            case _:
+                assert_never(step)
+    except EngineFailed as failure:
+        await rig.stop()
+        on = step if isinstance(step, StartEngines) else running
+        assert on is not None
+        return Failed(step=step, on=on, reason=str(failure), gpu_seconds=rig.gpu_seconds() - began)
+
+
+def _confirmed(point: Point, on: StartEngines) -> Point:
+    """Mark a point whose engines had KV bytes of their own and kept within them."""
+    kept = on.kv_pool_bytes is not None and not point.preemptions and point.kv_peak_fraction <= KV_MAX_FRACTION
+    return replace(point, confirmed=kept)

@@ -1,0 +1,219 @@
+"""The words that the search and whatever runs engines speak to each other.
+
+Exists so that the same search drives real engines, a misbehaving one in a test, and a simulated one in virtual time.
+Everything but `Rig` is a frozen value: steps go in, outcomes come out, and the findings are all there is to remember.
+Must never know how an engine is started nor how a load is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from slm_runtime.document import SharingMode
+
+if TYPE_CHECKING:
+    from slm_runtime.document import Ledger, Point
+    from slm_runtime.slo import Slo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be found out, and what it may cost."""
+
+    slo: Slo
+    max_gpu_seconds: float
+    """Budget: the search ends early, with the best so far, when the next step would not fit into it."""
+    max_batch_size: int = 512
+    """Largest B to try; the sweep's engine is started with it."""
+    max_num_batched_tokens: int = 8192
+    """Token budget per step of the baseline engine; chunked prefill is on. At least `max_batch_size`."""
+    min_efficiency: float = 0.1
+    """epsilon: batching efficiency T(B) / (B T(1)) must stay above it."""
+    min_gain: float = 0.05
+    """Fraction of throughput by which one more engine must win to be worth trying the next."""
+    modes: tuple[SharingMode, ...] = (SharingMode.MPS,)
+    """Ways of sharing that packs may use, best first; a later one is tried only where an earlier one fails to run."""
+    max_replicas: int = 4
+    """Largest R. 1: no packs."""
+    concurrency: int | None = None
+    """Requests in flight to decide for. None: full batches."""
+    max_model_len: int | None = None
+    """Longest sequence in tokens; the KV pool must hold one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartEngines:
+    """Stop what runs; start R engines on the GPU, one after the other, under the limits that the cluster would impose.
+
+    Those limits: MPS with R > 1 gives each engine device / R of memory and 100 / R of the threads; time slicing none.
+    """
+
+    replicas: int
+    mode: SharingMode
+    """NONE exactly when there is one engine."""
+    batch_size: int
+    """--max-num-seqs of each engine."""
+    kv_pool_bytes: int | None
+    """KV bytes of each engine; None: all the memory that the engine finds (the sweep's engine only)."""
+    max_num_batched_tokens: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """Take one steady-state point of the engines that run, in a closed loop."""
+
+    batch_size: int
+    """Sequences each engine is to run at once: the loop's width per engine; may be below what it was started with."""
+    in_flight: int | None
+    """Requests kept in flight over all engines, split as the Service would; None: B times R, full batches."""
+    max_requests: int | None
+    """End the window after so many finished requests, however wide the interval; None: the window's own rule."""
+    min_samples: int
+    """Streamed requests that the SLO's percentile needs; 0: the mean is enough."""
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The search is over."""
+
+    complete: bool
+    """False: it ended early, and what was found until then is all there is."""
+    because: str
+
+
+Step = StartEngines | Measure | Done
+
+
+class EngineFailed(Exception):  # noqa: N818 - it says what happened; the word error would add nothing
+    """The engines did not start, died, hung or answered nonsense. The message is the reason, in one line.
+
+    The search takes it as a finding about that configuration, and goes on. Anything that no other configuration could
+    mend (no model, no memory for one sequence) is not for the search: raise something else and it ends.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The engines of `step` run."""
+
+    step: StartEngines
+    ledger: Ledger
+    """Memory of one of them."""
+    gpu_seconds: float
+    """What the step cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """`step` gave `point`, on the engines of `on`."""
+
+    step: Measure
+    on: StartEngines
+    point: Point
+    gpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """`step` failed; no engine runs any more."""
+
+    step: StartEngines | Measure
+    on: StartEngines
+    """The engines that failed; for a start, the step itself."""
+    reason: str
+    gpu_seconds: float
+
+
+Outcome = Started | Measured | Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """All that has happened, in order."""
+
+    outcomes: tuple[Outcome, ...] = ()
+
+    def add(self, outcome: Outcome) -> Findings:
+        """These findings and one more."""
+        return replace(self, outcomes=(*self.outcomes, outcome))
+
+    @property
+    def starts(self) -> tuple[Started, ...]:
+        """Every start that succeeded."""
+        return tuple(o for o in self.outcomes if isinstance(o, Started))
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """Every measurement that succeeded."""
+        return tuple(o for o in self.outcomes if isinstance(o, Measured))
+
+    @property
+    def failures(self) -> tuple[Failed, ...]:
+        """Every step that failed."""
+        return tuple(o for o in self.outcomes if isinstance(o, Failed))
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """Every point, marked or not."""
+        return tuple(m.point for m in self.measured)
+
+    @property
+    def running(self) -> StartEngines | None:
+        """The engines that run now."""
+        for outcome in reversed(self.outcomes):
+            if isinstance(outcome, Failed):
+                return None
+            if isinstance(outcome, Started):
+                return outcome.step
+        return None
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """Memory of the sweep's engine."""
+        return next((s.ledger for s in self.starts if s.step.kv_pool_bytes is None), None)
+
+    @property
+    def engine_starts(self) -> int:
+        """Engines started, of packs each one."""
+        return sum(s.step.replicas for s in self.starts)
+
+    @property
+    def startup_seconds(self) -> float:
+        """Wall time of all successful starts."""
+        return sum(s.gpu_seconds for s in self.starts)
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Cost of everything."""
+        return sum(o.gpu_seconds for o in self.outcomes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something for the one who watches: a step begins (no outcome yet), ends, or the search is done.
+
+    `findings` is complete at every event: whoever is interrupted between two of them has lost nothing.
+    """
+
+    step: Step
+    outcome: Outcome | None
+    findings: Findings
+
+
+class Rig(Protocol):
+    """Whatever runs engines. Its methods are awaited one at a time."""
+
+    async def start(self, step: StartEngines) -> Ledger:
+        """Start the engines of `step`, none runs before. Returns the memory of one. Raises EngineFailed."""
+
+    async def measure(self, step: Measure) -> Point:
+        """Measure the engines that run; faults of the window are marks and counts of the point. Raises EngineFailed."""
+
+    async def stop(self) -> None:
+        """Stop every engine and whatever came with them, also after a failure and when none runs."""
+
+    def gpu_seconds(self) -> float:
+        """Time for which the GPU has been held until now, by this rig's clock."""
