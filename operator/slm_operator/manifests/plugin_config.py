@@ -1,0 +1,40 @@
+"""Configurations of NVIDIA's device plugin, one immutable key for each slice class.
+
+Only a change of the node's label loads a configuration, new content under an old key is never read, and a key in use
+must not go: so the key's name contains the hash of its content. Format: k8s-device-plugin, api/config/v1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from slm_runtime.document import SharingMode
+
+from slm_operator.api import names
+from slm_operator.manifests.metadata import digest
+
+if TYPE_CHECKING:
+    from slm_operator.planning.views import SliceClass
+
+_STRATEGY = {SharingMode.MPS: "mps", SharingMode.TIME_SLICING: "timeSlicing"}
+
+
+def plugin_config(wanted: SliceClass) -> str:
+    """The configuration file of a class."""
+    flags: dict[str, Any] = {"plugin": {"sharedDevicesAllocationPolicy": "packed"}}
+    body: dict[str, Any] = {"version": "v1", "flags": flags}
+    if wanted.mode is not SharingMode.NONE:
+        body["sharing"] = {
+            _STRATEGY[wanted.mode]: {
+                "renameByDefault": True,  # published as nvidia.com/gpu.shared: nobody else takes a slice by accident
+                "failRequestsGreaterThanOne": True,
+                "resources": [{"name": names.NVIDIA_GPU, "replicas": wanted.replicas_per_gpu}],
+            }
+        }
+    return yaml.safe_dump(body, sort_keys=False)
+
+
+def config_key(wanted: SliceClass) -> str:
+    """Key of that configuration in the plugin's ConfigMap."""
+    return f"{names.CONFIG_KEY_PREFIX}{wanted.label}-{digest(plugin_config(wanted), 8)}"

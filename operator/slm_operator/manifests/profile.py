@@ -1,0 +1,205 @@
+"""The SLMProfile that a deployment needs, and the Job that measures it.
+
+The Job runs in the engine's own image: an init container of the operator's image copies the runtime (a zipapp) into an
+emptyDir, the main container is the engine's image and runs it. So the measured engine is the served engine. The Job
+needs no API token: it prints JSON lines, and the operator reads its log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slm_runtime.document import SharingMode
+
+from slm_operator.api import names
+from slm_operator.manifests import engine as engines
+from slm_operator.manifests.metadata import Manifest, digest, job_name, label_value, owner
+from slm_operator.manifests.model import model_source
+from slm_operator.manifests.overlay import merge
+from slm_operator.manifests.replicas import resources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.api.profile import SLMProfileSpec
+    from slm_operator.observe.records import DeploymentRecord, ProfileRecord
+
+RUNTIME_FOLDER = "/slm"
+RUNTIME = f"{RUNTIME_FOLDER}/slm_runtime.pyz"
+DEADLINE_SLACK_SECONDS = 900
+"""Beyond the GPU budget: pulling an image and loading a model hold no measurement."""
+
+_MODE_FLAGS = {"Auto": "auto", "MPS": "mps", "TimeSlicing": "time-slicing", "None": "none"}
+
+
+def profile_key(spec: SLMDeploymentSpec) -> str:
+    """What makes two deployments share one profile: model, revision, engine, GPU product and workload."""
+    measured = {
+        "model": spec.model.model_dump(exclude={"name", "credentials_secret"}),
+        "engine": spec.engine.model_dump(),
+        "product": spec.accelerator.product,
+        "workload": spec.workload.model_dump(),
+    }
+    return digest(measured, 16)
+
+
+def profile_name(spec: SLMDeploymentSpec) -> str:
+    """Name of the profile that a deployment with this spec needs: the model's name, readable, and the key."""
+    tail = spec.model.uri.rstrip("/").rsplit("/", 1)[-1].lower()
+    readable = "".join(c if c.isalnum() else "-" for c in tail).strip("-")[:40].rstrip("-") or "model"
+    return f"{readable}-{profile_key(spec)[:8]}"
+
+
+def profile(deployment: DeploymentRecord, spec: SLMDeploymentSpec, sharers: Iterable[DeploymentRecord]) -> Manifest:
+    """The SLMProfile. Every deployment that shares it owns it, so it goes with the last of them."""
+    key = deployment.meta.key
+    search = {
+        "slo": _dump(spec.slo),
+        "minEfficiency": spec.advisor.min_efficiency,
+        "minGain": spec.advisor.min_gain,
+        "mode": spec.sharing.mode,
+        "maxReplicasPerGpu": spec.sharing.max_replicas_per_gpu,
+        "maxGpuMinutes": spec.profiling.max_gpu_minutes,
+    }
+    if spec.sharing.replicas_per_gpu is not None:
+        search["replicasPerGpu"] = spec.sharing.replicas_per_gpu
+    body: dict[str, Any] = {
+        "model": _dump(spec.model),
+        "engine": _dump(spec.engine),
+        "gpu": _dump(spec.accelerator),
+        "workload": _dump(spec.workload),
+        "search": search,
+    }
+    if spec.pod_template is not None:
+        body["podTemplate"] = spec.pod_template
+    owners = sorted((record.meta for record in sharers if not record.meta.deleting), key=lambda meta: meta.uid)
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.PROFILE_KIND,
+        "metadata": {
+            "name": profile_name(spec),
+            "namespace": key.namespace,
+            "labels": {names.PROFILE_LABEL: profile_key(spec), "app.kubernetes.io/managed-by": "slm-operator"},
+            "ownerReferences": [owner(names.DEPLOYMENT_KIND, meta, controller=False) for meta in owners],
+        },
+        "spec": body,
+    }
+
+
+def profile_job(record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str) -> Manifest:
+    """The Job that measures a profile on one whole GPU."""
+    key = record.meta.key
+    labels = {
+        names.PROFILE_LABEL: label_value(key.name),
+        "app.kubernetes.io/name": "slm-profile",
+        "app.kubernetes.io/instance": label_value(key.name),
+        "app.kubernetes.io/component": "profile",
+        "app.kubernetes.io/managed-by": "slm-operator",
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(record),
+            "namespace": key.namespace,
+            "labels": labels,
+            "ownerReferences": [owner(names.PROFILE_KIND, record.meta)],
+        },
+        "spec": {
+            "backoffLimit": 0,  # a second try costs GPU time: the operator decides, not the Job controller
+            "activeDeadlineSeconds": int(spec.search.max_gpu_minutes * 60) + DEADLINE_SLACK_SECONDS,
+            "template": _pod_template(spec, labels, runtime_image, key.name),
+        },
+    }
+
+
+def _pod_template(spec: SLMProfileSpec, labels: dict[str, str], runtime_image: str, name: str) -> dict[str, Any]:
+    volumes, mounts = engines.volumes(spec.model, spec.workload, SharingMode.NONE)
+    runtime_mount = {"name": "runtime", "mountPath": RUNTIME_FOLDER}
+    template: dict[str, Any] = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 60,
+            "securityContext": engines.pod_security(),
+            "nodeSelector": _node_selector(spec),
+            "tolerations": [dict(toleration) for toleration in spec.gpu.tolerations],
+            "initContainers": [
+                {
+                    "name": "runtime",
+                    "image": runtime_image,
+                    "command": ["cp", "/opt/slm/slm_runtime.pyz", RUNTIME],
+                    "volumeMounts": [runtime_mount],
+                    "securityContext": engines.container_security(),
+                    "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+                }
+            ],
+            "containers": [
+                {
+                    "name": engines.CONTAINER,
+                    "image": spec.engine.image,
+                    "command": ["python3", RUNTIME],
+                    "args": profile_args(spec, name),
+                    "env": engines.environment(spec.model, spec.engine),
+                    "resources": resources(names.NVIDIA_GPU),
+                    "volumeMounts": [*mounts, runtime_mount | {"readOnly": True}],
+                    "securityContext": engines.container_security(),
+                }
+            ],
+            "volumes": [*volumes, {"name": "runtime", "emptyDir": {}}],
+        },
+    }
+    merged: dict[str, Any] = merge(template, spec.pod_template or {})
+    return merged
+
+
+def profile_args(spec: SLMProfileSpec, name: str) -> list[str]:
+    """Arguments of `slm_runtime profile`, the same command that a person runs without Kubernetes."""
+    source = model_source(spec.model)
+    args = ["profile", "--model", source.path, "--model-uri", spec.model.uri, "--served-model-name", name]
+    args += ["--image", spec.engine.image, *_workload_args(spec), *_search_args(spec)]
+    if spec.model.revision is not None:
+        args += ["--model-revision", spec.model.revision]
+    if spec.gpu.product is not None:
+        args += ["--gpu-product", spec.gpu.product]
+    return [*args, "--", *engines.command(spec.engine), *engines.fixed_args(spec.model, spec.engine)]
+
+
+def _workload_args(spec: SLMProfileSpec) -> list[str]:
+    load = spec.workload
+    if load.dataset is not None:
+        path = load.dataset
+        args = ["--dataset", f"/datasets/{path.removeprefix('pvc://')}" if path.startswith("pvc://") else path]
+    else:
+        args = ["--input-tokens", str(load.input_tokens), "--output-tokens", str(load.output_tokens)]
+    return args + (["--concurrency", str(load.concurrency)] if load.concurrency is not None else [])
+
+
+def _search_args(spec: SLMProfileSpec) -> list[str]:
+    search, slo = spec.search, spec.search.slo
+    flags: tuple[tuple[str, object | None], ...] = (
+        ("--slo-itl-ms", slo.itl_ms),
+        ("--slo-itl-factor", slo.itl_factor),
+        ("--slo-ttft-ms", slo.ttft_ms),
+        ("--slo-percentile", slo.percentile),
+        ("--min-efficiency", search.min_efficiency),
+        ("--min-gain", search.min_gain),
+        ("--sharing-mode", _MODE_FLAGS[search.mode]),
+        ("--replicas", search.replicas_per_gpu),
+        ("--max-replicas", search.max_replicas_per_gpu),
+        ("--max-gpu-minutes", search.max_gpu_minutes),
+    )
+    return [text for flag, value in flags if value is not None for text in (flag, str(value))]
+
+
+def _node_selector(spec: SLMProfileSpec) -> dict[str, str]:
+    selector = dict(spec.gpu.node_selector) | {names.OPT_IN_LABEL: "true"}
+    return selector | ({"nvidia.com/gpu.product": spec.gpu.product} if spec.gpu.product is not None else {})
+
+
+def _dump(part: Any) -> dict[str, Any]:
+    dumped: dict[str, Any] = part.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dumped
