@@ -1,0 +1,250 @@
+"""From measurements and advice to what the report shows.
+
+The only place of the report that knows their types. Figures are the measured ones; gains are at the load that was
+decided for. Must never word a reason: the advisor's sentences are passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from slm_runtime.bca import single_sequence_tokens_per_second
+from slm_runtime.document import Ledger, MeasurementDocument, Point
+from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_points, is_full_single
+from slm_runtime.slo import Limits as SloLimits
+from slm_runtime.slo import Slo, figure_ms, resolve
+
+from slm_operator.advisor.advice import Advice, Candidate, Settings, Verdict
+from slm_operator.report.scene import Dot, Limits, MemoryBar, Row, Scene, Share, Standing, Tile
+
+GIB = 1 << 30
+FIT_STEPS = 60
+
+
+def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Settings) -> Scene:
+    """Everything that the report shows of this advice."""
+    limits = resolve(slo, document.points)
+    dots = tuple(_dot(candidate, advice, limits) for candidate in advice.candidates)
+    one_sequence, _ = single_sequence_tokens_per_second(document.points)
+    return Scene(
+        subject=document.model.uri,
+        setting=_setting(document),
+        answer=advice.sentences[0],
+        because=advice.sentences[1:],
+        warnings=_warnings(document, advice),
+        tiles=_tiles(document, advice, limits),
+        dots=dots,
+        limits=Limits(
+            itl_ms=limits.itl_ms,
+            itl_words=f"SLO: {limits.percentile.lower()} ITL {limits.itl_ms or 0:.1f} ms",
+            one_sequence=one_sequence,
+            min_efficiency=settings.min_efficiency,
+            min_gain=settings.min_gain,
+        ),
+        fit=_fitted(document.points),
+        noise=REPEAT_NOISE_FRACTION,
+        memory=_memory(document.ledger, advice) if document.ledger else (),
+        rows=tuple(_row(c, d) for c, d in zip(advice.candidates, dots, strict=True)),
+        provenance=_provenance(document),
+    )
+
+
+def _setting(document: MeasurementDocument) -> tuple[str, ...]:
+    workload = document.workload
+    lengths = f"{workload.input_tokens_mean:.0f} tokens in, {workload.output_tokens_mean:.0f} out"
+    engine = f"{document.engine.name} {document.engine.version}"
+    return (document.gpu.product, engine, lengths)
+
+
+def _warnings(document: MeasurementDocument, advice: Advice) -> tuple[str, ...]:
+    missed = f"{advice.closest.because} {advice.closest.mend}" if advice.closest else ""
+    early = (
+        f"The search ended early: {document.incomplete_because or 'its budget was spent'}."
+        if not document.complete
+        else ""
+    )
+    return tuple(filter(None, (missed, early)))
+
+
+def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> tuple[Tile, ...]:
+    tiles = []
+    if advice.predicted:
+        gain = f"{advice.gain:+.1%} against the best single engine" if advice.gain is not None else ""
+        tiles += [
+            Tile(
+                label="Throughput of one GPU",
+                figure=f"{advice.predicted.throughput_tokens_per_second:,.0f}",
+                unit="tok/s",
+                note=gain if advice.replicas_per_gpu > 1 else "the best single engine",
+                tone="up" if (advice.gain or 0.0) > 0 else "down" if (advice.gain or 0.0) < 0 else "",
+            ),
+            Tile(
+                label="Time between tokens",
+                figure=f"{advice.predicted.itl_ms:.1f}",
+                unit="ms",
+                note=f"{limits.percentile.lower()} at most {limits.itl_ms:.1f} ms" if limits.itl_ms else "no limit asked",
+                tone="" if advice.feasible else "down",
+            ),
+        ]
+    if advice.kv_bytes is not None:
+        tiles.append(
+            Tile(
+                label="KV memory of each engine",
+                figure=f"{advice.kv_bytes / GIB:.1f}",
+                unit="GiB",
+                note=f"for {advice.batch_size} sequences",
+            )
+        )
+    if advice.freed_bytes is not None:
+        tiles.append(
+            Tile(
+                label="Memory left free",
+                figure=f"{advice.freed_bytes / GIB:.1f}",
+                unit="GiB",
+                note=f"of {document.gpu.memory_bytes / GIB:.1f} GiB",
+            )
+        )
+    return tuple(tiles)
+
+
+def _dot(candidate: Candidate, advice: Advice, limits: SloLimits) -> Dot:
+    point = candidate.point
+    itl_ms = figure_ms(point.itl_ms, limits.percentile)
+    return Dot(
+        name=name(point),
+        replicas=point.replicas,
+        in_flight=_in_flight(point),
+        full=_in_flight(point) >= point.batch_size * point.replicas,
+        throughput=point.throughput_tokens_per_second,
+        ci_fraction=point.throughput_ci_fraction,
+        itl_ms=point.itl_ms.mean_ms if itl_ms is None else itl_ms,
+        tokens_per_joule=_tokens_per_joule(point),
+        gain=_gain(candidate, advice),
+        standing=_standing(candidate, advice),
+        on_frontier=point in advice.pareto_frontier,
+        failed=candidate.checks[-1].name if candidate.verdict is Verdict.REJECTED else "",
+        because=candidate.because,
+    )
+
+
+def name(point: Point) -> str:
+    """A point's short name: `96`, or `96 × 2 time-sliced`."""
+    size = str(point.batch_size) if point.replicas == 1 else f"{point.batch_size} × {point.replicas}"
+    sliced = " time-sliced" if point.sharing_mode == "TimeSlicing" else ""
+    thin = f" at {point.in_flight}" if _in_flight(point) < point.batch_size * point.replicas else ""
+    return size + sliced + thin
+
+
+def _in_flight(point: Point) -> int:
+    return point.batch_size * point.replicas if point.in_flight is None else point.in_flight
+
+
+def _tokens_per_joule(point: Point) -> float | None:
+    if point.energy_joules:
+        return point.throughput_tokens_per_second * point.window_seconds / point.energy_joules
+    return point.throughput_tokens_per_second / point.mean_power_watts if point.mean_power_watts else None
+
+
+def _gain(candidate: Candidate, advice: Advice) -> float | None:
+    """Over the best single engine, at the decided load; of a rejected one only where its measurement is at that load."""
+    if advice.best_single is None:
+        return None
+    own = candidate.predicted.throughput_tokens_per_second if candidate.predicted else None
+    if own is None and advice.load.in_flight is None:
+        own = candidate.point.throughput_tokens_per_second
+    return None if own is None else own / advice.best_single.throughput_tokens_per_second - 1
+
+
+def _standing(candidate: Candidate, advice: Advice) -> Standing:
+    best = advice.best_single
+    if candidate.verdict is Verdict.CHOSEN:
+        return Standing.CHOSEN
+    if candidate.verdict is Verdict.REJECTED:
+        return Standing.REJECTED
+    is_best = best is not None and is_full_single(candidate.point) and candidate.point.batch_size == best.batch_size
+    return Standing.BEST_SINGLE if is_best else Standing.KEPT
+
+
+def _fitted(points: Sequence[Point]) -> tuple[tuple[float, float], ...]:
+    """The line fitted to one engine's points, between its smallest and largest batch."""
+    fit = fit_points(points)
+    sizes = [p.batch_size for p in points if is_full_single(p)]
+    if fit is None:
+        return ()
+    low, high = min(sizes), max(sizes)
+    batches = sorted({round(low * (high / low) ** (i / FIT_STEPS)) for i in range(FIT_STEPS + 1)})
+    return tuple((float(b), fit.predict(b).throughput_tokens_per_second) for b in batches)
+
+
+def _memory(ledger: Ledger, advice: Advice) -> tuple[MemoryBar, ...]:
+    swept = MemoryBar(
+        name="One engine with all the memory",
+        detail="as the sweep ran it",
+        shares=_shares(ledger, 1, ledger.kv_pool_bytes),
+    )
+    if advice.kv_bytes is None:
+        return (swept,)
+    engines = "1 engine" if advice.replicas_per_gpu == 1 else f"{advice.replicas_per_gpu} engines"
+    advised = MemoryBar(
+        name="Advised",
+        detail=f"{engines}, {advice.batch_size} sequences each",
+        shares=_shares(ledger, advice.replicas_per_gpu, advice.kv_bytes),
+    )
+    return (swept, advised)
+
+
+def _shares(ledger: Ledger, replicas: int, kv_bytes: int) -> tuple[Share, ...]:
+    engine = (
+        ("weights", "weights", ledger.weights_bytes),
+        ("activation", "activations", ledger.activation_peak_bytes),
+        ("graphs", "graphs", ledger.graphs_bytes),
+        ("context", "context", ledger.context_bytes),
+        ("kv", "KV pool", kv_bytes),
+    )
+    free = max(ledger.device_bytes - replicas * (ledger.fixed_bytes + kv_bytes), 0)
+    stretches = [*(engine * replicas), ("free", "free", free)]
+    return tuple(Share(kind=kind, name=words, gib=size / GIB) for kind, words, size in stretches if size)
+
+
+def _row(candidate: Candidate, dot: Dot) -> Row:
+    point = candidate.point
+    pool = point.kv_pool_bytes
+    return Row(
+        standing=dot.standing,
+        cells=(
+            dot.name,
+            "" if point.replicas == 1 else str(point.sharing_mode),
+            f"{dot.throughput:,.0f}",
+            "" if dot.gain is None else f"{dot.gain:+.1%}",
+            f"{dot.itl_ms:.1f}",
+            "" if pool is None else f"{point.kv_peak_fraction * pool / GIB:.1f}",
+            str(candidate.verdict),
+            candidate.because,
+        ),
+    )
+
+
+def _provenance(document: MeasurementDocument) -> tuple[tuple[str, str], ...]:
+    model, engine, gpu, cost, points = document.model, document.engine, document.gpu, document.cost, document.points
+    packs = sum(p.replicas > 1 for p in points)
+    confirmed = sum(p.confirmed for p in points)
+    spent = f"{cost.gpu_seconds / 60:.1f} GPU minutes, {cost.engine_starts} engine starts" if cost else None
+    named = (
+        ("Model", model.uri),
+        ("Revision", model.revision),
+        ("Data type", model.dtype),
+        ("Longest sequence", f"{model.max_model_len:,} tokens" if model.max_model_len else None),
+        ("Engine", f"{engine.name} {engine.version}"),
+        ("Image", engine.image),
+        ("Arguments", " ".join(engine.args)),
+        ("GPU", f"{gpu.product}, {gpu.memory_bytes / GIB:.1f} GiB"),
+        ("GPU UUID", gpu.uuid),
+        ("Driver", gpu.driver),
+        ("Lengths from", document.workload.source),
+        ("Points", f"{len(points)}, of which {packs} packs and {confirmed} confirmed"),
+        ("Cost", spent),
+        ("Measured at", document.measured_at),
+        ("Made by", document.provenance),
+        ("Document", document.schema),
+    )
+    return tuple((label, value) for label, value in named if value)
