@@ -1,0 +1,65 @@
+"""A vLLM of 30 MB for tests: its command line, API, metrics, life cycle and ways to fail, and no model.
+
+python -m light_engine --model DIR --port 8000      (with tests/ on PYTHONPATH)
+"""
+
+import argparse
+import asyncio
+import sys
+
+from .arguments import Settings, Shape, parse, settings
+from .server import VERSION, Server, serve
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the engine. Exit status 0 after SIGTERM, 1 when it cannot start, 2 for a flag that vLLM does not have."""
+    args = parse(sys.argv[1:] if argv is None else argv)
+    own = settings()
+    _log(f"version {VERSION} model {args.model}")
+    try:
+        shape = Shape.of(args.model, args.dtype)
+        pool = _kv_pool_bytes(args, own, shape)
+        asyncio.run(serve(Server(args, own, shape, pool)))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        _log(f"Traceback (most recent call last):\n{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _kv_pool_bytes(args: argparse.Namespace, own: Settings, shape: Shape) -> int:
+    """The pool, with vLLM's log lines about memory and its refusal of a pool below one sequence."""
+    gib = 2**30
+    asked = args.kv_cache_memory_bytes
+    requested = own.device_bytes * args.gpu_memory_utilization
+    activation = 64 * 2**20
+    pool = asked or int(requested - own.weights_bytes - activation)
+    longest = args.max_model_len or shape.max_model_len
+    needed = longest * shape.kv_bytes_per_token
+    if own.fault == "die-at-start":
+        raise RuntimeError("CUDA error: out of memory")
+    _log(f"Model loading took {own.weights_bytes / gib:.2f} GiB memory and 0.100000 seconds")
+    if needed > pool:
+        raise ValueError(
+            f"To serve at least one request with the model's max seq len ({longest}), ({needed / gib:.2f} GiB KV cache "
+            f"is needed, which is larger than the available KV cache memory ({pool / gib:.2f} GiB)."
+        )
+    if not asked:
+        free = own.device_bytes - 256 * 2**20
+        consumed = own.weights_bytes + 128 * 2**20
+        _log(
+            f"Free memory on device ({free / gib:.2f}/{own.device_bytes / gib:.2f} GiB) on startup. Desired GPU memory "
+            f"utilization is ({args.gpu_memory_utilization}, {requested / gib:.2f} GiB). Actual usage is "
+            f"{consumed / gib:.2f} GiB for consumed memory (weights + non-torch), {activation / gib:.2f} GiB for peak "
+            f"activation, and 0.00 GiB for CUDAGraph memory."
+        )
+    return pool
+
+
+def _log(text: str) -> None:
+    for line in text.splitlines():
+        sys.stdout.write(f"(EngineCore pid=1) INFO {line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The light engine's HTTP: OpenAI's completions and chat, and what a cluster asks of an engine."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import time
+import uuid
+
+from aiohttp import web
+
+from .arguments import Settings, Shape
+from .exposition import exposition
+from .scheduler import BLOCK_TOKENS, Scheduler, Sequence
+
+VERSION = "0.32.0"
+
+
+class RequestRefusedError(Exception):
+    """A request that gets an error instead of tokens."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Server:
+    """One engine process's HTTP side."""
+
+    def __init__(self, args: argparse.Namespace, settings: Settings, shape: Shape, kv_pool_bytes: int) -> None:
+        self.args = args
+        self.settings = settings
+        self.max_model_len = args.max_model_len or shape.max_model_len
+        self.name = args.served_model_name[0]
+        blocks = kv_pool_bytes // (shape.kv_bytes_per_token * BLOCK_TOKENS)
+        self.scheduler = Scheduler(settings, args.max_num_seqs, args.max_num_batched_tokens, blocks)
+        self.cache_config = {
+            "block_size": BLOCK_TOKENS,
+            "cache_dtype": args.kv_cache_dtype,
+            "gpu_memory_utilization": args.gpu_memory_utilization,
+            "kv_cache_memory_bytes": args.kv_cache_memory_bytes,
+            "kv_cache_size_tokens": blocks * BLOCK_TOKENS,
+            "num_gpu_blocks": blocks,
+        }
+        self.draining = False
+
+    def app(self) -> web.Application:
+        """The routes."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/health", self.health),
+                web.get("/metrics", self.metrics),
+                web.get("/version", self.version),
+                web.get("/v1/models", self.models),
+                web.post("/tokenize", self.tokenize),
+                web.post("/v1/completions", self.completions),
+                web.post("/v1/chat/completions", self.completions),
+            ]
+        )
+        return app
+
+    async def health(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def version(self, _: web.Request) -> web.Response:
+        return web.json_response({"version": VERSION})
+
+    async def models(self, _: web.Request) -> web.Response:
+        card = {"id": self.name, "object": "model", "owned_by": "vllm", "max_model_len": self.max_model_len}
+        return web.json_response({"object": "list", "data": [card]})
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        tokens = list((await request.json())["prompt"].encode())
+        return web.json_response({"count": len(tokens), "max_model_len": self.max_model_len, "tokens": tokens})
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        if self.settings.fault == "no-metrics":
+            return web.Response(status=404)
+        prefix = "engine_" if self.settings.fault == "renamed-metrics" else "vllm:"
+        return web.Response(text=exposition(self.scheduler, self.name, self.cache_config, prefix))
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        chat = request.path.startswith("/v1/chat")
+        try:
+            body = await self._body(request)
+            sequence = self._sequence(body)
+        except RequestRefusedError as refused:
+            error = {"message": str(refused), "type": "BadRequestError", "code": refused.status}
+            return web.json_response({"error": error}, status=refused.status)
+        self.scheduler.add(sequence)
+        try:
+            if body.get("stream"):
+                return await self._stream(request, sequence, chat=chat)
+            await sequence.finished
+            return web.json_response(self._answer(sequence, chat=chat))
+        finally:
+            self.scheduler.abort(sequence)
+
+    async def _body(self, request: web.Request) -> dict[str, object]:
+        if self.settings.fault == "answers-errors":
+            raise RequestRefusedError(500, "EngineCore encountered an issue. See stack trace for the root cause.")
+        if self.draining:
+            raise RequestRefusedError(503, "The server is shutting down")
+        limit = self.args.max_num_queued_reqs
+        if limit is not None and len(self.scheduler.waiting) >= limit:
+            raise RequestRefusedError(503, "The request queue is full")
+        try:
+            body = await request.json()
+        except json.JSONDecodeError as error:
+            raise RequestRefusedError(400, str(error)) from error
+        if body.get("model", self.name) not in self.args.served_model_name:
+            raise RequestRefusedError(404, f"The model `{body['model']}` does not exist.")
+        return dict(body)
+
+    def _sequence(self, body: dict[str, object]) -> Sequence:
+        prompt = body.get("prompt")
+        if prompt is None:
+            prompt = "".join(str(message.get("content")) for message in body.get("messages", []))  # type: ignore[attr-defined]
+        prompt_tokens = len(prompt.encode() if isinstance(prompt, str) else prompt)  # type: ignore[arg-type]
+        asked = body.get("max_tokens") or body.get("max_completion_tokens") or 16
+        if prompt_tokens < 1 or prompt_tokens + int(str(asked)) > self.max_model_len:
+            raise RequestRefusedError(
+                400,
+                f"This model's maximum context length is {self.max_model_len} tokens. However, you requested {asked} "
+                f"output tokens and your prompt contains {prompt_tokens} input tokens.",
+            )
+        return Sequence(prompt_tokens, int(str(asked)))
+
+    async def _stream(self, request: web.Request, sequence: Sequence, *, chat: bool) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        while await sequence.tokens.get() is not None:
+            text = {"delta": {"content": "x"}} if chat else {"text": "x"}
+            chunk = {"id": "1", "model": self.name, "choices": [{"index": 0, **text}]}
+            await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    def _answer(self, sequence: Sequence, *, chat: bool) -> dict[str, object]:
+        text = "x" * sequence.generated
+        said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        return {
+            "id": f"cmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion" if chat else "text_completion",
+            "created": int(time.time()),
+            "model": self.name,
+            "choices": [{"index": 0, "finish_reason": "length", **said}],
+            "usage": {
+                "prompt_tokens": sequence.prompt_tokens,
+                "completion_tokens": sequence.generated,
+                "total_tokens": sequence.prompt_tokens + sequence.generated,
+            },
+        }
+
+
+async def serve(server: Server) -> None:
+    """Serve until SIGTERM, then let running requests finish for --shutdown-timeout seconds, as vLLM does."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, (lambda: None) if server.settings.fault == "ignores-sigterm" else stop.set)
+    await asyncio.sleep(server.settings.start_seconds)
+    if server.settings.fault == "never-healthy":
+        await stop.wait()
+        return
+    core = asyncio.create_task(server.scheduler.run())
+    # NB: without handler_cancellation an abandoned request would go on generating.
+    runner = web.AppRunner(server.app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    await web.TCPSite(runner, server.args.host, server.args.port).start()
+    sys.stdout.write("(APIServer pid=1) INFO:     Application startup complete.\n")
+    sys.stdout.flush()
+    await stop.wait()
+    server.draining = True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(server.args.shutdown_timeout):
+            await server.scheduler.idle.wait()
+    core.cancel()
+    await runner.cleanup()
