@@ -1,0 +1,33 @@
+#!/usr/bin/python3
+"""One script under the names of NVIDIA's commands: what runs is what it was called by."""
+
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+MODULES = {
+    "nvidia-device-plugin": "device_plugin",
+    "config-manager": "config_manager",
+    "gpu-feature-discovery": "feature_discovery",
+    "mps-control-daemon": "mps_daemon",
+    "pod-resources": "pod_resources",
+}
+
+
+def main() -> None:
+    """Run the command; an error that ends it is one line, as NVIDIA's are."""
+    name = Path(sys.argv[0]).name
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {name}: %(message)s")
+    module = importlib.import_module(f"standin.{MODULES[name]}")  # late, so that each command loads only what it needs
+    try:
+        module.main()
+    except Exception as error:
+        logging.getLogger(name).error("%s", error, exc_info=type(error).__module__.split(".")[0] != "standin")  # noqa: TRY400
+        # NB: not sys.exit, which would wait for the threads of a gRPC server that was not stopped.
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The configuration file of NVIDIA's device plugin (version v1), read as the plugin reads it.
+
+Pure: text in, `PluginConfig` or `ConfigError` out. Upstream: `api/config/v1` and `validateFlags` of the
+plugin's main, v0.20.0. Unknown keys are ignored, as upstream's non-strict parser does; `rename` and `devices`
+of a shared resource parse and mean nothing. It must never be stricter or laxer than upstream about the
+fields that the operator writes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+import yaml
+
+Strategy = Literal["none", "time-slicing", "mps"]
+Policy = Literal["distributed", "packed"]
+
+GPU = "nvidia.com/gpu"
+STRATEGY_OF_KEY: dict[str, Strategy] = {"timeSlicing": "time-slicing", "mps": "mps"}
+
+
+class ConfigError(Exception):
+    """The plugin refuses this configuration; the message is what it logs before it exits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How every GPU of the node is cut: one strategy and one replica count for all."""
+
+    strategy: Strategy = "none"
+    replicas: int = 1
+    renamed: bool = False
+    fail_requests_greater_than_one: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PluginConfig:
+    """What the plugin takes from its file and its flags."""
+
+    sharing: Sharing = Sharing()
+    policy: Policy = "distributed"
+    mig_strategy: str = "none"
+    mps_root: str | None = None  # on the host
+
+    @property
+    def resource(self) -> str:
+        """The extended resource that the GPUs are advertised as."""
+        return f"{GPU}.shared" if self.sharing.renamed else GPU
+
+
+def parse(text: str, *, mps_root: str | None = None, mig_strategy: str | None = None) -> PluginConfig:
+    """Read the file; the two flags given on the command line win over those in it. Raises ConfigError."""
+    document = _mapping(_load(text), "configuration")
+    version = document.get("version") or "v1"
+    if version != "v1":
+        raise ConfigError(_parsing(f"unknown version: {version}"))
+    flags = _mapping(document.get("flags"), "flags")
+    return PluginConfig(
+        sharing=_sharing(_mapping(document.get("sharing"), "sharing")),
+        policy=_policy(_mapping(flags.get("plugin"), "flags.plugin").get("sharedDevicesAllocationPolicy")),
+        mig_strategy=mig_strategy or flags.get("migStrategy") or "none",
+        mps_root=mps_root or flags.get("mpsRoot") or None,
+    )
+
+
+def check_flags(config: PluginConfig) -> None:
+    """Refuse what the plugin refuses before it starts; its companions do not check this. Raises ConfigError."""
+    if config.mig_strategy not in ("none", "single", "mixed"):
+        raise ConfigError(f"unknown MIG strategy: {config.mig_strategy}")
+    if config.sharing.strategy == "mps":
+        if config.mig_strategy == "mixed":
+            raise ConfigError("using --mig-strategy=mixed is not supported with MPS")
+        if not config.mps_root:
+            raise ConfigError("using MPS requires --mps-root to be specified")
+
+
+def _load(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(_parsing(f"unmarshal error: {error}")) from error
+
+
+def _sharing(sharing: Mapping[str, Any]) -> Sharing:
+    strategies = [key for key in STRATEGY_OF_KEY if sharing.get(key)]
+    if not strategies:
+        return Sharing()
+    if len(strategies) > 1:
+        # NB: the refusal is asked for by the tests' reference; NVIDIA's own words for it were not recorded.
+        raise ConfigError(_decoding("sharing.timeSlicing and sharing.mps exclude each other"))
+    (key,) = strategies
+    shared = _mapping(sharing[key], f"sharing.{key}")
+    resources = shared.get("resources")
+    if not isinstance(resources, list) or not resources:
+        raise ConfigError(_decoding("no resources specified"))
+    replicas = {_name(entry): _replicas(entry) for entry in (_mapping(entry, "resource") for entry in resources)}
+    if GPU not in replicas:
+        return Sharing()
+    strategy = STRATEGY_OF_KEY[key]
+    return Sharing(
+        strategy=strategy,
+        replicas=replicas[GPU],
+        renamed=bool(shared.get("renameByDefault")),
+        # Under MPS a request above one is refused whatever the file says.
+        fail_requests_greater_than_one=strategy == "mps" or bool(shared.get("failRequestsGreaterThanOne")),
+    )
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    name = entry.get("name")
+    if not isinstance(name, str):
+        raise ConfigError(_decoding("no resource name specified"))
+    return name if "/" in name else f"nvidia.com/{name}"
+
+
+def _replicas(entry: Mapping[str, Any]) -> int:
+    if "replicas" not in entry:
+        raise ConfigError(_decoding("no replicas specified"))
+    replicas = entry["replicas"]
+    if not isinstance(replicas, int) or isinstance(replicas, bool):
+        raise ConfigError(_decoding(f"replicas is not an integer: {replicas!r}"))
+    if replicas < 2:
+        raise ConfigError(_decoding("number of replicas must be >= 2"))
+    return replicas
+
+
+def _policy(value: object) -> Policy:
+    if value is None:
+        return "distributed"
+    if value not in get_args(Policy):
+        raise ConfigError(f"invalid --shared-devices-allocation-policy option: {value}")
+    return cast("Policy", value)
+
+
+def _mapping(value: object, where: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(_decoding(f"{where} is not a mapping: {value!r}"))
+    return value
+
+
+def _decoding(reason: str) -> str:
+    return _parsing(f"unmarshal error: error unmarshaling JSON: while decoding JSON: {reason}")
+
+
+def _parsing(reason: str) -> str:
+    return f"unable to finalize config: unable to parse config file: error parsing config file: {reason}"

@@ -1,0 +1,71 @@
+"""What a test may choose about the stand-in: the GPUs it pretends to have, and its faults.
+
+The GPUs are environment variables of the pods (`GPU_COUNT` and so on, see `Hardware.from_env`), because hardware
+does not change under a running daemon. Faults are an annotation of the node, because they must be switchable
+at run time and every part watches its node anyway:
+
+    kubectl annotate node NODE --overwrite standin.slm-operator.io/faults='{late_s: 20, unhealthy_gpu: 0}'
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+from uuid import NAMESPACE_DNS, uuid5
+
+import yaml
+
+FAULTS_ANNOTATION = "standin.slm-operator.io/faults"
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One physical GPU."""
+
+    index: int
+    uuid: str  # GPU-<uuid>, as NVML names it
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The node's GPUs, all alike. The defaults are those of the machine whose traces were recorded."""
+
+    count: int = 8
+    product: str = "NVIDIA H100 80GB HBM3"  # NVML's spelling
+    memory_mib: int = 81_920
+    family: str = "hopper"
+    compute_capability: str = "9.0"
+    driver_version: str = "580.65.06"
+    cuda_version: str = "13.0"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read `GPU_<FIELD>` for each field, upper case; absent ones keep their default."""
+        given = {field.name: env.get(f"GPU_{field.name.upper()}") for field in fields(cls)}
+        return cls(**{name: type(getattr(cls(), name))(value) for name, value in given.items() if value})
+
+    def gpus(self, node: str) -> tuple[Gpu, ...]:
+        """The GPUs of a node. Their UUIDs depend on its name and the index alone: they survive restarts."""
+        return tuple(
+            Gpu(index, f"GPU-{uuid5(NAMESPACE_DNS, f'{index}.{node}')}", self.memory_mib) for index in range(self.count)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong on purpose."""
+
+    late_s: float = 0.0  # the plugin and feature discovery act on a new configuration so much later
+    stuck: bool = False  # they never act on it
+    crash: bool = False  # the plugin exits, and again whenever it is restarted
+    unhealthy_gpu: int | None = None  # index of a GPU whose devices are reported unhealthy
+    mps_daemon_dead: bool = False  # the control daemon dies as if killed, and again whenever it is restarted
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self:
+        """Read the annotation, a YAML mapping of the fields; ValueError for anything else."""
+        given = yaml.safe_load(text or "{}")
+        known = {field.name for field in fields(cls)}
+        if not isinstance(given, dict) or not given.keys() <= known:
+            raise ValueError(f"{FAULTS_ANNOTATION} must be a mapping of {', '.join(sorted(known))}; found {text!r}")
+        return cls(**given)
