@@ -15,7 +15,6 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 DEPLOYMENT_KIND: Final = "SLMDeployment"
 PROFILE_KIND: Final = "SLMProfile"
 FIELD_MANAGER: Final = "slm-operator"
-FINALIZER: Final = f"{GROUP}/release-slices"
 
 # On nodes. The first is the user's, the rest are ours.
 OPT_IN_LABEL: Final = f"{GROUP}/managed"
@@ -25,6 +24,9 @@ CHANGING_TAINT: Final = f"{GROUP}/changing"
 FORMER_CONFIG_ANNOTATION: Final = f"{GROUP}/former-device-plugin-config"
 CHANGE_STARTED_ANNOTATION: Final = f"{GROUP}/change-started"
 CHANGE_FAILED_ANNOTATION: Final = f"{GROUP}/change-failed"
+
+# On the device plugin's ConfigMap: when each of our keys was added, so that its projection into volumes can be awaited.
+KEY_ADDED_ANNOTATION_PREFIX: Final = f"added.{GROUP}/"
 
 # On objects that the operator makes.
 DEPLOYMENT_LABEL: Final = f"{GROUP}/deployment"

@@ -68,17 +68,7 @@ class PatchConfig:
     resource_version: str
     add: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
-    because: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetFinalizer:
-    """Add or remove our finalizer on an SLMDeployment."""
-
-    deployment: Key
-    uid: str
-    resource_version: str
-    present: bool
+    annotations: Mapping[str, str | None] = field(default_factory=dict)
     because: str
 
 
@@ -107,7 +97,7 @@ class EmitEvent:
     message: str
 
 
-Action = Apply | Delete | Evict | PatchNode | PatchConfig | SetFinalizer | WriteStatus | EmitEvent
+Action = Apply | Delete | Evict | PatchNode | PatchConfig | WriteStatus | EmitEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""What one deployment wants of the fleet, from its spec and its advice."""
