@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_ITL_FACTOR = 4.0
+"""The SLO when none is given, as in spec.slo of the API."""
 
 EXAMPLES = """examples:
   kubectl slm advise --from-csv batch_sweep.csv --model opt-1.3b --itl-factor 2
@@ -69,3 +75,111 @@ def count(*, least: int = 1, most: int = 100_000) -> Callable[[str], int]:
         return int(raw)
 
     return read
+
+
+def _advise(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    advise = commands.add_parser(
+        "advise",
+        help="batch size, KV memory and engines per GPU from measurements; needs no cluster",
+        description="Decide from measurements: batch size, KV memory, engines per GPU and how they share it.",
+    )
+    _measurements(advise)
+    _question(advise)
+    advise.add_argument(
+        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="form of the answer (default table)"
+    )
+
+
+def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser(
+        "report",
+        help="the advice and its evidence as one HTML file that opens offline",
+        description="Write the advice and its evidence as one HTML file that opens offline and prints.",
+    )
+    _measurements(report)
+    _question(report)
+    report.add_argument(
+        "-o", "--output", metavar="FILE", default="report.html", help="where to write (default report.html)"
+    )
+
+
+def _measurements(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("measurements")
+    one = group.add_mutually_exclusive_group(required=True)
+    one.add_argument(
+        "-f", "--filename", metavar="FILE", help="a measurement document or an SLMProfile, JSON or YAML; - is stdin"
+    )
+    one.add_argument(
+        "--from-csv", metavar="FILE", help="runs of one engine, a row each, with the columns of the published sweeps"
+    )
+    group.add_argument(
+        "--packs-csv", metavar="FILE", help="runs of several engines on one GPU, with the same columns and `sharing`"
+    )
+    group.add_argument(
+        "--model", metavar="NAME", help="whose rows of the CSV to use; needed when it holds several models"
+    )
+    group.add_argument(
+        "--ledger",
+        metavar="FILE",
+        help="memory of the engine that made the CSV, JSON or YAML, as `ledger` of a document",
+    )
+
+
+def _question(command: argparse.ArgumentParser) -> None:
+    slo = command.add_argument_group("what a request is promised")
+    itl = slo.add_mutually_exclusive_group()
+    itl.add_argument("--itl-ms", type=number(above=0), metavar="MS", help="most time between two tokens")
+    itl.add_argument(
+        "--itl-factor",
+        type=number(above=0),
+        metavar="X",
+        help=f"the same, as a multiple of that at batch 32 (default {DEFAULT_ITL_FACTOR:g})",
+    )
+    slo.add_argument("--ttft-ms", type=number(above=0), metavar="MS", help="most time to the first token")
+    slo.add_argument(
+        "--percentile", choices=("Mean", "P50", "P90", "P99"), default="Mean", help="where these hold (default Mean)"
+    )
+
+    load = command.add_argument_group(
+        "the load to decide for (default: every batch full)"
+    ).add_mutually_exclusive_group()
+    load.add_argument("--concurrency", type=count(), metavar="N", help="requests in flight per GPU")
+    load.add_argument("--requests-per-second", type=number(above=0), metavar="N", help="requests per second per GPU")
+
+    judge = command.add_argument_group("how to judge")
+    judge.add_argument(
+        "--epsilon", "--min-efficiency", dest="min_efficiency", metavar="FRACTION", default=0.1,
+        type=number(above=0, below=1, hint="; the published value is 0.1"), help="least batching efficiency T(B) / (B T(1)) (default 0.1)",
+    )  # fmt: skip
+    judge.add_argument(
+        "--min-gain",
+        type=number(least=0, below=1),
+        default=0.05,
+        metavar="FRACTION",
+        help="least gain of a pack over the best single engine (default 0.05)",
+    )
+    judge.add_argument(
+        "--objective",
+        choices=("Throughput", "FreeMemory"),
+        default="Throughput",
+        help="what the GPU is for (default Throughput)",
+    )
+    judge.add_argument(
+        "--mode",
+        choices=("Auto", "MPS", "TimeSlicing", "None"),
+        default="Auto",
+        help="sharing that may be advised (default Auto)",
+    )
+    judge.add_argument(
+        "--replicas-per-gpu",
+        type=count(most=48),
+        metavar="R",
+        help="your own number of engines; the answer says what it costs",
+    )
+    judge.add_argument("--max-replicas-per-gpu", type=count(most=48), metavar="R", help="most engines on a GPU")
+    judge.add_argument(
+        "--gpu-memory-bytes",
+        type=count(most=1 << 50),
+        metavar="BYTES",
+        help="memory of the GPU that will serve (default: the measured one's)",
+    )

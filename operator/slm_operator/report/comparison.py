@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from slm_operator.report.curves import labels, mark, told, weight
 from slm_operator.report.drawing import Frame, Scale, element, hover, line, path, picture, round_ticks, text
 from slm_operator.report.scene import Dot, Limits, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WIDE, HEIGHT = 1100.0, 400.0
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 1080.0, 26.0, 354.0

@@ -6,8 +6,8 @@ single engine that carries the same load. Lines join the measured points of one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from slm_operator.report.drawing import (
     Box,
@@ -25,6 +25,9 @@ from slm_operator.report.drawing import (
     text,
 )
 from slm_operator.report.scene import Dot, Limits, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 WIDTH, HEIGHT = 540.0, 330.0
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 522.0, 26.0, 284.0
@@ -155,14 +158,12 @@ def weight(dot: Dot) -> str:
 
 def _efficiency_limit(frame: Frame, limits: Limits) -> str:
     """The line T = epsilon B T(1): what stands under it pays too little for its memory."""
-    one = next((d for d in singles if d.batch_size == 1), None)
-    if one is None:
+    if not limits.one_sequence:
         return ""
-    top = frame.y.high
-    last = min(top / (limits.min_efficiency * one.throughput), frame.x.high)
-    first = min(last, frame.x.high) / 64
-    steps = [first * (last / first) ** (i / 48) for i in range(49)]
-    points = [(frame.x(b), frame.y(limits.min_efficiency * b * one.throughput)) for b in steps if b >= frame.x.low]
+    slope = limits.min_efficiency * limits.one_sequence
+    last = min(frame.y.high / slope, frame.x.high)
+    steps = [last * 64 ** (i / 48 - 1) for i in range(49)]
+    points = [(frame.x(b), frame.y(slope * b)) for b in steps if b >= frame.x.low]
     words = f"efficiency {limits.min_efficiency:g}"
     return path(points, class_="limit") + text(words, points[-1][0] - 6, TOP + 12, class_="note", text_anchor="end")
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from slm_operator.report.drawing import element, hover, picture, text
-from slm_operator.report.scene import MemoryBar, Share
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slm_operator.report.scene import MemoryBar, Share
 
 WIDE, LEFT, RIGHT, THICK, STEP = 1100.0, 0.0, 1100.0, 34.0, 76.0
 

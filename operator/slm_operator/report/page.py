@@ -7,9 +7,9 @@ word a reason: sentences come with the scene.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from slm_operator.report.comparison import frontier_chart, packs_chart
 from slm_operator.report.curves import energy_chart, latency_chart, mark, throughput_chart
@@ -17,7 +17,19 @@ from slm_operator.report.drawing import element, line, picture
 from slm_operator.report.memory import memory_chart
 from slm_operator.report.scene import Dot, Row, Scene, Standing, Tile
 
-COLUMNS = ("Batch × engines", "Sharing", "tok/s", "against best single", "ITL ms", "KV peak GiB each", "Verdict", "Because")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COLUMNS = (
+    "Batch × engines",
+    "Sharing",
+    "tok/s",
+    "against best single",
+    "ITL ms",
+    "KV peak GiB each",
+    "Verdict",
+    "Because",
+)
 FIGURES = range(2, 6)
 
 
@@ -110,7 +122,9 @@ def _evidence(scene: Scene) -> str:
     ]
     if packs and best:
         words = PACKS.format(best=best.name, tps=f"{best.throughput:,.0f}", noise=f"{scene.noise:.1%}")
-        cards.append(_card("Packs against the best single engine", words, packs_chart(packs, best, limits, scene.noise), "wide"))
+        cards.append(
+            _card("Packs against the best single engine", words, packs_chart(packs, best, limits, scene.noise), "wide")
+        )
     if scene.memory:
         cards.append(_card("Memory of one GPU", MEMORY, _memory_legend(scene) + memory_chart(scene.memory), "wide"))
     cards.append(_card("Candidates", CANDIDATES, _table(scene.rows), "wide long"))
@@ -150,9 +164,7 @@ def _memory_legend(scene: Scene) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     head = "".join(f'<th class="{"n" if i in FIGURES else ""}">{escape(c)}</th>' for i, c in enumerate(COLUMNS))
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(map(_line, rows))}</tbody></table></div>'
-    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(map(_line, rows))}</tbody></table></div>'
 
 
 def _line(row: Row) -> str:
@@ -167,4 +179,6 @@ def _provenance(scene: Scene) -> str:
 
 
 def _footer() -> str:
-    return "<footer>Throughput counts input and output tokens. ITL is (last token − first token) / (tokens − 1).</footer>"
+    return (
+        "<footer>Throughput counts input and output tokens. ITL is (last token − first token) / (tokens − 1).</footer>"
+    )

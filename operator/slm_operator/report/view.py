@@ -6,16 +6,20 @@ decided for. Must never word a reason: the advisor's sentences are passed on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from slm_runtime.bca import single_sequence_tokens_per_second
-from slm_runtime.document import Ledger, MeasurementDocument, Point
 from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_points, is_full_single
 from slm_runtime.slo import Limits as SloLimits
 from slm_runtime.slo import Slo, figure_ms, resolve
 
 from slm_operator.advisor.advice import Advice, Candidate, Settings, Verdict
 from slm_operator.report.scene import Dot, Limits, MemoryBar, Row, Scene, Share, Standing, Tile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slm_runtime.document import Ledger, MeasurementDocument, Point
 
 GIB = 1 << 30
 FIT_STEPS = 60
@@ -82,7 +86,9 @@ def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> 
                 label="Time between tokens",
                 figure=f"{advice.predicted.itl_ms:.1f}",
                 unit="ms",
-                note=f"{limits.percentile.lower()} at most {limits.itl_ms:.1f} ms" if limits.itl_ms else "no limit asked",
+                note=f"{limits.percentile.lower()} at most {limits.itl_ms:.1f} ms"
+                if limits.itl_ms
+                else "no limit asked",
                 tone="" if advice.feasible else "down",
             ),
         ]

@@ -1,0 +1,31 @@
+"""`kubectl slm advise`: the advice on measurements from a file, for a person or for a script."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from slm_operator.cli.answer import answer
+from slm_operator.cli.inputs import measurements
+from slm_operator.cli.question import advice_on, settings_of, slo_of
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(arguments: Namespace) -> int:
+    """Print the advice. Exit code 0 also when the SLO cannot be met: `feasible` and the sentences say so."""
+    advice = advice_on(measurements(arguments), slo_of(arguments), settings_of(arguments))
+    if arguments.output == "table":
+        from slm_operator.cli.terminal import show_advice  # noqa: PLC0415 - rich is for people
+
+        show_advice(advice)
+    elif arguments.output == "yaml":
+        import yaml  # noqa: PLC0415 - 50 ms that JSON does not cost
+
+        yaml.safe_dump(answer(advice), sys.stdout, sort_keys=False, allow_unicode=True, width=1000)
+    else:
+        json.dump(answer(advice), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    return 0

@@ -1,0 +1,28 @@
+"""`kubectl slm report`: the advice and its evidence as one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slm_operator.cli.errors import Refused
+from slm_operator.cli.inputs import measurements
+from slm_operator.cli.question import advice_on, settings_of, slo_of
+from slm_operator.report.page import page
+from slm_operator.report.view import scene
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(arguments: Namespace) -> int:
+    """Write the file and say where it is."""
+    document, slo, settings = measurements(arguments), slo_of(arguments), settings_of(arguments)
+    html = page(scene(document, advice_on(document, slo, settings), slo, settings))
+    path = Path(arguments.output)
+    try:
+        path.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise Refused(f"-o {path}: {error.strerror or error}: give a file that can be written") from None
+    print(f"{path}: {len(html.encode()) / 1024:.0f} KiB, open it in a browser")  # noqa: T201
+    return 0
