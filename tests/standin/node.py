@@ -101,7 +101,7 @@ def faults_of(metadata: Mapping[str, Any]) -> Faults:
     """The faults that the node's annotation asks for; a malformed one is reported and means none."""
     try:
         return Faults.parse((metadata.get("annotations") or {}).get(FAULTS_ANNOTATION))
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         log.error("%s", error)  # noqa: TRY400 - the traceback says nothing more
         return Faults()
 

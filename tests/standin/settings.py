@@ -15,6 +15,13 @@ from uuid import NAMESPACE_DNS, uuid5
 import yaml
 
 FAULTS_ANNOTATION = "standin.slm-operator.io/faults"
+FAULT_TYPES: dict[str, tuple[type, ...]] = {
+    "late_s": (int, float),
+    "stuck": (bool,),
+    "crash": (bool,),
+    "unhealthy_gpu": (int,),
+    "mps_daemon_dead": (bool,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,12 @@ class Faults:
     @classmethod
     def parse(cls, text: str | None) -> Self:
         """Read the annotation, a YAML mapping of the fields; ValueError for anything else."""
-        given = yaml.safe_load(text or "{}")
-        known = {field.name for field in fields(cls)}
-        if not isinstance(given, dict) or not given.keys() <= known:
-            raise ValueError(f"{FAULTS_ANNOTATION} must be a mapping of {', '.join(sorted(known))}; found {text!r}")
+        try:
+            given = yaml.safe_load(text or "{}")
+        except yaml.YAMLError:
+            given = None
+        if not isinstance(given, dict) or not all(
+            isinstance(value, FAULT_TYPES.get(name, ())) for name, value in given.items()
+        ):
+            raise ValueError(f"{FAULTS_ANNOTATION} must be a mapping of {', '.join(FAULT_TYPES)}; found {text!r}")
         return cls(**given)
