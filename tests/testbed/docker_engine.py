@@ -32,18 +32,15 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from .docker_host import Baseline, Process, kill_cgroup, running_under, unmount_under
+from .gotools import cache_dir
 
 PACKAGES = ("docker.io", "debootstrap", "iptables", "iproute2")
 RUNTIME_SHIM = Path(__file__).with_name("node_image") / "runc_shim.py"
 START_TIMEOUT_S = 60.0
 CAP_SYS_RESOURCE = 24
-
-
-def cache() -> Path:
-    """Give the folder outside the clone in which expensive things are kept."""
-    return Path(os.environ.get("SLM_CACHE") or Path.home() / ".cache" / "slm-operator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,12 @@ class Engine:
 
     host: str | None
     folder: Path  # of the private engine, or a place for this test bed's records of a foreign one
+
+    @classmethod
+    def of_this_cache(cls) -> Self:
+        """Name the private engine, running or not."""
+        folder = cache_dir() / "docker" / "run"
+        return cls(f"unix://{folder}/docker.sock", folder)
 
     @property
     def private(self) -> bool:
@@ -92,7 +95,7 @@ def docker_engine() -> Iterator[Engine]:
         yield found
         return
     with ended_by_sigterm():
-        lease = _folder() / "leases" / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
+        lease = _leases() / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
         with _lock():
             engine = _start_if_needed()
             Process.of(os.getpid()).write(lease)
@@ -104,7 +107,7 @@ def docker_engine() -> Iterator[Engine]:
 
 def running_engine() -> Engine | None:
     """Give the engine that this shell's `docker` talks to, if one answers."""
-    return Engine(None, cache() / "docker-records") if _answers(dict(os.environ)) else None
+    return Engine(None, cache_dir() / "docker-records") if _answers(dict(os.environ)) else None
 
 
 def keep(engine: Engine) -> None:
@@ -115,7 +118,7 @@ def keep(engine: Engine) -> None:
 
 def unkeep() -> None:
     """End what `keep` asked for, and stop the engine if nobody else uses it."""
-    release(_folder() / "leases" / "kept.json")
+    release(_leases() / "kept.json")
 
 
 def release(lease: Path) -> None:
@@ -128,8 +131,12 @@ def release(lease: Path) -> None:
 
 @contextlib.contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit within the block, so that what was made is removed."""
-    if threading.current_thread() is not threading.main_thread():
+    """Turn SIGTERM into SystemExit within the block, so that what was made is removed.
+
+    Under pytest tests/conftest.py has a handler already: pytest takes SystemExit for a test's failure.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # somebody sees to it already
         yield
         return
 
@@ -143,13 +150,13 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
-def _folder() -> Path:
-    return cache() / "docker" / "run"
+def _leases() -> Path:
+    return Engine.of_this_cache().folder / "leases"
 
 
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
-    path = cache() / "docker" / "lock"
+    path = cache_dir() / "docker" / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -159,7 +166,7 @@ def _lock() -> Iterator[None]:
 def _live_leases() -> list[Path]:
     """Give the leases whose process lives, and remove the others."""
     live = []
-    for lease in sorted((_folder() / "leases").glob("*.json")):
+    for lease in sorted(_leases().glob("*.json")):
         owner = Process.read(lease)
         if owner is not None and owner.alive:
             live.append(lease)
@@ -170,8 +177,8 @@ def _live_leases() -> list[Path]:
 
 def _start_if_needed() -> Engine:
     """Give the private engine, started if need be. The caller holds the lock."""
-    folder = _folder()
-    engine = Engine(f"unix://{folder}/docker.sock", folder)
+    engine = Engine.of_this_cache()
+    folder = engine.folder
     dockerd = Process.read(folder / "dockerd.json")
     if dockerd is not None and dockerd.alive and _answers(engine.env()):
         return engine
@@ -243,7 +250,7 @@ def _start_dockerd(engine: Engine) -> None:
 
 def _cgroup() -> str:
     # One per cache folder, so that two engines with caches of their own never share a group.
-    return f"slm-{hashlib.sha256(str(cache()).encode()).hexdigest()[:8]}"
+    return f"slm-{hashlib.sha256(str(cache_dir()).encode()).hexdigest()[:8]}"
 
 
 def _has_capability(number: int) -> bool:
@@ -270,13 +277,14 @@ def _remove_contents(engine: Engine) -> None:
 
 def _stop() -> None:
     """Stop the private engine, whatever its state, and give the machine back as it was. The caller holds the lock."""
-    folder = _folder()
+    engine = Engine.of_this_cache()
+    folder = engine.folder
     if not folder.exists():
         return
     dockerd = Process.read(folder / "dockerd.json")
     if dockerd is not None and dockerd.alive:
         with contextlib.suppress(DockerError, subprocess.TimeoutExpired):
-            _remove_contents(Engine(f"unix://{folder}/docker.sock", folder))
+            _remove_contents(engine)
         dockerd.stop(grace_s=20)
     kill_cgroup(_cgroup())
     for process in running_under(folder):

@@ -24,14 +24,22 @@ from pathlib import Path
 from typing import Self
 
 BRIDGE = re.compile(r"docker0|br-[0-9a-f]{12}")
+# What dockerd sets for its networks, and what a kubelet in a privileged container sets for the whole kernel.
 SYSCTLS = tuple(
-    Path("/proc/sys/net") / name
+    Path("/proc/sys") / name
     for name in (
-        "ipv4/ip_forward",
-        "ipv6/conf/all/forwarding",
-        "ipv6/conf/default/forwarding",
-        "bridge/bridge-nf-call-iptables",
-        "bridge/bridge-nf-call-ip6tables",
+        "net/ipv4/ip_forward",
+        "net/ipv6/conf/all/forwarding",
+        "net/ipv6/conf/default/forwarding",
+        "net/bridge/bridge-nf-call-iptables",
+        "net/bridge/bridge-nf-call-ip6tables",
+        "net/netfilter/nf_conntrack_max",
+        "vm/overcommit_memory",
+        "vm/panic_on_oom",
+        "kernel/panic",
+        "kernel/panic_on_oops",
+        "kernel/keys/root_maxkeys",
+        "kernel/keys/root_maxbytes",
     )
 )
 # dockerd and containerd make these outside the folders they are given.
@@ -246,7 +254,7 @@ def _remove_rules(
         elif line.startswith(":DOCKER"):
             chains.append((table, line[1:].split()[0]))
         elif (policy := re.fullmatch(r":(\S+) (?:ACCEPT|DROP)", line)) is not None:
-            old = next((l for t, l in before_by_table if t == table and l.startswith(f":{policy[1]} ")), None)
+            old = next((was for t, was in before_by_table if t == table and was.startswith(f":{policy[1]} ")), None)
             run("-t", table, "-P", policy[1], old.split()[1] if old else "ACCEPT")
     for step in ("-F", "-X"):
         for table, chain in chains:

@@ -24,7 +24,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from .docker_engine import DockerError, Engine, cache
+from .docker_engine import DockerError, Engine
+from .gotools import cache_dir
 
 DEBIAN = "debian:bookworm-slim"
 PYTHON = "python:3.11-slim-bookworm"
@@ -75,7 +76,7 @@ def ensure_base(engine: Engine, base: str) -> None:
 @contextlib.contextmanager
 def one_at_a_time(name: str) -> Iterator[None]:
     """Let only one process of this machine make the thing called `name`; the others find it made."""
-    path = cache() / "docker" / "making" / re.sub(r"\W", "-", name)
+    path = cache_dir() / "docker" / "making" / re.sub(r"\W", "-", name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -137,7 +138,7 @@ def _make_debian(engine: Engine) -> None:
     key = key_of("debian-1", *(f"{name}\n{text}" for name, text in sorted(extra.items())))
     if has_key(engine, DEBIAN, key):
         return
-    with tempfile.TemporaryDirectory(dir=cache() / "docker", prefix="debootstrap-") as name:
+    with tempfile.TemporaryDirectory(dir=cache_dir() / "docker", prefix="debootstrap-") as name:
         root = Path(name) / "root"
         command = ["debootstrap", "--variant=minbase", SUITE, str(root), _mirror()]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 
 CAPABILITY = "CAP_SYS_RESOURCE"
 
@@ -26,13 +27,11 @@ def relax(process: dict) -> None:
     process.pop("rlimits", None)
 
 
-def rewrite(path: str, key: "str | None") -> None:
+def rewrite(path: Path, key: "str | None") -> None:
     """Relax the process document at `path`, or the one under `key` in it."""
-    with open(path, encoding="utf-8") as file:
-        document = json.load(file)
+    document = json.loads(path.read_text(encoding="utf-8"))
     relax(document[key] if key else document)
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(document, file)
+    path.write_text(json.dumps(document), encoding="utf-8")
 
 
 def value_of(arguments: list, *flags: str) -> "str | None":
@@ -47,10 +46,10 @@ def value_of(arguments: list, *flags: str) -> "str | None":
 def main(arguments: list) -> None:
     """Rewrite what this call will read, and become runc."""
     if "create" in arguments:
-        bundle = value_of(arguments, "--bundle", "-b") or os.getcwd()
-        rewrite(os.path.join(bundle, "config.json"), "process")
+        bundle = value_of(arguments, "--bundle", "-b") or "."
+        rewrite(Path(bundle, "config.json"), "process")
     elif "exec" in arguments and (path := value_of(arguments, "--process", "-p")):
-        rewrite(path, None)
+        rewrite(Path(path), None)
     runc = shutil.which("runc", path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/usr/bin")
     if runc is None:
         sys.exit("runc_shim: no runc on this machine; install Debian's package `runc`")

@@ -1,0 +1,254 @@
+"""The kind half of the test bed: what a test may expect of `kind_cluster`, and that nothing of it stays behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.testbed.cluster import Cluster, KubectlError, log_tails
+from tests.testbed.docker_engine import docker_engine
+from tests.testbed.docker_host import (
+    CGROUPS,
+    STRAY_FOLDERS,
+    Baseline,
+    interfaces,
+    mounts_under,
+    running_under,
+    saved_rules,
+)
+from tests.testbed.gotools import cache_dir
+from tests.testbed.kind import KindCluster, kind_cluster
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "slm-testbed/probe:test"
+DOCKERFILE = """\
+FROM debian:bookworm-slim
+RUN apt-get update -qq && apt-get install -qqy --no-install-recommends busybox
+RUN mkdir /www && echo "built here" > /www/index.html && rm -rf /usr/share/perl5
+"""
+PODS = f"""\
+apiVersion: v1
+kind: Pod
+metadata: {{name: server, labels: {{app: server}}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+    - name: server
+      image: {IMAGE}
+      imagePullPolicy: Never
+      command: [busybox, httpd, -f, -p, "8080", -h, /www]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: server}}
+spec:
+  type: NodePort
+  selector: {{app: server}}
+  ports: [{{port: 80, targetPort: 8080}}]
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {{name: models}}
+spec:
+  capacity: {{storage: 1Gi}}
+  accessModes: [ReadOnlyMany]
+  storageClassName: ""
+  claimRef: {{namespace: default, name: models}}
+  hostPath: {{path: /opt/slm/models, type: Directory}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: models}}
+spec:
+  accessModes: [ReadOnlyMany]
+  storageClassName: ""
+  volumeName: models
+  resources: {{requests: {{storage: 1Gi}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: client}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+    - name: client
+      image: {IMAGE}
+      imagePullPolicy: Never
+      command: [sleep, infinity]
+      volumeMounts: [{{name: models, mountPath: /models, readOnly: true}}]
+  volumes: [{{name: models, persistentVolumeClaim: {{claimName: models, readOnly: true}}}}]
+"""
+
+
+def state_of_the_machine() -> dict[str, object]:
+    """All that a cluster or an engine could leave behind."""
+    rules = [
+        line
+        for command in ("iptables", "ip6tables")
+        for line in saved_rules(command)
+        # A built-in chain that accepts is what a table has that nobody wrote to.
+        if not line.startswith("*") and not line.endswith(" ACCEPT")
+    ]
+    return {
+        "processes": {process.pid for process in running_under(cache_dir() / "docker")},
+        "mounts": mounts_under(cache_dir()),
+        "interfaces": interfaces(),
+        "rules": [line for line in rules if "-A" not in line] + [line for line in rules if "-A" in line],
+        "control groups": sorted(str(path) for path in CGROUPS.glob("*/slm-*")),
+        "clusters": sorted(path.name for path in (cache_dir() / "kind").glob("*")),
+        "engine folders": sorted(path.name for path in (cache_dir() / "docker").glob("run*")),
+        "stray folders": [str(path) for path in STRAY_FOLDERS if path.exists()],
+        "kernel settings": Baseline.record().sysctls,
+    }
+
+
+@pytest.fixture(scope="module")
+def machine_before() -> dict[str, object]:
+    return state_of_the_machine()
+
+
+@pytest.fixture(scope="module")
+def cluster(machine_before: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindCluster]:
+    with kind_cluster() as lent:
+        context = tmp_path_factory.mktemp("image")
+        (context / "Dockerfile").write_text(DOCKERFILE)
+        lent.load_image(lent.build(context / "Dockerfile", context, IMAGE))
+        yield lent
+    # Here and not in a test of its own: the cluster is gone only now.
+    assert state_of_the_machine() == machine_before
+
+
+@pytest.fixture(scope="module")
+def pods(cluster: KindCluster) -> KindCluster:
+    cluster.kubectl("apply", "-f", "-", stdin=PODS)
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/server", "pod/client", "--timeout=90s")
+    return cluster
+
+
+def test_it_is_a_cluster_like_the_other_kind(cluster: KindCluster) -> None:
+    assert isinstance(cluster, Cluster)
+
+
+def test_the_node_is_ready_and_takes_pods(cluster: KindCluster) -> None:
+    (node,) = json.loads(cluster.kubectl("get", "nodes", "-o", "json"))["items"]
+    assert node["metadata"]["name"] == cluster.node
+    assert {"type": "Ready", "status": "True"}.items() <= node["status"]["conditions"][-1].items()
+    assert node["status"]["nodeInfo"]["kubeletVersion"].startswith("v1.35.")
+    assert "taints" not in node["spec"]
+
+
+def test_an_image_built_here_runs_and_a_service_answers_by_name(pods: KindCluster) -> None:
+    pods.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=90s")
+    found = pods.kubectl("exec", "client", "--", "busybox", "nslookup", "server.default.svc.cluster.local")
+    assert pods.kubectl("get", "service", "server", "-o", "jsonpath={.spec.clusterIP}") in found
+    assert pods.kubectl("exec", "client", "--", "busybox", "wget", "-qO-", "http://server/") == "built here\n"
+
+
+def test_a_pod_reaches_itself_through_its_service(pods: KindCluster) -> None:
+    assert pods.kubectl("exec", "server", "--", "busybox", "wget", "-qO-", "http://server/") == "built here\n"
+
+
+def test_this_machine_reaches_a_node_port(pods: KindCluster) -> None:
+    port = pods.kubectl("get", "service", "server", "-o", "jsonpath={.spec.ports[0].nodePort}")
+    with urllib.request.urlopen(f"http://{pods.node_ip}:{port}/", timeout=10) as answer:
+        assert answer.read() == b"built here\n"
+
+
+def test_a_persistent_volume_shows_the_models_of_this_machine(pods: KindCluster) -> None:
+    probe = cache_dir() / "models" / f"probe-{uuid.uuid4().hex}"
+    probe.write_text("weights\n")
+    try:
+        assert pods.kubectl("exec", "client", "--", "cat", f"/models/{probe.name}") == "weights\n"
+    finally:
+        probe.unlink()
+    with pytest.raises(KubectlError, match="Read-only"):
+        pods.kubectl("exec", "client", "--", "touch", "/models/written")
+
+
+def test_pod_security_refuses_what_a_namespace_forbids(cluster: KindCluster) -> None:
+    cluster.kubectl("create", "namespace", "strict")
+    cluster.kubectl("label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted")
+    with pytest.raises(KubectlError, match="violates PodSecurity"):
+        cluster.kubectl("-n", "strict", "run", "root", f"--image={IMAGE}", "--privileged")
+
+
+def test_the_kubelet_serves_pod_resources_and_device_plugins(cluster: KindCluster) -> None:
+    for socket in ("pod-resources/kubelet.sock", "device-plugins/kubelet.sock"):
+        cluster.exec("test", "-S", f"/var/lib/kubelet/{socket}")
+
+
+def test_the_audit_log_tells_who_asked_for_what(cluster: KindCluster) -> None:
+    name = f"asked-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl("create", "configmap", name)
+    entries = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
+    (entry,) = [entry for entry in entries if entry.get("objectRef", {}).get("name") == name and entry["verb"] != "get"]
+    assert (entry["verb"], entry["user"]["username"]) == ("create", "kubernetes-admin")
+
+
+def test_a_failed_image_pull_is_reported_quickly(cluster: KindCluster) -> None:
+    cluster.kubectl("run", "unpullable", "--image=registry.invalid/nothing:1", "--restart=Never")
+    waiting = "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull"
+    cluster.kubectl("wait", f"--for={waiting}", "pod/unpullable", "--timeout=60s")
+
+
+def test_logs_hold_the_journal_and_every_container(pods: KindCluster) -> None:
+    assert log_tails(pods).keys() == {"node", "kubelet", "containerd"}
+    assert any("kube-apiserver" in path.name for path in (pods.logs / "pods").iterdir())
+
+
+def test_what_a_killed_run_leaves_is_removed_by_the_next() -> None:
+    # A user of the engine that is killed while its container runs, and takes no leave.
+    script = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from tests.testbed.docker_engine import docker_engine\n"
+        "from tests.testbed.docker_images import DEBIAN, ensure_base\n"
+        "with docker_engine() as engine:\n"
+        "    ensure_base(engine, DEBIAN)\n"
+        "    engine.docker('run', '--detach', '--name', 'abandoned', DEBIAN, 'sleep', 'infinity')\n"
+        "    print('running', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    before = state_of_the_machine()
+    if before["processes"]:
+        pytest.skip("another user holds the engine, which therefore stays")
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "running\n"
+        os.kill(child.pid, signal.SIGKILL)
+    assert state_of_the_machine() != before
+    with docker_engine() as engine:
+        assert engine.docker("ps", "--all", "--quiet", "--filter", "name=abandoned") == ""
+    assert state_of_the_machine() == before
+
+
+def test_a_terminated_run_cleans_up_after_itself() -> None:
+    script = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from tests.testbed.docker_engine import docker_engine\n"
+        "with docker_engine() as engine:\n"
+        "    print('running', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    before = state_of_the_machine()
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "running\n"
+        started = time.monotonic()
+        child.terminate()
+        assert child.wait(timeout=60) == 128 + signal.SIGTERM
+    assert time.monotonic() - started < 30
+    assert state_of_the_machine() == before
