@@ -156,9 +156,9 @@ class Closest:
     """What comes nearest when nothing satisfies."""
 
     check: str
-    """Name of the check that could not be passed: SLO or Memory."""
-    value: float
-    """What is achievable: milliseconds for SLO, bytes for Memory."""
+    """Name of the check that could not be passed, most often SLO or Memory."""
+    value: float | None
+    """What is achievable: milliseconds for SLO, GiB for Memory. Absent: not known."""
     limit: float
     """What was asked, in the same unit."""
     because: str
@@ -167,9 +167,9 @@ class Closest:
     """What would have to change."""
 
     @property
-    def missed_by(self) -> float:
-        """The miss, as a fraction of what was asked."""
-        return self.value / self.limit - 1
+    def missed_by(self) -> float | None:
+        """The miss, as a fraction of what was asked. Absent: not known, or nothing was allowed."""
+        return self.value / self.limit - 1 if self.value is not None and self.limit else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

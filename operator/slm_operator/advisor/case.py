@@ -1,0 +1,137 @@
+"""The case before the advisor: the question with everything derived from it once.
+
+Exists so that ten thousand candidates are judged without deriving anything twice. Assumes that `check_question` found
+nothing. Must never depend on the order of points: they are sorted first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slm_runtime import bca
+from slm_runtime.fit import fit_points
+from slm_runtime.slo import resolve
+
+if TYPE_CHECKING:
+    from slm_runtime.document import Ledger, MeasurementDocument, Point, SharingMode
+    from slm_runtime.fit import Fit
+    from slm_runtime.slo import Limits, Slo
+
+    from slm_operator.advisor.advice import Settings
+
+LOAD_TOLERANCE = 0.05
+"""Loads that differ by less are the same load."""
+
+Key = tuple[int, int, "SharingMode", int | None]
+"""What makes two points measurements of one configuration: B, R, mode, token budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A question, with what follows from it."""
+
+    points: tuple[Point, ...]
+    """Single engines first, by rising batch."""
+    settings: Settings
+    limits: Limits
+    """The SLO in milliseconds."""
+    in_flight: int | None
+    """The load to decide for. Absent: full batches."""
+    fit: Fit | None
+    """ITL and time per token of one engine over B. Absent with fewer than two batch sizes."""
+    single_sequence: float
+    """T(1) in input and output tokens per second."""
+    ledger: Ledger | None
+    device_bytes: int | None
+    """Memory of the GPU that will serve."""
+    max_model_len: int | None
+    imported: bool
+    """Converted from another tool's results, which know no confirmation."""
+    confirmed: frozenset[Key]
+    """Configurations that were measured with their final KV bytes."""
+    at_load: frozenset[Key]
+    """Configurations that were measured with just the decided load in flight."""
+    loops: dict[tuple[int, SharingMode, int | None, int], Point]
+    """Full-batch points by R, mode, token budget and requests in flight."""
+
+
+def make_case(document: MeasurementDocument, slo: Slo, settings: Settings) -> Case:
+    """Derive the case. Raises nothing for a question that `check_question` passed."""
+    points = tuple(sorted(document.points, key=_order))
+    fit = fit_points(points)
+    in_flight = settings.concurrency or in_flight_of_rate(document, fit, settings.requests_per_second)
+    if settings.requests_per_second is None:
+        in_flight = in_flight or document.workload.concurrency
+    single, _ = bca.single_sequence_tokens_per_second(points)
+    return Case(
+        points=points,
+        settings=settings,
+        limits=resolve(slo, points),
+        in_flight=in_flight,
+        fit=fit,
+        single_sequence=single or 0.0,
+        ledger=document.ledger,
+        device_bytes=settings.gpu_memory_bytes or (document.ledger.device_bytes if document.ledger else None),
+        max_model_len=document.model.max_model_len,
+        imported=document.cost is None,
+        confirmed=frozenset(key(p) for p in points if p.confirmed),
+        at_load=frozenset(
+            key(p) for p in points if in_flight and is_partial(p) and same_load(in_flight_of(p), in_flight)
+        ),
+        loops={
+            (p.replicas, p.sharing_mode, p.max_num_batched_tokens, full_load(p)): p for p in points if not is_partial(p)
+        },
+    )
+
+
+def in_flight_of_rate(document: MeasurementDocument, fit: Fit | None, requests_per_second: float | None) -> int | None:
+    """Requests in flight of one engine at a request rate: N = rate x output tokens x (a + b N), by Little's law.
+
+    None without a rate or a fit, and when the rate is more than one engine serves: then every batch is full.
+    """
+    if requests_per_second is None or fit is None:
+        return None
+    tokens_per_ms = requests_per_second * document.workload.output_tokens_mean / 1000
+    slack = 1 - tokens_per_ms * fit.turn.slope
+    return max(1, math.ceil(tokens_per_ms * fit.turn.intercept / slack)) if slack > 0 else None
+
+
+def key(point: Point) -> Key:
+    """Which configuration a point measures."""
+    return point.batch_size, point.replicas, point.sharing_mode, point.max_num_batched_tokens
+
+
+def full_load(point: Point) -> int:
+    """Requests in flight that fill every batch."""
+    return point.batch_size * point.replicas
+
+
+def in_flight_of(point: Point) -> int:
+    """Requests that were in flight."""
+    return point.in_flight or full_load(point)
+
+
+def is_partial(point: Point) -> bool:
+    """Measured with fewer requests in flight than the batches hold."""
+    return in_flight_of(point) < full_load(point) * (1 - LOAD_TOLERANCE)
+
+
+def same_load(one: float, other: float) -> bool:
+    """Whether two loads are the same within the tolerance."""
+    return abs(one - other) <= LOAD_TOLERANCE * other
+
+
+def _order(point: Point) -> tuple[object, ...]:
+    tokens = point.max_num_batched_tokens or 0
+    figures = (-point.throughput_tokens_per_second, point.itl_ms.mean_ms, point.kv_peak_fraction, point.mean_running)
+    return (
+        point.replicas,
+        point.batch_size,
+        point.sharing_mode,
+        in_flight_of(point),
+        not point.confirmed,
+        tokens,
+        *figures,
+    )

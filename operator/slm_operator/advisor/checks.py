@@ -1,0 +1,221 @@
+"""The checks that a candidate passes, in order. The two lists at the end are the specification.
+
+Each check is one question with its numbers and its sentence. A chain stops at the first that fails, which is the
+reason. Must never look at other candidates: what the best single engine makes is a parameter of the last check.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from slm_runtime import bca
+from slm_runtime.document import Mark, Point
+from slm_runtime.fit import REPEAT_NOISE_FRACTION
+from slm_runtime.slo import figure_ms, slo_misses
+
+from slm_operator.advisor import memory
+from slm_operator.advisor.advice import Check, ModeChoice, Objective, Source
+from slm_operator.advisor.case import Case, key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from slm_operator.advisor.advice import Predicted
+
+GIB = 2**30
+
+UNREPEATED_NOISE_FRACTION = 0.041
+"""Single runs without a confidence interval differ by up to this from run to run (memory-gap data, computed)."""
+
+MARK_SAYS = {
+    Mark.PREEMPTED: "the engine preempted sequences",
+    Mark.ERRORS: "requests failed",
+    Mark.LITTLES_LAW: "throughput, ITL and running sequences contradict each other",
+    Mark.THROTTLED: "the GPU lowered its clocks",
+    Mark.WIDE: "the window ended before throughput was known well enough",
+}
+
+
+def preemption(_: Case, point: Point) -> Check:
+    """A preempting engine recomputes what it threw away: its figures depend on luck."""
+    if not point.preemptions and Mark.PREEMPTED not in point.marks:
+        return _PREEMPTION_PASSED
+    return Check(
+        "Preemption", False, "{value:.0f} preemptions: its KV pool is too small for this batch", point.preemptions
+    )
+
+
+def trusted(_: Case, point: Point) -> Check:
+    """No mark, no failed request."""
+    if not point.marks and not point.errors:
+        return _TRUSTED_PASSED
+    said = [MARK_SAYS[mark] for mark in point.marks] or [f"{point.errors} requests failed"]
+    return Check("Trusted", False, f"not to be trusted: {', and '.join(said)}", point.errors)
+
+
+def repeated(case: Case, point: Point) -> Check:
+    """What was measured again with its final KV bytes is decided by that."""
+    if point.confirmed or key(point) not in case.confirmed:
+        return _REPEATED_PASSED
+    return Check("Confirmed", False, "measured again with its final KV bytes, and that point decides")
+
+
+def confirmed(case: Case, point: Point) -> Check:
+    """A pack must have run with the KV bytes that it would be given."""
+    if point.confirmed:
+        return _CONFIRMED_PASSED
+    if case.imported:
+        return _IMPORTED_PASSED
+    return Check("Confirmed", False, "measured with other KV bytes than it would be given: confirm it first")
+
+
+def sharing(case: Case, point: Point) -> Check:
+    """What the user allows."""
+    s = case.settings
+    if s.mode is ModeChoice.NONE:
+        return Check("Sharing", False, "the user allows no sharing (mode None)")
+    if s.mode is not ModeChoice.AUTO and s.mode.value != point.sharing_mode.value:
+        return Check("Sharing", False, f"the user asked for {s.mode}, this is {point.sharing_mode}")
+    if s.replicas_per_gpu is not None and s.replicas_per_gpu != point.replicas:
+        return Check("Sharing", False, "the user asked for {limit:.0f} per GPU", point.replicas, s.replicas_per_gpu)
+    if s.max_replicas_per_gpu is not None and point.replicas > s.max_replicas_per_gpu:
+        return Check(
+            "Sharing", False, "the user allows at most {limit:.0f} per GPU", point.replicas, s.max_replicas_per_gpu
+        )
+    return _SHARING_PASSED
+
+
+def slice_limit(case: Case, point: Point) -> Check:
+    """What the device plugin can make."""
+    limit = case.settings.plugin_max_replicas
+    passed = point.replicas <= limit
+    says = (
+        "the device plugin makes up to {limit:.0f} slices"
+        if passed
+        else "the device plugin makes only {limit:.0f} slices of this GPU"
+    )
+    return Check("SliceLimit", passed, says, point.replicas, limit)
+
+
+def fits(case: Case, point: Point) -> Check:
+    """Weights, activations, graphs, context and KV bytes of one engine inside its slice."""
+    kv = memory.kv_bytes(case, point)
+    if case.ledger is None or kv is None:
+        return _LEDGER_ABSENT
+    need, share = (case.ledger.fixed_bytes + kv) / GIB, memory.slice_bytes(case, point.replicas) / GIB
+    if need <= share and kv > 0:
+        return Check("Memory", True, "needs {value:.2f} GiB of the {limit:.2f} GiB that an engine may use", need, share)
+    return Check("Memory", False, "needs {value:.2f} GiB, an engine may use {limit:.2f} GiB", max(need, share), share)
+
+
+def slo(case: Case, point: Point) -> Check:
+    """Both limits, at the percentile asked, as far as the samples support it."""
+    limits = case.limits
+    misses = slo_misses(point, limits)
+    if misses:
+        worst = max(misses, key=lambda m: math.inf if m.unknown else (m.measured_ms or 0) / (m.limit_ms or 1))
+        return Check("SLO", False, worst.because, worst.measured_ms or math.inf, worst.limit_ms or 0)
+    if limits.itl_ms is None:
+        return (
+            _SLO_ABSENT
+            if limits.ttft_ms is None
+            else Check("SLO", True, "TTFT is within {limit:.1f} ms", 0, limits.ttft_ms)
+        )
+    figure = figure_ms(point.itl_ms, limits.percentile) or 0
+    return Check(
+        "SLO",
+        True,
+        f"{limits.percentile.lower()} ITL {{value:.1f}} ms is within {{limit:.1f}} ms",
+        figure,
+        limits.itl_ms,
+    )
+
+
+def efficiency(case: Case, point: Point, *, packs_measured: bool) -> Check:
+    """The knee of one engine: T(B) / (B T(1)) above epsilon, as published.
+
+    The limit exists to leave memory for more engines. Where packs were measured under the same SLO the measurements
+    tell what that memory is worth, so the limit steps aside: else a pack could beat a single engine that only the
+    limit had made slow.
+    """
+    value, limit = bca.efficiency(point, case.single_sequence), case.settings.min_efficiency
+    if value > limit:
+        return Check("Efficiency", True, "batching efficiency {value:.3f} is above {limit:g}", value, limit)
+    if packs_measured:
+        return Check(
+            "Efficiency",
+            True,
+            "batching efficiency {value:.3f} is under {limit:g}, which does not count where packs were measured",
+            value,
+            limit,
+        )
+    return Check(
+        "Efficiency",
+        False,
+        "batching efficiency {value:.3f} is not above {limit:g}: so large a batch buys too little",
+        value,
+        limit,
+    )
+
+
+def gain(case: Case, point: Point, predicted: Predicted, best: tuple[Point, Predicted] | None) -> Check:
+    """The no-regret gate: more than the best single engine makes, by more than `min_gain` and more than the noise."""
+    if best is None:
+        return Check("Gain", True, "no single engine satisfies, so none can be better")
+    value = gain_over(predicted, best[1])
+    against = f"{{value:+.1%}} against the best single engine (B={best[1].batch_size})"
+    if case.settings.replicas_per_gpu == point.replicas:
+        return Check("Gain", True, f"{against}; the user's own number of engines needs no gain", value)
+    if case.settings.objective is Objective.FREE_MEMORY:
+        return Check("Gain", value >= 0, f"{against}; equal throughput is asked", value)
+    floor, noise = case.settings.min_gain, noise_fraction(case, point, best)
+    if value < floor:
+        return Check("Gain", False, f"{against}, under the least gain of {{limit:.1%}}", value, floor)
+    if value <= noise:
+        return Check("Gain", False, f"{against}, which is within the noise of {{limit:.1%}}", value, noise)
+    return Check("Gain", True, f"{against}, at least {{limit:.1%}}", value, gate(case, point, best))
+
+
+def gain_over(predicted: Predicted, best: Predicted) -> float:
+    """Throughput over that of the best single engine, minus 1."""
+    return predicted.throughput_tokens_per_second / best.throughput_tokens_per_second - 1
+
+
+def gate(case: Case, pack: Point, best: tuple[Point, Predicted]) -> float:
+    """The gain that a pack must reach."""
+    return max(case.settings.min_gain, noise_fraction(case, pack, best))
+
+
+def noise_fraction(case: Case, pack: Point, best: tuple[Point, Predicted]) -> float:
+    """What a difference between the two may be by chance: both confidence intervals, and the fit's where it predicts."""
+    single, predicted = best
+    known = [p.throughput_ci_fraction for p in (pack, single) if p.throughput_ci_fraction is not None]
+    if predicted.source is Source.PREDICTED and case.fit:
+        known.append(max(case.fit.noise_fraction, REPEAT_NOISE_FRACTION))
+    both = pack.throughput_ci_fraction is not None and single.throughput_ci_fraction is not None
+    return max(math.hypot(*known), 0.0 if both else UNREPEATED_NOISE_FRACTION)
+
+
+_PREEMPTION_PASSED = Check("Preemption", True, "no preemption")
+_TRUSTED_PASSED = Check("Trusted", True, "no mark, no failed request")
+_REPEATED_PASSED = Check("Confirmed", True, "no later point replaces it")
+_CONFIRMED_PASSED = Check("Confirmed", True, "measured with the KV bytes that it would be given")
+_IMPORTED_PASSED = Check("Confirmed", True, "imported: counts as measured, in the KV pool of that run")
+_SHARING_PASSED = Check("Sharing", True, "the user allows it")
+_LEDGER_ABSENT = Check("Memory", True, "not judged: the document has no memory ledger")
+_SLO_ABSENT = Check("SLO", True, "no latency limit was asked")
+
+# What every candidate must be, before it is compared with any other.
+SINGLE: tuple[Callable[[Case, Point], Check], ...] = (preemption, trusted, repeated, fits, slo)
+PACK: tuple[Callable[[Case, Point], Check], ...] = (
+    sharing,
+    slice_limit,
+    preemption,
+    trusted,
+    repeated,
+    confirmed,
+    fits,
+    slo,
+)
+# Then one engine must be efficient (`efficiency`) and a pack must be worth it (`gain`).

@@ -1,0 +1,48 @@
+"""What comes nearest when nothing satisfies: by how much it misses, and what would have to change."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from slm_operator.advisor.advice import Closest
+from slm_operator.advisor.case import is_partial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slm_operator.advisor.judged import Judged
+
+WAY = ("Sharing", "SliceLimit", "Preemption", "Trusted", "Confirmed", "Memory", "SLO", "Load", "Efficiency", "Gain")
+"""The checks in order: the further a candidate came, the nearer it is."""
+
+MEASURE_AGAIN = "measure again, with a larger KV pool or a smaller batch"
+MEND = {
+    "SLO": "raise the limit to at least {value:.1f} ms, or use a faster GPU, or a smaller or quantised model",
+    "Memory": "use a GPU with more memory, a quantised model, a smaller maxModelLen, or fewer engines per GPU",
+}
+UNKNOWN = "measure for longer, or ask for the mean instead of a percentile"
+
+
+def nearest(judged: Iterable[Judged]) -> Judged | None:
+    """Of rejected full-batch candidates the one that came furthest, misses least, makes most."""
+    return min((j for j in judged if not is_partial(j.point)), key=_distance, default=None)
+
+
+def closest_of(judged: Judged) -> Closest:
+    """The miss of that candidate and its mend."""
+    failed = judged.checks[-1]
+    known = math.isfinite(failed.value)
+    return Closest(
+        check=failed.name,
+        value=failed.value if known else None,
+        limit=failed.limit,
+        because=f"at B={judged.point.batch_size} {failed.because}",
+        mend=MEND.get(failed.name, MEASURE_AGAIN).format(value=failed.value) if known else UNKNOWN,
+    )
+
+
+def _distance(judged: Judged) -> tuple[int, float, float]:
+    failed = judged.checks[-1]
+    ratio = failed.value / failed.limit if failed.limit else math.inf
+    return -WAY.index(failed.name), ratio, -judged.point.throughput_tokens_per_second

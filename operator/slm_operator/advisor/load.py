@@ -1,0 +1,110 @@
+"""Figures at the load that was asked for.
+
+A pack that wins with full batches loses when traffic is thin ("Mind the Memory Gap": -18 % with 50 requests in
+flight), so candidates are compared at the load that will come. Assumes closed loops: what R engines do with N requests
+in flight does not depend on how many more they would take. Must never pass a prediction off as a measurement: one
+engine may be predicted between its points, a pack counts only where it was measured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_line
+
+from slm_operator.advisor.advice import Check, Predicted, Source
+from slm_operator.advisor.case import LOAD_TOLERANCE, full_load, in_flight_of, is_partial, key, same_load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slm_runtime.document import Point
+
+    from slm_operator.advisor.case import Case
+
+FULL = Check("Load", True, "measured with full batches")
+AT_LOAD = "measured with {value:.0f} requests in flight"
+ELSEWHERE = "measured with {value:.0f} requests in flight, which says nothing of {limit:.0f}"
+DECIDED_THERE = "with {limit:.0f} requests in flight its batches do not fill; it was measured at that load too, and that point decides"
+SAME_LOOP = "with {limit:.0f} requests in flight it does what was measured at that load"
+BETWEEN = "with {limit:.0f} requests in flight its figures are predicted from the points around"
+UNMEASURED = (
+    "fills only with {value:.0f} requests in flight and was not measured with {limit:.0f}: profile it at that load"
+)
+
+
+def figures_at_load(case: Case, point: Point) -> tuple[Check, Predicted | None]:
+    """Whether this point speaks for the decided load, and its figures there."""
+    asked, had, full = case.in_flight, in_flight_of(point), full_load(point)
+    if is_partial(point):
+        here = asked is not None and same_load(had, asked)
+        check = Check("Load", here, AT_LOAD if here else ELSEWHERE, had, asked or full)
+        return check, measured(point) if here else None
+    if asked is None or asked >= full * (1 - LOAD_TOLERANCE):
+        return FULL, measured(point)
+    if key(point) in case.at_load:
+        return Check("Load", False, DECIDED_THERE, full, asked), None
+    loop = case.loops.get((point.replicas, point.sharing_mode, point.max_num_batched_tokens, asked))
+    if loop:
+        return Check("Load", True, SAME_LOOP, full, asked), measured(loop, batch_size=point.batch_size)
+    if point.replicas > 1:
+        return Check("Load", False, UNMEASURED, full, asked), None
+    return Check("Load", True, BETWEEN, full, asked), predict_single(case, point, asked)
+
+
+def measured(point: Point, batch_size: int | None = None) -> Predicted:
+    """The figures of a point as they stand."""
+    return Predicted(
+        throughput_tokens_per_second=point.throughput_tokens_per_second,
+        output_tokens_per_second=point.output_tokens_per_second,
+        itl_ms=point.itl_ms.mean_ms,
+        ttft_ms=point.ttft_ms.mean_ms if point.ttft_ms else None,
+        batch_size=batch_size or point.batch_size,
+        replicas_per_gpu=point.replicas,
+    )
+
+
+def predict_single(case: Case, point: Point, in_flight: int) -> Predicted:
+    """One engine with fewer requests in flight than its batch holds.
+
+    On the fitted line; without a fit, on the straight line from 0 to the point, below which no real engine falls.
+    """
+    if case.fit:
+        at = case.fit.predict(in_flight)
+        total, output, itl = at.throughput_tokens_per_second, at.output_tokens_per_second, at.itl_ms
+    else:
+        part = in_flight / full_load(point)
+        total, output = point.throughput_tokens_per_second * part, point.output_tokens_per_second * part
+        itl = point.itl_ms.mean_ms
+    return Predicted(
+        throughput_tokens_per_second=total,
+        output_tokens_per_second=output,
+        itl_ms=itl,
+        batch_size=point.batch_size,
+        source=Source.PREDICTED,
+    )
+
+
+def pays_from(case: Case, pack: Point, single: Point, gate: float) -> int | None:
+    """Requests in flight per GPU from which `pack` beats `single` by `gate`, by the lines fitted to both.
+
+    The pack's line needs two loads measured in packs of the same R and mode; with one load it is that load. None when
+    the lines never cross below full batches, or without a line for one engine.
+    """
+    kin = [p for p in _clean(case.points) if (p.replicas, p.sharing_mode) == (pack.replicas, pack.sharing_mode)]
+    loads = [float(in_flight_of(p)) for p in kin]
+    if case.fit is None:
+        return None
+    if len(set(loads)) < 2:
+        return in_flight_of(pack)
+    turns = [1000 * load / p.output_tokens_per_second for load, p in zip(loads, kin, strict=True)]
+    line = fit_line(loads, turns, [REPEAT_NOISE_FRACTION] * len(kin))
+    for in_flight in range(1, full_load(pack) + 1):
+        alone = case.fit.turn.at(min(in_flight, single.batch_size)) / min(in_flight, single.batch_size)
+        if alone >= (1 + gate) * line.at(in_flight) / in_flight:
+            return in_flight
+    return None
+
+
+def _clean(points: Iterable[Point]) -> Iterable[Point]:
+    return (p for p in points if not (p.marks or p.preemptions or p.errors))

@@ -1,0 +1,63 @@
+"""What fits where: KV bytes, slices and what stays free.
+
+A slice is one of R equal shares of the GPU. Under MPS the device plugin enforces it, under time slicing nothing does,
+so that this ledger is the only guard. Assumes the ledger of one engine; where the document has none, nothing is known
+and the answers are None. Must never round in the engine's favour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from slm_runtime import bca
+
+if TYPE_CHECKING:
+    from slm_runtime.document import Point
+
+    from slm_operator.advisor.case import Case
+
+
+def slice_bytes(case: Case, replicas: int) -> int:
+    """Memory of one of `replicas` slices, 0 where the device is not known. The plugin counts whole MiB."""
+    return (case.device_bytes or 0) // replicas >> 20 << 20 if replicas > 1 else case.device_bytes or 0
+
+
+def kv_room(case: Case, replicas: int) -> int | None:
+    """Bytes that a slice leaves for KV. Negative: one engine does not even start. None without a ledger."""
+    return slice_bytes(case, replicas) - case.ledger.fixed_bytes if case.ledger else None
+
+
+def floor_bytes(case: Case) -> int:
+    """KV bytes of one sequence of the longest length, without which an engine refuses to start. 0 where not known."""
+    return case.ledger.kv_bytes_per_token * (case.max_model_len or 0) if case.ledger else 0
+
+
+def kv_bytes(case: Case, point: Point) -> int | None:
+    """KV bytes of each engine of this configuration, by the published rule with headroom (`slm_runtime.bca`).
+
+    A single engine that does not tell its pool had the ledger's; a pack that does not is given all that its slice
+    leaves, for it was measured in no more.
+    """
+    if point.kv_pool_bytes is None and case.ledger:
+        if point.replicas > 1:
+            return kv_room(case, point.replicas)
+        point = replace(point, kv_pool_bytes=case.ledger.kv_pool_bytes)
+    return bca.kv_bytes(point, floor_bytes=floor_bytes(case))
+
+
+def used_bytes(case: Case, replicas: int, kv: int | None) -> int | None:
+    """Memory of all engines of a GPU."""
+    return None if case.ledger is None or kv is None else replicas * (case.ledger.fixed_bytes + kv)
+
+
+def freed_bytes(case: Case, replicas: int, kv: int | None) -> int | None:
+    """Memory of the GPU that the engines leave free."""
+    used = used_bytes(case, replicas, kv)
+    return None if used is None else max(slice_bytes(case, 1) - used, 0)
+
+
+def most_that_fit(case: Case, kv: int) -> int:
+    """The largest number of engines with `kv` bytes each whose slices hold them; 0 when not even one. Needs a ledger."""
+    fitting = (r for r in range(case.settings.plugin_max_replicas, 0, -1) if (kv_room(case, r) or 0) >= kv)
+    return next(fitting, 0)
