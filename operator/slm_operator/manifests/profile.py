@@ -52,8 +52,7 @@ def profile_name(spec: SLMDeploymentSpec) -> str:
 
 
 def profile(deployment: DeploymentRecord, spec: SLMDeploymentSpec, sharers: Iterable[DeploymentRecord]) -> Manifest:
-    """The SLMProfile. Every deployment that shares it owns it, so it goes with the last of them."""
-    key = deployment.meta.key
+    """The SLMProfile that this deployment asks for."""
     search = {
         "slo": _dump(spec.slo),
         "minEfficiency": spec.advisor.min_efficiency,
@@ -73,13 +72,27 @@ def profile(deployment: DeploymentRecord, spec: SLMDeploymentSpec, sharers: Iter
     }
     if spec.pod_template is not None:
         body["podTemplate"] = spec.pod_template
+    return _owned_profile(deployment, spec, body, sharers)
+
+
+def shared_profile(
+    deployment: DeploymentRecord, spec: SLMDeploymentSpec, found: SLMProfileSpec, sharers: Iterable[DeploymentRecord]
+) -> Manifest:
+    """The same profile with the owners of now. Its spec stays as the first deployment wrote it: it is immutable."""
+    return _owned_profile(deployment, spec, _dump(found), sharers)
+
+
+def _owned_profile(
+    deployment: DeploymentRecord, spec: SLMDeploymentSpec, body: dict[str, Any], sharers: Iterable[DeploymentRecord]
+) -> Manifest:
+    """Every deployment that shares a profile owns it, so it goes with the last of them."""
     owners = sorted((record.meta for record in sharers if not record.meta.deleting), key=lambda meta: meta.uid)
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.PROFILE_KIND,
         "metadata": {
             "name": profile_name(spec),
-            "namespace": key.namespace,
+            "namespace": deployment.meta.key.namespace,
             "labels": {names.PROFILE_LABEL: profile_key(spec), "app.kubernetes.io/managed-by": "slm-operator"},
             "ownerReferences": [owner(names.DEPLOYMENT_KIND, meta, controller=False) for meta in owners],
         },

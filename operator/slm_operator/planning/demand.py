@@ -1,1 +1,49 @@
 """What one deployment wants of the fleet, from its spec and its advice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_operator.manifests.profile import profile_key
+from slm_operator.planning.advising import Unadvisable, advise_deployment, slice_bytes_of
+from slm_operator.planning.views import Demand, SliceClass
+
+if TYPE_CHECKING:
+    from slm_operator.advisor.advice import Advice
+    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.observe.records import DeploymentRecord, ProfileRecord
+
+__all__ = ["demand_of", "profile_key", "wanted_replicas"]
+
+
+def demand_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Demand | None:
+    """The demand, or None while nothing can be said: broken, going, unmeasured, or held back by its SLO policy."""
+    spec = deployment.spec
+    if spec is None or deployment.meta.deleting or profile is None or profile.measurements is None:
+        return None
+    if not profile.measurements.complete and not _ended(profile):
+        return None
+    advice = advise_deployment(spec, profile.measurements)
+    if isinstance(advice, Unadvisable) or (not advice.feasible and spec.slo.on_infeasible == "Hold"):
+        return None
+    return Demand(
+        deployment=deployment.meta.key,
+        uid=deployment.meta.uid,
+        slice_class=SliceClass(mode=advice.sharing_mode, replicas_per_gpu=advice.replicas_per_gpu),
+        replicas=wanted_replicas(spec, advice),
+        product=spec.accelerator.product,
+        node_selector=dict(spec.accelerator.node_selector),
+        tolerated=tuple(str(t.get("key", "*")) for t in spec.accelerator.tolerations),
+        any_neighbours=spec.sharing.neighbours == "Any",
+        slice_bytes=slice_bytes_of(advice, profile.measurements.ledger),
+    )
+
+
+def wanted_replicas(spec: SLMDeploymentSpec, advice: Advice) -> int:
+    """The user's number, or one full pack."""
+    return advice.replicas_per_gpu if spec.replicas is None else spec.replicas
+
+
+def _ended(profile: ProfileRecord) -> bool:
+    """Whether no more points will come: the search ended early, with what it had."""
+    return profile.imported or profile.status.get("phase") in {"Complete", "Failed"}

@@ -1,0 +1,73 @@
+"""Whether the replicas answer, and if not, why: read from the Deployment and its pods, said so that one can act."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api.names import Condition
+from slm_operator.planning.conditions import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slm_operator.observe.records import PodRecord
+    from slm_operator.planning.views import DeploymentView
+
+_STARTING = ("PodInitializing", "ContainerCreating")
+
+
+def availability(view: DeploymentView, wanted: int) -> Finding:
+    """The Available condition for `wanted` replicas."""
+    workload = view.workload
+    if wanted == 0:
+        return _finding(reason="ScaledToZero", message="spec.replicas is 0", holds=True)
+    if workload is None:
+        return _finding(reason="Starting", message=f"{wanted} replica(s) are being created")
+    current = workload.observed_generation >= workload.meta.generation
+    if current and workload.replicas == wanted and workload.ready >= wanted and workload.updated >= wanted:
+        return _finding(reason="Available", message=f"{workload.ready} of {wanted} replicas answer", holds=True)
+    counted = f"{workload.ready} of {wanted} replicas answer"
+    for pod in view.pods:
+        trouble = _trouble(pod)
+        if trouble is not None:
+            reason, message = trouble
+            return _finding(reason=reason, message=f"{counted}; {message}")
+    if workload.stalled_because is not None:
+        return _finding(reason="Stalled", message=f"{counted}; {workload.stalled_because}")
+    return _finding(
+        reason="Starting", message=f"{counted}; the others are starting (an engine is silent until its model is loaded)"
+    )
+
+
+def placement(pods: Iterable[PodRecord]) -> list[dict[str, Any]]:
+    """`status.placement`: replicas by node and, where the kubelet tells device ids, by GPU."""
+    places = Counter((pod.node, _gpu(pod)) for pod in pods if pod.node is not None and pod.holds_gpu)
+    return [
+        {"node": node, "replicas": count} | ({"gpu": gpu} if gpu else {})
+        for (node, gpu), count in sorted(places.items(), key=lambda place: (place[0][0] or "", place[0][1]))
+    ]
+
+
+def _gpu(pod: PodRecord) -> str:
+    """UUID of the pod's GPU. Device ids of slices are UUID::n."""
+    device = next(iter(sorted(pod.resource_health)), "")
+    return device.partition("::")[0]
+
+
+def _trouble(pod: PodRecord) -> tuple[str, str] | None:
+    name = pod.meta.key.name
+    if pod.failed_because is not None:
+        return "AdmissionFailed", f"pod {name} was refused by the kubelet: {pod.failed_because}"
+    if pod.node is None and pod.unscheduled_because is not None:
+        return "Unschedulable", f"pod {name} cannot be placed: {pod.unscheduled_because}"
+    if pod.waiting is not None and not pod.waiting.startswith(_STARTING):
+        ended = f" (last: {pod.terminated})" if pod.terminated else ""
+        return pod.waiting.partition(":")[
+            0
+        ], f"pod {name} waits: {pod.waiting}{ended}; see kubectl logs {name} --previous"
+    return None
+
+
+def _finding(*, reason: str, message: str, holds: bool = False) -> Finding:
+    return Finding(type=Condition.AVAILABLE, holds=holds, reason=reason, message=message)

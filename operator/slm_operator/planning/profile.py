@@ -1,0 +1,220 @@
+"""One SLMProfile: start its Job, follow it, keep what it measured.
+
+    Pending --(room in the budget of concurrent profiles)--> Running --result--> Complete
+                                                                |------failed--> Failed (with what was measured until then)
+    spec.measurements given: Imported
+
+Must never start a second measurement of the same profile by itself: GPU time is the user's money. To measure again,
+delete the profile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+from slm_operator.api.names import Condition
+from slm_operator.manifests.overlay import refused_fields
+from slm_operator.manifests.profile import profile_job
+from slm_operator.planning.actions import Action, Apply, Delete, Plan, WriteStatus
+from slm_operator.planning.conditions import Finding, conditions
+from slm_operator.planning.events import transition_events
+from slm_operator.planning.profile_log import ProfileLog, read_log
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from slm_operator.api.profile import SLMProfileSpec
+    from slm_operator.observe.records import PodRecord
+    from slm_operator.planning.views import ProfileView
+    from slm_operator.settings import Settings
+
+FOLLOW_SECONDS = 3.0
+"""How often a running profile's log is read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    phase: str
+    finding: Finding
+    actions: tuple[Action, ...] = ()
+    extra: dict[str, Any] | None = None
+    look_again_seconds: float | None = None
+
+
+def plan_profile(view: ProfileView, settings: Settings, now: datetime) -> Plan:
+    """The next step of one profile."""
+    record = view.profile
+    if record.meta.deleting:
+        return Plan()
+    outcome = _outcome(view, settings)
+    status = _status(view, outcome, now)
+    write = WriteStatus(
+        api_version=names.API_VERSION,
+        kind=names.PROFILE_KIND,
+        key=record.meta.key,
+        uid=record.meta.uid,
+        status=status,
+        because=f"the profile is {outcome.phase}",
+    )
+    events = transition_events(names.PROFILE_KIND, record.meta, record.status, status)
+    return Plan(actions=(*outcome.actions, write, *events), look_again_seconds=outcome.look_again_seconds)
+
+
+def _outcome(view: ProfileView, settings: Settings) -> _Outcome:
+    record = view.profile
+    if record.broken is not None or record.spec is None:
+        return _failed("InvalidProfile", record.broken or "spec cannot be read")
+    if record.imported:
+        return _Outcome(
+            phase="Imported", finding=_ready("Imported", "the measurements were made elsewhere and imported")
+        )
+    if record.status.get("phase") in {"Complete", "Failed"}:
+        return _finished(view, str(record.status["phase"]))
+    refused = refused_fields(record.spec.pod_template or {})
+    if refused:
+        return _failed("InvalidPodTemplate", "; ".join(refused))
+    if view.refused_because is not None:
+        return _waiting("Refused", f"the API server refuses the profile's Job: {view.refused_because}", 30.0)
+    if view.job is None:
+        return _start(view, record.spec, settings)
+    return _follow(view)
+
+
+def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outcome:
+    if view.running_profiles >= settings.profiling.concurrent:
+        return _waiting(
+            "Queued",
+            f"{view.running_profiles} profiles are running, which is all that profiling.concurrent allows",
+            10.0,
+        )
+    job = profile_job(view.profile, spec, settings.profiling.image)
+    return _Outcome(
+        phase="Pending",
+        finding=_not_yet("Starting", "the profile's Job is being created"),
+        actions=(Apply(manifest=job, because="no profile of this model, engine, GPU and workload exists yet"),),
+        look_again_seconds=FOLLOW_SECONDS,
+    )
+
+
+def _follow(view: ProfileView) -> _Outcome:
+    log = read_log(view.log)
+    if log.document is not None and (
+        view.pod is None or view.pod.phase in {"Succeeded", "Failed"} or log.failure is None
+    ):
+        return _measured(view, log)
+    if log.failure is not None:
+        return _failed(log.failure_class or "ProfileFailed", _sentence(log), _clean(view))
+    if view.job is not None and view.job.finished:
+        return _failed("ProfileFailed", _why_it_ended(view))
+    pod = view.pod
+    if pod is None:
+        return _waiting("Starting", "the profile's pod is being created", FOLLOW_SECONDS)
+    obstacle = _obstacle(pod, view.waits_for_gpu_because)
+    if obstacle is not None:
+        return _waiting(*obstacle, 10.0)
+    message = log.doing or "the engine is starting"
+    progress = {"point": log.done or 0, "of": log.planned or 0, "message": message}
+    summary = f"point {progress['point']}/{progress['of']}" if log.planned else "starting"
+    return _Outcome(
+        phase="Running",
+        finding=_not_yet("Measuring", f"{summary}: {message}"),
+        extra={"progress": progress, "summary": summary, "node": pod.node},
+        look_again_seconds=FOLLOW_SECONDS,
+    )
+
+
+def _measured(view: ProfileView, log: ProfileLog) -> _Outcome:
+    document, raw = log.document, log.raw_document
+    assert document is not None
+    points = len(document.points)
+    message = f"{points} points measured" + (
+        "" if document.complete else f"; ended early: {document.incomplete_because}"
+    )
+    cost = document.cost.gpu_seconds if document.cost is not None else None
+    extra = {"measurements": raw, "summary": f"{points} points", "gpuSeconds": cost}
+    if view.pod is not None:
+        extra["node"] = view.pod.node
+    if not document.points:
+        return _failed("NothingMeasured", _sentence(log) if log.failure else message)
+    return _Outcome(
+        phase="Complete",
+        finding=_ready("Measured" if document.complete else "MeasuredInPart", message),
+        extra={name: value for name, value in extra.items() if value is not None},
+    )
+
+
+def _finished(view: ProfileView, phase: str) -> _Outcome:
+    """Status holds the result: the Job has done its work. The rest of status stays as it is."""
+    old = view.profile.status
+    kept = {name: old[name] for name in ("measurements", "summary", "gpuSeconds", "node", "progress") if name in old}
+    said: dict[str, Any] = next((c for c in old.get("conditions", ()) if c.get("type") == Condition.PROFILED), {})
+    finding = Finding(
+        type=Condition.PROFILED,
+        holds=phase == "Complete",
+        reason=str(said.get("reason", phase)),
+        message=str(said.get("message", "")),
+        stalls=phase == "Failed",
+    )
+    return _Outcome(phase=phase, finding=finding, actions=_clean(view) if phase == "Complete" else (), extra=kept)
+
+
+def _clean(view: ProfileView) -> tuple[Action, ...]:
+    """A finished Job's pod still stands on the node; without the Job it goes. A failed one stays for its log."""
+    job = view.job
+    if job is None or job.meta.deleting or not job.finished:
+        return ()
+    because = "its measurements are in the profile's status"
+    return (Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because),)
+
+
+def _obstacle(pod: PodRecord, waits_for_gpu: str | None) -> tuple[str, str] | None:
+    """Reason and message of what keeps the pod from measuring."""
+    if pod.node is None:
+        why = pod.unscheduled_because or "the scheduler has not said why"
+        hint = f"; {waits_for_gpu}" if waits_for_gpu else ""
+        return "WaitingForGPU", f"no whole GPU is free for the profile: {why}{hint}"
+    if pod.waiting is not None and not pod.waiting.startswith(("PodInitializing", "ContainerCreating")):
+        return pod.waiting.partition(":")[
+            0
+        ], f"pod {pod.meta.key.name} cannot start: {pod.waiting}. Check spec.engine.image and its pull secret"
+    return None
+
+
+def _why_it_ended(view: ProfileView) -> str:
+    pod = view.pod
+    if pod is not None and (pod.terminated or pod.failed_because):
+        return f"the profile's pod {pod.meta.key.name} ended without a result: {pod.failed_because or pod.terminated}; see its log, then delete this profile to measure again"
+    why = view.job.failed_because if view.job is not None else None
+    return f"the profile's Job ended without a result: {why or 'its pod is gone'}; delete this profile to measure again"
+
+
+def _sentence(log: ProfileLog) -> str:
+    return f"{log.failure}: {log.mend}" if log.mend else str(log.failure)
+
+
+def _ready(reason: str, message: str) -> Finding:
+    return Finding(type=Condition.PROFILED, holds=True, reason=reason, message=message)
+
+
+def _not_yet(reason: str, message: str) -> Finding:
+    return Finding(type=Condition.PROFILED, holds=False, reason=reason, message=message)
+
+
+def _waiting(reason: str, message: str, seconds: float) -> _Outcome:
+    return _Outcome(phase="Pending", finding=_not_yet(reason, message), look_again_seconds=seconds)
+
+
+def _failed(reason: str, message: str, actions: tuple[Action, ...] = ()) -> _Outcome:
+    finding = Finding(type=Condition.PROFILED, holds=False, reason=reason, message=message, stalls=True)
+    return _Outcome(phase="Failed", finding=finding, actions=actions)
+
+
+def _status(view: ProfileView, outcome: _Outcome, now: datetime) -> dict[str, Any]:
+    meta, old = view.profile.meta, view.profile.status
+    return {
+        "observedGeneration": meta.generation,
+        "phase": outcome.phase,
+        "conditions": conditions((outcome.finding,), old.get("conditions", ()), meta.generation, now),
+    } | (outcome.extra or {})
