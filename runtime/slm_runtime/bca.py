@@ -84,8 +84,12 @@ class BcaResult:
 
 
 def choose(points: Sequence[Point], limits: Limits, min_efficiency: float) -> BcaResult:
-    """Run the advisor over the full-batch single-engine points of `points`. `min_efficiency` is epsilon, a fraction."""
-    singles = sorted((p for p in points if is_full_single(p)), key=lambda p: p.batch_size)
+    """Run the advisor over the full-batch single-engine points of `points`. `min_efficiency` is epsilon, a fraction.
+
+    Of several points of one configuration the last counts: a confirmation supersedes the sweep, whatever it says.
+    """
+    last = {(p.batch_size, p.max_num_batched_tokens): p for p in points if is_full_single(p)}
+    singles = sorted(last.values(), key=lambda p: p.batch_size)
     one, source = single_sequence_tokens_per_second(points)
     candidates = tuple(Candidate(point=p, checks=_checks(p, limits, one, min_efficiency)) for p in singles)
     feasible = [c for c in candidates if c.feasible]
@@ -115,17 +119,19 @@ def efficiency(point: Point, single_sequence: float) -> float:
     return point.throughput_tokens_per_second / (point.batch_size * single_sequence)
 
 
-def kv_bytes(point: Point, *, floor_bytes: int = 0) -> int | None:
+def kv_bytes(point: Point, *, floor_bytes: int = 0, pool_bytes: int | None = None) -> int | None:
     """KV bytes for each engine at this point: observed peak over the target use, at least `floor_bytes`.
 
     The floor is one sequence of the longest length, without which the engine refuses to start. A confirmed point whose
-    peak lies within bounds keeps the pool that it was confirmed with. None when the point does not know its pool.
+    peak lies within bounds keeps the pool that it was confirmed with. `pool_bytes` stands in where the point does not
+    know its pool; None without either.
     """
-    if point.kv_pool_bytes is None:
+    pool = pool_bytes if point.kv_pool_bytes is None else point.kv_pool_bytes
+    if pool is None:
         return None
     if point.confirmed and KV_MIN_FRACTION <= point.kv_peak_fraction <= KV_MAX_FRACTION:
-        return point.kv_pool_bytes
-    peak_bytes = point.kv_peak_fraction * point.kv_pool_bytes
+        return pool
+    peak_bytes = point.kv_peak_fraction * pool
     return max(math.ceil(peak_bytes / KV_TARGET_FRACTION), floor_bytes)
 
 

@@ -7,7 +7,6 @@ and the answers are None. Must never round in the engine's favour.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_runtime import bca
@@ -39,11 +38,10 @@ def kv_bytes(case: Case, point: Point) -> int | None:
     A single engine that does not tell its pool had the ledger's; a pack that does not is given all that its slice
     leaves, for it was measured in no more.
     """
-    if point.kv_pool_bytes is None and case.ledger:
-        if point.replicas > 1:
-            return kv_room(case, point.replicas)
-        point = replace(point, kv_pool_bytes=case.ledger.kv_pool_bytes)
-    return bca.kv_bytes(point, floor_bytes=floor_bytes(case))
+    if point.kv_pool_bytes is None and point.replicas > 1:
+        return kv_room(case, point.replicas)
+    pool = case.ledger.kv_pool_bytes if case.ledger else None
+    return bca.kv_bytes(point, floor_bytes=floor_bytes(case), pool_bytes=pool)
 
 
 def used_bytes(case: Case, replicas: int, kv: int | None) -> int | None:
