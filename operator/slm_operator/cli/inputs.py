@@ -63,16 +63,15 @@ def from_csv(sweep: str, packs: str | None, model: str | None, ledger: str | Non
             raise Refused(f"{sweep}: rows of {len(models)} models ({', '.join(models)}): name one with --model")
         model = models[0]
     memory = _ledger(ledger) if ledger else None
-    described: dict[str, Any] = {
-        "model": model,
-        "engine": Engine(version=UNKNOWN),
-        "gpu": Gpu(product=UNKNOWN, memory_bytes=memory.device_bytes if memory else 0),
-        "ledger": memory,
-    }
-    document = convert.from_csv(text, source=sweep, **described)
+    on = convert.MeasuredOn(
+        engine=Engine(version=UNKNOWN),
+        gpu=Gpu(product=UNKNOWN, memory_bytes=memory.device_bytes if memory else 0),
+        ledger=memory,
+    )
+    document = convert.from_csv(text, model=model, on=on, source=sweep)
     if packs is None:
         return document
-    further = convert.from_csv(read(packs), source=packs, **described)
+    further = convert.from_csv(read(packs), model=model, on=on, source=packs)
     return replace(document, points=document.points + further.points, provenance=f"{sweep}, {packs}")
 
 

@@ -36,7 +36,7 @@ def show_advice(advice: Advice) -> None:
     first, *rest = advice.sentences
     out.print(Text(first, style="bold" if advice.feasible else "bold yellow"))
     for sentence in rest:
-        out.print(Padding(Text(sentence), (0, 0, 0, 2)))
+        out.print(Padding(Text(sentence), (0, 0, 0, 2), expand=False))
     out.print()
     out.print(figures(advice))
     out.print()

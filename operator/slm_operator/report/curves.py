@@ -92,11 +92,11 @@ def energy_chart(dots: Sequence[Dot]) -> str:
 
 
 def mark(x: float, y: float, dot: Dot, *, grey: bool = False) -> str:
-    """A dot's sign: a circle for one engine, a square for a pack; hollow when rejected; ringed when chosen."""
+    """A dot's sign: a circle for one engine, a square for a pack; hollow when a check failed; ringed when chosen."""
     chosen = dot.standing is Standing.CHOSEN
     kind = "pack" if dot.is_pack else "single"
     tone = "grey" if grey else kind
-    shape = "hollow" if dot.standing is Standing.REJECTED else "solid"
+    shape = "hollow" if dot.failed else "solid"
     r = 5.5 if chosen else 4.0
     sign = (
         element("rect", x=x - r, y=y - r, width=2 * r, height=2 * r, rx=1.2, class_=f"{tone} {shape}")

@@ -103,7 +103,7 @@ def _sample(standing: Standing, replicas: int) -> Dot:
         gain=None,
         standing=standing,
         on_frontier=True,
-        failed="",
+        failed="any" if standing is Standing.REJECTED else "",
         because="",
     )
 

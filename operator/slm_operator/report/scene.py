@@ -13,7 +13,7 @@ class Standing(StrEnum):
     """What the advice made of a measured point."""
 
     CHOSEN = "chosen"
-    """What is deployed."""
+    """What is deployed; when nothing satisfies, the closest."""
     BEST_SINGLE = "best"
     """The best feasible single engine: what the chosen one is measured against."""
     KEPT = "kept"

@@ -35,7 +35,7 @@ def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Set
         setting=_setting(document),
         answer=advice.sentences[0],
         because=advice.sentences[1:],
-        warnings=_warnings(document, advice),
+        warnings=_warnings(document),
         tiles=_tiles(document, advice, limits),
         dots=dots,
         limits=Limits(
@@ -60,14 +60,10 @@ def _setting(document: MeasurementDocument) -> tuple[str, ...]:
     return (document.gpu.product, engine, lengths)
 
 
-def _warnings(document: MeasurementDocument, advice: Advice) -> tuple[str, ...]:
-    missed = f"{advice.closest.because} {advice.closest.mend}" if advice.closest else ""
-    early = (
-        f"The search ended early: {document.incomplete_because or 'its budget was spent'}."
-        if not document.complete
-        else ""
-    )
-    return tuple(filter(None, (missed, early)))
+def _warnings(document: MeasurementDocument) -> tuple[str, ...]:
+    if document.complete:
+        return ()
+    return (f"The search ended early: {document.incomplete_because or 'no reason was given'}.",)
 
 
 def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> tuple[Tile, ...]:
@@ -107,7 +103,7 @@ def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> 
                 label="Memory left free",
                 figure=f"{advice.freed_bytes / GIB:.1f}",
                 unit="GiB",
-                note=f"of {document.gpu.memory_bytes / GIB:.1f} GiB",
+                note=f"of {document.ledger.device_bytes / GIB:.1f} GiB" if document.ledger else "",
             )
         )
     return tuple(tiles)
@@ -163,12 +159,18 @@ def _gain(candidate: Candidate, advice: Advice) -> float | None:
 
 def _standing(candidate: Candidate, advice: Advice) -> Standing:
     best = advice.best_single
-    if candidate.verdict is Verdict.CHOSEN:
+    if candidate.verdict is Verdict.CHOSEN or (not advice.feasible and _is_advised(candidate.point, advice)):
         return Standing.CHOSEN
     if candidate.verdict is Verdict.REJECTED:
         return Standing.REJECTED
     is_best = best is not None and is_full_single(candidate.point) and candidate.point.batch_size == best.batch_size
     return Standing.BEST_SINGLE if is_best else Standing.KEPT
+
+
+def _is_advised(point: Point, advice: Advice) -> bool:
+    """Whether a point measures the configuration that is advised."""
+    advised = (advice.batch_size, advice.replicas_per_gpu, advice.sharing_mode)
+    return (point.batch_size, point.replicas, point.sharing_mode) == advised
 
 
 def _fitted(points: Sequence[Point]) -> tuple[tuple[float, float], ...]:
@@ -243,7 +245,8 @@ def _provenance(document: MeasurementDocument) -> tuple[tuple[str, str], ...]:
         ("Engine", f"{engine.name} {engine.version}"),
         ("Image", engine.image),
         ("Arguments", " ".join(engine.args)),
-        ("GPU", f"{gpu.product}, {gpu.memory_bytes / GIB:.1f} GiB"),
+        ("GPU", gpu.product),
+        ("GPU memory", f"{gpu.memory_bytes / GIB:.1f} GiB" if gpu.memory_bytes else None),
         ("GPU UUID", gpu.uuid),
         ("Driver", gpu.driver),
         ("Lengths from", document.workload.source),

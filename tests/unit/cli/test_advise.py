@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+import yaml
+
+from unit.cli.golden import CASES, GOLDEN, PACKS, ROOT, SWEEP, printed
+
+SCHEMA = json.loads((ROOT / "docs/schemas/advice.json").read_text())
+PUBLISHED = [
+    ("opt-1.3b", "2", 96), ("opt-1.3b", "3", 128), ("opt-1.3b", "4", 256),
+    ("opt-2.7b", "2", 96), ("opt-2.7b", "3", 128), ("opt-2.7b", "4", 256),
+    ("llama-2-7b", "2", 96), ("llama-2-7b", "3", 192), ("llama-2-7b", "4", 192),
+]  # fmt: skip
+
+
+def advised(*arguments: str) -> dict:
+    answer = json.loads(printed(("advise", *arguments, "-o", "json")))
+    jsonschema.validate(answer, SCHEMA)
+    return answer
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES.items(), ids=list(CASES))
+def test_prints_what_the_golden_file_says(name, arguments, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert printed(arguments) == (GOLDEN / name).read_text()
+
+
+@pytest.mark.parametrize(("model", "factor", "batch_size"), PUBLISHED)
+def test_gives_the_published_batch_size(model, factor, batch_size):
+    answer = advised(*SWEEP, "--model", model, "--itl-factor", factor, "--epsilon", "0.1")
+    assert (answer["batchSize"], answer["replicasPerGpu"], answer["sharingMode"]) == (batch_size, 1, "None")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--itl-factor", "4"),
+        ("--itl-ms", "1"),
+        ("--itl-ms", "1000"),
+        ("--concurrency", "50"),
+        ("--requests-per-second", "10"),
+        ("--replicas-per-gpu", "3", "--mode", "MPS"),
+        ("--objective", "FreeMemory"),
+        ("--percentile", "P99", "--itl-ms", "100"),
+        ("--mode", "None"),
+    ],
+    ids=" ".join,
+)
+def test_every_answer_keeps_to_the_documented_schema(arguments):
+    advised(*SWEEP, *PACKS, "--model", "opt-1.3b", *arguments)
+
+
+def test_yaml_and_json_are_one_answer():
+    arguments = ("advise", *SWEEP, "--model", "opt-1.3b")
+    assert yaml.safe_load(printed((*arguments, "-o", "yaml"))) == json.loads(printed((*arguments, "-o", "json")))
+
+
+def test_the_schema_is_a_schema_and_describes_every_key():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+    def undescribed(node: object, at: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        named = node.get("properties", {})
+        missing = [f"{at}.{k}" for k, v in named.items() if "description" not in v]
+        return missing + [m for k, v in node.items() for m in undescribed(v, f"{at}.{k}")]
+
+    assert undescribed(SCHEMA, "") == []
+
+
+def test_no_rows_of_another_model_are_used():
+    answer = advised(*SWEEP, *PACKS, "--model", "opt-2.7b", "--itl-factor", "4")
+    assert {c["batchSize"] for c in answer["candidates"]} <= {1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512}
+
+
+def test_default_slo_is_the_one_of_the_api():
+    arguments = (*SWEEP, "--model", "opt-1.3b")
+    assert advised(*arguments) == advised(*arguments, "--itl-factor", "4")
