@@ -1,0 +1,74 @@
+"""Clusters for tests. A test says what it needs of one; only `tests/testbed` knows how it is made."""
+
+import secrets
+import signal
+import threading
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.testbed.cluster import Cluster, log_tails
+from tests.testbed.control_plane import ControlPlane
+from tests.testbed.control_plane import control_plane as lend_control_plane
+
+if TYPE_CHECKING:
+    from tests.testbed.kind import KindCluster
+
+CLUSTER_FIXTURES = ("control_plane", "kind_cluster")
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """One control plane for all tests that ask for it; a test leaves its components running."""
+    with lend_control_plane() as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def kind_cluster() -> "Iterator[KindCluster]":
+    """One kind cluster for all tests that ask for it."""
+    from tests.testbed.kind import kind_cluster as lend_kind_cluster  # noqa: PLC0415 - only those tests pay for it
+
+    with lend_kind_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of this test's own on the control plane, ready for pods."""
+    yield from own_namespace(control_plane, request)
+
+
+@pytest.fixture
+def kind_namespace(kind_cluster: "KindCluster", request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of this test's own on the kind cluster, ready for pods."""
+    yield from own_namespace(kind_cluster, request)
+
+
+def own_namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    words = "".join(char if char.isalnum() else "-" for char in request.node.name.lower())
+    name = f"{words[:40].strip('-')}-{secrets.token_hex(3)}"
+    cluster.kubectl("create", "namespace", name)
+    # Until this account is there, the API server refuses pods.
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", name, "--timeout=30s")
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of each component's log under a failed test."""
+    report = yield
+    clusters = getattr(item, "funcargs", {})
+    for cluster in (clusters[name] for name in CLUSTER_FIXTURES if report.failed and name in clusters):
+        tails = log_tails(cluster)
+        report.sections += [(f"log of {component}, its end", text) for component, text in tails.items()]
+        report.sections.append(("logs", str(cluster.logs)))
+    return report
+
+
+def pytest_configure() -> None:
+    """Let SIGTERM end the run as Ctrl-C does, so that the clusters go with it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
