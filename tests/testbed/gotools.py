@@ -195,26 +195,28 @@ def _go_build(group: Group, command: list[str]) -> None:
         start_new_session=True,
     ) as go:
         try:
-            last_lines = _follow(group, go)
+            said = _follow(group, go)
         except BaseException:
             os.killpg(go.pid, signal.SIGKILL)
             raise
     if go.returncode:
-        raise BuildError(f"go build of {group.name} failed ({go.returncode}) in {group.folder}:\n{last_lines}")
+        raise BuildError(f"go build of {group.name} failed ({go.returncode}) in {group.folder}:\n{said}")
 
 
 def _follow(group: Group, go: subprocess.Popen[str]) -> str:
-    """Show a sign of life while go works; `-v` makes it name each package that it compiles."""
+    """Show a sign of life while go works, and give the end of what it says beside progress."""
     assert go.stdout is not None
-    last_lines: deque[str] = deque(maxlen=30)
-    said, compiled = time.monotonic(), 0
+    said: deque[str] = deque(maxlen=30)
+    shown, compiled = time.monotonic(), 0
     for line in go.stdout:
-        last_lines.append(line)
-        compiled += " " not in line.strip()
-        if time.monotonic() - said > PROGRESS_EVERY_S:
-            said = time.monotonic()
+        if " " in line.strip():
+            said.append(line)
+        else:  # -v names each package as it is compiled
+            compiled += 1
+        if time.monotonic() - shown > PROGRESS_EVERY_S:
+            shown = time.monotonic()
             _say(f"  {group.name}: {compiled} packages compiled, now {line.strip()}")
-    return "".join(last_lines)
+    return "".join(said)
 
 
 def _say(line: str) -> None:
