@@ -38,7 +38,7 @@ class ProfilingSpec(Part):
     """Whether and how the model is measured."""
 
     policy: Literal["IfMissing", "Never", "Always", "OnDrift"] = "IfMissing"
-    """IfMissing: measure when no profile fits. Never: use what is there, else an estimate. Always: measure at each change of spec. OnDrift: also when the SLO watch asks for it."""
+    """IfMissing: measure when no profile fits. Never: use what is there, and wait for an import. Always: measure at each change of spec. OnDrift: also when the SLO watch asks for it."""
     profile: Name | None = None
     """Name of an SLMProfile to use, in this namespace: an imported one, say. Default: found by what it measured."""
     max_gpu_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
@@ -129,8 +129,8 @@ class CandidateStatus(Part):
 class AdviceStatus(Part):
     """What the advisor decided, and the evidence."""
 
-    source: Literal["Measured", "Estimated", "UserChoice"]
-    """Measured: from a profile. Estimated: from a calibrated model, until a profile is there. UserChoice: measured, with your own number of replicas or mode."""
+    source: Literal["Measured", "Predicted", "Estimated", "UserChoice"]
+    """Measured: a measured point. Predicted: between measured points. Estimated: from a calibrated model, without a profile. UserChoice: your own number of replicas or mode."""
     batch_size: int
     """Most sequences that each engine runs at once (--max-num-seqs)."""
     kv_cache_bytes: int | None = None

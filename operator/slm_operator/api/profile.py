@@ -76,8 +76,8 @@ class ProfileProgress(Part):
     """How far a running profile is."""
 
     point: int
-    """Points measured."""
-    of: int
+    """Point that is being measured, counted from 1. 0 while the engine starts."""
+    of: int | None = None
     """Points expected at most."""
     message: Annotated[str, Field(max_length=1024)] | None = None
     """What is being measured."""

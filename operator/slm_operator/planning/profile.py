@@ -115,8 +115,8 @@ def _follow(view: ProfileView) -> _Outcome:
     if obstacle is not None:
         return _waiting(*obstacle, 10.0)
     message = log.doing or "the engine is starting"
-    progress = {"point": log.done or 0, "of": log.planned or 0, "message": message}
-    summary = f"point {progress['point']}/{progress['of']}" if log.planned else "starting"
+    summary = "starting" if log.point is None else f"point {log.point}" + (f"/{log.of}" if log.of else "")
+    progress = {"point": log.point or 0, "message": message} | ({"of": log.of} if log.of else {})
     return _Outcome(
         phase="Running",
         finding=_not_yet("Measuring", f"{summary}: {message}"),

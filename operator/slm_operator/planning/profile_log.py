@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 class ProfileLog:
     """Progress, result and failure, each None until it was printed."""
 
-    done: int | None = None
-    planned: int | None = None
+    point: int | None = None
+    """The point that is being measured, counted from 1."""
+    of: int | None = None
+    """Points expected at most."""
     doing: str | None = None
     document: MeasurementDocument | None = None
     raw_document: dict[str, Any] | None = None
@@ -39,7 +41,7 @@ def read_log(text: str | None) -> ProfileLog:
     for event in _events(text or ""):
         match event["event"]:
             case "phase" | "progress":
-                names = {"done": "done", "planned": "planned", "message": "doing"}
+                names = {"point": "point", "of": "of", "message": "doing"}
                 found |= {ours: event[theirs] for theirs, ours in names.items() if event.get(theirs) is not None}
             case "result":
                 found |= _result(event.get("document"))
