@@ -1,0 +1,218 @@
+"""One engine process: started on a free port, watched, explained when it fails, and gone for sure at the end.
+
+Assumes an engine that takes vLLM's flags and answers /health once it is ready. Each engine has a process group and a
+temporary folder of its own, so that whatever it starts or leaves (workers, sockets, shared memory) is found and
+removed, also when it was killed from outside. Must never touch a process that it did not start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from slm_runtime.failure import EngineFault, Failure, ProfileError, explain
+from slm_runtime.metrics import read_counters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from slm_runtime.metrics import Counters
+
+SHM = "/dev/shm/"  # noqa: S108 - where the kernel has it
+STOP_SECONDS = 8.0
+"""Grace between SIGTERM and SIGKILL. Nothing is being served: an engine that does not go at once is stuck."""
+TAIL_BYTES = 64 * 1024
+FATAL = frozenset({Failure.MODEL, Failure.ARGUMENTS, Failure.COMMAND, Failure.DISK})
+"""Failures to start that no other configuration mends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How to start one engine."""
+
+    command: tuple[str, ...]
+    """Words of the engine's command; --host and --port are added."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables besides our own."""
+    timeout_seconds: float = 900.0
+    """Longest wait for /health."""
+
+
+class EngineProcess:
+    """A running engine. Made by `start_engine`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int, folder: Path, log: Path) -> None:
+        self._process = process
+        self._folder = folder
+        self._log = log
+        self._shared: set[str] = set()
+        self.url = f"http://127.0.0.1:{port}"
+        self.session = aiohttp.ClientSession(base_url=self.url, timeout=aiohttp.ClientTimeout(total=15))
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also the process group's."""
+        return self._process.pid
+
+    @property
+    def exited(self) -> bool:
+        """The engine is no more."""
+        return self._process.returncode is not None
+
+    def log_text(self) -> str:
+        """The whole log until now."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def log_tail(self) -> str:
+        """The end of the log."""
+        return self.log_text()[-TAIL_BYTES:]
+
+    def death(self) -> EngineFault:
+        """Why the engine is no more, from its last words."""
+        failure, line = explain(self.log_tail())
+        return EngineFault(failure or Failure.DIED, f"the engine died ({_ending(self._process.returncode)}): {line}")
+
+    async def ready(self, timeout_seconds: float) -> None:
+        """Wait until /health answers. Raises ProfileError or EngineFault."""
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            if self.exited:
+                failure, line = explain(self.log_tail())
+                message = f"the engine did not start ({_ending(self._process.returncode)}): {line}"
+                if failure in FATAL:
+                    raise ProfileError(failure, message)
+                raise EngineFault(failure or Failure.DIED, message)
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with self.session.get("/health", timeout=aiohttp.ClientTimeout(total=2)) as response:
+                    if response.status == 200:
+                        return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), 0.25)
+        _, line = explain(self.log_tail())
+        raise EngineFault(
+            Failure.NEVER_HEALTHY, f"/health did not answer within {timeout_seconds:.0f} s; last line: {line}"
+        )
+
+    async def get(self, path: str) -> str:
+        """Body of a GET. Raises EngineFault when the engine is dead or silent."""
+        try:
+            async with self.session.get(path) as response:
+                if response.status != 200:
+                    if path == "/metrics":
+                        raise ProfileError(Failure.METRICS, f"the engine's /metrics answers {response.status}")
+                    raise EngineFault(Failure.ANSWERS_ERRORS, f"{path} answers {response.status}")
+                return await response.text()
+        except (aiohttp.ClientError, OSError) as error:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), 2)
+            raise (
+                self.death() if self.exited else EngineFault(Failure.HANGS, f"{path} does not answer: {error!r}")
+            ) from error
+
+    async def counters(self) -> Counters:
+        """One scrape."""
+        return read_counters(await self.get("/metrics"))
+
+    async def stop(self) -> None:
+        """End the whole process group and remove what it left. Safe to call twice."""
+        await self.session.close()
+        self._shared |= _shared_memory_of(self.pid)
+        for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+            if await _group_ends(self.pid, patience):
+                break
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+        # NB: a killed engine's resource tracker dies with it and leaves its segments in /dev/shm.
+        for path in self._shared:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108 - one name in a memory file system
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+async def start_engine(launch: Launch) -> EngineProcess:
+    """Start an engine and wait until it is ready. Raises ProfileError or EngineFault; then nothing of it is left."""
+    folder = Path(tempfile.mkdtemp(prefix="slm-engine-"))
+    port = free_port()
+    log = folder / "engine.log"
+    # NB: a short TMPDIR, since the engine's sockets lie in it and their paths may have 107 characters.
+    environment = dict(os.environ) | {"TMPDIR": str(folder)} | dict(launch.environment)
+    words: Sequence[str] = (*launch.command, "--host", "127.0.0.1", "--port", str(port))
+    try:
+        with log.open("wb") as out:
+            process = await asyncio.create_subprocess_exec(
+                *words,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ProfileError(Failure.COMMAND, f"{words[0]} cannot be started: {error.strerror}") from error
+    engine = EngineProcess(process, port, folder, log)
+    try:
+        await engine.ready(launch.timeout_seconds)
+    except BaseException:
+        await engine.stop()
+        raise
+    return engine
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def group_of(leader: int) -> list[int]:
+    """Process ids of the group that `leader` leads, zombies aside."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                # comm may hold spaces and parentheses: the fields after it are counted from the last one.
+                state, _, group, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(group) == leader and state != "Z":
+                    members.append(int(entry.name))
+    return members
+
+
+async def _group_ends(leader: int, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while group_of(leader):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True
+
+
+def _shared_memory_of(leader: int) -> set[str]:
+    """Files in /dev/shm that the group's processes have mapped."""
+    found: set[str] = set()
+    for pid in group_of(leader):
+        with contextlib.suppress(OSError):
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            found.update(re.findall(rf"{SHM}\S+", maps))
+    return found
+
+
+def _ending(status: int | None) -> str:
+    if status is not None and status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exit status {status}"

@@ -1,0 +1,180 @@
+"""Where the memory of one engine goes, as the engine says it, checked against the model's configuration.
+
+On CUDA a start without fixed KV bytes logs weights, activation peak and graphs; everywhere the metrics tell the size
+of the KV pool. Assumes vLLM's log lines (0.26 and newer). Must never present a guess as a reading: what nobody says
+ends up in the line `context`, which is defined as the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slm_runtime.document import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GIB = 2**30
+_BYTES = {"float32": 4, "float": 4, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "int8": 1}
+_AGREE_FRACTION = 0.02
+"""Sizes read from logs are rounded to 0.01 GiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartLog:
+    """What an engine's log says of memory. Bytes; None where it says nothing."""
+
+    weights: int | None
+    consumed: int | None
+    """Weights and everything outside torch, since the process's first look at the device."""
+    activation_peak: int | None
+    graphs: int | None
+    free_at_start: int | None
+    total: int | None
+    kv_pool: int | None
+    checkpoint: int | None
+
+
+_PATTERNS = {
+    "weights": r"Model loading took ([\d.]+) GiB",
+    "consumed": r"Actual usage is ([\d.]+) GiB for consumed memory",
+    "activation_peak": r"([\d.]+) GiB for peak activation",
+    "graphs": r"([\d.]+) GiB for CUDAGraph memory|Graph capturing finished in .* took ([\d.]+) GiB",
+    "free_at_start": r"Free memory on device \(([\d.]+)/",
+    "total": r"Free memory on device \([\d.]+/([\d.]+) GiB\)",
+    "kv_pool": r"Available KV cache memory: ([\d.]+) GiB",
+    "checkpoint": r"Checkpoint size: ([\d.]+) GiB",
+}
+
+
+def read_log(text: str) -> StartLog:
+    """Find the memory lines in an engine's log."""
+    found = {}
+    for name, pattern in _PATTERNS.items():
+        groups = next((g for g in re.findall(pattern, text)), None)
+        value = next((g for g in groups if g), None) if isinstance(groups, tuple) else groups
+        found[name] = None if value is None else round(float(value) * GIB)
+    return StartLog(**found)
+
+
+def read_config(model: str) -> dict[str, Any]:
+    """The model's config.json, or nothing where the model is not a local folder."""
+    path = Path(model) / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def kv_bytes_per_token(config: Mapping[str, Any], kv_dtype: str = "auto") -> int | None:
+    """KV bytes of one token over all layers, by the configuration: None for families whose layout it does not tell.
+
+    Attention keeps a key and a value for each KV head; multi-head latent attention one compressed vector and the
+    rotary part of the key. A sliding window bounds how many tokens are kept, not the bytes of one.
+    """
+    config = config.get("text_config", config)
+    layers, heads = config.get("num_hidden_layers"), config.get("num_attention_heads")
+    if not layers or not heads or config.get("ssm_state_size") or config.get("mamba_d_state"):
+        return None
+    dtype = kv_dtype if kv_dtype != "auto" else str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
+    width = _BYTES.get(dtype.removeprefix("torch."), 2)
+    if config.get("kv_lora_rank"):
+        return int(layers * (config["kv_lora_rank"] + config.get("qk_rope_head_dim", 0)) * width)
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    kv_heads = config.get("num_key_value_heads") or (1 if config.get("multi_query") else heads)
+    return int(2 * layers * kv_heads * head_dim * width)
+
+
+def weights_on_disk(model: str) -> int | None:
+    """Bytes of the weight files of a local model."""
+    folder = Path(model)
+    files = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
+    return sum(file.stat().st_size for file in files) or None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What is known of an engine that has just become ready."""
+
+    log: StartLog
+    cache_config: Mapping[str, str]
+    """Labels of vllm:cache_config_info."""
+    computed_kv_bytes_per_token: int | None
+    weights_on_disk: int | None
+    device_bytes: int
+    used_bytes: int | None
+    """Device memory that the engine took, by NVML; on CPU its resident memory."""
+    is_gpu: bool
+
+
+def make_ledger(seen: Observed) -> tuple[Ledger, tuple[str, ...]]:
+    """The ledger, and notes on what does not add up."""
+    notes = []
+    per_token, pool = _kv(seen)
+    computed = seen.computed_kv_bytes_per_token
+    if computed is not None and abs(per_token / computed - 1) > _AGREE_FRACTION:
+        notes.append(
+            f"the engine keeps {per_token} KV bytes per token, the model's configuration says {computed}: "
+            "the engine's figure is used"
+        )
+    log = seen.log
+    weights = log.weights or seen.weights_on_disk or log.checkpoint or 0
+    activation, graphs = log.activation_peak or 0, log.graphs or 0
+    context = _context(seen, weights, activation, graphs, pool)
+    ledger = Ledger(
+        device_bytes=seen.device_bytes,
+        weights_bytes=weights,
+        activation_peak_bytes=activation,
+        graphs_bytes=graphs,
+        context_bytes=context,
+        kv_bytes_per_token=per_token,
+        kv_pool_bytes=pool,
+        nvml_used_bytes=seen.used_bytes if seen.is_gpu else None,
+    )
+    if ledger.nvml_used_bytes:
+        off = (ledger.fixed_bytes + pool) / ledger.nvml_used_bytes - 1
+        if abs(off) > _AGREE_FRACTION:
+            notes.append(f"the ledger adds up to {off:+.1%} of what NVML shows")
+    return ledger, tuple(notes)
+
+
+def _context(seen: Observed, weights: int, activation: int, graphs: int, pool: int) -> int:
+    log = seen.log
+    if log.consumed is not None:
+        own = max(0, log.consumed - weights)
+        # What was gone before the engine looked first is its CUDA context, when it is alone on the device.
+        first = max(0, log.total - log.free_at_start) if log.total and log.free_at_start else 0
+        return own + first
+    if seen.used_bytes is None:
+        return 0
+    # On CPU the pool is not resident before it is used, and its activations are part of the rest.
+    rest = seen.used_bytes - weights - (activation + graphs + pool if seen.is_gpu else 0)
+    return max(0, rest)
+
+
+def _kv(seen: Observed) -> tuple[int, int]:
+    """KV bytes per token and of the pool."""
+    config = seen.cache_config
+    tokens = _number(config.get("kv_cache_size_tokens"))
+    if not tokens:
+        tokens = (_number(config.get("num_gpu_blocks")) or 0) * (_number(config.get("block_size")) or 0)
+    pool = _number(config.get("kv_cache_memory_bytes")) or seen.log.kv_pool
+    computed = seen.computed_kv_bytes_per_token
+    if pool and tokens:
+        per_token = pool // tokens
+        # The pool is rounded down to whole blocks, and logs to 0.01 GiB: where both agree, the computed figure is exact.
+        if computed and abs(per_token / computed - 1) <= _AGREE_FRACTION:
+            per_token = computed
+        return per_token, pool
+    if computed and tokens:
+        return computed, computed * tokens
+    return (computed or 0), (pool or 0)
+
+
+def _number(text: str | None) -> int | None:
+    return int(float(text)) if text and re.fullmatch(r"\d+(\.\d+)?", text) else None

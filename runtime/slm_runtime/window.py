@@ -1,0 +1,161 @@
+"""The steady-state window: when it opens, when it may close, and the point that comes of it. Pure.
+
+It opens when as many requests have emitted their first token as the loop is wide, and closes before the loop drains,
+once the confidence interval of throughput is narrow, or at a cap. Throughput and mean ITL are differences of the
+engines' counters at both ends; the running confidence interval is taken over equal slices of the window.
+
+Assumes scrapes in order of time. Must never average a doubtful point in: doubts become marks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from slm_runtime.document import Latency, Mark
+from slm_runtime.slo import MIN_SAMPLES, Percentile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slm_runtime.metrics import Counters
+
+SLICES = 10
+T_975 = 2.262
+"""Student's t for 95 % and SLICES - 1 degrees of freedom."""
+WIDE_FRACTION = 0.1
+"""A point whose interval is still wider than this at the cap is marked: it says nearly nothing."""
+LITTLE_FRACTION = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How patient the measurement is."""
+
+    poll_seconds: float = 0.5
+    min_seconds: float = 5.0
+    max_seconds: float = 20.0
+    ci_fraction: float = 0.02
+    """Half width of the 95 % confidence interval, as a fraction of throughput, at which the window may close."""
+    hang_seconds: float = 60.0
+    """Without a single token for so long, the engine hangs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scrape:
+    """The engines' counters, summed, at a moment of a monotonic clock in seconds."""
+
+    at: float
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the counters of one window say. Rates per second."""
+
+    seconds: float
+    output_tokens_per_second: float
+    ci_fraction: float | None
+    itl_mean_ms: float
+    ttft_mean_ms: float | None
+    kv_peak_fraction: float
+    preemptions: int
+    requests: int
+    input_tokens_mean: float | None
+    mean_running: float
+    mean_waiting: float
+    running_by_little: float
+    """Sequences that must have been running if ITL, TTFT and throughput are right."""
+
+
+def is_open(now: Counters, before: Counters, width: int) -> bool:
+    """Every place of the loop has emitted its first token."""
+    return now.ttft_count - before.ttft_count >= width
+
+
+def may_close(window: Sequence[Scrape], pace: Pace, max_requests: int | None, *, enough_samples: bool) -> bool:
+    """Long and narrow enough, or at its cap. A cap in requests replaces the interval's rule, not the cap in seconds."""
+    seconds = window[-1].at - window[0].at
+    if seconds <= 0:
+        return False
+    if max_requests is not None:
+        finished = window[-1].counters.finished - window[0].counters.finished
+        return finished >= max_requests or seconds >= 2 * pace.max_seconds
+    if seconds >= pace.max_seconds:
+        return enough_samples or seconds >= 3 * pace.max_seconds
+    interval = ci_fraction(window)
+    return seconds >= pace.min_seconds and interval is not None and interval <= pace.ci_fraction and enough_samples
+
+
+def ci_fraction(window: Sequence[Scrape]) -> float | None:
+    """Half width of the 95 % confidence interval of output tokens per second, as a fraction, by batch means."""
+    steps = len(window) - 1
+    if steps < SLICES:
+        return None
+    ends = [window[round(i * steps / SLICES)] for i in range(SLICES + 1)]
+    rates = [(b.counters.output_tokens - a.counters.output_tokens) / (b.at - a.at) for a, b in pairwise(ends)]
+    mean = fmean(rates)
+    return T_975 * stdev(rates) / math.sqrt(SLICES) / mean if mean > 0 else None
+
+
+def facts(window: Sequence[Scrape]) -> Facts:
+    """Differences over the window and means over its scrapes."""
+    first, last = window[0], window[-1]
+    seconds = last.at - first.at
+
+    def gained(name: str) -> float:
+        return float(getattr(last.counters, name) - getattr(first.counters, name))
+
+    prefilled = gained("ttft_count")
+    decoding_seconds = gained("itl_sum")
+    prefilling_seconds = gained("ttft_sum") - gained("queue_sum")
+    return Facts(
+        seconds=seconds,
+        output_tokens_per_second=gained("output_tokens") / seconds,
+        ci_fraction=ci_fraction(window),
+        itl_mean_ms=1000 * decoding_seconds / gained("itl_count") if gained("itl_count") else 0.0,
+        ttft_mean_ms=1000 * gained("ttft_sum") / prefilled if prefilled else None,
+        kv_peak_fraction=max(scrape.counters.kv_usage for scrape in window),
+        preemptions=round(gained("preemptions")),
+        requests=round(gained("finished")),
+        input_tokens_mean=gained("prompt_tokens") / prefilled if prefilled else None,
+        mean_running=fmean(scrape.counters.running for scrape in window),
+        mean_waiting=fmean(scrape.counters.waiting for scrape in window),
+        running_by_little=(decoding_seconds + prefilling_seconds) / seconds,
+    )
+
+
+def marks(found: Facts, *, errors: int, width: int, may_wait: bool, throttled: bool) -> tuple[Mark, ...]:
+    """Reasons not to trust a window. `width`: requests in flight; `may_wait`: more of them than the engines may run."""
+    starved = not may_wait and found.mean_waiting > 0.05 * width
+    # The running gauge is sampled: with few sequences, one that comes or goes at a scrape is not a contradiction.
+    tolerance = LITTLE_FRACTION * found.mean_running + (0.1 if width < 8 else 0.0)
+    wide = found.ci_fraction is not None and found.ci_fraction > WIDE_FRACTION
+    checks = (
+        (found.preemptions > 0 or starved, Mark.PREEMPTED),
+        (errors > 0, Mark.ERRORS),
+        (not may_wait and abs(found.running_by_little - found.mean_running) > tolerance, Mark.LITTLES_LAW),
+        (throttled, Mark.THROTTLED),
+        (wide, Mark.WIDE),
+    )
+    return tuple(mark for doubtful, mark in checks if doubtful)
+
+
+def latency(mean_ms: float, sample_ms: Sequence[float], independent: int) -> Latency:
+    """Mean from the counters, percentiles from the streamed sample as far as `independent` samples support them."""
+    ranked = sorted(sample_ms)
+
+    def percentile(which: Percentile, q: float) -> float | None:
+        supported = ranked and independent >= MIN_SAMPLES[which]
+        return ranked[min(len(ranked) - 1, math.ceil(q * len(ranked)) - 1)] if supported else None
+
+    return Latency(
+        mean_ms=mean_ms,
+        p50_ms=percentile(Percentile.P50, 0.5),
+        p90_ms=percentile(Percentile.P90, 0.9),
+        p99_ms=percentile(Percentile.P99, 0.99),
+        samples=independent,
+    )
