@@ -121,6 +121,12 @@ def unkeep() -> None:
     release(_leases() / "kept.json")
 
 
+def users() -> int:
+    """Count those who hold the private engine now, keeps included."""
+    with _lock():
+        return len(_live_leases())
+
+
 def release(lease: Path) -> None:
     """Drop a lease; stop the private engine with the last one."""
     with _lock():
@@ -236,14 +242,19 @@ def _start_dockerd(engine: Engine) -> None:
         shim.chmod(0o755)
         settings |= {"runtimes": {"shim": {"path": str(shim)}}, "default-runtime": "shim"}
     (folder / "daemon.json").write_text(json.dumps(settings))
-    with (folder / "dockerd.log").open("wb") as log:
-        # A session of its own: Ctrl-C must reach us first, so that containers are removed in order.
-        started = subprocess.Popen(arguments, stdout=log, stderr=log, start_new_session=True)
-    Process.of(started.pid).write(folder / "dockerd.json")
+    log = folder / "dockerd.log"
+    # A session of its own: Ctrl-C must reach us first, so that containers are removed in order. No Popen: it
+    # outlives the object, and often this process.
+    to_log = [
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    dockerd = Process.of(os.posix_spawnp("dockerd", arguments, os.environ, file_actions=to_log, setsid=True))
+    dockerd.write(folder / "dockerd.json")
     deadline = time.monotonic() + START_TIMEOUT_S
     while not _answers(engine.env()):
-        if started.poll() is not None or time.monotonic() > deadline:
-            tail = (folder / "dockerd.log").read_text(errors="replace")[-3000:]
+        if not dockerd.alive or time.monotonic() > deadline:
+            tail = log.read_text(errors="replace")[-3000:]
             raise DockerError(f"the private dockerd did not start; the end of its log:\n{tail}")
         time.sleep(0.1)
 
