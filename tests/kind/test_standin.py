@@ -1,0 +1,205 @@
+"""The stand-in for NVIDIA's stack on a real kubelet: what the node shows, and what a pod is given."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.standin.config_manager import LABEL
+from tests.standin.deployment import CONFIGS, GPU_NODE_LABEL, IMAGE, NAMESPACE, objects
+from tests.standin.settings import FAULTS_ANNOTATION, Hardware
+from tests.testbed.kind import KindCluster, kind_cluster
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+
+STANDIN = Path(__file__).parents[1] / "standin"
+GPUS = 2
+SHARING = """\
+version: v1
+sharing:
+  {strategy}:
+    renameByDefault: true
+    failRequestsGreaterThanOne: true
+    resources: [{{name: nvidia.com/gpu, replicas: {replicas}}}]
+"""
+
+
+class GpuNode:
+    """The node as `kubectl get node` shows it."""
+
+    def __init__(self, cluster: KindCluster) -> None:
+        self.cluster = cluster
+        self.kubectl = cluster.kubectl
+
+    def install(self) -> None:
+        made = objects(hardware=Hardware(count=GPUS))
+        (configs,) = (one for one in made if one["metadata"]["name"] == CONFIGS)
+        configs["data"] |= {
+            f"{name}{replicas}": SHARING.format(strategy=strategy, replicas=replicas)
+            for name, strategy, replicas in (("ts", "timeSlicing", 4), ("ts", "timeSlicing", 2), ("mps", "mps", 2))
+        }
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(made))
+
+    def wait(
+        self, kind: str, name: str, path: str, value: str, *, namespace: str = "default", timeout_s: int = 90
+    ) -> None:
+        condition = f"--for=jsonpath={{{path}}}={value}"
+        limit = (f"--timeout={timeout_s}s", f"--namespace={namespace}")
+        self.kubectl("wait", kind, name, condition, *limit, timeout_s=timeout_s + 30)
+
+    def wait_for_allocatable(self, resource: str, count: int, timeout_s: int = 90) -> None:
+        path = ".status.allocatable." + resource.replace(".", "\\.")
+        self.wait("node", self.cluster.node, path, str(count), timeout_s=timeout_s)
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.kubectl("get", "node", self.cluster.node, "-o", "json"))
+
+    def resources(self, kind: str) -> dict[str, int]:
+        return {
+            name: int(count) for name, count in self.status()["status"][kind].items() if name.startswith("nvidia.com/")
+        }
+
+    def select(self, key: str | None) -> None:
+        self.kubectl("label", "node", self.cluster.node, f"{LABEL}={key}" if key else f"{LABEL}-", "--overwrite")
+
+    def wait_for_label(self, name: str, value: str) -> None:
+        self.wait("node", self.cluster.node, ".metadata.labels." + name.replace(".", "\\."), value)
+
+    def run(self, name: str, *, slots: int = 1) -> None:
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "containers": [
+                    {
+                        "name": "engine",
+                        "image": IMAGE,
+                        "command": ["sleep", "infinity"],
+                        "resources": {"limits": {"nvidia.com/gpu.shared": slots}},
+                    }
+                ],
+            },
+        }
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+
+    def env(self, pod: str) -> dict[str, str]:
+        lines = self.kubectl("exec", pod, "--", "env").splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def allocations(self) -> dict[str, list[str]]:
+        """Pod -> device ids, from the kubelet."""
+        plugin = ("--namespace", NAMESPACE, "exec", "daemonset/nvidia-device-plugin", "-c", "nvidia-device-plugin-ctr")
+        records = json.loads(self.kubectl(*plugin, "--", "pod-resources"))
+        return {record["pod"]: record["device_ids"] for record in records}
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[GpuNode]:
+    with kind_cluster() as cluster:
+        cluster.load_image(cluster.build(STANDIN / "Dockerfile", STANDIN, IMAGE))
+        (label,) = GPU_NODE_LABEL.items()
+        cluster.kubectl("label", "node", cluster.node, "=".join(label))
+        node = GpuNode(cluster)
+        node.install()
+        node.wait_for_allocatable("nvidia.com/gpu", GPUS, timeout_s=180)
+        yield node
+
+
+@pytest.fixture(autouse=True)
+def _plain_node(node: GpuNode) -> Iterator[None]:
+    yield
+    node.kubectl("delete", "pod", "--all", "--wait")
+    node.kubectl("annotate", "node", node.cluster.node, f"{FAULTS_ANNOTATION}-")
+    node.select(None)
+    node.wait_for_allocatable("nvidia.com/gpu", GPUS)
+
+
+def test_label_switch_moves_the_slots_and_leaves_pods_alone(node: GpuNode) -> None:
+    node.wait_for_label("nvidia.com/gpu.sharing-strategy", "none")
+    node.select("ts4")
+    node.wait_for_allocatable("nvidia.com/gpu.shared", 4 * GPUS)
+    assert node.resources("capacity") == {"nvidia.com/gpu": GPUS, "nvidia.com/gpu.shared": 4 * GPUS}
+    assert node.resources("allocatable") == {"nvidia.com/gpu": 0, "nvidia.com/gpu.shared": 4 * GPUS}
+    node.wait_for_label("nvidia.com/gpu.replicas", "4")
+    node.wait_for_label("nvidia.com/gpu.sharing-strategy", "time-slicing")
+
+    for name in ("one", "two"):
+        node.run(name)
+        node.wait("pod", name, ".status.phase", "Running")
+    held = node.allocations()
+    assert {len(ids) for ids in held.values()} == {1}
+    for name in ("one", "two"):
+        gpu, _, slot = held[name][0].partition("::")
+        assert node.env(name)["NVIDIA_VISIBLE_DEVICES"] == gpu
+        assert slot in "0123"
+    assert len({ids[0].partition("::")[0] for ids in held.values()}) == GPUS  # distributed over both GPUs
+
+    node.run("greedy", slots=2)
+    node.wait("pod", "greedy", ".status.reason", "UnexpectedAdmissionError")
+    assert (
+        'Allocate failed due to rpc error: code = Unknown desc = invalid allocation request for "nvidia.com/gpu.shared": '
+        "invalid request: maximum request size for shared resources is 1; found 2"
+    ) in node.kubectl("get", "pod", "greedy", "-o", "jsonpath={.status.message}")
+
+    node.select("ts2")
+    node.wait_for_allocatable("nvidia.com/gpu.shared", 2 * GPUS)
+    phases = node.kubectl("get", "pods", "one", "two", "-o", "jsonpath={.items[*].status.phase}")
+    assert phases.split() == ["Running", "Running"]
+
+
+def test_mps_slot_has_the_pipe_and_the_shared_memory_of_a_running_daemon(node: GpuNode) -> None:
+    node.select("mps2")
+    # The plugin's first try precedes the daemon, whose pod waits for feature discovery: it comes with a retry.
+    node.wait_for_allocatable("nvidia.com/gpu.shared", 2 * GPUS, timeout_s=150)
+    node.wait_for_label("nvidia.com/mps.capable", "true")
+    node.run("client")
+    node.wait("pod", "client", ".status.phase", "Running")
+    assert node.env("client")["CUDA_MPS_PIPE_DIRECTORY"] == "/mps/nvidia.com/gpu.shared/pipe"
+    assert "control" in node.kubectl("exec", "client", "--", "ls", "/mps/nvidia.com/gpu.shared/pipe")
+    node.kubectl("exec", "client", "--", "touch", "/dev/shm/mine")
+    assert "mine" in node.cluster.exec("ls", "/run/nvidia/mps/shm")
+    commands = node.cluster.exec("cat", "/run/nvidia/mps/commands.log").splitlines()
+    assert commands[:3] == [
+        "set_default_device_pinned_mem_limit 0 40960M",
+        "set_default_device_pinned_mem_limit 1 40960M",
+        "set_default_active_thread_percentage 50",
+    ]
+
+    node.select(None)
+    node.wait_for_allocatable("nvidia.com/gpu", GPUS)
+    node.wait_for_label("nvidia.com/mps.capable", "false")
+    node.kubectl("wait", "pod", "--for=delete", "-l", "app.kubernetes.io/component=mps-control-daemon", "-n", NAMESPACE)
+    assert set(json.loads(node.cluster.exec("cat", "/run/nvidia/mps/compute-mode.json")).values()) == {"DEFAULT"}
+    assert node.cluster.exec("cat", "/run/nvidia/mps/commands.log").splitlines()[-1] == "quit"
+
+
+def test_label_naming_a_missing_key_makes_config_manager_exit(node: GpuNode) -> None:
+    node.select("nope")
+    selector = ("--namespace", NAMESPACE, "-l", "app.kubernetes.io/component=device-plugin")
+    pod = node.kubectl("get", "pod", *selector, "-o", "jsonpath={.items[0].metadata.name}")
+    sidecar = '.status.containerStatuses[?(@.name=="nvidia-device-plugin-sidecar")]'
+    node.wait("pod", pod, f"{sidecar}.lastState.terminated.exitCode", "1", namespace=NAMESPACE)
+    # On the node, because the API gives only the last log, and none while it is being replaced.
+    log = node.cluster.exec("sh", "-c", f"cat /var/log/pods/{NAMESPACE}_{pod}_*/nvidia-device-plugin-sidecar/*.log")
+    assert "specified config nope does not exist" in log
+    assert node.resources("allocatable")["nvidia.com/gpu"] == GPUS
+
+
+def test_unhealthy_gpu_by_annotation(node: GpuNode) -> None:
+    node.kubectl("annotate", "node", node.cluster.node, f"{FAULTS_ANNOTATION}={{unhealthy_gpu: 1}}")
+    node.wait_for_allocatable("nvidia.com/gpu", GPUS - 1)
+    assert node.resources("capacity")["nvidia.com/gpu"] == GPUS
+
+
+def test_without_config_manager_other_hardware(node: GpuNode) -> None:
+    bare = objects(hardware=Hardware(count=GPUS + 1), config_manager=False)
+    node.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(bare))
+    node.wait_for_allocatable("nvidia.com/gpu", GPUS + 1)
+    node.wait_for_label("nvidia.com/gpu.count", str(GPUS + 1))
+    node.install()
+    node.wait_for_allocatable("nvidia.com/gpu", GPUS)
