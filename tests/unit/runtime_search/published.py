@@ -10,7 +10,7 @@ from slm_runtime.convert import MeasuredOn, from_csv
 from slm_runtime.document import Engine, Gpu, Ledger, MeasurementDocument
 
 DATA = Path(__file__).parents[2] / "data" / "memory-gap-h100"
-MODELS = ("opt-1.3b", "opt-2.7b", "llama-2-7b", "llama-2-13b")
+MODELS = ("opt-1.3b", "opt-2.7b", "llama-2-7b")
 
 GIB = 2**30
 DEVICE_BYTES = int(63.43 * GIB)

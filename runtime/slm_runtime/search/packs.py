@@ -1,0 +1,217 @@
+"""Packs: R engines on one GPU, each started with the KV bytes that it would really be given.
+
+A pack is a hypothesis to be measured, never assumed ("Mind the Memory Gap", arXiv 2503.08311: packs win where engines
+leave the GPU idle between steps, and lose elsewhere). How R engines stretch each other's steps is predicted with the
+machine repairman's queue: an engine holds the GPU for a fraction f of its step and thinks on the host for the rest.
+f is learnt from the first pack that is measured; the prediction only picks B and spares starts that cannot pay.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slm_runtime.fit import fit_points
+from slm_runtime.search.boundary import AIM_FRACTION, tidy
+from slm_runtime.search.sweep import best_single, limits_of, measure
+from slm_runtime.search.trial import Configuration, failures, is_too_small, pool_bytes, tries, try_step
+from slm_runtime.slo import figure_ms, slo_misses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slm_runtime.document import Point
+    from slm_runtime.fit import Fit
+    from slm_runtime.search.steps import Findings, Measured, Request, Step
+    from slm_runtime.slo import Limits
+
+GPU_FRACTION = 0.7
+"""Part of a step that an engine holds the GPU, before any pack was measured (0.57-0.75 in the published packs)."""
+MAX_TRIES = 3
+"""Batch sizes measured for one R."""
+STEP_FRACTION = 0.03
+"""Expected gain for which a pack that keeps the SLO is measured again at a larger B."""
+
+
+def stretch(replicas: int, gpu_fraction: float) -> float:
+    """How much longer a step takes with R engines on the GPU: mean value analysis of one server and R customers."""
+    think = 1 - gpu_fraction
+    waiting, cycle = 0.0, 1.0
+    for engines in range(1, replicas + 1):
+        service = gpu_fraction * (1 + waiting)
+        cycle = think + service
+        waiting = engines * service / cycle
+    return cycle
+
+
+def learnt_gpu_fraction(replicas: int, measured_stretch: float) -> float:
+    """The GPU fraction that explains a measured stretch; the inverse of `stretch`."""
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if stretch(replicas, middle) < measured_stretch else (low, middle)
+    return (low + high) / 2
+
+
+def pack_step(request: Request, findings: Findings) -> Step | None:
+    """The next pack to measure, or None when no further pack can pay."""
+    best = best_single(request, findings)
+    fit = fit_points(findings.points)
+    if best is None or fit is None:
+        return None
+    for mode in request.modes:
+        to_beat = best.throughput_tokens_per_second
+        for replicas in range(2, request.max_replicas + 1):
+            budget = best.max_num_batched_tokens or request.max_num_batched_tokens
+            pack = Configuration(replicas=replicas, mode=mode, max_num_batched_tokens=budget)
+            if failures(findings, pack):
+                if replicas > 2:
+                    return None
+                break  # this way of sharing does not run here
+            step = _next_try(request, findings, pack, to_beat) or _loaded(request, findings, pack)
+            if step is not None:
+                return step
+            won = best_try(tries(findings, pack), limits_of(request, findings))
+            if won is None or won.throughput_tokens_per_second < to_beat * (1 + request.min_gain):
+                return None
+            to_beat = won.throughput_tokens_per_second
+        else:
+            return None
+    return None
+
+
+def best_pack(request: Request, findings: Findings) -> Point | None:
+    """The pack of highest throughput that keeps the SLO, if it gains enough over the best single engine."""
+    best = best_single(request, findings)
+    packs = [m for m in findings.measured if m.on.replicas > 1 and m.step.in_flight is None]
+    won = best_try(packs, limits_of(request, findings))
+    if best is None or won is None:
+        return None
+    return (
+        won if won.throughput_tokens_per_second >= best.throughput_tokens_per_second * (1 + request.min_gain) else None
+    )
+
+
+def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:
+    """The fastest of these points that can be trusted and keeps the SLO."""
+    good = [
+        m.point for m in tried if not m.point.marks and not is_too_small(m.point) and not slo_misses(m.point, limits)
+    ]
+    return max(good, key=lambda p: p.throughput_tokens_per_second, default=None)
+
+
+def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat: float) -> Step | None:
+    """The next batch size to measure with this R, or None when R is settled or cannot pay."""
+    tried = tries(findings, pack)
+    if len(tried) >= MAX_TRIES:
+        return None
+    outlook = Outlook.of(request, findings, pack)
+    if outlook is None:
+        return None
+    limits = limits_of(request, findings)
+    won = best_try(tried, limits)
+    if tried and is_too_small(tried[-1].point) and outlook.has_memory_for(tried[-1].point.batch_size):
+        because = f"the KV pools of {tried[-1].on.kv_pool_bytes} bytes were too small"
+        return try_step(request, findings, pack, tried[-1].point.batch_size, because)
+    size = outlook.largest_batch(limits)
+    refused = [m.point for m in tried if m.point.marks or is_too_small(m.point) or slo_misses(m.point, limits)]
+    for point in refused:
+        size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1)), point.batch_size - 1)
+    floor = won.throughput_tokens_per_second * (1 + STEP_FRACTION) if won else to_beat * (1 + request.min_gain)
+    if size < 1 or (won and size <= won.batch_size) or outlook.throughput(size) < floor:
+        return None
+    because = f"{pack.replicas} engines may win where one leaves the GPU idle; B={size} fits {outlook.held_by(limits)}"
+    return try_step(request, findings, pack, size, because)
+
+
+def _shrink(point: Point, limits: Limits) -> float:
+    """Factor on B that would mend a TTFT miss; ITL is mended by what the stretch has taught."""
+    figure = figure_ms(point.ttft_ms, limits.percentile) if point.ttft_ms else None
+    return 1.0 if figure is None or not limits.ttft_ms else AIM_FRACTION * limits.ttft_ms / figure
+
+
+def _loaded(request: Request, findings: Findings, pack: Configuration) -> Step | None:
+    """The pack at the named load, while it runs."""
+    load, running = request.concurrency, findings.running
+    won = best_try(tries(findings, pack), limits_of(request, findings))
+    if load is None or won is None or running is None or not pack.is_of(running):
+        return None
+    done = any(m.step.in_flight == load and m.on == running for m in findings.measured)
+    if done or load >= won.batch_size * pack.replicas or won.batch_size > running.batch_size:
+        return None
+    return measure(request, won.batch_size, f"the load to decide for is {load} in flight", in_flight=load)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What is expected of R engines, from the sweep and from the packs measured until now."""
+
+    request: Request
+    findings: Findings
+    pack: Configuration
+    best: Point
+    fit: Fit
+    stretched: float
+    """Expected step of each engine over that of an engine alone."""
+
+    @classmethod
+    def of(cls, request: Request, findings: Findings, pack: Configuration) -> Outlook | None:
+        """None while a single engine is not known well enough."""
+        best, fit = best_single(request, findings), fit_points(findings.points)
+        if best is None or fit is None:
+            return None
+        stretched = stretch(pack.replicas, GPU_FRACTION)
+        alike = [m for m in findings.measured if m.on.mode == pack.mode and m.step.in_flight is None]
+        if alike:
+            last = alike[-1]
+            ratio = (
+                last.point.itl_ms.mean_ms
+                / (fit.itl.at(last.point.batch_size) * best.itl_ms.mean_ms)
+                * fit.itl.at(best.batch_size)
+            )
+            learnt = stretch(pack.replicas, learnt_gpu_fraction(last.on.replicas, ratio))
+            stretched = ratio if last.on.replicas == pack.replicas else learnt * max(1.0, ratio / last.on.replicas)
+        return cls(request=request, findings=findings, pack=pack, best=best, fit=fit, stretched=stretched)
+
+    def throughput(self, batch_size: int) -> float:
+        """Expected input and output tokens per second over all engines."""
+        alone = self.fit.predict(batch_size).throughput_tokens_per_second
+        anchor = (
+            self.best.throughput_tokens_per_second / self.fit.predict(self.best.batch_size).throughput_tokens_per_second
+        )
+        return self.pack.replicas * alone * anchor / self.stretched
+
+    def has_memory_for(self, batch_size: int) -> bool:
+        """R engines and their KV bytes fit into equal slices of the device."""
+        ledger = self.findings.ledger
+        pool = pool_bytes(self.request, self.findings, self.pack, batch_size)
+        return (
+            ledger is not None
+            and pool is not None
+            and ledger.fixed_bytes + pool <= ledger.device_bytes / self.pack.replicas
+        )
+
+    def largest_batch(self, limits: Limits) -> int:
+        """The largest B, at most the single engine's, that memory and the ITL limit allow. 0: none."""
+        size = min(self.best.batch_size, self._batch_within(limits))
+        low, high = 0, max(size, 0)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.has_memory_for(middle) else (low, middle - 1)
+        return low if low == self.best.batch_size else tidy(low)
+
+    def held_by(self, limits: Limits) -> str:
+        """What keeps B from being larger, in words."""
+        size = self.largest_batch(limits)
+        if size == self.best.batch_size:
+            return "as in the single engine"
+        return "the ITL limit" if size >= tidy(self._batch_within(limits)) else f"a slice of 1/{self.pack.replicas}"
+
+    def _batch_within(self, limits: Limits) -> int:
+        figure = figure_ms(self.best.itl_ms, limits.percentile)
+        if limits.itl_ms is None or figure is None:
+            return self.best.batch_size
+        allowed = AIM_FRACTION * limits.itl_ms / figure / self.stretched
+        size = self.fit.itl.inverse(allowed * self.fit.itl.at(self.best.batch_size))
+        return math.floor(min(max(size, 0), self.best.batch_size))

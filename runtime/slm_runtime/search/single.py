@@ -1,0 +1,75 @@
+"""The single engine after the sweep: another step budget where the tail asks for it, and the confirmation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from slm_runtime.document import SharingMode
+from slm_runtime.fit import sweep_of
+from slm_runtime.search.boundary import boundary, gain_fraction, tidy
+from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, swept
+from slm_runtime.search.trial import Configuration, failures, floor_bytes, is_settled, is_too_small, tries, try_step
+from slm_runtime.slo import Percentile, slo_misses
+
+if TYPE_CHECKING:
+    from slm_runtime.document import Point
+    from slm_runtime.search.steps import Findings, Request, Step
+
+MAX_TRIES = 3
+"""Points with final KV bytes before the search settles for what it has."""
+SMALLER_BUDGET = 4
+"""The baseline's step budget over the smaller one that is tried."""
+
+
+def single(request: Request, max_num_batched_tokens: int | None = None) -> Configuration:
+    """One engine."""
+    budget = max_num_batched_tokens or request.max_num_batched_tokens
+    return Configuration(replicas=1, mode=SharingMode.NONE, max_num_batched_tokens=budget)
+
+
+def tuned_step(request: Request, findings: Findings) -> Step | None:
+    """One try with a smaller step budget, where TTFT or the ITL tail keeps B well below what the mean would allow."""
+    bounds, points = bounds_of(request, findings), swept(findings)
+    if bounds.limits.ttft_ms is None and bounds.limits.percentile is Percentile.MEAN:
+        return None
+    mean_only = replace(bounds.limits, ttft_ms=None, percentile=Percentile.MEAN)
+    target = max(1, tidy(boundary(points, replace(bounds, limits=mean_only)).batch_size))
+    best = best_single(request, findings, points)
+    budget = max(request.max_num_batched_tokens // SMALLER_BUDGET, target)
+    tuned = single(request, budget)
+    held_back = best is None or (target > best.batch_size and gain_fraction(points, target, best) >= request.min_gain)
+    if not held_back or budget >= request.max_num_batched_tokens:
+        return None
+    if tries(findings, tuned) or failures(findings, tuned):
+        return None
+    because = f"TTFT or the ITL tail keeps B below {target}; a step budget of {budget} tokens may not"
+    return try_step(request, findings, tuned, target, because)
+
+
+def confirm_step(request: Request, findings: Findings) -> Step | None:
+    """Measure the chosen single engine with its real KV bytes; where that fails, with more of them or at a lower B."""
+    best = best_single(request, findings)
+    budget = best.max_num_batched_tokens if best else None
+    configuration = single(request, budget)
+    tried = tries(findings, configuration)
+    if len(tried) + len(failures(findings, configuration)) >= MAX_TRIES:
+        return None
+    if tried and is_too_small(tried[-1].point):
+        because = f"the KV pool of {tried[-1].on.kv_pool_bytes} bytes is too small for B={tried[-1].point.batch_size}"
+        return try_step(request, findings, configuration, tried[-1].point.batch_size, because)
+    if best is None or any(m.point == best and is_settled(m, floor_bytes(request, findings)) for m in tried):
+        return None
+    size = best.batch_size
+    if tried and slo_misses(tried[-1].point, limits_of(request, findings)):
+        size = max(size, _step_down(request, findings, best, tried[-1].point))
+    because = f"B={size} is chosen; it is confirmed with the KV bytes that it would be given"
+    return try_step(request, findings, configuration, size, because)
+
+
+def _step_down(request: Request, findings: Findings, best: Point, missed: Point) -> int:
+    """A batch below one that missed its SLO when confirmed, if it is worth more than the best that is known."""
+    points = sweep_of(findings.points)
+    edge = boundary(points, bounds_of(request, findings)).batch_size
+    target = max(1, tidy(min(edge, missed.batch_size - 1)))
+    return target if gain_fraction(points, target, best) >= WORTHWHILE_FRACTION else best.batch_size

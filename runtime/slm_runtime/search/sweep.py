@@ -1,0 +1,138 @@
+"""The sweep: one engine, started once with all the memory there is, measured at a few batch sizes.
+
+Every function gives the next step, or None when there is nothing more to find out this way. Assumes that the answer is
+the last batch before a limit (see `boundary`). Must never measure what cannot change the answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_runtime import bca
+from slm_runtime.document import SharingMode
+from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, tidy
+from slm_runtime.search.steps import Done, Measure, StartEngines
+from slm_runtime.slo import MIN_SAMPLES, REFERENCE_BATCH_SIZE, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slm_runtime.document import Point
+    from slm_runtime.search.steps import Failed, Findings, Request, Step
+    from slm_runtime.slo import Limits
+
+MAX_POINTS = 6
+"""Points of the sweep, B = 1 and B = 32 included."""
+SINGLE_SEQUENCE_REQUESTS = 16
+"""Requests that B = 1 takes; more of them cost nearly half of a sweep and change nothing."""
+WORTHWHILE_FRACTION = 0.005
+"""Expected gain of throughput below which one more point is not measured."""
+MAX_FAILURES = 2
+"""Sweep engines that may die before the search settles for the batches below."""
+
+
+def limits_of(request: Request, findings: Findings) -> Limits:
+    """The SLO in milliseconds, against what has been measured so far."""
+    return resolve(request.slo, findings.points)
+
+
+def bounds_of(request: Request, findings: Findings) -> Bounds:
+    """Everything that limits one engine."""
+    return Bounds(
+        limits=limits_of(request, findings),
+        min_efficiency=request.min_efficiency,
+        max_batch_size=_largest(request, findings),
+    )
+
+
+def best_single(request: Request, findings: Findings, points: Sequence[Point] | None = None) -> Point | None:
+    """The published advisor's choice among `points`, or among all that has been measured."""
+    among = findings.points if points is None else points
+    chosen = bca.choose(among, limits_of(request, findings), request.min_efficiency).chosen
+    return chosen.point if chosen else None
+
+
+def swept(findings: Findings) -> tuple[Point, ...]:
+    """The full-batch points of the sweep's engine."""
+    return tuple(m.point for m in findings.measured if m.on.kv_pool_bytes is None and m.step.in_flight is None)
+
+
+def measure(request: Request, batch_size: int, because: str, *, in_flight: int | None = None) -> Measure:
+    """A measurement whose sample supports the SLO's percentile."""
+    return Measure(
+        batch_size=batch_size,
+        in_flight=in_flight,
+        max_requests=None,
+        min_samples=MIN_SAMPLES[request.slo.percentile],
+        because=because,
+    )
+
+
+def sweep_step(request: Request, findings: Findings) -> Step | None:
+    """The next point of the sweep, or the start of its engine. Done: no engine can be swept."""
+    failures = _failures(findings)
+    if len(failures) >= MAX_FAILURES:
+        return None if swept(findings) else Done(complete=False, because=failures[-1].reason)
+    wanted = _next_point(request, findings)
+    running = findings.running
+    if wanted is None or (running is not None and running.kv_pool_bytes is None):
+        return wanted
+    if findings.starts and not failures:
+        return None  # the sweep is over; its engine has made way for others
+    because = "one engine start serves the whole sweep"
+    if failures:
+        because = f"the engine failed with B={failures[-1].step.batch_size}; a smaller one may serve"
+    return StartEngines(
+        replicas=1,
+        mode=SharingMode.NONE,
+        batch_size=_largest(request, findings),
+        kv_pool_bytes=None,
+        max_num_batched_tokens=request.max_num_batched_tokens,
+        because=because,
+    )
+
+
+def loaded_step(request: Request, findings: Findings) -> Step | None:
+    """The best single engine at the named load, on the sweep's engine while it still runs."""
+    load, best, running = request.concurrency, best_single(request, findings), findings.running
+    if load is None or best is None or load >= best.batch_size or running is None or running.kv_pool_bytes is not None:
+        return None
+    if any(m.step.in_flight == load for m in findings.measured):
+        return None
+    return measure(request, best.batch_size, f"the load to decide for is {load} in flight", in_flight=load)
+
+
+def _next_point(request: Request, findings: Findings) -> Measure | None:
+    points = swept(findings)
+    tried = {p.batch_size for p in points}
+    bounds = bounds_of(request, findings)
+    if 1 not in tried:
+        return Measure(
+            batch_size=1,
+            in_flight=None,
+            max_requests=SINGLE_SEQUENCE_REQUESTS,
+            min_samples=0,
+            because="T(1) is what efficiency is held against",
+        )
+    reference = min(REFERENCE_BATCH_SIZE, bounds.max_batch_size)
+    if reference not in tried:
+        return measure(request, reference, f"B={REFERENCE_BATCH_SIZE} is the reference of the SLO and of the fit")
+    edge = boundary(points, bounds)
+    best = best_single(request, findings, points)
+    above = min((size for size in tried if best and size > best.batch_size), default=bounds.max_batch_size + 1)
+    target = bounds.max_batch_size if edge.batch_size >= bounds.max_batch_size else tidy(edge.batch_size)
+    target = max(1, min(target, above - 1))
+    enough = len(points) >= MAX_POINTS or target in tried or (best is not None and target < best.batch_size)
+    if enough or (best and gain_fraction(points, target, best) < WORTHWHILE_FRACTION):
+        return None
+    return measure(request, target, f"{edge.limit} is expected just above B={target}")
+
+
+def _largest(request: Request, findings: Findings) -> int:
+    """The largest B that may still be tried: engines that failed set it to three quarters of what they failed with."""
+    failed = [f.step.batch_size * 3 // 4 for f in _failures(findings)]
+    return max(1, min([request.max_batch_size, *failed]))
+
+
+def _failures(findings: Findings) -> tuple[Failed, ...]:
+    return tuple(f for f in findings.failures if f.on.kv_pool_bytes is None)

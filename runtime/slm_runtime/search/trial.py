@@ -1,0 +1,113 @@
+"""One configuration with the KV bytes that it would really be given.
+
+Exists because single engines, engines with another step budget and packs are all confirmed the same way: start with
+explicit KV bytes, measure, and see whether the peak lies within bounds without a preemption. Engine starts dominate the
+time of a profile, so engines that already run are measured again wherever their pool suits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slm_runtime.bca import KV_MAX_FRACTION, KV_MIN_FRACTION, KV_TARGET_FRACTION
+from slm_runtime.fit import is_full_single
+from slm_runtime.search.boundary import kv_peak_bytes
+from slm_runtime.search.steps import StartEngines
+from slm_runtime.search.sweep import measure
+
+if TYPE_CHECKING:
+    from slm_runtime.document import Point, SharingMode
+    from slm_runtime.search.steps import Failed, Findings, Measure, Measured, Request
+
+GROWTH_FRACTION = 1.08
+"""KV bytes after a pool that proved too small, over those before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """R engines on one GPU, but for their KV bytes."""
+
+    replicas: int
+    mode: SharingMode
+    max_num_batched_tokens: int
+
+    def is_of(self, start: StartEngines) -> bool:
+        """`start` starts this, with explicit KV bytes."""
+        return start.kv_pool_bytes is not None and self == Configuration(
+            replicas=start.replicas, mode=start.mode, max_num_batched_tokens=start.max_num_batched_tokens
+        )
+
+
+def tries(findings: Findings, configuration: Configuration) -> tuple[Measured, ...]:
+    """Full-batch measurements of this configuration."""
+    return tuple(m for m in findings.measured if m.step.in_flight is None and configuration.is_of(m.on))
+
+
+def failures(findings: Findings, configuration: Configuration) -> tuple[Failed, ...]:
+    """Steps that failed on this configuration."""
+    return tuple(f for f in findings.failures if configuration.is_of(f.on))
+
+
+def try_step(
+    request: Request, findings: Findings, configuration: Configuration, batch_size: int, because: str
+) -> StartEngines | Measure | None:
+    """Measure at B if engines run whose pool suits, else start such. None: no KV bytes are known."""
+    pool = pool_bytes(request, findings, configuration, batch_size)
+    if pool is None:
+        return None
+    running = findings.running
+    if running is not None and configuration.is_of(running) and _suits(findings, running, batch_size, pool):
+        return measure(request, batch_size, because)
+    return StartEngines(
+        replicas=configuration.replicas,
+        mode=configuration.mode,
+        batch_size=batch_size,
+        kv_pool_bytes=pool,
+        max_num_batched_tokens=configuration.max_num_batched_tokens,
+        because=because,
+    )
+
+
+def _suits(findings: Findings, running: StartEngines, batch_size: int, pool: int) -> bool:
+    peak = kv_peak_bytes(_singles(findings), batch_size)
+    if running.kv_pool_bytes is None or peak is None or batch_size > running.batch_size:
+        return False
+    return running.kv_pool_bytes == pool or KV_MIN_FRACTION <= peak / running.kv_pool_bytes < KV_TARGET_FRACTION
+
+
+def pool_bytes(request: Request, findings: Findings, configuration: Configuration, batch_size: int) -> int | None:
+    """KV bytes for each engine at B: what the last try taught, else the expected peak over the target use."""
+    floor = floor_bytes(request, findings)
+    last = next((m for m in reversed(tries(findings, configuration)) if m.point.batch_size == batch_size), None)
+    if last is not None and last.on.kv_pool_bytes is not None:
+        if is_too_small(last.point):
+            return math.ceil(last.on.kv_pool_bytes * GROWTH_FRACTION)
+        peak = last.point.kv_peak_fraction * last.on.kv_pool_bytes
+        return last.on.kv_pool_bytes if is_settled(last, floor) else max(floor, math.ceil(peak / KV_TARGET_FRACTION))
+    expected = kv_peak_bytes(_singles(findings), batch_size)
+    return None if expected is None else max(floor, math.ceil(expected / KV_TARGET_FRACTION))
+
+
+def floor_bytes(request: Request, findings: Findings) -> int:
+    """KV bytes of one longest sequence, without which an engine refuses to start."""
+    ledger = findings.ledger
+    return (request.max_model_len or 0) * ledger.kv_bytes_per_token if ledger else 0
+
+
+def is_too_small(point: Point) -> bool:
+    """The pool preempted, or nearly did."""
+    return bool(point.preemptions) or point.kv_peak_fraction > KV_MAX_FRACTION
+
+
+def is_settled(tried: Measured, floor: int) -> bool:
+    """The KV bytes of this try are final: neither too few nor wasted, or no fewer are possible."""
+    pool = tried.on.kv_pool_bytes
+    if pool is None or is_too_small(tried.point):
+        return False
+    return tried.point.kv_peak_fraction >= KV_MIN_FRACTION or pool <= floor
+
+
+def _singles(findings: Findings) -> tuple[Point, ...]:
+    return tuple(p for p in findings.points if is_full_single(p))
