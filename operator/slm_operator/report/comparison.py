@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from slm_operator.report.curves import labels, mark, told, weight
+from slm_operator.report.curves import HEADROOM, labels, mark, told, weight
 from slm_operator.report.drawing import Frame, Scale, element, hover, line, path, picture, round_ticks, text
 from slm_operator.report.scene import Dot, Limits, Standing
 
@@ -18,9 +19,9 @@ LEFT, RIGHT, TOP, BOTTOM = 54.0, 1080.0, 26.0, 354.0
 def frontier_chart(dots: Sequence[Dot], limits: Limits) -> str:
     """Throughput against ITL. What is not on the frontier is grey."""
     longest = max(d.itl_ms for d in dots)
-    x_ticks = round_ticks(1.02 * max(longest, min(limits.itl_ms or 0.0, 1.3 * longest)), 8)
-    y_ticks = round_ticks(1.02 * max(d.throughput for d in dots))
-    frame = Frame(WIDE, HEIGHT, Scale(0.0, x_ticks[-1], LEFT, RIGHT), Scale(0.0, y_ticks[-1], BOTTOM, TOP))
+    right = 1.04 * max(longest, min(limits.itl_ms or 0.0, 1.3 * longest))
+    top = HEADROOM * max(d.throughput for d in dots)
+    frame = Frame(WIDE, HEIGHT, Scale(0.0, right, LEFT, RIGHT), Scale(0.0, top, BOTTOM, TOP))
 
     def at(dot: Dot) -> tuple[float, float]:
         return frame.x(dot.itl_ms), frame.y(dot.throughput)
@@ -33,7 +34,7 @@ def frontier_chart(dots: Sequence[Dot], limits: Limits) -> str:
         HEIGHT,
         "Throughput against inter-token latency, with the Pareto frontier",
         _beyond(frame, limits),
-        frame.axes(x_ticks, y_ticks, "ms between tokens", "tokens per second"),
+        frame.axes(round_ticks(right, 8), round_ticks(top), "ms between tokens", "tokens per second"),
         path(_staircase([at(d) for d in on], frame), class_="stairs"),
         *(mark(*at(d), d, grey=True) for d in off),
         *(mark(*at(d), d) for d in reversed(by_weight)),
@@ -42,35 +43,33 @@ def frontier_chart(dots: Sequence[Dot], limits: Limits) -> str:
 
 
 def packs_chart(dots: Sequence[Dot], best: Dot, limits: Limits, noise: float) -> str:
-    """Gain of each pack over the best single engine, a row each, with the 95 % interval of the difference.
+    """Gain of each pack over the best single engine, a row each, with the noise that the advisor allows for.
 
-    `noise` is the half width assumed for a point that carries no interval, as a fraction of its throughput.
+    `noise` is the half width where one of the two carries no confidence interval.
     """
     packs = sorted((d for d in dots if d.is_pack and d.gain is not None), key=lambda d: -(d.gain or 0.0))
-    spread = [_interval(d, best, noise) for d in packs]
-    reach = [abs((d.gain or 0.0) + sign * s) for d, s in zip(packs, spread, strict=True) for sign in (-1, 1)]
-    ticks = round_ticks(100 * max(*reach, 2 * limits.min_gain), 4)
-    lowest = min(0.0, *((d.gain or 0.0) - s for d, s in zip(packs, spread, strict=True)))
-    low = ticks[1] * (100 * lowest // ticks[1]) if lowest < 0 else 0.0
+    spread = [_half_width(d, best, noise) for d in packs]
+    ends = [100 * ((d.gain or 0.0) + sign * s) for d, s in zip(packs, spread, strict=True) for sign in (-1, 1)]
+    low, high = min(0.0, *ends) * HEADROOM, max(100 * 2 * limits.min_gain, *ends) * HEADROOM
+    step = round_ticks(high - low, 6)[1]
+    ticks = [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
     height = 62.0 + 34 * len(packs)
     left, right, bottom = 118.0, 900.0, height - 44
-    x = Scale(low, ticks[-1], left, right)
-    below = [low + ticks[1] * i for i in range(round(-low / ticks[1]))]
+    x = Scale(low, high, left, right)
     grid = [
         line(x(v), 10, x(v), bottom, class_="base" if v == 0 else "grid")
-        + text(f"{v:+.0f} %" if v else "0", x(v), bottom + 18, class_="tick", text_anchor="middle")
-        for v in [*below, *ticks]
+        + text(f"{v:+g} %" if v else "0", x(v), bottom + 18, class_="tick", text_anchor="middle")
+        for v in ticks
     ]
     gate = x(100 * limits.min_gain)
-    rows = [_row(d, 30 + 34 * i, x, spread[i], right) for i, d in enumerate(packs)]
     return picture(
         WIDE,
         height,
         "Gain of each pack over the best single engine",
         *grid,
         line(gate, 10, gate, bottom, class_="slo"),
+        *(_row(d, 30 + 34 * i, x, spread[i], right) for i, d in enumerate(packs)),
         text(f"gain asked for: {limits.min_gain:.0%}", gate + 6, bottom - 4, class_="note slo-words"),
-        *rows,
         text("throughput against the best single engine", right, height - 4, class_="axis", text_anchor="end"),
     )
 
@@ -95,11 +94,10 @@ def _row(dot: Dot, y: float, x: Scale, spread: float, right: float) -> str:
     )
 
 
-def _interval(dot: Dot, best: Dot, noise: float) -> float:
-    """Half width of the 95 % interval of T / T_best - 1, the two intervals taken as independent."""
-    one = dot.ci_fraction if dot.ci_fraction is not None else noise
-    other = best.ci_fraction if best.ci_fraction is not None else noise
-    return float(dot.throughput / best.throughput * (one**2 + other**2) ** 0.5)
+def _half_width(dot: Dot, best: Dot, noise: float) -> float:
+    """What the gain may be off by chance, as a fraction: both intervals, at least `noise` when one is missing."""
+    known = [d.ci_fraction for d in (dot, best) if d.ci_fraction is not None]
+    return max(math.hypot(*known), 0.0 if len(known) == 2 else noise)
 
 
 def _staircase(corners: list[tuple[float, float]], frame: Frame) -> list[tuple[float, float]]:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 540.0, 330.0
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 522.0, 26.0, 284.0
 KNEE_SHARE = 0.9
+HEADROOM = 1.12
+RING = 11.0
 
 
 def throughput_chart(dots: Sequence[Dot], limits: Limits, fit: Sequence[tuple[float, float]]) -> str:
@@ -103,7 +105,7 @@ def mark(x: float, y: float, dot: Dot, *, grey: bool = False) -> str:
         if dot.is_pack
         else element("circle", cx=x, cy=y, r=r, class_=f"{tone} {shape}")
     )
-    ring = element("circle", cx=x, cy=y, r=11, class_="ring") if chosen else ""
+    ring = element("circle", cx=x, cy=y, r=RING, class_="ring") if chosen else ""
     return element("g", hover(told(dot)), ring, sign, class_="dot")
 
 
@@ -115,10 +117,10 @@ def told(dot: Dot) -> str:
 
 def _frame(dots: Sequence[Dot], heights: Sequence[float]) -> tuple[Frame, list[float], list[float]]:
     low, high = min(d.in_flight for d in dots), max(d.in_flight for d in dots)
-    y_ticks = round_ticks(1.02 * max(heights))
+    top = HEADROOM * max(heights)
     x = Scale(low * 0.85, max(high, low + 1) * 1.25, LEFT, RIGHT, logarithmic=True)
-    frame = Frame(WIDTH, HEIGHT, x, Scale(0.0, y_ticks[-1], BOTTOM, TOP))
-    return frame, [t for t in doubling_ticks(low, high) if t >= low], y_ticks
+    frame = Frame(WIDTH, HEIGHT, x, Scale(0.0, top, BOTTOM, TOP))
+    return frame, [t for t in doubling_ticks(low, high) if t >= low], round_ticks(top)
 
 
 def _singles(dots: Sequence[Dot]) -> list[Dot]:
@@ -146,9 +148,14 @@ def _labels(frame: Frame, dots: Sequence[Dot], height: Callable[[Dot], float]) -
 
 def labels(frame: Frame, dots: Sequence[Dot], named: Sequence[Dot], at: Callable[[Dot], tuple[float, float]]) -> str:
     """Names of `named` dots, clear of all `dots` and of one another."""
-    taken = [Box(x - 6, y - 6, 12, 12) for x, y in map(at, dots)]
-    placed = place_labels([(*at(d), d.name) for d in named], taken, frame.box)
+    inside = Box(frame.x.start, 0, frame.width - frame.x.start, frame.y.start)
+    placed = place_labels([(*at(d), d.name) for d in named], [_occupied(at(d), d) for d in dots], inside)
     return "".join(text(named[i].name, box.x + 1, box.y + 10.5, class_=weight(named[i])) for i, box in placed)
+
+
+def _occupied(at: tuple[float, float], dot: Dot) -> Box:
+    r = RING if dot.standing is Standing.CHOSEN else 6.0
+    return Box(at[0] - r, at[1] - r, 2 * r, 2 * r)
 
 
 def weight(dot: Dot) -> str:

@@ -66,11 +66,11 @@ class Scale:
 
 
 def round_ticks(high: float, count: int = 5) -> list[float]:
-    """About `count` round values (1, 2 or 5 times a power of ten) from 0 to the first one that is at least `high`."""
+    """About `count` round values (1, 2, 2.5 or 5 times a power of ten) from 0, none above `high`."""
     raw = max(high, 1e-9) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(step for m in (1, 2, 2.5, 5, 10) if (step := m * power) >= raw * 0.999)
-    return [step * i for i in range(math.ceil(high / step - 1e-9) + 1)]
+    return [step * i for i in range(math.floor(high / step + 1e-9) + 1)]
 
 
 def doubling_ticks(low: float, high: float) -> list[float]:
@@ -153,12 +153,12 @@ def place_labels(wanted: list[tuple[float, float, str]], taken: list[Box], insid
     """Boxes for labels near their points, most important first: (index in `wanted`, box).
 
     Each takes the first of eight places round its point with the least overlap of earlier labels, `taken` boxes and
-    the outside. A label that would still cover others by more than a quarter of its area is left out: its point keeps
+    the outside. A label that would still cover others by more than an eighth of its area is left out: its point keeps
     its hover text.
     """
     placed: list[tuple[int, Box]] = []
     for i, (x, y, content) in enumerate(wanted):
-        wide, tall, away = 6.4 * len(content) + 2, 13.0, 8.0
+        wide, tall, away = 7.1 * len(content) + 2, 13.0, 8.0
         places = [
             Box(x + dx, y + dy, wide, tall)
             for dx, dy in (
@@ -178,6 +178,6 @@ def place_labels(wanted: list[tuple[float, float, str]], taken: list[Box], insid
             for place in places
         ]
         best = min(range(len(places)), key=costs.__getitem__)
-        if costs[best] <= wide * tall / 4:
+        if costs[best] <= wide * tall / 8:
             placed.append((i, places[best]))
     return placed

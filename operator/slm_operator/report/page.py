@@ -139,12 +139,12 @@ THROUGHPUT = (
 )
 LATENCY = "Time between two tokens of one answer. The shaded part misses the SLO."
 FRONTIER = (
-    "Each point is a configuration. On the line, no feasible one is both faster and quicker to answer; grey ones are "
-    "beaten or rejected. Left and up is better."
+    "Each point is a configuration. On the line, no other is both faster and quicker to answer; grey ones are beaten, or "
+    "not to be trusted. Up and to the left is better."
 )
 PACKS = (
-    "Best single engine: {best} sequences at {tps} tokens per second. Bars are 95 % intervals of the difference; a point "
-    "without a measured interval counts with ±{noise}."
+    "Best single engine: {best} sequences at {tps} tokens per second. Bars show what may be chance: both 95 % intervals "
+    "together, at least ±{noise} where a run has none."
 )
 MEMORY = "GiB, engine by engine. What is not given to a KV pool stays free for others."
 CANDIDATES = "Every configuration that was weighed, and why it was kept or rejected."

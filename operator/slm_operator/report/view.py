@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_runtime.bca import single_sequence_tokens_per_second
-from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_points, is_full_single
+from slm_runtime.fit import fit_points, is_full_single
 from slm_runtime.slo import Limits as SloLimits
 from slm_runtime.slo import Slo, figure_ms, resolve
 
 from slm_operator.advisor.advice import Advice, Candidate, Settings, Verdict
+from slm_operator.advisor.checks import UNREPEATED_NOISE_FRACTION
 from slm_operator.report.scene import Dot, Limits, MemoryBar, Row, Scene, Share, Standing, Tile
 
 if TYPE_CHECKING:
@@ -46,9 +47,14 @@ def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Set
             min_gain=settings.min_gain,
         ),
         fit=_fitted(document.points),
-        noise=REPEAT_NOISE_FRACTION,
+        noise=UNREPEATED_NOISE_FRACTION,
         memory=_memory(document.ledger, advice) if document.ledger else (),
-        rows=tuple(_row(c, d) for c, d in zip(advice.candidates, dots, strict=True)),
+        rows=tuple(
+            sorted(
+                (_row(c, d) for c, d in zip(advice.candidates, dots, strict=True)),
+                key=lambda row: row.standing is not Standing.CHOSEN,
+            )
+        ),
         provenance=_provenance(document),
     )
 

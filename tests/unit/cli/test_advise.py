@@ -5,7 +5,6 @@ import json
 import jsonschema
 import pytest
 import yaml
-
 from unit.cli.golden import CASES, GOLDEN, PACKS, ROOT, SWEEP, printed
 
 SCHEMA = json.loads((ROOT / "docs/schemas/advice.json").read_text())
@@ -23,13 +22,15 @@ def advised(*arguments: str) -> dict:
 
 
 @pytest.mark.parametrize(("name", "arguments"), CASES.items(), ids=list(CASES))
-def test_prints_what_the_golden_file_says(name, arguments, monkeypatch):
+def test_prints_what_the_golden_file_says(
+    name: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     assert printed(arguments) == (GOLDEN / name).read_text()
 
 
 @pytest.mark.parametrize(("model", "factor", "batch_size"), PUBLISHED)
-def test_gives_the_published_batch_size(model, factor, batch_size):
+def test_gives_the_published_batch_size(model: str, factor: str, batch_size: int) -> None:
     answer = advised(*SWEEP, "--model", model, "--itl-factor", factor, "--epsilon", "0.1")
     assert (answer["batchSize"], answer["replicasPerGpu"], answer["sharingMode"]) == (batch_size, 1, "None")
 
@@ -49,16 +50,16 @@ def test_gives_the_published_batch_size(model, factor, batch_size):
     ],
     ids=" ".join,
 )
-def test_every_answer_keeps_to_the_documented_schema(arguments):
+def test_every_answer_keeps_to_the_documented_schema(arguments: tuple[str, ...]) -> None:
     advised(*SWEEP, *PACKS, "--model", "opt-1.3b", *arguments)
 
 
-def test_yaml_and_json_are_one_answer():
+def test_yaml_and_json_are_one_answer() -> None:
     arguments = ("advise", *SWEEP, "--model", "opt-1.3b")
     assert yaml.safe_load(printed((*arguments, "-o", "yaml"))) == json.loads(printed((*arguments, "-o", "json")))
 
 
-def test_the_schema_is_a_schema_and_describes_every_key():
+def test_the_schema_is_a_schema_and_describes_every_key() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
     def undescribed(node: object, at: str) -> list[str]:
@@ -71,11 +72,11 @@ def test_the_schema_is_a_schema_and_describes_every_key():
     assert undescribed(SCHEMA, "") == []
 
 
-def test_no_rows_of_another_model_are_used():
+def test_no_rows_of_another_model_are_used() -> None:
     answer = advised(*SWEEP, *PACKS, "--model", "opt-2.7b", "--itl-factor", "4")
     assert {c["batchSize"] for c in answer["candidates"]} <= {1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512}
 
 
-def test_default_slo_is_the_one_of_the_api():
+def test_default_slo_is_the_one_of_the_api() -> None:
     arguments = (*SWEEP, "--model", "opt-1.3b")
     assert advised(*arguments) == advised(*arguments, "--itl-factor", "4")

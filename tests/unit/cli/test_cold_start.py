@@ -7,7 +7,6 @@ import sys
 import time
 
 import pytest
-
 from unit.cli.golden import ROOT, SWEEP
 
 ARGUMENTS = ["advise", *SWEEP, "--model", "opt-1.3b", "--itl-factor", "2", "--epsilon", "0.1", "-o", "json"]
@@ -31,7 +30,7 @@ print(code, *[name for name in {HEAVY!r} if name in sys.modules])
 """
 
 
-def test_json_advice_imports_nothing_heavy():
+def test_json_advice_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == ["0"]
 
@@ -39,7 +38,7 @@ def test_json_advice_imports_nothing_heavy():
 @pytest.mark.parametrize(
     "arguments", [ARGUMENTS, ["--help"], ["advise", "--help"]], ids=["advise", "help", "advise help"]
 )
-def test_answers_within_its_time(arguments):
+def test_answers_within_its_time(arguments: list[str]) -> None:
     def seconds() -> float:
         start = time.monotonic()
         code = [

@@ -11,7 +11,6 @@ import pytest
 from slm_operator.cli.inputs import from_csv
 from slm_operator.cli.main import main
 from slm_runtime.codec import to_json
-
 from unit.cli.golden import DATA, ROOT
 
 SWEEP = str(ROOT / DATA / "batch_sweep.csv")
@@ -126,7 +125,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_refuses(arguments, sentence, folder, monkeypatch, capsys):
+def test_refuses(
+    arguments: list[str],
+    sentence: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(folder)
     try:
         code = main(["advise", *arguments])
@@ -138,7 +143,7 @@ def test_refuses(arguments, sentence, folder, monkeypatch, capsys):
     assert "Traceback" not in err
 
 
-def test_the_process_exits_with_2_and_one_sentence(folder):
+def test_the_process_exits_with_2_and_one_sentence(folder: Path) -> None:
     command = "import sys; from slm_operator.cli.main import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", command, "advise", "-f", "future.json"],
@@ -150,13 +155,13 @@ def test_the_process_exits_with_2_and_one_sentence(folder):
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
 
 
-def test_a_report_that_cannot_be_written_says_so(capsys):
+def test_a_report_that_cannot_be_written_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["report", "--from-csv", SWEEP, "--model", "opt-1.3b", "-o", "/proc/nowhere/report.html"]
     assert main(arguments) == 2
     assert "-o /proc/nowhere/report.html" in capsys.readouterr().err
 
 
-def test_a_reader_that_stops_early_is_no_error():
+def test_a_reader_that_stops_early_is_no_error() -> None:
     command = f"{sys.executable} -c 'import sys; from slm_operator.cli.main import main; sys.exit(main())' advise --from-csv {SWEEP} --model opt-1.3b -o json | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("{\n", "")
