@@ -1,0 +1,227 @@
+"""Which node is cut how, for whom, and what is said to those who must wait."""
+
+from dataclasses import replace
+
+import pytest
+from slm_operator.api import names
+from slm_operator.observe.records import Taint
+from slm_operator.planning.actions import EmitEvent, Evict, PatchConfig, PatchNode
+from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.views import FleetPlan, FleetView
+
+from . import worlds as w
+
+CONFIG = w.SETTINGS.device_plugin.config_label
+
+
+def play_out(view: FleetView, start_s: float = 0, step_s: float = 10) -> tuple[FleetView, list[str], FleetPlan]:
+    """Play a fleet until it wants nothing more; the narrative, one line an action."""
+    told: list[str] = []
+    for tick in range(60):
+        plan = plan_fleet(view, w.SETTINGS, w.later(start_s + tick * step_s))
+        for action in plan.plan.actions:
+            told.append(line(action))
+            view = w.play(view, action)
+        if not plan.plan.actions and plan.plan.look_again_seconds is None:
+            return view, told, plan
+    raise AssertionError("the fleet never settles:\n" + "\n".join(told))
+
+
+def line(action: object) -> str:
+    match action:
+        case PatchNode(node=node, labels=labels, taints=taints):
+            changes = [f"{name.rpartition('/')[2]}={value}" for name, value in labels.items()]
+            changes += (
+                ["taint" if Taint(key=names.CHANGING_TAINT) in taints else "untaint"] if taints is not None else []
+            )
+            return f"node {node}: {' '.join(changes)}"
+        case PatchConfig(add=add):
+            return f"config: {' '.join(add)}"
+        case Evict(pod=pod):
+            return f"evict {pod}"
+        case EmitEvent(reason=reason):
+            return f"event {reason}"
+        case _:
+            return repr(action)
+
+
+def test_the_first_pack_takes_a_node_and_gives_it_back_as_it_was() -> None:
+    before = w.node()
+    view, told, plan = play_out(w.fleet(w.demand(), nodes=(before,)))
+    key = "slm-mps-2-"
+    assert [text.partition(key)[0] + key if key in text else text for text in told] == [
+        "node gpu-1: taint",
+        "event Changing",
+        f"config: {key}",
+        f"node gpu-1: device-plugin.config={key}",
+        "node gpu-1: slice-class=mps-2 serves=team.chat untaint",
+        "event SlicesReady",
+    ]
+    assert plan.assignments[w.demand().deployment].slots == 2
+    released, _, _ = play_out(replace(view, demands=()), start_s=1000)
+    assert dict(released.nodes[0].meta.labels) == dict(before.meta.labels)
+    assert dict(released.nodes[0].meta.annotations) == dict(before.meta.annotations)
+    assert released.nodes[0].taints == before.taints
+
+
+def test_a_former_label_comes_back_at_release() -> None:
+    before = w.node(labels={CONFIG: "default"})
+    view, _, _ = play_out(w.fleet(w.demand(), nodes=(before,)))
+    assert view.nodes[0].meta.labels[CONFIG] != "default"
+    released, _, _ = play_out(replace(view, demands=()), start_s=1000)
+    assert dict(released.nodes[0].meta.labels) == dict(before.meta.labels)
+
+
+def test_the_label_waits_until_the_key_has_been_projected() -> None:
+    view = w.fleet(w.demand(), nodes=(w.node(),))
+    for _ in range(2):
+        for action in plan_fleet(view, w.SETTINGS, w.NOW).plan.actions:
+            view = w.play(view, action)
+    early = plan_fleet(view, w.SETTINGS, w.later(w.SETTINGS.nodes.projection_seconds - 1))
+    assert not early.plan.actions
+    assert early.plan.look_again_seconds == 1
+    due = plan_fleet(view, w.SETTINGS, w.later(w.SETTINGS.nodes.projection_seconds))
+    assert any(isinstance(action, PatchNode) and CONFIG in action.labels for action in due.plan.actions)
+
+
+def test_a_switch_of_class_drains_our_replicas_first() -> None:
+    view, _, _ = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
+    view = replace(view, demands=(w.demand(cut=w.MPS_4, replicas=4),), pods=(w.replica("a"), w.replica("b")))
+    _, told, plan = play_out(view, start_s=1000)
+    assert told[0] == "node gpu-1: taint"
+    assert told[2:4] == ["evict team/a", "evict team/b"]
+    assert plan.assignments[w.demand().deployment].slots == 4
+
+
+def test_a_foreign_pod_is_waited_for_and_named() -> None:
+    view = w.fleet(w.demand(), nodes=(w.node(),), pods=(w.foreign("training"),))
+    plan = plan_fleet(view, w.SETTINGS, w.NOW)
+    assert not plan.plan.actions
+    assignment = plan.assignments[w.demand().deployment]
+    assert assignment.reason == "ForeignPods"
+    assert "others/training" in (assignment.pending_because or "")
+
+
+def test_a_foreign_pod_that_lands_during_a_change_stops_it() -> None:
+    view = w.fleet(w.demand(), nodes=(w.node(),))
+    for action in plan_fleet(view, w.SETTINGS, w.NOW).plan.actions:
+        view = w.play(view, action)
+    view = replace(view, pods=(w.foreign("late"),))
+    plan = plan_fleet(view, w.SETTINGS, w.later(500))
+    assert not plan.plan.actions
+    assert "others/late" in (plan.assignments[w.demand().deployment].pending_because or "")
+
+
+def test_a_node_that_never_converges_is_rolled_back_and_not_tried_again() -> None:
+    view = w.fleet(w.demand(), nodes=(w.node(labels={CONFIG: "default"}),))
+    told: list[str] = []
+    for tick in range(100):
+        for action in plan_fleet(view, w.SETTINGS, w.later(tick * 10)).plan.actions:
+            told.append(line(action))
+            stuck = view.nodes[0]
+            view = w.play(view, action)
+            view = replace(view, nodes=(replace(view.nodes[0], allocatable=stuck.allocatable),))
+    assert told[-1] == "event RolledBack"
+    assert view.nodes[0].meta.labels[CONFIG] == "default"
+    assert not w.tainted(view.nodes[0])
+    pending = plan_fleet(view, w.SETTINGS, w.later(2000)).assignments[w.demand().deployment].pending_because
+    assert "was rolled back" in (pending or "")
+
+
+def test_no_more_nodes_change_at_once_than_allowed() -> None:
+    view = w.fleet(w.demand(replicas=4), nodes=(w.node("gpu-1"), w.node("gpu-2")))
+    plan = plan_fleet(view, w.SETTINGS, w.NOW)
+    assert [line(action) for action in plan.plan.actions] == ["node gpu-1: taint", "event Changing"]
+    _, told, settled = play_out(view)
+    assert settled.assignments[w.demand().deployment].slots == 4
+    assert told.index("event SlicesReady") < told.index("node gpu-2: taint")
+
+
+def test_neighbours_that_allow_it_share_a_node_and_others_do_not() -> None:
+    view = w.fleet(w.demand("a", any_neighbours=True, replicas=2), nodes=(w.node(),))
+    view, _, _ = play_out(view)
+    assert view.nodes[0].meta.labels[names.SERVES_LABEL] == "any"
+    view = replace(view, demands=(*view.demands, w.demand("c")))
+    plan = plan_fleet(view, w.SETTINGS, w.later(1000))
+    assert plan.assignments[w.demand("c").deployment].reason == "NoCapacity"
+
+
+def test_the_same_world_gives_the_same_plan_and_a_settled_one_none() -> None:
+    nodes = tuple(w.node(f"gpu-{i}", gpus=2) for i in range(4))
+    view = w.fleet(w.demand("b", replicas=4), w.demand("a", replicas=3), nodes=nodes)
+    shuffled = replace(view, demands=view.demands[::-1], nodes=view.nodes[::-1])
+    assert plan_fleet(view, w.SETTINGS, w.NOW) == plan_fleet(shuffled, w.SETTINGS, w.NOW)
+    settled, _, _ = play_out(view)
+    assert not plan_fleet(settled, w.SETTINGS, w.later(9999)).plan.actions
+
+
+NO_CONFIG_MANAGER = w.plugin_pods("gpu-1", config_manager=False)
+REFUSALS = {
+    "not opted in": (
+        w.fleet(w.demand(), nodes=(w.node(labels={names.OPT_IN_LABEL: "false"}),)),
+        "NoCapacity",
+        "did not opt in",
+    ),
+    "no node at all": (w.fleet(w.demand(), nodes=()), "NoNode", "slm-operator.io/managed=true"),
+    "not ready": (w.fleet(w.demand(), nodes=(replace(w.node(), ready=False),)), "NoCapacity", "is not ready"),
+    "cordoned": (w.fleet(w.demand(), nodes=(replace(w.node(), unschedulable=True),)), "NoCapacity", "is cordoned"),
+    "no GPU seen": (
+        w.fleet(w.demand(), nodes=(w.node(labels={"nvidia.com/gpu.count": "0"}),)),
+        "NoCapacity",
+        "gfd.enabled=true",
+    ),
+    "another product": (w.fleet(replace(w.demand(), product="L4"), nodes=(w.node(),)), "NoCapacity", "not L4"),
+    "label missing": (w.fleet(w.demand(node_selector={"zone": "a"}), nodes=(w.node(),)), "NoCapacity", "zone=a"),
+    "strange taint": (
+        w.fleet(w.demand(), nodes=(w.node(taints=(Taint(key="gpu"),)),)),
+        "NoCapacity",
+        "spec.accelerator.tolerations",
+    ),
+    "MIG": (
+        w.fleet(w.demand(), nodes=(w.node(labels={"nvidia.com/mig.config": "all-1g.10gb"}),)),
+        "NoCapacity",
+        "disable MIG",
+    ),
+    "no config-manager": (
+        w.fleet(w.demand(), nodes=(w.node(),), daemons=NO_CONFIG_MANAGER),
+        "NoCapacity",
+        "config-manager",
+    ),
+    "slice too small": (
+        w.fleet(w.demand(slice_bytes=60 << 30), nodes=(w.node(),)),
+        "NoCapacity",
+        "a slice has 40960 MiB",
+    ),
+    "too many slices": (
+        w.fleet(
+            w.demand(cut=replace(w.MPS_2, replicas_per_gpu=20)),
+            nodes=(w.node(labels={"nvidia.com/gpu.compute.major": "6"}),),
+        ),
+        "NoCapacity",
+        "more than the 16",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_node_that_cannot_serve_says_why_and_is_left_alone(case: str) -> None:
+    view, reason, words = REFUSALS[case]
+    plan = plan_fleet(view, w.SETTINGS, w.NOW)
+    assignment = plan.assignments[w.demand().deployment]
+    assert assignment.reason == reason
+    assert words in (assignment.pending_because or "")
+    assert not plan.plan.actions
+
+
+def test_a_missing_config_map_is_a_sentence_and_no_write() -> None:
+    plan = plan_fleet(w.fleet(w.demand(), nodes=(w.node(),), config_map=None), w.SETTINGS, w.NOW)
+    assert not plan.plan.actions
+    assignment = plan.assignments[w.demand().deployment]
+    assert assignment.reason == "NotSwitchable"
+    assert "nvidia-device-plugin/nvidia-device-plugin-configs" in (assignment.pending_because or "")
+
+
+def test_whole_gpus_need_no_cutting() -> None:
+    plan = plan_fleet(w.fleet(w.demand(cut=w.WHOLE, replicas=2), nodes=(w.node(gpus=2),)), w.SETTINGS, w.NOW)
+    assert not plan.plan.actions
+    assert plan.assignments[w.demand().deployment].slots == 2

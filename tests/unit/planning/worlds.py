@@ -1,0 +1,188 @@
+"""Small worlds for planning tests: records by name, a document with a known answer, and a way to play a node's story."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from slm_operator.api import names
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.manifests.profile import profile_name
+from slm_operator.observe.records import (
+    ConfigMapRecord,
+    DaemonPodRecord,
+    DeploymentRecord,
+    Key,
+    Meta,
+    NodeRecord,
+    PodRecord,
+    ProfileRecord,
+    Taint,
+)
+from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
+from slm_operator.planning.views import Demand, FleetView, SliceClass
+from slm_operator.settings import Settings
+from slm_runtime.convert import MeasuredOn, from_csv
+from slm_runtime.document import Engine, Gpu, MeasurementDocument, SharingMode
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SETTINGS = Settings()
+MPS_2 = SliceClass(mode=SharingMode.MPS, replicas_per_gpu=2)
+MPS_4 = SliceClass(mode=SharingMode.MPS, replicas_per_gpu=4)
+WHOLE = SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)
+DATA = Path(__file__).parents[2] / "data" / "memory-gap-h100"
+
+
+def meta(name: str, namespace: str = "team", **more: Any) -> Meta:
+    return Meta(key=Key(namespace, name), uid=f"uid-{name}", resource_version="1", generation=1, **more)
+
+
+def deployment(name: str = "chat", spec: dict[str, Any] | None = None, **more: Any) -> DeploymentRecord:
+    body = {"model": {"uri": "pvc://models/opt"}} | (spec or {})
+    return DeploymentRecord(meta=meta(name), spec=SLMDeploymentSpec.model_validate(body), **more)
+
+
+def document(model: str = "opt-1.3b") -> MeasurementDocument:
+    on = MeasuredOn(gpu=Gpu(product="NVIDIA-H100-80GB-HBM3", memory_bytes=80 << 30), engine=Engine(version="0.6.2"))
+    return from_csv((DATA / "batch_sweep.csv").read_text(), model=model, on=on, source="batch_sweep.csv")
+
+
+def profile(record: DeploymentRecord, measured: MeasurementDocument | None = None, **more: Any) -> ProfileRecord:
+    assert record.spec is not None
+    return ProfileRecord(
+        meta=meta(profile_name(record.spec)),
+        spec=SLMProfileSpec(model=record.spec.model),
+        measurements=measured,
+        imported=measured is not None,
+        **more,
+    )
+
+
+def node(
+    name: str = "gpu-1", *, gpus: int = 1, cut: SliceClass = WHOLE, labels: dict[str, str] | None = None, **more: Any
+) -> NodeRecord:
+    own = {names.OPT_IN_LABEL: "true"} | feature_labels(gpus, cut) | (labels or {})
+    return NodeRecord(meta=meta(name, "", labels=own), ready=True, allocatable=slots(gpus, cut), **more)
+
+
+def feature_labels(gpus: int, cut: SliceClass) -> dict[str, str]:
+    strategy = {"None": "none", "TimeSlicing": "time-slicing", "MPS": "mps"}[cut.mode]
+    return {
+        "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
+        "nvidia.com/gpu.count": str(gpus),
+        "nvidia.com/gpu.memory": "81920",
+        "nvidia.com/gpu.compute.major": "9",
+        "nvidia.com/gpu.replicas": str(cut.replicas_per_gpu),
+        "nvidia.com/gpu.sharing-strategy": strategy,
+    }
+
+
+def slots(gpus: int, cut: SliceClass) -> dict[str, int]:
+    shared = cut.mode is not SharingMode.NONE
+    return {
+        names.NVIDIA_GPU: 0 if shared else gpus,
+        names.NVIDIA_SHARED_GPU: gpus * cut.replicas_per_gpu if shared else 0,
+    }
+
+
+def plugin_pods(node_name: str, *, config_manager: bool = True, mps: bool = True) -> tuple[DaemonPodRecord, ...]:
+    containers = ("nvidia-device-plugin", "config-manager") if config_manager else ("nvidia-device-plugin",)
+    plugin = DaemonPodRecord(
+        meta=meta(f"plugin-{node_name}", "nv"), node=node_name, part="device-plugin", ready=True, containers=containers
+    )
+    daemon = DaemonPodRecord(meta=meta(f"mps-{node_name}", "nv"), node=node_name, part="mps-control-daemon", ready=True)
+    return (plugin, daemon) if mps else (plugin,)
+
+
+def replica(name: str, node_name: str | None = "gpu-1", of: str = "chat") -> PodRecord:
+    return PodRecord(
+        meta=meta(name, labels={names.DEPLOYMENT_LABEL: of}),
+        node=node_name,
+        phase="Running",
+        gpu_requests={names.NVIDIA_SHARED_GPU: 1},
+    )
+
+
+def foreign(name: str, node_name: str = "gpu-1") -> PodRecord:
+    return PodRecord(meta=meta(name, "others"), node=node_name, phase="Running", gpu_requests={names.NVIDIA_GPU: 1})
+
+
+def config_map(**data: str) -> ConfigMapRecord:
+    return ConfigMapRecord(
+        meta=meta("nvidia-device-plugin-configs", "nvidia-device-plugin"), data={"default": "version: v1"} | data
+    )
+
+
+def demand(name: str = "chat", cut: SliceClass = MPS_2, replicas: int = 2, **more: Any) -> Demand:
+    return Demand(
+        deployment=Key("team", name), uid=f"uid-{name}", slice_class=cut, replicas=replicas, product=None, **more
+    )
+
+
+def fleet(*demands: Demand, nodes: tuple[NodeRecord, ...], pods: tuple[PodRecord, ...] = (), **more: Any) -> FleetView:
+    daemons = tuple(pod for n in nodes for pod in plugin_pods(n.meta.key.name))
+    return FleetView(
+        **({"demands": demands, "nodes": nodes, "pods": pods, "config_map": config_map(), "daemons": daemons} | more)
+    )
+
+
+def play(view: FleetView, action: Action) -> FleetView:
+    """The world after one action, with a device plugin that converges at once and evictions that succeed at once."""
+    match action:
+        case PatchNode():
+            nodes = tuple(_patched(n, action) if n.meta.key.name == action.node else n for n in view.nodes)
+            return replace(view, nodes=nodes)
+        case PatchConfig():
+            old = view.config_map
+            assert old is not None
+            assert not set(action.add) & set(old.data), "a key was edited"
+            data = {key: text for key, text in (old.data | dict(action.add)).items() if key not in action.remove}
+            return replace(view, config_map=ConfigMapRecord(meta=_annotated(old.meta, action.annotations), data=data))
+        case Evict():
+            return replace(view, pods=tuple(pod for pod in view.pods if pod.meta.key != action.pod))
+        case _:
+            return view
+
+
+def _patched(record: NodeRecord, action: PatchNode) -> NodeRecord:
+    changed = replace(record, meta=_annotated(_labelled(record.meta, action.labels), action.annotations))
+    if action.taints is not None:
+        changed = replace(changed, taints=action.taints)
+    key = SETTINGS.device_plugin.config_label
+    if key not in action.labels:
+        return changed
+    cut = _class_of(action.labels[key])
+    gpus = int(record.meta.labels["nvidia.com/gpu.count"])
+    return replace(changed, meta=_labelled(changed.meta, feature_labels(gpus, cut)), allocatable=slots(gpus, cut))
+
+
+def _class_of(key: str | None) -> SliceClass:
+    for cut in (MPS_2, MPS_4):
+        if key is not None and key.startswith(f"{names.CONFIG_KEY_PREFIX}{cut.label}-"):
+            return cut
+    return WHOLE
+
+
+def _labelled(old: Meta, changes: Any) -> Meta:
+    labels = {name: value for name, value in (dict(old.labels) | dict(changes)).items() if value is not None}
+    return replace(old, labels=labels, resource_version=str(int(old.resource_version) + 1))
+
+
+def _annotated(old: Meta, changes: Any) -> Meta:
+    return replace(
+        old,
+        annotations={
+            name: value for name, value in (dict(old.annotations) | dict(changes)).items() if value is not None
+        },
+    )
+
+
+def tainted(record: NodeRecord) -> bool:
+    return Taint(key=names.CHANGING_TAINT) in record.taints
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
