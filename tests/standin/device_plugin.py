@@ -30,7 +30,7 @@ RPC_S = 5.0
 log = logging.getLogger(__name__)
 
 
-class ResourceServer(rpc.DevicePluginServicer):  # type: ignore[misc]
+class ResourceServer(rpc.DevicePluginServicer):
     """Serves one resource name on a socket of its own."""
 
     def __init__(self, offered: devices.Offer, folder: Path) -> None:
