@@ -142,16 +142,16 @@ def slo_misses(point: Point, limits: Limits) -> tuple[Miss, ...]:
         if limit_ms is None:
             continue
         measured_ms = figure_ms(latency, limits.percentile) if latency else None
+        if measured_ms is not None and measured_ms <= limit_ms:
+            continue
         name = f"{limits.percentile.lower()} {what}"
         if measured_ms is None:
             samples = latency.samples if latency else 0
             because = (
                 f"{name} not known: {samples} samples do not support it ({MIN_SAMPLES[limits.percentile] or 1} needed)"
             )
-        elif measured_ms > limit_ms:
-            because = f"{name} {measured_ms:.1f} ms exceeds {limit_ms:.1f} ms"
         else:
-            continue
+            because = f"{name} {measured_ms:.1f} ms exceeds {limit_ms:.1f} ms"
         misses.append(
             Miss(
                 what=what,

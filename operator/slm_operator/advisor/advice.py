@@ -123,6 +123,18 @@ class Predicted:
     source: Source = Source.MEASURED
     """Measured, Predicted or Estimated."""
 
+    @classmethod
+    def of(cls, point: Point, *, batch_size: int | None = None) -> Predicted:
+        """The figures of a point as they stand. `batch_size`: of the engines that would do the same."""
+        return cls(
+            throughput_tokens_per_second=point.throughput_tokens_per_second,
+            output_tokens_per_second=point.output_tokens_per_second,
+            itl_ms=point.itl_ms.mean_ms,
+            ttft_ms=point.ttft_ms.mean_ms if point.ttft_ms else None,
+            batch_size=batch_size or point.batch_size,
+            replicas_per_gpu=point.replicas,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -135,7 +147,12 @@ class Candidate:
     checks: tuple[Check, ...]
     """The checks in the order in which they were made. The first that fails is the last."""
     predicted: Predicted | None = None
-    """Its figures at the decided load. Absent when it was rejected before they were needed."""
+    """Its figures at the decided load, where they are not the point's own."""
+
+    @property
+    def figures(self) -> Predicted:
+        """Its figures at the decided load, for a rejected candidate as far as they were asked for."""
+        return self.predicted or Predicted.of(self.point)
 
     @property
     def because(self) -> str:

@@ -18,13 +18,13 @@ from slm_operator.advisor.case import is_partial, make_case
 from slm_operator.advisor.checks import gain_over, gate
 from slm_operator.advisor.choice import Choice, choose, throughput_then_memory
 from slm_operator.advisor.frontier import pareto_frontier
-from slm_operator.advisor.judged import judge, judge_efficiency, judge_gain
-from slm_operator.advisor.load import measured, pays_from
+from slm_operator.advisor.judged import judge_gain, judge_pack, judge_single
+from slm_operator.advisor.load import pays_from
 from slm_operator.advisor.problems import AdviceError, check_question
 from slm_operator.advisor.sentences import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from slm_runtime.document import MeasurementDocument
     from slm_runtime.slo import Slo
@@ -44,10 +44,9 @@ def advise(document: MeasurementDocument, slo: Slo, settings: Settings) -> Advic
     if problems := check_question(document, slo, settings):
         raise AdviceError(problems)
     case = make_case(document, slo, settings)
-    judged = [judge(case, point) for point in case.points]
-    packs = [j for j in judged if j.point.replicas > 1]
+    packs = [judge_pack(case, point) for point in case.points if point.replicas > 1]
     packs_measured = any(j.passed for j in packs)
-    singles = [judge_efficiency(case, j, packs_measured=packs_measured) for j in judged if j.point.replicas == 1]
+    singles = [judge_single(case, point, packs_measured=packs_measured) for point in case.points if point.replicas == 1]
     best = max((j for j in singles if j.passed), key=throughput_then_memory, default=None)
     packs = [judge_gain(case, j, best) for j in packs]
     choice = choose(case, singles, packs, best)
@@ -58,8 +57,8 @@ def _compose(
     case: Case, choice: Choice, best: Judged | None, singles: Sequence[Judged], packs: Sequence[Judged]
 ) -> Advice:
     point = choice.judged.point
-    predicted = None if choice.borrowed else choice.judged.predicted or measured(point)
-    best_single = best.predicted if best else None
+    predicted = None if choice.borrowed else choice.judged.figures
+    best_single = best.figures if best else None
     return Advice(
         batch_size=point.batch_size,
         kv_bytes=choice.kv_bytes,
@@ -75,7 +74,7 @@ def _compose(
         source=_parts(case, choice, predicted.source if predicted else Source.USER_CHOICE),
         feasible=choice.closest is None,
         closest=choice.closest,
-        candidates=tuple(_candidate(case, j, choice) for j in (*singles, *packs)),
+        candidates=tuple(_candidates(case, choice, (*singles, *packs))),
         pareto_frontier=pareto_frontier(case.points),
         sentences=(),
     )
@@ -103,9 +102,9 @@ def _parts(case: Case, choice: Choice, predicted: Source) -> Parts:
 
 def _pays_from(case: Case, choice: Choice, best: Judged | None, packs: Iterable[Judged]) -> int | None:
     """The load from which the served pack pays, or the best pack that is rejected for thin traffic only."""
-    if best is None or best.predicted is None or choice.borrowed:
+    if best is None or choice.borrowed:
         return None
-    served, against = choice.judged.point, (best.point, best.predicted)
+    served, against = choice.judged.point, (best.point, best.figures)
     if choice.replicas > 1:
         return pays_from(case, served, best.point, gate(case, served, against)) if choice.closest is None else None
     thin = [j.point for j in packs if case.in_flight and j.checks[-1].name in THIN and not is_partial(j.point)]
@@ -114,25 +113,25 @@ def _pays_from(case: Case, choice: Choice, best: Judged | None, packs: Iterable[
     return pays if pays and pays > (case.in_flight or 0) else None
 
 
-def _candidate(case: Case, judged: Judged, choice: Choice) -> Candidate:
-    """The verdict, with the check that tells it."""
-    if judged.passed:
-        own = case.settings.replicas_per_gpu or 1
-        chosen = judged is choice.judged
-        if own > 1 and judged.point.replicas == 1 and not chosen:
-            judged = judged.then(Check("Sharing", False, "the user asked for {limit:.0f} per GPU", 1, own))
+def _candidates(case: Case, choice: Choice, judged: Iterable[Judged]) -> Iterator[Candidate]:
+    """Each with its verdict and the check that tells it."""
+    own = case.settings.replicas_per_gpu or 1
+    other = Check("Sharing", False, "the user asked for {limit:.0f} per GPU", 1, own)
+    behind = Check(
+        "Rank", True, "passed every check, and the choice makes {limit:,.0f} tokens/s", 0, choice.judged.throughput
+    )
+    for j in judged:
+        if not j.passed:
+            yield Candidate(j.point, Verdict.REJECTED, j.checks, j.predicted)
+        elif j is choice.judged:
+            yield Candidate(j.point, Verdict.CHOSEN, (*j.checks, _first(case, choice)), j.predicted)
+        elif j.point.replicas == 1 < own:
+            yield Candidate(j.point, Verdict.REJECTED, (*j.checks, other), j.predicted)
         else:
-            judged = judged.then(_rank(case, judged, choice))
-    verdict = Verdict.REJECTED if not judged.passed else Verdict.CHOSEN if chosen else Verdict.KEPT
-    return Candidate(judged.point, verdict, judged.checks, judged.predicted)
+            yield Candidate(j.point, Verdict.KEPT, (*j.checks, behind), j.predicted)
 
 
-def _rank(case: Case, judged: Judged, choice: Choice) -> Check:
-    best = choice.judged.throughput
-    if judged is not choice.judged:
-        return Check(
-            "Rank", True, "makes {value:,.0f} tokens/s where the choice makes {limit:,.0f}", judged.throughput, best
-        )
+def _first(case: Case, choice: Choice) -> Check:
     if choice.borrowed:
         return Check(
             "Rank",
@@ -145,6 +144,7 @@ def _rank(case: Case, judged: Judged, choice: Choice) -> Check:
         Objective.THROUGHPUT: "the most tokens per second",
         Objective.FREE_MEMORY: "the least memory for that throughput",
     }
+    best = choice.judged.throughput
     return Check(
         "Rank", True, f"{says[case.settings.objective]} of all that passed: {{value:,.0f}} tokens/s", best, best
     )

@@ -26,6 +26,8 @@ LOAD_TOLERANCE = 0.05
 
 Key = tuple[int, int, "SharingMode", int | None]
 """What makes two points measurements of one configuration: B, R, mode, token budget."""
+Loop = tuple[int, "SharingMode", int | None, int]
+"""What makes two full-batch points do the same work: R, mode, token budget, requests in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class Case:
     in_flight: int | None
     """The load to decide for. Absent: full batches."""
     fit: Fit | None
-    """ITL and time per token of one engine over B. Absent with fewer than two batch sizes."""
+    """ITL and time per token of one engine over B. Absent with fewer than two batch sizes, and for full batches."""
     single_sequence: float
     """T(1) in input and output tokens per second."""
     ledger: Ledger | None
@@ -53,18 +55,20 @@ class Case:
     """Configurations that were measured with their final KV bytes."""
     at_load: frozenset[Key]
     """Configurations that were measured with just the decided load in flight."""
-    loops: dict[tuple[int, SharingMode, int | None, int], Point]
-    """Full-batch points by R, mode, token budget and requests in flight."""
+    loops: dict[Loop, Point]
+    """Full-batch points by what they do. Empty where full batches are decided for."""
 
 
 def make_case(document: MeasurementDocument, slo: Slo, settings: Settings) -> Case:
     """Derive the case. Raises nothing for a question that `check_question` passed."""
     points = tuple(sorted(document.points, key=_order))
-    fit = fit_points(points)
+    load = settings.concurrency or settings.requests_per_second or document.workload.concurrency
+    fit = fit_points(points) if load else None
     in_flight = settings.concurrency or in_flight_of_rate(document, fit, settings.requests_per_second)
     if settings.requests_per_second is None:
         in_flight = in_flight or document.workload.concurrency
     single, _ = bca.single_sequence_tokens_per_second(points)
+    partial = [p for p in points if p.in_flight and is_partial(p)]
     return Case(
         points=points,
         settings=settings,
@@ -77,12 +81,8 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings) -> Ca
         max_model_len=document.model.max_model_len,
         imported=document.cost is None,
         confirmed=frozenset(key(p) for p in points if p.confirmed),
-        at_load=frozenset(
-            key(p) for p in points if in_flight and is_partial(p) and same_load(in_flight_of(p), in_flight)
-        ),
-        loops={
-            (p.replicas, p.sharing_mode, p.max_num_batched_tokens, full_load(p)): p for p in points if not is_partial(p)
-        },
+        at_load=frozenset(key(p) for p in partial if in_flight and same_load(in_flight_of(p), in_flight)),
+        loops={loop(p, full_load(p)): p for p in points if not is_partial(p)} if in_flight else {},
     )
 
 
@@ -103,6 +103,11 @@ def key(point: Point) -> Key:
     return point.batch_size, point.replicas, point.sharing_mode, point.max_num_batched_tokens
 
 
+def loop(point: Point, in_flight: int) -> Loop:
+    """The closed loop that engines shared like this one's run with so many requests in flight."""
+    return point.replicas, point.sharing_mode, point.max_num_batched_tokens, in_flight
+
+
 def full_load(point: Point) -> int:
     """Requests in flight that fill every batch."""
     return point.batch_size * point.replicas
@@ -115,7 +120,7 @@ def in_flight_of(point: Point) -> int:
 
 def is_partial(point: Point) -> bool:
     """Measured with fewer requests in flight than the batches hold."""
-    return in_flight_of(point) < full_load(point) * (1 - LOAD_TOLERANCE)
+    return point.in_flight is not None and point.in_flight < full_load(point) * (1 - LOAD_TOLERANCE)
 
 
 def same_load(one: float, other: float) -> bool:
@@ -123,15 +128,15 @@ def same_load(one: float, other: float) -> bool:
     return abs(one - other) <= LOAD_TOLERANCE * other
 
 
-def _order(point: Point) -> tuple[object, ...]:
-    tokens = point.max_num_batched_tokens or 0
-    figures = (-point.throughput_tokens_per_second, point.itl_ms.mean_ms, point.kv_peak_fraction, point.mean_running)
+def _order(p: Point) -> tuple[object, ...]:
     return (
-        point.replicas,
-        point.batch_size,
-        point.sharing_mode,
-        in_flight_of(point),
-        not point.confirmed,
-        tokens,
-        *figures,
+        p.replicas,
+        p.batch_size,
+        p.sharing_mode,
+        p.in_flight or 0,
+        not p.confirmed,
+        p.max_num_batched_tokens or 0,
+        -p.throughput_tokens_per_second,
+        p.itl_ms.mean_ms,
+        p.kv_peak_fraction,
     )

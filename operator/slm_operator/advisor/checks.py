@@ -28,6 +28,8 @@ GIB = 2**30
 UNREPEATED_NOISE_FRACTION = 0.041
 """Single runs without a confidence interval differ by up to this from run to run (memory-gap data, computed)."""
 
+AGAINST = "{value:+.1%} against the best single engine"
+
 MARK_SAYS = {
     Mark.PREEMPTED: "the engine preempted sequences",
     Mark.ERRORS: "requests failed",
@@ -164,17 +166,16 @@ def gain(case: Case, point: Point, predicted: Predicted, best: tuple[Point, Pred
     if best is None:
         return Check("Gain", True, "no single engine satisfies, so none can be better")
     value = gain_over(predicted, best[1])
-    against = f"{{value:+.1%}} against the best single engine (B={best[1].batch_size})"
     if case.settings.replicas_per_gpu == point.replicas:
-        return Check("Gain", True, f"{against}; the user's own number of engines needs no gain", value)
+        return Check("Gain", True, AGAINST + "; the user's own number of engines needs no gain", value)
     if case.settings.objective is Objective.FREE_MEMORY:
-        return Check("Gain", value >= 0, f"{against}; equal throughput is asked", value)
+        return Check("Gain", value >= 0, AGAINST + "; equal throughput is asked", value)
     floor, noise = case.settings.min_gain, noise_fraction(case, point, best)
     if value < floor:
-        return Check("Gain", False, f"{against}, under the least gain of {{limit:.1%}}", value, floor)
+        return Check("Gain", False, AGAINST + ", under the least gain of {limit:.1%}", value, floor)
     if value <= noise:
-        return Check("Gain", False, f"{against}, which is within the noise of {{limit:.1%}}", value, noise)
-    return Check("Gain", True, f"{against}, at least {{limit:.1%}}", value, gate(case, point, best))
+        return Check("Gain", False, AGAINST + ", which is within the noise of {limit:.1%}", value, noise)
+    return Check("Gain", True, AGAINST + ", at least {limit:.1%}", value, gate(case, point, best))
 
 
 def gain_over(predicted: Predicted, best: Predicted) -> float:

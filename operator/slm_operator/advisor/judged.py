@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from slm_operator.advisor import checks
-from slm_operator.advisor.load import figures_at_load
+from slm_operator.advisor.advice import Predicted
+from slm_operator.advisor.load import at_load
 
 if TYPE_CHECKING:
     from slm_runtime.document import Point
 
-    from slm_operator.advisor.advice import Check, Predicted
+    from slm_operator.advisor.advice import Check
     from slm_operator.advisor.case import Case
 
 
@@ -20,7 +21,7 @@ class Judged(NamedTuple):
     point: Point
     checks: tuple[Check, ...]
     predicted: Predicted | None
-    """Its figures at the decided load. Absent when a check failed before they were needed."""
+    """Its figures at the decided load, where they are not the point's own."""
 
     @property
     def passed(self) -> bool:
@@ -28,37 +29,47 @@ class Judged(NamedTuple):
         return self.checks[-1].passed
 
     @property
+    def figures(self) -> Predicted:
+        """Its figures at the decided load."""
+        return self.predicted or Predicted.of(self.point)
+
+    @property
     def throughput(self) -> float:
         """Tokens per second at the decided load."""
-        return self.predicted.throughput_tokens_per_second if self.predicted else 0.0
+        return (self.predicted or self.point).throughput_tokens_per_second
 
     def then(self, check: Check) -> Judged:
         """With one more check."""
         return Judged(self.point, (*self.checks, check), self.predicted)
 
 
-def judge(case: Case, point: Point) -> Judged:
-    """Every check that looks at nothing but the point. Stops at the first that fails."""
+def judge_pack(case: Case, point: Point) -> Judged:
+    """Every check of a pack but the last, which compares it with the best single engine."""
     made: list[Check] = []
-    for check in checks.PACK if point.replicas > 1 else checks.SINGLE:
-        answer = check(case, point)
-        made.append(answer)
-        if not answer.passed:
+    for check in checks.PACK:
+        made.append(check(case, point))
+        if not made[-1].passed:
             return Judged(point, tuple(made), None)
-    answer, predicted = figures_at_load(case, point)
+    answer, predicted = at_load(case, point)
     return Judged(point, (*made, answer), predicted)
 
 
-def judge_efficiency(case: Case, judged: Judged, *, packs_measured: bool) -> Judged:
-    """The last check of a single engine."""
-    if not judged.passed:
-        return judged
-    return judged.then(checks.efficiency(case, judged.point, packs_measured=packs_measured))
+def judge_single(case: Case, point: Point, *, packs_measured: bool) -> Judged:
+    """Every check of a single engine."""
+    made: list[Check] = []
+    for check in checks.SINGLE:
+        made.append(check(case, point))
+        if not made[-1].passed:
+            return Judged(point, tuple(made), None)
+    answer, predicted = at_load(case, point)
+    made.append(answer)
+    if answer.passed:
+        made.append(checks.efficiency(case, point, packs_measured=packs_measured))
+    return Judged(point, tuple(made), predicted)
 
 
 def judge_gain(case: Case, judged: Judged, best: Judged | None) -> Judged:
     """The last check of a pack. `best` is the best single engine that passed its own."""
-    if judged.predicted is None or not judged.passed:
+    if not judged.passed:
         return judged
-    against = (best.point, best.predicted) if best and best.predicted else None
-    return judged.then(checks.gain(case, judged.point, judged.predicted, against))
+    return judged.then(checks.gain(case, judged.point, judged.figures, (best.point, best.figures) if best else None))

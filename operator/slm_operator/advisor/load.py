@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_line
+from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_line, fit_points
 
 from slm_operator.advisor.advice import Check, Predicted, Source
-from slm_operator.advisor.case import LOAD_TOLERANCE, full_load, in_flight_of, is_partial, key, same_load
+from slm_operator.advisor.case import LOAD_TOLERANCE, full_load, in_flight_of, is_partial, key, loop, same_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,35 +33,21 @@ UNMEASURED = (
 )
 
 
-def figures_at_load(case: Case, point: Point) -> tuple[Check, Predicted | None]:
-    """Whether this point speaks for the decided load, and its figures there."""
-    asked, had, full = case.in_flight, in_flight_of(point), full_load(point)
+def at_load(case: Case, point: Point) -> tuple[Check, Predicted | None]:
+    """Whether this point speaks for the decided load, and its figures there where they are not the point's own."""
+    asked, full = case.in_flight, full_load(point)
     if is_partial(point):
-        here = asked is not None and same_load(had, asked)
-        check = Check("Load", here, AT_LOAD if here else ELSEWHERE, had, asked or full)
-        return check, measured(point) if here else None
+        here = asked is not None and same_load(in_flight_of(point), asked)
+        return Check("Load", here, AT_LOAD if here else ELSEWHERE, in_flight_of(point), asked or full), None
     if asked is None or asked >= full * (1 - LOAD_TOLERANCE):
-        return FULL, measured(point)
+        return FULL, None
     if key(point) in case.at_load:
         return Check("Load", False, DECIDED_THERE, full, asked), None
-    loop = case.loops.get((point.replicas, point.sharing_mode, point.max_num_batched_tokens, asked))
-    if loop:
-        return Check("Load", True, SAME_LOOP, full, asked), measured(loop, batch_size=point.batch_size)
+    if same := case.loops.get(loop(point, asked)):
+        return Check("Load", True, SAME_LOOP, full, asked), Predicted.of(same, batch_size=point.batch_size)
     if point.replicas > 1:
         return Check("Load", False, UNMEASURED, full, asked), None
     return Check("Load", True, BETWEEN, full, asked), predict_single(case, point, asked)
-
-
-def measured(point: Point, batch_size: int | None = None) -> Predicted:
-    """The figures of a point as they stand."""
-    return Predicted(
-        throughput_tokens_per_second=point.throughput_tokens_per_second,
-        output_tokens_per_second=point.output_tokens_per_second,
-        itl_ms=point.itl_ms.mean_ms,
-        ttft_ms=point.ttft_ms.mean_ms if point.ttft_ms else None,
-        batch_size=batch_size or point.batch_size,
-        replicas_per_gpu=point.replicas,
-    )
 
 
 def predict_single(case: Case, point: Point, in_flight: int) -> Predicted:
@@ -93,14 +79,15 @@ def pays_from(case: Case, pack: Point, single: Point, gate: float) -> int | None
     """
     kin = [p for p in _clean(case.points) if (p.replicas, p.sharing_mode) == (pack.replicas, pack.sharing_mode)]
     loads = [float(in_flight_of(p)) for p in kin]
-    if case.fit is None:
+    fit = case.fit or fit_points(case.points)
+    if fit is None:
         return None
     if len(set(loads)) < 2:
         return in_flight_of(pack)
     turns = [1000 * load / p.output_tokens_per_second for load, p in zip(loads, kin, strict=True)]
     line = fit_line(loads, turns, [REPEAT_NOISE_FRACTION] * len(kin))
     for in_flight in range(1, full_load(pack) + 1):
-        alone = case.fit.turn.at(min(in_flight, single.batch_size)) / min(in_flight, single.batch_size)
+        alone = fit.turn.at(min(in_flight, single.batch_size)) / min(in_flight, single.batch_size)
         if alone >= (1 + gate) * line.at(in_flight) / in_flight:
             return in_flight
     return None
