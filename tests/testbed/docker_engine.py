@@ -23,10 +23,8 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -35,6 +33,7 @@ from pathlib import Path
 from typing import Self
 
 from .docker_host import Baseline, Process, kill_cgroup, running_under, unmount_under
+from .ending import ended_in_order
 from .gotools import cache_dir
 
 PACKAGES = ("docker.io", "debootstrap", "iptables", "iproute2")
@@ -94,7 +93,7 @@ def docker_engine() -> Iterator[Engine]:
     if (found := running_engine()) is not None:
         yield found
         return
-    with ended_by_sigterm():
+    with ended_in_order():
         lease = _leases() / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
         with _lock():
             engine = _start_if_needed()
@@ -133,27 +132,6 @@ def release(lease: Path) -> None:
         lease.unlink(missing_ok=True)
         if not _live_leases():
             _stop()
-
-
-@contextlib.contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit within the block, so that what was made is removed.
-
-    Under pytest tests/conftest.py has a handler already: pytest takes SystemExit for a test's failure.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # somebody sees to it already
-        yield
-        return
-
-    def leave(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    former = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def _leases() -> Path:

@@ -41,6 +41,13 @@ DPKG_SLIM = "".join(
     f"path-exclude /usr/share/{name}/*\n" for name in ("doc", "man", "info", "locale", "groff", "lintian", "linda")
 )
 
+# And no archive or index cache of apt's in any layer.
+APT_CLEAN = """\
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin"; };
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+"""
+
 PYTHON_DOCKERFILE = f"""\
 FROM {DEBIAN}
 RUN apt-get update -qq \\
@@ -180,6 +187,7 @@ def _debian_files() -> dict[str, str]:
         "etc/apt/sources.list": f"deb {mirror} {SUITE} main\ndeb {mirror} {SUITE}-updates main\n"
         f"deb {security} {SUITE}-security main\n",
         "etc/apt/apt.conf.d/90machine": _apt_settings() + 'APT::Install-Recommends "false";\n',
+        "etc/apt/apt.conf.d/90clean": APT_CLEAN,
         "etc/dpkg/dpkg.cfg.d/90slim": DPKG_SLIM,
         "etc/pip.conf": _pip_settings(),
     }

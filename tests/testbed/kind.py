@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cluster import kubectl
-from .docker_engine import DockerError, Engine, docker_engine, ended_by_sigterm, keep, running_engine, unkeep
+from .docker_engine import DockerError, Engine, docker_engine, ended_in_order, keep, running_engine, unkeep
 from .docker_host import Process
 from .docker_images import build
 from .gotools import binary, cache_dir
@@ -95,7 +95,7 @@ class KindCluster:
 @contextlib.contextmanager
 def kind_cluster(name: str | None = None) -> Iterator[KindCluster]:
     """Lend a new cluster, Ready; it and all that it needed is gone at the end, however the end comes."""
-    with ended_by_sigterm(), docker_engine() as engine:
+    with ended_in_order(), docker_engine() as engine:
         _sweep(engine)
         name = name or f"slm-{uuid.uuid4().hex[:6]}"
         cluster = _cluster(engine, name)
@@ -118,7 +118,7 @@ def attach() -> KindCluster | None:
 
 def up() -> KindCluster:
     """Start a cluster that stays until `down`, or give the one that runs already."""
-    with ended_by_sigterm(), docker_engine() as engine:
+    with ended_in_order(), docker_engine() as engine:
         if (running := attach()) is not None:
             return running
         _sweep(engine)
@@ -135,6 +135,8 @@ def up() -> KindCluster:
 
 def down() -> None:
     """Remove what `up` started, and what killed runs left."""
+    if not any(_home().glob("*")) and not Engine.of_this_cache().folder.exists():
+        return
     with docker_engine() as engine:
         _delete(_cluster(engine, KEPT_NAME))
         _sweep(engine)

@@ -38,7 +38,7 @@ COMPONENTS = {
 KUBE_PROXY_DOCKERFILE = f"""\
 FROM {DEBIAN}
 RUN apt-get update -qq \\
- && apt-get install -qqy --no-install-recommends iptables conntrack ipset kmod \\
+ && apt-get install -qqy --no-install-recommends iptables \\
  && rm -rf /var/lib/apt/lists/*
 COPY kube-proxy /usr/local/bin/kube-proxy
 """
