@@ -21,6 +21,7 @@ from slm_operator.observe.records import (
     PodRecord,
     ProfileRecord,
     Taint,
+    WorkloadRecord,
 )
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.views import Demand, FleetView, SliceClass
@@ -186,3 +187,15 @@ def tainted(record: NodeRecord) -> bool:
 
 def later(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
+
+
+def workload(name: str, *, replicas: int, ready: int) -> WorkloadRecord:
+    return WorkloadRecord(
+        meta=meta(name),
+        observed_generation=1,
+        replicas=replicas,
+        existing=replicas,
+        updated=replicas,
+        ready=ready,
+        available=ready,
+    )

@@ -1,0 +1,95 @@
+"""The pods that golden files pin: one for each engine, sharing mode and model source that differs in a pod."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.manifests.engine import Serving
+from slm_operator.manifests.plugin_config import config_key, plugin_config
+from slm_operator.manifests.profile import profile_job
+from slm_operator.manifests.replicas import disruption_budget, replicas, service
+from slm_operator.observe.records import DeploymentRecord, Key, Meta, ProfileRecord
+from slm_operator.planning.views import SliceClass
+from slm_runtime.document import SharingMode
+
+SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {
+    "vllm-whole-gpu": ({"model": {"uri": "hf://facebook/opt-125m", "credentialsSecret": "hub"}}, SharingMode.NONE, 1),
+    "vllm-mps": (
+        {"model": {"uri": "pvc://models/opt-1.3b", "name": "opt"}, "accelerator": {"product": "NVIDIA-H100-80GB-HBM3"}},
+        SharingMode.MPS,
+        4,
+    ),
+    "vllm-time-slicing-any-neighbours": (
+        {"model": {"uri": "oci://registry.example/models/opt:1"}, "sharing": {"neighbours": "Any"}},
+        SharingMode.TIME_SLICING,
+        2,
+    ),
+    "overlay": (
+        {
+            "model": {"uri": "/models/opt"},
+            "engine": {
+                "args": ["--enforce-eager"],
+                "env": [{"name": "HOME", "value": "/home/me"}],
+                "maxModelLen": 2048,
+            },
+            "podTemplate": {
+                "metadata": {"annotations": {"team": "a"}},
+                "spec": {
+                    "priorityClassName": "serving",
+                    "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                    "containers": [
+                        {
+                            "name": "engine",
+                            "resources": {"limits": {"cpu": "4"}},
+                            "volumeMounts": [{"name": "x", "mountPath": "/x"}],
+                        },
+                        {"name": "sidecar", "image": "busybox"},
+                    ],
+                    "volumes": [{"name": "x", "emptyDir": {}}],
+                },
+            },
+        },
+        SharingMode.MPS,
+        2,
+    ),
+}
+
+
+def golden() -> dict[str, list[dict[str, Any]]]:
+    """File name to manifests."""
+    files = {name: _serving(*case) for name, case in SPECS.items()}
+    files["profile-job"] = [_profile_job()]
+    classes = [SliceClass(mode=mode, replicas_per_gpu=4) for mode in (SharingMode.MPS, SharingMode.TIME_SLICING)]
+    files["plugin-config"] = [{"key": config_key(c), "config": plugin_config(c)} for c in classes]
+    return files
+
+
+def _serving(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> list[dict[str, Any]]:
+    record = DeploymentRecord(
+        meta=Meta(key=Key("team", "chat"), uid="uid-chat"), spec=SLMDeploymentSpec.model_validate(spec)
+    )
+    assert record.spec is not None
+    serving = Serving(
+        batch_size=96,
+        kv_bytes=9_000_000_000,
+        max_num_batched_tokens=2048,
+        replicas_per_gpu=per_gpu,
+        sharing_mode=mode,
+        gpu_memory_utilization=0.9 / per_gpu,
+    )
+    return [replicas(record, record.spec, serving, per_gpu), service(record), disruption_budget(record)]
+
+
+def _profile_job() -> dict[str, Any]:
+    spec = SLMProfileSpec.model_validate(
+        {
+            "model": {"uri": "pvc://models/opt-1.3b", "revision": "abc", "trustRemoteCode": True},
+            "gpu": {"product": "NVIDIA-H100-80GB-HBM3"},
+            "workload": {"dataset": "pvc://data/sharegpt.json", "concurrency": 64},
+            "search": {"slo": {"itlFactor": 2, "ttftMs": 500, "percentile": "P90"}, "mode": "MPS", "replicasPerGpu": 2},
+        }
+    )
+    record = ProfileRecord(meta=Meta(key=Key("team", "opt-1-3b-12345678"), uid="uid-profile"), spec=spec)
+    return profile_job(record, spec, "slm-operator:0.1.0")

@@ -1,0 +1,57 @@
+"""podTemplate merges like a strategic merge patch, and never over what the operator owns."""
+
+from typing import Any
+
+import pytest
+from slm_operator.manifests.overlay import merge, refused_fields
+
+MERGES: dict[str, tuple[Any, Any, Any]] = {
+    "maps merge": ({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}}, {"a": {"x": 1, "y": 2}}),
+    "null removes": ({"a": 1, "b": 1}, {"b": None}, {"a": 1}),
+    "env merges by name": (
+        {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "1"}]},
+        {"env": [{"name": "B", "value": "2"}, {"name": "C", "value": "3"}]},
+        {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}, {"name": "C", "value": "3"}]},
+    ),
+    "mounts merge by path": (
+        {"volumeMounts": [{"name": "a", "mountPath": "/a"}]},
+        {"volumeMounts": [{"name": "b", "mountPath": "/a"}]},
+        {"volumeMounts": [{"name": "b", "mountPath": "/a"}]},
+    ),
+    "tolerations add up": (
+        {"tolerations": [{"key": "a"}]},
+        {"tolerations": [{"key": "b"}]},
+        {"tolerations": [{"key": "a"}, {"key": "b"}]},
+    ),
+    "other lists replace": ({"args": ["a"]}, {"args": ["b"]}, {"args": ["b"]}),
+}
+
+
+@pytest.mark.parametrize("case", MERGES)
+def test_merge(case: str) -> None:
+    base, over, merged = MERGES[case]
+    assert merge(base, over) == merged
+
+
+REFUSED = {
+    "image": ({"spec": {"containers": [{"name": "engine", "image": "x"}]}}, "spec.engine.image"),
+    "probe": ({"spec": {"containers": [{"name": "engine", "livenessProbe": {}}]}}, "livenessProbe"),
+    "slice": (
+        {"spec": {"containers": [{"name": "engine", "resources": {"limits": {"nvidia.com/gpu": 2}}}]}},
+        "nvidia.com/gpu",
+    ),
+    "grace period": ({"spec": {"terminationGracePeriodSeconds": 0}}, "terminationGracePeriodSeconds"),
+    "our label": ({"metadata": {"labels": {"slm-operator.io/deployment": "x"}}}, "slm-operator.io/deployment"),
+    "nameless container": ({"spec": {"containers": [{"image": "x"}]}}, "needs a name"),
+    "spec is a word": ({"spec": "x"}, "not an object"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_operator_owns_is_refused_by_name(case: str) -> None:
+    overlay, words = REFUSED[case]
+    assert any(words in sentence for sentence in refused_fields(overlay))
+
+
+def test_a_sidecar_may_have_its_own_image() -> None:
+    assert refused_fields({"spec": {"containers": [{"name": "sidecar", "image": "x"}]}}) == ()

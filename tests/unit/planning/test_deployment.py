@@ -1,0 +1,187 @@
+"""One deployment's story: which step it waits for, what it says, and what it may do meanwhile."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from slm_operator.api import names
+from slm_operator.api.deployment import SLMDeploymentStatus
+from slm_operator.planning.actions import Apply, Delete, EmitEvent, Plan, WriteStatus
+from slm_operator.planning.deployment import plan_deployment
+from slm_operator.planning.views import Assignment, DeploymentView
+
+from . import worlds as w
+
+TWO_PER_GPU = {"sharing": {"replicasPerGpu": 2, "mode": "MPS"}}
+READY = Assignment(nodes=("gpu-1",), slots=2)
+
+
+def view(spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
+    record = more.pop("deployment", None) or w.deployment(spec=spec)
+    return DeploymentView(**({"deployment": record, "profile": None, "sharers": (record,)} | more))
+
+
+def measured(spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
+    record = w.deployment(spec=spec)
+    return view(**({"deployment": record, "profile": w.profile(record, w.document()), "assignment": READY} | more))
+
+
+def status(plan: Plan) -> dict[str, Any]:
+    (write,) = (action for action in plan.actions if isinstance(action, WriteStatus))
+    SLMDeploymentStatus.model_validate(write.status, extra="forbid")
+    return dict(write.status)
+
+
+def blocking(plan: Plan) -> tuple[str, str, bool]:
+    """Reason and message of Ready, and whether it is stalled."""
+    said = {condition["type"]: condition for condition in status(plan)["conditions"]}
+    return said["Ready"]["reason"], said["Ready"]["message"], "Stalled" in said
+
+
+def applied(plan: Plan) -> dict[str, dict[str, Any]]:
+    return {action.manifest["kind"]: action.manifest for action in plan.actions if isinstance(action, Apply)}
+
+
+def plan(of: DeploymentView) -> Plan:
+    return plan_deployment(of, w.SETTINGS, w.NOW)
+
+
+def test_without_a_profile_one_is_asked_for_and_owned() -> None:
+    made = plan(view())
+    assert set(applied(made)) == {"SLMProfile"}
+    assert applied(made)["SLMProfile"]["metadata"]["ownerReferences"][0]["uid"] == "uid-chat"
+    assert blocking(made) == (
+        "ProfileRequested",
+        f"SLMProfile {applied(made)['SLMProfile']['metadata']['name']} is being created",
+        False,
+    )
+
+
+def test_two_deployments_of_one_key_own_one_profile() -> None:
+    first, second = w.deployment("a"), w.deployment("b")
+    made = plan(view(deployment=second, sharers=(second, first)))
+    assert [owner["name"] for owner in applied(made)["SLMProfile"]["metadata"]["ownerReferences"]] == ["a", "b"]
+
+
+def test_a_measured_model_with_slices_is_served_as_advised() -> None:
+    made = plan(measured(TWO_PER_GPU))
+    assert set(applied(made)) == {"SLMProfile", "Service", "PodDisruptionBudget", "Deployment"} - {"SLMProfile"}
+    pod = applied(made)["Deployment"]["spec"]["template"]["spec"]
+    advice = status(made)["advice"]
+    args = pod["containers"][0]["args"]
+    assert args[args.index("--max-num-seqs") + 1] == str(advice["batchSize"])
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu.shared"] == "1"
+    assert pod["nodeSelector"][names.CLASS_LABEL] == "mps-2"
+    assert applied(made)["Deployment"]["spec"]["replicas"] == advice["replicasPerGpu"] == 2
+    assert advice["source"] == "UserChoice"
+
+
+def test_without_slices_nothing_is_started_and_status_says_what_it_waits_for() -> None:
+    waits = Assignment(reason="ForeignPods", pending_because="node gpu-1: its GPU is held by pod others/training")
+    made = plan(measured(TWO_PER_GPU, assignment=waits))
+    assert not applied(made)
+    assert blocking(made) == ("ForeignPods", "node gpu-1: its GPU is held by pod others/training", False)
+
+
+def test_all_replicas_answering_is_ready_and_quiet_afterwards() -> None:
+    ready = WORKLOAD
+    made = plan(measured(TWO_PER_GPU, workload=ready))
+    assert status(made)["phase"] == "Ready"
+    assert {c["type"] for c in status(made)["conditions"]} == {
+        "Ready",
+        "Profiled",
+        "Advised",
+        "SlicesReady",
+        "Available",
+    }
+    again = measured(TWO_PER_GPU, workload=ready)
+    again = replace(again, deployment=replace(again.deployment, status=status(made)))
+    later = plan_deployment(again, w.SETTINGS, w.later(3600))
+    assert status(later) == status(made)
+    assert not any(isinstance(action, EmitEvent) for action in later.actions)
+
+
+def test_running_replicas_go_on_while_their_only_node_changes() -> None:
+    changing = Assignment(changing=("gpu-1",), reason="NodeChanging", pending_because="node gpu-1 is being drained")
+    made = plan(measured(TWO_PER_GPU, assignment=changing, workload=WORKLOAD))
+    assert applied(made)["PodDisruptionBudget"]["spec"]["maxUnavailable"] == "100%"
+    assert blocking(made)[0] == "NodeChanging"
+
+
+def test_a_deleted_deployment_is_left_to_its_owners_and_the_fleet() -> None:
+    record = w.deployment()
+    gone = replace(record, meta=replace(record.meta, deleting=True))
+    assert plan(view(deployment=gone)) == Plan()
+
+
+def test_a_pod_that_the_kubelet_refused_is_removed() -> None:
+    refused = replace(
+        w.replica("chat-1"), phase="Failed", failed_because="UnexpectedAdmissionError: maximum request size"
+    )
+    made = plan(measured(TWO_PER_GPU, workload=WORKLOAD, pods=(refused,)))
+    assert [action.key.name for action in made.actions if isinstance(action, Delete)] == ["chat-1"]
+
+
+WORKLOAD = w.workload("chat", replicas=2, ready=2)
+STARTING = w.workload("chat", replicas=2, ready=1)
+STUCK = {
+    "spec unreadable": (
+        view(deployment=replace(w.deployment(), spec=None, broken="spec.model: missing")),
+        "InvalidSpec",
+        "spec.model",
+        True,
+    ),
+    "named profile missing": (view({"profiling": {"profile": "golden"}}), "ProfileNotFound", "SLMProfile golden", True),
+    "never measure": (view({"profiling": {"policy": "Never"}}), "ProfileMissing", "IfMissing", True),
+    "owned field in podTemplate": (
+        view({"podTemplate": {"spec": {"containers": [{"name": "engine", "image": "mine"}]}}}),
+        "InvalidPodTemplate",
+        "spec.engine.image",
+        True,
+    ),
+    "SLO out of reach and held": (
+        measured({"slo": {"itlMs": 0.5, "onInfeasible": "Hold"}}),
+        "SLOInfeasible",
+        "Nothing is deployed",
+        True,
+    ),
+    "measurements contradict themselves": (
+        measured(profile=w.profile(w.deployment(), replace(w.document(), points=w.document().points[1:]))),
+        "InvalidMeasurements",
+        "B=1",
+        True,
+    ),
+    "image cannot be pulled": (
+        measured(workload=STARTING, pods=(replace(w.replica("chat-1"), waiting="ImagePullBackOff: no such image"),)),
+        "ImagePullBackOff",
+        "no such image",
+        False,
+    ),
+    "engine crashes": (
+        measured(
+            workload=STARTING,
+            pods=(replace(w.replica("chat-1"), waiting="CrashLoopBackOff: 10s", terminated="Error 1"),),
+        ),
+        "CrashLoopBackOff",
+        "kubectl logs chat-1 --previous",
+        False,
+    ),
+    "quota": (measured(unreadable_because="exceeded quota: gpus"), "Refused", "exceeded quota", True),
+    "not planned yet": (measured(assignment=None), "Planning", "being chosen", False),
+}
+
+
+@pytest.mark.parametrize("case", STUCK)
+def test_what_is_in_the_way_is_named_with_its_mend(case: str) -> None:
+    of, reason, words, stalled = STUCK[case]
+    made = blocking(plan(of))
+    assert made[0] == reason
+    assert words in made[1]
+    assert made[2] is stalled
+
+
+def test_an_infeasible_slo_served_at_best_effort_says_so() -> None:
+    made = plan(measured({"slo": {"itlMs": 0.5}}))
+    advised = next(c for c in status(made)["conditions"] if c["type"] == "Advised")
+    assert advised["reason"] == "SLOInfeasible"
+    assert "Deployment" in applied(made)

@@ -1,0 +1,148 @@
+"""One profile's story: queued, measured, kept; and what it says when it cannot be measured."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from slm_operator.api.profile import SLMProfileStatus
+from slm_operator.observe.records import JobRecord, PodRecord
+from slm_operator.planning.actions import Apply, Delete, Plan, WriteStatus
+from slm_operator.planning.profile import plan_profile
+from slm_operator.planning.views import ProfileView
+from slm_runtime.codec import to_json
+
+from . import worlds as w
+
+JOB = JobRecord(meta=w.meta("opt"), active=1)
+ENDED = replace(JOB, active=0, succeeded=1, finished=True)
+POD = PodRecord(meta=w.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
+
+
+def view(**more: Any) -> ProfileView:
+    record = more.pop("profile", None) or w.profile(w.deployment())
+    return ProfileView(profile=record, **more)
+
+
+def plan(of: ProfileView) -> Plan:
+    return plan_profile(of, w.SETTINGS, w.NOW)
+
+
+def status(made: Plan) -> dict[str, Any]:
+    (write,) = (action for action in made.actions if isinstance(action, WriteStatus))
+    SLMProfileStatus.model_validate(write.status, extra="forbid")
+    return dict(write.status)
+
+
+def log(*events: dict[str, Any]) -> str:
+    return "".join(f"{json.dumps(event, separators=(',', ':'))}\n" for event in events)
+
+
+RESULT = {"event": "result", "document": to_json(w.document())}
+
+
+def test_a_profile_starts_one_job_in_the_engines_own_image() -> None:
+    (apply,) = (action for action in plan(view()).actions if isinstance(action, Apply))
+    pod = apply.manifest["spec"]["template"]["spec"]
+    assert apply.manifest["kind"] == "Job"
+    assert pod["containers"][0]["image"] == "vllm/vllm-openai:v0.32.0"
+    assert pod["initContainers"][0]["image"] == w.SETTINGS.profiling.image
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_progress_is_shown_while_it_runs() -> None:
+    text = "INFO engine noise\n" + log({"event": "progress", "point": 3, "message": "B = 64"})
+    made = plan(view(job=JOB, pod=POD, log=text))
+    assert status(made)["phase"] == "Running"
+    assert status(made)["summary"] == "point 3"
+    assert made.look_again_seconds == 3.0
+
+
+def test_a_line_that_is_being_written_is_read_the_next_time() -> None:
+    text = log({"event": "progress", "point": 1, "message": "B = 1"}) + '{"event":"progr'
+    assert status(plan(view(job=JOB, pod=POD, log=text)))["summary"] == "point 1"
+
+
+def test_the_result_is_kept_and_then_the_job_goes() -> None:
+    made = plan(view(job=ENDED, pod=replace(POD, phase="Succeeded"), log=log(RESULT)))
+    assert status(made)["phase"] == "Complete"
+    assert status(made)["measurements"] == RESULT["document"]
+    kept = replace(w.profile(w.deployment()), status=status(made))
+    after = plan(view(profile=kept, job=ENDED))
+    assert [action.key.name for action in after.actions if isinstance(action, Delete)] == ["opt"]
+    assert status(after) == status(made)
+
+
+def test_what_was_measured_before_a_failure_is_kept() -> None:
+    document = to_json(replace(w.document(), complete=False, incomplete_because="the engine died at B = 64"))
+    text = log(
+        {"event": "result", "document": document},
+        {"event": "failed", "class": "EngineDied", "message": "exit 137", "mend": "m"},
+    )
+    made = plan(view(job=replace(ENDED, succeeded=0, failed=1), pod=replace(POD, phase="Failed"), log=text))
+    assert status(made)["phase"] == "Complete"
+    assert "ended early: the engine died at B = 64" in status(made)["conditions"][0][
+        "message"
+    ] or "measurements" in status(made)
+
+
+WAITING = replace(POD, node=None, phase="Pending")
+FAILED = {
+    "event": "failed",
+    "class": "ModelMissing",
+    "message": "/models/opt does not exist",
+    "mend": "check spec.model.uri",
+}
+STORIES = {
+    "queued": (view(running_profiles=2), "Pending", "Queued", "profiling.concurrent"),
+    "no GPU free": (
+        view(job=JOB, pod=replace(WAITING, unscheduled_because="0/1 nodes")),
+        "Pending",
+        "WaitingForGPU",
+        "0/1 nodes",
+    ),
+    "image missing": (
+        view(job=JOB, pod=replace(POD, phase="Pending", waiting="ImagePullBackOff: no such image")),
+        "Pending",
+        "ImagePullBackOff",
+        "spec.engine.image",
+    ),
+    "model missing": (view(job=ENDED, pod=POD, log=log(FAILED)), "Failed", "ModelMissing", "check spec.model.uri"),
+    "pod gone without a word": (
+        view(job=replace(ENDED, failed_because="DeadlineExceeded")),
+        "Failed",
+        "ProfileFailed",
+        "DeadlineExceeded",
+    ),
+    "killed": (view(job=ENDED, pod=replace(POD, terminated="OOMKilled (137)")), "Failed", "ProfileFailed", "OOMKilled"),
+    "refused": (view(refused_because="exceeded quota"), "Pending", "Refused", "exceeded quota"),
+    "unreadable result": (
+        view(job=ENDED, pod=POD, log=log({"event": "result", "document": {}})),
+        "Failed",
+        "UnreadableResult",
+        "one version",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STORIES)
+def test_what_is_in_the_way_is_named_with_its_mend(case: str) -> None:
+    of, phase, reason, words = STORIES[case]
+    made = status(plan(of))
+    ready = next(c for c in made["conditions"] if c["type"] == "Ready")
+    assert made["phase"] == phase
+    assert ready["reason"] == reason
+    assert words in ready["message"]
+
+
+def test_a_failed_profile_is_not_measured_again_by_itself() -> None:
+    failed = status(plan(view(job=ENDED, pod=POD, log=log(FAILED))))
+    again = plan(view(profile=replace(w.profile(w.deployment()), status=failed)))
+    assert not any(isinstance(action, Apply) for action in again.actions)
+    assert status(again) == failed
+
+
+def test_an_imported_profile_needs_no_job() -> None:
+    made = plan(view(profile=w.profile(w.deployment(), w.document())))
+    assert status(made)["phase"] == "Imported"
+    assert not any(isinstance(action, Apply) for action in made.actions)
