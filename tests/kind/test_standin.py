@@ -11,7 +11,7 @@ import yaml
 from tests.standin.config_manager import LABEL
 from tests.standin.deployment import CONFIGS, GPU_NODE_LABEL, IMAGE, NAMESPACE, objects
 from tests.standin.settings import FAULTS_ANNOTATION, Hardware
-from tests.testbed.kind import KindCluster, kind_cluster
+from tests.testbed.kind import KindCluster
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
 
@@ -99,15 +99,16 @@ class GpuNode:
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[GpuNode]:
-    with kind_cluster() as cluster:
-        cluster.load_image(cluster.build(STANDIN / "Dockerfile", STANDIN, IMAGE))
-        (label,) = GPU_NODE_LABEL.items()
-        cluster.kubectl("label", "node", cluster.node, "=".join(label))
-        node = GpuNode(cluster)
-        node.install()
-        node.wait_for_allocatable("nvidia.com/gpu", GPUS, timeout_s=180)
-        yield node
+def node(kind_cluster: KindCluster) -> Iterator[GpuNode]:
+    kind_cluster.load_image(kind_cluster.build(STANDIN / "Dockerfile", STANDIN, IMAGE))
+    ((name, value),) = GPU_NODE_LABEL.items()
+    kind_cluster.kubectl("label", "node", kind_cluster.node, f"{name}={value}")
+    node = GpuNode(kind_cluster)
+    node.install()
+    node.wait_for_allocatable("nvidia.com/gpu", GPUS, timeout_s=180)
+    yield node
+    kind_cluster.kubectl("delete", "-f", "-", "--wait", stdin=yaml.safe_dump_all(objects()))
+    kind_cluster.kubectl("label", "node", kind_cluster.node, f"{name}-")
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,11 @@
 """Devices, advice and MPS limits as functions of configuration and GPUs."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.standin import mps
 from tests.standin.config import ConfigError, PluginConfig, Policy, Sharing
@@ -107,3 +110,21 @@ def test_uuids_of_a_node_stay_and_differ_between_nodes() -> None:
     assert ids == [gpu.uuid for name in ("one", "two") for gpu in Hardware(count=2).gpus(name)]
     assert len(set(ids)) == 4
     assert all(len(f"{uuid}::47") <= 63 for uuid in ids)  # the kubelet's limit
+
+
+@given(gpus=st.integers(1, 8), replicas=st.integers(2, 8), data=st.data())
+def test_distributed_levels_and_packed_fills(gpus: int, replicas: int, data: st.DataObject) -> None:
+    """Slots taken one by one: distributed keeps the GPUs within one of each other, packed leaves at most one in part."""
+    policy: Policy = data.draw(st.sampled_from(["distributed", "packed"]))
+    pods = data.draw(st.integers(0, gpus * replicas))
+    offered = offer(PluginConfig(Sharing("mps", replicas), policy), Hardware(count=gpus).gpus("node"))
+    free = [device.id for device in offered.devices]
+    for _pod in range(pods):
+        (chosen,) = prefer(offered, free, [], 1)
+        free.remove(chosen)
+    left = Counter(dict.fromkeys((device.gpu for device in offered.devices), 0))
+    left.update(device_id.partition("::")[0] for device_id in free)
+    if policy == "distributed":
+        assert max(left.values()) - min(left.values()) <= 1
+    else:
+        assert sum(0 < slots < replicas for slots in left.values()) <= 1
