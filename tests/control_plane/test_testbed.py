@@ -19,7 +19,7 @@ from tests.testbed.cluster import KubectlError
 from tests.testbed.component import ComponentError, wait_until
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.docker_host import Process
-from tests.testbed.gotools import GROUPS, binary, cache_dir
+from tests.testbed.gotools import binary, cache_dir
 
 pytestmark = pytest.mark.control_plane
 
@@ -30,9 +30,8 @@ SLOT = "nvidia.com/gpu.shared"
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder in which only this test's runs are recorded; the built programs are shared."""
-    for group in GROUPS:
-        if set(group.packages) & {"kubectl", "etcd", "kwok"}:
-            binary(next(iter(group.packages)))
+    for program in (*testbed.COMPONENTS, "kubeadm", "kubectl"):
+        binary(program)
     (tmp_path / "go-tools").symlink_to(cache_dir() / "go-tools")
     monkeypatch.setenv("SLM_CACHE", str(tmp_path))
     return tmp_path
@@ -60,13 +59,23 @@ def test_pods_take_the_slots_of_a_kwok_node_and_no_more(control_plane: ControlPl
     assert f"Insufficient {SLOT}" in why
 
 
+def test_a_job_on_a_kwok_node_succeeds_and_its_log_is_what_the_test_wrote(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    control_plane.add_kwok_nodes(1, prefix="jobs")
+    control_plane.write_pod_log('{"point": 1}\n{"point": 2}\n')
+    control_plane.kubectl("create", "job", "-n", namespace, "profile", "--image=none")
+    control_plane.kubectl("wait", "-n", namespace, "--for=condition=Complete", "job/profile", "--timeout=30s")
+    assert control_plane.kubectl("logs", "-n", namespace, "job/profile") == '{"point": 1}\n{"point": 2}\n'
+
+
 def test_a_second_node_of_the_same_name_is_refused_with_its_name(control_plane: ControlPlane) -> None:
     control_plane.add_kwok_nodes(1, prefix="twice")
     with pytest.raises(RuntimeError, match=r"twice-0 was refused \(409\)"):
         control_plane.add_kwok_nodes(1, prefix="twice")
 
 
-@pytest.mark.parametrize("name", ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"])
+@pytest.mark.parametrize("name", testbed.COMPONENTS)
 def test_a_component_comes_back_from_a_kill_on_the_same_address(
     control_plane: ControlPlane, namespace: str, name: str
 ) -> None:
@@ -133,19 +142,14 @@ def seconds_to_ready_and_gone() -> float:
 
 
 def recorded_processes(folder: Path) -> list[Process]:
-    processes = [Process.read(record) for record in sorted(folder.glob("pids/*.json"))]
-    assert [record.stem for record in sorted(folder.glob("pids/*.json"))] == [
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kwok",
-    ]
+    records = sorted(folder.glob("pids/*.json"))
+    assert [record.stem for record in records] == sorted(testbed.COMPONENTS)
+    processes = [Process.read(record) for record in records]
     return [process for process in processes if process is not None]
 
 
 def assert_gone(folder: Path, processes: list[Process]) -> None:
-    assert len(processes) == 5
+    assert len(processes) == len(testbed.COMPONENTS)
     assert not any(process.alive for process in processes)
     assert not folder.exists()
 

@@ -27,8 +27,9 @@ from pathlib import Path
 
 from .cluster import kubectl
 from .component import Component, ComponentError
-from .docker_engine import ended_by_sigterm
+from .control_plane_commands import components_of
 from .docker_host import Process
+from .ending import ended_in_order
 from .gotools import binary, cache_dir
 from .kwok_nodes import add_kwok_nodes
 from .ports import free_ports
@@ -39,6 +40,7 @@ USERS = {  # one each, so that the audit log tells who asked
     "system:kube-scheduler": "",
     "kwok": "system:masters",
 }
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
 KEPT_LOGS = 5
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -73,6 +75,11 @@ class ControlPlane:
         """A JSON object a line for each finished request, at Metadata level; absent where auditing is off."""
         return self.logs / "audit.jsonl"
 
+    @property
+    def pod_log(self) -> Path:
+        """The file that is the log of every kwok pod, in the container runtime's format; see `write_pod_log`."""
+        return self.folder / "pod.log"
+
     def kubeconfig_of(self, user: str) -> Path:
         """The kubeconfig of one of USERS."""
         return self.folder / f"{user.rpartition(':')[2]}.kubeconfig"
@@ -94,6 +101,13 @@ class ControlPlane:
             self.server, self.tokens["admin"], self.ca_file, count, prefix=prefix, labels=labels, resources=resources
         )
 
+    def write_pod_log(self, text: str) -> None:
+        """Make `text` the log of every container on kwok nodes, in place of the empty one."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S.000000000Z", time.gmtime())
+        new = self.pod_log.with_suffix(".new")
+        new.write_text("".join(f"{stamp} stdout F {line}\n" for line in text.splitlines()))
+        new.rename(self.pod_log)
+
     def close(self) -> None:
         """End every process and remove the folder. The logs stay."""
         for component in reversed(self.components.values()):
@@ -108,7 +122,11 @@ def control_plane(*, audit: bool = True, flags: Mapping[str, Sequence[str]] | No
     `flags` are appended to the named component's command, where the last one wins. ComponentError has
     the log of what failed.
     """
-    with ended_by_sigterm():
+    with ended_in_order():
+        if unknown := set(flags or ()) - set(COMPONENTS):
+            raise ValueError(f"flags for unknown components {sorted(unknown)}; known: {', '.join(COMPONENTS)}")
+        for program in (*COMPONENTS, "kubeadm", "kubectl"):
+            binary(program)  # takes minutes when cold: before there is anything to clean up
         plane = _new(audit=audit, flags=flags or {})
         try:
             _start(plane)
@@ -141,89 +159,10 @@ def _new(*, audit: bool, flags: Mapping[str, Sequence[str]]) -> ControlPlane:
     ports = dict(zip(("etcd", "peer", "api", "controllers", "scheduler", "kwok"), free_ports(6), strict=True))
     tokens = {user: secrets.token_hex(16) for user in USERS}
     plane = ControlPlane(folder, logs, f"https://127.0.0.1:{ports['api']}", tokens)
-    for component in _components(plane, ports, audit=audit):
+    for component in components_of(plane, ports, audit=audit):
         component.command += tuple(flags.get(component.name, ()))
         plane.components[component.name] = component
-    if unknown := set(flags) - set(plane.components):
-        plane.close()
-        raise ValueError(f"flags for unknown components {sorted(unknown)}; known: {list(plane.components)}")
     return plane
-
-
-def _components(plane: ControlPlane, ports: Mapping[str, int], *, audit: bool) -> Iterator[Component]:
-    folder, listen = plane.folder, "127.0.0.1"
-
-    def component(name: str, *arguments: str, ready: str, prefix: tuple[str, ...] = ()) -> Component:
-        command = (*prefix, str(binary(name)), *arguments)
-        return Component(name, command, folder / "pids", plane.logs / f"{name}.log", ready, plane.tokens["admin"])
-
-    etcd, peer = f"http://{listen}:{ports['etcd']}", f"http://{listen}:{ports['peer']}"
-    yield component(
-        "etcd",
-        f"--data-dir={folder}/etcd",
-        f"--listen-client-urls={etcd}",
-        f"--advertise-client-urls={etcd}",
-        f"--listen-peer-urls={peer}",
-        f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster=default={peer}",
-        "--unsafe-no-fsync",
-        "--log-level=warn",
-        ready=f"{etcd}/health",
-    )
-    audit_flags = (f"--audit-log-path={plane.audit_log}", f"--audit-policy-file={folder}/audit-policy.json")
-    yield component(
-        "kube-apiserver",
-        f"--etcd-servers={etcd}",
-        f"--bind-address={listen}",
-        f"--advertise-address={listen}",
-        "--endpoint-reconciler-type=none",  # a loopback address is no valid endpoint
-        f"--secure-port={ports['api']}",
-        f"--cert-dir={folder}/certs",
-        f"--token-auth-file={folder}/tokens.csv",
-        "--authorization-mode=RBAC",
-        "--service-cluster-ip-range=10.96.0.0/16",
-        "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={folder}/sa/sa.pub",
-        f"--service-account-signing-key-file={folder}/sa/sa.key",
-        "--shutdown-delay-duration=0s",
-        *(audit_flags if audit else ()),
-        ready=f"{plane.server}/readyz",
-    )
-    yield component(
-        "kube-controller-manager",
-        f"--kubeconfig={plane.kubeconfig_of('system:kube-controller-manager')}",
-        f"--bind-address={listen}",
-        f"--secure-port={ports['controllers']}",
-        "--leader-elect=false",
-        "--use-service-account-credentials",
-        f"--service-account-private-key-file={folder}/sa/sa.key",
-        f"--root-ca-file={plane.ca_file}",
-        "--kube-api-qps=300",
-        "--kube-api-burst=500",
-        ready=f"https://{listen}:{ports['controllers']}/healthz",
-    )
-    yield component(
-        "kube-scheduler",
-        f"--kubeconfig={plane.kubeconfig_of('system:kube-scheduler')}",
-        f"--bind-address={listen}",
-        f"--secure-port={ports['scheduler']}",
-        "--leader-elect=false",
-        "--kube-api-qps=300",
-        "--kube-api-burst=500",
-        ready=f"https://{listen}:{ports['scheduler']}/healthz",
-    )
-    yield component(
-        "kwok",
-        f"--kubeconfig={plane.kubeconfig_of('kwok')}",
-        "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
-        "--v=WARN",
-        "--node-lease-duration-seconds=40",
-        "--cidr=10.64.0.0/10",
-        f"--node-ip={listen}",
-        f"--server-address={listen}:{ports['kwok']}",
-        ready=f"http://{listen}:{ports['kwok']}/healthz",
-        prefix=("/usr/bin/env", f"KWOK_WORKDIR={folder}"),  # not the user's ~/.kwok
-    )
 
 
 def _start(plane: ControlPlane) -> None:
@@ -239,6 +178,8 @@ def _start(plane: ControlPlane) -> None:
     lines = (f'{plane.tokens[user]},{user},{user},"{group}"\n' for user, group in USERS.items())
     (folder / "tokens.csv").write_text("".join(lines))
     (folder / "audit-policy.json").write_text(json.dumps(AUDIT_POLICY))
+    (folder / "kwok.json").write_text(json.dumps(_kwok_logs(plane.pod_log)))
+    plane.write_pod_log("")
     etcd, api, *rest = plane.components.values()
     etcd.start()
     etcd.wait_ready()
@@ -252,6 +193,11 @@ def _start(plane: ControlPlane) -> None:
         component.wait_ready()
     # Until this account is there, the API server refuses pods.
     plane.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+
+
+def _kwok_logs(pod_log: Path) -> dict[str, object]:
+    spec = {"logs": [{"logsFile": str(pod_log), "follow": False}]}
+    return {"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "ClusterLogs", "metadata": {"name": "all"}, "spec": spec}
 
 
 def _write_kubeconfig(plane: ControlPlane, user: str) -> None:

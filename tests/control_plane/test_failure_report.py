@@ -1,0 +1,46 @@
+"""A failed test shows the end of its cluster's logs. Needs no cluster: the report reads a folder."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+FAILING_TEST = """
+import pathlib, types, pytest
+
+@pytest.fixture
+def control_plane():
+    return types.SimpleNamespace(logs=pathlib.Path({logs!r}))
+
+def test_that_fails(control_plane):
+    assert False
+
+def test_that_passes(control_plane):
+    pass
+"""
+
+
+def test_a_failed_test_shows_the_end_of_each_components_log(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "etcd.log").write_text("".join(f"line {number}\n" for number in range(100)))
+    test = tmp_path / "test_failing.py"
+    test.write_text(FAILING_TEST.format(logs=str(logs)))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-c",
+        "/dev/null",
+        "--rootdir",
+        tmp_path,
+        "-p",
+        "tests.conftest",
+        test,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    _, _, shown = done.stdout.partition("log of etcd, its end")
+    assert "line 99\n" in shown
+    assert "line 74\n" not in shown
+    assert str(logs) in shown
