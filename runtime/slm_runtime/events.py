@@ -98,8 +98,9 @@ class JsonLines:
 class Terminal:
     """One line that moves, and a line for each point."""
 
-    def __init__(self, out: TextIO, expected_points: int) -> None:
+    def __init__(self, out: TextIO, expected_points: int, document_to: TextIO | None) -> None:
         self._out = out
+        self._document_to = document_to
         self._expected = expected_points
         self._measured = 0
 
@@ -139,6 +140,8 @@ class Terminal:
         done = "complete" if document.complete else f"incomplete: {document.incomplete_because}"
         cost = f", {document.cost.gpu_seconds:.0f} s of the device" if document.cost else ""
         self._line(f"{len(document.points)} points, {done}{cost}")
+        if self._document_to:
+            self._document_to.write(json.dumps(to_json(document), indent=2) + "\n")
 
     def failed(self, failure: Failure, message: str) -> None:
         """See Reporter."""
@@ -155,8 +158,8 @@ class Terminal:
         self._out.flush()
 
 
-def reporter(expected_points: int) -> Reporter:
-    """The terminal's where standard error is one, JSON lines otherwise."""
-    return (
-        Terminal(sys.stderr, expected_points) if sys.stderr.isatty() and sys.stdout.isatty() else JsonLines(sys.stdout)
-    )
+def reporter(expected_points: int, *, has_output: bool) -> Reporter:
+    """The terminal's where there is one, JSON lines otherwise. A terminal gets the document when no file does."""
+    if sys.stderr.isatty() and sys.stdout.isatty():
+        return Terminal(sys.stderr, expected_points, None if has_output else sys.stdout)
+    return JsonLines(sys.stdout)

@@ -65,6 +65,7 @@ class Facts:
     preemptions: int
     requests: int
     input_tokens_mean: float | None
+    output_tokens_mean: float | None
     mean_running: float
     mean_waiting: float
     running_by_little: float
@@ -122,6 +123,7 @@ def facts(window: Sequence[Scrape]) -> Facts:
         preemptions=round(gained("preemptions")),
         requests=round(gained("finished")),
         input_tokens_mean=gained("prompt_tokens") / prefilled if prefilled else None,
+        output_tokens_mean=gained("output_tokens") / prefilled if prefilled else None,
         mean_running=fmean(scrape.counters.running for scrape in window),
         mean_waiting=fmean(scrape.counters.waiting for scrape in window),
         running_by_little=(decoding_seconds + prefilling_seconds) / seconds,
@@ -144,12 +146,12 @@ def marks(found: Facts, *, errors: int, width: int, may_wait: bool, throttled: b
     return tuple(mark for doubtful, mark in checks if doubtful)
 
 
-def latency(mean_ms: float, sample_ms: Sequence[float], independent: int) -> Latency:
-    """Mean from the counters, percentiles from the streamed sample as far as `independent` samples support them."""
+def latency(mean_ms: float, sample_ms: Sequence[float]) -> Latency:
+    """Mean from the counters, percentiles from the streamed sample as far as its size supports them."""
     ranked = sorted(sample_ms)
 
     def percentile(which: Percentile, q: float) -> float | None:
-        supported = ranked and independent >= MIN_SAMPLES[which]
+        supported = ranked and len(ranked) >= MIN_SAMPLES[which]
         return ranked[min(len(ranked) - 1, math.ceil(q * len(ranked)) - 1)] if supported else None
 
     return Latency(
@@ -157,5 +159,5 @@ def latency(mean_ms: float, sample_ms: Sequence[float], independent: int) -> Lat
         p50_ms=percentile(Percentile.P50, 0.5),
         p90_ms=percentile(Percentile.P90, 0.9),
         p99_ms=percentile(Percentile.P99, 0.99),
-        samples=independent,
+        samples=len(ranked),
     )

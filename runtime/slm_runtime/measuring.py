@@ -1,0 +1,186 @@
+"""One point: load running engines until their window is steady, and say what it showed.
+
+Exists apart from the rig, which starts and stops engines, because a point knows nothing of how engines came to run.
+Assumes that the engines idle before and are left idle after. Must never hide a doubt: it marks the point, or fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from slm_runtime.document import Point
+from slm_runtime.failure import EngineFault, Failure
+from slm_runtime.load import ClosedLoop
+from slm_runtime.metrics import over_engines
+from slm_runtime.window import Pace, Scrape, facts, is_open, latency, marks, may_close
+
+if TYPE_CHECKING:
+    from slm_runtime.engine_process import EngineProcess
+    from slm_runtime.nvml import Device, Reading
+    from slm_runtime.search.steps import Measure, StartEngines
+    from slm_runtime.window import Facts
+    from slm_runtime.workload import Lengths
+
+OPEN_SECONDS = 120.0
+"""A loop that is not full after so long is measured as it is, and marked for what waits."""
+DRAIN_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The engines that run, and what they are asked for."""
+
+    engines: tuple[EngineProcess, ...]
+    on: StartEngines
+    kv_pool_bytes: int
+    """Of each engine."""
+    served_name: str
+    vocab_size: int
+    lengths: Lengths
+    device: Device | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """How to measure, whatever is measured."""
+
+    pace: Pace
+    ttft_matters: bool = False
+    """The SLO limits TTFT too, so its percentile needs as many samples."""
+
+
+class Measurement:
+    """One point being taken."""
+
+    def __init__(self, running: Running, step: Measure, conditions: Conditions) -> None:
+        self._running = running
+        self._step = step
+        self._pace = conditions.pace
+        self._ttft_matters = conditions.ttft_matters
+        urls = [engine.url for engine in running.engines]
+        self._loop = ClosedLoop(urls, running.served_name, running.lengths, running.vocab_size, seed=step.batch_size)
+        self._window: list[Scrape] = []
+        self._readings: list[Reading] = []
+        self._last_progress: Scrape
+
+    async def take(self) -> Point:
+        """Load, wait, read. Raises EngineFault when the engines die, hang or refuse."""
+        step = self._step
+        async with self._loop as loop:
+            before = await self._scrape()
+            width = loop.start(step.batch_size if step.in_flight is None else None, step.in_flight)
+            await self._until_open(before, width)
+            await self._hold_window()
+            found, errors = facts(self._window), loop.errors
+        await self._drain()
+        doubts = marks(
+            found,
+            errors=errors,
+            width=width,
+            may_wait=step.in_flight is not None,
+            throttled=any(reading.slowed_by for reading in self._readings),
+        )
+        return replace(self._point(found), errors=errors, marks=doubts)
+
+    async def _until_open(self, before: Scrape, width: int) -> None:
+        needed = min(width, self._step.batch_size * len(self._running.engines))
+        now = self._last_progress = before
+        while not is_open(now.counters, before.counters, needed) and now.at - before.at < OPEN_SECONDS:
+            now = await self._poll()
+        gained = now.counters.itl_count - before.counters.itl_count
+        itl = (now.counters.itl_sum - before.counters.itl_sum) / gained if gained else 0.0
+        self._loop.open_window(itl, min(width, self._streams(itl)))
+
+    def _streams(self, itl: float) -> int:
+        """So many streams at once that a window at its cap holds the samples which the percentile needs."""
+        if not self._step.min_samples or not self._ttft_matters:
+            return 1
+        return 1 + round(self._step.min_samples * itl * self._running.lengths.output_mean / self._pace.max_seconds)
+
+    async def _hold_window(self) -> None:
+        self._window = [await self._scrape()]
+        self._read_device()
+        while not may_close(self._window, self._pace, self._step.max_requests, enough_samples=self._enough()):
+            self._window.append(await self._poll())
+            self._read_device()
+
+    def _enough(self) -> bool:
+        sample, needed = self._loop.sample, self._step.min_samples
+        return len(sample.gaps_ms) >= needed and (not self._ttft_matters or len(sample.ttft_ms) >= needed)
+
+    def _read_device(self) -> None:
+        if self._running.device:
+            self._readings.append(self._running.device.read())
+
+    async def _poll(self) -> Scrape:
+        await asyncio.sleep(self._pace.poll_seconds)
+        now = await self._scrape()
+        loop, counters = self._loop, now.counters
+        if loop.errors >= 10 and not loop.answered:
+            raise EngineFault(
+                Failure.ANSWERS_ERRORS, f"{loop.errors} requests failed, none succeeded: {loop.last_errors[-1]}"
+            )
+        silence = now.at - self._last_progress.at
+        if counters.output_tokens > self._last_progress.counters.output_tokens:
+            self._last_progress = now
+        elif silence > self._pace.hang_seconds:
+            raise EngineFault(
+                Failure.HANGS,
+                f"no token for {silence:.0f} s with {counters.running:.0f} running and {counters.waiting:.0f} waiting requests",
+            )
+        return now
+
+    async def _scrape(self) -> Scrape:
+        began = time.monotonic()
+        counters = over_engines(await asyncio.gather(*(engine.counters() for engine in self._running.engines)))
+        return Scrape(at=(began + time.monotonic()) / 2, counters=counters)
+
+    async def _drain(self) -> None:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while time.monotonic() < deadline:
+            counters = (await self._scrape()).counters
+            if not counters.running and not counters.waiting:
+                return
+            await asyncio.sleep(0.1)
+        raise EngineFault(Failure.HANGS, f"abandoned requests still run after {DRAIN_SECONDS:.0f} s")
+
+    def _point(self, found: Facts) -> Point:
+        running, sample = self._running, self._loop.sample
+        joules, watts = _energy(self._readings)
+        # Prompt tokens come in lumps: by the workload's own ratio they add no noise of their own.
+        total_per_output = 1 + running.lengths.input_mean / running.lengths.output_mean
+        return Point(
+            batch_size=self._step.batch_size,
+            replicas=running.on.replicas,
+            sharing_mode=running.on.mode,
+            in_flight=self._step.in_flight,
+            max_num_batched_tokens=running.on.max_num_batched_tokens,
+            throughput_tokens_per_second=found.output_tokens_per_second * total_per_output,
+            output_tokens_per_second=found.output_tokens_per_second,
+            throughput_ci_fraction=found.ci_fraction,
+            itl_ms=latency(found.itl_mean_ms, sample.gaps_ms),
+            ttft_ms=latency(found.ttft_mean_ms, sample.ttft_ms) if found.ttft_mean_ms is not None else None,
+            kv_pool_bytes=running.kv_pool_bytes,
+            kv_peak_fraction=found.kv_peak_fraction,
+            preemptions=found.preemptions,
+            mean_running=found.mean_running,
+            window_seconds=found.seconds,
+            requests=found.requests,
+            input_tokens_mean=found.input_tokens_mean or running.lengths.input_mean,
+            output_tokens_mean=found.output_tokens_mean or running.lengths.output_mean,
+            energy_joules=joules,
+            mean_power_watts=watts,
+        )
+
+
+def _energy(readings: list[Reading]) -> tuple[float | None, float | None]:
+    """Joules between the first and the last reading, and the mean of the power readings."""
+    if not readings:
+        return None, None
+    first, last = readings[0].energy_joules, readings[-1].energy_joules
+    watts = [reading.power_watts for reading in readings if reading.power_watts is not None]
+    return last - first if first is not None and last is not None else None, fmean(watts) if watts else None

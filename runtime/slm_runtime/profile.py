@@ -1,0 +1,253 @@
+"""One whole profile: search on real engines, tell what happens, and leave a document whatever happens.
+
+Everything that ends a profile early (SIGTERM, the budget, a dead engine, a full disk) passes through here, so that
+what was measured is always in the document, marked incomplete with the reason. Assumes to be the process's only task.
+Must never end with a traceback, nor with engines running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slm_runtime import host, mps, nvml
+from slm_runtime.codec import to_json
+from slm_runtime.document import Cost, Engine, Gpu, MeasurementDocument, Model, SharingMode
+from slm_runtime.failure import EXIT_STATUS, Failure, ProfileError
+from slm_runtime.ledger import read_config
+from slm_runtime.rig import EngineRig
+from slm_runtime.search.loop import run_search
+from slm_runtime.search.steps import Done, Event, Findings, Measured, Request, StartEngines
+
+if TYPE_CHECKING:
+    from slm_runtime.events import Reporter
+    from slm_runtime.measuring import Conditions
+    from slm_runtime.nvml import Device
+    from slm_runtime.rig import Subject
+    from slm_runtime.workload import Lengths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """All that a profile is asked for."""
+
+    subject: Subject
+    request: Request
+    lengths: Lengths | str
+    """Token lengths, or the path of a dataset."""
+    conditions: Conditions
+    asked_mode: str
+    """auto, mps, time-slicing or none."""
+    model_uri: str
+    revision: str | None
+    dtype: str | None
+    image: str | None
+    gpu_product: str | None
+    output: Path | None
+    provenance: str
+
+
+@dataclass(slots=True)
+class Ending:
+    """How the search ended, as far as it is known."""
+
+    findings: Findings = field(default_factory=Findings)
+    done: Done | None = None
+    failure: Failure | None = None
+    because: str | None = None
+
+    def fail(self, failure: Failure, because: str) -> None:
+        """The first cause counts; what follows from it does not."""
+        if self.failure is None:
+            self.failure, self.because = failure, because
+
+
+async def run(task: Task, reporter: Reporter) -> int:
+    """Profile, report and write. Returns the exit status."""
+    ending = Ending()
+    document = None
+    with nvml.device() as device:
+        try:
+            _check(task)
+            request = replace(task.request, modes=_modes(task, device, reporter))
+            rig = EngineRig(task.subject, task.lengths, task.conditions, device, reporter.note)
+            await _search(request, rig, reporter, ending)
+            document = _document(task, rig, device, ending)
+        except ProfileError as error:
+            ending.fail(error.failure, str(error))
+    if document is not None:
+        reporter.result(document)
+        _write(task.output, document, ending)
+    if ending.failure is None:
+        return 0
+    reporter.failed(ending.failure, ending.because or "")
+    return EXIT_STATUS[ending.failure]
+
+
+async def _search(request: Request, rig: EngineRig, reporter: Reporter, ending: Ending) -> None:
+    """Run the search to its end, or to a signal's, the budget's or an error's."""
+
+    def hear(event: Event) -> None:
+        ending.findings = event.findings
+        _tell(event, rig, reporter, ending)
+
+    searching = asyncio.create_task(run_search(request, rig, hear))
+
+    def interrupt(failure: Failure, because: str) -> None:
+        ending.fail(failure, because)
+        searching.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, interrupt, Failure.INTERRUPTED, f"interrupted by {number.name}")
+    minutes = request.max_gpu_seconds / 60
+    budget = loop.call_later(
+        request.max_gpu_seconds, interrupt, Failure.BUDGET, f"the budget of {minutes:g} GPU-minutes is spent"
+    )
+    try:
+        ending.findings = await searching
+        _judge(rig, ending)
+    except asyncio.CancelledError:
+        pass
+    except ProfileError as error:
+        ending.fail(error.failure, str(error))
+    except Exception as error:  # noqa: BLE001 - what was measured must not be lost to a mistake of ours
+        ending.fail(Failure.INTERNAL, f"{type(error).__name__}: {error}")
+    finally:
+        budget.cancel()
+        # A second signal must not interrupt the clean-up; SIGKILL always can.
+        await asyncio.shield(rig.stop())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    if ending.failure is Failure.BUDGET and ending.findings.points:
+        ending.failure = None  # an ended budget is an answer, as long as there is something to say
+
+
+def _judge(rig: EngineRig, ending: Ending) -> None:
+    """A search that came to its own end may still have found nothing but failures."""
+    done = ending.done
+    if done is None or done.complete:
+        return
+    ending.because = done.because
+    if ending.findings.failures:
+        ending.fail(rig.fault or Failure.NOTHING_MEASURED, done.because)
+    elif not ending.findings.points:
+        ending.fail(Failure.BUDGET, done.because)
+
+
+def _tell(event: Event, rig: EngineRig, reporter: Reporter, ending: Ending) -> None:
+    seconds = rig.gpu_seconds()
+    match event.outcome:
+        case None:
+            pass
+        case Measured(point=point):
+            reporter.point(point)
+            return
+        case outcome:
+            if outcome.step == event.findings.starts[0].step if event.findings.starts else False:
+                reporter.ledger(event.findings.starts[0].ledger)
+            return
+    step = event.step
+    if isinstance(step, Done):
+        ending.done = step
+        reporter.phase("Finished", step.because, seconds)
+    elif isinstance(step, StartEngines):
+        what = f"{step.replicas} engine(s), {step.mode}, B up to {step.batch_size}: {step.because}"
+        reporter.phase("Starting", what, seconds)
+    else:
+        number = len(event.findings.points) + 1
+        reporter.progress(number, f"measuring B={step.batch_size}: {step.because}", seconds)
+
+
+def _check(task: Task) -> None:
+    """What can be known to be wrong before a GPU is held. Raises ProfileError."""
+    model = Path(task.subject.model)
+    if model.is_absolute() or task.subject.model.startswith("."):
+        if not model.is_dir():
+            raise ProfileError(Failure.MODEL, f"--model {model}: no such folder")
+        if not (model / "config.json").is_file():
+            raise ProfileError(Failure.MODEL, f"--model {model}: it has no config.json")
+        if not read_config(str(model)):
+            raise ProfileError(Failure.MODEL, f"--model {model}: its config.json is not a JSON object")
+    if task.output and not os.access(task.output.parent, os.W_OK):
+        raise ProfileError(Failure.DISK, f"--output {task.output}: its folder cannot be written to")
+
+
+def _modes(task: Task, device: Device | None, reporter: Reporter) -> tuple[SharingMode, ...]:
+    """Ways of sharing that can be measured here, best first. Raises ProfileError when the one asked for cannot."""
+    asked = task.asked_mode
+    if asked == "none" or task.request.max_replicas == 1:
+        return ()
+    if device is None:
+        if asked != "time-slicing":
+            reporter.note(
+                "no NVIDIA device: packs run on disjoint cores and count as time slicing; MPS is not measured"
+            )
+        return (SharingMode.TIME_SLICING,)
+    if asked == "time-slicing":
+        return (SharingMode.TIME_SLICING,)
+    if not mps.available():
+        if asked == "mps":
+            raise ProfileError(Failure.SHARING, f"{mps.CONTROL} is not in PATH")
+        reporter.note(f"{mps.CONTROL} is not in PATH: packs are measured under time slicing only")
+        return (SharingMode.TIME_SLICING,)
+    return (SharingMode.MPS,) if asked == "mps" else (SharingMode.MPS, SharingMode.TIME_SLICING)
+
+
+def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending) -> MeasurementDocument | None:
+    """Everything that was measured; None before the first engine was ready."""
+    findings, lengths = ending.findings, rig.lengths
+    if lengths is None or not findings.starts:
+        return None
+    config = read_config(task.subject.model)
+    incomplete = ending.because if ending.failure or (ending.done and not ending.done.complete) else None
+    if ending.done is None and incomplete is None:
+        incomplete = ending.because or "the search did not come to an end"
+    return MeasurementDocument(
+        model=Model(
+            uri=task.model_uri,
+            revision=task.revision,
+            dtype=task.dtype or str(config.get("dtype") or config.get("torch_dtype") or "auto"),
+            max_model_len=rig.model_len,
+        ),
+        engine=Engine(version=rig.version, image=task.image, args=rig.args),
+        gpu=Gpu(
+            product=task.gpu_product or (device.product if device else "CPU"),
+            memory_bytes=device.memory_bytes if device else host.memory_bytes(),
+            uuid=device.uuid if device else None,
+            driver=device.driver if device else None,
+        ),
+        workload=lengths.described(task.request.concurrency),
+        ledger=findings.ledger,
+        points=findings.points,
+        complete=incomplete is None,
+        incomplete_because=incomplete,
+        cost=Cost(
+            gpu_seconds=rig.gpu_seconds(),
+            engine_starts=findings.engine_starts,
+            startup_seconds=findings.startup_seconds,
+        ),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        provenance=task.provenance,
+    )
+
+
+def _write(output: Path | None, document: MeasurementDocument, ending: Ending) -> None:
+    """Write the file whole or not at all."""
+    if output is None:
+        return
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        partial.write_text(json.dumps(to_json(document), indent=2) + "\n")
+        partial.replace(output)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        ending.fail(Failure.DISK, f"--output {output}: {error.strerror}; the document is in the events only")

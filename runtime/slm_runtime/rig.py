@@ -1,0 +1,256 @@
+"""Runs real engines for the search: starts them under the cluster's limits, loads them, reads what they say.
+
+The only implementation of `search.steps.Rig` that touches processes, sockets and clocks. Assumes one device (a GPU, or
+the whole machine without one) that nobody else uses meanwhile. Must never decide what to measure next, and must leave
+no process, daemon or file behind, whatever happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from slm_runtime import host, mps
+from slm_runtime.document import SharingMode
+from slm_runtime.engine_process import Launch, group_of, start_engine
+from slm_runtime.failure import EngineFault, Failure, ProfileError
+from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, read_log, weights_on_disk
+from slm_runtime.measuring import Measurement, Running
+from slm_runtime.metrics import read_cache_config
+from slm_runtime.tokenizer import count_tokens, identify
+from slm_runtime.workload import Lengths, read_conversations, usable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from slm_runtime.document import Ledger, Point
+    from slm_runtime.engine_process import EngineProcess
+    from slm_runtime.measuring import Conditions
+    from slm_runtime.nvml import Device
+    from slm_runtime.search.steps import Measure, StartEngines
+
+MIB = 2**20
+CPU_POOL_FRACTION = 0.4
+"""Most of the free memory that a sweep's KV pool takes on CPU."""
+BLOCK_TOKENS = 128
+"""vLLM's largest KV block (CPU); a sequence takes whole blocks."""
+RESERVE_BYTES = 512 * MIB
+"""Kept between an engine's share and what it is allowed to claim at its start."""
+PORT_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The model and the engine that are measured."""
+
+    model: str
+    """Folder, or a name that the engine resolves."""
+    served_name: str
+    command: tuple[str, ...]
+    """The engine's command and the user's arguments."""
+    max_model_len: int | None = None
+    timeout_seconds: float = 900.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class EngineRig:
+    """See `search.steps.Rig`."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        lengths: Lengths | str,
+        conditions: Conditions,
+        device: Device | None,
+        note: Callable[[str], None],
+    ) -> None:
+        """`lengths`: a str is a dataset's path; its token lengths are known once an engine with a tokenizer runs."""
+        self._subject = subject
+        self._lengths = lengths if isinstance(lengths, Lengths) else None
+        self._conversations = None if isinstance(lengths, Lengths) else read_conversations(lengths)
+        self._conditions = conditions
+        self._device = device
+        self._note = note
+        self._config: dict[str, Any] = read_config(subject.model)
+        self._engines: list[EngineProcess] = []
+        self._daemon: mps.MpsDaemon | None = None
+        self._step: StartEngines | None = None
+        self._ledger: Ledger | None = None
+        self._context_bytes = 0
+        self._began: float | None = None
+        self.args: tuple[str, ...] = ()
+        """Words of the sweep's engine, ours and the user's."""
+        self.version = "unknown"
+        self.model_len = subject.max_model_len
+        self.fault: Failure | None = None
+        """Class of the last EngineFault, for the exit status."""
+
+    @property
+    def lengths(self) -> Lengths | None:
+        """The workload, once it is known."""
+        return self._lengths
+
+    def gpu_seconds(self) -> float:
+        """Wall time since the first start."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
+    async def start(self, step: StartEngines) -> Ledger:
+        """See Rig."""
+        self._began = self._began or time.monotonic()
+        self._step = step
+        try:
+            return await self._start(step)
+        except EngineFault as fault:
+            self.fault = fault.failure
+            if fault.failure is Failure.MEMORY and step.kv_pool_bytes is None:
+                raise ProfileError(Failure.MEMORY, str(fault)) from fault
+            raise
+
+    async def _start(self, step: StartEngines) -> Ledger:
+        if step.mode is SharingMode.MPS:
+            self._daemon = await mps.start_daemon()
+        before = self._device.read().used_bytes if self._device else None
+        for index in range(step.replicas):
+            # One after the other: engines that start together mis-size each other.
+            self._engines.append(await self._start_one(self._words(step), self._environment(step, index)))
+            if index == 0:
+                self._ledger = await self._read_ledger(step, before)
+                await self._learn()
+            await self._warm_up(self._engines[-1])
+        if self._daemon:
+            await self._daemon.verify(step.replicas)
+        assert self._ledger, "read with the first engine"
+        return self._ledger
+
+    async def _start_one(self, words: tuple[str, ...], environment: dict[str, str]) -> EngineProcess:
+        launch = Launch(command=words, environment=environment, timeout_seconds=self._subject.timeout_seconds)
+        for tries_left in reversed(range(PORT_TRIES)):
+            try:
+                return await start_engine(launch)
+            except EngineFault as fault:
+                if fault.failure is not Failure.PORT or not tries_left:
+                    raise
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _words(self, step: StartEngines) -> tuple[str, ...]:
+        subject = self._subject
+        words = [*subject.command, "--model", subject.model, "--served-model-name", subject.served_name]
+        words += ["--max-num-seqs", str(step.batch_size), "--max-num-batched-tokens", str(step.max_num_batched_tokens)]
+        pool = step.kv_pool_bytes if step.kv_pool_bytes is not None else self._sweep_pool_bytes(step.batch_size)
+        if pool is not None:
+            words += ["--kv-cache-memory-bytes", str(pool)]
+        if self._device and step.replicas > 1:
+            # NB: CUDA engines refuse to start when less than utilization * total is free, even with fixed KV bytes.
+            share = self._device.memory_bytes // step.replicas - self._context_bytes - RESERVE_BYTES
+            words += ["--gpu-memory-utilization", f"{max(0.01, share / self._device.memory_bytes - 0.005):.2f}"]
+        if step.kv_pool_bytes is None:
+            self.args = tuple(words[len(subject.command[:1]) :])
+        return tuple(words)
+
+    def _sweep_pool_bytes(self, batch_size: int) -> int | None:
+        """None lets a CUDA engine take what it finds; on CPU it would take the machine, so it gets what the sweep needs."""
+        if self._device:
+            return None
+        per_token = kv_bytes_per_token(self._config)
+        if per_token is None:
+            return 1024 * MIB
+        longest = self._lengths.longest if self._lengths else (self.model_len or 2048)
+        model_len = self.model_len or int(self._config.get("max_position_embeddings") or 2048)
+        tokens = batch_size * (-(-(longest + 1) // BLOCK_TOKENS) + 1) * BLOCK_TOKENS
+        most = int(CPU_POOL_FRACTION * host.free_bytes())
+        least = (model_len + BLOCK_TOKENS) * per_token
+        if least > most:
+            raise ProfileError(
+                Failure.MEMORY, f"one sequence of {model_len} tokens needs {least} bytes of KV; {most} may be used"
+            )
+        return max(least, min(most, tokens * per_token))
+
+    def _environment(self, step: StartEngines, index: int) -> dict[str, str]:
+        made = dict(self._subject.environment)
+        if self._daemon and self._device:
+            made |= self._daemon.environment | mps.limits(self._device.memory_bytes, step.replicas)
+        if self._device is None and step.replicas > 1:
+            cores = frozenset(os.sched_getaffinity(0))
+            if len(cores) < step.replicas and index == 0:
+                self._note(f"{step.replicas} engines share {len(cores)} core(s): what they gain here says little")
+            made |= host.binding(host.shares(cores, step.replicas)[index])
+        return made
+
+    async def _read_ledger(self, step: StartEngines, used_before: int | None) -> Ledger:
+        engine = self._engines[0]
+        if self._device:
+            total, used = self._device.memory_bytes, self._device.read().used_bytes - (used_before or 0)
+        else:
+            total, used = host.memory_bytes(), host.resident_bytes(group_of(engine.pid))
+        seen = Observed(
+            log=read_log(engine.log_text()),
+            cache_config=read_cache_config(await engine.get("/metrics")),
+            computed_kv_bytes_per_token=kv_bytes_per_token(self._config),
+            weights_on_disk=weights_on_disk(self._subject.model),
+            device_bytes=total,
+            used_bytes=used,
+            is_gpu=self._device is not None,
+        )
+        ledger, notes = make_ledger(seen)
+        if step.kv_pool_bytes is None:
+            self._context_bytes = ledger.context_bytes
+            for note in notes:
+                self._note(note)
+        return ledger
+
+    async def _learn(self) -> None:
+        """What only a running engine knows: its version, the longest sequence, and the tokens of a dataset's texts."""
+        engine = self._engines[0]
+        await engine.counters()  # a missing metric ends the search before any load
+        itself = await identify(engine.session)
+        self.version, self.model_len = itself.version, itself.max_model_len or self.model_len
+        if self._lengths is None and self._conversations:
+            texts, source = self._conversations
+            flat = [text for pair in texts for text in pair]
+            counts = await count_tokens(engine.session, self._subject.served_name, flat)
+            self._lengths = usable(list(zip(counts[::2], counts[1::2], strict=True)), source, self.model_len or 2**31)
+        assert self._lengths, "given, or counted just now"
+        if self.model_len and self._lengths.longest > self.model_len:
+            raise ProfileError(
+                Failure.WORKLOAD,
+                f"the workload's longest request has {self._lengths.longest} tokens, the model takes {self.model_len}",
+            )
+
+    async def _warm_up(self, engine: EngineProcess) -> None:
+        body = {"model": self._subject.served_name, "prompt": [9] * 8, "max_tokens": 8, "ignore_eos": True}
+        async with engine.session.post("/v1/completions", json=body) as response:
+            if response.status != 200:
+                said = (await response.text())[:200]
+                raise EngineFault(Failure.ANSWERS_ERRORS, f"the first request is answered {response.status}: {said}")
+
+    async def measure(self, step: Measure) -> Point:
+        """See Rig."""
+        try:
+            assert self._step, "the search measures what it has started"
+            assert self._ledger, "read with the first engine"
+            assert self._lengths, "learned from the first engine"
+            vocab_size = int(self._config.get("text_config", self._config).get("vocab_size") or 1000)
+            running = Running(
+                engines=tuple(self._engines),
+                on=self._step,
+                kv_pool_bytes=self._ledger.kv_pool_bytes,
+                served_name=self._subject.served_name,
+                vocab_size=vocab_size,
+                lengths=self._lengths,
+                device=self._device,
+            )
+            return await Measurement(running, step, self._conditions).take()
+        except EngineFault as fault:
+            self.fault = fault.failure
+            raise
+
+    async def stop(self) -> None:
+        """See Rig."""
+        engines, self._engines = self._engines, []
+        daemon, self._daemon = self._daemon, None
+        await asyncio.gather(*(engine.stop() for engine in engines))
+        if daemon:
+            await daemon.stop()
