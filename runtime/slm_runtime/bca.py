@@ -53,6 +53,14 @@ class Check:
     because: str
     """The whole sentence."""
 
+    def is_near(self, tolerance: float) -> bool:
+        """The value would pass with the limit moved by this fraction; False where there are no two figures to compare."""
+        if self.value is None or self.limit is None or self.name is CheckName.TRUSTED:
+            return False
+        if self.name is CheckName.EFFICIENCY:
+            return self.value > self.limit * (1 - tolerance)
+        return self.value <= self.limit * (1 + tolerance)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -65,6 +73,16 @@ class Candidate:
     def feasible(self) -> bool:
         """Every check passed."""
         return all(check.passed for check in self.checks)
+
+    def is_near(self, tolerance: float) -> bool:
+        """Every check that failed would pass with its limit moved by this fraction."""
+        return all(check.passed or check.is_near(tolerance) for check in self.checks)
+
+    @property
+    def unknown(self) -> bool:
+        """What failed, failed only for want of figures."""
+        failed = [check for check in self.checks if not check.passed]
+        return bool(failed) and all(check.value is None for check in failed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

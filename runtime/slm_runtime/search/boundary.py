@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from slm_runtime import bca
-from slm_runtime.fit import fit_line, fit_points, sweep_of
+from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_line, fit_points, sweep_of
 from slm_runtime.slo import figure_ms
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from slm_runtime.document import Point
     from slm_runtime.slo import Limits
 
-AIM_FRACTION = 0.99
-"""Use of a limit that is aimed at: a point measured right at the limit fails half of the time."""
 KV_AIM_FRACTION = 0.95
 """KV peak that is aimed at; the pool's random peak in another window is a little higher."""
 NEAR_FRACTION = 0.01
@@ -59,34 +57,48 @@ class Bounds:
     max_batch_size: int
 
 
-def boundary(points: Sequence[Point], bounds: Bounds) -> Boundary:
-    """The first limit that B would reach."""
+def noise_fraction(points: Sequence[Point]) -> float:
+    """Spread of one measurement: half of the widest confidence interval, or the usual spread of repeats."""
+    known = [p.throughput_ci_fraction / 2 for p in points if p.throughput_ci_fraction is not None]
+    return max(known, default=REPEAT_NOISE_FRACTION / 2)
+
+
+def boundary(points: Sequence[Point], bounds: Bounds, aim: float) -> Boundary:
+    """The first limit that B would reach. `aim` is the use of a limit that is aimed at, as a fraction of it.
+
+    NB: a point measured right at the limit fails half of the time, one a deviation below it one time in six.
+    """
     crossings = [Boundary(batch_size=bounds.max_batch_size, limit=Limit.LARGEST)]
     one, _ = bca.single_sequence_tokens_per_second(points)
-    uses = [(p, _uses(p, bounds, one)) for p in sweep_of(points)]
-    for limit, aim in _AIMS.items():
+    swept = sweep_of(points)
+    uses = [(p, _uses(p, bounds, one, _figure_ratio(p, swept, bounds.limits))) for p in swept]
+    for limit in (Limit.ITL, Limit.TTFT, Limit.EFFICIENCY, Limit.KV):
         known = [(p, use[limit]) for p, use in uses if use.get(limit)]
         if known:
-            crossings.append(Boundary(batch_size=_crossing(known, aim), limit=limit))
+            at = _crossing(known, KV_AIM_FRACTION if limit is Limit.KV else aim)
+            crossings.append(Boundary(batch_size=at, limit=limit))
     return min(crossings, key=lambda c: c.batch_size)
 
 
-_AIMS = {
-    Limit.ITL: AIM_FRACTION,
-    Limit.TTFT: AIM_FRACTION,
-    Limit.EFFICIENCY: AIM_FRACTION,
-    Limit.KV: KV_AIM_FRACTION,
-}
+def _figure_ratio(point: Point, swept: Sequence[Point], limits: Limits) -> float | None:
+    """The SLO's ITL percentile over the mean; of the nearest B where this point's samples do not support it."""
+    known = [
+        (abs(math.log(p.batch_size / point.batch_size)), figure / p.itl_ms.mean_ms)
+        for p in swept
+        if (figure := figure_ms(p.itl_ms, limits.percentile)) is not None
+    ]
+    return min(known, default=(0.0, None))[1]
 
 
-def _uses(point: Point, bounds: Bounds, single_sequence: float | None) -> dict[Limit, float]:
+def _uses(point: Point, bounds: Bounds, single_sequence: float | None, ratio: float | None) -> dict[Limit, float]:
     """Each limit's use as a fraction of it; limits that are not there, or figures not known, are left out."""
+    limits = bounds.limits
     uses = {Limit.KV: point.kv_peak_fraction}
-    latencies = ((Limit.ITL, bounds.limits.itl_ms, point.itl_ms), (Limit.TTFT, bounds.limits.ttft_ms, point.ttft_ms))
-    for limit, limit_ms, latency in latencies:
-        figure = figure_ms(latency, bounds.limits.percentile) if latency else None
-        if limit_ms and figure is not None:
-            uses[limit] = figure / limit_ms
+    if limits.itl_ms and ratio:
+        uses[Limit.ITL] = point.itl_ms.mean_ms * ratio / limits.itl_ms
+    ttft_ms = figure_ms(point.ttft_ms, limits.percentile) if point.ttft_ms else None
+    if limits.ttft_ms and ttft_ms:
+        uses[Limit.TTFT] = ttft_ms / limits.ttft_ms
     if single_sequence and bounds.min_efficiency > 0:
         uses[Limit.EFFICIENCY] = bounds.min_efficiency / bca.efficiency(point, single_sequence)
     return uses

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slm_runtime.fit import fit_points
-from slm_runtime.search.boundary import AIM_FRACTION, tidy
+from slm_runtime.search.boundary import tidy
 from slm_runtime.search.sweep import best_single, limits_of, measure
 from slm_runtime.search.trial import Configuration, failures, is_too_small, pool_bytes, tries, try_step
 from slm_runtime.slo import figure_ms, slo_misses
@@ -30,6 +30,8 @@ GPU_FRACTION = 0.7
 """Part of a step that an engine holds the GPU, before any pack was measured (0.57-0.75 in the published packs)."""
 MAX_TRIES = 3
 """Batch sizes measured for one R."""
+AIM_FRACTION = 0.99
+"""Use of a limit that is aimed at; packs are dear, a miss costs a measurement."""
 STEP_FRACTION = 0.03
 """Expected gain for which a pack that keeps the SLO is measured again at a larger B."""
 

@@ -5,18 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from slm_runtime import bca
 from slm_runtime.document import SharingMode
 from slm_runtime.fit import sweep_of
-from slm_runtime.search.boundary import boundary, gain_fraction, tidy
+from slm_runtime.search.boundary import boundary, gain_fraction, noise_fraction, tidy
 from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, swept
-from slm_runtime.search.trial import Configuration, failures, floor_bytes, is_settled, is_too_small, tries, try_step
-from slm_runtime.slo import Percentile, slo_misses
+from slm_runtime.search.trial import (
+    Configuration,
+    failures,
+    floor_bytes,
+    is_settled,
+    is_too_small,
+    tries,
+    try_step,
+)
+from slm_runtime.slo import Percentile
 
 if TYPE_CHECKING:
     from slm_runtime.document import Point
     from slm_runtime.search.steps import Findings, Request, Step
 
-MAX_TRIES = 3
+MAX_TRIES = 4
 """Points with final KV bytes before the search settles for what it has."""
 SMALLER_BUDGET = 4
 """The baseline's step budget over the smaller one that is tried."""
@@ -34,7 +43,7 @@ def tuned_step(request: Request, findings: Findings) -> Step | None:
     if bounds.limits.ttft_ms is None and bounds.limits.percentile is Percentile.MEAN:
         return None
     mean_only = replace(bounds.limits, ttft_ms=None, percentile=Percentile.MEAN)
-    target = max(1, tidy(boundary(points, replace(bounds, limits=mean_only)).batch_size))
+    target = max(1, tidy(boundary(points, replace(bounds, limits=mean_only), 1 - noise_fraction(points)).batch_size))
     best = best_single(request, findings, points)
     budget = max(request.max_num_batched_tokens // SMALLER_BUDGET, target)
     tuned = single(request, budget)
@@ -50,7 +59,8 @@ def tuned_step(request: Request, findings: Findings) -> Step | None:
 def confirm_step(request: Request, findings: Findings) -> Step | None:
     """Measure the chosen single engine with its real KV bytes; where that fails, with more of them or at a lower B."""
     best = best_single(request, findings)
-    budget = best.max_num_batched_tokens if best else None
+    last = next((m for m in reversed(findings.measured) if m.on.replicas == 1 and m.on.kv_pool_bytes), None)
+    budget = best.max_num_batched_tokens if best else last.on.max_num_batched_tokens if last else None
     configuration = single(request, budget)
     tried = tries(findings, configuration)
     if len(tried) + len(failures(findings, configuration)) >= MAX_TRIES:
@@ -58,18 +68,25 @@ def confirm_step(request: Request, findings: Findings) -> Step | None:
     if tried and is_too_small(tried[-1].point):
         because = f"the KV pool of {tried[-1].on.kv_pool_bytes} bytes is too small for B={tried[-1].point.batch_size}"
         return try_step(request, findings, configuration, tried[-1].point.batch_size, because)
-    if best is None or any(m.point == best and is_settled(m, floor_bytes(request, findings)) for m in tried):
+    if best and any(m.point == best and is_settled(m, floor_bytes(request, findings)) for m in tried):
         return None
-    size = best.batch_size
-    if tried and slo_misses(tried[-1].point, limits_of(request, findings)):
-        size = max(size, _step_down(request, findings, best, tried[-1].point))
-    because = f"B={size} is chosen; it is confirmed with the KV bytes that it would be given"
-    return try_step(request, findings, configuration, size, because)
+    size, because = _confirmed_next(request, findings, best, tuple(m.point for m in tried))
+    return try_step(request, findings, configuration, size, f"B={size} is chosen; {because}") if size else None
 
 
-def _step_down(request: Request, findings: Findings, best: Point, missed: Point) -> int:
-    """A batch below one that missed its SLO when confirmed, if it is worth more than the best that is known."""
-    points = sweep_of(findings.points)
-    edge = boundary(points, bounds_of(request, findings)).batch_size
-    target = max(1, tidy(min(edge, missed.batch_size - 1)))
-    return target if gain_fraction(points, target, best) >= WORTHWHILE_FRACTION else best.batch_size
+def _confirmed_next(
+    request: Request, findings: Findings, best: Point | None, tried: tuple[Point, ...]
+) -> tuple[int, str]:
+    """The batch size to confirm, 0 for none: the best known, or one below those that missed a limit when confirmed."""
+    limits, noise = limits_of(request, findings), noise_fraction(findings.points)
+    candidates = bca.choose(findings.points, limits, request.min_efficiency).candidates
+    missed = [c for c in candidates if c.point in tried and not c.feasible]
+    if not tried or not any(c.point == tried[-1] for c in missed):
+        return (best.batch_size if best else 0), "it is confirmed with the KV bytes that it would be given"
+    if len(tried) == 1 and missed[0].is_near(2 * noise):
+        return tried[-1].batch_size, "it missed a limit by less than the noise, and is measured once more"
+    edge = boundary(sweep_of(findings.points), bounds_of(request, findings), 1 - len(tried) * noise).batch_size
+    lower = max(0, tidy(min(edge, *(c.point.batch_size - 1 for c in missed))))
+    worthwhile = lower and (best is None or gain_fraction(findings.points, lower, best) >= WORTHWHILE_FRACTION)
+    size = lower if worthwhile or best is None else best.batch_size
+    return size, "larger ones missed a limit when they were confirmed"

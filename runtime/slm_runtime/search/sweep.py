@@ -6,11 +6,13 @@ the last batch before a limit (see `boundary`). Must never measure what cannot c
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from slm_runtime import bca
 from slm_runtime.document import SharingMode
-from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, tidy
+from slm_runtime.fit import sweep_of
+from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, noise_fraction, tidy
 from slm_runtime.search.steps import Done, Measure, StartEngines
 from slm_runtime.slo import MIN_SAMPLES, REFERENCE_BATCH_SIZE, resolve
 
@@ -27,6 +29,8 @@ SINGLE_SEQUENCE_REQUESTS = 16
 """Requests that B = 1 takes; more of them cost nearly half of a sweep and change nothing."""
 WORTHWHILE_FRACTION = 0.005
 """Expected gain of throughput below which one more point is not measured."""
+BOLD_FRACTION = 0.01
+"""Expected gain for which a point is measured right at a limit, where it fails half of the time."""
 MAX_FAILURES = 2
 """Sweep engines that may die before the search settles for the batches below."""
 
@@ -117,15 +121,40 @@ def _next_point(request: Request, findings: Findings) -> Measure | None:
     reference = min(REFERENCE_BATCH_SIZE, bounds.max_batch_size)
     if reference not in tried:
         return measure(request, reference, f"B={REFERENCE_BATCH_SIZE} is the reference of the SLO and of the fit")
-    edge = boundary(points, bounds)
-    best = best_single(request, findings, points)
-    above = min((size for size in tried if best and size > best.batch_size), default=bounds.max_batch_size + 1)
-    target = bounds.max_batch_size if edge.batch_size >= bounds.max_batch_size else tidy(edge.batch_size)
-    target = max(1, min(target, above - 1))
-    enough = len(points) >= MAX_POINTS or target in tried or (best is not None and target < best.batch_size)
-    if enough or (best and gain_fraction(points, target, best) < WORTHWHILE_FRACTION):
+    return None if len(points) >= MAX_POINTS else _adaptive_point(request, points, bounds)
+
+
+def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -> Measure | None:
+    """The point nearest to the first limit, if it may still change the answer."""
+    if len({p.batch_size for p in sweep_of(points)}) < 2:
+        return _second_point(request, points)
+    noise = noise_fraction(points)
+    verdicts = bca.choose(points, bounds.limits, request.min_efficiency)
+    best = verdicts.chosen.point if verdicts.chosen else None
+    tried = {c.point.batch_size for c in verdicts.candidates if not c.unknown}
+    above = min((size for size in tried if not best or size > best.batch_size), default=bounds.max_batch_size + 1)
+    least = verdicts.candidates[0]
+    if above == 1 and least.is_near(2 * noise) and len(points) == len(verdicts.candidates):
+        return measure(request, 1, "even B=1 misses a limit, but by less than the noise; it is measured once more")
+    for aim, worthwhile in ((1 - noise, WORTHWHILE_FRACTION), (1.0, BOLD_FRACTION)):
+        edge = boundary(points, bounds, aim)
+        target = bounds.max_batch_size if edge.batch_size >= bounds.max_batch_size else tidy(edge.batch_size)
+        target = max(1, min(target, above - 1))
+        if target in tried or (best and target <= best.batch_size):
+            continue
+        if best is None or gain_fraction(points, target, best) >= worthwhile:
+            return measure(request, target, f"{edge.limit} is expected just above B={target}")
+    return None
+
+
+def _second_point(request: Request, points: Sequence[Point]) -> Measure | None:
+    """A line needs two sound points. With only one, go half way (in factors) from it to the smallest unsound one."""
+    sound = max((p.batch_size for p in sweep_of(points)), default=0)
+    unsound = min((p.batch_size for p in points if p.batch_size > sound), default=0)
+    middle = math.isqrt(sound * unsound)
+    if middle <= sound:
         return None
-    return measure(request, target, f"{edge.limit} is expected just above B={target}")
+    return measure(request, middle, f"half way between B={sound} and B={unsound}, which cannot be trusted")
 
 
 def _largest(request: Request, findings: Findings) -> int:

@@ -78,16 +78,27 @@ def _suits(findings: Findings, running: StartEngines, batch_size: int, pool: int
 
 
 def pool_bytes(request: Request, findings: Findings, configuration: Configuration, batch_size: int) -> int | None:
-    """KV bytes for each engine at B: what the last try taught, else the expected peak over the target use."""
-    floor = floor_bytes(request, findings)
+    """KV bytes for each engine at B: what the last try taught, else the expected peak over the target use.
+
+    At least one longest sequence; a lone engine cannot have more than the sweep's engine found.
+    """
+    wanted = _wanted_pool_bytes(findings, configuration, batch_size)
+    if wanted is None or findings.ledger is None:
+        return None
+    most = findings.ledger.kv_pool_bytes if configuration.replicas == 1 else wanted
+    return max(floor_bytes(request, findings), min(wanted, most))
+
+
+def _wanted_pool_bytes(findings: Findings, configuration: Configuration, batch_size: int) -> int | None:
     last = next((m for m in reversed(tries(findings, configuration)) if m.point.batch_size == batch_size), None)
-    if last is not None and last.on.kv_pool_bytes is not None:
-        if is_too_small(last.point):
-            return math.ceil(last.on.kv_pool_bytes * GROWTH_FRACTION)
-        peak = last.point.kv_peak_fraction * last.on.kv_pool_bytes
-        return last.on.kv_pool_bytes if is_settled(last, floor) else max(floor, math.ceil(peak / KV_TARGET_FRACTION))
-    expected = kv_peak_bytes(_singles(findings), batch_size)
-    return None if expected is None else max(floor, math.ceil(expected / KV_TARGET_FRACTION))
+    if last is None or last.on.kv_pool_bytes is None:
+        expected = kv_peak_bytes(_singles(findings), batch_size)
+        return None if expected is None else math.ceil(expected / KV_TARGET_FRACTION)
+    if is_too_small(last.point):
+        return math.ceil(last.on.kv_pool_bytes * GROWTH_FRACTION)
+    if last.point.kv_peak_fraction >= KV_MIN_FRACTION:
+        return last.on.kv_pool_bytes
+    return math.ceil(last.point.kv_peak_fraction * last.on.kv_pool_bytes / KV_TARGET_FRACTION)
 
 
 def floor_bytes(request: Request, findings: Findings) -> int:
