@@ -33,9 +33,11 @@ class DevicePlugin(Part):
     """ConfigMap whose keys are configurations. The operator adds keys of its own and edits no other."""
     config_label: str = "nvidia.com/device-plugin.config"
     """Node label that selects a key."""
-    plugin_selector: str = "app.kubernetes.io/name=nvidia-device-plugin"
+    plugin_selector: str = "app.kubernetes.io/name=nvidia-device-plugin,app.kubernetes.io/component=device-plugin"
     """Label selector of the plugin's pods."""
-    mps_daemon_selector: str = "app.kubernetes.io/name=nvidia-device-plugin-mps-control-daemon"
+    mps_daemon_selector: str = (
+        "app.kubernetes.io/name=nvidia-device-plugin,app.kubernetes.io/component=mps-control-daemon"
+    )
     """Label selector of the MPS control daemon's pods."""
     mps_root: str = "/run/nvidia/mps"
     """Host folder of the MPS pipes."""
@@ -61,8 +63,20 @@ class Nodes(Part):
     """How long a new configuration key is given to reach the node's volume before the label is switched."""
 
 
+class Api(Part):
+    """Limits of the operator's own requests to the API server, watches not counted."""
+
+    requests_per_second: Annotated[float, Field(gt=0)] = 150
+    """Most requests per second, over a while."""
+    burst: Annotated[float, Field(ge=1)] = 300
+    """Most requests at once."""
+
+
 class Settings(Part):
     """Everything that can be set."""
+
+    api: Api = Api()
+    """Limits of the operator's own requests to the API server."""
 
     device_plugin: DevicePlugin = DevicePlugin()
     """Where NVIDIA's device plugin is."""

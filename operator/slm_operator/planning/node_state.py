@@ -26,7 +26,8 @@ REPLICAS_LABEL = "nvidia.com/gpu.replicas"
 STRATEGY_LABEL = "nvidia.com/gpu.sharing-strategy"
 MIG_CONFIG_LABEL = "nvidia.com/mig.config"
 COMPUTE_MAJOR_LABEL = "nvidia.com/gpu.compute.major"
-CONFIG_MANAGER_CONTAINER = "config-manager"
+CONFIG_MANAGERS = frozenset({"config-manager", "nvidia-device-plugin-sidecar"})
+"""Names of the sidecar in the GPU Operator and in the plugin's own chart."""
 
 UNSHARED = SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)
 _MODES = {"none": SharingMode.NONE, "time-slicing": SharingMode.TIME_SLICING, "mps": SharingMode.MPS}
@@ -100,7 +101,7 @@ class NodeState:
     @property
     def has_config_manager(self) -> bool:
         """Whether the device plugin here can be told its configuration by label."""
-        return any(CONFIG_MANAGER_CONTAINER in daemon.containers for daemon in self.daemons)
+        return any(CONFIG_MANAGERS & set(daemon.containers) for daemon in self.daemons)
 
 
 def node_states(
