@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from slm_runtime.document import MeasurementDocument
     from slm_runtime.slo import Slo
 
-    from slm_operator.advisor.advice import Settings
+    from slm_operator.advisor.advice import Predicted, Settings
     from slm_operator.advisor.case import Case
     from slm_operator.advisor.judged import Judged
 
@@ -41,24 +41,36 @@ THIN = ("Load", "Gain")
 
 def advise(document: MeasurementDocument, slo: Slo, settings: Settings) -> Advice:
     """Advice for one GPU. Raises AdviceError, which names field and mend, for a question that has no answer."""
+    cut = document.incomplete_because
+    notes = () if cut is None else (f"The measurement ended early ({cut}): better points may exist.",)
+    if document.cost is None:
+        notes = ("The measurements were imported: they were not confirmed with these KV bytes.", *notes)
+    return answer(document, slo, settings, Source.MEASURED, notes)
+
+
+def answer(
+    document: MeasurementDocument, slo: Slo, settings: Settings, source: Source, notes: tuple[str, ...]
+) -> Advice:
+    """The same for points of any source: measured, or estimated where nothing was measured."""
     if problems := check_question(document, slo, settings):
         raise AdviceError(problems)
-    case = make_case(document, slo, settings)
+    case = make_case(document, slo, settings, source)
     packs = [judge_pack(case, point) for point in case.points if point.replicas > 1]
     packs_measured = any(j.passed for j in packs)
     singles = [judge_single(case, point, packs_measured=packs_measured) for point in case.points if point.replicas == 1]
     best = max((j for j in singles if j.passed), key=throughput_then_memory, default=None)
     packs = [judge_gain(case, j, best) for j in packs]
     choice = choose(case, singles, packs, best)
-    return _explain(case, _compose(case, choice, best, singles, packs), choice, document.incomplete_because)
+    advice = _compose(case, choice, best, singles, packs)
+    return replace(advice, sentences=say(case, advice, (*choice.notes, *notes)))
 
 
 def _compose(
     case: Case, choice: Choice, best: Judged | None, singles: Sequence[Judged], packs: Sequence[Judged]
 ) -> Advice:
     point = choice.judged.point
-    predicted = None if choice.borrowed else choice.judged.figures
-    best_single = best.figures if best else None
+    predicted = None if choice.borrowed else _labelled(case, choice.judged)
+    best_single = _labelled(case, best) if best else None
     return Advice(
         batch_size=point.batch_size,
         kv_bytes=choice.kv_bytes,
@@ -80,21 +92,18 @@ def _compose(
     )
 
 
-def _explain(case: Case, advice: Advice, choice: Choice, incomplete_because: str | None) -> Advice:
-    cut = (
-        ()
-        if incomplete_because is None
-        else (f"The measurement ended early ({incomplete_because}): better points may exist.",)
-    )
-    return replace(advice, sentences=say(case, advice, (*choice.notes, *cut)))
+def _labelled(case: Case, judged: Judged) -> Predicted:
+    """Figures say when they are not measured."""
+    return replace(judged.figures, source=case.source) if case.source is Source.ESTIMATED else judged.figures
 
 
 def _parts(case: Case, choice: Choice, predicted: Source) -> Parts:
     own_number = case.settings.replicas_per_gpu is not None
-    unmeasured = Source.USER_CHOICE if choice.borrowed else Source.MEASURED
+    unmeasured = Source.USER_CHOICE if choice.borrowed else case.source
     return Parts(
+        batch_size=case.source,
         kv_bytes=unmeasured,
-        replicas_per_gpu=Source.USER_CHOICE if own_number else Source.MEASURED,
+        replicas_per_gpu=Source.USER_CHOICE if own_number else case.source,
         sharing_mode=unmeasured if case.settings.mode is ModeChoice.AUTO else Source.USER_CHOICE,
         predicted=predicted,
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slm_runtime.fit import Fit
     from slm_runtime.slo import Limits, Slo
 
-    from slm_operator.advisor.advice import Settings
+    from slm_operator.advisor.advice import Settings, Source
 
 LOAD_TOLERANCE = 0.05
 """Loads that differ by less are the same load."""
@@ -49,6 +49,8 @@ class Case:
     device_bytes: int | None
     """Memory of the GPU that will serve."""
     max_model_len: int | None
+    source: Source
+    """Measured, or Estimated."""
     imported: bool
     """Converted from another tool's results, which know no confirmation."""
     confirmed: frozenset[Key]
@@ -59,7 +61,7 @@ class Case:
     """Full-batch points by what they do. Empty where full batches are decided for."""
 
 
-def make_case(document: MeasurementDocument, slo: Slo, settings: Settings) -> Case:
+def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, source: Source) -> Case:
     """Derive the case. Raises nothing for a question that `check_question` passed."""
     points = tuple(sorted(document.points, key=_order))
     load = settings.concurrency or settings.requests_per_second or document.workload.concurrency
@@ -79,6 +81,7 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings) -> Ca
         ledger=document.ledger,
         device_bytes=settings.gpu_memory_bytes or (document.ledger.device_bytes if document.ledger else None),
         max_model_len=document.model.max_model_len,
+        source=source,
         imported=document.cost is None,
         confirmed=frozenset(key(p) for p in points if p.confirmed),
         at_load=frozenset(key(p) for p in partial if in_flight and same_load(in_flight_of(p), in_flight)),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from slm_operator.advisor.case import Case
 
 GIB = 2**30
+HOW = {Source.PREDICTED: "predicted between measured points", Source.ESTIMATED: "estimated"}
 
 
 def say(case: Case, advice: Advice, notes: tuple[str, ...]) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ def _sentences(case: Case, advice: Advice, notes: tuple[str, ...]) -> Iterator[s
     if advice.predicted:
         yield _figures(advice.predicted)
     yield from _comparison(advice)
-    yield from _load(case, advice)
+    yield from _load(advice)
     if advice.freed_bytes and advice.kv_bytes and case.ledger:
         more = advice.freed_bytes // (case.ledger.fixed_bytes + advice.kv_bytes)
         yield f"{gib(advice.freed_bytes)} of the GPU stay free" + (
@@ -70,10 +71,10 @@ def _mend(closest: Closest) -> str:
 
 
 def _figures(p: Predicted) -> str:
-    how = {Source.PREDICTED: ", predicted between measured points"}.get(p.source, ", as measured")
+    how = HOW.get(p.source, "as measured")
     return (
         f"One GPU makes {p.throughput_tokens_per_second:,.0f} tokens/s ({p.output_tokens_per_second:,.0f} of output) "
-        f"at a mean ITL of {p.itl_ms:.1f} ms{how}."
+        f"at a mean ITL of {p.itl_ms:.1f} ms, {how}."
     )
 
 
@@ -104,7 +105,7 @@ def _progress(candidate: Candidate) -> tuple[int, float]:
     return len(candidate.checks), candidate.point.throughput_tokens_per_second
 
 
-def _load(case: Case, advice: Advice) -> Iterator[str]:
+def _load(advice: Advice) -> Iterator[str]:
     pays = advice.pays_from_in_flight
     from_there = "" if pays is None else f" A pack pays from about {pays} requests in flight per GPU."
     if advice.load.in_flight is None:
@@ -113,5 +114,3 @@ def _load(case: Case, advice: Advice) -> Iterator[str]:
         yield f"Decided for {advice.load.in_flight} requests in flight per GPU.{from_there}"
     if advice.source.replicas_per_gpu is Source.USER_CHOICE:
         yield f"The number of engines per GPU, {advice.replicas_per_gpu}, is the user's choice."
-    if case.imported:
-        yield "The measurements were imported: they were not confirmed with these KV bytes."
