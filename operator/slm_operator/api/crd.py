@@ -155,6 +155,8 @@ def _structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     if "const" in schema:
         kept |= {"type": "string", "enum": [schema["const"]]}
     if "properties" in kept:
+        if "default" in kept:
+            kept["default"] = {}  # its fields have their own defaults; written out, absent ones would be null: refused
         kept["properties"] = {name: _structural(part, definitions) for name, part in kept["properties"].items()}
     if "items" in kept:
         kept["items"] = _structural(kept["items"], definitions)

@@ -32,6 +32,7 @@ KEY_ADDED_ANNOTATION_PREFIX: Final = f"added.{GROUP}/"
 DEPLOYMENT_LABEL: Final = f"{GROUP}/deployment"
 PROFILE_LABEL: Final = f"{GROUP}/profile"
 ADVICE_ANNOTATION: Final = f"{GROUP}/advice"
+APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 CONFIG_KEY_PREFIX: Final = "slm-"
 
 NVIDIA_GPU: Final = "nvidia.com/gpu"

@@ -1,1 +1,1 @@
-"""What is seen of the cluster: raw objects in, small frozen records out, kept in caches that know when they are complete."""
+"""What the operator has seen: raw objects in, small records out, in caches that know when they are complete."""

@@ -1,0 +1,201 @@
+r"""All parts of the operator joined, and its life: start, act while leading, stop.
+
+    connect --> Kopf lists and watches --> caches synced --+
+           \--> Lease acquired ----------------------------+--> reconcile --> stop: release the Lease
+
+Composition only: whoever wants to know how the parts fit reads this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+from slm_operator.api.crd import KINDS
+from slm_operator.kube.client import Client
+from slm_operator.kube.errors import NotFound
+from slm_operator.kube.events import EventRecorder
+from slm_operator.kube.lease import Election
+from slm_operator.kube.rate import TokenBucket
+from slm_operator.kube.resources import Resource, ResourceTable
+from slm_operator.observe.watched import watched_kinds
+from slm_operator.observe.world import World
+from slm_operator.planning.demand import demand_of
+from slm_operator.planning.deployment import plan_deployment
+from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.profile import plan_profile
+from slm_operator.reconcile.execute import Executor
+from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
+from slm_operator.reconcile.ledger import Ledger
+from slm_operator.reconcile.loop import Reconciler
+from slm_operator.reconcile.queue import KeyedQueue
+
+if TYPE_CHECKING:
+    from slm_operator.kube.connection import Connection
+    from slm_operator.metrics import Metrics
+    from slm_operator.observe.cache import Cache
+    from slm_operator.observe.watched import Caches
+    from slm_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME = "slm-operator"
+STUCK_SECONDS = 300.0
+"""A pass that takes longer will not end: the process must be restarted."""
+
+PLANNERS: Any = SimpleNamespace(
+    demand_of=demand_of, plan_deployment=plan_deployment, plan_profile=plan_profile, plan_fleet=plan_fleet
+)
+
+
+def own_resources() -> ResourceTable:
+    """The client's table of kinds, ours included."""
+    return ResourceTable(Resource(names.API_VERSION, kind.kind, kind.plural) for kind in KINDS)
+
+
+@dataclass(slots=True, kw_only=True)
+class Operator:
+    """One operator process. `failure` says why it had to end; None: it was asked to."""
+
+    connection: Connection
+    world: World
+    reconciler: Reconciler
+    election: Election | None
+    stop_flag: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: BaseException | None = None
+    _acting: asyncio.Task[None] | None = None
+
+    async def check_served(self) -> None:
+        """Raises NotFound when the CRDs are not installed: Kopf would wait for them in silence."""
+        served = await self.reconciler.executor.client.served(names.API_VERSION)
+        missing = {kind.plural for kind in KINDS} - served
+        if missing:
+            raise NotFound(
+                f"{names.API_VERSION} does not serve {', '.join(sorted(missing))}: install the CRDs "
+                "(`kubectl apply --server-side -f crds/`; the chart brings them) and start again"
+            )
+
+    async def start(self) -> None:
+        """Begin to act, once this process leads."""
+        self._acting = asyncio.create_task(self._act(), name="reconcile")
+        self._acting.add_done_callback(self._acted)
+
+    async def stop(self) -> None:
+        """Stop acting and give the Lease up."""
+        if self._acting is not None:
+            self._acting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._acting
+        if self.election is not None:
+            await self.election.release()
+        self.stop_flag.set()  # NB: Kopf waits 5 s for its own waiter on this flag unless it is set
+
+    def stuck_because(self) -> str | None:
+        """Why this process will not recover by itself; None: it is well."""
+        now = self.reconciler.clock()
+        for work, since in self.reconciler.busy_since.items():
+            if now - since > STUCK_SECONDS:
+                return f"the pass of {work} has not ended for {now - since:.0f} s"
+        return None
+
+    async def _act(self) -> None:
+        if self.election is None:
+            await self.reconciler.run()
+            return
+        await self.election.acquire()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.election.hold(), name="lease")
+            tasks.create_task(self.reconciler.run(), name="reconciler")
+
+    def _acted(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        self.failure = task.exception()
+        self.stop_flag.set()
+
+
+def assemble(
+    connection: Connection, settings: Settings, metrics: Metrics, *, namespace: str, leader_election: bool
+) -> Operator:
+    """Join the parts. `namespace` is where the Lease lies."""
+    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+    keys = ProfileKeys()
+    caches = caches_for_planning(keys)
+    ledger = Ledger(_shown_in(caches), time.monotonic)
+    queue = KeyedQueue(time.monotonic, random.random)
+    queue.observe_latency = metrics.waited
+    metrics.watch(caches, queue)
+    client, election = _clients(connection, settings, metrics, (namespace, identity) if leader_election else None)
+    recorder = EventRecorder(
+        client=client, controller=names.FIELD_MANAGER, instance=identity, clock=time.monotonic, now=_utc
+    )
+
+    def tell(change: Any) -> None:
+        reconciler.changed(change)
+
+    world = World(watched_kinds(caches, settings), tell, settings.namespaces)
+    connection.take_page = world.take_page
+    reconciler = Reconciler(
+        world=world,
+        gatherer=Gatherer(caches=caches, keys=keys, settings=settings, demand_of=PLANNERS.demand_of),
+        executor=Executor(client=client, recorder=recorder, caches=caches, ledger=ledger, now=_utc),
+        ledger=ledger,
+        queue=queue,
+        planners=PLANNERS,
+        settings=settings,
+        clock=time.monotonic,
+        now=_utc,
+        measured=metrics,
+    )
+    return Operator(connection=connection, world=world, reconciler=reconciler, election=election)
+
+
+def _clients(
+    connection: Connection, settings: Settings, metrics: Metrics, lease: tuple[str, str] | None
+) -> tuple[Client, Election | None]:
+    """The client for work, which asks the election before each write, and the election with a client of its own."""
+    limit = TokenBucket(settings.api.requests_per_second, settings.api.burst, time.monotonic)
+    client = Client(connection, own_resources(), names.FIELD_MANAGER, limit, count=metrics.requested)
+    if lease is None:
+        return client, None
+    # NB: renewals bypass the rate limit: a queue of writes must never cost the Lease.
+    election = Election(
+        client=Client(connection, own_resources(), names.FIELD_MANAGER, count=metrics.requested),
+        namespace=lease[0],
+        name=LEASE_NAME,
+        identity=lease[1],
+        clock=time.monotonic,
+        now=_utc,
+    )
+    client.may_write = lambda: election.leading
+    return client, election
+
+
+def _shown_in(caches: Caches) -> dict[str, Cache[Any]]:
+    """In which cache an own write to an object of each kind shows."""
+    return {
+        names.DEPLOYMENT_KIND: caches.deployments,
+        names.PROFILE_KIND: caches.profiles,
+        "Node": caches.nodes,
+        "Pod": caches.pods,
+        "ConfigMap": caches.config_maps,
+        "Deployment": caches.workloads,
+        "Job": caches.jobs,
+        "Service": caches.owned["Service"],
+        "PodDisruptionBudget": caches.owned["PodDisruptionBudget"],
+    }
+
+
+def _utc() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,169 @@
+"""The verbs this operator uses, each one request: read, apply, patch, delete, evict, log.
+
+Every write names our field manager or carries a precondition, so that what others wrote is never lost unseen. Errors
+are those of `errors`. Must never retry by itself: the queue does, with the whole decision made anew.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import aiohttp
+
+from slm_operator.kube.errors import NotFound, Unavailable, error_of
+from slm_operator.kube.resources import POD, Resource, ResourceTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from slm_operator.kube.connection import Connection
+    from slm_operator.kube.rate import TokenBucket
+
+Object = dict[str, Any]
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
+JSON = "application/json"
+MERGE = "application/merge-patch+json"
+APPLY = "application/apply-patch+yaml"  # JSON is YAML
+
+REQUEST_SECONDS = 30.0
+LOG_BYTES = 8 << 20
+"""Most of a log that is read. The answers of a profile are a few hundred KB."""
+
+
+class NotLeading(Exception):  # noqa: N818 - a state, not a fault
+    """A write was about to be sent by a process that does not hold the Lease (any more)."""
+
+
+@dataclass(slots=True)
+class Client:
+    """Requests to one API server. `may_write` is asked before every write; `count` is told verb and plural."""
+
+    connection: Connection
+    resources: ResourceTable
+    field_manager: str
+    limit: TokenBucket | None = None
+    may_write: Callable[[], bool] = field(default=lambda: True)
+    count: Callable[[str, str], None] = field(default=lambda _verb, _plural: None)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """One object."""
+        return await self._object("GET", resource.path(namespace, name), ("get", resource.plural))
+
+    async def list(self, resource: Resource, namespace: str = "", selector: str = "") -> list[Object]:
+        """All objects of a kind, in one page. For the command line and tests; the operator watches instead."""
+        params = {"labelSelector": selector} if selector else {}
+        answer = await self._object("GET", resource.path(namespace), ("list", resource.plural), params=params)
+        return list(answer.get("items") or ())
+
+    async def served(self, api_version: str) -> set[str]:
+        """Plurals of the kinds that the API server serves in a group and version; none when it does not know it."""
+        try:
+            answer = await self._object("GET", f"/apis/{api_version}", ("get", "apis"))
+        except NotFound:
+            return set()
+        return {str(one["name"]) for one in answer.get("resources") or ()}
+
+    async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
+        """A new object. Raises Conflict when the name is taken."""
+        return await self._write("POST", resource.path(namespace), ("create", resource.plural), JSON, body)
+
+    async def replace(self, resource: Resource, namespace: str, body: Object) -> Object:
+        """The whole object, if it is still at the resourceVersion in `body`."""
+        path = resource.path(namespace, body["metadata"]["name"])
+        return await self._write("PUT", path, ("update", resource.plural), JSON, body)
+
+    async def apply(self, manifest: Object, *, force: bool) -> Object:
+        """Server-side apply of a whole object. Without `force`, fields that others own raise Conflict."""
+        return await self._apply(manifest, "", force=force)
+
+    async def apply_status(self, manifest: Object) -> Object:
+        """Server-side apply of the status subresource."""
+        return await self._apply(manifest, "status", force=True)
+
+    async def merge_patch(self, resource: Resource, namespace: str, name: str, patch: Object) -> Object:
+        """JSON merge patch. Put a resourceVersion into its metadata to make it conditional."""
+        path = resource.path(namespace, name)
+        return await self._write("PATCH", path, ("patch", resource.plural), MERGE, patch)
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, propagation: Propagation = "Background"
+    ) -> None:
+        """Delete the object with this uid. Raises NotFound when it is gone, Conflict when a namesake took its place."""
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": propagation}
+        await self._write("DELETE", resource.path(namespace, name), ("delete", resource.plural), JSON, body)
+
+    async def evict(self, namespace: str, name: str, uid: str) -> None:
+        """Ask the eviction API. Raises Blocked when a PodDisruptionBudget does not allow it now."""
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        await self._write("POST", POD.path(namespace, name, "eviction"), ("create", "pods/eviction"), JSON, body)
+
+    async def log(self, namespace: str, name: str, container: str) -> str:
+        """What a container has printed. Raises Refused while it has not started."""
+        path = POD.path(namespace, name, "log")
+        params = {"container": container, "limitBytes": str(LOG_BYTES)}
+        return await self._request("GET", path, ("get", "pods/log"), params=params)
+
+    async def _apply(self, manifest: Object, subresource: str, *, force: bool) -> Object:
+        resource = self.resources.find(manifest["apiVersion"], manifest["kind"])
+        meta = manifest["metadata"]
+        path = resource.path(meta.get("namespace", ""), meta["name"], subresource)
+        params = {"fieldManager": self.field_manager, "force": "true" if force else "false"}
+        plural = f"{resource.plural}/{subresource}" if subresource else resource.plural
+        return await self._write("PATCH", path, ("apply", plural), APPLY, manifest, params)
+
+    async def _write(  # noqa: PLR0913, PLR0917 - the parts of an HTTP request
+        self,
+        method: str,
+        path: str,
+        counted: tuple[str, str],
+        content_type: str,
+        body: Object,
+        params: Mapping[str, str] | None = None,
+    ) -> Object:
+        if not self.may_write():
+            raise NotLeading(path)
+        params = dict(params or {}) | ({} if method == "DELETE" else {"fieldManager": self.field_manager})
+        return await self._object(method, path, counted, params=params, body=body, content_type=content_type)
+
+    async def _object(self, method: str, path: str, counted: tuple[str, str], **rest: Any) -> Object:
+        answer: Object = json.loads(await self._request(method, path, counted, **rest))
+        return answer
+
+    async def _request(  # noqa: PLR0913
+        self,
+        method: str,
+        path: str,
+        counted: tuple[str, str],
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = JSON,
+    ) -> str:
+        if self.limit is not None:
+            await self.limit.wait()
+        if method != "GET" and not self.may_write():  # NB: the Lease may be lost while waiting for a token
+            raise NotLeading(path)
+        self.count(*counted)
+        try:
+            async with self.connection.session().request(
+                method,
+                self.connection.server + path,
+                params=params,
+                data=None if body is None else json.dumps(body),
+                headers={"Content-Type": content_type} if body is not None else None,
+                timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+            ) as response:
+                text = await response.text(errors="replace")
+                if response.status >= 400:
+                    raise error_of(response.status, text, response.headers.get("Retry-After"))
+                return text
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"{method} {path}: {type(error).__name__}: {error}") from error

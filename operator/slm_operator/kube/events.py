@@ -1,0 +1,100 @@
+"""Kubernetes events, few and never twice: what a person sees in `kubectl describe`.
+
+Kopf's own are not aggregated: a message repeated each pass would be a write each pass. Here the same message about the
+same object within the window is dropped, and each object has a small budget. Losing an event is harmless (conditions
+hold the truth), so nothing is retried. Must never hold a request up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from slm_operator.kube.rate import TokenBucket
+from slm_operator.kube.resources import EVENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from slm_operator.kube.client import Client, Object
+
+WINDOW_SECONDS = 600.0
+PER_OBJECT_BURST = 15.0
+PER_OBJECT_PER_SECOND = 1 / 60
+REMEMBERED = 4096
+NOTE_LENGTH = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """The object an event is about."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(slots=True, kw_only=True)
+class EventRecorder:
+    """Writes events of one reporting controller."""
+
+    client: Client
+    controller: str
+    instance: str
+    clock: Callable[[], float]
+    now: Callable[[], datetime]
+    _said: dict[tuple[str, str, str], float] = field(default_factory=dict, init=False)
+    _budgets: dict[str, TokenBucket] = field(default_factory=dict, init=False)
+
+    async def emit(self, about: About, event_type: str, reason: str, message: str) -> bool:
+        """Write one event unless it was just said or the object's budget is used up. Says whether it was written."""
+        if not self._may_say(about.uid, reason, message):
+            return False
+        namespace = about.namespace or "default"
+        await self.client.create(EVENT, namespace, self._event(about, namespace, event_type, reason, message))
+        return True
+
+    def _may_say(self, uid: str, reason: str, message: str) -> bool:
+        at = self.clock()
+        said = (uid, reason, message)
+        if at - self._said.get(said, float("-inf")) < WINDOW_SECONDS:
+            return False
+        _forget_oldest(self._budgets)
+        budget = self._budgets.setdefault(uid, TokenBucket(PER_OBJECT_PER_SECOND, PER_OBJECT_BURST, self.clock))
+        if not budget.try_take():
+            return False
+        _forget_oldest(self._said)
+        self._said[said] = at
+        return True
+
+    def _event(self, about: About, namespace: str, event_type: str, reason: str, message: str) -> Object:
+        now = self.now()
+        note = message if len(message) <= NOTE_LENGTH else f"{message[: NOTE_LENGTH - 3]}..."
+        return {
+            "apiVersion": EVENT.api_version,
+            "kind": EVENT.kind,
+            "metadata": {"name": f"{about.name[:220]}.{int(now.timestamp() * 1e6):x}", "namespace": namespace},
+            "regarding": {
+                "apiVersion": about.api_version,
+                "kind": about.kind,
+                "namespace": about.namespace,
+                "name": about.name,
+                "uid": about.uid,
+            },
+            "type": event_type,
+            "reason": reason,
+            "action": reason,
+            "note": note,
+            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": self.controller,
+            "reportingInstance": self.instance[:128],
+        }
+
+
+def _forget_oldest(remembered: dict[str, TokenBucket] | dict[tuple[str, str, str], float]) -> None:
+    """Memory stays bounded: dicts keep insertion order, so the first entry is the oldest."""
+    while len(remembered) >= REMEMBERED:
+        remembered.pop(next(iter(remembered)))  # type: ignore[call-overload]

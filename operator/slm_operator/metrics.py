@@ -1,0 +1,125 @@
+"""The operator's own metrics, for Prometheus.
+
+Labels are kinds, results and verbs, and for figures of a deployment its name: cardinality is bounded by the objects
+that exist, because those figures are read from the caches at each scrape.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from slm_operator.observe.watched import Caches
+    from slm_operator.reconcile.queue import KeyedQueue
+
+SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+class Metrics:
+    """Counters and histograms, and how to serve them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._seconds = Histogram(
+            "slm_operator_reconcile_duration_seconds",
+            "Time of one pass, requests included.",
+            ["kind"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._passes = Counter(
+            "slm_operator_reconcile", "Passes by kind and result.", ["kind", "result"], registry=self.registry
+        )
+        self._requests = Counter(
+            "slm_operator_api_requests", "Requests to the API server but watches.", ["verb", "resource"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._latency = Histogram(
+            "slm_operator_queue_latency_seconds",
+            "Time that a key waited for its pass.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+    def passed(self, kind: str, result: str, seconds: float) -> None:
+        """One pass ended."""
+        self._seconds.labels(kind).observe(seconds)
+        self._passes.labels(kind, result).inc()
+
+    def requested(self, verb: str, plural: str) -> None:
+        """One request is being sent."""
+        self._requests.labels(verb, plural).inc()
+
+    def waited(self, seconds: float) -> None:
+        """A key was taken from the queue."""
+        self._latency.observe(seconds)
+
+    def watch(self, caches: Caches, queue: KeyedQueue) -> None:
+        """Read gauges from the caches at each scrape."""
+        self.registry.register(_Gauges(caches, queue))
+
+    async def serve(self, host: str, port: int) -> web.AppRunner:
+        """Serve /metrics in this event loop: a scrape then never sees a cache half changed."""
+
+        async def scrape(_: web.Request) -> web.Response:
+            return web.Response(
+                body=generate_latest(self.registry), headers={"Content-Type": "text/plain; version=0.0.4"}
+            )
+
+        app = web.Application()
+        app.add_routes([web.get("/metrics", scrape)])
+        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1.0, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, host, port).start()
+        return runner
+
+
+class _Gauges:
+    """Figures of what is there now."""
+
+    def __init__(self, caches: Caches, queue: KeyedQueue) -> None:
+        self._caches = caches
+        self._queue = queue
+
+    def describe(self) -> list[Any]:
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily("slm_operator_queue_depth", "Keys that wait for a pass.", value=len(self._queue))
+        yield self._profiles()
+        yield self._gpu_seconds()
+        yield self._throughput()
+
+    def _profiles(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily("slm_operator_profiles", "SLMProfiles by phase.", labels=["phase"])
+        phases = Tally(str(record.status.get("phase") or "Pending") for record in self._caches.profiles)
+        for phase, count in sorted(phases.items()):
+            family.add_metric([phase], count)
+        return family
+
+    def _gpu_seconds(self) -> GaugeMetricFamily:
+        spent = sum(float(record.status.get("gpuSeconds") or 0) for record in self._caches.profiles)
+        return GaugeMetricFamily(
+            "slm_operator_profile_gpu_seconds", "GPU time that the profiles now in the cluster cost.", value=spent
+        )
+
+    def _throughput(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "slm_operator_predicted_throughput_tokens_per_second",
+            "Predicted input and output tokens per second on one GPU.",
+            labels=["namespace", "name"],
+        )
+        for record in self._caches.deployments:
+            predicted = ((record.status.get("advice") or {}).get("predicted") or {}).get("throughputTokensPerSecond")
+            if predicted is not None:
+                family.add_metric(list(record.meta.key), float(predicted))
+        return family

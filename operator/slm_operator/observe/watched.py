@@ -1,0 +1,161 @@
+"""Which kinds are watched, with which selectors, into which caches. The only list of them.
+
+Pods are watched without a selector: foreign pods that hold GPUs matter and carry no label of ours. They are dropped as
+they arrive when they do not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+from slm_operator.observe import ours, projection
+from slm_operator.observe.cache import Cache
+from slm_operator.observe.owned import OwnedRecord, owned
+from slm_operator.observe.pods import pod
+from slm_operator.observe.world import Filled, Watched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+    from slm_operator.observe.records import (
+        ConfigMapRecord,
+        DaemonPodRecord,
+        DeploymentRecord,
+        JobRecord,
+        NodeRecord,
+        PodRecord,
+        ProfileRecord,
+        WorkloadRecord,
+    )
+    from slm_operator.settings import Settings
+
+OURS = "ours"
+"""Index: (namespace, value) of our label."""
+GPU = "gpu"
+"""Index: True for every pod that asks for a GPU."""
+
+
+def _labelled(label: str) -> Callable[[Any], Iterable[Hashable]]:
+    def values(record: Any) -> Iterable[Hashable]:
+        value = record.meta.labels.get(label)
+        return ((record.meta.key.namespace, value),) if value is not None else ()
+
+    return values
+
+
+def _pod_owners(record: PodRecord) -> Iterable[Hashable]:
+    labels, namespace = record.meta.labels, record.meta.key.namespace
+    return tuple(
+        (label, namespace, labels[label]) for label in (names.DEPLOYMENT_LABEL, names.PROFILE_LABEL) if label in labels
+    )
+
+
+def _asks_for_gpu(record: PodRecord) -> Iterable[Hashable]:
+    return (True,) if record.gpu_requests else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Every cache, by name."""
+
+    deployments: Cache[DeploymentRecord] = field(default_factory=lambda: Cache(names.DEPLOYMENT_KIND))
+    profiles: Cache[ProfileRecord] = field(
+        default_factory=lambda: Cache(names.PROFILE_KIND, {OURS: _labelled(names.PROFILE_LABEL)})
+    )
+    nodes: Cache[NodeRecord] = field(default_factory=lambda: Cache("Node"))
+    pods: Cache[PodRecord] = field(default_factory=lambda: Cache("Pod", {OURS: _pod_owners, GPU: _asks_for_gpu}))
+    daemons: Cache[DaemonPodRecord] = field(default_factory=lambda: Cache("DaemonPod"))
+    workloads: Cache[WorkloadRecord] = field(
+        default_factory=lambda: Cache("Deployment", {OURS: _labelled(names.DEPLOYMENT_LABEL)})
+    )
+    jobs: Cache[JobRecord] = field(default_factory=lambda: Cache("Job", {OURS: _labelled(names.PROFILE_LABEL)}))
+    config_maps: Cache[ConfigMapRecord] = field(default_factory=lambda: Cache("ConfigMap"))
+    owned: dict[str, Cache[OwnedRecord]] = field(
+        default_factory=lambda: {
+            kind: Cache(f"owned/{kind}", {OURS: _labelled(names.DEPLOYMENT_LABEL)})
+            for kind in (names.PROFILE_KIND, "Deployment", "Job", "Service", "PodDisruptionBudget")
+        }
+    )
+    """By kind, what we applied to each object."""
+
+
+def watched_kinds(caches: Caches, settings: Settings) -> tuple[Watched, ...]:
+    """Everything to watch. Nodes and the device plugin only when the whole cluster is served."""
+    of_deployment, of_profile = names.DEPLOYMENT_LABEL, names.PROFILE_LABEL
+    plugin = settings.device_plugin
+    daemons = projection.DaemonSelector(
+        plugin.namespace, {"device-plugin": plugin.plugin_selector, "mps-control-daemon": plugin.mps_daemon_selector}
+    )
+
+    def ledger(kind: str) -> Filled[OwnedRecord]:
+        return Filled(caches.owned[kind], owned)
+
+    namespaced = (
+        Watched(
+            api_version=names.API_VERSION,
+            kind=names.DEPLOYMENT_KIND,
+            plural="slmdeployments",
+            fills=(Filled(caches.deployments, ours.deployment),),
+        ),
+        Watched(
+            api_version=names.API_VERSION,
+            kind=names.PROFILE_KIND,
+            plural="slmprofiles",
+            fills=(ledger(names.PROFILE_KIND), Filled(caches.profiles, ours.profile)),
+        ),
+        Watched(
+            api_version="v1",
+            kind="Pod",
+            plural="pods",
+            fills=(Filled(caches.pods, pod), Filled(caches.daemons, daemons)),
+        ),
+        Watched(
+            api_version="apps/v1",
+            kind="Deployment",
+            plural="deployments",
+            fills=(ledger("Deployment"), Filled(caches.workloads, projection.workload)),
+            label_selector=of_deployment,
+        ),
+        Watched(
+            api_version="v1",
+            kind="Service",
+            plural="services",
+            fills=(ledger("Service"),),
+            label_selector=of_deployment,
+        ),
+        Watched(
+            api_version="policy/v1",
+            kind="PodDisruptionBudget",
+            plural="poddisruptionbudgets",
+            fills=(ledger("PodDisruptionBudget"),),
+            label_selector=of_deployment,
+        ),
+        Watched(
+            api_version="batch/v1",
+            kind="Job",
+            plural="jobs",
+            fills=(ledger("Job"), Filled(caches.jobs, projection.job)),
+            label_selector=of_profile,
+        ),
+    )
+    if settings.namespaces:
+        return namespaced
+    return (
+        *namespaced,
+        Watched(
+            api_version="v1",
+            kind="Node",
+            plural="nodes",
+            fills=(Filled(caches.nodes, projection.node),),
+            cluster_scoped=True,
+        ),
+        Watched(
+            api_version="v1",
+            kind="ConfigMap",
+            plural="configmaps",
+            fills=(Filled(caches.config_maps, projection.config_map),),
+            field_selector=f"metadata.name={plugin.config_map},metadata.namespace={plugin.namespace}",
+        ),
+    )

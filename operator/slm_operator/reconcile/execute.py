@@ -1,0 +1,252 @@
+"""Actions to requests, one match over the closed union. Writes only what would change something.
+
+An Apply is skipped when the object carries the hash of this very manifest and nobody has taken our fields since; a
+status when it equals the one last seen. An object that we have not seen is applied without force: if somebody else's
+bears the name, the API server says so instead of us taking it over.
+
+What the API server refuses (quota, admission, a taken name) is remembered per key and goes into the next view, so that
+it becomes a condition. What it cannot answer now ends the plan: the queue comes back.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, assert_never
+
+from slm_operator.api import names
+from slm_operator.kube.errors import ApiError, Blocked, Conflict, Forbidden, NotFound, Refused
+from slm_operator.kube.events import About, EventRecorder
+from slm_operator.kube.resources import CONFIG_MAP, NODE
+from slm_operator.manifests.metadata import digest
+from slm_operator.observe.owned import OwnedRecord, owned
+from slm_operator.observe.records import Key
+from slm_operator.planning import actions
+from slm_operator.reconcile.ledger import Applied, Ledger, Ref
+from slm_operator.reconcile.statuses import same_status, with_transition_times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from slm_operator.kube.client import Client
+    from slm_operator.observe.cache import Cache
+    from slm_operator.observe.watched import Caches
+    from slm_operator.reconcile.queue import WorkKey
+
+log = logging.getLogger(__name__)
+
+BLOCKED_SECONDS = 5.0
+"""When an eviction is asked for again that a PodDisruptionBudget did not allow."""
+HASH_LENGTH = 16
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a plan went."""
+
+    writes: int = 0
+    refused: str | None = None
+    """The first refusal, as a sentence that names the object."""
+    look_again_seconds: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Executor:
+    """Carries plans out. Raises the ApiErrors that end a plan: Conflict and Unavailable, and NotLeading."""
+
+    client: Client
+    recorder: EventRecorder
+    caches: Caches
+    ledger: Ledger
+    now: Callable[[], datetime]
+    _unwatched: dict[Ref, str] = field(default_factory=dict, init=False)
+
+    async def execute(self, work: WorkKey, plan: actions.Plan) -> Outcome:
+        """All actions of a plan, in order."""
+        outcome = Outcome()
+        for action in plan.actions:
+            try:
+                wrote = await self._perform(work, action)
+            except (Refused, Forbidden) as error:
+                sentence = f"{_subject(action)}: {error.message}"
+                outcome.refused = outcome.refused or sentence
+                log.warning(
+                    "refused", extra={"object": str(work), "action": _subject(action), "because": error.message}
+                )
+                continue
+            except Blocked as error:
+                outcome.look_again_seconds = BLOCKED_SECONDS
+                log.info("blocked", extra={"object": str(work), "action": _subject(action), "because": error.message})
+                continue
+            if wrote:
+                outcome.writes += 1
+                because = action.message if isinstance(action, actions.EmitEvent) else action.because
+                log.info("done", extra={"object": str(work), "action": _subject(action), "because": because})
+        return outcome
+
+    async def _perform(self, work: WorkKey, action: actions.Action) -> bool:
+        match action:
+            case actions.Apply():
+                return await self._apply(work, action)
+            case actions.Delete():
+                return await self._delete(work, action)
+            case actions.Evict():
+                return await self._evict(work, action)
+            case actions.PatchNode():
+                return await self._patch_node(work, action)
+            case actions.PatchConfig():
+                return await self._patch_config(work, action)
+            case actions.WriteStatus():
+                return await self._write_status(work, action)
+            case actions.EmitEvent():
+                return await self._emit(action)
+            case _:
+                assert_never(action)
+
+    async def _apply(self, work: WorkKey, action: actions.Apply) -> bool:
+        manifest = action.manifest
+        meta = manifest["metadata"]
+        ref = Ref(manifest["kind"], Key(meta.get("namespace", ""), meta["name"]))
+        wanted = digest(manifest, HASH_LENGTH)
+        cache = self.caches.owned.get(ref.kind)
+        seen = cache.get(ref.key) if cache is not None else None
+        if self._unwatched.get(ref) == wanted or (seen is not None and self._stands(ref, seen, wanted)):
+            return False
+        annotated = meta | {"annotations": {**(meta.get("annotations") or {}), names.APPLIED_ANNOTATION: wanted}}
+        try:
+            answer = await self.client.apply(manifest | {"metadata": annotated}, force=_is_ours(seen))
+        except Conflict as error:
+            raise Refused(f"the name is taken by an object that is not ours: {error.message}") from error
+        except NotFound as error:
+            raise Refused(error.message) from error
+        record = owned(answer)
+        if cache is None:
+            self._unwatched[ref] = wanted
+            return True
+        self.ledger.applied[ref] = Applied(record.meta.uid, wanted, record.fingerprint)
+        self.ledger.wrote(work, ref, record.meta.resource_version, record.meta.uid)
+        return seen is None or seen.meta.resource_version != record.meta.resource_version
+
+    def _stands(self, ref: Ref, seen: OwnedRecord, wanted: str) -> bool:
+        """Whether the object is as this manifest wants it, or is going and must go first."""
+        if seen.meta.deleting:
+            return True
+        if seen.applied != wanted or seen.fingerprint is None:
+            return False
+        known = self.ledger.applied.get(ref)
+        if known is None or known.uid != seen.meta.uid or known.manifest_hash != wanted:
+            return not seen.touched
+        return known.fingerprint == seen.fingerprint
+
+    async def _delete(self, work: WorkKey, action: actions.Delete) -> bool:
+        resource = self.client.resources.find(action.api_version, action.kind)
+        try:
+            await self.client.delete(resource, action.key.namespace, action.key.name, action.uid)
+        except (NotFound, Conflict):  # gone, or a namesake took its place
+            return False
+        self.ledger.removed(work, Ref(action.kind, action.key), action.uid)
+        return True
+
+    async def _evict(self, work: WorkKey, action: actions.Evict) -> bool:
+        seen = self.caches.pods.get(action.pod)
+        if seen is not None and seen.meta.deleting:
+            return False
+        try:
+            await self.client.evict(action.pod.namespace, action.pod.name, action.uid)
+        except (NotFound, Conflict):
+            return False
+        self.ledger.removed(work, Ref("Pod", action.pod), action.uid)
+        return True
+
+    async def _patch_node(self, work: WorkKey, action: actions.PatchNode) -> bool:
+        meta: dict[str, Any] = {"resourceVersion": action.resource_version}
+        if action.labels:
+            meta["labels"] = dict(action.labels)
+        if action.annotations:
+            meta["annotations"] = dict(action.annotations)
+        patch: dict[str, Any] = {"metadata": meta}
+        if action.taints is not None:
+            patch["spec"] = {"taints": [_taint(taint) for taint in action.taints]}
+        answer = await self.client.merge_patch(NODE, "", action.node, patch)
+        self._wrote(work, Ref("Node", Key("", action.node)), answer)
+        return True
+
+    async def _patch_config(self, work: WorkKey, action: actions.PatchConfig) -> bool:
+        key = action.config_map
+        data: dict[str, str | None] = {**action.add, **dict.fromkeys(action.remove)}
+        meta = {"resourceVersion": action.resource_version, "annotations": dict(action.annotations)}
+        patch = {"metadata": meta, "data": data}
+        answer = await self.client.merge_patch(CONFIG_MAP, key.namespace, key.name, patch)
+        self._wrote(work, Ref("ConfigMap", key), answer)
+        return True
+
+    async def _write_status(self, work: WorkKey, action: actions.WriteStatus) -> bool:
+        seen = self._status_of(action)
+        if seen is None:
+            return False
+        status = with_transition_times(action.status, seen, self.now())
+        if same_status(status, seen):
+            return False
+        manifest = {
+            "apiVersion": action.api_version,
+            "kind": action.kind,
+            "metadata": {"name": action.key.name, "namespace": action.key.namespace, "uid": action.uid},
+            "status": status,
+        }
+        try:
+            answer = await self.client.apply_status(manifest)
+        except (NotFound, Conflict):  # gone, or a namesake: its own pass will come
+            return False
+        self._wrote(work, Ref(action.kind, action.key), answer, echo=True)
+        return True
+
+    def _status_of(self, action: actions.WriteStatus) -> Mapping[str, Any] | None:
+        cache: Cache[Any] = self.caches.profiles if action.kind == names.PROFILE_KIND else self.caches.deployments
+        record = cache.get(action.key)
+        return None if record is None or record.meta.uid != action.uid else record.status
+
+    async def _emit(self, action: actions.EmitEvent) -> bool:
+        about = About(
+            api_version=action.api_version,
+            kind=action.kind,
+            namespace=action.key.namespace,
+            name=action.key.name,
+            uid=action.uid,
+        )
+        try:
+            return await self.recorder.emit(about, action.type, action.reason, action.message)
+        except ApiError as error:  # losing an event is harmless, ending a plan for one is not
+            log.warning("event not written", extra={"object": str(action.key), "because": error.message})
+            return False
+
+    def _wrote(self, work: WorkKey, ref: Ref, answer: dict[str, Any], *, echo: bool = False) -> None:
+        meta = answer["metadata"]
+        self.ledger.wrote(work, ref, meta["resourceVersion"], meta["uid"], echo=echo)
+
+
+def _is_ours(seen: OwnedRecord | None) -> bool:
+    return seen is not None and (seen.fingerprint is not None or seen.applied is not None)
+
+
+def _taint(taint: Any) -> dict[str, str]:
+    written = {"key": taint.key, "effect": taint.effect}
+    return written | ({"value": taint.value} if taint.value else {})
+
+
+def _subject(action: actions.Action) -> str:
+    """An action in a few words, for logs and refusals."""
+    match action:
+        case actions.Apply():
+            meta = action.manifest["metadata"]
+            return f"Apply {action.manifest['kind']} {Key(meta.get('namespace', ''), meta['name'])}"
+        case actions.Delete() | actions.WriteStatus() | actions.EmitEvent():
+            return f"{type(action).__name__} {action.kind} {action.key}"
+        case actions.Evict():
+            return f"Evict Pod {action.pod}"
+        case actions.PatchNode():
+            return f"PatchNode {action.node}"
+        case actions.PatchConfig():
+            return f"PatchConfig {action.config_map}"
+        case _:
+            assert_never(action)

@@ -1,0 +1,237 @@
+"""Caches to views: one view a pass, everything it may consider and nothing else.
+
+What is expensive and pure is remembered by what it depends on: the profile key of a deployment by its generation, its
+demand by its generation and the profile's version. Must never write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.manifests.metadata import label_value
+from slm_operator.manifests.profile import profile_key
+from slm_operator.observe.cache import Cache
+from slm_operator.observe.records import Key
+from slm_operator.observe.watched import GPU, OURS, Caches
+from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping
+
+    from slm_operator.observe.records import (
+        DeploymentRecord,
+        JobRecord,
+        Meta,
+        NodeRecord,
+        PodRecord,
+        ProfileRecord,
+    )
+    from slm_operator.planning.views import Assignment, Demand
+    from slm_operator.reconcile.queue import WorkKey
+    from slm_operator.settings import Settings
+
+SHARING = "sharing"
+"""Index of deployments: (namespace, profile key)."""
+NAMED = "named"
+"""Index of deployments: (namespace, name of the SLMProfile they name)."""
+LABEL = "label"
+"""Index of deployments and profiles: (namespace, their name as a label value)."""
+UNMEASURED = "unmeasured"
+"""Index of profiles: True while they have no measurements."""
+ACTIVE = "active"
+"""Index of Jobs: True while they run."""
+
+
+class ProfileKeys:
+    """Profile key of each deployment, computed once a generation."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, str]] = {}
+
+    def of(self, record: DeploymentRecord) -> str | None:
+        """The key; None for a deployment whose spec cannot be read."""
+        if record.spec is None:
+            return None
+        known = self._known.get(record.meta.uid)
+        if known is None or known[0] != record.meta.generation:
+            known = self._known[record.meta.uid] = (record.meta.generation, profile_key(record.spec))
+        return known[1]
+
+    def forget(self, uid: str) -> None:
+        """The deployment is gone."""
+        self._known.pop(uid, None)
+
+
+def caches_for_planning(keys: ProfileKeys) -> Caches:
+    """Caches with the indexes that gathering and routing need."""
+
+    def sharing(record: DeploymentRecord) -> Iterable[Hashable]:
+        key = keys.of(record)
+        return ((record.meta.key.namespace, key),) if key is not None else ()
+
+    def named(record: DeploymentRecord) -> Iterable[Hashable]:
+        name = record.spec.profiling.profile if record.spec is not None else None
+        return ((record.meta.key.namespace, name),) if name is not None else ()
+
+    def label(record: DeploymentRecord | ProfileRecord) -> Iterable[Hashable]:
+        return ((record.meta.key.namespace, label_value(record.meta.key.name)),)
+
+    def labelled(name: str) -> Callable[[JobRecord | ProfileRecord], Iterable[Hashable]]:
+        def values(record: JobRecord | ProfileRecord) -> Iterable[Hashable]:
+            value = record.meta.labels.get(name)
+            return ((record.meta.key.namespace, value),) if value is not None else ()
+
+        return values
+
+    return Caches(
+        deployments=Cache(names.DEPLOYMENT_KIND, {SHARING: sharing, NAMED: named, LABEL: label}),
+        profiles=Cache(
+            names.PROFILE_KIND,
+            {
+                OURS: labelled(names.PROFILE_LABEL),
+                LABEL: label,
+                UNMEASURED: lambda record: (True,) if record.measurements is None else (),
+            },
+        ),
+        jobs=Cache(
+            "Job",
+            {OURS: labelled(names.PROFILE_LABEL), ACTIVE: lambda record: () if record.finished else (True,)},
+        ),
+        nodes=Cache("Node", {OURS: lambda record: (True,) if is_our_node(record) else ()}),
+    )
+
+
+def is_our_node(node: NodeRecord) -> bool:
+    """Whether a node is opted in, or still carries our marks."""
+    marks = (names.OPT_IN_LABEL, names.CLASS_LABEL, names.SERVES_LABEL)
+    return (
+        any(mark in node.meta.labels for mark in marks)
+        or bool(node.meta.annotations)
+        or any(taint.key == names.CHANGING_TAINT for taint in node.taints)
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Gatherer:
+    """Makes views. `assignments` and `refusals` are what the loop learnt."""
+
+    caches: Caches
+    keys: ProfileKeys
+    settings: Settings
+    demand_of: Callable[[DeploymentRecord, ProfileRecord | None], Demand | None]
+    assignments: dict[Key, Assignment] = field(default_factory=dict)
+    refusals: dict[WorkKey, str] = field(default_factory=dict)
+    _demands: dict[Key, tuple[tuple[object, ...], Demand | None]] = field(default_factory=dict, init=False)
+
+    def deployment(self, work: WorkKey) -> DeploymentView | None:
+        """The view of an SLMDeployment; None when it is gone."""
+        record = self.caches.deployments.get(work.key)
+        if record is None:
+            return None
+        namespace, label = work.key.namespace, label_value(work.key.name)
+        workloads = self.caches.workloads.by(OURS, (namespace, label))
+        return DeploymentView(
+            deployment=record,
+            profile=self.profile_of(record),
+            sharers=self._sharers(record),
+            assignment=self.assignments.get(work.key),
+            workload=workloads[0] if workloads else None,
+            pods=self.caches.pods.by(OURS, (names.DEPLOYMENT_LABEL, namespace, label)),
+            children=self._children(namespace, label),
+            unreadable_because=self.refusals.get(work),
+        )
+
+    def profile(self, work: WorkKey, log: str | None) -> ProfileView | None:
+        """The view of an SLMProfile; None when it is gone."""
+        record = self.caches.profiles.get(work.key)
+        if record is None:
+            return None
+        job = self._job(work.key)
+        others = [one for one in self.caches.jobs.by(ACTIVE, True) if job is None or one.meta.key != job.meta.key]
+        return ProfileView(
+            profile=record,
+            job=job,
+            pod=self.profile_pod(work.key),
+            log=log,
+            running_profiles=len(others),
+            waits_for_gpu_because=self._waits_for_gpu(record),
+            refused_because=self.refusals.get(work),
+        )
+
+    def fleet(self) -> FleetView:
+        """The view of all nodes and demands."""
+        plugin = self.settings.device_plugin
+        demands = [self.demand(record) for record in self.caches.deployments]
+        return FleetView(
+            demands=tuple(sorted((one for one in demands if one is not None), key=lambda one: one.deployment)),
+            nodes=self.caches.nodes.by(OURS, True),
+            pods=self.caches.pods.by(GPU, True),
+            config_map=self.caches.config_maps.get(Key(plugin.namespace, plugin.config_map)),
+            daemons=tuple(sorted(self.caches.daemons, key=lambda one: one.meta.key)),
+        )
+
+    def demand(self, record: DeploymentRecord) -> Demand | None:
+        """What a deployment wants, computed again only when it or its profile changed."""
+        profile = self.profile_of(record)
+        version = (profile.meta.uid, profile.meta.resource_version) if profile is not None else None
+        depends_on = (record.meta.uid, record.meta.generation, record.meta.deleting, version)
+        known = self._demands.get(record.meta.key)
+        if known is None or known[0] != depends_on:
+            known = self._demands[record.meta.key] = (depends_on, self.demand_of(record, profile))
+        return known[1]
+
+    def last_demand(self, key: Key) -> Demand | None:
+        """The demand as it was when last computed."""
+        known = self._demands.get(key)
+        return known[1] if known is not None else None
+
+    def profile_of(self, record: DeploymentRecord) -> ProfileRecord | None:
+        """The profile that its spec names, else the one with its key; a measured one first."""
+        if record.spec is None:
+            return None
+        namespace = record.meta.key.namespace
+        if record.spec.profiling.profile is not None:
+            return self.caches.profiles.get(Key(namespace, record.spec.profiling.profile))
+        found = self.caches.profiles.by(OURS, (namespace, self.keys.of(record)))
+        return min(found, key=lambda one: (one.measurements is None, one.meta.deleting, one.meta.key), default=None)
+
+    def profile_pod(self, profile: Key) -> PodRecord | None:
+        """The newest pod of the Job that measures a profile."""
+        pods = self.caches.pods.by(OURS, (names.PROFILE_LABEL, profile.namespace, label_value(profile.name)))
+        return max(pods, key=lambda pod: (pod.phase not in {"Succeeded", "Failed"}, pod.meta.key), default=None)
+
+    def needs_log(self, profile: Key) -> PodRecord | None:
+        """The pod whose log tells more of this profile than is known; None when nothing more will come."""
+        record = self.caches.profiles.get(profile)
+        pod = self.profile_pod(profile)
+        if record is None or pod is None or record.imported or pod.phase not in {"Running", "Succeeded", "Failed"}:
+            return None
+        return None if record.status.get("phase") in {"Complete", "Failed", "Imported"} else pod
+
+    def forget(self, key: Key, uid: str) -> None:
+        """A deployment is gone."""
+        self._demands.pop(key, None)
+        self.assignments.pop(key, None)
+        self.keys.forget(uid)
+
+    def _sharers(self, record: DeploymentRecord) -> tuple[DeploymentRecord, ...]:
+        return self.caches.deployments.by(SHARING, (record.meta.key.namespace, self.keys.of(record)))
+
+    def _children(self, namespace: str, label: str) -> Mapping[tuple[str, str], Meta]:
+        return {
+            (kind, record.meta.key.name): record.meta
+            for kind in ("Service", "PodDisruptionBudget")
+            for record in self.caches.owned[kind].by(OURS, (namespace, label))
+        }
+
+    def _job(self, profile: Key) -> JobRecord | None:
+        jobs = self.caches.jobs.by(OURS, (profile.namespace, label_value(profile.name)))
+        return min(jobs, key=lambda one: (one.finished, one.meta.deleting, one.meta.key), default=None)
+
+    def _waits_for_gpu(self, profile: ProfileRecord) -> str | None:
+        key = profile.meta.labels.get(names.PROFILE_LABEL)
+        sharers = self.caches.deployments.by(SHARING, (profile.meta.key.namespace, key))
+        assigned = (self.assignments.get(record.meta.key) for record in sharers)
+        return next((one.pending_because for one in assigned if one is not None and one.pending_because), None)

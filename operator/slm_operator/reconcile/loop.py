@@ -1,0 +1,245 @@
+"""The reconcile loop: take a key, gather its view, have it planned, execute, and say when to look again.
+
+Waits for complete caches and for the Lease before the first pass. A pass that fails comes again with growing backoff;
+a pass whose own writes are not visible yet is held until they are. Must never plan by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
+
+from slm_operator.api import names
+from slm_operator.kube.client import NotLeading
+from slm_operator.kube.errors import ApiError, Conflict, Refused
+from slm_operator.manifests.engine import CONTAINER
+from slm_operator.reconcile.queue import FLEET, WorkKey
+from slm_operator.reconcile.routing import concerned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from slm_operator.observe.cache import Change
+    from slm_operator.observe.records import DeploymentRecord, Key, ProfileRecord
+    from slm_operator.observe.world import World
+    from slm_operator.planning.actions import Plan
+    from slm_operator.planning.views import Assignment, Demand, DeploymentView, FleetPlan, FleetView, ProfileView
+    from slm_operator.reconcile.execute import Executor
+    from slm_operator.reconcile.gather import Gatherer
+    from slm_operator.reconcile.ledger import Ledger
+    from slm_operator.reconcile.queue import KeyedQueue
+    from slm_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+FLEET_SHARE = 0.2
+"""Most of the time that planning the fleet may take while changes keep coming."""
+FLEET_LEAST_SECONDS, FLEET_MOST_SECONDS = 0.02, 2.0
+
+
+class Planners(Protocol):
+    """The pure functions that decide."""
+
+    def demand_of(self, deployment: DeploymentRecord, profile: ProfileRecord | None) -> Demand | None:
+        """What one deployment wants of the fleet."""
+
+    def plan_deployment(self, view: DeploymentView, settings: Settings, now: datetime) -> Plan:
+        """What to do for one SLMDeployment."""
+
+    def plan_profile(self, view: ProfileView, settings: Settings, now: datetime) -> Plan:
+        """What to do for one SLMProfile."""
+
+    def plan_fleet(self, view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
+        """What to do with the nodes, and what each deployment gets."""
+
+
+class Measured(Protocol):
+    """Where a pass is counted."""
+
+    def passed(self, kind: str, result: str, seconds: float) -> None:
+        """One pass ended."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Reconciler:
+    """The loop. `leading` says whether this process may act."""
+
+    world: World
+    gatherer: Gatherer
+    executor: Executor
+    ledger: Ledger
+    queue: KeyedQueue
+    planners: Planners
+    settings: Settings
+    clock: Callable[[], float]
+    now: Callable[[], datetime]
+    measured: Measured
+    _fleet_gap_seconds: float = field(default=FLEET_LEAST_SECONDS, init=False)
+    _started: bool = field(default=False, init=False)
+    busy_since: dict[WorkKey, float] = field(default_factory=dict, init=False)
+    """Passes under way and when they began: the liveness probe looks at it."""
+
+    def changed(self, change: Change[Any]) -> None:
+        """Take news from the caches."""
+        free, echoes = self.ledger.confirmed_by(change)
+        for work in free:
+            self.queue.add(work)
+        if not self._started or not change.news:
+            return
+        for work in concerned(change, self.gatherer.caches, self.gatherer.keys):
+            if work not in echoes:
+                self._add(work)
+        if change.kind == names.DEPLOYMENT_KIND and change.new is None and change.old is not None:
+            self.gatherer.forget(change.key, change.old.meta.uid)
+
+    async def run(self) -> None:
+        """Work until cancelled, or until writing is not ours any more (NotLeading)."""
+        await self.world.synced.wait()
+        self._started = True
+        self._add_everything()
+        async with asyncio.TaskGroup() as workers:
+            for number in range(WORKERS):
+                workers.create_task(self._work(), name=f"worker {number}")
+
+    def _add_everything(self) -> None:
+        caches = self.gatherer.caches
+        log.info(
+            "synced",
+            extra={"because": f"{len(caches.deployments)} deployments, {len(caches.profiles)} profiles, "
+                              f"{len(caches.nodes)} nodes, {len(caches.pods)} pods are known"},
+        )  # fmt: skip
+        self.queue.add(FLEET)
+        for key in caches.profiles.keys():  # noqa: SIM118 - a Cache is no dict
+            self.queue.add(WorkKey("profile", key))
+        for key in caches.deployments.keys():  # noqa: SIM118
+            self.queue.add(WorkKey("deployment", key))
+
+    def _add(self, work: WorkKey) -> None:
+        # The fleet's pass looks at everything: changes that come together are planned together.
+        if work == FLEET:
+            self.queue.add_after(FLEET, self._fleet_gap_seconds)
+        else:
+            self.queue.add(work)
+
+    async def _work(self) -> None:
+        while True:
+            work = await self.queue.get()
+            await self.one_pass(work)
+
+    async def one_pass(self, work: WorkKey) -> None:
+        """One pass of one key, with everything that may go wrong."""
+        held = self.ledger.unconfirmed(work)
+        if held is not None:
+            self.queue.done(work, held)
+            return
+        began = self.busy_since[work] = self.clock()
+        result = "error"
+        before = self.gatherer.refusals.get(work)
+        try:
+            look_again = await self._reconcile(work)
+            refused = self.gatherer.refusals.get(work)
+            result = "ok" if refused is None else "refused"
+            if (refused is None) != (before is None):
+                self.queue.done(work, 0)  # at once, so that status says it, or says it no more
+            elif refused is not None:
+                self.queue.failed(work)
+            else:
+                self.queue.done(work, look_again)
+        except NotLeading:
+            raise
+        except ApiError as error:
+            result = "conflict" if isinstance(error, Conflict) else "unavailable"
+            delay = self.queue.failed(work, error.retry_after_seconds or 0.0)
+            level = logging.INFO if isinstance(error, Conflict) else logging.WARNING
+            log.log(level, "again later", extra={"object": str(work), "because": f"{error.message} (in {delay:.1f} s)"})
+        except Exception:
+            # A bug in planning one object must not stop the others: said once a pass, with growing pauses.
+            delay = self.queue.failed(work)
+            log.exception("pass failed", extra={"object": str(work), "because": f"a bug; again in {delay:.1f} s"})
+        finally:
+            del self.busy_since[work]
+            self.measured.passed(work.kind, result, self.clock() - began)
+
+    async def _reconcile(self, work: WorkKey) -> float | None:
+        plan = await self._plan(work)
+        if plan is None:
+            self._gone(work)
+            return None
+        outcome = await self.executor.execute(work, plan)
+        if outcome.refused is None:
+            self.gatherer.refusals.pop(work, None)
+        else:
+            self.gatherer.refusals[work] = outcome.refused
+        return _earliest(plan.look_again_seconds, outcome.look_again_seconds)
+
+    async def _plan(self, work: WorkKey) -> Plan | None:
+        match work.kind:
+            case "fleet":
+                return self._plan_fleet()
+            case "profile":
+                return await self._plan_profile(work)
+            case "deployment":
+                return self._plan_deployment(work)
+            case _ as never:
+                assert_never(never)
+
+    def _plan_deployment(self, work: WorkKey) -> Plan | None:
+        view = self.gatherer.deployment(work)
+        if view is None:
+            return None
+        before = self.gatherer.last_demand(work.key)
+        if self.gatherer.demand(view.deployment) != before:
+            self._add(FLEET)
+        return self.planners.plan_deployment(view, self.settings, self.now())
+
+    async def _plan_profile(self, work: WorkKey) -> Plan | None:
+        printed = await self._log_of(work.key)
+        view = self.gatherer.profile(work, printed)
+        return None if view is None else self.planners.plan_profile(view, self.settings, self.now())
+
+    async def _log_of(self, profile: Key) -> str | None:
+        pod = self.gatherer.needs_log(profile)
+        if pod is None:
+            return None
+        try:
+            return await self.executor.client.log(pod.meta.key.namespace, pod.meta.key.name, CONTAINER)
+        except (Refused, ApiError) as error:
+            if error.status in {400, 404}:  # the container has not started, or the pod is gone
+                return None
+            raise
+
+    def _plan_fleet(self) -> Plan:
+        began = self.clock()
+        view = self.gatherer.fleet()
+        decided = self.planners.plan_fleet(view, self.settings, self.now())
+        self._assign(decided.assignments)
+        gap = (self.clock() - began) * (1 / FLEET_SHARE - 1)
+        self._fleet_gap_seconds = min(FLEET_MOST_SECONDS, max(FLEET_LEAST_SECONDS, gap))
+        return decided.plan
+
+    def _assign(self, assignments: Mapping[Key, Assignment]) -> None:
+        before = self.gatherer.assignments
+        for key in before.keys() | assignments.keys():
+            if before.get(key) != assignments.get(key):
+                self._assignment_changed(key)
+        self.gatherer.assignments = dict(assignments)
+
+    def _assignment_changed(self, key: Key) -> None:
+        self.queue.add(WorkKey("deployment", key))
+        record = self.gatherer.caches.deployments.get(key)
+        profile = self.gatherer.profile_of(record) if record is not None else None
+        if profile is not None and profile.measurements is None:
+            self.queue.add(WorkKey("profile", profile.meta.key))
+
+    def _gone(self, work: WorkKey) -> None:
+        self.gatherer.refusals.pop(work, None)
+        self.ledger.forget(work)
+        self.queue.forget(work)
+
+
+def _earliest(*seconds: float | None) -> float | None:
+    return min((one for one in seconds if one is not None), default=None)
