@@ -20,6 +20,9 @@ EXAMPLES = """examples:
   kubectl slm advise --from-csv batch_sweep.csv --model opt-1.3b --itl-factor 2
   kubectl slm advise -f profile.yaml --itl-ms 40 -o json
   kubectl slm report -f profile.yaml --itl-ms 40 -o report.html
+  kubectl slm check
+  kubectl slm plan -f slmdeployment.yaml
+  kubectl slm explain my-model
 """
 
 
@@ -34,6 +37,11 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _advise(commands)
     _report(commands)
+    _plan(commands)
+    _explain(commands)
+    _watch(commands)
+    _profile(commands)
+    _check(commands)
     return root
 
 
@@ -83,7 +91,7 @@ def _advise(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="batch size, KV memory and engines per GPU from measurements; needs no cluster",
         description="Decide from measurements: batch size, KV memory, engines per GPU and how they share it.",
     )
-    _measurements(advise)
+    _measurements(advise, required=True)
     _question(advise)
     advise.add_argument(
         "-o", "--output", choices=("table", "json", "yaml"), default="table", help="form of the answer (default table)"
@@ -96,16 +104,82 @@ def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="the advice and its evidence as one HTML file that opens offline",
         description="Write the advice and its evidence as one HTML file that opens offline and prints.",
     )
-    _measurements(report)
+    report.add_argument(
+        "name", metavar="NAME", nargs="?", help="an SLMDeployment of the cluster, with its own SLO and settings"
+    )
+    _measurements(report, required=False)
     _question(report)
+    _cluster(report)
     report.add_argument(
         "-o", "--output", metavar="FILE", default="report.html", help="where to write (default report.html)"
     )
 
 
-def _measurements(command: argparse.ArgumentParser) -> None:
+def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="what a manifest would deploy, before it is applied",
+        description="What an SLMDeployment would become. Changes nothing.",
+    )
+    plan.add_argument("-f", "--filename", metavar="FILE", required=True, help="an SLMDeployment; - is stdin")
+    plan.add_argument("--profile", metavar="FILE", help="measurements to decide from; no cluster is asked then")
+    _cluster(plan)
+
+
+def _explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="what the operator decided for a deployment, and why",
+        description="What the operator decided for a deployment, and why. Exit code 1 while it is not ready.",
+    )
+    explain.add_argument("name", metavar="NAME", help="an SLMDeployment")
+    _cluster(explain)
+
+
+def _watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    watch = commands.add_parser(
+        "watch",
+        help="deployments and running profiles, live",
+        description="Deployments and profiles of a namespace, live; printed once when piped.",
+    )
+    watch.add_argument("--once", action="store_true", help="print once and end")
+    _cluster(watch)
+
+
+def _profile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    profile = commands.add_parser("profile", help="measurements into git, or into another cluster")
+    actions = profile.add_subparsers(dest="action", required=True, metavar="ACTION")
+    export = actions.add_parser("export", help="an SLMProfile with its measurements, ready to be applied elsewhere")
+    export.add_argument("name", metavar="NAME", help="an SLMProfile")
+    export.add_argument("-o", "--output", metavar="FILE", default="-", help="where to write (default stdout)")
+    _cluster(export)
+    take = actions.add_parser("import", help="make an SLMProfile from an exported one, or from a measurement document")
+    take.add_argument(
+        "-f", "--filename", metavar="FILE", required=True, help="what was exported, or a document; - is stdin"
+    )
+    take.add_argument("--name", metavar="NAME", help="name of the new SLMProfile (default: the exported one's)")
+    _cluster(take)
+
+
+def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = commands.add_parser(
+        "check",
+        help="whether the cluster and your rights are ready, with the mend for what is not",
+        description="Whether the cluster and your rights are ready. Exit code 1 when something must be mended first.",
+    )
+    _cluster(check)
+
+
+def _cluster(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("cluster")
+    group.add_argument("-n", "--namespace", metavar="NAMESPACE", help="namespace (default: the context's)")
+    group.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: the current one)")
+    group.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig file (default: $KUBECONFIG, ~/.kube/config)")
+
+
+def _measurements(command: argparse.ArgumentParser, *, required: bool) -> None:
     group = command.add_argument_group("measurements")
-    one = group.add_mutually_exclusive_group(required=True)
+    one = group.add_mutually_exclusive_group(required=required)
     one.add_argument(
         "-f", "--filename", metavar="FILE", help="a measurement document or an SLMProfile, JSON or YAML; - is stdin"
     )

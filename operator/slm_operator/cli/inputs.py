@@ -38,7 +38,7 @@ def measurements(arguments: Namespace) -> MeasurementDocument:
 
 def from_manifest(filename: str) -> MeasurementDocument:
     """A bare document, or the measurements of an SLMProfile. Of several YAML documents, the one that has any."""
-    held = [found for raw in load(filename) if (found := _measured(raw)) is not None]
+    held = [found for raw in load(filename) if (found := _held(raw)) is not None]
     if not held:
         raise Refused(
             f"{filename}: no measurements in it: give the output of `slm_runtime profile` or of "
@@ -46,10 +46,13 @@ def from_manifest(filename: str) -> MeasurementDocument:
         )
     if len(held) > 1:
         raise Refused(f"{filename}: measurements of {len(held)} profiles: give one of them")
-    try:
-        return parse_document(held[0])
-    except DocumentError as error:
-        raise Refused(f"{filename}: {error}") from None
+    return _parsed(held[0], filename)
+
+
+def measured(manifest: dict[str, Any], name: str) -> MeasurementDocument | None:
+    """The measurements of an SLMProfile, None while it has none. Raises Refused."""
+    found = _held(manifest)
+    return None if found is None else _parsed(found, name)
 
 
 def from_csv(sweep: str, packs: str | None, model: str | None, ledger: str | None) -> MeasurementDocument:
@@ -110,7 +113,14 @@ def _read_file(path: Path) -> bytes:
         return file.read(MOST_BYTES + 1)
 
 
-def _measured(raw: object) -> object:
+def _parsed(raw: object, name: str) -> MeasurementDocument:
+    try:
+        return parse_document(raw)
+    except DocumentError as error:
+        raise Refused(f"{name}: {error}") from None
+
+
+def _held(raw: object) -> object:
     if not isinstance(raw, dict):
         return None
     if "kind" not in raw:

@@ -1,4 +1,4 @@
-"""`kubectl slm report`: the advice and its evidence as one HTML file."""
+"""`kubectl slm report`: the advice and its evidence as one HTML file, from a file or from a deployment of the cluster."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from slm_operator.report.view import scene
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from slm_runtime.document import MeasurementDocument
+    from slm_runtime.slo import Slo
+
+    from slm_operator.advisor.advice import Settings
+
 
 def run(arguments: Namespace) -> int:
     """Write the file and say where it is."""
-    document, slo, settings = measurements(arguments), slo_of(arguments), settings_of(arguments)
+    document, slo, settings = _question(arguments)
     html = page(scene(document, advice_on(document, slo, settings), slo, settings))
     path = Path(arguments.output)
     try:
@@ -26,3 +31,14 @@ def run(arguments: Namespace) -> int:
         raise Refused(f"-o {path}: {error.strerror or error}: give a file that can be written") from None
     print(f"{path}: {len(html.encode()) / 1024:.0f} KiB, open it in a browser")  # noqa: T201
     return 0
+
+
+def _question(arguments: Namespace) -> tuple[MeasurementDocument, Slo, Settings]:
+    from_file = arguments.filename is not None or arguments.from_csv is not None
+    if from_file == (arguments.name is not None):
+        raise Refused("give the NAME of an SLMDeployment, or measurements with -f or --from-csv")
+    if from_file:
+        return measurements(arguments), slo_of(arguments), settings_of(arguments)
+    from slm_operator.cli.deployed import question  # noqa: PLC0415 - a file needs no cluster
+
+    return question(arguments)
