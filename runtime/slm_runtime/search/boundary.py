@@ -114,9 +114,9 @@ def _crossing(known: Sequence[tuple[Point, float]], aim: float) -> float:
 
 
 def tidy(batch_size: float) -> int:
-    """Round down to a size that a person would set; steps of at most 4 %, none below 16."""
+    """Round down to a size that a person would set: steps of 2 to 3 %, none below 64."""
     whole = math.floor(batch_size)
-    step = next((step for below, step in ((16, 1), (64, 2), (256, 4)) if whole < below), 8)
+    step = next((step for below, step in ((64, 1), (128, 2), (256, 4)) if whole < below), 8)
     return whole - whole % step
 
 

@@ -9,7 +9,7 @@ f is learnt from the first pack that is measured; the prediction only picks B an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from slm_runtime.fit import fit_points
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from slm_runtime.search.steps import Findings, Measured, Request, Step
     from slm_runtime.slo import Limits
 
-GPU_FRACTION = 0.7
-"""Part of a step that an engine holds the GPU, before any pack was measured (0.57-0.75 in the published packs)."""
+GPU_FRACTION = 0.5
+"""Part of a step that an engine is taken to hold the GPU, before any pack was measured (0.55-0.75 as published)."""
+HOPED_GPU_FRACTION = 0.05
+"""The same for an engine that is bound by its host: where not even such a one could win, no pack is started."""
 MAX_TRIES = 3
 """Batch sizes measured for one R."""
 AIM_FRACTION = 0.99
@@ -56,9 +58,18 @@ def learnt_gpu_fraction(replicas: int, measured_stretch: float) -> float:
     return (low + high) / 2
 
 
+def reference(request: Request, findings: Findings) -> Point | None:
+    """The single engine that packs are held against: without its confirmation, so that this does not change under them."""
+    baseline = request.max_num_batched_tokens
+    explored = [
+        m.point for m in findings.measured if m.on.kv_pool_bytes is None or m.on.max_num_batched_tokens != baseline
+    ]
+    return best_single(request, findings, explored)
+
+
 def pack_step(request: Request, findings: Findings) -> Step | None:
     """The next pack to measure, or None when no further pack can pay."""
-    best = best_single(request, findings)
+    best = reference(request, findings)
     fit = fit_points(findings.points)
     if best is None or fit is None:
         return None
@@ -84,15 +95,14 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
 
 
 def best_pack(request: Request, findings: Findings) -> Point | None:
-    """The pack of highest throughput that keeps the SLO, if it gains enough over the best single engine."""
-    best = best_single(request, findings)
+    """The pack of highest throughput that keeps the SLO, if it gains enough over the best single engine of the sweep."""
+    best = reference(request, findings)
     packs = [m for m in findings.measured if m.on.replicas > 1 and m.step.in_flight is None]
     won = best_try(packs, limits_of(request, findings))
     if best is None or won is None:
         return None
-    return (
-        won if won.throughput_tokens_per_second >= best.throughput_tokens_per_second * (1 + request.min_gain) else None
-    )
+    enough = best.throughput_tokens_per_second * (1 + request.min_gain)
+    return won if won.throughput_tokens_per_second >= enough else None
 
 
 def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:
@@ -113,24 +123,27 @@ def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat
         return None
     limits = limits_of(request, findings)
     won = best_try(tried, limits)
-    if tried and is_too_small(tried[-1].point) and outlook.has_memory_for(tried[-1].point.batch_size):
-        because = f"the KV pools of {tried[-1].on.kv_pool_bytes} bytes were too small"
-        return try_step(request, findings, pack, tried[-1].point.batch_size, because)
     size = outlook.largest_batch(limits)
-    refused = [m.point for m in tried if m.point.marks or is_too_small(m.point) or slo_misses(m.point, limits)]
-    for point in refused:
+    for point in (m.point for m in tried if slo_misses(m.point, limits)):
         size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1)), point.batch_size - 1)
-    floor = won.throughput_tokens_per_second * (1 + STEP_FRACTION) if won else to_beat * (1 + request.min_gain)
-    if size < 1 or (won and size <= won.batch_size) or outlook.throughput(size) < floor:
+    if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
+        because = f"the KV pools of {tried[-1].on.kv_pool_bytes} bytes were too small"
+        return try_step(request, findings, pack, size, because)
+    floor = won.throughput_tokens_per_second * (1 + STEP_FRACTION) if won else to_beat * (1 + request.min_gain / 2)
+    if (won and size <= won.batch_size) or outlook.hoped_throughput(limits, size) < floor:
         return None
+    size = max(size, 1)
     because = f"{pack.replicas} engines may win where one leaves the GPU idle; B={size} fits {outlook.held_by(limits)}"
     return try_step(request, findings, pack, size, because)
 
 
 def _shrink(point: Point, limits: Limits) -> float:
-    """Factor on B that would mend a TTFT miss; ITL is mended by what the stretch has taught."""
+    """Factor on B that would mend a TTFT miss; ITL is mended by what the stretch has taught.
+
+    Squared, because TTFT falls more slowly than B.
+    """
     figure = figure_ms(point.ttft_ms, limits.percentile) if point.ttft_ms else None
-    return 1.0 if figure is None or not limits.ttft_ms else AIM_FRACTION * limits.ttft_ms / figure
+    return 1.0 if figure is None or not limits.ttft_ms else (AIM_FRACTION * limits.ttft_ms / figure) ** 2
 
 
 def _loaded(request: Request, findings: Findings, pack: Configuration) -> Step | None:
@@ -156,11 +169,13 @@ class Outlook:
     fit: Fit
     stretched: float
     """Expected step of each engine over that of an engine alone."""
+    learnt: bool
+    """Some pack has been measured; else the stretch is a guess."""
 
     @classmethod
     def of(cls, request: Request, findings: Findings, pack: Configuration) -> Outlook | None:
         """None while a single engine is not known well enough."""
-        best, fit = best_single(request, findings), fit_points(findings.points)
+        best, fit = reference(request, findings), fit_points(findings.points)
         if best is None or fit is None:
             return None
         stretched = stretch(pack.replicas, GPU_FRACTION)
@@ -174,7 +189,9 @@ class Outlook:
             )
             learnt = stretch(pack.replicas, learnt_gpu_fraction(last.on.replicas, ratio))
             stretched = ratio if last.on.replicas == pack.replicas else learnt * max(1.0, ratio / last.on.replicas)
-        return cls(request=request, findings=findings, pack=pack, best=best, fit=fit, stretched=stretched)
+        return cls(
+            request=request, findings=findings, pack=pack, best=best, fit=fit, stretched=stretched, learnt=bool(alike)
+        )
 
     def throughput(self, batch_size: int) -> float:
         """Expected input and output tokens per second over all engines."""
@@ -183,6 +200,13 @@ class Outlook:
             self.best.throughput_tokens_per_second / self.fit.predict(self.best.batch_size).throughput_tokens_per_second
         )
         return self.pack.replicas * alone * anchor / self.stretched
+
+    def hoped_throughput(self, limits: Limits, batch_size: int) -> float:
+        """The same at B, but while no pack has been measured, what an engine that hardly needs the GPU would reach."""
+        if self.learnt:
+            return self.throughput(batch_size)
+        hopeful = replace(self, stretched=stretch(self.pack.replicas, HOPED_GPU_FRACTION), learnt=True)
+        return hopeful.throughput(hopeful.largest_batch(limits))
 
     def has_memory_for(self, batch_size: int) -> bool:
         """R engines and their KV bytes fit into equal slices of the device."""

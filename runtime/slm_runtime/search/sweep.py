@@ -29,8 +29,9 @@ SINGLE_SEQUENCE_REQUESTS = 16
 """Requests that B = 1 takes; more of them cost nearly half of a sweep and change nothing."""
 WORTHWHILE_FRACTION = 0.005
 """Expected gain of throughput below which one more point is not measured."""
-BOLD_FRACTION = 0.01
-"""Expected gain for which a point is measured right at a limit, where it fails half of the time."""
+AIMS = ((-1, WORTHWHILE_FRACTION), (0, 0.015), (1, 0.04))
+"""How near to a limit to measure, in deviations of one measurement, and for which expected gain: the nearer, the likelier
+that the point is of no use."""
 MAX_FAILURES = 2
 """Sweep engines that may die before the search settles for the batches below."""
 
@@ -136,7 +137,8 @@ def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -
     least = verdicts.candidates[0]
     if above == 1 and least.is_near(2 * noise) and len(points) == len(verdicts.candidates):
         return measure(request, 1, "even B=1 misses a limit, but by less than the noise; it is measured once more")
-    for aim, worthwhile in ((1 - noise, WORTHWHILE_FRACTION), (1.0, BOLD_FRACTION)):
+    for deviations, worthwhile in AIMS:
+        aim = 1 + deviations * noise
         edge = boundary(points, bounds, aim)
         target = bounds.max_batch_size if edge.batch_size >= bounds.max_batch_size else tidy(edge.batch_size)
         target = max(1, min(target, above - 1))

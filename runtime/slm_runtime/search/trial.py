@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from slm_runtime.document import Point, SharingMode
     from slm_runtime.search.steps import Failed, Findings, Measure, Measured, Request
 
-GROWTH_FRACTION = 1.08
-"""KV bytes after a pool that proved too small, over those before."""
+
+def growth_fraction(batch_size: int) -> float:
+    """KV bytes after a pool that proved too small, over those before: the peak of few sequences varies the most."""
+    return 1.08 + 0.3 / math.sqrt(batch_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +73,12 @@ def try_step(
 
 
 def _suits(findings: Findings, running: StartEngines, batch_size: int, pool: int) -> bool:
-    peak = kv_peak_bytes(_singles(findings), batch_size)
-    if running.kv_pool_bytes is None or peak is None or batch_size > running.batch_size:
+    if batch_size > running.batch_size or running.kv_pool_bytes is None:
         return False
+    tried_already = any(m.on == running and m.step.batch_size == batch_size for m in findings.measured)
+    peak = kv_peak_bytes(_singles(findings), batch_size)
+    if tried_already or peak is None:
+        return running.kv_pool_bytes == pool
     return running.kv_pool_bytes == pool or KV_MIN_FRACTION <= peak / running.kv_pool_bytes < KV_TARGET_FRACTION
 
 
@@ -95,7 +100,7 @@ def _wanted_pool_bytes(findings: Findings, configuration: Configuration, batch_s
         expected = kv_peak_bytes(_singles(findings), batch_size)
         return None if expected is None else math.ceil(expected / KV_TARGET_FRACTION)
     if is_too_small(last.point):
-        return math.ceil(last.on.kv_pool_bytes * GROWTH_FRACTION)
+        return math.ceil(last.on.kv_pool_bytes * growth_fraction(batch_size))
     if last.point.kv_peak_fraction >= KV_MIN_FRACTION:
         return last.on.kv_pool_bytes
     return math.ceil(last.point.kv_peak_fraction * last.on.kv_pool_bytes / KV_TARGET_FRACTION)
