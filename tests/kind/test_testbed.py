@@ -2,10 +2,9 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
+import tempfile
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -13,18 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.kind.isolated_engine import state_of_the_machine
 from tests.testbed.cluster import Cluster, KubectlError, log_tails
-from tests.testbed.docker_engine import docker_engine, users
-from tests.testbed.docker_host import (
-    CGROUPS,
-    STRAY_FOLDERS,
-    Baseline,
-    interfaces,
-    mounts_under,
-    running_under,
-    saved_rules,
-)
-from tests.testbed.gotools import cache_dir
+from tests.testbed.docker_engine import running_engine, users
+from tests.testbed.gotools import binary, cache_dir
 from tests.testbed.kind import KindCluster, kind_cluster
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
@@ -90,77 +81,41 @@ spec:
 """
 
 
-def state_of_the_machine() -> dict[str, object]:
-    """All that a cluster or an engine could leave behind."""
-    rules = [
-        line
-        for command in ("iptables", "ip6tables")
-        for line in saved_rules(command)
-        # A built-in chain that accepts is what a table has that nobody wrote to.
-        if not line.startswith("*") and not line.endswith(" ACCEPT")
-    ]
-    return {
-        "processes": {process.pid for process in running_under(cache_dir() / "docker")},
-        "mounts": mounts_under(cache_dir()),
-        "interfaces": interfaces(),
-        "rules": [line for line in rules if "-A" not in line] + [line for line in rules if "-A" in line],
-        "control groups": sorted(str(path) for path in CGROUPS.glob("*/slm-*")),
-        "clusters": sorted(path.name for path in (cache_dir() / "kind").glob("*")),
-        "engine folders": sorted(path.name for path in (cache_dir() / "docker").glob("run*")),
-        "stray folders": [str(path) for path in STRAY_FOLDERS if path.exists()],
-        "kernel settings": Baseline.record().sysctls,
-    }
-
-
-@pytest.fixture(scope="module")
-def machine_before() -> dict[str, object]:
-    if users():
-        pytest.skip("another user holds the engine: what it needs stays on the machine")
-    return state_of_the_machine()
-
-
-def test_what_a_killed_run_leaves_is_removed_by_the_next(machine_before: dict[str, object]) -> None:
-    # A user of the engine that is killed while its container runs, and takes no leave.
-    script = (
-        "import sys; sys.path.insert(0, '.')\n"
-        "from tests.testbed.docker_engine import docker_engine\n"
-        "from tests.testbed.docker_images import DEBIAN, ensure_base\n"
-        "with docker_engine() as engine:\n"
-        "    ensure_base(engine, DEBIAN)\n"
-        "    engine.docker('run', '--detach', '--name', 'abandoned', DEBIAN, 'sleep', 'infinity')\n"
-        "    print('running', flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "running\n"
-        os.kill(child.pid, signal.SIGKILL)
-    assert state_of_the_machine() != machine_before
-    with docker_engine() as engine:
-        assert engine.docker("ps", "--all", "--quiet", "--filter", "name=abandoned") == ""
-    assert state_of_the_machine() == machine_before
-
-
-def test_a_terminated_run_cleans_up_after_itself(machine_before: dict[str, object]) -> None:
-    script = (
-        "import sys; sys.path.insert(0, '.')\n"
-        "from tests.testbed.docker_engine import docker_engine\n"
-        "with docker_engine() as engine:\n"
-        "    print('running', flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "running\n"
-        started = time.monotonic()
-        child.terminate()
-        assert child.wait(timeout=60) == 128 + signal.SIGTERM
-    assert time.monotonic() - started < 30
-    assert state_of_the_machine() == machine_before
+@pytest.mark.parametrize("ended_by", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_private_engine_leaves_nothing_however_its_user_ends(ended_by: str) -> None:
+    if running_engine() is not None:
+        pytest.skip("this machine has a Docker engine, so none is started")
+    # NB: not tmp_path, whose name is too long for containerd's sockets.
+    with tempfile.TemporaryDirectory(prefix="slm-") as cache:
+        done = subprocess.run(
+            [
+                "unshare",
+                "--net",
+                "--mount",
+                sys.executable,
+                "-m",
+                "tests.kind.isolated_engine",
+                ended_by,
+                binary("etcd"),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"SLM_CACHE": cache},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["started"] == "running\n"
+    for what in ("processes", "mounts", "interfaces", "rules", "control groups", "engine folders", "kernel settings"):
+        assert told["during"][what] != told["before"][what], f"{what}: nothing to clean up, so nothing was shown"
+    if ended_by == "SIGKILL":
+        assert told["after"] != told["before"]  # nobody could clean up, until the next user came
+    else:
+        assert told["after"] == told["before"]
+    assert told["containers of the next"] == ""
+    assert told["after the next"] == told["before"]
 
 
 @pytest.fixture(scope="module")

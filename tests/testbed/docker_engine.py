@@ -40,6 +40,7 @@ PACKAGES = ("docker.io", "debootstrap", "iptables", "iproute2")
 RUNTIME_SHIM = Path(__file__).with_name("node_image") / "runc_shim.py"
 START_TIMEOUT_S = 60.0
 CAP_SYS_RESOURCE = 24
+LONGEST_FOLDER = 107 - len("/exec/containerd/containerd-debug.sock")  # a socket's path has 107 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +166,16 @@ def _start_if_needed() -> Engine:
     folder = engine.folder
     dockerd = Process.read(folder / "dockerd.json")
     if dockerd is not None and dockerd.alive and _answers(engine.env()):
+        if not _live_leases():
+            _remove_contents(engine)  # its last user was killed
         return engine
     _stop()  # what a killed run left
     if os.geteuid() != 0:
         raise DockerError(
             "no Docker engine answers, and only root can start a private one: start Docker, or become root"
         )
+    if len(str(folder)) > LONGEST_FOLDER:
+        raise DockerError(f"{folder} is too long a name for the sockets in it: set SLM_CACHE to a shorter folder")
     _install()
     (folder / "leases").mkdir(parents=True)
     (folder / "client").mkdir()

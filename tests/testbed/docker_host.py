@@ -17,6 +17,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import asdict, dataclass
@@ -214,7 +215,7 @@ class Baseline:
 
 def interfaces() -> list[str]:
     """List the names of the network interfaces."""
-    return sorted(path.name for path in Path("/sys/class/net").iterdir())
+    return sorted(name for _index, name in socket.if_nameindex())
 
 
 def _subnets(interface: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cluster import kubectl
-from .docker_engine import DockerError, Engine, docker_engine, ended_in_order, keep, running_engine, unkeep
+from .docker_engine import DockerError, Engine, docker_engine, keep, running_engine, unkeep
 from .docker_host import Process
 from .docker_images import build
+from .ending import ended_in_order
 from .gotools import binary, cache_dir
 from .kind_config import kind_config
 from .kind_node import node_image
