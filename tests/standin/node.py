@@ -113,8 +113,8 @@ def follow_faults(node: Node, tell: Callable[[Faults], None]) -> Faults:
 
     def follow() -> None:
         for faults in stream:
-            log.info("faults: %s", faults)
             tell(faults)
+            log.info("faults: %s", faults)
 
     threading.Thread(target=follow, name="faults", daemon=True).start()
     return first

@@ -15,6 +15,7 @@ def test_late_plugin_goes_on_with_the_old_configuration_for_so_long(machine: Mac
     machine.boot("plain")
     machine.kubelet.wait_for({GPU: 8})
     machine.node.fault("{late_s: 0.3}")
+    machine.log.wait_for("faults: Faults(late_s=0.3")
     begun = time.monotonic()
     machine.node.label({LABEL: "ts4"})
     machine.log.wait_for("Received SIGHUP, restarting.")
@@ -27,10 +28,12 @@ def test_stuck_plugin_never_converges(machine: Machine) -> None:
     machine.boot("plain")
     machine.kubelet.wait_for({GPU: 8})
     machine.node.fault("{stuck: true}")
+    machine.log.wait_for("stuck=True")
     machine.node.label({LABEL: "ts4"})
     machine.log.wait_for("stuck, so nothing comes of it")
     assert machine.kubelet.registrations == [GPU]
     machine.node.fault("{}")
+    machine.log.wait_for("stuck=False")
     machine.node.label({LABEL: "ts2"})
     machine.kubelet.wait_for({GPU: 0, SHARED: 16})
 
@@ -41,7 +44,7 @@ def test_crashing_plugin_exits_and_again_when_it_is_restarted(machine: Machine) 
     machine.node.fault("{crash: true}")
     assert plugin.exit_error() == "the fault 'crash' is switched on"
     assert machine.start_plugin().exit_error() == "the fault 'crash' is switched on"
-    machine.node.fault("{}")
+    machine.node.fault("{}")  # read by the next start itself
     machine.start_plugin()
     machine.kubelet.wait_for({GPU: 8})
 
