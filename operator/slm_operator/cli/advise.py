@@ -13,19 +13,28 @@ from slm_operator.cli.question import advice_on, settings_of, slo_of
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from slm_runtime.document import Ledger
+
+    from slm_operator.advisor.advice import Advice
+
 
 def run(arguments: Namespace) -> int:
     """Print the advice. Exit code 0 also when the SLO cannot be met: `feasible` and the sentences say so."""
-    advice = advice_on(measurements(arguments), slo_of(arguments), settings_of(arguments))
-    if arguments.output == "table":
+    document = measurements(arguments)
+    show(advice_on(document, slo_of(arguments), settings_of(arguments)), document.ledger, arguments.output)
+    return 0
+
+
+def show(advice: Advice, ledger: Ledger | None, form: str) -> None:
+    """Print advice as a table, as json or as yaml."""
+    if form == "table":
         from slm_operator.cli.terminal import show_advice  # noqa: PLC0415 - rich is for people
 
-        show_advice(advice)
-    elif arguments.output == "yaml":
+        show_advice(advice, ledger)
+    elif form == "yaml":
         import yaml  # noqa: PLC0415 - 50 ms that JSON does not cost
 
         yaml.safe_dump(answer(advice), sys.stdout, sort_keys=False, allow_unicode=True, width=1000)
     else:
         json.dump(answer(advice), sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
-    return 0

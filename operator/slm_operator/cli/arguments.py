@@ -93,9 +93,7 @@ def _advise(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     _measurements(advise, required=True)
     _question(advise)
-    advise.add_argument(
-        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="form of the answer (default table)"
-    )
+    _form(advise)
 
 
 def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -122,7 +120,19 @@ def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         description="What an SLMDeployment would become. Changes nothing.",
     )
     plan.add_argument("-f", "--filename", metavar="FILE", required=True, help="an SLMDeployment; - is stdin")
-    plan.add_argument("--profile", metavar="FILE", help="measurements to decide from; no cluster is asked then")
+    source = plan.add_mutually_exclusive_group()
+    source.add_argument("--profile", metavar="FILE", help="measurements to decide from; no cluster is asked then")
+    source.add_argument(
+        "--config", metavar="FILE", help="the model's config.json, for an estimate; no cluster is asked then"
+    )
+    plan.add_argument("--gpu", metavar="PRODUCT", help="GPU to estimate for (default: spec.accelerator.product)")
+    plan.add_argument(
+        "--gpu-memory-bytes",
+        type=count(most=1 << 50),
+        metavar="BYTES",
+        help="its memory, where the product is not known",
+    )
+    _form(plan)
     _cluster(plan)
 
 
@@ -175,6 +185,12 @@ def _cluster(command: argparse.ArgumentParser) -> None:
     group.add_argument("-n", "--namespace", metavar="NAMESPACE", help="namespace (default: the context's)")
     group.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: the current one)")
     group.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig file (default: $KUBECONFIG, ~/.kube/config)")
+
+
+def _form(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="form of the answer (default table)"
+    )
 
 
 def _measurements(command: argparse.ArgumentParser, *, required: bool) -> None:

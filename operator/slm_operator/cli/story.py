@@ -12,15 +12,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from slm_operator.cli.terminal import GIB, console, show_advice
+from slm_operator.cli.terminal import console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
-    from slm_runtime.document import Ledger
 
-    from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import AdviceStatus, SLMDeploymentSpec, SLMDeploymentStatus
 
 SIGNS = {"True": ("yes", "green"), "False": ("no", "red"), "Unknown": ("?", "yellow")}
@@ -63,36 +61,6 @@ def _show_advice_status(advice: AdviceStatus) -> None:
     out.print(weighed)
 
 
-def show_plan(advice: Advice, ledger: Ledger | None) -> None:
-    """What would be deployed, and where the memory of each GPU would go."""
-    show_advice(advice)
-    if ledger is not None and advice.kv_bytes is not None:
-        out = console()
-        out.print()
-        out.print(ledger_table(ledger, advice.replicas_per_gpu, advice.kv_bytes))
-
-
-def ledger_table(ledger: Ledger, replicas: int, kv_bytes: int) -> Table:
-    """Memory of one engine, of all engines of a GPU, and what is left."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("MEMORY, GiB")
-    table.add_column("EACH ENGINE", justify="right")
-    table.add_column("GPU", justify="right")
-    lines = (
-        ("weights", ledger.weights_bytes),
-        ("activations", ledger.activation_peak_bytes),
-        ("graphs", ledger.graphs_bytes),
-        ("context", ledger.context_bytes),
-        ("KV cache", kv_bytes),
-    )
-    for label, each in lines:
-        table.add_row(label, f"{each / GIB:.2f}", f"{replicas * each / GIB:.2f}")
-    engine = ledger.fixed_bytes + kv_bytes
-    table.add_row("together", f"{engine / GIB:.2f}", f"{replicas * engine / GIB:.2f}", style="bold")
-    table.add_row("free", "", f"{(ledger.device_bytes - replicas * engine) / GIB:.2f}")
-    return table
-
-
 def show_unmeasured(profile: str, spec: SLMDeploymentSpec) -> None:
     """What would happen first: measuring, or waiting for an import."""
     out = console()
@@ -101,6 +69,7 @@ def show_unmeasured(profile: str, spec: SLMDeploymentSpec) -> None:
         out.print("  It is not measured by itself here: import it with `kubectl slm profile import`.")
     else:
         out.print(f"  It would be measured first, in at most {spec.profiling.max_gpu_minutes:g} GPU minutes.")
+    out.print("  For an estimate now, give the model's config.json with --config.")
 
 
 def overview(

@@ -18,6 +18,8 @@ from slm_operator.advisor.advice import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from slm_runtime.document import Ledger
+
     from slm_operator.advisor.advice import Advice, Candidate
 
 GIB = 1 << 30
@@ -30,8 +32,8 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
 
 
-def show_advice(advice: Advice) -> None:
-    """Print the whole advice."""
+def show_advice(advice: Advice, ledger: Ledger | None) -> None:
+    """Print the whole advice, with the memory of each GPU where a ledger tells it."""
     out = console()
     first, *rest = advice.sentences
     out.print(Text(first, style="bold" if advice.feasible else "bold yellow"))
@@ -40,6 +42,9 @@ def show_advice(advice: Advice) -> None:
     out.print()
     out.print(figures(advice))
     out.print()
+    if ledger is not None and advice.kv_bytes is not None:
+        out.print(ledger_table(ledger, advice.replicas_per_gpu, advice.kv_bytes))
+        out.print()
     out.print(candidates(advice.candidates))
 
 
@@ -66,6 +71,27 @@ def figures(advice: Advice) -> Table:
         if value:
             grid.add_row(label, value)
     return grid
+
+
+def ledger_table(ledger: Ledger, replicas: int, kv_bytes: int) -> Table:
+    """Memory of one engine, of all engines of a GPU, and what is left."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("MEMORY, GiB")
+    table.add_column("EACH ENGINE", justify="right")
+    table.add_column("GPU", justify="right")
+    lines = (
+        ("weights", ledger.weights_bytes),
+        ("activations", ledger.activation_peak_bytes),
+        ("graphs", ledger.graphs_bytes),
+        ("context", ledger.context_bytes),
+        ("KV cache", kv_bytes),
+    )
+    for label, each in lines:
+        table.add_row(label, f"{each / GIB:.2f}", f"{replicas * each / GIB:.2f}")
+    engine = ledger.fixed_bytes + kv_bytes
+    table.add_row("together", f"{engine / GIB:.2f}", f"{replicas * engine / GIB:.2f}", style="bold")
+    table.add_row("free", "", f"{(ledger.device_bytes - replicas * engine) / GIB:.2f}")
+    return table
 
 
 def candidates(weighed: Sequence[Candidate]) -> Table:

@@ -1,10 +1,12 @@
-"""What `kubectl slm` prints, pinned. Run this file to write the golden files anew, then review the diff."""
+"""What `kubectl slm` prints, pinned. `make generate` writes the golden files anew; then review the diff."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 from pathlib import Path
+from unittest import mock
 
 from slm_operator.cli.main import main
 
@@ -17,7 +19,7 @@ PACKS = ("--packs-csv", str(DATA / "replication.csv"))
 CASES: dict[str, tuple[str, ...]] = {
     "single-2x.json": ("advise", *SWEEP, "--model", "opt-1.3b", "--itl-factor", "2", "-o", "json"),
     "pack-4x.txt": ("advise", *SWEEP, *PACKS, "--model", "opt-1.3b", "--itl-factor", "4"),
-    "no-pack-4x.txt": ("advise", *SWEEP, *PACKS, "--model", "opt-2.7b", "--itl-factor", "4"),
+    "pack-gains-too-little.txt": ("advise", *SWEEP, *PACKS, "--model", "opt-2.7b", "--min-gain", "0.15"),
     "infeasible.txt": ("advise", *SWEEP, "--model", "llama-2-7b", "--itl-ms", "5"),
     "help.txt": ("--help",),
 }
@@ -27,14 +29,16 @@ CASES: dict[str, tuple[str, ...]] = {
 def printed(arguments: tuple[str, ...]) -> str:
     """Standard output of one command, in the repository's root, at a fixed width."""
     out = io.StringIO()
-    with contextlib.chdir(ROOT), contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+    with (
+        contextlib.chdir(ROOT),
+        mock.patch.dict(os.environ, {"COLUMNS": "100"}),
+        contextlib.redirect_stdout(out),
+        contextlib.suppress(SystemExit),
+    ):
         main(arguments)
     return out.getvalue()
 
 
-if __name__ == "__main__":
-    import os
-
-    os.environ["COLUMNS"] = "100"
-    for name, arguments in CASES.items():
-        (GOLDEN / name).write_text(printed(arguments))
+def golden() -> dict[Path, str]:
+    """File to text of every golden file."""
+    return {GOLDEN / name: printed(arguments) for name, arguments in CASES.items()}

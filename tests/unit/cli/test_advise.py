@@ -22,10 +22,7 @@ def advised(*arguments: str) -> dict:
 
 
 @pytest.mark.parametrize(("name", "arguments"), CASES.items(), ids=list(CASES))
-def test_prints_what_the_golden_file_says(
-    name: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+def test_prints_what_the_golden_file_says(name: str, arguments: tuple[str, ...]) -> None:
     assert printed(arguments) == (GOLDEN / name).read_text()
 
 
