@@ -106,19 +106,31 @@ class EngineProcess:
         )
 
     async def get(self, path: str) -> str:
-        """Body of a GET. Raises EngineFault when the engine is dead or silent."""
+        """Body of a GET. Raises EngineFault when the engine is dead, silent or refuses; ProfileError for /metrics."""
+        status, body = await self._ask("GET", path)
+        if status != 200 and path == "/metrics":
+            raise ProfileError(Failure.METRICS, f"the engine's /metrics answers {status}")
+        if status != 200:
+            raise EngineFault(Failure.ANSWERS_ERRORS, f"{path} answers {status}")
+        return body
+
+    async def complete(self, request: dict[str, object]) -> None:
+        """One completion, to see that it works. Raises EngineFault."""
+        status, body = await self._ask("POST", "/v1/completions", request)
+        if status != 200:
+            raise EngineFault(Failure.ANSWERS_ERRORS, f"the first request is answered {status}: {body[:200]}")
+
+    async def _ask(self, method: str, path: str, body: dict[str, object] | None = None) -> tuple[int, str]:
         try:
-            async with self.session.get(path) as response:
-                if response.status != 200:
-                    if path == "/metrics":
-                        raise ProfileError(Failure.METRICS, f"the engine's /metrics answers {response.status}")
-                    raise EngineFault(Failure.ANSWERS_ERRORS, f"{path} answers {response.status}")
-                return await response.text()
-        except (aiohttp.ClientError, OSError) as error:
+            async with self.session.request(method, path, json=body) as response:
+                return response.status, await response.text()
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), 2)
-            raise (
-                self.death() if self.exited else EngineFault(Failure.HANGS, f"{path} does not answer: {error!r}")
+            if self.exited:
+                raise self.death() from error
+            raise EngineFault(
+                Failure.HANGS, f"{path} does not answer: {type(error).__name__} {error}".strip()
             ) from error
 
     async def counters(self) -> Counters:

@@ -119,7 +119,7 @@ class EngineRig:
             if index == 0:
                 self._ledger = await self._read_ledger(step, before)
                 await self._learn()
-            await self._warm_up(self._engines[-1])
+            await self._engines[-1].complete(self._first_request())
         if self._daemon:
             await self._daemon.verify(step.replicas)
         assert self._ledger, "read with the first engine"
@@ -219,12 +219,8 @@ class EngineRig:
                 f"the workload's longest request has {self._lengths.longest} tokens, the model takes {self.model_len}",
             )
 
-    async def _warm_up(self, engine: EngineProcess) -> None:
-        body = {"model": self._subject.served_name, "prompt": [9] * 8, "max_tokens": 8, "ignore_eos": True}
-        async with engine.session.post("/v1/completions", json=body) as response:
-            if response.status != 200:
-                said = (await response.text())[:200]
-                raise EngineFault(Failure.ANSWERS_ERRORS, f"the first request is answered {response.status}: {said}")
+    def _first_request(self) -> dict[str, object]:
+        return {"model": self._subject.served_name, "prompt": [9] * 8, "max_tokens": 8, "ignore_eos": True}
 
     async def measure(self, step: Measure) -> Point:
         """See Rig."""

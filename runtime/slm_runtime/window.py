@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SLICES = 10
 T_975 = 2.262
 """Student's t for 95 % and SLICES - 1 degrees of freedom."""
-WIDE_FRACTION = 0.1
+WIDE_FRACTION = 0.2
 """A point whose interval is still wider than this at the cap is marked: it says nearly nothing."""
 LITTLE_FRACTION = 0.05
 
@@ -67,6 +67,8 @@ class Facts:
     input_tokens_mean: float | None
     output_tokens_mean: float | None
     mean_running: float
+    running_error: float
+    """Standard error of `mean_running`, which is a mean of samples."""
     mean_waiting: float
     running_by_little: float
     """Sequences that must have been running if ITL, TTFT and throughput are right."""
@@ -113,6 +115,7 @@ def facts(window: Sequence[Scrape]) -> Facts:
     prefilled = gained("ttft_count")
     decoding_seconds = gained("itl_sum")
     prefilling_seconds = gained("ttft_sum") - gained("queue_sum")
+    running = [scrape.counters.running for scrape in window]
     return Facts(
         seconds=seconds,
         output_tokens_per_second=gained("output_tokens") / seconds,
@@ -124,7 +127,8 @@ def facts(window: Sequence[Scrape]) -> Facts:
         requests=round(gained("finished")),
         input_tokens_mean=gained("prompt_tokens") / prefilled if prefilled else None,
         output_tokens_mean=gained("output_tokens") / prefilled if prefilled else None,
-        mean_running=fmean(scrape.counters.running for scrape in window),
+        mean_running=fmean(running),
+        running_error=stdev(running) / math.sqrt(len(running)),
         mean_waiting=fmean(scrape.counters.waiting for scrape in window),
         running_by_little=(decoding_seconds + prefilling_seconds) / seconds,
     )
@@ -133,8 +137,8 @@ def facts(window: Sequence[Scrape]) -> Facts:
 def marks(found: Facts, *, errors: int, width: int, may_wait: bool, throttled: bool) -> tuple[Mark, ...]:
     """Reasons not to trust a window. `width`: requests in flight; `may_wait`: more of them than the engines may run."""
     starved = not may_wait and found.mean_waiting > 0.05 * width
-    # The running gauge is sampled: with few sequences, one that comes or goes at a scrape is not a contradiction.
-    tolerance = LITTLE_FRACTION * found.mean_running + (0.1 if width < 8 else 0.0)
+    # The running gauge is sampled: what its own sampling error explains is not a contradiction.
+    tolerance = LITTLE_FRACTION * found.mean_running + 2 * found.running_error
     wide = found.ci_fraction is not None and found.ci_fraction > WIDE_FRACTION
     checks = (
         (found.preemptions > 0 or starved, Mark.PREEMPTED),
