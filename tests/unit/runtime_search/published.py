@@ -56,7 +56,7 @@ def sweep(model: str) -> MeasurementDocument:
 
 def replication(model: str, chunked_prefill: str = "off") -> MeasurementDocument:
     """Packs and their single engines. Each of R engines had 0.9 / R of the device, so its pool follows."""
-    rows = list(csv.DictReader((DATA / "replication.csv").open(newline="")))
+    rows = list(csv.DictReader(io.StringIO((DATA / "replication.csv").read_text())))
     with_pools = [
         row
         | {
