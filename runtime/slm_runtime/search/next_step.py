@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
 from slm_runtime.search.packs import best_pack, pack_step
-from slm_runtime.search.single import confirm_step, tuned_step
+from slm_runtime.search.single import chosen_single, confirm_step, tuned_step
 from slm_runtime.search.steps import Done, Measure
-from slm_runtime.search.sweep import best_single, loaded_step, sweep_step
+from slm_runtime.search.sweep import loaded_step, sweep_step
 
 if TYPE_CHECKING:
     from slm_runtime.document import Point
@@ -39,7 +39,7 @@ def next_step(request: Request, findings: Findings) -> Step:
 
 def best(request: Request, findings: Findings) -> Point | None:
     """The best configuration found so far: a pack that won, or a single engine. The advisor has the last word."""
-    return best_pack(request, findings) or best_single(request, findings)
+    return best_pack(request, findings) or chosen_single(request, findings)
 
 
 def _wanted(request: Request, findings: Findings) -> Step:
@@ -56,7 +56,7 @@ def _done(request: Request, findings: Findings, won: Point | None) -> Done:
     failures = [f for f in findings.failures if f.on.mode is SharingMode.NONE]
     if failures:
         return Done(complete=False, because=failures[-1].reason)
-    chosen = won or best_single(request, findings)
+    chosen = won or chosen_single(request, findings)
     if chosen is None:
         return Done(complete=True, because="no batch size keeps the SLO; further points could not change that")
     what = f"B={chosen.batch_size}, R={chosen.replicas}"

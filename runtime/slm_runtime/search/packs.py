@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from slm_runtime.search.steps import Findings, Measured, Request, Step
     from slm_runtime.slo import Limits
 
-GPU_FRACTION = 0.5
+GPU_FRACTION = 0.65
 """Part of a step that an engine is taken to hold the GPU, before any pack was measured (0.55-0.75 as published)."""
 HOPED_GPU_FRACTION = 0.05
 """The same for an engine that is bound by its host: where not even such a one could win, no pack is started."""

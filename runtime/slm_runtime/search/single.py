@@ -56,6 +56,19 @@ def tuned_step(request: Request, findings: Findings) -> Step | None:
     return try_step(request, findings, tuned, target, because)
 
 
+def chosen_single(request: Request, findings: Findings) -> Point | None:
+    """The best single engine; a confirmed one, where the difference could be noise."""
+    limits = limits_of(request, findings)
+    result = bca.choose(findings.points, limits, request.min_efficiency)
+    if result.chosen is None:
+        return None
+    best = result.chosen.point
+    alike = best.throughput_tokens_per_second * (1 - 2 * noise_fraction(findings.points))
+    confirmed = [c.point for c in result.candidates if c.feasible and c.point.confirmed]
+    enough = [p for p in confirmed if p.throughput_tokens_per_second >= alike]
+    return max(enough, key=lambda p: p.throughput_tokens_per_second, default=best)
+
+
 def confirm_step(request: Request, findings: Findings) -> Step | None:
     """Measure the chosen single engine with its real KV bytes; where that fails, with more of them or at a lower B."""
     best = best_single(request, findings)
@@ -68,7 +81,8 @@ def confirm_step(request: Request, findings: Findings) -> Step | None:
     if tried and is_too_small(tried[-1].point):
         because = f"the KV pool of {tried[-1].on.kv_pool_bytes} bytes is too small for B={tried[-1].point.batch_size}"
         return try_step(request, findings, configuration, tried[-1].point.batch_size, because)
-    if best and any(m.point == best and is_settled(m, floor_bytes(request, findings)) for m in tried):
+    chosen = chosen_single(request, findings)
+    if any(m.point == chosen and is_settled(m, floor_bytes(request, findings)) for m in tried):
         return None
     size, because = _confirmed_next(request, findings, best, tuple(m.point for m in tried))
     return try_step(request, findings, configuration, size, f"B={size} is chosen; {because}") if size else None

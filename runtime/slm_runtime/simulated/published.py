@@ -48,7 +48,7 @@ def _engine(  # noqa: PLR0913 - a row of a table
         prefill_ms_per_token=compute_ms,
         chunk_ms=0.0,
         queueing=1.0,
-        slicing_fraction=0.7,
+        slicing_fraction=0.5,
         noise_fraction=0.01,
     )
 
