@@ -59,6 +59,7 @@ class Election:
     _valid_until: float = field(default=float("-inf"), init=False)
     _lease: Object | None = field(default=None, init=False)
     _seen: tuple[str, float] = field(default=("", 0.0), init=False)
+    _held_by: str = field(default="", init=False)
 
     @property
     def leading(self) -> bool:
@@ -76,7 +77,7 @@ class Election:
         while True:
             await self.sleep(self.times.renewal)
             if not await self._try() and not self.leading:
-                raise LeaseLost(f"Lease {self.namespace}/{self.name} is held by {self._holder() or 'nobody'} now")
+                raise LeaseLost(f"Lease {self.namespace}/{self.name} is held by {self._held_by or 'nobody we know'} now")
 
     async def release(self) -> None:
         """Give the Lease up, so that a standby takes over at once. Best effort."""
@@ -107,7 +108,7 @@ class Election:
             if self._lease is None:
                 self._lease = await self._read()
             if self._lease is not None and not self._free():
-                self._lease = None
+                self._held_by, self._lease = self._holder(), None  # a standby reads anew each time
                 return False
             try:
                 self._lease = await self._put(self._lease)

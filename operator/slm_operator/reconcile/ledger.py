@@ -8,7 +8,7 @@ themselves tell (observe/owned.py).
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from slm_operator.observe.cache import is_newer
@@ -92,8 +92,7 @@ class Ledger:
             what = self._expected[work][ref]
             if not self._shown(ref, what):
                 continue
-            record = self._caches[ref.kind].get(ref.key)
-            if what.echo and record is not None and record.meta.resource_version == what.version:
+            if what.echo and _only_status_moved(change, what.version):
                 echoes.add(work)
             self._settle(work, ref)
             if work in self._held and work not in self._expected:
@@ -127,3 +126,10 @@ class Ledger:
         if record is None:
             return False
         return record.meta.uid != what.uid or not is_newer(what.version, record.meta.resource_version)
+
+
+def _only_status_moved(change: Change[Any], version: str | None) -> bool:
+    """Whether this is our very write. NB: after a list, spec may have changed under the same event."""
+    if change.old is None or change.new is None or change.new.meta.resource_version != version:
+        return False
+    return bool(replace(change.old.meta, resource_version=version) == change.new.meta)

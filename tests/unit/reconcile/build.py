@@ -1,0 +1,165 @@
+"""Caches, executor and loop around a server that only remembers what it was asked."""
+
+import copy
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from slm_operator.api import names
+from slm_operator.assembly import own_resources
+from slm_operator.kube.errors import ApiError, Conflict
+from slm_operator.observe.owned import owned
+from slm_operator.observe.records import DeploymentRecord, Key, Meta
+from slm_operator.observe.watched import watched_kinds
+from slm_operator.observe.world import World
+from slm_operator.reconcile.execute import Executor
+from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning
+from slm_operator.reconcile.ledger import Ledger
+from slm_operator.reconcile.queue import WorkKey
+from slm_operator.settings import Settings
+
+KEY = Key("ns", "d")
+WORK = WorkKey("deployment", KEY)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+
+class Server:
+    """Keeps objects as the API server would: versions, our managed fields, uids. `refuse` answers instead."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.refuse: ApiError | None = None
+        self.resources = own_resources()
+        self._versions = itertools.count(100)
+
+    async def apply(self, manifest: dict[str, Any], *, force: bool) -> dict[str, Any]:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        self._ask("apply --force" if force else "apply", f"{kind} {name}")
+        old = self.objects.get((kind, name))
+        if old is not None and not force:
+            raise Conflict("conflict with manager kubectl: .spec.ports", 409)
+        return self._store(kind, name, manifest, old)
+
+    async def apply_status(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        self._ask("apply status", f"{kind} {name}")
+        old = self.objects.get((kind, name), {"metadata": {"name": name, "namespace": "ns", "uid": f"uid-{name}"}})
+        return self._store(kind, name, {**old, "status": manifest["status"]}, old)
+
+    async def merge_patch(self, resource: Any, namespace: str, name: str, patch: dict[str, Any]) -> dict[str, Any]:
+        self._ask("patch", f"{resource.kind} {name}")
+        return {"metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": str(next(self._versions))}}
+
+    async def delete(self, resource: Any, namespace: str, name: str, uid: str) -> None:
+        self._ask("delete", f"{resource.kind} {name}")
+
+    async def evict(self, namespace: str, name: str, uid: str) -> None:
+        self._ask("evict", f"Pod {name}")
+
+    def taken_by_another(self, kind: str, name: str) -> dict[str, Any]:
+        raw = self.objects[kind, name]
+        raw["metadata"]["managedFields"][0]["fieldsV1"] = {}
+        raw["metadata"]["resourceVersion"] = str(next(self._versions))
+        return raw
+
+    def _ask(self, verb: str, what: str) -> None:
+        self.asked.append((verb, what))
+        if self.refuse is not None:
+            raise self.refuse
+
+    def _store(self, kind: str, name: str, body: dict[str, Any], old: dict[str, Any] | None) -> dict[str, Any]:
+        raw = copy.deepcopy(body)
+        fields = {f"f:{part}": {} for part in body if part not in {"apiVersion", "kind", "metadata", "status"}}
+        raw["metadata"] |= {
+            "uid": f"uid-{name}",
+            "resourceVersion": str(next(self._versions)),
+            "managedFields": [
+                {
+                    "manager": names.FIELD_MANAGER,
+                    "operation": "Apply",
+                    "time": "2026-01-01T00:00:05Z",
+                    "fieldsV1": fields,
+                }
+            ],
+        }
+        self.objects[kind, name] = raw
+        return copy.deepcopy(raw)
+
+
+class Recorder:
+    async def emit(self, *_: Any) -> bool:
+        return True
+
+
+@dataclass
+class Bench:
+    """All of it, with a cache that shows writes only when told to."""
+
+    server: Server = field(default_factory=Server)
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self.keys = ProfileKeys()
+        self.caches = caches_for_planning(self.keys)
+        caches: dict[str, Any] = {
+            names.DEPLOYMENT_KIND: self.caches.deployments,
+            "Node": self.caches.nodes,
+            "Pod": self.caches.pods,
+            "Service": self.caches.owned["Service"],
+            "ConfigMap": self.caches.config_maps,
+        }
+        self.ledger = Ledger(caches, self.clock)
+        client: Any = self.server
+        recorder: Any = Recorder()
+        self.executor = Executor(
+            client=client, recorder=recorder, caches=self.caches, ledger=self.ledger, now=self.clock.now
+        )
+        self.free: list[WorkKey] = []
+        self.echoes: list[WorkKey] = []
+        self.world = World(watched_kinds(self.caches, Settings()), self._changed)
+
+    def _changed(self, change: Any) -> None:
+        free, echoes = self.ledger.confirmed_by(change)
+        self.free += free
+        self.echoes += echoes
+
+    def show(self, kind: str, name: str) -> None:
+        """The watch brings the object as it is on the server now."""
+        self.world.see(kind, "MODIFIED", copy.deepcopy(self.server.objects[kind, name]))
+
+    def restart(self) -> "Bench":
+        """A new process: the same server and what its watch lists, none of the memory."""
+        again = Bench(server=self.server)
+        for (kind, _), raw in self.server.objects.items():
+            again.world.see(kind, "ADDED", copy.deepcopy(raw))
+        return again
+
+    def deployment(self, status: dict[str, Any] | None = None, *, version: int = 1) -> DeploymentRecord:
+        meta = Meta(key=KEY, uid="uid-d", resource_version=str(version), generation=1)
+        record = DeploymentRecord(meta=meta, spec=None, status=status or {})
+        self.caches.deployments.put(record)
+        return record
+
+
+def service(port: int = 80) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "d", "namespace": "ns", "labels": {names.DEPLOYMENT_LABEL: "d"}},
+        "spec": {"ports": [{"port": port}]},
+    }
+
+
+__all__ = ["KEY", "WORK", "Bench", "Clock", "Server", "owned", "service"]

@@ -1,0 +1,272 @@
+from typing import Any
+
+import pytest
+from slm_operator.api import names
+from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused, Unavailable
+from slm_operator.observe.pods import pod
+from slm_operator.observe.records import Key
+from slm_operator.planning.actions import Apply, Delete, Evict, PatchConfig, PatchNode, Plan, WriteStatus
+from slm_operator.reconcile.execute import BLOCKED_SECONDS, Outcome
+from slm_operator.reconcile.ledger import CONFIRM_SECONDS
+
+from tests.unit.observe.raws import gpu_pod
+from tests.unit.reconcile.build import KEY, WORK, Bench, service
+
+
+async def apply(bench: Bench, manifest: dict[str, Any] | None = None) -> Outcome:
+    return await bench.executor.execute(WORK, Plan(actions=(Apply(manifest=manifest or service(), because="b"),)))
+
+
+async def write_status(bench: Bench, status: dict[str, Any]) -> Outcome:
+    action = WriteStatus(
+        api_version=names.API_VERSION, kind=names.DEPLOYMENT_KIND, key=KEY, uid="uid-d", status=status, because="b"
+    )
+    return await bench.executor.execute(WORK, Plan(actions=(action,)))
+
+
+async def test_an_object_not_seen_yet_is_applied_without_force() -> None:
+    bench = Bench()
+    assert (await apply(bench)).writes == 1
+    assert bench.server.asked == [("apply", "Service d")]
+
+
+async def test_a_name_that_somebody_elses_object_bears_is_a_refusal_and_not_a_takeover() -> None:
+    bench = Bench()
+    bench.server.objects["Service", "d"] = {"metadata": {"name": "d"}}
+    outcome = await apply(bench)
+    assert outcome.refused is not None
+    assert outcome.refused.startswith("Apply Service ns/d: the name is taken by an object that is not ours")
+
+
+async def test_the_same_manifest_is_not_applied_again() -> None:
+    bench = Bench()
+    await apply(bench)
+    bench.show("Service", "d")
+    assert (await apply(bench)).writes == 0
+    assert len(bench.server.asked) == 1
+
+
+async def test_nor_by_the_next_process() -> None:
+    bench = Bench()
+    await apply(bench)
+    again = bench.restart()
+    await apply(again)
+    assert len(bench.server.asked) == 1
+
+
+async def test_a_changed_manifest_is_applied_with_force() -> None:
+    bench = Bench()
+    await apply(bench)
+    bench.show("Service", "d")
+    assert (await apply(bench, service(8080))).writes == 1
+    assert bench.server.asked[-1] == ("apply --force", "Service d")
+
+
+async def test_fields_that_somebody_took_are_taken_back() -> None:
+    bench = Bench()
+    await apply(bench)
+    bench.show("Service", "d")
+    bench.server.taken_by_another("Service", "d")
+    bench.show("Service", "d")
+    assert (await apply(bench)).writes == 1
+
+
+async def test_what_was_edited_while_the_operator_was_away_is_applied_once() -> None:
+    bench = Bench()
+    await apply(bench)
+    bench.server.objects["Service", "d"]["metadata"]["managedFields"].append(
+        {"manager": "kubectl-edit", "operation": "Update", "time": "2026-01-02T00:00:00Z", "fieldsV1": {"f:spec": {}}}
+    )
+    again = bench.restart()
+    await apply(again)
+    assert len(bench.server.asked) == 2
+    again.show("Service", "d")
+    await apply(again)
+    assert len(bench.server.asked) == 2
+
+
+async def test_an_object_that_is_going_is_left_alone() -> None:
+    bench = Bench()
+    await apply(bench)
+    bench.server.objects["Service", "d"]["metadata"] |= {"deletionTimestamp": "t", "resourceVersion": "999"}
+    bench.show("Service", "d")
+    await apply(bench, service(8080))
+    assert len(bench.server.asked) == 1
+
+
+async def test_kinds_that_are_not_watched_are_applied_once_a_manifest() -> None:
+    bench = Bench()
+    route = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "d", "namespace": "ns"},
+    }
+    assert [(await apply(bench, route)).writes for _ in range(2)] == [1, 0]
+
+
+async def test_a_kind_that_nobody_knows_is_refused_with_its_name() -> None:
+    bench = Bench()
+    action = Delete(api_version="v9", kind="Odd", key=KEY, uid="u", because="b")
+    outcome = await bench.executor.execute(WORK, Plan(actions=(action,)))
+    assert outcome.refused is not None
+    assert "v9 Odd" in outcome.refused
+
+
+CONDITION = {"type": "Ready", "status": "True", "reason": "R", "message": "m"}
+SINCE = "2026-11-01T00:00:00Z"
+
+
+async def test_a_status_like_the_one_seen_is_not_written() -> None:
+    bench = Bench()
+    bench.deployment({"phase": "Ready", "conditions": [CONDITION | {"lastTransitionTime": SINCE}], "placement": []})
+    await write_status(bench, {"phase": "Ready", "conditions": [CONDITION], "url": None})
+    assert bench.server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "since"),
+    [
+        pytest.param(CONDITION | {"message": "other"}, SINCE, id="another message: the same time"),
+        pytest.param(CONDITION | {"status": "False"}, "2026-11-21T00:00:00Z", id="another status: now"),
+        pytest.param(CONDITION | {"type": "Stalled"}, "2026-11-21T00:00:00Z", id="a new condition: now"),
+    ],
+)
+async def test_transition_times(condition: dict[str, str], since: str) -> None:
+    bench = Bench()
+    bench.deployment({"conditions": [CONDITION | {"lastTransitionTime": SINCE}]})
+    await write_status(bench, {"conditions": [condition]})
+    (written,) = bench.server.objects[names.DEPLOYMENT_KIND, "d"]["status"]["conditions"]
+    assert written["lastTransitionTime"] == since
+
+
+async def test_the_status_of_a_namesake_is_not_written() -> None:
+    bench = Bench()
+    bench.deployment()
+    action = WriteStatus(
+        api_version=names.API_VERSION,
+        kind=names.DEPLOYMENT_KIND,
+        key=KEY,
+        uid="its predecessor's",
+        status={"phase": "Ready"},
+        because="b",
+    )
+    await bench.executor.execute(WORK, Plan(actions=(action,)))
+    assert bench.server.asked == []
+
+
+async def test_a_key_waits_until_the_cache_shows_its_write() -> None:
+    bench = Bench()
+    await apply(bench)
+    assert bench.ledger.unconfirmed(WORK) == CONFIRM_SECONDS
+    bench.show("Service", "d")
+    assert bench.free == [WORK]
+    assert bench.ledger.unconfirmed(WORK) is None
+
+
+async def test_but_not_for_ever() -> None:
+    bench = Bench()
+    await apply(bench)
+    bench.clock.seconds = CONFIRM_SECONDS
+    assert bench.ledger.unconfirmed(WORK) is None
+
+
+async def test_a_write_that_the_watch_has_shown_before_its_answer_came_is_not_waited_for() -> None:
+    bench = Bench()
+    await apply(bench)
+    bench.show("Service", "d")
+    bench.ledger.wrote(WORK, next(iter(bench.ledger.applied)), "1", "uid-d")
+    assert bench.ledger.unconfirmed(WORK) is None
+
+
+async def test_the_event_of_an_own_status_is_an_echo_and_one_that_also_brings_a_new_spec_is_not() -> None:
+    bench = Bench()
+    raw = {"metadata": {"name": "d", "namespace": "ns", "uid": "uid-d", "resourceVersion": "1", "generation": 1}}
+    bench.server.objects[names.DEPLOYMENT_KIND, "d"] = raw
+    bench.show(names.DEPLOYMENT_KIND, "d")
+    await write_status(bench, {"phase": "Ready"})
+    bench.show(names.DEPLOYMENT_KIND, "d")
+    assert bench.echoes == [WORK]
+    await write_status(bench, {"phase": "Degraded"})
+    bench.server.objects[names.DEPLOYMENT_KIND, "d"]["metadata"]["generation"] = 2
+    bench.show(names.DEPLOYMENT_KIND, "d")
+    assert bench.echoes == [WORK]
+
+
+async def test_an_evicted_pod_is_waited_for_until_it_goes() -> None:
+    bench = Bench()
+    record = pod(gpu_pod("p"))
+    assert record is not None
+    bench.caches.pods.put(record)
+    action = Evict(pod=Key("ns", "p"), uid="uid-p", because="b")
+    await bench.executor.execute(WORK, Plan(actions=(action,)))
+    assert bench.ledger.unconfirmed(WORK) is not None
+    going = gpu_pod("p", version=2)
+    going["metadata"]["deletionTimestamp"] = "t"
+    bench.world.see("Pod", "MODIFIED", going)
+    assert bench.ledger.unconfirmed(WORK) is None
+    await bench.executor.execute(WORK, Plan(actions=(action,)))
+    assert bench.server.asked == [("evict", "Pod p")]
+
+
+async def test_a_blocked_eviction_is_asked_for_again_later_and_the_plan_goes_on() -> None:
+    bench = Bench()
+    bench.server.refuse = Blocked("would violate the pod's disruption budget", 429)
+    evictions = tuple(Evict(pod=Key("ns", name), uid="u", because="b") for name in "pq")
+    outcome = await bench.executor.execute(WORK, Plan(actions=evictions))
+    assert (outcome.writes, outcome.refused, outcome.look_again_seconds) == (0, None, BLOCKED_SECONDS)
+    assert len(bench.server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [Refused("exceeded quota", 403), Forbidden("cannot create", 403), NotFound("no ns", 404)]
+)
+async def test_a_refusal_is_told_and_the_plan_goes_on(error: Exception) -> None:
+    bench = Bench()
+    bench.deployment()
+    assert isinstance(error, Refused | Forbidden | NotFound)
+    bench.server.refuse = error
+    plan = Plan(actions=(Apply(manifest=service(), because="b"), Apply(manifest=service(81), because="b")))
+    outcome = await bench.executor.execute(WORK, plan)
+    assert outcome.refused == f"Apply Service ns/d: {error.message}"
+    assert len(bench.server.asked) == 2
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), Conflict("modified", 409)])
+async def test_what_cannot_be_done_now_ends_the_plan(error: Exception) -> None:
+    bench = Bench()
+    bench.server.refuse = error  # type: ignore[assignment]
+    patches = tuple(PatchNode(node=name, resource_version="1", labels={"a": "b"}, because="b") for name in "nm")
+    with pytest.raises(type(error)):
+        await bench.executor.execute(WORK, Plan(actions=patches))
+    assert len(bench.server.asked) == 1
+
+
+@pytest.mark.parametrize("error", [NotFound("gone", 404), Conflict("uid differs", 409)])
+async def test_deleting_what_is_gone_is_no_error(error: Exception) -> None:
+    bench = Bench()
+    bench.server.refuse = error  # type: ignore[assignment]
+    action = Delete(api_version="v1", kind="Service", key=KEY, uid="u", because="b")
+    assert (await bench.executor.execute(WORK, Plan(actions=(action,)))).writes == 0
+
+
+async def test_a_config_map_is_patched_at_the_version_it_was_planned_for() -> None:
+    bench = Bench()
+    sent: list[dict[str, Any]] = []
+
+    async def merge_patch(resource: Any, namespace: str, name: str, patch: dict[str, Any]) -> dict[str, Any]:
+        sent.append(patch)
+        return {"metadata": {"resourceVersion": "2", "uid": "u"}}
+
+    bench.server.merge_patch = merge_patch  # type: ignore[method-assign]
+    action = PatchConfig(
+        config_map=KEY,
+        resource_version="1",
+        add={"slm-x": "y"},
+        remove=("slm-z",),
+        annotations={"a": None},
+        because="b",
+    )
+    await bench.executor.execute(WORK, Plan(actions=(action,)))
+    assert sent == [
+        {"metadata": {"resourceVersion": "1", "annotations": {"a": None}}, "data": {"slm-x": "y", "slm-z": None}}
+    ]
