@@ -31,6 +31,8 @@ COLUMNS = (
     "Because",
 )
 FIGURES = range(2, 6)
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""The page asks browsers to fetch nothing and to run nothing, whatever a model's name may hold."""
 
 
 def page(scene: Scene) -> str:
@@ -40,6 +42,7 @@ def page(scene: Scene) -> str:
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{escape(title)}</title><style>{style}</style>"
     )
     body = element(
