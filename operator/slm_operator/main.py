@@ -116,6 +116,8 @@ async def run(options: Options) -> int:
             clusterwide=not namespaces,
             namespaces=namespaces,
             standalone=True,
+            # NB: Kopf's default asks getpass.getuser(), and the image's UID has no name.
+            identity="slm-operator",
             stop_flag=operator.stop_flag,
         )
     except Exception as error:
