@@ -97,6 +97,8 @@ class EngineProcess:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with self.session.get("/health", timeout=aiohttp.ClientTimeout(total=2)) as response:
                     if response.status == 200:
+                        # Now, because an engine that is killed later can no longer be asked what it has mapped.
+                        self._shared = _shared_memory_of(self.pid)
                         return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), 0.25)

@@ -1,0 +1,90 @@
+"""Memory of an engine, read from its own words. The log lines are vLLM 0.32's."""
+
+import dataclasses
+
+import pytest
+from slm_runtime.ledger import GIB, Observed, kv_bytes_per_token, make_ledger, read_log
+
+CUDA_LOG = """
+(Worker pid=1) INFO [gpu_model_runner.py:5150] Model loading took 2.45 GiB memory and 1.700000 seconds
+(Worker pid=1) INFO [gpu_worker.py:760] Available KV cache memory: 69.51 GiB
+(Worker pid=1) INFO [gpu_model_runner.py:6582] Graph capturing finished in 5 secs, took 0.31 GiB
+(Worker pid=1) INFO [gpu_worker.py:1045] Free memory on device (78.50/79.10 GiB) on startup. Desired GPU memory \
+utilization is (0.92, 72.77 GiB). Actual usage is 2.60 GiB for consumed memory (weights + non-torch), 0.66 GiB for \
+peak activation, and 0.31 GiB for CUDAGraph memory. Replace gpu_memory_utilization config with \
+`--kv-cache-memory=74000000000` (68.9 GiB) to fit into requested memory. Current kv cache memory in use is 69.51 GiB.
+"""
+OPT_13B = {"num_hidden_layers": 24, "num_attention_heads": 32, "hidden_size": 2048, "torch_dtype": "float16"}
+PER_TOKEN = 2 * 24 * 2048 * 2
+
+CONFIGS = [
+    ("every head keeps its own", OPT_13B, "auto", PER_TOKEN),
+    ("grouped heads", OPT_13B | {"num_key_value_heads": 8}, "auto", PER_TOKEN // 4),
+    ("one head for all", OPT_13B | {"multi_query": True}, "auto", PER_TOKEN // 32),
+    ("a head wider than its share", OPT_13B | {"head_dim": 128}, "auto", PER_TOKEN * 2),
+    ("latent attention", OPT_13B | {"kv_lora_rank": 512, "qk_rope_head_dim": 64}, "auto", 24 * 576 * 2),
+    ("a sliding window bounds tokens, not their bytes", OPT_13B | {"sliding_window": 4096}, "auto", PER_TOKEN),
+    ("a narrower cache", OPT_13B, "fp8", PER_TOKEN // 2),
+    ("weights in float32", OPT_13B | {"torch_dtype": "float32"}, "auto", PER_TOKEN * 2),
+    ("the text part of a model of several", {"text_config": OPT_13B}, "auto", PER_TOKEN),
+    ("state-space layers", OPT_13B | {"mamba_d_state": 16}, "auto", None),
+    ("an unknown family", {"layers": 3}, "auto", None),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "dtype", "expected"), CONFIGS, ids=[c[0] for c in CONFIGS])
+def test_kv_bytes_per_token(name: str, config: dict[str, object], dtype: str, expected: int | None) -> None:
+    assert kv_bytes_per_token(config, dtype) == expected
+
+
+def seen(**changes: object) -> Observed:
+    tokens = int(69.51 * GIB) // PER_TOKEN // 16 * 16
+    return dataclasses.replace(
+        Observed(
+            log=read_log(CUDA_LOG),
+            cache_config={"kv_cache_size_tokens": str(tokens), "kv_cache_memory_bytes": "None", "num_gpu_blocks": "1"},
+            computed_kv_bytes_per_token=PER_TOKEN,
+            weights_on_disk=2_600_000_000,
+            device_bytes=int(79.1 * GIB),
+            used_bytes=int((0.60 + 2.60 + 0.66 + 0.31 + 69.51) * GIB),
+            is_gpu=True,
+        ),
+        **changes,
+    )
+
+
+def test_a_cuda_engine_accounts_for_all_that_nvml_shows() -> None:
+    ledger, notes = make_ledger(seen())
+    assert ledger.weights_bytes == round(2.45 * GIB)
+    assert ledger.activation_peak_bytes == round(0.66 * GIB)
+    assert ledger.graphs_bytes == round(0.31 * GIB)
+    # The context: what was gone before the engine looked first, and what it took outside torch.
+    assert ledger.context_bytes == pytest.approx((0.60 + 0.15) * GIB, rel=0.01)
+    assert ledger.kv_bytes_per_token == PER_TOKEN
+    assert ledger.fixed_bytes + ledger.kv_pool_bytes == pytest.approx(ledger.nvml_used_bytes, rel=0.02)
+    assert notes == ()
+
+
+def test_what_does_not_add_up_is_said() -> None:
+    _, notes = make_ledger(seen(used_bytes=int(60 * GIB)))
+    assert "of what NVML shows" in notes[0]
+
+
+def test_the_engines_own_layout_wins_over_the_configuration_and_is_said() -> None:
+    ledger, notes = make_ledger(seen(computed_kv_bytes_per_token=PER_TOKEN // 2))
+    assert ledger.kv_bytes_per_token == pytest.approx(PER_TOKEN, rel=0.01)
+    assert "the engine's figure is used" in notes[0]
+
+
+def test_fixed_kv_bytes_are_exact() -> None:
+    config = {"kv_cache_memory_bytes": "67108864", "kv_cache_size_tokens": "16384"}
+    ledger, _ = make_ledger(seen(cache_config=config, computed_kv_bytes_per_token=None))
+    assert (ledger.kv_pool_bytes, ledger.kv_bytes_per_token) == (67108864, 4096)
+
+
+def test_on_cpu_the_rest_of_the_resident_memory_is_context() -> None:
+    cpu = seen(log=read_log("Checkpoint size: 0.01 GiB"), used_bytes=2 * GIB, weights_on_disk=7_000_000, is_gpu=False)
+    ledger, _ = make_ledger(cpu)
+    assert ledger.weights_bytes == 7_000_000
+    assert ledger.context_bytes == 2 * GIB - 7_000_000
+    assert ledger.nvml_used_bytes is None

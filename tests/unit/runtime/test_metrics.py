@@ -1,0 +1,49 @@
+import pytest
+from slm_runtime.failure import Failure, ProfileError
+from slm_runtime.metrics import over_engines, read_cache_config, read_counters
+
+PAGE = """\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="a {strange} name"} 3.0
+vllm:num_requests_waiting{engine="0",model_name="m"} 1.0
+vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="capacity"} 9.0
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25
+vllm:num_preemptions_total{engine="0",model_name="m"} 2.0
+vllm:prompt_tokens_total{engine="0",model_name="m"} 100.0
+vllm:generation_tokens_total{engine="0",model_name="m"} 1.5e+03
+vllm:request_success_total{engine="0",finished_reason="stop",model_name="m"} 4.0
+vllm:request_success_total{engine="0",finished_reason="length",model_name="m"} 6.0
+vllm:inter_token_latency_seconds_bucket{engine="0",le="0.01",model_name="m"} 7.0
+vllm:inter_token_latency_seconds_sum{engine="0",model_name="m"} 15.0
+vllm:inter_token_latency_seconds_count{engine="0",model_name="m"} 1490.0
+vllm:time_to_first_token_seconds_sum{engine="0",model_name="m"} 1.0
+vllm:time_to_first_token_seconds_count{engine="0",model_name="m"} 10.0
+vllm:request_queue_time_seconds_sum{engine="0",model_name="m"} 0.5
+vllm:cache_config_info{block_size="16",kv_cache_memory_bytes="None",note="a \\"quoted\\" word",num_gpu_blocks="128"} 1.0
+"""
+
+
+def test_counters_are_summed_over_labels_and_taken_by_their_whole_name() -> None:
+    counters = read_counters(PAGE)
+    assert (counters.running, counters.waiting, counters.finished) == (3, 1, 10)
+    assert (counters.output_tokens, counters.itl_sum, counters.itl_count) == (1500, 15, 1490)
+
+
+def test_over_engines_counters_add_up_and_kv_use_is_the_largest() -> None:
+    one = read_counters(PAGE)
+    two = read_counters(PAGE.replace("} 0.25", "} 0.75"))
+    both = over_engines([one, two])
+    assert (both.output_tokens, both.kv_usage) == (3000, 0.75)
+
+
+def test_missing_names_are_named() -> None:
+    page = PAGE.replace("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
+    with pytest.raises(ProfileError, match=r"lacks vllm:kv_cache_usage_perc$") as raised:
+        read_counters(page)
+    assert raised.value.failure is Failure.METRICS
+
+
+def test_the_cache_configuration_is_its_labels() -> None:
+    config = read_cache_config(PAGE)
+    assert (config["num_gpu_blocks"], config["kv_cache_memory_bytes"]) == ("128", "None")

@@ -1,0 +1,106 @@
+"""When a window opens and closes, and what it says; on counters made up by the law that an engine follows."""
+
+import dataclasses
+import random
+
+import pytest
+from slm_runtime.document import Mark
+from slm_runtime.metrics import Counters
+from slm_runtime.window import Pace, Scrape, ci_fraction, facts, is_open, latency, marks, may_close
+
+ZERO = Counters(**dict.fromkeys((f.name for f in dataclasses.fields(Counters)), 0.0))
+PACE = Pace(poll_seconds=0.5, min_seconds=5, max_seconds=20, ci_fraction=0.02)
+
+
+def steady(batch: int, itl: float, seconds: float, jitter: float = 0.0) -> list[Scrape]:
+    """An engine that runs `batch` sequences of 100 tokens at `itl` seconds each, with noise between polls."""
+    scrapes, tokens, rng = [], 0.0, random.Random(1)
+    polls = round(seconds / PACE.poll_seconds)
+    for i in range(polls + 1):
+        counters = dataclasses.replace(
+            ZERO,
+            running=batch,
+            kv_usage=0.4 + 0.1 * (i == 3),
+            output_tokens=tokens,
+            prompt_tokens=tokens / 100 * 50,
+            finished=tokens / 100,
+            itl_count=tokens * 0.99,
+            itl_sum=tokens * 0.99 * itl,
+            ttft_count=tokens / 100,
+            ttft_sum=tokens / 100 * itl,
+        )
+        scrapes.append(Scrape(at=i * PACE.poll_seconds, counters=counters))
+        tokens += batch / itl * PACE.poll_seconds * (1 + rng.uniform(-jitter, jitter))
+    return scrapes
+
+
+def test_the_window_opens_when_every_place_has_emitted_its_first_token() -> None:
+    before = dataclasses.replace(ZERO, ttft_count=7)
+    assert not is_open(dataclasses.replace(ZERO, ttft_count=38), before, width=32)
+    assert is_open(dataclasses.replace(ZERO, ttft_count=39), before, width=32)
+
+
+CLOSING = [
+    ("a steady engine closes at the minimum", 5.0, 0.0, None, True, True),
+    ("not before the minimum", 4.5, 0.0, None, True, False),
+    ("a noisy engine goes on", 5.0, 0.3, None, True, False),
+    ("until the cap", 20.0, 0.3, None, True, True),
+    ("samples that an SLO needs are waited for", 5.0, 0.0, None, False, False),
+    ("beyond the cap", 20.0, 0.0, None, False, False),
+    ("but not for ever", 60.0, 0.0, None, False, True),
+    ("a cap in requests ends it before the minimum", 1.0, 0.0, 16, True, True),
+    ("and not before so many have finished", 1.0, 0.0, 64, True, False),
+]
+
+
+@pytest.mark.parametrize("case", CLOSING, ids=[c[0] for c in CLOSING])
+def test_closing(case: tuple[str, float, float, int | None, bool, bool]) -> None:
+    _, seconds, jitter, max_requests, enough, closes = case
+    window = steady(32, 0.010, seconds, jitter)
+    assert may_close(window, PACE, max_requests, enough_samples=enough) is closes
+
+
+def test_facts_are_differences_of_counters() -> None:
+    found = facts(steady(32, 0.010, 10))
+    assert found.output_tokens_per_second == pytest.approx(3200)
+    assert found.itl_mean_ms == pytest.approx(10)
+    assert found.kv_peak_fraction == pytest.approx(0.5)
+    assert found.requests == 320
+    assert found.input_tokens_mean == pytest.approx(50)
+    assert found.output_tokens_mean == pytest.approx(100)
+    assert found.running_by_little == pytest.approx(32)
+
+
+def test_the_interval_needs_ten_slices() -> None:
+    assert ci_fraction(steady(32, 0.01, 4.5)) is None
+    assert ci_fraction(steady(32, 0.01, 5)) == pytest.approx(0, abs=1e-9)
+    assert 0.02 < (ci_fraction(steady(32, 0.01, 20, jitter=0.3)) or 0) < 0.2
+
+
+MARKED = [
+    ("a clean window", {}, {}, ()),
+    ("preemptions", {"preemptions": 1}, {}, (Mark.PREEMPTED,)),
+    ("sequences that wait for KV blocks", {"mean_waiting": 4.0}, {}, (Mark.PREEMPTED,)),
+    ("waiting that was asked for", {"mean_waiting": 4.0}, {"may_wait": True}, ()),
+    ("failed requests", {}, {"errors": 1}, (Mark.ERRORS,)),
+    ("latency and throughput that contradict the batch", {"running_by_little": 29.0}, {}, (Mark.LITTLES_LAW,)),
+    ("a difference that sampling explains", {"running_by_little": 29.0, "running_error": 1.0}, {}, ()),
+    ("lowered clocks", {}, {"throttled": True}, (Mark.THROTTLED,)),
+    ("an interval that says nothing", {"ci_fraction": 0.3}, {}, (Mark.WIDE,)),
+]
+
+
+@pytest.mark.parametrize(("name", "seen", "given", "expected"), MARKED, ids=[c[0] for c in MARKED])
+def test_doubts_become_marks(
+    name: str, seen: dict[str, float], given: dict[str, int], expected: tuple[Mark, ...]
+) -> None:
+    found = dataclasses.replace(facts(steady(32, 0.010, 10)), **seen)
+    assert marks(found, **{"errors": 0, "width": 32, "may_wait": False, "throttled": False, **given}) == expected
+
+
+def test_percentiles_are_claimed_only_as_far_as_samples_support_them() -> None:
+    few, some, many = (latency(5.0, [float(i) for i in range(n)]) for n in (6, 64, 459))
+    assert (few.p50_ms, few.p90_ms, few.p99_ms) == (None, None, None)
+    assert (some.p50_ms, some.p90_ms, some.p99_ms) == (31.0, 57.0, None)
+    assert many.p99_ms == 454.0
+    assert many.samples == 459
