@@ -16,11 +16,12 @@ from tests.kind.isolated_engine import state_of_the_machine
 from tests.testbed.cluster import Cluster, KubectlError, log_tails
 from tests.testbed.docker_engine import running_engine, users
 from tests.testbed.gotools import binary, cache_dir
-from tests.testbed.kind import KindCluster, kind_cluster
+from tests.testbed.kind import KindCluster, attach
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
+NAMESPACE = "testbed-probe"
 IMAGE = "slm-testbed/probe:test"
 DOCKERFILE = """\
 FROM debian:bookworm-slim
@@ -49,12 +50,12 @@ spec:
 ---
 apiVersion: v1
 kind: PersistentVolume
-metadata: {{name: models}}
+metadata: {{name: testbed-probe-models}}
 spec:
   capacity: {{storage: 1Gi}}
   accessModes: [ReadOnlyMany]
   storageClassName: ""
-  claimRef: {{namespace: default, name: models}}
+  claimRef: {{namespace: {NAMESPACE}, name: models}}
   hostPath: {{path: /opt/slm/models, type: Directory}}
 ---
 apiVersion: v1
@@ -63,7 +64,7 @@ metadata: {{name: models}}
 spec:
   accessModes: [ReadOnlyMany]
   storageClassName: ""
-  volumeName: models
+  volumeName: testbed-probe-models
   resources: {{requests: {{storage: 1Gi}}}}
 ---
 apiVersion: v1
@@ -118,95 +119,126 @@ def test_a_private_engine_leaves_nothing_however_its_user_ends(ended_by: str) ->
     assert told["after the next"] == told["before"]
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindCluster]:
+def test_cluster_up_leaves_a_cluster_running_and_cluster_down_removes_it() -> None:
+    if attach() is not None:
+        pytest.skip("somebody plays with the cluster that `make cluster-up` left")
     before = state_of_the_machine()
-    with kind_cluster() as lent:
-        context = tmp_path_factory.mktemp("image")
-        (context / "Dockerfile").write_text(DOCKERFILE)
-        lent.load_image(lent.build(context / "Dockerfile", context, IMAGE))
-        yield lent
-    # Here and not in a test of its own: the cluster is gone only now.
+    try:
+        printed = run_testbed("up")
+        kept = attach()
+        assert kept is not None
+        assert printed == f"export KUBECONFIG={kept.kubeconfig}\n"
+        assert "Ready" in kept.kubectl("get", "nodes")
+        assert run_testbed("up") == printed  # the same one
+    finally:
+        run_testbed("down")
+    assert attach() is None
     after = state_of_the_machine()
-    if users():  # somebody else's engine and clusters may have come and gone meanwhile
-        assert lent.name not in str(after)
-    else:
-        assert after == before
+    # Somebody else's engine and clusters may have come and gone meanwhile.
+    assert kept.name not in after["clusters"] if users() else after == before
+
+
+def run_testbed(what: str) -> str:
+    command = [sys.executable, "-m", "tests.testbed", what]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Probe:
+    """Two pods and what they need, in a namespace of their own on the shared cluster."""
+
+    def __init__(self, cluster: KindCluster) -> None:
+        self.cluster = cluster
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.cluster.kubectl(f"--namespace={NAMESPACE}", *arguments, stdin=stdin)
+
+    def run(self, pod: str, *command: str) -> str:
+        return self.kubectl("exec", pod, "--", *command)
 
 
 @pytest.fixture(scope="module")
-def pods(cluster: KindCluster) -> KindCluster:
-    cluster.kubectl("apply", "-f", "-", stdin=PODS)
-    cluster.kubectl("wait", "--for=condition=Ready", "pod/server", "pod/client", "--timeout=90s")
-    return cluster
+def probe(kind_cluster: KindCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
+    context = tmp_path_factory.mktemp("image")
+    (context / "Dockerfile").write_text(DOCKERFILE)
+    kind_cluster.load_image(kind_cluster.build(context / "Dockerfile", context, IMAGE))
+    probe = Probe(kind_cluster)
+    kind_cluster.kubectl("create", "namespace", NAMESPACE)
+    kind_cluster.kubectl("-n", NAMESPACE, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+    probe.kubectl("apply", "-f", "-", stdin=PODS)
+    probe.kubectl("wait", "--for=condition=Ready", "pod/server", "pod/client", "--timeout=90s")
+    yield probe
+    kind_cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    kind_cluster.kubectl("delete", "persistentvolume", "testbed-probe-models", "--wait=false")
 
 
-def test_it_is_a_cluster_like_the_other_kind(cluster: KindCluster) -> None:
-    assert isinstance(cluster, Cluster)
+def test_it_is_a_cluster_like_the_other_kind(kind_cluster: KindCluster) -> None:
+    assert isinstance(kind_cluster, Cluster)
 
 
-def test_the_node_is_ready_and_takes_pods(cluster: KindCluster) -> None:
-    (node,) = json.loads(cluster.kubectl("get", "nodes", "-o", "json"))["items"]
-    assert node["metadata"]["name"] == cluster.node
+def test_the_node_is_ready(kind_cluster: KindCluster) -> None:
+    (node,) = json.loads(kind_cluster.kubectl("get", "nodes", "-o", "json"))["items"]
+    assert node["metadata"]["name"] == kind_cluster.node
     assert {"type": "Ready", "status": "True"}.items() <= node["status"]["conditions"][-1].items()
     assert node["status"]["nodeInfo"]["kubeletVersion"].startswith("v1.35.")
-    assert "taints" not in node["spec"]
 
 
-def test_an_image_built_here_runs_and_a_service_answers_by_name(pods: KindCluster) -> None:
-    pods.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=90s")
-    found = pods.kubectl("exec", "client", "--", "busybox", "nslookup", "web.default.svc.cluster.local")
-    assert pods.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}") in found
-    assert pods.kubectl("exec", "client", "--", "busybox", "wget", "-qO-", "http://web/") == "built here\n"
+def test_an_image_built_here_runs_and_a_service_answers_by_name(probe: Probe) -> None:
+    probe.cluster.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=90s")
+    found = probe.run("client", "busybox", "nslookup", f"web.{NAMESPACE}.svc.cluster.local")
+    assert probe.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}") in found
+    assert probe.run("client", "busybox", "wget", "-qO-", "http://web/") == "built here\n"
 
 
-def test_a_pod_reaches_itself_through_its_service(pods: KindCluster) -> None:
-    assert pods.kubectl("exec", "server", "--", "busybox", "wget", "-qO-", "http://web/") == "built here\n"
+def test_a_pod_reaches_itself_through_its_service(probe: Probe) -> None:
+    assert probe.run("server", "busybox", "wget", "-qO-", "http://web/") == "built here\n"
 
 
-def test_this_machine_reaches_a_node_port(pods: KindCluster) -> None:
-    port = pods.kubectl("get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
-    with urllib.request.urlopen(f"http://{pods.node_ip}:{port}/", timeout=10) as answer:
+def test_this_machine_reaches_a_node_port(probe: Probe) -> None:
+    port = probe.kubectl("get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
+    with urllib.request.urlopen(f"http://{probe.cluster.node_ip}:{port}/", timeout=10) as answer:
         assert answer.read() == b"built here\n"
 
 
-def test_a_persistent_volume_shows_the_models_of_this_machine(pods: KindCluster) -> None:
-    probe = cache_dir() / "models" / f"probe-{uuid.uuid4().hex}"
-    probe.write_text("weights\n")
+def test_a_persistent_volume_shows_the_models_of_this_machine(probe: Probe) -> None:
+    weights = cache_dir() / "models" / f"probe-{uuid.uuid4().hex}"
+    weights.write_text("weights\n")
     try:
-        assert pods.kubectl("exec", "client", "--", "cat", f"/models/{probe.name}") == "weights\n"
+        assert probe.run("client", "cat", f"/models/{weights.name}") == "weights\n"
     finally:
-        probe.unlink()
+        weights.unlink()
     with pytest.raises(KubectlError, match="Read-only"):
-        pods.kubectl("exec", "client", "--", "touch", "/models/written")
+        probe.run("client", "touch", "/models/written")
 
 
-def test_pod_security_refuses_what_a_namespace_forbids(cluster: KindCluster) -> None:
-    cluster.kubectl("create", "namespace", "strict")
-    cluster.kubectl("label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted")
+def test_pod_security_refuses_what_a_namespace_forbids(kind_cluster: KindCluster, kind_namespace: str) -> None:
+    kind_cluster.kubectl("label", "namespace", kind_namespace, "pod-security.kubernetes.io/enforce=restricted")
     with pytest.raises(KubectlError, match="violates PodSecurity"):
-        cluster.kubectl("-n", "strict", "run", "root", f"--image={IMAGE}", "--privileged")
+        kind_cluster.kubectl("-n", kind_namespace, "run", "root", f"--image={IMAGE}", "--privileged")
 
 
-def test_the_kubelet_serves_pod_resources_and_device_plugins(cluster: KindCluster) -> None:
+def test_the_kubelet_serves_pod_resources_and_device_plugins(kind_cluster: KindCluster) -> None:
     for socket in ("pod-resources/kubelet.sock", "device-plugins/kubelet.sock"):
-        cluster.exec("test", "-S", f"/var/lib/kubelet/{socket}")
+        kind_cluster.exec("test", "-S", f"/var/lib/kubelet/{socket}")
 
 
-def test_the_audit_log_tells_who_asked_for_what(cluster: KindCluster) -> None:
+def test_the_audit_log_tells_who_asked_for_what(kind_cluster: KindCluster, kind_namespace: str) -> None:
     name = f"asked-{uuid.uuid4().hex[:8]}"
-    cluster.kubectl("create", "configmap", name)
-    entries = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
+    kind_cluster.kubectl("-n", kind_namespace, "create", "configmap", name)
+    entries = [json.loads(line) for line in kind_cluster.audit_log.read_text().splitlines()]
     (entry,) = [entry for entry in entries if entry.get("objectRef", {}).get("name") == name and entry["verb"] != "get"]
     assert (entry["verb"], entry["user"]["username"]) == ("create", "kubernetes-admin")
 
 
-def test_a_failed_image_pull_is_reported_quickly(cluster: KindCluster) -> None:
-    cluster.kubectl("run", "unpullable", "--image=registry.invalid/nothing:1", "--restart=Never")
+def test_a_failed_image_pull_is_reported_quickly(kind_cluster: KindCluster, kind_namespace: str) -> None:
+    kind_cluster.kubectl(
+        "-n", kind_namespace, "run", "unpullable", "--image=registry.invalid/nothing:1", "--restart=Never"
+    )
     waiting = "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull"
-    cluster.kubectl("wait", f"--for={waiting}", "pod/unpullable", "--timeout=60s")
+    kind_cluster.kubectl("-n", kind_namespace, "wait", f"--for={waiting}", "pod/unpullable", "--timeout=60s")
 
 
-def test_logs_hold_the_journal_and_every_container(pods: KindCluster) -> None:
-    assert log_tails(pods).keys() == {"node", "kubelet", "containerd"}
-    assert any("kube-apiserver" in path.name for path in (pods.logs / "pods").iterdir())
+def test_logs_hold_the_journal_and_every_container(kind_cluster: KindCluster) -> None:
+    assert log_tails(kind_cluster).keys() == {"node", "kubelet", "containerd"}
+    assert any("kube-apiserver" in path.name for path in (kind_cluster.logs / "pods").iterdir())
