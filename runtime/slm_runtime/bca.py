@@ -160,7 +160,7 @@ def _faults(point: Point) -> tuple[str, ...]:
     )
     faults = [f"{count} {what}" for count, _, what in counted if count]
     said = [mark for count, mark, _ in counted if count]
-    return (*faults, *(f"marked {mark}" for mark in point.marks if mark not in said))
+    return (*faults, *(f"marked {mark}" for mark in point.doubts if mark not in said))
 
 
 def _checks(point: Point, limits: Limits, single_sequence: float | None, min_efficiency: float) -> tuple[Check, ...]:

@@ -27,7 +27,7 @@ class SharingMode(StrEnum):
 
 
 class Mark(StrEnum):
-    """Why a point must not be trusted as it stands."""
+    """Why a point must not be taken as it stands."""
 
     PREEMPTED = "Preempted"
     """The engine preempted sequences: the KV pool was too small for this batch."""
@@ -38,7 +38,7 @@ class Mark(StrEnum):
     THROTTLED = "Throttled"
     """The GPU lowered its clocks for heat or power inside the window."""
     WIDE = "Wide"
-    """The window hit its cap before the confidence interval was narrow enough."""
+    """The window hit its cap before the confidence interval was narrow enough. The interval says by how much; a gain must exceed it."""
 
 
 def camel(name: str) -> str:
@@ -121,7 +121,12 @@ class Point:
     confirmed: bool = False
     """Measured with the KV bytes that replicas would really be given, not with a larger pool."""
     marks: tuple[Mark, ...] = ()
-    """Reasons not to trust this point. A marked point is shown and never chosen."""
+    """Reasons to doubt this point. It is shown and, unless it is only Wide, never chosen."""
+
+    @property
+    def doubts(self) -> tuple[Mark, ...]:
+        """The marks that forbid choosing this point: all but Wide, whose interval already counts as noise."""
+        return tuple(mark for mark in self.marks if mark is not Mark.WIDE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

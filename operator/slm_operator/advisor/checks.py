@@ -50,9 +50,9 @@ def preemption(_: Case, point: Point) -> Check:
 
 def trusted(_: Case, point: Point) -> Check:
     """No mark, no failed request."""
-    if not point.marks and not point.errors:
+    if not point.doubts and not point.errors:
         return _TRUSTED_PASSED
-    said = [MARK_SAYS[mark] for mark in point.marks] or [f"{point.errors} requests failed"]
+    said = [MARK_SAYS[mark] for mark in point.doubts] or [f"{point.errors} requests failed"]
     return Check("Trusted", False, f"not to be trusted: {', and '.join(said)}", point.errors)
 
 

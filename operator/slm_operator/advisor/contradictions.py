@@ -35,7 +35,7 @@ class Rule(NamedTuple):
 
 def is_trusted(point: Point) -> bool:
     """No preemption, no failed request, no mark."""
-    return not (point.preemptions or point.errors or point.marks)
+    return not (point.preemptions or point.errors or point.doubts)
 
 
 def little_ratio(point: Point) -> float:

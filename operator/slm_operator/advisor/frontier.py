@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def pareto_frontier(points: Iterable[Point]) -> tuple[Point, ...]:
     """Trusted full-batch points, single engines and packs, that no other beats in throughput and mean ITL, by rising ITL."""
-    clean = [p for p in points if not (p.marks or p.preemptions or p.errors or is_partial(p))]
+    clean = [p for p in points if not (p.doubts or p.preemptions or p.errors or is_partial(p))]
     frontier: list[Point] = []
     for point in sorted(clean, key=lambda p: (p.itl_ms.mean_ms, -p.throughput_tokens_per_second)):
         if not frontier or point.throughput_tokens_per_second > frontier[-1].throughput_tokens_per_second:

@@ -94,4 +94,4 @@ def pays_from(case: Case, pack: Point, single: Point, gate: float) -> int | None
 
 
 def _clean(points: Iterable[Point]) -> Iterable[Point]:
-    return (p for p in points if not (p.marks or p.preemptions or p.errors))
+    return (p for p in points if not (p.doubts or p.preemptions or p.errors))

@@ -122,7 +122,7 @@ def tidy(batch_size: float) -> int:
 
 def kv_peak_bytes(points: Sequence[Point], batch_size: int) -> float | None:
     """Expected KV peak of one engine at B, from the points that know their pool; those near B count most."""
-    known = [(p, p.kv_peak_fraction * p.kv_pool_bytes) for p in points if p.kv_pool_bytes and not p.marks]
+    known = [(p, p.kv_peak_fraction * p.kv_pool_bytes) for p in points if p.kv_pool_bytes and not p.doubts]
     known = [(p, peak) for p, peak in known if peak > 0]
     if not known:
         return None

@@ -108,7 +108,7 @@ def best_pack(request: Request, findings: Findings) -> Point | None:
 def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:
     """The fastest of these points that can be trusted and keeps the SLO."""
     good = [
-        m.point for m in tried if not m.point.marks and not is_too_small(m.point) and not slo_misses(m.point, limits)
+        m.point for m in tried if not m.point.doubts and not is_too_small(m.point) and not slo_misses(m.point, limits)
     ]
     return max(good, key=lambda p: p.throughput_tokens_per_second, default=None)
 
