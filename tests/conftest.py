@@ -1,7 +1,6 @@
 """Clusters for tests. A test says what it needs of one; only `tests/testbed` knows how it is made."""
 
 import secrets
-import signal
 import threading
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import pytest
 from tests.testbed.cluster import Cluster, log_tails
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.control_plane import control_plane as lend_control_plane
+from tests.testbed.ending import raise_when_ended
 
 if TYPE_CHECKING:
     from tests.testbed.kind import KindCluster
@@ -71,5 +71,4 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def pytest_configure() -> None:
     """Let SIGTERM and SIGHUP end the run as Ctrl-C does, so that the clusters go with it."""
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler)
+        raise_when_ended(KeyboardInterrupt)
