@@ -32,8 +32,10 @@ WORTHWHILE_FRACTION = 0.005
 AIMS = ((-1, WORTHWHILE_FRACTION), (0, 0.015), (1, 0.04))
 """How near to a limit to measure, in deviations of one measurement, and for which expected gain: the nearer, the likelier
 that the point is of no use."""
-MAX_FAILURES = 2
-"""Sweep engines that may die before the search settles for the batches below."""
+BOLD_POINTS = 5
+"""Points after which none is risked right at a limit any more: one is kept for what a miss then asks for."""
+MAX_FAILURES, MAX_FAILURES_WITHOUT_POINTS = 3, 2
+"""Sweep engines that may die before the search settles for the batches below, or gives up."""
 
 
 def limits_of(request: Request, findings: Findings) -> Limits:
@@ -76,8 +78,9 @@ def measure(request: Request, batch_size: int, because: str, *, in_flight: int |
 def sweep_step(request: Request, findings: Findings) -> Step | None:
     """The next point of the sweep, or the start of its engine. Done: no engine can be swept."""
     failures = _failures(findings)
-    if len(failures) >= MAX_FAILURES:
-        return None if swept(findings) else Done(complete=False, because=failures[-1].reason)
+    points = swept(findings)
+    if len(failures) >= (MAX_FAILURES if points else MAX_FAILURES_WITHOUT_POINTS):
+        return None if points else Done(complete=False, because=failures[-1].reason)
     wanted = _next_point(request, findings)
     running = findings.running
     if wanted is None or (running is not None and running.kv_pool_bytes is None):
@@ -137,7 +140,7 @@ def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -
     least = verdicts.candidates[0]
     if above == 1 and least.is_near(2 * noise) and len(points) == len(verdicts.candidates):
         return measure(request, 1, "even B=1 misses a limit, but by less than the noise; it is measured once more")
-    for deviations, worthwhile in AIMS:
+    for deviations, worthwhile in AIMS[: 1 if len(points) >= BOLD_POINTS else None]:
         aim = 1 + deviations * noise
         edge = boundary(points, bounds, aim)
         target = bounds.max_batch_size if edge.batch_size >= bounds.max_batch_size else tidy(edge.batch_size)
@@ -160,8 +163,8 @@ def _second_point(request: Request, points: Sequence[Point]) -> Measure | None:
 
 
 def _largest(request: Request, findings: Findings) -> int:
-    """The largest B that may still be tried: engines that failed set it to three quarters of what they failed with."""
-    failed = [f.step.batch_size * 3 // 4 for f in _failures(findings)]
+    """The largest B that may still be tried: engines that failed set it to half of what they failed with."""
+    failed = [f.step.batch_size // 2 for f in _failures(findings)]
     return max(1, min([request.max_batch_size, *failed]))
 
 

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from slm_runtime.codec import DocumentError, parse_document, to_json
+from slm_runtime.convert import MeasuredOn, from_bench_serve, from_csv, models_in
+from slm_runtime.document import Engine, Gpu, Mark, SharingMode
+from unit.runtime_search import published
+
+ON = MeasuredOn(engine=Engine(version="0.32.0"), gpu=Gpu(product="NVIDIA-L4", memory_bytes=24 * 2**30))
+
+HEADER = (
+    "model,max_num_seqs,replicas,requests,duration_s,input_tokens,output_tokens,total_tokens_per_s,"
+    "output_tokens_per_s,mean_itl_ms,kv_peak_fraction_of_pool,preemptions,mean_running_requests"
+)
+ROW = "tiny,8,1,100,10,1000,2000,300,200,5.0,0.5,0,7.9"
+
+RESULT = {
+    "model_id": "facebook/opt-125m",
+    "num_prompts": 200,
+    "request_rate": "inf",
+    "max_concurrency": 16,
+    "duration": 20.0,
+    "completed": 200,
+    "failed": 0,
+    "total_input_tokens": 20000,
+    "total_output_tokens": 40000,
+    "output_throughput": 2000.0,
+    "total_token_throughput": 3000.0,
+    "mean_ttft_ms": 20.0,
+    "median_ttft_ms": 19.0,
+    "p99_ttft_ms": 40.0,
+    "mean_tpot_ms": 7.5,
+    "median_tpot_ms": 7.4,
+    "p99_tpot_ms": 9.0,
+}
+"""What `vllm bench serve --save-result` writes, as far as it is read."""
+
+
+@pytest.mark.parametrize("model", published.MODELS)
+def test_the_published_sweeps_become_documents(model: str) -> None:
+    document = published.sweep(model)
+    assert parse_document(json.loads(json.dumps(to_json(document)))) == document
+    assert [p.batch_size for p in document.points] == sorted(p.batch_size for p in document.points)
+    assert all((Mark.PREEMPTED in p.marks) == (p.preemptions > 0) for p in document.points)
+
+
+def test_a_published_row() -> None:
+    at_96 = next(p for p in published.sweep("opt-1.3b").points if p.batch_size == 96)
+    assert at_96.throughput_tokens_per_second == 9032.8
+    assert at_96.itl_ms.mean_ms == 13.894
+    assert at_96.kv_pool_bytes == 54_480_000_000
+    assert at_96.input_tokens_mean == pytest.approx(110.6, abs=0.1)
+    assert at_96.ttft_ms is None, "all requests were sent at once: their TTFT is that of the queue"
+
+
+def test_published_packs() -> None:
+    packs = {(p.batch_size, p.replicas): p for p in published.replication("opt-1.3b").points}
+    assert packs[96, 2].sharing_mode is SharingMode.MPS
+    assert packs[96, 2].kv_pool_bytes is not None
+    assert packs[96, 2].kv_pool_bytes < 54.48e9 / 2
+    assert packs[256, 4].marks == (Mark.PREEMPTED,)
+
+
+def test_models_are_listed_in_order() -> None:
+    text = (published.DATA / "batch_sweep.csv").read_text()
+    assert models_in(text, source="batch_sweep.csv") == published.MODELS
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("", "f.csv: no column model, max_num_seqs, replicas", id="empty"),
+        pytest.param("a,b\n1,2\n", "f.csv: no column model", id="other columns"),
+        pytest.param(HEADER + '\n"tiny', "f.csv: not a CSV file", id="open quote"),
+        pytest.param(
+            f"{HEADER}\n{ROW.replace('tiny', 'other')}\n",
+            "no row of model 'tiny'; there are rows of other",
+            id="other model",
+        ),
+        pytest.param(
+            f"{HEADER}\n{ROW.replace('5.0', 'fast')}\n",
+            "f.csv line 2, mean_itl_ms: 'fast' is not a finite number",
+            id="word",
+        ),
+        pytest.param(
+            f"{HEADER}\n{ROW.replace('5.0', 'nan')}\n", "f.csv line 2, mean_itl_ms: 'nan' is not a finite", id="nan"
+        ),
+        pytest.param(
+            f"{HEADER}\n{ROW.replace(',0,', ',-1,')}\n", "f.csv line 2, preemptions: '-1' is not", id="negative"
+        ),
+        pytest.param(
+            f"{HEADER}\n{ROW.replace(',100,', ',0,')}\n", "f.csv line 2, requests: 0 is not", id="no requests"
+        ),
+        pytest.param(f"{HEADER}\ntiny,8\n", "f.csv line 2, replicas: None is not", id="short row"),
+        pytest.param(
+            f"{HEADER},sharing\n{ROW},mps\n", "f.csv line 2, sharing: 'mps' with 1 replicas", id="pack of one"
+        ),
+    ],
+)
+def test_a_bad_csv_is_one_sentence(text: str, message: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        from_csv(text, model="tiny", on=ON, source="f.csv")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bench_serve_result() -> None:
+    document = from_bench_serve([("a.json", json.dumps(RESULT))], on=ON)
+    (point,) = document.points
+    assert document.model.uri == "facebook/opt-125m"
+    assert (point.batch_size, point.replicas, point.in_flight) == (16, 1, None)
+    assert (point.itl_ms.mean_ms, point.itl_ms.p99_ms, point.itl_ms.samples) == (7.5, 9.0, 200)
+    assert point.ttft_ms is not None
+    assert point.ttft_ms.p50_ms == 19.0
+    assert point.mean_running == pytest.approx(15.0)
+    assert (point.input_tokens_mean, point.output_tokens_mean) == (100, 200)
+    assert point.kv_pool_bytes is None
+    assert parse_document(json.loads(json.dumps(to_json(document)))) == document
+
+
+def test_what_metadata_says_of_the_engine() -> None:
+    metadata = {
+        "max_num_seqs": "8",
+        "replicas": "2",
+        "sharing": "mps",
+        "kv_pool_bytes": "1000000",
+        "kv_peak_fraction": "0.9",
+        "preemptions": "3",
+        "max_num_batched_tokens": "2048",
+    }
+    (point,) = from_bench_serve([("a.json", json.dumps(RESULT | metadata))], on=ON).points
+    assert (point.batch_size, point.replicas, point.sharing_mode) == (8, 2, SharingMode.MPS)
+    assert (point.kv_pool_bytes, point.kv_peak_fraction, point.max_num_batched_tokens) == (1_000_000, 0.9, 2048)
+    assert point.marks == (Mark.PREEMPTED,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"request_rate": 5.0}, "a.json, request_rate: 5.0 is an open loop: run with --max-concurrency and no rate"),
+        ({"mean_tpot_ms": None}, "a.json, mean_tpot_ms: None is not a finite number"),
+        ({"completed": 0}, "a.json, completed: 0 is not a whole number of at least 1"),
+        ({"sharing": "mps"}, "a.json, sharing: 'mps' with 1 replicas"),
+        ({"duration": True}, "a.json, duration: True is not a finite number"),
+    ],
+)
+def test_a_bad_result_is_one_sentence(change: dict, message: str) -> None:
+    with pytest.raises(DocumentError, match=r"a\.json") as caught:
+        from_bench_serve([("a.json", json.dumps(RESULT | change))], on=ON)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ([], "no results: give the files"),
+        ([("a.json", "{")], "a.json: not JSON"),
+        ([("a.json", "[]")], "a.json: a list, not the object that --save-result writes"),
+        (
+            [("a.json", json.dumps(RESULT)), ("b.json", json.dumps(RESULT | {"model_id": "other"}))],
+            "results of several models (facebook/opt-125m, other): convert each on its own",
+        ),
+    ],
+)
+def test_files_that_are_no_results(results: list, message: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        from_bench_serve(results, on=ON)
+    assert message in str(caught.value)
+
+
+def test_failed_requests_are_marked() -> None:
+    (point,) = from_bench_serve([("a.json", json.dumps(RESULT | {"failed": 2}))], on=replace(ON)).points
+    assert point.marks == (Mark.ERRORS,)

@@ -1,0 +1,237 @@
+"""The search, driven by simulated engines: what it measures, when it stops, what it does when engines fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slm_runtime.bca import KV_MAX_FRACTION, KV_MIN_FRACTION
+from slm_runtime.document import SharingMode
+from slm_runtime.search.loop import run_search
+from slm_runtime.search.next_step import best, next_step
+from slm_runtime.search.packs import learnt_gpu_fraction, stretch
+from slm_runtime.search.steps import Done, Event, Findings, Measure, Request, StartEngines
+from slm_runtime.search.sweep import MAX_POINTS, swept
+from slm_runtime.simulated.published import ENGINES, LLAMA_2_7B, OPT_1_3B, SHAREGPT
+from slm_runtime.simulated.rig import SimulatedRig
+from slm_runtime.slo import Percentile, Slo, resolve, slo_misses
+
+from benchmarks import search as benchmark
+
+PLENTY = 1e6
+
+
+def request(slo: Slo | None = None, **changes: Any) -> Request:
+    fields = {"slo": slo or Slo(itl_factor=2), "max_gpu_seconds": PLENTY, "max_model_len": 2048}
+    return Request(**fields | changes)
+
+
+def rig(engine: Any = OPT_1_3B, seed: int = 1, **changes: Any) -> SimulatedRig:
+    return SimulatedRig(engine=engine, lengths=SHAREGPT, random=Random(seed), **changes)
+
+
+async def search(asked: Request, on: SimulatedRig) -> tuple[Findings, Done, list[Event]]:
+    events: list[Event] = []
+    findings = await run_search(asked, on, events.append)
+    assert on.running is None, "engines survived the search"
+    done = events[-1].step
+    assert isinstance(done, Done)
+    return findings, done, events
+
+
+async def test_the_first_steps_are_always_the_same() -> None:
+    _, _, events = await search(request(), rig())
+    start, one, reference = [e.step for e in events if e.outcome is None][:3]
+    assert isinstance(start, StartEngines)
+    assert (start.replicas, start.mode, start.kv_pool_bytes, start.batch_size) == (1, SharingMode.NONE, None, 512)
+    assert isinstance(one, Measure)
+    assert (one.batch_size, one.max_requests) == (1, 16)
+    assert isinstance(reference, Measure)
+    assert (reference.batch_size, reference.max_requests) == (32, None)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
+@pytest.mark.parametrize("factor", [2, 3, 4])
+async def test_a_search_of_a_published_engine(engine: Any, factor: float) -> None:
+    asked = request(Slo(itl_factor=factor))
+    findings, done, _ = await search(asked, rig(engine))
+    chosen = best(asked, findings)
+    assert done.complete, done.because
+    assert chosen is not None
+    assert chosen.confirmed
+    assert not slo_misses(chosen, resolve(asked.slo, findings.points))
+    assert KV_MIN_FRACTION <= chosen.kv_peak_fraction <= KV_MAX_FRACTION
+    assert len(swept(findings)) <= MAX_POINTS
+    assert len({s.step for s in findings.starts if s.step.kv_pool_bytes is None}) == 1, "one engine serves the sweep"
+
+
+@pytest.mark.parametrize(
+    ("engine", "replicas"), [(OPT_1_3B, 2), (LLAMA_2_7B, 1)], ids=["1.3B leaves the GPU idle", "7B fills the memory"]
+)
+async def test_a_pack_is_chosen_only_where_it_wins(engine: Any, replicas: int) -> None:
+    asked = request(Slo(itl_factor=4))
+    findings, _, _ = await search(asked, rig(engine))
+    chosen = best(asked, findings)
+    assert chosen is not None
+    assert chosen.replicas == replicas
+    single = max(p.throughput_tokens_per_second for p in swept(findings))
+    assert replicas == 1 or chosen.throughput_tokens_per_second > 1.05 * single
+
+
+async def test_no_pack_is_started_where_none_is_allowed() -> None:
+    findings, _, _ = await search(request(max_replicas=1), rig())
+    assert {s.step.replicas for s in findings.starts} == {1}
+    assert findings.engine_starts == 2
+
+
+async def test_the_named_load_is_measured_on_the_sweeps_engine_and_on_the_pack() -> None:
+    findings, _, _ = await search(request(Slo(itl_factor=4), concurrency=50), rig())
+    loaded = [p for p in findings.points if p.in_flight == 50]
+    assert [p.replicas for p in loaded] == [1, 2]
+    assert all(p.mean_running == 50 for p in loaded)
+    without, _, _ = await search(request(Slo(itl_factor=4)), rig())
+    assert findings.engine_starts == without.engine_starts
+
+
+@pytest.mark.parametrize("percentile", [Percentile.P90, Percentile.P99])
+async def test_percentiles_are_measured_with_the_samples_they_need(percentile: Percentile) -> None:
+    asked = request(Slo(itl_ms=20, percentile=percentile), max_replicas=1)
+    findings, done, _ = await search(asked, rig())
+    chosen = best(asked, findings)
+    assert done.complete
+    assert chosen is not None
+    assert not slo_misses(chosen, resolve(asked.slo, findings.points))
+
+
+async def test_a_ttft_limit_that_keeps_b_small_has_a_smaller_step_budget_tried() -> None:
+    findings, _, events = await search(request(Slo(itl_ms=30, ttft_ms=14), max_replicas=1), rig())
+    tuned = [s.step for s in findings.starts if s.step.max_num_batched_tokens == 2048]
+    assert len(tuned) == 1
+    assert "a step budget of 2048 tokens may not" in tuned[0].because
+    assert isinstance(events[-1].step, Done)
+
+
+@pytest.mark.parametrize(
+    ("slo", "why"),
+    [
+        (Slo(itl_ms=1), "no batch size keeps the SLO; further points could not change that"),
+        (Slo(itl_ms=100, ttft_ms=1), "no batch size keeps the SLO; further points could not change that"),
+    ],
+)
+async def test_an_impossible_slo_ends_soon_and_says_so(slo: Slo, why: str) -> None:
+    asked = request(slo)
+    findings, done, _ = await search(asked, rig())
+    assert (done.complete, done.because) == (True, why)
+    assert best(asked, findings) is None
+    assert len(findings.points) <= 3
+
+
+@pytest.mark.parametrize(
+    ("budget", "points", "starts"),
+    [
+        pytest.param(0, 0, 0, id="nothing"),
+        pytest.param(45, 1, 1, id="one point"),
+        pytest.param(80, 2, 1, id="two points"),
+        pytest.param(150, 4, 1, id="the sweep, no pack and no confirmation"),
+    ],
+)
+async def test_the_budget_ends_the_search_early_with_the_best_so_far(budget: float, points: int, starts: int) -> None:
+    asked = request(Slo(itl_ms=14), max_gpu_seconds=budget)
+    findings, done, _ = await search(asked, rig())
+    assert not done.complete
+    assert f"the budget of {budget:.0f} GPU-seconds does not hold the next step" in done.because
+    assert (len(findings.points), findings.engine_starts) == (points, starts)
+    found = best(asked, findings)
+    assert found == max(
+        findings.points, key=lambda p: p.throughput_tokens_per_second * (p.itl_ms.mean_ms <= 14), default=None
+    )
+
+
+async def test_an_engine_that_dies_at_a_batch_size_is_a_bound_not_an_end() -> None:
+    asked = request(Slo(itl_factor=4), max_replicas=1)
+    findings, done, _ = await search(asked, rig(dies_at=150))
+    chosen = best(asked, findings)
+    assert chosen is not None
+    assert 64 <= chosen.batch_size < 150
+    assert findings.failures[0].reason.startswith("the engine died at B=")
+    assert not done.complete
+    assert done.because.startswith("the engine died at B=")
+
+
+async def test_an_engine_that_always_dies_ends_the_search_with_its_reason() -> None:
+    findings, done, _ = await search(request(), rig(dies_at=1))
+    assert not done.complete
+    assert done.because == "the engine died at B=1"
+    assert findings.points == ()
+    assert len(findings.failures) == 2
+
+
+async def test_time_slicing_is_tried_only_where_mps_does_not_run() -> None:
+    modes = (SharingMode.MPS, SharingMode.TIME_SLICING)
+    runs, _, _ = await search(request(Slo(itl_factor=4), modes=modes), rig())
+    assert {s.step.mode for s in runs.starts} == {SharingMode.NONE, SharingMode.MPS}
+    refused, done, _ = await search(request(Slo(itl_factor=4), modes=modes), rig(refuses=frozenset({SharingMode.MPS})))
+    assert SharingMode.TIME_SLICING in {s.step.mode for s in refused.starts}
+    assert done.complete
+
+
+async def test_whoever_is_interrupted_has_lost_nothing() -> None:
+    class Interrupted(Exception):  # noqa: N818 - a stand-in for a signal
+        pass
+
+    heard: list[Findings] = []
+
+    def until_third_point(event: Event) -> None:
+        heard.append(event.findings)
+        if len(event.findings.points) == 3:
+            raise Interrupted
+
+    it = rig()
+    with pytest.raises(Interrupted):
+        await run_search(request(), it, until_third_point)
+    assert it.running is None
+    assert len(heard[-1].points) == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6))
+async def test_whatever_the_engine_the_search_ends_within_its_bounds(seed: int) -> None:
+    random = Random(seed)
+    case = benchmark.draw(random)
+    budget = random.choice((100, 1000, PLENTY))
+    asked = replace(case.request, max_gpu_seconds=budget, concurrency=random.choice((None, 20)))
+    it = SimulatedRig(engine=case.engine, lengths=case.lengths, random=random, dies_at=random.choice((None, None, 48)))
+    findings, done, events = await search(asked, it)
+    assert len(swept(findings)) <= MAX_POINTS
+    assert len(findings.outcomes) <= 40
+    assert all(e.step.because for e in events)
+    assert findings.gpu_seconds == pytest.approx(it.seconds)
+    assert done.because
+    # Pure: the same findings always lead to the same step, at every moment of the search.
+    replayed = Findings()
+    for outcome in findings.outcomes:
+        assert next_step(asked, replayed) == outcome.step
+        replayed = replayed.add(outcome)
+    assert next_step(asked, replayed) == done
+
+
+@given(replicas=st.integers(2, 8), gpu_fraction=st.floats(0.05, 1.0))
+def test_engines_stretch_each_other_between_not_at_all_and_in_turn(replicas: int, gpu_fraction: float) -> None:
+    stretched = stretch(replicas, gpu_fraction)
+    assert 1 <= stretched <= replicas + 1e-9
+    assert stretched >= replicas * gpu_fraction - 1e-9
+    assert learnt_gpu_fraction(replicas, stretched) == pytest.approx(gpu_fraction, abs=1e-3)
+
+
+async def test_the_goals_are_reached_on_a_sample() -> None:
+    """`benchmarks/search.py` runs many more; its figures are in benchmarks/results."""
+    figures = await benchmark.run(cases=40, seed=2)
+    assert figures["points_p95"] <= 7
+    assert figures["chosen_vs_exhaustive_median"] >= 0.99
+    assert figures["slo_violations"] == 0
+    assert figures["prediction_error_mean"] <= 0.04
+    assert figures["prediction_error_max"] <= 0.10
