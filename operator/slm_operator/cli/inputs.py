@@ -83,7 +83,7 @@ def load(filename: str) -> list[Any]:
     text = read(filename)
     try:
         return [json.loads(text)]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if filename.endswith(".json"):
             raise Refused(f"{filename}: not JSON: {error}") from None
     import yaml  # noqa: PLC0415 - 50 ms that JSON does not cost

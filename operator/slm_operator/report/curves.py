@@ -51,6 +51,7 @@ def throughput_chart(dots: Sequence[Dot], limits: Limits, fit: Sequence[tuple[fl
         _efficiency_limit(frame, limits),
         _slo_batch(frame, singles, limits),
         path([(frame.x(b), frame.y(t)) for b, t in fit], class_="fit"),
+        _decided_load(frame, limits),
         _curve(frame, singles, lambda d: d.throughput),
         _knee(frame, singles),
         _dots(frame, dots, lambda d: d.throughput),
@@ -208,5 +209,13 @@ def _knee(frame: Frame, singles: Sequence[Dot]) -> str:
     highest = max(d.throughput for d in singles)
     dot = next(d for d in singles if d.throughput >= KNEE_SHARE * highest)
     x, y = frame.x(dot.in_flight), frame.y(dot.throughput)
-    words = f"knee: {KNEE_SHARE:.0%} of the most at {short(dot.in_flight)}"
-    return line(x, y + 8, x, y + 44, class_="leader") + text(words, x, y + 56, class_="note", text_anchor="middle")
+    words = f"knee {short(dot.in_flight)}"
+    return line(x, y + 8, x, y + 40, class_="leader") + text(words, x, y + 53, class_="note", text_anchor="middle")
+
+
+def _decided_load(frame: Frame, limits: Limits) -> str:
+    if limits.in_flight is None or not frame.x.low < limits.in_flight < frame.x.high:
+        return ""
+    x = frame.x(limits.in_flight)
+    words = f"decided for {limits.in_flight} in flight"
+    return line(x, TOP, x, BOTTOM, class_="leader") + text(words, x + 6, TOP + 40, class_="note")

@@ -137,8 +137,8 @@ def _evidence(scene: Scene) -> str:
 
 
 THROUGHPUT = (
-    "What the GPU delivers against the sequences it runs. Past the knee more memory buys little; under the dashed line "
-    "a batch pays less than the efficiency asked for. Dotted: predicted between measured points, never chosen."
+    "What the GPU delivers against the sequences it runs. Past the knee, the first batch with nine tenths of the most, "
+    "memory buys little; under the dashed line a batch is less efficient than asked. Dotted: predicted, never chosen."
 )
 LATENCY = "Time between two tokens of one answer. The shaded part misses the SLO."
 FRONTIER = (

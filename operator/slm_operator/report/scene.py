@@ -63,6 +63,8 @@ class Limits:
     """SLO on ITL."""
     itl_words: str
     """The SLO, for its label."""
+    in_flight: int | None
+    """The load that was decided for; None is full batches."""
     one_sequence: float | None
     """T(1), tokens per second, of which the efficiency limit is drawn."""
     min_efficiency: float

@@ -42,6 +42,7 @@ def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Set
         limits=Limits(
             itl_ms=limits.itl_ms,
             itl_words=f"SLO: {limits.percentile.lower()} ITL {limits.itl_ms or 0:.1f} ms",
+            in_flight=advice.load.in_flight,
             one_sequence=one_sequence,
             min_efficiency=settings.min_efficiency,
             min_gain=settings.min_gain,
@@ -75,13 +76,12 @@ def _warnings(document: MeasurementDocument) -> tuple[str, ...]:
 def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> tuple[Tile, ...]:
     tiles = []
     if advice.predicted:
-        gain = f"{advice.gain:+.1%} against the best single engine" if advice.gain is not None else ""
         tiles += [
             Tile(
                 label="Throughput of one GPU",
                 figure=f"{advice.predicted.throughput_tokens_per_second:,.0f}",
                 unit="tok/s",
-                note=gain if advice.replicas_per_gpu > 1 else "the best single engine",
+                note=_comparison(advice),
                 tone="up" if (advice.gain or 0.0) > 0 else "down" if (advice.gain or 0.0) < 0 else "",
             ),
             Tile(
@@ -100,7 +100,7 @@ def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> 
                 label="KV memory of each engine",
                 figure=f"{advice.kv_bytes / GIB:.1f}",
                 unit="GiB",
-                note=f"for {advice.batch_size} sequences",
+                note=_sequences(advice.batch_size),
             )
         )
     if advice.freed_bytes is not None:
@@ -113,6 +113,16 @@ def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> 
             )
         )
     return tuple(tiles)
+
+
+def _comparison(advice: Advice) -> str:
+    if advice.replicas_per_gpu > 1 and advice.gain is not None:
+        return f"{advice.gain:+.1%} against the best single engine"
+    return "the best single engine" if advice.best_single else ""
+
+
+def _sequences(count: int) -> str:
+    return "1 sequence" if count == 1 else f"{count} sequences"
 
 
 def _dot(candidate: Candidate, advice: Advice, limits: SloLimits) -> Dot:
@@ -201,7 +211,7 @@ def _memory(ledger: Ledger, advice: Advice) -> tuple[MemoryBar, ...]:
     engines = "1 engine" if advice.replicas_per_gpu == 1 else f"{advice.replicas_per_gpu} engines"
     advised = MemoryBar(
         name="Advised",
-        detail=f"{engines}, {advice.batch_size} sequences each",
+        detail=f"{engines}, {_sequences(advice.batch_size)} each",
         shares=_shares(ledger, advice.replicas_per_gpu, advice.kv_bytes),
     )
     return (swept, advised)

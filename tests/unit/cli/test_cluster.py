@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 import yaml
 from slm_operator.api.deployment import SLMDeploymentSpec
@@ -156,6 +162,61 @@ def test_plan_with_a_profile_file_asks_no_cluster(
     assert capsys.readouterr().out.startswith("Serve 2 engines per GPU (MPS)")
 
 
+CONFIG = {
+    "model_type": "opt", "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 32, "ffn_dim": 8192,
+    "vocab_size": 50272, "max_position_embeddings": 2048, "torch_dtype": "float16",
+}  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    return str(tmp_path / "config.json")
+
+
+def test_plan_estimates_from_the_model_s_config(
+    manifest: str, config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    assert main(["plan", "-f", manifest, "--config", config, "--gpu", "NVIDIA-H100-80GB-HBM3", "-o", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["replicasPerGpu"] == 1
+    assert set(answer["source"].values()) == {"Estimated"}
+    jsonschema.validate(answer, json.loads((ROOT / "docs/schemas/advice.json").read_text()))
+
+
+def test_a_plan_shows_where_the_memory_goes(manifest: str, config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", manifest, "--config", config, "--gpu", "NVIDIA-H100-80GB-HBM3"]) == 0
+    told = capsys.readouterr().out
+    lines = {line.split("  ")[0]: line.split() for line in told.splitlines()}
+    parts = ("weights", "activations", "graphs", "context", "KV cache")
+    assert sum(float(lines[part][-1]) for part in parts) == pytest.approx(float(lines["together"][-1]), abs=0.03)
+    assert float(lines["together"][-1]) + float(lines["free"][-1]) == pytest.approx(80, abs=0.02)
+
+
+ESTIMATES: list[tuple[str, dict[str, Any], list[str], str]] = [
+    ("no GPU named", CONFIG, [], "give --gpu, or spec.accelerator.product"),
+    ("unknown GPU", CONFIG, ["--gpu", "Voodoo"], "give --gpu-memory-bytes"),
+    ("too small a GPU", CONFIG, ["--gpu", "Voodoo", "--gpu-memory-bytes", "1000000000"], "use a larger GPU"),
+    ("not a config", {"a": 1}, ["--gpu", "T4"], "num_hidden_layers"),
+    ("not an object", [], ["--gpu", "T4"], "give the config.json of the model"),  # type: ignore[list-item]
+    ("measurements too", CONFIG, ["--profile", "x"], "not allowed with"),
+]
+
+
+@pytest.mark.parametrize(("raw", "arguments", "sentence"), [c[1:] for c in ESTIMATES], ids=[c[0] for c in ESTIMATES])
+def test_an_estimate_refuses(  # noqa: PLR0917 - a table's columns and fixtures
+    manifest: str, raw: Any, arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    try:
+        code = main(["plan", "-f", manifest, "--config", str(tmp_path / "config.json"), *arguments])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_what_is_exported_can_be_imported(
     server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +248,8 @@ CHECKS: list[tuple[str, dict[str, Any], int, str]] = [
     ("not opted in", {"/api/v1/nodes": {"items": [node("gpu-1", H100)]}}, 0, "kubectl label node gpu-1 slm-operator.io/managed=true"),
     ("no feature discovery", {"/api/v1/nodes": {"items": [node("gpu-1", {}, **{"nvidia.com/gpu": "1"})]}}, 1, "enable GPU feature discovery"),
     ("MIG", {"/api/v1/nodes": {"items": [node("gpu-1", H100 | {"slm-operator.io/managed": "true", "nvidia.com/mig.config": "all-1g"})]}}, 0, "MIG is configured on gpu-1"),
+    ("no right to see the operator", {"/apis/apps/v1/deployments": failure(403, 'User "u" cannot list resource "deployments"')}, 0, "no right to list Deployments"),
+    ("no right to see our kinds", {f"{TEAM}/slmprofiles": failure(403, 'User "u" cannot list resource "slmprofiles"')}, 0, "is served"),
     ("no right to see nodes", {"/api/v1/nodes": failure(403, 'User "u" cannot list resource "nodes"')}, 0, "no right to list Nodes"),
 ]  # fmt: skip
 
@@ -204,6 +267,31 @@ def test_check_without_the_right_to_create(server: ApiServer, capsys: pytest.Cap
     server.allowed = False
     assert main(["check"]) == 1
     assert "you may not create an SLMDeployment in namespace team" in capsys.readouterr().out
+
+
+LIVE = "import sys; from slm_operator.cli.main import main; sys.exit(main())"
+
+
+@pytest.mark.slow
+def test_watch_follows_what_happens_until_interrupted(server: ApiServer) -> None:
+    ours, theirs = pty.openpty()
+    watching = subprocess.Popen([sys.executable, "-c", LIVE, "watch"], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    read_until(ours, "Serving")
+    later = deployed()
+    later["status"]["phase"] = "Draining"
+    server.answers[f"{TEAM}/slmdeployments"] = {"items": [later]}
+    read_until(ours, "Draining")
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(timeout=20) == 130
+    os.close(ours)
+
+
+def read_until(terminal: int, word: str) -> None:
+    """Read what the command draws until a word appears; the test's own timeout ends a wait in vain."""
+    seen = ""
+    while word not in seen:
+        seen += os.read(terminal, 4096).decode(errors="replace")
 
 
 REFUSALS: list[tuple[str, dict[str, Any], list[str], str]] = [
