@@ -121,16 +121,18 @@ def test_the_audit_log_tells_who_asked_for_what(control_plane: ControlPlane, nam
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_it_is_ready_in_time_and_leaves_only_its_logs() -> None:
-    # The machine may be busy with another run's builds: the faster of two starts counts.
-    took_s = min(seconds_to_ready_and_gone() for _ in range(2))
-    assert took_s <= READY_WITHIN_S
-
-
-def seconds_to_ready_and_gone() -> float:
+def test_it_is_ready_in_time() -> None:
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > 2 * cores:
+        pytest.skip(f"load {load:.0f} on {cores} cores: others' work would be measured")
     started = time.monotonic()
+    with testbed.control_plane():
+        assert time.monotonic() - started <= READY_WITHIN_S
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_it_leaves_only_its_logs() -> None:
     with testbed.control_plane() as plane:
-        took_s = time.monotonic() - started
         processes = recorded_processes(plane.folder)
         assert all(process.alive for process in processes)
         port = urlsplit(plane.server).port
@@ -138,7 +140,6 @@ def seconds_to_ready_and_gone() -> float:
     assert plane.logs.joinpath("kube-apiserver.log").stat().st_size > 0
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
-    return took_s
 
 
 def recorded_processes(folder: Path) -> list[Process]:
