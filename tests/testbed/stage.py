@@ -112,11 +112,8 @@ class Stage:
 
     def allocations(self) -> list[dict[str, Any]]:
         """What the kubelet's pod-resources API says: namespace, pod, container, resource, device ids."""
-        pod = self.cluster.kubectl(
-            *("get", "pods", "--namespace", NAMESPACE, "--selector", "app.kubernetes.io/name=nvidia-device-plugin"),
-            *("--output", "jsonpath={.items[0].metadata.name}"),
-        )
-        said = self.cluster.kubectl("exec", "--namespace", NAMESPACE, pod, "--", "pod-resources", "list")
+        plugin = ("--namespace", NAMESPACE, "daemonset/nvidia-device-plugin", "--container", "nvidia-device-plugin-ctr")
+        said = self.cluster.kubectl("exec", *plugin, "--", "pod-resources")
         found: list[dict[str, Any]] = json.loads(said)
         return found
 

@@ -1,0 +1,44 @@
+"""The stage for end-to-end tests: one kind node with the stand-in GPU, the operator installed by its chart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.testbed.stage import OPERATOR_NAMESPACE, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.testbed.kind import KindCluster
+
+# A test's node need not wait as long for a volume as a user's: the kubelet here looks at it every few seconds.
+FAST = ("config.nodes.projectionSeconds=15", "config.nodes.convergenceSeconds=120")
+
+
+@pytest.fixture(scope="session")
+def stage(kind_cluster: KindCluster) -> Iterator[Stage]:
+    made = Stage(kind_cluster, print)
+    made.build_images()
+    made.install_gpu()
+    made.install_operator(*FAST)
+    yield made
+    made.helm("uninstall", "slm-operator", "--namespace", OPERATOR_NAMESPACE, "--wait")
+
+
+@pytest.fixture
+def node_before(stage: Stage) -> dict[str, dict[str, str]]:
+    """Labels and annotations of the node before it is used, without what changes by itself."""
+    return node_marks(stage)
+
+
+def node_marks(stage: Stage) -> dict[str, dict[str, str]]:
+    """Labels, annotations and taints of the node, without those that its kubelet and the stand-in keep changing."""
+    node = stage.get("node", stage.cluster.node)
+    labels = {name: value for name, value in node["metadata"]["labels"].items() if name != "nvidia.com/gfd.timestamp"}
+    return {
+        "labels": labels,
+        "annotations": dict(node["metadata"].get("annotations", {})),
+        "taints": {taint["key"]: taint["effect"] for taint in node["spec"].get("taints", [])},
+    }

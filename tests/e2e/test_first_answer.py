@@ -1,0 +1,187 @@
+"""From one `kubectl apply` to an answer, on real parts: kubelet, scheduler, vLLM, chart. Asserts on the API only."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.planning.advising import slo_of
+from slm_runtime.bca import choose
+from slm_runtime.codec import parse_document
+from slm_runtime.slo import resolve
+
+from tests.testbed.cluster import KubectlError
+from tests.testbed.stage import ROOT
+
+from .conftest import node_marks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.testbed.stage import Stage
+
+pytestmark = [pytest.mark.kind, pytest.mark.vllm, pytest.mark.timeout(1200)]
+
+NAME = "opt-tiny"
+EXAMPLE = ROOT / "examples/demo/slmdeployment.yaml"
+ASK = """
+import json, urllib.request
+body = json.dumps({"model": "opt-tiny", "prompt": "Once", "max_tokens": 4, "temperature": 0}).encode()
+for _ in range(24):
+    request = urllib.request.Request("URL/completions", body, {"Content-Type": "application/json"})
+    answer = json.load(urllib.request.urlopen(request, timeout=60))
+    assert answer["usage"]["completion_tokens"] > 0, answer
+print(answer["choices"][0]["text"])
+"""
+METRICS = (
+    "import urllib.request; print(urllib.request.urlopen('http://localhost:8000/metrics', timeout=30).read().decode())"
+)
+
+
+@pytest.fixture(scope="module")
+def served(stage: Stage) -> Iterator[str]:
+    """The example, applied and ready: the namespace that it is in. The node's marks of before are in its annotations."""
+    namespace = "first-answer"
+    before = node_marks(stage)
+    stage.cluster.kubectl("create", "namespace", namespace)
+    stage.provide_model(namespace)
+    stage.opt_in()
+    stage.cluster.kubectl("apply", "--namespace", namespace, "--filename", str(EXAMPLE))
+    stage.cluster.kubectl(
+        "wait", f"slmd/{NAME}", "--for=condition=Ready", "--timeout=900s", "--namespace", namespace, timeout_s=960
+    )
+    yield namespace
+    stage.cluster.kubectl("delete", "slmd", NAME, "--namespace", namespace, "--ignore-not-found")
+    stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=180)
+    stage.cluster.kubectl("delete", "namespace", namespace, timeout_s=240)
+    stage.cluster.kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
+    assert node_marks(stage) == before
+
+
+def deployment(stage: Stage, namespace: str) -> dict[str, Any]:
+    return stage.get("slmd", NAME, namespace)
+
+
+def profile(stage: Stage, namespace: str) -> dict[str, Any]:
+    name = deployment(stage, namespace)["status"]["profile"]["name"]
+    return stage.get("slmp", name, namespace)
+
+
+def pods(stage: Stage, namespace: str) -> list[dict[str, Any]]:
+    selector = deployment(stage, namespace)["status"]["selector"]
+    listed = json.loads(
+        stage.cluster.kubectl("get", "pods", "--namespace", namespace, "--selector", selector, "--output", "json")
+    )
+    return list(listed["items"])
+
+
+def in_pod(stage: Stage, namespace: str, pod: dict[str, Any], script: str) -> str:
+    name = pod["metadata"]["name"]
+    return stage.cluster.kubectl(
+        "exec", "--namespace", namespace, name, "--container", "engine", "--", "python3", "-c", script
+    )
+
+
+def metrics(stage: Stage, namespace: str, pod: dict[str, Any]) -> dict[str, str]:
+    """Metric line without its value, to the value."""
+    lines = in_pod(stage, namespace, pod, METRICS).splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if line.startswith("vllm:"))
+
+
+def test_the_profile_was_measured_by_the_real_engine(stage: Stage, served: str) -> None:
+    found = profile(stage, served)
+    document = parse_document(found["status"]["measurements"])
+    assert found["status"]["phase"] == "Complete"
+    assert document.complete, document.incomplete_because
+    assert document.engine.name == "vllm"
+    assert document.engine.version.startswith("0.")
+    assert {1, 32} <= {point.batch_size for point in document.points if point.replicas == 1}
+    assert any(point.replicas == 2 for point in document.points), "the pack that the user asked for was not measured"
+    assert document.ledger is not None
+    assert document.ledger.weights_bytes > 0
+
+
+def test_the_advice_is_bca_over_those_points(stage: Stage, served: str) -> None:
+    found = deployment(stage, served)
+    spec = SLMDeploymentSpec.model_validate(found["spec"])
+    document = parse_document(profile(stage, served)["status"]["measurements"])
+    advice = found["status"]["advice"]
+    choice = choose(document.points, resolve(slo_of(spec.slo), document.points), spec.advisor.min_efficiency)
+    assert advice["replicasPerGpu"] == 2
+    assert advice["source"] == "UserChoice"
+    assert advice["bestSingle"]["throughputTokensPerSecond"] == pytest.approx(
+        choice.throughput_tokens_per_second, rel=1e-3
+    )
+
+
+def test_both_replicas_are_in_slots_of_one_gpu(stage: Stage, served: str) -> None:
+    gpus: dict[str, set[str]] = defaultdict(set)
+    for allocation in stage.allocations():
+        if allocation["namespace"] == served and allocation["resource"] == "nvidia.com/gpu.shared":
+            for device in allocation["device_ids"]:
+                gpus[device.partition("::")[0]].add(allocation["pod"])
+    assert [len(of_one) for of_one in gpus.values()] == [2]
+    assert stage.get("node", stage.cluster.node)["status"]["allocatable"]["nvidia.com/gpu.shared"] == "2"
+
+
+def test_the_engines_run_what_was_advised(stage: Stage, served: str) -> None:
+    advice = deployment(stage, served)["status"]["advice"]
+    for pod in pods(stage, served):
+        args = pod["spec"]["containers"][0]["args"]
+        assert args[args.index("--max-num-seqs") + 1] == str(advice["batchSize"])
+        assert args[args.index("--kv-cache-memory-bytes") + 1] == str(advice["kvCacheBytes"])
+        (cache,) = (line for line in metrics(stage, served, pod) if line.startswith("vllm:cache_config_info"))
+        assert f'kv_cache_memory_bytes="{advice["kvCacheBytes"]}"' in cache
+        log = stage.cluster.kubectl("logs", "--namespace", served, pod["metadata"]["name"], "--container", "engine")
+        assert f"'max_num_seqs': {advice['batchSize']}" in log
+
+
+def test_both_replicas_answer_through_the_service(stage: Stage, served: str) -> None:
+    url = deployment(stage, served)["status"]["url"]
+    replicas = pods(stage, served)
+    assert in_pod(stage, served, replicas[0], ASK.replace("URL", url)).strip() is not None
+    for pod in replicas:
+        answered = [
+            value
+            for line, value in metrics(stage, served, pod).items()
+            if line.startswith("vllm:request_success_total")
+        ]
+        assert sum(float(value) for value in answered) > 0, f"{pod['metadata']['name']} was never asked"
+
+
+def test_status_tells_the_story(stage: Stage, served: str) -> None:
+    status = deployment(stage, served)["status"]
+    said = {condition["type"]: condition for condition in status["conditions"]}
+    assert {
+        name: said[name]["status"] for name in ("Ready", "Profiled", "Advised", "SlicesReady", "Available")
+    } == dict.fromkeys(("Ready", "Profiled", "Advised", "SlicesReady", "Available"), "True")
+    assert not {"Reconciling", "Stalled"} & set(said)
+    assert status["observedGeneration"] == deployment(stage, served)["metadata"]["generation"]
+    assert status["advice"]["because"]
+    events = json.loads(stage.cluster.kubectl("get", "events", "--namespace", served, "--output", "json"))["items"]
+    reasons = {event["reason"] for event in events if event["involvedObject"]["kind"] == "SLMDeployment"}
+    assert {"ProfileRequested", "Advised", "Ready"} <= reasons
+
+
+def test_the_operator_logged_no_traceback(stage: Stage, served: str) -> None:
+    assert served
+    log = stage.cluster.kubectl("logs", "--namespace", "slm-system", "deploy/slm-operator")
+    assert "Traceback" not in log
+
+
+def test_nothing_is_left_after_deletion(stage: Stage, served: str) -> None:
+    stage.cluster.kubectl("delete", "slmd", NAME, "--namespace", served)
+    stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=240)
+    for kind in ("slmp", "jobs", "deployments", "services", "pdb", "pods"):
+        with_label = json.loads(stage.cluster.kubectl("get", kind, "--namespace", served, "--output", "json"))["items"]
+        try:
+            stage.cluster.kubectl(
+                "wait", "--for=delete", kind, "--all", "--namespace", served, "--timeout=200s", timeout_s=240
+            )
+        except KubectlError as error:
+            if "no matching resources" not in str(error):
+                raise AssertionError(f"{kind} left: {yaml.safe_dump([o['metadata'] for o in with_label])}") from error
