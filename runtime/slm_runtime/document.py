@@ -126,7 +126,7 @@ class Point:
     @property
     def doubts(self) -> tuple[Mark, ...]:
         """The marks that forbid choosing this point: all but Wide, whose interval already counts as noise."""
-        return tuple(mark for mark in self.marks if mark is not Mark.WIDE)
+        return tuple(mark for mark in self.marks if mark is not Mark.WIDE) if self.marks else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,10 @@ class Architecture:
     """All weights, in memory."""
     active_bytes: int
     """Weights that one token reads."""
+    expert_bytes: int
+    """Weights of all experts that tokens are routed to. 0 without experts."""
+    expert_share: float
+    """Part of them that one token reads."""
     layers: int
     hidden_size: int
     vocabulary: int
@@ -63,11 +67,12 @@ def read_architecture(config: Mapping[str, Any], *, kv_dtype: str = "auto") -> A
     text = {**config, **(config.get("text_config") or {})}
     layers, hidden, vocabulary = (_count(text, name) for name in ("num_hidden_layers", "hidden_size", "vocab_size"))
     attention, per_token = _latent_attention(text) if "kv_lora_rank" in text else _attention(text)
-    dense, sparse, active = _feed_forward(text)
+    dense, always, expert = _feed_forward(text)
+    experts, used = _experts(text)
     sparse_layers = _sparse_layers(text, layers)
     norms = (4 if _is_opt(text) else 2) * hidden
-    linear = layers * attention + (layers - sparse_layers) * dense + sparse_layers * sparse
-    linear_active = layers * attention + (layers - sparse_layers) * dense + sparse_layers * active
+    fixed = layers * attention + (layers - sparse_layers) * dense + sparse_layers * always
+    linear, linear_active = (fixed + sparse_layers * count * expert for count in (experts, used))
     tied = text.get("tie_word_embeddings", _is_opt(text))
     embeddings = (1 if tied else 2) * vocabulary * text.get("word_embed_proj_dim", hidden) + _positions(text, hidden)
     rest = embeddings + layers * norms + norms // 2
@@ -80,6 +85,8 @@ def read_architecture(config: Mapping[str, Any], *, kv_dtype: str = "auto") -> A
         active_parameters=linear_active + rest_active,
         weights_bytes=round(linear * linear_bytes + rest * other_bytes),
         active_bytes=round(linear_active * linear_bytes + rest_active * other_bytes),
+        expert_bytes=round(sparse_layers * experts * expert * linear_bytes),
+        expert_share=used / experts if experts else 0.0,
         layers=layers,
         hidden_size=hidden,
         vocabulary=vocabulary,
@@ -117,30 +124,30 @@ def _latent_attention(text: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _feed_forward(text: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Parameters of a dense layer, of a sparse layer, and of what one token uses of a sparse layer."""
+    """Parameters of a dense layer, of what every token uses of a sparse layer, and of one expert."""
     hidden = _count(text, "hidden_size")
     if _is_opt(text):
         inner = _count(text, "ffn_dim")
         return 2 * hidden * inner + inner + hidden, 0, 0
     dense = 3 * hidden * _count(text, "intermediate_size")
-    experts = _experts(text)
+    experts, _ = _experts(text)
     if not experts:
         return dense, 0, 0
     one = 3 * hidden * (text.get("moe_intermediate_size") or _count(text, "intermediate_size"))
     shared = 3 * hidden * (text.get("shared_expert_intermediate_size") or 0) + one * (text.get("n_shared_experts") or 0)
-    used = _count(text, "num_experts_per_tok")
-    router = hidden * experts
-    return dense, experts * one + shared + router, used * one + shared + router
+    return dense, shared + hidden * experts, one
 
 
-def _experts(text: Mapping[str, Any]) -> int:
+def _experts(text: Mapping[str, Any]) -> tuple[int, int]:
+    """Routed experts of a sparse layer, and how many of them a token uses. 0 and 0 without experts."""
     names = ("num_local_experts", "n_routed_experts", "num_experts")
-    return next((int(text[name]) for name in names if text.get(name)), 0)
+    experts = next((int(text[name]) for name in names if text.get(name)), 0)
+    return experts, _count(text, "num_experts_per_tok") if experts else 0
 
 
 def _sparse_layers(text: Mapping[str, Any], layers: int) -> int:
     """Layers with experts: all but the first few (DeepSeek), the listed ones, or every n-th (Qwen)."""
-    if not _experts(text):
+    if not _experts(text)[0]:
         return 0
     first, step = text.get("first_k_dense_replace") or 0, text.get("decoder_sparse_step") or 1
     dense = set(text.get("mlp_only_layers") or ())

@@ -35,7 +35,6 @@ MARK_SAYS = {
     Mark.ERRORS: "requests failed",
     Mark.LITTLES_LAW: "throughput, ITL and running sequences contradict each other",
     Mark.THROTTLED: "the GPU lowered its clocks",
-    Mark.WIDE: "the window ended before throughput was known well enough",
 }
 
 
@@ -49,7 +48,7 @@ def preemption(_: Case, point: Point) -> Check:
 
 
 def trusted(_: Case, point: Point) -> Check:
-    """No mark, no failed request."""
+    """No mark that casts doubt, no failed request."""
     if not point.doubts and not point.errors:
         return _TRUSTED_PASSED
     said = [MARK_SAYS[mark] for mark in point.doubts] or [f"{point.errors} requests failed"]
@@ -199,7 +198,7 @@ def noise_fraction(case: Case, pack: Point, best: tuple[Point, Predicted]) -> fl
 
 
 _PREEMPTION_PASSED = Check("Preemption", True, "no preemption")
-_TRUSTED_PASSED = Check("Trusted", True, "no mark, no failed request")
+_TRUSTED_PASSED = Check("Trusted", True, "no doubt, no failed request")
 _REPEATED_PASSED = Check("Confirmed", True, "no later point replaces it")
 _CONFIRMED_PASSED = Check("Confirmed", True, "measured with the KV bytes that it would be given")
 _IMPORTED_PASSED = Check("Confirmed", True, "imported: counts as measured, in the KV pool of that run")

@@ -110,10 +110,9 @@ class Subject:
 
     def _read_bytes(self, batch: int) -> float:
         """Weights that a step reads: with experts, the more sequences the more of them are wanted."""
-        if self.model.active_parameters >= self.model.parameters:
-            return self.model.active_bytes
-        idle = 1 - self.model.active_bytes / self.model.weights_bytes
-        return self.model.weights_bytes * (1 - idle**batch)
+        model = self.model
+        always = model.active_bytes - model.expert_share * model.expert_bytes
+        return always + model.expert_bytes * (1 - (1 - model.expert_share) ** batch)
 
 
 def estimate(subject: Subject) -> Estimate:

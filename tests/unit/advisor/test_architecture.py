@@ -1,0 +1,167 @@
+"""Sizes from config.json against what is published of the models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from slm_operator.advisor.architecture import ConfigError, read_architecture
+from unit.advisor import configs
+from unit.advisor.build import CONSTANTS, GIB
+
+WITHIN = 0.01
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (configs.OPT_1_3B, "opt-1.3b"),
+        (configs.OPT_2_7B, "opt-2.7b"),
+        (configs.LLAMA_2_7B, "llama-2-7b"),
+        (configs.LLAMA_2_13B, "llama-2-13b"),
+    ],
+)
+def test_weights_and_kv_bytes_of_the_published_runs(config: dict[str, Any], name: str) -> None:
+    found = read_architecture(config)
+    weights_gib, kv_kib, _ = CONSTANTS[name]
+    assert found.weights_bytes == pytest.approx(weights_gib * GIB, rel=WITHIN)
+    assert found.kv_bytes_per_token == kv_kib * 1024
+
+
+@pytest.mark.parametrize(
+    ("config", "billions", "active", "kv_bytes"),
+    [
+        (configs.OPT_350M, 0.331, 0.350, 2 * 24 * 1024 * 2),
+        (configs.LLAMA_3_8B, 8.030, 7.505, 131072),  # grouped-query attention
+        (configs.QWEN_2_5_0_5B, 0.494, 0.494, 12288),  # grouped-query attention, tied, biased
+        (configs.MIXTRAL_8X7B, 46.70, 12.75, 131072),  # mixture of experts
+        (configs.QWEN_1_5_MOE, 14.32, 2.38, 196608),  # experts and one shared
+        (configs.DEEPSEEK_V2_LITE, 15.71, 2.45, 31104),  # latent attention: (512 + 64) x 27 x 2
+        (configs.DEEPSEEK_V2, 235.7, 20.9, 69120),  # and compressed queries
+        (configs.GEMMA_3_1B, 0.9999, 0.9999, 26 * 2 * 256 * 2),
+    ],
+)
+def test_sizes_of_other_architectures(config: dict[str, Any], billions: float, active: float, kv_bytes: int) -> None:
+    found = read_architecture(config)
+    assert found.parameters / 1e9 == pytest.approx(billions, rel=WITHIN)
+    assert found.active_parameters / 1e9 == pytest.approx(active, rel=0.02)
+    assert found.kv_bytes_per_token == kv_bytes
+    assert found.weights_bytes == found.parameters * 2
+    assert found.active_bytes == found.active_parameters * 2
+
+
+def test_the_text_part_of_a_multimodal_model_counts() -> None:
+    nested = {"model_type": "some_vl", "text_config": configs.LLAMA_3_8B}
+    assert read_architecture(nested) == read_architecture(configs.LLAMA_3_8B)
+    assert read_architecture(configs.LLAMA_3_8B | {"text_config": None}) == read_architecture(configs.LLAMA_3_8B)
+
+
+def test_fields_that_are_absent_mean_what_transformers_means() -> None:
+    plain = {k: v for k, v in configs.LLAMA_2_7B.items() if k not in ("num_key_value_heads", "torch_dtype")}
+    assert read_architecture(plain) == read_architecture(configs.LLAMA_2_7B)
+    biased = read_architecture(configs.LLAMA_2_7B | {"attention_bias": True})
+    assert biased.parameters - read_architecture(configs.LLAMA_2_7B).parameters == 32 * 3 * 4096
+
+
+class TestWindow:
+    @pytest.mark.parametrize(
+        ("config", "window", "fraction"),
+        [
+            (configs.LLAMA_2_7B, None, 0.0),
+            (configs.QWEN_2_5_0_5B, None, 0.0),
+            (configs.MISTRAL_7B, 4096, 1.0),
+            (configs.GEMMA_3_1B, 512, 22 / 26),
+            (configs.LLAMA_3_8B | {"model_type": "gemma2", "sliding_window": 4096}, 4096, 0.5),
+            (
+                configs.LLAMA_3_8B
+                | {"sliding_window": 128, "layer_types": ["sliding_attention", "full_attention"] * 16},
+                128,
+                0.5,
+            ),
+        ],
+    )
+    def test_layers_that_see_the_window_only(self, config: dict[str, Any], window: int | None, fraction: float) -> None:
+        found = read_architecture(config)
+        assert (found.window_tokens, found.windowed_fraction) == (window, pytest.approx(fraction))
+
+    def test_a_long_sequence_costs_the_window_only(self) -> None:
+        windowed, full = read_architecture(configs.MISTRAL_7B), read_architecture(configs.LLAMA_2_7B)
+        assert windowed.kv_bytes_per_sequence(10_000) == 4096 * 131072
+        assert windowed.kv_bytes_per_sequence(1000) == 1000 * 131072
+        assert full.kv_bytes_per_sequence(10_000) == 10_000 * 524288
+        mixed = read_architecture(configs.MISTRAL_7B | {"model_type": "gemma2"})
+        assert mixed.kv_bytes_per_sequence(8192) == pytest.approx(6144 * 131072)
+
+
+class TestSparseLayers:
+    def test_every_second_layer(self) -> None:
+        every = read_architecture(configs.QWEN_1_5_MOE).parameters
+        second = read_architecture(configs.QWEN_1_5_MOE | {"decoder_sparse_step": 2}).parameters
+        listed = read_architecture(configs.QWEN_1_5_MOE | {"mlp_only_layers": list(range(0, 24, 2))}).parameters
+        assert second == listed < every
+
+
+class TestQuantised:
+    """Linear layers shrink, embeddings and norms do not."""
+
+    PLAIN = read_architecture(configs.LLAMA_2_7B)
+    OTHERS = 2 * 32000 * 4096 + 65 * 4096
+    LINEAR = PLAIN.parameters - OTHERS
+
+    @pytest.mark.parametrize(
+        ("quantised", "bits"),
+        [
+            ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4 + 20 / 128),
+            ({"quant_method": "gptq", "bits": 8, "group_size": -1}, 8),
+            ({"quant_method": "fp8"}, 8),
+            ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4),
+            ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8),
+            (
+                {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}},
+                8,
+            ),
+            (
+                {"quant_method": "mxfp4", "config_groups": {"group_0": {"weights": None}}},
+                4,
+            ),
+        ],
+    )
+    def test_weights(self, quantised: dict[str, Any], bits: float) -> None:
+        found = read_architecture(configs.LLAMA_2_7B | {"quantization_config": quantised})
+        assert found.weights_bytes == pytest.approx(self.LINEAR * bits / 8 + self.OTHERS * 2, abs=1)
+        assert found.parameters == self.PLAIN.parameters
+        assert found.active_bytes < self.PLAIN.active_bytes
+
+    def test_published_size_of_llama_2_7b_awq(self) -> None:
+        """TheBloke/Llama-2-7B-AWQ is 3.89 GB."""
+        quantised = {"quant_method": "awq", "bits": 4, "group_size": 128}
+        found = read_architecture(configs.LLAMA_2_7B | {"quantization_config": quantised})
+        assert found.weights_bytes == pytest.approx(3.89e9, rel=WITHIN)
+
+    def test_kv_cache_in_eight_bits(self) -> None:
+        assert read_architecture(configs.LLAMA_2_7B, kv_dtype="fp8").kv_bytes_per_token == 256 * 1024
+
+    def test_float32_checkpoints_are_served_in_sixteen_bits(self) -> None:
+        assert read_architecture(configs.LLAMA_2_7B | {"torch_dtype": "torch.float32"}) == self.PLAIN
+
+
+@pytest.mark.parametrize(
+    ("config", "kv_dtype", "message"),
+    [
+        (configs.LLAMA_2_7B | {"hidden_size": None}, "auto", "hidden_size: None is not a whole number of at least 1"),
+        (configs.LLAMA_2_7B | {"num_hidden_layers": 0}, "auto", "num_hidden_layers: 0 is not a whole number"),
+        (configs.LLAMA_2_7B | {"vocab_size": True}, "auto", "vocab_size: True is not a whole number"),
+        ({}, "auto", "num_hidden_layers: None is not a whole number of at least 1: give the model's own config.json"),
+        (configs.LLAMA_2_7B | {"torch_dtype": "int3"}, "auto", "torch_dtype: 'int3' is none of float16"),
+        (configs.LLAMA_2_7B, "int3", "kv-cache-dtype: 'int3' is none of auto"),
+        (
+            configs.LLAMA_2_7B | {"quantization_config": {"quant_method": "new"}},
+            "auto",
+            "quantization_config.bits: missing: give the bits of a weight, or measure the model",
+        ),
+    ],
+)
+def test_a_config_that_does_not_tell(config: dict[str, Any], kv_dtype: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_architecture(config, kv_dtype=kv_dtype)
+    assert str(raised.value).startswith(message)

@@ -1,0 +1,248 @@
+"""Each check alone: what it keeps, what it rejects, and the sentence that a person reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from slm_operator.advisor.advice import ModeChoice, Settings, Verdict
+from slm_operator.advisor.advise import advise
+from slm_runtime.document import Latency, Mark, SharingMode
+from slm_runtime.slo import Percentile, Slo
+from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
+
+if TYPE_CHECKING:
+    from slm_operator.advisor.advice import Candidate
+    from slm_runtime.document import Point
+
+PACK = pack(128)
+
+
+def judged(candidate: Point, *others: Point, slo: Slo | None = None, settings: Settings | None = None) -> Candidate:
+    """What the advisor finds of one point among the ordinary single engines."""
+    advice = advise(document(*SINGLES, *others, candidate), slo or Slo(), settings or Settings())
+    return next(c for c in advice.candidates if c.point == candidate)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "name", "because"),
+    [
+        (point(256, preemptions=3), "Preemption", "3 preemptions: its KV pool is too small for this batch"),
+        (point(256, marks=(Mark.PREEMPTED,)), "Preemption", "0 preemptions: its KV pool is too small for this batch"),
+        (point(256, errors=2), "Trusted", "not to be trusted: 2 requests failed"),
+        (point(256, marks=(Mark.ERRORS,)), "Trusted", "not to be trusted: requests failed"),
+        (
+            point(256, marks=(Mark.LITTLES_LAW, Mark.THROTTLED, Mark.WIDE)),
+            "Trusted",
+            "not to be trusted: throughput, ITL and running sequences contradict each other, and the GPU lowered its clocks",
+        ),
+        (point(256, marks=(Mark.THROTTLED,)), "Trusted", "not to be trusted: the GPU lowered its clocks"),
+        (
+            point(256, kv_pool_bytes=70 * GIB),
+            "Memory",
+            "needs 73.48 GiB, an engine may use 64.00 GiB",
+        ),
+        (
+            pack(128, confirmed=False),
+            "Confirmed",
+            "measured with other KV bytes than it would be given: confirm it first",
+        ),
+        (pack(128, kv_pool_bytes=28 * GIB), "Memory", "needs 33.00 GiB, an engine may use 32.00 GiB"),
+        (pack(32, replicas=50), "SliceLimit", "the device plugin makes only 48 slices of this GPU"),
+        (pack(128, gain=0.049), "Gain", "+4.9% against the best single engine, under the least gain of 5.0%"),
+        (pack(128, gain=-0.18), "Gain", "-18.0% against the best single engine, under the least gain of 5.0%"),
+        (
+            pack(128, gain=0.06, throughput_ci_fraction=0.08),
+            "Gain",
+            "+6.0% against the best single engine, which is within the noise of 8.1%",
+        ),
+        (pack(128, in_flight=100), "Load", "measured with 100 requests in flight, which says nothing of 256"),
+        (point(256, in_flight=10), "Load", "measured with 10 requests in flight, which says nothing of 256"),
+    ],
+)
+def test_rejects(candidate: Point, name: str, because: str) -> None:
+    found = judged(candidate)
+    assert found.verdict is Verdict.REJECTED
+    assert (found.checks[-1].name, found.because) == (name, because)
+    assert [c.passed for c in found.checks] == [True] * (len(found.checks) - 1) + [False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "because"),
+    [
+        (Settings(mode=ModeChoice.NONE), "the user allows no sharing (mode None)"),
+        (Settings(mode=ModeChoice.TIME_SLICING), "the user asked for TimeSlicing, this is MPS"),
+        (Settings(max_replicas_per_gpu=1), "the user allows at most 1 per GPU"),
+        (Settings(replicas_per_gpu=1), "the user asked for 1 per GPU"),
+        (Settings(replicas_per_gpu=3), "the user asked for 3 per GPU"),
+    ],
+)
+def test_the_user_forbids_a_pack(settings: Settings, because: str) -> None:
+    found = judged(PACK, settings=settings)
+    assert (found.verdict, found.checks[-1].name, found.because) == (Verdict.REJECTED, "Sharing", because)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(mode=ModeChoice.MPS),
+        Settings(max_replicas_per_gpu=2),
+        Settings(replicas_per_gpu=2),
+        Settings(plugin_max_replicas=2),
+        Settings(min_gain=0.19),
+    ],
+)
+def test_the_user_allows_a_pack(settings: Settings) -> None:
+    assert judged(PACK, settings=settings).verdict is Verdict.CHOSEN
+
+
+def test_all_checks_of_a_chosen_pack_with_their_numbers() -> None:
+    found = judged(PACK, slo=Slo(itl_ms=30))
+    assert [(c.name, c.because) for c in found.checks] == [
+        ("Sharing", "the user allows it"),
+        ("SliceLimit", "the device plugin makes up to 48 slices"),
+        ("Preemption", "no preemption"),
+        ("Trusted", "no doubt, no failed request"),
+        ("Confirmed", "no later point replaces it"),
+        ("Confirmed", "measured with the KV bytes that it would be given"),
+        ("Memory", "needs 15.00 GiB of the 32.00 GiB that an engine may use"),
+        ("SLO", "mean ITL 28.0 ms is within 30.0 ms"),
+        ("Load", "measured with full batches"),
+        ("Gain", "+20.0% against the best single engine, at least 5.0%"),
+        ("Rank", "the most tokens per second of all that passed: 18,286 tokens/s"),
+    ]
+    gain = found.checks[-2]
+    assert (gain.value, gain.limit) == (pytest.approx(0.2), pytest.approx(0.05))
+
+
+def test_all_checks_of_a_kept_single_engine() -> None:
+    found = judged(SINGLES[2], PACK)
+    assert found.verdict is Verdict.KEPT
+    assert [(c.name, c.because) for c in found.checks] == [
+        ("Preemption", "no preemption"),
+        ("Trusted", "no doubt, no failed request"),
+        ("Confirmed", "no later point replaces it"),
+        ("Memory", "needs 14.78 GiB of the 64.00 GiB that an engine may use"),
+        ("SLO", "no latency limit was asked"),
+        ("Load", "measured with full batches"),
+        ("Efficiency", "batching efficiency 0.394 is above 0.1"),
+        ("Rank", "passed every check, and the choice makes 18,286 tokens/s"),
+    ]
+
+
+def test_a_confirmation_replaces_the_point_it_confirms() -> None:
+    first, again = point(256, kv_peak_fraction=0.5), point(256, confirmed=True, preemptions=9)
+    found = judged(first, again)
+    assert found.because == "measured again with its final KV bytes, and that point decides"
+
+
+def test_imported_packs_count_as_measured() -> None:
+    imported = replace(pack(128), confirmed=False)
+    advice = advise(document(*SINGLES, imported, cost=None), Slo(), Settings())
+    assert advice.replicas_per_gpu == 2
+    chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
+    assert "imported: counts as measured, in the KV pool of that run" in [c.because for c in chosen.checks]
+    assert advice.sentences[-1] == "The measurements were imported: they were not confirmed with these KV bytes."
+
+
+def test_without_a_ledger_memory_is_not_judged() -> None:
+    advice = advise(document(*SINGLES, pack(128), ledger=None), Slo(), Settings())
+    checks = next(c.checks for c in advice.candidates if c.verdict is Verdict.CHOSEN)
+    assert "not judged: the document has no memory ledger" in [c.because for c in checks]
+    assert advice.freed_bytes is None
+
+
+class TestEfficiency:
+    """T(B) / (B T(1)) > epsilon, as published; measured packs set it aside."""
+
+    def test_rejects_past_the_knee(self) -> None:
+        found = judged(point(512), settings=Settings(min_efficiency=0.1))
+        assert found.because == "batching efficiency 0.074 is not above 0.1: so large a batch buys too little"
+
+    def test_exactly_epsilon_is_not_enough(self) -> None:
+        single = point(1, output=100.0)
+        half = point(2, output=100.0)
+        advice = advise(document(single, half), Slo(), Settings(min_efficiency=0.5))
+        assert advice.batch_size == 1
+
+    def test_steps_aside_where_packs_were_measured(self) -> None:
+        """Else a pack could beat a single engine that only the limit had made slow."""
+        found = judged(point(512), pack(64), settings=Settings(min_efficiency=0.1))
+        assert found.verdict is Verdict.CHOSEN
+        assert found.checks[-2].because == (
+            "batching efficiency 0.074 is under 0.1, which does not count where packs were measured"
+        )
+
+    def test_holds_where_no_measured_pack_is_allowed(self) -> None:
+        found = judged(point(512), pack(64), settings=Settings(min_efficiency=0.1, mode=ModeChoice.NONE))
+        assert found.verdict is Verdict.REJECTED
+
+
+class TestSlo:
+    def test_at_the_mean(self) -> None:
+        assert judged(SINGLES[3], slo=Slo(itl_ms=16.8)).verdict is Verdict.CHOSEN
+        assert judged(SINGLES[3], slo=Slo(itl_ms=16.7)).because == "mean ITL 16.8 ms exceeds 16.7 ms"
+
+    def test_at_a_percentile_that_the_samples_support(self) -> None:
+        tail = Latency(mean_ms=16.8, p99_ms=40, samples=459)
+        found = judged(point(128, itl_ms=tail), slo=Slo(itl_ms=39, percentile=Percentile.P99))
+        assert found.because == "p99 ITL 40.0 ms exceeds 39.0 ms"
+
+    def test_a_percentile_without_samples_is_not_kept(self) -> None:
+        tail = Latency(mean_ms=16.8, p99_ms=20, samples=458)
+        found = judged(point(128, itl_ms=tail), slo=Slo(itl_ms=39, percentile=Percentile.P99))
+        assert found.because == "p99 ITL not known: 458 samples do not support it (459 needed)"
+
+    def test_the_worst_of_two_misses_is_told(self) -> None:
+        late = point(256, ttft_ms=Latency(mean_ms=900))
+        found = judged(late, slo=Slo(itl_ms=29, ttft_ms=300))
+        assert found.because == "mean TTFT 900.0 ms exceeds 300.0 ms"
+
+    def test_ttft_alone(self) -> None:
+        prompt = point(256, ttft_ms=Latency(mean_ms=200))
+        found = judged(prompt, slo=Slo(ttft_ms=300))
+        assert found.verdict is Verdict.CHOSEN
+        assert ("SLO", "TTFT is within 300.0 ms") in [(c.name, c.because) for c in found.checks]
+        assert judged(SINGLES[3], slo=Slo(ttft_ms=300)).because.startswith("mean TTFT not known")
+
+
+class TestNoise:
+    """A gain must be larger than what two runs may differ by."""
+
+    @pytest.mark.parametrize(
+        ("ci", "gain", "passes"),
+        [
+            (0.01, 0.02, True),  # hypot(0.01, 0.01) = 0.0141
+            (0.01, 0.014, False),
+            (None, 0.042, True),  # a single run: 4.1 %
+            (None, 0.040, False),
+        ],
+    )
+    def test_gate_without_least_gain(self, ci: float | None, gain: float, *, passes: bool) -> None:
+        found = judged(pack(128, gain=gain, throughput_ci_fraction=ci), settings=Settings(min_gain=0))
+        assert (found.verdict is Verdict.CHOSEN) is passes
+
+    def test_a_wide_interval_of_one_run_counts_though_the_other_has_none(self) -> None:
+        singles = [replace(p, throughput_ci_fraction=None) for p in SINGLES]
+        advice = advise(document(*singles, pack(128, gain=0.15, throughput_ci_fraction=0.2)), Slo(), Settings())
+        assert advice.replicas_per_gpu == 1
+
+
+def test_the_slice_counts_whole_mib_as_the_device_plugin_does() -> None:
+    device = 2 * 15 * GIB + 1
+    fits = pack(128)
+    ledger = replace(LEDGER, device_bytes=device, kv_pool_bytes=10 * GIB)
+    gpu = replace(document().gpu, memory_bytes=device)
+    assert advise(document(*SINGLES, fits, ledger=ledger, gpu=gpu), Slo(), Settings()).replicas_per_gpu == 2
+    tight = replace(ledger, device_bytes=2 * 15 * GIB - 1)
+    assert advise(document(*SINGLES, fits, ledger=tight, gpu=gpu), Slo(), Settings()).replicas_per_gpu == 1
+
+
+def test_a_wide_interval_is_noise_and_no_doubt() -> None:
+    assert judged(pack(128, marks=(Mark.WIDE,))).verdict is Verdict.CHOSEN
+
+
+def test_time_slicing_is_a_mode_like_another() -> None:
+    sliced = pack(128, sharing_mode=SharingMode.TIME_SLICING)
+    assert judged(sliced, settings=Settings(mode=ModeChoice.TIME_SLICING)).verdict is Verdict.CHOSEN

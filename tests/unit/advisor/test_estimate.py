@@ -1,0 +1,172 @@
+"""What is said before anything is measured, and that it is never taken for more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from slm_operator.advisor.accelerators import Accelerator, find_accelerator
+from slm_operator.advisor.advice import Settings, Source
+from slm_operator.advisor.architecture import read_architecture
+from slm_operator.advisor.estimate import Calibration, Subject, advise_unmeasured, estimate, estimate_ledger
+from slm_operator.advisor.problems import AdviceError
+from slm_runtime.document import SharingMode, Workload
+from slm_runtime.slo import Slo
+from unit.advisor import configs
+from unit.advisor.build import GIB, H100
+
+SHARE_GPT = Workload(source="ShareGPT", input_tokens_mean=111, output_tokens_mean=292)
+GPU = Accelerator(
+    product=H100.product, memory_bytes=H100.memory_bytes, bytes_per_second=2.02e12, source="2,020 GB/s by data sheet"
+)
+SMALL = Subject(model=read_architecture(configs.OPT_1_3B), gpu=GPU, workload=SHARE_GPT)
+
+
+@pytest.mark.parametrize(
+    ("product", "memory_gib", "gb_per_second"),
+    [
+        ("NVIDIA-H100-80GB-HBM3", 80, 3352),
+        ("NVIDIA H100 NVL", 94, 3938),
+        ("NVIDIA-H100-PCIe", 80, 2039),
+        ("NVIDIA-H200", 141, 4800),
+        ("NVIDIA-A100-SXM4-80GB", 80, 2039),
+        ("NVIDIA-A100-SXM4-40GB", 40, 1555),
+        ("NVIDIA-A100-SXM4-40GB-SHARED", 40, 1555),
+        ("NVIDIA-A10G", 24, 600),
+        ("NVIDIA-L40S", 48, 864),
+        ("NVIDIA-L4", 24, 300),
+        ("Tesla-T4", 16, 320),
+        ("Tesla-V100-SXM2-32GB", 32, 900),
+        ("NVIDIA-GeForce-RTX-4090", 24, 1008),
+        ("NVIDIA-RTX-6000-Ada-Generation", 48, 960),
+        ("NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition", 96, 1792),
+    ],
+)
+def test_known_products(product: str, memory_gib: int, gb_per_second: float) -> None:
+    found = find_accelerator(product)
+    assert found
+    assert (found.memory_bytes, found.bytes_per_second) == (memory_gib * GIB, gb_per_second * 1e9)
+    assert found.source == f"{gb_per_second:,.0f} GB/s by data sheet"
+
+
+def test_memory_from_the_label_wins_over_the_table() -> None:
+    found = find_accelerator("NVIDIA-H100-80GB-HBM3", memory_bytes=81559 * 2**20)
+    assert found
+    assert found.memory_bytes == 81559 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("family", "gb_per_second", "basis"),
+    [("Hopper", 2000, "the Hopper family"), ("rubin", 300, "any current GPU"), (None, 300, "any current GPU")],
+)
+def test_an_unknown_product_works_from_its_labels_and_says_so(
+    family: str | None, gb_per_second: float, basis: str
+) -> None:
+    found = find_accelerator("NVIDIA-X1000", memory_bytes=50 * GIB, family=family)
+    assert found
+    assert (found.memory_bytes, found.bytes_per_second) == (50 * GIB, gb_per_second * 1e9)
+    assert found.source == (
+        f"NVIDIA-X1000 is not in the table: memory from its label, {gb_per_second:,.0f} GB/s as the least of {basis}"
+    )
+
+
+def test_an_unknown_product_without_labels_is_unknown() -> None:
+    assert find_accelerator("NVIDIA-X1000") is None
+
+
+class TestModel:
+    def test_the_ledger_adds_up_to_what_an_engine_takes(self) -> None:
+        ledger = estimate_ledger(SMALL.model, GPU)
+        assert ledger.fixed_bytes + ledger.kv_pool_bytes == int(GPU.memory_bytes * 0.92)
+        assert ledger.weights_bytes == SMALL.model.weights_bytes
+        assert ledger.kv_pool_bytes == pytest.approx(54.48e9, rel=0.1)
+
+    def test_a_step_is_host_plus_weights_plus_cache(self) -> None:
+        roofline = Calibration(
+            weight_bandwidth_fraction=1, kv_bandwidth_fraction=1, host_ms_per_layer=0, host_ms_per_sequence=0
+        )
+        ideal = replace(SMALL, calibration=roofline)
+        read = SMALL.model.active_bytes + 10 * (111 + 146) * 196608
+        assert ideal.itl_ms(10) == pytest.approx(read / 2.02e9)
+        slow = replace(ideal, calibration=replace(roofline, host_ms_per_layer=0.5, host_ms_per_sequence=0.25))
+        assert slow.itl_ms(10) == pytest.approx(ideal.itl_ms(10) + 24 * 0.5 + 10 * 0.25)
+        half = replace(ideal, calibration=replace(roofline, kv_bandwidth_fraction=0.5))
+        assert half.itl_ms(10) - ideal.itl_ms(10) == pytest.approx(10 * 257 * 196608 / 2.02e9)
+
+    @pytest.mark.parametrize(
+        ("batch", "measured_ms"), [(1, 3.623), (32, 7.51), (96, 13.894), (256, 29.273), (512, 52.111)]
+    )
+    def test_within_a_quarter_of_the_published_sweep(self, batch: int, measured_ms: float) -> None:
+        """No promise: the error is printed by benchmarks/estimate.py."""
+        assert SMALL.itl_ms(batch) == pytest.approx(measured_ms, rel=0.25)
+
+    def test_experts_are_read_as_the_batch_asks_for_them(self) -> None:
+        sparse = replace(SMALL, model=read_architecture(configs.MIXTRAL_8X7B))
+        one, many = sparse.memory_ms(1), sparse.memory_ms(64)
+        cache = 257 * 131072 / (2.02e9 * 0.52)
+        assert one - cache == pytest.approx(sparse.model.active_bytes / (2.02e9 * 0.82))
+        all_read = sparse.model.active_bytes + 0.75 * sparse.model.expert_bytes
+        assert many - 64 * cache == pytest.approx(all_read / (2.02e9 * 0.82), rel=1e-6)
+
+    def test_points_end_where_memory_ends(self) -> None:
+        found = estimate(SMALL)
+        assert found.largest_batch_size == 686
+        assert [p.batch_size for p in found.points] == [1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512]
+        assert found.points[-1].kv_peak_fraction == pytest.approx(512 / 686 * 0.92, rel=0.01)
+
+
+class TestPackHint:
+    def test_a_small_model_leaves_gaps(self) -> None:
+        found = estimate(SMALL)
+        assert found.pack_worth_measuring
+        assert found.because == (
+            "A pack is worth measuring: memory is idle for an estimated 54% of a step, which a second engine may fill."
+        )
+
+    def test_two_engines_that_do_not_fit(self) -> None:
+        large = replace(SMALL, model=read_architecture(configs.LLAMA_2_13B), gpu=replace(GPU, memory_bytes=40 * GIB))
+        assert estimate(large).because == "A pack is not worth measuring: two engines do not fit this GPU."
+
+    def test_a_memory_that_never_rests(self) -> None:
+        busy = replace(SMALL, gpu=replace(GPU, bytes_per_second=2e11))
+        found = estimate(busy)
+        assert not found.pack_worth_measuring
+        assert found.because == (
+            "A pack is hardly worth measuring: memory works for all but an estimated 10% of a step."
+        )
+
+
+class TestAdvice:
+    def test_is_labelled_everywhere(self) -> None:
+        advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(itl_factor=2), Settings())
+        assert (advice.batch_size, advice.replicas_per_gpu, advice.sharing_mode) == (96, 1, SharingMode.NONE)
+        parts = advice.source
+        assert {parts.batch_size, parts.kv_bytes, parts.replicas_per_gpu, parts.sharing_mode, parts.predicted} == {
+            Source.ESTIMATED
+        }
+        assert advice.predicted
+        assert advice.best_single
+        assert advice.predicted.source is advice.best_single.source is Source.ESTIMATED
+        assert advice.sentences[1].endswith("estimated.")
+        assert advice.sentences[-2:] == (
+            "This is an estimate from the model's configuration (2,020 GB/s by data sheet), not a measurement.",
+            estimate(SMALL).because,
+        )
+
+    def test_never_packs_of_its_own(self) -> None:
+        advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(), Settings(min_gain=0))
+        assert advice.replicas_per_gpu == 1
+
+    def test_packs_where_the_user_says_so(self) -> None:
+        advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(itl_factor=2), Settings(replicas_per_gpu=2))
+        assert (advice.replicas_per_gpu, advice.predicted) == (2, None)
+        assert advice.source.replicas_per_gpu is Source.USER_CHOICE
+
+    def test_a_model_that_does_not_fit(self) -> None:
+        tiny = replace(SMALL, gpu=replace(GPU, memory_bytes=2 * GIB))
+        with pytest.raises(AdviceError) as raised:
+            advise_unmeasured("hf://facebook/opt-1.3b", tiny, Slo(), Settings())
+        assert str(raised.value) == (
+            "model: an engine is estimated to need 3.3 GiB before its first sequence, "
+            "and NVIDIA-H100-64GB has 2.0 GiB: use a larger GPU, or a quantised model"
+        )

@@ -1,0 +1,179 @@
+"""What holds for every document, SLO and setting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slm_operator.advisor.advice import Objective, Settings, Verdict
+from slm_operator.advisor.advise import advise
+from slm_runtime import bca
+from slm_runtime.document import Latency, Mark, MeasurementDocument, Point, SharingMode
+from slm_runtime.slo import Slo, resolve
+from unit.advisor.build import GIB, document, point
+
+if TYPE_CHECKING:
+    from random import Random
+
+BATCHES = (1, 2, 8, 32, 64, 96, 128, 256, 512)
+MARKS = st.sampled_from([(), (), (), (Mark.WIDE,), (Mark.THROTTLED,)])
+
+
+@st.composite
+def points(draw: st.DrawFn, batch: int, replicas: int) -> Point:
+    host, slope = draw(st.floats(1, 10)), draw(st.floats(0.01, 0.5))
+    spread = draw(st.floats(0.8, 1.25))
+    itl = (host + slope * batch * replicas) * spread
+    mode = SharingMode.NONE if replicas == 1 else draw(st.sampled_from([SharingMode.MPS, SharingMode.TIME_SLICING]))
+    return point(
+        batch,
+        itl=itl,
+        output=1000 * batch * replicas / itl,
+        replicas=replicas,
+        sharing_mode=mode,
+        kv_pool_bytes=draw(st.integers(1, 60)) * GIB,
+        kv_peak_fraction=draw(st.floats(0.01, 1)),
+        preemptions=draw(st.sampled_from([0, 0, 0, 5])),
+        marks=draw(MARKS),
+        confirmed=replicas > 1 and draw(st.booleans()),
+        throughput_ci_fraction=draw(st.sampled_from([None, 0.005, 0.02])),
+        ttft_ms=draw(st.sampled_from([None, Latency(mean_ms=100), Latency(mean_ms=500)])),
+    )
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> MeasurementDocument:
+    one = point(1, itl=draw(st.floats(1, 12)))
+    singles = [draw(points(b, 1)) for b in draw(st.lists(st.sampled_from(BATCHES[1:]), unique=True, max_size=6))]
+    shapes = draw(st.lists(st.tuples(st.sampled_from(BATCHES), st.sampled_from([2, 3, 4])), unique=True, max_size=6))
+    packs = [draw(points(b, r)) for b, r in shapes]
+    return document(one, *singles, *packs)
+
+
+slos = st.builds(
+    Slo,
+    itl_ms=st.one_of(st.none(), st.floats(0.5, 200)),
+    ttft_ms=st.one_of(st.none(), st.just(300.0)),
+)
+efforts = st.builds(
+    Settings,
+    min_efficiency=st.floats(0.01, 0.9),
+    min_gain=st.sampled_from([0.0, 0.02, 0.05, 0.2]),
+    objective=st.sampled_from(Objective),
+)
+THROUGHPUT = efforts.map(lambda s: replace(s, objective=Objective.THROUGHPUT))
+FEW = settings(max_examples=25, deadline=None)
+
+
+@FEW
+@given(documents(), slos, efforts)
+def test_feasible_whenever_something_is(doc: MeasurementDocument, slo: Slo, effort: Settings) -> None:
+    advice = advise(doc, slo, effort)
+    kept = [c for c in advice.candidates if c.verdict is not Verdict.REJECTED]
+    assert advice.feasible == bool(kept) == (advice.closest is None)
+    assert [c.verdict for c in kept].count(Verdict.CHOSEN) == bool(kept)
+
+
+@FEW
+@given(documents(), slos, efforts)
+def test_never_below_the_best_feasible_single_engine(doc: MeasurementDocument, slo: Slo, effort: Settings) -> None:
+    advice = advise(doc, slo, effort)
+    singles = [c for c in advice.candidates if c.point.replicas == 1 and c.verdict is not Verdict.REJECTED]
+    assert (advice.best_single is None) == (not singles)
+    if singles:
+        assert advice.predicted
+        best = max(c.point.throughput_tokens_per_second for c in singles)
+        assert advice.predicted.throughput_tokens_per_second >= best
+        assert advice.best_single
+        assert advice.best_single.throughput_tokens_per_second == best
+
+
+@FEW
+@given(documents(), slos, efforts)
+def test_one_engine_is_what_the_published_advisor_says(doc: MeasurementDocument, slo: Slo, effort: Settings) -> None:
+    alone = replace(doc, points=tuple(p for p in doc.points if p.replicas == 1), ledger=None)
+    answer = bca.choose(alone.points, resolve(slo, alone.points), effort.min_efficiency).chosen
+    advice = advise(alone, slo, replace(effort, objective=Objective.THROUGHPUT))
+    assert advice.feasible == (answer is not None)
+    if answer:
+        assert advice.batch_size == answer.point.batch_size
+
+
+@FEW
+@given(documents(), slos, THROUGHPUT, st.floats(1, 20))
+def test_a_looser_slo_costs_no_more_than_the_gate(
+    doc: MeasurementDocument, slo: Slo, effort: Settings, factor: float
+) -> None:
+    looser = replace(slo, itl_ms=slo.itl_ms * factor if slo.itl_ms else None, ttft_ms=None)
+    assert_no_loss(doc, (slo, effort), (looser, effort))
+
+
+@FEW
+@given(documents(), slos, THROUGHPUT, st.integers(8, 80), st.integers(0, 60))
+def test_more_memory_costs_no_more_than_the_gate(
+    doc: MeasurementDocument, slo: Slo, effort: Settings, small: int, more: int
+) -> None:
+    less, much = (replace(effort, gpu_memory_bytes=gib * GIB) for gib in (small, small + more))
+    assert_no_loss(doc, (slo, less), (slo, much))
+
+
+def assert_no_loss(doc: MeasurementDocument, tight: tuple[Slo, Settings], loose: tuple[Slo, Settings]) -> None:
+    before, after = advise(doc, *tight), advise(doc, *loose)
+    if not before.feasible:
+        return
+    assert after.feasible
+    assert before.predicted
+    assert after.predicted
+    widest = max((p.throughput_ci_fraction or 0.041 for p in doc.points), default=0)
+    gate = max(tight[1].min_gain, 2**0.5 * widest, 0.041)
+    kept = after.predicted.throughput_tokens_per_second * (1 + gate)
+    assert kept >= before.predicted.throughput_tokens_per_second * (1 - 1e-9)
+
+
+@FEW
+@given(documents(), slos, efforts, st.randoms(use_true_random=False))
+def test_the_order_of_points_does_not_matter(
+    doc: MeasurementDocument, slo: Slo, effort: Settings, random: Random
+) -> None:
+    shuffled = list(doc.points)
+    random.shuffle(shuffled)
+    assert advise(replace(doc, points=tuple(shuffled)), slo, effort) == advise(doc, slo, effort)
+
+
+@FEW
+@given(documents(), slos, efforts, st.sampled_from([None, 20, 64, 300]))
+def test_every_rejected_candidate_failed_its_last_check_only(
+    doc: MeasurementDocument, slo: Slo, effort: Settings, load: int | None
+) -> None:
+    advice = advise(doc, slo, replace(effort, concurrency=load))
+    assert len(advice.candidates) == len(doc.points)
+    for c in advice.candidates:
+        failed = [check for check in c.checks if not check.passed]
+        assert failed == ([c.checks[-1]] if c.verdict is Verdict.REJECTED else [])
+        assert all(check.because for check in c.checks)
+
+
+@FEW
+@given(documents(), slos, efforts)
+def test_an_advised_pack_was_measured_and_won(doc: MeasurementDocument, slo: Slo, effort: Settings) -> None:
+    advice = advise(doc, slo, replace(effort, objective=Objective.THROUGHPUT))
+    if advice.replicas_per_gpu == 1:
+        assert advice.sharing_mode is SharingMode.NONE
+        return
+    measured = next(c.point for c in advice.candidates if c.verdict is Verdict.CHOSEN)
+    assert measured.confirmed
+    assert not (measured.preemptions)
+    assert not (measured.marks)
+    assert advice.gain is None or advice.gain >= effort.min_gain
+
+
+@FEW
+@given(documents(), slos, efforts, st.integers(2, 6))
+def test_the_users_number_wins_or_does_not_fit(doc: MeasurementDocument, slo: Slo, effort: Settings, own: int) -> None:
+    advice = advise(doc, slo, replace(effort, replicas_per_gpu=own))
+    assert advice.replicas_per_gpu == own or (advice.closest and advice.closest.check == "Memory")
+    if advice.feasible and advice.kv_bytes is not None:
+        assert doc.ledger
+        assert own * (doc.ledger.fixed_bytes + advice.kv_bytes) <= doc.ledger.device_bytes
