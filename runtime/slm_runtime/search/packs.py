@@ -124,7 +124,7 @@ def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat
     limits = limits_of(request, findings)
     won = best_try(tried, limits)
     size = outlook.largest_batch(limits)
-    for point in (m.point for m in tried if slo_misses(m.point, limits)):
+    for point in (m.point for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
         size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1)), point.batch_size - 1)
     if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
         because = f"the KV pools of {tried[-1].on.kv_pool_bytes} bytes were too small"

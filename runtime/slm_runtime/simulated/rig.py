@@ -24,6 +24,8 @@ WINDOW_SECONDS = 10.0
 """Usual length of a window until its interval is narrow enough."""
 DEVIATIONS = {Percentile.P50: 0.0, Percentile.P90: 1.28, Percentile.P99: 2.33}
 """Standard deviations above the mean of each percentile of a normal distribution."""
+SPREAD_NOISE_FRACTION = 0.05
+"""Noise of a percentile's distance from the mean, over that distance."""
 TTFT_SPREAD_FRACTION = 0.4
 """Spread of TTFT over its mean: newcomers meet a step at a random time."""
 
@@ -124,7 +126,7 @@ class SimulatedRig:
 
     def _latency(self, mean_ms: float, spread: float, samples: int) -> Latency:
         known = {
-            percentile: mean_ms * (1 + deviations * spread * self.random.gauss(1, 0.05))
+            percentile: mean_ms * (1 + deviations * spread * self.random.gauss(1, SPREAD_NOISE_FRACTION))
             for percentile, deviations in DEVIATIONS.items()
             if samples >= MIN_SAMPLES[percentile]
         }
