@@ -6,7 +6,8 @@ must not go: so the key's name contains the hash of its content. Format: k8s-dev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import yaml
 from slm_runtime.document import SharingMode
@@ -14,10 +15,25 @@ from slm_runtime.document import SharingMode
 from slm_operator.api import names
 from slm_operator.manifests.metadata import digest
 
-if TYPE_CHECKING:
-    from slm_operator.planning.views import SliceClass
-
 _STRATEGY = {SharingMode.MPS: "mps", SharingMode.TIME_SLICING: "timeSlicing"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceClass:
+    """(mode, R): how a node's GPUs are cut. One engine a GPU is (None, 1), an unshared node."""
+
+    mode: SharingMode
+    replicas_per_gpu: int
+
+    @property
+    def label(self) -> str:
+        """Value of the slice-class label: mps-4, time-slicing-2, none."""
+        words = {
+            "None": "none",
+            "TimeSlicing": f"time-slicing-{self.replicas_per_gpu}",
+            "MPS": f"mps-{self.replicas_per_gpu}",
+        }
+        return words[self.mode]
 
 
 def plugin_config(wanted: SliceClass) -> str:

@@ -14,7 +14,7 @@ from slm_operator.api import names
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, labels, of_deployment, selector_labels, serves_value
 from slm_operator.manifests.overlay import merge
-from slm_operator.planning.views import SliceClass
+from slm_operator.manifests.plugin_config import SliceClass
 
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec

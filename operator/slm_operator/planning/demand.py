@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.manifests.profile import profile_key
 from slm_operator.planning.advising import Unadvisable, advise_deployment, slice_bytes_of
-from slm_operator.planning.views import Demand, SliceClass
+from slm_operator.planning.views import Demand
 
 if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice

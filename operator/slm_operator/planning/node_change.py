@@ -1,8 +1,9 @@
 """Changing how one node's GPUs are cut: the next step, from what is seen and nothing else.
 
     idle --taint--> draining --(replicas gone, nobody else there)--> keyed --(key projected)--> switched --(converged)--> done
-                        |                                                                          |
-                        +-- waits for pods that are not ours, for as long as they like             +-- timeout: former label, say why
+                        |                                                                        |  |
+                        |                                       MPS: untaint for the daemon's pod --+  +-- timeout: former label,
+                        +-- waits for pods that are not ours, for as long as they like                     say why
 
 The state is only in the cluster (taint, labels, annotations, pods, ConfigMap): the operator may be killed between any
 two steps and the next pass goes on. Traps that shape it (docs/gpu-sharing.md): a label change evicts nobody and breaks
@@ -23,8 +24,8 @@ from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchConfig,
 from slm_operator.planning.node_state import UNSHARED, NodeState, whose
 
 if TYPE_CHECKING:
+    from slm_operator.manifests.plugin_config import SliceClass
     from slm_operator.observe.records import ConfigMapRecord
-    from slm_operator.planning.views import SliceClass
     from slm_operator.settings import Settings
 
 _TAINT = Taint(key=names.CHANGING_TAINT, value="", effect="NoSchedule")
@@ -62,8 +63,10 @@ def next_step(
     """The next step towards `target`; None releases the node and gives it its former label back."""
     if _is(state, target):
         return NodeStep()
-    if not state.changing:
+    if not state.tainted and not _may_be_open(state, target, settings):
         return _taint(state, target, settings, now)
+    if target is not None and _told(state, target, settings):
+        return _converge(state, target, settings, now)
     if state.our_pods:
         return _drain(state)
     if state.busy_pods:
@@ -82,6 +85,17 @@ def _is(state: NodeState, target: Target | None) -> bool:
         return not state.marked
     marks = (labels.get(names.CLASS_LABEL), labels.get(names.SERVES_LABEL))
     return not state.changing and marks == (target.slice_class.label, target.serves)
+
+
+def _may_be_open(state: NodeState, target: Target | None, settings: Settings) -> bool:
+    """Whether a change may go on without our taint: it waits for the MPS daemon (docs/adr/0002-node-change.md)."""
+    if target is None or not state.changing:
+        return False
+    return _told(state, target, settings) and state.is_closed_by_itself(target.slice_class)
+
+
+def _told(state: NodeState, target: Target, settings: Settings) -> bool:
+    return state.node.meta.labels.get(settings.device_plugin.config_label) == config_key(target.slice_class)
 
 
 def _taint(state: NodeState, target: Target | None, settings: Settings, now: datetime) -> NodeStep:
@@ -131,14 +145,17 @@ def _switch(state: NodeState, target: Target, config: ConfigMapRecord, settings:
     key = config_key(target.slice_class)
     if key not in config.data:
         return _add_key(state, target, config, key, now)
-    label = settings.device_plugin.config_label
-    if state.node.meta.labels.get(label) != key:
-        return _set_label(state, config, key, settings, now)
+    return _set_label(state, config, key, settings, now)
+
+
+def _converge(state: NodeState, target: Target, settings: Settings, now: datetime) -> NodeStep:
     missing = state.misses(target.slice_class)
     if missing is None:
         return _finish(state, target)
+    if state.tainted and state.waits_for_daemon(target.slice_class):
+        return _lift_taint(state, now)
     if _overdue(state, settings, now):
-        return _give_up(state, target, missing, settings)
+        return _give_up(state, target, missing, settings, now)
     stage = f"node {state.name} was told to cut its GPUs into {target.slice_class.label}: {missing}"
     return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=_WATCH_SECONDS)
 
@@ -176,6 +193,19 @@ def _set_label(state: NodeState, config: ConfigMapRecord, key: str, settings: Se
     return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=_WATCH_SECONDS)
 
 
+def _lift_taint(state: NodeState, now: datetime) -> NodeStep:
+    """NB: NVIDIA's MPS daemon does not tolerate our taint. No GPU and no slice is allocatable before it runs."""
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        annotations={names.CHANGE_STARTED_ANNOTATION: now.isoformat()},
+        taints=_without_ours(state),
+        because="its MPS control daemon cannot come under our taint, and before it comes there is nothing to allocate",
+    )
+    stage = f"node {state.name} waits for its MPS control daemon"
+    return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=_WATCH_SECONDS)
+
+
 def _finish(state: NodeState, target: Target) -> NodeStep:
     patch = PatchNode(
         node=state.name,
@@ -189,23 +219,18 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
     return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
 
 
-def _give_up(state: NodeState, target: Target, missing: str, settings: Settings) -> NodeStep:
-    """Timeout: the former label again, and never the same attempt until something changes."""
+def _give_up(state: NodeState, target: Target, missing: str, settings: Settings, now: datetime) -> NodeStep:
+    """Timeout: close the node and remember why. With that it is nobody's target, and is given back like any other."""
     why = f"{target.slice_class.label}: {missing} after {settings.nodes.convergence_seconds:.0f} s"
     patch = PatchNode(
         node=state.name,
         resource_version=state.node.meta.resource_version,
-        labels={settings.device_plugin.config_label: _former(state)},
-        annotations={
-            names.CHANGE_FAILED_ANNOTATION: why,
-            names.CHANGE_STARTED_ANNOTATION: None,
-            names.FORMER_CONFIG_ANNOTATION: None,
-        },
-        taints=_without_ours(state),
-        because=f"it did not converge to {why}: its former configuration is restored",
+        annotations={names.CHANGE_FAILED_ANNOTATION: why, names.CHANGE_STARTED_ANNOTATION: now.isoformat()},
+        taints=(*_without_ours(state), _TAINT),
+        because=f"it did not converge to {why}: its former configuration will be restored",
     )
-    event = _event(state, "RolledBack", f"did not become {why}; its former configuration was restored", warning=True)
-    return NodeStep(actions=(patch, event), reason="Rollback", stage=f"node {state.name} was rolled back: {why}")
+    event = _event(state, "RolledBack", f"did not become {why}; its former configuration is restored", warning=True)
+    return NodeStep(actions=(patch, event), reason="Rollback", stage=f"node {state.name} is rolled back: {why}")
 
 
 def _release(state: NodeState, config: ConfigMapRecord, settings: Settings, now: datetime) -> NodeStep:
@@ -224,7 +249,7 @@ def _release(state: NodeState, config: ConfigMapRecord, settings: Settings, now:
     if missing is not None and not _overdue(state, settings, now):
         stage = f"node {state.name} goes back to its former configuration: {missing}"
         return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=_WATCH_SECONDS)
-    ours = (names.FORMER_CONFIG_ANNOTATION, names.CHANGE_STARTED_ANNOTATION, names.CHANGE_FAILED_ANNOTATION)
+    ours = (names.FORMER_CONFIG_ANNOTATION, names.CHANGE_STARTED_ANNOTATION)
     patch = PatchNode(
         node=state.name,
         resource_version=state.node.meta.resource_version,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from slm_runtime.document import SharingMode
 
 from slm_operator.api import names
-from slm_operator.planning.views import SliceClass
+from slm_operator.manifests.plugin_config import SliceClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,9 +60,14 @@ class NodeState:
         return _number(self.node.meta.labels.get(MEMORY_LABEL)) << 20
 
     @property
-    def changing(self) -> bool:
+    def tainted(self) -> bool:
         """Whether our taint is on it."""
         return any(taint.key == names.CHANGING_TAINT for taint in self.node.taints)
+
+    @property
+    def changing(self) -> bool:
+        """Whether a change has begun and not ended. NB: the taint is lifted before an MPS daemon can come."""
+        return self.tainted or names.CHANGE_STARTED_ANNOTATION in self.node.meta.annotations
 
     @property
     def marked(self) -> bool:
@@ -85,6 +90,21 @@ class NodeState:
             return None
         return UNSHARED if mode is SharingMode.NONE else SliceClass(mode=mode, replicas_per_gpu=replicas)
 
+    def is_closed_by_itself(self, wanted: SliceClass) -> bool:
+        """Whether it shows an MPS class already, under which no whole GPU can be had."""
+        mps = wanted.mode is SharingMode.MPS and self.observed_class == wanted
+        return mps and self.node.allocatable.get(names.NVIDIA_GPU, 0) == 0
+
+    def waits_for_daemon(self, wanted: SliceClass) -> bool:
+        """Whether only the MPS daemon is missing: neither a GPU nor a slice is allocatable before it runs."""
+        no_slices = self.node.allocatable.get(names.NVIDIA_SHARED_GPU, 0) == 0
+        return self.is_closed_by_itself(wanted) and no_slices and not self.has_mps_daemon
+
+    @property
+    def has_mps_daemon(self) -> bool:
+        """Whether the MPS control daemon of this node is ready."""
+        return any(daemon.part == "mps-control-daemon" and daemon.ready for daemon in self.daemons)
+
     def misses(self, wanted: SliceClass) -> str | None:
         """What is not yet as `wanted`, as a sentence; None when the node has converged."""
         if self.observed_class != wanted:
@@ -94,7 +114,7 @@ class NodeState:
         slots = self.node.allocatable.get(resource, 0)
         if slots != self.gpus * wanted.replicas_per_gpu:
             return f"{slots} of {self.gpus * wanted.replicas_per_gpu} {resource} are allocatable"
-        if wanted.mode is SharingMode.MPS and not any(d.part == "mps-control-daemon" and d.ready for d in self.daemons):
+        if wanted.mode is SharingMode.MPS and not self.has_mps_daemon:
             return "the MPS control daemon is not ready"
         return None
 

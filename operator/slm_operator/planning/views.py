@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slm_runtime.document import SharingMode
-
+    from slm_operator.manifests.plugin_config import SliceClass
     from slm_operator.observe.records import (
         ConfigMapRecord,
         DaemonPodRecord,
@@ -27,24 +26,6 @@ if TYPE_CHECKING:
         WorkloadRecord,
     )
     from slm_operator.planning.actions import Plan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceClass:
-    """(mode, R): how a node's GPUs are cut. One engine a GPU is (None, 1), an unshared node."""
-
-    mode: SharingMode
-    replicas_per_gpu: int
-
-    @property
-    def label(self) -> str:
-        """Value of the slice-class label: mps-4, time-slicing-2, none."""
-        words = {
-            "None": "none",
-            "TimeSlicing": f"time-slicing-{self.replicas_per_gpu}",
-            "MPS": f"mps-{self.replicas_per_gpu}",
-        }
-        return words[self.mode]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,10 @@ from typing import Any
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.engine import Serving
-from slm_operator.manifests.plugin_config import config_key, plugin_config
+from slm_operator.manifests.plugin_config import SliceClass, config_key, plugin_config
 from slm_operator.manifests.profile import profile_job
 from slm_operator.manifests.replicas import disruption_budget, replicas, service
 from slm_operator.observe.records import DeploymentRecord, Key, Meta, ProfileRecord
-from slm_operator.planning.views import SliceClass
 from slm_runtime.document import SharingMode
 
 SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {

@@ -1,5 +1,6 @@
 """Which node is cut how, for whom, and what is said to those who must wait."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -49,11 +50,12 @@ def test_the_first_pack_takes_a_node_and_gives_it_back_as_it_was() -> None:
     before = w.node()
     view, told, plan = play_out(w.fleet(w.demand(), nodes=(before,)))
     key = "slm-mps-2-"
-    assert [text.partition(key)[0] + key if key in text else text for text in told] == [
+    assert [re.sub(f"{key}[0-9a-f]+", key, text) for text in told] == [
         "node gpu-1: taint",
         "event Changing",
         f"config: {key}",
-        f"node gpu-1: device-plugin.config={key}",
+        f"node gpu-1: device-plugin.config={key} slice-class=None serves=None",
+        "node gpu-1: untaint",
         "node gpu-1: slice-class=mps-2 serves=team.chat untaint",
         "event SlicesReady",
     ]
@@ -70,6 +72,40 @@ def test_a_former_label_comes_back_at_release() -> None:
     assert view.nodes[0].meta.labels[CONFIG] != "default"
     released, _, _ = play_out(replace(view, demands=()), start_s=1000)
     assert dict(released.nodes[0].meta.labels) == dict(before.meta.labels)
+
+
+def open_for_the_daemon() -> FleetView:
+    """A node that was told to become mps-2 and whose taint was lifted, before the daemon came."""
+    view = w.fleet(w.demand(), nodes=(w.node(),))
+    for tick in range(20):
+        for action in plan_fleet(view, w.SETTINGS, w.later(tick * 10)).plan.actions:
+            view = w.play(view, action)
+        if view.daemons != w.plugin_pods("gpu-1"):
+            waiting = replace(view.nodes[0], allocatable={names.NVIDIA_GPU: 0, names.NVIDIA_SHARED_GPU: 0})
+            return replace(view, nodes=(waiting,), daemons=w.plugin_pods("gpu-1"))
+    raise AssertionError("the taint was never lifted")
+
+
+def test_the_taint_is_lifted_for_the_mps_daemon_and_the_node_is_changing_still() -> None:
+    plan = plan_fleet(open_for_the_daemon(), w.SETTINGS, w.later(200))
+    assert not plan.plan.actions
+    assignment = plan.assignments[w.demand().deployment]
+    assert (assignment.slots, assignment.changing) == (0, ("gpu-1",))
+    assert "0 of 2 nvidia.com/gpu.shared are allocatable" in (assignment.stage or "")
+
+
+def test_whole_gpus_that_come_back_during_the_wait_for_the_daemon_close_the_node_again() -> None:
+    view = open_for_the_daemon()
+    view = replace(view, nodes=(replace(view.nodes[0], allocatable={names.NVIDIA_GPU: 1}),))
+    assert "node gpu-1: taint" in [line(action) for action in plan_fleet(view, w.SETTINGS, w.later(200)).plan.actions]
+
+
+def test_a_taint_removed_by_hand_comes_again() -> None:
+    view = w.fleet(w.demand(), nodes=(w.node(),))
+    for action in plan_fleet(view, w.SETTINGS, w.NOW).plan.actions:
+        view = w.play(view, action)
+    view = replace(view, nodes=(replace(view.nodes[0], taints=()),))
+    assert "node gpu-1: taint" in [line(action) for action in plan_fleet(view, w.SETTINGS, w.later(5)).plan.actions]
 
 
 def test_the_label_waits_until_the_key_has_been_projected() -> None:
@@ -120,8 +156,15 @@ def test_a_node_that_never_converges_is_rolled_back_and_not_tried_again() -> Non
             told.append(line(action))
             stuck = view.nodes[0]
             view = w.play(view, action)
-            view = replace(view, nodes=(replace(view.nodes[0], allocatable=stuck.allocatable),))
-    assert told[-1] == "event RolledBack"
+            allocatable = stuck.allocatable | {names.NVIDIA_GPU: 0}
+            view = replace(view, nodes=(replace(view.nodes[0], allocatable=allocatable),), daemons=NO_MPS_DAEMON)
+    assert told[-5:] == [
+        "node gpu-1: taint",
+        "event RolledBack",
+        "node gpu-1: device-plugin.config=default slice-class=None serves=None",
+        "node gpu-1: slice-class=None serves=None untaint",
+        "event Released",
+    ]
     assert view.nodes[0].meta.labels[CONFIG] == "default"
     assert not w.tainted(view.nodes[0])
     pending = plan_fleet(view, w.SETTINGS, w.later(2000)).assignments[w.demand().deployment].pending_because
@@ -155,6 +198,7 @@ def test_the_same_world_gives_the_same_plan_and_a_settled_one_none() -> None:
     assert not plan_fleet(settled, w.SETTINGS, w.later(9999)).plan.actions
 
 
+NO_MPS_DAEMON = w.plugin_pods("gpu-1")
 NO_CONFIG_MANAGER = w.plugin_pods("gpu-1", config_manager=False)
 REFUSALS = {
     "not opted in": (

@@ -10,6 +10,7 @@ from typing import Any
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.manifests.profile import profile_name
 from slm_operator.observe.records import (
     ConfigMapRecord,
@@ -24,7 +25,7 @@ from slm_operator.observe.records import (
     WorkloadRecord,
 )
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
-from slm_operator.planning.views import Demand, FleetView, SliceClass
+from slm_operator.planning.views import Demand, FleetView
 from slm_operator.settings import Settings
 from slm_runtime.convert import MeasuredOn, from_csv
 from slm_runtime.document import Engine, Gpu, MeasurementDocument, SharingMode
@@ -89,13 +90,15 @@ def slots(gpus: int, cut: SliceClass) -> dict[str, int]:
     }
 
 
-def plugin_pods(node_name: str, *, config_manager: bool = True, mps: bool = True) -> tuple[DaemonPodRecord, ...]:
+def plugin_pods(node_name: str, *, config_manager: bool = True) -> tuple[DaemonPodRecord, ...]:
     containers = ("nvidia-device-plugin", "config-manager") if config_manager else ("nvidia-device-plugin",)
-    plugin = DaemonPodRecord(
-        meta=meta(f"plugin-{node_name}", "nv"), node=node_name, part="device-plugin", ready=True, containers=containers
+    return (daemon("device-plugin", node_name, containers=containers),)
+
+
+def daemon(part: str, node_name: str, **more: Any) -> DaemonPodRecord:
+    return DaemonPodRecord(
+        **{"meta": meta(f"{part}-{node_name}", "nv"), "node": node_name, "part": part, "ready": True, **more}
     )
-    daemon = DaemonPodRecord(meta=meta(f"mps-{node_name}", "nv"), node=node_name, part="mps-control-daemon", ready=True)
-    return (plugin, daemon) if mps else (plugin,)
 
 
 def replica(name: str, node_name: str | None = "gpu-1", of: str = "chat") -> PodRecord:
@@ -135,7 +138,7 @@ def play(view: FleetView, action: Action) -> FleetView:
     match action:
         case PatchNode():
             nodes = tuple(_patched(n, action) if n.meta.key.name == action.node else n for n in view.nodes)
-            return replace(view, nodes=nodes)
+            return _with_mps_daemons(replace(view, nodes=nodes))
         case PatchConfig():
             old = view.config_map
             assert old is not None
@@ -158,6 +161,22 @@ def _patched(record: NodeRecord, action: PatchNode) -> NodeRecord:
     cut = _class_of(action.labels[key])
     gpus = int(record.meta.labels["nvidia.com/gpu.count"])
     return replace(changed, meta=_labelled(changed.meta, feature_labels(gpus, cut)), allocatable=slots(gpus, cut))
+
+
+def _with_mps_daemons(view: FleetView) -> FleetView:
+    """NB: NVIDIA's MPS daemon cannot come while our taint is there; without it nothing is allocatable."""
+    nodes, daemons = [], [one for one in view.daemons if one.part != "mps-control-daemon"]
+    there = {one.node for one in view.daemons if one.part == "mps-control-daemon"}
+    for one in view.nodes:
+        name, gpus = one.meta.key.name, int(one.meta.labels["nvidia.com/gpu.count"])
+        cut = _class_of(one.meta.labels.get(SETTINGS.device_plugin.config_label))
+        if cut.mode is not SharingMode.MPS:
+            nodes.append(one)
+            continue
+        runs = name in there or not tainted(one)
+        daemons += [daemon("mps-control-daemon", name)] if runs else []
+        nodes.append(replace(one, allocatable=slots(gpus, cut) | ({} if runs else {names.NVIDIA_SHARED_GPU: 0})))
+    return replace(view, nodes=tuple(nodes), daemons=tuple(daemons))
 
 
 def _class_of(key: str | None) -> SliceClass:
