@@ -111,7 +111,7 @@ _SIGNS: tuple[tuple[Failure, str], ...] = (
     (Failure.MODEL, r"couldn't connect to|Repository Not Found|LocalEntryNotFound|Can't load tokenizer|Unrecognized model"),
     (Failure.MODEL, r"JSONDecodeError|Model architectures .* are not supported|KeyError: 'architectures'"),
 )  # fmt: skip
-_ERROR_LINE = re.compile(r"\b\w*(?:Error|Exception)\b.*:|error: ")
+_ERROR_LINE = re.compile(r"\b\w*(?:Error|Exception)\b.*:|error: |^Value error, ")
 _HEARSAY = re.compile(r"Engine core initialization failed|EngineDeadError|See root cause")
 _PREFIX = re.compile(r"^(?:\([^)]*\) )?(?:(?:INFO|ERROR|WARNING)\s+)?(?:[\d-]+ [\d:]+ )?(?:\[[^\]]*\] )?")
 

@@ -157,8 +157,8 @@ class EngineRig:
         per_token = kv_bytes_per_token(self._config)
         if per_token is None:
             return 1024 * MIB
-        longest = self._lengths.longest if self._lengths else (self.model_len or 2048)
         model_len = self.model_len or int(self._config.get("max_position_embeddings") or 2048)
+        longest = min(self._lengths.longest, model_len) if self._lengths else model_len
         tokens = batch_size * (-(-(longest + 1) // BLOCK_TOKENS) + 1) * BLOCK_TOKENS
         most = int(CPU_POOL_FRACTION * host.free_bytes())
         least = (model_len + BLOCK_TOKENS) * per_token
@@ -207,17 +207,15 @@ class EngineRig:
         await engine.counters()  # a missing metric ends the search before any load
         itself = await identify(engine.session)
         self.version, self.model_len = itself.version, itself.max_model_len or self.model_len
-        if self._lengths is None and self._conversations:
+        model_len = self.model_len or 2**31
+        if self._conversations:
             texts, source = self._conversations
             flat = [text for pair in texts for text in pair]
             counts = await count_tokens(engine.session, self._subject.served_name, flat)
-            self._lengths = usable(list(zip(counts[::2], counts[1::2], strict=True)), source, self.model_len or 2**31)
+            self._lengths = usable(list(zip(counts[::2], counts[1::2], strict=True)), source, model_len)
+            self._conversations = None
         assert self._lengths, "given, or counted just now"
-        if self.model_len and self._lengths.longest > self.model_len:
-            raise ProfileError(
-                Failure.WORKLOAD,
-                f"the workload's longest request has {self._lengths.longest} tokens, the model takes {self.model_len}",
-            )
+        self._lengths = usable(self._lengths.pairs, self._lengths.source, model_len)
 
     def _first_request(self) -> dict[str, object]:
         return {"model": self._subject.served_name, "prompt": [9] * 8, "max_tokens": 8, "ignore_eos": True}

@@ -140,7 +140,7 @@ def bad_input(tmp_path: Path) -> dict[str, Case]:
         "dataset is not JSON": (["--dataset", str(tmp_path / "prose.json")], none, Failure.WORKLOAD, "is not JSON"),
         "dataset of another format": (["--dataset", str(tmp_path / "other.json")], none, Failure.WORKLOAD, "ShareGPT"),
         "dataset too long": (["--dataset", str(tmp_path / "long.json")], none, Failure.WORKLOAD, "not fit into 2048"),
-        "lengths too long": (["--input-tokens", "4000"], none, Failure.WORKLOAD, "the model takes 2048"),
+        "lengths too long": (["--input-tokens", "4000"], none, Failure.WORKLOAD, "1 of 1 requests of fixed 4000 in"),
         "lengths that are no lengths": (["--input-tokens", "many"], none, Failure.WORKLOAD, "none of N, lognormal"),
         "budget below one point": (["--max-gpu-minutes", "0.005"], none, Failure.BUDGET, "budget of 0.005"),
         "output nowhere": (["--output", "/no/such/folder/m.json"], none, Failure.DISK, "cannot be written"),
