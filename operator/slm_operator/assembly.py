@@ -149,7 +149,7 @@ def assemble(
     reconciler = Reconciler(
         world=world,
         gatherer=Gatherer(caches=caches, keys=keys, settings=settings, demand_of=PLANNERS.demand_of),
-        executor=Executor(client=client, recorder=recorder, caches=caches, ledger=ledger, now=_utc),
+        executor=Executor(client=client, recorder=recorder, caches=caches, ledger=ledger),
         ledger=ledger,
         queue=queue,
         planners=PLANNERS,

@@ -68,7 +68,11 @@ class Election:
 
     async def acquire(self) -> None:
         """Wait until this candidate leads."""
+        said = False
         while not await self._try():
+            if not said:
+                log.info("standing by", extra={"because": f"the Lease is held by {self._held_by or 'nobody we know'}"})
+            said = True
             await self.sleep(self.times.renewal)
         log.info("leading", extra={"object": f"Lease {self.namespace}/{self.name}", "because": "the Lease was free"})
 
@@ -77,7 +81,9 @@ class Election:
         while True:
             await self.sleep(self.times.renewal)
             if not await self._try() and not self.leading:
-                raise LeaseLost(f"Lease {self.namespace}/{self.name} is held by {self._held_by or 'nobody we know'} now")
+                raise LeaseLost(
+                    f"Lease {self.namespace}/{self.name} is held by {self._held_by or 'nobody we know'} now"
+                )
 
     async def release(self) -> None:
         """Give the Lease up, so that a standby takes over at once. Best effort."""

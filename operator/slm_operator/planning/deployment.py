@@ -189,15 +189,11 @@ def _served(
 ) -> _Story:
     wanted = wanted_replicas(spec, advice)
     story = story.and_then(_slices(view))
-    if view.unreadable_because is not None:
-        refusal = f"the API server refuses an object of this deployment: {view.unreadable_because}"
-        story = story.and_then(
-            Finding(type=Condition.AVAILABLE, holds=False, reason="Refused", message=refusal, stalls=True)
-        )
+    refused = _refused(view)
     assignment = view.assignment
     room = assignment is not None and (assignment.slots > 0 or wanted == 0)
     if not room and view.workload is None:
-        return story
+        return story if refused is None else story.and_then(refused)
     serving = serving_of(advice, document.ledger)
     leaves_none = assignment is not None and bool(assignment.changing) and not assignment.nodes
     because = f"{advice.replicas_per_gpu} engine(s) a GPU with batch {advice.batch_size}, as advised"
@@ -210,7 +206,14 @@ def _served(
         Apply(manifest=replicas(view.deployment, spec, serving, wanted), because=because),
         *_swept(view),
     )
-    return story.and_then(availability(view, wanted), *actions)
+    return story.and_then(refused or availability(view, wanted), *actions)
+
+
+def _refused(view: DeploymentView) -> Finding | None:
+    if view.unreadable_because is None:
+        return None
+    refusal = f"the API server refuses an object of this deployment: {view.unreadable_because}"
+    return Finding(type=Condition.AVAILABLE, holds=False, reason="Refused", message=refusal, stalls=True)
 
 
 def _slices(view: DeploymentView) -> Finding:

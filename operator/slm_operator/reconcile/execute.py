@@ -23,11 +23,10 @@ from slm_operator.observe.owned import OwnedRecord, owned
 from slm_operator.observe.records import Key
 from slm_operator.planning import actions
 from slm_operator.reconcile.ledger import Applied, Ledger, Ref
-from slm_operator.reconcile.statuses import same_status, with_transition_times
+from slm_operator.reconcile.statuses import same_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import Mapping
 
     from slm_operator.kube.client import Client
     from slm_operator.observe.cache import Cache
@@ -59,7 +58,6 @@ class Executor:
     recorder: EventRecorder
     caches: Caches
     ledger: Ledger
-    now: Callable[[], datetime]
     _unwatched: dict[Ref, str] = field(default_factory=dict, init=False)
 
     async def execute(self, work: WorkKey, plan: actions.Plan) -> Outcome:
@@ -183,16 +181,13 @@ class Executor:
 
     async def _write_status(self, work: WorkKey, action: actions.WriteStatus) -> bool:
         seen = self._status_of(action)
-        if seen is None:
-            return False
-        status = with_transition_times(action.status, seen, self.now())
-        if same_status(status, seen):
+        if seen is None or same_status(action.status, seen):
             return False
         manifest = {
             "apiVersion": action.api_version,
             "kind": action.kind,
             "metadata": {"name": action.key.name, "namespace": action.key.namespace, "uid": action.uid},
-            "status": status,
+            "status": dict(action.status),
         }
         try:
             answer = await self.client.apply_status(manifest)

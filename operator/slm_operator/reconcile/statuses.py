@@ -1,6 +1,6 @@
-"""Status as it is compared and written: when a condition changed, and whether anything did.
+"""Whether a status that was planned is the one that is there.
 
-lastTransitionTime is kept here and nowhere else: planning says what holds, this says since when.
+Assumes that planning keeps a condition's lastTransitionTime while its status stays: else no two would ever be equal.
 """
 
 from __future__ import annotations
@@ -9,18 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
-
-
-def with_transition_times(status: Mapping[str, Any], seen: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """The status to write: a condition whose status did not change keeps its time."""
-    before = {one.get("type"): one for one in seen.get("conditions") or ()}
-    conditions = []
-    for one in status.get("conditions") or ():
-        old = before.get(one["type"])
-        kept = old is not None and old.get("status") == one["status"] and old.get("lastTransitionTime")
-        conditions.append(dict(one) | {"lastTransitionTime": kept or now.strftime("%Y-%m-%dT%H:%M:%SZ")})
-    return dict(status) | ({"conditions": conditions} if conditions else {})
 
 
 def significant(value: Any) -> Any:

@@ -123,9 +123,7 @@ class Bench:
         self.ledger = Ledger(caches, self.clock)
         client: Any = self.server
         recorder: Any = Recorder()
-        self.executor = Executor(
-            client=client, recorder=recorder, caches=self.caches, ledger=self.ledger, now=self.clock.now
-        )
+        self.executor = Executor(client=client, recorder=recorder, caches=self.caches, ledger=self.ledger)
         self.free: list[WorkKey] = []
         self.echoes: list[WorkKey] = []
         self.world = World(watched_kinds(self.caches, Settings()), self._changed)

@@ -1,0 +1,112 @@
+"""The CRDs on a real API server: what is refused at the door, and what `kubectl explain` says."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.testbed.cluster import KubectlError
+from tests.testbed.control_plane import ControlPlane
+
+pytestmark = pytest.mark.control_plane
+CRDS = Path(__file__).parents[2] / "crds"
+GOOD = {"model": {"uri": "hf://facebook/opt-125m"}}
+
+
+@pytest.fixture(scope="module")
+def plane(control_plane: ControlPlane) -> ControlPlane:
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    return control_plane
+
+
+def manifest(kind: str, spec: dict[str, Any], name: str = "x") -> str:
+    return json.dumps(
+        {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    )
+
+
+def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlPlane) -> None:
+    answer = plane.kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", stdin=manifest("SLMDeployment", GOOD))
+    spec = json.loads(answer)["spec"]
+    assert spec["workload"] == {"inputTokens": 161, "outputTokens": 338}
+    assert spec["sharing"] == {"mode": "Auto", "maxReplicasPerGpu": 4, "neighbours": "Same"}
+    assert spec["profiling"]["maxGpuMinutes"] == 15
+
+
+@pytest.mark.parametrize(
+    ("spec", "because"),
+    [
+        pytest.param({}, "model", id="no model"),
+        pytest.param({"model": {"uri": "ftp://x"}}, "spec.model.uri", id="a scheme that is not known"),
+        pytest.param({"slo": {"itlMs": 0}}, "spec.slo.itlMs", id="an SLO of zero"),
+        pytest.param({"slo": {"ttftMs": -1}}, "spec.slo.ttftMs", id="a negative SLO"),
+        pytest.param({"slo": {"itlMs": 5, "itlFactor": 4}}, "give itlMs or itlFactor, not both", id="two SLOs"),
+        pytest.param({"engine": {"args": ["--max-num-seqs=4"]}}, "the operator owns", id="an owned flag"),
+        pytest.param(
+            {"engine": {"args": ["--max_num_seqs", "4"]}}, "the operator owns", id="an owned flag, underscored"
+        ),
+        pytest.param(
+            {"engine": {"env": [{"name": "A", "value": "b", "valueFrom": {"c": {}}}]}}, "not both", id="env twice"
+        ),
+        pytest.param({"workload": {"concurrency": 4, "requestsPerSecond": 2}}, "not both", id="two loads"),
+        pytest.param(
+            {"sharing": {"mode": "None", "replicasPerGpu": 2}}, "one engine a GPU", id="shared and not shared"
+        ),
+        pytest.param({"sharing": {"replicasPerGpu": 0}}, "spec.sharing.replicasPerGpu", id="no engine a GPU"),
+        pytest.param({"sharing": {"mode": "MIG"}}, "spec.sharing.mode", id="a mode that is not known"),
+        pytest.param({"replicas": -1}, "spec.replicas", id="negative replicas"),
+        pytest.param({"advisor": {"minEfficiency": 1}}, "spec.advisor.minEfficiency", id="perfect batching"),
+    ],
+)
+def test_a_bad_spec_is_refused_at_the_door(plane: ControlPlane, spec: dict[str, Any], because: str) -> None:
+    body = manifest("SLMDeployment", (GOOD | spec) if spec else {})
+    with pytest.raises(KubectlError, match=because):
+        plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
+
+
+def test_a_misspelt_field_is_refused(plane: ControlPlane) -> None:
+    with pytest.raises(KubectlError, match=r"unknown field \"spec.replicasPerGpu\""):
+        plane.kubectl(
+            "apply", "--dry-run=server", "-f", "-", stdin=manifest("SLMDeployment", GOOD | {"replicasPerGpu": 2})
+        )
+
+
+def test_a_profiles_spec_cannot_change(plane: ControlPlane, namespace: str) -> None:
+    inside = ("--namespace", namespace)
+    plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", GOOD))
+    with pytest.raises(KubectlError, match="make a new profile"):
+        plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", {"model": {"uri": "hf://a/b"}}))
+    plane.kubectl("label", "slmp/x", "a=b", *inside)
+
+
+def test_scale_writes_replicas(plane: ControlPlane, namespace: str) -> None:
+    inside = ("--namespace", namespace)
+    plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMDeployment", GOOD | {"replicas": 1}))
+    plane.kubectl("scale", "slmd/x", "--replicas=3", *inside)
+    assert plane.kubectl("get", "slmd/x", "-o", "jsonpath={.spec.replicas}", *inside) == "3"
+
+
+@pytest.mark.parametrize("path", ["slmd", "slmd.spec", "slmd.spec.sharing", "slmd.status.advice", "slmp.spec.search"])
+def test_kubectl_explains(plane: ControlPlane, path: str) -> None:
+    told = plane.kubectl("explain", path, "--api-version=slm-operator.io/v1alpha1")
+    assert "<no description>" not in told
+    assert "<empty>" not in told
+
+
+def fields(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, part in (schema.get("properties") or {}).items():
+        yield f"{path}.{name}", part
+        yield from fields(part, f"{path}.{name}")
+        yield from fields(part.get("items") or {}, f"{path}.{name}[]")
+
+
+@pytest.mark.parametrize("file", sorted(CRDS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_field_is_documented(file: Path) -> None:
+    (version,) = yaml.safe_load(file.read_text())["spec"]["versions"]
+    found = dict(fields(version["schema"]["openAPIV3Schema"], ""))
+    assert len(found) > 50
+    assert [path for path, part in found.items() if not part.get("description") and path != ".metadata"] == []

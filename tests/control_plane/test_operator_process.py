@@ -1,0 +1,209 @@
+"""The operator as a process on a real API server: start, work, idle, die, come back, stand by."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slm_runtime.codec import to_json
+from slm_runtime.convert import MeasuredOn, from_csv
+from slm_runtime.document import Engine, Gpu
+
+from tests.control_plane.operator_process import OperatorProcess, now, operator, requests_since, wait_until
+from tests.testbed.control_plane import ControlPlane
+
+pytestmark = pytest.mark.control_plane
+ROOT = Path(__file__).parents[2]
+PRODUCT = "NVIDIA-H100-80GB-HBM3"
+IDLE_SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def plane(control_plane: ControlPlane) -> ControlPlane:
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    labels = {
+        "slm-operator.io/managed": "true",
+        "nvidia.com/gpu.product": PRODUCT,
+        "nvidia.com/gpu.count": "1",
+        "nvidia.com/gpu.memory": "81920",
+        "nvidia.com/gpu.compute.major": "9",
+        "nvidia.com/gpu.replicas": "1",
+        "nvidia.com/gpu.sharing-strategy": "none",
+        "nvidia.com/mps.capable": "false",
+    }
+    control_plane.add_kwok_nodes(2, prefix="gpu", labels=labels, resources={"nvidia.com/gpu": 1})
+    return control_plane
+
+
+@pytest.fixture
+def chat(plane: ControlPlane, namespace: str) -> Iterator[str]:
+    """An SLMDeployment whose profile is imported, one engine a GPU; gives its namespace."""
+    apply(
+        plane,
+        namespace,
+        "SLMProfile",
+        "measured",
+        {"model": {"uri": "hf://facebook/opt-1.3b"}, "measurements": document()},
+    )
+    apply(plane, namespace, "SLMDeployment", "chat", spec())
+    yield namespace
+    plane.kubectl("delete", "slmd,slmp", "--all", "--namespace", namespace, "--wait=false")
+
+
+def spec(replicas: int = 1) -> dict[str, Any]:
+    return {
+        "model": {"uri": "hf://facebook/opt-1.3b"},
+        "profiling": {"policy": "Never", "profile": "measured"},
+        "sharing": {"mode": "None"},
+        "replicas": replicas,
+    }
+
+
+def document() -> Any:
+    on = MeasuredOn(gpu=Gpu(product=PRODUCT, memory_bytes=80 << 30), engine=Engine(version="0.6.2"))
+    csv = ROOT / "tests" / "data" / "memory-gap-h100" / "batch_sweep.csv"
+    return to_json(from_csv(csv.read_text(), model="opt-1.3b", on=on, source=csv.name))
+
+
+def apply(plane: ControlPlane, namespace: str, kind: str, name: str, body: dict[str, Any]) -> None:
+    head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}
+    plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(head | {"spec": body}))
+
+
+def get(plane: ControlPlane, namespace: str, what: str) -> Any:
+    return json.loads(plane.kubectl("get", what, "--namespace", namespace, "-o", "json"))
+
+
+def ready(plane: ControlPlane, namespace: str, generation: int = 1) -> Any:
+    """The SLMDeployment once it is Ready in this generation."""
+
+    def probe() -> Any:
+        found = get(plane, namespace, "slmd/chat")
+        status = found.get("status") or {}
+        conditions = {one["type"]: one["status"] for one in status.get("conditions") or ()}
+        return found if conditions.get("Ready") == "True" and status["observedGeneration"] == generation else None
+
+    return wait_until(probe)
+
+
+def test_from_an_imported_profile_to_ready_replicas(plane: ControlPlane, chat: str) -> None:
+    with operator(plane) as running:
+        found = ready(plane, chat)
+        assert found["status"]["advice"]["replicasPerGpu"] == 1
+        assert found["status"]["readyReplicas"] == 1
+        assert get(plane, chat, "service/chat")["spec"]["selector"] == {"slm-operator.io/deployment": "chat"}
+        assert running.terminate() == 0
+    assert all(line.get("because") for line in running.lines if line["message"] == "done")
+
+
+def test_nothing_is_asked_of_the_api_at_rest(plane: ControlPlane, chat: str) -> None:
+    with operator(plane) as running:
+        ready(plane, chat)
+        settle(running)
+        since = now()
+        time.sleep(IDLE_SECONDS)  # what is awaited is that nothing happens
+        assert requests_since(plane, since) == []
+
+
+def test_a_restart_writes_nothing_that_is_there(plane: ControlPlane, chat: str) -> None:
+    with operator(plane) as first:
+        ready(plane, chat)
+        settle(first)
+        first.kill()
+    since = now()
+    with operator(plane) as second:
+        second.said("synced")
+        settle(second)
+        writes = [one for one in requests_since(plane, since) if one.split()[0] not in {"list", "get"}]
+        assert writes == []
+
+
+def test_killed_at_each_of_its_writes_it_ends_the_same(plane: ControlPlane, chat: str) -> None:
+    lives = 0
+    while True:
+        with operator(plane) as running:
+            running.said("synced")
+            try:
+                running.wait_for(lambda line: line["message"] == "done" and "EmitEvent" not in line["action"], 4)
+            except AssertionError:
+                break  # it had nothing left to write
+            running.kill()
+        lives += 1
+        assert lives < 40, "it writes for ever"
+    assert lives >= 3
+    with operator(plane):
+        ready(plane, chat)
+        workloads = get(plane, chat, "deployments")["items"]
+    assert [one["metadata"]["name"] for one in workloads] == ["chat"]
+    assert workloads[0]["metadata"]["generation"] == 1
+
+
+def test_an_edit_of_the_spec_and_one_of_a_child_are_both_followed(plane: ControlPlane, chat: str) -> None:
+    with operator(plane):
+        ready(plane, chat)
+        apply(plane, chat, "SLMDeployment", "chat", spec(replicas=2))
+        ready(plane, chat, generation=2)
+        assert get(plane, chat, "deployment/chat")["spec"]["replicas"] == 2
+        plane.kubectl("patch", "service/chat", "--namespace", chat, "--type=json", "--patch", SELECT_OTHERS)
+        selector = {"slm-operator.io/deployment": "chat"}
+        wait_until(lambda: get(plane, chat, "service/chat")["spec"]["selector"] == selector)
+        plane.kubectl("delete", "service/chat", "--namespace", chat)
+        wait_until(lambda: "service/chat" in plane.kubectl("get", "services", "--namespace", chat, "-o", "name"))
+
+
+SELECT_OTHERS = '[{"op": "replace", "path": "/spec/selector", "value": {"app": "other"}}]'
+
+
+def test_a_taken_name_becomes_a_condition_and_the_object_stays_as_it_was(plane: ControlPlane, namespace: str) -> None:
+    plane.kubectl("create", "service", "clusterip", "chat", "--tcp=1234", "--namespace", namespace)
+    apply(
+        plane,
+        namespace,
+        "SLMProfile",
+        "measured",
+        {"model": {"uri": "hf://facebook/opt-1.3b"}, "measurements": document()},
+    )
+    apply(plane, namespace, "SLMDeployment", "chat", spec())
+    with operator(plane):
+        told = wait_until(lambda: "name is taken" in json.dumps(get(plane, namespace, "slmd/chat").get("status")))
+        assert told
+        assert get(plane, namespace, "service/chat")["spec"]["ports"][0]["port"] == 1234
+        plane.kubectl("delete", "service/chat", "--namespace", namespace)
+        ready(plane, namespace)
+    plane.kubectl("delete", "slmd,slmp", "--all", "--namespace", namespace, "--wait=false")
+
+
+def test_of_two_operators_one_acts_and_the_other_takes_over_at_once(plane: ControlPlane, chat: str) -> None:
+    with operator(plane, name="one") as one:
+        one.said("leading")
+        with operator(plane, name="two") as two:
+            two.wait_for(lambda line: line["message"] == "standing by")
+            ready(plane, chat)
+            settle(one)
+            assert two.done() == []
+            assert one.terminate() == 0
+            two.said("leading", timeout_s=10)
+            apply(plane, chat, "SLMDeployment", "chat", spec(replicas=2))
+            ready(plane, chat, generation=2)
+            assert two.done() != []
+
+
+def test_a_lease_that_is_taken_away_ends_the_process(plane: ControlPlane, chat: str) -> None:
+    with operator(plane, name="one") as one:
+        one.said("leading")
+        ready(plane, chat)
+        thief = json.dumps({"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 1}})
+        plane.kubectl("patch", "lease/slm-operator", "--type=merge", "--patch", thief)
+        assert one.process.wait(timeout=30) == 1
+    plane.kubectl("delete", "lease/slm-operator")
+
+
+def settle(running: OperatorProcess, quiet_s: float = 2) -> None:
+    """Wait until the operator has written nothing for a while."""
+    count = -1
+    while count != len(running.lines):
+        count = len(running.lines)
+        time.sleep(quiet_s)
