@@ -164,9 +164,10 @@ class Truth:
         return max(itl_ms / self.itl_limit_ms, ttft_ms / (self.slo.ttft_ms or math.inf)) - 1 + self.margin_fraction
 
     def noise_fraction(self) -> float:
-        """Standard deviation of one measurement of the figure that the SLO is about, percentile included."""
+        """Deviation of a measured figure from its limit: its window, its start, its percentile, and a measured limit."""
         apart = DEVIATIONS.get(self.slo.percentile, 0.0) * (TTFT_SPREAD_FRACTION if self.slo.ttft_ms else 0.1)
-        return math.hypot(self.case.engine.noise_fraction, SPREAD_NOISE_FRACTION * apart / (1 + apart))
+        figure = math.hypot(self.case.engine.noise_fraction * 1.15, SPREAD_NOISE_FRACTION * apart / (1 + apart))
+        return figure * (math.sqrt(2) if self.slo.itl_factor else 1)
 
     def best_single(self) -> float:
         """Output tokens per second of the best batch size, all of them and both step budgets tried."""
@@ -273,19 +274,22 @@ class ReplayRig:
         self.seconds = 0.0
 
     async def start(self, step: StartEngines) -> Ledger:
+        """Nothing but the pool is remembered."""
         assert self.ledger is not None
         self.seconds += 40
         self.pool = step.kv_pool_bytes or self.ledger.kv_pool_bytes
         return self.ledger
 
     async def measure(self, step: Measure) -> Point:
+        """What the sweep says of this B."""
         self.seconds += 15
         return self.at(step.batch_size)
 
     async def stop(self) -> None:
-        pass
+        """There is nothing to stop."""
 
     def gpu_seconds(self) -> float:
+        """40 s for a start and 15 s for a point."""
         return self.seconds
 
     def at(self, size: int) -> Point:

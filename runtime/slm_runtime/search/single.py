@@ -99,7 +99,7 @@ def _confirmed_next(
         return (best.batch_size if best else 0), "it is confirmed with the KV bytes that it would be given"
     if len(tried) == 1 and missed[0].is_near(2 * noise):
         return tried[-1].batch_size, "it missed a limit by less than the noise, and is measured once more"
-    edge = boundary(sweep_of(findings.points), bounds_of(request, findings), 1 - len(tried) * noise).batch_size
+    edge = boundary(sweep_of(findings.points), bounds_of(request, findings), 1 - 2 * len(missed) * noise).batch_size
     lower = max(0, tidy(min(edge, *(c.point.batch_size - 1 for c in missed))))
     worthwhile = lower and (best is None or gain_fraction(findings.points, lower, best) >= WORTHWHILE_FRACTION)
     size = lower if worthwhile or best is None else best.batch_size
