@@ -82,7 +82,8 @@ def confirm_step(request: Request, findings: Findings) -> Step | None:
         because = f"the KV pool of {tried[-1].on.kv_pool_bytes} bytes is too small for B={tried[-1].point.batch_size}"
         return try_step(request, findings, configuration, tried[-1].point.batch_size, because)
     chosen = chosen_single(request, findings)
-    if any(m.point == chosen and is_settled(m, floor_bytes(request, findings)) for m in tried):
+    floor = floor_bytes(request, findings)
+    if any(m.point == chosen and is_settled(tried[: at + 1], floor) for at, m in enumerate(tried)):
         return None
     size, because = _confirmed_next(request, findings, best, tuple(m.point for m in tried))
     return try_step(request, findings, configuration, size, f"B={size} is chosen; {because}") if size else None

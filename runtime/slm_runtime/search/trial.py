@@ -18,6 +18,8 @@ from slm_runtime.search.steps import StartEngines
 from slm_runtime.search.sweep import measure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from slm_runtime.document import Point, SharingMode
     from slm_runtime.search.steps import Failed, Findings, Measure, Measured, Request
 
@@ -117,12 +119,17 @@ def is_too_small(point: Point) -> bool:
     return bool(point.preemptions) or point.kv_peak_fraction > KV_MAX_FRACTION
 
 
-def is_settled(tried: Measured, floor: int) -> bool:
-    """The KV bytes of this try are final: neither too few nor wasted, or no fewer are possible."""
-    pool = tried.on.kv_pool_bytes
-    if pool is None or is_too_small(tried.point):
+def is_settled(tried: Sequence[Measured], floor: int) -> bool:
+    """The KV bytes of the last of these tries are final: neither too few nor wasted, or no fewer are to be had.
+
+    Wasted bytes are mended once: the peak of few sequences varies by more than the bounds allow.
+    """
+    last = tried[-1]
+    pool = last.on.kv_pool_bytes
+    if pool is None or is_too_small(last.point):
         return False
-    return tried.point.kv_peak_fraction >= KV_MIN_FRACTION or pool <= floor
+    again = any(m.point.batch_size == last.point.batch_size for m in tried[:-1])
+    return again or last.point.kv_peak_fraction >= KV_MIN_FRACTION or pool <= floor
 
 
 def _singles(findings: Findings) -> tuple[Point, ...]:
