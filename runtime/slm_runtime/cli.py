@@ -148,6 +148,7 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
 
 
 def _request(args: argparse.Namespace, max_model_len: int | None) -> Request:
+    alone = args.sharing_mode == "none" or args.replicas == 1
     return Request(
         slo=Slo(
             itl_ms=args.slo_itl_ms,
@@ -160,7 +161,8 @@ def _request(args: argparse.Namespace, max_model_len: int | None) -> Request:
         max_num_batched_tokens=max(args.max_num_batched_tokens, args.max_batch_size),
         min_efficiency=args.min_efficiency,
         min_gain=args.min_gain,
-        max_replicas=1 if args.sharing_mode == "none" else args.max_replicas,
+        max_replicas=1 if alone else max(args.max_replicas, args.replicas or 1),
+        replicas=None if alone else args.replicas,
         concurrency=args.concurrency,
         max_model_len=max_model_len,
     )

@@ -15,7 +15,7 @@ import signal
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from slm_runtime import host, mps, nvml
 from slm_runtime.codec import to_json
@@ -24,7 +24,7 @@ from slm_runtime.failure import EXIT_STATUS, Failure, ProfileError
 from slm_runtime.ledger import read_config
 from slm_runtime.rig import EngineRig
 from slm_runtime.search.loop import run_search
-from slm_runtime.search.steps import Done, Event, Findings, Measured, Request, StartEngines
+from slm_runtime.search.steps import Done, Event, Failed, Findings, Measured, Request, Started, StartEngines
 
 if TYPE_CHECKING:
     from slm_runtime.events import Reporter
@@ -145,15 +145,21 @@ def _judge(rig: EngineRig, ending: Ending) -> None:
 def _tell(event: Event, rig: EngineRig, reporter: Reporter, ending: Ending) -> None:
     seconds = rig.gpu_seconds()
     match event.outcome:
-        case None:
-            pass
         case Measured(point=point):
             reporter.point(point)
             return
-        case outcome:
-            if outcome.step == event.findings.starts[0].step if event.findings.starts else False:
-                reporter.ledger(event.findings.starts[0].ledger)
+        case Started(step=StartEngines(kv_pool_bytes=None), ledger=ledger):
+            reporter.ledger(ledger)
             return
+        case Started():
+            return
+        case Failed(reason=reason):
+            reporter.note(f"failed: {reason}")
+            return
+        case None:
+            pass
+        case _:
+            assert_never(event.outcome)
     step = event.step
     if isinstance(step, Done):
         ending.done = step

@@ -75,7 +75,7 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
         return None
     for mode in request.modes:
         to_beat = best.throughput_tokens_per_second
-        for replicas in range(2, request.max_replicas + 1):
+        for replicas in [request.replicas] if request.replicas else range(2, request.max_replicas + 1):
             budget = best.max_num_batched_tokens or request.max_num_batched_tokens
             pack = Configuration(replicas=replicas, mode=mode, max_num_batched_tokens=budget)
             if failures(findings, pack):
@@ -129,7 +129,9 @@ def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat
     if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
         because = f"the KV pools of {tried[-1].on.kv_pool_bytes} bytes were too small"
         return try_step(request, findings, pack, size, because)
-    floor = won.throughput_tokens_per_second * (1 + STEP_FRACTION) if won else to_beat * (1 + request.min_gain / 2)
+    # A user's own R is measured whatever it promises: the advice must be able to say what it costs.
+    hoped_for = 0.0 if request.replicas else to_beat * (1 + request.min_gain / 2)
+    floor = won.throughput_tokens_per_second * (1 + STEP_FRACTION) if won else hoped_for
     if (won and size <= won.batch_size) or outlook.hoped_throughput(limits, size) < floor:
         return None
     size = max(size, 1)

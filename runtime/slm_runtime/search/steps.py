@@ -36,6 +36,8 @@ class Request:
     """Ways of sharing that packs may use, best first; a later one is tried only where an earlier one fails to run."""
     max_replicas: int = 4
     """Largest R. 1: no packs."""
+    replicas: int | None = None
+    """The user's own R: the only pack that is measured, whatever it promises. At least 2."""
     concurrency: int | None = None
     """Requests in flight to decide for. None: full batches."""
     max_model_len: int | None = None
