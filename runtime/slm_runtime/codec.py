@@ -7,7 +7,6 @@ enums, tuples, optionals and dataclasses. Must never repair a value silently.
 
 from __future__ import annotations
 
-import math
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
@@ -16,6 +15,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from slm_runtime.document import SCHEMA, MeasurementDocument, camel
 
 T = TypeVar("T")
+
+LARGEST = 1 << 53
+"""No figure of a measurement is larger, and JSON numbers beyond it are not exact."""
 
 
 class DocumentError(ValueError):
@@ -40,7 +42,7 @@ def parse_document(raw: object) -> MeasurementDocument:
         )
     if raw.get("schema") != SCHEMA:
         raise DocumentError(
-            f"schema: {raw.get('schema')!r} is not {SCHEMA!r}: measure again, or convert the file with a runtime that knows it"
+            f"schema: {_shown(raw.get('schema'))} is not {SCHEMA!r}: measure again, or convert the file with a runtime that knows it"
         )
     return parse(MeasurementDocument, raw, "")
 
@@ -82,9 +84,9 @@ def _value(hint: Any, raw: object, path: str) -> Any:
 
 def _scalar(hint: type, raw: object, path: str) -> object:
     if hint in (int, float) and isinstance(raw, (int, float)) and not isinstance(raw, bool):
-        if not math.isfinite(raw) or raw < 0:
+        if not 0 <= raw <= LARGEST:  # NB: refuses NaN as well
             raise DocumentError(
-                f"{path}: {raw} is not a finite number of at least 0: remove the point or measure it again"
+                f"{path}: {_shown(raw)} is not a finite number from 0 to {LARGEST}: remove the point or measure it again"
             )
         if hint is float:
             return float(raw)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"
 MOST_BYTES = 64 << 20
+MOST_VALUES = 1_000_000
 
 
 def measurements(arguments: Namespace) -> MeasurementDocument:
@@ -88,10 +89,24 @@ def load(filename: str) -> list[Any]:
             raise Refused(f"{filename}: not JSON: {error}") from None
     import yaml  # noqa: PLC0415 - 50 ms that JSON does not cost
 
+    # NB: not CSafeLoader: nested deeply enough it ends the process with a segmentation fault.
     try:
-        return [raw for raw in yaml.load_all(text, yaml.CSafeLoader) if raw is not None]
+        found = [raw for raw in yaml.safe_load_all(text) if raw is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Refused(f"{filename}: neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    if _is_endless(found):
+        raise Refused(f"{filename}: its aliases unfold to more than {MOST_VALUES:,} values: write them out")
+    return found
+
+
+def _is_endless(raw: object) -> bool:
+    """Whether YAML's aliases make more values of a file than it can mean, or a loop."""
+    waiting, seen = [raw], 0
+    while waiting and seen <= MOST_VALUES:
+        value = waiting.pop()
+        seen += 1
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return seen > MOST_VALUES
 
 
 def read(filename: str) -> str:
