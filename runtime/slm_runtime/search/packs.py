@@ -16,7 +16,7 @@ from slm_runtime.fit import fit_points
 from slm_runtime.search.boundary import tidy
 from slm_runtime.search.sweep import best_single, limits_of, measure
 from slm_runtime.search.trial import Configuration, failures, is_too_small, pool_bytes, tries, try_step
-from slm_runtime.slo import figure_ms, slo_misses
+from slm_runtime.slo import Limits, figure_ms, slo_misses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from slm_runtime.document import Point
     from slm_runtime.fit import Fit
     from slm_runtime.search.steps import Findings, Measured, Request, Step
-    from slm_runtime.slo import Limits
 
 GPU_FRACTION = 0.65
 """Part of a step that an engine is taken to hold the GPU, before any pack was measured (0.55-0.75 as published)."""
 HOPED_GPU_FRACTION = 0.05
 """The same for an engine that is bound by its host: where not even such a one could win, no pack is started."""
+LEAST_MARGIN = 1.1
+"""The first B of a pack over the one at which it would gain just enough."""
 MAX_TRIES = 3
 """Batch sizes measured for one R."""
 AIM_FRACTION = 0.99
@@ -124,6 +125,8 @@ def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat
     limits = limits_of(request, findings)
     won = best_try(tried, limits)
     size = outlook.largest_batch(limits)
+    if not outlook.learnt:
+        size = max(size, outlook.least_batch())
     for point in (m.point for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
         size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1)), point.batch_size - 1)
     if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
@@ -132,9 +135,8 @@ def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat
     # A user's own R is measured whatever it promises: the advice must be able to say what it costs.
     hoped_for = 0.0 if request.replicas else to_beat * (1 + request.min_gain / 2)
     floor = won.throughput_tokens_per_second * (1 + STEP_FRACTION) if won else hoped_for
-    if (won and size <= won.batch_size) or outlook.hoped_throughput(limits, size) < floor:
+    if size < 1 or (won and size <= won.batch_size) or outlook.hoped_throughput(limits, size) < floor:
         return None
-    size = max(size, 1)
     because = f"{pack.replicas} engines may win where one leaves the GPU idle; B={size} fits {outlook.held_by(limits)}"
     return try_step(request, findings, pack, size, because)
 
@@ -228,6 +230,14 @@ class Outlook:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.has_memory_for(middle) else (low, middle - 1)
         return low if low == self.best.batch_size else tidy(low)
+
+    def least_batch(self) -> int:
+        """A B just above that at which R engines at the ITL limit would gain enough: a pack that misses there cannot win.
+
+        At the limit T is R B / ITL, against B / ITL of one engine.
+        """
+        even = self.best.batch_size * (1 + self.request.min_gain) / self.pack.replicas
+        return min(math.ceil(even * LEAST_MARGIN), self.largest_batch(Limits()))
 
     def held_by(self, limits: Limits) -> str:
         """What keeps B from being larger, in words."""

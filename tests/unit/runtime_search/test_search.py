@@ -82,6 +82,27 @@ async def test_a_pack_is_chosen_only_where_it_wins(engine: Any, replicas: int) -
     assert replicas == 1 or chosen.throughput_tokens_per_second > 1.05 * single
 
 
+async def test_the_users_own_r_is_measured_even_where_it_loses() -> None:
+    asked = request(Slo(itl_factor=2), replicas=3)
+    findings, _, _ = await search(asked, rig(LLAMA_2_7B))
+    assert {s.step.replicas for s in findings.starts} == {1, 3}
+    chosen = best(asked, findings)
+    assert chosen is not None
+    assert chosen.replicas == 1
+
+
+async def test_engines_bound_by_their_host_are_packed_though_one_of_them_is_at_the_slo() -> None:
+    """An engine that leaves the GPU idle gains from every other one, and only a measurement can tell."""
+    host_bound = replace(OPT_1_3B, weights_ms=0.2, kv_ms_per_token=1e-6, sequence_ms=1e-4, prefill_ms_per_token=1e-4)
+    asked = request(Slo(itl_factor=1.5))
+    findings, _, _ = await search(asked, rig(host_bound))
+    chosen = best(asked, findings)
+    assert chosen is not None
+    assert chosen.replicas == 4
+    single = max(p.throughput_tokens_per_second for p in swept(findings))
+    assert chosen.throughput_tokens_per_second > 3 * single
+
+
 async def test_no_pack_is_started_where_none_is_allowed() -> None:
     findings, _, _ = await search(request(max_replicas=1), rig())
     assert {s.step.replicas for s in findings.starts} == {1}
