@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kubernetes.aio.config import ConfigException, list_kube_config_contexts
 from yaml import YAMLError
 
 from slm_operator.api import names
 from slm_operator.cli.errors import Refused
 from slm_operator.kube.client import Client
-from slm_operator.kube.connection import connect
+from slm_operator.kube.connection import ConfigException, connect
 from slm_operator.kube.errors import ApiError, Conflict, Forbidden, NotFound, Unavailable
 from slm_operator.kube.resources import Resource, ResourceTable
 
@@ -57,7 +56,7 @@ def ask(arguments: Namespace, work: Callable[[Cluster], Awaitable[T]]) -> T:
 async def _ask(kubeconfig: str, arguments: Namespace, work: Callable[[Cluster], Awaitable[T]]) -> T:
     try:
         connection = await connect(Path(kubeconfig), arguments.context)
-        namespace = arguments.namespace or _namespace(kubeconfig, arguments.context)
+        namespace = arguments.namespace or connection.namespace
     except (ConfigException, OSError, YAMLError, ValueError, KeyError, TypeError) as error:
         why = " ".join(str(error).split())
         raise Refused(
@@ -100,10 +99,3 @@ def _kubeconfig(given: str | None) -> str:
     if not any(Path(part).is_file() for part in named.split(os.pathsep)):
         raise Refused(f"no cluster: no kubeconfig at {named}: give --kubeconfig, or set KUBECONFIG")
     return named
-
-
-def _namespace(kubeconfig: str, context: str | None) -> str:
-    """The namespace of the context that is used."""
-    contexts, active = list_kube_config_contexts(kubeconfig)
-    used = next((c for c in contexts if c["name"] == context), active)
-    return str(used["context"].get("namespace") or "default")

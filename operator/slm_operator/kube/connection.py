@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     PageTaker = Callable[[URL, dict[str, Any]], dict[str, Any]]
 
+ConfigException = credentials.ConfigException
+"""A kubeconfig that cannot be used. Its message names the file or the missing entry."""
+
 
 @dataclass(slots=True)
 class Connection:
@@ -35,6 +38,7 @@ class Connection:
     configuration: Any
     take_page: PageTaker | None = None
     namespace: str = "default"
+    """Of the kubeconfig's context."""
     _sessions: list[aiohttp.ClientSession] = field(default_factory=list)
 
     @property
@@ -106,7 +110,7 @@ async def connect(
 ) -> Connection:
     """A connection by kubeconfig (a given file, else KUBECONFIG, else ~/.kube/config), or as a pod.
 
-    Raises kubernetes.aio.config.ConfigException, whose message names the file or the missing entry.
+    Raises ConfigException.
     """
     configuration = Configuration()
     if in_cluster:
@@ -118,4 +122,11 @@ async def connect(
         client_configuration=configuration,
         persist_config=False,
     )
-    return Connection(configuration=configuration)
+    return Connection(configuration=configuration, namespace=_namespace(kubeconfig, context))
+
+
+def _namespace(kubeconfig: Path | None, context: str | None) -> str:
+    """The namespace of the context that is used."""
+    contexts, active = credentials.list_kube_config_contexts(str(kubeconfig) if kubeconfig is not None else None)
+    used = next((c for c in contexts if c["name"] == context), active)
+    return str(used["context"].get("namespace") or "default")
