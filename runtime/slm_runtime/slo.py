@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from slm_runtime.fit import fit_points, sweep_of
 
@@ -70,9 +71,8 @@ class Limits:
     """Why an ITL limit was asked for and could not be computed. Nothing meets such a limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Miss:
-    """One limit that a point breaks, or that it cannot be shown to keep."""
+class Miss(NamedTuple):
+    """One limit that a point breaks, or that it cannot be shown to keep. The sentence is written when it is read."""
 
     what: Quantity
     percentile: Percentile
@@ -80,8 +80,13 @@ class Miss:
     """Absent: the samples do not support this percentile."""
     limit_ms: float | None
     """Absent: the limit itself could not be computed."""
-    because: str
-    """The whole sentence."""
+    template: str
+    """The sentence, with {value} and {limit} to be filled in."""
+
+    @property
+    def because(self) -> str:
+        """The whole sentence."""
+        return self.template.format(value=self.measured_ms, limit=self.limit_ms)
 
     @property
     def unknown(self) -> bool:
@@ -137,38 +142,33 @@ def slo_misses(point: Point, limits: Limits) -> tuple[Miss, ...]:
     misses = []
     if limits.unresolved:
         misses.append(_unresolved(limits, point))
-    asked = ((Quantity.ITL, limits.itl_ms, point.itl_ms), (Quantity.TTFT, limits.ttft_ms, point.ttft_ms))
-    for what, limit_ms, latency in asked:
-        if limit_ms is None:
-            continue
-        measured_ms = figure_ms(latency, limits.percentile) if latency else None
-        if measured_ms is not None and measured_ms <= limit_ms:
-            continue
-        name = f"{limits.percentile.lower()} {what}"
-        if measured_ms is None:
-            samples = latency.samples if latency else 0
-            because = (
-                f"{name} not known: {samples} samples do not support it ({MIN_SAMPLES[limits.percentile] or 1} needed)"
-            )
-        else:
-            because = f"{name} {measured_ms:.1f} ms exceeds {limit_ms:.1f} ms"
-        misses.append(
-            Miss(
-                what=what,
-                percentile=limits.percentile,
-                measured_ms=measured_ms,
-                limit_ms=limit_ms,
-                because=because,
-            )
-        )
+    if limits.itl_ms is not None and (late := _miss(Quantity.ITL, limits.itl_ms, point.itl_ms, limits.percentile)):
+        misses.append(late)
+    if limits.ttft_ms is not None and (late := _miss(Quantity.TTFT, limits.ttft_ms, point.ttft_ms, limits.percentile)):
+        misses.append(late)
     return tuple(misses)
 
 
+def _miss(what: Quantity, limit_ms: float, latency: Latency | None, percentile: Percentile) -> Miss | None:
+    measured_ms = figure_ms(latency, percentile) if latency else None
+    if measured_ms is None:
+        template = _unsupported(what, percentile, latency.samples if latency else 0)
+        return Miss(what, percentile, None, limit_ms, template)
+    if measured_ms <= limit_ms:
+        return None
+    return Miss(what, percentile, measured_ms, limit_ms, _exceeds(what, percentile))
+
+
+@cache
+def _exceeds(what: Quantity, percentile: Percentile) -> str:
+    return f"{percentile.lower()} {what} {{value:.1f}} ms exceeds {{limit:.1f}} ms"
+
+
+def _unsupported(what: Quantity, percentile: Percentile, samples: int) -> str:
+    needed = MIN_SAMPLES[percentile] or 1
+    return f"{percentile.lower()} {what} not known: {samples} samples do not support it ({needed} needed)"
+
+
 def _unresolved(limits: Limits, point: Point) -> Miss:
-    return Miss(
-        what=Quantity.ITL,
-        percentile=limits.percentile,
-        measured_ms=figure_ms(point.itl_ms, limits.percentile),
-        limit_ms=None,
-        because=f"ITL limit not known: {limits.unresolved}",
-    )
+    measured_ms = figure_ms(point.itl_ms, limits.percentile)
+    return Miss(Quantity.ITL, limits.percentile, measured_ms, None, f"ITL limit not known: {limits.unresolved}")

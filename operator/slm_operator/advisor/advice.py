@@ -136,9 +136,8 @@ class Predicted:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One measured configuration and what was found when it was judged."""
+class Candidate(NamedTuple):
+    """One measured configuration and what was found when it was judged. A tuple for the same reason as Check."""
 
     point: Point
     """The measurement."""

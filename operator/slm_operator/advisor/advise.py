@@ -35,6 +35,15 @@ if TYPE_CHECKING:
 
 SMALLEST_TOKEN_BUDGET = 2048
 """--max-num-batched-tokens where the measurement does not tell one: vLLM's smallest default, which every GPU can do."""
+FIRST = {
+    Objective.THROUGHPUT: "the most tokens per second of all that passed: {value:,.0f}",
+    Objective.FREE_MEMORY: "the least memory of all that make no less than the best single engine: {value:,.0f} tokens/s",
+}
+BEHIND = {
+    Objective.THROUGHPUT: "passed every check, and the choice makes {limit:,.0f} tokens/s",
+    Objective.FREE_MEMORY: "passed every check, and makes too little or needs more memory than the choice",
+}
+"""What is said of the chosen candidate, and of the others that passed."""
 THIN = ("Load", "Gain")
 """Checks that a pack fails when traffic is too thin for it."""
 
@@ -126,9 +135,7 @@ def _candidates(case: Case, choice: Choice, judged: Iterable[Judged]) -> Iterato
     """Each with its verdict and the check that tells it."""
     own = case.settings.replicas_per_gpu or 1
     other = Check("Sharing", False, "the user asked for {limit:.0f} per GPU", 1, own)
-    behind = Check(
-        "Rank", True, "passed every check, and the choice makes {limit:,.0f} tokens/s", 0, choice.judged.throughput
-    )
+    behind = Check("Rank", True, BEHIND[case.settings.objective], 0, choice.judged.throughput)
     for j in judged:
         if not j.passed:
             yield Candidate(j.point, Verdict.REJECTED, j.checks, j.predicted)
@@ -149,11 +156,5 @@ def _first(case: Case, choice: Choice) -> Check:
             1,
             choice.replicas,
         )
-    says = {
-        Objective.THROUGHPUT: "the most tokens per second",
-        Objective.FREE_MEMORY: "the least memory for that throughput",
-    }
     best = choice.judged.throughput
-    return Check(
-        "Rank", True, f"{says[case.settings.objective]} of all that passed: {{value:,.0f}} tokens/s", best, best
-    )
+    return Check("Rank", True, FIRST[case.settings.objective], best, best)

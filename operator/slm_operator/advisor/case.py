@@ -46,9 +46,12 @@ class Case:
     single_sequence: float
     """T(1) in input and output tokens per second."""
     ledger: Ledger | None
-    device_bytes: int | None
-    """Memory of the GPU that will serve."""
-    max_model_len: int | None
+    fixed_bytes: int
+    """What one engine needs before its first KV block. 0 without a ledger."""
+    floor_bytes: int
+    """KV bytes of one sequence of the longest length, without which an engine refuses to start. 0 where not known."""
+    device_bytes: int
+    """Memory of the GPU that will serve. 0 where not known."""
     source: Source
     """Measured, or Estimated."""
     imported: bool
@@ -63,6 +66,7 @@ class Case:
 
 def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, source: Source) -> Case:
     """Derive the case. Raises nothing for a question that `check_question` passed."""
+    ledger = document.ledger
     points = tuple(sorted(document.points, key=_order))
     load = settings.concurrency or settings.requests_per_second or document.workload.concurrency
     fit = fit_points(points) if load else None
@@ -78,9 +82,10 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
         in_flight=in_flight,
         fit=fit,
         single_sequence=single or 0.0,
-        ledger=document.ledger,
-        device_bytes=settings.gpu_memory_bytes or (document.ledger.device_bytes if document.ledger else None),
-        max_model_len=document.model.max_model_len,
+        ledger=ledger,
+        fixed_bytes=ledger.fixed_bytes if ledger else 0,
+        floor_bytes=ledger.kv_bytes_per_token * (document.model.max_model_len or 0) if ledger else 0,
+        device_bytes=settings.gpu_memory_bytes or (ledger.device_bytes if ledger else 0),
         source=source,
         imported=document.cost is None,
         confirmed=frozenset(key(p) for p in points if p.confirmed),

@@ -7,12 +7,13 @@ reason. Must never look at other candidates: what the best single engine makes i
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 from slm_runtime import bca
 from slm_runtime.document import Mark, Point
 from slm_runtime.fit import REPEAT_NOISE_FRACTION
-from slm_runtime.slo import figure_ms, slo_misses
+from slm_runtime.slo import Percentile, figure_ms, slo_misses
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Check, ModeChoice, Objective, Source
@@ -20,6 +21,8 @@ from slm_operator.advisor.case import Case, key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from slm_runtime.slo import Miss
 
     from slm_operator.advisor.advice import Predicted
 
@@ -89,14 +92,19 @@ def sharing(case: Case, point: Point) -> Check:
 
 def slice_limit(case: Case, point: Point) -> Check:
     """What the device plugin can make."""
-    limit = case.settings.plugin_max_replicas
-    passed = point.replicas <= limit
-    says = (
-        "the device plugin makes up to {limit:.0f} slices"
-        if passed
-        else "the device plugin makes only {limit:.0f} slices of this GPU"
+    return _slice_limit(point.replicas, case.settings.plugin_max_replicas)
+
+
+@cache
+def _slice_limit(replicas: int, limit: int) -> Check:
+    only = "up to" if replicas <= limit else "only"
+    return Check(
+        "SliceLimit",
+        replicas <= limit,
+        f"the device plugin makes {only} {{limit:.0f}} slices of a GPU",
+        replicas,
+        limit,
     )
-    return Check("SliceLimit", passed, says, point.replicas, limit)
 
 
 def fits(case: Case, point: Point) -> Check:
@@ -104,7 +112,7 @@ def fits(case: Case, point: Point) -> Check:
     kv = memory.kv_bytes(case, point)
     if case.ledger is None or kv is None:
         return _LEDGER_ABSENT
-    need, share = (case.ledger.fixed_bytes + kv) / GIB, memory.slice_bytes(case, point.replicas) / GIB
+    need, share = (case.fixed_bytes + kv) / GIB, memory.slice_bytes(case, point.replicas) / GIB
     if need <= share and kv > 0:
         return Check("Memory", True, "needs {value:.2f} GiB of the {limit:.2f} GiB that an engine may use", need, share)
     return Check("Memory", False, "needs {value:.2f} GiB, an engine may use {limit:.2f} GiB", max(need, share), share)
@@ -112,25 +120,19 @@ def fits(case: Case, point: Point) -> Check:
 
 def slo(case: Case, point: Point) -> Check:
     """Both limits, at the percentile asked, as far as the samples support it."""
+    if misses := slo_misses(point, case.limits):
+        worst = misses[0] if len(misses) == 1 else max(misses, key=_severity)
+        return Check("SLO", False, worst.template, worst.measured_ms or math.inf, worst.limit_ms or 0)
     limits = case.limits
-    misses = slo_misses(point, limits)
-    if misses:
-        worst = max(misses, key=lambda m: math.inf if m.unknown else (m.measured_ms or 0) / (m.limit_ms or 1))
-        return Check("SLO", False, worst.because, worst.measured_ms or math.inf, worst.limit_ms or 0)
     if limits.itl_ms is None:
-        return (
-            _SLO_ABSENT
-            if limits.ttft_ms is None
-            else Check("SLO", True, "TTFT is within {limit:.1f} ms", 0, limits.ttft_ms)
-        )
+        return _SLO_ABSENT if limits.ttft_ms is None else Check("SLO", True, _TTFT_KEPT, 0, limits.ttft_ms)
     figure = figure_ms(point.itl_ms, limits.percentile) or 0
-    return Check(
-        "SLO",
-        True,
-        f"{limits.percentile.lower()} ITL {{value:.1f}} ms is within {{limit:.1f}} ms",
-        figure,
-        limits.itl_ms,
-    )
+    return Check("SLO", True, _ITL_KEPT[limits.percentile], figure, limits.itl_ms)
+
+
+def _severity(miss: Miss) -> float:
+    """By how much a limit is missed; what is not known is the worst."""
+    return math.inf if miss.measured_ms is None or miss.limit_ms is None else miss.measured_ms / miss.limit_ms
 
 
 def efficiency(case: Case, point: Point, *, packs_measured: bool) -> Check:
@@ -204,6 +206,8 @@ _CONFIRMED_PASSED = Check("Confirmed", True, "measured with the KV bytes that it
 _IMPORTED_PASSED = Check("Confirmed", True, "imported: counts as measured, in the KV pool of that run")
 _SHARING_PASSED = Check("Sharing", True, "the user allows it")
 _LEDGER_ABSENT = Check("Memory", True, "not judged: the document has no memory ledger")
+_ITL_KEPT = {p: f"{p.lower()} ITL {{value:.1f}} ms is within {{limit:.1f}} ms" for p in Percentile}
+_TTFT_KEPT = "TTFT is within {limit:.1f} ms"
 _SLO_ABSENT = Check("SLO", True, "no latency limit was asked")
 
 # What every candidate must be, before it is compared with any other.

@@ -108,7 +108,7 @@ def _too_many(case: Case, smallest: Judged, replicas: int) -> Choice:
     """Not even the smallest batch fits the user's slice. Closest: as many engines as fit with it."""
     kv = memory.kv_bytes(case, smallest.point) or 0
     most = max(memory.most_that_fit(case, kv), 1)
-    need, share = ((case.ledger.fixed_bytes if case.ledger else 0) + kv), memory.slice_bytes(case, replicas)
+    need, share = case.fixed_bytes + kv, memory.slice_bytes(case, replicas)
     closest = Closest(
         check="Memory",
         value=need / GIB,

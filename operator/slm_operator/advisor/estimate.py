@@ -52,11 +52,11 @@ class Calibration:
 
     weight_bandwidth_fraction: float = 0.82
     """Of the data sheet's bandwidth, while weights are read."""
-    kv_bandwidth_fraction: float = 0.52
+    kv_bandwidth_fraction: float = 0.46
     """The same while KV blocks are gathered."""
-    host_ms_per_layer: float = 0.084
+    host_ms_per_layer: float = 0.091
     """Launches and bookkeeping of one step."""
-    host_ms_per_sequence: float = 0.056
+    host_ms_per_sequence: float = 0.045
     """Sampling, detokenising and scheduling of one sequence, and its part of prefill."""
 
 

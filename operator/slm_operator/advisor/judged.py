@@ -47,8 +47,9 @@ def judge_pack(case: Case, point: Point) -> Judged:
     """Every check of a pack but the last, which compares it with the best single engine."""
     made: list[Check] = []
     for check in checks.PACK:
-        made.append(check(case, point))
-        if not made[-1].passed:
+        answer = check(case, point)
+        made.append(answer)
+        if not answer.passed:
             return Judged(point, tuple(made), None)
     answer, predicted = at_load(case, point)
     return Judged(point, (*made, answer), predicted)
@@ -58,8 +59,9 @@ def judge_single(case: Case, point: Point, *, packs_measured: bool) -> Judged:
     """Every check of a single engine."""
     made: list[Check] = []
     for check in checks.SINGLE:
-        made.append(check(case, point))
-        if not made[-1].passed:
+        answer = check(case, point)
+        made.append(answer)
+        if not answer.passed:
             return Judged(point, tuple(made), None)
     answer, predicted = at_load(case, point)
     made.append(answer)

@@ -19,17 +19,12 @@ if TYPE_CHECKING:
 
 def slice_bytes(case: Case, replicas: int) -> int:
     """Memory of one of `replicas` slices, 0 where the device is not known. The plugin counts whole MiB."""
-    return (case.device_bytes or 0) // replicas >> 20 << 20 if replicas > 1 else case.device_bytes or 0
+    return case.device_bytes // replicas >> 20 << 20 if replicas > 1 else case.device_bytes
 
 
 def kv_room(case: Case, replicas: int) -> int | None:
     """Bytes that a slice leaves for KV. Negative: one engine does not even start. None without a ledger."""
-    return slice_bytes(case, replicas) - case.ledger.fixed_bytes if case.ledger else None
-
-
-def floor_bytes(case: Case) -> int:
-    """KV bytes of one sequence of the longest length, without which an engine refuses to start. 0 where not known."""
-    return case.ledger.kv_bytes_per_token * (case.max_model_len or 0) if case.ledger else 0
+    return slice_bytes(case, replicas) - case.fixed_bytes if case.ledger else None
 
 
 def kv_bytes(case: Case, point: Point) -> int | None:
@@ -41,12 +36,12 @@ def kv_bytes(case: Case, point: Point) -> int | None:
     if point.kv_pool_bytes is None and point.replicas > 1:
         return kv_room(case, point.replicas)
     pool = case.ledger.kv_pool_bytes if case.ledger else None
-    return bca.kv_bytes(point, floor_bytes=floor_bytes(case), pool_bytes=pool)
+    return bca.kv_bytes(point, floor_bytes=case.floor_bytes, pool_bytes=pool)
 
 
 def used_bytes(case: Case, replicas: int, kv: int | None) -> int | None:
     """Memory of all engines of a GPU."""
-    return None if case.ledger is None or kv is None else replicas * (case.ledger.fixed_bytes + kv)
+    return None if case.ledger is None or kv is None else replicas * (case.fixed_bytes + kv)
 
 
 def freed_bytes(case: Case, replicas: int, kv: int | None) -> int | None:

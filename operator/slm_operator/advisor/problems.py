@@ -102,13 +102,14 @@ def check_slo(document: MeasurementDocument, slo: Slo) -> tuple[Problem, ...]:
 
 def check_document(document: MeasurementDocument) -> tuple[Problem, ...]:
     """Points and ledger that contradict themselves or each other."""
+    points = document.points
     problems = [
-        Problem(f"points[{i}].{rule.field}", rule.because(point), rule.mend)
-        for rule in RULES
-        for i, point in enumerate(document.points)
-        if rule.broken(point)
+        Problem(f"points[{i}].{field}", because(points[i]), mend)
+        for field, broken, because, mend in RULES
+        for i, is_broken in enumerate(map(broken, points))
+        if is_broken
     ]
-    singles = [p for p in document.points if is_full_single(p)]
+    singles = [p for p in points if is_full_single(p)]
     if not any(p.batch_size == 1 for p in singles):
         problems.append(
             Problem("points", "no single engine was measured at B=1, so no efficiency can be judged", "measure B=1 too")

@@ -49,7 +49,7 @@ def judged(candidate: Point, *others: Point, slo: Slo | None = None, settings: S
             "measured with other KV bytes than it would be given: confirm it first",
         ),
         (pack(128, kv_pool_bytes=28 * GIB), "Memory", "needs 33.00 GiB, an engine may use 32.00 GiB"),
-        (pack(32, replicas=50), "SliceLimit", "the device plugin makes only 48 slices of this GPU"),
+        (pack(32, replicas=50), "SliceLimit", "the device plugin makes only 48 slices of a GPU"),
         (pack(128, gain=0.049), "Gain", "+4.9% against the best single engine, under the least gain of 5.0%"),
         (pack(128, gain=-0.18), "Gain", "-18.0% against the best single engine, under the least gain of 5.0%"),
         (
@@ -101,7 +101,7 @@ def test_all_checks_of_a_chosen_pack_with_their_numbers() -> None:
     found = judged(PACK, slo=Slo(itl_ms=30))
     assert [(c.name, c.because) for c in found.checks] == [
         ("Sharing", "the user allows it"),
-        ("SliceLimit", "the device plugin makes up to 48 slices"),
+        ("SliceLimit", "the device plugin makes up to 48 slices of a GPU"),
         ("Preemption", "no preemption"),
         ("Trusted", "no doubt, no failed request"),
         ("Confirmed", "no later point replaces it"),
@@ -110,7 +110,7 @@ def test_all_checks_of_a_chosen_pack_with_their_numbers() -> None:
         ("SLO", "mean ITL 28.0 ms is within 30.0 ms"),
         ("Load", "measured with full batches"),
         ("Gain", "+20.0% against the best single engine, at least 5.0%"),
-        ("Rank", "the most tokens per second of all that passed: 18,286 tokens/s"),
+        ("Rank", "the most tokens per second of all that passed: 18,286"),
     ]
     gain = found.checks[-2]
     assert (gain.value, gain.limit) == (pytest.approx(0.2), pytest.approx(0.05))

@@ -103,7 +103,7 @@ class TestModel:
     def test_experts_are_read_as_the_batch_asks_for_them(self) -> None:
         sparse = replace(SMALL, model=read_architecture(configs.MIXTRAL_8X7B))
         one, many = sparse.memory_ms(1), sparse.memory_ms(64)
-        cache = 257 * 131072 / (2.02e9 * 0.52)
+        cache = 257 * 131072 / (2.02e9 * 0.46)
         assert one - cache == pytest.approx(sparse.model.active_bytes / (2.02e9 * 0.82))
         all_read = sparse.model.active_bytes + 0.75 * sparse.model.expert_bytes
         assert many - 64 * cache == pytest.approx(all_read / (2.02e9 * 0.82), rel=1e-6)
@@ -120,7 +120,7 @@ class TestPackHint:
         found = estimate(SMALL)
         assert found.pack_worth_measuring
         assert found.because == (
-            "A pack is worth measuring: memory is idle for an estimated 54% of a step, which a second engine may fill."
+            "A pack is worth measuring: memory is idle for an estimated 46% of a step, which a second engine may fill."
         )
 
     def test_two_engines_that_do_not_fit(self) -> None:
@@ -132,7 +132,7 @@ class TestPackHint:
         found = estimate(busy)
         assert not found.pack_worth_measuring
         assert found.because == (
-            "A pack is hardly worth measuring: memory works for all but an estimated 10% of a step."
+            "A pack is hardly worth measuring: memory works for all but an estimated 8% of a step."
         )
 
 

@@ -165,7 +165,7 @@ def test_an_advised_pack_was_measured_and_won(doc: MeasurementDocument, slo: Slo
     measured = next(c.point for c in advice.candidates if c.verdict is Verdict.CHOSEN)
     assert measured.confirmed
     assert not (measured.preemptions)
-    assert not (measured.marks)
+    assert not (measured.doubts)
     assert advice.gain is None or advice.gain >= effort.min_gain
 
 

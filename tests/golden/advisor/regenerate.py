@@ -1,0 +1,79 @@
+"""The explanations of the published data, as golden files.
+
+One source: the values of `advise`, printed plainly. `write_golden()` writes them all; the test compares.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slm_operator.advisor.advice import ModeChoice, Objective, Settings
+from slm_operator.advisor.advise import advise
+from slm_runtime.slo import Slo
+from unit.advisor.build import SWEEP, SWEEP_AND_PACKS, published
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from slm_operator.advisor.advice import Advice, Candidate
+
+FOLDER = Path(__file__).parent
+
+CASES: dict[str, tuple[str, tuple[str, ...], Slo, Settings]] = {
+    "opt-1.3b-strict": ("opt-1.3b", SWEEP, Slo(itl_factor=2), Settings()),
+    "opt-1.3b-relaxed": ("opt-1.3b", SWEEP, Slo(itl_factor=4), Settings()),
+    "opt-1.3b-impossible": ("opt-1.3b", SWEEP, Slo(itl_ms=3), Settings()),
+    "opt-1.3b-packs": ("opt-1.3b", SWEEP_AND_PACKS, Slo(), Settings()),
+    "opt-1.3b-packs-relaxed": ("opt-1.3b", SWEEP_AND_PACKS, Slo(itl_factor=4), Settings()),
+    "opt-1.3b-thin-load": ("opt-1.3b", SWEEP_AND_PACKS, Slo(), Settings(concurrency=50)),
+    "opt-1.3b-free-memory": (
+        "opt-1.3b", SWEEP_AND_PACKS, Slo(itl_factor=4), Settings(objective=Objective.FREE_MEMORY),
+    ),
+    "opt-1.3b-user-4-measured": ("opt-1.3b", SWEEP_AND_PACKS, Slo(), Settings(replicas_per_gpu=4)),
+    "opt-1.3b-user-3-unmeasured": ("opt-1.3b", SWEEP_AND_PACKS, Slo(itl_factor=2), Settings(replicas_per_gpu=3)),
+    "opt-1.3b-user-time-slicing": (
+        "opt-1.3b", SWEEP, Slo(itl_factor=2), Settings(replicas_per_gpu=2, mode=ModeChoice.TIME_SLICING),
+    ),
+    "opt-2.7b-packs": ("opt-2.7b", SWEEP_AND_PACKS, Slo(), Settings()),
+    "opt-2.7b-packs-relaxed": ("opt-2.7b", SWEEP_AND_PACKS, Slo(itl_factor=4), Settings()),
+    "llama-2-7b-relaxed": ("llama-2-7b", SWEEP, Slo(itl_factor=4), Settings()),
+    "llama-2-7b-user-4": ("llama-2-7b", SWEEP, Slo(itl_factor=4), Settings(replicas_per_gpu=4)),
+}  # fmt: skip
+
+
+def explanations() -> dict[Path, str]:
+    """File to text of every case."""
+    return {
+        FOLDER / f"{name}.txt": "\n".join(_lines(advise(published(model, *files), slo, settings))) + "\n"
+        for name, (model, files, slo, settings) in CASES.items()
+    }
+
+
+def write_golden() -> None:
+    """Write every file, and remove those that no case writes."""
+    files = explanations()
+    for stale in set(FOLDER.glob("*.txt")) - set(files):
+        stale.unlink()
+    for path, text in files.items():
+        path.write_text(text)
+
+
+def _lines(advice: Advice) -> Iterator[str]:
+    yield from advice.sentences
+    yield ""
+    for candidate in advice.candidates:
+        yield f"{candidate.verdict}: {_name(candidate)}"
+        yield from (f"  {'ok' if check.passed else 'NO'} {check.name}: {check.because}" for check in candidate.checks)
+    yield ""
+    yield "Pareto frontier: " + ", ".join(f"{p.batch_size} x {p.replicas}" for p in advice.pareto_frontier)
+
+
+def _name(candidate: Candidate) -> str:
+    point = candidate.point
+    shown = f"B={point.batch_size} x {point.replicas} ({point.sharing_mode})"
+    return f"{shown}: {point.throughput_tokens_per_second:,.0f} tokens/s at {point.itl_ms.mean_ms:.1f} ms"
+
+
+if __name__ == "__main__":
+    write_golden()
