@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from slm_runtime.document import Point
+from slm_runtime.document import Mark, Point
 from slm_runtime.failure import EngineFault, Failure
 from slm_runtime.load import ClosedLoop
 from slm_runtime.metrics import over_engines
@@ -84,7 +84,7 @@ class Measurement:
             may_wait=step.in_flight is not None,
             throttled=any(reading.slowed_by for reading in self._readings),
         )
-        return replace(self._point(found), errors=errors, marks=doubts)
+        return replace(self._point(found, doubts), errors=errors, marks=doubts)
 
     async def _until_open(self, before: Scrape, width: int) -> None:
         needed = min(width, self._step.batch_size * len(self._running.engines))
@@ -148,7 +148,7 @@ class Measurement:
             await asyncio.sleep(0.1)
         raise EngineFault(Failure.HANGS, f"abandoned requests still run after {DRAIN_SECONDS:.0f} s")
 
-    def _point(self, found: Facts) -> Point:
+    def _point(self, found: Facts, doubts: tuple[Mark, ...]) -> Point:
         running, sample = self._running, self._loop.sample
         joules, watts = _energy(self._readings)
         # Prompt tokens come in lumps: by the workload's own ratio they add no noise of their own.
@@ -167,7 +167,9 @@ class Measurement:
             kv_pool_bytes=running.kv_pool_bytes,
             kv_peak_fraction=found.kv_peak_fraction,
             preemptions=found.preemptions,
-            mean_running=found.mean_running,
+            # The gauge is a sample of a few dozen scrapes, the counters are exact: where the sample does not contradict
+            # them (or the point is marked), theirs is the better figure.
+            mean_running=found.mean_running if Mark.LITTLES_LAW in doubts else found.running_by_little,
             window_seconds=found.seconds,
             requests=found.requests,
             input_tokens_mean=found.input_tokens_mean or running.lengths.input_mean,
