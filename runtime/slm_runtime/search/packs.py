@@ -75,7 +75,7 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
     if best is None or fit is None:
         return None
     for mode in request.modes:
-        to_beat = best.throughput_tokens_per_second
+        to_beat = worth(request, findings, best)
         for replicas in [request.replicas] if request.replicas else range(2, request.max_replicas + 1):
             budget = best.max_num_batched_tokens or request.max_num_batched_tokens
             pack = Configuration(replicas=replicas, mode=mode, max_num_batched_tokens=budget)
@@ -87,9 +87,9 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
             if step is not None:
                 return step
             won = best_try(tries(findings, pack), limits_of(request, findings))
-            if won is None or won.throughput_tokens_per_second < to_beat * (1 + request.min_gain):
+            if won is None or worth(request, findings, won) < to_beat * (1 + request.min_gain):
                 return None
-            to_beat = won.throughput_tokens_per_second
+            to_beat = worth(request, findings, won)
         else:
             return None
     return None
@@ -102,8 +102,20 @@ def best_pack(request: Request, findings: Findings) -> Point | None:
     won = best_try(packs, limits_of(request, findings))
     if best is None or won is None:
         return None
-    enough = best.throughput_tokens_per_second * (1 + request.min_gain)
-    return won if won.throughput_tokens_per_second >= enough else None
+    enough = worth(request, findings, best) * (1 + request.min_gain)
+    return won if worth(request, findings, won) >= enough else None
+
+
+def worth(request: Request, findings: Findings, point: Point) -> float:
+    """Throughput of a configuration at the load to decide for, with full batches where it was not measured at that."""
+    at_load = [
+        p.throughput_tokens_per_second
+        for p in findings.points
+        if p.in_flight is not None
+        and p.in_flight == request.concurrency
+        and (p.batch_size, p.replicas, p.sharing_mode) == (point.batch_size, point.replicas, point.sharing_mode)
+    ]
+    return at_load[-1] if at_load else point.throughput_tokens_per_second
 
 
 def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:

@@ -16,7 +16,7 @@ from slm_runtime.search.next_step import best, next_step
 from slm_runtime.search.packs import learnt_gpu_fraction, stretch
 from slm_runtime.search.steps import Done, Event, Findings, Measure, Request, StartEngines
 from slm_runtime.search.sweep import MAX_POINTS, swept
-from slm_runtime.simulated.published import ENGINES, LLAMA_2_7B, OPT_1_3B, SHAREGPT
+from slm_runtime.simulated.published import ENGINES, LLAMA_2_7B, OPT_1_3B, OPT_2_7B, SHAREGPT
 from slm_runtime.simulated.rig import SimulatedRig
 from slm_runtime.slo import Percentile, Slo, resolve, slo_misses
 
@@ -111,11 +111,23 @@ async def test_no_pack_is_started_where_none_is_allowed() -> None:
 
 async def test_the_named_load_is_measured_on_the_sweeps_engine_and_on_the_pack() -> None:
     findings, _, _ = await search(request(Slo(itl_factor=4), concurrency=50), rig())
-    loaded = [p for p in findings.points if p.in_flight == 50]
-    assert [p.replicas for p in loaded] == [1, 2]
-    assert all(p.mean_running == 50 for p in loaded)
-    without, _, _ = await search(request(Slo(itl_factor=4)), rig())
-    assert findings.engine_starts == without.engine_starts
+    loaded = [m for m in findings.measured if m.step.in_flight == 50]
+    assert [(m.on.replicas, m.on.kv_pool_bytes is None) for m in loaded] == [(1, True), (2, False)]
+    assert all(m.point.mean_running == 50 for m in loaded)
+    assert all(len({m.on for m in findings.measured if m.on.replicas == n}) <= 2 for n in (1, 2)), "no start for a load"
+
+
+async def test_a_pack_that_wins_with_full_batches_but_loses_at_the_named_load_is_not_chosen() -> None:
+    """Published: at low load packs lose. Two engines read the weights twice for the same few sequences."""
+    full, _, _ = await search(asked_full := request(Slo(itl_factor=4)), rig(OPT_2_7B))
+    chosen = best(asked_full, full)
+    assert chosen is not None
+    assert chosen.replicas == 2
+    loaded, _, _ = await search(asked_low := request(Slo(itl_factor=4), concurrency=50), rig(OPT_2_7B))
+    chosen = best(asked_low, loaded)
+    assert chosen is not None
+    assert (chosen.replicas, chosen.confirmed) == (1, True)
+    assert 3 not in {s.step.replicas for s in loaded.starts}
 
 
 @pytest.mark.parametrize("percentile", [Percentile.P90, Percentile.P99])
