@@ -1,0 +1,82 @@
+"""Deployments of the light engine, for stories that are about Kubernetes and not about the engine."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tests.testbed.stage import LIGHT_IMAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.testbed.stage import Stage
+
+
+def light(name: str, **spec: Any) -> dict[str, Any]:
+    """An SLMDeployment that is measured in seconds. `spec` is merged over it, one level deep."""
+    base: dict[str, Any] = {
+        "model": {"uri": "pvc://models/opt-tiny"},
+        "engine": {"image": LIGHT_IMAGE, "maxModelLen": 256},
+        "workload": {"inputTokens": 32, "outputTokens": 16},
+        "profiling": {"maxGpuMinutes": 5},
+        "sharing": {"replicasPerGpu": 2, "mode": "TimeSlicing"},
+        "podTemplate": {
+            "spec": {
+                "containers": [
+                    {
+                        "name": "engine",
+                        "resources": {
+                            "requests": {"cpu": "50m", "memory": "64Mi"},
+                            "limits": {"cpu": None, "memory": "256Mi"},
+                        },
+                    }
+                ]
+            }
+        },
+    }
+    merged = {
+        field: (base.get(field, {}) | value if isinstance(value, dict) else value)
+        for field, value in (base | spec).items()
+    }
+    return {
+        "apiVersion": "slm-operator.io/v1alpha1",
+        "kind": "SLMDeployment",
+        "metadata": {"name": name},
+        "spec": merged,
+    }
+
+
+@contextmanager
+def applied(stage: Stage, namespace: str, manifest: dict[str, Any]) -> Iterator[str]:
+    """An SLMDeployment in the cluster; afterwards it and all of its pods are gone. Gives its name."""
+    name = manifest["metadata"]["name"]
+    stage.cluster.kubectl("apply", "--namespace", namespace, "--filename", "-", stdin=json.dumps(manifest))
+    try:
+        yield name
+    finally:
+        stage.cluster.kubectl("delete", "slmd", name, "--namespace", namespace, "--ignore-not-found")
+        stage.cluster.kubectl(
+            *("wait", "--for=delete", "pods", "--all", "--namespace", namespace, "--timeout=200s"), timeout_s=240
+        )
+
+
+def wait_for_reason(stage: Stage, namespace: str, name: str, reason: str, timeout_s: int = 120) -> str:
+    """Wait until Ready has this reason; its message."""
+    path = "{.status.conditions[?(@.type=='Ready')]"
+    wanted = f"--for=jsonpath={path}.reason}}={reason}"
+    stage.cluster.kubectl(
+        "wait", f"slmd/{name}", "--namespace", namespace, wanted, f"--timeout={timeout_s}s", timeout_s=timeout_s + 30
+    )
+    return stage.cluster.kubectl(
+        "get", "slmd", name, "--namespace", namespace, "--output", f"jsonpath={path}.message}}"
+    )
+
+
+def wait_until_ready(stage: Stage, namespace: str, name: str, timeout_s: int = 300) -> None:
+    """Wait until the deployment is Ready."""
+    stage.cluster.kubectl(
+        *("wait", f"slmd/{name}", "--namespace", namespace, "--for=condition=Ready", f"--timeout={timeout_s}s"),
+        timeout_s=timeout_s + 30,
+    )

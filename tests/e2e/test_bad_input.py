@@ -1,0 +1,115 @@
+"""What users get wrong, on the real node: each ends in a condition that names the cause and the mend."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.standin.deployment import objects
+from tests.testbed.cluster import KubectlError
+from tests.testbed.stage import LIGHT_IMAGE, STANDIN_IMAGE
+
+from .light import applied, light, wait_for_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.testbed.stage import Stage
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
+NAMESPACE = "bad-input"
+
+
+@pytest.fixture(scope="module")
+def ground(stage: Stage) -> Iterator[Stage]:
+    stage.cluster.kubectl("create", "namespace", NAMESPACE)
+    stage.provide_model(NAMESPACE)
+    stage.opt_in()
+    yield stage
+    stage.cluster.kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
+    stage.cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def test_a_model_that_does_not_exist(ground: Stage) -> None:
+    with applied(ground, NAMESPACE, light("no-model", model={"uri": "pvc://models/nothing-here"})) as name:
+        message = wait_for_reason(ground, NAMESPACE, name, "ModelMissing")
+    assert "/models/models/nothing-here" in message
+
+
+def test_an_image_that_cannot_be_pulled(ground: Stage) -> None:
+    with applied(ground, NAMESPACE, light("no-image", engine={"image": "slm-operator/nowhere:never"})) as name:
+        message = wait_for_reason(ground, NAMESPACE, name, "ErrImagePull")
+    assert "spec.engine.image" in message
+
+
+def test_a_gpu_that_somebody_else_holds(ground: Stage) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "training"},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {
+                    "name": "training",
+                    "image": LIGHT_IMAGE,
+                    "command": ["sleep", "infinity"],
+                    "resources": {"limits": {"nvidia.com/gpu": "1"}},
+                }
+            ],
+        },
+    }
+    kubectl = ground.cluster.kubectl
+    kubectl("apply", "--namespace", "default", "--filename", "-", stdin=json.dumps(pod))
+    try:
+        kubectl("wait", "pod/training", "--namespace", "default", "--for=condition=Ready", "--timeout=60s")
+        with applied(ground, NAMESPACE, light("waits", workload={"outputTokens": 17})) as name:
+            message = wait_for_reason(ground, NAMESPACE, name, "WaitingForGPU")
+            assert "default/training" in message
+            assert ground.get("pod", "training", "default")["status"]["phase"] == "Running"
+    finally:
+        kubectl("delete", "pod", "training", "--namespace", "default")
+
+
+def test_a_node_without_config_manager(ground: Stage) -> None:
+    ground.cluster.kubectl("delete", "daemonset", "nvidia-device-plugin", "--namespace", "nvidia-device-plugin")
+    ground.apply(*objects(image=STANDIN_IMAGE, config_manager=False))
+    try:
+        ground.wait_for_allocatable("nvidia.com/gpu", 1)
+        with applied(ground, NAMESPACE, light("unswitchable", workload={"outputTokens": 18})) as name:
+            message = wait_for_reason(ground, NAMESPACE, name, "NoCapacity", timeout_s=240)
+        assert "config-manager" in message
+        assert "config.name=" in message
+    finally:
+        ground.cluster.kubectl("delete", "daemonset", "nvidia-device-plugin", "--namespace", "nvidia-device-plugin")
+        ground.install_gpu()
+
+
+def test_no_node_opted_in(ground: Stage) -> None:
+    ground.cluster.kubectl("label", "node", ground.cluster.node, "slm-operator.io/managed-")
+    try:
+        with applied(ground, NAMESPACE, light("nowhere", workload={"outputTokens": 19})) as name:
+            message = wait_for_reason(ground, NAMESPACE, name, "WaitingForGPU")
+        assert "slm-operator.io/managed=true" in message
+    finally:
+        ground.opt_in()
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"slo": {"itlMs": 0}}, "spec.slo.itlMs"),
+        ({"engine": {"args": ["--max-num-seqs=8"]}}, "a flag that the operator owns"),
+        ({"engine": {"args": ["--max_num_seqs", "8"]}}, "a flag that the operator owns"),
+        ({"slo": {"itlMs": 5, "itlFactor": 2}}, "not both"),
+        ({"model": {"uri": "ftp://models/opt"}}, "spec.model.uri"),
+    ],
+    ids=["SLO of zero", "owned flag", "owned flag with underscores", "two ITL limits", "unknown scheme"],
+)
+def test_refused_at_admission(ground: Stage, spec: dict[str, object], words: str) -> None:
+    with pytest.raises(KubectlError, match=words.replace(".", r"\.")):
+        ground.cluster.kubectl(
+            "apply", "--namespace", NAMESPACE, "--filename", "-", stdin=json.dumps(light("refused", **spec))
+        )
