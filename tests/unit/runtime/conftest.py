@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,23 @@ import pytest
 from slm_runtime import cli
 
 TESTS = Path(__file__).parents[2]
+# A stand-in for nvidia-cuda-mps-control that keeps to its commands.
+MPS_CONTROL = """#!/bin/sh
+if [ "$1" = -f ]; then
+  [ -n "$MPS_TEST_BROKEN" ] && { echo "Failed to start: no device" > "$CUDA_MPS_LOG_DIRECTORY/control.log"; exit 1; }
+  mkfifo "$CUDA_MPS_PIPE_DIRECTORY/control"
+  echo $$ > "$CUDA_MPS_PIPE_DIRECTORY/pid"
+  trap 'exit 0' TERM
+  while [ -e "$CUDA_MPS_PIPE_DIRECTORY/pid" ]; do sleep 0.05; done
+  exit 0
+fi
+read command rest
+case "$command" in
+  get_server_list) echo 4711 ;;
+  get_client_list) for client in $MPS_TEST_CLIENTS; do echo "$client"; done ;;
+  quit) rm "$CUDA_MPS_PIPE_DIRECTORY/pid" ;;
+esac
+"""
 OPT_TINY = {
     "architectures": ["OPTForCausalLM"],
     "hidden_size": 256,
@@ -19,6 +37,16 @@ OPT_TINY = {
     "vocab_size": 512,
     "torch_dtype": "bfloat16",
 }
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where engines and daemons keep their files: a folder of the test's own, which they must leave empty."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
 
 
 @pytest.fixture
@@ -76,3 +104,21 @@ def profile(
         return Run(status, [json.loads(line) for line in lines])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(built), str(TESTS / "mock_nvml" / "nvml.c")],
+        check=True,
+    )
+    return built
+
+
+@pytest.fixture
+def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-cuda-mps-control"
+    program.write_text(MPS_CONTROL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

@@ -1,4 +1,4 @@
-"""The private MPS daemon, against a stand-in for nvidia-cuda-mps-control that keeps to its commands."""
+"""The private MPS daemon, against a stand-in for nvidia-cuda-mps-control."""
 
 import os
 from pathlib import Path
@@ -7,39 +7,9 @@ import pytest
 from slm_runtime import mps
 from slm_runtime.failure import EngineFault, Failure
 
-CONTROL = """#!/bin/sh
-if [ "$1" = -f ]; then
-  [ -n "$MPS_TEST_BROKEN" ] && { echo "Failed to start: no device" > "$CUDA_MPS_LOG_DIRECTORY/control.log"; exit 1; }
-  mkfifo "$CUDA_MPS_PIPE_DIRECTORY/control"
-  echo $$ > "$CUDA_MPS_PIPE_DIRECTORY/pid"
-  trap 'exit 0' TERM
-  while [ -e "$CUDA_MPS_PIPE_DIRECTORY/pid" ]; do sleep 0.05; done
-  exit 0
-fi
-read command rest
-case "$command" in
-  get_server_list) echo 4711 ;;
-  get_client_list) for client in $MPS_TEST_CLIENTS; do echo "$client"; done ;;
-  quit) rm "$CUDA_MPS_PIPE_DIRECTORY/pid" ;;
-esac
-"""
-
-
-@pytest.fixture
-def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / mps.CONTROL
-    program.write_text(CONTROL)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-
-
-def folders() -> set[Path]:
-    return set(Path("/tmp").glob("slm-mps-*"))
-
 
 @pytest.mark.usefixtures("control")
-async def test_a_daemon_counts_its_clients_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = folders()
+async def test_a_daemon_counts_its_clients_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, scratch: Path) -> None:
     monkeypatch.setenv("MPS_TEST_CLIENTS", "101 102")
     daemon = await mps.start_daemon()
     await daemon.verify(2)
@@ -47,16 +17,15 @@ async def test_a_daemon_counts_its_clients_and_leaves_nothing(monkeypatch: pytes
         await daemon.verify(3)
     assert raised.value.failure is Failure.SHARING
     await daemon.stop()
-    assert folders() <= before
+    assert not os.listdir(scratch)
 
 
 @pytest.mark.usefixtures("control")
-async def test_a_daemon_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = folders()
+async def test_a_daemon_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch, scratch: Path) -> None:
     monkeypatch.setenv("MPS_TEST_BROKEN", "1")
     with pytest.raises(EngineFault, match="Failed to start: no device"):
         await mps.start_daemon()
-    assert folders() <= before
+    assert not os.listdir(scratch)
 
 
 @pytest.mark.parametrize(

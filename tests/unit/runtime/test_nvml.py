@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "mock_nvml" / "nvml.c"
 READ = """
 import dataclasses, json
 from slm_runtime import nvml
@@ -20,13 +19,6 @@ with nvml.device() as device:
         keys = ("product", "uuid", "driver", "memory_bytes")
         print(json.dumps({"readings": readings, **{key: getattr(device, key) for key in keys}}))
 """
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(built), str(SOURCE)], check=True)
-    return built
 
 
 def read(library: Path | None, **variables: str) -> dict[str, object] | None:

@@ -33,7 +33,7 @@ def leftovers() -> list[str]:
     return found
 
 
-def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path) -> None:
+def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path, scratch: Path) -> None:
     output = tmp_path / "measurements.json"
     run = profile("--max-replicas", "1", "--output", str(output))
     assert run.status == 0, run.events[-1]
@@ -49,6 +49,7 @@ def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path)
     assert document.ledger.kv_bytes_per_token == 4096
     assert document.gpu.product == "CPU"
     assert not leftovers()
+    assert not list(scratch.iterdir())
 
 
 @pytest.mark.slow
@@ -93,7 +94,7 @@ def test_a_bad_engine_is_named_in_one_line_with_a_mend(
 def test_an_engine_that_dies_at_a_batch_size_leaves_what_was_measured(profile: Profile) -> None:
     run = profile("--max-replicas", "1", fault="die-at:20")
     document = parse_document(run.one("result")["document"])
-    assert {p.batch_size for p in document.points} == {1}
+    assert 1 <= max(p.batch_size for p in document.points) < 20
     assert not document.complete
     assert "the engine died" in document.incomplete_because
     assert run.status == EXIT_STATUS[Failure.DIED]
@@ -103,7 +104,7 @@ def test_an_engine_that_dies_at_a_batch_size_leaves_what_was_measured(profile: P
 def test_an_engine_that_hangs_at_a_batch_size_leaves_what_was_measured(profile: Profile) -> None:
     run = profile("--max-replicas", "1", fault="hang-at:20")
     document = parse_document(run.one("result")["document"])
-    assert {p.batch_size for p in document.points} == {1}
+    assert 1 <= max(p.batch_size for p in document.points) < 20
     assert "no token for" in document.incomplete_because
     assert run.status == EXIT_STATUS[Failure.HANGS]
     assert not leftovers()
