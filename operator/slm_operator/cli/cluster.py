@@ -57,11 +57,11 @@ async def _ask(kubeconfig: str, arguments: Namespace, work: Callable[[Cluster], 
     try:
         connection = await connect(Path(kubeconfig), arguments.context)
         namespace = arguments.namespace or connection.namespace
-    except (ConfigException, OSError, YAMLError, ValueError, KeyError, TypeError) as error:
+    except (ConfigException, OSError) as error:
         why = " ".join(str(error).split())
-        raise Refused(
-            f"no cluster: the kubeconfig {kubeconfig} cannot be used: {why}: mend it, or give --context"
-        ) from None
+        raise Refused(f"no cluster: the kubeconfig {kubeconfig}: {why}: mend it, or give --context") from None
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError):
+        raise Refused(f"no cluster: {kubeconfig} is not a kubeconfig: give --kubeconfig, or set KUBECONFIG") from None
     resources = ResourceTable((DEPLOYMENT, PROFILE))
     try:
         return await work(Cluster(Client(connection, resources, FIELD_MANAGER), namespace))

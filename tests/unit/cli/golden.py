@@ -27,7 +27,7 @@ CASES: dict[str, tuple[str, ...]] = {
 
 
 def printed(arguments: tuple[str, ...]) -> str:
-    """Standard output of one command, in the repository's root, at a fixed width."""
+    """Standard output of one command, in the repository's root, at a fixed width, without the padding of tables."""
     out = io.StringIO()
     with (
         contextlib.chdir(ROOT),
@@ -36,7 +36,7 @@ def printed(arguments: tuple[str, ...]) -> str:
         contextlib.suppress(SystemExit),
     ):
         main(arguments)
-    return out.getvalue()
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
 def golden() -> dict[Path, str]:

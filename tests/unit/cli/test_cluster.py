@@ -366,10 +366,10 @@ def test_import_of_a_name_that_is_taken(server: ApiServer, tmp_path: Path, capsy
 
 KUBECONFIGS: list[tuple[str, str | None, str]] = [
     ("none", None, "no kubeconfig at"),
-    ("empty", "", "cannot be used"),
-    ("not YAML", "a: [", "cannot be used"),
-    ("a list", "[1]", "cannot be used"),
-    ("without a context", "apiVersion: v1\nkind: Config\n", "cannot be used"),
+    ("empty", "", "is not a kubeconfig"),
+    ("not YAML", "a: [", "is not a kubeconfig"),
+    ("a list", "[1]", "is not a kubeconfig"),
+    ("without a context", "apiVersion: v1\nkind: Config\n", "mend it, or give --context"),
     (
         "to nobody",
         json.dumps(kubeconfig_for("http://127.0.0.1:9")),
