@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from slm_operator.api import names
-from slm_operator.kube.errors import ApiError, Blocked, Conflict, Forbidden, NotFound, Refused
+from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused
 from slm_operator.kube.events import About, EventRecorder
 from slm_operator.kube.resources import CONFIG_MAP, NODE
 from slm_operator.manifests.metadata import digest
@@ -77,10 +77,9 @@ class Executor:
                 outcome.look_again_seconds = BLOCKED_SECONDS
                 log.info("blocked", extra={"object": str(work), "action": _subject(action), "because": error.message})
                 continue
-            if wrote:
+            if wrote and not isinstance(action, actions.EmitEvent):
                 outcome.writes += 1
-                because = action.message if isinstance(action, actions.EmitEvent) else action.because
-                log.info("done", extra={"object": str(work), "action": _subject(action), "because": because})
+                log.info("done", extra={"object": str(work), "action": _subject(action), "because": action.because})
         return outcome
 
     async def _perform(self, work: WorkKey, action: actions.Action) -> bool:
@@ -98,7 +97,7 @@ class Executor:
             case actions.WriteStatus():
                 return await self._write_status(work, action)
             case actions.EmitEvent():
-                return await self._emit(action)
+                return self._emit(action)
             case _:
                 assert_never(action)
 
@@ -201,7 +200,7 @@ class Executor:
         record = cache.get(action.key)
         return None if record is None or record.meta.uid != action.uid else record.status
 
-    async def _emit(self, action: actions.EmitEvent) -> bool:
+    def _emit(self, action: actions.EmitEvent) -> bool:
         about = About(
             api_version=action.api_version,
             kind=action.kind,
@@ -209,11 +208,8 @@ class Executor:
             name=action.key.name,
             uid=action.uid,
         )
-        try:
-            return await self.recorder.emit(about, action.type, action.reason, action.message)
-        except ApiError as error:  # losing an event is harmless, ending a plan for one is not
-            log.warning("event not written", extra={"object": str(action.key), "because": error.message})
-            return False
+        self.recorder.emit(about, action.type, action.reason, action.message)
+        return False  # written later, or not at all: no write of this pass
 
     def _wrote(self, work: WorkKey, ref: Ref, answer: dict[str, Any], *, echo: bool = False) -> None:
         meta = answer["metadata"]

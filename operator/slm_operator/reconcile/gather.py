@@ -150,13 +150,16 @@ class Gatherer:
             return None
         job = self._job(work.key)
         others = [one for one in self.caches.jobs.by(ACTIVE, True) if job is None or one.meta.key != job.meta.key]
+        pod = self.profile_pod(work.key)
+        waits = pod is not None and pod.node is None
         return ProfileView(
             profile=record,
             job=job,
-            pod=self.profile_pod(work.key),
+            pod=pod,
             log=log,
             running_profiles=len(others),
-            waits_for_gpu_because=self._waits_for_gpu(record),
+            nodes=self.caches.nodes.by(OURS, True) if waits else (),
+            gpu_pods=self.caches.pods.by(GPU, True) if waits else (),
             refused_because=self.refusals.get(work),
         )
 
@@ -229,9 +232,3 @@ class Gatherer:
     def _job(self, profile: Key) -> JobRecord | None:
         jobs = self.caches.jobs.by(OURS, (profile.namespace, label_value(profile.name)))
         return min(jobs, key=lambda one: (one.finished, one.meta.deleting, one.meta.key), default=None)
-
-    def _waits_for_gpu(self, profile: ProfileRecord) -> str | None:
-        key = profile.meta.labels.get(names.PROFILE_LABEL)
-        sharers = self.caches.deployments.by(SHARING, (profile.meta.key.namespace, key))
-        assigned = (self.assignments.get(record.meta.key) for record in sharers)
-        return next((one.pending_because for one in assigned if one is not None and one.pending_because), None)

@@ -102,6 +102,7 @@ class Reconciler:
         self._started = True
         self._add_everything()
         async with asyncio.TaskGroup() as workers:
+            workers.create_task(self.executor.recorder.run(), name="events")
             for number in range(WORKERS):
                 workers.create_task(self._work(), name=f"worker {number}")
 

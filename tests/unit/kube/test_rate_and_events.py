@@ -2,7 +2,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from slm_operator.kube.events import PER_OBJECT_BURST, REMEMBERED, WINDOW_SECONDS, About, EventRecorder
+from slm_operator.kube.errors import Unavailable
+from slm_operator.kube.events import LONGEST_QUEUE, PER_OBJECT_BURST, REMEMBERED, WINDOW_SECONDS, About, EventRecorder
 from slm_operator.kube.rate import TokenBucket
 
 
@@ -19,10 +20,14 @@ class Clock:
 
 class Written:
     def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
+        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.refuse_once: Unavailable | None = None
 
     async def create(self, resource: object, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
-        self.events.append(body)
+        if self.refuse_once is not None:
+            refusal, self.refuse_once = self.refuse_once, None
+            raise refusal
+        self.events.put_nowait(body)
         return body
 
 
@@ -51,36 +56,52 @@ def test_bucket_saves_no_more_than_its_burst() -> None:
     assert [bucket.try_take() for _ in range(4)] == [True, True, True, False]
 
 
-def test_same_message_is_said_once_in_the_window() -> None:
+async def written_by(events: EventRecorder, written: Written, count: int) -> list[dict[str, Any]]:
+    writing = asyncio.create_task(events.run())
+    found = [await written.events.get() for _ in range(count)]
+    writing.cancel()
+    return found
+
+
+async def test_same_message_is_said_once_in_the_window() -> None:
     events, written, clock = recorder()
-    said = [asyncio.run(events.emit(about(), "Normal", "Profiling", "point 1/6")) for _ in range(3)]
+    said = [events.emit(about(), "Normal", "Profiling", "point 1/6") for _ in range(3)]
     assert said == [True, False, False]
     clock.seconds += WINDOW_SECONDS
-    assert asyncio.run(events.emit(about(), "Normal", "Profiling", "point 1/6"))
-    assert len(written.events) == 2
-    assert len({event["metadata"]["name"] for event in written.events}) == 2
+    assert events.emit(about(), "Normal", "Profiling", "point 1/6")
+    assert len({event["metadata"]["name"] for event in await written_by(events, written, 2)}) == 2
 
 
-def test_an_object_has_a_budget_and_others_keep_theirs() -> None:
-    events, written, _ = recorder()
-    for n in range(100):
-        asyncio.run(events.emit(about("noisy"), "Normal", "Profiling", f"point {n}"))
-    asyncio.run(events.emit(about("quiet"), "Normal", "Profiling", "point 1"))
-    assert len(written.events) == PER_OBJECT_BURST + 1
+async def test_an_object_has_a_budget_and_others_keep_theirs() -> None:
+    events, _, _ = recorder()
+    said = [events.emit(about("noisy"), "Normal", "Profiling", f"point {n}") for n in range(100)]
+    assert sum(said) == PER_OBJECT_BURST
+    assert events.emit(about("quiet"), "Normal", "Profiling", "point 1")
 
 
-def test_memory_is_bounded() -> None:
+async def test_memory_is_bounded_when_nobody_writes() -> None:
     events, _, clock = recorder()
+    said = 0
     for n in range(REMEMBERED + 100):
-        asyncio.run(events.emit(about(str(n)), "Normal", "Profiling", "m"))
+        said += events.emit(about(str(n)), "Normal", "Profiling", "m")
         clock.seconds += 1
+    assert said == LONGEST_QUEUE
     assert len(events._said) <= REMEMBERED
     assert len(events._budgets) <= REMEMBERED
 
 
-def test_events_of_cluster_scoped_objects_go_to_default_and_long_notes_are_cut() -> None:
+async def test_an_event_that_cannot_be_written_is_lost_and_the_next_one_is_not() -> None:
     events, written, _ = recorder()
-    asyncio.run(events.emit(about(namespace=""), "Warning", "ForeignPods", "x" * 5000))
-    (event,) = written.events
+    written.refuse_once = Unavailable("down")
+    events.emit(about(), "Normal", "A", "first")
+    events.emit(about(), "Normal", "A", "second")
+    (event,) = await written_by(events, written, 1)
+    assert event["note"] == "second"
+
+
+async def test_events_of_cluster_scoped_objects_go_to_default_and_long_notes_are_cut() -> None:
+    events, written, _ = recorder()
+    events.emit(about(namespace=""), "Warning", "ForeignPods", "x" * 5000)
+    (event,) = await written_by(events, written, 1)
     assert event["metadata"]["namespace"] == "default"
     assert len(event["note"]) == 1024

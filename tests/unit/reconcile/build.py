@@ -99,7 +99,7 @@ class Server:
 
 
 class Recorder:
-    async def emit(self, *_: Any) -> bool:
+    def emit(self, *_: Any) -> bool:
         return True
 
 
