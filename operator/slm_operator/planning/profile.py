@@ -20,6 +20,7 @@ from slm_operator.manifests.profile import profile_job
 from slm_operator.planning.actions import Action, Apply, Delete, Plan, WriteStatus
 from slm_operator.planning.conditions import Finding, conditions
 from slm_operator.planning.events import transition_events
+from slm_operator.planning.gpu_wait import gpu_wait
 from slm_operator.planning.profile_log import ProfileLog, read_log
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _follow(view: ProfileView) -> _Outcome:
     pod = view.pod
     if pod is None:
         return _waiting("Starting", "the profile's pod is being created", FOLLOW_SECONDS)
-    obstacle = _obstacle(pod, view.waits_for_gpu_because)
+    obstacle = _obstacle(view, pod)
     if obstacle is not None:
         return _waiting(*obstacle, 10.0)
     message = log.doing or "the engine is starting"
@@ -169,16 +170,19 @@ def _clean(view: ProfileView) -> tuple[Action, ...]:
     return (Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because),)
 
 
-def _obstacle(pod: PodRecord, waits_for_gpu: str | None) -> tuple[str, str] | None:
+def _obstacle(view: ProfileView, pod: PodRecord) -> tuple[str, str] | None:
     """Reason and message of what keeps the pod from measuring."""
     if pod.node is None:
-        why = pod.unscheduled_because or "the scheduler has not said why"
-        hint = f"; {waits_for_gpu}" if waits_for_gpu else ""
-        return "WaitingForGPU", f"no whole GPU is free for the profile: {why}{hint}"
+        spec = view.profile.spec
+        assert spec is not None
+        why = gpu_wait(spec.gpu, view.nodes, view.gpu_pods)
+        return (
+            "WaitingForGPU",
+            f"no whole GPU is free for the profile: {why} (scheduler: {pod.unscheduled_because or 'nothing yet'})",
+        )
     if pod.waiting is not None and not pod.waiting.startswith(("PodInitializing", "ContainerCreating")):
-        return pod.waiting.partition(":")[
-            0
-        ], f"pod {pod.meta.key.name} cannot start: {pod.waiting}. Check spec.engine.image and its pull secret"
+        where = f"pod {pod.meta.key.name} cannot start: {pod.waiting}"
+        return pod.waiting.partition(":")[0], f"{where}. Check spec.engine.image and its pull secret"
     return None
 
 

@@ -95,8 +95,10 @@ class ProfileView:
     """Log of the measuring container so far; None when it has not started or the log is gone."""
     running_profiles: int = 0
     """Profile Jobs active in the cluster, this one not counted."""
-    waits_for_gpu_because: str | None = None
-    """From the fleet: why no unshared GPU is free for it."""
+    nodes: tuple[NodeRecord, ...] = ()
+    """Opted-in nodes, while its pod waits for one."""
+    gpu_pods: tuple[PodRecord, ...] = ()
+    """Pods that hold their GPUs."""
     refused_because: str | None = None
     """What the API server said to our last write of one of its objects."""
 
@@ -112,6 +114,12 @@ class FleetView:
     """Every pod that asks for a GPU, ours and foreign."""
     config_map: ConfigMapRecord | None = None
     daemons: tuple[DaemonPodRecord, ...] = ()
+    undecided: frozenset[Key] = frozenset()
+    """Deployments that exist and for which nothing is decided at this moment (a profile is being measured, a spec cannot be
+    read): what serves them stays."""
+    keys_in_use: frozenset[str] | None = None
+    """Values of the configuration label on all nodes of the cluster, also those that did not opt in. None: not known, and
+    no configuration is ever collected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
