@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.planning.node_state import PRODUCT_LABEL, NodeState, node_states, whose
+from slm_operator.planning.views import FleetView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,9 +19,8 @@ SHOWN_NODES = 5
 
 def gpu_wait(gpu: GpuSpec, nodes: Iterable[NodeRecord], pods: Iterable[PodRecord]) -> str:
     """One sentence over the nodes that the profile could run on."""
-    states = [
-        state for state in node_states(nodes, pods, ()) if state.node.meta.labels.get(names.OPT_IN_LABEL) == "true"
-    ]
+    seen = FleetView(demands=(), nodes=tuple(nodes), pods=tuple(pods))
+    states = [state for state in node_states(seen, "") if state.node.meta.labels.get(names.OPT_IN_LABEL) == "true"]
     if not states:
         return f"no node opted in; label GPU nodes {names.OPT_IN_LABEL}=true"
     told = [f"node {state.name} {_obstacle(state, gpu)}" for state in states]

@@ -101,6 +101,19 @@ STORIES = {
         "WaitingForGPU",
         "0/1 nodes",
     ),
+    "no node opted in": (view(job=JOB, pod=WAITING), "Pending", "WaitingForGPU", "slm-operator.io/managed=true"),
+    "GPU held by others": (
+        view(job=JOB, pod=WAITING, nodes=(w.node(),), gpu_pods=(w.foreign("training"),)),
+        "Pending",
+        "WaitingForGPU",
+        "others/training",
+    ),
+    "GPU cut for others": (
+        view(job=JOB, pod=WAITING, nodes=(w.node(labels={"slm-operator.io/serves": "team.chat"}),)),
+        "Pending",
+        "WaitingForGPU",
+        "team.chat",
+    ),
     "image missing": (
         view(job=JOB, pod=replace(POD, phase="Pending", waiting="ImagePullBackOff: no such image")),
         "Pending",
