@@ -89,7 +89,7 @@ def test_changed_documents(tmp_path: Path, changes: list[tuple[tuple[Any, ...], 
     assert written.exists() == (code == 0)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=300) | st.binary(max_size=300))
 def test_any_file_at_all(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "f"
