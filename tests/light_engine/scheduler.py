@@ -130,8 +130,10 @@ class Scheduler:
             self.free_blocks -= needed
             sequence.blocks = needed
             sequence.admitted = now
+            # The engine's clock may be behind the real one, by which arrivals are noted.
+            sequence.arrived = min(sequence.arrived, now)
             if not sequence.generated:
-                self.histograms["request_queue_time"].observe(max(0.0, now - sequence.arrived))
+                self.histograms["request_queue_time"].observe(now - sequence.arrived)
             self.running.append(sequence)
 
     def _prefill(self) -> int:

@@ -33,7 +33,7 @@ def leftovers() -> list[str]:
     return found
 
 
-def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path, scratch: Path) -> None:
+def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path) -> None:
     output = tmp_path / "measurements.json"
     run = profile("--max-replicas", "1", "--output", str(output))
     assert run.status == 0, run.events[-1]
@@ -49,7 +49,6 @@ def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path,
     assert document.ledger.kv_bytes_per_token == 4096
     assert document.gpu.product == "CPU"
     assert not leftovers()
-    assert not list(scratch.iterdir())
 
 
 @pytest.mark.slow
