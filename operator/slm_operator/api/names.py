@@ -24,6 +24,7 @@ CHANGING_TAINT: Final = f"{GROUP}/changing"
 FORMER_CONFIG_ANNOTATION: Final = f"{GROUP}/former-device-plugin-config"
 CHANGE_STARTED_ANNOTATION: Final = f"{GROUP}/change-started"
 CHANGE_FAILED_ANNOTATION: Final = f"{GROUP}/change-failed"
+CHANGING_TO_ANNOTATION: Final = f"{GROUP}/changing-to"
 
 # On the device plugin's ConfigMap: when each of our keys was added, so that its projection into volumes can be awaited.
 KEY_ADDED_ANNOTATION_PREFIX: Final = f"added.{GROUP}/"

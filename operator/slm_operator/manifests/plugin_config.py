@@ -54,3 +54,24 @@ def plugin_config(wanted: SliceClass) -> str:
 def config_key(wanted: SliceClass) -> str:
     """Key of that configuration in the plugin's ConfigMap."""
     return f"{names.CONFIG_KEY_PREFIX}{wanted.label}-{digest(plugin_config(wanted), 8)}"
+
+
+def is_key_of(key: str | None, wanted: SliceClass) -> bool:
+    """Whether a key of ours is a configuration of that class, whichever release of the operator wrote it."""
+    return key is not None and key.startswith(f"{names.CONFIG_KEY_PREFIX}{wanted.label}-")
+
+
+def class_of_config(text: str) -> SliceClass | None:
+    """The class that anybody's configuration file makes of nvidia.com/gpu. None when it cannot be read."""
+    try:
+        body = yaml.safe_load(text)
+        sharing = (body.get("sharing") or {}) if isinstance(body, dict) else None
+        if sharing is None:
+            return None
+        for mode, field in _STRATEGY.items():
+            for resource in (sharing.get(field) or {}).get("resources") or ():
+                if resource["name"] == names.NVIDIA_GPU and int(resource["replicas"]) > 1:
+                    return SliceClass(mode=mode, replicas_per_gpu=int(resource["replicas"]))
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)

@@ -1,23 +1,25 @@
 """Reading a node: what its labels, resources and pods say about how its GPUs are cut.
 
-Everything here is read from what NVIDIA's feature discovery and device plugin publish. Source of each rule:
-docs/gpu-sharing.md.
+Everything here is read from what NVIDIA's feature discovery and device plugin publish, and from our own marks. Source of
+each rule: docs/gpu-sharing.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
 
 from slm_operator.api import names
+from slm_operator.manifests.metadata import label_value
 from slm_operator.manifests.plugin_config import SliceClass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
-    from slm_operator.observe.records import DaemonPodRecord, NodeRecord, PodRecord
+    from slm_operator.observe.records import DaemonPodRecord, Key, NodeRecord, PodRecord
+    from slm_operator.planning.views import FleetView
 
 PRODUCT_LABEL = "nvidia.com/gpu.product"
 COUNT_LABEL = "nvidia.com/gpu.count"
@@ -26,6 +28,7 @@ REPLICAS_LABEL = "nvidia.com/gpu.replicas"
 STRATEGY_LABEL = "nvidia.com/gpu.sharing-strategy"
 MIG_CONFIG_LABEL = "nvidia.com/mig.config"
 COMPUTE_MAJOR_LABEL = "nvidia.com/gpu.compute.major"
+COMPUTE_MINOR_LABEL = "nvidia.com/gpu.compute.minor"
 CONFIG_MANAGERS = frozenset({"config-manager", "nvidia-device-plugin-sidecar"})
 """Names of the sidecar in the GPU Operator and in the plugin's own chart."""
 
@@ -38,11 +41,15 @@ class NodeState:
     """One node as planning sees it."""
 
     node: NodeRecord
+    told: str | None
+    """The configuration key that its label names."""
     our_pods: tuple[PodRecord, ...] = ()
     """Replicas of ours that hold a GPU or a slice here."""
     busy_pods: tuple[PodRecord, ...] = ()
     """Pods that hold a GPU here and are not ours to evict: foreign ones, and profiles that measure."""
     daemons: tuple[DaemonPodRecord, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Classes that it could not be cut into, and why, until somebody removes the annotation."""
 
     @property
     def name(self) -> str:
@@ -60,6 +67,11 @@ class NodeState:
         return _number(self.node.meta.labels.get(MEMORY_LABEL)) << 20
 
     @property
+    def opted_in(self) -> bool:
+        """Whether its owner allows us to touch it."""
+        return self.node.meta.labels.get(names.OPT_IN_LABEL) == "true"
+
+    @property
     def tainted(self) -> bool:
         """Whether our taint is on it."""
         return any(taint.key == names.CHANGING_TAINT for taint in self.node.taints)
@@ -70,15 +82,44 @@ class NodeState:
         return self.tainted or names.CHANGE_STARTED_ANNOTATION in self.node.meta.annotations
 
     @property
+    def marks(self) -> tuple[str | None, str | None]:
+        """Our labels: the class that replicas select, and whom its slices serve."""
+        labels = self.node.meta.labels
+        return labels.get(names.CLASS_LABEL), labels.get(names.SERVES_LABEL)
+
+    @property
+    def purpose(self) -> str | None:
+        """What it is, or is being changed to, as `describe` says it. None when it is nobody's."""
+        if self.changing:
+            return self.node.meta.annotations.get(names.CHANGING_TO_ANNOTATION)
+        return describe(*self.marks) if any(self.marks) else None
+
+    @property
+    def switched(self) -> bool:
+        """Whether we changed its configuration label and owe it the former value."""
+        ours = self.told is not None and self.told.startswith(names.CONFIG_KEY_PREFIX)
+        return names.FORMER_CONFIG_ANNOTATION in self.node.meta.annotations or (any(self.marks) and ours)
+
+    @property
+    def former(self) -> str | None:
+        """The label's value before us; None when there was no label."""
+        return self.node.meta.annotations.get(names.FORMER_CONFIG_ANNOTATION) or None
+
+    @property
     def marked(self) -> bool:
-        """Whether anything of ours is on it: it must be released when no demand is left."""
-        meta = self.node.meta
-        marks = (names.CLASS_LABEL, names.SERVES_LABEL)
-        return (
-            self.changing
-            or any(mark in meta.labels for mark in marks)
-            or names.FORMER_CONFIG_ANNOTATION in meta.annotations
-        )
+        """Whether anything of ours is on it that must go when nobody needs it."""
+        return self.changing or self.switched or any(self.marks)
+
+    @property
+    def overruled(self) -> bool:
+        """Whether somebody set the configuration label, after us, to a value that is neither ours nor the former."""
+        ours = self.told is None or self.told.startswith(names.CONFIG_KEY_PREFIX)
+        return self.switched and not ours and self.told != self.former
+
+    @property
+    def cut_by_others(self) -> bool:
+        """Whether its GPUs are shared, but not by us: such a node is used as it is, or not at all."""
+        return self.observed_class not in {None, UNSHARED} and not self.switched and not self.changing
 
     @property
     def observed_class(self) -> SliceClass | None:
@@ -98,12 +139,12 @@ class NodeState:
     def waits_for_daemon(self, wanted: SliceClass) -> bool:
         """Whether only the MPS daemon is missing: neither a GPU nor a slice is allocatable before it runs."""
         no_slices = self.node.allocatable.get(names.NVIDIA_SHARED_GPU, 0) == 0
-        return self.is_closed_by_itself(wanted) and no_slices and not self.has_mps_daemon
+        return self.is_closed_by_itself(wanted) and no_slices and self.mps_daemon is None
 
     @property
-    def has_mps_daemon(self) -> bool:
-        """Whether the MPS control daemon of this node is ready."""
-        return any(daemon.part == "mps-control-daemon" and daemon.ready for daemon in self.daemons)
+    def mps_daemon(self) -> DaemonPodRecord | None:
+        """The MPS control daemon of this node, when it is ready."""
+        return next((one for one in self.daemons if one.part == "mps-control-daemon" and one.ready), None)
 
     def misses(self, wanted: SliceClass) -> str | None:
         """What is not yet as `wanted`, as a sentence; None when the node has converged."""
@@ -114,7 +155,7 @@ class NodeState:
         slots = self.node.allocatable.get(resource, 0)
         if slots != self.gpus * wanted.replicas_per_gpu:
             return f"{slots} of {self.gpus * wanted.replicas_per_gpu} {resource} are allocatable"
-        if wanted.mode is SharingMode.MPS and not self.has_mps_daemon:
+        if wanted.mode is SharingMode.MPS and self.mps_daemon is None:
             return "the MPS control daemon is not ready"
         return None
 
@@ -123,28 +164,60 @@ class NodeState:
         """Whether the device plugin here can be told its configuration by label."""
         return any(CONFIG_MANAGERS & set(daemon.containers) for daemon in self.daemons)
 
+    def pods_of(self, deployment: Key) -> int:
+        """Replicas of one deployment that run here."""
+        label = label_value(deployment.name)
+        return sum(
+            pod.meta.key.namespace == deployment.namespace and pod.meta.labels[names.DEPLOYMENT_LABEL] == label
+            for pod in self.our_pods
+        )
 
-def node_states(
-    nodes: Iterable[NodeRecord], pods: Iterable[PodRecord], daemons: Iterable[DaemonPodRecord]
-) -> tuple[NodeState, ...]:
-    """Every node with the pods that hold its GPUs, by name."""
+
+def describe(class_label: str | None, serves: str | None) -> str:
+    """A purpose in words, for annotations and messages."""
+    return f"{class_label} for {serves}"
+
+
+def class_of_label(label: str | None) -> SliceClass | None:
+    """The class that a value of the class label names; None for anything that we do not write."""
+    mode, _, replicas = (label or "").rpartition("-")
+    if mode not in {"mps", "time-slicing"} or _number(replicas) < 1:
+        return None
+    return SliceClass(mode=_MODES[mode], replicas_per_gpu=int(replicas))
+
+
+def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
+    """Every node with the pods that hold its GPUs, by name. `config_label` selects the device plugin's configuration."""
     by_node: dict[str, list[PodRecord]] = {}
-    for pod in pods:
+    for pod in view.pods:
         if pod.node is not None and pod.holds_gpu:
             by_node.setdefault(pod.node, []).append(pod)
     parts: dict[str, list[DaemonPodRecord]] = {}
-    for daemon in daemons:
+    for daemon in view.daemons:
         if daemon.node is not None:
             parts.setdefault(daemon.node, []).append(daemon)
     return tuple(
         NodeState(
             node=node,
+            told=node.meta.labels.get(config_label),
             our_pods=tuple(pod for pod in by_node.get(node.meta.key.name, ()) if is_replica(pod)),
             busy_pods=tuple(pod for pod in by_node.get(node.meta.key.name, ()) if not is_replica(pod)),
             daemons=tuple(parts.get(node.meta.key.name, ())),
+            failures=failures_in(node.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
         )
-        for node in sorted(nodes, key=lambda node: node.meta.key)
+        for node in sorted(view.nodes, key=lambda node: node.meta.key)
     )
+
+
+def failures_in(annotation: str | None) -> dict[str, str]:
+    """Class to why it failed, from the annotation's lines `class: why`."""
+    lines = (line.partition(": ") for line in (annotation or "").splitlines())
+    return {label: why for label, _, why in lines if label}
+
+
+def failures_text(failures: Mapping[str, str]) -> str | None:
+    """The annotation's value; None when there is nothing to say."""
+    return "\n".join(f"{label}: {why}" for label, why in sorted(failures.items())) or None
 
 
 def is_replica(pod: PodRecord) -> bool:

@@ -51,12 +51,12 @@ def test_the_first_pack_takes_a_node_and_gives_it_back_as_it_was() -> None:
     view, told, plan = play_out(w.fleet(w.demand(), nodes=(before,)))
     key = "slm-mps-2-"
     assert [re.sub(f"{key}[0-9a-f]+", key, text) for text in told] == [
+        f"config: {key}",
         "node gpu-1: taint",
         "event Changing",
-        f"config: {key}",
         f"node gpu-1: device-plugin.config={key} slice-class=None serves=None",
         "node gpu-1: untaint",
-        "node gpu-1: slice-class=mps-2 serves=team.chat untaint",
+        "node gpu-1: slice-class=mps-2 serves=team.chat",
         "event SlicesReady",
     ]
     assert plan.assignments[w.demand().deployment].slots == 2
@@ -76,14 +76,9 @@ def test_a_former_label_comes_back_at_release() -> None:
 
 def open_for_the_daemon() -> FleetView:
     """A node that was told to become mps-2 and whose taint was lifted, before the daemon came."""
-    view = w.fleet(w.demand(), nodes=(w.node(),))
-    for tick in range(20):
-        for action in plan_fleet(view, w.SETTINGS, w.later(tick * 10)).plan.actions:
-            view = w.play(view, action)
-        if view.daemons != w.plugin_pods("gpu-1"):
-            waiting = replace(view.nodes[0], allocatable={names.NVIDIA_GPU: 0, names.NVIDIA_SHARED_GPU: 0})
-            return replace(view, nodes=(waiting,), daemons=w.plugin_pods("gpu-1"))
-    raise AssertionError("the taint was never lifted")
+    view, _ = play_until(w.fleet(w.demand(), nodes=(w.node(),)), "untaint")
+    waiting = replace(view.nodes[0], allocatable={names.NVIDIA_GPU: 0, names.NVIDIA_SHARED_GPU: 0})
+    return replace(view, nodes=(waiting,), daemons=w.plugin_pods("gpu-1"))
 
 
 def test_the_taint_is_lifted_for_the_mps_daemon_and_the_node_is_changing_still() -> None:
@@ -101,31 +96,36 @@ def test_whole_gpus_that_come_back_during_the_wait_for_the_daemon_close_the_node
 
 
 def test_a_taint_removed_by_hand_comes_again() -> None:
-    view = w.fleet(w.demand(), nodes=(w.node(),))
-    for action in plan_fleet(view, w.SETTINGS, w.NOW).plan.actions:
-        view = w.play(view, action)
+    view, taint_s = play_until(w.fleet(w.demand(), nodes=(w.node(),)), "taint")
     view = replace(view, nodes=(replace(view.nodes[0], taints=()),))
-    assert "node gpu-1: taint" in [line(action) for action in plan_fleet(view, w.SETTINGS, w.later(5)).plan.actions]
+    plan = plan_fleet(view, w.SETTINGS, w.later(taint_s + 5))
+    assert "node gpu-1: taint" in [line(action) for action in plan.plan.actions]
 
 
-def test_the_label_waits_until_the_key_has_been_projected() -> None:
-    view = w.fleet(w.demand(), nodes=(w.node(),))
-    for _ in range(2):
-        for action in plan_fleet(view, w.SETTINGS, w.NOW).plan.actions:
+def play_until(view: FleetView, words: str) -> tuple[FleetView, float]:
+    """Play until a line with these words was told: the world after it, and the seconds that passed."""
+    for tick in range(100):
+        for action in plan_fleet(view, w.SETTINGS, w.later(tick * 10)).plan.actions:
             view = w.play(view, action)
-    early = plan_fleet(view, w.SETTINGS, w.later(w.SETTINGS.nodes.projection_seconds - 1))
+            if words in line(action):
+                return view, tick * 10
+    raise AssertionError(f"never told: {words}")
+
+
+def test_a_node_is_closed_only_when_its_configuration_has_been_projected() -> None:
+    view, added_s = play_until(w.fleet(w.demand(), nodes=(w.node(),)), "config:")
+    early = plan_fleet(view, w.SETTINGS, w.later(added_s + w.SETTINGS.nodes.projection_seconds - 1))
     assert not early.plan.actions
     assert early.plan.look_again_seconds == 1
-    due = plan_fleet(view, w.SETTINGS, w.later(w.SETTINGS.nodes.projection_seconds))
-    assert any(isinstance(action, PatchNode) and CONFIG in action.labels for action in due.plan.actions)
+    due = plan_fleet(view, w.SETTINGS, w.later(added_s + w.SETTINGS.nodes.projection_seconds))
+    assert "node gpu-1: taint" in [line(action) for action in due.plan.actions]
 
 
 def test_a_switch_of_class_drains_our_replicas_first() -> None:
     view, _, _ = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
     view = replace(view, demands=(w.demand(cut=w.MPS_4, replicas=4),), pods=(w.replica("a"), w.replica("b")))
     _, told, plan = play_out(view, start_s=1000)
-    assert told[0] == "node gpu-1: taint"
-    assert told[2:4] == ["evict team/a", "evict team/b"]
+    assert told[1:5] == ["node gpu-1: taint", "event Changing", "evict team/a", "evict team/b"]
     assert plan.assignments[w.demand().deployment].slots == 4
 
 
@@ -139,9 +139,7 @@ def test_a_foreign_pod_is_waited_for_and_named() -> None:
 
 
 def test_a_foreign_pod_that_lands_during_a_change_stops_it() -> None:
-    view = w.fleet(w.demand(), nodes=(w.node(),))
-    for action in plan_fleet(view, w.SETTINGS, w.NOW).plan.actions:
-        view = w.play(view, action)
+    view, _ = play_until(w.fleet(w.demand(), nodes=(w.node(),)), "taint")
     view = replace(view, pods=(w.foreign("late"),))
     plan = plan_fleet(view, w.SETTINGS, w.later(500))
     assert not plan.plan.actions
@@ -172,12 +170,9 @@ def test_a_node_that_never_converges_is_rolled_back_and_not_tried_again() -> Non
 
 
 def test_no_more_nodes_change_at_once_than_allowed() -> None:
-    view = w.fleet(w.demand(replicas=4), nodes=(w.node("gpu-1"), w.node("gpu-2")))
-    plan = plan_fleet(view, w.SETTINGS, w.NOW)
-    assert [line(action) for action in plan.plan.actions] == ["node gpu-1: taint", "event Changing"]
-    _, told, settled = play_out(view)
+    _, told, settled = play_out(w.fleet(w.demand(replicas=4), nodes=(w.node("gpu-1"), w.node("gpu-2"))))
     assert settled.assignments[w.demand().deployment].slots == 4
-    assert told.index("event SlicesReady") < told.index("node gpu-2: taint")
+    assert told.index("node gpu-1: taint") < told.index("event SlicesReady") < told.index("node gpu-2: taint")
 
 
 def test_neighbours_that_allow_it_share_a_node_and_others_do_not() -> None:

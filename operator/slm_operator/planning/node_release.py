@@ -1,0 +1,110 @@
+"""Giving a node back: its former configuration, then every mark of ours off it, in one write at the end.
+
+Same rules as changing it (node_change.py): nobody may hold a GPU while the label changes. What somebody else set the
+label to meanwhile is theirs and stays. Must leave labels, annotations and taints as they were before us.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.manifests.plugin_config import class_of_config
+from slm_operator.planning.actions import EmitEvent, PatchNode
+from slm_operator.planning.node_state import UNSHARED, failures_text
+from slm_operator.planning.node_step import (
+    WATCH_SECONDS,
+    NodeStep,
+    close,
+    drain,
+    is_of_the_future,
+    node_event,
+    seconds_since_start,
+    tell,
+    without_ours,
+)
+
+if TYPE_CHECKING:
+    from slm_operator.planning.node_state import NodeState
+    from slm_operator.planning.node_step import Site
+
+RELEASED = "given back"
+_DEFAULT_KEY = "default"
+
+
+def step_back(state: NodeState, site: Site) -> NodeStep:
+    """The next step of a node that nobody needs."""
+    if not state.marked:
+        return _forget_failures(state, site)
+    if not state.switched and not state.changing:
+        return _open(state, site)
+    if not state.tainted:
+        return close(state, RELEASED, site)
+    keeps_label = state.overruled or state.told == state.former
+    if is_of_the_future(state, site.now):
+        return close(state, RELEASED, site)
+    if state.our_pods or not keeps_label:
+        waiting = drain(state, site)
+        if waiting is not None:
+            return waiting
+    if not keeps_label:
+        return tell(state, state.former, "no deployment needs its slices: it gets its former configuration back", site)
+    missing = _misses(state, site)
+    if missing is not None and seconds_since_start(state, site.now) <= site.settings.nodes.convergence_seconds:
+        stage = f"node {state.name} goes back to its former configuration: {missing}"
+        return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
+    return _open(state, site)
+
+
+def _misses(state: NodeState, site: Site) -> str | None:
+    """What its former configuration does not show yet, as far as can be known."""
+    data = site.config.data if site.config is not None else {}
+    text = data.get(state.told or _DEFAULT_KEY)
+    expected = class_of_config(text) if text is not None else UNSHARED
+    if expected is None or state.overruled:
+        return None
+    if expected == UNSHARED:
+        return state.misses(UNSHARED)
+    # NB: somebody's own sharing may not be renamed, and its MPS daemon cannot come before our taint goes.
+    return None if state.observed_class == expected else f"feature discovery does not show {expected.label}"
+
+
+def _open(state: NodeState, site: Site) -> NodeStep:
+    annotations: dict[str, str | None] = dict.fromkeys(
+        (names.FORMER_CONFIG_ANNOTATION, names.CHANGE_STARTED_ANNOTATION, names.CHANGING_TO_ANNOTATION)
+    )
+    failures = dict(_lasting(state, site))
+    if state.overruled:
+        why = f"somebody set {site.config_label} to {state.told} after us"
+        failures |= dict.fromkeys(site.wanted, why)
+    annotations[names.CHANGE_FAILED_ANNOTATION] = failures_text(failures)
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        labels={names.CLASS_LABEL: None, names.SERVES_LABEL: None},
+        annotations={
+            name: value for name, value in annotations.items() if value or name in state.node.meta.annotations
+        },
+        taints=without_ours(state) if state.tainted else None,
+        because="it is as it was before",
+    )
+    event: EmitEvent = node_event(state, "Released", "is as it was before")
+    return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
+
+
+def _forget_failures(state: NodeState, site: Site) -> NodeStep:
+    """A failure is remembered for as long as somebody wants that class."""
+    lasting = _lasting(state, site)
+    if lasting == dict(state.failures):
+        return NodeStep()
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        annotations={names.CHANGE_FAILED_ANNOTATION: failures_text(lasting)},
+        because="nobody wants the class any more that it could not be cut into",
+    )
+    return NodeStep(actions=(patch,))
+
+
+def _lasting(state: NodeState, site: Site) -> dict[str, str]:
+    return {label: why for label, why in state.failures.items() if label in site.wanted}

@@ -1,0 +1,267 @@
+"""What every node shall be: which class, for whom. Decided anew each pass, and the same for the same world.
+
+Order of thought:
+1. nodes keep whom they serve, or are being changed for: nothing that runs is moved;
+2. engines that have a whole GPU each take theirs, which needs no change of any node;
+3. each deployment that lacks slots, by name, takes the node that fits best, idle nodes first;
+4. a node with more slots than needed stays while replicas run on it, until a deployment that lacks slots can use it.
+What is left serves nobody, and is given back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from slm_runtime.document import SharingMode
+
+from slm_operator.api import names
+from slm_operator.manifests.metadata import serves_value
+from slm_operator.planning.fitness import Answers
+from slm_operator.planning.node_state import class_of_label
+from slm_operator.planning.node_step import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.observe.records import Key
+    from slm_operator.planning.node_state import NodeState
+    from slm_operator.planning.views import Demand
+    from slm_operator.settings import Settings
+
+MAX_REASONS = 5
+"""Reasons told for one shortage, the most common first."""
+_ANYBODY = "any"
+
+
+@dataclass(slots=True)
+class Placement:
+    """The decision, while it is made and after."""
+
+    states: dict[str, NodeState]
+    answers: Answers
+    targets: dict[str, Target] = field(default_factory=dict)
+    """What a node shall be. A node without a target is given back when it carries our marks."""
+    aimed: dict[Target, list[str]] = field(default_factory=dict)
+    """The same, by target."""
+    free: dict[str, int] = field(default_factory=dict)
+    """Slots of targeted nodes, and whole GPUs of others, that nobody was given."""
+    shares: dict[Key, dict[str, int]] = field(default_factory=dict)
+    """Slots or whole GPUs given to each deployment, by node."""
+
+    def given(self, demand: Demand) -> int:
+        """Replicas that have a place, now or when changes are done."""
+        return sum(self.shares[demand.deployment].values())
+
+    def lacking(self, demand: Demand) -> int:
+        """Replicas without a place."""
+        return demand.replicas - self.given(demand)
+
+    def give(self, demand: Demand, name: str, most: int | None = None) -> None:
+        """As many free places of a node as the deployment lacks."""
+        count = min(self.lacking(demand), self.free[name], self.free[name] if most is None else most)
+        if count > 0:
+            share = self.shares[demand.deployment]
+            share[name] = share.get(name, 0) + count
+            self.free[name] -= count
+
+    def aim(self, name: str, target: Target, slots: int) -> None:
+        """A node shall be this."""
+        self.targets[name] = target
+        self.aimed.setdefault(target, []).append(name)
+        self.free[name] = slots
+
+    def nodes_of(self, demand: Demand) -> list[str]:
+        """Nodes that serve a deployment or will, by name. Its own with room to spare are among them."""
+        mine = set(self.shares[demand.deployment])
+        if demand.slice_class.mode is not SharingMode.NONE and not demand.any_neighbours:
+            mine |= set(self.aimed.get(target_of(demand), ()))
+        return sorted(mine)
+
+    def capacity(self, name: str, demand: Demand) -> int:
+        """Replicas of one deployment that a node can hold beside those of others."""
+        return self.shares[demand.deployment].get(name, 0) + self.free[name]
+
+
+def place(
+    states: Sequence[NodeState], demands: Sequence[Demand], undecided: frozenset[Key], settings: Settings
+) -> Placement:
+    """The placement of all demands, which come sorted."""
+    placement = Placement(
+        states={state.name: state for state in states},
+        shares={demand.deployment: {} for demand in demands},
+        answers=Answers(settings, demands),
+    )
+    sharing = [demand for demand in demands if demand.slice_class.mode is not SharingMode.NONE]
+    purposes: dict[str | None, list[NodeState]] = {}
+    for state in states:
+        purposes.setdefault(state.purpose, []).append(state)
+    for demand in sharing:
+        _keep(demand, purposes.get(target_of(demand).purpose, ()), placement)
+    held = _held(states, demands, undecided, placement)
+    whole = [demand for demand in demands if demand.slice_class.mode is SharingMode.NONE]
+    _take_whole(whole, [state for state in states if not state.marked], placement)
+    _take(sharing, held, placement)
+    for name, target in held.items():
+        if name not in placement.targets:
+            placement.aim(name, target, slots_of(placement.states[name], target))
+    return placement
+
+
+def target_of(demand: Demand) -> Target:
+    """What a node must be to serve this demand."""
+    serves = _ANYBODY if demand.any_neighbours else serves_value(demand.deployment)
+    return Target(slice_class=demand.slice_class, serves=serves)
+
+
+def slots_of(state: NodeState, target: Target) -> int:
+    """Replicas that a node can hold for a target, those of others not counted."""
+    if not state.node.ready:
+        return 0
+    if state.node.unschedulable:
+        return len(state.our_pods)
+    taken = sum(pod.gpu_requests.get(names.NVIDIA_SHARED_GPU, 0) for pod in state.busy_pods)
+    return max(0, state.gpus * target.slice_class.replicas_per_gpu - taken)
+
+
+def _keep(demand: Demand, serving: Sequence[NodeState], placement: Placement) -> None:
+    """Nodes that serve it, or are being changed for it: the fullest of its replicas first, a changing one last."""
+    target = target_of(demand)
+    for state in sorted(serving, key=lambda one: (one.changing, -one.pods_of(demand.deployment), one.name)):
+        if placement.lacking(demand) <= 0:
+            return
+        if placement.answers.to_stay(state, demand) is not None:
+            continue
+        if state.name not in placement.targets:
+            placement.aim(state.name, target, slots_of(state, target))
+        placement.give(demand, state.name)
+
+
+def _held(
+    states: Sequence[NodeState], demands: Sequence[Demand], undecided: frozenset[Key], placement: Placement
+) -> dict[str, Target]:
+    """Nodes that nobody needs by count, but where replicas run of deployments that are still there: they stay as they are.
+
+    A class that was given up empties by itself, as its Deployment rolls over to the new one.
+    """
+    living = [*(demand.deployment for demand in demands), *undecided]
+    owners = {serves_value(one) for one in living}
+    waiting = {serves_value(one) for one in undecided}
+    held: dict[str, Target] = {}
+    for state in states:
+        slice_class, serves = _present(state)
+        kept = state.name in placement.targets
+        if kept or slice_class is None or not state.opted_in or state.overruled or slice_class.label in state.failures:
+            continue
+        if serves == _ANYBODY:
+            stays = not state.changing and any(state.pods_of(one) for one in living)
+        else:
+            stays = serves in waiting or (serves in owners and bool(state.our_pods) and not state.changing)
+        if stays:
+            held[state.name] = Target(slice_class=slice_class, serves=serves)
+    return held
+
+
+def _present(state: NodeState) -> tuple[SliceClass | None, str]:
+    """What a node is or is being changed to."""
+    label, _, serves = (state.purpose or "").partition(" for ")
+    return class_of_label(label), serves
+
+
+def _take_whole(demands: Sequence[Demand], states: Sequence[NodeState], placement: Placement) -> None:
+    """One engine a GPU: where its engines run already, then where the fewest GPUs are free."""
+    if not demands:
+        return
+    known = {demand.deployment for demand in demands}
+    for state in states:
+        ours = sum(state.pods_of(one) for one in known) if state.our_pods else 0
+        others = sum(sum(pod.gpu_requests.values()) for pod in (*state.busy_pods, *state.our_pods)) - ours
+        placement.free[state.name] = max(0, state.node.allocatable.get(names.NVIDIA_GPU, 0) - others)
+    for demand in demands:
+        for state in states:
+            if state.our_pods and placement.answers.to_give_whole(state, demand) is None:
+                placement.give(demand, state.name, state.pods_of(demand.deployment))
+    for demand in demands:
+        if placement.lacking(demand) <= 0:
+            continue
+        for state in sorted(states, key=lambda one: (placement.free[one.name], one.name)):
+            if placement.free[state.name] and placement.answers.to_give_whole(state, demand) is None:
+                placement.give(demand, state.name)
+
+
+def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placement) -> None:
+    """Nodes for those who lack slots, by name. Nodes that are alike are looked at once."""
+    given_whole = {name for share in placement.shares.values() for name in share} - placement.targets.keys()
+    alike: dict[object, list[str]] = {}
+    for name, state in placement.states.items():
+        if name not in placement.targets and name not in given_whole:
+            alike.setdefault(placement.answers.likeness(state), []).append(name)
+    for names_ in alike.values():
+        names_.reverse()  # the first name is taken first, from the end
+    for demand in demands:
+        while placement.lacking(demand) > 0:
+            groups = [group for group in alike.values() if group and _may_have(demand, group[-1], held, placement)]
+            if not groups:
+                break
+            name = min(groups, key=lambda group: _preference(placement.states[group[-1]], demand, placement))[-1]
+            alike[placement.answers.likeness(placement.states[name])].pop()
+            state, target = placement.states[name], target_of(demand)
+            placement.aim(name, target, slots_of(state, target))
+            if placement.free[name] == 0:
+                continue
+            placement.give(demand, name)
+
+
+def _may_have(demand: Demand, name: str, held: dict[str, Target], placement: Placement) -> bool:
+    """Whether a node is free for a demand: nobody's, its own of another class, or more than its owner needs."""
+    kept_for = held.get(name)
+    own = kept_for is None or kept_for.serves == serves_value(demand.deployment)
+    spare = kept_for is not None and kept_for in placement.aimed
+    return (own or spare) and placement.answers.to_serve(placement.states[name], demand) is None
+
+
+def _preference(state: NodeState, demand: Demand, placement: Placement) -> tuple[bool, bool, int, int, str]:
+    """Least harm first: no replicas to drain, already cut right, then the fewest slots too many, and the first name."""
+    excess = slots_of(state, target_of(demand)) - placement.lacking(demand)
+    cut = state.observed_class == demand.slice_class
+    return bool(state.our_pods), not cut, abs(excess), len(state.our_pods), state.name
+
+
+def shortage(demand: Demand, placement: Placement) -> tuple[str, str]:
+    """Reason and sentence when no more nodes can be had."""
+    wanted = (
+        f"{demand.replicas} replica(s) want {demand.slice_class.label} GPUs and {placement.given(demand)} can be placed"
+    )
+    refusals = list(_refusals(demand, placement))
+    if not placement.states:
+        return "NoNode", f"{wanted}: no node opted in; label GPU nodes {names.OPT_IN_LABEL}=true"
+    held = bool(refusals) and all("is held by" in why for why, _ in refusals)
+    return "ForeignPods" if held else "NoCapacity", f"{wanted}: " + "; ".join(_lines(refusals))
+
+
+def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[str, str]]:
+    """Why not each node that does not serve it, and the node."""
+    whole = demand.slice_class.mode is SharingMode.NONE
+    ask = placement.answers.to_give_whole if whole else placement.answers.to_serve
+    for name, state in placement.states.items():
+        if name in placement.shares[demand.deployment]:
+            continue
+        why = ask(state, demand)
+        if why is None:
+            target = placement.targets.get(name)
+            why = f"serves {target.serves}" if target is not None else "its GPUs are all in use"
+        yield why, name
+
+
+def _lines(refusals: Iterable[tuple[str, str]]) -> list[str]:
+    """The most common reasons, each with some of its nodes."""
+    nodes: dict[str, list[str]] = {}
+    for why, name in refusals:
+        nodes.setdefault(why, []).append(name)
+    common = sorted(nodes.items(), key=lambda item: -len(item[1]))[:MAX_REASONS]
+    return [f"node {', '.join(listed[:3])}{_more(len(listed) - 3)}: {why}" for why, listed in common]
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
