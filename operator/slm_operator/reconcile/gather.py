@@ -166,9 +166,14 @@ class Gatherer:
     def fleet(self) -> FleetView:
         """The view of all nodes and demands."""
         plugin = self.settings.device_plugin
-        demands = [self.demand(record) for record in self.caches.deployments]
+        living = {
+            record.meta.key: self.demand(record) for record in self.caches.deployments if not record.meta.deleting
+        }
+        named = (node.meta.labels.get(plugin.config_label) for node in self.caches.nodes)
         return FleetView(
-            demands=tuple(sorted((one for one in demands if one is not None), key=lambda one: one.deployment)),
+            demands=tuple(sorted((one for one in living.values() if one is not None), key=lambda one: one.deployment)),
+            undecided=frozenset(key for key, one in living.items() if one is None),
+            keys_in_use=frozenset(key for key in named if key is not None),
             nodes=self.caches.nodes.by(OURS, True),
             pods=self.caches.pods.by(GPU, True),
             config_map=self.caches.config_maps.get(Key(plugin.namespace, plugin.config_map)),
