@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from unit.cli.api_server import ApiServer, serve
+from unit.cli.cluster_objects import MANIFEST, READY_CLUSTER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setenv("COLUMNS", "160")
+    yield from serve(ApiServer(answers=dict(READY_CLUSTER)), tmp_path / "kubeconfig")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> str:
+    path = tmp_path / "slmd.yaml"
+    path.write_text(yaml.safe_dump(MANIFEST))
+    return str(path)
