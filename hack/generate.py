@@ -13,8 +13,9 @@ from slm_operator.api.crd import KINDS, definition
 from slm_operator.api.names import GROUP
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from tests.golden.advisor.regenerate import explanations  # noqa: E402 - the tests are no installed package
 from tests.unit.cli.golden import golden as cli  # noqa: E402 - the tests are no installed package
 from tests.unit.manifests.cases import golden  # noqa: E402
 
@@ -38,7 +39,7 @@ def manifests() -> dict[Path, str]:
 
 def main() -> int:
     """Write, or with --check compare."""
-    files = crds() | manifests() | cli()
+    files = crds() | manifests() | cli() | explanations()
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:

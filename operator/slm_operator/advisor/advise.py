@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Advice, Candidate, Check, Load, ModeChoice, Objective, Parts, Source, Verdict
 from slm_operator.advisor.case import is_partial, make_case
-from slm_operator.advisor.checks import gain_over, gate
+from slm_operator.advisor.checks import gate
 from slm_operator.advisor.choice import Choice, choose, throughput_then_memory
 from slm_operator.advisor.frontier import pareto_frontier
 from slm_operator.advisor.judged import judge_gain, judge_pack, judge_single
@@ -68,7 +68,8 @@ def answer(
     packs_measured = any(j.passed for j in packs)
     singles = [judge_single(case, point, packs_measured=packs_measured) for point in case.points if point.replicas == 1]
     best = max((j for j in singles if j.passed), key=throughput_then_memory, default=None)
-    packs = [judge_gain(case, j, best) for j in packs]
+    against = (best.point, best.figures) if best else None
+    packs = [judge_gain(case, j, against) for j in packs]
     choice = choose(case, singles, packs, best)
     advice = _compose(case, choice, best, singles, packs)
     return replace(advice, sentences=say(case, advice, (*choice.notes, *notes)))
@@ -88,7 +89,7 @@ def _compose(
         sharing_mode=choice.mode,
         predicted=predicted,
         best_single=best_single,
-        gain=gain_over(predicted, best_single) if predicted and best_single else None,
+        gain=_gain(predicted, best_single),
         freed_bytes=memory.freed_bytes(case, choice.replicas, choice.kv_bytes),
         load=Load(in_flight=case.in_flight),
         pays_from_in_flight=_pays_from(case, choice, best, packs),
@@ -99,6 +100,12 @@ def _compose(
         pareto_frontier=pareto_frontier(case.points),
         sentences=(),
     )
+
+
+def _gain(predicted: Predicted | None, best: Predicted | None) -> float | None:
+    if predicted is None or best is None:
+        return None
+    return predicted.throughput_tokens_per_second / best.throughput_tokens_per_second - 1
 
 
 def _labelled(case: Case, judged: Judged) -> Predicted:

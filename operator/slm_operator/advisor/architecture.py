@@ -75,7 +75,8 @@ def read_architecture(config: Mapping[str, Any], *, kv_dtype: str = "auto") -> A
     linear, linear_active = (fixed + sparse_layers * count * expert for count in (experts, used))
     tied = text.get("tie_word_embeddings", _is_opt(text))
     embeddings = (1 if tied else 2) * vocabulary * text.get("word_embed_proj_dim", hidden) + _positions(text, hidden)
-    rest = embeddings + layers * norms + norms // 2
+    last_norm = norms // 2 if text.get("do_layer_norm_before", True) else 0  # OPT-350M has none
+    rest = embeddings + layers * norms + last_norm
     # Reading one row of the input embedding costs nothing, the output projection is read whole.
     rest_active = vocabulary * hidden + layers * norms
     linear_bytes, other_bytes = _weight_bytes(text), _dtype_bytes(text)

@@ -162,11 +162,11 @@ def efficiency(case: Case, point: Point, *, packs_measured: bool) -> Check:
     )
 
 
-def gain(case: Case, point: Point, predicted: Predicted, best: tuple[Point, Predicted] | None) -> Check:
+def gain(case: Case, point: Point, throughput: float, best: tuple[Point, Predicted] | None) -> Check:
     """The no-regret gate: more than the best single engine makes, by more than `min_gain` and more than the noise."""
     if best is None:
         return Check("Gain", True, "no single engine satisfies, so none can be better")
-    value = gain_over(predicted, best[1])
+    value = throughput / best[1].throughput_tokens_per_second - 1
     if case.settings.replicas_per_gpu == point.replicas:
         return Check("Gain", True, AGAINST + "; the user's own number of engines needs no gain", value)
     if case.settings.objective is Objective.FREE_MEMORY:
@@ -176,12 +176,7 @@ def gain(case: Case, point: Point, predicted: Predicted, best: tuple[Point, Pred
         return Check("Gain", False, AGAINST + ", under the least gain of {limit:.1%}", value, floor)
     if value <= noise:
         return Check("Gain", False, AGAINST + ", which is within the noise of {limit:.1%}", value, noise)
-    return Check("Gain", True, AGAINST + ", at least {limit:.1%}", value, gate(case, point, best))
-
-
-def gain_over(predicted: Predicted, best: Predicted) -> float:
-    """Throughput over that of the best single engine, minus 1."""
-    return predicted.throughput_tokens_per_second / best.throughput_tokens_per_second - 1
+    return Check("Gain", True, AGAINST + ", at least {limit:.1%}", value, max(floor, noise))
 
 
 def gate(case: Case, pack: Point, best: tuple[Point, Predicted]) -> float:

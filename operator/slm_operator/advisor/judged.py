@@ -70,8 +70,8 @@ def judge_single(case: Case, point: Point, *, packs_measured: bool) -> Judged:
     return Judged(point, tuple(made), predicted)
 
 
-def judge_gain(case: Case, judged: Judged, best: Judged | None) -> Judged:
-    """The last check of a pack. `best` is the best single engine that passed its own."""
+def judge_gain(case: Case, judged: Judged, best: tuple[Point, Predicted] | None) -> Judged:
+    """The last check of a pack. `best` is the best single engine that passed its own, with its figures."""
     if not judged.passed:
         return judged
-    return judged.then(checks.gain(case, judged.point, judged.figures, (best.point, best.figures) if best else None))
+    return judged.then(checks.gain(case, judged.point, judged.throughput, best))

@@ -50,8 +50,9 @@ def _sentences(case: Case, advice: Advice, notes: tuple[str, ...]) -> Iterator[s
         yield f"The request cannot be met: {advice.closest.because}."
         yield _mend(advice.closest)
     kv = "" if advice.kv_bytes is None else f" and {gib(advice.kv_bytes)} of KV cache"
+    sequences = "one sequence" if advice.batch_size == 1 else f"{advice.batch_size} sequences"
     what = "Closest is" if advice.closest else "Serve"
-    yield f"{what} {name(advice.replicas_per_gpu, advice.sharing_mode)}, each with at most {advice.batch_size} sequences at once{kv}."
+    yield f"{what} {name(advice.replicas_per_gpu, advice.sharing_mode)}, each with at most {sequences} at once{kv}."
     if advice.predicted:
         yield _figures(advice.predicted)
     yield from _comparison(advice)
@@ -59,7 +60,7 @@ def _sentences(case: Case, advice: Advice, notes: tuple[str, ...]) -> Iterator[s
     if advice.freed_bytes and advice.kv_bytes and case.ledger:
         more = advice.freed_bytes // (case.ledger.fixed_bytes + advice.kv_bytes)
         yield f"{gib(advice.freed_bytes)} of the GPU stay free" + (
-            f", room for {more} more such engines." if more else "."
+            f", room for {more} more such engine{'s' if more > 1 else ''}." if more else "."
         )
     if case.settings.objective is Objective.FREE_MEMORY:
         yield "The objective was to free memory: the least memory that makes no fewer tokens per second than the best single engine."

@@ -11,6 +11,7 @@ OPT_1_3B: dict[str, Any] = {
 OPT_2_7B = OPT_1_3B | {"hidden_size": 2560, "num_hidden_layers": 32, "ffn_dim": 10240, "word_embed_proj_dim": 2560}
 OPT_350M = OPT_1_3B | {
     "hidden_size": 1024, "ffn_dim": 4096, "word_embed_proj_dim": 512, "num_attention_heads": 16,
+    "do_layer_norm_before": False,
 }  # fmt: skip
 LLAMA_2_7B: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008,

@@ -146,10 +146,11 @@ class TestUserChoice:
         )
 
     def test_a_slice_that_the_kv_cache_just_fills_is_large_enough(self) -> None:
-        kv = advise(document(), ANY, Settings()).kv_bytes or 0
-        ledger = replace(LEDGER, device_bytes=2 * (5 * GIB + kv + 2**20), kv_pool_bytes=10 * GIB)
-        gpu = replace(document().gpu, memory_bytes=ledger.device_bytes)
-        assert advise(document(ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=2)).feasible
+        ledger = replace(LEDGER, device_bytes=30 * GIB, kv_pool_bytes=10 * GIB)
+        gpu = replace(document().gpu, memory_bytes=30 * GIB)
+        exact = [replace(p, confirmed=True) for p in SINGLES]
+        advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=2))
+        assert (advice.feasible, advice.batch_size, advice.kv_bytes) == (True, 128, 10 * GIB)
 
     def test_more_engines_than_memory_holds(self) -> None:
         advice = advise(document(), ANY, Settings(replicas_per_gpu=8))
@@ -341,7 +342,7 @@ class TestInfeasible:
         assert advice.sentences[:3] == (
             "The request cannot be met: at B=1 mean ITL 4.1 ms exceeds 2.0 ms.",
             "Raise the limit to at least 4.1 ms, or use a faster GPU, or a smaller or quantised model.",
-            "Closest is one engine per GPU, each with at most 1 sequences at once and 9.8 GiB of KV cache.",
+            "Closest is one engine per GPU, each with at most one sequence at once and 9.8 GiB of KV cache.",
         )
 
     def test_percentile_that_nothing_supports(self) -> None:

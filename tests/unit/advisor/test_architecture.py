@@ -63,6 +63,35 @@ def test_fields_that_are_absent_mean_what_transformers_means() -> None:
     assert biased.parameters - read_architecture(configs.LLAMA_2_7B).parameters == 32 * 3 * 4096
 
 
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        (configs.OPT_1_3B, 1_315_758_080),
+        (configs.OPT_2_7B, 2_651_596_800),
+        (configs.OPT_350M, 331_196_416),
+        (configs.LLAMA_2_7B, 6_738_415_616),
+        (configs.LLAMA_2_13B, 13_015_864_320),
+        (configs.LLAMA_3_8B, 8_030_261_248),
+        (configs.QWEN_2_5_0_5B, 494_032_768),
+        (configs.MIXTRAL_8X7B, 46_702_792_704),
+        (configs.DEEPSEEK_V2_LITE, 15_706_484_224),
+        (configs.DEEPSEEK_V2, 235_741_434_880),
+    ],
+)
+def test_parameters_to_the_last_one(config: dict[str, Any], parameters: int) -> None:
+    """As the model cards' safetensors count them."""
+    assert read_architecture(config).parameters == parameters
+
+
+def test_experts_apart_from_the_rest() -> None:
+    found = read_architecture(configs.MIXTRAL_8X7B)
+    assert (found.expert_bytes, found.expert_share) == (32 * 8 * 3 * 4096 * 14336 * 2, 0.25)
+    assert (read_architecture(configs.LLAMA_3_8B).expert_bytes, read_architecture(configs.LLAMA_3_8B).expert_share) == (
+        0,
+        0,
+    )
+
+
 class TestWindow:
     @pytest.mark.parametrize(
         ("config", "window", "fraction"),

@@ -43,6 +43,11 @@ SLOW = {"itl_ms": Latency(mean_ms=25)}
     ("changes", "drift", "because"),
     [
         ({}, Drift.FINE, "latency, lengths and load are those that were measured"),
+        (
+            {"itl_ms": Latency(mean_ms=21.2)},
+            Drift.SLO_MISSED,
+            "mean ITL is 21.2 ms, 6% over the limit of 20.0 ms",
+        ),
         (SLOW, Drift.SLO_MISSED, "mean ITL is 25.0 ms, 25% over the limit of 20.0 ms"),
         (
             {"ttft_ms": Latency(mean_ms=750)},

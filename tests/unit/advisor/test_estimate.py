@@ -114,6 +114,13 @@ class TestModel:
         assert [p.batch_size for p in found.points] == [1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512]
         assert found.points[-1].kv_peak_fraction == pytest.approx(512 / 686 * 0.92, rel=0.01)
 
+    def test_a_batch_that_just_fits_is_a_point(self) -> None:
+        pool = estimate_ledger(SMALL.model, GPU).kv_pool_bytes
+        tokens = pool * 0.92 / 64.001 / 196608
+        tight = replace(SMALL, workload=replace(SHARE_GPT, input_tokens_mean=tokens - 1, output_tokens_mean=1))
+        found = estimate(tight)
+        assert (found.largest_batch_size, found.points[-1].batch_size) == (64, 64)
+
 
 class TestPackHint:
     def test_a_small_model_leaves_gaps(self) -> None:
@@ -126,6 +133,11 @@ class TestPackHint:
     def test_two_engines_that_do_not_fit(self) -> None:
         large = replace(SMALL, model=read_architecture(configs.LLAMA_2_13B), gpu=replace(GPU, memory_bytes=40 * GIB))
         assert estimate(large).because == "A pack is not worth measuring: two engines do not fit this GPU."
+
+    def test_two_engines_that_fit_only_beyond_what_an_engine_may_use(self) -> None:
+        fixed = estimate_ledger(SMALL.model, GPU).fixed_bytes
+        tight = replace(SMALL, gpu=replace(GPU, memory_bytes=int(2.05 * fixed)))
+        assert estimate(tight).because == "A pack is not worth measuring: two engines do not fit this GPU."
 
     def test_a_memory_that_never_rests(self) -> None:
         busy = replace(SMALL, gpu=replace(GPU, bytes_per_second=2e11))
