@@ -55,7 +55,8 @@ def kopf_settings(operator: Operator) -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.watching.chunk_size = CHUNK
     settings.queueing.idle_timeout = IDLE_SECONDS
-    settings.process.ultimate_exiting_timeout = 25
+    # NB: after a watch is lost for good Kopf 1.45.2 may wait for credentials for ever; then this ends the process.
+    settings.process.ultimate_exiting_timeout = 10
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.finalizer = "slm-operator.io/unused-by-kopf"
