@@ -75,11 +75,13 @@ class Stage:
 
     def install_operator(self, *values: str, release: str = "slm-operator") -> None:
         """Install the chart, as its users do."""
-        sets = ("image.tag=test", "replicas=1", *values)
+        # An image that was built again under its old name must not leave the old operator running.
+        image = self.cluster.engine.docker("image", "inspect", "--format", "{{.Id}}", OPERATOR_IMAGE).strip()
+        sets = ("image.tag=test", "replicas=1", f"podAnnotations.image={image.removeprefix('sha256:')[:12]}", *values)
         self.helm(
             *("upgrade", "--install", release, str(ROOT / "charts/slm-operator")),
             *("--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s"),
-            *(part for value in sets for part in ("--set", value)),
+            *(part for value in sets for part in ("--set-string" if value.startswith("podAnnotations") else "--set", value)),
         )
 
     def provide_model(self, namespace: str) -> None:
