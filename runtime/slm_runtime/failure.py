@@ -105,25 +105,30 @@ _SIGNS: tuple[tuple[Failure, str], ...] = (
     (Failure.COMMAND, r"No module named|can't open file|command not found"),
     (Failure.ARGUMENTS, r"unrecognized arguments|error: argument|invalid choice|greater than the derived max_model_len"),
     (Failure.ARGUMENTS, r"[Uu]nknown dtype|dtype .*not supported|is not supported for dtype|not support dtype"),
-    (Failure.ARGUMENTS, r"validation errors? for \w*Config"),
     (Failure.MODEL, r"Can't load the configuration|Invalid repository ID|does not appear to have a file named"),
     (Failure.MODEL, r"[Ss]afetensor|while deserializing header|not a valid JSON|Cannot find any model weights"),
     (Failure.MODEL, r"couldn't connect to|Repository Not Found|LocalEntryNotFound|Can't load tokenizer|Unrecognized model"),
+    (Failure.MODEL, r"Unterminated string|Expecting (?:value|property|',')|Extra data: line"),
     (Failure.MODEL, r"JSONDecodeError|Model architectures .* are not supported|KeyError: 'architectures'"),
+    (Failure.ARGUMENTS, r"^Value error, "),
 )  # fmt: skip
 _ERROR_LINE = re.compile(r"\b\w*(?:Error|Exception)\b.*:|error: |^Value error, ")
 _HEARSAY = re.compile(r"Engine core initialization failed|EngineDeadError|See root cause")
+_ASIDE = re.compile(r"^(?:\([^)]*\) )?(?:DEBUG|INFO|WARNING)\b")
+"""Log lines below ERROR: some speak of errors that have not happened."""
 _PREFIX = re.compile(r"^(?:\([^)]*\) )?(?:(?:INFO|ERROR|WARNING)\s+)?(?:[\d-]+ [\d:]+ )?(?:\[[^\]]*\] )?")
 
 
 def explain(log_tail: str) -> tuple[Failure | None, str]:
     """The class of failure that an engine's last lines show, if they show one, and the line that shows it."""
-    lines = [_PREFIX.sub("", line).strip() for line in log_tail.splitlines()]
-    suspects = [line for line in lines if _ERROR_LINE.search(line) and not _HEARSAY.search(line)]
+    said = log_tail.splitlines()
+    grave = [_PREFIX.sub("", line).strip() for line in said if not _ASIDE.search(line)]
+    suspects = [line for line in grave if _ERROR_LINE.search(line) and not _HEARSAY.search(line)]
     for line in reversed(suspects):
         for failure, sign in _SIGNS:
             if re.search(sign, line):
                 return failure, _short(line)
+    lines = [_PREFIX.sub("", line).strip() for line in said]
     last = suspects[-1] if suspects else next((line for line in reversed(lines) if line), "it printed nothing")
     return None, _short(last)
 

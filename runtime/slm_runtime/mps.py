@@ -42,6 +42,16 @@ class MpsDaemon:
         self._folder = folder
         self.environment = _environment(folder)
 
+    async def opened(self) -> None:
+        """Wait for the control pipe. Raises EngineFault with the daemon's last words."""
+        for _ in range(50):
+            if self._process.returncode is not None:
+                break
+            if any((self._folder / "pipe").iterdir()):
+                return
+            await asyncio.sleep(0.1)
+        raise EngineFault(Failure.SHARING, f"{CONTROL} did not open its pipe: {_last_words(self._folder)}")
+
     async def clients(self) -> int:
         """Processes attached to any server of this daemon."""
         count = 0
@@ -108,15 +118,12 @@ async def start_daemon() -> MpsDaemon:
         shutil.rmtree(folder, ignore_errors=True)
         raise EngineFault(Failure.SHARING, f"{CONTROL} cannot be started: {error.strerror}") from error
     daemon = MpsDaemon(process, folder)
-    for _ in range(50):
-        if process.returncode is not None:
-            break
-        if any((folder / "pipe").iterdir()):
-            return daemon
-        await asyncio.sleep(0.1)
-    reason = _last_words(folder)
-    await daemon.stop()
-    raise EngineFault(Failure.SHARING, f"{CONTROL} did not open its pipe: {reason}")
+    try:
+        await daemon.opened()
+    except BaseException:
+        await daemon.stop()
+        raise
+    return daemon
 
 
 def _environment(folder: Path) -> dict[str, str]:

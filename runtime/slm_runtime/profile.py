@@ -101,8 +101,10 @@ async def _search(request: Request, rig: EngineRig, reporter: Reporter, ending: 
     searching = asyncio.create_task(run_search(request, rig, hear))
 
     def interrupt(failure: Failure, because: str) -> None:
-        ending.fail(failure, because)
-        searching.cancel()
+        # Once: a second cancellation would interrupt the clean-up that the first has begun. SIGKILL always can.
+        if ending.failure is None:
+            ending.fail(failure, because)
+            searching.cancel()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -122,8 +124,7 @@ async def _search(request: Request, rig: EngineRig, reporter: Reporter, ending: 
         ending.fail(Failure.INTERNAL, f"{type(error).__name__}: {error}")
     finally:
         budget.cancel()
-        # A second signal must not interrupt the clean-up; SIGKILL always can.
-        await asyncio.shield(rig.stop())
+        await rig.stop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
     if ending.failure is Failure.BUDGET and ending.findings.points:

@@ -77,6 +77,7 @@ class EngineRig:
         self._config: dict[str, Any] = read_config(subject.model)
         self._engines: list[EngineProcess] = []
         self._daemon: mps.MpsDaemon | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._step: StartEngines | None = None
         self._ledger: Ledger | None = None
         self._context_bytes = 0
@@ -242,9 +243,15 @@ class EngineRig:
             raise
 
     async def stop(self) -> None:
-        """See Rig."""
-        engines, self._engines = self._engines, []
-        daemon, self._daemon = self._daemon, None
-        await asyncio.gather(*(engine.stop() for engine in engines))
-        if daemon:
-            await daemon.stop()
+        """See Rig. Once begun it goes on to its end, also when whoever waits for it is cancelled."""
+        if self._engines or self._daemon:
+            self._stopping = asyncio.create_task(_stop(self._engines, self._daemon))
+            self._engines, self._daemon = [], None
+        if self._stopping:
+            await asyncio.shield(self._stopping)
+
+
+async def _stop(engines: list[EngineProcess], daemon: mps.MpsDaemon | None) -> None:
+    await asyncio.gather(*(engine.stop() for engine in engines))
+    if daemon:
+        await daemon.stop()

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
         pool = _kv_pool_bytes(args, own, shape)
         asyncio.run(serve(Server(args, own, shape, pool)))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        _log(f"Traceback (most recent call last):\n{type(error).__name__}: {error}")
+        _log(f"Traceback (most recent call last):\n{type(error).__name__}: {error}", "ERROR")
         return 1
     return 0
 
@@ -55,9 +55,9 @@ def _kv_pool_bytes(args: argparse.Namespace, own: Settings, shape: Shape) -> int
     return pool
 
 
-def _log(text: str) -> None:
+def _log(text: str, level: str = "INFO") -> None:
     for line in text.splitlines():
-        sys.stdout.write(f"(EngineCore pid=1) INFO {line}\n")
+        sys.stdout.write(f"(EngineCore pid=1) {level} {line}\n")
     sys.stdout.flush()
 
 

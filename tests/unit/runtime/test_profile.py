@@ -211,6 +211,7 @@ def test_sigterm_leaves_a_document_and_no_engine(model: Path) -> None:
             events.append(json.loads(line))
             if events[-1]["event"] == "point" and len([e for e in events if e["event"] == "point"]) == 2:
                 started.send_signal(signal.SIGTERM)
+                started.send_signal(signal.SIGTERM)  # an impatient second one changes nothing
     assert started.returncode == EXIT_STATUS[Failure.INTERRUPTED]
     document = parse_document(next(e["document"] for e in events if e["event"] == "result"))
     assert document.incomplete_because == "interrupted by SIGTERM"

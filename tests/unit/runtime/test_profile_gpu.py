@@ -27,7 +27,7 @@ def profile(
     }
     command = [sys.executable, "-m", "slm_runtime", "profile", "--model", str(model), *words]
     command += ["--input-tokens", "24", "--output-tokens", "16", "--max-batch-size", "48", "--replicas", "2"]
-    command += ["--min-window-seconds", "0.25", "--max-window-seconds", "1", "--poll-seconds", "0.02"]
+    command += ["--min-window-seconds", "0.8", "--max-window-seconds", "2", "--poll-seconds", "0.05"]
     command += ["--", "sh", "-c", RECORDING, "engine", sys.executable, "-m", "light_engine"]
     done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
@@ -62,7 +62,7 @@ def test_packs_run_under_the_limits_of_the_device_plugin(model: Path, library: P
 @pytest.mark.usefixtures("control")
 def test_engines_that_are_not_attached_are_no_mps_pack(model: Path, library: Path, tmp_path: Path) -> None:
     document, _, notes = profile(model, library, tmp_path / "record", MPS_TEST_CLIENTS="1")
-    assert any("1 of 2 engines are attached to the MPS daemon" in note for note in notes), document
+    assert any("1 of 2 engines are attached to the MPS daemon" in note for note in notes), (notes, document.points)
     assert {p.sharing_mode for p in document.points if p.replicas == 2} == {SharingMode.TIME_SLICING}
 
 
@@ -72,7 +72,7 @@ def test_without_an_mps_daemon_packs_are_time_sliced_and_that_is_said(
 ) -> None:
     document, started, notes = profile(model, library, tmp_path / "record")
     assert {p.sharing_mode for p in document.points if p.replicas == 2} == {SharingMode.TIME_SLICING}
-    assert any("nvidia-cuda-mps-control is not in PATH" in note for note in notes), document
+    assert any("nvidia-cuda-mps-control is not in PATH" in note for note in notes), (notes, document.points)
     assert started[1].startswith("  ")  # no limits
 
 
