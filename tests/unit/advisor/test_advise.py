@@ -465,3 +465,8 @@ def test_figures_of_a_candidate_are_its_points_where_nothing_else_is_said() -> N
 def test_the_load_of_the_workload_is_ignored_where_a_rate_is_given() -> None:
     workload = Workload(source="fixed", input_tokens_mean=100, output_tokens_mean=100, concurrency=7)
     assert advise(document(workload=workload), ANY, Settings(requests_per_second=20)).load.in_flight == 10
+
+
+@pytest.mark.parametrize("in_flight", [244, 256, 300])
+def test_a_load_that_fills_the_batches_is_full(in_flight: int) -> None:
+    assert advise(document(*SINGLES, pack(128, in_flight=in_flight)), ANY, Settings()).replicas_per_gpu == 2

@@ -186,3 +186,8 @@ def test_expectations_come_from_the_advice() -> None:
     advice = advise(thin, slo, Settings(concurrency=50))
     assert advice.pays_from_in_flight
     assert expect(thin, slo, advice).pays_from_in_flight is None
+
+
+def test_patience_by_default() -> None:
+    assert judge(EXPECTED, lasting(2, **SLOW), None, Patience()).drift is Drift.FINE
+    assert judge(EXPECTED, lasting(3, **SLOW), None, Patience()).drift is Drift.SLO_MISSED
