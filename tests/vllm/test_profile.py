@@ -17,8 +17,9 @@ from slm_runtime.codec import parse_document
 from slm_runtime.document import MeasurementDocument, SharingMode
 from slm_runtime.failure import EXIT_STATUS, Failure
 from slm_runtime.slo import Slo, resolve
-from testbed.engine_cpu import CPU_ENV, python
-from testbed.tiny_model import tiny_model
+
+from tests.testbed.engine_cpu import CPU_ENV, python
+from tests.testbed.tiny_model import tiny_model
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
