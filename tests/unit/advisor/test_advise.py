@@ -470,3 +470,10 @@ def test_the_load_of_the_workload_is_ignored_where_a_rate_is_given() -> None:
 @pytest.mark.parametrize("in_flight", [244, 256, 300])
 def test_a_load_that_fills_the_batches_is_full(in_flight: int) -> None:
     assert advise(document(*SINGLES, pack(128, in_flight=in_flight)), ANY, Settings()).replicas_per_gpu == 2
+
+
+def test_two_of_four_engines_that_fit_are_still_unmeasured() -> None:
+    ledger = replace(LEDGER, device_bytes=32 * GIB, kv_pool_bytes=10 * GIB)
+    gpu = replace(document().gpu, memory_bytes=32 * GIB)
+    advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=4))
+    assert (advice.replicas_per_gpu, advice.predicted, advice.feasible) == (2, None, False)
