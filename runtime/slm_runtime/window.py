@@ -29,6 +29,8 @@ T_975 = 2.262
 WIDE_FRACTION = 0.2
 """A point whose interval is still wider than this at the cap is marked: it says nearly nothing."""
 LITTLE_FRACTION = 0.05
+FULL_FRACTION = 0.9
+"""Use of the KV pool at which waiting requests are taken to wait for blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,8 @@ def facts(window: Sequence[Scrape]) -> Facts:
 
 def marks(found: Facts, *, errors: int, width: int, may_wait: bool, throttled: bool) -> tuple[Mark, ...]:
     """Reasons not to trust a window. `width`: requests in flight; `may_wait`: more of them than the engines may run."""
-    starved = not may_wait and found.mean_waiting > 0.05 * width
+    # A short wait for the next step is no starvation; a wait beside a full pool is.
+    starved = not may_wait and found.mean_waiting > 0.05 * width and found.kv_peak_fraction > FULL_FRACTION
     # The running gauge is sampled: what its own sampling error explains is not a contradiction.
     tolerance = LITTLE_FRACTION * found.mean_running + 2 * found.running_error
     wide = found.ci_fraction is not None and found.ci_fraction > WIDE_FRACTION

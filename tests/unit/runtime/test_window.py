@@ -80,8 +80,9 @@ def test_the_interval_needs_ten_slices() -> None:
 MARKED = [
     ("a clean window", {}, {}, ()),
     ("preemptions", {"preemptions": 1}, {}, (Mark.PREEMPTED,)),
-    ("sequences that wait for KV blocks", {"mean_waiting": 4.0}, {}, (Mark.PREEMPTED,)),
-    ("waiting that was asked for", {"mean_waiting": 4.0}, {"may_wait": True}, ()),
+    ("sequences that wait for KV blocks", {"mean_waiting": 4.0, "kv_peak_fraction": 0.95}, {}, (Mark.PREEMPTED,)),
+    ("sequences that wait for the next step", {"mean_waiting": 4.0}, {}, ()),
+    ("waiting that was asked for", {"mean_waiting": 4.0, "kv_peak_fraction": 0.95}, {"may_wait": True}, ()),
     ("failed requests", {}, {"errors": 1}, (Mark.ERRORS,)),
     ("latency and throughput that contradict the batch", {"running_by_little": 29.0}, {}, (Mark.LITTLES_LAW,)),
     ("a difference that sampling explains", {"running_by_little": 29.0, "running_error": 1.0}, {}, ()),
