@@ -186,10 +186,11 @@ class EngineRig:
             total, used = self._device.memory_bytes, self._device.read().used_bytes - (used_before or 0)
         else:
             total, used = host.memory_bytes(), host.resident_bytes(group_of(engine.pid))
+        cache_config = read_cache_config(await engine.get("/metrics"))
         seen = Observed(
             log=read_log(engine.log_text()),
-            cache_config=read_cache_config(await engine.get("/metrics")),
-            computed_kv_bytes_per_token=kv_bytes_per_token(self._config),
+            cache_config=cache_config,
+            computed_kv_bytes_per_token=kv_bytes_per_token(self._config, cache_config.get("cache_dtype", "auto")),
             weights_on_disk=weights_on_disk(self._subject.model),
             device_bytes=total,
             used_bytes=used,
