@@ -7,6 +7,7 @@ must not go: so the key's name contains the hash of its content. Format: k8s-dev
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
@@ -36,6 +37,7 @@ class SliceClass:
         return words[self.mode]
 
 
+@cache
 def plugin_config(wanted: SliceClass) -> str:
     """The configuration file of a class."""
     flags: dict[str, Any] = {"plugin": {"sharedDevicesAllocationPolicy": "packed"}}
@@ -51,6 +53,7 @@ def plugin_config(wanted: SliceClass) -> str:
     return yaml.safe_dump(body, sort_keys=False)
 
 
+@cache
 def config_key(wanted: SliceClass) -> str:
     """Key of that configuration in the plugin's ConfigMap."""
     return f"{names.CONFIG_KEY_PREFIX}{wanted.label}-{digest(plugin_config(wanted), 8)}"
