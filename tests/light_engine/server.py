@@ -105,7 +105,8 @@ class Server:
         if self.draining:
             raise RequestRefusedError(503, "The server is shutting down")
         limit = self.args.max_num_queued_reqs
-        if limit is not None and len(self.scheduler.waiting) >= limit:
+        # NB: vLLM counts running and waiting together, in spite of the flag's name.
+        if limit is not None and len(self.scheduler.waiting) + len(self.scheduler.running) >= limit:
             raise RequestRefusedError(503, "The request queue is full")
         try:
             body = await request.json()

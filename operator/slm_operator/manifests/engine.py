@@ -35,6 +35,16 @@ class Serving:
     replicas_per_gpu: int
     sharing_mode: SharingMode
     gpu_memory_utilization: float
+    weights_bytes: int | None = None
+    """Weights as the profile's ledger has them; None where no ledger is known."""
+
+    @property
+    def max_in_flight(self) -> int:
+        """Requests that an engine takes before it answers 503: a batch that runs and one that waits behind it.
+
+        NB: vLLM counts running and waiting together, in spite of the flag's name (async_llm.py, check_admission).
+        """
+        return 2 * self.batch_size
 
     @property
     def resource(self) -> str:
@@ -65,6 +75,8 @@ def serving_args(model: ModelSpec, engine: EngineSpec, served_name: str, serving
         args += ["--max-num-batched-tokens", str(serving.max_num_batched_tokens)]
     if serving.kv_bytes is not None:
         args += ["--kv-cache-memory-bytes", str(serving.kv_bytes)]
+    # Without it the queue has no end: every client would wait, and overload would show only as latency.
+    args += ["--max-num-queued-reqs", str(serving.max_in_flight)]
     # NB: a CUDA engine refuses to start when less than utilization * total is free, even when its KV bytes are given.
     args += ["--gpu-memory-utilization", f"{serving.gpu_memory_utilization:.2f}"]
     # NB: the default of 0 aborts every request in flight on SIGTERM.

@@ -53,8 +53,10 @@ def _from_claim(rest: str, _model: ModelSpec) -> ModelSource:
     return ModelSource(path=f"{folder}/{path}".rstrip("/"), volumes=(volume,), mounts=(mount,), env=_OFFLINE)
 
 
-def _from_image(rest: str, _model: ModelSpec) -> ModelSource:
+def _from_image(rest: str, model: ModelSpec) -> ModelSource:
     reference, _, path = rest.partition("#")
+    if model.revision is not None:
+        reference += f"@{model.revision}" if ":" in model.revision else f":{model.revision}"
     volume = {"name": "model", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}
     mount = {"name": "model", "mountPath": f"{MODELS}/image", "readOnly": True}
     return ModelSource(path=f"{MODELS}/image/{path}".rstrip("/"), volumes=(volume,), mounts=(mount,), env=_OFFLINE)

@@ -6,34 +6,63 @@ an engine. tests/golden/manifests pins it.
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slm_runtime.document import SharingMode
 
 from slm_operator.api import names
 from slm_operator.manifests import engine as engines
-from slm_operator.manifests.metadata import Manifest, labels, of_deployment, selector_labels, serves_value
+from slm_operator.manifests.metadata import Manifest, digest, labels, of_deployment, selector_labels, serves_value
 from slm_operator.manifests.overlay import merge
 from slm_operator.manifests.plugin_config import SliceClass
 
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.manifests.engine import Serving
-    from slm_operator.observe.records import DeploymentRecord
+    from slm_operator.observe.records import DeploymentRecord, Key
 
 START_SECONDS = 1800
 """How long an engine may take to load its model: download, load, capture graphs."""
+HUNG_SECONDS = 300
+"""How long an engine may answer no probe before it is taken for hung. One whose core dies ends by itself at once, so
+liveness is for a process that hangs, and must never end one that is only busy: that would cut off all it serves."""
+ROLL_IN_PLACE = {"maxSurge": 0, "maxUnavailable": 1}
+ROLL_SURGING = {"maxSurge": 1, "maxUnavailable": 0}
+GIB = 1 << 30
+HOST_BYTES, LEAST_HOST_BYTES = 6 * GIB, 8 * GIB
+"""Host memory of an engine beside its weights (Python, torch, CUDA libraries, compile workers), and the least it gets."""
 
 
-def replicas(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, count: int) -> Manifest:
-    """The apps/v1 Deployment."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """How many replicas, on what evidence, and whether there is room beside them."""
+
+    count: int
+    profile: str
+    """Name of the SLMProfile that the advice rests on."""
+    spare_slot: bool = False
+    """A slice is free for one more replica than `count`."""
+
+
+def replicas(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, fleet: Fleet) -> Manifest:
+    """The apps/v1 Deployment.
+
+    NB: the profile is named on the Deployment and not on its pods. The Deployment controller copies the annotation to the
+    ReplicaSet, so each replica's is found; on the pods it would restart engines whose new profile advises the same.
+    """
     key = deployment.meta.key
-    return of_deployment("apps/v1", "Deployment", deployment, "replica") | {
+    head = of_deployment("apps/v1", "Deployment", deployment, "replica")
+    head["metadata"]["annotations"] = {
+        names.PROFILE_LABEL: fleet.profile,
+        "kubernetes.io/change-cause": change_cause(serving, fleet.profile),
+    }
+    return head | {
         "spec": {
-            "replicas": count,
+            "replicas": fleet.count,
             "selector": {"matchLabels": selector_labels(key)},
-            # NB: slices are all taken, so a surged pod could never be scheduled: replace one at a time.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            # NB: where all slices are taken a surged pod could never be scheduled: one goes before one comes.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": ROLL_SURGING if fleet.spare_slot else ROLL_IN_PLACE},
             "progressDeadlineSeconds": START_SECONDS + 300,
             "revisionHistoryLimit": 5,
             "template": pod_template(deployment, spec, serving),
@@ -47,7 +76,10 @@ def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving:
     served_name = spec.model.name or key.name
     volumes, mounts = engines.volumes(spec.model, None, serving.sharing_mode)
     template: dict[str, Any] = {
-        "metadata": {"labels": labels(key, "replica")},
+        "metadata": {
+            "labels": labels(key, "replica"),
+            "annotations": {names.ADVICE_ANNOTATION: advice_digest(serving)},
+        },
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT, which vLLM reads as its own
@@ -55,6 +87,7 @@ def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving:
             "securityContext": engines.pod_security(),
             "nodeSelector": node_selector(deployment, spec, serving),
             "tolerations": [dict(toleration) for toleration in spec.accelerator.tolerations],
+            "topologySpreadConstraints": [_spread(key)],
             "containers": [
                 {
                     "name": engines.CONTAINER,
@@ -63,12 +96,13 @@ def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving:
                     "args": engines.serving_args(spec.model, spec.engine, served_name, serving),
                     "env": engines.environment(spec.model, spec.engine),
                     "ports": [{"name": "http", "containerPort": engines.PORT}],
-                    "resources": resources(serving.resource),
+                    "resources": resources(serving.resource, serving.weights_bytes),
                     "volumeMounts": mounts,
                     "securityContext": engines.container_security(),
                     "startupProbe": _probe(period=5, failures=START_SECONDS // 5),
-                    "readinessProbe": _probe(period=5, failures=2),
-                    "livenessProbe": _probe(period=10, failures=6),
+                    # Not ready after 15 s: an engine that only stutters must not push its load onto its neighbours.
+                    "readinessProbe": _probe(period=5, failures=3),
+                    "livenessProbe": _probe(period=30, failures=HUNG_SECONDS // 30, timeout=20),
                     # Endpoints forget a terminating pod a moment after its SIGTERM: keep answering until they have.
                     "lifecycle": {"preStop": {"sleep": {"seconds": engines.PRE_STOP_SECONDS}}},
                 }
@@ -93,10 +127,30 @@ def node_selector(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving
     return selector
 
 
-def resources(gpu: str) -> dict[str, Any]:
-    """Resources of an engine: integer CPUs, equal requests and limits, so that a static CPU manager can pin cores."""
-    amounts = {"cpu": "2", "memory": "8Gi", gpu: "1"}
+def resources(gpu: str, weights_bytes: int | None = None) -> dict[str, Any]:
+    """Resources of an engine: integer CPUs, equal requests and limits, so that a static CPU manager can pin cores.
+
+    Weights pass through host memory when they are loaded, so a model of many GiB needs as much there for a moment.
+    """
+    memory = max(LEAST_HOST_BYTES, (weights_bytes or 0) + HOST_BYTES)
+    amounts = {"cpu": "2", "memory": f"{-(-memory // GIB)}Gi", gpu: "1"}
     return {"requests": dict(amounts), "limits": amounts}
+
+
+def advice_digest(serving: Serving) -> str:
+    """Which advice a replica runs with: it changes when the engine's arguments do, and never alone."""
+    return digest(asdict(replace(serving, weights_bytes=None)))
+
+
+def change_cause(serving: Serving, profile: str) -> str:
+    """What `kubectl rollout history` says of a revision."""
+    kv = "its own choice of KV bytes" if serving.kv_bytes is None else f"{serving.kv_bytes / GIB:.2f} GiB of KV cache"
+    shared = (
+        "one engine a GPU"
+        if serving.replicas_per_gpu == 1
+        else (f"{serving.replicas_per_gpu} engines a GPU ({serving.sharing_mode})")
+    )
+    return f"advice {advice_digest(serving)} from profile {profile}: {shared}, batch {serving.batch_size}, {kv}"
 
 
 def service(deployment: DeploymentRecord) -> Manifest:
@@ -119,10 +173,25 @@ def disruption_budget(deployment: DeploymentRecord, *, all_at_once: bool = False
     }
 
 
-def _probe(*, period: int, failures: int) -> dict[str, Any]:
+def _spread(deployment: Key) -> dict[str, Any]:
+    """Evenly over nodes where there is a choice, so that losing one costs few replicas.
+
+    A wish, not a condition: which nodes have slices is the fleet's decision, and a pack that fills one node stays there.
+    NB: only the hostname. A second constraint by zone would make the scheduler ignore both on nodes without a zone.
+    """
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "nodeTaintsPolicy": "Honor",
+        "labelSelector": {"matchLabels": selector_labels(deployment)},
+    }
+
+
+def _probe(*, period: int, failures: int, timeout: int = 5) -> dict[str, Any]:
     return {
         "httpGet": {"path": "/health", "port": "http"},
         "periodSeconds": period,
-        "timeoutSeconds": 5,
+        "timeoutSeconds": timeout,
         "failureThreshold": failures,
     }

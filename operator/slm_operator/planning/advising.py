@@ -81,6 +81,7 @@ def serving_of(advice: Advice, ledger: Ledger | None) -> Serving:
         replicas_per_gpu=advice.replicas_per_gpu,
         sharing_mode=advice.sharing_mode,
         gpu_memory_utilization=utilization(advice.replicas_per_gpu, ledger),
+        weights_bytes=ledger.weights_bytes if ledger is not None else None,
     )
 
 

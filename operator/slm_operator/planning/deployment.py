@@ -16,7 +16,7 @@ from slm_operator.api.names import Condition
 from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
-from slm_operator.manifests.replicas import disruption_budget, replicas, service
+from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
 from slm_operator.planning.actions import Action, Apply, Delete, Plan, WriteStatus
 from slm_operator.planning.advising import Unadvisable, advice_status, advise_deployment, serving_of
 from slm_operator.planning.availability import availability, placement
@@ -203,10 +203,17 @@ def _served(
             manifest=disruption_budget(view.deployment, all_at_once=leaves_none),
             because="its only node changes" if leaves_none else "one replica at a time may be disturbed",
         ),
-        Apply(manifest=replicas(view.deployment, spec, serving, wanted), because=because),
+        Apply(manifest=replicas(view.deployment, spec, serving, _fleet(view, spec, wanted)), because=because),
         *_swept(view),
     )
     return story.and_then(refused or availability(view, wanted), *actions)
+
+
+def _fleet(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int) -> Fleet:
+    # NB: a slice that neighbours may take meanwhile is no room to count on: the roll would wait for it.
+    spare = view.assignment is not None and view.assignment.slots > wanted and spec.sharing.neighbours == "Same"
+    profile_name = view.profile.meta.key.name if view.profile is not None else ""
+    return Fleet(count=wanted, profile=profile_name, spare_slot=spare)
 
 
 def _refused(view: DeploymentView) -> Finding | None:

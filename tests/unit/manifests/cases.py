@@ -7,9 +7,10 @@ from typing import Any
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.engine import Serving
+from slm_operator.manifests.metadata import digest
 from slm_operator.manifests.plugin_config import SliceClass, config_key, plugin_config
 from slm_operator.manifests.profile import profile_job
-from slm_operator.manifests.replicas import disruption_budget, replicas, service
+from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
 from slm_operator.observe.records import DeploymentRecord, Key, Meta, ProfileRecord
 from slm_runtime.document import SharingMode
 
@@ -24,6 +25,28 @@ SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {
         {"model": {"uri": "oci://registry.example/models/opt:1"}, "sharing": {"neighbours": "Any"}},
         SharingMode.TIME_SLICING,
         2,
+    ),
+    "vllm-from-bucket": (
+        {
+            "model": {"uri": "s3://models/opt-1.3b", "credentialsSecret": "bucket"},
+            "engine": {"env": [{"name": "AWS_ENDPOINT_URL", "value": "http://minio.storage:9000"}]},
+        },
+        SharingMode.MPS,
+        2,
+    ),
+    "vllm-hub-cache-of-the-node": (
+        {
+            "model": {"uri": "hf://facebook/opt-1.3b", "revision": "3f5c25d0bc631cb57ac65913f76e22c2dfb61d62"},
+            "engine": {"env": [{"name": "HF_HOME", "value": "/hub"}]},
+            "podTemplate": {
+                "spec": {
+                    "containers": [{"name": "engine", "volumeMounts": [{"name": "hub", "mountPath": "/hub"}]}],
+                    "volumes": [{"name": "hub", "persistentVolumeClaim": {"claimName": "hub-cache"}}],
+                }
+            },
+        },
+        SharingMode.TIME_SLICING,
+        4,
     ),
     "overlay": (
         {
@@ -59,26 +82,38 @@ SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {
 def golden() -> dict[str, list[dict[str, Any]]]:
     """File name to manifests."""
     files = {name: _serving(*case) for name, case in SPECS.items()}
+    files["template-hashes"] = [{name: digest(made[0]["spec"]["template"]) for name, made in files.items()}]
     files["profile-job"] = [_profile_job()]
     classes = [SliceClass(mode=mode, replicas_per_gpu=4) for mode in (SharingMode.MPS, SharingMode.TIME_SLICING)]
     files["plugin-config"] = [{"key": config_key(c), "config": plugin_config(c)} for c in classes]
     return files
 
 
+def deployment(spec: dict[str, Any], **meta: Any) -> tuple[DeploymentRecord, SLMDeploymentSpec]:
+    """A record and its spec."""
+    read = SLMDeploymentSpec.model_validate(spec)
+    return DeploymentRecord(meta=Meta(**({"key": Key("team", "chat"), "uid": "uid-chat"} | meta)), spec=read), read
+
+
+def advised(mode: SharingMode, per_gpu: int, **more: Any) -> Serving:
+    """What some advice makes of an engine."""
+    figures: dict[str, Any] = {
+        "batch_size": 96,
+        "kv_bytes": 9_000_000_000,
+        "max_num_batched_tokens": 2048,
+        "replicas_per_gpu": per_gpu,
+        "sharing_mode": mode,
+        "gpu_memory_utilization": 0.9 / per_gpu,
+        "weights_bytes": 2_600_000_000,
+    }
+    return Serving(**(figures | more))
+
+
 def _serving(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> list[dict[str, Any]]:
-    record = DeploymentRecord(
-        meta=Meta(key=Key("team", "chat"), uid="uid-chat"), spec=SLMDeploymentSpec.model_validate(spec)
-    )
-    assert record.spec is not None
-    serving = Serving(
-        batch_size=96,
-        kv_bytes=9_000_000_000,
-        max_num_batched_tokens=2048,
-        replicas_per_gpu=per_gpu,
-        sharing_mode=mode,
-        gpu_memory_utilization=0.9 / per_gpu,
-    )
-    return [replicas(record, record.spec, serving, per_gpu), service(record), disruption_budget(record)]
+    record, read = deployment(spec)
+    serving = advised(mode, per_gpu)
+    fleet = Fleet(count=per_gpu, profile="opt-12345678")
+    return [replicas(record, read, serving, fleet), service(record), disruption_budget(record)]
 
 
 def _profile_job() -> dict[str, Any]:

@@ -1,0 +1,162 @@
+"""What a replica's pod is: the same for the same spec and advice, patient with a busy engine, and safe to start at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from slm_operator.api import names
+from slm_operator.manifests.engine import PRE_STOP_SECONDS, SHUTDOWN_SECONDS
+from slm_operator.manifests.replicas import Fleet, pod_template, replicas, resources
+from slm_operator.observe.records import DeploymentRecord
+from slm_operator.planning.advising import utilization
+from slm_runtime.document import Ledger, SharingMode
+
+from . import cases
+
+HASHES = Path(__file__).parents[2] / "golden" / "manifests" / "template-hashes.yaml"
+SPEC: dict[str, Any] = {"model": {"uri": "pvc://models/opt"}}
+GIB = 1 << 30
+
+
+def engine(**more: Any) -> dict[str, Any]:
+    container: dict[str, Any] = template(**more)["spec"]["containers"][0]
+    return container
+
+
+def template(spec: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    record, read = cases.deployment(spec or SPEC)
+    return pod_template(record, read, cases.advised(SharingMode.MPS, 2, **more))
+
+
+def test_no_upgrade_restarts_an_engine_unawares() -> None:
+    """The recorded hashes may change only in a release whose notes say that engines restart."""
+    (recorded,) = yaml.safe_load_all(HASHES.read_text())
+    assert cases.golden()["template-hashes"] == [recorded]
+
+
+UNTOUCHED: dict[str, dict[str, Any]] = {
+    "a label": {"labels": {"team": "a"}},
+    "an annotation": {"annotations": {"note": "b"}},
+    "a new generation": {"generation": 7},
+    "a new resource version": {"resource_version": "99"},
+    "a new uid": {"uid": "other"},
+}
+
+
+@pytest.mark.parametrize("case", UNTOUCHED)
+def test_what_is_no_part_of_spec_or_advice_restarts_nothing(case: str) -> None:
+    record, read = cases.deployment(SPEC, **UNTOUCHED[case])
+    status = DeploymentRecord(meta=record.meta, spec=read, status={"phase": "Ready", "readyReplicas": 2})
+    serving = cases.advised(SharingMode.MPS, 2)
+    assert pod_template(record, read, serving) == pod_template(status, read, serving) == template()
+
+
+def test_a_new_profile_with_the_same_advice_restarts_nothing_but_is_named() -> None:
+    record, read = cases.deployment(SPEC)
+    serving = cases.advised(SharingMode.MPS, 2)
+    first, second = (replicas(record, read, serving, Fleet(count=2, profile=name)) for name in ("opt-1", "opt-2"))
+    assert first["spec"] == second["spec"]
+    assert second["metadata"]["annotations"][names.PROFILE_LABEL] == "opt-2"
+
+
+def test_weights_measured_a_few_bytes_differently_restart_nothing() -> None:
+    assert template(weights_bytes=2_600_000_000) == template(weights_bytes=2_600_000_001)
+
+
+def test_other_advice_is_visible_on_the_pod() -> None:
+    seen = {template(batch_size=batch)["metadata"]["annotations"][names.ADVICE_ANNOTATION] for batch in (64, 96)}
+    assert len(seen) == 2
+
+
+def test_scaling_changes_no_pod() -> None:
+    record, read = cases.deployment(SPEC)
+    serving = cases.advised(SharingMode.MPS, 2)
+    made = [replicas(record, read, serving, Fleet(count=count, profile="p")) for count in (0, 1, 9)]
+    assert len({str(one["spec"]["template"]) for one in made}) == 1
+
+
+ROLLS = {
+    "all slices taken: one goes before one comes": (False, {"maxSurge": 0, "maxUnavailable": 1}),
+    "a slice to spare: one comes before one goes": (True, {"maxSurge": 1, "maxUnavailable": 0}),
+}
+
+
+@pytest.mark.parametrize("case", ROLLS)
+def test_roll(case: str) -> None:
+    spare, rolling = ROLLS[case]
+    record, read = cases.deployment(SPEC)
+    fleet = Fleet(count=1, profile="p", spare_slot=spare)
+    made = replicas(record, read, cases.advised(SharingMode.MPS, 2), fleet)
+    assert made["spec"]["strategy"]["rollingUpdate"] == rolling
+
+
+def test_only_five_minutes_of_silence_end_an_engine_and_thirty_it_has_to_start() -> None:
+    probes = engine()
+    patience = {
+        name: probes[name]["periodSeconds"] * probes[name]["failureThreshold"]
+        for name in ("startupProbe", "readinessProbe", "livenessProbe")
+    }
+    assert patience == {"startupProbe": 1800, "readinessProbe": 15, "livenessProbe": 300}
+    assert all(probes[name]["httpGet"]["path"] == "/health" for name in patience)
+
+
+def test_the_grace_period_is_longer_than_what_it_must_cover() -> None:
+    made = template()["spec"]
+    assert made["terminationGracePeriodSeconds"] > PRE_STOP_SECONDS + SHUTDOWN_SECONDS
+    assert made["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"] == PRE_STOP_SECONDS
+
+
+def test_the_queue_holds_one_batch_behind_the_one_that_runs() -> None:
+    args = engine(batch_size=96)["args"]
+    assert args[args.index("--max-num-queued-reqs") + 1] == "192"
+
+
+HOST_MEMORY = {
+    "weights not known": (None, "8Gi"),
+    "a small model": (250_000_000, "8Gi"),
+    "7 billion parameters in 16 bits": (14_000_000_000, "20Gi"),
+}
+
+
+@pytest.mark.parametrize("case", HOST_MEMORY)
+def test_host_memory_follows_the_weights(case: str) -> None:
+    weights_bytes, memory = HOST_MEMORY[case]
+    made = resources("nvidia.com/gpu", weights_bytes)
+    assert made["requests"] == made["limits"] == {"cpu": "2", "memory": memory, "nvidia.com/gpu": "1"}
+
+
+def test_spreading_is_a_wish_by_hostname_over_nodes_that_take_pods() -> None:
+    (spread,) = template()["spec"]["topologySpreadConstraints"]
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["nodeTaintsPolicy"] == "Honor"
+
+
+@given(
+    device_gib=st.integers(8, 192),
+    replicas_per_gpu=st.integers(1, 16),
+    context=st.integers(100 << 20, 600 << 20),
+    used=st.floats(0.0, 1.0),
+)
+def test_engines_that_start_together_never_refuse_for_want_of_free_memory(
+    device_gib: int, replicas_per_gpu: int, context: int, used: float
+) -> None:
+    """The last one sees the least: all others have taken their whole slice, and its own context is made already."""
+    device_bytes = device_gib * GIB
+    slice_bytes = device_bytes // replicas_per_gpu
+    ledger = Ledger(
+        device_bytes=device_bytes,
+        weights_bytes=0,
+        activation_peak_bytes=0,
+        context_bytes=context,
+        kv_bytes_per_token=1,
+        kv_pool_bytes=0,
+    )
+    others = int(used * slice_bytes) * (replicas_per_gpu - 1)
+    free = device_bytes - others - context
+    asked = utilization(replicas_per_gpu, ledger)
+    # vLLM, v1/worker/utils.py, request_memory: ceil(total * utilization) must be free.
+    assert -(-device_bytes * round(asked * 100) // 100) <= free or slice_bytes <= context + device_bytes // 100
