@@ -29,6 +29,7 @@ test: check ## everything, on a real control plane and a real kind node
 
 generate: env ## CRDs, chart extracts and golden files, from their sources
 	$(RUN)python hack/generate.py
+	$(RUN)python hack/plain_manifests.py
 
 cluster-up: env ## a kind cluster with a stand-in GPU node, left running
 	$(RUN)python -m tests.testbed up

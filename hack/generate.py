@@ -15,6 +15,8 @@ from slm_operator.api.names import GROUP
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from hack.chart_values import values_schema, values_table, values_yaml  # noqa: E402 - hack is no installed package
+from hack.dashboards import dashboards  # noqa: E402
 from tests.golden.advisor.regenerate import explanations  # noqa: E402 - the tests are no installed package
 from tests.unit.cli.golden import golden as cli  # noqa: E402 - the tests are no installed package
 from tests.unit.manifests.cases import golden  # noqa: E402
@@ -37,9 +39,19 @@ def manifests() -> dict[Path, str]:
     return {folder / f"{name}.yaml": yaml.safe_dump_all(objects, sort_keys=False) for name, objects in golden().items()}
 
 
+def chart() -> dict[Path, str]:
+    """File to text of the chart's values, their schema and their documentation."""
+    folder = ROOT / "charts" / "slm-operator"
+    return {
+        folder / "values.yaml": values_yaml(),
+        folder / "values.schema.json": values_schema(),
+        ROOT / "docs" / "chart.md": values_table(),
+    }
+
+
 def main() -> int:
     """Write, or with --check compare."""
-    files = crds() | manifests() | cli() | explanations()
+    files = crds() | chart() | dashboards() | manifests() | cli() | explanations()
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:

@@ -1,0 +1,46 @@
+"""Every metric that a dashboard asks for is one that the operator or vLLM exposes."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slm_operator.metrics import Metrics
+from slm_operator.observe.watched import Caches
+from slm_runtime import metrics as engine_metrics
+
+DASHBOARDS = sorted((Path(__file__).parents[2] / "charts/slm-operator/dashboards").glob("*.json"))
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+METRIC = re.compile(r"\b(?:slm_operator|process|vllm)[:_][a-z_:]+")
+
+
+def queries(path: Path) -> list[str]:
+    board = json.loads(path.read_text())
+    variables = [one["query"] for one in board["templating"]["list"] if one["type"] == "query"]
+    return variables + [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+
+
+def exposed() -> set[str]:
+    ours = Metrics()
+    queue: Any = []
+    ours.watch(Caches(), queue)
+    found = {family.name + end for family in ours.registry.collect() for end in SUFFIXES[family.type]}
+    engines = set(engine_metrics._NAMES.values())  # what the profiler reads of a real vLLM
+    return found | engines | {f"{name.removesuffix('_sum')}_bucket" for name in engines if name.endswith("_sum")}
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_every_query_names_metrics_that_exist(path: Path) -> None:
+    for query in queries(path):
+        asked = set(METRIC.findall(query))
+        assert asked, f"no metric in {query}"
+        assert asked <= exposed(), query
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_panels_do_not_overlap_and_have_units(path: Path) -> None:
+    panels = json.loads(path.read_text())["panels"]
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
+    assert len(places) == len(panels) == len({panel["id"] for panel in panels})
+    assert all(panel["fieldConfig"]["defaults"]["unit"] for panel in panels)

@@ -1,0 +1,75 @@
+"""The values' schema refuses what the chart would ignore. Without helm: the same JSON schema, checked here."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from slm_operator.settings import Settings
+
+from tests.chart.helm import CHART
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+def problems(values: dict[str, Any]) -> list[str]:
+    return [error.message for error in jsonschema.Draft7Validator(SCHEMA).iter_errors(values)]
+
+
+def test_the_defaults_are_valid() -> None:
+    assert problems(VALUES) == []
+
+
+def test_the_operator_reads_what_the_chart_gives_it() -> None:
+    assert Settings.model_validate(VALUES["config"]) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("values", "because"),
+    [
+        ({"replica": 2}, "'replica' was unexpected"),
+        ({"config": {"nodes": {"maxchanging": 2}}}, "'maxchanging' was unexpected"),
+        ({"config": {"profiling": {"image": "mine"}}}, "'image' was unexpected"),
+        ({"config": {"nodes": {"maxChanging": 0}}}, "0 is less than the minimum of 1"),
+        ({"config": {"namespaces": "team-a"}}, "'team-a' is not of type 'array'"),
+        ({"replicas": "2"}, "'2' is not of type 'integer'"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "'Sometimes' is not one of"),
+        ({"image": {"digest": "sha256:abc"}}, "does not match"),
+        ({"metrics": {"port": 0}}, "0 is less than the minimum of 1"),
+        ({"metrics": {"serviceMonitor": {"interval": "30"}}}, "'30' does not match"),
+        ({"networkPolicy": {"apiServerPorts": []}}, "[] should be non-empty"),
+        ({"tolerations": [{"key": "a"}, "b"]}, "'b' is not of type 'object'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], because: str) -> None:
+    (problem,) = problems(values)
+    assert because in problem
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"config": {"namespaces": ["a"], "devicePlugin": {"namespace": "gpu-operator"}}},
+        {"global": {"from": "a parent chart"}},
+        {"metrics": {"dashboards": {"enabled": True, "annotations": {"folder": "SLM"}}}},
+        {"tolerations": [{"key": "a", "operator": "Exists"}], "affinity": {"nodeAffinity": {}}},
+    ],
+    ids=str,
+)
+def test_what_users_set_is_taken(values: dict[str, Any]) -> None:
+    assert problems(values) == []
+
+
+def test_every_object_in_the_schema_is_closed_or_a_raw_kubernetes_value() -> None:
+    opened = {
+        name
+        for definition in [SCHEMA, *SCHEMA["$defs"].values()]
+        for name, part in definition["properties"].items()
+        if part.get("type") == "object" and part.get("additionalProperties") is not False
+    }
+    raw = {"annotations", "labels", "resources", "nodeSelector", "affinity", "podAnnotations", "podLabels", "global"}
+    assert opened == raw
+    assert all(definition["additionalProperties"] is False for definition in [SCHEMA, *SCHEMA["$defs"].values()])
