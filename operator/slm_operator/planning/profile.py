@@ -172,13 +172,15 @@ def _clean(view: ProfileView) -> tuple[Action, ...]:
 
 def _obstacle(view: ProfileView, pod: PodRecord) -> tuple[str, str] | None:
     """Reason and message of what keeps the pod from measuring."""
+    if pod.node is None and pod.unscheduled_because is None:
+        return "Starting", "the profile's pod is being placed"
     if pod.node is None:
         spec = view.profile.spec
         assert spec is not None
         why = gpu_wait(spec.gpu, view.nodes, view.gpu_pods)
         return (
             "WaitingForGPU",
-            f"no whole GPU is free for the profile: {why} (scheduler: {pod.unscheduled_because or 'nothing yet'})",
+            f"no whole GPU is free for the profile: {why} (scheduler: {pod.unscheduled_because})",
         )
     if pod.waiting is not None and not pod.waiting.startswith(("PodInitializing", "ContainerCreating")):
         where = f"pod {pod.meta.key.name} cannot start: {pod.waiting}"

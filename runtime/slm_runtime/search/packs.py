@@ -146,11 +146,16 @@ def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat
         return try_step(request, findings, pack, size, because)
     # A user's own R is measured whatever it promises: the advice must be able to say what it costs.
     hoped_for = 0.0 if request.replicas else to_beat * (1 + request.min_gain / 2)
-    floor = won.throughput_tokens_per_second * (1 + STEP_FRACTION) if won else hoped_for
+    floor = _worth_another_start(won) if won else hoped_for
     if size < 1 or (won and size <= won.batch_size) or outlook.hoped_throughput(limits, size) < floor:
         return None
     because = f"{pack.replicas} engines may win where one leaves the GPU idle; B={size} fits {outlook.held_by(limits)}"
     return try_step(request, findings, pack, size, because)
+
+
+def _worth_another_start(won: Point) -> float:
+    """Throughput that a larger B must promise: engine starts are dear, and a gain within the noise would not be seen."""
+    return won.throughput_tokens_per_second * (1 + max(STEP_FRACTION, won.throughput_ci_fraction or 0.0))
 
 
 def _shrink(point: Point, limits: Limits) -> float:

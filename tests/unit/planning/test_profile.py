@@ -86,7 +86,7 @@ def test_what_was_measured_before_a_failure_is_kept() -> None:
     ] or "measurements" in status(made)
 
 
-WAITING = replace(POD, node=None, phase="Pending")
+WAITING = replace(POD, node=None, phase="Pending", unscheduled_because="0/1 nodes")
 FAILED = {
     "event": "failed",
     "class": "ModelMissing",
@@ -96,7 +96,7 @@ FAILED = {
 STORIES = {
     "queued": (view(running_profiles=2), "Pending", "Queued", "profiling.concurrent"),
     "no GPU free": (
-        view(job=JOB, pod=replace(WAITING, unscheduled_because="0/1 nodes")),
+        view(job=JOB, pod=WAITING),
         "Pending",
         "WaitingForGPU",
         "0/1 nodes",
