@@ -42,3 +42,8 @@ def node_marks(stage: Stage) -> dict[str, dict[str, str]]:
         "annotations": dict(node["metadata"].get("annotations", {})),
         "taints": {taint["key"]: taint["effect"] for taint in node["spec"].get("taints", [])},
     }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The RBAC audit reads the log of all other tests: last."""
+    items.sort(key=lambda item: item.path.name == "test_rbac.py")

@@ -1,0 +1,42 @@
+"""After everything else: what the operator asked the API server for is what its roles grant, both ways.
+
+tests/e2e/conftest.py puts this file last. It needs the log of a whole run, so alone it makes the path's first steps.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chart.helm import rendered
+from tests.chart.rights import denied, grants, unused, uses
+
+if TYPE_CHECKING:
+    from tests.testbed.stage import Stage
+
+pytestmark = pytest.mark.kind
+FEWEST_KINDS_OF_REQUEST = 30
+
+
+@pytest.fixture(scope="module")
+def log(stage: Stage) -> list[str]:
+    lines = stage.cluster.audit_log.read_text().splitlines()
+    whole = [line for line in lines if line.endswith("}")]
+    if len(uses(whole)) < FEWEST_KINDS_OF_REQUEST:
+        pytest.skip("the audit log has no whole run in it: run all of tests/e2e")
+    return whole
+
+
+def test_nothing_was_denied(log: list[str]) -> None:
+    assert denied(uses(log)) == []
+
+
+def test_nothing_is_granted_that_was_not_used(log: list[str], stage: Stage) -> None:
+    values = json.loads(
+        stage.helm("get", "values", "slm-operator", "--all", "--output", "json", "--namespace", "slm-system")
+    )
+    plugin = values["config"]["devicePlugin"]
+    sets = (f"config.devicePlugin.{name}={plugin[name]}" for name in ("namespace", "configMap"))
+    assert unused(grants(rendered(*sets), "slm-operator"), uses(log)) == []
