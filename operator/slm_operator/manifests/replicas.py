@@ -163,11 +163,11 @@ def service(deployment: DeploymentRecord) -> Manifest:
     }
 
 
-def disruption_budget(deployment: DeploymentRecord, *, all_at_once: bool = False) -> Manifest:
-    """The PDB: one replica at a time, or all during a planned change that leaves no other node to serve from."""
+def disruption_budget(deployment: DeploymentRecord, unavailable: int = 1) -> Manifest:
+    """The PDB: one replica at a time, or as many as have no slice elsewhere while their node changes."""
     return of_deployment("policy/v1", "PodDisruptionBudget", deployment, "disruption-budget") | {
         "spec": {
-            "maxUnavailable": "100%" if all_at_once else 1,
+            "maxUnavailable": unavailable,
             "selector": {"matchLabels": selector_labels(deployment.meta.key)},
         }
     }

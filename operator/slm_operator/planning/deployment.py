@@ -195,13 +195,16 @@ def _served(
     if not room and view.workload is None:
         return story if refused is None else story.and_then(refused)
     serving = serving_of(advice, document.ledger)
-    leaves_none = assignment is not None and bool(assignment.changing) and not assignment.nodes
+    # NB: replicas that have no slice before the change is done would block each other's eviction for ever.
+    homeless = wanted - assignment.slots if assignment is not None and assignment.changing else 0
     because = f"{advice.replicas_per_gpu} engine(s) a GPU with batch {advice.batch_size}, as advised"
     actions = (
         Apply(manifest=service(view.deployment), because="replicas are asked through one address"),
         Apply(
-            manifest=disruption_budget(view.deployment, all_at_once=leaves_none),
-            because="its only node changes" if leaves_none else "one replica at a time may be disturbed",
+            manifest=disruption_budget(view.deployment, max(1, homeless)),
+            because=f"nodes change, and {homeless} replica(s) have no slice elsewhere"
+            if homeless > 1
+            else "one replica at a time may be disturbed",
         ),
         Apply(manifest=replicas(view.deployment, spec, serving, _fleet(view, spec, wanted)), because=because),
         *_swept(view),

@@ -28,6 +28,7 @@ from slm_operator.planning.node_step import (
     NodeStep,
     Site,
     Target,
+    await_former_switch,
     close,
     drain,
     evictions,
@@ -60,7 +61,7 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
         return close(state, target.purpose, site)
     if state.purpose != target.purpose or is_of_the_future(state, site.now):
         return _redirect(state, target.purpose, site)
-    if told and not any(state.marks):
+    if told and state.marks in {target.marks, (None, None)}:
         return _converge(state, target, site)
     waiting = drain(state, site)
     if waiting is not None:
@@ -132,7 +133,7 @@ def _redirect(state: NodeState, purpose: str, site: Site) -> NodeStep:
 
 def _tell(state: NodeState, target: Target, site: Site) -> NodeStep:
     key = config_key(target.slice_class)
-    waiting = _await_key(state, target, site)
+    waiting = _await_key(state, target, site) or await_former_switch(state, site)
     return waiting or tell(state, key, f"no pod holds its GPUs and configuration {key} has been projected", site)
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import class_of_config
 from slm_operator.planning.actions import EmitEvent, PatchNode
-from slm_operator.planning.node_state import UNSHARED, failures_text
+from slm_operator.planning.node_state import failures_text
 from slm_operator.planning.node_step import (
     WATCH_SECONDS,
     NodeStep,
+    await_former_switch,
     close,
     drain,
     is_of_the_future,
+    lags_behind,
     node_event,
     seconds_since_start,
     tell,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from slm_operator.planning.node_step import Site
 
 RELEASED = "given back"
-_DEFAULT_KEY = "default"
 
 
 def step_back(state: NodeState, site: Site) -> NodeStep:
@@ -38,35 +38,22 @@ def step_back(state: NodeState, site: Site) -> NodeStep:
         return _forget_failures(state, site)
     if not state.switched and not state.changing:
         return _open(state, site)
-    if not state.tainted:
+    if not state.tainted or is_of_the_future(state, site.now):
         return close(state, RELEASED, site)
     keeps_label = state.overruled or state.told == state.former
-    if is_of_the_future(state, site.now):
-        return close(state, RELEASED, site)
-    if state.our_pods or not keeps_label:
-        waiting = drain(state, site)
-        if waiting is not None:
-            return waiting
-    if not keeps_label:
-        return tell(state, state.former, "no deployment needs its slices: it gets its former configuration back", site)
-    missing = _misses(state, site)
-    if missing is not None and seconds_since_start(state, site.now) <= site.settings.nodes.convergence_seconds:
-        stage = f"node {state.name} goes back to its former configuration: {missing}"
-        return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
-    return _open(state, site)
+    waiting = drain(state, site) if state.our_pods or not keeps_label else None
+    if waiting is None and not keeps_label:
+        because = "no deployment needs its slices: it gets its former configuration back"
+        waiting = await_former_switch(state, site) or tell(state, state.former, because, site)
+    return waiting or _await_former_class(state, site) or _open(state, site)
 
 
-def _misses(state: NodeState, site: Site) -> str | None:
-    """What its former configuration does not show yet, as far as can be known."""
-    data = site.config.data if site.config is not None else {}
-    text = data.get(state.told or _DEFAULT_KEY)
-    expected = class_of_config(text) if text is not None else UNSHARED
-    if expected is None or state.overruled:
+def _await_former_class(state: NodeState, site: Site) -> NodeStep | None:
+    missing = None if state.overruled else lags_behind(state, site)
+    if missing is None or seconds_since_start(state, site.now) > site.settings.nodes.convergence_seconds:
         return None
-    if expected == UNSHARED:
-        return state.misses(UNSHARED)
-    # NB: somebody's own sharing may not be renamed, and its MPS daemon cannot come before our taint goes.
-    return None if state.observed_class == expected else f"feature discovery does not show {expected.label}"
+    stage = f"node {state.name} goes back to its former configuration: {missing}"
+    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
 
 
 def _open(state: NodeState, site: Site) -> NodeStep:

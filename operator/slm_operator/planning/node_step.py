@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.manifests.plugin_config import class_of_config
 from slm_operator.observe.records import Taint
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
-from slm_operator.planning.node_state import NodeState, describe, whose
+from slm_operator.planning.node_state import UNSHARED, NodeState, describe, whose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from slm_operator.settings import Settings
 
 CHANGING = Taint(key=names.CHANGING_TAINT, value="", effect="NoSchedule")
+_DEFAULT_KEY = "default"
 WATCH_SECONDS = 5.0
 SETTLE_SECONDS = 5.0
 """NB: the scheduler still binds what it placed before it saw the taint, and a bound pod needs a moment to be seen."""
@@ -137,6 +139,34 @@ def drain(state: NodeState, site: Site) -> NodeStep | None:
         stage = f"node {state.name} is empty; pods that were placed before it was closed may still arrive"
         return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=remaining)
     return None
+
+
+def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
+    """Wait until the node shows what it was told last; None when it does, or has had its time.
+
+    NB: a label that is switched to and fro finds the node still showing what it will show in the end, long before it does.
+    """
+    missing = lags_behind(state, site)
+    remaining = site.settings.nodes.convergence_seconds - seconds_since_start(state, site.now)
+    if missing is None or remaining <= 0:
+        return None
+    stage = f"node {state.name} is still loading what it was told before: {missing}"
+    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
+
+
+def lags_behind(state: NodeState, site: Site) -> str | None:
+    """What the configuration that its label names does not show yet, as far as can be known."""
+    data = site.config.data if site.config is not None else {}
+    text = data.get(state.told or _DEFAULT_KEY)
+    expected = class_of_config(text) if text is not None else UNSHARED
+    if expected is None:
+        return None
+    if expected == UNSHARED:
+        return state.misses(UNSHARED)
+    # NB: somebody's own sharing may not be renamed, and an MPS daemon cannot come before our taint goes.
+    if state.observed_class != expected:
+        return f"feature discovery does not show {expected.label}"
+    return None if state.is_closed_by_itself(expected) else state.misses(expected)
 
 
 def tell(state: NodeState, key: str | None, because: str, site: Site) -> NodeStep:

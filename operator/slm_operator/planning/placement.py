@@ -18,7 +18,7 @@ from slm_runtime.document import SharingMode
 from slm_operator.api import names
 from slm_operator.manifests.metadata import serves_value
 from slm_operator.planning.fitness import Answers
-from slm_operator.planning.node_state import class_of_label
+from slm_operator.planning.node_state import class_of_label, describe
 from slm_operator.planning.node_step import Target
 
 if TYPE_CHECKING:
@@ -95,10 +95,12 @@ def place(
     )
     sharing = [demand for demand in demands if demand.slice_class.mode is not SharingMode.NONE]
     purposes: dict[str | None, list[NodeState]] = {}
-    for state in states:
-        purposes.setdefault(state.purpose, []).append(state)
-    for demand in sharing:
-        _keep(demand, purposes.get(target_of(demand).purpose, ()), placement)
+    for state in states:  # NB: a node that is still what it was may be kept as that, whatever it was to become
+        for purpose in {state.purpose, describe(*state.marks)}:
+            purposes.setdefault(purpose, []).append(state)
+    for running in (True, False):  # where replicas run already, before anybody is promised the rest
+        for demand in sharing:
+            _keep(demand, purposes.get(target_of(demand).purpose, ()), placement, running=running)
     held = _held(states, demands, undecided, placement)
     whole = [demand for demand in demands if demand.slice_class.mode is SharingMode.NONE]
     _take_whole(whole, [state for state in states if not state.marked], placement)
@@ -125,17 +127,18 @@ def slots_of(state: NodeState, target: Target) -> int:
     return max(0, state.gpus * target.slice_class.replicas_per_gpu - taken)
 
 
-def _keep(demand: Demand, serving: Sequence[NodeState], placement: Placement) -> None:
+def _keep(demand: Demand, serving: Sequence[NodeState], placement: Placement, *, running: bool) -> None:
     """Nodes that serve it, or are being changed for it: the fullest of its replicas first, a changing one last."""
     target = target_of(demand)
     for state in sorted(serving, key=lambda one: (one.changing, -one.pods_of(demand.deployment), one.name)):
         if placement.lacking(demand) <= 0:
             return
-        if placement.answers.to_stay(state, demand) is not None:
+        here = state.pods_of(demand.deployment)
+        if (running and not here) or placement.answers.to_stay(state, demand) is not None:
             continue
         if state.name not in placement.targets:
             placement.aim(state.name, target, slots_of(state, target))
-        placement.give(demand, state.name)
+        placement.give(demand, state.name, here if running else None)
 
 
 def _held(

@@ -1,0 +1,189 @@
+"""The API server as the operator meets it: preconditions, evictions within a PDB, errors; and the promises it watches.
+
+Each promise is checked against the true state at the very write that would break it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+from slm_operator.observe.records import Key
+
+from .world import CONFIG_LABEL, BrokenPromiseError, Workload
+
+if TYPE_CHECKING:
+    from slm_operator.planning.actions import Evict, PatchConfig, PatchNode
+
+    from .controllers import Controllers
+    from .world import Node, World
+
+MARKS = (names.CLASS_LABEL, names.SERVES_LABEL)
+
+
+class RejectedError(Exception):
+    """A conflict, or an API server that cannot answer now."""
+
+
+class BlockedError(Exception):
+    """A PDB does not allow this eviction now."""
+
+
+@dataclass(slots=True)
+class Api:
+    """Everything that the operator may write."""
+
+    world: World
+    controllers: Controllers
+    error_rate: float = 0.0
+    writes: int = 0
+    meddled: bool = False
+    """Whether somebody else changed the ConfigMap, so that keys may be missing in volumes."""
+    early: bool = False
+    """Whether the operator's clock was set, so that it may think that time has passed."""
+    living: set[Key] = field(default_factory=set)
+    """SLMDeployments that exist."""
+
+    def _answer(self) -> None:
+        if self.world.happens(self.error_rate):
+            raise RejectedError("the API server is not available")
+
+    def patch_node(self, action: PatchNode) -> None:
+        """Labels, annotations and taints in one write, if nobody wrote since."""
+        self._answer()
+        node = self.world.nodes.get(action.node)
+        if node is None or str(node.version) != action.resource_version:
+            raise RejectedError(f"node {action.node} changed meanwhile")
+        self._watch_node(node, action)
+        _merge(node.labels, action.labels)
+        _merge(node.annotations, action.annotations)
+        if action.taints is not None:
+            node.taints = action.taints
+        self.writes += 1
+        self.world.node_changed(node)
+
+    def _watch_node(self, node: Node, action: PatchNode) -> None:
+        opted_in = node.labels.get(names.OPT_IN_LABEL) == "true"
+        marked = any(mark in node.labels for mark in MARKS) or any(n.startswith(names.GROUP) for n in node.annotations)
+        if not opted_in and (not marked or any(action.labels.get(mark) for mark in MARKS)):
+            raise BrokenPromiseError(f"{node.name} did not opt in and is touched: {action.because}")
+        if CONFIG_LABEL not in action.labels:
+            return
+        holders = [str(pod.key) for pod in self.world.on(node.name)]
+        if holders:
+            raise BrokenPromiseError(f"the label of {node.name} changes under {', '.join(holders)}: {action.because}")
+        key = action.labels[CONFIG_LABEL]
+        ours = key is not None and key.startswith(names.CONFIG_KEY_PREFIX)
+        if ours and key not in node.projected and not (self.meddled or self.early):
+            raise BrokenPromiseError(f"{node.name} is told {key}, which is not in its volume yet")
+        if ours and not opted_in:
+            raise BrokenPromiseError(f"{node.name} did not opt in and is cut")
+
+    def patch_config(self, action: PatchConfig) -> None:
+        """Keys added and removed, if nobody wrote since."""
+        self._answer()
+        if self.world.config is None or str(self.world.config_version) != action.resource_version:
+            raise RejectedError("the ConfigMap changed meanwhile")
+        edited = [key for key, text in action.add.items() if self.world.config.get(key, text) != text]
+        named = {node.labels.get(CONFIG_LABEL) for node in self.world.nodes.values()}
+        if edited:
+            raise BrokenPromiseError(f"key {edited} is edited")
+        strange = [key for key in (*action.add, *action.remove) if not key.startswith(names.CONFIG_KEY_PREFIX)]
+        if strange:
+            raise BrokenPromiseError(f"key {strange} is not ours")
+        if named & set(action.remove):
+            raise BrokenPromiseError(f"key {named & set(action.remove)} is in use and deleted")
+        self.world.config |= action.add
+        for key in action.remove:
+            self.world.config.pop(key, None)
+        _merge(self.world.config_annotations, action.annotations)
+        self.writes += 1
+        self.world.config_changed()
+
+    def evict(self, action: Evict) -> None:
+        """Through the eviction API: pending pods always, running ones within the budget."""
+        self._answer()
+        pod = self.world.pods.get(action.pod)
+        if pod is None or pod.uid != action.uid or pod.deleting:
+            return
+        if pod.owner is None:
+            raise BrokenPromiseError(f"{pod.key} is not ours and is evicted")
+        workload = self.world.workloads.get(pod.owner)
+        if workload is not None and pod.phase == "Running":
+            healthy = sum(one.ready and not one.deleting and one.owner == pod.owner for one in self.world.pods.values())
+            least = workload.replicas - workload.most_unavailable
+            if healthy - (1 if pod.ready else 0) < least:
+                raise BlockedError(str(pod.key))
+        self.writes += 1
+        self.controllers.delete(pod)
+
+    def delete_failed(self, key: Key, uid: str) -> None:
+        """A pod that the kubelet refused."""
+        pod = self.world.pods.get(key)
+        if pod is not None and pod.uid == uid:
+            if pod.owner is None or pod.phase != "Failed":
+                raise BrokenPromiseError(f"{key} is deleted without need")
+            self.writes += 1
+            self.controllers.delete(pod)
+
+    def apply(self, deployment: Key, manifest: dict[str, Any]) -> bool:
+        """Server-side apply. True when it changed something."""
+        self._answer()
+        if deployment not in self.living:
+            return False
+        match manifest["kind"]:
+            case "Deployment":
+                changed = self._apply_workload(deployment, manifest)
+            case "PodDisruptionBudget":
+                changed = self._apply_budget(deployment, manifest)
+            case _:
+                return False
+        self.writes += changed
+        return changed
+
+    def _apply_workload(self, deployment: Key, manifest: dict[str, Any]) -> bool:
+        spec = manifest["spec"]
+        body = spec["template"]
+        container = body["spec"]["containers"][0]
+        gpus = {name: int(count) for name, count in container["resources"]["limits"].items() if "nvidia" in name}
+        wanted = Workload(
+            key=deployment,
+            uid=f"uid-{deployment.name}",
+            replicas=spec["replicas"],
+            template=json.dumps(body["spec"]["nodeSelector"], sort_keys=True) + json.dumps(container["args"]),
+            selector=body["spec"]["nodeSelector"],
+            requests=gpus,
+            labels=body["metadata"]["labels"],
+            surge=int(spec["strategy"]["rollingUpdate"]["maxSurge"]),
+        )
+        old = self.world.workloads.get(deployment)
+        if old is not None and (old.replicas, old.template, old.surge) == (
+            wanted.replicas,
+            wanted.template,
+            wanted.surge,
+        ):
+            return False
+        if old is not None:
+            wanted.generation, wanted.most_unavailable = old.generation + 1, old.most_unavailable
+        self.world.workloads[deployment] = wanted
+        self.world.changed("Workload", deployment)
+        return True
+
+    def _apply_budget(self, deployment: Key, manifest: dict[str, Any]) -> bool:
+        most = int(manifest["spec"]["maxUnavailable"])
+        workload = self.world.workloads.get(deployment)
+        if workload is None or workload.most_unavailable == most:
+            return False
+        workload.most_unavailable = most
+        self.world.changed("Budget", deployment)
+        return True
+
+
+def _merge(into: dict[str, str], changes: Any) -> None:
+    for name, value in changes.items():
+        if value is None:
+            into.pop(name, None)
+        else:
+            into[name] = value

@@ -1,0 +1,128 @@
+"""Kubernetes' own controllers, as small as they can be and still do what matters here: scheduler and Deployments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slm_operator.observe.records import Key
+
+from .world import Pod
+
+if TYPE_CHECKING:
+    from .world import Node, Workload, World
+
+
+@dataclass(slots=True)
+class Controllers:
+    """They look at the whole state some time after anything changed, and do what is to be done."""
+
+    world: World
+    _scheduling: bool = False
+    _rolling: bool = False
+    _names: int = 0
+
+    def __post_init__(self) -> None:
+        self.world.watchers.append(self.changed)
+
+    def changed(self, kind: str, _name: object) -> None:
+        """Something changed that they may react to."""
+        if not self._scheduling and kind in {"Node", "Pod", "PodGone"}:
+            self._scheduling = True
+            self.world.at(self.world.lag(0.1, 1), self._schedule)
+        if not self._rolling and kind in {"Pod", "PodGone", "Workload"}:
+            self._rolling = True
+            self.world.at(self.world.lag(0.1, 2), self._roll)
+
+    def _schedule(self) -> None:
+        self._scheduling = False
+        for pod in list(self.world.pods.values()):
+            if pod.node is None and pod.assumed is None and not pod.deleting and pod.phase == "Pending":
+                fits = [node for node in self.world.nodes.values() if self._fits(pod, node)]
+                if fits:
+                    chosen = fits[0] if self.world.steady else self.world.chance.choice(fits)
+                    pod.assumed = chosen.name
+                    # NB: what was decided is bound a moment later, whatever happened to the node meanwhile.
+                    self.world.at(self.world.lag(0.1, 2), lambda pod=pod: self._bind(pod))  # type: ignore[misc]
+
+    def _fits(self, pod: Pod, node: Node) -> bool:
+        if not node.ready or node.unschedulable or any(taint.effect == "NoSchedule" for taint in node.taints):
+            return False
+        if any(node.labels.get(name) != value for name, value in pod.selector.items()):
+            return False
+        there = [one for one in self.world.pods.values() if node.name in {one.node, one.assumed} and one is not pod]
+        for resource, count in pod.requests.items():
+            taken = sum(one.requests.get(resource, 0) for one in there if one.phase not in {"Succeeded", "Failed"})
+            if taken + count > node.allocatable.get(resource, 0):
+                return False
+        return True
+
+    def _bind(self, pod: Pod) -> None:
+        if self.world.pods.get(pod.key) is not pod or pod.deleting or pod.assumed not in self.world.nodes:
+            pod.assumed = None
+            return
+        pod.node, pod.assumed = pod.assumed, None
+        self.world.changed("Pod", pod.key)
+
+    def _roll(self) -> None:
+        self._rolling = False
+        for workload in list(self.world.workloads.values()):
+            self._roll_one(workload)
+
+    def _roll_one(self, workload: Workload) -> None:
+        """RollingUpdate with maxSurge s and maxUnavailable 1 - s, as the Deployment controller does it."""
+        alive = [
+            pod
+            for pod in self.world.pods.values()
+            if pod.owner == workload.key and not pod.deleting and pod.phase != "Failed"
+        ]
+        new = [pod for pod in alive if pod.template == workload.template]
+        old = [pod for pod in alive if pod.template != workload.template]
+        least = workload.replicas - 1 + workload.surge
+        spare = len(alive) - least - sum(not pod.ready for pod in new)
+        for pod in sorted(old, key=lambda pod: (pod.ready, pod.key)):
+            available = sum(one.ready for one in alive if not one.deleting)
+            if spare <= 0 or (pod.ready and available <= least):
+                break
+            self.delete(pod)
+            spare -= 1
+        for pod in sorted(new, key=lambda pod: (pod.ready, pod.node is not None, pod.key))[
+            : max(0, len(new) - workload.replicas)
+        ]:
+            self.delete(pod)
+        left = sum(not pod.deleting for pod in alive)
+        missing = workload.replicas - sum(not pod.deleting for pod in new)
+        for _ in range(min(missing, workload.replicas + workload.surge - left)):
+            self._create(workload)
+        if workload.observed != workload.generation:
+            workload.observed = workload.generation
+            self.world.changed("Workload", workload.key)
+
+    def _create(self, workload: Workload) -> None:
+        self._names += 1
+        pod = Pod(
+            key=Key(workload.key.namespace, f"{workload.key.name}-{self._names}"),
+            uid=f"uid-{workload.key.name}-{self._names}",
+            requests=dict(workload.requests),
+            labels=dict(workload.labels),
+            selector=dict(workload.selector),
+            template=workload.template,
+            owner=workload.key,
+        )
+        self.world.pods[pod.key] = pod
+        self.world.changed("Pod", pod.key)
+
+    def delete(self, pod: Pod) -> None:
+        """Graceful deletion."""
+        if not pod.deleting:
+            pod.deleting = True
+            pod.ready = False
+            self.world.changed("Pod", pod.key)
+
+    def collect(self, deployment: Key) -> None:
+        """The garbage collector, when an SLMDeployment was deleted."""
+        self.world.workloads.pop(deployment, None)
+        self.world.changed("Workload", deployment)
+        for pod in list(self.world.pods.values()):
+            if pod.owner == deployment:
+                self.delete(pod)

@@ -1,0 +1,176 @@
+"""What runs on the nodes: kubelet, NVIDIA's device plugin with its config-manager, feature discovery, the MPS daemon.
+
+Each does what reference traces of NVIDIA's binaries show: only a change of the label loads a configuration, a label that
+names a missing key makes the config-manager exit and come again, a renamed resource leaves the old one at 0, the plugin
+advertises nothing under MPS before the daemon runs, and the daemon does not tolerate the operator's taint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.manifests.plugin_config import class_of_config
+from slm_operator.planning.node_state import REPLICAS_LABEL, STRATEGY_LABEL
+from slm_runtime.document import SharingMode
+
+from .world import CONFIG_LABEL, BrokenPromiseError
+
+if TYPE_CHECKING:
+    from .world import Node, Pod, World
+
+class_of = cache(class_of_config)
+STRATEGIES = {SharingMode.NONE: "none", SharingMode.TIME_SLICING: "time-slicing", SharingMode.MPS: "mps"}
+MPS_CAPABLE = "nvidia.com/mps.capable"
+
+
+@dataclass(slots=True)
+class Machines:
+    """All nodes' own parts."""
+
+    world: World
+
+    def __post_init__(self) -> None:
+        self.world.watchers.append(self.changed)
+
+    def changed(self, kind: str, name: object) -> None:
+        """A write that a part on a node watches."""
+        if kind == "Node" and (node := self.world.nodes.get(str(name))) is not None:
+            if node.labels.get(CONFIG_LABEL) != node.told:
+                self.world.at(self.world.lag(0.5, 4), lambda: self._obey(node, again=False))
+            self._see_to_daemon(node)
+        elif kind == "Pod" and (pod := self.world.pods.get(name)) is not None:  # type: ignore[call-overload]
+            if pod.node is not None and pod.phase == "Pending" and not pod.deleting:
+                self.world.at(self.world.lag(0.2, 2), lambda: self._admit(pod))
+            if pod.deleting:
+                self.world.at(self.world.lag(1, 20), lambda: self._remove(pod))
+
+    def boot(self, node: Node) -> None:
+        """A node comes up with what its label says."""
+        node.projected = dict(self.world.config or {})
+        node.told = node.labels.get(CONFIG_LABEL)
+        text = node.projected.get(node.told or "default", "version: v1")
+        node.loaded = class_of(text) or node.loaded
+        self._advertise(node)
+        self._discover(node)
+
+    def _obey(self, node: Node, *, again: bool) -> None:
+        """The config-manager: a changed label picks a key."""
+        label = node.labels.get(CONFIG_LABEL)
+        if (label == node.told and not again) or self.world.nodes.get(node.name) is not node:
+            return
+        node.told = label
+        text = node.projected.get(label or "default")
+        if text is None:
+            self.world.at(self.world.lag(10, 40), lambda: label == node.told and self._obey(node, again=True))
+            return
+        if "stuck" not in node.faults:
+            self.world.at(self.world.lag(0.5, 3), lambda: self._load(node, text, label))
+
+    def _load(self, node: Node, text: str, label: str | None) -> None:
+        loaded = class_of(text)
+        if loaded is None or label != node.told:
+            return
+        by_operator = label is None or label.startswith(names.CONFIG_KEY_PREFIX)
+        if by_operator and loaded != node.loaded and "meddled" not in node.faults:
+            holders = [str(pod.key) for pod in self.world.on(node.name)]
+            if holders:
+                raise BrokenPromiseError(f"{node.name} loads {loaded.label} under {', '.join(holders)}")
+        if loaded != node.loaded:
+            self.world.tell("node", f"{node.name} loads {loaded.label}")
+        was_mps = node.loaded.mode is SharingMode.MPS
+        node.loaded = loaded
+        if was_mps and node.daemon_started is not None:
+            self._stop_daemon(node)
+        self.world.at(self.world.lag(1, 9), lambda: self._advertise(node))
+        self.world.at(self.world.lag(0.5, 9), lambda: self._discover(node))
+
+    def _advertise(self, node: Node) -> None:
+        """The kubelet reports what the plugin offers."""
+        shared = node.loaded.mode is not SharingMode.NONE
+        waits = node.loaded.mode is SharingMode.MPS and node.daemon_started is None
+        count = node.gpus * node.loaded.replicas_per_gpu
+        offer = {
+            names.NVIDIA_GPU: 0 if shared else node.gpus,
+            names.NVIDIA_SHARED_GPU: count if shared and not waits else 0,
+        }
+        if offer != node.allocatable and self.world.nodes.get(node.name) is node:
+            node.allocatable = offer
+            self.world.node_changed(node)
+
+    def _discover(self, node: Node) -> None:
+        """Feature discovery writes what is loaded."""
+        seen = {
+            REPLICAS_LABEL: str(node.loaded.replicas_per_gpu),
+            STRATEGY_LABEL: STRATEGIES[node.loaded.mode],
+            MPS_CAPABLE: str(node.loaded.mode is SharingMode.MPS).lower(),
+        }
+        if any(node.labels.get(name) != value for name, value in seen.items()):
+            node.labels |= seen
+            self.world.node_changed(node)
+
+    def _see_to_daemon(self, node: Node) -> None:
+        """The DaemonSet of the MPS daemon, which does not tolerate our taint."""
+        wanted = node.labels.get(MPS_CAPABLE) == "true"
+        closed = any(taint.effect == "NoSchedule" for taint in node.taints)
+        if wanted and node.daemon_started is None and not closed and not node.faults & {"coming", "no-daemon"}:
+            node.faults.add("coming")
+            self.world.at(self.world.lag(3, 15), lambda: self._start_daemon(node))
+        if not wanted and node.daemon_started is not None:
+            self._stop_daemon(node)
+
+    def _start_daemon(self, node: Node) -> None:
+        node.faults.discard("coming")
+        if node.labels.get(MPS_CAPABLE) == "true" and "no-daemon" not in node.faults:
+            node.daemon_started = self.world.stamp()
+            self.world.tell("node", f"{node.name} runs its MPS daemon")
+            self.world.changed("Daemon", node.name)
+            self.world.at(self.world.lag(1, 30), lambda: self._advertise(node))
+
+    def _stop_daemon(self, node: Node) -> None:
+        node.daemon_started = None
+        self.world.changed("Daemon", node.name)
+        self._see_to_daemon(node)
+
+    def restart_daemon(self, node: Node) -> None:
+        """It crashes and comes again: engines that started before run without it."""
+        if node.daemon_started is not None:
+            self._stop_daemon(node)
+
+    def restart_plugin(self, node: Node) -> None:
+        """Somebody mended it: it loads what the label names."""
+        text = node.projected.get(node.labels.get(CONFIG_LABEL) or "default")
+        node.told = node.labels.get(CONFIG_LABEL)
+        if text is not None:
+            self._load(node, text, node.told)
+        self._see_to_daemon(node)
+
+    def _admit(self, pod: Pod) -> None:
+        """The kubelet: devices are there, or the pod fails and is never tried again."""
+        node = self.world.nodes.get(pod.node or "")
+        if node is None or pod.phase != "Pending" or pod.deleting or self.world.pods.get(pod.key) is not pod:
+            return
+        for resource, count in pod.requests.items():
+            taken = sum(
+                one.requests.get(resource, 0) for one in self.world.on(node.name) if one is not pod and one.started
+            )
+            if taken + count > node.allocatable.get(resource, 0):
+                pod.phase, pod.failed_because = "Failed", "UnexpectedAdmissionError: no devices"
+                self.world.changed("Pod", pod.key)
+                return
+        pod.phase, pod.started = "Running", self.world.stamp()
+        self.world.changed("Pod", pod.key)
+        self.world.at(self.world.lag(5, 60), lambda: self._become_ready(pod))
+
+    def _become_ready(self, pod: Pod) -> None:
+        if self.world.pods.get(pod.key) is pod and pod.phase == "Running" and not pod.deleting:
+            pod.ready = True
+            self.world.tell("kubelet", f"{pod.key} answers on {pod.node}")
+            self.world.changed("Pod", pod.key)
+
+    def _remove(self, pod: Pod) -> None:
+        if self.world.pods.get(pod.key) is pod:
+            del self.world.pods[pod.key]
+            self.world.changed("PodGone", pod.key)

@@ -1,0 +1,232 @@
+"""Users, who want this and that, and a hostile administrator, who does what administrators do at the worst moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+from slm_operator.observe.records import DeploymentRecord, Key, Meta, ProfileRecord, Taint
+from unit.planning import worlds
+
+from .world import CONFIG_LABEL, PRODUCT, Node, Pod
+
+if TYPE_CHECKING:
+    from .controllers import Controllers
+    from .machines import Machines
+    from .operator import Operator
+    from .world import World
+
+SHARING: tuple[dict[str, Any], ...] = (
+    {"mode": "MPS", "replicasPerGpu": 2},
+    {"mode": "MPS", "replicasPerGpu": 4},
+    {"mode": "TimeSlicing", "replicasPerGpu": 2},
+    {"mode": "TimeSlicing", "replicasPerGpu": 4, "neighbours": "Any"},
+    {"mode": "MPS", "replicasPerGpu": 4, "neighbours": "Any"},
+    {"mode": "None"},
+)
+FORMER = (None, None, "default", "theirs-shared")
+THEIRS = """version: v1
+sharing:
+  timeSlicing:
+    renameByDefault: true
+    resources: [{name: nvidia.com/gpu, replicas: 4}]
+"""
+
+
+@cache
+def wish(name: str, sharing: int, replicas: int) -> tuple[DeploymentRecord, ProfileRecord]:
+    """An SLMDeployment and its imported profile. Parsed once: thousands of runs wish for the same."""
+    record = worlds.deployment(name, {"sharing": SHARING[sharing], "replicas": replicas})
+    return record, worlds.profile(record, _document())
+
+
+@cache
+def _document() -> Any:
+    return worlds.document()
+
+
+@dataclass(slots=True)
+class People:
+    """Everybody who is not a controller."""
+
+    world: World
+    operator: Operator
+    controllers: Controllers
+    machines: Machines
+    generation: int = 0
+    hostile_until: float = 0.0
+    said: list[str] = field(default_factory=list)
+
+    # -- users
+
+    def wants(self, name: str, sharing: int, replicas: int) -> None:
+        """Apply an SLMDeployment."""
+        record, profile = wish(name, sharing, replicas)
+        self.generation += 1
+        known = self.operator.deployments.get(record.meta.key)
+        meta = replace(record.meta, generation=self.generation)
+        status = known.status if known is not None else {}
+        self.world.tell("user", f"wants {replicas} x {name}, {SHARING[sharing]}")
+        self.operator.set_deployment(replace(record, meta=meta, status=status), profile)
+
+    def wants_no_more(self, name: str) -> None:
+        """Delete an SLMDeployment."""
+        self.world.tell("user", f"deletes {name}")
+        self.operator.remove_deployment(Key("team", name))
+
+    # -- administrators
+
+    def adds_node(self, name: str, *, gpus: int = 1, opted_in: bool = True, former: str | None = None) -> Node:
+        """A GPU node joins."""
+        node = Node(name=name, gpus=gpus, uid=f"uid-{name}-{self.world.version()}")
+        node.labels = {
+            "nvidia.com/gpu.product": PRODUCT,
+            "nvidia.com/gpu.count": str(gpus),
+            "nvidia.com/gpu.memory": "81920",
+            "nvidia.com/gpu.compute.major": "9",
+        }
+        if opted_in:
+            node.labels[names.OPT_IN_LABEL] = "true"
+        if former is not None:
+            node.labels[CONFIG_LABEL] = former
+        self.world.nodes[name] = node
+        self.machines.boot(node)
+        node.owed = dict.fromkeys((CONFIG_LABEL, names.OPT_IN_LABEL)) | dict(node.labels)
+        self.world.node_changed(node)
+        return node
+
+    def runs_pod(self, name: str, seconds: float, resource: str = names.NVIDIA_GPU, node: str | None = None) -> None:
+        """Somebody's own GPU pod, for a while."""
+        selector = {} if node is None else {"hostname": node}
+        pod = Pod(key=Key("others", name), uid=f"uid-{name}", requests={resource: 1}, selector=selector)
+        self.world.tell("user", f"runs {pod.key}")
+        self.world.pods[pod.key] = pod
+        self.world.changed("Pod", pod.key)
+        self.world.at(seconds, lambda: self._ends(pod))
+
+    def _ends(self, pod: Pod) -> None:
+        if pod.key in self.world.pods:
+            self.world.tell("user", f"{pod.key} ends")
+            del self.world.pods[pod.key]
+            self.world.changed("PodGone", pod.key)
+
+    def loses_node(self, node: Node) -> None:
+        """The machine is gone, and its pods with it."""
+        self.world.tell("admin", f"loses {node.name}")
+        del self.world.nodes[node.name]
+        for pod in [one for one in self.world.pods.values() if one.node == node.name]:
+            del self.world.pods[pod.key]
+            self.world.changed("PodGone", pod.key)
+        self.world.changed("Node", node.name)
+
+    def meddles(self, count: int) -> None:
+        """One hostile act."""
+        acts = (
+            self._cordons,
+            self._relabels,
+            self._opts_out,
+            self._untaints,
+            self._taints,
+            self._replaces_node,
+            self._node_not_ready,
+            self._breaks_config_map,
+            self._foreign_pod,
+            self._foreign_slice_pod,
+            self._breaks_plugin,
+            self._restarts_daemon,
+            self._sets_clock,
+        )
+        act = self.world.chance.choice(acts)
+        node = self.world.chance.choice(list(self.world.nodes.values()))
+        self.said.append(f"{self.world.now:.0f}s {act.__name__} {node.name}")
+        act(node, count)
+
+    def _cordons(self, node: Node, _count: int) -> None:
+        node.unschedulable = True
+        self.world.node_changed(node)
+        self.world.at(self.world.lag(10, 400), lambda: self._mends(node, unschedulable=False))
+
+    def _node_not_ready(self, node: Node, _count: int) -> None:
+        node.ready = False
+        self.world.node_changed(node)
+        self.world.at(self.world.lag(10, 400), lambda: self._mends(node, ready=True))
+
+    def _mends(self, node: Node, **fields: bool) -> None:
+        for name, value in fields.items():
+            setattr(node, name, value)
+        if self.world.nodes.get(node.name) is node:
+            self.world.node_changed(node)
+
+    def _relabels(self, node: Node, _count: int) -> None:
+        """NB: a hand on the label breaks running pods all by itself; ours is only to notice."""
+        node.labels[CONFIG_LABEL] = node.owed[CONFIG_LABEL] = "theirs"
+        node.faults.add("meddled")
+        self.world.node_changed(node)
+
+    def _opts_out(self, node: Node, _count: int) -> None:
+        node.labels.pop(names.OPT_IN_LABEL, None)
+        self.world.node_changed(node)
+        self.world.at(self.world.lag(100, 900), lambda: self._opts_in(node))
+
+    def _opts_in(self, node: Node) -> None:
+        if self.world.nodes.get(node.name) is node and node.owed[names.OPT_IN_LABEL] == "true":
+            node.labels[names.OPT_IN_LABEL] = "true"
+            self.world.node_changed(node)
+
+    def _untaints(self, node: Node, _count: int) -> None:
+        node.taints = tuple(taint for taint in node.taints if taint.key != names.CHANGING_TAINT)
+        self.world.node_changed(node)
+
+    def _taints(self, node: Node, count: int) -> None:
+        node.taints = (*node.taints, Taint(key=f"theirs-{count}"))
+        self.world.node_changed(node)
+        self.world.at(self.world.lag(10, 300), lambda: self._takes_taint_off(node, f"theirs-{count}"))
+
+    def _takes_taint_off(self, node: Node, key: str) -> None:
+        node.taints = tuple(taint for taint in node.taints if taint.key != key)
+        if self.world.nodes.get(node.name) is node:
+            self.world.node_changed(node)
+
+    def _replaces_node(self, node: Node, _count: int) -> None:
+        self.loses_node(node)
+        self.world.at(self.world.lag(5, 200), lambda: self.adds_node(node.name, gpus=node.gpus))
+
+    def _breaks_config_map(self, _node: Node, _count: int) -> None:
+        """Deleted, or put back to what a chart says, without our keys."""
+        self.operator.api.meddled = True
+        kept = {key: text for key, text in (self.world.config or {}).items() if not key.startswith("slm-")}
+        self.world.config = None if self.world.happens(0.5) else kept
+        self.world.config_annotations = {}
+        self.world.config_changed()
+        if self.world.config is None:
+            self.world.at(self.world.lag(10, 300), lambda: self._restores_config_map(kept))
+
+    def _restores_config_map(self, kept: dict[str, str]) -> None:
+        if self.world.config is None:
+            self.world.config = kept
+            self.world.config_changed()
+
+    def _foreign_pod(self, _node: Node, count: int) -> None:
+        self.runs_pod(f"job-{count}", self.world.lag(20, 600))
+
+    def _foreign_slice_pod(self, _node: Node, count: int) -> None:
+        self.runs_pod(f"slice-{count}", self.world.lag(20, 600), names.NVIDIA_SHARED_GPU)
+
+    def _breaks_plugin(self, node: Node, _count: int) -> None:
+        fault = self.world.chance.choice(("stuck", "no-daemon"))
+        node.faults.add(fault)
+        self.world.at(self.world.lag(10, 400), lambda: self._mends_plugin(node, fault))
+
+    def _mends_plugin(self, node: Node, fault: str) -> None:
+        node.faults.discard(fault)
+        if self.world.nodes.get(node.name) is node:
+            self.machines.restart_plugin(node)
+
+    def _restarts_daemon(self, node: Node, _count: int) -> None:
+        self.machines.restart_daemon(node)
+
+    def _sets_clock(self, _node: Node, _count: int) -> None:
+        self.operator.api.early = True
+        self.operator.clock_error += self.world.chance.uniform(-1800, 1800)

@@ -1,0 +1,124 @@
+"""One simulated run: a cluster and its people drawn from a seed, every promise watched, and an end that must come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+from slm_operator.settings import Nodes, Settings
+
+from .api import Api
+from .controllers import Controllers
+from .machines import Machines
+from .operator import Operator
+from .people import FORMER, SHARING, THEIRS, People
+from .world import CONFIG_LABEL, BrokenPromiseError, World
+
+if TYPE_CHECKING:
+    from .world import Node
+
+QUIET_SECONDS = 1500.0
+"""No write for this long is the end of a plan: longer than any timeout of the operator's."""
+PATIENCE_SECONDS = 12_000.0
+MOST_WRITES = 600
+
+
+@dataclass(slots=True)
+class Cluster:
+    """All parts, put together."""
+
+    world: World
+    api: Api
+    people: People
+    operator: Operator
+
+
+def cluster(seed: int, *, steady: bool = False, error_rate: float = 0.0, **operator: Any) -> Cluster:
+    """An empty cluster with an operator."""
+    world = World(seed=seed, steady=steady)
+    world.config = {"default": "version: v1\n", "theirs": "version: v1\n", "theirs-shared": THEIRS}
+    world.config_changed()
+    machines, controllers = Machines(world), Controllers(world)
+    api = Api(world, controllers, error_rate=error_rate)
+    one = Operator(world, api, **operator)
+    return Cluster(world, api, People(world, one, controllers, machines), one)
+
+
+def run(seed: int, **operator: Any) -> Cluster:
+    """A random run. Raises BrokenPromiseError."""
+    made = cluster(seed, settings=Settings(nodes=Nodes(max_changing=1 + seed % 3)), **operator)
+    world, people = made.world, made.people
+    chance = world.chance
+    made.api.error_rate = chance.choice((0.0, 0.0, 0.02, 0.1))
+    made.operator.kill_rate = chance.choice((0.0, 0.05, 0.3))
+    for number in range(chance.randint(1, 4)):
+        people.adds_node(
+            f"gpu-{number}", gpus=chance.choice((1, 1, 2)), opted_in=world.happens(0.9), former=chance.choice(FORMER)
+        )
+    wishes = chance.randint(1, 3)
+    for number in range(wishes):
+        people.wants(f"chat-{number}", chance.randrange(len(SHARING)), chance.randint(1, 4))
+    for act in range(chance.randint(0, 8)):
+        world.run_until(world.now + chance.choice((1, 10, 60, 200, 600)) * chance.random())
+        if world.nodes and world.happens(0.7):
+            people.meddles(act)
+        else:
+            people.wants(f"chat-{chance.randrange(wishes)}", chance.randrange(len(SHARING)), chance.randint(1, 4))
+    settle(made)
+    nothing_waits_unsaid(made)
+    for key in list(made.operator.deployments):
+        people.wants_no_more(key.name)
+    settle(made)
+    everything_is_as_before(made)
+    return made
+
+
+def settle(made: Cluster) -> None:
+    """Wait until the operator has written nothing for long. Raises BrokenPromiseError when it never stops."""
+    began, writes = made.world.now, made.api.writes
+    made.operator.last_effect = began
+    while made.world.now - made.operator.last_effect < QUIET_SECONDS:
+        made.world.run_until(made.world.now + 100)
+        if made.world.now - began > PATIENCE_SECONDS or made.api.writes - writes > MOST_WRITES:
+            raise BrokenPromiseError(f"no end: {made.api.writes - writes} writes in {made.world.now - began:.0f} s")
+
+
+def nothing_waits_unsaid(made: Cluster) -> None:
+    """Every replica answers, or its deployment's condition says why not."""
+    for key, record in made.operator.deployments.items():
+        said = {condition["type"]: condition for condition in record.status.get("conditions", ())}
+        ready = said.get("Ready", {})
+        answer = sum(pod.owner == key and pod.ready for pod in made.world.pods.values())
+        workload = made.world.workloads.get(key)
+        wanted = record.spec.replicas if record.spec is not None else 0
+        if ready.get("status") == "True" and answer < (wanted or 0):
+            raise BrokenPromiseError(f"{key} is called ready with {answer} of {wanted}")
+        if ready.get("status") != "True" and said.get("SlicesReady", {}).get("status") == "True":
+            pods = [(str(p.key), p.node, p.phase) for p in made.world.pods.values() if p.owner == key]
+            raise BrokenPromiseError(f"{key} has its slices and yet {ready.get('message')}: {workload}, {pods}")
+        changing = made.operator.assignments[key].changing
+        if changing and made.operator.assignments[key].reason == "NodeChanging":
+            raise BrokenPromiseError(f"{key} waits for a change that does not go on: {made.operator.assignments[key]}")
+
+
+def everything_is_as_before(made: Cluster) -> None:
+    """No mark of ours on any node, and the configuration label that its owner has a right to find."""
+    for node in made.world.nodes.values():
+        left = marks_on(node)
+        if left or node.labels.get(CONFIG_LABEL) != node.owed[CONFIG_LABEL]:
+            raise BrokenPromiseError(
+                f"{node.name} is not as before: {left}, {CONFIG_LABEL}={node.labels.get(CONFIG_LABEL)}, "
+                f"not {node.owed[CONFIG_LABEL]}"
+            )
+    if made.world.config is not None and not made.api.meddled:
+        left = [key for key in made.world.config if key.startswith(names.CONFIG_KEY_PREFIX)]
+        if left:
+            raise BrokenPromiseError(f"keys {left} were not collected")
+
+
+def marks_on(node: Node) -> list[str]:
+    """What of ours is on a node, the owner's opt-in apart."""
+    ours = [name for name in (*node.labels, *node.annotations) if name.startswith(names.GROUP)]
+    ours += [taint.key for taint in node.taints if taint.key.startswith(names.GROUP)]
+    return [name for name in ours if name != names.OPT_IN_LABEL]
