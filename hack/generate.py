@@ -15,7 +15,8 @@ from slm_operator.api.names import GROUP
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from hack.chart_values import values_schema, values_table, values_yaml  # noqa: E402 - hack is no installed package
+from hack.api_reference import api_reference  # noqa: E402 - hack is no installed package
+from hack.chart_values import values_schema, values_table, values_yaml  # noqa: E402
 from hack.dashboards import dashboards  # noqa: E402
 from tests.golden.advisor.regenerate import explanations  # noqa: E402 - the tests are no installed package
 from tests.unit.cli.golden import golden as cli  # noqa: E402 - the tests are no installed package
@@ -51,7 +52,8 @@ def chart() -> dict[Path, str]:
 
 def main() -> int:
     """Write, or with --check compare."""
-    files = crds() | chart() | dashboards() | manifests() | cli() | explanations()
+    documents = {ROOT / "docs" / "api.md": api_reference()}
+    files = crds() | documents | chart() | dashboards() | manifests() | cli() | explanations()
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:
