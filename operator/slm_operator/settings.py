@@ -33,14 +33,6 @@ class DevicePlugin(Part):
     """ConfigMap whose keys are configurations. The operator adds keys of its own and edits no other."""
     config_label: str = "nvidia.com/device-plugin.config"
     """Node label that selects a key."""
-    plugin_selector: str = "app.kubernetes.io/name=nvidia-device-plugin,app.kubernetes.io/component=device-plugin"
-    """Label selector of the plugin's pods."""
-    mps_daemon_selector: str = (
-        "app.kubernetes.io/name=nvidia-device-plugin,app.kubernetes.io/component=mps-control-daemon"
-    )
-    """Label selector of the MPS control daemon's pods."""
-    mps_root: str = "/run/nvidia/mps"
-    """Host folder of the MPS pipes."""
 
 
 class Profiling(Part):

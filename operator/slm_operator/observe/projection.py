@@ -23,7 +23,7 @@ from slm_operator.observe.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 Raw = dict[str, Any]
 
@@ -118,41 +118,43 @@ def config_map(raw: Raw) -> ConfigMapRecord:
     return ConfigMapRecord(meta=meta_of(raw), data=dict(raw.get("data") or {}))
 
 
-class DaemonSelector:
-    """Finds the pods of the device plugin and of the MPS control daemon by namespace and label selectors."""
+# Container names in NVIDIA's own chart and in the GPU Operator. Their labels differ by installation, these do not.
+_DAEMONS = {
+    "nvidia-device-plugin-ctr": "device-plugin",
+    "nvidia-device-plugin": "device-plugin",
+    "mps-control-daemon-ctr": "mps-control-daemon",
+}
 
-    def __init__(self, namespace: str, selectors: Mapping[str, str]) -> None:
-        self._namespace = namespace
-        self._parts = {part: dict(_terms(selector)) for part, selector in selectors.items()}
 
-    def __call__(self, raw: Raw) -> DaemonPodRecord | None:
-        """The record of such a pod, None for all others."""
-        meta = raw["metadata"]
-        if meta.get("namespace") != self._namespace:
+def daemons_of(namespace: str) -> Callable[[Raw], DaemonPodRecord | None]:
+    """A projection of the pods of the device plugin and of the MPS control daemon in this namespace; None for all others."""
+
+    def daemon(raw: Raw) -> DaemonPodRecord | None:
+        if raw["metadata"].get("namespace") != namespace:
             return None
-        labels = meta.get("labels") or {}
-        for part, wanted in self._parts.items():
-            if wanted and all(labels.get(name) == value for name, value in wanted.items()):
-                return self._record(raw, part)
-        return None
+        containers = (raw.get("spec") or {}).get("containers") or ()
+        part = next((_DAEMONS[one["name"]] for one in containers if one.get("name") in _DAEMONS), None)
+        return _daemon(raw, part) if part is not None else None
 
-    @staticmethod
-    def _record(raw: Raw, part: str) -> DaemonPodRecord:
-        spec, status = raw.get("spec") or {}, raw.get("status") or {}
-        ready = condition(status, "Ready")
-        statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-        return DaemonPodRecord(
-            meta=meta_of(raw),
-            node=spec.get("nodeName"),
-            part=part,
-            ready=ready is not None and ready.get("status") == "True",
-            waiting=first(waiting(one) for one in statuses),
-            started=max((at for at in map(running_since, statuses) if at), default=None),
-            containers=tuple(
-                container.get("name") or ""
-                for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-            ),
-        )
+    return daemon
+
+
+def _daemon(raw: Raw, part: str) -> DaemonPodRecord:
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
+    ready = condition(status, "Ready")
+    statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    return DaemonPodRecord(
+        meta=meta_of(raw),
+        node=spec.get("nodeName"),
+        part=part,
+        ready=ready is not None and ready.get("status") == "True",
+        waiting=first(waiting(one) for one in statuses),
+        started=max((at for at in map(running_since, statuses) if at), default=None),
+        containers=tuple(
+            container.get("name") or ""
+            for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+        ),
+    )
 
 
 def condition(status: Raw, kind: str) -> Raw | None:
@@ -199,9 +201,3 @@ def is_device(resource: str) -> bool:
 
 def _devices(resources: Mapping[str, Any] | None) -> dict[str, int]:
     return {sys.intern(name): amount(count) for name, count in (resources or {}).items() if is_device(name)}
-
-
-def _terms(selector: str) -> Iterable[tuple[str, str]]:
-    for term in filter(None, (term.strip() for term in selector.split(","))):
-        name, _, value = term.replace("==", "=").partition("=")
-        yield name.strip(), value.strip()

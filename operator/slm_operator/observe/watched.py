@@ -85,9 +85,7 @@ def watched_kinds(caches: Caches, settings: Settings) -> tuple[Watched, ...]:
     """Everything to watch. Nodes and the device plugin only when the whole cluster is served."""
     of_deployment, of_profile = names.DEPLOYMENT_LABEL, names.PROFILE_LABEL
     plugin = settings.device_plugin
-    daemons = projection.DaemonSelector(
-        plugin.namespace, {"device-plugin": plugin.plugin_selector, "mps-control-daemon": plugin.mps_daemon_selector}
-    )
+    daemons = projection.daemons_of(plugin.namespace)
 
     def ledger(kind: str) -> Filled[OwnedRecord]:
         return Filled(caches.owned[kind], owned)

@@ -128,19 +128,25 @@ def test_a_change_of_nothing_that_is_recorded_is_no_news() -> None:
     assert [change.news for change in watching.changes] == [True, False]
 
 
-def test_daemon_pods_are_found_by_namespace_and_label() -> None:
+@pytest.mark.parametrize(
+    ("containers", "part"),
+    [
+        (("nvidia-device-plugin-sidecar", "nvidia-device-plugin-ctr"), "device-plugin"),
+        (("config-manager", "nvidia-device-plugin"), "device-plugin"),
+        (("mps-control-daemon-ctr",), "mps-control-daemon"),
+    ],
+    ids=["the plugin's own chart", "the GPU Operator", "MPS daemon"],
+)
+def test_daemon_pods_are_found_by_namespace_and_container(containers: tuple[str, ...], part: str) -> None:
     watching = Watching()
-    labels = {"app.kubernetes.io/name": "nvidia-device-plugin", "app.kubernetes.io/component": "device-plugin"}
-    raw = gpu_pod("plugin", gpus=0, labels=labels)
+    raw = gpu_pod("plugin", gpus=0)
+    raw["spec"]["containers"] = [{"name": name} for name in containers]
     watching.world.see("Pod", "ADDED", raw)
+    assert len(watching.caches.daemons) == 0
     raw["metadata"] |= {"namespace": "nvidia-device-plugin"}
     watching.world.see("Pod", "ADDED", raw)
     (daemon,) = watching.caches.daemons
-    assert (daemon.meta.key.namespace, daemon.part, daemon.containers) == (
-        "nvidia-device-plugin",
-        "device-plugin",
-        ("engine",),
-    )
+    assert (daemon.meta.key.namespace, daemon.part, daemon.containers) == ("nvidia-device-plugin", part, containers)
     assert len(watching.caches.pods) == 0
 
 
