@@ -75,6 +75,8 @@ class Operator:
     election: Election | None
     stop_flag: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
+    kopf_task: str = ""
+    """Name of Kopf's task that holds all watches."""
     _acting: asyncio.Task[None] | None = None
     _tidying: asyncio.Task[None] | None = None
 
@@ -89,10 +91,17 @@ class Operator:
             )
 
     async def start(self) -> None:
-        """Begin to act, once this process leads."""
+        """Begin to act, once this process leads.
+
+        NB: when a watch is lost for good (its CRD was deleted, say), Kopf 1.45.2 waits for its own tasks for ever and then
+        kills this process, clean-up and all. So the task that holds the watches is looked at here.
+        """
+        for task in asyncio.all_tasks():
+            if task.get_name() == self.kopf_task:
+                task.add_done_callback(self._ended)
         self._tidying = asyncio.create_task(self._tidy(), name="tidy")
         self._acting = asyncio.create_task(self._act(), name="reconcile")
-        self._acting.add_done_callback(self._acted)
+        self._acting.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Stop acting and give the Lease up."""
@@ -132,11 +141,11 @@ class Operator:
             tasks.create_task(self.election.hold(), name="lease")
             tasks.create_task(self.reconciler.run(), name="reconciler")
 
-    def _acted(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            return
-        self.failure = task.exception()
-        self.stop_flag.set()
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Acting or watching ended, although nobody asked for it."""
+        if not task.cancelled():
+            self.failure = self.failure or task.exception()
+            self.stop_flag.set()
 
 
 def assemble(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CHUNK = 500
 IDLE_SECONDS = 0.2
+WATCHES = "multidimensional multitasker"
+"""Kopf's name of the task that holds all watches."""
 
 
 class _NoDiffs(kopf.DiffBaseStorage):  # type: ignore[misc]
@@ -55,8 +57,7 @@ def kopf_settings(operator: Operator) -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.watching.chunk_size = CHUNK
     settings.queueing.idle_timeout = IDLE_SECONDS
-    # NB: after a watch is lost for good Kopf 1.45.2 may wait for credentials for ever; then this ends the process.
-    settings.process.ultimate_exiting_timeout = 10
+    settings.process.ultimate_exiting_timeout = None  # main gives up on Kopf itself, once ours is cleaned up
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.finalizer = "slm-operator.io/unused-by-kopf"
@@ -73,6 +74,7 @@ def kopf_settings(operator: Operator) -> kopf.OperatorSettings:
 def registry_of(operator: Operator) -> kopf.OperatorRegistry:
     """All handlers."""
     registry = kopf.OperatorRegistry()
+    operator.kopf_task = WATCHES
 
     @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator]
     async def login(**_: Any) -> Any:

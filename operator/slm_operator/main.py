@@ -18,6 +18,8 @@ from slm_operator.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
 
+KOPF_SECONDS = 5.0
+"""How long Kopf is given to end its own tasks, after ours have."""
 IN_CLUSTER_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -110,8 +112,9 @@ async def run(options: Options) -> int:
         return 1
     server = await metrics.serve("0.0.0.0", options.metrics_port) if options.metrics_port else None  # noqa: S104
     namespaces = options.settings.namespaces
-    try:
-        await kopf.operator(
+    stopping = asyncio.create_task(operator.stop_flag.wait())  # NB: before Kopf, which ends all that came after it
+    watching = asyncio.create_task(
+        kopf.operator(
             registry=registry_of(operator),
             settings=kopf_settings(operator),
             liveness_endpoint=f"http://0.0.0.0:{options.liveness_port}/healthz" if options.liveness_port else None,
@@ -122,14 +125,20 @@ async def run(options: Options) -> int:
             identity="slm-operator",
             stop_flag=operator.stop_flag,
         )
-    except Exception as error:
-        log.exception("a watch is lost", extra={"because": f"{type(error).__name__}: {error}"})
-        return 1
-    finally:
-        await connection.close()
-        if server is not None:
-            await server.cleanup()
-    return _farewell(operator.failure)
+    )
+    await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    await operator.stop()
+    ended, _ = await asyncio.wait({watching}, timeout=KOPF_SECONDS)
+    stopping.cancel()
+    await connection.close()
+    if server is not None:
+        await server.cleanup()
+    code = _farewell(operator.failure or (watching.exception() if ended else None))
+    if not ended:
+        log.warning("left behind", extra={"because": f"Kopf did not end within {KOPF_SECONDS:.0f} s"})
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def _farewell(failure: BaseException | None) -> int:

@@ -11,6 +11,7 @@ Assumes one event loop. Must never log a header.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     PageTaker = Callable[[URL, dict[str, Any]], dict[str, Any]]
 
+log = logging.getLogger(__name__)
+
 ConfigException = credentials.ConfigException
 """A kubeconfig that cannot be used. Its message names the file or the missing entry."""
 
@@ -40,6 +43,7 @@ class Connection:
     namespace: str = "default"
     """Of the kubeconfig's context."""
     _sessions: list[aiohttp.ClientSession] = field(default_factory=list)
+    _context: ssl.SSLContext | None = None
 
     @property
     def server(self) -> str:
@@ -53,10 +57,7 @@ class Connection:
         return self._sessions[0]
 
     def watching_session(self) -> aiohttp.ClientSession:
-        """A session for Kopf: it closes the one it has and asks for another when credentials were refused.
-
-        NB: CA and client certificates are read from their files here, so that rotated ones are picked up.
-        """
+        """A session for Kopf: it closes the one it has and asks for another when credentials were refused."""
         session = self.new_session(self.take_page)
         self._sessions.append(session)
         return session
@@ -88,11 +89,36 @@ class Connection:
         for setting in (await self.configuration.auth_settings()).values():
             if setting["in"] == "header" and setting["value"]:
                 request.headers[setting["key"]] = setting["value"]
-        return await handler(request)
+        try:
+            answer = await handler(request)
+        except (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError):
+            self._read_certificates()  # a rotated CA, or our own certificate has run out: the next attempt has the new
+            raise
+        if answer.status == 401:
+            self._read_certificates()
+        return answer
+
+    def _read_certificates(self) -> None:
+        """Take what the files hold now into the context that all sessions share: only new connections look at it."""
+        settings, context = self.configuration, self._context
+        if context is None:
+            return
+        try:
+            if settings.ssl_ca_cert:
+                context.load_verify_locations(cafile=settings.ssl_ca_cert)
+            if settings.cert_file:
+                context.load_cert_chain(settings.cert_file, keyfile=settings.key_file)
+        except (OSError, ssl.SSLError) as error:  # half written: the next refusal reads them again
+            log.warning("certificates not read", extra={"because": str(error)})
 
     def _tls(self) -> ssl.SSLContext | bool:
         if self.server.startswith("http://"):
             return True
+        if self._context is None:
+            self._context = self._new_context()
+        return self._context
+
+    def _new_context(self) -> ssl.SSLContext:
         settings = self.configuration
         context = ssl.create_default_context(cafile=settings.ssl_ca_cert, cadata=settings.ca_cert_data)
         if settings.cert_file:

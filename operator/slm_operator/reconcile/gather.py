@@ -6,6 +6,7 @@ demand by its generation and the profile's version. Must never write.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from slm_operator.reconcile.queue import WorkKey
     from slm_operator.settings import Settings
 
+log = logging.getLogger(__name__)
+
 SHARING = "sharing"
-"""Index of deployments: (namespace, profile key)."""
+"""Index of deployments that name no profile: (namespace, profile key)."""
 NAMED = "named"
 """Index of deployments: (namespace, name of the SLMProfile they name)."""
 LABEL = "label"
@@ -68,11 +71,11 @@ def caches_for_planning(keys: ProfileKeys) -> Caches:
     """Caches with the indexes that gathering and routing need."""
 
     def sharing(record: DeploymentRecord) -> Iterable[Hashable]:
-        key = keys.of(record)
+        key = None if named_profile(record) else keys.of(record)
         return ((record.meta.key.namespace, key),) if key is not None else ()
 
     def named(record: DeploymentRecord) -> Iterable[Hashable]:
-        name = record.spec.profiling.profile if record.spec is not None else None
+        name = named_profile(record)
         return ((record.meta.key.namespace, name),) if name is not None else ()
 
     def label(record: DeploymentRecord | ProfileRecord) -> Iterable[Hashable]:
@@ -103,6 +106,11 @@ def caches_for_planning(keys: ProfileKeys) -> Caches:
     )
 
 
+def named_profile(record: DeploymentRecord) -> str | None:
+    """The profile that its spec names."""
+    return record.spec.profiling.profile if record.spec is not None else None
+
+
 def is_our_node(node: NodeRecord) -> bool:
     """Whether a node is opted in, or still carries our marks."""
     marks = (names.OPT_IN_LABEL, names.CLASS_LABEL, names.SERVES_LABEL)
@@ -123,6 +131,8 @@ class Gatherer:
     demand_of: Callable[[DeploymentRecord, ProfileRecord | None], Demand | None]
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     refusals: dict[WorkKey, str] = field(default_factory=dict)
+    bugs: dict[Key, Exception] = field(default_factory=dict)
+    """What was raised when the demand of a deployment was computed."""
     _demands: dict[Key, tuple[tuple[object, ...], Demand | None]] = field(default_factory=dict, init=False)
 
     def deployment(self, work: WorkKey) -> DeploymentView | None:
@@ -132,10 +142,11 @@ class Gatherer:
             return None
         namespace, label = work.key.namespace, label_value(work.key.name)
         workloads = self.caches.workloads.by(OURS, (namespace, label))
+        profile = self.profile_of(record)
         return DeploymentView(
             deployment=record,
-            profile=self.profile_of(record),
-            sharers=self._sharers(record),
+            profile=profile,
+            sharers=self._sharers(record, profile),
             assignment=self.assignments.get(work.key),
             workload=workloads[0] if workloads else None,
             pods=self.caches.pods.by(OURS, (names.DEPLOYMENT_LABEL, namespace, label)),
@@ -187,8 +198,18 @@ class Gatherer:
         depends_on = (record.meta.uid, record.meta.generation, record.meta.deleting, version)
         known = self._demands.get(record.meta.key)
         if known is None or known[0] != depends_on:
-            known = self._demands[record.meta.key] = (depends_on, self.demand_of(record, profile))
+            known = self._demands[record.meta.key] = (depends_on, self._computed_demand(record, profile))
         return known[1]
+
+    def _computed_demand(self, record: DeploymentRecord, profile: ProfileRecord | None) -> Demand | None:
+        """NB: the fleet is planned for all deployments at once, so a bug over one must end here: its nodes stay."""
+        self.bugs.pop(record.meta.key, None)
+        try:
+            return self.demand_of(record, profile)
+        except Exception as error:
+            log.exception("no demand", extra={"object": f"deployment {record.meta.key}", "because": "a bug"})
+            self.bugs[record.meta.key] = error.with_traceback(None)
+            return None
 
     def last_demand(self, key: Key) -> Demand | None:
         """The demand as it was when last computed."""
@@ -222,9 +243,13 @@ class Gatherer:
         """A deployment is gone."""
         self._demands.pop(key, None)
         self.assignments.pop(key, None)
+        self.bugs.pop(key, None)
         self.keys.forget(uid)
 
-    def _sharers(self, record: DeploymentRecord) -> tuple[DeploymentRecord, ...]:
+    def _sharers(self, record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[DeploymentRecord, ...]:
+        """NB: only who owns a profile together is asked: of an imported one a thousand may make use."""
+        if named_profile(record) is not None or (profile is not None and profile.imported):
+            return ()
         return self.caches.deployments.by(SHARING, (record.meta.key.namespace, self.keys.of(record)))
 
     def _children(self, namespace: str, label: str) -> Mapping[tuple[str, str], Meta]:

@@ -15,6 +15,8 @@ from slm_operator.api import names
 from slm_operator.kube.client import NotLeading
 from slm_operator.kube.errors import ApiError, Conflict, Refused
 from slm_operator.manifests.engine import CONTAINER
+from slm_operator.planning.actions import Plan
+from slm_operator.planning.bug import status_of_bug
 from slm_operator.reconcile.queue import FLEET, WorkKey
 from slm_operator.reconcile.routing import concerned
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from slm_operator.observe.cache import Change
     from slm_operator.observe.records import DeploymentRecord, Key, ProfileRecord
     from slm_operator.observe.world import World
-    from slm_operator.planning.actions import Plan
     from slm_operator.planning.views import Assignment, Demand, DeploymentView, FleetPlan, FleetView, ProfileView
     from slm_operator.reconcile.execute import Executor
     from slm_operator.reconcile.gather import Gatherer
@@ -157,13 +158,23 @@ class Reconciler:
             delay = self.queue.failed(work, error.retry_after_seconds or 0.0)
             level = logging.INFO if isinstance(error, Conflict) else logging.WARNING
             log.log(level, "again later", extra={"object": str(work), "because": f"{error.message} (in {delay:.1f} s)"})
-        except Exception:
+        except Exception as error:
             # A bug in planning one object must not stop the others: said once a pass, with growing pauses.
             delay = self.queue.failed(work)
             log.exception("pass failed", extra={"object": str(work), "because": f"a bug; again in {delay:.1f} s"})
+            await self._tell_owner(work, error)
         finally:
             del self.busy_since[work]
             self.measured.passed(work.kind, result, self.clock() - began)
+
+    async def _tell_owner(self, work: WorkKey, bug: Exception) -> None:
+        record = self.gatherer.caches.deployments.get(work.key) if work.kind == "deployment" else None
+        if record is None:
+            return
+        try:
+            await self.executor.execute(work, Plan(actions=(status_of_bug(record, bug, self.now()),)))
+        except ApiError as error:
+            log.warning("status not written", extra={"object": str(work), "because": error.message})
 
     async def _reconcile(self, work: WorkKey) -> float | None:
         plan = await self._plan(work)
@@ -195,6 +206,8 @@ class Reconciler:
         before = self.gatherer.last_demand(work.key)
         if self.gatherer.demand(view.deployment) != before:
             self._add(FLEET)
+        if work.key in self.gatherer.bugs:
+            raise self.gatherer.bugs[work.key]
         return self.planners.plan_deployment(view, self.settings, self.now())
 
     async def _plan_profile(self, work: WorkKey) -> Plan | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.reconcile.gather import LABEL, NAMED, SHARING, UNMEASURED, is_our_node
+from slm_operator.observe.watched import OURS
+from slm_operator.reconcile.gather import LABEL, NAMED, SHARING, UNMEASURED, is_our_node, named_profile
 from slm_operator.reconcile.queue import FLEET, WorkKey
 
 if TYPE_CHECKING:
@@ -51,9 +52,16 @@ def _by_deployment(change: Change[Any], caches: Caches, keys: ProfileKeys) -> It
         return
     yield FLEET
     for record in (change.old, change.new):
-        key = keys.of(record) if record is not None else None
-        for one in caches.deployments.by(SHARING, (change.key.namespace, key)) if key is not None else ():
-            yield WorkKey("deployment", one.meta.key)
+        if record is not None and named_profile(record) is None:
+            yield from _fellow_owners(change.key.namespace, keys.of(record), caches)
+
+
+def _fellow_owners(namespace: str, key: str | None, caches: Caches) -> Iterator[WorkKey]:
+    """Those who own a measured profile together. NB: an imported one is nobody's: a thousand may make use of it."""
+    if key is None or any(one.imported for one in caches.profiles.by(OURS, (namespace, key))):
+        return
+    for one in caches.deployments.by(SHARING, (namespace, key)):
+        yield WorkKey("deployment", one.meta.key)
 
 
 def _by_profile(change: Change[Any], caches: Caches) -> Iterator[WorkKey]:

@@ -1,0 +1,287 @@
+"""The loop with the real planners on a server that only remembers: bugs are contained, cost grows with what changed."""
+
+import contextlib
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from slm_operator.api import names
+from slm_operator.assembly import PLANNERS
+from slm_operator.kube.errors import Unavailable
+from slm_operator.observe.records import Key, ProfileRecord
+from slm_operator.reconcile.gather import Gatherer
+from slm_operator.reconcile.loop import Reconciler
+from slm_operator.reconcile.queue import FLEET, KeyedQueue, WorkKey
+from slm_operator.settings import Settings
+from slm_runtime.codec import to_json
+
+from tests.unit.observe.raws import meta
+from tests.unit.planning.worlds import document
+from tests.unit.reconcile.build import Bench
+
+DOCUMENT = to_json(document())
+SPEC = {
+    "model": {"uri": "hf://facebook/opt-1.3b"},
+    "profiling": {"policy": "Never", "profile": "measured"},
+    "sharing": {"mode": "None"},
+    "replicas": 1,
+}
+
+
+@dataclass
+class Passes:
+    """What was counted."""
+
+    results: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def passed(self, kind: str, result: str, seconds: float) -> None:
+        self.results[kind, result] += 1
+
+
+class Operator:
+    """Everything between the watch and the API server, stepped by hand; the watch shows each write at once."""
+
+    def __init__(self, deployments: int = 0, **planners: Any) -> None:
+        self.bench = Bench()
+        self.planned: Counter[str] = Counter()
+        self.queue = KeyedQueue(self.bench.clock, lambda: 1.0)
+        self.passes = Passes()
+        settings = Settings()
+        chosen = SimpleNamespace(**{**vars(PLANNERS), **planners})
+        gatherer = Gatherer(
+            caches=self.bench.caches, keys=self.bench.keys, settings=settings, demand_of=chosen.demand_of
+        )
+        self.loop = Reconciler(
+            world=self.bench.world,
+            gatherer=gatherer,
+            executor=self.bench.executor,
+            ledger=self.bench.ledger,
+            queue=self.queue,
+            planners=chosen,
+            settings=settings,
+            clock=self.bench.clock,
+            now=self.bench.clock.now,
+            measured=self.passes,
+        )
+        self.bench.world._on_change = self.loop.changed
+        self.loop._started = True
+        self.see("SLMProfile", "measured", {"model": SPEC["model"], "measurements": DOCUMENT})
+        for number in range(deployments):
+            self.see("SLMDeployment", f"d{number}", SPEC)
+            self.see("Node", f"n{number}", None)
+
+    def see(self, kind: str, name: str, spec: Any, generation: int = 1) -> None:
+        version = next(self.bench.server._versions)
+        if kind == "Node":
+            raw = node(name, version)
+        else:
+            head = meta(name, version=version) | {"uid": f"uid-{name}", "generation": generation}
+            former = self.bench.server.objects.get((kind, name), {})
+            raw = {"kind": kind, "metadata": head, "spec": copy.deepcopy(spec), "status": former.get("status") or {}}
+            self.bench.server.objects[kind, name] = raw
+        self.bench.world.see(kind, "ADDED", raw)
+
+    async def settle(self) -> None:
+        """Passes until none is due within a second of virtual time."""
+        while (work := self.queue.take()) is not None or self._soon():
+            if work is not None:
+                asked = len(self.bench.server.asked)
+                await self.loop.one_pass(work)
+                self._show(asked)
+
+    def status(self, name: str) -> Any:
+        record = self.bench.caches.deployments.get(Key("ns", name))
+        assert record is not None
+        return record.status
+
+    def reason(self, name: str) -> str:
+        return str(self.status(name)["conditions"][0]["reason"])
+
+    def _soon(self) -> bool:
+        due = self.queue.next_due()
+        if due is None or due - self.bench.clock.seconds > 1:
+            return False
+        self.bench.clock.seconds = due
+        return True
+
+    def _show(self, since: int) -> None:
+        for _, what in self.bench.server.asked[since:]:
+            kind, name = what.split()
+            if kind in self.bench.world.watched and (kind, name) in self.bench.server.objects:
+                self.bench.show(kind, name)
+
+
+def node(name: str, version: int) -> Any:
+    labels = {
+        names.OPT_IN_LABEL: "true",
+        "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
+        "nvidia.com/gpu.count": "1",
+        "nvidia.com/gpu.replicas": "1",
+        "nvidia.com/gpu.sharing-strategy": "none",
+    }
+    head = meta(name, version=version) | {"labels": labels}
+    head.pop("namespace", None)
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "1"}}
+    return {"kind": "Node", "metadata": head, "spec": {}, "status": status | {"capacity": status["allocatable"]}}
+
+
+def failing_for(name: str, plan: Any) -> Any:
+    """A planning function with a bug that shows for one object only."""
+
+    def buggy(subject: Any, *rest: Any) -> Any:
+        record = getattr(subject, "deployment", subject)
+        if record.meta.key.name == name:
+            raise KeyError("no such figure")
+        return plan(subject, *rest)
+
+    return buggy
+
+
+@pytest.mark.parametrize("function", ["demand_of", "plan_deployment"])
+async def test_a_bug_over_one_deployment_stops_no_other_and_its_owner_is_told(function: str) -> None:
+    operator = Operator(3, **{function: failing_for("d1", getattr(PLANNERS, function))})
+    await operator.settle()
+    assert operator.reason("d1") == "OperatorBug"
+    assert "KeyError: 'no such figure'" in operator.status("d1")["conditions"][0]["message"]
+    assert [operator.reason(name) for name in ("d0", "d2")] == ["Starting", "Starting"]
+    assert operator.passes.results["deployment", "error"] > 0
+    assert operator.passes.results["fleet", "error"] == 0
+
+
+async def test_a_bug_is_told_once_and_keeps_what_was_true() -> None:
+    operator = Operator(1)
+    await operator.settle()
+    before = operator.status("d0")
+    operator.loop.planners.plan_deployment = failing_for("d0", PLANNERS.plan_deployment)  # type: ignore[method-assign]
+    operator.see("SLMDeployment", "d0", SPEC | {"replicas": 2}, generation=2)
+    asked = len(operator.bench.server.asked)
+    for _ in range(3):
+        operator.queue.add(WorkKey("deployment", Key("ns", "d0")))
+        await operator.settle()
+    assert operator.bench.server.asked[asked:] == [("apply status", "SLMDeployment d0")]
+    after = operator.status("d0")
+    assert after["observedGeneration"] == 2
+    types = [one["type"] for one in after["conditions"]]
+    assert len(types) == len(set(types))
+    assert {"Profiled", "Advised"} <= set(types)
+    assert after.get("url") == before.get("url")
+
+
+async def test_when_the_bug_is_gone_so_is_its_condition() -> None:
+    operator = Operator(1, demand_of=failing_for("d0", PLANNERS.demand_of))
+    await operator.settle()
+    assert operator.reason("d0") == "OperatorBug"
+    operator.loop.gatherer.demand_of = PLANNERS.demand_of
+    operator.see("SLMDeployment", "d0", SPEC | {"replicas": 0}, generation=2)
+    await operator.settle()
+    assert operator.reason("d0") != "OperatorBug"
+
+
+async def delays_under(error: Unavailable, attempts: int) -> list[float]:
+    """Seconds until each next attempt, while the server answers every request with this error."""
+    operator = Operator(1)
+    operator.bench.server.refuse = error
+    work, clock = WorkKey("deployment", Key("ns", "d0")), operator.bench.clock
+    delays = []
+    for _ in range(attempts):
+        while (taken := operator.queue.take()) != work:
+            assert taken is not None
+        await operator.loop.one_pass(work)
+        due = operator.queue._later[work]
+        delays.append(due - clock.seconds)
+        clock.seconds = due
+    return delays
+
+
+async def test_a_server_that_cannot_answer_is_asked_again_later_and_later() -> None:
+    assert await delays_under(Unavailable("etcd is not there", 503), 4) == [0.25, 0.5, 1.0, 2.0]
+
+
+async def test_retry_after_is_obeyed() -> None:
+    assert await delays_under(Unavailable("too many requests", 429, retry_after_seconds=7.0), 2) == [7.0, 7.0]
+
+
+async def test_the_fleet_is_planned_once_for_changes_that_come_together() -> None:
+    operator = Operator(20)
+    await operator.settle()
+    assert operator.passes.results["fleet", "ok"] <= 3
+
+
+@contextlib.contextmanager
+def counting_looks() -> Iterator[Counter[str]]:
+    """Records that the caches hand out: the cost of a pass, whatever the machine."""
+    from slm_operator.observe.cache import Cache  # noqa: PLC0415 - replaced only here
+
+    looks: Counter[str] = Counter()
+    get, by, walk = Cache.get, Cache.by, Cache.__iter__
+
+    def counted_get(self: Any, key: Key) -> Any:
+        looks[self.kind] += 1
+        return get(self, key)
+
+    def counted_by(self: Any, index: str, value: Any) -> Any:
+        found = by(self, index, value)
+        looks[self.kind] += 1 + len(found)
+        return found
+
+    def counted_walk(self: Any) -> Any:
+        looks[self.kind] += len(self)
+        return walk(self)
+
+    Cache.get, Cache.by, Cache.__iter__ = counted_get, counted_by, counted_walk  # type: ignore[method-assign, assignment]
+    try:
+        yield looks
+    finally:
+        Cache.get, Cache.by, Cache.__iter__ = get, by, walk  # type: ignore[method-assign]
+
+
+async def cost_of_settling(deployments: int) -> tuple[int, int]:
+    """Records looked at and requests made, from nothing until all is planned."""
+    with counting_looks() as looks:
+        operator = Operator(deployments)
+        await operator.settle()
+    return looks.total(), len(operator.bench.server.asked)
+
+
+async def test_ten_times_the_deployments_cost_at_most_ten_times_the_work() -> None:
+    few_looks, few_writes = await cost_of_settling(10)
+    many_looks, many_writes = await cost_of_settling(100)
+    assert few_writes >= 4 * 10
+    assert many_writes <= 10 * few_writes
+    assert many_looks <= 11 * few_looks
+
+
+async def cost_of_one_change(deployments: int) -> tuple[int, int]:
+    """Records looked at outside the fleet's pass, and requests made, for one edit among so many."""
+    operator = Operator(deployments)
+    await operator.settle()
+    asked = len(operator.bench.server.asked)
+    with counting_looks() as looks:
+        operator.see("SLMDeployment", "d0", SPEC | {"replicas": 0}, generation=2)
+        while (work := operator.queue.take()) is not None:
+            assert work != FLEET
+            await operator.loop.one_pass(work)
+    return looks.total(), len(operator.bench.server.asked) - asked
+
+
+async def test_one_change_costs_the_same_among_ten_times_as_many() -> None:
+    looks, writes = await cost_of_one_change(10)
+    assert writes > 0
+    assert await cost_of_one_change(100) == (looks, writes)
+
+
+async def test_what_the_planners_are_given_of_others_does_not_grow() -> None:
+    views: list[Any] = []
+
+    def seen(view: Any, *rest: Any) -> Any:
+        views.append(view)
+        return PLANNERS.plan_deployment(view, *rest)
+
+    operator = Operator(50, plan_deployment=seen)
+    await operator.settle()
+    assert {len(view.sharers) for view in views} == {0}
+    assert isinstance(views[0].profile, ProfileRecord)
