@@ -41,6 +41,7 @@ from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_plan
 from slm_operator.reconcile.ledger import Ledger
 from slm_operator.reconcile.loop import Reconciler
 from slm_operator.reconcile.queue import KeyedQueue
+from slm_operator.reconcile.watch import Watch, fetch_page
 
 if TYPE_CHECKING:
     from slm_operator.kube.connection import Connection
@@ -72,6 +73,7 @@ class Operator:
     connection: Connection
     world: World
     reconciler: Reconciler
+    watch: Watch
     election: Election | None
     stop_flag: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
@@ -133,13 +135,13 @@ class Operator:
         gc.enable()
 
     async def _act(self) -> None:
-        if self.election is None:
-            await self.reconciler.run()
-            return
-        await self.election.acquire()
+        if self.election is not None:
+            await self.election.acquire()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.election.hold(), name="lease")
+            if self.election is not None:
+                tasks.create_task(self.election.hold(), name="lease")
             tasks.create_task(self.reconciler.run(), name="reconciler")
+            tasks.create_task(self.watch.run(), name="watch")
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """Acting or watching ended, although nobody asked for it."""
@@ -158,7 +160,6 @@ def assemble(
     ledger = Ledger(_shown_in(caches), time.monotonic)
     queue = KeyedQueue(time.monotonic, random.random)
     queue.observe_latency = metrics.waited
-    metrics.watch(caches, queue)
     client, election = _clients(connection, settings, metrics, (namespace, identity) if leader_election else None)
     recorder = EventRecorder(
         client=client, controller=names.FIELD_MANAGER, instance=identity, clock=time.monotonic, now=_utc
@@ -169,9 +170,18 @@ def assemble(
 
     world = World(watched_kinds(caches, settings), tell, settings.namespaces)
     connection.take_page = world.take_page
+    gatherer = Gatherer(caches=caches, keys=keys, settings=settings, demand_of=PLANNERS.demand_of)
+    watch = Watch(
+        gatherer=gatherer,
+        queue=queue,
+        interval_seconds=settings.watch.interval_seconds,
+        clock=time.monotonic,
+        fetch=fetch_page,
+    )
+    metrics.watch(caches, queue, watch.figures)
     reconciler = Reconciler(
         world=world,
-        gatherer=Gatherer(caches=caches, keys=keys, settings=settings, demand_of=PLANNERS.demand_of),
+        gatherer=gatherer,
         executor=Executor(client=client, recorder=recorder, caches=caches, ledger=ledger),
         ledger=ledger,
         queue=queue,
@@ -181,7 +191,7 @@ def assemble(
         now=_utc,
         measured=metrics,
     )
-    return Operator(connection=connection, world=world, reconciler=reconciler, election=election)
+    return Operator(connection=connection, world=world, reconciler=reconciler, watch=watch, election=election)
 
 
 def _clients(

@@ -15,9 +15,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from slm_operator.observe.records import Key
     from slm_operator.observe.watched import Caches
+    from slm_operator.planning.slo_watch import Figures
     from slm_operator.reconcile.queue import KeyedQueue
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -63,9 +65,9 @@ class Metrics:
         """A key was taken from the queue."""
         self._latency.observe(seconds)
 
-    def watch(self, caches: Caches, queue: KeyedQueue) -> None:
-        """Read gauges from the caches at each scrape."""
-        self.registry.register(_Gauges(caches, queue))
+    def watch(self, caches: Caches, queue: KeyedQueue, measured: Mapping[Key, Figures]) -> None:
+        """Read gauges from the caches, and from the watch over live replicas, at each scrape."""
+        self.registry.register(_Gauges(caches, queue, measured))
 
     async def serve(self, host: str, port: int) -> web.AppRunner:
         """Serve /metrics in this event loop: a scrape then never sees a cache half changed."""
@@ -86,9 +88,10 @@ class Metrics:
 class _Gauges:
     """Figures of what is there now."""
 
-    def __init__(self, caches: Caches, queue: KeyedQueue) -> None:
+    def __init__(self, caches: Caches, queue: KeyedQueue, measured: Mapping[Key, Figures]) -> None:
         self._caches = caches
         self._queue = queue
+        self._measured = measured
 
     def describe(self) -> list[Any]:
         return []
@@ -97,7 +100,8 @@ class _Gauges:
         yield GaugeMetricFamily("slm_operator_queue_depth", "Keys that wait for a pass.", value=len(self._queue))
         yield self._profiles()
         yield self._gpu_seconds()
-        yield self._throughput()
+        yield from self._advised()
+        yield from self._live()
 
     def _profiles(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("slm_operator_profiles", "SLMProfiles by phase.", labels=["phase"])
@@ -112,14 +116,35 @@ class _Gauges:
             "slm_operator_profile_gpu_seconds", "GPU time that the profiles now in the cluster cost.", value=spent
         )
 
-    def _throughput(self) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(
-            "slm_operator_predicted_throughput_tokens_per_second",
-            "Predicted input and output tokens per second on one GPU.",
-            labels=["namespace", "name"],
+    def _advised(self) -> Iterator[GaugeMetricFamily]:
+        throughput = _by_deployment(
+            "predicted_throughput_tokens_per_second", "Predicted input and output tokens per second on one GPU."
         )
+        itl = _by_deployment("predicted_itl_seconds", "Predicted mean inter-token latency.")
+        freed = _by_deployment("freed_memory_bytes", "GPU memory that the advice leaves free on each GPU, for others.")
         for record in self._caches.deployments:
-            predicted = ((record.status.get("advice") or {}).get("predicted") or {}).get("throughputTokensPerSecond")
-            if predicted is not None:
-                family.add_metric(list(record.meta.key), float(predicted))
-        return family
+            advice = record.status.get("advice") or {}
+            predicted = advice.get("predicted") or {}
+            for family, value, unit in (
+                (throughput, predicted.get("throughputTokensPerSecond"), 1),
+                (itl, predicted.get("itlMs"), 1000),
+                (freed, advice.get("freedBytes"), 1),
+            ):
+                if value is not None:
+                    family.add_metric(list(record.meta.key), float(value) / unit)
+        yield from (throughput, itl, freed)
+
+    def _live(self) -> Iterator[GaugeMetricFamily]:
+        throughput = _by_deployment(
+            "measured_throughput_tokens_per_second",
+            "Input and output tokens per second on one GPU, as the SLO watch last measured it.",
+        )
+        itl = _by_deployment("measured_itl_seconds", "Mean inter-token latency, as the SLO watch last measured it.")
+        for key, figures in sorted(self._measured.items()):
+            throughput.add_metric(list(key), figures.throughput_tokens_per_second)
+            itl.add_metric(list(key), figures.itl_ms / 1000)
+        yield from (throughput, itl)
+
+
+def _by_deployment(name: str, documentation: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"slm_operator_{name}", documentation, labels=["namespace", "name"])

@@ -55,6 +55,13 @@ class Nodes(Part):
     """How long a new configuration key is given to reach the node's volume before the label is switched."""
 
 
+class Watch(Part):
+    """The watch over live replicas, for the condition SLOMet."""
+
+    interval_seconds: Annotated[float, Field(ge=0)] = 60
+    """How often each replica's /metrics is read. 0: never, and SLOMet is not said."""
+
+
 class Api(Part):
     """Limits of the operator's own requests to the API server, watches not counted."""
 
@@ -76,6 +83,8 @@ class Settings(Part):
     """Limits of measuring."""
     nodes: Nodes = Nodes()
     """How nodes are changed."""
+    watch: Watch = Watch()
+    """The watch over live replicas, for the condition SLOMet."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve. Empty: all of them, and nodes too."""
 

@@ -59,6 +59,7 @@ def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
         failed_because=sentence(status.get("reason") or "Failed", status.get("message")) if phase == "Failed" else None,
         resource_health=dict(_health(mains)),
         started=running_since(mains[0]) if mains else None,
+        address=status.get("podIP") if names.DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {}) else None,
     )
 
 

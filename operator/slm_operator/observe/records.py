@@ -111,6 +111,8 @@ class PodRecord:
     """Device ids by allocatedResourcesStatus, to their health."""
     started: str | None = None
     """When its engine container last started, RFC 3339."""
+    address: str | None = None
+    """IP address of a replica, where its metrics are read."""
 
     @property
     def holds_gpu(self) -> bool:

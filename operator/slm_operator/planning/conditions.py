@@ -33,11 +33,16 @@ _STATUS = {True: "True", False: "False", None: "Unknown"}
 
 
 def conditions(
-    findings: Iterable[Finding], former: Iterable[Mapping[str, Any]], generation: int, now: datetime
+    findings: Iterable[Finding],
+    former: Iterable[Mapping[str, Any]],
+    generation: int,
+    now: datetime,
+    aside: Finding | None = None,
 ) -> list[dict[str, Any]]:
     """All conditions for status: the findings in order, preceded by Ready and, while they apply, Reconciling or Stalled.
 
     Ready is False for the first finding that does not hold; the steps after it are Unknown by nature and are left out.
+    `aside` is told too and has no part in Ready.
     """
     ordered = list(findings)
     blocking = next((finding for finding in ordered if finding.holds is not True), None)
@@ -46,7 +51,8 @@ def conditions(
         kind = Condition.STALLED if blocking.stalls else Condition.RECONCILING
         summary.append(Finding(type=kind, holds=True, reason=blocking.reason, message=blocking.message))
     times = {str(old.get("type")): old for old in former}
-    return [_condition(finding, times.get(finding.type), generation, now) for finding in (*summary, *ordered)]
+    told = (*summary, *ordered, *([aside] if aside is not None else []))
+    return [_condition(finding, times.get(finding.type), generation, now) for finding in told]
 
 
 def _ready(blocking: Finding | None) -> Finding:

@@ -23,8 +23,10 @@ from slm_operator.planning.availability import availability, placement
 from slm_operator.planning.conditions import Finding, conditions
 from slm_operator.planning.demand import wanted_replicas
 from slm_operator.planning.events import transition_events
+from slm_operator.planning.slo_watch import slo_finding
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from slm_runtime.document import MeasurementDocument
@@ -52,13 +54,14 @@ class _Story:
         )
 
 
-def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> Plan:  # noqa: ARG001 - every planner has this shape
+def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> Plan:
     """The next step of one deployment. A deleted one needs none: owner references and the fleet plan clean up."""
     record = view.deployment
     if record.meta.deleting:
         return Plan()
     story = _story(view)
-    status = _status(view, story, now)
+    aside = slo_finding(view.watched, _former_slo(record.status)) if settings.watch.interval_seconds else None
+    status = _status(view, story, aside, now)
     write = WriteStatus(
         api_version=names.API_VERSION,
         kind=names.DEPLOYMENT_KIND,
@@ -271,7 +274,11 @@ _PHASES = {
 }
 
 
-def _status(view: DeploymentView, story: _Story, now: datetime) -> dict[str, Any]:
+def _former_slo(status: Mapping[str, Any]) -> Mapping[str, str] | None:
+    return next((one for one in status.get("conditions", ()) if one.get("type") == Condition.SLO_MET), None)
+
+
+def _status(view: DeploymentView, story: _Story, aside: Finding | None, now: datetime) -> dict[str, Any]:
     record = view.deployment
     meta, old = record.meta, record.status
     blocking = next((finding for finding in story.findings if not finding.holds), None)
@@ -279,7 +286,7 @@ def _status(view: DeploymentView, story: _Story, now: datetime) -> dict[str, Any
     status: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "phase": phase,
-        "conditions": conditions(story.findings, old.get("conditions", ()), meta.generation, now),
+        "conditions": conditions(story.findings, old.get("conditions", ()), meta.generation, now, aside),
         "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
         "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
         "replicas": view.workload.existing if view.workload is not None else 0,

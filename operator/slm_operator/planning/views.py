@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         WorkloadRecord,
     )
     from slm_operator.planning.actions import Plan
+    from slm_operator.planning.slo_watch import Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,8 @@ class DeploymentView:
     pods: tuple[PodRecord, ...] = ()
     children: Mapping[tuple[str, str], Meta] = field(default_factory=dict)
     """(kind, name) of Services and PDBs with its label, or of that name and somebody else's."""
+    watched: Watched | None = None
+    """What the watch over its replicas' metrics has to say; None while it has not looked."""
     unreadable_because: str | None = None
     """What the API server said to our last write of one of its objects (a quota, an admission webhook, a taken name)."""
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         PodRecord,
         ProfileRecord,
     )
+    from slm_operator.planning.slo_watch import Watched
     from slm_operator.planning.views import Assignment, Demand
     from slm_operator.reconcile.queue import WorkKey
     from slm_operator.settings import Settings
@@ -123,7 +124,7 @@ def is_our_node(node: NodeRecord) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Gatherer:
-    """Makes views. `assignments` and `refusals` are what the loop learnt."""
+    """Makes views. `assignments`, `refusals` and `watched` are what the loop and the watch learnt."""
 
     caches: Caches
     keys: ProfileKeys
@@ -131,6 +132,7 @@ class Gatherer:
     demand_of: Callable[[DeploymentRecord, ProfileRecord | None], Demand | None]
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     refusals: dict[WorkKey, str] = field(default_factory=dict)
+    watched: dict[Key, Watched] = field(default_factory=dict)
     bugs: dict[Key, Exception] = field(default_factory=dict)
     """What was raised when the demand of a deployment was computed."""
     _demands: dict[Key, tuple[tuple[object, ...], Demand | None]] = field(default_factory=dict, init=False)
@@ -151,6 +153,7 @@ class Gatherer:
             workload=workloads[0] if workloads else None,
             pods=self.caches.pods.by(OURS, (names.DEPLOYMENT_LABEL, namespace, label)),
             children=self._children(namespace, label),
+            watched=self.watched.get(work.key),
             unreadable_because=self.refusals.get(work),
         )
 
@@ -243,6 +246,7 @@ class Gatherer:
         """A deployment is gone."""
         self._demands.pop(key, None)
         self.assignments.pop(key, None)
+        self.watched.pop(key, None)
         self.bugs.pop(key, None)
         self.keys.forget(uid)
 

@@ -1,0 +1,148 @@
+"""Steady load from inside the cluster, through the Service, and an account of every request.
+
+    with steady_load(stage, namespace, "http://chat/v1/completions") as load:
+        change something
+    load.account.failed == 0
+
+Exists because "no request was lost" is a claim about each single one. A closed loop of clients; each request is a
+stream with a connection of its own, so that every one of them is placed anew by the Service. It must never retry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.testbed.gotools import binary
+from tests.testbed.stage import LIGHT_IMAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.testbed.stage import Stage
+
+POD = "load"
+CLIENT = """
+import asyncio, collections, json, sys, threading, time
+import aiohttp
+URL, MODEL, CLIENTS, TOKENS, KEPT = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "kept"
+account = collections.Counter()
+examples, timeline, stopping = [], collections.Counter(), threading.Event()
+
+async def ask(session):
+    body = {"model": MODEL, "prompt": "x" * 32, "max_tokens": TOKENS, "stream": True, "ignore_eos": True}
+    chunks, done = 0, False
+    try:
+        async with session.post(URL, json=body) as answer:
+            if answer.status != 200:
+                return "failed", f"{answer.status} {(await answer.text())[:200]}"
+            async for line in answer.content:
+                done = done or line.startswith(b"data: [DONE]")
+                if line.startswith(b"data: {"):
+                    chunks += 1
+                    timeline[int(time.time() - began)] += 1
+    except aiohttp.ClientConnectorError as error:
+        return "refused", repr(error)
+    except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+        return ("truncated" if chunks else "failed"), f"{chunks} of {TOKENS}: {error!r}"
+    return ("ok", "") if done and chunks == TOKENS else ("truncated", f"{chunks} of {TOKENS}, end seen: {done}")
+
+async def client():
+    connector = aiohttp.TCPConnector(force_close=not KEPT, limit=1)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=300)) as session:
+        while not stopping.is_set():
+            outcome, why = await ask(session)
+            account[outcome] += 1
+            if outcome == "ok" and account["ok"] == CLIENTS:
+                print("steady", flush=True)
+            if outcome != "ok":
+                if len(examples) < 20:
+                    examples.append(f"{time.time() - began:.1f} s: {outcome}: {why}")
+                await asyncio.sleep(0.2)
+
+async def main():
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+
+began = time.time()
+threading.Thread(target=lambda: (sys.stdin.read(), stopping.set()), daemon=True).start()
+asyncio.run(main())
+print(json.dumps({"counts": account, "examples": examples, "tokens_by_second": timeline, "began": began}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of the requests."""
+
+    ok: int
+    refused: int
+    """No replica was there to connect to."""
+    failed: int
+    """An answer other than 200, or a connection that broke before the first token."""
+    truncated: int
+    """Fewer tokens than were asked for, or no end mark."""
+    examples: list[str]
+    tokens_by_second: dict[int, int]
+
+
+@dataclass(slots=True)
+class Load:
+    """A load under way; `account` is there when it has ended."""
+
+    _account: list[Account] = field(default_factory=list)
+
+    @property
+    def account(self) -> Account:
+        """The account of a load that has ended."""
+        return self._account[0]
+
+
+def place_client(stage: Stage, namespace: str) -> None:
+    """The pod from which load is made."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": POD, "namespace": namespace},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": POD, "image": LIGHT_IMAGE, "command": ["sleep", "infinity"]}],
+        },
+    }
+    stage.cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(pod))
+    stage.cluster.kubectl("wait", f"pod/{POD}", "--namespace", namespace, "--for=condition=Ready", "--timeout=60s")
+
+
+@contextlib.contextmanager
+def steady_load(
+    stage: Stage, namespace: str, name: str, *, clients: int = 8, tokens: int = 64, kept: bool = False
+) -> Iterator[Load]:
+    """Load on a deployment's Service, from before the block until after it. `kept`: connections are kept alive."""
+    load = Load()
+    url = f"http://{name}/v1/completions"
+    client = [url, name, str(clients), str(tokens), "kept" if kept else "new"]
+    command = [
+        *(str(binary("kubectl")), f"--kubeconfig={stage.cluster.kubeconfig}", "exec", "--stdin"),
+        *("--namespace", namespace, POD, "--", "python3", "-c", CLIENT, *client),
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            assert running.stdout is not None
+            steady = running.stdout.readline().strip()  # every client has been answered
+            assert steady == "steady", running.stderr.read() if running.stderr else ""
+            yield load
+            said, problems = running.communicate("", timeout=120)
+            assert said, problems
+            load._account.append(_read(json.loads(said.splitlines()[-1])))
+        finally:
+            running.kill()
+
+
+def _read(said: dict[str, Any]) -> Account:
+    counts = {outcome: int(said["counts"].get(outcome, 0)) for outcome in ("ok", "refused", "failed", "truncated")}
+    tokens = {int(second): count for second, count in said["tokens_by_second"].items()}
+    return Account(**counts, examples=said["examples"], tokens_by_second=tokens)

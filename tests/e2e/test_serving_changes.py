@@ -1,0 +1,203 @@
+"""Changes under load: nobody's request is lost, and what must not restart does not."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from slm_runtime.codec import to_json
+
+from tests.testbed.stage import IMAGES, LIGHT_IMAGE, ROOT
+from tests.unit.planning import worlds
+
+from .light import applied, light, wait_for_reason, wait_until_ready
+from .load import place_client, steady_load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.testbed.stage import Stage
+
+    from .load import Account
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+
+NAMESPACE = "serving"
+NAME = "chat"
+NEXT_IMAGE = "slm-operator/engine-light:next"
+TOKEN_MS = {"name": "LIGHT_ENGINE_STEP_MS", "value": "30"}  # so that at every moment requests are in flight
+SLO = {"itlMs": 12, "itlFactor": None}
+
+
+@pytest.fixture(scope="module")
+def ground(stage: Stage) -> Iterator[Stage]:
+    kubectl = stage.cluster.kubectl
+    kubectl("create", "namespace", NAMESPACE)
+    stage.provide_model(NAMESPACE)
+    stage.opt_in()
+    profile = {
+        "apiVersion": "slm-operator.io/v1alpha1",
+        "kind": "SLMProfile",
+        "metadata": {"name": "imported", "namespace": NAMESPACE},
+        "spec": {"model": {"uri": "pvc://models/opt-tiny"}, "measurements": to_json(worlds.document())},
+    }
+    kubectl("apply", "--filename", "-", stdin=json.dumps(profile))
+    place_client(stage, NAMESPACE)
+    yield stage
+    kubectl("delete", "pod", "load", "--namespace", NAMESPACE)
+    kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
+    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def served(ground: Stage) -> Iterator[Stage]:
+    """Two engines on the node's one GPU, with advice from a published profile: no change needs to be measured."""
+    spec = {
+        "engine": {"env": [TOKEN_MS]},
+        "profiling": {"profile": "imported"},
+        "slo": {"itlMs": 12},
+    }
+    with applied(ground, NAMESPACE, light(NAME, **spec)):
+        wait_until_ready(ground, NAMESPACE, NAME)
+        yield ground
+
+
+def patch(stage: Stage, **spec: Any) -> None:
+    stage.cluster.kubectl(
+        *("patch", "slmd", NAME, "--namespace", NAMESPACE, "--type=merge", "--patch", json.dumps({"spec": spec}))
+    )
+
+
+def wait_until_rolled(stage: Stage, words: str) -> None:
+    """Wait until every replica runs with these words among its arguments, and nothing else is left."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        found = pods(stage)
+        if found and all(words in said(pod) and ready(pod) for pod in found):
+            wait_until_ready(stage, NAMESPACE, NAME)
+            return
+        time.sleep(1)
+    raise TimeoutError(f"not all replicas run with {words}: {[said(pod) for pod in pods(stage)]}")
+
+
+def pods(stage: Stage) -> list[dict[str, Any]]:
+    selector = ("--selector", f"slm-operator.io/deployment={NAME}")
+    listed = stage.cluster.kubectl("get", "pods", "--namespace", NAMESPACE, *selector, "--output", "json")
+    found: list[dict[str, Any]] = json.loads(listed)["items"]
+    return found
+
+
+def uids(stage: Stage) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in pods(stage)}
+
+
+def said(pod: dict[str, Any]) -> str:
+    engine = next(one for one in pod["spec"]["containers"] if one["name"] == "engine")
+    return " ".join([engine["image"], *engine["args"]])
+
+
+def ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    up = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return up and "deletionTimestamp" not in pod["metadata"]
+
+
+def assert_nothing_lost(account: Account, *, outage: bool = False) -> None:
+    print(f"{account.ok} ok, {account.refused} refused, {account.failed} failed, {account.truncated} truncated")
+    assert account.ok > 0
+    assert (account.failed, account.truncated) == (0, 0), account.examples
+    assert outage or account.refused == 0, account.examples
+
+
+def test_new_advice(served: Stage) -> None:
+    before = uids(served)
+    with steady_load(served, NAMESPACE, NAME) as load:
+        patch(served, slo={"itlMs": 8})
+        wait_until_rolled(served, "--max-num-seqs 32")
+    assert_nothing_lost(load.account)
+    assert not before & uids(served)
+
+
+def test_a_new_engine_image_with_other_arguments(served: Stage) -> None:
+    dockerfile, context = IMAGES[LIGHT_IMAGE]
+    served.cluster.build(ROOT / dockerfile, ROOT / context, NEXT_IMAGE)
+    served.cluster.load_image(NEXT_IMAGE)
+    with steady_load(served, NAMESPACE, NAME) as load:
+        patch(served, engine={"image": NEXT_IMAGE, "args": ["--seed", "7"]})
+        wait_until_rolled(served, "--seed 7")
+    assert_nothing_lost(load.account)
+    assert all(NEXT_IMAGE in said(pod) for pod in pods(served))
+
+
+def test_scaled_down_and_up(served: Stage) -> None:
+    def scale(replicas: int) -> None:
+        served.cluster.kubectl("scale", "slmd", NAME, "--namespace", NAMESPACE, f"--replicas={replicas}")
+        path = f"--for=jsonpath={{.status.replicas}}={replicas}"
+        served.cluster.kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, path, "--timeout=120s", timeout_s=150)
+
+    kept = uids(served)
+    with steady_load(served, NAMESPACE, NAME) as load:
+        scale(1)
+        scale(2)
+        wait_until_ready(served, NAMESPACE, NAME)
+    assert_nothing_lost(load.account)
+    assert len(kept & uids(served)) == 1
+
+
+def test_a_replica_evicted_as_a_drain_does(served: Stage) -> None:
+    victim = pods(served)[0]["metadata"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": victim["name"]}}
+    with steady_load(served, NAMESPACE, NAME) as load:
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{victim['name']}/eviction"
+        served.cluster.kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction))
+        served.cluster.kubectl(
+            *("wait", "--for=delete", f"pod/{victim['name']}", "--namespace", NAMESPACE, "--timeout=120s"),
+            timeout_s=150,
+        )
+        wait_until_ready(served, NAMESPACE, NAME)
+    assert_nothing_lost(load.account)
+    assert victim["uid"] not in uids(served)
+
+
+def test_a_roll_whose_engines_do_not_start_stops_and_says_why(served: Stage) -> None:
+    with steady_load(served, NAMESPACE, NAME) as load:
+        patch(served, engine={"env": [TOKEN_MS, {"name": "LIGHT_ENGINE_FAULT", "value": "die-at-start"}]})
+        message = wait_for_reason(served, NAMESPACE, NAME, "CrashLoopBackOff")
+        old = [pod for pod in pods(served) if ready(pod)]
+        patch(served, engine={"env": [TOKEN_MS]})
+        wait_until_ready(served, NAMESPACE, NAME)
+    assert "1 of 2 replicas answer" in message
+    assert "logs" in message
+    assert len(old) == 1
+    assert_nothing_lost(load.account)
+
+
+def test_an_operator_that_restarts_or_is_upgraded_restarts_no_engine(served: Stage) -> None:
+    kubectl = served.cluster.kubectl
+    before = uids(served)
+    with steady_load(served, NAMESPACE, NAME) as load:
+        kubectl("rollout", "restart", "deployment", "slm-operator", "--namespace", "slm-system")
+        kubectl("rollout", "status", "deployment", "slm-operator", "--namespace", "slm-system", timeout_s=180)
+        kubectl("label", "slmd", NAME, "--namespace", NAMESPACE, "team=a")
+        kubectl("annotate", "slmd", NAME, "--namespace", NAMESPACE, "note=b")
+        patch(served, replicas=2, slo={"itlMs": 8.5})  # asks for the same batch
+        observed = f"--for=jsonpath={{.status.observedGeneration}}={generation(served)}"
+        kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, observed, "--timeout=90s")
+    assert_nothing_lost(load.account)
+    assert uids(served) == before
+
+
+def generation(stage: Stage) -> int:
+    return int(stage.get("slmd", NAME, NAMESPACE)["metadata"]["generation"])
+
+
+def test_another_class_on_the_only_node_refuses_meanwhile_and_cuts_nobody_off(served: Stage) -> None:
+    """A planned outage: the node's only GPU is cut anew, so for a while there is nobody to connect to."""
+    with steady_load(served, NAMESPACE, NAME) as load:
+        patch(served, sharing={"replicasPerGpu": 3}, replicas=3)
+        served.wait_for_allocatable("nvidia.com/gpu.shared", 3, timeout_s=300)
+        wait_until_ready(served, NAMESPACE, NAME)
+    assert_nothing_lost(load.account, outage=True)
+    assert len(pods(served)) == 3

@@ -1,0 +1,172 @@
+"""From sweeps to what status says: windows of enough requests, figures per GPU, and news only when the judgement changes."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from slm_operator.advisor.advice import Predicted
+from slm_operator.advisor.drift import Expected
+from slm_operator.planning.actions import WriteStatus
+from slm_operator.planning.deployment import plan_deployment
+from slm_operator.planning.slo_watch import UNREADABLE_SWEEPS, Course, Promise, Sweep, Watched, follow, slo_finding
+from slm_operator.planning.views import Assignment, DeploymentView
+from slm_operator.settings import Settings, Watch
+from slm_runtime.metrics import Counters
+from slm_runtime.slo import Limits, Percentile
+
+from . import worlds as w
+
+ZERO = Counters(**dict.fromkeys(Counters.__dataclass_fields__, 0.0))
+PROMISE = Promise(
+    expected=Expected(
+        limits=Limits(itl_ms=10.0, ttft_ms=None, percentile=Percentile.MEAN),
+        input_tokens_mean=100,
+        output_tokens_mean=50,
+        pays_from_in_flight=None,
+    ),
+    predicted=Predicted(
+        throughput_tokens_per_second=3000.0, output_tokens_per_second=1000.0, itl_ms=8.0, batch_size=32
+    ),
+    profile="opt-12345678",
+    replicas_per_gpu=2,
+)
+
+
+def after(old: Counters, requests: float, *, itl_ms: float = 8.0, prompt: float = 100, output: float = 50) -> Counters:
+    """Counters of an engine when so many more requests have finished."""
+    return replace(
+        old,
+        finished=old.finished + requests,
+        prompt_tokens=old.prompt_tokens + prompt * requests,
+        output_tokens=old.output_tokens + output * requests,
+        itl_count=old.itl_count + (output - 1) * requests,
+        itl_sum=old.itl_sum + (output - 1) * requests * itl_ms / 1000,
+        ttft_count=old.ttft_count + requests,
+        ttft_sum=old.ttft_sum + requests * 0.1,
+    )
+
+
+def watch(*minutes: dict[str, Any], promise: Promise = PROMISE) -> list[Course]:
+    """The course after each minute, in which both replicas of one GPU finished so many requests."""
+    engines = {"a": ZERO, "b": ZERO}
+    course = follow(Course(promise=promise), Sweep(at_seconds=0, engines=engines))
+    courses = [course]
+    for number, minute in enumerate(minutes, 1):
+        engines = {uid: after(counters, **minute) for uid, counters in engines.items()}
+        course = follow(course, Sweep(at_seconds=60.0 * number, engines=engines))
+        courses.append(course)
+    return courses
+
+
+def said(course: Course) -> Watched:
+    assert course.watched is not None
+    return course.watched
+
+
+FINE, SLOW, LONGER = {"requests": 100}, {"requests": 100, "itl_ms": 14.0}, {"requests": 100, "prompt": 300}
+STORIES: dict[str, tuple[list[dict[str, Any]], bool | None, str, str]] = {
+    "nobody asks": ([{"requests": 0}], None, "NoTraffic", "nothing can be said yet"),
+    "a kept promise": ([FINE], True, "Met", "measured then: 500 tokens/s a GPU at an ITL of 8.0 ms, predicted"),
+    "one slow minute": ([FINE, SLOW], True, "Met", "8.0 ms"),
+    "three slow minutes": ([FINE, SLOW, SLOW, SLOW], False, "SloMissed", "14.0 ms, 40% over the limit of 10.0 ms"),
+    "longer prompts": ([LONGER] * 3, True, "WorkloadChanged", "set spec.workload to inputTokens 300 and outputTokens 50"),
+    "slow for half an hour": ([SLOW] * 34, False, "ReprofileAdvised", "delete SLMProfile opt-12345678"),
+    "well again": ([SLOW] * 3 + [FINE] * 5, True, "Met", "are those that were measured"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STORIES)
+def test_story(case: str) -> None:
+    minutes, holds, reason, words = STORIES[case]
+    watched = said(watch(*minutes)[-1])
+    assert (watched.holds, watched.reason) == (holds, reason)
+    assert words in watched.message
+
+
+def test_figures_are_per_gpu() -> None:
+    """Two engines on one GPU, 100 requests of 150 tokens each in a minute."""
+    figures = watch(FINE)[-1].figures
+    assert figures is not None
+    assert figures.throughput_tokens_per_second == pytest.approx(2 * 100 * 150 / 60)
+    assert figures.itl_ms == pytest.approx(8.0)
+    assert figures.ttft_ms == pytest.approx(100.0)
+
+
+def test_a_window_waits_until_enough_requests_have_finished() -> None:
+    courses = watch(*[{"requests": 4}] * 3)
+    assert [course.judgement is None for course in courses] == [True, True, True, False]
+    assert courses[-1].windows[0].requests == 24
+
+
+def test_what_is_said_changes_only_with_the_judgement() -> None:
+    courses = watch(*[{"requests": 100, "itl_ms": 12.0 + n / 10} for n in range(12)])
+    assert len({said(course) for course in courses if said(course).reason == "SloMissed"}) == 1
+
+
+def test_an_engine_that_was_restarted_is_left_out_of_that_window() -> None:
+    (*_, course) = watch(FINE)
+    restarted = {"a": after(ZERO, 1), "b": after(after(ZERO, 100), 100)}
+    course = follow(course, Sweep(at_seconds=120, engines=restarted))
+    assert course.windows[-1].requests == 100
+
+
+def test_replicas_that_were_all_replaced_begin_anew() -> None:
+    (*_, course) = watch(FINE)
+    course = follow(course, Sweep(at_seconds=120, engines={"c": ZERO}))
+    assert said(course).reason == "Met"
+    assert len(course.windows) == 1
+
+
+def test_metrics_that_cannot_be_read_are_said_after_a_while_and_are_no_kept_promise() -> None:
+    (*_, course) = watch(FINE)
+    for number in range(UNREADABLE_SWEEPS):
+        assert said(course).reason == "Met"
+        course = follow(course, Sweep(at_seconds=120.0 + number, engines={}))
+    assert said(course).holds is None
+    assert "NetworkPolicy" in said(course).message
+
+
+FORMER = {"status": "False", "reason": "SloMissed", "message": "late"}
+MET = Watched(holds=True, reason="Met", message="fine")
+QUIET = Watched(holds=None, reason="NoTraffic", message="nothing yet")
+FINDINGS = {
+    "never looked": (None, None, None),
+    "an operator that just started": (None, FORMER, (False, "SloMissed")),
+    "looked, and nobody asked yet": (QUIET, FORMER, (False, "SloMissed")),
+    "the first look": (QUIET, None, (None, "NoTraffic")),
+    "a judgement": (MET, FORMER, (True, "Met")),
+}
+
+
+@pytest.mark.parametrize("case", FINDINGS)
+def test_condition(case: str) -> None:
+    watched, former, expected = FINDINGS[case]
+    finding = slo_finding(watched, former)
+    assert (finding and (finding.holds, finding.reason)) == expected
+
+
+def view(watched: Watched | None) -> DeploymentView:
+    record = w.deployment(spec={"sharing": {"replicasPerGpu": 2, "mode": "MPS"}})
+    return DeploymentView(
+        deployment=record,
+        profile=w.profile(record, w.document()),
+        sharers=(record,),
+        assignment=Assignment(nodes=("gpu-1",), slots=2),
+        workload=w.workload("chat", replicas=2, ready=2),
+        watched=watched,
+    )
+
+
+def conditions(watched: Watched | None, settings: Settings = w.SETTINGS) -> dict[str, str]:
+    plan = plan_deployment(view(watched), settings, w.NOW)
+    (write,) = (action for action in plan.actions if isinstance(action, WriteStatus))
+    return {condition["type"]: condition["status"] for condition in write.status["conditions"]}
+
+
+def test_a_missed_slo_is_said_and_has_no_part_in_ready() -> None:
+    told = conditions(Watched(holds=False, reason="SloMissed", message="late"))
+    assert (told["Ready"], told["SLOMet"]) == ("True", "False")
+
+
+def test_a_watch_that_is_off_says_nothing() -> None:
+    assert "SLOMet" not in conditions(MET, Settings(watch=Watch(interval_seconds=0)))

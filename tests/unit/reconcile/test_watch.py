@@ -1,0 +1,137 @@
+"""The watch as it runs: whom it asks, what it tells the queue, and that it stays quiet when nothing changes."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from slm_operator.api import names
+from slm_operator.observe.records import Key
+from slm_operator.planning.demand import demand_of
+from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
+from slm_operator.reconcile.queue import KeyedQueue, WorkKey
+from slm_operator.reconcile.watch import Watch
+
+from tests.light_engine.arguments import Settings as EngineSettings
+from tests.light_engine.exposition import exposition
+from tests.light_engine.scheduler import Scheduler
+from tests.unit.planning import worlds as w
+
+if TYPE_CHECKING:
+    from slm_operator.observe.records import PodRecord
+
+KEY = Key("team", "chat")
+WORK = WorkKey("deployment", KEY)
+LOAD = w.document().workload
+
+
+class Engines:
+    """Pages of light engines, by address."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.gone = False
+        self.requests = 0
+
+    async def page(self, url: str) -> str:
+        self.asked.append(url)
+        if self.gone:
+            raise ConnectionRefusedError(url)
+        scheduler = Scheduler(EngineSettings(), 8, 2048, 100)
+        requests = self.requests
+        prompt, output = int(LOAD.input_tokens_mean), int(LOAD.output_tokens_mean)
+        scheduler.counters.update(
+            request_success=requests, prompt_tokens=prompt * requests, generation_tokens=output * requests
+        )
+        scheduler.histograms["inter_token_latency"].observe(0.004, (output - 1) * requests)
+        scheduler.histograms["time_to_first_token"].observe(0.05, requests)
+        return exposition(scheduler, "chat", {})
+
+
+class Watched:
+    """A deployment with two replicas, and the watch over it."""
+
+    def __init__(self, *pods: PodRecord) -> None:
+        record = w.deployment(spec={"sharing": {"mode": "None"}})
+        keys = ProfileKeys()
+        caches = caches_for_planning(keys)
+        profile = w.profile(record, w.document())
+        named = replace(profile, meta=replace(profile.meta, labels={names.PROFILE_LABEL: keys.of(record) or ""}))
+        workload = w.workload("chat", replicas=2, ready=2)
+        ours = {names.DEPLOYMENT_LABEL: "chat"}
+        caches.deployments.put(record)
+        caches.profiles.put(named)
+        caches.workloads.put(replace(workload, meta=replace(workload.meta, labels=ours)))
+        for pod in pods:
+            caches.pods.put(pod)
+        self.engines = Engines()
+        self.now = 0.0
+        self.queue = KeyedQueue(lambda: self.now, random.Random(1).random)
+        self.gatherer = Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, demand_of=demand_of)
+        self.watch = Watch(
+            gatherer=self.gatherer,
+            queue=self.queue,
+            interval_seconds=60,
+            clock=lambda: self.now,
+            fetch=self.engines.page,
+        )
+
+    async def minute(self, requests: int) -> int:
+        """One more minute with so many requests; how many passes it asked for."""
+        self.now += 60
+        self.engines.requests += requests
+        before = len(self.queue)
+        await self.watch.once()
+        return len(self.queue) - before
+
+
+def replica(name: str, address: str | None, *, ready: bool = True) -> PodRecord:
+    return replace(w.replica(name), address=address, ready=ready)
+
+
+async def test_ready_replicas_are_asked_and_no_others() -> None:
+    watched = Watched(
+        replica("a", "10.0.0.1"), replica("b", "fd00::2"), replica("c", "10.0.0.3", ready=False), replica("d", None)
+    )
+    await watched.watch.once()
+    assert sorted(watched.engines.asked) == ["http://10.0.0.1:8000/metrics", "http://[fd00::2]:8000/metrics"]
+
+
+async def test_only_a_new_judgement_wakes_the_deployment() -> None:
+    watched = Watched(replica("a", "10.0.0.1"), replica("b", "10.0.0.2"))
+    assert await watched.minute(0) == 1  # nothing can be said yet, which is said
+    assert await watched.queue.get() == WORK
+    watched.queue.done(WORK)
+    assert await watched.minute(100) == 1
+    await watched.queue.get()
+    watched.queue.done(WORK)
+    assert [await watched.minute(100) for _ in range(10)] == [0] * 10
+    assert watched.gatherer.watched[KEY].reason == "Met"
+    assert watched.watch.figures[KEY].itl_ms == pytest.approx(4.0)
+
+
+async def test_engines_out_of_reach_become_a_condition() -> None:
+    watched = Watched(replica("a", "10.0.0.1"))
+    watched.engines.gone = True
+    for _ in range(3):
+        await watched.minute(0)
+    assert watched.gatherer.watched[KEY].reason == "MetricsUnreadable"
+
+
+async def test_a_deployment_that_is_gone_leaves_nothing_behind() -> None:
+    watched = Watched(replica("a", "10.0.0.1"))
+    await watched.minute(0)
+    await watched.minute(100)
+    watched.gatherer.caches.deployments.drop(KEY)
+    await watched.watch.once()
+    assert not watched.watch.figures
+    assert not watched.gatherer.watched
+
+
+async def test_an_interval_of_zero_watches_nothing() -> None:
+    watched = Watched(replica("a", "10.0.0.1"))
+    watched.watch.interval_seconds = 0
+    await watched.watch.run()
+    assert not watched.engines.asked
