@@ -1,0 +1,42 @@
+"""`kubectl apply -k config/default` on a real API server: taken, enforced, and without a difference the second time."""
+
+import subprocess
+
+import pytest
+
+from tests.chart.helm import ROOT
+from tests.testbed.control_plane import ControlPlane
+from tests.testbed.gotools import binary
+
+pytestmark = pytest.mark.control_plane
+
+
+@pytest.fixture
+def applied(control_plane: ControlPlane) -> ControlPlane:
+    made = control_plane.kubectl("create", "namespace", "nvidia-device-plugin", "--dry-run=client", "--output=yaml")
+    control_plane.kubectl("apply", "--filename", "-", stdin=made)
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "config/default"))
+    return control_plane
+
+
+def test_a_second_apply_would_change_nothing(applied: ControlPlane) -> None:
+    done = subprocess.run(
+        [
+            *(binary("kubectl"), f"--kubeconfig={applied.kubeconfig}", "diff", "--server-side"),
+            *("-k", str(ROOT / "config/default")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_the_operators_pods_are_admitted_where_restricted_is_enforced(applied: ControlPlane) -> None:
+    inside = ("--namespace", "slm-system")
+    labels = applied.kubectl("get", "namespace", "slm-system", "-o", "jsonpath={.metadata.labels}")
+    assert '"pod-security.kubernetes.io/enforce":"restricted"' in labels
+    applied.kubectl("rollout", "restart", "deployment/slm-operator", *inside)
+    wanted = "--for=jsonpath={.status.updatedReplicas}=2"
+    applied.kubectl("wait", "deployment/slm-operator", wanted, "--timeout=30s", *inside)

@@ -1,0 +1,35 @@
+"""The documentation as data: pages, their links, their command blocks."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+GENERATED = {"chart.md", "api.md"}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block: what follows the fence, and its lines with continuations joined and comments gone."""
+
+    page: str
+    language: str
+    lines: tuple[str, ...]
+
+
+def blocks(page: Path) -> list[Block]:
+    found = re.findall(r"^```(\S+ ?\S*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [Block(str(page.relative_to(ROOT)), language, _lines(body)) for language, body in found]
+
+
+def _lines(body: str) -> tuple[str, ...]:
+    joined = re.sub(r"\\\n\s*", "", body)
+    lines = (re.sub(r"(^|\s+)#.*", "", line).strip() for line in joined.splitlines())
+    return tuple(line for line in lines if line)
+
+
+def links(page: Path) -> list[Path]:
+    """Targets of relative links."""
+    found = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text())
+    return [(page.parent / target).resolve() for target in found]

@@ -1,0 +1,70 @@
+"""Pages point at what exists, and name what the code says."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from slm_operator.advisor.drift import Drift
+from slm_runtime.failure import Failure
+
+from tests.docs.pages import PAGES, ROOT, links
+
+# Words in CamelCase in planning code that are no reason of a condition or event.
+NO_REASONS = {
+    *("Advising", "Complete", "Failed", "Pending", "Placing", "Running"),  # phases
+    *("Job", "Node", "Pod", "Succeeded", "ContainerCreating", "PodInitializing"),  # Kubernetes' words
+    *("NoSchedule", "PreferNoSchedule", "Normal", "Warning", "True", "False", "Unknown"),
+    *("Any", "Hold", "Never", "Same", "UserChoice", "OnDrift", "Always"),  # words of spec and of the advice
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    assert [str(target) for target in links(page) if not target.exists()] == []
+
+
+def test_decisions_are_numbered_once_and_have_their_parts() -> None:
+    pages = sorted((ROOT / "docs/adr").glob("*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert len(set(numbers)) == len(numbers)
+    for page in pages:
+        text = page.read_text()
+        assert text.startswith(f"# {int(page.name[:4])}. ")
+        assert all(f"\n## {part}\n" in text for part in ("Context", "Decision", "Rejected", "Consequences")), page.name
+
+
+def reasons() -> Iterator[str]:
+    """Every word in planning code that can be a reason, the runtime's failures, the SLO watch's judgements."""
+    yield from Failure
+    yield from Drift
+    for path in (ROOT / "operator/slm_operator/planning").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and re.fullmatch(r"[A-Z][A-Za-z]{2,}", node.value)
+            ):
+                yield node.value
+
+
+def test_every_reason_is_in_troubleshooting() -> None:
+    told = set(re.findall(r"`([A-Z][A-Za-z]+)`", (ROOT / "docs/troubleshooting.md").read_text()))
+    assert sorted(set(reasons()) - NO_REASONS - told) == []
+
+
+def test_every_rule_of_the_chart_is_explained_in_security() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    for found in yaml.safe_load_all((ROOT / "config/default/operator.yaml").read_text()):
+        aggregated = found["metadata"].get("labels", {})
+        if found["kind"] not in {"Role", "ClusterRole"} or any("aggregate-to" in label for label in aggregated):
+            continue
+        for rule in found["rules"]:
+            for resource in rule["resources"]:
+                row = next(
+                    (line for line in text.splitlines() if line.startswith("|") and f"`{resource}`" in line), None
+                )
+                assert row is not None, resource
+                assert all(verb in row for verb in rule["verbs"]), (row, rule)
