@@ -51,8 +51,13 @@ def profile_name(spec: SLMDeploymentSpec) -> str:
     return f"{readable}-{profile_key(spec)[:8]}"
 
 
-def profile(deployment: DeploymentRecord, spec: SLMDeploymentSpec, sharers: Iterable[DeploymentRecord]) -> Manifest:
-    """The SLMProfile that this deployment asks for."""
+def profile(
+    deployment: DeploymentRecord,
+    spec: SLMDeploymentSpec,
+    sharers: Iterable[DeploymentRecord],
+    measured_before_at: str | None = None,
+) -> Manifest:
+    """The SLMProfile that this deployment asks for, or the one to follow that of `measured_before_at`."""
     search = {
         "slo": _dump(spec.slo),
         "minEfficiency": spec.advisor.min_efficiency,
@@ -72,7 +77,10 @@ def profile(deployment: DeploymentRecord, spec: SLMDeploymentSpec, sharers: Iter
     }
     if spec.pod_template is not None:
         body["podTemplate"] = spec.pod_template
-    return _owned_profile(deployment, spec, body, sharers)
+    made = _owned_profile(deployment, spec, body, sharers)
+    if measured_before_at is not None:
+        made["metadata"]["name"] += f"-{digest(measured_before_at, 4)}"
+    return made
 
 
 def shared_profile(

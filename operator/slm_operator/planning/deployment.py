@@ -23,6 +23,7 @@ from slm_operator.planning.availability import availability, placement
 from slm_operator.planning.conditions import Finding, conditions
 from slm_operator.planning.demand import wanted_replicas
 from slm_operator.planning.events import transition_events
+from slm_operator.planning.remeasure import remeasured
 from slm_operator.planning.slo_watch import slo_finding
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
         because=f"{status['phase']}: {status['conditions'][0]['message']}",
     )
     events = transition_events(names.DEPLOYMENT_KIND, record.meta, record.status, status)
-    return Plan(actions=(*story.actions, write, *events))
+    return Plan(actions=(*story.actions, *remeasured(view, now), write, *events))
 
 
 def _story(view: DeploymentView) -> _Story:

@@ -71,6 +71,8 @@ class Watched:
     holds: bool | None
     reason: str
     message: str
+    spec_must_change: bool = False
+    """Measuring the same again would not help: the load is another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +190,12 @@ def _verdict(judgement: Judgement) -> tuple[Drift, frozenset[Sign]]:
 def _say(promise: Promise, judgement: Judgement, window: Window, figures: Figures | None) -> Watched:
     reason = "Met" if judgement.drift is Drift.FINE else str(judgement.drift)
     parts = [judgement.because, _measured(promise, figures), _mend(promise, judgement, window)]
-    return Watched(holds=judgement.slo_met, reason=reason, message="; ".join(part for part in parts if part))
+    return Watched(
+        holds=judgement.slo_met,
+        reason=reason,
+        message="; ".join(part for part in parts if part),
+        spec_must_change=_lengths_changed(judgement),
+    )
 
 
 def _measured(promise: Promise, figures: Figures | None) -> str:
@@ -204,10 +211,13 @@ def _measured(promise: Promise, figures: Figures | None) -> str:
 
 
 def _mend(promise: Promise, judgement: Judgement, window: Window) -> str:
-    signs = {finding.sign for finding in judgement.findings}
-    if Sign.WORKLOAD_CHANGED in signs:
+    if _lengths_changed(judgement):
         lengths = f"inputTokens {window.input_tokens_mean:.0f} and outputTokens {window.output_tokens_mean:.0f}"
         return f"set spec.workload to {lengths}: a profile of that load is measured then"
     if judgement.drift is Drift.REPROFILE_ADVISED:
         return f"delete SLMProfile {promise.profile} to have it measured again"
     return ""
+
+
+def _lengths_changed(judgement: Judgement) -> bool:
+    return any(finding.sign is Sign.WORKLOAD_CHANGED for finding in judgement.findings)

@@ -220,14 +220,14 @@ class Gatherer:
         return known[1] if known is not None else None
 
     def profile_of(self, record: DeploymentRecord) -> ProfileRecord | None:
-        """The profile that its spec names, else the one with its key; a measured one first."""
+        """The profile that its spec names, else the one with its key; the one that was measured last first."""
         if record.spec is None:
             return None
         namespace = record.meta.key.namespace
         if record.spec.profiling.profile is not None:
             return self.caches.profiles.get(Key(namespace, record.spec.profiling.profile))
         found = self.caches.profiles.by(OURS, (namespace, self.keys.of(record)))
-        return min(found, key=lambda one: (one.measurements is None, one.meta.deleting, one.meta.key), default=None)
+        return max(sorted(found, key=lambda one: one.meta.key), key=_newest, default=None)
 
     def profile_pod(self, profile: Key) -> PodRecord | None:
         """The newest pod of the Job that measures a profile."""
@@ -266,3 +266,8 @@ class Gatherer:
     def _job(self, profile: Key) -> JobRecord | None:
         jobs = self.caches.jobs.by(OURS, (profile.namespace, label_value(profile.name)))
         return min(jobs, key=lambda one: (one.finished, one.meta.deleting, one.meta.key), default=None)
+
+
+def _newest(record: ProfileRecord) -> tuple[bool, bool, str]:
+    measured_at = record.measurements.measured_at if record.measurements is not None else None
+    return record.measurements is not None, not record.meta.deleting, measured_at or ""

@@ -1,0 +1,50 @@
+"""When a model is measured again: only on drift, only when allowed, once a day, beside what is there."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from slm_operator.planning.remeasure import AT_MOST_EVERY, remeasured
+from slm_operator.planning.slo_watch import Watched
+from slm_operator.planning.views import DeploymentView
+
+from . import worlds as w
+
+ASKED = Watched(holds=False, reason="ReprofileAdvised", message="mean ITL is 14.0 ms")
+MEASURED = replace(w.document(), measured_at=w.NOW.isoformat())
+LATER = w.NOW + AT_MOST_EVERY
+
+
+def view(policy: str = "OnDrift", watched: Watched | None = ASKED, **profile: Any) -> DeploymentView:
+    record = w.deployment(spec={"profiling": {"policy": policy}})
+    found = replace(w.profile(record, MEASURED), imported=False)
+    return DeploymentView(
+        deployment=record, profile=replace(found, **profile), sharers=(record,), watched=watched
+    )  # fmt: skip
+
+
+def test_a_second_profile_is_asked_for_beside_the_first() -> None:
+    of = view()
+    (asked,) = remeasured(of, LATER)
+    assert of.profile is not None
+    assert asked.manifest["metadata"]["name"].startswith(f"{of.profile.meta.key.name}-")
+    assert remeasured(of, LATER + timedelta(hours=1)) == (asked,), "and it is the same one until it was measured"
+
+
+NOT = {
+    "not allowed": (view("IfMissing"), LATER),
+    "not asked for": (view(watched=replace(ASKED, reason="SloMissed")), LATER),
+    "the load is another": (view(watched=replace(ASKED, spec_must_change=True)), LATER),
+    "never watched": (view(watched=None), LATER),
+    "measured less than a day ago": (view(), LATER - timedelta(seconds=1)),
+    "imported: measured elsewhere": (view(imported=True), LATER),
+    "not measured at all yet": (view(measurements=None), LATER),
+    "nobody knows when": (view(measurements=w.document()), LATER),
+}
+
+
+@pytest.mark.parametrize("case", NOT)
+def test_not(case: str) -> None:
+    of, now = NOT[case]
+    assert remeasured(of, now) == ()

@@ -1,0 +1,42 @@
+"""Which profile a deployment rests on when several were measured for the same key."""
+
+from dataclasses import replace
+
+from slm_operator.api import names
+from slm_operator.planning.demand import demand_of
+from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
+
+from tests.unit.planning import worlds as w
+
+RECORD = w.deployment()
+
+
+def chosen(**measured_at: str | None) -> str | None:
+    """Name of the profile that is taken, of profiles with these names and times; "" is a profile without any."""
+    keys = ProfileKeys()
+    caches = caches_for_planning(keys)
+    caches.deployments.put(RECORD)
+    for name, when in measured_at.items():
+        document = None if when == "" else replace(w.document(), measured_at=when)
+        found = w.profile(RECORD, document)
+        meta = w.meta(name, labels={names.PROFILE_LABEL: keys.of(RECORD) or ""})
+        caches.profiles.put(replace(found, meta=meta, measurements=document))
+    gatherer = Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, demand_of=demand_of)
+    taken = gatherer.profile_of(RECORD)
+    return taken.meta.key.name if taken is not None else None
+
+
+def test_the_one_that_was_measured_last() -> None:
+    assert chosen(a="2026-01-01T00:00:00Z", b="2026-01-02T00:00:00Z") == "b"
+
+
+def test_not_the_one_that_is_still_being_measured() -> None:
+    assert chosen(a="2026-01-01T00:00:00Z", b="") == "a"
+
+
+def test_the_first_by_name_where_nobody_knows_when() -> None:
+    assert chosen(b=None, a=None) == "a"
+
+
+def test_none_where_there_is_none() -> None:
+    assert chosen() is None
