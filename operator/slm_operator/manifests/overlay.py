@@ -6,10 +6,13 @@ that the operator owns are refused by name instead of being overwritten in silen
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.manifests.engine import CONTAINER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Kubernetes API, core/v1 types.go: patchMergeKey of each list in a pod.
 _MERGE_KEYS = {
@@ -41,30 +44,73 @@ _OWNED_IN_POD = {
 }
 
 
+_PARTS = {
+    "podTemplate": ("metadata", "spec"),
+    "metadata": ("labels", "annotations"),
+    "spec": ("nodeSelector", "tolerations", *_MERGE_KEYS),
+    "containers": ("env", "volumeMounts", "ports", "resources"),
+    "initContainers": ("env", "volumeMounts", "ports", "resources"),
+    "resources": ("limits", "requests"),
+}
+"""What is looked into below each field, so that its shape matters here. The rest is the API server's to check."""
+_NEEDED = frozenset({"metadata", "spec", "containers", "nodeSelector"})
+"""Fields that null would remove, and the replica with them."""
+
+
 def refused_fields(overlay: dict[str, Any]) -> tuple[str, ...]:
-    """Sentences that name each field of the overlay which the operator owns, and what replaces it."""
-    spec = overlay.get("spec") or {}
-    if not isinstance(spec, dict):
-        return ("spec.podTemplate.spec is not an object",)
-    found = [f"spec.podTemplate.spec.{name} is set by {by}" for name, by in _OWNED_IN_POD.items() if name in spec]
-    for container in spec.get("containers") or []:
-        if not isinstance(container, dict) or "name" not in container:
-            return ("every item of spec.podTemplate.spec.containers needs a name",)
-        if container["name"] != CONTAINER:
-            continue
-        where = f"spec.podTemplate.spec.containers[name={CONTAINER}]"
-        found += [f"{where}.{name} is set by {by}" for name, by in _OWNED_IN_ENGINE.items() if name in container]
-        asked = {name for part in ("requests", "limits") for name in (container.get("resources") or {}).get(part) or {}}
-        found += [
-            f"{where}.resources: {name} is set by the operator"
-            for name in sorted(asked)
-            if name.startswith("nvidia.com/")
-        ]
-    labels = (overlay.get("metadata") or {}).get("labels") or {}
-    found += [
-        f"spec.podTemplate.metadata.labels: {name} is the operator's" for name in labels if name.startswith(names.GROUP)
-    ]
-    return tuple(found)
+    """Sentences that name each field of the overlay which is misshapen or the operator's, and what replaces it."""
+    return tuple(_misshapen(overlay, "podTemplate", "spec.podTemplate")) or tuple(_owned(overlay))
+
+
+def _misshapen(value: Any, field: str, where: str) -> Iterator[str]:
+    if value is None:
+        if field in _NEEDED:
+            yield f"{where} cannot be removed"
+    elif field in _MERGE_KEYS or field in _APPENDED:
+        yield from _misshapen_list(value, field, where)
+    elif not isinstance(value, dict):
+        yield f"{where} is not an object"
+    else:
+        for part in _PARTS.get(field, ()):
+            if part in value:
+                yield from _misshapen(value[part], part, f"{where}.{part}")
+
+
+def _misshapen_list(value: Any, field: str, where: str) -> Iterator[str]:
+    key = _MERGE_KEYS.get(field)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        yield f"{where} is not a list of objects"
+    elif key is not None and not all(isinstance(item.get(key), str | int) for item in value):
+        yield f"every item of {where} needs a {key}"
+    else:
+        for number, item in enumerate(value):
+            for part in _PARTS.get(field, ()):
+                if part in item:
+                    yield from _misshapen(item[part], part, f"{where}[{number}].{part}")
+
+
+def _owned(overlay: dict[str, Any]) -> Iterator[str]:
+    spec: dict[str, Any] = overlay.get("spec", {})
+    yield from (f"spec.podTemplate.spec.{name} is set by {by}" for name, by in _OWNED_IN_POD.items() if name in spec)
+    for container in spec.get("containers", ()):
+        if container["name"] == CONTAINER:
+            yield from _owned_in_engine(container, f"spec.podTemplate.spec.containers[name={CONTAINER}]")
+    for place, names_there in (
+        ("metadata.labels", overlay.get("metadata", {}).get("labels")),
+        ("spec.nodeSelector", spec.get("nodeSelector")),
+    ):
+        for name in names_there or ():
+            if name.startswith(names.GROUP):
+                yield f"spec.podTemplate.{place}: {name} is the operator's"
+
+
+def _owned_in_engine(container: dict[str, Any], where: str) -> Iterator[str]:
+    yield from (f"{where}.{name} is set by {by}" for name, by in _OWNED_IN_ENGINE.items() if name in container)
+    resources = container.get("resources") or {}
+    asked = {name for part in ("requests", "limits") for name in resources.get(part) or ()}
+    for name in sorted(asked):
+        if name.startswith("nvidia.com/"):
+            yield f"{where}.resources: {name} is set by the operator"
 
 
 def merge(base: Any, over: Any, field: str = "") -> Any:
@@ -81,6 +127,6 @@ def merge(base: Any, over: Any, field: str = "") -> Any:
 
 
 def _merge_named(base: list[Any], over: list[Any], key: str) -> list[Any]:
-    theirs = {item.get(key): item for item in over if isinstance(item, dict)}
+    theirs = {item.get(key): item for item in over}
     kept = [merge(item, theirs.pop(item.get(key))) if item.get(key) in theirs else item for item in base]
     return kept + list(theirs.values())

@@ -44,6 +44,22 @@ REFUSED = {
     "our label": ({"metadata": {"labels": {"slm-operator.io/deployment": "x"}}}, "slm-operator.io/deployment"),
     "nameless container": ({"spec": {"containers": [{"image": "x"}]}}, "needs a name"),
     "spec is a word": ({"spec": "x"}, "not an object"),
+    "metadata is a list": ({"metadata": [None]}, "spec.podTemplate.metadata is not an object"),
+    "labels are a number": ({"metadata": {"labels": 1}}, "spec.podTemplate.metadata.labels is not an object"),
+    "limits are a word": (
+        {"spec": {"containers": [{"name": "engine", "resources": {"limits": "all"}}]}},
+        "spec.podTemplate.spec.containers[0].resources.limits is not an object",
+    ),
+    "a variable is a word": (
+        {"spec": {"containers": [{"name": "engine", "env": ["HOME"]}]}},
+        "spec.podTemplate.spec.containers[0].env is not a list of objects",
+    ),
+    "a volume's name is a list": ({"spec": {"volumes": [{"name": []}]}}, "every item of spec.podTemplate.spec.volumes"),
+    "containers removed": ({"spec": {"containers": None}}, "spec.podTemplate.spec.containers cannot be removed"),
+    "another deployment's nodes": (
+        {"spec": {"nodeSelector": {"slm-operator.io/serves": "team.other"}}},
+        "spec.podTemplate.spec.nodeSelector: slm-operator.io/serves is the operator's",
+    ),
 }
 
 
