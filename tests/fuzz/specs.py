@@ -1,0 +1,137 @@
+"""Hypothesis strategies over our CRDs: mostly what the schema allows, sometimes with one thing wrong.
+
+Own code, because hypothesis-jsonschema knows neither structural schemas' flags nor what a pod template looks like.
+"""
+
+from __future__ import annotations
+
+import copy
+import string
+from typing import Any
+
+from hypothesis import strategies as st
+
+Schema = dict[str, Any]
+LETTERS = string.ascii_letters + string.digits + "-_./:= äß水\u0007"
+TEXT = st.text(LETTERS, max_size=12)
+SCALAR = st.one_of(st.none(), st.booleans(), st.integers(-(2**40), 2**40), st.floats(-1e6, 1e6), TEXT)
+JUNK = st.recursive(
+    SCALAR, lambda part: st.lists(part, max_size=3) | st.dictionaries(TEXT, part, max_size=3), max_leaves=6
+)
+URIS = st.sampled_from(
+    ("hf://facebook/opt-125m", "pvc://models/opt-1.3b", "s3://bucket/model", "oci://registry/image:tag", "/models/opt")
+)
+FLAGS = st.sampled_from(("--enforce-eager", "--max-num-seqs=4", "--max_num_seqs", "--dtype", "--seed", "7", "", "--"))
+
+_CONTAINER = st.fixed_dictionaries(
+    {"name": st.sampled_from(("engine", "sidecar")) | JUNK},
+    optional={
+        "image": JUNK,
+        "resources": st.fixed_dictionaries({}, optional={"limits": st.dictionaries(TEXT, TEXT, max_size=2) | JUNK})
+        | JUNK,
+        "env": st.lists(st.fixed_dictionaries({"name": TEXT, "value": TEXT}) | JUNK, max_size=2) | JUNK,
+        "volumeMounts": st.lists(st.fixed_dictionaries({"name": TEXT, "mountPath": TEXT}) | JUNK, max_size=2) | JUNK,
+        "securityContext": JUNK,
+    },
+)
+POD_TEMPLATE = st.fixed_dictionaries(
+    {},
+    optional={
+        "metadata": st.fixed_dictionaries({}, optional={"labels": st.dictionaries(TEXT, TEXT, max_size=2) | JUNK})
+        | JUNK,
+        "spec": st.fixed_dictionaries(
+            {},
+            optional={
+                "containers": st.lists(_CONTAINER | JUNK, max_size=2) | JUNK,
+                "volumes": st.lists(st.fixed_dictionaries({"name": TEXT, "emptyDir": st.just({})}) | JUNK, max_size=2),
+                "tolerations": JUNK,
+                "nodeSelector": JUNK,
+                "restartPolicy": JUNK,
+                "hostNetwork": st.booleans(),
+            },
+        )
+        | JUNK,
+    },
+)
+KNOWN = {"uri": URIS, "args": st.lists(FLAGS, max_size=3), "podTemplate": POD_TEMPLATE}
+
+
+def allowed(schema: Schema, name: str = "") -> st.SearchStrategy[Any]:
+    """Values that a structural schema allows, but for its CEL rules and patterns of names not in KNOWN."""
+    if name in KNOWN:
+        return KNOWN[name]
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    return _OF_TYPE.get(schema.get("type", ""), _text)(schema)
+
+
+def _object(schema: Schema) -> st.SearchStrategy[Any]:
+    if "properties" not in schema:
+        values = allowed(schema["additionalProperties"]) if "additionalProperties" in schema else JUNK
+        return st.dictionaries(TEXT, values, max_size=2)
+    parts = {key: allowed(part, key) for key, part in schema["properties"].items()}
+    required = {key: parts.pop(key) for key in schema.get("required", ())}
+    return st.fixed_dictionaries(required, optional=parts)
+
+
+def _array(schema: Schema) -> st.SearchStrategy[Any]:
+    return st.lists(allowed(schema["items"]), max_size=min(3, schema.get("maxItems", 3)))
+
+
+def _integer(schema: Schema) -> st.SearchStrategy[Any]:
+    low, high = schema.get("minimum", 0), schema.get("maximum", 2**31)
+    return st.sampled_from((low, high)) | st.integers(low, min(high, low + 64))
+
+
+def _text(schema: Schema) -> st.SearchStrategy[Any]:
+    return st.text(LETTERS, min_size=schema.get("minLength", 0), max_size=min(16, schema.get("maxLength", 16)))
+
+
+def _numbers(schema: Schema) -> st.SearchStrategy[float]:
+    low, high = schema.get("minimum", 0), schema.get("maximum", 1e9)
+    return st.floats(
+        low,
+        high,
+        exclude_min=bool(schema.get("exclusiveMinimum")),
+        exclude_max=bool(schema.get("exclusiveMaximum")),
+        allow_nan=False,
+        allow_subnormal=False,
+    )
+
+
+_OF_TYPE = {
+    "object": _object,
+    "array": _array,
+    "integer": _integer,
+    "number": _numbers,
+    "boolean": lambda _: st.booleans(),
+}
+
+
+@st.composite
+def specs(draw: st.DrawFn, schema: Schema) -> Any:
+    """A spec; one time in three something in it is not what the schema wants."""
+    spec = draw(allowed(schema))
+    return _broken(draw, copy.deepcopy(spec)) if draw(st.integers(0, 2)) == 0 else spec
+
+
+def _broken(draw: st.DrawFn, spec: dict[str, Any]) -> dict[str, Any]:
+    """One field of the spec, at some depth, made junk, removed, or accompanied by one that nobody knows."""
+    place = spec
+    while True:
+        if not place:
+            place["unknown"] = draw(JUNK)
+            return spec
+        name = draw(st.sampled_from(sorted(place)))
+        inside = place[name]
+        if isinstance(inside, dict) and inside and draw(st.booleans()):
+            place = inside
+            continue
+        match draw(st.sampled_from(("junk", "gone", "unknown"))):
+            case "junk":
+                place[name] = draw(JUNK)
+            case "gone":
+                del place[name]
+            case _:
+                place[f"{name}X"] = inside
+        return spec

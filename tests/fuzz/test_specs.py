@@ -1,0 +1,117 @@
+"""Thousands of specs against a real API server: each is refused at admission, or ends in a plan with a valid status."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from slm_operator.api.deployment import SLMDeploymentStatus
+from slm_operator.api.profile import SLMProfileStatus
+from slm_operator.observe import ours
+from slm_operator.planning.actions import Apply, Plan, WriteStatus
+from slm_operator.planning.demand import demand_of
+from slm_operator.planning.deployment import plan_deployment
+from slm_operator.planning.profile import plan_profile
+from slm_operator.planning.views import Assignment, DeploymentView, ProfileView
+
+from tests.fuzz.door import Door, door
+from tests.fuzz.specs import specs
+from tests.unit.planning import worlds as w
+
+if TYPE_CHECKING:
+    from tests.testbed.control_plane import ControlPlane
+
+pytestmark = [pytest.mark.control_plane, pytest.mark.slow]
+ROOT = Path(__file__).parents[2]
+DEPLOYMENTS, PROFILES = 4200, 900
+FUZZED = settings(
+    max_examples=DEPLOYMENTS,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def schema_of(plural: str) -> dict[str, Any]:
+    crd = yaml.safe_load((ROOT / f"crds/slm-operator.io_{plural}.yaml").read_text())
+    (version,) = crd["spec"]["versions"]
+    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def opened(control_plane: ControlPlane) -> Door:
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    control_plane.kubectl("get", "slmd,slmp")
+    return door(control_plane)
+
+
+def test_every_deployment_is_refused_or_planned(opened: Door) -> None:
+    before = opened.accepted + opened.refused
+
+    @FUZZED
+    @given(specs(schema_of("slmdeployments")))
+    def one(spec: Any) -> None:
+        stored = opened.ask("slmdeployments", "SLMDeployment", spec)
+        if stored is not None:
+            deployment_is_planned(stored)
+
+    one()
+    assert opened.accepted + opened.refused - before >= DEPLOYMENTS
+    assert min(opened.accepted, opened.refused) >= DEPLOYMENTS // 10, "both doors must be seen"
+
+
+def test_every_profile_is_refused_or_planned(opened: Door) -> None:
+    before = opened.accepted + opened.refused
+    schema = schema_of("slmprofiles")
+    schema["properties"].pop("measurements")  # documents have a fuzz of their own: tests/unit/cli/test_fuzz.py
+
+    @settings(FUZZED, max_examples=PROFILES)
+    @given(specs(schema))
+    def one(spec: Any) -> None:
+        stored = opened.ask("slmprofiles", "SLMProfile", spec)
+        if stored is not None:
+            record = ours.profile(named(stored))
+            plan = plan_profile(ProfileView(profile=record), w.SETTINGS, w.NOW)
+            written(plan, SLMProfileStatus)
+
+    one()
+    assert opened.accepted + opened.refused - before >= PROFILES
+
+
+def deployment_is_planned(stored: dict[str, Any]) -> None:
+    """First without a profile, then with one, without and with room for its replicas."""
+    record = ours.deployment(named(stored))
+    alone = DeploymentView(deployment=record, profile=None, sharers=(record,))
+    written(plan_deployment(alone, w.SETTINGS, w.NOW), SLMDeploymentStatus)
+    if record.spec is None:
+        return
+    profile = w.profile(record, w.document())
+    demand_of(record, profile)
+    for assignment in (None, Assignment(nodes=("gpu-1",), slots=4)):
+        view = replace(alone, profile=profile, assignment=assignment)
+        written(plan_deployment(view, w.SETTINGS, w.NOW), SLMDeploymentStatus)
+
+
+def named(stored: dict[str, Any]) -> dict[str, Any]:
+    """The object as it would be watched: a dry run gives no uid nor version."""
+    return stored | {"metadata": stored["metadata"] | {"uid": "uid-fuzzed", "resourceVersion": "1", "generation": 1}}
+
+
+def written(plan: Plan, model: type[SLMDeploymentStatus | SLMProfileStatus]) -> None:
+    """One status, valid, with a Ready that has a reason and a message; manifests that can be sent."""
+    (write,) = (action for action in plan.actions if isinstance(action, WriteStatus))
+    status = model.model_validate(write.status, extra="forbid")
+    ready = next(condition for condition in status.conditions if condition.type == "Ready")
+    assert ready.reason
+    assert ready.message
+    for action in plan.actions:
+        if isinstance(action, Apply):
+            assert action.manifest["metadata"]["name"]
