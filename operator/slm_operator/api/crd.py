@@ -135,7 +135,10 @@ def _root(model: type[Part]) -> Schema:
         "kind": {"type": "string", "description": "Kind of this object."},
         "metadata": {"type": "object"},
     }
-    return schema | {"properties": identity | schema["properties"]}
+    # NB: to kstatus (Flux, kubectl wait-like tools) an object without status is healthy: it must not pass for that before
+    # the operator has looked at it. No generation is ever -1. Flux's own kinds do the same.
+    unseen = {"status": schema["properties"]["status"] | {"default": {"observedGeneration": -1}}}
+    return schema | {"properties": identity | schema["properties"] | unseen}
 
 
 def _column(column: Column) -> dict[str, Any]:

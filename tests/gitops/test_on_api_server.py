@@ -1,0 +1,51 @@
+"""GitOps against a real API server: a new object is not healthy yet, and applying it again changes nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chart.helm import ROOT
+from tests.gitops.kstatus import kstatus
+from tests.testbed.gotools import binary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.testbed.control_plane import ControlPlane
+
+pytestmark = pytest.mark.control_plane
+EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+
+
+@pytest.fixture
+def plane(control_plane: ControlPlane) -> ControlPlane:
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    return control_plane
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_new_object_is_in_progress_and_a_second_apply_changes_nothing(
+    plane: ControlPlane, namespace: str, example: Path
+) -> None:
+    where = ("--namespace", namespace, "-f", str(example))
+    made = plane.kubectl("apply", "--server-side", "--field-manager=flux", *where, "-o", "json")
+    found = json.loads(made)
+    for one in found.get("items", [found]):
+        if one["apiVersion"].startswith("slm-operator.io/"):
+            assert kstatus(one) == "InProgress", "before the operator has looked at it, nothing may pass for healthy"
+    done = subprocess.run(
+        [
+            *(binary("kubectl"), f"--kubeconfig={plane.kubeconfig}", "diff", "--server-side"),
+            *("--field-manager=flux", *where),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
