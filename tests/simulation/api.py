@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.observe.records import Key
 
 from .world import CONFIG_LABEL, BrokenPromiseError, Workload
 
 if TYPE_CHECKING:
+    from slm_operator.observe.records import Key
     from slm_operator.planning.actions import Evict, PatchConfig, PatchNode
 
     from .controllers import Controllers

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from slm_operator.api import names
-from slm_operator.observe.records import DeploymentRecord, Key, Meta, ProfileRecord, Taint
-from unit.planning import worlds
+from slm_operator.observe.records import DeploymentRecord, Key, ProfileRecord, Taint
+from slm_operator.planning import advising, demand, deployment
+
+from tests.unit.planning import worlds
 
 from .world import CONFIG_LABEL, PRODUCT, Node, Pod
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .controllers import Controllers
     from .machines import Machines
     from .operator import Operator
@@ -45,6 +51,26 @@ def wish(name: str, sharing: int, replicas: int) -> tuple[DeploymentRecord, Prof
 @cache
 def _document() -> Any:
     return worlds.document()
+
+
+_ADVICE: dict[tuple[int, int], tuple[object, object, Any]] = {}
+
+
+@contextmanager
+def advised_once() -> Iterator[None]:
+    """Advice is a pure function of wish and document, and half the time of a run: ask for it once for each wish."""
+
+    def remembered(spec: Any, document: Any) -> Any:
+        known = (id(spec), id(document))
+        if known not in _ADVICE:  # NB: it holds both, so that their ids stay theirs
+            _ADVICE[known] = (spec, document, advising.advise_deployment(spec, document))
+        return _ADVICE[known][2]
+
+    with (
+        patch.object(deployment, "advise_deployment", remembered),
+        patch.object(demand, "advise_deployment", remembered),
+    ):
+        yield
 
 
 @dataclass(slots=True)

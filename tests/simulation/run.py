@@ -12,7 +12,7 @@ from .api import Api
 from .controllers import Controllers
 from .machines import Machines
 from .operator import Operator
-from .people import FORMER, SHARING, THEIRS, People
+from .people import FORMER, SHARING, THEIRS, People, advised_once
 from .world import CONFIG_LABEL, BrokenPromiseError, World
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ def cluster(seed: int, *, steady: bool = False, error_rate: float = 0.0, **opera
 
 def run(seed: int, **operator: Any) -> Cluster:
     """A random run. Raises BrokenPromiseError."""
+    with advised_once():
+        return _run(seed, **operator)
+
+
+def _run(seed: int, **operator: Any) -> Cluster:
     made = cluster(seed, settings=Settings(nodes=Nodes(max_changing=1 + seed % 3)), **operator)
     world, people = made.world, made.people
     chance = world.chance

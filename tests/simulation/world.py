@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.observe.records import ConfigMapRecord, DaemonPodRecord, Key, Meta, NodeRecord, PodRecord, Taint
 from slm_operator.planning.node_state import UNSHARED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from slm_operator.manifests.plugin_config import SliceClass
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG_LABEL = "nvidia.com/device-plugin.config"

@@ -37,7 +37,8 @@ class Answers:
         """`demands` are all that will be asked about: the labels that they select by make nodes unlike."""
         self._settings = settings
         self._selectors = tuple(sorted({name for demand in demands for name in demand.node_selector}))
-        self._asks = {demand.deployment: _asks(demand) for demand in demands}
+        numbers: dict[Hashable, int] = {}
+        self._asks = {one.deployment: numbers.setdefault(_asks(one), len(numbers)) for one in demands}
         self._likeness: dict[str, Hashable] = {}
         self._known: dict[Hashable, str | None] = {}
 
@@ -53,6 +54,10 @@ class Answers:
         """Why a node that serves a demand, or is on its way, must not any longer."""
         return self._ask(_TO_STAY, state, demand)
 
+    def ask_of(self, demand: Demand) -> int:
+        """Equal for demands that get the same answers, but for nodes where replicas run."""
+        return self._asks[demand.deployment]
+
     def likeness(self, state: NodeState) -> Hashable:
         """Equal for nodes that get the same answers."""
         found = self._likeness.get(state.name)
@@ -61,7 +66,8 @@ class Answers:
         return found
 
     def _ask(self, checks: tuple[Check, ...], state: NodeState, demand: Demand) -> str | None:
-        question = (checks, self._asks[demand.deployment], self.likeness(state))
+        whose_pods = demand.deployment if state.our_pods else None
+        question = (id(checks), self._asks[demand.deployment], self.likeness(state), whose_pods)
         if question not in self._known:
             reasons = (check(state, demand, self._settings) for check in checks)
             self._known[question] = next((reason for reason in reasons if reason is not None), None)
@@ -83,9 +89,9 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
 
 
 def _asks(demand: Demand) -> Hashable:
-    """Everything of a demand that a check looks at. NB: whose pods are on a node matters only where there are pods."""
+    """Everything of a demand that a check looks at, but for whose it is, which matters only where replicas run."""
     selector = tuple(sorted(demand.node_selector.items()))
-    return (demand.slice_class, demand.product, selector, demand.tolerated, demand.slice_bytes, demand.deployment)
+    return (demand.slice_class, demand.product, selector, demand.tolerated, demand.slice_bytes)
 
 
 def _opted_in(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
@@ -131,6 +137,8 @@ def _is_tolerated(state: NodeState, demand: Demand, _settings: Settings) -> str 
 
 
 def _is_ours_to_cut(state: NodeState, demand: Demand, settings: Settings) -> str | None:
+    if state.recut:
+        return "was cut otherwise by somebody else"
     if state.overruled:
         return f"was given {settings.device_plugin.config_label}={state.told} by somebody"
     if not state.cut_by_others:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from slm_operator.planning.node_state import NodeState
     from slm_operator.settings import Settings
 
+_MAY_WAIT_FOR_EVER = frozenset({"ForeignPods", "Draining"})
+
 
 def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     """The next steps of all nodes, and every deployment's assignment."""
@@ -50,16 +52,16 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
 def _in_turn(states: tuple[NodeState, ...], placement: Placement, site: Site) -> Mapping[str, NodeStep]:
     """One step for every node that is not as it shall be; no more than maxChanging nodes are in a change at once.
 
-    NB: a node that waits for somebody else's pods may wait for ever, so it does not count.
+    NB: a node that waits for somebody else's pods or for a PDB may wait for ever, so it does not count.
     """
     steps: dict[str, NodeStep] = {}
     for state in states:
         target = placement.targets.get(state.name)
         steps[state.name] = step_back(state, site) if target is None else step_towards(state, target, site)
-    changing = sum(state.changing and steps[state.name].reason != "ForeignPods" for state in states)
+    changing = sum(state.changing and steps[state.name].reason not in _MAY_WAIT_FOR_EVER for state in states)
     room = site.settings.nodes.max_changing - changing
-    # Those that somebody waits for go first, then those that are given back.
-    for state in sorted(states, key=lambda state: (state.name not in placement.targets, state.name)):
+    # Those that somebody waits for go first, and of them those that disturb nobody; then those that are given back.
+    for state in sorted(states, key=lambda one: (one.name not in placement.targets, bool(one.our_pods), one.name)):
         if not steps[state.name].begins or state.changing:
             continue
         room -= 1

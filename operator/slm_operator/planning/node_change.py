@@ -37,6 +37,7 @@ from slm_operator.planning.node_step import (
     seconds_since,
     seconds_since_start,
     tell,
+    until_overdue,
     without_ours,
 )
 
@@ -175,7 +176,7 @@ def _converge(state: NodeState, target: Target, site: Site) -> NodeStep:
     if seconds_since_start(state, site.now) > limit:
         return fail(state, target, f"{missing} after {limit:.0f} s", site)
     stage = f"node {state.name} was told to cut its GPUs into {target.slice_class.label}: {missing}"
-    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
+    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=until_overdue(state, site))
 
 
 def _lift_taint(state: NodeState, now: datetime) -> NodeStep:
@@ -218,7 +219,7 @@ def fail(state: NodeState, target: Target, why: str, site: Site) -> NodeStep:
         annotations={
             names.CHANGE_FAILED_ANNOTATION: failures_text(failures),
         }
-        | ({names.CHANGE_STARTED_ANNOTATION: site.now.isoformat()} if state.changing else {}),
+        | ({names.CHANGE_STARTED_ANNOTATION: site.now.isoformat()} if state.changing and not state.tainted else {}),
         taints=(*without_ours(state), CHANGING) if state.changing else None,
         because=f"it did not become {target.slice_class.label}: {why}; its former configuration will be restored",
     )

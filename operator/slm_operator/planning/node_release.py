@@ -6,13 +6,13 @@ label to meanwhile is theirs and stays. Must leave labels, annotations and taint
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.planning.actions import EmitEvent, PatchNode
 from slm_operator.planning.node_state import failures_text
 from slm_operator.planning.node_step import (
-    WATCH_SECONDS,
     NodeStep,
     await_former_switch,
     close,
@@ -22,6 +22,7 @@ from slm_operator.planning.node_step import (
     node_event,
     seconds_since_start,
     tell,
+    until_overdue,
     without_ours,
 )
 
@@ -41,11 +42,17 @@ def step_back(state: NodeState, site: Site) -> NodeStep:
     if not state.tainted or is_of_the_future(state, site.now):
         return close(state, RELEASED, site)
     keeps_label = state.overruled or state.told == state.former
-    waiting = drain(state, site) if state.our_pods or not keeps_label else None
+    waiting = _drain(state, site) if not state.overruled and (state.our_pods or not keeps_label) else None
     if waiting is None and not keeps_label:
         because = "no deployment needs its slices: it gets its former configuration back"
         waiting = await_former_switch(state, site) or tell(state, state.former, because, site)
     return waiting or _await_former_class(state, site) or _open(state, site)
+
+
+def _drain(state: NodeState, site: Site) -> NodeStep | None:
+    """NB: nobody waits for this node, and a PDB may hold its last replicas for ever: others may be changed meanwhile."""
+    waiting = drain(state, site)
+    return replace(waiting, reason="Draining") if waiting is not None and state.our_pods else waiting
 
 
 def _await_former_class(state: NodeState, site: Site) -> NodeStep | None:
@@ -53,7 +60,7 @@ def _await_former_class(state: NodeState, site: Site) -> NodeStep | None:
     if missing is None or seconds_since_start(state, site.now) > site.settings.nodes.convergence_seconds:
         return None
     stage = f"node {state.name} goes back to its former configuration: {missing}"
-    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
+    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=until_overdue(state, site))
 
 
 def _open(state: NodeState, site: Site) -> NodeStep:

@@ -122,6 +122,12 @@ class NodeState:
         return self.observed_class not in {None, UNSHARED} and not self.switched and not self.changing
 
     @property
+    def recut(self) -> bool:
+        """Whether somebody else, who had cut it and whose slices we used, cut it otherwise."""
+        seen = self.observed_class
+        return any(self.marks) and not self.switched and (seen is None or seen.label != self.marks[0])
+
+    @property
     def observed_class(self) -> SliceClass | None:
         """How feature discovery says the GPUs are cut. None when it does not say."""
         labels = self.node.meta.labels

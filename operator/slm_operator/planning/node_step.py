@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 CHANGING = Taint(key=names.CHANGING_TAINT, value="", effect="NoSchedule")
 _DEFAULT_KEY = "default"
-WATCH_SECONDS = 5.0
+WATCH_SECONDS = 30.0
+"""When to look again although every change that is waited for is watched: if a piece of news was lost."""
 SETTLE_SECONDS = 5.0
 """NB: the scheduler still binds what it placed before it saw the taint, and a bound pod needs a moment to be seen."""
 
@@ -74,7 +75,7 @@ class NodeStep:
 
     actions: tuple[Action, ...] = ()
     reason: str = "Ready"
-    """Ready, NodeChanging, ForeignPods, NotSwitchable, Rollback, SlicesDegraded."""
+    """Ready, NodeChanging, Draining, ForeignPods, NotSwitchable, Rollback, SlicesDegraded."""
     stage: str | None = None
     """What the node waits for. None when it is as it shall be."""
     warning: str | None = None
@@ -151,7 +152,7 @@ def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
     if missing is None or remaining <= 0:
         return None
     stage = f"node {state.name} is still loading what it was told before: {missing}"
-    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
+    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=until_overdue(state, site))
 
 
 def lags_behind(state: NodeState, site: Site) -> str | None:
@@ -195,6 +196,11 @@ def without_ours(state: NodeState) -> tuple[Taint, ...]:
 def seconds_since_start(state: NodeState, now: datetime) -> float:
     """How long the present phase of a change has lasted."""
     return seconds_since(state.node.meta.annotations.get(names.CHANGE_STARTED_ANNOTATION), now)
+
+
+def until_overdue(state: NodeState, site: Site) -> float:
+    """When to look again at a node that converges: at once when it does (that is watched), else when its time is up."""
+    return max(1.0, site.settings.nodes.convergence_seconds - seconds_since_start(state, site.now) + 1)
 
 
 def is_of_the_future(state: NodeState, now: datetime) -> bool:

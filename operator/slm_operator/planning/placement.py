@@ -43,6 +43,10 @@ class Placement:
     answers: Answers
     targets: dict[str, Target] = field(default_factory=dict)
     """What a node shall be. A node without a target is given back when it carries our marks."""
+    told: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Why those who ask the same get no more, said once for all of them."""
+    members: dict[Target, list[Key]] = field(default_factory=dict)
+    """Deployments that want each target: one, or several neighbours."""
     aimed: dict[Target, list[str]] = field(default_factory=dict)
     """The same, by target."""
     free: dict[str, int] = field(default_factory=dict)
@@ -66,11 +70,11 @@ class Placement:
             share[name] = share.get(name, 0) + count
             self.free[name] -= count
 
-    def aim(self, name: str, target: Target, slots: int) -> None:
+    def aim(self, name: str, target: Target) -> None:
         """A node shall be this."""
         self.targets[name] = target
         self.aimed.setdefault(target, []).append(name)
-        self.free[name] = slots
+        self.free[name] = slots_of(self.states[name], target, self.members.get(target, ()))
 
     def nodes_of(self, demand: Demand) -> list[str]:
         """Nodes that serve a deployment or will, by name. Its own with room to spare are among them."""
@@ -94,6 +98,8 @@ def place(
         answers=Answers(settings, demands),
     )
     sharing = [demand for demand in demands if demand.slice_class.mode is not SharingMode.NONE]
+    for demand in sharing:
+        placement.members.setdefault(target_of(demand), []).append(demand.deployment)
     purposes: dict[str | None, list[NodeState]] = {}
     for state in states:  # NB: a node that is still what it was may be kept as that, whatever it was to become
         for purpose in {state.purpose, describe(*state.marks)}:
@@ -107,7 +113,7 @@ def place(
     _take(sharing, held, placement)
     for name, target in held.items():
         if name not in placement.targets:
-            placement.aim(name, target, slots_of(placement.states[name], target))
+            placement.aim(name, target)
     return placement
 
 
@@ -117,13 +123,16 @@ def target_of(demand: Demand) -> Target:
     return Target(slice_class=demand.slice_class, serves=serves)
 
 
-def slots_of(state: NodeState, target: Target) -> int:
-    """Replicas that a node can hold for a target, those of others not counted."""
+def slots_of(state: NodeState, target: Target, members: Iterable[Key] = ()) -> int:
+    """Replicas that a node can hold for the `members` of a target: what others hold is not theirs."""
     if not state.node.ready:
         return 0
+    mine = sum(state.pods_of(one) for one in members) if state.our_pods else 0
     if state.node.unschedulable:
-        return len(state.our_pods)
+        return mine
     taken = sum(pod.gpu_requests.get(names.NVIDIA_SHARED_GPU, 0) for pod in state.busy_pods)
+    if state.marks == target.marks:  # they have a class that was given up since; before a node is cut anew they go
+        taken += len(state.our_pods) - mine
     return max(0, state.gpus * target.slice_class.replicas_per_gpu - taken)
 
 
@@ -137,7 +146,7 @@ def _keep(demand: Demand, serving: Sequence[NodeState], placement: Placement, *,
         if (running and not here) or placement.answers.to_stay(state, demand) is not None:
             continue
         if state.name not in placement.targets:
-            placement.aim(state.name, target, slots_of(state, target))
+            placement.aim(state.name, target)
         placement.give(demand, state.name, here if running else None)
 
 
@@ -157,18 +166,19 @@ def _held(
         kept = state.name in placement.targets
         if kept or slice_class is None or not state.opted_in or state.overruled or slice_class.label in state.failures:
             continue
+        intact = any(state.marks) and not state.recut
         if serves == _ANYBODY:
-            stays = not state.changing and any(state.pods_of(one) for one in living)
+            stays = intact and any(state.pods_of(one) for one in living)
         else:
-            stays = serves in waiting or (serves in owners and bool(state.our_pods) and not state.changing)
+            stays = serves in waiting or (intact and serves in owners and bool(state.our_pods))
         if stays:
             held[state.name] = Target(slice_class=slice_class, serves=serves)
     return held
 
 
 def _present(state: NodeState) -> tuple[SliceClass | None, str]:
-    """What a node is or is being changed to."""
-    label, _, serves = (state.purpose or "").partition(" for ")
+    """What a node is, as long as it was not told otherwise, or else is being changed to."""
+    label, _, serves = (describe(*state.marks) if any(state.marks) else state.purpose or "").partition(" for ")
     return class_of_label(label), serves
 
 
@@ -202,17 +212,19 @@ def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placeme
             alike.setdefault(placement.answers.likeness(state), []).append(name)
     for names_ in alike.values():
         names_.reverse()  # the first name is taken first, from the end
+    hopeless: set[int] = set()
+    owners = {target.serves for target in held.values()}
     for demand in demands:
-        while placement.lacking(demand) > 0:
+        ask = placement.answers.ask_of(demand)
+        # Nodes are only ever taken here: where another found none, this one need not look, unless it has some of its own.
+        while placement.lacking(demand) > 0 and (ask not in hopeless or serves_value(demand.deployment) in owners):
             groups = [group for group in alike.values() if group and _may_have(demand, group[-1], held, placement)]
             if not groups:
+                hopeless.add(ask)
                 break
             name = min(groups, key=lambda group: _preference(placement.states[group[-1]], demand, placement))[-1]
             alike[placement.answers.likeness(placement.states[name])].pop()
-            state, target = placement.states[name], target_of(demand)
-            placement.aim(name, target, slots_of(state, target))
-            if placement.free[name] == 0:
-                continue
+            placement.aim(name, target_of(demand))
             placement.give(demand, name)
 
 
@@ -236,11 +248,20 @@ def shortage(demand: Demand, placement: Placement) -> tuple[str, str]:
     wanted = (
         f"{demand.replicas} replica(s) want {demand.slice_class.label} GPUs and {placement.given(demand)} can be placed"
     )
-    refusals = list(_refusals(demand, placement))
     if not placement.states:
         return "NoNode", f"{wanted}: no node opted in; label GPU nodes {names.OPT_IN_LABEL}=true"
+    known = None if placement.shares[demand.deployment] else placement.answers.ask_of(demand)
+    said = placement.told.get(known) if known is not None else None
+    reason, refused = said or _reasons(demand, placement)
+    if known is not None:
+        placement.told[known] = reason, refused
+    return reason, f"{wanted}: {refused}"
+
+
+def _reasons(demand: Demand, placement: Placement) -> tuple[str, str]:
+    refusals = list(_refusals(demand, placement))
     held = bool(refusals) and all("is held by" in why for why, _ in refusals)
-    return "ForeignPods" if held else "NoCapacity", f"{wanted}: " + "; ".join(_lines(refusals))
+    return "ForeignPods" if held else "NoCapacity", "; ".join(_lines(refusals))
 
 
 def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[str, str]]:

@@ -1,0 +1,133 @@
+"""Bugs put in on purpose: each is a planner with one promise forgotten. The harness must find every one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.manifests.plugin_config import config_key, plugin_config
+from slm_operator.planning import node_change, node_release, node_state
+from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
+from slm_operator.planning.fleet import plan_fleet
+
+from .world import CONFIG_LABEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from slm_operator.planning.views import FleetPlan, FleetView
+    from slm_operator.settings import Settings
+
+    Planner = Callable[[FleetView, Settings, datetime], FleetPlan]
+    Rewrite = Callable[[FleetView, tuple[Action, ...]], Iterable[Action]]
+
+
+def mutant(rewrite: Rewrite) -> Planner:
+    """The real planner, with its actions rewritten."""
+
+    def plan(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
+        real = plan_fleet(view, settings, now)
+        actions = tuple(rewrite(view, real.plan.actions))
+        return replace(real, plan=replace(real.plan, actions=actions))
+
+    return plan
+
+
+def _tells_before_it_taints(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Action]:
+    """Taint and label in the wrong order."""
+    for action in actions:
+        if isinstance(action, PatchNode) and action.taints and CONFIG_LABEL not in action.labels:
+            purpose = action.annotations.get(names.CHANGING_TO_ANNOTATION) or ""
+            slice_class = node_state.class_of_label(purpose.partition(" for ")[0])
+            if slice_class is not None:
+                yield replace(action, labels={CONFIG_LABEL: config_key(slice_class)}, taints=None)
+                continue
+        yield action
+
+
+def _evicts_anybody(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Action]:
+    """Foreign pods on a closed node are evicted."""
+    yield from actions
+    closed = {node.meta.key.name for node in view.nodes if any(t.key == names.CHANGING_TAINT for t in node.taints)}
+    for pod in view.pods:
+        if pod.node in closed and pod.holds_gpu and not node_state.is_replica(pod):
+            yield Evict(pod=pod.meta.key, uid=pod.meta.uid, because="it is in the way")
+
+
+def _edits_a_key(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Action]:
+    """New content under an old key."""
+    yield from actions
+    if view.config_map is not None:
+        for key in view.config_map.data:
+            if key.startswith(names.CONFIG_KEY_PREFIX):
+                yield PatchConfig(
+                    config_map=view.config_map.meta.key,
+                    resource_version=view.config_map.meta.resource_version,
+                    add={key: plugin_config(node_state.UNSHARED)},
+                    because="a better idea",
+                )
+
+
+def _deletes_keys_in_use(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Action]:
+    """Every key that is not needed at this very moment goes."""
+    yield from actions
+    if view.config_map is not None and not any(isinstance(action, PatchConfig) for action in actions):
+        ours = tuple(key for key in view.config_map.data if key.startswith(names.CONFIG_KEY_PREFIX))
+        if ours:
+            yield PatchConfig(
+                config_map=view.config_map.meta.key,
+                resource_version=view.config_map.meta.resource_version,
+                remove=ours,
+                because="order",
+            )
+
+
+def _touches_everybody(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
+    """Nodes that did not opt in are taken for such that did."""
+    nodes = tuple(
+        replace(node, meta=replace(node.meta, labels={**node.meta.labels, names.OPT_IN_LABEL: "true"}))
+        for node in view.nodes
+    )
+    return plan_fleet(replace(view, nodes=nodes), settings, now)
+
+
+def _gives_back_no_label(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Action]:
+    """The label before us is forgotten."""
+    for action in actions:
+        if (
+            isinstance(action, PatchNode)
+            and names.FORMER_CONFIG_ANNOTATION in action.annotations
+            and action.taints == ()
+        ):
+            yield replace(action, labels={**action.labels, CONFIG_LABEL: None})
+        else:
+            yield action
+
+
+def _opens_too_early(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Action]:
+    """The taint goes with the switch of the label."""
+    for action in actions:
+        if isinstance(action, PatchNode) and CONFIG_LABEL in action.labels:
+            yield replace(action, taints=())
+        else:
+            yield action
+
+
+PLANNERS: dict[str, Planner] = {
+    "tells before it taints": mutant(_tells_before_it_taints),
+    "evicts anybody": mutant(_evicts_anybody),
+    "edits a key": mutant(_edits_a_key),
+    "deletes keys in use": mutant(_deletes_keys_in_use),
+    "touches nodes that did not opt in": _touches_everybody,
+    "gives back no label": mutant(_gives_back_no_label),
+    "opens too early": mutant(_opens_too_early),
+}
+PIECES: dict[str, tuple[object, str, object]] = {
+    "does not drain": (node_change, "drain", lambda _state, _site: None),
+    "does not drain before it gives back": (node_release, "drain", lambda _state, _site: None),
+    "does not wait for the volume": (node_change, "_await_key", lambda *_: None),
+    "never lifts the taint": (node_state.NodeState, "waits_for_daemon", lambda *_: False),
+}
+"""Functions of the real planner, and what stands in for them."""

@@ -1,0 +1,143 @@
+"""The common stories, told without chance: what happens, who does it and why. Golden files pin every line.
+
+Each is a function over a steady cluster; `tell` gives its narrative, and the same story is played with the operator
+killed after each of its effects.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+
+from .people import advised_once
+from .run import Cluster, cluster, everything_is_as_before, nothing_waits_unsaid, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "simulation"
+MPS_2, MPS_4, TIME_SLICING_2 = 0, 1, 2
+"""Ways to share, by their place in people.SHARING."""
+
+
+def first_pack(made: Cluster) -> None:
+    """A first deployment cuts a node, and its replicas answer."""
+    made.people.adds_node("gpu-1", former="default")
+    made.people.wants("chat", MPS_2, 2)
+    settle(made)
+    answers(made, "chat", 2)
+
+
+def second_deployment_joins(made: Cluster) -> None:
+    """A second deployment takes another node; the first one's is left alone."""
+    made.people.adds_node("gpu-1")
+    made.people.adds_node("gpu-2")
+    made.people.wants("chat", MPS_2, 2)
+    settle(made)
+    made.people.wants("code", TIME_SLICING_2, 2)
+    settle(made)
+    answers(made, "chat", 2)
+    answers(made, "code", 2)
+
+
+def switch_of_class(made: Cluster) -> None:
+    """New advice for the only node there is: everybody must go before it is cut anew."""
+    made.people.adds_node("gpu-1")
+    made.people.wants("chat", MPS_2, 2)
+    settle(made)
+    made.people.wants("chat", MPS_4, 4)
+    settle(made)
+    answers(made, "chat", 4)
+
+
+def switch_node_by_node(made: Cluster) -> None:
+    """New advice with two nodes and an idle one: the idle one first, and never fewer replicas than the PDB allows."""
+    for name in ("gpu-1", "gpu-2", "gpu-3"):
+        made.people.adds_node(name)
+    made.people.wants("chat", MPS_2, 4)
+    settle(made)
+    made.people.wants("chat", MPS_4, 8)
+    settle(made)
+    answers(made, "chat", 8)
+
+
+def node_lost(made: Cluster) -> None:
+    """A node disappears with its replicas: another one takes its place."""
+    made.people.adds_node("gpu-1")
+    made.people.adds_node("gpu-2")
+    made.people.wants("chat", MPS_2, 2)
+    settle(made)
+    made.people.loses_node(made.world.nodes["gpu-1"])
+    settle(made)
+    answers(made, "chat", 2)
+
+
+def foreign_pod_in_the_way(made: Cluster) -> None:
+    """Somebody's training holds the only GPU: it is waited for and never touched."""
+    made.people.adds_node("gpu-1")
+    made.people.runs_pod("training", 900)
+    made.world.run_until(30)
+    made.people.wants("chat", MPS_2, 2)
+    settle(made)
+    answers(made, "chat", 2)
+
+
+def release(made: Cluster) -> None:
+    """The last deployment goes: the node gets back what it had, to the byte."""
+    first_pack(made)
+    made.people.wants_no_more("chat")
+    settle(made)
+
+
+def plugin_stuck(made: Cluster) -> None:
+    """A device plugin that never loads the new configuration: rolled back, and said why."""
+    made.people.adds_node("gpu-1", former="default").faults.add("stuck")
+    made.people.wants("chat", MPS_2, 2)
+    settle(made)
+    failed = made.world.nodes["gpu-1"].annotations.get(names.CHANGE_FAILED_ANNOTATION, "")
+    assert failed.startswith("mps-2: feature discovery shows none"), failed
+
+
+STORIES: dict[str, Callable[[Cluster], None]] = {
+    story.__name__.replace("_", "-"): story
+    for story in (
+        first_pack,
+        second_deployment_joins,
+        switch_of_class,
+        switch_node_by_node,
+        node_lost,
+        foreign_pod_in_the_way,
+        release,
+        plugin_stuck,
+    )
+}
+
+
+def play(name: str, **operator: Any) -> Cluster:
+    """A story to its end, and everything given back."""
+    made = cluster(0, steady=True, **operator)
+    with advised_once():
+        STORIES[name](made)
+        nothing_waits_unsaid(made)
+        made.world.tell("", "-- the end; everybody leaves")
+        for key in list(made.operator.deployments):
+            made.people.wants_no_more(key.name)
+        settle(made)
+    everything_is_as_before(made)
+    return made
+
+
+def answers(made: Cluster, name: str, replicas: int) -> None:
+    """So many replicas answer."""
+    ready = [pod for pod in made.world.pods.values() if pod.owner is not None and pod.owner.name == name and pod.ready]
+    assert len(ready) == replicas, [f"{pod.key} {pod.phase} on {pod.node}" for pod in made.world.pods.values()]
+
+
+def golden() -> dict[Path, str]:
+    """File to text of every narrative."""
+    return {
+        GOLDEN / f"{name}.txt": "\n".join([(story.__doc__ or "").strip(), "", *play(name).world.told, ""])
+        for name, story in STORIES.items()
+    }

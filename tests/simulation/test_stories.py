@@ -1,0 +1,24 @@
+"""The common stories: told the same for ever, and told to the end however often the operator is killed."""
+
+from pathlib import Path
+
+import pytest
+
+from .stories import STORIES, golden, play
+
+NARRATIVES = golden()
+
+
+@pytest.mark.parametrize("path", NARRATIVES, ids=lambda path: path.stem)
+def test_the_story_is_told_as_before(path: Path) -> None:
+    assert path.read_text() == NARRATIVES[path], "run `make generate` and review the difference"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("story", STORIES)
+def test_killed_after_each_of_its_effects_it_ends_all_the_same(story: str) -> None:
+    effects = play(story).operator.effects
+    assert effects > 5
+    for after in range(1, effects + 1):
+        made = play(story, kill_after=after)
+        assert made.operator.kills == 1
