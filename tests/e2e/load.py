@@ -1,6 +1,6 @@
 """Steady load from inside the cluster, through the Service, and an account of every request.
 
-    with steady_load(stage, namespace, "http://chat/v1/completions") as load:
+    with steady_load(stage, namespace, "chat") as load:
         change something
     load.account.failed == 0
 
@@ -37,6 +37,8 @@ async def ask(session):
     chunks, done = 0, False
     try:
         async with session.post(URL, json=body) as answer:
+            if answer.status == 503:
+                return "refused", "503"
             if answer.status != 200:
                 return "failed", f"{answer.status} {(await answer.text())[:200]}"
             async for line in answer.content:
@@ -79,9 +81,9 @@ class Account:
 
     ok: int
     refused: int
-    """No replica was there to connect to."""
+    """No replica was there to connect to, or it said at once that it would not (503)."""
     failed: int
-    """An answer other than 200, or a connection that broke before the first token."""
+    """An answer other than 200 and 503, or a connection that broke before the first token."""
     truncated: int
     """Fewer tokens than were asked for, or no end mark."""
     examples: list[str]
@@ -100,19 +102,21 @@ class Load:
         return self._account[0]
 
 
-def place_client(stage: Stage, namespace: str) -> None:
-    """The pod from which load is made."""
+def place_client(stage: Stage) -> None:
+    """The pod from which load is made, in a namespace of its own: the replicas' may be watched for being empty."""
+    stage.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": POD}})
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": POD, "namespace": namespace},
+        "metadata": {"name": POD, "namespace": POD},
         "spec": {
             "terminationGracePeriodSeconds": 0,
             "containers": [{"name": POD, "image": LIGHT_IMAGE, "command": ["sleep", "infinity"]}],
         },
     }
-    stage.cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(pod))
-    stage.cluster.kubectl("wait", f"pod/{POD}", "--namespace", namespace, "--for=condition=Ready", "--timeout=60s")
+    stage.cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", POD, "--timeout=30s")
+    stage.apply(pod)
+    stage.cluster.kubectl("wait", f"pod/{POD}", "--namespace", POD, "--for=condition=Ready", "--timeout=60s")
 
 
 @contextlib.contextmanager
@@ -121,11 +125,11 @@ def steady_load(
 ) -> Iterator[Load]:
     """Load on a deployment's Service, from before the block until after it. `kept`: connections are kept alive."""
     load = Load()
-    url = f"http://{name}/v1/completions"
+    url = f"http://{name}.{namespace}/v1/completions"
     client = [url, name, str(clients), str(tokens), "kept" if kept else "new"]
     command = [
         *(str(binary("kubectl")), f"--kubeconfig={stage.cluster.kubeconfig}", "exec", "--stdin"),
-        *("--namespace", namespace, POD, "--", "python3", "-c", CLIENT, *client),
+        *("--namespace", POD, POD, "--", "python3", "-c", CLIENT, *client),
     ]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

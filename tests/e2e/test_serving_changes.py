@@ -15,7 +15,7 @@ from tests.unit.planning import worlds
 
 from .conftest import FAST
 from .light import applied, light, wait_for_reason, wait_until_ready
-from .load import place_client, steady_load
+from .load import POD, place_client, steady_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,9 +46,9 @@ def ground(stage: Stage) -> Iterator[Stage]:
         "spec": {"model": {"uri": "pvc://models/opt-tiny"}, "measurements": to_json(worlds.document())},
     }
     kubectl("apply", "--filename", "-", stdin=json.dumps(profile))
-    place_client(stage, NAMESPACE)
+    place_client(stage)
     yield stage
-    kubectl("delete", "pod", "load", "--namespace", NAMESPACE)
+    kubectl("delete", "namespace", POD, "--wait=false")
     kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
     kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
@@ -243,9 +243,7 @@ def finished_requests(stage: Stage) -> dict[str, float]:
     )
     addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in pods(stage)}
     pages = json.loads(
-        stage.cluster.kubectl(
-            *("exec", "--namespace", NAMESPACE, "load", "--", "python3", "-c", script, json.dumps(addresses))
-        )
+        stage.cluster.kubectl(*("exec", "--namespace", POD, POD, "--", "python3", "-c", script, json.dumps(addresses)))
     )
     return {name: read_counters(page).finished for name, page in pages.items()}
 
