@@ -14,6 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
+from slm_operator.api import names
+from slm_operator.observe.watched import GPU
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -102,6 +105,7 @@ class _Gauges:
         yield self._gpu_seconds()
         yield from self._advised()
         yield from self._live()
+        yield self._slices()
 
     def _profiles(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("slm_operator_profiles", "SLMProfiles by phase.", labels=["phase"])
@@ -144,6 +148,24 @@ class _Gauges:
             throughput.add_metric(list(key), figures.throughput_tokens_per_second)
             itl.add_metric(list(key), figures.itl_ms / 1000)
         yield from (throughput, itl)
+
+    def _slices(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "slm_operator_slices", "Slices of our nodes by class and state.", labels=["class", "state"]
+        )
+        held: Tally[str] = Tally()
+        for pod in self._caches.pods.by(GPU, True):
+            held[pod.node or ""] += pod.gpu_requests.get(names.NVIDIA_SHARED_GPU, 0) if pod.holds_gpu else 0
+        slices: Tally[tuple[str, str]] = Tally()
+        for node in self._caches.nodes:
+            slice_class = node.meta.labels.get(names.CLASS_LABEL)
+            if slice_class is not None:
+                used = held[node.meta.key.name]
+                slices[slice_class, "used"] += used
+                slices[slice_class, "free"] += max(0, node.allocatable.get(names.NVIDIA_SHARED_GPU, 0) - used)
+        for labels, count in sorted(slices.items()):
+            family.add_metric(list(labels), count)
+        return family
 
 
 def _by_deployment(name: str, documentation: str) -> GaugeMetricFamily:

@@ -1,0 +1,54 @@
+"""The operator's own figures, as Prometheus reads them: what was promised, what is measured, and where slices are."""
+
+from dataclasses import replace
+
+from prometheus_client import generate_latest
+from slm_operator.api import names
+from slm_operator.metrics import Metrics
+from slm_operator.observe.records import Key
+from slm_operator.planning.slo_watch import Figures
+from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning
+from slm_operator.reconcile.queue import KeyedQueue
+
+from tests.unit.planning import worlds as w
+
+
+def scraped(figures: dict[Key, Figures]) -> set[str]:
+    caches = caches_for_planning(ProfileKeys())
+    advice = {"predicted": {"throughputTokensPerSecond": 5000.0, "itlMs": 8.0}, "freedBytes": 1024}
+    caches.deployments.put(w.deployment(status={"advice": advice}))
+    caches.deployments.put(w.deployment("unmeasured"))
+    caches.nodes.put(w.node(cut=w.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
+    caches.nodes.put(w.node("gpu-2"))
+    for pod in (w.replica("a"), w.replica("b"), replace(w.replica("ended"), phase="Failed"), w.replica("waits", None)):
+        caches.pods.put(pod)
+    metrics = Metrics()
+    metrics.watch(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), figures)
+    return set(generate_latest(metrics.registry).decode().splitlines())
+
+
+CHAT = Key("team", "chat")
+MEASURED = {CHAT: Figures(throughput_tokens_per_second=4900.0, itl_ms=9.0, ttft_ms=None)}
+
+
+def test_what_was_promised_stands_beside_what_is_measured() -> None:
+    labels = '{name="chat",namespace="team"}'
+    assert {
+        f"slm_operator_predicted_throughput_tokens_per_second{labels} 5000.0",
+        f"slm_operator_measured_throughput_tokens_per_second{labels} 4900.0",
+        f"slm_operator_predicted_itl_seconds{labels} 0.008",
+        f"slm_operator_measured_itl_seconds{labels} 0.009",
+        f"slm_operator_freed_memory_bytes{labels} 1024.0",
+    } <= scraped(MEASURED)
+
+
+def test_a_deployment_without_figures_has_no_line() -> None:
+    assert not [line for line in scraped(MEASURED) if "unmeasured" in line]
+    assert not [line for line in scraped({}) if line.startswith("slm_operator_measured_itl_seconds{")]
+
+
+def test_slices_are_counted_by_class_and_state() -> None:
+    assert {
+        'slm_operator_slices{class="mps-4",state="used"} 2.0',
+        'slm_operator_slices{class="mps-4",state="free"} 2.0',
+    } <= scraped({})
