@@ -24,7 +24,7 @@ def queries(path: Path) -> list[str]:
 def exposed() -> set[str]:
     ours = Metrics()
     queue: Any = []
-    ours.watch(Caches(), queue)
+    ours.watch(Caches(), queue, {})
     found = {family.name + end for family in ours.registry.collect() for end in SUFFIXES[family.type]}
     engines = set(engine_metrics._NAMES.values())  # what the profiler reads of a real vLLM
     return found | engines | {f"{name.removesuffix('_sum')}_bucket" for name in engines if name.endswith("_sum")}
