@@ -1,0 +1,98 @@
+"""What is not ours is used as it is or left alone; what was ours is collected, found broken, or given up."""
+
+from dataclasses import replace
+
+from slm_operator.api import names
+from slm_operator.manifests.plugin_config import config_key, plugin_config
+from slm_operator.observe.records import NodeRecord
+from slm_operator.planning.actions import Evict, PatchConfig, PatchNode
+from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.views import FleetPlan, FleetView
+
+from . import worlds as w
+
+CONFIG = w.SETTINGS.device_plugin.config_label
+
+
+def serving(name: str = "gpu-1", serves: str = "team.chat", told: str = "") -> NodeRecord:
+    """A node that we cut into mps-2."""
+    labels = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: serves, CONFIG: told or config_key(w.MPS_2)}
+    made = w.node(name, cut=w.MPS_2, labels=labels)
+    return replace(made, meta=replace(made.meta, annotations={names.FORMER_CONFIG_ANNOTATION: "default"}))
+
+
+def with_daemon(view: FleetView, started: str | None = None) -> FleetView:
+    return replace(view, daemons=(*view.daemons, w.daemon("mps-control-daemon", "gpu-1", started=started)))
+
+
+def plan(view: FleetView, seconds: float = 0) -> FleetPlan:
+    return plan_fleet(view, w.SETTINGS, w.later(seconds))
+
+
+def test_a_node_cut_by_somebody_else_is_marked_and_nothing_else() -> None:
+    theirs = w.node(cut=w.MPS_2, labels={CONFIG: "theirs"})
+    made = plan(w.fleet(w.demand(), nodes=(theirs,)))
+    (patch,) = (action for action in made.plan.actions if isinstance(action, PatchNode))
+    assert set(patch.labels) == {names.CLASS_LABEL, names.SERVES_LABEL}
+    assert patch.taints is None
+    assert not patch.annotations
+
+
+def test_a_node_cut_otherwise_by_somebody_else_is_not_touched() -> None:
+    theirs = w.node(cut=w.MPS_4, labels={CONFIG: "theirs"})
+    made = plan(w.fleet(w.demand(), nodes=(theirs,)))
+    assert not made.plan.actions
+    assert "somebody else" in (made.assignments[w.demand().deployment].pending_because or "")
+
+
+def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:
+    view = with_daemon(w.fleet(w.demand(), nodes=(serving(told="theirs"),)))
+    patches = [action for action in plan(view).plan.actions if isinstance(action, PatchNode)]
+    assert patches
+    assert not any(CONFIG in patch.labels for patch in patches)
+
+
+def test_replicas_that_started_before_the_mps_daemon_are_replaced() -> None:
+    early, late = (
+        replace(w.replica(name), started=started)
+        for name, started in (("early", "2026-01-01T00:00:00Z"), ("late", "2026-01-01T00:02:00Z"))
+    )
+    view = with_daemon(w.fleet(w.demand(), nodes=(serving(),), pods=(early, late)), started="2026-01-01T00:01:00Z")
+    made = plan(view)
+    assert [action.pod.name for action in made.plan.actions if isinstance(action, Evict)] == ["early"]
+    assert made.assignments[w.demand().deployment].reason == "SlicesDegraded"
+
+
+def test_a_deployment_that_is_measured_anew_keeps_its_node() -> None:
+    config = w.config_map(**{config_key(w.MPS_2): plugin_config(w.MPS_2)})
+    view = with_daemon(w.fleet(nodes=(serving(),), pods=(w.replica("a"),), config_map=config))
+    assert not plan(replace(view, undecided=frozenset({w.demand().deployment}))).plan.actions
+    assert plan(view).plan.actions
+
+
+def test_neighbours_are_not_promised_the_same_slot_twice() -> None:
+    pods = (w.replica("a", of="second"), w.replica("b", of="second"))
+    demands = (w.demand("first", any_neighbours=True, replicas=1), w.demand("second", any_neighbours=True, replicas=2))
+    made = plan(with_daemon(w.fleet(*demands, nodes=(serving(serves="any"),), pods=pods)))
+    assert made.assignments[demands[0].deployment].reason == "NoCapacity"
+    assert made.assignments[demands[1].deployment].reason == "Ready"
+
+
+def test_a_key_is_collected_when_no_node_names_it_and_not_before() -> None:
+    key = config_key(w.MPS_4)
+    stamp = {f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}": w.NOW.isoformat()}
+    config = w.config_map(**{key: "version: v1"})
+    config = replace(config, meta=replace(config.meta, annotations=stamp))
+    view = w.fleet(nodes=(), config_map=config, keys_in_use=frozenset())
+    removed = [action.remove for action in plan(view, 601).plan.actions if isinstance(action, PatchConfig)]
+    assert removed == [(key,)]
+    assert not plan(view, 599).plan.actions
+    assert not plan(replace(view, keys_in_use=frozenset({key})), 601).plan.actions
+    assert not plan(replace(view, keys_in_use=None), 601).plan.actions
+
+
+def test_a_key_that_somebody_edited_is_not_used() -> None:
+    key = config_key(w.MPS_2)
+    made = plan(w.fleet(w.demand(), nodes=(w.node(),), config_map=w.config_map(**{key: "version: v1"})))
+    assert not made.plan.actions
+    assert made.assignments[w.demand().deployment].reason == "NotSwitchable"
