@@ -71,10 +71,11 @@ def _edits_a_key(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Actio
 
 
 def _deletes_keys_in_use(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Action]:
-    """Every key that is not needed at this very moment goes."""
+    """A key that was loaded is not needed any more, or is it?"""
     yield from actions
     if view.config_map is not None and not any(isinstance(action, PatchConfig) for action in actions):
-        ours = tuple(key for key in view.config_map.data if key.startswith(names.CONFIG_KEY_PREFIX))
+        named = {node.meta.labels.get(CONFIG_LABEL) for node in view.nodes}
+        ours = tuple(key for key in view.config_map.data if key.startswith(names.CONFIG_KEY_PREFIX) and key in named)
         if ours:
             yield PatchConfig(
                 config_map=view.config_map.meta.key,
