@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 16
+AT_ONCE = 32
+"""Most replicas that are asked at the same moment."""
 TIMEOUT_SECONDS = 5.0
 
 
@@ -59,17 +60,16 @@ class Watch:
 
     async def once(self) -> None:
         """One sweep over every deployment."""
-        living = set()
-        for record in tuple(self.gatherer.caches.deployments):
-            living.add(record.meta.key)
-            try:
-                await self._look_at(record)
-            except Exception:  # a bug about one deployment must not blind the watch of the others
-                log.exception("watch failed", extra={"object": str(record.meta.key), "because": "a bug"})
-        for gone in (self._courses.keys() | self.figures.keys()) - living:
+        records = tuple(self.gatherer.caches.deployments)
+        gate = asyncio.Semaphore(AT_ONCE)
+        found = await asyncio.gather(*(self._look_at(record, gate) for record in records), return_exceptions=True)
+        for record, error in zip(records, found, strict=True):
+            if error is not None:  # a bug about one deployment must not blind the watch of the others
+                log.error("watch failed", extra={"object": str(record.meta.key), "because": "a bug"}, exc_info=error)
+        for gone in (self._courses.keys() | self.figures.keys()) - {record.meta.key for record in records}:
             self._forget(gone)
 
-    async def _look_at(self, record: DeploymentRecord) -> None:
+    async def _look_at(self, record: DeploymentRecord, gate: asyncio.Semaphore) -> None:
         key = record.meta.key
         view = self.gatherer.deployment(WorkKey("deployment", key))
         rolling = view is None or view.workload is None or view.workload.updated < view.workload.replicas
@@ -77,7 +77,7 @@ class Watch:
         course = self._course(record)
         if rolling or not pods or course is None:
             return
-        after = follow(course, Sweep(at_seconds=self.clock(), engines=await self._sweep(pods)))
+        after = follow(course, Sweep(at_seconds=self.clock(), engines=await self._sweep(pods, gate)))
         self._courses[key] = (self._courses[key][0], after)
         if after.figures is not None:
             self.figures[key] = after.figures
@@ -112,9 +112,7 @@ class Watch:
         self._courses[record.meta.key] = (version, course)
         return course
 
-    async def _sweep(self, pods: Sequence[PodRecord]) -> Mapping[str, Counters]:
-        gate = asyncio.Semaphore(AT_ONCE)
-
+    async def _sweep(self, pods: Sequence[PodRecord], gate: asyncio.Semaphore) -> Mapping[str, Counters]:
         async def read(pod: PodRecord) -> Counters | None:
             async with gate:
                 try:

@@ -20,7 +20,7 @@ from tests.light_engine.scheduler import Scheduler
 from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
-    from slm_operator.observe.records import PodRecord
+    from slm_operator.observe.records import DeploymentRecord, PodRecord, ProfileRecord
 
 KEY = Key("team", "chat")
 WORK = WorkKey("deployment", KEY)
@@ -110,6 +110,24 @@ async def test_only_a_new_judgement_wakes_the_deployment() -> None:
     assert [await watched.minute(100) for _ in range(10)] == [0] * 10
     assert watched.gatherer.watched[KEY].reason == "Met"
     assert watched.watch.figures[KEY].itl_ms == pytest.approx(4.0)
+
+
+async def test_a_bug_about_one_deployment_is_told_and_blinds_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    watched = Watched(replica("a", "10.0.0.1"))
+    broken = w.deployment("broken", spec={"sharing": {"mode": "None"}})
+    watched.gatherer.caches.deployments.put(broken)
+    asked_for = watched.gatherer.profile_of
+
+    def failing(record: DeploymentRecord) -> ProfileRecord | None:
+        if record.meta.key == broken.meta.key:
+            raise ZeroDivisionError
+        return asked_for(record)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Gatherer, "profile_of", lambda _, record: failing(record))
+        await watched.watch.once()
+    assert KEY in watched.gatherer.watched
+    assert "team/broken" in str([record.__dict__ for record in caplog.records])
 
 
 async def test_engines_out_of_reach_become_a_condition() -> None:
