@@ -6,7 +6,7 @@ CACHE ?= $(or $(SLM_CACHE),$(HOME)/.cache/slm-operator)
 UV := $(CACHE)/uv/bin/uv
 RUN := .venv/bin/
 
-.PHONY: help env check test test-fast demo generate cluster-up cluster-down e2e-kind
+.PHONY: help env check test demo generate cluster-up cluster-down e2e-kind sbom
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -39,3 +39,9 @@ cluster-down: env ## remove what cluster-up made
 
 demo: env ## from one kubectl apply to an answer, every step shown
 	$(RUN)python hack/demo.py
+
+e2e-kind: env ## the end-to-end tests on kind; with a Docker engine, the public node image
+	$(RUN)pytest -q -m kind
+
+sbom: env ## dist/sbom.cdx.json: every package of the operator's image, with licences
+	@UV=$(UV) $(RUN)python hack/sbom.py
