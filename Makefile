@@ -6,7 +6,7 @@ CACHE ?= $(or $(SLM_CACHE),$(HOME)/.cache/slm-operator)
 UV := $(CACHE)/uv/bin/uv
 RUN := .venv/bin/
 
-.PHONY: help env check test demo generate cluster-up cluster-down e2e-kind sbom
+.PHONY: help env check test demo generate cluster-up cluster-down e2e-kind sbom krew
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -45,3 +45,6 @@ e2e-kind: env ## the end-to-end tests on kind; with a Docker engine, the public 
 
 sbom: env ## dist/sbom.cdx.json: every package of the operator's image, with licences
 	@UV=$(UV) $(RUN)python hack/sbom.py
+
+krew: env ## dist/slm.yaml and its archive: kubectl slm for krew; say RELEASES=URL
+	$(RUN)python hack/krew.py --releases "$(or $(RELEASES),$(error say where releases are: make krew RELEASES=URL))"
