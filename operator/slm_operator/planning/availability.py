@@ -63,10 +63,21 @@ def _trouble(pod: PodRecord) -> tuple[str, str] | None:
         return "Unschedulable", f"pod {name} cannot be placed: {pod.unscheduled_because}"
     if pod.waiting is not None and not pod.waiting.startswith(_STARTING):
         ended = f" (last: {pod.terminated})" if pod.terminated else ""
-        return pod.waiting.partition(":")[
-            0
-        ], f"pod {name} waits: {pod.waiting}{ended}; see kubectl logs {name} --previous"
+        said = f"pod {name} waits: {pod.waiting}{ended}{_mend(pod)}; see kubectl logs {name} --previous"
+        return pod.waiting.partition(":")[0], said
+    if pod.restarts and pod.terminated is not None and not pod.ready:
+        said = f"pod {name} starts again after {pod.terminated}{_mend(pod)}; see kubectl logs {name} --previous"
+        return "EngineEnded", said
     return None
+
+
+def _mend(pod: PodRecord) -> str:
+    """What helps, where the cause is known."""
+    if (pod.terminated or "").startswith("OOMKilled"):
+        return "; raise its memory in spec.podTemplate (resources of container engine)"
+    if (pod.waiting or "").startswith("CreateContainerConfigError"):
+        return "; is spec.model.credentialsSecret there, with the keys that its scheme needs?"
+    return ""
 
 
 def _finding(*, reason: str, message: str, holds: bool = False) -> Finding:

@@ -1,0 +1,83 @@
+"""What is said of replicas that do not answer: which pod, why, and what helps."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from slm_operator.planning.availability import availability
+from slm_operator.planning.views import DeploymentView
+
+from . import worlds as w
+
+ONE_OF_TWO = w.workload("chat", replicas=2, ready=1)
+
+
+def said(*pods: dict[str, Any], wanted: int = 2, workload: Any = ONE_OF_TWO) -> tuple[bool | None, str, str]:
+    records = tuple(replace(w.replica(f"chat-{number}"), **pod) for number, pod in enumerate(pods))
+    finding = availability(
+        DeploymentView(deployment=w.deployment(), profile=None, workload=workload, pods=records), wanted
+    )
+    return finding.holds, finding.reason, finding.message
+
+
+WELL: dict[str, Any] = {"ready": True}
+OOM = "OOMKilled (exit code 137)"
+STORIES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
+    "killed for its memory, waits": (
+        {"waiting": "CrashLoopBackOff: back-off 10s", "terminated": OOM, "restarts": 3},
+        "CrashLoopBackOff",
+        ("chat-1", OOM, "raise its memory in spec.podTemplate"),
+    ),
+    "killed for its memory, loads again": (
+        {"terminated": OOM, "restarts": 1},
+        "EngineEnded",
+        ("chat-1 starts again", OOM, "raise its memory"),
+    ),
+    "crashed, loads again": (
+        {"terminated": "Error (exit code 1)", "restarts": 2},
+        "EngineEnded",
+        ("exit code 1", "kubectl logs chat-1 --previous"),
+    ),
+    "its Secret is missing": (
+        {"waiting": 'CreateContainerConfigError: secret "hub" not found'},
+        "CreateContainerConfigError",
+        ('secret "hub" not found', "spec.model.credentialsSecret"),
+    ),
+    "its slice was refused": (
+        {"phase": "Failed", "failed_because": "UnexpectedAdmissionError: no healthy device"},
+        "AdmissionFailed",
+        ("refused by the kubelet", "no healthy device"),
+    ),
+    "no room": (
+        {"node": None, "unscheduled_because": "0/1 nodes are available: 1 Insufficient memory"},
+        "Unschedulable",
+        ("Insufficient memory",),
+    ),
+    "loads its model": ({"waiting": "ContainerCreating"}, "Starting", ("an engine is silent",)),
+}
+
+
+@pytest.mark.parametrize("case", STORIES)
+def test_one_of_two_does_not_answer(case: str) -> None:
+    pod, reason, words = STORIES[case]
+    holds, found, message = said(WELL, pod)
+    assert (holds, found) == (False, reason)
+    assert message.startswith("1 of 2 replicas answer")
+    assert all(word in message for word in words), message
+
+
+def test_an_engine_that_ended_once_and_answers_again_is_no_news() -> None:
+    both = w.workload("chat", replicas=2, ready=2)
+    assert said(WELL, {"ready": True, "terminated": OOM, "restarts": 1}, workload=both)[:2] == (True, "Available")
+
+
+def test_a_refusing_quota_is_told() -> None:
+    stalled = replace(ONE_OF_TWO, stalled_because='pods "chat-2" is forbidden: exceeded quota')
+    assert said(WELL, workload=stalled)[1:] == (
+        "Stalled",
+        '1 of 2 replicas answer; pods "chat-2" is forbidden: exceeded quota',
+    )
+
+
+def test_none_wanted_is_available() -> None:
+    assert said(wanted=0)[:2] == (True, "ScaledToZero")
