@@ -77,7 +77,7 @@ def test_a_node_without_config_manager(ground: Stage) -> None:
     ground.cluster.kubectl("delete", "daemonset", "nvidia-device-plugin", "--namespace", "nvidia-device-plugin")
     ground.apply(*objects(image=STANDIN_IMAGE, config_manager=False))
     try:
-        ground.wait_for_allocatable("nvidia.com/gpu", 1)
+        ground.wait_for_plugin()
         with applied(ground, NAMESPACE, light("unswitchable", workload={"outputTokens": 18})) as name:
             message = wait_for_reason(ground, NAMESPACE, name, "NoCapacity", timeout_s=240)
         assert "config-manager" in message

@@ -71,6 +71,13 @@ class Stage:
         self.apply(*manifests)
         labels = [f"{name}={value}" for name, value in GPU_NODE_LABEL.items()]
         self.cluster.kubectl("label", "node", self.cluster.node, "--overwrite", *labels)
+        self.wait_for_plugin(gpus)
+
+    def wait_for_plugin(self, gpus: int = 1) -> None:
+        """Wait until the device plugin runs and the kubelet has heard of its GPUs."""
+        self.cluster.kubectl(
+            "rollout", "status", "daemonset/nvidia-device-plugin", "--namespace", NAMESPACE, "--timeout=120s"
+        )
         self.wait_for_allocatable("nvidia.com/gpu", gpus)
 
     def install_operator(self, *values: str, release: str = "slm-operator") -> None:
@@ -81,7 +88,11 @@ class Stage:
         self.helm(
             *("upgrade", "--install", release, str(ROOT / "charts/slm-operator")),
             *("--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s"),
-            *(part for value in sets for part in ("--set-string" if value.startswith("podAnnotations") else "--set", value)),
+            *(
+                part
+                for value in sets
+                for part in ("--set-string" if value.startswith("podAnnotations") else "--set", value)
+            ),
         )
 
     def provide_model(self, namespace: str) -> None:

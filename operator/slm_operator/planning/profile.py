@@ -10,7 +10,7 @@ delete the profile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from slm_operator.api.profile import SLMProfileSpec
-    from slm_operator.observe.records import PodRecord
+    from slm_operator.observe.records import JobRecord, PodRecord
     from slm_operator.planning.views import ProfileView
     from slm_operator.settings import Settings
 
@@ -100,6 +100,8 @@ def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outc
 
 
 def _follow(view: ProfileView) -> _Outcome:
+    if view.pod is not None and view.job is not None and _was_not_admitted(view.pod):
+        return _try_again(view.job, view.pod)
     log = read_log(view.log)
     if log.document is not None and (
         view.pod is None or view.pod.phase in {"Succeeded", "Failed"} or log.failure is None
@@ -124,6 +126,20 @@ def _follow(view: ProfileView) -> _Outcome:
         extra={"progress": progress, "summary": summary, "node": pod.node},
         look_again_seconds=FOLLOW_SECONDS,
     )
+
+
+def _was_not_admitted(pod: PodRecord) -> bool:
+    return pod.failed_because is not None and pod.failed_because.startswith("UnexpectedAdmissionError")
+
+
+def _try_again(job: JobRecord, pod: PodRecord) -> _Outcome:
+    """The kubelet refused the pod, because the device plugin was restarting, say: nothing ran, so no GPU time is lost."""
+    because = f"the kubelet refused pod {pod.meta.key.name} before anything was measured: {pod.failed_because}"
+    waiting = _waiting("AdmissionFailed", f"{because}. It is tried again", 10.0)
+    if job.meta.deleting:
+        return waiting
+    again = Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because)
+    return replace(waiting, actions=(again,))
 
 
 def _measured(view: ProfileView, log: ProfileLog) -> _Outcome:

@@ -155,6 +155,14 @@ def test_a_failed_profile_is_not_measured_again_by_itself() -> None:
     assert status(again) == failed
 
 
+def test_a_pod_that_the_kubelet_refused_is_tried_again() -> None:
+    refused = replace(POD, phase="Failed", failed_because="UnexpectedAdmissionError: no healthy devices present")
+    made = plan(view(job=replace(ENDED, failed=1), pod=refused))
+    assert status(made)["phase"] == "Pending"
+    assert [action.key.name for action in made.actions if isinstance(action, Delete)] == ["opt"]
+    assert made.look_again_seconds == 10.0
+
+
 def test_an_imported_profile_needs_no_job() -> None:
     made = plan(view(profile=w.profile(w.deployment(), w.document())))
     assert status(made)["phase"] == "Imported"
