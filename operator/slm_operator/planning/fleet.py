@@ -33,6 +33,9 @@ _MAY_WAIT_FOR_EVER = frozenset({"ForeignPods", "Draining"})
 
 def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     """The next steps of all nodes, and every deployment's assignment."""
+    if settings.namespaces:  # no node is seen: whoever cut them labelled them, and the scheduler knows the room
+        unseen = {demand.deployment: Assignment(slots=demand.replicas) for demand in view.demands}
+        return FleetPlan(plan=Plan(), assignments=unseen)
     states = node_states(view, settings.device_plugin.config_label)
     demands = sorted(view.demands, key=lambda demand: demand.deployment)
     placement = place(states, demands, view.undecided, settings)

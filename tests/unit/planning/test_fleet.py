@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 from slm_operator.api import names
-from slm_operator.observe.records import Taint
+from slm_operator.observe.records import Key, Taint
 from slm_operator.planning.actions import EmitEvent, Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet import plan_fleet
-from slm_operator.planning.views import FleetPlan, FleetView
+from slm_operator.planning.views import Assignment, FleetPlan, FleetView
 
 from . import worlds as w
 
@@ -264,3 +264,10 @@ def test_whole_gpus_need_no_cutting() -> None:
     plan = plan_fleet(w.fleet(w.demand(cut=w.WHOLE, replicas=2), nodes=(w.node(gpus=2),)), w.SETTINGS, w.NOW)
     assert not plan.plan.actions
     assert plan.assignments[w.demand().deployment].slots == 2
+
+
+def test_where_nodes_are_not_seen_the_scheduler_finds_the_room() -> None:
+    namespaced = w.SETTINGS.model_copy(update={"namespaces": ("team",)})
+    made = plan_fleet(w.fleet(w.demand(replicas=3), nodes=()), namespaced, w.NOW)
+    assert made.plan.actions == ()
+    assert made.assignments[Key("team", "chat")] == Assignment(slots=3)
