@@ -23,6 +23,8 @@ from tests.fuzz.specs import specs
 from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.testbed.control_plane import ControlPlane
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.slow]
@@ -46,11 +48,13 @@ def schema_of(plural: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def opened(control_plane: ControlPlane) -> Door:
+def opened(control_plane: ControlPlane) -> Iterator[Door]:
     control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
     control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     control_plane.kubectl("get", "slmd,slmp")
-    return door(control_plane)
+    at = door(control_plane)
+    yield at
+    at.connection.close()
 
 
 def test_every_deployment_is_refused_or_planned(opened: Door) -> None:

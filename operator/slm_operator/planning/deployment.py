@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.planning.views import DeploymentView
+    from slm_operator.planning.views import Assignment, DeploymentView
     from slm_operator.settings import Settings
 
 
@@ -235,13 +235,17 @@ def _slices(view: DeploymentView) -> Finding:
     if assignment is None:
         return Finding(type=Condition.SLICES_READY, holds=False, reason="Planning", message="nodes are being chosen")
     if assignment.pending_because is None:
-        nodes = ", ".join(assignment.nodes) or "no node is needed"
-        return Finding(
-            type=Condition.SLICES_READY, holds=True, reason="Ready", message=f"{assignment.slots} slots on {nodes}"
-        )
+        return Finding(type=Condition.SLICES_READY, holds=True, reason="Ready", message=_room(assignment))
     return Finding(
         type=Condition.SLICES_READY, holds=False, reason=assignment.reason, message=assignment.pending_because
     )
+
+
+def _room(assignment: Assignment) -> str:
+    if assignment.nodes:
+        return f"{assignment.slots} slots on {', '.join(assignment.nodes)}"
+    # Serving named namespaces only, the operator sees no node.
+    return "nodes are not seen: the scheduler finds the room" if assignment.slots else "no node is needed"
 
 
 def _swept(view: DeploymentView) -> tuple[Action, ...]:
