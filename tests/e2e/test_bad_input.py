@@ -34,7 +34,7 @@ def ground(stage: Stage) -> Iterator[Stage]:
 
 def test_a_model_that_does_not_exist(ground: Stage) -> None:
     with applied(ground, NAMESPACE, light("no-model", model={"uri": "pvc://models/nothing-here"})) as name:
-        message = wait_for_reason(ground, NAMESPACE, name, "ModelMissing")
+        message = wait_for_reason(ground, NAMESPACE, name, "ModelUnusable")
     assert "/models/models/nothing-here" in message
 
 

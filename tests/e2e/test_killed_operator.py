@@ -47,8 +47,9 @@ def test_a_killed_operator_changes_nothing_in_the_end(ground: Stage) -> None:
             time.sleep(moments.uniform(1, 12))  # random moments are the point: there is no event to await
             kill_operator(ground)
         wait_until_ready(ground, NAMESPACE, name, timeout_s=400)
+        both = ("--for=jsonpath={.status.readyReplicas}=2", "--timeout=60s")
+        ground.cluster.kubectl("wait", f"slmd/{name}", "--namespace", NAMESPACE, *both)
         status = ground.get("slmd", name, NAMESPACE)["status"]
-        assert status["readyReplicas"] == 2
         assert status["advice"]["replicasPerGpu"] == 2
         jobs = ground.cluster.kubectl(
             "get", "events", "--namespace", NAMESPACE, "--field-selector", "reason=SuccessfulCreate", "--output", "name"
