@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_runtime.codec import to_json
-from slm_runtime.metrics import read_counters
 
 from tests.testbed.stage import IMAGES, LIGHT_IMAGE, ROOT
 from tests.unit.planning import worlds
@@ -202,29 +201,6 @@ def generation(stage: Stage) -> int:
     return int(stage.get("slmd", NAME, NAMESPACE)["metadata"]["generation"])
 
 
-def test_an_engine_that_is_killed_takes_only_its_own_requests_with_it(served: Stage) -> None:
-    victim, neighbour = (pod["metadata"]["name"] for pod in pods(served))
-    clients = 8
-    with steady_load(served, NAMESPACE, NAME, clients=clients) as load:
-        kill_engine(served, victim)
-        restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1"
-        served.cluster.kubectl("wait", f"pod/{victim}", "--namespace", NAMESPACE, restarted, "--timeout=60s")
-        wait_until_ready(served, NAMESPACE, NAME)
-    account = load.account
-    print(f"{account.ok} ok, {account.refused} refused, {account.failed} failed, {account.truncated} truncated")
-    assert 0 < account.truncated + account.failed <= clients, account.examples
-    assert served.get("pod", neighbour, NAMESPACE)["status"]["containerStatuses"][0]["restartCount"] == 0
-
-
-def kill_engine(stage: Stage, pod: str) -> None:
-    """SIGKILL to the engine's process, from its node: nobody is asked and nothing is drained."""
-    uid = stage.get("pod", pod, NAMESPACE)["status"]["containerStatuses"][0]["containerID"].partition("://")[2]
-    node = stage.cluster.node
-    template = ("--output", "go-template", "--template", "{{.info.pid}}")
-    process = stage.cluster.engine.docker("exec", node, "crictl", "inspect", *template, uid).strip()
-    stage.cluster.engine.docker("exec", node, "kill", "-9", process)
-
-
 def test_another_class_on_the_only_node_refuses_meanwhile_and_cuts_nobody_off(served: Stage) -> None:
     """A planned outage: the node's only GPU is cut anew, so for a while there is nobody to connect to."""
     with steady_load(served, NAMESPACE, NAME) as load:
@@ -233,81 +209,3 @@ def test_another_class_on_the_only_node_refuses_meanwhile_and_cuts_nobody_off(se
         wait_until_ready(served, NAMESPACE, NAME)
     assert_nothing_lost(load.account, outage=True)
     assert len(pods(served)) == 3
-
-
-def finished_requests(stage: Stage) -> dict[str, float]:
-    """Requests that each replica has finished, by its pod's name."""
-    script = (
-        "import json, sys, urllib.request\n"
-        "def page(ip): return urllib.request.urlopen(f'http://{ip}:8000/metrics', timeout=30).read().decode()\n"
-        "print(json.dumps({name: page(ip) for name, ip in json.loads(sys.argv[1]).items()}))"
-    )
-    addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in pods(stage)}
-    pages = json.loads(
-        stage.cluster.kubectl(*("exec", "--namespace", POD, POD, "--", "python3", "-c", script, json.dumps(addresses)))
-    )
-    return {name: read_counters(page).finished for name, page in pages.items()}
-
-
-def shares(stage: Stage, *, kept: bool, clients: int) -> list[float]:
-    """Share of each replica in the requests of one load, the largest first."""
-    before = finished_requests(stage)
-    with steady_load(stage, NAMESPACE, NAME, clients=clients, tokens=4, kept=kept):
-        time.sleep(20)  # there is no event to await: the load is what is wanted
-    after = finished_requests(stage)
-    counts = [after[name] - before[name] for name in after]
-    print(f"{clients} clients, connections {'kept' if kept else 'new'}: {counts}")
-    return sorted((count / sum(counts) for count in counts), reverse=True)
-
-
-def test_how_evenly_the_service_loads_three_replicas(served: Stage) -> None:
-    many = shares(served, kept=False, clients=6)
-    few = shares(served, kept=True, clients=2)
-    assert many[0] < 0.5, "new connections are spread by chance, and chance is even"
-    assert few[-1] == 0, "two connections reach at most two of three replicas"
-
-
-def test_an_autoscaler_finds_scale_and_selector(served: Stage) -> None:
-    """The metrics API is another project's: without it the autoscaler says so, after it has read /scale."""
-    scaler = {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "slm-operator.io/v1alpha1", "kind": "SLMDeployment", "name": NAME},
-            "minReplicas": 1,
-            "maxReplicas": 3,
-            "metrics": [
-                {
-                    "type": "Pods",
-                    "pods": {
-                        "metric": {"name": "vllm:num_requests_waiting"},
-                        "target": {"type": "AverageValue", "averageValue": "4"},
-                    },
-                }
-            ],
-        },
-    }
-    served.apply(scaler)
-    try:
-        served.cluster.kubectl(
-            *("wait", f"hpa/{NAME}", "--namespace", NAMESPACE, "--for=condition=AbleToScale", "--timeout=60s")
-        )
-        served.cluster.kubectl(
-            *("wait", f"hpa/{NAME}", "--namespace", NAMESPACE, "--for=condition=ScalingActive=False", "--timeout=60s")
-        )
-        found = served.get("hpa", NAME, NAMESPACE)["status"]["conditions"]
-        active = next(one for one in found if one["type"] == "ScalingActive")
-        assert active["reason"] == "FailedGetPodsMetric", active
-    finally:
-        served.cluster.kubectl("delete", "hpa", NAME, "--namespace", NAMESPACE)
-
-
-def test_scaled_to_zero_the_gpu_is_whole_again_and_comes_back_when_asked(served: Stage) -> None:
-    scale(served, 0)
-    served.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=240)
-    began = time.monotonic()
-    served.cluster.kubectl("scale", "slmd", NAME, "--namespace", NAMESPACE, "--replicas=1")
-    answered = "--for=jsonpath={.status.readyReplicas}=1"
-    served.cluster.kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, answered, "--timeout=300s", timeout_s=330)
-    print(f"from zero to an answer: {time.monotonic() - began:.0f} s, with the node cut anew")
