@@ -62,6 +62,17 @@ OVERVIEW = (
         "What the profiles that are in the cluster now have cost.",
     ),
     Panel(
+        "Slices",
+        "short",
+        (("max by (class, state) (slm_operator_slices)", "{{class}} {{state}}"),),
+        "Shares of the GPUs on opted-in nodes.",
+    ),
+    Panel(
+        "GPU memory left free on each GPU",
+        "bytes",
+        (("max by (namespace, name) (slm_operator_freed_memory_bytes)", "{{namespace}}/{{name}}"),),
+    ),
+    Panel(
         "Predicted tokens per second and GPU",
         "short",
         (("max by (namespace, name) (slm_operator_predicted_throughput_tokens_per_second)", "{{namespace}}/{{name}}"),),
@@ -69,31 +80,36 @@ OVERVIEW = (
 )
 
 ENGINE = '{namespace="$namespace", pod=~"$name-.*"}'
+DEPLOYED = '{namespace="$namespace", name="$name"}'
 DEPLOYMENT = (
     Panel(
-        "Tokens per second, measured",
+        "Tokens per second and GPU: predicted, measured",
         "short",
         (
-            (
-                f"sum(rate(vllm:prompt_tokens_total{ENGINE}[1m])) + sum(rate(vllm:generation_tokens_total{ENGINE}[1m]))",
-                "all replicas",
-            ),
+            (f"max(slm_operator_predicted_throughput_tokens_per_second{DEPLOYED})", "predicted"),
+            (f"max(slm_operator_measured_throughput_tokens_per_second{DEPLOYED})", "measured"),
         ),
-        "Input and output tokens of all replicas.",
+        "Predicted for full batches, or for the load that spec.workload names. Far below it with no waiting requests the "
+        "load is thin; with waiting requests see SLOMet.",
     ),
     Panel(
-        "Tokens per second and GPU, predicted",
+        "Inter-token latency: predicted, measured",
+        "s",
+        (
+            (f"max(slm_operator_predicted_itl_seconds{DEPLOYED})", "predicted"),
+            (f"max(slm_operator_measured_itl_seconds{DEPLOYED})", "measured"),
+        ),
+    ),
+    Panel(
+        "Tokens per second, all replicas",
         "short",
         (
-            (
-                'max(slm_operator_predicted_throughput_tokens_per_second{namespace="$namespace", name="$name"})',
-                "predicted",
-            ),
+            (f"sum(rate(vllm:prompt_tokens_total{ENGINE}[1m]))", "in"),
+            (f"sum(rate(vllm:generation_tokens_total{ENGINE}[1m]))", "out"),
         ),
-        "What one GPU does at full batches. Below it with short queues the load is thin; with long queues, see SLOMet.",
     ),
     Panel(
-        "Inter-token latency, mean",
+        "Inter-token latency by replica, mean",
         "s",
         ((_mean("vllm:inter_token_latency_seconds", ENGINE), "{{pod}}"),),
         "The mean, because vLLM's first bucket ends at 10 ms, above what many small models need.",
