@@ -37,8 +37,8 @@ class AdvisorSpec(Part):
 class ProfilingSpec(Part):
     """Whether and how the model is measured."""
 
-    policy: Literal["IfMissing", "Never", "Always", "OnDrift"] = "IfMissing"
-    """IfMissing: measure when no profile fits. Never: use what is there, and wait for an import. Always: measure at each change of spec. OnDrift: also when the SLO watch asks for it."""
+    policy: Literal["IfMissing", "Never", "OnDrift"] = "IfMissing"
+    """IfMissing: measure when no profile fits. Never: use what is there, and wait for an import. OnDrift: also when the SLO watch asks for it."""
     profile: Name | None = None
     """Name of an SLMProfile to use, in this namespace: an imported one, say. Default: found by what it measured."""
     max_gpu_minutes: Annotated[float, Field(gt=0, le=1440)] = 15

@@ -66,7 +66,7 @@ class ModelSpec(Part):
     name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """Name under which clients ask for the model. Default: the name of the SLMDeployment."""
     revision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    """Commit, tag or digest to serve. Default: the newest, pinned in status when first resolved."""
+    """Commit, tag or digest to serve. Default: what the source calls newest when an engine starts; pin it, so that replicas agree."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. It runs with the replica's rights: leave it off unless you have read it."""
     credentials_secret: Name | None = None
