@@ -66,7 +66,8 @@ class Answers:
         return found
 
     def _ask(self, checks: tuple[Check, ...], state: NodeState, demand: Demand) -> str | None:
-        whose_pods = demand.deployment if state.our_pods else None
+        # Whose pods a node has is looked at by the checks before a node is cut, and by no others.
+        whose_pods = demand.deployment if checks is _TO_SERVE and state.our_pods else None
         question = (id(checks), self._asks[demand.deployment], self.likeness(state), whose_pods)
         if question not in self._known:
             reasons = (check(state, demand, self._settings) for check in checks)

@@ -6,6 +6,7 @@ each rule: docs/gpu-sharing.md.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,13 @@ class NodeState:
     daemons: tuple[DaemonPodRecord, ...] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
     """Classes that it could not be cut into, and why, until somebody removes the annotation."""
+
+    replicas: Mapping[tuple[str, str], int] = field(init=False, repr=False, compare=False)
+    """How many of our pods each deployment has here, by namespace and label."""
+
+    def __post_init__(self) -> None:
+        owners = Counter((pod.meta.key.namespace, pod.meta.labels[names.DEPLOYMENT_LABEL]) for pod in self.our_pods)
+        object.__setattr__(self, "replicas", owners)
 
     @property
     def name(self) -> str:
@@ -172,11 +180,7 @@ class NodeState:
 
     def pods_of(self, deployment: Key) -> int:
         """Replicas of one deployment that run here."""
-        label = label_value(deployment.name)
-        return sum(
-            pod.meta.key.namespace == deployment.namespace and pod.meta.labels[names.DEPLOYMENT_LABEL] == label
-            for pod in self.our_pods
-        )
+        return self.replicas.get((deployment.namespace, label_value(deployment.name)), 0) if self.our_pods else 0
 
 
 def describe(class_label: str | None, serves: str | None) -> str:

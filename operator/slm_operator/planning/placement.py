@@ -11,12 +11,13 @@ What is left serves nobody, and is given back.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
 
 from slm_operator.api import names
-from slm_operator.manifests.metadata import serves_value
+from slm_operator.manifests.metadata import label_value, serves_value
 from slm_operator.planning.fitness import Answers
 from slm_operator.planning.node_state import class_of_label, describe
 from slm_operator.planning.node_step import Target
@@ -186,21 +187,39 @@ def _take_whole(demands: Sequence[Demand], states: Sequence[NodeState], placemen
     """One engine a GPU: where its engines run already, then where the fewest GPUs are free."""
     if not demands:
         return
-    known = {demand.deployment for demand in demands}
+    known = {(one.deployment.namespace, label_value(one.deployment.name)): one for one in demands}
     for state in states:
-        ours = sum(state.pods_of(one) for one in known) if state.our_pods else 0
+        ours = sum(count for owner, count in state.replicas.items() if owner in known)
         others = sum(sum(pod.gpu_requests.values()) for pod in (*state.busy_pods, *state.our_pods)) - ours
         placement.free[state.name] = max(0, state.node.allocatable.get(names.NVIDIA_GPU, 0) - others)
-    for demand in demands:
-        for state in states:
-            if state.our_pods and placement.answers.to_give_whole(state, demand) is None:
-                placement.give(demand, state.name, state.pods_of(demand.deployment))
+    for state in states:
+        for owner, count in state.replicas.items():
+            demand = known.get(owner)
+            if demand is not None and placement.answers.to_give_whole(state, demand) is None:
+                placement.give(demand, state.name, count)
+    fullest: dict[int, list[tuple[int, str]]] = {}
     for demand in demands:
         if placement.lacking(demand) <= 0:
             continue
-        for state in sorted(states, key=lambda one: (placement.free[one.name], one.name)):
-            if placement.free[state.name] and placement.answers.to_give_whole(state, demand) is None:
-                placement.give(demand, state.name)
+        ask = placement.answers.ask_of(demand)
+        if ask not in fullest:
+            fullest[ask] = [
+                (placement.free[state.name], state.name)
+                for state in states
+                if placement.free[state.name] and placement.answers.to_give_whole(state, demand) is None
+            ]
+            heapify(fullest[ask])
+        _give_fullest(demand, fullest[ask], placement)
+
+
+def _give_fullest(demand: Demand, fullest: list[tuple[int, str]], placement: Placement) -> None:
+    """From a heap of nodes by free GPUs. NB: demands that ask otherwise have heaps of their own over the same nodes."""
+    while fullest and placement.lacking(demand) > 0:
+        free, name = heappop(fullest)
+        if free == placement.free[name]:
+            placement.give(demand, name)
+        if placement.free[name]:
+            heappush(fullest, (placement.free[name], name))
 
 
 def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placement) -> None:

@@ -55,7 +55,7 @@ class Ledger:
 
     def __init__(self, caches: Mapping[str, Cache[Any]], clock: Callable[[], float]) -> None:
         self._caches = caches
-        self._clock = clock
+        self.clock = clock
         self._expected: dict[WorkKey, dict[Ref, _Expected]] = {}
         self._waiting: dict[Ref, set[WorkKey]] = defaultdict(set)
         self._held: set[WorkKey] = set()
@@ -63,16 +63,16 @@ class Ledger:
 
     def wrote(self, work: WorkKey, ref: Ref, version: str, uid: str, *, echo: bool = False) -> None:
         """We wrote an object. `echo`: the event that shows it brings nothing new (our own status)."""
-        self._expect(work, ref, _Expected(version, uid, self._clock() + CONFIRM_SECONDS, echo))
+        self._expect(work, ref, _Expected(version, uid, self.clock() + CONFIRM_SECONDS, echo))
 
     def removed(self, work: WorkKey, ref: Ref, uid: str) -> None:
         """We deleted or evicted an object."""
-        self._expect(work, ref, _Expected(None, uid, self._clock() + CONFIRM_SECONDS, echo=False))
+        self._expect(work, ref, _Expected(None, uid, self.clock() + CONFIRM_SECONDS, echo=False))
 
     def unconfirmed(self, work: WorkKey) -> float | None:
         """Seconds until the key may be planned at the latest; None: now. Asking holds the key for `confirmed`."""
         expected = self._expected.get(work, {})
-        now = self._clock()
+        now = self.clock()
         for ref, what in list(expected.items()):
             if what.until <= now or self._shown(ref, what):
                 self._settle(work, ref)

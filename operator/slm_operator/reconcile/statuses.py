@@ -24,3 +24,13 @@ def significant(value: Any) -> Any:
 def same_status(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
     """Whether writing would change nothing."""
     return bool(significant(dict(wanted)) == significant(dict(seen)))
+
+
+def only_words_moved(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    """Whether a person would read something new, but no condition, phase or count is another."""
+    return bool(significant(_without_words(wanted)) == significant(_without_words(seen)))
+
+
+def _without_words(status: Mapping[str, Any]) -> dict[str, Any]:
+    told = [{"type": one.get("type"), "status": one.get("status")} for one in status.get("conditions") or ()]
+    return {**status, "conditions": told}

@@ -260,3 +260,40 @@ async def test_a_config_map_is_patched_at_the_version_it_was_planned_for() -> No
     assert sent == [
         {"metadata": {"resourceVersion": "1", "annotations": {"a": None}}, "data": {"slm-x": "y", "slm-z": None}}
     ]
+
+
+def told(message: str, holds: str = "False", **more: Any) -> dict[str, Any]:
+    condition = {"type": "SlicesReady", "status": holds, "reason": "NodeChanging", "message": message}
+    return {"phase": "Placing", "conditions": [condition], **more}
+
+
+@pytest.mark.parametrize(
+    ("status", "is_written"),
+    [
+        pytest.param(told("node n is empty"), False, id="other words"),
+        pytest.param(told("node n is empty", holds="True"), True, id="a condition"),
+        pytest.param(told("node n is drained", replicas=1), True, id="a count"),
+        pytest.param(told("node n is drained") | {"phase": "Starting"}, True, id="the phase"),
+        pytest.param(told("node n is drained", observedGeneration=2), True, id="the generation"),
+    ],
+)
+async def test_what_follows_a_status_closely_is_written_unless_it_is_only_words(
+    *, status: dict[str, Any], is_written: bool
+) -> None:
+    bench = Bench()
+    bench.deployment()
+    await write_status(bench, told("node n is drained"))
+    bench.deployment(told("node n is drained"), version=1000)
+    bench.clock.seconds = 0.4
+    outcome = await write_status(bench, status)
+    assert (outcome.writes == 1) == is_written
+    assert outcome.look_again_seconds == (None if is_written else pytest.approx(0.6))
+
+
+async def test_words_are_written_when_they_have_waited() -> None:
+    bench = Bench()
+    bench.deployment()
+    await write_status(bench, told("node n is drained"))
+    bench.deployment(told("node n is drained"), version=1000)
+    bench.clock.seconds = 1.0
+    assert (await write_status(bench, told("node n is empty"))).writes == 1

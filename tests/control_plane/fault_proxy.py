@@ -1,0 +1,210 @@
+"""A proxy in front of the API server that answers, delays or cuts what a test chooses, and passes everything else on.
+
+    with fault_proxy(plane) as proxy:
+        proxy.faults.append(Fault("503", lambda request: request.method == "PATCH", share=0.5, answer=error(503, "...")))
+
+Its kubeconfig names a CA file of its own, so that its certificate can be rotated. It must never change what passes.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from tests.testbed.control_plane import ControlPlane
+from tests.testbed.ports import free_ports
+
+HOP = {"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"}
+
+
+@dataclass
+class Fault:
+    """What happens to requests that match: a share of them is delayed, and answered with status and body if there are any."""
+
+    name: str
+    matches: Callable[[web.BaseRequest], bool]
+    share: float = 1.0
+    status: int | None = None
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+    after: bool = False
+    """The API server does it, and only the answer is lost."""
+    then: Callable[[], None] | None = None
+    """Called when it has happened."""
+    met: int = 0
+
+
+@dataclass
+class FaultProxy:
+    """A running proxy. `faults` may be changed at any time; the first that matches counts."""
+
+    plane: ControlPlane
+    folder: Path
+    port: int
+    faults: list[Fault] = field(default_factory=list)
+    chance: random.Random = field(default_factory=lambda: random.Random(7))
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _watches: set[asyncio.Task[object]] = field(default_factory=set)
+    _runner: web.ServerRunner | None = None
+    _session: aiohttp.ClientSession | None = None
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "proxied.kubeconfig"
+
+    def cut_watches(self) -> None:
+        """End every watch that is open now."""
+        self._call(self._cut())
+
+    def rotate_certificate(self) -> None:
+        """Serve a certificate of a new CA from now on; the CA's file holds the new one alone."""
+        self._call(self._close())
+        self.make_certificate()
+        self._call(self._open())
+
+    def make_certificate(self) -> None:
+        names = "subjectAltName=IP:127.0.0.1"
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-days", "2", "-subj", "/CN=fault-proxy", "-addext", names]
+        command += ["-keyout", str(self.folder / "proxy.key"), "-out", str(self.folder / "proxy.crt")]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def _call(self, what: object) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(timeout=30)  # type: ignore[arg-type]
+
+    async def _open(self) -> None:
+        if self._session is None:
+            tls = ssl.create_default_context(cafile=self.plane.ca_file)
+            tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=tls), auto_decompress=False
+            )
+        serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        serving.load_cert_chain(self.folder / "proxy.crt", self.folder / "proxy.key")
+        self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=serving, reuse_address=True).start()
+
+    async def _close(self) -> None:
+        await self._cut()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _cut(self) -> None:
+        for task in tuple(self._watches):
+            task.cancel()
+
+    async def _end(self) -> None:
+        await self._close()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        fault = next((one for one in self.faults if one.matches(request)), None)
+        if fault is not None and self.chance.random() < fault.share:
+            fault.met += 1
+            await asyncio.sleep(fault.delay_s)
+            if fault.after:
+                await self._pass_on(request, lost=True)
+            if fault.then is not None:
+                fault.then()
+            if fault.status is not None:
+                return web.Response(
+                    status=fault.status, text=fault.body, headers=fault.headers, content_type="application/json"
+                )
+        return await self._pass_on(request)
+
+    async def _pass_on(self, request: web.BaseRequest, *, lost: bool = False) -> web.StreamResponse:
+        assert self._session is not None
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
+        is_watch = request.query.get("watch") == "true"
+        task = asyncio.current_task()
+        assert task is not None
+        if is_watch:
+            self._watches.add(task)
+        try:
+            async with self._session.request(
+                request.method,
+                f"{self.plane.server}{request.path_qs}",
+                headers=headers,
+                data=await request.read() or None,  # NB: an empty body would get a content type
+                timeout=aiohttp.ClientTimeout(total=None),
+            ) as upstream:
+                if lost:
+                    await upstream.read()
+                    return web.Response()
+                kept = {name: value for name, value in upstream.headers.items() if name.lower() not in HOP}
+                answer = web.StreamResponse(status=upstream.status, headers=kept)
+                await answer.prepare(request)
+                async for chunk in upstream.content.iter_any():
+                    await answer.write(chunk)
+                await answer.write_eof()
+                return answer
+        except aiohttp.ClientError:
+            if request.transport is not None:
+                request.transport.abort()  # as the API server's own death would look
+            return web.Response(status=502)
+        finally:
+            self._watches.discard(task)
+
+
+def error(code: int, reason: str, message: str) -> str:
+    """A Status as the API server answers it."""
+    return json.dumps(
+        {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}
+    )
+
+
+def gone() -> str:
+    """A watch that says at once that its version was compacted away."""
+    return json.dumps({"type": "ERROR", "object": json.loads(error(410, "Expired", "too old resource version"))}) + "\n"
+
+
+@contextlib.contextmanager
+def fault_proxy(plane: ControlPlane, folder: Path) -> Iterator[FaultProxy]:
+    """A proxy in a thread of its own, with a kubeconfig for whoever shall go through it."""
+    proxy = FaultProxy(plane, folder, free_ports(1)[0])
+    proxy.make_certificate()
+    (folder / "proxied.kubeconfig").write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [
+                    {
+                        "name": "p",
+                        "cluster": {
+                            "server": f"https://127.0.0.1:{proxy.port}",
+                            "certificate-authority": str(folder / "proxy.crt"),
+                        },
+                    }
+                ],
+                "users": [{"name": "p", "user": {"token": plane.tokens["admin"]}}],
+                "contexts": [{"name": "p", "context": {"cluster": "p", "user": "p"}}],
+                "current-context": "p",
+            }
+        )
+    )
+    thread = threading.Thread(target=proxy._loop.run_forever)
+    thread.start()
+    try:
+        proxy._call(proxy._open())
+        yield proxy
+    finally:
+        proxy._call(proxy._end())
+        proxy._loop.call_soon_threadsafe(proxy._loop.stop)
+        thread.join()
+        proxy._loop.close()
+
+
+__all__ = ["Fault", "FaultProxy", "error", "fault_proxy", "gone"]

@@ -1,0 +1,210 @@
+"""kwok nodes with GPUs whose device plugin obeys its label, and objects to fill them: for runs of scale, churn and faults.
+
+The plugin here does in milliseconds what the stand-in on kind does with NVIDIA's timing: a changed configuration label
+loads that key of the ConfigMap, and the node shows the new labels and resources. Time slicing only: MPS needs a daemon.
+It must never touch anything of a node but the labels and resources that NVIDIA's stack owns.
+"""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from slm_operator.assembly import own_resources
+from slm_operator.kube.client import MERGE, Client
+from slm_operator.kube.connection import Connection, connect
+from slm_operator.kube.errors import Conflict
+from slm_operator.kube.resources import CONFIG_MAP, NODE, Resource
+from slm_operator.settings import DevicePlugin
+from slm_runtime.codec import to_json
+from slm_runtime.convert import MeasuredOn, from_csv
+from slm_runtime.document import Engine, Gpu
+
+from tests.standin.config import parse
+from tests.standin.labels import feature_labels
+from tests.standin.settings import Hardware
+from tests.testbed.control_plane import ControlPlane
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = "NVIDIA-H100-80GB-HBM3"
+PLUGIN = DevicePlugin()
+GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
+MODEL = {"uri": "hf://facebook/opt-1.3b"}
+API_VERSION = "slm-operator.io/v1alpha1"
+SLMD = Resource(API_VERSION, "SLMDeployment", "slmdeployments")
+SLMP = Resource(API_VERSION, "SLMProfile", "slmprofiles")
+
+
+def install(plane: ControlPlane) -> None:
+    """The CRDs, the plugin's ConfigMap, and a DaemonSet with the containers that the operator looks for."""
+    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    head = {"namespace": PLUGIN.namespace}
+    labels = {"app.kubernetes.io/name": "nvidia-device-plugin", "app.kubernetes.io/component": "device-plugin"}
+    containers = [
+        {"name": name, "image": "none"} for name in ("nvidia-device-plugin-ctr", "nvidia-device-plugin-sidecar")
+    ]
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": containers, "tolerations": [{"operator": "Exists"}]}}
+    objects = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PLUGIN.namespace}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": head | {"name": PLUGIN.config_map},
+            "data": {"default": "version: v1\n"},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": head | {"name": "nvidia-device-plugin"},
+            "spec": {"selector": {"matchLabels": labels}, "template": pod},
+        },
+    ]
+    for one in objects:
+        plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(one))
+
+
+def add_gpu_nodes(plane: ControlPlane, count: int, *, gpus: int, prefix: str = "gpu") -> list[str]:
+    """Opted-in nodes with unshared GPUs."""
+    labels = {"slm-operator.io/managed": "true"} | shown_labels("version: v1", gpus)
+    return plane.add_kwok_nodes(count, prefix=prefix, labels=labels, resources={GPU: gpus, SHARED: 0})
+
+
+def shown_labels(config: str, gpus: int) -> dict[str, str]:
+    """What feature discovery writes under a configuration."""
+    labels = feature_labels(parse(config), Hardware(count=gpus), timestamp_s=0)
+    return {name: value for name, value in labels.items() if name.startswith("nvidia.com/")}
+
+
+def document() -> Any:
+    """A measured profile, as it is imported."""
+    on = MeasuredOn(gpu=Gpu(product=PRODUCT, memory_bytes=80 << 30), engine=Engine(version="0.6.2"))
+    csv = ROOT / "tests" / "data" / "memory-gap-h100" / "batch_sweep.csv"
+    return to_json(from_csv(csv.read_text(), model="opt-1.3b", on=on, source=csv.name))
+
+
+def slm_profile(name: str) -> dict[str, Any]:
+    """An imported SLMProfile."""
+    return _ours("SLMProfile", name, {"model": MODEL, "measurements": document()})
+
+
+def slm_deployment(name: str, profile: str, *, slices: int = 1, replicas: int = 1) -> dict[str, Any]:
+    """An SLMDeployment: with a whole GPU a replica, or with one of `slices` that neighbours share."""
+    whole = {"mode": "None"}
+    cut = {"mode": "TimeSlicing", "replicasPerGpu": slices, "neighbours": "Any"}
+    spec = {
+        "model": MODEL,
+        "profiling": {"policy": "Never", "profile": profile},
+        "sharing": whole if slices == 1 else cut,
+        "replicas": replicas,
+    }
+    return _ours("SLMDeployment", name, spec)
+
+
+def is_ready(raw: Mapping[str, Any]) -> bool:
+    """Whether an SLMDeployment is Ready in its present generation."""
+    status = raw.get("status") or {}
+    conditions = {one["type"]: one["status"] for one in status.get("conditions") or ()}
+    return conditions.get("Ready") == "True" and status.get("observedGeneration") == raw["metadata"]["generation"]
+
+
+def _ours(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+async def bare_client(kubeconfig: Path, name: str) -> tuple[Connection, Client]:
+    """A client without limits, which the audit log shows under this name."""
+    connection = await connect(kubeconfig)
+    connection.session().headers["User-Agent"] = name
+    return connection, Client(connection, own_resources(), name)
+
+
+async def events(connection: Connection, resource: Resource, namespace: str = "") -> AsyncIterator[tuple[str, Any]]:
+    """Every object there is and every change after, as (type, object); begins anew when the watch is cut."""
+    url, session = connection.server + resource.path(namespace), connection.session()
+    while True:
+        try:
+            async with session.get(url) as answer:
+                page = await answer.json()
+            for raw in page["items"]:
+                yield "LISTED", raw
+            version = page["metadata"]["resourceVersion"]
+            params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "3600"}
+            timeout = aiohttp.ClientTimeout(total=None)
+            async with session.get(url, params=params, timeout=timeout, read_bufsize=1 << 22) as answer:
+                async for line in answer.content:
+                    event = json.loads(line)
+                    yield event["type"], event["object"]
+        except (aiohttp.ClientError, KeyError, ValueError):
+            await asyncio.sleep(0.2)
+
+
+@dataclass
+class Plugins:
+    """The device plugins of all nodes."""
+
+    client: Client
+    loaded: dict[str, str] = field(default_factory=dict)
+    switches: int = 0
+
+    async def run(self) -> None:
+        async for kind, raw in events(self.client.connection, NODE):
+            if kind == "DELETED":
+                self.loaded.pop(raw["metadata"]["name"], None)
+            elif kind != "BOOKMARK":
+                await self._obey(raw)
+
+    async def _obey(self, raw: Any) -> None:
+        name, labels = raw["metadata"]["name"], raw["metadata"].get("labels") or {}
+        key = labels.get(PLUGIN.config_label, "default")
+        if self.loaded.get(name, "default") == key:
+            return
+        config = await self.client.get(CONFIG_MAP, PLUGIN.namespace, PLUGIN.config_map)
+        text = config["data"].get(key)
+        if text is None:
+            return  # as upstream: it crash-loops until the label changes again
+        self.loaded[name], gpus = key, int(labels["nvidia.com/gpu.count"])
+        sharing = parse(text).sharing
+        shares = gpus * sharing.replicas if sharing.strategy != "none" else 0
+        amounts = {GPU: str(0 if shares else gpus), SHARED: str(shares)}
+        await self._patch(name, "status", {"status": {"capacity": amounts, "allocatable": amounts}})
+        await self._patch(name, "", {"metadata": {"labels": shown_labels(text, gpus)}})
+        self.switches += 1
+
+    async def _patch(self, name: str, subresource: str, patch: Any) -> None:
+        path = NODE.path("", name, subresource)
+        with contextlib.suppress(Conflict):
+            await self.client._object("PATCH", path, ("patch", "nodes"), body=patch, content_type=MERGE)
+
+
+@contextlib.contextmanager
+def plugins(plane: ControlPlane) -> Iterator[None]:
+    """All device plugins, in a thread of their own."""
+    loop = asyncio.new_event_loop()
+
+    async def run() -> None:
+        connection, client = await bare_client(plane.kubeconfig, "device-plugin")
+        try:
+            await Plugins(client).run()
+        finally:
+            await connection.close()
+
+    task = loop.create_task(run())
+
+    def play() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
