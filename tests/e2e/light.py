@@ -20,7 +20,7 @@ def light(name: str, **spec: Any) -> dict[str, Any]:
         "model": {"uri": "pvc://models/opt-tiny"},
         "engine": {"image": LIGHT_IMAGE, "maxModelLen": 256},
         "workload": {"inputTokens": 32, "outputTokens": 16},
-        "profiling": {"maxGpuMinutes": 5},
+        "profiling": {"maxGpuMinutes": 1},
         "sharing": {"replicasPerGpu": 2, "mode": "TimeSlicing"},
         "podTemplate": {
             "spec": {
