@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from slm_runtime.fit import fit_points, sweep_of
@@ -34,6 +35,13 @@ class Percentile(StrEnum):
 
 MIN_SAMPLES = {Percentile.MEAN: 0, Percentile.P50: 7, Percentile.P90: 64, Percentile.P99: 459}
 """Samples without a miss that support a claim about each percentile."""
+FIGURE = {
+    Percentile.MEAN: attrgetter("mean_ms"),
+    Percentile.P50: attrgetter("p50_ms"),
+    Percentile.P90: attrgetter("p90_ms"),
+    Percentile.P99: attrgetter("p99_ms"),
+}
+"""Where a latency keeps each of them."""
 
 
 class Quantity(StrEnum):
@@ -41,6 +49,10 @@ class Quantity(StrEnum):
 
     ITL = "ITL"
     TTFT = "TTFT"
+
+
+ITL, TTFT = Quantity
+# NB: Python 3.11 runs a function for every `Quantity.ITL`, so what is asked of each candidate is named once.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +142,10 @@ def _reference_itl_ms(points: Iterable[Point]) -> tuple[float | None, str]:
 
 def figure_ms(latency: Latency, percentile: Percentile) -> float | None:
     """The figure of a distribution, or None when its samples do not support it."""
-    if percentile is Percentile.MEAN:
-        return latency.mean_ms
     if latency.samples < MIN_SAMPLES[percentile]:
         return None
-    return {Percentile.P50: latency.p50_ms, Percentile.P90: latency.p90_ms, Percentile.P99: latency.p99_ms}[percentile]
+    figure: float | None = FIGURE[percentile](latency)
+    return figure
 
 
 def slo_misses(point: Point, limits: Limits) -> tuple[Miss, ...]:
@@ -142,9 +153,9 @@ def slo_misses(point: Point, limits: Limits) -> tuple[Miss, ...]:
     misses = []
     if limits.unresolved:
         misses.append(_unresolved(limits, point))
-    if limits.itl_ms is not None and (late := _miss(Quantity.ITL, limits.itl_ms, point.itl_ms, limits.percentile)):
+    if limits.itl_ms is not None and (late := _miss(ITL, limits.itl_ms, point.itl_ms, limits.percentile)):
         misses.append(late)
-    if limits.ttft_ms is not None and (late := _miss(Quantity.TTFT, limits.ttft_ms, point.ttft_ms, limits.percentile)):
+    if limits.ttft_ms is not None and (late := _miss(TTFT, limits.ttft_ms, point.ttft_ms, limits.percentile)):
         misses.append(late)
     return tuple(misses)
 
@@ -171,4 +182,4 @@ def _unsupported(what: Quantity, percentile: Percentile, samples: int) -> str:
 
 def _unresolved(limits: Limits, point: Point) -> Miss:
     measured_ms = figure_ms(point.itl_ms, limits.percentile)
-    return Miss(Quantity.ITL, limits.percentile, measured_ms, None, f"ITL limit not known: {limits.unresolved}")
+    return Miss(ITL, limits.percentile, measured_ms, None, f"ITL limit not known: {limits.unresolved}")

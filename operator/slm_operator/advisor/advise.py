@@ -142,16 +142,17 @@ def _candidates(case: Case, choice: Choice, judged: Iterable[Judged]) -> Iterato
     """Each with its verdict and the check that tells it."""
     own = case.settings.replicas_per_gpu or 1
     other = Check("Sharing", False, "the user asked for {limit:.0f} per GPU", 1, own)
+    rejected, kept = Verdict.REJECTED, Verdict.KEPT
     behind = Check("Rank", True, BEHIND[case.settings.objective], 0, choice.judged.throughput)
     for j in judged:
         if not j.passed:
-            yield Candidate(j.point, Verdict.REJECTED, j.checks, j.predicted)
+            yield Candidate(j.point, rejected, j.checks, j.predicted)
         elif j is choice.judged:
             yield Candidate(j.point, Verdict.CHOSEN, (*j.checks, _first(case, choice)), j.predicted)
         elif j.point.replicas == 1 < own:
-            yield Candidate(j.point, Verdict.REJECTED, (*j.checks, other), j.predicted)
+            yield Candidate(j.point, rejected, (*j.checks, other), j.predicted)
         else:
-            yield Candidate(j.point, Verdict.KEPT, (*j.checks, behind), j.predicted)
+            yield Candidate(j.point, kept, (*j.checks, behind), j.predicted)
 
 
 def _first(case: Case, choice: Choice) -> Check:

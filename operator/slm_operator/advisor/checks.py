@@ -33,6 +33,9 @@ UNREPEATED_NOISE_FRACTION = 0.041
 
 AGAINST = "{value:+.1%} against the best single engine"
 
+# NB: Python 3.11 runs a function for every `Mark.PREEMPTED`, so members that each candidate is held against are named once.
+PREEMPTED, AUTO, NO_SHARING = Mark.PREEMPTED, ModeChoice.AUTO, ModeChoice.NONE
+
 MARK_SAYS = {
     Mark.PREEMPTED: "the engine preempted sequences",
     Mark.ERRORS: "requests failed",
@@ -43,7 +46,7 @@ MARK_SAYS = {
 
 def preemption(_: Case, point: Point) -> Check:
     """A preempting engine recomputes what it threw away: its figures depend on luck."""
-    if not point.preemptions and Mark.PREEMPTED not in point.marks:
+    if not point.preemptions and PREEMPTED not in point.marks:
         return _PREEMPTION_PASSED
     return Check(
         "Preemption", False, "{value:.0f} preemptions: its KV pool is too small for this batch", point.preemptions
@@ -77,9 +80,9 @@ def confirmed(case: Case, point: Point) -> Check:
 def sharing(case: Case, point: Point) -> Check:
     """What the user allows."""
     s = case.settings
-    if s.mode is ModeChoice.NONE:
+    if s.mode is NO_SHARING:
         return Check("Sharing", False, "the user allows no sharing (mode None)")
-    if s.mode is not ModeChoice.AUTO and s.mode.value != point.sharing_mode.value:
+    if s.mode is not AUTO and s.mode.value != point.sharing_mode.value:
         return Check("Sharing", False, f"the user asked for {s.mode}, this is {point.sharing_mode}")
     if s.replicas_per_gpu is not None and s.replicas_per_gpu != point.replicas:
         return Check("Sharing", False, "the user asked for {limit:.0f} per GPU", point.replicas, s.replicas_per_gpu)
@@ -171,9 +174,10 @@ def gain(case: Case, point: Point, throughput: float, best: tuple[Point, Predict
         return Check("Gain", True, AGAINST + "; the user's own number of engines needs no gain", value)
     if case.settings.objective is Objective.FREE_MEMORY:
         return Check("Gain", value >= 0, AGAINST + "; equal throughput is asked", value)
-    floor, noise = case.settings.min_gain, noise_fraction(case, point, best)
+    floor = case.settings.min_gain
     if value < floor:
         return Check("Gain", False, AGAINST + ", under the least gain of {limit:.1%}", value, floor)
+    noise = noise_fraction(case, point, best)
     if value <= noise:
         return Check("Gain", False, AGAINST + ", which is within the noise of {limit:.1%}", value, noise)
     return Check("Gain", True, AGAINST + ", at least {limit:.1%}", value, max(floor, noise))

@@ -20,10 +20,16 @@ LITTLE_TOLERANCE = 0.10
 """An unmarked point may decode this fraction more than Little's law, running = output rate x ITL, allows: twice what earns the mark."""
 PREFILL_SHARE = 0.6
 """Of the sequences that run, so many at most are being prefilled."""
+LEAST_RATIO, MOST_RATIO = 1 - PREFILL_SHARE, 1 + LITTLE_TOLERANCE
+"""Between them Little's law holds."""
 THOUSAND_FOLD = 300.0
 """A disagreement this large is a unit, not a measurement."""
+THOUSANDTH = 1 / THOUSAND_FOLD
 SLACK = 1.02
 """Averages from gauges may exceed what is possible by this factor."""
+
+
+NO_SHARING = SharingMode.NONE
 
 
 class Rule(NamedTuple):
@@ -48,14 +54,13 @@ def little_ratio(point: Point) -> float:
 
 def _unit_is_wrong(point: Point) -> bool:
     ratio = little_ratio(point)
-    return ratio > 0 and not 1 / THOUSAND_FOLD < ratio < THOUSAND_FOLD
+    return ratio > 0 and not THOUSANDTH < ratio < THOUSAND_FOLD
 
 
 def _little_fails(point: Point) -> bool:
     # NB: sequences that are being prefilled run too and emit nothing: with long prompts far more run than decode.
     ratio = little_ratio(point)
-    possible = 1 - PREFILL_SHARE < ratio < 1 + LITTLE_TOLERANCE
-    return 1 / THOUSAND_FOLD < ratio < THOUSAND_FOLD and not possible and is_trusted(point)
+    return not LEAST_RATIO < ratio < MOST_RATIO and THOUSANDTH < ratio < THOUSAND_FOLD and is_trusted(point)
 
 
 def _percentiles_fall(latency: Latency | None) -> bool:
@@ -67,12 +72,10 @@ def _percentiles_fall(latency: Latency | None) -> bool:
 
 
 def _two_units(latency: Latency | None) -> bool:
-    tail = (latency.p99_ms or latency.p90_ms or latency.p50_ms) if latency else None
-    return (
-        latency is not None
-        and tail is not None
-        and not 1 / THOUSAND_FOLD < tail / (latency.mean_ms or 1e-9) < THOUSAND_FOLD
-    )
+    if latency is None:
+        return False
+    tail = latency.p99_ms or latency.p90_ms or latency.p50_ms
+    return tail is not None and not THOUSANDTH < tail / (latency.mean_ms or 1e-9) < THOUSAND_FOLD
 
 
 _AGAIN = "remove the point or measure it again"
@@ -95,7 +98,7 @@ RULES = (
     Rule("meanRunning", lambda p: p.mean_running <= 0, _empty, _AGAIN),
     Rule(
         "sharingMode",
-        lambda p: (p.replicas == 1) != (p.sharing_mode is SharingMode.NONE),
+        lambda p: (p.replicas == 1) != (p.sharing_mode is NO_SHARING),
         lambda p: f"{p.sharing_mode} with {p.replicas} engine(s)",
         "None is for exactly one engine; correct either",
     ),

@@ -14,10 +14,9 @@ from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_line, fit_points
 
 from slm_operator.advisor.advice import Check, Predicted, Source
 from slm_operator.advisor.case import LOAD_TOLERANCE, full_load, in_flight_of, is_partial, key, loop, same_load
+from slm_operator.advisor.contradictions import is_trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from slm_runtime.document import Point
 
     from slm_operator.advisor.case import Case
@@ -35,11 +34,11 @@ UNMEASURED = (
 
 def at_load(case: Case, point: Point) -> tuple[Check, Predicted | None]:
     """Whether this point speaks for the decided load, and its figures there where they are not the point's own."""
-    asked, full = case.in_flight, full_load(point)
+    asked = case.in_flight
     if is_partial(point):
         here = asked is not None and same_load(in_flight_of(point), asked)
-        return Check("Load", here, AT_LOAD if here else ELSEWHERE, in_flight_of(point), asked or full), None
-    if asked is None or asked >= full * (1 - LOAD_TOLERANCE):
+        return Check("Load", here, AT_LOAD if here else ELSEWHERE, in_flight_of(point), asked or full_load(point)), None
+    if asked is None or asked >= (full := full_load(point)) * (1 - LOAD_TOLERANCE):
         return FULL, None
     if key(point) in case.at_load:
         return Check("Load", False, DECIDED_THERE, full, asked), None
@@ -77,7 +76,8 @@ def pays_from(case: Case, pack: Point, single: Point, gate: float) -> int | None
     The pack's line needs two loads measured in packs of the same R and mode; with one load it is that load. None when
     the lines never cross below full batches, or without a line for one engine.
     """
-    kin = [p for p in _clean(case.points) if (p.replicas, p.sharing_mode) == (pack.replicas, pack.sharing_mode)]
+    alike = (p for p in case.points if p.replicas == pack.replicas and p.sharing_mode is pack.sharing_mode)
+    kin = [p for p in alike if is_trusted(p)]
     loads = [float(in_flight_of(p)) for p in kin]
     fit = case.fit or fit_points(case.points)
     if fit is None:
@@ -91,7 +91,3 @@ def pays_from(case: Case, pack: Point, single: Point, gate: float) -> int | None
         if alone >= (1 + gate) * line.at(in_flight) / in_flight:
             return in_flight
     return None
-
-
-def _clean(points: Iterable[Point]) -> Iterable[Point]:
-    return (p for p in points if not (p.doubts or p.preemptions or p.errors))

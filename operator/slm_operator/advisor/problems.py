@@ -6,6 +6,7 @@ document (types, finite numbers, none negative). Must never repair: it names the
 
 from __future__ import annotations
 
+from itertools import compress, count
 from typing import TYPE_CHECKING, NamedTuple
 
 from slm_runtime.fit import is_full_single
@@ -106,8 +107,7 @@ def check_document(document: MeasurementDocument) -> tuple[Problem, ...]:
     problems = [
         Problem(f"points[{i}].{field}", because(points[i]), mend)
         for field, broken, because, mend in RULES
-        for i, is_broken in enumerate(map(broken, points))
-        if is_broken
+        for i in compress(count(), map(broken, points))
     ]
     singles = [p for p in points if is_full_single(p)]
     if not any(p.batch_size == 1 for p in singles):
