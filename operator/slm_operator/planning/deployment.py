@@ -199,8 +199,10 @@ def _served(
     if not room and view.workload is None:
         return story if refused is None else story.and_then(refused)
     serving = serving_of(advice, document.ledger)
-    # NB: replicas that have no slice before the change is done would block each other's eviction for ever.
-    homeless = wanted - assignment.slots if assignment is not None and assignment.changing else 0
+    # NB: replicas that have no slice before the change is done would block each other's eviction for ever, and with it
+    # the change, be it for them or for somebody else.
+    moving = assignment is not None and (assignment.gives_way or assignment.changing)
+    homeless = wanted - assignment.slots if assignment is not None and moving else 0
     because = f"{advice.replicas_per_gpu} engine(s) a GPU with batch {advice.batch_size}, as advised"
     actions = (
         Apply(manifest=service(view.deployment), because="replicas are asked through one address"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
 
+from slm_operator.manifests.metadata import label_value
 from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.node_change import step_towards
 from slm_operator.planning.node_release import step_back
@@ -46,9 +47,10 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     actions: tuple[Action, ...] = tuple(action for name in sorted(steps) for action in steps[name].actions)
     waits = [step.look_again_seconds for step in steps.values() if step.look_again_seconds is not None]
     waits += [UNUSED_SECONDS] if _has_spare_keys(view, states, placement) else []
+    drained = _drained(states, placement)
     return FleetPlan(
         plan=Plan(actions=(*keys, *actions), look_again_seconds=min(waits, default=None)),
-        assignments={demand.deployment: _assignment(demand, placement, steps) for demand in demands},
+        assignments={demand.deployment: _assignment(demand, placement, steps, drained) for demand in demands},
     )
 
 
@@ -96,7 +98,18 @@ def _has_spare_keys(view: FleetView, states: tuple[NodeState, ...], placement: P
     return used is not None and config is not None and bool(spare_keys(config, used))
 
 
-def _assignment(demand: Demand, placement: Placement, steps: Mapping[str, NodeStep]) -> Assignment:
+def _drained(states: tuple[NodeState, ...], placement: Placement) -> frozenset[tuple[str, str]]:
+    """Whose replicas (namespace and label) run on nodes that are being changed for somebody.
+
+    NB: the scheduler still binds an engine with a whole GPU that it placed before it saw the taint, whoever the node is for.
+    """
+    changing = (state for state in states if state.changing and state.name in placement.targets)
+    return frozenset(owner for state in changing for owner in state.replicas)
+
+
+def _assignment(
+    demand: Demand, placement: Placement, steps: Mapping[str, NodeStep], drained: frozenset[tuple[str, str]]
+) -> Assignment:
     """What one deployment gets, and why not more."""
     whole = demand.slice_class.mode is SharingMode.NONE
     mine = placement.nodes_of(demand)
@@ -116,6 +129,7 @@ def _assignment(demand: Demand, placement: Placement, steps: Mapping[str, NodeSt
         nodes=tuple(ready),
         slots=slots,
         changing=tuple(changing),
+        gives_way=(demand.deployment.namespace, label_value(demand.deployment.name)) in drained,
         stage=stage,
         reason=reason,
         pending_because=pending,

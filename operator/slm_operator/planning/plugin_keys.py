@@ -31,19 +31,22 @@ def keys_patch(
     """The one write that the ConfigMap needs now. `used` None collects nothing."""
     wanted = {config_key(one): plugin_config(one) for one in needed}
     add = {key: text for key, text in wanted.items() if key not in config.data}
-    stamped = [key for key in wanted if key in add or _age(config, key, now) < 0]
-    spare = spare_keys(config, used) if used is not None else ()
-    remove = tuple(key for key in spare if key not in wanted and _age(config, key, now) > UNUSED_SECONDS)
-    if not stamped and not remove:
+    spare = [key for key in spare_keys(config, used) if key not in wanted] if used is not None else []
+    fresh = [key for key in wanted if key in add or _age(config, key, now) < 0]
+    # NB: the clock was set back since. Left alone, the key would stay until the clock is past its stamp, however far that is.
+    ahead = [key for key in spare if _age(config, key, now) < 0]
+    remove = tuple(key for key in spare if _age(config, key, now) > UNUSED_SECONDS)
+    if not fresh and not ahead and not remove:
         return None
-    because = [f"nodes need {', '.join(stamped)}"] if stamped else []
+    because = [f"nodes need {', '.join(fresh)}"] if fresh else []
+    because += [f"the clock was set back since {', '.join(ahead)} was added"] if ahead else []
     because += [f"no node has used {', '.join(remove)}"] if remove else []
     return PatchConfig(
         config_map=config.meta.key,
         resource_version=config.meta.resource_version,
         add=add,
         remove=remove,
-        annotations={_stamp(key): now.isoformat() for key in stamped} | dict.fromkeys(map(_stamp, remove)),
+        annotations={_stamp(key): now.isoformat() for key in (*fresh, *ahead)} | dict.fromkeys(map(_stamp, remove)),
         because=" and ".join(because),
     )
 

@@ -108,6 +108,13 @@ def test_running_replicas_go_on_while_their_only_node_changes() -> None:
     assert blocking(made)[0] == "NodeChanging"
 
 
+def test_a_replica_without_a_place_does_not_block_the_change_of_its_node_for_somebody_else() -> None:
+    nowhere = Assignment(gives_way=True, reason="NoCapacity", pending_because="node gpu-1: serves team.other")
+    made = plan(measured(TWO_PER_GPU, assignment=nowhere, workload=WORKLOAD))
+    assert applied(made)["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 2
+    assert blocking(made)[0] == "NoCapacity"
+
+
 def test_a_deleted_deployment_is_left_to_its_owners_and_the_fleet() -> None:
     record = w.deployment()
     gone = replace(record, meta=replace(record.meta, deleting=True))

@@ -146,6 +146,18 @@ def test_a_foreign_pod_that_lands_during_a_change_stops_it() -> None:
     assert "others/late" in (plan.assignments[w.demand().deployment].pending_because or "")
 
 
+def test_a_replica_that_lands_on_a_node_that_changes_for_others_gives_way() -> None:
+    other = w.demand("other", cut=w.WHOLE, replicas=3)
+    view, _ = play_until(w.fleet(w.demand(), nodes=(w.node(),)), "taint")
+    view = replace(view, demands=(w.demand(), other), pods=(w.replica("late", of="other"),))
+    plan = plan_fleet(view, w.SETTINGS, w.later(500))
+    assert [line(action) for action in plan.plan.actions] == ["evict team/late"]
+    assert plan.assignments[other.deployment].gives_way
+    _, _, plan = play_out(view, start_s=500)
+    assert not plan.assignments[other.deployment].gives_way
+    assert plan.assignments[w.demand().deployment].slots == 2
+
+
 def test_a_node_that_never_converges_is_rolled_back_and_not_tried_again() -> None:
     view = w.fleet(w.demand(), nodes=(w.node(labels={CONFIG: "default"}),))
     told: list[str] = []

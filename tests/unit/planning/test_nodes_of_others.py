@@ -91,6 +91,21 @@ def test_a_key_is_collected_when_no_node_names_it_and_not_before() -> None:
     assert not plan(replace(view, keys_in_use=None), 601).plan.actions
 
 
+def test_a_key_from_before_the_clock_was_set_back_is_collected_all_the_same() -> None:
+    key = config_key(w.MPS_4)
+    stamp = {f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}": w.later(86_400).isoformat()}
+    config = w.config_map(**{key: "version: v1"})
+    view = w.fleet(
+        nodes=(), config_map=replace(config, meta=replace(config.meta, annotations=stamp)), keys_in_use=frozenset()
+    )
+    (stamped,) = plan(view).plan.actions
+    assert isinstance(stamped, PatchConfig)
+    assert (stamped.add, stamped.remove) == ({}, ())
+    after = w.play(view, stamped)
+    assert not plan(after, 599).plan.actions
+    assert [action.remove for action in plan(after, 601).plan.actions if isinstance(action, PatchConfig)] == [(key,)]
+
+
 def test_a_key_that_somebody_edited_is_not_used() -> None:
     key = config_key(w.MPS_2)
     made = plan(w.fleet(w.demand(), nodes=(w.node(),), config_map=w.config_map(**{key: "version: v1"})))
