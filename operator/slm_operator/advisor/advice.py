@@ -149,6 +149,16 @@ class Candidate(NamedTuple):
     """Its figures at the decided load, where they are not the point's own."""
 
     @property
+    def passed(self) -> bool:
+        """Whether nothing failed yet."""
+        return self.checks[-1].passed
+
+    @property
+    def throughput(self) -> float:
+        """Tokens per second at the decided load."""
+        return (self.predicted or self.point).throughput_tokens_per_second
+
+    @property
     def figures(self) -> Predicted:
         """Its figures at the decided load, for a rejected candidate as far as they were asked for."""
         return self.predicted or Predicted.of(self.point)
@@ -157,6 +167,10 @@ class Candidate(NamedTuple):
     def because(self) -> str:
         """Why it was chosen, kept or rejected: the sentence of its last check."""
         return self.checks[-1].because
+
+    def then(self, check: Check, verdict: Verdict) -> Candidate:
+        """With one more check."""
+        return Candidate(self.point, verdict, (*self.checks, check), self.predicted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

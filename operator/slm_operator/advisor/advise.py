@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Predicted, Settings
     from slm_operator.advisor.case import Case
-    from slm_operator.advisor.judged import Judged
 
 SMALLEST_TOKEN_BUDGET = 2048
 """--max-num-batched-tokens where the measurement does not tell one: vLLM's smallest default, which every GPU can do."""
@@ -76,7 +75,7 @@ def answer(
 
 
 def _compose(
-    case: Case, choice: Choice, best: Judged | None, singles: Sequence[Judged], packs: Sequence[Judged]
+    case: Case, choice: Choice, best: Candidate | None, singles: Sequence[Candidate], packs: Sequence[Candidate]
 ) -> Advice:
     point = choice.judged.point
     predicted = None if choice.borrowed else _labelled(case, choice.judged)
@@ -108,7 +107,7 @@ def _gain(predicted: Predicted | None, best: Predicted | None) -> float | None:
     return predicted.throughput_tokens_per_second / best.throughput_tokens_per_second - 1
 
 
-def _labelled(case: Case, judged: Judged) -> Predicted:
+def _labelled(case: Case, judged: Candidate) -> Predicted:
     """Figures say when they are not measured."""
     return replace(judged.figures, source=case.source) if case.source is Source.ESTIMATED else judged.figures
 
@@ -125,7 +124,7 @@ def _parts(case: Case, choice: Choice, predicted: Source) -> Parts:
     )
 
 
-def _pays_from(case: Case, choice: Choice, best: Judged | None, packs: Iterable[Judged]) -> int | None:
+def _pays_from(case: Case, choice: Choice, best: Candidate | None, packs: Iterable[Candidate]) -> int | None:
     """The load from which the served pack pays, or the best pack that is rejected for thin traffic only."""
     if best is None or choice.borrowed:
         return None
@@ -138,7 +137,7 @@ def _pays_from(case: Case, choice: Choice, best: Judged | None, packs: Iterable[
     return pays if pays and pays > (case.in_flight or 0) else None
 
 
-def _candidates(case: Case, choice: Choice, judged: Iterable[Judged]) -> Iterator[Candidate]:
+def _candidates(case: Case, choice: Choice, judged: Iterable[Candidate]) -> Iterator[Candidate]:
     """Each with its verdict and the check that tells it."""
     own = case.settings.replicas_per_gpu or 1
     other = Check("Sharing", False, "the user asked for {limit:.0f} per GPU", 1, own)
@@ -146,13 +145,13 @@ def _candidates(case: Case, choice: Choice, judged: Iterable[Judged]) -> Iterato
     behind = Check("Rank", True, BEHIND[case.settings.objective], 0, choice.judged.throughput)
     for j in judged:
         if not j.passed:
-            yield Candidate(j.point, rejected, j.checks, j.predicted)
+            yield j
         elif j is choice.judged:
-            yield Candidate(j.point, Verdict.CHOSEN, (*j.checks, _first(case, choice)), j.predicted)
+            yield j.then(_first(case, choice), Verdict.CHOSEN)
         elif j.point.replicas == 1 < own:
-            yield Candidate(j.point, rejected, (*j.checks, other), j.predicted)
+            yield j.then(other, rejected)
         else:
-            yield Candidate(j.point, kept, (*j.checks, behind), j.predicted)
+            yield j.then(behind, kept)
 
 
 def _first(case: Case, choice: Choice) -> Check:

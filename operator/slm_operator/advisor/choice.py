@@ -18,14 +18,14 @@ from slm_operator.advisor.sentences import GIB, gib, smaller_batch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from slm_operator.advisor.advice import Candidate
     from slm_operator.advisor.case import Case
-    from slm_operator.advisor.judged import Judged
 
 
 class Choice(NamedTuple):
     """Which point is served, by how many engines, in how much KV memory."""
 
-    judged: Judged
+    judged: Candidate
     """The point that was chosen, or that lends batch and KV bytes to a pack nobody measured."""
     replicas: int
     mode: SharingMode
@@ -38,7 +38,7 @@ class Choice(NamedTuple):
     """What should be known besides."""
 
 
-def choose(case: Case, singles: Sequence[Judged], packs: Sequence[Judged], best: Judged | None) -> Choice:
+def choose(case: Case, singles: Sequence[Candidate], packs: Sequence[Candidate], best: Candidate | None) -> Choice:
     """The best of what passed; where nothing did, what comes nearest. `best` is the best single engine that passed."""
     asked = case.settings.replicas_per_gpu or 1
     passed = [j for j in packs if j.passed] + ([] if asked > 1 else [j for j in singles if j.passed])
@@ -50,12 +50,12 @@ def choose(case: Case, singles: Sequence[Judged], packs: Sequence[Judged], best:
     return _infeasible(case, missed) if missed else _borrow(case, singles, asked)
 
 
-def throughput_then_memory(judged: Judged) -> tuple[float, int]:
+def throughput_then_memory(judged: Candidate) -> tuple[float, int]:
     """Rank: the most tokens per second, and of equals the smallest batches."""
     return judged.throughput, -full_load(judged.point)
 
 
-def _best_of(case: Case, passed: Sequence[Judged], best: Judged | None) -> Judged:
+def _best_of(case: Case, passed: Sequence[Candidate], best: Candidate | None) -> Candidate:
     if case.settings.objective is Objective.THROUGHPUT:
         return max(passed, key=throughput_then_memory)
     enough = [j for j in passed if best is None or j.throughput >= best.throughput]
@@ -66,23 +66,23 @@ def _best_of(case: Case, passed: Sequence[Judged], best: Judged | None) -> Judge
     )
 
 
-def _memory_rank(case: Case, judged: Judged) -> int:
+def _memory_rank(case: Case, judged: Candidate) -> int:
     """Bytes where the ledger tells them, else sequences, which need bytes."""
     used = memory.used_bytes(case, judged.point.replicas, memory.kv_bytes(case, judged.point))
     return full_load(judged.point) if used is None else used
 
 
-def _as_measured(case: Case, judged: Judged, closest: Closest | None = None) -> Choice:
+def _as_measured(case: Case, judged: Candidate, closest: Closest | None = None) -> Choice:
     point = judged.point
     return Choice(judged, point.replicas, point.sharing_mode, memory.kv_bytes(case, point), closest=closest)
 
 
-def _infeasible(case: Case, judged: Judged | None) -> Choice:
+def _infeasible(case: Case, judged: Candidate | None) -> Choice:
     assert judged is not None, "check_document asks for a full single-engine point"
     return _as_measured(case, judged, closest_of(judged))
 
 
-def _borrow(case: Case, singles: Sequence[Judged], replicas: int) -> Choice:
+def _borrow(case: Case, singles: Sequence[Candidate], replicas: int) -> Choice:
     """Batch and KV bytes of the best single engine whose memory fits a slice of the user's size."""
     passed = sorted((j for j in singles if j.passed), key=throughput_then_memory, reverse=True)
     missed = None if passed else nearest(singles)
@@ -104,7 +104,7 @@ def _borrow(case: Case, singles: Sequence[Judged], replicas: int) -> Choice:
     )
 
 
-def _too_many(case: Case, smallest: Judged, replicas: int) -> Choice:
+def _too_many(case: Case, smallest: Candidate, replicas: int) -> Choice:
     """Not even the smallest batch fits the user's slice. Closest: as many engines as fit with it."""
     kv = memory.kv_bytes(case, smallest.point) or 0
     most = max(memory.most_that_fit(case, kv), 1)

@@ -11,7 +11,7 @@ from slm_operator.advisor.case import is_partial
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_operator.advisor.judged import Judged
+    from slm_operator.advisor.advice import Candidate
 
 WAY = ("Sharing", "SliceLimit", "Preemption", "Trusted", "Confirmed", "Memory", "SLO", "Load", "Efficiency", "Gain")
 """The checks in order: the further a candidate came, the nearer it is."""
@@ -24,12 +24,12 @@ MEND = {
 UNKNOWN = "measure for longer, or ask for the mean instead of a percentile"
 
 
-def nearest(judged: Iterable[Judged]) -> Judged | None:
+def nearest(judged: Iterable[Candidate]) -> Candidate | None:
     """Of rejected full-batch candidates the one that came furthest, misses least, makes most."""
     return min((j for j in judged if not is_partial(j.point)), key=_distance, default=None)
 
 
-def closest_of(judged: Judged) -> Closest:
+def closest_of(judged: Candidate) -> Closest:
     """The miss of that candidate and its mend."""
     failed = judged.checks[-1]
     known = math.isfinite(failed.value)
@@ -42,7 +42,7 @@ def closest_of(judged: Judged) -> Closest:
     )
 
 
-def _distance(judged: Judged) -> tuple[int, float, float]:
+def _distance(judged: Candidate) -> tuple[int, float, float]:
     failed = judged.checks[-1]
     ratio = failed.value / failed.limit if failed.limit else math.inf
     return -WAY.index(failed.name), ratio, -judged.point.throughput_tokens_per_second
