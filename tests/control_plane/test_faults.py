@@ -23,7 +23,11 @@ from tests.control_plane.gpu_fleet import add_gpu_nodes, install, is_ready, plug
 from tests.control_plane.operator_process import OperatorProcess, operator, wait_until
 from tests.testbed.control_plane import ControlPlane
 
-pytestmark = pytest.mark.control_plane
+pytestmark = [
+    pytest.mark.control_plane,
+    # What was cut off on purpose is closed by the collector, in the middle of whichever test.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 SETTLED_S = 90
 FAULT_S = 4.0
 SETTINGS = "nodes: {maxChanging: 100, projectionSeconds: 0}\n"
