@@ -70,7 +70,7 @@ class Facts:
     output_tokens_mean: float | None
     mean_running: float
     running_error: float
-    """Standard error of `mean_running`, which is a mean of samples."""
+    """Standard error of `mean_running`, which is a mean of samples; at least a quarter of what one sample counts for."""
     mean_waiting: float
     running_by_little: float
     """Sequences that must have been running if ITL, TTFT and throughput are right."""
@@ -130,7 +130,8 @@ def facts(window: Sequence[Scrape]) -> Facts:
         input_tokens_mean=gained("prompt_tokens") / prefilled if prefilled else None,
         output_tokens_mean=gained("output_tokens") / prefilled if prefilled else None,
         mean_running=fmean(running),
-        running_error=stdev(running) / math.sqrt(len(running)),
+        # NB: three scrapes that all saw one sequence do not show that one always ran.
+        running_error=max(stdev(running) / math.sqrt(len(running)), fmean(running) / (4 * len(running))),
         mean_waiting=fmean(scrape.counters.waiting for scrape in window),
         running_by_little=(decoding_seconds + prefilling_seconds) / seconds,
     )

@@ -145,7 +145,12 @@ def efficiency(case: Case, point: Point, *, packs_measured: bool) -> Check:
     tell what that memory is worth, so the limit steps aside: else a pack could beat a single engine that only the
     limit had made slow.
     """
-    value, limit = bca.efficiency(point, case.single_sequence), case.settings.min_efficiency
+    limit = case.settings.min_efficiency
+    if not case.single_sequence:
+        return Check(
+            "Efficiency", packs_measured, "T(1) is not known, so no efficiency can be judged: measure B=1 again"
+        )
+    value = bca.efficiency(point, case.single_sequence)
     if value > limit:
         return Check("Efficiency", True, "batching efficiency {value:.3f} is above {limit:g}", value, limit)
     if packs_measured:

@@ -246,3 +246,10 @@ def test_a_wide_interval_is_noise_and_no_doubt() -> None:
 def test_time_slicing_is_a_mode_like_another() -> None:
     sliced = pack(128, sharing_mode=SharingMode.TIME_SLICING)
     assert judged(sliced, settings=Settings(mode=ModeChoice.TIME_SLICING)).verdict is Verdict.CHOSEN
+
+
+def test_without_a_trusted_single_sequence_no_efficiency_is_judged() -> None:
+    doubtful = replace(point(1), marks=(Mark.LITTLES_LAW,))
+    advice = advise(document(doubtful, point(32)), Slo(), Settings())
+    assert not advice.feasible
+    assert "T(1) is not known" in advice.message
