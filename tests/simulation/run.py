@@ -72,6 +72,7 @@ def _run(seed: int, **operator: Any) -> Cluster:
             people.wants(f"chat-{chance.randrange(wishes)}", chance.randrange(len(SHARING)), chance.randint(1, 4))
     settle(made)
     nothing_waits_unsaid(made)
+    nothing_is_given_up_without_need(made)
     for key in list(made.operator.deployments):
         people.wants_no_more(key.name)
     settle(made)
@@ -105,6 +106,14 @@ def nothing_waits_unsaid(made: Cluster) -> None:
         changing = made.operator.assignments[key].changing
         if changing and made.operator.assignments[key].reason == "NodeChanging":
             raise BrokenPromiseError(f"{key} waits for a change that does not go on: {made.operator.assignments[key]}")
+
+
+def nothing_is_given_up_without_need(made: Cluster) -> None:
+    """Where nobody meddled, every node becomes what it shall be: a rollback with a good excuse is a failure all the same."""
+    for node in made.world.nodes.values():
+        failed = node.annotations.get(names.CHANGE_FAILED_ANNOTATION)
+        if failed is not None and not made.people.said:
+            raise BrokenPromiseError(f"{node.name} was rolled back, and nobody meddled: {failed}")
 
 
 def everything_is_as_before(made: Cluster) -> None:
