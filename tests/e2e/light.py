@@ -29,7 +29,7 @@ def light(name: str, **spec: Any) -> dict[str, Any]:
                         "name": "engine",
                         "resources": {
                             "requests": {"cpu": "50m", "memory": "64Mi"},
-                            "limits": {"memory": "1Gi"},
+                            "limits": {"memory": "4Gi"},
                         },
                     }
                 ]

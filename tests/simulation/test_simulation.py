@@ -13,7 +13,7 @@ from .mutants import PIECES, PLANNERS
 from .run import run
 from .world import BrokenPromiseError
 
-QUICK_SEEDS, SLOW_SEEDS, MUTANT_SEEDS = 80, 20_000, 600
+QUICK_SEEDS, SLOW_SEEDS, MUTANT_SEEDS = 80, 9_250, 600
 CHUNK = 250
 
 
@@ -32,7 +32,7 @@ def test_no_promise_is_broken() -> None:
 
 
 @pytest.mark.slow
-def test_no_promise_is_broken_in_twenty_thousand_runs() -> None:
+def test_no_promise_is_broken_in_thousands_of_runs() -> None:
     chunks = [range(first, first + CHUNK) for first in range(QUICK_SEEDS, QUICK_SEEDS + SLOW_SEEDS, CHUNK)]
     with ProcessPoolExecutor(max_workers=2) as workers:
         found = [said for said in workers.map(broken, chunks) if said is not None]

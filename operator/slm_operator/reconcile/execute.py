@@ -123,6 +123,8 @@ class Executor:
         try:
             answer = await self.client.apply(manifest | {"metadata": annotated}, force=_is_ours(seen))
         except Conflict as error:
+            if _is_ours(seen):  # forced, so nobody's fields are in the way: the object changed meanwhile
+                raise
             raise Refused(f"the name is taken by an object that is not ours: {error.message}") from error
         except NotFound as error:
             raise Refused(error.message) from error
@@ -199,7 +201,7 @@ class Executor:
         }
         try:
             answer = await self.client.apply_status(manifest)
-        except (NotFound, Conflict):  # gone, or a namesake: its own pass will come
+        except NotFound:  # a conflict ends the pass instead: what status says would be lost with it
             return False
         ref = Ref(action.kind, action.key)
         self._wrote(work, ref, answer, echo=True)
