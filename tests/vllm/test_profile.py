@@ -21,14 +21,14 @@ from slm_runtime.slo import Slo, resolve
 from tests.testbed.engine_cpu import CPU_ENV, python
 from tests.testbed.tiny_model import tiny_model
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).parents[2]
 SLO = Slo(itl_factor=2.0)
 ENGINE = ["-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
 QUESTION = [
     *("--input-tokens", "32", "--output-tokens", "128", "--slo-itl-factor", "2", "--max-batch-size", "64"),
-    *("--max-num-batched-tokens", "1024", "--max-window-seconds", "12", "--max-gpu-minutes", "8"),
+    *("--max-num-batched-tokens", "1024", "--max-window-seconds", "12", "--max-gpu-minutes", "12"),
 ]
 
 
