@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.testbed.engine_cpu import environment  # noqa: E402 - the test bed is no installed package
-from tests.testbed.kind import KindCluster, attach, up  # noqa: E402
+from tests.testbed.kind import KindCluster, up  # noqa: E402
 from tests.testbed.stage import Stage  # noqa: E402
 from tests.testbed.tiny_model import tiny_model  # noqa: E402
 
