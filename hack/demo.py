@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +37,8 @@ ASK = """
 import json, urllib.request
 body = json.dumps({"model": "%s", "prompt": "Once upon a time", "max_tokens": 16, "temperature": 0}).encode()
 request = urllib.request.Request("%s/completions", body, {"Content-Type": "application/json"})
-print(json.dumps(json.load(urllib.request.urlopen(request, timeout=60))["choices"][0]["text"]))
+answer = json.load(urllib.request.urlopen(request, timeout=60))
+print(json.dumps([answer["choices"][0]["text"], answer["usage"]["completion_tokens"]]))
 """
 
 console = Console(highlight=False)
@@ -85,8 +87,9 @@ def main() -> None:
     with step("5. The decision, with its evidence"):
         show(found["status"])
     with step("6. The answer, through the Service"):
-        say(f"prompt: 'Once upon a time'  answer: {ask(cluster, found['status']['url'])}")
-        say("(the model is tiny and random: what matters is that it answered)")
+        text, tokens = ask(cluster, found["status"]["url"])
+        say(f"'Once upon a time' was continued by {tokens} tokens: {escape(repr(text))}")
+        say("(the model is tiny and its weights are random: what matters is that it answered)")
     go_on(cluster)
 
 
@@ -140,11 +143,12 @@ def show(status: dict[str, Any]) -> None:
     console.print(table)
 
 
-def ask(cluster: KindCluster, url: str) -> str:
-    """Ask the model from inside the cluster."""
+def ask(cluster: KindCluster, url: str) -> tuple[str, int]:
+    """Ask the model from inside the cluster: its text and how many tokens that is."""
     script = ASK % (NAME, url)
     target = ("exec", "--namespace", NAMESPACE, f"deployment/{NAME}", "--container", "engine")
-    return str(json.loads(cluster.kubectl(*target, "--", "python3", "-c", script)))
+    text, tokens = json.loads(cluster.kubectl(*target, "--", "python3", "-c", script))
+    return str(text), int(tokens)
 
 
 def go_on(cluster: KindCluster) -> None:
