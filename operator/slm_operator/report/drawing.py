@@ -74,10 +74,10 @@ def round_ticks(high: float, count: int = 5) -> list[float]:
 
 
 def doubling_ticks(low: float, high: float) -> list[float]:
-    """Powers of two from the one at or below `low` up to `high`; every second one when there would be more than ten."""
+    """Powers of two from the one at or below `low` up to `high`, thinned evenly to at most ten."""
     first = math.floor(math.log2(low))
     powers = list(takewhile(lambda v: v <= high, (2.0**i for i in range(first, 60))))
-    return powers if len(powers) <= 10 else powers[::2]
+    return powers[:: math.ceil(len(powers) / 10)]
 
 
 def short(value: float) -> str:
