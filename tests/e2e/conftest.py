@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.testbed.kind import KindCluster
 
-# A test's node need not wait as long for a volume as a user's: the kubelet here looks at it every few seconds.
+# Shorter than the minute that a kubelet may take: a key that is not there yet ends the sidecar, which starts again.
 FAST = ("config.nodes.projectionSeconds=15", "config.nodes.convergenceSeconds=120")
 
 
