@@ -143,7 +143,7 @@ class Values(Part):
     node_selector: Names = {}
     """Labels of nodes that may run the operator. It needs no GPU."""
     tolerations: list[Raw] = []
-    """Tolerations of its pods."""
+    """Tolerations of its pods, beside that of its own mark on a node that it changes."""
     affinity: Raw = {}
     """Affinity of its pods. Empty: replicas prefer different nodes."""
     priority_class_name: str = ""

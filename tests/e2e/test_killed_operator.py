@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from slm_operator.api.names import CHANGING_TAINT
 
 from .conftest import node_marks
 from .light import applied, light, wait_until_ready
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
 NAMESPACE = "killed"
-KILLS = 5
+KILLS_WHILE_MEASURING = 2
+KILLS_AFTER = 3
 SEED = 11
 
 
@@ -40,12 +42,24 @@ def kill_operator(stage: Stage) -> None:
     stage.cluster.kubectl("delete", "pods", *selector, "--grace-period=0", "--force", "--wait=false")
 
 
+def kill_at_random(stage: Stage, moments: random.Random, times: int) -> None:
+    for _ in range(times):
+        time.sleep(moments.uniform(1, 8))  # random moments are the point: there is no event to await
+        kill_operator(stage)
+
+
+def wait_for_taint(stage: Stage) -> None:
+    closed = f'--for=jsonpath={{.spec.taints[?(@.key=="{CHANGING_TAINT}")].effect}}=NoSchedule'
+    stage.cluster.kubectl("wait", "node", stage.cluster.node, closed, "--timeout=300s", timeout_s=330)
+
+
 def test_a_killed_operator_changes_nothing_in_the_end(ground: Stage) -> None:
     moments = random.Random(SEED)
     with applied(ground, NAMESPACE, light("survivor")) as name:
-        for _ in range(KILLS):
-            time.sleep(moments.uniform(1, 12))  # random moments are the point: there is no event to await
-            kill_operator(ground)
+        kill_at_random(ground, moments, KILLS_WHILE_MEASURING)
+        wait_for_taint(ground)
+        kill_operator(ground)  # it must be able to come back to the node that it has closed
+        kill_at_random(ground, moments, KILLS_AFTER)
         wait_until_ready(ground, NAMESPACE, name, timeout_s=400)
         both = ("--for=jsonpath={.status.readyReplicas}=2", "--timeout=60s")
         ground.cluster.kubectl("wait", f"slmd/{name}", "--namespace", NAMESPACE, *both)
