@@ -67,6 +67,11 @@ class Measurement:
         self._readings: list[Reading] = []
         self._last_progress: Scrape
 
+    @property
+    def last_error(self) -> str | None:
+        """What the last request that failed was told."""
+        return self._loop.last_errors[-1] if self._loop.last_errors else None
+
     async def take(self) -> Point:
         """Load, wait, read. Raises EngineFault when the engines die, hang or refuse."""
         step = self._step

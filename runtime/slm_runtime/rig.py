@@ -238,10 +238,16 @@ class EngineRig:
                 lengths=self._lengths,
                 device=self._device,
             )
-            return await Measurement(running, step, self._conditions).take()
+            measurement = Measurement(running, step, self._conditions)
+            point = await measurement.take()
         except EngineFault as fault:
             self.fault = fault.failure
             raise
+        if point.errors:
+            self._note(
+                f"B={point.batch_size}: {point.errors} requests failed, the last one by {measurement.last_error}"
+            )
+        return point
 
     async def stop(self) -> None:
         """See Rig. Once begun it goes on to its end, also when whoever waits for it is cancelled."""

@@ -8,11 +8,13 @@ Must never change an environment that is ready: engines may be running from it.
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).with_name("engine_cpu")
+START_HOOK = "sitecustomize.py"
 SITE_PACKAGES = Path("lib/python3.11/site-packages")
 CPU_ENV = {
     "HF_HUB_OFFLINE": "1",
@@ -29,13 +31,13 @@ def cache() -> Path:
 
 
 def environment() -> Path:
-    """The environment of `engine_cpu/uv.lock`, installed on first use (6 GB, a few minutes; under a second after that).
+    """The environment of the folder `engine_cpu`, installed on first use (6 GB, a few minutes; under a second after that).
 
     Contains `bin/python` and `lib/python3.11/site-packages`. Raises subprocess.CalledProcessError with uv's own words
     above it when the packages cannot be had.
     """
-    lock = (PROJECT / "uv.lock").read_bytes()
-    folder = cache() / "engine-cpu" / hashlib.sha256(lock).hexdigest()[:12]
+    content = b"".join((PROJECT / name).read_bytes() for name in ("uv.lock", START_HOOK))
+    folder = cache() / "engine-cpu" / hashlib.sha256(content).hexdigest()[:12]
     ready = folder.with_suffix(".ready")
     if not ready.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +71,7 @@ def _install(folder: Path) -> None:
         env=os.environ | {"UV_PROJECT_ENVIRONMENT": str(folder), "UV_HTTP_TIMEOUT": "300"},
         check=True,
     )
+    shutil.copy(PROJECT / START_HOOK, folder / SITE_PACKAGES)
 
 
 def _uv() -> Path:

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from slm_runtime import bca
-from slm_runtime.document import SharingMode
+from slm_runtime.document import Mark, SharingMode
 from slm_runtime.fit import sweep_of
 from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, noise_fraction, tidy
 from slm_runtime.search.steps import Done, Measure, StartEngines
@@ -34,6 +34,8 @@ AIMS = ((-1, WORTHWHILE_FRACTION), (0, 0.015), (1, 0.04))
 that the point is of no use."""
 BOLD_POINTS = 5
 """Points after which none is risked right at a limit any more: one is kept for what a miss then asks for."""
+PASSING = frozenset({Mark.LITTLES_LAW, Mark.ERRORS})
+"""Marks of a window that was disturbed; the others would come again."""
 MAX_FAILURES, MAX_FAILURES_WITHOUT_POINTS = 3, 2
 """Sweep engines that may die before the search settles for the batches below, or gives up."""
 
@@ -112,9 +114,8 @@ def loaded_step(request: Request, findings: Findings) -> Step | None:
 
 def _next_point(request: Request, findings: Findings) -> Measure | None:
     points = swept(findings)
-    tried = {p.batch_size for p in points}
     bounds = bounds_of(request, findings)
-    if 1 not in tried:
+    if _is_due(1, points):
         return Measure(
             batch_size=1,
             in_flight=None,
@@ -123,9 +124,15 @@ def _next_point(request: Request, findings: Findings) -> Measure | None:
             because="T(1) is what efficiency is held against",
         )
     reference = min(REFERENCE_BATCH_SIZE, bounds.max_batch_size)
-    if reference not in tried:
+    if _is_due(reference, points):
         return measure(request, reference, f"B={REFERENCE_BATCH_SIZE} is the reference of the SLO and of the fit")
     return None if len(points) >= MAX_POINTS else _adaptive_point(request, points, bounds)
+
+
+def _is_due(batch_size: int, points: Sequence[Point]) -> bool:
+    """Everything is held against this point: it is measured, and once more if the first try shows a passing disturbance."""
+    tries = [point for point in points if point.batch_size == batch_size]
+    return not tries or (len(tries) == 1 and not PASSING.isdisjoint(tries[0].marks))
 
 
 def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -> Measure | None:

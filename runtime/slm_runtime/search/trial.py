@@ -99,13 +99,30 @@ def pool_bytes(request: Request, findings: Findings, configuration: Configuratio
 def _wanted_pool_bytes(findings: Findings, configuration: Configuration, batch_size: int) -> int | None:
     last = next((m for m in reversed(tries(findings, configuration)) if m.point.batch_size == batch_size), None)
     if last is None or last.on.kv_pool_bytes is None:
-        expected = kv_peak_bytes(_singles(findings), batch_size)
+        expected = _expected_peak_bytes(findings, configuration, batch_size)
         return None if expected is None else math.ceil(expected / KV_TARGET_FRACTION)
     if is_too_small(last.point):
         return math.ceil(last.on.kv_pool_bytes * growth_fraction(batch_size))
     if last.point.kv_peak_fraction >= KV_MIN_FRACTION:
         return last.on.kv_pool_bytes
     return math.ceil(last.point.kv_peak_fraction * last.on.kv_pool_bytes / KV_TARGET_FRACTION)
+
+
+def _expected_peak_bytes(findings: Findings, configuration: Configuration, batch_size: int) -> float | None:
+    """The singles' peak at B, raised by what pools of this configuration that proved too small showed.
+
+    Slowed engines run more in step than one alone does, so more of their sequences are long at once.
+    """
+    expected = kv_peak_bytes(_singles(findings), batch_size)
+    if expected is None:
+        return None
+    raised = 1.0
+    for tried in tries(findings, configuration):
+        then = kv_peak_bytes(_singles(findings), tried.point.batch_size)
+        if then and tried.on.kv_pool_bytes and is_too_small(tried.point):
+            needed = tried.on.kv_pool_bytes * growth_fraction(tried.point.batch_size) * KV_TARGET_FRACTION
+            raised = max(raised, needed / then)
+    return expected * raised
 
 
 def floor_bytes(request: Request, findings: Findings) -> int:
