@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from slm_runtime.search.steps import Failed, Findings, Measure, Measured, Request
 
 
-def growth_fraction(batch_size: int) -> float:
-    """KV bytes after a pool that proved too small, over those before: the peak of few sequences varies the most."""
-    return 1.08 + 0.3 / math.sqrt(batch_size)
+def growth_fraction(batch_size: int, misses: int = 1) -> float:
+    """KV bytes after a pool that proved too small, over those before: the peak of few sequences varies the most.
+
+    `misses`: how many pools of the configuration proved too small; each asks for a bolder step, as a start costs more.
+    """
+    return (1.08 + 0.3 / math.sqrt(batch_size)) ** misses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,7 @@ def _wanted_pool_bytes(findings: Findings, configuration: Configuration, batch_s
         expected = _expected_peak_bytes(findings, configuration, batch_size)
         return None if expected is None else math.ceil(expected / KV_TARGET_FRACTION)
     if is_too_small(last.point):
-        return math.ceil(last.on.kv_pool_bytes * growth_fraction(batch_size))
+        return math.ceil(last.on.kv_pool_bytes * growth_fraction(batch_size, _misses(findings, configuration)))
     if last.point.kv_peak_fraction >= KV_MIN_FRACTION:
         return last.on.kv_pool_bytes
     return math.ceil(last.point.kv_peak_fraction * last.on.kv_pool_bytes / KV_TARGET_FRACTION)
@@ -116,13 +119,18 @@ def _expected_peak_bytes(findings: Findings, configuration: Configuration, batch
     expected = kv_peak_bytes(_singles(findings), batch_size)
     if expected is None:
         return None
-    raised = 1.0
+    raised, misses = 1.0, _misses(findings, configuration)
     for tried in tries(findings, configuration):
         then = kv_peak_bytes(_singles(findings), tried.point.batch_size)
         if then and tried.on.kv_pool_bytes and is_too_small(tried.point):
-            needed = tried.on.kv_pool_bytes * growth_fraction(tried.point.batch_size) * KV_TARGET_FRACTION
+            growth = growth_fraction(tried.point.batch_size, misses)
+            needed = tried.on.kv_pool_bytes * growth * KV_TARGET_FRACTION
             raised = max(raised, needed / then)
     return expected * raised
+
+
+def _misses(findings: Findings, configuration: Configuration) -> int:
+    return sum(is_too_small(tried.point) for tried in tries(findings, configuration))
 
 
 def floor_bytes(request: Request, findings: Findings) -> int:
