@@ -25,7 +25,8 @@ from tests.testbed.tiny_model import tiny_model
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).parents[2]
-SLO = Slo(itl_factor=2.0)
+SLO = Slo(itl_ms=13.0)
+"""About twice the ITL of B = 32 here. Absolute, so that two profiles are asked the same question."""
 ENGINE = ["-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
 ENGINE_LIMITS = ("--max-model-len", "512", "--dtype", "bfloat16")
 SWEPT_SIZES = "32,48,56,64,68,72,76,80,84,96"
@@ -33,7 +34,7 @@ NEIGHBOURS = ((max, operator.le), (min, operator.ge))
 WHOLE_SECONDS = 360
 """Of a profile with packs of two, engine starts included."""
 QUESTION = [
-    *("--input-tokens", "32", "--output-tokens", "128", "--slo-itl-factor", "2", "--max-batch-size", "128"),
+    *("--input-tokens", "32", "--output-tokens", "128", "--slo-itl-ms", "13", "--max-batch-size", "128"),
     *("--max-num-batched-tokens", "1024", "--max-window-seconds", "12", "--max-gpu-minutes", "12"),
 ]
 
@@ -138,17 +139,17 @@ def test_a_second_profile_agrees_with_the_first(runtime: Path, whole: Run) -> No
     assert left_behind() <= before
     first, second = best_single(whole.document), best_single(again)
     print(f"chosen: B={first.batch_size} and B={second.batch_size}", first, second, sep="\n")
-    assert second.throughput_tokens_per_second == pytest.approx(first.throughput_tokens_per_second, rel=0.05)
-    # ITL grows by 1.5 % with one more sequence here, so that is what its noise makes of B.
+    # What the windows themselves call noise comes on top: this machine has two cores, and other work.
     noise = (first.throughput_ci_fraction or 0) + (second.throughput_ci_fraction or 0)
-    assert second.batch_size == pytest.approx(first.batch_size, rel=max(0.1, 2 * noise))
+    assert second.throughput_tokens_per_second == pytest.approx(first.throughput_tokens_per_second, rel=0.05 + noise)
+    assert second.batch_size == pytest.approx(first.batch_size, rel=0.05 + 2 * noise)
 
 
 @pytest.mark.slow
 def test_an_exhaustive_sweep_finds_nothing_better(whole: Run) -> None:
     swept = exhaustive_sweep()
-    limit_ms = 2 * swept[32][1]
-    best = max(throughput for throughput, itl_ms in swept.values() if itl_ms <= limit_ms)
+    assert SLO.itl_ms
+    best = max(throughput for throughput, itl_ms in swept.values() if itl_ms <= SLO.itl_ms)
     chosen = best_single(whole.document)
     below, above = (pick(size for size in swept if keep(size, chosen.batch_size)) for pick, keep in NEIGHBOURS)
     # The sweep's own figure for the chosen size, between its neighbours: both sides of the comparison are one engine's.
