@@ -18,8 +18,9 @@ from slm_operator.planning.node_change import step_towards
 from slm_operator.planning.node_release import step_back
 from slm_operator.planning.node_state import node_states
 from slm_operator.planning.node_step import NodeStep, Site
-from slm_operator.planning.placement import Placement, place, shortage
+from slm_operator.planning.placement import Placement, place
 from slm_operator.planning.plugin_keys import UNUSED_SECONDS, keys_in_use, keys_patch, spare_keys
+from slm_operator.planning.shortage import shortage
 from slm_operator.planning.views import Assignment, Demand, FleetPlan, FleetView
 
 if TYPE_CHECKING:

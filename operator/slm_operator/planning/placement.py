@@ -10,8 +10,9 @@ What is left serves nobody, and is given back.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, merge
 from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
@@ -23,7 +24,7 @@ from slm_operator.planning.node_state import class_of_label, describe
 from slm_operator.planning.node_step import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from slm_operator.manifests.plugin_config import SliceClass
     from slm_operator.observe.records import Key
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
 
-MAX_REASONS = 5
-"""Reasons told for one shortage, the most common first."""
 _ANYBODY = "any"
 
 
@@ -46,8 +45,8 @@ class Placement:
     """What a node shall be. A node without a target is given back when it carries our marks."""
     told: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Why those who ask the same get no more, said once for all of them."""
-    members: dict[Target, list[Key]] = field(default_factory=dict)
-    """Deployments that want each target: one, or several neighbours."""
+    members: dict[Target, set[tuple[str, str]]] = field(default_factory=dict)
+    """Deployments that want each target, one or several neighbours, as `NodeState.replicas` names them."""
     aimed: dict[Target, list[str]] = field(default_factory=dict)
     """The same, by target."""
     free: dict[str, int] = field(default_factory=dict)
@@ -100,14 +99,13 @@ def place(
     )
     sharing = [demand for demand in demands if demand.slice_class.mode is not SharingMode.NONE]
     for demand in sharing:
-        placement.members.setdefault(target_of(demand), []).append(demand.deployment)
-    purposes: dict[str | None, list[NodeState]] = {}
-    for state in states:  # NB: a node that is still what it was may be kept as that, whatever it was to become
-        for purpose in {state.purpose, describe(*state.marks)}:
-            purposes.setdefault(purpose, []).append(state)
-    for running in (True, False):  # where replicas run already, before anybody is promised the rest
-        for demand in sharing:
-            _keep(demand, purposes.get(target_of(demand).purpose, ()), placement, running=running)
+        placement.members.setdefault(target_of(demand), set()).add(_owner(demand))
+    serving = _Serving(states)
+    for demand in sharing:  # where replicas run already, before anybody is promised the rest
+        _keep(demand, serving.own(demand), placement, running=True)
+    for demand in sharing:
+        if placement.lacking(demand) > 0:
+            _keep(demand, serving.all_with_room(demand, placement), placement, running=False)
     held = _held(states, demands, undecided, placement)
     whole = [demand for demand in demands if demand.slice_class.mode is SharingMode.NONE]
     _take_whole(whole, [state for state in states if not state.marked], placement)
@@ -124,11 +122,16 @@ def target_of(demand: Demand) -> Target:
     return Target(slice_class=demand.slice_class, serves=serves)
 
 
-def slots_of(state: NodeState, target: Target, members: Iterable[Key] = ()) -> int:
+def _owner(demand: Demand) -> tuple[str, str]:
+    """A deployment as its pods name it: namespace and label."""
+    return demand.deployment.namespace, label_value(demand.deployment.name)
+
+
+def slots_of(state: NodeState, target: Target, members: Collection[tuple[str, str]] = ()) -> int:
     """Replicas that a node can hold for the `members` of a target: what others hold is not theirs."""
     if not state.node.ready:
         return 0
-    mine = sum(state.pods_of(one) for one in members) if state.our_pods else 0
+    mine = sum(count for owner, count in state.replicas.items() if owner in members)
     if state.node.unschedulable:
         return mine
     taken = sum(pod.gpu_requests.get(names.NVIDIA_SHARED_GPU, 0) for pod in state.busy_pods)
@@ -137,18 +140,42 @@ def slots_of(state: NodeState, target: Target, members: Iterable[Key] = ()) -> i
     return max(0, state.gpus * target.slice_class.replicas_per_gpu - taken)
 
 
-def _keep(demand: Demand, serving: Sequence[NodeState], placement: Placement, *, running: bool) -> None:
-    """Nodes that serve it, or are being changed for it: the fullest of its replicas first, a changing one last."""
-    target = target_of(demand)
-    for state in sorted(serving, key=lambda one: (one.changing, -one.pods_of(demand.deployment), one.name)):
+class _Serving:
+    """Nodes by what they are or are being changed to; and of those, the nodes where each owner's replicas run."""
+
+    def __init__(self, states: Sequence[NodeState]) -> None:
+        self._nodes: dict[str | None, deque[NodeState]] = {}
+        self._own: dict[tuple[str | None, tuple[str, str]], list[NodeState]] = {}
+        for state in sorted(states, key=lambda one: one.changing):
+            # NB: a node that is still what it was may be kept as that, whatever it was to become
+            for purpose in {state.purpose, describe(*state.marks)}:
+                self._nodes.setdefault(purpose, deque()).append(state)
+                for owner in state.replicas:
+                    self._own.setdefault((purpose, owner), []).append(state)
+
+    def own(self, demand: Demand) -> list[NodeState]:
+        """Where its replicas run: the fullest of them first, a changing one last."""
+        found = self._own.get((target_of(demand).purpose, _owner(demand)), ())
+        return sorted(found, key=lambda one: (one.changing, -one.pods_of(demand.deployment), one.name))
+
+    def all_with_room(self, demand: Demand, placement: Placement) -> Iterable[NodeState]:
+        """Its own first, then the others that it may share. Those at the front that are full are dropped for good."""
+        nodes = self._nodes.get(target_of(demand).purpose, deque())
+        while nodes and placement.free.get(nodes[0].name) == 0:
+            nodes.popleft()
+        return merge(self.own(demand), nodes, key=lambda one: one.changing)
+
+
+def _keep(demand: Demand, serving: Iterable[NodeState], placement: Placement, *, running: bool) -> None:
+    """Nodes that serve it, or are being changed for it. `running`: only what its replicas hold."""
+    for state in serving:
         if placement.lacking(demand) <= 0:
             return
-        here = state.pods_of(demand.deployment)
-        if (running and not here) or placement.answers.to_stay(state, demand) is not None:
+        if placement.answers.to_stay(state, demand) is not None:
             continue
         if state.name not in placement.targets:
-            placement.aim(state.name, target)
-        placement.give(demand, state.name, here if running else None)
+            placement.aim(state.name, target_of(demand))
+        placement.give(demand, state.name, state.pods_of(demand.deployment) if running else None)
 
 
 def _held(
@@ -187,7 +214,7 @@ def _take_whole(demands: Sequence[Demand], states: Sequence[NodeState], placemen
     """One engine a GPU: where its engines run already, then where the fewest GPUs are free."""
     if not demands:
         return
-    known = {(one.deployment.namespace, label_value(one.deployment.name)): one for one in demands}
+    known = {_owner(one): one for one in demands}
     for state in states:
         ours = sum(count for owner, count in state.replicas.items() if owner in known)
         others = sum(sum(pod.gpu_requests.values()) for pod in (*state.busy_pods, *state.our_pods)) - ours
@@ -260,51 +287,3 @@ def _preference(state: NodeState, demand: Demand, placement: Placement) -> tuple
     excess = slots_of(state, target_of(demand)) - placement.lacking(demand)
     cut = state.observed_class == demand.slice_class
     return bool(state.our_pods), not cut, abs(excess), len(state.our_pods), state.name
-
-
-def shortage(demand: Demand, placement: Placement) -> tuple[str, str]:
-    """Reason and sentence when no more nodes can be had."""
-    wanted = (
-        f"{demand.replicas} replica(s) want {demand.slice_class.label} GPUs and {placement.given(demand)} can be placed"
-    )
-    if not placement.states:
-        return "NoNode", f"{wanted}: no node opted in; label GPU nodes {names.OPT_IN_LABEL}=true"
-    known = None if placement.shares[demand.deployment] else placement.answers.ask_of(demand)
-    said = placement.told.get(known) if known is not None else None
-    reason, refused = said or _reasons(demand, placement)
-    if known is not None:
-        placement.told[known] = reason, refused
-    return reason, f"{wanted}: {refused}"
-
-
-def _reasons(demand: Demand, placement: Placement) -> tuple[str, str]:
-    refusals = list(_refusals(demand, placement))
-    held = bool(refusals) and all("is held by" in why for why, _ in refusals)
-    return "ForeignPods" if held else "NoCapacity", "; ".join(_lines(refusals))
-
-
-def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[str, str]]:
-    """Why not each node that does not serve it, and the node."""
-    whole = demand.slice_class.mode is SharingMode.NONE
-    ask = placement.answers.to_give_whole if whole else placement.answers.to_serve
-    for name, state in placement.states.items():
-        if name in placement.shares[demand.deployment]:
-            continue
-        why = ask(state, demand)
-        if why is None:
-            target = placement.targets.get(name)
-            why = f"serves {target.serves}" if target is not None else "its GPUs are all in use"
-        yield why, name
-
-
-def _lines(refusals: Iterable[tuple[str, str]]) -> list[str]:
-    """The most common reasons, each with some of its nodes."""
-    nodes: dict[str, list[str]] = {}
-    for why, name in refusals:
-        nodes.setdefault(why, []).append(name)
-    common = sorted(nodes.items(), key=lambda item: -len(item[1]))[:MAX_REASONS]
-    return [f"node {', '.join(listed[:3])}{_more(len(listed) - 3)}: {why}" for why, listed in common]
-
-
-def _more(count: int) -> str:
-    return f" and {count} more" if count > 0 else ""
