@@ -3,7 +3,8 @@
 import sys
 
 from . import run as running
-from .world import BrokenPromiseError, World
+from .objects import BrokenPromiseError
+from .world import World
 
 
 def main() -> int:

@@ -6,19 +6,22 @@ Each promise is checked against the true state at the very write that would brea
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 
-from .world import CONFIG_LABEL, BrokenPromiseError, Workload
+from .objects import CONFIG_LABEL, BrokenPromiseError, Workload
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from slm_operator.observe.records import Key
     from slm_operator.planning.actions import Evict, PatchConfig, PatchNode
 
     from .controllers import Controllers
-    from .world import Node, World
+    from .objects import Node
+    from .world import World
 
 MARKS = (names.CLASS_LABEL, names.SERVES_LABEL)
 
@@ -43,8 +46,6 @@ class Api:
     """Whether somebody else changed the ConfigMap, so that keys may be missing in volumes."""
     early: bool = False
     """Whether the operator's clock was set, so that it may think that time has passed."""
-    living: set[Key] = field(default_factory=set)
-    """SLMDeployments that exist."""
 
     def _answer(self) -> None:
         if self.world.happens(self.error_rate):
@@ -128,10 +129,16 @@ class Api:
             self.writes += 1
             self.controllers.delete(pod)
 
+    def write_status(self, deployment: Key, status: Mapping[str, Any]) -> None:
+        """Of an SLMDeployment, if it is there and its status another. No effect that the operator is killed after."""
+        record = self.world.deployments.get(deployment)
+        if record is not None and record.status != status:
+            self.world.deployment_changed(replace(record, status=status))
+
     def apply(self, deployment: Key, manifest: dict[str, Any]) -> bool:
         """Server-side apply. True when it changed something."""
         self._answer()
-        if deployment not in self.living:
+        if deployment not in self.world.deployments:
             return False
         match manifest["kind"]:
             case "Deployment":
@@ -167,8 +174,9 @@ class Api:
             return False
         if old is not None:
             wanted.generation, wanted.most_unavailable = old.generation + 1, old.most_unavailable
+            wanted.observed, wanted.counts = old.observed, old.counts
         self.world.workloads[deployment] = wanted
-        self.world.changed("Workload", deployment)
+        self.world.workload_changed(wanted)
         return True
 
     def _apply_budget(self, deployment: Key, manifest: dict[str, Any]) -> bool:
@@ -177,7 +185,6 @@ class Api:
         if workload is None or workload.most_unavailable == most:
             return False
         workload.most_unavailable = most
-        self.world.changed("Budget", deployment)
         return True
 
 

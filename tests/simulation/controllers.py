@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from slm_operator.observe.records import Key
 
-from .world import Pod
+from .objects import Pod
 
 if TYPE_CHECKING:
-    from .world import Node, Workload, World
+    from .objects import Node, Workload
+    from .world import World
 
 
 @dataclass(slots=True)
@@ -25,12 +26,12 @@ class Controllers:
     def __post_init__(self) -> None:
         self.world.watchers.append(self.changed)
 
-    def changed(self, kind: str, _name: object) -> None:
+    def changed(self, kind: str, _key: Key) -> None:
         """Something changed that they may react to."""
-        if not self._scheduling and kind in {"Node", "Pod", "PodGone"}:
+        if not self._scheduling and kind in {"Node", "Pod"}:
             self._scheduling = True
             self.world.at(self.world.lag(0.1, 1), self._schedule)
-        if not self._rolling and kind in {"Pod", "PodGone", "Workload"}:
+        if not self._rolling and kind in {"Pod", "Deployment"}:
             self._rolling = True
             self.world.at(self.world.lag(0.1, 2), self._roll)
 
@@ -62,7 +63,7 @@ class Controllers:
             pod.assumed = None
             return
         pod.node, pod.assumed = pod.assumed, None
-        self.world.changed("Pod", pod.key)
+        self.world.pod_changed(pod)
 
     def _roll(self) -> None:
         self._rolling = False
@@ -94,9 +95,15 @@ class Controllers:
         missing = workload.replicas - sum(not pod.deleting for pod in new)
         for _ in range(min(missing, workload.replicas + workload.surge - left)):
             self._create(workload)
-        if workload.observed != workload.generation:
-            workload.observed = workload.generation
-            self.world.changed("Workload", workload.key)
+        self._count(workload)
+
+    def _count(self, workload: Workload) -> None:
+        pods = [pod for pod in self.world.pods.values() if pod.owner == workload.key and pod.phase != "Failed"]
+        updated = sum(pod.template == workload.template for pod in pods)
+        counts = (len(pods), updated, sum(pod.ready for pod in pods))
+        if (workload.observed, workload.counts) != (workload.generation, counts):
+            workload.observed, workload.counts = workload.generation, counts
+            self.world.workload_changed(workload)
 
     def _create(self, workload: Workload) -> None:
         self._names += 1
@@ -110,19 +117,19 @@ class Controllers:
             owner=workload.key,
         )
         self.world.pods[pod.key] = pod
-        self.world.changed("Pod", pod.key)
+        self.world.pod_changed(pod)
 
     def delete(self, pod: Pod) -> None:
         """Graceful deletion."""
         if not pod.deleting:
             pod.deleting = True
             pod.ready = False
-            self.world.changed("Pod", pod.key)
+            self.world.pod_changed(pod)
 
     def collect(self, deployment: Key) -> None:
         """The garbage collector, when an SLMDeployment was deleted."""
         self.world.workloads.pop(deployment, None)
-        self.world.changed("Workload", deployment)
+        self.world.changed("Deployment", deployment)
         for pod in list(self.world.pods.values()):
             if pod.owner == deployment:
                 self.delete(pod)

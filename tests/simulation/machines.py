@@ -8,7 +8,6 @@ advertises nothing under MPS before the daemon runs, and the daemon does not tol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
@@ -16,12 +15,14 @@ from slm_operator.manifests.plugin_config import class_of_config
 from slm_operator.planning.node_state import REPLICAS_LABEL, STRATEGY_LABEL
 from slm_runtime.document import SharingMode
 
-from .world import CONFIG_LABEL, BrokenPromiseError
+from .objects import CONFIG_LABEL, BrokenPromiseError
 
 if TYPE_CHECKING:
-    from .world import Node, Pod, World
+    from slm_operator.observe.records import Key
 
-class_of = cache(class_of_config)
+    from .objects import Node, Pod
+    from .world import World
+
 STRATEGIES = {SharingMode.NONE: "none", SharingMode.TIME_SLICING: "time-slicing", SharingMode.MPS: "mps"}
 MPS_CAPABLE = "nvidia.com/mps.capable"
 
@@ -35,13 +36,13 @@ class Machines:
     def __post_init__(self) -> None:
         self.world.watchers.append(self.changed)
 
-    def changed(self, kind: str, name: object) -> None:
+    def changed(self, kind: str, key: Key) -> None:
         """A write that a part on a node watches."""
-        if kind == "Node" and (node := self.world.nodes.get(str(name))) is not None:
+        if kind == "Node" and (node := self.world.nodes.get(key.name)) is not None:
             if node.labels.get(CONFIG_LABEL) != node.told:
                 self.world.at(self.world.lag(0.5, 4), lambda: self._obey(node, again=False))
             self._see_to_daemon(node)
-        elif kind == "Pod" and (pod := self.world.pods.get(name)) is not None:  # type: ignore[call-overload]
+        elif kind == "Pod" and (pod := self.world.pods.get(key)) is not None:
             if pod.node is not None and pod.phase == "Pending" and not pod.deleting:
                 self.world.at(self.world.lag(0.2, 2), lambda: self._admit(pod))
             if pod.deleting:
@@ -52,7 +53,7 @@ class Machines:
         node.projected = dict(self.world.config or {})
         node.told = node.labels.get(CONFIG_LABEL)
         text = node.projected.get(node.told or "default", "version: v1")
-        node.loaded = class_of(text) or node.loaded
+        node.loaded = class_of_config(text) or node.loaded
         self._advertise(node)
         self._discover(node)
 
@@ -70,7 +71,7 @@ class Machines:
             self.world.at(self.world.lag(0.5, 3), lambda: self._load(node, text, label))
 
     def _load(self, node: Node, text: str, label: str | None) -> None:
-        loaded = class_of(text)
+        loaded = class_of_config(text)
         if loaded is None or label != node.told:
             return
         by_operator = label is None or label.startswith(names.CONFIG_KEY_PREFIX)
@@ -126,12 +127,12 @@ class Machines:
         if node.labels.get(MPS_CAPABLE) == "true" and "no-daemon" not in node.faults:
             node.daemon_started = self.world.stamp()
             self.world.tell("node", f"{node.name} runs its MPS daemon")
-            self.world.changed("Daemon", node.name)
+            self.world.daemon_changed(node)
             self.world.at(self.world.lag(1, 30), lambda: self._advertise(node))
 
     def _stop_daemon(self, node: Node) -> None:
         node.daemon_started = None
-        self.world.changed("Daemon", node.name)
+        self.world.daemon_changed(node)
         self._see_to_daemon(node)
 
     def restart_daemon(self, node: Node) -> None:
@@ -158,19 +159,18 @@ class Machines:
             )
             if taken + count > node.allocatable.get(resource, 0):
                 pod.phase, pod.failed_because = "Failed", "UnexpectedAdmissionError: no devices"
-                self.world.changed("Pod", pod.key)
+                self.world.pod_changed(pod)
                 return
         pod.phase, pod.started = "Running", self.world.stamp()
-        self.world.changed("Pod", pod.key)
+        self.world.pod_changed(pod)
         self.world.at(self.world.lag(5, 60), lambda: self._become_ready(pod))
 
     def _become_ready(self, pod: Pod) -> None:
         if self.world.pods.get(pod.key) is pod and pod.phase == "Running" and not pod.deleting:
             pod.ready = True
             self.world.tell("kubelet", f"{pod.key} answers on {pod.node}")
-            self.world.changed("Pod", pod.key)
+            self.world.pod_changed(pod)
 
     def _remove(self, pod: Pod) -> None:
         if self.world.pods.get(pod.key) is pod:
-            del self.world.pods[pod.key]
-            self.world.changed("PodGone", pod.key)
+            self.world.pod_gone(pod)

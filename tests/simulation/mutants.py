@@ -11,7 +11,7 @@ from slm_operator.planning import node_change, node_release, node_state
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet import plan_fleet
 
-from .world import CONFIG_LABEL
+from .objects import CONFIG_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,10 +14,10 @@ from slm_operator.planning import advising, demand, deployment
 
 from tests.unit.planning import worlds
 
-from .world import CONFIG_LABEL, PRODUCT, Node, Pod
+from .objects import CONFIG_LABEL, PRODUCT, Node, Pod, daemon_of, plugin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .controllers import Controllers
     from .machines import Machines
@@ -44,8 +44,10 @@ sharing:
 @cache
 def wish(name: str, sharing: int, replicas: int) -> tuple[DeploymentRecord, ProfileRecord]:
     """An SLMDeployment and its imported profile. Parsed once: thousands of runs wish for the same."""
-    record = worlds.deployment(name, {"sharing": SHARING[sharing], "replicas": replicas})
-    return record, worlds.profile(record, _document())
+    spec = {"sharing": SHARING[sharing], "replicas": replicas, "profiling": {"profile": name}}
+    record = worlds.deployment(name, spec)
+    profile = worlds.profile(record, _document())
+    return record, replace(profile, meta=replace(profile.meta, key=Key("team", name)))
 
 
 @cache
@@ -53,24 +55,29 @@ def _document() -> Any:
     return worlds.document()
 
 
-_ADVICE: dict[tuple[int, int], tuple[object, object, Any]] = {}
+_ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
 
 
 @contextmanager
 def advised_once() -> Iterator[None]:
     """Advice is a pure function of wish and document, and half the time of a run: ask for it once for each wish."""
-
-    def remembered(spec: Any, document: Any) -> Any:
-        known = (id(spec), id(document))
-        if known not in _ADVICE:  # NB: it holds both, so that their ids stay theirs
-            _ADVICE[known] = (spec, document, advising.advise_deployment(spec, document))
-        return _ADVICE[known][2]
-
+    advise, said = _asked_once(advising.advise_deployment), _asked_once(advising.advice_status)
     with (
-        patch.object(deployment, "advise_deployment", remembered),
-        patch.object(demand, "advise_deployment", remembered),
+        patch.object(deployment, "advise_deployment", advise),
+        patch.object(demand, "advise_deployment", advise),
+        patch.object(deployment, "advice_status", said),
     ):
         yield
+
+
+def _asked_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    def answer(*about: object) -> Any:
+        known = (function, *map(id, about))
+        if known not in _ANSWERS:  # NB: it holds what it is about, so that ids stay theirs
+            _ANSWERS[known] = (about, function(*about))
+        return _ANSWERS[known][1]
+
+    return answer
 
 
 @dataclass(slots=True)
@@ -91,16 +98,22 @@ class People:
         """Apply an SLMDeployment."""
         record, profile = wish(name, sharing, replicas)
         self.generation += 1
-        known = self.operator.deployments.get(record.meta.key)
+        known = self.world.deployments.get(record.meta.key)
         meta = replace(record.meta, generation=self.generation)
         status = known.status if known is not None else {}
         self.world.tell("user", f"wants {replicas} x {name}, {SHARING[sharing]}")
-        self.operator.set_deployment(replace(record, meta=meta, status=status), profile)
+        if known is None:
+            self.world.profiles[profile.meta.key] = profile
+            self.world.changed(names.PROFILE_KIND, profile.meta.key)
+        self.world.deployment_changed(replace(record, meta=meta, status=status))
 
     def wants_no_more(self, name: str) -> None:
         """Delete an SLMDeployment."""
         self.world.tell("user", f"deletes {name}")
-        self.operator.remove_deployment(Key("team", name))
+        key = Key("team", name)
+        del self.world.deployments[key]
+        self.world.changed(names.DEPLOYMENT_KIND, key)
+        self.world.at(self.world.lag(0.1, 5), lambda: self.controllers.collect(key))
 
     # -- administrators
 
@@ -121,6 +134,7 @@ class People:
         self.machines.boot(node)
         node.owed = dict.fromkeys((CONFIG_LABEL, names.OPT_IN_LABEL)) | dict(node.labels)
         self.world.node_changed(node)
+        self.world.changed("DaemonPod", plugin_of(name))
         return node
 
     def runs_pod(self, name: str, seconds: float, resource: str = names.NVIDIA_GPU, node: str | None = None) -> None:
@@ -129,23 +143,23 @@ class People:
         pod = Pod(key=Key("others", name), uid=f"uid-{name}", requests={resource: 1}, selector=selector)
         self.world.tell("user", f"runs {pod.key}")
         self.world.pods[pod.key] = pod
-        self.world.changed("Pod", pod.key)
+        self.world.pod_changed(pod)
         self.world.at(seconds, lambda: self._ends(pod))
 
     def _ends(self, pod: Pod) -> None:
         if pod.key in self.world.pods:
             self.world.tell("user", f"{pod.key} ends")
-            del self.world.pods[pod.key]
-            self.world.changed("PodGone", pod.key)
+            self.world.pod_gone(pod)
 
     def loses_node(self, node: Node) -> None:
         """The machine is gone, and its pods with it."""
         self.world.tell("admin", f"loses {node.name}")
         del self.world.nodes[node.name]
         for pod in [one for one in self.world.pods.values() if one.node == node.name]:
-            del self.world.pods[pod.key]
-            self.world.changed("PodGone", pod.key)
-        self.world.changed("Node", node.name)
+            self.world.pod_gone(pod)
+        self.world.changed("Node", Key("", node.name))
+        for part in (plugin_of(node.name), daemon_of(node.name)):
+            self.world.changed("DaemonPod", part)
 
     def meddles(self, count: int) -> None:
         """One hostile act."""

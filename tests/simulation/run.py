@@ -11,12 +11,13 @@ from slm_operator.settings import Nodes, Settings
 from .api import Api
 from .controllers import Controllers
 from .machines import Machines
+from .objects import CONFIG_LABEL, BrokenPromiseError
 from .operator import Operator
 from .people import FORMER, SHARING, THEIRS, People, advised_once
-from .world import CONFIG_LABEL, BrokenPromiseError, World
+from .world import World
 
 if TYPE_CHECKING:
-    from .world import Node
+    from .objects import Node
 
 QUIET_SECONDS = 1500.0
 """No write for this long is the end of a plan: longer than any timeout of the operator's."""
@@ -73,7 +74,7 @@ def _run(seed: int, **operator: Any) -> Cluster:
     settle(made)
     nothing_waits_unsaid(made)
     nothing_is_given_up_without_need(made)
-    for key in list(made.operator.deployments):
+    for key in list(made.world.deployments):
         people.wants_no_more(key.name)
     settle(made)
     everything_is_as_before(made)
@@ -92,7 +93,7 @@ def settle(made: Cluster) -> None:
 
 def nothing_waits_unsaid(made: Cluster) -> None:
     """Every replica answers, or its deployment's condition says why not."""
-    for key, record in made.operator.deployments.items():
+    for key, record in made.world.deployments.items():
         said = {condition["type"]: condition for condition in record.status.get("conditions", ())}
         ready = said.get("Ready", {})
         answer = sum(pod.owner == key and pod.ready for pod in made.world.pods.values())

@@ -122,7 +122,7 @@ def play(name: str, **operator: Any) -> Cluster:
         STORIES[name](made)
         nothing_waits_unsaid(made)
         made.world.tell("", "-- the end; everybody leaves")
-        for key in list(made.operator.deployments):
+        for key in list(made.world.deployments):
             made.people.wants_no_more(key.name)
         settle(made)
     everything_is_as_before(made)

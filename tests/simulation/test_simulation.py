@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from .mutants import PIECES, PLANNERS
+from .objects import BrokenPromiseError
 from .run import run
-from .world import BrokenPromiseError
 
 QUICK_SEEDS, SLOW_SEEDS, MUTANT_SEEDS = 80, 9_250, 600
 CHUNK = 250

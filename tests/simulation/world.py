@@ -1,158 +1,28 @@
-"""The simulated cluster: its objects, its clock, and an API server that keeps the rules and watches for broken promises.
+"""The simulated cluster: its clock, its API server's store, and everybody who watches it.
 
-Virtual time, one seeded source of chance. Every write goes through `Api`, which bumps the resource version, tells the
-watchers with lag (sometimes twice; the kinds overtake each other) and checks, against the true state, what the operator
-has promised. A broken promise raises at the very step that breaks it.
+Virtual time, one seeded source of chance. Every write bumps the resource version and tells the watchers, who learn of it
+with lag (sometimes twice; the kinds overtake each other). What may be written, and which promises are watched: api.py.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.observe.records import ConfigMapRecord, DaemonPodRecord, Key, Meta, NodeRecord, PodRecord, Taint
-from slm_operator.planning.node_state import UNSHARED
+from slm_operator.observe.records import ConfigMapRecord, Key, Meta
+
+from .objects import CONFIG_MAP, EPOCH, daemon_of, plugin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.observe.records import DeploymentRecord, ProfileRecord
 
-EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-CONFIG_LABEL = "nvidia.com/device-plugin.config"
-CONFIG_MAP = Key("nvidia-device-plugin", "nvidia-device-plugin-configs")
-PRODUCT = "NVIDIA-H100-80GB-HBM3"
-OURS = f"{names.GROUP}/"
-
-
-class BrokenPromiseError(AssertionError):
-    """The operator did what it must never do, or did not come to an end."""
-
-
-@dataclass(slots=True)
-class Node:
-    """A node as the API server has it, and below the line what only the machine itself knows."""
-
-    name: str
-    gpus: int = 1
-    labels: dict[str, str] = field(default_factory=dict)
-    annotations: dict[str, str] = field(default_factory=dict)
-    taints: tuple[Taint, ...] = ()
-    ready: bool = True
-    unschedulable: bool = False
-    allocatable: dict[str, int] = field(default_factory=dict)
-    uid: str = ""
-    version: int = 0
-
-    told: str | None = None
-    """The label's value that the config-manager last obeyed."""
-    loaded: SliceClass = UNSHARED
-    projected: dict[str, str] = field(default_factory=dict)
-    daemon_started: str | None = None
-    """When the MPS daemon came up; None while it is not ready."""
-    faults: set[str] = field(default_factory=set)
-    owed: dict[str, str | None] = field(default_factory=dict)
-    """Labels, by name, that an administrator has a right to find when we are gone."""
-
-    def record(self) -> NodeRecord:
-        """As the operator sees it."""
-        ours = {name: text for name, text in self.annotations.items() if name.startswith(OURS)}
-        meta = Meta(
-            key=Key("", self.name),
-            uid=self.uid,
-            resource_version=str(self.version),
-            labels=dict(self.labels),
-            annotations=ours,
-        )
-        return NodeRecord(
-            meta=meta,
-            ready=self.ready,
-            unschedulable=self.unschedulable,
-            taints=self.taints,
-            allocatable=dict(self.allocatable),
-        )
-
-    def daemons(self) -> tuple[DaemonPodRecord, ...]:
-        """The device plugin's pod and, while it runs, the MPS daemon's."""
-        plugin = DaemonPodRecord(
-            meta=Meta(key=Key("nv", f"plugin-{self.name}"), uid=f"plugin-{self.name}"),
-            node=self.name,
-            part="device-plugin",
-            ready=True,
-            containers=("nvidia-device-plugin-ctr", "nvidia-device-plugin-sidecar"),
-        )
-        if self.daemon_started is None:
-            return (plugin,)
-        daemon = DaemonPodRecord(
-            meta=Meta(key=Key("nv", f"mps-{self.name}"), uid=f"mps-{self.name}"),
-            node=self.name,
-            part="mps-control-daemon",
-            ready=True,
-            started=self.daemon_started,
-        )
-        return plugin, daemon
-
-
-@dataclass(slots=True)
-class Pod:
-    """A pod that asks for GPUs."""
-
-    key: Key
-    uid: str
-    requests: dict[str, int]
-    labels: dict[str, str] = field(default_factory=dict)
-    selector: dict[str, str] = field(default_factory=dict)
-    template: str = ""
-    owner: Key | None = None
-    """The Deployment that it is a replica of; None for somebody else's pod."""
-    assumed: str | None = None
-    node: str | None = None
-    phase: str = "Pending"
-    ready: bool = False
-    deleting: bool = False
-    started: str | None = None
-    failed_because: str | None = None
-
-    def record(self) -> PodRecord:
-        """As the operator sees it."""
-        meta = Meta(key=self.key, uid=self.uid, deleting=self.deleting, labels=self.labels)
-        return PodRecord(
-            meta=meta,
-            node=self.node,
-            phase=self.phase,
-            ready=self.ready,
-            gpu_requests=self.requests,
-            started=self.started,
-            failed_because=self.failed_because,
-        )
-
-    @property
-    def holds(self) -> bool:
-        """Whether it occupies devices on its node."""
-        return self.node is not None and self.phase not in {"Succeeded", "Failed"}
-
-
-@dataclass(slots=True)
-class Workload:
-    """An apps/v1 Deployment."""
-
-    key: Key
-    uid: str
-    replicas: int
-    template: str
-    selector: dict[str, str]
-    requests: dict[str, int]
-    labels: dict[str, str]
-    generation: int = 1
-    observed: int = 0
-    surge: int = 0
-    """Of its strategy: 1 creates before it deletes, 0 deletes before it creates."""
-    most_unavailable: int = 1
-    """Of its PDB."""
+    from .objects import Node, Pod, Workload
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,6 +36,8 @@ class World:
     nodes: dict[str, Node] = field(default_factory=dict)
     pods: dict[Key, Pod] = field(default_factory=dict)
     workloads: dict[Key, Workload] = field(default_factory=dict)
+    deployments: dict[Key, DeploymentRecord] = field(default_factory=dict)
+    profiles: dict[Key, ProfileRecord] = field(default_factory=dict)
     config: dict[str, str] | None = field(default_factory=lambda: {"default": "version: v1\n"})
     config_annotations: dict[str, str] = field(default_factory=dict)
     config_version: int = 0
@@ -204,10 +76,10 @@ class World:
         self._versions += 1
         return self._versions
 
-    def changed(self, kind: str, name: Any) -> None:
-        """Tell whoever watches."""
+    def changed(self, kind: str, key: Key) -> None:
+        """Tell whoever watches that an object was written, or is gone."""
         for watcher in self.watchers:
-            watcher(kind, name)
+            watcher(kind, key)
 
     def tell(self, who: str, what: str) -> None:
         """A line of the narrative."""
@@ -225,7 +97,63 @@ class World:
     def node_changed(self, node: Node) -> None:
         """A write to a node."""
         node.version = self.version()
-        self.changed("Node", node.name)
+        self.changed("Node", Key("", node.name))
+
+    def daemon_changed(self, node: Node) -> None:
+        """The MPS daemon came or went."""
+        node.daemon_version = self.version()
+        self.changed("DaemonPod", daemon_of(node.name))
+
+    def pod_changed(self, pod: Pod) -> None:
+        """A write to a pod."""
+        pod.version = self.version()
+        self.changed("Pod", pod.key)
+
+    def pod_gone(self, pod: Pod) -> None:
+        """A pod is no more."""
+        del self.pods[pod.key]
+        self.changed("Pod", pod.key)
+
+    def workload_changed(self, workload: Workload) -> None:
+        """A write to a Deployment or to its status."""
+        workload.version = self.version()
+        self.changed("Deployment", workload.key)
+
+    def deployment_changed(self, record: DeploymentRecord) -> None:
+        """A write to an SLMDeployment or to its status."""
+        meta = replace(record.meta, resource_version=str(self.version()))
+        self.deployments[record.meta.key] = replace(record, meta=meta)
+        self.changed(names.DEPLOYMENT_KIND, meta.key)
+
+    def shows(self, kind: str, key: Key) -> Any:
+        """The record of an object as it is now; None when there is none."""
+        match kind:
+            case names.DEPLOYMENT_KIND:
+                return self.deployments.get(key)
+            case names.PROFILE_KIND:
+                return self.profiles.get(key)
+            case "ConfigMap":
+                return self.config_record()
+            case "DaemonPod":
+                part, _, name = key.name.partition("-")
+                node = self.nodes.get(name)
+                return None if node is None else node.plugin() if part == "plugin" else node.daemon()
+            case _:
+                objects: dict[str, dict[Any, Any]] = {"Pod": self.pods, "Deployment": self.workloads}
+                found = self.nodes.get(key.name) if kind == "Node" else objects[kind].get(key)
+                return None if found is None else found.record()
+
+    def everything(self) -> Iterable[tuple[str, Key]]:
+        """Kind and key of all objects."""
+        yield from ((names.DEPLOYMENT_KIND, key) for key in self.deployments)
+        yield from ((names.PROFILE_KIND, key) for key in self.profiles)
+        yield from (("Deployment", key) for key in self.workloads)
+        yield from (("Pod", key) for key in self.pods)
+        yield "ConfigMap", CONFIG_MAP
+        for name in self.nodes:
+            yield "Node", Key("", name)
+            yield "DaemonPod", plugin_of(name)
+            yield "DaemonPod", daemon_of(name)
 
     def config_record(self) -> ConfigMapRecord | None:
         """The plugin's ConfigMap as the operator sees it."""

@@ -7,7 +7,7 @@ must not go: so the key's name contains the hash of its content. Format: k8s-dev
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import yaml
@@ -64,6 +64,7 @@ def is_key_of(key: str | None, wanted: SliceClass) -> bool:
     return key is not None and key.startswith(f"{names.CONFIG_KEY_PREFIX}{wanted.label}-")
 
 
+@lru_cache(maxsize=256)  # bounded, because texts are anybody's
 def class_of_config(text: str) -> SliceClass | None:
     """The class that anybody's configuration file makes of nvidia.com/gpu. None when it cannot be read."""
     try:

@@ -7,6 +7,7 @@ an engine. tests/golden/manifests pins it.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from slm_runtime.document import SharingMode
@@ -137,6 +138,7 @@ def resources(gpu: str, weights_bytes: int | None = None) -> dict[str, Any]:
     return {"requests": dict(amounts), "limits": amounts}
 
 
+@lru_cache(maxsize=1024)
 def advice_digest(serving: Serving) -> str:
     """Which advice a replica runs with: it changes when the engine's arguments do, and never alone."""
     return digest(asdict(replace(serving, weights_bytes=None)))

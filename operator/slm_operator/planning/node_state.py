@@ -52,12 +52,27 @@ class NodeState:
     failures: Mapping[str, str] = field(default_factory=dict)
     """Classes that it could not be cut into, and why, until somebody removes the annotation."""
 
+    # Read from the above once, for planning asks dozens of times.
     replicas: Mapping[tuple[str, str], int] = field(init=False, repr=False, compare=False)
     """How many of our pods each deployment has here, by namespace and label."""
+    tainted: bool = field(init=False, repr=False, compare=False)
+    """Whether our taint is on it."""
+    changing: bool = field(init=False, repr=False, compare=False)
+    """Whether a change has begun and not ended. NB: the taint is lifted before an MPS daemon can come."""
+    marks: tuple[str | None, str | None] = field(init=False, repr=False, compare=False)
+    """Our labels: the class that replicas select, and whom its slices serve."""
+    observed_class: SliceClass | None = field(init=False, repr=False, compare=False)
+    """How feature discovery says the GPUs are cut. None when it does not say."""
 
     def __post_init__(self) -> None:
+        meta = self.node.meta
         owners = Counter((pod.meta.key.namespace, pod.meta.labels[names.DEPLOYMENT_LABEL]) for pod in self.our_pods)
+        tainted = any(taint.key == names.CHANGING_TAINT for taint in self.node.taints)
         object.__setattr__(self, "replicas", owners)
+        object.__setattr__(self, "tainted", tainted)
+        object.__setattr__(self, "changing", tainted or names.CHANGE_STARTED_ANNOTATION in meta.annotations)
+        object.__setattr__(self, "marks", (meta.labels.get(names.CLASS_LABEL), meta.labels.get(names.SERVES_LABEL)))
+        object.__setattr__(self, "observed_class", _observed_class(meta.labels))
 
     @property
     def name(self) -> str:
@@ -78,22 +93,6 @@ class NodeState:
     def opted_in(self) -> bool:
         """Whether its owner allows us to touch it."""
         return self.node.meta.labels.get(names.OPT_IN_LABEL) == "true"
-
-    @property
-    def tainted(self) -> bool:
-        """Whether our taint is on it."""
-        return any(taint.key == names.CHANGING_TAINT for taint in self.node.taints)
-
-    @property
-    def changing(self) -> bool:
-        """Whether a change has begun and not ended. NB: the taint is lifted before an MPS daemon can come."""
-        return self.tainted or names.CHANGE_STARTED_ANNOTATION in self.node.meta.annotations
-
-    @property
-    def marks(self) -> tuple[str | None, str | None]:
-        """Our labels: the class that replicas select, and whom its slices serve."""
-        labels = self.node.meta.labels
-        return labels.get(names.CLASS_LABEL), labels.get(names.SERVES_LABEL)
 
     @property
     def purpose(self) -> str | None:
@@ -135,16 +134,6 @@ class NodeState:
         seen = self.observed_class
         return any(self.marks) and not self.switched and (seen is None or seen.label != self.marks[0])
 
-    @property
-    def observed_class(self) -> SliceClass | None:
-        """How feature discovery says the GPUs are cut. None when it does not say."""
-        labels = self.node.meta.labels
-        mode = _MODES.get(labels.get(STRATEGY_LABEL, ""))
-        replicas = _number(labels.get(REPLICAS_LABEL))
-        if mode is None or replicas == 0:
-            return None
-        return UNSHARED if mode is SharingMode.NONE else SliceClass(mode=mode, replicas_per_gpu=replicas)
-
     def is_closed_by_itself(self, wanted: SliceClass) -> bool:
         """Whether it shows an MPS class already, under which no whole GPU can be had."""
         mps = wanted.mode is SharingMode.MPS and self.observed_class == wanted
@@ -181,6 +170,14 @@ class NodeState:
     def pods_of(self, deployment: Key) -> int:
         """Replicas of one deployment that run here."""
         return self.replicas.get((deployment.namespace, label_value(deployment.name)), 0) if self.our_pods else 0
+
+
+def _observed_class(labels: Mapping[str, str]) -> SliceClass | None:
+    mode = _MODES.get(labels.get(STRATEGY_LABEL, ""))
+    replicas = _number(labels.get(REPLICAS_LABEL))
+    if mode is None or replicas == 0:
+        return None
+    return UNSHARED if mode is SharingMode.NONE else SliceClass(mode=mode, replicas_per_gpu=replicas)
 
 
 def describe(class_label: str | None, serves: str | None) -> str:

@@ -1,0 +1,193 @@
+"""The objects of the simulated cluster, as its API server has them, and the records that the operator sees of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.observe.records import (
+    DaemonPodRecord,
+    Key,
+    Meta,
+    NodeRecord,
+    PodRecord,
+    Taint,
+    WorkloadRecord,
+)
+from slm_operator.planning.node_state import UNSHARED
+
+if TYPE_CHECKING:
+    from slm_operator.manifests.plugin_config import SliceClass
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+CONFIG_LABEL = "nvidia.com/device-plugin.config"
+CONFIG_MAP = Key("nvidia-device-plugin", "nvidia-device-plugin-configs")
+PRODUCT = "NVIDIA-H100-80GB-HBM3"
+OURS = f"{names.GROUP}/"
+
+
+class BrokenPromiseError(AssertionError):
+    """The operator did what it must never do, or did not come to an end."""
+
+
+def plugin_of(node: str) -> Key:
+    """The device plugin's pod on a node."""
+    return Key("nv", f"plugin-{node}")
+
+
+def daemon_of(node: str) -> Key:
+    """The MPS daemon's pod on a node."""
+    return Key("nv", f"mps-{node}")
+
+
+@dataclass(slots=True)
+class Node:
+    """A node as the API server has it, and below the line what only the machine itself knows."""
+
+    name: str
+    gpus: int = 1
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    ready: bool = True
+    unschedulable: bool = False
+    allocatable: dict[str, int] = field(default_factory=dict)
+    uid: str = ""
+    version: int = 0
+
+    told: str | None = None
+    """The label's value that the config-manager last obeyed."""
+    loaded: SliceClass = UNSHARED
+    projected: dict[str, str] = field(default_factory=dict)
+    daemon_started: str | None = None
+    """When the MPS daemon came up; None while it is not ready."""
+    daemon_version: int = 0
+    faults: set[str] = field(default_factory=set)
+    owed: dict[str, str | None] = field(default_factory=dict)
+    """Labels, by name, that an administrator has a right to find when we are gone."""
+
+    def record(self) -> NodeRecord:
+        """As the operator sees it."""
+        ours = {name: text for name, text in self.annotations.items() if name.startswith(OURS)}
+        meta = Meta(
+            key=Key("", self.name),
+            uid=self.uid,
+            resource_version=str(self.version),
+            labels=dict(self.labels),
+            annotations=ours,
+        )
+        return NodeRecord(
+            meta=meta,
+            ready=self.ready,
+            unschedulable=self.unschedulable,
+            taints=self.taints,
+            allocatable=dict(self.allocatable),
+        )
+
+    def plugin(self) -> DaemonPodRecord:
+        """The device plugin's pod."""
+        return DaemonPodRecord(
+            meta=Meta(key=plugin_of(self.name), uid=f"plugin-{self.uid}", resource_version="1"),
+            node=self.name,
+            part="device-plugin",
+            ready=True,
+            containers=("nvidia-device-plugin-ctr", "nvidia-device-plugin-sidecar"),
+        )
+
+    def daemon(self) -> DaemonPodRecord | None:
+        """The MPS daemon's pod, while it runs."""
+        if self.daemon_started is None:
+            return None
+        return DaemonPodRecord(
+            meta=Meta(key=daemon_of(self.name), uid=f"mps-{self.uid}", resource_version=str(self.daemon_version)),
+            node=self.name,
+            part="mps-control-daemon",
+            ready=True,
+            started=self.daemon_started,
+        )
+
+
+@dataclass(slots=True)
+class Pod:
+    """A pod that asks for GPUs."""
+
+    key: Key
+    uid: str
+    requests: dict[str, int]
+    labels: dict[str, str] = field(default_factory=dict)
+    selector: dict[str, str] = field(default_factory=dict)
+    template: str = ""
+    owner: Key | None = None
+    """The Deployment that it is a replica of; None for somebody else's pod."""
+    assumed: str | None = None
+    node: str | None = None
+    phase: str = "Pending"
+    ready: bool = False
+    deleting: bool = False
+    started: str | None = None
+    failed_because: str | None = None
+    version: int = 0
+
+    def record(self) -> PodRecord:
+        """As the operator sees it."""
+        version = str(self.version)
+        meta = Meta(key=self.key, uid=self.uid, resource_version=version, deleting=self.deleting, labels=self.labels)
+        return PodRecord(
+            meta=meta,
+            node=self.node,
+            phase=self.phase,
+            ready=self.ready,
+            gpu_requests=self.requests,
+            started=self.started,
+            failed_because=self.failed_because,
+        )
+
+    @property
+    def holds(self) -> bool:
+        """Whether it occupies devices on its node."""
+        return self.node is not None and self.phase not in {"Succeeded", "Failed"}
+
+
+@dataclass(slots=True)
+class Workload:
+    """An apps/v1 Deployment."""
+
+    key: Key
+    uid: str
+    replicas: int
+    template: str
+    selector: dict[str, str]
+    requests: dict[str, int]
+    labels: dict[str, str]
+    generation: int = 1
+    surge: int = 0
+    """Of its strategy: 1 creates before it deletes, 0 deletes before it creates."""
+    most_unavailable: int = 1
+    """Of its PDB."""
+    observed: int = 0
+    """Generation that its status speaks of, as the counts do."""
+    counts: tuple[int, int, int] = (0, 0, 0)
+    """Pods of its: all, those of the present template, those that are ready."""
+    version: int = 0
+
+    def record(self) -> WorkloadRecord:
+        """As the operator sees it."""
+        existing, updated, ready = self.counts
+        version = str(self.version)
+        return WorkloadRecord(
+            meta=Meta(
+                key=self.key,
+                uid=self.uid,
+                resource_version=version,
+                generation=self.generation,
+                labels=self.labels,
+            ),
+            observed_generation=self.observed,
+            replicas=self.replicas,
+            existing=existing,
+            updated=updated,
+            ready=ready,
+            available=ready,
+        )
