@@ -175,7 +175,11 @@ def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     check = commands.add_parser(
         "check",
         help="whether the cluster and your rights are ready, with the mend for what is not",
-        description="Whether the cluster and your rights are ready. Exit code 1 when something must be mended first.",
+        description="Whether the cluster and your rights are ready: the operator, NVIDIA's device plugin and the nodes "
+        "that opted in, each finding with its mend. Exit code 1 when something must be mended first.",
+    )
+    check.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="form of the answer (default table)"
     )
     _cluster(check)
 

@@ -2,94 +2,78 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import sys
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from slm_operator.cli.cluster import DEPLOYMENT, PROFILE, Cluster, ask
-from slm_operator.cli.preflight import Facts, Level, Node, preflight
+from slm_operator.cli.cluster import ask
+from slm_operator.cli.preflight.findings import Level
+from slm_operator.cli.preflight.gather import gather
+from slm_operator.cli.preflight.table import preflight
 from slm_operator.cli.terminal import console
-from slm_operator.kube.errors import Forbidden, NotFound
-from slm_operator.kube.resources import NODE, WORKLOAD, Resource
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
-OPERATOR_SELECTOR = "app.kubernetes.io/name=slm-operator"
-ACCESS_REVIEW = Resource(
-    "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
-)
-STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
+    from rich.console import RenderableType
+
+    from slm_operator.cli.preflight.findings import Finding
+
+SCHEMA = "slm-operator.io/check/v1"
+STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
+NAMED_NODES = 3
 
 
 def run(arguments: Namespace) -> int:
-    """Print one line a check. Exit code 1 when one failed."""
+    """Print every finding. Exit code 1 when one of them is a problem."""
     findings = preflight(ask(arguments, gather))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    for finding in findings:
-        mend = f"\n{finding.mend}" if finding.mend else ""
-        table.add_row(finding.level, finding.check, finding.because + mend, style=STYLES[finding.level])
-    console().print(table)
-    return 1 if any(f.level is Level.FAILED for f in findings) else 0
+    sound = all(finding.answer.level is not Level.PROBLEM for finding in findings)
+    if arguments.output == "json":
+        json.dump(plain(findings), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        console().print(table(findings))
+    return 0 if sound else 1
 
 
-async def gather(cluster: Cluster) -> Facts:
-    """Look at the cluster, as far as this user may."""
-    missing = [r.kind for r in (DEPLOYMENT, PROFILE) if not await _served(cluster, r)]
-    return Facts(
-        missing_kinds=tuple(missing),
-        operators_ready=await _operators_ready(cluster),
-        nodes=await _nodes(cluster),
-        may_create=await _may_create(cluster),
-        namespace=cluster.namespace,
-    )
-
-
-async def _served(cluster: Cluster, resource: Resource) -> bool:
-    try:
-        await cluster.client.list(resource, cluster.namespace)
-    except NotFound:
-        return False
-    except Forbidden:
-        return True
-    return True
-
-
-async def _operators_ready(cluster: Cluster) -> int | None:
-    try:
-        found = await cluster.client.list(WORKLOAD, selector=OPERATOR_SELECTOR)
-    except Forbidden:
-        return None
-    return sum(int(raw.get("status", {}).get("readyReplicas", 0)) for raw in found)
-
-
-async def _nodes(cluster: Cluster) -> tuple[Node, ...] | None:
-    try:
-        found = await cluster.client.list(NODE)
-    except Forbidden:
-        return None
-    return tuple(
-        Node(
-            name=raw["metadata"]["name"],
-            labels=raw["metadata"].get("labels") or {},
-            allocatable=raw.get("status", {}).get("allocatable") or {},
-        )
-        for raw in found
-    )
-
-
-async def _may_create(cluster: Cluster) -> bool:
-    asked = {
-        "apiVersion": ACCESS_REVIEW.api_version,
-        "kind": ACCESS_REVIEW.kind,
-        "spec": {
-            "resourceAttributes": {
-                "namespace": cluster.namespace,
-                "verb": "create",
-                "group": DEPLOYMENT.group,
-                "resource": DEPLOYMENT.plural,
+def plain(findings: Sequence[Finding]) -> dict[str, Any]:
+    """For scripts."""
+    levels = [finding.answer.level for finding in findings]
+    return {
+        "schema": SCHEMA,
+        "ok": Level.PROBLEM not in levels,
+        "problems": levels.count(Level.PROBLEM),
+        "warnings": levels.count(Level.WARNING),
+        "findings": [
+            {
+                "check": finding.check,
+                "level": str(finding.answer.level),
+                "what": finding.answer.what,
+                "mend": finding.answer.mend,
+                "nodes": list(finding.nodes),
             }
-        },
+            for finding in findings
+        ],
     }
-    answer = await cluster.client.create(ACCESS_REVIEW, "", asked)
-    return bool(answer.get("status", {}).get("allowed"))
+
+
+def table(findings: Sequence[Finding]) -> RenderableType:
+    """For people: a line a finding, the mend below it."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for column in ("level", "check"):
+        grid.add_column(column, no_wrap=True)
+    grid.add_column("what", overflow="fold")
+    for finding in findings:
+        answer = finding.answer
+        on = f"{_named(finding.nodes)}: " if finding.nodes else ""
+        mend = f"\n→ {answer.mend}" if answer.mend else ""
+        grid.add_row(str(answer.level), finding.check, f"{on}{answer.what}{mend}", style=STYLES[answer.level])
+    return grid
+
+
+def _named(nodes: Sequence[str]) -> str:
+    rest = len(nodes) - NAMED_NODES
+    return ", ".join(nodes[:NAMED_NODES]) + (f" and {rest} more" if rest > 0 else "")

@@ -29,6 +29,10 @@ T = TypeVar("T")
 
 DEPLOYMENT = Resource(names.API_VERSION, names.DEPLOYMENT_KIND, "slmdeployments")
 PROFILE = Resource(names.API_VERSION, names.PROFILE_KIND, "slmprofiles")
+DAEMON_SET = Resource("apps/v1", "DaemonSet", "daemonsets")
+REPLICA_SET = Resource("apps/v1", "ReplicaSet", "replicasets")
+LEASE_NAME = "slm-operator"
+"""As assembly.LEASE_NAME has it; a test compares them. The operator's parts take long to import."""
 FIELD_MANAGER = "kubectl-slm"
 
 

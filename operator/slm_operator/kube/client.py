@@ -66,6 +66,10 @@ class Client:
             return set()
         return {str(one["name"]) for one in answer.get("resources") or ()}
 
+    async def page(self, path: str, params: Mapping[str, str] | None = None) -> str:
+        """Any page of the API server as text: its version, its OpenAPI, a pod's own page by the proxy subresource."""
+        return await self._request("GET", path, ("get", "pages"), params=params)
+
     async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
         """A new object. Raises Conflict when the name is taken."""
         return await self._write("POST", resource.path(namespace), ("create", resource.plural), JSON, body)

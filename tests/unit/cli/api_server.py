@@ -23,16 +23,17 @@ def failure(status: int, message: str) -> tuple[int, dict[str, Any]]:
 @dataclass
 class ApiServer:
     answers: dict[str, Any] = field(default_factory=dict)
-    """Path to the body of a GET, or to (status, body)."""
+    """Path to the body of a GET (text is a page, anything else JSON), or to (status, body)."""
     created: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of POSTs."""
-    allowed: bool = True
-    """Answer of access reviews."""
+    denied: set[tuple[str, str]] = field(default_factory=set)
+    """Verb and resource that access reviews deny."""
     url: str = ""
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         if method == "POST" and path.endswith("selfsubjectaccessreviews"):
-            return 201, body | {"status": {"allowed": self.allowed}}
+            asked = body["spec"]["resourceAttributes"]
+            return 201, body | {"status": {"allowed": (asked["verb"], asked["resource"]) not in self.denied}}
         if method == "POST":
             self.created.append(body)
             told = self.answers.get(f"POST {path}")
@@ -54,9 +55,9 @@ def serve(server: ApiServer, kubeconfig: Path) -> Iterator[ApiServer]:
             self._say(*server.answer("POST", urlsplit(self.path).path, body))
 
         def _say(self, status: int, body: Any) -> None:
-            data = json.dumps(body).encode()
+            data = (body if isinstance(body, str) else json.dumps(body)).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from slm_operator.api.crd import KINDS, definition
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs import from_csv
 from slm_operator.manifests.profile import profile_name
@@ -41,6 +43,7 @@ def condition(kind: str, status: str, message: str) -> dict[str, str]:
 def deployed(ready: str = "True") -> dict[str, Any]:
     advice = advise_deployment(SLMDeploymentSpec.model_validate(SPEC), DOCUMENT)
     return MANIFEST | {
+        "metadata": {"name": "opt", "namespace": "team"},
         "status": {
             "phase": "Serving",
             "conditions": [condition("Ready", ready, "all is well"), condition("Profiled", "True", "6 points")],
@@ -48,20 +51,114 @@ def deployed(ready: str = "True") -> dict[str, Any]:
             "advice": advice_status(advice),
             "replicas": 2,
             "readyReplicas": 2,
-        }
+        },
     }
 
 
+HOST = {"namespace": "nvidia-device-plugin"}
+H100 = {
+    "nvidia.com/gpu.product": "NVIDIA-H100", "nvidia.com/gpu.count": "8", "nvidia.com/gpu.memory": "81559",
+    "nvidia.com/gpu.replicas": "1", "nvidia.com/gpu.sharing-strategy": "none", "nvidia.com/gpu.compute.major": "9",
+    "nvidia.com/gpu.compute.minor": "0",
+}  # fmt: skip
+OPTED_IN = {"slm-operator.io/managed": "true"}
+
+
 def node(name: str, labels: dict[str, str], **allocatable: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "labels": labels}, "status": {"allocatable": allocatable}}
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "spec": {},
+        "status": {
+            "allocatable": allocatable,
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "nodeInfo": {"kubeletVersion": "v1.34.2", "osImage": "Debian"},
+        },
+    }
 
 
-H100 = {"nvidia.com/gpu.product": "NVIDIA-H100", "nvidia.com/gpu.count": "8"}
+def daemon_set(name: str, container: str, image: str = "nvcr.io/nvidia/k8s-device-plugin:v0.20.0") -> dict[str, Any]:
+    """As NVIDIA's chart has it, with named configurations."""
+    label = {"name": "NODE_LABEL", "value": "nvidia.com/device-plugin.config"}
+    default = {"name": "DEFAULT_CONFIG", "value": "default"}
+    sidecar = {"name": f"{name}-sidecar", "image": image, "env": [label, default]}
+    volume = {"name": "available-configs", "configMap": {"name": "nvidia-device-plugin-configs"}}
+    pod = {
+        "containers": [sidecar, {"name": container, "image": image}],
+        "volumes": [volume],
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    }
+    return {
+        "metadata": HOST | {"name": name, "labels": {}},
+        "spec": {"template": {"spec": pod}},
+        "status": {"numberReady": 1, "desiredNumberScheduled": 1},
+    }
+
+
+PLUGIN_POD = {
+    "metadata": HOST | {"name": "plugin-1"},
+    "spec": {
+        "nodeName": "gpu-1",
+        "containers": [{"name": "nvidia-device-plugin-ctr"}, {"name": "nvidia-device-plugin-sidecar"}],
+    },
+    "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+}
+OPERATOR = {
+    "metadata": {"namespace": "slm-system", "name": "slm-operator", "labels": {"app.kubernetes.io/version": "0.1.0"}},
+    "spec": {
+        "replicas": 2,
+        "template": {
+            "spec": {
+                "containers": [{"name": "operator", "image": "registry/slm-operator:0.1.0"}],
+                "volumes": [{"name": "config", "configMap": {"name": "slm-operator"}}],
+            }
+        },
+    },
+    "status": {"readyReplicas": 2},
+}
+OPENAPI = {
+    "components": {
+        "schemas": {
+            kind.kind: definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+            | {
+                "x-kubernetes-group-version-kind": [
+                    {"group": "slm-operator.io", "version": "v1alpha1", "kind": kind.kind}
+                ]
+            }
+            for kind in KINDS
+        }
+    }
+}
+
+
+def lease(age_seconds: float = 1.0) -> dict[str, Any]:
+    renewed = datetime.now(UTC) - timedelta(seconds=age_seconds)
+    spec = {"holderIdentity": "slm-operator-0", "leaseDurationSeconds": 15, "renewTime": renewed.isoformat()}
+    return {"metadata": {"name": "slm-operator", "resourceVersion": "1"}, "spec": spec}
+
+
 READY_CLUSTER: dict[str, Any] = {
+    GROUP: {"resources": [{"name": "slmdeployments"}, {"name": "slmprofiles"}, {"name": "slmdeployments/status"}]},
+    "/version": {"gitVersion": "v1.34.2"},
+    "/openapi/v3/apis/slm-operator.io/v1alpha1": OPENAPI,
+    f"{GROUP}/slmdeployments": {"items": [deployed()]},
     f"{TEAM}/slmdeployments": {"items": [deployed()]},
     f"{TEAM}/slmprofiles": {"items": [PROFILE]},
     f"{TEAM}/slmdeployments/opt": deployed(),
     f"{TEAM}/slmprofiles/{PROFILE_NAME}": PROFILE,
-    "/apis/apps/v1/deployments": {"items": [{"status": {"readyReplicas": 2}}]},
-    "/api/v1/nodes": {"items": [node("gpu-1", H100 | {"slm-operator.io/managed": "true"})]},
+    "/apis/apps/v1/deployments": {"items": [OPERATOR]},
+    "/apis/apps/v1/daemonsets": {
+        "items": [
+            daemon_set("nvidia-device-plugin", "nvidia-device-plugin-ctr"),
+            daemon_set("gpu-feature-discovery", "gpu-feature-discovery-ctr"),
+            daemon_set("mps-control-daemon", "mps-control-daemon-ctr"),
+            {"metadata": {"namespace": "kube-system", "name": "kube-proxy"}, "spec": {}},
+        ]
+    },
+    "/apis/coordination.k8s.io/v1/namespaces/slm-system/leases/slm-operator": lease(),
+    "/api/v1/namespaces/slm-system/configmaps/slm-operator": {"data": {"config.yaml": "nodes: {maxChanging: 2}\n"}},
+    "/api/v1/namespaces/nvidia-device-plugin/configmaps/nvidia-device-plugin-configs": {
+        "data": {"default": "version: v1\n"}
+    },
+    "/api/v1/namespaces/nvidia-device-plugin/pods": {"items": [PLUGIN_POD]},
+    "/api/v1/nodes": {"items": [node("gpu-1", H100 | OPTED_IN, **{"nvidia.com/gpu": "8"}), node("cpu", {})]},
 }

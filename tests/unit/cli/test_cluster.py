@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from slm_operator.cli.main import main
 from unit.cli.api_server import GROUP, failure, kubeconfig_for
-from unit.cli.cluster_objects import H100, MANIFEST, PROFILE, PROFILE_NAME, TEAM, deployed, node
+from unit.cli.cluster_objects import MANIFEST, PROFILE, PROFILE_NAME, TEAM, deployed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,35 +61,6 @@ def test_watch_of_an_empty_namespace(server: ApiServer, capsys: pytest.CaptureFi
 def test_report_of_a_deployment_uses_its_own_profile_and_slo(server: ApiServer, tmp_path: Path) -> None:
     assert main(["report", "opt", "-o", str(tmp_path / "r.html")]) == 0
     assert "Serve 2 engines per GPU (MPS)" in (tmp_path / "r.html").read_text()
-
-
-CHECKS: list[tuple[str, dict[str, Any], int, str]] = [
-    ("everything", {}, 0, "8 on 1 nodes: NVIDIA-H100"),
-    ("no chart", {f"{TEAM}/slmdeployments": failure(404, "the server could not find the requested resource")}, 1, "install the chart"),
-    ("no operator", {"/apis/apps/v1/deployments": {"items": []}}, 1, "no ready pod of the operator"),
-    ("no GPU", {"/api/v1/nodes": {"items": [node("cpu", {})]}}, 1, "no node offers an NVIDIA GPU"),
-    ("not opted in", {"/api/v1/nodes": {"items": [node("gpu-1", H100)]}}, 0, "kubectl label node gpu-1 slm-operator.io/managed=true"),
-    ("no feature discovery", {"/api/v1/nodes": {"items": [node("gpu-1", {}, **{"nvidia.com/gpu": "1"})]}}, 1, "enable GPU feature discovery"),
-    ("MIG", {"/api/v1/nodes": {"items": [node("gpu-1", H100 | {"slm-operator.io/managed": "true", "nvidia.com/mig.config": "all-1g"})]}}, 0, "MIG is configured on gpu-1"),
-    ("no right to see the operator", {"/apis/apps/v1/deployments": failure(403, 'User "u" cannot list resource "deployments"')}, 0, "no right to list Deployments"),
-    ("no right to see our kinds", {f"{TEAM}/slmprofiles": failure(403, 'User "u" cannot list resource "slmprofiles"')}, 0, "is served"),
-    ("no right to see nodes", {"/api/v1/nodes": failure(403, 'User "u" cannot list resource "nodes"')}, 0, "no right to list Nodes"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("changed", "code", "sentence"), [c[1:] for c in CHECKS], ids=[c[0] for c in CHECKS])
-def test_check(
-    server: ApiServer, changed: dict[str, Any], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server.answers |= changed
-    assert main(["check"]) == code
-    assert sentence in capsys.readouterr().out
-
-
-def test_check_without_the_right_to_create(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
-    server.allowed = False
-    assert main(["check"]) == 1
-    assert "you may not create an SLMDeployment in namespace team" in capsys.readouterr().out
 
 
 LIVE = "import sys; from slm_operator.cli.main import main; sys.exit(main())"

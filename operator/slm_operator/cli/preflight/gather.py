@@ -1,0 +1,208 @@
+"""Looks at a cluster for `kubectl slm check`, as far as this user may. Reads only, and keeps no secret: none is asked for.
+
+A right that is missing makes a fact `Unseen`; an API server that does not answer ends the command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from slm_operator.api import names
+from slm_operator.api.crd import KINDS
+from slm_operator.cli.cluster import DAEMON_SET, DEPLOYMENT, LEASE_NAME, Cluster
+from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node, Unseen, Wish
+from slm_operator.cli.preflight.rights import missing
+from slm_operator.cli.preflight.schema import OPENAPI_PATH, compare
+from slm_operator.cli.preflight.stack import daemon_set
+from slm_operator.kube.errors import Forbidden, NotFound
+from slm_operator.kube.resources import CONFIG_MAP, LEASE, NODE, POD, WORKLOAD
+from slm_operator.observe import projection
+from slm_operator.planning.node_state import NodeState, failures_in
+from slm_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+
+    from slm_operator.cli.preflight.facts import SchemaSeen
+    from slm_operator.observe.records import DaemonPodRecord
+
+T = TypeVar("T")
+
+OPERATOR_SELECTOR = "app.kubernetes.io/name=slm-operator"
+SETTINGS_KEY = "config.yaml"
+RENEWAL_SECONDS = 3.5
+"""A little longer than the operator takes to renew its Lease."""
+
+
+async def gather(cluster: Cluster) -> Facts:
+    """Everything that the checks look at."""
+    client = cluster.client
+    operators = await _may(_operators(cluster), "list deployments")
+    settings, doubt = await _settings(cluster, operators)
+    plugin = settings.device_plugin
+    served, version, schema, lease, lacking, raws, pods, daemon_sets, config, wishes = await asyncio.gather(
+        client.served(names.API_VERSION),
+        _version(cluster),
+        _may(_schema(cluster), f"get {OPENAPI_PATH}"),
+        _may(_lease(cluster, operators), "get leases"),
+        missing(cluster, operators, settings),
+        _may(client.list(NODE), "list nodes"),
+        _may(client.list(POD, plugin.namespace), f"list pods in namespace {plugin.namespace}"),
+        _may(client.list(DAEMON_SET), "list daemonsets"),
+        _may(_config(cluster, plugin.namespace, plugin.config_map), f"get configmaps in namespace {plugin.namespace}"),
+        _may(_wishes(cluster), "list slmdeployments"),
+    )
+    stack = daemon_sets if isinstance(daemon_sets, Unseen) else map(daemon_set, daemon_sets)
+    return Facts(
+        namespace=cluster.namespace,
+        server=version,
+        missing_kinds=tuple(kind.kind for kind in KINDS if kind.plural not in served),
+        schema=schema,
+        operators=operators,
+        lease=lease,
+        settings=settings,
+        settings_doubt=doubt,
+        rights_missing=lacking,
+        nodes=raws if isinstance(raws, Unseen) else _nodes(raws, () if isinstance(pods, Unseen) else pods, settings),
+        plugin_pods_seen=not isinstance(pods, Unseen),
+        daemon_sets=stack if isinstance(stack, Unseen) else tuple(one for one in stack if one is not None),
+        plugin_config=config,
+        wishes=wishes,
+    )
+
+
+async def _may(asked: Awaitable[T], right: str) -> T | Unseen:
+    try:
+        return await asked
+    except Forbidden:
+        return Unseen(right)
+
+
+async def _version(cluster: Cluster) -> str:
+    try:
+        return str(json.loads(await cluster.client.page("/version")).get("gitVersion") or "")
+    except (Forbidden, NotFound, ValueError):
+        return ""
+
+
+async def _schema(cluster: Cluster) -> SchemaSeen:
+    try:
+        return compare(json.loads(await cluster.client.page(OPENAPI_PATH)))
+    except NotFound:
+        return compare({})
+
+
+async def _operators(cluster: Cluster) -> tuple[Installed, ...]:
+    found = await cluster.client.list(WORKLOAD, selector=OPERATOR_SELECTOR)
+    return tuple(installed(raw) for raw in found)
+
+
+def installed(raw: dict[str, Any]) -> Installed:
+    """An installation of the operator, from its Deployment."""
+    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    pod = (spec.get("template") or {}).get("spec") or {}
+    image = next((str(one.get("image") or "") for one in pod.get("containers") or ()), "")
+    maps = [one["configMap"].get("name") for one in pod.get("volumes") or () if one.get("configMap")]
+    label = (meta.get("labels") or {}).get("app.kubernetes.io/version")
+    return Installed(
+        namespace=meta.get("namespace") or "",
+        name=meta["name"],
+        wanted=spec.get("replicas", 1),
+        ready=status.get("readyReplicas") or 0,
+        version=label or image.rpartition("/")[2].partition(":")[2] or "?",
+        settings_map=maps[0] if maps else None,
+    )
+
+
+async def _settings(cluster: Cluster, operators: tuple[Installed, ...] | Unseen) -> tuple[Settings, str]:
+    """The operator's settings, or the defaults and why it is these."""
+    if isinstance(operators, Unseen) or not operators or operators[0].settings_map is None:
+        return Settings(), "the operator's settings are not seen"
+    at = operators[0]
+    name = f"ConfigMap {at.namespace}/{at.settings_map}"
+    try:
+        data = await _config(cluster, at.namespace, at.settings_map or "")
+    except Forbidden:
+        return Settings(), f"{name}, the operator's settings, is not seen: no right to get configmaps there"
+    if data is None:
+        return Settings(), f"{name}, the operator's settings, does not exist"
+    try:
+        return Settings.model_validate(yaml.safe_load(data.get(SETTINGS_KEY, "")) or {}), ""
+    except (yaml.YAMLError, ValidationError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not YAML"
+        return Settings(), f"{name}, the operator's settings, cannot be read by this command ({why})"
+
+
+async def _lease(cluster: Cluster, operators: tuple[Installed, ...] | Unseen) -> LeaseSeen | None:
+    if isinstance(operators, Unseen) or not operators:
+        return None
+    try:
+        lease = await cluster.client.get(LEASE, operators[0].namespace, LEASE_NAME)
+        seen = lease_seen(lease, datetime.now(UTC))
+        if seen.renewing or not seen.holder:
+            return seen
+        await asyncio.sleep(RENEWAL_SECONDS)
+        again = await cluster.client.get(LEASE, operators[0].namespace, LEASE_NAME)
+    except NotFound:
+        return None
+    renewed = again["metadata"].get("resourceVersion") != lease["metadata"].get("resourceVersion")
+    return LeaseSeen(holder=seen.holder, age_seconds=seen.age_seconds, renewing=renewed)
+
+
+def lease_seen(raw: dict[str, Any], now: datetime) -> LeaseSeen:
+    """A Lease at a moment. NB: the clocks of two machines differ: an age out of bounds is a reason to look again."""
+    spec = raw.get("spec") or {}
+    try:
+        age_seconds = (now - datetime.fromisoformat(spec.get("renewTime") or "")).total_seconds()
+    except (ValueError, TypeError):
+        age_seconds = float("inf")
+    duration = float(spec.get("leaseDurationSeconds") or 0)
+    return LeaseSeen(
+        holder=spec.get("holderIdentity") or "", age_seconds=age_seconds, renewing=abs(age_seconds) <= duration
+    )
+
+
+def _nodes(raws: Iterable[dict[str, Any]], pods: Iterable[dict[str, Any]], settings: Settings) -> tuple[Node, ...]:
+    project = projection.daemons_of(settings.device_plugin.namespace)
+    daemons = [one for one in map(project, pods) if one is not None]
+    return tuple(_node(raw, daemons, settings.device_plugin.config_label) for raw in raws)
+
+
+def _node(raw: dict[str, Any], daemons: Iterable[DaemonPodRecord], config_label: str) -> Node:
+    record = projection.node(raw)
+    state = NodeState(
+        node=record,
+        told=record.meta.labels.get(config_label),
+        daemons=tuple(one for one in daemons if one.node == record.meta.key.name),
+        failures=failures_in(record.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
+    )
+    info = (raw.get("status") or {}).get("nodeInfo") or {}
+    return Node(state=state, kubelet=str(info.get("kubeletVersion") or ""))
+
+
+async def _config(cluster: Cluster, namespace: str, name: str) -> dict[str, str] | None:
+    try:
+        return dict((await cluster.client.get(CONFIG_MAP, namespace, name)).get("data") or {})
+    except NotFound:
+        return None
+
+
+async def _wishes(cluster: Cluster) -> tuple[Wish, ...]:
+    try:
+        found = await cluster.client.list(DEPLOYMENT)
+    except NotFound:
+        return ()
+    return tuple(
+        Wish(
+            name=f"{raw['metadata'].get('namespace')}/{raw['metadata']['name']}",
+            mode=str(((raw.get("spec") or {}).get("sharing") or {}).get("mode") or "Auto"),
+            tolerations=tuple(((raw.get("spec") or {}).get("accelerator") or {}).get("tolerations") or ()),
+        )
+        for raw in found
+    )

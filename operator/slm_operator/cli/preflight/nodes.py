@@ -1,0 +1,190 @@
+"""What one node that opted in must have: pure checks, asked of each such node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_runtime.document import SharingMode
+
+from slm_operator.api import names
+from slm_operator.cli.preflight.facts import Unseen
+from slm_operator.cli.preflight.findings import Answer, ok, problem, warning
+from slm_operator.cli.preflight.stack import DEVICE_PLUGIN, is_for_long, tolerates, version_of
+from slm_operator.planning.node_state import (
+    COUNT_LABEL,
+    MEMORY_LABEL,
+    MIG_CONFIG_LABEL,
+    PRODUCT_LABEL,
+    REPLICAS_LABEL,
+    STRATEGY_LABEL,
+    UNSHARED,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from slm_operator.cli.preflight.facts import Facts, Node
+    from slm_operator.observe.records import Taint
+
+    NodeCheck = Callable[[Node, Facts], Answer | None]
+
+OLDEST_KUBELET = (1, 32, 0)
+DISCOVERED = (PRODUCT_LABEL, COUNT_LABEL, MEMORY_LABEL, REPLICAS_LABEL, STRATEGY_LABEL)
+"""Labels by which planning knows what a node has and how it is cut."""
+
+
+def _usable(node: Node, _facts: Facts) -> Answer:
+    record = node.state.node
+    if not record.ready:
+        return problem("not ready", "see kubectl describe node")
+    if record.unschedulable:
+        return warning("cordoned: nothing is placed there", "kubectl uncordon it, or take the opt-in label away")
+    return ok("ready")
+
+
+def _kubelet(node: Node, _facts: Facts) -> Answer:
+    version, oldest = version_of(node.kubelet), ".".join(map(str, OLDEST_KUBELET))
+    if version is None:
+        return warning(f"the kubelet says it is {node.kubelet or '?'}", f"see that it is {oldest} or newer")
+    if version < OLDEST_KUBELET:
+        return problem(f"the kubelet is {node.kubelet}", f"upgrade it to {oldest} or newer")
+    return ok(f"the kubelet is {node.kubelet}")
+
+
+def _discovery(node: Node, _facts: Facts) -> Answer:
+    lacking = [label for label in DISCOVERED if label not in node.state.node.meta.labels]
+    if lacking:
+        return problem(
+            f"no label {', '.join(lacking)}",
+            "run GPU feature discovery there (gfd.enabled=true in the plugin's chart; on by default in the GPU Operator)",
+        )
+    return ok("feature discovery says what the GPUs are and how they are cut")
+
+
+def _mig(node: Node, _facts: Facts) -> Answer:
+    mig = node.state.node.meta.labels.get(MIG_CONFIG_LABEL)
+    if mig is not None and "all-disabled" not in mig:
+        return problem(
+            f"MIG is configured ({mig}): the operator leaves the node alone",
+            f"set {MIG_CONFIG_LABEL}=all-disabled there, or take {names.OPT_IN_LABEL} away",
+        )
+    return ok("off")
+
+
+def _plugin_pod(node: Node, facts: Facts) -> Answer | None:
+    if facts.settings.namespaces or not facts.plugin_pods_seen or not facts.daemons(DEVICE_PLUGIN):
+        return None
+    pods = [one for one in node.state.daemons if one.part == "device-plugin"]
+    if not pods:
+        return problem(
+            f"no pod of the device plugin in namespace {facts.settings.device_plugin.namespace}",
+            "see the DaemonSet's node selector and tolerations",
+        )
+    if not any(pod.ready for pod in pods):
+        waits = pods[0].waiting or "it is not ready"
+        return problem(
+            f"the device plugin's pod does not run: {waits}", "read its log; a configuration key may be gone"
+        )
+    return ok("the device plugin runs")
+
+
+def _told(node: Node, facts: Facts) -> Answer | None:
+    """NB: a label that names a missing key crash-loops the config-manager at its next start (#364)."""
+    told, data = node.state.told, facts.plugin_config
+    if told is None or data is None or isinstance(data, Unseen):
+        return None
+    plugin = facts.settings.device_plugin
+    if told not in data:
+        return problem(
+            f"its label {plugin.config_label}={told} names no key of ConfigMap {plugin.config_map}",
+            "put the key back, or correct the label",
+        )
+    if node.state.overruled:
+        return warning(
+            f"its label {plugin.config_label}={told} was set by somebody after the operator: it keeps away",
+            "remove the label to give the node back to the operator",
+        )
+    return ok("its configuration exists")
+
+
+def _failed(node: Node, _facts: Facts) -> Answer | None:
+    if not node.state.failures:
+        return None
+    told = "; ".join(f"{label}: {why}" for label, why in sorted(node.state.failures.items()))
+    return problem(
+        f"a change was rolled back ({told}) and is not tried again",
+        f"mend it, then kubectl annotate node NODE {names.CHANGE_FAILED_ANNOTATION}-",
+    )
+
+
+def _allocatable(node: Node, facts: Facts) -> Answer | None:
+    state = node.state
+    if not state.gpus:
+        return None
+    if state.changing:
+        return warning(f"being changed to {state.purpose or 'another class'}", "wait, or see the node's events")
+    seen = state.observed_class or UNSHARED
+    if state.cut_by_others and not state.node.allocatable.get(names.NVIDIA_SHARED_GPU):
+        return warning(
+            f"cut into {seen.label} by somebody else without renaming: its slices are not {names.NVIDIA_SHARED_GPU}",
+            "set renameByDefault in its configuration, or give the node back uncut",
+        )
+    if seen.mode is SharingMode.MPS and not facts.plugin_pods_seen:
+        return None
+    missing = state.misses(seen)
+    if missing is not None:
+        return problem(missing, "read the logs of the device plugin and of its config-manager on that node")
+    return ok(
+        f"{state.gpus} GPUs are allocatable" if seen == UNSHARED else f"cut into {seen.label}, all slices are there"
+    )
+
+
+def _taints_for_nvidia(node: Node, facts: Facts) -> Answer | None:
+    kept = {
+        f"{one} ({taint.key})"
+        for one in (() if isinstance(facts.daemon_sets, Unseen) else facts.daemon_sets)
+        if one.namespace == facts.settings.device_plugin.namespace
+        for taint in _strange(node)
+        if not tolerates(one.tolerations, taint)
+    }
+    if not kept:
+        return None
+    return problem(
+        f"taints keep NVIDIA's pods away: {', '.join(sorted(kept))}",
+        "add the toleration in NVIDIA's chart (tolerations; daemonsets.tolerations in the GPU Operator)",
+    )
+
+
+def _taints_for_replicas(node: Node, facts: Facts) -> Answer | None:
+    strange = _strange(node)
+    if not strange:
+        return ok("no taint keeps replicas away")
+    what = ", ".join(sorted(taint.key for taint in strange))
+    wishes = () if isinstance(facts.wishes, Unseen) else facts.wishes
+    kept = sorted(w.name for w in wishes if not all(tolerates(w.tolerations, taint) for taint in strange))
+    if wishes and not kept:
+        return ok(f"every SLMDeployment tolerates {what}")
+    who = f" ({', '.join(kept[:3])}{f' and {len(kept) - 3} more' if len(kept) > 3 else ''})" if kept else ""
+    return warning(
+        f"replicas do not come unless they tolerate {what}{who}",
+        f"add {{key: {strange[0].key}, operator: Exists}} to spec.accelerator.tolerations of those that shall",
+    )
+
+
+def _strange(node: Node) -> list[Taint]:
+    """Taints that stay and are not the operator's own."""
+    return [taint for taint in node.state.node.taints if is_for_long(taint) and taint.key != names.CHANGING_TAINT]
+
+
+NODE_CHECKS: tuple[tuple[str, NodeCheck], ...] = (
+    ("Node", _usable),
+    ("Kubelet", _kubelet),
+    ("GPU labels", _discovery),
+    ("MIG", _mig),
+    ("Plugin's pod", _plugin_pod),
+    ("Node's key", _told),
+    ("Former change", _failed),
+    ("GPUs", _allocatable),
+    ("NVIDIA's taints", _taints_for_nvidia),
+    ("Taints", _taints_for_replicas),
+)

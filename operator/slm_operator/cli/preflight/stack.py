@@ -1,0 +1,131 @@
+"""NVIDIA's DaemonSets as values: which part, which version, how it is configured, what it tolerates.
+
+Recognised by the names of their containers, which the GPU Operator and the plugin's own chart share with few
+exceptions; names and labels of the DaemonSets differ by installation. Sources: k8s-device-plugin, deployments/helm;
+gpu-operator, assets/. Assumes nothing about who wrote an object: any field may be missing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.planning.node_state import CONFIG_MANAGERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from slm_operator.observe.records import Taint
+
+DEVICE_PLUGIN = "device-plugin"
+MPS_DAEMON = "mps-control-daemon"
+FEATURE_DISCOVERY = "gpu-feature-discovery"
+
+_PARTS = {
+    "nvidia-device-plugin-ctr": DEVICE_PLUGIN,
+    "nvidia-device-plugin": DEVICE_PLUGIN,
+    "mps-control-daemon-ctr": MPS_DAEMON,
+    "gpu-feature-discovery-ctr": FEATURE_DISCOVERY,
+    "gpu-feature-discovery": FEATURE_DISCOVERY,
+}
+_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?![\d.])")
+_TAINTS_OF_CONDITIONS = "node.kubernetes.io/"
+
+Version = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonSet:
+    """One DaemonSet of NVIDIA's stack."""
+
+    namespace: str
+    name: str
+    part: str
+    image: str
+    version: Version | None
+    """From the image's tag, else from the label app.kubernetes.io/version. None: neither tells."""
+    has_config_manager: bool = False
+    config_label: str | None = None
+    """Node label that its config-manager obeys."""
+    default_key: str = ""
+    """Configuration that its config-manager takes on nodes without that label."""
+    config_maps: frozenset[str] = frozenset()
+    """ConfigMaps that it mounts."""
+    tolerations: tuple[Mapping[str, str], ...] = ()
+    ready: int = 0
+    wanted: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def daemon_set(raw: Mapping[str, Any]) -> DaemonSet | None:
+    """A DaemonSet of NVIDIA's stack, or None for any other."""
+    meta, pod = raw["metadata"], ((raw.get("spec") or {}).get("template") or {}).get("spec") or {}
+    containers = pod.get("containers") or ()
+    main = next((one for one in containers if one.get("name") in _PARTS), None)
+    if main is None:
+        return None
+    manager = next((one for one in containers if _is_config_manager(one)), None)
+    environment = {one.get("name"): one.get("value") or "" for one in (manager or {}).get("env") or ()}
+    labels, status = meta.get("labels") or {}, raw.get("status") or {}
+    image = str(main.get("image") or "")
+    return DaemonSet(
+        namespace=meta.get("namespace") or "",
+        name=meta["name"],
+        part=_PARTS[main["name"]],
+        image=image,
+        version=version_of(_tag(image)) or version_of(labels.get("app.kubernetes.io/version") or ""),
+        has_config_manager=manager is not None,
+        config_label=environment.get("NODE_LABEL") or None,
+        default_key=environment.get("DEFAULT_CONFIG") or "",
+        config_maps=frozenset(_config_maps(pod.get("volumes") or ())),
+        tolerations=tuple(pod.get("tolerations") or ()),
+        ready=status.get("numberReady") or 0,
+        wanted=status.get("desiredNumberScheduled") or 0,
+    )
+
+
+def version_of(text: str) -> Version | None:
+    """Numbers of a version at the start of a text: v0.20.0-ubi9, 1.34.2+k3s1. None when it does not begin with one."""
+    found = _VERSION.match(text)
+    return None if found is None else (int(found[1]), int(found[2]), int(found[3] or 0))
+
+
+def tolerates(tolerations: Iterable[Mapping[str, str]], taint: Taint) -> bool:
+    """Whether a pod with these tolerations may be placed in spite of a taint (core/v1, Toleration.ToleratesTaint)."""
+    return any(_matches(one, taint) for one in tolerations)
+
+
+def is_for_long(taint: Taint) -> bool:
+    """Whether a taint keeps pods away for good: those of conditions come and go, and DaemonSets tolerate them."""
+    return taint.effect != "PreferNoSchedule" and not taint.key.startswith(_TAINTS_OF_CONDITIONS)
+
+
+def _matches(toleration: Mapping[str, str], taint: Taint) -> bool:
+    key, effect = toleration.get("key") or "", toleration.get("effect") or ""
+    if (key and key != taint.key) or (effect and effect != taint.effect):
+        return False
+    if toleration.get("operator") == "Exists":
+        return True
+    return bool(key) and (toleration.get("value") or "") == taint.value
+
+
+def _is_config_manager(container: Mapping[str, Any]) -> bool:
+    name = container.get("name") or ""
+    # NB: each of the three DaemonSets has its own sidecar: gpu-feature-discovery-sidecar, mps-control-daemon-sidecar.
+    return name in CONFIG_MANAGERS or name.endswith("-sidecar")
+
+
+def _tag(image: str) -> str:
+    """What follows the colon of the last part: a registry may have a port, a digest is no tag."""
+    return image.partition("@")[0].rpartition("/")[2].partition(":")[2]
+
+
+def _config_maps(volumes: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    for volume in volumes:
+        sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
+        for source in sources:
+            if source.get("configMap"):
+                yield str(source["configMap"].get("name") or "")

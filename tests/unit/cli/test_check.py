@@ -1,0 +1,130 @@
+"""`kubectl slm check` against an API server: what it asks, prints and exits with. The checks are in test_preflight.py."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from slm_operator.assembly import LEASE_NAME
+from slm_operator.cli import cluster
+from slm_operator.cli.main import main
+from slm_operator.cli.preflight import gather
+from slm_operator.cli.preflight.nodes import NODE_CHECKS
+from slm_operator.cli.preflight.table import CHECKS
+from unit.cli.api_server import GROUP, failure
+from unit.cli.cluster_objects import H100, OPTED_IN, PLUGIN_POD, lease, node
+
+if TYPE_CHECKING:
+    from unit.cli.api_server import ApiServer
+
+NOWHERE = failure(404, "the server could not find the requested resource")
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/slm-system/leases/slm-operator"
+SETTINGS = "/api/v1/namespaces/slm-system/configmaps/slm-operator"
+
+
+def forbidden(verb: str, resource: str) -> tuple[int, dict[str, Any]]:
+    return failure(403, f'{resource} is forbidden: User "u" cannot {verb} resource "{resource}"')
+
+
+BLIND: dict[str, Any] = {
+    "/apis/apps/v1/deployments": forbidden("list", "deployments"),
+    "/apis/apps/v1/daemonsets": forbidden("list", "daemonsets"),
+    "/api/v1/nodes": forbidden("list", "nodes"),
+    f"{GROUP}/slmdeployments": forbidden("list", "slmdeployments"),
+    "/api/v1/namespaces/nvidia-device-plugin/configmaps/nvidia-device-plugin-configs": forbidden("get", "configmaps"),
+    "/openapi/v3/apis/slm-operator.io/v1alpha1": forbidden("get", "path"),
+    "/version": forbidden("get", "path"),
+}
+
+CASES: list[tuple[str, dict[str, Any], int, str]] = [
+    ("everything", {}, 0, "1 of 1 GPU nodes, with 8 GPUs"),
+    ("no chart", {GROUP: NOWHERE}, 1, "install the chart"),
+    ("no operator", {"/apis/apps/v1/deployments": {"items": []}}, 1, "no Deployment of the operator"),
+    ("nobody acts", {LEASE: lease(age_seconds=600)}, 1, "slm-operator-0 holds the Lease and renewed it last"),
+    ("no Lease", {LEASE: NOWHERE}, 1, "no operator has ever acted"),
+    ("settings of another version", {SETTINGS: {"data": {"config.yaml": "later: 1"}}}, 0, "cannot be read by this command"),
+    ("settings that are no YAML", {SETTINGS: {"data": {"config.yaml": "a: ["}}}, 0, "cannot be read by this command (not YAML)"),
+    ("no settings", {SETTINGS: NOWHERE}, 0, "the operator's settings, does not exist"),
+    ("settings unseen", {SETTINGS: forbidden("get", "configmaps")}, 0, "no right to get configmaps there"),
+    ("no GPU", {"/api/v1/nodes": {"items": [node("cpu", {})]}}, 1, "no node offers an NVIDIA GPU"),
+    ("no plugin", {"/apis/apps/v1/daemonsets": {"items": []}}, 1, "no DaemonSet of NVIDIA's device plugin"),
+    ("pods of the plugin unseen", {"/api/v1/namespaces/nvidia-device-plugin/pods": forbidden("list", "pods")}, 0, "8 GPUs are allocatable"),
+    ("nothing may be seen", BLIND, 0, "no right to list nodes"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "RENEWAL_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize(("changed", "code", "sentence"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_check(
+    server: ApiServer, changed: dict[str, Any], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers |= {LEASE: lease()} | changed
+    assert main(["check"]) == code
+    assert sentence in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_ready_cluster_has_nothing_to_mend(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.answers[LEASE] = lease()
+    assert main(["check", "-o", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["schema"] == "slm-operator.io/check/v1"
+    assert (answer["ok"], answer["problems"], answer["warnings"]) == (True, 0, 0)
+    assert {finding["level"] for finding in answer["findings"]} == {"ok"}
+    silent = {"Node's key", "Former change", "NVIDIA's taints"}  # nothing was set, nothing failed, nothing is tainted
+    every = [name for name, _ in (*CHECKS, *NODE_CHECKS)]
+    assert [finding["check"] for finding in answer["findings"]] == [name for name in every if name not in silent]
+
+
+def test_nodes_with_the_same_answer_are_one_finding(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    nodes = [node(f"gpu-{i}", H100 | OPTED_IN, **{"nvidia.com/gpu": "8"}) for i in range(1, 6)]
+    nodes[4]["spec"] = {"unschedulable": True}
+    pods = [PLUGIN_POD | {"spec": PLUGIN_POD["spec"] | {"nodeName": one["metadata"]["name"]}} for one in nodes]
+    server.answers |= {
+        LEASE: lease(),
+        "/api/v1/nodes": {"items": nodes},
+        "/api/v1/namespaces/nvidia-device-plugin/pods": {"items": pods},
+    }
+    assert main(["check"]) == 0
+    told = capsys.readouterr().out
+    assert "gpu-1, gpu-2, gpu-3 and 1 more: ready" in told
+    assert "gpu-5: cordoned: nothing is placed there" in told
+
+
+def test_a_lease_that_is_renewed_while_we_look_is_held_whatever_the_clocks_say(
+    server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reads = iter(range(1000))
+
+    def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if path == LEASE:
+            return 200, lease(age_seconds=-600) | {"metadata": {"resourceVersion": str(next(reads))}}
+        return type(server).answer(server, method, path, body)
+
+    server.answer = answer  # type: ignore[method-assign]
+    assert main(["check"]) == 0
+    assert "slm-operator-0 acts" in capsys.readouterr().out
+
+
+def test_missing_rights_are_named_with_what_needs_them(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.denied = {("create", "slmdeployments"), ("list", "nodes")}
+    server.answers[LEASE] = lease()
+    assert main(["check"]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "you may not create an SLMDeployment in namespace team" in told
+    assert "you may not list nodes (for check, support)" in told
+
+
+def test_no_finding_names_nobody_s_right(server: ApiServer) -> None:
+    """A user without any right gets an answer too."""
+    server.answers |= BLIND
+    server.denied = {("create", "slmdeployments"), ("list", "nodes"), ("list", "daemonsets")}
+    assert main(["check", "-o", "json"]) == 1
+
+
+def test_the_name_of_the_lease() -> None:
+    assert cluster.LEASE_NAME == LEASE_NAME

@@ -1,0 +1,313 @@
+"""Each check of `kubectl slm check`, answer by answer: what is so, how bad that is, and what mends it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from slm_operator.api.crd import KINDS, definition
+from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node, SchemaSeen, Unseen, Wish
+from slm_operator.cli.preflight.nodes import NODE_CHECKS
+from slm_operator.cli.preflight.schema import compare
+from slm_operator.cli.preflight.stack import DaemonSet, daemon_set, tolerates, version_of
+from slm_operator.cli.preflight.table import CHECKS, preflight
+from slm_operator.observe.projection import node as node_record
+from slm_operator.observe.records import DaemonPodRecord, Key, Meta, Taint
+from slm_operator.planning.node_state import NodeState, failures_in
+from slm_operator.settings import DevicePlugin, Settings
+from unit.cli import cluster_objects as objects
+
+GPU_TOLERATION = ({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},)
+SHARED = {"nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "32"}
+CUT = {"nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.sharing-strategy": "mps"}
+
+
+def plugin_pod(part: str = "device-plugin", *, ready: bool = True, waiting: str | None = None) -> DaemonPodRecord:
+    meta = Meta(key=Key("nvidia-device-plugin", part), uid=part)
+    return DaemonPodRecord(meta=meta, node="gpu-1", part=part, ready=ready, waiting=waiting)
+
+
+def node(
+    labels: dict[str, str] | None = None,
+    allocatable: dict[str, str] | None = None,
+    *,
+    without: tuple[str, ...] = (),
+    spec: dict[str, Any] | None = None,
+    ready: str = "True",
+    annotations: dict[str, str] | None = None,
+    daemons: tuple[DaemonPodRecord, ...] = (plugin_pod(),),
+    kubelet: str = "v1.34.2",
+) -> Node:
+    told = {
+        name: value for name, value in (objects.H100 | objects.OPTED_IN | (labels or {})).items() if name not in without
+    }
+    raw = objects.node("gpu-1", told, **(allocatable or {"nvidia.com/gpu": "8"})) | {"spec": spec or {}}
+    raw["metadata"]["annotations"] = annotations or {}
+    raw["status"]["conditions"][0]["status"] = ready
+    record = node_record(raw)
+    state = NodeState(
+        node=record,
+        told=record.meta.labels.get("nvidia.com/device-plugin.config"),
+        daemons=daemons,
+        failures=failures_in(record.meta.annotations.get("slm-operator.io/change-failed")),
+    )
+    return Node(state=state, kubelet=kubelet)
+
+
+def tainted(key: str, effect: str = "NoSchedule") -> Node:
+    return node(spec={"taints": [{"key": key, "effect": effect}]})
+
+
+def daemon(part: str = "device-plugin", **changed: Any) -> DaemonSet:
+    whole = DaemonSet(
+        namespace="nvidia-device-plugin",
+        name=part,
+        part=part,
+        image="nvcr.io/nvidia/k8s-device-plugin:v0.20.0",
+        version=(0, 20, 0),
+        has_config_manager=True,
+        config_label="nvidia.com/device-plugin.config",
+        default_key="default",
+        config_maps=frozenset({"nvidia-device-plugin-configs"}),
+        tolerations=GPU_TOLERATION,
+        ready=1,
+        wanted=1,
+    )
+    return replace(whole, **changed)
+
+
+STACK = (daemon(), daemon("mps-control-daemon"), daemon("gpu-feature-discovery"))
+OPERATOR = Installed(
+    namespace="slm-system", name="slm-operator", wanted=2, ready=2, version="0.1.0", settings_map="slm-operator"
+)
+SOUND = Facts(
+    namespace="team",
+    server="v1.34.2",
+    operators=(OPERATOR,),
+    lease=LeaseSeen(holder="slm-operator-0", age_seconds=1, renewing=True),
+    nodes=(node(),),
+    daemon_sets=STACK,
+    plugin_config={"default": "version: v1"},
+)
+ELSEWHERE = Settings(device_plugin=DevicePlugin(namespace="gpu-operator", config_map="device-plugin-configs"))
+NAMESPACED = Settings(namespaces=("team",))
+
+
+def plugin(**changed: Any) -> dict[str, Any]:
+    return {"daemon_sets": (daemon(**changed), *STACK[1:])}
+
+
+def on(one: Node) -> dict[str, Any]:
+    return {"nodes": (one,)}
+
+
+# name, check, what is changed in a sound cluster, level, words of what is so, words of the mend
+CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
+    ("new enough", "Kubernetes", {}, "ok", "v1.34.2", ""),
+    ("of a distribution", "Kubernetes", {"server": "v1.32.1+k3s1"}, "ok", "v1.32.1+k3s1", ""),
+    ("too old", "Kubernetes", {"server": "v1.31.9"}, "problem", "v1.31.9", "upgrade to 1.32.0"),
+    ("says nothing", "Kubernetes", {"server": ""}, "warning", "it is ?", "1.32.0 or newer"),
+    ("served", "API", {}, "ok", "slm-operator.io/v1alpha1 is served", ""),
+    ("not served", "API", {"missing_kinds": ("SLMProfile",)}, "problem", "SLMProfile not known here", "install the chart"),
+    ("the same", "CRDs", {}, "ok", "every field", ""),
+    ("older", "CRDs", {"schema": SchemaSeen(lacking=("a", "b", "c", "d"))}, "problem", "they lack a, b, c and 1 more", "helm upgrade"),
+    ("newer", "CRDs", {"schema": SchemaSeen(unknown=("a",))}, "warning", "it does not know a", "install kubectl-slm"),
+    ("unseen", "CRDs", {"schema": Unseen("get it")}, "warning", "no right to get it", "ask"),
+    ("runs", "Operator", {}, "ok", "2 of 2 ready in namespace slm-system, version 0.1.0", ""),
+    ("absent", "Operator", {"operators": ()}, "problem", "no Deployment", "install the chart"),
+    ("down", "Operator", {"operators": (replace(OPERATOR, ready=0),)}, "problem", "0 of 2 ready", "kubectl logs -n slm-system deploy/slm-operator"),
+    ("twice", "Operator", {"operators": (OPERATOR, replace(OPERATOR, namespace="b"))}, "warning", "installed 2 times", "keep one"),
+    ("unseen", "Operator", {"operators": Unseen("list deployments")}, "warning", "no right to list deployments", "ask"),
+    ("renewed", "Lease", {}, "ok", "slm-operator-0 acts", ""),
+    ("none", "Lease", {"lease": None}, "problem", "no operator has ever acted", "kubectl logs"),
+    ("given up", "Lease", {"lease": LeaseSeen(holder="", age_seconds=9, renewing=False)}, "problem", "held by nobody", "kubectl logs"),
+    ("stale", "Lease", {"lease": LeaseSeen(holder="a", age_seconds=90, renewing=False)}, "problem", "a holds the Lease and renewed it last 90 s ago", "kubectl logs"),
+    ("unseen", "Lease", {"lease": Unseen("get leases")}, "warning", "no right to get leases", "ask"),
+    ("read", "Settings", {}, "ok", "serves all namespaces; the device plugin's ConfigMap is nvidia-device-plugin/nvidia-device-plugin-configs", ""),
+    ("of namespaces", "Settings", {"settings": NAMESPACED}, "ok", "serves team", ""),
+    ("assumed", "Settings", {"settings_doubt": "they are not seen"}, "warning", "they are not seen: the defaults are assumed", "helm get values"),
+    ("held", "Right to deploy", {}, "ok", "you may create", ""),
+    ("lacking", "Right to deploy", {"rights_missing": {"create slmdeployments": "x"}}, "problem", "you may not create an SLMDeployment in namespace team", "another -n"),
+    ("held", "Rights to look", {}, "ok", "you may look", ""),
+    ("lacking", "Rights to look", {"rights_missing": {"list nodes": "check", "create slmdeployments": "x"}}, "warning", "you may not list nodes (for check)", "ask"),
+    ("one", "Opt-in", {}, "ok", "1 of 1 GPU nodes, with 8 GPUs", ""),
+    ("nobody", "Opt-in", on(node(without=("slm-operator.io/managed",))), "problem", "none of 1 GPU nodes opted in", "kubectl label node gpu-1 slm-operator.io/managed=true"),
+    ("opted in by another word", "Opt-in", on(node({"slm-operator.io/managed": "yes"})), "problem", "none of 1 GPU nodes", "=true"),
+    ("no GPU", "Opt-in", {"nodes": ()}, "problem", "no node offers an NVIDIA GPU", "GPU Operator"),
+    ("unseen", "Opt-in", {"nodes": Unseen("list nodes")}, "warning", "no right to list nodes", "ask"),
+    ("there", "Device plugin", {}, "ok", "nvidia-device-plugin/device-plugin, 1 of 1 ready", ""),
+    ("absent", "Device plugin", {"daemon_sets": ()}, "problem", "no DaemonSet of NVIDIA's device plugin", "install"),
+    ("elsewhere", "Device plugin", {"settings": ELSEWHERE}, "problem", "is in namespace nvidia-device-plugin, and the operator looks in gpu-operator", "config.devicePlugin.namespace=nvidia-device-plugin"),
+    ("unseen", "Device plugin", {"daemon_sets": Unseen("list daemonsets")}, "warning", "no right to list daemonsets", "ask"),
+    ("packing", "Plugin version", {}, "ok", "is 0.20.0", ""),
+    ("cannot pack", "Plugin version", plugin(version=(0, 17, 4)), "warning", "spreads the replicas", "0.20.0"),
+    ("cannot MPS", "Plugin version", plugin(version=(0, 14, 5)), "warning", "it knows no MPS", "0.20.0"),
+    ("cannot be configured", "Plugin version", plugin(version=(0, 11, 0)), "problem", "no named configurations", "upgrade"),
+    ("unknown", "Plugin version", plugin(version=None, image="mirror/plugin@sha256:ab"), "warning", "not known from its image mirror/plugin@sha256:ab", "0.20.0"),
+    ("as set", "Config-manager", {}, "ok", "obeys nvidia.com/device-plugin.config and reads nvidia-device-plugin-configs", ""),
+    ("absent", "Config-manager", plugin(has_config_manager=False), "problem", "has no config-manager", "config.name=nvidia-device-plugin-configs"),
+    ("another label", "Config-manager", plugin(config_label="example.com/config"), "problem", "obeys the label example.com/config", "config.devicePlugin.configLabel=example.com/config"),
+    ("another ConfigMap", "Config-manager", plugin(config_maps=frozenset({"theirs"})), "problem", "does not read ConfigMap nvidia-device-plugin-configs (it mounts: theirs)", "config.devicePlugin.configMap"),
+    ("readable", "Configurations", {}, "ok", "has 1 that can be read", ""),
+    ("absent", "Configurations", {"plugin_config": None}, "problem", "does not exist", "`version: v1`"),
+    ("broken", "Configurations", {"plugin_config": {"default": "version: v1", "bad": "a: ["}}, "problem", "bad is no configuration", "correct it"),
+    ("without its default", "Configurations", {"plugin_config": {"other": "version: v1"}}, "problem", "has no key default", "add default"),
+    ("empty", "Configurations", plugin(default_key="") | {"plugin_config": {}}, "warning", "is empty", "add a key"),
+    ("unseen", "Configurations", {"plugin_config": Unseen("get configmaps")}, "warning", "no right to get configmaps", "ask"),
+    ("there", "MPS daemon", {}, "ok", "nvidia-device-plugin/mps-control-daemon", ""),
+    ("absent", "MPS daemon", {"daemon_sets": STACK[:1]}, "warning", "a pack that was measured best under MPS never starts", "TimeSlicing"),
+    ("absent and asked for", "MPS daemon", {"daemon_sets": STACK[:1], "wishes": (Wish(name="team/opt", mode="MPS"),)}, "problem", "which team/opt asks for", "TimeSlicing"),
+    ("usable", "Node", {}, "ok", "ready", ""),
+    ("not ready", "Node", on(node(ready="False")), "problem", "not ready", "describe"),
+    ("cordoned", "Node", on(node(spec={"unschedulable": True})), "warning", "cordoned", "uncordon"),
+    ("new enough", "Kubelet", {}, "ok", "v1.34.2", ""),
+    ("too old", "Kubelet", on(node(kubelet="v1.30.4-gke.1")), "problem", "v1.30.4-gke.1", "upgrade it to 1.32.0"),
+    ("says nothing", "Kubelet", on(node(kubelet="")), "warning", "it is ?", "1.32.0"),
+    ("there", "GPU labels", {}, "ok", "feature discovery says", ""),
+    ("lacking", "GPU labels", on(node(without=("nvidia.com/gpu.product", "nvidia.com/gpu.memory"))), "problem", "no label nvidia.com/gpu.product, nvidia.com/gpu.memory", "gfd.enabled=true"),
+    ("off", "MIG", {}, "ok", "off", ""),
+    ("switched off", "MIG", on(node({"nvidia.com/mig.config": "all-disabled"})), "ok", "off", ""),
+    ("on", "MIG", on(node({"nvidia.com/mig.config": "all-1g.10gb"})), "problem", "all-1g.10gb", "nvidia.com/mig.config=all-disabled"),
+    ("runs", "Plugin's pod", {}, "ok", "runs", ""),
+    ("absent", "Plugin's pod", on(node(daemons=())), "problem", "no pod of the device plugin", "node selector"),
+    ("crashes", "Plugin's pod", on(node(daemons=(plugin_pod(ready=False, waiting="CrashLoopBackOff"),))), "problem", "CrashLoopBackOff", "read its log"),
+    ("there", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"})), "ok", "exists", ""),
+    ("gone", "Node's key", on(node({"nvidia.com/device-plugin.config": "gone"})), "problem", "=gone names no key", "put the key back"),
+    ("overruled", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"}, annotations={"slm-operator.io/former-device-plugin-config": "slm-x"})), "warning", "set by somebody after the operator", "remove the label"),
+    ("rolled back", "Former change", on(node(annotations={"slm-operator.io/change-failed": "mps-4: no daemon"})), "problem", "rolled back (mps-4: no daemon)", "kubectl annotate node NODE slm-operator.io/change-failed-"),
+    ("whole", "GPUs", {}, "ok", "8 GPUs are allocatable", ""),
+    ("some missing", "GPUs", on(node(allocatable={"nvidia.com/gpu": "7"})), "problem", "7 of 8 nvidia.com/gpu are allocatable", "read the logs"),
+    ("slices without a daemon", "GPUs", on(node(CUT | {"slm-operator.io/slice-class": "mps-4", "nvidia.com/device-plugin.config": "slm-mps-4-x"}, SHARED)), "problem", "the MPS control daemon is not ready", "read the logs"),
+    ("slices", "GPUs", on(node(CUT, SHARED, daemons=(plugin_pod(), plugin_pod("mps-control-daemon")))), "ok", "cut into mps-4, all slices are there", ""),
+    ("cut by others, not renamed", "GPUs", on(node(CUT, {"nvidia.com/gpu": "32"})), "warning", "without renaming", "renameByDefault"),
+    ("in a change", "GPUs", on(node(annotations={"slm-operator.io/change-started": "x", "slm-operator.io/changing-to": "mps-2 for team.opt"})), "warning", "being changed to mps-2 for team.opt", "wait"),
+    ("keeps the plugin away", "NVIDIA's taints", on(tainted("dedicated")), "problem", "nvidia-device-plugin/device-plugin (dedicated)", "tolerations"),
+    ("none", "Taints", {}, "ok", "no taint", ""),
+    ("only preferred", "Taints", on(tainted("dedicated", "PreferNoSchedule")), "ok", "no taint", ""),
+    ("of a condition", "Taints", on(tainted("node.kubernetes.io/disk-pressure")), "ok", "no taint", ""),
+    ("our own", "Taints", on(tainted("slm-operator.io/changing")), "ok", "no taint", ""),
+    ("nobody tolerates", "Taints", on(tainted("nvidia.com/gpu")), "warning", "unless they tolerate nvidia.com/gpu", "{key: nvidia.com/gpu, operator: Exists}"),
+    ("one does not", "Taints", on(tainted("nvidia.com/gpu")) | {"wishes": (Wish(name="a/b", mode="Auto"), Wish(name="a/c", mode="Auto", tolerations=GPU_TOLERATION))}, "warning", "(a/b)", "tolerations"),
+    ("all tolerate", "Taints", on(tainted("nvidia.com/gpu")) | {"wishes": (Wish(name="a/c", mode="Auto", tolerations=GPU_TOLERATION),)}, "ok", "every SLMDeployment tolerates nvidia.com/gpu", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("check", "changed", "level", "what", "mend"), [c[1:] for c in CASES], ids=[f"{c[1]}: {c[0]}" for c in CASES]
+)
+def test_answer(check: str, changed: dict[str, Any], level: str, what: str, mend: str) -> None:
+    (finding,) = (one for one in preflight(replace(SOUND, **changed)) if one.check == check)
+    assert (str(finding.answer.level), finding.nodes) in ((level, ()), (level, ("gpu-1",)))
+    assert what in finding.answer.what
+    assert mend in finding.answer.mend
+    assert bool(finding.answer.mend) == (level != "ok")
+
+
+# name, check, what is changed: where another check has said it, or where it does not apply
+SILENT: list[tuple[str, str, dict[str, Any]]] = [
+    ("kinds are missing", "CRDs", {"missing_kinds": ("SLMDeployment",)}),
+    ("no operator is known", "Lease", {"operators": ()}),
+    ("no plugin is where it is expected", "Plugin version", {"settings": ELSEWHERE}),
+    ("no plugin is where it is expected", "Config-manager", {"settings": ELSEWHERE}),
+    ("the operator sees no node", "Device plugin", {"settings": NAMESPACED, "daemon_sets": ()}),
+    ("the operator sees no node", "Configurations", {"settings": NAMESPACED, "plugin_config": None}),
+    ("the operator sees no node", "MPS daemon", {"settings": NAMESPACED, "daemon_sets": ()}),
+    ("the plugin's pods are unseen", "Plugin's pod", {"plugin_pods_seen": False} | on(node(daemons=()))),
+    ("the plugin's pods are unseen", "GPUs", {"plugin_pods_seen": False} | on(node(CUT | {"slm-operator.io/slice-class": "mps-4"}, SHARED, daemons=()))),
+    ("no label", "Node's key", {}),
+    ("the ConfigMap is unseen", "Node's key", on(node({"nvidia.com/device-plugin.config": "gone"})) | {"plugin_config": Unseen("get")}),
+    ("the label is away", "Node", on(node(without=("slm-operator.io/managed",)))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "changed"), [c[1:] for c in SILENT], ids=[f"{c[1]}: {c[0]}" for c in SILENT])
+def test_says_nothing(check: str, changed: dict[str, Any]) -> None:
+    assert check not in {one.check for one in preflight(replace(SOUND, **changed))}
+
+
+def test_every_check_has_its_cases() -> None:
+    every = {name for name, _ in (*CHECKS, *NODE_CHECKS)}
+    assert {check for _, check, _, level, *_ in CASES if level != "ok"} == every
+
+
+VERSIONS = [
+    ("v0.20.0", (0, 20, 0)), ("0.17.4-ubi9", (0, 17, 4)), ("v1.34.2+k3s1", (1, 34, 2)), ("v1.33", (1, 33, 0)),
+    ("1.2.3.4", None), ("latest", None), ("", None), ("test", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "version"), VERSIONS)
+def test_version(text: str, version: tuple[int, int, int] | None) -> None:
+    assert version_of(text) == version
+
+
+IMAGES = [
+    ("nvcr.io/nvidia/k8s-device-plugin:v0.20.0", "", (0, 20, 0)),
+    ("registry:5000/plugin", "", None),
+    ("registry:5000/plugin:v0.18.1@sha256:abc", "", (0, 18, 1)),
+    ("nvcr.io/nvidia/k8s-device-plugin@sha256:abc", "0.19.0", (0, 19, 0)),
+    ("mirror/plugin:test", "0.20.0", (0, 20, 0)),
+    ("mirror/plugin:test", "", None),
+]
+
+
+@pytest.mark.parametrize(("image", "label", "version"), IMAGES)
+def test_version_of_a_daemon_set(image: str, label: str, version: tuple[int, int, int] | None) -> None:
+    raw = objects.daemon_set("p", "nvidia-device-plugin-ctr", image)
+    raw["metadata"]["labels"] = {"app.kubernetes.io/version": label}
+    found = daemon_set(raw)
+    assert found is not None
+    assert found.version == version
+
+
+def test_the_gpu_operator_s_daemon_set() -> None:
+    """As gpu-operator has it: other names, and the configurations as a projected volume or none."""
+    raw = objects.daemon_set("nvidia-device-plugin-daemonset", "nvidia-device-plugin")
+    pod = raw["spec"]["template"]["spec"]
+    pod["containers"][0]["name"] = "config-manager"
+    pod["volumes"] = [{"name": "p", "projected": {"sources": [{"configMap": {"name": "device-plugin-configs"}}]}}]
+    found = daemon_set(raw)
+    assert found is not None
+    assert (found.part, found.has_config_manager, found.config_maps) == (
+        "device-plugin",
+        True,
+        frozenset({"device-plugin-configs"}),
+    )
+    del pod["containers"][0], pod["volumes"]
+    bare = daemon_set(raw)
+    assert bare is not None
+    assert (bare.has_config_manager, bare.config_label, bare.config_maps) == (False, None, frozenset())
+
+
+TOLERATIONS = [
+    ("everything", {"operator": "Exists"}, True),
+    ("the key", {"key": "a", "operator": "Exists"}, True),
+    ("another key", {"key": "b", "operator": "Exists"}, False),
+    ("the value", {"key": "a", "value": "x"}, True),
+    ("another value", {"key": "a", "value": "y"}, False),
+    ("equal without a key", {"value": "x"}, False),
+    ("the effect", {"key": "a", "operator": "Exists", "effect": "NoSchedule"}, True),
+    ("another effect", {"key": "a", "operator": "Exists", "effect": "NoExecute"}, False),
+]
+
+
+@pytest.mark.parametrize(("toleration", "held"), [c[1:] for c in TOLERATIONS], ids=[c[0] for c in TOLERATIONS])
+def test_toleration(toleration: dict[str, str], *, held: bool) -> None:
+    assert tolerates((toleration,), Taint(key="a", value="x")) is held
+
+
+def test_schemas_are_compared_field_by_field() -> None:
+    assert compare(objects.OPENAPI) == SchemaSeen()
+    assert compare({}) == SchemaSeen()
+    known = definition(KINDS[0])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    spec = dict(known["properties"]["spec"]["properties"])
+    del spec["sharing"]
+    changed = known | {
+        "properties": known["properties"] | {"spec": {"properties": spec | {"colour": {"properties": {"hue": {}}}}}}
+    }
+    openapi = {"components": {"schemas": objects.OPENAPI["components"]["schemas"] | {"SLMDeployment": changed | {
+        "x-kubernetes-group-version-kind": [{"group": "slm-operator.io", "version": "v1alpha1", "kind": "SLMDeployment"}]}}}}  # fmt: skip
+    assert compare(openapi) == SchemaSeen(
+        lacking=("SLMDeployment.spec.sharing",), unknown=("SLMDeployment.spec.colour",)
+    )
