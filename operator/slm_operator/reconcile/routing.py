@@ -93,10 +93,10 @@ def _shape(record: DeploymentRecord | None) -> tuple[object, ...] | None:
 
 
 def _occupancy(record: PodRecord | None) -> tuple[object, ...] | None:
-    """What the fleet sees of a pod: the slices it holds and where."""
+    """What the fleet sees of a pod: the slices it holds and where, and since when (an MPS daemon may be younger)."""
     if record is None or not record.gpu_requests:
         return None
-    return (record.meta.uid, record.node, record.holds_gpu, record.meta.deleting, record.gpu_requests)
+    return (record.meta.uid, record.node, record.holds_gpu, record.meta.deleting, record.gpu_requests, record.started)
 
 
 def _finished(record: Any) -> bool:

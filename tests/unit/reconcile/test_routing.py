@@ -96,6 +96,13 @@ def test_a_pod_that_only_becomes_ready_does_not_wake_the_fleet() -> None:
     assert watching.wakes("Pod", gpu_pod("x", version=2, labels=OWNED, conditions=ready)) == {D}
 
 
+def test_a_replica_that_starts_again_wakes_the_fleet_for_it_may_be_older_than_its_mps_daemon() -> None:
+    watching = Watching()
+    watching.wakes("Pod", gpu_pod("x", labels=OWNED))
+    engine = [{"name": "engine", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]
+    assert watching.wakes("Pod", gpu_pod("x", version=2, labels=OWNED, containerStatuses=engine)) == {D, "fleet"}
+
+
 def test_names_longer_than_a_label_are_found_by_their_label() -> None:
     watching = Watching()
     name = "d" * 100
