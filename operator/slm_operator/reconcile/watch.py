@@ -23,7 +23,7 @@ from slm_operator.planning.slo_watch import Course, Figures, Promise, Sweep, fol
 from slm_operator.reconcile.queue import WorkKey
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 
     from slm_runtime.metrics import Counters
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_ONCE = 32
-"""Most replicas that are asked at the same moment."""
+"""Most replicas that are asked at the same moment, and most deployments looked at between two turns of the loop."""
 TIMEOUT_SECONDS = 5.0
 
 
@@ -59,15 +59,25 @@ class Watch:
             await self.once()
 
     async def once(self) -> None:
-        """One sweep over every deployment."""
+        """One sweep over every deployment.
+
+        NB: a few at a time from the start: a thousand judged in one turn of the loop kept every pass waiting.
+        """
         records = tuple(self.gatherer.caches.deployments)
-        gate = asyncio.Semaphore(AT_ONCE)
-        found = await asyncio.gather(*(self._look_at(record, gate) for record in records), return_exceptions=True)
-        for record, error in zip(records, found, strict=True):
-            if error is not None:  # a bug about one deployment must not blind the watch of the others
-                log.error("watch failed", extra={"object": str(record.meta.key), "because": "a bug"}, exc_info=error)
+        left, gate = iter(records), asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as lookers:
+            for _ in range(min(AT_ONCE, len(records))):
+                lookers.create_task(self._look_at_each(left, gate))
         for gone in (self._courses.keys() | self.figures.keys()) - {record.meta.key for record in records}:
             self._forget(gone)
+
+    async def _look_at_each(self, left: Iterator[DeploymentRecord], gate: asyncio.Semaphore) -> None:
+        for record in left:
+            try:
+                await self._look_at(record, gate)
+            except Exception:  # a bug about one deployment must not blind the watch of the others
+                log.exception("watch failed", extra={"object": str(record.meta.key), "because": "a bug"})
+            await asyncio.sleep(0)
 
     async def _look_at(self, record: DeploymentRecord, gate: asyncio.Semaphore) -> None:
         key = record.meta.key

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,7 @@ from slm_operator.observe.records import Key
 from slm_operator.planning.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue, WorkKey
-from slm_operator.reconcile.watch import Watch
+from slm_operator.reconcile.watch import AT_ONCE, Watch
 
 from tests.light_engine.arguments import Settings as EngineSettings
 from tests.light_engine.exposition import exposition
@@ -153,3 +155,23 @@ async def test_an_interval_of_zero_watches_nothing() -> None:
     watched.watch.interval_seconds = 0
     await watched.watch.run()
     assert not watched.engines.asked
+
+
+async def test_a_sweep_over_many_leaves_the_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(replica("a", "10.0.0.1"))
+    for number in range(500):
+        watched.gatherer.caches.deployments.put(w.deployment(f"d{number}"))
+    looked: list[str] = []
+    look_at = Watch._look_at
+
+    async def counted(watch: Watch, record: DeploymentRecord, gate: asyncio.Semaphore) -> None:
+        looked.append(record.meta.key.name)
+        await look_at(watch, record, gate)
+
+    monkeypatch.setattr(Watch, "_look_at", counted)
+    sweep, turns = asyncio.create_task(watched.watch.once()), [0]
+    while not sweep.done():
+        await asyncio.sleep(0)
+        turns.append(len(looked))
+    assert len(looked) == 501
+    assert max(after - before for before, after in pairwise(turns)) <= AT_ONCE
