@@ -74,7 +74,7 @@ class Caches:
     config_maps: Cache[ConfigMapRecord] = field(default_factory=lambda: Cache("ConfigMap"))
     owned: dict[str, Cache[OwnedRecord]] = field(
         default_factory=lambda: {
-            kind: Cache(f"owned/{kind}", {OURS: _labelled(names.DEPLOYMENT_LABEL)})
+            kind: Cache(f"owned/{kind}")
             for kind in (names.PROFILE_KIND, "Deployment", "Job", "Service", "PodDisruptionBudget")
         }
     )

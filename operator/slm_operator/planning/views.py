@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         DeploymentRecord,
         JobRecord,
         Key,
-        Meta,
         NodeRecord,
         PodRecord,
         ProfileRecord,
@@ -81,8 +80,6 @@ class DeploymentView:
     """None until the fleet was planned with this deployment in it."""
     workload: WorkloadRecord | None = None
     pods: tuple[PodRecord, ...] = ()
-    children: Mapping[tuple[str, str], Meta] = field(default_factory=dict)
-    """(kind, name) of Services and PDBs with its label, or of that name and somebody else's."""
     watched: Watched | None = None
     """What the watch over its replicas' metrics has to say; None while it has not looked."""
     unreadable_because: str | None = None

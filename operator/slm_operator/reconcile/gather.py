@@ -19,12 +19,11 @@ from slm_operator.observe.watched import GPU, OURS, Caches
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable
 
     from slm_operator.observe.records import (
         DeploymentRecord,
         JobRecord,
-        Meta,
         NodeRecord,
         PodRecord,
         ProfileRecord,
@@ -152,7 +151,6 @@ class Gatherer:
             assignment=self.assignments.get(work.key),
             workload=workloads[0] if workloads else None,
             pods=self.caches.pods.by(OURS, (names.DEPLOYMENT_LABEL, namespace, label)),
-            children=self._children(namespace, label),
             watched=self.watched.get(work.key),
             unreadable_because=self.refusals.get(work),
         )
@@ -255,13 +253,6 @@ class Gatherer:
         if named_profile(record) is not None or (profile is not None and profile.imported):
             return ()
         return self.caches.deployments.by(SHARING, (record.meta.key.namespace, self.keys.of(record)))
-
-    def _children(self, namespace: str, label: str) -> Mapping[tuple[str, str], Meta]:
-        return {
-            (kind, record.meta.key.name): record.meta
-            for kind in ("Service", "PodDisruptionBudget")
-            for record in self.caches.owned[kind].by(OURS, (namespace, label))
-        }
 
     def _job(self, profile: Key) -> JobRecord | None:
         jobs = self.caches.jobs.by(OURS, (profile.namespace, label_value(profile.name)))
