@@ -1,23 +1,45 @@
-"""`python -m tests.simulation SEED` tells one random run, line by line, and how it ended."""
+"""Simulated runs by hand.
 
+`python -m tests.simulation SEED` tells one, line by line, and how it ended; `python -m tests.simulation FIRST-LAST` plays
+many on all cores and tells the first that broke a promise.
+"""
+
+import os
 import sys
+import time
 
 from . import run as running
+from .many import play_in_parallel
 from .objects import BrokenPromiseError
 from .world import World
 
 
-def main() -> int:
-    """Tell the run of a seed."""
+def tell(seed: int) -> int:
+    """One run."""
     told: list[str] = []
     World.tell = lambda self, who, what: told.append(f"{self.now:6.0f}s  {who:10} {what}")  # type: ignore[method-assign]
     try:
-        made = running.run(int(sys.argv[1]))
+        made = running.run(seed)
     except BrokenPromiseError as error:
         print("\n".join(told), f"\nbroken: {error}", sep="\n")
         return 1
     print("\n".join(sorted([*told, *made.people.said])), "\nevery promise kept", sep="\n")
     return 0
+
+
+def tally(seeds: range) -> int:
+    """Many runs."""
+    began = time.perf_counter()
+    played = play_in_parallel(seeds, os.cpu_count() or 1)
+    print(f"{played} in {time.perf_counter() - began:.1f} s")
+    print(played.broken or "every promise kept")
+    return 1 if played.broken else 0
+
+
+def main() -> int:
+    """By the form of the argument."""
+    first, _, last = sys.argv[1].partition("-")
+    return tally(range(int(first), int(last) + 1)) if last else tell(int(first))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Machines:
         """A write that a part on a node watches."""
         if kind == "Node" and (node := self.world.nodes.get(key.name)) is not None:
             if node.labels.get(CONFIG_LABEL) != node.told:
-                self.world.at(self.world.lag(0.5, 4), lambda: self._obey(node, again=False))
+                self.world.at(node.slowness * self.world.lag(0.5, 4), lambda: self._obey(node, again=False))
             self._see_to_daemon(node)
         elif kind == "Pod" and (pod := self.world.pods.get(key)) is not None:
             if pod.node is not None and pod.phase == "Pending" and not pod.deleting:
@@ -57,6 +57,11 @@ class Machines:
         self._advertise(node)
         self._discover(node)
 
+    def lags_behind(self, node: Node) -> bool:
+        """Whether its label names another configuration than is loaded."""
+        text = node.projected.get(node.labels.get(CONFIG_LABEL) or "default")
+        return text is not None and class_of_config(text) not in {None, node.loaded}
+
     def _obey(self, node: Node, *, again: bool) -> None:
         """The config-manager: a changed label picks a key."""
         label = node.labels.get(CONFIG_LABEL)
@@ -68,7 +73,7 @@ class Machines:
             self.world.at(self.world.lag(10, 40), lambda: label == node.told and self._obey(node, again=True))
             return
         if "stuck" not in node.faults:
-            self.world.at(self.world.lag(0.5, 3), lambda: self._load(node, text, label))
+            self.world.at(node.slowness * self.world.lag(0.5, 3), lambda: self._load(node, text, label))
 
     def _load(self, node: Node, text: str, label: str | None) -> None:
         loaded = class_of_config(text)
@@ -85,8 +90,8 @@ class Machines:
         node.loaded = loaded
         if was_mps and node.daemon_started is not None:
             self._stop_daemon(node)
-        self.world.at(self.world.lag(1, 9), lambda: self._advertise(node))
-        self.world.at(self.world.lag(0.5, 9), lambda: self._discover(node))
+        self.world.at(node.slowness * self.world.lag(1, 9), lambda: self._advertise(node))
+        self.world.at(node.slowness * self.world.lag(0.5, 9), lambda: self._discover(node))
 
     def _advertise(self, node: Node) -> None:
         """The kubelet reports what the plugin offers."""
@@ -136,8 +141,11 @@ class Machines:
         self._see_to_daemon(node)
 
     def restart_daemon(self, node: Node) -> None:
-        """It crashes and comes again: engines that started before run without it."""
+        """It crashes and its engines with it. All come again: an engine that comes before the daemon runs without it."""
         if node.daemon_started is not None:
+            for pod in self.world.on(node.name):
+                if pod.phase == "Running":
+                    self._restart(pod)
             self._stop_daemon(node)
 
     def restart_plugin(self, node: Node) -> None:
@@ -154,9 +162,8 @@ class Machines:
         if node is None or pod.phase != "Pending" or pod.deleting or self.world.pods.get(pod.key) is not pod:
             return
         for resource, count in pod.requests.items():
-            taken = sum(
-                one.requests.get(resource, 0) for one in self.world.on(node.name) if one is not pod and one.started
-            )
+            there = [one for one in self.world.on(node.name) if one.phase == "Running"]
+            taken = sum(one.requests.get(resource, 0) for one in there)
             if taken + count > node.allocatable.get(resource, 0):
                 pod.phase, pod.failed_because = "Failed", "UnexpectedAdmissionError: no devices"
                 self.world.pod_changed(pod)
@@ -164,6 +171,22 @@ class Machines:
         pod.phase, pod.started = "Running", self.world.stamp()
         self.world.pod_changed(pod)
         self.world.at(self.world.lag(5, 60), lambda: self._become_ready(pod))
+
+    def _restart(self, pod: Pod) -> None:
+        """The kubelet: a container that ended starts again, where it is. Both are told a moment later."""
+        pod.started, pod.ready = None, False
+        self.world.at(self.world.lag(0.1, 2), lambda: self._tell(pod))
+        self.world.at(self.world.lag(0.5, 30), lambda: self._start_again(pod))
+
+    def _start_again(self, pod: Pod) -> None:
+        if self.world.pods.get(pod.key) is pod and not pod.deleting:
+            pod.started = self.world.stamp()
+            self.world.at(self.world.lag(0.1, 4), lambda: self._tell(pod))
+            self.world.at(self.world.lag(5, 60), lambda: self._become_ready(pod))
+
+    def _tell(self, pod: Pod) -> None:
+        if self.world.pods.get(pod.key) is pod:
+            self.world.pod_changed(pod)
 
     def _become_ready(self, pod: Pod) -> None:
         if self.world.pods.get(pod.key) is pod and pod.phase == "Running" and not pod.deleting:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.manifests.plugin_config import config_key, plugin_config
-from slm_operator.planning import node_change, node_release, node_state
+from slm_operator.planning import node_change, node_release, node_state, node_step
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet import plan_fleet
 
@@ -129,6 +129,8 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "does not drain": (node_change, "drain", lambda _state, _site: None),
     "does not drain before it gives back": (node_release, "drain", lambda _state, _site: None),
     "does not wait for the volume": (node_change, "_await_key", lambda *_: None),
+    "does not wait for what the node was told before": (node_step, "lags_behind", lambda *_: None),
+    "never rolls back after a timeout": (node_change, "seconds_since_start", lambda *_: 0.0),
     "never lifts the taint": (node_state.NodeState, "waits_for_daemon", lambda *_: False),
 }
 """Functions of the real planner, and what stands in for them."""

@@ -64,6 +64,8 @@ class Node:
     daemon_started: str | None = None
     """When the MPS daemon came up; None while it is not ready."""
     daemon_version: int = 0
+    slowness: float = 1.0
+    """How many times longer than usual its parts take to load a configuration."""
     faults: set[str] = field(default_factory=set)
     owed: dict[str, str | None] = field(default_factory=dict)
     """Labels, by name, that an administrator has a right to find when we are gone."""

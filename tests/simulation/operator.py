@@ -180,6 +180,8 @@ class Operator:
         view = self.gatherer.deployment(work)
         if view is None:
             return None
+        if self.gatherer.last_demand(work.key) != self.gatherer.demand(view.deployment):
+            self._wake(FLEET, 0.2)
         # What a plan depends on but for words in status: the same again was carried out to its end.
         failed = tuple(pod.meta.uid for pod in view.pods if pod.phase == "Failed" and not pod.meta.deleting)
         seen = (view.deployment.meta.generation, view.assignment, view.workload, failed)

@@ -89,23 +89,32 @@ class People:
     controllers: Controllers
     machines: Machines
     generation: int = 0
-    hostile_until: float = 0.0
+    wishes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Ways to share and replicas that were wanted, by deployment."""
     said: list[str] = field(default_factory=list)
 
     # -- users
 
     def wants(self, name: str, sharing: int, replicas: int) -> None:
-        """Apply an SLMDeployment."""
+        """Apply an SLMDeployment, unless what it owned before it was deleted is still there."""
         record, profile = wish(name, sharing, replicas)
         self.generation += 1
+        self.wishes.setdefault(name, []).append((sharing, replicas))
         known = self.world.deployments.get(record.meta.key)
-        meta = replace(record.meta, generation=self.generation)
+        if known is None and record.meta.key in self.world.workloads:
+            return
+        uid = known.meta.uid if known is not None else f"uid-{name}-{self.generation}"
+        meta = replace(record.meta, uid=uid, generation=self.generation)
         status = known.status if known is not None else {}
         self.world.tell("user", f"wants {replicas} x {name}, {SHARING[sharing]}")
         if known is None:
             self.world.profiles[profile.meta.key] = profile
             self.world.changed(names.PROFILE_KIND, profile.meta.key)
         self.world.deployment_changed(replace(record, meta=meta, status=status))
+
+    def wants_as_before(self, name: str) -> None:
+        """Back to the wish before the last one."""
+        self.wants(name, *self.wishes[name][-2:][0])
 
     def wants_no_more(self, name: str) -> None:
         """Delete an SLMDeployment."""
@@ -257,7 +266,13 @@ class People:
     def _breaks_plugin(self, node: Node, _count: int) -> None:
         fault = self.world.chance.choice(("stuck", "no-daemon"))
         node.faults.add(fault)
-        self.world.at(self.world.lag(10, 400), lambda: self._mends_plugin(node, fault))
+        if self.world.happens(0.8):  # else it is never mended
+            self.world.at(self.world.lag(10, 400), lambda: self._mends_plugin(node, fault))
+
+    def sells_broken(self, node: Node) -> None:
+        """A plugin that will never load another configuration, or a daemon that never comes."""
+        node.faults.add(self.world.chance.choice(("stuck", "no-daemon")))
+        self.said.append(f"{self.world.now:.0f}s {node.name} is broken from the start: {node.faults}")
 
     def _mends_plugin(self, node: Node, fault: str) -> None:
         node.faults.discard(fault)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.observe.records import Key
 from slm_operator.settings import Nodes, Settings
 
 from .api import Api
@@ -59,26 +60,53 @@ def _run(seed: int, **operator: Any) -> Cluster:
     made.api.error_rate = chance.choice((0.0, 0.0, 0.02, 0.1))
     made.operator.kill_rate = chance.choice((0.0, 0.05, 0.3))
     for number in range(chance.randint(1, 4)):
-        people.adds_node(
+        node = people.adds_node(
             f"gpu-{number}", gpus=chance.choice((1, 1, 2)), opted_in=world.happens(0.9), former=chance.choice(FORMER)
         )
+        node.slowness = chance.choice((1, 1, 1, 8))
+        if world.happens(0.05):
+            people.sells_broken(node)
     wishes = chance.randint(1, 3)
     for number in range(wishes):
         people.wants(f"chat-{number}", chance.randrange(len(SHARING)), chance.randint(1, 4))
     for act in range(chance.randint(0, 8)):
-        world.run_until(world.now + chance.choice((1, 10, 60, 200, 600)) * chance.random())
-        if world.nodes and world.happens(0.7):
+        _wait(made)
+        if world.nodes and world.happens(0.6):
             people.meddles(act)
         else:
-            people.wants(f"chat-{chance.randrange(wishes)}", chance.randrange(len(SHARING)), chance.randint(1, 4))
+            _change_a_wish(made, f"chat-{chance.randrange(wishes)}")
     settle(made)
     nothing_waits_unsaid(made)
     nothing_is_given_up_without_need(made)
+    nobody_runs_without_mps(made)
     for key in list(made.world.deployments):
         people.wants_no_more(key.name)
     settle(made)
     everything_is_as_before(made)
     return made
+
+
+def _wait(made: Cluster) -> None:
+    """For the next act: some time, or the worst moment, when a node was told something that it does not show yet."""
+    world, chance = made.world, made.world.chance
+    if world.happens(0.75):
+        world.run_until(world.now + chance.choice((1, 10, 60, 200, 600)) * chance.random())
+        return
+    for _ in range(300):
+        world.run_until(world.now + 1)
+        if any(made.people.machines.lags_behind(node) for node in world.nodes.values()):
+            world.run_until(world.now + 5 * chance.random())
+            return
+
+
+def _change_a_wish(made: Cluster, name: str) -> None:
+    chance, people = made.world.chance, made.people
+    if Key("team", name) in made.world.deployments and made.world.happens(0.15):
+        people.wants_no_more(name)
+    elif made.world.happens(0.3):
+        people.wants_as_before(name)
+    else:
+        people.wants(name, chance.randrange(len(SHARING)), chance.randint(1, 4))
 
 
 def settle(made: Cluster) -> None:
@@ -115,6 +143,19 @@ def nothing_is_given_up_without_need(made: Cluster) -> None:
         failed = node.annotations.get(names.CHANGE_FAILED_ANNOTATION)
         if failed is not None and not made.people.said:
             raise BrokenPromiseError(f"{node.name} was rolled back, and nobody meddled: {failed}")
+
+
+def nobody_runs_without_mps(made: Cluster) -> None:
+    """A replica that started before its node's MPS daemon runs without it, unseen by all but those who look.
+
+    NB: where others of its deployment do not answer, its budget keeps it.
+    """
+    kept = {pod.owner for pod in made.world.pods.values() if not pod.ready}
+    for pod in made.world.pods.values():
+        node = made.world.nodes.get(pod.node or "")
+        since = node.daemon_started if node is not None else None
+        if pod.owner not in {None, *kept} and since is not None and pod.started is not None and pod.started < since:
+            raise BrokenPromiseError(f"{pod.key} started {pod.started}, before the MPS daemon of {pod.node}: {since}")
 
 
 def everything_is_as_before(made: Cluster) -> None:

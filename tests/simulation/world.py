@@ -33,6 +33,8 @@ class World:
     steady: bool = False
     """No chance at all: every lag is its mean, nothing comes twice. For narratives."""
     now: float = 0.0
+    steps: int = 0
+    """Things that have happened."""
     nodes: dict[str, Node] = field(default_factory=dict)
     pods: dict[Key, Pod] = field(default_factory=dict)
     workloads: dict[Key, Workload] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class World:
         """Let time pass."""
         while self._agenda and self._agenda[0][0] <= time:
             self.now, _, do = heapq.heappop(self._agenda)
+            self.steps += 1
             do()
         self.now = time
 
