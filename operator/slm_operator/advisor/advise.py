@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_operator.advisor import memory
-from slm_operator.advisor.advice import Advice, Candidate, Check, Load, ModeChoice, Objective, Parts, Source, Verdict
+from slm_operator.advisor.advice import Advice, Candidate, Load, ModeChoice, Objective, Parts, Source, Verdict
 from slm_operator.advisor.case import is_partial, make_case
 from slm_operator.advisor.checks import gate
 from slm_operator.advisor.choice import Choice, choose, throughput_then_memory
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from slm_runtime.document import MeasurementDocument
     from slm_runtime.slo import Slo
 
-    from slm_operator.advisor.advice import Predicted, Settings
+    from slm_operator.advisor.advice import Answer, Predicted, Settings
     from slm_operator.advisor.case import Case
 
 SMALLEST_TOKEN_BUDGET = 2048
@@ -68,7 +68,7 @@ def answer(
     singles = [judge_single(case, point, packs_measured=packs_measured) for point in case.points if point.replicas == 1]
     best = max((j for j in singles if j.passed), key=throughput_then_memory, default=None)
     against = (best.point, best.figures) if best else None
-    packs = [judge_gain(case, j, against) for j in packs]
+    packs = [judge_gain(case, j, against) if j.passed else j for j in packs]
     choice = choose(case, singles, packs, best)
     advice = _compose(case, choice, best, singles, packs)
     return replace(advice, sentences=say(case, advice, (*choice.notes, *notes)))
@@ -131,7 +131,7 @@ def _pays_from(case: Case, choice: Choice, best: Candidate | None, packs: Iterab
     served, against = choice.judged.point, (best.point, best.figures)
     if choice.replicas > 1:
         return pays_from(case, served, best.point, gate(case, served, against)) if choice.closest is None else None
-    thin = [j.point for j in packs if case.in_flight and j.checks[-1].name in THIN and not is_partial(j.point)]
+    thin = [j.point for j in packs if case.in_flight and j.last.name in THIN and not is_partial(j.point)]
     pack = max(thin, key=lambda p: p.throughput_tokens_per_second, default=None)
     pays = pays_from(case, pack, best.point, gate(case, pack, against)) if pack else None
     return pays if pays and pays > (case.in_flight or 0) else None
@@ -140,9 +140,9 @@ def _pays_from(case: Case, choice: Choice, best: Candidate | None, packs: Iterab
 def _candidates(case: Case, choice: Choice, judged: Iterable[Candidate]) -> Iterator[Candidate]:
     """Each with its verdict and the check that tells it."""
     own = case.settings.replicas_per_gpu or 1
-    other = Check("Sharing", False, "the user asked for {limit:.0f} per GPU", 1, own)
+    other = ("Sharing", False, "the user asked for {limit:.0f} per GPU", 1, own)
     rejected, kept = Verdict.REJECTED, Verdict.KEPT
-    behind = Check("Rank", True, BEHIND[case.settings.objective], 0, choice.judged.throughput)
+    behind = ("Rank", True, BEHIND[case.settings.objective], 0, choice.judged.throughput)
     for j in judged:
         if not j.passed:
             yield j
@@ -154,9 +154,9 @@ def _candidates(case: Case, choice: Choice, judged: Iterable[Candidate]) -> Iter
             yield j.then(behind, kept)
 
 
-def _first(case: Case, choice: Choice) -> Check:
+def _first(case: Case, choice: Choice) -> Answer:
     if choice.borrowed:
-        return Check(
+        return (
             "Rank",
             True,
             "lends batch size and KV bytes to the {limit:.0f} engines per GPU that the user chose",
@@ -164,4 +164,4 @@ def _first(case: Case, choice: Choice) -> Check:
             choice.replicas,
         )
     best = choice.judged.throughput
-    return Check("Rank", True, FIRST[case.settings.objective], best, best)
+    return ("Rank", True, FIRST[case.settings.objective], best, best)

@@ -1,4 +1,4 @@
-"""The checks that a candidate passes, in order. The two lists at the end are the specification.
+"""The checks that a candidate passes, in order: the lines at the end are the specification.
 
 Each check is one question with its numbers and its sentence. A chain stops at the first that fails, which is the
 reason. Must never look at other candidates: what the best single engine makes is a parameter of the last check.
@@ -16,7 +16,7 @@ from slm_runtime.fit import REPEAT_NOISE_FRACTION
 from slm_runtime.slo import Percentile, figure_ms, slo_misses
 
 from slm_operator.advisor import memory
-from slm_operator.advisor.advice import Check, ModeChoice, Objective, Source
+from slm_operator.advisor.advice import PASSED, ModeChoice, Objective, Source
 from slm_operator.advisor.case import Case, key
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from slm_runtime.slo import Miss
 
-    from slm_operator.advisor.advice import Predicted
+    from slm_operator.advisor.advice import Answer, Predicted, Settings
 
 GIB = 2**30
 
@@ -44,64 +44,50 @@ MARK_SAYS = {
 }
 
 
-def preemption(_: Case, point: Point) -> Check:
-    """A preempting engine recomputes what it threw away: its figures depend on luck."""
-    if not point.preemptions and PREEMPTED not in point.marks:
-        return _PREEMPTION_PASSED
-    return Check(
-        "Preemption", False, "{value:.0f} preemptions: its KV pool is too small for this batch", point.preemptions
-    )
+def sound(case: Case, point: Point) -> tuple[Answer, ...]:
+    """What is known of the measurement itself: Preemption, Trusted, Confirmed, up to the first that fails.
 
-
-def trusted(_: Case, point: Point) -> Check:
-    """No mark that casts doubt, no failed request."""
-    if not point.doubts and not point.errors:
-        return _TRUSTED_PASSED
-    said = [MARK_SAYS[mark] for mark in point.doubts] or [f"{point.errors} requests failed"]
-    return Check("Trusted", False, f"not to be trusted: {', and '.join(said)}", point.errors)
-
-
-def repeated(case: Case, point: Point) -> Check:
-    """What was measured again with its final KV bytes is decided by that."""
-    if point.confirmed or key(point) not in case.confirmed:
-        return _REPEATED_PASSED
-    return Check("Confirmed", False, "measured again with its final KV bytes, and that point decides")
-
-
-def confirmed(case: Case, point: Point) -> Check:
-    """A pack must have run with the KV bytes that it would be given."""
-    if point.confirmed:
-        return _CONFIRMED_PASSED
-    if case.imported:
-        return _IMPORTED_PASSED
-    return Check("Confirmed", False, "measured with other KV bytes than it would be given: confirm it first")
-
-
-def sharing(case: Case, point: Point) -> Check:
-    """What the user allows."""
-    s = case.settings
-    if s.mode is NO_SHARING:
-        return Check("Sharing", False, "the user allows no sharing (mode None)")
-    if s.mode is not AUTO and s.mode.value != point.sharing_mode.value:
-        return Check("Sharing", False, f"the user asked for {s.mode}, this is {point.sharing_mode}")
-    if s.replicas_per_gpu is not None and s.replicas_per_gpu != point.replicas:
-        return Check("Sharing", False, "the user asked for {limit:.0f} per GPU", point.replicas, s.replicas_per_gpu)
-    if s.max_replicas_per_gpu is not None and point.replicas > s.max_replicas_per_gpu:
-        return Check(
-            "Sharing", False, "the user allows at most {limit:.0f} per GPU", point.replicas, s.max_replicas_per_gpu
+    A preempting engine recomputes what it threw away: its figures depend on luck. No mark may cast doubt, no request
+    have failed. And what was measured again with its final KV bytes is decided by that.
+    """
+    if point.preemptions or PREEMPTED in point.marks:
+        return (("Preemption", False, _PREEMPTS, point.preemptions, 0),)
+    if point.errors or point.doubts:
+        said = [MARK_SAYS[mark] for mark in point.doubts] or [f"{point.errors} requests failed"]
+        return *_SOUND[:1], ("Trusted", False, f"not to be trusted: {', and '.join(said)}", point.errors, 0)
+    if not point.confirmed and key(point) in case.confirmed:
+        return *_SOUND[:2], (
+            "Confirmed",
+            False,
+            "measured again with its final KV bytes, and that point decides",
+            0.0,
+            0.0,
         )
+    return _SOUND
+
+
+def allowed(case: Case, point: Point) -> tuple[Answer, ...]:
+    """What the user allows and the device plugin can make: Sharing, SliceLimit, up to the first that fails."""
+    user = _sharing(case.settings, point)
+    return (user, _slice_limit(point.replicas, case.settings.plugin_max_replicas)) if user[PASSED] else (user,)
+
+
+def _sharing(s: Settings, point: Point) -> Answer:
+    if s.mode is NO_SHARING:
+        return ("Sharing", False, "the user allows no sharing (mode None)", 0.0, 0.0)
+    if s.mode is not AUTO and s.mode.value != point.sharing_mode.value:
+        return ("Sharing", False, f"the user asked for {s.mode}, this is {point.sharing_mode}", 0.0, 0.0)
+    if s.replicas_per_gpu is not None and s.replicas_per_gpu != point.replicas:
+        return ("Sharing", False, "the user asked for {limit:.0f} per GPU", point.replicas, s.replicas_per_gpu)
+    if s.max_replicas_per_gpu is not None and point.replicas > s.max_replicas_per_gpu:
+        return ("Sharing", False, "the user allows at most {limit:.0f} per GPU", point.replicas, s.max_replicas_per_gpu)
     return _SHARING_PASSED
 
 
-def slice_limit(case: Case, point: Point) -> Check:
-    """What the device plugin can make."""
-    return _slice_limit(point.replicas, case.settings.plugin_max_replicas)
-
-
 @cache
-def _slice_limit(replicas: int, limit: int) -> Check:
+def _slice_limit(replicas: int, limit: int) -> Answer:
     only = "up to" if replicas <= limit else "only"
-    return Check(
+    return (
         "SliceLimit",
         replicas <= limit,
         f"the device plugin makes {only} {{limit:.0f}} slices of a GPU",
@@ -110,27 +96,36 @@ def _slice_limit(replicas: int, limit: int) -> Check:
     )
 
 
-def fits(case: Case, point: Point) -> Check:
+def confirmed(case: Case, point: Point) -> Answer:
+    """A pack must have run with the KV bytes that it would be given."""
+    if point.confirmed:
+        return _CONFIRMED_PASSED
+    if case.imported:
+        return _IMPORTED_PASSED
+    return ("Confirmed", False, "measured with other KV bytes than it would be given: confirm it first", 0.0, 0.0)
+
+
+def fits(case: Case, point: Point) -> Answer:
     """Weights, activations, graphs, context and KV bytes of one engine inside its slice."""
     kv = memory.kv_bytes(case, point)
     if case.ledger is None or kv is None:
         return _LEDGER_ABSENT
     need, share = (case.fixed_bytes + kv) / GIB, memory.slice_bytes(case, point.replicas) / GIB
     if need <= share and kv > 0:
-        return Check("Memory", True, "needs {value:.2f} GiB of the {limit:.2f} GiB that an engine may use", need, share)
-    return Check("Memory", False, "needs {value:.2f} GiB, an engine may use {limit:.2f} GiB", max(need, share), share)
+        return ("Memory", True, "needs {value:.2f} GiB of the {limit:.2f} GiB that an engine may use", need, share)
+    return ("Memory", False, "needs {value:.2f} GiB, an engine may use {limit:.2f} GiB", max(need, share), share)
 
 
-def slo(case: Case, point: Point) -> Check:
+def slo(case: Case, point: Point) -> Answer:
     """Both limits, at the percentile asked, as far as the samples support it."""
     if misses := slo_misses(point, case.limits):
         worst = misses[0] if len(misses) == 1 else max(misses, key=_severity)
-        return Check("SLO", False, worst.template, worst.measured_ms or math.inf, worst.limit_ms or 0)
+        return ("SLO", False, worst.template, worst.measured_ms or math.inf, worst.limit_ms or 0)
     limits = case.limits
     if limits.itl_ms is None:
-        return _SLO_ABSENT if limits.ttft_ms is None else Check("SLO", True, _TTFT_KEPT, 0, limits.ttft_ms)
+        return _SLO_ABSENT if limits.ttft_ms is None else ("SLO", True, _TTFT_KEPT, 0, limits.ttft_ms)
     figure = figure_ms(point.itl_ms, limits.percentile) or 0
-    return Check("SLO", True, _ITL_KEPT[limits.percentile], figure, limits.itl_ms)
+    return ("SLO", True, _ITL_KEPT[limits.percentile], figure, limits.itl_ms)
 
 
 def _severity(miss: Miss) -> float:
@@ -138,7 +133,7 @@ def _severity(miss: Miss) -> float:
     return math.inf if miss.measured_ms is None or miss.limit_ms is None else miss.measured_ms / miss.limit_ms
 
 
-def efficiency(case: Case, point: Point, *, packs_measured: bool) -> Check:
+def efficiency(case: Case, point: Point, *, packs_measured: bool) -> Answer:
     """The knee of one engine: T(B) / (B T(1)) above epsilon, as published.
 
     The limit exists to leave memory for more engines. Where packs were measured under the same SLO the measurements
@@ -147,21 +142,25 @@ def efficiency(case: Case, point: Point, *, packs_measured: bool) -> Check:
     """
     limit = case.settings.min_efficiency
     if not case.single_sequence:
-        return Check(
-            "Efficiency", packs_measured, "T(1) is not known, so no efficiency can be judged: measure B=1 again"
+        return (
+            "Efficiency",
+            packs_measured,
+            "T(1) is not known, so no efficiency can be judged: measure B=1 again",
+            0,
+            0,
         )
     value = bca.efficiency(point, case.single_sequence)
     if value > limit:
-        return Check("Efficiency", True, "batching efficiency {value:.3f} is above {limit:g}", value, limit)
+        return ("Efficiency", True, "batching efficiency {value:.3f} is above {limit:g}", value, limit)
     if packs_measured:
-        return Check(
+        return (
             "Efficiency",
             True,
             "batching efficiency {value:.3f} is under {limit:g}, which does not count where packs were measured",
             value,
             limit,
         )
-    return Check(
+    return (
         "Efficiency",
         False,
         "batching efficiency {value:.3f} is not above {limit:g}: so large a batch buys too little",
@@ -170,22 +169,22 @@ def efficiency(case: Case, point: Point, *, packs_measured: bool) -> Check:
     )
 
 
-def gain(case: Case, point: Point, throughput: float, best: tuple[Point, Predicted] | None) -> Check:
+def gain(case: Case, point: Point, throughput: float, best: tuple[Point, Predicted] | None) -> Answer:
     """The no-regret gate: more than the best single engine makes, by more than `min_gain` and more than the noise."""
     if best is None:
-        return Check("Gain", True, "no single engine satisfies, so none can be better")
+        return ("Gain", True, "no single engine satisfies, so none can be better", 0.0, 0.0)
     value = throughput / best[1].throughput_tokens_per_second - 1
     if case.settings.replicas_per_gpu == point.replicas:
-        return Check("Gain", True, AGAINST + "; the user's own number of engines needs no gain", value)
+        return ("Gain", True, AGAINST + "; the user's own number of engines needs no gain", value, 0)
     if case.settings.objective is Objective.FREE_MEMORY:
-        return Check("Gain", value >= 0, AGAINST + "; equal throughput is asked", value)
+        return ("Gain", value >= 0, AGAINST + "; equal throughput is asked", value, 0)
     floor = case.settings.min_gain
     if value < floor:
-        return Check("Gain", False, AGAINST + ", under the least gain of {limit:.1%}", value, floor)
+        return ("Gain", False, AGAINST + ", under the least gain of {limit:.1%}", value, floor)
     noise = noise_fraction(case, point, best)
     if value <= noise:
-        return Check("Gain", False, AGAINST + ", which is within the noise of {limit:.1%}", value, noise)
-    return Check("Gain", True, AGAINST + ", at least {limit:.1%}", value, max(floor, noise))
+        return ("Gain", False, AGAINST + ", which is within the noise of {limit:.1%}", value, noise)
+    return ("Gain", True, AGAINST + ", at least {limit:.1%}", value, max(floor, noise))
 
 
 def gate(case: Case, pack: Point, best: tuple[Point, Predicted]) -> float:
@@ -203,27 +202,21 @@ def noise_fraction(case: Case, pack: Point, best: tuple[Point, Predicted]) -> fl
     return max(math.hypot(*known), 0.0 if both else UNREPEATED_NOISE_FRACTION)
 
 
-_PREEMPTION_PASSED = Check("Preemption", True, "no preemption")
-_TRUSTED_PASSED = Check("Trusted", True, "no doubt, no failed request")
-_REPEATED_PASSED = Check("Confirmed", True, "no later point replaces it")
-_CONFIRMED_PASSED = Check("Confirmed", True, "measured with the KV bytes that it would be given")
-_IMPORTED_PASSED = Check("Confirmed", True, "imported: counts as measured, in the KV pool of that run")
-_SHARING_PASSED = Check("Sharing", True, "the user allows it")
-_LEDGER_ABSENT = Check("Memory", True, "not judged: the document has no memory ledger")
+_PREEMPTS = "{value:.0f} preemptions: its KV pool is too small for this batch"
+_SOUND = (
+    ("Preemption", True, "no preemption", 0.0, 0.0),
+    ("Trusted", True, "no doubt, no failed request", 0.0, 0.0),
+    ("Confirmed", True, "no later point replaces it", 0.0, 0.0),
+)
+_CONFIRMED_PASSED = ("Confirmed", True, "measured with the KV bytes that it would be given", 0.0, 0.0)
+_IMPORTED_PASSED = ("Confirmed", True, "imported: counts as measured, in the KV pool of that run", 0.0, 0.0)
+_SHARING_PASSED = ("Sharing", True, "the user allows it", 0.0, 0.0)
+_LEDGER_ABSENT = ("Memory", True, "not judged: the document has no memory ledger", 0.0, 0.0)
 _ITL_KEPT = {p: f"{p.lower()} ITL {{value:.1f}} ms is within {{limit:.1f}} ms" for p in Percentile}
 _TTFT_KEPT = "TTFT is within {limit:.1f} ms"
-_SLO_ABSENT = Check("SLO", True, "no latency limit was asked")
+_SLO_ABSENT = ("SLO", True, "no latency limit was asked", 0.0, 0.0)
 
-# What every candidate must be, before it is compared with any other.
-SINGLE: tuple[Callable[[Case, Point], Check], ...] = (preemption, trusted, repeated, fits, slo)
-PACK: tuple[Callable[[Case, Point], Check], ...] = (
-    sharing,
-    slice_limit,
-    preemption,
-    trusted,
-    repeated,
-    confirmed,
-    fits,
-    slo,
-)
-# Then one engine must be efficient (`efficiency`) and a pack must be worth it (`gain`).
+# What every candidate must be, before it is compared with any other: `sound`, a pack `allowed` before that, and then
+SINGLE: tuple[Callable[[Case, Point], Answer], ...] = (fits, slo)
+PACK: tuple[Callable[[Case, Point], Answer], ...] = (confirmed, fits, slo)
+# At last one engine must be efficient (`efficiency`) and a pack must be worth it (`gain`).

@@ -41,12 +41,14 @@ class Choice(NamedTuple):
 def choose(case: Case, singles: Sequence[Candidate], packs: Sequence[Candidate], best: Candidate | None) -> Choice:
     """The best of what passed; where nothing did, what comes nearest. `best` is the best single engine that passed."""
     asked = case.settings.replicas_per_gpu or 1
-    passed = [j for j in packs if j.passed] + ([] if asked > 1 else [j for j in singles if j.passed])
+    passed = [j for j in packs if j.passed]
+    if asked == 1 and best:  # whoever wants throughput need not look at the others
+        passed += [best] if case.settings.objective is Objective.THROUGHPUT else [j for j in singles if j.passed]
     if passed:
         return _as_measured(case, _best_of(case, passed, best))
     if asked == 1:
         return _infeasible(case, nearest(singles))
-    missed = nearest(j for j in packs if j.point.replicas == asked and j.checks[-1].name == "SLO")
+    missed = nearest(j for j in packs if j.point.replicas == asked and j.last.name == "SLO")
     return _infeasible(case, missed) if missed else _borrow(case, singles, asked)
 
 

@@ -31,7 +31,7 @@ def nearest(judged: Iterable[Candidate]) -> Candidate | None:
 
 def closest_of(judged: Candidate) -> Closest:
     """The miss of that candidate and its mend."""
-    failed = judged.checks[-1]
+    failed = judged.last
     known = math.isfinite(failed.value)
     return Closest(
         check=failed.name,
@@ -43,6 +43,6 @@ def closest_of(judged: Candidate) -> Closest:
 
 
 def _distance(judged: Candidate) -> tuple[int, float, float]:
-    failed = judged.checks[-1]
+    failed = judged.last
     ratio = failed.value / failed.limit if failed.limit else math.inf
     return -WAY.index(failed.name), ratio, -judged.point.throughput_tokens_per_second

@@ -28,17 +28,26 @@ THOUSANDTH = 1 / THOUSAND_FOLD
 SLACK = 1.02
 """Averages from gauges may exceed what is possible by this factor."""
 
-
+# NB: Python 3.11 runs a function for every `SharingMode.NONE`, so what each point is held against is named once.
 NO_SHARING = SharingMode.NONE
 
 
-class Rule(NamedTuple):
-    """One contradiction and how to speak of it."""
+class Contradiction(NamedTuple):
+    """What is wrong with a point."""
 
     field: str
-    broken: Callable[[Point], bool]
-    because: Callable[[Point], str]
+    """Where it stands in the point, as in `itlMs.meanMs`."""
+    because: str
+    """What contradicts what."""
     mend: str
+    """What to do."""
+
+
+class Rule(NamedTuple):
+    """A question that every point is asked, and what is said of a point that it finds broken."""
+
+    broken: Callable[[Point], bool]
+    say: Callable[[Point], Contradiction]
 
 
 def is_trusted(point: Point) -> bool:
@@ -48,97 +57,104 @@ def is_trusted(point: Point) -> bool:
 
 def little_ratio(point: Point) -> float:
     """Sequences that throughput and ITL imply over those that were seen; 1 by Little's law, 0 for an empty point."""
-    needed = point.output_tokens_per_second * point.itl_ms.mean_ms / 1000
-    return needed / point.mean_running if needed and point.mean_running else 0.0
-
-
-def _unit_is_wrong(point: Point) -> bool:
-    ratio = little_ratio(point)
-    return ratio > 0 and not THOUSANDTH < ratio < THOUSAND_FOLD
+    running = point.mean_running
+    return point.output_tokens_per_second * point.itl_ms.mean_ms / 1000 / running if running else 0.0
 
 
 def _little_fails(point: Point) -> bool:
     # NB: sequences that are being prefilled run too and emit nothing: with long prompts far more run than decode.
     ratio = little_ratio(point)
-    return not LEAST_RATIO < ratio < MOST_RATIO and THOUSANDTH < ratio < THOUSAND_FOLD and is_trusted(point)
+    return not LEAST_RATIO < ratio < MOST_RATIO and ratio > 0 and (_is_unit(ratio) or is_trusted(point))
 
 
-def _percentiles_fall(latency: Latency | None) -> bool:
-    if latency is None or (latency.p50_ms is None and latency.p90_ms is None):
+def _is_unit(ratio: float) -> bool:
+    return not THOUSANDTH < ratio < THOUSAND_FOLD
+
+
+def _little(point: Point) -> Contradiction:
+    ratio = little_ratio(point)
+    if _is_unit(ratio):
+        return Contradiction(
+            "itlMs.meanMs",
+            f"Little's law is off by a factor of {max(ratio, 1 / ratio):,.0f}",
+            "a unit is wrong: give milliseconds and tokens per second",
+        )
+    return Contradiction(
+        "outputTokensPerSecond",
+        f"Little's law fails: {point.output_tokens_per_second:g} tokens/s at {point.itl_ms.mean_ms:g} ms need "
+        f"{ratio * point.mean_running:.1f} running sequences, {point.mean_running:g} were seen",
+        "measure the point again, or mark it LittlesLaw",
+    )
+
+
+def _is_torn(latency: Latency | None) -> bool:
+    if latency is None or (tail := latency.p99_ms or latency.p90_ms or latency.p50_ms) is None:
         return False
+    return _two_units(latency.mean_ms, tail) or _percentiles_fall(latency)
+
+
+def _two_units(mean_ms: float, tail_ms: float) -> bool:
+    return not mean_ms * THOUSANDTH < tail_ms < mean_ms * THOUSAND_FOLD
+
+
+def _percentiles_fall(latency: Latency) -> bool:
     p99 = math.inf if latency.p99_ms is None else latency.p99_ms
     p90 = p99 if latency.p90_ms is None else latency.p90_ms
     return (latency.p50_ms or 0) > p90 or p90 > p99
 
 
-def _two_units(latency: Latency | None) -> bool:
-    if latency is None:
-        return False
-    tail = latency.p99_ms or latency.p90_ms or latency.p50_ms
-    return tail is not None and not THOUSANDTH < tail / (latency.mean_ms or 1e-9) < THOUSAND_FOLD
+def _torn(field: str, latency: Latency | None) -> Contradiction:
+    if latency and _percentiles_fall(latency):
+        return Contradiction(field, "its percentiles fall", _COLUMNS)
+    return Contradiction(field, "its mean and its percentiles are not of one unit", "give both in milliseconds")
 
 
-_AGAIN = "remove the point or measure it again"
+def _empty(field: str) -> Callable[[Point], Contradiction]:
+    return lambda _: Contradiction(field, "it is 0", "remove the point or measure it again")
+
+
 _COLUMNS = "check which column is which"
-_FALL = "its percentiles fall"
-_UNITS = "its mean and its percentiles are not of one unit"
-_BOTH_MS = "give both in milliseconds"
-
-
-def _empty(_: Point) -> str:
-    return "it is 0"
-
 
 RULES = (
-    Rule("batchSize", lambda p: p.batch_size <= 0, _empty, _AGAIN),
-    Rule("replicas", lambda p: p.replicas <= 0, _empty, _AGAIN),
-    Rule("throughputTokensPerSecond", lambda p: p.throughput_tokens_per_second <= 0, _empty, _AGAIN),
-    Rule("outputTokensPerSecond", lambda p: p.output_tokens_per_second <= 0, _empty, _AGAIN),
-    Rule("itlMs.meanMs", lambda p: p.itl_ms.mean_ms <= 0, _empty, _AGAIN),
-    Rule("meanRunning", lambda p: p.mean_running <= 0, _empty, _AGAIN),
+    Rule(lambda p: p.batch_size <= 0, _empty("batchSize")),
+    Rule(lambda p: p.replicas <= 0, _empty("replicas")),
+    Rule(lambda p: p.throughput_tokens_per_second <= 0, _empty("throughputTokensPerSecond")),
+    Rule(lambda p: p.output_tokens_per_second <= 0, _empty("outputTokensPerSecond")),
+    Rule(lambda p: p.itl_ms.mean_ms <= 0, _empty("itlMs.meanMs")),
+    Rule(lambda p: p.mean_running <= 0, _empty("meanRunning")),
     Rule(
-        "sharingMode",
         lambda p: (p.replicas == 1) != (p.sharing_mode is NO_SHARING),
-        lambda p: f"{p.sharing_mode} with {p.replicas} engine(s)",
-        "None is for exactly one engine; correct either",
+        lambda p: Contradiction(
+            "sharingMode",
+            f"{p.sharing_mode} with {p.replicas} engine(s)",
+            "None is for exactly one engine; correct either",
+        ),
     ),
     Rule(
-        "outputTokensPerSecond",
         lambda p: p.output_tokens_per_second > p.throughput_tokens_per_second,
-        lambda p: (
-            f"{p.output_tokens_per_second:g} is more than throughput, {p.throughput_tokens_per_second:g}, which counts input too"
+        lambda p: Contradiction(
+            "outputTokensPerSecond",
+            f"{p.output_tokens_per_second:g} is more than throughput, {p.throughput_tokens_per_second:g}, which counts input too",
+            _COLUMNS,
         ),
-        _COLUMNS,
     ),
     Rule(
-        "kvPeakFraction",
         lambda p: p.kv_peak_fraction > SLACK,
-        lambda p: f"{p.kv_peak_fraction:g} is more than the whole pool",
-        "give a fraction of 1, not per cent",
-    ),
-    Rule(
-        "meanRunning",
-        lambda p: p.mean_running > p.batch_size * p.replicas * SLACK,
-        lambda p: f"{p.mean_running:g} sequences ran where {p.replicas} x {p.batch_size} is the most",
-        "check batchSize and replicas",
-    ),
-    Rule("itlMs", lambda p: _percentiles_fall(p.itl_ms), lambda _: _FALL, _COLUMNS),
-    Rule("ttftMs", lambda p: _percentiles_fall(p.ttft_ms), lambda _: _FALL, _COLUMNS),
-    Rule("itlMs", lambda p: _two_units(p.itl_ms), lambda _: _UNITS, _BOTH_MS),
-    Rule("ttftMs", lambda p: _two_units(p.ttft_ms), lambda _: _UNITS, _BOTH_MS),
-    Rule(
-        "itlMs.meanMs",
-        _unit_is_wrong,
-        lambda p: f"Little's law is off by a factor of {max(little_ratio(p), 1 / little_ratio(p)):,.0f}",
-        "a unit is wrong: give milliseconds and tokens per second",
-    ),
-    Rule(
-        "outputTokensPerSecond",
-        _little_fails,
-        lambda p: (
-            f"Little's law fails: {p.output_tokens_per_second:g} tokens/s at {p.itl_ms.mean_ms:g} ms need "
-            f"{little_ratio(p) * p.mean_running:.1f} running sequences, {p.mean_running:g} were seen"
+        lambda p: Contradiction(
+            "kvPeakFraction",
+            f"{p.kv_peak_fraction:g} is more than the whole pool",
+            "give a fraction of 1, not per cent",
         ),
-        "measure the point again, or mark it LittlesLaw",
     ),
+    Rule(
+        lambda p: p.mean_running > p.batch_size * p.replicas * SLACK,
+        lambda p: Contradiction(
+            "meanRunning",
+            f"{p.mean_running:g} sequences ran where {p.replicas} x {p.batch_size} is the most",
+            "check batchSize and replicas",
+        ),
+    ),
+    Rule(lambda p: _is_torn(p.itl_ms), lambda p: _torn("itlMs", p.itl_ms)),
+    Rule(lambda p: _is_torn(p.ttft_ms), lambda p: _torn("ttftMs", p.ttft_ms)),
+    Rule(_little_fails, _little),
 )

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 def pareto_frontier(points: Iterable[Point]) -> tuple[Point, ...]:
     """Trusted full-batch points, single engines and packs, that no other beats in throughput and mean ITL, by rising ITL."""
     frontier: list[Point] = []
-    fastest = sorted(points, key=attrgetter("throughput_tokens_per_second"), reverse=True)
-    for point in sorted(fastest, key=attrgetter("itl_ms.mean_ms")):  # stable: of equal ITL the fastest stays first
-        ahead = not frontier or point.throughput_tokens_per_second > frontier[-1].throughput_tokens_per_second
-        if ahead and is_trusted(point) and not is_partial(point):
+    fastest = 0.0
+    for point in sorted(points, key=attrgetter("itl_ms.mean_ms")):
+        if point.throughput_tokens_per_second > fastest and is_trusted(point) and not is_partial(point):
+            fastest = point.throughput_tokens_per_second
+            if frontier and frontier[-1].itl_ms.mean_ms == point.itl_ms.mean_ms:
+                frontier.pop()  # as soon, and slower
             frontier.append(point)
     return tuple(frontier)

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_line, fit_points
 
-from slm_operator.advisor.advice import Check, Predicted, Source
+from slm_operator.advisor.advice import Predicted, Source
 from slm_operator.advisor.case import LOAD_TOLERANCE, full_load, in_flight_of, is_partial, key, loop, same_load
 from slm_operator.advisor.contradictions import is_trusted
 
 if TYPE_CHECKING:
     from slm_runtime.document import Point
 
+    from slm_operator.advisor.advice import Answer
     from slm_operator.advisor.case import Case
 
-FULL = Check("Load", True, "measured with full batches")
+FULL = ("Load", True, "measured with full batches", 0.0, 0.0)
 AT_LOAD = "measured with {value:.0f} requests in flight"
 ELSEWHERE = "measured with {value:.0f} requests in flight, which says nothing of {limit:.0f}"
 DECIDED_THERE = "with {limit:.0f} requests in flight its batches do not fill; it was measured at that load too, and that point decides"
@@ -32,21 +33,21 @@ UNMEASURED = (
 )
 
 
-def at_load(case: Case, point: Point) -> tuple[Check, Predicted | None]:
+def at_load(case: Case, point: Point) -> tuple[Answer, Predicted | None]:
     """Whether this point speaks for the decided load, and its figures there where they are not the point's own."""
     asked = case.in_flight
     if is_partial(point):
         here = asked is not None and same_load(in_flight_of(point), asked)
-        return Check("Load", here, AT_LOAD if here else ELSEWHERE, in_flight_of(point), asked or full_load(point)), None
+        return ("Load", here, AT_LOAD if here else ELSEWHERE, in_flight_of(point), asked or full_load(point)), None
     if asked is None or asked >= (full := full_load(point)) * (1 - LOAD_TOLERANCE):
         return FULL, None
     if key(point) in case.at_load:
-        return Check("Load", False, DECIDED_THERE, full, asked), None
+        return ("Load", False, DECIDED_THERE, full, asked), None
     if same := case.loops.get(loop(point, asked)):
-        return Check("Load", True, SAME_LOOP, full, asked), Predicted.of(same, batch_size=point.batch_size)
+        return ("Load", True, SAME_LOOP, full, asked), Predicted.of(same, batch_size=point.batch_size)
     if point.replicas > 1:
-        return Check("Load", False, UNMEASURED, full, asked), None
-    return Check("Load", True, BETWEEN, full, asked), predict_single(case, point, asked)
+        return ("Load", False, UNMEASURED, full, asked), None
+    return ("Load", True, BETWEEN, full, asked), predict_single(case, point, asked)
 
 
 def predict_single(case: Case, point: Point, in_flight: int) -> Predicted:

@@ -6,7 +6,6 @@ document (types, finite numbers, none negative). Must never repair: it names the
 
 from __future__ import annotations
 
-from itertools import compress, count
 from typing import TYPE_CHECKING, NamedTuple
 
 from slm_runtime.fit import is_full_single
@@ -105,9 +104,12 @@ def check_document(document: MeasurementDocument) -> tuple[Problem, ...]:
     """Points and ledger that contradict themselves or each other."""
     points = document.points
     problems = [
-        Problem(f"points[{i}].{field}", because(points[i]), mend)
-        for field, broken, because, mend in RULES
-        for i in compress(count(), map(broken, points))
+        Problem(f"points[{i}].{field}", because, mend)
+        for rule in RULES
+        if any(map(rule.broken, points))  # of ten thousand points most often none, and C finds that out soonest
+        for i, point in enumerate(points)
+        if rule.broken(point)
+        for field, because, mend in [rule.say(point)]
     ]
     singles = [p for p in points if is_full_single(p)]
     if not any(p.batch_size == 1 for p in singles):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slm_operator.advisor.advice import Objective, Settings, Verdict
 from slm_operator.advisor.advise import advise
+from slm_operator.advisor.frontier import pareto_frontier
 from slm_runtime import bca
 from slm_runtime.document import Latency, Mark, MeasurementDocument, Point, SharingMode
 from slm_runtime.slo import Slo, resolve
@@ -153,6 +154,16 @@ def test_every_rejected_candidate_failed_its_last_check_only(
         failed = [check for check in c.checks if not check.passed]
         assert failed == ([c.checks[-1]] if c.verdict is Verdict.REJECTED else [])
         assert all(check.because for check in c.checks)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.sampled_from([0, 0, 1])), max_size=8))
+def test_nobody_beats_the_frontier_and_it_beats_all_others(figures: list[tuple[int, int, int]]) -> None:
+    """Few values, so that many are equal. Points with an error are beside the question."""
+    points = [point(8, output=100.0 * t, itl=float(itl), errors=errors) for t, itl, errors in figures]
+    frontier = [(p.throughput_tokens_per_second, p.itl_ms.mean_ms) for p in pareto_frontier(points)]
+    sound = {(200.0 * t, float(itl)) for t, itl, errors in figures if not errors}
+    unbeaten = [(t, itl) for t, itl in sound if not any(u >= t and soon <= itl for u, soon in sound - {(t, itl)})]
+    assert frontier == sorted(unbeaten, key=lambda f: f[1])
 
 
 @FEW
