@@ -98,8 +98,9 @@ def deployment_is_planned(stored: dict[str, Any]) -> None:
     if record.spec is None:
         return
     profile = w.profile(record, w.document())
-    demand_of(record, profile)
-    for assignment in (None, Assignment(nodes=("gpu-1",), slots=4)):
+    wants = demand_of(record, profile)
+    slice_class = wants.slice_class if wants is not None else None
+    for assignment in (None, Assignment(slice_class=slice_class, nodes=("gpu-1",), slots=4)):
         view = replace(alone, profile=profile, assignment=assignment)
         written(plan_deployment(view, w.SETTINGS, w.NOW), SLMDeploymentStatus)
 

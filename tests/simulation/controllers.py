@@ -85,12 +85,12 @@ class Controllers:
             available = sum(one.ready for one in alive if not one.deleting)
             if spare <= 0 or (pod.ready and available <= least):
                 break
-            self.delete(pod)
+            self._stop(pod)
             spare -= 1
         for pod in sorted(new, key=lambda pod: (pod.ready, pod.node is not None, pod.key))[
             : max(0, len(new) - workload.replicas)
         ]:
-            self.delete(pod)
+            self._stop(pod)
         left = sum(not pod.deleting for pod in alive)
         missing = workload.replicas - sum(not pod.deleting for pod in new)
         for _ in range(min(missing, workload.replicas + workload.surge - left)):
@@ -118,6 +118,10 @@ class Controllers:
         )
         self.world.pods[pod.key] = pod
         self.world.pod_changed(pod)
+
+    def _stop(self, pod: Pod) -> None:
+        self.world.tell("rollout", f"stops {pod.key}, {'which answers' if pod.ready else 'which does not answer'}")
+        self.delete(pod)
 
     def delete(self, pod: Pod) -> None:
         """Graceful deletion."""

@@ -18,6 +18,7 @@ from slm_operator.planning.demand import demand_of
 from slm_operator.planning.deployment import plan_deployment
 from slm_operator.planning.fleet import plan_fleet
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
+from slm_operator.reconcile.loop import FLEET_LEAST_SECONDS, FLEET_MOST_SECONDS
 from slm_operator.reconcile.queue import FLEET, WorkKey
 from slm_operator.reconcile.routing import concerned
 from slm_operator.settings import Settings
@@ -125,11 +126,15 @@ class Operator:
         if change is None or not change.news:
             return
         for work in concerned(change, self.gatherer.caches, self.gatherer.keys):
-            self._wake(work, 0.2)
+            self._wake(work, self._gap(work))
         if change.kind == names.DEPLOYMENT_KIND and change.new is None and change.old is not None:
             self.gatherer.forget(change.key, change.old.meta.uid)
 
     # -- passes
+
+    def _gap(self, work: WorkKey) -> float:
+        """How long news is collected. For the fleet it depends on how long planning takes."""
+        return self.world.lag(FLEET_LEAST_SECONDS, FLEET_MOST_SECONDS) if work == FLEET else 0.1
 
     def _wake(self, work: WorkKey, delay: float) -> None:
         due, life = self.world.now + delay, self._life
@@ -181,7 +186,7 @@ class Operator:
         if view is None:
             return None
         if self.gatherer.last_demand(work.key) != self.gatherer.demand(view.deployment):
-            self._wake(FLEET, 0.2)
+            self._wake(FLEET, self._gap(FLEET))
         # What a plan depends on but for words in status: the same again was carried out to its end.
         failed = tuple(pod.meta.uid for pod in view.pods if pod.phase == "Failed" and not pod.meta.deleting)
         seen = (view.deployment.meta.generation, view.assignment, view.workload, failed)

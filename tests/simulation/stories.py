@@ -52,6 +52,16 @@ def switch_of_class(made: Cluster) -> None:
     answers(made, "chat", 4)
 
 
+def another_way_to_share(made: Cluster) -> None:
+    """New advice for as many replicas: the old ones go on answering until their node is closed, and not a moment less."""
+    made.people.adds_node("gpu-1")
+    made.people.wants("chat", MPS_2, 2)
+    settle(made)
+    made.people.wants("chat", TIME_SLICING_2, 2)
+    settle(made)
+    answers(made, "chat", 2)
+
+
 def switch_node_by_node(made: Cluster) -> None:
     """New advice with two nodes and an idle one: the idle one first, and never fewer replicas than the PDB allows."""
     for name in ("gpu-1", "gpu-2", "gpu-3"):
@@ -106,6 +116,7 @@ STORIES: dict[str, Callable[[Cluster], None]] = {
         first_pack,
         second_deployment_joins,
         switch_of_class,
+        another_way_to_share,
         switch_node_by_node,
         node_lost,
         foreign_pod_in_the_way,

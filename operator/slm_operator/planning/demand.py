@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.observe.records import DeploymentRecord, ProfileRecord
 
-__all__ = ["demand_of", "profile_key", "wanted_replicas"]
+__all__ = ["demand_of", "profile_key", "slice_class_of", "wanted_replicas"]
 
 
 def demand_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Demand | None:
@@ -30,7 +30,7 @@ def demand_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> De
     return Demand(
         deployment=deployment.meta.key,
         uid=deployment.meta.uid,
-        slice_class=SliceClass(mode=advice.sharing_mode, replicas_per_gpu=advice.replicas_per_gpu),
+        slice_class=slice_class_of(advice),
         replicas=wanted_replicas(spec, advice),
         product=spec.accelerator.product,
         node_selector=dict(spec.accelerator.node_selector),
@@ -38,6 +38,11 @@ def demand_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> De
         any_neighbours=spec.sharing.neighbours == "Any",
         slice_bytes=slice_bytes_of(advice, profile.measurements.ledger),
     )
+
+
+def slice_class_of(advice: Advice) -> SliceClass:
+    """How a node must be cut for what is advised."""
+    return SliceClass(mode=advice.sharing_mode, replicas_per_gpu=advice.replicas_per_gpu)
 
 
 def wanted_replicas(spec: SLMDeploymentSpec, advice: Advice) -> int:

@@ -16,14 +16,14 @@ from slm_operator.api.names import Condition
 from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
-from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
-from slm_operator.planning.actions import Action, Apply, Delete, Plan, WriteStatus
+from slm_operator.planning.actions import Action, Apply, Plan, WriteStatus
 from slm_operator.planning.advising import Unadvisable, advice_status, advise_deployment, serving_of
 from slm_operator.planning.availability import availability, placement
 from slm_operator.planning.conditions import Finding, conditions
 from slm_operator.planning.demand import wanted_replicas
 from slm_operator.planning.events import transition_events
 from slm_operator.planning.remeasure import remeasured
+from slm_operator.planning.rollout import answer_to, rollout, slices_finding
 from slm_operator.planning.slo_watch import slo_finding
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.planning.views import Assignment, DeploymentView
+    from slm_operator.planning.views import DeploymentView
     from slm_operator.settings import Settings
 
 
@@ -192,37 +192,14 @@ def _served(
     view: DeploymentView, spec: SLMDeploymentSpec, story: _Story, advice: Advice, document: MeasurementDocument
 ) -> _Story:
     wanted = wanted_replicas(spec, advice)
-    story = story.and_then(_slices(view))
+    assignment = answer_to(view, advice)
+    story = story.and_then(slices_finding(assignment))
     refused = _refused(view)
-    assignment = view.assignment
     room = assignment is not None and (assignment.slots > 0 or wanted == 0)
     if not room and view.workload is None:
         return story if refused is None else story.and_then(refused)
-    serving = serving_of(advice, document.ledger)
-    # NB: replicas that have no slice before the change is done would block each other's eviction for ever, and with it
-    # the change, be it for them or for somebody else.
-    moving = assignment is not None and (assignment.gives_way or assignment.changing)
-    homeless = wanted - assignment.slots if assignment is not None and moving else 0
-    because = f"{advice.replicas_per_gpu} engine(s) a GPU with batch {advice.batch_size}, as advised"
-    actions = (
-        Apply(manifest=service(view.deployment), because="replicas are asked through one address"),
-        Apply(
-            manifest=disruption_budget(view.deployment, max(1, homeless)),
-            because=f"nodes change, and {homeless} replica(s) have no slice elsewhere"
-            if homeless > 1
-            else "one replica at a time may be disturbed",
-        ),
-        Apply(manifest=replicas(view.deployment, spec, serving, _fleet(view, spec, wanted)), because=because),
-        *_swept(view),
-    )
+    actions = rollout(view, spec, serving_of(advice, document.ledger), wanted, assignment)
     return story.and_then(refused or availability(view, wanted), *actions)
-
-
-def _fleet(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int) -> Fleet:
-    # NB: a slice that neighbours may take meanwhile is no room to count on: the roll would wait for it.
-    spare = view.assignment is not None and view.assignment.slots > wanted and spec.sharing.neighbours == "Same"
-    profile_name = view.profile.meta.key.name if view.profile is not None else ""
-    return Fleet(count=wanted, profile=profile_name, spare_slot=spare)
 
 
 def _refused(view: DeploymentView) -> Finding | None:
@@ -230,39 +207,6 @@ def _refused(view: DeploymentView) -> Finding | None:
         return None
     refusal = f"the API server refuses an object of this deployment: {view.unreadable_because}"
     return Finding(type=Condition.AVAILABLE, holds=False, reason="Refused", message=refusal, stalls=True)
-
-
-def _slices(view: DeploymentView) -> Finding:
-    assignment = view.assignment
-    if assignment is None:
-        return Finding(type=Condition.SLICES_READY, holds=False, reason="Planning", message="nodes are being chosen")
-    if assignment.pending_because is None:
-        return Finding(type=Condition.SLICES_READY, holds=True, reason="Ready", message=_room(assignment))
-    return Finding(
-        type=Condition.SLICES_READY, holds=False, reason=assignment.reason, message=assignment.pending_because
-    )
-
-
-def _room(assignment: Assignment) -> str:
-    if assignment.nodes:
-        return f"{assignment.slots} slots on {', '.join(assignment.nodes)}"
-    # Serving named namespaces only, the operator sees no node.
-    return "nodes are not seen: the scheduler finds the room" if assignment.slots else "no node is needed"
-
-
-def _swept(view: DeploymentView) -> tuple[Action, ...]:
-    """NB: a pod that the kubelet refused at admission is never retried and never removed by its ReplicaSet."""
-    return tuple(
-        Delete(
-            api_version="v1",
-            kind="Pod",
-            key=pod.meta.key,
-            uid=pod.meta.uid,
-            because=f"the kubelet refused it: {pod.failed_because}",
-        )
-        for pod in view.pods
-        if pod.phase == "Failed" and not pod.meta.deleting
-    )
 
 
 def _holds(story: _Story) -> bool:

@@ -36,7 +36,10 @@ _MAY_WAIT_FOR_EVER = frozenset({"ForeignPods", "Draining"})
 def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     """The next steps of all nodes, and every deployment's assignment."""
     if settings.namespaces:  # no node is seen: whoever cut them labelled them, and the scheduler knows the room
-        unseen = {demand.deployment: Assignment(slots=demand.replicas) for demand in view.demands}
+        unseen = {
+            demand.deployment: Assignment(slice_class=demand.slice_class, slots=demand.replicas)
+            for demand in view.demands
+        }
         return FleetPlan(plan=Plan(), assignments=unseen)
     states = node_states(view, settings.device_plugin.config_label)
     demands = sorted(view.demands, key=lambda demand: demand.deployment)
@@ -127,6 +130,7 @@ def _assignment(
     elif warning is not None:
         reason, pending = warning.reason, warning.warning
     return Assignment(
+        slice_class=demand.slice_class,
         nodes=tuple(ready),
         slots=slots,
         changing=tuple(changing),

@@ -51,6 +51,8 @@ class Demand:
 class Assignment:
     """The fleet's answer to one deployment."""
 
+    slice_class: SliceClass | None = None
+    """What its slots are. Another one than is advised now: they were counted before that."""
     nodes: tuple[str, ...] = ()
     """Nodes whose slices serve it, ready now."""
     slots: int = 0

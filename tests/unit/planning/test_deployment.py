@@ -7,6 +7,7 @@ import pytest
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentStatus
 from slm_operator.planning.actions import Apply, Delete, EmitEvent, Plan, WriteStatus
+from slm_operator.planning.demand import demand_of
 from slm_operator.planning.deployment import plan_deployment
 from slm_operator.planning.views import Assignment, DeploymentView
 
@@ -22,8 +23,13 @@ def view(spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
 
 
 def measured(spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
+    """With its profile, and slices of what is advised, `assignment` saying how many."""
     record = w.deployment(spec=spec)
-    return view(**({"deployment": record, "profile": w.profile(record, w.document()), "assignment": READY} | more))
+    given = {"deployment": record, "profile": w.profile(record, w.document()), "assignment": READY} | more
+    wants = demand_of(record, given["profile"])
+    if wants is not None and given["assignment"] is not None:
+        given["assignment"] = replace(given["assignment"], slice_class=wants.slice_class)
+    return view(**given)
 
 
 def status(plan: Plan) -> dict[str, Any]:
@@ -104,8 +110,25 @@ def test_all_replicas_answering_is_ready_and_quiet_afterwards() -> None:
 def test_running_replicas_go_on_while_their_only_node_changes() -> None:
     changing = Assignment(changing=("gpu-1",), reason="NodeChanging", pending_because="node gpu-1 is being drained")
     made = plan(measured(TWO_PER_GPU, assignment=changing, workload=WORKLOAD))
-    assert applied(made)["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 2
+    assert "Deployment" not in applied(made), "a new template would stop one of them at once"
+    assert applied(made)["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
     assert blocking(made)[0] == "NodeChanging"
+
+
+def test_once_their_node_is_closed_all_of_them_may_go_and_come_back_as_what_is_advised_now() -> None:
+    closed = Assignment(
+        changing=("gpu-1",), gives_way=True, reason="NodeChanging", pending_because="it is being drained"
+    )
+    made = plan(measured(TWO_PER_GPU, assignment=closed, workload=WORKLOAD))
+    assert "Deployment" in applied(made)
+    assert applied(made)["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 2
+
+
+def test_slices_of_what_was_advised_before_are_no_answer() -> None:
+    before = replace(measured(TWO_PER_GPU, workload=WORKLOAD), assignment=replace(READY, slice_class=w.MPS_4))
+    made = plan(before)
+    assert "Deployment" not in applied(made)
+    assert blocking(made)[0] == "Planning"
 
 
 def test_a_replica_without_a_place_does_not_block_the_change_of_its_node_for_somebody_else() -> None:

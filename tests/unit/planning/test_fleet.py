@@ -282,4 +282,4 @@ def test_where_nodes_are_not_seen_the_scheduler_finds_the_room() -> None:
     namespaced = w.SETTINGS.model_copy(update={"namespaces": ("team",)})
     made = plan_fleet(w.fleet(w.demand(replicas=3), nodes=()), namespaced, w.NOW)
     assert made.plan.actions == ()
-    assert made.assignments[Key("team", "chat")] == Assignment(slots=3)
+    assert made.assignments[Key("team", "chat")] == Assignment(slice_class=w.MPS_2, slots=3)

@@ -151,7 +151,7 @@ def view(watched: Watched | None) -> DeploymentView:
         deployment=record,
         profile=w.profile(record, w.document()),
         sharers=(record,),
-        assignment=Assignment(nodes=("gpu-1",), slots=2),
+        assignment=Assignment(slice_class=w.MPS_2, nodes=("gpu-1",), slots=2),
         workload=w.workload("chat", replicas=2, ready=2),
         watched=watched,
     )
