@@ -38,8 +38,13 @@ def closest_of(judged: Candidate) -> Closest:
         value=failed.value if known else None,
         limit=failed.limit,
         because=f"at B={judged.point.batch_size} {failed.because}",
-        mend=MEND.get(failed.name, MEASURE_AGAIN).format(value=failed.value) if known else UNKNOWN,
+        mend=MEND.get(failed.name, MEASURE_AGAIN).format(value=_rounded_up(failed.value)) if known else UNKNOWN,
     )
+
+
+def _rounded_up(ms: float) -> float:
+    """To tenths: a limit of the last digit that people read must be enough."""
+    return math.ceil(round(ms * 10, 6)) / 10
 
 
 def _distance(judged: Candidate) -> tuple[int, float, float]:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from slm_operator.cli.answer import answer
+from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs import measurements
 from slm_operator.cli.question import advice_on, settings_of, slo_of
 
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the advice. Exit code 0 also when the SLO cannot be met: `feasible` and the sentences say so."""
+    """Print the advice. An SLO that no batch keeps, not even B=1, is refused after its closest point is printed."""
     document = measurements(arguments)
-    show(advice_on(document, slo_of(arguments), settings_of(arguments)), document.ledger, arguments.output)
+    advice = advice_on(document, slo_of(arguments), settings_of(arguments))
+    show(advice, document.ledger, arguments.output)
+    if advice.closest and advice.closest.check == "SLO":
+        raise Refused(f"slo: {advice.closest.because}: {advice.closest.mend}")
     return 0
 
 

@@ -363,6 +363,14 @@ class TestInfeasible:
         assert advice.closest.mend == "measure again, with a larger KV pool or a smaller batch"
         assert advice.closest.missed_by is None
 
+    @pytest.mark.parametrize(("itl", "enough"), [(4.1, "4.1"), (4.10001, "4.2"), (4.14, "4.2"), (4.19, "4.2")])
+    def test_the_limit_that_it_asks_for_is_enough(self, itl: float, enough: str) -> None:
+        one = document(point(1, itl=itl))
+        closest = advise(one, Slo(itl_ms=2), Settings()).closest
+        assert closest
+        assert closest.mend.startswith(f"raise the limit to at least {enough} ms,")
+        assert advise(one, Slo(itl_ms=float(enough)), Settings()).feasible
+
     def test_a_point_of_another_load_is_not_the_closest(self) -> None:
         elsewhere = point(64, in_flight=2, itl=2.5)
         advice = advise(document(*SINGLES, elsewhere), Slo(itl_ms=2), Settings())

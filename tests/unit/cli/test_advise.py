@@ -5,6 +5,7 @@ import json
 import jsonschema
 import pytest
 import yaml
+from slm_operator.cli.main import main
 from unit.cli.golden import CASES, GOLDEN, PACKS, ROOT, SWEEP, printed
 
 SCHEMA = json.loads((ROOT / "docs/schemas/advice.json").read_text())
@@ -49,6 +50,33 @@ def test_gives_the_published_batch_size(model: str, factor: str, batch_size: int
 )
 def test_every_answer_keeps_to_the_documented_schema(arguments: tuple[str, ...]) -> None:
     advised(*SWEEP, *PACKS, "--model", "opt-1.3b", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [
+        (("--itl-ms", "3.6"), "slo: at B=1 mean ITL 3.6 ms exceeds 3.6 ms: raise the limit to at least 3.7 ms"),
+        (("--itl-ms", "1"), "slo: at B=1 mean ITL 3.6 ms exceeds 1.0 ms: raise the limit to at least 3.7 ms"),
+        (("--itl-factor", "0.1"), "slo: at B=1 mean ITL 3.6 ms exceeds 0.8 ms: raise the limit to at least 3.7 ms"),
+    ],
+    ids=["just below", "far below", "as a factor"],
+)
+def test_an_slo_below_the_itl_of_one_sequence(
+    limit: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2 and the mend for whoever asked; the closest that can be had for whoever reads on."""
+    monkeypatch.chdir(ROOT)
+    code = main(["advise", *SWEEP, "--model", "opt-1.3b", *limit, "-o", "json"])
+    out, err = capsys.readouterr()
+    answer = json.loads(out)
+    assert (code, answer["feasible"], answer["batchSize"], answer["closest"]["check"]) == (2, False, 1, "SLO")
+    assert err.startswith(f"kubectl slm advise: {sentence}")
+    assert len(err.splitlines()) == 1
+
+
+def test_an_slo_that_one_sequence_just_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["advise", *SWEEP, "--model", "opt-1.3b", "--itl-ms", "3.623", "-o", "json"]) == 0
 
 
 def test_yaml_and_json_are_one_answer() -> None:

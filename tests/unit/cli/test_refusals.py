@@ -53,6 +53,7 @@ FILES: dict[str, object] = {
     "negative.json": with_point(2, kvPeakFraction=-0.1),
     "text.json": with_point(2, kvPeakFraction="half"),
     "thousand.json": with_point(2, itlMs={"meanMs": 0.0039}),
+    "contradictory.json": with_point(7, throughputTokensPerSecond=99_000, outputTokensPerSecond=60_000),
     "without-one.json": document(points=document()["points"][1:]),
     "two.yaml": f"{json.dumps(document())}\n---\n{json.dumps(document())}\n",
 }
@@ -93,6 +94,7 @@ CASES: list[tuple[str, list[str], str]] = [
     ("negative", ["-f", "negative.json"], "points[2].kvPeakFraction: -0.1"),
     ("text for a number", ["-f", "text.json"], "points[2].kvPeakFraction: expected float, found 'half'"),
     ("unit wrong by 1000", ["-f", "thousand.json"], "points[2].itlMs.meanMs"),
+    ("T rising while Little's law fails", ["-f", "contradictory.json"], "points[7].outputTokensPerSecond: Little's law fails"),
     ("B = 1 absent", ["-f", "without-one.json"], "B=1"),
     ("two documents", ["-f", "two.yaml"], "measurements of 2 profiles"),
     ("no input", [], "--from-csv"),
