@@ -7,11 +7,8 @@ what a command needs to run: every command names the module that does.
 from __future__ import annotations
 
 import argparse
-import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from slm_operator.cli.argument_types import count, number
 
 DEFAULT_ITL_FACTOR = 4.0
 """The SLO when none is given, as in spec.slo of the API."""
@@ -40,49 +37,13 @@ def parser() -> argparse.ArgumentParser:
     _plan(commands)
     _explain(commands)
     _watch(commands)
+    _top(commands)
+    _history(commands)
+    _rollback(commands)
     _profile(commands)
     _check(commands)
+    _support(commands)
     return root
-
-
-def number(
-    *, above: float | None = None, least: float | None = None, below: float | None = None, hint: str = ""
-) -> Callable[[str], float]:
-    """An argument type: a finite number inside open or closed bounds. `hint` ends the message."""
-
-    def read(raw: str) -> float:
-        try:
-            value = float(raw)
-        except ValueError:
-            value = math.nan
-        inside = (
-            math.isfinite(value)
-            and (above is None or value > above)
-            and (least is None or value >= least)
-            and (below is None or value < below)
-        )
-        if not inside:
-            bounds = [
-                f"above {above:g}" if above is not None else "",
-                f"at least {least:g}" if least is not None else "",
-                f"below {below:g}" if below is not None else "",
-            ]
-            wanted = " and ".join(filter(None, bounds))
-            raise argparse.ArgumentTypeError(f"{raw!r} is not a number {wanted}{hint}")
-        return value
-
-    return read
-
-
-def count(*, least: int = 1, most: int = 100_000) -> Callable[[str], int]:
-    """An argument type: a whole number within bounds."""
-
-    def read(raw: str) -> int:
-        if not raw.isascii() or not raw.isdigit() or not least <= int(raw) <= most:
-            raise argparse.ArgumentTypeError(f"{raw!r} is not a whole number from {least} to {most}")
-        return int(raw)
-
-    return read
 
 
 def _advise(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -156,6 +117,46 @@ def _watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _cluster(watch)
 
 
+def _top(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    top = commands.add_parser(
+        "top",
+        help="tokens per second, ITL and KV use of each deployment, beside what was promised, live",
+        description="What the engines of a namespace do now, beside what was promised, live; printed once when piped. "
+        "Their own counters are read through the API server, which needs the right to get pods/proxy.",
+    )
+    top.add_argument("--once", action="store_true", help="look twice, print once and end")
+    _cluster(top)
+
+
+def _history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    history = commands.add_parser(
+        "history",
+        help="which advice a deployment ran with before, and from which profile",
+        description="The revisions of a deployment that the cluster remembers: the advice, the profile that it rests on "
+        "and how many replicas run with it.",
+    )
+    history.add_argument("name", metavar="NAME", help="an SLMDeployment")
+    history.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="form of the answer (default table)"
+    )
+    _cluster(history)
+
+
+def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    rollback = commands.add_parser(
+        "rollback",
+        help="return to the advice of a former revision, by pinning the profile that it rests on",
+        description="Set spec.profiling.profile to the profile of a former revision, if that brings its very arguments "
+        "back; refused otherwise. What is kept in git must be changed there.",
+    )
+    rollback.add_argument("name", metavar="NAME", help="an SLMDeployment")
+    rollback.add_argument(
+        "--to-revision", type=count(), metavar="N", help="as `history` numbers them (default: the one before)"
+    )
+    rollback.add_argument("--dry-run", action="store_true", help="say what would be set, and set nothing")
+    _cluster(rollback)
+
+
 def _profile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     profile = commands.add_parser("profile", help="measurements into git, or into another cluster")
     actions = profile.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -182,6 +183,20 @@ def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "-o", "--output", choices=("table", "json"), default="table", help="form of the answer (default table)"
     )
     _cluster(check)
+
+
+def _support(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    support = commands.add_parser(
+        "support",
+        help="one archive that tells what is going on, without secrets, for whoever helps you",
+        description="Gather deployments, profiles, their pods and events, nodes, the operator's log and the findings of "
+        "`check` into one archive. Secrets are never read; values of variables, foreign annotations and user fields "
+        "that may hold one are replaced.",
+    )
+    support.add_argument(
+        "-o", "--output", metavar="FILE", default="slm-support.tgz", help="where to write (default slm-support.tgz)"
+    )
+    _cluster(support)
 
 
 def _cluster(command: argparse.ArgumentParser) -> None:

@@ -6,7 +6,9 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from slm_operator.cli.cluster import ask
 from slm_operator.cli.preflight.findings import Level
@@ -71,7 +73,14 @@ def table(findings: Sequence[Finding]) -> RenderableType:
         on = f"{_named(finding.nodes)}: " if finding.nodes else ""
         mend = f"\n→ {answer.mend}" if answer.mend else ""
         grid.add_row(str(answer.level), finding.check, f"{on}{answer.what}{mend}", style=STYLES[answer.level])
-    return grid
+    return Group(grid, Text(), Text(_summary(findings), style="bold"))
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    levels = [finding.answer.level for finding in findings]
+    counts = {"problem": levels.count(Level.PROBLEM), "warning": levels.count(Level.WARNING)}
+    told = [f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts.items() if count]
+    return ", ".join(told) or "nothing to mend"
 
 
 def _named(nodes: Sequence[str]) -> str:

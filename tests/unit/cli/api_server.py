@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +26,20 @@ class ApiServer:
     """Path to the body of a GET (text is a page, anything else JSON), or to (status, body)."""
     created: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of POSTs."""
+    patched: list[dict[str, Any]] = field(default_factory=list)
+    """Bodies of PATCHes."""
+    asked: list[str] = field(default_factory=list)
+    """Every method and path."""
     denied: set[tuple[str, str]] = field(default_factory=set)
     """Verb and resource that access reviews deny."""
     url: str = ""
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        self.asked.append(f"{method} {path}")
+        if method == "PATCH":
+            self.patched.append(body)
+            told = self.answers.get(f"PATCH {path}")
+            return told if isinstance(told, tuple) else (200, body)
         if method == "POST" and path.endswith("selfsubjectaccessreviews"):
             asked = body["spec"]["resourceAttributes"]
             return 201, body | {"status": {"allowed": (asked["verb"], asked["resource"]) not in self.denied}}
@@ -48,11 +57,15 @@ class ApiServer:
 def serve(server: ApiServer, kubeconfig: Path) -> Iterator[ApiServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._say(*server.answer("GET", urlsplit(self.path).path, None))
+            self._say(*server.answer("GET", unquote(urlsplit(self.path).path), None))
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self._say(*server.answer("POST", urlsplit(self.path).path, body))
+            self._say(*server.answer("POST", unquote(urlsplit(self.path).path), body))
+
+        def do_PATCH(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self._say(*server.answer("PATCH", unquote(urlsplit(self.path).path), body))
 
         def _say(self, status: int, body: Any) -> None:
             data = (body if isinstance(body, str) else json.dumps(body)).encode()

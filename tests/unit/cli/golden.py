@@ -6,9 +6,13 @@ import contextlib
 import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest import mock
 
 from slm_operator.cli.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[3]
 DATA = Path("tests/data/memory-gap-h100")
@@ -27,18 +31,27 @@ CASES: dict[str, tuple[str, ...]] = {
 
 
 def printed(arguments: tuple[str, ...]) -> str:
-    """Standard output of one command, in the repository's root, at a fixed width, without the padding of tables."""
+    """Standard output of one command, in the repository's root."""
+
+    def command() -> None:
+        with contextlib.chdir(ROOT), contextlib.suppress(SystemExit):
+            main(arguments)
+
+    return captured(command)
+
+
+def captured(show: Callable[[], object]) -> str:
+    """What is printed, at a fixed width, without the padding of tables."""
     out = io.StringIO()
-    with (
-        contextlib.chdir(ROOT),
-        mock.patch.dict(os.environ, {"COLUMNS": "100"}),
-        contextlib.redirect_stdout(out),
-        contextlib.suppress(SystemExit),
-    ):
-        main(arguments)
+    with mock.patch.dict(os.environ, {"COLUMNS": "100"}), contextlib.redirect_stdout(out):
+        show()
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
 def golden() -> dict[Path, str]:
     """File to text of every golden file."""
-    return {GOLDEN / name: printed(arguments) for name, arguments in CASES.items()}
+    from unit.cli.views import VIEWS  # noqa: PLC0415 - it reads the data through this module
+
+    commands = {name: printed(arguments) for name, arguments in CASES.items()}
+    views = {name: captured(view) for name, view in VIEWS.items()}
+    return {GOLDEN / name: text for name, text in (commands | views).items()}

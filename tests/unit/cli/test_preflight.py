@@ -7,89 +7,27 @@ from typing import Any
 
 import pytest
 from slm_operator.api.crd import KINDS, definition
-from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node, SchemaSeen, Unseen, Wish
+from slm_operator.cli.preflight.facts import LeaseSeen, Node, SchemaSeen, Unseen, Wish
 from slm_operator.cli.preflight.nodes import NODE_CHECKS
 from slm_operator.cli.preflight.schema import compare
-from slm_operator.cli.preflight.stack import DaemonSet, daemon_set, tolerates, version_of
+from slm_operator.cli.preflight.stack import daemon_set, tolerates, version_of
 from slm_operator.cli.preflight.table import CHECKS, preflight
-from slm_operator.observe.projection import node as node_record
-from slm_operator.observe.records import DaemonPodRecord, Key, Meta, Taint
-from slm_operator.planning.node_state import NodeState, failures_in
+from slm_operator.observe.records import Taint
 from slm_operator.settings import DevicePlugin, Settings
 from unit.cli import cluster_objects as objects
-
-GPU_TOLERATION = ({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},)
-SHARED = {"nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "32"}
-CUT = {"nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.sharing-strategy": "mps"}
-
-
-def plugin_pod(part: str = "device-plugin", *, ready: bool = True, waiting: str | None = None) -> DaemonPodRecord:
-    meta = Meta(key=Key("nvidia-device-plugin", part), uid=part)
-    return DaemonPodRecord(meta=meta, node="gpu-1", part=part, ready=ready, waiting=waiting)
-
-
-def node(
-    labels: dict[str, str] | None = None,
-    allocatable: dict[str, str] | None = None,
-    *,
-    without: tuple[str, ...] = (),
-    spec: dict[str, Any] | None = None,
-    ready: str = "True",
-    annotations: dict[str, str] | None = None,
-    daemons: tuple[DaemonPodRecord, ...] = (plugin_pod(),),
-    kubelet: str = "v1.34.2",
-) -> Node:
-    told = {
-        name: value for name, value in (objects.H100 | objects.OPTED_IN | (labels or {})).items() if name not in without
-    }
-    raw = objects.node("gpu-1", told, **(allocatable or {"nvidia.com/gpu": "8"})) | {"spec": spec or {}}
-    raw["metadata"]["annotations"] = annotations or {}
-    raw["status"]["conditions"][0]["status"] = ready
-    record = node_record(raw)
-    state = NodeState(
-        node=record,
-        told=record.meta.labels.get("nvidia.com/device-plugin.config"),
-        daemons=daemons,
-        failures=failures_in(record.meta.annotations.get("slm-operator.io/change-failed")),
-    )
-    return Node(state=state, kubelet=kubelet)
-
-
-def tainted(key: str, effect: str = "NoSchedule") -> Node:
-    return node(spec={"taints": [{"key": key, "effect": effect}]})
-
-
-def daemon(part: str = "device-plugin", **changed: Any) -> DaemonSet:
-    whole = DaemonSet(
-        namespace="nvidia-device-plugin",
-        name=part,
-        part=part,
-        image="nvcr.io/nvidia/k8s-device-plugin:v0.20.0",
-        version=(0, 20, 0),
-        has_config_manager=True,
-        config_label="nvidia.com/device-plugin.config",
-        default_key="default",
-        config_maps=frozenset({"nvidia-device-plugin-configs"}),
-        tolerations=GPU_TOLERATION,
-        ready=1,
-        wanted=1,
-    )
-    return replace(whole, **changed)
-
-
-STACK = (daemon(), daemon("mps-control-daemon"), daemon("gpu-feature-discovery"))
-OPERATOR = Installed(
-    namespace="slm-system", name="slm-operator", wanted=2, ready=2, version="0.1.0", settings_map="slm-operator"
+from unit.cli.sound_cluster import (
+    CUT,
+    GPU_TOLERATION,
+    OPERATOR,
+    SHARED,
+    SOUND,
+    STACK,
+    daemon,
+    node,
+    plugin_pod,
+    tainted,
 )
-SOUND = Facts(
-    namespace="team",
-    server="v1.34.2",
-    operators=(OPERATOR,),
-    lease=LeaseSeen(holder="slm-operator-0", age_seconds=1, renewing=True),
-    nodes=(node(),),
-    daemon_sets=STACK,
-    plugin_config={"default": "version: v1"},
-)
+
 ELSEWHERE = Settings(device_plugin=DevicePlugin(namespace="gpu-operator", config_map="device-plugin-configs"))
 NAMESPACED = Settings(namespaces=("team",))
 

@@ -1,0 +1,250 @@
+"""`kubectl slm support`: what the archive holds, and that no secret comes through, wherever it was planted."""
+
+from __future__ import annotations
+
+import copy
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from slm_operator.cli import redact
+from slm_operator.cli.main import main
+from unit.cli.api_server import GROUP, failure
+from unit.cli.cluster_objects import OPERATOR, PROFILE, SPEC, TEAM, condition, deployed, lease
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unit.cli.api_server import ApiServer
+
+SECRET = "correct-horse-battery-staple"
+LABELS = {"slm-operator.io/deployment": "opt", "app.kubernetes.io/managed-by": "slm-operator"}
+
+POD_TEMPLATE: dict[str, Any] = {
+    "metadata": {"annotations": {"vault.example.com/token": SECRET}, "labels": {"team": SECRET}},
+    "spec": {
+        "hostAliases": [{"ip": "10.0.0.1", "hostnames": [SECRET]}],
+        "containers": [
+            {"name": "engine", "env": [{"name": "TOKEN", "value": SECRET}]},
+            {
+                "name": "sidecar",
+                "image": "registry/sidecar:1",
+                "command": ["sh", "-c", f"export KEY={SECRET}; run"],
+                "args": ["--api-key", SECRET, f"--auth={SECRET}"],
+                "livenessProbe": {"httpGet": {"httpHeaders": [{"name": "Authorization", "value": SECRET}]}},
+                "lifecycle": {"preStop": {"exec": {"command": ["curl", "-H", SECRET]}}},
+            },
+        ],
+        "volumes": [
+            {"name": "v", "csi": {"driver": "d", "volumeAttributes": {"password": SECRET}}},
+            {"name": "w", "flexVolume": {"options": {"key": SECRET}}},
+        ],
+    },
+}
+PLANTED = deployed()
+PLANTED["metadata"] = PLANTED["metadata"] | {
+    "annotations": {
+        "kubectl.kubernetes.io/last-applied-configuration": f'{{"password": "{SECRET}"}}',
+        "kubernetes.io/change-cause": f"kubectl run --token={SECRET}",
+        "note": SECRET,
+        "slm-operator.io/former": "kept",
+    },
+    "labels": {"owner": SECRET},
+    "managedFields": [{"manager": SECRET}],
+}
+PLANTED["spec"] = SPEC | {
+    "podTemplate": POD_TEMPLATE,
+    "engine": {
+        "image": "vllm/vllm-openai:v0.32.0",
+        "env": [
+            {"name": "HF_TOKEN", "value": SECRET},
+            {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        ],
+        "args": ["--api-key", SECRET, "--quantization", "awq", "--seed=7", f"--hf-overrides={SECRET}"],
+        "command": ["sh", "-c", f"KEY={SECRET} vllm serve"],
+    },
+}
+PLANTED["status"]["conditions"].append(condition("Available", "False", f"webhook refused: {SECRET} is not allowed"))
+MEASURED = copy.deepcopy(PROFILE)
+MEASURED["spec"]["engine"] = PLANTED["spec"]["engine"]
+MEASURED["status"]["measurements"]["engine"]["args"] = ["--api-key", SECRET]
+
+POD = {
+    "metadata": {
+        "name": "opt-1",
+        "namespace": "team",
+        "labels": LABELS,
+        "annotations": {"vault.example.com/token": SECRET},
+    },
+    "spec": POD_TEMPLATE["spec"] | {"nodeName": "gpu-1"},
+    "status": {
+        "phase": "Running",
+        "containerStatuses": [
+            {
+                "name": "engine",
+                "restartCount": 1,
+                "lastState": {"terminated": {"exitCode": 1, "message": f"bad key {SECRET}"}},
+            }
+        ],
+    },
+}
+OPERATOR_POD = {
+    "metadata": {"name": "slm-operator-0", "namespace": "slm-system"},
+    "spec": {},
+    "status": {"containerStatuses": [{"name": "operator", "restartCount": 2}]},
+}
+LOG = "/api/v1/namespaces/slm-system/pods/slm-operator-0/log"
+EVENTS = [
+    {"reason": "Unschedulable", "note": f"no room for {SECRET}", "regarding": {"kind": "SLMDeployment", "name": "opt"}},
+    {"reason": "Pulled", "note": "foreign", "regarding": {"kind": "Pod", "name": "elsewhere"}},
+    {"reason": "Failed", "note": "of ours", "regarding": {"kind": "Pod", "name": "opt-1"}},
+]
+TEMPLATE = {"metadata": POD_TEMPLATE["metadata"], "spec": POD_TEMPLATE["spec"]}
+WORKLOAD = {"metadata": {"name": "opt", "namespace": "team"}, "spec": {"replicas": 2, "template": TEMPLATE}}
+CLUSTER: dict[str, Any] = {
+    "/apis/coordination.k8s.io/v1/namespaces/slm-system/leases/slm-operator": lease(),
+    f"{TEAM}/slmdeployments": {"items": [PLANTED]},
+    f"{TEAM}/slmprofiles": {"items": [MEASURED]},
+    "/apis/apps/v1/namespaces/team/deployments": {"items": [WORKLOAD]},
+    "/apis/apps/v1/namespaces/team/replicasets": {"items": [WORKLOAD]},
+    "/apis/batch/v1/namespaces/team/jobs": {"items": [WORKLOAD]},
+    "/api/v1/namespaces/team/pods": {"items": [POD]},
+    "/apis/events.k8s.io/v1/namespaces/team/events": {"items": EVENTS},
+    "/apis/events.k8s.io/v1/namespaces/default/events": {
+        "items": [{"reason": "Changing", "note": "will be mps-2", "reportingController": "slm-operator", "regarding": {"kind": "Node"}}]
+    },
+    "/api/v1/namespaces/slm-system/pods": {"items": [OPERATOR_POD]},
+    LOG: f'{{"message": "refused", "because": "{SECRET}"}}\n{{"message": "hf_abcdefghijklmnopqrstuv"}}\n',
+}  # fmt: skip
+
+
+@pytest.fixture
+def planted(server: ApiServer) -> ApiServer:
+    server.answers |= CLUSTER
+    return server
+
+
+def unpacked(path: Path) -> dict[str, str]:
+    with tarfile.open(path) as tar:
+        return {
+            name.removeprefix("slm-support/"): file.read().decode()
+            for name in tar.getnames()
+            if (file := tar.extractfile(name)) is not None
+        }
+
+
+def test_no_secret_comes_through(planted: ApiServer, tmp_path: Path) -> None:
+    assert main(["support", "-o", str(tmp_path / "s.tgz")]) == 0
+    for name, text in unpacked(tmp_path / "s.tgz").items():
+        assert SECRET not in text, name
+        assert "hf_abcdef" not in text, name
+    assert SECRET.encode() not in (tmp_path / "s.tgz").read_bytes()
+    assert not [asked for asked in planted.asked if "secret" in asked]
+
+
+def test_the_archive_tells_what_is_going_on(
+    planted: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["support", "-o", str(tmp_path / "s.tgz")]) == 0
+    assert "look through it before you pass it on" in capsys.readouterr().out
+    files = unpacked(tmp_path / "s.tgz")
+    assert list(files) == [
+        "README.txt", "check.yaml", "deployments.yaml", "events.yaml", "jobs.yaml", "logs/slm-operator-0.log",
+        "logs/slm-operator-0.previous.log", "nodes.yaml", "operator-pods.yaml", "pods.yaml", "profiles.yaml",
+        "replica-sets.yaml", "versions.yaml", "workloads.yaml",
+    ]  # fmt: skip
+    (deployment,) = yaml.safe_load(files["deployments.yaml"])
+    engine = deployment["spec"]["engine"]
+    assert engine["args"] == [
+        "--api-key",
+        "<redacted>",
+        "--quantization",
+        "awq",
+        "--seed=7",
+        "--hf-overrides=<redacted>",
+    ]
+    assert engine["env"][0] == {"name": "HF_TOKEN", "value": "<redacted>"}
+    assert engine["env"][1]["valueFrom"] == {"secretKeyRef": {"name": "s", "key": "k"}}
+    assert deployment["spec"]["podTemplate"]["spec"]["containers"][1]["args"] == ["<redacted>"] * 3
+    assert deployment["metadata"]["annotations"]["slm-operator.io/former"] == "kept"
+    assert deployment["status"]["advice"]["batchSize"] > 0
+    assert [event["reason"] for event in yaml.safe_load(files["events.yaml"])] == [
+        "Unschedulable",
+        "Failed",
+        "Changing",
+    ]
+    (node, _) = yaml.safe_load(files["nodes.yaml"])
+    assert node["status"]["allocatable"] == {"nvidia.com/gpu": "8"}
+    assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-H100"
+    (pod,) = yaml.safe_load(files["pods.yaml"])
+    assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"] == "bad key <redacted>"
+    (profile,) = yaml.safe_load(files["profiles.yaml"])
+    assert profile["status"]["measurements"]["points"]
+    told = yaml.safe_load(files["versions.yaml"])
+    assert told["operators"] == {"slm-system/slm-operator": OPERATOR["metadata"]["labels"]["app.kubernetes.io/version"]}
+    assert told["nvidia"]["nvidia-device-plugin/nvidia-device-plugin"].endswith(":v0.20.0")
+    assert yaml.safe_load(files["check.yaml"])["ok"] is True
+    assert '"message": "refused"' in files["logs/slm-operator-0.log"]
+
+
+def test_what_may_not_be_seen_is_named(planted: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    planted.answers |= {
+        "/api/v1/nodes": failure(403, 'nodes is forbidden: User "u" cannot list resource "nodes"'),
+        LOG: failure(403, 'User "u" cannot get resource "pods/log"'),
+    }
+    assert main(["support", "-o", str(tmp_path / "s.tgz")]) == 0
+    assert 'not in it: nodes: nodes is forbidden: User "u"' in capsys.readouterr().out
+    files = unpacked(tmp_path / "s.tgz")
+    assert "nodes.yaml" not in files
+    assert "log of slm-system/slm-operator-0" in files["README.txt"]
+
+
+def test_a_cluster_without_our_chart(planted: ApiServer, tmp_path: Path) -> None:
+    nowhere = failure(404, "the server could not find the requested resource")
+    planted.answers |= {path: nowhere for path in planted.answers if path.startswith(GROUP)}
+    assert main(["support", "-o", str(tmp_path / "s.tgz")]) == 0
+    assert "deployments: the server could not find" in unpacked(tmp_path / "s.tgz")["README.txt"]
+
+
+def test_a_file_that_cannot_be_written(planted: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["support", "-o", "/proc/nowhere/s.tgz"]) == 2
+    assert "-o /proc/nowhere/s.tgz" in capsys.readouterr().err
+
+
+CREDENTIALS = [
+    ("Hugging Face", "token hf_ABCDEFGHIJKLMNOPqrst ends", "token <redacted> ends"),
+    ("AWS", "id AKIAIOSFODNN7EXAMPLE", "id <redacted>"),
+    ("JSON web token", "x eyJhbGciOiJSUzI1NiIs.eyJpc3MiOiJrdWJl.c2lnbmF0dXJl y", "x <redacted> y"),
+    ("an address", "https://me:hunter2@host/x", "https://<redacted>@host/x"),
+    ("bearer", "Authorization: Bearer abcdefgh1234", "Authorization: Bearer <redacted>"),
+    ("a variable", "PASSWORD=hunter2 next", "PASSWORD=<redacted> next"),
+    ("a key", "a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb", "a\n<redacted>\nb"),
+    ("nothing", "2 of 2 replicas answer at http://opt.team.svc/v1", "2 of 2 replicas answer at http://opt.team.svc/v1"),
+]
+
+
+@pytest.mark.parametrize(("text", "left"), [c[1:] for c in CREDENTIALS], ids=[c[0] for c in CREDENTIALS])
+def test_what_looks_like_a_credential_is_taken_out_of_any_text(text: str, left: str) -> None:
+    assert redact.scrub({"a": [text]}, ()) == {"a": [left]}
+
+
+FREE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(SECRET) | st.just(f"say {SECRET}"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcdef"), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(FREE, FREE, st.lists(st.just(SECRET) | st.just(f"--x={SECRET}") | st.just("--y")))
+def test_wherever_users_write_freely(template: Any, volume: Any, args: list[str]) -> None:
+    """No text of a podTemplate, a volume or an argument is left, nor found again in a message that quotes it."""
+    spec = {"podTemplate": {"spec": template}, "engine": {"args": args, "command": args}}
+    ours = {"metadata": {"name": "a"}, "spec": spec, "status": {"message": f"because of {SECRET}"}}
+    pod = {"metadata": {"name": "a"}, "spec": {"volumes": [{"name": "v", "x": volume}], "containers": [{"args": args}]}}
+    secrets = redact.taken_out([ours, pod])
+    told = redact.scrub([redact.slm_object(ours), redact.pod(pod)], secrets)
+    assert SECRET not in str([told[0]["spec"], told[1]])
+    assert SECRET not in secrets or SECRET not in str(told)

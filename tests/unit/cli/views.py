@@ -1,0 +1,106 @@
+"""Terminal views of a cluster, drawn from values: one file in tests/golden/cli each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from slm_operator.api.deployment import SLMDeploymentStatus
+from slm_operator.cli import check, history, top
+from slm_operator.cli.live import Live, Row
+from slm_operator.cli.preflight.facts import SchemaSeen
+from slm_operator.cli.preflight.table import preflight
+from slm_operator.cli.revisions import Revision, WayBack
+from slm_operator.cli.story import overview, show_status
+from slm_operator.cli.terminal import console
+from unit.cli.cluster_objects import PROFILE, deployed
+from unit.cli.sound_cluster import SOUND, STACK, daemon, node, tainted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from slm_operator.cli.preflight.facts import Facts
+
+TROUBLED = replace(
+    SOUND,
+    schema=SchemaSeen(lacking=("SLMDeployment.spec.sharing.neighbours",)),
+    daemon_sets=(daemon(version=(0, 17, 4)), STACK[2]),
+    plugin_config={"default": "version: v1", "mine": "a: ["},
+    rights_missing={"get pods/proxy": "live figures in top"},
+    nodes=(
+        node(),
+        node({"nvidia.com/mig.config": "all-1g.10gb"}, without=("nvidia.com/gpu.memory",), name="gpu-2"),
+        tainted("dedicated", name="gpu-3"),
+    ),
+)
+
+BUSY = Row(
+    name="chat",
+    ready=4,
+    replicas=4,
+    replicas_per_gpu=2,
+    predicted_tokens_per_second=12314.4,
+    itl_limit_ms=30.0,
+    percentile="Mean",
+    slo_met="True",
+    live=Live(engines=4, kv_usage=0.871, running=372, waiting=5, tokens_per_second=11873.2, itl_ms=27.94),
+)
+ROWS = (
+    BUSY,
+    replace(
+        BUSY,
+        name="late",
+        slo_met="False",
+        live=Live(engines=3, kv_usage=0.99, running=96, waiting=41, tokens_per_second=9120, itl_ms=38.2),
+        unread="503 Service Unavailable",
+    ),
+    replace(BUSY, name="quiet", slo_met="Unknown", live=Live(engines=4, kv_usage=0, running=0, waiting=0, tokens_per_second=0)),
+    replace(BUSY, name="strict", percentile="P99", itl_limit_ms=50.0),
+    Row(
+        name="new", ready=0, replicas=0, replicas_per_gpu=None, predicted_tokens_per_second=None, itl_limit_ms=None,
+        percentile="", slo_met="", live=None,
+    ),
+)  # fmt: skip
+
+PACK = Revision(
+    number=3,
+    created="2026-03-01T12:30:00Z",
+    advice="99d41a9c23",
+    profile="opt-1-3b-9a8b1d3c-drift",
+    replicas_per_gpu=2,
+    sharing_mode="MPS",
+    batch_size=96,
+    kv_bytes=9_000_000_000,
+    replicas=4,
+    ready=3,
+    image="vllm/vllm-openai:v0.32.0",
+    args=(),
+)
+SINGLE = replace(PACK, number=2, created="2026-02-01T08:00:00Z", advice="6a196a44e0", profile="opt-1-3b-9a8b1d3c",
+                 replicas_per_gpu=1, sharing_mode="None", batch_size=256, kv_bytes=None, replicas=0, ready=0)  # fmt: skip
+HISTORY = history.History(
+    name="chat",
+    resource_version="1",
+    revisions=(PACK, SINGLE, replace(SINGLE, number=1, created="2026-01-05T17:45:10Z")),
+    ways_back={
+        2: WayBack(profile="opt-1-3b-9a8b1d3c"),
+        1: WayBack(
+            refused="SLMProfile opt-1-3b-9a8b1d3c would not bring revision 1 back, because spec has changed since"
+        ),
+    },
+)
+
+
+def _checked(facts: Facts) -> None:
+    console().print(check.table(preflight(facts)))
+
+
+VIEWS: dict[str, Callable[[], object]] = {
+    "check-ready.txt": lambda: _checked(SOUND),
+    "check-troubled.txt": lambda: _checked(TROUBLED),
+    "top.txt": lambda: console().print(top.table("team", ROWS)),
+    "history.txt": lambda: console().print(history.table(HISTORY)),
+    "watch.txt": lambda: console().print(overview("team", [deployed()], [PROFILE])),
+    "explain.txt": lambda: show_status("opt", SLMDeploymentStatus.model_validate(deployed()["status"])),
+}
+"""File name to what prints it."""
