@@ -84,6 +84,22 @@ def test_yaml_and_json_are_one_answer() -> None:
     assert yaml.safe_load(printed((*arguments, "-o", "yaml"))) == json.loads(printed((*arguments, "-o", "json")))
 
 
+def test_the_keys_that_scripts_rely_on_and_their_values_for_a_published_pack() -> None:
+    answer = advised(*SWEEP, *PACKS, "--model", "opt-1.3b", "--epsilon", "0.1", "--itl-ms", "1000")
+    promised = ("batchSize", "kvCacheBytes", "replicasPerGpu", "sharingMode", "gain", "freedBytes")
+    assert {key: answer[key] for key in promised} == {
+        "batchSize": 256, "kvCacheBytes": None, "replicasPerGpu": 2, "sharingMode": "MPS",
+        "gain": pytest.approx(14669.5 / 11864.8 - 1, abs=1e-4), "freedBytes": None,
+    }  # fmt: skip
+    assert (answer["predicted"]["throughputTokensPerSecond"], answer["predicted"]["itlMs"]) == (14669.5, 37.073)
+    assert answer["bestSingle"]["throughputTokensPerSecond"] == 11864.8
+    assert {(p["batchSize"], p["replicasPerGpu"]) for p in answer["paretoFrontier"]} >= {(1, 1), (256, 2)}
+    chosen = [c for c in answer["candidates"] if c["verdict"] == "Chosen"]
+    assert [(c["batchSize"], c["replicasPerGpu"], c["because"]) for c in chosen] == [
+        (256, 2, "the most tokens per second of all that passed: 14,670")
+    ]
+
+
 def test_the_schema_is_a_schema_and_describes_every_key() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
