@@ -18,8 +18,8 @@ from typing import Any
 from .objects import BrokenPromiseError
 from .run import run
 
-CHUNK = 100
-"""Seeds a task: about a second, which is what remains to be waited for when a seed is broken or the user gives up."""
+CHUNK = 25
+"""Seeds a task: a fraction of a second, which is what remains to be waited for when a seed is broken or the user gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +71,13 @@ def play(seeds: range, **operator: Any) -> Tally:
     return tally
 
 
-def play_in_parallel(seeds: range, processes: int) -> Tally:
-    """The same on several cores. When a seed is broken, no more are begun."""
+def play_in_parallel(seeds: range, processes: int, **operator: Any) -> Tally:
+    """The same on several cores. When a seed is broken, no more are begun. `operator` must be picklable."""
     chunks = [seeds[first : first + CHUNK] for first in range(0, len(seeds), CHUNK)]
     tally = Tally()
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
-            for done in as_completed([pool.submit(play, chunk) for chunk in chunks]):
+            for done in as_completed([pool.submit(play, chunk, **operator) for chunk in chunks]):
                 tally += done.result()
                 if tally.broken is not None:
                     break

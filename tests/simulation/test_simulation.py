@@ -3,6 +3,7 @@
 To look at one of them: `python -m tests.simulation SEED`.
 """
 
+import multiprocessing
 import os
 import time
 from contextlib import ExitStack
@@ -29,6 +30,16 @@ def test_no_promise_is_broken_in_twenty_thousand_runs(capsys: pytest.CaptureFixt
         print(f"\n{tally} in {time.perf_counter() - began:.0f} s")
     assert tally.broken is None
     assert tally.runs == SLOW_SEEDS
+
+
+@pytest.mark.slow
+def test_a_broken_seed_is_told_ends_all_and_leaves_no_process() -> None:
+    tally = play_in_parallel(range(5_000), 2, plan_nodes=PLANNERS["touches nodes that did not opt in"])
+    assert tally.broken is not None
+    seed = tally.broken.partition(":")[0]
+    assert tally.broken.endswith(f"python -m tests.simulation {seed.removeprefix('seed ')}")
+    assert tally.runs < 2_500
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.slow
