@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
 import yaml
 from slm_operator.cli.main import main
+from slm_runtime.codec import to_json
+from unit.advisor.build import published_ledger
 from unit.cli.golden import CASES, GOLDEN, PACKS, ROOT, SWEEP, printed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEMA = json.loads((ROOT / "docs/schemas/advice.json").read_text())
 PUBLISHED = [
@@ -98,6 +104,17 @@ def test_the_keys_that_scripts_rely_on_and_their_values_for_a_published_pack() -
     assert [(c["batchSize"], c["replicasPerGpu"], c["because"]) for c in chosen] == [
         (256, 2, "the most tokens per second of all that passed: 14,670")
     ]
+
+
+def test_a_ledger_beside_the_csv_turns_peaks_into_bytes(tmp_path: Path) -> None:
+    """The sweep's peak at B = 96 is 15.98 % of the pool; the bytes given are filled to 92 % by it."""
+    ledger = tmp_path / "ledger.json"
+    ledger.write_text(json.dumps(to_json(published_ledger("opt-1.3b"))))
+    answer = advised(*SWEEP, "--model", "opt-1.3b", "--itl-factor", "2", "--ledger", str(ledger))
+    kv = answer["kvCacheBytes"]
+    assert kv == pytest.approx(0.1598 * 54.48e9 / 0.92, rel=1e-3)
+    known = published_ledger("opt-1.3b")
+    assert answer["freedBytes"] == known.device_bytes - known.fixed_bytes - kv
 
 
 def test_the_schema_is_a_schema_and_describes_every_key() -> None:
