@@ -7,7 +7,7 @@ advertises nothing under MPS before the daemon runs, and the daemon does not tol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
@@ -32,6 +32,8 @@ class Machines:
     """All nodes' own parts."""
 
     world: World
+    refused: list[str] = field(default_factory=list)
+    """Replicas that the kubelet did not admit."""
 
     def __post_init__(self) -> None:
         self.world.watchers.append(self.changed)
@@ -166,6 +168,7 @@ class Machines:
             taken = sum(one.requests.get(resource, 0) for one in there)
             if taken + count > node.allocatable.get(resource, 0):
                 pod.phase, pod.failed_because = "Failed", "UnexpectedAdmissionError: no devices"
+                self.refused += [f"{self.world.now:.0f}s {pod.key} on {pod.node}"] if pod.owner is not None else []
                 self.world.pod_changed(pod)
                 return
         pod.phase, pod.started = "Running", self.world.stamp()

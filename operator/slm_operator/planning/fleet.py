@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from slm_operator.observe.records import ConfigMapRecord
     from slm_operator.planning.node_state import NodeState
     from slm_operator.settings import Settings
 
@@ -47,10 +48,12 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     wanted = {one.slice_class for one in demands if one.slice_class.mode is not SharingMode.NONE}
     site = Site(config=view.config_map, settings=settings, now=now, wanted=frozenset(one.label for one in wanted))
     steps = _in_turn(states, placement, site)
-    keys = _keys(view, states, steps, placement, now)
+    used = _used_keys(view, states, placement)
+    keys = _keys(view.config_map, steps, used, now)
     actions: tuple[Action, ...] = tuple(action for name in sorted(steps) for action in steps[name].actions)
     waits = [step.look_again_seconds for step in steps.values() if step.look_again_seconds is not None]
-    waits += [UNUSED_SECONDS] if _has_spare_keys(view, states, placement) else []
+    if view.config_map is not None and used is not None and spare_keys(view.config_map, used):
+        waits.append(UNUSED_SECONDS)
     drained = _drained(states, placement)
     return FleetPlan(
         plan=Plan(actions=(*keys, *actions), look_again_seconds=min(waits, default=None)),
@@ -81,12 +84,12 @@ def _in_turn(states: tuple[NodeState, ...], placement: Placement, site: Site) ->
 
 
 def _keys(
-    view: FleetView, states: tuple[NodeState, ...], steps: Mapping[str, NodeStep], placement: Placement, now: datetime
+    config: ConfigMapRecord | None, steps: Mapping[str, NodeStep], used: frozenset[str] | None, now: datetime
 ) -> tuple[Action, ...]:
-    if view.config_map is None:
+    if config is None:
         return ()
     needed = sorted({step.needs_key for step in steps.values() if step.needs_key}, key=lambda one: one.label)
-    patch = keys_patch(view.config_map, needed, _used_keys(view, states, placement), now)
+    patch = keys_patch(config, needed, used, now)
     return (patch,) if patch is not None else ()
 
 
@@ -94,12 +97,6 @@ def _used_keys(view: FleetView, states: tuple[NodeState, ...], placement: Placem
     if view.keys_in_use is None:
         return None
     return keys_in_use(states, {target.slice_class for target in placement.targets.values()}, view.keys_in_use)
-
-
-def _has_spare_keys(view: FleetView, states: tuple[NodeState, ...], placement: Placement) -> bool:
-    used = _used_keys(view, states, placement)
-    config = view.config_map
-    return used is not None and config is not None and bool(spare_keys(config, used))
 
 
 def _drained(states: tuple[NodeState, ...], placement: Placement) -> frozenset[tuple[str, str]]:
