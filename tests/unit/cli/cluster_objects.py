@@ -130,6 +130,9 @@ OPENAPI = {
 }
 
 
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/slm-system/leases/slm-operator"
+
+
 def lease(age_seconds: float = 1.0) -> dict[str, Any]:
     renewed = datetime.now(UTC) - timedelta(seconds=age_seconds)
     spec = {"holderIdentity": "slm-operator-0", "leaseDurationSeconds": 15, "renewTime": renewed.isoformat()}
@@ -154,7 +157,6 @@ READY_CLUSTER: dict[str, Any] = {
             {"metadata": {"namespace": "kube-system", "name": "kube-proxy"}, "spec": {}},
         ]
     },
-    "/apis/coordination.k8s.io/v1/namespaces/slm-system/leases/slm-operator": lease(),
     "/api/v1/namespaces/slm-system/configmaps/slm-operator": {"data": {"config.yaml": "nodes: {maxChanging: 2}\n"}},
     "/api/v1/namespaces/nvidia-device-plugin/configmaps/nvidia-device-plugin-configs": {
         "data": {"default": "version: v1\n"}

@@ -13,13 +13,12 @@ from slm_operator.cli.preflight import gather
 from slm_operator.cli.preflight.nodes import NODE_CHECKS
 from slm_operator.cli.preflight.table import CHECKS
 from unit.cli.api_server import GROUP, failure
-from unit.cli.cluster_objects import H100, OPTED_IN, PLUGIN_POD, lease, node
+from unit.cli.cluster_objects import H100, LEASE, OPTED_IN, PLUGIN_POD, lease, node
 
 if TYPE_CHECKING:
     from unit.cli.api_server import ApiServer
 
 NOWHERE = failure(404, "the server could not find the requested resource")
-LEASE = "/apis/coordination.k8s.io/v1/namespaces/slm-system/leases/slm-operator"
 SETTINGS = "/api/v1/namespaces/slm-system/configmaps/slm-operator"
 
 
@@ -41,7 +40,7 @@ CASES: list[tuple[str, dict[str, Any], int, str]] = [
     ("everything", {}, 0, "1 of 1 GPU nodes, with 8 GPUs"),
     ("no chart", {GROUP: NOWHERE}, 1, "install the chart"),
     ("no operator", {"/apis/apps/v1/deployments": {"items": []}}, 1, "no Deployment of the operator"),
-    ("nobody acts", {LEASE: lease(age_seconds=600)}, 1, "slm-operator-0 holds the Lease and renewed it last"),
+    ("nobody acts", {LEASE: lease(age_seconds=6000)}, 1, "slm-operator-0 holds the Lease and renewed it last"),
     ("no Lease", {LEASE: NOWHERE}, 1, "no operator has ever acted"),
     ("settings of another version", {SETTINGS: {"data": {"config.yaml": "later: 1"}}}, 0, "cannot be read by this command"),
     ("settings that are no YAML", {SETTINGS: {"data": {"config.yaml": "a: ["}}}, 0, "cannot be read by this command (not YAML)"),
@@ -63,13 +62,12 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_check(
     server: ApiServer, changed: dict[str, Any], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.answers |= {LEASE: lease()} | changed
+    server.answers |= changed
     assert main(["check"]) == code
     assert sentence in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_ready_cluster_has_nothing_to_mend(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
-    server.answers[LEASE] = lease()
     assert main(["check", "-o", "json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "slm-operator.io/check/v1"
@@ -85,7 +83,6 @@ def test_nodes_with_the_same_answer_are_one_finding(server: ApiServer, capsys: p
     nodes[4]["spec"] = {"unschedulable": True}
     pods = [PLUGIN_POD | {"spec": PLUGIN_POD["spec"] | {"nodeName": one["metadata"]["name"]}} for one in nodes]
     server.answers |= {
-        LEASE: lease(),
         "/api/v1/nodes": {"items": nodes},
         "/api/v1/namespaces/nvidia-device-plugin/pods": {"items": pods},
     }
@@ -112,7 +109,6 @@ def test_a_lease_that_is_renewed_while_we_look_is_held_whatever_the_clocks_say(
 
 def test_missing_rights_are_named_with_what_needs_them(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.denied = {("create", "slmdeployments"), ("list", "nodes")}
-    server.answers[LEASE] = lease()
     assert main(["check"]) == 1
     told = " ".join(capsys.readouterr().out.split())
     assert "you may not create an SLMDeployment in namespace team" in told

@@ -114,6 +114,37 @@ def test_refuses(
     assert len(err.splitlines()) == 1
 
 
+ASKING = [
+    ["explain", "opt"], ["watch", "--once"], ["top", "--once"], ["history", "opt"], ["rollback", "opt"], ["check"],
+    ["support", "-o", "/dev/null"], ["profile", "export", "p"], ["report", "opt", "-o", "/dev/null"],
+]  # fmt: skip
+"""Every command that asks a cluster."""
+
+
+@pytest.mark.parametrize("arguments", ASKING, ids=[" ".join(words[:2]) for words in ASKING])
+def test_without_any_right_there_is_one_sentence(
+    server: ApiServer, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = 'everything is forbidden: User "u" cannot do anything'
+    server.answer = lambda *_: failure(403, message)  # type: ignore[method-assign]
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert f"no rights: {message}: ask whoever runs the cluster for this right" in err
+
+
+@pytest.mark.parametrize("arguments", ASKING, ids=[" ".join(words[:2]) for words in ASKING])
+def test_without_a_cluster_there_is_one_sentence(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig_for("http://127.0.0.1:9")))
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert "the cluster at http://127.0.0.1:9 does not answer" in err
+
+
 KUBECONFIGS: list[tuple[str, str | None, str]] = [
     ("none", None, "no kubeconfig at"),
     ("empty", "", "is not a kubeconfig"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from slm_operator.cli import redact
 from slm_operator.cli.main import main
 from unit.cli.api_server import GROUP, failure
-from unit.cli.cluster_objects import OPERATOR, PROFILE, SPEC, TEAM, condition, deployed, lease
+from unit.cli.cluster_objects import OPERATOR, PROFILE, SPEC, TEAM, condition, deployed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +105,6 @@ EVENTS = [
 TEMPLATE = {"metadata": POD_TEMPLATE["metadata"], "spec": POD_TEMPLATE["spec"]}
 WORKLOAD = {"metadata": {"name": "opt", "namespace": "team"}, "spec": {"replicas": 2, "template": TEMPLATE}}
 CLUSTER: dict[str, Any] = {
-    "/apis/coordination.k8s.io/v1/namespaces/slm-system/leases/slm-operator": lease(),
     f"{TEAM}/slmdeployments": {"items": [PLANTED]},
     f"{TEAM}/slmprofiles": {"items": [MEASURED]},
     "/apis/apps/v1/namespaces/team/deployments": {"items": [WORKLOAD]},
