@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.testbed.gotools import binary
 from tests.testbed.stage import LIGHT_IMAGE
 
 if TYPE_CHECKING:
@@ -123,6 +123,12 @@ def place_client(stage: Stage) -> None:
     stage.cluster.kubectl("wait", f"pod/{POD}", "--namespace", POD, "--for=condition=Ready", "--timeout=60s")
 
 
+def container_id(stage: Stage, pod: str, namespace: str) -> str:
+    """The id of a pod's first container at the node's containerd."""
+    status = stage.get("pod", pod, namespace)["status"]["containerStatuses"][0]
+    return str(status["containerID"]).partition("://")[2]
+
+
 @contextlib.contextmanager
 def steady_load(
     stage: Stage, namespace: str, name: str, *, clients: int = 8, tokens: int = 64, kept: bool = False
@@ -131,12 +137,19 @@ def steady_load(
     load = Load()
     url = f"http://{name}.{namespace}/v1/completions"
     client = [url, name, str(clients), str(tokens), "kept" if kept else "new"]
+    # By way of the node's containerd and not of `kubectl exec`, so that it goes on without an API server.
+    inside = ("ctr", "--namespace", "k8s.io", "tasks", "exec", "--exec-id", f"load-{secrets.token_hex(4)}")
     command = [
-        *(str(binary("kubectl")), f"--kubeconfig={stage.cluster.kubeconfig}", "exec", "--stdin"),
-        *("--namespace", POD, POD, "--", "python3", "-c", CLIENT, *client),
+        *("docker", "exec", "--interactive", stage.cluster.node, *inside, container_id(stage, POD, POD)),
+        *("python3", "-c", CLIENT, *client),
     ]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=stage.cluster.engine.env(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as running:
         try:
             assert running.stdout is not None

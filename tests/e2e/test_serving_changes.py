@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_runtime.codec import to_json
+from slm_runtime.metrics import read_counters
 
-from tests.testbed.stage import IMAGES, LIGHT_IMAGE, ROOT
+from tests.testbed.cluster import KubectlError
+from tests.testbed.stage import IMAGES, LIGHT_IMAGE, OPERATOR_NAMESPACE, ROOT
 from tests.unit.planning import worlds
 
 from .conftest import FAST
 from .light import applied, light, wait_for_reason, wait_until_ready
-from .load import POD, place_client, steady_load
+from .load import POD, container_id, place_client, steady_load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.testbed.stage import Stage
 
@@ -29,7 +33,8 @@ NAMESPACE = "serving"
 NAME = "chat"
 NEXT_IMAGE = "slm-operator/engine-light:next"
 TOKEN_MS = {"name": "LIGHT_ENGINE_STEP_MS", "value": "30"}  # so that at every moment requests are in flight
-SLO = {"itlMs": 12, "itlFactor": None}
+OUTAGE_SECONDS = float(os.environ.get("SLM_OUTAGE_SECONDS", "60"))
+"""Long enough for a node to be taken for dead when the API server is back."""
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +200,95 @@ def test_an_operator_that_is_upgraded_restarts_no_engine_and_watches_what_it_fin
     assert said_by_type["Ready"]["status"] == "True"
     assert said_by_type["SLOMet"]["status"] == "False"
     assert "over the limit of 8" in said_by_type["SLOMet"]["message"]
+
+
+def test_an_engine_that_is_killed_takes_only_its_own_requests_with_it(served: Stage) -> None:
+    victim, neighbour = pods(served)
+    clients = 8
+    with steady_load(served, NAMESPACE, NAME, clients=clients) as load:
+        before = itl_ms(served, neighbour)
+        kill_engine(served, victim["metadata"]["name"])
+        during = itl_ms(served, neighbour)
+        restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1"
+        name = victim["metadata"]["name"]
+        served.cluster.kubectl("wait", f"pod/{name}", "--namespace", NAMESPACE, restarted, "--timeout=60s")
+        wait_until_ready(served, NAMESPACE, NAME)
+        after = itl_ms(served, neighbour)
+    account = load.account
+    print(f"{account.ok} ok, {account.refused} refused, {account.failed} failed, {account.truncated} truncated")
+    print(f"the neighbour's ITL: {before:.1f} ms before, {during:.1f} ms meanwhile, {after:.1f} ms after")
+    # Its own: what it was answering. Whoever connects before the Service forgets it is refused, and may ask again.
+    assert 0 < account.truncated + account.failed <= clients, account.examples
+    assert restarts(served)[neighbour["metadata"]["name"]] == 0
+
+
+def kill_engine(stage: Stage, pod: str) -> None:
+    """SIGKILL to the engine's process, from its node: nobody is asked and nothing is drained."""
+    listed = on_node(stage, "ctr", "--namespace", "k8s.io", "tasks", "list").splitlines()
+    running = {words[0]: words[1] for words in map(str.split, listed[1:])}
+    on_node(stage, "kill", "-9", running[container_id(stage, pod, NAMESPACE)])
+
+
+def on_node(stage: Stage, *command: str) -> str:
+    return stage.cluster.engine.docker("exec", stage.cluster.node, *command)
+
+
+def restarts(stage: Stage) -> dict[str, int]:
+    return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods(stage)}
+
+
+def itl_ms(stage: Stage, pod: dict[str, Any], seconds: float = 3) -> float:
+    """Mean ITL of one replica over the next seconds, from its own counters."""
+    script = (
+        f"import urllib.request as u; print(u.urlopen('http://{pod['status']['podIP']}:8000/metrics').read().decode())"
+    )
+    asked = ("exec", "--namespace", POD, POD, "--", "python3", "-c", script)
+    first = read_counters(stage.cluster.kubectl(*asked))
+    time.sleep(seconds)  # a rate needs time: there is no event to await
+    last = read_counters(stage.cluster.kubectl(*asked))
+    return 1000 * (last.itl_sum - first.itl_sum) / (last.itl_count - first.itl_count)
+
+
+@contextlib.contextmanager
+def no_api_server(stage: Stage) -> Iterator[None]:
+    """The API server taken from its node, as a broken upgrade does it."""
+    manifest, aside = "/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/kube-apiserver.yaml"
+    on_node(stage, "mv", manifest, aside)
+    try:
+        until(lambda: not answers(stage), timeout_s=120)
+        yield
+    finally:
+        on_node(stage, "mv", aside, manifest)
+        until(lambda: answers(stage), timeout_s=180)
+
+
+def answers(stage: Stage) -> bool:
+    try:
+        stage.cluster.kubectl("get", "--raw", "/readyz", "--request-timeout=3s", timeout_s=20)
+    except KubectlError:
+        return False
+    return True
+
+
+def until(wanted: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not wanted():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.5)
+
+
+def test_without_operator_and_api_server_engines_go_on_and_none_restarts_afterwards(served: Stage) -> None:
+    operator = ("deployment/slm-operator", "--namespace", OPERATOR_NAMESPACE)
+    before = uids(served), restarts(served)
+    with steady_load(served, NAMESPACE, NAME) as load:
+        served.cluster.kubectl("scale", *operator, "--replicas=0")
+        with no_api_server(served):
+            time.sleep(OUTAGE_SECONDS)  # the outage is the point
+        served.cluster.kubectl("scale", *operator, "--replicas=1")
+        served.cluster.kubectl("rollout", "status", *operator, "--timeout=120s", timeout_s=150)
+        wait_until_ready(served, NAMESPACE, NAME)
+    assert_nothing_lost(load.account)
+    assert (uids(served), restarts(served)) == before
 
 
 def generation(stage: Stage) -> int:

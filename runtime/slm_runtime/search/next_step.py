@@ -48,8 +48,15 @@ def _wanted(request: Request, findings: Findings) -> Step:
         if step is not None:
             return step
     won = best_pack(request, findings)
-    confirmation = None if won else confirm_step(request, findings)
+    confirmation = None if won or _is_pack_ordered(request, findings) else confirm_step(request, findings)
     return confirmation or _done(request, findings, won)
+
+
+def _is_pack_ordered(request: Request, findings: Findings) -> bool:
+    """The user asks for packs and one could be measured: no single engine will be deployed, so none is confirmed."""
+    return request.replicas is not None and any(
+        m.on.replicas == request.replicas and not m.point.doubts for m in findings.measured
+    )
 
 
 def _done(request: Request, findings: Findings, won: Point | None) -> Done:
