@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slm_operator.cli.cluster import ask
-from slm_operator.cli.preflight.findings import Level
+from slm_operator.cli.preflight.findings import Level, some
 from slm_operator.cli.preflight.gather import gather
 from slm_operator.cli.preflight.table import preflight
 from slm_operator.cli.terminal import console
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "slm-operator.io/check/v1"
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
-NAMED_NODES = 3
 
 
 def run(arguments: Namespace) -> int:
@@ -70,7 +69,7 @@ def table(findings: Sequence[Finding]) -> RenderableType:
     grid.add_column("what", overflow="fold")
     for finding in findings:
         answer = finding.answer
-        on = f"{_named(finding.nodes)}: " if finding.nodes else ""
+        on = f"{some(finding.nodes)}: " if finding.nodes else ""
         mend = f"\n→ {answer.mend}" if answer.mend else ""
         grid.add_row(str(answer.level), finding.check, f"{on}{answer.what}{mend}", style=STYLES[answer.level])
     return Group(grid, Text(), Text(_summary(findings), style="bold"))
@@ -81,8 +80,3 @@ def _summary(findings: Sequence[Finding]) -> str:
     counts = {"problem": levels.count(Level.PROBLEM), "warning": levels.count(Level.WARNING)}
     told = [f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts.items() if count]
     return ", ".join(told) or "nothing to mend"
-
-
-def _named(nodes: Sequence[str]) -> str:
-    rest = len(nodes) - NAMED_NODES
-    return ", ".join(nodes[:NAMED_NODES]) + (f" and {rest} more" if rest > 0 else "")

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ASK = "ask whoever runs the cluster for this right, or to run this command"
+"""The mend of what may not be seen."""
 
 
 class Level(StrEnum):
@@ -47,3 +54,14 @@ def warning(what: str, mend: str) -> Answer:
 def problem(what: str, mend: str) -> Answer:
     """It does not work."""
     return Answer(Level.PROBLEM, what, mend)
+
+
+def dotted(version: Iterable[int]) -> str:
+    """A version as it is written."""
+    return ".".join(map(str, version))
+
+
+def some(things: Iterable[str]) -> str:
+    """The first few, and how many more."""
+    every = list(things)
+    return ", ".join(every[:3]) + (f" and {len(every) - 3} more" if len(every) > 3 else "")

@@ -8,7 +8,7 @@ from slm_runtime.document import SharingMode
 
 from slm_operator.api import names
 from slm_operator.cli.preflight.facts import Unseen
-from slm_operator.cli.preflight.findings import Answer, ok, problem, warning
+from slm_operator.cli.preflight.findings import Answer, dotted, ok, problem, some, warning
 from slm_operator.cli.preflight.stack import DEVICE_PLUGIN, is_for_long, tolerates, version_of
 from slm_operator.planning.node_state import (
     COUNT_LABEL,
@@ -43,7 +43,7 @@ def _usable(node: Node, _facts: Facts) -> Answer:
 
 
 def _kubelet(node: Node, _facts: Facts) -> Answer:
-    version, oldest = version_of(node.kubelet), ".".join(map(str, OLDEST_KUBELET))
+    version, oldest = version_of(node.kubelet), dotted(OLDEST_KUBELET)
     if version is None:
         return warning(f"the kubelet says it is {node.kubelet or '?'}", f"see that it is {oldest} or newer")
     if version < OLDEST_KUBELET:
@@ -164,7 +164,7 @@ def _taints_for_replicas(node: Node, facts: Facts) -> Answer | None:
     kept = sorted(w.name for w in wishes if not all(tolerates(w.tolerations, taint) for taint in strange))
     if wishes and not kept:
         return ok(f"every SLMDeployment tolerates {what}")
-    who = f" ({', '.join(kept[:3])}{f' and {len(kept) - 3} more' if len(kept) > 3 else ''})" if kept else ""
+    who = f" ({some(kept)})" if kept else ""
     return warning(
         f"replicas do not come unless they tolerate {what}{who}",
         f"add {{key: {strange[0].key}, operator: Exists}} to spec.accelerator.tolerations of those that shall",

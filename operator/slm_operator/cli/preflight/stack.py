@@ -67,7 +67,7 @@ def daemon_set(raw: Mapping[str, Any]) -> DaemonSet | None:
     main = next((one for one in containers if one.get("name") in _PARTS), None)
     if main is None:
         return None
-    manager = next((one for one in containers if _is_config_manager(one)), None)
+    manager = next((one for one in containers if one.get("name") in CONFIG_MANAGERS), None)
     environment = {one.get("name"): one.get("value") or "" for one in (manager or {}).get("env") or ()}
     labels, status = meta.get("labels") or {}, raw.get("status") or {}
     image = str(main.get("image") or "")
@@ -110,12 +110,6 @@ def _matches(toleration: Mapping[str, str], taint: Taint) -> bool:
     if toleration.get("operator") == "Exists":
         return True
     return bool(key) and (toleration.get("value") or "") == taint.value
-
-
-def _is_config_manager(container: Mapping[str, Any]) -> bool:
-    name = container.get("name") or ""
-    # NB: each of the three DaemonSets has its own sidecar: gpu-feature-discovery-sidecar, mps-control-daemon-sidecar.
-    return name in CONFIG_MANAGERS or name.endswith("-sidecar")
 
 
 def _tag(image: str) -> str:
