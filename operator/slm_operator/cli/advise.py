@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """Print the advice. An SLO that no batch keeps, not even B=1, is refused after its closest point is printed."""
     document = measurements(arguments)
+    gc.freeze()  # what was read stays: the collector need not walk ten thousand points again while they are judged
     advice = advice_on(document, slo_of(arguments), settings_of(arguments))
     show(advice, document.ledger, arguments.output)
     if advice.closest and advice.closest.check == "SLO":
