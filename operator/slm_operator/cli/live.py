@@ -81,7 +81,7 @@ def _row(raw: Mapping[str, Any], before: Look | None, now: Look, limits: Limits 
     name, status = raw["metadata"]["name"], raw.get("status") or {}
     advice, label = status.get("advice") or {}, label_value(raw["metadata"]["name"])
     per_gpu = advice.get("replicasPerGpu")
-    met = next((c for c in status.get("conditions") or () if c.get("type") == Condition.SLO_MET), {})
+    met = next((c["status"] for c in status.get("conditions") or () if c.get("type") == Condition.SLO_MET), "")
     return Row(
         name=name,
         ready=status.get("readyReplicas") or 0,
@@ -90,7 +90,7 @@ def _row(raw: Mapping[str, Any], before: Look | None, now: Look, limits: Limits 
         predicted_tokens_per_second=(advice.get("predicted") or {}).get("throughputTokensPerSecond"),
         itl_limit_ms=limits.itl_ms if limits is not None else None,
         percentile=str(limits.percentile) if limits is not None else "",
-        slo_met=met.get("status") or "",
+        slo_met=met,
         live=_live(label, before, now, per_gpu or 1),
         unread=now.unread.get(label, ""),
     )

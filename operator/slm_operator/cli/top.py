@@ -31,12 +31,13 @@ from slm_operator.cli.terminal import console
 from slm_operator.kube.errors import ApiError, Forbidden
 from slm_operator.kube.resources import POD
 from slm_operator.manifests.engine import PORT
+from slm_operator.manifests.metadata import label_value
 from slm_operator.observe.projection import condition
 from slm_operator.planning.advising import slo_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
     from slm_runtime.metrics import Counters
@@ -92,7 +93,7 @@ class Top:
         try:
             pods = await client.list(POD, namespace, selector=names.DEPLOYMENT_LABEL)
         except Forbidden as error:
-            unread = {raw["metadata"]["name"]: error.message for raw in deployments}
+            unread = {label_value(raw["metadata"]["name"]): error.message for raw in deployments}
             return Look(at_seconds=monotonic(), deployments=deployments, unread=unread)
         gate = asyncio.Semaphore(AT_ONCE)
         answers = await asyncio.gather(*(self._read(raw, gate) for raw in pods if _is_ready(raw)))
@@ -117,14 +118,14 @@ class Top:
             except (ApiError, ProfileError) as error:
                 return label, name, " ".join(str(error).split())[:120]
 
-    async def _limits_of(self, raw: dict[str, Any]) -> Limits | None:
+    async def _limits_of(self, raw: Mapping[str, Any]) -> Limits | None:
         profile = str(((raw.get("status") or {}).get("profile") or {}).get("name") or "")
         key = (raw["metadata"]["name"], int(raw["metadata"].get("generation") or 0), profile)
         if key not in self._limits:
             self._limits[key] = await self._resolved(raw, profile)
         return self._limits[key]
 
-    async def _resolved(self, raw: dict[str, Any], profile: str) -> Limits | None:
+    async def _resolved(self, raw: Mapping[str, Any], profile: str) -> Limits | None:
         try:
             slo = slo_of(SLMDeploymentSpec.model_validate(raw.get("spec")).slo)
             if slo.itl_ms is not None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
     from slm_operator.cli.preflight.facts import SchemaSeen
+    from slm_operator.cli.preflight.stack import DaemonSet
     from slm_operator.observe.records import DaemonPodRecord
 
 T = TypeVar("T")
@@ -46,19 +47,20 @@ async def gather(cluster: Cluster) -> Facts:
     operators = await _may(_operators(cluster), "list deployments")
     settings, doubt = await _settings(cluster, operators)
     plugin = settings.device_plugin
-    served, version, schema, lease, lacking, raws, pods, daemon_sets, config, wishes = await asyncio.gather(
+    served, version, schema, lease, lacking = await asyncio.gather(
         client.served(names.API_VERSION),
         _version(cluster),
         _may(_schema(cluster), f"get {OPENAPI_PATH}"),
         _may(_lease(cluster, operators), "get leases"),
         missing(cluster, operators, settings),
+    )
+    raws, pods, daemon_sets, config, wishes = await asyncio.gather(
         _may(client.list(NODE), "list nodes"),
         _may(client.list(POD, plugin.namespace), f"list pods in namespace {plugin.namespace}"),
         _may(client.list(DAEMON_SET), "list daemonsets"),
         _may(_config(cluster, plugin.namespace, plugin.config_map), f"get configmaps in namespace {plugin.namespace}"),
         _may(_wishes(cluster), "list slmdeployments"),
     )
-    stack = daemon_sets if isinstance(daemon_sets, Unseen) else map(daemon_set, daemon_sets)
     return Facts(
         namespace=cluster.namespace,
         server=version,
@@ -71,7 +73,7 @@ async def gather(cluster: Cluster) -> Facts:
         rights_missing=lacking,
         nodes=raws if isinstance(raws, Unseen) else _nodes(raws, () if isinstance(pods, Unseen) else pods, settings),
         plugin_pods_seen=not isinstance(pods, Unseen),
-        daemon_sets=stack if isinstance(stack, Unseen) else tuple(one for one in stack if one is not None),
+        daemon_sets=daemon_sets if isinstance(daemon_sets, Unseen) else _stack(daemon_sets),
         plugin_config=config,
         wishes=wishes,
     )
@@ -166,6 +168,10 @@ def lease_seen(raw: dict[str, Any], now: datetime) -> LeaseSeen:
     return LeaseSeen(
         holder=spec.get("holderIdentity") or "", age_seconds=age_seconds, renewing=abs(age_seconds) <= duration
     )
+
+
+def _stack(raws: Iterable[dict[str, Any]]) -> tuple[DaemonSet, ...]:
+    return tuple(one for one in map(daemon_set, raws) if one is not None)
 
 
 def _nodes(raws: Iterable[dict[str, Any]], pods: Iterable[dict[str, Any]], settings: Settings) -> tuple[Node, ...]:
