@@ -62,6 +62,7 @@ class Api:
         _merge(node.annotations, action.annotations)
         if action.taints is not None:
             node.taints = action.taints
+            node.faults.discard("opened")
         self.writes += 1
         self.world.node_changed(node)
 

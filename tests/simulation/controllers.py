@@ -43,6 +43,7 @@ class Controllers:
                 if fits:
                     chosen = fits[0] if self.world.steady else self.world.chance.choice(fits)
                     pod.assumed = chosen.name
+                    pod.let_in = "opened" in chosen.faults
                     # NB: what was decided is bound a moment later, whatever happened to the node meanwhile.
                     self.world.at(self.world.lag(0.1, 2), lambda pod=pod: self._bind(pod))  # type: ignore[misc]
 

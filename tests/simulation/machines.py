@@ -83,7 +83,7 @@ class Machines:
             return
         by_operator = label is None or label.startswith(names.CONFIG_KEY_PREFIX)
         if by_operator and loaded != node.loaded and "meddled" not in node.faults:
-            holders = [str(pod.key) for pod in self.world.on(node.name)]
+            holders = [str(pod.key) for pod in self.world.on(node.name) if not pod.let_in]
             if holders:
                 raise BrokenPromiseError(f"{node.name} loads {loaded.label} under {', '.join(holders)}")
         if loaded != node.loaded:

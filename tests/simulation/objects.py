@@ -124,6 +124,8 @@ class Pod:
     owner: Key | None = None
     """The Deployment that it is a replica of; None for somebody else's pod."""
     assumed: str | None = None
+    let_in: bool = False
+    """Whether it was placed on a node that somebody had opened by hand in the middle of a change."""
     node: str | None = None
     phase: str = "Pending"
     ready: bool = False

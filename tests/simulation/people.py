@@ -91,7 +91,8 @@ class People:
     generation: int = 0
     wishes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Ways to share and replicas that were wanted, by deployment."""
-    said: list[str] = field(default_factory=list)
+    meddled: bool = False
+    """Whether anything happened that is not a user's wish."""
 
     # -- users
 
@@ -189,7 +190,8 @@ class People:
         )
         act = self.world.chance.choice(acts)
         node = self.world.chance.choice(list(self.world.nodes.values()))
-        self.said.append(f"{self.world.now:.0f}s {act.__name__} {node.name}")
+        self.meddled = True
+        self.world.tell("admin", f"{act.__name__.strip('_').replace('_', ' ')}: {node.name}")
         act(node, count)
 
     def _cordons(self, node: Node, _count: int) -> None:
@@ -225,6 +227,9 @@ class People:
             self.world.node_changed(node)
 
     def _untaints(self, node: Node, _count: int) -> None:
+        """NB: whoever lands before we close it again may be hurt by what is being loaded; ours is only to close it."""
+        if any(taint.key == names.CHANGING_TAINT for taint in node.taints):
+            node.faults.add("opened")
         node.taints = tuple(taint for taint in node.taints if taint.key != names.CHANGING_TAINT)
         self.world.node_changed(node)
 
@@ -272,7 +277,8 @@ class People:
     def sells_broken(self, node: Node) -> None:
         """A plugin that will never load another configuration, or a daemon that never comes."""
         node.faults.add(self.world.chance.choice(("stuck", "no-daemon")))
-        self.said.append(f"{self.world.now:.0f}s {node.name} is broken from the start: {node.faults}")
+        self.meddled = True
+        self.world.tell("admin", f"adds {node.name}, which is broken: {node.faults}")
 
     def _mends_plugin(self, node: Node, fault: str) -> None:
         node.faults.discard(fault)
