@@ -109,7 +109,7 @@ class Operator:
         for _ in range(2 if self.world.happens(0.05) else 1):
             arrival = max(self.world.now + self.world.lag(0.01, 1.5), self._arrivals.get(kind, 0.0))
             self._arrivals[kind] = arrival
-            self.world.at(arrival - self.world.now, lambda: self._take(kind, key, record, version, life))
+            self.world.at_time(arrival, lambda: self._take(kind, key, record, version, life))
 
     def _take(self, kind: str, key: Key, record: Any, version: str, life: int) -> None:
         if life == self._life and self._alive:

@@ -63,8 +63,12 @@ class World:
 
     def at(self, delay: float, do: Callable[[], None]) -> None:
         """Do something later."""
+        self.at_time(self.now + delay, do)
+
+    def at_time(self, time: float, do: Callable[[], None]) -> None:
+        """Do something at a time. NB: for what must keep its order: a sum of differences is not the same time."""
         self._count += 1
-        heapq.heappush(self._agenda, (self.now + delay, self._count, do))
+        heapq.heappush(self._agenda, (time, self._count, do))
 
     def run_until(self, time: float) -> None:
         """Let time pass."""
