@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import tarfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import yaml
 
 from slm_operator.api import names
 from slm_operator.cli import redact
@@ -145,13 +144,13 @@ def bundle(gathered: Gathered, facts: Facts, namespace: str, now: datetime) -> d
     everything = [one for name in _CLEANED for one in raw.get(name, ())]
     secrets = redact.taken_out(everything)
     values: dict[str, Any] = {
-        f"{name}.yaml": [clean(one) for one in raw[name]] for name, clean in _CLEANED.items() if name in raw
+        f"{name}.json": [clean(one) for one in raw[name]] for name, clean in _CLEANED.items() if name in raw
     }
     events = [*raw.get("events", ()), *raw.get("events-of-nodes", ())]
-    values["events.yaml"] = [redact.event(one) for one in sorted(filter(_concerns_us(raw), events), key=_when)]
-    values["check.yaml"] = plain(preflight(facts))
-    values["versions.yaml"] = versions(facts, raw)
-    files = {name: _yaml(redact.scrub(value, secrets)) for name, value in values.items()}
+    values["events.json"] = [redact.event(one) for one in sorted(filter(_concerns_us(raw), events), key=_when)]
+    values["check.json"] = plain(preflight(facts))
+    values["versions.json"] = versions(facts, raw)
+    files = {name: _text(redact.scrub(value, secrets)) for name, value in values.items()}
     files |= {name: redact.scrub(text, secrets) for name, text in gathered.logs.items()}
     missing = (
         "Not in here: " + "; ".join(gathered.missing)
@@ -218,5 +217,5 @@ def _when(event: Mapping[str, Any]) -> str:
     return str(event.get("eventTime") or event.get("deprecatedLastTimestamp") or "")
 
 
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=160)
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n"

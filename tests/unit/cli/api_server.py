@@ -78,7 +78,10 @@ def serve(server: ApiServer, kubeconfig: Path) -> Iterator[ApiServer]:
         def log_message(self, *_: Any) -> None:
             """Tests read standard error."""
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Listening(ThreadingHTTPServer):
+        request_queue_size = 128  # commands ask many things at once, and a full queue costs a second
+
+    listening = Listening(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     server.url = f"http://127.0.0.1:{listening.server_port}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from slm_operator.cli import redact
@@ -151,11 +151,11 @@ def test_the_archive_tells_what_is_going_on(
     assert "look through it before you pass it on" in capsys.readouterr().out
     files = unpacked(tmp_path / "s.tgz")
     assert list(files) == [
-        "README.txt", "check.yaml", "deployments.yaml", "events.yaml", "jobs.yaml", "logs/slm-operator-0.log",
-        "logs/slm-operator-0.previous.log", "nodes.yaml", "operator-pods.yaml", "pods.yaml", "profiles.yaml",
-        "replica-sets.yaml", "versions.yaml", "workloads.yaml",
+        "README.txt", "check.json", "deployments.json", "events.json", "jobs.json", "logs/slm-operator-0.log",
+        "logs/slm-operator-0.previous.log", "nodes.json", "operator-pods.json", "pods.json", "profiles.json",
+        "replica-sets.json", "versions.json", "workloads.json",
     ]  # fmt: skip
-    (deployment,) = yaml.safe_load(files["deployments.yaml"])
+    (deployment,) = json.loads(files["deployments.json"])
     engine = deployment["spec"]["engine"]
     assert engine["args"] == [
         "--api-key",
@@ -170,22 +170,22 @@ def test_the_archive_tells_what_is_going_on(
     assert deployment["spec"]["podTemplate"]["spec"]["containers"][1]["args"] == ["<redacted>"] * 3
     assert deployment["metadata"]["annotations"]["slm-operator.io/former"] == "kept"
     assert deployment["status"]["advice"]["batchSize"] > 0
-    assert [event["reason"] for event in yaml.safe_load(files["events.yaml"])] == [
+    assert [event["reason"] for event in json.loads(files["events.json"])] == [
         "Unschedulable",
         "Failed",
         "Changing",
     ]
-    (node, _) = yaml.safe_load(files["nodes.yaml"])
+    (node, _) = json.loads(files["nodes.json"])
     assert node["status"]["allocatable"] == {"nvidia.com/gpu": "8"}
     assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-H100"
-    (pod,) = yaml.safe_load(files["pods.yaml"])
+    (pod,) = json.loads(files["pods.json"])
     assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"] == "bad key <redacted>"
-    (profile,) = yaml.safe_load(files["profiles.yaml"])
+    (profile,) = json.loads(files["profiles.json"])
     assert profile["status"]["measurements"]["points"]
-    told = yaml.safe_load(files["versions.yaml"])
+    told = json.loads(files["versions.json"])
     assert told["operators"] == {"slm-system/slm-operator": OPERATOR["metadata"]["labels"]["app.kubernetes.io/version"]}
     assert told["nvidia"]["nvidia-device-plugin/nvidia-device-plugin"].endswith(":v0.20.0")
-    assert yaml.safe_load(files["check.yaml"])["ok"] is True
+    assert json.loads(files["check.json"])["ok"] is True
     assert '"message": "refused"' in files["logs/slm-operator-0.log"]
 
 
@@ -197,7 +197,7 @@ def test_what_may_not_be_seen_is_named(planted: ApiServer, tmp_path: Path, capsy
     assert main(["support", "-o", str(tmp_path / "s.tgz")]) == 0
     assert 'not in it: nodes: nodes is forbidden: User "u"' in capsys.readouterr().out
     files = unpacked(tmp_path / "s.tgz")
-    assert "nodes.yaml" not in files
+    assert "nodes.json" not in files
     assert "log of slm-system/slm-operator-0" in files["README.txt"]
 
 
