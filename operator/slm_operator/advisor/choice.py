@@ -42,8 +42,8 @@ def choose(case: Case, singles: Sequence[Candidate], packs: Sequence[Candidate],
     """The best of what passed; where nothing did, what comes nearest. `best` is the best single engine that passed."""
     asked = case.settings.replicas_per_gpu or 1
     passed = [j for j in packs if j.passed]
-    if asked == 1 and best:  # whoever wants throughput need not look at the others
-        passed += [best] if case.settings.objective is Objective.THROUGHPUT else [j for j in singles if j.passed]
+    if asked == 1 and best:
+        passed.append(best)
     if passed:
         return _as_measured(case, _best_of(case, passed, best))
     if asked == 1:

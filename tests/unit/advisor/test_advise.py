@@ -63,7 +63,7 @@ def test_a_pack_where_no_single_engine_meets_the_slo_has_nothing_to_beat() -> No
     advice = advise(document(*singles, quick), Slo(ttft_ms=300), Settings())
     assert (advice.replicas_per_gpu, advice.best_single, advice.gain) == (2, None, None)
     chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
-    assert chosen.checks[-2].because == "no single engine satisfies, so none can be better"
+    assert chosen.checks[-2] == ("Gain", True, "no single engine satisfies, so none can be better", 0, 0)
 
 
 def test_the_nearest_pack_is_named_where_one_engine_wins() -> None:
@@ -163,6 +163,14 @@ class TestUserChoice:
             "The request cannot be met: 8 engines per GPU leave each 8.0 GiB, and one needs 14.8 GiB even at B=1.",
             "Ask for at most 4 per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen.",
         )
+
+    def test_as_many_engines_as_just_fit(self) -> None:
+        """Three slices of 15 GiB hold 5 GiB of engine and 10 GiB of KV cache to the byte."""
+        ledger = replace(LEDGER, device_bytes=45 * GIB, kv_pool_bytes=10 * GIB)
+        gpu = replace(document().gpu, memory_bytes=45 * GIB)
+        exact = [replace(p, confirmed=True) for p in SINGLES]
+        advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=4))
+        assert (advice.feasible, advice.replicas_per_gpu, advice.kv_bytes) == (False, 3, 10 * GIB)
 
     def test_a_gpu_for_one_engine_only(self) -> None:
         ledger = replace(LEDGER, device_bytes=16 * GIB, kv_pool_bytes=10 * GIB)
@@ -448,6 +456,18 @@ class TestMemory:
         assert any(s.endswith("GiB of the GPU stay free.") for s in some.sentences)
         full = advise(document(*SINGLES, pack(128, kv_pool_bytes=None)), ANY, Settings())
         assert not any("stay free" in s for s in full.sentences)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "because"),
+    [
+        (19, "measured with full batches"),
+        (18, "with 18 requests in flight its figures are predicted from the points around"),
+    ],
+)
+def test_a_load_of_95_per_cent_of_the_batches_fills_them(in_flight: int, because: str) -> None:
+    advice = advise(document(point(1), point(20)), ANY, Settings(concurrency=in_flight))
+    assert because in [c.because for c in advice.candidates[-1].checks]
 
 
 def test_the_frontier_holds_what_nobody_beats() -> None:

@@ -112,6 +112,7 @@ def test_all_checks_of_a_chosen_pack_with_their_numbers() -> None:
         ("Gain", "+20.0% against the best single engine, at least 5.0%"),
         ("Rank", "the most tokens per second of all that passed: 18,286"),
     ]
+    assert {(c.value, c.limit) for c in found.checks if "{" not in c.template} == {(0, 0)}
     gain = found.checks[-2]
     assert (gain.value, gain.limit) == (pytest.approx(0.2), pytest.approx(0.05))
 
@@ -129,12 +130,19 @@ def test_all_checks_of_a_kept_single_engine() -> None:
         ("Efficiency", "batching efficiency 0.394 is above 0.1"),
         ("Rank", "passed every check, and the choice makes 18,286 tokens/s"),
     ]
+    assert (found.last.value, found.last.limit) == (0, pytest.approx(PACK.throughput_tokens_per_second))
+    assert {(c.value, c.limit) for c in found.checks if "{" not in c.template} == {(0, 0)}
 
 
 def test_a_confirmation_replaces_the_point_it_confirms() -> None:
     first, again = point(256, kv_peak_fraction=0.5), point(256, confirmed=True, preemptions=9)
+    assert [c.point for c in advise(document(*SINGLES, first, again), Slo(), Settings()).candidates[-2:]] == [
+        again,
+        first,
+    ]
     found = judged(first, again)
     assert found.because == "measured again with its final KV bytes, and that point decides"
+    assert (found.last.value, found.last.limit) == (0, 0)
 
 
 def test_imported_packs_count_as_measured() -> None:
@@ -149,7 +157,7 @@ def test_imported_packs_count_as_measured() -> None:
 def test_without_a_ledger_memory_is_not_judged() -> None:
     advice = advise(document(*SINGLES, pack(128), ledger=None), Slo(), Settings())
     checks = next(c.checks for c in advice.candidates if c.verdict is Verdict.CHOSEN)
-    assert "not judged: the document has no memory ledger" in [c.because for c in checks]
+    assert ("not judged: the document has no memory ledger", 0, 0) in [(c.because, c.value, c.limit) for c in checks]
     assert advice.freed_bytes is None
 
 
@@ -194,10 +202,16 @@ class TestSlo:
         found = judged(point(128, itl_ms=tail), slo=Slo(itl_ms=39, percentile=Percentile.P99))
         assert found.because == "p99 ITL not known: 458 samples do not support it (459 needed)"
 
-    def test_the_worst_of_two_misses_is_told(self) -> None:
+    @pytest.mark.parametrize(
+        ("slo", "because"),
+        [
+            (Slo(itl_ms=29, ttft_ms=300), "mean TTFT 900.0 ms exceeds 300.0 ms"),
+            (Slo(itl_ms=5, ttft_ms=800), "mean ITL 29.6 ms exceeds 5.0 ms"),
+        ],
+    )
+    def test_the_worst_of_two_misses_is_told(self, slo: Slo, because: str) -> None:
         late = point(256, ttft_ms=Latency(mean_ms=900))
-        found = judged(late, slo=Slo(itl_ms=29, ttft_ms=300))
-        assert found.because == "mean TTFT 900.0 ms exceeds 300.0 ms"
+        assert judged(late, slo=slo).because == because
 
     def test_ttft_alone(self) -> None:
         prompt = point(256, ttft_ms=Latency(mean_ms=200))
@@ -222,6 +236,12 @@ class TestNoise:
     def test_gate_without_least_gain(self, ci: float | None, gain: float, *, passes: bool) -> None:
         found = judged(pack(128, gain=gain, throughput_ci_fraction=ci), settings=Settings(min_gain=0))
         assert (found.verdict is Verdict.CHOSEN) is passes
+
+    def test_what_the_fit_leaves_unexplained_is_no_noise_between_two_measured_points(self) -> None:
+        """B = 32 and 64 lie far from the line, and nobody predicts from it: both fill their batches with 128 requests."""
+        singles = (point(1), point(32, itl=12), point(64, itl=9), SINGLES[3])
+        advice = advise(document(*singles, pack(64, gain=0.1)), Slo(), Settings(concurrency=128))
+        assert (advice.batch_size, advice.replicas_per_gpu) == (64, 2)
 
     def test_a_wide_interval_of_one_run_counts_though_the_other_has_none(self) -> None:
         singles = [replace(p, throughput_ci_fraction=None) for p in SINGLES]
