@@ -1,0 +1,241 @@
+"""`kubectl slm` on a real API server, with the operator running: a cluster that is ready, one that is not, a user with few
+rights, and the way back to a former advice."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slm_runtime.codec import to_json
+from slm_runtime.convert import MeasuredOn, from_csv
+from slm_runtime.document import Engine, Gpu
+
+from tests.control_plane.operator_process import operator, wait_until
+from tests.testbed.control_plane import ControlPlane
+
+pytestmark = pytest.mark.control_plane
+ROOT = Path(__file__).parents[2]
+SYSTEM = "slm-commands-test"
+SECRET = "correct-horse-battery-staple"
+LABELS = {
+    "nvidia.com/gpu.present": "true",
+    "slm-operator.io/managed": "true",
+    "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
+    "nvidia.com/gpu.count": "2",
+    "nvidia.com/gpu.memory": "81920",
+    "nvidia.com/gpu.replicas": "1",
+    "nvidia.com/gpu.sharing-strategy": "none",
+}
+DOCUMENT = from_csv(
+    (ROOT / "tests/data/memory-gap-h100/batch_sweep.csv").read_text(),
+    model="opt-1.3b",
+    on=MeasuredOn(gpu=Gpu(product=LABELS["nvidia.com/gpu.product"], memory_bytes=80 << 30), engine=Engine(version="0.6.2")),
+    source="batch_sweep.csv",
+)  # fmt: skip
+FEW = replace(DOCUMENT, points=tuple(point for point in DOCUMENT.points if point.batch_size <= 96))
+
+
+def installation() -> list[dict[str, Any]]:
+    """The operator as the chart has it, as far as `check` looks; the process itself runs beside the cluster."""
+    labels = {"app.kubernetes.io/name": "slm-operator"}
+    volume = {"name": "config", "configMap": {"name": "slm-operator"}}
+    pod = {"containers": [{"name": "operator", "image": "registry/slm-operator:0.1.0"}], "volumes": [volume]}
+    head = {"name": "slm-operator", "namespace": SYSTEM, "labels": labels}
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": head, "data": {"config.yaml": "nodes: {maxChanging: 1}"}},
+        {
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": head,
+            "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
+        },
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The CRDs, NVIDIA's objects, two nodes and an operator that acts."""
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    manifests = ROOT / "tests/standin/manifests"
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(manifests / "account.yaml"))
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(manifests))
+    for one in installation():
+        control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
+    nodes = control_plane.add_kwok_nodes(2, prefix="asked", labels=LABELS, resources={"nvidia.com/gpu": 2})
+    with operator(control_plane, f"--namespace={SYSTEM}") as running:
+        running.said("leading")
+        yield control_plane
+    control_plane.kubectl("delete", "node", *nodes)
+    control_plane.kubectl("delete", "namespace", SYSTEM, "nvidia-device-plugin", "--wait=false")
+
+
+def slm(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One command as a person types it."""
+    command = [str(Path(sys.executable).with_name("kubectl-slm")), *arguments]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"KUBECONFIG": str(kubeconfig)},
+        timeout=60,
+    )
+
+
+def findings(kubeconfig: Path, *arguments: str) -> dict[str, list[str]]:
+    """What `check` says that is not ok, by check."""
+    done = slm(kubeconfig, "check", "-o", "json", *arguments)
+    assert done.stderr == ""
+    answer = json.loads(done.stdout)
+    assert done.returncode == (0 if answer["ok"] else 1)
+    told: dict[str, list[str]] = {}
+    for one in answer["findings"]:
+        if one["level"] != "ok":
+            told.setdefault(one["check"], []).append(f"{one['level']}: {one['what']}")
+    return told
+
+
+def apply(plane: ControlPlane, namespace: str, kind: str, name: str, spec: dict[str, Any], **meta: Any) -> None:
+    head = {
+        "apiVersion": "slm-operator.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace} | meta,
+    }
+    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(head | {"spec": spec}))
+
+
+def test_check_of_a_cluster_that_is_ready(plane: ControlPlane) -> None:
+    def probe() -> bool:
+        """Until kwok's pods are ready. It plays kubelets and says that it does."""
+        return set(findings(plane.kubeconfig)) <= {"Kubelet"}
+
+    wait_until(probe)
+
+
+def test_check_finds_what_is_broken(plane: ControlPlane) -> None:
+    plane.kubectl("taint", "node", "asked-0", "dedicated=x:NoSchedule")
+    plane.kubectl(
+        "label", "node", "asked-1", "nvidia.com/mig.config=all-1g.10gb", "nvidia.com/device-plugin.config=gone"
+    )
+    try:
+        told = findings(plane.kubeconfig)
+    finally:
+        plane.kubectl("taint", "node", "asked-0", "dedicated-")
+        plane.kubectl("label", "node", "asked-1", "nvidia.com/mig.config-", "nvidia.com/device-plugin.config-")
+    assert told["MIG"] == ["problem: MIG is configured (all-1g.10gb): the operator leaves the node alone"]
+    assert "names no key of ConfigMap nvidia-device-plugin-configs" in told["Node's key"][0]
+    assert "nvidia-device-plugin (dedicated)" in told["NVIDIA's taints"][0]
+
+
+def test_check_compares_the_api_field_by_field(plane: ControlPlane) -> None:
+    """The CRDs that are served are those of this version; one without a field is not."""
+    path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/search"
+    crd = json.loads(plane.kubectl("get", "crd", "slmprofiles.slm-operator.io", "-o", "json"))
+    search = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["search"]
+
+    def patch(change: dict[str, Any]) -> None:
+        body = json.dumps([{"path": path} | change])
+        plane.kubectl("patch", "crd", "slmprofiles.slm-operator.io", "--type=json", "-p", body)
+
+    patch({"op": "remove"})
+    try:
+        wait_until(lambda: "SLMProfile.spec.search" in str(findings(plane.kubeconfig).get("CRDs")))
+    finally:
+        patch({"op": "add", "value": search})
+    wait_until(lambda: "CRDs" not in findings(plane.kubeconfig))
+
+
+def test_a_developer_is_told_which_rights_are_missing(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    plane.kubectl("create", "serviceaccount", "developer", "--namespace", namespace)
+    plane.kubectl(
+        "create",
+        "rolebinding",
+        "developer",
+        "--clusterrole=view",
+        f"--serviceaccount={namespace}:developer",
+        "--namespace",
+        namespace,
+    )
+    config = json.loads(plane.kubeconfig.read_text())
+    config["users"][0]["user"] = {
+        "token": plane.kubectl("create", "token", "developer", "--namespace", namespace).strip()
+    }
+    config["contexts"][0]["context"]["namespace"] = namespace
+    limited = tmp_path / "kubeconfig"
+    limited.write_text(json.dumps(config))
+    told = findings(limited)
+    assert told["Right to deploy"] == [f"problem: you may not create an SLMDeployment in namespace {namespace}"]
+    assert "list nodes (for check, support)" in told["Rights to look"][0]
+    assert told["Operator"] == ["warning: not seen: no right to list deployments"]
+    assert told["Opt-in"] == ["warning: nodes are not seen: no right to list nodes"]
+    for command in (["top", "--once"], ["watch"], ["explain", "x"], ["history", "x"], ["rollback", "x"]):
+        done = slm(limited, *command)
+        assert done.returncode == 2, command
+        assert done.stderr.startswith(f"kubectl slm {command[0]}: no rights: "), done.stderr
+    assert slm(limited, "support", "-o", str(tmp_path / "s.tgz")).returncode == 0
+
+
+def deployed(plane: ControlPlane, namespace: str, profile: str) -> None:
+    """A deployment that serves by the advice of this profile."""
+    variable = {"name": "HF_TOKEN", "value": SECRET}
+    spec = {
+        "model": {"uri": "hf://facebook/opt-1.3b"},
+        "engine": {"env": [variable]},
+        "profiling": {"profile": profile},
+        "sharing": {"mode": "None"},
+        "podTemplate": {"metadata": {"annotations": {"vault.example.com/token": SECRET}}},
+    }
+    apply(plane, namespace, "SLMDeployment", "chat", spec, annotations={"note": SECRET})
+
+
+def runs(plane: ControlPlane, namespace: str) -> tuple[str, ...]:
+    """Arguments of the ready replica, once there is one and no other."""
+    pods = json.loads(
+        plane.kubectl("get", "pods", "-l", "slm-operator.io/deployment=chat", "-n", namespace, "-o", "json")
+    )["items"]
+    ready = [
+        one
+        for one in pods
+        if any(c["type"] == "Ready" and c["status"] == "True" for c in one["status"].get("conditions", ()))
+    ]
+    return tuple(pods[0]["spec"]["containers"][0]["args"]) if len(pods) == len(ready) == 1 else ()
+
+
+def test_history_and_rollback_bring_the_former_arguments_back(
+    plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    model = {"uri": "hf://facebook/opt-1.3b"}
+    apply(plane, namespace, "SLMProfile", "few", {"model": model, "measurements": to_json(FEW)})
+    apply(plane, namespace, "SLMProfile", "all", {"model": model, "measurements": to_json(DOCUMENT)})
+    deployed(plane, namespace, "few")
+    first = wait_until(lambda: runs(plane, namespace))
+    deployed(plane, namespace, "all")
+    second = wait_until(lambda: (now := runs(plane, namespace)) != first and now)
+
+    where = ("--namespace", namespace)
+    told = json.loads(slm(plane.kubeconfig, "history", "chat", "-o", "json", *where).stdout)["revisions"]
+    assert [(one["number"], one["profile"], one["canBeHadAgain"]) for one in told] == [
+        (2, "all", False),
+        (1, "few", True),
+    ]
+    assert (tuple(told[0]["args"]), tuple(told[1]["args"])) == (second, first)
+
+    done = slm(plane.kubeconfig, "rollback", "chat", *where)
+    assert "was set to few: the advice of revision 1" in done.stdout
+    wait_until(lambda: runs(plane, namespace) == first)
+    told = json.loads(slm(plane.kubeconfig, "history", "chat", "-o", "json", *where).stdout)["revisions"]
+    assert [(one["number"], one["profile"]) for one in told] == [(3, "few"), (2, "all")]
+
+    assert "chat " in slm(plane.kubeconfig, "top", "--once", *where).stdout
+    archive = tmp_path / "s.tgz"
+    assert slm(plane.kubeconfig, "support", "-o", str(archive), *where).returncode == 0
+    with tarfile.open(archive) as tar:
+        files = {name: file.read().decode() for name in tar.getnames() if (file := tar.extractfile(name)) is not None}
+    assert {"slm-support/deployments.json", "slm-support/replica-sets.json", "slm-support/events.json"} <= set(files)
+    assert [name for name, text in files.items() if SECRET in text] == []
