@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from slm_operator.observe.cache import Cache, Change
-    from slm_operator.planning.views import Assignment, FleetPlan, FleetView
+    from slm_operator.planning.views import Assignment, DeploymentView, FleetPlan, FleetView
 
     from .world import World
 
@@ -187,9 +187,7 @@ class Operator:
             return None
         if self.gatherer.last_demand(work.key) != self.gatherer.demand(view.deployment):
             self._wake(FLEET, self._gap(FLEET))
-        # What a plan depends on but for words in status: the same again was carried out to its end.
-        failed = tuple(pod.meta.uid for pod in view.pods if pod.phase == "Failed" and not pod.meta.deleting)
-        seen = (view.deployment.meta.generation, view.assignment, view.workload, failed)
+        seen = _substance(view)
         if self._done.get(work.key) == seen:
             return None
         plan = plan_deployment(view, self.settings, self.now())
@@ -239,6 +237,20 @@ class Operator:
                 self._wrote(names.DEPLOYMENT_KIND, key)
             case Delete() | EmitEvent():
                 pass
+
+
+def _substance(view: DeploymentView) -> object:
+    """What a plan depends on, but for words and counts in status: the same again was carried out to its end."""
+    given, workload = view.assignment, view.workload
+    answer = None
+    if given is not None:
+        answer = (given.slice_class, given.slots, bool(given.changing), given.gives_way, given.pending_because is None)
+    rollout = None
+    if workload is not None:
+        complete = (workload.ready >= workload.replicas, workload.updated >= workload.replicas)
+        rollout = (workload.meta.generation, workload.observed_generation, workload.replicas, complete)
+    refused = tuple(pod.meta.uid for pod in view.pods if pod.phase == "Failed" and not pod.meta.deleting)
+    return view.deployment.meta.generation, answer, rollout, refused
 
 
 def _line(action: Action) -> str:
