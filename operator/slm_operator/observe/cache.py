@@ -8,7 +8,7 @@ has index entries, whatever the size of the cache. Must never decide anything.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -114,5 +114,9 @@ def is_newer(version: str, than: str) -> bool:
 
 
 def _same(old: Any, new: Any) -> bool:
-    version = new.meta.resource_version
-    return bool(replace(old, meta=replace(old.meta, resource_version=version)) == new)
+    """Whether nothing but the resourceVersion differs."""
+    return _alike(old, new, "meta") and _alike(old.meta, new.meta, "resource_version")
+
+
+def _alike(old: Any, new: Any, but: str) -> bool:
+    return all(getattr(old, name) == getattr(new, name) for name in new.__dataclass_fields__ if name != but)

@@ -53,6 +53,9 @@ class NodeState:
     """Classes that it could not be cut into, and why, until somebody removes the annotation."""
 
     # Read from the above once, for planning asks dozens of times.
+    name: str = field(init=False, repr=False, compare=False)
+    gpus: int = field(init=False, repr=False, compare=False)
+    """Physical GPUs."""
     replicas: Mapping[tuple[str, str], int] = field(init=False, repr=False, compare=False)
     """How many of our pods each deployment has here, by namespace and label."""
     tainted: bool = field(init=False, repr=False, compare=False)
@@ -68,21 +71,13 @@ class NodeState:
         meta = self.node.meta
         owners = Counter((pod.meta.key.namespace, pod.meta.labels[names.DEPLOYMENT_LABEL]) for pod in self.our_pods)
         tainted = any(taint.key == names.CHANGING_TAINT for taint in self.node.taints)
+        object.__setattr__(self, "name", meta.key.name)
+        object.__setattr__(self, "gpus", _number(meta.labels.get(COUNT_LABEL)))
         object.__setattr__(self, "replicas", owners)
         object.__setattr__(self, "tainted", tainted)
         object.__setattr__(self, "changing", tainted or names.CHANGE_STARTED_ANNOTATION in meta.annotations)
         object.__setattr__(self, "marks", (meta.labels.get(names.CLASS_LABEL), meta.labels.get(names.SERVES_LABEL)))
         object.__setattr__(self, "observed_class", _observed_class(meta.labels))
-
-    @property
-    def name(self) -> str:
-        """Name of the node."""
-        return self.node.meta.key.name
-
-    @property
-    def gpus(self) -> int:
-        """Physical GPUs."""
-        return _number(self.node.meta.labels.get(COUNT_LABEL))
 
     @property
     def gpu_bytes(self) -> int:
@@ -207,18 +202,21 @@ def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
         NodeState(
             node=node,
             told=node.meta.labels.get(config_label),
-            our_pods=tuple(pod for pod in by_node.get(node.meta.key.name, ()) if is_replica(pod)),
-            busy_pods=tuple(pod for pod in by_node.get(node.meta.key.name, ()) if not is_replica(pod)),
+            our_pods=tuple(pod for pod in holders if is_replica(pod)),
+            busy_pods=tuple(pod for pod in holders if not is_replica(pod)),
             daemons=tuple(parts.get(node.meta.key.name, ())),
             failures=failures_in(node.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
         )
         for node in sorted(view.nodes, key=lambda node: node.meta.key)
+        for holders in (by_node.get(node.meta.key.name, ()),)
     )
 
 
 def failures_in(annotation: str | None) -> dict[str, str]:
     """Class to why it failed, from the annotation's lines `class: why`."""
-    lines = (line.partition(": ") for line in (annotation or "").splitlines())
+    if not annotation:
+        return {}
+    lines = (line.partition(": ") for line in annotation.splitlines())
     return {label: why for label, _, why in lines if label}
 
 
