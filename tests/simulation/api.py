@@ -44,8 +44,6 @@ class Api:
     writes: int = 0
     meddled: bool = False
     """Whether somebody else changed the ConfigMap, so that keys may be missing in volumes."""
-    early: bool = False
-    """Whether the operator's clock was set, so that it may think that time has passed."""
 
     def _answer(self) -> None:
         if self.world.happens(self.error_rate):
@@ -78,7 +76,7 @@ class Api:
             raise BrokenPromiseError(f"the label of {node.name} changes under {', '.join(holders)}: {action.because}")
         key = action.labels[CONFIG_LABEL]
         ours = key is not None and key.startswith(names.CONFIG_KEY_PREFIX)
-        if ours and key not in node.projected and not (self.meddled or self.early):
+        if ours and key not in node.projected and not (self.meddled or self.world.clock_was_set):
             raise BrokenPromiseError(f"{node.name} is told {key}, which is not in its volume yet")
         if ours and not opted_in:
             raise BrokenPromiseError(f"{node.name} did not opt in and is cut")

@@ -289,5 +289,5 @@ class People:
         self.machines.restart_daemon(node)
 
     def _sets_clock(self, _node: Node, _count: int) -> None:
-        self.operator.api.early = True
+        self.world.clock_was_set = True
         self.operator.clock_error += self.world.chance.uniform(-1800, 1800)

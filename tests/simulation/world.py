@@ -44,6 +44,8 @@ class World:
     config_annotations: dict[str, str] = field(default_factory=dict)
     config_version: int = 0
     told: list[str] = field(default_factory=list)
+    clock_was_set: bool = False
+    """Whether the operator may think that more time has passed than has, and no longer wait for what is slow."""
     chance: random.Random = field(init=False)
     watchers: list[Callable[[str, Any], None]] = field(default_factory=list)
     _agenda: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
