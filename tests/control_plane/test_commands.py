@@ -181,6 +181,12 @@ def test_a_developer_is_told_which_rights_are_missing(plane: ControlPlane, names
     assert slm(limited, "support", "-o", str(tmp_path / "s.tgz")).returncode == 0
 
 
+def test_top_without_deployments(plane: ControlPlane, namespace: str) -> None:
+    """With them it would ask the pods, which kwok only plays."""
+    done = slm(plane.kubeconfig, "top", "--once", "--namespace", namespace)
+    assert (done.returncode, done.stdout) == (0, f"no SLMDeployment in namespace {namespace}\n")
+
+
 def deployed(plane: ControlPlane, namespace: str, profile: str) -> None:
     """A deployment that serves by the advice of this profile."""
     variable = {"name": "HF_TOKEN", "value": SECRET}
@@ -232,7 +238,6 @@ def test_history_and_rollback_bring_the_former_arguments_back(
     told = json.loads(slm(plane.kubeconfig, "history", "chat", "-o", "json", *where).stdout)["revisions"]
     assert [(one["number"], one["profile"]) for one in told] == [(3, "few"), (2, "all")]
 
-    assert "chat " in slm(plane.kubeconfig, "top", "--once", *where).stdout
     archive = tmp_path / "s.tgz"
     assert slm(plane.kubeconfig, "support", "-o", str(archive), *where).returncode == 0
     with tarfile.open(archive) as tar:

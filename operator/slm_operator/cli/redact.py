@@ -34,8 +34,11 @@ _HARMLESS = re.compile(
 _FLAG = re.compile(r"--[\w-]+")
 _OURS = frozenset({names.GROUP, "deployment.kubernetes.io"})
 _LABELS = ("app.kubernetes.io", "helm.sh", "nvidia.com", "kubernetes.io")
-_IDENTITIES = frozenset({"name", "mountPath", "key", "operator", "effect", "topologyKey", "type", "claimName", "image"})
-"""Fields of a podTemplate that say which thing is meant: taken out with the rest, and not searched for in texts."""
+_IDENTITIES = frozenset({
+    "name", "mountPath", "key", "operator", "effect", "topologyKey", "type", "image", "fieldRef", "secretKeyRef",
+    "configMapKeyRef", "configMap", "secret", "projected", "downwardAPI", "persistentVolumeClaim", "emptyDir", "hostPath",
+})  # fmt: skip
+"""Fields that say which thing is meant: taken out with the rest, and not searched for in texts, where they are words."""
 _PATTERNS = (
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL),
     re.compile(r"\bhf_[A-Za-z0-9]{16,}"),  # Hugging Face
@@ -189,7 +192,10 @@ def shape(value: Any) -> Any:
 
 
 def taken_out(raws: Iterable[Raw]) -> list[str]:
-    """Every text that the functions above take out of these objects, to be taken out of others too; the longest first."""
+    """Texts that the functions above take out of these objects, to be taken out of others too; the longest first.
+
+    NB: values of labels are left out of it: they are words like `default`, and no place for a secret.
+    """
     found = {text for raw in raws for text in _taken_out(raw) if len(text) >= SHORTEST}
     return sorted(found, key=lambda text: (-len(text), text))
 
@@ -217,8 +223,8 @@ def _scrubbed(text: str, secrets: Sequence[str]) -> str:
 def _taken_out(raw: Raw) -> Iterator[str]:
     meta, spec = raw.get("metadata") or {}, raw.get("spec") or {}
     for owner in (meta, ((spec.get("template") or {}).get("metadata") or {})):
-        for field, known in (("labels", _is_known_label), ("annotations", _is_known_annotation)):
-            yield from (str(value) for key, value in (owner.get(field) or {}).items() if not known(key, value))
+        annotations = (owner.get("annotations") or {}).items()
+        yield from (str(value) for key, value in annotations if not _is_known_annotation(key, value))
     yield from _texts(spec.get("podTemplate") or {})
     inner = (spec.get("template") or {}).get("spec") or spec
     engines = [spec.get("engine") or {}, *(inner.get("initContainers") or ()), *(inner.get("containers") or ())]

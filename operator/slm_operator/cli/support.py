@@ -25,7 +25,7 @@ from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.gather import gather
 from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.cli.preflight.table import preflight
-from slm_operator.kube.errors import ApiError
+from slm_operator.kube.errors import ApiError, NotFound
 from slm_operator.kube.resources import EVENT, JOB, NODE, POD, WORKLOAD
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ async def collect(cluster: Cluster, facts: Facts) -> Gathered:
 async def _list(cluster: Cluster, found: Gathered, wanted: Wanted) -> None:
     try:
         some = await cluster.client.list(wanted.resource, wanted.namespace, wanted.selector)
+    except NotFound:
+        found.missing.append(f"{wanted.file}: this cluster does not know {wanted.resource.plural}")
     except ApiError as error:
         found.missing.append(f"{wanted.file}: {error.message}")
     else:
@@ -141,8 +143,7 @@ async def _log(cluster: Cluster, found: Gathered, raw: Mapping[str, Any]) -> Non
 def bundle(gathered: Gathered, facts: Facts, namespace: str, now: datetime) -> dict[str, str]:
     """Path to text of every file, with nothing in them that may not leave the cluster."""
     raw = gathered.objects
-    everything = [one for name in _CLEANED for one in raw.get(name, ())]
-    secrets = redact.taken_out(everything)
+    secrets = redact.taken_out(one for name in _WRITTEN_BY_USERS for one in raw.get(name, ()))
     values: dict[str, Any] = {
         f"{name}.json": [clean(one) for one in raw[name]] for name, clean in _CLEANED.items() if name in raw
     }
@@ -152,13 +153,10 @@ def bundle(gathered: Gathered, facts: Facts, namespace: str, now: datetime) -> d
     values["versions.json"] = versions(facts, raw)
     files = {name: _text(redact.scrub(value, secrets)) for name, value in values.items()}
     files |= {name: redact.scrub(text, secrets) for name, text in gathered.logs.items()}
-    missing = (
-        "Not in here: " + "; ".join(gathered.missing)
-        if gathered.missing
-        else "Everything that was looked for could be read."
-    )
-    readme = README.format(when=now.isoformat(timespec="seconds"), namespace=namespace, missing=missing)
-    return {"README.txt": redact.scrub(readme, secrets)} | dict(sorted(files.items()))
+    missing = redact.scrub("; ".join(gathered.missing), secrets)
+    told = f"Not in here: {missing}" if missing else "Everything that was looked for could be read."
+    readme = README.format(when=now.isoformat(timespec="seconds"), namespace=namespace, missing=told)
+    return {"README.txt": readme} | dict(sorted(files.items()))
 
 
 def versions(facts: Facts, raw: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -198,6 +196,9 @@ _CLEANED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "nodes": redact.node,
 }
 """What each file holds of its objects. NVIDIA's DaemonSets are told by their versions alone."""
+
+
+_WRITTEN_BY_USERS = ("deployments", "profiles", "workloads", "replica-sets", "jobs", "pods")
 
 
 def _concerns_us(raw: Mapping[str, Iterable[Mapping[str, Any]]]) -> Callable[[Mapping[str, Any]], bool]:

@@ -8,7 +8,7 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slm_operator.cli import redact
 from slm_operator.cli.main import main
@@ -205,12 +205,33 @@ def test_a_cluster_without_our_chart(planted: ApiServer, tmp_path: Path) -> None
     nowhere = failure(404, "the server could not find the requested resource")
     planted.answers |= {path: nowhere for path in planted.answers if path.startswith(GROUP)}
     assert main(["support", "-o", str(tmp_path / "s.tgz")]) == 0
-    assert "deployments: the server could not find" in unpacked(tmp_path / "s.tgz")["README.txt"]
+    assert "deployments: this cluster does not know slmdeployments" in unpacked(tmp_path / "s.tgz")["README.txt"]
 
 
 def test_a_file_that_cannot_be_written(planted: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["support", "-o", "/proc/nowhere/s.tgz"]) == 2
     assert "-o /proc/nowhere/s.tgz" in capsys.readouterr().err
+
+
+def test_words_that_are_everywhere_are_left_in_texts(planted: ApiServer, tmp_path: Path) -> None:
+    """What names a thing in a volume, a label or a node is taken out there, and stays a word elsewhere."""
+    projected = {
+        "sources": [{"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.name"}}]}}]
+    }
+    pod = copy.deepcopy(POD)
+    pod["spec"]["volumes"] = [
+        {"name": "token", "projected": projected},
+        {"name": "m", "hostPath": {"path": "/replicas"}},
+    ]
+    pod["metadata"]["labels"] = LABELS | {"pool": "default"}
+    planted.answers["/api/v1/namespaces/team/pods"] = {"items": [pod]}
+    planted.answers[LOG] = "the namespace default has 2 replicas\n"
+    assert main(["support", "-o", str(tmp_path / "s.tgz")]) == 0
+    files = unpacked(tmp_path / "s.tgz")
+    assert files["logs/slm-operator-0.log"] == "the namespace default has 2 replicas\n"
+    (told,) = json.loads(files["pods.json"])
+    assert told["metadata"]["labels"]["pool"] == "<redacted>"
+    assert told["spec"]["volumes"][1] == {"name": "m", "hostPath": {"path": "<redacted>"}}
 
 
 CREDENTIALS = [
@@ -237,6 +258,7 @@ FREE = st.recursive(
 )
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(FREE, FREE, st.lists(st.just(SECRET) | st.just(f"--x={SECRET}") | st.just("--y")))
 def test_wherever_users_write_freely(template: Any, volume: Any, args: list[str]) -> None:
     """No text of a podTemplate, a volume or an argument is left, nor found again in a message that quotes it."""
