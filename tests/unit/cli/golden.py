@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 DATA = Path("tests/data/memory-gap-h100")
 GOLDEN = ROOT / "tests/golden/cli"
+IMAGES = ROOT / "docs/images"
 SWEEP = ("--from-csv", str(DATA / "batch_sweep.csv"))
 PACKS = ("--packs-csv", str(DATA / "replication.csv"))
 
@@ -50,8 +51,9 @@ def captured(show: Callable[[], object]) -> str:
 
 def golden() -> dict[Path, str]:
     """File to text of every golden file."""
-    from unit.cli.views import VIEWS  # noqa: PLC0415 - it reads the data through this module
+    from unit.cli.views import SCREENS, VIEWS  # noqa: PLC0415 - it reads the data through this module
 
     commands = {name: printed(arguments) for name, arguments in CASES.items()}
     views = {name: captured(view) for name, view in VIEWS.items()}
-    return {GOLDEN / name: text for name, text in (commands | views).items()}
+    pictures = {IMAGES / name: draw() for name, draw in SCREENS.items()}
+    return {GOLDEN / name: text for name, text in (commands | views).items()} | pictures

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from unit.cli.golden import GOLDEN, captured
-from unit.cli.views import VIEWS
+from unit.cli.golden import GOLDEN, IMAGES, captured
+from unit.cli.views import SCREENS, VIEWS
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -15,3 +15,10 @@ def test_is_drawn_as_the_golden_file_says(name: str) -> None:
 @pytest.mark.parametrize("name", VIEWS)
 def test_fits_a_terminal(name: str) -> None:
     assert max(len(line) for line in captured(VIEWS[name]).splitlines()) <= 120
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_the_documentation_shows_what_is_drawn(name: str) -> None:
+    drawn = SCREENS[name]()
+    assert drawn == (IMAGES / name).read_text()
+    assert "http" not in drawn.replace("http://www.w3.org/2000/svg", "").replace("https://www.textualize.io", "")
