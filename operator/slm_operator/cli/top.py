@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from slm_runtime.slo import Limits
 
 SECONDS = 2.0
+ENGINE_SECONDS = 5.0
+"""How long one engine is waited for: a view of all must not stand still for one that hangs."""
 AT_ONCE = 16
 """Most engines that are asked at the same moment."""
 SIGNS = {"True": ("yes", "green"), "False": ("no", "bold red"), "Unknown": ("?", "yellow")}
@@ -112,7 +114,10 @@ class Top:
         path = POD.path(self.cluster.namespace, f"{name}:{PORT}", "proxy/metrics")
         async with gate:
             try:
-                return label, name, read_counters(await self.cluster.client.page(path))
+                async with asyncio.timeout(ENGINE_SECONDS):
+                    return label, name, read_counters(await self.cluster.client.page(path))
+            except TimeoutError:
+                return label, name, f"no answer within {ENGINE_SECONDS:g} s"
             except Forbidden:
                 return label, name, "no right to get pods/proxy"
             except (ApiError, ProfileError) as error:

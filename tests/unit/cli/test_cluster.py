@@ -67,15 +67,22 @@ LIVE = "import sys; from slm_operator.cli.main import main; sys.exit(main())"
 
 
 @pytest.mark.slow
-def test_watch_follows_what_happens_until_interrupted(server: ApiServer) -> None:
+@pytest.mark.parametrize(
+    ("command", "field", "first", "later"),
+    [("watch", "phase", "Serving", "Draining"), ("top", "readyReplicas", "2/2", "1/2")],
+)
+def test_a_live_view_follows_what_happens_until_interrupted(
+    server: ApiServer, command: str, field: str, first: str, later: str
+) -> None:
+    server.answers["/api/v1/namespaces/team/pods"] = {"items": []}
     ours, theirs = pty.openpty()
-    watching = subprocess.Popen([sys.executable, "-c", LIVE, "watch"], stdin=theirs, stdout=theirs, stderr=theirs)
+    watching = subprocess.Popen([sys.executable, "-c", LIVE, command], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    read_until(ours, "Serving")
-    later = deployed()
-    later["status"]["phase"] = "Draining"
-    server.answers[f"{TEAM}/slmdeployments"] = {"items": [later]}
-    read_until(ours, "Draining")
+    read_until(ours, first)
+    changed = deployed()
+    changed["status"][field] = later if field == "phase" else 1
+    server.answers[f"{TEAM}/slmdeployments"] = {"items": [changed]}
+    read_until(ours, later)
     watching.send_signal(signal.SIGINT)
     assert watching.wait(timeout=20) == 130
     os.close(ours)

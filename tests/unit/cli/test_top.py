@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,24 @@ def test_what_is_lacking_is_said_and_status_is_shown(
     told = capsys.readouterr().out
     assert PREDICTED in told
     assert sentence in told
+
+
+def test_an_engine_that_hangs_is_not_waited_for(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(top, "ENGINE_SECONDS", 0.05)
+    told, answer = threading.Event(), server.answer
+
+    def hang(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if path == METRICS:
+            told.wait(20)
+        return answer(method, path, body)
+
+    server.answer = hang  # type: ignore[method-assign]
+    server.answers[PODS] = {"items": [pod("opt-a")]}
+    assert main(["top"]) == 0
+    told.set()
+    assert "opt: 0 of 2 ready engines were read: no answer within 0.05 s" in capsys.readouterr().out
 
 
 def test_an_empty_namespace(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
