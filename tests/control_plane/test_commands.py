@@ -171,7 +171,7 @@ def test_a_developer_is_told_which_rights_are_missing(plane: ControlPlane, names
     limited.write_text(json.dumps(config))
     told = findings(limited)
     assert told["Right to deploy"] == [f"problem: you may not create an SLMDeployment in namespace {namespace}"]
-    assert "list nodes (for check, support)" in told["Rights to look"][0]
+    assert "list nodes (for check, support)" in told["Other rights"][0]
     assert told["Operator"] == ["warning: not seen: no right to list deployments"]
     assert told["Opt-in"] == ["warning: nodes are not seen: no right to list nodes"]
     for command in (["top", "--once"], ["watch"], ["explain", "x"], ["history", "x"], ["rollback", "x"]):

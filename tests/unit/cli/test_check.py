@@ -11,9 +11,11 @@ from slm_operator.cli import cluster
 from slm_operator.cli.main import main
 from slm_operator.cli.preflight import gather
 from slm_operator.cli.preflight.nodes import NODE_CHECKS
+from slm_operator.cli.preflight.rights import rights
 from slm_operator.cli.preflight.table import CHECKS
 from unit.cli.api_server import GROUP, failure
 from unit.cli.cluster_objects import H100, LEASE, OPTED_IN, PLUGIN_POD, lease, node
+from unit.cli.golden import ROOT
 
 if TYPE_CHECKING:
     from unit.cli.api_server import ApiServer
@@ -124,3 +126,10 @@ def test_no_finding_names_nobody_s_right(server: ApiServer) -> None:
 
 def test_the_name_of_the_lease() -> None:
     assert cluster.LEASE_NAME == LEASE_NAME
+
+
+def test_the_rights_that_are_asked_about_are_documented() -> None:
+    page = (ROOT / "docs/commands.md").read_text()
+    asked = {right.words for right in rights("team", "slm-system", "nvidia-device-plugin")}
+    by_view = {"list slmdeployments", "list replicasets"}  # the built-in role has these
+    assert [words for words in sorted(asked - by_view) if f"`{words}`" not in page] == []

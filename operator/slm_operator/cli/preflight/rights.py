@@ -52,6 +52,7 @@ def rights(namespace: str, operator: str, plugin: str) -> tuple[Right, ...]:
         Right(
             verb="list", resource="slmdeployments", group=names.GROUP, namespace=namespace, use="watch, top, explain"
         ),
+        Right(verb="patch", resource="slmdeployments", group=names.GROUP, namespace=namespace, use="rollback"),
         Right(verb="create", resource="slmprofiles", group=names.GROUP, namespace=namespace, use="profile import"),
         Right(verb="list", resource="replicasets", group="apps", namespace=namespace, use="history"),
         Right(verb="get", resource="pods/proxy", namespace=namespace, use="live figures in top"),

@@ -127,13 +127,13 @@ def _may_deploy(facts: Facts) -> Answer:
     return ok(f"you may create an SLMDeployment in namespace {facts.namespace}")
 
 
-def _may_look(facts: Facts) -> Answer:
+def _may_more(facts: Facts) -> Answer:
     lacking = [
         f"{right} (for {use})" for right, use in facts.rights_missing.items() if right != "create slmdeployments"
     ]
     if lacking:
         return warning(f"you may not {', '.join(lacking)}", ASK)
-    return ok("you may look at all that these commands show")
+    return ok("you have every other right that these commands use")
 
 
 def _opt_in(facts: Facts) -> Answer | None:
@@ -161,7 +161,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("Lease", _lease),
     ("Settings", _settings),
     ("Right to deploy", _may_deploy),
-    ("Rights to look", _may_look),
+    ("Other rights", _may_more),
     ("Opt-in", _opt_in),
     *STACK_CHECKS,
 )
