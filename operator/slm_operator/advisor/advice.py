@@ -95,9 +95,9 @@ class Check(NamedTuple):
     template: str
     """The sentence, with {value} and {limit} to be filled in."""
     value: float
-    """The figure that was compared. 0 where the sentence shows none."""
+    """The figure that was compared. 0 where there is none."""
     limit: float
-    """What it was compared with. 0 where the sentence shows none."""
+    """What it was compared with. 0 where there is none."""
 
     @property
     def because(self) -> str:

@@ -22,6 +22,7 @@ from slm_operator.advisor.case import Case, key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from slm_runtime.document import Latency
     from slm_runtime.slo import Miss
 
     from slm_operator.advisor.advice import Answer, Predicted, Settings
@@ -122,10 +123,15 @@ def slo(case: Case, point: Point) -> Answer:
         worst = misses[0] if len(misses) == 1 else max(misses, key=_severity)
         return ("SLO", False, worst.template, worst.measured_ms or math.inf, worst.limit_ms or 0)
     limits = case.limits
-    if limits.itl_ms is None:
-        return _SLO_ABSENT if limits.ttft_ms is None else ("SLO", True, _TTFT_KEPT, 0, limits.ttft_ms)
-    figure = figure_ms(point.itl_ms, limits.percentile) or 0
-    return ("SLO", True, _ITL_KEPT[limits.percentile], figure, limits.itl_ms)
+    if limits.itl_ms is not None:
+        return _kept(point.itl_ms, limits.percentile, limits.itl_ms, _ITL_KEPT[limits.percentile])
+    if limits.ttft_ms is not None and point.ttft_ms:
+        return _kept(point.ttft_ms, limits.percentile, limits.ttft_ms, _TTFT_KEPT)
+    return _SLO_ABSENT
+
+
+def _kept(latency: Latency, percentile: Percentile, limit_ms: float, template: str) -> Answer:
+    return ("SLO", True, template, figure_ms(latency, percentile) or 0, limit_ms)
 
 
 def _severity(miss: Miss) -> float:
