@@ -188,6 +188,13 @@ def class_of_label(label: str | None) -> SliceClass | None:
     return SliceClass(mode=_MODES[mode], replicas_per_gpu=int(replicas))
 
 
+def class_of_key(key: str | None) -> SliceClass | None:
+    """The class that a configuration key of ours is for; None for anybody else's."""
+    if key is None or not key.startswith(names.CONFIG_KEY_PREFIX):
+        return None
+    return class_of_label(key.removeprefix(names.CONFIG_KEY_PREFIX).rpartition("-")[0])
+
+
 def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
     """Every node with the pods that hold its GPUs, by name. `config_label` selects the device plugin's configuration."""
     by_node: dict[str, list[PodRecord]] = {}

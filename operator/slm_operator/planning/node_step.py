@@ -13,7 +13,7 @@ from slm_operator.api import names
 from slm_operator.manifests.plugin_config import class_of_config
 from slm_operator.observe.records import Taint
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
-from slm_operator.planning.node_state import UNSHARED, NodeState, describe, whose
+from slm_operator.planning.node_state import UNSHARED, NodeState, class_of_key, describe, whose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -159,7 +159,8 @@ def lags_behind(state: NodeState, site: Site) -> str | None:
     """What the configuration that its label names does not show yet, as far as can be known."""
     data = site.config.data if site.config is not None else {}
     text = data.get(state.told or _DEFAULT_KEY)
-    expected = class_of_config(text) if text is not None else UNSHARED
+    # NB: a key of ours that somebody removed may be being loaded all the same; its name says what it was.
+    expected = class_of_key(state.told) or (class_of_config(text) if text is not None else UNSHARED)
     if expected is None:
         return None
     if expected == UNSHARED:

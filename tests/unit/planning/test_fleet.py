@@ -121,6 +121,17 @@ def test_a_node_is_closed_only_when_its_configuration_has_been_projected() -> No
     assert "node gpu-1: taint" in [line(action) for action in due.plan.actions]
 
 
+def test_what_a_node_was_told_is_awaited_though_somebody_removed_the_key() -> None:
+    before = w.node()
+    view, told_s = play_until(w.fleet(w.demand(), nodes=(before,)), "device-plugin.config=slm-")
+    labels = dict(view.nodes[0].meta.labels) | w.feature_labels(1, w.WHOLE)
+    slow = replace(view.nodes[0], meta=replace(view.nodes[0].meta, labels=labels), allocatable=before.allocatable)
+    view = replace(view, demands=(), nodes=(slow,), config_map=w.config_map())
+    assert not plan_fleet(view, w.SETTINGS, w.later(told_s + 10)).plan.actions
+    overdue = told_s + w.SETTINGS.nodes.convergence_seconds + 10
+    assert f"{CONFIG.rpartition('/')[2]}=None" in line(plan_fleet(view, w.SETTINGS, w.later(overdue)).plan.actions[0])
+
+
 def test_a_switch_of_class_drains_our_replicas_first() -> None:
     view, _, _ = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
     view = replace(view, demands=(w.demand(cut=w.MPS_4, replicas=4),), pods=(w.replica("a"), w.replica("b")))
