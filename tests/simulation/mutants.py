@@ -10,6 +10,7 @@ from slm_operator.manifests.plugin_config import config_key, plugin_config
 from slm_operator.planning import node_change, node_release, node_state, node_step
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet import plan_fleet
+from slm_operator.reconcile import routing
 
 from .objects import CONFIG_LABEL
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
+    from slm_operator.observe.records import PodRecord
     from slm_operator.planning.views import FleetPlan, FleetView
     from slm_operator.settings import Settings
 
@@ -125,12 +127,22 @@ PLANNERS: dict[str, Planner] = {
     "gives back no label": mutant(_gives_back_no_label),
     "opens too early": mutant(_opens_too_early),
 }
+_occupancy = routing._occupancy
+
+
+def _occupancy_whenever_it_began(record: PodRecord | None) -> tuple[object, ...] | None:
+    """The fleet does not hear that a replica started again."""
+    whole = _occupancy(record)
+    return None if whole is None else whole[:-1]
+
+
 PIECES: dict[str, tuple[object, str, object]] = {
     "does not drain": (node_change, "drain", lambda _state, _site: None),
     "does not drain before it gives back": (node_release, "drain", lambda _state, _site: None),
     "does not wait for the volume": (node_change, "_await_key", lambda *_: None),
     "does not wait for what the node was told before": (node_step, "lags_behind", lambda *_: None),
     "never rolls back after a timeout": (node_change, "seconds_since_start", lambda *_: 0.0),
+    "does not hear that a replica started again": (routing, "_occupancy", _occupancy_whenever_it_began),
     "never lifts the taint": (node_state.NodeState, "waits_for_daemon", lambda *_: False),
 }
 """Functions of the real planner, and what stands in for them."""
