@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
+import re
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -21,39 +23,61 @@ if TYPE_CHECKING:
     from unit.cli.api_server import ApiServer
 
 SECRET = "correct-horse-battery-staple"
+OTHERS = itertools.count()
+
+
+def planted_at(place: str) -> str:
+    """A secret of its own for each place, so that taking one out does not hide that another stays."""
+    return f"planted-{next(OTHERS)}-in-{place}"
+
+
+def again(value: Any) -> Any:
+    """The same with secrets of its own: what a webhook adds to a pod is in no podTemplate."""
+    if isinstance(value, dict):
+        return {key: again(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [again(inner) for inner in value]
+    return re.sub(r"planted-\d+", lambda _: f"planted-{next(OTHERS)}", value) if isinstance(value, str) else value
+
+
 LABELS = {"slm-operator.io/deployment": "opt", "app.kubernetes.io/managed-by": "slm-operator"}
 
 POD_TEMPLATE: dict[str, Any] = {
-    "metadata": {"annotations": {"vault.example.com/token": SECRET}, "labels": {"team": SECRET}},
+    "metadata": {
+        "annotations": {"vault.example.com/token": planted_at("place")},
+        "labels": {"team": planted_at("place")},
+    },
     "spec": {
-        "hostAliases": [{"ip": "10.0.0.1", "hostnames": [SECRET]}],
+        "hostAliases": [{"ip": "10.0.0.1", "hostnames": [planted_at("place")]}],
         "containers": [
-            {"name": "engine", "env": [{"name": "TOKEN", "value": SECRET}]},
+            {"name": "engine", "env": [{"name": "TOKEN", "value": planted_at("place")}]},
             {
                 "name": "sidecar",
                 "image": "registry/sidecar:1",
-                "command": ["sh", "-c", f"export KEY={SECRET}; run"],
-                "args": ["--api-key", SECRET, f"--auth={SECRET}"],
-                "livenessProbe": {"httpGet": {"httpHeaders": [{"name": "Authorization", "value": SECRET}]}},
-                "lifecycle": {"preStop": {"exec": {"command": ["curl", "-H", SECRET]}}},
+                "command": ["sh", "-c", f"export KEY={planted_at('command')}; run"],
+                "args": ["--api-key", planted_at("place"), f"--auth={planted_at('argument')}"],
+                "livenessProbe": {
+                    "httpGet": {"httpHeaders": [{"name": "Authorization", "value": planted_at("place")}]}
+                },
+                "lifecycle": {"preStop": {"exec": {"command": ["curl", "-H", planted_at("place")]}}},
             },
         ],
         "volumes": [
-            {"name": "v", "csi": {"driver": "d", "volumeAttributes": {"password": SECRET}}},
-            {"name": "w", "flexVolume": {"options": {"key": SECRET}}},
+            {"name": "v", "csi": {"driver": "d", "volumeAttributes": {"password": planted_at("place")}}},
+            {"name": "w", "flexVolume": {"options": {"key": planted_at("place")}}},
         ],
     },
 }
 PLANTED = deployed()
 PLANTED["metadata"] = PLANTED["metadata"] | {
     "annotations": {
-        "kubectl.kubernetes.io/last-applied-configuration": f'{{"password": "{SECRET}"}}',
-        "kubernetes.io/change-cause": f"kubectl run --token={SECRET}",
-        "note": SECRET,
+        "kubectl.kubernetes.io/last-applied-configuration": planted_at("last-applied"),
+        "kubernetes.io/change-cause": f"kubectl run --with {planted_at('cause')}",
+        "note": planted_at("place"),
         "slm-operator.io/former": "kept",
     },
-    "labels": {"owner": SECRET},
-    "managedFields": [{"manager": SECRET}],
+    "labels": {"owner": planted_at("place")},
+    "managedFields": [{"manager": planted_at("place")}],
 }
 PLANTED["spec"] = SPEC | {
     "podTemplate": POD_TEMPLATE,
@@ -63,23 +87,30 @@ PLANTED["spec"] = SPEC | {
             {"name": "HF_TOKEN", "value": SECRET},
             {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
         ],
-        "args": ["--api-key", SECRET, "--quantization", "awq", "--seed=7", f"--hf-overrides={SECRET}"],
-        "command": ["sh", "-c", f"KEY={SECRET} vllm serve"],
+        "args": [
+            "--api-key",
+            planted_at("place"),
+            "--quantization",
+            "awq",
+            "--seed=7",
+            f"--hf-overrides={planted_at('flag')}",
+        ],
+        "command": ["sh", "-c", f"KEY={planted_at('shell')} vllm serve"],
     },
 }
 PLANTED["status"]["conditions"].append(condition("Available", "False", f"webhook refused: {SECRET} is not allowed"))
 MEASURED = copy.deepcopy(PROFILE)
 MEASURED["spec"]["engine"] = PLANTED["spec"]["engine"]
-MEASURED["status"]["measurements"]["engine"]["args"] = ["--api-key", SECRET]
+MEASURED["status"]["measurements"]["engine"]["args"] = ["--api-key", planted_at("place")]
 
 POD = {
     "metadata": {
         "name": "opt-1",
         "namespace": "team",
         "labels": LABELS,
-        "annotations": {"vault.example.com/token": SECRET},
+        "annotations": {"vault.example.com/token": planted_at("place")},
     },
-    "spec": POD_TEMPLATE["spec"] | {"nodeName": "gpu-1"},
+    "spec": again(POD_TEMPLATE["spec"]) | {"nodeName": "gpu-1"},
     "status": {
         "phase": "Running",
         "containerStatuses": [
@@ -102,7 +133,7 @@ EVENTS = [
     {"reason": "Pulled", "note": "foreign", "regarding": {"kind": "Pod", "name": "elsewhere"}},
     {"reason": "Failed", "note": "of ours", "regarding": {"kind": "Pod", "name": "opt-1"}},
 ]
-TEMPLATE = {"metadata": POD_TEMPLATE["metadata"], "spec": POD_TEMPLATE["spec"]}
+TEMPLATE = again(POD_TEMPLATE)
 WORKLOAD = {"metadata": {"name": "opt", "namespace": "team"}, "spec": {"replicas": 2, "template": TEMPLATE}}
 CLUSTER: dict[str, Any] = {
     f"{TEAM}/slmdeployments": {"items": [PLANTED]},
@@ -139,7 +170,9 @@ def test_no_secret_comes_through(planted: ApiServer, tmp_path: Path) -> None:
     assert main(["support", "-o", str(tmp_path / "s.tgz")]) == 0
     for name, text in unpacked(tmp_path / "s.tgz").items():
         assert SECRET not in text, name
+        assert "planted-" not in text, name
         assert "hf_abcdef" not in text, name
+    assert next(OTHERS) > 20
     assert SECRET.encode() not in (tmp_path / "s.tgz").read_bytes()
     assert not [asked for asked in planted.asked if "secret" in asked]
 
@@ -232,6 +265,17 @@ def test_words_that_are_everywhere_are_left_in_texts(planted: ApiServer, tmp_pat
     (told,) = json.loads(files["pods.json"])
     assert told["metadata"]["labels"]["pool"] == "<redacted>"
     assert told["spec"]["volumes"][1] == {"name": "m", "hostPath": {"path": "<redacted>"}}
+
+
+def test_values_too_short_to_be_searched_for_are_taken_out_where_they_stand() -> None:
+    assert redact.variable({"name": "PIN", "value": "4x"}) == {"name": "PIN", "value": "<redacted>"}
+    assert redact.words(["--api-key", "4x", "--auth=4x", "4x"]) == [
+        "--api-key",
+        "<redacted>",
+        "--auth=<redacted>",
+        "<redacted>",
+    ]
+    assert redact.metadata({"metadata": {"annotations": {"pin": "4x"}}}) == {"annotations": {"pin": "<redacted>"}}
 
 
 CREDENTIALS = [
