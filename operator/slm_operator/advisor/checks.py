@@ -87,10 +87,11 @@ def _sharing(s: Settings, point: Point) -> Answer:
 
 @cache
 def _slice_limit(replicas: int, limit: int) -> Answer:
-    only = "up to" if replicas <= limit else "only"
+    enough = replicas <= limit
+    only = "up to" if enough else "only"
     return (
         "SliceLimit",
-        replicas <= limit,
+        enough,
         f"the device plugin makes {only} {{limit:.0f}} slices of a GPU",
         replicas,
         limit,

@@ -126,6 +126,7 @@ class TestUserChoice:
         )
         lender = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
         assert lender.because == "lends batch size and KV bytes to the 2 engines per GPU that the user chose"
+        assert (lender.last.value, lender.last.limit) == (1, 2)
 
     def test_never_measured_in_the_mode_that_the_user_chose(self) -> None:
         settings = Settings(replicas_per_gpu=2, mode=ModeChoice.TIME_SLICING)
@@ -402,6 +403,11 @@ class TestFreeMemory:
             chosen.because == "the least memory of all that make no less than the best single engine: 15,390 tokens/s"
         )
         assert chosen.checks[-2].because == "+1.0% against the best single engine; equal throughput is asked"
+        assert chosen.checks[-2].limit == 0
+
+    def test_a_small_pack_that_is_exactly_as_fast(self) -> None:
+        advice = advise(document(*SINGLES, pack(64, gain=0, kv_pool_bytes=2 * GIB)), ANY, self.FREE)
+        assert (advice.batch_size, advice.replicas_per_gpu, advice.gain) == (64, 2, 0)
 
     def test_a_slower_pack_frees_nothing(self) -> None:
         slow = pack(64, gain=-0.01, kv_pool_bytes=GIB)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from slm_runtime.document import Point
 
 PACK = pack(128)
+SINGLE_CHECKS = ["Preemption", "Trusted", "Confirmed", "Memory", "SLO", "Load", "Efficiency"]
+PACK_CHECKS = ["Sharing", "SliceLimit", *SINGLE_CHECKS[:3], "Confirmed", *SINGLE_CHECKS[3:6], "Gain"]
 
 
 def judged(candidate: Point, *others: Point, slo: Slo | None = None, settings: Settings | None = None) -> Candidate:
@@ -34,7 +36,8 @@ def says_its_numbers(check: Check) -> bool:
     But for a count of errors, a latency that is not known (infinite), and throughput where memory is the objective.
     """
     known = math.isfinite(check.value)
-    value = check.value if "{" not in check.template and check.name != "Trusted" and known else 0
+    counts = check.name == "Trusted" and not check.passed
+    value = check.value if "{" not in check.template and not counts and known else 0
     limit = check.limit if "{limit" not in check.template and check.name != "Rank" and known else 0
     return (value, limit) == (0, 0)
 
@@ -80,6 +83,9 @@ def test_rejects(candidate: Point, name: str, because: str) -> None:
     assert found.verdict is Verdict.REJECTED
     assert (found.checks[-1].name, found.because) == (name, because)
     assert [c.passed for c in found.checks] == [True] * (len(found.checks) - 1) + [False]
+    assert [c.name for c in found.checks] == (PACK_CHECKS if candidate.replicas > 1 else SINGLE_CHECKS)[
+        : len(found.checks)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -154,6 +160,7 @@ def test_a_confirmation_replaces_the_point_it_confirms() -> None:
     ]
     found = judged(first, again)
     assert found.because == "measured again with its final KV bytes, and that point decides"
+    assert [c.name for c in found.checks] == ["Preemption", "Trusted", "Confirmed"]
 
 
 def test_imported_packs_count_as_measured() -> None:
@@ -251,6 +258,10 @@ class TestNoise:
     def test_gate_without_least_gain(self, ci: float | None, gain: float, *, passes: bool) -> None:
         found = judged(pack(128, gain=gain, throughput_ci_fraction=ci), settings=Settings(min_gain=0))
         assert (found.verdict is Verdict.CHOSEN) is passes
+
+    def test_no_gain_at_all_is_within_the_noise_where_no_least_gain_is_asked(self) -> None:
+        found = judged(pack(128, gain=0), settings=Settings(min_gain=0))
+        assert found.because == "+0.0% against the best single engine, which is within the noise of 1.4%"
 
     def test_what_the_fit_leaves_unexplained_is_no_noise_between_two_measured_points(self) -> None:
         """B = 32 and 64 lie far from the line, and nobody predicts from it: both fill their batches with 128 requests."""

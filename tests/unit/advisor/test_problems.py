@@ -59,6 +59,16 @@ def test_the_published_data_have_no_problem(model: str) -> None:
             "its mean and its percentiles are not of one unit",
         ),
         (
+            replace(GOOD, ttft_ms=Latency(mean_ms=1, p50_ms=301)),
+            "ttftMs",
+            "its mean and its percentiles are not of one unit",
+        ),
+        (
+            replace(GOOD, ttft_ms=Latency(mean_ms=301, p50_ms=1)),
+            "ttftMs",
+            "its mean and its percentiles are not of one unit",
+        ),
+        (
             replace(GOOD, ttft_ms=Latency(mean_ms=0.3, p50_ms=300)),
             "ttftMs",
             "its mean and its percentiles are not of one unit",
@@ -80,6 +90,11 @@ def test_a_point_that_contradicts_itself(bad: Point, field: str, because: str) -
         replace(GOOD, itl_ms=Latency(mean_ms=10.4, p90_ms=20)),
         replace(GOOD, itl_ms=Latency(mean_ms=10.4, p50_ms=20)),
         replace(GOOD, mean_running=65.2),
+        replace(GOOD, ttft_ms=Latency(mean_ms=1, p50_ms=299)),
+        replace(GOOD, ttft_ms=Latency(mean_ms=299, p50_ms=1)),
+        point(1, itl=2500.0),
+        point(1, itl=0.9),
+        replace(point(1), mean_running=0.95),
         replace(GOOD, kv_peak_fraction=1.0),
         replace(GOOD, output_tokens_per_second=6700),
         replace(GOOD, output_tokens_per_second=5000),
