@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
-from slm_operator.planning.actions import EmitEvent, PatchNode
+from slm_operator.planning.actions import PatchNode
 from slm_operator.planning.node_state import failures_text
 from slm_operator.planning.node_step import (
     NodeStep,
@@ -72,6 +72,10 @@ def _open(state: NodeState, site: Site) -> NodeStep:
         why = f"somebody set {site.config_label} to {state.told} after us"
         failures |= dict.fromkeys(site.wanted, why)
     annotations[names.CHANGE_FAILED_ANNOTATION] = failures_text(failures)
+    missing = lags_behind(state, site) if state.tainted and not state.overruled else None
+    said = "is as it was before"
+    if missing is not None:
+        said = f"is opened before its device plugin has gone back: {missing}; restart the plugin there before others use it"
     patch = PatchNode(
         node=state.name,
         resource_version=state.node.meta.resource_version,
@@ -80,9 +84,9 @@ def _open(state: NodeState, site: Site) -> NodeStep:
             name: value for name, value in annotations.items() if value or name in state.node.meta.annotations
         },
         taints=without_ours(state) if state.tainted else None,
-        because="it is as it was before",
+        because=f"it {said}",
     )
-    event: EmitEvent = node_event(state, "Released", "is as it was before")
+    event = node_event(state, "Released", said, warning=missing is not None)
     return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
 
 
