@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from slm_runtime.document import SCHEMA, MeasurementDocument, camel
@@ -47,6 +48,11 @@ def parse_document(raw: object) -> MeasurementDocument:
     return parse(MeasurementDocument, raw, "")
 
 
+@cache  # NB: annotations are text, and reading them was four fifths of the time of a document
+def _hints_of(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def parse(kind: type[T], raw: object, path: str) -> T:
     """Read `raw` as a dataclass of this document. `path` is where it stands, for messages. Raises DocumentError."""
     if not isinstance(raw, dict):
@@ -55,7 +61,7 @@ def parse(kind: type[T], raw: object, path: str) -> T:
     for name in raw:
         if name not in known:
             raise DocumentError(f"{_at(path, str(name))}: no such field; known are {', '.join(sorted(known))}")
-    hints = get_type_hints(kind)
+    hints = _hints_of(kind)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for name, f in known.items():
         if raw.get(name) is not None:
