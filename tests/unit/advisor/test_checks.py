@@ -285,6 +285,11 @@ def test_the_slice_counts_whole_mib_as_the_device_plugin_does() -> None:
     assert advise(document(*SINGLES, fits, ledger=tight, gpu=gpu), Slo(), Settings()).replicas_per_gpu == 1
 
 
+def test_a_point_that_saw_no_kv_cache_in_use_gives_no_size_to_serve_with() -> None:
+    found = judged(point(256, kv_peak_fraction=0.0))
+    assert (found.verdict, found.last.name) == (Verdict.REJECTED, "Memory")
+
+
 def test_a_wide_interval_is_noise_and_no_doubt() -> None:
     assert judged(pack(128, marks=(Mark.WIDE,))).verdict is Verdict.CHOSEN
 
