@@ -16,8 +16,9 @@ from slm_runtime.codec import to_json
 from slm_runtime.convert import MeasuredOn, from_csv
 from slm_runtime.document import Engine, Gpu
 
+from tests.conftest import own_namespace
 from tests.control_plane.operator_process import operator, wait_until
-from tests.testbed.control_plane import ControlPlane
+from tests.testbed.control_plane import ControlPlane, control_plane
 
 pytestmark = pytest.mark.control_plane
 ROOT = Path(__file__).parents[2]
@@ -58,21 +59,33 @@ def installation() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
-    """The CRDs, NVIDIA's objects, two nodes and an operator that acts."""
-    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    manifests = ROOT / "tests/standin/manifests"
-    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(manifests / "account.yaml"))
-    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(manifests))
-    for one in installation():
-        control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
-    nodes = control_plane.add_kwok_nodes(2, prefix="asked", labels=LABELS, resources={"nvidia.com/gpu": 2})
-    with operator(control_plane, f"--namespace={SYSTEM}") as running:
-        running.said("leading")
-        yield control_plane
-    control_plane.kubectl("delete", "node", *nodes)
-    control_plane.kubectl("delete", "namespace", SYSTEM, "nvidia-device-plugin", "--wait=false")
+def plane() -> Iterator[ControlPlane]:
+    """A control plane of its own, because NVIDIA's objects are the whole cluster's: they, two nodes, an operator that acts."""
+    with control_plane() as plane:
+        plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+        wait_until(lambda: established(plane))
+        manifests = ROOT / "tests/standin/manifests"
+        plane.kubectl("apply", "--server-side", "-f", str(manifests / "account.yaml"))
+        plane.kubectl("apply", "--server-side", "-f", str(manifests))
+        for one in installation():
+            plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
+        plane.add_kwok_nodes(2, prefix="asked", labels=LABELS, resources={"nvidia.com/gpu": 2})
+        with operator(plane, f"--namespace={SYSTEM}") as running:
+            running.said("leading")
+            yield plane
+
+
+def established(plane: ControlPlane) -> bool:
+    """NB: `kubectl wait` fails on a CRD that has no conditions yet."""
+    crds = json.loads(plane.kubectl("get", "crd", "-o", "json"))["items"]
+    told = [{one["type"]: one["status"] for one in crd.get("status", {}).get("conditions") or ()} for crd in crds]
+    return all(conditions.get("Established") == "True" for conditions in told)
+
+
+@pytest.fixture
+def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own on that control plane."""
+    yield from own_namespace(plane, request)
 
 
 def slm(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
