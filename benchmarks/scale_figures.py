@@ -1,4 +1,4 @@
-"""What is read off a running operator and the API server's audit log, for `scale.py` and `churn.py`."""
+"""What is read off a running operator, its machine and the API server's audit log, for runs that are kept."""
 
 import json
 import os
@@ -6,10 +6,10 @@ import subprocess
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -33,18 +33,61 @@ def now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def api_calls(audit_log: Path, since: str, until: str = "9", agent: str = "slm-operator") -> Counter[str]:
-    """`verb resource` to how often the operator asked it, its Lease left out."""
-    calls: Counter[str] = Counter()
+def asked(audit_log: Path, since: str, until: str = "9", agent: str = "slm-operator") -> Iterator[Any]:
+    """Entries of the audit log that one client is the cause of, its Lease left out."""
     with audit_log.open() as lines:
         for text in lines:
+            if agent not in text:  # most lines are others', and parsing is what takes time
+                continue
             entry = json.loads(text)
-            what = entry.get("objectRef") or {}
-            at = entry["requestReceivedTimestamp"]
+            at, what = entry["requestReceivedTimestamp"], entry.get("objectRef") or {}
             if entry.get("userAgent") == agent and since <= at < until and what.get("resource") != "leases":
-                parts = (what.get("resource", entry["requestURI"]), what.get("subresource"))
-                calls[f"{entry['verb']} {'/'.join(part for part in parts if part)}"] += 1
-    return calls
+                yield entry
+
+
+def call_of(entry: Any) -> str:
+    """`verb resource/subresource` of an entry."""
+    what = entry.get("objectRef") or {}
+    parts = (what.get("resource", entry["requestURI"]), what.get("subresource"))
+    return f"{entry['verb']} {'/'.join(part for part in parts if part)}"
+
+
+def api_calls(audit_log: Path, since: str, until: str = "9", agent: str = "slm-operator") -> Counter[str]:
+    """`verb resource` to how often one client asked it."""
+    return Counter(call_of(entry) for entry in asked(audit_log, since, until, agent))
+
+
+class Edit(NamedTuple):
+    """One change at rest: of what, and when it was sent, answered, and seen in status. Seconds since the epoch."""
+
+    name: str
+    sent: float
+    answered: float
+    seen: float
+
+
+def answer_parts(audit_log: Path, edits: Sequence[Edit]) -> dict[str, dict[str, float]]:
+    """Where the time between an edit and its status went, in ms: whom a late status waited for."""
+    written: dict[str, list[tuple[float, float]]] = {}
+    for entry in asked(audit_log, datetime.fromtimestamp(edits[0].sent, UTC).isoformat()):
+        if call_of(entry) == "patch slmdeployments/status":
+            times = (entry["requestReceivedTimestamp"], entry["stageTimestamp"])
+            at = tuple(datetime.fromisoformat(text).timestamp() for text in times)
+            written.setdefault(entry["objectRef"]["name"], []).append((at[0], at[1]))
+    parts: dict[str, list[float]] = {}
+    for edit in edits:
+        received, done = next(times for times in written[edit.name] if times[0] >= edit.sent)
+        for part, seconds in (
+            ("the API server answers the edit", edit.answered - edit.sent),
+            ("the operator asks to write the status", received - edit.answered),
+            ("the API server writes it", done - received),
+            ("it is seen", edit.seen - done),
+        ):
+            parts.setdefault(part, []).append(1000 * seconds)
+    return {
+        part: {name: round(percentile(values, share), 1) for name, share in (("p50", 0.5), ("p99", 0.99))}
+        for part, values in parts.items()
+    }
 
 
 def writes_of(calls: Mapping[str, int]) -> int:
@@ -87,7 +130,7 @@ def percentile(values: list[float], share: float) -> float:
 def environment() -> dict[str, Any]:
     """Where and when a run took place."""
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+        ["git", "describe", "--always", "--dirty"],  # noqa: S607
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -97,5 +140,6 @@ def environment() -> dict[str, Any]:
         "commit": commit,
         "date": time.strftime("%Y-%m-%d %H:%MZ", time.gmtime()),
         "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "load_before": round(os.getloadavg()[0], 1),
     }

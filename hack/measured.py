@@ -1,0 +1,83 @@
+"""Pages that tell what was measured: the tables between their markers, from the results that runs have kept.
+
+The words round the tables are a person's; the figures are never. A result that is not there leaves its block empty, and
+`tests/docs/test_measured.py` says so.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+sys.path[:0] = [str(ROOT / "benchmarks")]
+
+from scale_results import missed, parts, provenance, table  # noqa: E402 - the benchmarks are no package
+
+
+def measured_pages() -> dict[Path, str]:
+    """File to text of every page with a block of figures."""
+    return {
+        ROOT / "docs" / "performance.md": _filled("performance.md", _scale_blocks()),
+        ROOT / "docs" / "reliability.md": _filled("reliability.md", {"faults": _faults()}),
+    }
+
+
+def _filled(page: str, blocks: dict[str, list[str]]) -> str:
+    text = (ROOT / "docs" / page).read_text()
+    for name, lines in blocks.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(start)
+        text = before + start + "".join(f"{line}\n" for line in lines) + end + rest.partition(end)[2]
+    return text
+
+
+def _scale_blocks() -> dict[str, list[str]]:
+    kept = _kept("scale.json")
+    if kept is None:
+        return {"goals": [], "missed": [], "change": []}
+    runs = kept["runs"]
+    about = provenance(kept["command"], runs[-1]["environment"])
+    late = missed(runs)
+    return {
+        "goals": [about, "", *table(runs)],
+        "missed": [f"Missed: {', '.join(late)}." if late else "Every goal in the table is met."],
+        "change": parts(runs),
+    }
+
+
+def _faults() -> list[str]:
+    kept = _kept("faults.json")
+    if kept is None:
+        return []
+    about = kept["about"]
+    head = (
+        f"Run {about['date']} at commit `{about['commit']}` by `{about['command']}` on a machine with {about['cores']} "
+        f"cores and {about['memory_gib']} GiB."
+    )
+    rows = ["| fault | how it is injected | runs | met | restarts | converged after (s) | result |"]
+    rows += ["|---|---|---|---|---|---|---|"]
+    rows += [_row(list(runs)) for _, runs in groupby(kept["outcomes"], key=lambda one: one["fault"])]
+    return [head, "", *rows]
+
+
+def _row(runs: Sequence[Any]) -> str:
+    """One fault: how often it was run, and the worst of its runs."""
+    took = [one["converged_seconds"] for one in runs]
+    longest = "-" if None in took else f"{max(took):.1f}"
+    held = sum(one["result"] == "held" for one in runs)
+    result = "held" if held == len(runs) else f"failed in {len(runs) - held}"
+    figures = (len(runs), min(one["met"] for one in runs), max(one["restarts"] for one in runs), longest, result)
+    return f"| {runs[0]['fault']} | {runs[0]['how']} | {' | '.join(map(str, figures))} |"
+
+
+def _kept(name: str) -> Any:
+    path = RESULTS / name
+    return json.loads(path.read_text()) if path.exists() else None
