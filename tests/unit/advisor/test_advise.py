@@ -102,6 +102,8 @@ class TestUserChoice:
         )
         verdicts = {(c.point.batch_size, c.point.replicas): (c.verdict, c.because) for c in advice.candidates}
         assert verdicts[128, 1] == (Verdict.REJECTED, "the user asked for 2 per GPU")
+        single = next(c for c in advice.candidates if c.point.replicas == 1)
+        assert (single.last.value, single.last.limit) == (1, 2)
         chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
         assert chosen.checks[-2].because == (
             "-18.0% against the best single engine; the user's own number of engines needs no gain"
