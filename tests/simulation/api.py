@@ -56,6 +56,8 @@ class Api:
         if node is None or str(node.version) != action.resource_version:
             raise RejectedError(f"node {action.node} changed meanwhile")
         self._watch_node(node, action)
+        if CONFIG_LABEL in action.labels:
+            node.told_at = self.world.now
         _merge(node.labels, action.labels)
         _merge(node.annotations, action.annotations)
         if action.taints is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.manifests.plugin_config import class_of_config
 from slm_operator.planning.node_state import REPLICAS_LABEL, STRATEGY_LABEL
+from slm_operator.settings import Settings
 from slm_runtime.document import SharingMode
 
 from .objects import CONFIG_LABEL, BrokenPromiseError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .world import World
 
 STRATEGIES = {SharingMode.NONE: "none", SharingMode.TIME_SLICING: "time-slicing", SharingMode.MPS: "mps"}
+SETTINGS = Settings()
 MPS_CAPABLE = "nvidia.com/mps.capable"
 
 
@@ -77,12 +79,14 @@ class Machines:
         if "stuck" not in node.faults:
             self.world.at(node.slowness * self.world.lag(0.5, 3), lambda: self._load(node, text, label))
 
-    def _load(self, node: Node, text: str, label: str | None, *, mended: bool = False) -> None:
+    def _load(self, node: Node, text: str, label: str | None) -> None:
         loaded = class_of_config(text)
         if loaded is None or label != node.told:
             return
         by_operator = label is None or label.startswith(names.CONFIG_KEY_PREFIX)
-        excused = mended or "meddled" in node.faults or self.world.clock_was_set
+        # Who does not load in the time that a switch is given is opened with a warning that says so.
+        late = self.world.now - node.told_at > SETTINGS.nodes.convergence_seconds
+        excused = late or "meddled" in node.faults or self.world.clock_was_set
         if by_operator and loaded != node.loaded and not excused:
             holders = [str(pod.key) for pod in self.world.on(node.name) if not pod.let_in]
             if holders:
@@ -156,7 +160,7 @@ class Machines:
         text = node.projected.get(node.labels.get(CONFIG_LABEL) or "default")
         node.told = node.labels.get(CONFIG_LABEL)
         if text is not None:
-            self._load(node, text, node.told, mended=True)
+            self._load(node, text, node.told)
         self._see_to_daemon(node)
 
     def _admit(self, pod: Pod) -> None:

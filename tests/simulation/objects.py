@@ -59,6 +59,8 @@ class Node:
 
     told: str | None = None
     """The label's value that the config-manager last obeyed."""
+    told_at: float = 0.0
+    """When the operator switched the label last."""
     loaded: SliceClass = UNSHARED
     projected: dict[str, str] = field(default_factory=dict)
     daemon_started: str | None = None
