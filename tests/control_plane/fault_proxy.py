@@ -14,6 +14,7 @@ import random
 import ssl
 import subprocess
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from tests.testbed.ports import free_ports
 
 TLS_CLOSE_SECONDS = 0.3
 """aiohttp, "Graceful shutdown": connections with TLS need a moment after their session was closed."""
+LATE_S = 1.0
+"""An answer that takes longer is counted as late: at rest it takes some milliseconds."""
 HOP = {"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"}
 
 
@@ -57,6 +60,12 @@ class FaultProxy:
     port: int
     faults: list[Fault] = field(default_factory=list)
     chance: random.Random = field(default_factory=lambda: random.Random(7))
+    broken: int = 0
+    """Requests and watches that the API server did not answer, or not to their end."""
+    late: int = 0
+    """Requests that it answered after more than LATE_S."""
+    cuts: int = 0
+    """Watches that were ended here."""
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _watches: set[asyncio.Task[object]] = field(default_factory=set)
     _runner: web.ServerRunner | None = None
@@ -107,6 +116,7 @@ class FaultProxy:
     async def _cut(self) -> None:
         for task in tuple(self._watches):
             task.cancel()
+            self.cuts += 1
 
     async def _end(self) -> None:
         await self._close()
@@ -133,7 +143,7 @@ class FaultProxy:
         assert self._session is not None
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
         is_watch = request.query.get("watch") == "true"
-        task = asyncio.current_task()
+        task, began = asyncio.current_task(), time.monotonic()
         assert task is not None
         if is_watch:
             self._watches.add(task)
@@ -145,6 +155,7 @@ class FaultProxy:
                 data=await request.read() or None,  # NB: an empty body would get a content type
                 timeout=aiohttp.ClientTimeout(total=None),
             ) as upstream:
+                self.late += not is_watch and time.monotonic() - began > LATE_S
                 if lost:
                     await upstream.read()
                     return web.Response()
@@ -156,6 +167,7 @@ class FaultProxy:
                 await answer.write_eof()
                 return answer
         except aiohttp.ClientError:
+            self.broken += 1
             if request.transport is not None:
                 request.transport.abort()  # as the API server's own death would look
             return web.Response(status=502)
