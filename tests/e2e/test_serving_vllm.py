@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,17 +65,22 @@ def manifest() -> dict[str, Any]:
 
 def test_new_arguments_for_the_real_engine_under_load(served: Stage) -> None:
     change = json.dumps({"spec": {"engine": {"args": ["--enforce-eager", "--seed", "7"]}}})
+    moments, began = {}, time.monotonic()
     with steady_load(served, NAMESPACE, NAME, clients=3, tokens=48) as load:
+        time.sleep(10)  # a stretch of the curve without a change, to compare with
+        moments["spec changed"] = time.monotonic() - began
         served.cluster.kubectl("patch", "slmd", NAME, "--namespace", NAMESPACE, "--type=merge", "--patch", change)
         rolled = ("rollout", "status", f"deployment/{NAME}", "--namespace", NAMESPACE, "--timeout=500s")
         generation = served.get("slmd", NAME, NAMESPACE)["metadata"]["generation"]
         observed = f"--for=jsonpath={{.status.observedGeneration}}={generation}"
         served.cluster.kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, observed, "--timeout=60s")
         served.cluster.kubectl(*rolled, timeout_s=530)
+        moments["both engines new"] = time.monotonic() - began
+        time.sleep(10)
     account = load.account
     print(f"{account.ok} ok, {account.refused} refused, {account.failed} failed, {account.truncated} truncated")
     if record := os.environ.get("SLM_RECORD"):
-        curve = {"tokensBySecond": account.chunks_by_second, "requests": account.ok, "lost": account.failed}
-        Path(record).write_text(json.dumps(curve) + "\n")
+        curve = {"requests": account.ok, "moments": moments, "chunksBySecond": account.chunks_by_second}
+        Path(record).write_text(json.dumps(curve, indent=1) + "\n")
     assert account.ok > 0
     assert (account.refused, account.failed, account.truncated) == (0, 0, 0), account.examples
