@@ -285,7 +285,8 @@ def test_without_operator_and_api_server_engines_go_on_and_none_restarts_afterwa
         with no_api_server(served):
             time.sleep(OUTAGE_SECONDS)  # the outage is the point
         served.cluster.kubectl("scale", *operator, "--replicas=1")
-        served.cluster.kubectl("rollout", "status", *operator, "--timeout=120s", timeout_s=150)
+        # NB: without an API server controllers and scheduler crash-loop; their backoff may be over a minute by now.
+        served.cluster.kubectl("rollout", "status", *operator, "--timeout=240s", timeout_s=270)
         wait_until_ready(served, NAMESPACE, NAME)
     assert_nothing_lost(load.account)
     assert (uids(served), restarts(served)) == before
