@@ -34,14 +34,19 @@ def draw(record: dict[str, dict[str, float]]) -> str:
     last = max(counts)
     rates = [(float(second), float(counts.get(second, 0))) for second in range(last)]
     highest = max(rate for _, rate in rates) * 1.15
-    frame = Frame(WIDTH, HEIGHT, Scale(0, last, 52, WIDTH - 12), Scale(0, highest, HEIGHT - 40, 24))
+    frame = Frame(WIDTH, HEIGHT, Scale(0, last, 96, WIDTH - 12), Scale(0, highest, HEIGHT - 40, 24))
     box = frame.box
     drawn = [
         line(frame.x(at), box.y, frame.x(at), box.y + box.height, class_="mark")
-        + text(what, frame.x(at) + 4, box.y + 12 + 14 * i)
-        for i, (what, at) in enumerate(marks.items())
+        + text(
+            what,
+            frame.x(at) + (4 if at < last / 2 else -4),
+            box.y + 12,
+            text_anchor="start" if at < last / 2 else "end",
+        )
+        for what, at in marks.items()
     ]
-    axes = frame.axes(round_ticks(last, 8), round_ticks(highest), "chunks of streams per second", "seconds")
+    axes = frame.axes(round_ticks(last, 8), round_ticks(highest), "seconds", "chunks of streams per second")
     curve = path([(frame.x(second), frame.y(rate)) for second, rate in rates], class_="curve")
     background = element("rect", width=WIDTH, height=HEIGHT, fill="#ffffff")
     label = "Tokens per second while both engines of a pack are replaced under load"

@@ -52,7 +52,7 @@ def ground(stage: Stage) -> Iterator[Stage]:
     kubectl("apply", "--filename", "-", stdin=json.dumps(profile))
     place_client(stage)
     yield stage
-    kubectl("delete", "namespace", POD, "--wait=false")
+    kubectl("delete", "namespace", POD)
     kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
     kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 

@@ -47,7 +47,7 @@ def served(stage: Stage) -> Iterator[Stage]:
     with applied(stage, NAMESPACE, manifest()):
         wait_until_ready(stage, NAMESPACE, NAME, timeout_s=500)
         yield stage
-    kubectl("delete", "namespace", POD, "--wait=false")
+    kubectl("delete", "namespace", POD)
     kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
     kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
