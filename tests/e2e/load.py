@@ -64,7 +64,7 @@ async def client():
             if outcome == "ok" and account["ok"] == CLIENTS:
                 print("steady", flush=True)
             if outcome != "ok":
-                if len(examples) < 20:
+                if len(examples) < 200:
                     examples.append(f"{time.time() - began:.1f} s: {outcome}: {why}")
                 await asyncio.sleep(0.2)
 
