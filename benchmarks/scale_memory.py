@@ -25,6 +25,7 @@ from slm_operator.observe import ours, projection  # noqa: E402
 from slm_operator.observe.owned import owned  # noqa: E402
 from slm_operator.observe.pods import pod  # noqa: E402
 from slm_operator.planning.actions import WriteStatus  # noqa: E402
+from slm_operator.planning.demand import demand_of  # noqa: E402
 from slm_operator.planning.deployment import plan_deployment  # noqa: E402
 from slm_operator.planning.views import Assignment, DeploymentView  # noqa: E402
 from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning  # noqa: E402
@@ -131,9 +132,11 @@ def imported() -> Any:
 def served(number: int) -> Any:
     """An SLMDeployment with the status that the operator writes."""
     raw = named(fleet.slm_deployment("d", "p", slices=4), number)
-    view = DeploymentView(
-        deployment=ours.deployment(raw), profile=imported(), assignment=Assignment(nodes=("gpu-1",), slots=1)
-    )
+    deployment = ours.deployment(raw)
+    demand = demand_of(deployment, imported())
+    assert demand, "its profile is imported, so there is advice"
+    answer = Assignment(slice_class=demand.slice_class, nodes=("gpu-1",), slots=demand.replicas)
+    view = DeploymentView(deployment=deployment, profile=imported(), assignment=answer)
     plan = plan_deployment(view, Settings(), datetime.now(UTC))
     return raw | {"status": next(one.status for one in plan.actions if isinstance(one, WriteStatus))}
 

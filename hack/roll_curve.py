@@ -49,5 +49,5 @@ def draw(record: dict[str, dict[str, float]]) -> str:
     axes = frame.axes(round_ticks(last, 8), round_ticks(highest), "seconds", "chunks of streams per second")
     curve = path([(frame.x(second), frame.y(rate)) for second, rate in rates], class_="curve")
     background = element("rect", width=WIDTH, height=HEIGHT, fill="#ffffff")
-    label = "Tokens per second while both engines of a pack are replaced under load"
+    label = "Chunks of streamed answers per second while both engines of a pack are replaced under load"
     return picture(WIDTH, HEIGHT, label, element("style", STYLE), background, axes, *drawn, curve) + "\n"

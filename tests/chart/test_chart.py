@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from slm_operator.planning.node_step import CHANGING
 
 from hack import plain_manifests
 from tests.chart.helm import CHART, ROOT, helm, of_kind, rendered
@@ -44,6 +45,15 @@ def test_the_charts_own_unit_tests_pass() -> None:
 @pytest.mark.parametrize("values", CASES.values(), ids=CASES)
 def test_everything_rendered_is_valid_kubernetes(values: tuple[str, ...], schemas: Path) -> None:
     check(yaml.safe_dump_all(rendered(*values)), schemas)
+
+
+def test_the_operator_tolerates_the_very_taint_that_it_sets() -> None:
+    (operator,) = of_kind(rendered(), "Deployment")
+    assert {
+        "key": CHANGING.key,
+        "operator": "Exists",
+        "effect": CHANGING.effect,
+    } in operator["spec"]["template"]["spec"]["tolerations"]
 
 
 def test_plain_manifests_are_valid_and_complete(schemas: Path) -> None:

@@ -6,7 +6,10 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from slm_runtime.codec import to_json
+
 from tests.testbed.stage import LIGHT_IMAGE
+from tests.unit.planning import worlds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +49,18 @@ def light(name: str, **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": merged,
     }
+
+
+def import_profile(stage: Stage, namespace: str) -> None:
+    """The SLMProfile `imported`, from a published sweep, so that nothing has to be measured."""
+    stage.apply(
+        {
+            "apiVersion": "slm-operator.io/v1alpha1",
+            "kind": "SLMProfile",
+            "metadata": {"name": "imported", "namespace": namespace},
+            "spec": {"model": {"uri": "pvc://models/opt-tiny"}, "measurements": to_json(worlds.document())},
+        }
+    )
 
 
 @contextmanager

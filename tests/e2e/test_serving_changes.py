@@ -9,15 +9,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from slm_runtime.codec import to_json
 from slm_runtime.metrics import read_counters
 
 from tests.testbed.cluster import KubectlError
 from tests.testbed.stage import IMAGES, LIGHT_IMAGE, OPERATOR_NAMESPACE, ROOT
-from tests.unit.planning import worlds
 
 from .conftest import FAST
-from .light import applied, light, wait_for_reason, wait_until_ready
+from .light import applied, import_profile, light, wait_for_reason, wait_until_ready
 from .load import POD, container_id, place_client, steady_load
 
 if TYPE_CHECKING:
@@ -43,13 +41,7 @@ def ground(stage: Stage) -> Iterator[Stage]:
     kubectl("create", "namespace", NAMESPACE)
     stage.provide_model(NAMESPACE)
     stage.opt_in()
-    profile = {
-        "apiVersion": "slm-operator.io/v1alpha1",
-        "kind": "SLMProfile",
-        "metadata": {"name": "imported", "namespace": NAMESPACE},
-        "spec": {"model": {"uri": "pvc://models/opt-tiny"}, "measurements": to_json(worlds.document())},
-    }
-    kubectl("apply", "--filename", "-", stdin=json.dumps(profile))
+    import_profile(stage, NAMESPACE)
     place_client(stage)
     yield stage
     kubectl("delete", "namespace", POD)

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from slm_runtime.codec import to_json
 
 from tests.testbed.stage import ROOT
-from tests.unit.planning import worlds
 
-from .light import applied, wait_until_ready
+from .light import applied, import_profile, wait_until_ready
 from .load import POD, place_client, steady_load
 
 if TYPE_CHECKING:
@@ -35,14 +33,7 @@ def served(stage: Stage) -> Iterator[Stage]:
     kubectl("create", "namespace", NAMESPACE)
     stage.provide_model(NAMESPACE)
     stage.opt_in()
-    stage.apply(
-        {
-            "apiVersion": "slm-operator.io/v1alpha1",
-            "kind": "SLMProfile",
-            "metadata": {"name": "imported", "namespace": NAMESPACE},
-            "spec": {"model": {"uri": "pvc://models/opt-tiny"}, "measurements": to_json(worlds.document())},
-        }
-    )
+    import_profile(stage, NAMESPACE)
     place_client(stage)
     with applied(stage, NAMESPACE, manifest()):
         wait_until_ready(stage, NAMESPACE, NAME, timeout_s=500)

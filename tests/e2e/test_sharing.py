@@ -6,14 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from slm_runtime.codec import to_json
 
 from tests.standin.deployment import CONFIGS
 from tests.standin.deployment import NAMESPACE as PLUGIN_NAMESPACE
-from tests.unit.planning import worlds
 
 from .conftest import node_marks
-from .light import applied, light, wait_until_ready
+from .light import applied, import_profile, light, wait_until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,14 +32,7 @@ def ground(stage: Stage) -> Iterator[Stage]:
     stage.provide_model(NAMESPACE)
     before = node_marks(stage)
     stage.opt_in()
-    stage.apply(
-        {
-            "apiVersion": "slm-operator.io/v1alpha1",
-            "kind": "SLMProfile",
-            "metadata": {"name": "imported", "namespace": NAMESPACE},
-            "spec": {"model": {"uri": "pvc://models/opt-tiny"}, "measurements": to_json(worlds.document())},
-        }
-    )
+    import_profile(stage, NAMESPACE)
     yield stage
     stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=240)
     kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")

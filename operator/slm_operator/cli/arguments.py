@@ -54,7 +54,7 @@ def _advise(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     _measurements(advise, required=True)
     _question(advise)
-    _form(advise)
+    _form(advise, "json", "yaml")
 
 
 def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -93,7 +93,7 @@ def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="BYTES",
         help="its memory, where the product is not known",
     )
-    _form(plan)
+    _form(plan, "json", "yaml")
     _cluster(plan)
 
 
@@ -136,9 +136,7 @@ def _history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "and how many replicas run with it.",
     )
     history.add_argument("name", metavar="NAME", help="an SLMDeployment")
-    history.add_argument(
-        "-o", "--output", choices=("table", "json"), default="table", help="form of the answer (default table)"
-    )
+    _form(history, "json")
     _cluster(history)
 
 
@@ -179,9 +177,7 @@ def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Whether the cluster and your rights are ready: the operator, NVIDIA's device plugin and the nodes "
         "that opted in, each finding with its mend. Exit code 1 when something must be mended first.",
     )
-    check.add_argument(
-        "-o", "--output", choices=("table", "json"), default="table", help="form of the answer (default table)"
-    )
+    _form(check, "json")
     _cluster(check)
 
 
@@ -206,9 +202,9 @@ def _cluster(command: argparse.ArgumentParser) -> None:
     group.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig file (default: $KUBECONFIG, ~/.kube/config)")
 
 
-def _form(command: argparse.ArgumentParser) -> None:
+def _form(command: argparse.ArgumentParser, *for_scripts: str) -> None:
     command.add_argument(
-        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="form of the answer (default table)"
+        "-o", "--output", choices=("table", *for_scripts), default="table", help="form of the answer (default table)"
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+from slm_runtime.document import camel
 
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
@@ -90,17 +91,12 @@ def plain(history: History) -> dict[str, Any]:
 
 def _plain(revision: Revision, way: WayBack | None) -> dict[str, Any]:
     words = asdict(revision)
-    told = {_camel(name): list(value) if isinstance(value, tuple) else value for name, value in words.items()}
+    told = {camel(name): list(value) if isinstance(value, tuple) else value for name, value in words.items()}
     return told | {
         "current": way is None,
         "canBeHadAgain": way is not None and not way.refused,
         "because": way.refused if way is not None else "",
     }
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
 
 
 def table(history: History) -> RenderableType:

@@ -22,7 +22,7 @@ from slm_operator.cli.check import plain
 from slm_operator.cli.cluster import DAEMON_SET, DEPLOYMENT, PROFILE, REPLICA_SET, Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.preflight.facts import Unseen
-from slm_operator.cli.preflight.gather import gather
+from slm_operator.cli.preflight.gather import OPERATOR_SELECTOR, gather
 from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.cli.preflight.table import preflight
 from slm_operator.kube.errors import ApiError, NotFound
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 ROOT = "slm-support"
 LOG_LINES = 5000
-OPERATOR_SELECTOR = "app.kubernetes.io/name=slm-operator"
 MANAGED = "app.kubernetes.io/managed-by=slm-operator"
 KINDS = (names.DEPLOYMENT_KIND, names.PROFILE_KIND)
 README = """What `kubectl slm support` saw on {when} in namespace {namespace}.

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slm_runtime.bca import KV_MAX_FRACTION, KV_MIN_FRACTION
-from slm_runtime.document import SharingMode
+from slm_runtime.document import Mark, Point, SharingMode
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.next_step import best, next_step
 from slm_runtime.search.packs import learnt_gpu_fraction, stretch
 from slm_runtime.search.steps import Done, Event, Findings, Measure, Request, StartEngines
 from slm_runtime.search.sweep import MAX_POINTS, swept
+from slm_runtime.search.trial import growth_fraction
 from slm_runtime.simulated.published import ENGINES, LLAMA_2_7B, OPT_1_3B, OPT_2_7B, SHAREGPT
 from slm_runtime.simulated.rig import SimulatedRig
 from slm_runtime.slo import Percentile, Slo, resolve, slo_misses
@@ -89,6 +90,44 @@ async def test_the_users_own_r_is_measured_even_where_it_loses() -> None:
     chosen = best(asked, findings)
     assert chosen is not None
     assert chosen.replicas == 1
+
+
+async def test_where_the_user_orders_a_pack_no_single_engine_is_started_again_to_be_confirmed() -> None:
+    asked = request(replicas=2, modes=(SharingMode.MPS,))
+    findings, done, _ = await search(asked, rig(OPT_2_7B))
+    assert done.complete, done.because
+    assert any(m.on.replicas == 2 for m in findings.measured)
+    assert all(s.step.kv_pool_bytes is None for s in findings.starts if s.step.replicas == 1)
+
+
+class DisturbedRig(SimulatedRig):
+    """The first windows of some batch sizes are disturbed."""
+
+    disturbed: dict[int, Mark] = {}  # noqa: RUF012 - replaced by the test that needs it
+
+    async def measure(self, step: Measure) -> Point:
+        point = await super().measure(step)
+        mark = self.disturbed.pop(step.batch_size, None)
+        return point if mark is None else replace(point, marks=(*point.marks, mark))
+
+
+@pytest.mark.parametrize(
+    ("mark", "times"),
+    [(Mark.LITTLES_LAW, 2), (Mark.ERRORS, 2), (Mark.WIDE, 1)],
+    ids=["a gauge that contradicts", "failed requests", "a wide interval says what it says"],
+)
+@pytest.mark.parametrize("size", [1, 32])
+async def test_a_disturbed_window_of_an_anchor_is_taken_once_more(mark: Mark, times: int, size: int) -> None:
+    on = DisturbedRig(engine=OPT_1_3B, lengths=SHAREGPT, random=Random(1))
+    on.disturbed = {size: mark}
+    findings, done, _ = await search(request(max_replicas=1), on)
+    assert done.complete, done.because
+    assert [p.batch_size for p in swept(findings)].count(size) == times
+
+
+def test_a_pool_grows_more_boldly_with_every_one_that_proved_too_small() -> None:
+    once, twice = growth_fraction(43), growth_fraction(43, misses=2)
+    assert 1 < once < twice == pytest.approx(once**2)
 
 
 async def test_engines_bound_by_their_host_are_packed_though_one_of_them_is_at_the_slo() -> None:

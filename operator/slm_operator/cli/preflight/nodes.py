@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     NodeCheck = Callable[[Node, Facts], Answer | None]
 
-OLDEST_KUBELET = (1, 32, 0)
+OLDEST_KUBERNETES = (1, 32, 0)
+"""API server and kubelets."""
 DISCOVERED = (PRODUCT_LABEL, COUNT_LABEL, MEMORY_LABEL, REPLICAS_LABEL, STRATEGY_LABEL)
 """Labels by which planning knows what a node has and how it is cut."""
 
@@ -43,10 +44,10 @@ def _usable(node: Node, _facts: Facts) -> Answer:
 
 
 def _kubelet(node: Node, _facts: Facts) -> Answer:
-    version, oldest = version_of(node.kubelet), dotted(OLDEST_KUBELET)
+    version, oldest = version_of(node.kubelet), dotted(OLDEST_KUBERNETES)
     if version is None:
         return warning(f"the kubelet says it is {node.kubelet or '?'}", f"see that it is {oldest} or newer")
-    if version < OLDEST_KUBELET:
+    if version < OLDEST_KUBERNETES:
         return problem(f"the kubelet is {node.kubelet}", f"upgrade it to {oldest} or newer")
     return ok(f"the kubelet is {node.kubelet}")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import ASK, Answer, Finding, dotted, ok, problem, some, warning
-from slm_operator.cli.preflight.nodes import NODE_CHECKS
+from slm_operator.cli.preflight.nodes import NODE_CHECKS, OLDEST_KUBERNETES
 from slm_operator.cli.preflight.stack import version_of
 from slm_operator.cli.preflight.stack_checks import STACK_CHECKS
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from slm_operator.cli.preflight.facts import Facts
 
     Check = Callable[[Facts], Answer | None]
-
-OLDEST_KUBERNETES = (1, 32, 0)
 
 
 def preflight(facts: Facts) -> tuple[Finding, ...]:
