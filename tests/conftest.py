@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.testbed.cluster import Cluster, log_tails
+from tests.testbed.cluster import Cluster, log_tails, scene
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.control_plane import control_plane as lend_control_plane
 from tests.testbed.ending import raise_when_ended
@@ -71,12 +71,12 @@ def own_namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of each component's log under a failed test."""
+    """Under a failed test, show what the cluster looks like and the end of each component's log."""
     report = yield
     clusters = getattr(item, "funcargs", {})
     for cluster in (clusters[name] for name in CLUSTER_FIXTURES if report.failed and name in clusters):
-        tails = log_tails(cluster)
-        report.sections += [(f"log of {component}, its end", text) for component, text in tails.items()]
+        report.sections += [(f"log of {component}, its end", text) for component, text in log_tails(cluster).items()]
+        report.sections += list(scene(cluster).items())
         report.sections.append(("logs", str(cluster.logs)))
     return report
 

@@ -164,7 +164,8 @@ def test_status_tells_the_story(stage: Stage, served: str) -> None:
     assert status["advice"]["because"]
     events = json.loads(stage.cluster.kubectl("get", "events", "--namespace", served, "--output", "json"))["items"]
     reasons = {event["reason"] for event in events if event["involvedObject"]["kind"] == "SLMDeployment"}
-    assert {"ProfileRequested", "Advised", "Ready"} <= reasons
+    # On a busy machine no batch may keep the SLO; then the advice says that, and so does its event.
+    assert {"ProfileRequested", said["Advised"]["reason"], "Ready"} <= reasons, status["advice"]["because"]
 
 
 def test_the_operator_logged_no_traceback(stage: Stage, served: str) -> None:

@@ -91,6 +91,11 @@ class GpuNode:
         lines = self.kubectl("exec", pod, "--", "env").splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
+    def mps_commands(self) -> list[str]:
+        """What MPS daemons of this node were told, those of earlier tests too."""
+        script = "cat /run/nvidia/mps/commands.log 2>/dev/null || true"
+        return self.cluster.exec("sh", "-c", script).splitlines()
+
     def allocations(self) -> dict[str, list[str]]:
         """Pod -> device ids, from the kubelet."""
         plugin = ("--namespace", NAMESPACE, "exec", "daemonset/nvidia-device-plugin", "-c", "nvidia-device-plugin-ctr")
@@ -154,6 +159,7 @@ def test_label_switch_moves_the_slots_and_leaves_pods_alone(node: GpuNode) -> No
 
 
 def test_mps_slot_has_the_pipe_and_the_shared_memory_of_a_running_daemon(node: GpuNode) -> None:
+    before = len(node.mps_commands())
     node.select("mps2")
     # The plugin's first try precedes the daemon, whose pod waits for feature discovery: it comes with a retry.
     node.wait_for_allocatable("nvidia.com/gpu.shared", 2 * GPUS, timeout_s=150)
@@ -164,8 +170,7 @@ def test_mps_slot_has_the_pipe_and_the_shared_memory_of_a_running_daemon(node: G
     assert "control" in node.kubectl("exec", "client", "--", "ls", "/mps/nvidia.com/gpu.shared/pipe")
     node.kubectl("exec", "client", "--", "touch", "/dev/shm/mine")
     assert "mine" in node.cluster.exec("ls", "/run/nvidia/mps/shm")
-    commands = node.cluster.exec("cat", "/run/nvidia/mps/commands.log").splitlines()
-    assert commands[:3] == [
+    assert node.mps_commands()[before : before + 3] == [
         "set_default_device_pinned_mem_limit 0 40960M",
         "set_default_device_pinned_mem_limit 1 40960M",
         "set_default_active_thread_percentage 50",
@@ -176,7 +181,7 @@ def test_mps_slot_has_the_pipe_and_the_shared_memory_of_a_running_daemon(node: G
     node.wait_for_label("nvidia.com/mps.capable", "false")
     node.kubectl("wait", "pod", "--for=delete", "-l", "app.kubernetes.io/component=mps-control-daemon", "-n", NAMESPACE)
     assert set(json.loads(node.cluster.exec("cat", "/run/nvidia/mps/compute-mode.json")).values()) == {"DEFAULT"}
-    assert node.cluster.exec("cat", "/run/nvidia/mps/commands.log").splitlines()[-1] == "quit"
+    assert node.mps_commands()[-1] == "quit"
 
 
 def test_label_naming_a_missing_key_makes_config_manager_exit(node: GpuNode) -> None:

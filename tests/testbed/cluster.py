@@ -6,7 +6,16 @@ from typing import Protocol, runtime_checkable
 
 from .gotools import binary
 
-LOG_TAIL_LINES = 25
+LOG_TAIL_LINES = 12
+LINE_LENGTH = 240
+
+SCENE = {
+    "deployments": ("get", "slmdeployments", "--all-namespaces", "--output", "wide"),
+    "pods": ("get", "pods", "--all-namespaces", "--output", "wide"),
+    "warnings": ("get", "events", "--all-namespaces", "--field-selector=type=Warning", "--sort-by=.lastTimestamp"),
+    "operator": ("logs", "deployment/slm-operator", "--namespace=slm-system", "--tail=30"),
+}
+"""What a person would ask first when a test failed."""
 
 
 class KubectlError(RuntimeError):
@@ -44,6 +53,23 @@ def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None, timeout
     return done.stdout
 
 
+def scene(cluster: Cluster) -> dict[str, str]:
+    """What the cluster shows now, by question; a cluster that does not answer says why."""
+    return {title: _ask(cluster, arguments) for title, arguments in SCENE.items()}
+
+
+def _ask(cluster: Cluster, arguments: tuple[str, ...]) -> str:
+    try:
+        return shortened(cluster.kubectl(*arguments, "--request-timeout=10s", timeout_s=15).splitlines()[-40:])
+    except (KubectlError, subprocess.TimeoutExpired) as error:
+        return str(error)
+
+
+def shortened(lines: list[str]) -> str:
+    """Lines as a report can bear them."""
+    return "\n".join(line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]}..." for line in lines)
+
+
 def log_tails(cluster: Cluster) -> dict[str, str]:
     """The last lines of each component's log, by component: what the report of a failed test shows."""
     return {path.stem: tail(path) for path in sorted(cluster.logs.glob("*.log"))}
@@ -54,6 +80,6 @@ def tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 400 * lines))
-            return b"\n".join(file.read().splitlines()[-lines:]).decode(errors="replace")
+            return shortened(file.read().decode(errors="replace").splitlines()[-lines:])
     except OSError as error:
         return f"(no log: {error})"

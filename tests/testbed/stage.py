@@ -99,6 +99,9 @@ class Stage:
         """Claims `models` (with opt-tiny in it) and `vllm-cpu` in a namespace, from folders of the node."""
         env = self._on_node(environment() / SITE_PACKAGES, "engine-cpu")
         models = self._on_node(tiny_model().parent, "models")
+        # NB: a volume that a former namespace of this name has claimed would never be bound again.
+        former = (f"{namespace}-{name}" for name in ("vllm-cpu", "models"))
+        self.cluster.kubectl("delete", "persistentvolume", *former, "--ignore-not-found")
         self.apply(*_volume(namespace, "vllm-cpu", env), *_volume(namespace, "models", models))
 
     def opt_in(self) -> None:
