@@ -128,14 +128,9 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def environment() -> dict[str, Any]:
-    """Where and when a run took place."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    """Where and when a run took place. What runs themselves have kept does not make a commit another one."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results")
+    commit = _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     return {
         "commit": commit,
         "date": time.strftime("%Y-%m-%d %H:%MZ", time.gmtime()),
@@ -143,3 +138,8 @@ def environment() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "load_before": round(os.getloadavg()[0], 1),
     }
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from slm_operator import kube  # noqa: F401 - before Kopf, which would import all of the kubernetes package
 from slm_operator.logs import start_logging
 from slm_operator.settings import Settings, read_settings
 
