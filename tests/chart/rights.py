@@ -10,7 +10,7 @@ is to resourceNames.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -106,8 +106,13 @@ def _granted(role: dict[str, Any], namespace: str) -> Iterator[Grant]:
 
 
 def denied(used: Iterable[Use]) -> list[Use]:
-    """Requests that RBAC refused."""
-    return sorted(use for use in used if use.denied)
+    """Kinds of request that RBAC refused.
+
+    NB: an API server that has just started refuses everything until it has read the roles. A kind of request that was
+    allowed another time is granted, and the operator has asked again.
+    """
+    known = set(used)
+    return sorted(use for use in known if use.denied and replace(use, denied=False) not in known)
 
 
 def unused(granted: Iterable[Grant], used: Iterable[Use]) -> list[Grant]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ def test_denied_requests_are_found() -> None:
         ("get", "leases", "other"),
         ("list", "secrets", ""),
     ]
+
+
+def test_refused_once_and_allowed_later_is_an_api_server_that_had_not_read_the_roles_yet() -> None:
+    early = Use("list", "", "nodes", "", "", denied=True)
+    never = Use("list", "", "secrets", "", "", denied=True)
+    assert denied({early, replace(early, denied=False), never}) == [never]
 
 
 def test_every_allowed_request_is_covered_by_a_grant_and_no_denied_one(granted: set[Grant]) -> None:
