@@ -3,6 +3,9 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -21,6 +24,12 @@ class Block:
 def blocks(page: Path) -> list[Block]:
     found = re.findall(r"^```(\S+ ?\S*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     return [Block(str(page.relative_to(ROOT)), language, _lines(body)) for language, body in found]
+
+
+def yaml_objects(page: Path) -> list[Any]:
+    """The documents in the page's YAML blocks."""
+    found = re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [document for body in found for document in yaml.safe_load_all(body)]
 
 
 def _lines(body: str) -> tuple[str, ...]:

@@ -1,0 +1,70 @@
+"""The guide to static slices on GKE: its configuration cuts what its deployment asks for, and planning keeps its promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from slm_operator.api import names
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.manifests.plugin_config import SliceClass
+from slm_operator.observe.records import NodeRecord, Taint
+from slm_operator.planning.actions import EmitEvent, PatchNode
+from slm_operator.planning.fleet import plan_fleet
+from slm_runtime.document import SharingMode
+
+from tests.docs.pages import ROOT, yaml_objects
+from tests.standin.config import parse
+from tests.standin.labels import feature_labels
+from tests.standin.settings import Hardware
+from tests.unit.planning import worlds as w
+
+GUIDE = {found["kind"]: found for found in yaml_objects(ROOT / "docs/guides/gke-static-slices.md")}
+CONFIGS: dict[str, str] = GUIDE["ConfigMap"]["data"]
+GKE_TAINT = Taint(key="nvidia.com/gpu", value="present", effect="NoSchedule")
+GKES_OWN = {
+    "cloud.google.com/gke-accelerator": "nvidia-l4",
+    "cloud.google.com/gke-gpu-sharing-strategy": "time-sharing",
+    "cloud.google.com/gke-max-shared-clients-per-gpu": "2",
+}
+
+
+@pytest.fixture
+def spec() -> SLMDeploymentSpec:
+    return SLMDeploymentSpec.model_validate(GUIDE["SLMDeployment"]["spec"])
+
+
+def gke_node(labels: dict[str, str], allocatable: dict[str, int]) -> NodeRecord:
+    meta = w.meta("pool-1", "", labels={names.OPT_IN_LABEL: "true"} | labels)
+    return NodeRecord(meta=meta, ready=True, allocatable=allocatable, taints=(GKE_TAINT,))
+
+
+def planned(node: NodeRecord, spec: SLMDeploymentSpec) -> tuple[tuple[Any, ...], str | None]:
+    """What is done for the guide's deployment with this one node, and what it waits for."""
+    assert spec.sharing.replicas_per_gpu is not None
+    cut = SliceClass(mode=SharingMode(spec.sharing.mode), replicas_per_gpu=spec.sharing.replicas_per_gpu)
+    tolerated = tuple(one["key"] for one in spec.accelerator.tolerations)
+    asked = replace(w.demand(cut=cut, tolerated=tolerated), product=spec.accelerator.product)
+    plugin = [replace(one, default_key="halves") for one in w.plugin_pods("pool-1")]
+    view = w.fleet(asked, nodes=(node,), daemons=tuple(plugin), config_map=w.config_map(**CONFIGS))
+    made = plan_fleet(view, w.SETTINGS, w.NOW)
+    return made.plan.actions, made.assignments[asked.deployment].pending_because
+
+
+def test_slices_cut_as_the_guide_says_get_two_labels_and_nothing_else(spec: SLMDeploymentSpec) -> None:
+    config = parse(CONFIGS["halves"])
+    shown = feature_labels(config, Hardware(product="NVIDIA L4", count=1), timestamp_s=0)
+    actions, _ = planned(gke_node(shown, {config.resource: 2}), spec)
+    patch, event = actions
+    assert isinstance(patch, PatchNode)
+    assert isinstance(event, EmitEvent)
+    assert patch.labels == {names.CLASS_LABEL: "time-slicing-2", names.SERVES_LABEL: "team.chat"}
+    assert (patch.taints, dict(patch.annotations)) == (None, {})
+
+
+def test_slices_of_gkes_own_plugin_are_left_alone(spec: SLMDeploymentSpec) -> None:
+    actions, waits_for = planned(gke_node(GKES_OWN, {names.NVIDIA_GPU: 2}), spec)
+    assert actions == ()
+    assert waits_for is not None
+    assert "nvidia.com/gpu.count" in waits_for
