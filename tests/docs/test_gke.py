@@ -12,6 +12,7 @@ from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.observe.records import NodeRecord, Taint
 from slm_operator.planning.actions import EmitEvent, PatchNode
 from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.tolerations import tolerations_of
 from slm_runtime.document import SharingMode
 
 from tests.docs.pages import ROOT, yaml_objects
@@ -44,8 +45,8 @@ def planned(node: NodeRecord, spec: SLMDeploymentSpec) -> tuple[tuple[Any, ...],
     """What is done for the guide's deployment with this one node, and what it waits for."""
     assert spec.sharing.replicas_per_gpu is not None
     cut = SliceClass(mode=SharingMode(spec.sharing.mode), replicas_per_gpu=spec.sharing.replicas_per_gpu)
-    tolerated = tuple(one["key"] for one in spec.accelerator.tolerations)
-    asked = replace(w.demand(cut=cut, tolerated=tolerated), product=spec.accelerator.product)
+    tolerations = tolerations_of(spec.accelerator.tolerations)
+    asked = replace(w.demand(cut=cut, tolerations=tolerations), product=spec.accelerator.product)
     plugin = [replace(one, default_key="halves") for one in w.plugin_pods("pool-1")]
     view = w.fleet(asked, nodes=(node,), daemons=tuple(plugin), config_map=w.config_map(**CONFIGS))
     made = plan_fleet(view, w.SETTINGS, w.NOW)

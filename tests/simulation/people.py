@@ -213,7 +213,6 @@ class People:
     def _relabels(self, node: Node, _count: int) -> None:
         """NB: a hand on the label breaks running pods all by itself; ours is only to notice."""
         node.labels[CONFIG_LABEL] = node.owed[CONFIG_LABEL] = "theirs"
-        node.faults.add("meddled")
         self.world.node_changed(node)
 
     def _opts_out(self, node: Node, _count: int) -> None:

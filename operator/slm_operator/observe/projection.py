@@ -141,6 +141,8 @@ def daemons_of(namespace: str) -> Callable[[Raw], DaemonPodRecord | None]:
 
 def _daemon(raw: Raw, part: str) -> DaemonPodRecord:
     spec, status = raw.get("spec") or {}, raw.get("status") or {}
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    environment = [one for container in containers for one in container.get("env") or ()]
     ready = condition(status, "Ready")
     statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     return DaemonPodRecord(
@@ -150,10 +152,8 @@ def _daemon(raw: Raw, part: str) -> DaemonPodRecord:
         ready=ready is not None and ready.get("status") == "True",
         waiting=first(waiting(one) for one in statuses),
         started=max((at for at in map(running_since, statuses) if at), default=None),
-        containers=tuple(
-            container.get("name") or ""
-            for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-        ),
+        containers=tuple(container.get("name") or "" for container in containers),
+        default_key=first(one.get("value") for one in environment if one.get("name") == "DEFAULT_CONFIG") or "",
     )
 
 

@@ -169,3 +169,5 @@ class DaemonPodRecord:
     started: str | None = None
     containers: tuple[str, ...] = ()
     """Names of its containers: without a config-manager the node cannot be switched by label."""
+    default_key: str = ""
+    """Configuration that its config-manager takes on a node without the label. Empty: `default`, by its own rule."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.manifests.profile import profile_key
 from slm_operator.planning.advising import Unadvisable, advise_deployment, slice_bytes_of
+from slm_operator.planning.tolerations import tolerations_of
 from slm_operator.planning.views import Demand
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def demand_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> De
         replicas=wanted_replicas(spec, advice),
         product=spec.accelerator.product,
         node_selector=dict(spec.accelerator.node_selector),
-        tolerated=tuple(str(t.get("key", "*")) for t in spec.accelerator.tolerations),
+        tolerations=tolerations_of([*spec.accelerator.tolerations, *_more_tolerations(spec)]),
         any_neighbours=spec.sharing.neighbours == "Any",
         slice_bytes=slice_bytes_of(advice, profile.measurements.ledger),
     )
@@ -48,6 +50,12 @@ def slice_class_of(advice: Advice) -> SliceClass:
 def wanted_replicas(spec: SLMDeploymentSpec, advice: Advice) -> int:
     """The user's number, or one full pack."""
     return advice.replicas_per_gpu if spec.replicas is None else spec.replicas
+
+
+def _more_tolerations(spec: SLMDeploymentSpec) -> list[dict[str, Any]]:
+    """Those of the user's own template, which are added to ours; of a template that is refused there are none."""
+    overlay: dict[str, Any] = spec.pod_template or {}
+    return [] if refused_fields(overlay) else (overlay.get("spec") or {}).get("tolerations") or []
 
 
 def _ended(profile: ProfileRecord) -> bool:

@@ -19,6 +19,7 @@ from slm_operator.planning.node_state import (
     UNSHARED,
     whose,
 )
+from slm_operator.planning.tolerations import is_for_long, tolerates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -84,7 +85,7 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
     return (
         tuple(labels.get(name) for name in (*known, *selectors)),
         (state.node.ready, state.node.unschedulable, state.node.taints, state.has_config_manager),
-        (state.gpus, state.gpu_bytes, state.observed_class, state.cut_by_others),
+        (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.cut_by_others),
         (tuple(state.failures.items()), tuple(state.node.allocatable.items())),
     )
 
@@ -92,7 +93,7 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
 def _asks(demand: Demand) -> Hashable:
     """Everything of a demand that a check looks at, but for whose it is, which matters only where replicas run."""
     selector = tuple(sorted(demand.node_selector.items()))
-    return (demand.slice_class, demand.product, selector, demand.tolerated, demand.slice_bytes)
+    return (demand.slice_class, demand.product, selector, demand.tolerations, demand.slice_bytes)
 
 
 def _opted_in(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
@@ -125,14 +126,11 @@ def _is_selected(state: NodeState, demand: Demand, _settings: Settings) -> str |
 
 
 def _is_tolerated(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
-    # NB: node.kubernetes.io/* taints come and go with conditions, which `ready` and `unschedulable` already say.
-    own = (names.CHANGING_TAINT, "node.kubernetes.io/")
+    # NB: taints of conditions say what `ready` and `unschedulable` already do, and the operator's own goes in the end.
     strange = [
-        taint.key
+        f"{taint.key}{f'={taint.value}' if taint.value else ''}:{taint.effect}"
         for taint in state.node.taints
-        if taint.effect != "PreferNoSchedule"
-        and not taint.key.startswith(own)
-        and not {taint.key, "*"} & set(demand.tolerated)
+        if is_for_long(taint) and taint.key != names.CHANGING_TAINT and not tolerates(demand.tolerations, taint)
     ]
     return f"has taint {', '.join(strange)}: add a toleration to spec.accelerator.tolerations" if strange else None
 
@@ -144,6 +142,8 @@ def _is_ours_to_cut(state: NodeState, demand: Demand, settings: Settings) -> str
         return f"was given {settings.device_plugin.config_label}={state.told} by somebody"
     if not state.cut_by_others:
         return None
+    if state.lags:
+        return _lag(state, settings)
     if state.observed_class != demand.slice_class:
         seen = state.observed_class.label if state.observed_class else "slices"
         return f"was cut into {seen} by somebody else: it is used as it is, or not at all"
@@ -152,6 +152,15 @@ def _is_ours_to_cut(state: NodeState, demand: Demand, settings: Settings) -> str
             f"was cut by somebody else without renaming: its slices are not {names.NVIDIA_SHARED_GPU} (renameByDefault)"
         )
     return None
+
+
+def _lag(state: NodeState, settings: Settings) -> str:
+    plugin, shown = settings.device_plugin, state.observed_class
+    says = state.configured_class.label if state.configured_class else "nothing that can be read"
+    return (
+        f"shows {shown.label if shown else 'nothing'}, and its configuration in ConfigMap {plugin.namespace}/{plugin.config_map} "
+        f"says {says}: restart its device plugin, or correct devicePlugin.configMap"
+    )
 
 
 def _can_be_switched(state: NodeState, demand: Demand, settings: Settings) -> str | None:

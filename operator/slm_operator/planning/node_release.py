@@ -56,7 +56,7 @@ def _drain(state: NodeState, site: Site) -> NodeStep | None:
 
 
 def _await_former_class(state: NodeState, site: Site) -> NodeStep | None:
-    missing = None if state.overruled else lags_behind(state, site)
+    missing = None if state.overruled else lags_behind(state)
     if missing is None or seconds_since_start(state, site.now) > site.settings.nodes.convergence_seconds:
         return None
     stage = f"node {state.name} goes back to its former configuration: {missing}"
@@ -72,7 +72,7 @@ def _open(state: NodeState, site: Site) -> NodeStep:
         why = f"somebody set {site.config_label} to {state.told} after us"
         failures |= dict.fromkeys(site.wanted, why)
     annotations[names.CHANGE_FAILED_ANNOTATION] = failures_text(failures)
-    missing = lags_behind(state, site) if state.tainted and not state.overruled else None
+    missing = lags_behind(state) if state.tainted and not state.overruled else None
     said = "is as it was before"
     if missing is not None:
         said = f"is opened before its device plugin has gone back: {missing}; restart the plugin there before others use it"

@@ -14,10 +14,10 @@ from slm_runtime.document import SharingMode
 
 from slm_operator.api import names
 from slm_operator.manifests.metadata import label_value
-from slm_operator.manifests.plugin_config import SliceClass
+from slm_operator.manifests.plugin_config import SliceClass, class_of_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from slm_operator.observe.records import DaemonPodRecord, Key, NodeRecord, PodRecord
     from slm_operator.planning.views import FleetView
@@ -33,6 +33,8 @@ COMPUTE_MINOR_LABEL = "nvidia.com/gpu.compute.minor"
 CONFIG_MANAGERS = frozenset({"config-manager", "nvidia-device-plugin-sidecar"})
 """Names of the sidecar in the GPU Operator and in the plugin's own chart."""
 
+_DEFAULT_KEY = "default"
+"""What a config-manager takes by its fallback `named`, when nothing else is said."""
 UNSHARED = SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)
 _MODES = {"none": SharingMode.NONE, "time-slicing": SharingMode.TIME_SLICING, "mps": SharingMode.MPS}
 
@@ -49,6 +51,8 @@ class NodeState:
     busy_pods: tuple[PodRecord, ...] = ()
     """Pods that hold a GPU here and are not ours to evict: foreign ones, and profiles that measure."""
     daemons: tuple[DaemonPodRecord, ...] = ()
+    configured_class: SliceClass | None = None
+    """The class of the configuration that its label names, or that it takes without a label. None when it cannot be read."""
     failures: Mapping[str, str] = field(default_factory=dict)
     """Classes that it could not be cut into, and why, until somebody removes the annotation."""
 
@@ -124,6 +128,16 @@ class NodeState:
         return self.observed_class not in {None, UNSHARED} and not self.switched and not self.changing
 
     @property
+    def lags(self) -> bool:
+        """Whether a node that is not ours shows slices that its configuration does not say: they may go at any moment.
+
+        NB: so does one that was given back and whose plugin never loaded what it was told. Without a config-manager there
+        is no configuration to compare, and what the node shows counts.
+        """
+        unmarked = self.cut_by_others and not any(self.marks)
+        return unmarked and self.has_config_manager and self.configured_class != self.observed_class
+
+    @property
     def recut(self) -> bool:
         """Whether somebody else, who had cut it and whose slices we used, cut it otherwise."""
         seen = self.observed_class
@@ -195,12 +209,25 @@ def class_of_key(key: str | None) -> SliceClass | None:
     return class_of_label(key.removeprefix(names.CONFIG_KEY_PREFIX).rpartition("-")[0])
 
 
+def configured_class(
+    told: str | None, daemons: Iterable[DaemonPodRecord], texts: Mapping[str, str]
+) -> SliceClass | None:
+    """What a node shall show by its label `told` and the texts of the plugin's ConfigMap. None when nobody can say.
+
+    NB: a key of ours that somebody removed may be loaded all the same; its name says what it was.
+    """
+    key = told or next((one.default_key for one in daemons if one.default_key), _DEFAULT_KEY)
+    text = texts.get(key)
+    return class_of_key(key) or (class_of_config(text) if text is not None else None)
+
+
 def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
     """Every node with the pods that hold its GPUs, by name. `config_label` selects the device plugin's configuration."""
     by_node: dict[str, list[PodRecord]] = {}
     for pod in view.pods:
         if pod.node is not None and pod.holds_gpu:
             by_node.setdefault(pod.node, []).append(pod)
+    texts = view.config_map.data if view.config_map is not None else {}
     parts: dict[str, list[DaemonPodRecord]] = {}
     for daemon in view.daemons:
         if daemon.node is not None:
@@ -212,6 +239,9 @@ def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
             our_pods=tuple(pod for pod in holders if is_replica(pod)),
             busy_pods=tuple(pod for pod in holders if not is_replica(pod)),
             daemons=tuple(parts.get(node.meta.key.name, ())),
+            configured_class=configured_class(
+                node.meta.labels.get(config_label), parts.get(node.meta.key.name, ()), texts
+            ),
             failures=failures_in(node.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
         )
         for node in sorted(view.nodes, key=lambda node: node.meta.key)

@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import class_of_config
 from slm_operator.observe.records import Taint
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
-from slm_operator.planning.node_state import UNSHARED, NodeState, class_of_key, describe, whose
+from slm_operator.planning.node_state import UNSHARED, NodeState, describe, whose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from slm_operator.settings import Settings
 
 CHANGING = Taint(key=names.CHANGING_TAINT, value="", effect="NoSchedule")
-_DEFAULT_KEY = "default"
 WATCH_SECONDS = 30.0
 """When to look again although every change that is waited for is watched: if a piece of news was lost."""
 SETTLE_SECONDS = 5.0
@@ -147,7 +145,7 @@ def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
 
     NB: a label that is switched to and fro finds the node still showing what it will show in the end, long before it does.
     """
-    missing = lags_behind(state, site)
+    missing = lags_behind(state)
     remaining = site.settings.nodes.convergence_seconds - seconds_since_start(state, site.now)
     if missing is None or remaining <= 0:
         return None
@@ -155,14 +153,9 @@ def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
     return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=until_overdue(state, site))
 
 
-def lags_behind(state: NodeState, site: Site) -> str | None:
-    """What the configuration that its label names does not show yet, as far as can be known."""
-    data = site.config.data if site.config is not None else {}
-    text = data.get(state.told or _DEFAULT_KEY)
-    # NB: a key of ours that somebody removed may be being loaded all the same; its name says what it was.
-    expected = class_of_key(state.told) or (class_of_config(text) if text is not None else UNSHARED)
-    if expected is None:
-        return None
+def lags_behind(state: NodeState) -> str | None:
+    """What the node does not show yet of the configuration that its label names. One that cannot be read is taken for uncut."""
+    expected = state.configured_class or UNSHARED
     if expected == UNSHARED:
         return state.misses(UNSHARED)
     # NB: somebody's own sharing may not be renamed, and an MPS daemon cannot come before our taint goes.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from slm_operator.planning.actions import Plan
     from slm_operator.planning.slo_watch import Watched
+    from slm_operator.planning.tolerations import Toleration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,8 @@ class Demand:
     replicas: int
     product: str | None
     node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerated: tuple[str, ...] = ()
-    """Keys of taints that its pods tolerate; "*" tolerates all."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Of its pods, from spec.accelerator and spec.podTemplate."""
     any_neighbours: bool = False
     slice_bytes: int | None = None
     """What one replica needs of GPU memory; None when no ledger is known."""

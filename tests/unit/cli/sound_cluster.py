@@ -10,9 +10,10 @@ from slm_operator.cli.preflight.stack import DaemonSet
 from slm_operator.observe.projection import node as node_record
 from slm_operator.observe.records import DaemonPodRecord, Key, Meta
 from slm_operator.planning.node_state import NodeState, failures_in
+from slm_operator.planning.tolerations import Toleration
 from unit.cli import cluster_objects as objects
 
-GPU_TOLERATION = ({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},)
+GPU_TOLERATION = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)
 SHARED = {"nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "32"}
 CUT = {"nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.sharing-strategy": "mps"}
 

@@ -10,9 +10,8 @@ from slm_operator.api.crd import KINDS, definition
 from slm_operator.cli.preflight.facts import LeaseSeen, Node, SchemaSeen, Unseen, Wish
 from slm_operator.cli.preflight.nodes import NODE_CHECKS
 from slm_operator.cli.preflight.schema import compare
-from slm_operator.cli.preflight.stack import daemon_set, tolerates, version_of
+from slm_operator.cli.preflight.stack import daemon_set, version_of
 from slm_operator.cli.preflight.table import CHECKS, preflight
-from slm_operator.observe.records import Taint
 from slm_operator.settings import DevicePlugin, Settings
 from unit.cli import cluster_objects as objects
 from unit.cli.sound_cluster import (
@@ -221,23 +220,6 @@ def test_the_gpu_operator_s_daemon_set() -> None:
     bare = daemon_set(raw)
     assert bare is not None
     assert (bare.has_config_manager, bare.config_label, bare.config_maps) == (False, None, frozenset())
-
-
-TOLERATIONS = [
-    ("everything", {"operator": "Exists"}, True),
-    ("the key", {"key": "a", "operator": "Exists"}, True),
-    ("another key", {"key": "b", "operator": "Exists"}, False),
-    ("the value", {"key": "a", "value": "x"}, True),
-    ("another value", {"key": "a", "value": "y"}, False),
-    ("equal without a key", {"value": "x"}, False),
-    ("the effect", {"key": "a", "operator": "Exists", "effect": "NoSchedule"}, True),
-    ("another effect", {"key": "a", "operator": "Exists", "effect": "NoExecute"}, False),
-]
-
-
-@pytest.mark.parametrize(("toleration", "held"), [c[1:] for c in TOLERATIONS], ids=[c[0] for c in TOLERATIONS])
-def test_toleration(toleration: dict[str, str], *, held: bool) -> None:
-    assert tolerates((toleration,), Taint(key="a", value="x")) is held
 
 
 def test_schemas_are_compared_field_by_field() -> None:

@@ -140,13 +140,16 @@ def test_a_change_of_nothing_that_is_recorded_is_no_news() -> None:
 def test_daemon_pods_are_found_by_namespace_and_container(containers: tuple[str, ...], part: str) -> None:
     watching = Watching()
     raw = gpu_pod("plugin", gpus=0)
-    raw["spec"]["containers"] = [{"name": name} for name in containers]
+    raw["spec"]["containers"] = [
+        {"name": name, "env": [{"name": "DEFAULT_CONFIG", "value": "pool"}]} for name in containers
+    ]
     watching.world.see("Pod", "ADDED", raw)
     assert len(watching.caches.daemons) == 0
     raw["metadata"] |= {"namespace": "nvidia-device-plugin"}
     watching.world.see("Pod", "ADDED", raw)
     (daemon,) = watching.caches.daemons
     assert (daemon.meta.key.namespace, daemon.part, daemon.containers) == ("nvidia-device-plugin", part, containers)
+    assert daemon.default_key == "pool"
     assert len(watching.caches.pods) == 0
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from slm_operator.api import names
 from slm_operator.manifests.plugin_config import config_key, plugin_config
 from slm_operator.observe.records import NodeRecord
@@ -31,7 +32,7 @@ def plan(view: FleetView, seconds: float = 0) -> FleetPlan:
 
 def test_a_node_cut_by_somebody_else_is_marked_and_nothing_else() -> None:
     theirs = w.node(cut=w.MPS_2, labels={CONFIG: "theirs"})
-    made = plan(w.fleet(w.demand(), nodes=(theirs,)))
+    made = plan(w.fleet(w.demand(), nodes=(theirs,), config_map=w.config_map(theirs=plugin_config(w.MPS_2))))
     (patch,) = (action for action in made.plan.actions if isinstance(action, PatchNode))
     assert set(patch.labels) == {names.CLASS_LABEL, names.SERVES_LABEL}
     assert patch.taints is None
@@ -40,9 +41,35 @@ def test_a_node_cut_by_somebody_else_is_marked_and_nothing_else() -> None:
 
 def test_a_node_cut_otherwise_by_somebody_else_is_not_touched() -> None:
     theirs = w.node(cut=w.MPS_4, labels={CONFIG: "theirs"})
-    made = plan(w.fleet(w.demand(), nodes=(theirs,)))
+    made = plan(w.fleet(w.demand(), nodes=(theirs,), config_map=w.config_map(theirs=plugin_config(w.MPS_4))))
     assert not made.plan.actions
     assert "somebody else" in (made.assignments[w.demand().deployment].pending_because or "")
+
+
+UNCUT = "version: v1"
+CONFIGURED = (
+    ("the default says it", None, {"default": plugin_config(w.MPS_2)}, "", True, True),
+    ("the plugin's own default says it", None, {"pool": plugin_config(w.MPS_2)}, "pool", True, True),
+    ("nothing to compare with: no config-manager", None, {"default": UNCUT}, "", False, True),
+    ("given back late: the default says uncut", None, {"default": UNCUT}, "", True, False),
+    ("given back late: the former key says uncut", "theirs", {"theirs": UNCUT}, "", True, False),
+    ("the key is not there", "theirs", {}, "", True, False),
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "texts", "default_key", "config_manager", "used"),
+    [row[1:] for row in CONFIGURED],
+    ids=[row[0] for row in CONFIGURED],
+)
+def test_slices_that_no_configuration_of_the_node_says_are_not_used(
+    told: str | None, texts: dict[str, str], default_key: str, *, config_manager: bool, used: bool
+) -> None:
+    found = w.node(cut=w.MPS_2, labels={CONFIG: told} if told else {})
+    plugin = [replace(one, default_key=default_key) for one in w.plugin_pods("gpu-1", config_manager=config_manager)]
+    made = plan(w.fleet(w.demand(), nodes=(found,), daemons=tuple(plugin), config_map=w.config_map(**texts)))
+    assert any(isinstance(action, PatchNode) for action in made.plan.actions) is used
+    assert ("restart its device plugin" in (made.assignments[w.demand().deployment].pending_because or "")) is not used
 
 
 def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:

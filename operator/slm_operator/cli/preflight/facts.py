@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from slm_operator.cli.preflight.stack import DaemonSet
     from slm_operator.planning.node_state import NodeState
+    from slm_operator.planning.tolerations import Toleration
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Wish:
     """namespace/name."""
     mode: str
     """spec.sharing.mode."""
-    tolerations: tuple[Mapping[str, str], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
     """spec.accelerator.tolerations."""
 
 

@@ -24,6 +24,7 @@ from slm_operator.kube.errors import Forbidden, NotFound
 from slm_operator.kube.resources import CONFIG_MAP, LEASE, NODE, POD, WORKLOAD
 from slm_operator.observe import projection
 from slm_operator.planning.node_state import NodeState, failures_in
+from slm_operator.planning.tolerations import tolerations_of
 from slm_operator.settings import Settings
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ async def _wishes(cluster: Cluster) -> tuple[Wish, ...]:
         Wish(
             name=f"{raw['metadata'].get('namespace')}/{raw['metadata']['name']}",
             mode=str(((raw.get("spec") or {}).get("sharing") or {}).get("mode") or "Auto"),
-            tolerations=tuple(((raw.get("spec") or {}).get("accelerator") or {}).get("tolerations") or ()),
+            tolerations=tolerations_of(((raw.get("spec") or {}).get("accelerator") or {}).get("tolerations") or ()),
         )
         for raw in found
     )

@@ -9,7 +9,7 @@ from slm_runtime.document import SharingMode
 from slm_operator.api import names
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import Answer, dotted, ok, problem, some, warning
-from slm_operator.cli.preflight.stack import DEVICE_PLUGIN, is_for_long, tolerates, version_of
+from slm_operator.cli.preflight.stack import DEVICE_PLUGIN, version_of
 from slm_operator.planning.node_state import (
     COUNT_LABEL,
     MEMORY_LABEL,
@@ -19,6 +19,7 @@ from slm_operator.planning.node_state import (
     STRATEGY_LABEL,
     UNSHARED,
 )
+from slm_operator.planning.tolerations import is_for_long, tolerates
 
 if TYPE_CHECKING:
     from collections.abc import Callable

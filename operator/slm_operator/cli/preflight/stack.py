@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.planning.node_state import CONFIG_MANAGERS
+from slm_operator.planning.tolerations import tolerations_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from slm_operator.observe.records import Taint
+    from slm_operator.planning.tolerations import Toleration
 
 DEVICE_PLUGIN = "device-plugin"
 MPS_DAEMON = "mps-control-daemon"
@@ -30,7 +31,6 @@ _PARTS = {
     "gpu-feature-discovery": FEATURE_DISCOVERY,
 }
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?![\d.])")
-_TAINTS_OF_CONDITIONS = "node.kubernetes.io/"
 
 Version = tuple[int, int, int]
 
@@ -52,7 +52,7 @@ class DaemonSet:
     """Configuration that its config-manager takes on nodes without that label."""
     config_maps: frozenset[str] = frozenset()
     """ConfigMaps that it mounts."""
-    tolerations: tuple[Mapping[str, str], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
     ready: int = 0
     wanted: int = 0
 
@@ -81,7 +81,7 @@ def daemon_set(raw: Mapping[str, Any]) -> DaemonSet | None:
         config_label=environment.get("NODE_LABEL") or None,
         default_key=environment.get("DEFAULT_CONFIG") or "",
         config_maps=frozenset(_config_maps(pod.get("volumes") or ())),
-        tolerations=tuple(pod.get("tolerations") or ()),
+        tolerations=tolerations_of(pod.get("tolerations") or ()),
         ready=status.get("numberReady") or 0,
         wanted=status.get("desiredNumberScheduled") or 0,
     )
@@ -91,25 +91,6 @@ def version_of(text: str) -> Version | None:
     """Numbers of a version at the start of a text: v0.20.0-ubi9, 1.34.2+k3s1. None when it does not begin with one."""
     found = _VERSION.match(text)
     return None if found is None else (int(found[1]), int(found[2]), int(found[3] or 0))
-
-
-def tolerates(tolerations: Iterable[Mapping[str, str]], taint: Taint) -> bool:
-    """Whether a pod with these tolerations may be placed in spite of a taint (core/v1, Toleration.ToleratesTaint)."""
-    return any(_matches(one, taint) for one in tolerations)
-
-
-def is_for_long(taint: Taint) -> bool:
-    """Whether a taint keeps pods away for good: those of conditions come and go, and DaemonSets tolerate them."""
-    return taint.effect != "PreferNoSchedule" and not taint.key.startswith(_TAINTS_OF_CONDITIONS)
-
-
-def _matches(toleration: Mapping[str, str], taint: Taint) -> bool:
-    key, effect = toleration.get("key") or "", toleration.get("effect") or ""
-    if (key and key != taint.key) or (effect and effect != taint.effect):
-        return False
-    if toleration.get("operator") == "Exists":
-        return True
-    return bool(key) and (toleration.get("value") or "") == taint.value
 
 
 def _tag(image: str) -> str:
