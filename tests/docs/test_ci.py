@@ -1,6 +1,7 @@
 """The workflow runs what a person runs."""
 
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -29,6 +30,21 @@ def test_the_fast_part_comes_first_and_everything_follows() -> None:
 def test_the_workflow_may_only_read_and_ends() -> None:
     assert WORKFLOW["permissions"] == {"contents": "read"}
     assert all(job["timeout-minutes"] <= 90 for job in WORKFLOW["jobs"].values())
+
+
+def test_paths_that_are_kept_have_no_dots_in_them() -> None:
+    """`@actions/glob`, which reads them, refuses `.` and `..`, and knows `~`."""
+    kept = [step["with"]["path"] for step in STEPS if "path" in step.get("with", {})]
+    assert len(kept) == 2
+    assert not re.search(r"(^|/)\.\.?(/|$)", "\n".join(kept), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_github_would_take_the_workflow() -> None:
+    from tests.testbed.gotools import binary  # noqa: PLC0415 - only this test needs go
+
+    done = subprocess.run([binary("actionlint"), "-color=false"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 def test_every_phony_target_exists() -> None:

@@ -11,6 +11,7 @@ the clone. Say `python -m tests.testbed.gotools [PROGRAM...]` to build ahead and
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -99,6 +100,16 @@ GROUPS = (
         {"helm-unittest": "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"},
         "github.com/helm-unittest/helm-unittest",
     ),
+    Group(
+        "actionlint",
+        {"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
+        "github.com/rhysd/actionlint",
+    ),
+    Group(
+        "flux",
+        {"kustomize-controller": "github.com/fluxcd/kustomize-controller"},
+        "github.com/fluxcd/kustomize-controller",
+    ),
 )
 
 
@@ -123,6 +134,18 @@ def binary(name: str) -> Path:
             if not built.is_dir():
                 _build(group, built)
     return built / name
+
+
+def sources(group: str, module: str) -> Path:
+    """The read-only source folder of a module that this group pins, for files that are in no program (CRDs).
+
+    Raises BuildError when go cannot fetch it.
+    """
+    command = ["go", "mod", "download", "-json", module]
+    done = subprocess.run(command, cwd=TOOLS_DIR / group, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(f"go could not fetch {module} for {TOOLS_DIR / group}: {done.stderr}{done.stdout}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def version(name: str) -> str:
