@@ -1,0 +1,278 @@
+"""Seeded churn on a real control plane, an observer that only reads, and the operator's memory over time.
+
+    python benchmarks/churn.py --seconds 3600          an hour, into benchmarks/results/churn.*
+    python benchmarks/churn.py --seconds 120 --json    figures on stdout, nothing kept
+
+Deployments come, are edited and go; nodes are lent, taken back, lost and join again; foreign pods come and go; in the first
+quarter the operator is killed as well, then one process lives on, so that its memory can be judged. Every few minutes nothing is
+done until the cluster is at rest. Real and played parts are those of `scale_run.py`; what must hold is in `churn_observer.py`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import shlex
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from churn_observer import LEAVES, MANAGED, Observer  # noqa: E402 - what is imported from the repository follows its path
+from churn_results import write_results  # noqa: E402
+from scale_figures import environment, memory_mib  # noqa: E402
+from scale_run import SETTINGS  # noqa: E402
+from slm_operator.kube.client import Client  # noqa: E402
+from slm_operator.kube.resources import CONFIG_MAP, DISRUPTION_BUDGET, NODE, POD, SERVICE, WORKLOAD, Resource  # noqa: E402
+
+from tests.control_plane import gpu_fleet as fleet  # noqa: E402
+from tests.control_plane.fault_bed import Keeper  # noqa: E402
+from tests.control_plane.gpu_fleet import SLMD, SLMP  # noqa: E402
+from tests.testbed.control_plane import ControlPlane, control_plane  # noqa: E402
+from tests.testbed.kwok_nodes import kwok_node  # noqa: E402
+
+NAMESPACE, FOREIGN = "churn", "foreign"
+NODES, LENT, GPUS = 16, 4, 4
+MOST, MOST_FOREIGN = 24, 8
+ACT_SECONDS = 1.0
+"""Between two acts, on average."""
+CALM_EVERY_SECONDS, REST_SECONDS = 240.0, 150.0
+"""How often nothing is done, and how long the cluster may take then until it is at rest. A lost node's pods are noticed by
+Kubernetes itself after up to a minute."""
+LAST_REST_SECONDS = 15.0
+SAMPLE_SECONDS = 2.0
+KILLS_SHARE = 0.25
+
+
+@dataclass(kw_only=True)
+class Churn:
+    """Who does all this. Everything is chosen by `chance`, everything is done by `client`."""
+
+    client: Client
+    chance: random.Random
+    kill: Callable[[], None]
+    acts: Counter[str] = field(default_factory=Counter)
+    served: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    may_kill: bool = True
+
+    async def act(self) -> None:
+        """One act that is possible now."""
+        name, able = self.chance.choice([one for one in self._possible() for _ in range(one[2])])[:2]
+        self.acts[name] += 1
+        await able()
+
+    def _possible(self) -> list[tuple[str, Callable[[], Awaitable[Any]], int]]:
+        """What can be done now, and how often of all."""
+        every: list[tuple[str, Callable[[], Awaitable[Any]], int, bool]] = [
+            ("apply", self._apply, 8, len(self.served) < MOST),
+            ("edit", self._edit, 8, bool(self.served)),
+            ("delete", self._delete, 5, len(self.served) > MOST // 2),
+            ("foreign pod comes", self._comes, 3, len(self.strangers) < MOST_FOREIGN),
+            ("foreign pod goes", self._goes, 2, bool(self.strangers)),
+            ("node lent", lambda: self._lend(given=True), 1, True),
+            ("node taken back", lambda: self._lend(given=False), 1, True),
+            ("node lost", self._lose, 1, len(self.lost) < 2),
+            ("node joins again", self._join, 2, bool(self.lost)),
+            ("operator killed", self._kill, 1, self.may_kill),
+        ]
+        return [(name, able, weight) for name, able, weight, possible in every if possible]
+
+    async def _apply(self) -> None:
+        name = f"c{self.acts['apply']:04}"
+        await self.client.create(SLMD, NAMESPACE, fleet.slm_deployment(name, "p", **self._shape()))
+        self.served.append(name)
+
+    async def _edit(self) -> None:
+        name = self.chance.choice(self.served)
+        spec = fleet.slm_deployment(name, "p", **self._shape())["spec"]
+        patch = {
+            "replicas": spec["replicas"],
+            "sharing": {"replicasPerGpu": None, "neighbours": None} | spec["sharing"],
+        }
+        await self.client.merge_patch(SLMD, NAMESPACE, name, {"spec": patch})
+
+    async def _delete(self) -> None:
+        name = self.served.pop(self.chance.randrange(len(self.served)))
+        found = await self.client.get(SLMD, NAMESPACE, name)
+        await self.client.delete(SLMD, NAMESPACE, name, found["metadata"]["uid"])
+
+    async def _comes(self) -> None:
+        name = f"f{self.acts['foreign pod comes']:04}"
+        containers = [{"name": "c", "image": "none", "resources": {"limits": {fleet.GPU: "1"}}}]
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": containers}}
+        await self.client.create(POD, FOREIGN, pod)
+        self.strangers.append(name)
+
+    async def _goes(self) -> None:
+        name = self.strangers.pop(self.chance.randrange(len(self.strangers)))
+        with contextlib.suppress(Exception):  # it went with its node
+            found = await self.client.merge_patch(POD, FOREIGN, name, {"metadata": {"labels": {LEAVES: "true"}}})
+            await self.client.delete(POD, FOREIGN, name, found["metadata"]["uid"])
+
+    async def _lend(self, *, given: bool) -> None:
+        name = f"lent-{self.chance.randrange(LENT)}"
+        await self.client.merge_patch(NODE, "", name, {"metadata": {"labels": {MANAGED: "true" if given else None}}})
+
+    async def _lose(self) -> None:
+        name = self.chance.choice(sorted({f"own-{number}" for number in range(NODES)} - set(self.lost)))
+        found = await self.client.get(NODE, "", name)
+        await self.client.delete(NODE, "", name, found["metadata"]["uid"])
+        self.lost.append(name)
+
+    async def _join(self) -> None:
+        labels = {MANAGED: "true"} | fleet.shown_labels("version: v1", GPUS)
+        node = kwok_node(self.lost.pop(0), labels, {fleet.GPU: GPUS, fleet.SHARED: 0})
+        await self.client.create(NODE, "", node)
+
+    async def _kill(self) -> None:
+        self.kill()
+
+    def _shape(self) -> Any:
+        return {"slices": self.chance.choice((1, 2, 4, 4)), "replicas": self.chance.choice((1, 1, 2))}
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One run: figures collect in `figures`."""
+
+    plane: ControlPlane
+    keeper: Keeper
+    seconds: float
+    chance: random.Random
+    began: float = field(default_factory=time.monotonic)
+    memory: list[tuple[float, int, float]] = field(default_factory=list)
+    """Seconds since the beginning, process, MiB."""
+    rests: list[float] = field(default_factory=list)
+    observer: Observer = field(
+        default_factory=lambda: Observer(namespace=NAMESPACE, foreign=FOREIGN, clock=time.monotonic)
+    )
+
+    async def churn(self) -> dict[str, Any]:
+        """All of it."""
+        connection, client = await fleet.bare_client(self.plane.kubeconfig, "benchmark")
+        churn = Churn(client=client, chance=self.chance, kill=self._kill)
+        places = ((NODE, ""), (POD, ""), (CONFIG_MAP, fleet.PLUGIN.namespace), (SLMD, NAMESPACE))
+        places += tuple((kind, NAMESPACE) for kind in (WORKLOAD, SERVICE, DISRUPTION_BUDGET))
+        async with asyncio.TaskGroup() as group:
+            others = [group.create_task(self._watch(client, *place)) for place in places]
+            others.append(group.create_task(self._look()))
+            await client.create(SLMP, NAMESPACE, fleet.slm_profile("p"))
+            while self._since() < self.seconds - LAST_REST_SECONDS:
+                await self._busy(churn)
+                await self._rest(churn)
+            for one in others:
+                one.cancel()
+        await connection.close()
+        return self._figures(churn)
+
+    async def _busy(self, churn: Churn) -> None:
+        until = min(self._since() + CALM_EVERY_SECONDS, self.seconds - LAST_REST_SECONDS)
+        while self._since() < until:
+            churn.may_kill = self._since() < KILLS_SHARE * self.seconds
+            await churn.act()
+            await asyncio.sleep(self.chance.expovariate(1 / ACT_SECONDS))
+
+    async def _rest(self, churn: Churn) -> None:
+        """What is lost joins again, and nothing else is done."""
+        while churn.lost:
+            await churn._join()  # noqa: SLF001 - an act that is not counted
+        began = time.monotonic()
+        while (unrest := self.observer.unrest()) and time.monotonic() - began < REST_SECONDS:  # noqa: ASYNC110 - others' state
+            await asyncio.sleep(0.5)
+        self.observer.broken += [f"after {REST_SECONDS:.0f} s of rest still: {one}" for one in unrest]
+        self.rests.append(round(time.monotonic() - began, 1))
+        print(f"{self._since():5.0f} s: rest after {self.rests[-1]} s, {sum(churn.acts.values())} acts, "
+              f"{self.memory[-1][2] if self.memory else 0:.1f} MiB, broken: {self.observer.broken}", file=sys.stderr, flush=True)  # fmt: skip
+
+    async def _watch(self, client: Client, resource: Resource, namespace: str) -> None:
+        async for event, raw in fleet.events(client.connection, resource, namespace):
+            if resource is not CONFIG_MAP or raw["metadata"]["name"] == fleet.PLUGIN.config_map:
+                self.observer.see(event, {"kind": resource.kind} | raw)  # NB: in a list objects have no kind
+
+    async def _look(self) -> None:
+        while True:
+            self.observer.judge()
+            running = self.keeper.running
+            with contextlib.suppress(OSError, StopIteration):  # it was killed just now
+                if running is not None:
+                    pid = running.process.pid
+                    self.memory.append((round(self._since(), 1), pid, round(memory_mib(pid, "VmRSS"), 2)))
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    def _kill(self) -> None:
+        if self.keeper.running is not None:
+            self.keeper.running.process.kill()
+
+    def _since(self) -> float:
+        return time.monotonic() - self.began
+
+    def _figures(self, churn: Churn) -> dict[str, Any]:
+        last = [mib for _, pid, mib in self.memory if pid == self.memory[-1][1]]
+        fifth = max(1, len(last) // 5)
+        return {
+            "seconds": self.seconds,
+            "acts": dict(churn.acts),
+            "broken": self.observer.broken,
+            "judged": dict(self.observer.judged),
+            "operator_restarts": self.keeper.restarts,
+            "rest_seconds": self.rests,
+            "last_life_seconds": round(len(last) * SAMPLE_SECONDS),
+            "memory_second_fifth_mib": round(median(last[fifth : 2 * fifth]), 1),
+            "memory_last_fifth_mib": round(median(last[-fifth:]), 1),
+            "memory_peak_mib": round(max(mib for _, _, mib in self.memory), 1),
+            "memory_mib": [(at, mib) for at, _, mib in self.memory][:: max(1, len(self.memory) // 300)],
+        }
+
+
+def run_churn(seconds: float, seed: int) -> dict[str, Any]:
+    """The figures of one run, on a control plane of its own."""
+    about = environment()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
+        plane = stack.enter_context(control_plane())
+        settings = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".yaml"))
+        settings.write(SETTINGS)
+        settings.flush()
+        fleet.install(plane)
+        fleet.add_gpu_nodes(plane, NODES, gpus=GPUS, prefix="own")
+        spare = {"labels": fleet.shown_labels("version: v1", GPUS), "resources": {fleet.GPU: GPUS, fleet.SHARED: 0}}
+        plane.add_kwok_nodes(LENT, prefix="lent", **spare)
+        plane.add_kwok_nodes(2, prefix="never-lent", **spare)
+        for name in (NAMESPACE, FOREIGN):
+            plane.kubectl("create", "namespace", name)
+        stack.enter_context(fleet.plugins(plane))
+        keeper = Keeper(plane, (f"--config={settings.name}",), plane.kubeconfig)
+        stack.enter_context(keeper.at_work())
+        run = Run(plane=plane, keeper=keeper, seconds=seconds, chance=random.Random(seed))
+        return {"seed": seed, "environment": about} | asyncio.run(run.churn())
+
+
+def main() -> None:
+    """The command. Its exit says whether all held."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="figures on stdout, nothing kept")
+    arguments = parser.parse_args()
+    figures = run_churn(arguments.seconds, arguments.seed)
+    if arguments.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        write_results(shlex.join(["python", "benchmarks/churn.py", *sys.argv[1:]]), figures)
+    sys.exit(1 if figures["broken"] else 0)
+
+
+if __name__ == "__main__":
+    main()
