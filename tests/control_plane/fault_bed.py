@@ -18,6 +18,7 @@ from tests.control_plane.operator_process import OperatorProcess, operator, wait
 from tests.testbed.control_plane import ControlPlane
 
 SETTLED_S = 90
+COMMAND = "FAULTS_JSON=benchmarks/results/faults.json pytest tests/control_plane/test_faults*.py"
 
 
 @dataclass
@@ -59,6 +60,22 @@ class Keeper:
                 self.restarts += 1
 
     @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """In a thread of its own while the block lasts."""
+        thread = threading.Thread(target=self.keep)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.end()
+            thread.join()
+
+    def end(self) -> None:
+        """No operator from now on."""
+        self._stop.set()
+        self.may_run.set()
+
+    @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Its operator ended in order, and no other until the block is left."""
         assert self.running is not None
@@ -68,10 +85,6 @@ class Keeper:
             yield
         finally:
             self.may_run.set()
-
-    def end(self) -> None:
-        self._stop.set()
-        self.may_run.set()
 
 
 @dataclass
@@ -120,6 +133,14 @@ class Bed:
             outcome.restarts = self.keeper.restarts - restarts
         assert outcome.met > 0, f"{fault} was never met: this run shows nothing"
         outcome.result = "held"
+
+
+def kept_outcomes(path: Path, about: Any, outcomes: list[Any]) -> list[Any]:
+    """These outcomes after those of other faults that the file has from the same commit: two modules write one file."""
+    kept = json.loads(path.read_text()) if path.exists() else None
+    same = kept is not None and kept["about"]["commit"] == about["commit"]
+    new = {one["fault"] for one in outcomes}
+    return [one for one in kept["outcomes"] if one["fault"] not in new] + outcomes if same else outcomes
 
 
 def pods_of(bed: Bed, namespace: str, name: str) -> set[str]:
