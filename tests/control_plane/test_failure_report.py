@@ -1,15 +1,20 @@
-"""A failed test shows the end of its cluster's logs. Needs no cluster: the report reads a folder."""
+"""A failed test shows its cluster and the end of the logs. Needs no cluster: the report reads a folder and asks kubectl."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.testbed.cluster import LOG_TAIL_LINES
+
 FAILING_TEST = """
 import pathlib, types, pytest
 
+def kubectl(verb, kind, *_, timeout_s):
+    return verb + " " + kind + " was answered\\n"
+
 @pytest.fixture
 def control_plane():
-    return types.SimpleNamespace(logs=pathlib.Path({logs!r}))
+    return types.SimpleNamespace(logs=pathlib.Path({logs!r}), kubectl=kubectl)
 
 def test_that_fails(control_plane):
     assert False
@@ -19,7 +24,7 @@ def test_that_passes(control_plane):
 """
 
 
-def test_a_failed_test_shows_the_end_of_each_components_log(tmp_path: Path) -> None:
+def test_a_failed_test_shows_its_cluster_and_the_end_of_each_components_log(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "etcd.log").write_text("".join(f"line {number}\n" for number in range(100)))
@@ -42,5 +47,6 @@ def test_a_failed_test_shows_the_end_of_each_components_log(tmp_path: Path) -> N
     assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     _, _, shown = done.stdout.partition("log of etcd, its end")
     assert "line 99\n" in shown
-    assert "line 74\n" not in shown
+    assert f"line {99 - LOG_TAIL_LINES}\n" not in shown
+    assert "get pods was answered" in shown
     assert str(logs) in shown
