@@ -16,7 +16,7 @@ from tests.docs.pages import PAGES, ROOT, links
 NO_REASONS = {
     *("Advising", "Complete", "Failed", "Pending", "Placing", "Running"),  # phases
     *("Job", "Node", "Pod", "Succeeded", "ContainerCreating", "PodInitializing"),  # Kubernetes' words
-    *("NoSchedule", "PreferNoSchedule", "Normal", "Warning", "True", "False", "Unknown"),
+    *("NoSchedule", "PreferNoSchedule", "Equal", "Exists", "Normal", "Warning", "True", "False", "Unknown"),
     *("Any", "Hold", "Never", "Same", "UserChoice", "OnDrift", "Always"),  # words of spec and of the advice
 }
 
