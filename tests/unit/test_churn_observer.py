@@ -1,0 +1,147 @@
+"""The observer of churn finds what it looks for: each rule, broken and kept, told as a watch would tell it."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "benchmarks")]
+
+from churn_observer import CONFIG, DELAY_SECONDS, LEAVES, MANAGED, Observer  # noqa: E402 - the benchmarks are no package
+
+Event = tuple[str, Any]
+LENT = {MANAGED: "true"}
+TAINT = {"key": "slm-operator.io/changing", "effect": "NoSchedule"}
+READY = [{"type": "Ready", "status": "True"}]
+
+
+def node(version: int, labels: dict[str, str] | None = None, **more: Any) -> Any:
+    meta = {"name": "n", "resourceVersion": str(version), "labels": labels or {}}
+    return {"kind": "Node", "metadata": meta | more.pop("meta", {}), "spec": more, "status": {}}
+
+
+def pod(version: int, *, phase: str = "Running", namespace: str = "churn", **labels: str) -> Any:
+    meta = {"name": "p", "uid": "p", "namespace": namespace, "resourceVersion": str(version), "labels": labels}
+    limits = {"resources": {"limits": {"nvidia.com/gpu.shared": "1"}}}
+    return {
+        "kind": "Pod",
+        "metadata": meta,
+        "spec": {"nodeName": "n", "containers": [limits]},
+        "status": {"phase": phase},
+    }
+
+
+def config(version: int, **keys: str) -> Any:
+    return {"kind": "ConfigMap", "metadata": {"name": "c", "resourceVersion": str(version)}, "data": keys}
+
+
+def served(version: int, generation: int = 1, *, ready: bool = True) -> Any:
+    meta = {"name": "d", "uid": "d", "generation": generation, "resourceVersion": str(version)}
+    status = {"observedGeneration": generation, "conditions": READY} if ready else {}
+    return {"kind": "SLMDeployment", "metadata": meta, "status": status}
+
+
+def child(kind: str, version: int = 1, name: str = "d", owner: str = "d", **status: int) -> Any:
+    meta = {"name": name, "resourceVersion": str(version), "ownerReferences": [{"uid": owner}]}
+    return {"kind": kind, "metadata": meta, "status": status}
+
+
+def budget(version: int, healthy: int) -> Any:
+    return child("PodDisruptionBudget", version, currentHealthy=healthy, desiredHealthy=1)
+
+
+SWITCHED = node(9, LENT | {CONFIG: "slm-a"})
+TOUCHED = {"managedFields": [{"manager": "slm-operator"}]}
+BROKEN: dict[str, tuple[list[Event], str]] = {
+    "a switch under a pod": ([("ADDED", node(1, LENT)), ("ADDED", pod(5)), ("MODIFIED", SWITCHED)], "was switched at 9 under p"),
+    "a switch under a pod that is told of later": ([("ADDED", node(1, LENT)), ("MODIFIED", SWITCHED), ("ADDED", pod(5))], "under p"),
+    "a foreign pod evicted": ([("ADDED", node(1)), ("ADDED", pod(5, namespace="foreign")), ("DELETED", pod(8, namespace="foreign"))], "foreign pod p"),
+    "a node that nobody lent": ([("ADDED", node(1)), ("MODIFIED", node(2, meta=TOUCHED))], "nobody had lent it"),
+    "a key in use is removed": ([("ADDED", config(1, a="x")), ("ADDED", node(2, LENT | {CONFIG: "a"})), ("MODIFIED", config(3))], "key a"),
+    "a key in use is edited": ([("ADDED", config(1, a="x")), ("ADDED", node(2, LENT | {CONFIG: "a"})), ("MODIFIED", config(3, a="y"))], "key a"),
+}  # fmt: skip
+KEPT: dict[str, list[Event]] = {
+    "a switch after the pod": [("ADDED", node(1, LENT)), ("ADDED", pod(5)), ("DELETED", pod(8)), ("MODIFIED", SWITCHED)],
+    "a switch before the pod": [("ADDED", node(1, LENT)), ("ADDED", pod(12)), ("MODIFIED", SWITCHED)],
+    "a switch after the pod ended": [("ADDED", node(1, LENT)), ("ADDED", pod(5)), ("MODIFIED", pod(8, phase="Failed")), ("MODIFIED", SWITCHED)],
+    "a foreign pod deleted by its owner": [("ADDED", node(1)), ("ADDED", pod(5, namespace="foreign")), ("DELETED", pod(8, namespace="foreign", **{LEAVES: "true"}))],
+    "a foreign pod lost with its node": [("ADDED", node(1)), ("ADDED", pod(5, namespace="foreign")), ("DELETED", pod(8, namespace="foreign")), ("DELETED", node(7))],
+    "a key out of use is removed": [("ADDED", config(1, a="x")), ("ADDED", node(2, LENT | {CONFIG: "a"})), ("MODIFIED", node(3, LENT)), ("MODIFIED", config(4))],
+}  # fmt: skip
+
+
+@pytest.fixture
+def tells() -> Callable[..., Observer]:
+    """An observer that was told these events, and has judged them all."""
+
+    def tell(events: list[Event]) -> Observer:
+        seconds = [0.0]
+        observer = Observer(namespace="churn", foreign="foreign", clock=lambda: seconds[0])
+        for event, raw in events:
+            observer.see(event, raw)
+            seconds[0] += DELAY_SECONDS / 2 if event == "ADDED" else 0.0
+        seconds[0] += DELAY_SECONDS
+        observer.judge()
+        return observer
+
+    return tell
+
+
+@pytest.mark.parametrize(("events", "says"), BROKEN.values(), ids=BROKEN)
+def test_what_must_never_be(tells: Callable[..., Observer], events: list[Event], says: str) -> None:
+    (broken,) = tells(events).broken
+    assert says in broken
+
+
+@pytest.mark.parametrize("events", KEPT.values(), ids=KEPT)
+def test_what_may_be(tells: Callable[..., Observer], events: list[Event]) -> None:
+    assert tells(events).broken == []
+
+
+STEADY: list[Event] = [
+    ("ADDED", served(1, ready=False)),
+    ("MODIFIED", served(2)),
+    ("ADDED", node(3)),
+    ("ADDED", node(4)),
+]
+"""Ready since long enough: each ADDED takes a while here."""
+
+
+@pytest.mark.parametrize(
+    ("then", "broken"),
+    [
+        ([("MODIFIED", budget(9, healthy=0))], 1),
+        ([("MODIFIED", budget(9, healthy=1))], 0),
+        ([("MODIFIED", served(8, generation=2, ready=False)), ("MODIFIED", budget(9, healthy=0))], 0),
+        ([("MODIFIED", budget(9, healthy=0)), ("MODIFIED", served(8, generation=2, ready=False))], 0),
+        ([("ADDED", pod(5, **{"slm-operator.io/deployment": "d"})), ("DELETED", node(8)), ("MODIFIED", budget(9, healthy=0))], 0),
+    ],
+    ids=["undisturbed", "enough", "edited before", "edited before, told later", "its node was lost"],
+)  # fmt: skip
+def test_replicas_below_the_budget(tells: Callable[..., Observer], then: list[Event], broken: int) -> None:
+    assert len(tells([*STEADY, *then]).broken) == broken
+
+
+WHOLE: list[Event] = [("ADDED", served(1)), *(("ADDED", child(kind)) for kind in ("Deployment", "Service"))]
+WHOLE += [("ADDED", budget(2, healthy=1))]
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        (WHOLE, []),
+        ([*WHOLE, ("MODIFIED", served(9, generation=2, ready=False))], ["d is not Ready"]),
+        (WHOLE[:-1], ["d has 0 PodDisruptionBudgets"]),
+        ([*WHOLE, ("ADDED", child("Service", name="e"))], ["d has 2 Services"]),
+        ([*WHOLE, ("ADDED", child("Service", name="e", owner="gone"))], ["Service e is nobody's"]),
+        ([("ADDED", node(1, LENT, taints=[TAINT]))], ["node n is closed"]),
+        ([("ADDED", node(1)), ("MODIFIED", node(2, LENT)), ("MODIFIED", node(3))], []),
+        ([("ADDED", node(1)), ("MODIFIED", node(2, LENT)), ("MODIFIED", node(3, {"slm-operator.io/serves": "x"}))], ["node n is not as it was before it was lent"]),
+    ],
+    ids=["whole", "not ready", "a child missing", "a child twice", "orphan", "closed", "given back", "given back with a mark"],
+)  # fmt: skip
+def test_what_must_be_mended_before_rest(tells: Callable[..., Observer], events: list[Event], says: list[str]) -> None:
+    assert tells(events).unrest() == says
