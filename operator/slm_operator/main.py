@@ -11,11 +11,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from slm_operator import kube  # noqa: F401 - before Kopf, which would import all of the kubernetes package
 from slm_operator.logs import start_logging
-from slm_operator.settings import Settings, read_settings
+from slm_operator.settings import Settings, SettingsError, read_settings
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("run", help="watch the cluster and act, until SIGTERM")
     run.add_argument("--config", type=Path, help="settings as YAML (default: built-in settings)")
-    run.add_argument("--kubeconfig", type=Path, help="kubeconfig (default: the pod's service account)")
+    run.add_argument("--kubeconfig", type=_existing, help="kubeconfig (default: the pod's service account)")
     run.add_argument("--namespace", help="namespace of the Lease (default: the pod's, else default)")
     run.add_argument("--no-leader-election", action="store_true", help="act at once, without a Lease: one process only")
     run.add_argument("--liveness-port", type=int, default=8080, help="port of /healthz; 0: none (default: 8080)")
@@ -57,11 +55,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _existing(name: str) -> Path:
+    """NB: the kubernetes package takes a kubeconfig that is not there for an empty one."""
+    if not Path(name).exists():
+        raise argparse.ArgumentTypeError(f"there is no file {name}")
+    return Path(name)
+
+
 def _run_command(arguments: argparse.Namespace) -> int:
     try:
         settings = read_settings(arguments.config)
-    except (ValidationError, ValueError, OSError) as error:
-        print(f"slm-operator: {arguments.config}: {error}", file=sys.stderr)  # noqa: T201 - a person reads this
+    except SettingsError as error:
+        print(f"slm-operator: {error}", file=sys.stderr)  # noqa: T201 - a person reads this
         return 2
     options = Options(
         settings=settings,
@@ -95,7 +100,7 @@ async def run(options: Options) -> int:
     try:
         connection = await connect(options.kubeconfig, in_cluster=options.kubeconfig is None)
     except (ConfigException, OSError) as error:
-        log.error("no credentials", extra={"because": f"{error}. Give --kubeconfig, or run in a pod"})  # noqa: TRY400
+        log.error("no credentials", extra={"because": f"{str(error).rstrip('.')}: give --kubeconfig, or run in a pod"})  # noqa: TRY400
         return 1
     metrics = Metrics()
     operator = assemble(

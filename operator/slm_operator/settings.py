@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 if TYPE_CHECKING:
@@ -89,8 +89,21 @@ class Settings(Part):
     """Namespaces to serve. Empty: all of them, and nodes too."""
 
 
+class SettingsError(ValueError):
+    """A settings file that cannot be used; the message names the file, the key and the mend."""
+
+
 def read_settings(path: Path | None) -> Settings:
-    """Settings from a YAML file; defaults where there is none. Raises pydantic.ValidationError naming the key."""
-    if path is None or not path.exists():
+    """Settings from a YAML file, or the defaults without one. Raises SettingsError."""
+    if path is None:
         return Settings()
-    return Settings.model_validate(yaml.safe_load(path.read_text()) or {})
+    try:
+        return Settings.model_validate(yaml.safe_load(path.read_text()) or {})
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}: give a file that can be read") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the whole file"
+        raise SettingsError(f"{path}: {key}: {first['msg']}: correct it, docs/chart.md lists all of `config`") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: no YAML: {' '.join(str(error).split())}") from None

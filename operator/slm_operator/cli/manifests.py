@@ -32,7 +32,8 @@ def deployment(filename: str) -> tuple[dict[str, Any], SLMDeploymentSpec]:
 def sentence(error: ValidationError, root: str) -> str:
     """The first thing that is wrong, where, and how to mend it."""
     first = error.errors(include_url=False)[0]
-    return f"{_place(root, first['loc'])}: {first['msg']}: correct the field, `kubectl explain slmd.spec` documents it"
+    given = f" (it is {first['input']!r})" if isinstance(first["input"], str | int | float) else ""
+    return f"{_place(root, first['loc'])}: {first['msg']}{given}: correct the field, `kubectl explain slmd.spec` documents it"
 
 
 def _place(root: str, parts: Sequence[int | str]) -> str:
