@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,9 @@ from tests.testbed.control_plane import ControlPlane
 
 Line = dict[str, Any]
 ROOT = Path(__file__).parents[2]
+INHERITED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""NB: without bytecode each start compiles 300 modules, a second of CPU. The image has it."""
+PROGRAM = (str(Path(sys.executable).with_name("slm-operator")),)
 
 
 @dataclass
@@ -61,16 +64,21 @@ class OperatorProcess:
 
 
 @contextlib.contextmanager
-def operator(plane: ControlPlane, *arguments: str, name: str = "operator-0") -> Iterator[OperatorProcess]:
+def operator(
+    plane: ControlPlane,
+    *arguments: str,
+    name: str = "operator-0",
+    program: Sequence[str] = PROGRAM,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[OperatorProcess]:
     """An operator against this control plane, with the identity of a pod of this name; gone with the block."""
-    command = [str(Path(sys.executable).with_name("slm-operator")), "run", f"--kubeconfig={plane.kubeconfig}"]
-    command += ["--liveness-port=0", "--metrics-port=0", *arguments]
+    command = [*program, "run", f"--kubeconfig={plane.kubeconfig}", "--liveness-port=0", "--metrics-port=0", *arguments]
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"POD_NAME": name},
+        env=INHERITED | {"POD_NAME": name} | dict(environment or {}),
     )
     running = OperatorProcess(process)
     reader = threading.Thread(target=running.read, daemon=True)

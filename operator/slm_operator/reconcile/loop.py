@@ -117,8 +117,8 @@ class Reconciler:
         self.queue.add(FLEET)
         for key in caches.profiles.keys():  # noqa: SIM118 - a Cache is no dict
             self.queue.add(WorkKey("profile", key))
-        for key in caches.deployments.keys():  # noqa: SIM118
-            self.queue.add(WorkKey("deployment", key))
+        for record in sorted(caches.deployments, key=_is_told):
+            self.queue.add(WorkKey("deployment", record.meta.key))
 
     def _add(self, work: WorkKey) -> None:
         # The fleet's pass looks at everything: changes that come together are planned together.
@@ -253,6 +253,11 @@ class Reconciler:
         self.gatherer.refusals.pop(work, None)
         self.ledger.forget(work)
         self.queue.forget(work)
+
+
+def _is_told(record: DeploymentRecord) -> bool:
+    """Whether status is of the present generation: of a thousand found at a start, who still waits comes first."""
+    return bool(record.status.get("observedGeneration") == record.meta.generation)
 
 
 def _earliest(*seconds: float | None) -> float | None:

@@ -205,6 +205,17 @@ async def test_retry_after_is_obeyed() -> None:
     assert await delays_under(Unavailable("too many requests", 429, retry_after_seconds=7.0), 2) == [7.0, 7.0]
 
 
+async def test_of_those_found_at_a_start_the_first_are_who_wait_for_an_answer() -> None:
+    operator = Operator(3)
+    await operator.settle()
+    operator.loop._started = False  # as a process that has just listed what another one left
+    operator.see("SLMDeployment", "d1", SPEC | {"replicas": 2}, generation=2)
+    operator.see("SLMDeployment", "new", SPEC)
+    operator.loop._add_everything()
+    order = [work.key.name for work in iter(operator.queue.take, None) if work.kind == "deployment"]
+    assert order == ["d1", "new", "d0", "d2"]
+
+
 async def test_the_fleet_is_planned_once_for_changes_that_come_together() -> None:
     operator = Operator(20)
     await operator.settle()
