@@ -78,6 +78,20 @@ print(json.dumps({"counts": account, "examples": examples, "chunks_by_second": t
 """
 
 
+FIRST = """
+import json, sys, time, urllib.request
+began, body = time.monotonic(), json.dumps({"model": sys.argv[2], "prompt": "x", "max_tokens": 4}).encode()
+while True:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(sys.argv[1], body), timeout=10) as answer:
+            json.load(answer)["choices"]
+        break
+    except OSError:
+        time.sleep(0.1)
+print(time.monotonic() - began)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """What became of the requests."""
@@ -127,6 +141,13 @@ def container_id(stage: Stage, pod: str, namespace: str) -> str:
     """The id of a pod's first container at the node's containerd."""
     status = stage.get("pod", pod, namespace)["status"]["containerStatuses"][0]
     return str(status["containerID"]).partition("://")[2]
+
+
+def first_answer(stage: Stage, namespace: str, name: str, timeout_s: int = 300) -> float:
+    """Seconds until a client that asks at once, and again while it is refused, has its answer."""
+    url = f"http://{name}.{namespace}/v1/completions"
+    asked = ("exec", "--namespace", POD, POD, "--", "python3", "-c", FIRST, url, name)
+    return float(stage.cluster.kubectl(*asked, timeout_s=timeout_s))
 
 
 @contextlib.contextmanager

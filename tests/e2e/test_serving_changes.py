@@ -2,115 +2,57 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
-from slm_runtime.metrics import read_counters
 
-from tests.testbed.cluster import KubectlError
 from tests.testbed.stage import IMAGES, LIGHT_IMAGE, OPERATOR_NAMESPACE, ROOT
 
 from .conftest import FAST
-from .light import applied, import_profile, light, wait_for_reason, wait_until_ready
-from .load import POD, container_id, place_client, steady_load
+from .light import wait_for_reason, wait_until_ready
+from .load import first_answer, steady_load
+from .serving import (
+    NAME,
+    NAMESPACE,
+    TOKEN_MS,
+    assert_nothing_lost,
+    counters,
+    generation,
+    itl_ms,
+    kill_engine,
+    no_api_server,
+    patch,
+    pods,
+    ready,
+    restarts,
+    said,
+    scale,
+    serving,
+    uids,
+    until,
+    wait_until_rolled,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.testbed.stage import Stage
 
-    from .load import Account
-
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
 
-NAMESPACE = "serving"
-NAME = "chat"
 NEXT_IMAGE = "slm-operator/engine-light:next"
-TOKEN_MS = {"name": "LIGHT_ENGINE_STEP_MS", "value": "30"}  # so that at every moment requests are in flight
 OUTAGE_SECONDS = float(os.environ.get("SLM_OUTAGE_SECONDS", "60"))
 """Long enough for a node to be taken for dead when the API server is back."""
 
 
 @pytest.fixture(scope="module")
-def ground(stage: Stage) -> Iterator[Stage]:
-    kubectl = stage.cluster.kubectl
-    kubectl("create", "namespace", NAMESPACE)
-    stage.provide_model(NAMESPACE)
-    stage.opt_in()
-    import_profile(stage, NAMESPACE)
-    place_client(stage)
-    yield stage
-    kubectl("delete", "namespace", POD)
-    kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
-    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
-
-
-@pytest.fixture(scope="module")
-def served(ground: Stage) -> Iterator[Stage]:
-    """Two engines on the node's one GPU, with advice from a published profile: no change needs to be measured."""
-    spec = {
-        "engine": {"env": [TOKEN_MS]},
-        "profiling": {"profile": "imported"},
-        "slo": {"itlMs": 12},
-    }
-    with applied(ground, NAMESPACE, light(NAME, **spec)):
-        wait_until_ready(ground, NAMESPACE, NAME)
+def served(stage: Stage) -> Iterator[Stage]:
+    with serving(stage) as ground:
         yield ground
-
-
-def patch(stage: Stage, **spec: Any) -> None:
-    stage.cluster.kubectl(
-        *("patch", "slmd", NAME, "--namespace", NAMESPACE, "--type=merge", "--patch", json.dumps({"spec": spec}))
-    )
-
-
-def wait_until_rolled(stage: Stage, words: str) -> None:
-    """Wait until every replica runs with these words among its arguments, and nothing else is left."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        found = pods(stage)
-        if found and all(words in said(pod) and ready(pod) for pod in found):
-            wait_until_ready(stage, NAMESPACE, NAME)
-            return
-        time.sleep(1)
-    raise TimeoutError(f"not all replicas run with {words}: {[said(pod) for pod in pods(stage)]}")
-
-
-def pods(stage: Stage) -> list[dict[str, Any]]:
-    selector = ("--selector", f"slm-operator.io/deployment={NAME}")
-    listed = stage.cluster.kubectl("get", "pods", "--namespace", NAMESPACE, *selector, "--output", "json")
-    found: list[dict[str, Any]] = json.loads(listed)["items"]
-    return found
-
-
-def uids(stage: Stage) -> set[str]:
-    return {pod["metadata"]["uid"] for pod in pods(stage)}
-
-
-def said(pod: dict[str, Any]) -> str:
-    engine = next(one for one in pod["spec"]["containers"] if one["name"] == "engine")
-    return " ".join([engine["image"], *engine["args"]])
-
-
-def ready(pod: dict[str, Any]) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    up = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-    return up and "deletionTimestamp" not in pod["metadata"]
-
-
-def assert_nothing_lost(account: Account, *, outage: bool = False) -> None:
-    print(f"{account.ok} ok, {account.refused} refused, {account.failed} failed, {account.truncated} truncated")
-    assert account.ok > 0
-    assert account.truncated == 0, account.examples
-    # NB: while every replica is going, kube-proxy still connects to them; who connects in the instant in which an engine
-    # stops listening is disconnected without an answer. That is the outage too, and nobody's answer is cut off.
-    unheard = sum("0 of" in example and "ServerDisconnected" in example for example in account.examples)
-    assert account.failed <= (unheard if outage else 0), account.examples
-    assert outage or account.refused == 0, account.examples
 
 
 def test_new_advice(served: Stage) -> None:
@@ -131,12 +73,6 @@ def test_a_new_engine_image_with_other_arguments(served: Stage) -> None:
         wait_until_rolled(served, "--seed 7")
     assert_nothing_lost(load.account)
     assert all(NEXT_IMAGE in said(pod) for pod in pods(served))
-
-
-def scale(stage: Stage, replicas: int) -> None:
-    stage.cluster.kubectl("scale", "slmd", NAME, "--namespace", NAMESPACE, f"--replicas={replicas}")
-    path = f"--for=jsonpath={{.status.replicas}}={replicas}"
-    stage.cluster.kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, path, "--timeout=120s", timeout_s=150)
 
 
 def test_scaled_down_and_up(served: Stage) -> None:
@@ -218,61 +154,6 @@ def test_an_engine_that_is_killed_takes_only_its_own_requests_with_it(served: St
     assert restarts(served)[neighbour["metadata"]["name"]] == 0
 
 
-def kill_engine(stage: Stage, pod: str) -> None:
-    """SIGKILL to the engine's process, from its node: nobody is asked and nothing is drained."""
-    listed = on_node(stage, "ctr", "--namespace", "k8s.io", "tasks", "list").splitlines()
-    running = {words[0]: words[1] for words in map(str.split, listed[1:])}
-    on_node(stage, "kill", "-9", running[container_id(stage, pod, NAMESPACE)])
-
-
-def on_node(stage: Stage, *command: str) -> str:
-    return stage.cluster.engine.docker("exec", stage.cluster.node, *command)
-
-
-def restarts(stage: Stage) -> dict[str, int]:
-    return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods(stage)}
-
-
-def itl_ms(stage: Stage, pod: dict[str, Any], seconds: float = 3) -> float:
-    """Mean ITL of one replica over the next seconds, from its own counters."""
-    script = (
-        f"import urllib.request as u; print(u.urlopen('http://{pod['status']['podIP']}:8000/metrics').read().decode())"
-    )
-    asked = ("exec", "--namespace", POD, POD, "--", "python3", "-c", script)
-    first = read_counters(stage.cluster.kubectl(*asked))
-    time.sleep(seconds)  # a rate needs time: there is no event to await
-    last = read_counters(stage.cluster.kubectl(*asked))
-    return 1000 * (last.itl_sum - first.itl_sum) / (last.itl_count - first.itl_count)
-
-
-@contextlib.contextmanager
-def no_api_server(stage: Stage) -> Iterator[None]:
-    """The API server taken from its node, as a broken upgrade does it."""
-    manifest, aside = "/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/kube-apiserver.yaml"
-    on_node(stage, "mv", manifest, aside)
-    try:
-        until(lambda: not answers(stage), timeout_s=120)
-        yield
-    finally:
-        on_node(stage, "mv", aside, manifest)
-        until(lambda: answers(stage), timeout_s=180)
-
-
-def answers(stage: Stage) -> bool:
-    try:
-        stage.cluster.kubectl("get", "--raw", "/readyz", "--request-timeout=3s", timeout_s=20)
-    except KubectlError:
-        return False
-    return True
-
-
-def until(wanted: Callable[[], bool], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not wanted():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.5)
-
-
 def test_without_operator_and_api_server_engines_go_on_and_none_restarts_afterwards(served: Stage) -> None:
     operator = ("deployment/slm-operator", "--namespace", OPERATOR_NAMESPACE)
     before = uids(served), restarts(served)
@@ -288,15 +169,52 @@ def test_without_operator_and_api_server_engines_go_on_and_none_restarts_afterwa
     assert (uids(served), restarts(served)) == before
 
 
-def generation(stage: Stage) -> int:
-    return int(stage.get("slmd", NAME, NAMESPACE)["metadata"]["generation"])
+def make_three(stage: Stage) -> None:
+    patch(stage, sharing={"replicasPerGpu": 3}, replicas=3)
+    stage.wait_for_allocatable("nvidia.com/gpu.shared", 3, timeout_s=300)
+    wait_until_ready(stage, NAMESPACE, NAME)
 
 
 def test_another_class_on_the_only_node_refuses_meanwhile_and_cuts_nobody_off(served: Stage) -> None:
     """A planned outage: the node's only GPU is cut anew, so for a while there is nobody to connect to."""
     with steady_load(served, NAMESPACE, NAME) as load:
-        patch(served, sharing={"replicasPerGpu": 3}, replicas=3)
-        served.wait_for_allocatable("nvidia.com/gpu.shared", 3, timeout_s=300)
-        wait_until_ready(served, NAMESPACE, NAME)
+        make_three(served)
     assert_nothing_lost(load.account, outage=True)
     assert len(pods(served)) == 3
+
+
+def shares(stage: Stage, clients: int, requests: int, *, kept: bool) -> list[float]:
+    """Share of each replica in the requests of one load, the largest first."""
+    before = counters(stage, pods(stage))
+
+    def counts() -> list[float]:
+        return [now.finished - before[name].finished for name, now in counters(stage, pods(stage)).items()]
+
+    with steady_load(stage, NAMESPACE, NAME, clients=clients, tokens=4, kept=kept):
+        until(lambda: sum(counts()) >= requests, timeout_s=90)
+    found = sorted(counts(), reverse=True)
+    print(f"{clients} connections {'kept' if kept else 'at once, each for one request'}: {found}")
+    return [count / sum(found) for count in found]
+
+
+def test_how_evenly_the_service_loads_three_replicas(served: Stage) -> None:
+    make_three(served)
+    new = shares(served, clients=8, requests=600, kept=False)
+    many = shares(served, clients=30, requests=600, kept=True)
+    few = shares(served, clients=2, requests=150, kept=True)
+    assert new[0] < 0.45, "a replica for each request, by chance: 6 standard deviations from a third"
+    assert many[-1] > 0, "thirty connections miss one of three replicas once in 100,000"
+    assert few[-1] == 0, "two connections reach at most two replicas"
+
+
+def test_scaled_to_zero_the_gpu_is_whole_and_the_first_request_waits_for_node_and_engine(served: Stage) -> None:
+    scale(served, 0)
+    served.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=240)
+    asked_at = datetime.now(UTC)
+    served.cluster.kubectl("scale", "slmd", NAME, "--namespace", NAMESPACE, "--replicas=1")
+    waited_s = first_answer(served, NAMESPACE, NAME)
+    (pod,) = pods(served)
+    # The API server's times are whole seconds.
+    scheduled = next(one for one in pod["status"]["conditions"] if one["type"] == "PodScheduled")
+    cut_s = (datetime.fromisoformat(scheduled["lastTransitionTime"]) - asked_at).total_seconds()
+    print(f"from zero to the first answer: {waited_s:.1f} s, of them about {cut_s:.0f} s until the node had slices")

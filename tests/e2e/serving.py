@@ -1,0 +1,181 @@
+"""One deployment of the light engine under load: how it is made, changed and looked at.
+
+    with serving(stage) as stage:                         two engines, on advice from a published profile
+        with steady_load(stage, NAMESPACE, NAME) as load:
+            patch(stage, slo={"itlMs": 8})
+            wait_until_rolled(stage, "--max-num-seqs 32")
+        assert_nothing_lost(load.account)
+
+Everything goes to `NAME` in `NAMESPACE`: a test file has one such deployment at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from slm_runtime.metrics import read_counters
+
+from tests.testbed.cluster import KubectlError
+
+from .light import applied, import_profile, light, wait_until_ready
+from .load import POD, container_id, place_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from slm_runtime.metrics import Counters
+
+    from tests.testbed.stage import Stage
+
+    from .load import Account
+
+NAMESPACE = "serving"
+NAME = "chat"
+TOKEN_MS = {"name": "LIGHT_ENGINE_STEP_MS", "value": "30"}  # so that at every moment requests are in flight
+
+
+@contextlib.contextmanager
+def serving(stage: Stage, **spec: Any) -> Iterator[Stage]:
+    """Two engines on the node's one GPU, with advice from a published profile: no change needs to be measured."""
+    kubectl = stage.cluster.kubectl
+    kubectl("create", "namespace", NAMESPACE)
+    stage.provide_model(NAMESPACE)
+    stage.opt_in()
+    import_profile(stage, NAMESPACE)
+    place_client(stage)
+    base = {"engine": {"env": [TOKEN_MS]}, "profiling": {"profile": "imported"}, "slo": {"itlMs": 12}}
+    with applied(stage, NAMESPACE, light(NAME, **(base | spec))):
+        wait_until_ready(stage, NAMESPACE, NAME, timeout_s=600)
+        yield stage
+    kubectl("delete", "namespace", POD)
+    kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
+    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def patch(stage: Stage, **spec: Any) -> None:
+    stage.cluster.kubectl(
+        *("patch", "slmd", NAME, "--namespace", NAMESPACE, "--type=merge", "--patch", json.dumps({"spec": spec}))
+    )
+
+
+def wait_until_rolled(stage: Stage, words: str, timeout_s: int = 300) -> None:
+    """Wait until every replica runs with these words among its arguments, and nothing else is left."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = pods(stage)
+        if found and all(words in said(pod) and ready(pod) for pod in found):
+            wait_until_ready(stage, NAMESPACE, NAME)
+            return
+        time.sleep(1)
+    raise TimeoutError(f"not all replicas run with {words}: {[said(pod) for pod in pods(stage)]}")
+
+
+def scale(stage: Stage, replicas: int, timeout_s: int = 120) -> None:
+    stage.cluster.kubectl("scale", "slmd", NAME, "--namespace", NAMESPACE, f"--replicas={replicas}")
+    path = f"--for=jsonpath={{.status.replicas}}={replicas}"
+    stage.cluster.kubectl(
+        "wait", f"slmd/{NAME}", "--namespace", NAMESPACE, path, f"--timeout={timeout_s}s", timeout_s=timeout_s + 30
+    )
+
+
+def pods(stage: Stage) -> list[dict[str, Any]]:
+    selector = ("--selector", f"slm-operator.io/deployment={NAME}")
+    listed = stage.cluster.kubectl("get", "pods", "--namespace", NAMESPACE, *selector, "--output", "json")
+    found: list[dict[str, Any]] = json.loads(listed)["items"]
+    return found
+
+
+def uids(stage: Stage) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in pods(stage)}
+
+
+def restarts(stage: Stage) -> dict[str, int]:
+    return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods(stage)}
+
+
+def generation(stage: Stage) -> int:
+    return int(stage.get("slmd", NAME, NAMESPACE)["metadata"]["generation"])
+
+
+def said(pod: dict[str, Any]) -> str:
+    engine = next(one for one in pod["spec"]["containers"] if one["name"] == "engine")
+    return " ".join([engine["image"], *engine["args"]])
+
+
+def ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    up = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return up and "deletionTimestamp" not in pod["metadata"]
+
+
+def counters(stage: Stage, replicas: list[dict[str, Any]]) -> dict[str, Counters]:
+    """What these replicas say of themselves, by their pods' names."""
+    script = (
+        "import json, sys, urllib.request\n"
+        "def page(ip): return urllib.request.urlopen(f'http://{ip}:8000/metrics', timeout=30).read().decode()\n"
+        "print(json.dumps({name: page(ip) for name, ip in json.loads(sys.argv[1]).items()}))"
+    )
+    addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in replicas}
+    told = stage.cluster.kubectl("exec", "--namespace", POD, POD, "--", "python3", "-c", script, json.dumps(addresses))
+    return {name: read_counters(page) for name, page in json.loads(told).items()}
+
+
+def itl_ms(stage: Stage, pod: dict[str, Any], seconds: float = 3) -> float:
+    """Mean ITL of one replica over the next seconds, from its own counters."""
+    (first,) = counters(stage, [pod]).values()
+    time.sleep(seconds)  # a rate needs time: there is no event to await
+    (last,) = counters(stage, [pod]).values()
+    return 1000 * (last.itl_sum - first.itl_sum) / (last.itl_count - first.itl_count)
+
+
+def on_node(stage: Stage, *command: str) -> str:
+    return stage.cluster.engine.docker("exec", stage.cluster.node, *command)
+
+
+def kill_engine(stage: Stage, pod: str) -> None:
+    """SIGKILL to the engine's process, from its node: nobody is asked and nothing is drained."""
+    listed = on_node(stage, "ctr", "--namespace", "k8s.io", "tasks", "list").splitlines()
+    running = {words[0]: words[1] for words in map(str.split, listed[1:])}
+    on_node(stage, "kill", "-9", running[container_id(stage, pod, NAMESPACE)])
+
+
+@contextlib.contextmanager
+def no_api_server(stage: Stage) -> Iterator[None]:
+    """The API server taken from its node, as a broken upgrade does it."""
+    manifest, aside = "/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/kube-apiserver.yaml"
+    on_node(stage, "mv", manifest, aside)
+    try:
+        until(lambda: not answers(stage), timeout_s=120)
+        yield
+    finally:
+        on_node(stage, "mv", aside, manifest)
+        until(lambda: answers(stage), timeout_s=180)
+
+
+def answers(stage: Stage) -> bool:
+    try:
+        stage.cluster.kubectl("get", "--raw", "/readyz", "--request-timeout=3s", timeout_s=20)
+    except KubectlError:
+        return False
+    return True
+
+
+def until(wanted: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not wanted():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.5)
+
+
+def assert_nothing_lost(account: Account, *, outage: bool = False) -> None:
+    print(f"{account.ok} ok, {account.refused} refused, {account.failed} failed, {account.truncated} truncated")
+    assert account.ok > 0
+    assert account.truncated == 0, account.examples
+    # NB: while every replica is going, kube-proxy still connects to them; who connects in the instant in which an engine
+    # stops listening is disconnected without an answer. That is the outage too, and nobody's answer is cut off.
+    unheard = sum("0 of" in example and "ServerDisconnected" in example for example in account.examples)
+    assert account.failed <= (unheard if outage else 0), account.examples
+    assert outage or account.refused == 0, account.examples
