@@ -55,6 +55,8 @@ class Rbac(Part):
     """Make the operator's roles and bindings: exactly what its code calls, see docs/security.md."""
     aggregate: bool = True
     """Let the built-in roles view, edit and admin of a namespace cover the two kinds."""
+    gateway_api: bool = False
+    """Let the operator make InferencePools and HTTPRoutes, for spec.routing."""
 
 
 class ServiceAccount(Part):

@@ -36,6 +36,15 @@
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- if .Values.rbac.gatewayApi }}
+# For spec.routing. These kinds are not watched: one is read before it is applied or deleted.
+- apiGroups: [inference.networking.k8s.io]
+  resources: [inferencepools]
+  verbs: [get, create, patch, delete]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, create, patch, delete]
+{{- end }}
 {{- end }}
 {{- define "slm.rules.nodes" -}}
 - apiGroups: [""]

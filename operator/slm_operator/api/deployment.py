@@ -75,6 +75,35 @@ class AcceleratorSpec(Part):
     """Tolerations of profile and replica pods, as in a pod."""
 
 
+class GatewayReference(Part):
+    """A Gateway of the Gateway API."""
+
+    name: Name
+    """Its name."""
+    namespace: Annotated[str, Field(max_length=63)] | None = None
+    """Its namespace; a listener there must allow routes from this one. Default: this namespace."""
+
+
+class EndpointPicker(Part):
+    """The Service of an endpoint picker (Gateway API Inference Extension) in this namespace."""
+
+    name: Name
+    """Its name."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 9002
+    """Its port."""
+
+
+class RoutingSpec(Part):
+    """Load-aware routing beside the Service: an InferencePool of the replicas, and an HTTPRoute to it."""
+
+    gateway: GatewayReference
+    """The Gateway through which clients come."""
+    endpoint_picker: EndpointPicker
+    """What chooses the replica for each request."""
+    hostnames: Annotated[list[Name], Field(max_length=16)] = []
+    """Hosts that the route answers for. Default: every host of the Gateway; deployments that share one need hosts of their own."""
+
+
 class SLMDeploymentSpec(Part):
     """What to serve, for which load, under which promise. Only model is required."""
 
@@ -96,6 +125,8 @@ class SLMDeploymentSpec(Part):
     """Which GPUs may be used."""
     replicas: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Pods to run. Default: one full pack. `kubectl scale` and autoscalers write this field."""
+    routing: RoutingSpec | None = None
+    """Load-aware routing through a Gateway, beside the Service. Needs the CRDs of the Gateway API and of its inference extension, and rbac.gatewayApi in the chart. Default: the Service alone."""
     pod_template: RawObject | None = None
     """A pod template merged over the operator's (strategic merge): volumes, mounts, annotations, resources. Fields that the operator owns are refused by name."""
 
@@ -205,13 +236,22 @@ class PlacementStatus(Part):
     """Replicas on it."""
 
 
+class RoutingStatus(Part):
+    """The objects of load-aware routing, in this namespace."""
+
+    inference_pool: Name
+    """Name of the InferencePool."""
+    http_route: Name
+    """Name of the HTTPRoute. Whether its Gateway takes it stands in its own status."""
+
+
 class SLMDeploymentStatus(Part):
     """What is, and why."""
 
     observed_generation: int | None = None
     """Generation of spec that this status speaks of."""
     conditions: Conditions = []
-    """Ready, Reconciling and Stalled for tools; Profiled, Advised, SlicesReady, Available and SLOMet for people."""
+    """Ready, Reconciling and Stalled for tools; Profiled, Advised, SlicesReady, Available, Routed and SLOMet for people."""
     phase: str | None = None
     """One word for people. Tools read the conditions."""
     profile: ProfileReference | None = None
@@ -228,6 +268,8 @@ class SLMDeploymentStatus(Part):
     """Label selector of the pods, for autoscalers."""
     url: str | None = None
     """Where to ask, inside the cluster."""
+    routing: RoutingStatus | None = None
+    """What spec.routing made."""
 
 
 class SLMDeployment(Part):

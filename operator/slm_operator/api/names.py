@@ -50,4 +50,5 @@ class Condition(StrEnum):
     ADVISED = "Advised"
     SLICES_READY = "SlicesReady"
     AVAILABLE = "Available"
+    ROUTED = "Routed"
     SLO_MET = "SLOMet"

@@ -35,6 +35,10 @@ class Refused(ApiError):  # noqa: N818
     """A quota, an admission webhook, validation or a taken name: the object's owner must be told."""
 
 
+class Unserved(Refused):
+    """The API server does not know the kind: its CRD must be installed."""
+
+
 class Blocked(ApiError):  # noqa: N818
     """An eviction that a PodDisruptionBudget does not allow now."""
 

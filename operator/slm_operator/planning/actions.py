@@ -27,12 +27,15 @@ class Apply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
-    """Delete an object, with its uid as precondition, so that a namesake made meanwhile survives."""
+    """Delete an object, with its uid as precondition, so that a namesake made meanwhile survives.
+
+    Of a kind that is not watched no uid is known: then the one of this name goes, if we applied it.
+    """
 
     api_version: str
     kind: str
     key: Key
-    uid: str
+    uid: str | None
     because: str
 
 

@@ -22,6 +22,7 @@ from slm_operator.planning.availability import availability, placement
 from slm_operator.planning.conditions import Finding, conditions
 from slm_operator.planning.demand import wanted_replicas
 from slm_operator.planning.events import transition_events
+from slm_operator.planning.gateway import ROUTING_KINDS, gateway_actions, routed_finding, routing_status
 from slm_operator.planning.remeasure import remeasured
 from slm_operator.planning.rollout import answer_to, rollout, slices_finding
 from slm_operator.planning.slo_watch import slo_finding
@@ -198,15 +199,17 @@ def _served(
     room = assignment is not None and (assignment.slots > 0 or wanted == 0)
     if not room and view.workload is None:
         return story if refused is None else story.and_then(refused)
-    actions = rollout(view, spec, serving_of(advice, document.ledger), wanted, assignment)
-    return story.and_then(refused or availability(view, wanted), *actions)
+    rolled = rollout(view, spec, serving_of(advice, document.ledger), wanted, assignment)
+    story = story.and_then(refused or availability(view, wanted), *rolled, *gateway_actions(view, spec))
+    routed = routed_finding(view, spec)
+    return story if routed is None else story.and_then(routed)
 
 
 def _refused(view: DeploymentView) -> Finding | None:
-    if view.unreadable_because is None:
+    if view.refusal is None or view.refusal.kind in ROUTING_KINDS:
         return None
-    refusal = f"the API server refuses an object of this deployment: {view.unreadable_because}"
-    return Finding(type=Condition.AVAILABLE, holds=False, reason="Refused", message=refusal, stalls=True)
+    message = f"the API server refuses an object of this deployment: {view.refusal.because}"
+    return Finding(type=Condition.AVAILABLE, holds=False, reason="Refused", message=message, stalls=True)
 
 
 def _holds(story: _Story) -> bool:
@@ -222,6 +225,7 @@ _PHASES = {
     Condition.ADVISED: "Advising",
     Condition.SLICES_READY: "Placing",
     Condition.AVAILABLE: "Starting",
+    Condition.ROUTED: "Starting",
 }
 
 
@@ -252,5 +256,5 @@ def _status(view: DeploymentView, story: _Story, aside: Finding | None, now: dat
         status["profile"] = {name: value for name, value in seen.items() if value is not None}
     if story.advice is not None:
         status["advice"] = advice_status(story.advice)
-    placed = placement(view.pods)
-    return status | ({"placement": placed} if placed else {})
+    also = {"placement": placement(view.pods), "routing": routing_status(record, story.actions)}
+    return status | {name: value for name, value in also.items() if value}

@@ -71,6 +71,17 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The first object of a plan that the API server did not take (a quota, an admission webhook, a taken name)."""
+
+    kind: str
+    because: str
+    """A sentence that names the object, with the API server's own words."""
+    unserved: bool = False
+    """The API server does not know the kind: its CRD is not installed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentView:
     """One SLMDeployment with all that concerns it."""
 
@@ -85,8 +96,8 @@ class DeploymentView:
     pods: tuple[PodRecord, ...] = ()
     watched: Watched | None = None
     """What the watch over its replicas' metrics has to say; None while it has not looked."""
-    unreadable_because: str | None = None
-    """What the API server said to our last write of one of its objects (a quota, an admission webhook, a taken name)."""
+    refusal: Refusal | None = None
+    """What the API server said to our last write of one of its objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

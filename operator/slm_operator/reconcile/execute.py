@@ -4,6 +4,9 @@ An Apply is skipped when the object carries the hash of this very manifest and n
 status when it equals the one last seen. An object that we have not seen is applied without force: if somebody else's
 bears the name, the API server says so instead of us taking it over.
 
+Kinds that not every cluster has (the Gateway API's) are not watched: each is read once before it is applied, and then
+left alone until its manifest changes.
+
 What the API server refuses (quota, admission, a taken name) is remembered per key and goes into the next view, so that
 it becomes a condition. What it cannot answer now ends the plan: the queue comes back.
 """
@@ -15,13 +18,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from slm_operator.api import names
-from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused
+from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused, Unserved
 from slm_operator.kube.events import About, EventRecorder
 from slm_operator.kube.resources import CONFIG_MAP, NODE
 from slm_operator.manifests.metadata import digest
 from slm_operator.observe.owned import OwnedRecord, owned
 from slm_operator.observe.records import Key
 from slm_operator.planning import actions
+from slm_operator.planning.views import Refusal
 from slm_operator.reconcile.ledger import Applied, Ledger, Ref
 from slm_operator.reconcile.statuses import only_words_moved, same_status
 
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_operator.kube.client import Client
+    from slm_operator.kube.errors import ApiError
     from slm_operator.observe.cache import Cache
     from slm_operator.observe.watched import Caches
     from slm_operator.reconcile.queue import WorkKey
@@ -49,8 +54,8 @@ class Outcome:
     """How a plan went."""
 
     writes: int = 0
-    refused: str | None = None
-    """The first refusal, as a sentence that names the object."""
+    refused: Refusal | None = None
+    """The first refusal."""
     look_again_seconds: float | None = None
 
 
@@ -76,8 +81,7 @@ class Executor:
                     continue
                 wrote = await self._perform(work, action)
             except (Refused, Forbidden) as error:
-                sentence = f"{_subject(action)}: {error.message}"
-                outcome.refused = outcome.refused or sentence
+                outcome.refused = outcome.refused or _refusal(action, error)
                 log.warning(
                     "refused", extra={"object": str(work), "action": _subject(action), "because": error.message}
                 )
@@ -116,8 +120,10 @@ class Executor:
         ref = Ref(manifest["kind"], Key(meta.get("namespace", ""), meta["name"]))
         wanted = digest(manifest, HASH_LENGTH)
         cache = self.caches.owned.get(ref.kind)
-        seen = cache.get(ref.key) if cache is not None else None
-        if self._unwatched.get(ref) == wanted or (seen is not None and self._stands(ref, seen, wanted)):
+        if cache is None and self._unwatched.get(ref) == wanted:
+            return False
+        seen = cache.get(ref.key) if cache is not None else await self._look(manifest["apiVersion"], ref)
+        if seen is not None and self._stands(ref, seen, wanted):
             return False
         annotated = meta | {"annotations": {**(meta.get("annotations") or {}), names.APPLIED_ANNOTATION: wanted}}
         try:
@@ -127,7 +133,7 @@ class Executor:
                 raise
             raise Refused(f"the name is taken by an object that is not ours: {error.message}") from error
         except NotFound as error:
-            raise Refused(error.message) from error
+            raise Unserved(error.message) from error
         record = owned(answer)
         if cache is None:
             self._unwatched[ref] = wanted
@@ -147,13 +153,28 @@ class Executor:
             return not seen.touched
         return known.fingerprint == seen.fingerprint
 
+    async def _look(self, api_version: str, ref: Ref) -> OwnedRecord | None:
+        """An object of a kind that is not watched, as it is now."""
+        resource = self.client.resources.find(api_version, ref.kind)
+        try:
+            return owned(await self.client.get(resource, ref.key.namespace, ref.key.name))
+        except NotFound:
+            return None
+
     async def _delete(self, work: WorkKey, action: actions.Delete) -> bool:
         resource = self.client.resources.find(action.api_version, action.kind)
+        ref, uid = Ref(action.kind, action.key), action.uid
+        if uid is None:
+            self._unwatched.pop(ref, None)
+            seen = await self._look(action.api_version, ref)
+            if seen is None or not _is_ours(seen):
+                return False
+            uid = seen.meta.uid
         try:
-            await self.client.delete(resource, action.key.namespace, action.key.name, action.uid)
+            await self.client.delete(resource, action.key.namespace, action.key.name, uid)
         except (NotFound, Conflict):  # gone, or a namesake took its place
             return False
-        self.ledger.removed(work, Ref(action.kind, action.key), action.uid)
+        self.ledger.removed(work, ref, uid)
         return True
 
     async def _evict(self, work: WorkKey, action: actions.Evict) -> bool:
@@ -241,6 +262,12 @@ class Executor:
     def _wrote(self, work: WorkKey, ref: Ref, answer: dict[str, Any], *, echo: bool = False) -> None:
         meta = answer["metadata"]
         self.ledger.wrote(work, ref, meta["resourceVersion"], meta["uid"], echo=echo)
+
+
+def _refusal(action: actions.Action, error: ApiError) -> Refusal:
+    kind = action.manifest["kind"] if isinstance(action, actions.Apply) else ""
+    because = f"{_subject(action)}: {error.message}"
+    return Refusal(kind=kind, because=because, unserved=isinstance(error, Unserved))
 
 
 def _is_ours(seen: OwnedRecord | None) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         ProfileRecord,
     )
     from slm_operator.planning.slo_watch import Watched
-    from slm_operator.planning.views import Assignment, Demand
+    from slm_operator.planning.views import Assignment, Demand, Refusal
     from slm_operator.reconcile.queue import WorkKey
     from slm_operator.settings import Settings
 
@@ -130,7 +130,7 @@ class Gatherer:
     settings: Settings
     demand_of: Callable[[DeploymentRecord, ProfileRecord | None], Demand | None]
     assignments: dict[Key, Assignment] = field(default_factory=dict)
-    refusals: dict[WorkKey, str] = field(default_factory=dict)
+    refusals: dict[WorkKey, Refusal] = field(default_factory=dict)
     watched: dict[Key, Watched] = field(default_factory=dict)
     bugs: dict[Key, Exception] = field(default_factory=dict)
     """What was raised when the demand of a deployment was computed."""
@@ -152,7 +152,7 @@ class Gatherer:
             workload=workloads[0] if workloads else None,
             pods=self.caches.pods.by(OURS, (names.DEPLOYMENT_LABEL, namespace, label)),
             watched=self.watched.get(work.key),
-            unreadable_because=self.refusals.get(work),
+            refusal=self.refusals.get(work),
         )
 
     def profile(self, work: WorkKey, log: str | None) -> ProfileView | None:
@@ -160,7 +160,7 @@ class Gatherer:
         record = self.caches.profiles.get(work.key)
         if record is None:
             return None
-        job = self._job(work.key)
+        job, refusal = self._job(work.key), self.refusals.get(work)
         others = [one for one in self.caches.jobs.by(ACTIVE, True) if job is None or one.meta.key != job.meta.key]
         pod = self.profile_pod(work.key)
         waits = pod is not None and pod.node is None
@@ -172,7 +172,7 @@ class Gatherer:
             running_profiles=len(others),
             nodes=self.caches.nodes.by(OURS, True) if waits else (),
             gpu_pods=self.caches.pods.by(GPU, True) if waits else (),
-            refused_because=self.refusals.get(work),
+            refused_because=refusal.because if refusal is not None else None,
         )
 
     def fleet(self) -> FleetView:

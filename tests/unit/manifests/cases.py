@@ -11,6 +11,7 @@ from slm_operator.manifests.metadata import digest
 from slm_operator.manifests.plugin_config import SliceClass, config_key, plugin_config
 from slm_operator.manifests.profile import profile_job
 from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
+from slm_operator.manifests.routing import http_route, inference_pool
 from slm_operator.observe.records import DeploymentRecord, Key, Meta, ProfileRecord
 from slm_runtime.document import SharingMode
 
@@ -84,6 +85,7 @@ def golden() -> dict[str, list[dict[str, Any]]]:
     files = {name: _serving(*case) for name, case in SPECS.items()}
     files["template-hashes"] = [{name: digest(made[0]["spec"]["template"]) for name, made in files.items()}]
     files["profile-job"] = [_profile_job()]
+    files["routing"] = _routing()
     classes = [SliceClass(mode=mode, replicas_per_gpu=4) for mode in (SharingMode.MPS, SharingMode.TIME_SLICING)]
     files["plugin-config"] = [{"key": config_key(c), "config": plugin_config(c)} for c in classes]
     return files
@@ -114,6 +116,21 @@ def _serving(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> list[dict
     serving = advised(mode, per_gpu)
     fleet = Fleet(count=per_gpu, profile="opt-12345678")
     return [replicas(record, read, serving, fleet), service(record), disruption_budget(record)]
+
+
+def _routing() -> list[dict[str, Any]]:
+    record, read = deployment(
+        {
+            "model": {"uri": "hf://facebook/opt-125m"},
+            "routing": {
+                "gateway": {"name": "inference", "namespace": "infra"},
+                "endpointPicker": {"name": "chat-epp"},
+                "hostnames": ["chat.example.com"],
+            },
+        }
+    )
+    assert read.routing is not None
+    return [inference_pool(record, read.routing), http_route(record, read.routing)]
 
 
 def _profile_job() -> dict[str, Any]:

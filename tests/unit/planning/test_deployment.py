@@ -9,7 +9,7 @@ from slm_operator.api.deployment import SLMDeploymentStatus
 from slm_operator.planning.actions import Apply, Delete, EmitEvent, Plan, WriteStatus
 from slm_operator.planning.demand import demand_of
 from slm_operator.planning.deployment import plan_deployment
-from slm_operator.planning.views import Assignment, DeploymentView
+from slm_operator.planning.views import Assignment, DeploymentView, Refusal
 
 from . import worlds as w
 
@@ -196,7 +196,12 @@ STUCK = {
         "kubectl logs chat-1 --previous",
         False,
     ),
-    "quota": (measured(unreadable_because="exceeded quota: gpus"), "Refused", "exceeded quota", True),
+    "quota": (
+        measured(refusal=Refusal(kind="Service", because="exceeded quota: gpus")),
+        "Refused",
+        "exceeded quota",
+        True,
+    ),
     "not planned yet": (measured(assignment=None), "Planning", "being chosen", False),
 }
 
@@ -208,6 +213,17 @@ def test_what_is_in_the_way_is_named_with_its_mend(case: str) -> None:
     assert made[0] == reason
     assert words in made[1]
     assert made[2] is stalled
+
+
+def test_routing_that_cannot_be_made_stalls_and_takes_nothing_from_what_serves() -> None:
+    asked = {"routing": {"gateway": {"name": "inference"}, "endpointPicker": {"name": "chat-epp"}}}
+    missing = Refusal(kind="InferencePool", because="404 page not found", unserved=True)
+    made = plan(measured(TWO_PER_GPU | asked, workload=WORKLOAD, refusal=missing))
+    reason, message, stalled = blocking(made)
+    assert (reason, stalled) == ("GatewayApiMissing", True)
+    assert "Service is the way" in message
+    assert {"Deployment", "InferencePool", "HTTPRoute"} <= set(applied(made))
+    assert next(c for c in status(made)["conditions"] if c["type"] == "Available")["status"] == "True"
 
 
 def test_an_infeasible_slo_served_at_best_effort_says_so() -> None:

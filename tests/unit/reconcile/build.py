@@ -8,7 +8,7 @@ from typing import Any
 
 from slm_operator.api import names
 from slm_operator.assembly import own_resources
-from slm_operator.kube.errors import ApiError, Conflict
+from slm_operator.kube.errors import ApiError, Conflict, NotFound
 from slm_operator.observe.owned import owned
 from slm_operator.observe.records import DeploymentRecord, Key, Meta
 from slm_operator.observe.watched import watched_kinds
@@ -57,6 +57,13 @@ class Server:
         self._ask("apply status", f"{kind} {name}")
         old = self.objects.get((kind, name), {"metadata": {"name": name, "namespace": "ns", "uid": f"uid-{name}"}})
         return self._store(kind, name, {**old, "status": manifest["status"]}, old)
+
+    async def get(self, resource: Any, namespace: str, name: str) -> dict[str, Any]:
+        self._ask("get", f"{resource.kind} {name}")
+        try:
+            return copy.deepcopy(self.objects[resource.kind, name])
+        except KeyError:
+            raise NotFound(f"{resource.plural} {name} not found", 404) from None
 
     async def merge_patch(self, resource: Any, namespace: str, name: str, patch: dict[str, Any]) -> dict[str, Any]:
         self._ask("patch", f"{resource.kind} {name}")
@@ -141,7 +148,8 @@ class Bench:
         """A new process: the same server and what its watch lists, none of the memory."""
         again = Bench(server=self.server)
         for (kind, _), raw in self.server.objects.items():
-            again.world.see(kind, "ADDED", copy.deepcopy(raw))
+            if kind in again.world.watched:
+                again.world.see(kind, "ADDED", copy.deepcopy(raw))
         return again
 
     def deployment(self, status: dict[str, Any] | None = None, *, version: int = 1) -> DeploymentRecord:

@@ -6,6 +6,7 @@ from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Ref
 from slm_operator.observe.pods import pod
 from slm_operator.observe.records import Key
 from slm_operator.planning.actions import Apply, Delete, Evict, PatchConfig, PatchNode, Plan, WriteStatus
+from slm_operator.planning.views import Refusal
 from slm_operator.reconcile.execute import BLOCKED_SECONDS, Outcome
 from slm_operator.reconcile.ledger import CONFIRM_SECONDS
 
@@ -35,7 +36,7 @@ async def test_a_name_that_somebody_elses_object_bears_is_a_refusal_and_not_a_ta
     bench.server.objects["Service", "d"] = {"metadata": {"name": "d"}}
     outcome = await apply(bench)
     assert outcome.refused is not None
-    assert outcome.refused.startswith("Apply Service ns/d: the name is taken by an object that is not ours")
+    assert outcome.refused.because.startswith("Apply Service ns/d: the name is taken by an object that is not ours")
 
 
 async def test_the_same_manifest_is_not_applied_again() -> None:
@@ -94,14 +95,46 @@ async def test_an_object_that_is_going_is_left_alone() -> None:
     assert len(bench.server.asked) == 1
 
 
-async def test_kinds_that_are_not_watched_are_applied_once_a_manifest() -> None:
-    bench = Bench()
-    route = {
+def route(host: str = "a") -> dict[str, Any]:
+    return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
         "metadata": {"name": "d", "namespace": "ns"},
+        "spec": {"hostnames": [host]},
     }
-    assert [(await apply(bench, route)).writes for _ in range(2)] == [1, 0]
+
+
+REMOVED = Delete(api_version="gateway.networking.k8s.io/v1", kind="HTTPRoute", key=KEY, uid=None, because="b")
+
+
+async def test_kinds_that_are_not_watched_are_read_and_applied_once_a_manifest() -> None:
+    bench = Bench()
+    assert [(await apply(bench, route())).writes for _ in range(2)] == [1, 0]
+    assert bench.server.asked == [("get", "HTTPRoute d"), ("apply", "HTTPRoute d")]
+    await apply(bench, route("b"))
+    assert bench.server.asked[2:] == [("get", "HTTPRoute d"), ("apply --force", "HTTPRoute d")]
+    again = bench.restart()
+    assert (await apply(again, route("b"))).writes == 0
+    assert bench.server.asked[4:] == [("get", "HTTPRoute d")]
+
+
+async def test_of_kinds_that_are_not_watched_only_ours_are_deleted_and_made_anew_when_wanted() -> None:
+    bench = Bench()
+    await apply(bench, route())
+    assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 1
+    assert bench.server.asked[-1] == ("delete", "HTTPRoute d")
+    del bench.server.objects["HTTPRoute", "d"]
+    assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 0
+    assert (await apply(bench, route())).writes == 1
+    bench.server.objects["HTTPRoute", "d"] = {"metadata": {"name": "d", "uid": "u"}}
+    assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 0
+
+
+async def test_a_kind_that_the_cluster_does_not_serve_is_told_apart() -> None:
+    bench = Bench()
+    bench.server.refuse = NotFound("404 page not found", 404)
+    because = "Apply HTTPRoute ns/d: 404 page not found"
+    assert (await apply(bench, route())).refused == Refusal(kind="HTTPRoute", because=because, unserved=True)
 
 
 async def test_a_kind_that_nobody_knows_is_refused_with_its_name() -> None:
@@ -109,7 +142,7 @@ async def test_a_kind_that_nobody_knows_is_refused_with_its_name() -> None:
     action = Delete(api_version="v9", kind="Odd", key=KEY, uid="u", because="b")
     outcome = await bench.executor.execute(WORK, Plan(actions=(action,)))
     assert outcome.refused is not None
-    assert "v9 Odd" in outcome.refused
+    assert "v9 Odd" in outcome.refused.because
 
 
 CONDITION = {"type": "Ready", "status": "True", "reason": "R", "message": "m"}
@@ -217,7 +250,9 @@ async def test_a_refusal_is_told_and_the_plan_goes_on(error: Exception) -> None:
     bench.server.refuse = error
     plan = Plan(actions=(Apply(manifest=service(), because="b"), Apply(manifest=service(81), because="b")))
     outcome = await bench.executor.execute(WORK, plan)
-    assert outcome.refused == f"Apply Service ns/d: {error.message}"
+    assert outcome.refused == Refusal(
+        kind="Service", because=f"Apply Service ns/d: {error.message}", unserved=isinstance(error, NotFound)
+    )
     assert len(bench.server.asked) == 2
 
 

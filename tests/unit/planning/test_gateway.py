@@ -1,0 +1,78 @@
+"""Load-aware routing: made when asked for, removed when not, and its refusal told where it is no refusal to serve."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from slm_operator.planning.actions import Apply, Delete
+from slm_operator.planning.gateway import gateway_actions, routed_finding, routing_status
+from slm_operator.planning.views import DeploymentView, Refusal
+
+from . import worlds as w
+
+ASKED = {"routing": {"gateway": {"name": "inference"}, "endpointPicker": {"name": "chat-epp"}}}
+MADE = {"routing": {"inferencePool": "chat", "httpRoute": "chat"}}
+
+
+def view(spec: dict[str, Any], status: dict[str, Any] | None = None, refusal: Refusal | None = None) -> DeploymentView:
+    record = replace(w.deployment(spec=spec), status=status or {})
+    return DeploymentView(deployment=record, profile=None, refusal=refusal)
+
+
+def planned(of: DeploymentView) -> tuple[list[str], dict[str, str] | None]:
+    """Actions in short, and what status keeps."""
+    assert of.deployment.spec is not None
+    actions = gateway_actions(of, of.deployment.spec)
+    short = [
+        f"{type(one).__name__} {one.manifest['kind'] if isinstance(one, Apply) else one.kind}"
+        for one in actions
+        if isinstance(one, Apply | Delete)
+    ]
+    return short, routing_status(of.deployment, actions)
+
+
+STEPS: dict[str, tuple[DeploymentView, list[str], dict[str, str] | None]] = {
+    "not asked for": (view({}), [], None),
+    "asked for": (view(ASKED), ["Apply InferencePool", "Apply HTTPRoute"], MADE["routing"]),
+    "asked for before": (view({}, MADE), ["Delete HTTPRoute", "Delete InferencePool"], None),
+}
+
+
+@pytest.mark.parametrize("case", STEPS)
+def test_what_is_made_and_removed_and_remembered(case: str) -> None:
+    of, actions, kept = STEPS[case]
+    assert planned(of) == (actions, kept)
+
+
+def test_what_is_not_planned_to_go_yet_is_remembered() -> None:
+    assert routing_status(view({}, MADE).deployment, ()) == MADE["routing"]
+
+
+SAID: dict[str, tuple[Refusal | None, bool, str, str]] = {
+    "taken": (None, True, "Ready", "Gateway inference"),
+    "no CRDs": (
+        Refusal(kind="InferencePool", because="Apply InferencePool team/chat: 404 page not found", unserved=True),
+        False,
+        "GatewayApiMissing",
+        "install the CRDs",
+    ),
+    "no rights": (Refusal(kind="HTTPRoute", because="cannot get"), False, "Refused", "rbac.gatewayApi"),
+    "another object is refused": (Refusal(kind="Service", because="taken"), True, "Ready", "Gateway inference"),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_the_condition_names_what_is_in_the_way(case: str) -> None:
+    refusal, holds, reason, words = SAID[case]
+    of = view(ASKED, refusal=refusal)
+    assert of.deployment.spec is not None
+    found = routed_finding(of, of.deployment.spec)
+    assert found is not None
+    assert (found.holds, found.reason) == (holds, reason)
+    assert words in found.message
+
+
+def test_nothing_is_said_of_routing_that_was_not_asked_for() -> None:
+    of = view({}, refusal=Refusal(kind="InferencePool", because="late"))
+    assert of.deployment.spec is not None
+    assert routed_finding(of, of.deployment.spec) is None
