@@ -10,6 +10,7 @@ from unit.advisor import configs
 from unit.advisor.build import CONSTANTS, GIB
 
 WITHIN = 0.01
+METHODS = {"awq": 4, "gptq": 4, "awq_marlin": 4, "gptq_marlin": 4, "fp8": 8, "bitsandbytes": 8, "mxfp4": 4}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ class TestQuantised:
         [
             ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4 + 20 / 128),
             ({"quant_method": "gptq", "bits": 8, "group_size": -1}, 8),
-            ({"quant_method": "fp8"}, 8),
+            *(({"quant_method": method}, bits) for method, bits in METHODS.items()),
             ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4),
             ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8),
             (
@@ -167,8 +168,19 @@ class TestQuantised:
         found = read_architecture(configs.LLAMA_2_7B | {"quantization_config": quantised})
         assert found.weights_bytes == pytest.approx(3.89e9, rel=WITHIN)
 
-    def test_kv_cache_in_eight_bits(self) -> None:
-        assert read_architecture(configs.LLAMA_2_7B, kv_dtype="fp8").kv_bytes_per_token == 256 * 1024
+    @pytest.mark.parametrize(
+        ("dtype", "weight_bytes"), [("float16", 2), ("bfloat16", 2), ("float32", 2), ("float8_e4m3fn", 1)]
+    )
+    def test_weights_by_type(self, dtype: str, weight_bytes: int) -> None:
+        found = read_architecture(configs.LLAMA_2_7B | {"torch_dtype": dtype})
+        assert found.active_bytes == pytest.approx(found.active_parameters * weight_bytes)
+
+    @pytest.mark.parametrize(
+        ("dtype", "kib"),
+        [("auto", 512), ("float16", 512), ("bfloat16", 512), ("fp8", 256), ("fp8_e4m3", 256), ("fp8_e5m2", 256)],
+    )
+    def test_kv_cache_by_type(self, dtype: str, kib: int) -> None:
+        assert read_architecture(configs.LLAMA_2_7B, kv_dtype=dtype).kv_bytes_per_token == kib * 1024
 
     def test_float32_checkpoints_are_served_in_sixteen_bits(self) -> None:
         assert read_architecture(configs.LLAMA_2_7B | {"torch_dtype": "torch.float32"}) == self.PLAIN

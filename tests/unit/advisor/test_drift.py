@@ -191,3 +191,8 @@ def test_expectations_come_from_the_advice() -> None:
 def test_patience_by_default() -> None:
     assert judge(EXPECTED, lasting(2, **SLOW), None, Patience()).drift is Drift.FINE
     assert judge(EXPECTED, lasting(3, **SLOW), None, Patience()).drift is Drift.SLO_MISSED
+    assert judge(EXPECTED, lasting(requests=19, **SLOW), None, Patience()).drift is Drift.FINE
+    assert judge(EXPECTED, lasting(requests=20, **SLOW), None, Patience()).drift is Drift.SLO_MISSED
+    judged = judge(EXPECTED, lasting(**SLOW), None, Patience())
+    assert judge(EXPECTED, lasting(**SLOW) + lasting(4, start=600), judged, Patience()).drift is Drift.SLO_MISSED
+    assert judge(EXPECTED, lasting(**SLOW) + lasting(5, start=600), judged, Patience()).drift is Drift.FINE

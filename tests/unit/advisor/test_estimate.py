@@ -81,6 +81,16 @@ class TestModel:
         assert ledger.weights_bytes == SMALL.model.weights_bytes
         assert ledger.kv_pool_bytes == pytest.approx(54.48e9, rel=0.1)
 
+    def test_activations_are_those_of_one_step_and_its_logits(self) -> None:
+        model = SMALL.model
+        found = estimate_ledger(model, GPU).activation_peak_bytes
+        assert found == 2048 * 8 * model.hidden_size * 2 + 256 * model.vocabulary * 4 * 2
+
+    def test_throughput_is_batch_over_step(self) -> None:
+        first = estimate(SMALL).points[0]
+        assert first.output_tokens_per_second == pytest.approx(1000 / first.itl_ms.mean_ms)
+        assert first.throughput_tokens_per_second == pytest.approx(first.output_tokens_per_second * 403 / 292)
+
     def test_a_step_is_host_plus_weights_plus_cache(self) -> None:
         roofline = Calibration(
             weight_bandwidth_fraction=1, kv_bandwidth_fraction=1, host_ms_per_layer=0, host_ms_per_sequence=0
@@ -138,6 +148,12 @@ class TestPackHint:
         fixed = estimate_ledger(SMALL.model, GPU).fixed_bytes
         tight = replace(SMALL, gpu=replace(GPU, memory_bytes=int(2.05 * fixed)))
         assert estimate(tight).because == "A pack is not worth measuring: two engines do not fit this GPU."
+
+    @pytest.mark.parametrize(("gb_per_second", "idle", "worth"), [(380, "14%", False), (440, "16%", True)])
+    def test_idle_for_three_twentieths_is_worth_measuring(self, gb_per_second: int, idle: str, *, worth: bool) -> None:
+        found = estimate(replace(SMALL, gpu=replace(GPU, bytes_per_second=gb_per_second * 1e9)))
+        assert idle in found.because
+        assert found.pack_worth_measuring is worth
 
     def test_a_memory_that_never_rests(self) -> None:
         busy = replace(SMALL, gpu=replace(GPU, bytes_per_second=2e11))
