@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, assert_never
 from slm_runtime import host, mps, nvml
 from slm_runtime.codec import to_json
 from slm_runtime.document import Cost, Engine, Gpu, MeasurementDocument, Model, SharingMode
+from slm_runtime.download import follow_download
 from slm_runtime.failure import EXIT_STATUS, Failure, ProfileError
 from slm_runtime.ledger import read_config
 from slm_runtime.rig import EngineRig
@@ -27,6 +28,8 @@ from slm_runtime.search.loop import run_search
 from slm_runtime.search.steps import Done, Event, Failed, Findings, Measured, Request, Started, StartEngines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from slm_runtime.events import Reporter
     from slm_runtime.measuring import Conditions
     from slm_runtime.nvml import Device
@@ -78,7 +81,8 @@ async def run(task: Task, reporter: Reporter) -> int:
             _check(task)
             request = replace(task.request, modes=_modes(task, device, reporter))
             rig = EngineRig(task.subject, task.lengths, task.conditions, device, reporter.note)
-            await _search(request, rig, reporter, ending)
+            with _download_told(task.subject.model, rig, reporter):
+                await _search(request, rig, reporter, ending)
             document = _document(task, rig, device, ending)
         except ProfileError as error:
             ending.fail(error.failure, str(error))
@@ -89,6 +93,18 @@ async def run(task: Task, reporter: Reporter) -> int:
         return 0
     reporter.failed(ending.failure, ending.because or "")
     return EXIT_STATUS[ending.failure]
+
+
+@contextlib.contextmanager
+def _download_told(model: str, rig: EngineRig, reporter: Reporter) -> Iterator[None]:
+    """While the first engine starts, how much of its model has come; later nothing more comes, and nothing is told."""
+    following = asyncio.create_task(
+        follow_download(model, os.environ, lambda said: reporter.phase("Starting", said, rig.gpu_seconds()))
+    )
+    try:
+        yield
+    finally:
+        following.cancel()
 
 
 async def _search(request: Request, rig: EngineRig, reporter: Reporter, ending: Ending) -> None:

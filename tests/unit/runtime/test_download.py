@@ -1,0 +1,64 @@
+"""What is told of a model that an engine is downloading: what lies on the disk, and nothing else."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from slm_runtime import cli
+from slm_runtime.download import bytes_on_disk, follow_download, hub_folder
+
+FOLDERS = {
+    "as the hub's client does by itself": ({"HOME": "/tmp"}, "/tmp/.cache/huggingface/hub"),
+    "a home of its own, on a claim": ({"HF_HOME": "/hub", "HOME": "/tmp"}, "/hub/hub"),
+    "a cache of its own": ({"HF_HUB_CACHE": "/cache", "HF_HOME": "/hub"}, "/cache"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_where_the_hubs_client_keeps_a_model(case: str) -> None:
+    environment, cache = FOLDERS[case]
+    assert hub_folder("facebook/opt-125m", environment) == Path(cache) / "models--facebook--opt-125m"
+
+
+@pytest.mark.parametrize("model", ["/models/opt", "./opt", "s3://models/opt"])
+def test_what_is_no_model_of_the_hub_is_not_followed(model: str) -> None:
+    assert hub_folder(model, {}) is None
+    asyncio.run(follow_download(model, {}, pytest.fail))
+
+
+def test_partial_files_count_as_far_as_they_are_written(tmp_path: Path) -> None:
+    blobs = tmp_path / "blobs"
+    assert bytes_on_disk(tmp_path) == 0
+    blobs.mkdir()
+    (blobs / "whole").write_bytes(b"x" * 8192)
+    with (blobs / "part.incomplete").open("wb") as partial:
+        partial.write(b"x" * 4096)
+        partial.truncate(1 << 30)  # the length that it will have
+    assert bytes_on_disk(tmp_path) == 8192 + 4096
+
+
+ENGINE = """
+import sys, pathlib, time
+blobs = pathlib.Path(sys.argv[1], "models--a--b", "blobs")
+blobs.mkdir(parents=True)
+for number in (1, 2):
+    time.sleep(0.2)
+    (blobs / f"file-{number}").write_bytes(b"x" * (16 << 20))
+time.sleep(0.4)
+sys.exit("no more")
+"""
+
+
+def test_a_profile_tells_what_its_first_engine_downloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("slm_runtime.download.EVERY_SECONDS", 0.02)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    words = ["profile", "--model", "a/b", "--input-tokens", "8", "--output-tokens", "8", "--max-batch-size", "8"]
+    assert cli.main([*words, "--", sys.executable, "-c", ENGINE, str(tmp_path)]) != 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [one["message"] for one in said if one.get("phase") == "Starting" and "download" in one["message"]]
+    assert told[0].startswith("downloading a/b: 0.0")
+    assert told[-1] == "downloading a/b: 0.03 GiB of it are here"
