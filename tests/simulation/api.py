@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .objects import Node
     from .world import World
 
+NEWS_SECONDS = 30.0
+"""After so long the operator has heard of it."""
 MARKS = (names.CLASS_LABEL, names.SERVES_LABEL)
 
 
@@ -167,6 +169,8 @@ class Api:
             surge=int(spec["strategy"]["rollingUpdate"]["maxSurge"]),
         )
         old = self.world.workloads.get(deployment)
+        if old is not None and old.template != wanted.template and not self.world.meddled:
+            self._watch_roll(wanted)
         if old is not None and (old.replicas, old.template, old.surge) == (
             wanted.replicas,
             wanted.template,
@@ -179,6 +183,21 @@ class Api:
         self.world.workloads[deployment] = wanted
         self.world.workload_changed(wanted)
         return True
+
+    def _watch_roll(self, wanted: Workload) -> None:
+        """NB: where people meddle, the place that the operator saw a moment ago may be gone."""
+        mine = [one for one in self.world.pods.values() if one.owner == wanted.key]
+        answering = [one for one in mine if one.ready and self.world.now - one.ready_at > NEWS_SECONDS]
+        homes = {one.node for one in mine}
+        nodes = self.world.nodes.values()
+        fits = any(
+            node.labels.items() >= wanted.selector.items()
+            and all(node.allocatable.get(name, 0) >= count for name, count in wanted.requests.items())
+            for node in nodes
+        )
+        closed = any(node.name in homes and names.CHANGE_STARTED_ANNOTATION in node.annotations for node in nodes)
+        if answering and wanted.replicas and not (fits or closed):
+            raise BrokenPromiseError(f"{wanted.key} rolls to where no replica can run, and {len(answering)} answer")
 
     def _apply_budget(self, deployment: Key, manifest: dict[str, Any]) -> bool:
         most = int(manifest["spec"]["maxUnavailable"])

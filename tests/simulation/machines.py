@@ -205,7 +205,7 @@ class Machines:
 
     def _become_ready(self, pod: Pod) -> None:
         if self.world.pods.get(pod.key) is pod and pod.phase == "Running" and not pod.deleting:
-            pod.ready = True
+            pod.ready, pod.ready_at = True, self.world.now
             self.world.tell("kubelet", f"{pod.key} answers on {pod.node}")
             self.world.pod_changed(pod)
 

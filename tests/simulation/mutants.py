@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.manifests.plugin_config import config_key, plugin_config
-from slm_operator.planning import node_change, node_release, node_state, node_step
+from slm_operator.planning import node_change, node_release, node_state, node_step, rollout
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet import plan_fleet
 from slm_operator.reconcile import routing
@@ -143,6 +143,7 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "does not wait for what the node was told before": (node_step, "lags_behind", lambda *_: None),
     "never rolls back after a timeout": (node_change, "seconds_since_start", lambda *_: 0.0),
     "does not hear that a replica started again": (routing, "_occupancy", _occupancy_whenever_it_began),
+    "rolls to where there is no room": (rollout, "_may_roll", lambda _view, _wanted, answer: answer is not None),
     "never lifts the taint": (node_state.NodeState, "waits_for_daemon", lambda *_: False),
 }
 """Functions of the real planner, and what stands in for them."""

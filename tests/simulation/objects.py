@@ -131,6 +131,7 @@ class Pod:
     node: str | None = None
     phase: str = "Pending"
     ready: bool = False
+    ready_at: float = 0.0
     deleting: bool = False
     started: str | None = None
     failed_because: str | None = None

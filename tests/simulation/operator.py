@@ -244,7 +244,14 @@ def _substance(view: DeploymentView) -> object:
     given, workload = view.assignment, view.workload
     answer = None
     if given is not None:
-        answer = (given.slice_class, given.slots, bool(given.changing), given.gives_way, given.pending_because is None)
+        answer = (
+            given.slice_class,
+            given.asked,
+            given.slots,
+            bool(given.changing),
+            given.gives_way,
+            given.pending_because is None,
+        )
     rollout = None
     if workload is not None:
         complete = (workload.ready >= workload.replicas, workload.updated >= workload.replicas)

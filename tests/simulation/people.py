@@ -91,8 +91,6 @@ class People:
     generation: int = 0
     wishes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Ways to share and replicas that were wanted, by deployment."""
-    meddled: bool = False
-    """Whether anything happened that is not a user's wish."""
 
     # -- users
 
@@ -190,7 +188,7 @@ class People:
         )
         act = self.world.chance.choice(acts)
         node = self.world.chance.choice(list(self.world.nodes.values()))
-        self.meddled = True
+        self.world.meddled = True
         self.world.tell("admin", f"{act.__name__.strip('_').replace('_', ' ')}: {node.name}")
         act(node, count)
 
@@ -276,7 +274,7 @@ class People:
     def sells_broken(self, node: Node) -> None:
         """A plugin that will never load another configuration, or a daemon that never comes."""
         node.faults.add(self.world.chance.choice(("stuck", "no-daemon")))
-        self.meddled = True
+        self.world.meddled = True
         self.world.tell("admin", f"adds {node.name}, which is broken: {node.faults}")
 
     def _mends_plugin(self, node: Node, fault: str) -> None:

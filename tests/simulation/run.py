@@ -141,9 +141,9 @@ def nothing_is_given_up_without_need(made: Cluster) -> None:
     """Where nobody meddled, every node becomes what it shall be and every replica finds its slice, however good an excuse were."""
     for node in made.world.nodes.values():
         failed = node.annotations.get(names.CHANGE_FAILED_ANNOTATION)
-        if failed is not None and not made.people.meddled:
+        if failed is not None and not made.world.meddled:
             raise BrokenPromiseError(f"{node.name} was rolled back, and nobody meddled: {failed}")
-    if made.people.machines.refused and not made.people.meddled:
+    if made.people.machines.refused and not made.world.meddled:
         raise BrokenPromiseError(f"refused by the kubelet, and nobody meddled: {made.people.machines.refused}")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "simulation"
-MPS_2, MPS_4, TIME_SLICING_2 = 0, 1, 2
+MPS_2, MPS_4, TIME_SLICING_2, TIME_SLICING_4_ANY, MPS_4_ANY, WHOLE = range(6)
 """Ways to share, by their place in people.SHARING."""
 
 
@@ -60,6 +60,32 @@ def another_way_to_share(made: Cluster) -> None:
     made.people.wants("chat", TIME_SLICING_2, 2)
     settle(made)
     answers(made, "chat", 2)
+
+
+def back_to_whole_gpus(made: Cluster) -> None:
+    """One engine a GPU after all: node by node the slices go, and a replica more never stands still than the budget allows."""
+    for name in ("gpu-1", "gpu-2"):
+        made.people.adds_node(name)
+    made.people.wants("chat", MPS_2, 4)
+    settle(made)
+    made.people.wants("chat", WHOLE, 2)
+    settle(made)
+    answers(made, "chat", 2)
+
+
+def neighbours_move_together(made: Cluster) -> None:
+    """Two deployments share the only node and both want it cut otherwise: when the second does, and not before."""
+    made.people.adds_node("gpu-1")
+    made.people.wants("chat", MPS_4_ANY, 2)
+    made.people.wants("code", MPS_4_ANY, 2)
+    settle(made)
+    made.people.wants("chat", TIME_SLICING_4_ANY, 2)
+    settle(made)
+    answers(made, "chat", 2)
+    made.people.wants("code", TIME_SLICING_4_ANY, 2)
+    settle(made)
+    answers(made, "chat", 2)
+    answers(made, "code", 2)
 
 
 def switch_node_by_node(made: Cluster) -> None:
@@ -117,6 +143,8 @@ STORIES: dict[str, Callable[[Cluster], None]] = {
         second_deployment_joins,
         switch_of_class,
         another_way_to_share,
+        back_to_whole_gpus,
+        neighbours_move_together,
         switch_node_by_node,
         node_lost,
         foreign_pod_in_the_way,

@@ -44,6 +44,8 @@ class World:
     config_annotations: dict[str, str] = field(default_factory=dict)
     config_version: int = 0
     told: list[str] = field(default_factory=list)
+    meddled: bool = False
+    """Whether anything happened that is not a user's wish."""
     clock_was_set: bool = False
     """Whether the operator may think that more time has passed than has, and no longer wait for what is slow."""
     chance: random.Random = field(init=False)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.observe.records import DeploymentRecord, ProfileRecord
 
-__all__ = ["demand_of", "profile_key", "slice_class_of", "wanted_replicas"]
+__all__ = ["demand_of", "is_asked_in", "profile_key", "slice_class_of", "wanted_replicas"]
 
 
 def demand_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Demand | None:
@@ -45,6 +45,12 @@ def demand_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> De
 def slice_class_of(advice: Advice) -> SliceClass:
     """How a node must be cut for what is advised."""
     return SliceClass(mode=advice.sharing_mode, replicas_per_gpu=advice.replicas_per_gpu)
+
+
+def is_asked_in(spec: SLMDeploymentSpec, demand: Demand) -> bool:
+    """Whether a demand asks for the nodes that this spec asks for."""
+    place = spec.accelerator.product, spec.accelerator.node_selector, spec.sharing.neighbours == "Any"
+    return place == (demand.product, demand.node_selector, demand.any_neighbours)
 
 
 def wanted_replicas(spec: SLMDeploymentSpec, advice: Advice) -> int:

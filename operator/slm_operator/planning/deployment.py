@@ -193,7 +193,7 @@ def _served(
     view: DeploymentView, spec: SLMDeploymentSpec, story: _Story, advice: Advice, document: MeasurementDocument
 ) -> _Story:
     wanted = wanted_replicas(spec, advice)
-    assignment = answer_to(view, advice)
+    assignment = answer_to(view, spec, advice)
     story = story.and_then(slices_finding(assignment))
     refused = _refused(view)
     room = assignment is not None and (assignment.slots > 0 or wanted == 0)

@@ -51,6 +51,10 @@ class Answers:
         """Why a node cannot give a demand whole GPUs, or None when it can."""
         return self._ask(_TO_GIVE_WHOLE, state, demand)
 
+    def to_empty(self, state: NodeState, demand: Demand) -> str | None:
+        """Why a node that is given back would not give a demand whole GPUs, or None when it would."""
+        return self._ask(_TO_EMPTY, state, demand)
+
     def to_stay(self, state: NodeState, demand: Demand) -> str | None:
         """Why a node that serves a demand, or is on its way, must not any longer."""
         return self._ask(_TO_STAY, state, demand)
@@ -220,8 +224,22 @@ def _is_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | N
     return None if state.node.allocatable.get(names.NVIDIA_GPU) else "has no nvidia.com/gpu allocatable"
 
 
+def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
+    return None if state.switched and not state.overruled else "was cut into slices by somebody else"
+
+
 _TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_cut, _failed_before)
 _TO_GIVE_WHOLE = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated, _is_whole)
+_TO_EMPTY = (
+    _opted_in,
+    _is_usable,
+    _has_gpus,
+    _is_product,
+    _is_selected,
+    _is_tolerated,
+    _goes_back,
+    _is_free,
+)
 _TO_SERVE = (
     _opted_in,
     _is_usable,

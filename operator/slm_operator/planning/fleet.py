@@ -38,7 +38,7 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     """The next steps of all nodes, and every deployment's assignment."""
     if settings.namespaces:  # no node is seen: whoever cut them labelled them, and the scheduler knows the room
         unseen = {
-            demand.deployment: Assignment(slice_class=demand.slice_class, slots=demand.replicas)
+            demand.deployment: Assignment(slice_class=demand.slice_class, asked=demand, slots=demand.replicas)
             for demand in view.demands
         }
         return FleetPlan(plan=Plan(), assignments=unseen)
@@ -67,13 +67,18 @@ def _in_turn(states: tuple[NodeState, ...], placement: Placement, site: Site) ->
     NB: a node that waits for somebody else's pods or for a PDB may wait for ever, so it does not count.
     """
     steps: dict[str, NodeStep] = {}
+    awaited = placement.targets.keys() | placement.emptied.keys()
     for state in states:
         target = placement.targets.get(state.name)
-        steps[state.name] = step_back(state, site) if target is None else step_towards(state, target, site)
+        steps[state.name] = (
+            step_back(state, site, awaited=state.name in placement.emptied)
+            if target is None
+            else step_towards(state, target, site)
+        )
     changing = sum(state.changing and steps[state.name].reason not in _MAY_WAIT_FOR_EVER for state in states)
     room = site.settings.nodes.max_changing - changing
     # Those that somebody waits for go first, and of them those that disturb nobody; then those that are given back.
-    for state in sorted(states, key=lambda one: (one.name not in placement.targets, bool(one.our_pods), one.name)):
+    for state in sorted(states, key=lambda one: (one.name not in awaited, bool(one.our_pods), one.name)):
         if not steps[state.name].begins or state.changing:
             continue
         room -= 1
@@ -104,7 +109,8 @@ def _drained(states: tuple[NodeState, ...], placement: Placement) -> frozenset[t
 
     NB: the scheduler still binds an engine with a whole GPU that it placed before it saw the taint, whoever the node is for.
     """
-    changing = (state for state in states if state.changing and state.name in placement.targets)
+    awaited = placement.targets.keys() | placement.emptied.keys()
+    changing = (state for state in states if state.changing and state.name in awaited)
     return frozenset(owner for state in changing for owner in state.replicas)
 
 
@@ -114,13 +120,13 @@ def _assignment(
     """What one deployment gets, and why not more."""
     whole = demand.slice_class.mode is SharingMode.NONE
     mine = placement.nodes_of(demand)
-    ready = [name for name in mine if whole or steps[name].done]
+    ready = [name for name in mine if steps[name].done]
     changing = [name for name in mine if name not in ready]
     slots = sum(placement.capacity(name, demand) for name in ready)
     stage = next((steps[name].stage for name in changing), None)
     warning = next((steps[name] for name in ready if steps[name].warning and not whole), None)
     reason, pending = "Ready", None
-    if placement.lacking(demand) > 0:
+    if placement.lacking(demand) > 0 and not (whole and changing):
         reason, pending = shortage(demand, placement)
     elif slots < demand.replicas and changing:
         reason, pending = steps[changing[0]].reason, stage
@@ -128,6 +134,7 @@ def _assignment(
         reason, pending = warning.reason, warning.warning
     return Assignment(
         slice_class=demand.slice_class,
+        asked=demand,
         nodes=tuple(ready),
         slots=slots,
         changing=tuple(changing),

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 RELEASED = "given back"
 
 
-def step_back(state: NodeState, site: Site) -> NodeStep:
-    """The next step of a node that nobody needs."""
+def step_back(state: NodeState, site: Site, *, awaited: bool = False) -> NodeStep:
+    """The next step of a node that nobody needs as it is. `awaited`: somebody waits for its whole GPUs."""
     if not state.marked:
         return _forget_failures(state, site)
     if not state.switched and not state.changing:
@@ -42,17 +42,19 @@ def step_back(state: NodeState, site: Site) -> NodeStep:
     if not state.tainted or is_of_the_future(state, site.now):
         return close(state, RELEASED, site)
     keeps_label = state.overruled or state.told == state.former
-    waiting = _drain(state, site) if not state.overruled and (state.our_pods or not keeps_label) else None
+    waiting = (
+        _drain(state, site, awaited=awaited) if not state.overruled and (state.our_pods or not keeps_label) else None
+    )
     if waiting is None and not keeps_label:
         because = "no deployment needs its slices: it gets its former configuration back"
         waiting = await_former_switch(state, site) or tell(state, state.former, because, site)
     return waiting or _await_former_class(state, site) or _open(state, site)
 
 
-def _drain(state: NodeState, site: Site) -> NodeStep | None:
-    """NB: nobody waits for this node, and a PDB may hold its last replicas for ever: others may be changed meanwhile."""
+def _drain(state: NodeState, site: Site, *, awaited: bool) -> NodeStep | None:
+    """NB: where nobody waits for a node, a PDB may hold its last replicas for ever: others may be changed meanwhile."""
     waiting = drain(state, site)
-    return replace(waiting, reason="Draining") if waiting is not None and state.our_pods else waiting
+    return replace(waiting, reason="Draining") if waiting is not None and state.our_pods and not awaited else waiting
 
 
 def _await_former_class(state: NodeState, site: Site) -> NodeStep | None:

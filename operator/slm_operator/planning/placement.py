@@ -5,7 +5,8 @@ Order of thought:
 2. engines that have a whole GPU each take theirs, which needs no change of any node;
 3. each deployment that lacks slots, by name, takes the node that fits best, idle nodes first;
 4. a node with more slots than needed stays while replicas run on it, until a deployment that lacks slots can use it.
-What is left serves nobody, and is given back.
+What is left serves nobody, and is given back. So is a node whose own deployments all want its GPUs whole now and lack them:
+whoever runs there gives way to itself.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Placement:
     """Why those who ask the same get no more, said once for all of them."""
     members: dict[Target, set[tuple[str, str]]] = field(default_factory=dict)
     """Deployments that want each target, one or several neighbours, as `NodeState.replicas` names them."""
+    emptied: dict[str, Key] = field(default_factory=dict)
+    """Nodes that are given back because the deployment whose replicas run there wants whole GPUs."""
     aimed: dict[Target, list[str]] = field(default_factory=dict)
     """The same, by target."""
     free: dict[str, int] = field(default_factory=dict)
@@ -79,13 +82,14 @@ class Placement:
     def nodes_of(self, demand: Demand) -> list[str]:
         """Nodes that serve a deployment or will, by name. Its own with room to spare are among them."""
         mine = set(self.shares[demand.deployment])
+        mine |= {name for name, whose in self.emptied.items() if whose == demand.deployment}
         if demand.slice_class.mode is not SharingMode.NONE and not demand.any_neighbours:
             mine |= set(self.aimed.get(target_of(demand), ()))
         return sorted(mine)
 
     def capacity(self, name: str, demand: Demand) -> int:
         """Replicas of one deployment that a node can hold beside those of others."""
-        return self.shares[demand.deployment].get(name, 0) + self.free[name]
+        return self.shares[demand.deployment].get(name, 0) + self.free.get(name, 0)
 
 
 def place(
@@ -110,6 +114,7 @@ def place(
     whole = [demand for demand in demands if demand.slice_class.mode is SharingMode.NONE]
     _take_whole(whole, [state for state in states if not state.marked], placement)
     _take(sharing, held, placement)
+    _empty(whole, held, placement)
     for name, target in held.items():
         if name not in placement.targets:
             placement.aim(name, target)
@@ -259,11 +264,11 @@ def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placeme
     for names_ in alike.values():
         names_.reverse()  # the first name is taken first, from the end
     hopeless: set[int] = set()
-    owners = {target.serves for target in held.values()}
+    owners = {owner for name in held for owner in placement.states[name].replicas}
     for demand in demands:
         ask = placement.answers.ask_of(demand)
         # Nodes are only ever taken here: where another found none, this one need not look, unless it has some of its own.
-        while placement.lacking(demand) > 0 and (ask not in hopeless or serves_value(demand.deployment) in owners):
+        while placement.lacking(demand) > 0 and (ask not in hopeless or _owner(demand) in owners):
             groups = [group for group in alike.values() if group and _may_have(demand, group[-1], held, placement)]
             if not groups:
                 hopeless.add(ask)
@@ -274,12 +279,30 @@ def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placeme
             placement.give(demand, name)
 
 
+def _empty(demands: Sequence[Demand], held: dict[str, Target], placement: Placement) -> None:
+    """Nodes that stand in the way of their own deployment: sliced, and kept for its replicas, which want a whole GPU now.
+
+    Those that are on their way back already count first.
+    """
+    returning = [one for one in placement.states.values() if one.marked and one.name not in placement.targets]
+    for demand in demands:
+        missing = placement.lacking(demand)
+        for state in sorted(returning, key=lambda one: one.name in held) if missing > 0 else ():
+            own = state.name not in held or state.replicas.keys() == {_owner(demand)}
+            taken = missing <= 0 or state.name in placement.emptied
+            if own and not taken and placement.answers.to_empty(state, demand) is None:
+                held.pop(state.name, None)
+                placement.emptied[state.name] = demand.deployment
+                missing -= state.gpus
+
+
 def _may_have(demand: Demand, name: str, held: dict[str, Target], placement: Placement) -> bool:
-    """Whether a node is free for a demand: nobody's, its own of another class, or more than its owner needs."""
-    kept_for = held.get(name)
-    own = kept_for is None or kept_for.serves == serves_value(demand.deployment)
-    spare = kept_for is not None and kept_for in placement.aimed
-    return (own or spare) and placement.answers.to_serve(placement.states[name], demand) is None
+    """Whether a node is free for a demand: nobody's, held by such alone as want the same now, or more than its owner needs."""
+    kept_for, state = held.get(name), placement.states[name]
+    own = bool(state.replicas) and state.replicas.keys() <= placement.members[target_of(demand)]
+    return (kept_for is None or own or kept_for in placement.aimed) and placement.answers.to_serve(
+        state, demand
+    ) is None
 
 
 def _preference(state: NodeState, demand: Demand, placement: Placement) -> tuple[bool, bool, int, int, str]:

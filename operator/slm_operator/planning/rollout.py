@@ -12,7 +12,7 @@ from slm_operator.api.names import Condition
 from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
 from slm_operator.planning.actions import Action, Apply, Delete
 from slm_operator.planning.conditions import Finding
-from slm_operator.planning.demand import slice_class_of
+from slm_operator.planning.demand import is_asked_in, slice_class_of
 
 if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from slm_operator.planning.views import Assignment, DeploymentView
 
 
-def answer_to(view: DeploymentView, advice: Advice) -> Assignment | None:
-    """The fleet's answer, unless it is to what was advised before."""
+def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice) -> Assignment | None:
+    """The fleet's answer, unless it is to what was advised or asked for before."""
     answer = view.assignment
-    return answer if answer is not None and answer.slice_class == slice_class_of(advice) else None
+    if answer is None or answer.slice_class != slice_class_of(advice):
+        return None
+    return answer if answer.asked is None or is_asked_in(spec, answer.asked) else None
 
 
 def slices_finding(assignment: Assignment | None) -> Finding:
@@ -66,16 +68,21 @@ def rollout(
     return (
         Apply(manifest=service(view.deployment), because="replicas are asked through one address"),
         budget,
-        *([rolled] if _may_roll(assignment) else []),
+        *([rolled] if _may_roll(view, wanted, assignment) else []),
         *_swept(view),
     )
 
 
-def _may_roll(assignment: Assignment | None) -> bool:
-    """NB: a new template stops a running replica at once: not before there is a slice for it, or its own node is closed."""
+def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) -> bool:
+    """Whether the Deployment may be written.
+
+    NB: a new template stops a running replica at once: not before there is a slice for it, or its own node is closed. With
+    neither it would stay away for as long as there is none. Where none answers, none can be lost.
+    """
     if assignment is None:
         return False
-    return assignment.slots > 0 or assignment.gives_way or not assignment.changing
+    silent = view.workload is None or view.workload.ready == 0
+    return wanted == 0 or assignment.slots > 0 or assignment.gives_way or (silent and not assignment.changing)
 
 
 def _fleet(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int, slots: int) -> Fleet:

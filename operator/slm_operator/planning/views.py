@@ -54,6 +54,8 @@ class Assignment:
 
     slice_class: SliceClass | None = None
     """What its slots are. Another one than is advised now: they were counted before that."""
+    asked: Demand | None = None
+    """The demand that it answers. Another place than spec asks for now: it is an answer to what was asked before."""
     nodes: tuple[str, ...] = ()
     """Nodes whose slices serve it, ready now."""
     slots: int = 0

@@ -291,6 +291,7 @@ def test_whole_gpus_need_no_cutting() -> None:
 
 def test_where_nodes_are_not_seen_the_scheduler_finds_the_room() -> None:
     namespaced = w.SETTINGS.model_copy(update={"namespaces": ("team",)})
-    made = plan_fleet(w.fleet(w.demand(replicas=3), nodes=()), namespaced, w.NOW)
+    asked = w.demand(replicas=3)
+    made = plan_fleet(w.fleet(asked, nodes=()), namespaced, w.NOW)
     assert made.plan.actions == ()
-    assert made.assignments[Key("team", "chat")] == Assignment(slice_class=w.MPS_2, slots=3)
+    assert made.assignments[Key("team", "chat")] == Assignment(slice_class=w.MPS_2, asked=asked, slots=3)

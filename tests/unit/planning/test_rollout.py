@@ -1,0 +1,48 @@
+"""When a new template may be written: never over a replica that answers for one that has nowhere to run."""
+
+from dataclasses import replace
+
+import pytest
+from slm_operator.planning.actions import Apply, PatchNode
+from slm_operator.planning.deployment import plan_deployment
+from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.views import Assignment, DeploymentView
+
+from . import worlds as w
+from .test_nodes_of_others import serving
+
+NOWHERE = Assignment(reason="NoCapacity", pending_because="no")
+ROLLS = (
+    ("slots of the new class", Assignment(slots=1), 2, 2, True),
+    ("its own node is closed", replace(NOWHERE, gives_way=True, changing=("gpu-1",)), 2, 2, True),
+    ("a node is being changed for it", replace(NOWHERE, changing=("gpu-1",)), 2, 2, False),
+    ("no node can be had", NOWHERE, 2, 2, False),
+    ("no node can be had, one of two answers", NOWHERE, 2, 1, False),
+    ("no node can be had, and none answers", NOWHERE, 2, 0, True),
+    ("to nothing at all", NOWHERE, 0, 2, True),
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted", "ready", "rolls"), [row[1:] for row in ROLLS], ids=[row[0] for row in ROLLS]
+)
+def test_a_roll_begins(answer: Assignment, wanted: int, ready: int, *, rolls: bool) -> None:
+    record = w.deployment(spec={"replicas": wanted, "sharing": {"mode": "None"}})
+    view = DeploymentView(
+        deployment=record,
+        profile=w.profile(record, w.document()),
+        assignment=replace(answer, slice_class=w.WHOLE),
+        workload=w.workload("chat", replicas=2, ready=ready),
+    )
+    kinds = {one.manifest["kind"] for one in plan_deployment(view, w.SETTINGS, w.NOW).actions if isinstance(one, Apply)}
+    assert ("Deployment" in kinds) is rolls
+
+
+def test_replicas_that_want_whole_gpus_give_way_to_themselves_one_node_at_a_time() -> None:
+    nodes = tuple(serving(name) for name in ("gpu-1", "gpu-2"))
+    pods = tuple(w.replica(f"chat-{n}", f"gpu-{1 + n % 2}") for n in range(4))
+    whole = w.demand(cut=w.WHOLE)
+    made = plan_fleet(w.fleet(whole, nodes=nodes, pods=pods), w.SETTINGS, w.NOW)
+    assert [action.node for action in made.plan.actions if isinstance(action, PatchNode)] == ["gpu-1"]
+    answer = made.assignments[whole.deployment]
+    assert (answer.changing, answer.reason) == (("gpu-1", "gpu-2"), "NodeChanging")
