@@ -3,7 +3,7 @@
     python benchmarks/scale.py --deployments 1000 --nodes 300 --json      one size, figures on stdout
     python benchmarks/scale.py --sweep                                    100, 300 and 1000: benchmarks/results/scale.*
 
-In a sweep foreign pods grow with the deployments, up to --pods.
+In a sweep foreign pods grow with the deployments, up to --pods, and the smaller sizes are watched at rest for a minute at most.
 Each size has a control plane of its own. `scale_run.py` says what is real and what is played, `scale_floor.py` what the
 floor is, `scale_results.py` how figures are shown. `make generate` takes them into docs/performance.md.
 """
@@ -44,26 +44,27 @@ def main() -> None:
     if arguments.sweep:
         runs: list[dict[str, Any]] = []
         for size in arguments.sizes:
-            runs.append(measured(size, arguments, arguments.pods * size // SIZES[-1]))
+            idle = arguments.idle_seconds if size == max(arguments.sizes) else min(60.0, arguments.idle_seconds)
+            runs.append(measured(size, arguments, arguments.pods * size // SIZES[-1], idle))
             write_results(
                 shlex.join(COMMAND + sys.argv[1:]), runs
             )  # after each: what was measured stays, whatever ends the next
         return
-    figures = measured(arguments.deployments, arguments, arguments.pods)
+    figures = measured(arguments.deployments, arguments, arguments.pods, arguments.idle_seconds)
     if arguments.json:
         print(json.dumps(figures, indent=1))
     else:
         print(*(f"{name:24} {value}" for name, value in figures.items()), sep="\n")
 
 
-def measured(deployments: int, arguments: argparse.Namespace, pods: int) -> dict[str, Any]:
+def measured(deployments: int, arguments: argparse.Namespace, pods: int, idle_seconds: float) -> dict[str, Any]:
     """The figures of one size, on a control plane of its own."""
     load = Load(
         deployments=deployments,
         nodes=arguments.nodes,
         pods=pods,
         changes=arguments.changes,
-        idle_seconds=arguments.idle_seconds,
+        idle_seconds=idle_seconds,
         floor=not arguments.no_floor,
     )
     with contextlib.redirect_stdout(sys.stderr), control_plane() as plane:

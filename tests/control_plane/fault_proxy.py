@@ -23,11 +23,11 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from tests.control_plane.gpu_fleet import TLS_CLOSE_SECONDS
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.ports import free_ports
 
-TLS_CLOSE_SECONDS = 0.3
-"""aiohttp, "Graceful shutdown": connections with TLS need a moment after their session was closed."""
+NAMES = "IP:127.0.0.1"
 LATE_S = 1.0
 """An answer that takes longer is counted as late: at rest it takes some milliseconds."""
 HOP = {"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"}
@@ -82,15 +82,8 @@ class FaultProxy:
     def rotate_certificate(self) -> None:
         """Serve a certificate of a new CA from now on; the CA's file holds the new one alone."""
         self._call(self._close())
-        self.make_certificate()
+        make_certificate(self.folder, NAMES)
         self._call(self._open())
-
-    def make_certificate(self) -> None:
-        names = "subjectAltName=IP:127.0.0.1"
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command += ["-days", "2", "-subj", "/CN=fault-proxy", "-addext", names]
-        command += ["-keyout", str(self.folder / "proxy.key"), "-out", str(self.folder / "proxy.crt")]
-        subprocess.run(command, check=True, capture_output=True)
 
     def _call(self, what: object) -> None:
         asyncio.run_coroutine_threadsafe(what, self._loop).result(timeout=30)  # type: ignore[arg-type]
@@ -103,7 +96,7 @@ class FaultProxy:
                 connector=aiohttp.TCPConnector(limit=0, ssl=tls), auto_decompress=False
             )
         serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        serving.load_cert_chain(self.folder / "proxy.crt", self.folder / "proxy.key")
+        serving.load_cert_chain(*certificate_files(self.folder))
         self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=serving, reuse_address=True).start()
@@ -187,31 +180,40 @@ def gone() -> str:
     return json.dumps({"type": "ERROR", "object": json.loads(error(410, "Expired", "too old resource version"))}) + "\n"
 
 
+def certificate_files(folder: Path) -> tuple[Path, Path]:
+    """Where a certificate and its key lie."""
+    return folder / "serving.crt", folder / "serving.key"
+
+
+def make_certificate(folder: Path, names: str) -> tuple[Path, Path]:
+    """A new key and a certificate that is its own CA, in place of those that lie there."""
+    certificate, key = certificate_files(folder)
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=testbed", "-addext", f"subjectAltName={names}"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    return certificate, key
+
+
+def kubeconfig_text(server: str, ca_file: Path, token: str) -> str:
+    """A kubeconfig that names a CA file, so that the CA can be rotated under whoever reads it."""
+    cluster = {"server": server, "certificate-authority": str(ca_file)}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "p", "cluster": cluster}],
+        "users": [{"name": "p", "user": {"token": token}}],
+        "contexts": [{"name": "p", "context": {"cluster": "p", "user": "p"}}],
+        "current-context": "p",
+    }
+    return json.dumps(config)
+
+
 @contextlib.contextmanager
 def fault_proxy(plane: ControlPlane, folder: Path) -> Iterator[FaultProxy]:
     """A proxy in a thread of its own, with a kubeconfig for whoever shall go through it."""
     proxy = FaultProxy(plane, folder, free_ports(1)[0])
-    proxy.make_certificate()
-    (folder / "proxied.kubeconfig").write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [
-                    {
-                        "name": "p",
-                        "cluster": {
-                            "server": f"https://127.0.0.1:{proxy.port}",
-                            "certificate-authority": str(folder / "proxy.crt"),
-                        },
-                    }
-                ],
-                "users": [{"name": "p", "user": {"token": plane.tokens["admin"]}}],
-                "contexts": [{"name": "p", "context": {"cluster": "p", "user": "p"}}],
-                "current-context": "p",
-            }
-        )
-    )
+    certificate, _ = make_certificate(folder, NAMES)
+    proxy.kubeconfig.write_text(kubeconfig_text(f"https://127.0.0.1:{proxy.port}", certificate, plane.tokens["admin"]))
     thread = threading.Thread(target=proxy._loop.run_forever)
     thread.start()
     try:
@@ -226,6 +228,3 @@ def fault_proxy(plane: ControlPlane, folder: Path) -> Iterator[FaultProxy]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
-
-
-__all__ = ["Fault", "FaultProxy", "error", "fault_proxy", "gone"]

@@ -33,6 +33,8 @@ from tests.testbed.control_plane import ControlPlane
 ROOT = Path(__file__).parents[2]
 PRODUCT = "NVIDIA-H100-80GB-HBM3"
 PLUGIN = DevicePlugin()
+TLS_CLOSE_SECONDS = 0.3
+"""aiohttp, "Graceful shutdown": a TLS connection that was cut in a watch needs a moment after its session was closed."""
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 MODEL = {"uri": "hf://facebook/opt-1.3b"}
 API_VERSION = "slm-operator.io/v1alpha1"
@@ -193,6 +195,7 @@ def plugins(plane: ControlPlane) -> Iterator[None]:
             await Plugins(client).run()
         finally:
             await connection.close()
+            await asyncio.sleep(TLS_CLOSE_SECONDS)
 
     task = loop.create_task(run())
 
