@@ -6,7 +6,7 @@ CACHE ?= $(or $(SLM_CACHE),$(HOME)/.cache/slm-operator)
 UV := $(CACHE)/uv/bin/uv
 RUN := .venv/bin/
 
-.PHONY: help env check test demo generate cluster-up cluster-down e2e-kind sbom krew
+.PHONY: help env check test test-plane demo generate cluster-up cluster-down e2e-kind sbom krew
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -24,8 +24,12 @@ check: env ## ruff, types, import contracts, unit tests (under 90 s)
 	$(RUN)lint-imports --verbose
 	$(RUN)pytest -q -m "not control_plane and not kind and not vllm and not slow"
 
-test: check ## everything, on a real control plane and a real kind node
-	$(RUN)pytest -q -m "control_plane or kind or vllm or slow"
+test: check ## everything: measurements alone, then a real kind node beside a real control plane
+	$(RUN)pytest -q -m vllm
+	@$(MAKE) --no-print-directory --jobs=2 e2e-kind test-plane
+
+test-plane: env
+	$(RUN)pytest -q -m "(control_plane or slow) and not kind and not vllm"
 
 generate: env ## CRDs, chart extracts and golden files, from their sources
 	$(RUN)python hack/generate.py
