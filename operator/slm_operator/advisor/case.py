@@ -74,7 +74,7 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
     if settings.requests_per_second is None:
         in_flight = in_flight or document.workload.concurrency
     single, _ = bca.single_sequence_tokens_per_second(points)
-    partial = [p for p in points if p.in_flight and is_partial(p)]
+    partial = [p for p in points if is_partial(p)]
     return Case(
         points=points,
         settings=settings,

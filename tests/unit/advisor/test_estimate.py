@@ -142,7 +142,9 @@ class TestPackHint:
 
     def test_two_engines_that_do_not_fit(self) -> None:
         large = replace(SMALL, model=read_architecture(configs.LLAMA_2_13B), gpu=replace(GPU, memory_bytes=40 * GIB))
-        assert estimate(large).because == "A pack is not worth measuring: two engines do not fit this GPU."
+        found = estimate(large)
+        assert not found.pack_worth_measuring
+        assert found.because == "A pack is not worth measuring: two engines do not fit this GPU."
 
     def test_two_engines_that_fit_only_beyond_what_an_engine_may_use(self) -> None:
         fixed = estimate_ledger(SMALL.model, GPU).fixed_bytes
