@@ -1,6 +1,6 @@
 """Fifty replicas on one node, rolled and scaled under load: what holds for two holds for many.
 
-Takes a quarter of an hour, so it runs when it is asked to:
+Takes twelve minutes, so it runs when it is asked to:
 
     SLM_REPLICAS=50 SLM_RECORD=benchmarks/results/many.json pytest -s -m kind tests/e2e/test_serving_many.py
 """
@@ -46,7 +46,7 @@ COMMAND = (
 pytestmark = [
     pytest.mark.kind,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(not REPLICAS, reason="a quarter of an hour: say SLM_REPLICAS=50"),
+    pytest.mark.skipif(not REPLICAS, reason="twelve minutes: say SLM_REPLICAS=50"),
 ]
 
 
