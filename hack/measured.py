@@ -19,14 +19,15 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 sys.path[:0] = [str(ROOT / "benchmarks")]
 
-from scale_results import missed, parts, provenance, table  # noqa: E402 - the benchmarks are no package
+import churn_results  # noqa: E402 - the benchmarks are no package
+from scale_results import missed, parts, provenance, table  # noqa: E402
 
 
 def measured_pages() -> dict[Path, str]:
     """File to text of every page with a block of figures."""
     return {
         ROOT / "docs" / "performance.md": _filled("performance.md", _scale_blocks()),
-        ROOT / "docs" / "reliability.md": _filled("reliability.md", {"faults": _faults()}),
+        ROOT / "docs" / "reliability.md": _filled("reliability.md", {"faults": _faults(), "churn": _churn()}),
     }
 
 
@@ -66,6 +67,11 @@ def _faults() -> list[str]:
     rows += ["|---|---|---|---|---|---|---|"]
     rows += [_row(list(runs)) for _, runs in groupby(kept["outcomes"], key=lambda one: one["fault"])]
     return [head, "", *rows]
+
+
+def _churn() -> list[str]:
+    kept = _kept("churn.json")
+    return [] if kept is None else churn_results.lines(kept)
 
 
 def _row(runs: Sequence[Any]) -> str:

@@ -6,71 +6,23 @@ nothing and fails its test. `FAULTS_JSON=benchmarks/results/faults.json` keeps t
 """
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from benchmarks.scale_figures import environment
-from tests.control_plane.fault_bed import Bed, Keeper, pods_of
-from tests.control_plane.fault_proxy import Fault, error, fault_proxy, gone
-from tests.control_plane.gpu_fleet import add_gpu_nodes, install, plugins, slm_deployment, slm_profile
-from tests.control_plane.operator_process import operator, wait_until
-from tests.testbed.control_plane import ControlPlane
+from tests.control_plane.fault_bed import Bed, pods_of
+from tests.control_plane.fault_proxy import Fault, error, gone
+from tests.control_plane.gpu_fleet import slm_deployment
+from tests.control_plane.operator_process import wait_until
 
 pytestmark = [
     pytest.mark.control_plane,
-    # What was cut off on purpose is closed by the collector, in the middle of whichever test.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    # NB: the proxy cuts TLS connections on purpose; Python 3.11 leaves those to the collector, in the middle of whichever test.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
 FAULT_S = 4.0
-# NB: at the addresses that kwok gives its pods nobody of ours answers, so nobody is to be asked there.
-SETTINGS = "nodes: {maxChanging: 100, projectionSeconds: 0}\nwatch: {intervalSeconds: 0}\n"
-COMMAND = "FAULTS_JSON=benchmarks/results/faults.json pytest tests/control_plane/test_faults.py"
-
-
-@pytest.fixture(scope="module")
-def bed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    folder = tmp_path_factory.mktemp("faults")
-    (folder / "settings.yaml").write_text(SETTINGS)
-    install(control_plane)
-    add_gpu_nodes(control_plane, 6, gpus=4, prefix="faulty")
-    with plugins(control_plane), fault_proxy(control_plane, folder) as proxy:
-        keeper = Keeper(control_plane, (f"--config={folder}/settings.yaml",), proxy.kubeconfig)
-        thread = threading.Thread(target=keeper.keep)
-        thread.start()
-        found = Bed(control_plane, proxy, keeper)
-        try:
-            yield found
-        finally:
-            keeper.end()
-            thread.join()
-            control_plane.kubectl("delete", "nodes", "--selector=slm-operator.io/managed", "--wait=false")
-            control_plane.kubectl("delete", "lease/slm-operator", "--ignore-not-found")
-    if "FAULTS_JSON" in os.environ:
-        kept = {"about": environment() | {"command": COMMAND}, "outcomes": [asdict(one) for one in found.outcomes]}
-        Path(os.environ["FAULTS_JSON"]).write_text(json.dumps(kept, indent=1) + "\n")
-
-
-@pytest.fixture
-def served(bed: Bed, namespace: str) -> Iterator[str]:
-    """A namespace with two deployments that serve."""
-    bed.apply(namespace, slm_profile("measured"))
-    for name in ("kept", "deleted"):
-        bed.apply(namespace, slm_deployment(name, "measured"))
-    bed.ready(namespace, {"kept", "deleted"})
-    yield namespace
-    bed.proxy.faults.clear()
-    bed.plane.kubectl("delete", "slmd,slmp", "--all", "--namespace", namespace, "--wait=false")
-
 
 Met = Callable[[], int]
 """How often a fault was met since its injection began. Asked after the world has converged."""
@@ -176,15 +128,11 @@ CASES: list[tuple[str, str, Injection]] = [
     ("operator killed", "SIGKILL in the middle", of_server(lambda b: b.keeper.running.kill(), nothing, restarts)),  # type: ignore[union-attr]
 ]  # fmt: skip
 LEASE, EACH_WRITE = "Lease lost", "operator killed at each write"
-RIVAL, FULL_DISK, NO_CRD = "two operators", "disk full under the log", "CRD deleted"
 FAULTS: dict[str, str] = {name: how for name, how, _ in CASES} | {
     LEASE: "its renewals answered 503 until the process ended",
     EACH_WRITE: "write done, answer lost, SIGKILL; with a node change",
-    RIVAL: "a second one beside the first",
-    FULL_DISK: "stderr is /dev/full, which answers every write with ENOSPC",
-    NO_CRD: "kubectl delete crd; the process ends with 1, its Lease given up, and waits for the CRD",
 }
-"""Every fault and how it is injected: the rows of docs/reliability.md."""
+"""Every fault and how it is injected: rows of docs/reliability.md."""
 
 
 @pytest.mark.parametrize(
@@ -235,53 +183,3 @@ def test_killed_at_every_write_of_a_story_with_a_node_change(bed: Bed, served: s
         assert written.met >= 10
         assert pods_of(bed, served, "kept") == serving
         assert {one["metadata"]["generation"] for one in bed.items(served, "deployments")} == {1}
-
-
-def test_two_operators_never_act_both(bed: Bed, served: str) -> None:
-    serving = pods_of(bed, served, "kept")
-    with bed.suffers(RIVAL, FAULTS[RIVAL]) as outcome, operator(bed.plane, name="rival") as rival:
-        rival.said("standing by")
-        bed.apply(served, slm_deployment("made", "measured"))
-        outcome.converged_seconds = bed.converged(served, "kept", "deleted", "made")
-        outcome.met = sum(line["message"] == "standing by" for line in rival.lines)
-        assert rival.process.poll() is None
-        assert rival.done() == []
-        assert pods_of(bed, served, "kept") == serving
-
-
-def test_a_full_disk_under_its_log_stops_nothing(bed: Bed, served: str) -> None:
-    command = [str(Path(sys.executable).with_name("slm-operator")), "run", f"--kubeconfig={bed.plane.kubeconfig}"]
-    command += ["--liveness-port=0", "--metrics-port=0", *bed.keeper.arguments]
-    serving = pods_of(bed, served, "kept")
-    with (
-        bed.suffers(FULL_DISK, FAULTS[FULL_DISK]) as outcome,
-        bed.keeper.paused(),
-        Path("/dev/full").open("w") as full,
-        subprocess.Popen(command, stderr=full, env=os.environ | {"POD_NAME": "full"}) as speechless,
-    ):
-        try:
-            bed.apply(served, slm_deployment("made", "measured"))
-            outcome.converged_seconds = bed.converged(served, "kept", "deleted", "made")
-            lease = bed.get("default", "lease/slm-operator")
-            outcome.met = int(lease["spec"]["holderIdentity"] == "full" and speechless.poll() is None)
-            assert pods_of(bed, served, "kept") == serving
-        finally:
-            speechless.terminate()
-
-
-def test_zz_a_crd_deleted_under_it_ends_the_process_in_order(bed: Bed, served: str) -> None:
-    """NB: last of all, for Kubernetes deletes every SLMDeployment with its CRD, and what they own goes with them."""
-    first = bed.keeper.running
-    assert first is not None
-    with bed.suffers(NO_CRD, FAULTS[NO_CRD]) as outcome:
-        bed.plane.kubectl("delete", "crd", "slmdeployments.slm-operator.io", "--wait=true")
-        assert first.process.wait(timeout=30) == 1
-        outcome.met = 1
-        first.wait_for(lambda line: line["message"] == "stopping" and "slmdeployments" in json.dumps(line), 2)
-        lease = bed.get("default", "lease/slm-operator")
-        assert lease["spec"].get("holderIdentity", "") == ""
-        told = wait_until(lambda: (line := bed.keeper.running) is not None and line is not first and line, 20)
-        told.said("cannot start")
-        install(bed.plane)
-        bed.apply(served, slm_deployment("kept", "measured"))
-        outcome.converged_seconds = bed.converged(served, "kept")

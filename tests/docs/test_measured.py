@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from hack.measured import RESULTS, measured_pages
-from tests.control_plane.test_faults import FAULTS
+from tests.control_plane import test_faults, test_faults_of_operators
 from tests.docs.pages import ROOT
 
+FAULTS = test_faults.FAULTS | test_faults_of_operators.FAULTS
 FAULTS_KEPT: dict[str, Any] = json.loads((RESULTS / "faults.json").read_text())
 SCALE: dict[str, Any] = json.loads((RESULTS / "scale.json").read_text())
 KEYS = {
