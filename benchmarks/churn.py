@@ -85,7 +85,7 @@ class Churn:
             ("node taken back", lambda: self._lend(given=False), 1, True),
             ("node lost", self._lose, 1, len(self.lost) < 2),
             ("node joins again", self._join, 2, bool(self.lost)),
-            ("operator killed", self._kill, 1, self.may_kill),
+            ("operator killed", self._kill, 3, self.may_kill),
         ]
         return [(name, able, weight) for name, able, weight, possible in every if possible]
 
@@ -189,6 +189,7 @@ class Run:
         while churn.lost:
             await churn._join()  # noqa: SLF001 - an act that is not counted
         began = time.monotonic()
+        await asyncio.sleep(SAMPLE_SECONDS)  # the last act is still on its way
         while (unrest := self.observer.unrest()) and time.monotonic() - began < REST_SECONDS:  # noqa: ASYNC110 - others' state
             await asyncio.sleep(0.5)
         self.observer.broken += [f"after {REST_SECONDS:.0f} s of rest still: {one}" for one in unrest]
