@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_runtime.codec import parse_document
 
-from .objects import CONFIG_LABEL, BrokenPromiseError, Workload
+from .objects import CONFIG_LABEL, BrokenPromiseError, Job, Pod, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,27 +124,42 @@ class Api:
         self.writes += 1
         self.controllers.delete(pod)
 
-    def delete_failed(self, key: Key, uid: str) -> None:
-        """A pod that the kubelet refused."""
-        pod = self.world.pods.get(key)
-        if pod is not None and pod.uid == uid:
-            if pod.owner is None or pod.phase != "Failed":
+    def delete(self, kind: str, key: Key, uid: str) -> None:
+        """A pod that the kubelet refused, or a Job that has done its work, with its pod."""
+        found = self.world.pods.get(key) if kind == "Pod" else self.world.jobs.get(key)
+        if isinstance(found, Pod) and found.uid == uid:
+            if found.owner is None or found.phase != "Failed":
                 raise BrokenPromiseError(f"{key} is deleted without need")
             self.writes += 1
-            self.controllers.delete(pod)
+            self.controllers.delete(found)
+        if isinstance(found, Job) and found.uid == uid:
+            pod = self.world.pods.get(key)
+            if not found.finished and pod is not None and pod.phase != "Failed":
+                raise BrokenPromiseError(f"{key} measures and is deleted")
+            self.writes += 1
+            del self.world.jobs[key]
+            self.world.job_changed(found)
+            if pod is not None:
+                self.world.pod_gone(pod)
 
-    def write_status(self, deployment: Key, status: Mapping[str, Any]) -> None:
-        """Of an SLMDeployment, if it is there and its status another. No effect that the operator is killed after."""
-        record = self.world.deployments.get(deployment)
-        if record is not None and record.status != status:
-            self.world.deployment_changed(replace(record, status=status))
+    def write_status(self, kind: str, key: Key, status: Mapping[str, Any]) -> None:
+        """Of an object of ours, if it is there and its status another. No effect that the operator is killed after."""
+        deployment, profile = self.world.deployments.get(key), self.world.profiles.get(key)
+        if kind == names.DEPLOYMENT_KIND and deployment is not None and deployment.status != status:
+            self.world.deployment_changed(replace(deployment, status=status))
+        if kind == names.PROFILE_KIND and profile is not None and profile.status != status:
+            measured = status.get("measurements")
+            document = parse_document(measured) if measured is not None else profile.measurements
+            self.world.profile_changed(replace(profile, status=status, measurements=document))
 
     def apply(self, deployment: Key, manifest: dict[str, Any]) -> bool:
         """Server-side apply. True when it changed something."""
         self._answer()
-        if deployment not in self.world.deployments:
+        if manifest["kind"] != "Job" and deployment not in self.world.deployments:
             return False
         match manifest["kind"]:
+            case "Job":
+                changed = self._apply_job(deployment, manifest)
             case "Deployment":
                 changed = self._apply_workload(deployment, manifest)
             case "PodDisruptionBudget":
@@ -152,6 +168,24 @@ class Api:
                 return False
         self.writes += changed
         return changed
+
+    def _apply_job(self, key: Key, manifest: dict[str, Any]) -> bool:
+        if key in self.world.jobs:
+            raise BrokenPromiseError(f"profile {key} is measured twice")
+        body, labels = manifest["spec"]["template"]["spec"], manifest["metadata"]["labels"]
+        affinity = body.get("affinity", {}).get("nodeAffinity", {})
+        wishes = {
+            host: one["weight"]
+            for one in affinity.get("preferredDuringSchedulingIgnoredDuringExecution", ())
+            for host in one["preference"]["matchExpressions"][0]["values"]
+        }
+        job = Job(key=key, uid=f"uid-{key.name}", labels=labels)
+        gpus = {names.NVIDIA_GPU: 1}
+        pod = Pod(key, f"uid-{key.name}", gpus, labels=labels, selector=body["nodeSelector"], wishes=wishes)
+        self.world.jobs[key], self.world.pods[key] = job, pod
+        self.world.job_changed(job)
+        self.world.pod_changed(pod)
+        return True
 
     def _apply_workload(self, deployment: Key, manifest: dict[str, Any]) -> bool:
         spec = manifest["spec"]

@@ -41,7 +41,9 @@ class Controllers:
             if pod.node is None and pod.assumed is None and not pod.deleting and pod.phase == "Pending":
                 fits = [node for node in self.world.nodes.values() if self._fits(pod, node)]
                 if fits:
-                    chosen = fits[0] if self.world.steady else self.world.chance.choice(fits)
+                    most = max(pod.wishes.get(node.name, 0) for node in fits)
+                    best = [node for node in fits if pod.wishes.get(node.name, 0) == most]
+                    chosen = best[0] if self.world.steady else self.world.chance.choice(best)
                     pod.assumed = chosen.name
                     pod.let_in = "opened" in chosen.faults
                     # NB: what was decided is bound a moment later, whatever happened to the node meanwhile.

@@ -21,7 +21,7 @@ from .objects import CONFIG_LABEL, BrokenPromiseError
 if TYPE_CHECKING:
     from slm_operator.observe.records import Key
 
-    from .objects import Node, Pod
+    from .objects import Job, Node, Pod
     from .world import World
 
 STRATEGIES = {SharingMode.NONE: "none", SharingMode.TIME_SLICING: "time-slicing", SharingMode.MPS: "mps"}
@@ -186,6 +186,15 @@ class Machines:
         pod.phase, pod.started = "Running", self.world.stamp()
         self.world.pod_changed(pod)
         self.world.at(self.world.lag(5, 60), lambda: self._become_ready(pod))
+        if (job := self.world.jobs.get(pod.key)) is not None:
+            self.world.at(self.world.lag(100, 400), lambda: self._end(job, pod))
+
+    def _end(self, job: Job, pod: Pod) -> None:
+        """All points are measured."""
+        if self.world.pods.get(pod.key) is pod:
+            pod.phase, pod.ready, job.finished = "Succeeded", False, True
+            self.world.pod_changed(pod)
+            self.world.job_changed(job)
 
     def _restart(self, pod: Pod) -> None:
         """The kubelet: a container that ended starts again, where it is. Both are told a moment later."""

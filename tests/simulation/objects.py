@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.observe.records import (
     DaemonPodRecord,
+    JobRecord,
     Key,
     Meta,
     NodeRecord,
@@ -124,7 +125,9 @@ class Pod:
     selector: dict[str, str] = field(default_factory=dict)
     template: str = ""
     owner: Key | None = None
-    """The Deployment that it is a replica of; None for somebody else's pod."""
+    """The Deployment that it is a replica of; None for somebody else's pod and for one that measures."""
+    wishes: dict[str, int] = field(default_factory=dict)
+    """Weight of each host that it would rather be on."""
     assumed: str | None = None
     let_in: bool = False
     """Whether it was placed on a node that somebody had opened by hand in the middle of a change."""
@@ -148,6 +151,7 @@ class Pod:
             ready=self.ready,
             gpu_requests=self.requests,
             started=self.started,
+            unscheduled_because="no node fits" if self.node is None else None,
             failed_because=self.failed_because,
         )
 
@@ -155,6 +159,25 @@ class Pod:
     def holds(self) -> bool:
         """Whether it occupies devices on its node."""
         return self.node is not None and self.phase not in {"Succeeded", "Failed"}
+
+
+@dataclass(slots=True)
+class Job:
+    """A batch/v1 Job that measures a profile, with one pod of its name."""
+
+    key: Key
+    uid: str
+    labels: dict[str, str]
+    finished: bool = False
+    failed_because: str | None = None
+    version: int = 0
+
+    def record(self) -> JobRecord:
+        """As the operator sees it."""
+        meta = Meta(key=self.key, uid=self.uid, resource_version=str(self.version), labels=self.labels)
+        return JobRecord(
+            meta=meta, active=int(not self.finished), finished=self.finished, failed_because=self.failed_because
+        )
 
 
 @dataclass(slots=True)

@@ -7,8 +7,10 @@ when it is killed; it comes back with complete lists.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
@@ -17,11 +19,15 @@ from slm_operator.planning.actions import Action, Apply, Delete, EmitEvent, Evic
 from slm_operator.planning.demand import demand_of
 from slm_operator.planning.deployment import plan_deployment
 from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.profile import plan_profile
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.loop import FLEET_LEAST_SECONDS, FLEET_MOST_SECONDS
 from slm_operator.reconcile.queue import FLEET, WorkKey
 from slm_operator.reconcile.routing import concerned
 from slm_operator.settings import Settings
+from slm_runtime.codec import to_json
+
+from tests.unit.planning import worlds
 
 from .api import Api, BlockedError, RejectedError
 from .objects import CONFIG_LABEL, EPOCH
@@ -81,7 +87,7 @@ class Operator:
         caches = caches_for_planning(keys)
         self.gatherer = Gatherer(caches=caches, keys=keys, settings=self.settings, demand_of=demand_of)
         kinds = (caches.deployments, caches.profiles, caches.workloads)
-        fleet = (caches.pods, caches.nodes, caches.daemons, caches.config_maps)
+        fleet = (caches.pods, caches.jobs, caches.nodes, caches.daemons, caches.config_maps)
         self._caches = {cache.kind: cache for cache in (*kinds, *fleet)}
         for kind, key in self.world.everything():
             record = self.world.shows(kind, key)
@@ -89,6 +95,9 @@ class Operator:
                 self._caches[kind].put(record)
         for work in (FLEET, *(WorkKey("deployment", key) for key in caches.deployments.keys())):  # noqa: SIM118
             self._wake(work, self.world.lag(0.1, 2))
+        for record in caches.profiles:
+            if not record.imported:
+                self._wake(WorkKey("profile", record.meta.key), self.world.lag(0.1, 2))
 
     @property
     def assignments(self) -> Mapping[Key, Assignment]:
@@ -169,8 +178,8 @@ class Operator:
                 return self._plan_fleet()
             case "deployment":
                 return self._plan_deployment(work)
-            case "profile":  # all are imported: nothing is measured here
-                return None
+            case "profile":
+                return self._plan_profile(work)
 
     def _plan_fleet(self) -> float | None:
         decided = self.plan_nodes(self.gatherer.fleet(), self.settings, self.now())
@@ -195,6 +204,16 @@ class Operator:
         again = self._execute(plan.actions, plan.look_again_seconds)
         self._done[work.key] = seen
         return again
+
+    def _plan_profile(self, work: WorkKey) -> float | None:
+        record, pod = self.world.profiles.get(work.key), self.gatherer.profile_pod(work.key)
+        if record is None or record.imported:
+            return None
+        view = self.gatherer.profile(work, _printed() if pod is not None and pod.phase == "Succeeded" else None)
+        if view is None:
+            return None
+        plan = plan_profile(view, self.settings, self.now())
+        return self._execute(plan.actions, plan.look_again_seconds)
 
     # -- effects
 
@@ -227,16 +246,22 @@ class Operator:
             case Apply(manifest=manifest):
                 meta = manifest["metadata"]
                 key = Key(meta["namespace"], meta["name"])
-                if self.api.apply(key, manifest) and manifest["kind"] == "Deployment":
-                    self._wrote("Deployment", key)
-            case Delete(kind="Pod", key=key, uid=uid):
-                self.api.delete_failed(key, uid)
-                self._wrote("Pod", key)
-            case WriteStatus(key=key, status=status):
-                self.api.write_status(key, status)
-                self._wrote(names.DEPLOYMENT_KIND, key)
-            case Delete() | EmitEvent():
+                if self.api.apply(key, manifest) and manifest["kind"] in {"Deployment", "Job"}:
+                    self._wrote(manifest["kind"], key)
+            case Delete(kind=kind, key=key, uid=uid):
+                self.api.delete(kind, key, uid)
+                self._wrote(kind, key)
+            case WriteStatus(kind=kind, key=key, status=status):
+                self.api.write_status(kind, key, status)
+                self._wrote(kind, key)
+            case EmitEvent():
                 pass
+
+
+@cache
+def _printed() -> str:
+    """The log of a profile that ended well."""
+    return json.dumps({"event": "result", "document": to_json(worlds.document())}, separators=(",", ":")) + "\n"
 
 
 def _substance(view: DeploymentView) -> object:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from slm_operator.api import names
+from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.observe.records import DeploymentRecord, Key, ProfileRecord, Taint
 from slm_operator.planning import advising, demand, deployment
 
@@ -53,6 +54,11 @@ def wish(name: str, sharing: int, replicas: int) -> tuple[DeploymentRecord, Prof
 @cache
 def _document() -> Any:
     return worlds.document()
+
+
+@cache
+def _profile_spec() -> SLMProfileSpec:
+    return SLMProfileSpec.model_validate({"model": {"uri": "pvc://models/opt"}})
 
 
 _ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
@@ -111,6 +117,12 @@ class People:
             self.world.changed(names.PROFILE_KIND, profile.meta.key)
         self.world.deployment_changed(replace(record, meta=meta, status=status))
 
+    def measures(self, name: str) -> None:
+        """Apply an SLMProfile that nobody imports."""
+        self.world.tell("user", f"wants {name} to be measured")
+        meta = worlds.meta(name, annotations={}, labels={})
+        self.world.profile_changed(ProfileRecord(meta=meta, spec=_profile_spec()))
+
     def wants_as_before(self, name: str) -> None:
         """Back to the wish before the last one."""
         self.wants(name, *self.wishes[name][-2:][0])
@@ -129,6 +141,7 @@ class People:
         """A GPU node joins."""
         node = Node(name=name, gpus=gpus, uid=f"uid-{name}-{self.world.version()}")
         node.labels = {
+            "kubernetes.io/hostname": name,
             "nvidia.com/gpu.product": PRODUCT,
             "nvidia.com/gpu.count": str(gpus),
             "nvidia.com/gpu.memory": "81920",
@@ -165,6 +178,9 @@ class People:
         del self.world.nodes[node.name]
         for pod in [one for one in self.world.pods.values() if one.node == node.name]:
             self.world.pod_gone(pod)
+            if (job := self.world.jobs.get(pod.key)) is not None and not job.finished:
+                job.finished, job.failed_because = True, "BackoffLimitExceeded"
+                self.world.job_changed(job)
         self.world.changed("Node", Key("", node.name))
         for part in (plugin_of(node.name), daemon_of(node.name)):
             self.world.changed("DaemonPod", part)
@@ -284,6 +300,12 @@ class People:
 
     def _restarts_daemon(self, node: Node, _count: int) -> None:
         self.machines.restart_daemon(node)
+
+    def crashes_daemons(self) -> None:
+        """Every MPS daemon that runs."""
+        self.world.meddled = True
+        for node in self.world.nodes.values():
+            self.machines.restart_daemon(node)
 
     def _sets_clock(self, _node: Node, _count: int) -> None:
         self.world.clock_was_set = True

@@ -66,15 +66,9 @@ def _run(seed: int, **operator: Any) -> Cluster:
         node.slowness = chance.choice((1, 1, 1, 8))
         if world.happens(0.05):
             people.sells_broken(node)
-    wishes = chance.randint(1, 3)
-    for number in range(wishes):
-        people.wants(f"chat-{number}", chance.randrange(len(SHARING)), chance.randint(1, 4))
-    for act in range(chance.randint(0, 8)):
-        _wait(made)
-        if world.nodes and world.happens(0.6):
-            people.meddles(act)
-        else:
-            _change_a_wish(made, f"chat-{chance.randrange(wishes)}")
+    if world.happens(0.2):
+        people.measures("opt")
+    chance.choice((_anything, _anything, _anything, _changes_of_mind, _crashes_of_daemons))(made)
     settle(made)
     nothing_waits_unsaid(made)
     nothing_is_given_up_without_need(made)
@@ -83,13 +77,47 @@ def _run(seed: int, **operator: Any) -> Cluster:
         people.wants_no_more(key.name)
     settle(made)
     everything_is_as_before(made)
+    what_waits_to_be_measured_says_so(made)
     return made
 
 
-def _wait(made: Cluster) -> None:
+def _anything(made: Cluster) -> None:
+    """Whatever users and administrators do."""
+    world, people, chance = made.world, made.people, made.world.chance
+    wishes = chance.randint(1, 3)
+    for number in range(wishes):
+        people.wants(f"chat-{number}", chance.randrange(len(SHARING)), chance.randint(1, 4))
+    for act in range(chance.randint(0, 8)):
+        _wait(made, worst=0.25)
+        if world.nodes and world.happens(0.6):
+            people.meddles(act)
+        else:
+            _change_a_wish(made, f"chat-{chance.randrange(wishes)}")
+
+
+def _changes_of_mind(made: Cluster) -> None:
+    """A corner that chance alone seldom finds: back and forth between two wishes while a node still loads the one before."""
+    chance, people = made.world.chance, made.people
+    for sharing in chance.sample(range(len(SHARING)), 2):
+        people.wants("chat-0", sharing, chance.randint(1, 4))
+        _wait(made, worst=1.0)
+    for _ in range(chance.randint(1, 4)):
+        people.wants_as_before("chat-0")
+        _wait(made, worst=0.8)
+
+
+def _crashes_of_daemons(made: Cluster) -> None:
+    """Another one: nothing happens after it that would make the operator look again."""
+    chance, people = made.world.chance, made.people
+    people.wants("chat-0", chance.choice((0, 1, 4)), chance.randint(1, 4))
+    made.world.run_until(600)
+    people.crashes_daemons()
+
+
+def _wait(made: Cluster, *, worst: float) -> None:
     """For the next act: some time, or the worst moment, when a node was told something that it does not show yet."""
     world, chance = made.world, made.world.chance
-    if world.happens(0.75):
+    if not world.happens(worst):
         world.run_until(world.now + chance.choice((1, 10, 60, 200, 600)) * chance.random())
         return
     for _ in range(300):
@@ -158,6 +186,15 @@ def nobody_runs_without_mps(made: Cluster) -> None:
         since = node.daemon_started if node is not None else None
         if pod.owner not in {None, *kept} and since is not None and pod.started is not None and pod.started < since:
             raise BrokenPromiseError(f"{pod.key} started {pod.started}, before the MPS daemon of {pod.node}: {since}")
+
+
+def what_waits_to_be_measured_says_so(made: Cluster) -> None:
+    """A profile ends, or its condition says that no GPU can be had."""
+    for key, record in made.world.profiles.items():
+        said = next((one for one in record.status.get("conditions", ()) if one["type"] == "Profiled"), {})
+        ended = record.imported or record.status.get("phase") in {"Complete", "Failed"}
+        if not ended and said.get("reason") != "WaitingForGPU":
+            raise BrokenPromiseError(f"profile {key} neither ends nor says why: {said}, {made.world.pods.get(key)}")
 
 
 def everything_is_as_before(made: Cluster) -> None:

@@ -88,6 +88,23 @@ def neighbours_move_together(made: Cluster) -> None:
     answers(made, "code", 2)
 
 
+def a_profile_takes_a_free_gpu(made: Cluster) -> None:
+    """A profile goes where nobody works; the pack that comes later waits for it; the next profile waits for a GPU, and evicts nobody."""
+    made.people.adds_node("gpu-1", gpus=2)
+    made.people.adds_node("gpu-2")
+    made.people.runs_pod("training", 900)
+    made.world.run_until(30)
+    made.people.measures("opt")
+    made.world.run_until(60)
+    made.people.runs_pod("tests", 600)
+    made.people.wants("chat", MPS_2, 2)
+    made.world.run_until(100)
+    made.people.measures("qwen")
+    settle(made)
+    answers(made, "chat", 2)
+    assert {record.status["phase"] for record in made.world.profiles.values() if not record.imported} == {"Complete"}
+
+
 def switch_node_by_node(made: Cluster) -> None:
     """New advice with two nodes and an idle one: the idle one first, and never fewer replicas than the PDB allows."""
     for name in ("gpu-1", "gpu-2", "gpu-3"):
@@ -142,6 +159,7 @@ STORIES: dict[str, Callable[[Cluster], None]] = {
         first_pack,
         second_deployment_joins,
         switch_of_class,
+        a_profile_takes_a_free_gpu,
         another_way_to_share,
         back_to_whole_gpus,
         neighbours_move_together,

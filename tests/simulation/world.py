@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from slm_operator.observe.records import DeploymentRecord, ProfileRecord
 
-    from .objects import Node, Pod, Workload
+    from .objects import Job, Node, Pod, Workload
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class World:
     nodes: dict[str, Node] = field(default_factory=dict)
     pods: dict[Key, Pod] = field(default_factory=dict)
     workloads: dict[Key, Workload] = field(default_factory=dict)
+    jobs: dict[Key, Job] = field(default_factory=dict)
     deployments: dict[Key, DeploymentRecord] = field(default_factory=dict)
     profiles: dict[Key, ProfileRecord] = field(default_factory=dict)
     config: dict[str, str] | None = field(default_factory=lambda: {"default": "version: v1\n"})
@@ -125,6 +126,18 @@ class World:
         del self.pods[pod.key]
         self.changed("Pod", pod.key)
 
+    def job_changed(self, job: Job) -> None:
+        """A write to a Job, or its end."""
+        if job.key in self.jobs:
+            job.version = self.version()
+        self.changed("Job", job.key)
+
+    def profile_changed(self, record: ProfileRecord) -> None:
+        """A write to an SLMProfile or to its status."""
+        meta = replace(record.meta, resource_version=str(self.version()))
+        self.profiles[record.meta.key] = replace(record, meta=meta)
+        self.changed(names.PROFILE_KIND, meta.key)
+
     def workload_changed(self, workload: Workload) -> None:
         """A write to a Deployment or to its status."""
         workload.version = self.version()
@@ -150,7 +163,7 @@ class World:
                 node = self.nodes.get(name)
                 return None if node is None else node.plugin() if part == "plugin" else node.daemon()
             case _:
-                objects: dict[str, dict[Any, Any]] = {"Pod": self.pods, "Deployment": self.workloads}
+                objects: dict[str, dict[Any, Any]] = {"Pod": self.pods, "Job": self.jobs, "Deployment": self.workloads}
                 found = self.nodes.get(key.name) if kind == "Node" else objects[kind].get(key)
                 return None if found is None else found.record()
 
@@ -160,6 +173,7 @@ class World:
         yield from ((names.PROFILE_KIND, key) for key in self.profiles)
         yield from (("Deployment", key) for key in self.workloads)
         yield from (("Pod", key) for key in self.pods)
+        yield from (("Job", key) for key in self.jobs)
         yield "ConfigMap", CONFIG_MAP
         for name in self.nodes:
             yield "Node", Key("", name)

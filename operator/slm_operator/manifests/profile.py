@@ -7,6 +7,7 @@ needs no API token: it prints JSON lines, and the operator reads its log.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_runtime.document import SharingMode
@@ -108,8 +109,18 @@ def _owned_profile(
     }
 
 
-def profile_job(record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str) -> Manifest:
-    """The Job that measures a profile on one whole GPU."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """A wish to the scheduler: one of these hosts, by weight (1 to 100)."""
+
+    weight: int
+    hostnames: tuple[str, ...]
+
+
+def profile_job(
+    record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str, preferred: Iterable[Preference] = ()
+) -> Manifest:
+    """The Job that measures a profile on one whole GPU, on one of the preferred nodes if it can be."""
     key = record.meta.key
     labels = {
         names.PROFILE_LABEL: label_value(key.name),
@@ -130,12 +141,14 @@ def profile_job(record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str)
         "spec": {
             "backoffLimit": 0,  # a second try costs GPU time: the operator decides, not the Job controller
             "activeDeadlineSeconds": int(spec.search.max_gpu_minutes * 60) + DEADLINE_SLACK_SECONDS,
-            "template": _pod_template(spec, labels, runtime_image, key.name),
+            "template": _pod_template(spec, labels, runtime_image, key.name, preferred),
         },
     }
 
 
-def _pod_template(spec: SLMProfileSpec, labels: dict[str, str], runtime_image: str, name: str) -> dict[str, Any]:
+def _pod_template(
+    spec: SLMProfileSpec, labels: dict[str, str], runtime_image: str, name: str, preferred: Iterable[Preference]
+) -> dict[str, Any]:
     volumes, mounts = engines.volumes(spec.model, spec.workload, SharingMode.NONE)
     runtime_mount = {"name": "runtime", "mountPath": RUNTIME_FOLDER}
     template: dict[str, Any] = {
@@ -173,8 +186,17 @@ def _pod_template(spec: SLMProfileSpec, labels: dict[str, str], runtime_image: s
             "volumes": [*volumes, {"name": "runtime", "emptyDir": {}}],
         },
     }
+    wishes = [_wish(one) for one in preferred]
+    if wishes:
+        node_affinity = {"preferredDuringSchedulingIgnoredDuringExecution": wishes}
+        template["spec"]["affinity"] = {"nodeAffinity": node_affinity}
     merged: dict[str, Any] = merge(template, spec.pod_template or {})
     return merged
+
+
+def _wish(preference: Preference) -> dict[str, Any]:
+    host = {"key": "kubernetes.io/hostname", "operator": "In", "values": list(preference.hostnames)}
+    return {"weight": preference.weight, "preference": {"matchExpressions": [host]}}
 
 
 def profile_args(spec: SLMProfileSpec, name: str) -> list[str]:

@@ -20,7 +20,7 @@ from slm_operator.manifests.profile import profile_job
 from slm_operator.planning.actions import Action, Apply, Delete, Plan, WriteStatus
 from slm_operator.planning.conditions import Finding, conditions
 from slm_operator.planning.events import transition_events
-from slm_operator.planning.gpu_wait import gpu_wait
+from slm_operator.planning.profile_gpu import gpu_wait, preferences
 from slm_operator.planning.profile_log import ProfileLog, read_log
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outc
             f"{view.running_profiles} profiles are running, which is all that profiling.concurrent allows",
             10.0,
         )
-    job = profile_job(view.profile, spec, settings.profiling.image)
+    job = profile_job(view.profile, spec, settings.profiling.image, preferences(view, spec.gpu))
     return _Outcome(
         phase="Pending",
         finding=_not_yet("Starting", "the profile's Job is being created"),
@@ -193,7 +193,7 @@ def _obstacle(view: ProfileView, pod: PodRecord) -> tuple[str, str] | None:
     if pod.node is None:
         spec = view.profile.spec
         assert spec is not None
-        why = gpu_wait(spec.gpu, view.nodes, view.gpu_pods)
+        why = gpu_wait(view, spec.gpu)
         return (
             "WaitingForGPU",
             f"no whole GPU is free for the profile: {why} (scheduler: {pod.unscheduled_because})",

@@ -114,9 +114,11 @@ class ProfileView:
     running_profiles: int = 0
     """Profile Jobs active in the cluster, this one not counted."""
     nodes: tuple[NodeRecord, ...] = ()
-    """Opted-in nodes, while its pod waits for one."""
+    """Opted-in nodes, while there is no Job or its pod waits for one."""
     gpu_pods: tuple[PodRecord, ...] = ()
     """Pods that hold their GPUs."""
+    about_to_change: frozenset[str] = frozenset()
+    """Nodes that the fleet changes, or will when their turn comes."""
     refused_because: str | None = None
     """What the API server said to our last write of one of its objects."""
 

@@ -163,7 +163,9 @@ class Gatherer:
         job, refusal = self._job(work.key), self.refusals.get(work)
         others = [one for one in self.caches.jobs.by(ACTIVE, True) if job is None or one.meta.key != job.meta.key]
         pod = self.profile_pod(work.key)
-        waits = pod is not None and pod.node is None
+        begins = job is None and not record.imported and record.status.get("phase") not in {"Complete", "Failed"}
+        waits = begins or (pod is not None and pod.node is None)
+        given = self.assignments.values() if begins else ()
         return ProfileView(
             profile=record,
             job=job,
@@ -172,6 +174,7 @@ class Gatherer:
             running_profiles=len(others),
             nodes=self.caches.nodes.by(OURS, True) if waits else (),
             gpu_pods=self.caches.pods.by(GPU, True) if waits else (),
+            about_to_change=frozenset(name for answer in given for name in answer.changing),
             refused_because=refusal.because if refusal is not None else None,
         )
 

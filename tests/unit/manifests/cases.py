@@ -9,7 +9,7 @@ from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.engine import Serving
 from slm_operator.manifests.metadata import digest
 from slm_operator.manifests.plugin_config import SliceClass, config_key, plugin_config
-from slm_operator.manifests.profile import profile_job
+from slm_operator.manifests.profile import Preference, profile_job
 from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
 from slm_operator.manifests.routing import http_route, inference_pool
 from slm_operator.observe.records import DeploymentRecord, Key, Meta, ProfileRecord
@@ -143,4 +143,5 @@ def _profile_job() -> dict[str, Any]:
         }
     )
     record = ProfileRecord(meta=Meta(key=Key("team", "opt-1-3b-12345678"), uid="uid-profile"), spec=spec)
-    return profile_job(record, spec, "slm-operator:0.1.0")
+    free = (Preference(weight=100, hostnames=("gpu-1", "gpu-3")), Preference(weight=50, hostnames=("gpu-2",)))
+    return profile_job(record, spec, "slm-operator:0.1.0", free)
