@@ -16,10 +16,10 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([binary("helm"), *arguments], capture_output=True, text=True, check=False, timeout=60)
 
 
-def rendered(*values: str) -> list[dict[str, Any]]:
+def rendered(*values: str, namespace: str = "slm-system") -> list[dict[str, Any]]:
     """All objects of the chart under --set values. Raises RuntimeError with what helm said."""
     sets = [part for value in values for part in ("--set", value)]
-    done = helm("template", "slm-operator", str(CHART), "--namespace", "slm-system", *sets)
+    done = helm("template", "slm-operator", str(CHART), "--namespace", namespace, *sets)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return [found for found in yaml.safe_load_all(done.stdout) if found]

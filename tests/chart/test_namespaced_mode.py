@@ -1,0 +1,94 @@
+"""The chart's mode for namespaces, for real: its Roles, a node that an administrator cut, and a model that is served.
+
+The operator runs with the service account's own token and the chart's own settings, so that whatever it would need of nodes,
+config maps or other namespaces is denied by the API server.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.chart.helm import ROOT, of_kind, rendered
+from tests.chart.rights import denied, grants, uses
+from tests.control_plane.gpu_fleet import SHARED, is_ready, slm_deployment, slm_profile
+from tests.control_plane.operator_process import operator, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.testbed.control_plane import ControlPlane
+
+pytestmark = pytest.mark.control_plane
+ROLES = ("ServiceAccount", "Role", "RoleBinding")
+
+
+@pytest.fixture
+def plane(control_plane: ControlPlane) -> ControlPlane:
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    return control_plane
+
+
+def limited(plane: ControlPlane, namespace: str, folder: Path) -> Path:
+    """A kubeconfig of the chart's service account."""
+    config = json.loads(plane.kubeconfig.read_text())
+    token = plane.kubectl("create", "token", "slm-operator", "--namespace", namespace).strip()
+    config["users"][0]["user"] = {"token": token}
+    file = folder / "kubeconfig"
+    file.write_text(json.dumps(config))
+    return file
+
+
+@pytest.fixture
+def node(plane: ControlPlane, namespace: str) -> Iterator[str]:
+    """A node that somebody cut in two for `chat`, and labelled as the operator would."""
+    labels = {
+        "slm-operator.io/managed": "true",
+        "slm-operator.io/slice-class": "time-slicing-2",
+        "slm-operator.io/serves": f"{namespace}.chat",
+    }
+    (name,) = plane.add_kwok_nodes(1, prefix=f"cut-{namespace[-6:]}", labels=labels, resources={SHARED: 2})
+    yield name
+    plane.kubectl("delete", "node", name)
+
+
+def test_a_model_is_served_from_static_slices_and_nothing_is_denied(
+    plane: ControlPlane, namespace: str, node: str, tmp_path: Path
+) -> None:
+    values = (f"config.namespaces={{{namespace}}}", "config.watch.intervalSeconds=0")
+    chart = rendered(*values, namespace=namespace)  # installed in the team's own namespace: the least there is
+    for one in (found for kind in ROLES for found in of_kind(chart, kind)):
+        plane.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=json.dumps(one))
+    account = f"system:serviceaccount:{namespace}:slm-operator"
+    (settings,) = of_kind(chart, "ConfigMap")
+    config = tmp_path / "config.yaml"
+    config.write_text(settings["data"]["config.yaml"])
+    assert yaml.safe_load(config.read_text())["namespaces"] == [namespace]
+
+    deployment = slm_deployment("chat", "opt", slices=2, replicas=2)
+    deployment["spec"]["sharing"]["neighbours"] = "Same"
+    for one in (slm_profile("opt"), deployment):
+        plane.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=json.dumps(one))
+
+    where = ("--namespace", namespace, "-o", "json")
+    arguments = (
+        f"--kubeconfig={limited(plane, namespace, tmp_path)}",
+        f"--config={config}",
+        f"--namespace={namespace}",
+    )
+    with operator(plane, *arguments) as running:
+        wait_until(lambda: is_ready(json.loads(plane.kubectl("get", "slmd/chat", *where))))
+        pods = json.loads(plane.kubectl("get", "pods", "-l", "slm-operator.io/deployment=chat", *where))["items"]
+        assert [pod["spec"]["nodeName"] for pod in pods] == [node, node]
+        assert running.terminate() == 0
+
+    used = uses(plane.audit_log.read_text().splitlines(), account)
+    assert denied(used) == []
+    assert {use.namespace for use in used} == {namespace}, "nothing is asked of the cluster as a whole"
+    granted = grants(chart, "slm-operator")
+    assert [use for use in used if not any(grant.covers(use) for grant in granted)] == []
