@@ -138,7 +138,7 @@ def test_the_api_servers_own_certificate_is_rotated(bed: Bed, tmp_path: Path) ->
             serving, first = pods_of(own, "trusting", "kept"), keeper.running
             assert first is not None
             make_certificate(tmp_path, "DNS:localhost")
-            plane.components["kube-apiserver"].restart()
+            plane.components["kube-apiserver"].restart(grace_s=0)
             own.apply("trusting", slm_deployment("made", "measured"))
             outcome.converged_seconds = own.converged("trusting", "kept", "made")
             outcome.met = sum("CERTIFICATE_VERIFY_FAILED" in json.dumps(line) for line in first.lines)
