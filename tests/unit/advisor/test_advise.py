@@ -283,7 +283,7 @@ class TestLoad:
         def with_pack(singles: list[Point]) -> int:
             alone = advise(document(*singles), ANY, Settings(concurrency=100)).predicted
             assert alone
-            assert alone.source is Source.PREDICTED
+            assert (alone.source, alone.replicas_per_gpu) == (Source.PREDICTED, 1)
             there = pack(128, output=alone.output_tokens_per_second * 1.15, in_flight=100)
             return advise(document(*singles, there), ANY, Settings(concurrency=100)).replicas_per_gpu
 

@@ -51,6 +51,30 @@ def test_sizes_of_other_architectures(config: dict[str, Any], billions: float, a
     assert found.active_bytes == found.active_parameters * 2
 
 
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        (configs.OPT_350M, 331_196_416),
+        (configs.OPT_1_3B, 1_315_758_080),
+        (configs.OPT_2_7B, 2_651_596_800),
+        (configs.QWEN_2_5_0_5B, 494_032_768),
+        (configs.LLAMA_2_7B, 6_738_415_616),
+        (configs.LLAMA_2_13B, 13_015_864_320),
+        (configs.LLAMA_3_8B, 8_030_261_248),
+        (configs.MIXTRAL_8X7B, 46_702_792_704),
+        (configs.DEEPSEEK_V2_LITE, 15_706_484_224),
+    ],
+)
+def test_every_weight_is_counted_as_the_hub_counts_them(config: dict[str, Any], parameters: int) -> None:
+    assert read_architecture(config).parameters == parameters
+
+
+def test_every_second_layer_may_have_experts() -> None:
+    every = read_architecture(configs.QWEN_1_5_MOE | {"num_hidden_layers": 3})
+    second = read_architecture(configs.QWEN_1_5_MOE | {"num_hidden_layers": 3, "decoder_sparse_step": 2})
+    assert second.expert_bytes * 3 == every.expert_bytes
+
+
 def test_the_text_part_of_a_multimodal_model_counts() -> None:
     nested = {"model_type": "some_vl", "text_config": configs.LLAMA_3_8B}
     assert read_architecture(nested) == read_architecture(configs.LLAMA_3_8B)

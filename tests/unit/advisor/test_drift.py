@@ -16,7 +16,7 @@ from unit.advisor.build import SINGLES, document, pack
 EXPECTED = Expected(
     limits=Limits(itl_ms=20, ttft_ms=500), input_tokens_mean=100, output_tokens_mean=200, pays_from_in_flight=40
 )
-PATIENCE = Patience(open_after=3, close_after=5, reprofile_after_seconds=1800)
+PATIENCE = Patience()
 
 
 def window(at: float, **changes: Any) -> Window:
