@@ -115,6 +115,9 @@ class Api:
             return
         if pod.owner is None:
             raise BrokenPromiseError(f"{pod.key} is not ours and is evicted")
+        node = self.world.nodes.get(pod.node or "")
+        if node is not None and names.CHANGE_STARTED_ANNOTATION not in node.annotations and not self.world.meddled:
+            raise BrokenPromiseError(f"{pod.key} is moved, and its node does not change: {action.because}")
         workload = self.world.workloads.get(pod.owner)
         if workload is not None and pod.phase == "Running":
             healthy = sum(one.ready and not one.deleting and one.owner == pod.owner for one in self.world.pods.values())

@@ -7,6 +7,7 @@ advertises nothing under MPS before the daemon runs, and the daemon does not tol
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -183,11 +184,20 @@ class Machines:
                 self.refused += [f"{self.world.now:.0f}s {pod.key} on {pod.node}"] if pod.owner is not None else []
                 self.world.pod_changed(pod)
                 return
-        pod.phase, pod.started = "Running", self.world.stamp()
+        pod.phase, pod.started, pod.device = "Running", self.world.stamp(), self._device(node)
         self.world.pod_changed(pod)
         self.world.at(self.world.lag(5, 60), lambda: self._become_ready(pod))
         if (job := self.world.jobs.get(pod.key)) is not None:
             self.world.at(self.world.lag(100, 400), lambda: self._end(job, pod))
+
+    def _device(self, node: Node) -> str:
+        """The plugin would rather fill a GPU before it begins another; the kubelet may do otherwise."""
+        taken = Counter(one.device for one in self.world.on(node.name))
+        rest = {
+            gpu: node.loaded.replicas_per_gpu - taken[gpu] for n in range(node.gpus) if (gpu := f"GPU-{node.name}-{n}")
+        }
+        free = [gpu for gpu in rest if rest[gpu] > 0] or list(rest)
+        return self.world.chance.choice(free) if self.world.happens(0.3) else min(free, key=rest.__getitem__)
 
     def _end(self, job: Job, pod: Pod) -> None:
         """All points are measured."""

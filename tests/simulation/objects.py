@@ -138,6 +138,8 @@ class Pod:
     deleting: bool = False
     started: str | None = None
     failed_because: str | None = None
+    device: str | None = None
+    """The GPU that its kubelet gave it."""
     version: int = 0
 
     def record(self) -> PodRecord:
@@ -153,6 +155,7 @@ class Pod:
             started=self.started,
             unscheduled_because="no node fits" if self.node is None else None,
             failed_because=self.failed_because,
+            resource_health={f"{self.device}::0": "Healthy"} if self.device is not None else {},
         )
 
     @property

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.observe.records import Key
+from slm_operator.planning.spread import placement
+from slm_operator.reconcile.queue import WorkKey
 from slm_operator.settings import Nodes, Settings
 
 from .api import Api
@@ -73,6 +76,7 @@ def _run(seed: int, **operator: Any) -> Cluster:
     nothing_waits_unsaid(made)
     nothing_is_given_up_without_need(made)
     nobody_runs_without_mps(made)
+    status_says_who_shares_a_gpu(made)
     for key in list(made.world.deployments):
         people.wants_no_more(key.name)
     settle(made)
@@ -186,6 +190,21 @@ def nobody_runs_without_mps(made: Cluster) -> None:
         since = node.daemon_started if node is not None else None
         if pod.owner not in {None, *kept} and since is not None and pod.started is not None and pod.started < since:
             raise BrokenPromiseError(f"{pod.key} started {pod.started}, before the MPS daemon of {pod.node}: {since}")
+
+
+def status_says_who_shares_a_gpu(made: Cluster) -> None:
+    """What the operator would say now is what the kubelets did, and no GPU has more than its pack."""
+    for key in made.world.deployments:
+        view = made.operator.gatherer.deployment(WorkKey("deployment", key))
+        said = {(one["node"], one.get("gpu")): one["replicas"] for one in placement(view.pods)} if view else {}
+        true = Counter((pod.node, pod.device) for pod in made.world.pods.values() if pod.owner == key and pod.holds)
+        if said != true:
+            raise BrokenPromiseError(f"{key} is said to run on {said}, and runs on {dict(true)}")
+        most = max(
+            (made.world.nodes[node].loaded.replicas_per_gpu for node, _ in true if node in made.world.nodes), default=0
+        )
+        if max(true.values(), default=0) > most and not made.world.meddled:
+            raise BrokenPromiseError(f"{key} has more on a GPU than a pack: {dict(true)}")
 
 
 def what_waits_to_be_measured_says_so(made: Cluster) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slm_operator.api.names import Condition
 from slm_operator.planning.conditions import Finding
+from slm_operator.planning.spread import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from slm_operator.observe.records import PodRecord
     from slm_operator.planning.views import DeploymentView
 
 _STARTING = ("PodInitializing", "ContainerCreating")
 
 
-def availability(view: DeploymentView, wanted: int) -> Finding:
-    """The Available condition for `wanted` replicas."""
+def availability(view: DeploymentView, wanted: int, replicas_per_gpu: int = 1) -> Finding:
+    """The Available condition for `wanted` replicas, in packs of so many."""
     workload = view.workload
     if wanted == 0:
         return _finding(reason="ScaledToZero", message="spec.replicas is 0", holds=True)
@@ -26,7 +24,8 @@ def availability(view: DeploymentView, wanted: int) -> Finding:
         return _finding(reason="Starting", message=f"{wanted} replica(s) are being created")
     current = workload.observed_generation >= workload.meta.generation
     if current and workload.replicas == wanted and workload.ready >= wanted and workload.updated >= wanted:
-        return _finding(reason="Available", message=f"{workload.ready} of {wanted} replicas answer", holds=True)
+        told = [f"{workload.ready} of {wanted} replicas answer", spread(view.pods, replicas_per_gpu)]
+        return _finding(reason="Available", message="; ".join(filter(None, told)), holds=True)
     counted = f"{workload.ready} of {wanted} replicas answer"
     for pod in view.pods:
         trouble = _trouble(pod)
@@ -38,21 +37,6 @@ def availability(view: DeploymentView, wanted: int) -> Finding:
     return _finding(
         reason="Starting", message=f"{counted}; the others are starting (an engine is silent until its model is loaded)"
     )
-
-
-def placement(pods: Iterable[PodRecord]) -> list[dict[str, Any]]:
-    """`status.placement`: replicas by node and, where the kubelet tells device ids, by GPU."""
-    places = Counter((pod.node, _gpu(pod)) for pod in pods if pod.node is not None and pod.holds_gpu)
-    return [
-        {"node": node, "replicas": count} | ({"gpu": gpu} if gpu else {})
-        for (node, gpu), count in sorted(places.items(), key=lambda place: (place[0][0] or "", place[0][1]))
-    ]
-
-
-def _gpu(pod: PodRecord) -> str:
-    """UUID of the pod's GPU. Device ids of slices are UUID::n."""
-    device = next(iter(sorted(pod.resource_health)), "")
-    return device.partition("::")[0]
 
 
 def _trouble(pod: PodRecord) -> tuple[str, str] | None:

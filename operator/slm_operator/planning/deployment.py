@@ -18,7 +18,7 @@ from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
 from slm_operator.planning.actions import Action, Apply, Plan, WriteStatus
 from slm_operator.planning.advising import Unadvisable, advice_status, advise_deployment, serving_of
-from slm_operator.planning.availability import availability, placement
+from slm_operator.planning.availability import availability
 from slm_operator.planning.conditions import Finding, conditions
 from slm_operator.planning.demand import wanted_replicas
 from slm_operator.planning.events import transition_events
@@ -26,6 +26,7 @@ from slm_operator.planning.gateway import ROUTING_KINDS, gateway_actions, routed
 from slm_operator.planning.remeasure import remeasured
 from slm_operator.planning.rollout import answer_to, rollout, slices_finding
 from slm_operator.planning.slo_watch import slo_finding
+from slm_operator.planning.spread import placement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,7 +201,9 @@ def _served(
     if not room and view.workload is None:
         return story if refused is None else story.and_then(refused)
     rolled = rollout(view, spec, serving_of(advice, document.ledger), wanted, assignment)
-    story = story.and_then(refused or availability(view, wanted), *rolled, *gateway_actions(view, spec))
+    story = story.and_then(
+        refused or availability(view, wanted, advice.replicas_per_gpu), *rolled, *gateway_actions(view, spec)
+    )
     routed = routed_finding(view, spec)
     return story if routed is None else story.and_then(routed)
 

@@ -1,10 +1,13 @@
 """What is said of replicas that do not answer: which pod, why, and what helps."""
 
+import csv
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from slm_operator.planning.availability import availability
+from slm_operator.planning.spread import placement
 from slm_operator.planning.views import DeploymentView
 
 from . import worlds as w
@@ -77,6 +80,48 @@ def test_a_refusing_quota_is_told() -> None:
         "Stalled",
         '1 of 2 replicas answer; pods "chat-2" is forbidden: exceeded quota',
     )
+
+
+GPUS: dict[str, tuple[tuple[str, ...], int, str | None]] = {
+    "one pack on one GPU": (("A::0", "A::1"), 2, None),
+    "one pack on two GPUs": (("A::0", "B::1"), 2, "on 2 GPUs (1 + 1) where packs of 2 need 1"),
+    "three of a pack and one alone": (("A::0", "A::1", "A::2", "B::0"), 4, "on 2 GPUs (3 + 1) where packs of 4 need 1"),
+    "a pack and a half": (("A::0", "A::1", "B::0"), 2, None),
+    "whole GPUs": (("A", "B"), 1, None),
+    "the kubelet does not tell": (("A::0", ""), 2, None),
+}
+
+
+@pytest.mark.parametrize("case", GPUS)
+def test_an_unlucky_placement_is_told(case: str) -> None:
+    devices, pack, words = GPUS[case]
+    pods = tuple(
+        replace(w.replica(f"chat-{number}"), ready=True, resource_health={device: "Healthy"} if device else {})
+        for number, device in enumerate(devices)
+    )
+    count = len(pods)
+    all_ready = w.workload("chat", replicas=count, ready=count)
+    view = DeploymentView(deployment=w.deployment(), profile=None, workload=all_ready, pods=pods)
+    finding = availability(view, count, pack)
+    assert finding.holds
+    assert (words in finding.message) if words else finding.message == f"{count} of {count} replicas answer"
+    assert [one["replicas"] for one in placement(pods)] == list(
+        Counter(one.partition("::")[0] for one in devices).values()
+    )
+
+
+def test_who_shares_a_gpu_with_fewer_is_no_slower_as_published() -> None:
+    """Why an unlucky placement is told and not corrected."""
+    with (w.DATA / "replication.csv").open() as lines:
+        rows = [row for row in csv.DictReader(lines) if row["chunked_prefill"] == "off"]
+    each: dict[tuple[str, str], dict[int, float]] = {}
+    for row in rows:
+        engines, total = int(row["replicas"]), float(row["total_tokens_per_s"])
+        each.setdefault((row["model"], row["max_num_seqs"]), {})[engines] = total / engines
+    shared = [speeds for speeds in each.values() if len(speeds) > 1]
+    assert len(shared) == 4
+    for speeds in shared:
+        assert sorted(speeds.values(), reverse=True) == [speeds[engines] for engines in sorted(speeds)]
 
 
 def test_none_wanted_is_available() -> None:
