@@ -142,7 +142,9 @@ def daemons_of(namespace: str) -> Callable[[Raw], DaemonPodRecord | None]:
 def _daemon(raw: Raw, part: str) -> DaemonPodRecord:
     spec, status = raw.get("spec") or {}, raw.get("status") or {}
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    environment = [one for container in containers for one in container.get("env") or ()]
+    environment = {
+        one.get("name"): one.get("value") or "" for container in containers for one in container.get("env") or ()
+    }
     ready = condition(status, "Ready")
     statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     return DaemonPodRecord(
@@ -153,7 +155,8 @@ def _daemon(raw: Raw, part: str) -> DaemonPodRecord:
         waiting=first(waiting(one) for one in statuses),
         started=max((at for at in map(running_since, statuses) if at), default=None),
         containers=tuple(container.get("name") or "" for container in containers),
-        default_key=first(one.get("value") for one in environment if one.get("name") == "DEFAULT_CONFIG") or "",
+        default_key=environment.get("DEFAULT_CONFIG", ""),
+        takes_lone_key="single" in environment.get("FALLBACK_STRATEGIES", "").split(","),
     )
 
 

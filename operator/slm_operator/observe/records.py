@@ -171,3 +171,5 @@ class DaemonPodRecord:
     """Names of its containers: without a config-manager the node cannot be switched by label."""
     default_key: str = ""
     """Configuration that its config-manager takes on a node without the label. Empty: `default`, by its own rule."""
+    takes_lone_key: bool = False
+    """Whether its config-manager, where there is no `default`, takes the only key that there is."""

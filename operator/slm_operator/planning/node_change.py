@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.manifests.plugin_config import config_key, is_key_of, plugin_config
 from slm_operator.planning.actions import PatchNode
-from slm_operator.planning.node_state import failures_text
+from slm_operator.planning.node_state import failures_text, lone_key
 from slm_operator.planning.node_step import (
     CHANGING,
     SETTLE_SECONDS,
@@ -143,6 +143,10 @@ def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
     key, config = config_key(target.slice_class), site.config
     if config is None:
         stage = f"ConfigMap {site.config_name} of the device plugin does not exist: create it, or set devicePlugin.configMap to its name"
+        return NodeStep(reason="NotSwitchable", stage=stage)
+    lone = lone_key(state.daemons, config.data)
+    if lone is not None:  # NB: with a second key beside it, plugins on nodes without a label would no longer start
+        stage = f"ConfigMap {site.config_name} has the one key {lone}, which nodes without a label take only while it is the only one: make it the plugin's default (Helm value config.default={lone})"
         return NodeStep(reason="NotSwitchable", stage=stage)
     nodes = site.settings.nodes
     waited = seconds_since(config.meta.annotations.get(f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}"), site.now)

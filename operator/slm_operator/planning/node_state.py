@@ -17,7 +17,7 @@ from slm_operator.manifests.metadata import label_value
 from slm_operator.manifests.plugin_config import SliceClass, class_of_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from slm_operator.observe.records import DaemonPodRecord, Key, NodeRecord, PodRecord
     from slm_operator.planning.views import FleetView
@@ -210,15 +210,23 @@ def class_of_key(key: str | None) -> SliceClass | None:
 
 
 def configured_class(
-    told: str | None, daemons: Iterable[DaemonPodRecord], texts: Mapping[str, str]
+    told: str | None, daemons: Sequence[DaemonPodRecord], texts: Mapping[str, str]
 ) -> SliceClass | None:
     """What a node shall show by its label `told` and the texts of the plugin's ConfigMap. None when nobody can say.
 
     NB: a key of ours that somebody removed may be loaded all the same; its name says what it was.
     """
-    key = told or next((one.default_key for one in daemons if one.default_key), _DEFAULT_KEY)
+    default = next((one.default_key for one in daemons if one.default_key), None)
+    key = told or default or lone_key(daemons, texts) or _DEFAULT_KEY
     text = texts.get(key)
     return class_of_key(key) or (class_of_config(text) if text is not None else None)
+
+
+def lone_key(daemons: Sequence[DaemonPodRecord], texts: Mapping[str, str]) -> str | None:
+    """The key that nodes without a label take for no other reason than that it is the only one in the ConfigMap."""
+    chosen = _DEFAULT_KEY in texts or any(one.default_key for one in daemons)
+    falls_back = any(one.takes_lone_key for one in daemons)
+    return next(iter(texts)) if len(texts) == 1 and falls_back and not chosen else None
 
 
 def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:

@@ -141,7 +141,15 @@ def test_daemon_pods_are_found_by_namespace_and_container(containers: tuple[str,
     watching = Watching()
     raw = gpu_pod("plugin", gpus=0)
     raw["spec"]["containers"] = [
-        {"name": name, "env": [{"name": "DEFAULT_CONFIG", "value": "pool"}]} for name in containers
+        {
+            "name": name,
+            "env": [
+                {"name": "DEFAULT_CONFIG", "value": "pool"},
+                {"name": "FALLBACK_STRATEGIES", "value": "named,single"},
+                {"name": "NODE_NAME", "valueFrom": {}},
+            ],
+        }
+        for name in containers
     ]
     watching.world.see("Pod", "ADDED", raw)
     assert len(watching.caches.daemons) == 0
@@ -149,7 +157,7 @@ def test_daemon_pods_are_found_by_namespace_and_container(containers: tuple[str,
     watching.world.see("Pod", "ADDED", raw)
     (daemon,) = watching.caches.daemons
     assert (daemon.meta.key.namespace, daemon.part, daemon.containers) == ("nvidia-device-plugin", part, containers)
-    assert daemon.default_key == "pool"
+    assert (daemon.default_key, daemon.takes_lone_key) == ("pool", True)
     assert len(watching.caches.pods) == 0
 
 

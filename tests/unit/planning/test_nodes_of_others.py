@@ -50,10 +50,11 @@ UNCUT = "version: v1"
 CONFIGURED = (
     ("the default says it", None, {"default": plugin_config(w.MPS_2)}, "", True, True),
     ("the plugin's own default says it", None, {"pool": plugin_config(w.MPS_2)}, "pool", True, True),
+    ("the only key says it", None, {"lone": plugin_config(w.MPS_2)}, "", True, True),
     ("nothing to compare with: no config-manager", None, {"default": UNCUT}, "", False, True),
     ("given back late: the default says uncut", None, {"default": UNCUT}, "", True, False),
     ("given back late: the former key says uncut", "theirs", {"theirs": UNCUT}, "", True, False),
-    ("the key is not there", "theirs", {}, "", True, False),
+    ("the key is not there", "theirs", {"default": UNCUT}, "", True, False),
 )
 
 
@@ -66,10 +67,35 @@ def test_slices_that_no_configuration_of_the_node_says_are_not_used(
     told: str | None, texts: dict[str, str], default_key: str, *, config_manager: bool, used: bool
 ) -> None:
     found = w.node(cut=w.MPS_2, labels={CONFIG: told} if told else {})
-    plugin = [replace(one, default_key=default_key) for one in w.plugin_pods("gpu-1", config_manager=config_manager)]
-    made = plan(w.fleet(w.demand(), nodes=(found,), daemons=tuple(plugin), config_map=w.config_map(**texts)))
+    plugin = [
+        replace(one, default_key=default_key, takes_lone_key=True)
+        for one in w.plugin_pods("gpu-1", config_manager=config_manager)
+    ]
+    config = replace(w.config_map(), data=texts)
+    made = plan(w.fleet(w.demand(), nodes=(found,), daemons=tuple(plugin), config_map=config))
     assert any(isinstance(action, PatchNode) for action in made.plan.actions) is used
     assert ("restart its device plugin" in (made.assignments[w.demand().deployment].pending_because or "")) is not used
+
+
+LONE = (
+    ("falls back on the only key", {"theirs": UNCUT}, "", True, False),
+    ("has a default beside it", {"theirs": UNCUT, "default": UNCUT}, "", True, True),
+    ("is told its default", {"theirs": UNCUT}, "theirs", True, True),
+    ("does not fall back on it", {"theirs": UNCUT}, "", False, True),
+)
+
+
+@pytest.mark.parametrize(
+    ("texts", "default_key", "falls_back", "begins"), [row[1:] for row in LONE], ids=[row[0] for row in LONE]
+)
+def test_no_key_is_put_beside_one_that_counts_because_it_is_alone(
+    texts: dict[str, str], default_key: str, *, falls_back: bool, begins: bool
+) -> None:
+    found = [replace(one, default_key=default_key, takes_lone_key=falls_back) for one in w.plugin_pods("gpu-1")]
+    config = replace(w.config_map(), data=texts)
+    made = plan(w.fleet(w.demand(), nodes=(w.node(),), daemons=tuple(found), config_map=config))
+    assert any(isinstance(action, PatchConfig) for action in made.plan.actions) is begins
+    assert (made.assignments[w.demand().deployment].reason == "NotSwitchable") is not begins
 
 
 def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:
