@@ -246,6 +246,16 @@ def _say(line: str) -> None:
     print(f"[testbed] {line}", file=sys.stderr, flush=True)
 
 
+def main() -> int:
+    """Build what the command line names, or everything, and print where it is; a failure is one message."""
+    try:
+        for program in sys.argv[1:] or [program for group in GROUPS for program in group.packages]:
+            print(binary(program))
+    except (BuildError, KeyError) as error:
+        print(f"[testbed] {error.args[0]}", file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    for program in sys.argv[1:] or [program for group in GROUPS for program in group.packages]:
-        print(binary(program))
+    sys.exit(main())
