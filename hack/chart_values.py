@@ -100,7 +100,7 @@ class Dashboards(Part):
 
 
 class Metrics(Part):
-    """The operator's own metrics. Engines have their own, see docs/install.md."""
+    """Metrics of the operator, and of the engines."""
 
     port: Port = 9090
     """Port of /metrics."""
@@ -108,6 +108,8 @@ class Metrics(Part):
     """A ServiceMonitor of the operator. Not together with podMonitor: figures would be counted twice."""
     pod_monitor: Monitor = Monitor()
     """A PodMonitor of the operator, where no Service is wanted."""
+    engines: Monitor = Monitor()
+    """A PodMonitor of all engines, in every namespace."""
     dashboards: Dashboards = Dashboards()
     """Grafana dashboards."""
 
@@ -159,7 +161,7 @@ class Values(Part):
     network_policy: NetworkPolicy = NetworkPolicy()
     """What the operator's pods may speak with."""
     metrics: Metrics = Metrics()
-    """The operator's own metrics."""
+    """Metrics of the operator, and of the engines."""
     verbose: bool = False
     """Log what libraries say too."""
 
