@@ -69,6 +69,11 @@ def test_every_weight_is_counted_as_the_hub_counts_them(config: dict[str, Any], 
     assert read_architecture(config).parameters == parameters
 
 
+def test_a_token_reads_all_but_the_input_embedding_and_the_last_norm() -> None:
+    found = read_architecture(configs.LLAMA_2_7B)
+    assert found.active_parameters == found.parameters - found.vocabulary * found.hidden_size - found.hidden_size
+
+
 def test_every_second_layer_may_have_experts() -> None:
     every = read_architecture(configs.QWEN_1_5_MOE | {"num_hidden_layers": 3})
     second = read_architecture(configs.QWEN_1_5_MOE | {"num_hidden_layers": 3, "decoder_sparse_step": 2})
