@@ -214,10 +214,13 @@ def main() -> int:
         print("the advisor's tests fail as they are: mend them first", file=sys.stderr)
         return 2
     deciding = (path for path in sorted(PACKAGE.glob("*.py")) if path.stem not in DATA)
-    modules = [PACKAGE / f"{name}.py" for name in arguments.module] or list(deciding)
+    modules = arguments.module or list(deciding)
     found = [mutant for module in modules for mutant in mutants(module)]
     tried = random.Random(arguments.seed).sample(found, min(arguments.sample, len(found)))
     known, started, count = explained(), time.monotonic(), Counter[str]()
+    if not arguments.module and (stale := known - {mutant.name for mutant in found}):
+        print(f"{PAGE.name} explains what is no mutant any more: {'; '.join(sorted(stale))}", file=sys.stderr)
+        return 2
     for mutant in tried:
         alive = passes(mutant, NEAREST.get(mutant.module, ELSE_NEAREST)) and passes(mutant, every)
         fate = "killed" if not alive else "explained" if mutant.name in known else "survived"
@@ -231,9 +234,15 @@ def main() -> int:
     return 1 if count["survived"] else 0
 
 
+def _module(name: str) -> Path:
+    if not (file := PACKAGE / f"{name}.py").exists():
+        raise argparse.ArgumentTypeError(f"the advisor has no module {name!r}")
+    return file
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Mutants of the advisor that its tests do not notice.")
-    parser.add_argument("module", nargs="*", help="modules of the advisor, as `checks`; default: all")
+    parser.add_argument("module", nargs="*", type=_module, help="modules of the advisor, as `checks`; default: all")
     parser.add_argument("--sample", type=int, default=200, help="how many mutants to try (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
     return parser
