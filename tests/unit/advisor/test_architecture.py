@@ -74,6 +74,10 @@ def test_a_token_reads_all_but_the_input_embedding_and_the_last_norm() -> None:
     assert found.active_parameters == found.parameters - found.vocabulary * found.hidden_size - found.hidden_size
 
 
+def test_one_layer_is_enough() -> None:
+    assert read_architecture(configs.LLAMA_2_7B | {"num_hidden_layers": 1}).layers == 1
+
+
 def test_every_second_layer_may_have_experts() -> None:
     every = read_architecture(configs.QWEN_1_5_MOE | {"num_hidden_layers": 3})
     second = read_architecture(configs.QWEN_1_5_MOE | {"num_hidden_layers": 3, "decoder_sparse_step": 2})
