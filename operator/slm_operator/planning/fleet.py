@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
 
-from slm_operator.manifests.metadata import label_value
 from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.node_change import step_towards
 from slm_operator.planning.node_release import step_back
-from slm_operator.planning.node_state import node_states
+from slm_operator.planning.node_state import node_states, owner_of
 from slm_operator.planning.node_step import NodeStep, Site
 from slm_operator.planning.placement import Placement, place
 from slm_operator.planning.plugin_keys import UNUSED_SECONDS, keys_in_use, keys_patch, spare_keys
@@ -138,7 +137,7 @@ def _assignment(
         nodes=tuple(ready),
         slots=slots,
         changing=tuple(changing),
-        gives_way=(demand.deployment.namespace, label_value(demand.deployment.name)) in drained,
+        gives_way=owner_of(demand.deployment) in drained,
         stage=stage,
         reason=reason,
         pending_because=pending,

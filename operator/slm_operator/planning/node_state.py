@@ -178,7 +178,12 @@ class NodeState:
 
     def pods_of(self, deployment: Key) -> int:
         """Replicas of one deployment that run here."""
-        return self.replicas.get((deployment.namespace, label_value(deployment.name)), 0) if self.our_pods else 0
+        return self.replicas.get(owner_of(deployment), 0) if self.our_pods else 0
+
+
+def owner_of(deployment: Key) -> tuple[str, str]:
+    """A deployment as its pods name it: namespace and label."""
+    return deployment.namespace, label_value(deployment.name)
 
 
 def _observed_class(labels: Mapping[str, str]) -> SliceClass | None:

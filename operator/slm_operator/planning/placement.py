@@ -13,16 +13,17 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush, merge
+from heapq import merge
 from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
 
 from slm_operator.api import names
-from slm_operator.manifests.metadata import label_value, serves_value
+from slm_operator.manifests.metadata import serves_value
 from slm_operator.planning.fitness import Answers
-from slm_operator.planning.node_state import class_of_label, describe
+from slm_operator.planning.node_state import class_of_label, describe, owner_of
 from slm_operator.planning.node_step import Target
+from slm_operator.planning.whole_gpus import empty_for_whole, take_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -103,7 +104,7 @@ def place(
     )
     sharing = [demand for demand in demands if demand.slice_class.mode is not SharingMode.NONE]
     for demand in sharing:
-        placement.members.setdefault(target_of(demand), set()).add(_owner(demand))
+        placement.members.setdefault(target_of(demand), set()).add(owner_of(demand.deployment))
     serving = _Serving(states)
     for demand in sharing:  # where replicas run already, before anybody is promised the rest
         _keep(demand, serving.own(demand), placement, running=True)
@@ -112,9 +113,9 @@ def place(
             _keep(demand, serving.all_with_room(demand, placement), placement, running=False)
     held = _held(states, demands, undecided, placement)
     whole = [demand for demand in demands if demand.slice_class.mode is SharingMode.NONE]
-    _take_whole(whole, [state for state in states if not state.marked], placement)
+    take_whole(whole, [state for state in states if not state.marked], placement)
     _take(sharing, held, placement)
-    _empty(whole, held, placement)
+    empty_for_whole(whole, held, placement)
     for name, target in held.items():
         if name not in placement.targets:
             placement.aim(name, target)
@@ -125,11 +126,6 @@ def target_of(demand: Demand) -> Target:
     """What a node must be to serve this demand."""
     serves = _ANYBODY if demand.any_neighbours else serves_value(demand.deployment)
     return Target(slice_class=demand.slice_class, serves=serves)
-
-
-def _owner(demand: Demand) -> tuple[str, str]:
-    """A deployment as its pods name it: namespace and label."""
-    return demand.deployment.namespace, label_value(demand.deployment.name)
 
 
 def slots_of(state: NodeState, target: Target, members: Collection[tuple[str, str]] = ()) -> int:
@@ -160,7 +156,7 @@ class _Serving:
 
     def own(self, demand: Demand) -> list[NodeState]:
         """Where its replicas run: the fullest of them first, a changing one last."""
-        found = self._own.get((target_of(demand).purpose, _owner(demand)), ())
+        found = self._own.get((target_of(demand).purpose, owner_of(demand.deployment)), ())
         return sorted(found, key=lambda one: (one.changing, -one.pods_of(demand.deployment), one.name))
 
     def all_with_room(self, demand: Demand, placement: Placement) -> Iterable[NodeState]:
@@ -215,45 +211,6 @@ def _present(state: NodeState) -> tuple[SliceClass | None, str]:
     return class_of_label(label), serves
 
 
-def _take_whole(demands: Sequence[Demand], states: Sequence[NodeState], placement: Placement) -> None:
-    """One engine a GPU: where its engines run already, then where the fewest GPUs are free."""
-    if not demands:
-        return
-    known = {_owner(one): one for one in demands}
-    for state in states:
-        ours = sum(count for owner, count in state.replicas.items() if owner in known)
-        others = sum(sum(pod.gpu_requests.values()) for pod in (*state.busy_pods, *state.our_pods)) - ours
-        placement.free[state.name] = max(0, state.node.allocatable.get(names.NVIDIA_GPU, 0) - others)
-    for state in states:
-        for owner, count in state.replicas.items():
-            demand = known.get(owner)
-            if demand is not None and placement.answers.to_give_whole(state, demand) is None:
-                placement.give(demand, state.name, count)
-    fullest: dict[int, list[tuple[int, str]]] = {}
-    for demand in demands:
-        if placement.lacking(demand) <= 0:
-            continue
-        ask = placement.answers.ask_of(demand)
-        if ask not in fullest:
-            fullest[ask] = [
-                (placement.free[state.name], state.name)
-                for state in states
-                if placement.free[state.name] and placement.answers.to_give_whole(state, demand) is None
-            ]
-            heapify(fullest[ask])
-        _give_fullest(demand, fullest[ask], placement)
-
-
-def _give_fullest(demand: Demand, fullest: list[tuple[int, str]], placement: Placement) -> None:
-    """From a heap of nodes by free GPUs. NB: demands that ask otherwise have heaps of their own over the same nodes."""
-    while fullest and placement.lacking(demand) > 0:
-        free, name = heappop(fullest)
-        if free == placement.free[name]:
-            placement.give(demand, name)
-        if placement.free[name]:
-            heappush(fullest, (placement.free[name], name))
-
-
 def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placement) -> None:
     """Nodes for those who lack slots, by name. Nodes that are alike are looked at once."""
     given_whole = {name for share in placement.shares.values() for name in share} - placement.targets.keys()
@@ -268,7 +225,7 @@ def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placeme
     for demand in demands:
         ask = placement.answers.ask_of(demand)
         # Nodes are only ever taken here: where another found none, this one need not look, unless it has some of its own.
-        while placement.lacking(demand) > 0 and (ask not in hopeless or _owner(demand) in owners):
+        while placement.lacking(demand) > 0 and (ask not in hopeless or owner_of(demand.deployment) in owners):
             groups = [group for group in alike.values() if group and _may_have(demand, group[-1], held, placement)]
             if not groups:
                 hopeless.add(ask)
@@ -279,30 +236,12 @@ def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placeme
             placement.give(demand, name)
 
 
-def _empty(demands: Sequence[Demand], held: dict[str, Target], placement: Placement) -> None:
-    """Nodes that stand in the way of their own deployment: sliced, and kept for its replicas, which want a whole GPU now.
-
-    Those that are on their way back already count first.
-    """
-    returning = [one for one in placement.states.values() if one.marked and one.name not in placement.targets]
-    for demand in demands:
-        missing = placement.lacking(demand)
-        for state in sorted(returning, key=lambda one: one.name in held) if missing > 0 else ():
-            own = state.name not in held or state.replicas.keys() == {_owner(demand)}
-            taken = missing <= 0 or state.name in placement.emptied
-            if own and not taken and placement.answers.to_empty(state, demand) is None:
-                held.pop(state.name, None)
-                placement.emptied[state.name] = demand.deployment
-                missing -= state.gpus
-
-
 def _may_have(demand: Demand, name: str, held: dict[str, Target], placement: Placement) -> bool:
     """Whether a node is free for a demand: nobody's, held by such alone as want the same now, or more than its owner needs."""
     kept_for, state = held.get(name), placement.states[name]
     own = bool(state.replicas) and state.replicas.keys() <= placement.members[target_of(demand)]
-    return (kept_for is None or own or kept_for in placement.aimed) and placement.answers.to_serve(
-        state, demand
-    ) is None
+    free = kept_for is None or own or kept_for in placement.aimed
+    return free and placement.answers.to_serve(state, demand) is None
 
 
 def _preference(state: NodeState, demand: Demand, placement: Placement) -> tuple[bool, bool, int, int, str]:
