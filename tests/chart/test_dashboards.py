@@ -1,7 +1,12 @@
-"""Every metric that a dashboard asks for is one that the operator or vLLM exposes."""
+"""Every metric that a dashboard asks for is one that the operator or vLLM exposes, and every query has an answer.
 
+The answers come from a real Prometheus, which holds what the code of the operator and of the light engine exposes.
+"""
+
+import copy
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,10 @@ import pytest
 from slm_operator.metrics import Metrics
 from slm_operator.observe.watched import Caches
 from slm_runtime import metrics as engine_metrics
+
+from tests.chart.exposed import exposed as exposed_series
+from tests.testbed.grafana import Span, ask
+from tests.testbed.prometheus import Prometheus, prometheus
 
 DASHBOARDS = sorted((Path(__file__).parents[2] / "charts/slm-operator/dashboards").glob("*.json"))
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
@@ -44,3 +53,34 @@ def test_panels_do_not_overlap_and_have_units(path: Path) -> None:
     places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
     assert len(places) == len(panels) == len({panel["id"] for panel in panels})
     assert all(panel["fieldConfig"]["defaults"]["unit"] for panel in panels)
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[tuple[Prometheus, Span]]:
+    """A Prometheus that scraped a small world, and when that was."""
+    series = exposed_series()
+    with prometheus(series) as server:
+        yield server, Span.of(series)
+
+
+def unanswered(board: dict[str, Any], server: Prometheus, span: Span) -> list[str]:
+    return [asked.query for asked in ask(board, server, span) if not asked.curves]
+
+
+@pytest.mark.slow  # fetches Prometheus from the Debian mirror, once
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_a_real_prometheus_answers_every_query(filled: tuple[Prometheus, Span], path: Path) -> None:
+    assert unanswered(json.loads(path.read_text()), *filled) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_one_wrong_letter_in_any_metric_or_label_is_found(filled: tuple[Prometheus, Span], path: Path) -> None:
+    board = json.loads(path.read_text())
+    for number, panel in enumerate(board["panels"]):
+        for place, target in enumerate(panel["targets"]):
+            for name in {*METRIC.findall(target["expr"]), *re.findall(r"(\w+)=~?\"", target["expr"])}:
+                wrong = copy.deepcopy(board)
+                misspelt = re.sub(rf"(?<!\$)\b{name}\b", f"{name}x", target["expr"])
+                wrong["panels"][number]["targets"][place]["expr"] = misspelt
+                assert len(unanswered(wrong, *filled)) == 1, misspelt

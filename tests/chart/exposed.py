@@ -1,0 +1,68 @@
+"""Five minutes of what an operator and an engine of a small world expose, by their own code, as a Prometheus keeps it.
+
+Exists so that a renamed metric or label is missed by the dashboards that ask for it. The figures mean nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from light_engine.arguments import Settings
+from light_engine.exposition import exposition
+from light_engine.scheduler import Scheduler
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from slm_operator.api import names
+from slm_operator.metrics import Metrics
+from slm_operator.planning.slo_watch import Figures
+from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning
+from slm_operator.reconcile.queue import KeyedQueue
+
+from tests.testbed.prometheus import Series
+from tests.unit.planning import worlds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BEGAN, INTERVAL_S, SCRAPES = 1_767_225_600, 15, 20
+OPERATOR = {"job": "slm-system/slm-operator", "namespace": "slm-system", "pod": "slm-operator-0"}
+ENGINE = {"job": "monitoring/slm-operator-engines", "namespace": "team", "pod": "chat-0"}
+
+
+def exposed() -> list[Series]:
+    """Every series, with the labels that the chart's monitors give it."""
+    samples: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
+    for number, (of_operator, of_engine) in enumerate(_pages()):
+        at = float(BEGAN + number * INTERVAL_S)
+        for page, target in ((of_operator, OPERATOR), (of_engine, ENGINE)):
+            for family in text_string_to_metric_families(page):
+                for sample in family.samples:
+                    labels = target | sample.labels | {"__name__": sample.name}  # as with honorLabels
+                    samples.setdefault(tuple(labels.items()), []).append((at, float(sample.value)))
+    return [Series(dict(labels), tuple(points)) for labels, points in samples.items()]
+
+
+def _pages() -> Iterator[tuple[str, str]]:
+    metrics, scheduler = _operator(), Scheduler(Settings(), max_num_seqs=4, max_num_batched_tokens=64, num_blocks=64)
+    for _ in range(SCRAPES):
+        metrics.passed("SLMDeployment", "ok", 0.02)
+        metrics.requested("patch", "deployments")
+        metrics.waited(0.01)
+        for histogram in scheduler.histograms.values():
+            histogram.observe(0.02, times=100)
+        scheduler.counters.update(prompt_tokens=300, generation_tokens=100)
+        yield generate_latest(metrics.registry).decode(), exposition(scheduler, "chat", {})
+
+
+def _operator() -> Metrics:
+    caches = caches_for_planning(ProfileKeys())
+    advice = {"predicted": {"throughputTokensPerSecond": 5000.0, "itlMs": 8.0}, "freedBytes": 1 << 30}
+    record = worlds.deployment(status={"advice": advice})
+    caches.deployments.put(record)
+    caches.profiles.put(worlds.profile(record))
+    caches.nodes.put(worlds.node(cut=worlds.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
+    caches.pods.put(worlds.replica("a"))
+    metrics = Metrics()
+    figures = Figures(throughput_tokens_per_second=4900.0, itl_ms=9.0, ttft_ms=None)
+    metrics.watch(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), {record.meta.key: figures})
+    return metrics
