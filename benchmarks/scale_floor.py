@@ -191,13 +191,13 @@ async def until(
 
 async def emptied(client: Client, namespace: str) -> None:
     """Delete everything in a namespace and wait until all that hung on it is gone."""
-    for resource in (SLMD, SLMP):
-        await client._object("DELETE", resource.path(namespace), ("deletecollection", resource.plural))  # noqa: SLF001
-    while left := [kind for kind in (POD, WORKLOAD, SERVICE, DISRUPTION_BUDGET) if await client.list(kind, namespace)]:
-        if left == [POD]:  # NB: many pods take longer than one request may
-            with contextlib.suppress(Unavailable):
-                params = {"gracePeriodSeconds": "0"}
-                await client._object("DELETE", POD.path(namespace), ("deletecollection", "pods"), params=params)  # noqa: SLF001
+    while left := [
+        kind for kind in (SLMD, SLMP, POD, WORKLOAD, SERVICE, DISRUPTION_BUDGET) if await client.list(kind, namespace)
+    ]:
+        for kind in [kind for kind in left if kind in {SLMD, SLMP} or left == [POD]]:
+            with contextlib.suppress(Unavailable):  # NB: a thousand take longer than one request may
+                params = {"gracePeriodSeconds": "0"} if kind is POD else {}
+                await client._object("DELETE", kind.path(namespace), ("deletecollection", kind.plural), params=params)  # noqa: SLF001
         await asyncio.sleep(1)
 
 
