@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "benchmarks")]
 
-from scale_figures import Edit, answer_parts, api_calls, reads_of, writes_of  # noqa: E402 - the benchmarks are no package
+from scale_figures import Edit, answer_parts, api_calls, percentile, reads_of, writes_of  # noqa: E402 - the benchmarks are no package
 from scale_floor import shares  # noqa: E402
 from scale_results import missed, table  # noqa: E402
 
@@ -54,6 +56,15 @@ def test_a_change_is_told_apart_by_who_kept_it_waiting(tmp_path: Path) -> None:
     log = log_of(tmp_path, early, other, entry("patch", "slmdeployments/status", 100.15, took=0.02))
     parts = answer_parts(log, [Edit("d1", sent=100.0, answered=100.1, seen=100.2)])
     assert [round(part["p50"]) for part in parts.values()] == [100, 50, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"), [(100, 0.99, 99), (100, 0.5, 50), (101, 0.99, 100), (1, 0.99, 1), (60, 0.99, 60)]
+)
+def test_a_percentile_is_the_smallest_value_that_the_share_does_not_exceed(
+    count: int, share: float, expected: int
+) -> None:
+    assert percentile(list(range(count, 0, -1)), share) == expected
 
 
 def test_shares_are_even_and_add_up() -> None:
