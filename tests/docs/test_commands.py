@@ -30,7 +30,7 @@ RUN = {
     "kubectl get": "tests/control_plane/test_operator_api.py",
     "kubectl explain": "tests/control_plane/test_operator_api.py",
     "kubectl delete": "tests/e2e",
-    "kubectl scale": "tests/e2e/test_serving_changes.py",
+    "kubectl scale": "tests/e2e/test_autoscaling.py",
     "kubectl slm": "tests/unit/cli",
     "git add": "git",
     ".venv/bin/python hack/mutate.py": "by hand: its figures are on the page",

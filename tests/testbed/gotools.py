@@ -101,6 +101,11 @@ GROUPS = (
         "github.com/helm-unittest/helm-unittest",
     ),
     Group(
+        "prometheus-adapter",
+        {"prometheus-adapter": "sigs.k8s.io/prometheus-adapter/cmd/adapter"},
+        "sigs.k8s.io/prometheus-adapter",
+    ),
+    Group(
         "actionlint",
         {"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
         "github.com/rhysd/actionlint",
