@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from slm_runtime.document import SharingMode
 
@@ -227,7 +227,19 @@ def configured_class(
     return class_of_key(key) or (class_of_config(text) if text is not None else None)
 
 
-def lone_key(daemons: Sequence[DaemonPodRecord], texts: Mapping[str, str]) -> str | None:
+class ConfigManager(Protocol):
+    """What decides which configuration a node without the label takes: a plugin's pod, or its DaemonSet."""
+
+    @property
+    def default_key(self) -> str:
+        """The plugin's default; empty: none."""
+
+    @property
+    def takes_lone_key(self) -> bool:
+        """Whether, where there is no `default`, the only key that there is counts."""
+
+
+def lone_key(daemons: Sequence[ConfigManager], texts: Mapping[str, str]) -> str | None:
     """The key that nodes without a label take for no other reason than that it is the only one in the ConfigMap."""
     chosen = _DEFAULT_KEY in texts or any(one.default_key for one in daemons)
     falls_back = any(one.takes_lone_key for one in daemons)

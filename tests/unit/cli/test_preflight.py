@@ -95,6 +95,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("broken default", "Configurations", {"plugin_config": {"default": "a: ["}}, "problem", "default, which nodes use, is no configuration", "correct it"),
     ("broken, used", "Configurations", on(node({"nvidia.com/device-plugin.config": "bad"})) | {"plugin_config": {"default": "version: v1", "bad": "a: ["}}, "problem", "bad, which nodes use", "correct it"),
     ("without its default", "Configurations", {"plugin_config": {"other": "version: v1"}}, "problem", "has no key default", "add default"),
+    ("lone key", "Configurations", plugin(default_key="", takes_lone_key=True) | {"plugin_config": {"halves": "version: v1"}}, "problem", "has the one key halves", "config.default=halves"),
     ("empty", "Configurations", plugin(default_key="") | {"plugin_config": {}}, "warning", "is empty", "add a key"),
     ("unseen", "Configurations", {"plugin_config": Unseen("get configmaps")}, "warning", "no right to get configmaps", "ask"),
     ("there", "MPS daemon", {}, "ok", "nvidia-device-plugin/mps-control-daemon", ""),

@@ -50,6 +50,8 @@ class DaemonSet:
     """Node label that its config-manager obeys."""
     default_key: str = ""
     """Configuration that its config-manager takes on nodes without that label."""
+    takes_lone_key: bool = False
+    """Whether it takes the only key that there is, where there is no `default`."""
     config_maps: frozenset[str] = frozenset()
     """ConfigMaps that it mounts."""
     tolerations: tuple[Toleration, ...] = ()
@@ -80,6 +82,7 @@ def daemon_set(raw: Mapping[str, Any]) -> DaemonSet | None:
         has_config_manager=manager is not None,
         config_label=environment.get("NODE_LABEL") or None,
         default_key=environment.get("DEFAULT_CONFIG") or "",
+        takes_lone_key="single" in (environment.get("FALLBACK_STRATEGIES") or "").split(","),
         config_maps=frozenset(_config_maps(pod.get("volumes") or ())),
         tolerations=tolerations_of(pod.get("tolerations") or ()),
         ready=status.get("numberReady") or 0,

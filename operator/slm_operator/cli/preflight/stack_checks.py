@@ -11,9 +11,10 @@ from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import ASK, Answer, dotted, ok, problem, some, warning
 from slm_operator.cli.preflight.stack import DEVICE_PLUGIN, MPS_DAEMON
 from slm_operator.manifests.plugin_config import class_of_config
+from slm_operator.planning.node_state import lone_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from slm_operator.cli.preflight.facts import Facts
     from slm_operator.cli.preflight.stack import DaemonSet
@@ -114,17 +115,28 @@ def _plugin_config(facts: Facts) -> Answer | None:
         return problem(f"{name}: {some(used)}, which nodes use, is no configuration of the device plugin", "correct it")
     if broken:
         return warning(f"{name}: {some(broken)} is no configuration of the device plugin", "correct it, or remove it")
+    return _default_config(facts, name, data) or ok(f"{name} has {len(data)} that can be read")
+
+
+def _default_config(facts: Facts, name: str, data: Mapping[str, str]) -> Answer | None:
+    """What is wrong with the configuration of nodes without a label."""
     wanted = next((one.default_key for one in _where_expected(facts, DEVICE_PLUGIN) if one.default_key), "")
     if wanted and wanted not in data:
         return problem(
             f"{name} has no key {wanted}, which nodes without a label take", f"add {wanted}, with `version: v1` in it"
+        )
+    lone = lone_key(_where_expected(facts, DEVICE_PLUGIN), data)
+    if lone is not None:
+        return problem(
+            f"{name} has the one key {lone}, which nodes without a label take only while it is the only one: none can be added",
+            f"make it the plugin's default (Helm value config.default={lone})",
         )
     if not data:
         return warning(
             f"{name} is empty: nodes without a label have no configuration",
             "add a key `default` that says `version: v1`",
         )
-    return ok(f"{name} has {len(data)} that can be read")
+    return None
 
 
 def _mps(facts: Facts) -> Answer | None:
