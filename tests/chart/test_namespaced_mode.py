@@ -16,6 +16,7 @@ from tests.chart.helm import ROOT, of_kind, rendered
 from tests.chart.rights import denied, grants, uses
 from tests.control_plane.gpu_fleet import SHARED, is_ready, slm_deployment, slm_profile
 from tests.control_plane.operator_process import operator, wait_until
+from tests.testbed.cluster import apply_crds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +30,7 @@ ROLES = ("ServiceAccount", "Role", "RoleBinding")
 
 @pytest.fixture
 def plane(control_plane: ControlPlane) -> ControlPlane:
-    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    apply_crds(control_plane, ROOT / "crds")
     return control_plane
 
 

@@ -28,6 +28,7 @@ from slm_runtime.document import Engine, Gpu
 from tests.standin.config import parse
 from tests.standin.labels import feature_labels
 from tests.standin.settings import Hardware
+from tests.testbed.cluster import apply_crds
 from tests.testbed.control_plane import ControlPlane
 
 ROOT = Path(__file__).parents[2]
@@ -44,8 +45,7 @@ SLMP = Resource(API_VERSION, "SLMProfile", "slmprofiles")
 
 def install(plane: ControlPlane) -> None:
     """The CRDs, the plugin's ConfigMap, and a DaemonSet with the containers that the operator looks for."""
-    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    apply_crds(plane, ROOT / "crds")
     head = {"namespace": PLUGIN.namespace}
     labels = {"app.kubernetes.io/name": "nvidia-device-plugin", "app.kubernetes.io/component": "device-plugin"}
     containers = [

@@ -18,6 +18,7 @@ from slm_runtime.document import Engine, Gpu
 
 from tests.conftest import own_namespace
 from tests.control_plane.operator_process import operator, wait_until
+from tests.testbed.cluster import apply_crds
 from tests.testbed.control_plane import ControlPlane, control_plane
 
 pytestmark = pytest.mark.control_plane
@@ -62,8 +63,7 @@ def installation() -> list[dict[str, Any]]:
 def plane() -> Iterator[ControlPlane]:
     """A control plane of its own, because NVIDIA's objects are the whole cluster's: they, two nodes, an operator that acts."""
     with control_plane() as plane:
-        plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-        wait_until(lambda: established(plane))
+        apply_crds(plane, ROOT / "crds")
         manifests = ROOT / "tests/standin/manifests"
         plane.kubectl("apply", "--server-side", "-f", str(manifests / "account.yaml"))
         plane.kubectl("apply", "--server-side", "-f", str(manifests))
@@ -73,13 +73,6 @@ def plane() -> Iterator[ControlPlane]:
         with operator(plane, f"--namespace={SYSTEM}") as running:
             running.said("leading")
             yield plane
-
-
-def established(plane: ControlPlane) -> bool:
-    """NB: `kubectl wait` fails on a CRD that has no conditions yet."""
-    crds = json.loads(plane.kubectl("get", "crd", "-o", "json"))["items"]
-    told = [{one["type"]: one["status"] for one in crd.get("status", {}).get("conditions") or ()} for crd in crds]
-    return all(conditions.get("Established") == "True" for conditions in told)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.testbed.cluster import KubectlError
+from tests.testbed.cluster import KubectlError, apply_crds
 from tests.testbed.control_plane import ControlPlane
 
 pytestmark = pytest.mark.control_plane
@@ -18,8 +18,7 @@ GOOD = {"model": {"uri": "hf://facebook/opt-125m"}}
 
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> ControlPlane:
-    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    apply_crds(control_plane, CRDS)
     return control_plane
 
 

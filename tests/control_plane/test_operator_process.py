@@ -12,6 +12,7 @@ from slm_runtime.convert import MeasuredOn, from_csv
 from slm_runtime.document import Engine, Gpu
 
 from tests.control_plane.operator_process import OperatorProcess, now, operator, requests_since, wait_until
+from tests.testbed.cluster import apply_crds
 from tests.testbed.control_plane import ControlPlane
 
 pytestmark = pytest.mark.control_plane
@@ -22,8 +23,7 @@ IDLE_SECONDS = 20
 
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> ControlPlane:
-    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    apply_crds(control_plane, ROOT / "crds")
     labels = {
         "slm-operator.io/managed": "true",
         "nvidia.com/gpu.product": PRODUCT,

@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from tests.testbed.cluster import apply_crds
 from tests.testbed.metrics_pipeline import custom_metrics, scraping
 from tests.testbed.stage import ROOT
 
@@ -148,15 +150,14 @@ def test_keda_takes_the_guides_object_and_prometheus_answers_its_query(served: S
     module = subprocess.run(
         ["go", "mod", "download", "-json", KEDA], cwd=ROOT.parent, capture_output=True, text=True, check=True
     )
-    definition = f"{json.loads(module.stdout)['Dir']}/config/crd/bases/keda.sh_scaledobjects.yaml"
-    kubectl("apply", "--server-side", "--filename", definition)
+    definition = Path(json.loads(module.stdout)["Dir"]) / "config/crd/bases/keda.sh_scaledobjects.yaml"
+    apply_crds(served.cluster, definition)
     try:
-        kubectl("wait", "--for=condition=Established", "crd/scaledobjects.keda.sh", "--timeout=30s")
         scaled = of_kind("ScaledObject")
         strict = ("--dry-run=server", "--validate=strict", "--namespace", NAMESPACE)
         assert "created" in kubectl("create", *strict, "--filename", "-", stdin=json.dumps(scaled))
     finally:
-        kubectl("delete", "--filename", definition)
+        kubectl("delete", "--filename", str(definition))
     (trigger,) = scaled["spec"]["triggers"]
     now = time.time()
     (requests,) = prometheus.range(trigger["metadata"]["query"].replace('"team"', f'"{NAMESPACE}"'), now - 60, now, 5)

@@ -20,6 +20,7 @@ from slm_operator.planning.views import Assignment, DeploymentView, ProfileView
 
 from tests.fuzz.door import Door, door
 from tests.fuzz.specs import specs
+from tests.testbed.cluster import apply_crds
 from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ def schema_of(plural: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def opened(control_plane: ControlPlane) -> Iterator[Door]:
-    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    apply_crds(control_plane, ROOT / "crds")
     control_plane.kubectl("get", "slmd,slmp")
     at = door(control_plane)
     yield at

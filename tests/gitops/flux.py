@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from tests.testbed.cluster import apply_crds
 from tests.testbed.component import Component
 from tests.testbed.gotools import binary, sources
 from tests.testbed.ports import free_ports
@@ -101,9 +102,7 @@ class Flux:
 def flux(plane: ControlPlane, folder: Path, repository: str) -> Iterator[Flux]:
     """Lend a controller with one GitRepository of this name in `flux-system`; it goes with the block."""
     program = binary("kustomize-controller")
-    for module in CRDS:
-        plane.kubectl("apply", "--server-side", "-f", str(sources("flux", module) / "config" / "crd" / "bases"))
-    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    apply_crds(plane, *(sources("flux", module) / "config" / "crd" / "bases" for module in CRDS))
     plane.kubectl("create", "namespace", NAMESPACE)
     spec = {"url": "https://git.example.com/platform/fleet", "interval": "1h"}
     head = {"name": repository, "namespace": NAMESPACE}

@@ -10,6 +10,7 @@ import pytest
 
 from tests.chart.helm import ROOT
 from tests.gitops.kstatus import kstatus
+from tests.testbed.cluster import apply_crds
 from tests.testbed.gotools import binary
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
 
 @pytest.fixture
 def plane(control_plane: ControlPlane) -> ControlPlane:
-    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    apply_crds(control_plane, ROOT / "crds")
     return control_plane
 
 

@@ -1,6 +1,8 @@
 """What a test knows of a cluster, however it was made."""
 
+import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -8,6 +10,8 @@ from .gotools import binary
 
 LOG_TAIL_LINES = 12
 LINE_LENGTH = 240
+
+ESTABLISHED_SECONDS = 30.0
 
 SCENE = {
     "deployments": ("get", "slmdeployments", "--all-namespaces", "--output", "wide"),
@@ -51,6 +55,24 @@ def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None, timeout
     if done.returncode:
         raise KubectlError(f"kubectl {' '.join(arguments)} failed ({done.returncode}): {done.stderr.strip()}")
     return done.stdout
+
+
+def apply_crds(cluster: Cluster, *paths: Path) -> None:
+    """Apply CRDs and wait until all of the cluster are established."""
+    for path in paths:
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(path))
+    deadline = time.monotonic() + ESTABLISHED_SECONDS
+    # NB: `kubectl wait` fails on a CRD that has no conditions yet.
+    while not _are_established(cluster):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not all CRDs are established after {ESTABLISHED_SECONDS:.0f} s")
+        time.sleep(0.1)
+
+
+def _are_established(cluster: Cluster) -> bool:
+    crds = json.loads(cluster.kubectl("get", "crd", "--output", "json"))["items"]
+    told = [{one["type"]: one["status"] for one in crd.get("status", {}).get("conditions") or ()} for crd in crds]
+    return all(conditions.get("Established") == "True" for conditions in told)
 
 
 def scene(cluster: Cluster) -> dict[str, str]:
