@@ -45,7 +45,7 @@ BLOCKED_SECONDS = 5.0
 WORDS_SECONDS = 1.0
 """How long a status waits that differs from the last one by words only. A node in a change has many words, and each is a
 write for every deployment that waits for it."""
-MOST_TOLD = 2000
+MOST_REMEMBERED = 2000
 HASH_LENGTH = 16
 
 
@@ -68,6 +68,7 @@ class Executor:
     caches: Caches
     ledger: Ledger
     _unwatched: dict[Ref, str] = field(default_factory=dict, init=False)
+    """Hash of the manifest that each object of an unwatched kind was applied with."""
     _told_at: dict[Ref, float] = field(default_factory=dict, init=False)
     """When each status was last written, while that is not long ago."""
 
@@ -136,6 +137,8 @@ class Executor:
             raise Unserved(error.message) from error
         record = owned(answer)
         if cache is None:
+            if len(self._unwatched) >= MOST_REMEMBERED:  # those of objects that are gone; the others are read once more
+                self._unwatched.clear()
             self._unwatched[ref] = wanted
             return True
         self.ledger.applied[ref] = Applied(record.meta.uid, wanted, record.fingerprint)
@@ -228,7 +231,7 @@ class Executor:
         self._wrote(work, ref, answer, echo=True)
         now = self.ledger.clock()
         self._told_at[ref] = now
-        if len(self._told_at) > MOST_TOLD:  # those of objects that are gone, for one
+        if len(self._told_at) > MOST_REMEMBERED:  # those of objects that are gone, for one
             self._told_at = {one: at for one, at in self._told_at.items() if now - at < WORDS_SECONDS}
         return True
 
