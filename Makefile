@@ -25,7 +25,7 @@ check: env ## ruff, types, import contracts, unit tests (under 90 s)
 	$(RUN)pytest -q -m "not control_plane and not kind and not vllm and not slow"
 
 test: check ## everything: measurements alone, then a real kind node beside a real control plane
-	$(RUN)pytest -q -m vllm
+	$(RUN)pytest -q -m "vllm and not kind"
 	@$(MAKE) --no-print-directory --jobs=2 e2e-kind test-plane
 
 test-plane: env
