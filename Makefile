@@ -6,7 +6,7 @@ CACHE ?= $(or $(SLM_CACHE),$(HOME)/.cache/slm-operator)
 UV := $(CACHE)/uv/bin/uv
 RUN := .venv/bin/
 
-.PHONY: help env check test test-plane demo generate cluster-up cluster-down e2e-kind sbom krew
+.PHONY: help env check test test-operator test-rest demo generate cluster-up cluster-down e2e-kind sbom krew
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -24,12 +24,15 @@ check: env ## ruff, types, import contracts, unit tests (under 90 s)
 	$(RUN)lint-imports --verbose
 	$(RUN)pytest -q -m "not control_plane and not kind and not vllm and not slow"
 
-test: check ## everything: measurements alone, then a real kind node beside a real control plane
-	$(RUN)pytest -q -m "vllm and not kind"
-	@$(MAKE) --no-print-directory --jobs=2 e2e-kind test-plane
+test: check ## everything: measurements alone, then the operator on its node beside all the rest
+	$(RUN)pytest -q tests/vllm
+	@$(MAKE) --no-print-directory --jobs=2 test-operator test-rest
 
-test-plane: env
-	$(RUN)pytest -q -m "(control_plane or slow) and not kind and not vllm"
+test-operator: env
+	$(RUN)pytest -q tests/e2e
+
+test-rest: env
+	$(RUN)pytest -q -m "control_plane or kind or slow" --ignore=tests/e2e --ignore=tests/vllm
 
 generate: env ## CRDs, chart extracts and golden files, from their sources
 	$(RUN)python hack/generate.py
