@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from .debian import AptError, install
 from .docker_host import Baseline, Process, kill_cgroup, running_under, unmount_under
 from .ending import ended_in_order
 from .gotools import cache_dir
@@ -195,16 +196,10 @@ def _install() -> None:
         return
     if shutil.which("apt-get") is None:
         raise DockerError(f"no Docker engine answers and this is no Debian: start Docker (missing: {missing})")
-    # NB: dockerd must not come up as a service of the machine; ours is private.
-    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
-    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (
-        [*apt, "update", "-qq"],
-        [*apt, "install", "-qqy", "--no-install-recommends", *PACKAGES],
-    ):
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise DockerError(f"{' '.join(command)} failed: {(done.stderr or done.stdout)[-2000:]}")
+    try:
+        install(*PACKAGES)
+    except AptError as error:
+        raise DockerError(str(error)) from error
 
 
 def _start_dockerd(engine: Engine) -> None:

@@ -11,8 +11,6 @@ It assumes the legacy builder on a private engine: Dockerfiles must not need Bui
 """
 
 import configparser
-import contextlib
-import fcntl
 import hashlib
 import io
 import os
@@ -21,11 +19,11 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from .docker_engine import DockerError, Engine
-from .gotools import cache_dir
+from .gotools import cache_dir, one_at_a_time
 
 DEBIAN = "debian:bookworm-slim"
 PYTHON = "python:3.11-slim-bookworm"
@@ -77,16 +75,6 @@ def ensure_base(engine: Engine, base: str) -> None:
         return
     with one_at_a_time(f"base-{base}"):
         makers[base](engine)
-
-
-@contextlib.contextmanager
-def one_at_a_time(name: str) -> Iterator[None]:
-    """Let only one process of this machine make the thing called `name`; the others find it made."""
-    path = cache_dir() / "docker" / "making" / re.sub(r"\W", "-", name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def key_of(*parts: bytes | str) -> str:

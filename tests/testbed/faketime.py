@@ -1,17 +1,15 @@
 """libfaketime, Debian's: a process that has it preloaded sees another wall clock than its machine."""
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
+
+from .debian import install, may_install
 
 
 def faketime_library() -> Path:
     """The library, installed where it is not and may be; FileNotFoundError says what is missing."""
     found = _found()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(["apt-get", "install", "-qqy", "--no-install-recommends", "libfaketime"], check=True)
+    if found is None and may_install():
+        install("libfaketime")
         found = _found()
     if found is None:
         raise FileNotFoundError("libfaketimeMT.so.1 is not installed: `apt-get install libfaketime`")

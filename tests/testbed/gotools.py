@@ -123,6 +123,16 @@ def cache_dir() -> Path:
     return Path(os.environ.get("SLM_CACHE") or Path.home() / ".cache" / "slm-operator")
 
 
+@contextlib.contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Let only one process of this machine make the thing called `name`; the others find it made."""
+    path = cache_dir() / "docker" / "making" / re.sub(r"\W", "-", name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def binary(name: str) -> Path:
     """The path of the named program, built when the cache does not have it.
 

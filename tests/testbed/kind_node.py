@@ -18,8 +18,8 @@ import uuid
 from pathlib import Path
 
 from .docker_engine import DockerError, Engine
-from .docker_images import DEBIAN, KEY_LABEL, ensure_base, has_key, key_of, one_at_a_time
-from .gotools import TOOLS_DIR, binary, cache_dir, version
+from .docker_images import DEBIAN, KEY_LABEL, ensure_base, has_key, key_of
+from .gotools import TOOLS_DIR, binary, cache_dir, one_at_a_time, version
 
 NODE_IMAGE_FILES = Path(__file__).with_name("node_image")
 KIND_MODULE = "sigs.k8s.io/kind"  # the pinned one, whose entrypoint and units the node image takes

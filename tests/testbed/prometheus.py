@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from .cluster import tail
 from .component import answers_ok, wait_until
-from .docker_images import one_at_a_time
+from .debian import download
 from .ending import ended_in_order
-from .gotools import cache_dir
+from .gotools import cache_dir, one_at_a_time
 from .ports import free_ports
 
 if TYPE_CHECKING:
@@ -76,11 +76,7 @@ def program(name: str) -> Path:
 def _unpack(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".prometheus-") as staging:
-        fetch = ("apt-get", "download", "prometheus")
-        if subprocess.run(fetch, cwd=staging, capture_output=True, check=False).returncode:
-            _run("apt-get", "update", "-qq", cwd=staging)  # a bare machine has no package lists yet
-            _run(*fetch, cwd=staging)
-        (package,) = Path(staging).glob("*.deb")
+        package = download("prometheus", Path(staging))
         _run("dpkg-deb", "--extract", package, "unpacked", cwd=staging)
         Path(staging, "unpacked").rename(folder)  # whole or not at all
 

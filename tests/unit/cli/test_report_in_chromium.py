@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import struct
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from slm_operator.report.page import page
 from unit.cli.test_report import measured, scene_of
+
+from tests.testbed.debian import install, may_install
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,11 +35,8 @@ def chromium() -> str:
     """A Chromium, from Debian's package where there is none."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(
-            ["apt-get", "install", "-qqy", "--no-install-recommends", "chromium", "fonts-dejavu"], check=True
-        )
+    if found is None and may_install():
+        install("chromium", "fonts-dejavu")
         found = shutil.which("chromium")
     if found is None:
         pytest.skip("no Chromium on this machine, and no right to install it")
