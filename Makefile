@@ -25,6 +25,7 @@ check: env ## ruff, types, import contracts, unit tests (under 90 s)
 	$(RUN)pytest -q -m "not control_plane and not kind and not vllm and not slow"
 
 test: check ## everything: measurements alone, then the operator on its node beside all the rest
+	$(RUN)python -m tests.testbed.gotools >/dev/null
 	$(RUN)pytest -q tests/vllm
 	@$(MAKE) --no-print-directory --jobs=2 test-operator test-rest
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from .load import Account
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+# The first of its session: the node's image, the cluster and the product's images may have to be made in its time.
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(1800)]
 
 NAMESPACE = "autoscaling"
 NAME = "chat"
