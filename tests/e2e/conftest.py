@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from slm_operator.api.names import GROUP
 
 from tests.testbed.stage import OPERATOR_NAMESPACE, Stage
+
+from .serving import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +30,16 @@ def stage(kind_cluster: KindCluster) -> Iterator[Stage]:
     made.helm("uninstall", "slm-operator", "--namespace", OPERATOR_NAMESPACE, "--wait")
 
 
-@pytest.fixture
-def node_before(stage: Stage) -> dict[str, dict[str, str]]:
-    """Labels and annotations of the node before it is used, without what changes by itself."""
-    return node_marks(stage)
+def node_at_rest(stage: Stage) -> dict[str, dict[str, str]]:
+    """The node's marks once the operator has taken its own away: after an earlier test it may be giving the node back."""
+    seen: dict[str, dict[str, str]] = {}
+
+    def is_at_rest() -> bool:
+        seen.update(node_marks(stage))
+        return not any(name.startswith(f"{GROUP}/") for marks in seen.values() for name in marks)
+
+    until(is_at_rest, timeout_s=240)
+    return seen
 
 
 def node_marks(stage: Stage) -> dict[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from slm_runtime.slo import resolve
 from tests.testbed.cluster import KubectlError
 from tests.testbed.stage import ROOT
 
-from .conftest import node_marks
+from .conftest import node_at_rest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ METRICS = (
 def served(stage: Stage) -> Iterator[str]:
     """The example, applied and ready: the namespace that it is in. The node's marks of before are in its annotations."""
     namespace = "first-answer"
-    before = node_marks(stage)
+    before = node_at_rest(stage)
     stage.cluster.kubectl("create", "namespace", namespace)
     stage.provide_model(namespace)
     stage.opt_in()
@@ -59,7 +59,7 @@ def served(stage: Stage) -> Iterator[str]:
     stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=180)
     stage.cluster.kubectl("delete", "namespace", namespace, timeout_s=240)
     stage.cluster.kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
-    assert node_marks(stage) == before
+    assert node_at_rest(stage) == before
 
 
 def deployment(stage: Stage, namespace: str) -> dict[str, Any]:

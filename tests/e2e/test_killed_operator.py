@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from slm_operator.api.names import CHANGING_TAINT
 
-from .conftest import node_marks
+from .conftest import node_at_rest
 from .light import applied, light, wait_until_ready
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ SEED = 11
 def ground(stage: Stage) -> Iterator[Stage]:
     stage.cluster.kubectl("create", "namespace", NAMESPACE)
     stage.provide_model(NAMESPACE)
-    before = node_marks(stage)
+    before = node_at_rest(stage)
     stage.opt_in()
     yield stage
     stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=180)
     stage.cluster.kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
     stage.cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
-    assert node_marks(stage) == before
+    assert node_at_rest(stage) == before
 
 
 def kill_operator(stage: Stage) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.standin.deployment import CONFIGS
 from tests.standin.deployment import NAMESPACE as PLUGIN_NAMESPACE
 
-from .conftest import node_marks
+from .conftest import node_at_rest
 from .light import applied, import_profile, light, wait_until_ready
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def ground(stage: Stage) -> Iterator[Stage]:
     kubectl = stage.cluster.kubectl
     kubectl("create", "namespace", NAMESPACE)
     stage.provide_model(NAMESPACE)
-    before = node_marks(stage)
+    before = node_at_rest(stage)
     stage.opt_in()
     import_profile(stage, NAMESPACE)
     yield stage
     stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=240)
     kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
     kubectl("delete", "namespace", NAMESPACE)
-    assert node_marks(stage) == before
+    assert node_at_rest(stage) == before
 
 
 def asked(replicas_per_gpu: int, mode: str) -> dict[str, Any]:
