@@ -23,11 +23,6 @@ settings.register_profile("dice", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measurements come first: no cluster runs beside them yet."""
-    items.sort(key=lambda item: item.path.parent.name != "vllm")
-
-
 CLUSTER_FIXTURES = ("control_plane", "kind_cluster")
 
 

@@ -229,28 +229,7 @@ def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | 
 
 
 _TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_cut, _failed_before)
-_TO_GIVE_WHOLE = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated, _is_whole)
-_TO_EMPTY = (
-    _opted_in,
-    _is_usable,
-    _has_gpus,
-    _is_product,
-    _is_selected,
-    _is_tolerated,
-    _goes_back,
-    _is_free,
-)
-_TO_SERVE = (
-    _opted_in,
-    _is_usable,
-    _has_gpus,
-    _is_product,
-    _is_selected,
-    _is_tolerated,
-    _is_ours_to_cut,
-    _can_be_switched,
-    _is_cut_so_far,
-    _has_memory,
-    _failed_before,
-    _is_free,
-)
+_FITS = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated)
+_TO_GIVE_WHOLE = (*_FITS, _is_whole)
+_TO_EMPTY = (*_FITS, _goes_back, _is_free)
+_TO_SERVE = (*_FITS, _is_ours_to_cut, _can_be_switched, _is_cut_so_far, _has_memory, _failed_before, _is_free)
