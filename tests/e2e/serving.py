@@ -40,19 +40,25 @@ TOKEN_MS = {"name": "LIGHT_ENGINE_STEP_MS", "value": "30"}  # so that at every m
 @contextlib.contextmanager
 def serving(stage: Stage, **spec: Any) -> Iterator[Stage]:
     """Two engines on the node's one GPU, with advice from a published profile: no change needs to be measured."""
-    kubectl = stage.cluster.kubectl
-    kubectl("create", "namespace", NAMESPACE)
-    stage.provide_model(NAMESPACE)
-    stage.opt_in()
-    import_profile(stage, NAMESPACE)
-    place_client(stage)
     base = {"engine": {"env": [TOKEN_MS]}, "profiling": {"profile": "imported"}, "slo": {"itlMs": 12}}
-    with applied(stage, NAMESPACE, light(NAME, **(base | spec))):
+    with ground(stage, NAMESPACE), applied(stage, NAMESPACE, light(NAME, **(base | spec))):
         wait_until_ready(stage, NAMESPACE, NAME, timeout_s=600)
         yield stage
+
+
+@contextlib.contextmanager
+def ground(stage: Stage, namespace: str) -> Iterator[None]:
+    """A lent node, a namespace with the model and a published profile, and a client for its load; gone afterwards."""
+    kubectl = stage.cluster.kubectl
+    kubectl("create", "namespace", namespace)
+    stage.provide_model(namespace)
+    stage.opt_in()
+    import_profile(stage, namespace)
+    place_client(stage)
+    yield
     kubectl("delete", "namespace", POD)
     kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
-    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 def patch(stage: Stage, **spec: Any) -> None:

@@ -16,8 +16,9 @@ from tests.testbed.cluster import apply_crds
 from tests.testbed.metrics_pipeline import custom_metrics, scraping
 from tests.testbed.stage import ROOT
 
-from .light import applied, import_profile, light, wait_until_ready
-from .load import POD, place_client, steady_load
+from .light import applied, light, wait_until_ready
+from .load import POD, steady_load
+from .serving import ground
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,22 +72,14 @@ def prometheus(stage: Stage) -> Iterator[Prometheus]:
 def served(stage: Stage, prometheus: Prometheus) -> Iterator[Stage]:
     """A deployment without spec.replicas on a GPU cut in three, and its metric in the custom metrics API."""
     assert prometheus
-    kubectl = stage.cluster.kubectl
-    kubectl("create", "namespace", NAMESPACE)
-    stage.provide_model(NAMESPACE)
-    stage.opt_in()
-    import_profile(stage, NAMESPACE)
-    place_client(stage)
     spec = {"engine": {"env": [STEP_MS]}, "profiling": {"profile": "imported"}, "slo": {"itlMs": 8}}
     rules = next(document for document in guide() if "rules" in document)
-    with applied(stage, NAMESPACE, light(NAME, **spec, sharing={"replicasPerGpu": 3})):
+    asked = light(NAME, **spec, sharing={"replicasPerGpu": 3})
+    with ground(stage, NAMESPACE), applied(stage, NAMESPACE, asked):
         wait_until_ready(stage, NAMESPACE, NAME)
         with custom_metrics(stage, yaml.safe_dump(rules), METRIC):
             yield stage
-        kubectl("delete", "hpa", "--all", "--namespace", NAMESPACE)
-    kubectl("delete", "namespace", POD)
-    kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
-    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+        stage.cluster.kubectl("delete", "hpa", "--all", "--namespace", NAMESPACE)
 
 
 def wait_for_replicas(stage: Stage, replicas: int, timeout_s: int = 150) -> float:

@@ -13,8 +13,9 @@ import yaml
 
 from tests.testbed.stage import ROOT
 
-from .light import applied, import_profile, wait_until_ready
-from .load import POD, place_client, steady_load
+from .light import applied, wait_until_ready
+from .load import steady_load
+from .serving import ground
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,18 +30,9 @@ NAME = "opt-tiny"
 @pytest.fixture
 def served(stage: Stage) -> Iterator[Stage]:
     """The demo's deployment on advice from a published profile."""
-    kubectl = stage.cluster.kubectl
-    kubectl("create", "namespace", NAMESPACE)
-    stage.provide_model(NAMESPACE)
-    stage.opt_in()
-    import_profile(stage, NAMESPACE)
-    place_client(stage)
-    with applied(stage, NAMESPACE, manifest()):
+    with ground(stage, NAMESPACE), applied(stage, NAMESPACE, manifest()):
         wait_until_ready(stage, NAMESPACE, NAME, timeout_s=500)
         yield stage
-    kubectl("delete", "namespace", POD)
-    kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
-    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def manifest() -> dict[str, Any]:
