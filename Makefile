@@ -30,10 +30,10 @@ test: check ## everything: measurements alone, then the operator on its node bes
 	@$(MAKE) --no-print-directory --jobs=2 test-operator test-rest
 
 test-operator: env
-	$(RUN)pytest -q tests/e2e
+	$(RUN)pytest -q --durations=12 tests/e2e
 
 test-rest: env
-	$(RUN)pytest -q -m "control_plane or kind or slow" --ignore=tests/e2e --ignore=tests/vllm
+	$(RUN)pytest -q --durations=12 -m "control_plane or kind or slow" --ignore=tests/e2e --ignore=tests/vllm
 
 generate: env ## CRDs, chart extracts and golden files, from their sources
 	$(RUN)python hack/generate.py
