@@ -67,22 +67,33 @@ class Edit(NamedTuple):
     seen: float
 
 
+class Asked(NamedTuple):
+    """One request of the operator about a deployment. Seconds since the epoch."""
+
+    call: str
+    received: float
+    done: float
+
+
 def answer_parts(audit_log: Path, edits: Sequence[Edit]) -> dict[str, dict[str, float]]:
     """Where the time between an edit and its status went, in ms: whom a late status waited for."""
-    written: dict[str, list[tuple[float, float]]] = {}
+    asked_about: dict[str, list[Asked]] = {}
     for entry in asked(audit_log, datetime.fromtimestamp(edits[0].sent, UTC).isoformat()):
-        if call_of(entry) == "patch slmdeployments/status":
-            times = (entry["requestReceivedTimestamp"], entry["stageTimestamp"])
-            at = tuple(datetime.fromisoformat(text).timestamp() for text in times)
-            written.setdefault(entry["objectRef"]["name"], []).append((at[0], at[1]))
+        times = (entry["requestReceivedTimestamp"], entry["stageTimestamp"])
+        received, done = (datetime.fromisoformat(text).timestamp() for text in times)
+        name = (entry.get("objectRef") or {}).get("name", "")
+        asked_about.setdefault(name, []).append(Asked(call_of(entry), received, done))
     parts: dict[str, list[float]] = {}
     for edit in edits:
-        received, done = next(times for times in written[edit.name] if times[0] >= edit.sent)
+        since = [one for one in asked_about[edit.name] if one.received >= edit.sent]
+        told = next(one for one in since if one.call == "patch slmdeployments/status")
+        others = sum(one.done - one.received for one in since if one.received < told.received)
         for part, seconds in (
             ("the API server answers the edit", edit.answered - edit.sent),
-            ("the operator asks to write the status", received - edit.answered),
-            ("the API server writes it", done - received),
-            ("it is seen", edit.seen - done),
+            ("the API server takes what the operator writes before", others),
+            ("the operator itself", told.received - edit.answered - others),
+            ("the API server takes the status", told.done - told.received),
+            ("it is seen", edit.seen - told.done),
         ):
             parts.setdefault(part, []).append(1000 * seconds)
     return {
