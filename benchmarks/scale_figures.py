@@ -35,7 +35,10 @@ def now() -> str:
 
 
 def asked(audit_log: Path, since: str, until: str = "9", agent: str = "slm-operator") -> Iterator[Any]:
-    """Entries of the audit log that one client is the cause of, its Lease left out."""
+    """Entries of the audit log that one client is the cause of, its Lease left out.
+
+    Times are the log's own text, which sorts as it is; "9" is later than all.
+    """
     with audit_log.open() as lines:
         for text in lines:
             if agent not in text:  # most lines are others', and parsing is what takes time
@@ -122,7 +125,7 @@ def histogram_percentiles(metrics: Mapping[str, float], name: str) -> dict[str, 
     }
 
 
-def percentile(values: list[float], share: float) -> float:
+def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least this share of the values do not exceed (nearest rank)."""
     return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
