@@ -205,6 +205,11 @@ class Workload:
     """Pods of its: all, those of the present template, those that are ready."""
     version: int = 0
 
+    @property
+    def asks(self) -> tuple[int, str, int]:
+        """What of its spec can change."""
+        return self.replicas, self.template, self.surge
+
     def record(self) -> WorkloadRecord:
         """As the operator sees it."""
         existing, updated, ready = self.counts

@@ -47,13 +47,8 @@ def wish(name: str, sharing: int, replicas: int) -> tuple[DeploymentRecord, Prof
     """An SLMDeployment and its imported profile. Parsed once: thousands of runs wish for the same."""
     spec = {"sharing": SHARING[sharing], "replicas": replicas, "profiling": {"profile": name}}
     record = worlds.deployment(name, spec)
-    profile = worlds.profile(record, _document())
+    profile = worlds.profile(record, worlds.document())
     return record, replace(profile, meta=replace(profile.meta, key=Key("team", name)))
-
-
-@cache
-def _document() -> Any:
-    return worlds.document()
 
 
 @cache
@@ -158,10 +153,9 @@ class People:
         self.world.changed("DaemonPod", plugin_of(name))
         return node
 
-    def runs_pod(self, name: str, seconds: float, resource: str = names.NVIDIA_GPU, node: str | None = None) -> None:
+    def runs_pod(self, name: str, seconds: float, resource: str = names.NVIDIA_GPU) -> None:
         """Somebody's own GPU pod, for a while."""
-        selector = {} if node is None else {"hostname": node}
-        pod = Pod(key=Key("others", name), uid=f"uid-{name}", requests={resource: 1}, selector=selector)
+        pod = Pod(key=Key("others", name), uid=f"uid-{name}", requests={resource: 1})
         self.world.tell("user", f"runs {pod.key}")
         self.world.pods[pod.key] = pod
         self.world.pod_changed(pod)

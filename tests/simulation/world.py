@@ -31,7 +31,9 @@ class World:
 
     seed: int
     steady: bool = False
-    """No chance at all: every lag is its mean, nothing comes twice. For narratives."""
+    """No chance at all: every lag is its mean, nothing comes twice."""
+    narrated: bool = False
+    """Whether lines are kept in `told`, for a person."""
     now: float = 0.0
     steps: int = 0
     """Things that have happened."""
@@ -95,7 +97,7 @@ class World:
 
     def tell(self, who: str, what: str) -> None:
         """A line of the narrative."""
-        if self.steady:
+        if self.narrated:
             self.told.append(f"{self.now:6.0f}s  {who:10} {what}")
 
     def stamp(self) -> str:
