@@ -143,6 +143,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+def provenance(command: str, about: Mapping[str, Any]) -> str:
+    """When, where and by what a run was made, as one sentence. `about` is its `environment`."""
+    machine = f"{about['cores']} cores and {about['memory_gib']} GiB (load {about['load_before']} before)"
+    return f"Run {about['date']} at commit `{about['commit']}` by `{command}` on a machine with {machine}."
+
+
 def _git(*arguments: str) -> str:
     command = ["git", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603

@@ -158,7 +158,7 @@ def mutants(module: Path) -> Iterator[Mutant]:
             yield Mutant(module.stem, getattr(node, "lineno", 0), before, after, place, way)
 
 
-def code(mutant: Mutant) -> str:
+def source(mutant: Mutant) -> str:
     """The whole module with this change."""
     tree = ast.parse((PACKAGE / f"{mutant.module}.py").read_text())
     old = list(ast.walk(tree))[mutant.place]
@@ -170,7 +170,7 @@ class _Imported(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, mutant: Mutant) -> None:
         self.name = f"slm_operator.advisor.{mutant.module}"
-        self.code = compile(code(mutant), str(PACKAGE / f"{mutant.module}.py"), "exec")
+        self.code = compile(source(mutant), str(PACKAGE / f"{mutant.module}.py"), "exec")
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         del path, target
@@ -188,14 +188,14 @@ def passes(mutant: Mutant | None, tests: Sequence[str]) -> bool:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
-        code = 1
+        status = 1
         try:
             if finder is not None:
                 sys.meta_path.insert(0, finder)
             options = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", f"--timeout={SECONDS_A_TEST}")
-            code = int(pytest.main([*options, *(str(TESTS / test) for test in tests)]))
+            status = int(pytest.main([*options, *(str(TESTS / test) for test in tests)]))
         finally:
-            os._exit(code)
+            os._exit(status)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status) == 0
 

@@ -38,9 +38,12 @@ def tally(seeds: range) -> int:
 
 
 def seeds(text: str) -> range:
-    """SEED, or FIRST-LAST."""
+    """SEED, or FIRST-LAST. Raises ValueError."""
     first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+    found = range(int(first), int(last or first) + 1)
+    if not found:
+        raise ValueError(text)
+    return found
 
 
 def main() -> int:

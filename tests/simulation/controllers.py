@@ -1,4 +1,4 @@
-"""Kubernetes' own controllers, as small as they can be and still do what matters here: scheduler and Deployments."""
+"""Kubernetes' own controllers, as small as they can be and still do what matters here: scheduler, Deployments, garbage."""
 
 from __future__ import annotations
 
