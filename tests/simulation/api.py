@@ -45,8 +45,8 @@ class Api:
     controllers: Controllers
     error_rate: float = 0.0
     writes: int = 0
-    meddled: bool = False
-    """Whether somebody else changed the ConfigMap, so that keys may be missing in volumes."""
+    config_was_replaced: bool = False
+    """Whether somebody else wrote the ConfigMap, so that keys may be missing in volumes."""
 
     def _answer(self) -> None:
         if self.world.happens(self.error_rate):
@@ -65,7 +65,7 @@ class Api:
         _merge(node.annotations, action.annotations)
         if action.taints is not None:
             node.taints = action.taints
-            node.faults.discard("opened")
+            node.opened_by_hand = False
         self.writes += 1
         self.world.node_changed(node)
 
@@ -81,7 +81,7 @@ class Api:
             raise BrokenPromiseError(f"the label of {node.name} changes under {', '.join(holders)}: {action.because}")
         key = action.labels[CONFIG_LABEL]
         ours = key is not None and key.startswith(names.CONFIG_KEY_PREFIX)
-        if ours and key not in node.projected and not (self.meddled or self.world.clock_was_set):
+        if ours and key not in node.projected and not (self.config_was_replaced or self.world.clock_was_set):
             raise BrokenPromiseError(f"{node.name} is told {key}, which is not in its volume yet")
         if ours and not opted_in:
             raise BrokenPromiseError(f"{node.name} did not opt in and is cut")

@@ -70,6 +70,11 @@ class Node:
     slowness: float = 1.0
     """How many times longer than usual its parts take to load a configuration."""
     faults: set[str] = field(default_factory=set)
+    """`stuck`: its plugin loads nothing new. `no-daemon`: its MPS daemon never comes."""
+    daemon_comes: bool = False
+    """Whether its MPS daemon is on its way."""
+    opened_by_hand: bool = False
+    """Whether somebody took our taint off, and we have not put it back yet."""
     owed: dict[str, str | None] = field(default_factory=dict)
     """Labels, by name, that an administrator has a right to find when we are gone."""
 

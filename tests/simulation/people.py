@@ -236,7 +236,7 @@ class People:
     def _untaints(self, node: Node, _count: int) -> None:
         """NB: whoever lands before we close it again may be hurt by what is being loaded; ours is only to close it."""
         if any(taint.key == names.CHANGING_TAINT for taint in node.taints):
-            node.faults.add("opened")
+            node.opened_by_hand = True
         node.taints = tuple(taint for taint in node.taints if taint.key != names.CHANGING_TAINT)
         self.world.node_changed(node)
 
@@ -256,7 +256,7 @@ class People:
 
     def _breaks_config_map(self, _node: Node, _count: int) -> None:
         """Deleted, or put back to what a chart says, without our keys."""
-        self.operator.api.meddled = True
+        self.operator.api.config_was_replaced = True
         kept = {key: text for key, text in (self.world.config or {}).items() if not key.startswith("slm-")}
         self.world.config = None if self.world.happens(0.5) else kept
         self.world.config_annotations = {}

@@ -233,7 +233,7 @@ def everything_is_as_before(made: Cluster) -> None:
                 f"{node.name} is not as before: {left}, {CONFIG_LABEL}={node.labels.get(CONFIG_LABEL)}, "
                 f"not {node.owed[CONFIG_LABEL]}"
             )
-    if made.world.config is not None and not made.api.meddled:
+    if made.world.config is not None and not made.api.config_was_replaced:
         left = [key for key in made.world.config if key.startswith(names.CONFIG_KEY_PREFIX)]
         if left:
             raise BrokenPromiseError(f"keys {left} were not collected")

@@ -199,10 +199,8 @@ class World:
         self.config_version = self.version()
         self.changed("ConfigMap", CONFIG_MAP)
         for node in self.nodes.values():
-            self.at(self.lag(5, 80), lambda node=node: node.projected.update(self._projection(node)))  # type: ignore[misc]
+            self.at(self.lag(5, 80), lambda node=node: self._project(node))  # type: ignore[misc]
 
-    def _projection(self, node: Node) -> dict[str, str]:
-        now = dict(self.config or {})
-        for gone in node.projected.keys() - now.keys():
-            del node.projected[gone]
-        return now
+    def _project(self, node: Node) -> None:
+        """The volume has what the ConfigMap has by then."""
+        node.projected = dict(self.config or {})
