@@ -69,7 +69,8 @@ class Observer:
     judged: Counter[str] = field(default_factory=Counter)
     """How often each rule had something to judge: a rule that never had shows nothing."""
     _nodes: dict[str, _Node] = field(default_factory=dict)
-    _gone_nodes: set[str] = field(default_factory=set)
+    _losses: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Versions at which a node was lost, by its name: it may join again."""
     _pods: dict[str, _Pod] = field(default_factory=dict)
     _served: dict[str, Any] = field(default_factory=dict)
     _turns: dict[str, list[_Turn]] = field(default_factory=lambda: defaultdict(list))
@@ -108,7 +109,7 @@ class Observer:
         name, version = raw["metadata"]["name"], _version(raw)
         if gone:
             del self._nodes[name]
-            self._gone_nodes.add(name)
+            self._losses[name].append(version)
             for pod in self._pods.values():
                 if pod.node == name and pod.ended is None:
                     self._disturbed(pod.labels.get(SERVES, ""), version)
@@ -120,7 +121,8 @@ class Observer:
             node.before = _shown(node.raw)
         node.raw = raw
         if not opted and node.before is None:
-            self.judged["a node that nobody lent"] += first
+            if first:
+                self.judged["a node that nobody lent"] += 1
             if any(one.get("manager") == OPERATOR for one in raw["metadata"].get("managedFields") or ()):
                 self.broken.append(f"node {name} was touched, and nobody had lent it")
         config = _labels(raw).get(CONFIG, "")
@@ -143,7 +145,8 @@ class Observer:
             devices = any(name.startswith(DEVICES) for one in limits for name in one)
             foreign = meta["namespace"] == self.foreign
             self._pods[meta["uid"]] = _Pod(meta["name"], _labels(raw), devices, foreign)
-            self.judged["a foreign pod"] += foreign
+            if foreign:
+                self.judged["a foreign pod"] += 1
         pod = self._pods[meta["uid"]]
         pod.labels = _labels(raw)
         if not pod.node and raw["spec"].get("nodeName"):
@@ -155,7 +158,10 @@ class Observer:
                 self._later(lambda: self._thrown_out(pod))
 
     def _thrown_out(self, pod: _Pod) -> str | None:
-        return None if pod.node in self._gone_nodes else f"foreign pod {pod.name} was ended on node {pod.node}"
+        ended = pod.ended or 0
+        if any(pod.bound < lost < ended for lost in self._losses[pod.node]):
+            return None
+        return f"foreign pod {pod.name} was ended on node {pod.node}"
 
     # The plugin's ConfigMap: a key in use is neither edited nor removed.
 
