@@ -5,7 +5,7 @@
 A mutant lives in a forked process that imports it in place of the module: nothing is written, and the parent has everything
 else imported already, so that a mutant costs a second. The nearest tests are tried first; all of them try what survives.
 Survivors that docs/mutation.md explains are known; any other makes the run fail.
-It must never change a file, nor call a mutant killed because it could not be compiled.
+It must never change a file, nor call a mutant killed because it could not be compiled, or because no test was run.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ NO_JUDGE = {"test_speed.py"}
 """Tests of time: a mutant beside others is slow for no fault of its own."""
 SECONDS_A_TEST = 30
 """A test that takes longer loops for ever."""
+NO_TEST_RAN = {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -197,7 +198,10 @@ def passes(mutant: Mutant | None, tests: Sequence[str]) -> bool:
         finally:
             os._exit(status)
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == 0
+    code = os.waitstatus_to_exitcode(status)
+    if code in NO_TEST_RAN:
+        raise SystemExit(f"pytest runs none of {', '.join(tests)} in {TESTS}: exit status {code}")
+    return code == pytest.ExitCode.OK
 
 
 def explained() -> set[str]:
