@@ -12,11 +12,9 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
 import shlex
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -31,8 +29,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from churn_observer import LEAVES, MANAGED, Observer  # noqa: E402 - what is imported from the repository follows its path
 from churn_results import write_results  # noqa: E402
 from scale_figures import environment, memory_mib  # noqa: E402
-from scale_run import SETTINGS  # noqa: E402
+from scale_run import quiet, settings  # noqa: E402
 from slm_operator.kube.client import Client  # noqa: E402
+from slm_operator.kube.errors import NotFound  # noqa: E402
 from slm_operator.kube.resources import CONFIG_MAP, DISRUPTION_BUDGET, NODE, POD, SERVICE, WORKLOAD, Resource  # noqa: E402
 
 from tests.control_plane import gpu_fleet as fleet  # noqa: E402
@@ -50,8 +49,12 @@ CALM_EVERY_SECONDS, REST_SECONDS = 240.0, 150.0
 """How often nothing is done, and how long the cluster may take then until it is at rest. A lost node's pods are noticed by
 Kubernetes itself after up to a minute."""
 LAST_REST_SECONDS = 15.0
+LEAST_SECONDS = 60.0
+"""A shorter run has no time to show anything."""
 SAMPLE_SECONDS = 2.0
 KILLS_SHARE = 0.25
+
+Act = Callable[[], Awaitable[Any]]
 
 
 @dataclass(kw_only=True)
@@ -69,13 +72,13 @@ class Churn:
 
     async def act(self) -> None:
         """One act that is possible now."""
-        name, able = self.chance.choice([one for one in self._possible() for _ in range(one[2])])[:2]
+        name, do = self.chance.choice(self._possible())
         self.acts[name] += 1
-        await able()
+        await do()
 
-    def _possible(self) -> list[tuple[str, Callable[[], Awaitable[Any]], int]]:
-        """What can be done now, and how often of all."""
-        every: list[tuple[str, Callable[[], Awaitable[Any]], int, bool]] = [
+    def _possible(self) -> list[tuple[str, Act]]:
+        """What can be done now, each as often as it shall be chosen."""
+        every: list[tuple[str, Act, int, bool]] = [
             ("apply", self._apply, 8, len(self.served) < MOST),
             ("edit", self._edit, 8, bool(self.served)),
             ("delete", self._delete, 5, len(self.served) > MOST // 2),
@@ -84,10 +87,10 @@ class Churn:
             ("node lent", lambda: self._lend(given=True), 1, True),
             ("node taken back", lambda: self._lend(given=False), 1, True),
             ("node lost", self._lose, 1, len(self.lost) < 2),
-            ("node joins again", self._join, 2, bool(self.lost)),
+            ("node joins again", self.join, 2, bool(self.lost)),
             ("operator killed", self._kill, 3, self.may_kill),
         ]
-        return [(name, able, weight) for name, able, weight, possible in every if possible]
+        return [(name, do) for name, do, weight, possible in every if possible for _ in range(weight)]
 
     async def _apply(self) -> None:
         name = f"c{self.acts['apply']:04}"
@@ -117,7 +120,7 @@ class Churn:
 
     async def _goes(self) -> None:
         name = self.strangers.pop(self.chance.randrange(len(self.strangers)))
-        with contextlib.suppress(Exception):  # it went with its node
+        with contextlib.suppress(NotFound):  # it went with its node
             found = await self.client.merge_patch(POD, FOREIGN, name, {"metadata": {"labels": {LEAVES: "true"}}})
             await self.client.delete(POD, FOREIGN, name, found["metadata"]["uid"])
 
@@ -131,7 +134,8 @@ class Churn:
         await self.client.delete(NODE, "", name, found["metadata"]["uid"])
         self.lost.append(name)
 
-    async def _join(self) -> None:
+    async def join(self) -> None:
+        """The node that was lost first is there again, as if new."""
         labels = {MANAGED: "true"} | fleet.shown_labels("version: v1", GPUS)
         node = kwok_node(self.lost.pop(0), labels, {fleet.GPU: GPUS, fleet.SHARED: 0})
         await self.client.create(NODE, "", node)
@@ -139,13 +143,13 @@ class Churn:
     async def _kill(self) -> None:
         self.kill()
 
-    def _shape(self) -> Any:
+    def _shape(self) -> dict[str, Any]:
         return {"slices": self.chance.choice((1, 2, 4, 4)), "replicas": self.chance.choice((1, 1, 2))}
 
 
 @dataclass(kw_only=True)
 class Run:
-    """One run: figures collect in `figures`."""
+    """One run: what is done, what is watched, and the operator's memory beside both."""
 
     plane: ControlPlane
     keeper: Keeper
@@ -160,12 +164,11 @@ class Run:
     )
 
     async def churn(self) -> dict[str, Any]:
-        """All of it."""
-        connection, client = await fleet.bare_client(self.plane.kubeconfig, "benchmark")
-        churn = Churn(client=client, chance=self.chance, kill=self._kill)
+        """All of it. Gives the figures."""
         places = ((NODE, ""), (POD, ""), (CONFIG_MAP, fleet.PLUGIN.namespace), (SLMD, NAMESPACE))
         places += tuple((kind, NAMESPACE) for kind in (WORKLOAD, SERVICE, DISRUPTION_BUDGET))
-        async with asyncio.TaskGroup() as group:
+        async with fleet.bare_client(self.plane.kubeconfig, "benchmark") as client, asyncio.TaskGroup() as group:
+            churn = Churn(client=client, chance=self.chance, kill=self._kill)
             others = [group.create_task(self._watch(client, *place)) for place in places]
             others.append(group.create_task(self._look()))
             await client.create(SLMP, NAMESPACE, fleet.slm_profile("p"))
@@ -174,7 +177,6 @@ class Run:
                 await self._rest(churn)
             for one in others:
                 one.cancel()
-        await connection.close()
         return self._figures(churn)
 
     async def _busy(self, churn: Churn) -> None:
@@ -187,15 +189,15 @@ class Run:
     async def _rest(self, churn: Churn) -> None:
         """What is lost joins again, and nothing else is done."""
         while churn.lost:
-            await churn._join()  # noqa: SLF001 - an act that is not counted
+            await churn.join()
         began = time.monotonic()
         await asyncio.sleep(SAMPLE_SECONDS)  # the last act is still on its way
         while (unrest := self.observer.unrest()) and time.monotonic() - began < REST_SECONDS:  # noqa: ASYNC110 - others' state
             await asyncio.sleep(0.5)
         self.observer.broken += [f"after {REST_SECONDS:.0f} s of rest still: {one}" for one in unrest]
         self.rests.append(round(time.monotonic() - began, 1))
-        print(f"{self._since():5.0f} s: rest after {self.rests[-1]} s, {sum(churn.acts.values())} acts, "
-              f"{self.memory[-1][2] if self.memory else 0:.1f} MiB, broken: {self.observer.broken}", file=sys.stderr, flush=True)  # fmt: skip
+        done = f"rest after {self.rests[-1]} s, {churn.acts.total()} acts, broken: {self.observer.broken}"
+        print(f"{self._since():5.0f} s: {done}", file=sys.stderr, flush=True)
 
     async def _watch(self, client: Client, resource: Resource, namespace: str) -> None:
         async for event, raw in fleet.events(client.connection, resource, namespace):
@@ -241,11 +243,8 @@ def run_churn(seconds: float, seed: int) -> dict[str, Any]:
     """The figures of one run, on a control plane of its own."""
     about = environment()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
+        stack.enter_context(quiet())
         plane = stack.enter_context(control_plane())
-        settings = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".yaml"))
-        settings.write(SETTINGS)
-        settings.flush()
         fleet.install(plane)
         fleet.add_gpu_nodes(plane, NODES, gpus=GPUS, prefix="own")
         spare = {"labels": fleet.shown_labels("version: v1", GPUS), "resources": {fleet.GPU: GPUS, fleet.SHARED: 0}}
@@ -254,7 +253,7 @@ def run_churn(seconds: float, seed: int) -> dict[str, Any]:
         for name in (NAMESPACE, FOREIGN):
             plane.kubectl("create", "namespace", name)
         stack.enter_context(fleet.plugins(plane))
-        keeper = Keeper(plane, (f"--config={settings.name}",), plane.kubeconfig)
+        keeper = Keeper(plane, (stack.enter_context(settings()),), plane.kubeconfig)
         stack.enter_context(keeper.at_work())
         run = Run(plane=plane, keeper=keeper, seconds=seconds, chance=random.Random(seed))
         return {"seed": seed, "environment": about} | asyncio.run(run.churn())
@@ -267,6 +266,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="figures on stdout, nothing kept")
     arguments = parser.parse_args()
+    if arguments.seconds < LEAST_SECONDS:
+        parser.error(f"--seconds {arguments.seconds:g}: at least {LEAST_SECONDS:g}")
     figures = run_churn(arguments.seconds, arguments.seed)
     if arguments.json:
         print(json.dumps(figures, indent=1))

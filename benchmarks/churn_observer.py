@@ -15,8 +15,7 @@ elsewhere, and only promises versions that compare within a kind.)
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 MANAGED = "slm-operator.io/managed"
 MARKS = "slm-operator.io/"
@@ -51,6 +50,14 @@ class _Pod:
     ended: int | None = None
 
 
+class _Turn(NamedTuple):
+    """A deployment became Ready, or was disturbed: at a version of the cluster, and by the observer's clock."""
+
+    version: int
+    seen: float
+    ready: bool
+
+
 @dataclass(slots=True, kw_only=True)
 class Observer:
     """`namespace` is where SLMDeployments live, `foreign` where somebody else's pods do."""
@@ -62,10 +69,11 @@ class Observer:
     judged: Counter[str] = field(default_factory=Counter)
     """How often each rule had something to judge: a rule that never had shows nothing."""
     _nodes: dict[str, _Node] = field(default_factory=dict)
-    _gone_nodes: set[str] = field(default_factory=set)
+    _losses: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Versions at which a node was lost, by its name: it may join again."""
     _pods: dict[str, _Pod] = field(default_factory=dict)
     _served: dict[str, Any] = field(default_factory=dict)
-    _steady: dict[str, list[tuple[int, float, bool]]] = field(default_factory=lambda: defaultdict(list))
+    _turns: dict[str, list[_Turn]] = field(default_factory=lambda: defaultdict(list))
     _children: dict[tuple[str, str], Any] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
     _held: list[tuple[float, Callable[[], str | None]]] = field(default_factory=list)
@@ -101,7 +109,7 @@ class Observer:
         name, version = raw["metadata"]["name"], _version(raw)
         if gone:
             del self._nodes[name]
-            self._gone_nodes.add(name)
+            self._losses[name].append(version)
             for pod in self._pods.values():
                 if pod.node == name and pod.ended is None:
                     self._disturbed(pod.labels.get(SERVES, ""), version)
@@ -113,7 +121,8 @@ class Observer:
             node.before = _shown(node.raw)
         node.raw = raw
         if not opted and node.before is None:
-            self.judged["a node that nobody lent"] += first
+            if first:
+                self.judged["a node that nobody lent"] += 1
             if any(one.get("manager") == OPERATOR for one in raw["metadata"].get("managedFields") or ()):
                 self.broken.append(f"node {name} was touched, and nobody had lent it")
         config = _labels(raw).get(CONFIG, "")
@@ -136,7 +145,8 @@ class Observer:
             devices = any(name.startswith(DEVICES) for one in limits for name in one)
             foreign = meta["namespace"] == self.foreign
             self._pods[meta["uid"]] = _Pod(meta["name"], _labels(raw), devices, foreign)
-            self.judged["a foreign pod"] += foreign
+            if foreign:
+                self.judged["a foreign pod"] += 1
         pod = self._pods[meta["uid"]]
         pod.labels = _labels(raw)
         if not pod.node and raw["spec"].get("nodeName"):
@@ -148,7 +158,10 @@ class Observer:
                 self._later(lambda: self._thrown_out(pod))
 
     def _thrown_out(self, pod: _Pod) -> str | None:
-        return None if pod.node in self._gone_nodes else f"foreign pod {pod.name} was ended on node {pod.node}"
+        ended = pod.ended or 0
+        if any(pod.bound < lost < ended for lost in self._losses[pod.node]):
+            return None
+        return f"foreign pod {pod.name} was ended on node {pod.node}"
 
     # The plugin's ConfigMap: a key in use is neither edited nor removed.
 
@@ -174,12 +187,12 @@ class Observer:
         self._served[name] = raw
         if before is None or before["metadata"]["generation"] != raw["metadata"]["generation"]:
             self._disturbed(name, version)
-        elif _is_ready(raw) and not self._steady[name][-1][2]:
-            self._steady[name].append((version, self.clock(), True))
+        elif _is_ready(raw) and not self._turns[name][-1].ready:
+            self._turns[name].append(_Turn(version, self.clock(), ready=True))
 
     def _disturbed(self, name: str, version: int) -> None:
         if name:
-            self._steady[name].append((version, self.clock(), False))
+            self._turns[name].append(_Turn(version, self.clock(), ready=False))
 
     def _see_child(self, raw: Any, *, gone: bool) -> None:
         key = raw["kind"], raw["metadata"]["name"]
@@ -195,8 +208,8 @@ class Observer:
     def _too_few(self, name: str, version: int, seen: float, status: Any) -> str | None:
         """NB: to be edited or to lose a node is no planned change; who was not Ready since has other reasons to be short."""
         self.judged["fewer replicas than a budget wants"] += 1
-        past = [one for one in self._steady.get(name, ()) if one[0] <= version]
-        if not past or not past[-1][2] or past[-1][1] > seen - STEADY_SECONDS:
+        last = next((turn for turn in reversed(self._turns[name]) if turn.version <= version), None)
+        if last is None or not last.ready or last.seen > seen - STEADY_SECONDS:
             return None
         healthy, wanted = status["currentHealthy"], status["desiredHealthy"]
         return f"{name} had {healthy} of at least {wanted} replicas at {version}, and nobody had disturbed it"
@@ -254,7 +267,7 @@ def _alive(pod: _Pod, version: int) -> bool:
 
 def _at(history: list[tuple[int, str]], version: int) -> str | None:
     """What held at a version."""
-    return next((value for (since, value), (until, _) in pairwise([*history, (version + 1, "")]) if since <= version < until), None)  # fmt: skip
+    return next((value for since, value in reversed(history) if since <= version), None)
 
 
 def _is_ready(raw: Any) -> bool:

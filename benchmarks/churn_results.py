@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from scale_figures import provenance
 from slm_operator.report.drawing import Frame, Scale, element, line, path, picture, round_ticks, text
 
 RESULTS = Path(__file__).parent / "results"
@@ -29,12 +30,11 @@ def write_results(command: str, figures: Figures) -> None:
 
 def lines(kept: Figures) -> list[str]:
     """What a run was and what it showed, as lines of Markdown."""
-    about, acts = kept["environment"], kept["acts"]
+    acts = kept["acts"]
     grown = kept["memory_last_fifth_mib"] - kept["memory_second_fifth_mib"]
-    machine = f"{about['cores']} cores and {about['memory_gib']} GiB (load {about['load_before']} before)"
     memory = f"{kept['memory_second_fifth_mib']} and {kept['memory_last_fifth_mib']} ({grown:+.1f})"
     return [
-        f"Run {about['date']} at commit `{about['commit']}` by `{kept['command']}` on a machine with {machine}.",
+        provenance(kept["command"], kept["environment"]),
         "",
         "| | |",
         "|---|---|",

@@ -43,12 +43,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.sweep:
         runs: list[dict[str, Any]] = []
+        largest = max(arguments.sizes)
         for size in arguments.sizes:
-            idle = arguments.idle_seconds if size == max(arguments.sizes) else min(60.0, arguments.idle_seconds)
-            runs.append(measured(size, arguments, arguments.pods * size // SIZES[-1], idle))
-            write_results(
-                shlex.join(COMMAND + sys.argv[1:]), runs
-            )  # after each: what was measured stays, whatever ends the next
+            idle = arguments.idle_seconds if size == largest else min(60.0, arguments.idle_seconds)
+            runs.append(measured(size, arguments, arguments.pods * size // largest, idle))
+            # After each: what was measured stays, whatever ends the next.
+            write_results(shlex.join(COMMAND + sys.argv[1:]), runs)
         return
     figures = measured(arguments.deployments, arguments, arguments.pods, arguments.idle_seconds)
     if arguments.json:

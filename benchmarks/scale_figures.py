@@ -35,7 +35,10 @@ def now() -> str:
 
 
 def asked(audit_log: Path, since: str, until: str = "9", agent: str = "slm-operator") -> Iterator[Any]:
-    """Entries of the audit log that one client is the cause of, its Lease left out."""
+    """Entries of the audit log that one client is the cause of, its Lease left out.
+
+    Times are the log's own text, which sorts as it is; "9" is later than all.
+    """
     with audit_log.open() as lines:
         for text in lines:
             if agent not in text:  # most lines are others', and parsing is what takes time
@@ -133,7 +136,7 @@ def histogram_percentiles(metrics: Mapping[str, float], name: str) -> dict[str, 
     }
 
 
-def percentile(values: list[float], share: float) -> float:
+def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least this share of the values do not exceed (nearest rank)."""
     return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
@@ -149,6 +152,12 @@ def environment() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "load_before": round(os.getloadavg()[0], 1),
     }
+
+
+def provenance(command: str, about: Mapping[str, Any]) -> str:
+    """When, where and by what a run was made, as one sentence. `about` is its `environment`."""
+    machine = f"{about['cores']} cores and {about['memory_gib']} GiB (load {about['load_before']} before)"
+    return f"Run {about['date']} at commit `{about['commit']}` by `{command}` on a machine with {machine}."
 
 
 def _git(*arguments: str) -> str:

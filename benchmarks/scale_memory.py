@@ -22,8 +22,10 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from slm_operator.api import names  # noqa: E402 - what is imported from the repository follows its path
 from slm_operator.observe import ours, projection  # noqa: E402
+from slm_operator.observe.cache import Cache  # noqa: E402
 from slm_operator.observe.owned import owned  # noqa: E402
 from slm_operator.observe.pods import pod  # noqa: E402
+from slm_operator.observe.watched import Caches  # noqa: E402
 from slm_operator.planning.actions import WriteStatus  # noqa: E402
 from slm_operator.planning.demand import demand_of  # noqa: E402
 from slm_operator.planning.deployment import plan_deployment  # noqa: E402
@@ -33,6 +35,7 @@ from slm_operator.settings import Settings  # noqa: E402
 
 from tests.control_plane import gpu_fleet as fleet  # noqa: E402
 
+Taker = tuple[Cache[Any], Callable[[Any], Any]]
 COUNT = 200
 UID = "3c8e1f0a-7f0e-4b8e-9f5e-{:012d}"
 EMPTY = """
@@ -58,32 +61,38 @@ def main() -> None:
 
 def bytes_each(kind: str) -> float:
     """Bytes that one more object of a kind keeps."""
-    caches = caches_for_planning(ProfileKeys())
-    fills: dict[str, Callable[[Any], None]] = {
-        "deployment": lambda raw: put(caches.deployments, ours.deployment(raw)),
-        "profile": lambda raw: put(caches.profiles, ours.profile(raw)),
-        "node": lambda raw: put(caches.nodes, projection.node(raw)),
-        "replica_pod": lambda raw: put(caches.pods, pod(raw)),
-        "foreign_pod": lambda raw: put(caches.pods, pod(raw)),
-        "workload": lambda raw: (put(caches.workloads, projection.workload(raw)), put(caches.owned["Deployment"], owned(raw))),
-        "service": lambda raw: put(caches.owned["Service"], owned(raw)),
-    }  # fmt: skip
-    text = [json.dumps(named(RAW[kind](number), number)) for number in range(COUNT + 1)]
-    fills[kind](json.loads(text[0]))  # what is made once for all
+    takers = takers_of(kind, caches_for_planning(ProfileKeys()))
+    texts = [json.dumps(named(RAW[kind](number), number)) for number in range(COUNT + 1)]
+    take(texts[0], takers)  # what is made once for all
     gc.collect()
     tracemalloc.start()
-    for one in text[1:]:
-        fills[kind](json.loads(one))
+    for text in texts[1:]:
+        take(text, takers)
     gc.collect()
     kept = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     return kept / COUNT
 
 
-def put(cache: Any, record: Any) -> None:
-    """Take a record, if the projection made one."""
-    if record is not None:
-        cache.put(record)
+def takers_of(kind: str, caches: Caches) -> tuple[Taker, ...]:
+    """The caches that take a kind, each with the projection that makes its records."""
+    return {
+        "deployment": ((caches.deployments, ours.deployment),),
+        "profile": ((caches.profiles, ours.profile),),
+        "node": ((caches.nodes, projection.node),),
+        "replica_pod": ((caches.pods, pod),),
+        "foreign_pod": ((caches.pods, pod),),
+        "workload": ((caches.workloads, projection.workload), (caches.owned["Deployment"], owned)),
+        "service": ((caches.owned["Service"], owned),),
+    }[kind]
+
+
+def take(text: str, takers: tuple[Taker, ...]) -> None:
+    """An object as a watch brings it. A projection makes no record of what does not concern us."""
+    raw = json.loads(text)
+    for records, project in takers:
+        if (record := project(raw)) is not None:
+            records.put(record)
 
 
 def named(raw: Any, number: int) -> Any:

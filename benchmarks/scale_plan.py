@@ -19,7 +19,6 @@ from slm_operator.planning.fleet import plan_fleet  # noqa: E402 - what is impor
 from tests.unit.planning import worlds as w  # noqa: E402
 from tests.unit.planning.test_fleet_growth import world  # noqa: E402
 
-NODES_A_SCALE, DEPLOYMENTS_A_SCALE = 3, 20
 SCALES = (10, 100, 1000, 3333)
 
 
@@ -27,8 +26,9 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
     rows = [row(scale) for scale in SCALES]
-    if parser.parse_args().json:
+    if arguments.json:
         print(json.dumps(rows))
         return
     for one in rows:
@@ -43,8 +43,7 @@ def row(scale: int) -> dict[str, float]:
         began = time.process_time()
         plan_fleet(view, w.SETTINGS, w.NOW)
         took.append(time.process_time() - began)
-    nodes, deployments = NODES_A_SCALE * scale, DEPLOYMENTS_A_SCALE * scale
-    return {"nodes": nodes, "deployments": deployments, "plan_ms": round(1000 * min(took), 1)}
+    return {"nodes": len(view.nodes), "deployments": len(view.demands), "plan_ms": round(1000 * min(took), 1)}
 
 
 if __name__ == "__main__":

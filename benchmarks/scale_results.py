@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scale_figures import provenance
 from slm_operator.report.drawing import Frame, Scale, element, path, picture, round_ticks, short, text
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,15 +74,6 @@ def parts(runs: Sequence[Figures]) -> list[str]:
         ]
         lines.append(f"| {part} | {' | '.join(cells)} |")
     return lines
-
-
-def provenance(command: str, about: Figures) -> str:
-    """When, where and by what, as one sentence."""
-    machine = f"{about['cores']} cores and {about['memory_gib']} GiB"
-    return (
-        f"Measured {about['date']} at commit `{about['commit']}` by `{command}` on a machine with {machine}, which "
-        f"the control plane and the benchmark share (load {about['load_before']} before)."
-    )
 
 
 def plot(runs: Sequence[Figures]) -> str:

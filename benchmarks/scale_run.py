@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from scale_figures import (
@@ -100,21 +101,16 @@ class Run:
     @contextlib.contextmanager
     def operator(self) -> Iterator[OperatorProcess]:
         """The operator, with its metrics on `port`."""
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as settings:
-            settings.write(SETTINGS)
-            settings.flush()
-            log = contextlib.redirect_stdout(open(os.devnull, "w"))  # noqa: SIM115, PTH123 - goes with the process
-            with log, operator(self.plane, f"--config={settings.name}", f"--metrics-port={self.port}") as running:
-                yield running
+        with quiet(), settings() as config, operator(self.plane, config, f"--metrics-port={self.port}") as running:
+            yield running
 
     async def within(self, phase: Callable[[Client], Awaitable[Any]]) -> Any:
         """A phase with a bare client."""
-        connection, client = await fleet.bare_client(self.plane.kubeconfig, "benchmark")
-        try:
-            return await phase(client)
-        finally:
-            await connection.close()
-            print(f"{time.strftime('%H:%M:%S')} {self.figures}", file=sys.stderr, flush=True)
+        async with fleet.bare_client(self.plane.kubeconfig, "benchmark") as client:
+            try:
+                return await phase(client)
+            finally:
+                print(f"{time.strftime('%H:%M:%S')} {self.figures}", file=sys.stderr, flush=True)
 
     def profiles(self) -> list[dict[str, Any]]:
         """Imported profiles, one for every ten deployments."""
@@ -244,6 +240,22 @@ class Run:
             "floor_api_calls": dict(sorted(calls.items())),
             "ratio": round(self.figures["settled_seconds"] / seconds, 2),
         }
+
+
+@contextlib.contextmanager
+def settings() -> Iterator[str]:
+    """The operator's argument that names its settings."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(SETTINGS)
+        file.flush()
+        yield f"--config={file.name}"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """What the test bed tells a person is dropped."""
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def gated_pod(name: str) -> Any:

@@ -20,7 +20,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 sys.path[:0] = [str(ROOT / "benchmarks")]
 
 import churn_results  # noqa: E402 - the benchmarks are no package
-from scale_results import missed, parts, provenance, table  # noqa: E402
+from scale_figures import provenance  # noqa: E402
+from scale_results import missed, parts, table  # noqa: E402
 
 
 def measured_pages() -> dict[Path, str]:
@@ -58,15 +59,10 @@ def _faults() -> list[str]:
     kept = _kept("faults.json")
     if kept is None:
         return []
-    about = kept["about"]
-    head = (
-        f"Run {about['date']} at commit `{about['commit']}` by `{about['command']}` on a machine with {about['cores']} "
-        f"cores and {about['memory_gib']} GiB."
-    )
     rows = ["| fault | how it is injected | runs | met | restarts | converged after (s) | result |"]
     rows += ["|---|---|---|---|---|---|---|"]
     rows += [_row(list(runs)) for _, runs in groupby(kept["outcomes"], key=lambda one: one["fault"])]
-    return [head, "", *rows]
+    return [provenance(kept["about"]["command"], kept["about"]), "", *rows]
 
 
 def _churn() -> list[str]:

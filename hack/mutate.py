@@ -5,7 +5,7 @@
 A mutant lives in a forked process that imports it in place of the module: nothing is written, and the parent has everything
 else imported already, so that a mutant costs a second. The nearest tests are tried first; all of them try what survives.
 Survivors that docs/mutation.md explains are known; any other makes the run fail.
-It must never change a file, nor call a mutant killed because it could not be compiled.
+It must never change a file, nor call a mutant killed because it could not be compiled, or because no test was run.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ NO_JUDGE = {"test_speed.py"}
 """Tests of time: a mutant beside others is slow for no fault of its own."""
 SECONDS_A_TEST = 30
 """A test that takes longer loops for ever."""
+NO_TEST_RAN = {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -158,7 +159,7 @@ def mutants(module: Path) -> Iterator[Mutant]:
             yield Mutant(module.stem, getattr(node, "lineno", 0), before, after, place, way)
 
 
-def code(mutant: Mutant) -> str:
+def source(mutant: Mutant) -> str:
     """The whole module with this change."""
     tree = ast.parse((PACKAGE / f"{mutant.module}.py").read_text())
     old = list(ast.walk(tree))[mutant.place]
@@ -170,7 +171,7 @@ class _Imported(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, mutant: Mutant) -> None:
         self.name = f"slm_operator.advisor.{mutant.module}"
-        self.code = compile(code(mutant), str(PACKAGE / f"{mutant.module}.py"), "exec")
+        self.code = compile(source(mutant), str(PACKAGE / f"{mutant.module}.py"), "exec")
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         del path, target
@@ -188,16 +189,19 @@ def passes(mutant: Mutant | None, tests: Sequence[str]) -> bool:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
-        code = 1
+        status = 1
         try:
             if finder is not None:
                 sys.meta_path.insert(0, finder)
             options = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", f"--timeout={SECONDS_A_TEST}")
-            code = int(pytest.main([*options, *(str(TESTS / test) for test in tests)]))
+            status = int(pytest.main([*options, *(str(TESTS / test) for test in tests)]))
         finally:
-            os._exit(code)
+            os._exit(status)
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == 0
+    code = os.waitstatus_to_exitcode(status)
+    if code in NO_TEST_RAN:
+        raise SystemExit(f"pytest runs none of {', '.join(tests)} in {TESTS}: exit status {code}")
+    return code == pytest.ExitCode.OK
 
 
 def explained() -> set[str]:

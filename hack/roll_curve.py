@@ -30,22 +30,16 @@ def roll_curve() -> dict[Path, str]:
 def draw(record: dict[str, dict[str, float]]) -> str:
     """One SVG: chunks of streamed answers per second (a token each, or a few), with the moments of the roll."""
     counts = {int(second): count for second, count in record["chunksBySecond"].items()}
-    marks = record["moments"]
     last = max(counts)
     rates = [(float(second), float(counts.get(second, 0))) for second in range(last)]
     highest = max(rate for _, rate in rates) * 1.15
     frame = Frame(WIDTH, HEIGHT, Scale(0, last, 96, WIDTH - 12), Scale(0, highest, HEIGHT - 40, 24))
     box = frame.box
-    drawn = [
-        line(frame.x(at), box.y, frame.x(at), box.y + box.height, class_="mark")
-        + text(
-            what,
-            frame.x(at) + (4 if at < last / 2 else -4),
-            box.y + 12,
-            text_anchor="start" if at < last / 2 else "end",
-        )
-        for what, at in marks.items()
-    ]
+    drawn = []
+    for what, at in record["moments"].items():
+        x, (beside, anchor) = frame.x(at), (4, "start") if at < last / 2 else (-4, "end")
+        drawn.append(line(x, box.y, x, box.y + box.height, class_="mark"))
+        drawn.append(text(what, x + beside, box.y + 12, text_anchor=anchor))
     axes = frame.axes(round_ticks(last, 8), round_ticks(highest), "seconds", "chunks of streams per second")
     curve = path([(frame.x(second), frame.y(rate)) for second, rate in rates], class_="curve")
     background = element("rect", width=WIDTH, height=HEIGHT, fill="#ffffff")

@@ -28,7 +28,7 @@ from slm_runtime.search.loop import run_search
 from slm_runtime.search.steps import Done, Event, Failed, Findings, Measured, Request, Started, StartEngines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from slm_runtime.events import Reporter
     from slm_runtime.measuring import Conditions
@@ -81,8 +81,8 @@ async def run(task: Task, reporter: Reporter) -> int:
             _check(task)
             request = replace(task.request, modes=_modes(task, device, reporter))
             rig = EngineRig(task.subject, task.lengths, task.conditions, device, reporter.note)
-            with _download_told(task.subject.model, rig, reporter):
-                await _search(request, rig, reporter, ending)
+            async with _download_told(task.subject.model, rig, reporter) as downloading:
+                await _search(request, rig, reporter, ending, downloading)
             document = _document(task, rig, device, ending)
         except ProfileError as error:
             ending.fail(error.failure, str(error))
@@ -95,26 +95,48 @@ async def run(task: Task, reporter: Reporter) -> int:
     return EXIT_STATUS[ending.failure]
 
 
-@contextlib.contextmanager
-def _download_told(model: str, rig: EngineRig, reporter: Reporter) -> Iterator[None]:
-    """While the first engine starts, how much of its model has come; later nothing more comes, and nothing is told."""
+@contextlib.asynccontextmanager
+async def _download_told(model: str, rig: EngineRig, reporter: Reporter) -> AsyncIterator[asyncio.Task[None]]:
+    """How much of the model has come is told until the task that this gives is cancelled, or the block is left."""
     following = asyncio.create_task(
         follow_download(model, os.environ, lambda said: reporter.phase("Starting", said, rig.gpu_seconds()))
     )
     try:
-        yield
+        yield following
     finally:
         following.cancel()
+        await asyncio.wait([following])
 
 
-async def _search(request: Request, rig: EngineRig, reporter: Reporter, ending: Ending) -> None:
-    """Run the search to its end, or to a signal's, the budget's or an error's."""
+async def _search(
+    request: Request, rig: EngineRig, reporter: Reporter, ending: Ending, downloading: asyncio.Task[None]
+) -> None:
+    """Run the search to its end, or to a signal's, the budget's or an error's. Its first engine ends `downloading`."""
 
     def hear(event: Event) -> None:
         ending.findings = event.findings
+        if event.findings.starts:  # the model is here: nothing looks at the disk while engines are measured
+            downloading.cancel()
         _tell(event, rig, reporter, ending)
 
     searching = asyncio.create_task(run_search(request, rig, hear))
+    try:
+        with _interruptible(searching, request.max_gpu_seconds, ending):
+            ending.findings = await searching
+        _judge(rig, ending)
+    except asyncio.CancelledError:
+        pass
+    except ProfileError as error:
+        ending.fail(error.failure, str(error))
+    except Exception as error:  # noqa: BLE001 - what was measured must not be lost to a mistake of ours
+        ending.fail(Failure.INTERNAL, f"{type(error).__name__}: {error}")
+    if ending.failure is Failure.BUDGET and ending.findings.points:
+        ending.failure = None  # an ended budget is an answer, as long as there is something to say
+
+
+@contextlib.contextmanager
+def _interruptible(searching: asyncio.Task[Findings], max_gpu_seconds: float, ending: Ending) -> Iterator[None]:
+    """While the block lasts, a signal and the end of the budget cancel the search."""
 
     def interrupt(failure: Failure, because: str) -> None:
         # Once: a second cancellation would interrupt the clean-up that the first has begun. SIGKILL always can.
@@ -125,26 +147,14 @@ async def _search(request: Request, rig: EngineRig, reporter: Reporter, ending: 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, interrupt, Failure.INTERRUPTED, f"interrupted by {number.name}")
-    minutes = request.max_gpu_seconds / 60
-    budget = loop.call_later(
-        request.max_gpu_seconds, interrupt, Failure.BUDGET, f"the budget of {minutes:g} GPU-minutes is spent"
-    )
+    because = f"the budget of {max_gpu_seconds / 60:g} GPU-minutes is spent"
+    budget = loop.call_later(max_gpu_seconds, interrupt, Failure.BUDGET, because)
     try:
-        ending.findings = await searching
-        _judge(rig, ending)
-    except asyncio.CancelledError:
-        pass
-    except ProfileError as error:
-        ending.fail(error.failure, str(error))
-    except Exception as error:  # noqa: BLE001 - what was measured must not be lost to a mistake of ours
-        ending.fail(Failure.INTERNAL, f"{type(error).__name__}: {error}")
+        yield
     finally:
         budget.cancel()
-        await rig.stop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-    if ending.failure is Failure.BUDGET and ending.findings.points:
-        ending.failure = None  # an ended budget is an answer, as long as there is something to say
 
 
 def _judge(rig: EngineRig, ending: Ending) -> None:

@@ -119,11 +119,16 @@ def _ours(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-async def bare_client(kubeconfig: Path, name: str) -> tuple[Connection, Client]:
+@contextlib.asynccontextmanager
+async def bare_client(kubeconfig: Path, name: str) -> AsyncIterator[Client]:
     """A client without limits, which the audit log shows under this name."""
     connection = await connect(kubeconfig)
     connection.session().headers["User-Agent"] = name
-    return connection, Client(connection, own_resources(), name)
+    try:
+        yield Client(connection, own_resources(), name)
+    finally:
+        await connection.close()
+        await asyncio.sleep(TLS_CLOSE_SECONDS)
 
 
 async def events(connection: Connection, resource: Resource, namespace: str = "") -> AsyncIterator[tuple[str, Any]]:
@@ -190,12 +195,8 @@ def plugins(plane: ControlPlane) -> Iterator[None]:
     loop = asyncio.new_event_loop()
 
     async def run() -> None:
-        connection, client = await bare_client(plane.kubeconfig, "device-plugin")
-        try:
+        async with bare_client(plane.kubeconfig, "device-plugin") as client:
             await Plugins(client).run()
-        finally:
-            await connection.close()
-            await asyncio.sleep(TLS_CLOSE_SECONDS)
 
     task = loop.create_task(run())
 

@@ -40,7 +40,15 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
     ("spec", "because"),
     [
         pytest.param({}, "model", id="no model"),
-        pytest.param({"model": {"uri": "ftp://x"}}, "spec.model.uri", id="a scheme that is not known"),
+        pytest.param({"model": {"uri": "ftp://x"}}, "a model is hf://org/name, pvc", id="a scheme that is not known"),
+        pytest.param(
+            {"model": {"uri": "a/b"}}, r"spec.model.uri.*a model is hf://org/name", id="a name without a scheme"
+        ),
+        pytest.param(
+            {"workload": {"dataset": "chats.json"}},
+            "spec.workload.dataset.*a dataset is pvc://claim",
+            id="a relative path",
+        ),
         pytest.param({"slo": {"itlMs": 0}}, "spec.slo.itlMs", id="an SLO of zero"),
         pytest.param({"slo": {"ttftMs": -1}}, "spec.slo.ttftMs", id="a negative SLO"),
         pytest.param({"slo": {"itlMs": 5, "itlFactor": 4}}, "give itlMs or itlFactor, not both", id="two SLOs"),

@@ -104,7 +104,7 @@ def test_no_node_opted_in(ground: Stage) -> None:
         ({"engine": {"args": ["--max-num-seqs=8"]}}, "a flag that the operator owns"),
         ({"engine": {"args": ["--max_num_seqs", "8"]}}, "a flag that the operator owns"),
         ({"slo": {"itlMs": 5, "itlFactor": 2}}, "not both"),
-        ({"model": {"uri": "ftp://models/opt"}}, "spec.model.uri"),
+        ({"model": {"uri": "ftp://models/opt"}}, "a model is hf://org/name, pvc://claim/path"),
     ],
     ids=["SLO of zero", "owned flag", "owned flag with underscores", "two ITL limits", "unknown scheme"],
 )

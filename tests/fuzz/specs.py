@@ -21,6 +21,7 @@ JUNK = st.recursive(
 URIS = st.sampled_from(
     ("hf://facebook/opt-125m", "pvc://models/opt-1.3b", "s3://bucket/model", "oci://registry/image:tag", "/models/opt")
 )
+DATASETS = st.sampled_from(("pvc://data/chats.json", "/data/chats.json"))
 FLAGS = st.sampled_from(("--enforce-eager", "--max-num-seqs=4", "--max_num_seqs", "--dtype", "--seed", "7", "", "--"))
 
 _CONTAINER = st.fixed_dictionaries(
@@ -53,11 +54,11 @@ POD_TEMPLATE = st.fixed_dictionaries(
         | JUNK,
     },
 )
-KNOWN = {"uri": URIS, "args": st.lists(FLAGS, max_size=3), "podTemplate": POD_TEMPLATE}
+KNOWN = {"uri": URIS, "dataset": DATASETS, "args": st.lists(FLAGS, max_size=3), "podTemplate": POD_TEMPLATE}
 
 
 def allowed(schema: Schema, name: str = "") -> st.SearchStrategy[Any]:
-    """Values that a structural schema allows, but for its CEL rules and patterns of names not in KNOWN."""
+    """Values that a structural schema allows; of its CEL rules only those of the names in KNOWN are known."""
     if name in KNOWN:
         return KNOWN[name]
     if "enum" in schema:

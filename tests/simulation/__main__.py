@@ -4,27 +4,28 @@
 many on all cores and tells the first that broke a promise.
 """
 
+import argparse
 import os
 import sys
 import time
 
-from . import run as running
 from .many import play_in_parallel
 from .objects import BrokenPromiseError
-from .world import World
+from .run import drawn, live
 
 
 def tell(seed: int) -> int:
     """One run."""
-    told: list[str] = []
-    World.tell = lambda self, who, what: told.append(f"{self.now:6.0f}s  {who:10} {what}")  # type: ignore[method-assign]
-    end = "every promise kept"
+    made = drawn(seed, narrated=True)
+    broken = None
     try:
-        running.run(seed)
+        live(made)
     except BrokenPromiseError as error:
-        end = f"broken: {error}"
-    print(*told, "", end, sep="\n")
-    return 0 if end == "every promise kept" else 1
+        broken = f"broken: {error}"
+    finally:  # a bug in the simulation itself is told with what went before it
+        print(*made.world.told, "", sep="\n")
+    print(broken or "every promise kept")
+    return 1 if broken else 0
 
 
 def tally(seeds: range) -> int:
@@ -36,10 +37,21 @@ def tally(seeds: range) -> int:
     return 1 if played.broken else 0
 
 
+def seeds(text: str) -> range:
+    """SEED, or FIRST-LAST. Raises ValueError."""
+    first, _, last = text.partition("-")
+    found = range(int(first), int(last or first) + 1)
+    if not found:
+        raise ValueError(text)
+    return found
+
+
 def main() -> int:
-    """By the form of the argument."""
-    first, _, last = sys.argv[1].partition("-")
-    return tally(range(int(first), int(last) + 1)) if last else tell(int(first))
+    """By how many seeds are given."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Simulated runs by hand.")
+    parser.add_argument("seeds", type=seeds, metavar="SEED|FIRST-LAST", help="one is told, many are tallied")
+    asked = parser.parse_args().seeds
+    return tell(asked[0]) if len(asked) == 1 else tally(asked)
 
 
 if __name__ == "__main__":

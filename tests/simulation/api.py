@@ -45,8 +45,8 @@ class Api:
     controllers: Controllers
     error_rate: float = 0.0
     writes: int = 0
-    meddled: bool = False
-    """Whether somebody else changed the ConfigMap, so that keys may be missing in volumes."""
+    config_was_replaced: bool = False
+    """Whether somebody else wrote the ConfigMap, so that keys may be missing in volumes."""
 
     def _answer(self) -> None:
         if self.world.happens(self.error_rate):
@@ -65,7 +65,7 @@ class Api:
         _merge(node.annotations, action.annotations)
         if action.taints is not None:
             node.taints = action.taints
-            node.faults.discard("opened")
+            node.opened_by_hand = False
         self.writes += 1
         self.world.node_changed(node)
 
@@ -81,7 +81,7 @@ class Api:
             raise BrokenPromiseError(f"the label of {node.name} changes under {', '.join(holders)}: {action.because}")
         key = action.labels[CONFIG_LABEL]
         ours = key is not None and key.startswith(names.CONFIG_KEY_PREFIX)
-        if ours and key not in node.projected and not (self.meddled or self.world.clock_was_set):
+        if ours and key not in node.projected and not (self.config_was_replaced or self.world.clock_was_set):
             raise BrokenPromiseError(f"{node.name} is told {key}, which is not in its volume yet")
         if ours and not opted_in:
             raise BrokenPromiseError(f"{node.name} did not opt in and is cut")
@@ -155,18 +155,18 @@ class Api:
             document = parse_document(measured) if measured is not None else profile.measurements
             self.world.profile_changed(replace(profile, status=status, measurements=document))
 
-    def apply(self, deployment: Key, manifest: dict[str, Any]) -> bool:
-        """Server-side apply. True when it changed something."""
+    def apply(self, owner: Key, manifest: dict[str, Any]) -> bool:
+        """Server-side apply, for a profile (its Job) or a deployment. True when it changed something."""
         self._answer()
-        if manifest["kind"] != "Job" and deployment not in self.world.deployments:
+        if manifest["kind"] != "Job" and owner not in self.world.deployments:
             return False
         match manifest["kind"]:
             case "Job":
-                changed = self._apply_job(deployment, manifest)
+                changed = self._apply_job(owner, manifest)
             case "Deployment":
-                changed = self._apply_workload(deployment, manifest)
+                changed = self._apply_workload(owner, manifest)
             case "PodDisruptionBudget":
-                changed = self._apply_budget(deployment, manifest)
+                changed = self._apply_budget(owner, manifest)
             case _:
                 return False
         self.writes += changed
@@ -208,11 +208,7 @@ class Api:
         old = self.world.workloads.get(deployment)
         if old is not None and old.template != wanted.template and not self.world.meddled:
             self._watch_roll(wanted)
-        if old is not None and (old.replicas, old.template, old.surge) == (
-            wanted.replicas,
-            wanted.template,
-            wanted.surge,
-        ):
+        if old is not None and old.asks == wanted.asks:
             return False
         if old is not None:
             wanted.generation, wanted.most_unavailable = old.generation + 1, old.most_unavailable
@@ -222,7 +218,10 @@ class Api:
         return True
 
     def _watch_roll(self, wanted: Workload) -> None:
-        """NB: where people meddle, the place that the operator saw a moment ago may be gone."""
+        """Replicas that answer are given up only where others can run, or where their node must be closed.
+
+        NB: where people meddle this is not asked: the place that the operator saw a moment ago may be gone.
+        """
         mine = [one for one in self.world.pods.values() if one.owner == wanted.key]
         answering = [one for one in mine if one.ready and self.world.now - one.ready_at > NEWS_SECONDS]
         homes = {one.node for one in mine}
@@ -245,7 +244,7 @@ class Api:
         return True
 
 
-def _merge(into: dict[str, str], changes: Any) -> None:
+def _merge(into: dict[str, str], changes: Mapping[str, str | None]) -> None:
     for name, value in changes.items():
         if value is None:
             into.pop(name, None)

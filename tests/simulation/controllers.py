@@ -1,4 +1,4 @@
-"""Kubernetes' own controllers, as small as they can be and still do what matters here: scheduler and Deployments."""
+"""Kubernetes' own controllers, as small as they can be and still do what matters here: scheduler, Deployments, garbage."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Controllers:
                     best = [node for node in fits if pod.wishes.get(node.name, 0) == most]
                     chosen = best[0] if self.world.steady else self.world.chance.choice(best)
                     pod.assumed = chosen.name
-                    pod.let_in = "opened" in chosen.faults
+                    pod.let_in = chosen.opened_by_hand
                     # NB: what was decided is bound a moment later, whatever happened to the node meanwhile.
                     self.world.at(self.world.lag(0.1, 2), lambda pod=pod: self._bind(pod))  # type: ignore[misc]
 

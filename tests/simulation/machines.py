@@ -136,14 +136,15 @@ class Machines:
         """The DaemonSet of the MPS daemon, which does not tolerate our taint."""
         wanted = node.labels.get(MPS_CAPABLE) == "true"
         closed = any(taint.effect == "NoSchedule" for taint in node.taints)
-        if wanted and node.daemon_started is None and not closed and not node.faults & {"coming", "no-daemon"}:
-            node.faults.add("coming")
+        due = wanted and node.daemon_started is None and not node.daemon_comes
+        if due and not closed and "no-daemon" not in node.faults:
+            node.daemon_comes = True
             self.world.at(self.world.lag(3, 15), lambda: self._start_daemon(node))
         if not wanted and node.daemon_started is not None:
             self._stop_daemon(node)
 
     def _start_daemon(self, node: Node) -> None:
-        node.faults.discard("coming")
+        node.daemon_comes = False
         if node.labels.get(MPS_CAPABLE) == "true" and "no-daemon" not in node.faults:
             node.daemon_started = self.world.stamp()
             self.world.tell("node", f"{node.name} runs its MPS daemon")

@@ -70,6 +70,11 @@ class Node:
     slowness: float = 1.0
     """How many times longer than usual its parts take to load a configuration."""
     faults: set[str] = field(default_factory=set)
+    """`stuck`: its plugin loads nothing new. `no-daemon`: its MPS daemon never comes."""
+    daemon_comes: bool = False
+    """Whether its MPS daemon is on its way."""
+    opened_by_hand: bool = False
+    """Whether somebody took our taint off, and we have not put it back yet."""
     owed: dict[str, str | None] = field(default_factory=dict)
     """Labels, by name, that an administrator has a right to find when we are gone."""
 
@@ -204,6 +209,11 @@ class Workload:
     counts: tuple[int, int, int] = (0, 0, 0)
     """Pods of its: all, those of the present template, those that are ready."""
     version: int = 0
+
+    @property
+    def asks(self) -> tuple[int, str, int]:
+        """What of its spec can change."""
+        return self.replicas, self.template, self.surge
 
     def record(self) -> WorkloadRecord:
         """As the operator sees it."""

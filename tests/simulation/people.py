@@ -47,13 +47,8 @@ def wish(name: str, sharing: int, replicas: int) -> tuple[DeploymentRecord, Prof
     """An SLMDeployment and its imported profile. Parsed once: thousands of runs wish for the same."""
     spec = {"sharing": SHARING[sharing], "replicas": replicas, "profiling": {"profile": name}}
     record = worlds.deployment(name, spec)
-    profile = worlds.profile(record, _document())
+    profile = worlds.profile(record, worlds.document())
     return record, replace(profile, meta=replace(profile.meta, key=Key("team", name)))
-
-
-@cache
-def _document() -> Any:
-    return worlds.document()
 
 
 @cache
@@ -158,10 +153,9 @@ class People:
         self.world.changed("DaemonPod", plugin_of(name))
         return node
 
-    def runs_pod(self, name: str, seconds: float, resource: str = names.NVIDIA_GPU, node: str | None = None) -> None:
+    def runs_pod(self, name: str, seconds: float, resource: str = names.NVIDIA_GPU) -> None:
         """Somebody's own GPU pod, for a while."""
-        selector = {} if node is None else {"hostname": node}
-        pod = Pod(key=Key("others", name), uid=f"uid-{name}", requests={resource: 1}, selector=selector)
+        pod = Pod(key=Key("others", name), uid=f"uid-{name}", requests={resource: 1})
         self.world.tell("user", f"runs {pod.key}")
         self.world.pods[pod.key] = pod
         self.world.pod_changed(pod)
@@ -242,7 +236,7 @@ class People:
     def _untaints(self, node: Node, _count: int) -> None:
         """NB: whoever lands before we close it again may be hurt by what is being loaded; ours is only to close it."""
         if any(taint.key == names.CHANGING_TAINT for taint in node.taints):
-            node.faults.add("opened")
+            node.opened_by_hand = True
         node.taints = tuple(taint for taint in node.taints if taint.key != names.CHANGING_TAINT)
         self.world.node_changed(node)
 
@@ -262,7 +256,7 @@ class People:
 
     def _breaks_config_map(self, _node: Node, _count: int) -> None:
         """Deleted, or put back to what a chart says, without our keys."""
-        self.operator.api.meddled = True
+        self.operator.api.config_was_replaced = True
         kept = {key: text for key, text in (self.world.config or {}).items() if not key.startswith("slm-")}
         self.world.config = None if self.world.happens(0.5) else kept
         self.world.config_annotations = {}

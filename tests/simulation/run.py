@@ -39,24 +39,26 @@ class Cluster:
     operator: Operator
 
 
-def cluster(seed: int, *, steady: bool = False, error_rate: float = 0.0, **operator: Any) -> Cluster:
+def cluster(seed: int, *, steady: bool = False, narrated: bool = False, **operator: Any) -> Cluster:
     """An empty cluster with an operator."""
-    world = World(seed=seed, steady=steady)
+    world = World(seed=seed, steady=steady, narrated=narrated)
     world.config = {"default": "version: v1\n", "theirs": "version: v1\n", "theirs-shared": THEIRS}
     world.config_changed()
     machines, controllers = Machines(world), Controllers(world)
-    api = Api(world, controllers, error_rate=error_rate)
+    api = Api(world, controllers)
     one = Operator(world, api, **operator)
     return Cluster(world, api, People(world, one, controllers, machines), one)
 
 
 def run(seed: int, **operator: Any) -> Cluster:
     """A random run. Raises BrokenPromiseError."""
-    with advised_once():
-        return _run(seed, **operator)
+    made = drawn(seed, **operator)
+    live(made)
+    return made
 
 
-def _run(seed: int, **operator: Any) -> Cluster:
+def drawn(seed: int, **operator: Any) -> Cluster:
+    """A cluster as chance makes it, before anybody wants anything of it."""
     made = cluster(seed, settings=Settings(nodes=Nodes(max_changing=1 + seed % 3)), **operator)
     world, people = made.world, made.people
     chance = world.chance
@@ -69,20 +71,26 @@ def _run(seed: int, **operator: Any) -> Cluster:
         node.slowness = chance.choice((1, 1, 1, 8))
         if world.happens(0.05):
             people.sells_broken(node)
-    if world.happens(0.2):
-        people.measures("opt")
-    chance.choice((_anything, _anything, _anything, _changes_of_mind, _crashes_of_daemons))(made)
-    settle(made)
-    nothing_waits_unsaid(made)
-    nothing_is_given_up_without_need(made)
-    nobody_runs_without_mps(made)
-    status_says_who_shares_a_gpu(made)
-    for key in list(made.world.deployments):
-        people.wants_no_more(key.name)
-    settle(made)
-    everything_is_as_before(made)
-    what_waits_to_be_measured_says_so(made)
     return made
+
+
+def live(made: Cluster) -> None:
+    """What happens to it, and the end. Raises BrokenPromiseError."""
+    people, chance = made.people, made.world.chance
+    with advised_once():
+        if made.world.happens(0.2):
+            people.measures("opt")
+        chance.choice((_anything, _anything, _anything, _changes_of_mind, _crashes_of_daemons))(made)
+        settle(made)
+        nothing_waits_unsaid(made)
+        nothing_is_given_up_without_need(made)
+        nobody_runs_without_mps(made)
+        status_says_who_shares_a_gpu(made)
+        for key in list(made.world.deployments):
+            people.wants_no_more(key.name)
+        settle(made)
+        everything_is_as_before(made)
+        what_waits_to_be_measured_says_so(made)
 
 
 def _anything(made: Cluster) -> None:
@@ -225,7 +233,7 @@ def everything_is_as_before(made: Cluster) -> None:
                 f"{node.name} is not as before: {left}, {CONFIG_LABEL}={node.labels.get(CONFIG_LABEL)}, "
                 f"not {node.owed[CONFIG_LABEL]}"
             )
-    if made.world.config is not None and not made.api.meddled:
+    if made.world.config is not None and not made.api.config_was_replaced:
         left = [key for key in made.world.config if key.startswith(names.CONFIG_KEY_PREFIX)]
         if left:
             raise BrokenPromiseError(f"keys {left} were not collected")

@@ -174,7 +174,7 @@ STORIES: dict[str, Callable[[Cluster], None]] = {
 
 def play(name: str, **operator: Any) -> Cluster:
     """A story to its end, and everything given back."""
-    made = cluster(0, steady=True, **operator)
+    made = cluster(0, steady=True, narrated=True, **operator)
     with advised_once():
         STORIES[name](made)
         nothing_waits_unsaid(made)
@@ -192,9 +192,11 @@ def answers(made: Cluster, name: str, replicas: int) -> None:
     assert len(ready) == replicas, [f"{pod.key} {pod.phase} on {pod.node}" for pod in made.world.pods.values()]
 
 
+def narrative(name: str) -> str:
+    """What a story is about, and what happens in it."""
+    return "\n".join([(STORIES[name].__doc__ or "").strip(), "", *play(name).world.told, ""])
+
+
 def golden() -> dict[Path, str]:
     """File to text of every narrative."""
-    return {
-        GOLDEN / f"{name}.txt": "\n".join([(story.__doc__ or "").strip(), "", *play(name).world.told, ""])
-        for name, story in STORIES.items()
-    }
+    return {GOLDEN / f"{name}.txt": narrative(name) for name in STORIES}

@@ -31,7 +31,9 @@ class World:
 
     seed: int
     steady: bool = False
-    """No chance at all: every lag is its mean, nothing comes twice. For narratives."""
+    """No chance at all: every lag is its mean, nothing comes twice."""
+    narrated: bool = False
+    """Whether lines are kept in `told`, for a person."""
     now: float = 0.0
     steps: int = 0
     """Things that have happened."""
@@ -95,7 +97,7 @@ class World:
 
     def tell(self, who: str, what: str) -> None:
         """A line of the narrative."""
-        if self.steady:
+        if self.narrated:
             self.told.append(f"{self.now:6.0f}s  {who:10} {what}")
 
     def stamp(self) -> str:
@@ -197,10 +199,8 @@ class World:
         self.config_version = self.version()
         self.changed("ConfigMap", CONFIG_MAP)
         for node in self.nodes.values():
-            self.at(self.lag(5, 80), lambda node=node: node.projected.update(self._projection(node)))  # type: ignore[misc]
+            self.at(self.lag(5, 80), lambda node=node: self._project(node))  # type: ignore[misc]
 
-    def _projection(self, node: Node) -> dict[str, str]:
-        now = dict(self.config or {})
-        for gone in node.projected.keys() - now.keys():
-            del node.projected[gone]
-        return now
+    def _project(self, node: Node) -> None:
+        """The volume has what the ConfigMap has by then."""
+        node.projected = dict(self.config or {})

@@ -59,6 +59,7 @@ BROKEN: dict[str, tuple[list[Event], str]] = {
     "a switch under a pod": ([("ADDED", node(1, LENT)), ("ADDED", pod(5)), ("MODIFIED", SWITCHED)], "was switched at 9 under p"),
     "a switch under a pod that is told of later": ([("ADDED", node(1, LENT)), ("MODIFIED", SWITCHED), ("ADDED", pod(5))], "under p"),
     "a foreign pod evicted": ([("ADDED", node(1)), ("ADDED", pod(5, namespace="foreign")), ("DELETED", pod(8, namespace="foreign"))], "foreign pod p"),
+    "a foreign pod evicted from a node that was lost before it": ([("ADDED", node(1)), ("DELETED", node(2)), ("ADDED", node(3)), ("ADDED", pod(5, namespace="foreign")), ("DELETED", pod(8, namespace="foreign"))], "foreign pod p"),
     "a node that nobody lent": ([("ADDED", node(1)), ("MODIFIED", node(2, meta=TOUCHED))], "nobody had lent it"),
     "a key in use is removed": ([("ADDED", config(1, a="x")), ("ADDED", node(2, LENT | {CONFIG: "a"})), ("MODIFIED", config(3))], "key a"),
     "a key in use is edited": ([("ADDED", config(1, a="x")), ("ADDED", node(2, LENT | {CONFIG: "a"})), ("MODIFIED", config(3, a="y"))], "key a"),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError, core_schema
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
 MAX_BYTES = 1 << 50
 
@@ -58,10 +64,44 @@ def validations(*rules: dict[str, str]) -> ConfigDict:
     return ConfigDict(json_schema_extra=extra)
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of a text. Who misses it is told `message`, where a `pattern` of the schema would tell an expression.
+
+    `expression` is of the whole text, in what RE2 and Python have in common, without quotes. Give the text a longest
+    length too: the API server weighs a rule by it.
+    """
+
+    expression: str
+    message: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        rule = cel(f"self.matches(r'^({self.expression})$')", self.message)
+        return handler(schema) | {"x-kubernetes-validations": [rule]}
+
+    def _checked(self, text: str) -> str:
+        if re.fullmatch(self.expression, text) is None:
+            raise PydanticCustomError("form", "{message}", {"message": self.message})
+        return text
+
+
 class ModelSpec(Part):
     """Which model to serve, and from where."""
 
-    uri: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^((hf|pvc|s3|oci)://[^/\s].*|/[^\s]+)$")]
+    uri: Annotated[
+        str,
+        Field(min_length=1, max_length=1024),
+        Form(
+            r"(hf|pvc|s3|oci)://[^/\s].*|/\S+",
+            "a model is hf://org/name, pvc://claim/path, s3://bucket/path, oci://registry/image, or an absolute path "
+            "in the engine image",
+        ),
+    ]
     """Where the model is: hf://org/name, pvc://claim/path, s3://bucket/path, oci://registry/image, or an absolute path in the engine image."""
     name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """Name under which clients ask for the model. Default: the name of the SLMDeployment."""
@@ -127,7 +167,14 @@ class WorkloadSpec(Part):
     """Mean prompt length in tokens. Ignored when a dataset is named."""
     output_tokens: Annotated[int, Field(ge=2, le=1_000_000)] = 338
     """Mean output length in tokens. Ignored when a dataset is named."""
-    dataset: Annotated[str, Field(max_length=1024, pattern=r"^(pvc://[^/\s]+/.+|/[^\s]+)$")] | None = None
+    dataset: (
+        Annotated[
+            str,
+            Field(max_length=1024),
+            Form(r"pvc://[^/\s]+/.+|/\S+", "a dataset is pvc://claim/path, or an absolute path in the engine image"),
+        ]
+        | None
+    ) = None
     """ShareGPT-style JSON whose lengths are used: pvc://claim/path, or a path in the engine image."""
     concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Requests in flight, per GPU, to decide for. Default: full batches, which is where packs win; with thin traffic they lose."""

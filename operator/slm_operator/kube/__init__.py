@@ -1,9 +1,10 @@
 """The Kubernetes API as this operator uses it: one connection, few verbs, typed errors. Knows none of our kinds.
 
-Of the `kubernetes` package only the reading of credentials is used, but its `__init__` and that of `kubernetes.aio` import
-everything: a second, synchronous client with requests, oauthlib and urllib3, and what is built on both. Kopf asks for that
-client as well, and does without where it is not installed. So both packages are put in their places without being run, and
-the synchronous client is hidden. That saves a start 0.1 s and 9 MiB: docs/performance.md.
+Of the `kubernetes` package only the reading of credentials is used. But Python runs the `__init__` of every package above
+what is imported, and those of `kubernetes` and `kubernetes.aio` import all there is: two clients, requests, oauthlib,
+websockets. So these two are put in their places without being run; any part of them can be imported as before, by Kopf
+and by everybody else, and is loaded when it is. Only names that a run would give are missing: `kubernetes.__version__`.
+What that saves stands in docs/performance.md, and tests/unit/kube/test_imports.py says when a new version undoes it.
 """
 
 import sys
@@ -12,4 +13,4 @@ from importlib.util import find_spec, module_from_spec
 for _name in ("kubernetes", "kubernetes.aio"):
     if _name not in sys.modules and (_spec := find_spec(_name)) is not None:
         sys.modules[_name] = module_from_spec(_spec)
-        sys.modules.setdefault("kubernetes.client", None)  # type: ignore[arg-type]  # None: not there
+sys.modules["kubernetes"].aio = sys.modules["kubernetes.aio"]  # type: ignore[attr-defined]  # as an import would

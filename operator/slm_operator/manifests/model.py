@@ -28,7 +28,7 @@ class ModelSource:
 
 
 def model_source(model: ModelSpec) -> ModelSource:
-    """The source of a model by the scheme of its URI. The API's pattern admits no other scheme."""
+    """The source of a model by the scheme of its URI. The API admits no other scheme."""
     scheme, separator, rest = model.uri.partition("://")
     if not separator:
         return ModelSource(path=model.uri, env=_OFFLINE)

@@ -35,7 +35,8 @@ def printed(arguments: tuple[str, ...]) -> str:
     """Standard output of one command, in the repository's root."""
 
     def command() -> None:
-        with contextlib.chdir(ROOT), contextlib.suppress(SystemExit):
+        unheard = contextlib.redirect_stderr(io.StringIO())  # a refusal's sentence: test_advise.py
+        with contextlib.chdir(ROOT), unheard, contextlib.suppress(SystemExit):
             main(arguments)
 
     return captured(command)

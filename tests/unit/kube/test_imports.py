@@ -7,11 +7,22 @@ START = """
 import sys, slm_operator.main, slm_operator.handlers, slm_operator.assembly
 print(*sorted({name.partition(".")[0] for name in sys.modules} | {name for name in sys.modules if name.count(".") == 1}))
 """
+OTHERS = """
+import slm_operator.kube
+import kubernetes.aio.config, kubernetes.client, kubernetes.watch
+print(kubernetes.aio.config.load_kube_config, kubernetes.client.V1Pod, kubernetes.watch.Watch)
+"""
+
+
+def printed(program: str) -> list[str]:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_a_start_imports_neither_the_synchronous_client_nor_what_is_built_on_it() -> None:
-    loaded = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True).stdout.split()
-    assert {"kopf", "kubernetes.aio"} <= set(loaded)
-    assert not {"requests", "oauthlib", "urllib3", "websocket", "kubernetes.dynamic", "kubernetes.informer"} & set(
-        loaded
-    )
+    loaded = set(printed(START))
+    assert {"kopf", "kubernetes.aio"} <= loaded
+    assert not {"requests", "oauthlib", "urllib3", "websocket", "kubernetes.dynamic", "kubernetes.informer"} & loaded
+
+
+def test_every_part_of_the_package_can_still_be_imported_by_others() -> None:
+    assert "'kubernetes.client.models.v1_pod.V1Pod'>" in printed(OTHERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def deployment(name: str = "chat", spec: dict[str, Any] | None = None, **more: A
     return DeploymentRecord(meta=meta(name), spec=SLMDeploymentSpec.model_validate(body), **more)
 
 
+@cache
 def document(model: str = "opt-1.3b") -> MeasurementDocument:
     on = MeasuredOn(gpu=Gpu(product="NVIDIA-H100-80GB-HBM3", memory_bytes=80 << 30), engine=Engine(version="0.6.2"))
     return from_csv((DATA / "batch_sweep.csv").read_text(), model=model, on=on, source="batch_sweep.csv")

@@ -3,11 +3,17 @@
 import asyncio
 import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slm_runtime import cli
+from slm_runtime.document import Point
 from slm_runtime.download import bytes_on_disk, follow_download, hub_folder
+from slm_runtime.failure import Failure, ProfileError
+from slm_runtime.rig import EngineRig
+from slm_runtime.search.steps import Measure
 
 FOLDERS = {
     "as the hub's client does by itself": ({"HOME": "/tmp"}, "/tmp/.cache/huggingface/hub"),
@@ -62,3 +68,24 @@ def test_a_profile_tells_what_its_first_engine_downloads(
     told = [one["message"] for one in said if one.get("phase") == "Starting" and "download" in one["message"]]
     assert told[0].startswith("downloading a/b: 0.0")
     assert told[-1] == "downloading a/b: 0.03 GiB of it are here"
+
+
+def test_nothing_looks_at_the_disk_once_an_engine_runs(
+    profile: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def always_more(_model: str, _environment: Mapping[str, str], tell: Callable[[str], None]) -> None:
+        while True:
+            tell("downloading")
+            await asyncio.sleep(0.01)
+
+    async def measure(_rig: EngineRig, _step: Measure) -> Point:
+        await asyncio.sleep(0.1)
+        raise ProfileError(Failure.BUDGET, "seen enough")
+
+    monkeypatch.setattr("slm_runtime.profile.follow_download", always_more)
+    monkeypatch.setattr(EngineRig, "measure", measure)
+    events = profile().events
+    told = [number for number, one in enumerate(events) if one.get("message") == "downloading"]
+    (runs,) = (number for number, one in enumerate(events) if one["event"] == "ledger")
+    assert 0 < told[-1] < runs
+    assert events[-1]["message"] == "seen enough"

@@ -21,7 +21,8 @@ from slm_runtime.simulated.published import ENGINES, LLAMA_2_7B, OPT_1_3B, OPT_2
 from slm_runtime.simulated.rig import SimulatedRig
 from slm_runtime.slo import Percentile, Slo, resolve, slo_misses
 
-from benchmarks import search as benchmark
+from benchmarks.search import run as benchmark
+from benchmarks.search_cases import draw
 
 PLENTY = 1e6
 
@@ -273,7 +274,7 @@ async def test_whoever_is_interrupted_has_lost_nothing() -> None:
 @given(seed=st.integers(0, 10**6))
 async def test_whatever_the_engine_the_search_ends_within_its_bounds(seed: int) -> None:
     random = Random(seed)
-    case = benchmark.draw(random)
+    case = draw(random)
     budget = random.choice((100, 1000, PLENTY))
     asked = replace(case.request, max_gpu_seconds=budget, concurrency=random.choice((None, 20)))
     it = SimulatedRig(engine=case.engine, lengths=case.lengths, random=random, dies_at=random.choice((None, None, 48)))
@@ -301,7 +302,7 @@ def test_engines_stretch_each_other_between_not_at_all_and_in_turn(replicas: int
 
 async def test_the_goals_are_reached_on_a_sample() -> None:
     """`benchmarks/search.py` runs many more; its figures are in benchmarks/results/search.json."""
-    figures = await benchmark.run(cases=100, seed=1)
+    figures = await benchmark(cases=100, seed=1)
     assert figures["points_p95"] <= 7
     assert figures["chosen_vs_exhaustive_median"] >= 0.99
     assert figures["chosen_vs_surely_kept_p05"] >= 0.97
