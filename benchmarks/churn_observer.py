@@ -35,7 +35,7 @@ STEADY_SECONDS = 3.0
 class _Node:
     raw: Any
     before: Any = None
-    """What it showed before it was opted in; None: it has been from the beginning."""
+    """What it showed before it was first opted in; None: it never was, or has been from the beginning."""
     configs: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -117,7 +117,7 @@ class Observer:
         first = name not in self._nodes
         node = self._nodes.setdefault(name, _Node(raw))
         opted_before, opted = MANAGED in _labels(node.raw), MANAGED in _labels(raw)
-        if opted and not opted_before:
+        if opted and not opted_before and node.before is None:  # lent again, it may not have been given back whole yet
             node.before = _shown(node.raw)
         node.raw = raw
         if not opted and node.before is None:

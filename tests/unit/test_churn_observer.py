@@ -14,6 +14,7 @@ from churn_observer import CONFIG, DELAY_SECONDS, LEAVES, MANAGED, Observer  # n
 
 Event = tuple[str, Any]
 LENT = {MANAGED: "true"}
+SERVES_X = {"slm-operator.io/serves": "x"}
 TAINT = {"key": "slm-operator.io/changing", "effect": "NoSchedule"}
 READY = [{"type": "Ready", "status": "True"}]
 
@@ -140,9 +141,10 @@ WHOLE += [("ADDED", budget(2, healthy=1))]
         ([*WHOLE, ("ADDED", child("Service", name="e", owner="gone"))], ["Service e is nobody's"]),
         ([("ADDED", node(1, LENT, taints=[TAINT]))], ["node n is closed"]),
         ([("ADDED", node(1)), ("MODIFIED", node(2, LENT)), ("MODIFIED", node(3))], []),
-        ([("ADDED", node(1)), ("MODIFIED", node(2, LENT)), ("MODIFIED", node(3, {"slm-operator.io/serves": "x"}))], ["node n is not as it was before it was lent"]),
+        ([("ADDED", node(1)), ("MODIFIED", node(2, LENT)), ("MODIFIED", node(3, SERVES_X)), ("MODIFIED", node(4, SERVES_X | LENT)), ("MODIFIED", node(5))], []),
+        ([("ADDED", node(1)), ("MODIFIED", node(2, LENT)), ("MODIFIED", node(3, SERVES_X))], ["node n is not as it was before it was lent"]),
     ],
-    ids=["whole", "not ready", "a child missing", "a child twice", "orphan", "closed", "given back", "given back with a mark"],
+    ids=["whole", "not ready", "a child missing", "a child twice", "orphan", "closed", "given back", "lent again before it was given back whole", "given back with a mark"],
 )  # fmt: skip
 def test_what_must_be_mended_before_rest(tells: Callable[..., Observer], events: list[Event], says: list[str]) -> None:
     assert tells(events).unrest() == says
