@@ -51,14 +51,14 @@ def light(name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
-def import_profile(stage: Stage, namespace: str) -> None:
-    """The SLMProfile `imported`, from a published sweep, so that nothing has to be measured."""
+def import_profile(stage: Stage, namespace: str, name: str = "imported", model: str = "pvc://models/opt-tiny") -> None:
+    """An SLMProfile from a published sweep, so that nothing has to be measured."""
     stage.apply(
         {
             "apiVersion": "slm-operator.io/v1alpha1",
             "kind": "SLMProfile",
-            "metadata": {"name": "imported", "namespace": namespace},
-            "spec": {"model": {"uri": "pvc://models/opt-tiny"}, "measurements": to_json(worlds.document())},
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"model": {"uri": model}, "measurements": to_json(worlds.document())},
         }
     )
 

@@ -58,7 +58,7 @@ def ground(stage: Stage, namespace: str) -> Iterator[None]:
     yield
     kubectl("delete", "namespace", POD)
     kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
-    kubectl("delete", "namespace", namespace, "--wait=false")
+    kubectl("delete", "namespace", namespace, timeout_s=240)  # the next ground may have its name
 
 
 def patch(stage: Stage, **spec: Any) -> None:
@@ -85,6 +85,22 @@ def scale(stage: Stage, replicas: int, timeout_s: int = 120) -> None:
     stage.cluster.kubectl(
         "wait", f"slmd/{NAME}", "--namespace", NAMESPACE, path, f"--timeout={timeout_s}s", timeout_s=timeout_s + 30
     )
+
+
+def evict(stage: Stage, pod: dict[str, Any], timeout_s: int = 300) -> None:
+    """As a drain does; gives back control when another has taken its place."""
+    replicas = len(pods(stage))
+    name = pod["metadata"]["name"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction"
+    stage.cluster.kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction))
+
+    def is_replaced() -> bool:
+        up = [one["metadata"]["uid"] for one in pods(stage) if ready(one)]
+        return len(up) == replicas and pod["metadata"]["uid"] not in up
+
+    until(is_replaced, timeout_s)
+    wait_until_ready(stage, NAMESPACE, NAME)
 
 
 def pods(stage: Stage) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from .serving import (
     TOKEN_MS,
     assert_nothing_lost,
     counters,
+    evict,
     generation,
     itl_ms,
     kill_engine,
@@ -86,18 +86,11 @@ def test_scaled_down_and_up(served: Stage) -> None:
 
 
 def test_a_replica_evicted_as_a_drain_does(served: Stage) -> None:
-    victim = pods(served)[0]["metadata"]
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": victim["name"]}}
+    victim = pods(served)[0]
     with steady_load(served, NAMESPACE, NAME) as load:
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{victim['name']}/eviction"
-        served.cluster.kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction))
-        served.cluster.kubectl(
-            *("wait", "--for=delete", f"pod/{victim['name']}", "--namespace", NAMESPACE, "--timeout=120s"),
-            timeout_s=150,
-        )
-        wait_until_ready(served, NAMESPACE, NAME)
+        evict(served, victim)
     assert_nothing_lost(load.account)
-    assert victim["uid"] not in uids(served)
+    assert victim["metadata"]["uid"] not in uids(served)
 
 
 def test_a_roll_whose_engines_do_not_start_stops_and_says_why(served: Stage) -> None:

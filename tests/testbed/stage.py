@@ -97,12 +97,17 @@ class Stage:
 
     def provide_model(self, namespace: str) -> None:
         """Claims `models` (with opt-tiny in it) and `vllm-cpu` in a namespace, from folders of the node."""
-        env = self._on_node(environment() / SITE_PACKAGES, "engine-cpu")
-        models = self._on_node(tiny_model().parent, "models")
+        self._provide(namespace, "vllm-cpu", self._on_node(environment() / SITE_PACKAGES, "engine-cpu"))
+        self.provide_models_as(namespace, "models")
+
+    def provide_models_as(self, namespace: str, claim: str) -> None:
+        """The folder with opt-tiny under a claim of this name."""
+        self._provide(namespace, claim, self._on_node(tiny_model().parent, "models"))
+
+    def _provide(self, namespace: str, claim: str, path: str) -> None:
         # NB: a volume that a former namespace of this name has claimed would never be bound again.
-        former = (f"{namespace}-{name}" for name in ("vllm-cpu", "models"))
-        self.cluster.kubectl("delete", "persistentvolume", *former, "--ignore-not-found")
-        self.apply(*_volume(namespace, "vllm-cpu", env), *_volume(namespace, "models", models))
+        self.cluster.kubectl("delete", "persistentvolume", f"{namespace}-{claim}", "--ignore-not-found")
+        self.apply(*_volume(namespace, claim, path))
 
     def opt_in(self) -> None:
         """Let the operator use the node."""
