@@ -15,7 +15,7 @@ from slm_runtime.document import SharingMode
 from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.node_change import step_towards
 from slm_operator.planning.node_release import step_back
-from slm_operator.planning.node_state import node_states, owner_of
+from slm_operator.planning.node_state import is_replica, node_states, owner_of, owner_of_replica
 from slm_operator.planning.node_step import NodeStep, Site
 from slm_operator.planning.placement import Placement, place
 from slm_operator.planning.plugin_keys import UNUSED_SECONDS, keys_in_use, keys_patch, spare_keys
@@ -45,7 +45,13 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     demands = sorted(view.demands, key=lambda demand: demand.deployment)
     placement = place(states, demands, view.undecided, settings)
     wanted = {one.slice_class for one in demands if one.slice_class.mode is not SharingMode.NONE}
-    site = Site(config=view.config_map, settings=settings, now=now, wanted=frozenset(one.label for one in wanted))
+    site = Site(
+        config=view.config_map,
+        settings=settings,
+        now=now,
+        wanted=frozenset(one.label for one in wanted),
+        stranded=_stranded(view),
+    )
     steps = _in_turn(states, placement, site)
     used = _used_keys(view, states, placement)
     keys = _keys(view.config_map, steps, used, now)
@@ -58,6 +64,11 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
         plan=Plan(actions=(*keys, *actions), look_again_seconds=min(waits, default=None)),
         assignments={demand.deployment: _assignment(demand, placement, steps, drained) for demand in demands},
     )
+
+
+def _stranded(view: FleetView) -> frozenset[tuple[str, str]]:
+    lost = (pod for pod in view.pods if pod.node in view.lost_nodes and is_replica(pod) and not pod.meta.deleting)
+    return frozenset(owner_of_replica(pod) for pod in lost if pod.holds_gpu)
 
 
 def _in_turn(states: tuple[NodeState, ...], placement: Placement, site: Site) -> Mapping[str, NodeStep]:

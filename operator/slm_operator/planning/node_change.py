@@ -85,7 +85,7 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
             because = f"it started before the MPS control daemon of node {state.name}, so it runs without MPS"
             listed = ", ".join(str(pod.meta.key) for pod in orphans)
             return NodeStep(
-                actions=evictions(orphans, because),
+                actions=evictions(orphans, because, site),
                 reason="SlicesDegraded",
                 warning=f"replicas {listed} started before the MPS control daemon of node {state.name}: they run without MPS and are replaced",
                 look_again_seconds=WATCH_SECONDS,

@@ -73,7 +73,7 @@ class NodeState:
 
     def __post_init__(self) -> None:
         meta = self.node.meta
-        owners = Counter((pod.meta.key.namespace, pod.meta.labels[names.DEPLOYMENT_LABEL]) for pod in self.our_pods)
+        owners = Counter(owner_of_replica(pod) for pod in self.our_pods)
         tainted = any(taint.key == names.CHANGING_TAINT for taint in self.node.taints)
         object.__setattr__(self, "name", meta.key.name)
         object.__setattr__(self, "gpus", _number(meta.labels.get(COUNT_LABEL)))
@@ -184,6 +184,11 @@ class NodeState:
 def owner_of(deployment: Key) -> tuple[str, str]:
     """A deployment as its pods name it: namespace and label."""
     return deployment.namespace, label_value(deployment.name)
+
+
+def owner_of_replica(pod: PodRecord) -> tuple[str, str]:
+    """The same, of a replica."""
+    return pod.meta.key.namespace, pod.meta.labels[names.DEPLOYMENT_LABEL]
 
 
 def _observed_class(labels: Mapping[str, str]) -> SliceClass | None:

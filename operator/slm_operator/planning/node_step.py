@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.observe.records import Taint
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
-from slm_operator.planning.node_state import UNSHARED, NodeState, describe, whose
+from slm_operator.planning.node_state import UNSHARED, NodeState, describe, owner_of_replica, whose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,6 +55,12 @@ class Site:
     now: datetime
     wanted: frozenset[str] = frozenset()
     """Labels of all classes that some deployment wants."""
+    stranded: frozenset[tuple[str, str]] = frozenset()
+    """Whose replicas (namespace and label) are on nodes that exist no more.
+
+    NB: for up to a minute, until Kubernetes collects such a pod, it counts as ready, and a PodDisruptionBudget would let the
+    last replica go that really answers.
+    """
 
     @property
     def config_label(self) -> str:
@@ -120,12 +126,13 @@ def drain(state: NodeState, site: Site) -> NodeStep | None:
     """Evict our replicas, wait for all others; None when the node has been empty for long enough."""
     if state.our_pods:
         waits = ", ".join(str(pod.meta.key) for pod in state.our_pods)
+        because = f"node {state.name} changes its slices, which would break a running engine"
+        others = ": another replica is on a node that is gone, and must be replaced first"
+        held = any(owner_of_replica(pod) in site.stranded for pod in state.our_pods)
         return NodeStep(
-            actions=evictions(
-                state.our_pods, f"node {state.name} changes its slices, which would break a running engine"
-            ),
+            actions=evictions(state.our_pods, because, site),
             reason="NodeChanging",
-            stage=f"node {state.name} drains replicas {waits}",
+            stage=f"node {state.name} drains replicas {waits}{others if held else ''}",
             look_again_seconds=WATCH_SECONDS,
         )
     if state.busy_pods:
@@ -177,9 +184,13 @@ def tell(state: NodeState, key: str | None, because: str, site: Site) -> NodeSte
     return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
 
 
-def evictions(pods: Iterable[PodRecord], because: str) -> tuple[Action, ...]:
-    """Those that are not going already."""
-    return tuple(Evict(pod=pod.meta.key, uid=pod.meta.uid, because=because) for pod in pods if not pod.meta.deleting)
+def evictions(replicas: Iterable[PodRecord], because: str, site: Site) -> tuple[Action, ...]:
+    """Of those that are not going already, and whose others are where they can answer."""
+    return tuple(
+        Evict(pod=pod.meta.key, uid=pod.meta.uid, because=because)
+        for pod in replicas
+        if not pod.meta.deleting and owner_of_replica(pod) not in site.stranded
+    )
 
 
 def without_ours(state: NodeState) -> tuple[Taint, ...]:

@@ -132,6 +132,8 @@ class FleetView:
     """Opted-in nodes, and nodes that still carry our marks."""
     pods: tuple[PodRecord, ...] = ()
     """Every pod that asks for a GPU, ours and foreign."""
+    lost_nodes: frozenset[str] = frozenset()
+    """Nodes that some of these pods are on and that exist no more."""
     config_map: ConfigMapRecord | None = None
     daemons: tuple[DaemonPodRecord, ...] = ()
     undecided: frozenset[Key] = frozenset()

@@ -185,12 +185,15 @@ class Gatherer:
             record.meta.key: self.demand(record) for record in self.caches.deployments if not record.meta.deleting
         }
         named = (node.meta.labels.get(plugin.config_label) for node in self.caches.nodes)
+        pods = self.caches.pods.by(GPU, True)
+        homes = {pod.node for pod in pods if pod.node is not None}
         return FleetView(
             demands=tuple(sorted((one for one in living.values() if one is not None), key=lambda one: one.deployment)),
             undecided=frozenset(key for key, one in living.items() if one is None),
             keys_in_use=frozenset(key for key in named if key is not None),
             nodes=self.caches.nodes.by(OURS, True),
-            pods=self.caches.pods.by(GPU, True),
+            pods=pods,
+            lost_nodes=frozenset(name for name in homes if self.caches.nodes.get(Key("", name)) is None),
             config_map=self.caches.config_maps.get(Key(plugin.namespace, plugin.config_map)),
             daemons=tuple(sorted(self.caches.daemons, key=lambda one: one.meta.key)),
         )

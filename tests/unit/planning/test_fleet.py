@@ -140,6 +140,18 @@ def test_a_switch_of_class_drains_our_replicas_first() -> None:
     assert plan.assignments[w.demand().deployment].slots == 4
 
 
+def test_the_last_replica_that_answers_stays_while_another_counts_whose_node_is_gone() -> None:
+    view, _, _ = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
+    pods = (w.replica("a"), w.replica("b", "gpu-9"), w.replica("n", of="other"))
+    view = replace(view, demands=(), pods=pods, lost_nodes=frozenset({"gpu-9"}))
+    view, seconds = play_until(view, "evict team/n")
+    assert [pod.meta.key.name for pod in view.pods] == ["a", "b"]
+    assert not plan_fleet(view, w.SETTINGS, w.later(seconds + 30)).plan.actions
+    collected = replace(view, pods=(w.replica("a"),), lost_nodes=frozenset())
+    plan = plan_fleet(collected, w.SETTINGS, w.later(seconds + 60)).plan
+    assert [line(action) for action in plan.actions] == ["evict team/a"]
+
+
 def test_a_foreign_pod_is_waited_for_and_named() -> None:
     view = w.fleet(w.demand(), nodes=(w.node(),), pods=(w.foreign("training"),))
     plan = plan_fleet(view, w.SETTINGS, w.NOW)
