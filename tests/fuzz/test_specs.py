@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.testbed.control_plane import ControlPlane
 
-pytestmark = [pytest.mark.control_plane, pytest.mark.slow]
+pytestmark = [pytest.mark.control_plane, pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS, PROFILES = 4200, 900
 FUZZED = settings(
