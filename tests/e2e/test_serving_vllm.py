@@ -56,7 +56,7 @@ def test_new_arguments_for_the_real_engine_under_load(served: Stage) -> None:
         rolled = ("rollout", "status", f"deployment/{NAME}", "--namespace", NAMESPACE, "--timeout=500s")
         generation = served.get("slmd", NAME, NAMESPACE)["metadata"]["generation"]
         observed = f"--for=jsonpath={{.status.observedGeneration}}={generation}"
-        served.cluster.kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, observed, "--timeout=60s")
+        served.cluster.kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, observed, "--timeout=240s")
         served.cluster.kubectl(*rolled, timeout_s=530)
         moments["both engines new"] = time.monotonic() - began
         time.sleep(10)
