@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.testbed.cluster import audit_lines
 from tests.testbed.control_plane import ControlPlane
 
 Line = dict[str, Any]
@@ -101,7 +102,7 @@ def now() -> str:
 def requests_since(plane: ControlPlane, since: str) -> list[str]:
     """What operators have asked of the API server, watches and the Lease left out: `verb resource name`."""
     found = []
-    for text in plane.audit_log.read_text().splitlines():
+    for text in audit_lines(plane.audit_log):
         entry = json.loads(text)
         what = entry.get("objectRef") or {}
         if (

@@ -89,6 +89,12 @@ def _are_told(cluster: Cluster) -> bool:
     return set(crds) <= set(told)
 
 
+def audit_lines(log: Path) -> list[str]:
+    """The lines of an audit log that is being written; the last may not be whole yet. None before there is a log."""
+    text = log.read_text() if log.exists() else ""
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
 def scene(cluster: Cluster) -> dict[str, str]:
     """What the cluster shows now, by question; a cluster that does not answer says why."""
     return {title: _ask(cluster, arguments) for title, arguments in SCENE.items()}
