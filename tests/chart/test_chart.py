@@ -12,7 +12,7 @@ from slm_operator.planning.node_step import CHANGING
 
 from hack import plain_manifests
 from tests.chart.helm import CHART, ROOT, helm, of_kind, rendered
-from tests.testbed.gotools import TOOLS_DIR, binary
+from tests.testbed.gotools import binary, sources
 
 pytestmark = pytest.mark.slow
 
@@ -168,11 +168,4 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _swagger() -> Path:
     """The document is in the module that the cluster's programs are built from."""
-    found = subprocess.run(
-        ["go", "mod", "download", "-json", "k8s.io/kubernetes"],
-        cwd=TOOLS_DIR / "kubernetes",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return Path(json.loads(found.stdout)["Dir"]) / "api" / "openapi-spec" / "swagger.json"
+    return sources("kubernetes", "k8s.io/kubernetes") / "api" / "openapi-spec" / "swagger.json"

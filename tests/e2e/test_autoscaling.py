@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from tests.testbed.cluster import apply_crds
+from tests.testbed.gotools import sources
 from tests.testbed.metrics_pipeline import custom_metrics, scraping
 from tests.testbed.stage import ROOT
 
@@ -142,10 +141,7 @@ def test_at_zero_the_autoscaler_rests_and_the_first_answer_waits_for_a_start(ser
 def test_keda_takes_the_guides_object_and_prometheus_answers_its_query(served: Stage, prometheus: Prometheus) -> None:
     """KEDA itself does not run here: its own definition, and the query that it would ask."""
     kubectl = served.cluster.kubectl
-    module = subprocess.run(
-        ["go", "mod", "download", "-json", KEDA], cwd=ROOT.parent, capture_output=True, text=True, check=True
-    )
-    definition = Path(json.loads(module.stdout)["Dir"]) / "config/crd/bases/keda.sh_scaledobjects.yaml"
+    definition = sources("gateway-crds", KEDA) / "config/crd/bases/keda.sh_scaledobjects.yaml"
     apply_crds(served.cluster, definition)
     try:
         scaled = of_kind("ScaledObject")
