@@ -33,7 +33,6 @@ ROOT = Path(__file__).parents[2]
 DEPLOYMENTS, PROFILES = 4200, 900
 FUZZED = settings(
     max_examples=DEPLOYMENTS,
-    deadline=None,
     database=None,
     derandomize=True,
     phases=(Phase.generate, Phase.shrink),
