@@ -61,7 +61,7 @@ def own_namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[
     name = f"{words[:40].strip('-')}-{secrets.token_hex(3)}"
     cluster.kubectl("create", "namespace", name)
     # Until this account is there, the API server refuses pods.
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", name, "--timeout=90s")
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", name, "--timeout=240s")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 

@@ -37,7 +37,7 @@ def test_lint_is_strict() -> None:
 
 
 def test_the_charts_own_unit_tests_pass() -> None:
-    done = subprocess.run([binary("helm-unittest"), CHART], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([binary("helm-unittest"), CHART], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout
     assert re.search(r"Tests:\s+\d{2} passed", done.stdout)
 
@@ -126,7 +126,7 @@ def check(manifests: str, schemas: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

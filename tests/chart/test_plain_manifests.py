@@ -38,7 +38,7 @@ def difference(plane: ControlPlane) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode in {0, 1}, done.stderr
     return done.stdout

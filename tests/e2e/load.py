@@ -184,7 +184,7 @@ def steady_load(
             steady = running.stdout.readline().strip()  # every client has been answered
             assert steady == "steady", running.stderr.read() if running.stderr else ""
             yield load
-            said, problems = running.communicate("", timeout=120)
+            said, problems = running.communicate("", timeout=300)
             assert said, problems
             load._account.append(_read(json.loads(said.splitlines()[-1])))
         finally:
