@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.kind.isolated_engine import state_of_the_machine
-from tests.testbed.cluster import Cluster, KubectlError, audit_lines, log_tails
+from tests.testbed.cluster import Cluster, KubectlError, audit_lines, enforce_restricted, log_tails
 from tests.testbed.component import wait_until
 from tests.testbed.docker_engine import running_engine, users
 from tests.testbed.gotools import binary, cache_dir
@@ -216,7 +216,7 @@ def test_a_persistent_volume_shows_the_models_of_this_machine(probe: Probe) -> N
 
 
 def test_pod_security_refuses_what_a_namespace_forbids(kind_cluster: KindCluster, kind_namespace: str) -> None:
-    kind_cluster.kubectl("label", "namespace", kind_namespace, "pod-security.kubernetes.io/enforce=restricted")
+    enforce_restricted(kind_cluster, kind_namespace)
     with pytest.raises(KubectlError, match="violates PodSecurity"):
         kind_cluster.kubectl("-n", kind_namespace, "run", "root", f"--image={IMAGE}", "--privileged")
 

@@ -89,6 +89,22 @@ def _are_told(cluster: Cluster) -> bool:
     return set(crds) <= set(told)
 
 
+def enforce_restricted(cluster: Cluster, namespace: str) -> None:
+    """Enforce the restricted Pod Security Standard. NB: admission hears of a label a moment after it was written."""
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    deadline = time.monotonic() + ESTABLISHED_SECONDS
+    forbidden = ("run", "forbidden", "--image=none", "--privileged", "--dry-run=server", "--namespace", namespace)
+    while time.monotonic() < deadline:
+        try:
+            cluster.kubectl(*forbidden)
+        except KubectlError as error:
+            if "violates PodSecurity" not in str(error):
+                raise
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"a privileged pod is admitted to {namespace} after {ESTABLISHED_SECONDS:.0f} s")
+
+
 def audit_lines(log: Path) -> list[str]:
     """The lines of an audit log that is being written; the last may not be whole yet. None before there is a log."""
     text = log.read_text() if log.exists() else ""
