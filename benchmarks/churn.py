@@ -45,7 +45,7 @@ NODES, LENT, GPUS = 16, 4, 4
 MOST, MOST_FOREIGN = 24, 8
 ACT_SECONDS = 1.0
 """Between two acts, on average."""
-CALM_EVERY_SECONDS, REST_SECONDS = 240.0, 150.0
+CALM_EVERY_SECONDS, REST_SECONDS = 240.0, 300.0
 """How often nothing is done, and how long the cluster may take then until it is at rest. A lost node's pods are noticed by
 Kubernetes itself after up to a minute."""
 LAST_REST_SECONDS = 15.0

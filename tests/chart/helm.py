@@ -13,7 +13,7 @@ CHART = ROOT / "charts" / "slm-operator"
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([binary("helm"), *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([binary("helm"), *arguments], capture_output=True, text=True, check=False, timeout=300)
 
 
 def rendered(*values: str, namespace: str = "slm-system") -> list[dict[str, Any]]:

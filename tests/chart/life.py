@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 NAME, NAMESPACE = "slm-operator", "slm-system"
 IN = ("--namespace", NAMESPACE)
-WAIT = ("--wait", "--timeout=90s")
+WAIT = ("--wait", "--timeout=280s")
 KINDS = "deployments,replicasets,pods,services,configmaps,poddisruptionbudgets,serviceaccounts,roles,rolebindings"
 OURS = "--selector=app.kubernetes.io/instance=slm-operator,app.kubernetes.io/name=slm-operator"
 
 
 def helm(cluster: Cluster, *arguments: str) -> str:
     command = [str(binary("helm")), f"--kubeconfig={cluster.kubeconfig}", *arguments, *IN]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:
         raise RuntimeError(f"helm {arguments[0]} failed: {done.stderr.strip()}")
     return done.stdout
@@ -52,7 +52,7 @@ def uninstall(cluster: Cluster, folder: Path) -> Path:
     values = folder / "values.json"
     values.write_text(helm(cluster, "get", "values", NAME, "--output", "json"))
     helm(cluster, "uninstall", NAME, *WAIT)
-    cluster.kubectl("wait", "--for=delete", "pods,replicasets", *IN, OURS, "--timeout=60s")
+    cluster.kubectl("wait", "--for=delete", "pods,replicasets", *IN, OURS, "--timeout=240s")
     assert left_behind(cluster) == []
     return values
 

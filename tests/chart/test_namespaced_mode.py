@@ -16,7 +16,7 @@ from tests.chart.helm import ROOT, of_kind, rendered
 from tests.chart.rights import denied, grants, uses
 from tests.control_plane.gpu_fleet import SHARED, is_ready, slm_deployment, slm_profile
 from tests.control_plane.operator_process import operator, wait_until
-from tests.testbed.cluster import apply_crds
+from tests.testbed.cluster import apply_crds, audit_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +87,7 @@ def test_a_model_is_served_from_static_slices_and_nothing_is_denied(
         assert [pod["spec"]["nodeName"] for pod in pods] == [node, node]
         assert running.terminate() == 0
 
-    used = uses(plane.audit_log.read_text().splitlines(), account)
+    used = uses(audit_lines(plane.audit_log), account)
     assert denied(used) == []
     assert {use.namespace for use in used} == {namespace}, "nothing is asked of the cluster as a whole"
     granted = grants(chart, "slm-operator")

@@ -17,7 +17,8 @@ from tests.control_plane.gpu_fleet import is_ready
 from tests.control_plane.operator_process import OperatorProcess, operator, wait_until
 from tests.testbed.control_plane import ControlPlane
 
-SETTLED_S = 90
+SETTLED_S = 300
+"""A limit, and no promise: a busy machine needs many times what docs/reliability.md shows."""
 COMMAND = "FAULTS_JSON=benchmarks/results/faults.json pytest tests/control_plane/test_faults*.py"
 
 

@@ -8,14 +8,12 @@ Its kubeconfig names a CA file of its own, so that its certificate can be rotate
 
 import asyncio
 import contextlib
-import gc
 import json
 import random
 import ssl
 import subprocess
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +21,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from tests.control_plane.gpu_fleet import TLS_CLOSE_SECONDS
+from tests.control_plane.gpu_fleet import TLS_CLOSE_SECONDS, tls_left_to_the_collector
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.ports import free_ports
 
@@ -220,11 +218,8 @@ def fault_proxy(plane: ControlPlane, folder: Path) -> Iterator[FaultProxy]:
         proxy._call(proxy._open())
         yield proxy
     finally:
-        proxy._call(proxy._end())
-        proxy._loop.call_soon_threadsafe(proxy._loop.stop)
-        thread.join()
-        proxy._loop.close()
-        # NB: TLS transports whose peer was cut off are never told to close in Python 3.11: only the collector ends them.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+        with tls_left_to_the_collector():
+            proxy._call(proxy._end())
+            proxy._loop.call_soon_threadsafe(proxy._loop.stop)
+            thread.join()
+            proxy._loop.close()

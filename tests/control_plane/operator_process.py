@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.testbed.cluster import audit_lines
 from tests.testbed.control_plane import ControlPlane
 
 Line = dict[str, Any]
@@ -37,14 +38,14 @@ class OperatorProcess:
                 self.lines.append(json.loads(text) if text.startswith("{") else {"message": text})
                 self._news.notify_all()
 
-    def wait_for(self, wanted: Callable[[Line], bool], timeout_s: float = 30) -> Line:
+    def wait_for(self, wanted: Callable[[Line], bool], timeout_s: float = 120) -> Line:
         """The first line of the log that is wanted, as soon as it is there."""
         with self._news:
             found = self._news.wait_for(lambda: next(filter(wanted, self.lines), None), timeout_s)
         assert found, f"not in the log within {timeout_s} s:\n{self.log()}"
         return found
 
-    def said(self, message: str, timeout_s: float = 30) -> Line:
+    def said(self, message: str, timeout_s: float = 120) -> Line:
         return self.wait_for(lambda line: line["message"] == message, timeout_s)
 
     def done(self) -> list[str]:
@@ -60,7 +61,7 @@ class OperatorProcess:
 
     def terminate(self) -> int:
         self.process.terminate()
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
 
 @contextlib.contextmanager
@@ -88,7 +89,7 @@ def operator(
     finally:
         if process.poll() is None:
             running.kill()
-        reader.join(timeout=5)
+        reader.join(timeout=60)
         print(running.log())  # pytest shows it under a failed test
         assert process.stderr is not None
         process.stderr.close()
@@ -101,7 +102,7 @@ def now() -> str:
 def requests_since(plane: ControlPlane, since: str) -> list[str]:
     """What operators have asked of the API server, watches and the Lease left out: `verb resource name`."""
     found = []
-    for text in plane.audit_log.read_text().splitlines():
+    for text in audit_lines(plane.audit_log):
         entry = json.loads(text)
         what = entry.get("objectRef") or {}
         if (
@@ -114,7 +115,7 @@ def requests_since(plane: ControlPlane, since: str) -> list[str]:
     return found
 
 
-def wait_until(probe: Callable[[], Any], timeout_s: float = 60) -> Any:
+def wait_until(probe: Callable[[], Any], timeout_s: float = 180) -> Any:
     """What the probe gives, once that is true. The API is polled, as a user's `kubectl wait` does for what it cannot watch."""
     deadline = time.monotonic() + timeout_s
     while not (found := probe()):

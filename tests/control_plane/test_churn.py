@@ -10,7 +10,7 @@ sys.path[:0] = [str(ROOT / "benchmarks")]
 
 from churn import run_churn  # noqa: E402 - the benchmarks are no package
 
-pytestmark = [pytest.mark.control_plane, pytest.mark.slow]
+pytestmark = [pytest.mark.control_plane, pytest.mark.slow, pytest.mark.timeout(1200)]
 SECONDS, SEED = 105, 4  # three kills in the first quarter, three nodes lost
 GROWN_MIB = 5.0
 

@@ -90,7 +90,7 @@ def slm(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         env=os.environ | {"KUBECONFIG": str(kubeconfig)},
-        timeout=60,
+        timeout=240,
     )
 
 

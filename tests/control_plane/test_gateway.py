@@ -11,6 +11,7 @@ from tests.chart.helm import rendered
 from tests.chart.rights import grants, uses
 from tests.control_plane.gpu_fleet import add_gpu_nodes, install, slm_deployment, slm_profile
 from tests.control_plane.operator_process import OperatorProcess, now, operator, requests_since, wait_until
+from tests.testbed.cluster import audit_lines
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.gotools import sources
 
@@ -65,7 +66,7 @@ def test_routing_is_asked_for_before_its_crds_are_there_and_removed_after(plane:
     apply(chat)
     with operator(plane) as running:
         wait_until(lambda: told("Available").get("status") == "True")
-        assert told("Ready")["reason"] == told("Routed")["reason"] == "GatewayApiMissing"
+        wait_until(lambda: told("Ready")["reason"] == told("Routed")["reason"] == "GatewayApiMissing")
         assert "install the CRDs" in told("Routed")["message"]
         assert tries(plane, since) < MOST_TRIES
 
@@ -108,7 +109,7 @@ def no_bug(running: OperatorProcess) -> bool:
 
 def assert_rights_are_what_was_used(plane: ControlPlane, since: str) -> None:
     """What the chart grants for it, and what was asked for: the same, both ways."""
-    entries = [json.loads(line) for line in plane.audit_log.read_text().splitlines()]
+    entries = [json.loads(line) for line in audit_lines(plane.audit_log)]
     own = [
         one for one in entries if one.get("userAgent") == "slm-operator" and one["requestReceivedTimestamp"] >= since
     ]

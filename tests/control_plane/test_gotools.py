@@ -79,7 +79,7 @@ def test_a_failed_build_says_what_go_said_and_leaves_nothing(go_calls: Path, mon
 def test_two_builders_at_once_build_once(go_calls: Path) -> None:
     script = "import sys; from tests.testbed.gotools import binary; print(binary('kwok'))"
     runs = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    paths = {run.communicate(timeout=60)[0] for run in runs}
+    paths = {run.communicate(timeout=300)[0] for run in runs}
     assert len(paths) == 1
     assert len(go_calls.read_text().splitlines()) == 1
 

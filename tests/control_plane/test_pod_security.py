@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.testbed.cluster import KubectlError
+from tests.testbed.cluster import KubectlError, enforce_restricted
 from tests.testbed.control_plane import ControlPlane
 from tests.unit.manifests import cases
 
@@ -25,7 +25,7 @@ OWN = (
 
 @pytest.fixture
 def restricted(control_plane: ControlPlane, namespace: str) -> Iterator[str]:
-    control_plane.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    enforce_restricted(control_plane, namespace)
     return namespace
 
 

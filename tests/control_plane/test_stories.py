@@ -18,7 +18,7 @@ from tests.control_plane.gpu_fleet import GPU, MODEL, SHARED, install, plugins, 
 from tests.control_plane.operator_process import OperatorProcess, operator
 from tests.testbed.control_plane import ControlPlane
 
-pytestmark = pytest.mark.control_plane
+pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(1200)]
 SETTINGS = "nodes: {maxChanging: 100, projectionSeconds: 0}\nwatch: {intervalSeconds: 0}\n"
 MOST_LIVES, PATIENCE = 150, 80
 """NB: an eviction that is cut off in the middle counts against the budget for two minutes, though its pod stays: the API

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.testbed import control_plane as testbed
-from tests.testbed.cluster import KubectlError
+from tests.testbed.cluster import KubectlError, audit_lines
 from tests.testbed.component import ComponentError, wait_until
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.docker_host import Process
@@ -24,6 +25,8 @@ from tests.testbed.gotools import binary, cache_dir
 pytestmark = pytest.mark.control_plane
 
 READY_WITHIN_S = 10
+MOST_OF_OTHERS = 0.25
+"""Processors that others may have while that is measured."""
 SLOT = "nvidia.com/gpu.shared"
 
 
@@ -46,13 +49,13 @@ def pod(name: str, slots: int) -> str:
 def test_pods_take_the_slots_of_a_kwok_node_and_no_more(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.add_kwok_nodes(1, prefix="slots", labels={"testbed.test/slots": "yes"}, resources={SLOT: 2})
     control_plane.kubectl("create", "-n", namespace, "-f-", stdin=pod("fits", slots=2))
-    control_plane.kubectl("wait", "-n", namespace, "--for=condition=Ready", "pod/fits", "--timeout=30s")
+    control_plane.kubectl("wait", "-n", namespace, "--for=condition=Ready", "pod/fits", "--timeout=240s")
     where = control_plane.kubectl("get", "pod", "-n", namespace, "fits", "-o", "jsonpath={.spec.nodeName}")
     assert where == "slots-0"
 
     control_plane.kubectl("create", "-n", namespace, "-f-", stdin=pod("waits", slots=1))
     unschedulable = '--for=jsonpath={.status.conditions[?(@.type=="PodScheduled")].reason}=Unschedulable'
-    control_plane.kubectl("wait", "-n", namespace, unschedulable, "pod/waits", "--timeout=30s")
+    control_plane.kubectl("wait", "-n", namespace, unschedulable, "pod/waits", "--timeout=240s")
     why = control_plane.kubectl(
         "get", "pod", "-n", namespace, "waits", "-o", "jsonpath={.status.conditions[*].message}"
     )
@@ -65,7 +68,7 @@ def test_a_job_on_a_kwok_node_succeeds_and_its_log_is_what_the_test_wrote(
     control_plane.add_kwok_nodes(1, prefix="jobs")
     control_plane.write_pod_log('{"point": 1}\n{"point": 2}\n')
     control_plane.kubectl("create", "job", "-n", namespace, "profile", "--image=none")
-    control_plane.kubectl("wait", "-n", namespace, "--for=condition=Complete", "job/profile", "--timeout=30s")
+    control_plane.kubectl("wait", "-n", namespace, "--for=condition=Complete", "job/profile", "--timeout=240s")
     assert control_plane.kubectl("logs", "-n", namespace, "job/profile") == '{"point": 1}\n{"point": 2}\n'
 
 
@@ -107,7 +110,7 @@ def test_the_audit_log_tells_who_asked_for_what(control_plane: ControlPlane, nam
     control_plane.kubectl("create", "configmap", "-n", namespace, "audited")
 
     def audited() -> bool:
-        lines = map(json.loads, control_plane.audit_log.read_text().splitlines())
+        lines = map(json.loads, audit_lines(control_plane.audit_log))
         refs = ((line["user"]["username"], line["verb"], line.get("objectRef", {})) for line in lines)
         return any(
             user == "admin"
@@ -117,17 +120,30 @@ def test_the_audit_log_tells_who_asked_for_what(control_plane: ControlPlane, nam
             for user, verb, ref in refs
         )
 
-    wait_until(audited, "the request in the audit log", timeout_s=10)
+    wait_until(audited, "the request in the audit log")
 
 
 @pytest.mark.usefixtures("own_cache")
 def test_it_is_ready_in_time() -> None:
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load > 2 * cores:
-        pytest.skip(f"load {load:.0f} on {cores} cores: others' work would be measured")
-    started = time.monotonic()
+    started, everybodys, own = time.monotonic(), busy_seconds(), own_seconds()
     with testbed.control_plane():
-        assert time.monotonic() - started <= READY_WITHIN_S
+        took, everybodys = time.monotonic() - started, busy_seconds() - everybodys
+    others = everybodys - (own_seconds() - own)
+    if took > READY_WITHIN_S and others > MOST_OF_OTHERS * took:
+        pytest.skip(f"others had {others:.0f} s of the processors in these {took:.0f} s: their work would be measured")
+    assert took <= READY_WITHIN_S
+
+
+def busy_seconds() -> float:
+    """Processor time that was spent on this machine, whoever did, or that its host had for others. Source: proc(5), stat."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    idle, waiting_for_disk = ticks[3:5]
+    return (sum(ticks) - idle - waiting_for_disk) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds() -> float:
+    """Processor time of our own and of all processes that we started and that have ended."""
+    return sum(sum(resource.getrusage(whose)[:2]) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -179,7 +195,7 @@ def test_a_run_that_is_asked_to_end_cleans_up_itself(number: signal.Signals) -> 
     with another_run() as (run, folder):
         processes = recorded_processes(folder)
         run.send_signal(number)
-        run.wait(timeout=30)
+        run.wait(timeout=240)
         assert_gone(folder, processes)
 
 

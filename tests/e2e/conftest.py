@@ -43,13 +43,17 @@ def node_at_rest(stage: Stage) -> dict[str, dict[str, str]]:
 
 
 def node_marks(stage: Stage) -> dict[str, dict[str, str]]:
-    """Labels, annotations and taints of the node, without those that its kubelet and the stand-in keep changing."""
+    """Labels, annotations and taints of the node, without those that Kubernetes and the stand-in keep changing."""
     node = stage.get("node", stage.cluster.node)
     labels = {name: value for name, value in node["metadata"]["labels"].items() if name != "nvidia.com/gfd.timestamp"}
     return {
         "labels": labels,
         "annotations": dict(node["metadata"].get("annotations", {})),
-        "taints": {taint["key"]: taint["effect"] for taint in node["spec"].get("taints", [])},
+        "taints": {
+            taint["key"]: taint["effect"]
+            for taint in node["spec"].get("taints", [])
+            if not taint["key"].startswith("node.kubernetes.io/")
+        },
     }
 
 

@@ -72,20 +72,16 @@ def applied(stage: Stage, namespace: str, manifest: dict[str, Any]) -> Iterator[
         yield name
     finally:
         stage.cluster.kubectl("delete", "slmd", name, "--namespace", namespace, "--ignore-not-found")
-        stage.cluster.kubectl(
-            *("wait", "--for=delete", "pods", "--all", "--namespace", namespace, "--timeout=200s"), timeout_s=240
-        )
+        stage.cluster.kubectl("wait", "--for=delete", "pods", "--all", "--namespace", namespace, "--timeout=280s")
 
 
-def wait_for_reason(stage: Stage, namespace: str, name: str, reason: str, timeout_s: int = 120) -> str:
-    """Wait until Ready has this reason; its message."""
+def wait_for_reason(stage: Stage, namespace: str, name: str, reason: str, timeout_s: int = 300) -> str:
+    """Wait until Ready has this reason; its message with it: a moment later it may have another."""
     path = "{.status.conditions[?(@.type=='Ready')]"
-    wanted = f"--for=jsonpath={path}.reason}}={reason}"
-    stage.cluster.kubectl(
-        "wait", f"slmd/{name}", "--namespace", namespace, wanted, f"--timeout={timeout_s}s", timeout_s=timeout_s + 30
-    )
+    wanted, told = f"--for=jsonpath={path}.reason}}={reason}", f"--output=jsonpath={path}.message}}"
     return stage.cluster.kubectl(
-        "get", "slmd", name, "--namespace", namespace, "--output", f"jsonpath={path}.message}}"
+        *("wait", f"slmd/{name}", "--namespace", namespace, wanted, told, f"--timeout={timeout_s}s"),
+        timeout_s=timeout_s + 30,
     )
 
 

@@ -64,11 +64,18 @@ async def client():
             if outcome == "ok" and account["ok"] == CLIENTS:
                 print("steady", flush=True)
             if outcome != "ok":
-                if len(examples) < 200:
+                if len(examples) < 200 or outcome != "refused":  # an outage refuses hundreds
                     examples.append(f"{time.time() - began:.1f} s: {outcome}: {why}")
                 await asyncio.sleep(0.2)
 
+async def served():
+    "Until somebody is answered: kube-proxy hears of replicas a moment after everybody else."
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300)) as session:
+        while (await ask(session))[0] != "ok":
+            await asyncio.sleep(0.2)
+
 async def main():
+    await served()
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
 began = time.time()
@@ -132,9 +139,9 @@ def place_client(stage: Stage) -> None:
             "containers": [{"name": POD, "image": LIGHT_IMAGE, "command": ["sleep", "infinity"]}],
         },
     }
-    stage.cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", POD, "--timeout=30s")
+    stage.cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", POD, "--timeout=120s")
     stage.apply(pod)
-    stage.cluster.kubectl("wait", f"pod/{POD}", "--namespace", POD, "--for=condition=Ready", "--timeout=60s")
+    stage.cluster.kubectl("wait", f"pod/{POD}", "--namespace", POD, "--for=condition=Ready", "--timeout=240s")
 
 
 def container_id(stage: Stage, pod: str, namespace: str) -> str:
@@ -177,7 +184,7 @@ def steady_load(
             steady = running.stdout.readline().strip()  # every client has been answered
             assert steady == "steady", running.stderr.read() if running.stderr else ""
             yield load
-            said, problems = running.communicate("", timeout=120)
+            said, problems = running.communicate("", timeout=300)
             assert said, problems
             load._account.append(_read(json.loads(said.splitlines()[-1])))
         finally:

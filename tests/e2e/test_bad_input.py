@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.testbed.stage import Stage
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(1200)]
 NAMESPACE = "bad-input"
 
 
@@ -64,7 +64,7 @@ def test_a_gpu_that_somebody_else_holds(ground: Stage) -> None:
     kubectl = ground.cluster.kubectl
     kubectl("apply", "--namespace", "default", "--filename", "-", stdin=json.dumps(pod))
     try:
-        kubectl("wait", "pod/training", "--namespace", "default", "--for=condition=Ready", "--timeout=60s")
+        kubectl("wait", "pod/training", "--namespace", "default", "--for=condition=Ready", "--timeout=240s")
         with applied(ground, NAMESPACE, light("waits", workload={"outputTokens": 17})) as name:
             message = wait_for_reason(ground, NAMESPACE, name, "WaitingForGPU")
             assert "default/training" in message
@@ -74,7 +74,7 @@ def test_a_gpu_that_somebody_else_holds(ground: Stage) -> None:
 
 
 def test_a_node_without_config_manager(ground: Stage) -> None:
-    ground.cluster.kubectl("delete", "daemonset", "nvidia-device-plugin", "--namespace", "nvidia-device-plugin")
+    remove_plugin(ground)
     ground.apply(*objects(image=STANDIN_IMAGE, config_manager=False))
     try:
         ground.wait_for_plugin()
@@ -83,8 +83,14 @@ def test_a_node_without_config_manager(ground: Stage) -> None:
         assert "config-manager" in message
         assert "config.name=" in message
     finally:
-        ground.cluster.kubectl("delete", "daemonset", "nvidia-device-plugin", "--namespace", "nvidia-device-plugin")
+        remove_plugin(ground)
         ground.install_gpu()
+
+
+def remove_plugin(stage: Stage) -> None:
+    """With its pods: the end of one plugin's connection would take the next one's devices away at the kubelet."""
+    plugin = ("daemonset/nvidia-device-plugin", "--namespace", "nvidia-device-plugin")
+    stage.cluster.kubectl("delete", *plugin, "--cascade=foreground")
 
 
 def test_no_node_opted_in(ground: Stage) -> None:

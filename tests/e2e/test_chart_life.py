@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.testbed.stage import Stage
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(1200)]
 NAMESPACE = "chart-life"
 SCALED = '{"spec": {"replicas": 1}}'
 
@@ -42,4 +42,4 @@ def test_upgrade_rollback_uninstall_and_return(stage: Stage, waiting: str, tmp_p
     life.install(stage.cluster, values)
     stage.cluster.kubectl("patch", "slmd", waiting, "--namespace", NAMESPACE, "--type=merge", "--patch", SCALED)
     wanted = "--for=jsonpath={.status.observedGeneration}=2"
-    stage.cluster.kubectl("wait", f"slmd/{waiting}", "--namespace", NAMESPACE, wanted, "--timeout=60s")
+    stage.cluster.kubectl("wait", f"slmd/{waiting}", "--namespace", NAMESPACE, wanted, "--timeout=240s")

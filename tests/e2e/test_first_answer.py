@@ -18,13 +18,14 @@ from tests.testbed.cluster import KubectlError
 from tests.testbed.stage import ROOT
 
 from .conftest import node_at_rest
+from .serving import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.testbed.stage import Stage
 
-pytestmark = [pytest.mark.kind, pytest.mark.vllm, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.kind, pytest.mark.vllm, pytest.mark.timeout(2400)]
 
 NAME = "opt-tiny"
 EXAMPLE = ROOT / "examples/demo/slmdeployment.yaml"
@@ -52,12 +53,12 @@ def served(stage: Stage) -> Iterator[str]:
     stage.opt_in()
     stage.cluster.kubectl("apply", "--namespace", namespace, "--filename", str(EXAMPLE))
     stage.cluster.kubectl(
-        "wait", f"slmd/{NAME}", "--for=condition=Ready", "--timeout=900s", "--namespace", namespace, timeout_s=960
+        "wait", f"slmd/{NAME}", "--for=condition=Ready", "--timeout=1800s", "--namespace", namespace, timeout_s=1860
     )
     yield namespace
     stage.cluster.kubectl("delete", "slmd", NAME, "--namespace", namespace, "--ignore-not-found")
-    stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=180)
-    stage.cluster.kubectl("delete", "namespace", namespace, timeout_s=240)
+    stage.wait_for_allocatable("nvidia.com/gpu", 1)
+    stage.cluster.kubectl("delete", "namespace", namespace)
     stage.cluster.kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
     assert node_at_rest(stage) == before
 
@@ -113,9 +114,10 @@ def test_the_advice_is_bca_over_those_points(stage: Stage, served: str) -> None:
     choice = choose(document.points, resolve(slo_of(spec.slo), document.points), spec.advisor.min_efficiency)
     assert advice["replicasPerGpu"] == 2
     assert advice["source"] == "UserChoice"
-    assert choice.chosen is not None
-    best = choice.chosen.point.throughput_tokens_per_second
-    assert advice["bestSingle"]["throughputTokensPerSecond"] == pytest.approx(best, rel=1e-3)
+    told = (advice.get("bestSingle") or {}).get("throughputTokensPerSecond")
+    # On a busy machine no batch may keep the SLO: then none is best.
+    best = choice.chosen and choice.chosen.point.throughput_tokens_per_second
+    assert told == (best and pytest.approx(best, rel=1e-3))
 
 
 def test_both_replicas_are_in_slots_of_one_gpu(stage: Stage, served: str) -> None:
@@ -162,10 +164,16 @@ def test_status_tells_the_story(stage: Stage, served: str) -> None:
     assert not {"Reconciling", "Stalled"} & set(said)
     assert status["observedGeneration"] == deployment(stage, served)["metadata"]["generation"]
     assert status["advice"]["because"]
-    events = json.loads(stage.cluster.kubectl("get", "events", "--namespace", served, "--output", "json"))["items"]
-    reasons = {event["reason"] for event in events if event["involvedObject"]["kind"] == "SLMDeployment"}
     # On a busy machine no batch may keep the SLO; then the advice says that, and so does its event.
-    assert {"ProfileRequested", said["Advised"]["reason"], "Ready"} <= reasons, status["advice"]["because"]
+    wanted = {"ProfileRequested", said["Advised"]["reason"], "Ready"}
+    until(lambda: wanted <= event_reasons(stage, served), timeout_s=60)
+
+
+def event_reasons(stage: Stage, namespace: str) -> set[str]:
+    """What is told of deployments there. NB: events are posted beside the status, and may come after it."""
+    listed = stage.cluster.kubectl("get", "events", "--namespace", namespace, "--output", "json")
+    events = json.loads(listed)["items"]
+    return {event["reason"] for event in events if event["involvedObject"]["kind"] == "SLMDeployment"}
 
 
 def test_the_operator_logged_no_traceback(stage: Stage, served: str) -> None:
@@ -176,13 +184,11 @@ def test_the_operator_logged_no_traceback(stage: Stage, served: str) -> None:
 
 def test_nothing_is_left_after_deletion(stage: Stage, served: str) -> None:
     stage.cluster.kubectl("delete", "slmd", NAME, "--namespace", served)
-    stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=240)
+    stage.wait_for_allocatable("nvidia.com/gpu", 1)
     for kind in ("slmp", "jobs", "deployments", "services", "pdb", "pods"):
         with_label = json.loads(stage.cluster.kubectl("get", kind, "--namespace", served, "--output", "json"))["items"]
         try:
-            stage.cluster.kubectl(
-                "wait", "--for=delete", kind, "--all", "--namespace", served, "--timeout=200s", timeout_s=240
-            )
+            stage.cluster.kubectl("wait", "--for=delete", kind, "--all", "--namespace", served, "--timeout=280s")
         except KubectlError as error:
             if "no matching resources" not in str(error):
                 raise AssertionError(f"{kind} left: {yaml.safe_dump([o['metadata'] for o in with_label])}") from error

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.testbed.stage import Stage
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(1200)]
 NAMESPACE = "killed"
 KILLS_WHILE_MEASURING = 2
 KILLS_AFTER = 3
@@ -31,7 +31,7 @@ def ground(stage: Stage) -> Iterator[Stage]:
     before = node_at_rest(stage)
     stage.opt_in()
     yield stage
-    stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=180)
+    stage.wait_for_allocatable("nvidia.com/gpu", 1)
     stage.cluster.kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
     stage.cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
     assert node_at_rest(stage) == before
@@ -61,7 +61,7 @@ def test_a_killed_operator_changes_nothing_in_the_end(ground: Stage) -> None:
         kill_operator(ground)  # it must be able to come back to the node that it has closed
         kill_at_random(ground, moments, KILLS_AFTER)
         wait_until_ready(ground, NAMESPACE, name, timeout_s=400)
-        both = ("--for=jsonpath={.status.readyReplicas}=2", "--timeout=60s")
+        both = ("--for=jsonpath={.status.readyReplicas}=2", "--timeout=240s")
         ground.cluster.kubectl("wait", f"slmd/{name}", "--namespace", NAMESPACE, *both)
         status = ground.get("slmd", name, NAMESPACE)["status"]
         assert status["advice"]["replicasPerGpu"] == 2

@@ -12,6 +12,7 @@ import pytest
 
 from tests.chart.helm import rendered
 from tests.chart.rights import denied, grants, unused, uses
+from tests.testbed.cluster import audit_lines
 
 if TYPE_CHECKING:
     from tests.testbed.stage import Stage
@@ -22,8 +23,7 @@ FEWEST_KINDS_OF_REQUEST = 30
 
 @pytest.fixture(scope="module")
 def log(stage: Stage) -> list[str]:
-    lines = stage.cluster.audit_log.read_text().splitlines()
-    whole = [line for line in lines if line.endswith("}")]
+    whole = audit_lines(stage.cluster.audit_log)
     if len(uses(whole)) < FEWEST_KINDS_OF_REQUEST:
         pytest.skip("the audit log has no whole run in it: run all of tests/e2e")
     return whole

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from tests.testbed.stage import Stage
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(1800)]
 
 NEXT_IMAGE = "slm-operator/engine-light:next"
 OUTAGE_SECONDS = float(os.environ.get("SLM_OUTAGE_SECONDS", "60"))
@@ -113,12 +113,12 @@ def test_an_operator_that_is_upgraded_restarts_no_engine_and_watches_what_it_fin
         served.install_operator(*FAST, "config.watch.intervalSeconds=2")
         # The light engine takes 30 ms a token, the profile that was published promises 8: the watch must see that.
         missed = "--for=jsonpath={.status.conditions[?(@.type=='SLOMet')].reason}=SloMissed"
-        kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, missed, "--timeout=120s", timeout_s=150)
+        kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, missed, "--timeout=240s")
         kubectl("label", "slmd", NAME, "--namespace", NAMESPACE, "team=a")
         kubectl("annotate", "slmd", NAME, "--namespace", NAMESPACE, "note=b")
         patch(served, replicas=2, slo={"itlMs": 8.5})  # asks for the same batch
         observed = f"--for=jsonpath={{.status.observedGeneration}}={generation(served)}"
-        kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, observed, "--timeout=90s")
+        kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, observed, "--timeout=240s")
     assert_nothing_lost(load.account)
     assert uids(served) == before
     said_by_type = {one["type"]: one for one in served.get("slmd", NAME, NAMESPACE)["status"]["conditions"]}
@@ -129,14 +129,14 @@ def test_an_operator_that_is_upgraded_restarts_no_engine_and_watches_what_it_fin
 
 def test_an_engine_that_is_killed_takes_only_its_own_requests_with_it(served: Stage) -> None:
     victim, neighbour = pods(served)
-    clients = 8
+    clients = 16  # all of them on the neighbour: once in 65,000
     with steady_load(served, NAMESPACE, NAME, clients=clients) as load:
         before = itl_ms(served, neighbour)
         kill_engine(served, victim["metadata"]["name"])
         during = itl_ms(served, neighbour)
         restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1"
         name = victim["metadata"]["name"]
-        served.cluster.kubectl("wait", f"pod/{name}", "--namespace", NAMESPACE, restarted, "--timeout=60s")
+        served.cluster.kubectl("wait", f"pod/{name}", "--namespace", NAMESPACE, restarted, "--timeout=240s")
         wait_until_ready(served, NAMESPACE, NAME)
         after = itl_ms(served, neighbour)
     account = load.account
@@ -164,7 +164,7 @@ def test_without_operator_and_api_server_engines_go_on_and_none_restarts_afterwa
 
 def make_three(stage: Stage) -> None:
     patch(stage, sharing={"replicasPerGpu": 3}, replicas=3)
-    stage.wait_for_allocatable("nvidia.com/gpu.shared", 3, timeout_s=300)
+    stage.wait_for_allocatable("nvidia.com/gpu.shared", 3)
     wait_until_ready(stage, NAMESPACE, NAME)
 
 
@@ -178,13 +178,13 @@ def test_another_class_on_the_only_node_refuses_meanwhile_and_cuts_nobody_off(se
 
 def shares(stage: Stage, clients: int, requests: int, *, kept: bool) -> list[float]:
     """Share of each replica in the requests of one load, the largest first."""
-    before = counters(stage, pods(stage))
 
     def counts() -> list[float]:
         return [now.finished - before[name].finished for name, now in counters(stage, pods(stage)).items()]
 
     with steady_load(stage, NAMESPACE, NAME, clients=clients, tokens=4, kept=kept):
-        until(lambda: sum(counts()) >= requests, timeout_s=90)
+        before = counters(stage, pods(stage))
+        until(lambda: sum(counts()) >= requests, timeout_s=300)
     found = sorted(counts(), reverse=True)
     print(f"{clients} connections {'kept' if kept else 'at once, each for one request'}: {found}")
     return [count / sum(found) for count in found]
@@ -202,7 +202,7 @@ def test_how_evenly_the_service_loads_three_replicas(served: Stage) -> None:
 
 def test_scaled_to_zero_the_gpu_is_whole_and_the_first_request_waits_for_node_and_engine(served: Stage) -> None:
     scale(served, 0)
-    served.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=240)
+    served.wait_for_allocatable("nvidia.com/gpu", 1)
     asked_at = datetime.now(UTC)
     served.cluster.kubectl("scale", "slmd", NAME, "--namespace", NAMESPACE, "--replicas=1")
     waited_s = first_answer(served, NAMESPACE, NAME)

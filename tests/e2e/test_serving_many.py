@@ -55,7 +55,7 @@ def served(stage: Stage) -> Iterator[Stage]:
     """So many replicas on as many GPUs as they need, and one more slice: a roll has room for a successor."""
     gpus = REPLICAS // PER_GPU + 1
     # NB: the plugin starts anew with other hardware; on a node that is being given back it would find itself shut out.
-    stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=240)
+    stage.wait_for_allocatable("nvidia.com/gpu", 1)
     stage.install_gpu(gpus)
     small = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "1Gi"}}
     spec = {
@@ -65,7 +65,7 @@ def served(stage: Stage) -> Iterator[Stage]:
     }
     with serving(stage, **spec):
         yield stage
-    stage.wait_for_allocatable("nvidia.com/gpu", gpus, timeout_s=240)
+    stage.wait_for_allocatable("nvidia.com/gpu", gpus)
     stage.install_gpu()
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.testbed.stage import Stage
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(1200)]
 
 NAMESPACE = "sharing"
 NAME = "shared"
@@ -34,7 +34,7 @@ def ground(stage: Stage) -> Iterator[Stage]:
     stage.opt_in()
     import_profile(stage, NAMESPACE)
     yield stage
-    stage.wait_for_allocatable("nvidia.com/gpu", 1, timeout_s=240)
+    stage.wait_for_allocatable("nvidia.com/gpu", 1)
     kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
     kubectl("delete", "namespace", NAMESPACE)
     assert node_at_rest(stage) == before
@@ -52,7 +52,7 @@ def test_whole_two_four_and_given_back(ground: Stage) -> None:
         for slices in (2, 4):
             change = json.dumps(asked(slices, "TimeSlicing"))
             ground.cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=change)
-            ground.wait_for_allocatable("nvidia.com/gpu.shared", slices, timeout_s=300)
+            ground.wait_for_allocatable("nvidia.com/gpu.shared", slices)
             wait_until_ready(ground, NAMESPACE, NAME)
             held = {tuple(one["device_ids"]) for one in ground.allocations() if one["namespace"] == NAMESPACE}
             assert len(held) == slices, held
@@ -60,7 +60,7 @@ def test_whole_two_four_and_given_back(ground: Stage) -> None:
 
 def test_mps_reaches_the_plugins_file_and_the_pods(ground: Stage) -> None:
     with applied(ground, NAMESPACE, asked(2, "MPS")):
-        ground.wait_for_allocatable("nvidia.com/gpu.shared", 2, timeout_s=300)
+        ground.wait_for_allocatable("nvidia.com/gpu.shared", 2)
         wait_until_ready(ground, NAMESPACE, NAME)
         data = ground.get("configmap", CONFIGS, PLUGIN_NAMESPACE)["data"]
         (key,) = (key for key in data if key.startswith("slm-mps-2-"))

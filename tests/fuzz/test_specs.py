@@ -28,12 +28,11 @@ if TYPE_CHECKING:
 
     from tests.testbed.control_plane import ControlPlane
 
-pytestmark = [pytest.mark.control_plane, pytest.mark.slow]
+pytestmark = [pytest.mark.control_plane, pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS, PROFILES = 4200, 900
 FUZZED = settings(
     max_examples=DEPLOYMENTS,
-    deadline=None,
     database=None,
     derandomize=True,
     phases=(Phase.generate, Phase.shrink),

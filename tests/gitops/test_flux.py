@@ -90,6 +90,5 @@ def test_from_git_to_ready_and_out_again(plane: ControlPlane, gitops: Flux) -> N
         # What is no longer in git goes, with everything that the operator made for it.
         last = gitops.commit(in_git(profile))
         wait_until(lambda: gitops.ready("models")["revision"] == last)
-        assert not exists(plane, "slmd")
-        wait_until(lambda: not exists(plane, "deployments,services,pods"))
+        wait_until(lambda: not exists(plane, "slmd,deployments,services,pods"))
         assert exists(plane, "slmp/opt")

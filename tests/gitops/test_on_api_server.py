@@ -46,6 +46,6 @@ def test_a_new_object_is_in_progress_and_a_second_apply_changes_nothing(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr

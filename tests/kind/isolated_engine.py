@@ -67,7 +67,7 @@ def live(ended_by: signal.Signals) -> dict[str, object]:
         started = user.stdout.readline()
         during = state_of_the_machine()
         user.send_signal(ended_by)
-        user.wait(timeout=60)
+        user.wait(timeout=300)
     after = state_of_the_machine()
     with docker_engine() as engine:
         containers = engine.docker("ps", "--all", "--quiet")

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.kind.isolated_engine import state_of_the_machine
-from tests.testbed.cluster import Cluster, KubectlError, log_tails
+from tests.testbed.cluster import Cluster, KubectlError, audit_lines, enforce_restricted, log_tails
+from tests.testbed.component import wait_until
 from tests.testbed.docker_engine import running_engine, users
 from tests.testbed.gotools import binary, cache_dir
 from tests.testbed.kind import KindCluster, attach
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "testbed-probe"
@@ -103,7 +104,7 @@ def test_a_private_engine_leaves_nothing_however_its_user_ends(ended_by: str) ->
             env=os.environ | {"SLM_CACHE": cache},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -140,7 +141,7 @@ def test_cluster_up_leaves_a_cluster_running_and_cluster_down_removes_it() -> No
 
 def run_testbed(what: str) -> str:
     command = [sys.executable, "-m", "tests.testbed", what]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -165,9 +166,11 @@ def probe(kind_cluster: KindCluster, tmp_path_factory: pytest.TempPathFactory) -
     kind_cluster.load_image(kind_cluster.build(context / "Dockerfile", context, IMAGE))
     probe = Probe(kind_cluster)
     kind_cluster.kubectl("create", "namespace", NAMESPACE)
-    kind_cluster.kubectl("-n", NAMESPACE, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+    kind_cluster.kubectl("-n", NAMESPACE, "wait", "--for=create", "serviceaccount/default", "--timeout=240s")
     probe.kubectl("apply", "-f", "-", stdin=PODS)
-    probe.kubectl("wait", "--for=condition=Ready", "pod/server", "pod/client", "--timeout=90s")
+    probe.kubectl("wait", "--for=condition=Ready", "pod/server", "pod/client", "--timeout=240s")
+    # NB: kube-proxy hears of a pod that is ready a moment after everybody else.
+    probe.run("client", "sh", "-c", "until busybox wget -q -O /dev/null http://web/; do sleep 0.2; done")
     yield probe
     kind_cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
     kind_cluster.kubectl("delete", "persistentvolume", "testbed-probe-models", "--wait=false")
@@ -185,7 +188,7 @@ def test_the_node_is_ready(kind_cluster: KindCluster) -> None:
 
 
 def test_an_image_built_here_runs_and_a_service_answers_by_name(probe: Probe) -> None:
-    probe.cluster.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=90s")
+    probe.cluster.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=240s")
     found = probe.run("client", "busybox", "nslookup", f"web.{NAMESPACE}.svc.cluster.local")
     assert probe.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}") in found
     assert probe.run("client", "busybox", "wget", "-qO-", "http://web/") == "built here\n"
@@ -213,7 +216,7 @@ def test_a_persistent_volume_shows_the_models_of_this_machine(probe: Probe) -> N
 
 
 def test_pod_security_refuses_what_a_namespace_forbids(kind_cluster: KindCluster, kind_namespace: str) -> None:
-    kind_cluster.kubectl("label", "namespace", kind_namespace, "pod-security.kubernetes.io/enforce=restricted")
+    enforce_restricted(kind_cluster, kind_namespace)
     with pytest.raises(KubectlError, match="violates PodSecurity"):
         kind_cluster.kubectl("-n", kind_namespace, "run", "root", f"--image={IMAGE}", "--privileged")
 
@@ -226,9 +229,14 @@ def test_the_kubelet_serves_pod_resources_and_device_plugins(kind_cluster: KindC
 def test_the_audit_log_tells_who_asked_for_what(kind_cluster: KindCluster, kind_namespace: str) -> None:
     name = f"asked-{uuid.uuid4().hex[:8]}"
     kind_cluster.kubectl("-n", kind_namespace, "create", "configmap", name)
-    entries = [json.loads(line) for line in kind_cluster.audit_log.read_text().splitlines()]
-    (entry,) = [entry for entry in entries if entry.get("objectRef", {}).get("name") == name and entry["verb"] != "get"]
-    assert (entry["verb"], entry["user"]["username"]) == ("create", "kubernetes-admin")
+
+    def asked() -> list[tuple[str, str]]:
+        entries = map(json.loads, audit_lines(kind_cluster.audit_log))
+        named = (entry for entry in entries if entry.get("objectRef", {}).get("name") == name)
+        return [(entry["verb"], entry["user"]["username"]) for entry in named if entry["verb"] != "get"]
+
+    wait_until(lambda: bool(asked()), "the request in the audit log")
+    assert asked() == [("create", "kubernetes-admin")]
 
 
 def test_a_failed_image_pull_is_reported_quickly(kind_cluster: KindCluster, kind_namespace: str) -> None:
@@ -236,7 +244,7 @@ def test_a_failed_image_pull_is_reported_quickly(kind_cluster: KindCluster, kind
         "-n", kind_namespace, "run", "unpullable", "--image=registry.invalid/nothing:1", "--restart=Never"
     )
     waiting = "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull"
-    kind_cluster.kubectl("-n", kind_namespace, "wait", f"--for={waiting}", "pod/unpullable", "--timeout=60s")
+    kind_cluster.kubectl("-n", kind_namespace, "wait", f"--for={waiting}", "pod/unpullable", "--timeout=240s")
 
 
 def test_logs_hold_the_journal_and_every_container(kind_cluster: KindCluster) -> None:

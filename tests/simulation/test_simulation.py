@@ -23,6 +23,7 @@ def test_no_promise_is_broken() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # minutes of both cores, which others may want too
 def test_no_promise_is_broken_in_twenty_thousand_runs(capsys: pytest.CaptureFixture[str]) -> None:
     began = time.perf_counter()
     tally = play_in_parallel(range(QUICK_SEEDS, QUICK_SEEDS + SLOW_SEEDS), os.cpu_count() or 1)

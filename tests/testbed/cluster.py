@@ -11,7 +11,9 @@ from .gotools import binary
 LOG_TAIL_LINES = 12
 LINE_LENGTH = 240
 
-ESTABLISHED_SECONDS = 30.0
+ESTABLISHED_SECONDS = 120.0
+KUBECTL_SECONDS = 300.0
+"""How long a kubectl may take that is told nothing else. It ends by itself: this is for one that hangs."""
 
 SCENE = {
     "deployments": ("get", "slmdeployments", "--all-namespaces", "--output", "wide"),
@@ -38,14 +40,16 @@ class Cluster(Protocol):
     def logs(self) -> Path:
         """A folder with a *.log file for each component."""
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = 120) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = KUBECTL_SECONDS) -> str:
         """Run kubectl of the cluster's own version and give its stdout."""
 
 
-def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None, timeout_s: float = 120) -> str:
+def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None, timeout_s: float = KUBECTL_SECONDS) -> str:
     """Run kubectl and give its stdout; KubectlError when it fails."""
+    # What it knows of the API goes with the cluster: a later one may have the same address.
+    cache = f"--cache-dir={kubeconfig.with_name('kubectl-cache')}"
     done = subprocess.run(
-        [binary("kubectl"), f"--kubeconfig={kubeconfig}", *arguments],
+        [binary("kubectl"), f"--kubeconfig={kubeconfig}", cache, *arguments],
         input=stdin,
         capture_output=True,
         text=True,
@@ -58,12 +62,12 @@ def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None, timeout
 
 
 def apply_crds(cluster: Cluster, *paths: Path) -> None:
-    """Apply CRDs and wait until all of the cluster are established."""
+    """Apply CRDs and wait until all of the cluster are established, and anybody who asks is told of their kinds."""
     for path in paths:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(path))
     deadline = time.monotonic() + ESTABLISHED_SECONDS
     # NB: `kubectl wait` fails on a CRD that has no conditions yet.
-    while not _are_established(cluster):
+    while not (_are_established(cluster) and _are_told(cluster)):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not all CRDs are established after {ESTABLISHED_SECONDS:.0f} s")
         time.sleep(0.1)
@@ -73,6 +77,38 @@ def _are_established(cluster: Cluster) -> bool:
     crds = json.loads(cluster.kubectl("get", "crd", "--output", "json"))["items"]
     told = [{one["type"]: one["status"] for one in crd.get("status", {}).get("conditions") or ()} for crd in crds]
     return all(conditions.get("Established") == "True" for conditions in told)
+
+
+def _are_told(cluster: Cluster) -> bool:
+    """NB: the list of kinds, from which kubectl learns what `slmd` is, is written a moment after the condition."""
+    crds = cluster.kubectl("get", "crd", "--output", "jsonpath={.items[*].metadata.name}").split()
+    try:
+        told = cluster.kubectl("api-resources", "--output", "name").split()
+    except KubectlError:  # somebody else's API does not answer just now, and so the list is not whole
+        return False
+    return set(crds) <= set(told)
+
+
+def enforce_restricted(cluster: Cluster, namespace: str) -> None:
+    """Enforce the restricted Pod Security Standard. NB: admission hears of a label a moment after it was written."""
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    deadline = time.monotonic() + ESTABLISHED_SECONDS
+    forbidden = ("run", "forbidden", "--image=none", "--privileged", "--dry-run=server", "--namespace", namespace)
+    while time.monotonic() < deadline:
+        try:
+            cluster.kubectl(*forbidden)
+        except KubectlError as error:
+            if "violates PodSecurity" not in str(error):
+                raise
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"a privileged pod is admitted to {namespace} after {ESTABLISHED_SECONDS:.0f} s")
+
+
+def audit_lines(log: Path) -> list[str]:
+    """The lines of an audit log that is being written; the last may not be whole yet. None before there is a log."""
+    text = log.read_text() if log.exists() else ""
+    return text[: text.rfind("\n") + 1].splitlines()
 
 
 def scene(cluster: Cluster) -> dict[str, str]:

@@ -19,7 +19,7 @@ from .cluster import tail
 from .docker_host import Process
 
 POLL_S = 0.03
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 180.0
 # The components make their own certificates; their readiness is asked on loopback.
 _UNVERIFIED = ssl._create_unverified_context()
 

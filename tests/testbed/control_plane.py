@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .cluster import kubectl
+from .cluster import KUBECTL_SECONDS, kubectl
 from .component import Component, ComponentError
 from .control_plane_commands import components_of
 from .docker_host import Process
@@ -84,7 +84,7 @@ class ControlPlane:
         """The kubeconfig of one of USERS."""
         return self.folder / f"{user.rpartition(':')[2]}.kubeconfig"
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = 120) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = KUBECTL_SECONDS) -> str:
         """Run kubectl as administrator and give its stdout; KubectlError when it fails."""
         return kubectl(self.kubeconfig, *arguments, stdin=stdin, timeout_s=timeout_s)
 
@@ -192,7 +192,7 @@ def _start(plane: ControlPlane) -> None:
     for component in rest:
         component.wait_ready()
     # Until this account is there, the API server refuses pods.
-    plane.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+    plane.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=120s")
 
 
 def _kwok_logs(pod_log: Path) -> dict[str, object]:

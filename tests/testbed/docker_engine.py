@@ -39,7 +39,7 @@ from .gotools import cache_dir
 
 PACKAGES = ("docker.io", "debootstrap", "iptables", "iproute2")
 RUNTIME_SHIM = Path(__file__).with_name("node_image") / "runc_shim.py"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 CAP_SYS_RESOURCE = 24
 LONGEST_FOLDER = 107 - len("/exec/containerd/containerd-debug.sock")  # a socket's path has 107 bytes
 

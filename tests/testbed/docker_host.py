@@ -85,7 +85,7 @@ class Process:
 
     def stop(self, grace_s: float) -> None:
         """Ask it to end, wait, and kill it after `grace_s` seconds."""
-        for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 60.0)):
             if not self.alive:
                 return
             with contextlib.suppress(ProcessLookupError):

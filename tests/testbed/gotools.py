@@ -28,6 +28,8 @@ from pathlib import Path
 TOOLS_DIR = Path(__file__).with_name("tools")
 PROGRESS_EVERY_S = 15.0
 BUILD_FLAGS = ("-trimpath", "-v")
+FETCHES = 3
+"""Tries to fetch a module: unlike apt, pip and uv, go asks a proxy once."""
 
 
 class BuildError(RuntimeError):
@@ -154,13 +156,14 @@ def binary(name: str) -> Path:
 def sources(group: str, module: str) -> Path:
     """The read-only source folder of a module that this group pins, for files that are in no program (CRDs).
 
-    Raises BuildError when go cannot fetch it.
+    `module` may also be path@version. Raises BuildError when go cannot fetch it.
     """
     command = ["go", "mod", "download", "-json", module]
-    done = subprocess.run(command, cwd=TOOLS_DIR / group, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BuildError(f"go could not fetch {module} for {TOOLS_DIR / group}: {done.stderr}{done.stdout}")
-    return Path(json.loads(done.stdout)["Dir"])
+    for _ in range(FETCHES):
+        done = subprocess.run(command, cwd=TOOLS_DIR / group, capture_output=True, text=True, check=False)
+        if not done.returncode:
+            return Path(json.loads(done.stdout)["Dir"])
+    raise BuildError(f"go could not fetch {module} for {TOOLS_DIR / group}: {done.stderr}{done.stdout}")
 
 
 def version(name: str) -> str:

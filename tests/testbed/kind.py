@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cluster import kubectl
+from .cluster import KUBECTL_SECONDS, kubectl
 from .docker_engine import DockerError, Engine, docker_engine, keep, running_engine, unkeep
 from .docker_host import Process
 from .docker_images import build
@@ -31,7 +31,7 @@ from .kind_config import kind_config
 from .kind_node import node_image
 
 KEPT_NAME = "slm"
-READY_TIMEOUT_S = 180
+READY_TIMEOUT_S = 400
 KEPT_LOGS = 5  # clusters
 
 
@@ -60,7 +60,7 @@ class KindCluster:
             _collect_logs(self, folder)
         return folder
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = 120) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = KUBECTL_SECONDS) -> str:
         """Run kubectl and give its stdout; KubectlError when it fails."""
         return kubectl(self.kubeconfig, *arguments, stdin=stdin, timeout_s=timeout_s)
 
@@ -172,7 +172,7 @@ def _create(cluster: KindCluster) -> None:
     except (KindError, subprocess.TimeoutExpired) as error:
         raise KindError(f"no cluster {cluster.name!r}; its logs are in {cluster.logs}\n{error}") from error
     # NB: kind returns when the node is Ready; no pod can be created before this account is there.
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s")
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=240s")
 
 
 def _made(folder: Path) -> Path:

@@ -64,7 +64,7 @@ def add_kwok_nodes(
 
         with ThreadPoolExecutor(WRITERS) as writers:
             list(writers.map(create, names))
-        wait_until(all_ready, f"{count} kwok nodes to become Ready", timeout_s=30 + count / 20)
+        wait_until(all_ready, f"{count} kwok nodes to become Ready", timeout_s=120 + count / 20)
     return names
 
 

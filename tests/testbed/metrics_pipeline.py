@@ -44,7 +44,7 @@ def scraping(stage: Stage) -> Iterator[Prometheus]:
     files = {name: (FOLDER / name).read_text() for name in ("prometheus.yml", "discover.sh")}
     with _applied(stage, _config("prometheus", files), *_manifests("scraping.yaml")):
         stage.cluster.kubectl(
-            "wait", "pod/prometheus", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=60s"
+            "wait", "pod/prometheus", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=240s"
         )
         yield Prometheus(f"http://{stage.cluster.node_ip}:{NODE_PORT}")
 
@@ -59,12 +59,12 @@ def custom_metrics(stage: Stage, rules: str, metric: str) -> Iterator[None]:
     *parts, api = _manifests("adapter.yaml")
     with _applied(stage, _config("adapter", {"adapter.yml": rules}), *parts):
         kubectl = stage.cluster.kubectl
-        kubectl("wait", "pod/adapter", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+        kubectl("wait", "pod/adapter", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=240s")
         inside = ("exec", "--namespace", NAMESPACE, "prometheus", "--container", "discovery", "--", "bash", "-c")
-        kubectl(*inside, LISTS.format(metric=metric), timeout_s=60)
+        kubectl(*inside, LISTS.format(metric=metric))
         with _applied(stage, api):
             name = api["metadata"]["name"]
-            kubectl("wait", f"apiservice/{name}", "--for=condition=Available", "--timeout=60s")
+            kubectl("wait", f"apiservice/{name}", "--for=condition=Available", "--timeout=240s")
             yield
 
 

@@ -76,7 +76,7 @@ class Stage:
     def wait_for_plugin(self, gpus: int = 1) -> None:
         """Wait until the device plugin runs and the kubelet has heard of its GPUs."""
         self.cluster.kubectl(
-            "rollout", "status", "daemonset/nvidia-device-plugin", "--namespace", NAMESPACE, "--timeout=120s"
+            "rollout", "status", "daemonset/nvidia-device-plugin", "--namespace", NAMESPACE, "--timeout=280s"
         )
         self.wait_for_allocatable("nvidia.com/gpu", gpus)
 
@@ -87,7 +87,7 @@ class Stage:
         sets = ("image.tag=test", "replicas=1", f"podAnnotations.image={image.removeprefix('sha256:')[:12]}", *values)
         self.helm(
             *("upgrade", "--install", release, str(ROOT / "charts/slm-operator")),
-            *("--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s"),
+            *("--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "280s"),
             *(
                 part
                 for value in sets
@@ -123,7 +123,7 @@ class Stage:
         found: dict[str, Any] = json.loads(self.cluster.kubectl("get", kind, name, *where, "--output", "json"))
         return found
 
-    def wait_for_allocatable(self, resource: str, count: int, timeout_s: int = 120) -> None:
+    def wait_for_allocatable(self, resource: str, count: int, timeout_s: int = 300) -> None:
         """Wait until the kubelet shows so many devices of a resource."""
         path = ".status.allocatable." + resource.replace(".", "\\.")
         wanted = f"--for=jsonpath={{{path}}}={count}"

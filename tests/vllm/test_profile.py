@@ -4,6 +4,7 @@ Two cores are enough for "one engine does not fill the machine, two do". Figures
 that they agree with each other, with an exhaustive sweep, and with what the engine says.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -75,8 +76,8 @@ def profile(runtime: Path, model: Path, *words: str, engine: tuple[str, ...] = (
 def left_behind() -> set[str]:
     """Shared memory, folders and engines that are here now."""
     found = {str(p) for folder in ("/dev/shm", "/tmp") for p in Path(folder).glob("[ps][sl]m[_-]*")}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (entry / "cmdline").exists():
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
             words = (entry / "cmdline").read_bytes()
             if b"api_server" in words or words.startswith(b"VLLM"):
                 found.add(f"process {entry.name}")

@@ -67,7 +67,7 @@ efforts = st.builds(
     objective=st.sampled_from(Objective),
 )
 THROUGHPUT = efforts.map(lambda s: replace(s, objective=Objective.THROUGHPUT))
-FEW = settings(max_examples=25, deadline=None)
+FEW = settings(max_examples=25)
 
 
 @FEW

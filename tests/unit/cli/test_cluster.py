@@ -84,7 +84,7 @@ def test_a_live_view_follows_what_happens_until_interrupted(
     server.answers[f"{TEAM}/slmdeployments"] = {"items": [changed]}
     read_until(ours, later)
     watching.send_signal(signal.SIGINT)
-    assert watching.wait(timeout=20) == 130
+    assert watching.wait(timeout=120) == 130
     os.close(ours)
 
 

@@ -76,7 +76,7 @@ def answered_or_refused(code: int, out: str, err: str) -> None:
     assert bool(err) == (code == 2)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CHANGES)
 def test_changed_documents(tmp_path: Path, changes: list[tuple[tuple[Any, ...], Any, bool]]) -> None:
     (tmp_path / "d.json").write_text(json.dumps(changed(changes)))
@@ -89,7 +89,7 @@ def test_changed_documents(tmp_path: Path, changes: list[tuple[tuple[Any, ...], 
     assert written.exists() == (code == 0)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=300) | st.binary(max_size=300))
 def test_any_file_at_all(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "f"
@@ -99,7 +99,7 @@ def test_any_file_at_all(tmp_path: Path, content: str | bytes) -> None:
     assert run("plan", "-f", str(path))[0] == 2
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(1, 15),
     st.integers(0, 14),

@@ -54,7 +54,7 @@ def browse(chromium: str, report: Path, profile: Path, *arguments: str) -> str:
     """Open the report in a profile of its own. Returns what the browser logged."""
     done = subprocess.run(
         [chromium, *QUIET, f"--user-data-dir={profile}", *arguments, f"file://{report}"],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=400, check=True,
     )  # fmt: skip
     return done.stderr
 

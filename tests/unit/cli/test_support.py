@@ -10,7 +10,7 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from slm_operator.cli import redact
 from slm_operator.cli.main import main
@@ -302,7 +302,7 @@ FREE = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(FREE, FREE, st.lists(st.just(SECRET) | st.just(f"--x={SECRET}") | st.just("--y")))
 def test_wherever_users_write_freely(template: Any, volume: Any, args: list[str]) -> None:
     """No text of a podTemplate, a volume or an argument is left, nor found again in a message that quotes it."""

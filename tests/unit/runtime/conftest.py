@@ -96,7 +96,7 @@ def profile(
         for flag, default in (
             ("--model", str(model)), ("--input-tokens", "24"), ("--output-tokens", "16"), ("--max-batch-size", "48"),
             ("--max-num-batched-tokens", "512"), ("--min-window-seconds", "0.25"), ("--max-window-seconds", "1"),
-            ("--poll-seconds", "0.02"), ("--hang-seconds", "1"), ("--startup-timeout-seconds", "20"),
+            ("--poll-seconds", "0.02"), ("--hang-seconds", "20"), ("--startup-timeout-seconds", "60"),
         ):  # fmt: skip
             if flag not in given and not (flag == "--input-tokens" and "--dataset" in given):
                 given += [flag, default]

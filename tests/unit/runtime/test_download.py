@@ -47,12 +47,13 @@ def test_partial_files_count_as_far_as_they_are_written(tmp_path: Path) -> None:
 
 ENGINE = """
 import sys, pathlib, time
-blobs = pathlib.Path(sys.argv[1], "models--a--b", "blobs")
+root = pathlib.Path(sys.argv[1])
+blobs = root / "models--a--b" / "blobs"
 blobs.mkdir(parents=True)
 for number in (1, 2):
-    time.sleep(0.2)
     (blobs / f"file-{number}").write_bytes(b"x" * (16 << 20))
-time.sleep(0.4)
+    while not (root / f"seen-{number}").exists():
+        time.sleep(0.02)
 sys.exit("no more")
 """
 
@@ -60,6 +61,13 @@ sys.exit("no more")
 def test_a_profile_tells_what_its_first_engine_downloads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def looked(folder: Path) -> int:
+        here = bytes_on_disk(folder)
+        for number in range(1, (here >> 24) + 1):
+            (tmp_path / f"seen-{number}").touch()
+        return here
+
+    monkeypatch.setattr("slm_runtime.download.bytes_on_disk", looked)
     monkeypatch.setattr("slm_runtime.download.EVERY_SECONDS", 0.02)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     words = ["profile", "--model", "a/b", "--input-tokens", "8", "--output-tokens", "8", "--max-batch-size", "8"]

@@ -29,7 +29,7 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
 async def started(*words: str) -> tuple[EngineProcess, Path]:
-    engine = await start_engine(Launch(command=(sys.executable, "-c", ENGINE, *words), timeout_seconds=20))
+    engine = await start_engine(Launch(command=(sys.executable, "-c", ENGINE, *words), timeout_seconds=60))
     return engine, Path(f"/dev/shm/slm-test-{engine.pid}")
 
 

@@ -101,7 +101,7 @@ def test_an_engine_that_dies_at_a_batch_size_leaves_what_was_measured(profile: P
 
 @pytest.mark.slow
 def test_an_engine_that_hangs_at_a_batch_size_leaves_what_was_measured(profile: Profile) -> None:
-    run = profile("--max-replicas", "1", fault="hang-at:20")
+    run = profile("--max-replicas", "1", "--hang-seconds", "2", fault="hang-at:20")
     document = parse_document(run.one("result")["document"])
     assert 1 <= max(p.batch_size for p in document.points) < 20
     assert "no token for" in document.incomplete_because
@@ -215,7 +215,10 @@ def test_sigterm_leaves_a_document_and_no_engine(model: Path) -> None:
     assert started.returncode == EXIT_STATUS[Failure.INTERRUPTED]
     document = parse_document(next(e["document"] for e in events if e["event"] == "result"))
     assert document.incomplete_because == "interrupted by SIGTERM"
-    assert [p.batch_size for p in document.points] == [1, 32]
+    assert [p.batch_size for p in document.points][:2] == [1, 32]
+    assert len(document.points) == len(
+        [e for e in events if e["event"] == "point"]
+    )  # one more may be done before it hears
     assert not leftovers()
 
 

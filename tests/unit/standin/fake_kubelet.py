@@ -40,7 +40,7 @@ class FakeKubelet(rpc.RegistrationServicer):
         for channel in self._channels:
             channel.close()
         for stream in self._streams:
-            stream.join(timeout=5)
+            stream.join(timeout=60)
         self._server = None
 
     def restart(self) -> None:
@@ -82,13 +82,15 @@ class FakeKubelet(rpc.RegistrationServicer):
 
     @property
     def capacity(self) -> dict[str, int]:
-        return {resource: len(devices) for resource, devices in self._devices.items()}
+        with self._changed:
+            return {resource: len(devices) for resource, devices in self._devices.items()}
 
     @property
     def allocatable(self) -> dict[str, int]:
-        return {resource: sum(devices.values()) for resource, devices in self._devices.items()}
+        with self._changed:
+            return {resource: sum(devices.values()) for resource, devices in self._devices.items()}
 
-    def wait_for(self, allocatable: dict[str, int], timeout_s: float = 5) -> None:
+    def wait_for(self, allocatable: dict[str, int], timeout_s: float = 60) -> None:
         with self._changed:
             seen = self._changed.wait_for(lambda: self.allocatable == allocatable, timeout_s)
             assert seen, f"allocatable is {self.allocatable}, not {allocatable}"

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ class FakeNode:
     def close(self) -> None:
         self._update(lambda: None, last=True)
 
-    def wait_for_labels(self, labels: Mapping[str, str], timeout_s: float = 5) -> None:
+    def wait_for_labels(self, labels: Mapping[str, str], timeout_s: float = 60) -> None:
         with self._changed:
             seen = self._changed.wait_for(lambda: labels.items() <= self.metadata["labels"].items(), timeout_s)
             assert seen, f"labels are {self.metadata['labels']}, not {labels}"
@@ -102,7 +103,7 @@ class Part(threading.Thread):
         except Exception as error:  # noqa: BLE001 - what a container's exit would tell
             self.error = error
 
-    def exit_error(self, timeout_s: float = 5) -> str | None:
+    def exit_error(self, timeout_s: float = 60) -> str | None:
         """What it ended with; waits for its end."""
         self.join(timeout_s)
         assert not self.is_alive(), f"{self.name} still runs"
@@ -114,18 +115,20 @@ class Log(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: list[str] = []
+        self._lines: list[tuple[float, str]] = []
         self._changed = threading.Condition()
 
     def emit(self, record: logging.LogRecord) -> None:
         with self._changed:
-            self._lines.append(record.getMessage())
+            self._lines.append((time.monotonic(), record.getMessage()))
             self._changed.notify_all()
 
-    def wait_for(self, text: str, timeout_s: float = 5) -> None:
+    def wait_for(self, text: str, timeout_s: float = 60) -> float:
+        """When it was said, in seconds of the monotonic clock."""
         with self._changed:
-            seen = self._changed.wait_for(lambda: any(text in line for line in self._lines), timeout_s)
-            assert seen, f"{text!r} not in the log: {self._lines}"
+            said = self._changed.wait_for(lambda: [at for at, line in self._lines if text in line], timeout_s)
+            assert said, f"{text!r} not in the log: {self._lines}"
+            return said[0]
 
 
 class Machine:
@@ -203,7 +206,7 @@ class Machine:
         """An orderly stop, as SIGTERM asks for."""
         if daemon := self._daemons.get(part.name):
             daemon.stop()
-        part.join(5)
+        part.join(60)
 
     def config_manager(
         self, *, oneshot: bool = False, default: str = "plain", neighbour: str = "nvidia-device-plugin"

@@ -141,6 +141,7 @@ def test_mps_control_daemon_with_2_replicas_of_80_gib_gpus(machine: Machine) -> 
     plugin = machine.boot("mps2")
     daemon = machine.start_mps_daemon()
     machine.kubelet.wait_for({SHARED: 16})
+    machine.log.wait_for("is ready")  # it answers the plugin before it has set its limits
     limits = [f"set_default_device_pinned_mem_limit {gpu} 40960M" for gpu in range(8)]
     started = [*limits, "set_default_active_thread_percentage 50"]
     assert (machine.mps / "commands.log").read_text().splitlines() == started
