@@ -53,9 +53,10 @@ def test_calls_are_those_of_one_client_after_a_moment_without_its_lease(tmp_path
 def test_a_change_is_told_apart_by_who_kept_it_waiting(tmp_path: Path) -> None:
     other = entry("patch", "slmdeployments/status", 100.11, name="d2")
     early = entry("patch", "slmdeployments/status", 99.0)
-    log = log_of(tmp_path, early, other, entry("patch", "slmdeployments/status", 100.15, took=0.02))
+    before = entry("patch", "deployments", 100.11, took=0.01)
+    log = log_of(tmp_path, early, other, before, entry("patch", "slmdeployments/status", 100.15, took=0.02))
     parts = answer_parts(log, [Edit("d1", sent=100.0, answered=100.1, seen=100.2)])
-    assert [round(part["p50"]) for part in parts.values()] == [100, 50, 20, 30]
+    assert [round(part["p50"]) for part in parts.values()] == [100, 10, 40, 20, 30]
 
 
 @pytest.mark.parametrize(
