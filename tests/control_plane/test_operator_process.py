@@ -52,6 +52,8 @@ def chat(plane: ControlPlane, namespace: str) -> Iterator[str]:
     apply(plane, namespace, "SLMDeployment", "chat", spec())
     yield namespace
     plane.kubectl("delete", "slmd,slmp", "--all", "--namespace", namespace, "--wait=false")
+    # What holds a GPU here is what the next test's operator would see, and see going.
+    plane.kubectl("wait", "--for=delete", "pods", "--all", "--namespace", namespace, "--timeout=240s")
 
 
 def spec(replicas: int = 1) -> dict[str, Any]:

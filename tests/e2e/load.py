@@ -31,6 +31,8 @@ import aiohttp
 URL, MODEL, CLIENTS, TOKENS, KEPT = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "kept"
 account = collections.Counter()
 examples, timeline, stopping = [], collections.Counter(), threading.Event()
+# Who is sent to a pod in the instant in which it goes hears nothing at all: the kernel would try for two minutes.
+PATIENCE = aiohttp.ClientTimeout(total=300, sock_connect=30)
 
 async def ask(session):
     body = {"model": MODEL, "prompt": "x" * 32, "max_tokens": TOKENS, "stream": True, "ignore_eos": True,
@@ -49,7 +51,7 @@ async def ask(session):
                     # A busy engine puts several tokens into a chunk: where it tells the usage, that is the count.
                     tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens + 1)
                     timeline[int(time.time() - began)] += 1
-    except aiohttp.ClientConnectorError as error:
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         return "refused", repr(error)
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
         return ("truncated" if tokens else "failed"), f"{tokens} of {TOKENS}: {error!r}"
@@ -57,7 +59,7 @@ async def ask(session):
 
 async def client():
     connector = aiohttp.TCPConnector(force_close=not KEPT, limit=1)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=300)) as session:
+    async with aiohttp.ClientSession(connector=connector, timeout=PATIENCE) as session:
         while not stopping.is_set():
             outcome, why = await ask(session)
             account[outcome] += 1
@@ -70,7 +72,7 @@ async def client():
 
 async def served():
     "Until somebody is answered: kube-proxy hears of replicas a moment after everybody else."
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300)) as session:
+    async with aiohttp.ClientSession(timeout=PATIENCE) as session:
         while (await ask(session))[0] != "ok":
             await asyncio.sleep(0.2)
 

@@ -203,7 +203,7 @@ def assert_nothing_lost(account: Account, *, outage: bool = False) -> None:
     # NB: while every replica is going, kube-proxy still connects to them; who connects in the instant in which an engine
     # stops listening is disconnected without an answer, or reset by its kernel where it had not even taken the connection.
     # That is the outage too, and nobody's answer is cut off.
-    ends = ("ServerDisconnected", "Connection reset by peer")
+    ends = ("ServerDisconnectedError(", "ClientOSError(", "ConnectionResetError(")
     unheard = sum(": 0 of " in example and any(end in example for end in ends) for example in account.examples)
     assert account.failed <= (unheard if outage else 0), account.examples
     assert outage or account.refused == 0, account.examples
