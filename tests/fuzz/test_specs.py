@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
-DEPLOYMENTS, PROFILES = 4200, 900
+DEPLOYMENTS, PROFILES = 3600, 900
 FUZZED = settings(
     max_examples=DEPLOYMENTS,
     database=None,

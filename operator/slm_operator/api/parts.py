@@ -95,7 +95,7 @@ class ModelSpec(Part):
 
     uri: Annotated[
         str,
-        Field(min_length=1, max_length=1024),
+        Field(max_length=1024),
         Form(
             r"(hf|pvc|s3|oci)://[^/\s].*|/\S+",
             "a model is hf://org/name, pvc://claim/path, s3://bucket/path, oci://registry/image, or an absolute path "

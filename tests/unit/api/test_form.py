@@ -16,7 +16,17 @@ TAKEN = (
     "oci://r.io/i:tag#sub",
     "/m/opt",
 )
-REFUSED = ("facebook/opt-125m", "ftp://models/opt", "hf://", "hf:///opt", "HF://a/b", "./opt", "/m/opt one", "/m/opt\n")
+REFUSED = (
+    "",
+    "facebook/opt-125m",
+    "ftp://models/opt",
+    "hf://",
+    "hf:///opt",
+    "HF://a/b",
+    "./opt",
+    "/m/opt one",
+    "/m/opt\n",
+)
 
 
 @pytest.mark.parametrize("uri", TAKEN)
