@@ -27,7 +27,7 @@ from slm_operator.observe.records import Key
 from slm_operator.planning import actions
 from slm_operator.planning.views import Refusal
 from slm_operator.reconcile.ledger import Applied, Ledger, Ref
-from slm_operator.reconcile.statuses import only_words_moved, same_status
+from slm_operator.reconcile.statuses import Pace, same_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,9 +42,6 @@ log = logging.getLogger(__name__)
 
 BLOCKED_SECONDS = 5.0
 """When an eviction is asked for again that a PodDisruptionBudget did not allow."""
-WORDS_SECONDS = 1.0
-"""How long a status waits that differs from the last one by words only. A node in a change has many words, and each is a
-write for every deployment that waits for it."""
 MOST_REMEMBERED = 2000
 HASH_LENGTH = 16
 
@@ -69,8 +66,10 @@ class Executor:
     ledger: Ledger
     _unwatched: dict[Ref, str] = field(default_factory=dict, init=False)
     """Hash of the manifest that each object of an unwatched kind was applied with."""
-    _told_at: dict[Ref, float] = field(default_factory=dict, init=False)
-    """When each status was last written, while that is not long ago."""
+    _pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(self.ledger.clock)
 
     async def execute(self, work: WorkKey, plan: actions.Plan) -> Outcome:
         """All actions of a plan, in order."""
@@ -229,22 +228,11 @@ class Executor:
             return False
         ref = Ref(action.kind, action.key)
         self._wrote(work, ref, answer, echo=True)
-        now = self.ledger.clock()
-        self._told_at[ref] = now
-        if len(self._told_at) > MOST_REMEMBERED:  # those of objects that are gone, for one
-            self._told_at = {one: at for one, at in self._told_at.items() if now - at < WORDS_SECONDS}
+        self._pace.wrote(ref, action.status, seen)
         return True
 
     def _words_wait(self, action: actions.WriteStatus) -> float:
-        """Seconds until words alone are worth a write again; 0: now."""
-        told_at, seen = self._told_at.get(Ref(action.kind, action.key)), self._status_of(action)
-        if told_at is None or seen is None:
-            return 0.0
-        left = told_at + WORDS_SECONDS - self.ledger.clock()
-        if left <= 0:
-            del self._told_at[Ref(action.kind, action.key)]
-            return 0.0
-        return left if only_words_moved(action.status, seen) and not same_status(action.status, seen) else 0.0
+        return self._pace.wait_seconds(Ref(action.kind, action.key), action.status, self._status_of(action))
 
     def _status_of(self, action: actions.WriteStatus) -> Mapping[str, Any] | None:
         cache: Cache[Any] = self.caches.profiles if action.kind == names.PROFILE_KIND else self.caches.deployments

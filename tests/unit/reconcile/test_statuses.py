@@ -1,0 +1,54 @@
+"""How often a status is written whose words alone keep moving."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from slm_operator.reconcile.statuses import LEAST_WORDS_SECONDS, MOST_WORDS_SECONDS, Pace
+
+
+def told(message: object, holds: str = "False") -> dict[str, Any]:
+    return {"conditions": [{"type": "Ready", "status": holds, "message": str(message)}]}
+
+
+class Clock:
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def written_at(pace: Pace, clock: Clock, until_s: int, seen: dict[str, Any]) -> list[float]:
+    """When a status is written whose message is another ten times a second."""
+    found = []
+    for tick in range(1, until_s * 10):
+        clock.seconds = tick / 10
+        wanted = told(tick)
+        if not pace.wait_seconds("d", wanted, seen):
+            pace.wrote("d", wanted, seen)
+            found.append(clock.seconds)
+            seen = wanted
+    return found
+
+
+def test_the_longer_only_words_move_the_longer_they_wait() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.wrote("d", told("first"), {})
+    pauses = [later - earlier for earlier, later in pairwise(written_at(pace, clock, 200, told("first")))]
+    assert pauses[0] == pytest.approx(LEAST_WORDS_SECONDS)
+    assert [round(pause, 1) for pause in pauses] == sorted(round(pause, 1) for pause in pauses)
+    assert pauses[-1] == pytest.approx(MOST_WORDS_SECONDS)
+
+
+def test_what_moves_beside_words_is_written_at_once_and_words_are_quick_again() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.wrote("d", told("first"), {})
+    written_at(pace, clock, 200, told("first"))
+    seen = told("before")
+    assert pace.wait_seconds("d", told("other words"), seen) > 0
+    ready = told("other words", holds="True")
+    assert pace.wait_seconds("d", ready, seen) == 0
+    pace.wrote("d", ready, seen)
+    assert pace.wait_seconds("d", told("more words", holds="True"), ready) == pytest.approx(LEAST_WORDS_SECONDS)
