@@ -26,7 +26,7 @@ BIN_SECONDS = 5
 
 def change_curves() -> dict[Path, str]:
     """The picture's file to its text; nothing where no change was recorded."""
-    return {PICTURE: draw(json.loads(RECORD.read_text())["changes"])} if RECORD.exists() else {}
+    return {PICTURE: draw(json.loads(RECORD.read_text()))} if RECORD.exists() else {}
 
 
 def draw(changes: dict[str, dict[str, Any]]) -> str:

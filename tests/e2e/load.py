@@ -29,6 +29,7 @@ CLIENT = """
 import asyncio, collections, json, sys, threading, time
 import aiohttp
 URL, MODEL, CLIENTS, TOKENS, KEPT = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "kept"
+GOING = "cannot schedule new futures after shutdown"  # what vLLM 0.32 answers with 500 once it was told to end
 account = collections.Counter()
 examples, timeline, stopping = [], collections.Counter(), threading.Event()
 # Who is sent to a pod in the instant in which it goes hears nothing at all: the kernel would try for two minutes.
@@ -40,10 +41,9 @@ async def ask(session):
     tokens, done = 0, False
     try:
         async with session.post(URL, json=body) as answer:
-            if answer.status == 503:
-                return "refused", "503"
             if answer.status != 200:
-                return "failed", f"{answer.status} {(await answer.text())[:200]}"
+                said = f"{answer.status} {(await answer.text())[:200]}"
+                return ("refused" if answer.status == 503 or GOING in said else "failed"), said
             async for line in answer.content:
                 done = done or line.startswith(b"data: [DONE]")
                 if line.startswith(b"data: {"):
@@ -107,9 +107,9 @@ class Account:
 
     ok: int
     refused: int
-    """No replica was there to connect to, or it said at once that it would not (503)."""
+    """No replica was there to connect to, or it said at once that it would not (503, or that it is being shut down)."""
     failed: int
-    """An answer other than 200 and 503, or a connection that broke before the first token."""
+    """Any other answer than 200, or a connection that broke before the first token."""
     truncated: int
     """Fewer tokens than were asked for, or no end mark."""
     examples: list[str]

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kind, pytest.mark.vllm, pytest.mark.timeout(1500)]
 
-COMMAND = "SLM_CHANGES=all SLM_RECORD=benchmarks/results/changes.json pytest -m kind tests/e2e/test_serving_vllm.py"
 ROLL_SECONDS = 900
 NEXT_IMAGE = "slm-operator/engine-cpu:next"
 EAGER = "--enforce-eager"
@@ -132,18 +131,16 @@ CHANGES = (
 CHOSEN = CHANGES if os.environ.get("SLM_CHANGES") == "all" else CHANGES[:1]
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> Iterator[dict[str, Any]]:
-    """What became of the requests in each change; kept where SLM_RECORD says."""
-    found: dict[str, Any] = {}
-    about = environment() | {"command": COMMAND}
-    yield found
+def keep(change: Change, outcome: dict[str, Any]) -> None:
+    """Into the record, where SLM_RECORD says, beside what it has of other changes: at once, so that none is lost."""
     if record := os.environ.get("SLM_RECORD"):
-        Path(record).write_text(json.dumps({"about": about, "changes": found}, indent=1) + "\n")
+        path = Path(record)
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(kept | {change.name: outcome | {"about": environment()}}, indent=1) + "\n")
 
 
 @pytest.mark.parametrize("change", CHOSEN, ids=[change.name for change in CHOSEN])
-def test_the_real_engine_under_load(served: Stage, outcomes: dict[str, Any], change: Change) -> None:
+def test_the_real_engine_under_load(served: Stage, change: Change) -> None:
     began = time.monotonic()
     with steady_load(served, NAMESPACE, NAME, clients=3, tokens=48) as load:
         time.sleep(10)  # a stretch of the curve without a change, to compare with
@@ -154,5 +151,5 @@ def test_the_real_engine_under_load(served: Stage, outcomes: dict[str, Any], cha
     account = load.account
     counts = {kind: getattr(account, kind) for kind in ("ok", "refused", "failed", "truncated")}
     moments = {"changed": round(changed, 1), "settled": round(settled, 1)}
-    outcomes[change.name] = counts | {"moments": moments, "chunksBySecond": account.chunks_by_second}
+    keep(change, counts | {"moments": moments, "chunksBySecond": account.chunks_by_second})
     assert_nothing_lost(account, outage=change.outage)
