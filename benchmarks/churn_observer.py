@@ -217,9 +217,19 @@ class Observer:
     # At rest.
 
     def _unready(self) -> Iterator[str]:
+        idle = next(self._idle(), None)
         for name, raw in self._served.items():
-            if not _is_ready(raw):
-                yield f"{name} is not Ready"
+            reason = _ready(raw).get("reason")
+            if _is_ready(raw) or (reason == "NoCapacity" and idle is None):
+                continue
+            yield f"{name} is not Ready ({reason})" + (f", and node {idle} is idle" if idle else "")
+
+    def _idle(self) -> Iterator[str]:
+        """Nodes that anybody may be given: lent, open, and no device in use. While there is one, nobody lacks capacity."""
+        used = {pod.node for pod in self._pods.values() if pod.devices and pod.ended is None}
+        for name, node in self._nodes.items():
+            if MANAGED in _labels(node.raw) and not node.raw["spec"].get("taints") and name not in used:
+                yield name
 
     def _misplaced(self) -> Iterator[str]:
         owners = {raw["metadata"]["uid"]: name for name, raw in self._served.items()}
@@ -270,7 +280,11 @@ def _at(history: list[tuple[int, str]], version: int) -> str | None:
     return next((value for since, value in reversed(history) if since <= version), None)
 
 
+def _ready(raw: Any) -> Any:
+    """Its condition Ready."""
+    return next((one for one in (raw.get("status") or {}).get("conditions") or () if one["type"] == "Ready"), {})
+
+
 def _is_ready(raw: Any) -> bool:
-    status = raw.get("status") or {}
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
-    return ready and status.get("observedGeneration") == raw["metadata"]["generation"]
+    observed = (raw.get("status") or {}).get("observedGeneration")
+    return _ready(raw).get("status") == "True" and observed == raw["metadata"]["generation"]

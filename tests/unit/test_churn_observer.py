@@ -45,6 +45,9 @@ def served(version: int, generation: int = 1, *, ready: bool = True) -> Any:
     return {"kind": "SLMDeployment", "metadata": meta, "status": status}
 
 
+WAITING = served(8) | {"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "NoCapacity"}]}}
+
+
 def child(kind: str, version: int = 1, name: str = "d", owner: str = "d", **status: int) -> Any:
     meta = {"name": name, "resourceVersion": str(version), "ownerReferences": [{"uid": owner}]}
     return {"kind": kind, "metadata": meta, "status": status}
@@ -135,7 +138,10 @@ WHOLE += [("ADDED", budget(2, healthy=1))]
     ("events", "says"),
     [
         (WHOLE, []),
-        ([*WHOLE, ("MODIFIED", served(9, generation=2, ready=False))], ["d is not Ready"]),
+        ([*WHOLE, ("MODIFIED", served(9, generation=2, ready=False))], ["d is not Ready (None)"]),
+        ([*WHOLE, ("MODIFIED", WAITING)], []),
+        ([*WHOLE, ("MODIFIED", WAITING), ("ADDED", node(2, LENT)), ("ADDED", pod(3))], []),
+        ([*WHOLE, ("MODIFIED", WAITING), ("ADDED", node(2, LENT))], ["d is not Ready (NoCapacity), and node n is idle"]),
         (WHOLE[:-1], ["d has 0 PodDisruptionBudgets"]),
         ([*WHOLE, ("ADDED", child("Service", name="e"))], ["d has 2 Services"]),
         ([*WHOLE, ("ADDED", child("Service", name="e", owner="gone"))], ["Service e is nobody's"]),
@@ -144,7 +150,7 @@ WHOLE += [("ADDED", budget(2, healthy=1))]
         ([("ADDED", node(1)), ("MODIFIED", node(2, LENT)), ("MODIFIED", node(3, SERVES_X)), ("MODIFIED", node(4, SERVES_X | LENT)), ("MODIFIED", node(5))], []),
         ([("ADDED", node(1)), ("MODIFIED", node(2, LENT)), ("MODIFIED", node(3, SERVES_X))], ["node n is not as it was before it was lent"]),
     ],
-    ids=["whole", "not ready", "a child missing", "a child twice", "orphan", "closed", "given back", "lent again before it was given back whole", "given back with a mark"],
+    ids=["whole", "not ready", "no node", "no idle node", "an idle node", "a child missing", "a child twice", "orphan", "closed", "given back", "lent again before it was given back whole", "given back with a mark"],
 )  # fmt: skip
 def test_what_must_be_mended_before_rest(tells: Callable[..., Observer], events: list[Event], says: list[str]) -> None:
     assert tells(events).unrest() == says
