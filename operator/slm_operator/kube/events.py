@@ -55,7 +55,8 @@ class EventRecorder:
     clock: Callable[[], float]
     now: Callable[[], datetime]
     _queue: asyncio.Queue[tuple[str, Object]] = field(init=False)
-    _said: dict[tuple[str, str, str], float] = field(default_factory=dict, init=False)
+    _said: dict[int, float] = field(default_factory=dict, init=False)
+    """When a message was last said, by its hash: the words of thousands would be megabytes."""
     _budgets: dict[str, TokenBucket] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +83,7 @@ class EventRecorder:
 
     def _may_say(self, uid: str, reason: str, message: str) -> bool:
         at = self.clock()
-        said = (uid, reason, message)
+        said = hash((uid, reason, message))
         if at - self._said.get(said, float("-inf")) < WINDOW_SECONDS:
             return False
         _forget_oldest(self._budgets)
@@ -117,7 +118,7 @@ class EventRecorder:
         }
 
 
-def _forget_oldest(remembered: dict[str, TokenBucket] | dict[tuple[str, str, str], float]) -> None:
+def _forget_oldest(remembered: dict[str, TokenBucket] | dict[int, float]) -> None:
     """Memory stays bounded: dicts keep insertion order, so the first entry is the oldest."""
     while len(remembered) >= REMEMBERED:
         remembered.pop(next(iter(remembered)))  # type: ignore[call-overload]

@@ -86,6 +86,8 @@ class Ledger:
     def confirmed_by(self, change: Change[Any]) -> tuple[set[WorkKey], set[WorkKey]]:
         """An object changed: keys that were held for it and are free now; keys to whom it is a mere echo."""
         ref = Ref(change.kind.removeprefix("owned/"), change.key)
+        if change.new is None and change.old is not None:
+            self._forget_applied(ref, change.old.meta.uid)
         free: set[WorkKey] = set()
         echoes: set[WorkKey] = set()
         for work in tuple(self._waiting.get(ref, ())):
@@ -99,6 +101,11 @@ class Ledger:
                 self._held.discard(work)
                 free.add(work)
         return free, echoes
+
+    def _forget_applied(self, ref: Ref, uid: str) -> None:
+        """NB: news of a deletion may come when a namesake has been applied already."""
+        if (applied := self.applied.get(ref)) is not None and applied.uid == uid:
+            del self.applied[ref]
 
     def forget(self, work: WorkKey) -> None:
         """The key's object is gone."""

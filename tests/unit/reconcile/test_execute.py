@@ -55,6 +55,15 @@ async def test_nor_by_the_next_process() -> None:
     assert len(bench.server.asked) == 1
 
 
+async def test_of_an_object_that_is_gone_nothing_is_remembered() -> None:
+    bench = Bench()
+    await apply(bench)
+    bench.show("Service", "d")
+    assert bench.ledger.applied
+    bench.world.see("Service", "DELETED", bench.server.objects["Service", "d"])
+    assert not bench.ledger.applied
+
+
 async def test_a_changed_manifest_is_applied_with_force() -> None:
     bench = Bench()
     await apply(bench)
