@@ -42,7 +42,9 @@ def slices_finding(assignment: Assignment | None) -> Finding:
 
 def _room(assignment: Assignment) -> str:
     if assignment.nodes:
-        return f"{assignment.slots} slots on {', '.join(assignment.nodes)}"
+        # NB: what is free beyond that changes with every neighbour, and would be a write for all who share the node.
+        needed = assignment.asked.replicas if assignment.asked is not None else assignment.slots
+        return f"{min(assignment.slots, needed)} slot(s) on {', '.join(assignment.nodes)}"
     # Serving named namespaces only, the operator sees no node.
     return "nodes are not seen: the scheduler finds the room" if assignment.slots else "no node is needed"
 

@@ -107,6 +107,18 @@ def test_all_replicas_answering_is_ready_and_quiet_afterwards() -> None:
     assert not any(isinstance(action, EmitEvent) for action in later.actions)
 
 
+def test_slots_that_come_free_beside_enough_of_them_are_no_news() -> None:
+    first = measured(TWO_PER_GPU, workload=WORKLOAD)
+    asked = demand_of(first.deployment, first.profile)
+    assert asked is not None
+
+    def said(slots: int) -> dict[str, Any]:
+        room = Assignment(slice_class=asked.slice_class, asked=asked, nodes=("gpu-1",), slots=slots)
+        return status(plan(replace(first, assignment=room)))
+
+    assert said(asked.replicas) == said(asked.replicas + 6)
+
+
 def test_running_replicas_go_on_while_their_only_node_changes() -> None:
     changing = Assignment(changing=("gpu-1",), reason="NodeChanging", pending_because="node gpu-1 is being drained")
     made = plan(measured(TWO_PER_GPU, assignment=changing, workload=WORKLOAD))
