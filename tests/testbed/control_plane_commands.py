@@ -35,7 +35,11 @@ def components_of(plane: "ControlPlane", ports: Mapping[str, int], *, audit: boo
         "--log-level=warn",
         ready=f"{etcd}/health",
     )
-    audit_flags = (f"--audit-log-path={plane.audit_log}", f"--audit-policy-file={folder}/audit-policy.json")
+    audit_flags = (
+        f"--audit-log-path={plane.audit_log}",
+        f"--audit-policy-file={folder}/audit-policy.json",
+        "--audit-log-maxsize=4096",  # MiB; after 100 it would be another file, and whoever reads this one would miss them
+    )
     yield component(
         "kube-apiserver",
         f"--etcd-servers={etcd}",
