@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 WORDS_SHARE = 0.25
 LEAST_WORDS_SECONDS, MOST_WORDS_SECONDS = 1.0, 15.0
-MOST_REMEMBERED = 2000
+MOST_REMEMBERED = 10_000
+"""More than are written within MOST_WORDS_SECONDS at the client's rate, so that forgetting the others is rare."""
 
 
 def significant(value: Any) -> Any:
