@@ -6,6 +6,7 @@ Own code, because hypothesis-jsonschema knows neither structural schemas' flags 
 from __future__ import annotations
 
 import copy
+import re
 import string
 from typing import Any
 
@@ -55,6 +56,8 @@ POD_TEMPLATE = st.fixed_dictionaries(
     },
 )
 KNOWN = {"uri": URIS, "dataset": DATASETS, "args": st.lists(FLAGS, max_size=3), "podTemplate": POD_TEMPLATE}
+_FORM = re.compile(r"self\.matches\(r'\^(?P<of>.*)\$'\)")
+"""A rule for the form of a text, as `slm_operator.api.parts.Form` writes it."""
 
 
 def allowed(schema: Schema, name: str = "") -> st.SearchStrategy[Any]:
@@ -85,6 +88,12 @@ def _integer(schema: Schema) -> st.SearchStrategy[Any]:
 
 
 def _text(schema: Schema) -> st.SearchStrategy[Any]:
+    """Any letters, or what has the form that a rule of the field asks for."""
+    rules = [rule["rule"] for rule in schema.get("x-kubernetes-validations", ())]
+    if forms := [form["of"] for form in map(_FORM.fullmatch, rules) if form]:
+        return st.from_regex(forms[0], fullmatch=True, alphabet=LETTERS).filter(
+            lambda text: len(text) <= schema["maxLength"]
+        )
     return st.text(LETTERS, min_size=schema.get("minLength", 0), max_size=min(16, schema.get("maxLength", 16)))
 
 

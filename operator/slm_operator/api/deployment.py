@@ -8,11 +8,15 @@ from pydantic import ConfigDict, Field
 
 from slm_operator.api.parts import (
     EngineSpec,
+    Hostname,
     LabelMap,
     ModelSpec,
     Name,
+    NamespaceName,
+    ObjectName,
     Part,
     RawObject,
+    ServiceName,
     SloSpec,
     WorkloadSpec,
     cel,
@@ -39,7 +43,7 @@ class ProfilingSpec(Part):
 
     policy: Literal["IfMissing", "Never", "OnDrift"] = "IfMissing"
     """IfMissing: measure when no profile fits. Never: use what is there, and wait for an import. OnDrift: also when the SLO watch asks for it."""
-    profile: Name | None = None
+    profile: ObjectName | None = None
     """Name of an SLMProfile to use, in this namespace: an imported one, say. Default: found by what it measured."""
     max_gpu_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
     """GPU time that one profile may cost. The search ends with the best found so far."""
@@ -78,16 +82,16 @@ class AcceleratorSpec(Part):
 class GatewayReference(Part):
     """A Gateway of the Gateway API."""
 
-    name: Name
+    name: ObjectName
     """Its name."""
-    namespace: Annotated[str, Field(max_length=63)] | None = None
+    namespace: NamespaceName | None = None
     """Its namespace; a listener there must allow routes from this one. Default: this namespace."""
 
 
 class EndpointPicker(Part):
     """The Service of an endpoint picker (Gateway API Inference Extension) in this namespace."""
 
-    name: Name
+    name: ServiceName
     """Its name."""
     port: Annotated[int, Field(ge=1, le=65535)] = 9002
     """Its port."""
@@ -100,7 +104,7 @@ class RoutingSpec(Part):
     """The Gateway through which clients come."""
     endpoint_picker: EndpointPicker
     """What chooses the replica for each request."""
-    hostnames: Annotated[list[Name], Field(max_length=16)] = []
+    hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
     """Hosts that the route answers for. Default: every host of the Gateway; deployments that share one need hosts of their own."""
 
 

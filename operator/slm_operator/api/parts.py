@@ -37,6 +37,7 @@ OWNED_FLAGS: dict[str, str] = {
 
 Text = Annotated[str, Field(max_length=1024)]
 Name = Annotated[str, Field(max_length=253)]
+"""The name of an object, in status: the API server has taken it already."""
 LabelMap = Annotated[dict[str, Annotated[str, Field(max_length=253)]], Field(max_length=32)]
 RawObject = dict[str, JsonValue]
 
@@ -85,9 +86,25 @@ class Form:
         return handler(schema) | {"x-kubernetes-validations": [rule]}
 
     def _checked(self, text: str) -> str:
-        if re.fullmatch(self.expression, text) is None:
+        if re.fullmatch(self.expression, text, re.ASCII) is None:  # as in RE2, a blank is one of ASCII's
             raise PydanticCustomError("form", "{message}", {"message": self.message})
         return text
+
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_NAMED = "is lower-case letters, digits and '-', with a letter or digit at both ends"
+ObjectName = Annotated[
+    str, Field(max_length=253), Form(_SUBDOMAIN, f"the name of an object {_NAMED}; parts may be joined by '.'")
+]
+"""The name of an object that a user refers to. A wrong one could never exist: it would be waited for, or fail late."""
+NamespaceName = Annotated[str, Field(max_length=63), Form(_LABEL, f"the name of a namespace {_NAMED}")]
+ServiceName = Annotated[str, Field(max_length=63), Form(_LABEL, f"the name of a Service {_NAMED}")]
+Hostname = Annotated[
+    str,
+    Field(max_length=253),
+    Form(rf"(\*\.)?{_SUBDOMAIN}", "a host is models.example.com, or *.example.com; leave hostnames out for every host"),
+]
 
 
 class ModelSpec(Part):
@@ -109,7 +126,7 @@ class ModelSpec(Part):
     """Commit, tag or digest to serve. Default: what the source calls newest when an engine starts; pin it, so that replicas agree."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. It runs with the replica's rights: leave it off unless you have read it."""
-    credentials_secret: Name | None = None
+    credentials_secret: ObjectName | None = None
     """Secret with HF_TOKEN, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. It is referenced by pods and never read by the operator."""
 
 
@@ -140,7 +157,11 @@ class EngineSpec(Part):
             "docs/api.md lists the owned flags and the fields that replace them",
         ),
     )
-    image: Annotated[str, Field(min_length=1, max_length=512)] = "vllm/vllm-openai:v0.32.0"
+    image: Annotated[
+        str,
+        Field(max_length=512),
+        Form(r"[!-~]+", "an image is registry/name:tag or registry/name@digest, without blanks"),
+    ] = "vllm/vllm-openai:v0.32.0"
     """Container image of the engine. The profile is measured in this very image."""
     command: Annotated[list[Text], Field(max_length=16)] | None = None
     """Command that starts the OpenAI-compatible server; the operator appends its flags. Default: python3 -m vllm.entrypoints.openai.api_server."""

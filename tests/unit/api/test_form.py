@@ -4,9 +4,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from slm_operator.api.crd import KINDS, Kind, definition
-from slm_operator.api.parts import ModelSpec, WorkloadSpec
+from slm_operator.api.parts import (
+    EngineSpec,
+    Hostname,
+    ModelSpec,
+    NamespaceName,
+    ObjectName,
+    ServiceName,
+    WorkloadSpec,
+)
 
 TAKEN = (
     "hf://facebook/opt-125m",
@@ -46,6 +54,34 @@ def test_a_dataset_that_is_refused(dataset: str) -> None:
         WorkloadSpec(dataset=dataset)
 
 
+@pytest.mark.parametrize("image", ["", "vllm/vllm openai", "vllm/vllm-openai:v1 "])
+def test_an_image_that_is_refused(image: str) -> None:
+    with pytest.raises(ValidationError, match="an image is registry/name:tag or registry/name@digest"):
+        EngineSpec(image=image)
+
+
+NAMES: tuple[tuple[Any, str, tuple[str, ...], tuple[str, ...]], ...] = (
+    (
+        ObjectName,
+        "the name of an object",
+        ("a", "hf-token", "v1.models"),
+        ("", "My Profile", "-a", "a-", "a..b", "a_b"),
+    ),
+    (NamespaceName, "the name of a namespace", ("team-a", "1"), ("team.a", "Team", "")),
+    (ServiceName, "the name of a Service", ("picker", "p-1"), ("picker.svc", "picker_1")),
+    (Hostname, "a host is", ("chat.example.com", "*.example.com", "chat"), ("*", "*.", "Chat.com", "a.*.com", "a b")),
+)
+
+
+@pytest.mark.parametrize(("form", "message", "taken", "refused"), NAMES, ids=[message for _, message, *_ in NAMES])
+def test_names(form: Any, message: str, taken: tuple[str, ...], refused: tuple[str, ...]) -> None:
+    named = TypeAdapter[str](form)
+    assert [named.validate_python(text) for text in taken] == [*taken]
+    for text in refused:
+        with pytest.raises(ValidationError, match=message):
+            named.validate_python(text)
+
+
 def parts(schema: Any) -> Iterator[dict[str, Any]]:
     if isinstance(schema, dict):
         yield schema
@@ -61,5 +97,5 @@ def test_no_field_is_refused_by_an_expression_alone(kind: Kind) -> None:
     schema = definition(kind)["spec"]["versions"][0]["schema"]
     assert [part for part in parts(schema) if isinstance(part.get("pattern"), str)] == []
     rules = [rule for part in parts(schema) for rule in part.get("x-kubernetes-validations", ())]
-    assert len([rule for rule in rules if "matches" in rule["rule"]]) == 2
+    assert any("matches" in rule["rule"] for rule in rules)
     assert all(rule["message"] for rule in rules)
