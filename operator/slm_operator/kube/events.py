@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from slm_operator.kube.errors import ApiError
 from slm_operator.kube.rate import TokenBucket
@@ -32,6 +32,9 @@ PER_OBJECT_BURST = 15.0
 PER_OBJECT_PER_SECOND = 1 / 60
 REMEMBERED = 4096
 NOTE_LENGTH = 1024
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +89,11 @@ class EventRecorder:
         said = hash((uid, reason, message))
         if at - self._said.get(said, float("-inf")) < WINDOW_SECONDS:
             return False
-        _forget_oldest(self._budgets)
-        budget = self._budgets.setdefault(uid, TokenBucket(PER_OBJECT_PER_SECOND, PER_OBJECT_BURST, self.clock))
+        budget = self._budgets.get(uid) or TokenBucket(PER_OBJECT_PER_SECOND, PER_OBJECT_BURST, self.clock)
+        _remember(self._budgets, uid, budget)
         if not budget.try_take():
             return False
-        _forget_oldest(self._said)
-        self._said[said] = at
+        _remember(self._said, said, at)
         return True
 
     def _event(self, about: About, namespace: str, event_type: str, reason: str, message: str) -> Object:
@@ -118,7 +120,9 @@ class EventRecorder:
         }
 
 
-def _forget_oldest(remembered: dict[str, TokenBucket] | dict[int, float]) -> None:
-    """Memory stays bounded: dicts keep insertion order, so the first entry is the oldest."""
-    while len(remembered) >= REMEMBERED:
-        remembered.pop(next(iter(remembered)))  # type: ignore[call-overload]
+def _remember(known: dict[K, V], key: K, value: V) -> None:
+    """As the newest. Memory stays bounded: a dict keeps its order, so the first is what was longest not touched."""
+    known.pop(key, None)
+    while len(known) >= REMEMBERED:
+        known.pop(next(iter(known)))
+    known[key] = value

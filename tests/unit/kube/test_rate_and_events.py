@@ -2,6 +2,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from slm_operator.kube.errors import Unavailable
 from slm_operator.kube.events import LONGEST_QUEUE, PER_OBJECT_BURST, REMEMBERED, WINDOW_SECONDS, About, EventRecorder
 from slm_operator.kube.rate import TokenBucket
@@ -88,6 +89,17 @@ async def test_memory_is_bounded_when_nobody_writes() -> None:
     assert said == LONGEST_QUEUE
     assert len(events._said) <= REMEMBERED
     assert len(events._budgets) <= REMEMBERED
+
+
+async def test_what_was_said_last_is_forgotten_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slm_operator.kube.events.REMEMBERED", 3)
+    events, _, clock = recorder()
+    for name in ("again", "once"):
+        events.emit(about(name), "Normal", "Profiling", "m")
+    clock.seconds += WINDOW_SECONDS
+    for name in ("again", "other", "another"):
+        assert events.emit(about(name), "Normal", "Profiling", "m")
+    assert not events.emit(about("again"), "Normal", "Profiling", "m")
 
 
 async def test_an_event_that_cannot_be_written_is_lost_and_the_next_one_is_not() -> None:
