@@ -46,9 +46,13 @@ NEAREST = {
     "contradictions": ("test_problems.py",),
     "drift": ("test_drift.py",),
     "estimate": ("test_estimate.py",),
+    "load": ("test_load.py",),
     "problems": ("test_problems.py",),
 }
-ELSE_NEAREST = ("test_checks.py", "test_advise.py", "test_published.py", "test_golden.py")
+ELSE_NEAREST = (
+    *("test_checks.py", "test_advise.py", "test_load.py", "test_users_choice.py"),
+    *("test_published.py", "test_golden.py"),
+)
 NO_JUDGE = {"test_speed.py"}
 """Tests of time: a mutant beside others is slow for no fault of its own."""
 SECONDS_A_TEST = 30

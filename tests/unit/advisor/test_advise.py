@@ -1,19 +1,15 @@
-"""The joint choice: no regret, the user's own numbers, thin load, SLOs that nothing meets, free memory."""
+"""The joint choice: no regret, SLOs that nothing meets, free memory."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
-from slm_operator.advisor.advice import ModeChoice, Objective, Settings, Source, Verdict
+from slm_operator.advisor.advice import Objective, Settings, Source, Verdict
 from slm_operator.advisor.advise import advise
-from slm_runtime.document import Latency, Mark, SharingMode, Workload
+from slm_runtime.document import Latency, SharingMode
 from slm_runtime.slo import Percentile, Slo
-from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
-
-if TYPE_CHECKING:
-    from slm_runtime.document import Point
+from unit.advisor.build import GIB, SINGLES, document, pack, point
 
 ANY = Slo()
 
@@ -79,265 +75,6 @@ def test_an_incomplete_measurement_says_so() -> None:
     assert advise(cut, ANY, Settings()).sentences[-1] == (
         "The measurement ended early (budget of 5 GPU-minutes): better points may exist."
     )
-
-
-class TestUserChoice:
-    """spec.sharing.replicasPerGpu wins, at a cost that is told."""
-
-    def test_measured_and_better(self) -> None:
-        advice = advise(document(*SINGLES, pack(128), pack(64, 4, gain=0.5)), ANY, Settings(replicas_per_gpu=2))
-        assert (advice.batch_size, advice.replicas_per_gpu) == (128, 2)
-        assert advice.source.replicas_per_gpu is Source.USER_CHOICE
-        assert advice.source.sharing_mode is Source.MEASURED
-        assert advice.source.predicted is Source.MEASURED
-        assert "The number of engines per GPU, 2, is the user's choice." in advice.sentences
-
-    def test_measured_and_worse_tells_the_cost(self) -> None:
-        advice = advise(document(*SINGLES, pack(128, gain=-0.18)), ANY, Settings(replicas_per_gpu=2))
-        assert (advice.batch_size, advice.replicas_per_gpu, advice.feasible) == (128, 2, True)
-        assert advice.gain == pytest.approx(-0.18)
-        assert (
-            "That costs 18.0% of the throughput of the best single engine (B=128: 15,238 tokens/s at 16.8 ms)."
-            in advice.sentences
-        )
-        verdicts = {(c.point.batch_size, c.point.replicas): (c.verdict, c.because) for c in advice.candidates}
-        assert verdicts[128, 1] == (Verdict.REJECTED, "the user asked for 2 per GPU")
-        single = next(c for c in advice.candidates if c.point.replicas == 1)
-        assert (single.last.value, single.last.limit) == (1, 2)
-        chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
-        assert chosen.checks[-2].because == (
-            "-18.0% against the best single engine; the user's own number of engines needs no gain"
-        )
-
-    def test_never_measured_borrows_from_one_engine(self) -> None:
-        advice = advise(document(), ANY, Settings(replicas_per_gpu=2))
-        assert (advice.batch_size, advice.replicas_per_gpu, advice.sharing_mode) == (128, 2, SharingMode.MPS)
-        assert advice.kv_bytes == pytest.approx(9 * GIB / 0.92, abs=1)
-        assert (advice.predicted, advice.gain, advice.feasible) == (None, None, True)
-        assert advice.best_single
-        assert advice.best_single.batch_size == 128
-        parts = advice.source
-        assert {parts.kv_bytes, parts.replicas_per_gpu, parts.sharing_mode, parts.predicted} == {Source.USER_CHOICE}
-        assert advice.sentences[:3] == (
-            "Serve 2 engines per GPU (MPS), each with at most 128 sequences at once and 9.8 GiB of KV cache.",
-            (
-                "What it costs or gains is not known: no such pack was measured here. "
-                "To compare: the best single engine (B=128: 15,238 tokens/s at 16.8 ms)."
-            ),
-            "Decided for full batches, 256 requests in flight per GPU.",
-        )
-        lender = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
-        assert lender.because == "lends batch size and KV bytes to the 2 engines per GPU that the user chose"
-        assert (lender.last.value, lender.last.limit) == (1, 2)
-
-    def test_never_measured_in_the_mode_that_the_user_chose(self) -> None:
-        settings = Settings(replicas_per_gpu=2, mode=ModeChoice.TIME_SLICING)
-        advice = advise(document(*SINGLES, pack(128)), ANY, settings)
-        assert (advice.sharing_mode, advice.predicted) == (SharingMode.TIME_SLICING, None)
-        assert advice.source.sharing_mode is Source.USER_CHOICE
-
-    def test_a_batch_whose_memory_does_not_fit_the_slice_gives_way(self) -> None:
-        """Slices of 16 GiB leave 11 GiB: B = 128 needs 19.6."""
-        singles = (*SINGLES[:3], point(128, kv_pool_bytes=20 * GIB))
-        advice = advise(document(*singles), ANY, Settings(replicas_per_gpu=4))
-        assert (advice.batch_size, advice.replicas_per_gpu, advice.feasible) == (64, 4, True)
-        assert advice.kv_bytes
-        assert advice.kv_bytes <= 11 * GIB
-        assert advice.sentences[-1] == (
-            "B=128 would be faster and needs 19.6 GiB of KV cache, where such a slice leaves 11.0 GiB: "
-            "give fewer engines per GPU to have it."
-        )
-
-    def test_a_slice_that_the_kv_cache_just_fills_is_large_enough(self) -> None:
-        ledger = replace(LEDGER, device_bytes=30 * GIB, kv_pool_bytes=10 * GIB)
-        gpu = replace(document().gpu, memory_bytes=30 * GIB)
-        exact = [replace(p, confirmed=True) for p in SINGLES]
-        advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=2))
-        assert (advice.feasible, advice.batch_size, advice.kv_bytes) == (True, 128, 10 * GIB)
-
-    def test_more_engines_than_memory_holds(self) -> None:
-        advice = advise(document(), ANY, Settings(replicas_per_gpu=8))
-        assert not advice.feasible
-        assert (advice.replicas_per_gpu, advice.batch_size) == (4, 1)
-        assert advice.closest
-        assert advice.closest.check == "Memory"
-        assert advice.closest.missed_by == pytest.approx(14.783 / 8 - 1, rel=1e-3)
-        assert advice.sentences[:2] == (
-            "The request cannot be met: 8 engines per GPU leave each 8.0 GiB, and one needs 14.8 GiB even at B=1.",
-            "Ask for at most 4 per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen.",
-        )
-
-    def test_as_many_engines_as_just_fit(self) -> None:
-        """Three slices of 15 GiB hold 5 GiB of engine and 10 GiB of KV cache to the byte."""
-        ledger = replace(LEDGER, device_bytes=45 * GIB, kv_pool_bytes=10 * GIB)
-        gpu = replace(document().gpu, memory_bytes=45 * GIB)
-        exact = [replace(p, confirmed=True) for p in SINGLES]
-        advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=4))
-        assert (advice.feasible, advice.replicas_per_gpu, advice.kv_bytes) == (False, 3, 10 * GIB)
-
-    def test_a_gpu_for_one_engine_only(self) -> None:
-        ledger = replace(LEDGER, device_bytes=16 * GIB, kv_pool_bytes=10 * GIB)
-        gpu = replace(document().gpu, memory_bytes=16 * GIB)
-        advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=2))
-        assert (advice.replicas_per_gpu, advice.sharing_mode, advice.feasible) == (1, SharingMode.NONE, False)
-        assert advice.predicted
-
-    def test_measured_packs_of_that_size_all_miss_the_slo(self) -> None:
-        late = pack(128), pack(64, gain=0.1)
-        advice = advise(document(*SINGLES, *late), Slo(itl_ms=15), Settings(replicas_per_gpu=2))
-        assert (advice.batch_size, advice.replicas_per_gpu, advice.feasible) == (64, 2, False)
-        assert advice.closest
-        assert advice.closest.check == "SLO"
-
-    def test_measured_packs_that_preempt_are_as_good_as_unmeasured(self) -> None:
-        advice = advise(document(*SINGLES, pack(128, preemptions=5)), ANY, Settings(replicas_per_gpu=2))
-        assert (advice.batch_size, advice.predicted, advice.feasible) == (128, None, True)
-
-    def test_neither_a_pack_measured_nor_the_slo_met(self) -> None:
-        advice = advise(document(), Slo(itl_ms=3), Settings(replicas_per_gpu=2))
-        assert (advice.batch_size, advice.replicas_per_gpu, advice.feasible) == (1, 2, False)
-        assert (advice.predicted, advice.best_single) == (None, None)
-        assert advice.closest
-        assert advice.closest.because == "at B=1 mean ITL 4.1 ms exceeds 3.0 ms"
-
-    def test_without_a_ledger_the_slice_is_not_judged(self) -> None:
-        advice = advise(document(ledger=None), ANY, Settings(replicas_per_gpu=8))
-        assert (advice.replicas_per_gpu, advice.feasible, advice.batch_size) == (8, True, 128)
-
-    def test_exactly_one_engine(self) -> None:
-        advice = advise(document(*SINGLES, pack(128)), ANY, Settings(replicas_per_gpu=1))
-        assert (advice.replicas_per_gpu, advice.batch_size) == (1, 128)
-        assert advice.source.replicas_per_gpu is Source.USER_CHOICE
-
-
-class TestLoad:
-    """Candidates are compared at the requests in flight that will come."""
-
-    def test_of_the_document(self) -> None:
-        workload = replace(document().workload, concurrency=32)
-        assert advise(document(workload=workload), ANY, Settings()).load.in_flight == 32
-        assert advise(document(workload=workload), ANY, Settings(concurrency=64)).load.in_flight == 64
-
-    def test_measured_single_engine_at_that_load_with_the_smallest_batch_that_holds_it(self) -> None:
-        advice = advise(document(*SINGLES, pack(128)), ANY, Settings(concurrency=64))
-        assert (advice.batch_size, advice.replicas_per_gpu) == (64, 1)
-        assert advice.source.predicted is Source.MEASURED
-        because = {(c.point.batch_size, c.point.replicas): c.checks for c in advice.candidates}
-        assert because[128, 2][-1].because == (
-            "fills only with 256 requests in flight and was not measured with 64: profile it at that load"
-        )
-        assert because[128, 1][-3].because == "with 64 requests in flight it does what was measured at that load"
-
-    def test_between_points_one_engine_is_predicted(self) -> None:
-        advice = advise(document(), ANY, Settings(concurrency=50))
-        assert advice.predicted
-        assert advice.predicted.source is Source.PREDICTED
-        assert advice.predicted.output_tokens_per_second == pytest.approx(1000 * 50 / 9)
-        assert advice.predicted.itl_ms == pytest.approx(9)
-        assert "predicted between measured points" in advice.message
-
-    def test_with_one_point_only_the_straight_line_below_it(self) -> None:
-        only = document(point(1), point(64, marks=(Mark.WIDE,)), replace(point(1), max_num_batched_tokens=99))
-        assert advise(only, ANY, Settings(concurrency=1)).batch_size == 1
-        big = point(1, replicas=1)
-        scarce = document(big, replace(point(40), max_num_batched_tokens=512))
-        advice = advise(scarce, ANY, Settings(concurrency=20))
-        assert advice.predicted
-        assert advice.predicted.throughput_tokens_per_second == pytest.approx(
-            point(40).throughput_tokens_per_second * 20 / 40
-        )
-        assert advice.predicted.itl_ms == point(40).itl_ms.mean_ms
-
-    def test_a_pack_that_pays_at_full_batches_but_loses_at_the_load(self) -> None:
-        thin = pack(128, gain=-0.3, in_flight=50)
-        advice = advise(document(*SINGLES, pack(128), thin), ANY, Settings(concurrency=50))
-        assert advice.replicas_per_gpu == 1
-        because = {(c.point.in_flight, c.point.replicas): c.because for c in advice.candidates}
-        assert because[50, 2].startswith("-")
-        assert because[None, 2] == (
-            "with 50 requests in flight its batches do not fill; it was measured at that load too, and that point decides"
-        )
-        assert advice.pays_from_in_flight
-        assert advice.pays_from_in_flight > 50
-
-    def test_a_pack_measured_at_the_load_where_it_wins(self) -> None:
-        there = pack(128, gain=0.15, in_flight=100)
-        advice = advise(document(*SINGLES, there), ANY, Settings(concurrency=101))
-        assert advice.replicas_per_gpu == 2
-        assert advice.gain is not None
-        chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
-        assert ("Load", "measured with 100 requests in flight") in [(c.name, c.because) for c in chosen.checks]
-
-    def test_a_load_within_the_tolerance_fills_the_batches(self) -> None:
-        assert advise(document(*SINGLES, pack(128)), ANY, Settings(concurrency=244)).replicas_per_gpu == 2
-        assert advise(document(*SINGLES, pack(128)), ANY, Settings(concurrency=243)).replicas_per_gpu == 1
-
-    def test_a_prediction_brings_its_noise(self) -> None:
-        """Singles off the line by 30 %: a gain of 15 % over a prediction from them is noise."""
-        off = (1, 0.8, 0.7, 1.3, 0.8)
-        crooked = [
-            point(p.batch_size, output=p.output_tokens_per_second * f, itl=p.itl_ms.mean_ms / f)
-            for p, f in zip((*SINGLES, point(16)), off, strict=True)
-        ]
-
-        def with_pack(singles: list[Point]) -> int:
-            alone = advise(document(*singles), ANY, Settings(concurrency=100)).predicted
-            assert alone
-            assert (alone.source, alone.replicas_per_gpu) == (Source.PREDICTED, 1)
-            there = pack(128, output=alone.output_tokens_per_second * 1.15, in_flight=100)
-            return advise(document(*singles, there), ANY, Settings(concurrency=100)).replicas_per_gpu
-
-        assert with_pack(list(SINGLES)) == 2
-        assert with_pack(crooked) == 1
-
-    def test_a_request_rate_becomes_requests_in_flight(self) -> None:
-        """ITL = 4 + 0.1 B and 100 output tokens: 20 requests/s are N = 2 (4 + 0.1 N), so N = 10."""
-        advice = advise(document(), ANY, Settings(requests_per_second=20))
-        assert advice.load.in_flight == 10
-
-    def test_more_requests_than_one_engine_serves_fill_every_batch(self) -> None:
-        """At most 10,000 output tokens per second: 100 requests/s."""
-        assert advise(document(), ANY, Settings(requests_per_second=100.1)).load.in_flight is None
-
-    def test_a_rate_without_two_batch_sizes_is_taken_as_full_batches(self) -> None:
-        assert advise(document(point(1)), ANY, Settings(requests_per_second=5)).load.in_flight is None
-
-    def test_a_trickle_is_one_request(self) -> None:
-        assert advise(document(), ANY, Settings(requests_per_second=0.01)).load.in_flight == 1
-
-
-class TestPaysFrom:
-    """The load from which a pack pays, from the lines fitted to both."""
-
-    def test_where_the_lines_cross(self) -> None:
-        """Pack of two: time per token 6 + 0.04 N against 4 + 0.1 N; 5 % better from N = 39.6 on."""
-        packs = [pack(n // 2, output=1000 * n / (6 + 0.04 * n)) for n in (64, 128, 256)]
-        advice = advise(document(*SINGLES, *packs), ANY, Settings())
-        assert advice.replicas_per_gpu == 2
-        assert advice.pays_from_in_flight == 40
-        assert any("A pack pays from about 40 requests in flight per GPU." in s for s in advice.sentences)
-
-    def test_with_one_load_measured_it_is_that_load(self) -> None:
-        assert advise(document(*SINGLES, pack(128)), ANY, Settings()).pays_from_in_flight == 256
-
-    def test_unknown_without_a_line_for_one_engine(self) -> None:
-        only = document(point(1), replace(point(128), max_num_batched_tokens=512), pack(128))
-        advice = advise(only, ANY, Settings())
-        assert (advice.replicas_per_gpu, advice.pays_from_in_flight) == (2, None)
-
-    def test_unknown_where_the_lines_do_not_cross(self) -> None:
-        """The pack's points scatter: the line through them stays below the gate, one point does not."""
-        packs = (pack(64, output=9900), pack(128, output=8300), pack(256, output=8300))
-        advice = advise(document(*SINGLES, *packs), ANY, Settings(min_gain=0.2))
-        assert advice.replicas_per_gpu == 2
-
-    def test_untrusted_packs_bend_no_line(self) -> None:
-        packs = [pack(n // 2, output=1000 * n / (6 + 0.04 * n)) for n in (64, 128, 256)]
-        spoiled = pack(32, output=100.0, preemptions=4)
-        assert advise(document(*SINGLES, *packs, spoiled), ANY, Settings()).pays_from_in_flight == 40
-
-    def test_not_told_where_a_pack_lost_at_full_batches(self) -> None:
-        assert advise(document(*SINGLES, pack(128, gain=0.01)), ANY, Settings()).pays_from_in_flight is None
 
 
 class TestInfeasible:
@@ -466,18 +203,6 @@ class TestMemory:
         assert not any("stay free" in s for s in full.sentences)
 
 
-@pytest.mark.parametrize(
-    ("in_flight", "because"),
-    [
-        (19, "measured with full batches"),
-        (18, "with 18 requests in flight its figures are predicted from the points around"),
-    ],
-)
-def test_a_load_of_95_per_cent_of_the_batches_fills_them(in_flight: int, because: str) -> None:
-    advice = advise(document(point(1), point(20)), ANY, Settings(concurrency=in_flight))
-    assert because in [c.because for c in advice.candidates[-1].checks]
-
-
 def test_the_frontier_holds_what_nobody_beats() -> None:
     worse = pack(64, gain=-0.3)
     spoiled, partial = point(256, preemptions=1), pack(128, in_flight=10)
@@ -496,20 +221,3 @@ def test_figures_of_a_candidate_are_its_points_where_nothing_else_is_said() -> N
     assert advice.candidates[0].figures.itl_ms == pytest.approx(4.1)
     predicted = advise(document(), ANY, Settings(concurrency=50)).candidates
     assert predicted[-1].figures.source is Source.PREDICTED
-
-
-def test_the_load_of_the_workload_is_ignored_where_a_rate_is_given() -> None:
-    workload = Workload(source="fixed", input_tokens_mean=100, output_tokens_mean=100, concurrency=7)
-    assert advise(document(workload=workload), ANY, Settings(requests_per_second=20)).load.in_flight == 10
-
-
-@pytest.mark.parametrize("in_flight", [244, 256, 300])
-def test_a_load_that_fills_the_batches_is_full(in_flight: int) -> None:
-    assert advise(document(*SINGLES, pack(128, in_flight=in_flight)), ANY, Settings()).replicas_per_gpu == 2
-
-
-def test_two_of_four_engines_that_fit_are_still_unmeasured() -> None:
-    ledger = replace(LEDGER, device_bytes=32 * GIB, kv_pool_bytes=10 * GIB)
-    gpu = replace(document().gpu, memory_bytes=32 * GIB)
-    advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=4))
-    assert (advice.replicas_per_gpu, advice.predicted, advice.feasible) == (2, None, False)
