@@ -85,7 +85,7 @@ def wait_for_reason(stage: Stage, namespace: str, name: str, reason: str, timeou
     )
 
 
-def wait_until_ready(stage: Stage, namespace: str, name: str, timeout_s: int = 300) -> None:
+def wait_until_ready(stage: Stage, namespace: str, name: str, timeout_s: float = 300) -> None:
     """Wait until the deployment is Ready."""
     stage.cluster.kubectl(
         *("wait", f"slmd/{name}", "--namespace", namespace, "--for=condition=Ready", f"--timeout={timeout_s}s"),

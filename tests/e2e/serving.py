@@ -68,7 +68,7 @@ def patch(stage: Stage, **spec: Any) -> None:
     )
 
 
-def wait_until_rolled(stage: Stage, words: str, timeout_s: int = 300) -> None:
+def wait_until_rolled(stage: Stage, words: str, timeout_s: float = 300) -> None:
     """Wait until every replica runs with these words among its arguments, and nothing else is left."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -80,7 +80,7 @@ def wait_until_rolled(stage: Stage, words: str, timeout_s: int = 300) -> None:
     raise TimeoutError(f"not all replicas run with {words}: {[said(pod) for pod in pods(stage)]}")
 
 
-def scale(stage: Stage, replicas: int, timeout_s: int = 300) -> None:
+def scale(stage: Stage, replicas: int, timeout_s: float = 300) -> None:
     stage.cluster.kubectl("scale", "slmd", NAME, "--namespace", NAMESPACE, f"--replicas={replicas}")
     path = f"--for=jsonpath={{.status.replicas}}={replicas}"
     stage.cluster.kubectl(
@@ -88,7 +88,7 @@ def scale(stage: Stage, replicas: int, timeout_s: int = 300) -> None:
     )
 
 
-def evict(stage: Stage, pod: dict[str, Any], timeout_s: int = 300) -> None:
+def evict(stage: Stage, pod: dict[str, Any], timeout_s: float = 300) -> None:
     """As a drain does; gives back control when another has taken its place."""
     # The budget's status lags behind the replicas, and a drain would ask again until it allows one.
     allowed = ("--for=jsonpath={.status.disruptionsAllowed}=1", "--timeout=120s")

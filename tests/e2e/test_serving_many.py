@@ -1,52 +1,36 @@
-"""Fifty replicas on one node, rolled and scaled under load: what holds for two holds for many.
+"""Fifty replicas on one node, changed in every way under load: what holds for two holds for many.
 
-Takes twelve minutes, so it runs when it is asked to:
+Takes forty minutes, so it runs when it is asked to:
 
     SLM_REPLICAS=50 SLM_RECORD=benchmarks/results/many.json pytest -s -m kind tests/e2e/test_serving_many.py
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.scale_figures import environment
-
-from .light import wait_until_ready
+from .changes import CHANGES, Change, keep, outcome
 from .load import steady_load
-from .serving import (
-    NAME,
-    NAMESPACE,
-    TOKEN_MS,
-    assert_nothing_lost,
-    patch,
-    pods,
-    said,
-    scale,
-    serving,
-    uids,
-    wait_until_rolled,
-)
+from .serving import NAME, NAMESPACE, assert_nothing_lost, serving, uids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.testbed.stage import Stage
 
 REPLICAS = int(os.environ.get("SLM_REPLICAS", "0"))
 PER_GPU = 4
-COMMAND = (
-    f"SLM_REPLICAS={REPLICAS} SLM_RECORD=benchmarks/results/many.json pytest -m kind tests/e2e/test_serving_many.py"
-)
+ROLL_SECONDS = 2400
+KEPT = {"a replica evicted": REPLICAS - 1, "scaled to half and back": REPLICAS // 2}
+"""Replicas that a change leaves alone; of the others every one is replaced."""
 pytestmark = [
     pytest.mark.kind,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(not REPLICAS, reason="twelve minutes: say SLM_REPLICAS=50"),
+    pytest.mark.skipif(not REPLICAS, reason="forty minutes: say SLM_REPLICAS=50"),
 ]
 
 
@@ -69,47 +53,14 @@ def served(stage: Stage) -> Iterator[Stage]:
     stage.install_gpu()
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> Iterator[dict[str, Any]]:
-    """What became of the requests in each change; kept where SLM_RECORD says."""
-    found: dict[str, Any] = {}
-    about = environment() | {"command": COMMAND, "replicas": REPLICAS}
-    yield found
-    if record := os.environ.get("SLM_RECORD"):
-        Path(record).write_text(json.dumps({"about": about, "changes": found}, indent=1) + "\n")
-
-
-def under_load(stage: Stage, name: str, outcomes: dict[str, Any], change: Callable[[], None]) -> None:
-    began = time.monotonic()
-    with steady_load(stage, NAMESPACE, NAME) as load:
-        change()
-        seconds = time.monotonic() - began
-    account = load.account
-    lost = {kind: getattr(account, kind) for kind in ("ok", "refused", "failed", "truncated")}
-    outcomes[name] = {"seconds": round(seconds)} | lost
-    assert_nothing_lost(account)
-
-
-def test_new_arguments(served: Stage, outcomes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("change", CHANGES, ids=[change.name for change in CHANGES])
+def test_many_under_load(served: Stage, change: Change) -> None:
     before = uids(served)
     assert len(before) == REPLICAS
-
-    def change() -> None:
-        patch(served, engine={"env": [TOKEN_MS], "args": ["--seed", "7"]})
-        wait_until_rolled(served, "--seed 7", timeout_s=2400)
-
-    under_load(served, "new arguments", outcomes, change)
-    assert not before & uids(served)
-    assert all("--seed 7" in said(pod) for pod in pods(served))
-
-
-def test_scaled_down_and_up(served: Stage, outcomes: dict[str, Any]) -> None:
-    kept = uids(served)
-
-    def change() -> None:
-        scale(served, REPLICAS // 2, timeout_s=300)
-        scale(served, REPLICAS, timeout_s=300)
-        wait_until_ready(served, NAMESPACE, NAME)
-
-    under_load(served, "half the replicas, and all again", outcomes, change)
-    assert len(kept & uids(served)) == REPLICAS // 2
+    began = time.monotonic()
+    with steady_load(served, NAMESPACE, NAME) as load:
+        change.make(served, ROLL_SECONDS)
+        seconds = time.monotonic() - began
+    keep(change, {"replicas": REPLICAS, "seconds": round(seconds)} | outcome(load.account))
+    assert_nothing_lost(load.account, outage=change.outage)
+    assert len(before & uids(served)) == KEPT.get(change.name, 0)
