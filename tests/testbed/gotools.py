@@ -44,6 +44,7 @@ class Group:
     packages: dict[str, str]  # program -> its main package
     module: str  # the module whose version the programs report
     version_variables: tuple[str, ...] = ()  # linked in: "path.name={version}", also {major} and {minor}
+    on_demand: bool = False  # built when a test asks for it, not with everything: it takes ten minutes
 
     @property
     def folder(self) -> Path:
@@ -116,6 +117,12 @@ GROUPS = (
         "flux",
         {"kustomize-controller": "github.com/fluxcd/kustomize-controller"},
         "github.com/fluxcd/kustomize-controller",
+    ),
+    Group(
+        "keda",
+        {f"keda-{program}": f"github.com/kedacore/keda/v2/cmd/{program}" for program in ("operator", "adapter")},
+        "github.com/kedacore/keda/v2",
+        on_demand=True,
     ),
 )
 
@@ -216,9 +223,11 @@ def _build(group: Group, built: Path) -> None:
     with tempfile.TemporaryDirectory(dir=built.parent, prefix=f".{group.name}-") as staging:
         folder = Path(staging) / "bin"
         folder.mkdir()
-        # One program is named by us; several take their packages' names.
+        # One program is named by us; several take their packages' names first.
         target = str(folder / next(iter(group.packages))) if len(group.packages) == 1 else f"{folder}/"
         _go_build(group, [go, "build", *BUILD_FLAGS, "-ldflags", _ldflags(group), "-o", target])
+        for program, package in group.packages.items() if len(group.packages) > 1 else ():
+            (folder / Path(package).name).rename(folder / program)
         folder.rename(built)  # whole or not at all
     _say(f"built {group.name} in {time.monotonic() - started:.0f} s")
 
@@ -267,7 +276,9 @@ def _say(line: str) -> None:
 def main() -> int:
     """Build what the command line names, or everything, and print where it is; a failure is one message."""
     try:
-        for program in sys.argv[1:] or [program for group in GROUPS for program in group.packages]:
+        for program in sys.argv[1:] or [
+            program for group in GROUPS if not group.on_demand for program in group.packages
+        ]:
             print(binary(program))
     except (BuildError, KeyError) as error:
         print(f"[testbed] {error.args[0]}", file=sys.stderr)

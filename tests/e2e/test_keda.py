@@ -1,0 +1,141 @@
+"""KEDA on a metric of the engines, and from zero on one of what stands before them, as docs/guides/autoscaling.md has it.
+
+KEDA's build takes ten minutes when cold, so this runs when it is asked to:
+
+    SLM_KEDA=1 pytest -s -m kind tests/e2e/test_keda.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.testbed.keda import keda
+from tests.testbed.metrics_pipeline import scraping
+from tests.testbed.stage import LIGHT_IMAGE
+
+from .light import applied, wait_until_ready
+from .load import POD, first_answer, steady_load
+from .scaling import FEW, MANY, NAME, NAMESPACE, assert_nothing_lost, of_kind, scalable, wait_for_replicas
+from .serving import ground
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.testbed.stage import Stage
+
+pytestmark = [
+    pytest.mark.kind,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(not os.environ.get("SLM_KEDA"), reason="builds KEDA, ten minutes when cold: say SLM_KEDA=1"),
+]
+COOLDOWN_S = 15
+"""The guide's five minutes are for models that take minutes to start."""
+FRONT = """
+import asyncio, sys
+import aiohttp
+from aiohttp import web
+in_flight = 0
+
+async def ask(request):
+    "Passes a request on, again and again as long as nobody is there."
+    global in_flight
+    in_flight, body = in_flight + 1, await request.read()
+    try:
+        while True:
+            try:
+                async with aiohttp.ClientSession() as session, session.post(sys.argv[1], data=body) as answer:
+                    return web.Response(status=answer.status, body=await answer.read())
+            except aiohttp.ClientConnectorError:
+                await asyncio.sleep(0.1)
+    finally:
+        in_flight -= 1
+
+async def metrics(_):
+    return web.Response(text='gateway_requests_in_flight{model="chat"} %d\\n' % in_flight)
+
+app = web.Application()
+app.add_routes([web.get("/metrics", metrics), web.post("/v1/completions", ask)])
+web.run_app(app, port=8000)
+"""
+"""What a gateway is to an autoscaler: it holds what cannot be answered yet, and says how much that is."""
+
+
+@pytest.fixture(scope="module")
+def served(stage: Stage) -> Iterator[Stage]:
+    """KEDA beside a deployment with one replica, and a front before it."""
+    with scraping(stage), keda(stage), ground(stage, NAMESPACE), applied(stage, NAMESPACE, scalable()):
+        wait_until_ready(stage, NAMESPACE, NAME)
+        stage.apply(*front())
+        stage.cluster.kubectl("wait", "pod/front", "--namespace", POD, "--for=condition=Ready", "--timeout=240s")
+        # As for any autoscaler: while spec.replicas is absent, /scale is an error.
+        stage.cluster.kubectl("scale", f"slmd/{NAME}", "--namespace", NAMESPACE, "--replicas=1")
+        wait_for_replicas(stage, 1)
+        yield stage
+
+
+def front() -> tuple[dict[str, Any], dict[str, Any]]:
+    """In the clients' namespace: a pod that the pipeline scrapes, and its Service."""
+    url = f"http://{NAME}.{NAMESPACE}/v1/completions"
+    engine = {"name": "front", "image": LIGHT_IMAGE, "command": ["python3", "-c", FRONT, url]}
+    engine["ports"] = [{"name": "metrics", "containerPort": 8000}]
+    engine["readinessProbe"] = {"httpGet": {"path": "/metrics", "port": 8000}, "periodSeconds": 1}
+    labels = {"app.kubernetes.io/name": "front"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "front", "namespace": POD, "labels": labels},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [engine]},
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "front", "namespace": POD},
+        "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8000}]},
+    }
+    return pod, service
+
+
+@contextlib.contextmanager
+def scaled(stage: Stage, asked: dict[str, Any]) -> Iterator[None]:
+    """A ScaledObject that KEDA has taken; afterwards it is gone, and its autoscaler too."""
+    kubectl, where = stage.cluster.kubectl, ("--namespace", NAMESPACE)
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": COOLDOWN_S}}
+    asked["spec"] |= {
+        "cooldownPeriod": COOLDOWN_S,
+        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
+    }
+    kubectl("apply", *where, "--filename", "-", stdin=json.dumps(asked))
+    try:
+        kubectl("wait", f"scaledobject/{NAME}", *where, "--for=condition=Ready", "--timeout=240s")
+        yield
+    finally:
+        kubectl("delete", "scaledobject", NAME, *where, timeout_s=120)
+
+
+def test_one_to_three_replicas_and_back_with_nobodys_request_lost(served: Stage) -> None:
+    by_engines, _ = of_kind("ScaledObject")
+    with scaled(served, by_engines), steady_load(served, NAMESPACE, NAME, clients=FEW, tokens=16) as few:
+        began = time.monotonic()
+        with steady_load(served, NAMESPACE, NAME, clients=MANY, tokens=16) as many:
+            wait_for_replicas(served, 3)
+            up_s = time.monotonic() - began
+        down_s = wait_for_replicas(served, 1)
+    print(f"{up_s:.0f} s from load to three replicas, {down_s:.0f} s from its end to one")
+    assert_nothing_lost(many.account)
+    assert_nothing_lost(few.account)
+
+
+def test_to_zero_without_requests_and_from_zero_for_the_first(served: Stage) -> None:
+    _, from_zero = of_kind("ScaledObject")
+    with scaled(served, from_zero):
+        idle_s = wait_for_replicas(served, 0)
+        served.cluster.kubectl("wait", "--for=delete", "pods", "--all", "--namespace", NAMESPACE, "--timeout=240s")
+        waited_s = first_answer(served, POD, "front", timeout_s=400)
+        print(f"{idle_s:.0f} s to zero; the first answer came {waited_s:.1f} s after it was asked for")
+        wait_for_replicas(served, 1)
