@@ -11,11 +11,11 @@ import yaml
 from tests.testbed.stage import ROOT
 
 from .light import light
+from .load import steady_load
+from .serving import assert_nothing_lost
 
 if TYPE_CHECKING:
     from tests.testbed.stage import Stage
-
-    from .load import Account
 
 NAMESPACE = "autoscaling"
 NAME = "chat"
@@ -57,7 +57,14 @@ def wait_for_replicas(stage: Stage, replicas: int, timeout_s: int = 400) -> floa
     return time.monotonic() - began
 
 
-def assert_nothing_lost(account: Account) -> None:
-    print(f"{account.ok} ok, {account.refused} refused, {account.failed} failed, {account.truncated} truncated")
-    assert account.ok > 0
-    assert (account.refused, account.failed, account.truncated) == (0, 0, 0), account.examples
+def assert_scaled_with_load(stage: Stage) -> None:
+    """From one replica to three under load and back after it, with nobody's request lost."""
+    with steady_load(stage, NAMESPACE, NAME, clients=FEW, tokens=16) as few:
+        began = time.monotonic()
+        with steady_load(stage, NAMESPACE, NAME, clients=MANY, tokens=16) as many:
+            wait_for_replicas(stage, 3)
+            up_s = time.monotonic() - began
+        down_s = wait_for_replicas(stage, 1)
+    print(f"{up_s:.0f} s from load to three replicas, {down_s:.0f} s from its end to one")
+    for account in (many.account, few.account):
+        assert_nothing_lost(account)

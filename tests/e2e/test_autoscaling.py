@@ -15,8 +15,8 @@ from tests.testbed.keda import MODULE as KEDA
 from tests.testbed.metrics_pipeline import custom_metrics, scraping
 
 from .light import applied, wait_until_ready
-from .load import first_answer, steady_load
-from .scaling import FEW, MANY, NAME, NAMESPACE, assert_nothing_lost, guide, of_kind, scalable, wait_for_replicas
+from .load import first_answer
+from .scaling import NAME, NAMESPACE, assert_scaled_with_load, guide, of_kind, scalable, wait_for_replicas
 from .serving import ground
 
 if TYPE_CHECKING:
@@ -64,15 +64,7 @@ def test_one_to_three_replicas_and_back_with_nobodys_request_lost(served: Stage)
     kubectl("scale", f"slmd/{NAME}", "--namespace", NAMESPACE, "--replicas=1")
     wait_for_replicas(served, 1)
     wait_for_autoscaler(served, "ScalingActive", "ValidMetricFound")
-    with steady_load(served, NAMESPACE, NAME, clients=FEW, tokens=16) as few:
-        began = time.monotonic()
-        with steady_load(served, NAMESPACE, NAME, clients=MANY, tokens=16) as many:
-            wait_for_replicas(served, 3)
-            up_s = time.monotonic() - began
-        down_s = wait_for_replicas(served, 1)
-    print(f"{up_s:.0f} s from load to three replicas, {down_s:.0f} s from its end to one")
-    assert_nothing_lost(many.account)
-    assert_nothing_lost(few.account)
+    assert_scaled_with_load(served)
 
 
 def test_at_zero_the_autoscaler_rests_and_the_first_answer_waits_for_a_start(served: Stage) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,8 +19,8 @@ from tests.testbed.metrics_pipeline import scraping
 from tests.testbed.stage import LIGHT_IMAGE
 
 from .light import applied, wait_until_ready
-from .load import POD, first_answer, steady_load
-from .scaling import FEW, MANY, NAME, NAMESPACE, assert_nothing_lost, of_kind, scalable, wait_for_replicas
+from .load import POD, first_answer
+from .scaling import NAME, NAMESPACE, assert_scaled_with_load, of_kind, scalable, wait_for_replicas
 from .serving import ground
 
 if TYPE_CHECKING:
@@ -120,15 +119,8 @@ def scaled(stage: Stage, asked: dict[str, Any]) -> Iterator[None]:
 
 def test_one_to_three_replicas_and_back_with_nobodys_request_lost(served: Stage) -> None:
     by_engines, _ = of_kind("ScaledObject")
-    with scaled(served, by_engines), steady_load(served, NAMESPACE, NAME, clients=FEW, tokens=16) as few:
-        began = time.monotonic()
-        with steady_load(served, NAMESPACE, NAME, clients=MANY, tokens=16) as many:
-            wait_for_replicas(served, 3)
-            up_s = time.monotonic() - began
-        down_s = wait_for_replicas(served, 1)
-    print(f"{up_s:.0f} s from load to three replicas, {down_s:.0f} s from its end to one")
-    assert_nothing_lost(many.account)
-    assert_nothing_lost(few.account)
+    with scaled(served, by_engines):
+        assert_scaled_with_load(served)
 
 
 def test_to_zero_without_requests_and_from_zero_for_the_first(served: Stage) -> None:
