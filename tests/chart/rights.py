@@ -70,7 +70,7 @@ def uses(audit_lines: Iterable[str], user: str = OPERATOR) -> set[Use]:
     """What a user asked for, requests of no resource (discovery) left out."""
     found: set[Use] = set()
     for event in map(json.loads, audit_lines):
-        if event["user"]["username"] == user and event.get("objectRef", {}).get("resource"):
+        if event["user"].get("username") == user and event.get("objectRef", {}).get("resource"):
             found.update(_uses(event))
     return found
 
