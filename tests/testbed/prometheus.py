@@ -10,6 +10,7 @@ Debian's, unpacked into the cache: nothing is installed, and no service starts. 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import subprocess
 import tempfile
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
+RECORDING = Path(__file__).parents[1] / "data" / "metrics" / "recorded.jsonl.gz"
+"""Of a real operator and real engines; hack/record_metrics.py makes it anew."""
 FOR_EVER = "100y"  # NB: the samples may be old, and would be thrown away after the usual 15 days
 
 
@@ -79,6 +82,19 @@ def _unpack(folder: Path) -> None:
         package = download("prometheus", Path(staging))
         _run("dpkg-deb", "--extract", package, "unpacked", cwd=staging)
         Path(staging, "unpacked").rename(folder)  # whole or not at all
+
+
+def read_recording(path: Path) -> list[Series]:
+    """What `write_recording` wrote."""
+    with gzip.open(path, "rt") as lines:
+        return [Series.of(json.loads(line)) for line in lines]
+
+
+def write_recording(path: Path, recorded: Iterable[Series]) -> None:
+    """A series a line, as Prometheus answers it."""
+    ordered = sorted(recorded, key=lambda series: sorted(series.labels.items()))
+    lines = (json.dumps({"metric": one.labels, "values": one.samples}) + "\n" for one in ordered)
+    path.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
 
 
 @contextlib.contextmanager
