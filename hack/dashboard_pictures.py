@@ -50,6 +50,7 @@ def draw(board: dict[str, Any], answers: list[Answered], span: Span) -> str:
     for panel in board["panels"]:
         place = panel["gridPos"]
         curves = [curve for answered in answers if answered.panel is panel for curve in answered.curves]
+        curves.sort(key=_height, reverse=True)  # the legend has no place for the least
         shift = f"translate({place['x'] * COLUMN + 12} {place['y'] * ROW + 40})"
         inside = _panel(panel, curves, span, place["w"] * COLUMN - 24, place["h"] * ROW - 16)
         drawn.append(element("g", inside, transform=shift))
@@ -74,13 +75,21 @@ def _panel(panel: dict[str, Any], curves: list[Curve], span: Span, width: float,
         path(
             [(frame.x((at - span.start) / 60), frame.y(value / factor)) for at, value in curve.points],
             class_="curve",
-            stroke=COLOURS[number % len(COLOURS)],
+            stroke=_colour(number),
         )
         for number, curve in enumerate(curves)
     ]
     axes = element("g", frame.axes(round_ticks(minutes), round_ticks(highest, 4), "", ""))
     titles = text(panel["title"], 0, 8, class_="title") + text(unit, 0, 22)
     return titles + axes + "".join(lines) + _legend(curves, width, height - 26)
+
+
+def _height(curve: Curve) -> float:
+    return max(value for _, value in curve.points)
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number] if number < len(COLOURS) else "#afb8c1"
 
 
 def _legend(curves: list[Curve], width: float, top: float) -> str:
@@ -93,7 +102,7 @@ def _legend(curves: list[Curve], width: float, top: float) -> str:
         if y > top + 14:
             drawn.append(text(f"and {len(curves) - number} more", width, y, text_anchor="end"))
             break
-        drawn.append(element("rect", x=x, y=y - 5, width=8, height=3, fill=COLOURS[number % len(COLOURS)]))
+        drawn.append(element("rect", x=x, y=y - 5, width=8, height=3, fill=_colour(number)))
         drawn.append(text(curve.legend, x + 12, y))
         x += wide
     return "".join(drawn)

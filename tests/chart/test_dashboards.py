@@ -1,6 +1,7 @@
 """Every metric that a dashboard asks for is one that the operator or vLLM exposes, and every query has an answer.
 
-The answers come from a real Prometheus, which holds what the code of the operator and of the light engine exposes.
+The answers come from a real Prometheus, which holds what the code of the operator and of the light engine exposes, or
+what a real operator and the real vLLM exposed for four minutes (hack/record_metrics.py).
 """
 
 import copy
@@ -15,9 +16,10 @@ from slm_operator.metrics import Metrics
 from slm_operator.observe.watched import Caches
 from slm_runtime import metrics as engine_metrics
 
+from hack.dashboard_pictures import pictures
 from tests.chart.exposed import exposed as exposed_series
 from tests.testbed.grafana import Span, ask
-from tests.testbed.prometheus import Prometheus, prometheus
+from tests.testbed.prometheus import RECORDING, Prometheus, prometheus, read_recording
 
 DASHBOARDS = sorted((Path(__file__).parents[2] / "charts/slm-operator/dashboards").glob("*.json"))
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
@@ -63,6 +65,14 @@ def filled() -> Iterator[tuple[Prometheus, Span]]:
         yield server, Span.of(series)
 
 
+@pytest.fixture(scope="module")
+def recorded() -> Iterator[tuple[Prometheus, Span]]:
+    """A Prometheus that scraped a real operator and two real engines under load, and when that was."""
+    series = read_recording(RECORDING)
+    with prometheus(series) as server:
+        yield server, Span.of(series)
+
+
 def unanswered(board: dict[str, Any], server: Prometheus, span: Span) -> list[str]:
     return [asked.query for asked in ask(board, server, span) if not asked.curves]
 
@@ -71,6 +81,18 @@ def unanswered(board: dict[str, Any], server: Prometheus, span: Span) -> list[st
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_a_real_prometheus_answers_every_query(filled: tuple[Prometheus, Span], path: Path) -> None:
     assert unanswered(json.loads(path.read_text()), *filled) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_every_query_is_answered_by_what_a_real_run_exposed(recorded: tuple[Prometheus, Span], path: Path) -> None:
+    assert unanswered(json.loads(path.read_text()), *recorded) == []
+
+
+@pytest.mark.slow
+def test_the_pictures_are_of_the_recording(recorded: tuple[Prometheus, Span]) -> None:
+    for file, drawn in pictures(*recorded).items():
+        assert file.read_text() == drawn, "draw them again: python hack/dashboard_pictures.py"
 
 
 @pytest.mark.slow
