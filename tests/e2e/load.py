@@ -152,10 +152,10 @@ def container_id(stage: Stage, pod: str, namespace: str) -> str:
     return str(status["containerID"]).partition("://")[2]
 
 
-def first_answer(stage: Stage, namespace: str, name: str, timeout_s: int = 300) -> float:
-    """Seconds until a client that asks at once, and again while it is refused, has its answer."""
+def first_answer(stage: Stage, namespace: str, name: str, *, model: str = "", timeout_s: int = 300) -> float:
+    """Seconds until a client that asks a Service at once, and again while it is refused, has its answer."""
     url = f"http://{name}.{namespace}/v1/completions"
-    asked = ("exec", "--namespace", POD, POD, "--", "python3", "-c", FIRST, url, name)
+    asked = ("exec", "--namespace", POD, POD, "--", "python3", "-c", FIRST, url, model or name)
     return float(stage.cluster.kubectl(*asked, timeout_s=timeout_s))
 
 

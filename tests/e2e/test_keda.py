@@ -128,6 +128,6 @@ def test_to_zero_without_requests_and_from_zero_for_the_first(served: Stage) -> 
     with scaled(served, from_zero):
         idle_s = wait_for_replicas(served, 0)
         served.cluster.kubectl("wait", "--for=delete", "pods", "--all", "--namespace", NAMESPACE, "--timeout=240s")
-        waited_s = first_answer(served, POD, "front", timeout_s=400)
+        waited_s = first_answer(served, POD, "front", model=NAME, timeout_s=400)
         print(f"{idle_s:.0f} s to zero; the first answer came {waited_s:.1f} s after it was asked for")
         wait_for_replicas(served, 1)
