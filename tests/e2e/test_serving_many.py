@@ -1,6 +1,6 @@
 """Fifty replicas on one node, changed in every way under load: what holds for two holds for many.
 
-Takes forty minutes, so it runs when it is asked to:
+Takes most of an hour, so it runs when it is asked to:
 
     SLM_REPLICAS=50 SLM_RECORD=benchmarks/results/many.json pytest -s -m kind tests/e2e/test_serving_many.py
 """
@@ -30,7 +30,7 @@ KEPT = {"a replica evicted": REPLICAS - 1, "scaled to half and back": REPLICAS /
 pytestmark = [
     pytest.mark.kind,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(not REPLICAS, reason="forty minutes: say SLM_REPLICAS=50"),
+    pytest.mark.skipif(not REPLICAS, reason="most of an hour: say SLM_REPLICAS=50"),
 ]
 
 
