@@ -29,6 +29,7 @@ def measured_pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "performance.md": _filled("performance.md", _scale_blocks()),
         ROOT / "docs" / "reliability.md": _filled("reliability.md", {"faults": _faults(), "churn": _churn()}),
+        ROOT / "docs" / "guides" / "serving.md": _filled("guides/serving.md", {"many": _many()}),
     }
 
 
@@ -68,6 +69,19 @@ def _faults() -> list[str]:
 def _churn() -> list[str]:
     kept = _kept("churn.json")
     return [] if kept is None else churn_results.lines(kept)
+
+
+def _many() -> list[str]:
+    kept = _kept("many.json")
+    if kept is None:
+        return []
+    rows = [
+        "| change | seconds | requests answered | refused | without an answer | cut off |",
+        "|---|---|---|---|---|---|",
+    ]
+    figures = ("seconds", "ok", "refused", "failed", "truncated")
+    rows += [f"| {name} | {' | '.join(f'{one[key]:,}' for key in figures)} |" for name, one in kept.items()]
+    return rows
 
 
 def _row(runs: Sequence[Any]) -> str:
