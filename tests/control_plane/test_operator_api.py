@@ -66,6 +66,28 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
         pytest.param({"sharing": {"replicasPerGpu": 0}}, "spec.sharing.replicasPerGpu", id="no engine a GPU"),
         pytest.param({"sharing": {"mode": "MIG"}}, "spec.sharing.mode", id="a mode that is not known"),
         pytest.param({"replicas": -1}, "spec.replicas", id="negative replicas"),
+        pytest.param({"engine": {"image": "a b"}}, "spec.engine.image.*without blanks", id="an image with a blank"),
+        pytest.param({"engine": {"image": ""}}, "spec.engine.image.*an image is registry/name", id="no image"),
+        pytest.param(
+            {"model": {"uri": "hf://a/b", "credentialsSecret": "My Secret"}},
+            "spec.model.credentialsSecret.*the name of an object is lower-case",
+            id="a Secret that cannot exist",
+        ),
+        pytest.param(
+            {"profiling": {"profile": "My Profile"}},
+            "spec.profiling.profile.*the name of an object",
+            id="a profile that cannot exist",
+        ),
+        pytest.param(
+            {"routing": {"gateway": {"name": "g", "namespace": "a.b"}, "endpointPicker": {"name": "p"}}},
+            "spec.routing.gateway.namespace.*the name of a namespace",
+            id="a namespace that cannot exist",
+        ),
+        pytest.param(
+            {"routing": {"gateway": {"name": "g"}, "endpointPicker": {"name": "p"}, "hostnames": ["*"]}},
+            r"spec.routing.hostnames\[0\].*leave hostnames out for every host",
+            id="every host",
+        ),
         pytest.param({"advisor": {"minEfficiency": 1}}, "spec.advisor.minEfficiency", id="perfect batching"),
     ],
 )
