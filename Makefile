@@ -3,37 +3,36 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 CACHE ?= $(or $(SLM_CACHE),$(HOME)/.cache/slm-operator)
-UV := $(CACHE)/uv/bin/uv
+UV := "$(CACHE)/uv/bin/uv"
 RUN := .venv/bin/
 
-.PHONY: help env check test test-operator test-rest demo generate cluster-up cluster-down e2e-kind sbom krew
+.PHONY: help env check test record demo generate cluster-up cluster-down sbom krew
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(UV):
-	@python3 -m venv $(CACHE)/uv || { apt-get update -qq && apt-get install -qqy python3-venv && python3 -m venv $(CACHE)/uv; }
-	@$(CACHE)/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
-
-env: $(UV) ## a .venv with the packages, their commands and the test tools
+env: ## a .venv with the packages, their commands and the test tools
+	@test -x $(UV) || python3 -m venv "$(CACHE)/uv" || { apt-get update -qq && apt-get install -qqy python3-venv && python3 -m venv "$(CACHE)/uv"; }
+	@test -x $(UV) || "$(CACHE)/uv/bin/pip" install --quiet --disable-pip-version-check uv==0.13.8
 	@$(UV) sync --quiet --frozen --python python3
 
-check: env ## ruff, types, import contracts, unit tests (under 90 s)
+check: env ## ruff, types, import contracts, unit tests (under 60 s), and which records are stale
 	$(RUN)ruff format --check .
 	$(RUN)ruff check .
 	$(RUN)mypy
 	$(RUN)lint-imports --verbose
 	$(RUN)pytest -q -m "not control_plane and not kind and not vllm and not slow"
+	@$(RUN)python benchmarks/records.py --stale
 
-test: check ## everything: measurements alone, then the operator on its node beside all the rest
-	$(RUN)python -m tests.testbed.gotools >/dev/null
-	$(RUN)pytest -q tests/vllm
-	@$(MAKE) --no-print-directory --jobs=2 test-operator test-rest
+test: env ## everything, in two lanes, to the end whatever fails; STAGES="check kind" runs only these
+	@$(RUN)python -m tests.suite $(STAGES)
 
-test-operator: env
-	$(RUN)pytest -q --durations=12 tests/e2e
-
-test-rest: env
-	$(RUN)pytest -q --durations=12 -m "control_plane or kind or slow" --ignore=tests/e2e --ignore=tests/vllm
+# `make record many` runs the record called many, so that name must not be taken for a target.
+ifeq (record,$(firstword $(MAKECMDGOALS)))
+NAME ?= $(word 2,$(MAKECMDGOALS))
+$(eval $(NAME):;@:)
+endif
+record: env ## a run too long for `make test`, by name, kept with its commit: make record seeds; no name lists them
+	@$(RUN)python benchmarks/records.py $(NAME)
 
 generate: env ## CRDs, chart extracts and golden files, from their sources
 	$(RUN)python hack/generate.py
@@ -47,9 +46,6 @@ cluster-down: env ## remove what cluster-up made
 
 demo: env ## from one kubectl apply to an answer, every step shown
 	$(RUN)python hack/demo.py
-
-e2e-kind: env ## the end-to-end tests on kind; with a Docker engine, the public node image
-	$(RUN)pytest -q -m kind
 
 sbom: env ## dist/sbom.cdx.json: every package of the operator's image, with licences
 	@UV=$(UV) $(RUN)python hack/sbom.py

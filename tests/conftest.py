@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import threading
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.suite import marks
 from tests.testbed.cluster import Cluster, log_tails, scene
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.control_plane import control_plane as lend_control_plane
@@ -16,6 +18,8 @@ from tests.testbed.ending import raise_when_ended
 
 if TYPE_CHECKING:
     from tests.testbed.kind import KindCluster
+
+pytest_plugins = ["tests.suite.reporting"]
 
 # The same examples on every run: what CI judges is the change, not the dice. HYPOTHESIS_PROFILE=dice throws them.
 # NB: nor is it the machine: Hypothesis would fail an example that takes 200 ms, and one that is long in the making.
@@ -78,7 +82,30 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of recorded runs are for `benchmarks/records.py` alone, whatever else is asked for."""
+    if "SLM_RECORD" not in os.environ:
+        recorded = [item for item in items if item.get_closest_marker("record")]
+        config.hook.pytest_deselected(items=recorded)
+        items[:] = [item for item in items if item not in recorded]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What a test that failed or met its limit has started is ended with it: it had no time to do so itself."""
+    failed_before = item.session.testsfailed
+    done = yield
+    if item.session.testsfailed > failed_before:
+        marks.end(marks.started_by(marks.TEST, f"{item.nodeid} (call)"))
+    return done
+
+
 def pytest_configure() -> None:
-    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, so that the clusters go with it."""
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, so that the clusters go with it.
+
+    NB: a script's `&` has us ignore SIGINT, and what we start would ignore it too.
+    """
     if threading.current_thread() is threading.main_thread():
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         raise_when_ended(KeyboardInterrupt)

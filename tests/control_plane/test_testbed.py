@@ -2,13 +2,12 @@
 
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,9 +23,6 @@ from tests.testbed.gotools import binary, cache_dir
 
 pytestmark = pytest.mark.control_plane
 
-READY_WITHIN_S = 10
-MOST_OF_OTHERS = 0.25
-"""Processors that others may have while that is measured."""
 SLOT = "nvidia.com/gpu.shared"
 
 
@@ -124,31 +120,10 @@ def test_the_audit_log_tells_who_asked_for_what(control_plane: ControlPlane, nam
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_it_is_ready_in_time() -> None:
-    started, everybodys, own = time.monotonic(), busy_seconds(), own_seconds()
-    with testbed.control_plane():
-        took, everybodys = time.monotonic() - started, busy_seconds() - everybodys
-    others = everybodys - (own_seconds() - own)
-    if took > READY_WITHIN_S and others > MOST_OF_OTHERS * took:
-        pytest.skip(f"others had {others:.0f} s of the processors in these {took:.0f} s: their work would be measured")
-    assert took <= READY_WITHIN_S
-
-
-def busy_seconds() -> float:
-    """Processor time that was spent on this machine, whoever did, or that its host had for others. Source: proc(5), stat."""
-    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    idle, waiting_for_disk = ticks[3:5]
-    return (sum(ticks) - idle - waiting_for_disk) / os.sysconf("SC_CLK_TCK")
-
-
-def own_seconds() -> float:
-    """Processor time of our own and of all processes that we started and that have ended."""
-    return sum(sum(resource.getrusage(whose)[:2]) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-
-
-@pytest.mark.usefixtures("own_cache")
-def test_it_leaves_only_its_logs() -> None:
+def test_it_leaves_only_its_logs(record_property: Callable[[str, str], None]) -> None:
+    began = time.monotonic()
     with testbed.control_plane() as plane:
+        record_property("note", f"a control plane was ready after {time.monotonic() - began:.1f} s")
         processes = recorded_processes(plane.folder)
         assert all(process.alive for process in processes)
         port = urlsplit(plane.server).port
@@ -187,6 +162,8 @@ def another_run() -> Iterator[tuple[subprocess.Popen[str], Path]]:
             yield run, Path(run.stdout.readline().strip())
         finally:
             run.kill()
+            run.wait()
+            testbed.clean_leftovers()  # where it was not asked to end, or did not
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
+from tests.suite.marks import TEST, without
+
 from .cluster import tail
 from .docker_host import Process
 
@@ -83,7 +85,12 @@ class Component:
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C reaches only us, and we end the components in order.
             self._process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=without(TEST),  # a test may restart what belongs to its session
             )
         with suppress(ProcessLookupError):  # ended at once: wait_ready says why
             Process.of(self._process.pid).write(self.record)

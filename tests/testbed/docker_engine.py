@@ -32,6 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.suite.marks import STAGE, TEST, without
+
 from .debian import AptError, install
 from .docker_host import Baseline, Process, kill_cgroup, running_under, unmount_under
 from .ending import ended_in_order
@@ -227,7 +229,8 @@ def _start_dockerd(engine: Engine) -> None:
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    dockerd = Process.of(os.posix_spawnp("dockerd", arguments, os.environ, file_actions=to_log, setsid=True))
+    unmarked = without(STAGE, TEST)  # it serves other stages, and other runs
+    dockerd = Process.of(os.posix_spawnp("dockerd", arguments, unmarked, file_actions=to_log, setsid=True))
     dockerd.write(folder / "dockerd.json")
     deadline = time.monotonic() + START_TIMEOUT_S
     while not _answers(engine.env()):

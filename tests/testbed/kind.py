@@ -144,6 +144,13 @@ def down() -> None:
     unkeep()
 
 
+def sweep() -> None:
+    """Remove what killed runs left; what `up` keeps stays, and so does everybody else's."""
+    if any(_home().glob("*")) or Engine.of_this_cache().folder.exists():
+        with docker_engine() as engine:
+            _sweep(engine)
+
+
 def _home() -> Path:
     return cache_dir() / "kind"
 

@@ -1,0 +1,35 @@
+"""What `make test` runs: the stages, and which of them go one after the other.
+
+Two lanes, for two cores: one has the operator on its kind node, the other all the rest. Where a stage fails, the others
+go on. A stage must not need that another one has passed.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One command. Its tests tell of themselves by `reporting`."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+LANES: dict[str, tuple[Stage, ...]] = {
+    "node": (
+        Stage("tools", (sys.executable, "-m", "tests.testbed.gotools")),
+        Stage("operator", (*PYTEST, "tests/e2e")),
+    ),
+    "rest": (
+        Stage("check", ("make", "--no-print-directory", "check")),
+        Stage("engine", (*PYTEST, "tests/vllm")),
+        Stage("slow", (*PYTEST, "-m", "slow and not control_plane and not kind and not vllm")),
+        Stage("control-plane", (*PYTEST, "-m", "control_plane")),
+        Stage("kind", (*PYTEST, "-m", "kind", "--ignore=tests/e2e")),
+    ),
+}

@@ -1,0 +1,65 @@
+"""What a run of all stages says at its end: minutes by stage, what was noted and not judged, every failure and its log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .runner import Outcome
+
+SLOWEST = 8
+LOG_LINES = 40
+
+
+def summary(outcomes: Sequence[Outcome], minutes: float) -> Iterator[str]:
+    """The lines of the end, the counts last."""
+    for outcome in outcomes:
+        yield from _failures(outcome)
+    yield from _slowest(outcomes)
+    yield from _notes(outcomes)
+    yield f"\n{'stage':<15}{'result':<9}{'passed':>7}{'failed':>7}{'minutes':>9}  log"
+    for outcome in outcomes:
+        counts = f"{outcome.passed:>7}{len(outcome.failures):>7}{outcome.seconds / 60:>9.1f}"
+        yield f"{outcome.stage.name:<15}{'ok' if outcome.ok else 'FAILED':<9}{counts}  {_short(outcome.log)}"
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    yield f"{minutes:.1f} minutes in all on {os.cpu_count()} cores; load of the machine at the end: {load}\n"
+    failed = sum(max(len(one.failures), not one.ok) for one in outcomes)
+    yield f"{sum(one.passed for one in outcomes)} passed, {failed} failed"
+
+
+def _failures(outcome: Outcome) -> Iterator[str]:
+    if outcome.ok:
+        return
+    yield f"\n==== {outcome.stage.name} failed: {outcome.ended_because or f'exit status {outcome.status}'}"
+    for one in outcome.failures:
+        yield f"---- {one['test']}\n{one.get('why', '')}"
+    for left in outcome.left_behind:
+        yield f"---- left behind, and ended now: {left}"
+    if not outcome.failures:
+        yield from outcome.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    yield f"---- all of it: {_short(outcome.log)}"
+
+
+def _slowest(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    yield "\nslowest tests (seconds of the call):"
+    timed = [one for outcome in outcomes for one in outcome.tests.values()]
+    for one in sorted(timed, key=lambda one: -float(one["seconds"]))[:SLOWEST]:
+        yield f"{one['seconds']:>8.1f}  {one['test']}"
+
+
+def _notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    noted = [
+        (one["test"], note) for outcome in outcomes for one in outcome.tests.values() for note in one.get("notes", ())
+    ]
+    if noted:
+        yield "\nnoted on this machine, and judged by nobody:"
+        yield from (f"  {test.rpartition('::')[2]}: {note}" for test, note in noted)
+
+
+def _short(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
