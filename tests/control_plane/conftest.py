@@ -31,8 +31,8 @@ def bed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
             yield found
         control_plane.kubectl("delete", "nodes", "--selector=slm-operator.io/managed", "--wait=false")
         control_plane.kubectl("delete", "lease/slm-operator", "--ignore-not-found")
-    if "FAULTS_JSON" in os.environ:
-        path, about = Path(os.environ["FAULTS_JSON"]), environment() | {"command": COMMAND}
+    if "SLM_RECORD" in os.environ:
+        path, about = Path(os.environ["SLM_RECORD"]), environment() | {"command": COMMAND}
         outcomes = kept_outcomes(path, about, [asdict(one) for one in found.outcomes])
         path.write_text(json.dumps({"about": about, "outcomes": outcomes}, indent=1) + "\n")
 

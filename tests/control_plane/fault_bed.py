@@ -19,7 +19,7 @@ from tests.testbed.control_plane import ControlPlane
 
 SETTLED_S = 300
 """A limit, and no promise: a busy machine needs many times what docs/reliability.md shows."""
-COMMAND = "FAULTS_JSON=benchmarks/results/faults.json pytest tests/control_plane/test_faults*.py"
+COMMAND = "make record faults"
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 In each case one deployment serves before, and while the fault lasts one is made, one edited and one deleted. Afterwards:
 converged, nothing orphaned, nothing double, the pods that served untouched. A fault that the operator never met proves
-nothing and fails its test. `FAULTS_JSON=benchmarks/results/faults.json` keeps the outcomes; docs/reliability.md shows them.
+nothing and fails its test. `make record faults` keeps the outcomes; docs/reliability.md shows them.
 """
 
 import contextlib

@@ -104,6 +104,18 @@ def test_the_profile_was_measured_by_the_real_engine(stage: Stage, served: str) 
     assert any(point.replicas == 2 for point in document.points), "the pack that the user asked for was not measured"
     assert document.ledger is not None
     assert document.ledger.weights_bytes > 0
+    assert document.ledger.kv_bytes_per_token == 2 * 4 * 256 * 2  # key and value, layers, hidden size, bfloat16
+
+
+def test_the_windows_saw_what_was_asked_for(stage: Stage, served: str) -> None:
+    document = parse_document(profile(stage, served)["status"]["measurements"])
+    for point in document.points:
+        assert point.input_tokens_mean == pytest.approx(32, rel=0.02)
+        assert point.output_tokens_mean == pytest.approx(48, rel=0.25)
+    one, reference = document.points[:2]
+    assert one.throughput_tokens_per_second < reference.throughput_tokens_per_second
+    assert reference.preemptions == reference.errors == 0
+    assert 0 < reference.kv_peak_fraction < 1
 
 
 def test_the_advice_is_bca_over_those_points(stage: Stage, served: str) -> None:

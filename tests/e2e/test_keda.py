@@ -1,15 +1,12 @@
 """KEDA on a metric of the engines, and from zero on one of what stands before them, as docs/guides/autoscaling.md has it.
 
-KEDA's build takes ten minutes when cold, so this runs when it is asked to:
-
-    SLM_KEDA=1 pytest -s -m kind tests/e2e/test_keda.py
+A recorded run, for KEDA's build takes ten minutes when cold: `make record keda`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.kind,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(not os.environ.get("SLM_KEDA"), reason="builds KEDA, ten minutes when cold: say SLM_KEDA=1"),
+    pytest.mark.record,
 ]
 COOLDOWN_S = 15
 """The guide's five minutes are for models that take minutes to start."""

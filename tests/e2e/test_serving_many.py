@@ -1,13 +1,10 @@
 """Fifty replicas on one node, changed in every way under load: what holds for two holds for many.
 
-Takes most of an hour, so it runs when it is asked to:
-
-    SLM_REPLICAS=50 SLM_RECORD=benchmarks/results/many.json pytest -s -m kind tests/e2e/test_serving_many.py
+A recorded run, for it takes most of an hour: `make record many`.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -22,15 +19,15 @@ if TYPE_CHECKING:
 
     from tests.testbed.stage import Stage
 
-REPLICAS = int(os.environ.get("SLM_REPLICAS", "0"))
+REPLICAS = 50
 PER_GPU = 4
 ROLL_SECONDS = 2400
 KEPT = {"a replica evicted": REPLICAS - 1, "scaled to half and back": REPLICAS // 2}
 """Replicas that a change leaves alone; of the others every one is replaced."""
 pytestmark = [
     pytest.mark.kind,
+    pytest.mark.record,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(not REPLICAS, reason="most of an hour: say SLM_REPLICAS=50"),
 ]
 
 

@@ -1,14 +1,11 @@
 """The real engine under load while things change: nobody's request is lost.
 
-Every change takes minutes, because engines start on two cores that also serve. `make test` shows the one that holds
-most of the others, new arguments; all of them, half an hour, run when they are asked for:
-
-    SLM_CHANGES=all SLM_RECORD=benchmarks/results/changes.json pytest -s -m kind tests/e2e/test_serving_vllm.py
+A recorded run, for every change takes minutes, because engines start on two cores that also serve: `make record changes`.
+In `make test` the light engine goes through the same changes.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.testbed.stage import Stage
 
-pytestmark = [pytest.mark.kind, pytest.mark.vllm, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.kind, pytest.mark.vllm, pytest.mark.record, pytest.mark.timeout(1500)]
 
 ROLL_SECONDS = 900
 
@@ -53,10 +50,7 @@ def manifest() -> dict[str, Any]:
     return made
 
 
-CHOSEN = CHANGES if os.environ.get("SLM_CHANGES") == "all" else CHANGES[:1]
-
-
-@pytest.mark.parametrize("change", CHOSEN, ids=[change.name for change in CHOSEN])
+@pytest.mark.parametrize("change", CHANGES, ids=[change.name for change in CHANGES])
 def test_the_real_engine_under_load(served: Stage, change: Change) -> None:
     began = time.monotonic()
     with steady_load(served, NAMESPACE, NAME, clients=3, tokens=48) as load:

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
-DEPLOYMENTS, PROFILES = 3600, 900
+SUITE, RECORDED = 1, 20
+"""Rounds: of `make test`, and of `make record fuzz`."""
+DEPLOYMENTS, PROFILES = 900, 225
+"""Examples of a round."""
+ROUNDS = pytest.mark.parametrize("rounds", [SUITE, pytest.param(RECORDED, marks=pytest.mark.record)])
 FUZZED = settings(
-    max_examples=DEPLOYMENTS,
     database=None,
     derandomize=True,
     phases=(Phase.generate, Phase.shrink),
@@ -56,10 +59,11 @@ def opened(control_plane: ControlPlane) -> Iterator[Door]:
     at.connection.close()
 
 
-def test_every_deployment_is_refused_or_planned(opened: Door) -> None:
+@ROUNDS
+def test_every_deployment_is_refused_or_planned(opened: Door, rounds: int) -> None:
     before = opened.accepted + opened.refused
 
-    @FUZZED
+    @settings(FUZZED, max_examples=rounds * DEPLOYMENTS)
     @given(specs(schema_of("slmdeployments")))
     def one(spec: Any) -> None:
         stored = opened.ask("slmdeployments", "SLMDeployment", spec)
@@ -67,16 +71,17 @@ def test_every_deployment_is_refused_or_planned(opened: Door) -> None:
             deployment_is_planned(stored)
 
     one()
-    assert opened.accepted + opened.refused - before >= DEPLOYMENTS
-    assert min(opened.accepted, opened.refused) >= DEPLOYMENTS // 10, "both doors must be seen"
+    assert opened.accepted + opened.refused - before >= rounds * DEPLOYMENTS
+    assert min(opened.accepted, opened.refused) >= rounds * DEPLOYMENTS // 10, "both doors must be seen"
 
 
-def test_every_profile_is_refused_or_planned(opened: Door) -> None:
+@ROUNDS
+def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
     before = opened.accepted + opened.refused
     schema = schema_of("slmprofiles")
     schema["properties"].pop("measurements")  # documents have a fuzz of their own: tests/unit/cli/test_fuzz.py
 
-    @settings(FUZZED, max_examples=PROFILES)
+    @settings(FUZZED, max_examples=rounds * PROFILES)
     @given(specs(schema))
     def one(spec: Any) -> None:
         stored = opened.ask("slmprofiles", "SLMProfile", spec)
@@ -86,7 +91,7 @@ def test_every_profile_is_refused_or_planned(opened: Door) -> None:
             written(plan, SLMProfileStatus)
 
     one()
-    assert opened.accepted + opened.refused - before >= PROFILES
+    assert opened.accepted + opened.refused - before >= rounds * PROFILES
 
 
 def deployment_is_planned(stored: dict[str, Any]) -> None:

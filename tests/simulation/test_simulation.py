@@ -3,10 +3,14 @@
 To look at one of them: `python -m tests.simulation SEED`.
 """
 
+import json
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -15,7 +19,7 @@ from .many import play, play_in_parallel
 from .mutants import PIECES, PLANNERS
 from .run import drawn, live
 
-QUICK_SEEDS, SLOW_SEEDS, MUTANT_SEEDS = 80, 20_000, 600
+QUICK_SEEDS, SUITE_SEEDS, RECORDED_SEEDS, MUTANT_SEEDS = 80, 600, 20_000, 600
 
 
 def test_no_promise_is_broken() -> None:
@@ -23,14 +27,22 @@ def test_no_promise_is_broken() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # minutes of both cores, which others may want too
-def test_no_promise_is_broken_in_twenty_thousand_runs(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        range(QUICK_SEEDS, SUITE_SEEDS),
+        pytest.param(range(RECORDED_SEEDS), marks=[pytest.mark.record, pytest.mark.timeout(3600)]),
+    ],
+    ids=len,
+)
+def test_no_promise_is_broken_in_many_runs(seeds: range, record_property: Callable[[str, str], None]) -> None:
     began = time.perf_counter()
-    tally = play_in_parallel(range(QUICK_SEEDS, QUICK_SEEDS + SLOW_SEEDS), os.cpu_count() or 1)
-    with capsys.disabled():
-        print(f"\n{tally} in {time.perf_counter() - began:.0f} s")
+    tally = play_in_parallel(seeds, os.cpu_count() or 1)
+    record_property("note", f"{tally} in {time.perf_counter() - began:.0f} s")
     assert tally.broken is None
-    assert tally.runs == SLOW_SEEDS
+    assert tally.runs == len(seeds)
+    if "SLM_RECORD" in os.environ:
+        Path(os.environ["SLM_RECORD"]).write_text(json.dumps(asdict(tally), indent=1) + "\n")
 
 
 @pytest.mark.slow

@@ -1,0 +1,201 @@
+"""Recorded runs: what is too long for `make test` runs by name, and the repository keeps what it showed, and when.
+
+    make record                 what there is, and how old each record is
+    make record NAME            run it, and keep its record and its figures
+    python benchmarks/records.py --stale [--strict]
+
+A record names commit, date, machine and load, and the paths that it guards: once one of them differs from that commit,
+the record is stale. `make check` lists those; a release refuses them (`--strict`). It must never keep a run that failed,
+nor one of files that no commit has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RECORDS, RESULTS = ROOT / "benchmarks" / "records", ROOT / "benchmarks" / "results"
+sys.path[:0] = [str(ROOT)]
+
+from benchmarks.scale_figures import environment  # noqa: E402 - the benchmarks are no installed package
+
+PYTEST = ("pytest", "-p", "no:cacheprovider", "-q", "-s")
+OPERATOR, RUNTIME = "operator/slm_operator", "runtime/slm_runtime"
+DECISIONS = tuple(f"{OPERATOR}/{room}" for room in ("advisor", "api", "manifests", "observe", "planning"))
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A run that can be recorded."""
+
+    shows: str
+    command: tuple[str, ...]
+    """Programs of `.venv/bin`, run in the root; $SLM_RECORD is the file for its figures."""
+    guards: tuple[str, ...]
+    figures: str | None = None
+    """File in benchmarks/results."""
+
+
+RUNS: dict[str, Recorded] = {
+    "agreement": Recorded(
+        "a second profile of the real vLLM agrees with the first; an exhaustive sweep finds nothing better",
+        (*PYTEST, "tests/vllm/test_agreement.py"),
+        (RUNTIME, "tests/vllm"),
+        "agreement.json",
+    ),
+    "changes": Recorded(
+        "every change of two replicas of the real vLLM under load: nobody's request is lost",
+        (*PYTEST, "tests/e2e/test_serving_vllm.py"),
+        (*DECISIONS, f"{OPERATOR}/reconcile", "tests/e2e/changes.py", "tests/e2e/test_serving_vllm.py"),
+        "changes.json",
+    ),
+    "many": Recorded(
+        "the same changes with fifty replicas of the light engine",
+        (*PYTEST, "tests/e2e/test_serving_many.py"),
+        (*DECISIONS, f"{OPERATOR}/reconcile", "tests/e2e/changes.py", "tests/e2e/test_serving_many.py"),
+        "many.json",
+    ),
+    "keda": Recorded(
+        "KEDA itself scales a deployment with its load, and from zero",
+        (*PYTEST, "tests/e2e/test_keda.py"),
+        (f"{OPERATOR}/manifests", "docs/guides/autoscaling.md", "tests/e2e/test_keda.py", "tests/e2e/scaling.py"),
+    ),
+    "faults": Recorded(
+        "how often each fault was met, and how soon all was as it should be",
+        (*PYTEST, "tests/control_plane/test_faults.py", "tests/control_plane/test_faults_of_operators.py"),
+        (OPERATOR, "tests/control_plane/test_faults.py", "tests/control_plane/test_faults_of_operators.py"),
+        "faults.json",
+    ),
+    "churn": Recorded(
+        "an hour of people, nodes and kills: nothing broken, memory stays",
+        ("python", "benchmarks/churn.py", "--seconds", "3600"),
+        (OPERATOR, "benchmarks/churn.py", "benchmarks/churn_observer.py"),
+        "churn.json",
+    ),
+    "scale": Recorded(
+        "100, 300 and 1,000 deployments beside a bare client: time, memory, requests",
+        ("python", "benchmarks/scale.py", "--sweep", "--idle-seconds", "300", "--changes", "100"),
+        (OPERATOR, "benchmarks/scale.py", "benchmarks/scale_run.py"),
+        "scale.json",
+    ),
+    "seeds": Recorded(
+        "20,000 simulated clusters: no promise is broken",
+        (*PYTEST, "tests/simulation/test_simulation.py", "-m", "record"),
+        (*DECISIONS, "tests/simulation"),
+        "seeds.json",
+    ),
+    "fuzz": Recorded(
+        "22,500 specs at a real API server: refused with the form, or planned",
+        (*PYTEST, "tests/fuzz", "-m", "record"),
+        (*DECISIONS, "crds", "tests/fuzz"),
+        "fuzz.json",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is kept of a run beside its figures."""
+
+    commit: str
+    date: str
+    cores: int
+    memory_gib: int
+    load_before: float
+    load_after: float | None
+    minutes: float | None
+    """None: the run was kept before runs were timed."""
+    command: str
+    guards: tuple[str, ...]
+
+
+def path_of(name: str) -> Path:
+    """Where a record lies."""
+    return RECORDS / f"{name}.json"
+
+
+def read(name: str) -> Record | None:
+    """The record of this name, if there is one."""
+    path = path_of(name)
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text())
+    return Record(**kept | {"guards": tuple(kept["guards"])})
+
+
+def staleness(name: str) -> str | None:
+    """Why the record of this name is no longer one of the code that is here; None while it is."""
+    record = read(name)
+    if record is None:
+        return "never recorded"
+    if _git("cat-file", "-e", f"{record.commit}^{{commit}}").returncode:
+        return f"of commit {record.commit}, which this clone does not have"
+    changed = _git("diff", "--name-only", record.commit, "--", *RUNS[name].guards).stdout.splitlines()
+    if not changed:
+        return None
+    last = _git("log", "-1", "--format=%h", "--", *changed).stdout.strip()
+    return f"of {record.commit} ({record.date}); {len(changed)} of the files that it guards differ, last by {last}"
+
+
+def run(name: str) -> int:
+    """Run it and keep its record; the run's own exit status."""
+    recorded = RUNS[name]
+    if dirty := _git("status", "--porcelain", "--", *recorded.guards).stdout.strip():
+        print(f"commit first what this record guards, so that its commit can be named:\n{dirty}", file=sys.stderr)
+        return 2
+    about, began = environment(), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = Path(folder) / "figures.json"
+        program, *arguments = recorded.command
+        command = [str(Path(sys.executable).with_name(program)), *arguments]
+        status = subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"SLM_RECORD": str(figures)}, check=False
+        ).returncode
+        if status:
+            print(f"{name}: exit status {status}; nothing is kept", file=sys.stderr)
+            return status
+        if figures.exists() and recorded.figures:
+            (RESULTS / recorded.figures).write_text(figures.read_text())
+    record = Record(
+        **about | {"commit": about["commit"].removesuffix("-dirty")},  # what it guards was clean
+        load_after=round(os.getloadavg()[0], 1),
+        minutes=round((time.monotonic() - began) / 60, 1),
+        command=f"make record {name}",
+        guards=recorded.guards,
+    )
+    RECORDS.mkdir(exist_ok=True)
+    path_of(name).write_text(json.dumps(asdict(record), indent=1) + "\n")
+    print(f"kept {path_of(name).relative_to(ROOT)}; now `make generate`, and commit both")
+    return 0
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def main() -> int:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", choices=RUNS, help="the run; all are listed when none is named")
+    parser.add_argument("--stale", action="store_true", help="only records that are stale")
+    parser.add_argument("--strict", action="store_true", help="fail where one is")
+    asked = parser.parse_args()
+    if asked.name:
+        return run(asked.name)
+    why = {name: staleness(name) for name in RUNS}
+    for name, recorded in RUNS.items():
+        if why[name] or not asked.stale:
+            print(f"{name:<10} {why[name] or 'up to date'}" + ("" if asked.stale else f"\n{'':<11}{recorded.shows}"))
+    return 1 if asked.strict and any(why.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The profiler under the engine's own Python, as in a profile Job, and an exhaustive sweep beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slm_runtime.codec import parse_document
+
+from tests.testbed.engine_cpu import CPU_ENV, python
+from tests.testbed.tiny_model import tiny_model
+
+if TYPE_CHECKING:
+    from slm_runtime.document import MeasurementDocument
+
+ROOT = Path(__file__).parents[2]
+ENGINE = ["-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
+ENGINE_LIMITS = ("--max-model-len", "512", "--dtype", "bfloat16")
+QUESTION = [
+    *("--input-tokens", "32", "--output-tokens", "128", "--slo-itl-factor", "2", "--max-batch-size", "128"),
+    *("--max-num-batched-tokens", "1024", "--max-window-seconds", "12", "--max-gpu-minutes", "30"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one profile said."""
+
+    status: int
+    events: list[dict[str, object]]
+
+    @property
+    def document(self) -> MeasurementDocument:
+        return parse_document(next(e["document"] for e in self.events if e["event"] == "result"))
+
+    @property
+    def failed(self) -> dict[str, object]:
+        return next(e for e in self.events if e["event"] == "failed")
+
+
+def profile(runtime: Path, model: Path, *words: str, engine: tuple[str, ...] = ()) -> Run:
+    command = [str(python()), str(runtime), "profile", "--model", str(model), *QUESTION, *words]
+    command += ["--", str(python()), *ENGINE, *engine]
+    done = subprocess.run(command, env=os.environ | CPU_ENV, capture_output=True, text=True, check=False)
+    assert not done.stderr, done.stderr[-3000:]
+    return Run(done.returncode, [json.loads(line) for line in done.stdout.splitlines()])
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One step of an exhaustive sweep; tokens per second."""
+
+    batch_size: int
+    throughput: float
+    ci_fraction: float
+    itl_ms: float
+
+
+def exhaustive_sweep(sizes: tuple[int, ...]) -> list[Swept]:
+    """One engine at every size, in this order, by `sweep.py`."""
+    asked = ",".join(map(str, sizes))
+    words = [str(python()), str(Path(__file__).with_name("sweep.py")), str(tiny_model()), asked, "12"]
+    env = os.environ | CPU_ENV | {"PYTHONPATH": str(ROOT / "runtime")}
+    done = subprocess.run([*words, str(python()), *ENGINE, *ENGINE_LIMITS], env=env, capture_output=True, check=True)
+    return [
+        Swept(p["batchSize"], p["throughputTokensPerSecond"], p["throughputCiFraction"] or 0.0, p["itlMeanMs"])
+        for p in map(json.loads, done.stdout.splitlines())
+    ]
