@@ -2,7 +2,7 @@
 
 The record is written by the test that makes the changes, when it is told where:
 
-    SLM_CHANGES=all SLM_RECORD=benchmarks/results/changes.json pytest -m kind tests/e2e/test_serving_vllm.py && make generate
+    make record changes && make generate
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def measured_pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "performance.md": _filled("performance.md", _scale_blocks()),
         ROOT / "docs" / "reliability.md": _filled("reliability.md", {"faults": _faults(), "churn": _churn()}),
-        ROOT / "docs" / "guides" / "serving.md": _filled("guides/serving.md", {"many": _many()}),
+        ROOT / "docs" / "guides" / "serving.md": _filled("guides/serving.md", {"many": _many(), "changes": _changes()}),
     }
 
 
@@ -82,6 +82,15 @@ def _many() -> list[str]:
     figures = ("seconds", "ok", "refused", "failed", "truncated")
     rows += [f"| {name} | {' | '.join(f'{one[key]:,}' for key in figures)} |" for name, one in kept.items()]
     return rows
+
+
+def _changes() -> list[str]:
+    kept = _kept("changes.json")
+    if kept is None:
+        return []
+    rows = ["| change | requests answered | refused | failed | cut off |", "|---|---|---|---|---|"]
+    figures = ("ok", "refused", "failed", "truncated")
+    return [*rows, *(f"| {name} | {' | '.join(f'{one[key]:,}' for key in figures)} |" for name, one in kept.items())]
 
 
 def _row(runs: Sequence[Any]) -> str:
