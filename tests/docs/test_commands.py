@@ -20,6 +20,8 @@ from tests.docs.pages import PAGES, ROOT, Block, blocks
 
 RUN = {
     "make test": ".ci/run",
+    "make check": ".github/workflows/ci.yaml, and the stage of its name in `make test`",
+    "make record": "tests/unit/test_records.py; each record names the run that made it",
     "make demo": "the demo itself; its path is tests/e2e/test_first_answer.py",
     "helm install": "tests/testbed/stage.py, for every test of tests/e2e",
     "helm uninstall": "tests/e2e/test_chart_life.py",

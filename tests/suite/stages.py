@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+GOTOOLS = (sys.executable, "-m", "tests.testbed.gotools")
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q")
 
 
@@ -22,11 +23,12 @@ class Stage:
 
 LANES: dict[str, tuple[Stage, ...]] = {
     "node": (
-        Stage("tools", (sys.executable, "-m", "tests.testbed.gotools")),
+        Stage("node-tools", (*GOTOOLS, "kubeadm", "etcd", "coredns", "kind", "helm")),
         Stage("operator", (*PYTEST, "tests/e2e")),
     ),
     "rest": (
         Stage("check", ("make", "--no-print-directory", "check")),
+        Stage("tools", GOTOOLS),
         Stage("engine", (*PYTEST, "tests/vllm")),
         Stage("slow", (*PYTEST, "-m", "slow and not control_plane and not kind and not vllm")),
         Stage("control-plane", (*PYTEST, "-m", "control_plane")),
