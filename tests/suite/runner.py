@@ -73,7 +73,8 @@ class Outcome:
     def read(self) -> None:
         """Take in what the stage's tests have said so far."""
         with suppress(FileNotFoundError):
-            for line in self.log.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines():
+            written, _, _torn = self.log.with_suffix(".jsonl").read_text(encoding="utf-8").rpartition("\n")
+            for line in written.splitlines():
                 event = json.loads(line)
                 self.now = event.get("begins", self.now)
                 # A test whose teardown fails is told twice: what failed stays.
@@ -87,7 +88,6 @@ class Run:
 
     folder: Path
     say: Callable[[str], None]
-    began: float = field(default_factory=time.monotonic)
     outcomes: list[Outcome] = field(default_factory=list)
 
     @property
@@ -174,7 +174,17 @@ async def run_all(lanes: Iterable[Sequence[Stage]], say: Callable[[str], None]) 
         say("ended from outside")
     finally:
         telling.cancel()
+    if any(one.ended_because for one in run.outcomes):
+        await _sweep(run)
     return run
+
+
+async def _sweep(run: Run) -> None:
+    """Remove the clusters of stages that were killed: they had no time for it. What has no dead owner stays."""
+    with (run.folder / "sweep.log").open("ab") as log:
+        words = (sys.executable, "-m", "tests.testbed", "sweep")
+        sweeping = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdout=log, stderr=log)
+    await sweeping.wait()
 
 
 def _listen(loop: asyncio.AbstractEventLoop, end: Callable[[], object]) -> None:
