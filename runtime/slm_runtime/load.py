@@ -73,9 +73,11 @@ class ClosedLoop:
         """Abandon what is in flight; the engines notice the closed connections."""
         for worker in self._workers:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        if self._session:
-            await self._session.close()
+        try:
+            await asyncio.gather(*self._workers, return_exceptions=True)
+        finally:  # also when the search is ended in just this moment
+            if self._session:
+                await self._session.close()
 
     def start(self, per_engine: int | None, in_flight: int | None) -> int:
         """Start the workers, `per_engine` bound to each engine or `in_flight` spread as a Service spreads them."""
