@@ -104,11 +104,6 @@ GROUPS = (
         "github.com/helm-unittest/helm-unittest",
     ),
     Group(
-        "prometheus-adapter",
-        {"prometheus-adapter": "sigs.k8s.io/prometheus-adapter/cmd/adapter"},
-        "sigs.k8s.io/prometheus-adapter",
-    ),
-    Group(
         "actionlint",
         {"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
         "github.com/rhysd/actionlint",
@@ -117,6 +112,12 @@ GROUPS = (
         "flux",
         {"kustomize-controller": "github.com/fluxcd/kustomize-controller"},
         "github.com/fluxcd/kustomize-controller",
+    ),
+    # Late: the first test of tests/e2e asks for it, and whoever builds everything has something else to do meanwhile.
+    Group(
+        "prometheus-adapter",
+        {"prometheus-adapter": "sigs.k8s.io/prometheus-adapter/cmd/adapter"},
+        "sigs.k8s.io/prometheus-adapter",
     ),
     Group(
         "keda",
