@@ -57,6 +57,14 @@ def started_by(variable: str, value: str) -> list[Marked]:
     return found
 
 
+def left_by(variable: str, value: str) -> list[Marked]:
+    """Those that still live after a grace: what ends by itself when its parent has gone is not left behind."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (found := started_by(variable, value)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
 def end(those: Iterable[Marked]) -> None:
     """Ask them to end, and kill those that have not after a grace; all together, so that the grace is waited once."""
     left = [one.process for one in those]

@@ -132,7 +132,7 @@ class Run:
                 outcome.status = await _ended(process)
 
     def _clean(self, outcome: Outcome) -> None:
-        left = marks.started_by(marks.STAGE, f"{self.token}/{outcome.stage.name}")
+        left = marks.left_by(marks.STAGE, f"{self.token}/{outcome.stage.name}")
         marks.end(left)
         if not outcome.ended_because:
             outcome.left_behind = [str(one) for one in left]

@@ -35,8 +35,6 @@ ASKS = "import signal\n\ndef test_asks():\n    assert signal.getsignal(signal.SI
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLM_CACHE", str(tmp_path / "a cache"))
-    monkeypatch.delenv("SLM_STAGE_EVENTS", raising=False)
-    monkeypatch.delenv(marks.STAGE, raising=False)
 
 
 def stage(folder: Path, name: str, test: str, plugin: str = "tests.suite.reporting") -> Stage:
