@@ -137,13 +137,12 @@ def test_signals_that_a_script_ignores_are_heard_again_in_tests(tmp_path: Path) 
 
 
 def test_a_run_that_is_asked_to_end_ends_its_stages_and_says_so(tmp_path: Path) -> None:
-    begun = tmp_path / "begun"
+    begun = tmp_path / "begun"  # to open it waits until somebody opens its other end
+    os.mkfifo(begun)
     hangs = HANGS.replace("subprocess.run", f"open({str(begun)!r}, 'w').close(); subprocess.run")
     made = stage(tmp_path, "hangs", hangs, CONFTEST)
     with subprocess.Popen(driver(made), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as running:
-        while not begun.exists():
-            assert running.poll() is None
-            os.sched_yield()
+        begun.read_text()
         running.send_signal(signal.SIGTERM)
         assert running.stdout is not None
         said = running.stdout.read()
