@@ -9,7 +9,7 @@ import time
 
 from .runner import run_all, say
 from .stages import LANES
-from .summary import summary
+from .summary import busy_seconds, summary
 
 
 def main() -> int:
@@ -20,9 +20,9 @@ def main() -> int:
     wanted = parser.parse_args().stages or known
     if unknown := sorted(set(wanted) - set(known)):
         parser.error(f"no stage named {', '.join(unknown)}; known are {', '.join(known)}")
-    began = time.monotonic()
+    began, busy = time.monotonic(), busy_seconds()
     run = asyncio.run(run_all([[one for one in lane if one.name in wanted] for lane in LANES.values()], say))
-    for line in summary(run.outcomes, (time.monotonic() - began) / 60):
+    for line in summary(run.outcomes, (time.monotonic() - began) / 60, (busy_seconds() - busy) / 60):
         print(line, flush=True)
     return 0 if run.outcomes and all(one.ok for one in run.outcomes) and len(run.outcomes) == len(wanted) else 1
 

@@ -15,8 +15,15 @@ SLOWEST = 8
 LOG_LINES = 40
 
 
-def summary(outcomes: Sequence[Outcome], minutes: float) -> Iterator[str]:
-    """The lines of the end, the counts last."""
+def busy_seconds() -> float:
+    """Processor time that was spent on this machine since it started, whoever did. Source: proc(5), stat."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    idle, waiting_for_disk = ticks[3:5]
+    return (sum(ticks) - idle - waiting_for_disk) / os.sysconf("SC_CLK_TCK")
+
+
+def summary(outcomes: Sequence[Outcome], minutes: float, busy_minutes: float = 0.0) -> Iterator[str]:
+    """The lines of the end, the counts last. `busy_minutes` are the processors', all of them together."""
     for outcome in outcomes:
         yield from _failures(outcome)
     yield from _slowest(outcomes)
@@ -26,7 +33,8 @@ def summary(outcomes: Sequence[Outcome], minutes: float) -> Iterator[str]:
         counts = f"{outcome.passed:>7}{len(outcome.failures):>7}{outcome.seconds / 60:>9.1f}"
         yield f"{outcome.stage.name:<15}{'ok' if outcome.ok else 'FAILED':<9}{counts}  {_short(outcome.log)}"
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-    yield f"{minutes:.1f} minutes in all on {os.cpu_count()} cores; load of the machine at the end: {load}\n"
+    cores = f"{os.cpu_count()} cores, which worked {busy_minutes:.1f} minutes together"
+    yield f"{minutes:.1f} minutes in all on {cores}, whoever had them; load at the end: {load}\n"
     failed = sum(max(len(one.failures), not one.ok) for one in outcomes)
     yield f"{sum(one.passed for one in outcomes)} passed, {failed} failed"
 
