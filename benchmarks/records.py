@@ -46,8 +46,8 @@ class Recorded:
 
 RUNS: dict[str, Recorded] = {
     "agreement": Recorded(
-        "a second profile of the real vLLM agrees with the first; an exhaustive sweep finds nothing better",
-        (*PYTEST, "tests/vllm/test_agreement.py"),
+        "a second profile of the real vLLM agrees with the first, a sweep finds nothing better, refusals are named",
+        (*PYTEST, "tests/vllm"),
         (RUNTIME, "tests/vllm"),
         "agreement.json",
     ),

@@ -27,6 +27,7 @@ def test_corrupt_weights_are_named(runtime: Path, tmp_path: Path) -> None:
     assert (run.status, run.failed["class"]) == (EXIT_STATUS[Failure.MODEL], Failure.MODEL), run.failed
 
 
+@pytest.mark.record  # each is a start of vLLM; in tests/unit/runtime its words are quoted
 @pytest.mark.parametrize(
     "words",
     [("--dtype", "float17"), ("--max-model-len", "999999")],
