@@ -6,7 +6,8 @@ session, and not through the package's generated methods: on the machine where t
 `kubernetes.aio` cost 5.6 MiB and 0.2 s, while its typed pods cost 57 KB each and build models we throw away. Kopf takes
 the same session (`kopf.AiohttpSession`), so there is one pool of connections and one place that authenticates.
 
-Assumes one event loop. Must never log a header.
+Assumes one event loop. Must never log a header, and never follow a redirect: behind the API server's proxy an engine
+answers, and what it says must not choose where the next request goes, least of all one with credentials.
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from kubernetes.aio import config as credentials
 from kubernetes.aio.client.configuration import Configuration
+from yarl import URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from yarl import URL
 
     PageTaker = Callable[[URL, dict[str, Any]], dict[str, Any]]
 
@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 ConfigException = credentials.ConfigException
 """A kubeconfig that cannot be used. Its message names the file or the missing entry."""
+
+
+class Redirected(aiohttp.ClientConnectionError):
+    """The answer was a redirect. A connection error, so that Kopf asks again later, as after any other."""
 
 
 @dataclass(slots=True)
@@ -73,8 +77,9 @@ class Connection:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._tls()),
             headers={"User-Agent": "slm-operator"},
-            middlewares=(self._authorize,),
+            middlewares=(self._guard,),
             response_class=Response,
+            cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self.configuration.proxy,
         )
 
@@ -83,12 +88,11 @@ class Connection:
         for session in self._sessions:
             await session.close()
 
-    async def _authorize(
+    async def _guard(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        for setting in (await self.configuration.auth_settings()).values():
-            if setting["in"] == "header" and setting["value"]:
-                request.headers[setting["key"]] = setting["value"]
+        """What holds for every request of every session, whatever its caller asked for."""
+        await self._authorize(request)
         try:
             answer = await handler(request)
         except (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError):
@@ -96,7 +100,18 @@ class Connection:
             raise
         if answer.status == 401:
             self._read_certificates()
+        if 300 <= answer.status < 400:
+            answer.close()
+            raise Redirected(f"the answer is a redirect ({answer.status}), and none is followed")
         return answer
+
+    async def _authorize(self, request: aiohttp.ClientRequest) -> None:
+        """Credentials, for the API server and for nobody else."""
+        if _origin(request.url) != _origin(URL(self.server)):
+            return
+        for setting in (await self.configuration.auth_settings()).values():
+            if setting["in"] == "header" and setting["value"]:
+                request.headers[setting["key"]] = setting["value"]
 
     def _read_certificates(self) -> None:
         """Take what the files hold now into the context that all sessions share: only new connections look at it."""
@@ -129,6 +144,10 @@ class Connection:
         if settings.disable_strict_ssl_verification:
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
+
+
+def _origin(url: URL) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.host, url.port
 
 
 async def connect(
