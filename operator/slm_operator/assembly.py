@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from slm_operator.api import names
 from slm_operator.api.crd import KINDS
 from slm_operator.kube.client import Client
+from slm_operator.kube.engine_metrics import pod_counters
 from slm_operator.kube.errors import NotFound
 from slm_operator.kube.events import EventRecorder
 from slm_operator.kube.lease import Election
@@ -41,7 +42,7 @@ from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_plan
 from slm_operator.reconcile.ledger import Ledger
 from slm_operator.reconcile.loop import Reconciler
 from slm_operator.reconcile.queue import KeyedQueue
-from slm_operator.reconcile.watch import Watch, fetch_page
+from slm_operator.reconcile.watch import Watch
 
 if TYPE_CHECKING:
     from slm_operator.kube.connection import Connection
@@ -176,7 +177,7 @@ def assemble(
         queue=queue,
         interval_seconds=settings.watch.interval_seconds,
         clock=time.monotonic,
-        fetch=fetch_page,
+        fetch=pod_counters,
     )
     metrics.watch(caches, queue, watch.figures)
     reconciler = Reconciler(

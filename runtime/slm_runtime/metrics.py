@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
+from math import nan
 from typing import TYPE_CHECKING
 
+from slm_runtime.codec import LARGEST
 from slm_runtime.failure import Failure, ProfileError
 
 if TYPE_CHECKING:
@@ -58,14 +60,24 @@ _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 def read_counters(page: str) -> Counters:
-    """The counters of one engine's /metrics page, summed over labels. Raises ProfileError naming what is missing."""
+    """The counters of one engine's /metrics page, summed over labels. Raises ProfileError naming what is missing or odd."""
     sums: dict[str, float] = {}
     for name, value in _LINE.findall(page):
-        sums[name] = sums.get(name, 0.0) + float(value)
+        sums[name] = sums.get(name, 0.0) + _figure(name, value)
     missing = [name for name in _NAMES.values() if name not in sums]
     if missing:
         raise ProfileError(Failure.METRICS, f"the engine's /metrics lacks {', '.join(missing)}")
     return Counters(**{field: sums[name] for field, name in _NAMES.items()})
+
+
+def _figure(name: str, text: str) -> float:
+    try:
+        figure = float(text)
+    except ValueError:
+        figure = nan
+    if not 0 <= figure <= LARGEST:  # NB: refuses NaN as well
+        raise ProfileError(Failure.METRICS, f"the engine's /metrics shows {name} as no number from 0 to {LARGEST}")
+    return figure
 
 
 def read_cache_config(page: str) -> dict[str, str]:

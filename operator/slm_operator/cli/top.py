@@ -17,8 +17,6 @@ from rich.console import Group
 from rich.live import Live as LiveView
 from rich.table import Table
 from rich.text import Text
-from slm_runtime.failure import ProfileError
-from slm_runtime.metrics import read_counters
 from slm_runtime.slo import resolve
 
 from slm_operator.api import names
@@ -28,6 +26,7 @@ from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs import measured
 from slm_operator.cli.live import Look, Row, rows
 from slm_operator.cli.terminal import console
+from slm_operator.kube.engine_metrics import NoMetrics, engine_counters
 from slm_operator.kube.errors import ApiError, Forbidden
 from slm_operator.kube.resources import POD
 from slm_operator.manifests.engine import PORT
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
     from slm_runtime.slo import Limits
 
 SECONDS = 2.0
-ENGINE_SECONDS = 5.0
-"""How long one engine is waited for: a view of all must not stand still for one that hangs."""
 AT_ONCE = 16
 """Most engines that are asked at the same moment."""
 SIGNS = {"True": ("yes", "green"), "False": ("no", "bold red"), "Unknown": ("?", "yellow")}
@@ -112,16 +109,13 @@ class Top:
         """Whose replica it is, its name, and its counters or why there are none."""
         label, name = raw["metadata"]["labels"][names.DEPLOYMENT_LABEL], raw["metadata"]["name"]
         path = POD.path(self.cluster.namespace, f"{name}:{PORT}", "proxy/metrics")
+        connection = self.cluster.client.connection
         async with gate:
             try:
-                async with asyncio.timeout(ENGINE_SECONDS):
-                    return label, name, read_counters(await self.cluster.client.page(path))
-            except TimeoutError:
-                return label, name, f"no answer within {ENGINE_SECONDS:g} s"
-            except Forbidden:
-                return label, name, "no right to get pods/proxy"
-            except (ApiError, ProfileError) as error:
-                return label, name, " ".join(str(error).split())[:120]
+                return label, name, await engine_counters(connection.session(), connection.server + path)
+            except NoMetrics as error:
+                why = "no right to get pods/proxy" if error.forbidden else " ".join(error.because.split())[:120]
+                return label, name, why
 
     async def _limits_of(self, raw: Mapping[str, Any]) -> Limits | None:
         profile = str(((raw.get("status") or {}).get("profile") or {}).get("name") or "")

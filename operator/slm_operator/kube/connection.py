@@ -100,9 +100,7 @@ class Connection:
             raise
         if answer.status == 401:
             self._read_certificates()
-        if 300 <= answer.status < 400:
-            answer.close()
-            raise Redirected(f"the answer is a redirect ({answer.status}), and none is followed")
+        refuse_redirect(answer)
         return answer
 
     async def _authorize(self, request: aiohttp.ClientRequest) -> None:
@@ -144,6 +142,13 @@ class Connection:
         if settings.disable_strict_ssl_verification:
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
+
+
+def refuse_redirect(answer: aiohttp.ClientResponse) -> None:
+    """Raises Redirected."""
+    if 300 <= answer.status < 400:
+        answer.close()
+        raise Redirected(f"the answer is a redirect ({answer.status}), and none is followed")
 
 
 def _origin(url: URL) -> tuple[str, str | None, int | None]:

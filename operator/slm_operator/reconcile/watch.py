@@ -12,11 +12,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import aiohttp
-from slm_runtime.failure import ProfileError
-from slm_runtime.metrics import read_counters
-
 from slm_operator.advisor.drift import expect
+from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.manifests.engine import PORT
 from slm_operator.planning.advising import Unadvisable, advise_deployment, slo_of
 from slm_operator.planning.slo_watch import Course, Figures, Promise, Sweep, follow
@@ -36,7 +33,6 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 32
 """Most replicas that are asked at the same moment, and most deployments looked at between two turns of the loop."""
-TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,8 +43,8 @@ class Watch:
     queue: KeyedQueue
     interval_seconds: float
     clock: Callable[[], float]
-    fetch: Callable[[str], Awaitable[str]]
-    """The page at a URL. Raises OSError, TimeoutError or aiohttp.ClientError."""
+    fetch: Callable[[str], Awaitable[Counters]]
+    """The counters on the page at a URL. Raises NoMetrics."""
     figures: dict[Key, Figures] = field(default_factory=dict)
     _courses: dict[Key, tuple[Hashable, Course]] = field(default_factory=dict, init=False)
 
@@ -126,9 +122,9 @@ class Watch:
         async def read(pod: PodRecord) -> Counters | None:
             async with gate:
                 try:
-                    return read_counters(await self.fetch(f"http://{_host(pod)}:{PORT}/metrics"))
-                except (OSError, TimeoutError, aiohttp.ClientError, ProfileError) as error:
-                    log.debug("no metrics", extra={"object": str(pod.meta.key), "because": str(error)})
+                    return await self.fetch(f"http://{_host(pod)}:{PORT}/metrics")
+                except NoMetrics as error:
+                    log.debug("no metrics", extra={"object": str(pod.meta.key), "because": error.because})
                     return None
 
         pages = await asyncio.gather(*(read(pod) for pod in pods))
@@ -138,14 +134,6 @@ class Watch:
         self._courses.pop(key, None)
         self.figures.pop(key, None)
         self.gatherer.watched.pop(key, None)
-
-
-async def fetch_page(url: str) -> str:
-    """One page by HTTP, on a connection of its own: once a minute is too seldom to keep one."""
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
-        answer.raise_for_status()
-        return await answer.text()
 
 
 def _host(pod: PodRecord) -> str:

@@ -11,10 +11,13 @@ import pytest
 from slm_operator.cli import top
 from slm_operator.cli.live import Live, Look, Row, rows
 from slm_operator.cli.main import main
+from slm_operator.kube import engine_metrics
 from slm_runtime.metrics import Counters
 from slm_runtime.slo import Limits
 from unit.cli.api_server import failure
 from unit.cli.cluster_objects import TEAM, deployed
+
+from tests.hostile_engine import page as hostile
 
 if TYPE_CHECKING:
     from unit.cli.api_server import ApiServer
@@ -125,6 +128,11 @@ LACKS: list[tuple[str, dict[str, Any], str]] = [
     ("pods", {PODS: failure(403, 'pods is forbidden: User "u" cannot list resource "pods"')}, 'opt: 0 of 2 ready engines were read: pods is forbidden: User "u" cannot list'),
     ("an answer", {METRICS: failure(503, "no endpoints")}, "opt: 0 of 2 ready engines were read: no endpoints"),
     ("vLLM's names", {METRICS: "up 1\n"}, "the engine's /metrics lacks vllm:num_requests_running"),
+    ("an end of its figures", {METRICS: hostile("inf")}, "opt: 0 of 2 ready engines were read: the engine's /metrics shows vllm:num_requests_running as no number"),
+    ("a figure that is one", {METRICS: hostile("NaN")}, "opt: 0 of 2 ready engines were read: the engine's /metrics shows vllm:num_requests_running as no number"),
+    ("a figure", {METRICS: hostile("many")}, "opt: 0 of 2 ready engines were read: the engine's /metrics shows vllm:num_requests_running as no number"),
+    ("an end of its page", {METRICS: "#" * (2 << 20)}, "opt: 0 of 2 ready engines were read: the engine's page is larger than 1 MiB"),
+    ("a page of its own", {METRICS: (302, "")}, "opt: 0 of 2 ready engines were read: the answer is a redirect (302)"),
     ("a profile", {f"{TEAM}/slmprofiles": failure(403, 'User "u" cannot'), METRICS: "up 1\n"}, "opt: 0 of 2"),
 ]  # fmt: skip
 
@@ -143,7 +151,7 @@ def test_what_is_lacking_is_said_and_status_is_shown(
 def test_an_engine_that_hangs_is_not_waited_for(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(top, "ENGINE_SECONDS", 0.05)
+    monkeypatch.setattr(engine_metrics, "TIMEOUT_SECONDS", 0.05)
     told, answer = threading.Event(), server.answer
 
     def hang(method: str, path: str, body: Any) -> tuple[int, Any]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from slm_operator.api import names
+from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.observe.records import Key
 from slm_operator.planning.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue, WorkKey
 from slm_operator.reconcile.watch import AT_ONCE, Watch
+from slm_runtime.metrics import read_counters
 
 from tests.light_engine.arguments import Settings as EngineSettings
 from tests.light_engine.exposition import exposition
@@ -23,6 +25,7 @@ from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
     from slm_operator.observe.records import DeploymentRecord, PodRecord, ProfileRecord
+    from slm_runtime.metrics import Counters
 
 KEY = Key("team", "chat")
 WORK = WorkKey("deployment", KEY)
@@ -30,17 +33,17 @@ LOAD = w.document().workload
 
 
 class Engines:
-    """Pages of light engines, by address."""
+    """Counters of light engines."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.gone = False
         self.requests = 0
 
-    async def page(self, url: str) -> str:
+    async def counters(self, url: str) -> Counters:
         self.asked.append(url)
         if self.gone:
-            raise ConnectionRefusedError(url)
+            raise NoMetrics("connection refused")
         scheduler = Scheduler(EngineSettings(), 8, 2048, 100)
         requests = self.requests
         prompt, output = int(LOAD.input_tokens_mean), int(LOAD.output_tokens_mean)
@@ -49,7 +52,7 @@ class Engines:
         )
         scheduler.histograms["inter_token_latency"].observe(0.004, (output - 1) * requests)
         scheduler.histograms["time_to_first_token"].observe(0.05, requests)
-        return exposition(scheduler, "chat", {})
+        return read_counters(exposition(scheduler, "chat", {}))
 
 
 class Watched:
@@ -77,7 +80,7 @@ class Watched:
             queue=self.queue,
             interval_seconds=60,
             clock=lambda: self.now,
-            fetch=self.engines.page,
+            fetch=self.engines.counters,
         )
 
     async def minute(self, requests: int) -> int:

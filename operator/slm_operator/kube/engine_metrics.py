@@ -1,0 +1,78 @@
+"""The counters of an engine, read off its /metrics page as from somebody who means harm.
+
+One reader for both who look: the operator, which asks the pod itself, and `kubectl slm top`, which asks through the API
+server's proxy with its user's credentials. Whoever made the image chooses what comes back, so the page is bounded in
+bytes and in time, never unpacked, never decoded by a name that it brings, and never a way to somewhere else. Must never
+raise anything but NoMetrics: no page is a reason to stop looking at the others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiohttp
+from slm_runtime.failure import ProfileError
+from slm_runtime.metrics import read_counters
+
+from slm_operator.kube.connection import Redirected, refuse_redirect
+from slm_operator.kube.errors import ApiError, Forbidden, error_of
+
+if TYPE_CHECKING:
+    from slm_runtime.metrics import Counters
+
+MOST_BYTES = 1 << 20
+TIMEOUT_SECONDS = 5.0
+"""How long one engine is waited for: it must not keep the look at the others waiting."""
+
+
+class NoMetrics(Exception):  # noqa: N818 - named for what it says
+    """An engine whose counters are not known, and why. `forbidden`: RBAC does not allow to ask."""
+
+    def __init__(self, because: str, *, forbidden: bool = False) -> None:
+        super().__init__(because)
+        self.because = because
+        self.forbidden = forbidden
+
+
+async def engine_counters(session: aiohttp.ClientSession, url: str) -> Counters:
+    """The counters on the page at a URL. Raises NoMetrics and nothing else."""
+    try:
+        # NB: no await between decoding and counting: of many pages read at once, one at a time is a text.
+        return read_counters((await _page(session, url)).decode("utf-8", "replace"))
+    except NoMetrics:
+        raise
+    except TimeoutError:
+        raise NoMetrics(f"no answer within {TIMEOUT_SECONDS:g} s") from None
+    except ApiError as error:
+        raise NoMetrics(error.message, forbidden=isinstance(error, Forbidden)) from error
+    except (ProfileError, Redirected) as error:
+        raise NoMetrics(str(error)) from error
+    except Exception as error:
+        raise NoMetrics(f"{type(error).__name__}: {error}") from error
+
+
+async def pod_counters(url: str) -> Counters:
+    """The same, without credentials, on a connection of its own: once a minute is too seldom to keep one."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        return await engine_counters(session, url)
+
+
+async def _page(session: aiohttp.ClientSession, url: str) -> bytes:
+    async with session.get(
+        url,
+        allow_redirects=False,
+        auto_decompress=False,  # 150 KB of gzip are 150 MB of page
+        headers={"Accept-Encoding": "identity"},
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+    ) as answer:
+        refuse_redirect(answer)
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise NoMetrics("the engine answers with a compressed page, which is not unpacked")
+        page = bytearray()
+        async for piece in answer.content.iter_any():
+            page += piece
+            if len(page) > MOST_BYTES:
+                raise NoMetrics(f"the engine's page is larger than {MOST_BYTES >> 20} MiB")
+        if answer.status != 200:
+            raise error_of(answer.status, page.decode("utf-8", "replace"))
+        return bytes(page)
