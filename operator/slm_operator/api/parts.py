@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError, core_schema
 
@@ -39,7 +39,26 @@ Text = Annotated[str, Field(max_length=1024)]
 Name = Annotated[str, Field(max_length=253)]
 """The name of an object, in status: the API server has taken it already."""
 LabelMap = Annotated[dict[str, Annotated[str, Field(max_length=253)]], Field(max_length=32)]
-RawObject = dict[str, JsonValue]
+MOST_LEVELS = 64
+"""Deepest nesting of a raw object. A pod template has about fifteen levels."""
+
+
+def _is_deeper(value: dict[str, Any], levels: int) -> bool:
+    """Level by level, because to descend is what would end the process."""
+    layer: list[dict[str, Any] | list[Any]] = [value]
+    for _ in range(levels):
+        inside = (inner for one in layer for inner in (one.values() if isinstance(one, dict) else one))
+        layer = [inner for inner in inside if isinstance(inner, dict | list)]
+    return bool(layer)
+
+
+def _bounded(value: object) -> object:
+    if isinstance(value, dict) and _is_deeper(value, MOST_LEVELS):
+        raise PydanticCustomError("depth", "nested deeper than {levels} levels", {"levels": MOST_LEVELS})
+    return value
+
+
+RawObject = Annotated[dict[str, JsonValue], BeforeValidator(_bounded)]
 
 
 def cel(rule: str, message: str, *, field: str | None = None) -> dict[str, str]:

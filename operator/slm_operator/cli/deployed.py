@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.cluster import Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs import measured
+from slm_operator.cli.manifests import sentence
 from slm_operator.planning.advising import settings_of, slo_of
 
 if TYPE_CHECKING:
@@ -35,5 +38,8 @@ def question(arguments: Namespace) -> tuple[MeasurementDocument, Slo, Settings]:
         raise Refused(
             f"SLMProfile {profile['metadata']['name']} holds no measurements yet: `kubectl slm watch` shows progress"
         )
-    spec = SLMDeploymentSpec.model_validate(deployment["spec"])
+    try:
+        spec = SLMDeploymentSpec.model_validate(deployment["spec"])
+    except ValidationError as error:
+        raise Refused(f"SLMDeployment {arguments.name}: {sentence(error, 'spec')}") from None
     return document, slo_of(spec.slo), settings_of(spec)

@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for sentence in str(error).splitlines():
             print(f"kubectl slm {arguments.command}: {sentence}", file=sys.stderr)  # noqa: T201
         return REFUSED
+    except RecursionError:
+        print(f"kubectl slm {arguments.command}: what it was given to read is nested too deeply", file=sys.stderr)  # noqa: T201
+        return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader (head, less) has seen enough

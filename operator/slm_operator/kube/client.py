@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
 
+from slm_operator.decoding import decode
 from slm_operator.kube.errors import NotFound, Unavailable, error_of
 from slm_operator.kube.resources import POD, Resource, ResourceTable
 
@@ -138,7 +139,7 @@ class Client:
         return await self._object(method, path, counted, params=params, body=body, content_type=content_type)
 
     async def _object(self, method: str, path: str, counted: tuple[str, str], **rest: Any) -> Object:
-        answer: Object = json.loads(await self._request(method, path, counted, **rest))
+        answer: Object = decode(await self._request(method, path, counted, **rest))
         return answer
 
     async def _request(  # noqa: PLR0913

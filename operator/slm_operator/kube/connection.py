@@ -22,8 +22,10 @@ from kubernetes.aio import config as credentials
 from kubernetes.aio.client.configuration import Configuration
 from yarl import URL
 
+from slm_operator.decoding import decode, shallow
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     PageTaker = Callable[[URL, dict[str, Any]], dict[str, Any]]
@@ -70,8 +72,14 @@ class Connection:
         """An authenticated session without a limit on connections: each watch holds one for ever."""
 
         class Response(aiohttp.ClientResponse):
-            async def json(self, **options: Any) -> Any:
-                answer = await super().json(**options)
+            async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+                await super().start(connection)
+                if take_page is not None and self.url.query.get("watch") == "true":
+                    self.content = _ShallowLines(self.content)  # type: ignore[assignment]  # for who iterates it
+                return self
+
+            async def json(self, **_: Any) -> Any:
+                answer = decode(await self.read())
                 return take_page(self.url, answer) if take_page is not None and isinstance(answer, dict) else answer
 
         return aiohttp.ClientSession(
@@ -142,6 +150,27 @@ class Connection:
         if settings.disable_strict_ssl_verification:
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
+
+
+class _ShallowLines:
+    """The stream of a watch in whole lines, none nested deeper than the decoder takes that Kopf gives it to."""
+
+    def __init__(self, stream: aiohttp.StreamReader) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """As the stream's own, but of lines."""
+        begun = bytearray()
+        async for piece in self._stream.iter_chunked(size):
+            begun += piece
+            if b"\n" in piece:
+                *lines, begun = begun.split(b"\n")
+                yield b"".join(shallow(line) + b"\n" for line in lines)
+        if begun:
+            yield bytes(shallow(begun))
 
 
 def refuse_redirect(answer: aiohttp.ClientResponse) -> None:

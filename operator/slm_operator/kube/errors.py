@@ -5,8 +5,9 @@ Assumes the body is a `Status` object, a plain text, or nothing. Must never hold
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from slm_operator.decoding import decode
 
 
 class ApiError(Exception):
@@ -77,7 +78,7 @@ def error_of(status: int, body: str, retry_after: str | None = None) -> ApiError
 
 def _status_object(body: str) -> dict[str, Any]:
     try:
-        answer = json.loads(body)
+        answer = decode(body)
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -76,6 +76,6 @@ def class_of_config(text: str) -> SliceClass | None:
             for resource in (sharing.get(field) or {}).get("resources") or ():
                 if resource["name"] == names.NVIDIA_GPU and int(resource["replicas"]) > 1:
                     return SliceClass(mode=mode, replicas_per_gpu=int(resource["replicas"]))
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
     return SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)

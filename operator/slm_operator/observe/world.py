@@ -14,6 +14,7 @@ Must never decide anything, nor await.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from slm_operator.observe.records import Key
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,12 @@ class World:
 
     def _put(self, watched: Watched, raw: Raw) -> None:
         for filled in watched.fills:
-            record = filled.project(raw)
+            try:
+                record = filled.project(raw)
+            except Exception:  # one odd object must end neither the list nor the watch that brought it
+                because = "a bug in reading it: what was known of it stays"
+                log.exception("object not read", extra={"object": f"{watched.kind} {key_of(raw)}", "because": because})
+                continue
             if record is None:
                 self._tell(filled.cache.drop(key_of(raw), raw["metadata"].get("resourceVersion")))
             else:

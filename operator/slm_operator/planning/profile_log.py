@@ -7,11 +7,12 @@ what it knew.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_runtime.codec import DocumentError, parse_document
+
+from slm_operator.decoding import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,7 @@ def _events(text: str) -> Iterator[dict[str, Any]]:
     for line in text.splitlines():
         if line.startswith('{"event"'):
             try:
-                event = json.loads(line)
+                event = decode(line)
             except ValueError:
                 continue  # cut off while it was being written: the next pass reads it whole
             if isinstance(event, dict):

@@ -204,3 +204,16 @@ def test_an_update_touches_only_its_own_index_entries() -> None:
 )
 def test_versions_compare_as_numbers_and_opaque_ones_by_difference(version: str, than: str, *, newer: bool) -> None:
     assert is_newer(version, than) is newer
+
+
+def test_an_object_that_cannot_be_read_stops_neither_its_list_nor_its_watch(caplog: pytest.LogCaptureFixture) -> None:
+    watching, known = Watching(), gpu_pod("odd", version=1)
+    watching.world.take_page(PODS, page("Pod", known))
+    odd = gpu_pod("odd", version=2)
+    odd["spec"]["containers"] = "three"
+    watching.world.take_page(PODS, page("Pod", odd, gpu_pod("b")))
+    watching.world.see("Pod", "MODIFIED", odd)
+    watching.world.see("Pod", "ADDED", gpu_pod("c", version=101))
+    assert set(watching.caches.pods.keys()) == {Key("ns", name) for name in ("odd", "b", "c")}
+    assert watching.caches.pods.get(Key("ns", "odd")) == pod(known)
+    assert [record.message for record in caplog.records] == ["object not read"] * len(caplog.records) != []

@@ -6,7 +6,6 @@ A right that is missing makes a fact `Unseen`; an API server that does not answe
 from __future__ import annotations
 
 import asyncio
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +19,7 @@ from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node, 
 from slm_operator.cli.preflight.rights import missing
 from slm_operator.cli.preflight.schema import OPENAPI_PATH, compare
 from slm_operator.cli.preflight.stack import daemon_set
+from slm_operator.decoding import decode
 from slm_operator.kube.errors import Forbidden, NotFound
 from slm_operator.kube.resources import CONFIG_MAP, LEASE, NODE, POD, WORKLOAD
 from slm_operator.observe import projection
@@ -89,14 +89,14 @@ async def _may(asked: Awaitable[T], right: str) -> T | Unseen:
 
 async def _version(cluster: Cluster) -> str:
     try:
-        return str(json.loads(await cluster.client.page("/version")).get("gitVersion") or "")
+        return str(decode(await cluster.client.page("/version")).get("gitVersion") or "")
     except (Forbidden, NotFound, ValueError):
         return ""
 
 
 async def _schema(cluster: Cluster) -> SchemaSeen:
     try:
-        return compare(json.loads(await cluster.client.page(OPENAPI_PATH)))
+        return compare(decode(await cluster.client.page(OPENAPI_PATH)))
     except NotFound:
         return compare({})
 
@@ -137,7 +137,7 @@ async def _settings(cluster: Cluster, operators: tuple[Installed, ...] | Unseen)
         return Settings(), f"{name}, the operator's settings, does not exist"
     try:
         return Settings.model_validate(yaml.safe_load(data.get(SETTINGS_KEY, "")) or {}), ""
-    except (yaml.YAMLError, ValidationError) as error:
+    except (yaml.YAMLError, ValidationError, RecursionError) as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not YAML"
         return Settings(), f"{name}, the operator's settings, cannot be read by this command ({why})"
 

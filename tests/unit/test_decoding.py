@@ -1,0 +1,59 @@
+"""JSON of others: as the standard library decodes it where that can, and nothing more where it cannot."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from slm_operator.decoding import MOST_LEVELS, decode, shallow
+
+from tests.nesting import API_SERVER_LEVELS, nested
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def levels_of(value: Any) -> int:
+    levels = 0
+    while isinstance(value, dict | list) and value:
+        value, levels = next(iter(value.values() if isinstance(value, dict) else value)), levels + 1
+    return levels
+
+
+@given(values)
+def test_what_is_not_deep_is_decoded_as_ever(value: Any) -> None:
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
+        assert decode(text) == decode(text.encode("utf-8", "replace")) == json.loads(text)
+        assert shallow(text.encode()) == text.encode()
+
+
+@pytest.mark.parametrize("around", ["list", "object"])
+@pytest.mark.parametrize("levels", [MOST_LEVELS, MOST_LEVELS + 1, 994, 1500, API_SERVER_LEVELS, 100_000])
+def test_what_is_deeper_is_cut_at_the_limit_and_its_neighbours_are_whole(levels: int, around: str) -> None:
+    deep = nested(levels - 1, around, inmost='"]}\\"["')
+    text = f'{{"deep": {deep}, "after": ["[", {{"b": "\\"]"}}], "last": 1}}'
+    for decoded in (decode(text), decode(text.encode()), json.loads(shallow(text.encode()))):
+        assert (decoded["after"], decoded["last"]) == (["[", {"b": '"]'}], 1)
+        assert levels_of(decoded) == MOST_LEVELS
+    assert (shallow(text.encode()) == text.encode()) == (levels <= MOST_LEVELS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "[" * 100_000, "]" * 1000, '{"a": ' * 5000, '"\\"' * 100_000, '["' + '\\"' * 100_000, "[}" * 500, "\\", "x",
+     nested(5000) + "]", '"' + "[" * 5000, "[" * 500 + '"\\'],
+)  # fmt: skip
+def test_what_is_no_json_is_a_value_error_and_takes_linear_time(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        decode(text)
+    shallow(text.encode())
+
+
+def test_what_only_the_standard_library_takes_is_taken() -> None:
+    assert decode('["\\ud800", 1]') == ["\ud800", 1]
+    assert decode(b'["\xff", 1]') == ["�", 1]
