@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.api.names import Condition
-from slm_operator.planning.actions import WriteStatus
 from slm_operator.planning.conditions import Finding, conditions
+from slm_operator.planning.status_write import write_status
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from slm_operator.observe.records import DeploymentRecord
+    from slm_operator.planning.actions import WriteStatus
 
 REASON = "OperatorBug"
 LONGEST = 512
@@ -33,16 +34,10 @@ def status_of_bug(record: DeploymentRecord, error: Exception, now: datetime) -> 
     finding = Finding(type=Condition.READY, holds=False, reason=REASON, message=message, stalls=True)
     ready, stalled, _ = conditions((finding,), former, record.meta.generation, now)
     kept = [one for one in former if one.get("type") not in _SUMMARIES]
-    return WriteStatus(
-        api_version=names.API_VERSION,
-        kind=names.DEPLOYMENT_KIND,
-        key=record.meta.key,
-        uid=record.meta.uid,
-        status={
-            **record.status,
-            "observedGeneration": record.meta.generation,
-            "phase": "Stalled",
-            "conditions": [ready, stalled, *kept],
-        },
-        because=message,
-    )
+    status = {
+        **record.status,
+        "observedGeneration": record.meta.generation,
+        "phase": "Stalled",
+        "conditions": [ready, stalled, *kept],
+    }
+    return write_status(names.DEPLOYMENT_KIND, record.meta, status, message)

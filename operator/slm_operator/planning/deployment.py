@@ -16,7 +16,7 @@ from slm_operator.api.names import Condition
 from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
-from slm_operator.planning.actions import Action, Apply, Plan, WriteStatus
+from slm_operator.planning.actions import Action, Apply, Plan
 from slm_operator.planning.advising import Unadvisable, advice_status, advise_deployment, serving_of
 from slm_operator.planning.availability import availability
 from slm_operator.planning.conditions import Finding, conditions
@@ -27,6 +27,7 @@ from slm_operator.planning.remeasure import remeasured
 from slm_operator.planning.rollout import answer_to, rollout, slices_finding
 from slm_operator.planning.slo_watch import slo_finding
 from slm_operator.planning.spread import placement
+from slm_operator.planning.status_write import write_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,15 +66,9 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     story = _story(view)
     aside = slo_finding(view.watched, _former_slo(record.status)) if settings.watch.interval_seconds else None
     status = _status(view, story, aside, now)
-    write = WriteStatus(
-        api_version=names.API_VERSION,
-        kind=names.DEPLOYMENT_KIND,
-        key=record.meta.key,
-        uid=record.meta.uid,
-        status=status,
-        because=f"{status['phase']}: {status['conditions'][0]['message']}",
-    )
-    events = transition_events(names.DEPLOYMENT_KIND, record.meta, record.status, status)
+    because = f"{status['phase']}: {status['conditions'][0]['message']}"
+    write = write_status(names.DEPLOYMENT_KIND, record.meta, status, because)
+    events = transition_events(names.DEPLOYMENT_KIND, record.meta, record.status, write.status)
     return Plan(actions=(*story.actions, *remeasured(view, now), write, *events))
 
 

@@ -13,15 +13,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from slm_runtime.codec import to_json
+
 from slm_operator.api import names
 from slm_operator.api.names import Condition
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import profile_job
-from slm_operator.planning.actions import Action, Apply, Delete, Plan, WriteStatus
+from slm_operator.planning.actions import Action, Apply, Delete, Plan
 from slm_operator.planning.conditions import Finding, conditions
 from slm_operator.planning.events import transition_events
 from slm_operator.planning.profile_gpu import gpu_wait, preferences
 from slm_operator.planning.profile_log import ProfileLog, read_log
+from slm_operator.planning.status_write import write_status
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -51,15 +54,8 @@ def plan_profile(view: ProfileView, settings: Settings, now: datetime) -> Plan:
         return Plan()
     outcome = _outcome(view, settings)
     status = _status(view, outcome, now)
-    write = WriteStatus(
-        api_version=names.API_VERSION,
-        kind=names.PROFILE_KIND,
-        key=record.meta.key,
-        uid=record.meta.uid,
-        status=status,
-        because=f"the profile is {outcome.phase}",
-    )
-    events = transition_events(names.PROFILE_KIND, record.meta, record.status, status)
+    write = write_status(names.PROFILE_KIND, record.meta, status, f"the profile is {outcome.phase}")
+    events = transition_events(names.PROFILE_KIND, record.meta, record.status, write.status)
     return Plan(actions=(*outcome.actions, write, *events), look_again_seconds=outcome.look_again_seconds)
 
 
@@ -143,14 +139,14 @@ def _try_again(job: JobRecord, pod: PodRecord) -> _Outcome:
 
 
 def _measured(view: ProfileView, log: ProfileLog) -> _Outcome:
-    document, raw = log.document, log.raw_document
+    document = log.document
     assert document is not None
     points = len(document.points)
     message = f"{points} points measured" + (
         "" if document.complete else f"; ended early: {document.incomplete_because}"
     )
     cost = document.cost.gpu_seconds if document.cost is not None else None
-    extra = {"measurements": raw, "summary": f"{points} points", "gpuSeconds": cost}
+    extra = {"measurements": to_json(document), "summary": f"{points} points", "gpuSeconds": cost}
     if view.pod is not None:
         extra["node"] = view.pod.node
     if not document.points:

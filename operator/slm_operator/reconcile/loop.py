@@ -17,7 +17,7 @@ from slm_operator.kube.errors import ApiError, Conflict, Refused
 from slm_operator.manifests.engine import CONTAINER
 from slm_operator.planning.actions import Plan
 from slm_operator.planning.bug import status_of_bug
-from slm_operator.reconcile.queue import FLEET, WorkKey
+from slm_operator.reconcile.queue import BACKOFF_SECONDS, FLEET, LONGEST_BACKOFF_SECONDS, WorkKey
 from slm_operator.reconcile.routing import concerned
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WORKERS = 8
+SAME_REFUSAL_SECONDS = 600.0
+"""A refusal that returns within this time is the same one: longer than the longest pause between two."""
 FLEET_SHARE = 0.2
 """Most of the time that planning the fleet may take while changes keep coming."""
 FLEET_LEAST_SECONDS, FLEET_MOST_SECONDS = 0.02, 2.0
@@ -81,6 +83,8 @@ class Reconciler:
     measured: Measured
     _fleet_gap_seconds: float = field(default=FLEET_LEAST_SECONDS, init=False)
     _started: bool = field(default=False, init=False)
+    _refusals: dict[WorkKey, tuple[int, float]] = field(default_factory=dict, init=False)
+    """How often each key was refused anew, and when last."""
     busy_since: dict[WorkKey, float] = field(default_factory=dict, init=False)
     """Passes under way and when they began: the liveness probe looks at it."""
 
@@ -145,12 +149,7 @@ class Reconciler:
             look_again = await self._reconcile(work)
             refused = self.gatherer.refusals.get(work)
             result = "ok" if refused is None else "refused"
-            if (refused is None) != (before is None):
-                self.queue.done(work, 0)  # at once, so that status says it, or says it no more
-            elif refused is not None:
-                self.queue.failed(work)
-            else:
-                self.queue.done(work, look_again)
+            self._after(work, look_again, before=before is not None, now=refused is not None)
         except NotLeading:
             raise
         except ApiError as error:
@@ -166,6 +165,29 @@ class Reconciler:
         finally:
             del self.busy_since[work]
             self.measured.passed(work.kind, result, self.clock() - began)
+
+    def _after(self, work: WorkKey, look_again: float | None, *, before: bool, now: bool) -> None:
+        """When a pass that went to its end comes again. `before`, `now`: whether something of it is refused.
+
+        NB: what is refused may be what the very next pass does not try, because it says the refusal instead: then the two
+        take turns. So only a first refusal is tried again at once when it is gone; one that returns, later and later.
+        """
+        if now and not before:
+            self.queue.done(work, 0)  # at once, so that status says it
+            self._refusals[work] = self._returns(work) + 1, self.clock()
+        elif before and not now:
+            returns = self._returns(work) - 1
+            pause = min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0 ** min(returns, 20))
+            self.queue.done(work, pause if returns > 0 else 0)  # so that status says it no more
+        elif now:
+            self.queue.failed(work)
+        else:
+            self.queue.done(work, look_again)
+
+    def _returns(self, work: WorkKey) -> int:
+        """How often something of this key has been refused, after it was not, of late."""
+        times, at = self._refusals.get(work, (0, 0.0))
+        return times if self.clock() - at < SAME_REFUSAL_SECONDS else 0
 
     async def _tell_owner(self, work: WorkKey, bug: Exception) -> None:
         record = self.gatherer.caches.deployments.get(work.key) if work.kind == "deployment" else None
@@ -251,6 +273,7 @@ class Reconciler:
 
     def _gone(self, work: WorkKey) -> None:
         self.gatherer.refusals.pop(work, None)
+        self._refusals.pop(work, None)
         self.ledger.forget(work)
         self.queue.forget(work)
 

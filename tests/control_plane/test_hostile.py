@@ -1,0 +1,243 @@
+"""Engines, logs and objects that mean harm, on a real API server with its pod proxy, beside a deployment that serves."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from tests.conftest import own_namespace
+from tests.control_plane.gpu_fleet import MODEL, add_gpu_nodes, is_ready, slm_deployment, slm_profile
+from tests.control_plane.operator_process import OperatorProcess, operator, wait_until
+from tests.control_plane.pod_network import PodNetwork, pod_network
+from tests.hostile_engine import READ, REFUSED, page, says
+from tests.hostile_log import LOGS
+from tests.nesting import DEEP, deep_json, nested
+from tests.testbed.cluster import apply_crds
+from tests.testbed.control_plane import ControlPlane, control_plane
+
+pytestmark = pytest.mark.control_plane
+ROOT = Path(__file__).parents[2]
+LIMIT_BYTES = 256 << 20
+"""The chart's memory limit of the operator."""
+OPERATOR_LEVELS = 9000
+LABEL = "slm-operator.io/deployment"
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[PodNetwork]:
+    with pod_network() as network:
+        yield network
+
+
+@pytest.fixture(scope="module")
+def plane(network: PodNetwork) -> Iterator[ControlPlane]:
+    """A control plane of its own, whose API server goes to pods through that network."""
+    with control_plane(flags={"kube-apiserver": [f"--egress-selector-config-file={network.config}"]}) as plane:
+        apply_crds(plane, ROOT / "crds")
+        add_gpu_nodes(plane, 2, gpus=4, prefix="hostile")
+        yield plane
+
+
+@pytest.fixture
+def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own; nothing of ours stays in it for the next test's operator."""
+    for name in own_namespace(plane, request):
+        yield name
+        plane.kubectl("delete", "slmd,slmp,pods", "--all", "--namespace", name, "--wait=false")
+
+
+def slm(plane: ControlPlane, namespace: str, *arguments: str) -> str:
+    """What a command says that is typed by the cluster's administrator."""
+    command = [str(Path(sys.executable).with_name("kubectl-slm")), *arguments, "--namespace", namespace]
+    environment = os.environ | {"KUBECONFIG": str(plane.kubeconfig), "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=240)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout + done.stderr
+
+
+def apply(plane: ControlPlane, namespace: str, *objects: dict[str, Any]) -> None:
+    text = "\n---\n".join(map(json.dumps, objects))
+    plane.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=text)
+
+
+def get(plane: ControlPlane, namespace: str, *what: str) -> Any:
+    return json.loads(plane.kubectl("get", *what, "--namespace", namespace, "-o", "json"))
+
+
+def pod(name: str, label: str, **metadata: Any) -> dict[str, Any]:
+    spec = {"nodeName": "hostile-0", "containers": [{"name": "engine", "image": "none"}]}
+    head = {"name": name, "labels": {LABEL: label}} | metadata
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": head, "spec": spec}
+
+
+def peak_bytes(running: OperatorProcess) -> int:
+    """Most memory that the process has held so far."""
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def ready(plane: ControlPlane, namespace: str, name: str) -> None:
+    wait_until(lambda: is_ready(get(plane, namespace, f"slmd/{name}")))
+
+
+def test_top_shows_every_hostile_engine_and_sends_the_token_nowhere(
+    plane: ControlPlane, network: PodNetwork, namespace: str
+) -> None:
+    thief = network.assign("thief", says("thanks"))
+    answers = REFUSED | READ | {"a redirect away": says("", 302, Location=f"{thief}/steal"), "good": says(page())}
+    names = {f"h{number}": harm for number, harm in enumerate(answers)}
+    apply(plane, namespace, *(slm_deployment(name, "none") for name in names), *(pod(name, name) for name in names))
+    plane.kubectl("wait", "--for=condition=Ready", "pods", "--all", "--namespace", namespace, "--timeout=240s")
+    for one in get(plane, namespace, "pods")["items"]:
+        network.assign(f"{one['status']['podIP']}:8000", answers[names[one["metadata"]["name"]]])
+    seen = {line.split()[0].rstrip(":"): line for line in slm(plane, namespace, "top", "--once").splitlines() if line}
+    unread = {names[name] for name, line in seen.items() if name in names and "engines were read" in line}
+    assert unread == set(REFUSED)
+    assert "a redirect (302), and none is followed" in next(
+        line for name, line in seen.items() if names.get(name) == "a redirect away"
+    )
+    asked = [address for address, _ in network.asked]
+    assert len(set(asked)) == len(names)
+    assert "thief" not in asked
+    assert not any("Authorization" in headers for _, headers in network.asked)
+
+
+def post_deep(plane: ControlPlane, path: str, body: dict[str, Any]) -> None:
+    """NB: as text, because no encoder of Python writes it; by lists in a spec, and by the fields that one may own."""
+    own = nested(OPERATOR_LEVELS, "object").replace('"a\\\\\\\\"', '"f:a"').replace("1", "{}", 1)
+    text = deep_json(body, OPERATOR_LEVELS).replace('"OWN"', own)
+    headers = {"Authorization": f"Bearer {plane.tokens['admin']}", "Content-Type": "application/json"}
+    with urllib3.PoolManager(ca_certs=str(plane.ca_file)) as http:
+        answer = http.request("POST", plane.server + path, body=text.encode(), headers=headers)
+    assert answer.status == 201, answer.data[:500]
+
+
+def make_deep(plane: ControlPlane, namespace: str, name: str) -> None:
+    """One of each kind that the operator watches and a tenant may write, nested deeply."""
+    fields = [{"manager": "me", "operation": "Update", "apiVersion": "v1", "time": "2026-01-01T00:00:00Z"}]
+    fields[0] |= {"fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:x": "OWN"}}}  # type: ignore[dict-item]
+    for path, raw in {
+        f"/api/v1/namespaces/{namespace}/pods": pod(name, name, managedFields=fields),
+        f"/apis/slm-operator.io/v1alpha1/namespaces/{namespace}/slmdeployments": deep_spec("SLMDeployment", name),
+        f"/apis/slm-operator.io/v1alpha1/namespaces/{namespace}/slmprofiles": deep_spec("SLMProfile", name),
+        f"/api/v1/namespaces/{namespace}/services": {
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": f"of-{name}", "labels": {LABEL: name}, "managedFields": fields},
+            "spec": {"ports": [{"port": 80}]},
+        },
+    }.items():  # fmt: skip
+        post_deep(plane, path, raw)
+
+
+def deep_spec(kind: str, name: str) -> dict[str, Any]:
+    return ours(kind, name, {"model": MODEL, "podTemplate": {"spec": {"x": DEEP}}})
+
+
+def ours(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def test_objects_nested_deeply_are_told_so_and_the_others_are_served(
+    plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    apply(plane, namespace, slm_profile("measured"), slm_deployment("listed-good", "measured"))
+    make_deep(plane, namespace, "listed")
+    (tmp_path / "settings.yaml").write_text("watch: {intervalSeconds: 0}\n")
+    with operator(plane, f"--config={tmp_path}/settings.yaml") as running:
+        ready(plane, namespace, "listed-good")
+        make_deep(plane, namespace, "watched")
+        apply(plane, namespace, slm_deployment("watched-good", "measured"))
+        ready(plane, namespace, "watched-good")
+        for name in ("listed", "watched"):
+            wait_until(lambda name=name: "InvalidSpec" in conditions(plane, namespace, f"slmd/{name}"))
+            assert "podTemplate: nested deeper than 64 levels" in conditions(plane, namespace, f"slmd/{name}")
+            wait_until(lambda name=name: "InvalidProfile" in conditions(plane, namespace, f"slmp/{name}"))
+        assert [line for line in running.lines if line["message"] in {"object not read", "pass failed"}] == []
+        assert running.terminate() == 0
+    for command in (["watch", "--once"], ["explain", "listed"], ["history", "listed"], ["top", "--once"]):
+        assert "listed" in slm(plane, namespace, *command)
+
+
+def conditions(plane: ControlPlane, namespace: str, what: str) -> str:
+    """NB: of a deep object as JSON, kubectl's indentation alone is hundreds of megabytes."""
+    return plane.kubectl("get", what, "--namespace", namespace, "-o", "jsonpath={.status.conditions}")
+
+
+def refused_writes(plane: ControlPlane) -> list[str]:
+    """Writes of an operator that the API server has refused, other than for a conflict."""
+    told = map(json.loads, plane.audit_log.read_text().splitlines())
+    return [
+        f"{one['verb']} {one['requestURI']}: {one['responseStatus'].get('message')}"
+        for one in told
+        if one.get("userAgent") == "slm-operator"
+        and one["verb"] in {"create", "patch", "update"}
+        and one["responseStatus"]["code"] in {400, 413, 422, 500}
+    ]
+
+
+HOSTILE_LOGS = {
+    "a long failure": "Died",
+    "a long class": "ProfileFailed",
+    "signs outside of Unicode's first plane": "Died",
+    "half a character": "Died",
+    "a document with figures as fractions": "Measured",
+}
+
+
+def test_no_hostile_log_makes_a_status_that_is_refused(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("watch: {intervalSeconds: 0}\n")
+    apply(plane, namespace, slm_profile("measured"), slm_deployment("good", "measured"))
+    with operator(plane, f"--config={tmp_path}/settings.yaml") as running:
+        ready(plane, namespace, "good")
+        for number, (log, reason) in enumerate(HOSTILE_LOGS.items()):
+            plane.write_pod_log(LOGS[log])
+            apply(plane, namespace, ours("SLMProfile", f"p{number}", {"model": MODEL}))
+            wait_until(lambda number=number, reason=reason: reason in conditions(plane, namespace, f"slmp/p{number}"))
+        assert running.terminate() == 0
+    plane.write_pod_log("")
+    assert refused_writes(plane) == []
+
+
+@contextlib.contextmanager
+def as_addresses(plane: ControlPlane, namespace: str, addresses: list[str]) -> Iterator[None]:
+    """The deployment's pods at these addresses, as far as the operator sees."""
+    names = [one["metadata"]["name"] for one in get(plane, namespace, "pods", f"--selector={LABEL}=chat")["items"]]
+    for name, address in zip(names, addresses, strict=True):
+        patch = json.dumps({"status": {"podIP": address, "podIPs": [{"ip": address}]}})
+        plane.kubectl(
+            "patch", f"pod/{name}", "--namespace", namespace, "--subresource=status", "--type=merge", "-p", patch
+        )
+    yield
+
+
+def test_the_watch_bears_every_hostile_engine_within_the_memory_that_it_has(
+    plane: ControlPlane, network: PodNetwork, namespace: str, tmp_path: Path
+) -> None:
+    addresses = [f"127.0.77.{number}" for number in range(1, 5)]
+    left = iter(list((REFUSED | READ).values()))
+    asked: list[str] = []
+
+    async def next_harm(request: Any) -> Any:
+        asked.append(request.path)
+        return await next(left, says(page()))(request)
+
+    for address in addresses:
+        network.assign(f"{address}:8000", next_harm, host=address, port=8000)
+    chat = slm_deployment("chat", "measured", replicas=len(addresses))
+    apply(plane, namespace, slm_profile("measured"), chat)
+    (tmp_path / "settings.yaml").write_text("watch: {intervalSeconds: 1}\n")
+    with operator(plane, f"--config={tmp_path}/settings.yaml") as running:
+        ready(plane, namespace, "chat")
+        with as_addresses(plane, namespace, addresses):
+            wait_until(lambda: len(asked) > len(REFUSED | READ))
+        assert peak_bytes(running) < LIMIT_BYTES
+        assert is_ready(get(plane, namespace, "slmd/chat"))
+        assert [line for line in running.lines if line["message"] == "watch failed"] == []
+        assert running.terminate() == 0
