@@ -16,10 +16,10 @@ from tests.conftest import own_namespace
 from tests.control_plane.gpu_fleet import MODEL, add_gpu_nodes, is_ready, slm_deployment, slm_profile
 from tests.control_plane.operator_process import OperatorProcess, operator, wait_until
 from tests.control_plane.pod_network import PodNetwork, pod_network
-from tests.hostile_engine import READ, REFUSED, page, says
+from tests.hostile_engine import READ, REFUSED, Answer, page, says
 from tests.hostile_log import LOGS
 from tests.nesting import DEEP, deep_json, nested
-from tests.testbed.cluster import apply_crds
+from tests.testbed.cluster import apply_crds, audit_lines
 from tests.testbed.control_plane import ControlPlane, control_plane
 
 pytestmark = pytest.mark.control_plane
@@ -87,26 +87,38 @@ def ready(plane: ControlPlane, namespace: str, name: str) -> None:
     wait_until(lambda: is_ready(get(plane, namespace, f"slmd/{name}")))
 
 
-def test_top_shows_every_hostile_engine_and_sends_the_token_nowhere(
-    plane: ControlPlane, network: PodNetwork, namespace: str
-) -> None:
-    thief = network.assign("thief", says("thanks"))
-    answers = REFUSED | READ | {"a redirect away": says("", 302, Location=f"{thief}/steal"), "good": says(page())}
-    names = {f"h{number}": harm for number, harm in enumerate(answers)}
-    apply(plane, namespace, *(slm_deployment(name, "none") for name in names), *(pod(name, name) for name in names))
+def asked_by_us(plane: ControlPlane) -> list[dict[str, Any]]:
+    """What operators and commands have asked, from the audit log."""
+    told = map(json.loads, audit_lines(plane.audit_log))
+    return [one for one in told if one.get("userAgent") == "slm-operator"]
+
+
+def engines(plane: ControlPlane, network: PodNetwork, namespace: str, answers: dict[str, Answer]) -> None:
+    """A deployment with one ready pod for each of these answers, named like it."""
+    apply(plane, namespace, *(slm_deployment(name, "none") for name in answers), *(pod(name, name) for name in answers))
     plane.kubectl("wait", "--for=condition=Ready", "pods", "--all", "--namespace", namespace, "--timeout=240s")
     for one in get(plane, namespace, "pods")["items"]:
-        network.assign(f"{one['status']['podIP']}:8000", answers[names[one["metadata"]["name"]]])
+        network.assign(f"{one['status']['podIP']}:8000", answers[one["metadata"]["name"]])
+
+
+def test_the_token_of_whoever_asks_goes_nowhere(plane: ControlPlane, network: PodNetwork, namespace: str) -> None:
+    thief = network.assign("thief", says("thanks"))
+    away = {"away": says("", 302, Location=f"{thief}/steal"), "home": says("", 307, Location="/api/v1/secrets")}
+    engines(plane, network, namespace, away)
+    said = slm(plane, namespace, "top", "--once")
+    for name, status in (("away", 302), ("home", 307)):
+        assert f"{name}: 0 of 0 ready engines were read: the answer is a redirect ({status})" in said
+    assert len({address for address, _ in network.asked}) == len(away)
+    assert "thief" not in {address for address, _ in network.asked}
+    assert [one["requestURI"] for one in asked_by_us(plane) if "secrets" in one["requestURI"]] == []
+
+
+def test_top_bears_every_hostile_engine(plane: ControlPlane, network: PodNetwork, namespace: str) -> None:
+    harms = {f"h{number}": harm for number, harm in enumerate(REFUSED | READ)}
+    engines(plane, network, namespace, {name: (REFUSED | READ)[harm] for name, harm in harms.items()})
     seen = {line.split()[0].rstrip(":"): line for line in slm(plane, namespace, "top", "--once").splitlines() if line}
-    unread = {names[name] for name, line in seen.items() if name in names and "engines were read" in line}
+    unread = {harms[name] for name, line in seen.items() if name in harms and "engines were read" in line}
     assert unread == set(REFUSED)
-    assert "a redirect (302), and none is followed" in next(
-        line for name, line in seen.items() if names.get(name) == "a redirect away"
-    )
-    asked = [address for address, _ in network.asked]
-    assert len(set(asked)) == len(names)
-    assert "thief" not in asked
-    assert not any("Authorization" in headers for _, headers in network.asked)
 
 
 def post_deep(plane: ControlPlane, path: str, body: dict[str, Any]) -> None:
@@ -172,13 +184,10 @@ def conditions(plane: ControlPlane, namespace: str, what: str) -> str:
 
 def refused_writes(plane: ControlPlane) -> list[str]:
     """Writes of an operator that the API server has refused, other than for a conflict."""
-    told = map(json.loads, plane.audit_log.read_text().splitlines())
     return [
         f"{one['verb']} {one['requestURI']}: {one['responseStatus'].get('message')}"
-        for one in told
-        if one.get("userAgent") == "slm-operator"
-        and one["verb"] in {"create", "patch", "update"}
-        and one["responseStatus"]["code"] in {400, 413, 422, 500}
+        for one in asked_by_us(plane)
+        if one["verb"] in {"create", "patch", "update"} and one["responseStatus"]["code"] in {400, 413, 422, 500}
     ]
 
 
