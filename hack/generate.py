@@ -19,6 +19,7 @@ from hack.api_reference import api_reference  # noqa: E402 - hack is no installe
 from hack.change_curves import change_curves  # noqa: E402
 from hack.chart_values import values_schema, values_table, values_yaml  # noqa: E402
 from hack.dashboards import dashboards  # noqa: E402
+from hack.gpu_evidence import gpu_evidence  # noqa: E402
 from hack.measured import measured_pages  # noqa: E402
 from tests.golden.advisor.regenerate import explanations  # noqa: E402 - the tests are no installed package
 from tests.simulation.stories import golden as narratives  # noqa: E402
@@ -56,7 +57,7 @@ def chart() -> dict[Path, str]:
 def main() -> int:
     """Write, or with --check compare."""
     documents = {ROOT / "docs" / "api.md": api_reference()}
-    documents |= measured_pages() | change_curves()
+    documents |= measured_pages() | change_curves() | gpu_evidence()
     files = crds() | documents | chart() | dashboards() | manifests() | cli() | explanations() | narratives()
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:

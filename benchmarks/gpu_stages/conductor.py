@@ -26,12 +26,14 @@ from gpu_stages.record import Lack, Record, State
 from gpu_stages.table import STAGES, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE_SECONDS = 20.0
 """Kept of the minutes, and given to a stage that is ended: engines have 8 s for SIGTERM, a daemon 10 s for `quit`."""
 MACHINE_SECONDS = 60.0
+LOOK_SECONDS = 0.2
+"""Between two looks at the clock while a stage runs."""
 LINE_BYTES = 2**24
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -57,10 +59,11 @@ class Asked:
 class Conductor:
     """One run."""
 
-    def __init__(self, asked: Asked, say: Any = print) -> None:
+    def __init__(self, asked: Asked, say: Callable[[str], None], now: Callable[[], float] = time.monotonic) -> None:
         self._asked = asked
         self._say = say
-        self._until = time.monotonic() + 60 * asked.minutes
+        self._now = now
+        self._until = now() + 60 * asked.minutes
         self._grace = min(GRACE_SECONDS, 60 * asked.minutes / 4)
         self._signal: signal.Signals | None = None
         self._running: asyncio.subprocess.Process | None = None
@@ -99,7 +102,7 @@ class Conductor:
         return self._signal is None and self._left() > 0
 
     def _left(self) -> float:
-        return self._until - self._grace - time.monotonic()
+        return self._until - self._grace - self._now()
 
     async def _machine(self, scratch: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", "gpu_stages.machine", *self._asked.engine]
@@ -130,6 +133,7 @@ class Conductor:
     async def _stage(self, stage: Stage, machine: dict[str, Any], scratch: Path) -> None:
         """One try of one stage, from its first line to the end of its last process."""
         seconds = min(stage.most_seconds, self._left())
+        deadline = self._now() + seconds
         folder = scratch / stage.name
         folder.mkdir()
         if stage.uid is not None and os.geteuid() == 0:
@@ -151,30 +155,27 @@ class Conductor:
         self._running = process
         if self._signal:  # it came while the process did
             self._end_stage()
-        late = await self._followed(process, diary, seconds)
+        late = await self._followed(process, diary, deadline)
         self._running = None
         self._sweep()
         diary.close(self._cut_short(process.returncode, folder / "stderr", seconds if late else None))
         shutil.rmtree(folder, ignore_errors=True)
 
-    async def _followed(self, process: asyncio.subprocess.Process, diary: _Diary, seconds: float) -> bool:
+    async def _followed(self, process: asyncio.subprocess.Process, diary: _Diary, deadline: float) -> bool:
         """Hear the stage until it ends, is ended, or has used up its grace too. True: its time was over."""
         hearing = asyncio.create_task(_hear(process, diary))
         late = False
-        deadline = time.monotonic() + seconds
         while not hearing.done():
             ended = late or self._signal is not None
-            await asyncio.wait(
-                [hearing], timeout=self._grace if ended else max(0.0, min(1.0, deadline - time.monotonic()))
-            )
+            await asyncio.wait([hearing], timeout=self._grace if ended else LOOK_SECONDS)
             if hearing.done():
                 break
             if ended:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-                self._sweep()  # whoever still holds its output
+                self._sweep(process.pid)  # whoever still holds its output
                 await hearing
-            elif time.monotonic() >= deadline:
+            elif self._now() >= deadline:
                 late = True
                 self._end_stage()
         await process.wait()
@@ -189,8 +190,8 @@ class Conductor:
         said = [line for line in errors.read_text(errors="replace").splitlines() if line.strip()]
         return f"it ended with status {status}: {said[-1] if said else 'it printed nothing'}"
 
-    def _sweep(self) -> None:
-        for pid in family.end_descendants(os.getpid()):
+    def _sweep(self, watched: int | None = None) -> None:
+        for pid in family.end_descendants(os.getpid(), watched):
             self._say(f"NB: process {pid} cannot be ended")
 
     def _status(self) -> int:
@@ -206,7 +207,7 @@ class Conductor:
 class _Diary:
     """The record of a stage while it runs: on disk after every line."""
 
-    def __init__(self, results: Path, begun: Record, say: Any) -> None:
+    def __init__(self, results: Path, begun: Record, say: Callable[[str], None]) -> None:
         self._results = results
         self._record = begun
         self._began = time.monotonic()
@@ -268,7 +269,11 @@ def _environment(folder: Path) -> dict[str, str]:
     return dict(os.environ) | OFFLINE | {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
 def conduct(minutes: float, results: Path, engine: Sequence[str]) -> int:
     """Run, from the command line. Raises OtherMachineError."""
     results.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(Conductor(Asked(minutes=minutes, results=results, engine=tuple(engine))).run())
+    return asyncio.run(Conductor(Asked(minutes=minutes, results=results, engine=tuple(engine)), _say).run())

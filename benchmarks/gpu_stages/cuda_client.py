@@ -78,7 +78,7 @@ class Client:
                 taken += piece
             except CudaError as error:
                 refused, piece = error.name, piece // 2
-        return {"bytes": taken, "refused_by": refused}
+        return {"had_bytes": taken, "refused_by": refused}
 
     def free(self) -> dict[str, Any]:
         """Give all memory back."""

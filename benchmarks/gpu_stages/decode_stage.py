@@ -12,13 +12,12 @@ import contextlib
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from slm_runtime import host, nvml
-from slm_runtime.codec import to_json
 from slm_runtime.engine_process import EngineProcess, Launch, group_of, start_engine
 from slm_runtime.failure import EngineFault, Failure
 from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, read_log
@@ -125,8 +124,8 @@ class _Bench:
             is_gpu=self._device is not None,
         )
         ledger, notes = make_ledger(seen)
-        says = to_json(ledger) | {"sumBytes": ledger.fixed_bytes + ledger.kv_pool_bytes, "notes": list(notes)}
-        return says | {"engineVersion": (await identify(engine.session)).version}
+        added = {"sum_bytes": ledger.fixed_bytes + ledger.kv_pool_bytes, "notes": list(notes)}
+        return {**asdict(ledger), **added, "engine_version": (await identify(engine.session)).version}
 
     async def hold(self, engine: EngineProcess, batch_size: int, *, streamed: bool = False) -> dict[str, Any]:
         """One window of full batches: the engine's counters, the board's readings, CPU time of both sides."""

@@ -44,6 +44,11 @@ def become_ordinary(uid: int) -> None:
 
 def descendants(ancestor: int) -> list[int]:
     """Process ids of all that descend from a process, zombies aside."""
+    return _family(ancestor)[0]
+
+
+def _family(ancestor: int) -> tuple[list[int], list[int]]:
+    """Descendants that live, and those that are dead and were not waited for."""
     children: dict[int, list[int]] = {}
     dead = set()
     for entry in Path("/proc").iterdir():
@@ -60,7 +65,7 @@ def descendants(ancestor: int) -> list[int]:
         born = children.get(waiting.pop(), [])
         found += born
         waiting += born
-    return [pid for pid in found if pid not in dead]
+    return [pid for pid in found if pid not in dead], [pid for pid in found if pid in dead]
 
 
 def named(ancestor: int, program: str) -> list[int]:
@@ -68,32 +73,33 @@ def named(ancestor: int, program: str) -> list[int]:
     return [pid for pid in descendants(ancestor) if program in _words(pid)]
 
 
-def end_descendants(ancestor: int) -> list[int]:
+def end_descendants(ancestor: int, watched: int | None = None) -> list[int]:
     """Kill all that descend from a process, and remove the shared memory that they alone had mapped.
 
-    Returns those that even SIGKILL did not end (a driver may hold a process) within the patience.
+    `watched`: one for whose end somebody else waits. Returns those that even SIGKILL did not end (a driver may hold a
+    process) within the patience.
     """
     shared: set[str] = set()
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while alive := descendants(ancestor):
+    while True:
+        alive, dead = _family(ancestor)
+        for pid in dead:
+            if pid != watched:
+                with contextlib.suppress(ChildProcessError):  # another's child
+                    os.waitpid(pid, os.WNOHANG)
         for pid in alive:
             shared |= _shared_memory(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if not alive:
+            break
         if time.monotonic() > deadline:
             return alive
         time.sleep(0.02)
-        _reap(alive)
     for path in shared - _mapped_by_anyone():
         with contextlib.suppress(OSError):
             os.unlink(path)  # noqa: PTH108 - one name in a memory file system
     return []
-
-
-def _reap(pids: list[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
 
 
 def _words(pid: int) -> set[str]:

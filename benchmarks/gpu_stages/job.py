@@ -49,6 +49,8 @@ class Scale:
     """CPUs of an engine, few against many."""
     shares: tuple[int, ...]
     """R of the clients that each take what the device plugin would give them."""
+    work_seconds: float
+    """Of each piece of a CUDA client's work."""
     profile_words: tuple[str, ...]
 
 
@@ -60,6 +62,7 @@ FULL = Scale(
     hold_seconds=8.0,
     cpus=(2, 8),
     shares=(2, 4),
+    work_seconds=1.0,
     profile_words=("--max-batch-size", "512", "--max-window-seconds", "10"),
 )
 SMALL = Scale(
@@ -67,9 +70,10 @@ SMALL = Scale(
     modern=QWEN_SMALL,
     lengths=("24", "16"),
     batch_sizes=(1, 8, 16),
-    hold_seconds=1.0,
+    hold_seconds=0.5,
     cpus=(1, 2),
     shares=(2, 3),
+    work_seconds=0.2,
     profile_words=(
         *("--max-batch-size", "48", "--max-num-batched-tokens", "512", "--max-replicas", "2"),
         *("--min-window-seconds", "0.5", "--max-window-seconds", "1", "--poll-seconds", "0.05"),

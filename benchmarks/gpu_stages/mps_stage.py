@@ -34,16 +34,15 @@ if TYPE_CHECKING:
 SERVER = "nvidia-cuda-mps-server"
 GIB = 2**30
 FILL_SECONDS = 60.0
-WORK_SECONDS = 1.0
-KILL_AFTER_SECONDS = 0.5
-GONE_SECONDS = 10.0
+GONE_SECONDS = 5.0
+"""A server that is still there so long after the product's stop is one that it leaves."""
 
 
 async def run(job: Job) -> None:
     """All experiments, the plainest first."""
     await job.figure("account", _account)
     with nvml.device() as device:
-        bench = _Bench(device, Path(job.folder))
+        bench = Bench(device, Path(job.folder), job.scale.work_seconds)
         await job.figure("plain_client", bench.plain_client)
         experiments: dict[str, Callable[[], Awaitable[Any]]] = {
             "compute_mode": bench.compute_modes,
@@ -69,11 +68,12 @@ def _bound(share: Callable[[int], Awaitable[Any]], replicas: int) -> Callable[[]
     return lambda: share(replicas)
 
 
-class _Bench:
+class Bench:
     """The device, and where clients find their files."""
 
-    def __init__(self, device: Device | None, folder: Path) -> None:
+    def __init__(self, device: Device | None, folder: Path, work_seconds: float) -> None:
         self._device = device
+        self._work_seconds = work_seconds
         self._folder = folder
         self.missing: str | None = None if device else "NVML shows no device"
 
@@ -137,7 +137,7 @@ class _Bench:
         limit = self._limit_bytes(4)
         async with _daemon() as daemon, self._client(daemon, self._limits(4)) as client:
             filled = await client.ask("fill", within=FILL_SECONDS, how="create", most_bytes=limit + 4 * GIB)
-        return {"limit_bytes": limit, **filled, "counts": filled["bytes"] <= limit}
+        return {"limit_bytes": limit, **filled, "counts": filled["had_bytes"] <= limit}
 
     async def killed_client(self) -> dict[str, Any]:
         """SIGKILL of a client with work in flight: what its neighbour notices, and whether a new one comes in."""
@@ -145,14 +145,14 @@ class _Bench:
         async with _daemon() as daemon:
             limits = self._limits(2)
             async with self._client(daemon, limits) as neighbour, self._victim(daemon, limits) as victim:
-                found["alone"] = await neighbour.ask("work", seconds=WORK_SECONDS)
+                found["alone"] = await neighbour.ask("work", seconds=self._work_seconds)
                 await victim.ask("flood")
-                found["beside_a_busy_one"] = await neighbour.ask("work", seconds=WORK_SECONDS)
-                working = asyncio.create_task(_outcome(neighbour, seconds=2 * WORK_SECONDS))
-                await asyncio.sleep(KILL_AFTER_SECONDS)
+                found["beside_a_busy_one"] = await neighbour.ask("work", seconds=self._work_seconds)
+                working = asyncio.create_task(_outcome(neighbour, seconds=2 * self._work_seconds))
+                await asyncio.sleep(self._work_seconds / 2)
                 await victim.end()
                 found["while_it_is_killed"] = await working
-                found["afterwards"] = await _outcome(neighbour, seconds=WORK_SECONDS)
+                found["afterwards"] = await _outcome(neighbour, seconds=self._work_seconds)
             found["a_new_client"] = await self._newcomer(daemon, limits)
         return found
 
@@ -175,7 +175,7 @@ class _Bench:
         async with _daemon() as daemon, self._victim(daemon, limits) as client:
             for pid in family.named(os.getpid(), mps.CONTROL):
                 os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(KILL_AFTER_SECONDS)
+            await asyncio.sleep(self._work_seconds)  # the server's, to notice
             return {
                 "servers": len(_servers()),
                 "client": await _outcome(client, seconds=0.1),
@@ -259,7 +259,9 @@ async def _stopped(daemon: MpsDaemon) -> dict[str, Any]:
     deadline = time.monotonic() + GONE_SECONDS
     while _servers() and time.monotonic() < deadline:  # noqa: ASYNC110 - another process's life
         await asyncio.sleep(0.1)
-    return {"seconds": took, "servers_left": len(_servers()), "servers_gone_seconds": time.monotonic() - began}
+    left = len(_servers())
+    gone = None if left else time.monotonic() - began
+    return {"seconds": took, "servers_left": left, "servers_gone_after_seconds": gone}
 
 
 def _servers() -> list[int]:

@@ -13,8 +13,12 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from slm_runtime.codec import parse
+from slm_runtime.document import Cost, Ledger, Mark
 
 from gpu_stages.job import Unavailable, Unfinished
 from gpu_stages.shapes import write_model
@@ -105,14 +109,14 @@ class _Said:
                 self._points.append({**point(event["point"]), "after_seconds": round(seconds, 1)})
                 self._job.keep("points", self._points)
             case "ledger":
-                self._job.keep("ledger", event["ledger"])
+                self._job.keep("ledger", asdict(parse(Ledger, event["ledger"], "ledger")))
             case "note":
                 self._notes.append(event["message"])
                 self._job.keep("notes", self._notes)
             case "result":
                 document = event["document"]
                 self.unfinished = document.get("incompleteBecause")
-                self._job.keep("cost", document["cost"])
+                self._job.keep("cost", asdict(parse(Cost, document["cost"], "cost")))
                 self._job.keep("engine", {"name": document["engine"]["name"], "version": document["engine"]["version"]})
             case "failed":
                 self.unfinished = f"{event['class']}: {event['message']}"
@@ -120,14 +124,22 @@ class _Said:
                 pass
 
     async def gain(self) -> dict[str, Any]:
-        """The best pack over the best single engine, of points without a mark that forbids choosing them."""
-        trusted = [p for p in self._points if set(p["marks"]) <= {"Wide"}]
-        singles = [p["tokens_per_second"] for p in trusted if p["r"] == 1]
-        packs = [p["tokens_per_second"] for p in trusted if p["r"] > 1]
-        if not singles or not packs:
-            raise Unavailable(f"{len(singles)} single and {len(packs)} packed points are without a doubt")
-        best = {"single_tokens_per_second": max(singles), "pack_tokens_per_second": max(packs)}
-        return {**best, "fraction": max(packs) / max(singles) - 1}
+        """See `gain`."""
+        return gain(self._points)
+
+
+def gain(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The best pack over the best single engine, of points without a mark that forbids choosing them.
+
+    NB: whatever SLO a pack keeps; the advisor asks more. Raises Unavailable where there are no two such points.
+    """
+    trusted = [p for p in points if set(p["marks"]) <= {Mark.WIDE}]
+    singles = [p["tokens_per_second"] for p in trusted if p["r"] == 1]
+    packed = [p["tokens_per_second"] for p in trusted if p["r"] > 1]
+    if not singles or not packed:
+        raise Unavailable(f"{len(singles)} single and {len(packed)} packed points are without a doubt")
+    best = {"single_tokens_per_second": max(singles), "pack_tokens_per_second": max(packed)}
+    return {**best, "gain_fraction": max(packed) / max(singles) - 1}
 
 
 def point(raw: Mapping[str, Any]) -> dict[str, Any]:

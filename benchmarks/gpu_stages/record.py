@@ -68,7 +68,7 @@ def read(folder: Path, stage: str) -> Record | None:
     """The record of a stage, or None where there is none that can be read."""
     try:
         raw = json.loads(path_of(folder, stage).read_text())
-        lacking = {name: Lack(**lack) for name, lack in raw.pop("lacking").items()}
+        lacking = {name: Lack(state=State(one["state"]), why=one["why"]) for name, one in raw.pop("lacking").items()}
         record = Record(**raw, lacking=lacking)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

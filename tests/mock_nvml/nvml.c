@@ -2,8 +2,12 @@
  *
  * Signatures and structures follow nvml.h. The board's figures come from the environment, so that one build serves all
  * tests; energy grows with every call as it would with time. MOCK_NVML_BROKEN makes initialisation fail, and
- * MOCK_NVML_NO_ENERGY makes the board one without the counter.
+ * MOCK_NVML_NO_ENERGY makes the board one without the counter. With MOCK_DEVICE, the folder of the mock libcuda, what
+ * its living clients have taken is used too.
  */
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,10 +46,27 @@ nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t d, char *uuid, unsigned int length) 
 nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length) {
     strncpy(version, "580.00", length); return OK;
 }
+static unsigned long long taken_by_clients(void) {
+    unsigned long long sum = 0, bytes;
+    const char *device = getenv("MOCK_DEVICE");
+    DIR *folder = device ? opendir(device) : NULL;
+    for (struct dirent *one; folder && (one = readdir(folder));) {
+        char path[512];
+        pid_t pid = (pid_t)strtoul(one->d_name, NULL, 10);
+        snprintf(path, sizeof path, "%s/%s", device, one->d_name);
+        FILE *file = pid && !kill(pid, 0) ? fopen(path, "r") : NULL;
+        if (!file) continue;
+        if (fscanf(file, "%llu", &bytes) == 1) sum += bytes;
+        fclose(file);
+    }
+    if (folder) closedir(folder);
+    return sum;
+}
+
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t d, nvmlMemory_t *memory) {
     (void)d;
     memory->total = number("MOCK_NVML_TOTAL", 8ULL << 30);
-    memory->used = number("MOCK_NVML_USED", 1ULL << 30);
+    memory->used = number("MOCK_NVML_USED", 1ULL << 30) + taken_by_clients();
     memory->free = memory->total - memory->used;
     return OK;
 }
@@ -62,3 +83,7 @@ nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t d, unsigned int type, unsigned 
 nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t d, unsigned long long *reasons) {
     (void)d; *reasons = number("MOCK_NVML_SLOWED", 0); return OK;
 }
+nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t d, unsigned int *mode) {
+    (void)d; *mode = (unsigned int)number("MOCK_NVML_COMPUTE_MODE", 0); return OK;
+}
+nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t d, unsigned int *milliwatts) { (void)d; *milliwatts = 350000; return OK; }

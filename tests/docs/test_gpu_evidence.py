@@ -1,0 +1,82 @@
+"""What is said of GPUs is what one has said: until then, that none has."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from gpu_stages.record import Lack, Record, State
+
+from hack.gpu_evidence import KEPT, NOT_YET, PAGE, gpu_evidence, kept_runs, of_gpus, page
+from tests.docs.pages import ROOT
+
+RUNS = kept_runs()
+KEPT_RECORDS = [(name, one) for name, records in RUNS.items() for one in records]
+MACHINE = {
+    "kind": "gpu", "product": "NVIDIA-H200", "driver": "580.1", "cuda": 13000, "memory_bytes": 141 * 2**30,
+    "compute_mode": "DEFAULT", "power_limit_watts": 700.0, "cpus": 16, "versions": {"vllm": "0.26.0"}, "commit": "abc123",
+}  # fmt: skip
+FIGURES = {
+    "points": [
+        {"b": 1, "r": 1, "tokens_per_second": 210.0},
+        {"b": 256, "r": 2, "marks": ["Wide"], "kv_pool_bytes": 2**31},
+    ],
+    "board_at_1": {"b": 1, "window_seconds": 8.0, "slowed_share": {"SwPowerCap": 0.97}},
+    "gain": {"gain_fraction": 0.236},
+}
+
+
+def a_record(**values: Any) -> Record:
+    given = {"stage": "packs", "machine": MACHINE, "began": "2026-01-01T00:00:00Z", "seconds": 61.0, "complete": True}
+    return Record(**given | values)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/install.md", "docs/gpu-evidence.md"])
+def test_pages_say_that_no_gpu_has_run_this_exactly_until_one_has(name: str) -> None:
+    assert (NOT_YET in (ROOT / name).read_text()) == (not of_gpus(RUNS))
+
+
+def test_the_page_is_that_of_what_is_kept() -> None:
+    assert PAGE.read_text() == gpu_evidence()[PAGE], "stale: run make generate"
+
+
+@pytest.mark.parametrize(("run", "one"), KEPT_RECORDS, ids=[f"{run}/{one.stage}" for run, one in KEPT_RECORDS])
+def test_what_is_kept_is_of_a_gpu_with_its_commit_and_names_no_folder(run: str, one: Record) -> None:
+    assert one.machine["kind"] == "gpu"
+    assert one.machine["commit"]
+    text = (KEPT / run / f"{one.stage}.json").read_text()
+    assert re.findall(r"/(?:home|root|tmp|work|opt|mnt)/", text) == []
+
+
+def test_figures_stand_with_their_machine_and_commit() -> None:
+    text = page({"2026-01-01": [a_record(figures=FIGURES)]})
+    assert "## NVIDIA-H200, 2026-01-01" in text
+    assert (
+        "Driver 580.1, CUDA 13000, 141.00 GiB, compute mode DEFAULT, power limit 700 W; 16 CPUs; vllm 0.26.0; commit abc123;"
+        in text
+    )
+    assert "| b | r | tokens per second | marks | kv pool (GiB) |" in text
+    assert "| 256 | 2 | - | Wide | 2.00 |" in text
+    assert "| board at 1 | 1 | 8 | 0.97 |" in text
+    assert "| gain, gain (%) | 23.6 |" in text
+    assert NOT_YET not in text
+
+
+def test_what_is_not_there_is_said() -> None:
+    lack = Lack(state=State.FAILED, why="the daemon | refuses")
+    one = a_record(complete=False, incomplete_because="its 240 s were over", lacking={"quit_idle": lack})
+    text = page({"x": [one]})
+    assert "61 s, **incomplete**: its 240 s were over." in text
+    assert "| quit idle | failed: the daemon \\| refuses |" in text
+
+
+def test_a_stage_that_went_on_with_another_commit_says_so() -> None:
+    later = replace(a_record(stage="decode"), machine=MACHINE | {"commit": "def456"})
+    assert page({"x": [a_record(), later]}).count("commit") == 2
+    assert page({"x": [a_record(), a_record(stage="decode")]}).count("commit") == 1
+
+
+def test_only_gpus_are_shown() -> None:
+    others = [a_record(machine=MACHINE | {"kind": kind}) for kind in ("cpu", "mock")]
+    assert of_gpus({"x": others}) == {}
+    assert f"{NOT_YET}." in page(of_gpus({"x": others}))

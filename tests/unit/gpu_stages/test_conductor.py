@@ -1,0 +1,95 @@
+"""The time, the files and the processes of a run: whatever ends it, the record says so and nothing is left."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gpu_stages import record
+from gpu_stages.table import STAGES
+
+from tests.unit.gpu_stages.conftest import CPU, LIGHT, NEVER_HEALTHY, ROOT, Bench, a_record
+
+NAMES = [stage.name for stage in STAGES]
+MOCK = CPU | {"kind": "mock", "product": "Mock-GPU-8GB", "memory_bytes": 8 * 2**30}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", NAMES)
+def test_the_minutes_end_in_any_stage(bench: Bench, device: dict[str, str], stage: str) -> None:
+    bench.have(*NAMES[: NAMES.index(stage)], machine=MOCK)
+    reached = "  plain_client" if stage == "mps" else "  model"
+    assert bench.run({reached: "over"}, **device, **NEVER_HEALTHY) == 1
+    kept = bench.found(stage)
+    assert not kept.complete
+    assert kept.incomplete_because
+    assert "s were over" in kept.incomplete_because
+    assert kept.figures  # what was measured until then
+    assert [name for name in NAMES if record.read(bench.results, name)] == NAMES[: NAMES.index(stage) + 1]
+    assert bench.left_behind() == []
+
+
+@pytest.mark.slow
+def test_a_stage_that_dies_takes_no_other(bench: Bench) -> None:
+    """Its engine ignores SIGTERM and has lost its parent: only the conductor can still end it."""
+    bench.have("mps", "packs")
+    fate = {"  ledger_with_graphs": "kill", "modern:": "over"}
+    assert bench.run(fate, LIGHT_ENGINE_FAULT="ignores-sigterm") == 1
+    assert bench.found("decode").incomplete_because == "it ended with status -9: it printed nothing"
+    assert "ledger_with_graphs" in bench.found("decode").figures
+    assert not bench.found("modern").complete
+    assert bench.left_behind() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_all_and_is_told(bench: Bench, number: signal.Signals) -> None:
+    bench.have("mps")
+    command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--resume", str(bench.results), "--", *LIGHT]
+    with subprocess.Popen(command, env=bench.environment | NEVER_HEALTHY, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        for line in run.stdout:
+            if line.startswith("  model"):
+                run.send_signal(number)
+        assert run.wait() == 128 + number
+    assert bench.found("packs").incomplete_because == f"interrupted by {number.name}"
+    assert record.read(bench.results, "decode") is None
+    assert bench.left_behind() == []
+
+
+@pytest.mark.slow
+def test_resumed_complete_stages_stay_and_the_rest_is_measured(bench: Bench) -> None:
+    bench.have_all_but("decode")
+    record.keep(bench.results, a_record("decode", figures={"model": "of the first try"}))
+    before = {path: path.read_bytes() for path in bench.results.glob("*.json") if path.stem != "decode"}
+    assert bench.run() == 0, bench.said
+    assert {path: path.read_bytes() for path in before} == before
+    decode = bench.found("decode")
+    assert decode.complete
+    assert decode.machine["kind"] == "cpu"
+    assert decode.figures["all_streamed"]["streamed"]
+    assert decode.figures["on_1_cpus"]["engine_cores"] <= 1.05
+    assert decode.figures["board_at_16"]["errors"] == 0
+    assert decode.figures["board_at_16"]["readings"] == 0  # no board, no figure of one
+    assert decode.figures["ledger_eager"]["weights_bytes"] == 512 * 2**20
+    assert bench.left_behind() == []
+
+
+def test_results_of_another_machine_are_not_gone_on_with(bench: Bench) -> None:
+    record.keep(bench.results, a_record("mps", machine=CPU | {"kind": "gpu", "product": "NVIDIA-H200"}))
+    command = [sys.executable, "benchmarks/gpu.py", "--resume", str(bench.results), "--", *LIGHT]
+    done = subprocess.run(command, cwd=ROOT, env=bench.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2,
+        "gpu.py: error: mps.json is of another machine (NVIDIA-H200): name another folder",
+    )
+    assert bench.left_behind() == []
+
+
+@pytest.mark.parametrize("minutes", ["0", "nan"])
+def test_minutes_that_are_none_are_refused(minutes: str, tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/gpu.py", "--minutes", minutes, "--resume", str(tmp_path / "none")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert not (tmp_path / "none").exists()
