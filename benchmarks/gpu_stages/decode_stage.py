@@ -114,8 +114,9 @@ class _Bench:
         else:
             used = self._device.read().used_bytes - self._used_before
         cache = read_cache_config(await engine.get("/metrics"))
+        log = read_log(engine.log_text())
         seen = Observed(
-            log=read_log(engine.log_text()),
+            log=log,
             cache_config=cache,
             computed_kv_bytes_per_token=kv_bytes_per_token(self._config, cache.get("cache_dtype", "auto")),
             weights_on_disk=None,
@@ -124,8 +125,10 @@ class _Bench:
             is_gpu=self._device is not None,
         )
         ledger, notes = make_ledger(seen)
+        # NB: where the log does not say what was consumed, the context is NVML's rest, and the sum proves nothing.
+        said = {f"log_says_{name}_bytes": value for name, value in asdict(log).items()}
         added = {"sum_bytes": ledger.fixed_bytes + ledger.kv_pool_bytes, "notes": list(notes)}
-        return {**asdict(ledger), **added, "engine_version": (await identify(engine.session)).version}
+        return {**asdict(ledger), **added, **said, "engine_version": (await identify(engine.session)).version}
 
     async def hold(self, engine: EngineProcess, batch_size: int, *, streamed: bool = False) -> dict[str, Any]:
         """One window of full batches: the engine's counters, the board's readings, CPU time of both sides."""

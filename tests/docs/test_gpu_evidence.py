@@ -5,13 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from gpu_stages.record import Lack, Record, State
 
-from hack.gpu_evidence import KEPT, NOT_YET, PAGE, gpu_evidence, kept_runs, of_gpus, page
+from hack.gpu_evidence import KEPT, NOT_YET, PAGE, gpu_evidence, kept_runs, of_gpus, page, record
 from tests.docs.pages import ROOT
 
 RUNS = kept_runs()
-KEPT_RECORDS = [(name, one) for name, records in RUNS.items() for one in records]
 MACHINE = {
     "kind": "gpu", "product": "NVIDIA-H200", "driver": "580.1", "cuda": 13000, "memory_bytes": 141 * 2**30,
     "compute_mode": "DEFAULT", "power_limit_watts": 700.0, "cpus": 16, "versions": {"vllm": "0.26.0"}, "commit": "abc123",
@@ -26,7 +24,10 @@ FIGURES = {
 }
 
 
-def a_record(**values: Any) -> Record:
+Record, Lack, State = record.Record, record.Lack, record.State
+
+
+def a_record(**values: Any) -> Any:
     given = {"stage": "packs", "machine": MACHINE, "began": "2026-01-01T00:00:00Z", "seconds": 61.0, "complete": True}
     return Record(**given | values)
 
@@ -40,12 +41,31 @@ def test_the_page_is_that_of_what_is_kept() -> None:
     assert PAGE.read_text() == gpu_evidence()[PAGE], "stale: run make generate"
 
 
-@pytest.mark.parametrize(("run", "one"), KEPT_RECORDS, ids=[f"{run}/{one.stage}" for run, one in KEPT_RECORDS])
-def test_what_is_kept_is_of_a_gpu_with_its_commit_and_names_no_folder(run: str, one: Record) -> None:
-    assert one.machine["kind"] == "gpu"
-    assert one.machine["commit"]
-    text = (KEPT / run / f"{one.stage}.json").read_text()
-    assert re.findall(r"/(?:home|root|tmp|work|opt|mnt)/", text) == []
+def faults(one: Any, text: str) -> list[str]:
+    """What forbids keeping a record."""
+    found = [] if one.machine["kind"] == "gpu" else ["it is not of a GPU"]
+    found += [] if one.machine["commit"] else ["its commit is not told"]
+    return found + re.findall(r"/(?:home|root|tmp|work|opt|mnt|var)/\S*", text)
+
+
+def test_what_is_kept_is_of_a_gpu_with_its_commit_and_names_no_folder() -> None:
+    bad = a_record(machine=MACHINE | {"kind": "mock", "commit": None})
+    assert faults(bad, '"/root/x"') == ["it is not of a GPU", "its commit is not told", '/root/x"']
+    kept = [(one, (KEPT / run / f"{one.stage}.json").read_text()) for run, records in RUNS.items() for one in records]
+    assert [(one.stage, faults(one, text)) for one, text in kept if faults(one, text)] == []
+
+
+def test_every_wheel_has_its_size() -> None:
+    """The list that pip reads, and the table that a person reads."""
+    lines = (ROOT / "benchmarks/gpu_wheels.txt").read_text().splitlines()
+    listed = {tuple(line.split("==")) for line in lines if not line.startswith("#")}
+    rows = re.findall(
+        r"^\| ([a-z0-9-]+) \| ([\w.]+) \| ([\d.]+) \|$", (ROOT / "benchmarks/gpu.md").read_text(), re.MULTILINE
+    )
+    assert {(name, version) for name, version, _ in rows} == listed
+    assert (
+        f"{len(rows)} files, {sum(float(size) for *_, size in rows):.0f} MB" in (ROOT / "benchmarks/gpu.md").read_text()
+    )
 
 
 def test_figures_stand_with_their_machine_and_commit() -> None:
