@@ -19,6 +19,10 @@ MOST_CHARACTERS = 20_000
 """Of one failure in the summary; the stage's log has all of it."""
 
 
+_path = os.environ.pop(EVENTS, None)
+"""Taken out of the environment: a test that runs a pytest of its own tells nothing of that one's."""
+
+
 def pytest_runtest_logstart(nodeid: str) -> None:
     """A test begins."""
     _write({"begins": nodeid})
@@ -46,6 +50,6 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 
 def _write(line: dict[str, object]) -> None:
-    if path := os.environ.get(EVENTS):
-        with Path(path).open("a", encoding="utf-8") as file:
+    if _path:
+        with Path(_path).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

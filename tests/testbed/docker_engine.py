@@ -22,6 +22,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -217,8 +218,10 @@ def _start_dockerd(engine: Engine) -> None:
     ]
     settings: dict[str, object] = {"log-level": "warn", "shutdown-timeout": 5}
     if not _has_capability(CAP_SYS_RESOURCE):
-        shim = folder / "runc-shim"
-        shim.write_text(f"#!{sys.executable} -IS\n{RUNTIME_SHIM.read_text()}")
+        # NB: the kernel takes no interpreter with a blank in its path, and the clone's Python may have one.
+        code, shim = folder / "runc-shim.py", folder / "runc-shim"
+        code.write_text(RUNTIME_SHIM.read_text())
+        shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS {shlex.quote(str(code))} "$@"\n')
         shim.chmod(0o755)
         settings |= {"runtimes": {"shim": {"path": str(shim)}}, "default-runtime": "shim"}
     (folder / "daemon.json").write_text(json.dumps(settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,6 @@ def test_a_report_that_cannot_be_written_says_so(capsys: pytest.CaptureFixture[s
 
 
 def test_a_reader_that_stops_early_is_no_error() -> None:
-    command = f"{sys.executable} -c 'import sys; from slm_operator.cli.main import main; sys.exit(main())' advise --from-csv {SWEEP} --model opt-1.3b -o json | head -1"
+    command = f"{shlex.quote(sys.executable)} -c 'import sys; from slm_operator.cli.main import main; sys.exit(main())' advise --from-csv {shlex.quote(str(SWEEP))} --model opt-1.3b -o json | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("{\n", "")
