@@ -106,10 +106,11 @@ def test_the_token_of_whoever_asks_goes_nowhere(plane: ControlPlane, network: Po
     away = {"away": says("", 302, Location=f"{thief}/steal"), "home": says("", 307, Location="/api/v1/secrets")}
     engines(plane, network, namespace, away)
     said = slm(plane, namespace, "top", "--once")
+    asked = {address for address, _ in network.asked}
+    assert "thief" not in asked
+    assert len(asked) == len(away)
     for name, status in (("away", 302), ("home", 307)):
         assert f"{name}: 0 of 0 ready engines were read: the answer is a redirect ({status})" in said
-    assert len({address for address, _ in network.asked}) == len(away)
-    assert "thief" not in {address for address, _ in network.asked}
     assert [one["requestURI"] for one in asked_by_us(plane) if "secrets" in one["requestURI"]] == []
 
 

@@ -176,9 +176,10 @@ class Reconciler:
             self.queue.done(work, 0)  # at once, so that status says it
             self._refusals[work] = self._returns(work) + 1, self.clock()
         elif before and not now:
-            returns = self._returns(work) - 1
-            pause = min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0 ** min(returns, 20))
-            self.queue.done(work, pause if returns > 0 else 0)  # so that status says it no more
+            if (returns := self._returns(work) - 1) > 0:
+                self.queue.failed(work, min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0 ** min(returns, 20)))
+            else:
+                self.queue.done(work, 0)  # so that status says it no more
         elif now:
             self.queue.failed(work)
         else:

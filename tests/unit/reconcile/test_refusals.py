@@ -1,7 +1,7 @@
 """What the API server refuses again and again is asked for later and later, whatever it accepts in between."""
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,22 +21,30 @@ PROFILE, DEPLOYMENT = WorkKey("profile", Key("ns", "p")), WorkKey("deployment", 
 
 
 def taking_turns(kind: str, said: Callable[[Any], bool]) -> Callable[..., Plan]:
-    """A planner whose status the server refuses, until it is told of that: then one that is taken."""
+    """A planner whose status the server refuses, until it is told of that: then one that is taken, and new each time."""
+
+    plans = count()
 
     def plan(view: Any, *_: Any) -> Plan:
         record = view.profile if kind == names.PROFILE_KIND else view.deployment
-        phase = "Pending" if said(view) else "Unheard-of"
-        return Plan(actions=(write_status(kind, record.meta, {"phase": phase}, "it is so"),))
+        status = {"phase": "Pending" if said(view) else "Unheard-of", "observedGeneration": next(plans)}
+        return Plan(actions=(write_status(kind, record.meta, status, "it is so"),))
 
     return plan
 
 
 def operator_for(work: WorkKey, error: ApiError) -> Operator:
     """An operator over one object, on a server that refuses the one status."""
+    profiles = taking_turns(names.PROFILE_KIND, lambda view: view.refused_because is not None)
+    deployments = taking_turns(names.DEPLOYMENT_KIND, lambda view: view.refusal is not None)
+
+    def nothing(*_: Any) -> Plan:
+        return Plan()
+
     made = Operator(
         1,
-        plan_profile=taking_turns(names.PROFILE_KIND, lambda view: view.refused_because is not None),
-        plan_deployment=taking_turns(names.DEPLOYMENT_KIND, lambda view: view.refusal is not None),
+        plan_profile=profiles if work.kind == "profile" else nothing,
+        plan_deployment=deployments if work.kind == "deployment" else nothing,
         plan_fleet=lambda *_: SimpleNamespace(assignments={}, plan=Plan()),
     )
     made.see("SLMProfile", "p", {"model": SPEC["model"]})
@@ -45,7 +53,9 @@ def operator_for(work: WorkKey, error: ApiError) -> Operator:
     async def apply_status(manifest: Any) -> Any:
         if manifest["status"]["phase"] == "Unheard-of":
             raise error
-        return await accept(manifest)
+        answer = await accept(manifest)
+        made.bench.show(manifest["kind"], manifest["metadata"]["name"])  # the watch may be faster than the answer
+        return answer
 
     made.bench.server.apply_status = apply_status  # type: ignore[method-assign]
     return made
