@@ -174,7 +174,7 @@ def test_objects_nested_deeply_are_told_so_and_the_others_are_served(
             wait_until(lambda name=name: "InvalidProfile" in conditions(plane, namespace, f"slmp/{name}"))
         assert [line for line in running.lines if line["message"] in {"object not read", "pass failed"}] == []
         assert running.terminate() == 0
-    for command in (["watch", "--once"], ["explain", "listed"], ["history", "listed"], ["top", "--once"]):
+    for command in (["watch", "--once"], ["top", "--once"]):
         assert "listed" in slm(plane, namespace, *command)
 
 
