@@ -112,7 +112,8 @@ def test_the_windows_saw_what_was_asked_for(stage: Stage, served: str) -> None:
     for point in document.points:
         assert point.input_tokens_mean == pytest.approx(32, rel=0.02)
         assert point.output_tokens_mean == pytest.approx(48, rel=0.25)
-    one, reference = document.points[:2]
+    singles = {point.batch_size: point for point in document.points if point.replicas == 1}
+    one, reference = singles[1], singles[32]
     assert one.throughput_tokens_per_second < reference.throughput_tokens_per_second
     assert reference.preemptions == reference.errors == 0
     assert 0 < reference.kv_peak_fraction < 1

@@ -39,7 +39,7 @@ def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path)
     assert run.status == 0, run.events[-1]
     document = parse_document(run.one("result")["document"])
     assert document == parse_document(json.loads(output.read_text()))
-    assert [p.batch_size for p in document.points[:2]] == [1, 32]
+    assert {1, 32} <= {p.batch_size for p in document.points}
     assert len(run.all("point")) == len(document.points)
     # The light engine's law, with the settings of these tests: ITL = 8 ms + 0.1 ms x sequences that run, on its own clock.
     # A busy machine may leave places empty, so what is certain is between none and all of them.
@@ -217,7 +217,8 @@ def test_sigterm_leaves_a_document_and_no_engine(model: Path) -> None:
     assert started.returncode == EXIT_STATUS[Failure.INTERRUPTED]
     document = parse_document(next(e["document"] for e in events if e["event"] == "result"))
     assert document.incomplete_because == "interrupted by SIGTERM"
-    assert [p.batch_size for p in document.points][:2] == [1, 32]
+    # What is doubtful is measured again, so on a busy machine the second point may be B = 1 as well.
+    assert {p.batch_size for p in document.points[:2]} <= {1, 32}
     assert len(document.points) == len(
         [e for e in events if e["event"] == "point"]
     )  # one more may be done before it hears
