@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slm_runtime import host, mps
+from slm_runtime.bca import BLOCK_TOKENS, least_kv_bytes
 from slm_runtime.document import SharingMode
 from slm_runtime.engine_process import Launch, group_of, start_engine
 from slm_runtime.failure import EngineFault, Failure, ProfileError
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 MIB = 2**20
 CPU_POOL_FRACTION = 0.4
 """Most of the free memory that a sweep's KV pool takes on CPU."""
-BLOCK_TOKENS = 128
-"""vLLM's largest KV block (CPU); a sequence takes whole blocks."""
 RESERVE_BYTES = 512 * MIB
 """Kept between an engine's share and what it is allowed to claim at its start."""
 PORT_TRIES = 3
@@ -162,7 +161,7 @@ class EngineRig:
         longest = min(self._lengths.longest, model_len) if self._lengths else model_len
         tokens = batch_size * (-(-(longest + 1) // BLOCK_TOKENS) + 1) * BLOCK_TOKENS
         most = int(CPU_POOL_FRACTION * host.free_bytes())
-        least = (model_len + BLOCK_TOKENS) * per_token
+        least = least_kv_bytes(per_token, model_len)
         if least > most:
             raise ProfileError(
                 Failure.MEMORY, f"one sequence of {model_len} tokens needs {least} bytes of KV; {most} may be used"

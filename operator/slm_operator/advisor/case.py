@@ -84,7 +84,7 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
         single_sequence=single or 0.0,
         ledger=ledger,
         fixed_bytes=ledger.fixed_bytes if ledger else 0,
-        floor_bytes=ledger.kv_bytes_per_token * (document.model.max_model_len or 0) if ledger else 0,
+        floor_bytes=_floor_bytes(document),
         device_bytes=settings.gpu_memory_bytes or (ledger.device_bytes if ledger else 0),
         source=source,
         imported=document.cost is None,
@@ -92,6 +92,11 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
         at_load=frozenset(key(p) for p in partial if in_flight and same_load(in_flight_of(p), in_flight)),
         loops={loop(p, full_load(p)): p for p in points if not is_partial(p)} if in_flight else {},
     )
+
+
+def _floor_bytes(document: MeasurementDocument) -> int:
+    ledger, longest = document.ledger, document.model.max_model_len
+    return bca.least_kv_bytes(ledger.kv_bytes_per_token, longest) if ledger and longest else 0
 
 
 def in_flight_of_rate(document: MeasurementDocument, fit: Fit | None, requests_per_second: float | None) -> int | None:

@@ -8,10 +8,10 @@ time of a profile, so engines that already run are measured again wherever their
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from slm_runtime.bca import KV_MAX_FRACTION, KV_MIN_FRACTION, KV_TARGET_FRACTION
+from slm_runtime.bca import KV_MAX_FRACTION, KV_MIN_FRACTION, KV_TARGET_FRACTION, least_kv_bytes
 from slm_runtime.fit import is_full_single
 from slm_runtime.search.boundary import kv_peak_bytes
 from slm_runtime.search.steps import StartEngines
@@ -60,14 +60,17 @@ def failures(findings: Findings, configuration: Configuration) -> tuple[Failed, 
 def try_step(
     request: Request, findings: Findings, configuration: Configuration, batch_size: int, because: str
 ) -> StartEngines | Measure | None:
-    """Measure at B if engines run whose pool suits, else start such. None: no KV bytes are known."""
+    """Measure at B if engines run whose pool suits, else start such.
+
+    None: no KV bytes are known, or just this start has failed already. It would fail again.
+    """
     pool = pool_bytes(request, findings, configuration, batch_size)
     if pool is None:
         return None
     running = findings.running
     if running is not None and configuration.is_of(running) and _suits(findings, running, batch_size, pool):
         return measure(request, batch_size, because)
-    return StartEngines(
+    start = StartEngines(
         replicas=configuration.replicas,
         mode=configuration.mode,
         batch_size=batch_size,
@@ -75,6 +78,8 @@ def try_step(
         max_num_batched_tokens=configuration.max_num_batched_tokens,
         because=because,
     )
+    failed = (f.step for f in findings.failures if isinstance(f.step, StartEngines))
+    return None if any(replace(step, because=because) == start for step in failed) else start
 
 
 def _suits(findings: Findings, running: StartEngines, batch_size: int, pool: int) -> bool:
@@ -135,8 +140,8 @@ def _misses(findings: Findings, configuration: Configuration) -> int:
 
 def floor_bytes(request: Request, findings: Findings) -> int:
     """KV bytes of one longest sequence, without which an engine refuses to start."""
-    ledger = findings.ledger
-    return (request.max_model_len or 0) * ledger.kv_bytes_per_token if ledger else 0
+    ledger, longest = findings.ledger, request.max_model_len
+    return least_kv_bytes(ledger.kv_bytes_per_token, longest) if ledger and longest else 0
 
 
 def is_too_small(point: Point) -> bool:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slm_runtime.bca import KV_MAX_FRACTION, KV_MIN_FRACTION
-from slm_runtime.document import Mark, Point, SharingMode
+from slm_runtime.document import Ledger, Mark, Point, SharingMode
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.next_step import best, next_step
 from slm_runtime.search.packs import learnt_gpu_fraction, stretch
-from slm_runtime.search.steps import Done, Event, Findings, Measure, Request, StartEngines
+from slm_runtime.search.steps import Done, EngineFailed, Event, Findings, Measure, Request, StartEngines
 from slm_runtime.search.sweep import MAX_POINTS, swept
 from slm_runtime.search.trial import growth_fraction
 from slm_runtime.simulated.published import ENGINES, LLAMA_2_7B, OPT_1_3B, OPT_2_7B, SHAREGPT
@@ -241,6 +241,24 @@ async def test_an_engine_that_always_dies_ends_the_search_with_its_reason() -> N
     assert done.because == "the engine died at B=1"
     assert findings.points == ()
     assert len(findings.failures) == 2
+
+
+async def test_a_start_that_failed_is_not_repeated_unchanged() -> None:
+    class Refusing(SimulatedRig):
+        """An engine that starts only without a size given for its pool."""
+
+        async def start(self, step: StartEngines) -> Ledger:
+            if step.kv_pool_bytes is not None:
+                raise EngineFailed("the pool holds no sequence")
+            return await super().start(step)
+
+    on = Refusing(engine=OPT_1_3B, lengths=SHAREGPT, random=Random(1))
+    findings, done, _ = await search(request(), on)
+    refused = [replace(f.step, because="") for f in findings.failures if isinstance(f.step, StartEngines)]
+    assert refused
+    assert len(set(refused)) == len(refused)
+    assert len(findings.points) >= 3
+    assert done.complete is False
 
 
 async def test_time_slicing_is_tried_only_where_mps_does_not_run() -> None:
