@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "runtime")]
 
-from gpu_stages.conductor import OtherMachineError, conduct  # noqa: E402 - what is imported from the repository follows its path
+from gpu_stages.conductor import MachineError, conduct  # noqa: E402 - what is imported from the repository follows its path
 
 ENGINE = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
 
@@ -34,7 +34,7 @@ def main() -> int:
     folder = given.resume or ROOT / ".work" / "gpu" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     try:
         status = conduct(given.minutes, folder, words[at + 1 :] or ENGINE)
-    except OtherMachineError as error:
+    except MachineError as error:
         parser.error(str(error))
     print(f"results: {folder}" if status == 0 else f"to go on: python benchmarks/gpu.py --resume {folder}")
     return status

@@ -43,8 +43,8 @@ OFFLINE = {
 }
 
 
-class OtherMachineError(Exception):
-    """The folder holds results of another machine."""
+class MachineError(Exception):
+    """The machine does not say what it is, or is not the one whose results the folder holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,9 @@ class Conductor:
                 for stage in STAGES:
                     if self._may_begin(stage):
                         await self._stage(stage, machine, scratch)
+            except MachineError:
+                if self._signal is None:
+                    raise
             finally:
                 self._sweep()
         return self._status()
@@ -112,23 +115,23 @@ class Conductor:
         self._running = process
         try:
             said, _ = await asyncio.wait_for(process.communicate(), MACHINE_SECONDS)
+            machine: dict[str, Any] = json.loads(said)
+        except (TimeoutError, ValueError) as error:
+            raise MachineError("the machine could not be asked what it is") from error
         finally:
             self._running = None
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        if self._signal or process.returncode:
-            raise RuntimeError("the machine could not be asked what it is")
-        machine: dict[str, Any] = json.loads(said)
         self._say(f"{machine['kind']}: {machine['product'] or 'no GPU'} ({machine['why']})")
         return machine
 
     def _check(self, machine: dict[str, Any]) -> None:
-        """Results of several machines are not mixed. Raises OtherMachineError."""
+        """Results of several machines are not mixed. Raises MachineError."""
         for stage in STAGES:
             kept = record.read(self._asked.results, stage.name)
             if kept and any(kept.machine.get(key) != machine[key] for key in ("kind", "product", "memory_bytes")):
                 theirs = kept.machine.get("product") or kept.machine.get("kind")
-                raise OtherMachineError(f"{stage.name}.json is of another machine ({theirs}): name another folder")
+                raise MachineError(f"{stage.name}.json is of another machine ({theirs}): name another folder")
 
     async def _stage(self, stage: Stage, machine: dict[str, Any], scratch: Path) -> None:
         """One try of one stage, from its first line to the end of its last process."""
@@ -274,6 +277,6 @@ def _say(text: str) -> None:
 
 
 def conduct(minutes: float, results: Path, engine: Sequence[str]) -> int:
-    """Run, from the command line. Raises OtherMachineError."""
+    """Run, from the command line. Raises MachineError."""
     results.mkdir(parents=True, exist_ok=True)
     return asyncio.run(Conductor(Asked(minutes=minutes, results=results, engine=tuple(engine)), _say).run())

@@ -63,7 +63,7 @@ FULL = Scale(
     cpus=(2, 8),
     shares=(2, 4),
     work_seconds=1.0,
-    profile_words=("--max-batch-size", "512", "--max-window-seconds", "10"),
+    profile_words=("--max-batch-size", "512", "--max-window-seconds", "10", "--max-replicas", "2"),
 )
 SMALL = Scale(
     published=OPT_SMALL,

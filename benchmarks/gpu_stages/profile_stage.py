@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from gpu_stages.job import Job
     from gpu_stages.shapes import Shape
 
-CLOSING_SECONDS = 10.0
-"""Kept of the stage's time for the profile's own end, which stops engines."""
+NO_BUDGET = ("--max-gpu-minutes", "1440")
+"""NB: a profile with a budget leaves out a pack that it expects not to fit, by its dearest start, the cold one. Here the
+stage's end is the budget: a pack that is cut short costs nothing but the time that was left."""
 LINE_BYTES = 2**24
 """The longest event: a whole document."""
 POINT = {
@@ -63,10 +64,9 @@ async def _profile(job: Job, shape: Shape, sharing: Sequence[str]) -> None:
     """Follow one profile to its end. NB: what it says is kept at once, so a cancellation loses nothing."""
     job.keep("model", shape.like)
     began = time.monotonic()
-    budget = max(1.0, job.seconds - CLOSING_SECONDS)
     words = ["--model", str(write_model(shape, Path(job.folder))), *sharing, *job.scale.profile_words]
     words += ["--input-tokens", job.scale.lengths[0], "--output-tokens", job.scale.lengths[1], "--slo-itl-factor", "4"]
-    words += ["--max-gpu-minutes", f"{budget / 60:.3f}", "--startup-timeout-seconds", f"{budget:.0f}"]
+    words += [*NO_BUDGET, "--startup-timeout-seconds", f"{job.seconds:.0f}"]
     command = [sys.executable, "-m", "slm_runtime", "profile", *words, "--", *job.engine, "--load-format", "dummy"]
     process = await asyncio.create_subprocess_exec(
         *command, env=os.environ, stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES

@@ -41,25 +41,25 @@ STAGES = (
     Stage(
         name="packs",
         title="OPT-1.3B's shape: one engine against packs under MPS",
-        most_seconds=330,
+        most_seconds=420,
         run=profile_stage.packs,
     ),
     Stage(
         name="decode",
         title="Board, memory, CPUs and streams during decode",
-        most_seconds=240,
+        most_seconds=300,
         run=decode_stage.run,
     ),
     Stage(
         name="modern",
         title="A model of today's shape: one engine against packs under MPS",
-        most_seconds=330,
+        most_seconds=420,
         run=profile_stage.modern,
     ),
     Stage(
         name="slicing",
         title="OPT-1.3B's shape: a pack of two under time slicing",
-        most_seconds=240,
+        most_seconds=300,
         run=profile_stage.slicing,
     ),
 )

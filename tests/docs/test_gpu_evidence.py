@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hack.gpu_evidence import KEPT, NOT_YET, PAGE, gpu_evidence, kept_runs, of_gpus, page, record
+from hack.gpu_evidence import KEPT, NOT_YET, PAGE, STAGES, gpu_evidence, kept_runs, of_gpus, page, record
 from tests.docs.pages import ROOT
 
 RUNS = kept_runs()
@@ -53,6 +53,11 @@ def test_what_is_kept_is_of_a_gpu_with_its_commit_and_names_no_folder() -> None:
     assert faults(bad, '"/root/x"') == ["it is not of a GPU", "its commit is not told", '/root/x"']
     kept = [(one, (KEPT / run / f"{one.stage}.json").read_text()) for run, records in RUNS.items() for one in records]
     assert [(one.stage, faults(one, text)) for one, text in kept if faults(one, text)] == []
+
+
+def test_every_stage_and_its_time_are_told() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) s \|", (ROOT / "benchmarks/gpu.md").read_text(), re.MULTILINE)
+    assert rows == [(stage.name, f"{stage.most_seconds:.0f}") for stage in STAGES]
 
 
 def test_every_wheel_has_its_size() -> None:

@@ -64,6 +64,10 @@ class Bench:
         assert kept, self.said
         return kept
 
+    def is_complete(self, stage: str) -> bool:
+        kept = record.read(self.results, stage)
+        return kept is not None and kept.complete
+
     def left_behind(self) -> list[str]:
         """Processes of this test, and files of its runs."""
         left = [str(path) for path in self.scratch.iterdir()]

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gpu_stages.table import STAGES
 from tests.unit.gpu_stages.conftest import CPU, LIGHT, NEVER_HEALTHY, ROOT, Bench, a_record
 
 NAMES = [stage.name for stage in STAGES]
+COMMAND = (sys.executable, str(ROOT / "benchmarks/gpu.py"))
 MOCK = CPU | {"kind": "mock", "product": "Mock-GPU-8GB", "memory_bytes": 8 * 2**30}
 
 
@@ -46,7 +48,7 @@ def test_a_stage_that_dies_takes_no_other(bench: Bench) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_ends_all_and_is_told(bench: Bench, number: signal.Signals) -> None:
     bench.have("mps")
-    command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--resume", str(bench.results), "--", *LIGHT]
+    command = [*COMMAND, "--resume", str(bench.results), "--", *LIGHT]
     with subprocess.Popen(command, env=bench.environment | NEVER_HEALTHY, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout
         for line in run.stdout:
@@ -55,6 +57,19 @@ def test_a_signal_ends_all_and_is_told(bench: Bench, number: signal.Signals) -> 
         assert run.wait() == 128 + number
     assert bench.found("packs").incomplete_because == f"interrupted by {number.name}"
     assert record.read(bench.results, "decode") is None
+    assert bench.left_behind() == []
+
+
+@pytest.mark.slow
+def test_a_signal_while_the_machine_is_asked_ends_all(bench: Bench, device: dict[str, str]) -> None:
+    hangs = bench.environment | device | {"MOCK_CUDA_HANGS": "1"}
+    with subprocess.Popen([*COMMAND, "--resume", str(bench.results), "--", *LIGHT], env=hangs) as run:
+        while not any("cuda_client" in one for one in bench.left_behind()):
+            assert run.poll() is None
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        assert run.wait() == 128 + signal.SIGINT
+    assert list(bench.results.iterdir()) == []
     assert bench.left_behind() == []
 
 
@@ -78,7 +93,7 @@ def test_resumed_complete_stages_stay_and_the_rest_is_measured(bench: Bench) -> 
 
 def test_results_of_another_machine_are_not_gone_on_with(bench: Bench) -> None:
     record.keep(bench.results, a_record("mps", machine=CPU | {"kind": "gpu", "product": "NVIDIA-H200"}))
-    command = [sys.executable, "benchmarks/gpu.py", "--resume", str(bench.results), "--", *LIGHT]
+    command = [*COMMAND, "--resume", str(bench.results), "--", *LIGHT]
     done = subprocess.run(command, cwd=ROOT, env=bench.environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         2,
@@ -89,7 +104,7 @@ def test_results_of_another_machine_are_not_gone_on_with(bench: Bench) -> None:
 
 @pytest.mark.parametrize("minutes", ["0", "nan"])
 def test_minutes_that_are_none_are_refused(minutes: str, tmp_path: Path) -> None:
-    command = [sys.executable, "benchmarks/gpu.py", "--minutes", minutes, "--resume", str(tmp_path / "none")]
+    command = [*COMMAND, "--minutes", minutes, "--resume", str(tmp_path / "none")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert not (tmp_path / "none").exists()
