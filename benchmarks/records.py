@@ -86,6 +86,12 @@ RUNS: dict[str, Recorded] = {
         (OPERATOR, "benchmarks/scale.py", "benchmarks/scale_run.py"),
         "scale.json",
     ),
+    "gpu-rehearsal": Recorded(
+        "benchmarks/gpu.py with the real vLLM on CPU and a mock NVML: interrupted, resumed, complete",
+        (*PYTEST, "tests/unit/gpu_stages/test_rehearsal.py"),
+        (RUNTIME, "benchmarks/gpu.py", "benchmarks/gpu_stages", "tests/unit/gpu_stages"),
+        "gpu-rehearsal.json",
+    ),
     "seeds": Recorded(
         "20,000 simulated clusters: no promise is broken",
         (*PYTEST, "tests/simulation/test_simulation.py", "-m", "record"),
@@ -193,7 +199,7 @@ def main() -> int:
     why = {name: staleness(name) for name in RUNS}
     for name, recorded in RUNS.items():
         if why[name] or not asked.stale:
-            print(f"{name:<10} {why[name] or 'up to date'}" + ("" if asked.stale else f"\n{'':<11}{recorded.shows}"))
+            print(f"{name:<13} {why[name] or 'up to date'}" + ("" if asked.stale else f"\n{'':<14}{recorded.shows}"))
     return 1 if asked.strict and any(why.values()) else 0
 
 

@@ -1,6 +1,6 @@
 """The whole of `benchmarks/gpu.py` with the real vLLM and the mock NVML: interrupted, resumed, complete.
 
-    SLM_RECORD=1 pytest -s -m vllm tests/unit/gpu_stages/test_rehearsal.py
+    make record gpu-rehearsal
 
 Some minutes, a dozen starts of the engine, so it is recorded and no part of `make test`. What it measures is kept in
 `benchmarks/results/gpu-rehearsal.json`: figures of two cores, which say that everything runs, and nothing of any GPU.
@@ -20,7 +20,6 @@ from gpu_stages.table import STAGES
 from tests.testbed.engine_cpu import CPU_ENV, python
 from tests.unit.gpu_stages.conftest import ROOT, Bench
 
-KEPT = ROOT / "benchmarks" / "results" / "gpu-rehearsal.json"
 LIMITS = ("--max-model-len", "512", "--enforce-eager", "--gpu-memory-utilization", "0.1")
 """NB: on CPU the engine would take most of the machine for its KV pool, and minutes to compile."""
 TRIES = 3
@@ -29,7 +28,7 @@ TRIES = 3
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.timeout(7200),
-    pytest.mark.skipif("SLM_RECORD" not in os.environ, reason="a record is made on demand: SLM_RECORD=1"),
+    pytest.mark.record,
 ]
 
 
@@ -69,4 +68,4 @@ def test_a_run_is_interrupted_resumed_and_complete(bench: Bench, device: dict[st
     assert found["decode"].figures["all_streamed"]["errors"] == 0
     assert bench.left_behind() == []
     kept = {"interrupted": asdict(interrupted), **{name: asdict(one) for name, one in found.items()}}
-    KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    Path(os.environ["SLM_RECORD"]).write_text(json.dumps(kept, indent=1) + "\n")
