@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpu_stages import family, record
+from gpu_stages.machine import Kind
 from gpu_stages.record import Lack, Record, State
 from gpu_stages.table import STAGES, Stage
 
@@ -34,6 +35,8 @@ GRACE_SECONDS = 20.0
 MACHINE_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 """Between two looks at the clock while a stage runs."""
+CPU_SLOWER = 4
+"""How much longer a stage may take without a GPU, where an engine starts in minutes beside other work."""
 LINE_BYTES = 2**24
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -135,7 +138,8 @@ class Conductor:
 
     async def _stage(self, stage: Stage, machine: dict[str, Any], scratch: Path) -> None:
         """One try of one stage, from its first line to the end of its last process."""
-        seconds = min(stage.most_seconds, self._left())
+        slower = 1 if machine["kind"] == Kind.GPU else CPU_SLOWER
+        seconds = min(slower * stage.most_seconds, self._left())
         deadline = self._now() + seconds
         folder = scratch / stage.name
         folder.mkdir()

@@ -24,7 +24,7 @@ class Stage:
     """Also of its file."""
     title: str
     most_seconds: float
-    """After so long it is ended, so that one that hangs leaves time for the next."""
+    """After so long on a GPU it is ended, so that one that hangs leaves time for the next."""
     run: Callable[[Job], Awaitable[None]]
     uid: int | None = None
     """Runs as this user where the command is run by root."""
