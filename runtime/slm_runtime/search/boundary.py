@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KV_AIM_FRACTION = 0.95
 """KV peak that is aimed at; the pool's random peak in another window is a little higher."""
+LEAST_AIM_FRACTION = 0.1
+"""However wide the intervals, no less of a limit's use is aimed at."""
 NEAR_FRACTION = 0.01
 """Trust in a point right at the crossing; it falls with distance."""
 
@@ -66,8 +68,10 @@ def noise_fraction(points: Sequence[Point]) -> float:
 def boundary(points: Sequence[Point], bounds: Bounds, aim: float) -> Boundary:
     """The first limit that B would reach. `aim` is the use of a limit that is aimed at, as a fraction of it.
 
-    NB: a point measured right at the limit fails half of the time, one a deviation below it one time in six.
+    NB: a point measured right at the limit fails half of the time, one a deviation below it one time in six. On a busy
+    machine a few deviations are more than the whole limit, of which something must be left to aim at.
     """
+    aim = max(aim, LEAST_AIM_FRACTION)
     crossings = [Boundary(batch_size=bounds.max_batch_size, limit=Limit.LARGEST)]
     one, _ = bca.single_sequence_tokens_per_second(points)
     swept = sweep_of(points)

@@ -33,6 +33,7 @@ def leftovers() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path) -> None:
     output = tmp_path / "measurements.json"
     run = profile("--max-replicas", "1", "--output", str(output))

@@ -126,6 +126,32 @@ async def test_a_disturbed_window_of_an_anchor_is_taken_once_more(mark: Mark, ti
     assert [p.batch_size for p in swept(findings)].count(size) == times
 
 
+class UnsteadyRig(SimulatedRig):
+    """A machine so busy that intervals are wider than the figures, and that slows down as it goes."""
+
+    def __init__(self, width: float, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._width = width
+        self._slower = 1.0
+
+    async def measure(self, step: Measure) -> Point:
+        point = await super().measure(step)
+        self._slower *= 1.15
+        itl_ms = replace(point.itl_ms, mean_ms=point.itl_ms.mean_ms * self._slower)
+        return replace(point, itl_ms=itl_ms, throughput_ci_fraction=self._width)
+
+
+@pytest.mark.parametrize("width", [0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("factor", [1.5, 2, 3, 4])
+async def test_however_wide_the_intervals_the_search_ends_with_an_answer(width: float, factor: float) -> None:
+    """Seen with the real engine on two busy cores: half the widest interval left nothing of a limit to aim at."""
+    on = UnsteadyRig(width, engine=OPT_1_3B, lengths=SHAREGPT, random=Random(1))
+    asked = request(Slo(itl_factor=factor), max_replicas=2)
+    findings, done, _ = await search(asked, on)
+    assert done.because
+    assert all(1 <= point.batch_size <= asked.max_batch_size for point in findings.points)
+
+
 def test_a_pool_grows_more_boldly_with_every_one_that_proved_too_small() -> None:
     once, twice = growth_fraction(43), growth_fraction(43, misses=2)
     assert 1 < once < twice == pytest.approx(once**2)
