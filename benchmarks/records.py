@@ -168,10 +168,14 @@ def run(name: str) -> int:
         if status:
             print(f"{name}: exit status {status}; nothing is kept", file=sys.stderr)
             return status
+        commit = str(about["commit"]).removesuffix("-dirty")  # what it guards was clean
+        if moved := _git("diff", "--name-only", commit, "--", *recorded.guards).stdout.strip():
+            print(f"{name}: changed while it ran, so nothing is kept:\n{moved}", file=sys.stderr)
+            return 2
         if figures.exists() and recorded.figures:
             (RESULTS / recorded.figures).write_text(figures.read_text())
     record = Record(
-        **about | {"commit": about["commit"].removesuffix("-dirty")},  # what it guards was clean
+        **about | {"commit": commit},
         load_after=round(os.getloadavg()[0], 1),
         minutes=round((time.monotonic() - began) / 60, 1),
         command=f"make record {name}",

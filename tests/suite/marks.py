@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def end(those: Iterable[Marked]) -> None:
     left = [one.process for one in those]
     for process in left:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, 15)
+            os.kill(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS
     while (left := [one for one in left if one.alive]) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -116,10 +116,14 @@ class Run:
             name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
         }
         with outcome.log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *stage.command, cwd=ROOT, env=inherited | own,
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *stage.command, cwd=ROOT, env=inherited | own,
+                    stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                outcome.status, outcome.ended_because = 127, f"{stage.command[0]} cannot be started: {error.strerror}"
+                return
         try:
             outcome.status = await asyncio.wait_for(process.wait(), MOST_MINUTES * 60)
         except TimeoutError:

@@ -79,6 +79,12 @@ def test_a_run_that_failed_leaves_the_former_record(clone: Path, monkeypatch: py
     assert (clone / "records/tried.json").read_text() == before
 
 
+def test_a_file_changed_during_the_run_is_not_recorded(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RUNS, "tried", tried("import pathlib; pathlib.Path('guarded.py').write_text('2')"))
+    assert record("tried") == 2
+    assert read("tried") is None
+
+
 def test_files_that_no_commit_has_are_not_recorded(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (clone / "guarded.py").write_text("3\n")
     assert record("tried") == 2

@@ -60,6 +60,12 @@ async def test_a_stage_that_fails_does_not_stop_the_next(tmp_path: Path) -> None
     assert said.endswith("\n1 passed, 1 failed")
 
 
+async def test_a_program_that_is_missing_stops_no_other_stage(tmp_path: Path) -> None:
+    done, said = await run([Stage("missing", ("/no/such/program",)), stage(tmp_path, "second", PASSES)])
+    assert [one.ok for one in done.outcomes] == [False, True]
+    assert "/no/such/program cannot be started: No such file or directory" in said
+
+
 async def test_what_is_noted_is_said_and_not_judged(tmp_path: Path) -> None:
     done, said = await run([stage(tmp_path, "timed", NOTES)])
     assert done.outcomes[0].ok
