@@ -227,7 +227,7 @@ def as_addresses(plane: ControlPlane, namespace: str, addresses: list[str]) -> I
     yield
 
 
-def test_the_watch_bears_every_hostile_engine_within_the_memory_that_it_has(
+def test_the_watch_bears_hostile_engines_within_its_memory(
     plane: ControlPlane, network: PodNetwork, namespace: str, tmp_path: Path
 ) -> None:
     addresses = [f"127.0.77.{number}" for number in range(1, 5)]

@@ -48,7 +48,7 @@ def faults(one: Any, text: str) -> list[str]:
     return found + re.findall(r"/(?:home|root|tmp|work|opt|mnt|var)/\S*", text)
 
 
-def test_what_is_kept_is_of_a_gpu_with_its_commit_and_names_no_folder() -> None:
+def test_kept_evidence_is_of_a_gpu_and_names_no_folder() -> None:
     bad = a_record(machine=MACHINE | {"kind": "mock", "commit": None})
     assert faults(bad, '"/root/x"') == ["it is not of a GPU", "its commit is not told", '/root/x"']
     kept = [(one, (KEPT / run / f"{one.stage}.json").read_text()) for run, records in RUNS.items() for one in records]

@@ -57,7 +57,7 @@ async def test_a_page_is_read_as_utf_8_whatever_codec_it_names(codec: str) -> No
         assert (await pod_counters(url)).running == 3
 
 
-async def test_a_page_as_large_as_the_bound_is_read_and_one_byte_more_is_not() -> None:
+async def test_a_page_of_the_bound_is_read_one_byte_more_is_not() -> None:
     good = engine_page()
     filling = engine_metrics.MOST_BYTES - len(good)
     async with server(says("#" * (filling - 1) + "\n" + good)) as url:

@@ -32,7 +32,7 @@ async def by_kopf(connection: Connection) -> Any:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("ask", [by_client, by_kopf])
-async def test_a_redirect_to_another_server_is_an_error_and_nobody_there_is_asked(
+async def test_a_redirect_elsewhere_is_an_error_and_not_followed(
     ask: Callable[[Connection], Awaitable[Any]], status: int
 ) -> None:
     stolen: list[str | None] = []

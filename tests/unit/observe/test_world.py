@@ -206,7 +206,7 @@ def test_versions_compare_as_numbers_and_opaque_ones_by_difference(version: str,
     assert is_newer(version, than) is newer
 
 
-def test_an_object_that_cannot_be_read_stops_neither_its_list_nor_its_watch(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_object_stops_no_list_and_no_watch(caplog: pytest.LogCaptureFixture) -> None:
     watching, known = Watching(), gpu_pod("odd", version=1)
     watching.world.take_page(PODS, page("Pod", known))
     odd = gpu_pod("odd", version=2)
