@@ -26,6 +26,16 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [str(target) for target in links(page) if not target.exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist(page: Path) -> None:
+    """A test that guards a statement goes with the statement. Decisions tell of their own day."""
+    named = re.findall(
+        r"`((?:tests|benchmarks|hack|docs|operator|runtime|examples)/[\w/-]+\.[a-z]+)`", page.read_text()
+    )
+    if page.parent.name != "adr":
+        assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_decisions_are_numbered_once_and_have_their_parts() -> None:
     pages = sorted((ROOT / "docs/adr").glob("*.md"))
     numbers = [page.name[:4] for page in pages]

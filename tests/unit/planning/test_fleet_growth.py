@@ -1,17 +1,17 @@
 """What a fleet's plan costs in calls of functions: ten times the fleet costs about ten times as much, whatever its state."""
 
-import sys
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
-from types import FrameType
+from functools import partial
 
 import pytest
 from slm_operator.api import names
 from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.planning.fleet import plan_fleet
-from slm_operator.planning.views import FleetView
+from slm_operator.planning.views import Demand, FleetView
 from slm_runtime.document import SharingMode
 
+from tests.operations import calls_of
 from tests.unit.planning import worlds as w
 
 SLICES, GPUS = 4, 4
@@ -41,25 +41,64 @@ def world(scale: int, *, running: bool) -> FleetView:
     return w.fleet(*demands, nodes=tuple(nodes), pods=tuple(pods) if running else ())
 
 
-def calls(view: FleetView) -> int:
-    """Calls of Python functions in one plan."""
-    counted: Counter[str] = Counter()
-
-    def count(_frame: FrameType, event: str, _arg: object) -> None:
-        counted[event] += 1
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        plan_fleet(view, w.SETTINGS, w.NOW)
-    finally:
-        sys.setprofile(before)
-    return counted["call"]
+def _demands(deployments: int) -> tuple[Demand, ...]:
+    cuts = (w.MPS_2, w.MPS_4, w.WHOLE)
+    return tuple(
+        w.demand(f"d{i:03}", cut=cuts[i % 3], replicas=2, node_selector={"zone": str(i % 4)})
+        for i in range(deployments)
+    )
 
 
-@pytest.mark.parametrize("running", [True, False], ids=["at rest", "cut, and nothing runs yet"])
-def test_ten_times_the_fleet_costs_about_ten_times_the_calls(*, running: bool) -> None:
-    assert calls(world(20, running=running)) < 12 * calls(world(2, running=running))
+def mixed(deployments: int) -> FleetView:
+    """Deployments of three classes in four zones, twice as many nodes, and nothing runs yet."""
+    nodes = tuple(w.node(f"gpu-{i:04}", labels={"zone": str(i % 4)}) for i in range(2 * deployments))
+    return w.fleet(*_demands(deployments), nodes=nodes)
+
+
+def serving(deployments: int) -> FleetView:
+    """The same with every deployment served that shares."""
+    view = mixed(deployments)
+    nodes = list(view.nodes)
+    for i, demand in enumerate(view.demands):
+        cut = demand.slice_class
+        if cut != w.WHOLE:
+            marks = {names.CLASS_LABEL: cut.label, names.SERVES_LABEL: f"team.{demand.deployment.name}"}
+            key = {w.SETTINGS.device_plugin.config_label: f"slm-{cut.label}-0"}
+            nodes[i] = w.node(f"gpu-{i:04}", cut=cut, labels=marks | key | {"zone": str(i % 4)})
+    pods = tuple(
+        w.replica(f"{demand.deployment.name}-{n}", f"gpu-{i:04}", demand.deployment.name)
+        for i, demand in enumerate(view.demands)
+        for n in range(2)
+        if demand.slice_class != w.WHOLE
+    )
+    return replace(view, nodes=tuple(nodes), pods=pods)
+
+
+def full(deployments: int) -> FleetView:
+    """The same with somebody else's pod on every GPU: nobody gets anything, and everybody is told why."""
+    view = mixed(deployments)
+    return replace(view, pods=tuple(w.foreign(f"job-{i}", f"gpu-{i:04}") for i in range(2 * deployments)))
+
+
+WORLDS: dict[str, tuple[Callable[[int], FleetView], int]] = {
+    "neighbours at rest": (partial(world, running=True), 2),
+    "neighbours, and nothing runs yet": (partial(world, running=False), 2),
+    "three classes, and nothing runs yet": (mixed, 20),
+    "three classes served": (serving, 20),
+    "somebody else on every GPU": (full, 20),
+}
+"""Each with the size that is held against ten times its own."""
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_ten_times_the_fleet_costs_about_ten_times_the_calls(name: str) -> None:
+    made, size = WORLDS[name]
+
+    def calls(times: int) -> int:
+        view = made(times * size)
+        return calls_of(lambda: plan_fleet(view, w.SETTINGS, w.NOW))
+
+    assert calls(10) < 12 * calls(1)
 
 
 def test_the_world_at_rest_is_at_rest() -> None:
