@@ -29,6 +29,9 @@ settings.register_profile("dice", UNHURRIED, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+# NB: where it is set, each start of an operator compiles 300 modules, a second of CPU. The image has bytecode.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 CLUSTER_FIXTURES = ("control_plane", "kind_cluster")
 
 

@@ -18,8 +18,6 @@ from tests.testbed.control_plane import ControlPlane
 
 Line = dict[str, Any]
 ROOT = Path(__file__).parents[2]
-INHERITED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""NB: without bytecode each start compiles 300 modules, a second of CPU. The image has it."""
 PROGRAM = (str(Path(sys.executable).with_name("slm-operator")),)
 
 
@@ -79,7 +77,7 @@ def operator(
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=INHERITED | {"POD_NAME": name} | dict(environment or {}),
+        env=os.environ | {"POD_NAME": name} | dict(environment or {}),
     )
     running = OperatorProcess(process)
     reader = threading.Thread(target=running.read, daemon=True)
