@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 EVENTS = "SLM_STAGE_EVENTS"
 MOST_CHARACTERS = 20_000
 """Of one failure in the summary; the stage's log has all of it."""
+LEAST_SECONDS = 1.0
+"""Of a setup or teardown worth telling: a cluster, a served deployment."""
 
 
 _path = os.environ.pop(EVENTS, None)
@@ -31,6 +33,8 @@ def pytest_runtest_logstart(nodeid: str) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """A phase of a test has ended: the call, or whatever else did not pass."""
     if report.when != "call" and report.passed:
+        if report.duration >= LEAST_SECONDS:
+            _write({"fixtures": f"{report.nodeid} ({report.when})", "seconds": round(report.duration, 2)})
         return
     line = {"test": report.nodeid, "outcome": report.outcome, "seconds": round(report.duration, 2)}
     notes = [str(value) for name, value in report.user_properties if name == "note"]

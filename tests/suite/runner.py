@@ -51,6 +51,8 @@ class Outcome:
     status: int | None = None
     seconds: float = 0.0
     tests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fixtures: dict[str, float] = field(default_factory=dict)
+    """Seconds of setups and teardowns, by test and phase."""
     now: str = ""
     left_behind: list[str] = field(default_factory=list)
     ended_because: str = ""
@@ -77,6 +79,8 @@ class Outcome:
             for line in written.splitlines():
                 event = json.loads(line)
                 self.now = event.get("begins", self.now)
+                if "fixtures" in event:
+                    self.fixtures[event["fixtures"]] = event["seconds"]
                 # A test whose teardown fails is told twice: what failed stays.
                 if "test" in event and self.tests.get(event["test"], {}).get("outcome") != "failed":
                     self.tests[event["test"]] = event

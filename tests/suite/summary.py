@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .runner import Outcome
 
-SLOWEST = 8
+SLOWEST = 12
 LOG_LINES = 40
 
 
@@ -53,10 +53,11 @@ def _failures(outcome: Outcome) -> Iterator[str]:
 
 
 def _slowest(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    yield "\nslowest tests (seconds of the call):"
-    timed = [one for outcome in outcomes for one in outcome.tests.values()]
-    for one in sorted(timed, key=lambda one: -float(one["seconds"]))[:SLOWEST]:
-        yield f"{one['seconds']:>8.1f}  {one['test']}"
+    yield "\nslowest (seconds of the call, or of the fixtures in brackets):"
+    timed = [(float(one["seconds"]), test) for outcome in outcomes for test, one in outcome.tests.items()]
+    timed += [(seconds, what) for outcome in outcomes for what, seconds in outcome.fixtures.items()]
+    for seconds, what in sorted(timed, reverse=True)[:SLOWEST]:
+        yield f"{seconds:>8.1f}  {what}"
 
 
 def _notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
