@@ -1,7 +1,7 @@
 """The case before the advisor: the question with everything derived from it once.
 
 Exists so that ten thousand candidates are judged without deriving anything twice. Assumes that `check_question` found
-nothing. Must never depend on the order of points: they are sorted first.
+nothing. Must never depend on the order of points, but where a profile measured the same again: the last of them counts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from slm_runtime.fit import fit_points
 from slm_runtime.slo import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from slm_runtime.document import Ledger, MeasurementDocument, Point, SharingMode
     from slm_runtime.fit import Fit
     from slm_runtime.slo import Limits, Slo
@@ -26,6 +28,8 @@ LOAD_TOLERANCE = 0.05
 
 Key = tuple[int, int, "SharingMode", int | None]
 """What makes two points measurements of one configuration: B, R, mode, token budget."""
+Measurement = tuple[Key, int | None]
+"""What makes one point a repetition of another: the configuration, and the requests in flight."""
 Loop = tuple[int, "SharingMode", int | None, int]
 """What makes two full-batch points do the same work: R, mode, token budget, requests in flight."""
 
@@ -56,6 +60,9 @@ class Case:
     """Measured, or Estimated."""
     imported: bool
     """Converted from another tool's results, which know no confirmation."""
+    deciding: Mapping[Measurement, Point]
+    """Of repetitions the last in the document, as the search has it; but none that is not confirmed after one that is. Empty
+    where the points were imported: they stand in no order."""
     confirmed: frozenset[Key]
     """Configurations that were measured with their final KV bytes."""
     at_load: frozenset[Key]
@@ -73,7 +80,7 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
     in_flight = settings.concurrency or in_flight_of_rate(document, fit, settings.requests_per_second)
     if settings.requests_per_second is None:
         in_flight = in_flight or document.workload.concurrency
-    single, _ = bca.single_sequence_tokens_per_second(points)
+    single, _ = bca.single_sequence_tokens_per_second(document.points)
     partial = [p for p in points if is_partial(p)]
     return Case(
         points=points,
@@ -88,10 +95,20 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
         device_bytes=settings.gpu_memory_bytes or (ledger.device_bytes if ledger else 0),
         source=source,
         imported=document.cost is None,
+        deciding=_deciding(document.points) if document.cost else {},
         confirmed=frozenset(key(p) for p in points if p.confirmed),
         at_load=frozenset(key(p) for p in partial if in_flight and same_load(in_flight_of(p), in_flight)),
         loops={loop(p, full_load(p)): p for p in points if not is_partial(p)} if in_flight else {},
     )
+
+
+def _deciding(points: Iterable[Point]) -> dict[Measurement, Point]:
+    found: dict[Measurement, Point] = {}
+    for point in points:
+        before = found.get(measurement(point))
+        if before is None or point.confirmed or not before.confirmed:
+            found[measurement(point)] = point
+    return found
 
 
 def _floor_bytes(document: MeasurementDocument) -> int:
@@ -114,6 +131,11 @@ def in_flight_of_rate(document: MeasurementDocument, fit: Fit | None, requests_p
 def key(point: Point) -> Key:
     """Which configuration a point measures."""
     return point.batch_size, point.replicas, point.sharing_mode, point.max_num_batched_tokens
+
+
+def measurement(point: Point) -> Measurement:
+    """What a point repeats where another has the same."""
+    return key(point), point.in_flight
 
 
 def loop(point: Point, in_flight: int) -> Loop:

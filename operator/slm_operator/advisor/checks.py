@@ -17,7 +17,7 @@ from slm_runtime.slo import Percentile, figure_ms, slo_misses
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import PASSED, ModeChoice, Objective, Source
-from slm_operator.advisor.case import Case, key
+from slm_operator.advisor.case import Case, key, measurement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def sound(case: Case, point: Point) -> tuple[Answer, ...]:
     """What is known of the measurement itself: Preemption, Trusted, Confirmed, up to the first that fails.
 
     A preempting engine recomputes what it threw away: its figures depend on luck. No mark may cast doubt, no request
-    have failed. And what was measured again with its final KV bytes is decided by that.
+    have failed. And what was measured again, or with its final KV bytes, is decided by that.
     """
     if point.preemptions or PREEMPTED in point.marks:
         return (("Preemption", False, _PREEMPTS, point.preemptions, 0),)
@@ -64,6 +64,8 @@ def sound(case: Case, point: Point) -> tuple[Answer, ...]:
             0.0,
             0.0,
         )
+    if case.deciding.get(measurement(point), point) != point:
+        return *_SOUND[:2], ("Confirmed", False, "measured again since, and that point decides", 0.0, 0.0)
     return _SOUND
 
 

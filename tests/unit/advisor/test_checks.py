@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from slm_operator.advisor.advice import ModeChoice, Settings, Verdict
 from slm_operator.advisor.advise import advise
+from slm_runtime import bca
 from slm_runtime.document import Latency, Mark, SharingMode
-from slm_runtime.slo import Percentile, Slo
+from slm_runtime.slo import Limits, Percentile, Slo
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
 
 if TYPE_CHECKING:
@@ -161,6 +162,26 @@ def test_a_confirmation_replaces_the_point_it_confirms() -> None:
     found = judged(first, again)
     assert found.because == "measured again with its final KV bytes, and that point decides"
     assert [c.name for c in found.checks] == ["Preemption", "Trusted", "Confirmed"]
+
+
+def test_of_two_measurements_of_one_batch_the_later_decides() -> None:
+    lucky, again = point(256, output=8_100), point(256, output=8_000)
+    found = judged(again, lucky, slo=Slo(itl_ms=100))
+    assert found.passed
+    advice = advise(document(*SINGLES, lucky, again), Slo(itl_ms=100), Settings())
+    (first,) = (c for c in advice.candidates if c.point == lucky)
+    assert first.because == "measured again since, and that point decides"
+    assert advice.best_single is not None
+    best = bca.choose(document(*SINGLES, lucky, again).points, Limits(itl_ms=100), 0.1).chosen
+    assert best is not None
+    assert advice.best_single.throughput_tokens_per_second == best.point.throughput_tokens_per_second
+
+
+def test_a_later_measurement_that_is_not_confirmed_replaces_none_that_is() -> None:
+    kept, later = point(256, confirmed=True), point(256, kv_peak_fraction=0.99)
+    advice = advise(document(*SINGLES, kept, later), Slo(), Settings())
+    assert next(c for c in advice.candidates if c.point == kept).passed
+    assert not next(c for c in advice.candidates if c.point == later).passed
 
 
 def test_imported_packs_count_as_measured() -> None:
