@@ -60,9 +60,13 @@ def build(
     engine: Engine, dockerfile: Path, context: Path, tag: str, build_args: Mapping[str, str] | None = None
 ) -> str:
     """Build one image with `docker build --network host` and give its tag; DockerError carries the build's output."""
+    bases, stages = _starts(dockerfile.read_text())
     if engine.private:
-        for base in _bases(dockerfile.read_text()):
+        for base in bases:
             ensure_base(engine, base)
+        # NB: a stage without a name is an image without a name, which goes with this engine's end, and with it its cache.
+        for stage in stages:
+            _build(engine, dockerfile, context, f"{tag}-{stage}", build_args or {}, "--target", stage)
     return _build(engine, dockerfile, context, tag, build_args or {})
 
 
@@ -95,7 +99,7 @@ def has_key(engine: Engine, tag: str, key: str) -> bool:
     )
 
 
-def _build(engine: Engine, dockerfile: Path, context: Path, tag: str, build_args: Mapping[str, str]) -> str:
+def _build(engine: Engine, dockerfile: Path, context: Path, tag: str, build_args: Mapping[str, str], *more: str) -> str:
     given = [word for name, value in build_args.items() for word in ("--build-arg", f"{name}={value}")]
     # The standard proxy variables are build arguments that no Dockerfile has to declare.
     proxies = [word for name in os.environ if name.lower().endswith("_proxy") for word in ("--build-arg", name)]
@@ -109,22 +113,24 @@ def _build(engine: Engine, dockerfile: Path, context: Path, tag: str, build_args
         str(dockerfile),
         *given,
         *proxies,
+        *more,
         str(context),
         timeout_s=1800,
     )
     return tag
 
 
-def _bases(dockerfile: str) -> list[str]:
-    """List the images that a Dockerfile starts from, stages of its own aside."""
+def _starts(dockerfile: str) -> tuple[list[str], list[str]]:
+    """List the images that a Dockerfile starts from, and the names of its own stages."""
     pattern = re.compile(r"^FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", re.MULTILINE | re.IGNORECASE)
-    stages: set[str] = {"scratch"}
+    stages: list[str] = []
     bases = []
     for image, stage in pattern.findall(dockerfile):
-        if image not in stages and "$" not in image:
+        if image not in {"scratch", *stages} and "$" not in image:
             bases.append(image)
-        stages.add(stage)
-    return bases
+        if stage:
+            stages.append(stage)
+    return bases, stages
 
 
 def _make_debian(engine: Engine) -> None:
