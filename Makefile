@@ -25,7 +25,7 @@ check: env ## ruff, types, import contracts, unit tests (under 60 s), and which 
 	$(RUN)pytest -q -n auto -m "not control_plane and not kind and not vllm and not slow"
 	@$(RUN)python benchmarks/records.py --stale
 
-test: env ## everything, in two lanes, to the end whatever fails; STAGES="check kind" runs only these
+test: env ## everything, in three lanes, to the end whatever fails; STAGES="check kind" runs only these
 	@$(RUN)python -m tests.suite $(STAGES)
 
 # `make record many` runs the record called many, so that name must not be taken for a target.

@@ -1,4 +1,4 @@
-"""Runs the stages of `make test` in two lanes, to the end whatever fails, and says what came of each.
+"""Runs the stages of `make test` in lanes, to the end whatever fails, and says what came of each.
 
     python -m tests.suite [STAGE...]
 

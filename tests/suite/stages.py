@@ -1,7 +1,7 @@
 """What `make test` runs: the stages, and which of them go one after the other.
 
-Two lanes, for two cores: one has the operator on its kind node, the other all the rest. Where a stage fails, the others
-go on. A stage must not need that another one has passed.
+Three lanes, because most tests wait more than they compute: the operator on its kind node, the control planes, and the
+rest. Where a stage fails, the others go on. A stage must not need that another one has passed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ LANES: dict[str, tuple[Stage, ...]] = {
         Stage("node-tools", (*GOTOOLS, "kubeadm", "etcd", "coredns", "kind", "helm")),
         Stage("operator", (*PYTEST, "tests/e2e")),
     ),
+    "planes": (
+        Stage("tools", GOTOOLS),
+        Stage("control-plane", (*PYTEST, "-m", "control_plane")),
+    ),
     "rest": (
         Stage("check", ("make", "--no-print-directory", "check")),
-        Stage("tools", GOTOOLS),
         Stage("engine", (*PYTEST, "tests/vllm")),
         Stage("slow", (*PYTEST, "-m", "slow and not control_plane and not kind and not vllm")),
-        Stage("control-plane", (*PYTEST, "-m", "control_plane")),
         Stage("kind", (*PYTEST, "-m", "kind", "--ignore=tests/e2e")),
     ),
 }
