@@ -41,6 +41,7 @@ from slm_operator.reconcile.execute import Executor
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.ledger import Ledger
 from slm_operator.reconcile.loop import Reconciler
+from slm_operator.reconcile.profile_logs import ProfileLogs
 from slm_operator.reconcile.queue import KeyedQueue
 from slm_operator.reconcile.watch import Watch
 
@@ -184,6 +185,7 @@ def assemble(
         world=world,
         gatherer=gatherer,
         executor=Executor(client=client, recorder=recorder, caches=caches, ledger=ledger),
+        logs=ProfileLogs(client),
         ledger=ledger,
         queue=queue,
         planners=PLANNERS,

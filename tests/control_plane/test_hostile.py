@@ -17,7 +17,7 @@ from tests.control_plane.gpu_fleet import MODEL, add_gpu_nodes, is_ready, slm_de
 from tests.control_plane.operator_process import OperatorProcess, operator, wait_until
 from tests.control_plane.pod_network import PodNetwork, pod_network
 from tests.hostile_engine import READ, REFUSED, Answer, page, says
-from tests.hostile_log import LOGS
+from tests.hostile_log import LOGS, result
 from tests.nesting import DEEP, deep_json, nested
 from tests.testbed.cluster import apply_crds, audit_lines
 from tests.testbed.control_plane import ControlPlane, control_plane
@@ -77,6 +77,13 @@ def pod(name: str, label: str, **metadata: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": head, "spec": spec}
 
 
+def replica_set(of: str) -> dict[str, Any]:
+    """What a Deployment makes for its replicas."""
+    template = {"metadata": {"labels": {LABEL: of, "made-by": of}}, "spec": pod("", of)["spec"]}
+    spec = {"replicas": 1, "selector": {"matchLabels": {"made-by": of}}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": of}, "spec": spec}
+
+
 def peak_bytes(running: OperatorProcess) -> int:
     """Most memory that the process has held so far."""
     status = Path(f"/proc/{running.process.pid}/status").read_text()
@@ -94,11 +101,15 @@ def asked_by_us(plane: ControlPlane) -> list[dict[str, Any]]:
 
 
 def engines(plane: ControlPlane, network: PodNetwork, namespace: str, answers: dict[str, Answer]) -> None:
-    """A deployment with one ready pod for each of these answers, named like it."""
-    apply(plane, namespace, *(slm_deployment(name, "none") for name in answers), *(pod(name, name) for name in answers))
+    """A deployment with one ready replica for each of these answers, and beside it a pod that only bears its label."""
+    apply(plane, namespace, *(slm_deployment(name, "none") for name in answers), *map(replica_set, answers))
+    apply(plane, namespace, *(pod(f"forged-{name}", name) for name in answers))
+    wait_until(lambda: len(get(plane, namespace, "pods")["items"]) == 2 * len(answers))
     plane.kubectl("wait", "--for=condition=Ready", "pods", "--all", "--namespace", namespace, "--timeout=240s")
     for one in get(plane, namespace, "pods")["items"]:
-        network.assign(f"{one['status']['podIP']}:8000", answers[one["metadata"]["name"]])
+        of = one["metadata"]["labels"][LABEL]
+        forged = one["metadata"]["name"] == f"forged-{of}"
+        network.assign(f"{one['status']['podIP']}:8000", says("no engine") if forged else answers[of])
 
 
 def test_the_token_of_whoever_asks_goes_nowhere(plane: ControlPlane, network: PodNetwork, namespace: str) -> None:
@@ -213,6 +224,31 @@ def test_no_hostile_log_makes_a_status_that_is_refused(plane: ControlPlane, name
         assert running.terminate() == 0
     plane.write_pod_log("")
     assert refused_writes(plane) == []
+
+
+def job_of_a_stranger(name: str) -> dict[str, Any]:
+    """One that never ends, with our label; who makes it needs no right on our kinds, and no GPU."""
+    container = {"name": "engine", "image": "none"}
+    template = {"spec": {"containers": [container], "restartPolicy": "Never"}}
+    head = {"name": name, "labels": {"slm-operator.io/profile": "measured"}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": head, "spec": {"suspend": True, "template": template}}
+
+
+def test_strangers_jobs_take_no_place_among_the_profiles(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("watch: {intervalSeconds: 0}\n")
+    apply(plane, namespace, *map(job_of_a_stranger, ("a", "b", "mine")))
+    plane.write_pod_log(result())
+    with operator(plane, f"--config={tmp_path}/settings.yaml") as running:
+        apply(plane, namespace, ours("SLMProfile", "measured", {"model": MODEL}))
+        wait_until(lambda: "Measured" in conditions(plane, namespace, "slmp/measured"))
+        apply(plane, namespace, ours("SLMProfile", "mine", {"model": MODEL}))
+        wait_until(lambda: "Refused" in conditions(plane, namespace, "slmp/mine"))
+        plane.kubectl("delete", "job/mine", "--namespace", namespace)
+        wait_until(lambda: "Measured" in conditions(plane, namespace, "slmp/mine"))
+        assert running.terminate() == 0
+    left = {one["metadata"]["name"] for one in get(plane, namespace, "jobs")["items"]}
+    assert left >= {"a", "b"}
+    plane.write_pod_log("")
 
 
 @contextlib.contextmanager

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_runtime.codec import parse_document
 
-from .objects import CONFIG_LABEL, BrokenPromiseError, Job, Pod, Workload
+from .objects import CONFIG_LABEL, EPOCH, BrokenPromiseError, Job, Pod, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,7 +138,7 @@ class Api:
             self.controllers.delete(found)
         if isinstance(found, Job) and found.uid == uid:
             pod = self.world.pods.get(key)
-            if not found.finished and pod is not None and pod.phase != "Failed":
+            if not found.finished and pod is not None and pod.node is not None and pod.phase != "Failed":
                 raise BrokenPromiseError(f"{key} measures and is deleted")
             self.writes += 1
             del self.world.jobs[key]
@@ -182,9 +183,11 @@ class Api:
             for one in affinity.get("preferredDuringSchedulingIgnoredDuringExecution", ())
             for host in one["preference"]["matchExpressions"][0]["values"]
         }
-        job = Job(key=key, uid=f"uid-{key.name}", labels=labels)
+        (owner,) = manifest["metadata"]["ownerReferences"]
+        uid, created = f"uid-{key.name}", (EPOCH + timedelta(seconds=self.world.now)).isoformat()
+        job = Job(key=key, uid=uid, labels=labels, created=created, owner=owner["uid"])
         gpus = {names.NVIDIA_GPU: 1}
-        pod = Pod(key, f"uid-{key.name}", gpus, labels=labels, selector=body["nodeSelector"], wishes=wishes)
+        pod = Pod(key, uid, gpus, labels=labels, selector=body["nodeSelector"], wishes=wishes, job=uid)
         self.world.jobs[key], self.world.pods[key] = job, pod
         self.world.job_changed(job)
         self.world.pod_changed(pod)
@@ -198,6 +201,7 @@ class Api:
         wanted = Workload(
             key=deployment,
             uid=f"uid-{deployment.name}",
+            owner=manifest["metadata"]["ownerReferences"][0]["uid"],
             replicas=spec["replicas"],
             template=json.dumps(body["spec"]["nodeSelector"], sort_keys=True) + json.dumps(container["args"]),
             selector=body["spec"]["nodeSelector"],

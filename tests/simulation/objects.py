@@ -13,6 +13,7 @@ from slm_operator.observe.records import (
     Key,
     Meta,
     NodeRecord,
+    Owner,
     PodRecord,
     Taint,
     WorkloadRecord,
@@ -27,6 +28,8 @@ CONFIG_LABEL = "nvidia.com/device-plugin.config"
 CONFIG_MAP = Key("nvidia-device-plugin", "nvidia-device-plugin-configs")
 PRODUCT = "NVIDIA-H100-80GB-HBM3"
 OURS = f"{names.GROUP}/"
+TEMPLATE_HASH = "5f4d"
+"""Of every ReplicaSet: a Deployment's pods have one each, by its template."""
 
 
 class BrokenPromiseError(AssertionError):
@@ -131,6 +134,8 @@ class Pod:
     template: str = ""
     owner: Key | None = None
     """The Deployment that it is a replica of; None for somebody else's pod and for one that measures."""
+    job: str | None = None
+    """uid of the Job that made it, for one that measures."""
     wishes: dict[str, int] = field(default_factory=dict)
     """Weight of each host that it would rather be on."""
     assumed: str | None = None
@@ -149,8 +154,14 @@ class Pod:
 
     def record(self) -> PodRecord:
         """As the operator sees it."""
-        version = str(self.version)
-        meta = Meta(key=self.key, uid=self.uid, resource_version=version, deleting=self.deleting, labels=self.labels)
+        meta = Meta(
+            key=self.key,
+            uid=self.uid,
+            resource_version=str(self.version),
+            deleting=self.deleting,
+            labels=self.labels if self.owner is None else self.labels | {"pod-template-hash": TEMPLATE_HASH},
+            owners=self._owners(),
+        )
         return PodRecord(
             meta=meta,
             node=self.node,
@@ -162,6 +173,12 @@ class Pod:
             failed_because=self.failed_because,
             resource_health={f"{self.device}::0": "Healthy"} if self.device is not None else {},
         )
+
+    def _owners(self) -> tuple[Owner, ...]:
+        if self.owner is not None:
+            name = f"{self.owner.name}-{TEMPLATE_HASH}"
+            return (Owner("ReplicaSet", name, f"uid-{name}"),)
+        return (Owner("Job", self.key.name, self.job),) if self.job is not None else ()
 
     @property
     def holds(self) -> bool:
@@ -178,13 +195,21 @@ class Job:
     labels: dict[str, str]
     finished: bool = False
     failed_because: str | None = None
+    created: str = ""
+    owner: str = ""
+    """uid of its SLMProfile."""
     version: int = 0
 
     def record(self) -> JobRecord:
         """As the operator sees it."""
-        meta = Meta(key=self.key, uid=self.uid, resource_version=str(self.version), labels=self.labels)
+        owners = (Owner(names.PROFILE_KIND, self.key.name, self.owner),)
+        meta = Meta(key=self.key, uid=self.uid, resource_version=str(self.version), labels=self.labels, owners=owners)
         return JobRecord(
-            meta=meta, active=int(not self.finished), finished=self.finished, failed_because=self.failed_because
+            meta=meta,
+            active=int(not self.finished),
+            finished=self.finished,
+            failed_because=self.failed_because,
+            created=self.created,
         )
 
 
@@ -194,6 +219,8 @@ class Workload:
 
     key: Key
     uid: str
+    owner: str
+    """uid of its SLMDeployment."""
     replicas: int
     template: str
     selector: dict[str, str]
@@ -226,6 +253,7 @@ class Workload:
                 resource_version=version,
                 generation=self.generation,
                 labels=self.labels,
+                owners=(Owner(names.DEPLOYMENT_KIND, self.key.name, self.owner),),
             ),
             observed_generation=self.observed,
             replicas=self.replicas,

@@ -7,7 +7,6 @@ when it is killed; it comes back with complete lists.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -20,12 +19,12 @@ from slm_operator.planning.demand import demand_of
 from slm_operator.planning.deployment import plan_deployment
 from slm_operator.planning.fleet import plan_fleet
 from slm_operator.planning.profile import plan_profile
+from slm_operator.planning.profile_log import NOTHING_PRINTED, ProfileLog
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.loop import FLEET_LEAST_SECONDS, FLEET_MOST_SECONDS
 from slm_operator.reconcile.queue import FLEET, WorkKey
 from slm_operator.reconcile.routing import concerned
 from slm_operator.settings import Settings
-from slm_runtime.codec import to_json
 
 from tests.unit.planning import worlds
 
@@ -206,10 +205,11 @@ class Operator:
         return again
 
     def _plan_profile(self, work: WorkKey) -> float | None:
-        record, pod = self.world.profiles.get(work.key), self.gatherer.profile_pod(work.key)
+        record, pod = self.world.profiles.get(work.key), self.gatherer.log_to_read(work.key)
         if record is None or record.imported:
             return None
-        view = self.gatherer.profile(work, _printed() if pod is not None and pod.phase == "Succeeded" else None)
+        printed = _printed() if pod is not None and pod.phase == "Succeeded" else NOTHING_PRINTED
+        view = self.gatherer.profile(work, printed)
         if view is None:
             return None
         plan = plan_profile(view, self.settings, self.now())
@@ -259,9 +259,9 @@ class Operator:
 
 
 @cache
-def _printed() -> str:
-    """The log of a profile that ended well."""
-    return json.dumps({"event": "result", "document": to_json(worlds.document())}, separators=(",", ":")) + "\n"
+def _printed() -> ProfileLog:
+    """What a profile that ended well has printed."""
+    return ProfileLog(document=worlds.document())
 
 
 def _substance(view: DeploymentView) -> object:

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from slm_operator.kube.resources import Resource
 
 ROOT = "slm-support"
-LOG_LINES = 5000
+LOG_LINES, LOG_BYTES = 5000, 4 << 20
+"""Most of a log that is taken. NB: whose pods bear the operator's labels is not known for sure."""
 MANAGED = "app.kubernetes.io/managed-by=slm-operator"
 KINDS = (names.DEPLOYMENT_KIND, names.PROFILE_KIND)
 README = """What `kubectl slm support` saw on {when} in namespace {namespace}.
@@ -133,6 +134,7 @@ async def _log(cluster: Cluster, found: Gathered, raw: Mapping[str, Any]) -> Non
         if previous == "true" and not restarted:
             continue
         params = {"container": "operator", "tailLines": str(LOG_LINES), "timestamps": "false", "previous": previous}
+        params["limitBytes"] = str(LOG_BYTES)
         try:
             found.logs[f"logs/{name}{which}.log"] = await cluster.client.page(path, params)
         except ApiError as error:

@@ -31,7 +31,7 @@ from slm_operator.kube.errors import ApiError, Forbidden
 from slm_operator.kube.resources import POD
 from slm_operator.manifests.engine import PORT
 from slm_operator.manifests.metadata import label_value
-from slm_operator.observe.projection import condition
+from slm_operator.observe.pods import pod
 from slm_operator.planning.advising import slo_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from slm_runtime.metrics import Counters
     from slm_runtime.slo import Limits
+
+    from slm_operator.observe.records import PodRecord
 
 SECONDS = 2.0
 AT_ONCE = 16
@@ -95,19 +97,20 @@ class Top:
             unread = {label_value(raw["metadata"]["name"]): error.message for raw in deployments}
             return Look(at_seconds=monotonic(), deployments=deployments, unread=unread)
         gate = asyncio.Semaphore(AT_ONCE)
-        answers = await asyncio.gather(*(self._read(raw, gate) for raw in pods if _is_ready(raw)))
+        replicas = [found for raw in pods if (found := pod(raw)) is not None and _answers(found)]
+        answers = await asyncio.gather(*(self._read(one, gate) for one in replicas))
         engines: dict[str, dict[str, Counters]] = {}
         unread = {}
-        for label, pod, answer in answers:
+        for label, name, answer in answers:
             if isinstance(answer, str):
                 unread.setdefault(label, answer)
             else:
-                engines.setdefault(label, {})[pod] = answer
+                engines.setdefault(label, {})[name] = answer
         return Look(at_seconds=monotonic(), deployments=deployments, engines=engines, unread=unread)
 
-    async def _read(self, raw: dict[str, Any], gate: asyncio.Semaphore) -> tuple[str, str, Counters | str]:
+    async def _read(self, replica: PodRecord, gate: asyncio.Semaphore) -> tuple[str, str, Counters | str]:
         """Whose replica it is, its name, and its counters or why there are none."""
-        label, name = raw["metadata"]["labels"][names.DEPLOYMENT_LABEL], raw["metadata"]["name"]
+        label, name = replica.replica_of or "", replica.meta.key.name
         path = POD.path(self.cluster.namespace, f"{name}:{PORT}", "proxy/metrics")
         connection = self.cluster.client.connection
         async with gate:
@@ -193,12 +196,6 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def _is_ready(raw: dict[str, Any]) -> bool:
-    ready = condition(raw.get("status") or {}, "Ready")
-    labelled = names.DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {})
-    return (
-        labelled
-        and ready is not None
-        and ready.get("status") == "True"
-        and not raw["metadata"].get("deletionTimestamp")
-    )
+def _answers(found: PodRecord) -> bool:
+    """NB: a pod that only bears our label is somebody else's, and is not asked."""
+    return found.replica_of is not None and found.ready and not found.meta.deleting

@@ -31,8 +31,6 @@ MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 
 REQUEST_SECONDS = 30.0
-LOG_BYTES = 8 << 20
-"""Most of a log that is read. The answers of a profile are a few hundred KB."""
 
 
 _NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
@@ -89,7 +87,7 @@ class Client:
 
     async def page(self, path: str, params: Mapping[str, str] | None = None) -> str:
         """Any page of the API server as text: its version, its OpenAPI. Never of a pod: `engine_metrics` reads those."""
-        return await self._request("GET", path, ("get", "pages"), params=params)
+        return (await self._request("GET", path, ("get", "pages"), params=params)).decode("utf-8", "replace")
 
     async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
         """A new object. Raises Conflict when the name is taken."""
@@ -130,11 +128,15 @@ class Client:
         }
         await self._write("POST", POD.path(namespace, name, "eviction"), ("create", "pods/eviction"), JSON, body)
 
-    async def log(self, namespace: str, name: str, container: str) -> str:
-        """What a container has printed. Raises Refused while it has not started."""
+    async def log(
+        self, namespace: str, name: str, container: str, *, most_bytes: int, since: str | None = None
+    ) -> bytes:
+        """What a container has printed from a second on, each line behind its time. Raises Refused while it has not started."""
         path = POD.path(namespace, name, "log")
-        params = {"container": container, "limitBytes": str(LOG_BYTES)}
-        return await self._request("GET", path, ("get", "pods/log"), params=params)
+        params = {"container": container, "timestamps": "true", "limitBytes": str(most_bytes)}
+        if since is not None:
+            params["sinceTime"] = since
+        return await self._request("GET", path, ("get", "pods/log"), params=params, most_bytes=most_bytes)
 
     async def _apply(self, manifest: Object, subresource: str, *, force: bool) -> Object:
         resource = self.resources.find(manifest["apiVersion"], manifest["kind"])
@@ -171,7 +173,9 @@ class Client:
         params: Mapping[str, str] | None = None,
         body: Object | None = None,
         content_type: str = JSON,
-    ) -> str:
+        most_bytes: int | None = None,
+    ) -> bytes:
+        """The answer's bytes. NB: they are read by no codec that the answer names: some take quadratic time."""
         if self.limit is not None:
             await self.limit.wait()
         if method != "GET" and not self.may_write():  # NB: the Lease may be lost while waiting for a token
@@ -186,10 +190,18 @@ class Client:
                 headers={"Content-Type": content_type} if body is not None else None,
                 timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
             ) as response:
-                # NB: never by a codec that the answer names: some take quadratic time, and through the proxy a pod names it.
-                text = (await response.read()).decode("utf-8", "replace")
                 if response.status >= 400:
+                    text = (await response.read()).decode("utf-8", "replace")
                     raise error_of(response.status, text, response.headers.get("Retry-After"))
-                return text
+                return await (response.read() if most_bytes is None else _first(response, most_bytes))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"{method} {path}: {type(error).__name__}: {error}") from error
+
+
+async def _first(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """The beginning of an answer, whatever its sender was asked for."""
+    pieces, left = [], most_bytes
+    while left and (piece := await response.content.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)

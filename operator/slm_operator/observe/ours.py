@@ -47,6 +47,7 @@ def profile(raw: Raw) -> ProfileRecord:
         imported=imported is not None,
         broken=broken or unreadable,
         status=status,
+        created=str(raw["metadata"].get("creationTimestamp") or ""),
     )
 
 

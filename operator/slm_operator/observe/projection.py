@@ -18,6 +18,7 @@ from slm_operator.observe.records import (
     Key,
     Meta,
     NodeRecord,
+    Owner,
     Taint,
     WorkloadRecord,
 )
@@ -53,9 +54,22 @@ def meta_of(raw: Raw, *, all_labels: bool = False) -> Meta:
         finalizers=tuple(meta.get("finalizers") or ()),
         # NB: thousands of pods carry the same few strings; the JSON parser makes new ones for each.
         labels={sys.intern(name): sys.intern(str(value)) for name, value in labels.items()},
-        annotations={
-            k: v for k, v in (meta.get("annotations") or {}).items() if k.partition("/")[0].endswith(names.GROUP)
-        },
+        annotations={name: text for name, text in (meta.get("annotations") or {}).items() if _is_of_ours(name)},
+        owners=tuple(map(_owner, meta.get("ownerReferences") or ())),
+    )
+
+
+def _is_of_ours(annotation: str) -> bool:
+    domain = annotation.partition("/")[0]
+    return domain == names.GROUP or domain.endswith(f".{names.GROUP}")
+
+
+def _owner(reference: Raw) -> Owner:
+    return Owner(
+        kind=sys.intern(str(reference.get("kind") or "")),
+        name=reference.get("name") or "",
+        uid=reference.get("uid") or "",
+        controller=bool(reference.get("controller")),
     )
 
 
@@ -110,6 +124,7 @@ def job(raw: Raw) -> JobRecord:
         failed=status.get("failed") or 0,
         finished=failed_now or (complete is not None and complete.get("status") == "True"),
         failed_because=because,
+        created=str(raw["metadata"].get("creationTimestamp") or ""),
     )
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from slm_operator.api import names
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,6 +31,19 @@ class Key(NamedTuple):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
+class Owner(NamedTuple):
+    """An owner reference: who made an object, and goes with it.
+
+    NB: identity is this uid. Labels and annotations are anybody's to write; a reference to an owner that is not there has
+    its object collected, and a ReplicaSet or Job lets go of a pod that its selector does not name.
+    """
+
+    kind: str
+    name: str
+    uid: str
+    controller: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
     """What every object has."""
@@ -41,6 +56,16 @@ class Meta:
     finalizers: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    owners: tuple[Owner, ...] = ()
+
+    @property
+    def controller(self) -> Owner | None:
+        """The one owner that manages it, if any."""
+        return next((one for one in self.owners if one.controller), None)
+
+    def is_controlled_by(self, uid: str) -> bool:
+        """Whether the object with this uid manages it."""
+        return any(one.controller and one.uid == uid for one in self.owners)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +88,8 @@ class ProfileRecord:
     imported: bool = False
     broken: str | None = None
     status: Mapping[str, Any] = field(default_factory=dict)
+    created: str = ""
+    """When, RFC 3339, by the API server's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +142,20 @@ class PodRecord:
     """IP address of a replica, where its metrics are read."""
 
     @property
+    def replica_of(self) -> str | None:
+        """Whose engine replica it is, by our label. None for a pod that no ReplicaSet made, whatever its labels say."""
+        return self._made_by("ReplicaSet", names.DEPLOYMENT_LABEL)
+
+    @property
+    def measures(self) -> str | None:
+        """Which profile it measures, by our label. None for a pod that no Job made."""
+        return self._made_by("Job", names.PROFILE_LABEL)
+
+    def _made_by(self, kind: str, label: str) -> str | None:
+        controller = self.meta.controller
+        return self.meta.labels.get(label) if controller is not None and controller.kind == kind else None
+
+    @property
     def holds_gpu(self) -> bool:
         """Whether it occupies a GPU or a slice of one on its node now."""
         return self.node is not None and bool(self.gpu_requests) and self.phase not in {"Succeeded", "Failed"}
@@ -146,6 +187,8 @@ class JobRecord:
     failed: int = 0
     finished: bool = False
     failed_because: str | None = None
+    created: str = ""
+    """When, RFC 3339, by the API server's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

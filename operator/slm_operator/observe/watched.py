@@ -7,7 +7,7 @@ they arrive when they do not.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.observe import ours, projection
@@ -17,7 +17,7 @@ from slm_operator.observe.pods import pod
 from slm_operator.observe.world import Filled, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Hashable, Iterable
 
     from slm_operator.observe.records import (
         ConfigMapRecord,
@@ -32,24 +32,20 @@ if TYPE_CHECKING:
     from slm_operator.settings import Settings
 
 OURS = "ours"
-"""Index: (namespace, value) of our label."""
+"""Index: (namespace, value) of our label; of pods only replicas."""
+CONTROLLER = "controller"
+"""Index of pods that measure: the uid of their Job."""
 GPU = "gpu"
 """Index: True for every pod that asks for a GPU."""
 
 
-def _labelled(label: str) -> Callable[[Any], Iterable[Hashable]]:
-    def values(record: Any) -> Iterable[Hashable]:
-        value = record.meta.labels.get(label)
-        return ((record.meta.key.namespace, value),) if value is not None else ()
-
-    return values
+def _replicas(record: PodRecord) -> Iterable[Hashable]:
+    return ((record.meta.key.namespace, record.replica_of),) if record.replica_of is not None else ()
 
 
-def _pod_owners(record: PodRecord) -> Iterable[Hashable]:
-    labels, namespace = record.meta.labels, record.meta.key.namespace
-    return tuple(
-        (label, namespace, labels[label]) for label in (names.DEPLOYMENT_LABEL, names.PROFILE_LABEL) if label in labels
-    )
+def _measured_by(record: PodRecord) -> Iterable[Hashable]:
+    controller = record.meta.controller
+    return (controller.uid,) if controller is not None and record.measures is not None else ()
 
 
 def _asks_for_gpu(record: PodRecord) -> Iterable[Hashable]:
@@ -61,16 +57,14 @@ class Caches:
     """Every cache, by name."""
 
     deployments: Cache[DeploymentRecord] = field(default_factory=lambda: Cache(names.DEPLOYMENT_KIND))
-    profiles: Cache[ProfileRecord] = field(
-        default_factory=lambda: Cache(names.PROFILE_KIND, {OURS: _labelled(names.PROFILE_LABEL)})
-    )
+    profiles: Cache[ProfileRecord] = field(default_factory=lambda: Cache(names.PROFILE_KIND))
     nodes: Cache[NodeRecord] = field(default_factory=lambda: Cache("Node"))
-    pods: Cache[PodRecord] = field(default_factory=lambda: Cache("Pod", {OURS: _pod_owners, GPU: _asks_for_gpu}))
-    daemons: Cache[DaemonPodRecord] = field(default_factory=lambda: Cache("DaemonPod"))
-    workloads: Cache[WorkloadRecord] = field(
-        default_factory=lambda: Cache("Deployment", {OURS: _labelled(names.DEPLOYMENT_LABEL)})
+    pods: Cache[PodRecord] = field(
+        default_factory=lambda: Cache("Pod", {OURS: _replicas, CONTROLLER: _measured_by, GPU: _asks_for_gpu})
     )
-    jobs: Cache[JobRecord] = field(default_factory=lambda: Cache("Job", {OURS: _labelled(names.PROFILE_LABEL)}))
+    daemons: Cache[DaemonPodRecord] = field(default_factory=lambda: Cache("DaemonPod"))
+    workloads: Cache[WorkloadRecord] = field(default_factory=lambda: Cache("Deployment"))
+    jobs: Cache[JobRecord] = field(default_factory=lambda: Cache("Job"))
     config_maps: Cache[ConfigMapRecord] = field(default_factory=lambda: Cache("ConfigMap"))
     owned: dict[str, Cache[OwnedRecord]] = field(
         default_factory=lambda: {

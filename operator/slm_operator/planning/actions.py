@@ -29,7 +29,7 @@ class Apply:
 class Delete:
     """Delete an object, with its uid as precondition, so that a namesake made meanwhile survives.
 
-    Of a kind that is not watched no uid is known: then the one of this name goes, if we applied it.
+    Of a kind that is not watched no uid is known: then the one of this name goes, if `controller` made it.
     """
 
     api_version: str
@@ -37,6 +37,8 @@ class Delete:
     key: Key
     uid: str | None
     because: str
+    controller: str = ""
+    """uid of the object that must be its controller, where its own is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

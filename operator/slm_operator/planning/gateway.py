@@ -46,7 +46,14 @@ def gateway_actions(view: DeploymentView, spec: SLMDeploymentSpec) -> tuple[Acti
         return ()
     key = Key(record.meta.key.namespace, child_name(record.meta.key))
     return tuple(
-        Delete(api_version=api_version, kind=kind, key=key, uid=None, because="spec.routing was removed")
+        Delete(
+            api_version=api_version,
+            kind=kind,
+            key=key,
+            uid=None,
+            because="spec.routing was removed",
+            controller=record.meta.uid,
+        )
         for api_version, kind in ((HTTP_ROUTE_API, HTTP_ROUTE), (INFERENCE_POOL_API, INFERENCE_POOL))
     )
 

@@ -188,7 +188,7 @@ def owner_of(deployment: Key) -> tuple[str, str]:
 
 def owner_of_replica(pod: PodRecord) -> tuple[str, str]:
     """The same, of a replica."""
-    return pod.meta.key.namespace, pod.meta.labels[names.DEPLOYMENT_LABEL]
+    return pod.meta.key.namespace, pod.replica_of or ""
 
 
 def _observed_class(labels: Mapping[str, str]) -> SliceClass | None:
@@ -294,12 +294,12 @@ def failures_text(failures: Mapping[str, str]) -> str | None:
 
 def is_replica(pod: PodRecord) -> bool:
     """Whether a pod is an engine replica of ours, which we may evict."""
-    return names.DEPLOYMENT_LABEL in pod.meta.labels
+    return pod.replica_of is not None
 
 
 def whose(pod: PodRecord) -> str:
     """A pod that is in the way, for a message."""
-    if names.PROFILE_LABEL in pod.meta.labels:
+    if pod.measures is not None:
         return f"pod {pod.meta.key}, which measures a profile"
     return f"pod {pod.meta.key}"
 

@@ -23,7 +23,7 @@ from slm_operator.planning.actions import Action, Apply, Delete, Plan
 from slm_operator.planning.conditions import Finding, conditions
 from slm_operator.planning.events import transition_events
 from slm_operator.planning.profile_gpu import gpu_wait, preferences
-from slm_operator.planning.profile_log import ProfileLog, read_log
+from slm_operator.planning.profile_turns import gives_its_place_up
 from slm_operator.planning.status_write import write_status
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from slm_operator.api.profile import SLMProfileSpec
     from slm_operator.observe.records import JobRecord, PodRecord
+    from slm_operator.planning.profile_log import ProfileLog
     from slm_operator.planning.views import ProfileView
     from slm_operator.settings import Settings
 
@@ -52,14 +53,14 @@ def plan_profile(view: ProfileView, settings: Settings, now: datetime) -> Plan:
     record = view.profile
     if record.meta.deleting:
         return Plan()
-    outcome = _outcome(view, settings)
+    outcome = _outcome(view, settings, now)
     status = _status(view, outcome, now)
     write = write_status(names.PROFILE_KIND, record.meta, status, f"the profile is {outcome.phase}")
     events = transition_events(names.PROFILE_KIND, record.meta, record.status, write.status)
     return Plan(actions=(*outcome.actions, write, *events), look_again_seconds=outcome.look_again_seconds)
 
 
-def _outcome(view: ProfileView, settings: Settings) -> _Outcome:
+def _outcome(view: ProfileView, settings: Settings, now: datetime) -> _Outcome:
     record = view.profile
     if record.broken is not None or record.spec is None:
         return _failed("InvalidProfile", record.broken or "spec cannot be read")
@@ -76,16 +77,18 @@ def _outcome(view: ProfileView, settings: Settings) -> _Outcome:
         return _waiting("Refused", f"the API server refuses the profile's Job: {view.refused_because}", 30.0)
     if view.job is None:
         return _start(view, record.spec, settings)
+    if gives_its_place_up(view, now):
+        return _give_place(view, view.job, record.spec)
     return _follow(view)
 
 
 def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outcome:
-    if view.running_profiles >= settings.profiling.concurrent:
-        return _waiting(
-            "Queued",
-            f"{view.running_profiles} profiles are running, which is all that profiling.concurrent allows",
-            10.0,
-        )
+    if not view.turn.has_come:
+        places = settings.profiling.concurrent
+        running = f"{view.turn.running} profiles are running"
+        others = view.turn.running < places
+        why = f"others come first, of {places} places" if others else "which is all that profiling.concurrent allows"
+        return _waiting("Queued", f"{running}, {why}", 10.0)
     job = profile_job(view.profile, spec, settings.profiling.image, preferences(view, spec.gpu))
     return _Outcome(
         phase="Pending",
@@ -98,14 +101,14 @@ def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outc
 def _follow(view: ProfileView) -> _Outcome:
     if view.pod is not None and view.job is not None and _was_not_admitted(view.pod):
         return _try_again(view.job, view.pod)
-    log = read_log(view.log)
+    log = view.log
     if log.document is not None and (
         view.pod is None or view.pod.phase in {"Succeeded", "Failed"} or log.failure is None
     ):
         return _measured(view, log)
     if log.failure is not None:
         return _failed(log.failure_class or "ProfileFailed", _sentence(log), _clean(view))
-    if view.job is not None and view.job.finished:
+    if view.job is not None and view.job.finished and not log.is_cut:
         return _failed("ProfileFailed", _why_it_ended(view))
     pod = view.pod
     if pod is None:
@@ -122,6 +125,19 @@ def _follow(view: ProfileView) -> _Outcome:
         extra={"progress": progress, "summary": summary, "node": pod.node},
         look_again_seconds=FOLLOW_SECONDS,
     )
+
+
+def _give_place(view: ProfileView, job: JobRecord, spec: SLMProfileSpec) -> _Outcome:
+    """Somebody else may measure meanwhile: nothing of this one has begun."""
+    pod = view.pod
+    why = (
+        "no pod was made for its Job, for which a quota may be the reason: see the Job's events"
+        if pod is None
+        else f"no whole GPU is free for the profile: {gpu_wait(view, spec.gpu)}"
+    )
+    because = f"{why}. Another profile waits for its place; its turn comes again"
+    leave = Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because)
+    return replace(_waiting("Queued", because, 10.0), actions=(leave,))
 
 
 def _was_not_admitted(pod: PodRecord) -> bool:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from slm_operator.planning.profile_log import NOTHING_PRINTED, ProfileLog
+from slm_operator.planning.profile_turns import ALONE, Turn
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -109,10 +112,10 @@ class ProfileView:
     profile: ProfileRecord
     job: JobRecord | None = None
     pod: PodRecord | None = None
-    log: str | None = None
-    """Log of the measuring container so far; None when it has not started or the log is gone."""
-    running_profiles: int = 0
-    """Profile Jobs active in the cluster, this one not counted."""
+    log: ProfileLog = NOTHING_PRINTED
+    """What the measuring container has printed, as far as it was read."""
+    turn: Turn = ALONE
+    """Whether a place is free, while it has no node to measure on."""
     nodes: tuple[NodeRecord, ...] = ()
     """Opted-in nodes, while there is no Job or its pod waits for one."""
     gpu_pods: tuple[PodRecord, ...] = ()

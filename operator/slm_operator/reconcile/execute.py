@@ -2,7 +2,7 @@
 
 An Apply is skipped when the object carries the hash of this very manifest and nobody has taken our fields since; a
 status when it equals the one last seen. An object that we have not seen is applied without force: if somebody else's
-bears the name, the API server says so instead of us taking it over.
+bears the name, the API server says so instead of us taking it over. Ours is what one of the owners in its manifest owns.
 
 Kinds that not every cluster has (the Gateway API's) are not watched: each is read once before it is applied, and then
 left alone until its manifest changes.
@@ -123,13 +123,14 @@ class Executor:
         if cache is None and self._unwatched.get(ref) == wanted:
             return False
         seen = cache.get(ref.key) if cache is not None else await self._look(manifest["apiVersion"], ref)
-        if seen is not None and self._stands(ref, seen, wanted):
+        ours = seen is not None and _is_of_owners(seen, manifest)
+        if seen is not None and self._stands(ref, seen, wanted, ours=ours):
             return False
         annotated = meta | {"annotations": {**(meta.get("annotations") or {}), names.APPLIED_ANNOTATION: wanted}}
         try:
-            answer = await self.client.apply(manifest | {"metadata": annotated}, force=_is_ours(seen))
+            answer = await self.client.apply(manifest | {"metadata": annotated}, force=ours)
         except Conflict as error:
-            if _is_ours(seen):  # forced, so nobody's fields are in the way: the object changed meanwhile
+            if ours:  # forced, so nobody's fields are in the way: the object changed meanwhile
                 raise
             raise Refused(f"the name is taken by an object that is not ours: {error.message}") from error
         except NotFound as error:
@@ -144,11 +145,11 @@ class Executor:
         self.ledger.wrote(work, ref, record.meta.resource_version, record.meta.uid)
         return seen is None or seen.meta.resource_version != record.meta.resource_version
 
-    def _stands(self, ref: Ref, seen: OwnedRecord, wanted: str) -> bool:
+    def _stands(self, ref: Ref, seen: OwnedRecord, wanted: str, *, ours: bool) -> bool:
         """Whether the object is as this manifest wants it, or is going and must go first."""
         if seen.meta.deleting:
             return True
-        if seen.applied != wanted or seen.fingerprint is None:
+        if not ours or seen.applied != wanted or seen.fingerprint is None:
             return False
         known = self.ledger.applied.get(ref)
         if known is None or known.uid != seen.meta.uid or known.manifest_hash != wanted:
@@ -169,7 +170,7 @@ class Executor:
         if uid is None:
             self._unwatched.pop(ref, None)
             seen = await self._look(action.api_version, ref)
-            if seen is None or not _is_ours(seen):
+            if seen is None or not seen.meta.is_controlled_by(action.controller):
                 return False
             uid = seen.meta.uid
         try:
@@ -261,8 +262,14 @@ def _refusal(action: actions.Action, error: ApiError) -> Refusal:
     return Refusal(kind=kind, because=because, unserved=isinstance(error, Unserved))
 
 
-def _is_ours(seen: OwnedRecord | None) -> bool:
-    return seen is not None and (seen.fingerprint is not None or seen.applied is not None)
+def _is_of_owners(seen: OwnedRecord, manifest: Mapping[str, Any]) -> bool:
+    """Whether one of the owners that the manifest names has the object already.
+
+    NB: neither our annotation nor our name as a field manager proves that: anybody may write both. What has no owner of these
+    may be taken over where nobody's fields are in the way, and the API server takes no second controller.
+    """
+    owners = {reference["uid"] for reference in manifest["metadata"].get("ownerReferences") or ()}
+    return any(one.uid in owners for one in seen.meta.owners)
 
 
 def _taint(taint: Any) -> dict[str, str]:

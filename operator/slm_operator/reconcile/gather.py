@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
-from slm_operator.manifests.metadata import label_value
+from slm_operator.manifests.metadata import child_name, job_name, label_value
 from slm_operator.manifests.profile import profile_key
 from slm_operator.observe.cache import Cache
 from slm_operator.observe.records import Key
-from slm_operator.observe.watched import GPU, OURS, Caches
+from slm_operator.observe.watched import CONTROLLER, GPU, OURS, Caches
+from slm_operator.planning.profile_turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
+from slm_operator.reconcile.turns import Turns, is_to_be_measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
         NodeRecord,
         PodRecord,
         ProfileRecord,
+        WorkloadRecord,
     )
+    from slm_operator.planning.profile_log import ProfileLog
+    from slm_operator.planning.profile_turns import Turn
     from slm_operator.planning.slo_watch import Watched
     from slm_operator.planning.views import Assignment, Demand, Refusal
     from slm_operator.reconcile.queue import WorkKey
@@ -43,8 +48,6 @@ LABEL = "label"
 """Index of deployments and profiles: (namespace, their name as a label value)."""
 UNMEASURED = "unmeasured"
 """Index of profiles: True while they have no measurements."""
-ACTIVE = "active"
-"""Index of Jobs: True while they run."""
 
 
 class ProfileKeys:
@@ -81,26 +84,19 @@ def caches_for_planning(keys: ProfileKeys) -> Caches:
     def label(record: DeploymentRecord | ProfileRecord) -> Iterable[Hashable]:
         return ((record.meta.key.namespace, label_value(record.meta.key.name)),)
 
-    def labelled(name: str) -> Callable[[JobRecord | ProfileRecord], Iterable[Hashable]]:
-        def values(record: JobRecord | ProfileRecord) -> Iterable[Hashable]:
-            value = record.meta.labels.get(name)
-            return ((record.meta.key.namespace, value),) if value is not None else ()
-
-        return values
+    def measured(record: ProfileRecord) -> Iterable[Hashable]:
+        key = record.meta.labels.get(names.PROFILE_LABEL)
+        return ((record.meta.key.namespace, key),) if key is not None else ()
 
     return Caches(
         deployments=Cache(names.DEPLOYMENT_KIND, {SHARING: sharing, NAMED: named, LABEL: label}),
         profiles=Cache(
             names.PROFILE_KIND,
             {
-                OURS: labelled(names.PROFILE_LABEL),
+                OURS: measured,
                 LABEL: label,
                 UNMEASURED: lambda record: (True,) if record.measurements is None else (),
             },
-        ),
-        jobs=Cache(
-            "Job",
-            {OURS: labelled(names.PROFILE_LABEL), ACTIVE: lambda record: () if record.finished else (True,)},
         ),
         nodes=Cache("Node", {OURS: lambda record: (True,) if is_our_node(record) else ()}),
     )
@@ -135,43 +131,46 @@ class Gatherer:
     bugs: dict[Key, Exception] = field(default_factory=dict)
     """What was raised when the demand of a deployment was computed."""
     _demands: dict[Key, tuple[tuple[object, ...], Demand | None]] = field(default_factory=dict, init=False)
+    _turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._turns = Turns(self._job)
 
     def deployment(self, work: WorkKey) -> DeploymentView | None:
         """The view of an SLMDeployment; None when it is gone."""
         record = self.caches.deployments.get(work.key)
         if record is None:
             return None
-        namespace, label = work.key.namespace, label_value(work.key.name)
-        workloads = self.caches.workloads.by(OURS, (namespace, label))
+        workload = self._workload(record)
         profile = self.profile_of(record)
         return DeploymentView(
             deployment=record,
             profile=profile,
             sharers=self._sharers(record, profile),
             assignment=self.assignments.get(work.key),
-            workload=workloads[0] if workloads else None,
-            pods=self.caches.pods.by(OURS, (names.DEPLOYMENT_LABEL, namespace, label)),
+            workload=workload,
+            pods=self._replicas(work.key, workload) if workload is not None else (),
             watched=self.watched.get(work.key),
             refusal=self.refusals.get(work),
         )
 
-    def profile(self, work: WorkKey, log: str | None) -> ProfileView | None:
+    def profile(self, work: WorkKey, log: ProfileLog) -> ProfileView | None:
         """The view of an SLMProfile; None when it is gone."""
         record = self.caches.profiles.get(work.key)
         if record is None:
+            self._turns.forget(work.key)
             return None
-        job, refusal = self._job(work.key), self.refusals.get(work)
-        others = [one for one in self.caches.jobs.by(ACTIVE, True) if job is None or one.meta.key != job.meta.key]
-        pod = self.profile_pod(work.key)
-        begins = job is None and not record.imported and record.status.get("phase") not in {"Complete", "Failed"}
-        waits = begins or (pod is not None and pod.node is None)
+        job, refusal = self._job(record), self.refusals.get(work)
+        pod = self._measuring(job) if job is not None else None
+        begins = job is None and is_to_be_measured(record)
+        waits = begins or (job is not None and not job.finished and (pod is None or pod.node is None))
         given = self.assignments.values() if begins else ()
         return ProfileView(
             profile=record,
             job=job,
             pod=pod,
             log=log,
-            running_profiles=len(others),
+            turn=self._turn(record) if waits else ALONE,
             nodes=self.caches.nodes.by(OURS, True) if waits else (),
             gpu_pods=self.caches.pods.by(GPU, True) if waits else (),
             about_to_change=frozenset(name for answer in given for name in answer.changing),
@@ -233,18 +232,12 @@ class Gatherer:
         found = self.caches.profiles.by(OURS, (namespace, self.keys.of(record)))
         return max(sorted(found, key=lambda one: one.meta.key), key=_newest, default=None)
 
-    def profile_pod(self, profile: Key) -> PodRecord | None:
-        """The newest pod of the Job that measures a profile."""
-        pods = self.caches.pods.by(OURS, (names.PROFILE_LABEL, profile.namespace, label_value(profile.name)))
-        return max(pods, key=lambda pod: (pod.phase not in {"Succeeded", "Failed"}, pod.meta.key), default=None)
-
-    def needs_log(self, profile: Key) -> PodRecord | None:
+    def log_to_read(self, profile: Key) -> PodRecord | None:
         """The pod whose log tells more of this profile than is known; None when nothing more will come."""
         record = self.caches.profiles.get(profile)
-        pod = self.profile_pod(profile)
-        if record is None or pod is None or record.imported or pod.phase not in {"Running", "Succeeded", "Failed"}:
-            return None
-        return None if record.status.get("phase") in {"Complete", "Failed", "Imported"} else pod
+        job = self._job(record) if record is not None and is_to_be_measured(record) else None
+        pod = self._measuring(job) if job is not None else None
+        return pod if pod is not None and pod.phase in {"Running", "Succeeded", "Failed"} else None
 
     def forget(self, key: Key, uid: str) -> None:
         """A deployment is gone."""
@@ -260,9 +253,37 @@ class Gatherer:
             return ()
         return self.caches.deployments.by(SHARING, (record.meta.key.namespace, self.keys.of(record)))
 
-    def _job(self, profile: Key) -> JobRecord | None:
-        jobs = self.caches.jobs.by(OURS, (profile.namespace, label_value(profile.name)))
-        return min(jobs, key=lambda one: (one.finished, one.meta.deleting, one.meta.key), default=None)
+    def _workload(self, record: DeploymentRecord) -> WorkloadRecord | None:
+        """The Deployment of an SLMDeployment: of its name and with it as controller, whatever labels others bear."""
+        found = self.caches.workloads.get(Key(record.meta.key.namespace, child_name(record.meta.key)))
+        return found if found is not None and found.meta.is_controlled_by(record.meta.uid) else None
+
+    def _replicas(self, deployment: Key, workload: WorkloadRecord) -> tuple[PodRecord, ...]:
+        """Its pods, of every ReplicaSet. NB: those are not watched; a Deployment names them after itself and their template."""
+        labelled = self.caches.pods.by(OURS, (deployment.namespace, label_value(deployment.name)))
+        return tuple(pod for pod in labelled if _maker(pod) == f"{workload.meta.key.name}-{_template_hash(pod)}")
+
+    def _job(self, profile: ProfileRecord) -> JobRecord | None:
+        """The Job that measures a profile: of its name and with it as controller."""
+        found = self.caches.jobs.get(Key(profile.meta.key.namespace, job_name(profile)))
+        return found if found is not None and found.meta.is_controlled_by(profile.meta.uid) else None
+
+    def _measuring(self, job: JobRecord) -> PodRecord | None:
+        """The newest pod of a Job."""
+        pods = self.caches.pods.by(CONTROLLER, job.meta.uid)
+        return max(pods, key=lambda pod: (pod.phase not in {"Succeeded", "Failed"}, pod.meta.key), default=None)
+
+    def _turn(self, profile: ProfileRecord) -> Turn:
+        unmeasured = self.caches.profiles.by(UNMEASURED, True)
+        return self._turns.of(profile, unmeasured, self.settings.profiling.concurrent)
+
+
+def _maker(pod: PodRecord) -> str:
+    return pod.meta.controller.name if pod.meta.controller is not None else ""
+
+
+def _template_hash(pod: PodRecord) -> str:
+    return pod.meta.labels.get("pod-template-hash", "")
 
 
 def _newest(record: ProfileRecord) -> tuple[bool, bool, str]:

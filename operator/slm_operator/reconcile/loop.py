@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from slm_operator.api import names
 from slm_operator.kube.client import NotLeading
-from slm_operator.kube.errors import ApiError, Conflict, Refused
-from slm_operator.manifests.engine import CONTAINER
+from slm_operator.kube.errors import ApiError, Conflict
 from slm_operator.planning.actions import Plan
 from slm_operator.planning.bug import status_of_bug
 from slm_operator.reconcile.queue import BACKOFF_SECONDS, FLEET, LONGEST_BACKOFF_SECONDS, WorkKey
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from slm_operator.reconcile.execute import Executor
     from slm_operator.reconcile.gather import Gatherer
     from slm_operator.reconcile.ledger import Ledger
+    from slm_operator.reconcile.profile_logs import ProfileLogs
     from slm_operator.reconcile.queue import KeyedQueue
     from slm_operator.settings import Settings
 
@@ -74,6 +74,7 @@ class Reconciler:
     world: World
     gatherer: Gatherer
     executor: Executor
+    logs: ProfileLogs
     ledger: Ledger
     queue: KeyedQueue
     planners: Planners
@@ -234,20 +235,9 @@ class Reconciler:
         return self.planners.plan_deployment(view, self.settings, self.now())
 
     async def _plan_profile(self, work: WorkKey) -> Plan | None:
-        printed = await self._log_of(work.key)
+        printed = await self.logs.read(work.key, self.gatherer.log_to_read(work.key))
         view = self.gatherer.profile(work, printed)
         return None if view is None else self.planners.plan_profile(view, self.settings, self.now())
-
-    async def _log_of(self, profile: Key) -> str | None:
-        pod = self.gatherer.needs_log(profile)
-        if pod is None:
-            return None
-        try:
-            return await self.executor.client.log(pod.meta.key.namespace, pod.meta.key.name, CONTAINER)
-        except (Refused, ApiError) as error:
-            if error.status in {400, 404}:  # the container has not started, or the pod is gone
-                return None
-            raise
 
     def _plan_fleet(self) -> Plan:
         began = self.clock()

@@ -86,7 +86,11 @@ def page(counters: Counters) -> str:
 
 def pod(name: str, ready: str = "True") -> dict[str, Any]:
     return {
-        "metadata": {"name": name, "labels": {"slm-operator.io/deployment": "opt"}},
+        "metadata": {
+            "name": name,
+            "labels": {"slm-operator.io/deployment": "opt"},
+            "ownerReferences": [{"kind": "ReplicaSet", "name": "opt-1", "uid": "u", "controller": True}],
+        },
         "status": {"conditions": [{"type": "Ready", "status": ready}]},
     }
 

@@ -10,10 +10,18 @@ def meta(name: str, *, version: int = 1, namespace: str = "ns", uid: str = "", *
     return head | {"uid": uid or f"uid-{name}", "resourceVersion": str(version)} | rest
 
 
-def gpu_pod(name: str, *, version: int = 1, gpus: int = 1, labels: dict[str, str] | None = None, **status: Any) -> Raw:
+def gpu_pod(
+    name: str,
+    *,
+    version: int = 1,
+    gpus: int = 1,
+    labels: dict[str, str] | None = None,
+    owners: list[Raw] | None = None,
+    **status: Any,
+) -> Raw:
     limits = {"cpu": "2"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
     return {
-        "metadata": meta(name, version=version, labels=labels or {}),
+        "metadata": meta(name, version=version, labels=labels or {}, ownerReferences=owners or []),
         "spec": {"nodeName": "n1", "containers": [{"name": "engine", "resources": {"limits": limits}}]},
         "status": {"phase": "Running"} | status,
     }

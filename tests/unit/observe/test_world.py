@@ -4,7 +4,7 @@ import pytest
 from slm_operator.observe.cache import Cache, Change, is_newer
 from slm_operator.observe.pods import pod
 from slm_operator.observe.records import Key, PodRecord
-from slm_operator.observe.watched import GPU, OURS, Caches, watched_kinds
+from slm_operator.observe.watched import CONTROLLER, GPU, OURS, Caches, watched_kinds
 from slm_operator.observe.world import World
 from slm_operator.settings import Settings
 from yarl import URL
@@ -164,18 +164,19 @@ def test_daemon_pods_are_found_by_namespace_and_container(containers: tuple[str,
 def test_indexes_follow_every_change() -> None:
     caches = Caches()
     label = "slm-operator.io/deployment"
-    record = pod(gpu_pod("a", version=1, labels={label: "x"}))
+    made_by = [{"kind": "ReplicaSet", "name": "x-1", "uid": "u", "controller": True}]
+    record = pod(gpu_pod("a", version=1, labels={label: "x"}, owners=made_by))
     assert record is not None
     caches.pods.put(record)
-    moved = pod(gpu_pod("a", version=2, labels={label: "y"}))
+    moved = pod(gpu_pod("a", version=2, labels={label: "y"}, owners=made_by))
     assert moved is not None
     caches.pods.put(moved)
-    assert caches.pods.by(OURS, (label, "ns", "x")) == ()
-    assert caches.pods.by(OURS, (label, "ns", "y")) == (moved,)
+    assert caches.pods.by(OURS, ("ns", "x")) == ()
+    assert caches.pods.by(OURS, ("ns", "y")) == (moved,)
     assert caches.pods.by(GPU, True) == (moved,)
     caches.pods.drop(Key("ns", "a"))
     assert caches.pods.by(GPU, True) == ()
-    assert caches.pods._indexes == {OURS: {}, GPU: {}}
+    assert caches.pods._indexes == {OURS: {}, CONTROLLER: {}, GPU: {}}
 
 
 def test_an_update_touches_only_its_own_index_entries() -> None:

@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slm_operator.api.crd import KINDS, definition
-from slm_operator.observe.records import JobRecord, PodRecord
+from slm_operator.observe.records import PodRecord
 from slm_operator.planning.actions import Plan, WriteStatus
 from slm_operator.planning.deployment import plan_deployment
 from slm_operator.planning.profile import plan_profile
+from slm_operator.planning.profile_log import read_log
 from slm_operator.planning.views import DeploymentView, ProfileView
 
 from tests.hostile_log import DOCUMENT, LOGS, LONG, line
 
 from . import worlds as w
 
-JOB = JobRecord(meta=w.meta("opt"), active=1)
+JOB = w.job(w.profile(w.deployment()))
 POD = PodRecord(meta=w.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
 ETCD_BYTES = 1_500_000
 
@@ -59,7 +60,8 @@ def status(plan: Plan) -> dict[str, Any]:
 
 
 def planned(log: str, **more: Any) -> dict[str, Any]:
-    view = ProfileView(profile=w.profile(w.deployment()), job=JOB, pod=replace(POD, **more), log=log)
+    said = read_log(w.printed(f"{log}\n"))
+    view = ProfileView(profile=w.profile(w.deployment()), job=JOB, pod=replace(POD, **more), log=said)
     return status(plan_profile(view, w.SETTINGS, w.NOW))
 
 

@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 from slm_operator.api.profile import SLMProfileStatus
-from slm_operator.observe.records import JobRecord, PodRecord
+from slm_operator.observe.records import PodRecord
 from slm_operator.planning.actions import Apply, Delete, Plan, WriteStatus
 from slm_operator.planning.profile import plan_profile
+from slm_operator.planning.profile_log import ProfileLog, read_log
+from slm_operator.planning.profile_turns import Turn
 from slm_operator.planning.views import ProfileView
 from slm_runtime.codec import to_json
 
 from . import worlds as w
 
-JOB = JobRecord(meta=w.meta("opt"), active=1)
+JOB = w.job(w.profile(w.deployment()), meta=w.meta("opt"))
 ENDED = replace(JOB, active=0, succeeded=1, finished=True)
 POD = PodRecord(meta=w.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
 
@@ -34,8 +36,9 @@ def status(made: Plan) -> dict[str, Any]:
     return dict(write.status)
 
 
-def log(*events: dict[str, Any]) -> str:
-    return "".join(f"{json.dumps(event, separators=(',', ':'))}\n" for event in events)
+def log(*events: dict[str, Any], before: str = "", after: str = "") -> ProfileLog:
+    lines = "".join(f"{json.dumps(event, separators=(',', ':'))}\n" for event in events)
+    return read_log(w.printed(before + lines + after))
 
 
 RESULT = {"event": "result", "document": to_json(w.document())}
@@ -51,16 +54,16 @@ def test_a_profile_starts_one_job_in_the_engines_own_image() -> None:
 
 
 def test_progress_is_shown_while_it_runs() -> None:
-    text = "INFO engine noise\n" + log({"event": "progress", "point": 3, "message": "B = 64"})
-    made = plan(view(job=JOB, pod=POD, log=text))
+    said = log({"event": "progress", "point": 3, "message": "B = 64"}, before="INFO engine noise\n")
+    made = plan(view(job=JOB, pod=POD, log=said))
     assert status(made)["phase"] == "Running"
     assert status(made)["summary"] == "point 3"
     assert made.look_again_seconds == 3.0
 
 
 def test_a_line_that_is_being_written_is_read_the_next_time() -> None:
-    text = log({"event": "progress", "point": 1, "message": "B = 1"}) + '{"event":"progr'
-    assert status(plan(view(job=JOB, pod=POD, log=text)))["summary"] == "point 1"
+    said = log({"event": "progress", "point": 1, "message": "B = 1"}, after='{"event":"progr')
+    assert status(plan(view(job=JOB, pod=POD, log=said)))["summary"] == "point 1"
 
 
 def test_the_result_is_kept_and_then_the_job_goes() -> None:
@@ -75,11 +78,11 @@ def test_the_result_is_kept_and_then_the_job_goes() -> None:
 
 def test_what_was_measured_before_a_failure_is_kept() -> None:
     document = to_json(replace(w.document(), complete=False, incomplete_because="the engine died at B = 64"))
-    text = log(
+    said = log(
         {"event": "result", "document": document},
         {"event": "failed", "class": "EngineDied", "message": "exit 137", "mend": "m"},
     )
-    made = plan(view(job=replace(ENDED, succeeded=0, failed=1), pod=replace(POD, phase="Failed"), log=text))
+    made = plan(view(job=replace(ENDED, succeeded=0, failed=1), pod=replace(POD, phase="Failed"), log=said))
     assert status(made)["phase"] == "Complete"
     assert "ended early: the engine died at B = 64" in status(made)["conditions"][0][
         "message"
@@ -94,7 +97,8 @@ FAILED = {
     "mend": "check spec.model.uri",
 }
 STORIES = {
-    "queued": (view(running_profiles=2), "Pending", "Queued", "profiling.concurrent"),
+    "queued": (view(turn=Turn(running=2, has_come=False)), "Pending", "Queued", "profiling.concurrent"),
+    "queued behind others": (view(turn=Turn(running=1, has_come=False)), "Pending", "Queued", "others come first"),
     "no GPU free": (
         view(job=JOB, pod=WAITING),
         "Pending",

@@ -11,15 +11,18 @@ from typing import Any
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.manifests.metadata import job_name
 from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.manifests.profile import profile_name
 from slm_operator.observe.records import (
     ConfigMapRecord,
     DaemonPodRecord,
     DeploymentRecord,
+    JobRecord,
     Key,
     Meta,
     NodeRecord,
+    Owner,
     PodRecord,
     ProfileRecord,
     Taint,
@@ -103,9 +106,14 @@ def daemon(part: str, node_name: str, **more: Any) -> DaemonPodRecord:
     )
 
 
+TEMPLATE_HASH = "5f4d"
+
+
 def replica(name: str, node_name: str | None = "gpu-1", of: str = "chat") -> PodRecord:
+    labels = {names.DEPLOYMENT_LABEL: of, "pod-template-hash": TEMPLATE_HASH}
+    made_by = Owner("ReplicaSet", f"{of}-{TEMPLATE_HASH}", f"uid-{of}-{TEMPLATE_HASH}")
     return PodRecord(
-        meta=meta(name, labels={names.DEPLOYMENT_LABEL: of}),
+        meta=meta(name, labels=labels, owners=(made_by,)),
         node=node_name,
         phase="Running",
         gpu_requests={names.NVIDIA_SHARED_GPU: 1},
@@ -212,7 +220,7 @@ def later(seconds: float) -> datetime:
 
 def workload(name: str, *, replicas: int, ready: int) -> WorkloadRecord:
     return WorkloadRecord(
-        meta=meta(name),
+        meta=meta(name, owners=(Owner(names.DEPLOYMENT_KIND, name, f"uid-{name}"),)),
         observed_generation=1,
         replicas=replicas,
         existing=replicas,
@@ -220,3 +228,24 @@ def workload(name: str, *, replicas: int, ready: int) -> WorkloadRecord:
         ready=ready,
         available=ready,
     )
+
+
+def job(of: ProfileRecord, **more: Any) -> JobRecord:
+    """The Job that measures a profile, a moment old."""
+    made_by = Owner(names.PROFILE_KIND, of.meta.key.name, of.meta.uid)
+    head = Meta(key=Key(of.meta.key.namespace, job_name(of)), uid=f"job-{of.meta.uid}", owners=(made_by,))
+    return JobRecord(**({"meta": head, "active": 1, "created": NOW.isoformat()} | more))
+
+
+def measuring(of: JobRecord, name: str = "measuring", **more: Any) -> PodRecord:
+    """A pod of a profile's Job, running on a whole GPU."""
+    made_by = Owner("Job", of.meta.key.name, of.meta.uid)
+    labels = {names.PROFILE_LABEL: of.meta.key.name}
+    head = Meta(key=Key(of.meta.key.namespace, name), uid=f"uid-{name}", labels=labels, owners=(made_by,))
+    running = {"node": "gpu-1", "phase": "Running", "gpu_requests": {names.NVIDIA_GPU: 1}}
+    return PodRecord(**({"meta": head} | running | more))
+
+
+def printed(text: str, at: str = "2026-01-01T00:00:00.000000001Z") -> bytes:
+    """A log as the kubelet gives it: each line behind its time."""
+    return "".join(f"{at} {line}" for line in text.splitlines(keepends=True)).encode()

@@ -21,6 +21,7 @@ from slm_operator.settings import Settings
 
 KEY = Key("ns", "d")
 WORK = WorkKey("deployment", KEY)
+OWNER = {"kind": names.DEPLOYMENT_KIND, "name": "d", "uid": "uid-d", "controller": True}
 
 
 class Clock:
@@ -163,9 +164,14 @@ def service(port: int = 80) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": "d", "namespace": "ns", "labels": {names.DEPLOYMENT_LABEL: "d"}},
+        "metadata": {
+            "name": "d",
+            "namespace": "ns",
+            "labels": {names.DEPLOYMENT_LABEL: "d"},
+            "ownerReferences": [OWNER],
+        },
         "spec": {"ports": [{"port": port}]},
     }
 
 
-__all__ = ["KEY", "WORK", "Bench", "Clock", "Server", "owned", "service"]
+__all__ = ["KEY", "OWNER", "WORK", "Bench", "Clock", "Server", "owned", "service"]

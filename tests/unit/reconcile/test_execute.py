@@ -11,7 +11,7 @@ from slm_operator.reconcile.execute import BLOCKED_SECONDS, Outcome
 from slm_operator.reconcile.ledger import CONFIRM_SECONDS
 
 from tests.unit.observe.raws import gpu_pod
-from tests.unit.reconcile.build import KEY, WORK, Bench, service
+from tests.unit.reconcile.build import KEY, OWNER, WORK, Bench, service
 
 
 async def apply(bench: Bench, manifest: dict[str, Any] | None = None) -> Outcome:
@@ -108,12 +108,32 @@ def route(host: str = "a") -> dict[str, Any]:
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
-        "metadata": {"name": "d", "namespace": "ns"},
+        "metadata": {"name": "d", "namespace": "ns", "ownerReferences": [OWNER]},
         "spec": {"hostnames": [host]},
     }
 
 
-REMOVED = Delete(api_version="gateway.networking.k8s.io/v1", kind="HTTPRoute", key=KEY, uid=None, because="b")
+REMOVED = Delete(
+    api_version="gateway.networking.k8s.io/v1", kind="HTTPRoute", key=KEY, uid=None, because="b", controller="uid-d"
+)
+
+
+FORGED = {
+    "annotations": {names.APPLIED_ANNOTATION: "forged"},
+    "labels": {names.DEPLOYMENT_LABEL: "d"},
+    "managedFields": [{"manager": names.FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {}}}],
+}
+
+
+@pytest.mark.parametrize("owners", [[], [OWNER | {"uid": "another"}]], ids=["nobody's", "another's"])
+async def test_an_object_with_our_marks_and_another_owner_is_not_taken_over(owners: list[Any]) -> None:
+    bench = Bench()
+    await apply(bench)
+    raw = bench.server.objects["Service", "d"]
+    raw["metadata"] |= FORGED | {"ownerReferences": owners}
+    again = bench.restart()
+    assert (await apply(again)).refused is not None
+    assert again.server.asked[-1] == ("apply", "Service d")
 
 
 async def test_kinds_that_are_not_watched_are_read_and_applied_once_a_manifest() -> None:
@@ -135,8 +155,9 @@ async def test_of_kinds_that_are_not_watched_only_ours_are_deleted_and_made_anew
     del bench.server.objects["HTTPRoute", "d"]
     assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 0
     assert (await apply(bench, route())).writes == 1
-    bench.server.objects["HTTPRoute", "d"] = {"metadata": {"name": "d", "uid": "u"}}
-    assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 0
+    for others in ({}, FORGED, FORGED | {"ownerReferences": [OWNER | {"controller": False}]}):
+        bench.server.objects["HTTPRoute", "d"] = {"metadata": {"name": "d", "uid": "u"} | others}
+        assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 0
 
 
 async def test_a_kind_that_the_cluster_does_not_serve_is_told_apart() -> None:

@@ -1,16 +1,146 @@
-"""What the fleet's view says of a cluster, beyond the records themselves."""
+"""What the views say of a cluster, beyond the records themselves: who made what, whose turn it is, which nodes are gone."""
 
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from slm_operator.api import names
+from slm_operator.observe.records import Key, Owner
 from slm_operator.planning.demand import demand_of
+from slm_operator.planning.profile_log import NOTHING_PRINTED
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
+from slm_operator.reconcile.queue import WorkKey
 
 from tests.unit.planning import worlds as w
 
+if TYPE_CHECKING:
+    from slm_operator.observe.records import JobRecord, PodRecord, ProfileRecord
+    from slm_operator.planning.profile_turns import Turn
 
-def test_nodes_that_pods_are_on_and_that_exist_no_more() -> None:
+CHAT = w.deployment()
+PROFILE = w.profile(CHAT)
+JOB = w.job(PROFILE)
+
+
+def gatherer(**records: Any) -> Gatherer:
+    """Over caches that hold these records: `pods=[...]`."""
     keys = ProfileKeys()
     caches = caches_for_planning(keys)
-    caches.nodes.put(w.node())
-    for pod in (w.replica("a"), w.replica("b", "gpu-9"), w.replica("c", None)):
-        caches.pods.put(pod)
-    view = Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, demand_of=demand_of).fleet()
-    assert view.lost_nodes == {"gpu-9"}
+    for kind, some in records.items():
+        for record in some:
+            getattr(caches, kind).put(record)
+    return Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, demand_of=demand_of)
+
+
+def turn(of: ProfileRecord, seen: Gatherer) -> Turn:
+    view = seen.profile(WorkKey("profile", of.meta.key), NOTHING_PRINTED)
+    assert view is not None
+    return view.turn
+
+
+def test_nodes_that_pods_are_on_and_that_exist_no_more() -> None:
+    pods = (w.replica("a"), w.replica("b", "gpu-9"), w.replica("c", None))
+    assert gatherer(nodes=[w.node()], pods=pods).fleet().lost_nodes == {"gpu-9"}
+
+
+def relabelled(pod: PodRecord, *owners: Owner) -> PodRecord:
+    return replace(pod, meta=replace(pod.meta, owners=owners))
+
+
+REPLICA = w.replica("a")
+STRANGERS: dict[str, PodRecord] = {
+    "nobody made it": relabelled(REPLICA),
+    "a Job made it": relabelled(REPLICA, Owner("Job", f"chat-{w.TEMPLATE_HASH}", "u")),
+    "another ReplicaSet made it": relabelled(REPLICA, Owner("ReplicaSet", "mine-5f4d", "u")),
+    "a ReplicaSet that does not manage it": relabelled(
+        REPLICA, Owner("ReplicaSet", f"chat-{w.TEMPLATE_HASH}", "u", controller=False)
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRANGERS)
+def test_a_pod_with_our_label_that_our_deployment_did_not_make_is_no_replica(case: str) -> None:
+    workload = w.workload("chat", replicas=1, ready=1)
+    view = gatherer(deployments=[CHAT], workloads=[workload], pods=[w.replica("b"), STRANGERS[case]]).deployment(
+        WorkKey("deployment", CHAT.meta.key)
+    )
+    assert view is not None
+    assert [pod.meta.key.name for pod in view.pods] == ["b"]
+
+
+def test_a_deployment_with_our_label_and_another_owner_is_not_ours() -> None:
+    workload = w.workload("chat", replicas=1, ready=1)
+    theirs = replace(workload, meta=replace(workload.meta, labels={names.DEPLOYMENT_LABEL: "chat"}, owners=()))
+    view = gatherer(deployments=[CHAT], workloads=[theirs], pods=[w.replica("a")]).deployment(
+        WorkKey("deployment", CHAT.meta.key)
+    )
+    assert view is not None
+    assert (view.workload, view.pods) == (None, ())
+
+
+LOGS_NOT_READ: dict[str, dict[str, Any]] = {
+    "no Job": {"pods": [w.measuring(JOB)]},
+    "a Job that another profile's namesake made": {
+        "jobs": [replace(JOB, meta=replace(JOB.meta, owners=(Owner(names.PROFILE_KIND, "x", "before"),)))],
+        "pods": [w.measuring(JOB)],
+    },
+    "a pod with our label alone": {"jobs": [JOB], "pods": [relabelled(w.measuring(JOB))]},
+    "a pod of another Job": {"jobs": [JOB], "pods": [relabelled(w.measuring(JOB), Owner("Job", "other", "u"))]},
+    "a pod that has not started": {"jobs": [JOB], "pods": [w.measuring(JOB, phase="Pending")]},
+}
+
+
+@pytest.mark.parametrize("case", LOGS_NOT_READ)
+def test_no_log_is_read_but_of_the_jobs_own_pod(case: str) -> None:
+    seen = gatherer(profiles=[PROFILE], **LOGS_NOT_READ[case])
+    assert seen.log_to_read(PROFILE.meta.key) is None
+
+
+def test_the_log_of_the_jobs_own_pod_is_read_whatever_stands_beside_it() -> None:
+    forged = relabelled(w.measuring(JOB, "zzz"))
+    seen = gatherer(profiles=[PROFILE], jobs=[JOB], pods=[w.measuring(JOB), forged])
+    pod = seen.log_to_read(PROFILE.meta.key)
+    assert pod is not None
+    assert pod.meta.key.name == "measuring"
+
+
+def stranger(name: str, **meta: Any) -> JobRecord:
+    head = w.meta(name, "stranger", labels={names.PROFILE_LABEL: "x"}, **meta)
+    return replace(JOB, meta=head)
+
+
+def test_jobs_with_our_label_alone_take_no_place() -> None:
+    jobs = [stranger("a"), stranger("b", owners=(Owner(names.PROFILE_KIND, "x", "no such"),))]
+    assert turn(PROFILE, gatherer(profiles=[PROFILE], jobs=jobs)).has_come
+
+
+def unmeasured(name: str, namespace: str = "team", **more: Any) -> ProfileRecord:
+    return replace(PROFILE, meta=replace(PROFILE.meta, key=Key(namespace, name), uid=f"uid-{namespace}-{name}"), **more)
+
+
+def test_the_jobs_of_living_profiles_take_the_places_that_there_are() -> None:
+    running = [unmeasured("a"), unmeasured("b", "other")]
+    seen = gatherer(profiles=[PROFILE, *running], jobs=[w.job(one) for one in running])
+    assert (turn(PROFILE, seen).running, turn(PROFILE, seen).has_come) == (2, False)
+
+
+def test_of_profiles_planned_at_once_no_more_begin_than_there_are_places() -> None:
+    waiting = [unmeasured(f"p{number}") for number in range(5)]
+    seen = gatherer(profiles=waiting)
+    assert [turn(one, seen).has_come for one in waiting] == [True, True, False, False, False]
+
+
+def test_who_had_his_turn_and_did_not_begin_goes_behind_the_others() -> None:
+    waiting = [unmeasured(f"p{number}") for number in range(4)]
+    seen = gatherer(profiles=waiting)
+    came = [one.meta.key.name for _ in range(2) for one in waiting if turn(one, seen).has_come]
+    assert set(came[:4]) == {"p0", "p1", "p2", "p3"}
+
+
+@pytest.mark.parametrize("phase", ["Complete", "Failed", "Imported"])
+def test_a_profile_that_has_ended_waits_for_nothing(phase: str) -> None:
+    ended = [unmeasured(name, status={"phase": phase}) for name in "ab"]
+    seen = gatherer(profiles=[PROFILE, *ended], jobs=[w.job(one) for one in ended])
+    assert turn(PROFILE, seen).has_come

@@ -15,6 +15,7 @@ from slm_operator.kube.errors import Unavailable
 from slm_operator.observe.records import Key, ProfileRecord
 from slm_operator.reconcile.gather import Gatherer
 from slm_operator.reconcile.loop import Reconciler
+from slm_operator.reconcile.profile_logs import ProfileLogs
 from slm_operator.reconcile.queue import FLEET, KeyedQueue, WorkKey
 from slm_operator.settings import Settings
 from slm_runtime.codec import to_json
@@ -59,6 +60,7 @@ class Operator:
             world=self.bench.world,
             gatherer=gatherer,
             executor=self.bench.executor,
+            logs=ProfileLogs(self.bench.executor.client),
             ledger=self.bench.ledger,
             queue=self.queue,
             planners=chosen,

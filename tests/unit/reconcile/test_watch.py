@@ -64,11 +64,9 @@ class Watched:
         caches = caches_for_planning(keys)
         profile = w.profile(record, w.document())
         named = replace(profile, meta=replace(profile.meta, labels={names.PROFILE_LABEL: keys.of(record) or ""}))
-        workload = w.workload("chat", replicas=2, ready=2)
-        ours = {names.DEPLOYMENT_LABEL: "chat"}
         caches.deployments.put(record)
         caches.profiles.put(named)
-        caches.workloads.put(replace(workload, meta=replace(workload.meta, labels=ours)))
+        caches.workloads.put(w.workload("chat", replicas=2, ready=2))
         for pod in pods:
             caches.pods.put(pod)
         self.engines = Engines()
