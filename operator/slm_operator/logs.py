@@ -33,7 +33,7 @@ class Lines(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         if self._as_json:
-            return json.dumps(line, ensure_ascii=False)
+            return json.dumps(line)
         return " ".join(f"{name}={_quoted(value)}" for name, value in line.items())
 
 

@@ -72,6 +72,7 @@ def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     report.add_argument(
         "-o", "--output", metavar="FILE", default="report.html", help="where to write (default report.html)"
     )
+    _force(report)
 
 
 def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -161,6 +162,7 @@ def _profile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     export = actions.add_parser("export", help="an SLMProfile with its measurements, ready to be applied elsewhere")
     export.add_argument("name", metavar="NAME", help="an SLMProfile")
     export.add_argument("-o", "--output", metavar="FILE", default="-", help="where to write (default stdout)")
+    _force(export)
     _cluster(export)
     take = actions.add_parser("import", help="make an SLMProfile from an exported one, or from a measurement document")
     take.add_argument(
@@ -192,7 +194,12 @@ def _support(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     support.add_argument(
         "-o", "--output", metavar="FILE", default="slm-support.tgz", help="where to write (default slm-support.tgz)"
     )
+    _force(support)
     _cluster(support)
+
+
+def _force(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--force", action="store_true", help="write over a file that is there")
 
 
 def _cluster(command: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ from slm_operator.kube.client import Client
 from slm_operator.kube.connection import ConfigException, connect
 from slm_operator.kube.errors import ApiError, Conflict, Forbidden, NotFound, Unavailable
 from slm_operator.kube.resources import Resource, ResourceTable
+from slm_operator.visible import visible_in
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -68,7 +69,7 @@ async def _ask(kubeconfig: str, arguments: Namespace, work: Callable[[Cluster], 
         raise Refused(f"no cluster: {kubeconfig} is not a kubeconfig: give --kubeconfig, or set KUBECONFIG") from None
     resources = ResourceTable((DEPLOYMENT, PROFILE))
     try:
-        return await work(Cluster(Client(connection, resources, FIELD_MANAGER), namespace))
+        return await work(Cluster(Client(connection, resources, FIELD_MANAGER, take=visible_in), namespace))
     except ApiError as error:
         raise Refused(sentence(error, connection.server, namespace)) from None
     finally:

@@ -16,6 +16,7 @@ from slm_runtime.codec import DocumentError, parse, parse_document
 from slm_runtime.document import Engine, Gpu, Ledger, MeasurementDocument
 
 from slm_operator.cli.errors import Refused
+from slm_operator.visible import visible, visible_in
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -60,7 +61,7 @@ def from_csv(sweep: str, packs: str | None, model: str | None, ledger: str | Non
     """The rows of one model, in one or two CSV files."""
     from slm_runtime import convert  # noqa: PLC0415 - a document needs no CSV reader
 
-    text = read(sweep)
+    text = _rows(sweep)
     if model is None:
         models = convert.models_in(text, source=sweep)
         if len(models) != 1:
@@ -75,15 +76,19 @@ def from_csv(sweep: str, packs: str | None, model: str | None, ledger: str | Non
     document = convert.from_csv(text, model=model, on=on, source=sweep)
     if packs is None:
         return document
-    further = convert.from_csv(read(packs), model=model, on=on, source=packs)
+    further = convert.from_csv(_rows(packs), model=model, on=on, source=packs)
     return replace(document, points=document.points + further.points, provenance=f"{sweep}, {packs}")
+
+
+def _rows(filename: str) -> str:
+    return visible(read(filename).replace("\r\n", "\n"))
 
 
 def load(filename: str) -> list[Any]:
     """The values of a JSON or YAML file. JSON is tried first: it needs no import that takes time."""
     text = read(filename)
     try:
-        return [json.loads(text)]
+        return [visible_in(json.loads(text))]
     except (ValueError, RecursionError) as error:
         if filename.endswith(".json"):
             raise Refused(f"{filename}: not JSON: {error}") from None
@@ -96,7 +101,7 @@ def load(filename: str) -> list[Any]:
         raise Refused(f"{filename}: neither JSON nor YAML: {' '.join(str(error).split())}") from None
     if _is_endless(found):
         raise Refused(f"{filename}: its aliases unfold to more than {MOST_VALUES:,} values: write them out")
-    return found
+    return [visible_in(raw) for raw in found]
 
 
 def _is_endless(raw: object) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.cli.arguments import parser
 from slm_operator.cli.errors import Refused
+from slm_operator.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (Refused, DocumentError) as error:
         for sentence in str(error).splitlines():
-            print(f"kubectl slm {arguments.command}: {sentence}", file=sys.stderr)  # noqa: T201
+            print(f"kubectl slm {arguments.command}: {visible(sentence)}", file=sys.stderr)  # noqa: T201
         return REFUSED
     except RecursionError:
         print(f"kubectl slm {arguments.command}: what it was given to read is nested too deeply", file=sys.stderr)  # noqa: T201

@@ -12,6 +12,7 @@ from slm_runtime.codec import to_json
 
 from slm_operator.api import names
 from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.cli import private_file
 from slm_operator.cli.cluster import PROFILE, Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs import from_manifest, load
@@ -34,10 +35,7 @@ def _export(arguments: Namespace) -> int:
     if arguments.output == "-":
         sys.stdout.write(text)
         return 0
-    try:
-        Path(arguments.output).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Refused(f"-o {arguments.output}: {error.strerror or error}: give a file that can be written") from None
+    private_file.write(Path(arguments.output), text.encode(), force=arguments.force)
     return 0
 
 

@@ -22,15 +22,21 @@ REDACTED = "<redacted>"
 SHORTEST = 6
 """Shorter values are not searched for in texts: `true` and `1` are everywhere, and no secret."""
 
+MOST_CHARACTERS = 64 << 10
+"""Of one text of an object; logs are cut where they are read."""
+
 _FLAGS = frozenset(OWNED_FLAGS) | {
+    "--seed", "--port", "--max-log-len", "--uvicorn-log-level", "--max-num-batched-tokens", "--max-num-partial-prefills",
     "--quantization", "--kv-cache-dtype", "--load-format", "--tokenizer-mode", "--attention-backend", "--block-size",
     "--tensor-parallel-size", "--pipeline-parallel-size", "--swap-space", "--cpu-offload-gb", "--reasoning-parser",
     "--tool-call-parser", "--distributed-executor-backend", "--scheduling-policy", "--max-seq-len-to-capture",
 }  # fmt: skip
 """Flags whose values tell what an engine does and never who may use it."""
-_HARMLESS = re.compile(
-    r"-?\d+(\.\d+)?|true|false|auto|-m|python3?|vllm|serve|vllm\.entrypoints\.openai\.api_server", re.IGNORECASE
-)
+_HARMLESS = re.compile(r"true|false|auto|-m|python3?|vllm|serve|vllm\.entrypoints\.openai\.api_server", re.IGNORECASE)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+"""Harmless where no flag stands before it: after one that is not known, it may be a key."""
+_IN_SHELL = re.compile(r"""(?:=|--[\w-]{1,64}[= ])["']?([^\s"';|&)]+)""")
+"""What a shell's text assigns, or gives a flag: quoted alone elsewhere, the whole text would not be found."""
 _FLAG = re.compile(r"--[\w-]+")
 _OURS = frozenset({names.GROUP, "deployment.kubernetes.io"})
 _LABELS = ("app.kubernetes.io", "helm.sh", "nvidia.com", "kubernetes.io")
@@ -40,15 +46,19 @@ _IDENTITIES = frozenset({
 })  # fmt: skip
 """Fields that say which thing is meant: taken out with the rest, and not searched for in texts, where they are words."""
 _PATTERNS = (
-    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL),
-    re.compile(r"\bhf_[A-Za-z0-9]{16,}"),  # Hugging Face
+    # A key whose end was cut off, too. Its body has no five hyphens, so that no two beginnings look at the same text.
+    re.compile(
+        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^-]|-(?!----)){0,8192}+(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"
+    ),
+    re.compile(r"\bhf_[A-Za-z0-9]{16,}+"),  # Hugging Face
     re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),  # AWS
-    re.compile(r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"),  # JSON web tokens, service accounts' among them
-    re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|sk-|xox[abp]-)[\w-]{16,}"),
-    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),  # user:password@ of an address
-    re.compile(r"(?i)(?<=bearer )[\w.~+/=-]{8,}"),
-    re.compile(r"(?i)(?<=password=)\S+|(?<=token=)\S+|(?<=secret=)\S+|(?<=api[_-]key=)\S+"),
+    re.compile(r"(?<![\w-])eyJ[\w-]{10,}+\.[\w-]{10,}+\.[\w-]*+"),  # JSON web tokens, service accounts' among them
+    re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|sk-|xox[abp]-)[\w-]{16,}+"),
+    re.compile(r"(?<=://)[^\s:@/]{1,256}+:\S{1,512}(?=@)"),  # user:password of an address, up to the last @
+    re.compile(r"(?i)(?<=bearer )[\w.~+/=-]{8,}+"),
+    re.compile(r"(?i)(?<=password=)\S++|(?<=token=)\S++|(?<=secret=)\S++|(?<=api[_-]key=)\S++"),
 )
+"""NB: each is linear in the text: nothing that may be long is gone over again from another beginning."""
 
 
 def slm_object(raw: Raw) -> Raw:
@@ -212,6 +222,15 @@ def scrub(value: Any, secrets: Sequence[str]) -> Any:
     return _scrubbed(value, secrets) if isinstance(value, str) else value
 
 
+def cut(value: Any) -> Any:
+    """A value without the ends of texts that no person reads."""
+    if isinstance(value, dict):
+        return {key: cut(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [cut(inner) for inner in value]
+    return value[:MOST_CHARACTERS] if isinstance(value, str) else value
+
+
 def _scrubbed(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, REDACTED)
@@ -231,14 +250,18 @@ def _taken_out(raw: Raw) -> Iterator[str]:
     for one in engines:
         yield from (str(v["value"]) for v in one.get("env") or () if v.get("value") is not None)
         for field in ("command", "args"):
-            said = list(map(str, one.get(field) or ()))
-            yield from (
-                word.partition("=")[2] if word.startswith("--") else word
-                for word, kept in zip(said, words(said), strict=True)
-                if word != kept
-            )
+            yield from _words_taken_out(list(map(str, one.get(field) or ())))
     for volume in inner.get("volumes") or ():
         yield from _texts({key: value for key, value in volume.items() if key != "name"})
+
+
+def _words_taken_out(said: Sequence[str]) -> Iterator[str]:
+    for word, kept in zip(said, words(said), strict=True):
+        if word == kept:
+            continue
+        secret = word.partition("=")[2] if word.startswith("--") else word
+        yield secret
+        yield from (found[1] for found in _IN_SHELL.finditer(secret))
 
 
 def _measurements(document: Mapping[str, Any]) -> Raw:
@@ -259,7 +282,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _is_harmless(flag: str, value: str) -> bool:
-    return flag.replace("_", "-") in _FLAGS or _HARMLESS.fullmatch(value) is not None
+    if flag.replace("_", "-") in _FLAGS or _HARMLESS.fullmatch(value):
+        return True
+    return not flag and _NUMBER.fullmatch(value) is not None
 
 
 def _is_known_label(key: str, _value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slm_operator.cli import private_file
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs import measurements
 from slm_operator.cli.question import advice_on, settings_of, slo_of
@@ -25,10 +26,7 @@ def run(arguments: Namespace) -> int:
     document, slo, settings = _question(arguments)
     html = page(scene(document, advice_on(document, slo, settings), slo, settings))
     path = Path(arguments.output)
-    try:
-        path.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise Refused(f"-o {path}: {error.strerror or error}: give a file that can be written") from None
+    private_file.write(path, html.encode(), force=arguments.force)
     print(f"{path}: {len(html.encode()) / 1024:.0f} KiB, open it in a browser")  # noqa: T201
     return 0
 

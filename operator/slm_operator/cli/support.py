@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slm_operator.api import names
-from slm_operator.cli import redact
+from slm_operator.cli import private_file, redact
 from slm_operator.cli.check import plain
 from slm_operator.cli.cluster import DAEMON_SET, DEPLOYMENT, PROFILE, REPLICA_SET, Cluster, ask
-from slm_operator.cli.errors import Refused
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.gather import OPERATOR_SELECTOR, gather
 from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.cli.preflight.table import preflight
 from slm_operator.kube.errors import ApiError, NotFound
 from slm_operator.kube.resources import EVENT, JOB, NODE, POD, WORKLOAD
+from slm_operator.visible import visible
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -81,10 +81,7 @@ def run(arguments: Namespace) -> int:
     files = bundle(gathered, facts, namespace, now)
     data = archive(files, now)
     path = Path(arguments.output)
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise Refused(f"-o {path}: {error.strerror or error}: give a file that can be written") from None
+    private_file.write(path, data, force=arguments.force)
     print(f"{path}: {len(files)} files, {len(data) / 1024:.0f} KiB: look through it before you pass it on")  # noqa: T201
     for sentence in gathered.missing:
         print(f"not in it: {sentence}")  # noqa: T201
@@ -136,7 +133,7 @@ async def _log(cluster: Cluster, found: Gathered, raw: Mapping[str, Any]) -> Non
         params = {"container": "operator", "tailLines": str(LOG_LINES), "timestamps": "false", "previous": previous}
         params["limitBytes"] = str(LOG_BYTES)
         try:
-            found.logs[f"logs/{name}{which}.log"] = await cluster.client.page(path, params)
+            found.logs[f"logs/{name}{which}.log"] = visible(await cluster.client.page(path, params))
         except ApiError as error:
             found.missing.append(f"log of {namespace}/{name}{which}: {error.message}")
 
@@ -146,10 +143,12 @@ def bundle(gathered: Gathered, facts: Facts, namespace: str, now: datetime) -> d
     raw = gathered.objects
     secrets = redact.taken_out(one for name in _WRITTEN_BY_USERS for one in raw.get(name, ()))
     values: dict[str, Any] = {
-        f"{name}.json": [clean(one) for one in raw[name]] for name, clean in _CLEANED.items() if name in raw
+        f"{name}.json": [redact.cut(clean(one)) for one in raw[name]] for name, clean in _CLEANED.items() if name in raw
     }
     events = [*raw.get("events", ()), *raw.get("events-of-nodes", ())]
-    values["events.json"] = [redact.event(one) for one in sorted(filter(_concerns_us(raw), events), key=_when)]
+    values["events.json"] = [
+        redact.cut(redact.event(one)) for one in sorted(filter(_concerns_us(raw), events), key=_when)
+    ]
     values["check.json"] = plain(preflight(facts))
     values["versions.json"] = versions(facts, raw)
     files = {name: _text(redact.scrub(value, secrets)) for name, value in values.items()}
@@ -181,7 +180,7 @@ def archive(files: Mapping[str, str], now: datetime) -> bytes:
         for name, text in files.items():
             content = text.encode()
             entry = tarfile.TarInfo(f"{ROOT}/{name}")
-            entry.size, entry.mtime, entry.mode = len(content), int(now.timestamp()), 0o644
+            entry.size, entry.mtime, entry.mode = len(content), int(now.timestamp()), private_file.ONLY_ITS_OWNER
             tar.addfile(entry, io.BytesIO(content))
     return packed.getvalue()
 

@@ -66,6 +66,8 @@ class Client:
     limit: TokenBucket | None = None
     may_write: Callable[[], bool] = field(default=lambda: True)
     count: Callable[[str, str], None] = field(default=lambda _verb, _plural: None)
+    take: Callable[[Any], Any] = field(default=lambda answer: answer)
+    """What every object that comes is made into first."""
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
         """One object."""
@@ -161,7 +163,7 @@ class Client:
         return await self._object(method, path, counted, params=params, body=body, content_type=content_type)
 
     async def _object(self, method: str, path: str, counted: tuple[str, str], **rest: Any) -> Object:
-        answer: Object = decode(await self._request(method, path, counted, **rest))
+        answer: Object = self.take(decode(await self._request(method, path, counted, **rest)))
         return answer
 
     async def _request(  # noqa: PLR0913

@@ -16,6 +16,7 @@ from slm_runtime.metrics import read_counters
 
 from slm_operator.kube.connection import Redirected, refuse_redirect
 from slm_operator.kube.errors import ApiError, Forbidden, error_of
+from slm_operator.visible import visible
 
 if TYPE_CHECKING:
     from slm_runtime.metrics import Counters
@@ -30,7 +31,7 @@ class NoMetrics(Exception):  # noqa: N818 - named for what it says
 
     def __init__(self, because: str, *, forbidden: bool = False) -> None:
         super().__init__(because)
-        self.because = because
+        self.because = visible(because)
         self.forbidden = forbidden
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from slm_operator.decoding import decode
+from slm_operator.visible import visible
 
 
 class ApiError(Exception):
@@ -64,7 +65,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 def error_of(status: int, body: str, retry_after: str | None = None) -> ApiError:
     """The error that an answer of 400 and above means."""
     answer = _status_object(body)
-    message = str(answer.get("message") or body.strip() or f"HTTP {status}")[:2048]
+    message = visible(str(answer.get("message") or body.strip() or f"HTTP {status}")[:2048])
     kind = _BY_STATUS.get(status, Unavailable if status >= 500 or status == 429 else ApiError)
     if status == 403:
         # NB: RBAC, quotas, Pod Security and webhooks all answer 403; only RBAC speaks of what a user cannot do.

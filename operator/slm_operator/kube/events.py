@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from slm_operator.kube.errors import ApiError
 from slm_operator.kube.rate import TokenBucket
 from slm_operator.kube.resources import EVENT
+from slm_operator.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,8 @@ class EventRecorder:
 
     def _event(self, about: About, namespace: str, event_type: str, reason: str, message: str) -> Object:
         now = self.now()
-        note = message if len(message) <= NOTE_LENGTH else f"{message[: NOTE_LENGTH - 3]}..."
+        text = visible(message)
+        note = text if len(text) <= NOTE_LENGTH else f"{text[: NOTE_LENGTH - 3]}..."
         return {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.kind,

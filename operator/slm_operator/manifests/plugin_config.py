@@ -64,18 +64,27 @@ def is_key_of(key: str | None, wanted: SliceClass) -> bool:
     return key is not None and key.startswith(f"{names.CONFIG_KEY_PREFIX}{wanted.label}-")
 
 
+MOST_CHARACTERS, MOST_REPLICAS = 64 << 10, 1000
+"""Of somebody's configuration: reading YAML takes seconds a megabyte, and no GPU has so many replicas."""
+
+
 @lru_cache(maxsize=256)  # bounded, because texts are anybody's
 def class_of_config(text: str) -> SliceClass | None:
     """The class that anybody's configuration file makes of nvidia.com/gpu. None when it cannot be read."""
     try:
-        body = yaml.safe_load(text)
+        body = yaml.safe_load(text) if len(text) <= MOST_CHARACTERS else None
         sharing = (body.get("sharing") or {}) if isinstance(body, dict) else None
         if sharing is None:
             return None
         for mode, field in _STRATEGY.items():
             for resource in (sharing.get(field) or {}).get("resources") or ():
-                if resource["name"] == names.NVIDIA_GPU and int(resource["replicas"]) > 1:
-                    return SliceClass(mode=mode, replicas_per_gpu=int(resource["replicas"]))
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+                if resource["name"] != names.NVIDIA_GPU:
+                    continue
+                replicas = int(resource["replicas"])
+                if replicas > MOST_REPLICAS:
+                    return None
+                if replicas > 1:
+                    return SliceClass(mode=mode, replicas_per_gpu=replicas)
+    except (yaml.YAMLError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
     return SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from slm_runtime.codec import DocumentError, parse_document
 
 from slm_operator.decoding import decode
+from slm_operator.visible import visible_in
 
 if TYPE_CHECKING:
     from slm_runtime.document import MeasurementDocument
@@ -78,7 +79,7 @@ def _said(line: re.Match[bytes]) -> dict[str, Any]:
     if size_bytes > MOST_DOCUMENT_BYTES:
         return _result(size_bytes, None) if line[2] == b"result" else {}
     try:
-        event = decode(line[1])
+        event = visible_in(decode(line[1]))
     except ValueError:
         return {}
     kind = event.get("event") if isinstance(event, dict) else None

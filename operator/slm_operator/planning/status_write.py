@@ -1,4 +1,4 @@
-"""A status as its CRD takes it: the texts of others that went into its sentences cannot make it one that is refused.
+"""A status as its CRD takes it, whatever texts of others went into its sentences, with nothing in it that a terminal obeys.
 
 A refused status says nothing at all, so a text or a list that is longer than its bound is cut to it. The bounds are read
 off the API's own types. Types, and words that are chosen from a list, are the planners' own: what comes from outside is
@@ -15,6 +15,7 @@ from slm_operator.api.crd import structural
 from slm_operator.api.deployment import SLMDeploymentStatus
 from slm_operator.api.profile import SLMProfileStatus
 from slm_operator.planning.actions import WriteStatus
+from slm_operator.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,8 +63,9 @@ def _fitted(value: Any, bounds: Schema) -> Any:
     if not bounds:
         return value
     if isinstance(value, str):
-        most = bounds.get("maxLength", len(value))
-        return value if len(value) <= most else f"{value[: most - 1]}…"
+        text = visible(value)
+        most = bounds.get("maxLength", len(text))
+        return text if len(text) <= most else f"{text[: most - 1]}…"
     if isinstance(value, list | tuple):
         return [_fitted(one, bounds.get("items", {})) for one in value[: bounds.get("maxItems")]]
     if isinstance(value, dict):

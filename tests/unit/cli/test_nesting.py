@@ -24,9 +24,9 @@ COMMANDS: dict[str, list[str]] = {
     "history": ["history", "opt"],
     "rollback": ["rollback", "opt"],
     "export": ["profile", "export", PROFILE_NAME],
-    "report": ["report", "opt", "--output", "report.html"],
+    "report": ["report", "opt", "--force", "--output", "report.html"],
     "check": ["check"],
-    "support": ["support", "-o", "support.tgz"],
+    "support": ["support", "--force", "-o", "support.tgz"],
 }
 
 

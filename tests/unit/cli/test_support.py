@@ -286,6 +286,8 @@ CREDENTIALS = [
     ("bearer", "Authorization: Bearer abcdefgh1234", "Authorization: Bearer <redacted>"),
     ("a variable", "PASSWORD=hunter2 next", "PASSWORD=<redacted> next"),
     ("a key", "a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb", "a\n<redacted>\nb"),
+    ("a key that is cut off", "a\n-----BEGIN PRIVATE KEY-----\nMII", "a\n<redacted>"),
+    ("a slash in a secret", "s3://AKIAIOSFODNN7EXAMPLE:sEcr3t/with/slash@bucket/x", "s3://<redacted>@bucket/x"),
     ("nothing", "2 of 2 replicas answer at http://opt.team.svc/v1", "2 of 2 replicas answer at http://opt.team.svc/v1"),
 ]
 
@@ -293,6 +295,41 @@ CREDENTIALS = [
 @pytest.mark.parametrize(("text", "left"), [c[1:] for c in CREDENTIALS], ids=[c[0] for c in CREDENTIALS])
 def test_what_looks_like_a_credential_is_taken_out_of_any_text(text: str, left: str) -> None:
     assert redact.scrub({"a": [text]}, ()) == {"a": [left]}
+
+
+HOSTILE = {
+    "tokens within tokens": "eyJ-" * 250_000,
+    "keys without an end": "-----BEGIN PRIVATE KEY-----\n" * 40_000,
+    "beginnings of keys": "-----BEGIN " + "A " * 500_000,
+    "addresses without an end": "http://a:" * 100_000,
+    "prefixes": "sk-" * 300_000,
+    "assignments": "token=" * 150_000,
+    "bearers": "bearer " * 150_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_is_gone_over_again_and_again(text: str) -> None:
+    """NB: a megabyte of each; what takes the square of that is not done within the limit of a test."""
+    redact.scrub(HOSTILE[text], ())
+
+
+QUOTED_ALONE = {
+    "a number as a key": ["--api-key", "98765432"],
+    "a number as a key, in one word": ["--api-key=98765432"],
+    "an assignment in a shell": ["sh", "-c", "export HF=98765432; exec vllm serve"],
+    "an assignment in quotes": ["sh", "-c", "T='98765432' vllm serve"],
+    "a flag in a shell": ["sh", "-c", "vllm serve --api-key 98765432 | tee /tmp/log"],
+}
+
+
+@pytest.mark.parametrize("args", QUOTED_ALONE.values(), ids=QUOTED_ALONE)
+def test_a_secret_of_a_command_line_is_taken_out_where_it_is_quoted_alone(args: list[str]) -> None:
+    engine = {"metadata": {"name": "a"}, "spec": {"containers": [{"args": args}]}}
+    secrets = redact.taken_out([engine])
+    assert "98765432" not in str(redact.pod(engine))
+    assert redact.scrub("refused: 98765432", secrets) == "refused: <redacted>"
+    assert redact.scrub("python3 -m vllm serve", secrets) == "python3 -m vllm serve"
 
 
 FREE = st.recursive(
