@@ -1,4 +1,4 @@
-"""One node's GPU through its classes on a real kubelet: whole, two slices, four, by MPS, and given back as it was."""
+"""One node's GPU through its classes on a real kubelet: whole, two slices, two by MPS, and given back as it was."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.kind, pytest.mark.timeout(1200)]
 
 NAMESPACE = "sharing"
 NAME = "shared"
+CLASSES = {"TimeSlicing": "time-slicing", "MPS": "mps"}
 
 
 @pytest.fixture
@@ -45,27 +46,33 @@ def asked(replicas_per_gpu: int, mode: str) -> dict[str, Any]:
     return light(NAME, profiling={"profile": "imported"}, slo={"itlMs": 12}, sharing=sharing, replicas=replicas_per_gpu)
 
 
-def test_whole_two_four_and_given_back(ground: Stage) -> None:
+def ask(stage: Stage, replicas_per_gpu: int, mode: str) -> None:
+    """Another class for the deployment that is there; it is ready in as many slices of one GPU afterwards."""
+    change = json.dumps(asked(replicas_per_gpu, mode))
+    stage.cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=change)
+    wanted = f"--for=jsonpath={{.metadata.labels.slm-operator\\.io/slice-class}}={CLASSES[mode]}-{replicas_per_gpu}"
+    stage.cluster.kubectl("wait", "node", stage.cluster.node, wanted, "--timeout=300s", timeout_s=330)
+    stage.wait_for_allocatable("nvidia.com/gpu.shared", replicas_per_gpu)
+    wait_until_ready(stage, NAMESPACE, NAME)
+    held = {tuple(one["device_ids"]) for one in stage.allocations() if one["namespace"] == NAMESPACE}
+    assert len(held) == replicas_per_gpu, held
+
+
+def test_whole_two_slices_two_by_mps_and_given_back(ground: Stage) -> None:
     with applied(ground, NAMESPACE, asked(1, "None")):
         wait_until_ready(ground, NAMESPACE, NAME)
         ground.wait_for_allocatable("nvidia.com/gpu", 1)
-        for slices in (2, 4):
-            change = json.dumps(asked(slices, "TimeSlicing"))
-            ground.cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=change)
-            ground.wait_for_allocatable("nvidia.com/gpu.shared", slices)
-            wait_until_ready(ground, NAMESPACE, NAME)
-            held = {tuple(one["device_ids"]) for one in ground.allocations() if one["namespace"] == NAMESPACE}
-            assert len(held) == slices, held
+        ask(ground, 2, "TimeSlicing")
+        ask(ground, 2, "MPS")
+        assert_mps_reaches_the_plugins_file_and_the_pods(ground)
 
 
-def test_mps_reaches_the_plugins_file_and_the_pods(ground: Stage) -> None:
-    with applied(ground, NAMESPACE, asked(2, "MPS")):
-        ground.wait_for_allocatable("nvidia.com/gpu.shared", 2)
-        wait_until_ready(ground, NAMESPACE, NAME)
-        data = ground.get("configmap", CONFIGS, PLUGIN_NAMESPACE)["data"]
-        (key,) = (key for key in data if key.startswith("slm-mps-2-"))
-        assert "mps:" in data[key]
-        shown = ground.cluster.kubectl("exec", "--namespace", NAMESPACE, f"deployment/{NAME}", "--", "env")
-        env = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-        assert env["CUDA_MPS_PIPE_DIRECTORY"]
-        assert ground.get("node", ground.cluster.node)["metadata"]["labels"]["nvidia.com/mps.capable"] == "true"
+def assert_mps_reaches_the_plugins_file_and_the_pods(stage: Stage) -> None:
+    data = stage.get("configmap", CONFIGS, PLUGIN_NAMESPACE)["data"]
+    key = stage.get("node", stage.cluster.node)["metadata"]["labels"]["nvidia.com/device-plugin.config"]
+    assert key.startswith("slm-mps-2-")
+    assert "mps:" in data[key]
+    shown = stage.cluster.kubectl("exec", "--namespace", NAMESPACE, f"deployment/{NAME}", "--", "env")
+    env = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    assert env["CUDA_MPS_PIPE_DIRECTORY"]
+    assert stage.get("node", stage.cluster.node)["metadata"]["labels"]["nvidia.com/mps.capable"] == "true"
