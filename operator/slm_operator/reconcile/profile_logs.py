@@ -7,7 +7,7 @@ lines once; after a restart it is read from its start again. Must never be given
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from slm_operator.kube.errors import ApiError
@@ -68,7 +68,7 @@ class ProfileLogs:
             text = await self.client.log(pod.namespace, pod.name, CONTAINER, since=before.until, most_bytes=LOG_BYTES)
         except ApiError as error:
             if error.status in NOT_THERE:
-                return before
+                return replace(before, is_cut=False)  # NB: else its profile would wait for the rest for ever
             raise
         return read_log(text, before, is_cut=len(text) >= LOG_BYTES)
 

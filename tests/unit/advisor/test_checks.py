@@ -177,7 +177,7 @@ def test_of_two_measurements_of_one_batch_the_later_decides() -> None:
     assert advice.best_single.throughput_tokens_per_second == best.point.throughput_tokens_per_second
 
 
-def test_a_later_measurement_that_is_not_confirmed_replaces_none_that_is() -> None:
+def test_an_unconfirmed_measurement_replaces_no_confirmed_one() -> None:
     kept, later = point(256, confirmed=True), point(256, kv_peak_fraction=0.99)
     advice = advise(document(*SINGLES, kept, later), Slo(), Settings())
     assert next(c for c in advice.candidates if c.point == kept).passed

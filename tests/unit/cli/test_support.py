@@ -324,7 +324,7 @@ QUOTED_ALONE = {
 
 
 @pytest.mark.parametrize("args", QUOTED_ALONE.values(), ids=QUOTED_ALONE)
-def test_a_secret_of_a_command_line_is_taken_out_where_it_is_quoted_alone(args: list[str]) -> None:
+def test_a_secret_of_a_command_line_is_found_quoted_alone(args: list[str]) -> None:
     engine = {"metadata": {"name": "a"}, "spec": {"containers": [{"args": args}]}}
     secrets = redact.taken_out([engine])
     assert "98765432" not in str(redact.pod(engine))

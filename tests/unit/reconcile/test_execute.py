@@ -126,7 +126,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("owners", [[], [OWNER | {"uid": "another"}]], ids=["nobody's", "another's"])
-async def test_an_object_with_our_marks_and_another_owner_is_not_taken_over(owners: list[Any]) -> None:
+async def test_our_marks_without_our_owner_are_no_reason_to_force(owners: list[Any]) -> None:
     bench = Bench()
     await apply(bench)
     raw = bench.server.objects["Service", "d"]

@@ -61,7 +61,7 @@ STRANGERS: dict[str, PodRecord] = {
 
 
 @pytest.mark.parametrize("case", STRANGERS)
-def test_a_pod_with_our_label_that_our_deployment_did_not_make_is_no_replica(case: str) -> None:
+def test_a_pod_with_our_label_and_another_maker_is_no_replica(case: str) -> None:
     workload = w.workload("chat", replicas=1, ready=1)
     view = gatherer(deployments=[CHAT], workloads=[workload], pods=[w.replica("b"), STRANGERS[case]]).deployment(
         WorkKey("deployment", CHAT.meta.key)
@@ -98,7 +98,7 @@ def test_no_log_is_read_but_of_the_jobs_own_pod(case: str) -> None:
     assert seen.log_to_read(PROFILE.meta.key) is None
 
 
-def test_the_log_of_the_jobs_own_pod_is_read_whatever_stands_beside_it() -> None:
+def test_the_log_is_the_jobs_own_pods_whatever_stands_beside_it() -> None:
     forged = relabelled(w.measuring(JOB, "zzz"))
     seen = gatherer(profiles=[PROFILE], jobs=[JOB], pods=[w.measuring(JOB), forged])
     pod = seen.log_to_read(PROFILE.meta.key)

@@ -131,6 +131,14 @@ async def test_a_log_that_is_not_there_says_no_more_than_before(error: Exception
     assert await read(reader) == before
 
 
+async def test_the_rest_of_a_log_that_is_gone_is_not_waited_for() -> None:
+    kubelet = Kubelet([(1, NOISE)] * (2 * LOG_BYTES // len(NOISE)))
+    reader = logs(kubelet)
+    assert (await read(reader, ENDED)).is_cut
+    kubelet.error = NotFound("no log", 404)
+    assert not (await read(reader, ENDED)).is_cut
+
+
 async def test_an_api_server_that_cannot_answer_ends_the_pass() -> None:
     with pytest.raises(Unavailable):
         await read(logs(Kubelet(error=Unavailable("down"))))
