@@ -55,6 +55,17 @@ class Nodes(Part):
     """How long a new configuration key is given to reach the node's volume before the label is switched."""
 
 
+class Tenancy(Part):
+    """What one namespace may not take from the others. Nodes, places for profiles and turns go round among namespaces anyway."""
+
+    max_nodes_per_namespace: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Nodes that may be cut into slices for one namespace. Default: no bound."""
+    max_profiles_per_namespace: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Profiles of one namespace that may run at once. Default: no bound but profiling.concurrent."""
+    max_gpu_minutes_per_profile: Annotated[float, Field(gt=0, le=1440)] = 240
+    """Most GPU minutes that one profile may take, whatever its spec asks for."""
+
+
 class Watch(Part):
     """The watch over live replicas, for the condition SLOMet."""
 
@@ -83,6 +94,8 @@ class Settings(Part):
     """Limits of measuring."""
     nodes: Nodes = Nodes()
     """How nodes are changed."""
+    tenancy: Tenancy = Tenancy()
+    """What one namespace may not take from the others."""
     watch: Watch = Watch()
     """The watch over live replicas, for the condition SLOMet."""
     namespaces: tuple[str, ...] = ()

@@ -1,25 +1,27 @@
 """Simulated runs by hand.
 
 `python -m tests.simulation SEED` tells one, line by line, and how it ended; `python -m tests.simulation FIRST-LAST` plays
-many on all cores and tells the first that broke a promise.
+many on all cores and tells the first that broke a promise. `--besieged SEED` tells one beside an attacker.
 """
 
 import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
+from .attacker import live_beside, under_attack
 from .many import play_in_parallel
 from .objects import BrokenPromiseError
-from .run import drawn, live
+from .run import Cluster, drawn, live
 
 
-def tell(seed: int) -> int:
+def tell(made: Cluster, play: Callable[[Cluster], None]) -> int:
     """One run."""
-    made = drawn(seed, narrated=True)
     broken = None
     try:
-        live(made)
+        play(made)
     except BrokenPromiseError as error:
         broken = f"broken: {error}"
     finally:  # a bug in the simulation itself is told with what went before it
@@ -50,8 +52,12 @@ def main() -> int:
     """By how many seeds are given."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Simulated runs by hand.")
     parser.add_argument("seeds", type=seeds, metavar="SEED|FIRST-LAST", help="one is told, many are tallied")
-    asked = parser.parse_args().seeds
-    return tell(asked[0]) if len(asked) == 1 else tally(asked)
+    parser.add_argument("--besieged", action="store_true", help="one beside an attacker (attacker.py)")
+    asked = parser.parse_args()
+    first: int = asked.seeds[0]
+    if asked.besieged:
+        return tell(under_attack(first, narrated=True), partial(live_beside, seed=first))
+    return tell(drawn(first, narrated=True), live) if len(asked.seeds) == 1 else tally(asked.seeds)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,8 @@ class Api:
         if node is not None and names.CHANGE_STARTED_ANNOTATION not in node.annotations and not self.world.meddled:
             raise BrokenPromiseError(f"{pod.key} is moved, and its node does not change: {action.because}")
         workload = self.world.workloads.get(pod.owner)
+        if pod.key.namespace in self.world.stubborn and pod.phase == "Running":
+            raise BlockedError(str(pod.key))
         if workload is not None and pod.phase == "Running":
             healthy = sum(one.ready and not one.deleting and one.owner == pod.owner for one in self.world.pods.values())
             least = workload.replicas - workload.most_unavailable

@@ -109,6 +109,11 @@ class Controllers:
             self.world.workload_changed(workload)
 
     def _create(self, workload: Workload) -> None:
+        namespace = workload.key.namespace
+        if sum(pod.key.namespace == namespace for pod in self.world.pods.values()) >= self.world.quotas.get(
+            namespace, 10_000
+        ):
+            return
         self._names += 1
         pod = Pod(
             key=Key(workload.key.namespace, f"{workload.key.name}-{self._names}"),

@@ -187,6 +187,7 @@ class Operator:
             if before.get(key) != decided.assignments.get(key):
                 self._wake(WorkKey("deployment", key), 0.05)
         self.gatherer.assignments = dict(decided.assignments)
+        self.gatherer.memory = decided.memory
         return self._execute(decided.plan.actions, decided.plan.look_again_seconds)
 
     def _plan_deployment(self, work: WorkKey) -> float | None:
@@ -208,7 +209,8 @@ class Operator:
         record, pod = self.world.profiles.get(work.key), self.gatherer.log_to_read(work.key)
         if record is None or record.imported:
             return None
-        printed = _printed() if pod is not None and pod.phase == "Succeeded" else NOTHING_PRINTED
+        true = self.world.pods.get(pod.meta.key) if pod is not None else None  # a log is read from the kubelet itself
+        printed = _printed() if true is not None and true.phase == "Succeeded" else NOTHING_PRINTED
         view = self.gatherer.profile(work, printed)
         if view is None:
             return None

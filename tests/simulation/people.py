@@ -43,17 +43,18 @@ sharing:
 
 
 @cache
-def wish(name: str, sharing: int, replicas: int) -> tuple[DeploymentRecord, ProfileRecord]:
+def wish(name: str, sharing: int, replicas: int, namespace: str = "team") -> tuple[DeploymentRecord, ProfileRecord]:
     """An SLMDeployment and its imported profile. Parsed once: thousands of runs wish for the same."""
     spec = {"sharing": SHARING[sharing], "replicas": replicas, "profiling": {"profile": name}}
     record = worlds.deployment(name, spec)
     profile = worlds.profile(record, worlds.document())
-    return record, replace(profile, meta=replace(profile.meta, key=Key("team", name)))
+    key = Key(namespace, name)
+    return replace(record, meta=replace(record.meta, key=key)), replace(profile, meta=replace(profile.meta, key=key))
 
 
 @cache
-def _profile_spec() -> SLMProfileSpec:
-    return SLMProfileSpec.model_validate({"model": {"uri": "pvc://models/opt"}})
+def _profile_spec(product: str | None) -> SLMProfileSpec:
+    return SLMProfileSpec.model_validate({"model": {"uri": "pvc://models/opt"}, "gpu": {"product": product}})
 
 
 _ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
@@ -95,9 +96,9 @@ class People:
 
     # -- users
 
-    def wants(self, name: str, sharing: int, replicas: int) -> None:
+    def wants(self, name: str, sharing: int, replicas: int, namespace: str = "team") -> None:
         """Apply an SLMDeployment, unless what it owned before it was deleted is still there."""
-        record, profile = wish(name, sharing, replicas)
+        record, profile = wish(name, sharing, replicas, namespace)
         self.generation += 1
         self.wishes.setdefault(name, []).append((sharing, replicas))
         known = self.world.deployments.get(record.meta.key)
@@ -112,20 +113,21 @@ class People:
             self.world.changed(names.PROFILE_KIND, profile.meta.key)
         self.world.deployment_changed(replace(record, meta=meta, status=status))
 
-    def measures(self, name: str) -> None:
+    def measures(self, name: str, namespace: str = "team", product: str | None = None) -> None:
         """Apply an SLMProfile that nobody imports."""
         self.world.tell("user", f"wants {name} to be measured")
-        meta = worlds.meta(name, annotations={}, labels={})
-        self.world.profile_changed(ProfileRecord(meta=meta, spec=_profile_spec()))
+        meta = worlds.meta(name, namespace, annotations={}, labels={})
+        created = self.world.stamp()
+        self.world.profile_changed(ProfileRecord(meta=meta, spec=_profile_spec(product), created=created))
 
     def wants_as_before(self, name: str) -> None:
         """Back to the wish before the last one."""
         self.wants(name, *self.wishes[name][-2:][0])
 
-    def wants_no_more(self, name: str) -> None:
+    def wants_no_more(self, name: str, namespace: str = "team") -> None:
         """Delete an SLMDeployment."""
         self.world.tell("user", f"deletes {name}")
-        key = Key("team", name)
+        key = Key(namespace, name)
         del self.world.deployments[key]
         self.world.changed(names.DEPLOYMENT_KIND, key)
         self.world.at(self.world.lag(0.1, 5), lambda: self.controllers.collect(key))

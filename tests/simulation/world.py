@@ -46,6 +46,10 @@ class World:
     config: dict[str, str] | None = field(default_factory=lambda: {"default": "version: v1\n"})
     config_annotations: dict[str, str] = field(default_factory=dict)
     config_version: int = 0
+    quotas: dict[str, int] = field(default_factory=dict)
+    """Pods that a namespace may have."""
+    stubborn: set[str] = field(default_factory=set)
+    """Namespaces whose running pods nobody may evict: two budgets are over each, which the API server takes for an error."""
     told: list[str] = field(default_factory=list)
     meddled: bool = False
     """Whether anything happened that is not a user's wish."""

@@ -18,6 +18,7 @@ from slm_operator.api.parts import (
     RawObject,
     ServiceName,
     SloSpec,
+    Toleration,
     WorkloadSpec,
     cel,
     validations,
@@ -75,7 +76,7 @@ class AcceleratorSpec(Part):
     """GPU product as in the node label nvidia.com/gpu.product. Default: any, the most frequent one first."""
     node_selector: LabelMap = {}
     """Further labels that a node must carry."""
-    tolerations: Annotated[list[RawObject], Field(max_length=32)] = []
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
     """Tolerations of profile and replica pods, as in a pod."""
 
 

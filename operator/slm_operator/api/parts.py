@@ -6,11 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError, core_schema
 
+from slm_operator.api import names
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
 MAX_BYTES = 1 << 50
@@ -59,6 +63,27 @@ def _bounded(value: object) -> object:
 
 
 RawObject = Annotated[dict[str, JsonValue], BeforeValidator(_bounded)]
+
+TOLERATES_CHANGES = (
+    f"it tolerates {names.CHANGING_TAINT}, by which a node is closed while its GPUs are cut anew: give the toleration the "
+    "key of the taint that is meant, nvidia.com/gpu for instance"
+)
+
+
+def tolerates_changes(toleration: Mapping[str, object]) -> bool:
+    """Whether a pod with it would come back to a node that it must leave, and hold up the change for ever."""
+    key, effect = (toleration.get(name) or "" for name in ("key", "effect"))
+    of_it = key == names.CHANGING_TAINT or (key == "" and toleration.get("operator") == "Exists")
+    return of_it and effect in {"", "NoSchedule"}
+
+
+def _lets_nodes_change(toleration: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if tolerates_changes(toleration):
+        raise PydanticCustomError("toleration", "{message}", {"message": TOLERATES_CHANGES})
+    return toleration
+
+
+Toleration = Annotated[RawObject, AfterValidator(_lets_nodes_change)]
 
 
 def cel(rule: str, message: str, *, field: str | None = None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from slm_operator.api.parts import (
     Part,
     RawObject,
     SloSpec,
+    Toleration,
     WorkloadSpec,
     cel,
     validations,
@@ -29,7 +30,7 @@ class GpuSpec(Part):
     """GPU product as in the node label nvidia.com/gpu.product. Default: any."""
     node_selector: LabelMap = {}
     """Further labels that the node must carry."""
-    tolerations: Annotated[list[RawObject], Field(max_length=32)] = []
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
     """Tolerations of the profile pod."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.api.parts import TOLERATES_CHANGES, tolerates_changes
 from slm_operator.manifests.engine import CONTAINER
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ def _misshapen_list(value: Any, field: str, where: str) -> Iterator[str]:
 def _owned(overlay: dict[str, Any]) -> Iterator[str]:
     spec: dict[str, Any] = overlay.get("spec", {})
     yield from (f"spec.podTemplate.spec.{name} is set by {by}" for name, by in _OWNED_IN_POD.items() if name in spec)
+    for number, toleration in enumerate(spec.get("tolerations") or ()):
+        if tolerates_changes(toleration):
+            yield f"spec.podTemplate.spec.tolerations[{number}]: {TOLERATES_CHANGES}"
     for container in spec.get("containers", ()):
         if container["name"] == CONTAINER:
             yield from _owned_in_engine(container, f"spec.podTemplate.spec.containers[name={CONTAINER}]")

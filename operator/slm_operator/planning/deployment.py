@@ -192,8 +192,7 @@ def _served(
     assignment = answer_to(view, spec, advice)
     story = story.and_then(slices_finding(assignment))
     refused = _refused(view)
-    room = assignment is not None and (assignment.slots > 0 or wanted == 0)
-    if not room and view.workload is None:
+    if assignment is None and view.workload is None:
         return story if refused is None else story.and_then(refused)
     rolled = rollout(view, spec, serving_of(advice, document.ledger), wanted, assignment)
     story = story.and_then(

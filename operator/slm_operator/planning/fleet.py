@@ -8,11 +8,13 @@ opt in, except to take our own marks off it.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
 
 from slm_operator.planning.actions import Action, Plan
+from slm_operator.planning.claims import IDLE, Memory, claims
 from slm_operator.planning.node_change import step_towards
 from slm_operator.planning.node_release import step_back
 from slm_operator.planning.node_state import is_replica, node_states, owner_of, owner_of_replica
@@ -24,13 +26,13 @@ from slm_operator.planning.views import Assignment, Demand, FleetPlan, FleetView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from slm_operator.observe.records import ConfigMapRecord
     from slm_operator.planning.node_state import NodeState
     from slm_operator.settings import Settings
 
 _MAY_WAIT_FOR_EVER = frozenset({"ForeignPods", "Draining"})
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
@@ -43,7 +45,7 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
         return FleetPlan(plan=Plan(), assignments=unseen)
     states = node_states(view, settings.device_plugin.config_label)
     demands = sorted(view.demands, key=lambda demand: demand.deployment)
-    placement = place(states, demands, view.undecided, settings)
+    placement = place(states, demands, view.undecided, claims(states, view.pods, view.memory, settings, now), settings)
     wanted = {one.slice_class for one in demands if one.slice_class.mode is not SharingMode.NONE}
     site = Site(
         config=view.config_map,
@@ -52,17 +54,20 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
         wanted=frozenset(one.label for one in wanted),
         stranded=_stranded(view),
     )
-    steps = _in_turn(states, placement, site)
+    steps, last_turn = _in_turn(states, placement, site, view.memory)
+    idle_since = {name: view.memory.idle_since.get(name, now) for name in sorted(placement.claims.kept_idle)}
     used = _used_keys(view, states, placement)
     keys = _keys(view.config_map, steps, used, now)
     actions: tuple[Action, ...] = tuple(action for name in sorted(steps) for action in steps[name].actions)
     waits = [step.look_again_seconds for step in steps.values() if step.look_again_seconds is not None]
     if view.config_map is not None and used is not None and spare_keys(view.config_map, used):
         waits.append(UNUSED_SECONDS)
+    waits += [max(1.0, (since + IDLE - now).total_seconds()) for since in idle_since.values()]
     drained = _drained(states, placement)
     return FleetPlan(
         plan=Plan(actions=(*keys, *actions), look_again_seconds=min(waits, default=None)),
         assignments={demand.deployment: _assignment(demand, placement, steps, drained) for demand in demands},
+        memory=Memory(idle_since=idle_since, last_turn=last_turn),
     )
 
 
@@ -71,31 +76,53 @@ def _stranded(view: FleetView) -> frozenset[tuple[str, str]]:
     return frozenset(owner_of_replica(pod) for pod in lost if pod.holds_gpu)
 
 
-def _in_turn(states: tuple[NodeState, ...], placement: Placement, site: Site) -> Mapping[str, NodeStep]:
-    """One step for every node that is not as it shall be; no more than maxChanging nodes are in a change at once.
+def _in_turn(
+    states: tuple[NodeState, ...], placement: Placement, site: Site, memory: Memory
+) -> tuple[dict[str, NodeStep], Mapping[str, datetime]]:
+    """One step for every node that is not as it shall be, and when each namespace last had its turn to begin a change.
 
-    NB: a node that waits for somebody else's pods or for a PDB may wait for ever, so it does not count.
+    No more than maxChanging nodes are in a change at once.
+    NB: a node that waits for somebody else's pods or for a PDB may wait for ever, so it does not count. Nor does one that
+    shall become something else than it is being changed to: whoever changes its mind waits for its turn again.
     """
-    steps: dict[str, NodeStep] = {}
     awaited = placement.targets.keys() | placement.emptied.keys()
-    for state in states:
-        target = placement.targets.get(state.name)
-        steps[state.name] = (
-            step_back(state, site, awaited=state.name in placement.emptied)
-            if target is None
-            else step_towards(state, target, site)
-        )
-    changing = sum(state.changing and steps[state.name].reason not in _MAY_WAIT_FOR_EVER for state in states)
-    room = site.settings.nodes.max_changing - changing
-    # Those that somebody waits for go first, and of them those that disturb nobody; then those that are given back.
-    for state in sorted(states, key=lambda one: (one.name not in awaited, bool(one.our_pods), one.name)):
-        if not steps[state.name].begins or state.changing:
-            continue
-        room -= 1
-        if room < 0:
-            stage = f"node {state.name} waits until other nodes have been changed"
-            steps[state.name] = NodeStep(reason="NodeChanging", stage=stage)
-    return steps
+    steps = {
+        state.name: step_back(state, site, awaited=state.name in placement.emptied)
+        if state.name not in placement.targets
+        else step_towards(state, placement.targets[state.name], site)
+        for state in states
+    }
+    begins = [state for state in states if steps[state.name].begins]
+    under_way = (steps[state.name] for state in states if state.changing)
+    room = site.settings.nodes.max_changing - sum(
+        not step.begins and step.reason not in _MAY_WAIT_FOR_EVER for step in under_way
+    )
+    last_turn = dict(memory.last_turn)
+    namespaces = _namespaces(placement)
+
+    def turn(state: NodeState) -> tuple[bool, datetime, bool, str]:
+        # Those that somebody waits for go first, by turns among namespaces, and of them those that disturb nobody.
+        turns = [last_turn.get(one, _NEVER) for one in namespaces.get(state.name, ())]
+        return state.name not in awaited, min(turns, default=_NEVER), bool(state.our_pods), state.name
+
+    for _ in range(min(max(0, room), len(begins))):
+        first = min(begins, key=turn)
+        begins.remove(first)
+        last_turn |= dict.fromkeys(namespaces.get(first.name, ()), site.now)
+    for state in begins:
+        stage = f"node {state.name} waits until other nodes have been changed"
+        steps[state.name] = NodeStep(reason="NodeChanging", stage=stage)
+    asking = {demand.namespace for demand in placement.shares}
+    return steps, {name: at for name, at in last_turn.items() if name in asking}
+
+
+def _namespaces(placement: Placement) -> dict[str, set[str]]:
+    """For whose namespaces each node is what it shall be."""
+    found: dict[str, set[str]] = {name: {whose.namespace} for name, whose in placement.emptied.items()}
+    for namespace, nodes in placement.claims.nodes.items():
+        for name in nodes:
+            found.setdefault(name, set()).add(namespace)
+    return found
 
 
 def _keys(

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from slm_operator.planning.node_state import NodeState
 
 
+GIVE_UP_SECONDS = 86_400.0
+"""How long replicas may be asked to leave a node. Then it stays what it was, and says so."""
+
+
 def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
     """The next step of a node that shall serve `target`."""
     if not state.changing and state.marks == target.marks and _cut_for(state, target):
@@ -64,10 +68,17 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
         return _redirect(state, target.purpose, site)
     if told and state.marks in {target.marks, (None, None)}:
         return _converge(state, target, site)
-    waiting = drain(state, site)
+    waiting = _drain(state, target, site)
     if waiting is not None:
         return waiting
     return _converge(state, target, site) if told else _tell(state, target, site)
+
+
+def _drain(state: NodeState, target: Target, site: Site) -> NodeStep | None:
+    if state.our_pods and seconds_since_start(state, site.now) > GIVE_UP_SECONDS:
+        stay = ", ".join(str(pod.meta.key) for pod in state.our_pods)
+        return fail(state, target, f"replicas {stay} could not be evicted for a day", site)
+    return drain(state, site)
 
 
 def _cut_for(state: NodeState, target: Target) -> bool:

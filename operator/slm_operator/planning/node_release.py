@@ -42,9 +42,9 @@ def step_back(state: NodeState, site: Site, *, awaited: bool = False) -> NodeSte
     if not state.tainted or is_of_the_future(state, site.now):
         return close(state, RELEASED, site)
     keeps_label = state.overruled or state.told == state.former
-    waiting = (
-        _drain(state, site, awaited=awaited) if not state.overruled and (state.our_pods or not keeps_label) else None
-    )
+    # NB: engines with a whole GPU each run on a node that was closed and never told anything: there they may stay.
+    sliced = any(names.NVIDIA_SHARED_GPU in pod.gpu_requests for pod in state.our_pods)
+    waiting = _drain(state, site, awaited=awaited) if not state.overruled and (sliced or not keeps_label) else None
     if waiting is None and not keeps_label:
         because = "no deployment needs its slices: it gets its former configuration back"
         waiting = await_former_switch(state, site) or tell(state, state.former, because, site)

@@ -17,7 +17,7 @@ from slm_operator.manifests.metadata import label_value
 from slm_operator.manifests.plugin_config import SliceClass, class_of_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from slm_operator.observe.records import DaemonPodRecord, Key, NodeRecord, PodRecord
     from slm_operator.planning.views import FleetView
@@ -252,7 +252,11 @@ def lone_key(daemons: Sequence[ConfigManager], texts: Mapping[str, str]) -> str 
 
 
 def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
-    """Every node with the pods that hold its GPUs, by name. `config_label` selects the device plugin's configuration."""
+    """Every node with the pods that hold its GPUs, by name. `config_label` selects the device plugin's configuration.
+
+    NB: a replica is evicted, and holds up its node's change. So a label is not enough for one: its deployment must be there.
+    """
+    living = {owner_of(key) for key in (*(one.deployment for one in view.demands), *view.undecided)}
     by_node: dict[str, list[PodRecord]] = {}
     for pod in view.pods:
         if pod.node is not None and pod.holds_gpu:
@@ -266,8 +270,8 @@ def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
         NodeState(
             node=node,
             told=node.meta.labels.get(config_label),
-            our_pods=tuple(pod for pod in holders if is_replica(pod)),
-            busy_pods=tuple(pod for pod in holders if not is_replica(pod)),
+            our_pods=tuple(pod for pod in holders if _is_of(pod, living)),
+            busy_pods=tuple(pod for pod in holders if not _is_of(pod, living)),
             daemons=tuple(parts.get(node.meta.key.name, ())),
             configured_class=configured_class(
                 node.meta.labels.get(config_label), parts.get(node.meta.key.name, ()), texts
@@ -295,6 +299,10 @@ def failures_text(failures: Mapping[str, str]) -> str | None:
 def is_replica(pod: PodRecord) -> bool:
     """Whether a pod is an engine replica of ours, which we may evict."""
     return pod.replica_of is not None
+
+
+def _is_of(pod: PodRecord, owners: Collection[tuple[str, str]]) -> bool:
+    return is_replica(pod) and owner_of_replica(pod) in owners
 
 
 def whose(pod: PodRecord) -> str:

@@ -90,8 +90,9 @@ class NodeStep:
 
     @property
     def begins(self) -> bool:
-        """Whether it closes a node: the start of a change."""
-        return any(isinstance(action, PatchNode) and CHANGING in (action.taints or ()) for action in self.actions)
+        """Whether it begins a change: it closes a node, or a node that is closed shall become something else."""
+        patches = (action for action in self.actions if isinstance(action, PatchNode))
+        return any(patch.annotations.get(names.CHANGING_TO_ANNOTATION) for patch in patches)
 
     @property
     def done(self) -> bool:
@@ -123,16 +124,21 @@ def close(state: NodeState, purpose: str, site: Site) -> NodeStep:
 
 
 def drain(state: NodeState, site: Site) -> NodeStep | None:
-    """Evict our replicas, wait for all others; None when the node has been empty for long enough."""
+    """Evict our replicas, wait for all others; None when the node has been empty for long enough.
+
+    NB: whoever owns the replicas may keep them there for ever (a PodDisruptionBudget of its own): then others go on.
+    """
     if state.our_pods:
         waits = ", ".join(str(pod.meta.key) for pod in state.our_pods)
         because = f"node {state.name} changes its slices, which would break a running engine"
         others = ": another replica is on a node that is gone, and must be replaced first"
         held = any(owner_of_replica(pod) in site.stranded for pod in state.our_pods)
+        overdue = seconds_since_start(state, site.now) > site.settings.nodes.convergence_seconds
+        slow = ": this takes long, so other nodes are changed meanwhile; does a PodDisruptionBudget hold them?"
         return NodeStep(
             actions=evictions(state.our_pods, because, site),
-            reason="NodeChanging",
-            stage=f"node {state.name} drains replicas {waits}{others if held else ''}",
+            reason="Draining" if overdue else "NodeChanging",
+            stage=f"node {state.name} drains replicas {waits}{others if held else ''}{slow if overdue else ''}",
             look_again_seconds=WATCH_SECONDS,
         )
     if state.busy_pods:

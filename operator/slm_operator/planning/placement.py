@@ -3,7 +3,8 @@
 Order of thought:
 1. nodes keep whom they serve, or are being changed for: nothing that runs is moved;
 2. engines that have a whole GPU each take theirs, which needs no change of any node;
-3. each deployment that lacks slots, by name, takes the node that fits best, idle nodes first;
+3. each deployment that lacks slots and has pods for more takes the node that fits best, idle nodes first: by turns among
+   namespaces, who has fewest nodes first, and then by name (claims.py);
 4. a node with more slots than needed stays while replicas run on it, until a deployment that lacks slots can use it.
 What is left serves nobody, and is given back. So is a node whose own deployments all want its GPUs whole now and lack them:
 whoever runs there gives way to itself.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from heapq import merge
+from heapq import heapify, heappop, heappush, merge
 from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
@@ -26,10 +27,11 @@ from slm_operator.planning.node_step import Target
 from slm_operator.planning.whole_gpus import empty_for_whole, take_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from slm_operator.manifests.plugin_config import SliceClass
     from slm_operator.observe.records import Key
+    from slm_operator.planning.claims import Claims
     from slm_operator.planning.node_state import NodeState
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
@@ -43,8 +45,11 @@ class Placement:
 
     states: dict[str, NodeState]
     answers: Answers
+    claims: Claims
     targets: dict[str, Target] = field(default_factory=dict)
     """What a node shall be. A node without a target is given back when it carries our marks."""
+    refused: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    """Reason and sentence for deployments that may not claim the node that they could have."""
     told: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Why those who ask the same get no more, said once for all of them."""
     members: dict[Target, set[tuple[str, str]]] = field(default_factory=dict)
@@ -73,6 +78,7 @@ class Placement:
             share = self.shares[demand.deployment]
             share[name] = share.get(name, 0) + count
             self.free[name] -= count
+            self.claims.take(demand, name)
 
     def aim(self, name: str, target: Target) -> None:
         """A node shall be this."""
@@ -94,11 +100,16 @@ class Placement:
 
 
 def place(
-    states: Sequence[NodeState], demands: Sequence[Demand], undecided: frozenset[Key], settings: Settings
+    states: Sequence[NodeState],
+    demands: Sequence[Demand],
+    undecided: frozenset[Key],
+    claims: Claims,
+    settings: Settings,
 ) -> Placement:
     """The placement of all demands, which come sorted."""
     placement = Placement(
         states={state.name: state for state in states},
+        claims=claims,
         shares={demand.deployment: {} for demand in demands},
         answers=Answers(settings, demands),
     )
@@ -107,10 +118,11 @@ def place(
         placement.members.setdefault(target_of(demand), set()).add(owner_of(demand.deployment))
     serving = _Serving(states)
     for demand in sharing:  # where replicas run already, before anybody is promised the rest
-        _keep(demand, serving.own(demand), placement, running=True)
+        _keep_running(demand, serving, placement)
     for demand in sharing:
-        if placement.lacking(demand) > 0:
-            _keep(demand, serving.all_with_room(demand, placement), placement, running=False)
+        _keep(demand, serving, placement, idle=False)
+    for demand in sharing:  # and last what was cut for pods that are not there, or not yet
+        _keep(demand, serving, placement, idle=True)
     held = _held(states, demands, undecided, placement)
     whole = [demand for demand in demands if demand.slice_class.mode is SharingMode.NONE]
     take_whole(whole, [state for state in states if not state.marked], placement)
@@ -167,16 +179,33 @@ class _Serving:
         return merge(self.own(demand), nodes, key=lambda one: one.changing)
 
 
-def _keep(demand: Demand, serving: Iterable[NodeState], placement: Placement, *, running: bool) -> None:
-    """Nodes that serve it, or are being changed for it. `running`: only what its replicas hold."""
-    for state in serving:
+def _keep_running(demand: Demand, serving: _Serving, placement: Placement) -> None:
+    """Nodes where its replicas run: as much of them as these hold."""
+    for state in serving.own(demand):
+        if placement.lacking(demand) > 0 and placement.answers.to_stay(state, demand) is None:
+            if state.name not in placement.targets:
+                placement.aim(state.name, target_of(demand))
+            placement.give(demand, state.name, state.pods_of(demand.deployment))
+
+
+def _keep(demand: Demand, serving: _Serving, placement: Placement, *, idle: bool) -> None:
+    """What else there is on nodes that serve it, or are being changed for it. `idle`: also without a pod for it, for a while."""
+    if placement.lacking(demand) <= 0:
+        return
+    claims = placement.claims
+    for state in serving.all_with_room(demand, placement):
         if placement.lacking(demand) <= 0:
             return
+        name = state.name
         if placement.answers.to_stay(state, demand) is not None:
             continue
-        if state.name not in placement.targets:
-            placement.aim(state.name, target_of(demand))
-        placement.give(demand, state.name, state.pods_of(demand.deployment) if running else None)
+        if name not in placement.targets:
+            proven = claims.is_proven(demand, placement.given(demand))
+            if not proven and (not idle or name in claims.spent):
+                continue
+            placement.aim(name, target_of(demand))
+            claims.kept_idle |= set() if proven else {name}
+        placement.give(demand, name)
 
 
 def _held(
@@ -190,6 +219,7 @@ def _held(
     owners = {serves_value(one) for one in living}
     waiting = {serves_value(one) for one in undecided}
     held: dict[str, Target] = {}
+    claims = placement.claims
     for state in states:
         slice_class, serves = _present(state)
         kept = state.name in placement.targets
@@ -198,8 +228,11 @@ def _held(
         intact = any(state.marks) and not state.recut
         if serves == _ANYBODY:
             stays = intact and any(state.pods_of(one) for one in living)
+        elif state.our_pods:
+            stays = serves in waiting or (intact and serves in owners)
         else:
-            stays = serves in waiting or (intact and serves in owners and bool(state.our_pods))
+            stays = serves in waiting and state.name not in claims.spent
+            claims.kept_idle |= {state.name} if stays else set()
         if stays:
             held[state.name] = Target(slice_class=slice_class, serves=serves)
     return held
@@ -221,19 +254,45 @@ def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placeme
     for names_ in alike.values():
         names_.reverse()  # the first name is taken first, from the end
     hopeless: set[int] = set()
+    claims = placement.claims
     owners = {owner for name in held for owner in placement.states[name].replicas}
-    for demand in demands:
+    for demand in _in_turn(demands, placement):
         ask = placement.answers.ask_of(demand)
         # Nodes are only ever taken here: where another found none, this one need not look, unless it has some of its own.
-        while placement.lacking(demand) > 0 and (ask not in hopeless or owner_of(demand.deployment) in owners):
-            groups = [group for group in alike.values() if group and _may_have(demand, group[-1], held, placement)]
-            if not groups:
-                hopeless.add(ask)
-                break
-            name = min(groups, key=lambda group: _preference(placement.states[group[-1]], demand, placement))[-1]
-            alike[placement.answers.likeness(placement.states[name])].pop()
-            placement.aim(name, target_of(demand))
-            placement.give(demand, name)
+        if ask in hopeless and owner_of(demand.deployment) not in owners:
+            continue
+        groups = [group for group in alike.values() if group and _may_have(demand, group[-1], held, placement)]
+        if not groups:
+            hopeless.add(ask)
+            continue
+        if claims.is_full(demand):
+            groups = [group for group in groups if claims.is_of_namespace(demand, group[-1])]
+        if not groups or not claims.is_proven(demand, placement.given(demand)):
+            placement.refused[demand.deployment] = claims.refusal(demand)
+            continue
+        name = min(groups, key=lambda group: _preference(placement.states[group[-1]], demand, placement))[-1]
+        alike[placement.answers.likeness(placement.states[name])].pop()
+        placement.aim(name, target_of(demand))
+        placement.give(demand, name)
+
+
+def _in_turn(demands: Sequence[Demand], placement: Placement) -> Iterator[Demand]:
+    """Who takes the next node: whose namespace has fewest, and of those the first by name. Whoever took none is done."""
+    lacking: dict[str, deque[tuple[int, Demand]]] = {}
+    for number, demand in enumerate(demands):
+        if placement.lacking(demand) > 0:
+            lacking.setdefault(demand.deployment.namespace, deque()).append((number, demand))
+    turns = [(placement.claims.count(one[0][1]), one[0][0], namespace) for namespace, one in lacking.items()]
+    heapify(turns)
+    while turns:
+        _, _, namespace = heappop(turns)
+        mine = lacking[namespace]
+        demand, taken = mine[0][1], len(placement.targets)
+        yield demand
+        if placement.lacking(demand) <= 0 or len(placement.targets) == taken:
+            mine.popleft()
+        if mine:
+            heappush(turns, (placement.claims.count(demand), mine[0][0], namespace))
 
 
 def _may_have(demand: Demand, name: str, held: dict[str, Target], placement: Placement) -> bool:

@@ -86,13 +86,19 @@ def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outc
     if not view.turn.has_come:
         places = settings.profiling.concurrent
         running = f"{view.turn.running} profiles are running"
+        if view.turn.bound is not None:
+            bound = f"{view.turn.bound} of namespace {view.profile.meta.key.namespace}"
+            return _waiting("Queued", f"{bound} run, which is all that tenancy.maxProfilesPerNamespace allows", 10.0)
         others = view.turn.running < places
         why = f"others come first, of {places} places" if others else "which is all that profiling.concurrent allows"
         return _waiting("Queued", f"{running}, {why}", 10.0)
-    job = profile_job(view.profile, spec, settings.profiling.image, preferences(view, spec.gpu))
+    asked, most = spec.search.max_gpu_minutes, settings.tenancy.max_gpu_minutes_per_profile
+    cut = f", for {most:g} GPU minutes and not {asked:g}: tenancy.maxGpuMinutesPerProfile" if asked > most else ""
+    bounded = spec.model_copy(update={"search": spec.search.model_copy(update={"max_gpu_minutes": min(asked, most)})})
+    job = profile_job(view.profile, bounded, settings.profiling.image, preferences(view, spec.gpu))
     return _Outcome(
         phase="Pending",
-        finding=_not_yet("Starting", "the profile's Job is being created"),
+        finding=_not_yet("Starting", f"the profile's Job is being created{cut}"),
         actions=(Apply(manifest=job, because="no profile of this model, engine, GPU and workload exists yet"),),
         look_again_seconds=FOLLOW_SECONDS,
     )

@@ -46,27 +46,38 @@ class Turn:
     """Whether one of the free places is for it."""
     is_awaited: bool = False
     """Whether another profile waits, and no place is free for it."""
+    bound: int | None = None
+    """Places that its namespace may hold, where it holds them all."""
 
 
 ALONE = Turn()
 """Of a profile that needs no place, or that nobody contends with."""
 
 
-def turn_of(profile: Key, contenders: Iterable[Contender], places: int) -> Turn:
-    """The turn of one of the contenders."""
+def turn_of(profile: Key, contenders: Iterable[Contender], places: int, most_of_one: int | None = None) -> Turn:
+    """The turn of one of the contenders. `most_of_one`: places that one namespace may hold."""
     everybody = tuple(contenders)
     held = Counter(one.profile.namespace for one in everybody if one.has_job)
     running = sum(one.has_job and one.profile != profile for one in everybody)
     waiting = [one for one in everybody if not one.has_job]
     free = places - held.total()
     chosen: list[Key] = []
-    while waiting and len(chosen) < free:
-        first = min(waiting, key=lambda one: (held[one.profile.namespace], one.last_try, one.created, one.profile))
+
+    def is_full(namespace: str) -> bool:
+        return most_of_one is not None and held[namespace] >= most_of_one
+
+    while len(chosen) < free and (may := [one for one in waiting if not is_full(one.profile.namespace)]):
+        first = min(may, key=lambda one: (held[one.profile.namespace], one.last_try, one.created, one.profile))
         waiting.remove(first)
         held[first.profile.namespace] += 1
         chosen.append(first.profile)
-    others_left = any(one.profile != profile for one in waiting)
-    return Turn(running=running, has_come=profile in chosen, is_awaited=others_left)
+    others_left = any(one.profile != profile and not is_full(one.profile.namespace) for one in waiting)
+    return Turn(
+        running=running,
+        has_come=profile in chosen,
+        is_awaited=others_left,
+        bound=most_of_one if is_full(profile.namespace) and profile not in chosen else None,
+    )
 
 
 def gives_its_place_up(view: ProfileView, now: datetime) -> bool:

@@ -28,12 +28,15 @@ def shortage(demand: Demand, placement: Placement) -> tuple[str, str]:
     )
     if not placement.states:
         return "NoNode", f"{wanted}: no node opted in; label GPU nodes {names.OPT_IN_LABEL}=true"
+    refused = placement.refused.get(demand.deployment)
+    if refused is not None:
+        return refused[0], f"{wanted}: {refused[1]}"
     known = None if placement.shares[demand.deployment] else placement.answers.ask_of(demand)
     said = placement.told.get(known) if known is not None else None
-    reason, refused = said or _reasons(demand, placement)
+    reason, refusals = said or _reasons(demand, placement)
     if known is not None:
-        placement.told[known] = reason, refused
-    return reason, f"{wanted}: {refused}"
+        placement.told[known] = reason, refusals
+    return reason, f"{wanted}: {refusals}"
 
 
 def _reasons(demand: Demand, placement: Placement) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from slm_operator.planning.claims import NOTHING_REMEMBERED, Memory
 from slm_operator.planning.profile_log import NOTHING_PRINTED, ProfileLog
 from slm_operator.planning.profile_turns import ALONE, Turn
 
@@ -142,6 +143,8 @@ class FleetView:
     undecided: frozenset[Key] = frozenset()
     """Deployments that exist and for which nothing is decided at this moment (a profile is being measured, a spec cannot be
     read): what serves them stays."""
+    memory: Memory = NOTHING_REMEMBERED
+    """What the last plan left to this one."""
     keys_in_use: frozenset[str] | None = None
     """Values of the configuration label on all nodes of the cluster, also those that did not opt in. None: not known, and
     no configuration is ever collected."""
@@ -153,3 +156,5 @@ class FleetPlan:
 
     plan: Plan
     assignments: Mapping[Key, Assignment]
+    memory: Memory = NOTHING_REMEMBERED
+    """For the next plan."""

@@ -16,6 +16,7 @@ from slm_operator.manifests.profile import profile_key
 from slm_operator.observe.cache import Cache
 from slm_operator.observe.records import Key
 from slm_operator.observe.watched import CONTROLLER, GPU, OURS, Caches
+from slm_operator.planning.claims import NOTHING_REMEMBERED
 from slm_operator.planning.profile_turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
 from slm_operator.reconcile.turns import Turns, is_to_be_measured
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         ProfileRecord,
         WorkloadRecord,
     )
+    from slm_operator.planning.claims import Memory
     from slm_operator.planning.profile_log import ProfileLog
     from slm_operator.planning.profile_turns import Turn
     from slm_operator.planning.slo_watch import Watched
@@ -128,6 +130,8 @@ class Gatherer:
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     refusals: dict[WorkKey, Refusal] = field(default_factory=dict)
     watched: dict[Key, Watched] = field(default_factory=dict)
+    memory: Memory = NOTHING_REMEMBERED
+    """What the fleet's last plan left to the next."""
     bugs: dict[Key, Exception] = field(default_factory=dict)
     """What was raised when the demand of a deployment was computed."""
     _demands: dict[Key, tuple[tuple[object, ...], Demand | None]] = field(default_factory=dict, init=False)
@@ -191,6 +195,7 @@ class Gatherer:
             undecided=frozenset(key for key, one in living.items() if one is None),
             keys_in_use=frozenset(key for key in named if key is not None),
             nodes=self.caches.nodes.by(OURS, True),
+            memory=self.memory,
             pods=pods,
             lost_nodes=frozenset(name for name in homes if self.caches.nodes.get(Key("", name)) is None),
             config_map=self.caches.config_maps.get(Key(plugin.namespace, plugin.config_map)),
@@ -275,7 +280,7 @@ class Gatherer:
 
     def _turn(self, profile: ProfileRecord) -> Turn:
         unmeasured = self.caches.profiles.by(UNMEASURED, True)
-        return self._turns.of(profile, unmeasured, self.settings.profiling.concurrent)
+        return self._turns.of(profile, unmeasured, self.settings)
 
 
 def _maker(pod: PodRecord) -> str:

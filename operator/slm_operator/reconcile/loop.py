@@ -244,6 +244,7 @@ class Reconciler:
         view = self.gatherer.fleet()
         decided = self.planners.plan_fleet(view, self.settings, self.now())
         self._assign(decided.assignments)
+        self.gatherer.memory = decided.memory
         gap = (self.clock() - began) * (1 / FLEET_SHARE - 1)
         self._fleet_gap_seconds = min(FLEET_MOST_SECONDS, max(FLEET_LEAST_SECONDS, gap))
         return decided.plan

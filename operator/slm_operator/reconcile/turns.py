@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from slm_operator.observe.records import JobRecord, Key, ProfileRecord
     from slm_operator.planning.profile_turns import Turn
+    from slm_operator.settings import Settings
 
 ENDED = frozenset({"Complete", "Failed", "Imported"})
 """Phases of a profile that will not be measured (again)."""
@@ -37,12 +38,13 @@ class Turns:
     _tries: dict[Key, int] = field(default_factory=dict, init=False)
     _begun: set[Key] = field(default_factory=set, init=False)
 
-    def of(self, profile: ProfileRecord, unmeasured: Iterable[ProfileRecord], places: int) -> Turn:
+    def of(self, profile: ProfileRecord, unmeasured: Iterable[ProfileRecord], settings: Settings) -> Turn:
         """The turn of a profile that is about to be planned. One that has come counts as taken from now on."""
+        places, most_of_one = settings.profiling.concurrent, settings.tenancy.max_profiles_per_namespace
         key = profile.meta.key
         self._begun.discard(key)
         contenders = tuple(self._contender(one) for one in unmeasured if is_to_be_measured(one))
-        turn = turn_of(key, contenders, places)
+        turn = turn_of(key, contenders, places, most_of_one)
         if turn.has_come:
             self._begun.add(key)
             self._tries[key] = next(self._numbers)

@@ -82,10 +82,10 @@ def test_a_measured_model_with_slices_is_served_as_advised() -> None:
     assert advice["source"] == "UserChoice"
 
 
-def test_without_slices_nothing_is_started_and_status_says_what_it_waits_for() -> None:
+def test_without_slices_replicas_are_made_and_wait_and_status_says_for_what() -> None:
     waits = Assignment(reason="ForeignPods", pending_because="node gpu-1: its GPU is held by pod others/training")
     made = plan(measured(TWO_PER_GPU, assignment=waits))
-    assert not applied(made)
+    assert applied(made)["Deployment"]["spec"]["replicas"] == 2
     assert blocking(made) == ("ForeignPods", "node gpu-1: its GPU is held by pod others/training", False)
 
 

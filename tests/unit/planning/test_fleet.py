@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from slm_operator.api import names
-from slm_operator.observe.records import Key, Taint
+from slm_operator.observe.records import Key, Meta, Taint
 from slm_operator.planning.actions import EmitEvent, Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet import plan_fleet
 from slm_operator.planning.views import Assignment, FleetPlan, FleetView
@@ -140,12 +140,18 @@ def test_a_switch_of_class_drains_our_replicas_first() -> None:
     assert plan.assignments[w.demand().deployment].slots == 4
 
 
+def without_label(meta: Meta, name: str) -> Meta:
+    return replace(meta, labels={key: value for key, value in meta.labels.items() if key != name})
+
+
 def test_the_last_replica_that_answers_stays_while_another_counts_whose_node_is_gone() -> None:
     view, _, _ = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
     pods = (w.replica("a"), w.replica("b", "gpu-9"), w.replica("n", of="other"))
-    view = replace(view, demands=(), pods=pods, lost_nodes=frozenset({"gpu-9"}))
+    opted_out = replace(view.nodes[0], meta=without_label(view.nodes[0].meta, names.OPT_IN_LABEL))
+    living = (w.demand(), w.demand("other"))
+    view = replace(view, demands=living, nodes=(opted_out,), pods=pods, lost_nodes=frozenset({"gpu-9"}))
     view, seconds = play_until(view, "evict team/n")
-    assert [pod.meta.key.name for pod in view.pods] == ["a", "b"]
+    assert [pod.meta.key.name for pod in view.pods if pod.node is not None] == ["a", "b"]
     assert not plan_fleet(view, w.SETTINGS, w.later(seconds + 30)).plan.actions
     collected = replace(view, pods=(w.replica("a"),), lost_nodes=frozenset())
     plan = plan_fleet(collected, w.SETTINGS, w.later(seconds + 60)).plan
@@ -172,7 +178,7 @@ def test_a_foreign_pod_that_lands_during_a_change_stops_it() -> None:
 def test_a_replica_that_lands_on_a_node_that_changes_for_others_gives_way() -> None:
     other = w.demand("other", cut=w.WHOLE, replicas=3)
     view, _ = play_until(w.fleet(w.demand(), nodes=(w.node(),)), "taint")
-    view = replace(view, demands=(w.demand(), other), pods=(w.replica("late", of="other"),))
+    view = replace(view, demands=(w.demand(), other), pods=(*view.pods, w.replica("late", of="other")))
     plan = plan_fleet(view, w.SETTINGS, w.later(500))
     assert [line(action) for action in plan.plan.actions] == ["evict team/late"]
     assert plan.assignments[other.deployment].gives_way

@@ -37,6 +37,7 @@ from slm_runtime.document import Engine, Gpu, MeasurementDocument, SharingMode
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = Settings()
 MPS_2 = SliceClass(mode=SharingMode.MPS, replicas_per_gpu=2)
+MPS_3 = SliceClass(mode=SharingMode.MPS, replicas_per_gpu=3)
 MPS_4 = SliceClass(mode=SharingMode.MPS, replicas_per_gpu=4)
 WHOLE = SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)
 DATA = Path(__file__).parents[2] / "data" / "memory-gap-h100"
@@ -109,11 +110,11 @@ def daemon(part: str, node_name: str, **more: Any) -> DaemonPodRecord:
 TEMPLATE_HASH = "5f4d"
 
 
-def replica(name: str, node_name: str | None = "gpu-1", of: str = "chat") -> PodRecord:
+def replica(name: str, node_name: str | None = "gpu-1", of: str = "chat", namespace: str = "team") -> PodRecord:
     labels = {names.DEPLOYMENT_LABEL: of, "pod-template-hash": TEMPLATE_HASH}
     made_by = Owner("ReplicaSet", f"{of}-{TEMPLATE_HASH}", f"uid-{of}-{TEMPLATE_HASH}")
     return PodRecord(
-        meta=meta(name, labels=labels, owners=(made_by,)),
+        meta=meta(name, namespace, labels=labels, owners=(made_by,)),
         node=node_name,
         phase="Running",
         gpu_requests={names.NVIDIA_SHARED_GPU: 1},
@@ -130,17 +131,37 @@ def config_map(**data: str) -> ConfigMapRecord:
     )
 
 
-def demand(name: str = "chat", cut: SliceClass = MPS_2, replicas: int = 2, **more: Any) -> Demand:
+def demand(
+    name: str = "chat", cut: SliceClass = MPS_2, replicas: int = 2, namespace: str = "team", **more: Any
+) -> Demand:
     return Demand(
-        deployment=Key("team", name), uid=f"uid-{name}", slice_class=cut, replicas=replicas, product=None, **more
+        deployment=Key(namespace, name), uid=f"uid-{name}", slice_class=cut, replicas=replicas, product=None, **more
     )
 
 
-def fleet(*demands: Demand, nodes: tuple[NodeRecord, ...], pods: tuple[PodRecord, ...] = (), **more: Any) -> FleetView:
+def fleet(
+    *demands: Demand,
+    nodes: tuple[NodeRecord, ...],
+    pods: tuple[PodRecord, ...] = (),
+    quota: int | None = None,
+    **more: Any,
+) -> FleetView:
+    """A fleet with the pods that are given, and what is missing to each demand's replicas waiting for a node.
+
+    `quota`: so many pods may wait for each demand.
+    """
+    pods = (*pods, *(pod for one in demands for pod in _waiting(one, pods, quota)))
     daemons = tuple(pod for n in nodes for pod in plugin_pods(n.meta.key.name))
     return FleetView(
         **({"demands": demands, "nodes": nodes, "pods": pods, "config_map": config_map(), "daemons": daemons} | more)
     )
+
+
+def _waiting(one: Demand, pods: tuple[PodRecord, ...], quota: int | None) -> tuple[PodRecord, ...]:
+    namespace, name = one.deployment
+    missing = one.replicas - sum((pod.meta.key.namespace, pod.replica_of) == (namespace, name) for pod in pods)
+    count = missing if quota is None else min(missing, quota)
+    return tuple(replace(replica(f"{name}-waits-{i}", None, name, namespace), phase="Pending") for i in range(count))
 
 
 def play(view: FleetView, action: Action) -> FleetView:
@@ -156,7 +177,10 @@ def play(view: FleetView, action: Action) -> FleetView:
             data = {key: text for key, text in (old.data | dict(action.add)).items() if key not in action.remove}
             return replace(view, config_map=ConfigMapRecord(meta=_annotated(old.meta, action.annotations), data=data))
         case Evict():
-            return replace(view, pods=tuple(pod for pod in view.pods if pod.meta.key != action.pod))
+            stay = tuple(pod for pod in view.pods if pod.meta.key != action.pod)
+            gone = (pod for pod in view.pods if pod.meta.key == action.pod)
+            again = (replace(pod, node=None, phase="Pending", ready=False) for pod in gone)
+            return replace(view, pods=(*stay, *again))
         case _:
             return view
 
@@ -190,7 +214,7 @@ def _with_mps_daemons(view: FleetView) -> FleetView:
 
 
 def _class_of(key: str | None) -> SliceClass:
-    for cut in (MPS_2, MPS_4):
+    for cut in (MPS_2, MPS_3, MPS_4):
         if key is not None and key.startswith(f"{names.CONFIG_KEY_PREFIX}{cut.label}-"):
             return cut
     return WHOLE

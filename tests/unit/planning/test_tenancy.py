@@ -1,0 +1,249 @@
+"""What one namespace may not take from the others: nodes, turns, places for profiles and GPU minutes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from slm_operator.api import names
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.manifests.overlay import refused_fields
+from slm_operator.manifests.plugin_config import config_key, plugin_config
+from slm_operator.observe.records import Key, Taint
+from slm_operator.planning.actions import Apply, Evict
+from slm_operator.planning.claims import IDLE
+from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.node_change import GIVE_UP_SECONDS
+from slm_operator.planning.profile import plan_profile
+from slm_operator.planning.profile_turns import Turn, turn_of
+from slm_operator.planning.views import FleetPlan, FleetView, ProfileView
+from slm_operator.settings import Settings, Tenancy
+
+from . import worlds as w
+from .test_fleet import line, play_out
+from .test_profile_turns import contender
+
+GREEDY, MODEST = w.demand("a", replicas=10_000, namespace="greedy"), w.demand("b", namespace="modest")
+SIX = tuple(w.node(f"gpu-{number}") for number in range(6))
+OVERDUE_S = w.SETTINGS.nodes.convergence_seconds + 1
+
+
+def serving(plan: FleetPlan, of: w.Demand) -> list[str]:
+    given = plan.assignments[of.deployment]
+    return [*given.nodes, *given.changing]
+
+
+# -- nodes are cut for pods that exist
+
+
+def test_whom_a_quota_leaves_without_pods_no_node_is_cut_for() -> None:
+    plan = plan_fleet(w.fleet(GREEDY, nodes=SIX, quota=0), w.SETTINGS, w.NOW)
+    assert serving(plan, GREEDY) == []
+    assert not plan.plan.actions
+    answer = plan.assignments[GREEDY.deployment]
+    assert answer.reason == "AwaitingPods"
+    assert "quota" in (answer.pending_because or "")
+
+
+@pytest.mark.parametrize(("pods", "nodes"), [(1, 1), (2, 1), (3, 2), (5, 3)])
+def test_as_many_nodes_are_cut_as_pods_need(pods: int, nodes: int) -> None:
+    plan = plan_fleet(w.fleet(GREEDY, nodes=SIX, quota=pods), w.SETTINGS, w.NOW)
+    assert len(serving(plan, GREEDY)) == nodes
+
+
+def test_a_node_without_its_pods_is_given_back_after_a_while() -> None:
+    view, _, _ = play_out(w.fleet(MODEST, nodes=(w.node(),)))
+    without = replace(view, pods=())
+    first = plan_fleet(without, w.SETTINGS, w.NOW)
+    assert not first.plan.actions
+    assert first.plan.look_again_seconds == IDLE.total_seconds()
+    second = plan_fleet(replace(without, memory=first.memory), w.SETTINGS, w.NOW + IDLE)
+    assert "node gpu-1: taint" in [line(action) for action in second.plan.actions]
+    assert serving(second, MODEST) == []
+
+
+def test_a_node_whose_pods_come_again_in_time_is_kept() -> None:
+    view, _, _ = play_out(w.fleet(MODEST, nodes=(w.node(),)))
+    gone = plan_fleet(replace(view, pods=()), w.SETTINGS, w.NOW)
+    back = plan_fleet(replace(view, memory=gone.memory), w.SETTINGS, w.NOW + IDLE)
+    assert not back.plan.actions
+    assert back.memory.idle_since == {}
+
+
+def test_an_idle_node_goes_to_who_has_pods() -> None:
+    view, _, _ = play_out(w.fleet(GREEDY, nodes=(w.node(),), quota=2))
+    poor = replace(view, demands=(GREEDY, MODEST), pods=w.fleet(MODEST, nodes=()).pods)
+    first = plan_fleet(poor, w.SETTINGS, w.NOW)
+    assert serving(first, MODEST) == []
+    later = plan_fleet(replace(poor, memory=first.memory), w.SETTINGS, w.NOW + IDLE)
+    assert serving(later, MODEST) == ["gpu-1"]
+
+
+# -- shares and turns
+
+
+def test_idle_nodes_go_round_among_namespaces() -> None:
+    many = w.demand("b", replicas=10_000, namespace="modest")
+    plan = plan_fleet(w.fleet(GREEDY, many, nodes=SIX), w.SETTINGS, w.NOW)
+    assert len(serving(plan, GREEDY)) == len(serving(plan, many)) == 3
+
+
+def test_no_namespace_has_more_nodes_than_it_may() -> None:
+    settings = Settings(tenancy=Tenancy(max_nodes_per_namespace=2))
+    other = w.demand("z", namespace="greedy")
+    plan = plan_fleet(w.fleet(GREEDY, other, nodes=SIX), settings, w.NOW)
+    assert len({*serving(plan, GREEDY), *serving(plan, other)}) == 2
+    assert plan.assignments[GREEDY.deployment].reason == "TenancyLimit"
+
+
+def test_changes_of_nodes_go_round_among_namespaces() -> None:
+    """One changes its mind for ever; the other's only node is changed in the turn after it all the same."""
+    view, _, _ = play_out(w.fleet(w.demand("a", namespace="greedy"), MODEST, nodes=SIX[:2]))
+    cuts = (w.MPS_4, w.MPS_3)
+    view = replace(view, config_map=w.config_map(**{config_key(cut): plugin_config(cut) for cut in (*cuts, w.MPS_2)}))
+    wants = replace(MODEST, slice_class=w.MPS_4)
+    told: list[str] = []
+    now = w.later(1000)
+    for turn in range(60):
+        fickle = w.demand("a", cut=cuts[turn % 2], namespace="greedy")
+        plan = plan_fleet(replace(view, demands=(fickle, wants)), w.SETTINGS, now)
+        view = replace(view, memory=plan.memory)
+        for action in plan.plan.actions:
+            told.append(line(action))
+            view = w.play(view, action)
+        if f"node {serving(plan, wants)[0]}: taint" in told:
+            return
+        now += timedelta(seconds=30)
+    raise AssertionError(told)
+
+
+# -- a drain that cannot end
+
+
+def held(now_s: float) -> tuple[FleetView, FleetPlan]:
+    """Replicas of `greedy/a` do not leave gpu-1, which changes for it since `now_s`; `modest/b` waits for another node."""
+    began = {names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: "mps-4 for greedy.a"}
+    told = {w.SETTINGS.device_plugin.config_label: config_key(w.MPS_2)}
+    marks = told | {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "greedy.a"}
+    closed = w.node("gpu-1", cut=w.MPS_2, labels=marks, taints=(Taint(key=names.CHANGING_TAINT),))
+    closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
+    wants = w.demand("a", cut=w.MPS_4, replicas=4, namespace="greedy")
+    view = w.fleet(wants, MODEST, nodes=(closed, w.node("gpu-2")), pods=(w.replica("a-1", "gpu-1", "a", "greedy"),))
+    keys, _, _ = play_out(w.fleet(w.demand(), w.demand("c", w.MPS_4), nodes=SIX[:2]))
+    view = replace(view, config_map=keys.config_map)
+    return view, plan_fleet(view, w.SETTINGS, w.later(now_s))
+
+
+def test_a_drain_that_does_not_end_gives_its_place_up_and_says_so() -> None:
+    _, early = held(OVERDUE_S - 2)
+    assert not any("gpu-2: taint" in line(action) for action in early.plan.actions)
+    _, late = held(OVERDUE_S)
+    assert any("gpu-2: taint" in line(action) for action in late.plan.actions)
+    assert any(isinstance(action, Evict) for action in late.plan.actions)
+    answer = late.assignments[Key("greedy", "a")]
+    assert answer.reason == "Draining"
+    assert "PodDisruptionBudget" in (answer.pending_because or "")
+
+
+def test_after_a_day_the_node_stays_what_it_was_and_is_opened() -> None:
+    view, plan = held(GIVE_UP_SECONDS + 1)
+    failed = [action for action in plan.plan.actions if "RolledBack" in line(action)]
+    assert failed
+    for tick in range(8):
+        for action in plan.plan.actions:
+            view = view if isinstance(action, Evict) else w.play(view, action)
+        plan = plan_fleet(replace(view, memory=plan.memory), w.SETTINGS, w.later(GIVE_UP_SECONDS + 10 * tick))
+    node = view.nodes[0]
+    assert not w.tainted(node)
+    assert "could not be evicted" in node.meta.annotations[names.CHANGE_FAILED_ANNOTATION]
+    assert "greedy/a-1" in [str(pod.meta.key) for pod in view.pods if pod.node == "gpu-1"]
+
+
+def test_engines_on_whole_gpus_stay_on_a_node_that_becomes_nothing_else() -> None:
+    """It was closed for somebody who went away, and was never told anything."""
+    began = {names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: "mps-2 for modest.b"}
+    closed = w.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
+    closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
+    engine = replace(w.replica("a-1"), gpu_requests={names.NVIDIA_GPU: 1})
+    view = w.fleet(w.demand(cut=w.WHOLE, replicas=1), nodes=(closed,), pods=(engine,))
+    after, told, _ = play_out(view, start_s=60)
+    assert not any("evict" in one for one in told)
+    assert not w.tainted(after.nodes[0])
+
+
+def test_a_pod_of_no_deployment_is_a_stranger_whatever_its_label_says() -> None:
+    _, plan = held(0)
+    assert any(isinstance(action, Evict) for action in plan.plan.actions)
+    view, _ = held(0)
+    orphaned = replace(view, demands=(MODEST,))
+    plan = plan_fleet(orphaned, w.SETTINGS, w.NOW)
+    assert not any(isinstance(action, Evict) for action in plan.plan.actions)
+
+
+TOLERATE_ALL = {"operator": "Exists"}
+
+
+@pytest.mark.parametrize(
+    "toleration",
+    [TOLERATE_ALL, TOLERATE_ALL | {"effect": "NoSchedule"}, {"key": names.CHANGING_TAINT, "operator": "Exists"}],
+    ids=["everything", "every NoSchedule", "ours"],
+)
+def test_a_toleration_of_nodes_that_change_is_refused_by_name(toleration: dict[str, str]) -> None:
+    spec = {"model": {"uri": "pvc://models/opt"}, "accelerator": {"tolerations": [toleration]}}
+    with pytest.raises(ValueError, match="give the toleration the key of the taint that is meant"):
+        SLMDeploymentSpec.model_validate(spec)
+    (said,) = refused_fields({"spec": {"tolerations": [toleration]}})
+    assert said.startswith("spec.podTemplate.spec.tolerations[0]: it tolerates slm-operator.io/changing")
+
+
+@pytest.mark.parametrize(
+    "toleration",
+    [{"key": "nvidia.com/gpu", "operator": "Exists"}, TOLERATE_ALL | {"effect": "NoExecute"}],
+    ids=["of a key", "of another effect"],
+)
+def test_other_tolerations_are_taken(toleration: dict[str, str]) -> None:
+    assert refused_fields({"spec": {"tolerations": [toleration]}}) == ()
+
+
+# -- profiles
+
+
+def test_a_namespace_holds_no_more_places_than_it_may() -> None:
+    greedy = [contender("greedy", 0, has_job=True), contender("greedy", 1)]
+    turn = turn_of(greedy[1].profile, greedy, 4, most_of_one=1)
+    assert not turn.has_come
+    assert turn.bound == 1
+    modest = [*greedy, contender("modest", 2)]
+    assert turn_of(modest[2].profile, modest, 4, most_of_one=1).has_come
+
+
+def test_nobody_gives_a_place_up_for_who_may_not_take_it() -> None:
+    full = [contender("greedy", 0, has_job=True), contender("greedy", 1), contender("modest", 2, has_job=True)]
+    assert not turn_of(full[2].profile, full, 2, most_of_one=1).is_awaited
+
+
+def start(**more: Any) -> tuple[list[str], str]:
+    """Arguments of the profile's container, and what its condition says."""
+    record = w.profile(w.deployment())
+    assert record.spec is not None
+    search = record.spec.search.model_copy(update={"max_gpu_minutes": 600})
+    asked = replace(record, spec=record.spec.model_copy(update={"search": search}))
+    plan = plan_profile(ProfileView(profile=asked, **more), w.SETTINGS, w.NOW)
+    jobs = [action.manifest for action in plan.actions if isinstance(action, Apply)]
+    (status,) = (action.status for action in plan.actions if hasattr(action, "status"))
+    args = jobs[0]["spec"]["template"]["spec"]["containers"][0]["args"] if jobs else []
+    return args, str(status["conditions"][0]["message"])
+
+
+def test_a_profile_takes_no_more_gpu_minutes_than_the_administrator_allows() -> None:
+    args, said = start()
+    assert args[args.index("--max-gpu-minutes") + 1] == "240"
+    assert "240 GPU minutes and not 600" in said
+
+
+def test_a_profile_beyond_its_namespaces_places_says_so() -> None:
+    args, said = start(turn=Turn(running=1, has_come=False, bound=1))
+    assert args == []
+    assert "tenancy.maxProfilesPerNamespace" in said
