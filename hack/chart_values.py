@@ -59,6 +59,15 @@ class Rbac(Part):
     """Let the operator make InferencePools and HTTPRoutes, for spec.routing."""
 
 
+class Policy(Part):
+    """What the operator's own token may do beyond what roles can say."""
+
+    enabled: bool = True
+    """Make ValidatingAdmissionPolicies for the operator's own user: see docs/security.md. Not made where config.namespaces is set."""
+    closed_namespaces: list[str] = []
+    """Further namespaces in which the operator may write nothing, beside kube-system, its own and the device plugin's."""
+
+
 class ServiceAccount(Part):
     """The operator's identity."""
 
@@ -140,6 +149,8 @@ class Values(Part):
     """The two kinds."""
     rbac: Rbac = Rbac()
     """Roles."""
+    policy: Policy = Policy()
+    """What the operator's own token may do beyond what roles can say."""
     service_account: ServiceAccount = ServiceAccount()
     """The operator's identity."""
     resources: Raw = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}}

@@ -1,5 +1,6 @@
 """After everything else: what the operator asked the API server for is what its roles grant, both ways.
 
+The whole run was under the chart's admission policies, which are on by default; what they refuse is asked for here.
 tests/e2e/conftest.py puts this file last. It needs the log of a whole run, so alone it makes the path's first steps.
 """
 
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chart.helm import rendered
-from tests.chart.rights import denied, grants, unused, uses
-from tests.testbed.cluster import audit_lines
+from tests.chart.rights import OPERATOR, denied, grants, unused, uses
+from tests.testbed.cluster import KubectlError, audit_lines
+from tests.testbed.forbidden import FORBIDDEN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.testbed.stage import Stage
 
 pytestmark = pytest.mark.kind
@@ -40,3 +44,20 @@ def test_nothing_is_granted_that_was_not_used(log: list[str], stage: Stage) -> N
     plugin = values["config"]["devicePlugin"]
     sets = (f"config.devicePlugin.{name}={plugin[name]}" for name in ("namespace", "configMap"))
     assert unused(grants(rendered(*sets), "slm-operator"), uses(log)) == []
+
+
+@pytest.fixture(scope="module")
+def foreign(stage: Stage) -> Iterator[str]:
+    """A namespace with a pod that is not the operator's."""
+    stage.cluster.kubectl("create", "namespace", "stolen")
+    stage.cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace=stolen", "--timeout=120s")
+    stage.cluster.kubectl("run", "foreign", "--image=none", "--namespace=stolen")
+    yield "stolen"
+    stage.cluster.kubectl("delete", "namespace", "stolen", "--wait=false")
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_what_a_stolen_token_asks_for_is_refused(stage: Stage, foreign: str, name: str) -> None:
+    arguments, stdin = FORBIDDEN[name].request(foreign, stage.cluster.node)
+    with pytest.raises(KubectlError, match=FORBIDDEN[name].words):
+        stage.cluster.kubectl(f"--as={OPERATOR}", *arguments, stdin=stdin)

@@ -27,6 +27,8 @@ _MERGE_KEYS = {
     "hostAliases": "ip",
     "topologySpreadConstraints": "topologyKey",
 }
+RUNTIME_CONTAINER = "runtime"
+"""The init container of profile pods, which brings what measures. One of a user's would be merged into it."""
 _APPENDED = frozenset({"tolerations"})
 
 _OWNED_IN_ENGINE = {
@@ -96,11 +98,20 @@ def _owned(overlay: dict[str, Any]) -> Iterator[str]:
     for number, toleration in enumerate(spec.get("tolerations") or ()):
         if tolerates_changes(toleration):
             yield f"spec.podTemplate.spec.tolerations[{number}]: {TOLERATES_CHANGES}"
-    for container in spec.get("containers", ()):
-        if container["name"] == CONTAINER:
-            yield from _owned_in_engine(container, f"spec.podTemplate.spec.containers[name={CONTAINER}]")
+    metadata = overlay.get("metadata", {})
+    if "finalizers" in metadata:
+        yield "spec.podTemplate.metadata.finalizers would keep replicas that have ended: remove it"
+    for part in ("containers", "initContainers"):
+        for container in spec.get(part) or ():
+            where = f"spec.podTemplate.spec.{part}[name={container['name']}]"
+            if part == "containers" and container["name"] == CONTAINER:
+                yield from _owned_in_engine(container, where)
+            if part == "initContainers" and container["name"] == RUNTIME_CONTAINER:
+                yield f"{where} is the operator's: give your container another name"
+            yield from _owned_in_any(container, where)
     for place, names_there in (
-        ("metadata.labels", overlay.get("metadata", {}).get("labels")),
+        ("metadata.labels", metadata.get("labels")),
+        ("metadata.annotations", metadata.get("annotations")),
         ("spec.nodeSelector", spec.get("nodeSelector")),
     ):
         for name in names_there or ():
@@ -110,6 +121,10 @@ def _owned(overlay: dict[str, Any]) -> Iterator[str]:
 
 def _owned_in_engine(container: dict[str, Any], where: str) -> Iterator[str]:
     yield from (f"{where}.{name} is set by {by}" for name, by in _OWNED_IN_ENGINE.items() if name in container)
+
+
+def _owned_in_any(container: dict[str, Any], where: str) -> Iterator[str]:
+    """GPUs, of every container: placement counts one slice a pod."""
     resources = container.get("resources") or {}
     asked = {name for part in ("requests", "limits") for name in resources.get(part) or ()}
     for name in sorted(asked):

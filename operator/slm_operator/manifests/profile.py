@@ -16,7 +16,7 @@ from slm_operator.api import names
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, digest, job_name, label_value, owner
 from slm_operator.manifests.model import model_source
-from slm_operator.manifests.overlay import merge
+from slm_operator.manifests.overlay import RUNTIME_CONTAINER, merge
 from slm_operator.manifests.replicas import resources
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _pod_template(
             "tolerations": [dict(toleration) for toleration in spec.gpu.tolerations],
             "initContainers": [
                 {
-                    "name": "runtime",
+                    "name": RUNTIME_CONTAINER,
                     "image": runtime_image,
                     "command": ["cp", "/opt/slm/slm_runtime.pyz", RUNTIME],
                     "volumeMounts": [runtime_mount],

@@ -42,6 +42,20 @@ REFUSED = {
     ),
     "grace period": ({"spec": {"terminationGracePeriodSeconds": 0}}, "terminationGracePeriodSeconds"),
     "our label": ({"metadata": {"labels": {"slm-operator.io/deployment": "x"}}}, "slm-operator.io/deployment"),
+    "our annotation": ({"metadata": {"annotations": {"slm-operator.io/advice": "x"}}}, "slm-operator.io/advice"),
+    "finalizers": ({"metadata": {"finalizers": ["x/y"]}}, "spec.podTemplate.metadata.finalizers"),
+    "a slice of a sidecar": (
+        {"spec": {"containers": [{"name": "side", "resources": {"limits": {"nvidia.com/gpu.shared": 1}}}]}},
+        "containers[name=side].resources: nvidia.com/gpu.shared is set by the operator",
+    ),
+    "a slice of an init container": (
+        {"spec": {"initContainers": [{"name": "warm", "resources": {"requests": {"nvidia.com/gpu": 1}}}]}},
+        "initContainers[name=warm].resources: nvidia.com/gpu",
+    ),
+    "another runtime": (
+        {"spec": {"initContainers": [{"name": "runtime", "image": "x"}]}},
+        "give your container another",
+    ),
     "nameless container": ({"spec": {"containers": [{"image": "x"}]}}, "needs a name"),
     "spec is a word": ({"spec": "x"}, "not an object"),
     "metadata is a list": ({"metadata": [None]}, "spec.podTemplate.metadata is not an object"),
