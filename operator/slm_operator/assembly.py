@@ -19,7 +19,6 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
@@ -40,7 +39,7 @@ from slm_operator.planning.profile import plan_profile
 from slm_operator.reconcile.execute import Executor
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.ledger import Ledger
-from slm_operator.reconcile.loop import Reconciler
+from slm_operator.reconcile.loop import Planners, Reconciler
 from slm_operator.reconcile.profile_logs import ProfileLogs
 from slm_operator.reconcile.queue import KeyedQueue
 from slm_operator.reconcile.watch import Watch
@@ -58,9 +57,7 @@ LEASE_NAME = "slm-operator"
 STUCK_SECONDS = 300.0
 """A pass that takes longer will not end: the process must be restarted."""
 
-PLANNERS: Any = SimpleNamespace(
-    demand_of=demand_of, plan_deployment=plan_deployment, plan_profile=plan_profile, plan_fleet=plan_fleet
-)
+PLANNERS = Planners(plan_deployment=plan_deployment, plan_profile=plan_profile, plan_fleet=plan_fleet)
 
 
 def own_resources() -> ResourceTable:
@@ -142,7 +139,7 @@ class Operator:
         async with asyncio.TaskGroup() as tasks:
             if self.election is not None:
                 tasks.create_task(self.election.hold(), name="lease")
-            tasks.create_task(self.reconciler.run(), name="reconciler")
+            tasks.create_task(self.reconciler.run(self.world.synced), name="reconciler")
             tasks.create_task(self.watch.run(), name="watch")
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
@@ -160,19 +157,12 @@ def assemble(
     keys = ProfileKeys()
     caches = caches_for_planning(keys)
     ledger = Ledger(_shown_in(caches), time.monotonic)
-    queue = KeyedQueue(time.monotonic, random.random)
-    queue.observe_latency = metrics.waited
+    queue = KeyedQueue(time.monotonic, random.random, metrics.waited)
     client, election = _clients(connection, settings, metrics, (namespace, identity) if leader_election else None)
     recorder = EventRecorder(
         client=client, controller=names.FIELD_MANAGER, instance=identity, clock=time.monotonic, now=_utc
     )
-
-    def tell(change: Any) -> None:
-        reconciler.changed(change)
-
-    world = World(watched_kinds(caches, settings), tell, settings.namespaces)
-    connection.take_page = world.take_page
-    gatherer = Gatherer(caches=caches, keys=keys, settings=settings, demand_of=PLANNERS.demand_of)
+    gatherer = Gatherer(caches=caches, keys=keys, settings=settings, demand_of=demand_of)
     watch = Watch(
         gatherer=gatherer,
         queue=queue,
@@ -182,7 +172,6 @@ def assemble(
     )
     metrics.watch(caches, queue, watch.figures)
     reconciler = Reconciler(
-        world=world,
         gatherer=gatherer,
         executor=Executor(client=client, recorder=recorder, caches=caches, ledger=ledger),
         logs=ProfileLogs(client),
@@ -194,6 +183,8 @@ def assemble(
         now=_utc,
         measured=metrics,
     )
+    world = World(watched_kinds(caches, settings), reconciler.changed, settings.namespaces)
+    connection.take_page = world.take_page
     return Operator(connection=connection, world=world, reconciler=reconciler, watch=watch, election=election)
 
 
@@ -201,20 +192,25 @@ def _clients(
     connection: Connection, settings: Settings, metrics: Metrics, lease: tuple[str, str] | None
 ) -> tuple[Client, Election | None]:
     """The client for work, which asks the election before each write, and the election with a client of its own."""
-    limit = TokenBucket(settings.api.requests_per_second, settings.api.burst, time.monotonic)
-    client = Client(connection, own_resources(), names.FIELD_MANAGER, limit, count=metrics.requested)
-    if lease is None:
-        return client, None
-    # NB: renewals bypass the rate limit: a queue of writes must never cost the Lease.
-    election = Election(
-        client=Client(connection, own_resources(), names.FIELD_MANAGER, count=metrics.requested),
-        namespace=lease[0],
-        name=LEASE_NAME,
-        identity=lease[1],
-        clock=time.monotonic,
-        now=_utc,
+    election = None
+    if lease is not None:
+        election = Election(
+            # NB: renewals bypass the rate limit: a queue of writes must never cost the Lease.
+            client=Client(connection, own_resources(), names.FIELD_MANAGER, count=metrics.requested),
+            namespace=lease[0],
+            name=LEASE_NAME,
+            identity=lease[1],
+            clock=time.monotonic,
+            now=_utc,
+        )
+    client = Client(
+        connection,
+        own_resources(),
+        names.FIELD_MANAGER,
+        limit=TokenBucket(settings.api.requests_per_second, settings.api.burst, time.monotonic),
+        may_write=lambda: election is None or election.leading,
+        count=metrics.requested,
     )
-    client.may_write = lambda: election.leading
     return client, election
 
 
