@@ -76,8 +76,6 @@ class Operator:
     election: Election | None
     stop_flag: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
-    kopf_task: str = ""
-    """Name of Kopf's task that holds all watches."""
     _acting: asyncio.Task[None] | None = None
     _tidying: asyncio.Task[None] | None = None
 
@@ -92,17 +90,10 @@ class Operator:
             )
 
     async def start(self) -> None:
-        """Begin to act, once this process leads.
-
-        NB: when a watch is lost for good (its CRD was deleted, say), Kopf 1.45.2 waits for its own tasks for ever and then
-        kills this process, clean-up and all. So the task that holds the watches is looked at here.
-        """
-        for task in asyncio.all_tasks():
-            if task.get_name() == self.kopf_task:
-                task.add_done_callback(self._ended)
+        """Begin to act, once this process leads."""
         self._tidying = asyncio.create_task(self._tidy(), name="tidy")
         self._acting = asyncio.create_task(self._act(), name="reconcile")
-        self._acting.add_done_callback(self._ended)
+        self._acting.add_done_callback(self.ended)
 
     async def stop(self) -> None:
         """Stop acting and give the Lease up."""
@@ -142,7 +133,7 @@ class Operator:
             tasks.create_task(self.reconciler.run(self.world.synced), name="reconciler")
             tasks.create_task(self.watch.run(), name="watch")
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def ended(self, task: asyncio.Task[Any]) -> None:
         """Acting or watching ended, although nobody asked for it."""
         if not task.cancelled():
             self.failure = self.failure or task.exception()
