@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import sys
@@ -73,7 +72,6 @@ def _run_command(arguments: argparse.Namespace) -> int:
         liveness_port=arguments.liveness_port,
         metrics_port=arguments.metrics_port,
     )
-    gc.disable()  # until the caches are synced: see Operator._tidy
     return asyncio.run(run(options))
 
 
