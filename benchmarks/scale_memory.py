@@ -39,7 +39,7 @@ Taker = tuple[Cache[Any], Callable[[Any], Any]]
 COUNT = 200
 UID = "3c8e1f0a-7f0e-4b8e-9f5e-{:012d}"
 EMPTY = """
-import slm_operator.main, slm_operator.handlers, slm_operator.assembly, slm_operator.metrics
+import slm_operator.main, slm_operator.observe.kopf_adapter, slm_operator.assembly, slm_operator.metrics
 print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmRSS")))
 """
 """The process with all its imports and nothing seen."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import random
@@ -19,7 +18,6 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
@@ -40,7 +38,7 @@ from slm_operator.planning.profile import plan_profile
 from slm_operator.reconcile.execute import Executor
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.ledger import Ledger
-from slm_operator.reconcile.loop import Reconciler
+from slm_operator.reconcile.loop import Planners, Reconciler
 from slm_operator.reconcile.profile_logs import ProfileLogs
 from slm_operator.reconcile.queue import KeyedQueue
 from slm_operator.reconcile.watch import Watch
@@ -58,9 +56,7 @@ LEASE_NAME = "slm-operator"
 STUCK_SECONDS = 300.0
 """A pass that takes longer will not end: the process must be restarted."""
 
-PLANNERS: Any = SimpleNamespace(
-    demand_of=demand_of, plan_deployment=plan_deployment, plan_profile=plan_profile, plan_fleet=plan_fleet
-)
+PLANNERS = Planners(plan_deployment=plan_deployment, plan_profile=plan_profile, plan_fleet=plan_fleet)
 
 
 def own_resources() -> ResourceTable:
@@ -79,10 +75,7 @@ class Operator:
     election: Election | None
     stop_flag: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
-    kopf_task: str = ""
-    """Name of Kopf's task that holds all watches."""
     _acting: asyncio.Task[None] | None = None
-    _tidying: asyncio.Task[None] | None = None
 
     async def check_served(self) -> None:
         """Raises NotFound when the CRDs are not installed: Kopf would wait for them in silence."""
@@ -95,25 +88,16 @@ class Operator:
             )
 
     async def start(self) -> None:
-        """Begin to act, once this process leads.
-
-        NB: when a watch is lost for good (its CRD was deleted, say), Kopf 1.45.2 waits for its own tasks for ever and then
-        kills this process, clean-up and all. So the task that holds the watches is looked at here.
-        """
-        for task in asyncio.all_tasks():
-            if task.get_name() == self.kopf_task:
-                task.add_done_callback(self._ended)
-        self._tidying = asyncio.create_task(self._tidy(), name="tidy")
+        """Begin to act, once this process leads."""
         self._acting = asyncio.create_task(self._act(), name="reconcile")
-        self._acting.add_done_callback(self._ended)
+        self._acting.add_done_callback(self.ended)
 
     async def stop(self) -> None:
         """Stop acting and give the Lease up."""
-        for task in (self._tidying, self._acting):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+        if self._acting is not None:
+            self._acting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._acting
         if self.election is not None:
             await self.election.release()
         self.stop_flag.set()  # NB: Kopf waits 5 s for its own waiter on this flag unless it is set
@@ -126,26 +110,16 @@ class Operator:
                 return f"the pass of {work} has not ended for {now - since:.0f} s"
         return None
 
-    async def _tidy(self) -> None:
-        """Let the garbage collector work from now on, and never again look at what start-up made.
-
-        NB: `main` stops it while the first lists are parsed: their millions of short-lived values hold no cycles, and
-        collecting among them more than doubles the time (10,000 pods: 1.9 s of CPU with it, 0.8 s without).
-        """
-        await self.world.synced.wait()
-        gc.freeze()
-        gc.enable()
-
     async def _act(self) -> None:
         if self.election is not None:
             await self.election.acquire()
         async with asyncio.TaskGroup() as tasks:
             if self.election is not None:
                 tasks.create_task(self.election.hold(), name="lease")
-            tasks.create_task(self.reconciler.run(), name="reconciler")
+            tasks.create_task(self.reconciler.run(self.world.synced), name="reconciler")
             tasks.create_task(self.watch.run(), name="watch")
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def ended(self, task: asyncio.Task[Any]) -> None:
         """Acting or watching ended, although nobody asked for it."""
         if not task.cancelled():
             self.failure = self.failure or task.exception()
@@ -160,19 +134,12 @@ def assemble(
     keys = ProfileKeys()
     caches = caches_for_planning(keys)
     ledger = Ledger(_shown_in(caches), time.monotonic)
-    queue = KeyedQueue(time.monotonic, random.random)
-    queue.observe_latency = metrics.waited
+    queue = KeyedQueue(time.monotonic, random.random, metrics.waited)
     client, election = _clients(connection, settings, metrics, (namespace, identity) if leader_election else None)
     recorder = EventRecorder(
         client=client, controller=names.FIELD_MANAGER, instance=identity, clock=time.monotonic, now=_utc
     )
-
-    def tell(change: Any) -> None:
-        reconciler.changed(change)
-
-    world = World(watched_kinds(caches, settings), tell, settings.namespaces)
-    connection.take_page = world.take_page
-    gatherer = Gatherer(caches=caches, keys=keys, settings=settings, demand_of=PLANNERS.demand_of)
+    gatherer = Gatherer(caches=caches, keys=keys, settings=settings, demand_of=demand_of)
     watch = Watch(
         gatherer=gatherer,
         queue=queue,
@@ -182,7 +149,6 @@ def assemble(
     )
     metrics.watch(caches, queue, watch.figures)
     reconciler = Reconciler(
-        world=world,
         gatherer=gatherer,
         executor=Executor(client=client, recorder=recorder, caches=caches, ledger=ledger),
         logs=ProfileLogs(client),
@@ -194,6 +160,8 @@ def assemble(
         now=_utc,
         measured=metrics,
     )
+    world = World(watched_kinds(caches, settings), reconciler.changed, settings.namespaces)
+    connection.take_page = world.take_page
     return Operator(connection=connection, world=world, reconciler=reconciler, watch=watch, election=election)
 
 
@@ -201,20 +169,25 @@ def _clients(
     connection: Connection, settings: Settings, metrics: Metrics, lease: tuple[str, str] | None
 ) -> tuple[Client, Election | None]:
     """The client for work, which asks the election before each write, and the election with a client of its own."""
-    limit = TokenBucket(settings.api.requests_per_second, settings.api.burst, time.monotonic)
-    client = Client(connection, own_resources(), names.FIELD_MANAGER, limit, count=metrics.requested)
-    if lease is None:
-        return client, None
-    # NB: renewals bypass the rate limit: a queue of writes must never cost the Lease.
-    election = Election(
-        client=Client(connection, own_resources(), names.FIELD_MANAGER, count=metrics.requested),
-        namespace=lease[0],
-        name=LEASE_NAME,
-        identity=lease[1],
-        clock=time.monotonic,
-        now=_utc,
+    election = None
+    if lease is not None:
+        election = Election(
+            # NB: renewals bypass the rate limit: a queue of writes must never cost the Lease.
+            client=Client(connection, own_resources(), names.FIELD_MANAGER, count=metrics.requested),
+            namespace=lease[0],
+            name=LEASE_NAME,
+            identity=lease[1],
+            clock=time.monotonic,
+            now=_utc,
+        )
+    client = Client(
+        connection,
+        own_resources(),
+        names.FIELD_MANAGER,
+        limit=TokenBucket(settings.api.requests_per_second, settings.api.burst, time.monotonic),
+        may_write=lambda: election is None or election.leading,
+        count=metrics.requested,
     )
-    client.may_write = lambda: election.leading
     return client, election
 
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from slm_operator import kube  # noqa: F401 - before Kopf, which would import all of the kubernetes package
 from slm_operator.logs import start_logging
 from slm_operator.settings import Settings, SettingsError, read_settings
 
 log = logging.getLogger(__name__)
 
-KOPF_SECONDS = 5.0
-"""How long Kopf is given to end its own tasks, after ours have."""
 IN_CLUSTER_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -76,7 +72,6 @@ def _run_command(arguments: argparse.Namespace) -> int:
         liveness_port=arguments.liveness_port,
         metrics_port=arguments.metrics_port,
     )
-    gc.disable()  # until the caches are synced: see Operator._tidy
     return asyncio.run(run(options))
 
 
@@ -88,14 +83,12 @@ def _own_namespace() -> str:
 
 async def run(options: Options) -> int:
     """Run the operator. Gives the exit code: 0 after SIGTERM, 1 when it cannot go on."""
-    import kopf  # noqa: PLC0415 - a bad argument must not cost a second of imports
-    from kubernetes.aio.config import ConfigException  # noqa: PLC0415
-
+    # A bad argument must not cost a second of imports.
     from slm_operator.assembly import assemble  # noqa: PLC0415
-    from slm_operator.handlers import kopf_settings, registry_of  # noqa: PLC0415
-    from slm_operator.kube.connection import connect  # noqa: PLC0415
+    from slm_operator.kube.connection import ConfigException, connect  # noqa: PLC0415
     from slm_operator.kube.errors import ApiError  # noqa: PLC0415
     from slm_operator.metrics import Metrics  # noqa: PLC0415
+    from slm_operator.observe.kopf_adapter import leave_behind, watch_until_stopped  # noqa: PLC0415
 
     try:
         connection = await connect(options.kubeconfig, in_cluster=options.kubeconfig is None)
@@ -117,33 +110,13 @@ async def run(options: Options) -> int:
         await connection.close()
         return 1
     server = await metrics.serve("0.0.0.0", options.metrics_port) if options.metrics_port else None  # noqa: S104
-    namespaces = options.settings.namespaces
-    stopping = asyncio.create_task(operator.stop_flag.wait())  # NB: before Kopf, which ends all that came after it
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=registry_of(operator),
-            settings=kopf_settings(operator),
-            liveness_endpoint=f"http://0.0.0.0:{options.liveness_port}/healthz" if options.liveness_port else None,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            standalone=True,
-            # NB: Kopf's default asks getpass.getuser(), and the image's UID has no name.
-            identity="slm-operator",
-            stop_flag=operator.stop_flag,
-        )
-    )
-    await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    await operator.stop()
-    ended, _ = await asyncio.wait({watching}, timeout=KOPF_SECONDS)
-    stopping.cancel()
+    ended = await watch_until_stopped(operator, options.settings.namespaces, options.liveness_port)
     await connection.close()
     if server is not None:
         await server.cleanup()
-    code = _farewell(operator.failure or (watching.exception() if ended else None))
-    if not ended:
-        log.warning("left behind", extra={"because": f"Kopf did not end within {KOPF_SECONDS:.0f} s"})
-        logging.shutdown()
-        os._exit(code)
+    code = _farewell(operator.failure or ended.failure)
+    if ended.left_behind:
+        leave_behind(code)
     return code
 
 

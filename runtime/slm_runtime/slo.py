@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from slm_runtime.fit import fit_points, sweep_of
 
@@ -51,10 +50,6 @@ class Quantity(StrEnum):
     TTFT = "TTFT"
 
 
-ITL, TTFT = Quantity
-# NB: Python 3.11 runs a function for every `Quantity.ITL`, so what is asked of each candidate is named once.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slo:
     """Latency limits as the user wrote them. All absent: any latency will do."""
@@ -83,8 +78,9 @@ class Limits:
     """Why an ITL limit was asked for and could not be computed. Nothing meets such a limit."""
 
 
-class Miss(NamedTuple):
-    """One limit that a point breaks, or that it cannot be shown to keep. The sentence is written when it is read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miss:
+    """One limit that a point breaks, or that it cannot be shown to keep."""
 
     what: Quantity
     percentile: Percentile
@@ -92,13 +88,8 @@ class Miss(NamedTuple):
     """Absent: the samples do not support this percentile."""
     limit_ms: float | None
     """Absent: the limit itself could not be computed."""
-    template: str
-    """The sentence, with {value} and {limit} to be filled in."""
-
-    @property
-    def because(self) -> str:
-        """The whole sentence."""
-        return self.template.format(value=self.measured_ms, limit=self.limit_ms)
+    because: str
+    """The whole sentence."""
 
     @property
     def unknown(self) -> bool:
@@ -153,9 +144,9 @@ def slo_misses(point: Point, limits: Limits) -> tuple[Miss, ...]:
     misses = []
     if limits.unresolved:
         misses.append(_unresolved(limits, point))
-    if limits.itl_ms is not None and (late := _miss(ITL, limits.itl_ms, point.itl_ms, limits.percentile)):
+    if limits.itl_ms is not None and (late := _miss(Quantity.ITL, limits.itl_ms, point.itl_ms, limits.percentile)):
         misses.append(late)
-    if limits.ttft_ms is not None and (late := _miss(TTFT, limits.ttft_ms, point.ttft_ms, limits.percentile)):
+    if limits.ttft_ms is not None and (late := _miss(Quantity.TTFT, limits.ttft_ms, point.ttft_ms, limits.percentile)):
         misses.append(late)
     return tuple(misses)
 
@@ -163,23 +154,20 @@ def slo_misses(point: Point, limits: Limits) -> tuple[Miss, ...]:
 def _miss(what: Quantity, limit_ms: float, latency: Latency | None, percentile: Percentile) -> Miss | None:
     measured_ms = figure_ms(latency, percentile) if latency else None
     if measured_ms is None:
-        template = _unsupported(what, percentile, latency.samples if latency else 0)
-        return Miss(what, percentile, None, limit_ms, template)
-    if measured_ms <= limit_ms:
+        needed, samples = MIN_SAMPLES[percentile] or 1, latency.samples if latency else 0
+        because = f"{percentile.lower()} {what} not known: {samples} samples do not support it ({needed} needed)"
+    elif measured_ms <= limit_ms:
         return None
-    return Miss(what, percentile, measured_ms, limit_ms, _exceeds(what, percentile))
-
-
-@cache
-def _exceeds(what: Quantity, percentile: Percentile) -> str:
-    return f"{percentile.lower()} {what} {{value:.1f}} ms exceeds {{limit:.1f}} ms"
-
-
-def _unsupported(what: Quantity, percentile: Percentile, samples: int) -> str:
-    needed = MIN_SAMPLES[percentile] or 1
-    return f"{percentile.lower()} {what} not known: {samples} samples do not support it ({needed} needed)"
+    else:
+        because = f"{percentile.lower()} {what} {measured_ms:.1f} ms exceeds {limit_ms:.1f} ms"
+    return Miss(what=what, percentile=percentile, measured_ms=measured_ms, limit_ms=limit_ms, because=because)
 
 
 def _unresolved(limits: Limits, point: Point) -> Miss:
-    measured_ms = figure_ms(point.itl_ms, limits.percentile)
-    return Miss(ITL, limits.percentile, measured_ms, None, f"ITL limit not known: {limits.unresolved}")
+    return Miss(
+        what=Quantity.ITL,
+        percentile=limits.percentile,
+        measured_ms=figure_ms(point.itl_ms, limits.percentile),
+        limit_ms=None,
+        because=f"ITL limit not known: {limits.unresolved}",
+    )

@@ -6,9 +6,9 @@ Assumes nothing. Must never decide: these are nouns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from slm_runtime.document import Point, SharingMode
@@ -81,38 +81,45 @@ class Verdict(StrEnum):
     """Failed the last check of its list."""
 
 
-# NB: Python 3.11 runs a function for every `Verdict.REJECTED`, so what each candidate is asked for is named once.
-REJECTED = Verdict.REJECTED
+class CheckName(StrEnum):
+    """The questions, in the order of their chain: the further a candidate came, the nearer it is."""
+
+    SHARING = "Sharing"
+    """Does the user allow it?"""
+    SLICE_LIMIT = "SliceLimit"
+    """Can the device plugin make so many slices?"""
+    PREEMPTION = "Preemption"
+    """Did the engine keep every sequence that it had begun?"""
+    TRUSTED = "Trusted"
+    """No doubt and no failed request?"""
+    CONFIRMED = "Confirmed"
+    """Does this point decide, measured with the KV bytes that would be given?"""
+    MEMORY = "Memory"
+    """Does it fit its slice?"""
+    SLO = "SLO"
+    """Does it keep the limits?"""
+    LOAD = "Load"
+    """Does it speak for the load that was asked for?"""
+    EFFICIENCY = "Efficiency"
+    """Does one engine still gain by so large a batch?"""
+    GAIN = "Gain"
+    """Is a pack better than the best single engine?"""
+    RANK = "Rank"
+    """Chosen, or behind the choice. Nothing fails it."""
 
 
-class Check(NamedTuple):
-    """One small question about one candidate, with its answer and its numbers. The sentence is written when read."""
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One small question about one candidate, with its answer and its numbers."""
 
-    name: str
-    """Which question: Load, Sharing, Trusted, Preemption, SliceLimit, Memory, Confirmed, SLO, Efficiency, Gain, Rank."""
+    name: CheckName
     passed: bool
-    """Whether the candidate passed."""
-    template: str
-    """The sentence, with {value} and {limit} to be filled in."""
-    value: float
-    """The figure that was compared. 0 where there is none."""
-    limit: float
+    because: str
+    """The answer as a sentence for a person."""
+    value: float = 0.0
+    """The figure that was compared. 0 where there is none, infinite where it is not known."""
+    limit: float = 0.0
     """What it was compared with. 0 where there is none."""
-
-    @property
-    def because(self) -> str:
-        """The sentence for a person."""
-        return self.template.format(value=self.value, limit=self.limit)
-
-
-Answer = tuple[str, bool, str, float, float]
-"""A Check as it is made: a bare tuple of its fields.
-
-Ten thousand candidates bring fifty thousand answers, and this one is made in a sixth of the time and is none of the
-garbage collector's business.
-"""
-PASSED = Check._fields.index("passed")
-"""Where an answer says whether the candidate passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,51 +154,54 @@ class Predicted:
         )
 
 
-class Candidate(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
     """One measured configuration and what was found when it was judged."""
 
     point: Point
     """The measurement."""
-    verdict: Verdict
-    """What became of it."""
-    answers: tuple[Answer, ...]
-    """What `checks` are read from."""
+    checks: tuple[Check, ...] = ()
+    """In the order in which they were made. The first that fails is the last."""
     predicted: Predicted | None = None
     """Its figures at the decided load, where they are not the point's own."""
-
-    @property
-    def checks(self) -> tuple[Check, ...]:
-        """The checks in the order in which they were made. The first that fails is the last."""
-        return tuple(map(Check._make, self.answers))
-
-    @property
-    def last(self) -> Check:
-        """The check that tells the verdict: why it was chosen or kept, or the one that it failed."""
-        return Check._make(self.answers[-1])
+    chosen: bool = False
+    """Whether it is what is served."""
 
     @property
     def passed(self) -> bool:
         """Whether nothing failed yet."""
-        return self.verdict is not REJECTED
+        return all(check.passed for check in self.checks)
 
     @property
-    def throughput(self) -> float:
-        """Tokens per second at the decided load."""
-        return (self.predicted or self.point).throughput_tokens_per_second
+    def verdict(self) -> Verdict:
+        """What became of it."""
+        if not self.passed:
+            return Verdict.REJECTED
+        return Verdict.CHOSEN if self.chosen else Verdict.KEPT
 
     @property
-    def figures(self) -> Predicted:
-        """Its figures at the decided load, for a rejected candidate as far as they were asked for."""
-        return self.predicted or Predicted.of(self.point)
+    def last(self) -> Check:
+        """The check that tells the verdict: why it was chosen or kept, or the one that it failed."""
+        return self.checks[-1]
 
     @property
     def because(self) -> str:
         """Why it was chosen, kept or rejected: the sentence of its last check."""
         return self.last.because
 
-    def then(self, answer: Answer, verdict: Verdict) -> Candidate:
+    @property
+    def throughput(self) -> float:
+        """Tokens per second at the decided load."""
+        return self.figures.throughput_tokens_per_second
+
+    @property
+    def figures(self) -> Predicted:
+        """Its figures at the decided load, for a rejected candidate as far as they were asked for."""
+        return self.predicted or Predicted.of(self.point)
+
+    def then(self, check: Check) -> Candidate:
         """With one more check."""
-        return Candidate(self.point, verdict, (*self.answers, answer), self.predicted)
+        return replace(self, checks=(*self.checks, check))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,8 +216,8 @@ class Load:
 class Closest:
     """What comes nearest when nothing satisfies."""
 
-    check: str
-    """Name of the check that could not be passed, most often SLO or Memory."""
+    check: CheckName
+    """The check that could not be passed, most often SLO or Memory."""
     value: float | None
     """What is achievable: milliseconds for SLO, GiB for Memory. Absent: not known."""
     limit: float

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_operator.advisor import memory
-from slm_operator.advisor.advice import Advice, Candidate, Load, ModeChoice, Objective, Parts, Source, Verdict
+from slm_operator.advisor.advice import Advice, Check, CheckName, Load, ModeChoice, Objective, Parts, Source
 from slm_operator.advisor.case import is_partial, make_case
 from slm_operator.advisor.checks import gate
 from slm_operator.advisor.choice import Choice, choose, throughput_then_memory
@@ -29,21 +29,12 @@ if TYPE_CHECKING:
     from slm_runtime.document import MeasurementDocument
     from slm_runtime.slo import Slo
 
-    from slm_operator.advisor.advice import Answer, Predicted, Settings
+    from slm_operator.advisor.advice import Candidate, Predicted, Settings
     from slm_operator.advisor.case import Case
 
 SMALLEST_TOKEN_BUDGET = 2048
 """--max-num-batched-tokens where the measurement does not tell one: vLLM's smallest default, which every GPU can do."""
-FIRST = {
-    Objective.THROUGHPUT: "the most tokens per second of all that passed: {value:,.0f}",
-    Objective.FREE_MEMORY: "the least memory of all that make no less than the best single engine: {value:,.0f} tokens/s",
-}
-BEHIND = {
-    Objective.THROUGHPUT: "passed every check, and the choice makes {limit:,.0f} tokens/s",
-    Objective.FREE_MEMORY: "passed every check, and makes too little or needs more memory than the choice",
-}
-"""What is said of the chosen candidate, and of the others that passed."""
-THIN = ("Load", "Gain")
+THIN = (CheckName.LOAD, CheckName.GAIN)
 """Checks that a pack fails when traffic is too thin for it."""
 
 
@@ -67,8 +58,7 @@ def answer(
     packs_measured = any(j.passed for j in packs)
     singles = [judge_single(case, point, packs_measured=packs_measured) for point in case.points if point.replicas == 1]
     best = max((j for j in singles if j.passed), key=throughput_then_memory, default=None)
-    against = (best.point, best.figures) if best else None
-    packs = [judge_gain(case, j, against) if j.passed else j for j in packs]
+    packs = [judge_gain(case, j, best) if j.passed else j for j in packs]
     choice = choose(case, singles, packs, best)
     advice = _compose(case, choice, best, singles, packs)
     return replace(advice, sentences=say(case, advice, (*choice.notes, *notes)))
@@ -128,40 +118,45 @@ def _pays_from(case: Case, choice: Choice, best: Candidate | None, packs: Iterab
     """The load from which the served pack pays, or the best pack that is rejected for thin traffic only."""
     if best is None or choice.borrowed:
         return None
-    served, against = choice.judged.point, (best.point, best.figures)
+    served = choice.judged.point
     if choice.replicas > 1:
-        return pays_from(case, served, best.point, gate(case, served, against)) if choice.closest is None else None
+        return pays_from(case, served, best.point, gate(case, served, best)) if choice.closest is None else None
     thin = [j.point for j in packs if case.in_flight and j.last.name in THIN and not is_partial(j.point)]
     pack = max(thin, key=lambda p: p.throughput_tokens_per_second, default=None)
-    pays = pays_from(case, pack, best.point, gate(case, pack, against)) if pack else None
+    pays = pays_from(case, pack, best.point, gate(case, pack, best)) if pack else None
     return pays if pays and pays > (case.in_flight or 0) else None
 
 
 def _candidates(case: Case, choice: Choice, judged: Iterable[Candidate]) -> Iterator[Candidate]:
-    """Each with its verdict and the check that tells it."""
+    """Each with the check that tells its verdict."""
     own = case.settings.replicas_per_gpu or 1
-    other = ("Sharing", False, "the user asked for {limit:.0f} per GPU", 1, own)
-    rejected, kept = Verdict.REJECTED, Verdict.KEPT
-    behind = ("Rank", True, BEHIND[case.settings.objective], 0, choice.judged.throughput)
     for j in judged:
         if not j.passed:
             yield j
         elif j is choice.judged:
-            yield j.then(_first(case, choice), Verdict.CHOSEN)
+            yield replace(j.then(_first(case, choice)), chosen=True)
         elif j.point.replicas == 1 < own:
-            yield j.then(other, rejected)
+            yield j.then(Check(CheckName.SHARING, False, f"the user asked for {own} per GPU", 1, own))
         else:
-            yield j.then(behind, kept)
+            yield j.then(_behind(case, choice))
 
 
-def _first(case: Case, choice: Choice) -> Answer:
+def _first(case: Case, choice: Choice) -> Check:
     if choice.borrowed:
-        return (
-            "Rank",
-            True,
-            "lends batch size and KV bytes to the {limit:.0f} engines per GPU that the user chose",
-            1,
-            choice.replicas,
-        )
-    best = choice.judged.throughput
-    return ("Rank", True, FIRST[case.settings.objective], best, best)
+        because = f"lends batch size and KV bytes to the {choice.replicas} engines per GPU that the user chose"
+        return Check(CheckName.RANK, True, because, 1, choice.replicas)
+    makes = choice.judged.throughput
+    if case.settings.objective is Objective.THROUGHPUT:
+        because = f"the most tokens per second of all that passed: {makes:,.0f}"
+    else:
+        because = f"the least memory of all that make no less than the best single engine: {makes:,.0f} tokens/s"
+    return Check(CheckName.RANK, True, because, makes, makes)
+
+
+def _behind(case: Case, choice: Choice) -> Check:
+    makes = choice.judged.throughput
+    if case.settings.objective is Objective.THROUGHPUT:
+        because = f"passed every check, and the choice makes {makes:,.0f} tokens/s"
+    else:
+        because = "passed every check, and makes too little or needs more memory than the choice"
+    return Check(CheckName.RANK, True, because, 0, makes)

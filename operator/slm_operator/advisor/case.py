@@ -1,7 +1,6 @@
 """The case before the advisor: the question with everything derived from it once.
 
-Exists so that ten thousand candidates are judged without deriving anything twice. Assumes that `check_question` found
-nothing. Must never depend on the order of points, but where a profile measured the same again: the last of them counts.
+Exists so that every check asks the same question of the same figures. Assumes that `check_question` found nothing. Must never depend on the order of points, but where a profile measured the same again: the last of them counts.
 """
 
 from __future__ import annotations
@@ -26,12 +25,58 @@ if TYPE_CHECKING:
 LOAD_TOLERANCE = 0.05
 """Loads that differ by less are the same load."""
 
-Key = tuple[int, int, "SharingMode", int | None]
-"""What makes two points measurements of one configuration: B, R, mode, token budget."""
-Measurement = tuple[Key, int | None]
-"""What makes one point a repetition of another: the configuration, and the requests in flight."""
-Loop = tuple[int, "SharingMode", int | None, int]
-"""What makes two full-batch points do the same work: R, mode, token budget, requests in flight."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What makes two points measurements of one configuration."""
+
+    batch_size: int
+    replicas: int
+    sharing_mode: SharingMode
+    max_num_batched_tokens: int | None
+
+    @classmethod
+    def of(cls, point: Point) -> Configuration:
+        """Which configuration a point measures."""
+        return cls(
+            batch_size=point.batch_size,
+            replicas=point.replicas,
+            sharing_mode=point.sharing_mode,
+            max_num_batched_tokens=point.max_num_batched_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What makes one point a repetition of another."""
+
+    configuration: Configuration
+    in_flight: int | None
+
+    @classmethod
+    def of(cls, point: Point) -> Measurement:
+        """What a point repeats where another has the same."""
+        return cls(configuration=Configuration.of(point), in_flight=point.in_flight)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedLoop:
+    """What makes two points do the same work: engines of any batch size that holds the requests in flight."""
+
+    replicas: int
+    sharing_mode: SharingMode
+    max_num_batched_tokens: int | None
+    in_flight: int
+
+    @classmethod
+    def of(cls, point: Point, in_flight: int) -> ClosedLoop:
+        """The loop that engines shared like this one's run with so many requests in flight."""
+        return cls(
+            replicas=point.replicas,
+            sharing_mode=point.sharing_mode,
+            max_num_batched_tokens=point.max_num_batched_tokens,
+            in_flight=in_flight,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +108,11 @@ class Case:
     deciding: Mapping[Measurement, Point]
     """Of repetitions the last in the document, as the search has it; but none that is not confirmed after one that is. Empty
     where the points were imported: they stand in no order."""
-    confirmed: frozenset[Key]
+    confirmed: frozenset[Configuration]
     """Configurations that were measured with their final KV bytes."""
-    at_load: frozenset[Key]
+    at_load: frozenset[Configuration]
     """Configurations that were measured with just the decided load in flight."""
-    loops: dict[Loop, Point]
+    loops: Mapping[ClosedLoop, Point]
     """Full-batch points by what they do. Empty where full batches are decided for."""
 
 
@@ -96,18 +141,18 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
         source=source,
         imported=document.cost is None,
         deciding=_deciding(document.points) if document.cost else {},
-        confirmed=frozenset(key(p) for p in points if p.confirmed),
-        at_load=frozenset(key(p) for p in partial if in_flight and same_load(in_flight_of(p), in_flight)),
-        loops={loop(p, full_load(p)): p for p in points if not is_partial(p)} if in_flight else {},
+        confirmed=frozenset(Configuration.of(p) for p in points if p.confirmed),
+        at_load=frozenset(Configuration.of(p) for p in partial if in_flight and same_load(in_flight_of(p), in_flight)),
+        loops={ClosedLoop.of(p, full_load(p)): p for p in points if not is_partial(p)} if in_flight else {},
     )
 
 
 def _deciding(points: Iterable[Point]) -> dict[Measurement, Point]:
     found: dict[Measurement, Point] = {}
     for point in points:
-        before = found.get(measurement(point))
+        before = found.get(Measurement.of(point))
         if before is None or point.confirmed or not before.confirmed:
-            found[measurement(point)] = point
+            found[Measurement.of(point)] = point
     return found
 
 
@@ -126,21 +171,6 @@ def in_flight_of_rate(document: MeasurementDocument, fit: Fit | None, requests_p
     tokens_per_ms = requests_per_second * document.workload.output_tokens_mean / 1000
     slack = 1 - tokens_per_ms * fit.turn.slope
     return max(1, math.ceil(tokens_per_ms * fit.turn.intercept / slack)) if slack > 0 else None
-
-
-def key(point: Point) -> Key:
-    """Which configuration a point measures."""
-    return point.batch_size, point.replicas, point.sharing_mode, point.max_num_batched_tokens
-
-
-def measurement(point: Point) -> Measurement:
-    """What a point repeats where another has the same."""
-    return key(point), point.in_flight
-
-
-def loop(point: Point, in_flight: int) -> Loop:
-    """The closed loop that engines shared like this one's run with so many requests in flight."""
-    return point.replicas, point.sharing_mode, point.max_num_batched_tokens, in_flight
 
 
 def full_load(point: Point) -> int:

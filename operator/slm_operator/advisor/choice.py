@@ -5,12 +5,13 @@ Assumes judged candidates. Must never read a clock, a cluster or a preference th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
 
 from slm_operator.advisor import memory
-from slm_operator.advisor.advice import Closest, ModeChoice, Objective
+from slm_operator.advisor.advice import CheckName, Closest, ModeChoice, Objective
 from slm_operator.advisor.case import full_load
 from slm_operator.advisor.closest import closest_of, nearest
 from slm_operator.advisor.sentences import GIB, gib, smaller_batch
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from slm_operator.advisor.case import Case
 
 
-class Choice(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
     """Which point is served, by how many engines, in how much KV memory."""
 
     judged: Candidate
@@ -48,7 +50,7 @@ def choose(case: Case, singles: Sequence[Candidate], packs: Sequence[Candidate],
         return _as_measured(case, _best_of(case, passed, best))
     if asked == 1:
         return _infeasible(case, nearest(singles))
-    missed = nearest(j for j in packs if j.point.replicas == asked and j.last.name == "SLO")
+    missed = nearest(j for j in packs if j.point.replicas == asked and j.last.name is CheckName.SLO)
     return _infeasible(case, missed) if missed else _borrow(case, singles, asked)
 
 
@@ -76,7 +78,13 @@ def _memory_rank(case: Case, judged: Candidate) -> int:
 
 def _as_measured(case: Case, judged: Candidate, closest: Closest | None = None) -> Choice:
     point = judged.point
-    return Choice(judged, point.replicas, point.sharing_mode, memory.kv_bytes(case, point), closest=closest)
+    return Choice(
+        judged=judged,
+        replicas=point.replicas,
+        mode=point.sharing_mode,
+        kv_bytes=memory.kv_bytes(case, point),
+        closest=closest,
+    )
 
 
 def _infeasible(case: Case, judged: Candidate | None) -> Choice:
@@ -96,10 +104,10 @@ def _borrow(case: Case, singles: Sequence[Candidate], replicas: int) -> Choice:
     lender, wished = fitting[0], lenders[0]
     notes = () if lender is wished else (smaller_batch(wished.point, memory.kv_bytes(case, wished.point), room),)
     return Choice(
-        lender,
-        replicas,
-        _mode(case, replicas),
-        memory.kv_bytes(case, lender.point),
+        judged=lender,
+        replicas=replicas,
+        mode=_mode(case, replicas),
+        kv_bytes=memory.kv_bytes(case, lender.point),
         borrowed=True,
         closest=closest_of(missed) if missed else None,
         notes=notes,
@@ -112,13 +120,15 @@ def _too_many(case: Case, smallest: Candidate, replicas: int) -> Choice:
     most = max(memory.most_that_fit(case, kv), 1)
     need, share = case.fixed_bytes + kv, memory.slice_bytes(case, replicas)
     closest = Closest(
-        check="Memory",
+        check=CheckName.MEMORY,
         value=need / GIB,
         limit=share / GIB,
         because=f"{replicas} engines per GPU leave each {gib(share)}, and one needs {gib(need)} even at B={smallest.point.batch_size}",
         mend=f"ask for at most {most} per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen",
     )
-    return Choice(smallest, most, _mode(case, most), kv, borrowed=most > 1, closest=closest)
+    return Choice(
+        judged=smallest, replicas=most, mode=_mode(case, most), kv_bytes=kv, borrowed=most > 1, closest=closest
+    )
 
 
 def _mode(case: Case, replicas: int) -> SharingMode:

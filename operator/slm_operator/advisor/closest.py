@@ -5,23 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from slm_operator.advisor.advice import Closest
+from slm_operator.advisor.advice import CheckName, Closest
 from slm_operator.advisor.case import is_partial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_operator.advisor.advice import Candidate
-
-WAY = ("Sharing", "SliceLimit", "Preemption", "Trusted", "Confirmed", "Memory", "SLO", "Load", "Efficiency", "Gain")
-"""The checks in order: the further a candidate came, the nearer it is."""
+    from slm_operator.advisor.advice import Candidate, Check
 
 MEASURE_AGAIN = "measure again, with a larger KV pool or a smaller batch"
-MEND = {
-    "SLO": "raise the limit to at least {value:.1f} ms, or use a faster GPU, or a smaller or quantised model",
-    "Memory": "use a GPU with more memory, a quantised model, a smaller maxModelLen, or fewer engines per GPU",
-}
-UNKNOWN = "measure for longer, or ask for the mean instead of a percentile"
+MEASURE_LONGER = "measure for longer, or ask for the mean instead of a percentile"
+LESS_MEMORY = "use a GPU with more memory, a quantised model, a smaller maxModelLen, or fewer engines per GPU"
 
 
 def nearest(judged: Iterable[Candidate]) -> Candidate | None:
@@ -32,14 +26,22 @@ def nearest(judged: Iterable[Candidate]) -> Candidate | None:
 def closest_of(judged: Candidate) -> Closest:
     """The miss of that candidate and its mend."""
     failed = judged.last
-    known = math.isfinite(failed.value)
     return Closest(
         check=failed.name,
-        value=failed.value if known else None,
+        value=failed.value if math.isfinite(failed.value) else None,
         limit=failed.limit,
         because=f"at B={judged.point.batch_size} {failed.because}",
-        mend=MEND.get(failed.name, MEASURE_AGAIN).format(value=_rounded_up(failed.value)) if known else UNKNOWN,
+        mend=_mend(failed),
     )
+
+
+def _mend(failed: Check) -> str:
+    if not math.isfinite(failed.value):
+        return MEASURE_LONGER
+    if failed.name is CheckName.SLO:
+        enough = _rounded_up(failed.value)
+        return f"raise the limit to at least {enough:.1f} ms, or use a faster GPU, or a smaller or quantised model"
+    return LESS_MEMORY if failed.name is CheckName.MEMORY else MEASURE_AGAIN
 
 
 def _rounded_up(ms: float) -> float:
@@ -50,4 +52,4 @@ def _rounded_up(ms: float) -> float:
 def _distance(judged: Candidate) -> tuple[int, float, float]:
     failed = judged.last
     ratio = failed.value / failed.limit if failed.limit else math.inf
-    return -WAY.index(failed.name), ratio, -judged.point.throughput_tokens_per_second
+    return -list(CheckName).index(failed.name), ratio, -judged.point.throughput_tokens_per_second

@@ -7,7 +7,8 @@ none negative (the codec sees to it). Must never doubt a point for being slow: o
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
 
@@ -28,26 +29,28 @@ THOUSANDTH = 1 / THOUSAND_FOLD
 SLACK = 1.02
 """Averages from gauges may exceed what is possible by this factor."""
 
-# NB: Python 3.11 runs a function for every `SharingMode.NONE`, so what each point is held against is named once.
-NO_SHARING = SharingMode.NONE
 
-
-class Contradiction(NamedTuple):
-    """What is wrong with a point."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One contradiction."""
 
     field: str
-    """Where it stands in the point, as in `itlMs.meanMs`."""
+    """Where it stands: in the point, as in `itlMs.meanMs`; in the question, as in `points[2].itlMs.meanMs`."""
     because: str
     """What contradicts what."""
     mend: str
     """What to do."""
 
+    def __str__(self) -> str:
+        return f"{self.field}: {self.because}: {self.mend}"
 
-class Rule(NamedTuple):
+
+@dataclass(frozen=True, slots=True)
+class Rule:
     """A question that every point is asked, and what is said of a point that it finds broken."""
 
     broken: Callable[[Point], bool]
-    say: Callable[[Point], Contradiction]
+    say: Callable[[Point], Problem]
 
 
 def is_trusted(point: Point) -> bool:
@@ -71,15 +74,15 @@ def _is_unit(ratio: float) -> bool:
     return not THOUSANDTH < ratio < THOUSAND_FOLD
 
 
-def _little(point: Point) -> Contradiction:
+def _little(point: Point) -> Problem:
     ratio = little_ratio(point)
     if _is_unit(ratio):
-        return Contradiction(
+        return Problem(
             "itlMs.meanMs",
             f"Little's law is off by a factor of {max(ratio, 1 / ratio):,.0f}",
             "a unit is wrong: give milliseconds and tokens per second",
         )
-    return Contradiction(
+    return Problem(
         "outputTokensPerSecond",
         f"Little's law fails: {point.output_tokens_per_second:g} tokens/s at {point.itl_ms.mean_ms:g} ms need "
         f"{ratio * point.mean_running:.1f} running sequences, {point.mean_running:g} were seen",
@@ -103,14 +106,14 @@ def _percentiles_fall(latency: Latency) -> bool:
     return (latency.p50_ms or 0) > p90 or p90 > p99
 
 
-def _torn(field: str, latency: Latency | None) -> Contradiction:
+def _torn(field: str, latency: Latency | None) -> Problem:
     if latency and _percentiles_fall(latency):
-        return Contradiction(field, "its percentiles fall", _COLUMNS)
-    return Contradiction(field, "its mean and its percentiles are not of one unit", "give both in milliseconds")
+        return Problem(field, "its percentiles fall", _COLUMNS)
+    return Problem(field, "its mean and its percentiles are not of one unit", "give both in milliseconds")
 
 
-def _empty(field: str) -> Callable[[Point], Contradiction]:
-    return lambda _: Contradiction(field, "it is 0", "remove the point or measure it again")
+def _empty(field: str) -> Callable[[Point], Problem]:
+    return lambda _: Problem(field, "it is 0", "remove the point or measure it again")
 
 
 _COLUMNS = "check which column is which"
@@ -123,8 +126,8 @@ RULES = (
     Rule(lambda p: p.itl_ms.mean_ms <= 0, _empty("itlMs.meanMs")),
     Rule(lambda p: p.mean_running <= 0, _empty("meanRunning")),
     Rule(
-        lambda p: (p.replicas == 1) != (p.sharing_mode is NO_SHARING),
-        lambda p: Contradiction(
+        lambda p: (p.replicas == 1) != (p.sharing_mode is SharingMode.NONE),
+        lambda p: Problem(
             "sharingMode",
             f"{p.sharing_mode} with {p.replicas} engine(s)",
             "None is for exactly one engine; correct either",
@@ -132,7 +135,7 @@ RULES = (
     ),
     Rule(
         lambda p: p.output_tokens_per_second > p.throughput_tokens_per_second,
-        lambda p: Contradiction(
+        lambda p: Problem(
             "outputTokensPerSecond",
             f"{p.output_tokens_per_second:g} is more than throughput, {p.throughput_tokens_per_second:g}, which counts input too",
             _COLUMNS,
@@ -140,7 +143,7 @@ RULES = (
     ),
     Rule(
         lambda p: p.kv_peak_fraction > SLACK,
-        lambda p: Contradiction(
+        lambda p: Problem(
             "kvPeakFraction",
             f"{p.kv_peak_fraction:g} is more than the whole pool",
             "give a fraction of 1, not per cent",
@@ -148,7 +151,7 @@ RULES = (
     ),
     Rule(
         lambda p: p.mean_running > p.batch_size * p.replicas * SLACK,
-        lambda p: Contradiction(
+        lambda p: Problem(
             "meanRunning",
             f"{p.mean_running:g} sequences ran where {p.replicas} x {p.batch_size} is the most",
             "check batchSize and replicas",

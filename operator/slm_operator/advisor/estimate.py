@@ -18,7 +18,8 @@ from slm_runtime.document import Engine, Gpu, Latency, Ledger, MeasurementDocume
 
 from slm_operator.advisor.advice import Source
 from slm_operator.advisor.advise import answer
-from slm_operator.advisor.problems import AdviceError, Problem
+from slm_operator.advisor.contradictions import Problem
+from slm_operator.advisor.problems import AdviceError
 
 if TYPE_CHECKING:
     from slm_runtime.document import Workload

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from slm_operator.advisor.case import is_partial
@@ -18,7 +17,7 @@ def pareto_frontier(points: Iterable[Point]) -> tuple[Point, ...]:
     """Trusted full-batch points, single engines and packs, that no other beats in throughput and mean ITL, by rising ITL."""
     frontier: list[Point] = []
     fastest = 0.0
-    for point in sorted(points, key=attrgetter("itl_ms.mean_ms")):
+    for point in sorted(points, key=lambda p: p.itl_ms.mean_ms):
         if point.throughput_tokens_per_second > fastest and is_trusted(point) and not is_partial(point):
             fastest = point.throughput_tokens_per_second
             if frontier and frontier[-1].itl_ms.mean_ms == point.itl_ms.mean_ms:

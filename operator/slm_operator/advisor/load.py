@@ -8,46 +8,70 @@ engine may be predicted between its points, a pack counts only where it was meas
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_line, fit_points
 
-from slm_operator.advisor.advice import Predicted, Source
-from slm_operator.advisor.case import LOAD_TOLERANCE, full_load, in_flight_of, is_partial, key, loop, same_load
+from slm_operator.advisor.advice import Check, CheckName, Predicted, Source
+from slm_operator.advisor.case import (
+    LOAD_TOLERANCE,
+    ClosedLoop,
+    Configuration,
+    full_load,
+    in_flight_of,
+    is_partial,
+    same_load,
+)
 from slm_operator.advisor.contradictions import is_trusted
 
 if TYPE_CHECKING:
     from slm_runtime.document import Point
 
-    from slm_operator.advisor.advice import Answer
     from slm_operator.advisor.case import Case
 
-FULL = ("Load", True, "measured with full batches", 0.0, 0.0)
-AT_LOAD = "measured with {value:.0f} requests in flight"
-ELSEWHERE = "measured with {value:.0f} requests in flight, which says nothing of {limit:.0f}"
-DECIDED_THERE = "with {limit:.0f} requests in flight its batches do not fill; it was measured at that load too, and that point decides"
-SAME_LOOP = "with {limit:.0f} requests in flight it does what was measured at that load"
-BETWEEN = "with {limit:.0f} requests in flight its figures are predicted from the points around"
-UNMEASURED = (
-    "fills only with {value:.0f} requests in flight and was not measured with {limit:.0f}: profile it at that load"
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtLoad:
+    """What a point says of the decided load."""
+
+    check: Check
+    predicted: Predicted | None = None
+    """Its figures there, where they are not the point's own."""
 
 
-def at_load(case: Case, point: Point) -> tuple[Answer, Predicted | None]:
-    """Whether this point speaks for the decided load, and its figures there where they are not the point's own."""
-    asked = case.in_flight
+def at_load(case: Case, point: Point) -> AtLoad:
+    """Whether this point speaks for the decided load, and its figures there."""
+    asked, full = case.in_flight, full_load(point)
     if is_partial(point):
-        here = asked is not None and same_load(in_flight_of(point), asked)
-        return ("Load", here, AT_LOAD if here else ELSEWHERE, in_flight_of(point), asked or full_load(point)), None
-    if asked is None or asked >= (full := full_load(point)) * (1 - LOAD_TOLERANCE):
-        return FULL, None
-    if key(point) in case.at_load:
-        return ("Load", False, DECIDED_THERE, full, asked), None
-    if same := case.loops.get(loop(point, asked)):
-        return ("Load", True, SAME_LOOP, full, asked), Predicted.of(same, batch_size=point.batch_size)
+        return AtLoad(check=_measured_with(in_flight_of(point), asked, full))
+    if asked is None or asked >= full * (1 - LOAD_TOLERANCE):
+        return AtLoad(check=Check(CheckName.LOAD, True, "measured with full batches"))
+    there = f"with {asked} requests in flight"
+    if Configuration.of(point) in case.at_load:
+        because = f"{there} its batches do not fill; it was measured at that load too, and that point decides"
+        return AtLoad(check=Check(CheckName.LOAD, False, because, full, asked))
+    if same := case.loops.get(ClosedLoop.of(point, asked)):
+        return AtLoad(
+            check=Check(CheckName.LOAD, True, f"{there} it does what was measured at that load", full, asked),
+            predicted=Predicted.of(same, batch_size=point.batch_size),
+        )
     if point.replicas > 1:
-        return ("Load", False, UNMEASURED, full, asked), None
-    return ("Load", True, BETWEEN, full, asked), predict_single(case, point, asked)
+        because = (
+            f"fills only with {full} requests in flight and was not measured with {asked}: profile it at that load"
+        )
+        return AtLoad(check=Check(CheckName.LOAD, False, because, full, asked))
+    because = f"{there} its figures are predicted from the points around"
+    return AtLoad(check=Check(CheckName.LOAD, True, because, full, asked), predicted=predict_single(case, point, asked))
+
+
+def _measured_with(in_flight: int, asked: int | None, full: int) -> Check:
+    """Of a point whose batches did not fill."""
+    if asked is not None and same_load(in_flight, asked):
+        return Check(CheckName.LOAD, True, f"measured with {in_flight} requests in flight", in_flight, asked)
+    limit = asked or full
+    because = f"measured with {in_flight} requests in flight, which says nothing of {limit}"
+    return Check(CheckName.LOAD, False, because, in_flight, limit)
 
 
 def predict_single(case: Case, point: Point, in_flight: int) -> Predicted:

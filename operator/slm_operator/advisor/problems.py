@@ -6,13 +6,14 @@ document (types, finite numbers, none negative). Must never repair: it names the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from slm_runtime.fit import is_full_single
 from slm_runtime.slo import resolve
 
 from slm_operator.advisor.advice import ModeChoice
-from slm_operator.advisor.contradictions import RULES, is_trusted
+from slm_operator.advisor.contradictions import RULES, Problem, is_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,20 +22,6 @@ if TYPE_CHECKING:
     from slm_runtime.slo import Slo
 
     from slm_operator.advisor.advice import Settings
-
-
-class Problem(NamedTuple):
-    """One contradiction."""
-
-    field: str
-    """Where it stands, as in `points[2].itlMs.meanMs`."""
-    because: str
-    """What contradicts what."""
-    mend: str
-    """What to do."""
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.because}: {self.mend}"
 
 
 class AdviceError(ValueError):
@@ -103,14 +90,7 @@ def check_slo(document: MeasurementDocument, slo: Slo) -> tuple[Problem, ...]:
 def check_document(document: MeasurementDocument) -> tuple[Problem, ...]:
     """Points and ledger that contradict themselves or each other."""
     points = document.points
-    problems = [
-        Problem(f"points[{i}].{field}", because, mend)
-        for rule in RULES
-        if any(map(rule.broken, points))  # of ten thousand points most often none, and C finds that out soonest
-        for i, point in enumerate(points)
-        if rule.broken(point)
-        for field, because, mend in [rule.say(point)]
-    ]
+    problems = [_in_point(i, rule.say(point)) for rule in RULES for i, point in enumerate(points) if rule.broken(point)]
     singles = [p for p in points if is_full_single(p)]
     if not any(p.batch_size == 1 for p in singles):
         problems.append(
@@ -127,6 +107,10 @@ def check_document(document: MeasurementDocument) -> tuple[Problem, ...]:
     if document.ledger:
         problems += _ledger_problems(document.ledger, document.gpu.memory_bytes)
     return tuple(problems)
+
+
+def _in_point(index: int, found: Problem) -> Problem:
+    return replace(found, field=f"points[{index}].{found.field}")
 
 
 def _ledger_problems(ledger: Ledger, gpu_bytes: int) -> Iterator[Problem]:

@@ -103,7 +103,7 @@ def _why_no_pack(advice: Advice) -> str:
 
 
 def _progress(candidate: Candidate) -> tuple[int, float]:
-    return len(candidate.answers), candidate.point.throughput_tokens_per_second
+    return len(candidate.checks), candidate.point.throughput_tokens_per_second
 
 
 def _load(advice: Advice) -> Iterator[str]:

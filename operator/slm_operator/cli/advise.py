@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 from typing import TYPE_CHECKING
 
+from slm_operator.advisor.advice import CheckName
 from slm_operator.cli.answer import answer
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs import measurements
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """Print the advice. An SLO that no batch keeps, not even B=1, is refused after its closest point is printed."""
     document = measurements(arguments)
-    gc.freeze()  # what was read stays: the collector need not walk ten thousand points again while they are judged
     advice = advice_on(document, slo_of(arguments), settings_of(arguments))
     show(advice, document.ledger, arguments.output)
-    if advice.closest and advice.closest.check == "SLO":
+    if advice.closest and advice.closest.check is CheckName.SLO:
         raise Refused(f"slo: {advice.closest.because}: {advice.closest.mend}")
     return 0
 

@@ -64,7 +64,7 @@ def _closest(closest: Closest | None) -> dict[str, Any] | None:
     if closest is None:
         return None
     return {
-        "check": closest.check,
+        "check": str(closest.check),
         "value": closest.value,
         "limit": closest.limit,
         "missedBy": closest.missed_by,
@@ -85,7 +85,7 @@ def _measured(point: Point) -> dict[str, Any]:
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:
     checks = [
-        {"name": c.name, "passed": c.passed, "value": c.value, "limit": c.limit, "because": c.because}
+        {"name": str(c.name), "passed": c.passed, "value": c.value, "limit": c.limit, "because": c.because}
         for c in candidate.checks
     ]
     return {

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from kubernetes.aio import config as credentials
-from kubernetes.aio.client.configuration import Configuration
 from yarl import URL
 
 from slm_operator.decoding import decode, shallow
+from slm_operator.kube import credentials
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -191,7 +190,7 @@ async def connect(
 
     Raises ConfigException.
     """
-    configuration = Configuration()
+    configuration = credentials.Configuration()
     if in_cluster:
         credentials.load_incluster_config(client_configuration=configuration)
         return Connection(configuration=configuration)

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from slm_operator.observe.cache import Change
-    from slm_operator.observe.records import DeploymentRecord, Key, ProfileRecord
-    from slm_operator.observe.world import World
-    from slm_operator.planning.views import Assignment, Demand, DeploymentView, FleetPlan, FleetView, ProfileView
+    from slm_operator.observe.records import DeploymentRecord, Key
+    from slm_operator.planning.views import Assignment, DeploymentView, FleetPlan, FleetView, ProfileView
     from slm_operator.reconcile.execute import Executor
     from slm_operator.reconcile.gather import Gatherer
     from slm_operator.reconcile.ledger import Ledger
@@ -44,20 +43,16 @@ FLEET_SHARE = 0.2
 FLEET_LEAST_SECONDS, FLEET_MOST_SECONDS = 0.02, 2.0
 
 
-class Planners(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planners:
     """The pure functions that decide."""
 
-    def demand_of(self, deployment: DeploymentRecord, profile: ProfileRecord | None) -> Demand | None:
-        """What one deployment wants of the fleet."""
-
-    def plan_deployment(self, view: DeploymentView, settings: Settings, now: datetime) -> Plan:
-        """What to do for one SLMDeployment."""
-
-    def plan_profile(self, view: ProfileView, settings: Settings, now: datetime) -> Plan:
-        """What to do for one SLMProfile."""
-
-    def plan_fleet(self, view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
-        """What to do with the nodes, and what each deployment gets."""
+    plan_deployment: Callable[[DeploymentView, Settings, datetime], Plan]
+    """What to do for one SLMDeployment."""
+    plan_profile: Callable[[ProfileView, Settings, datetime], Plan]
+    """What to do for one SLMProfile."""
+    plan_fleet: Callable[[FleetView, Settings, datetime], FleetPlan]
+    """What to do with the nodes, and what each deployment gets."""
 
 
 class Measured(Protocol):
@@ -71,7 +66,6 @@ class Measured(Protocol):
 class Reconciler:
     """The loop. `leading` says whether this process may act."""
 
-    world: World
     gatherer: Gatherer
     executor: Executor
     logs: ProfileLogs
@@ -102,9 +96,9 @@ class Reconciler:
         if change.kind == names.DEPLOYMENT_KIND and change.new is None and change.old is not None:
             self.gatherer.forget(change.key, change.old.meta.uid)
 
-    async def run(self) -> None:
-        """Work until cancelled, or until writing is not ours any more (NotLeading)."""
-        await self.world.synced.wait()
+    async def run(self, synced: asyncio.Event) -> None:
+        """Once the caches are complete work until cancelled, or until writing is not ours any more (NotLeading)."""
+        await synced.wait()
         self._started = True
         self._add_everything()
         async with asyncio.TaskGroup() as workers:

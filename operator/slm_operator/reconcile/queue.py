@@ -40,10 +40,16 @@ FLEET = WorkKey("fleet", Key("", ""))
 
 
 class KeyedQueue:
-    """The queue. Seconds throughout."""
+    """The queue. Seconds throughout. `waited` is told how long each key was ready before it was taken."""
 
-    def __init__(self, clock: Callable[[], float], random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        waited: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
         self._clock = clock
+        self._waited = waited
         self._random = random
         self._ready: dict[Kind, deque[WorkKey]] = {"fleet": deque(), "profile": deque(), "deployment": deque()}
         self._since: dict[WorkKey, float] = {}
@@ -53,7 +59,6 @@ class KeyedQueue:
         self._again: set[WorkKey] = set()
         self._failures: dict[WorkKey, int] = {}
         self._changed = asyncio.Event()
-        self.observe_latency: Callable[[float], None] = lambda _seconds: None
 
     def __len__(self) -> int:
         return sum(len(keys) for keys in self._ready.values())
@@ -87,7 +92,7 @@ class KeyedQueue:
             if keys:
                 self._ready[kind] = self._ready.pop(kind)  # this kind goes to the end of the turn
                 key = keys.popleft()
-                self.observe_latency(self._clock() - self._since.pop(key))
+                self._waited(self._clock() - self._since.pop(key))
                 self._active.add(key)
                 return key
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from slm_operator.advisor.advice import Objective, Settings, Source, Verdict
+from slm_operator.advisor.advice import Check, CheckName, Objective, Settings, Source, Verdict
 from slm_operator.advisor.advise import advise
 from slm_runtime.document import Latency, SharingMode
 from slm_runtime.slo import Percentile, Slo
@@ -59,7 +59,7 @@ def test_a_pack_where_no_single_engine_meets_the_slo_has_nothing_to_beat() -> No
     advice = advise(document(*singles, quick), Slo(ttft_ms=300), Settings())
     assert (advice.replicas_per_gpu, advice.best_single, advice.gain) == (2, None, None)
     chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
-    assert chosen.checks[-2] == ("Gain", True, "no single engine satisfies, so none can be better", 0, 0)
+    assert chosen.checks[-2] == Check(CheckName.GAIN, True, "no single engine satisfies, so none can be better")
 
 
 def test_the_nearest_pack_is_named_where_one_engine_wins() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from slm_operator.advisor.advice import ModeChoice, Settings, Verdict
+from slm_operator.advisor.advice import CheckName, ModeChoice, Settings, Verdict
 from slm_operator.advisor.advise import advise
 from slm_runtime import bca
 from slm_runtime.document import Latency, Mark, SharingMode
@@ -36,11 +36,17 @@ def says_its_numbers(check: Check) -> bool:
 
     But for a count of errors, a latency that is not known (infinite), and throughput where memory is the objective.
     """
-    known = math.isfinite(check.value)
-    counts = check.name == "Trusted" and not check.passed
-    value = check.value if "{" not in check.template and not counts and known else 0
-    limit = check.limit if "{limit" not in check.template and check.name != "Rank" and known else 0
-    return (value, limit) == (0, 0)
+    if not math.isfinite(check.value) or check.name in {CheckName.TRUSTED, CheckName.RANK}:
+        return True
+    limit_is_said = is_in(check.because, check.limit)
+    return (not check.limit or limit_is_said) and (
+        not check.value or limit_is_said or is_in(check.because, check.value)
+    )
+
+
+def is_in(sentence: str, figure: float) -> bool:
+    forms = ("{:.0f}", "{:g}", "{:.1f}", "{:.2f}", "{:.3f}", "{:+.1%}", "{:.1%}")
+    return any(form.format(figure) in sentence for form in forms)
 
 
 @pytest.mark.parametrize(

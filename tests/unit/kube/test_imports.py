@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 START = """
-import sys, slm_operator.main, slm_operator.handlers, slm_operator.assembly
+import sys, slm_operator.main, slm_operator.observe.kopf_adapter, slm_operator.assembly
 print(*sorted({name.partition(".")[0] for name in sys.modules} | {name for name in sys.modules if name.count(".") == 1}))
 """
 OTHERS = """
-import slm_operator.kube
+import slm_operator.kube.credentials
 import kubernetes.aio.config, kubernetes.client, kubernetes.watch
 print(kubernetes.aio.config.load_kube_config, kubernetes.client.V1Pod, kubernetes.watch.Watch)
 """

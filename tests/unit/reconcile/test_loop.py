@@ -3,9 +3,8 @@
 import contextlib
 import copy
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from slm_operator.api import names
 from slm_operator.assembly import PLANNERS
 from slm_operator.kube.errors import Unavailable
 from slm_operator.observe.records import Key, ProfileRecord
+from slm_operator.planning.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer
 from slm_operator.reconcile.loop import Reconciler
 from slm_operator.reconcile.profile_logs import ProfileLogs
@@ -52,18 +52,15 @@ class Operator:
         self.queue = KeyedQueue(self.bench.clock, lambda: 1.0)
         self.passes = Passes()
         settings = Settings()
-        chosen = SimpleNamespace(**{**vars(PLANNERS), **planners})
-        gatherer = Gatherer(
-            caches=self.bench.caches, keys=self.bench.keys, settings=settings, demand_of=chosen.demand_of
-        )
+        demand = planners.pop("demand_of", demand_of)
+        gatherer = Gatherer(caches=self.bench.caches, keys=self.bench.keys, settings=settings, demand_of=demand)
         self.loop = Reconciler(
-            world=self.bench.world,
             gatherer=gatherer,
             executor=self.bench.executor,
             logs=ProfileLogs(self.bench.executor.client),
             ledger=self.bench.ledger,
             queue=self.queue,
-            planners=chosen,
+            planners=replace(PLANNERS, **planners),
             settings=settings,
             clock=self.bench.clock,
             now=self.bench.clock.now,
@@ -143,9 +140,9 @@ def failing_for(name: str, plan: Any) -> Any:
     return buggy
 
 
-@pytest.mark.parametrize("function", ["demand_of", "plan_deployment"])
-async def test_a_bug_over_one_deployment_stops_no_other_and_its_owner_is_told(function: str) -> None:
-    operator = Operator(3, **{function: failing_for("d1", getattr(PLANNERS, function))})
+@pytest.mark.parametrize("function", [demand_of, PLANNERS.plan_deployment], ids=["demand_of", "plan_deployment"])
+async def test_a_bug_over_one_deployment_stops_no_other_and_its_owner_is_told(function: Callable[..., Any]) -> None:
+    operator = Operator(3, **{function.__name__: failing_for("d1", function)})
     await operator.settle()
     assert operator.reason("d1") == "OperatorBug"
     assert "KeyError: 'no such figure'" in operator.status("d1")["conditions"][0]["message"]
@@ -158,7 +155,8 @@ async def test_a_bug_is_told_once_and_keeps_what_was_true() -> None:
     operator = Operator(1)
     await operator.settle()
     before = operator.status("d0")
-    operator.loop.planners.plan_deployment = failing_for("d0", PLANNERS.plan_deployment)  # type: ignore[method-assign]
+    failing = failing_for("d0", PLANNERS.plan_deployment)
+    operator.loop.planners = replace(PLANNERS, plan_deployment=failing)
     operator.see("SLMDeployment", "d0", SPEC | {"replicas": 2}, generation=2)
     asked = len(operator.bench.server.asked)
     for _ in range(3):
@@ -174,10 +172,10 @@ async def test_a_bug_is_told_once_and_keeps_what_was_true() -> None:
 
 
 async def test_when_the_bug_is_gone_so_is_its_condition() -> None:
-    operator = Operator(1, demand_of=failing_for("d0", PLANNERS.demand_of))
+    operator = Operator(1, demand_of=failing_for("d0", demand_of))
     await operator.settle()
     assert operator.reason("d0") == "OperatorBug"
-    operator.loop.gatherer.demand_of = PLANNERS.demand_of
+    operator.loop.gatherer.demand_of = demand_of
     operator.see("SLMDeployment", "d0", SPEC | {"replicas": 0}, generation=2)
     await operator.settle()
     assert operator.reason("d0") != "OperatorBug"

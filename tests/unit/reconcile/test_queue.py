@@ -1,6 +1,7 @@
 """The queue in virtual time."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from slm_operator.observe.records import Key
@@ -15,9 +16,9 @@ from slm_operator.reconcile.queue import (
 
 
 class Time:
-    def __init__(self, random: float = 1.0) -> None:
+    def __init__(self, random: float = 1.0, waited: Callable[[float], None] = lambda _: None) -> None:
         self.seconds = 0.0
-        self.queue = KeyedQueue(lambda: self.seconds, lambda: random)
+        self.queue = KeyedQueue(lambda: self.seconds, lambda: random, waited)
 
 
 def key(name: str, kind: Kind = "deployment") -> WorkKey:
@@ -143,9 +144,8 @@ def test_an_object_that_is_gone_leaves_nothing() -> None:
 
 
 def test_latency_is_told() -> None:
-    time = Time()
     waited: list[float] = []
-    time.queue.observe_latency = waited.append
+    time = Time(waited=waited.append)
     time.queue.add(A)
     time.seconds = 3
     time.queue.take()
