@@ -171,7 +171,7 @@ def assemble(
         reconciler.changed(change)
 
     world = World(watched_kinds(caches, settings), tell, settings.namespaces)
-    connection.take_page = world.take_page
+    connection.taker = world
     gatherer = Gatherer(caches=caches, keys=keys, settings=settings, demand_of=PLANNERS.demand_of)
     watch = Watch(
         gatherer=gatherer,

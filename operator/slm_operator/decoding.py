@@ -33,15 +33,6 @@ def decode(text: str | bytes) -> Any:
         return json.loads(_cut(_bytes(text)).decode("utf-8", "replace"))
 
 
-def shallow(text: bytes | bytearray) -> bytes | bytearray:
-    """The text itself where it is not nested deeper than MOST_LEVELS, else without what is: for decoders of others."""
-    try:
-        from_json(text)
-    except ValueError:
-        return _cut(text)
-    return text
-
-
 def _cut(text: bytes | bytearray) -> bytes:
     """NB: in a text that is no JSON the levels are wrong only after the place at which every decoder gives up."""
     kept, start, level = [], 0, 0
