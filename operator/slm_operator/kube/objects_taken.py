@@ -13,9 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic_core import from_json
-
-from slm_operator.decoding import decode
+from slm_operator.decoding import decode, parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -109,7 +107,7 @@ class Items:
             self._looked = max(0, len(text) - len(between))
             return False
         try:
-            raw = from_json(text[: found + 1])
+            raw = parse(text[: found + 1])
         except ValueError:
             self._counts, self._looked = True, 0
             return True
