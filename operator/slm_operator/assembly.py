@@ -161,7 +161,7 @@ def assemble(
         measured=metrics,
     )
     world = World(watched_kinds(caches, settings), reconciler.changed, settings.namespaces)
-    connection.take_page = world.take_page
+    connection.taker = world
     return Operator(connection=connection, world=world, reconciler=reconciler, watch=watch, election=election)
 
 

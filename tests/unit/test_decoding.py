@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from slm_operator.decoding import MOST_LEVELS, decode, shallow
+from slm_operator.decoding import MOST_LEVELS, decode
 
 from tests.nesting import API_SERVER_LEVELS, nested
 
@@ -26,21 +26,20 @@ def levels_of(value: Any) -> int:
 
 
 @given(values)
+@settings(max_examples=25)
 def test_what_is_not_deep_is_decoded_as_ever(value: Any) -> None:
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
         assert decode(text) == decode(text.encode("utf-8", "replace")) == json.loads(text)
-        assert shallow(text.encode()) == text.encode()
 
 
 @pytest.mark.parametrize("around", ["list", "object"])
-@pytest.mark.parametrize("levels", [MOST_LEVELS, MOST_LEVELS + 1, 994, 1500, API_SERVER_LEVELS, 100_000])
+@pytest.mark.parametrize("levels", [MOST_LEVELS, MOST_LEVELS + 1, 994, 1500, API_SERVER_LEVELS])
 def test_what_is_deeper_is_cut_at_the_limit_and_its_neighbours_are_whole(levels: int, around: str) -> None:
     deep = nested(levels - 1, around, inmost='"]}\\"["')
     text = f'{{"deep": {deep}, "after": ["[", {{"b": "\\"]"}}], "last": 1}}'
-    for decoded in (decode(text), decode(text.encode()), json.loads(shallow(text.encode()))):
+    for decoded in (decode(text), decode(text.encode())):
         assert (decoded["after"], decoded["last"]) == (["[", {"b": '"]'}], 1)
         assert levels_of(decoded) == MOST_LEVELS
-    assert (shallow(text.encode()) == text.encode()) == (levels <= MOST_LEVELS)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,6 @@ def test_what_is_deeper_is_cut_at_the_limit_and_its_neighbours_are_whole(levels:
 def test_what_is_no_json_is_a_value_error_and_takes_linear_time(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode(text)
-    shallow(text.encode())
 
 
 def test_what_only_the_standard_library_takes_is_taken() -> None:

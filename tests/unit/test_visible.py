@@ -7,7 +7,7 @@ import logging
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.kube.errors import error_of
@@ -50,6 +50,7 @@ def test_once_is_enough(text: str) -> None:
 
 
 @given(ANYTHING)
+@settings(max_examples=25)
 def test_what_needs_no_change_is_not_copied(value: object) -> None:
     shown = visible_in(value)
     assert (shown is value) == (shown == value)

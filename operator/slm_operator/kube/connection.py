@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from yarl import URL
 
-from slm_operator.decoding import decode, shallow
+from slm_operator.decoding import decode
 from slm_operator.kube import credentials
+from slm_operator.kube.objects_taken import TakenEvents, taken_page
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    PageTaker = Callable[[URL, dict[str, Any]], dict[str, Any]]
+    from slm_operator.kube.objects_taken import Taker
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ class Redirected(aiohttp.ClientConnectionError):
 
 @dataclass(slots=True)
 class Connection:
-    """How to reach the API server. `take_page` is shown every JSON answer to Kopf; see observe/listing.py."""
+    """How to reach the API server. `taker` takes what Kopf lists and watches out of the answers to it."""
 
     configuration: Any
-    take_page: PageTaker | None = None
+    taker: Taker | None = None
     namespace: str = "default"
     """Of the kubeconfig's context."""
     _sessions: list[aiohttp.ClientSession] = field(default_factory=list)
@@ -63,23 +63,25 @@ class Connection:
 
     def watching_session(self) -> aiohttp.ClientSession:
         """A session for Kopf: it closes the one it has and asks for another when credentials were refused."""
-        session = self.new_session(self.take_page)
+        session = self.new_session(self.taker)
         self._sessions.append(session)
         return session
 
-    def new_session(self, take_page: PageTaker | None) -> aiohttp.ClientSession:
+    def new_session(self, taker: Taker | None) -> aiohttp.ClientSession:
         """An authenticated session without a limit on connections: each watch holds one for ever."""
 
         class Response(aiohttp.ClientResponse):
             async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
                 await super().start(connection)
-                if take_page is not None and self.url.query.get("watch") == "true":
-                    self.content = _ShallowLines(self.content)  # type: ignore[assignment]  # for who iterates it
+                if taker is not None and taker.takes(self.url) and self.url.query.get("watch") == "true":
+                    events = TakenEvents(self.content, self.url, taker)
+                    self.content = events  # type: ignore[assignment]  # for who iterates it
                 return self
 
             async def json(self, **_: Any) -> Any:
-                answer = decode(await self.read())
-                return take_page(self.url, answer) if take_page is not None and isinstance(answer, dict) else answer
+                if taker is not None and self.status == 200 and taker.takes(self.url):
+                    return await taken_page(self.content, self.url, taker)
+                return decode(await self.read())
 
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._tls()),
@@ -149,27 +151,6 @@ class Connection:
         if settings.disable_strict_ssl_verification:
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
-
-
-class _ShallowLines:
-    """The stream of a watch in whole lines, none nested deeper than the decoder takes that Kopf gives it to."""
-
-    def __init__(self, stream: aiohttp.StreamReader) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        """As the stream's own, but of lines."""
-        begun = bytearray()
-        async for piece in self._stream.iter_chunked(size):
-            begun += piece
-            if b"\n" in piece:
-                *lines, begun = begun.split(b"\n")
-                yield b"".join(shallow(line) + b"\n" for line in lines)
-        if begun:
-            yield bytes(shallow(begun))
 
 
 def refuse_redirect(answer: aiohttp.ClientResponse) -> None:

@@ -96,8 +96,7 @@ def _owned(overlay: dict[str, Any]) -> Iterator[str]:
     spec: dict[str, Any] = overlay.get("spec", {})
     yield from (f"spec.podTemplate.spec.{name} is set by {by}" for name, by in _OWNED_IN_POD.items() if name in spec)
     for number, toleration in enumerate(spec.get("tolerations") or ()):
-        if tolerates_changes(toleration):
-            yield f"spec.podTemplate.spec.tolerations[{number}]: {TOLERATES_CHANGES}"
+        yield from _hold_a_change_up(toleration, f"spec.podTemplate.spec.tolerations[{number}]")
     metadata = overlay.get("metadata", {})
     if "finalizers" in metadata:
         yield "spec.podTemplate.metadata.finalizers would keep replicas that have ended: remove it"
@@ -117,6 +116,11 @@ def _owned(overlay: dict[str, Any]) -> Iterator[str]:
         for name in names_there or ():
             if name.startswith(names.GROUP):
                 yield f"spec.podTemplate.{place}: {name} is the operator's"
+
+
+def _hold_a_change_up(toleration: dict[str, Any], where: str) -> Iterator[str]:
+    if tolerates_changes(toleration):
+        yield f"{where}: {TOLERATES_CHANGES}"
 
 
 def _owned_in_engine(container: dict[str, Any], where: str) -> Iterator[str]:

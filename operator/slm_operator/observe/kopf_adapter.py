@@ -2,7 +2,7 @@
 
 What is switched off, and why: events and peering (our own recorder and Lease), scanning for new CRDs and namespaces
 (two more cluster-wide watches and their RBAC), and storages (for every event Kopf would deep-copy the object to diff
-it, for handlers we do not have). Handlers return None: a value would be written into status.
+it, for handlers we do not have).
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from slm_operator.assembly import Operator
-    from slm_operator.observe.world import Watched
 
 log = logging.getLogger(__name__)
 
 CHUNK = 500
-IDLE_SECONDS = 0.2
 WATCHES = "multidimensional multitasker"
 """Kopf's name of the task that holds all watches."""
 END_SECONDS = 5.0
@@ -109,7 +107,6 @@ def kopf_settings(operator: Operator) -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.scanning.disabled = True
     settings.watching.chunk_size = CHUNK
-    settings.queueing.idle_timeout = IDLE_SECONDS
     settings.process.ultimate_exiting_timeout = None  # `leave_behind` does that, once ours is cleaned up
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
@@ -155,13 +152,9 @@ def registry_of(operator: Operator) -> kopf.OperatorRegistry:
             raise kopf.PermanentError(because)  # NB: any other exception would be retried and hang the probe
 
     for watched in operator.world.watched.values():
-        _observe(registry, operator, watched)
+
+        @kopf.on.event(*watched.group_version, watched.plural, id=watched.plural, registry=registry)  # type: ignore[untyped-decorator]
+        async def taken(**_: Any) -> None:
+            """Kopf watches what has a handler. None is ever called: objects are taken out of the answers to Kopf."""
+
     return registry
-
-
-def _observe(registry: kopf.OperatorRegistry, operator: Operator, watched: Watched) -> None:
-    selector = (*watched.group_version, watched.plural)
-
-    @kopf.on.event(*selector, id=watched.plural, registry=registry)  # type: ignore[untyped-decorator]
-    async def seen(event: Any, **_: Any) -> None:
-        operator.world.see(watched.kind, event["type"], event["object"])

@@ -7,6 +7,7 @@ at labels and resource names only, before anything is built.
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
@@ -14,6 +15,7 @@ from slm_operator.observe.projection import (
     Raw,
     amount,
     condition,
+    cut,
     first,
     is_device,
     meta_of,
@@ -25,6 +27,11 @@ from slm_operator.observe.records import PodRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+MOST_RESOURCES, MOST_DEVICES = 16, 64
+"""Device resources that a pod may ask for, and devices whose health it may tell, before the others are left out."""
+_GPUS = {names.NVIDIA_GPU, names.NVIDIA_SHARED_GPU}
 
 
 def pod(raw: Raw) -> PodRecord | None:
@@ -52,12 +59,12 @@ def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
         terminated=first((*map(_ended, mains), *map(_failed, inits))),
         restarts=sum(one.get("restartCount") or 0 for one in mains),
         unscheduled_because=(
-            scheduled.get("message") or scheduled.get("reason")
+            cut(scheduled.get("message") or scheduled.get("reason") or "")
             if scheduled is not None and scheduled.get("status") == "False"
             else None
         ),
         failed_because=sentence(status.get("reason") or "Failed", status.get("message")) if phase == "Failed" else None,
-        resource_health=dict(_health(mains)),
+        resource_health=dict(islice(_health(mains), MOST_DEVICES)),
         started=running_since(mains[0]) if mains else None,
         address=status.get("podIP") if names.DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {}) else None,
     )
@@ -72,7 +79,9 @@ def _gpu_requests(spec: Raw) -> dict[str, int]:
     for container in spec.get("initContainers") or ():
         for name, count in _devices_of(container):
             total[name] = max(total.get(name, 0), count)
-    return total
+    if len(total) <= MOST_RESOURCES:
+        return total
+    return {name: total[name] for name in sorted(total, key=lambda name: (name not in _GPUS, name))[:MOST_RESOURCES]}
 
 
 def _devices_of(container: Raw) -> Iterator[tuple[str, int]]:

@@ -1,8 +1,8 @@
 """Raw objects to records: one function a kind.
 
 Raw pods cost 25 KB each, records 1 KB, so this runs the moment an object arrives and the raw one is let go. Assumes
-nothing about who wrote an object: any field may be missing or odd. Must never raise for one: a broken object of ours
-becomes a record that says what is broken.
+nothing about who wrote an object: any field may be missing, odd or as long as the API server takes it, so texts are cut
+and lists are counted. Must never raise for one: a broken object of ours becomes a record that says what is broken.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ from slm_operator.observe.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Raw = dict[str, Any]
 
-_OURS = f"{names.GROUP}/"
-_KEPT_LABELS = frozenset({"pod-template-hash", "app.kubernetes.io/component"})
+_KEPT_LABELS = frozenset(
+    {names.DEPLOYMENT_LABEL, names.PROFILE_LABEL, "pod-template-hash", "app.kubernetes.io/component"}
+)
+MOST_TEXT = 1000
+"""Longest text of a record, in characters. NB: most are bounded by the API server, an owner's kind or uid is not."""
+MOST_OWNERS = 8
 _DEVICES = "nvidia.com/"
 
 
@@ -39,23 +43,27 @@ def key_of(raw: Raw) -> Key:
     return Key(meta.get("namespace") or "", meta["name"])
 
 
-def meta_of(raw: Raw, *, all_labels: bool = False) -> Meta:
-    """What every object has. Annotations are only ours; labels too, unless `all_labels`."""
+def meta_of(raw: Raw, *, of_admins: bool = False) -> Meta:
+    """What every object has. Of what only administrators write: all labels, and every annotation of ours."""
     meta = raw["metadata"]
     labels: Mapping[str, str] = meta.get("labels") or {}
-    if not all_labels:
-        labels = {name: value for name, value in labels.items() if name.startswith(_OURS) or name in _KEPT_LABELS}
+    annotations: Mapping[str, str] = meta.get("annotations") or {}
+    if of_admins:
+        annotations = {name: text for name, text in annotations.items() if _is_of_ours(name)}
+    else:
+        labels = {name: labels[name] for name in _KEPT_LABELS & labels.keys()}
+        applied = annotations.get(names.APPLIED_ANNOTATION)
+        annotations = {names.APPLIED_ANNOTATION: cut(applied)} if applied else {}
     return Meta(
         key=key_of(raw),
         uid=meta.get("uid") or "",
         resource_version=meta.get("resourceVersion") or "",
         generation=meta.get("generation") or 0,
         deleting=bool(meta.get("deletionTimestamp")),
-        finalizers=tuple(meta.get("finalizers") or ()),
         # NB: thousands of pods carry the same few strings; the JSON parser makes new ones for each.
         labels={sys.intern(name): sys.intern(str(value)) for name, value in labels.items()},
-        annotations={name: text for name, text in (meta.get("annotations") or {}).items() if _is_of_ours(name)},
-        owners=tuple(map(_owner, meta.get("ownerReferences") or ())),
+        annotations=annotations,
+        owners=tuple(map(_owner, _few_owners(meta.get("ownerReferences") or ()))),
     )
 
 
@@ -64,11 +72,18 @@ def _is_of_ours(annotation: str) -> bool:
     return domain == names.GROUP or domain.endswith(f".{names.GROUP}")
 
 
+def _few_owners(references: Sequence[Raw]) -> Sequence[Raw]:
+    """The controller, of which there is one at most, and a few others."""
+    if len(references) <= MOST_OWNERS:
+        return references
+    return sorted(references, key=lambda one: not one.get("controller"))[:MOST_OWNERS]
+
+
 def _owner(reference: Raw) -> Owner:
     return Owner(
-        kind=sys.intern(str(reference.get("kind") or "")),
-        name=reference.get("name") or "",
-        uid=reference.get("uid") or "",
+        kind=sys.intern(cut(str(reference.get("kind") or ""))),
+        name=cut(reference.get("name") or ""),
+        uid=cut(reference.get("uid") or ""),
         controller=bool(reference.get("controller")),
     )
 
@@ -78,7 +93,7 @@ def node(raw: Raw) -> NodeRecord:
     spec, status = raw.get("spec") or {}, raw.get("status") or {}
     ready = condition(status, "Ready")
     return NodeRecord(
-        meta=meta_of(raw, all_labels=True),
+        meta=meta_of(raw, of_admins=True),
         ready=ready is not None and ready.get("status") == "True",
         unschedulable=bool(spec.get("unschedulable")),
         taints=tuple(
@@ -94,7 +109,7 @@ def workload(raw: Raw) -> WorkloadRecord:
     """An apps/v1 Deployment."""
     spec, status = raw.get("spec") or {}, raw.get("status") or {}
     stalled = [
-        found.get("message") or found.get("reason") or kind
+        cut(found.get("message") or found.get("reason") or kind)
         for kind, bad in (("ReplicaFailure", "True"), ("Progressing", "False"))
         if (found := condition(status, kind)) is not None and found.get("status") == bad
     ]
@@ -116,7 +131,7 @@ def job(raw: Raw) -> JobRecord:
     failed = condition(status, "Failed")
     failed_now = failed is not None and failed.get("status") == "True"
     complete = condition(status, "Complete")
-    because = f"{failed.get('reason') or 'Failed'}: {failed.get('message') or ''}" if failed_now and failed else None
+    because = sentence(failed.get("reason") or "Failed", failed.get("message")) if failed_now and failed else None
     return JobRecord(
         meta=meta_of(raw),
         active=status.get("active") or 0,
@@ -130,7 +145,7 @@ def job(raw: Raw) -> JobRecord:
 
 def config_map(raw: Raw) -> ConfigMapRecord:
     """The device plugin's ConfigMap."""
-    return ConfigMapRecord(meta=meta_of(raw), data=dict(raw.get("data") or {}))
+    return ConfigMapRecord(meta=meta_of(raw, of_admins=True), data=dict(raw.get("data") or {}))
 
 
 # Container names in NVIDIA's own chart and in the GPU Operator. Their labels differ by installation, these do not.
@@ -194,7 +209,12 @@ def running_since(container_status: Raw) -> str | None:
 
 def sentence(reason: str, message: str | None) -> str:
     """`Reason: message`, or the reason alone. Long messages (a log tail) are cut."""
-    return f"{reason}: {message.strip()[:1000]}" if message and message.strip() else reason
+    return f"{cut(reason)}: {cut(message.strip())}" if message and message.strip() else cut(reason)
+
+
+def cut(text: str) -> str:
+    """A text of others, of bounded length."""
+    return text[:MOST_TEXT]
 
 
 def first(found: Iterable[str | None]) -> str | None:

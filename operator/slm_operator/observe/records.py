@@ -53,7 +53,6 @@ class Meta:
     resource_version: str = ""
     generation: int = 0
     deleting: bool = False
-    finalizers: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     owners: tuple[Owner, ...] = ()
@@ -80,7 +79,10 @@ class DeploymentRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileRecord:
-    """An SLMProfile. `measurements` is the imported document or the measured one; `broken` says why there is none."""
+    """An SLMProfile. `measurements` is the imported document or the measured one; `broken` says why there is none.
+
+    In `status` the measured document, where it can be read, is that same object: raw it takes as much memory again.
+    """
 
     meta: Meta
     spec: SLMProfileSpec | None

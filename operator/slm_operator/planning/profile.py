@@ -183,7 +183,11 @@ def _measured(view: ProfileView, log: ProfileLog) -> _Outcome:
 def _finished(view: ProfileView, phase: str) -> _Outcome:
     """Status holds the result: the Job has done its work. The rest of status stays as it is."""
     old = view.profile.status
-    kept = {name: old[name] for name in ("measurements", "summary", "gpuSeconds", "node", "progress") if name in old}
+    kept = {
+        name: to_json(old[name])
+        for name in ("measurements", "summary", "gpuSeconds", "node", "progress")
+        if name in old
+    }
     said: dict[str, Any] = next((c for c in old.get("conditions", ()) if c.get("type") == Condition.PROFILED), {})
     finding = Finding(
         type=Condition.PROFILED,

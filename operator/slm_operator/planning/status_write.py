@@ -46,7 +46,7 @@ def _bounds_of(kind: str) -> Schema:
 
 
 def _only_bounds(schema: Schema) -> Schema:
-    """What of a schema bounds a length; measurements, with thousands of figures, have none and are not walked."""
+    """What of a schema bounds a length."""
     if not schema:
         return {}
     inner = {name: _only_bounds(part) for name, part in schema.get("properties", {}).items()}

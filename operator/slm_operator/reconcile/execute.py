@@ -17,6 +17,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
+from slm_runtime.codec import to_json
+
 from slm_operator.api import names
 from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused, Unserved
 from slm_operator.kube.events import About, EventRecorder
@@ -238,7 +240,9 @@ class Executor:
     def _status_of(self, action: actions.WriteStatus) -> Mapping[str, Any] | None:
         cache: Cache[Any] = self.caches.profiles if action.kind == names.PROFILE_KIND else self.caches.deployments
         record = cache.get(action.key)
-        return None if record is None or record.meta.uid != action.uid else record.status
+        if record is None or record.meta.uid != action.uid:
+            return None
+        return {name: to_json(value) for name, value in record.status.items()}
 
     def _emit(self, action: actions.EmitEvent) -> bool:
         about = About(

@@ -54,7 +54,7 @@ async def test_a_list_with_a_deep_object_is_taken_whole(levels: int) -> None:
 
     caches = Caches()
     world = World(watched_kinds(caches, Settings()), lambda _: None)
-    async with server(listed) as url, connected(url, take_page=world.take_page) as connection:
+    async with server(listed) as url, connected(url, taker=world) as connection:
         await api.get("/api/v1/pods", **(await as_kopf(connection)))
     assert set(caches.pods.keys()) == {Key("ns", "deep"), Key("ns", "plain")}
     assert all(pod.gpu_requests == {"nvidia.com/gpu": 1} for pod in caches.pods)
@@ -64,8 +64,8 @@ async def test_a_list_with_a_deep_object_is_taken_whole(levels: int) -> None:
 @pytest.mark.parametrize("piece", [64, 1 << 20])
 async def test_a_watch_goes_on_past_a_deep_object(levels: int, piece: int) -> None:
     names = ["before", "deep", "after", "last"]
-    events = [{"type": "ADDED", "object": deep_pod(name) if name == "deep" else gpu_pod(name)} for name in names]
-    text = "\n".join(deep_json(event, levels) for event in events).encode()
+    pods = [deep_pod(name, 5) if name == "deep" else gpu_pod(name, version=5) for name in names]
+    text = "\n".join(deep_json({"type": "ADDED", "object": pod}, levels) for pod in pods).encode()
 
     async def watched(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
@@ -74,10 +74,12 @@ async def test_a_watch_goes_on_past_a_deep_object(levels: int, piece: int) -> No
             await answer.write(text[start : start + piece])
         return answer
 
-    async with server(watched) as url, connected(url, take_page=lambda _, answer: answer) as connection:
+    caches = Caches()
+    world = World(watched_kinds(caches, Settings()), lambda _: None)
+    async with server(watched) as url, connected(url, taker=world) as connection:
         seen = [event async for event in api.stream("/api/v1/pods?watch=true", **(await as_kopf(connection)))]
-    assert [event["object"]["metadata"]["name"] for event in seen] == names
-    assert [event for event in seen if event["object"]["metadata"]["name"] != "deep"] == [events[0], *events[2:]]
+    assert seen == [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "5"}}}] * len(names)
+    assert set(caches.pods.keys()) == {Key("ns", name) for name in names}
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])

@@ -29,57 +29,70 @@ class Watching:
         self.changes.clear()
         return seen
 
+    def take(self, url: URL, page: Raw) -> None:
+        self.world.begin_page(url)
+        for raw in page["items"]:
+            self.world.take_item(url, raw)
+        self.world.end_page(url, page)
+
     def list_all(self, *, but: str = "") -> None:
         for path, scope in self.world._scopes.items():
             if scope.kind != but:
-                self.world.take_page(URL(f"https://server{path}"), page(scope.kind))
+                self.take(URL(f"https://server{path}"), page(scope.kind))
 
 
 def test_synced_only_when_every_kind_is_listed_to_its_last_page() -> None:
     watching = Watching()
     watching.list_all(but="Pod")
     assert not watching.world.synced.is_set()
-    watching.world.take_page(PODS, page("Pod", gpu_pod("a"), more=True))
+    watching.take(PODS, page("Pod", gpu_pod("a"), more=True))
     assert not watching.world.synced.is_set()
-    watching.world.take_page(NEXT, page("Pod", gpu_pod("b")))
+    watching.take(NEXT, page("Pod", gpu_pod("b")))
     assert watching.world.synced.is_set()
     assert set(watching.caches.pods.keys()) == {Key("ns", "a"), Key("ns", "b")}
 
 
-def test_kopf_gets_an_empty_page_with_its_version_and_token() -> None:
-    shown = Watching().world.take_page(PODS, page("Pod", gpu_pod("a"), version=7, more=True))
-    assert shown["items"] == []
-    assert shown["metadata"] == {"resourceVersion": "7", "continue": "next"}
-
-
 @pytest.mark.parametrize(
-    ("url", "answer"),
+    ("url", "taken"),
     [
-        ("https://server/apis/apps/v1", {"kind": "APIResourceList", "resources": []}),
-        ("https://server/api/v1/namespaces", page("Namespace")),
-        ("https://server/api/v1/pods", {"kind": "Status", "code": 403}),
+        (PODS, True),
+        (URL("https://server/apis/apps/v1"), False),
+        (URL("https://server/api/v1/namespaces"), False),
     ],
-    ids=["discovery", "a kind that is not watched", "an error"],
+    ids=["pods", "discovery", "a kind that is not watched"],
 )
-def test_other_answers_pass_as_they_are(url: str, answer: Raw) -> None:
-    assert Watching().world.take_page(URL(url), answer) is answer
+def test_only_what_is_watched_is_taken(url: URL, *, taken: bool) -> None:
+    assert Watching().world.takes(url) is taken
+
+
+def test_kopf_sees_of_an_event_only_how_far_the_watch_has_come() -> None:
+    watching = Watching()
+    shown = watching.world.take_event(PODS, {"type": "ADDED", "object": gpu_pod("a", version=7)})
+    assert shown == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
+    assert watching.told() == [("Pod", "a", True)]
+
+
+@pytest.mark.parametrize("kind", ["BOOKMARK", "ERROR"])
+def test_what_is_about_the_watch_itself_passes_as_it_is(kind: str) -> None:
+    event = {"type": kind, "object": {"kind": "Status", "code": 410}}
+    assert Watching().world.take_event(PODS, event) is event
 
 
 def test_what_vanished_while_the_watch_was_cut_is_dropped_by_the_next_list() -> None:
     watching = Watching()
-    watching.world.take_page(PODS, page("Pod", gpu_pod("a"), gpu_pod("b")))
+    watching.take(PODS, page("Pod", gpu_pod("a"), gpu_pod("b")))
     watching.told()
-    watching.world.take_page(PODS, page("Pod", gpu_pod("b"), version=200))
+    watching.take(PODS, page("Pod", gpu_pod("b"), version=200))
     assert watching.told() == [("Pod", "a", False)]
 
 
 def test_a_list_of_one_namespace_drops_nothing_of_another() -> None:
     watching = Watching(Settings(namespaces=("ns", "other")))
     other = gpu_pod("b") | {"metadata": meta("b", namespace="other")}
-    watching.world.take_page(URL("https://s/api/v1/namespaces/ns/pods"), page("Pod", gpu_pod("a")))
-    watching.world.take_page(URL("https://s/api/v1/namespaces/other/pods"), page("Pod", other))
+    watching.take(URL("https://s/api/v1/namespaces/ns/pods"), page("Pod", gpu_pod("a")))
+    watching.take(URL("https://s/api/v1/namespaces/other/pods"), page("Pod", other))
     watching.told()
-    watching.world.take_page(URL("https://s/api/v1/namespaces/ns/pods"), page("Pod", version=200))
+    watching.take(URL("https://s/api/v1/namespaces/ns/pods"), page("Pod", version=200))
     assert watching.told() == [("Pod", "a", False)]
     assert Key("other", "b") in watching.caches.pods
 
@@ -91,7 +104,7 @@ def test_nodes_are_not_watched_when_only_namespaces_are_served() -> None:
 
 def test_an_event_from_before_a_list_does_not_bring_back_what_the_list_did_not_have() -> None:
     watching = Watching()
-    watching.world.take_page(PODS, page("Pod", version=200))
+    watching.take(PODS, page("Pod", version=200))
     watching.world.see("Pod", "MODIFIED", gpu_pod("ghost", version=150))
     assert watching.told() == []
     watching.world.see("Pod", "ADDED", gpu_pod("born", version=201))
@@ -209,10 +222,10 @@ def test_versions_compare_as_numbers_and_opaque_ones_by_difference(version: str,
 
 def test_an_unreadable_object_stops_no_list_and_no_watch(caplog: pytest.LogCaptureFixture) -> None:
     watching, known = Watching(), gpu_pod("odd", version=1)
-    watching.world.take_page(PODS, page("Pod", known))
+    watching.take(PODS, page("Pod", known))
     odd = gpu_pod("odd", version=2)
     odd["spec"]["containers"] = "three"
-    watching.world.take_page(PODS, page("Pod", odd, gpu_pod("b")))
+    watching.take(PODS, page("Pod", odd, gpu_pod("b")))
     watching.world.see("Pod", "MODIFIED", odd)
     watching.world.see("Pod", "ADDED", gpu_pod("c", version=101))
     assert set(watching.caches.pods.keys()) == {Key("ns", name) for name in ("odd", "b", "c")}

@@ -6,7 +6,7 @@ import asyncio
 import random
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.api import names
@@ -15,7 +15,7 @@ from slm_operator.observe.records import Key
 from slm_operator.planning.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue, WorkKey
-from slm_operator.reconcile.watch import AT_ONCE, Watch
+from slm_operator.reconcile.watch import AT_ONCE, NAMESPACE_SECONDS, OF_A_DEPLOYMENT, Watch
 from slm_runtime.metrics import read_counters
 
 from tests.light_engine.arguments import Settings as EngineSettings
@@ -80,6 +80,15 @@ class Watched:
             clock=lambda: self.now,
             fetch=self.engines.counters,
         )
+
+    def also_in(self, namespace: str, *pods: PodRecord) -> None:
+        """The same deployment in another namespace, with these replicas."""
+        caches = self.gatherer.caches
+        copied: list[tuple[Any, Any]] = [(caches.pods, pod) for pod in pods]
+        copied += [(cache, one) for cache in (caches.profiles, caches.workloads, caches.deployments) for one in cache]
+        for cache, one in copied:
+            meta = replace(one.meta, key=Key(namespace, one.meta.key.name))
+            cache.put(replace(one, meta=meta))
 
     async def minute(self, requests: int) -> int:
         """One more minute with so many requests; how many passes it asked for."""
@@ -165,9 +174,9 @@ async def test_a_sweep_over_many_leaves_the_loop_to_others(monkeypatch: pytest.M
     looked: list[str] = []
     look_at = Watch._look_at
 
-    async def counted(watch: Watch, record: DeploymentRecord, gate: asyncio.Semaphore) -> None:
+    async def counted(watch: Watch, record: DeploymentRecord, turn: Any) -> None:
         looked.append(record.meta.key.name)
-        await look_at(watch, record, gate)
+        await look_at(watch, record, turn)
 
     monkeypatch.setattr(Watch, "_look_at", counted)
     sweep, turns = asyncio.create_task(watched.watch.once()), [0]
@@ -176,3 +185,84 @@ async def test_a_sweep_over_many_leaves_the_loop_to_others(monkeypatch: pytest.M
         turns.append(len(looked))
     assert len(looked) == 501
     assert max(after - before for before, after in pairwise(turns)) <= AT_ONCE
+
+
+def many(count: int) -> list[PodRecord]:
+    return [replica(f"r{number}", f"10.1.{number >> 8}.{number & 255}") for number in range(count)]
+
+
+async def test_a_sweep_asks_a_bounded_number_of_replicas_of_a_deployment() -> None:
+    watched = Watched(*many(1000))
+    await watched.watch.once()
+    assert len(watched.engines.asked) == OF_A_DEPLOYMENT
+
+
+async def test_of_many_replicas_each_is_asked_in_its_turn_and_the_promise_is_judged() -> None:
+    watched = Watched(*many(2 * OF_A_DEPLOYMENT + 1))
+    for _ in range(6):
+        await watched.minute(100)
+    assert len(set(watched.engines.asked)) == 2 * OF_A_DEPLOYMENT + 1
+    assert watched.watch.figures[KEY].itl_ms == pytest.approx(4.0)
+
+
+async def test_slow_replicas_of_one_namespace_delay_no_reading_of_another() -> None:
+    watched = Watched(*many(1))
+    watched.also_in("a-slow-one", *(replace(pod, address=f"evil{number}") for number, pod in enumerate(many(100))))
+    deployments = watched.gatherer.caches.deployments
+    mine = deployments.get(KEY)
+    assert mine is not None
+    deployments.drop(KEY)
+    deployments.put(mine)  # after the slow one
+    never, read = asyncio.Event(), asyncio.Event()
+    counters = watched.engines.counters
+
+    async def fetch(url: str) -> Counters:
+        if "evil" in url:
+            await never.wait()
+            raise NoMetrics("slow")
+        read.set()
+        return await counters(url)
+
+    watched.watch.fetch = fetch
+    sweep = asyncio.create_task(watched.watch.once())
+    await asyncio.wait_for(read.wait(), 60)
+    never.set()
+    await sweep
+
+
+async def test_a_sweep_over_slow_replicas_ends_and_who_was_not_reached_is_first_in_the_next() -> None:
+    """The clock moves by five seconds with each question, which is the time that one may take."""
+    watched = Watched(*many(1))
+    for number in range(30):
+        one = watched.gatherer.caches.deployments.get(KEY)
+        assert one is not None
+        watched.gatherer.caches.deployments.put(replace(one, meta=replace(one.meta, key=Key("team", f"d{number:02}"))))
+    looked: list[str] = []
+    look_at = Watch._look_at
+
+    async def slow(watch: Watch, record: DeploymentRecord, turn: Any) -> None:
+        looked.append(record.meta.key.name)
+        watched.now += 5
+        await look_at(watch, record, turn)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Watch, "_look_at", slow)
+        await watched.watch.once()
+        assert len(looked) == NAMESPACE_SECONDS / 5
+        for _ in range(2):
+            await watched.watch.once()
+    assert len(set(looked)) == 31
+
+
+async def test_a_deployment_whose_replicas_are_slow_is_left_after_a_while() -> None:
+    watched = Watched(*many(OF_A_DEPLOYMENT))
+
+    async def fetch(url: str) -> Counters:
+        watched.engines.asked.append(url)
+        watched.now += 5
+        await asyncio.sleep(0)
+        raise NoMetrics("slow")
+
+    watched.watch.fetch = fetch
+    await watched.watch.once()
+    assert len(watched.engines.asked) < OF_A_DEPLOYMENT / 4
