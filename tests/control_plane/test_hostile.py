@@ -298,7 +298,7 @@ def test_the_watch_bears_hostile_engines_within_its_memory(
 
 
 BIG_BYTES = 1_300_000
-OF_EACH_KIND = {"slmdeployments": 30, "slmdeployments?legal": 40, "slmprofiles": 24, "pods": 6}
+OF_EACH_KIND = {"slmdeployments": 20, "slmdeployments?legal": 52, "slmprofiles": 24, "pods": 4}
 """A hundred in all. NB: of pods this big the API server itself takes gigabytes, and seconds each."""
 
 
@@ -317,15 +317,16 @@ def big_objects(namespace: str) -> dict[str, str]:
     }  # fmt: skip
     container = {"name": "engine", "image": "none", "env": [{"name": "A"}] * (BIG_BYTES // 16)}
     big_pod = pod("NAME", "big") | {"spec": {"containers": [container]}}
-    legal = {"x": [[]] * 1900, "y": "y" * 50_000}
+    legal = slm_deployment("legal-NAME", "measured", replicas=0)
+    legal["spec"]["podTemplate"] = {
+        "metadata": {"annotations": {f"example.com/a{number}": "v" for number in range(1900)}}
+    }
     groups = "/apis/slm-operator.io/v1alpha1"
     return {
         f"{groups}/namespaces/{namespace}/slmdeployments": json.dumps(
             ours("SLMDeployment", "NAME", {"model": MODEL, "podTemplate": {"spec": {"x": lists}}})
         ),
-        f"{groups}/namespaces/{namespace}/slmdeployments?legal": json.dumps(
-            ours("SLMDeployment", "legal-NAME", {"model": MODEL, "replicas": 0, "podTemplate": {"spec": legal}})
-        ),
+        f"{groups}/namespaces/{namespace}/slmdeployments?legal": json.dumps(legal),
         f"{groups}/namespaces/{namespace}/slmprofiles": json.dumps(
             ours("SLMProfile", "NAME", {"model": MODEL, "measurements": measured})
         ),
