@@ -66,6 +66,22 @@ class Tenancy(Part):
     """Most GPU minutes that one profile may take, whatever its spec asks for."""
 
 
+class AllowedGateway(Part):
+    """A Gateway that routes of all served namespaces may name."""
+
+    gateway: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[a-z0-9.-]+$")]
+    """Its namespace and name: infra/public."""
+    host_suffix: str = ""
+    """What every host of such a route must end with; {namespace} stands for the route's own. Empty: any host."""
+
+
+class Routing(Part):
+    """What spec.routing may ask for."""
+
+    gateways: tuple[AllowedGateway, ...] = ()
+    """Gateways of other namespaces that may be named. Those of the deployment's own namespace always may."""
+
+
 class Watch(Part):
     """The watch over live replicas, for the condition SLOMet."""
 
@@ -96,6 +112,8 @@ class Settings(Part):
     """How nodes are changed."""
     tenancy: Tenancy = Tenancy()
     """What one namespace may not take from the others."""
+    routing: Routing = Routing()
+    """What spec.routing may ask for."""
     watch: Watch = Watch()
     """The watch over live replicas, for the condition SLOMet."""
     namespaces: tuple[str, ...] = ()

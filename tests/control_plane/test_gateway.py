@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,7 +45,12 @@ def crds() -> list[dict[str, Any]]:
     return [one for one in found if one and one["metadata"]["name"] in KINDS]
 
 
-def test_routing_is_asked_for_before_its_crds_are_there_and_removed_after(plane: ControlPlane, namespace: str) -> None:
+def test_routing_is_asked_for_before_its_crds_are_there_and_removed_after(
+    plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    listed = tmp_path / "config.yaml"
+    listed.write_text("routing: {gateways: [{gateway: infra/inference, hostSuffix: .example.com}]}\n")
+
     def apply(manifest: dict[str, Any]) -> None:
         plane.kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
 
@@ -64,7 +70,7 @@ def test_routing_is_asked_for_before_its_crds_are_there_and_removed_after(plane:
     chat["spec"]["routing"] = ROUTING
     apply(slm_profile("measured"))
     apply(chat)
-    with operator(plane) as running:
+    with operator(plane, f"--config={listed}") as running:
         wait_until(lambda: told("Available").get("status") == "True")
         wait_until(lambda: told("Ready")["reason"] == told("Routed")["reason"] == "GatewayApiMissing")
         assert "install the CRDs" in told("Routed")["message"]
@@ -89,7 +95,11 @@ def test_routing_is_asked_for_before_its_crds_are_there_and_removed_after(plane:
         )
         assert route["parentRefs"][0]["namespace"] == "infra"
 
+        patch({"hostnames": ["talk.elsewhere.com"]})
+        wait_until(lambda: told("Routed").get("reason") == "GatewayNotAllowed")
+        wait_until(lambda: not plane.kubectl("get", ",".join(KINDS), "-n", namespace, "-o", "name"))
         patch({"hostnames": ["talk.example.com"]})
+        wait_until(lambda: told("Routed").get("status") == "True")
         wait_until(lambda: get("httproutes/chat")["spec"]["hostnames"] == ["talk.example.com"])
         patch(None)
         wait_until(lambda: not plane.kubectl("get", ",".join(KINDS), "-n", namespace, "-o", "name"))

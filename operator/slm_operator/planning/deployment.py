@@ -63,16 +63,16 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     record = view.deployment
     if record.meta.deleting:
         return Plan()
-    story = _story(view)
+    story = _story(view, settings)
     aside = slo_finding(view.watched, _former_slo(record.status)) if settings.watch.interval_seconds else None
-    status = _status(view, story, aside, now)
+    status = _status(view, story, aside, settings, now)
     because = f"{status['phase']}: {status['conditions'][0]['message']}"
     write = write_status(names.DEPLOYMENT_KIND, record.meta, status, because)
     events = transition_events(names.DEPLOYMENT_KIND, record.meta, record.status, write.status)
     return Plan(actions=(*story.actions, *remeasured(view, now), write, *events))
 
 
-def _story(view: DeploymentView) -> _Story:
+def _story(view: DeploymentView, settings: Settings) -> _Story:
     spec = view.deployment.spec
     if spec is None:
         return _stalled(Condition.PROFILED, "InvalidSpec", view.deployment.broken or "spec cannot be read")
@@ -86,7 +86,7 @@ def _story(view: DeploymentView) -> _Story:
     story = _advised(view, spec, story, document)
     if story.advice is None or not _holds(story):
         return story
-    return _served(view, spec, story, story.advice, document)
+    return _served(view, spec, story, story.advice, settings)
 
 
 def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> _Story:
@@ -186,7 +186,11 @@ def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: _Story, docum
 
 
 def _served(
-    view: DeploymentView, spec: SLMDeploymentSpec, story: _Story, advice: Advice, document: MeasurementDocument
+    view: DeploymentView,
+    spec: SLMDeploymentSpec,
+    story: _Story,
+    advice: Advice,
+    settings: Settings,
 ) -> _Story:
     wanted = wanted_replicas(spec, advice)
     assignment = answer_to(view, spec, advice)
@@ -194,11 +198,13 @@ def _served(
     refused = _refused(view)
     if assignment is None and view.workload is None:
         return story if refused is None else story.and_then(refused)
+    document = view.profile.measurements if view.profile is not None else None
+    assert document is not None
     rolled = rollout(view, spec, serving_of(advice, document.ledger), wanted, assignment)
     story = story.and_then(
-        refused or availability(view, wanted, advice.replicas_per_gpu), *rolled, *gateway_actions(view, spec)
+        refused or availability(view, wanted, advice.replicas_per_gpu), *rolled, *gateway_actions(view, spec, settings)
     )
-    routed = routed_finding(view, spec)
+    routed = routed_finding(view, spec, settings)
     return story if routed is None else story.and_then(routed)
 
 
@@ -230,7 +236,9 @@ def _former_slo(status: Mapping[str, Any]) -> Mapping[str, str] | None:
     return next((one for one in status.get("conditions", ()) if one.get("type") == Condition.SLO_MET), None)
 
 
-def _status(view: DeploymentView, story: _Story, aside: Finding | None, now: datetime) -> dict[str, Any]:
+def _status(
+    view: DeploymentView, story: _Story, aside: Finding | None, settings: Settings, now: datetime
+) -> dict[str, Any]:
     record = view.deployment
     meta, old = record.meta, record.status
     blocking = next((finding for finding in story.findings if not finding.holds), None)
@@ -253,5 +261,5 @@ def _status(view: DeploymentView, story: _Story, aside: Finding | None, now: dat
         status["profile"] = {name: value for name, value in seen.items() if value is not None}
     if story.advice is not None:
         status["advice"] = advice_status(story.advice)
-    also = {"placement": placement(view.pods), "routing": routing_status(record, story.actions)}
+    also = {"placement": placement(view.pods), "routing": routing_status(record, story.actions, settings)}
     return status | {name: value for name, value in also.items() if value}

@@ -7,6 +7,7 @@ import pytest
 from slm_operator.planning.actions import Apply, Delete
 from slm_operator.planning.gateway import gateway_actions, routed_finding, routing_status
 from slm_operator.planning.views import DeploymentView, Refusal
+from slm_operator.settings import AllowedGateway, Routing, Settings
 
 from . import worlds as w
 
@@ -19,16 +20,16 @@ def view(spec: dict[str, Any], status: dict[str, Any] | None = None, refusal: Re
     return DeploymentView(deployment=record, profile=None, refusal=refusal)
 
 
-def planned(of: DeploymentView) -> tuple[list[str], dict[str, str] | None]:
+def planned(of: DeploymentView, settings: Settings = w.SETTINGS) -> tuple[list[str], dict[str, str] | None]:
     """Actions in short, and what status keeps."""
     assert of.deployment.spec is not None
-    actions = gateway_actions(of, of.deployment.spec)
+    actions = gateway_actions(of, of.deployment.spec, settings)
     short = [
         f"{type(one).__name__} {one.manifest['kind'] if isinstance(one, Apply) else one.kind}"
         for one in actions
         if isinstance(one, Apply | Delete)
     ]
-    return short, routing_status(of.deployment, actions)
+    return short, routing_status(of.deployment, actions, settings)
 
 
 STEPS: dict[str, tuple[DeploymentView, list[str], dict[str, str] | None]] = {
@@ -45,7 +46,7 @@ def test_what_is_made_and_removed_and_remembered(case: str) -> None:
 
 
 def test_what_is_not_planned_to_go_yet_is_remembered() -> None:
-    assert routing_status(view({}, MADE).deployment, ()) == MADE["routing"]
+    assert routing_status(view({}, MADE).deployment, (), w.SETTINGS) == MADE["routing"]
 
 
 SAID: dict[str, tuple[Refusal | None, bool, str, str]] = {
@@ -66,7 +67,7 @@ def test_the_condition_names_what_is_in_the_way(case: str) -> None:
     refusal, holds, reason, words = SAID[case]
     of = view(ASKED, refusal=refusal)
     assert of.deployment.spec is not None
-    found = routed_finding(of, of.deployment.spec)
+    found = routed_finding(of, of.deployment.spec, w.SETTINGS)
     assert found is not None
     assert (found.holds, found.reason) == (holds, reason)
     assert words in found.message
@@ -75,4 +76,40 @@ def test_the_condition_names_what_is_in_the_way(case: str) -> None:
 def test_nothing_is_said_of_routing_that_was_not_asked_for() -> None:
     of = view({}, refusal=Refusal(kind="InferencePool", because="late"))
     assert of.deployment.spec is not None
-    assert routed_finding(of, of.deployment.spec) is None
+    assert routed_finding(of, of.deployment.spec, w.SETTINGS) is None
+
+
+def of_another(*hosts: str) -> dict[str, Any]:
+    routing = ASKED["routing"] | {"gateway": {"name": "public", "namespace": "infra"}, "hostnames": list(hosts)}
+    return {"routing": routing}
+
+
+LISTED = Settings(
+    routing=Routing(gateways=(AllowedGateway(gateway="infra/public", host_suffix=".{namespace}.example"),))
+)
+REFUSED: dict[str, tuple[Settings, dict[str, Any], str]] = {
+    "a gateway that is not listed": (w.SETTINGS, of_another("a.team.example"), "config.routing.gateways"),
+    "every host of it": (LISTED, of_another(), "give spec.routing.hostnames"),
+    "a host of another namespace": (
+        LISTED,
+        of_another("a.team.example", "b.other.example"),
+        "b.other.example does not",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_gateway_of_another_namespace_is_routed_from_only_as_allowed(case: str) -> None:
+    settings, spec, words = REFUSED[case]
+    assert planned(view(spec), settings) == ([], None)
+    assert planned(view(spec, MADE), settings) == (["Delete HTTPRoute", "Delete InferencePool"], None)
+    of = view(spec)
+    assert of.deployment.spec is not None
+    found = routed_finding(of, of.deployment.spec, settings)
+    assert found is not None
+    assert (found.reason, found.stalls) == ("GatewayNotAllowed", True)
+    assert words in found.message
+
+
+def test_a_listed_gateway_is_routed_from_for_hosts_of_the_namespace() -> None:
+    assert planned(view(of_another("a.team.example")), LISTED)[0] == ["Apply InferencePool", "Apply HTTPRoute"]
