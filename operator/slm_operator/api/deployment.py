@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from slm_operator.api.parts import (
+    SELECTS_NO_MARKS,
     EngineSpec,
     Hostname,
-    LabelMap,
     ModelSpec,
     Name,
     NamespaceName,
+    NodeSelector,
     ObjectName,
     Part,
     RawObject,
@@ -72,9 +73,10 @@ class SharingSpec(Part):
 class AcceleratorSpec(Part):
     """Which GPUs may be used."""
 
+    model_config = validations(SELECTS_NO_MARKS)
     product: Annotated[str, Field(max_length=63)] | None = None
     """GPU product as in the node label nvidia.com/gpu.product. Default: any, the most frequent one first."""
-    node_selector: LabelMap = {}
+    node_selector: NodeSelector = {}
     """Further labels that a node must carry."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
     """Tolerations of profile and replica pods, as in a pod."""

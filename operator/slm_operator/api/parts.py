@@ -64,6 +64,12 @@ def _bounded(value: object) -> object:
 
 RawObject = Annotated[dict[str, JsonValue], BeforeValidator(_bounded)]
 
+
+def cel(rule: str, message: str, *, field: str | None = None) -> dict[str, str]:
+    """One CEL rule of a CRD schema. `message` names the mend."""
+    return {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
+
+
 TOLERATES_CHANGES = (
     f"it tolerates {names.CHANGING_TAINT}, by which a node is closed while its GPUs are cut anew: give the toleration the "
     "key of the taint that is meant, nvidia.com/gpu for instance"
@@ -83,12 +89,20 @@ def _lets_nodes_change(toleration: dict[str, JsonValue]) -> dict[str, JsonValue]
     return toleration
 
 
+def _selects_no_marks(selector: dict[str, str]) -> dict[str, str]:
+    ours = [key for key in selector if key.startswith(names.GROUP)]
+    if ours:
+        raise PydanticCustomError("marks", "{message}", {"message": f"{ours[0]}: {OUR_MARKS}"})
+    return selector
+
+
+OUR_MARKS = "labels of the operator's are its own way to tell a pod its node: select by a label of yours"
+NodeSelector = Annotated[LabelMap, AfterValidator(_selects_no_marks)]
+SELECTS_NO_MARKS = cel(
+    f"!has(self.nodeSelector) || self.nodeSelector.all(k, !k.startsWith('{names.GROUP}'))", OUR_MARKS
+)
+
 Toleration = Annotated[RawObject, AfterValidator(_lets_nodes_change)]
-
-
-def cel(rule: str, message: str, *, field: str | None = None) -> dict[str, str]:
-    """One CEL rule of a CRD schema. `message` names the mend."""
-    return {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
 
 
 class Part(BaseModel):
@@ -174,13 +188,37 @@ class ModelSpec(Part):
     """Secret with HF_TOKEN, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. It is referenced by pods and never read by the operator."""
 
 
+_OTHERS_SHARE = (
+    "it decides which GPU, or how much of one, an engine has: that is the device plugin's and the operator's to say"
+)
+_OPENS_DOORS = (
+    "it opens endpoints by which every client may stop or empty the engine: use an engine of your own for that"
+)
+
+
+def refused_variable(name: str) -> str | None:
+    """Why no container of ours may have an environment variable; None when it may."""
+    if name == "NVIDIA_VISIBLE_DEVICES" or name.startswith("CUDA_MPS_"):
+        return _OTHERS_SHARE
+    return _OPENS_DOORS if name == "VLLM_SERVER_DEV_MODE" else None
+
+
+def _taken_variable(name: str) -> str:
+    why = refused_variable(name)
+    if why is not None:
+        raise PydanticCustomError("variable", "{message}", {"message": f"{name}: {why}"})
+    return name
+
+
 class EnvVar(Part):
     """An environment variable of the engine."""
 
     model_config = validations(
+        cel("self.name != 'NVIDIA_VISIBLE_DEVICES' && !self.name.startsWith('CUDA_MPS_')", _OTHERS_SHARE),
+        cel("self.name != 'VLLM_SERVER_DEV_MODE'", _OPENS_DOORS),
         cel("!(has(self.value) && has(self.valueFrom))", "give value or valueFrom, not both"),
     )
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_taken_variable)]
     """Name of the variable."""
     value: Annotated[str, Field(max_length=4096)] | None = None
     """Its value."""

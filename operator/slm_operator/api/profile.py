@@ -9,10 +9,11 @@ from slm_runtime.document import MeasurementDocument
 
 from slm_operator.api.deployment import Conditions, Fraction, Mode
 from slm_operator.api.parts import (
+    SELECTS_NO_MARKS,
     EngineSpec,
-    LabelMap,
     ModelSpec,
     Name,
+    NodeSelector,
     Part,
     RawObject,
     SloSpec,
@@ -26,9 +27,10 @@ from slm_operator.api.parts import (
 class GpuSpec(Part):
     """The kind of GPU to measure on."""
 
+    model_config = validations(SELECTS_NO_MARKS)
     product: Annotated[str, Field(max_length=63)] | None = None
     """GPU product as in the node label nvidia.com/gpu.product. Default: any."""
-    node_selector: LabelMap = {}
+    node_selector: NodeSelector = {}
     """Further labels that the node must carry."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
     """Tolerations of the profile pod."""

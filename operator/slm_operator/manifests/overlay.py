@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.api.parts import TOLERATES_CHANGES, tolerates_changes
+from slm_operator.api.parts import TOLERATES_CHANGES, refused_variable, tolerates_changes
 from slm_operator.manifests.engine import CONTAINER
 
 if TYPE_CHECKING:
@@ -128,7 +128,11 @@ def _owned_in_engine(container: dict[str, Any], where: str) -> Iterator[str]:
 
 
 def _owned_in_any(container: dict[str, Any], where: str) -> Iterator[str]:
-    """GPUs, of every container: placement counts one slice a pod."""
+    """GPUs, of every container: placement counts one slice a pod, and who sees more of a GPU takes it from the neighbours."""
+    for variable in container.get("env") or ():
+        why = refused_variable(str(variable["name"]))
+        if why is not None:
+            yield f"{where}.env: {variable['name']}: {why}"
     resources = container.get("resources") or {}
     asked = {name for part in ("requests", "limits") for name in resources.get(part) or ()}
     for name in sorted(asked):

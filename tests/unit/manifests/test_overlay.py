@@ -56,6 +56,14 @@ REFUSED = {
         {"spec": {"initContainers": [{"name": "runtime", "image": "x"}]}},
         "give your container another",
     ),
+    "another GPU": (
+        {"spec": {"containers": [{"name": "side", "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]}]}},
+        "containers[name=side].env: NVIDIA_VISIBLE_DEVICES",
+    ),
+    "more of a GPU": (
+        {"spec": {"containers": [{"name": "engine", "env": [{"name": "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"}]}]}},
+        "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
+    ),
     "nameless container": ({"spec": {"containers": [{"image": "x"}]}}, "needs a name"),
     "spec is a word": ({"spec": "x"}, "not an object"),
     "metadata is a list": ({"metadata": [None]}, "spec.podTemplate.metadata is not an object"),

@@ -207,6 +207,24 @@ def test_other_tolerations_are_taken(toleration: dict[str, str]) -> None:
     assert refused_fields({"spec": {"tolerations": [toleration]}}) == ()
 
 
+OTHERS_SHARE: dict[str, tuple[dict[str, object], str]] = {
+    "another GPU": (
+        {"engine": {"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]}},
+        "NVIDIA_VISIBLE_DEVICES",
+    ),
+    "more of a GPU": ({"engine": {"env": [{"name": "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"}]}}, "CUDA_MPS_ACTIVE"),
+    "doors for everybody": ({"engine": {"env": [{"name": "VLLM_SERVER_DEV_MODE", "value": "1"}]}}, "every client"),
+    "others' slices": ({"accelerator": {"nodeSelector": {names.SERVES_LABEL: "modest.b"}}}, names.SERVES_LABEL),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS_SHARE)
+def test_what_would_harm_the_neighbours_is_refused_by_name(case: str) -> None:
+    spec, words = OTHERS_SHARE[case]
+    with pytest.raises(ValueError, match=words):
+        SLMDeploymentSpec.model_validate({"model": {"uri": "pvc://models/opt"}} | spec)
+
+
 # -- profiles
 
 
