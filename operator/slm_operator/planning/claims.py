@@ -76,11 +76,13 @@ class Claims:
         """Whether a node is one of those that its namespace has."""
         return node in self.nodes.get(demand.deployment.namespace, ())
 
-    def refusal(self, demand: Demand) -> tuple[str, str]:
-        """Reason and sentence for a demand that could have a further node, and may not."""
-        if self.is_full(demand):
-            bound = "which is all that tenancy.maxNodesPerNamespace allows"
-            return "TenancyLimit", f"{self.count(demand)} node(s) are cut for {demand.deployment.namespace}, {bound}"
+    def full(self, demand: Demand) -> tuple[str, str]:
+        """Reason and sentence for a demand whose namespace has all that it may have."""
+        bound = "which is all that tenancy.maxNodesPerNamespace allows"
+        return "TenancyLimit", f"{self.count(demand)} node(s) are cut for {demand.deployment.namespace}, {bound}"
+
+    def unproven(self, demand: Demand) -> tuple[str, str]:
+        """Reason and sentence for a demand that has no pods for a further node."""
         made = self.made.get(owner_of(demand.deployment), 0)
         mend = "the events of its ReplicaSet say whether a quota or an admission policy refuses them"
         return "AwaitingPods", f"a node is cut for pods that exist, and of its own {made} do; {mend}"

@@ -245,7 +245,7 @@ def _present(state: NodeState) -> tuple[SliceClass | None, str]:
 
 
 def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placement) -> None:
-    """Nodes for those who lack slots, by name. Nodes that are alike are looked at once."""
+    """Nodes for those who lack slots, by turns among namespaces. Nodes that are alike are looked at once."""
     given_whole = {name for share in placement.shares.values() for name in share} - placement.targets.keys()
     alike: dict[object, list[str]] = {}
     for name, state in placement.states.items():
@@ -268,7 +268,7 @@ def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placeme
         if claims.is_full(demand):
             groups = [group for group in groups if claims.is_of_namespace(demand, group[-1])]
         if not groups or not claims.is_proven(demand, placement.given(demand)):
-            placement.refused[demand.deployment] = claims.refusal(demand)
+            placement.refused[demand.deployment] = claims.unproven(demand) if groups else claims.full(demand)
             continue
         name = min(groups, key=lambda group: _preference(placement.states[group[-1]], demand, placement))[-1]
         alike[placement.answers.likeness(placement.states[name])].pop()

@@ -98,6 +98,18 @@ def test_no_namespace_has_more_nodes_than_it_may() -> None:
     assert plan.assignments[GREEDY.deployment].reason == "TenancyLimit"
 
 
+def test_a_node_of_a_full_namespace_may_still_be_cut_otherwise() -> None:
+    view, _, _ = play_out(w.fleet(w.demand("a", replicas=2, namespace="greedy"), nodes=(w.node(),)))
+    running = (w.replica("a-1", "gpu-1", "a", "greedy"), w.replica("a-2", "gpu-1", "a", "greedy"))
+    other = w.demand("a", cut=w.MPS_4, replicas=6, namespace="greedy")
+    settings = Settings(tenancy=Tenancy(max_nodes_per_namespace=1))
+    view = replace(view, demands=(other,), nodes=(*view.nodes, w.node("gpu-2")), pods=running)
+    view = replace(view, daemons=(*view.daemons, *w.plugin_pods("gpu-2")))
+    plan = plan_fleet(view, settings, w.NOW)
+    assert serving(plan, other) == ["gpu-1"]
+    assert plan.assignments[other.deployment].reason == "TenancyLimit"
+
+
 def test_changes_of_nodes_go_round_among_namespaces() -> None:
     """One changes its mind for ever; the other's only node is changed in the turn after it all the same."""
     view, _, _ = play_out(w.fleet(w.demand("a", namespace="greedy"), MODEST, nodes=SIX[:2]))
