@@ -45,9 +45,7 @@ def crds() -> list[dict[str, Any]]:
     return [one for one in found if one and one["metadata"]["name"] in KINDS]
 
 
-def test_routing_is_asked_for_before_its_crds_are_there_and_removed_after(
-    plane: ControlPlane, namespace: str, tmp_path: Path
-) -> None:
+def test_routing_waits_for_its_crds_and_is_removed_after(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
     listed = tmp_path / "config.yaml"
     listed.write_text("routing: {gateways: [{gateway: infra/inference, hostSuffix: .example.com}]}\n")
 

@@ -344,9 +344,7 @@ def post_half(plane: ControlPlane, texts: dict[str, str], when: str) -> None:
                 assert answer.status == 201, answer.data[:500]
 
 
-def test_a_hundred_of_the_biggest_objects_take_no_more_memory_than_there_is(
-    plane: ControlPlane, namespace: str, tmp_path: Path
-) -> None:
+def test_a_hundred_of_the_biggest_objects_fit_into_memory(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
     """Half of them are found at the start, half are seen in the watch."""
     (tmp_path / "settings.yaml").write_text("watch: {intervalSeconds: 0}\n")
     texts = big_objects(namespace)

@@ -102,7 +102,7 @@ def test_the_operator_cuts_a_node_serves_and_gives_it_back(bed: Bed, namespace: 
     assert denied(uses(audit_lines(bed.plane.audit_log))) == []
 
 
-def test_what_a_stolen_token_asks_for_is_refused_with_the_policys_words(bed: Bed, namespace: str) -> None:
+def test_what_a_stolen_token_asks_for_is_refused(bed: Bed, namespace: str) -> None:
     bed.plane.kubectl("run", "foreign", "--image=none", "-n", namespace)
     for name, forbidden in FORBIDDEN.items():
         assert is_refused(bed, namespace, forbidden), name

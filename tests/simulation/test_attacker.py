@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("seed", range(3 * len(WAYS)), ids=[f"{way} {turn}" for turn in range(3) for way in WAYS])
-def test_beside_an_attacker_a_modest_tenant_has_its_share_within_the_bound(seed: int) -> None:
+def test_beside_an_attacker_a_modest_tenant_has_its_share(seed: int) -> None:
     besieged(seed)
 
 

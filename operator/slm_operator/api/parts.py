@@ -90,7 +90,7 @@ def _lets_nodes_change(toleration: dict[str, JsonValue]) -> dict[str, JsonValue]
 
 
 def _selects_no_marks(selector: dict[str, str]) -> dict[str, str]:
-    ours = [key for key in selector if key.startswith(names.GROUP)]
+    ours = [key for key in selector if key.startswith(f"{names.GROUP}/")]
     if ours:
         raise PydanticCustomError("marks", "{message}", {"message": f"{ours[0]}: {OUR_MARKS}"})
     return selector
@@ -99,7 +99,7 @@ def _selects_no_marks(selector: dict[str, str]) -> dict[str, str]:
 OUR_MARKS = "labels of the operator's are its own way to tell a pod its node: select by a label of yours"
 NodeSelector = Annotated[LabelMap, AfterValidator(_selects_no_marks)]
 SELECTS_NO_MARKS = cel(
-    f"!has(self.nodeSelector) || self.nodeSelector.all(k, !k.startsWith('{names.GROUP}'))", OUR_MARKS
+    f"!has(self.nodeSelector) || self.nodeSelector.all(k, !k.startsWith('{names.GROUP}/'))", OUR_MARKS
 )
 
 Toleration = Annotated[RawObject, AfterValidator(_lets_nodes_change)]

@@ -114,7 +114,7 @@ def _owned(overlay: dict[str, Any]) -> Iterator[str]:
         ("spec.nodeSelector", spec.get("nodeSelector")),
     ):
         for name in names_there or ():
-            if name.startswith(names.GROUP):
+            if name.startswith(f"{names.GROUP}/"):
                 yield f"spec.podTemplate.{place}: {name} is the operator's"
 
 
