@@ -86,13 +86,21 @@ class Election:
                 )
 
     async def release(self) -> None:
-        """Give the Lease up, so that a standby takes over at once. Best effort."""
-        if not self.leading or self._lease is None:
+        """Give the Lease up, so that a standby takes over at once. Best effort.
+
+        NB: read anew each time: a renewal that was called off on our side may still be carried out by the server.
+        """
+        if not self.leading:
             return
         self._valid_until = float("-inf")
-        spec = self._lease["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
         try:
-            await self.client.replace(LEASE, self.namespace, self._lease | {"spec": spec})
+            while (lease := await self._read()) is not None and self._holder_of(lease) == self.identity:
+                try:
+                    given_up = lease["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
+                    await self.client.replace(LEASE, self.namespace, lease | {"spec": given_up})
+                except Conflict:
+                    continue
+                return
         except ApiError as error:
             log.warning("Lease not released", extra={"because": error.message})
 
@@ -114,7 +122,7 @@ class Election:
             if self._lease is None:
                 self._lease = await self._read()
             if self._lease is not None and not self._free():
-                self._held_by, self._lease = self._holder(), None  # a standby reads anew each time
+                self._held_by, self._lease = self._holder_of(self._lease), None  # a standby reads anew each time
                 return False
             try:
                 self._lease = await self._put(self._lease)
@@ -135,13 +143,14 @@ class Election:
         return lease
 
     def _free(self) -> bool:
-        if self._holder() in {"", self.identity}:
+        if self._holder_of(self._lease) in {"", self.identity}:
             return True
         seconds = float((self._lease or {}).get("spec", {}).get("leaseDurationSeconds") or self.times.duration)
         return self.clock() >= self._seen[1] + seconds
 
-    def _holder(self) -> str:
-        return str((self._lease or {}).get("spec", {}).get("holderIdentity") or "")
+    @staticmethod
+    def _holder_of(lease: Object | None) -> str:
+        return str((lease or {}).get("spec", {}).get("holderIdentity") or "")
 
     async def _put(self, lease: Object | None) -> Object:
         now = self.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")

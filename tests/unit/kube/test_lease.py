@@ -16,19 +16,24 @@ TIMES = LeaseTimes(duration=15, deadline=10, renewal=3)
 
 
 class Server:
-    """One Lease, its version, and the requests made."""
+    """One Lease, its version, and the requests made. `late`: so many reads are followed by a write of somebody's."""
 
     def __init__(self) -> None:
         self.lease: dict[str, Any] | None = None
         self.version = 0
         self.requests: list[str] = []
         self.down = False
+        self.late = 0
 
     async def get(self, resource: object, namespace: str, name: str) -> dict[str, Any]:
         self._asked("get")
         if self.lease is None:
             raise NotFound("no such Lease", 404)
-        return copy.deepcopy(self.lease)
+        read = copy.deepcopy(self.lease)
+        if self.late:
+            self.late -= 1
+            self.annotate()
+        return read
 
     async def create(self, resource: object, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
         self._asked("create")
@@ -137,6 +142,37 @@ def test_a_released_lease_is_taken_at_once() -> None:
     before = world.seconds
     asyncio.run(two.acquire())
     assert world.seconds == before
+
+
+def test_a_lease_is_released_although_a_cancelled_renewal_was_carried_out() -> None:
+    world = World()
+    one, two = world.candidate("one"), world.candidate("two")
+    asyncio.run(one.acquire())
+    world.server.annotate()  # as the server does with a renewal whose answer nobody waits for any more
+    asyncio.run(one.release())
+    assert asyncio.run(two._try())
+
+
+def test_a_lease_is_released_although_a_renewal_arrives_meanwhile() -> None:
+    world = World()
+    one, two = world.candidate("one"), world.candidate("two")
+    asyncio.run(one.acquire())
+    world.server.requests.clear()
+    world.server.late = 2
+    asyncio.run(one.release())
+    assert world.server.requests == ["get", "update"] * 3
+    assert asyncio.run(two._try())
+
+
+def test_a_lease_that_somebody_else_took_is_not_released() -> None:
+    world = World()
+    one = world.candidate("one")
+    asyncio.run(one.acquire())
+    assert world.server.lease is not None
+    world.server.lease["spec"]["holderIdentity"] = "two"
+    world.server.annotate()
+    asyncio.run(one.release())
+    assert world.server.lease["spec"]["holderIdentity"] == "two"
 
 
 def test_a_restarted_process_of_the_same_identity_goes_on_at_once() -> None:
