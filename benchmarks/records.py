@@ -74,6 +74,17 @@ RUNS: dict[str, Recorded] = {
         (OPERATOR, "tests/control_plane/test_faults.py", "tests/control_plane/test_faults_of_operators.py"),
         "faults.json",
     ),
+    "biggest": Recorded(
+        "a hundred of the biggest objects that the API server takes fit into the operator's memory",
+        (*PYTEST, "tests/control_plane/test_hostile.py", "-m", "record"),
+        (
+            f"{OPERATOR}/observe",
+            f"{OPERATOR}/kube",
+            f"{OPERATOR}/api",
+            f"{OPERATOR}/decoding.py",
+            "tests/control_plane/test_hostile.py",
+        ),
+    ),
     "churn": Recorded(
         "an hour of people, nodes and kills: nothing broken, memory stays",
         ("python", "benchmarks/churn.py", "--seconds", "3600"),
