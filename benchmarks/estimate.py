@@ -1,7 +1,7 @@
 """Error of the estimated T(B) against the published sweeps: `python benchmarks/estimate.py [--json] [--fit]`.
 
 Printed, not promised: an estimate comes before any measurement and never justifies a pack. `--fit` prints the
-calibration that fits these sweeps best, of which the rounded values stand in `slm_operator.advisor.estimate`.
+calibration that fits these sweeps best, of which the rounded values stand in `slm_operator.estimator.estimate`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]  # the published data and configurations live with the tests
 
-from slm_operator.advisor.accelerators import Accelerator  # noqa: E402 - after the path
-from slm_operator.advisor.architecture import read_architecture  # noqa: E402
-from slm_operator.advisor.estimate import PUBLISHED, Calibration, Subject  # noqa: E402
+from slm_operator.estimator.architecture import read_architecture  # noqa: E402
+from slm_operator.estimator.estimate import PUBLISHED, Calibration, Subject  # noqa: E402
+from slm_operator.estimator.gpus import Accelerator  # noqa: E402 - after the path
 from unit.advisor import configs  # noqa: E402
 from unit.advisor.build import H100, SWEEP, published  # noqa: E402
 

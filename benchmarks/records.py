@@ -28,8 +28,8 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks.scale_figures import environment  # noqa: E402 - the benchmarks are no installed package
 
 PYTEST = ("pytest", "-p", "no:cacheprovider", "-q", "-s")
-OPERATOR, RUNTIME = "operator/slm_operator", "runtime/slm_runtime"
-DECISIONS = tuple(f"{OPERATOR}/{room}" for room in ("advisor", "api", "manifests", "observe", "planning"))
+CORE, OPERATOR, RUNTIME = "core/slm_core", "operator/slm_operator", "runtime/slm_runtime"
+DECISIONS = (CORE, *(f"{OPERATOR}/{room}" for room in ("advisor", "api", "manifests", "planning", "slo", "watch")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ RUNS: dict[str, Recorded] = {
     "agreement": Recorded(
         "a second profile of the real vLLM agrees with the first, a sweep finds nothing better, refusals are named",
         (*PYTEST, "tests/vllm"),
-        (RUNTIME, "tests/vllm"),
+        (CORE, RUNTIME, "tests/vllm"),
         "agreement.json",
     ),
     "changes": Recorded(
@@ -71,14 +71,14 @@ RUNS: dict[str, Recorded] = {
     "faults": Recorded(
         "how often each fault was met, and how soon all was as it should be",
         (*PYTEST, "tests/control_plane/test_faults.py", "tests/control_plane/test_faults_of_operators.py"),
-        (OPERATOR, "tests/control_plane/test_faults.py", "tests/control_plane/test_faults_of_operators.py"),
+        (CORE, OPERATOR, "tests/control_plane/test_faults.py", "tests/control_plane/test_faults_of_operators.py"),
         "faults.json",
     ),
     "biggest": Recorded(
         "a hundred of the biggest objects that the API server takes fit into the operator's memory",
         (*PYTEST, "tests/control_plane/test_hostile.py", "-m", "record"),
         (
-            f"{OPERATOR}/observe",
+            f"{OPERATOR}/watch",
             f"{OPERATOR}/kube",
             f"{OPERATOR}/api",
             f"{OPERATOR}/decoding.py",
@@ -88,19 +88,19 @@ RUNS: dict[str, Recorded] = {
     "churn": Recorded(
         "an hour of people, nodes and kills: nothing broken, memory stays",
         ("python", "benchmarks/churn.py", "--seconds", "3600"),
-        (OPERATOR, "benchmarks/churn.py", "benchmarks/churn_observer.py"),
+        (CORE, OPERATOR, "benchmarks/churn.py", "benchmarks/churn_observer.py"),
         "churn.json",
     ),
     "scale": Recorded(
         "100, 300 and 1,000 deployments beside a bare client: time, memory, requests",
         ("python", "benchmarks/scale.py", "--sweep", "--idle-seconds", "300", "--changes", "100"),
-        (OPERATOR, "benchmarks/scale.py", "benchmarks/scale_run.py"),
+        (CORE, OPERATOR, "benchmarks/scale.py", "benchmarks/scale_run.py"),
         "scale.json",
     ),
     "gpu-rehearsal": Recorded(
         "benchmarks/gpu.py with the real vLLM on CPU and a mock NVML: interrupted, resumed, complete",
         (*PYTEST, "tests/unit/gpu_stages/test_rehearsal.py"),
-        (RUNTIME, "benchmarks/gpu.py", "benchmarks/gpu_stages", "tests/unit/gpu_stages"),
+        (CORE, RUNTIME, "benchmarks/gpu.py", "benchmarks/gpu_stages", "tests/unit/gpu_stages"),
         "gpu-rehearsal.json",
     ),
     "seeds": Recorded(

@@ -21,17 +21,17 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from slm_operator.api import names  # noqa: E402 - what is imported from the repository follows its path
-from slm_operator.observe import ours, projection  # noqa: E402
-from slm_operator.observe.cache import Cache  # noqa: E402
-from slm_operator.observe.owned import owned  # noqa: E402
-from slm_operator.observe.pods import pod  # noqa: E402
-from slm_operator.observe.watched import Caches  # noqa: E402
 from slm_operator.planning.actions import WriteStatus  # noqa: E402
-from slm_operator.planning.demand import demand_of  # noqa: E402
-from slm_operator.planning.deployment import plan_deployment  # noqa: E402
+from slm_operator.planning.deployment.plan import plan_deployment  # noqa: E402
+from slm_operator.planning.fleet.demand import demand_of  # noqa: E402
 from slm_operator.planning.views import Assignment, DeploymentView  # noqa: E402
 from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning  # noqa: E402
 from slm_operator.settings import Settings  # noqa: E402
+from slm_operator.watch import custom_resources, projection  # noqa: E402
+from slm_operator.watch.applied import owned  # noqa: E402
+from slm_operator.watch.cache import Cache  # noqa: E402
+from slm_operator.watch.pods import pod  # noqa: E402
+from slm_operator.watch.watch_list import Caches  # noqa: E402
 
 from tests.control_plane import gpu_fleet as fleet  # noqa: E402
 
@@ -39,7 +39,7 @@ Taker = tuple[Cache[Any], Callable[[Any], Any]]
 COUNT = 200
 UID = "3c8e1f0a-7f0e-4b8e-9f5e-{:012d}"
 EMPTY = """
-import slm_operator.main, slm_operator.observe.kopf_adapter, slm_operator.assembly, slm_operator.metrics
+import slm_operator.main, slm_operator.watch.kopf_adapter, slm_operator.assembly, slm_operator.metrics
 print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmRSS")))
 """
 """The process with all its imports and nothing seen."""
@@ -77,8 +77,8 @@ def bytes_each(kind: str) -> float:
 def takers_of(kind: str, caches: Caches) -> tuple[Taker, ...]:
     """The caches that take a kind, each with the projection that makes its records."""
     return {
-        "deployment": ((caches.deployments, ours.deployment),),
-        "profile": ((caches.profiles, ours.profile),),
+        "deployment": ((caches.deployments, custom_resources.deployment),),
+        "profile": ((caches.profiles, custom_resources.profile),),
         "node": ((caches.nodes, projection.node),),
         "replica_pod": ((caches.pods, pod),),
         "foreign_pod": ((caches.pods, pod),),
@@ -135,13 +135,13 @@ def child(number: int) -> Any:
 @cache
 def imported() -> Any:
     """One imported profile."""
-    return ours.profile(named(fleet.slm_profile("p"), 0))
+    return custom_resources.profile(named(fleet.slm_profile("p"), 0))
 
 
 def served(number: int) -> Any:
     """An SLMDeployment with the status that the operator writes."""
     raw = named(fleet.slm_deployment("d", "p", slices=4), number)
-    deployment = ours.deployment(raw)
+    deployment = custom_resources.deployment(raw)
     demand = demand_of(deployment, imported())
     assert demand, "its profile is imported, so there is advice"
     answer = Assignment(slice_class=demand.slice_class, nodes=("gpu-1",), slots=demand.replicas)

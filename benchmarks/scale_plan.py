@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 
-from slm_operator.planning.fleet import plan_fleet  # noqa: E402 - what is imported from the repository follows its path
+from slm_operator.planning.fleet.plan import plan_fleet  # noqa: E402 - what is imported from the repository follows its path
 
 from tests.unit.planning import worlds as w  # noqa: E402
 from tests.unit.planning.test_fleet_growth import world  # noqa: E402

@@ -2,7 +2,7 @@
 
     python benchmarks/search.py [--json] [--cases 600] [--seed 1]
 
-Random engines come from the simulation (`slm_runtime.simulated`), which knows what every batch size would really give;
+Random engines come from the simulation (`tests.simulated_engine`), which knows what every batch size would really give;
 the published sweeps (tests/data/memory-gap-h100) are replayed, interpolated between their points. What is counted:
 
 - points: of the sweep and of the confirmations of one engine, packs left out (`pack_points_*` counts those);
@@ -34,10 +34,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from slm_runtime.search.loop import run_search  # noqa: E402 - what is imported from the repository follows its path
 from slm_runtime.search.next_step import best  # noqa: E402
-from slm_runtime.simulated.rig import SimulatedRig  # noqa: E402
 
 from benchmarks.search_cases import Case, Truth, draw, start  # noqa: E402
 from benchmarks.search_replay import replay  # noqa: E402
+from tests.simulated_engine.rig import SimulatedRig  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

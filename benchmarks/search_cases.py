@@ -1,6 +1,6 @@
 """Random engines and questions, and what is true of them: the simulation itself knows what the search has to find out.
 
-Figures are those of `slm_runtime.simulated`, without noise. Must never know how a search goes about it.
+Figures are those of `tests.simulated_engine`, without noise. Must never know how a search goes about it.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
+from slm_core.slo import Percentile, Slo
 from slm_runtime.search.steps import Request, StartEngines
-from slm_runtime.simulated.physics import Lengths, SimulatedEngine, pool_tokens, steady_state
-from slm_runtime.simulated.rig import DEVIATIONS, SPREAD_NOISE_FRACTION, TTFT_SPREAD_FRACTION
-from slm_runtime.slo import Percentile, Slo
+
+from tests.simulated_engine.physics import Lengths, SimulatedEngine, pool_tokens, steady_state
+from tests.simulated_engine.rig import DEVIATIONS, SPREAD_NOISE_FRACTION, TTFT_SPREAD_FRACTION
 
 if TYPE_CHECKING:
     from random import Random
 
-    from slm_runtime.simulated.physics import Expected
+    from tests.simulated_engine.physics import Expected
 
 GIB = 2**30
 DEVICES = ((24, 0.3e9), (24, 0.6e9), (40, 1.5e9), (64, 2.0e9), (80, 2.0e9), (80, 3.3e9), (141, 4.8e9))

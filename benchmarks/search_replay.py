@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from slm_runtime.document import Latency
-from slm_runtime.fit import fit_points
+from slm_core.latency_model import fit_points
+from slm_core.measurements import Latency
+from slm_core.slo import Slo
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.next_step import best
 from slm_runtime.search.steps import Request, StartEngines
 from slm_runtime.search.sweep import swept
-from slm_runtime.slo import Slo
 from unit.runtime_search import published
 
 from benchmarks.search_cases import sizes
@@ -19,7 +19,7 @@ from benchmarks.search_cases import sizes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slm_runtime.document import Ledger, Point
+    from slm_core.measurements import Ledger, Point
     from slm_runtime.search.steps import Findings, Measure
 
 

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 import hypothesis  # noqa: F401 - imported once for all mutants, as the three below
 import jsonschema  # noqa: F401
 import pytest
-import slm_runtime.codec
-import slm_runtime.convert  # noqa: F401
+import slm_core.codec
+import slm_core.convert  # noqa: F401
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

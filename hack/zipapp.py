@@ -11,13 +11,13 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "runtime" / "slm_runtime"
+PACKAGES = (ROOT / "core" / "slm_core", ROOT / "runtime" / "slm_runtime")
 MAIN = "import sys\nfrom slm_runtime.cli import main\nsys.exit(main())\n"
 
 
 def build(target: Path) -> Path:
     """Write the zipapp and give its path."""
-    sources = {str(Path("slm_runtime") / file.relative_to(PACKAGE)): file for file in sorted(PACKAGE.rglob("*.py"))}
+    sources = {str(file.relative_to(room.parent)): file for room in PACKAGES for file in sorted(room.rglob("*.py"))}
     sources["pynvml.py"] = _pynvml()
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as out:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from slm_runtime.codec import to_json
+from slm_core.codec import to_json
 
 from tests.nesting import DEEP, deep_json
 from tests.unit.planning import worlds as w

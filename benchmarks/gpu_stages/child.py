@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-from slm_runtime.failure import EngineFault, ProfileError
+from slm_core.failure import EngineFault, ProfileError
 
 from gpu_stages import family
 from gpu_stages.job import Job, Unfinished

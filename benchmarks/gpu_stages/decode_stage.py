@@ -17,12 +17,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from slm_core.counters import read_cache_config
+from slm_core.failure import EngineFault, Failure
 from slm_runtime import host, nvml
 from slm_runtime.engine_process import EngineProcess, Launch, group_of, start_engine
-from slm_runtime.failure import EngineFault, Failure
 from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, read_log
 from slm_runtime.load import ClosedLoop
-from slm_runtime.metrics import read_cache_config
 from slm_runtime.tokenizer import identify
 from slm_runtime.window import Scrape, facts
 from slm_runtime.workload import Lengths, parse_lengths, usable

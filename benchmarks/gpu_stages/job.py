@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from slm_runtime.failure import EngineFault, ProfileError
+from slm_core.failure import EngineFault, ProfileError
 
 from gpu_stages.cuda import Refused
 from gpu_stages.machine import Kind

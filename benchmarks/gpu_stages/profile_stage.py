@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slm_runtime.codec import parse
-from slm_runtime.document import Cost, Ledger, Mark
+from slm_core.codec import parse
+from slm_core.measurements import Cost, Ledger, Mark
 
 from gpu_stages.job import Unavailable, Unfinished
 from gpu_stages.shapes import write_model

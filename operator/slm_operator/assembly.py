@@ -29,26 +29,26 @@ from slm_operator.kube.events import EventRecorder
 from slm_operator.kube.lease import Election
 from slm_operator.kube.rate import TokenBucket
 from slm_operator.kube.resources import Resource, ResourceTable
-from slm_operator.observe.watched import watched_kinds
-from slm_operator.observe.world import World
-from slm_operator.planning.demand import demand_of
-from slm_operator.planning.deployment import plan_deployment
-from slm_operator.planning.fleet import plan_fleet
-from slm_operator.planning.profile import plan_profile
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.planning.fleet.demand import demand_of
+from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.reconcile.execute import Executor
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
-from slm_operator.reconcile.ledger import Ledger
 from slm_operator.reconcile.loop import Planners, Reconciler
+from slm_operator.reconcile.pending_writes import Ledger
 from slm_operator.reconcile.profile_logs import ProfileLogs
 from slm_operator.reconcile.queue import KeyedQueue
-from slm_operator.reconcile.watch import Watch
+from slm_operator.slo.scraper import Watch
+from slm_operator.watch.watch_list import watched_kinds
+from slm_operator.watch.world import World
 
 if TYPE_CHECKING:
     from slm_operator.kube.connection import Connection
     from slm_operator.metrics import Metrics
-    from slm_operator.observe.cache import Cache
-    from slm_operator.observe.watched import Caches
     from slm_operator.settings import Settings
+    from slm_operator.watch.cache import Cache
+    from slm_operator.watch.watch_list import Caches
 
 log = logging.getLogger(__name__)
 

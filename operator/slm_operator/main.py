@@ -88,7 +88,7 @@ async def run(options: Options) -> int:
     from slm_operator.kube.connection import ConfigException, connect  # noqa: PLC0415
     from slm_operator.kube.errors import ApiError  # noqa: PLC0415
     from slm_operator.metrics import Metrics  # noqa: PLC0415
-    from slm_operator.observe.kopf_adapter import leave_behind, watch_until_stopped  # noqa: PLC0415
+    from slm_operator.watch.kopf_adapter import leave_behind, watch_until_stopped  # noqa: PLC0415
 
     try:
         connection = await connect(options.kubeconfig, in_cluster=options.kubeconfig is None)

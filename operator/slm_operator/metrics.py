@@ -15,15 +15,15 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
 from slm_operator.api import names
-from slm_operator.observe.watched import GPU
+from slm_operator.watch.watch_list import GPU
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from slm_operator.observe.records import Key
-    from slm_operator.observe.watched import Caches
-    from slm_operator.planning.slo_watch import Figures
     from slm_operator.reconcile.queue import KeyedQueue
+    from slm_operator.slo.monitor import Figures
+    from slm_operator.watch.records import Key
+    from slm_operator.watch.watch_list import Caches
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 

@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slm_core.failure import EXIT_STATUS, Failure, ProfileError
+from slm_core.slo import Percentile, Slo
+
 from slm_runtime import events, profile
-from slm_runtime.failure import EXIT_STATUS, Failure, ProfileError
 from slm_runtime.ledger import read_config
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import Subject
 from slm_runtime.search.steps import Request
-from slm_runtime.slo import Percentile, Slo
 from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths
 

@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
-
-from slm_runtime.failure import EngineFault, Failure, ProfileError, explain
-from slm_runtime.metrics import read_counters
+from slm_core.counters import read_counters
+from slm_core.failure import EngineFault, Failure, ProfileError, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from slm_runtime.metrics import Counters
+    from slm_core.counters import Counters
 
 SHM = "/dev/shm/"  # noqa: S108 - where the kernel has it
 STOP_SECONDS = 8.0

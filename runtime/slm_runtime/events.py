@@ -21,12 +21,12 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from slm_runtime.codec import to_json
-from slm_runtime.failure import EXIT_STATUS, MEND
+from slm_core.codec import to_json
+from slm_core.failure import EXIT_STATUS, MEND
 
 if TYPE_CHECKING:
-    from slm_runtime.document import Ledger, MeasurementDocument, Point
-    from slm_runtime.failure import Failure
+    from slm_core.failure import Failure
+    from slm_core.measurements import Ledger, MeasurementDocument, Point
 
 
 class Reporter(Protocol):

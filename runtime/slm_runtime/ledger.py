@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slm_runtime.document import Ledger
+from slm_core.measurements import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from slm_runtime.document import Mark, Point
-from slm_runtime.failure import EngineFault, Failure
+from slm_core.counters import over_engines
+from slm_core.failure import EngineFault, Failure
+from slm_core.measurements import Mark, Point
+
 from slm_runtime.load import ClosedLoop
-from slm_runtime.metrics import over_engines
 from slm_runtime.window import Pace, Scrape, facts, is_open, latency, marks, may_close
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from slm_runtime.failure import EngineFault, Failure
+from slm_core.failure import EngineFault, Failure
 
 CONTROL = "nvidia-cuda-mps-control"
 MIB = 2**20

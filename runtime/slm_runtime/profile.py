@@ -17,11 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from slm_core.codec import to_json
+from slm_core.failure import EXIT_STATUS, Failure, ProfileError
+from slm_core.measurements import Cost, Engine, Gpu, MeasurementDocument, Model, SharingMode
+
 from slm_runtime import host, mps, nvml
-from slm_runtime.codec import to_json
-from slm_runtime.document import Cost, Engine, Gpu, MeasurementDocument, Model, SharingMode
 from slm_runtime.download import follow_download
-from slm_runtime.failure import EXIT_STATUS, Failure, ProfileError
 from slm_runtime.ledger import read_config
 from slm_runtime.rig import EngineRig
 from slm_runtime.search.loop import run_search

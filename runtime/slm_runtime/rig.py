@@ -13,21 +13,23 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from slm_core.batching import BLOCK_TOKENS, least_kv_bytes
+from slm_core.counters import read_cache_config
+from slm_core.failure import EngineFault, Failure, ProfileError
+from slm_core.measurements import SharingMode
+
 from slm_runtime import host, mps
-from slm_runtime.bca import BLOCK_TOKENS, least_kv_bytes
-from slm_runtime.document import SharingMode
 from slm_runtime.engine_process import Launch, group_of, start_engine
-from slm_runtime.failure import EngineFault, Failure, ProfileError
 from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, read_log, weights_on_disk
 from slm_runtime.measuring import Measurement, Running
-from slm_runtime.metrics import read_cache_config
 from slm_runtime.tokenizer import count_tokens, identify
 from slm_runtime.workload import Lengths, read_conversations, usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from slm_runtime.document import Ledger, Point
+    from slm_core.measurements import Ledger, Point
+
     from slm_runtime.engine_process import EngineProcess
     from slm_runtime.measuring import Conditions
     from slm_runtime.nvml import Device

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
-
-from slm_runtime.failure import Failure, ProfileError
+from slm_core.failure import Failure, ProfileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,13 +15,13 @@ from itertools import pairwise
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from slm_runtime.document import Latency, Mark
-from slm_runtime.slo import MIN_SAMPLES, Percentile
+from slm_core.measurements import Latency, Mark
+from slm_core.slo import MIN_SAMPLES, Percentile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slm_runtime.metrics import Counters
+    from slm_core.counters import Counters
 
 SLICES = 10
 T_975 = 2.262

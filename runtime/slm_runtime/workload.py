@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING
 
-from slm_runtime.document import Workload
-from slm_runtime.failure import Failure, ProfileError
+from slm_core.failure import Failure, ProfileError
+from slm_core.measurements import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from slm_operator.planning.node_step import CHANGING
+from slm_operator.planning.fleet.node.step import CHANGING
 
 from hack import plain_manifests
 from tests.chart.helm import CHART, ROOT, helm, of_kind, rendered

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slm_core import counters as engine_metrics
 from slm_operator.metrics import Metrics
-from slm_operator.observe.watched import Caches
-from slm_runtime import metrics as engine_metrics
+from slm_operator.watch.watch_list import Caches
 
 from hack.dashboard_pictures import pictures
 from tests.chart.exposed import exposed as exposed_series

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from slm_core.codec import to_json
+from slm_core.convert import MeasuredOn, from_csv
+from slm_core.measurements import Engine, Gpu
 from slm_operator.assembly import own_resources
 from slm_operator.kube.client import MERGE, Client
 from slm_operator.kube.connection import Connection, connect
 from slm_operator.kube.errors import Conflict
 from slm_operator.kube.resources import CONFIG_MAP, NODE, Resource
 from slm_operator.settings import DevicePlugin
-from slm_runtime.codec import to_json
-from slm_runtime.convert import MeasuredOn, from_csv
-from slm_runtime.document import Engine, Gpu
 
 from tests.standin.config import parse
 from tests.standin.labels import feature_labels

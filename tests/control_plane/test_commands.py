@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slm_runtime.codec import to_json
-from slm_runtime.convert import MeasuredOn, from_csv
-from slm_runtime.document import Engine, Gpu
+from slm_core.codec import to_json
+from slm_core.convert import MeasuredOn, from_csv
+from slm_core.measurements import Engine, Gpu
 
 from tests.conftest import own_namespace
 from tests.control_plane.operator_process import operator, wait_until

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from slm_core.measurements import SharingMode
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.manifests.plugin_config import SliceClass
-from slm_operator.observe.records import NodeRecord, Taint
 from slm_operator.planning.actions import EmitEvent, PatchNode
-from slm_operator.planning.fleet import plan_fleet
-from slm_operator.planning.tolerations import tolerations_of
-from slm_runtime.document import SharingMode
+from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.planning.fleet.tolerations import tolerations_of
+from slm_operator.watch.records import NodeRecord, Taint
 
 from tests.docs.pages import ROOT, yaml_objects
 from tests.standin.config import parse

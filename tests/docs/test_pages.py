@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from slm_operator.advisor.drift import Drift
-from slm_runtime.failure import Failure
+from slm_core.failure import Failure
+from slm_operator.slo.judge import Drift
 
 from tests.docs.pages import PAGES, ROOT, links
 

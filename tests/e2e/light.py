@@ -6,7 +6,7 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from slm_runtime.codec import to_json
+from slm_core.codec import to_json
 
 from tests.testbed.stage import LIGHT_IMAGE
 from tests.unit.planning import worlds

@@ -17,7 +17,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-from slm_runtime.metrics import read_counters
+from slm_core.counters import read_counters
 
 from tests.testbed.cluster import KubectlError
 
@@ -27,7 +27,7 @@ from .load import POD, container_id, place_client
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from slm_runtime.metrics import Counters
+    from slm_core.counters import Counters
 
     from tests.testbed.stage import Stage
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from slm_core.batching import choose
+from slm_core.codec import parse_document
+from slm_core.slo import resolve
 from slm_operator.api.deployment import SLMDeploymentSpec
-from slm_operator.planning.advising import slo_of
-from slm_runtime.bca import choose
-from slm_runtime.codec import parse_document
-from slm_runtime.slo import resolve
+from slm_operator.planning.deployment.advising import slo_of
 
 from tests.testbed.cluster import KubectlError
 from tests.testbed.stage import ROOT

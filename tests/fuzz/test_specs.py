@@ -11,12 +11,12 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from slm_operator.api.deployment import SLMDeploymentStatus
 from slm_operator.api.profile import SLMProfileStatus
-from slm_operator.observe import ours
 from slm_operator.planning.actions import Apply, Plan, WriteStatus
-from slm_operator.planning.demand import demand_of
-from slm_operator.planning.deployment import plan_deployment
-from slm_operator.planning.profile import plan_profile
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.planning.fleet.demand import demand_of
+from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.views import Assignment, DeploymentView, ProfileView
+from slm_operator.watch import custom_resources
 
 from tests.fuzz.door import Door, door
 from tests.fuzz.specs import specs
@@ -86,7 +86,7 @@ def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
     def one(spec: Any) -> None:
         stored = opened.ask("slmprofiles", "SLMProfile", spec)
         if stored is not None:
-            record = ours.profile(named(stored))
+            record = custom_resources.profile(named(stored))
             plan = plan_profile(ProfileView(profile=record), w.SETTINGS, w.NOW)
             written(plan, SLMProfileStatus)
 
@@ -96,7 +96,7 @@ def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
 
 def deployment_is_planned(stored: dict[str, Any]) -> None:
     """First without a profile, then with one, without and with room for its replicas."""
-    record = ours.deployment(named(stored))
+    record = custom_resources.deployment(named(stored))
     alone = DeploymentView(deployment=record, profile=None, sharers=(record,))
     written(plan_deployment(alone, w.SETTINGS, w.NOW), SLMDeploymentStatus)
     if record.spec is None:

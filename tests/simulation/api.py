@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from slm_core.codec import parse_document
 from slm_operator.api import names
-from slm_runtime.codec import parse_document
 
 from .objects import CONFIG_LABEL, EPOCH, BrokenPromiseError, Job, Pod, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slm_operator.observe.records import Key
     from slm_operator.planning.actions import Evict, PatchConfig, PatchNode
+    from slm_operator.watch.records import Key
 
     from .controllers import Controllers
     from .objects import Node

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from slm_operator.observe.records import Key
 from slm_operator.settings import Nodes, Profiling, Settings, Tenancy
+from slm_operator.watch.records import Key
 
 from .objects import BrokenPromiseError
 from .people import advised_once

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slm_operator.observe.records import Key
+from slm_operator.watch.records import Key
 
 from .objects import Pod
 

@@ -11,16 +11,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from slm_core.measurements import SharingMode
 from slm_operator.api import names
 from slm_operator.manifests.plugin_config import class_of_config
-from slm_operator.planning.node_state import REPLICAS_LABEL, STRATEGY_LABEL
+from slm_operator.planning.fleet.node.state import REPLICAS_LABEL, STRATEGY_LABEL
 from slm_operator.settings import Settings
-from slm_runtime.document import SharingMode
 
 from .objects import CONFIG_LABEL, BrokenPromiseError
 
 if TYPE_CHECKING:
-    from slm_operator.observe.records import Key
+    from slm_operator.watch.records import Key
 
     from .objects import Job, Node, Pod
     from .world import World

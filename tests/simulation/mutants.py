@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.manifests.plugin_config import config_key, plugin_config
-from slm_operator.planning import node_change, node_release, node_state, node_step, rollout
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
-from slm_operator.planning.fleet import plan_fleet
-from slm_operator.reconcile import routing
+from slm_operator.planning.deployment import rollout
+from slm_operator.planning.fleet.node import change, release, state, step
+from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.reconcile import event_mapping
 
 from .objects import CONFIG_LABEL
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from slm_operator.observe.records import PodRecord
     from slm_operator.planning.views import FleetPlan, FleetView
     from slm_operator.settings import Settings
+    from slm_operator.watch.records import PodRecord
 
     Planner = Callable[[FleetView, Settings, datetime], FleetPlan]
     Rewrite = Callable[[FleetView, tuple[Action, ...]], Iterable[Action]]
@@ -42,7 +43,7 @@ def _tells_before_it_taints(view: FleetView, actions: tuple[Action, ...]) -> Ite
     for action in actions:
         if isinstance(action, PatchNode) and action.taints and CONFIG_LABEL not in action.labels:
             purpose = action.annotations.get(names.CHANGING_TO_ANNOTATION) or ""
-            slice_class = node_state.class_of_label(purpose.partition(" for ")[0])
+            slice_class = state.class_of_label(purpose.partition(" for ")[0])
             if slice_class is not None:
                 yield replace(action, labels={CONFIG_LABEL: config_key(slice_class)}, taints=None)
                 continue
@@ -54,7 +55,7 @@ def _evicts_anybody(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Ac
     yield from actions
     closed = {node.meta.key.name for node in view.nodes if any(t.key == names.CHANGING_TAINT for t in node.taints)}
     for pod in view.pods:
-        if pod.node in closed and pod.holds_gpu and not node_state.is_replica(pod):
+        if pod.node in closed and pod.holds_gpu and not state.is_replica(pod):
             yield Evict(pod=pod.meta.key, uid=pod.meta.uid, because="it is in the way")
 
 
@@ -67,7 +68,7 @@ def _edits_a_key(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Actio
                 yield PatchConfig(
                     config_map=view.config_map.meta.key,
                     resource_version=view.config_map.meta.resource_version,
-                    add={key: plugin_config(node_state.UNSHARED)},
+                    add={key: plugin_config(state.UNSHARED)},
                     because="a better idea",
                 )
 
@@ -127,7 +128,7 @@ PLANNERS: dict[str, Planner] = {
     "gives back no label": mutant(_gives_back_no_label),
     "opens too early": mutant(_opens_too_early),
 }
-_occupancy = routing._occupancy
+_occupancy = event_mapping._occupancy
 
 
 def _occupancy_whenever_it_began(record: PodRecord | None) -> tuple[object, ...] | None:
@@ -137,13 +138,13 @@ def _occupancy_whenever_it_began(record: PodRecord | None) -> tuple[object, ...]
 
 
 PIECES: dict[str, tuple[object, str, object]] = {
-    "does not drain": (node_change, "drain", lambda _state, _site: None),
-    "does not drain before it gives back": (node_release, "drain", lambda _state, _site: None),
-    "does not wait for the volume": (node_change, "_await_key", lambda *_: None),
-    "does not wait for what the node was told before": (node_step, "lags_behind", lambda *_: None),
-    "never rolls back after a timeout": (node_change, "seconds_since_start", lambda *_: 0.0),
-    "does not hear that a replica started again": (routing, "_occupancy", _occupancy_whenever_it_began),
+    "does not drain": (change, "drain", lambda _state, _site: None),
+    "does not drain before it gives back": (release, "drain", lambda _state, _site: None),
+    "does not wait for the volume": (change, "_await_key", lambda *_: None),
+    "does not wait for what the node was told before": (step, "lags_behind", lambda *_: None),
+    "never rolls back after a timeout": (change, "seconds_since_start", lambda *_: 0.0),
+    "does not hear that a replica started again": (event_mapping, "_occupancy", _occupancy_whenever_it_began),
     "rolls to where there is no room": (rollout, "_may_roll", lambda _view, _wanted, answer: answer is not None),
-    "never lifts the taint": (node_state.NodeState, "waits_for_daemon", lambda *_: False),
+    "never lifts the taint": (state.NodeState, "waits_for_daemon", lambda *_: False),
 }
 """Functions of the real planner, and what stands in for them."""

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
-from slm_operator.observe.records import (
+from slm_operator.planning.fleet.node.state import UNSHARED
+from slm_operator.watch.records import (
     DaemonPodRecord,
     JobRecord,
     Key,
@@ -18,7 +19,6 @@ from slm_operator.observe.records import (
     Taint,
     WorkloadRecord,
 )
-from slm_operator.planning.node_state import UNSHARED
 
 if TYPE_CHECKING:
     from slm_operator.manifests.plugin_config import SliceClass

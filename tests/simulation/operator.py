@@ -13,18 +13,18 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.observe.records import Key
 from slm_operator.planning.actions import Action, Apply, Delete, EmitEvent, Evict, PatchConfig, PatchNode, WriteStatus
-from slm_operator.planning.demand import demand_of
-from slm_operator.planning.deployment import plan_deployment
-from slm_operator.planning.fleet import plan_fleet
-from slm_operator.planning.profile import plan_profile
-from slm_operator.planning.profile_log import NOTHING_PRINTED, ProfileLog
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.planning.fleet.demand import demand_of
+from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.planning.profile.log import NOTHING_PRINTED, ProfileLog
+from slm_operator.planning.profile.plan import plan_profile
+from slm_operator.reconcile.event_mapping import concerned
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.loop import FLEET_LEAST_SECONDS, FLEET_MOST_SECONDS
 from slm_operator.reconcile.queue import FLEET, WorkKey
-from slm_operator.reconcile.routing import concerned
 from slm_operator.settings import Settings
+from slm_operator.watch.records import Key
 
 from tests.unit.planning import worlds
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-    from slm_operator.observe.cache import Cache, Change
     from slm_operator.planning.views import Assignment, DeploymentView, FleetPlan, FleetView
+    from slm_operator.watch.cache import Cache, Change
 
     from .world import World
 

@@ -10,8 +10,10 @@ from unittest.mock import patch
 
 from slm_operator.api import names
 from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.observe.records import DeploymentRecord, Key, ProfileRecord, Taint
-from slm_operator.planning import advising, demand, deployment
+from slm_operator.planning.deployment import advising
+from slm_operator.planning.deployment import plan as deployment
+from slm_operator.planning.fleet import demand
+from slm_operator.watch.records import DeploymentRecord, Key, ProfileRecord, Taint
 
 from tests.unit.planning import worlds
 

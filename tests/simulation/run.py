@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.observe.records import Key
-from slm_operator.planning.spread import placement
+from slm_operator.planning.deployment.gpu_spread import placement
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.settings import Nodes, Settings
+from slm_operator.watch.records import Key
 
 from .api import Api
 from .controllers import Controllers

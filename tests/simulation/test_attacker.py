@@ -3,7 +3,9 @@
 from unittest.mock import patch
 
 import pytest
-from slm_operator.planning import claims, fleet, profile
+from slm_operator.planning.fleet import claims
+from slm_operator.planning.fleet import plan as fleet
+from slm_operator.planning.profile import plan as profile
 
 from .attacker import WAYS, besieged
 from .objects import BrokenPromiseError

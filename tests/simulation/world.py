@@ -13,14 +13,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.observe.records import ConfigMapRecord, Key, Meta
+from slm_operator.watch.records import ConfigMapRecord, Key, Meta
 
 from .objects import CONFIG_MAP, EPOCH, daemon_of, plugin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from slm_operator.observe.records import DeploymentRecord, ProfileRecord
+    from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
     from .objects import Job, Node, Pod, Workload
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slm_runtime.codec import parse_document
+from slm_core.codec import parse_document
 
 from tests.testbed.engine_cpu import CPU_ENV, python
 from tests.testbed.tiny_model import tiny_model
 
 if TYPE_CHECKING:
-    from slm_runtime.document import MeasurementDocument
+    from slm_core.measurements import MeasurementDocument
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ["-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]

@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig, Subject
 from slm_runtime.search.steps import Measure, StartEngines

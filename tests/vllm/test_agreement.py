@@ -16,17 +16,17 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pytest
-from slm_runtime.bca import choose
-from slm_runtime.document import SharingMode
-from slm_runtime.fit import fit_line
-from slm_runtime.slo import Slo, resolve
+from slm_core.batching import choose
+from slm_core.latency_model import fit_line
+from slm_core.measurements import SharingMode
+from slm_core.slo import Slo, resolve
 
 from tests.testbed.tiny_model import tiny_model
 
 from .profiling import ENGINE_LIMITS, Run, Swept, exhaustive_sweep, profile
 
 if TYPE_CHECKING:
-    from slm_runtime.document import MeasurementDocument, Point
+    from slm_core.measurements import MeasurementDocument, Point
 
 pytestmark = [pytest.mark.vllm, pytest.mark.record, pytest.mark.timeout(3600)]
 

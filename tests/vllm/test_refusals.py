@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from slm_runtime.failure import EXIT_STATUS, Failure
+from slm_core.failure import EXIT_STATUS, Failure
 
 from tests.testbed.tiny_model import tiny_model
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from slm_runtime.document import Point, SharingMode
+    from slm_core.measurements import Point, SharingMode
 
 
 class Objective(StrEnum):

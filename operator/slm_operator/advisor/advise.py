@@ -26,8 +26,8 @@ from slm_operator.advisor.sentences import say
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from slm_runtime.document import MeasurementDocument
-    from slm_runtime.slo import Slo
+    from slm_core.measurements import MeasurementDocument
+    from slm_core.slo import Slo
 
     from slm_operator.advisor.advice import Candidate, Predicted, Settings
     from slm_operator.advisor.case import Case

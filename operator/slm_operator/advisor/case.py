@@ -9,16 +9,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slm_runtime import bca
-from slm_runtime.fit import fit_points
-from slm_runtime.slo import resolve
+from slm_core import batching
+from slm_core.latency_model import fit_points
+from slm_core.slo import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from slm_runtime.document import Ledger, MeasurementDocument, Point, SharingMode
-    from slm_runtime.fit import Fit
-    from slm_runtime.slo import Limits, Slo
+    from slm_core.latency_model import Fit
+    from slm_core.measurements import Ledger, MeasurementDocument, Point, SharingMode
+    from slm_core.slo import Limits, Slo
 
     from slm_operator.advisor.advice import Settings, Source
 
@@ -125,7 +125,7 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
     in_flight = settings.concurrency or in_flight_of_rate(document, fit, settings.requests_per_second)
     if settings.requests_per_second is None:
         in_flight = in_flight or document.workload.concurrency
-    single, _ = bca.single_sequence_tokens_per_second(document.points)
+    single, _ = batching.single_sequence_tokens_per_second(document.points)
     partial = [p for p in points if is_partial(p)]
     return Case(
         points=points,
@@ -158,7 +158,7 @@ def _deciding(points: Iterable[Point]) -> dict[Measurement, Point]:
 
 def _floor_bytes(document: MeasurementDocument) -> int:
     ledger, longest = document.ledger, document.model.max_model_len
-    return bca.least_kv_bytes(ledger.kv_bytes_per_token, longest) if ledger and longest else 0
+    return batching.least_kv_bytes(ledger.kv_bytes_per_token, longest) if ledger and longest else 0
 
 
 def in_flight_of_rate(document: MeasurementDocument, fit: Fit | None, requests_per_second: float | None) -> int | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from slm_runtime import bca
-from slm_runtime.document import Mark
-from slm_runtime.fit import REPEAT_NOISE_FRACTION
-from slm_runtime.slo import figure_ms, slo_misses
+from slm_core import batching
+from slm_core.latency_model import REPEAT_NOISE_FRACTION
+from slm_core.measurements import Mark
+from slm_core.slo import figure_ms, slo_misses
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Check, CheckName, ModeChoice, Objective, Source
@@ -21,8 +21,8 @@ from slm_operator.advisor.case import Configuration, Measurement
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from slm_runtime.document import Point
-    from slm_runtime.slo import Miss
+    from slm_core.measurements import Point
+    from slm_core.slo import Miss
 
     from slm_operator.advisor.advice import Candidate
     from slm_operator.advisor.case import Case
@@ -147,7 +147,7 @@ def efficiency(case: Case, point: Point, *, packs_measured: bool) -> Check:
     if not case.single_sequence:
         because = "T(1) is not known, so no efficiency can be judged: measure B=1 again"
         return Check(CheckName.EFFICIENCY, packs_measured, because)
-    value = bca.efficiency(point, case.single_sequence)
+    value = batching.efficiency(point, case.single_sequence)
     said = f"batching efficiency {value:.3f}"
     if value > limit:
         because = f"{said} is above {limit:g}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import CheckName, Closest, ModeChoice, Objective

@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from slm_runtime.document import Latency, Point
+    from slm_core.measurements import Latency, Point
 
 LITTLE_TOLERANCE = 0.10
 """An unmarked point may decode this fraction more than Little's law, running = output rate x ITL, allows: twice what earns the mark."""

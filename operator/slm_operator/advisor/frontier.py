@@ -10,7 +10,7 @@ from slm_operator.advisor.contradictions import is_trusted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_runtime.document import Point
+    from slm_core.measurements import Point
 
 
 def pareto_frontier(points: Iterable[Point]) -> tuple[Point, ...]:

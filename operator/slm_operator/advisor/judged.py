@@ -12,7 +12,7 @@ from slm_operator.advisor.load import at_load
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_runtime.document import Point
+    from slm_core.measurements import Point
 
     from slm_operator.advisor.case import Case
     from slm_operator.advisor.checks import Question

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_line, fit_points
+from slm_core.latency_model import REPEAT_NOISE_FRACTION, fit_line, fit_points
 
 from slm_operator.advisor.advice import Check, CheckName, Predicted, Source
 from slm_operator.advisor.case import (
@@ -26,7 +26,7 @@ from slm_operator.advisor.case import (
 from slm_operator.advisor.contradictions import is_trusted
 
 if TYPE_CHECKING:
-    from slm_runtime.document import Point
+    from slm_core.measurements import Point
 
     from slm_operator.advisor.case import Case
 

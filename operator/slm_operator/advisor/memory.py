@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_runtime import bca
+from slm_core import batching
 
 if TYPE_CHECKING:
-    from slm_runtime.document import Point
+    from slm_core.measurements import Point
 
     from slm_operator.advisor.case import Case
 
@@ -28,7 +28,7 @@ def kv_room(case: Case, replicas: int) -> int | None:
 
 
 def kv_bytes(case: Case, point: Point) -> int | None:
-    """KV bytes of each engine of this configuration, by the published rule with headroom (`slm_runtime.bca`).
+    """KV bytes of each engine of this configuration, by the published rule with headroom (`slm_core.batching`).
 
     A single engine that does not tell its pool had the ledger's; a pack that does not is given all that its slice
     leaves, for it was measured in no more.
@@ -36,7 +36,7 @@ def kv_bytes(case: Case, point: Point) -> int | None:
     if point.kv_pool_bytes is None and point.replicas > 1:
         return kv_room(case, point.replicas)
     pool = case.ledger.kv_pool_bytes if case.ledger else None
-    return bca.kv_bytes(point, floor_bytes=case.floor_bytes, pool_bytes=pool)
+    return batching.kv_bytes(point, floor_bytes=case.floor_bytes, pool_bytes=pool)
 
 
 def used_bytes(case: Case, replicas: int, kv: int | None) -> int | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slm_runtime.fit import is_full_single
-from slm_runtime.slo import resolve
+from slm_core.latency_model import is_full_single
+from slm_core.slo import resolve
 
 from slm_operator.advisor.advice import ModeChoice
 from slm_operator.advisor.contradictions import RULES, Problem, is_trusted
@@ -18,8 +18,8 @@ from slm_operator.advisor.contradictions import RULES, Problem, is_trusted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slm_runtime.document import Ledger, MeasurementDocument
-    from slm_runtime.slo import Slo
+    from slm_core.measurements import Ledger, MeasurementDocument
+    from slm_core.slo import Slo
 
     from slm_operator.advisor.advice import Settings
 

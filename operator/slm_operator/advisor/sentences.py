@@ -13,7 +13,7 @@ from slm_operator.advisor.advice import Objective, Source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slm_runtime.document import Point, SharingMode
+    from slm_core.measurements import Point, SharingMode
 
     from slm_operator.advisor.advice import Advice, Candidate, Closest, Predicted
     from slm_operator.advisor.case import Case

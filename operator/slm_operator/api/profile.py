@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
-from slm_runtime.document import MeasurementDocument
+from slm_core.measurements import MeasurementDocument
 
 from slm_operator.api.deployment import Conditions, Fraction, Mode
 from slm_operator.api.parts import (

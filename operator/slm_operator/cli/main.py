@@ -26,10 +26,10 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; argparse's own errors exit with 2."""
     arguments = parser().parse_args(argv)
-    from slm_runtime.codec import DocumentError  # noqa: PLC0415 - `--help` reads no document
+    from slm_core.codec import DocumentError  # noqa: PLC0415 - `--help` reads no document
 
     try:
-        code: int = import_module(f"slm_operator.cli.{arguments.command}").run(arguments)
+        code: int = import_module(f"slm_operator.cli.commands.{arguments.command}").run(arguments)
         sys.stdout.flush()
     except (Refused, DocumentError) as error:
         for sentence in str(error).splitlines():

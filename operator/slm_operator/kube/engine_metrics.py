@@ -11,15 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import aiohttp
-from slm_runtime.failure import ProfileError
-from slm_runtime.metrics import read_counters
+from slm_core.counters import read_counters
+from slm_core.failure import ProfileError
 
 from slm_operator.kube.connection import Redirected, refuse_redirect
 from slm_operator.kube.errors import ApiError, Forbidden, error_of
 from slm_operator.visible import visible
 
 if TYPE_CHECKING:
-    from slm_runtime.metrics import Counters
+    from slm_core.counters import Counters
 
 MOST_BYTES = 1 << 20
 TIMEOUT_SECONDS = 5.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
 
 from slm_operator.api import names
 from slm_operator.manifests.model import claim_volume, model_source

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from slm_operator.api import names
 
 if TYPE_CHECKING:
-    from slm_operator.observe.records import DeploymentRecord, Key, Meta, ProfileRecord
+    from slm_operator.watch.records import DeploymentRecord, Key, Meta, ProfileRecord
 
 Manifest = dict[str, Any]
 

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 import yaml
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
 
 from slm_operator.api import names
 from slm_operator.manifests.metadata import digest

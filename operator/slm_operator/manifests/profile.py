@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
 
 from slm_operator.api import names
 from slm_operator.manifests import engine as engines
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.api.profile import SLMProfileSpec
-    from slm_operator.observe.records import DeploymentRecord, ProfileRecord
+    from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 RUNTIME_FOLDER = "/slm"
 RUNTIME = f"{RUNTIME_FOLDER}/slm_runtime.pyz"

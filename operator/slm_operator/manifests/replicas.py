@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
 
 from slm_operator.api import names
 from slm_operator.manifests import engine as engines
@@ -21,7 +21,7 @@ from slm_operator.manifests.plugin_config import SliceClass
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.manifests.engine import Serving
-    from slm_operator.observe.records import DeploymentRecord, Key
+    from slm_operator.watch.records import DeploymentRecord, Key
 
 START_SECONDS = 1800
 """How long an engine may take to load its model: download, load, capture graphs."""

@@ -14,7 +14,7 @@ from slm_operator.manifests.metadata import Manifest, child_name, of_deployment,
 
 if TYPE_CHECKING:
     from slm_operator.api.deployment import RoutingSpec
-    from slm_operator.observe.records import DeploymentRecord
+    from slm_operator.watch.records import DeploymentRecord
 
 INFERENCE_POOL, INFERENCE_POOL_API = "InferencePool", "inference.networking.k8s.io/v1"
 HTTP_ROUTE, HTTP_ROUTE_API = "HTTPRoute", "gateway.networking.k8s.io/v1"

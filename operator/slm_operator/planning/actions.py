@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slm_operator.observe.records import Key, Taint
+    from slm_operator.watch.records import Key, Taint
 
 Manifest = dict[str, Any]
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slm_operator.planning.claims import NOTHING_REMEMBERED, Memory
-from slm_operator.planning.profile_log import NOTHING_PRINTED, ProfileLog
-from slm_operator.planning.profile_turns import ALONE, Turn
+from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED, Memory
+from slm_operator.planning.profile.log import NOTHING_PRINTED, ProfileLog
+from slm_operator.planning.profile.turns import ALONE, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_operator.manifests.plugin_config import SliceClass
-    from slm_operator.observe.records import (
+    from slm_operator.planning.actions import Plan
+    from slm_operator.planning.fleet.tolerations import Toleration
+    from slm_operator.slo.monitor import Watched
+    from slm_operator.watch.records import (
         ConfigMapRecord,
         DaemonPodRecord,
         DeploymentRecord,
@@ -28,9 +31,6 @@ if TYPE_CHECKING:
         ProfileRecord,
         WorkloadRecord,
     )
-    from slm_operator.planning.actions import Plan
-    from slm_operator.planning.slo_watch import Watched
-    from slm_operator.planning.tolerations import Toleration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,28 +17,28 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
-from slm_runtime.codec import to_json
+from slm_core.codec import to_json
 
 from slm_operator.api import names
 from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused, Unserved
 from slm_operator.kube.events import About, EventRecorder
 from slm_operator.kube.resources import CONFIG_MAP, NODE
 from slm_operator.manifests.metadata import digest
-from slm_operator.observe.owned import OwnedRecord, owned
-from slm_operator.observe.records import Key
 from slm_operator.planning import actions
 from slm_operator.planning.views import Refusal
-from slm_operator.reconcile.ledger import Applied, Ledger, Ref
-from slm_operator.reconcile.statuses import Pace, same_status
+from slm_operator.reconcile.pending_writes import Applied, Ledger, Ref
+from slm_operator.reconcile.status_throttle import Pace, same_status
+from slm_operator.watch.applied import OwnedRecord, owned
+from slm_operator.watch.records import Key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_operator.kube.client import Client
     from slm_operator.kube.errors import ApiError
-    from slm_operator.observe.cache import Cache
-    from slm_operator.observe.watched import Caches
     from slm_operator.reconcile.queue import WorkKey
+    from slm_operator.watch.cache import Cache
+    from slm_operator.watch.watch_list import Caches
 
 log = logging.getLogger(__name__)
 

@@ -13,18 +13,25 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.manifests.metadata import child_name, job_name, label_value
 from slm_operator.manifests.profile import profile_key
-from slm_operator.observe.cache import Cache
-from slm_operator.observe.records import Key
-from slm_operator.observe.watched import CONTROLLER, GPU, OURS, Caches
-from slm_operator.planning.claims import NOTHING_REMEMBERED
-from slm_operator.planning.profile_turns import ALONE
+from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
+from slm_operator.planning.profile.turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
 from slm_operator.reconcile.turns import Turns, is_to_be_measured
+from slm_operator.watch.cache import Cache
+from slm_operator.watch.records import Key
+from slm_operator.watch.watch_list import CONTROLLER, GPU, OURS, Caches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
-    from slm_operator.observe.records import (
+    from slm_operator.planning.fleet.claims import Memory
+    from slm_operator.planning.profile.log import ProfileLog
+    from slm_operator.planning.profile.turns import Turn
+    from slm_operator.planning.views import Assignment, Demand, Refusal
+    from slm_operator.reconcile.queue import WorkKey
+    from slm_operator.settings import Settings
+    from slm_operator.slo.monitor import Watched
+    from slm_operator.watch.records import (
         DeploymentRecord,
         JobRecord,
         NodeRecord,
@@ -32,13 +39,6 @@ if TYPE_CHECKING:
         ProfileRecord,
         WorkloadRecord,
     )
-    from slm_operator.planning.claims import Memory
-    from slm_operator.planning.profile_log import ProfileLog
-    from slm_operator.planning.profile_turns import Turn
-    from slm_operator.planning.slo_watch import Watched
-    from slm_operator.planning.views import Assignment, Demand, Refusal
-    from slm_operator.reconcile.queue import WorkKey
-    from slm_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -15,23 +15,23 @@ from slm_operator.api import names
 from slm_operator.kube.client import NotLeading
 from slm_operator.kube.errors import ApiError, Conflict
 from slm_operator.planning.actions import Plan
-from slm_operator.planning.bug import status_of_bug
+from slm_operator.planning.status.internal_error import status_of_bug
+from slm_operator.reconcile.event_mapping import concerned
 from slm_operator.reconcile.queue import BACKOFF_SECONDS, FLEET, LONGEST_BACKOFF_SECONDS, WorkKey
-from slm_operator.reconcile.routing import concerned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from slm_operator.observe.cache import Change
-    from slm_operator.observe.records import DeploymentRecord, Key
     from slm_operator.planning.views import Assignment, DeploymentView, FleetPlan, FleetView, ProfileView
     from slm_operator.reconcile.execute import Executor
     from slm_operator.reconcile.gather import Gatherer
-    from slm_operator.reconcile.ledger import Ledger
+    from slm_operator.reconcile.pending_writes import Ledger
     from slm_operator.reconcile.profile_logs import ProfileLogs
     from slm_operator.reconcile.queue import KeyedQueue
     from slm_operator.settings import Settings
+    from slm_operator.watch.cache import Change
+    from slm_operator.watch.records import DeploymentRecord, Key
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from slm_operator.kube.errors import ApiError
 from slm_operator.manifests.engine import CONTAINER
-from slm_operator.planning.profile_log import NOTHING_PRINTED, ProfileLog, read_log
+from slm_operator.planning.profile.log import NOTHING_PRINTED, ProfileLog, read_log
 
 if TYPE_CHECKING:
     from slm_operator.kube.client import Client
-    from slm_operator.observe.records import Key, PodRecord
+    from slm_operator.watch.records import Key, PodRecord
 
 LOG_BYTES = 2 << 20
 """Most of a log that is read in one pass."""

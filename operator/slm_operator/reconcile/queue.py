@@ -15,7 +15,7 @@ import heapq
 from collections import deque
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from slm_operator.observe.records import Key
+from slm_operator.watch.records import Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,14 +10,14 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slm_operator.planning.profile_turns import Contender, turn_of
+from slm_operator.planning.profile.turns import Contender, turn_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from slm_operator.observe.records import JobRecord, Key, ProfileRecord
-    from slm_operator.planning.profile_turns import Turn
+    from slm_operator.planning.profile.turns import Turn
     from slm_operator.settings import Settings
+    from slm_operator.watch.records import JobRecord, Key, ProfileRecord
 
 ENDED = frozenset({"Complete", "Failed", "Imported"})
 """Phases of a profile that will not be measured (again)."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_runtime.bca import single_sequence_tokens_per_second
-from slm_runtime.fit import fit_points, is_full_single
-from slm_runtime.slo import Limits as SloLimits
-from slm_runtime.slo import Slo, figure_ms, resolve
+from slm_core.batching import single_sequence_tokens_per_second
+from slm_core.latency_model import fit_points, is_full_single
+from slm_core.slo import Limits as SloLimits
+from slm_core.slo import Slo, figure_ms, resolve
 
 from slm_operator.advisor.advice import Advice, Candidate, Settings, Verdict
 from slm_operator.advisor.checks import UNREPEATED_NOISE_FRACTION
@@ -20,7 +20,7 @@ from slm_operator.report.scene import Dot, Limits, MemoryBar, Row, Scene, Share,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slm_runtime.document import Ledger, MeasurementDocument, Point
+    from slm_core.measurements import Ledger, MeasurementDocument, Point
 
 GIB = 1 << 30
 FIT_STEPS = 60

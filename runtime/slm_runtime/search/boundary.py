@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from slm_runtime import bca
-from slm_runtime.fit import REPEAT_NOISE_FRACTION, fit_line, fit_points, sweep_of
-from slm_runtime.slo import figure_ms
+from slm_core import batching
+from slm_core.latency_model import REPEAT_NOISE_FRACTION, fit_line, fit_points, sweep_of
+from slm_core.slo import figure_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slm_runtime.document import Point
-    from slm_runtime.slo import Limits
+    from slm_core.measurements import Point
+    from slm_core.slo import Limits
 
 KV_AIM_FRACTION = 0.95
 """KV peak that is aimed at; the pool's random peak in another window is a little higher."""
@@ -73,7 +73,7 @@ def boundary(points: Sequence[Point], bounds: Bounds, aim: float) -> Boundary:
     """
     aim = max(aim, LEAST_AIM_FRACTION)
     crossings = [Boundary(batch_size=bounds.max_batch_size, limit=Limit.LARGEST)]
-    one, _ = bca.single_sequence_tokens_per_second(points)
+    one, _ = batching.single_sequence_tokens_per_second(points)
     swept = sweep_of(points)
     uses = [(p, _uses(p, bounds, one, _figure_ratio(p, swept, bounds.limits))) for p in swept]
     for limit in (Limit.ITL, Limit.TTFT, Limit.EFFICIENCY, Limit.KV):
@@ -104,7 +104,7 @@ def _uses(point: Point, bounds: Bounds, single_sequence: float | None, ratio: fl
     if limits.ttft_ms and ttft_ms:
         uses[Limit.TTFT] = ttft_ms / limits.ttft_ms
     if single_sequence and bounds.min_efficiency > 0:
-        uses[Limit.EFFICIENCY] = bounds.min_efficiency / bca.efficiency(point, single_sequence)
+        uses[Limit.EFFICIENCY] = bounds.min_efficiency / batching.efficiency(point, single_sequence)
     return uses
 
 

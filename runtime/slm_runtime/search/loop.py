@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
-from slm_runtime.bca import KV_MAX_FRACTION
+from slm_core.batching import KV_MAX_FRACTION
+from slm_core.failure import EngineFailed
+
 from slm_runtime.search.next_step import next_step
 from slm_runtime.search.steps import (
     Done,
-    EngineFailed,
     Event,
     Failed,
     Findings,
@@ -26,7 +27,8 @@ from slm_runtime.search.steps import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from slm_runtime.document import Point
+    from slm_core.measurements import Point
+
     from slm_runtime.search.steps import Outcome, Request, Rig
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
+
 from slm_runtime.search.packs import best_pack, pack_step
 from slm_runtime.search.single import chosen_single, confirm_step, tuned_step
 from slm_runtime.search.steps import Done, Measure
 from slm_runtime.search.sweep import loaded_step, sweep_step
 
 if TYPE_CHECKING:
-    from slm_runtime.document import Point
+    from slm_core.measurements import Point
+
     from slm_runtime.search.steps import Findings, Request, StartEngines, Step
 
 

@@ -12,17 +12,19 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from slm_runtime.fit import fit_points
+from slm_core.latency_model import fit_points
+from slm_core.slo import Limits, figure_ms, slo_misses
+
 from slm_runtime.search.boundary import tidy
 from slm_runtime.search.sweep import best_single, limits_of, measure
 from slm_runtime.search.trial import Configuration, failures, is_too_small, pool_bytes, tries, try_step
-from slm_runtime.slo import Limits, figure_ms, slo_misses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slm_runtime.document import Point
-    from slm_runtime.fit import Fit
+    from slm_core.latency_model import Fit
+    from slm_core.measurements import Point
+
     from slm_runtime.search.steps import Findings, Measured, Request, Step
 
 GPU_FRACTION = 0.65

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slm_runtime import bca
-from slm_runtime.document import SharingMode
-from slm_runtime.fit import sweep_of
+from slm_core import batching
+from slm_core.latency_model import sweep_of
+from slm_core.measurements import SharingMode
+from slm_core.slo import Percentile
+
 from slm_runtime.search.boundary import boundary, gain_fraction, noise_fraction, tidy
 from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, swept
 from slm_runtime.search.trial import (
@@ -19,10 +21,10 @@ from slm_runtime.search.trial import (
     tries,
     try_step,
 )
-from slm_runtime.slo import Percentile
 
 if TYPE_CHECKING:
-    from slm_runtime.document import Point
+    from slm_core.measurements import Point
+
     from slm_runtime.search.steps import Findings, Request, Step
 
 MAX_TRIES = 4
@@ -59,7 +61,7 @@ def tuned_step(request: Request, findings: Findings) -> Step | None:
 def chosen_single(request: Request, findings: Findings) -> Point | None:
     """The best single engine; a confirmed one, where the difference could be noise."""
     limits = limits_of(request, findings)
-    result = bca.choose(findings.points, limits, request.min_efficiency)
+    result = batching.choose(findings.points, limits, request.min_efficiency)
     if result.chosen is None:
         return None
     best = result.chosen.point
@@ -94,7 +96,7 @@ def _confirmed_next(
 ) -> tuple[int, str]:
     """The batch size to confirm, 0 for none: the best known, or one below those that missed a limit when confirmed."""
     limits, noise = limits_of(request, findings), noise_fraction(findings.points)
-    candidates = bca.choose(findings.points, limits, request.min_efficiency).candidates
+    candidates = batching.choose(findings.points, limits, request.min_efficiency).candidates
     missed = [c for c in candidates if c.point in tried and not c.feasible]
     if not tried or not any(c.point == tried[-1] for c in missed):
         return (best.batch_size if best else 0), "it is confirmed with the KV bytes that it would be given"

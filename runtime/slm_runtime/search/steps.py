@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
 
 if TYPE_CHECKING:
-    from slm_runtime.document import Ledger, Point
-    from slm_runtime.slo import Slo
+    from slm_core.measurements import Ledger, Point
+    from slm_core.slo import Slo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +87,6 @@ class Done:
 
 
 Step = StartEngines | Measure | Done
-
-
-class EngineFailed(Exception):  # noqa: N818 - it says what happened; the word error would add nothing
-    """The engines did not start, died, hung or answered nonsense. The message is the reason, in one line.
-
-    The search takes it as a finding about that configuration, and goes on. Anything that no other configuration could
-    mend (no model, no memory for one sequence) is not for the search: raise something else and it ends.
-    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

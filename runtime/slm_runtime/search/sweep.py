@@ -9,19 +9,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from slm_runtime import bca
-from slm_runtime.document import Mark, SharingMode
-from slm_runtime.fit import sweep_of
+from slm_core import batching
+from slm_core.latency_model import sweep_of
+from slm_core.measurements import Mark, SharingMode
+from slm_core.slo import MIN_SAMPLES, REFERENCE_BATCH_SIZE, resolve
+
 from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, noise_fraction, tidy
 from slm_runtime.search.steps import Done, Measure, StartEngines
-from slm_runtime.slo import MIN_SAMPLES, REFERENCE_BATCH_SIZE, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slm_runtime.document import Point
+    from slm_core.measurements import Point
+    from slm_core.slo import Limits
+
     from slm_runtime.search.steps import Failed, Findings, Request, Step
-    from slm_runtime.slo import Limits
 
 MAX_POINTS = 6
 """Points of the sweep, B = 1 and B = 32 included."""
@@ -57,7 +59,7 @@ def bounds_of(request: Request, findings: Findings) -> Bounds:
 def best_single(request: Request, findings: Findings, points: Sequence[Point] | None = None) -> Point | None:
     """The published advisor's choice among `points`, or among all that has been measured."""
     among = findings.points if points is None else points
-    chosen = bca.choose(among, limits_of(request, findings), request.min_efficiency).chosen
+    chosen = batching.choose(among, limits_of(request, findings), request.min_efficiency).chosen
     return chosen.point if chosen else None
 
 
@@ -140,7 +142,7 @@ def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -
     if len({p.batch_size for p in sweep_of(points)}) < 2:
         return _second_point(request, points)
     noise = noise_fraction(points)
-    verdicts = bca.choose(points, bounds.limits, request.min_efficiency)
+    verdicts = batching.choose(points, bounds.limits, request.min_efficiency)
     best = verdicts.chosen.point if verdicts.chosen else None
     tried = {c.point.batch_size for c in verdicts.candidates if not c.unknown}
     above = min((size for size in tried if not best or size > best.batch_size), default=bounds.max_batch_size + 1)

@@ -11,8 +11,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from slm_runtime.bca import KV_MAX_FRACTION, KV_MIN_FRACTION, KV_TARGET_FRACTION, least_kv_bytes
-from slm_runtime.fit import is_full_single
+from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION, KV_TARGET_FRACTION, least_kv_bytes
+from slm_core.latency_model import is_full_single
+
 from slm_runtime.search.boundary import kv_peak_bytes
 from slm_runtime.search.steps import StartEngines
 from slm_runtime.search.sweep import measure
@@ -20,7 +21,8 @@ from slm_runtime.search.sweep import measure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slm_runtime.document import Point, SharingMode
+    from slm_core.measurements import Point, SharingMode
+
     from slm_runtime.search.steps import Failed, Findings, Measure, Measured, Request
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.advisor.advice import ModeChoice, Objective, Settings
 from slm_operator.advisor.advise import advise
-from slm_runtime.slo import Slo
+from slm_core.slo import Slo
 from unit.advisor.build import SWEEP, SWEEP_AND_PACKS, published
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slm_runtime.convert import MeasuredOn, from_csv
-from slm_runtime.document import (
+from slm_core.convert import MeasuredOn, from_csv
+from slm_core.measurements import (
     Cost,
     Engine,
     Gpu,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from slm_core.measurements import Latency, SharingMode
+from slm_core.slo import Percentile, Slo
 from slm_operator.advisor.advice import Check, CheckName, Objective, Settings, Source, Verdict
 from slm_operator.advisor.advise import advise
-from slm_runtime.document import Latency, SharingMode
-from slm_runtime.slo import Percentile, Slo
 from unit.advisor.build import GIB, SINGLES, document, pack, point
 
 ANY = Slo()

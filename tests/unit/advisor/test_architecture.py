@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from slm_operator.advisor.architecture import ConfigError, read_architecture
+from slm_operator.estimator.architecture import ConfigError, read_architecture
 from unit.advisor import configs
 from unit.advisor.build import CONSTANTS, GIB
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from slm_core import batching
+from slm_core.measurements import Latency, Mark, SharingMode
+from slm_core.slo import Limits, Percentile, Slo
 from slm_operator.advisor.advice import CheckName, ModeChoice, Settings, Verdict
 from slm_operator.advisor.advise import advise
-from slm_runtime import bca
-from slm_runtime.document import Latency, Mark, SharingMode
-from slm_runtime.slo import Limits, Percentile, Slo
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
 
 if TYPE_CHECKING:
+    from slm_core.measurements import Point
     from slm_operator.advisor.advice import Candidate, Check
-    from slm_runtime.document import Point
 
 PACK = pack(128)
 SINGLE_CHECKS = ["Preemption", "Trusted", "Confirmed", "Memory", "SLO", "Load", "Efficiency"]
@@ -178,7 +178,7 @@ def test_of_two_measurements_of_one_batch_the_later_decides() -> None:
     (first,) = (c for c in advice.candidates if c.point == lucky)
     assert first.because == "measured again since, and that point decides"
     assert advice.best_single is not None
-    best = bca.choose(document(*SINGLES, lucky, again).points, Limits(itl_ms=100), 0.1).chosen
+    best = batching.choose(document(*SINGLES, lucky, again).points, Limits(itl_ms=100), 0.1).chosen
     assert best is not None
     assert advice.best_single.throughput_tokens_per_second == best.point.throughput_tokens_per_second
 

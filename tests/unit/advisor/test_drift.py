@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from slm_core.measurements import Latency
+from slm_core.slo import Limits, Percentile, Slo
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from slm_operator.advisor.drift import Drift, Expected, Finding, Judgement, Patience, Sign, Window, expect, judge
-from slm_runtime.document import Latency
-from slm_runtime.slo import Limits, Percentile, Slo
+from slm_operator.slo.judge import Drift, Expected, Finding, Judgement, Patience, Sign, Window, expect, judge
 from unit.advisor.build import SINGLES, document, pack
 
 EXPECTED = Expected(

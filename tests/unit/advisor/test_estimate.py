@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from slm_operator.advisor.accelerators import Accelerator, find_accelerator
+from slm_core.measurements import SharingMode, Workload
+from slm_core.slo import Slo
 from slm_operator.advisor.advice import Settings, Source
-from slm_operator.advisor.architecture import read_architecture
-from slm_operator.advisor.estimate import Calibration, Subject, advise_unmeasured, estimate, estimate_ledger
 from slm_operator.advisor.problems import AdviceError
-from slm_runtime.document import SharingMode, Workload
-from slm_runtime.slo import Slo
+from slm_operator.estimator.architecture import read_architecture
+from slm_operator.estimator.estimate import Calibration, Subject, advise_unmeasured, estimate, estimate_ledger
+from slm_operator.estimator.gpus import Accelerator, find_accelerator
 from unit.advisor import configs
 from unit.advisor.build import GIB, H100
 

@@ -5,9 +5,9 @@ A profile has about ten points, but `kubectl slm advise` is given whatever a fil
 
 from __future__ import annotations
 
+from slm_core.slo import Slo
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from slm_runtime.slo import Slo
 from unit.advisor.build import document, pack, point
 
 from tests.operations import calls_of

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from slm_core.measurements import Mark, Workload
+from slm_core.slo import Slo
 from slm_operator.advisor.advice import Settings, Source, Verdict
 from slm_operator.advisor.advise import advise
-from slm_runtime.document import Mark, Workload
-from slm_runtime.slo import Slo
 from unit.advisor.build import SINGLES, document, pack, point
 
 if TYPE_CHECKING:
-    from slm_runtime.document import Point
+    from slm_core.measurements import Point
 
 ANY = Slo()
 

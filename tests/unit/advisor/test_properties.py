@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slm_core import batching
+from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode
+from slm_core.slo import Slo, resolve
 from slm_operator.advisor.advice import CheckName, Objective, Settings, Verdict
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.case import Measurement
 from slm_operator.advisor.frontier import pareto_frontier
-from slm_runtime import bca
-from slm_runtime.document import Latency, Mark, MeasurementDocument, Point, SharingMode
-from slm_runtime.slo import Slo, resolve
 from unit.advisor.build import GIB, document, point
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_never_below_the_best_feasible_single_engine(doc: MeasurementDocument, s
 @given(documents(), slos, efforts)
 def test_one_engine_is_what_the_published_advisor_says(doc: MeasurementDocument, slo: Slo, effort: Settings) -> None:
     alone = replace(doc, points=tuple(p for p in doc.points if p.replicas == 1), ledger=None)
-    answer = bca.choose(alone.points, resolve(slo, alone.points), effort.min_efficiency).chosen
+    answer = batching.choose(alone.points, resolve(slo, alone.points), effort.min_efficiency).chosen
     advice = advise(alone, slo, replace(effort, objective=Objective.THROUGHPUT))
     assert advice.feasible == (answer is not None)
     if answer:

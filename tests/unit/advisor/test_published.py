@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from slm_core import batching
+from slm_core.measurements import SharingMode
+from slm_core.slo import Slo, resolve
 from slm_operator.advisor.advice import Settings, Verdict
 from slm_operator.advisor.advise import advise
-from slm_runtime import bca
-from slm_runtime.document import SharingMode
-from slm_runtime.slo import Slo, resolve
 from unit.advisor.build import SWEEP, SWEEP_AND_PACKS, published
 
 EPSILON = Settings(min_efficiency=0.1)
@@ -35,7 +35,7 @@ def test_batch_of_one_engine(model: str, factor: float, batch: int, *, with_ledg
     assert (advice.batch_size, advice.replicas_per_gpu, advice.sharing_mode) == (batch, 1, SharingMode.NONE)
     assert advice.feasible
     assert advice.gain == 0
-    published_answer = bca.choose(document.points, resolve(Slo(itl_factor=factor), document.points), 0.1)
+    published_answer = batching.choose(document.points, resolve(Slo(itl_factor=factor), document.points), 0.1)
     assert published_answer.chosen
     assert advice.batch_size == published_answer.chosen.point.batch_size
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from slm_core.measurements import SharingMode
+from slm_core.slo import Slo
 from slm_operator.advisor.advice import ModeChoice, Settings, Source, Verdict
 from slm_operator.advisor.advise import advise
-from slm_runtime.document import SharingMode
-from slm_runtime.slo import Slo
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
 
 ANY = Slo()

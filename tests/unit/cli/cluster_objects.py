@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from slm_core.codec import to_json
 from slm_operator.api.crd import KINDS, definition
 from slm_operator.api.deployment import SLMDeploymentSpec
-from slm_operator.cli.inputs import from_csv
+from slm_operator.cli.inputs.files import from_csv
 from slm_operator.manifests.profile import profile_name
-from slm_operator.planning.advising import advice_status, advise_deployment
-from slm_runtime.codec import to_json
+from slm_operator.planning.deployment.advising import advice_status, advise_deployment
 from unit.cli.api_server import GROUP
 from unit.cli.golden import DATA, ROOT
 

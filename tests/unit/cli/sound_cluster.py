@@ -7,10 +7,10 @@ from typing import Any
 
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node
 from slm_operator.cli.preflight.stack import DaemonSet
-from slm_operator.observe.projection import node as node_record
-from slm_operator.observe.records import DaemonPodRecord, Key, Meta
-from slm_operator.planning.node_state import NodeState, failures_in
-from slm_operator.planning.tolerations import Toleration
+from slm_operator.planning.fleet.node.state import NodeState, failures_in
+from slm_operator.planning.fleet.tolerations import Toleration
+from slm_operator.watch.projection import node as node_record
+from slm_operator.watch.records import DaemonPodRecord, Key, Meta
 from unit.cli import cluster_objects as objects
 
 GPU_TOLERATION = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 import yaml
+from slm_core.codec import to_json
 from slm_operator.cli.main import main
-from slm_runtime.codec import to_json
 from unit.advisor.build import published_ledger
 from unit.cli.golden import CASES, GOLDEN, PACKS, ROOT, SWEEP, printed
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from slm_operator.cli.inputs import from_csv
+from slm_core.codec import to_json
+from slm_operator.cli.inputs.files import from_csv
 from slm_operator.cli.main import main
-from slm_runtime.codec import to_json
 from unit.cli.golden import DATA, ROOT
 
 if TYPE_CHECKING:

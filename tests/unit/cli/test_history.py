@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from slm_core.codec import to_json
 from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.cli.inputs.revisions import Revision, revisions, way_back
 from slm_operator.cli.main import main
-from slm_operator.cli.revisions import Revision, revisions, way_back
 from slm_operator.manifests.replicas import Fleet, replicas
-from slm_operator.observe.records import DeploymentRecord, Key, Meta
-from slm_operator.planning.advising import Unadvisable, advise_deployment, serving_of
-from slm_runtime.codec import to_json
+from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
+from slm_operator.watch.records import DeploymentRecord, Key, Meta
 from unit.cli.api_server import failure
 from unit.cli.cluster_objects import DOCUMENT, MANIFEST, PROFILE, PROFILE_NAME, SPEC, TEAM
 
 if TYPE_CHECKING:
-    from slm_runtime.document import MeasurementDocument
+    from slm_core.measurements import MeasurementDocument
     from unit.cli.api_server import ApiServer
 
 READ = SLMDeploymentSpec.model_validate(SPEC)

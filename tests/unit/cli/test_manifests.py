@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 import yaml
+from slm_core.codec import to_json
 from slm_operator.cli.main import main
-from slm_runtime.codec import to_json
 from unit.cli.api_server import failure
 from unit.cli.cluster_objects import DOCUMENT, MANIFEST, PROFILE, PROFILE_NAME, SPEC, TEAM
 from unit.cli.golden import ROOT

@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from slm_operator.cli import private_file
 from slm_operator.cli.errors import Refused
+from slm_operator.cli.support import private_file
 
 
 def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from slm_operator.cli.inputs import from_csv
+from slm_core.codec import to_json
+from slm_operator.cli.inputs.files import from_csv
 from slm_operator.cli.main import main
-from slm_runtime.codec import to_json
 from unit.cli.golden import DATA, ROOT
 
 SWEEP = str(ROOT / DATA / "batch_sweep.csv")

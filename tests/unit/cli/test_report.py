@@ -10,18 +10,18 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slm_core.slo import Slo
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.report.drawing import Box, Scale, doubling_ticks, element, place_labels, round_ticks, short
 from slm_operator.report.page import page
 from slm_operator.report.scene import Standing
 from slm_operator.report.view import scene
-from slm_runtime.slo import Slo
 from unit.runtime_search import published
 
 if TYPE_CHECKING:
+    from slm_core.measurements import MeasurementDocument
     from slm_operator.report.scene import Scene
-    from slm_runtime.document import MeasurementDocument
 
 
 def measured(model: str) -> MeasurementDocument:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slm_operator.cli import redact
 from slm_operator.cli.main import main
+from slm_operator.cli.support import redact
 from unit.cli.api_server import GROUP, failure
 from unit.cli.cluster_objects import OPERATOR, PROFILE, SPEC, TEAM, condition, deployed
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from slm_operator.cli import top
-from slm_operator.cli.live import Live, Look, Row, rows
+from slm_core.counters import Counters
+from slm_core.slo import Limits
+from slm_operator.cli.commands import top
 from slm_operator.cli.main import main
+from slm_operator.cli.render.live_metrics import Live, Look, Row, rows
 from slm_operator.kube import engine_metrics
-from slm_runtime.metrics import Counters
-from slm_runtime.slo import Limits
 from unit.cli.api_server import failure
 from unit.cli.cluster_objects import TEAM, deployed
 

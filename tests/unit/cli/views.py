@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from slm_operator.api.deployment import SLMDeploymentStatus
-from slm_operator.cli import check, history, top
-from slm_operator.cli.live import Live, Row
+from slm_operator.cli.commands import check, history, top
+from slm_operator.cli.inputs.revisions import Revision, WayBack
 from slm_operator.cli.preflight.facts import SchemaSeen
 from slm_operator.cli.preflight.table import preflight
-from slm_operator.cli.revisions import Revision, WayBack
-from slm_operator.cli.story import overview, show_status
-from slm_operator.cli.terminal import console
+from slm_operator.cli.render.live_metrics import Live, Row
+from slm_operator.cli.render.story import overview, show_status
+from slm_operator.cli.render.terminal import console
 from unit.cli.cluster_objects import PROFILE, deployed
 from unit.cli.sound_cluster import SOUND, STACK, daemon, node, tainted
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 START = """
-import sys, slm_operator.main, slm_operator.observe.kopf_adapter, slm_operator.assembly
+import sys, slm_operator.main, slm_operator.watch.kopf_adapter, slm_operator.assembly
 print(*sorted({name.partition(".")[0] for name in sys.modules} | {name for name in sys.modules if name.count(".") == 1}))
 """
 OTHERS = """

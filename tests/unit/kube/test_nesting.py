@@ -13,14 +13,14 @@ from kopf._cogs.structs import credentials
 from slm_operator.kube.client import Client
 from slm_operator.kube.errors import ApiError
 from slm_operator.kube.resources import POD, ResourceTable
-from slm_operator.observe.records import Key
-from slm_operator.observe.watched import Caches, watched_kinds
-from slm_operator.observe.world import World
 from slm_operator.settings import Settings
+from slm_operator.watch.records import Key
+from slm_operator.watch.watch_list import Caches, watched_kinds
+from slm_operator.watch.world import World
 from unit.kube.web import connected, server
 
 from tests.nesting import API_SERVER_LEVELS, DEEP, deep_json
-from tests.unit.observe.raws import gpu_pod, page
+from tests.unit.watch.raws import gpu_pod, page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,15 +10,15 @@ import pytest
 from aiohttp import web
 from kopf._cogs.clients import api
 from slm_operator.kube.objects_taken import Items
-from slm_operator.observe.records import Key
-from slm_operator.observe.watched import Caches, watched_kinds
-from slm_operator.observe.world import World
 from slm_operator.settings import Settings
+from slm_operator.watch.records import Key
+from slm_operator.watch.watch_list import Caches, watched_kinds
+from slm_operator.watch.world import World
 from unit.kube.test_nesting import as_kopf
 from unit.kube.web import connected, server
 
 from tests.nesting import DEEP, deep_json
-from tests.unit.observe.raws import gpu_pod, page
+from tests.unit.watch.raws import gpu_pod, page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

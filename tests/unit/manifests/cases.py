@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from slm_core.measurements import SharingMode
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.engine import Serving
@@ -12,8 +13,7 @@ from slm_operator.manifests.plugin_config import SliceClass, config_key, plugin_
 from slm_operator.manifests.profile import Preference, profile_job
 from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
 from slm_operator.manifests.routing import http_route, inference_pool
-from slm_operator.observe.records import DeploymentRecord, Key, Meta, ProfileRecord
-from slm_runtime.document import SharingMode
+from slm_operator.watch.records import DeploymentRecord, Key, Meta, ProfileRecord
 
 SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {
     "vllm-whole-gpu": ({"model": {"uri": "hf://facebook/opt-125m", "credentialsSecret": "hub"}}, SharingMode.NONE, 1),

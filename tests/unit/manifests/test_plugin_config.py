@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from slm_core.measurements import SharingMode
 from slm_operator.manifests.plugin_config import SliceClass, class_of_config, plugin_config
-from slm_runtime.document import SharingMode
 
 
 def sharing(replicas: str, field: str = "mps") -> str:

@@ -7,12 +7,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from slm_core.measurements import Ledger, SharingMode
 from slm_operator.api import names
 from slm_operator.manifests.engine import PRE_STOP_SECONDS, SHUTDOWN_SECONDS
 from slm_operator.manifests.replicas import Fleet, pod_template, replicas, resources
-from slm_operator.observe.records import DeploymentRecord
-from slm_operator.planning.advising import utilization
-from slm_runtime.document import Ledger, SharingMode
+from slm_operator.planning.deployment.advising import utilization
+from slm_operator.watch.records import DeploymentRecord
 
 from . import cases
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from slm_operator.planning.availability import availability
-from slm_operator.planning.spread import placement
+from slm_operator.planning.deployment.availability import availability
+from slm_operator.planning.deployment.gpu_spread import placement
 from slm_operator.planning.views import DeploymentView
 
 from . import worlds as w

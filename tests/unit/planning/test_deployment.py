@@ -7,8 +7,8 @@ import pytest
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentStatus
 from slm_operator.planning.actions import Apply, Delete, EmitEvent, Plan, WriteStatus
-from slm_operator.planning.demand import demand_of
-from slm_operator.planning.deployment import plan_deployment
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment, DeploymentView, Refusal
 
 from . import worlds as w

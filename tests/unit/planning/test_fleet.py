@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 from slm_operator.api import names
-from slm_operator.observe.records import Key, Meta, Taint
 from slm_operator.planning.actions import EmitEvent, Evict, PatchConfig, PatchNode
-from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import Assignment, FleetPlan, FleetView
+from slm_operator.watch.records import Key, Meta, Taint
 
 from . import worlds as w
 

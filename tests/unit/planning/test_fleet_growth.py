@@ -5,11 +5,11 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from slm_core.measurements import SharingMode
 from slm_operator.api import names
 from slm_operator.manifests.plugin_config import SliceClass
-from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import Demand, FleetView
-from slm_runtime.document import SharingMode
 
 from tests.operations import calls_of
 from tests.unit.planning import worlds as w

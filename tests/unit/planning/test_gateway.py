@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from slm_operator.planning.actions import Apply, Delete
-from slm_operator.planning.gateway import gateway_actions, routed_finding, routing_status
+from slm_operator.planning.deployment.gateway import gateway_actions, routed_finding, routing_status
 from slm_operator.planning.views import DeploymentView, Refusal
 from slm_operator.settings import AllowedGateway, Routing, Settings
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slm_operator.api.crd import KINDS, definition
-from slm_operator.observe.records import PodRecord
 from slm_operator.planning.actions import Plan, WriteStatus
-from slm_operator.planning.deployment import plan_deployment
-from slm_operator.planning.profile import plan_profile
-from slm_operator.planning.profile_log import read_log
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.planning.profile.log import read_log
+from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.views import DeploymentView, ProfileView
+from slm_operator.watch.records import PodRecord
 
 from tests.hostile_log import DOCUMENT, LOGS, LONG, line
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from slm_operator.observe.records import NodeRecord, PodRecord
-from slm_operator.planning import fitness
-from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.fleet import fitness
+from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.watch.records import NodeRecord, PodRecord
 
 from tests.unit.planning.worlds import MPS_4, NOW, SETTINGS, WHOLE, demand, fleet, node, replica
 

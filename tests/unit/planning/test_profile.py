@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from slm_core.codec import to_json
 from slm_operator.api.profile import SLMProfileStatus
-from slm_operator.observe.records import PodRecord
 from slm_operator.planning.actions import Apply, Delete, Plan, WriteStatus
-from slm_operator.planning.profile import plan_profile
-from slm_operator.planning.profile_log import ProfileLog, read_log
-from slm_operator.planning.profile_turns import Turn
+from slm_operator.planning.profile.log import ProfileLog, read_log
+from slm_operator.planning.profile.plan import plan_profile
+from slm_operator.planning.profile.turns import Turn
 from slm_operator.planning.views import ProfileView
-from slm_runtime.codec import to_json
+from slm_operator.watch.records import PodRecord
 
 from . import worlds as w
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 from slm_operator.api.profile import GpuSpec
-from slm_operator.observe.records import NodeRecord, PodRecord, Taint
-from slm_operator.planning.profile_gpu import gpu_wait, preferences
+from slm_operator.planning.profile.gpu import gpu_wait, preferences
 from slm_operator.planning.views import ProfileView
+from slm_operator.watch.records import NodeRecord, PodRecord, Taint
 
 from . import worlds as w
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slm_operator.observe.records import Key
 from slm_operator.planning.actions import Apply, Delete
-from slm_operator.planning.profile import plan_profile
-from slm_operator.planning.profile_turns import TURN, Contender, Turn, turn_of
+from slm_operator.planning.profile.plan import plan_profile
+from slm_operator.planning.profile.turns import TURN, Contender, Turn, turn_of
 from slm_operator.planning.views import ProfileView
+from slm_operator.watch.records import Key
 
 from . import worlds as w
 

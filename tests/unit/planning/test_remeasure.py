@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from slm_operator.planning.remeasure import AT_MOST_EVERY, remeasured
-from slm_operator.planning.slo_watch import Watched
+from slm_operator.planning.deployment.remeasure import AT_MOST_EVERY, remeasured
 from slm_operator.planning.views import DeploymentView
+from slm_operator.slo.monitor import Watched
 
 from . import worlds as w
 

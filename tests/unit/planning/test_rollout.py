@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 from slm_operator.planning.actions import Apply, PatchNode
-from slm_operator.planning.deployment import plan_deployment
-from slm_operator.planning.fleet import plan_fleet
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import Assignment, DeploymentView
 
 from . import worlds as w

@@ -4,15 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from slm_core.counters import Counters
+from slm_core.slo import Limits, Percentile
 from slm_operator.advisor.advice import Predicted
-from slm_operator.advisor.drift import Expected
 from slm_operator.planning.actions import WriteStatus
-from slm_operator.planning.deployment import plan_deployment
-from slm_operator.planning.slo_watch import UNREADABLE_SWEEPS, Course, Promise, Sweep, Watched, follow, slo_finding
+from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.views import Assignment, DeploymentView
 from slm_operator.settings import Settings, Watch
-from slm_runtime.metrics import Counters
-from slm_runtime.slo import Limits, Percentile
+from slm_operator.slo.judge import Expected
+from slm_operator.slo.monitor import UNREADABLE_SWEEPS, Course, Promise, Sweep, Watched, follow, slo_finding
 
 from . import worlds as w
 

@@ -11,15 +11,15 @@ from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.plugin_config import config_key, plugin_config
-from slm_operator.observe.records import Key, Taint
 from slm_operator.planning.actions import Apply, Evict
-from slm_operator.planning.claims import IDLE
-from slm_operator.planning.fleet import plan_fleet
-from slm_operator.planning.node_change import GIVE_UP_SECONDS
-from slm_operator.planning.profile import plan_profile
-from slm_operator.planning.profile_turns import Turn, turn_of
+from slm_operator.planning.fleet.claims import IDLE
+from slm_operator.planning.fleet.node.change import GIVE_UP_SECONDS
+from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.planning.profile.plan import plan_profile
+from slm_operator.planning.profile.turns import Turn, turn_of
 from slm_operator.planning.views import FleetPlan, FleetView, ProfileView
 from slm_operator.settings import Settings, Tenancy
+from slm_operator.watch.records import Key, Taint
 
 from . import worlds as w
 from .test_fleet import line, play_out

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from slm_operator.observe.records import Taint
-from slm_operator.planning.demand import demand_of
-from slm_operator.planning.fleet import plan_fleet
-from slm_operator.planning.tolerations import Toleration, tolerates, tolerations_of
+from slm_operator.planning.fleet.demand import demand_of
+from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.planning.fleet.tolerations import Toleration, tolerates, tolerations_of
+from slm_operator.watch.records import Taint
 
 from . import worlds as w
 

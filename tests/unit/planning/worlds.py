@@ -8,13 +8,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from slm_core.convert import MeasuredOn, from_csv
+from slm_core.measurements import Engine, Gpu, MeasurementDocument, SharingMode
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.metadata import job_name
 from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.manifests.profile import profile_name
-from slm_operator.observe.records import (
+from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
+from slm_operator.planning.views import Demand, FleetView
+from slm_operator.settings import Settings
+from slm_operator.watch.records import (
     ConfigMapRecord,
     DaemonPodRecord,
     DeploymentRecord,
@@ -28,11 +33,6 @@ from slm_operator.observe.records import (
     Taint,
     WorkloadRecord,
 )
-from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
-from slm_operator.planning.views import Demand, FleetView
-from slm_operator.settings import Settings
-from slm_runtime.convert import MeasuredOn, from_csv
-from slm_runtime.document import Engine, Gpu, MeasurementDocument, SharingMode
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = Settings()

@@ -9,15 +9,15 @@ from typing import Any
 from slm_operator.api import names
 from slm_operator.assembly import own_resources
 from slm_operator.kube.errors import ApiError, Conflict, NotFound
-from slm_operator.observe.owned import owned
-from slm_operator.observe.records import DeploymentRecord, Key, Meta
-from slm_operator.observe.watched import watched_kinds
-from slm_operator.observe.world import World
 from slm_operator.reconcile.execute import Executor
 from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning
-from slm_operator.reconcile.ledger import Ledger
+from slm_operator.reconcile.pending_writes import Ledger
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.settings import Settings
+from slm_operator.watch.applied import owned
+from slm_operator.watch.records import DeploymentRecord, Key, Meta
+from slm_operator.watch.watch_list import watched_kinds
+from slm_operator.watch.world import World
 
 KEY = Key("ns", "d")
 WORK = WorkKey("deployment", KEY)

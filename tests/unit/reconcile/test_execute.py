@@ -3,15 +3,15 @@ from typing import Any
 import pytest
 from slm_operator.api import names
 from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused, Unavailable
-from slm_operator.observe.pods import pod
-from slm_operator.observe.records import Key
 from slm_operator.planning.actions import Apply, Delete, Evict, PatchConfig, PatchNode, Plan, WriteStatus
 from slm_operator.planning.views import Refusal
 from slm_operator.reconcile.execute import BLOCKED_SECONDS, Outcome
-from slm_operator.reconcile.ledger import CONFIRM_SECONDS
+from slm_operator.reconcile.pending_writes import CONFIRM_SECONDS
+from slm_operator.watch.pods import pod
+from slm_operator.watch.records import Key
 
-from tests.unit.observe.raws import gpu_pod
 from tests.unit.reconcile.build import KEY, OWNER, WORK, Bench, service
+from tests.unit.watch.raws import gpu_pod
 
 
 async def apply(bench: Bench, manifest: dict[str, Any] | None = None) -> Outcome:

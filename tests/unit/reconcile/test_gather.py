@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.api import names
-from slm_operator.observe.records import Key, Owner
-from slm_operator.planning.demand import demand_of
-from slm_operator.planning.profile_log import NOTHING_PRINTED
+from slm_operator.planning.fleet.demand import demand_of
+from slm_operator.planning.profile.log import NOTHING_PRINTED
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import WorkKey
+from slm_operator.watch.records import Key, Owner
 
 from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
-    from slm_operator.observe.records import JobRecord, PodRecord, ProfileRecord
-    from slm_operator.planning.profile_turns import Turn
+    from slm_operator.planning.profile.turns import Turn
+    from slm_operator.watch.records import JobRecord, PodRecord, ProfileRecord
 
 CHAT = w.deployment()
 PROFILE = w.profile(CHAT)

@@ -8,21 +8,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from slm_core.codec import to_json
 from slm_operator.api import names
 from slm_operator.assembly import PLANNERS
 from slm_operator.kube.errors import Unavailable
-from slm_operator.observe.records import Key, ProfileRecord
-from slm_operator.planning.demand import demand_of
+from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer
 from slm_operator.reconcile.loop import Reconciler
 from slm_operator.reconcile.profile_logs import ProfileLogs
 from slm_operator.reconcile.queue import FLEET, KeyedQueue, WorkKey
 from slm_operator.settings import Settings
-from slm_runtime.codec import to_json
+from slm_operator.watch.records import Key, ProfileRecord
 
-from tests.unit.observe.raws import meta
 from tests.unit.planning.worlds import document
 from tests.unit.reconcile.build import Bench
+from tests.unit.watch.raws import meta
 
 DOCUMENT = to_json(document())
 SPEC = {
@@ -225,7 +225,7 @@ async def test_the_fleet_is_planned_once_for_changes_that_come_together() -> Non
 @contextlib.contextmanager
 def counting_looks() -> Iterator[Counter[str]]:
     """Records that the caches hand out: the cost of a pass, whatever the machine."""
-    from slm_operator.observe.cache import Cache  # noqa: PLC0415 - replaced only here
+    from slm_operator.watch.cache import Cache  # noqa: PLC0415 - replaced only here
 
     looks: Counter[str] = Counter()
     get, by, walk = Cache.get, Cache.by, Cache.__iter__

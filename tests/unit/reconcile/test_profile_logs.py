@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.kube.errors import NotFound, Refused, Unavailable
-from slm_operator.planning.profile_log import NOTHING_PRINTED, read_log
+from slm_operator.planning.profile.log import NOTHING_PRINTED, read_log
 from slm_operator.reconcile.profile_logs import LOG_BYTES, ProfileLogs
 
 from tests.hostile_log import line, result
@@ -19,7 +19,7 @@ from tests.unit.planning import worlds as w
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_operator.observe.records import PodRecord
+    from slm_operator.watch.records import PodRecord
 
 PROFILE = w.profile(w.deployment())
 POD = w.measuring(w.job(PROFILE))

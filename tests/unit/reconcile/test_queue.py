@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from slm_operator.observe.records import Key
 from slm_operator.reconcile.queue import (
     BACKOFF_SECONDS,
     FLEET,
@@ -13,6 +12,7 @@ from slm_operator.reconcile.queue import (
     Kind,
     WorkKey,
 )
+from slm_operator.watch.records import Key
 
 
 class Time:

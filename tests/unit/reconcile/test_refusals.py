@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from slm_operator.api import names
 from slm_operator.kube.errors import ApiError, Forbidden, Refused
-from slm_operator.observe.records import Key
 from slm_operator.planning.actions import Plan
-from slm_operator.planning.status_write import write_status
+from slm_operator.planning.status.write import write_status
 from slm_operator.reconcile.queue import LONGEST_BACKOFF_SECONDS, WorkKey
+from slm_operator.watch.records import Key
 
 from tests.unit.reconcile.test_loop import SPEC, Operator
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from slm_operator.reconcile.statuses import LEAST_WORDS_SECONDS, MOST_WORDS_SECONDS, Pace
+from slm_operator.reconcile.status_throttle import LEAST_WORDS_SECONDS, MOST_WORDS_SECONDS, Pace
 
 
 def told(message: object, holds: str = "False") -> dict[str, Any]:

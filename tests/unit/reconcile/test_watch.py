@@ -9,14 +9,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from slm_core.counters import read_counters
 from slm_operator.api import names
 from slm_operator.kube.engine_metrics import NoMetrics
-from slm_operator.observe.records import Key
-from slm_operator.planning.demand import demand_of
+from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue, WorkKey
-from slm_operator.reconcile.watch import AT_ONCE, NAMESPACE_SECONDS, OF_A_DEPLOYMENT, Watch
-from slm_runtime.metrics import read_counters
+from slm_operator.slo.scraper import AT_ONCE, NAMESPACE_SECONDS, OF_A_DEPLOYMENT, Watch
+from slm_operator.watch.records import Key
 
 from tests.light_engine.arguments import Settings as EngineSettings
 from tests.light_engine.exposition import exposition
@@ -24,8 +24,8 @@ from tests.light_engine.scheduler import Scheduler
 from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
-    from slm_operator.observe.records import DeploymentRecord, PodRecord, ProfileRecord
-    from slm_runtime.metrics import Counters
+    from slm_core.counters import Counters
+    from slm_operator.watch.records import DeploymentRecord, PodRecord, ProfileRecord
 
 KEY = Key("team", "chat")
 WORK = WorkKey("deployment", KEY)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slm_core.failure import Failure, ProfileError
+from slm_core.measurements import Point
 from slm_runtime import cli
-from slm_runtime.document import Point
 from slm_runtime.download import bytes_on_disk, follow_download, hub_folder
-from slm_runtime.failure import Failure, ProfileError
 from slm_runtime.rig import EngineRig
 from slm_runtime.search.steps import Measure
 

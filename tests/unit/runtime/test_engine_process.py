@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from slm_core.failure import EngineFault, Failure
 from slm_runtime.engine_process import EngineProcess, Launch, free_port, group_of, start_engine
-from slm_runtime.failure import EngineFault, Failure
 
 # An engine that starts a worker, maps shared memory, says it is healthy, and ignores SIGTERM if told so.
 ENGINE = """

@@ -1,7 +1,7 @@
 """What engines say when they fail, and what is made of it. The lines are vLLM's own."""
 
 import pytest
-from slm_runtime.failure import EXIT_STATUS, MEND, Failure, explain
+from slm_core.failure import EXIT_STATUS, MEND, Failure, explain
 
 HEARSAY = (
     "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"

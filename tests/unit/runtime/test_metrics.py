@@ -1,6 +1,6 @@
 import pytest
-from slm_runtime.failure import Failure, ProfileError
-from slm_runtime.metrics import over_engines, read_cache_config, read_counters
+from slm_core.counters import over_engines, read_cache_config, read_counters
+from slm_core.failure import Failure, ProfileError
 
 PAGE = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.

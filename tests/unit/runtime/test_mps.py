@@ -1,8 +1,8 @@
 """The private MPS daemon, against a stand-in for nvidia-cuda-mps-control."""
 
 import pytest
+from slm_core.failure import EngineFault, Failure
 from slm_runtime import mps
-from slm_runtime.failure import EngineFault, Failure
 
 
 @pytest.mark.usefixtures("control")

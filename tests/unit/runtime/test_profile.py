@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slm_core.codec import parse_document
+from slm_core.failure import EXIT_STATUS, MEND, Failure
+from slm_core.measurements import SharingMode
 from slm_runtime import cli
-from slm_runtime.codec import parse_document
-from slm_runtime.document import SharingMode
-from slm_runtime.failure import EXIT_STATUS, MEND, Failure
 
 TESTS = Path(__file__).parents[2]
 Profile = Callable[..., Any]

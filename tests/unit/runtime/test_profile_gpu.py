@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from slm_runtime.codec import parse_document
-from slm_runtime.document import Mark, MeasurementDocument, SharingMode
+from slm_core.codec import parse_document
+from slm_core.measurements import Mark, MeasurementDocument, SharingMode
 
 TESTS = Path(__file__).parents[2]
 # Notes the limits and arguments of each engine before it becomes one.

@@ -4,8 +4,8 @@ import dataclasses
 import random
 
 import pytest
-from slm_runtime.document import Mark
-from slm_runtime.metrics import Counters
+from slm_core.counters import Counters
+from slm_core.measurements import Mark
 from slm_runtime.window import Pace, Scrape, ci_fraction, facts, is_open, latency, marks, may_close
 
 ZERO = Counters(**dict.fromkeys((f.name for f in dataclasses.fields(Counters)), 0.0))

@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slm_runtime.failure import ProfileError
+from slm_core.failure import ProfileError
 from slm_runtime.workload import Lengths, parse_lengths, read_conversations, usable
 
 

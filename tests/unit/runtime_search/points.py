@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slm_runtime.document import Latency, Point
+from slm_core.measurements import Latency, Point
 
 
 def point(batch_size: int, itl_ms: float = 10.0, **changes: Any) -> Point:

@@ -6,8 +6,8 @@ import csv
 import io
 from pathlib import Path
 
-from slm_runtime.convert import MeasuredOn, from_csv
-from slm_runtime.document import Engine, Gpu, Ledger, MeasurementDocument
+from slm_core.convert import MeasuredOn, from_csv
+from slm_core.measurements import Engine, Gpu, Ledger, MeasurementDocument
 
 DATA = Path(__file__).parents[2] / "data" / "memory-gap-h100"
 MODELS = ("opt-1.3b", "opt-2.7b", "llama-2-7b")

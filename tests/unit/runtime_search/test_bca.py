@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slm_runtime import bca
-from slm_runtime.bca import CheckName
-from slm_runtime.document import Latency, Mark, Point
-from slm_runtime.slo import Limits, Slo, resolve
+from slm_core import batching
+from slm_core.batching import CheckName
+from slm_core.measurements import Latency, Mark, Point
+from slm_core.slo import Limits, Slo, resolve
 from unit.runtime_search import published
 from unit.runtime_search.points import point
 
@@ -28,7 +28,7 @@ PUBLISHED_ANSWERS = [
 @pytest.mark.parametrize(("model", "itl_factor", "batch_size"), PUBLISHED_ANSWERS)
 def test_the_published_answers(model: str, itl_factor: float, batch_size: int) -> None:
     points = published.sweep(model).points
-    result = bca.choose(points, resolve(Slo(itl_factor=itl_factor), points), EPSILON)
+    result = batching.choose(points, resolve(Slo(itl_factor=itl_factor), points), EPSILON)
     assert result.chosen is not None
     assert result.chosen.point.batch_size == batch_size
     assert result.closest is None
@@ -36,9 +36,9 @@ def test_the_published_answers(model: str, itl_factor: float, batch_size: int) -
 
 def test_the_published_knee_needs_a_small_part_of_the_pool() -> None:
     points = published.sweep("opt-1.3b").points
-    chosen = bca.choose(points, resolve(Slo(itl_factor=2), points), EPSILON).chosen
+    chosen = batching.choose(points, resolve(Slo(itl_factor=2), points), EPSILON).chosen
     assert chosen is not None
-    assert bca.kv_bytes(chosen.point) == pytest.approx(0.1598 * 54.48e9 / 0.92, rel=1e-6)
+    assert batching.kv_bytes(chosen.point) == pytest.approx(0.1598 * 54.48e9 / 0.92, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_published_knee_needs_a_small_part_of_the_pool() -> None:
 )
 def test_why_a_point_is_not_chosen(of: Point, check: CheckName, because: str) -> None:
     ttft = {"ttft_ms": Latency(mean_ms=10)}
-    result = bca.choose([point(1, 10, **ttft), of], Limits(itl_ms=11, ttft_ms=50), EPSILON)
+    result = batching.choose([point(1, 10, **ttft), of], Limits(itl_ms=11, ttft_ms=50), EPSILON)
     assert result.chosen is not None
     assert result.chosen.point.batch_size == 1
     failed = [c for c in result.candidates[-1].checks if not c.passed]
@@ -68,7 +68,7 @@ def test_why_a_point_is_not_chosen(of: Point, check: CheckName, because: str) ->
 
 def test_an_impossible_slo_yields_the_closest_trusted_point() -> None:
     points = [point(1, 5), point(32, 8), point(64, 4, errors=1)]
-    result = bca.choose(points, Limits(itl_ms=1), EPSILON)
+    result = batching.choose(points, Limits(itl_ms=1), EPSILON)
     assert result.chosen is None
     assert result.closest is not None
     assert result.closest.point.batch_size == 1
@@ -77,19 +77,19 @@ def test_an_impossible_slo_yields_the_closest_trusted_point() -> None:
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_confirmation_supersedes_the_sweep(order: int) -> None:
     twice = [point(64, 9), point(64, 12, confirmed=True)][::order]
-    chosen = bca.choose([point(1, 5), *twice], Limits(itl_ms=10), EPSILON).chosen
+    chosen = batching.choose([point(1, 5), *twice], Limits(itl_ms=10), EPSILON).chosen
     assert chosen is not None
     assert chosen.point.batch_size == (1 if order == 1 else 64)
 
 
 def test_without_b_1_the_fit_says_what_it_would_give() -> None:
-    result = bca.choose([point(32, 8.2), point(64, 11.4)], Limits(), EPSILON)
+    result = batching.choose([point(32, 8.2), point(64, 11.4)], Limits(), EPSILON)
     assert result.single_sequence_tokens_per_second == pytest.approx(2 * 1000 / 5.1)
     assert result.single_sequence_source == "fitted (B=1 was not measured)"
 
 
 def test_without_any_t1_nothing_is_efficient() -> None:
-    result = bca.choose([point(32, 8)], Limits(), EPSILON)
+    result = batching.choose([point(32, 8)], Limits(), EPSILON)
     assert result.chosen is None
     assert result.candidates[0].unknown
 
@@ -105,7 +105,7 @@ def test_without_any_t1_nothing_is_efficient() -> None:
     ],
 )
 def test_kv_bytes(of: Point, floor_bytes: int, expected: int | None) -> None:
-    assert bca.kv_bytes(of, floor_bytes=floor_bytes) == expected
+    assert batching.kv_bytes(of, floor_bytes=floor_bytes) == expected
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_kv_bytes(of: Point, floor_bytes: int, expected: int | None) -> None:
 )
 def test_one_longest_sequence_takes_whole_blocks_and_one_that_stays_empty(longest: int, tokens: int) -> None:
     """Seen with vLLM 0.32 on CPU: with 256 tokens' bytes it could serve 128, and did not start."""
-    assert bca.least_kv_bytes(4096, longest) == tokens * 4096
+    assert batching.least_kv_bytes(4096, longest) == tokens * 4096
 
 
 @given(
@@ -128,7 +128,7 @@ def test_one_longest_sequence_takes_whole_blocks_and_one_that_stays_empty(longes
 def test_the_choice_is_feasible_and_no_feasible_point_is_faster(
     a: float, b: float, sizes: list[int], limit_ms: float, epsilon: float
 ) -> None:
-    result = bca.choose([point(size, a + b * size) for size in sizes], Limits(itl_ms=limit_ms), epsilon)
+    result = batching.choose([point(size, a + b * size) for size in sizes], Limits(itl_ms=limit_ms), epsilon)
     feasible = [c for c in result.candidates if c.feasible]
     assert len(result.candidates) == len(sizes)
     if result.chosen is None:

@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from slm_runtime.codec import DocumentError, parse_document, to_json
-from slm_runtime.convert import MeasuredOn, from_bench_serve, from_csv, models_in
-from slm_runtime.document import Engine, Gpu, Mark, SharingMode
+from slm_core.codec import DocumentError, parse_document, to_json
+from slm_core.convert import MeasuredOn, from_bench_serve, from_csv, models_in
+from slm_core.measurements import Engine, Gpu, Mark, SharingMode
 from unit.runtime_search import published
 
 ON = MeasuredOn(engine=Engine(version="0.32.0"), gpu=Gpu(product="NVIDIA-L4", memory_bytes=24 * 2**30))

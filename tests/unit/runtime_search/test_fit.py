@@ -5,8 +5,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slm_runtime.document import Mark, Point
-from slm_runtime.fit import fit_line, fit_points, sweep_of
+from slm_core.latency_model import fit_line, fit_points, sweep_of
+from slm_core.measurements import Mark, Point
 from unit.runtime_search import published
 from unit.runtime_search.points import point
 

@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slm_runtime.bca import KV_MAX_FRACTION, KV_MIN_FRACTION
-from slm_runtime.document import Ledger, Mark, Point, SharingMode
+from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION
+from slm_core.failure import EngineFailed
+from slm_core.measurements import Ledger, Mark, Point, SharingMode
+from slm_core.slo import Percentile, Slo, resolve, slo_misses
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.next_step import best, next_step
 from slm_runtime.search.packs import learnt_gpu_fraction, stretch
-from slm_runtime.search.steps import Done, EngineFailed, Event, Findings, Measure, Request, StartEngines
+from slm_runtime.search.steps import Done, Event, Findings, Measure, Request, StartEngines
 from slm_runtime.search.sweep import MAX_POINTS, swept
 from slm_runtime.search.trial import growth_fraction
-from slm_runtime.simulated.published import ENGINES, LLAMA_2_7B, OPT_1_3B, OPT_2_7B, SHAREGPT
-from slm_runtime.simulated.rig import SimulatedRig
-from slm_runtime.slo import Percentile, Slo, resolve, slo_misses
 
 from benchmarks.search import run as benchmark
 from benchmarks.search_cases import draw
+from tests.simulated_engine.published import ENGINES, LLAMA_2_7B, OPT_1_3B, OPT_2_7B, SHAREGPT
+from tests.simulated_engine.rig import SimulatedRig
 
 PLENTY = 1e6
 

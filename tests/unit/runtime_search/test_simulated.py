@@ -5,12 +5,14 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from slm_runtime.document import Mark, SharingMode
-from slm_runtime.search.steps import EngineFailed, Measure, StartEngines
-from slm_runtime.simulated.physics import Lengths, SimulatedEngine, steady_state
-from slm_runtime.simulated.published import ENGINES, OPT_1_3B, OPT_2_7B, SHAREGPT
-from slm_runtime.simulated.rig import SimulatedRig
+from slm_core.failure import EngineFailed
+from slm_core.measurements import Mark, SharingMode
+from slm_runtime.search.steps import Measure, StartEngines
 from unit.runtime_search import published
+
+from tests.simulated_engine.physics import Lengths, SimulatedEngine, steady_state
+from tests.simulated_engine.published import ENGINES, OPT_1_3B, OPT_2_7B, SHAREGPT
+from tests.simulated_engine.rig import SimulatedRig
 
 NO_POOL_LIMIT = 10**13
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from slm_runtime.document import Latency, Mark
-from slm_runtime.slo import Limits, Percentile, Quantity, Slo, itl_limit_ms, resolve, slo_misses
+from slm_core.measurements import Latency, Mark
+from slm_core.slo import Limits, Percentile, Quantity, Slo, itl_limit_ms, resolve, slo_misses
 from unit.runtime_search.points import point
 
 SWEEP = (point(1, 5), point(32, 8), point(64, 11))

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_operator.cli.preflight.stack import DaemonSet
-    from slm_operator.planning.node_state import NodeState
-    from slm_operator.planning.tolerations import Toleration
+    from slm_operator.planning.fleet.node.state import NodeState
+    from slm_operator.planning.fleet.tolerations import Toleration
 
 
 @dataclass(frozen=True, slots=True)

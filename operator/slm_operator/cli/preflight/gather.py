@@ -22,17 +22,17 @@ from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.decoding import decode
 from slm_operator.kube.errors import Forbidden, NotFound
 from slm_operator.kube.resources import CONFIG_MAP, LEASE, NODE, POD, WORKLOAD
-from slm_operator.observe import projection
-from slm_operator.planning.node_state import NodeState, failures_in
-from slm_operator.planning.tolerations import tolerations_of
+from slm_operator.planning.fleet.node.state import NodeState, failures_in
+from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.settings import Settings
+from slm_operator.watch import projection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
     from slm_operator.cli.preflight.facts import SchemaSeen
     from slm_operator.cli.preflight.stack import DaemonSet
-    from slm_operator.observe.records import DaemonPodRecord
+    from slm_operator.watch.records import DaemonPodRecord
 
 T = TypeVar("T")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_runtime.document import SharingMode
+from slm_core.measurements import SharingMode
 
 from slm_operator.api import names
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import Answer, dotted, ok, problem, some, warning
 from slm_operator.cli.preflight.stack import DEVICE_PLUGIN, version_of
-from slm_operator.planning.node_state import (
+from slm_operator.planning.fleet.node.state import (
     COUNT_LABEL,
     MEMORY_LABEL,
     MIG_CONFIG_LABEL,
@@ -19,13 +19,13 @@ from slm_operator.planning.node_state import (
     STRATEGY_LABEL,
     UNSHARED,
 )
-from slm_operator.planning.tolerations import is_for_long, tolerates
+from slm_operator.planning.fleet.tolerations import is_for_long, tolerates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from slm_operator.cli.preflight.facts import Facts, Node
-    from slm_operator.observe.records import Taint
+    from slm_operator.watch.records import Taint
 
     NodeCheck = Callable[[Node, Facts], Answer | None]
 

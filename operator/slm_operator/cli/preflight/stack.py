@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_operator.planning.node_state import CONFIG_MANAGERS
-from slm_operator.planning.tolerations import tolerations_of
+from slm_operator.planning.fleet.node.state import CONFIG_MANAGERS
+from slm_operator.planning.fleet.tolerations import tolerations_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from slm_operator.planning.tolerations import Toleration
+    from slm_operator.planning.fleet.tolerations import Toleration
 
 DEVICE_PLUGIN = "device-plugin"
 MPS_DAEMON = "mps-control-daemon"

@@ -11,7 +11,7 @@ from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import ASK, Answer, dotted, ok, problem, some, warning
 from slm_operator.cli.preflight.stack import DEVICE_PLUGIN, MPS_DAEMON
 from slm_operator.manifests.plugin_config import class_of_config
-from slm_operator.planning.node_state import lone_key
+from slm_operator.planning.fleet.node.state import lone_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,0 +1,264 @@
+"""Measurements made elsewhere, as the same document.
+
+Two sources: CSV files with the columns of the published sweeps (one row, one run), and the JSON of
+`vllm bench serve --save-result`. Assumes that each run kept its batches full: closed loop, or all requests at once.
+Both are whole-run averages, which understate T(B) by 2-7 % against a steady-state window; nothing corrects that.
+Must never invent what the source does not say: absent stays absent.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slm_core.codec import DocumentError
+from slm_core.measurements import (
+    Engine,
+    Gpu,
+    Latency,
+    Ledger,
+    Mark,
+    MeasurementDocument,
+    Model,
+    Point,
+    SharingMode,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+CSV_COLUMNS = (
+    "model", "max_num_seqs", "replicas", "requests", "duration_s", "input_tokens", "output_tokens",
+    "total_tokens_per_s", "output_tokens_per_s", "mean_itl_ms", "kv_peak_fraction_of_pool", "preemptions",
+    "mean_running_requests",
+)  # fmt: skip
+"""Columns that a CSV must have. `sharing`, `p99_itl_ms`, `mean_power_w`, `kv_pool_bytes` and
+`max_num_batched_tokens` are read where they are."""
+
+_SHARING = {
+    "none": SharingMode.NONE,
+    "mps": SharingMode.MPS,
+    "time-slicing": SharingMode.TIME_SLICING,
+    "timeslicing": SharingMode.TIME_SLICING,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredOn:
+    """What neither file says of where it was measured."""
+
+    engine: Engine
+    gpu: Gpu
+    ledger: Ledger | None = None
+    """Memory of one engine; without it, points have no KV bytes."""
+
+
+def models_in(csv_text: str, *, source: str) -> tuple[str, ...]:
+    """The models that a CSV has rows for, in order of appearance. Raises DocumentError."""
+    return tuple(dict.fromkeys(row["model"] for row in _rows(csv_text, source)))
+
+
+def from_csv(csv_text: str, *, model: str, on: MeasuredOn, source: str) -> MeasurementDocument:
+    """The rows of one model. `source` names the file, for messages and provenance. Raises DocumentError.
+
+    A row without `kv_pool_bytes` takes the ledger's pool when it is a single engine, and none when it is a pack.
+    NB: `p99_itl_ms` of these files is over gaps between tokens, stricter than over requests' mean gaps.
+    """
+    rows = _rows(csv_text, source)
+    mine = [(at, row) for at, row in enumerate(rows, start=2) if row["model"] == model]
+    if not mine:
+        known = ", ".join(dict.fromkeys(row["model"] for row in rows)) or "none"
+        raise DocumentError(f"{source}: no row of model {model!r}; there are rows of {known}")
+    points = tuple(_csv_point(row, on.ledger, f"{source} line {at}") for at, row in mine)
+    return MeasurementDocument(
+        model=Model(uri=model),
+        engine=on.engine,
+        gpu=on.gpu,
+        workload=_workload(points, source),
+        ledger=on.ledger,
+        points=points,
+        provenance=source,
+    )
+
+
+def _rows(csv_text: str, source: str) -> list[dict[str, str]]:
+    try:
+        reader = csv.DictReader(io.StringIO(csv_text), strict=True)
+        rows = list(reader)
+    except csv.Error as error:
+        raise DocumentError(f"{source}: not a CSV file: {error}") from None
+    missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise DocumentError(f"{source}: no column {', '.join(missing)}: give the columns of the published sweeps")
+    return rows
+
+
+def _csv_point(row: Mapping[str, str | None], ledger: Ledger | None, at: str) -> Point:
+    def number(name: str) -> float:
+        return _number(row.get(name), f"{at}, {name}")
+
+    def optional(name: str) -> float | None:
+        return number(name) if row.get(name) else None
+
+    replicas, requests = _count(number("replicas"), at, "replicas"), _count(number("requests"), at, "requests")
+    sharing = (row.get("sharing") or "none").lower()
+    if sharing not in _SHARING or (sharing == "none") != (replicas == 1):
+        raise DocumentError(
+            f"{at}, sharing: {sharing!r} with {replicas} replicas; one engine is none, a pack mps or time-slicing"
+        )
+    own_pool = optional("kv_pool_bytes")
+    swept_pool = ledger.kv_pool_bytes if ledger and replicas == 1 else None
+    budget = optional("max_num_batched_tokens")
+    preemptions = int(number("preemptions"))
+    return Point(
+        batch_size=_count(number("max_num_seqs"), at, "max_num_seqs"),
+        replicas=replicas,
+        sharing_mode=_SHARING[sharing],
+        max_num_batched_tokens=None if budget is None else int(budget),
+        throughput_tokens_per_second=number("total_tokens_per_s"),
+        output_tokens_per_second=number("output_tokens_per_s"),
+        itl_ms=Latency(mean_ms=number("mean_itl_ms"), p99_ms=optional("p99_itl_ms"), samples=requests),
+        kv_pool_bytes=swept_pool if own_pool is None else int(own_pool),
+        kv_peak_fraction=number("kv_peak_fraction_of_pool"),
+        preemptions=preemptions,
+        mean_running=number("mean_running_requests"),
+        window_seconds=number("duration_s"),
+        requests=requests,
+        input_tokens_mean=number("input_tokens") / requests,
+        output_tokens_mean=number("output_tokens") / requests,
+        mean_power_watts=optional("mean_power_w"),
+        marks=(Mark.PREEMPTED,) if preemptions else (),
+    )
+
+
+def from_bench_serve(results: Sequence[tuple[str, str]], *, on: MeasuredOn) -> MeasurementDocument:
+    """Results of `vllm bench serve --save-result` of one model: (file name, its text) each. Raises DocumentError.
+
+    The tool does not know the engine's side. What it should say of it is given with `--metadata KEY=VALUE`:
+    max_num_seqs, max_num_batched_tokens, replicas, sharing, kv_pool_bytes, kv_peak_fraction, preemptions.
+    ITL here is the tool's TPOT, which has this document's definition; its own ITL is over gaps between chunks.
+    """
+    if not results:
+        raise DocumentError("no results: give the files that `vllm bench serve --save-result` wrote")
+    read = [(name, _object(text, name)) for name, text in results]
+    models = {str(raw.get("model_id")) for _, raw in read}
+    if len(models) > 1:
+        raise DocumentError(f"results of several models ({', '.join(sorted(models))}): convert each on its own")
+    points = tuple(_bench_point(raw, on.ledger, name) for name, raw in read)
+    names = ", ".join(name for name, _ in read)
+    return MeasurementDocument(
+        model=Model(uri=models.pop()),
+        engine=on.engine,
+        gpu=on.gpu,
+        workload=_workload(points, names),
+        ledger=on.ledger,
+        points=points,
+        provenance=f"vllm bench serve: {names}",
+    )
+
+
+def _bench_point(raw: Mapping[str, Any], ledger: Ledger | None, name: str) -> Point:
+    def number(key: str) -> float:
+        return _number(raw.get(key), f"{name}, {key}")
+
+    def optional(key: str) -> float | None:
+        return number(key) if raw.get(key) is not None else None
+
+    if str(raw.get("request_rate", "inf")) not in ("inf", "Infinity"):
+        raise DocumentError(
+            f"{name}, request_rate: {raw['request_rate']} is an open loop: run with --max-concurrency and no rate"
+        )
+    concurrency = optional("max_concurrency") or optional("num_prompts") or 0
+    replicas = _count(optional("replicas") or 1, name, "replicas")
+    sharing = str(raw.get("sharing", "none")).lower()
+    if sharing not in _SHARING or (sharing == "none") != (replicas == 1):
+        raise DocumentError(
+            f"{name}, sharing: {sharing!r} with {replicas} replicas; one engine is none, a pack mps or time-slicing"
+        )
+    completed = _count(number("completed"), name, "completed")
+    batch_size = _count(min(optional("max_num_seqs") or math.inf, concurrency / replicas), name, "max_concurrency")
+    output_rate, failed, preemptions = (
+        number("output_throughput"),
+        int(optional("failed") or 0),
+        int(optional("preemptions") or 0),
+    )
+    itl_ms = _bench_latency(raw, "tpot", completed, name)
+    pool, budget = optional("kv_pool_bytes"), optional("max_num_batched_tokens")
+    return Point(
+        batch_size=batch_size,
+        replicas=replicas,
+        sharing_mode=_SHARING[sharing],
+        max_num_batched_tokens=None if budget is None else int(budget),
+        throughput_tokens_per_second=number("total_token_throughput"),
+        output_tokens_per_second=output_rate,
+        itl_ms=itl_ms,
+        ttft_ms=_bench_latency(raw, "ttft", completed, name) if raw.get("max_concurrency") else None,
+        kv_pool_bytes=int(pool) if pool is not None else ledger.kv_pool_bytes if ledger and replicas == 1 else None,
+        kv_peak_fraction=optional("kv_peak_fraction") or 0.0,
+        preemptions=preemptions,
+        errors=failed,
+        mean_running=output_rate * itl_ms.mean_ms / 1000,
+        window_seconds=number("duration"),
+        requests=completed,
+        input_tokens_mean=number("total_input_tokens") / completed,
+        output_tokens_mean=number("total_output_tokens") / completed,
+        marks=tuple(mark for mark, count in ((Mark.PREEMPTED, preemptions), (Mark.ERRORS, failed)) if count),
+    )
+
+
+def _bench_latency(raw: Mapping[str, Any], what: str, samples: int, name: str) -> Latency:
+    def optional(key: str) -> float | None:
+        return _number(raw[key], f"{name}, {key}") if raw.get(key) is not None else None
+
+    mean_ms = _number(raw.get(f"mean_{what}_ms"), f"{name}, mean_{what}_ms")
+    p50_ms = optional(f"median_{what}_ms")
+    return Latency(
+        mean_ms=mean_ms,
+        p50_ms=optional(f"p50_{what}_ms") if p50_ms is None else p50_ms,
+        p90_ms=optional(f"p90_{what}_ms"),
+        p99_ms=optional(f"p99_{what}_ms"),
+        samples=samples,
+    )
+
+
+def _object(text: str, name: str) -> dict[str, Any]:
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise DocumentError(f"{name}: not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise DocumentError(f"{name}: a {type(raw).__name__}, not the object that --save-result writes")
+    return raw
+
+
+def _workload(points: Iterable[Point], source: str) -> Workload:
+    points = tuple(points)
+    requests = sum(p.requests for p in points)
+    return Workload(
+        source=source,
+        input_tokens_mean=sum(p.input_tokens_mean * p.requests for p in points) / requests,
+        output_tokens_mean=sum(p.output_tokens_mean * p.requests for p in points) / requests,
+    )
+
+
+def _number(raw: object, at: str) -> float:
+    try:
+        value = float(raw)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value) or value < 0 or isinstance(raw, bool):
+        raise DocumentError(f"{at}: {raw!r} is not a finite number of at least 0: mend the file or measure again")
+    return value
+
+
+def _count(value: float, at: str, name: str) -> int:
+    if not math.isfinite(value) or value < 1:
+        raise DocumentError(
+            f"{at}, {name}: {value:g} is not a whole number of at least 1: mend the file or measure again"
+        )
+    return int(value)

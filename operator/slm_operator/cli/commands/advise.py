@@ -1,0 +1,45 @@
+"""`kubectl slm advise`: the advice on measurements from a file, for a person or for a script."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from slm_operator.advisor.advice import CheckName
+from slm_operator.cli.errors import Refused
+from slm_operator.cli.inputs.files import measurements
+from slm_operator.cli.inputs.question import advice_on, settings_of, slo_of
+from slm_operator.cli.render.answer import answer
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from slm_core.measurements import Ledger
+
+    from slm_operator.advisor.advice import Advice
+
+
+def run(arguments: Namespace) -> int:
+    """Print the advice. An SLO that no batch keeps, not even B=1, is refused after its closest point is printed."""
+    document = measurements(arguments)
+    advice = advice_on(document, slo_of(arguments), settings_of(arguments))
+    show(advice, document.ledger, arguments.output)
+    if advice.closest and advice.closest.check is CheckName.SLO:
+        raise Refused(f"slo: {advice.closest.because}: {advice.closest.mend}")
+    return 0
+
+
+def show(advice: Advice, ledger: Ledger | None, form: str) -> None:
+    """Print advice as a table, as json or as yaml."""
+    if form == "table":
+        from slm_operator.cli.render.terminal import show_advice  # noqa: PLC0415 - rich is for people
+
+        show_advice(advice, ledger)
+    elif form == "yaml":
+        import yaml  # noqa: PLC0415 - 50 ms that JSON does not cost
+
+        yaml.safe_dump(answer(advice), sys.stdout, sort_keys=False, allow_unicode=True, width=1000)
+    else:
+        json.dump(answer(advice), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")

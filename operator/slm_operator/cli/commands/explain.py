@@ -1,0 +1,20 @@
+"""`kubectl slm explain`: what the operator decided for a deployment, and why, from its status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_operator.api.deployment import SLMDeploymentStatus
+from slm_operator.cli.cluster import ask
+from slm_operator.cli.render.story import show_status
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(arguments: Namespace) -> int:
+    """Print the status of one deployment as a story. Exit code 1 while it is not ready."""
+    raw = ask(arguments, lambda cluster: cluster.deployment(arguments.name))
+    status = SLMDeploymentStatus.model_validate(raw.get("status") or {})
+    show_status(arguments.name, status)
+    return 0 if any(c.type == "Ready" and c.status == "True" for c in status.conditions) else 1

@@ -1,0 +1,100 @@
+"""`kubectl slm plan`: what would be deployed for a manifest, before it is applied.
+
+With measurements (a file's, or those that the cluster holds for it) that is the advice. With the model's config.json it
+is an estimate, which says so. With neither, it says which profile would be measured and what that may cost. Changes
+nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slm_core.measurements import Workload
+
+from slm_operator.advisor.problems import AdviceError
+from slm_operator.cli.cluster import Cluster, ask
+from slm_operator.cli.commands.advise import show
+from slm_operator.cli.errors import Refused
+from slm_operator.cli.inputs.files import from_manifest, load, measured
+from slm_operator.cli.inputs.manifests import deployment
+from slm_operator.cli.inputs.question import advice_on
+from slm_operator.cli.render.story import show_unmeasured
+from slm_operator.estimator.architecture import ConfigError, read_architecture
+from slm_operator.estimator.estimate import Subject, advise_unmeasured, estimate_ledger
+from slm_operator.estimator.gpus import find_accelerator
+from slm_operator.kube.errors import NotFound
+from slm_operator.manifests.profile import profile_name
+from slm_operator.planning.deployment.advising import settings_of, slo_of
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from slm_core.measurements import MeasurementDocument
+
+    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.estimator.gpus import Accelerator
+
+
+def run(arguments: Namespace) -> int:
+    """Print the plan."""
+    raw, spec = deployment(arguments.filename)
+    if arguments.config is not None:
+        return _estimate(arguments, spec)
+    name = spec.profiling.profile or profile_name(spec)
+    document = from_manifest(arguments.profile) if arguments.profile else _held(arguments, raw, name)
+    if document is None:
+        show_unmeasured(name, spec)
+        return 0
+    show(advice_on(document, slo_of(spec.slo), settings_of(spec)), document.ledger, arguments.output)
+    return 0
+
+
+def _estimate(arguments: Namespace, spec: SLMDeploymentSpec) -> int:
+    gpu = _accelerator(arguments, spec)
+    subject = _subject(arguments.config, gpu, spec)
+    try:
+        advice = advise_unmeasured(spec.model.uri, subject, slo_of(spec.slo), settings_of(spec))
+    except AdviceError as error:
+        raise Refused(str(error)) from None
+    show(advice, estimate_ledger(subject.model, gpu), arguments.output)
+    return 0
+
+
+def _accelerator(arguments: Namespace, spec: SLMDeploymentSpec) -> Accelerator:
+    product = arguments.gpu or spec.accelerator.product
+    if product is None:
+        raise Refused("an estimate is for a kind of GPU: give --gpu, or spec.accelerator.product")
+    found = find_accelerator(product, memory_bytes=arguments.gpu_memory_bytes)
+    if found is None:
+        raise Refused(f"the memory of {product} is not known here: give --gpu-memory-bytes")
+    return found
+
+
+def _subject(config: str, gpu: Accelerator, spec: SLMDeploymentSpec) -> Subject:
+    (raw,) = load(config) or [None]
+    if not isinstance(raw, dict):
+        raise Refused(f"{config}: not an object: give the config.json of the model")
+    lengths = Workload(
+        source="spec.workload",
+        input_tokens_mean=float(spec.workload.input_tokens),
+        output_tokens_mean=float(spec.workload.output_tokens),
+    )
+    try:
+        return Subject(model=read_architecture(raw), gpu=gpu, workload=lengths)
+    except ConfigError as error:
+        raise Refused(f"{config}: {error}") from None
+
+
+def _held(arguments: Namespace, raw: dict[str, Any], name: str) -> MeasurementDocument | None:
+    """What the cluster has measured under this name, in the manifest's namespace."""
+
+    async def look(cluster: Cluster) -> dict[str, Any] | None:
+        try:
+            return await cluster.profile(name)
+        except NotFound:
+            return None
+
+    if arguments.namespace is None:
+        arguments.namespace = (raw.get("metadata") or {}).get("namespace")
+    found = ask(arguments, look)
+    return None if found is None else measured(found, f"SLMProfile {name}")

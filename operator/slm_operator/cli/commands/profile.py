@@ -1,0 +1,107 @@
+"""`kubectl slm profile export|import`: measurements into git and into another cluster, without measuring again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+from slm_core.codec import to_json
+
+from slm_operator.api import names
+from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.cli.cluster import PROFILE, Cluster, ask
+from slm_operator.cli.errors import Refused
+from slm_operator.cli.inputs.files import from_manifest, load
+from slm_operator.cli.inputs.manifests import sentence
+from slm_operator.cli.support import private_file
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from slm_core.measurements import MeasurementDocument
+
+
+def run(arguments: Namespace) -> int:
+    """Dispatch to export or import."""
+    return _export(arguments) if arguments.action == "export" else _import(arguments)
+
+
+def _export(arguments: Namespace) -> int:
+    manifest = exported(ask(arguments, lambda cluster: cluster.profile(arguments.name)))
+    text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=1000)
+    if arguments.output == "-":
+        sys.stdout.write(text)
+        return 0
+    private_file.write(Path(arguments.output), text.encode(), force=arguments.force)
+    return 0
+
+
+def _import(arguments: Namespace) -> int:
+    manifest = imported(arguments.filename, arguments.name)
+
+    async def create(cluster: Cluster) -> str:
+        namespace = manifest["metadata"].setdefault("namespace", cluster.namespace)
+        await cluster.client.create(PROFILE, namespace, manifest)
+        return f"SLMProfile {namespace}/{manifest['metadata']['name']} imported"
+
+    print(ask(arguments, create))  # noqa: T201
+    return 0
+
+
+def exported(raw: dict[str, Any]) -> dict[str, Any]:
+    """The profile as a manifest that another cluster takes: measurements in spec, nothing of this cluster left.
+
+    Raises Refused while there is nothing measured.
+    """
+    name = raw["metadata"]["name"]
+    spec, status = dict(raw["spec"]), raw.get("status") or {}
+    measured = status.get("measurements") or spec.get("measurements")
+    if measured is None:
+        phase = status.get("phase") or "Pending"
+        raise Refused(f"SLMProfile {name} is {phase} and holds no measurements yet: `kubectl slm watch` shows progress")
+    metadata = {"name": name} | {key: raw["metadata"][key] for key in ("labels",) if key in raw["metadata"]}
+    spec["measurements"] = measured
+    return {"apiVersion": names.API_VERSION, "kind": names.PROFILE_KIND, "metadata": metadata, "spec": spec}
+
+
+def imported(filename: str, name: str | None) -> dict[str, Any]:
+    """The SLMProfile of a file: a manifest as exported, or a bare document, which needs a name. Raises Refused."""
+    document = from_manifest(filename)
+    found = next(
+        (raw for raw in load(filename) if isinstance(raw, dict) and raw.get("kind") == names.PROFILE_KIND), None
+    )
+    if found is None and name is None:
+        raise Refused(f"{filename} is a bare document: give the profile a name with --name")
+    manifest = _of_document(document) if found is None else exported(_named(found, filename))
+    if name is not None:
+        manifest["metadata"]["name"] = name
+    try:
+        SLMProfileSpec.model_validate(manifest["spec"], extra="forbid")
+    except ValidationError as error:
+        raise Refused(f"{filename}: {sentence(error, 'spec')}") from None
+    return manifest
+
+
+def _named(raw: dict[str, Any], filename: str) -> dict[str, Any]:
+    metadata = raw.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise Refused(f"{filename}: metadata.name is missing: give the profile a name")
+    return raw
+
+
+def _of_document(document: MeasurementDocument) -> dict[str, Any]:
+    model, engine, workload = document.model, document.engine, document.workload
+    spec: dict[str, Any] = {
+        "model": {"uri": model.uri} | ({"revision": model.revision} if model.revision else {}),
+        "engine": {"image": engine.image} if engine.image else {},
+        "gpu": {"product": document.gpu.product},
+        "workload": {
+            "inputTokens": max(1, round(workload.input_tokens_mean)),
+            "outputTokens": max(2, round(workload.output_tokens_mean)),
+        },
+        "measurements": to_json(document),
+    }
+    return {"apiVersion": names.API_VERSION, "kind": names.PROFILE_KIND, "metadata": {}, "spec": spec}

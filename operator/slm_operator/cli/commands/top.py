@@ -1,0 +1,201 @@
+"""`kubectl slm top`: what each deployment does now, beside what its advice promised.
+
+Figures are the engines' own counters, read twice through the API server's proxy with the user's own rights; nothing is
+read from the operator, and nothing runs in the cluster for it. Where the proxy may not be used, what status says is
+still shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from rich.console import Group
+from rich.live import Live as LiveView
+from rich.table import Table
+from rich.text import Text
+from slm_core.slo import resolve
+
+from slm_operator.api import names
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.cli.cluster import DEPLOYMENT, Cluster, ask
+from slm_operator.cli.errors import Refused
+from slm_operator.cli.inputs.files import measured
+from slm_operator.cli.render.live_metrics import Look, Row, rows
+from slm_operator.cli.render.terminal import console
+from slm_operator.kube.engine_metrics import NoMetrics, engine_counters
+from slm_operator.kube.errors import ApiError, Forbidden
+from slm_operator.kube.resources import POD
+from slm_operator.manifests.engine import PORT
+from slm_operator.manifests.metadata import label_value
+from slm_operator.planning.deployment.advising import slo_of
+from slm_operator.watch.pods import pod
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import RenderableType
+    from slm_core.counters import Counters
+    from slm_core.slo import Limits
+
+    from slm_operator.watch.records import PodRecord
+
+SECONDS = 2.0
+AT_ONCE = 16
+"""Most engines that are asked at the same moment."""
+SIGNS = {"True": ("yes", "green"), "False": ("no", "bold red"), "Unknown": ("?", "yellow")}
+
+
+def run(arguments: Namespace) -> int:
+    """Show until interrupted; with --once, look twice, print and end."""
+
+    async def show(cluster: Cluster) -> None:
+        top, out = Top(cluster), console()
+        first = await top.look()
+        if arguments.once or not out.is_terminal:
+            if first.engines:
+                await asyncio.sleep(SECONDS)
+                out.print(await top.seen(first, await top.look()))
+            else:
+                out.print(await top.seen(None, first))
+            return
+        with LiveView(await top.seen(None, first), console=out, auto_refresh=False) as view:
+            while True:
+                await asyncio.sleep(SECONDS)
+                then = await top.look()
+                view.update(await top.seen(first, then), refresh=True)
+                first = then
+
+    ask(arguments, show)
+    return 0
+
+
+@dataclass(slots=True)
+class Top:
+    """Looks at one namespace. SLOs in milliseconds are worked out once for each spec: that reads a whole profile."""
+
+    cluster: Cluster
+    _limits: dict[tuple[str, int, str], Limits | None] = field(default_factory=dict)
+
+    async def seen(self, before: Look | None, now: Look) -> RenderableType:
+        """The table of a look."""
+        limits = {raw["metadata"]["name"]: await self._limits_of(raw) for raw in now.deployments}
+        known = {name: one for name, one in limits.items() if one is not None}
+        return table(self.cluster.namespace, rows(before, now, known))
+
+    async def look(self) -> Look:
+        """The deployments and the counters of their ready replicas."""
+        client, namespace = self.cluster.client, self.cluster.namespace
+        deployments: list[dict[str, Any]] = await client.list(DEPLOYMENT, namespace)
+        try:
+            pods = await client.list(POD, namespace, selector=names.DEPLOYMENT_LABEL)
+        except Forbidden as error:
+            unread = {label_value(raw["metadata"]["name"]): error.message for raw in deployments}
+            return Look(at_seconds=monotonic(), deployments=deployments, unread=unread)
+        gate = asyncio.Semaphore(AT_ONCE)
+        replicas = [found for raw in pods if (found := pod(raw)) is not None and _answers(found)]
+        answers = await asyncio.gather(*(self._read(one, gate) for one in replicas))
+        engines: dict[str, dict[str, Counters]] = {}
+        unread = {}
+        for label, name, answer in answers:
+            if isinstance(answer, str):
+                unread.setdefault(label, answer)
+            else:
+                engines.setdefault(label, {})[name] = answer
+        return Look(at_seconds=monotonic(), deployments=deployments, engines=engines, unread=unread)
+
+    async def _read(self, replica: PodRecord, gate: asyncio.Semaphore) -> tuple[str, str, Counters | str]:
+        """Whose replica it is, its name, and its counters or why there are none."""
+        label, name = replica.replica_of or "", replica.meta.key.name
+        path = POD.path(self.cluster.namespace, f"{name}:{PORT}", "proxy/metrics")
+        connection = self.cluster.client.connection
+        async with gate:
+            try:
+                return label, name, await engine_counters(connection.session(), connection.server + path)
+            except NoMetrics as error:
+                why = "no right to get pods/proxy" if error.forbidden else " ".join(error.because.split())[:120]
+                return label, name, why
+
+    async def _limits_of(self, raw: Mapping[str, Any]) -> Limits | None:
+        profile = str(((raw.get("status") or {}).get("profile") or {}).get("name") or "")
+        key = (raw["metadata"]["name"], int(raw["metadata"].get("generation") or 0), profile)
+        if key not in self._limits:
+            self._limits[key] = await self._resolved(raw, profile)
+        return self._limits[key]
+
+    async def _resolved(self, raw: Mapping[str, Any], profile: str) -> Limits | None:
+        try:
+            slo = slo_of(SLMDeploymentSpec.model_validate(raw.get("spec")).slo)
+            if slo.itl_ms is not None:
+                return resolve(slo, ())
+            document = measured(await self.cluster.profile(profile), profile) if profile else None
+        except (ValidationError, ApiError, Refused):
+            return None
+        return resolve(slo, document.points) if document is not None else None
+
+
+def table(namespace: str, found: Sequence[Row]) -> RenderableType:
+    """The view, with what it lacks and why below it."""
+    if not found:
+        return Text(f"no SLMDeployment in namespace {namespace}")
+    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    view.add_column("DEPLOYMENT", no_wrap=True)
+    for heading in ("READY", "PER GPU", "TOK/S", "PREDICTED", "ITL MS", "SLO MS", "KV", "RUNNING", "WAITING"):
+        view.add_column(heading, justify="right", no_wrap=True)
+    view.add_column("SLO MET", no_wrap=True)
+    for row in found:
+        view.add_row(*_cells(row))
+    notes = [Text(f"{row.name}: {_lack(row)}", style="yellow") for row in found if _lack(row)]
+    legend = Text(
+        "TOK/S and PREDICTED: input and output tokens per second and GPU, now and under the load that was advised for",
+        style="dim",
+    )
+    return Group(view, Text(), legend, *notes)
+
+
+def _cells(row: Row) -> tuple[str | Text, ...]:
+    live = row.live
+    sign, style = SIGNS.get(row.slo_met, ("", ""))
+    percentile = "" if row.percentile in ("", "Mean") else f" {row.percentile}"
+    return (
+        row.name,
+        f"{row.ready}/{row.replicas}",
+        str(row.replicas_per_gpu or ""),
+        _number(live.tokens_per_second if live else None),
+        _number(row.predicted_tokens_per_second),
+        _itl(row),
+        "" if row.itl_limit_ms is None else f"{row.itl_limit_ms:.1f}{percentile}",
+        f"{live.kv_usage:.0%}" if live else "",
+        str(live.running) if live else "",
+        str(live.waiting) if live else "",
+        Text(sign, style=style),
+    )
+
+
+def _itl(row: Row) -> str | Text:
+    """Red where the mean is over a limit that is for the mean."""
+    itl_ms = row.live.itl_ms if row.live else None
+    if itl_ms is None:
+        return ""
+    over = row.percentile == "Mean" and row.itl_limit_ms is not None and itl_ms > row.itl_limit_ms
+    return Text(f"{itl_ms:.1f}", style="bold red" if over else "")
+
+
+def _lack(row: Row) -> str:
+    if not row.unread:
+        return ""
+    read = row.live.engines if row.live else 0
+    return f"{read} of {row.ready} ready engines were read: {row.unread}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _answers(found: PodRecord) -> bool:
+    """NB: a pod that only bears our label is somebody else's, and is not asked."""
+    return found.replica_of is not None and found.ready and not found.meta.deleting

@@ -1,0 +1,160 @@
+"""Measurements from files: a document, an SLMProfile manifest, or CSV files of runs.
+
+Exists so that every command reads every form, and refuses it with the same sentence. Assumes files that fit in memory.
+Must never import what only a cluster needs: `advise` starts cold in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slm_core.codec import DocumentError, parse, parse_document
+from slm_core.measurements import Engine, Gpu, Ledger, MeasurementDocument
+
+from slm_operator.cli.errors import Refused
+from slm_operator.visible import visible, visible_in
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+UNKNOWN = "unknown"
+MOST_BYTES = 64 << 20
+MOST_VALUES = 1_000_000
+
+
+def measurements(arguments: Namespace) -> MeasurementDocument:
+    """The document that the command was given. Raises Refused and DocumentError."""
+    if arguments.from_csv is not None:
+        return from_csv(arguments.from_csv, arguments.packs_csv, arguments.model, arguments.ledger)
+    for flag in ("packs_csv", "model", "ledger"):
+        if getattr(arguments, flag) is not None:
+            raise Refused(
+                f"--{flag.replace('_', '-')} belongs to --from-csv: a document names its own model and memory"
+            )
+    return from_manifest(arguments.filename)
+
+
+def from_manifest(filename: str) -> MeasurementDocument:
+    """A bare document, or the measurements of an SLMProfile. Of several YAML documents, the one that has any."""
+    held = [found for raw in load(filename) if (found := _held(raw)) is not None]
+    if not held:
+        raise Refused(
+            f"{filename}: no measurements in it: give the output of `slm_runtime profile` or of "
+            "`kubectl slm profile export`, or an SLMProfile with spec.measurements or status.measurements"
+        )
+    if len(held) > 1:
+        raise Refused(f"{filename}: measurements of {len(held)} profiles: give one of them")
+    return _parsed(held[0], filename)
+
+
+def measured(manifest: dict[str, Any], name: str) -> MeasurementDocument | None:
+    """The measurements of an SLMProfile, None while it has none. Raises Refused."""
+    found = _held(manifest)
+    return None if found is None else _parsed(found, name)
+
+
+def from_csv(sweep: str, packs: str | None, model: str | None, ledger: str | None) -> MeasurementDocument:
+    """The rows of one model, in one or two CSV files."""
+    from slm_core import convert  # noqa: PLC0415 - a document needs no CSV reader
+
+    text = _rows(sweep)
+    if model is None:
+        models = convert.models_in(text, source=sweep)
+        if len(models) != 1:
+            raise Refused(f"{sweep}: rows of {len(models)} models ({', '.join(models)}): name one with --model")
+        model = models[0]
+    memory = _ledger(ledger) if ledger else None
+    on = convert.MeasuredOn(
+        engine=Engine(version=UNKNOWN),
+        gpu=Gpu(product=UNKNOWN, memory_bytes=memory.device_bytes if memory else 0),
+        ledger=memory,
+    )
+    document = convert.from_csv(text, model=model, on=on, source=sweep)
+    if packs is None:
+        return document
+    further = convert.from_csv(_rows(packs), model=model, on=on, source=packs)
+    return replace(document, points=document.points + further.points, provenance=f"{sweep}, {packs}")
+
+
+def _rows(filename: str) -> str:
+    return visible(read(filename).replace("\r\n", "\n"))
+
+
+def load(filename: str) -> list[Any]:
+    """The values of a JSON or YAML file. JSON is tried first: it needs no import that takes time."""
+    text = read(filename)
+    try:
+        return [visible_in(json.loads(text))]
+    except (ValueError, RecursionError) as error:
+        if filename.endswith(".json"):
+            raise Refused(f"{filename}: not JSON: {error}") from None
+    import yaml  # noqa: PLC0415 - 50 ms that JSON does not cost
+
+    # NB: not CSafeLoader: nested deeply enough it ends the process with a segmentation fault.
+    try:
+        found = [raw for raw in yaml.safe_load_all(text) if raw is not None]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise Refused(f"{filename}: neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    if _is_endless(found):
+        raise Refused(f"{filename}: its aliases unfold to more than {MOST_VALUES:,} values: write them out")
+    return [visible_in(raw) for raw in found]
+
+
+def _is_endless(raw: object) -> bool:
+    """Whether YAML's aliases make more values of a file than it can mean, or a loop."""
+    waiting, seen = [raw], 0
+    while waiting and seen <= MOST_VALUES:
+        value = waiting.pop()
+        seen += 1
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return seen > MOST_VALUES
+
+
+def read(filename: str) -> str:
+    """The text of a file, or of stdin for `-`."""
+    try:
+        raw = sys.stdin.buffer.read(MOST_BYTES + 1) if filename == "-" else _read_file(Path(filename))
+    except OSError as error:
+        raise Refused(f"{filename}: {error.strerror or error}: give a file that can be read") from None
+    if len(raw) > MOST_BYTES:
+        raise Refused(f"{filename}: larger than {MOST_BYTES >> 20} MiB: that is not a file of measurements")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Refused(f"{filename}: not text in UTF-8") from None
+
+
+def _read_file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES + 1)
+
+
+def _parsed(raw: object, name: str) -> MeasurementDocument:
+    try:
+        return parse_document(raw)
+    except DocumentError as error:
+        raise Refused(f"{name}: {error}") from None
+
+
+def _held(raw: object) -> object:
+    if not isinstance(raw, dict):
+        return None
+    if "kind" not in raw:
+        return raw
+    for part in ("status", "spec"):
+        inside = raw.get(part)
+        if isinstance(inside, dict) and inside.get("measurements") is not None:
+            return inside["measurements"]
+    return None
+
+
+def _ledger(filename: str) -> Ledger:
+    raw = load(filename)
+    try:
+        return parse(Ledger, raw[0] if raw else None, "ledger")
+    except DocumentError as error:
+        raise Refused(f"{filename}: {error}") from None

@@ -1,0 +1,40 @@
+"""Manifests from files, read more strictly than the cluster reads them: a misspelt field is refused, not pruned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from slm_operator.api import names
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.cli.errors import Refused
+from slm_operator.cli.inputs.files import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def deployment(filename: str) -> tuple[dict[str, Any], SLMDeploymentSpec]:
+    """The one SLMDeployment of a file: its manifest, and its spec. Raises Refused."""
+    found = [raw for raw in load(filename) if isinstance(raw, dict) and raw.get("kind") == names.DEPLOYMENT_KIND]
+    if len(found) != 1:
+        raise Refused(f"{filename}: {len(found)} objects of kind {names.DEPLOYMENT_KIND}: give exactly one")
+    (raw,) = found
+    if raw.get("apiVersion") != names.API_VERSION:
+        raise Refused(f"{filename}: apiVersion: {raw.get('apiVersion')!r}: this command knows {names.API_VERSION}")
+    try:
+        return raw, SLMDeploymentSpec.model_validate(raw.get("spec"), extra="forbid")
+    except ValidationError as error:
+        raise Refused(f"{filename}: {sentence(error, 'spec')}") from None
+
+
+def sentence(error: ValidationError, root: str) -> str:
+    """The first thing that is wrong, where, and how to mend it."""
+    first = error.errors(include_url=False)[0]
+    given = f" (it is {first['input']!r})" if isinstance(first["input"], str | int | float) else ""
+    return f"{_place(root, first['loc'])}: {first['msg']}{given}: correct the field, `kubectl explain slmd.spec` documents it"
+
+
+def _place(root: str, parts: Sequence[int | str]) -> str:
+    return root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)

@@ -1,0 +1,54 @@
+"""The SLO and the settings of a command line, and the advice on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_core.slo import Percentile, Slo
+
+from slm_operator.advisor.advice import ModeChoice, Objective, Settings
+from slm_operator.advisor.advise import advise
+from slm_operator.advisor.problems import AdviceError
+from slm_operator.cli.arguments import DEFAULT_ITL_FACTOR
+from slm_operator.cli.errors import Refused
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from slm_core.measurements import MeasurementDocument
+
+    from slm_operator.advisor.advice import Advice
+
+
+def slo_of(arguments: Namespace) -> Slo:
+    """What was asked of latency. Without a limit on ITL, the default of the API."""
+    unlimited = arguments.itl_ms is None and arguments.itl_factor is None
+    return Slo(
+        itl_ms=arguments.itl_ms,
+        itl_factor=DEFAULT_ITL_FACTOR if unlimited else arguments.itl_factor,
+        ttft_ms=arguments.ttft_ms,
+        percentile=Percentile(arguments.percentile),
+    )
+
+
+def settings_of(arguments: Namespace) -> Settings:
+    """How to judge."""
+    return Settings(
+        min_efficiency=arguments.min_efficiency,
+        min_gain=arguments.min_gain,
+        objective=Objective(arguments.objective),
+        mode=ModeChoice(arguments.mode),
+        replicas_per_gpu=arguments.replicas_per_gpu,
+        max_replicas_per_gpu=arguments.max_replicas_per_gpu,
+        concurrency=arguments.concurrency,
+        requests_per_second=arguments.requests_per_second,
+        gpu_memory_bytes=arguments.gpu_memory_bytes,
+    )
+
+
+def advice_on(document: MeasurementDocument, slo: Slo, settings: Settings) -> Advice:
+    """Ask the advisor. Raises Refused with a line for each contradiction in the question."""
+    try:
+        return advise(document, slo, settings)
+    except AdviceError as error:
+        raise Refused(str(error)) from None

@@ -1,0 +1,124 @@
+"""What engines do now, from two looks at their counters: pure, so that a table of it can be tested.
+
+Throughput is per GPU and counts input and output tokens, as the advice does; ITL is the mean. Assumes counters that only
+grow: an engine that was restarted in between is left out. Must never fill a gap with a guess: what was not read is None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from slm_core.counters import over_engines
+
+from slm_operator.api.names import Condition
+from slm_operator.manifests.metadata import label_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from slm_core.counters import Counters
+    from slm_core.slo import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look at a namespace. Keys are values of the deployment label."""
+
+    at_seconds: float
+    deployments: Sequence[Mapping[str, Any]]
+    """Raw SLMDeployments."""
+    engines: Mapping[str, Mapping[str, Counters]] = field(default_factory=dict)
+    """Counters of each replica that answered, by pod name."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Why replicas did not answer: the first one's reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What the replicas of one deployment do now."""
+
+    engines: int
+    """Replicas that were read."""
+    kv_usage: float
+    """Fraction of the KV pool in use; of several engines the largest."""
+    running: int
+    waiting: int
+    tokens_per_second: float | None = None
+    """Input and output tokens per second and GPU. None: seen only once so far."""
+    itl_ms: float | None = None
+    """Mean over the tokens since the look before. None: there were none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One deployment, promised and measured."""
+
+    name: str
+    ready: int
+    replicas: int
+    replicas_per_gpu: int | None
+    predicted_tokens_per_second: float | None
+    itl_limit_ms: float | None
+    percentile: str
+    slo_met: str
+    """Status of the condition SLOMet; empty while it is not said."""
+    live: Live | None
+    unread: str = ""
+
+
+def rows(before: Look | None, now: Look, limits: Mapping[str, Limits]) -> tuple[Row, ...]:
+    """A row for each deployment, by name. `limits` are those that are known, by name of the deployment."""
+    return tuple(
+        sorted(
+            (_row(raw, before, now, limits.get(raw["metadata"]["name"])) for raw in now.deployments),
+            key=lambda r: r.name,
+        )
+    )
+
+
+def _row(raw: Mapping[str, Any], before: Look | None, now: Look, limits: Limits | None) -> Row:
+    name, status = raw["metadata"]["name"], raw.get("status") or {}
+    advice, label = status.get("advice") or {}, label_value(raw["metadata"]["name"])
+    per_gpu = advice.get("replicasPerGpu")
+    met = next((c["status"] for c in status.get("conditions") or () if c.get("type") == Condition.SLO_MET), "")
+    return Row(
+        name=name,
+        ready=status.get("readyReplicas") or 0,
+        replicas=status.get("replicas") or 0,
+        replicas_per_gpu=per_gpu,
+        predicted_tokens_per_second=(advice.get("predicted") or {}).get("throughputTokensPerSecond"),
+        itl_limit_ms=limits.itl_ms if limits is not None else None,
+        percentile=str(limits.percentile) if limits is not None else "",
+        slo_met=met,
+        live=_live(label, before, now, per_gpu or 1),
+        unread=now.unread.get(label, ""),
+    )
+
+
+def _live(label: str, before: Look | None, now: Look, replicas_per_gpu: int) -> Live | None:
+    engines = now.engines.get(label) or {}
+    if not engines:
+        return None
+    last = over_engines(engines.values())
+    seen = Live(engines=len(engines), kv_usage=last.kv_usage, running=int(last.running), waiting=int(last.waiting))
+    former = (before.engines.get(label) or {}) if before is not None else {}
+    pairs = [
+        (former[pod], counters)
+        for pod, counters in engines.items()
+        if pod in former and counters.output_tokens >= former[pod].output_tokens
+    ]
+    if before is None or not pairs or now.at_seconds <= before.at_seconds:
+        return seen
+    old, new = over_engines(one for one, _ in pairs), over_engines(one for _, one in pairs)
+    seconds, gpus = now.at_seconds - before.at_seconds, len(pairs) / replicas_per_gpu
+    tokens = new.prompt_tokens - old.prompt_tokens + new.output_tokens - old.output_tokens
+    intervals = new.itl_count - old.itl_count
+    return Live(
+        engines=seen.engines,
+        kv_usage=seen.kv_usage,
+        running=seen.running,
+        waiting=seen.waiting,
+        tokens_per_second=tokens / seconds / gpus,
+        itl_ms=1000 * (new.itl_sum - old.itl_sum) / intervals if intervals > 0 else None,
+    )

@@ -1,0 +1,126 @@
+"""What the cluster says of deployments and profiles, for a person at a terminal.
+
+Must never word a reason: messages are the conditions', sentences are the advisor's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from slm_operator.cli.render.terminal import console
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import RenderableType
+
+    from slm_operator.api.deployment import AdviceStatus, SLMDeploymentSpec, SLMDeploymentStatus
+
+SIGNS = {"True": ("yes", "green"), "False": ("no", "red"), "Unknown": ("?", "yellow")}
+VERDICTS = {"Chosen": "bold green", "Kept": "", "Rejected": "dim"}
+
+
+def show_status(name: str, status: SLMDeploymentStatus) -> None:
+    """One deployment: where it stands, step by step, and the advice with its evidence."""
+    out = console()
+    ready = next((c for c in status.conditions if c.type == "Ready"), None)
+    message = (
+        ready.message if ready else "the operator has not looked at it yet: `kubectl slm check` says whether it runs"
+    )
+    style = "bold green" if ready and ready.status == "True" else "bold yellow"
+    out.print(Text(f"{name} is {status.phase or 'new'}: {message}", style=style))
+    steps = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for condition in status.conditions:
+        if condition.type not in ("Ready", "Reconciling", "Stalled"):
+            sign, colour = SIGNS[condition.status]
+            steps.add_row(condition.type, Text(sign, style=colour), condition.reason, condition.message)
+    out.print(Padding(steps, (0, 0, 0, 2), expand=False))
+    if status.advice:
+        _show_advice_status(status.advice)
+
+
+def _show_advice_status(advice: AdviceStatus) -> None:
+    out = console()
+    out.print()
+    for sentence in advice.because:
+        out.print(Text(sentence))
+    weighed = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("BATCH", "ENGINES"):
+        weighed.add_column(heading, justify="right", no_wrap=True)
+    weighed.add_column("VERDICT", no_wrap=True)
+    weighed.add_column("BECAUSE", overflow="fold")
+    for c in advice.candidates:
+        engines = "1" if c.replicas_per_gpu == 1 else f"{c.replicas_per_gpu} {c.sharing_mode}"
+        weighed.add_row(str(c.batch_size), engines, c.verdict, c.because, style=VERDICTS[c.verdict])
+    out.print()
+    out.print(weighed)
+
+
+def show_unmeasured(profile: str, spec: SLMDeploymentSpec) -> None:
+    """What would happen first: measuring, or waiting for an import."""
+    out = console()
+    out.print(Text(f"No measurements yet: SLMProfile {profile} does not exist.", style="bold yellow"))
+    if spec.profiling.policy == "Never" or spec.profiling.profile is not None:
+        out.print("  It is not measured by itself here: import it with `kubectl slm profile import`.")
+    else:
+        out.print(f"  It would be measured first, in at most {spec.profiling.max_gpu_minutes:g} GPU minutes.")
+    out.print("  For an estimate now, give the model's config.json with --config.")
+
+
+def overview(
+    namespace: str, deployments: Sequence[Mapping[str, Any]], profiles: Sequence[Mapping[str, Any]]
+) -> RenderableType:
+    """Deployments and profiles of a namespace, one line each."""
+    if not deployments and not profiles:
+        return Text(f"no SLMDeployment and no SLMProfile in namespace {namespace}")
+    return Group(_deployments(deployments), Text(), _profiles(profiles))
+
+
+def _deployments(found: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("DEPLOYMENT", "PHASE", "READY", "ENGINES/GPU", "BATCH", "GAIN", "MESSAGE")
+    for raw in found:
+        status = raw.get("status") or {}
+        advice = status.get("advice") or {}
+        gain = advice.get("gain")
+        table.add_row(
+            raw["metadata"]["name"],
+            status.get("phase") or "",
+            f"{status.get('readyReplicas') or 0}/{status.get('replicas') or 0}",
+            str(advice.get("replicasPerGpu") or ""),
+            str(advice.get("batchSize") or ""),
+            "" if gain is None else f"{gain:+.1%}",
+            _ready_message(status),
+        )
+    return table
+
+
+def _profiles(found: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("PROFILE", "PHASE", "PROGRESS", "GPU-SECONDS", "MESSAGE")
+    for raw in found:
+        status = raw.get("status") or {}
+        spent = status.get("gpuSeconds")
+        table.add_row(
+            raw["metadata"]["name"],
+            status.get("phase") or "",
+            status.get("summary") or "",
+            "" if spent is None else f"{spent:.0f}",
+            _ready_message(status),
+        )
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in headings[:-1]:
+        table.add_column(heading, no_wrap=True)
+    table.add_column(headings[-1], overflow="fold")
+    return table
+
+
+def _ready_message(status: Mapping[str, Any]) -> str:
+    return next((c["message"] for c in status.get("conditions") or () if c["type"] == "Ready"), "")

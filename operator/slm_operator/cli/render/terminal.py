@@ -1,0 +1,119 @@
+"""Advice for a person at a terminal: the answer first, then why, then what else was weighed.
+
+Must never word a reason: sentences are the advisor's.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from slm_operator.advisor.advice import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slm_core.measurements import Ledger
+
+    from slm_operator.advisor.advice import Advice, Candidate
+
+GIB = 1 << 30
+PIPED_WIDTH = 120
+STYLES = {Verdict.CHOSEN: "bold green", Verdict.KEPT: "", Verdict.REJECTED: "dim"}
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, 120 columns when piped."""
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
+
+
+def show_advice(advice: Advice, ledger: Ledger | None) -> None:
+    """Print the whole advice, with the memory of each GPU where a ledger tells it."""
+    out = console()
+    first, *rest = advice.sentences
+    out.print(Text(first, style="bold" if advice.feasible else "bold yellow"))
+    for sentence in rest:
+        out.print(Padding(Text(sentence), (0, 0, 0, 2), expand=False))
+    out.print()
+    out.print(figures(advice))
+    out.print()
+    if ledger is not None and advice.kv_bytes is not None:
+        out.print(ledger_table(ledger, advice.replicas_per_gpu, advice.kv_bytes))
+        out.print()
+    out.print(candidates(advice.candidates))
+
+
+def figures(advice: Advice) -> Table:
+    """The advice in numbers, with the flags that they become."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column()
+    rows = [
+        ("batch size", f"{advice.batch_size}  (--max-num-seqs)"),
+        ("KV cache", "" if advice.kv_bytes is None else f"{advice.kv_bytes / GIB:.2f} GiB  (--kv-cache-memory-bytes)"),
+        ("engines per GPU", _engines(advice)),
+    ]
+    if advice.predicted:
+        rows += [
+            ("throughput", f"{advice.predicted.throughput_tokens_per_second:,.0f} tok/s per GPU"),
+            ("mean ITL", f"{advice.predicted.itl_ms:.1f} ms"),
+        ]
+    if advice.gain is not None and advice.replicas_per_gpu > 1:
+        rows.append(("gain", f"{advice.gain:+.1%} over the best single engine"))
+    if advice.freed_bytes is not None:
+        rows.append(("left free", f"{advice.freed_bytes / GIB:.1f} GiB"))
+    for label, value in rows:
+        if value:
+            grid.add_row(label, value)
+    return grid
+
+
+def ledger_table(ledger: Ledger, replicas: int, kv_bytes: int) -> Table:
+    """Memory of one engine, of all engines of a GPU, and what is left."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("MEMORY, GiB")
+    table.add_column("EACH ENGINE", justify="right")
+    table.add_column("GPU", justify="right")
+    lines = (
+        ("weights", ledger.weights_bytes),
+        ("activations", ledger.activation_peak_bytes),
+        ("graphs", ledger.graphs_bytes),
+        ("context", ledger.context_bytes),
+        ("KV cache", kv_bytes),
+    )
+    for label, each in lines:
+        table.add_row(label, f"{each / GIB:.2f}", f"{replicas * each / GIB:.2f}")
+    engine = ledger.fixed_bytes + kv_bytes
+    table.add_row("together", f"{engine / GIB:.2f}", f"{replicas * engine / GIB:.2f}", style="bold")
+    table.add_row("free", "", f"{(ledger.device_bytes - replicas * engine) / GIB:.2f}")
+    return table
+
+
+def candidates(weighed: Sequence[Candidate]) -> Table:
+    """Every candidate, with its verdict and the reason."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("BATCH", "ENGINES", "TOK/S", "ITL MS"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("VERDICT", no_wrap=True)
+    table.add_column("BECAUSE", overflow="fold")
+    for candidate in weighed:
+        point = candidate.point
+        table.add_row(
+            str(point.batch_size),
+            "1" if point.replicas == 1 else f"{point.replicas} {point.sharing_mode}",
+            f"{point.throughput_tokens_per_second:,.0f}",
+            f"{point.itl_ms.mean_ms:.1f}",
+            str(candidate.verdict),
+            candidate.because,
+            style=STYLES[candidate.verdict],
+        )
+    return table
+
+
+def _engines(advice: Advice) -> str:
+    return "1" if advice.replicas_per_gpu == 1 else f"{advice.replicas_per_gpu} by {advice.sharing_mode}"

@@ -1,0 +1,1 @@
+"""What leaves a cluster in an archive, and how it is written."""

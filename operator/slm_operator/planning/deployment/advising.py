@@ -1,0 +1,159 @@
+"""From spec and profile to advice, and from advice to what an engine is started with and what status says.
+
+The advisor knows nothing of Kubernetes; this is where the words of the API become its words and back. Must never change
+what the advisor decided.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slm_core.slo import Percentile, Slo
+
+from slm_operator.advisor.advice import ModeChoice, Objective, Settings, Source, Verdict
+from slm_operator.advisor.advise import advise
+from slm_operator.advisor.problems import AdviceError
+from slm_operator.manifests.engine import Serving
+
+if TYPE_CHECKING:
+    from slm_core.measurements import Ledger, MeasurementDocument
+
+    from slm_operator.advisor.advice import Advice, Candidate, Predicted
+    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.api.parts import SloSpec
+
+DEFAULT_ITL_FACTOR = 4.0
+"""The paper's relaxed SLO: 4 times the ITL at batch 32."""
+FREE_SHARE = 0.90
+"""Share of its slice that an engine may call its own where no ledger says better: vLLM's default of 0.92, rounded down."""
+MAX_CANDIDATES = 48
+MAX_SENTENCE = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unadvisable:
+    """Why there is no advice."""
+
+    reason: str
+    """Condition reason."""
+    because: str
+    """What is wrong, and the mend."""
+
+
+def advise_deployment(spec: SLMDeploymentSpec, document: MeasurementDocument) -> Advice | Unadvisable:
+    """The advice for a deployment from a measurement document."""
+    try:
+        return advise(document, slo_of(spec.slo), settings_of(spec))
+    except AdviceError as error:
+        return Unadvisable(reason="InvalidMeasurements", because=str(error))
+
+
+def slo_of(slo: SloSpec) -> Slo:
+    """The SLO in the advisor's words, with the default factor where no ITL limit is given."""
+    factor = slo.itl_factor
+    if slo.itl_ms is None and factor is None:
+        factor = DEFAULT_ITL_FACTOR
+    return Slo(itl_ms=slo.itl_ms, itl_factor=factor, ttft_ms=slo.ttft_ms, percentile=Percentile(slo.percentile))
+
+
+def settings_of(spec: SLMDeploymentSpec) -> Settings:
+    """The user's settings in the advisor's words."""
+    return Settings(
+        min_efficiency=spec.advisor.min_efficiency,
+        min_gain=spec.advisor.min_gain,
+        objective=Objective(spec.advisor.objective),
+        mode=ModeChoice(spec.sharing.mode),
+        replicas_per_gpu=spec.sharing.replicas_per_gpu,
+        max_replicas_per_gpu=spec.sharing.max_replicas_per_gpu,
+        concurrency=spec.workload.concurrency,
+        requests_per_second=spec.workload.requests_per_second,
+    )
+
+
+def serving_of(advice: Advice, ledger: Ledger | None) -> Serving:
+    """What replicas are started with."""
+    return Serving(
+        batch_size=advice.batch_size,
+        kv_bytes=advice.kv_bytes,
+        max_num_batched_tokens=advice.max_num_batched_tokens,
+        replicas_per_gpu=advice.replicas_per_gpu,
+        sharing_mode=advice.sharing_mode,
+        gpu_memory_utilization=utilization(advice.replicas_per_gpu, ledger),
+        weights_bytes=ledger.weights_bytes if ledger is not None else None,
+    )
+
+
+def utilization(replicas_per_gpu: int, ledger: Ledger | None) -> float:
+    """--gpu-memory-utilization u such that u times the physical memory fits into a slice beside the context.
+
+    NB: at its start a CUDA engine wants u * total free, whatever its KV bytes; under MPS total is the physical size.
+    """
+    share = 1 / replicas_per_gpu
+    if ledger is not None and ledger.device_bytes > 0:
+        share = min(share * FREE_SHARE, share - ledger.context_bytes / ledger.device_bytes)
+    else:
+        share *= FREE_SHARE
+    return max(0.01, math.floor(share * 100) / 100)
+
+
+def slice_bytes_of(advice: Advice, ledger: Ledger | None) -> int | None:
+    """GPU memory that one replica needs: its ledger with the advised KV pool."""
+    if ledger is None or advice.kv_bytes is None:
+        return None
+    return ledger.fixed_bytes + advice.kv_bytes
+
+
+def advice_status(advice: Advice) -> dict[str, Any]:
+    """`status.advice`, in camelCase, as api.deployment.AdviceStatus describes it."""
+    user = Source.USER_CHOICE in (advice.source.replicas_per_gpu, advice.source.sharing_mode)
+    optional = {
+        "kvCacheBytes": advice.kv_bytes,
+        "predicted": _prediction(advice.predicted),
+        "bestSingle": _prediction(advice.best_single),
+        "gain": _rounded(advice.gain, 4),
+        "freedBytes": advice.freed_bytes,
+    }
+    return {
+        "source": "UserChoice" if user else str(advice.source.predicted),
+        "batchSize": advice.batch_size,
+        "maxNumBatchedTokens": advice.max_num_batched_tokens,
+        "replicasPerGpu": advice.replicas_per_gpu,
+        "sharingMode": str(advice.sharing_mode),
+        "feasible": advice.feasible,
+        "because": [sentence[:MAX_SENTENCE] for sentence in advice.sentences[:16]],
+        "candidates": [_candidate(candidate) for candidate in _shown(advice.candidates)],
+    } | {name: value for name, value in optional.items() if value is not None}
+
+
+def _shown(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    """At most MAX_CANDIDATES, the chosen one always among them."""
+    chosen = tuple(c for c in candidates if c.verdict is Verdict.CHOSEN)
+    rest = tuple(c for c in candidates if c.verdict is not Verdict.CHOSEN)
+    return chosen + rest[: MAX_CANDIDATES - len(chosen)]
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "batchSize": candidate.point.batch_size,
+        "replicasPerGpu": candidate.point.replicas,
+        "sharingMode": str(candidate.point.sharing_mode),
+        "verdict": str(candidate.verdict),
+        "because": candidate.because[:MAX_SENTENCE],
+    }
+
+
+def _prediction(predicted: Predicted | None) -> dict[str, float] | None:
+    if predicted is None:
+        return None
+    figures = {
+        "throughputTokensPerSecond": _rounded(predicted.throughput_tokens_per_second, 1),
+        "itlMs": _rounded(predicted.itl_ms, 3),
+        "ttftMs": _rounded(predicted.ttft_ms, 1),
+    }
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

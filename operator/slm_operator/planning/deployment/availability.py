@@ -1,0 +1,68 @@
+"""Whether the replicas answer, and if not, why: read from the Deployment and its pods, said so that one can act."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_operator.api.conditions import Finding
+from slm_operator.api.names import Condition
+from slm_operator.planning.deployment.gpu_spread import spread
+
+if TYPE_CHECKING:
+    from slm_operator.planning.views import DeploymentView
+    from slm_operator.watch.records import PodRecord
+
+_STARTING = ("PodInitializing", "ContainerCreating")
+
+
+def availability(view: DeploymentView, wanted: int, replicas_per_gpu: int = 1) -> Finding:
+    """The Available condition for `wanted` replicas, in packs of so many."""
+    workload = view.workload
+    if wanted == 0:
+        return _finding(reason="ScaledToZero", message="spec.replicas is 0", holds=True)
+    if workload is None:
+        return _finding(reason="Starting", message=f"{wanted} replica(s) are being created")
+    current = workload.observed_generation >= workload.meta.generation
+    if current and workload.replicas == wanted and workload.ready >= wanted and workload.updated >= wanted:
+        told = [f"{workload.ready} of {wanted} replicas answer", spread(view.pods, replicas_per_gpu)]
+        return _finding(reason="Available", message="; ".join(filter(None, told)), holds=True)
+    counted = f"{workload.ready} of {wanted} replicas answer"
+    for pod in view.pods:
+        trouble = _trouble(pod)
+        if trouble is not None:
+            reason, message = trouble
+            return _finding(reason=reason, message=f"{counted}; {message}")
+    if workload.stalled_because is not None:
+        return _finding(reason="Stalled", message=f"{counted}; {workload.stalled_because}")
+    return _finding(
+        reason="Starting", message=f"{counted}; the others are starting (an engine is silent until its model is loaded)"
+    )
+
+
+def _trouble(pod: PodRecord) -> tuple[str, str] | None:
+    name = pod.meta.key.name
+    if pod.failed_because is not None:
+        return "AdmissionFailed", f"pod {name} was refused by the kubelet: {pod.failed_because}"
+    if pod.node is None and pod.unscheduled_because is not None:
+        return "Unschedulable", f"pod {name} cannot be placed: {pod.unscheduled_because}"
+    if pod.waiting is not None and not pod.waiting.startswith(_STARTING):
+        ended = f" (last: {pod.terminated})" if pod.terminated else ""
+        said = f"pod {name} waits: {pod.waiting}{ended}{_mend(pod)}; see kubectl logs {name} --previous"
+        return pod.waiting.partition(":")[0], said
+    if pod.restarts and pod.terminated is not None and not pod.ready:
+        said = f"pod {name} starts again after {pod.terminated}{_mend(pod)}; see kubectl logs {name} --previous"
+        return "EngineEnded", said
+    return None
+
+
+def _mend(pod: PodRecord) -> str:
+    """What helps, where the cause is known."""
+    if (pod.terminated or "").startswith("OOMKilled"):
+        return "; raise its memory in spec.podTemplate (resources of container engine)"
+    if (pod.waiting or "").startswith("CreateContainerConfigError"):
+        return "; is spec.model.credentialsSecret there, with the keys that its scheme needs?"
+    return ""
+
+
+def _finding(*, reason: str, message: str, holds: bool = False) -> Finding:
+    return Finding(type=Condition.AVAILABLE, holds=holds, reason=reason, message=message)

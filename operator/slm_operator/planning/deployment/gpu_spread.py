@@ -1,0 +1,49 @@
+"""How replicas really share GPUs: the kubelet decides, and nothing can force it (docs/gpu-sharing.md, 20).
+
+An advice speaks of packs of R. A node's slices let no more than R engines onto a GPU, so whoever shares one with fewer has
+more of it than was measured: an unlucky placement never costs speed. It costs no room either, for all slots of a node are
+alike, and one that is free on the second GPU serves the next replica as well as one on the first. What it can cost is a
+node: replicas of one deployment on two nodes that one would hold. That is corrected when somebody lacks slots
+(placement.py), and not before, because a move costs a load of the model. So here it is only told. Must never move anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slm_operator.watch.records import PodRecord
+
+
+def placement(pods: Iterable[PodRecord]) -> list[dict[str, Any]]:
+    """`status.placement`: replicas by node and, where the kubelet tells device ids, by GPU."""
+    places = Counter((pod.node, _gpu(pod)) for pod in pods if pod.node is not None and pod.holds_gpu)
+    return [
+        {"node": node, "replicas": count} | ({"gpu": gpu} if gpu else {})
+        for (node, gpu), count in sorted(places.items(), key=lambda place: (place[0][0] or "", place[0][1]))
+    ]
+
+
+def spread(pods: Iterable[PodRecord], replicas_per_gpu: int) -> str | None:
+    """What to say of replicas on more GPUs than their packs need; None where they are not, or the kubelet does not tell."""
+    places = placement(pods)
+    if not all("gpu" in place for place in places):
+        return None
+    shares = sorted((place["replicas"] for place in places), reverse=True)
+    needed = -(-sum(shares) // replicas_per_gpu)
+    if len(shares) <= needed:
+        return None
+    counts = " + ".join(map(str, shares))
+    return (
+        f"they are on {len(shares)} GPUs ({counts}) where packs of {replicas_per_gpu} need {needed}: "
+        "none is slower for it than was measured, so none is moved"
+    )
+
+
+def _gpu(pod: PodRecord) -> str:
+    """UUID of the pod's GPU. Device ids of slices are UUID::n."""
+    device = next(iter(sorted(pod.resource_health)), "")
+    return device.partition("::")[0]

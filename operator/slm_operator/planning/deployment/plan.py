@@ -1,0 +1,266 @@
+"""One SLMDeployment: from its spec to running replicas, as far as the world allows at this moment.
+
+    spec readable -> profile there -> advice -> slices ready -> replicas available
+
+Replicas are made with the advice, and wait as pods: slices are cut for pods that exist (claims.py).
+Each step answers with a finding; the first that does not hold is what the deployment waits for, and says so. Nothing is
+undone because a later step fails: running replicas go on while a new profile is measured or slices are missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+from slm_operator.api.conditions import Finding, conditions
+from slm_operator.api.names import Condition
+from slm_operator.manifests.metadata import child_name, selector_labels
+from slm_operator.manifests.overlay import refused_fields
+from slm_operator.manifests.profile import profile, profile_name, shared_profile
+from slm_operator.planning.actions import Action, Apply, Plan
+from slm_operator.planning.deployment.advising import Unadvisable, advice_status, advise_deployment, serving_of
+from slm_operator.planning.deployment.availability import availability
+from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding, routing_status
+from slm_operator.planning.deployment.gpu_spread import placement
+from slm_operator.planning.deployment.remeasure import remeasured
+from slm_operator.planning.deployment.rollout import answer_to, rollout, slices_finding
+from slm_operator.planning.fleet.demand import wanted_replicas
+from slm_operator.planning.status.events import transition_events
+from slm_operator.planning.status.write import write_status
+from slm_operator.slo.monitor import slo_finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from slm_core.measurements import MeasurementDocument
+
+    from slm_operator.advisor.advice import Advice
+    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.planning.views import DeploymentView
+    from slm_operator.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Story:
+    """How far this pass has come."""
+
+    findings: tuple[Finding, ...] = ()
+    actions: tuple[Action, ...] = ()
+    advice: Advice | None = None
+
+    def and_then(self, finding: Finding, *actions: Action, advice: Advice | None = None) -> _Story:
+        return replace(
+            self,
+            findings=(*self.findings, finding),
+            actions=(*self.actions, *actions),
+            advice=advice if advice is not None else self.advice,
+        )
+
+
+def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> Plan:
+    """The next step of one deployment. A deleted one needs none: owner references and the fleet plan clean up."""
+    record = view.deployment
+    if record.meta.deleting:
+        return Plan()
+    story = _story(view, settings)
+    aside = slo_finding(view.watched, _former_slo(record.status)) if settings.watch.interval_seconds else None
+    status = _status(view, story, aside, settings, now)
+    because = f"{status['phase']}: {status['conditions'][0]['message']}"
+    write = write_status(names.DEPLOYMENT_KIND, record.meta, status, because)
+    events = transition_events(names.DEPLOYMENT_KIND, record.meta, record.status, write.status)
+    return Plan(actions=(*story.actions, *remeasured(view, now), write, *events))
+
+
+def _story(view: DeploymentView, settings: Settings) -> _Story:
+    spec = view.deployment.spec
+    if spec is None:
+        return _stalled(Condition.PROFILED, "InvalidSpec", view.deployment.broken or "spec cannot be read")
+    refused = refused_fields(spec.pod_template or {})
+    if refused:
+        return _stalled(Condition.AVAILABLE, "InvalidPodTemplate", "; ".join(refused))
+    story = _profiled(view, spec)
+    document = view.profile.measurements if view.profile is not None else None
+    if document is None or not _holds(story):
+        return story
+    story = _advised(view, spec, story, document)
+    if story.advice is None or not _holds(story):
+        return story
+    return _served(view, spec, story, story.advice, settings)
+
+
+def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> _Story:
+    found, named = view.profile, spec.profiling.profile
+    if found is None and named is not None:
+        return _stalled(
+            Condition.PROFILED,
+            "ProfileNotFound",
+            f"SLMProfile {named} does not exist in this namespace: import it, or remove spec.profiling.profile",
+        )
+    if found is None and spec.profiling.policy == "Never":
+        return _stalled(
+            Condition.PROFILED,
+            "ProfileMissing",
+            "no profile of this model, engine, GPU and workload exists and spec.profiling.policy is Never: "
+            "import one with kubectl slm profile import, or set the policy to IfMissing",
+        )
+    if found is None:
+        wanted = profile(view.deployment, spec, view.sharers)
+        doing = Finding(
+            type=Condition.PROFILED,
+            holds=False,
+            reason="ProfileRequested",
+            message=f"SLMProfile {profile_name(spec)} is being created",
+        )
+        return _Story().and_then(
+            doing, Apply(manifest=wanted, because="no profile of this model, engine, GPU and workload exists yet")
+        )
+    kept = () if named is not None or found.imported else _keep_owned(view, spec)
+    return _Story(actions=kept).and_then(_profile_finding(view))
+
+
+def _keep_owned(view: DeploymentView, spec: SLMDeploymentSpec) -> tuple[Action, ...]:
+    """A deployment that joins a profile becomes one of its owners."""
+    found = view.profile
+    if found is None or found.spec is None or found.meta.key.name != profile_name(spec):
+        return ()
+    return (
+        Apply(
+            manifest=shared_profile(view.deployment, spec, found.spec, view.sharers),
+            because="the deployments that share the profile own it",
+        ),
+    )
+
+
+def _profile_finding(view: DeploymentView) -> Finding:
+    found = view.profile
+    assert found is not None
+    if found.broken is not None:
+        return Finding(
+            type=Condition.PROFILED,
+            holds=False,
+            reason="InvalidProfile",
+            message=f"SLMProfile {found.meta.key.name}: {found.broken}",
+            stalls=True,
+        )
+    own = next((c for c in found.status.get("conditions", ()) if c.get("type") == Condition.PROFILED), None)
+    holds = found.imported or (own is not None and own.get("status") == "True")
+    reason = "Imported" if found.imported else str(own.get("reason", "Profiling")) if own else "Profiling"
+    text = (
+        "its measurements were imported"
+        if found.imported
+        else str(own.get("message", ""))
+        if own
+        else "measuring has not begun"
+    )
+    stalls = not holds and found.status.get("phase") == "Failed"
+    return Finding(
+        type=Condition.PROFILED,
+        holds=holds,
+        reason=reason,
+        message=f"SLMProfile {found.meta.key.name}: {text}",
+        stalls=stalls,
+    )
+
+
+def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: _Story, document: MeasurementDocument) -> _Story:
+    advice = advise_deployment(spec, document)
+    if isinstance(advice, Unadvisable):
+        return story.and_then(
+            Finding(type=Condition.ADVISED, holds=False, reason=advice.reason, message=advice.because, stalls=True)
+        )
+    said = advice.sentences[0] if advice.sentences else "decided"
+    if advice.feasible:
+        return story.and_then(
+            Finding(type=Condition.ADVISED, holds=True, reason="Advised", message=said), advice=advice
+        )
+    if spec.slo.on_infeasible == "Hold" and view.workload is None:
+        message = f"{said} Nothing is deployed, because spec.slo.onInfeasible is Hold."
+        return story.and_then(
+            Finding(type=Condition.ADVISED, holds=False, reason="SLOInfeasible", message=message, stalls=True),
+            advice=advice,
+        )
+    return story.and_then(
+        Finding(type=Condition.ADVISED, holds=True, reason="SLOInfeasible", message=said), advice=advice
+    )
+
+
+def _served(
+    view: DeploymentView,
+    spec: SLMDeploymentSpec,
+    story: _Story,
+    advice: Advice,
+    settings: Settings,
+) -> _Story:
+    wanted = wanted_replicas(spec, advice)
+    assignment = answer_to(view, spec, advice)
+    story = story.and_then(slices_finding(assignment))
+    refused = _refused(view)
+    if assignment is None and view.workload is None:
+        return story if refused is None else story.and_then(refused)
+    document = view.profile.measurements if view.profile is not None else None
+    assert document is not None
+    rolled = rollout(view, spec, serving_of(advice, document.ledger), wanted, assignment)
+    story = story.and_then(
+        refused or availability(view, wanted, advice.replicas_per_gpu), *rolled, *gateway_actions(view, spec, settings)
+    )
+    routed = routed_finding(view, spec, settings)
+    return story if routed is None else story.and_then(routed)
+
+
+def _refused(view: DeploymentView) -> Finding | None:
+    if view.refusal is None or view.refusal.kind in ROUTING_KINDS:
+        return None
+    message = f"the API server refuses an object of this deployment: {view.refusal.because}"
+    return Finding(type=Condition.AVAILABLE, holds=False, reason="Refused", message=message, stalls=True)
+
+
+def _holds(story: _Story) -> bool:
+    return all(finding.holds for finding in story.findings)
+
+
+def _stalled(kind: Condition, reason: str, message: str) -> _Story:
+    return _Story().and_then(Finding(type=kind, holds=False, reason=reason, message=message, stalls=True))
+
+
+_PHASES = {
+    Condition.PROFILED: "Profiling",
+    Condition.ADVISED: "Advising",
+    Condition.SLICES_READY: "Placing",
+    Condition.AVAILABLE: "Starting",
+    Condition.ROUTED: "Starting",
+}
+
+
+def _former_slo(status: Mapping[str, Any]) -> Mapping[str, str] | None:
+    return next((one for one in status.get("conditions", ()) if one.get("type") == Condition.SLO_MET), None)
+
+
+def _status(
+    view: DeploymentView, story: _Story, aside: Finding | None, settings: Settings, now: datetime
+) -> dict[str, Any]:
+    record = view.deployment
+    meta, old = record.meta, record.status
+    blocking = next((finding for finding in story.findings if not finding.holds), None)
+    phase = "Ready" if blocking is None else "Stalled" if blocking.stalls else _PHASES[blocking.type]
+    status: dict[str, Any] = {
+        "observedGeneration": meta.generation,
+        "phase": phase,
+        "conditions": conditions(story.findings, old.get("conditions", ()), meta.generation, now, aside),
+        "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
+        "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
+        "replicas": view.workload.existing if view.workload is not None else 0,
+        "readyReplicas": view.workload.ready if view.workload is not None else 0,
+    }
+    if view.profile is not None:
+        seen = {
+            "name": view.profile.meta.key.name,
+            "phase": view.profile.status.get("phase"),
+            "progress": view.profile.status.get("summary"),
+        }
+        status["profile"] = {name: value for name, value in seen.items() if value is not None}
+    if story.advice is not None:
+        status["advice"] = advice_status(story.advice)
+    also = {"placement": placement(view.pods), "routing": routing_status(record, story.actions, settings)}
+    return status | {name: value for name, value in also.items() if value}

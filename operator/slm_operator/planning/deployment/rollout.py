@@ -1,0 +1,109 @@
+"""Replicas in the slices that the fleet gave: the Service, the PDB and the Deployment, and when it may roll.
+
+The fleet decides which slices there are, the scheduler which replica lands where. Must never stop a replica that answers
+for one that has nowhere to run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_operator.api.conditions import Finding
+from slm_operator.api.names import Condition
+from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
+from slm_operator.planning.actions import Action, Apply, Delete
+from slm_operator.planning.fleet.demand import is_asked_in, slice_class_of
+
+if TYPE_CHECKING:
+    from slm_operator.advisor.advice import Advice
+    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.manifests.engine import Serving
+    from slm_operator.planning.views import Assignment, DeploymentView
+
+
+def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice) -> Assignment | None:
+    """The fleet's answer, unless it is to what was advised or asked for before."""
+    answer = view.assignment
+    if answer is None or answer.slice_class != slice_class_of(advice):
+        return None
+    return answer if answer.asked is None or is_asked_in(spec, answer.asked) else None
+
+
+def slices_finding(assignment: Assignment | None) -> Finding:
+    """The SlicesReady condition."""
+    if assignment is None:
+        return Finding(type=Condition.SLICES_READY, holds=False, reason="Planning", message="nodes are being chosen")
+    if assignment.pending_because is None:
+        return Finding(type=Condition.SLICES_READY, holds=True, reason="Ready", message=_room(assignment))
+    return Finding(
+        type=Condition.SLICES_READY, holds=False, reason=assignment.reason, message=assignment.pending_because
+    )
+
+
+def _room(assignment: Assignment) -> str:
+    if assignment.nodes:
+        # NB: what is free beyond that changes with every neighbour, and would be a write for all who share the node.
+        needed = assignment.asked.replicas if assignment.asked is not None else assignment.slots
+        return f"{min(assignment.slots, needed)} slot(s) on {', '.join(assignment.nodes)}"
+    # Serving named namespaces only, the operator sees no node.
+    return "nodes are not seen: the scheduler finds the room" if assignment.slots else "no node is needed"
+
+
+def rollout(
+    view: DeploymentView, spec: SLMDeploymentSpec, serving: Serving, wanted: int, assignment: Assignment | None
+) -> tuple[Action, ...]:
+    """What serves `wanted` replicas, as far as the fleet's answer allows."""
+    slots = assignment.slots if assignment is not None else 0
+    # NB: replicas that have no slice before the change is done would block each other's eviction for ever, and with it
+    # the change, be it for them or for somebody else.
+    homeless = wanted - slots if assignment is not None and assignment.gives_way else 0
+    budget = Apply(
+        manifest=disruption_budget(view.deployment, max(1, homeless)),
+        because=f"nodes change, and {homeless} replica(s) have no slice elsewhere"
+        if homeless > 1
+        else "one replica at a time may be disturbed",
+    )
+    rolled = Apply(
+        manifest=replicas(view.deployment, spec, serving, _fleet(view, spec, wanted, slots)),
+        because=f"{serving.replicas_per_gpu} engine(s) a GPU with batch {serving.batch_size}, as advised",
+    )
+    return (
+        Apply(manifest=service(view.deployment), because="replicas are asked through one address"),
+        budget,
+        *([rolled] if _may_roll(view, wanted, assignment) else []),
+        *_swept(view),
+    )
+
+
+def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) -> bool:
+    """Whether the Deployment may be written.
+
+    NB: a new template stops a running replica at once: not before there is a slice for it, or its own node is closed. With
+    neither it would stay away for as long as there is none. Where none answers, none can be lost.
+    """
+    if assignment is None:
+        return False
+    silent = view.workload is None or view.workload.ready == 0
+    return wanted == 0 or assignment.slots > 0 or assignment.gives_way or (silent and not assignment.changing)
+
+
+def _fleet(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int, slots: int) -> Fleet:
+    # NB: a slice that neighbours may take meanwhile is no room to count on: the roll would wait for it.
+    spare = slots > wanted and spec.sharing.neighbours == "Same"
+    profile_name = view.profile.meta.key.name if view.profile is not None else ""
+    return Fleet(count=wanted, profile=profile_name, spare_slot=spare)
+
+
+def _swept(view: DeploymentView) -> tuple[Action, ...]:
+    """NB: a pod that the kubelet refused at admission is never retried and never removed by its ReplicaSet."""
+    return tuple(
+        Delete(
+            api_version="v1",
+            kind="Pod",
+            key=pod.meta.key,
+            uid=pod.meta.uid,
+            because=f"the kubelet refused it: {pod.failed_because}",
+        )
+        for pod in view.pods
+        if pod.phase == "Failed" and not pod.meta.deleting
+    )

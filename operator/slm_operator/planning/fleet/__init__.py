@@ -1,0 +1,1 @@
+"""Plans for all nodes together: who gets which GPUs, shared how."""

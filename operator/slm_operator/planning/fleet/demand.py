@@ -1,0 +1,69 @@
+"""What one deployment wants of the fleet, from its spec and its advice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.manifests.overlay import refused_fields
+from slm_operator.manifests.plugin_config import SliceClass
+from slm_operator.manifests.profile import profile_key
+from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, slice_bytes_of
+from slm_operator.planning.fleet.tolerations import tolerations_of
+from slm_operator.planning.views import Demand
+
+if TYPE_CHECKING:
+    from slm_operator.advisor.advice import Advice
+    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.watch.records import DeploymentRecord, ProfileRecord
+
+__all__ = ["demand_of", "is_asked_in", "profile_key", "slice_class_of", "wanted_replicas"]
+
+
+def demand_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Demand | None:
+    """The demand, or None while nothing can be said: broken, going, unmeasured, or held back by its SLO policy."""
+    spec = deployment.spec
+    if spec is None or deployment.meta.deleting or profile is None or profile.measurements is None:
+        return None
+    if not profile.measurements.complete and not _ended(profile):
+        return None
+    advice = advise_deployment(spec, profile.measurements)
+    if isinstance(advice, Unadvisable) or (not advice.feasible and spec.slo.on_infeasible == "Hold"):
+        return None
+    return Demand(
+        deployment=deployment.meta.key,
+        uid=deployment.meta.uid,
+        slice_class=slice_class_of(advice),
+        replicas=wanted_replicas(spec, advice),
+        product=spec.accelerator.product,
+        node_selector=dict(spec.accelerator.node_selector),
+        tolerations=tolerations_of([*spec.accelerator.tolerations, *_more_tolerations(spec)]),
+        any_neighbours=spec.sharing.neighbours == "Any",
+        slice_bytes=slice_bytes_of(advice, profile.measurements.ledger),
+    )
+
+
+def slice_class_of(advice: Advice) -> SliceClass:
+    """How a node must be cut for what is advised."""
+    return SliceClass(mode=advice.sharing_mode, replicas_per_gpu=advice.replicas_per_gpu)
+
+
+def is_asked_in(spec: SLMDeploymentSpec, demand: Demand) -> bool:
+    """Whether a demand asks for the nodes that this spec asks for."""
+    place = spec.accelerator.product, spec.accelerator.node_selector, spec.sharing.neighbours == "Any"
+    return place == (demand.product, demand.node_selector, demand.any_neighbours)
+
+
+def wanted_replicas(spec: SLMDeploymentSpec, advice: Advice) -> int:
+    """The user's number, or one full pack."""
+    return advice.replicas_per_gpu if spec.replicas is None else spec.replicas
+
+
+def _more_tolerations(spec: SLMDeploymentSpec) -> list[dict[str, Any]]:
+    """Those of the user's own template, which are added to ours; of a template that is refused there are none."""
+    overlay: dict[str, Any] = spec.pod_template or {}
+    return [] if refused_fields(overlay) else (overlay.get("spec") or {}).get("tolerations") or []
+
+
+def _ended(profile: ProfileRecord) -> bool:
+    """Whether no more points will come: the search ended early, with what it had."""
+    return profile.imported or profile.status.get("phase") in {"Complete", "Failed"}

@@ -1,0 +1,235 @@
+"""Whether a node can serve a demand, as an ordered chain of checks that reads as the specification.
+
+Each check answers why not, as the rest of a sentence that begins with the node, or None. The most lasting reason comes
+first. Nothing here looks at other demands or at what the fleet has decided.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_core.measurements import SharingMode
+
+from slm_operator.api import names
+from slm_operator.planning.fleet.node.state import (
+    COMPUTE_MAJOR_LABEL,
+    COMPUTE_MINOR_LABEL,
+    MIG_CONFIG_LABEL,
+    PRODUCT_LABEL,
+    UNSHARED,
+    whose,
+)
+from slm_operator.planning.fleet.tolerations import is_for_long, tolerates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+    from slm_operator.planning.fleet.node.state import NodeState
+    from slm_operator.planning.views import Demand
+    from slm_operator.settings import Settings
+
+    Check = Callable[[NodeState, Demand, Settings], str | None]
+
+
+class Answers:
+    """Answers of the checks for one world, asked once for all nodes that are alike and all demands that are alike."""
+
+    def __init__(self, settings: Settings, demands: Iterable[Demand]) -> None:
+        """`demands` are all that will be asked about: the labels that they select by make nodes unlike."""
+        self._settings = settings
+        self._selectors = tuple(sorted({name for demand in demands for name in demand.node_selector}))
+        numbers: dict[Hashable, int] = {}
+        self._asks = {one.deployment: numbers.setdefault(_asks(one), len(numbers)) for one in demands}
+        self._likeness: dict[str, Hashable] = {}
+        self._known: dict[Hashable, str | None] = {}
+
+    def to_serve(self, state: NodeState, demand: Demand) -> str | None:
+        """Why a node cannot be cut for a demand, or None when it can."""
+        return self._ask(_TO_SERVE, state, demand)
+
+    def to_give_whole(self, state: NodeState, demand: Demand) -> str | None:
+        """Why a node cannot give a demand whole GPUs, or None when it can."""
+        return self._ask(_TO_GIVE_WHOLE, state, demand)
+
+    def to_empty(self, state: NodeState, demand: Demand) -> str | None:
+        """Why a node that is given back would not give a demand whole GPUs, or None when it would."""
+        return self._ask(_TO_EMPTY, state, demand)
+
+    def to_stay(self, state: NodeState, demand: Demand) -> str | None:
+        """Why a node that serves a demand, or is on its way, must not any longer."""
+        return self._ask(_TO_STAY, state, demand)
+
+    def ask_of(self, demand: Demand) -> int:
+        """Equal for demands that get the same answers, but for nodes where replicas run."""
+        return self._asks[demand.deployment]
+
+    def likeness(self, state: NodeState) -> Hashable:
+        """Equal for nodes that get the same answers."""
+        found = self._likeness.get(state.name)
+        if found is None:
+            found = self._likeness[state.name] = _likeness(state, self._selectors)
+        return found
+
+    def _ask(self, checks: tuple[Check, ...], state: NodeState, demand: Demand) -> str | None:
+        # Whose pods a node has is looked at by the checks before a node is cut, and by no others.
+        whose_pods = demand.deployment if checks is _TO_SERVE and state.our_pods else None
+        question = (id(checks), self._asks[demand.deployment], self.likeness(state), whose_pods)
+        if question not in self._known:
+            reasons = (check(state, demand, self._settings) for check in checks)
+            self._known[question] = next((reason for reason in reasons if reason is not None), None)
+        return self._known[question]
+
+
+def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
+    """Everything that a check looks at. NB: a node with pods or marks is like no other."""
+    if state.our_pods or state.busy_pods or state.marked:
+        return state.name
+    labels = state.node.meta.labels
+    known = (names.OPT_IN_LABEL, PRODUCT_LABEL, MIG_CONFIG_LABEL, COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL)
+    return (
+        tuple(labels.get(name) for name in (*known, *selectors)),
+        (state.node.ready, state.node.unschedulable, state.node.taints, state.has_config_manager),
+        (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.cut_by_others),
+        (tuple(state.failures.items()), tuple(state.node.allocatable.items())),
+    )
+
+
+def _asks(demand: Demand) -> Hashable:
+    """Everything of a demand that a check looks at, but for whose it is, which matters only where replicas run."""
+    selector = tuple(sorted(demand.node_selector.items()))
+    return (demand.slice_class, demand.product, selector, demand.tolerations, demand.slice_bytes)
+
+
+def _opted_in(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
+    return None if state.opted_in else f"did not opt in: label it {names.OPT_IN_LABEL}=true"
+
+
+def _is_usable(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
+    if not state.node.ready:
+        return "is not ready"
+    return "is cordoned" if state.node.unschedulable else None
+
+
+def _has_gpus(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
+    if state.gpus > 0:
+        return None
+    return "feature discovery shows no GPU (nvidia.com/gpu.count): install NVIDIA's device plugin with gfd.enabled=true"
+
+
+def _is_product(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+    product = state.node.meta.labels.get(PRODUCT_LABEL)
+    if demand.product is None or demand.product == product:
+        return None
+    return f"has {product}, not {demand.product}"
+
+
+def _is_selected(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+    labels = state.node.meta.labels
+    missing = [f"{name}={value}" for name, value in demand.node_selector.items() if labels.get(name) != value]
+    return f"lacks label {', '.join(missing)}" if missing else None
+
+
+def _is_tolerated(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+    # NB: taints of conditions say what `ready` and `unschedulable` already do, and the operator's own goes in the end.
+    strange = [
+        f"{taint.key}{f'={taint.value}' if taint.value else ''}:{taint.effect}"
+        for taint in state.node.taints
+        if is_for_long(taint) and taint.key != names.CHANGING_TAINT and not tolerates(demand.tolerations, taint)
+    ]
+    return f"has taint {', '.join(strange)}: add a toleration to spec.accelerator.tolerations" if strange else None
+
+
+def _is_ours_to_cut(state: NodeState, demand: Demand, settings: Settings) -> str | None:
+    if state.recut:
+        return "was cut otherwise by somebody else"
+    if state.overruled:
+        return f"was given {settings.device_plugin.config_label}={state.told} by somebody"
+    if not state.cut_by_others:
+        return None
+    if state.lags:
+        return _lag(state, settings)
+    if state.observed_class != demand.slice_class:
+        seen = state.observed_class.label if state.observed_class else "slices"
+        return f"was cut into {seen} by somebody else: it is used as it is, or not at all"
+    if not state.node.allocatable.get(names.NVIDIA_SHARED_GPU):
+        return (
+            f"was cut by somebody else without renaming: its slices are not {names.NVIDIA_SHARED_GPU} (renameByDefault)"
+        )
+    return None
+
+
+def _lag(state: NodeState, settings: Settings) -> str:
+    plugin, shown = settings.device_plugin, state.observed_class
+    says = state.configured_class.label if state.configured_class else "nothing that can be read"
+    return (
+        f"shows {shown.label if shown else 'nothing'}, and its configuration in ConfigMap {plugin.namespace}/{plugin.config_map} "
+        f"says {says}: restart its device plugin, or correct devicePlugin.configMap"
+    )
+
+
+def _can_be_switched(state: NodeState, demand: Demand, settings: Settings) -> str | None:
+    mig = state.node.meta.labels.get(MIG_CONFIG_LABEL)
+    if mig is not None and "all-disabled" not in mig:
+        return f"is managed by MIG ({MIG_CONFIG_LABEL}): disable MIG there or use another node"
+    if state.has_config_manager or state.observed_class == demand.slice_class:
+        return None
+    plugin = settings.device_plugin
+    return (
+        f"has no config-manager beside its device plugin, so it cannot be switched by label: install the plugin with "
+        f"config maps (Helm value config.name={plugin.config_map}) in namespace {plugin.namespace}"
+    )
+
+
+def _is_cut_so_far(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+    """MPS serves 48 clients from compute capability 7.5, 16 before."""
+    if demand.slice_class.mode is not SharingMode.MPS:
+        return None
+    labels = state.node.meta.labels
+    capability = [
+        labels.get(name, fallback) for name, fallback in ((COMPUTE_MAJOR_LABEL, "8"), (COMPUTE_MINOR_LABEL, "0"))
+    ]
+    old = all(part.isdigit() for part in capability) and [int(part) for part in capability] < [7, 5]
+    limit = 16 if old else 48
+    if demand.slice_class.replicas_per_gpu > limit:
+        return f"{demand.slice_class.replicas_per_gpu} slices of a GPU are more than the {limit} that its GPU allows"
+    return None
+
+
+def _has_memory(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+    slice_bytes = state.gpu_bytes // demand.slice_class.replicas_per_gpu
+    if demand.slice_bytes is None or slice_bytes == 0 or demand.slice_bytes <= slice_bytes:
+        return None
+    return f"a slice has {slice_bytes >> 20} MiB, a replica needs {demand.slice_bytes >> 20} MiB"
+
+
+def _failed_before(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+    failed = state.failures.get(demand.slice_class.label)
+    if failed is None:
+        return None
+    return f"was rolled back ({failed}): mend it, then remove its annotation {names.CHANGE_FAILED_ANNOTATION}"
+
+
+def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+    if state.cut_by_others and state.observed_class == demand.slice_class:
+        return None
+    others = len(state.our_pods) - state.pods_of(demand.deployment)
+    # NB: engines with a whole GPU each leave no mark on their node, which makes them no less worth keeping.
+    held = state.busy_pods if any(state.marks) or state.changing or not others else (*state.busy_pods, *state.our_pods)
+    return f"its GPU is held by {', '.join(whose(pod) for pod in held)}" if held else None
+
+
+def _is_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
+    if state.changing or state.observed_class not in {None, UNSHARED}:
+        return "its GPUs are cut into slices"
+    return None if state.node.allocatable.get(names.NVIDIA_GPU) else "has no nvidia.com/gpu allocatable"
+
+
+def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
+    return None if state.switched and not state.overruled else "was cut into slices by somebody else"
+
+
+_TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_cut, _failed_before)
+_FITS = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated)
+_TO_GIVE_WHOLE = (*_FITS, _is_whole)
+_TO_EMPTY = (*_FITS, _goes_back, _is_free)
+_TO_SERVE = (*_FITS, _is_ours_to_cut, _can_be_switched, _is_cut_so_far, _has_memory, _failed_before, _is_free)

@@ -1,0 +1,1 @@
+"""One node: what it shows, and the next step to what it shall be."""

@@ -1,0 +1,252 @@
+"""Changing how one node's GPUs are cut: the next step, from what is seen and nothing else.
+
+    idle --(key projected)--> taint --> draining --(replicas gone, nobody else there)--> told --(converged)--> done
+                                           |                                              |  |
+                                           |             MPS: untaint for the daemon's pod --+  +-- timeout: say why, then given back
+                                           +-- waits for pods that are not ours, for as long as they like
+    done --taint--> draining --> told the former key --(converged)--> as it was before                     (node_release.py)
+
+The state is only in the cluster (taint, labels, annotations, pods, ConfigMap): the operator may be killed between any
+two steps and the next pass goes on. Traps that shape it (docs/gpu-sharing.md): a label change evicts nobody and breaks
+running pods; only a change of the label loads a configuration; a label that names a key which has not reached the
+node's volume makes the config-manager exit. Must never evict a pod that is not ours, nor change the label under a pod.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.manifests.plugin_config import config_key, is_key_of, plugin_config
+from slm_operator.planning.actions import PatchNode
+from slm_operator.planning.fleet.node.state import failures_text, lone_key
+from slm_operator.planning.fleet.node.step import (
+    CHANGING,
+    SETTLE_SECONDS,
+    WATCH_SECONDS,
+    NodeStep,
+    Site,
+    Target,
+    await_former_switch,
+    close,
+    drain,
+    evictions,
+    is_of_the_future,
+    node_event,
+    seconds_since,
+    seconds_since_start,
+    tell,
+    until_overdue,
+    without_ours,
+)
+
+if TYPE_CHECKING:
+    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.planning.fleet.node.state import NodeState
+
+
+GIVE_UP_SECONDS = 86_400.0
+"""How long replicas may be asked to leave a node. Then it stays what it was, and says so."""
+
+
+def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
+    """The next step of a node that shall serve `target`."""
+    if not state.changing and state.marks == target.marks and _cut_for(state, target):
+        return _watch_over(state, target, site)
+    if state.cut_by_others:
+        return _adopt(state, target)
+    told = is_key_of(state.told, target.slice_class)
+    open_for_daemon = state.changing and told and state.is_closed_by_itself(target.slice_class)
+    if not state.changing and not told:
+        waiting = _await_key(state, target, site)
+        if waiting is not None:
+            return waiting
+    if not state.tainted and not open_for_daemon:
+        return close(state, target.purpose, site)
+    if state.purpose != target.purpose or is_of_the_future(state, site.now):
+        return _redirect(state, target.purpose, site)
+    if told and state.marks in {target.marks, (None, None)}:
+        return _converge(state, target, site)
+    waiting = _drain(state, target, site)
+    if waiting is not None:
+        return waiting
+    return _converge(state, target, site) if told else _tell(state, target, site)
+
+
+def _drain(state: NodeState, target: Target, site: Site) -> NodeStep | None:
+    if state.our_pods and seconds_since_start(state, site.now) > GIVE_UP_SECONDS:
+        stay = ", ".join(str(pod.meta.key) for pod in state.our_pods)
+        return fail(state, target, f"replicas {stay} could not be evicted for a day", site)
+    return drain(state, site)
+
+
+def _cut_for(state: NodeState, target: Target) -> bool:
+    return (
+        state.observed_class == target.slice_class if not state.switched else is_key_of(state.told, target.slice_class)
+    )
+
+
+def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
+    """The node is done. Find replicas that run without the MPS daemon that runs now, and say what is amiss."""
+    daemon = state.mps_daemon
+    if daemon is not None and daemon.started is not None:
+        orphans = [pod for pod in state.our_pods if pod.started is not None and _before(pod.started, daemon.started)]
+        if orphans:
+            because = f"it started before the MPS control daemon of node {state.name}, so it runs without MPS"
+            listed = ", ".join(str(pod.meta.key) for pod in orphans)
+            return NodeStep(
+                actions=evictions(orphans, because, site),
+                reason="SlicesDegraded",
+                warning=f"replicas {listed} started before the MPS control daemon of node {state.name}: they run without MPS and are replaced",
+                look_again_seconds=WATCH_SECONDS,
+            )
+    missing = state.misses(target.slice_class)
+    needs_key = _lost_key(state, target, site)
+    if missing is None:
+        return NodeStep(needs_key=needs_key)
+    mend = f"look at the pods in namespace {site.settings.device_plugin.namespace} on that node"
+    return NodeStep(reason="SlicesDegraded", warning=f"node {state.name}: {missing}; {mend}", needs_key=needs_key)
+
+
+def _lost_key(state: NodeState, target: Target, site: Site) -> SliceClass | None:
+    """NB: a plugin that restarts without the key its node names comes up with nothing."""
+    key = config_key(target.slice_class)
+    lost = site.config is not None and state.told == key and key not in site.config.data
+    return target.slice_class if lost else None
+
+
+def _adopt(state: NodeState, target: Target) -> NodeStep:
+    """Somebody else cut it the right way: mark it for its replicas and change nothing else."""
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        labels={names.CLASS_LABEL: target.slice_class.label, names.SERVES_LABEL: target.serves},
+        because=f"its GPUs are cut into {target.slice_class.label} already, by somebody else: it is used as it is",
+    )
+    event = node_event(state, "SlicesReady", f"is used as somebody else cut it, {target.purpose}")
+    return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
+
+
+def _redirect(state: NodeState, purpose: str, site: Site) -> NodeStep:
+    """Another purpose, or a clock that was set back: note it and count time from now."""
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        annotations={
+            names.CHANGE_STARTED_ANNOTATION: site.now.isoformat(),
+            names.CHANGING_TO_ANNOTATION: purpose,
+        },
+        because=f"its change goes on, and it will be {purpose}",
+    )
+    stage = f"node {state.name} will be {purpose}"
+    return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=SETTLE_SECONDS)
+
+
+def _tell(state: NodeState, target: Target, site: Site) -> NodeStep:
+    key = config_key(target.slice_class)
+    waiting = _await_key(state, target, site) or await_former_switch(state, site)
+    return waiting or tell(state, key, f"no pod holds its GPUs and configuration {key} has been projected", site)
+
+
+def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
+    """Wait until the key has reached the node's volume: before the node is closed, and again before it is told."""
+    key, config = config_key(target.slice_class), site.config
+    if config is None:
+        stage = f"ConfigMap {site.config_name} of the device plugin does not exist: create it, or set devicePlugin.configMap to its name"
+        return NodeStep(reason="NotSwitchable", stage=stage)
+    lone = lone_key(state.daemons, config.data)
+    if lone is not None:  # NB: with a second key beside it, plugins on nodes without a label would no longer start
+        stage = f"ConfigMap {site.config_name} has the one key {lone}, which nodes without a label take only while it is the only one: make it the plugin's default (Helm value config.default={lone})"
+        return NodeStep(reason="NotSwitchable", stage=stage)
+    nodes = site.settings.nodes
+    waited = seconds_since(config.meta.annotations.get(f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}"), site.now)
+    if key not in config.data and 0 <= waited < nodes.projection_seconds + nodes.convergence_seconds:
+        why = f"somebody removed {key} from ConfigMap {site.config_name} at once: exempt keys that begin with {names.CONFIG_KEY_PREFIX} from what manages it"
+        return fail(state, target, why, site)
+    if key not in config.data or waited < 0:  # negative: the clock was set back, and the stamp is written anew
+        return NodeStep(
+            reason="NodeChanging",
+            stage=f"configuration {key} is being written",
+            look_again_seconds=WATCH_SECONDS,
+            needs_key=target.slice_class,
+        )
+    if config.data[key] != plugin_config(target.slice_class):
+        stage = f"somebody edited {key} in ConfigMap {site.config_name}: remove that key, and it is written anew"
+        return NodeStep(reason="NotSwitchable", stage=stage)
+    remaining = nodes.projection_seconds - waited
+    if remaining > 0:
+        stage = f"configuration {key} is on its way into the volume of node {state.name}"
+        return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=min(remaining, 30.0))
+    return None
+
+
+def _converge(state: NodeState, target: Target, site: Site) -> NodeStep:
+    missing = state.misses(target.slice_class)
+    if missing is None:
+        return _finish(state, target)
+    if state.tainted and state.waits_for_daemon(target.slice_class):
+        return _lift_taint(state, site.now)
+    limit = site.settings.nodes.convergence_seconds
+    if seconds_since_start(state, site.now) > limit:
+        return fail(state, target, f"{missing} after {limit:.0f} s", site)
+    stage = f"node {state.name} was told to cut its GPUs into {target.slice_class.label}: {missing}"
+    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=until_overdue(state, site))
+
+
+def _lift_taint(state: NodeState, now: datetime) -> NodeStep:
+    """NB: NVIDIA's MPS daemon does not tolerate our taint. No GPU and no slice is allocatable before it runs."""
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        annotations={names.CHANGE_STARTED_ANNOTATION: now.isoformat()},
+        taints=without_ours(state),
+        because="its MPS control daemon cannot come under our taint, and before it comes there is nothing to allocate",
+    )
+    stage = f"node {state.name} waits for its MPS control daemon"
+    return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
+
+
+def _finish(state: NodeState, target: Target) -> NodeStep:
+    failures = {label: why for label, why in state.failures.items() if label != target.slice_class.label}
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        labels={names.CLASS_LABEL: target.slice_class.label, names.SERVES_LABEL: target.serves},
+        annotations={
+            names.CHANGE_STARTED_ANNOTATION: None,
+            names.CHANGING_TO_ANNOTATION: None,
+            names.CHANGE_FAILED_ANNOTATION: failures_text(failures),
+        },
+        taints=without_ours(state) if state.tainted else None,
+        because=f"its GPUs are cut into {target.slice_class.label}, as labels and allocatable show",
+    )
+    event = node_event(state, "SlicesReady", f"has {state.gpus} GPU(s) cut into {target.purpose}")
+    return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
+
+
+def fail(state: NodeState, target: Target, why: str, site: Site) -> NodeStep:
+    """Close the node, if a change has begun, and remember why. With that it is nobody's target, and is given back like any other."""
+    failures = {**state.failures, target.slice_class.label: why}
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        annotations={
+            names.CHANGE_FAILED_ANNOTATION: failures_text(failures),
+        }
+        | ({names.CHANGE_STARTED_ANNOTATION: site.now.isoformat()} if state.changing and not state.tainted else {}),
+        taints=(*without_ours(state), CHANGING) if state.changing else None,
+        because=f"it did not become {target.slice_class.label}: {why}; its former configuration will be restored",
+    )
+    said = f"did not become {target.slice_class.label}: {why}; its former configuration is restored"
+    stage = f"node {state.name} is rolled back: {target.slice_class.label}: {why}"
+    event = node_event(state, "RolledBack", said, warning=True)
+    return NodeStep(actions=(patch, event), reason="Rollback", stage=stage, look_again_seconds=SETTLE_SECONDS)
+
+
+def _before(first: str, second: str) -> bool:
+    """Whether one time of the kubelet is before another."""
+    try:
+        return datetime.fromisoformat(first) < datetime.fromisoformat(second)
+    except (ValueError, TypeError):
+        return False

@@ -1,0 +1,110 @@
+"""Giving a node back: its former configuration, then every mark of ours off it, in one write at the end.
+
+Same rules as changing it (node_change.py): nobody may hold a GPU while the label changes. What somebody else set the
+label to meanwhile is theirs and stays. Must leave labels, annotations and taints as they were before us.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.planning.actions import PatchNode
+from slm_operator.planning.fleet.node.state import failures_text
+from slm_operator.planning.fleet.node.step import (
+    NodeStep,
+    await_former_switch,
+    close,
+    drain,
+    is_of_the_future,
+    lags_behind,
+    node_event,
+    seconds_since_start,
+    tell,
+    until_overdue,
+    without_ours,
+)
+
+if TYPE_CHECKING:
+    from slm_operator.planning.fleet.node.state import NodeState
+    from slm_operator.planning.fleet.node.step import Site
+
+RELEASED = "given back"
+
+
+def step_back(state: NodeState, site: Site, *, awaited: bool = False) -> NodeStep:
+    """The next step of a node that nobody needs as it is. `awaited`: somebody waits for its whole GPUs."""
+    if not state.marked:
+        return _forget_failures(state, site)
+    if not state.switched and not state.changing:
+        return _open(state, site)
+    if not state.tainted or is_of_the_future(state, site.now):
+        return close(state, RELEASED, site)
+    keeps_label = state.overruled or state.told == state.former
+    # NB: engines with a whole GPU each run on a node that was closed and never told anything: there they may stay.
+    sliced = any(names.NVIDIA_SHARED_GPU in pod.gpu_requests for pod in state.our_pods)
+    waiting = _drain(state, site, awaited=awaited) if not state.overruled and (sliced or not keeps_label) else None
+    if waiting is None and not keeps_label:
+        because = "no deployment needs its slices: it gets its former configuration back"
+        waiting = await_former_switch(state, site) or tell(state, state.former, because, site)
+    return waiting or _await_former_class(state, site) or _open(state, site)
+
+
+def _drain(state: NodeState, site: Site, *, awaited: bool) -> NodeStep | None:
+    """NB: where nobody waits for a node, a PDB may hold its last replicas for ever: others may be changed meanwhile."""
+    waiting = drain(state, site)
+    return replace(waiting, reason="Draining") if waiting is not None and state.our_pods and not awaited else waiting
+
+
+def _await_former_class(state: NodeState, site: Site) -> NodeStep | None:
+    missing = None if state.overruled else lags_behind(state)
+    if missing is None or seconds_since_start(state, site.now) > site.settings.nodes.convergence_seconds:
+        return None
+    stage = f"node {state.name} goes back to its former configuration: {missing}"
+    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=until_overdue(state, site))
+
+
+def _open(state: NodeState, site: Site) -> NodeStep:
+    annotations: dict[str, str | None] = dict.fromkeys(
+        (names.FORMER_CONFIG_ANNOTATION, names.CHANGE_STARTED_ANNOTATION, names.CHANGING_TO_ANNOTATION)
+    )
+    failures = dict(_lasting(state, site))
+    if state.overruled:
+        why = f"somebody set {site.config_label} to {state.told} after us"
+        failures |= dict.fromkeys(site.wanted, why)
+    annotations[names.CHANGE_FAILED_ANNOTATION] = failures_text(failures)
+    missing = lags_behind(state) if state.tainted and not state.overruled else None
+    said = "is as it was before"
+    if missing is not None:
+        said = f"is opened before its device plugin has gone back: {missing}; restart the plugin there before others use it"
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        labels={names.CLASS_LABEL: None, names.SERVES_LABEL: None},
+        annotations={
+            name: value for name, value in annotations.items() if value or name in state.node.meta.annotations
+        },
+        taints=without_ours(state) if state.tainted else None,
+        because=f"it {said}",
+    )
+    event = node_event(state, "Released", said, warning=missing is not None)
+    return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
+
+
+def _forget_failures(state: NodeState, site: Site) -> NodeStep:
+    """A failure is remembered for as long as somebody wants that class."""
+    lasting = _lasting(state, site)
+    if lasting == dict(state.failures):
+        return NodeStep()
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        annotations={names.CHANGE_FAILED_ANNOTATION: failures_text(lasting)},
+        because="nobody wants the class any more that it could not be cut into",
+    )
+    return NodeStep(actions=(patch,))
+
+
+def _lasting(state: NodeState, site: Site) -> dict[str, str]:
+    return {label: why for label, why in state.failures.items() if label in site.wanted}

@@ -1,0 +1,241 @@
+"""What changing a node and giving it back have in common: close it, drain it, switch its label, and tell the time.
+
+Every piece answers with a NodeStep. The order in which they may be put together is told in node_change.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
+from slm_operator.planning.fleet.node.state import UNSHARED, NodeState, describe, owner_of_replica, whose
+from slm_operator.watch.records import Taint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.settings import Settings
+    from slm_operator.watch.records import ConfigMapRecord, PodRecord
+
+CHANGING = Taint(key=names.CHANGING_TAINT, value="", effect="NoSchedule")
+WATCH_SECONDS = 30.0
+"""When to look again although every change that is waited for is watched: if a piece of news was lost."""
+SETTLE_SECONDS = 5.0
+"""NB: the scheduler still binds what it placed before it saw the taint, and a bound pod needs a moment to be seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a node shall be: cut in this class, for the pods that this value of the serves label admits."""
+
+    slice_class: SliceClass
+    serves: str
+
+    @property
+    def purpose(self) -> str:
+        """In words, as NodeState.purpose has it."""
+        return describe(self.slice_class.label, self.serves)
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        """The class and serves labels."""
+        return self.slice_class.label, self.serves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What a change looks at beside its node."""
+
+    config: ConfigMapRecord | None
+    settings: Settings
+    now: datetime
+    wanted: frozenset[str] = frozenset()
+    """Labels of all classes that some deployment wants."""
+    stranded: frozenset[tuple[str, str]] = frozenset()
+    """Whose replicas (namespace and label) are on nodes that exist no more.
+
+    NB: for up to a minute, until Kubernetes collects such a pod, it counts as ready, and a PodDisruptionBudget would let the
+    last replica go that really answers.
+    """
+
+    @property
+    def config_label(self) -> str:
+        """The node label that selects a configuration."""
+        return self.settings.device_plugin.config_label
+
+    @property
+    def config_name(self) -> str:
+        """The plugin's ConfigMap, for messages."""
+        return f"{self.settings.device_plugin.namespace}/{self.settings.device_plugin.config_map}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStep:
+    """The next step of one node."""
+
+    actions: tuple[Action, ...] = ()
+    reason: str = "Ready"
+    """Ready, NodeChanging, Draining, ForeignPods, NotSwitchable, Rollback, SlicesDegraded."""
+    stage: str | None = None
+    """What the node waits for. None when it is as it shall be."""
+    warning: str | None = None
+    """What is wrong on a node that is as it shall be."""
+    look_again_seconds: float | None = None
+    needs_key: SliceClass | None = None
+    """A configuration that the plugin's ConfigMap must have first."""
+
+    @property
+    def begins(self) -> bool:
+        """Whether it begins a change: it closes a node, or a node that is closed shall become something else."""
+        patches = (action for action in self.actions if isinstance(action, PatchNode))
+        return any(patch.annotations.get(names.CHANGING_TO_ANNOTATION) for patch in patches)
+
+    @property
+    def done(self) -> bool:
+        """Whether the node is as it shall be."""
+        return self.stage is None
+
+
+def close(state: NodeState, purpose: str, site: Site) -> NodeStep:
+    """Nothing new may land; remember how the node was and what it is changed to."""
+    annotations: dict[str, str | None] = {
+        names.CHANGE_STARTED_ANNOTATION: site.now.isoformat(),
+        names.CHANGING_TO_ANNOTATION: purpose,
+    }
+    if not state.switched:
+        annotations[names.FORMER_CONFIG_ANNOTATION] = state.told or ""
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        annotations=annotations,
+        taints=(*without_ours(state), CHANGING),
+        because=f"it will be {purpose}: first nothing new may land on it",
+    )
+    return NodeStep(
+        actions=(patch, node_event(state, "Changing", f"will be {purpose}")),
+        reason="NodeChanging",
+        stage=f"node {state.name} is being drained",
+        look_again_seconds=SETTLE_SECONDS,
+    )
+
+
+def drain(state: NodeState, site: Site) -> NodeStep | None:
+    """Evict our replicas, wait for all others; None when the node has been empty for long enough.
+
+    NB: whoever owns the replicas may keep them there for ever (a PodDisruptionBudget of its own): then others go on.
+    """
+    if state.our_pods:
+        waits = ", ".join(str(pod.meta.key) for pod in state.our_pods)
+        because = f"node {state.name} changes its slices, which would break a running engine"
+        others = ": another replica is on a node that is gone, and must be replaced first"
+        held = any(owner_of_replica(pod) in site.stranded for pod in state.our_pods)
+        overdue = seconds_since_start(state, site.now) > site.settings.nodes.convergence_seconds
+        slow = ": this takes long, so other nodes are changed meanwhile; does a PodDisruptionBudget hold them?"
+        return NodeStep(
+            actions=evictions(state.our_pods, because, site),
+            reason="Draining" if overdue else "NodeChanging",
+            stage=f"node {state.name} drains replicas {waits}{others if held else ''}{slow if overdue else ''}",
+            look_again_seconds=WATCH_SECONDS,
+        )
+    if state.busy_pods:
+        pods = ", ".join(whose(pod) for pod in state.busy_pods)
+        return NodeStep(
+            reason="ForeignPods", stage=f"node {state.name} waits for {pods} to end: only replicas are ever evicted"
+        )
+    remaining = SETTLE_SECONDS - seconds_since_start(state, site.now)
+    if remaining > 0:
+        stage = f"node {state.name} is empty; pods that were placed before it was closed may still arrive"
+        return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=remaining)
+    return None
+
+
+def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
+    """Wait until the node shows what it was told last; None when it does, or has had its time.
+
+    NB: a label that is switched to and fro finds the node still showing what it will show in the end, long before it does.
+    """
+    missing = lags_behind(state)
+    remaining = site.settings.nodes.convergence_seconds - seconds_since_start(state, site.now)
+    if missing is None or remaining <= 0:
+        return None
+    stage = f"node {state.name} is still loading what it was told before: {missing}"
+    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=until_overdue(state, site))
+
+
+def lags_behind(state: NodeState) -> str | None:
+    """What the node does not show yet of the configuration that its label names. One that cannot be read is taken for uncut."""
+    expected = state.configured_class or UNSHARED
+    if expected == UNSHARED:
+        return state.misses(UNSHARED)
+    # NB: somebody's own sharing may not be renamed, and an MPS daemon cannot come before our taint goes.
+    if state.observed_class != expected:
+        return f"feature discovery does not show {expected.label}"
+    return None if state.is_closed_by_itself(expected) else state.misses(expected)
+
+
+def tell(state: NodeState, key: str | None, because: str, site: Site) -> NodeStep:
+    """Switch the configuration label. The marks go: no replica may come before the node has converged."""
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        labels={site.config_label: key, names.CLASS_LABEL: None, names.SERVES_LABEL: None},
+        annotations={names.CHANGE_STARTED_ANNOTATION: site.now.isoformat()},
+        because=because,
+    )
+    stage = f"node {state.name} was told to load {key or 'its default configuration'}"
+    return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
+
+
+def evictions(replicas: Iterable[PodRecord], because: str, site: Site) -> tuple[Action, ...]:
+    """Of those that are not going already, and whose others are where they can answer."""
+    return tuple(
+        Evict(pod=pod.meta.key, uid=pod.meta.uid, because=because)
+        for pod in replicas
+        if not pod.meta.deleting and owner_of_replica(pod) not in site.stranded
+    )
+
+
+def without_ours(state: NodeState) -> tuple[Taint, ...]:
+    """The node's taints but ours."""
+    return tuple(taint for taint in state.node.taints if taint.key != names.CHANGING_TAINT)
+
+
+def seconds_since_start(state: NodeState, now: datetime) -> float:
+    """How long the present phase of a change has lasted."""
+    return seconds_since(state.node.meta.annotations.get(names.CHANGE_STARTED_ANNOTATION), now)
+
+
+def until_overdue(state: NodeState, site: Site) -> float:
+    """When to look again at a node that converges: at once when it does (that is watched), else when its time is up."""
+    return max(1.0, site.settings.nodes.convergence_seconds - seconds_since_start(state, site.now) + 1)
+
+
+def is_of_the_future(state: NodeState, now: datetime) -> bool:
+    """Whether the clock was set back since the change began, so that nothing would ever be overdue."""
+    return seconds_since(state.node.meta.annotations.get(names.CHANGE_STARTED_ANNOTATION), now) < 0
+
+
+def seconds_since(stamp: str | None, now: datetime) -> float:
+    """Seconds since a stamp of ours, negative in its future. NB: an unreadable or missing stamp counts as long ago."""
+    try:
+        return (now - datetime.fromisoformat(stamp or "")).total_seconds()
+    except (ValueError, TypeError):
+        return timedelta(days=1).total_seconds()
+
+
+def node_event(state: NodeState, reason: str, message: str, *, warning: bool = False) -> EmitEvent:
+    """An event about the node."""
+    meta = state.node.meta
+    return EmitEvent(
+        api_version="v1",
+        kind="Node",
+        key=meta.key,
+        uid=meta.uid,
+        type="Warning" if warning else "Normal",
+        reason=reason,
+        message=f"node {state.name} {message}",
+    )

@@ -1,0 +1,182 @@
+"""One plan for all nodes: which node is cut how and for whom, and what each deployment gets.
+
+    placement.py decides what every node shall be; node_change.py and node_release.py take one step towards it
+
+The same world gives the same plan, and a world that is as it shall be gives none. Must never touch a node that did not
+opt in, except to take our own marks off it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from slm_core.measurements import SharingMode
+
+from slm_operator.planning.actions import Action, Plan
+from slm_operator.planning.fleet.claims import IDLE, Memory, claims
+from slm_operator.planning.fleet.node.change import step_towards
+from slm_operator.planning.fleet.node.release import step_back
+from slm_operator.planning.fleet.node.state import is_replica, node_states, owner_of, owner_of_replica
+from slm_operator.planning.fleet.node.step import NodeStep, Site
+from slm_operator.planning.fleet.placement import Placement, place
+from slm_operator.planning.fleet.plugin_keys import UNUSED_SECONDS, keys_in_use, keys_patch, spare_keys
+from slm_operator.planning.fleet.shortage import shortage
+from slm_operator.planning.views import Assignment, Demand, FleetPlan, FleetView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from slm_operator.planning.fleet.node.state import NodeState
+    from slm_operator.settings import Settings
+    from slm_operator.watch.records import ConfigMapRecord
+
+_MAY_WAIT_FOR_EVER = frozenset({"ForeignPods", "Draining"})
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
+    """The next steps of all nodes, and every deployment's assignment."""
+    if settings.namespaces:  # no node is seen: whoever cut them labelled them, and the scheduler knows the room
+        unseen = {
+            demand.deployment: Assignment(slice_class=demand.slice_class, asked=demand, slots=demand.replicas)
+            for demand in view.demands
+        }
+        return FleetPlan(plan=Plan(), assignments=unseen)
+    states = node_states(view, settings.device_plugin.config_label)
+    demands = sorted(view.demands, key=lambda demand: demand.deployment)
+    placement = place(states, demands, view.undecided, claims(states, view.pods, view.memory, settings, now), settings)
+    wanted = {one.slice_class for one in demands if one.slice_class.mode is not SharingMode.NONE}
+    site = Site(
+        config=view.config_map,
+        settings=settings,
+        now=now,
+        wanted=frozenset(one.label for one in wanted),
+        stranded=_stranded(view),
+    )
+    steps, last_turn = _in_turn(states, placement, site, view.memory)
+    idle_since = {name: view.memory.idle_since.get(name, now) for name in sorted(placement.claims.kept_idle)}
+    used = _used_keys(view, states, placement)
+    keys = _keys(view.config_map, steps, used, now)
+    actions: tuple[Action, ...] = tuple(action for name in sorted(steps) for action in steps[name].actions)
+    waits = [step.look_again_seconds for step in steps.values() if step.look_again_seconds is not None]
+    if view.config_map is not None and used is not None and spare_keys(view.config_map, used):
+        waits.append(UNUSED_SECONDS)
+    waits += [max(1.0, (since + IDLE - now).total_seconds()) for since in idle_since.values()]
+    drained = _drained(states, placement)
+    return FleetPlan(
+        plan=Plan(actions=(*keys, *actions), look_again_seconds=min(waits, default=None)),
+        assignments={demand.deployment: _assignment(demand, placement, steps, drained) for demand in demands},
+        memory=Memory(idle_since=idle_since, last_turn=last_turn),
+    )
+
+
+def _stranded(view: FleetView) -> frozenset[tuple[str, str]]:
+    lost = (pod for pod in view.pods if pod.node in view.lost_nodes and is_replica(pod) and not pod.meta.deleting)
+    return frozenset(owner_of_replica(pod) for pod in lost if pod.holds_gpu)
+
+
+def _in_turn(
+    states: tuple[NodeState, ...], placement: Placement, site: Site, memory: Memory
+) -> tuple[dict[str, NodeStep], Mapping[str, datetime]]:
+    """One step for every node that is not as it shall be, and when each namespace last had its turn to begin a change.
+
+    No more than maxChanging nodes are in a change at once.
+    NB: a node that waits for somebody else's pods or for a PDB may wait for ever, so it does not count. Nor does one that
+    shall become something else than it is being changed to: whoever changes its mind waits for its turn again.
+    """
+    awaited = placement.targets.keys() | placement.emptied.keys()
+    steps = {
+        state.name: step_back(state, site, awaited=state.name in placement.emptied)
+        if state.name not in placement.targets
+        else step_towards(state, placement.targets[state.name], site)
+        for state in states
+    }
+    begins = [state for state in states if steps[state.name].begins]
+    under_way = (steps[state.name] for state in states if state.changing)
+    room = site.settings.nodes.max_changing - sum(
+        not step.begins and step.reason not in _MAY_WAIT_FOR_EVER for step in under_way
+    )
+    last_turn = dict(memory.last_turn)
+    namespaces = _namespaces(placement)
+
+    def turn(state: NodeState) -> tuple[bool, datetime, bool, str]:
+        # Those that somebody waits for go first, by turns among namespaces, and of them those that disturb nobody.
+        turns = [last_turn.get(one, _NEVER) for one in namespaces.get(state.name, ())]
+        return state.name not in awaited, min(turns, default=_NEVER), bool(state.our_pods), state.name
+
+    for _ in range(min(max(0, room), len(begins))):
+        first = min(begins, key=turn)
+        begins.remove(first)
+        last_turn |= dict.fromkeys(namespaces.get(first.name, ()), site.now)
+    for state in begins:
+        stage = f"node {state.name} waits until other nodes have been changed"
+        steps[state.name] = NodeStep(reason="NodeChanging", stage=stage)
+    asking = {demand.namespace for demand in placement.shares}
+    return steps, {name: at for name, at in last_turn.items() if name in asking}
+
+
+def _namespaces(placement: Placement) -> dict[str, set[str]]:
+    """For whose namespaces each node is what it shall be."""
+    found: dict[str, set[str]] = {name: {whose.namespace} for name, whose in placement.emptied.items()}
+    for namespace, nodes in placement.claims.nodes.items():
+        for name in nodes:
+            found.setdefault(name, set()).add(namespace)
+    return found
+
+
+def _keys(
+    config: ConfigMapRecord | None, steps: Mapping[str, NodeStep], used: frozenset[str] | None, now: datetime
+) -> tuple[Action, ...]:
+    if config is None:
+        return ()
+    needed = sorted({step.needs_key for step in steps.values() if step.needs_key}, key=lambda one: one.label)
+    patch = keys_patch(config, needed, used, now)
+    return (patch,) if patch is not None else ()
+
+
+def _used_keys(view: FleetView, states: tuple[NodeState, ...], placement: Placement) -> frozenset[str] | None:
+    if view.keys_in_use is None:
+        return None
+    return keys_in_use(states, {target.slice_class for target in placement.targets.values()}, view.keys_in_use)
+
+
+def _drained(states: tuple[NodeState, ...], placement: Placement) -> frozenset[tuple[str, str]]:
+    """Whose replicas (namespace and label) run on nodes that are being changed for somebody.
+
+    NB: the scheduler still binds an engine with a whole GPU that it placed before it saw the taint, whoever the node is for.
+    """
+    awaited = placement.targets.keys() | placement.emptied.keys()
+    changing = (state for state in states if state.changing and state.name in awaited)
+    return frozenset(owner for state in changing for owner in state.replicas)
+
+
+def _assignment(
+    demand: Demand, placement: Placement, steps: Mapping[str, NodeStep], drained: frozenset[tuple[str, str]]
+) -> Assignment:
+    """What one deployment gets, and why not more."""
+    whole = demand.slice_class.mode is SharingMode.NONE
+    mine = placement.nodes_of(demand)
+    ready = [name for name in mine if steps[name].done]
+    changing = [name for name in mine if name not in ready]
+    slots = sum(placement.capacity(name, demand) for name in ready)
+    stage = next((steps[name].stage for name in changing), None)
+    warning = next((steps[name] for name in ready if steps[name].warning and not whole), None)
+    reason, pending = "Ready", None
+    if placement.lacking(demand) > 0 and not (whole and changing):
+        reason, pending = shortage(demand, placement)
+    elif slots < demand.replicas and changing:
+        reason, pending = steps[changing[0]].reason, stage
+    elif warning is not None:
+        reason, pending = warning.reason, warning.warning
+    return Assignment(
+        slice_class=demand.slice_class,
+        asked=demand,
+        nodes=tuple(ready),
+        slots=slots,
+        changing=tuple(changing),
+        gives_way=owner_of(demand.deployment) in drained,
+        stage=stage,
+        reason=reason,
+        pending_because=pending,
+    )

@@ -1,0 +1,90 @@
+"""Which GPU a profile's pod is sent to, and why none is free: what the scheduler does not know or does not say.
+
+A profile takes any whole GPU of the right kind and never evicts anybody for it. Which of several is a wish to the
+scheduler, made when the Job is made: a node where nobody holds a GPU first, because neighbours disturb a measurement;
+then one with a GPU free beside others; and last one that the fleet is about to change, which then waits for the profile
+to end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.manifests.profile import Preference
+from slm_operator.planning.fleet.node.state import PRODUCT_LABEL, NodeState, node_states, whose
+from slm_operator.planning.fleet.tolerations import is_for_long, tolerates, tolerations_of
+from slm_operator.planning.views import FleetView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slm_operator.api.profile import GpuSpec
+    from slm_operator.planning.views import ProfileView
+
+SHOWN_NODES = 5
+NAMED_NODES = 50
+"""Nodes that one wish names: it is written into every pod."""
+_HOSTNAME = "kubernetes.io/hostname"
+ALONE, BESIDE_OTHERS = 100, 50
+"""Weights of the wishes, of 100. The scheduler adds its own, so the first must be worth clearly more than the second."""
+
+
+def preferences(view: ProfileView, gpu: GpuSpec) -> tuple[Preference, ...]:
+    """Nodes with a free GPU that nobody is about to change, best first. None of them need be there."""
+    fit = [one for one in _opted_in(view) if _obstacle(one, gpu) is None and one.name not in view.about_to_change]
+    wishes = {
+        ALONE: [one for one in fit if not (one.busy_pods or one.our_pods)],
+        BESIDE_OTHERS: [one for one in fit if one.busy_pods or one.our_pods],
+    }
+    named = {weight: [one.node.meta.labels.get(_HOSTNAME) for one in states] for weight, states in wishes.items()}
+    return tuple(
+        Preference(weight=weight, hostnames=tuple(hosts))
+        for weight, found in named.items()
+        if (hosts := [host for host in found if host is not None][:NAMED_NODES])
+    )
+
+
+def gpu_wait(view: ProfileView, gpu: GpuSpec) -> str:
+    """One sentence over the nodes that the profile could run on."""
+    states = _opted_in(view)
+    if not states:
+        return f"no node opted in; label GPU nodes {names.OPT_IN_LABEL}=true"
+    other = "has a GPU, and something else keeps the pod away: see its events"
+    told = [f"node {state.name} {_obstacle(state, gpu) or other}" for state in states]
+    more = f"; and {len(told) - SHOWN_NODES} more" if len(told) > SHOWN_NODES else ""
+    return "; ".join(told[:SHOWN_NODES]) + more
+
+
+def _opted_in(view: ProfileView) -> list[NodeState]:
+    seen = FleetView(demands=(), nodes=view.nodes, pods=view.gpu_pods)
+    return [state for state in node_states(seen, "") if state.opted_in]
+
+
+def _obstacle(state: NodeState, gpu: GpuSpec) -> str | None:
+    labels = state.node.meta.labels
+    missing = [f"{name}={value}" for name, value in gpu.node_selector.items() if labels.get(name) != value]
+    holders = [*state.busy_pods, *state.our_pods]
+    whole = state.node.allocatable.get(names.NVIDIA_GPU, 0)
+    held = sum(pod.gpu_requests.get(names.NVIDIA_GPU, 0) for pod in holders)
+    obstacles = (
+        (not state.node.ready, "is not ready"),
+        (state.node.unschedulable, "is cordoned"),
+        (
+            gpu.product is not None and labels.get(PRODUCT_LABEL) != gpu.product,
+            f"has {labels.get(PRODUCT_LABEL)}, not {gpu.product}",
+        ),
+        (bool(missing), f"lacks label {', '.join(missing)}"),
+        (state.changing, f"is being changed: it will be {state.purpose}"),
+        (names.SERVES_LABEL in labels, f"is cut into slices for {labels.get(names.SERVES_LABEL)}"),
+        *_taints(state, gpu),
+        (bool(holders) and held >= whole, f"has its GPU held by {', '.join(map(whose, holders))}"),
+        (whole == 0, f"has no {names.NVIDIA_GPU} allocatable"),
+    )
+    return next((words for applies, words in obstacles if applies), None)
+
+
+def _taints(state: NodeState, gpu: GpuSpec) -> Iterable[tuple[bool, str]]:
+    tolerations = tolerations_of(gpu.tolerations)
+    for taint in state.node.taints:
+        yield is_for_long(taint) and not tolerates(tolerations, taint), f"has taint {taint.key}, which is not tolerated"

@@ -1,0 +1,192 @@
+"""Reads each replica's metrics at a low rate and tells the planner when the judgement of a deployment changed.
+
+One reading an interval and replica, a few at once, straight from the pod: the API server has no part in it. Assumes
+that pods can be reached from here; where they cannot, that becomes what status says. Must never write, and never hold
+a pass up. Nor may the slow pods of one namespace hold up what is read in others: each has its own share of the requests,
+and its own time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from slm_operator.kube.engine_metrics import NoMetrics
+from slm_operator.manifests.engine import PORT
+from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, slo_of
+from slm_operator.reconcile.queue import WorkKey
+from slm_operator.slo.judge import expect
+from slm_operator.slo.monitor import Course, Figures, Promise, Sweep, follow
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+
+    from slm_core.counters import Counters
+
+    from slm_operator.reconcile.gather import Gatherer
+    from slm_operator.reconcile.queue import KeyedQueue
+    from slm_operator.slo.monitor import Watched
+    from slm_operator.watch.records import DeploymentRecord, Key, PodRecord
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 32
+"""Most replicas that are asked at the same moment, and most deployments looked at between two turns of the loop."""
+OF_A_NAMESPACE = 4
+"""Most of those that are of one namespace."""
+OF_A_DEPLOYMENT = 64
+"""Most replicas of one deployment that are asked in a sweep."""
+DEPLOYMENT_SECONDS, NAMESPACE_SECONDS = 15.0, 60.0
+"""After so long in a sweep no further replica is asked: who was not reached is first in the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What one deployment may take of a sweep: places among all requests and its namespace's, and time."""
+
+    gate: asyncio.Semaphore
+    share: asyncio.Semaphore
+    until: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """The watch over all deployments. `figures` are the last measured ones, for the operator's own metrics."""
+
+    gatherer: Gatherer
+    queue: KeyedQueue
+    interval_seconds: float
+    clock: Callable[[], float]
+    fetch: Callable[[str], Awaitable[Counters]]
+    """The counters on the page at a URL. Raises NoMetrics."""
+    figures: dict[Key, Figures] = field(default_factory=dict)
+    _courses: dict[Key, tuple[Hashable, Course]] = field(default_factory=dict, init=False)
+    _looked: dict[Key, float] = field(default_factory=dict, init=False)
+    """When each deployment was looked at last."""
+    _asked: dict[Key, dict[str, int]] = field(default_factory=dict, init=False)
+    """How often each replica was asked, by pod uid, of deployments with more than are asked in a sweep."""
+
+    async def run(self) -> None:
+        """Watch until cancelled. With an interval of 0 nothing is watched."""
+        while self.interval_seconds:
+            await asyncio.sleep(self.interval_seconds)
+            await self.once()
+
+    async def once(self) -> None:
+        """One sweep over every deployment.
+
+        NB: a few at a time from the start: a thousand judged in one turn of the loop kept every pass waiting.
+        """
+        records = sorted(self.gatherer.caches.deployments, key=lambda one: self._looked.get(one.meta.key, -math.inf))
+        namespaces: dict[str, list[DeploymentRecord]] = {}
+        for record in records:
+            namespaces.setdefault(record.meta.key.namespace, []).append(record)
+        left, gate = iter(namespaces.values()), asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as lookers:
+            for _ in range(min(AT_ONCE, len(namespaces))):
+                lookers.create_task(self._look_at_each(left, gate))
+        known = self._courses.keys() | self.figures.keys() | self._looked.keys()
+        for gone in known - {record.meta.key for record in records}:
+            self._forget(gone)
+
+    async def _look_at_each(self, left: Iterator[Sequence[DeploymentRecord]], gate: asyncio.Semaphore) -> None:
+        for records in left:
+            share, until = asyncio.Semaphore(OF_A_NAMESPACE), self.clock() + NAMESPACE_SECONDS
+            for record in records:
+                if self.clock() >= until:
+                    break
+                self._looked[record.meta.key] = self.clock()
+                try:
+                    await self._look_at(record, _Turn(gate, share, min(until, self.clock() + DEPLOYMENT_SECONDS)))
+                except Exception:  # a bug about one deployment must not blind the watch of the others
+                    log.exception("watch failed", extra={"object": str(record.meta.key), "because": "a bug"})
+                await asyncio.sleep(0)
+
+    async def _look_at(self, record: DeploymentRecord, turn: _Turn) -> None:
+        key = record.meta.key
+        view = self.gatherer.deployment(WorkKey("deployment", key))
+        rolling = view is None or view.workload is None or view.workload.updated < view.workload.replicas
+        pods = [pod for pod in view.pods if pod.ready and pod.address and not pod.meta.deleting] if view else []
+        course = self._course(record)
+        if rolling or not pods or course is None:
+            return
+        chosen = self._chosen(key, course, pods)
+        after = follow(course, Sweep(at_seconds=self.clock(), engines=await self._sweep(chosen, turn)))
+        self._courses[key] = (self._courses[key][0], after)
+        if after.figures is not None:
+            self.figures[key] = after.figures
+        if after.watched != self.gatherer.watched.get(key):
+            self._tell(key, after.watched)
+
+    def _tell(self, key: Key, watched: Watched | None) -> None:
+        if watched is not None:
+            self.gatherer.watched[key] = watched
+            self.queue.add(WorkKey("deployment", key))
+
+    def _course(self, record: DeploymentRecord) -> Course | None:
+        """The course of this very promise; a change of spec or profile begins a new one."""
+        profile = self.gatherer.profile_of(record)
+        if record.spec is None or profile is None or profile.measurements is None:
+            return None
+        version = (record.meta.uid, record.meta.generation, profile.meta.uid, profile.measurements.measured_at)
+        known = self._courses.get(record.meta.key)
+        if known is not None and known[0] == version:
+            return known[1]
+        advice = advise_deployment(record.spec, profile.measurements)
+        if isinstance(advice, Unadvisable):
+            return None
+        promise = Promise(
+            expected=expect(profile.measurements, slo_of(record.spec.slo), advice),
+            predicted=advice.predicted,
+            profile=profile.meta.key.name,
+            replicas_per_gpu=advice.replicas_per_gpu,
+        )
+        # Another replica count, say, is a new generation of the same promise.
+        course = known[1] if known is not None and known[1].promise == promise else Course(promise=promise)
+        self._courses[record.meta.key] = (version, course)
+        return course
+
+    def _chosen(self, key: Key, course: Course, pods: Sequence[PodRecord]) -> Sequence[PodRecord]:
+        """Whom to ask. NB: a window needs the same replicas at both ends, so it is closed before others are asked."""
+        if len(pods) <= OF_A_DEPLOYMENT:
+            self._asked.pop(key, None)
+            return pods
+        before = self._asked.get(key, {})
+        last = course.last
+        closed = last is None or (course.windows and course.windows[-1].ends_at_seconds == last.at_seconds)
+        held = last.engines.keys() if last is not None and not closed else frozenset()
+        order = sorted(pods, key=lambda one: (one.meta.uid not in held, before.get(one.meta.uid, 0)))
+        chosen = order[:OF_A_DEPLOYMENT]
+        self._asked[key] = {one.meta.uid: before.get(one.meta.uid, 0) for one in pods}
+        for one in chosen:
+            self._asked[key][one.meta.uid] += 1
+        return chosen
+
+    async def _sweep(self, pods: Sequence[PodRecord], turn: _Turn) -> Mapping[str, Counters]:
+        async def read(pod: PodRecord) -> Counters | None:
+            async with turn.share, turn.gate:
+                if self.clock() >= turn.until:
+                    return None
+                try:
+                    return await self.fetch(f"http://{_host(pod)}:{PORT}/metrics")
+                except NoMetrics as error:
+                    log.debug("no metrics", extra={"object": str(pod.meta.key), "because": error.because})
+                    return None
+
+        pages = await asyncio.gather(*(read(pod) for pod in pods))
+        return {pod.meta.uid: page for pod, page in zip(pods, pages, strict=True) if page is not None}
+
+    def _forget(self, key: Key) -> None:
+        self._courses.pop(key, None)
+        self.figures.pop(key, None)
+        self._looked.pop(key, None)
+        self._asked.pop(key, None)
+        self.gatherer.watched.pop(key, None)
+
+
+def _host(pod: PodRecord) -> str:
+    address = pod.address or ""
+    return f"[{address}]" if ":" in address else address

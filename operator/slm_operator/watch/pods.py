@@ -1,0 +1,114 @@
+"""Pods that ask for a GPU or that we made, as records. All other pods of the cluster are looked at once and dropped.
+
+This is the hottest projection: with 10,000 pods in a cluster it decides how long a start takes. So `concerns_us` looks
+at labels and resource names only, before anything is built.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.watch.projection import (
+    Raw,
+    amount,
+    condition,
+    cut,
+    first,
+    is_device,
+    meta_of,
+    running_since,
+    sentence,
+    waiting,
+)
+from slm_operator.watch.records import PodRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+MOST_RESOURCES, MOST_DEVICES = 16, 64
+"""Device resources that a pod may ask for, and devices whose health it may tell, before the others are left out."""
+_GPUS = {names.NVIDIA_GPU, names.NVIDIA_SHARED_GPU}
+
+
+def pod(raw: Raw) -> PodRecord | None:
+    """The record of a pod that concerns us, else None."""
+    requests = _gpu_requests(raw.get("spec") or {})
+    labels = raw["metadata"].get("labels") or {}
+    if not requests and names.DEPLOYMENT_LABEL not in labels and names.PROFILE_LABEL not in labels:
+        return None
+    return _record(raw, requests)
+
+
+def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
+    ready, scheduled = condition(status, "Ready"), condition(status, "PodScheduled")
+    inits, mains = status.get("initContainerStatuses") or [], status.get("containerStatuses") or []
+    phase = status.get("phase") or "Pending"
+    return PodRecord(
+        meta=meta_of(raw),
+        node=spec.get("nodeName"),
+        phase=sys.intern(phase),
+        ready=ready is not None and ready.get("status") == "True",
+        gpu_requests=requests,
+        priority=spec.get("priority") or 0,
+        waiting=first(waiting(one) for one in (*inits, *mains)),
+        terminated=first((*map(_ended, mains), *map(_failed, inits))),
+        restarts=sum(one.get("restartCount") or 0 for one in mains),
+        unscheduled_because=(
+            cut(scheduled.get("message") or scheduled.get("reason") or "")
+            if scheduled is not None and scheduled.get("status") == "False"
+            else None
+        ),
+        failed_because=sentence(status.get("reason") or "Failed", status.get("message")) if phase == "Failed" else None,
+        resource_health=dict(islice(_health(mains), MOST_DEVICES)),
+        started=running_since(mains[0]) if mains else None,
+        address=status.get("podIP") if names.DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {}) else None,
+    )
+
+
+def _gpu_requests(spec: Raw) -> dict[str, int]:
+    """Devices that a pod holds: the sum over its containers, or what one init container needs if that is more."""
+    total: dict[str, int] = {}
+    for container in spec.get("containers") or ():
+        for name, count in _devices_of(container):
+            total[name] = total.get(name, 0) + count
+    for container in spec.get("initContainers") or ():
+        for name, count in _devices_of(container):
+            total[name] = max(total.get(name, 0), count)
+    if len(total) <= MOST_RESOURCES:
+        return total
+    return {name: total[name] for name in sorted(total, key=lambda name: (name not in _GPUS, name))[:MOST_RESOURCES]}
+
+
+def _devices_of(container: Raw) -> Iterator[tuple[str, int]]:
+    # NB: extended resources cannot be overcommitted: the API server sets requests equal to limits.
+    limits = (container.get("resources") or {}).get("limits")
+    for name, count in (limits or {}).items():
+        if is_device(name):
+            yield sys.intern(name), amount(count)
+
+
+def _ended(container_status: Raw) -> str | None:
+    for state in (container_status.get("state") or {}, container_status.get("lastState") or {}):
+        ended = state.get("terminated")
+        if ended is not None:
+            return sentence(
+                f"{ended.get('reason') or 'Ended'} (exit code {ended.get('exitCode')})", ended.get("message")
+            )
+    return None
+
+
+def _failed(init_status: Raw) -> str | None:
+    ended = (init_status.get("state") or {}).get("terminated") or (init_status.get("lastState") or {}).get("terminated")
+    return _ended(init_status) if ended and ended.get("exitCode") else None
+
+
+def _health(statuses: list[Raw]) -> Iterator[tuple[str, str]]:
+    for status in statuses:
+        for resource in status.get("allocatedResourcesStatus") or ():
+            for device in resource.get("resources") or ():
+                yield device.get("resourceID") or "", device.get("health") or "Unknown"

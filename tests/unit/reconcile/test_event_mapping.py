@@ -1,0 +1,114 @@
+"""Which passes a change wakes."""
+
+from typing import Any
+
+import pytest
+from slm_operator.reconcile.event_mapping import concerned
+from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning
+from slm_operator.settings import Settings
+from slm_operator.watch.cache import Change
+from slm_operator.watch.watch_list import watched_kinds
+from slm_operator.watch.world import World
+
+from tests.unit.watch.raws import Raw, gpu_pod, meta
+
+SPEC = {"model": {"uri": "/m"}}
+D, P = "deployment ns/d", "profile ns/p"
+
+
+class Watching:
+    """A world with deployment d (naming profile p) and e (another model), profile p and an opted-in node."""
+
+    def __init__(self) -> None:
+        self.keys = ProfileKeys()
+        self.caches = caches_for_planning(self.keys)
+        self.woken: list[str] = []
+        self.world = World(watched_kinds(self.caches, Settings()), self.changed)
+        self.see("SLMDeployment", "d", spec=SPEC | {"profiling": {"profile": "p"}})
+        self.see("SLMDeployment", "e", spec={"model": {"uri": "/other"}})
+        self.see("SLMProfile", "p", spec=SPEC)
+        self.world.see(
+            "Node", "ADDED", {"metadata": meta("n1", namespace="", labels={"slm-operator.io/managed": "true"})}
+        )
+
+    def changed(self, change: Change[Any]) -> None:
+        if change.news:
+            self.woken += [str(work) for work in concerned(change, self.caches, self.keys)]
+
+    def see(self, kind: str, name: str, *, version: int = 1, labels: dict[str, str] | None = None, **raw: Any) -> None:
+        head = meta(name, version=version, labels=labels or {}, generation=raw.pop("generation", 1))
+        self.world.see(kind, "MODIFIED", {"metadata": head, **raw})
+
+    def wakes(self, kind: str, raw: Raw) -> set[str]:
+        self.woken.clear()
+        self.world.see(kind, "MODIFIED", raw)
+        return set(self.woken)
+
+
+OWNED = {"slm-operator.io/deployment": "d"}
+MEASURED = {"slm-operator.io/profile": "p"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "woken"),
+    [
+        pytest.param("Pod", gpu_pod("x"), {"fleet"}, id="a foreign pod takes a GPU"),
+        pytest.param("Pod", gpu_pod("x", labels=OWNED), {"fleet", D}, id="a replica"),
+        pytest.param("Pod", gpu_pod("x", gpus=0, labels=OWNED), {D}, id="a pod of ours without a GPU"),
+        pytest.param("Pod", gpu_pod("x", labels=MEASURED), {"fleet", P}, id="the profile's pod"),
+        pytest.param("Job", {"metadata": meta("j", labels=MEASURED)}, {P}, id="the profile's Job"),
+        pytest.param("Service", {"metadata": meta("s", labels=OWNED)}, {D}, id="a Service"),
+        pytest.param("Deployment", {"metadata": meta("w", labels=OWNED)}, {D}, id="a Deployment"),
+        pytest.param("Node", {"metadata": meta("n2", namespace="")}, set(), id="a node that is not ours"),
+        pytest.param("Node", {"metadata": meta("n1", namespace="", version=2)}, {"fleet"}, id="a node that was ours"),
+        pytest.param("ConfigMap", {"metadata": meta("c")}, {"fleet"}, id="the plugin's configuration"),
+        pytest.param(
+            "SLMProfile", {"metadata": meta("p", version=2, generation=2), "spec": SPEC}, {P, D}, id="a profile"
+        ),
+        pytest.param(
+            "SLMDeployment",
+            {"metadata": meta("e", version=2, generation=2), "spec": {"model": {"uri": "/new"}}},
+            {"fleet", "deployment ns/e"},
+            id="a deployment's spec",
+        ),
+        pytest.param(
+            "SLMDeployment",
+            {"metadata": meta("e", version=2, generation=1), "spec": {"model": {"uri": "/other"}}, "status": {"a": 1}},
+            {"deployment ns/e"},
+            id="a deployment's status concerns nobody else",
+        ),
+    ],
+)
+def test_a_change_wakes_whom_it_concerns(kind: str, raw: Raw, woken: set[str]) -> None:
+    assert Watching().wakes(kind, raw) == woken
+
+
+def test_sharers_of_a_profile_hear_of_one_another() -> None:
+    watching = Watching()
+    watching.see("SLMDeployment", "f", spec={"model": {"uri": "/other"}})
+    assert {"deployment ns/e", "deployment ns/f", "fleet"} <= set(watching.woken)
+
+
+def test_a_pod_that_only_becomes_ready_does_not_wake_the_fleet() -> None:
+    watching = Watching()
+    watching.wakes("Pod", gpu_pod("x", labels=OWNED))
+    ready = [{"type": "Ready", "status": "True"}]
+    assert watching.wakes("Pod", gpu_pod("x", version=2, labels=OWNED, conditions=ready)) == {D}
+
+
+def test_a_replica_that_starts_again_wakes_the_fleet_for_it_may_be_older_than_its_mps_daemon() -> None:
+    watching = Watching()
+    watching.wakes("Pod", gpu_pod("x", labels=OWNED))
+    engine = [{"name": "engine", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]
+    assert watching.wakes("Pod", gpu_pod("x", version=2, labels=OWNED, containerStatuses=engine)) == {D, "fleet"}
+
+
+def test_names_longer_than_a_label_are_found_by_their_label() -> None:
+    watching = Watching()
+    name = "d" * 100
+    watching.see("SLMDeployment", name, spec=SPEC)
+    (record,) = [one for one in watching.caches.deployments if one.meta.key.name == name]
+    label = next(iter(watching.caches.deployments._index_of["label"](record)))[1]  # type: ignore[index]
+    assert len(label) <= 63
+    woken = watching.wakes("Service", {"metadata": meta("s", labels={"slm-operator.io/deployment": label})})
+    assert woken == {f"deployment ns/{name}"}

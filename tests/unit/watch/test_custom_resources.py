@@ -1,0 +1,43 @@
+"""Our own kinds as records: what cannot be read is said, with its field."""
+
+from typing import Any
+
+import pytest
+from slm_operator.api.parts import MOST_LEVELS
+from slm_operator.decoding import decode
+from slm_operator.watch import custom_resources
+
+from tests.nesting import DEEP, deep_json
+from tests.unit.watch.raws import meta
+
+MODEL = {"uri": "hf://facebook/opt-1.3b"}
+RAW_OBJECTS: dict[str, dict[str, Any]] = {
+    "spec.podTemplate": {"podTemplate": {"spec": {"x": DEEP}}},
+    "spec.engine.env.0.valueFrom": {"engine": {"env": [{"name": "A", "valueFrom": {"x": {"y": DEEP}}}]}},
+    "spec.accelerator.tolerations.0": {"accelerator": {"tolerations": [{"x": {"y": DEEP}}]}},
+    "spec.gpu.tolerations.0": {"gpu": {"tolerations": [{"x": {"y": DEEP}}]}},
+}
+"""By its place, a spec with DEEP at the third level of a raw object: two objects are around it."""
+
+
+def broken(spec: dict[str, Any], levels: int) -> str | None:
+    raw = decode(deep_json({"metadata": meta("a"), "spec": {"model": MODEL} | spec}, levels))
+    record = custom_resources.profile(raw) if "gpu" in spec else custom_resources.deployment(raw)
+    assert (record.spec is None) == (record.broken is not None)
+    return record.broken
+
+
+@pytest.mark.parametrize("place", RAW_OBJECTS)
+def test_a_raw_object_nested_too_deeply_is_refused_by_its_place(place: str) -> None:
+    assert broken(RAW_OBJECTS[place], MOST_LEVELS - 2) is None
+    for levels in (MOST_LEVELS - 1, 900, 10_000):
+        told = broken(RAW_OBJECTS[place], levels)
+        assert told is not None
+        assert told.startswith(f"{place}: nested deeper than {MOST_LEVELS} levels.")
+
+
+def test_measurements_nested_deeply_are_no_document() -> None:
+    raw = {"metadata": meta("a"), "spec": {"model": MODEL, "measurements": {"schema": "x", "points": DEEP}}}
+    record = custom_resources.profile(decode(deep_json(raw)))
+    assert record.broken is not None
+    assert record.broken.startswith("spec.measurements: schema")

@@ -1,0 +1,197 @@
+from typing import Any
+
+import pytest
+from slm_operator.watch import custom_resources, projection
+from slm_operator.watch.applied import owned
+from slm_operator.watch.pods import pod
+from slm_operator.watch.records import Key, Taint
+
+from tests.unit.watch.raws import Raw, gpu_pod, meta
+
+
+def test_objects_with_nothing_in_them_are_read() -> None:
+    bare: Raw = {"metadata": {"name": "x"}}
+    assert projection.node(bare).ready is False
+    assert projection.workload(bare).replicas == 1
+    assert projection.job(bare).finished is False
+    assert projection.config_map(bare).data == {}
+    assert owned(bare).fingerprint is None
+    assert pod(bare) is None
+    assert custom_resources.deployment(bare).broken is not None
+    assert custom_resources.profile(bare).measurements is None
+
+
+def test_a_node() -> None:
+    record = projection.node(
+        {
+            "metadata": meta(
+                "n1", namespace="", labels={"a": "b"}, annotations={"x/y": "1", "slm-operator.io/change-started": "t"}
+            ),
+            "spec": {"unschedulable": True, "taints": [{"key": "k", "effect": "NoExecute"}]},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "capacity": {"cpu": "8", "nvidia.com/gpu": "8"},
+                "allocatable": {"nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "32"},
+            },
+        }
+    )
+    assert record.meta.key == Key("", "n1")
+    assert (record.ready, record.unschedulable) == (True, True)
+    assert record.taints == (Taint(key="k", effect="NoExecute"),)
+    assert record.capacity == {"nvidia.com/gpu": 8}
+    assert record.allocatable == {"nvidia.com/gpu": 0, "nvidia.com/gpu.shared": 32}
+    assert record.meta.labels == {"a": "b"}
+    assert record.meta.annotations == {"slm-operator.io/change-started": "t"}
+
+
+def test_annotations_below_our_group_are_kept_too() -> None:
+    raw = {"metadata": meta("c", annotations={"added.slm-operator.io/slm-mps-2": "t", "notslm-operator.org/x": "1"})}
+    assert projection.config_map(raw).meta.annotations == {"added.slm-operator.io/slm-mps-2": "t"}
+
+
+@pytest.mark.parametrize(
+    ("containers", "inits", "requests"),
+    [
+        ([1], [], {"nvidia.com/gpu": 1}),
+        ([1, 2], [], {"nvidia.com/gpu": 3}),
+        ([1], [4], {"nvidia.com/gpu": 4}),
+        ([], [1], {"nvidia.com/gpu": 1}),
+    ],
+    ids=["one", "sum of containers", "an init container needs more", "only an init container"],
+)
+def test_devices_a_pod_holds(containers: list[int], inits: list[int], requests: dict[str, int]) -> None:
+    def asking(counts: list[int]) -> list[Raw]:
+        return [{"resources": {"limits": {"nvidia.com/gpu": str(count)}}} for count in counts]
+
+    spec = {"containers": asking(containers), "initContainers": asking(inits)}
+    record = pod({"metadata": meta("p"), "spec": spec})
+    assert record is not None
+    assert record.gpu_requests == requests
+
+
+def test_mig_slices_count_as_devices() -> None:
+    limits = {"nvidia.com/mig-1g.10gb": "2"}
+    record = pod({"metadata": meta("p"), "spec": {"containers": [{"resources": {"limits": limits}}]}})
+    assert record is not None
+    assert record.gpu_requests == {"nvidia.com/mig-1g.10gb": 2}
+
+
+def waits(reason: str, message: str = "") -> Raw:
+    return {"state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def ended(code: int, reason: str = "Error", message: str = "") -> Raw:
+    return {"state": {"terminated": {"exitCode": code, "reason": reason, "message": message}}}
+
+
+@pytest.mark.parametrize(
+    ("status", "field", "text"),
+    [
+        ({"containerStatuses": [waits("ImagePullBackOff", "not found")]}, "waiting", "ImagePullBackOff: not found"),
+        ({"containerStatuses": [ended(137, "OOMKilled")]}, "terminated", "OOMKilled (exit code 137)"),
+        ({"initContainerStatuses": [ended(0, "Completed")]}, "terminated", None),
+        ({"initContainerStatuses": [ended(2, message="no model")]}, "terminated", "Error (exit code 2): no model"),
+        (
+            {"containerStatuses": [waits("CrashLoopBackOff") | {"lastState": ended(1)["state"], "restartCount": 3}]},
+            "terminated",
+            "Error (exit code 1)",
+        ),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes"}]},
+            "unscheduled_because",
+            "0/2 nodes",
+        ),
+        (
+            {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no free slots"},
+            "failed_because",
+            "UnexpectedAdmissionError: no free slots",
+        ),
+        ({"containerStatuses": [{"state": {"running": {"startedAt": "t"}}}]}, "started", "t"),
+        (
+            {
+                "containerStatuses": [
+                    {"allocatedResourcesStatus": [{"resources": [{"resourceID": "GPU-1", "health": "Unhealthy"}]}]}
+                ]
+            },
+            "resource_health",
+            {"GPU-1": "Unhealthy"},
+        ),
+    ],
+)
+def test_what_a_pod_says(status: dict[str, Any], field: str, text: Any) -> None:
+    record = pod(gpu_pod("p", **status))
+    assert record is not None
+    assert getattr(record, field) == text
+
+
+@pytest.mark.parametrize(
+    ("conditions", "finished", "because"),
+    [
+        ([{"type": "Complete", "status": "True"}], True, None),
+        ([{"type": "FailureTarget", "status": "True"}], False, None),
+        (
+            [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long"}],
+            True,
+            "DeadlineExceeded: too long",
+        ),
+    ],
+)
+def test_a_job(conditions: list[Raw], *, finished: bool, because: str | None) -> None:
+    record = projection.job({"metadata": meta("j"), "status": {"conditions": conditions}})
+    assert (record.finished, record.failed_because) == (finished, because)
+
+
+def test_a_stalled_workload_says_why() -> None:
+    stalled = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+    quota = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
+    assert (
+        projection.workload({"metadata": meta("w"), "status": {"conditions": [stalled]}}).stalled_because == "timed out"
+    )
+    both = projection.workload({"metadata": meta("w"), "status": {"conditions": [stalled, quota]}})
+    assert both.stalled_because == "exceeded quota"
+
+
+def test_a_spec_that_cannot_be_read_is_said_with_its_field() -> None:
+    record = custom_resources.deployment({"metadata": meta("d"), "spec": {"model": {"uri": "ftp://x"}}})
+    assert record.spec is None
+    assert record.broken is not None
+    assert record.broken.startswith("spec.model.uri: ")
+
+
+def test_measurements_that_cannot_be_read_are_said_with_their_field() -> None:
+    raw = {"metadata": meta("p"), "spec": {"model": {"uri": "/m"}, "measurements": {"schema": "other"}}}
+    record = custom_resources.profile(raw)
+    assert record.imported
+    assert record.measurements is None
+    assert record.broken is not None
+    assert record.broken.startswith("spec.measurements: schema")
+
+
+def managed(time: str, manager: str, fields: Raw, operation: str = "Update", **rest: str) -> Raw:
+    return {"manager": manager, "operation": operation, "time": time, "fieldsV1": fields} | rest
+
+
+OURS = managed("2026-01-01T00:00:05Z", "slm-operator", {"f:spec": {"f:replicas": {}}}, "Apply")
+
+
+@pytest.mark.parametrize(
+    ("others", "touched"),
+    [
+        ([], False),
+        ([managed("2026-01-01T00:00:09Z", "kubectl-edit", {"f:spec": {"f:paused": {}}})], True),
+        ([managed("2026-01-01T00:00:01Z", "kubectl-edit", {"f:spec": {"f:paused": {}}})], False),
+        ([managed("2026-01-01T00:00:09Z", "controller", {"f:metadata": {"f:annotations": {}}})], False),
+        ([managed("2026-01-01T00:00:09Z", "controller", {"f:status": {}}, subresource="status")], False),
+    ],
+    ids=["nobody else", "edited since", "edited before", "annotated by a controller", "status"],
+)
+def test_whether_somebody_else_wrote_since(others: list[Raw], *, touched: bool) -> None:
+    record = owned({"metadata": meta("w", managedFields=[OURS, *others])})
+    assert record.touched is touched
+    assert record.fingerprint is not None
+
+
+def test_the_fingerprint_changes_when_a_field_of_ours_is_taken() -> None:
+    taken = OURS | {"fieldsV1": {"f:spec": {}}}
+    before, after = (owned({"metadata": meta("w", managedFields=[one])}).fingerprint for one in (OURS, taken))
+    assert before != after

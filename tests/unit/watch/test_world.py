@@ -1,0 +1,233 @@
+from typing import Any
+
+import pytest
+from slm_operator.settings import Settings
+from slm_operator.watch.cache import Cache, Change, is_newer
+from slm_operator.watch.pods import pod
+from slm_operator.watch.records import Key, PodRecord
+from slm_operator.watch.watch_list import CONTROLLER, GPU, OURS, Caches, watched_kinds
+from slm_operator.watch.world import World
+from yarl import URL
+
+from tests.unit.watch.raws import Raw, gpu_pod, meta, page
+
+PODS = URL("https://server/api/v1/pods?limit=500")
+NEXT = URL("https://server/api/v1/pods?limit=500&continue=next")
+
+
+class Watching:
+    """A world, and the changes it told of."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.changes: list[Change[Any]] = []
+        self.caches = Caches()
+        settings = settings or Settings()
+        self.world = World(watched_kinds(self.caches, settings), self.changes.append, settings.namespaces)
+
+    def told(self) -> list[tuple[str, str, bool]]:
+        seen = [(change.kind, change.key.name, change.new is not None) for change in self.changes]
+        self.changes.clear()
+        return seen
+
+    def take(self, url: URL, page: Raw) -> None:
+        self.world.begin_page(url)
+        for raw in page["items"]:
+            self.world.take_item(url, raw)
+        self.world.end_page(url, page)
+
+    def list_all(self, *, but: str = "") -> None:
+        for path, scope in self.world._scopes.items():
+            if scope.kind != but:
+                self.take(URL(f"https://server{path}"), page(scope.kind))
+
+
+def test_synced_only_when_every_kind_is_listed_to_its_last_page() -> None:
+    watching = Watching()
+    watching.list_all(but="Pod")
+    assert not watching.world.synced.is_set()
+    watching.take(PODS, page("Pod", gpu_pod("a"), more=True))
+    assert not watching.world.synced.is_set()
+    watching.take(NEXT, page("Pod", gpu_pod("b")))
+    assert watching.world.synced.is_set()
+    assert set(watching.caches.pods.keys()) == {Key("ns", "a"), Key("ns", "b")}
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        (PODS, True),
+        (URL("https://server/apis/apps/v1"), False),
+        (URL("https://server/api/v1/namespaces"), False),
+    ],
+    ids=["pods", "discovery", "a kind that is not watched"],
+)
+def test_only_what_is_watched_is_taken(url: URL, *, taken: bool) -> None:
+    assert Watching().world.takes(url) is taken
+
+
+def test_kopf_sees_of_an_event_only_how_far_the_watch_has_come() -> None:
+    watching = Watching()
+    shown = watching.world.take_event(PODS, {"type": "ADDED", "object": gpu_pod("a", version=7)})
+    assert shown == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
+    assert watching.told() == [("Pod", "a", True)]
+
+
+@pytest.mark.parametrize("kind", ["BOOKMARK", "ERROR"])
+def test_what_is_about_the_watch_itself_passes_as_it_is(kind: str) -> None:
+    event = {"type": kind, "object": {"kind": "Status", "code": 410}}
+    assert Watching().world.take_event(PODS, event) is event
+
+
+def test_what_vanished_while_the_watch_was_cut_is_dropped_by_the_next_list() -> None:
+    watching = Watching()
+    watching.take(PODS, page("Pod", gpu_pod("a"), gpu_pod("b")))
+    watching.told()
+    watching.take(PODS, page("Pod", gpu_pod("b"), version=200))
+    assert watching.told() == [("Pod", "a", False)]
+
+
+def test_a_list_of_one_namespace_drops_nothing_of_another() -> None:
+    watching = Watching(Settings(namespaces=("ns", "other")))
+    other = gpu_pod("b") | {"metadata": meta("b", namespace="other")}
+    watching.take(URL("https://s/api/v1/namespaces/ns/pods"), page("Pod", gpu_pod("a")))
+    watching.take(URL("https://s/api/v1/namespaces/other/pods"), page("Pod", other))
+    watching.told()
+    watching.take(URL("https://s/api/v1/namespaces/ns/pods"), page("Pod", version=200))
+    assert watching.told() == [("Pod", "a", False)]
+    assert Key("other", "b") in watching.caches.pods
+
+
+def test_nodes_are_not_watched_when_only_namespaces_are_served() -> None:
+    kinds = watched_kinds(Caches(), Settings(namespaces=("ns",)))
+    assert {"Node", "ConfigMap"}.isdisjoint(one.kind for one in kinds)
+
+
+def test_an_event_from_before_a_list_does_not_bring_back_what_the_list_did_not_have() -> None:
+    watching = Watching()
+    watching.take(PODS, page("Pod", version=200))
+    watching.world.see("Pod", "MODIFIED", gpu_pod("ghost", version=150))
+    assert watching.told() == []
+    watching.world.see("Pod", "ADDED", gpu_pod("born", version=201))
+    assert watching.told() == [("Pod", "born", True)]
+
+
+def test_late_and_repeated_events_change_nothing() -> None:
+    watching = Watching()
+    for version in (5, 5, 4):
+        watching.world.see("Pod", "MODIFIED", gpu_pod("a", version=version))
+    assert watching.told() == [("Pod", "a", True)]
+
+
+def test_a_namesake_survives_the_deletion_of_its_predecessor() -> None:
+    watching = Watching()
+    watching.world.see("Pod", "ADDED", gpu_pod("a", version=9))
+    watching.world.see("Pod", "DELETED", gpu_pod("a", version=8))
+    assert Key("ns", "a") in watching.caches.pods
+    watching.world.see("Pod", "DELETED", gpu_pod("a", version=10))
+    assert Key("ns", "a") not in watching.caches.pods
+
+
+def test_a_pod_that_stops_concerning_us_is_forgotten() -> None:
+    watching = Watching()
+    watching.world.see("Pod", "ADDED", gpu_pod("a", version=1, gpus=0, labels={"slm-operator.io/deployment": "d"}))
+    watching.world.see("Pod", "MODIFIED", gpu_pod("a", version=2, gpus=0))
+    assert watching.told() == [("Pod", "a", True), ("Pod", "a", False)]
+
+
+def test_a_change_of_nothing_that_is_recorded_is_no_news() -> None:
+    watching = Watching()
+    watching.world.see("Pod", "ADDED", gpu_pod("a", version=1))
+    watching.world.see("Pod", "MODIFIED", gpu_pod("a", version=2, podIP="10.0.0.1"))
+    assert [change.news for change in watching.changes] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("containers", "part"),
+    [
+        (("nvidia-device-plugin-sidecar", "nvidia-device-plugin-ctr"), "device-plugin"),
+        (("config-manager", "nvidia-device-plugin"), "device-plugin"),
+        (("mps-control-daemon-ctr",), "mps-control-daemon"),
+    ],
+    ids=["the plugin's own chart", "the GPU Operator", "MPS daemon"],
+)
+def test_daemon_pods_are_found_by_namespace_and_container(containers: tuple[str, ...], part: str) -> None:
+    watching = Watching()
+    raw = gpu_pod("plugin", gpus=0)
+    raw["spec"]["containers"] = [
+        {
+            "name": name,
+            "env": [
+                {"name": "DEFAULT_CONFIG", "value": "pool"},
+                {"name": "FALLBACK_STRATEGIES", "value": "named,single"},
+                {"name": "NODE_NAME", "valueFrom": {}},
+            ],
+        }
+        for name in containers
+    ]
+    watching.world.see("Pod", "ADDED", raw)
+    assert len(watching.caches.daemons) == 0
+    raw["metadata"] |= {"namespace": "nvidia-device-plugin"}
+    watching.world.see("Pod", "ADDED", raw)
+    (daemon,) = watching.caches.daemons
+    assert (daemon.meta.key.namespace, daemon.part, daemon.containers) == ("nvidia-device-plugin", part, containers)
+    assert (daemon.default_key, daemon.takes_lone_key) == ("pool", True)
+    assert len(watching.caches.pods) == 0
+
+
+def test_indexes_follow_every_change() -> None:
+    caches = Caches()
+    label = "slm-operator.io/deployment"
+    made_by = [{"kind": "ReplicaSet", "name": "x-1", "uid": "u", "controller": True}]
+    record = pod(gpu_pod("a", version=1, labels={label: "x"}, owners=made_by))
+    assert record is not None
+    caches.pods.put(record)
+    moved = pod(gpu_pod("a", version=2, labels={label: "y"}, owners=made_by))
+    assert moved is not None
+    caches.pods.put(moved)
+    assert caches.pods.by(OURS, ("ns", "x")) == ()
+    assert caches.pods.by(OURS, ("ns", "y")) == (moved,)
+    assert caches.pods.by(GPU, True) == (moved,)
+    caches.pods.drop(Key("ns", "a"))
+    assert caches.pods.by(GPU, True) == ()
+    assert caches.pods._indexes == {OURS: {}, CONTROLLER: {}, GPU: {}}
+
+
+def test_an_update_touches_only_its_own_index_entries() -> None:
+    looked_at = 0
+
+    def counting(record: PodRecord) -> tuple[str]:
+        nonlocal looked_at
+        looked_at += 1
+        return (record.phase,)
+
+    cache: Cache[PodRecord] = Cache("Pod", {"phase": counting})
+    records = [pod(gpu_pod(f"p{n}")) for n in range(1000)]
+    for record in records:
+        assert record is not None
+        cache.put(record)
+    looked_at = 0
+    changed = pod(gpu_pod("p500", version=2))
+    assert changed is not None
+    cache.put(changed)
+    assert looked_at == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "than", "newer"),
+    [("10", "9", True), ("9", "9", False), ("9", "10", False), ("a", "a", False), ("b", "a", True), ("a", "b", True)],
+)
+def test_versions_compare_as_numbers_and_opaque_ones_by_difference(version: str, than: str, *, newer: bool) -> None:
+    assert is_newer(version, than) is newer
+
+
+def test_an_unreadable_object_stops_no_list_and_no_watch(caplog: pytest.LogCaptureFixture) -> None:
+    watching, known = Watching(), gpu_pod("odd", version=1)
+    watching.take(PODS, page("Pod", known))
+    odd = gpu_pod("odd", version=2)
+    odd["spec"]["containers"] = "three"
+    watching.take(PODS, page("Pod", odd, gpu_pod("b")))
+    watching.world.see("Pod", "MODIFIED", odd)
+    watching.world.see("Pod", "ADDED", gpu_pod("c", version=101))
+    assert set(watching.caches.pods.keys()) == {Key("ns", name) for name in ("odd", "b", "c")}
+    assert watching.caches.pods.get(Key("ns", "odd")) == pod(known)
+    assert [record.message for record in caplog.records] == ["object not read"] * len(caplog.records) != []
