@@ -161,7 +161,6 @@ def assemble(
         measured=metrics,
     )
     world = World(watched_kinds(caches, settings), reconciler.changed, settings.namespaces)
-    connection.taker = world
     return Operator(connection=connection, world=world, reconciler=reconciler, watch=watch, election=election)
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Awaitable, Callable
 
+    from slm_operator.kube.connection import Connection
+
 T = TypeVar("T")
 
 DEPLOYMENT = Resource(names.API_VERSION, names.DEPLOYMENT_KIND, "slmdeployments")
@@ -42,6 +44,7 @@ class Cluster:
     """One cluster, and the namespace that the command is about."""
 
     client: Client
+    connection: Connection
     namespace: str
 
     async def deployment(self, name: str) -> dict[str, Any]:
@@ -69,7 +72,8 @@ async def _ask(kubeconfig: str, arguments: Namespace, work: Callable[[Cluster], 
         raise Refused(f"no cluster: {kubeconfig} is not a kubeconfig: give --kubeconfig, or set KUBECONFIG") from None
     resources = ResourceTable((DEPLOYMENT, PROFILE))
     try:
-        return await work(Cluster(Client(connection, resources, FIELD_MANAGER, take=visible_in), namespace))
+        client = Client(connection, resources, FIELD_MANAGER, take=visible_in)
+        return await work(Cluster(client, connection, namespace))
     except ApiError as error:
         raise Refused(sentence(error, connection.server, namespace)) from None
     finally:

@@ -11,27 +11,22 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import aiohttp
-
 from slm_operator.decoding import decode
-from slm_operator.kube.errors import NotFound, Unavailable, error_of
+from slm_operator.kube.errors import NotFound, error_of
 from slm_operator.kube.resources import POD, Resource, ResourceTable
+from slm_operator.kube.transport import JSON, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from slm_operator.kube.connection import Connection
     from slm_operator.kube.rate import TokenBucket
+    from slm_operator.kube.transport import Transport
 
 Object = dict[str, Any]
 Propagation = Literal["Background", "Foreground", "Orphan"]
 
-JSON = "application/json"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
-
-REQUEST_SECONDS = 30.0
-
 
 _NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 """What YAML takes as an escape only; halves of characters, which nothing takes, become the sign for what cannot be read."""
@@ -58,9 +53,9 @@ class NotLeading(Exception):  # noqa: N818 - a state, not a fault
 
 @dataclass(slots=True)
 class Client:
-    """Requests to one API server. `may_write` is asked before every write; `count` is told verb and plural."""
+    """Requests to one API server by `transport`. `may_write` is asked before every write; `count` is told verb and plural."""
 
-    connection: Connection
+    transport: Transport
     resources: ResourceTable
     field_manager: str
     limit: TokenBucket | None = None
@@ -177,33 +172,23 @@ class Client:
         content_type: str = JSON,
         most_bytes: int | None = None,
     ) -> bytes:
-        """The answer's bytes. NB: they are read by no codec that the answer names: some take quadratic time."""
+        """The answer's bytes. Raises what its status means."""
         if self.limit is not None:
             await self.limit.wait()
         if method != "GET" and not self.may_write():  # NB: the Lease may be lost while waiting for a token
             raise NotLeading(path)
         self.count(*counted)
-        try:
-            async with self.connection.session().request(
-                method,
-                self.connection.server + path,
+        encoded_body = None if body is None else encoded(body)
+        answer = await self.transport.send(
+            Request(
+                method=method,
+                path=path,
                 params=params,
-                data=None if body is None else encoded(body),
-                headers={"Content-Type": content_type} if body is not None else None,
-                timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
-            ) as response:
-                if response.status >= 400:
-                    text = (await response.read()).decode("utf-8", "replace")
-                    raise error_of(response.status, text, response.headers.get("Retry-After"))
-                return await (response.read() if most_bytes is None else _first(response, most_bytes))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"{method} {path}: {type(error).__name__}: {error}") from error
-
-
-async def _first(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
-    """The beginning of an answer, whatever its sender was asked for."""
-    pieces, left = [], most_bytes
-    while left and (piece := await response.content.read(left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
+                body=encoded_body,
+                content_type=content_type,
+                most_bytes=most_bytes,
+            )
+        )
+        if answer.status >= 400:
+            raise error_of(answer.status, answer.body.decode("utf-8", "replace"), answer.retry_after)
+        return answer.body

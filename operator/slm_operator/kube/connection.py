@@ -22,14 +22,19 @@ from yarl import URL
 
 from slm_operator.decoding import decode
 from slm_operator.kube import credentials
+from slm_operator.kube.errors import Unavailable
 from slm_operator.kube.objects_taken import TakenEvents, taken_page
+from slm_operator.kube.transport import Answer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from slm_operator.kube.objects_taken import Taker
+    from slm_operator.kube.transport import Request
 
 log = logging.getLogger(__name__)
+
+REQUEST_SECONDS = 30.0
 
 ConfigException = credentials.ConfigException
 """A kubeconfig that cannot be used. Its message names the file or the missing entry."""
@@ -41,10 +46,9 @@ class Redirected(aiohttp.ClientConnectionError):
 
 @dataclass(slots=True)
 class Connection:
-    """How to reach the API server. `taker` takes what Kopf lists and watches out of the answers to it."""
+    """How to reach the API server: the transport of our own requests, and sessions for Kopf."""
 
     configuration: Any
-    taker: Taker | None = None
     namespace: str = "default"
     """Of the kubeconfig's context."""
     _sessions: list[aiohttp.ClientSession] = field(default_factory=list)
@@ -61,9 +65,29 @@ class Connection:
             self._sessions[:1] = [self.new_session(None)]
         return self._sessions[0]
 
-    def watching_session(self) -> aiohttp.ClientSession:
-        """A session for Kopf: it closes the one it has and asks for another when credentials were refused."""
-        session = self.new_session(self.taker)
+    async def send(self, request: Request) -> Answer:
+        """As `Transport` says."""
+        try:
+            async with self.session().request(
+                request.method,
+                self.server + request.path,
+                params=request.params,
+                data=request.body,
+                headers={"Content-Type": request.content_type} if request.body is not None else None,
+                timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+            ) as response:
+                whole = request.most_bytes is None or response.status >= 400
+                body = await (response.read() if whole else _first(response, request.most_bytes or 0))
+                return Answer(status=response.status, body=body, retry_after=response.headers.get("Retry-After"))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"{request.method} {request.path}: {type(error).__name__}: {error}") from error
+
+    def watching_session(self, taker: Taker) -> aiohttp.ClientSession:
+        """A session for Kopf, with `taker` taking what it lists and watches out of the answers.
+
+        Kopf closes the one it has and asks for another when credentials were refused.
+        """
+        session = self.new_session(taker)
         self._sessions.append(session)
         return session
 
@@ -151,6 +175,15 @@ class Connection:
         if settings.disable_strict_ssl_verification:
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
+
+
+async def _first(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """The beginning of an answer, whatever its sender was asked for."""
+    pieces, left = [], most_bytes
+    while left and (piece := await response.content.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def refuse_redirect(answer: aiohttp.ClientResponse) -> None:

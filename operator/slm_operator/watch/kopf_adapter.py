@@ -128,7 +128,9 @@ def registry_of(operator: Operator) -> kopf.OperatorRegistry:
     @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator]
     async def login(**_: Any) -> Any:
         connection = operator.connection
-        return kopf.AiohttpSession(server=connection.server, aiohttp_session=connection.watching_session())
+        return kopf.AiohttpSession(
+            server=connection.server, aiohttp_session=connection.watching_session(operator.world)
+        )
 
     @kopf.on.startup(registry=registry)  # type: ignore[untyped-decorator]
     async def start(**_: Any) -> None:

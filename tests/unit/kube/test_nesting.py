@@ -38,9 +38,9 @@ def deep_pod(name: str, version: int = 1) -> dict[str, Any]:
     return raw
 
 
-async def as_kopf(connection: Connection) -> dict[str, Any]:
+async def as_kopf(connection: Connection, world: World) -> dict[str, Any]:
     """What Kopf's requests take, once it has logged in."""
-    session = kopf.AiohttpSession(server=connection.server, aiohttp_session=connection.watching_session())
+    session = kopf.AiohttpSession(server=connection.server, aiohttp_session=connection.watching_session(world))
     vault = credentials.Vault()
     await vault.populate({"login": session})
     auth.vault_var.set(vault)
@@ -54,8 +54,8 @@ async def test_a_list_with_a_deep_object_is_taken_whole(levels: int) -> None:
 
     caches = Caches()
     world = World(watched_kinds(caches, Settings()), lambda _: None)
-    async with server(listed) as url, connected(url, taker=world) as connection:
-        await api.get("/api/v1/pods", **(await as_kopf(connection)))
+    async with server(listed) as url, connected(url) as connection:
+        await api.get("/api/v1/pods", **(await as_kopf(connection, world)))
     assert set(caches.pods.keys()) == {Key("ns", "deep"), Key("ns", "plain")}
     assert all(pod.gpu_requests == {"nvidia.com/gpu": 1} for pod in caches.pods)
 
@@ -76,8 +76,8 @@ async def test_a_watch_goes_on_past_a_deep_object(levels: int, piece: int) -> No
 
     caches = Caches()
     world = World(watched_kinds(caches, Settings()), lambda _: None)
-    async with server(watched) as url, connected(url, taker=world) as connection:
-        seen = [event async for event in api.stream("/api/v1/pods?watch=true", **(await as_kopf(connection)))]
+    async with server(watched) as url, connected(url) as connection:
+        seen = [event async for event in api.stream("/api/v1/pods?watch=true", **(await as_kopf(connection, world)))]
     assert seen == [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "5"}}}] * len(names)
     assert set(caches.pods.keys()) == {Key("ns", name) for name in names}
 

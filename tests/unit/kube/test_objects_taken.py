@@ -101,8 +101,8 @@ async def peak_bytes_of(text: Iterable[bytes], url: str) -> int:
 
     caches = Caches()
     world = World(watched_kinds(caches, Settings()), lambda _: None)
-    async with server(answered) as address, connected(address, taker=world) as connection:
-        kopf = await as_kopf(connection)
+    async with server(answered) as address, connected(address) as connection:
+        kopf = await as_kopf(connection, world)
         tracemalloc.start()
         try:
             if "watch" in url:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
@@ -34,10 +34,10 @@ async def server(answer: Answer) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, **more: Any) -> AsyncIterator[Connection]:
+async def connected(url: str) -> AsyncIterator[Connection]:
     """A connection with a bearer token."""
     configuration = Configuration(host=url, api_key={"BearerToken": f"Bearer {TOKEN}"})
-    connection = Connection(configuration=configuration, **more)
+    connection = Connection(configuration=configuration)
     try:
         yield connection
     finally:

@@ -112,7 +112,7 @@ class Top:
         """Whose replica it is, its name, and its counters or why there are none."""
         label, name = replica.replica_of or "", replica.meta.key.name
         path = POD.path(self.cluster.namespace, f"{name}:{PORT}", "proxy/metrics")
-        connection = self.cluster.client.connection
+        connection = self.cluster.connection
         async with gate:
             try:
                 return label, name, await engine_counters(connection.session(), connection.server + path)
