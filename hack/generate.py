@@ -21,6 +21,7 @@ from hack.chart_values import values_schema, values_table, values_yaml  # noqa: 
 from hack.dashboards import dashboards  # noqa: E402
 from hack.gpu_evidence import gpu_evidence  # noqa: E402
 from hack.measured import measured_pages  # noqa: E402
+from hack.reasons import reasons_page  # noqa: E402
 from tests.golden.advisor.regenerate import explanations  # noqa: E402 - the tests are no installed package
 from tests.simulation.stories import golden as narratives  # noqa: E402
 from tests.unit.cli.golden import golden as cli  # noqa: E402 - the tests are no installed package
@@ -57,7 +58,7 @@ def chart() -> dict[Path, str]:
 def main() -> int:
     """Write, or with --check compare."""
     documents = {ROOT / "docs" / "api.md": api_reference()}
-    documents |= measured_pages() | change_curves() | gpu_evidence()
+    documents |= measured_pages() | change_curves() | gpu_evidence() | reasons_page()
     files = crds() | documents | chart() | dashboards() | manifests() | cli() | explanations() | narratives()
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:

@@ -1,0 +1,274 @@
+"""Why a condition is what it is, in one word for machines: every reason that the operator writes, and what a person does.
+
+Exists so that a reason is spelt once, and that docs/troubleshooting.md is generated from where the reasons are. A message
+says it of the object at hand; what stands here is true of all. Must never hold an object's name or a figure.
+
+Reasons that are not the operator's own pass through by their own names: failures of measuring (`slm_core.failure`) and
+the kubelet's words (`KUBELET_WORDS`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class Group(StrEnum):
+    """What a reason asks of its reader. The value is the heading in the documentation."""
+
+    WAITING = "Waiting: it goes on by itself"
+    STOPPED = "Stopped: somebody must act"
+    PROMISE = "The promise (`SLOMet`): Ready does not wait for it"
+    GOOD = "Good news"
+    NODE_EVENT = "Events of nodes"
+
+
+class Reason(StrEnum):
+    """A row each: the word, its group, what it means, and what to do (while it waits: if it lasts)."""
+
+    def __new__(cls, word: str, group: Group, meaning: str, remedy: str = "") -> Self:
+        """The word is the value; the rest is for the documentation."""
+        reason = str.__new__(cls, word)
+        reason._value_ = word
+        reason.group, reason.meaning, reason.remedy = group, meaning, remedy
+        return reason
+
+    group: Group
+    meaning: str
+    remedy: str
+
+    PROFILE_REQUESTED = (
+        "ProfileRequested",
+        Group.WAITING,
+        "the `SLMProfile` is being created",
+        "read the operator's log",
+    )
+    QUEUED = (
+        "Queued",
+        Group.WAITING,
+        "as many profiles hold or seek a GPU as `config.profiling.concurrent` allows. A free place goes to the namespace that holds fewest, then to whoever has not tried for longest; one whose pod finds no GPU within two minutes makes way for others and comes again. `config.tenancy.maxProfilesPerNamespace` bounds those of one namespace",
+        "raise it, or wait",
+    )
+    WAITING_FOR_GPU = (
+        "WaitingForGPU",
+        Group.WAITING,
+        "no whole GPU is free for measuring; the message names who holds each",
+        "free one, or opt another node in",
+    )
+    STARTING = (
+        "Starting",
+        Group.WAITING,
+        "pods are being created, or engines are loading their model",
+        "read the pod's log: a large model takes minutes",
+    )
+    PROFILING = (
+        "Profiling",
+        Group.WAITING,
+        "measuring; `kubectl get slmp` shows the point",
+        "it ends at `spec.profiling.maxGpuMinutes`",
+    )
+    MEASURING = (
+        "Measuring",
+        Group.WAITING,
+        "measuring; `kubectl get slmp` shows the point",
+        "it ends at `spec.profiling.maxGpuMinutes`",
+    )
+    PLANNING = "Planning", Group.WAITING, "nodes are being chosen", "read the operator's log"
+    NODE_CHANGING = (
+        "NodeChanging",
+        Group.WAITING,
+        "a node is drained, switched or settling; the message says which step",
+        "see the node's events and the plugin's pods",
+    )
+    FOREIGN_PODS = (
+        "ForeignPods",
+        Group.WAITING,
+        "pods of others hold the GPUs that are needed; they are never evicted",
+        "ask their owners, or opt another node in",
+    )
+    ROLLBACK = "Rollback", Group.WAITING, "a node did not show its slices in time and goes back", "as `NotSwitchable`"
+    INVALID_SPEC = (
+        "InvalidSpec",
+        Group.STOPPED,
+        "spec cannot be read (made by a newer CRD, by hand in the store, or nested too deeply)",
+        "correct the field that the message names",
+    )
+    INVALID_POD_TEMPLATE = (
+        "InvalidPodTemplate",
+        Group.STOPPED,
+        "`spec.podTemplate` sets a field that the operator owns",
+        "remove it; the message names what replaces it",
+    )
+    PROFILE_NOT_FOUND = (
+        "ProfileNotFound",
+        Group.STOPPED,
+        "`spec.profiling.profile` names none",
+        "import it, or remove the field",
+    )
+    PROFILE_MISSING = (
+        "ProfileMissing",
+        Group.STOPPED,
+        "none fits and the policy is `Never`",
+        "`kubectl slm profile import`, or `policy: IfMissing`",
+    )
+    INVALID_PROFILE = "InvalidProfile", Group.STOPPED, "the profile cannot be read", "export it again with this version"
+    INVALID_MEASUREMENTS = (
+        "InvalidMeasurements",
+        Group.STOPPED,
+        "the points contradict themselves",
+        "measure again: delete the profile",
+    )
+    UNREADABLE_RESULT = (
+        "UnreadableResult",
+        Group.STOPPED,
+        "the profile pod printed a result that is none",
+        "use one version for operator and runtime",
+    )
+    SLO_INFEASIBLE = (
+        "SLOInfeasible",
+        Group.STOPPED,
+        "no configuration meets the SLO; the message has the closest one",
+        "relax `spec.slo`, or set `onInfeasible: BestEffort`",
+    )
+    NO_NODE = "NoNode", Group.STOPPED, "no node opted in", "`kubectl label node NODE slm-operator.io/managed=true`"
+    NO_CAPACITY = (
+        "NoCapacity",
+        Group.STOPPED,
+        "opted-in nodes do not fit; the message says why for each",
+        "add nodes, or lower `spec.replicas`",
+    )
+    AWAITING_PODS = (
+        "AwaitingPods",
+        Group.STOPPED,
+        "a further node is cut only for replicas that exist as pods, and there are none beyond those that have a slice",
+        "see the events of the Deployment's ReplicaSet: a quota or an admission policy refuses pods",
+    )
+    TENANCY_LIMIT = (
+        "TenancyLimit",
+        Group.STOPPED,
+        "the namespace has all the nodes that `config.tenancy.maxNodesPerNamespace` allows it",
+        "use fewer replicas, or ask the administrator",
+    )
+    DRAINING = (
+        "Draining",
+        Group.STOPPED,
+        "replicas do not leave a node that shall be cut otherwise; other nodes go on meanwhile, and after a day the node stays what it was",
+        "see which PodDisruptionBudgets are over these pods",
+    )
+    NOT_SWITCHABLE = (
+        "NotSwitchable",
+        Group.STOPPED,
+        "a node's plugin cannot be told a configuration, or a key of ours would harm those of other nodes",
+        "install config-manager, or give the plugin a default; see [install.md](install.md)",
+    )
+    SLICES_DEGRADED = (
+        "SlicesDegraded",
+        Group.STOPPED,
+        "a serving node lost devices or its MPS daemon",
+        "see the plugin's pods on that node",
+    )
+    ADMISSION_FAILED = (
+        "AdmissionFailed",
+        Group.STOPPED,
+        "the kubelet refused a replica (its own word: `UnexpectedAdmissionError`)",
+        "read the message; the replica is replaced",
+    )
+    UNSCHEDULABLE = (
+        "Unschedulable",
+        Group.STOPPED,
+        "the scheduler finds no node for a replica: CPU, memory, taints",
+        "read its sentence; `spec.podTemplate` sets CPU and memory",
+    )
+    REFUSED = (
+        "Refused",
+        Group.STOPPED,
+        "a quota, webhook or Pod Security refused an object, or its name is taken",
+        "read the message: it is the API server's own",
+    )
+    GATEWAY_NOT_ALLOWED = (
+        "GatewayNotAllowed",
+        Group.STOPPED,
+        "`spec.routing` names a Gateway of another namespace that the administrator does not list, takes all its hosts, or one that is not for this namespace",
+        "list it in `config.routing.gateways`, or give `hostnames` that the message allows",
+    )
+    GATEWAY_API_MISSING = (
+        "GatewayApiMissing",
+        Group.STOPPED,
+        "`spec.routing` asks for kinds that this cluster does not serve; replicas answer by the Service meanwhile",
+        "install the CRDs of the Gateway API and of its inference extension ([routing.md](guides/routing.md)), or remove `spec.routing`; the operator tries again by itself",
+    )
+    STALLED = "Stalled", Group.STOPPED, "the Deployment made no progress in time", "read the replicas' logs"
+    OPERATOR_BUG = (
+        "OperatorBug",
+        Group.STOPPED,
+        "the operator failed over this object; what runs goes on",
+        "report it with the message and the log",
+    )
+    ENGINE_ENDED = (
+        "EngineEnded",
+        Group.STOPPED,
+        "an engine ended and loads again; the message has its exit, `OOMKilled` for instance",
+        "what the message says; memory in `spec.podTemplate`",
+    )
+    MET = "Met", Group.PROMISE, "what was promised is so"
+    FINE = "Fine", Group.PROMISE, "what was promised is so"
+    NO_TRAFFIC = "NoTraffic", Group.PROMISE, "too few requests to say anything"
+    LOAD_TOO_THIN = (
+        "LoadTooThin",
+        Group.PROMISE,
+        "less load than was decided for; latencies are fine, packs earn nothing",
+        "name the load in `spec.workload`, or fewer replicas",
+    )
+    WORKLOAD_CHANGED = (
+        "WorkloadChanged",
+        Group.PROMISE,
+        "prompts or outputs have other lengths than were measured",
+        "correct `spec.workload`; `policy: OnDrift` measures again",
+    )
+    SLO_MISSED = (
+        "SloMissed",
+        Group.PROMISE,
+        "the limit is missed in use",
+        "more replicas, or a stricter look at `spec.workload`",
+    )
+    REPROFILE_ADVISED = (
+        "ReprofileAdvised",
+        Group.PROMISE,
+        "the profile does not describe this machine any more",
+        "delete the profile, or `policy: OnDrift`",
+    )
+    METRICS_UNREADABLE = (
+        "MetricsUnreadable",
+        Group.PROMISE,
+        "no replica's metrics can be read",
+        "let the operator's namespace reach port 8000",
+    )
+    READY = "Ready", Group.GOOD, "everything that is asked for is there"
+    IMPORTED = "Imported", Group.GOOD, "the measurements were made elsewhere"
+    MEASURED = "Measured", Group.GOOD, "the search ended by itself"
+    MEASURED_IN_PART = "MeasuredInPart", Group.GOOD, "the budget ended the search; what was found is used"
+    ADVISED = "Advised", Group.GOOD, "the advisor answered"
+    AVAILABLE = "Available", Group.GOOD, "as many replicas answer as are asked for"
+    SCALED_TO_ZERO = "ScaledToZero", Group.GOOD, "`spec.replicas` is 0"
+    CHANGING = "Changing", Group.NODE_EVENT, "the node will be what the event says"
+    SLICES_READY = "SlicesReady", Group.NODE_EVENT, "the node shows its slices"
+    ROLLED_BACK = "RolledBack", Group.NODE_EVENT, "the node went back to its former configuration; the event says why"
+    RELEASED = "Released", Group.NODE_EVENT, "the node was given back"
+
+
+KUBELET_WORDS = {
+    "ErrImagePull": (
+        "the engine's image cannot be had",
+        "`spec.engine.image`, or its pull secret in `spec.podTemplate`",
+    ),
+    "ImagePullBackOff": (
+        "the engine's image cannot be had",
+        "`spec.engine.image`, or its pull secret in `spec.podTemplate`",
+    ),
+    "CrashLoopBackOff": ("the engine ends again and again", "`kubectl logs POD --previous`"),
+    "CreateContainerConfigError": (
+        "a Secret or ConfigMap is missing",
+        "`spec.model.credentialsSecret`, `spec.engine.env`",
+    ),
+}
+"""Reasons of the kubelet that become ours as they are: what each means, and what to do."""
