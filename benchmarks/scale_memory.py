@@ -22,6 +22,7 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from slm_operator.api import names  # noqa: E402 - what is imported from the repository follows its path
 from slm_operator.planning.actions import WriteStatus  # noqa: E402
+from slm_operator.planning.deployment.advising import advice_of  # noqa: E402
 from slm_operator.planning.deployment.plan import plan_deployment  # noqa: E402
 from slm_operator.planning.fleet.demand import demand_of  # noqa: E402
 from slm_operator.planning.views import Assignment, DeploymentView  # noqa: E402
@@ -142,10 +143,11 @@ def served(number: int) -> Any:
     """An SLMDeployment with the status that the operator writes."""
     raw = named(fleet.slm_deployment("d", "p", slices=4), number)
     deployment = custom_resources.deployment(raw)
-    demand = demand_of(deployment, imported())
+    advice = advice_of(deployment, imported())
+    demand = demand_of(deployment, imported(), advice)
     assert demand, "its profile is imported, so there is advice"
     answer = Assignment(slice_class=demand.slice_class, nodes=("gpu-1",), slots=demand.replicas)
-    view = DeploymentView(deployment=deployment, profile=imported(), assignment=answer)
+    view = DeploymentView(deployment=deployment, profile=imported(), advice=advice, assignment=answer)
     plan = plan_deployment(view, Settings(), datetime.now(UTC))
     return raw | {"status": next(one.status for one in plan.actions if isinstance(one, WriteStatus))}
 

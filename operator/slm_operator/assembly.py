@@ -29,6 +29,7 @@ from slm_operator.kube.events import EventRecorder
 from slm_operator.kube.lease import Election
 from slm_operator.kube.rate import TokenBucket
 from slm_operator.kube.resources import Resource, ResourceTable
+from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.fleet.plan import plan_fleet
@@ -139,7 +140,7 @@ def assemble(
     recorder = EventRecorder(
         client=client, controller=names.FIELD_MANAGER, instance=identity, clock=time.monotonic, now=_utc
     )
-    gatherer = Gatherer(caches=caches, keys=keys, settings=settings, demand_of=demand_of)
+    gatherer = Gatherer(caches=caches, keys=keys, settings=settings, advice_of=advice_of, demand_of=demand_of)
     watch = Watch(
         gatherer=gatherer,
         queue=queue,

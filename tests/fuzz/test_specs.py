@@ -15,7 +15,7 @@ from slm_operator.planning.actions import Apply, Plan, WriteStatus
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.profile.plan import plan_profile
-from slm_operator.planning.views import Assignment, DeploymentView, ProfileView
+from slm_operator.planning.views import Assignment, ProfileView
 from slm_operator.watch import custom_resources
 
 from tests.fuzz.door import Door, door
@@ -97,15 +97,16 @@ def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
 def deployment_is_planned(stored: dict[str, Any]) -> None:
     """First without a profile, then with one, without and with room for its replicas."""
     record = custom_resources.deployment(named(stored))
-    alone = DeploymentView(deployment=record, profile=None, sharers=(record,))
+    alone = w.seen(record, None)
     written(plan_deployment(alone, w.SETTINGS, w.NOW), SLMDeploymentStatus)
     if record.spec is None:
         return
     profile = w.profile(record, w.document())
-    wants = demand_of(record, profile)
+    measured = w.seen(record, profile)
+    wants = demand_of(record, profile, measured.advice)
     slice_class = wants.slice_class if wants is not None else None
     for assignment in (None, Assignment(slice_class=slice_class, nodes=("gpu-1",), slots=4)):
-        view = replace(alone, profile=profile, assignment=assignment)
+        view = replace(measured, assignment=assignment)
         written(plan_deployment(view, w.SETTINGS, w.NOW), SLMDeploymentStatus)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.planning.actions import Action, Apply, Delete, EmitEvent, Evict, PatchConfig, PatchNode, WriteStatus
+from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.fleet.plan import plan_fleet
@@ -84,7 +85,9 @@ class Operator:
         self._due, self._tries, self._done = {}, {}, {}
         keys = ProfileKeys()
         caches = caches_for_planning(keys)
-        self.gatherer = Gatherer(caches=caches, keys=keys, settings=self.settings, demand_of=demand_of)
+        self.gatherer = Gatherer(
+            caches=caches, keys=keys, settings=self.settings, advice_of=advice_of, demand_of=demand_of
+        )
         kinds = (caches.deployments, caches.profiles, caches.workloads)
         fleet = (caches.pods, caches.jobs, caches.nodes, caches.daemons, caches.config_maps)
         self._caches = {cache.kind: cache for cache in (*kinds, *fleet)}
@@ -191,11 +194,12 @@ class Operator:
         return self._execute(decided.plan.actions, decided.plan.look_again_seconds)
 
     def _plan_deployment(self, work: WorkKey) -> float | None:
-        view = self.gatherer.deployment(work)
-        if view is None:
+        record = self.gatherer.caches.deployments.get(work.key)
+        if record is None:
             return None
-        if self.gatherer.last_demand(work.key) != self.gatherer.demand(view.deployment):
+        if self.gatherer.last_demand(work.key) != self.gatherer.demand(record):
             self._wake(FLEET, self._gap(FLEET))
+        view = self.gatherer.deployment(record)
         seen = _substance(view)
         if self._done.get(work.key) == seen:
             return None

@@ -12,7 +12,6 @@ from slm_operator.api import names
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.planning.deployment import advising
 from slm_operator.planning.deployment import plan as deployment
-from slm_operator.planning.fleet import demand
 from slm_operator.watch.records import DeploymentRecord, Key, ProfileRecord, Taint
 
 from tests.unit.planning import worlds
@@ -66,11 +65,7 @@ _ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
 def advised_once() -> Iterator[None]:
     """Advice is a pure function of wish and document, and half the time of a run: ask for it once for each wish."""
     advise, said = _asked_once(advising.advise_deployment), _asked_once(advising.advice_status)
-    with (
-        patch.object(deployment, "advise_deployment", advise),
-        patch.object(demand, "advise_deployment", advise),
-        patch.object(deployment, "advice_status", said),
-    ):
+    with patch.object(advising, "advise_deployment", advise), patch.object(deployment, "advice_status", said):
         yield
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.planning.deployment.gpu_spread import placement
-from slm_operator.reconcile.queue import WorkKey
 from slm_operator.settings import Nodes, Settings
 from slm_operator.watch.records import Key
 
@@ -203,8 +202,9 @@ def nobody_runs_without_mps(made: Cluster) -> None:
 def status_says_who_shares_a_gpu(made: Cluster) -> None:
     """What the operator would say now is what the kubelets did, and no GPU has more than its pack."""
     for key in made.world.deployments:
-        view = made.operator.gatherer.deployment(WorkKey("deployment", key))
-        said = {(one["node"], one.get("gpu")): one["replicas"] for one in placement(view.pods)} if view else {}
+        seen = made.operator.gatherer.caches.deployments.get(key)
+        _, pods = made.operator.gatherer.replicas(seen) if seen is not None else (None, ())
+        said = {(one["node"], one.get("gpu")): one["replicas"] for one in placement(pods)}
         true = Counter((pod.node, pod.device) for pod in made.world.pods.values() if pod.owner == key and pod.holds)
         if said != true:
             raise BrokenPromiseError(f"{key} is said to run on {said}, and runs on {dict(true)}")

@@ -16,8 +16,10 @@ from slm_operator.planning.profile.turns import ALONE, Turn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_operator.advisor.advice import Advice
     from slm_operator.manifests.plugin_config import SliceClass
     from slm_operator.planning.actions import Plan
+    from slm_operator.planning.deployment.advising import Unadvisable
     from slm_operator.planning.fleet.tolerations import Toleration
     from slm_operator.slo.monitor import Watched
     from slm_operator.watch.records import (
@@ -94,6 +96,8 @@ class DeploymentView:
     deployment: DeploymentRecord
     profile: ProfileRecord | None
     """The profile named in spec, or the one with its key; None when there is none yet."""
+    advice: Advice | Unadvisable | None = None
+    """On what that profile has measured; None while it has measured nothing, or spec cannot be read."""
     sharers: tuple[DeploymentRecord, ...] = ()
     """Deployments of this namespace with the same profile key, this one included."""
     assignment: Assignment | None = None

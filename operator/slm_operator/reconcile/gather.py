@@ -1,7 +1,7 @@
 """Caches to views: one view a pass, everything it may consider and nothing else.
 
 What is expensive and pure is remembered by what it depends on: the profile key of a deployment by its generation, its
-demand by its generation and the profile's version. Must never write.
+advice and its demand by its generation and the profile's version. Must never write.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from slm_operator.manifests.profile import profile_key
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
 from slm_operator.planning.profile.turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
+from slm_operator.reconcile.queue import WorkKey
 from slm_operator.reconcile.turns import Turns, is_to_be_measured
 from slm_operator.watch.cache import Cache
 from slm_operator.watch.records import Key
@@ -24,11 +25,12 @@ from slm_operator.watch.watch_list import CONTROLLER, GPU, OURS, Caches
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
+    from slm_operator.advisor.advice import Advice
+    from slm_operator.planning.deployment.advising import Unadvisable
     from slm_operator.planning.fleet.claims import Memory
     from slm_operator.planning.profile.log import ProfileLog
     from slm_operator.planning.profile.turns import Turn
     from slm_operator.planning.views import Assignment, Demand, Refusal
-    from slm_operator.reconcile.queue import WorkKey
     from slm_operator.settings import Settings
     from slm_operator.slo.monitor import Watched
     from slm_operator.watch.records import (
@@ -40,7 +42,12 @@ if TYPE_CHECKING:
         WorkloadRecord,
     )
 
+    Advised = Advice | Unadvisable | None
+
 log = logging.getLogger(__name__)
+
+ADVICE_KEPT = 128
+"""Most deployments whose advice is remembered: of a thousand it would be a hundred megabytes, with every candidate and why."""
 
 SHARING = "sharing"
 """Index of deployments that name no profile: (namespace, profile key)."""
@@ -126,7 +133,8 @@ class Gatherer:
     caches: Caches
     keys: ProfileKeys
     settings: Settings
-    demand_of: Callable[[DeploymentRecord, ProfileRecord | None], Demand | None]
+    advice_of: Callable[[DeploymentRecord, ProfileRecord | None], Advised]
+    demand_of: Callable[[DeploymentRecord, ProfileRecord | None, Advised], Demand | None]
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     refusals: dict[WorkKey, Refusal] = field(default_factory=dict)
     watched: dict[Key, Watched] = field(default_factory=dict)
@@ -135,28 +143,34 @@ class Gatherer:
     bugs: dict[Key, Exception] = field(default_factory=dict)
     """What was raised when the demand of a deployment was computed."""
     _demands: dict[Key, tuple[tuple[object, ...], Demand | None]] = field(default_factory=dict, init=False)
+    _advice: dict[Key, tuple[tuple[object, ...], Advised]] = field(default_factory=dict, init=False)
+    """In order of use."""
     _turns: Turns = field(init=False)
 
     def __post_init__(self) -> None:
         self._turns = Turns(self._job)
 
-    def deployment(self, work: WorkKey) -> DeploymentView | None:
-        """The view of an SLMDeployment; None when it is gone."""
-        record = self.caches.deployments.get(work.key)
-        if record is None:
-            return None
-        workload = self._workload(record)
+    def deployment(self, record: DeploymentRecord) -> DeploymentView:
+        """The view of an SLMDeployment."""
+        key = record.meta.key
+        workload, pods = self.replicas(record)
         profile = self.profile_of(record)
         return DeploymentView(
             deployment=record,
             profile=profile,
+            advice=self.advice(record),
             sharers=self._sharers(record, profile),
-            assignment=self.assignments.get(work.key),
+            assignment=self.assignments.get(key),
             workload=workload,
-            pods=self._replicas(work.key, workload) if workload is not None else (),
-            watched=self.watched.get(work.key),
-            refusal=self.refusals.get(work),
+            pods=pods,
+            watched=self.watched.get(key),
+            refusal=self.refusals.get(WorkKey("deployment", key)),
         )
+
+    def replicas(self, record: DeploymentRecord) -> tuple[WorkloadRecord | None, tuple[PodRecord, ...]]:
+        """The Deployment that serves an SLMDeployment, and its pods."""
+        workload = self._workload(record)
+        return workload, self._replicas(record.meta.key, workload) if workload is not None else ()
 
     def profile(self, work: WorkKey, log: ProfileLog) -> ProfileView | None:
         """The view of an SLMProfile; None when it is gone."""
@@ -205,18 +219,29 @@ class Gatherer:
     def demand(self, record: DeploymentRecord) -> Demand | None:
         """What a deployment wants, computed again only when it or its profile changed."""
         profile = self.profile_of(record)
-        version = (profile.meta.uid, profile.meta.resource_version) if profile is not None else None
-        depends_on = (record.meta.uid, record.meta.generation, record.meta.deleting, version)
+        depends_on = (record.meta.deleting, *_versions(record, profile))
         known = self._demands.get(record.meta.key)
         if known is None or known[0] != depends_on:
             known = self._demands[record.meta.key] = (depends_on, self._computed_demand(record, profile))
+        return known[1]
+
+    def advice(self, record: DeploymentRecord) -> Advised:
+        """The advice for a deployment as it and its profile stand: one object for all who ask, while it is remembered."""
+        profile = self.profile_of(record)
+        depends_on = _versions(record, profile)
+        known = self._advice.pop(record.meta.key, None)
+        if known is None or known[0] != depends_on:
+            known = (depends_on, self.advice_of(record, profile))
+        self._advice[record.meta.key] = known
+        if len(self._advice) > ADVICE_KEPT:
+            del self._advice[next(iter(self._advice))]
         return known[1]
 
     def _computed_demand(self, record: DeploymentRecord, profile: ProfileRecord | None) -> Demand | None:
         """NB: the fleet is planned for all deployments at once, so a bug over one must end here: its nodes stay."""
         self.bugs.pop(record.meta.key, None)
         try:
-            return self.demand_of(record, profile)
+            return self.demand_of(record, profile, self.advice(record))
         except Exception as error:
             log.exception("no demand", extra={"object": f"deployment {record.meta.key}", "because": "a bug"})
             self.bugs[record.meta.key] = error.with_traceback(None)
@@ -247,6 +272,7 @@ class Gatherer:
     def forget(self, key: Key, uid: str) -> None:
         """A deployment is gone."""
         self._demands.pop(key, None)
+        self._advice.pop(key, None)
         self.assignments.pop(key, None)
         self.watched.pop(key, None)
         self.bugs.pop(key, None)
@@ -281,6 +307,12 @@ class Gatherer:
     def _turn(self, profile: ProfileRecord) -> Turn:
         unmeasured = self.caches.profiles.by(UNMEASURED, True)
         return self._turns.of(profile, unmeasured, self.settings)
+
+
+def _versions(record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[object, ...]:
+    """Another spec or another profile, and these are others."""
+    version = (profile.meta.uid, profile.meta.resource_version) if profile is not None else None
+    return record.meta.uid, record.meta.generation, version
 
 
 def _maker(pod: PodRecord) -> str:

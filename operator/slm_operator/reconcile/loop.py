@@ -218,15 +218,15 @@ class Reconciler:
                 assert_never(never)
 
     def _plan_deployment(self, work: WorkKey) -> Plan | None:
-        view = self.gatherer.deployment(work)
-        if view is None:
+        record = self.gatherer.caches.deployments.get(work.key)
+        if record is None:
             return None
         before = self.gatherer.last_demand(work.key)
-        if self.gatherer.demand(view.deployment) != before:
+        if self.gatherer.demand(record) != before:
             self._add(FLEET)
         if work.key in self.gatherer.bugs:
             raise self.gatherer.bugs[work.key]
-        return self.planners.plan_deployment(view, self.settings, self.now())
+        return self.planners.plan_deployment(self.gatherer.deployment(record), self.settings, self.now())
 
     async def _plan_profile(self, work: WorkKey) -> Plan | None:
         printed = await self.logs.read(work.key, self.gatherer.log_to_read(work.key))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.manifests.engine import PORT
-from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, slo_of
+from slm_operator.planning.deployment.advising import Unadvisable, slo_of
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.slo.judge import expect
 from slm_operator.slo.monitor import Course, Figures, Promise, Sweep, follow
@@ -107,9 +107,9 @@ class Watch:
 
     async def _look_at(self, record: DeploymentRecord, turn: _Turn) -> None:
         key = record.meta.key
-        view = self.gatherer.deployment(WorkKey("deployment", key))
-        rolling = view is None or view.workload is None or view.workload.updated < view.workload.replicas
-        pods = [pod for pod in view.pods if pod.ready and pod.address and not pod.meta.deleting] if view else []
+        workload, found = self.gatherer.replicas(record)
+        rolling = workload is None or workload.updated < workload.replicas
+        pods = [pod for pod in found if pod.ready and pod.address and not pod.meta.deleting]
         course = self._course(record)
         if rolling or not pods or course is None:
             return
@@ -135,8 +135,8 @@ class Watch:
         known = self._courses.get(record.meta.key)
         if known is not None and known[0] == version:
             return known[1]
-        advice = advise_deployment(record.spec, profile.measurements)
-        if isinstance(advice, Unadvisable):
+        advice = self.gatherer.advice(record)
+        if advice is None or isinstance(advice, Unadvisable):
             return None
         promise = Promise(
             expected=expect(profile.measurements, slo_of(record.spec.slo), advice),

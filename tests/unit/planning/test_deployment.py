@@ -7,6 +7,7 @@ import pytest
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentStatus
 from slm_operator.planning.actions import Apply, Delete, EmitEvent, Plan, WriteStatus
+from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment, DeploymentView, Refusal
@@ -19,14 +20,14 @@ READY = Assignment(nodes=("gpu-1",), slots=2)
 
 def view(spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
     record = more.pop("deployment", None) or w.deployment(spec=spec)
-    return DeploymentView(**({"deployment": record, "profile": None, "sharers": (record,)} | more))
+    return w.seen(record, more.pop("profile", None), **more)
 
 
 def measured(spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
     """With its profile, and slices of what is advised, `assignment` saying how many."""
     record = w.deployment(spec=spec)
     given = {"deployment": record, "profile": w.profile(record, w.document()), "assignment": READY} | more
-    wants = demand_of(record, given["profile"])
+    wants = demand_of(record, given["profile"], advice_of(record, given["profile"]))
     if wants is not None and given["assignment"] is not None:
         given["assignment"] = replace(given["assignment"], slice_class=wants.slice_class)
     return view(**given)
@@ -109,7 +110,7 @@ def test_all_replicas_answering_is_ready_and_quiet_afterwards() -> None:
 
 def test_slots_that_come_free_beside_enough_of_them_are_no_news() -> None:
     first = measured(TWO_PER_GPU, workload=WORKLOAD)
-    asked = demand_of(first.deployment, first.profile)
+    asked = demand_of(first.deployment, first.profile, first.advice)
     assert asked is not None
 
     def said(slots: int) -> dict[str, Any]:

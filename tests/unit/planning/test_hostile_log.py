@@ -15,7 +15,7 @@ from slm_operator.planning.actions import Plan, WriteStatus
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.profile.log import read_log
 from slm_operator.planning.profile.plan import plan_profile
-from slm_operator.planning.views import DeploymentView, ProfileView
+from slm_operator.planning.views import ProfileView
 from slm_operator.watch.records import PodRecord
 
 from tests.hostile_log import DOCUMENT, LOGS, LONG, line
@@ -87,6 +87,6 @@ def test_what_is_cut_says_so_and_what_fits_is_whole() -> None:
 def test_a_long_text_in_an_imported_document_leaves_the_deployment_a_status() -> None:
     record = w.deployment()
     document = replace(w.document(), complete=False, incomplete_because=LONG)
-    view = DeploymentView(deployment=record, profile=w.profile(record, document), sharers=(record,))
+    view = w.seen(record, w.profile(record, document))
     told = status(plan_deployment(view, w.SETTINGS, w.NOW))
     assert any("ended early (mmm" in sentence for sentence in told["advice"]["because"])

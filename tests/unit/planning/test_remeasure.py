@@ -19,9 +19,7 @@ LATER = w.NOW + AT_MOST_EVERY
 def view(policy: str = "OnDrift", watched: Watched | None = ASKED, **profile: Any) -> DeploymentView:
     record = w.deployment(spec={"profiling": {"policy": policy}})
     found = replace(w.profile(record, MEASURED), imported=False)
-    return DeploymentView(
-        deployment=record, profile=replace(found, **profile), sharers=(record,), watched=watched
-    )  # fmt: skip
+    return w.seen(record, replace(found, **profile), watched=watched)
 
 
 def test_a_second_profile_is_asked_for_beside_the_first() -> None:

@@ -6,7 +6,7 @@ import pytest
 from slm_operator.planning.actions import Apply, PatchNode
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.plan import plan_fleet
-from slm_operator.planning.views import Assignment, DeploymentView
+from slm_operator.planning.views import Assignment
 
 from . import worlds as w
 from .test_nodes_of_others import serving
@@ -28,9 +28,9 @@ ROLLS = (
 )
 def test_a_roll_begins(answer: Assignment, wanted: int, ready: int, *, rolls: bool) -> None:
     record = w.deployment(spec={"replicas": wanted, "sharing": {"mode": "None"}})
-    view = DeploymentView(
-        deployment=record,
-        profile=w.profile(record, w.document()),
+    view = w.seen(
+        record,
+        w.profile(record, w.document()),
         assignment=replace(answer, slice_class=w.WHOLE),
         workload=w.workload("chat", replicas=2, ready=ready),
     )

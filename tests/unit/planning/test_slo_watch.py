@@ -147,10 +147,9 @@ def test_condition(case: str) -> None:
 
 def view(watched: Watched | None) -> DeploymentView:
     record = w.deployment(spec={"sharing": {"replicasPerGpu": 2, "mode": "MPS"}})
-    return DeploymentView(
-        deployment=record,
-        profile=w.profile(record, w.document()),
-        sharers=(record,),
+    return w.seen(
+        record,
+        w.profile(record, w.document()),
         assignment=Assignment(slice_class=w.MPS_2, nodes=("gpu-1",), slots=2),
         workload=w.workload("chat", replicas=2, ready=2),
         watched=watched,

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.fleet.tolerations import Toleration, tolerates, tolerations_of
@@ -44,6 +45,7 @@ def test_a_node_is_taken_by_the_same_rule() -> None:
 def test_tolerations_of_the_users_template_count_too() -> None:
     both = {"accelerator": {"tolerations": [{"key": "a"}]}, "podTemplate": {"spec": {"tolerations": [{"key": "b"}]}}}
     record = w.deployment(spec=both)
-    asked = demand_of(record, w.profile(record, w.document()))
+    profile = w.profile(record, w.document())
+    asked = demand_of(record, profile, advice_of(record, profile))
     assert asked is not None
     assert [one.key for one in asked.tolerations] == ["a", "b"]

@@ -17,7 +17,8 @@ from slm_operator.manifests.metadata import job_name
 from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.manifests.profile import profile_name
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
-from slm_operator.planning.views import Demand, FleetView
+from slm_operator.planning.deployment.advising import advice_of
+from slm_operator.planning.views import Demand, DeploymentView, FleetView
 from slm_operator.settings import Settings
 from slm_operator.watch.records import (
     ConfigMapRecord,
@@ -50,6 +51,12 @@ def meta(name: str, namespace: str = "team", **more: Any) -> Meta:
 def deployment(name: str = "chat", spec: dict[str, Any] | None = None, **more: Any) -> DeploymentRecord:
     body = {"model": {"uri": "pvc://models/opt"}} | (spec or {})
     return DeploymentRecord(meta=meta(name), spec=SLMDeploymentSpec.model_validate(body), **more)
+
+
+def seen(record: DeploymentRecord, profile: ProfileRecord | None, **more: Any) -> DeploymentView:
+    """A deployment with its profile and the advice on it, as they are gathered."""
+    given = {"sharers": (record,), "advice": advice_of(record, profile)} | more
+    return DeploymentView(deployment=record, profile=profile, **given)
 
 
 @cache

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.api import names
+from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.profile.log import NOTHING_PRINTED
-from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
+from slm_operator.reconcile.gather import ADVICE_KEPT, Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.watch.records import Key, Owner
 
@@ -31,7 +32,33 @@ def gatherer(**records: Any) -> Gatherer:
     for kind, some in records.items():
         for record in some:
             getattr(caches, kind).put(record)
-    return Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, demand_of=demand_of)
+    return Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, advice_of=advice_of, demand_of=demand_of)
+
+
+def test_advice_is_computed_once_for_all_who_ask_until_something_changes() -> None:
+    measured = w.profile(CHAT, w.document())
+    named = w.deployment(spec={"profiling": {"profile": measured.meta.key.name}})
+    seen, computed = gatherer(deployments=[named], profiles=[measured]), []
+
+    def counted(record: Any, profile: Any) -> Any:
+        computed.append(record)
+        return advice_of(record, profile)
+
+    seen.advice_of = counted
+    assert seen.demand(named) is not None
+    assert seen.deployment(named).advice is seen.advice(named)
+    assert len(computed) == 1
+    changed = replace(named, meta=replace(named.meta, generation=named.meta.generation + 1))
+    assert seen.deployment(changed).advice is not None
+    assert len(computed) == 2
+
+
+def test_no_more_advice_is_remembered_than_fits() -> None:
+    records = [w.deployment(f"d{number}") for number in range(ADVICE_KEPT + 5)]
+    seen = gatherer(deployments=records)
+    for record in records:
+        seen.advice(record)
+    assert list(seen._advice) == [record.meta.key for record in records[5:]]
 
 
 def turn(of: ProfileRecord, seen: Gatherer) -> Turn:
@@ -63,9 +90,7 @@ STRANGERS: dict[str, PodRecord] = {
 @pytest.mark.parametrize("case", STRANGERS)
 def test_a_pod_with_our_label_and_another_maker_is_no_replica(case: str) -> None:
     workload = w.workload("chat", replicas=1, ready=1)
-    view = gatherer(deployments=[CHAT], workloads=[workload], pods=[w.replica("b"), STRANGERS[case]]).deployment(
-        WorkKey("deployment", CHAT.meta.key)
-    )
+    view = gatherer(deployments=[CHAT], workloads=[workload], pods=[w.replica("b"), STRANGERS[case]]).deployment(CHAT)
     assert view is not None
     assert [pod.meta.key.name for pod in view.pods] == ["b"]
 
@@ -73,9 +98,7 @@ def test_a_pod_with_our_label_and_another_maker_is_no_replica(case: str) -> None
 def test_a_deployment_with_our_label_and_another_owner_is_not_ours() -> None:
     workload = w.workload("chat", replicas=1, ready=1)
     theirs = replace(workload, meta=replace(workload.meta, labels={names.DEPLOYMENT_LABEL: "chat"}, owners=()))
-    view = gatherer(deployments=[CHAT], workloads=[theirs], pods=[w.replica("a")]).deployment(
-        WorkKey("deployment", CHAT.meta.key)
-    )
+    view = gatherer(deployments=[CHAT], workloads=[theirs], pods=[w.replica("a")]).deployment(CHAT)
     assert view is not None
     assert (view.workload, view.pods) == (None, ())
 

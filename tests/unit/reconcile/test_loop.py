@@ -12,6 +12,7 @@ from slm_core.codec import to_json
 from slm_operator.api import names
 from slm_operator.assembly import PLANNERS
 from slm_operator.kube.errors import Unavailable
+from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer
 from slm_operator.reconcile.loop import Reconciler
@@ -53,7 +54,9 @@ class Operator:
         self.passes = Passes()
         settings = Settings()
         demand = planners.pop("demand_of", demand_of)
-        gatherer = Gatherer(caches=self.bench.caches, keys=self.bench.keys, settings=settings, demand_of=demand)
+        gatherer = Gatherer(
+            caches=self.bench.caches, keys=self.bench.keys, settings=settings, advice_of=advice_of, demand_of=demand
+        )
         self.loop = Reconciler(
             gatherer=gatherer,
             executor=self.bench.executor,

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from slm_operator.api import names
+from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 
@@ -21,7 +22,7 @@ def chosen(**measured_at: str | None) -> str | None:
         found = w.profile(RECORD, document)
         meta = w.meta(name, labels={names.PROFILE_LABEL: keys.of(RECORD) or ""})
         caches.profiles.put(replace(found, meta=meta, measurements=document))
-    gatherer = Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, demand_of=demand_of)
+    gatherer = Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, advice_of=advice_of, demand_of=demand_of)
     taken = gatherer.profile_of(RECORD)
     return taken.meta.key.name if taken is not None else None
 

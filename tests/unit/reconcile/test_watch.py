@@ -12,6 +12,7 @@ import pytest
 from slm_core.counters import read_counters
 from slm_operator.api import names
 from slm_operator.kube.engine_metrics import NoMetrics
+from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue, WorkKey
@@ -72,7 +73,9 @@ class Watched:
         self.engines = Engines()
         self.now = 0.0
         self.queue = KeyedQueue(lambda: self.now, random.Random(1).random)
-        self.gatherer = Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, demand_of=demand_of)
+        self.gatherer = Gatherer(
+            caches=caches, keys=keys, settings=w.SETTINGS, advice_of=advice_of, demand_of=demand_of
+        )
         self.watch = Watch(
             gatherer=self.gatherer,
             queue=self.queue,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice, Candidate, Predicted
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.api.parts import SloSpec
+    from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 DEFAULT_ITL_FACTOR = 4.0
 """The paper's relaxed SLO: 4 times the ITL at batch 32."""
@@ -48,6 +49,13 @@ def advise_deployment(spec: SLMDeploymentSpec, document: MeasurementDocument) ->
         return advise(document, slo_of(spec.slo), settings_of(spec))
     except AdviceError as error:
         return Unadvisable(reason="InvalidMeasurements", because=str(error))
+
+
+def advice_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Advice | Unadvisable | None:
+    """The advice for a deployment on what its profile has measured; None while there is no spec or nothing measured."""
+    if deployment.spec is None or profile is None or profile.measurements is None:
+        return None
+    return advise_deployment(deployment.spec, profile.measurements)
 
 
 def slo_of(slo: SloSpec) -> Slo:

@@ -19,7 +19,7 @@ from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
 from slm_operator.planning.actions import Action, Apply, Plan
-from slm_operator.planning.deployment.advising import Unadvisable, advice_status, advise_deployment, serving_of
+from slm_operator.planning.deployment.advising import Unadvisable, advice_status, serving_of
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding, routing_status
 from slm_operator.planning.deployment.gpu_spread import placement
@@ -33,8 +33,6 @@ from slm_operator.slo.monitor import slo_finding
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-
-    from slm_core.measurements import MeasurementDocument
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
@@ -81,10 +79,9 @@ def _story(view: DeploymentView, settings: Settings) -> _Story:
     if refused:
         return _stalled(Condition.AVAILABLE, "InvalidPodTemplate", "; ".join(refused))
     story = _profiled(view, spec)
-    document = view.profile.measurements if view.profile is not None else None
-    if document is None or not _holds(story):
+    if view.advice is None or not _holds(story):
         return story
-    story = _advised(view, spec, story, document)
+    story = _advised(view, spec, story, view.advice)
     if story.advice is None or not _holds(story):
         return story
     return _served(view, spec, story, story.advice, settings)
@@ -164,8 +161,7 @@ def _profile_finding(view: DeploymentView) -> Finding:
     )
 
 
-def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: _Story, document: MeasurementDocument) -> _Story:
-    advice = advise_deployment(spec, document)
+def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: _Story, advice: Advice | Unadvisable) -> _Story:
     if isinstance(advice, Unadvisable):
         return story.and_then(
             Finding(type=Condition.ADVISED, holds=False, reason=advice.reason, message=advice.because, stalls=True)

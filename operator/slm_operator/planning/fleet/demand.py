@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.manifests.profile import profile_key
-from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, slice_bytes_of
+from slm_operator.planning.deployment.advising import Unadvisable, slice_bytes_of
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.planning.views import Demand
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["demand_of", "is_asked_in", "profile_key", "slice_class_of", "wanted_replicas"]
 
 
-def demand_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Demand | None:
+def demand_of(
+    deployment: DeploymentRecord, profile: ProfileRecord | None, advice: Advice | Unadvisable | None
+) -> Demand | None:
     """The demand, or None while nothing can be said: broken, going, unmeasured, or held back by its SLO policy."""
     spec = deployment.spec
     if spec is None or deployment.meta.deleting or profile is None or profile.measurements is None:
         return None
     if not profile.measurements.complete and not _ended(profile):
         return None
-    advice = advise_deployment(spec, profile.measurements)
-    if isinstance(advice, Unadvisable) or (not advice.feasible and spec.slo.on_infeasible == "Hold"):
+    if advice is None or isinstance(advice, Unadvisable) or (not advice.feasible and spec.slo.on_infeasible == "Hold"):
         return None
     return Demand(
         deployment=deployment.meta.key,
