@@ -85,10 +85,10 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
     if state.our_pods or state.busy_pods or state.marked:
         return state.name
     labels = state.node.meta.labels
-    known = (names.OPT_IN_LABEL, PRODUCT_LABEL, MIG_CONFIG_LABEL, COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL)
+    known = (PRODUCT_LABEL, MIG_CONFIG_LABEL, COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL)
     return (
         tuple(labels.get(name) for name in (*known, *selectors)),
-        (state.node.ready, state.node.unschedulable, state.node.taints, state.has_config_manager),
+        (state.opted_in, state.node.ready, state.node.unschedulable, state.node.taints, state.has_config_manager),
         (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.cut_by_others),
         (tuple(state.failures.items()), tuple(state.node.allocatable.items())),
     )
@@ -100,8 +100,8 @@ def _asks(demand: Demand) -> Hashable:
     return (demand.slice_class, demand.product, selector, demand.tolerations, demand.slice_bytes)
 
 
-def _opted_in(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
-    return None if state.opted_in else f"did not opt in: label it {names.OPT_IN_LABEL}=true"
+def _opted_in(state: NodeState, _demand: Demand, settings: Settings) -> str | None:
+    return None if state.opted_in else f"did not opt in: label it {settings.nodes.opt_in_label}=true"
 
 
 def _is_usable(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:

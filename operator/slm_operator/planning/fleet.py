@@ -43,7 +43,7 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
             for demand in view.demands
         }
         return FleetPlan(plan=Plan(), assignments=unseen)
-    states = node_states(view, settings.device_plugin.config_label)
+    states = node_states(view, settings)
     demands = sorted(view.demands, key=lambda demand: demand.deployment)
     placement = place(states, demands, view.undecided, claims(states, view.pods, view.memory, settings, now), settings)
     wanted = {one.slice_class for one in demands if one.slice_class.mode is not SharingMode.NONE}
@@ -66,7 +66,7 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     drained = _drained(states, placement)
     return FleetPlan(
         plan=Plan(actions=(*keys, *actions), look_again_seconds=min(waits, default=None)),
-        assignments={demand.deployment: _assignment(demand, placement, steps, drained) for demand in demands},
+        assignments={demand.deployment: _assignment(demand, placement, steps, drained, settings) for demand in demands},
         memory=Memory(idle_since=idle_since, last_turn=last_turn),
     )
 
@@ -152,7 +152,11 @@ def _drained(states: tuple[NodeState, ...], placement: Placement) -> frozenset[t
 
 
 def _assignment(
-    demand: Demand, placement: Placement, steps: Mapping[str, NodeStep], drained: frozenset[tuple[str, str]]
+    demand: Demand,
+    placement: Placement,
+    steps: Mapping[str, NodeStep],
+    drained: frozenset[tuple[str, str]],
+    settings: Settings,
 ) -> Assignment:
     """What one deployment gets, and why not more."""
     whole = demand.slice_class.mode is SharingMode.NONE
@@ -164,7 +168,7 @@ def _assignment(
     warning = next((steps[name] for name in ready if steps[name].warning and not whole), None)
     reason, pending = "Ready", None
     if placement.lacking(demand) > 0 and not (whole and changing):
-        reason, pending = shortage(demand, placement)
+        reason, pending = shortage(demand, placement, settings)
     elif slots < demand.replicas and changing:
         reason, pending = steps[changing[0]].reason, stage
     elif warning is not None:

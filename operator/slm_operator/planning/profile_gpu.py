@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from slm_operator.api.profile import GpuSpec
     from slm_operator.planning.views import ProfileView
+    from slm_operator.settings import Settings
 
 SHOWN_NODES = 5
 NAMED_NODES = 50
@@ -30,9 +31,11 @@ ALONE, BESIDE_OTHERS = 100, 50
 """Weights of the wishes, of 100. The scheduler adds its own, so the first must be worth clearly more than the second."""
 
 
-def preferences(view: ProfileView, gpu: GpuSpec) -> tuple[Preference, ...]:
+def preferences(view: ProfileView, gpu: GpuSpec, settings: Settings) -> tuple[Preference, ...]:
     """Nodes with a free GPU that nobody is about to change, best first. None of them need be there."""
-    fit = [one for one in _opted_in(view) if _obstacle(one, gpu) is None and one.name not in view.about_to_change]
+    fit = [
+        one for one in _opted_in(view, settings) if _obstacle(one, gpu) is None and one.name not in view.about_to_change
+    ]
     wishes = {
         ALONE: [one for one in fit if not (one.busy_pods or one.our_pods)],
         BESIDE_OTHERS: [one for one in fit if one.busy_pods or one.our_pods],
@@ -45,20 +48,20 @@ def preferences(view: ProfileView, gpu: GpuSpec) -> tuple[Preference, ...]:
     )
 
 
-def gpu_wait(view: ProfileView, gpu: GpuSpec) -> str:
+def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
     """One sentence over the nodes that the profile could run on."""
-    states = _opted_in(view)
+    states = _opted_in(view, settings)
     if not states:
-        return f"no node opted in; label GPU nodes {names.OPT_IN_LABEL}=true"
+        return f"no node opted in; label GPU nodes {settings.nodes.opt_in_label}=true"
     other = "has a GPU, and something else keeps the pod away: see its events"
     told = [f"node {state.name} {_obstacle(state, gpu) or other}" for state in states]
     more = f"; and {len(told) - SHOWN_NODES} more" if len(told) > SHOWN_NODES else ""
     return "; ".join(told[:SHOWN_NODES]) + more
 
 
-def _opted_in(view: ProfileView) -> list[NodeState]:
+def _opted_in(view: ProfileView, settings: Settings) -> list[NodeState]:
     seen = FleetView(demands=(), nodes=view.nodes, pods=view.gpu_pods)
-    return [state for state in node_states(seen, "") if state.opted_in]
+    return [state for state in node_states(seen, settings) if state.opted_in]
 
 
 def _obstacle(state: NodeState, gpu: GpuSpec) -> str | None:

@@ -9,25 +9,24 @@ from typing import TYPE_CHECKING
 
 from slm_runtime.document import SharingMode
 
-from slm_operator.api import names
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slm_operator.planning.placement import Placement
     from slm_operator.planning.views import Demand
+    from slm_operator.settings import Settings
 
 MAX_REASONS = 5
 """Reasons told for one shortage, the most common first."""
 
 
-def shortage(demand: Demand, placement: Placement) -> tuple[str, str]:
+def shortage(demand: Demand, placement: Placement, settings: Settings) -> tuple[str, str]:
     """Reason and sentence when no more nodes can be had."""
     wanted = (
         f"{demand.replicas} replica(s) want {demand.slice_class.label} GPUs and {placement.given(demand)} can be placed"
     )
     if not placement.states:
-        return "NoNode", f"{wanted}: no node opted in; label GPU nodes {names.OPT_IN_LABEL}=true"
+        return "NoNode", f"{wanted}: no node opted in; label GPU nodes {settings.nodes.opt_in_label}=true"
     refused = placement.refused.get(demand.deployment)
     if refused is not None:
         return refused[0], f"{wanted}: {refused[1]}"
