@@ -78,6 +78,8 @@ class Tenancy(Part):
     """Nodes that may be cut into slices for one namespace. Default: no bound."""
     max_profiles_per_namespace: Annotated[int, Field(ge=1, le=100)] | None = None
     """Profiles of one namespace that may run at once. Default: no bound but profiling.concurrent."""
+    names_of_others: bool = False
+    """Let conditions name pods and deployments of other namespaces. Default: they are counted, for whoever reads a condition may not be allowed to look there."""
     max_gpu_minutes_per_profile: Annotated[float, Field(gt=0, le=1440)] = 240
     """Most GPU minutes that one profile may take, whatever its spec asks for."""
 

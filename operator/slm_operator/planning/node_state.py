@@ -310,12 +310,5 @@ def _is_of(pod: PodRecord, owners: Collection[tuple[str, str]]) -> bool:
     return is_replica(pod) and owner_of_replica(pod) in owners
 
 
-def whose(pod: PodRecord) -> str:
-    """A pod that is in the way, for a message."""
-    if pod.measures is not None:
-        return f"pod {pod.meta.key}, which measures a profile"
-    return f"pod {pod.meta.key}"
-
-
 def _number(text: str | None) -> int:
     return int(text) if text is not None and text.isdigit() else 0

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.manifests.profile import Preference
-from slm_operator.planning.node_state import PRODUCT_LABEL, NodeState, node_states, whose
+from slm_operator.planning.node_state import PRODUCT_LABEL, NodeState, node_states
+from slm_operator.planning.reader import AboutPods, AboutServed, reader_in, told
 from slm_operator.planning.tolerations import is_for_long, tolerates, tolerations_of
 from slm_operator.planning.views import FleetView
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slm_operator.api.profile import GpuSpec
+    from slm_operator.planning.reader import Sentence
     from slm_operator.planning.views import ProfileView
     from slm_operator.settings import Settings
 
@@ -54,9 +56,10 @@ def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
     if not states:
         return f"no node opted in; label GPU nodes {settings.nodes.opt_in_label}=true"
     other = "has a GPU, and something else keeps the pod away: see its events"
-    told = [f"node {state.name} {_obstacle(state, gpu) or other}" for state in states]
-    more = f"; and {len(told) - SHOWN_NODES} more" if len(told) > SHOWN_NODES else ""
-    return "; ".join(told[:SHOWN_NODES]) + more
+    reader = reader_in(view.profile.meta.key.namespace, settings)
+    said = [f"node {state.name} {told(_obstacle(state, gpu) or other, reader)}" for state in states[:SHOWN_NODES]]
+    more = f"; and {len(states) - SHOWN_NODES} more" if len(states) > SHOWN_NODES else ""
+    return "; ".join(said) + more
 
 
 def _opted_in(view: ProfileView, settings: Settings) -> list[NodeState]:
@@ -64,13 +67,14 @@ def _opted_in(view: ProfileView, settings: Settings) -> list[NodeState]:
     return [state for state in node_states(seen, settings) if state.opted_in]
 
 
-def _obstacle(state: NodeState, gpu: GpuSpec) -> str | None:
+def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
     labels = state.node.meta.labels
     missing = [f"{name}={value}" for name, value in gpu.node_selector.items() if labels.get(name) != value]
-    holders = [*state.busy_pods, *state.our_pods]
+    holders = (*state.busy_pods, *state.our_pods)
     whole = state.node.allocatable.get(names.NVIDIA_GPU, 0)
     held = sum(pod.gpu_requests.get(names.NVIDIA_GPU, 0) for pod in holders)
-    obstacles = (
+    served = labels.get(names.SERVES_LABEL)
+    obstacles: tuple[tuple[bool, Sentence], ...] = (
         (not state.node.ready, "is not ready"),
         (state.node.unschedulable, "is cordoned"),
         (
@@ -78,10 +82,10 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> str | None:
             f"has {labels.get(PRODUCT_LABEL)}, not {gpu.product}",
         ),
         (bool(missing), f"lacks label {', '.join(missing)}"),
-        (state.changing, f"is being changed: it will be {state.purpose}"),
-        (names.SERVES_LABEL in labels, f"is cut into slices for {labels.get(names.SERVES_LABEL)}"),
+        (state.changing, "is being changed, for somebody's replicas or back to what it was"),
+        (served is not None, AboutServed(before="is cut into slices for ", serves=served or "")),
         *_taints(state, gpu),
-        (bool(holders) and held >= whole, f"has its GPU held by {', '.join(map(whose, holders))}"),
+        (bool(holders) and held >= whole, AboutPods(before="has its GPU held by ", pods=holders)),
         (whole == 0, f"has no {names.NVIDIA_GPU} allocatable"),
     )
     return next((words for applies, words in obstacles if applies), None)
