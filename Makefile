@@ -8,13 +8,13 @@ RUN := .venv/bin/
 # Thousands of modules are imported again and again: half of what a run of the unit tests takes without bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env check test record demo generate cluster-up cluster-down sbom krew
+.PHONY: help env check test record demo generate cluster-up cluster-down sbom krew image
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 env: ## a .venv with the packages, their commands and the test tools
 	@test -x $(UV) || python3 -m venv "$(CACHE)/uv" || { apt-get update -qq && apt-get install -qqy python3-venv && python3 -m venv "$(CACHE)/uv"; }
-	@test -x $(UV) || "$(CACHE)/uv/bin/pip" install --quiet --disable-pip-version-check uv==0.13.8
+	@test -x $(UV) || "$(CACHE)/uv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement images/operator/build-requirements.txt
 	@$(UV) sync --quiet --frozen --python python3
 
 check: env ## ruff, types, import contracts, unit tests (under 60 s), and which records are stale
@@ -54,3 +54,7 @@ sbom: env ## dist/sbom.cdx.json: every package of the operator's image, with lic
 
 krew: env ## dist/slm.yaml and its archive: kubectl slm for krew; say RELEASES=URL
 	$(RUN)python hack/krew.py --releases "$(or $(RELEASES),$(error say where releases are: make krew RELEASES=URL))"
+
+image: ## the operator's image for a release, on a base by digest: say TAG=NAME PYTHON=python:3.11-slim-bookworm@sha256:...
+	@[[ "$(TAG)" && "$(PYTHON)" =~ ^[^@]+@sha256:[0-9a-f]{64}$$ ]] || { echo "say TAG=REGISTRY/slm-operator:VERSION and PYTHON=python:3.11-slim-bookworm@sha256:DIGEST, as told by: docker buildx imagetools inspect python:3.11-slim-bookworm" >&2; exit 2; }
+	docker build --build-arg "PYTHON=$(PYTHON)" --file images/operator/Dockerfile --tag "$(TAG)" .

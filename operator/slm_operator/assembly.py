@@ -133,7 +133,7 @@ def assemble(
     """Join the parts. `namespace` is where the Lease lies."""
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     keys = ProfileKeys()
-    caches = caches_for_planning(keys)
+    caches = caches_for_planning(keys, settings)
     ledger = Ledger(_shown_in(caches), time.monotonic)
     queue = KeyedQueue(time.monotonic, random.random, metrics.waited)
     client, election = _clients(connection, settings, metrics, (namespace, identity) if leader_election else None)

@@ -6,11 +6,14 @@ here and nowhere else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import re
+from typing import TYPE_CHECKING, Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+
+from slm_operator.api import names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +47,22 @@ class Profiling(Part):
     """Profiles that may run at once in the cluster. 0 measures nothing."""
 
 
-class Nodes(Part):
-    """How nodes are changed."""
+_LABEL_NAME = r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
+
+def _label_name(text: str) -> str:
+    if re.fullmatch(_LABEL_NAME, text, re.ASCII) is None:
+        raise ValueError(f"{text!r} is no name of a label: give one like node-restriction.kubernetes.io/slm")
+    return text
+
+
+class Nodes(Part):
+    """Which nodes are ours to use, and how they are changed."""
+
+    opt_in_label: Annotated[
+        str, AfterValidator(_label_name), Field(json_schema_extra={"pattern": f"^({_LABEL_NAME})$"})
+    ] = names.OPT_IN_LABEL
+    """Node label by which an administrator lends a node (value true); nothing else is touched. Under node-restriction.kubernetes.io/ no kubelet can set it on its own node. Another name later restarts every engine."""
     max_changing: Annotated[int, Field(ge=1, le=100)] = 1
     """Nodes that may be in a change at once."""
     convergence_seconds: Annotated[float, Field(gt=0)] = 180
@@ -62,6 +78,8 @@ class Tenancy(Part):
     """Nodes that may be cut into slices for one namespace. Default: no bound."""
     max_profiles_per_namespace: Annotated[int, Field(ge=1, le=100)] | None = None
     """Profiles of one namespace that may run at once. Default: no bound but profiling.concurrent."""
+    names_of_others: bool = False
+    """Let conditions name pods and deployments of other namespaces. Default: they are counted, for whoever reads a condition may not be allowed to look there."""
     max_gpu_minutes_per_profile: Annotated[float, Field(gt=0, le=1440)] = 240
     """Most GPU minutes that one profile may take, whatever its spec asks for."""
 
@@ -109,7 +127,7 @@ class Settings(Part):
     profiling: Profiling = Profiling()
     """Limits of measuring."""
     nodes: Nodes = Nodes()
-    """How nodes are changed."""
+    """Which nodes are ours to use, and how they are changed."""
     tenancy: Tenancy = Tenancy()
     """What one namespace may not take from the others."""
     routing: Routing = Routing()
@@ -118,6 +136,16 @@ class Settings(Part):
     """The watch over live replicas, for the condition SLOMet."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve. Empty: all of them, and nodes too."""
+
+    @model_validator(mode="after")
+    def _is_opted_in_by_administrators(self) -> Self:
+        written = {names.CLASS_LABEL, names.SERVES_LABEL, "nvidia.com/gpu.product", self.device_plugin.config_label}
+        if self.nodes.opt_in_label in written:
+            raise ValueError(
+                f"nodes.optInLabel: {self.nodes.opt_in_label} is written by the operator or by NVIDIA's stack, and a node "
+                "would opt in by itself: give a label of your own"
+            )
+        return self
 
 
 class SettingsError(ValueError):
@@ -135,6 +163,7 @@ def read_settings(path: Path | None) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the whole file"
-        raise SettingsError(f"{path}: {key}: {first['msg']}: correct it, docs/chart.md lists all of `config`") from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{path}: {key}: {said}: correct it, docs/chart.md lists all of `config`") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: no YAML: {' '.join(str(error).split())}") from None

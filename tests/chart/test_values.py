@@ -33,6 +33,7 @@ def test_the_operator_reads_what_the_chart_gives_it() -> None:
         ({"config": {"nodes": {"maxchanging": 2}}}, "'maxchanging' was unexpected"),
         ({"config": {"profiling": {"image": "mine"}}}, "'image' was unexpected"),
         ({"config": {"nodes": {"maxChanging": 0}}}, "0 is less than the minimum of 1"),
+        ({"config": {"nodes": {"optInLabel": "a/b/c"}}}, "'a/b/c' does not match"),
         ({"config": {"namespaces": "team-a"}}, "'team-a' is not of type 'array'"),
         ({"replicas": "2"}, "'2' is not of type 'integer'"),
         ({"image": {"pullPolicy": "Sometimes"}}, "'Sometimes' is not one of"),
@@ -53,6 +54,7 @@ def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], because: str) 
     "values",
     [
         {"config": {"namespaces": ["a"], "devicePlugin": {"namespace": "gpu-operator"}}},
+        {"config": {"nodes": {"optInLabel": "node-restriction.kubernetes.io/slm"}}},
         {"global": {"from": "a parent chart"}},
         {"metrics": {"dashboards": {"enabled": True, "annotations": {"folder": "SLM"}}}},
         {"tolerations": [{"key": "a", "operator": "Exists"}], "affinity": {"nodeAffinity": {}}},

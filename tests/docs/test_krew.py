@@ -1,8 +1,10 @@
-"""The krew plugin: a manifest by krew's rules, and a script that runs this version's wheel."""
+"""The krew plugin: a manifest by krew's rules, and an archive that runs what its checksum covers and nothing else."""
 
 import hashlib
 import io
+import os
 import re
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,14 +14,33 @@ import yaml
 
 from hack import krew
 from tests.docs.pages import ROOT
+from tests.testbed.gotools import cache_dir
 
 RELEASES = "https://example.org/releases"
+UV = """#!/bin/sh
+printf "%s|" "$@" "$UV_PROJECT_ENVIRONMENT"
+mkdir -p "$UV_PROJECT_ENVIRONMENT/bin"
+printf '#!/bin/sh\\nprintf "%%s|" "$@"\\n' > "$UV_PROJECT_ENVIRONMENT/bin/python"
+chmod 755 "$UV_PROJECT_ENVIRONMENT/bin/python"
+"""
 
 
-def unpacked(folder: Path) -> Path:
-    with tarfile.open(fileobj=io.BytesIO(krew.archive(RELEASES))) as tar:
-        tar.extractall(folder, filter="data")
-    return folder / "kubectl-slm"
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """The unpacked archive's script, linked as krew links it."""
+    with tarfile.open(fileobj=io.BytesIO(krew.archive())) as tar:
+        tar.extractall(tmp_path / "store", filter="data")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/kubectl-slm").symlink_to(tmp_path / "store/kubectl-slm")
+    return tmp_path / "bin/kubectl-slm"
+
+
+def run(plugin: Path, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": f"{path}:/usr/bin:/bin", "HOME": str(Path.home())}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("SSL_", "UV_", "PIP_", "http"))}
+    return subprocess.run(
+        [plugin, *arguments], env=environment | kept, cwd=plugin.parent, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_manifest_names_the_archive_by_its_bytes() -> None:
@@ -27,29 +48,54 @@ def test_the_manifest_names_the_archive_by_its_bytes() -> None:
     assert re.fullmatch(r"v\d+\.\d+\.\d+", spec["version"])
     assert len(spec["shortDescription"]) <= 50
     for platform in spec["platforms"]:
-        assert platform["sha256"] == hashlib.sha256(krew.archive(RELEASES)).hexdigest()
-        assert platform["bin"] in {entry["from"] for entry in platform["files"]}
+        assert platform["sha256"] == hashlib.sha256(krew.archive()).hexdigest()
+        assert platform["bin"] in krew.contents()
+        assert platform["files"] == [{"from": "*", "to": "."}]
     assert len(spec["platforms"]) == 4
 
 
+def test_the_archive_holds_the_lock_and_every_source() -> None:
+    held = krew.contents()
+    assert held["uv.lock"] == (ROOT / "uv.lock").read_bytes()
+    assert {"slm_operator/cli/main.py", "slm_operator/report/style.css", "slm_core/codec.py"} <= held.keys()
+    assert not [name for name in held if name.endswith(".pyc")]
+
+
 @pytest.mark.parametrize("arguments", [["check"], ["explain", "a name", "--namespace=x"]])
-def test_the_script_runs_the_wheel_of_this_version(tmp_path: Path, arguments: list[str]) -> None:
-    script = unpacked(tmp_path)
-    uv = tmp_path / "uv"
-    uv.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+def test_the_script_runs_its_own_sources_in_the_locks_environment(plugin: Path, arguments: list[str]) -> None:
+    uv = plugin.with_name("uv")
+    uv.write_text(UV)
     uv.chmod(0o755)
-    done = subprocess.run(
-        [script, *arguments], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
-    )
-    wheel = f"{RELEASES}/v{krew.version()}/slm_operator-{krew.version()}-py3-none-any.whl"
-    assert done.stdout.split("|")[:-1] == ["tool", "run", "--quiet", "--from", wheel, "kubectl-slm", *arguments]
+    store = str(plugin.resolve().parent)
+    said = run(plugin, *arguments, path=str(uv.parent)).stdout.split("|")[:-1]
+    made = ["sync", "--quiet", "--project", store, "--frozen", "--no-dev", "--no-install-project", "--no-build"]
+    assert said == [*made, f"{store}/.venv", store, *arguments]
 
 
-def test_without_uv_it_says_what_is_missing(tmp_path: Path) -> None:
-    script = unpacked(tmp_path)
-    done = subprocess.run([script], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
+def test_without_uv_it_says_what_is_missing(plugin: Path) -> None:
+    done = run(plugin)
     assert done.returncode == 1
     assert "needs uv" in done.stderr
+
+
+@pytest.mark.slow
+def test_it_runs_with_the_locks_packages_and_with_no_others(plugin: Path) -> None:
+    """With the real uv: one changed hash in the lock, and nothing is run. A module in the current folder is not taken."""
+    uv, lock = str(cache_dir() / "uv/bin"), plugin.resolve().with_name("uv.lock")
+    for name in ("yaml", "rich", "slm_operator"):
+        plugin.with_name(f"{name}.py").write_text("raise SystemExit('from the current folder')\n")
+    done = run(plugin, "--help", path=uv)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: kubectl slm")
+    whole = lock.read_text()
+    before, found, after = whole.partition('name = "rich"\n')
+    rich, ends, rest = after.partition("[[package]]")
+    lock.write_text(before + found + re.sub("sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", rich) + ends + rest)
+    shutil.rmtree(lock.with_name(".venv"))
+    done = run(plugin, "--help", path=uv)
+    assert done.returncode == 1
+    assert "Hash mismatch for `rich" in done.stderr
+    assert not done.stdout
 
 
 def test_versions_are_one() -> None:

@@ -84,7 +84,7 @@ class Operator:
         self._alive = True
         self._due, self._tries, self._done = {}, {}, {}
         keys = ProfileKeys()
-        caches = caches_for_planning(keys)
+        caches = caches_for_planning(keys, self.settings)
         self.gatherer = Gatherer(
             caches=caches, keys=keys, settings=self.settings, advice_of=advice_of, demand_of=demand_of
         )
@@ -136,7 +136,7 @@ class Operator:
     def _route(self, change: Change[Any] | None) -> None:
         if change is None or not change.news:
             return
-        for work in concerned(change, self.gatherer.caches, self.gatherer.keys):
+        for work in concerned(change, self.gatherer.caches, self.gatherer.keys, self.gatherer.settings):
             self._wake(work, self._gap(work))
         if change.kind == names.DEPLOYMENT_KIND and change.new is None and change.old is not None:
             self.gatherer.forget(change.key, change.old.meta.uid)

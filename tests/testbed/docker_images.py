@@ -121,11 +121,13 @@ def _build(engine: Engine, dockerfile: Path, context: Path, tag: str, build_args
 
 
 def _starts(dockerfile: str) -> tuple[list[str], list[str]]:
-    """List the images that a Dockerfile starts from, and the names of its own stages."""
+    """List the images that a Dockerfile starts from, by the defaults of its arguments, and the names of its own stages."""
+    defaults = dict(re.findall(r"^ARG\s+(\w+)=(\S+)", dockerfile, re.MULTILINE))
     pattern = re.compile(r"^FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", re.MULTILINE | re.IGNORECASE)
     stages: list[str] = []
     bases = []
-    for image, stage in pattern.findall(dockerfile):
+    for start, stage in pattern.findall(dockerfile):
+        image = re.sub(r"\$\{(\w+)\}", lambda argument: defaults.get(argument[1], argument[0]), start)
         if image not in {"scratch", *stages} and "$" not in image:
             bases.append(image)
         if stage:

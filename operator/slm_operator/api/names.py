@@ -16,7 +16,7 @@ DEPLOYMENT_KIND: Final = "SLMDeployment"
 PROFILE_KIND: Final = "SLMProfile"
 FIELD_MANAGER: Final = "slm-operator"
 
-# On nodes. The first is the user's, the rest are ours.
+# On nodes. The first is an administrator's, unless `nodes.optInLabel` of the settings names another; the rest are ours.
 OPT_IN_LABEL: Final = f"{GROUP}/managed"
 CLASS_LABEL: Final = f"{GROUP}/slice-class"
 SERVES_LABEL: Final = f"{GROUP}/serves"

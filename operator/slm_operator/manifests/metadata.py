@@ -37,6 +37,13 @@ def serves_value(deployment: Key) -> str:
     return label_value(f"{deployment.namespace}.{deployment.name}")
 
 
+def is_served_in(serves: str, namespace: str) -> bool:
+    """Whether a serves value is of a deployment there. NB: of two namespaces that begin with the same 51 letters or more it cannot say."""
+    head = f"{namespace}."
+    kept = _LABEL_LENGTH - 11
+    return serves.startswith(head if len(head) < kept else head[:kept].rstrip("-."))
+
+
 def child_name(deployment: Key) -> str:
     """Name of the Deployment, Service and PDB of an SLMDeployment. A Service name is a DNS label."""
     return label_value(deployment.name.replace(".", "-"), _SERVICE_NAME_LENGTH)

@@ -60,9 +60,9 @@ _NEEDED = frozenset({"metadata", "spec", "containers", "nodeSelector"})
 """Fields that null would remove, and the replica with them."""
 
 
-def refused_fields(overlay: dict[str, Any]) -> tuple[str, ...]:
+def refused_fields(overlay: dict[str, Any], opt_in_label: str = names.OPT_IN_LABEL) -> tuple[str, ...]:
     """Sentences that name each field of the overlay which is misshapen or the operator's, and what replaces it."""
-    return tuple(_misshapen(overlay, "podTemplate", "spec.podTemplate")) or tuple(_owned(overlay))
+    return tuple(_misshapen(overlay, "podTemplate", "spec.podTemplate")) or tuple(_owned(overlay, opt_in_label))
 
 
 def _misshapen(value: Any, field: str, where: str) -> Iterator[str]:
@@ -92,7 +92,7 @@ def _misshapen_list(value: Any, field: str, where: str) -> Iterator[str]:
                     yield from _misshapen(item[part], part, f"{where}[{number}].{part}")
 
 
-def _owned(overlay: dict[str, Any]) -> Iterator[str]:
+def _owned(overlay: dict[str, Any], opt_in_label: str) -> Iterator[str]:
     spec: dict[str, Any] = overlay.get("spec", {})
     yield from (f"spec.podTemplate.spec.{name} is set by {by}" for name, by in _OWNED_IN_POD.items() if name in spec)
     for number, toleration in enumerate(spec.get("tolerations") or ()):
@@ -114,7 +114,7 @@ def _owned(overlay: dict[str, Any]) -> Iterator[str]:
         ("spec.nodeSelector", spec.get("nodeSelector")),
     ):
         for name in names_there or ():
-            if name.startswith(f"{names.GROUP}/"):
+            if name.startswith(f"{names.GROUP}/") or (place == "spec.nodeSelector" and name == opt_in_label):
                 yield f"spec.podTemplate.{place}: {name} is the operator's"
 
 

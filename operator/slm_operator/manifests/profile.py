@@ -117,10 +117,17 @@ class Preference:
     hostnames: tuple[str, ...]
 
 
-def profile_job(
-    record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str, preferred: Iterable[Preference] = ()
-) -> Manifest:
-    """The Job that measures a profile on one whole GPU, on one of the preferred nodes if it can be."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """On which nodes a profile may be measured, and on which it would rather be."""
+
+    opt_in_label: str
+    """Label of the nodes that were lent to us: the pod selects it, whatever else is said of its nodes."""
+    preferred: tuple[Preference, ...] = ()
+
+
+def profile_job(record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str, where: Where) -> Manifest:
+    """The Job that measures a profile on one whole GPU."""
     key = record.meta.key
     labels = {
         names.PROFILE_LABEL: label_value(key.name),
@@ -141,13 +148,13 @@ def profile_job(
         "spec": {
             "backoffLimit": 0,  # a second try costs GPU time: the operator decides, not the Job controller
             "activeDeadlineSeconds": int(spec.search.max_gpu_minutes * 60) + DEADLINE_SLACK_SECONDS,
-            "template": _pod_template(spec, labels, runtime_image, key.name, preferred),
+            "template": _pod_template(spec, labels, runtime_image, key.name, where),
         },
     }
 
 
 def _pod_template(
-    spec: SLMProfileSpec, labels: dict[str, str], runtime_image: str, name: str, preferred: Iterable[Preference]
+    spec: SLMProfileSpec, labels: dict[str, str], runtime_image: str, name: str, where: Where
 ) -> dict[str, Any]:
     volumes, mounts = engines.volumes(spec.model, spec.workload, SharingMode.NONE)
     runtime_mount = {"name": "runtime", "mountPath": RUNTIME_FOLDER}
@@ -159,7 +166,7 @@ def _pod_template(
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 60,
             "securityContext": engines.pod_security(),
-            "nodeSelector": _node_selector(spec),
+            "nodeSelector": _node_selector(spec, where.opt_in_label),
             "tolerations": [dict(toleration) for toleration in spec.gpu.tolerations],
             "initContainers": [
                 {
@@ -186,7 +193,7 @@ def _pod_template(
             "volumes": [*volumes, {"name": "runtime", "emptyDir": {}}],
         },
     }
-    wishes = [_wish(one) for one in preferred]
+    wishes = [_wish(one) for one in where.preferred]
     if wishes:
         node_affinity = {"preferredDuringSchedulingIgnoredDuringExecution": wishes}
         template["spec"]["affinity"] = {"nodeAffinity": node_affinity}
@@ -238,8 +245,8 @@ def _search_args(spec: SLMProfileSpec) -> list[str]:
     return [text for flag, value in flags if value is not None for text in (flag, str(value))]
 
 
-def _node_selector(spec: SLMProfileSpec) -> dict[str, str]:
-    selector = dict(spec.gpu.node_selector) | {names.OPT_IN_LABEL: "true"}
+def _node_selector(spec: SLMProfileSpec, opt_in_label: str) -> dict[str, str]:
+    selector = dict(spec.gpu.node_selector) | {opt_in_label: "true"}
     return selector | ({"nvidia.com/gpu.product": spec.gpu.product} if spec.gpu.product is not None else {})
 
 

@@ -37,11 +37,13 @@ HOST_BYTES, LEAST_HOST_BYTES = 6 * GIB, 8 * GIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """How many replicas, on what evidence, and whether there is room beside them."""
+    """How many replicas, on what evidence, on which nodes, and whether there is room beside them."""
 
     count: int
     profile: str
     """Name of the SLMProfile that the advice rests on."""
+    opt_in_label: str
+    """Label of the nodes that were lent to us: every replica selects it, whatever else is said of its nodes."""
     spare_slot: bool = False
     """A slice is free for one more replica than `count`."""
 
@@ -66,12 +68,14 @@ def replicas(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Ser
             "strategy": {"type": "RollingUpdate", "rollingUpdate": ROLL_SURGING if fleet.spare_slot else ROLL_IN_PLACE},
             "progressDeadlineSeconds": START_SECONDS + 300,
             "revisionHistoryLimit": 5,
-            "template": pod_template(deployment, spec, serving),
+            "template": pod_template(deployment, spec, serving, fleet.opt_in_label),
         }
     }
 
 
-def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving) -> dict[str, Any]:
+def pod_template(
+    deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, opt_in_label: str
+) -> dict[str, Any]:
     """The replica's pod, with the user's overlay merged in."""
     key = deployment.meta.key
     served_name = spec.model.name or key.name
@@ -86,7 +90,7 @@ def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving:
             "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT, which vLLM reads as its own
             "terminationGracePeriodSeconds": engines.PRE_STOP_SECONDS + engines.SHUTDOWN_SECONDS + 30,
             "securityContext": engines.pod_security(),
-            "nodeSelector": node_selector(deployment, spec, serving),
+            "nodeSelector": node_selector(deployment, spec, serving, opt_in_label),
             "tolerations": [dict(toleration) for toleration in spec.accelerator.tolerations],
             "topologySpreadConstraints": [_spread(key)],
             "containers": [
@@ -115,9 +119,11 @@ def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving:
     return merged
 
 
-def node_selector(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving) -> dict[str, str]:
+def node_selector(
+    deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, opt_in_label: str
+) -> dict[str, str]:
     """Labels of the nodes whose GPUs this deployment's replicas may take."""
-    selector = dict(spec.accelerator.node_selector) | {names.OPT_IN_LABEL: "true"}
+    selector = dict(spec.accelerator.node_selector) | {opt_in_label: "true"}
     if spec.accelerator.product is not None:
         selector["nvidia.com/gpu.product"] = spec.accelerator.product
     if serving.sharing_mode is not SharingMode.NONE:

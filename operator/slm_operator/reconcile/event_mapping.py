@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from slm_operator.reconcile.gather import ProfileKeys
+    from slm_operator.settings import Settings
     from slm_operator.watch.cache import Change
     from slm_operator.watch.records import DeploymentRecord, Meta, PodRecord
     from slm_operator.watch.watch_list import Caches
 
 
-def concerned(change: Change[Any], caches: Caches, keys: ProfileKeys) -> Iterator[WorkKey]:
+def concerned(change: Change[Any], caches: Caches, keys: ProfileKeys, settings: Settings) -> Iterator[WorkKey]:
     """Keys of the passes that this change may alter."""
     match change.kind:
         case names.DEPLOYMENT_KIND:
@@ -38,7 +39,7 @@ def concerned(change: Change[Any], caches: Caches, keys: ProfileKeys) -> Iterato
             if _finished(change.old) != _finished(change.new):  # a place among the running profiles is free
                 yield from (WorkKey("profile", one.meta.key) for one in caches.profiles.by(UNMEASURED, True))
         case "Node":
-            if any(one is not None and is_our_node(one) for one in (change.old, change.new)):
+            if any(one is not None and is_our_node(one, settings) for one in (change.old, change.new)):
                 yield FLEET
         case "ConfigMap" | "DaemonPod":
             yield FLEET

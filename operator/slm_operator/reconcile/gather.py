@@ -79,7 +79,7 @@ class ProfileKeys:
         self._known.pop(uid, None)
 
 
-def caches_for_planning(keys: ProfileKeys) -> Caches:
+def caches_for_planning(keys: ProfileKeys, settings: Settings) -> Caches:
     """Caches with the indexes that gathering and routing need."""
 
     def sharing(record: DeploymentRecord) -> Iterable[Hashable]:
@@ -107,7 +107,7 @@ def caches_for_planning(keys: ProfileKeys) -> Caches:
                 UNMEASURED: lambda record: (True,) if record.measurements is None else (),
             },
         ),
-        nodes=Cache("Node", {OURS: lambda record: (True,) if is_our_node(record) else ()}),
+        nodes=Cache("Node", {OURS: lambda record: (True,) if is_our_node(record, settings) else ()}),
     )
 
 
@@ -116,9 +116,9 @@ def named_profile(record: DeploymentRecord) -> str | None:
     return record.spec.profiling.profile if record.spec is not None else None
 
 
-def is_our_node(node: NodeRecord) -> bool:
+def is_our_node(node: NodeRecord, settings: Settings) -> bool:
     """Whether a node is opted in, or still carries our marks."""
-    marks = (names.OPT_IN_LABEL, names.CLASS_LABEL, names.SERVES_LABEL)
+    marks = (settings.nodes.opt_in_label, names.CLASS_LABEL, names.SERVES_LABEL)
     return (
         any(mark in node.meta.labels for mark in marks)
         or bool(node.meta.annotations)

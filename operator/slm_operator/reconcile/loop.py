@@ -90,7 +90,7 @@ class Reconciler:
             self.queue.add(work)
         if not self._started or not change.news:
             return
-        for work in concerned(change, self.gatherer.caches, self.gatherer.keys):
+        for work in concerned(change, self.gatherer.caches, self.gatherer.keys, self.gatherer.settings):
             if work not in echoes:
                 self._add(work)
         if change.kind == names.DEPLOYMENT_KIND and change.new is None and change.old is not None:

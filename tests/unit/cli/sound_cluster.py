@@ -7,12 +7,14 @@ from typing import Any
 
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node
 from slm_operator.cli.preflight.stack import DaemonSet
-from slm_operator.planning.fleet.node.state import NodeState, failures_in
+from slm_operator.planning.fleet.node.state import NodeState, failures_in, is_opted_in
 from slm_operator.planning.fleet.tolerations import Toleration
+from slm_operator.settings import Settings
 from slm_operator.watch.projection import node as node_record
 from slm_operator.watch.records import DaemonPodRecord, Key, Meta
 from unit.cli import cluster_objects as objects
 
+DEFAULTS = Settings()
 GPU_TOLERATION = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)
 SHARED = {"nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "32"}
 CUT = {"nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.sharing-strategy": "mps"}
@@ -34,6 +36,7 @@ def node(
     daemons: tuple[DaemonPodRecord, ...] = (plugin_pod(),),
     kubelet: str = "v1.34.2",
     name: str = "gpu-1",
+    settings: Settings = DEFAULTS,
 ) -> Node:
     told = {
         name: value for name, value in (objects.H100 | objects.OPTED_IN | (labels or {})).items() if name not in without
@@ -44,6 +47,7 @@ def node(
     record = node_record(raw)
     state = NodeState(
         node=record,
+        opted_in=is_opted_in(record, settings),
         told=record.meta.labels.get("nvidia.com/device-plugin.config"),
         daemons=daemons,
         failures=failures_in(record.meta.annotations.get("slm-operator.io/change-failed")),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_core.codec import to_json
+from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import Revision, revisions, way_back
 from slm_operator.cli.main import main
@@ -32,7 +33,12 @@ def replica_set(number: int, profile: str, document: MeasurementDocument, **pods
     advice = advise_deployment(READ, document)
     assert not isinstance(advice, Unadvisable)
     record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=READ)
-    manifest = replicas(record, READ, serving_of(advice, document.ledger), Fleet(count=2, profile=profile))
+    manifest = replicas(
+        record,
+        READ,
+        serving_of(advice, document.ledger),
+        Fleet(count=2, profile=profile, opt_in_label=names.OPT_IN_LABEL),
+    )
     annotations = manifest["metadata"]["annotations"] | {"deployment.kubernetes.io/revision": str(number)}
     return {
         "metadata": {
@@ -109,7 +115,12 @@ def test_the_operator_gives_the_former_arguments_for_what_rollback_sets() -> Non
     advice = advise_deployment(pinned, SINGLE)
     assert not isinstance(advice, Unadvisable)
     record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=pinned)
-    again = replicas(record, pinned, serving_of(advice, SINGLE.ledger), Fleet(count=2, profile=FORMER))
+    again = replicas(
+        record,
+        pinned,
+        serving_of(advice, SINGLE.ledger),
+        Fleet(count=2, profile=FORMER, opt_in_label=names.OPT_IN_LABEL),
+    )
     assert again["spec"]["template"] == FIRST["spec"]["template"]
 
 

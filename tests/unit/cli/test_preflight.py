@@ -12,7 +12,7 @@ from slm_operator.cli.preflight.nodes import NODE_CHECKS
 from slm_operator.cli.preflight.schema import compare
 from slm_operator.cli.preflight.stack import daemon_set, version_of
 from slm_operator.cli.preflight.table import CHECKS, preflight
-from slm_operator.settings import DevicePlugin, Settings
+from slm_operator.settings import DevicePlugin, Nodes, Settings
 from unit.cli import cluster_objects as objects
 from unit.cli.sound_cluster import (
     CUT,
@@ -29,6 +29,7 @@ from unit.cli.sound_cluster import (
 
 ELSEWHERE = Settings(device_plugin=DevicePlugin(namespace="gpu-operator", config_map="device-plugin-configs"))
 NAMESPACED = Settings(namespaces=("team",))
+RESTRICTED = Settings(nodes=Nodes(opt_in_label="node-restriction.kubernetes.io/slm"))
 
 
 def plugin(**changed: Any) -> dict[str, Any]:
@@ -72,6 +73,8 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("nobody", "Opt-in", on(node(without=("slm-operator.io/managed",))), "problem", "none of 1 GPU nodes opted in", "kubectl label node gpu-1 slm-operator.io/managed=true"),
     ("opted in by another word", "Opt-in", on(node({"slm-operator.io/managed": "yes"})), "problem", "none of 1 GPU nodes", "=true"),
     ("no GPU", "Opt-in", {"nodes": ()}, "problem", "no node offers an NVIDIA GPU", "GPU Operator"),
+    ("opted in by the default's name", "Opt-in", on(node(settings=RESTRICTED)) | {"settings": RESTRICTED}, "problem", "none of 1 GPU nodes opted in", "kubectl label node gpu-1 node-restriction.kubernetes.io/slm=true"),
+    ("opted in by another name", "Opt-in", on(node({"node-restriction.kubernetes.io/slm": "true"}, settings=RESTRICTED)) | {"settings": RESTRICTED}, "ok", "1 of 1 GPU nodes", ""),
     ("opted in without a GPU", "Opt-in", on(node(without=("nvidia.com/gpu.count",), allocatable={"cpu": "4"})), "problem", "no node offers an NVIDIA GPU", "GPU Operator"),
     ("unseen", "Opt-in", {"nodes": Unseen("list nodes")}, "warning", "no right to list nodes", "ask"),
     ("there", "Device plugin", {}, "ok", "nvidia-device-plugin/device-plugin, 1 of 1 ready", ""),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from slm_core.measurements import SharingMode
+from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.engine import Serving
 from slm_operator.manifests.metadata import digest
 from slm_operator.manifests.plugin_config import SliceClass, config_key, plugin_config
-from slm_operator.manifests.profile import Preference, profile_job
+from slm_operator.manifests.profile import Preference, Where, profile_job
 from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
 from slm_operator.manifests.routing import http_route, inference_pool
 from slm_operator.watch.records import DeploymentRecord, Key, Meta, ProfileRecord
@@ -114,7 +115,7 @@ def advised(mode: SharingMode, per_gpu: int, **more: Any) -> Serving:
 def _serving(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> list[dict[str, Any]]:
     record, read = deployment(spec)
     serving = advised(mode, per_gpu)
-    fleet = Fleet(count=per_gpu, profile="opt-12345678")
+    fleet = Fleet(count=per_gpu, profile="opt-12345678", opt_in_label=names.OPT_IN_LABEL)
     return [replicas(record, read, serving, fleet), service(record), disruption_budget(record)]
 
 
@@ -144,4 +145,4 @@ def _profile_job() -> dict[str, Any]:
     )
     record = ProfileRecord(meta=Meta(key=Key("team", "opt-1-3b-12345678"), uid="uid-profile"), spec=spec)
     free = (Preference(weight=100, hostnames=("gpu-1", "gpu-3")), Preference(weight=50, hostnames=("gpu-2",)))
-    return profile_job(record, spec, "slm-operator:0.1.0", free)
+    return profile_job(record, spec, "slm-operator:0.1.0", Where(opt_in_label=names.OPT_IN_LABEL, preferred=free))

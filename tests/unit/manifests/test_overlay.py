@@ -91,5 +91,12 @@ def test_what_the_operator_owns_is_refused_by_name(case: str) -> None:
     assert any(words in sentence for sentence in refused_fields(overlay))
 
 
+def test_the_label_by_which_nodes_are_lent_is_not_deselected() -> None:
+    overlay = {"spec": {"nodeSelector": {"node-restriction.kubernetes.io/slm": None, "zone": "a"}}}
+    (said,) = refused_fields(overlay, "node-restriction.kubernetes.io/slm")
+    assert said == "spec.podTemplate.spec.nodeSelector: node-restriction.kubernetes.io/slm is the operator's"
+    assert refused_fields(overlay) == ()
+
+
 def test_a_sidecar_may_have_its_own_image() -> None:
     assert refused_fields({"spec": {"containers": [{"name": "sidecar", "image": "x"}]}}) == ()

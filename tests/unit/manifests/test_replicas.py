@@ -28,7 +28,7 @@ def engine(**more: Any) -> dict[str, Any]:
 
 def template(spec: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     record, read = cases.deployment(spec or SPEC)
-    return pod_template(record, read, cases.advised(SharingMode.MPS, 2, **more))
+    return pod_template(record, read, cases.advised(SharingMode.MPS, 2, **more), names.OPT_IN_LABEL)
 
 
 def test_no_upgrade_restarts_an_engine_unawares() -> None:
@@ -51,13 +51,17 @@ def test_what_is_no_part_of_spec_or_advice_restarts_nothing(case: str) -> None:
     record, read = cases.deployment(SPEC, **UNTOUCHED[case])
     status = DeploymentRecord(meta=record.meta, spec=read, status={"phase": "Ready", "readyReplicas": 2})
     serving = cases.advised(SharingMode.MPS, 2)
-    assert pod_template(record, read, serving) == pod_template(status, read, serving) == template()
+    made = [pod_template(one, read, serving, names.OPT_IN_LABEL) for one in (record, status)]
+    assert made == [template(), template()]
 
 
 def test_a_new_profile_with_the_same_advice_restarts_nothing_but_is_named() -> None:
     record, read = cases.deployment(SPEC)
     serving = cases.advised(SharingMode.MPS, 2)
-    first, second = (replicas(record, read, serving, Fleet(count=2, profile=name)) for name in ("opt-1", "opt-2"))
+    first, second = (
+        replicas(record, read, serving, Fleet(count=2, profile=name, opt_in_label=names.OPT_IN_LABEL))
+        for name in ("opt-1", "opt-2")
+    )
     assert first["spec"] == second["spec"]
     assert second["metadata"]["annotations"][names.PROFILE_LABEL] == "opt-2"
 
@@ -74,7 +78,10 @@ def test_other_advice_is_visible_on_the_pod() -> None:
 def test_scaling_changes_no_pod() -> None:
     record, read = cases.deployment(SPEC)
     serving = cases.advised(SharingMode.MPS, 2)
-    made = [replicas(record, read, serving, Fleet(count=count, profile="p")) for count in (0, 1, 9)]
+    made = [
+        replicas(record, read, serving, Fleet(count=count, profile="p", opt_in_label=names.OPT_IN_LABEL))
+        for count in (0, 1, 9)
+    ]
     assert len({str(one["spec"]["template"]) for one in made}) == 1
 
 
@@ -88,7 +95,7 @@ ROLLS = {
 def test_roll(case: str) -> None:
     spare, rolling = ROLLS[case]
     record, read = cases.deployment(SPEC)
-    fleet = Fleet(count=1, profile="p", spare_slot=spare)
+    fleet = Fleet(count=1, profile="p", opt_in_label=names.OPT_IN_LABEL, spare_slot=spare)
     made = replicas(record, read, cases.advised(SharingMode.MPS, 2), fleet)
     assert made["spec"]["strategy"]["rollingUpdate"] == rolling
 

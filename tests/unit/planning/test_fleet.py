@@ -158,13 +158,13 @@ def test_the_last_replica_that_answers_stays_while_another_counts_whose_node_is_
     assert [line(action) for action in plan.actions] == ["evict team/a"]
 
 
-def test_a_foreign_pod_is_waited_for_and_named() -> None:
+def test_a_foreign_pod_is_waited_for_and_told() -> None:
     view = w.fleet(w.demand(), nodes=(w.node(),), pods=(w.foreign("training"),))
     plan = plan_fleet(view, w.SETTINGS, w.NOW)
     assert not plan.plan.actions
     assignment = plan.assignments[w.demand().deployment]
     assert assignment.reason == "ForeignPods"
-    assert "others/training" in (assignment.pending_because or "")
+    assert "held by a pod of another namespace" in (assignment.pending_because or "")
 
 
 def test_a_foreign_pod_that_lands_during_a_change_stops_it() -> None:
@@ -172,7 +172,7 @@ def test_a_foreign_pod_that_lands_during_a_change_stops_it() -> None:
     view = replace(view, pods=(w.foreign("late"),))
     plan = plan_fleet(view, w.SETTINGS, w.later(500))
     assert not plan.plan.actions
-    assert "others/late" in (plan.assignments[w.demand().deployment].pending_because or "")
+    assert "waits for a pod of another namespace" in (plan.assignments[w.demand().deployment].pending_because or "")
 
 
 def test_a_replica_that_lands_on_a_node_that_changes_for_others_gives_way() -> None:

@@ -110,7 +110,7 @@ STORIES = {
         view(job=JOB, pod=WAITING, nodes=(w.node(),), gpu_pods=(w.foreign("training"),)),
         "Pending",
         "WaitingForGPU",
-        "others/training",
+        "held by a pod of another namespace",
     ),
     "GPU cut for others": (
         view(job=JOB, pod=WAITING, nodes=(w.node(labels={"slm-operator.io/serves": "team.chat"}),)),

@@ -41,14 +41,14 @@ WISHES = {
 
 @pytest.mark.parametrize(("view", "wishes"), WISHES.values(), ids=WISHES)
 def test_a_profile_would_rather_be(view: ProfileView, wishes: dict[int, tuple[str, ...]]) -> None:
-    assert {one.weight: one.hostnames for one in preferences(view, H100)} == wishes
+    assert {one.weight: one.hostnames for one in preferences(view, H100, w.SETTINGS)} == wishes
 
 
 def test_only_so_many_nodes_are_named() -> None:
-    (wish,) = preferences(asked(*(gpu_node(f"n{number}") for number in range(200))), H100)
+    (wish,) = preferences(asked(*(gpu_node(f"n{number}") for number in range(200))), H100, w.SETTINGS)
     assert len(wish.hostnames) == 50
 
 
 def test_a_node_with_a_gpu_to_spare_is_not_called_held() -> None:
-    said = gpu_wait(asked(TWO, pods=(WHOLE_ENGINE,)), H100)
+    said = gpu_wait(asked(TWO, pods=(WHOLE_ENGINE,)), H100, w.SETTINGS)
     assert "something else keeps the pod away" in said

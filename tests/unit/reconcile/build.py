@@ -120,7 +120,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.keys = ProfileKeys()
-        self.caches = caches_for_planning(self.keys)
+        self.caches = caches_for_planning(self.keys, Settings())
         caches: dict[str, Any] = {
             names.DEPLOYMENT_KIND: self.caches.deployments,
             "Node": self.caches.nodes,

@@ -21,7 +21,7 @@ class Watching:
 
     def __init__(self) -> None:
         self.keys = ProfileKeys()
-        self.caches = caches_for_planning(self.keys)
+        self.caches = caches_for_planning(self.keys, Settings())
         self.woken: list[str] = []
         self.world = World(watched_kinds(self.caches, Settings()), self.changed)
         self.see("SLMDeployment", "d", spec=SPEC | {"profiling": {"profile": "p"}})
@@ -33,7 +33,7 @@ class Watching:
 
     def changed(self, change: Change[Any]) -> None:
         if change.news:
-            self.woken += [str(work) for work in concerned(change, self.caches, self.keys)]
+            self.woken += [str(work) for work in concerned(change, self.caches, self.keys, Settings())]
 
     def see(self, kind: str, name: str, *, version: int = 1, labels: dict[str, str] | None = None, **raw: Any) -> None:
         head = meta(name, version=version, labels=labels or {}, generation=raw.pop("generation", 1))

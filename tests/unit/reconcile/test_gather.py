@@ -28,7 +28,7 @@ JOB = w.job(PROFILE)
 def gatherer(**records: Any) -> Gatherer:
     """Over caches that hold these records: `pods=[...]`."""
     keys = ProfileKeys()
-    caches = caches_for_planning(keys)
+    caches = caches_for_planning(keys, w.SETTINGS)
     for kind, some in records.items():
         for record in some:
             getattr(caches, kind).put(record)

@@ -15,7 +15,7 @@ RECORD = w.deployment()
 def chosen(**measured_at: str | None) -> str | None:
     """Name of the profile that is taken, of profiles with these names and times; "" is a profile without any."""
     keys = ProfileKeys()
-    caches = caches_for_planning(keys)
+    caches = caches_for_planning(keys, w.SETTINGS)
     caches.deployments.put(RECORD)
     for name, when in measured_at.items():
         document = None if when == "" else replace(w.document(), measured_at=when)

@@ -62,7 +62,7 @@ class Watched:
     def __init__(self, *pods: PodRecord) -> None:
         record = w.deployment(spec={"sharing": {"mode": "None"}})
         keys = ProfileKeys()
-        caches = caches_for_planning(keys)
+        caches = caches_for_planning(keys, w.SETTINGS)
         profile = w.profile(record, w.document())
         named = replace(profile, meta=replace(profile.meta, labels={names.PROFILE_LABEL: keys.of(record) or ""}))
         caches.deployments.put(record)

@@ -22,7 +22,7 @@ from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.decoding import decode
 from slm_operator.kube.errors import Forbidden, NotFound
 from slm_operator.kube.resources import CONFIG_MAP, LEASE, NODE, POD, WORKLOAD
-from slm_operator.planning.fleet.node.state import NodeState, failures_in
+from slm_operator.planning.fleet.node.state import NodeState, failures_in, is_opted_in
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.settings import Settings
 from slm_operator.watch import projection
@@ -178,14 +178,15 @@ def _stack(raws: Iterable[dict[str, Any]]) -> tuple[DaemonSet, ...]:
 def _nodes(raws: Iterable[dict[str, Any]], pods: Iterable[dict[str, Any]], settings: Settings) -> tuple[Node, ...]:
     project = projection.daemons_of(settings.device_plugin.namespace)
     daemons = [one for one in map(project, pods) if one is not None]
-    return tuple(_node(raw, daemons, settings.device_plugin.config_label) for raw in raws)
+    return tuple(_node(raw, daemons, settings) for raw in raws)
 
 
-def _node(raw: dict[str, Any], daemons: Iterable[DaemonPodRecord], config_label: str) -> Node:
+def _node(raw: dict[str, Any], daemons: Iterable[DaemonPodRecord], settings: Settings) -> Node:
     record = projection.node(raw)
     state = NodeState(
         node=record,
-        told=record.meta.labels.get(config_label),
+        opted_in=is_opted_in(record, settings),
+        told=record.meta.labels.get(settings.device_plugin.config_label),
         daemons=tuple(one for one in daemons if one.node == record.meta.key.name),
         failures=failures_in(record.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
     )

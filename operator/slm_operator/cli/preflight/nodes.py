@@ -63,12 +63,12 @@ def _discovery(node: Node, _facts: Facts) -> Answer:
     return ok("feature discovery says what the GPUs are and how they are cut")
 
 
-def _mig(node: Node, _facts: Facts) -> Answer:
+def _mig(node: Node, facts: Facts) -> Answer:
     mig = node.state.node.meta.labels.get(MIG_CONFIG_LABEL)
     if mig is not None and "all-disabled" not in mig:
         return problem(
             f"MIG is configured ({mig}): the operator leaves the node alone",
-            f"set {MIG_CONFIG_LABEL}=all-disabled there, or take {names.OPT_IN_LABEL} away",
+            f"set {MIG_CONFIG_LABEL}=all-disabled there, or take {facts.settings.nodes.opt_in_label} away",
         )
     return ok("off")
 

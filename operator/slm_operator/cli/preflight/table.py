@@ -145,7 +145,7 @@ def _opt_in(facts: Facts) -> Answer | None:
     if not facts.opted_in:
         return problem(
             f"none of {len(with_gpus)} GPU nodes opted in: nothing is measured and nothing is served",
-            f"kubectl label node {with_gpus[0]} {names.OPT_IN_LABEL}=true",
+            f"kubectl label node {with_gpus[0]} {facts.settings.nodes.opt_in_label}=true",
         )
     gpus = sum(node.state.gpus for node in facts.opted_in)
     return ok(f"{len(facts.opted_in)} of {len(with_gpus)} GPU nodes, with {gpus} GPUs")

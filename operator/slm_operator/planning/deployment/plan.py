@@ -19,7 +19,7 @@ from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
 from slm_operator.planning.actions import Action, Apply, Plan
-from slm_operator.planning.deployment.advising import Unadvisable, advice_status, serving_of
+from slm_operator.planning.deployment.advising import Unadvisable, advice_status
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding, routing_status
 from slm_operator.planning.deployment.gpu_spread import placement
@@ -75,7 +75,7 @@ def _story(view: DeploymentView, settings: Settings) -> _Story:
     spec = view.deployment.spec
     if spec is None:
         return _stalled(Condition.PROFILED, "InvalidSpec", view.deployment.broken or "spec cannot be read")
-    refused = refused_fields(spec.pod_template or {})
+    refused = refused_fields(spec.pod_template or {}, settings.nodes.opt_in_label)
     if refused:
         return _stalled(Condition.AVAILABLE, "InvalidPodTemplate", "; ".join(refused))
     story = _profiled(view, spec)
@@ -195,9 +195,7 @@ def _served(
     refused = _refused(view)
     if assignment is None and view.workload is None:
         return story if refused is None else story.and_then(refused)
-    document = view.profile.measurements if view.profile is not None else None
-    assert document is not None
-    rolled = rollout(view, spec, serving_of(advice, document.ledger), wanted, assignment)
+    rolled = rollout(view, spec, advice, assignment, settings)
     story = story.and_then(
         refused or availability(view, wanted, advice.replicas_per_gpu), *rolled, *gateway_actions(view, spec, settings)
     )

@@ -12,13 +12,14 @@ from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
 from slm_operator.planning.actions import Action, Apply, Delete
-from slm_operator.planning.fleet.demand import is_asked_in, slice_class_of
+from slm_operator.planning.deployment.advising import serving_of
+from slm_operator.planning.fleet.demand import is_asked_in, slice_class_of, wanted_replicas
 
 if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.manifests.engine import Serving
     from slm_operator.planning.views import Assignment, DeploymentView
+    from slm_operator.settings import Settings
 
 
 def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice) -> Assignment | None:
@@ -50,9 +51,12 @@ def _room(assignment: Assignment) -> str:
 
 
 def rollout(
-    view: DeploymentView, spec: SLMDeploymentSpec, serving: Serving, wanted: int, assignment: Assignment | None
+    view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice, assignment: Assignment | None, settings: Settings
 ) -> tuple[Action, ...]:
-    """What serves `wanted` replicas, as far as the fleet's answer allows."""
+    """What serves the replicas that are wanted, as far as the fleet's answer allows."""
+    assert view.profile is not None
+    assert view.profile.measurements is not None
+    serving, wanted = serving_of(advice, view.profile.measurements.ledger), wanted_replicas(spec, advice)
     slots = assignment.slots if assignment is not None else 0
     # NB: replicas that have no slice before the change is done would block each other's eviction for ever, and with it
     # the change, be it for them or for somebody else.
@@ -64,7 +68,7 @@ def rollout(
         else "one replica at a time may be disturbed",
     )
     rolled = Apply(
-        manifest=replicas(view.deployment, spec, serving, _fleet(view, spec, wanted, slots)),
+        manifest=replicas(view.deployment, spec, serving, _fleet(view, spec, wanted, slots, settings)),
         because=f"{serving.replicas_per_gpu} engine(s) a GPU with batch {serving.batch_size}, as advised",
     )
     return (
@@ -87,11 +91,12 @@ def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) 
     return wanted == 0 or assignment.slots > 0 or assignment.gives_way or (silent and not assignment.changing)
 
 
-def _fleet(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int, slots: int) -> Fleet:
+def _fleet(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int, slots: int, settings: Settings) -> Fleet:
     # NB: a slice that neighbours may take meanwhile is no room to count on: the roll would wait for it.
     spare = slots > wanted and spec.sharing.neighbours == "Same"
     profile_name = view.profile.meta.key.name if view.profile is not None else ""
-    return Fleet(count=wanted, profile=profile_name, spare_slot=spare)
+    opt_in = settings.nodes.opt_in_label
+    return Fleet(count=wanted, profile=profile_name, opt_in_label=opt_in, spare_slot=spare)
 
 
 def _swept(view: DeploymentView) -> tuple[Action, ...]:

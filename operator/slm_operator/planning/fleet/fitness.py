@@ -17,18 +17,19 @@ from slm_operator.planning.fleet.node.state import (
     MIG_CONFIG_LABEL,
     PRODUCT_LABEL,
     UNSHARED,
-    whose,
 )
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates
+from slm_operator.planning.reader import AboutPods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
     from slm_operator.planning.fleet.node.state import NodeState
+    from slm_operator.planning.reader import Sentence
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
 
-    Check = Callable[[NodeState, Demand, Settings], str | None]
+    Check = Callable[[NodeState, Demand, Settings], Sentence | None]
 
 
 class Answers:
@@ -41,21 +42,21 @@ class Answers:
         numbers: dict[Hashable, int] = {}
         self._asks = {one.deployment: numbers.setdefault(_asks(one), len(numbers)) for one in demands}
         self._likeness: dict[str, Hashable] = {}
-        self._known: dict[Hashable, str | None] = {}
+        self._known: dict[Hashable, Sentence | None] = {}
 
-    def to_serve(self, state: NodeState, demand: Demand) -> str | None:
+    def to_serve(self, state: NodeState, demand: Demand) -> Sentence | None:
         """Why a node cannot be cut for a demand, or None when it can."""
         return self._ask(_TO_SERVE, state, demand)
 
-    def to_give_whole(self, state: NodeState, demand: Demand) -> str | None:
+    def to_give_whole(self, state: NodeState, demand: Demand) -> Sentence | None:
         """Why a node cannot give a demand whole GPUs, or None when it can."""
         return self._ask(_TO_GIVE_WHOLE, state, demand)
 
-    def to_empty(self, state: NodeState, demand: Demand) -> str | None:
+    def to_empty(self, state: NodeState, demand: Demand) -> Sentence | None:
         """Why a node that is given back would not give a demand whole GPUs, or None when it would."""
         return self._ask(_TO_EMPTY, state, demand)
 
-    def to_stay(self, state: NodeState, demand: Demand) -> str | None:
+    def to_stay(self, state: NodeState, demand: Demand) -> Sentence | None:
         """Why a node that serves a demand, or is on its way, must not any longer."""
         return self._ask(_TO_STAY, state, demand)
 
@@ -70,7 +71,7 @@ class Answers:
             found = self._likeness[state.name] = _likeness(state, self._selectors)
         return found
 
-    def _ask(self, checks: tuple[Check, ...], state: NodeState, demand: Demand) -> str | None:
+    def _ask(self, checks: tuple[Check, ...], state: NodeState, demand: Demand) -> Sentence | None:
         # Whose pods a node has is looked at by the checks before a node is cut, and by no others.
         whose_pods = demand.deployment if checks is _TO_SERVE and state.our_pods else None
         question = (id(checks), self._asks[demand.deployment], self.likeness(state), whose_pods)
@@ -85,10 +86,10 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
     if state.our_pods or state.busy_pods or state.marked:
         return state.name
     labels = state.node.meta.labels
-    known = (names.OPT_IN_LABEL, PRODUCT_LABEL, MIG_CONFIG_LABEL, COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL)
+    known = (PRODUCT_LABEL, MIG_CONFIG_LABEL, COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL)
     return (
         tuple(labels.get(name) for name in (*known, *selectors)),
-        (state.node.ready, state.node.unschedulable, state.node.taints, state.has_config_manager),
+        (state.opted_in, state.node.ready, state.node.unschedulable, state.node.taints, state.has_config_manager),
         (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.cut_by_others),
         (tuple(state.failures.items()), tuple(state.node.allocatable.items())),
     )
@@ -100,8 +101,8 @@ def _asks(demand: Demand) -> Hashable:
     return (demand.slice_class, demand.product, selector, demand.tolerations, demand.slice_bytes)
 
 
-def _opted_in(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
-    return None if state.opted_in else f"did not opt in: label it {names.OPT_IN_LABEL}=true"
+def _opted_in(state: NodeState, _demand: Demand, settings: Settings) -> str | None:
+    return None if state.opted_in else f"did not opt in: label it {settings.nodes.opt_in_label}=true"
 
 
 def _is_usable(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
@@ -209,13 +210,13 @@ def _failed_before(state: NodeState, demand: Demand, _settings: Settings) -> str
     return f"was rolled back ({failed}): mend it, then remove its annotation {names.CHANGE_FAILED_ANNOTATION}"
 
 
-def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> AboutPods | None:
     if state.cut_by_others and state.observed_class == demand.slice_class:
         return None
     others = len(state.our_pods) - state.pods_of(demand.deployment)
     # NB: engines with a whole GPU each leave no mark on their node, which makes them no less worth keeping.
     held = state.busy_pods if any(state.marks) or state.changing or not others else (*state.busy_pods, *state.our_pods)
-    return f"its GPU is held by {', '.join(whose(pod) for pod in held)}" if held else None
+    return AboutPods(before="its GPU is held by ", pods=held) if held else None
 
 
 def _is_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:

@@ -25,6 +25,7 @@ from slm_operator.planning.fleet.fitness import Answers
 from slm_operator.planning.fleet.node.state import class_of_label, describe, owner_of
 from slm_operator.planning.fleet.node.step import Target
 from slm_operator.planning.fleet.whole_gpus import empty_for_whole, take_whole
+from slm_operator.planning.reader import ANYBODY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
     from slm_operator.watch.records import Key
-
-_ANYBODY = "any"
 
 
 @dataclass(slots=True)
@@ -50,8 +49,6 @@ class Placement:
     """What a node shall be. A node without a target is given back when it carries our marks."""
     refused: dict[Key, tuple[str, str]] = field(default_factory=dict)
     """Reason and sentence for deployments that may not claim the node that they could have."""
-    told: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """Why those who ask the same get no more, said once for all of them."""
     members: dict[Target, set[tuple[str, str]]] = field(default_factory=dict)
     """Deployments that want each target, one or several neighbours, as `NodeState.replicas` names them."""
     emptied: dict[str, Key] = field(default_factory=dict)
@@ -136,7 +133,7 @@ def place(
 
 def target_of(demand: Demand) -> Target:
     """What a node must be to serve this demand."""
-    serves = _ANYBODY if demand.any_neighbours else serves_value(demand.deployment)
+    serves = ANYBODY if demand.any_neighbours else serves_value(demand.deployment)
     return Target(slice_class=demand.slice_class, serves=serves)
 
 
@@ -226,7 +223,7 @@ def _held(
         if kept or slice_class is None or not state.opted_in or state.overruled or slice_class.label in state.failures:
             continue
         intact = any(state.marks) and not state.recut
-        if serves == _ANYBODY:
+        if serves == ANYBODY:
             stays = intact and any(state.pods_of(one) for one in living)
         elif state.our_pods:
             stays = serves in waiting or (intact and serves in owners)

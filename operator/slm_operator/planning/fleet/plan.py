@@ -21,7 +21,8 @@ from slm_operator.planning.fleet.node.state import is_replica, node_states, owne
 from slm_operator.planning.fleet.node.step import NodeStep, Site
 from slm_operator.planning.fleet.placement import Placement, place
 from slm_operator.planning.fleet.plugin_keys import UNUSED_SECONDS, keys_in_use, keys_patch, spare_keys
-from slm_operator.planning.fleet.shortage import shortage
+from slm_operator.planning.fleet.shortage import Shortages
+from slm_operator.planning.reader import told
 from slm_operator.planning.views import Assignment, Demand, FleetPlan, FleetView
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
             for demand in view.demands
         }
         return FleetPlan(plan=Plan(), assignments=unseen)
-    states = node_states(view, settings.device_plugin.config_label)
+    states = node_states(view, settings)
     demands = sorted(view.demands, key=lambda demand: demand.deployment)
     placement = place(states, demands, view.undecided, claims(states, view.pods, view.memory, settings, now), settings)
     wanted = {one.slice_class for one in demands if one.slice_class.mode is not SharingMode.NONE}
@@ -63,10 +64,12 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     if view.config_map is not None and used is not None and spare_keys(view.config_map, used):
         waits.append(UNUSED_SECONDS)
     waits += [max(1.0, (since + IDLE - now).total_seconds()) for since in idle_since.values()]
-    drained = _drained(states, placement)
+    drained, shortages = _drained(states, placement), Shortages(placement, settings)
     return FleetPlan(
         plan=Plan(actions=(*keys, *actions), look_again_seconds=min(waits, default=None)),
-        assignments={demand.deployment: _assignment(demand, placement, steps, drained) for demand in demands},
+        assignments={
+            demand.deployment: _assignment(demand, placement, steps, drained, shortages) for demand in demands
+        },
         memory=Memory(idle_since=idle_since, last_turn=last_turn),
     )
 
@@ -152,7 +155,11 @@ def _drained(states: tuple[NodeState, ...], placement: Placement) -> frozenset[t
 
 
 def _assignment(
-    demand: Demand, placement: Placement, steps: Mapping[str, NodeStep], drained: frozenset[tuple[str, str]]
+    demand: Demand,
+    placement: Placement,
+    steps: Mapping[str, NodeStep],
+    drained: frozenset[tuple[str, str]],
+    shortages: Shortages,
 ) -> Assignment:
     """What one deployment gets, and why not more."""
     whole = demand.slice_class.mode is SharingMode.NONE
@@ -160,15 +167,18 @@ def _assignment(
     ready = [name for name in mine if steps[name].done]
     changing = [name for name in mine if name not in ready]
     slots = sum(placement.capacity(name, demand) for name in ready)
-    stage = next((steps[name].stage for name in changing), None)
-    warning = next((steps[name] for name in ready if steps[name].warning and not whole), None)
+    reader = shortages.reader_of(demand)
+    stages = (steps[name].stage for name in changing)
+    stage = next((told(one, reader) for one in stages if one is not None), None)
+    warnings = ((steps[name].reason, steps[name].warning) for name in ready if not whole)
+    warning = next(((why, told(one, reader)) for why, one in warnings if one is not None), None)
     reason, pending = "Ready", None
     if placement.lacking(demand) > 0 and not (whole and changing):
-        reason, pending = shortage(demand, placement)
+        reason, pending = shortages.of(demand)
     elif slots < demand.replicas and changing:
         reason, pending = steps[changing[0]].reason, stage
     elif warning is not None:
-        reason, pending = warning.reason, warning.warning
+        reason, pending = warning
     return Assignment(
         slice_class=demand.slice_class,
         asked=demand,

@@ -1,61 +1,97 @@
 """Why a deployment gets no more places: the reason of a condition, and a sentence with what each node says.
 
-Assumes a placement that has been made. Must never change it, but for what was said already to those who ask the same.
+Assumes a placement that has been made. Must never change it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slm_core.measurements import SharingMode
 
-from slm_operator.api import names
+from slm_operator.planning.reader import AboutPods, AboutServed, Reader, reader_in, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slm_operator.planning.fleet.placement import Placement
+    from slm_operator.planning.reader import Sentence
     from slm_operator.planning.views import Demand
+    from slm_operator.settings import Settings
 
 MAX_REASONS = 5
 """Reasons told for one shortage, the most common first."""
 
 
-def shortage(demand: Demand, placement: Placement) -> tuple[str, str]:
-    """Reason and sentence when no more nodes can be had."""
-    wanted = (
-        f"{demand.replicas} replica(s) want {demand.slice_class.label} GPUs and {placement.given(demand)} can be placed"
-    )
-    if not placement.states:
-        return "NoNode", f"{wanted}: no node opted in; label GPU nodes {names.OPT_IN_LABEL}=true"
-    refused = placement.refused.get(demand.deployment)
-    if refused is not None:
-        return refused[0], f"{wanted}: {refused[1]}"
-    known = None if placement.shares[demand.deployment] else placement.answers.ask_of(demand)
-    said = placement.told.get(known) if known is not None else None
-    reason, refusals = said or _reasons(demand, placement)
-    if known is not None:
-        placement.told[known] = reason, refusals
-    return reason, f"{wanted}: {refusals}"
+@dataclass(slots=True)
+class Shortages:
+    """Answers for one placement. What is said to those who ask the same and may know the same is made once."""
+
+    placement: Placement
+    settings: Settings
+    _said: dict[tuple[int, Reader], tuple[str, str]] = field(default_factory=dict, init=False)
+    _present: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._present = frozenset(_present(self.placement))
+
+    def reader_of(self, demand: Demand) -> Reader:
+        """Who reads what is told about a demand."""
+        return reader_in(demand.deployment.namespace, self.settings)
+
+    def of(self, demand: Demand) -> tuple[str, str]:
+        """Reason and sentence when no more nodes can be had."""
+        placement, wanted = self.placement, f"{demand.replicas} replica(s) want {demand.slice_class.label} GPUs"
+        wanted += f" and {placement.given(demand)} can be placed"
+        if not placement.states:
+            return "NoNode", f"{wanted}: no node opted in; label GPU nodes {self.settings.nodes.opt_in_label}=true"
+        refused = placement.refused.get(demand.deployment)
+        if refused is not None:
+            return refused[0], f"{wanted}: {refused[1]}"
+        reason, refusals = self._reasons(demand)
+        return reason, f"{wanted}: {refusals}"
+
+    def _reasons(self, demand: Demand) -> tuple[str, str]:
+        reader, placement = self.reader_of(demand), self.placement
+        if reader.namespace not in self._present and reader.namespace is not None:
+            reader = Reader("")  # it has nothing that could be named, as so many others
+        if placement.shares[demand.deployment]:
+            return _reasons(demand, placement, reader)
+        known = placement.answers.ask_of(demand), reader
+        if known not in self._said:
+            self._said[known] = _reasons(demand, placement, reader)
+        return self._said[known]
 
 
-def _reasons(demand: Demand, placement: Placement) -> tuple[str, str]:
+def _present(placement: Placement) -> Iterable[str]:
+    """Namespaces that a sentence about a node could name something of."""
+    for state in placement.states.values():
+        yield from (pod.meta.key.namespace for pod in (*state.our_pods, *state.busy_pods))
+    for target in placement.aimed:
+        yield from (namespace for namespace, _ in placement.members.get(target, ()))
+
+
+def _reasons(demand: Demand, placement: Placement, reader: Reader) -> tuple[str, str]:
     refusals = list(_refusals(demand, placement))
-    held = bool(refusals) and all("is held by" in why for why, _ in refusals)
-    return "ForeignPods" if held else "NoCapacity", "; ".join(_lines(refusals))
+    held = bool(refusals) and all(isinstance(why, AboutPods) for why, _ in refusals)
+    lines = _lines((told(why, reader), name) for why, name in refusals)
+    return "ForeignPods" if held else "NoCapacity", "; ".join(lines)
 
 
-def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[str, str]]:
+def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[Sentence, str]]:
     """Why not each node that does not serve it, and the node."""
     whole = demand.slice_class.mode is SharingMode.NONE
     ask = placement.answers.to_give_whole if whole else placement.answers.to_serve
     for name, state in placement.states.items():
         if name in placement.shares[demand.deployment]:
             continue
-        why = ask(state, demand)
+        why: Sentence | None = ask(state, demand)
         if why is None:
             target = placement.targets.get(name)
-            why = f"serves {target.serves}" if target is not None else "its GPUs are all in use"
+            why = "its GPUs are all in use"
+            if target is not None:
+                why = AboutServed(before="serves ", serves=target.serves)
         yield why, name
 
 

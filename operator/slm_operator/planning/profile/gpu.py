@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.manifests.profile import Preference
-from slm_operator.planning.fleet.node.state import PRODUCT_LABEL, NodeState, node_states, whose
+from slm_operator.planning.fleet.node.state import PRODUCT_LABEL, NodeState, node_states
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates, tolerations_of
+from slm_operator.planning.reader import AboutPods, AboutServed, reader_in, told
 from slm_operator.planning.views import FleetView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slm_operator.api.profile import GpuSpec
+    from slm_operator.planning.reader import Sentence
     from slm_operator.planning.views import ProfileView
+    from slm_operator.settings import Settings
 
 SHOWN_NODES = 5
 NAMED_NODES = 50
@@ -30,9 +33,11 @@ ALONE, BESIDE_OTHERS = 100, 50
 """Weights of the wishes, of 100. The scheduler adds its own, so the first must be worth clearly more than the second."""
 
 
-def preferences(view: ProfileView, gpu: GpuSpec) -> tuple[Preference, ...]:
+def preferences(view: ProfileView, gpu: GpuSpec, settings: Settings) -> tuple[Preference, ...]:
     """Nodes with a free GPU that nobody is about to change, best first. None of them need be there."""
-    fit = [one for one in _opted_in(view) if _obstacle(one, gpu) is None and one.name not in view.about_to_change]
+    fit = [
+        one for one in _opted_in(view, settings) if _obstacle(one, gpu) is None and one.name not in view.about_to_change
+    ]
     wishes = {
         ALONE: [one for one in fit if not (one.busy_pods or one.our_pods)],
         BESIDE_OTHERS: [one for one in fit if one.busy_pods or one.our_pods],
@@ -45,29 +50,31 @@ def preferences(view: ProfileView, gpu: GpuSpec) -> tuple[Preference, ...]:
     )
 
 
-def gpu_wait(view: ProfileView, gpu: GpuSpec) -> str:
+def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
     """One sentence over the nodes that the profile could run on."""
-    states = _opted_in(view)
+    states = _opted_in(view, settings)
     if not states:
-        return f"no node opted in; label GPU nodes {names.OPT_IN_LABEL}=true"
+        return f"no node opted in; label GPU nodes {settings.nodes.opt_in_label}=true"
     other = "has a GPU, and something else keeps the pod away: see its events"
-    told = [f"node {state.name} {_obstacle(state, gpu) or other}" for state in states]
-    more = f"; and {len(told) - SHOWN_NODES} more" if len(told) > SHOWN_NODES else ""
-    return "; ".join(told[:SHOWN_NODES]) + more
+    reader = reader_in(view.profile.meta.key.namespace, settings)
+    said = [f"node {state.name} {told(_obstacle(state, gpu) or other, reader)}" for state in states[:SHOWN_NODES]]
+    more = f"; and {len(states) - SHOWN_NODES} more" if len(states) > SHOWN_NODES else ""
+    return "; ".join(said) + more
 
 
-def _opted_in(view: ProfileView) -> list[NodeState]:
+def _opted_in(view: ProfileView, settings: Settings) -> list[NodeState]:
     seen = FleetView(demands=(), nodes=view.nodes, pods=view.gpu_pods)
-    return [state for state in node_states(seen, "") if state.opted_in]
+    return [state for state in node_states(seen, settings) if state.opted_in]
 
 
-def _obstacle(state: NodeState, gpu: GpuSpec) -> str | None:
+def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
     labels = state.node.meta.labels
     missing = [f"{name}={value}" for name, value in gpu.node_selector.items() if labels.get(name) != value]
-    holders = [*state.busy_pods, *state.our_pods]
+    holders = (*state.busy_pods, *state.our_pods)
     whole = state.node.allocatable.get(names.NVIDIA_GPU, 0)
     held = sum(pod.gpu_requests.get(names.NVIDIA_GPU, 0) for pod in holders)
-    obstacles = (
+    served = labels.get(names.SERVES_LABEL)
+    obstacles: tuple[tuple[bool, Sentence], ...] = (
         (not state.node.ready, "is not ready"),
         (state.node.unschedulable, "is cordoned"),
         (
@@ -75,10 +82,10 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> str | None:
             f"has {labels.get(PRODUCT_LABEL)}, not {gpu.product}",
         ),
         (bool(missing), f"lacks label {', '.join(missing)}"),
-        (state.changing, f"is being changed: it will be {state.purpose}"),
-        (names.SERVES_LABEL in labels, f"is cut into slices for {labels.get(names.SERVES_LABEL)}"),
+        (state.changing, "is being changed, for somebody's replicas or back to what it was"),
+        (served is not None, AboutServed(before="is cut into slices for ", serves=served or "")),
         *_taints(state, gpu),
-        (bool(holders) and held >= whole, f"has its GPU held by {', '.join(map(whose, holders))}"),
+        (bool(holders) and held >= whole, AboutPods(before="has its GPU held by ", pods=holders)),
         (whole == 0, f"has no {names.NVIDIA_GPU} allocatable"),
     )
     return next((words for applies, words in obstacles if applies), None)

@@ -19,7 +19,7 @@ from slm_operator.api import names
 from slm_operator.api.conditions import Finding, conditions
 from slm_operator.api.names import Condition
 from slm_operator.manifests.overlay import refused_fields
-from slm_operator.manifests.profile import profile_job
+from slm_operator.manifests.profile import Where, profile_job
 from slm_operator.planning.actions import Action, Apply, Delete, Plan
 from slm_operator.planning.profile.gpu import gpu_wait, preferences
 from slm_operator.planning.profile.turns import gives_its_place_up
@@ -70,7 +70,7 @@ def _outcome(view: ProfileView, settings: Settings, now: datetime) -> _Outcome:
         )
     if record.status.get("phase") in {"Complete", "Failed"}:
         return _finished(view, str(record.status["phase"]))
-    refused = refused_fields(record.spec.pod_template or {})
+    refused = refused_fields(record.spec.pod_template or {}, settings.nodes.opt_in_label)
     if refused:
         return _failed("InvalidPodTemplate", "; ".join(refused))
     if view.refused_because is not None:
@@ -78,8 +78,8 @@ def _outcome(view: ProfileView, settings: Settings, now: datetime) -> _Outcome:
     if view.job is None:
         return _start(view, record.spec, settings)
     if gives_its_place_up(view, now):
-        return _give_place(view, view.job, record.spec)
-    return _follow(view)
+        return _give_place(view, view.job, record.spec, settings)
+    return _follow(view, settings)
 
 
 def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outcome:
@@ -95,7 +95,8 @@ def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outc
     asked, most = spec.search.max_gpu_minutes, settings.tenancy.max_gpu_minutes_per_profile
     cut = f", for {most:g} GPU minutes and not {asked:g}: tenancy.maxGpuMinutesPerProfile" if asked > most else ""
     bounded = spec.model_copy(update={"search": spec.search.model_copy(update={"max_gpu_minutes": min(asked, most)})})
-    job = profile_job(view.profile, bounded, settings.profiling.image, preferences(view, spec.gpu))
+    where = Where(opt_in_label=settings.nodes.opt_in_label, preferred=preferences(view, spec.gpu, settings))
+    job = profile_job(view.profile, bounded, settings.profiling.image, where)
     return _Outcome(
         phase="Pending",
         finding=_not_yet("Starting", f"the profile's Job is being created{cut}"),
@@ -104,7 +105,7 @@ def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outc
     )
 
 
-def _follow(view: ProfileView) -> _Outcome:
+def _follow(view: ProfileView, settings: Settings) -> _Outcome:
     if view.pod is not None and view.job is not None and _was_not_admitted(view.pod):
         return _try_again(view.job, view.pod)
     log = view.log
@@ -119,7 +120,7 @@ def _follow(view: ProfileView) -> _Outcome:
     pod = view.pod
     if pod is None:
         return _waiting("Starting", "the profile's pod is being created", FOLLOW_SECONDS)
-    obstacle = _obstacle(view, pod)
+    obstacle = _obstacle(view, pod, settings)
     if obstacle is not None:
         return _waiting(*obstacle, 10.0)
     message = log.doing or "the engine is starting"
@@ -133,13 +134,13 @@ def _follow(view: ProfileView) -> _Outcome:
     )
 
 
-def _give_place(view: ProfileView, job: JobRecord, spec: SLMProfileSpec) -> _Outcome:
+def _give_place(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, settings: Settings) -> _Outcome:
     """Somebody else may measure meanwhile: nothing of this one has begun."""
     pod = view.pod
     why = (
         "no pod was made for its Job, for which a quota may be the reason: see the Job's events"
         if pod is None
-        else f"no whole GPU is free for the profile: {gpu_wait(view, spec.gpu)}"
+        else f"no whole GPU is free for the profile: {gpu_wait(view, spec.gpu, settings)}"
     )
     because = f"{why}. Another profile waits for its place; its turn comes again"
     leave = Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because)
@@ -208,14 +209,14 @@ def _clean(view: ProfileView) -> tuple[Action, ...]:
     return (Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because),)
 
 
-def _obstacle(view: ProfileView, pod: PodRecord) -> tuple[str, str] | None:
+def _obstacle(view: ProfileView, pod: PodRecord, settings: Settings) -> tuple[str, str] | None:
     """Reason and message of what keeps the pod from measuring."""
     if pod.node is None and pod.unscheduled_because is None:
         return "Starting", "the profile's pod is being placed"
     if pod.node is None:
         spec = view.profile.spec
         assert spec is not None
-        why = gpu_wait(view, spec.gpu)
+        why = gpu_wait(view, spec.gpu, settings)
         return (
             "WaitingForGPU",
             f"no whole GPU is free for the profile: {why} (scheduler: {pod.unscheduled_because})",

@@ -40,6 +40,7 @@ from slm_operator.planning.fleet.node.step import (
     until_overdue,
     without_ours,
 )
+from slm_operator.planning.reader import AboutPods
 
 if TYPE_CHECKING:
     from slm_operator.manifests.plugin_config import SliceClass
@@ -76,8 +77,8 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
 
 def _drain(state: NodeState, target: Target, site: Site) -> NodeStep | None:
     if state.our_pods and seconds_since_start(state, site.now) > GIVE_UP_SECONDS:
-        stay = ", ".join(str(pod.meta.key) for pod in state.our_pods)
-        return fail(state, target, f"replicas {stay} could not be evicted for a day", site)
+        # NB: what is remembered on the node is told to everybody who would have it: no names.
+        return fail(state, target, f"{len(state.our_pods)} replica(s) could not be evicted for a day", site)
     return drain(state, site)
 
 
@@ -94,11 +95,11 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
         orphans = [pod for pod in state.our_pods if pod.started is not None and _before(pod.started, daemon.started)]
         if orphans:
             because = f"it started before the MPS control daemon of node {state.name}, so it runs without MPS"
-            listed = ", ".join(str(pod.meta.key) for pod in orphans)
+            said = f" started before the MPS control daemon of node {state.name}: without MPS, until replaced"
             return NodeStep(
                 actions=evictions(orphans, because, site),
                 reason="SlicesDegraded",
-                warning=f"replicas {listed} started before the MPS control daemon of node {state.name}: they run without MPS and are replaced",
+                warning=AboutPods(pods=tuple(orphans), after=said, noun="replica"),
                 look_again_seconds=WATCH_SECONDS,
             )
     missing = state.misses(target.slice_class)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from slm_operator.planning.views import FleetView
+    from slm_operator.settings import Settings
     from slm_operator.watch.records import DaemonPodRecord, Key, NodeRecord, PodRecord
 
 PRODUCT_LABEL = "nvidia.com/gpu.product"
@@ -44,6 +45,8 @@ class NodeState:
     """One node as planning sees it."""
 
     node: NodeRecord
+    opted_in: bool
+    """Whether its owner allows us to touch it."""
     told: str | None
     """The configuration key that its label names."""
     our_pods: tuple[PodRecord, ...] = ()
@@ -87,11 +90,6 @@ class NodeState:
     def gpu_bytes(self) -> int:
         """Memory of one GPU. 0 when feature discovery has not said."""
         return _number(self.node.meta.labels.get(MEMORY_LABEL)) << 20
-
-    @property
-    def opted_in(self) -> bool:
-        """Whether its owner allows us to touch it."""
-        return self.node.meta.labels.get(names.OPT_IN_LABEL) == "true"
 
     @property
     def purpose(self) -> str | None:
@@ -251,8 +249,13 @@ def lone_key(daemons: Sequence[ConfigManager], texts: Mapping[str, str]) -> str 
     return next(iter(texts)) if len(texts) == 1 and falls_back and not chosen else None
 
 
-def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
-    """Every node with the pods that hold its GPUs, by name. `config_label` selects the device plugin's configuration.
+def is_opted_in(node: NodeRecord, settings: Settings) -> bool:
+    """Whether an administrator lent a node to us."""
+    return node.meta.labels.get(settings.nodes.opt_in_label) == "true"
+
+
+def node_states(view: FleetView, settings: Settings) -> tuple[NodeState, ...]:
+    """Every node with the pods that hold its GPUs, by name.
 
     NB: a replica is evicted, and holds up its node's change. So a label is not enough for one: its deployment must be there.
     """
@@ -261,6 +264,7 @@ def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
     for pod in view.pods:
         if pod.node is not None and pod.holds_gpu:
             by_node.setdefault(pod.node, []).append(pod)
+    config_label = settings.device_plugin.config_label
     texts = view.config_map.data if view.config_map is not None else {}
     parts: dict[str, list[DaemonPodRecord]] = {}
     for daemon in view.daemons:
@@ -269,6 +273,7 @@ def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
     return tuple(
         NodeState(
             node=node,
+            opted_in=is_opted_in(node, settings),
             told=node.meta.labels.get(config_label),
             our_pods=tuple(pod for pod in holders if _is_of(pod, living)),
             busy_pods=tuple(pod for pod in holders if not _is_of(pod, living)),
@@ -303,13 +308,6 @@ def is_replica(pod: PodRecord) -> bool:
 
 def _is_of(pod: PodRecord, owners: Collection[tuple[str, str]]) -> bool:
     return is_replica(pod) and owner_of_replica(pod) in owners
-
-
-def whose(pod: PodRecord) -> str:
-    """A pod that is in the way, for a message."""
-    if pod.measures is not None:
-        return f"pod {pod.meta.key}, which measures a profile"
-    return f"pod {pod.meta.key}"
 
 
 def _number(text: str | None) -> int:

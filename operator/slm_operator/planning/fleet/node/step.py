@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
-from slm_operator.planning.fleet.node.state import UNSHARED, NodeState, describe, owner_of_replica, whose
+from slm_operator.planning.fleet.node.state import UNSHARED, NodeState, describe, owner_of_replica
+from slm_operator.planning.reader import AboutPods
 from slm_operator.watch.records import Taint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.planning.reader import Sentence
     from slm_operator.settings import Settings
     from slm_operator.watch.records import ConfigMapRecord, PodRecord
 
@@ -80,9 +82,9 @@ class NodeStep:
     actions: tuple[Action, ...] = ()
     reason: str = "Ready"
     """Ready, NodeChanging, Draining, ForeignPods, NotSwitchable, Rollback, SlicesDegraded."""
-    stage: str | None = None
+    stage: Sentence | None = None
     """What the node waits for. None when it is as it shall be."""
-    warning: str | None = None
+    warning: Sentence | None = None
     """What is wrong on a node that is as it shall be."""
     look_again_seconds: float | None = None
     needs_key: SliceClass | None = None
@@ -129,7 +131,6 @@ def drain(state: NodeState, site: Site) -> NodeStep | None:
     NB: whoever owns the replicas may keep them there for ever (a PodDisruptionBudget of its own): then others go on.
     """
     if state.our_pods:
-        waits = ", ".join(str(pod.meta.key) for pod in state.our_pods)
         because = f"node {state.name} changes its slices, which would break a running engine"
         others = ": another replica is on a node that is gone, and must be replaced first"
         held = any(owner_of_replica(pod) in site.stranded for pod in state.our_pods)
@@ -138,14 +139,18 @@ def drain(state: NodeState, site: Site) -> NodeStep | None:
         return NodeStep(
             actions=evictions(state.our_pods, because, site),
             reason="Draining" if overdue else "NodeChanging",
-            stage=f"node {state.name} drains replicas {waits}{others if held else ''}{slow if overdue else ''}",
+            stage=AboutPods(
+                before=f"node {state.name} drains ",
+                pods=state.our_pods,
+                after=f"{others if held else ''}{slow if overdue else ''}",
+                noun="replica",
+            ),
             look_again_seconds=WATCH_SECONDS,
         )
     if state.busy_pods:
-        pods = ", ".join(whose(pod) for pod in state.busy_pods)
-        return NodeStep(
-            reason="ForeignPods", stage=f"node {state.name} waits for {pods} to end: only replicas are ever evicted"
-        )
+        ends = " to end: only replicas are ever evicted"
+        waits = AboutPods(before=f"node {state.name} waits for ", pods=state.busy_pods, after=ends)
+        return NodeStep(reason="ForeignPods", stage=waits)
     remaining = SETTLE_SECONDS - seconds_since_start(state, site.now)
     if remaining > 0:
         stage = f"node {state.name} is empty; pods that were placed before it was closed may still arrive"

@@ -1,0 +1,81 @@
+"""The label by which nodes are lent may be one that no kubelet can set: then nothing of ours goes by another."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from slm_operator.api import names
+from slm_operator.planning.actions import Apply, Plan
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.planning.fleet.demand import demand_of
+from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.planning.profile.plan import plan_profile
+from slm_operator.planning.views import Assignment, DeploymentView, ProfileView
+from slm_operator.reconcile.gather import is_our_node
+from slm_operator.settings import Nodes, Settings
+from slm_operator.watch.records import NodeRecord
+
+from . import worlds as w
+
+RESTRICTED = "node-restriction.kubernetes.io/slm"
+SETTINGS = Settings(nodes=Nodes(opt_in_label=RESTRICTED))
+FORGED = w.node("forged", cut=w.MPS_2, labels={names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "team.chat"})
+"""A node whose kubelet gave itself every label that it may."""
+
+
+def lent(record: NodeRecord) -> NodeRecord:
+    return replace(record, meta=replace(record.meta, labels={**record.meta.labels, RESTRICTED: "true"}))
+
+
+def template(plan: Plan, kind: str) -> dict[str, Any]:
+    (made,) = (one.manifest for one in plan.actions if isinstance(one, Apply) and one.manifest["kind"] == kind)
+    found: dict[str, Any] = made["spec"]["template"]["spec"]
+    return found
+
+
+@pytest.mark.parametrize("mode", ["None", "MPS", "TimeSlicing"])
+@pytest.mark.parametrize("neighbours", ["Same", "Any"])
+def test_every_replica_selects_it(mode: str, neighbours: str) -> None:
+    record = w.deployment(spec={"sharing": {"mode": mode, "neighbours": neighbours}})
+    known = DeploymentView(deployment=record, profile=w.profile(record, w.document()))
+    asked = demand_of(record, known.profile)
+    assert asked is not None
+    given = Assignment(slice_class=asked.slice_class, asked=asked, nodes=("gpu-1",), slots=asked.replicas)
+    view = replace(known, assignment=given)
+    selected = [
+        template(plan_deployment(view, one, w.NOW), "Deployment")["nodeSelector"] for one in (SETTINGS, w.SETTINGS)
+    ]
+    assert [one.get(RESTRICTED) for one in selected] == ["true", None]
+    assert [one.get(names.OPT_IN_LABEL) for one in selected] == [None, "true"]
+
+
+def test_every_profile_selects_it() -> None:
+    view = ProfileView(profile=w.profile(w.deployment()))
+    made = template(plan_profile(view, SETTINGS, w.NOW), "Job")
+    assert made["nodeSelector"][RESTRICTED] == "true"
+    assert names.OPT_IN_LABEL not in made["nodeSelector"]
+
+
+def test_a_node_that_labelled_itself_gets_nothing_and_is_given_back() -> None:
+    made = plan_fleet(w.fleet(w.demand(), nodes=(FORGED,)), SETTINGS, w.NOW)
+    answer = made.assignments[w.demand().deployment]
+    assert answer.nodes == answer.changing == ()
+    assert f"did not opt in: label it {RESTRICTED}=true" in (answer.pending_because or "")
+
+
+def test_a_node_that_was_lent_is_cut() -> None:
+    answer = plan_fleet(w.fleet(w.demand(), nodes=(lent(w.node()),)), SETTINGS, w.NOW).assignments[
+        w.demand().deployment
+    ]
+    assert answer.changing == ("gpu-1",)
+
+
+def test_its_name_is_what_a_user_without_nodes_is_told() -> None:
+    answer = plan_fleet(w.fleet(w.demand(), nodes=()), SETTINGS, w.NOW).assignments[w.demand().deployment]
+    assert f"label GPU nodes {RESTRICTED}=true" in (answer.pending_because or "")
+
+
+def test_a_node_that_was_lent_is_seen_before_anything_of_ours_is_on_it() -> None:
+    bare = replace(w.node(), meta=w.meta("gpu-1", "", labels={RESTRICTED: "true"}))
+    assert is_our_node(bare, SETTINGS)
+    assert not is_our_node(bare, w.SETTINGS)
