@@ -25,7 +25,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PLATFORMS = tuple({"os": system, "arch": arch} for system in ("linux", "darwin") for arch in ("amd64", "arm64"))
-PACKAGES = ("operator/slm_operator", "runtime/slm_runtime")
+PACKAGES = ("core/slm_core", "operator/slm_operator", "runtime/slm_runtime")
 SCRIPT = """#!/bin/sh
 command -v uv > /dev/null || { echo "kubectl slm needs uv: https://docs.astral.sh/uv" >&2; exit 1; }
 here=$(dirname "$(readlink -f "$0")")

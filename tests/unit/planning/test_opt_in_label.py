@@ -10,7 +10,7 @@ from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.plan import plan_profile
-from slm_operator.planning.views import Assignment, DeploymentView, ProfileView
+from slm_operator.planning.views import Assignment, ProfileView
 from slm_operator.reconcile.gather import is_our_node
 from slm_operator.settings import Nodes, Settings
 from slm_operator.watch.records import NodeRecord
@@ -37,8 +37,8 @@ def template(plan: Plan, kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("neighbours", ["Same", "Any"])
 def test_every_replica_selects_it(mode: str, neighbours: str) -> None:
     record = w.deployment(spec={"sharing": {"mode": mode, "neighbours": neighbours}})
-    known = DeploymentView(deployment=record, profile=w.profile(record, w.document()))
-    asked = demand_of(record, known.profile)
+    known = w.seen(record, w.profile(record, w.document()))
+    asked = demand_of(record, known.profile, known.advice)
     assert asked is not None
     given = Assignment(slice_class=asked.slice_class, asked=asked, nodes=("gpu-1",), slots=asked.replicas)
     view = replace(known, assignment=given)
