@@ -5,14 +5,16 @@ of its work is refused here.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.chart.helm import of_kind, rendered
+from tests.chart.helm import ROOT, of_kind, rendered
 from tests.chart.rights import denied, uses
 from tests.control_plane.gpu_fleet import add_gpu_nodes, install, is_ready, plugins, slm_deployment, slm_profile
 from tests.control_plane.operator_process import operator, wait_until
@@ -116,3 +118,109 @@ def test_the_policies_have_no_warnings_of_the_type_checker(bed: Bed) -> None:
 
     wait_until(lambda: len(checked()) == len(of_kind(rendered(), POLICIES[0])))
     assert not any(one.get("expressionWarnings") for one in checked())
+
+
+GPU = {"nvidia.com/gpu": "1"}
+SLICE = {"nvidia.com/gpu.shared": "1"}
+ENGINE = {"image": "registry.example.com/engines/vllm:v0.32.0"}
+ENGINES: dict[str, tuple[dict[str, Any], str | None]] = {
+    "of the registry": ({}, None),
+    "with what may be set": (
+        {
+            "engine": ENGINE
+            | {"args": ["--seed=1", "--kv-cache-dtype", "fp8"], "env": [{"name": "TZ", "value": "UTC"}]},
+            "podTemplate": {"spec": {"containers": [{"name": "engine", "resources": {"limits": {"memory": "9Gi"}}}]}},
+        },
+        None,
+    ),
+    "of nobody's choice": ({"engine": {}}, "engine.image must be of"),
+    "without a word of it": ({"engine": None}, "engine.image must be of"),
+    "of another registry": ({"engine": {"image": "docker.io/vllm/vllm-openai:v1"}}, "engine.image must be of"),
+    "of one that begins alike": (
+        {"engine": {"image": "registry.example.com/engines.evil/vllm"}},
+        "engine.image must be of",
+    ),
+    "with a command": ({"engine": ENGINE | {"command": ["sh", "-c", "true"]}}, "engine.command is not allowed"),
+    "with a shortened flag": ({"engine": ENGINE | {"args": ["--trust-remote"]}}, "engine.args may hold only"),
+    "with a flag in other letters": ({"engine": ENGINE | {"args": ["--middle_ware=x"]}}, "engine.args may hold only"),
+    "with a file of flags": ({"engine": ENGINE | {"args": ["--config=/data/x.yaml"]}}, "engine.args may hold only"),
+    "with a path for Python": (
+        {"engine": ENGINE | {"env": [{"name": "PYTHONPATH", "value": "/x"}]}},
+        "engine.env may hold only",
+    ),
+    "with the model's program": (
+        {"model": {"uri": "hf://org/name", "trustRemoteCode": True}},
+        "model.trustRemoteCode runs a program",
+    ),
+    "with a volume": (
+        {"podTemplate": {"spec": {"volumes": [{"name": "x", "emptyDir": {}}]}}},
+        "podTemplate.spec may hold only",
+    ),
+    "with a sidecar": (
+        {"podTemplate": {"spec": {"containers": [{"name": "side", "image": "x"}]}}},
+        "podTemplate may set a container's resources",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def samples(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The policies of docs/policies, in force."""
+    install(control_plane)
+    files = sorted((ROOT / "docs/policies").glob("*.yaml"))
+    made = [one for file in files for one in yaml.safe_load_all(file.read_text())]
+    for one in made:
+        control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
+    wait_until(lambda: refusal(control_plane, "default", pod(requests=SLICE, limits=SLICE)))
+    wait_until(lambda: refusal(control_plane, "default", engine("SLMDeployment", {"engine": {}})))
+    yield control_plane
+    for one in made:
+        control_plane.kubectl("delete", one["kind"], one["metadata"]["name"])
+
+
+def refusal(plane: ControlPlane, namespace: str, manifest: dict[str, Any]) -> str:
+    """What the API server says to an object that is not kept; empty where it is taken."""
+    try:
+        plane.kubectl("create", "--dry-run=server", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
+    except KubectlError as error:
+        return str(error)
+    return ""
+
+
+def pod(part: str = "containers", **resources: dict[str, str]) -> dict[str, Any]:
+    spec: dict[str, Any] = {"containers": [{"name": "a", "image": "none"}], "automountServiceAccountToken": False}
+    spec[part] = [{"name": "b", "image": "none", "resources": resources}]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "asks"}, "spec": spec}
+
+
+def engine(kind: str, change: dict[str, Any]) -> dict[str, Any]:
+    spec = {"model": {"uri": "hf://org/name"}, "engine": ENGINE} | change
+    kept = {name: value for name, value in spec.items() if value is not None}
+    return {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": "asks"}, "spec": kept}
+
+
+def test_under_the_sample_policy_engines_are_of_one_registry(samples: ControlPlane, namespace: str) -> None:
+    for name, (change, words) in ENGINES.items():
+        said = refusal(samples, namespace, engine("SLMDeployment", change))
+        assert words in said if words is not None else not said, f"{name}: {said}"
+    change, words = ENGINES["of another registry"]
+    assert str(words) in refusal(samples, namespace, engine("SLMProfile", change))
+    assert not refusal(samples, namespace, engine("SLMProfile", {}))
+    assert not refusal(samples, namespace, slm_profile("imported"))
+
+
+def test_under_the_sample_policy_slices_are_for_those_who_are_named(samples: ControlPlane, namespace: str) -> None:
+    binding = samples.kubectl("get", "validatingadmissionpolicybinding/slices-of-gpus", "-o", "json")
+    refused = "this namespace may not share GPUs"
+    assert refused in refusal(samples, namespace, pod(requests=SLICE, limits=SLICE))
+    assert refused in refusal(samples, namespace, pod("initContainers", limits=SLICE))
+    assert refused in refusal(samples, namespace, pod(limits={"nvidia.com/mig-1g.5gb.shared": "1"}))
+    assert not refusal(samples, namespace, pod(limits=GPU))
+    named = re.sub(r'"team-a"', f'"{namespace}"', binding)
+    samples.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_bare(named))
+    wait_until(lambda: not refusal(samples, namespace, pod(limits=SLICE)))
+
+
+def _bare(manifest: str) -> str:
+    raw = json.loads(manifest)
+    return json.dumps({**raw, "metadata": {"name": raw["metadata"]["name"]}})

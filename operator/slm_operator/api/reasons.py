@@ -84,7 +84,7 @@ class Reason(StrEnum):
         "ForeignPods",
         Group.WAITING,
         "pods of others hold the GPUs that are needed; they are never evicted",
-        "ask their owners, or opt another node in",
+        "`kubectl get pods -A --field-selector spec.nodeName=NODE` names them to who may see them (status does with `config.tenancy.namesOfOthers`): ask their owners, or opt another node in",
     )
     ROLLBACK = "Rollback", Group.WAITING, "a node did not show its slices in time and goes back", "as `NotSwitchable`"
     INVALID_SPEC = (
@@ -96,7 +96,7 @@ class Reason(StrEnum):
     INVALID_POD_TEMPLATE = (
         "InvalidPodTemplate",
         Group.STOPPED,
-        "`spec.podTemplate` sets a field that the operator owns",
+        "`spec.podTemplate` sets a field that the operator owns, or another user than 2000 for engines under MPS",
         "remove it; the message names what replaces it",
     )
     PROFILE_NOT_FOUND = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.api.parts import TOLERATES_CHANGES, refused_variable, tolerates_changes
-from slm_operator.manifests.engine import CONTAINER
+from slm_operator.manifests.engine import CONTAINER, ENGINE_UID, container_security, pod_security
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,6 +138,26 @@ def _owned_in_any(container: dict[str, Any], where: str) -> Iterator[str]:
     for name in sorted(asked):
         if name.startswith("nvidia.com/"):
             yield f"{where}.resources: {name} is set by the operator"
+
+
+def refused_under_mps(overlay: dict[str, Any]) -> str | None:
+    """Why engines with an overlay, whose fields are not refused, may not share a GPU by MPS; None when they may.
+
+    NB: an MPS server serves one user at a time (docs/gpu-sharing.md, 14). Another user's engine would wait, without a word,
+    until all others on the node have ended, and a roll from one user to another would wait for itself.
+    """
+    own = {"name": CONTAINER, "securityContext": container_security()}
+    pod = merge({"securityContext": pod_security(), "containers": [own]}, overlay.get("spec", {}))
+    (engine,) = (one for one in pod["containers"] if one["name"] == CONTAINER)
+    contexts = (one.get("securityContext") for one in (engine, pod))
+    asked = (one["runAsUser"] for one in contexts if isinstance(one, dict) and one.get("runAsUser") is not None)
+    user = next(asked, "whom the image names")
+    if user == ENGINE_UID:
+        return None
+    return (
+        f"spec.podTemplate: the engine would run as user {user}, and engines that share a GPU by MPS must all run as user "
+        f"{ENGINE_UID}, for MPS serves one user at a time: leave runAsUser out, or set spec.sharing.mode to TimeSlicing or None"
+    )
 
 
 def merge(base: Any, over: Any, field: str = "") -> Any:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from slm_operator.manifests.overlay import merge, refused_fields
+from slm_operator.manifests.overlay import merge, refused_fields, refused_under_mps
 
 MERGES: dict[str, tuple[Any, Any, Any]] = {
     "maps merge": ({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}}, {"a": {"x": 1, "y": 2}}),
@@ -96,6 +96,34 @@ def test_the_label_by_which_nodes_are_lent_is_not_deselected() -> None:
     (said,) = refused_fields(overlay, "node-restriction.kubernetes.io/slm")
     assert said == "spec.podTemplate.spec.nodeSelector: node-restriction.kubernetes.io/slm is the operator's"
     assert refused_fields(overlay) == ()
+
+
+USERS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "nothing said": ({}, None),
+    "the operator's own, said again": ({"securityContext": {"runAsUser": 2000}}, None),
+    "other groups": ({"securityContext": {"runAsGroup": 7, "fsGroup": 7}}, None),
+    "a sidecar's": ({"containers": [{"name": "side", "securityContext": {"runAsUser": 7}}]}, None),
+    "another for the pod, the own for the engine": (
+        {
+            "securityContext": {"runAsUser": 7},
+            "containers": [{"name": "engine", "securityContext": {"runAsUser": 2000}}],
+        },
+        None,
+    ),
+    "another": ({"securityContext": {"runAsUser": 7}}, "user 7,"),
+    "root": ({"securityContext": {"runAsUser": 0, "runAsNonRoot": False}}, "user 0,"),
+    "another for the engine": ({"containers": [{"name": "engine", "securityContext": {"runAsUser": 7}}]}, "user 7,"),
+    "the image's": ({"securityContext": {"runAsUser": None}}, "user whom the image names,"),
+    "the image's, by no context at all": ({"securityContext": None}, "user whom the image names,"),
+    "a word": ({"securityContext": "x"}, "user whom the image names,"),
+}
+
+
+@pytest.mark.parametrize("case", USERS)
+def test_engines_that_share_by_mps_are_of_one_user(case: str) -> None:
+    spec, words = USERS[case]
+    said = refused_under_mps({"spec": spec})
+    assert said is None if words is None else words in (said or "")
 
 
 def test_a_sidecar_may_have_its_own_image() -> None:

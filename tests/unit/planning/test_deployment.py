@@ -83,6 +83,32 @@ def test_a_measured_model_with_slices_is_served_as_advised() -> None:
     assert advice["source"] == "UserChoice"
 
 
+OTHER_USER = {"podTemplate": {"spec": {"securityContext": {"runAsUser": 1000}}}}
+
+
+def test_an_engine_of_another_user_is_not_put_under_mps_and_what_runs_goes_on() -> None:
+    made = plan(measured(TWO_PER_GPU | OTHER_USER, workload=WORKLOAD))
+    reason, message, stalls = blocking(made)
+    assert (reason, stalls) == ("InvalidPodTemplate", True)
+    assert "MPS serves one user at a time" in message
+    assert "set spec.sharing.mode to TimeSlicing or None" in message
+    assert not applied(made).keys() & {"Deployment", "Service", "PodDisruptionBudget"}
+    assert not any(isinstance(action, Delete) for action in made.actions)
+
+
+def test_an_engine_of_another_user_has_a_whole_gpu_or_a_turn_of_it() -> None:
+    for mode in ("None", "TimeSlicing"):
+        made = plan(measured({"sharing": {"mode": mode, "replicasPerGpu": 1 if mode == "None" else 2}} | OTHER_USER))
+        assert applied(made)["Deployment"]["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 1000
+
+
+def test_no_gpu_time_is_spent_on_mps_that_cannot_be_served() -> None:
+    made = plan(view({"sharing": {"mode": "MPS"}} | OTHER_USER))
+    assert blocking(made)[0] == "InvalidPodTemplate"
+    assert not applied(made)
+    assert "SLMProfile" in applied(plan(view({"sharing": {"mode": "Auto"}} | OTHER_USER)))
+
+
 def test_without_slices_replicas_are_made_and_wait_and_status_says_for_what() -> None:
     waits = Assignment(reason="ForeignPods", pending_because="node gpu-1: its GPU is held by pod others/training")
     made = plan(measured(TWO_PER_GPU, assignment=waits))

@@ -12,11 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from slm_core.measurements import SharingMode
+
 from slm_operator.api import names
 from slm_operator.api.conditions import Finding, conditions
 from slm_operator.api.names import Condition
 from slm_operator.manifests.metadata import child_name, selector_labels
-from slm_operator.manifests.overlay import refused_fields
+from slm_operator.manifests.overlay import refused_fields, refused_under_mps
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
 from slm_operator.planning.actions import Action, Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable, advice_status
@@ -75,15 +77,21 @@ def _story(view: DeploymentView, settings: Settings) -> _Story:
     spec = view.deployment.spec
     if spec is None:
         return _stalled(Condition.PROFILED, "InvalidSpec", view.deployment.broken or "spec cannot be read")
-    refused = refused_fields(spec.pod_template or {}, settings.nodes.opt_in_label)
+    overlay = spec.pod_template or {}
+    refused = "; ".join(refused_fields(overlay, settings.nodes.opt_in_label))
+    under_mps = refused_under_mps(overlay) if not refused else None
+    if spec.sharing.mode == SharingMode.MPS.value and under_mps is not None:  # before GPU time is spent on it
+        refused = under_mps
     if refused:
-        return _stalled(Condition.AVAILABLE, "InvalidPodTemplate", "; ".join(refused))
+        return _stalled(Condition.AVAILABLE, "InvalidPodTemplate", refused)
     story = _profiled(view, spec)
     if view.advice is None or not _holds(story):
         return story
     story = _advised(view, spec, story, view.advice)
     if story.advice is None or not _holds(story):
         return story
+    if story.advice.sharing_mode is SharingMode.MPS and under_mps is not None:
+        return story.and_then(_obstacle(Condition.AVAILABLE, "InvalidPodTemplate", under_mps))
     return _served(view, spec, story, story.advice, settings)
 
 
@@ -215,7 +223,11 @@ def _holds(story: _Story) -> bool:
 
 
 def _stalled(kind: Condition, reason: str, message: str) -> _Story:
-    return _Story().and_then(Finding(type=kind, holds=False, reason=reason, message=message, stalls=True))
+    return _Story().and_then(_obstacle(kind, reason, message))
+
+
+def _obstacle(kind: Condition, reason: str, message: str) -> Finding:
+    return Finding(type=kind, holds=False, reason=reason, message=message, stalls=True)
 
 
 _PHASES = {

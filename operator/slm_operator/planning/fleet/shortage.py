@@ -6,6 +6,7 @@ Assumes a placement that has been made. Must never change it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from slm_core.measurements import SharingMode
@@ -24,17 +25,13 @@ MAX_REASONS = 5
 """Reasons told for one shortage, the most common first."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Shortages:
     """Answers for one placement. What is said to those who ask the same and may know the same is made once."""
 
     placement: Placement
     settings: Settings
     _said: dict[tuple[int, Reader], tuple[str, str]] = field(default_factory=dict, init=False)
-    _present: frozenset[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._present = frozenset(_present(self.placement))
 
     def reader_of(self, demand: Demand) -> Reader:
         """Who reads what is told about a demand."""
@@ -52,9 +49,16 @@ class Shortages:
         reason, refusals = self._reasons(demand)
         return reason, f"{wanted}: {refusals}"
 
+    @cached_property
+    def _present(self) -> frozenset[str]:
+        """Namespaces that a sentence about a node could name something of."""
+        states, members = self.placement.states.values(), self.placement.members
+        pods = {pod.meta.key.namespace for state in states for pod in (*state.our_pods, *state.busy_pods)}
+        return frozenset(pods).union(name for target in self.placement.aimed for name, _ in members.get(target, ()))
+
     def _reasons(self, demand: Demand) -> tuple[str, str]:
         reader, placement = self.reader_of(demand), self.placement
-        if reader.namespace not in self._present and reader.namespace is not None:
+        if reader.namespace is not None and reader.namespace not in self._present:
             reader = Reader("")  # it has nothing that could be named, as so many others
         if placement.shares[demand.deployment]:
             return _reasons(demand, placement, reader)
@@ -62,14 +66,6 @@ class Shortages:
         if known not in self._said:
             self._said[known] = _reasons(demand, placement, reader)
         return self._said[known]
-
-
-def _present(placement: Placement) -> Iterable[str]:
-    """Namespaces that a sentence about a node could name something of."""
-    for state in placement.states.values():
-        yield from (pod.meta.key.namespace for pod in (*state.our_pods, *state.busy_pods))
-    for target in placement.aimed:
-        yield from (namespace for namespace, _ in placement.members.get(target, ()))
 
 
 def _reasons(demand: Demand, placement: Placement, reader: Reader) -> tuple[str, str]:
