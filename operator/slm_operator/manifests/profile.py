@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_core.measurements import SharingMode
+from slm_core.sharing import word_of
 
 from slm_operator.api import names
 from slm_operator.manifests import engine as engines
@@ -30,8 +31,6 @@ RUNTIME_FOLDER = "/slm"
 RUNTIME = f"{RUNTIME_FOLDER}/slm_runtime.pyz"
 DEADLINE_SLACK_SECONDS = 900
 """Beyond the GPU budget: pulling an image and loading a model hold no measurement."""
-
-_MODE_FLAGS = {"Auto": "auto", "MPS": "mps", "TimeSlicing": "time-slicing", "None": "none"}
 
 
 def profile_key(spec: SLMDeploymentSpec) -> str:
@@ -230,7 +229,7 @@ def _search_args(spec: SLMProfileSpec) -> list[str]:
         ("--slo-percentile", slo.percentile),
         ("--min-efficiency", search.min_efficiency),
         ("--min-gain", search.min_gain),
-        ("--sharing-mode", _MODE_FLAGS[search.mode]),
+        ("--sharing-mode", word_of(search.mode)),
         ("--replicas", search.replicas_per_gpu),
         ("--max-replicas", search.max_replicas_per_gpu),
         ("--max-gpu-minutes", search.max_gpu_minutes),
