@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import class_of_config
-from slm_operator.planning.fleet.node.state import REPLICAS_LABEL, STRATEGY_LABEL
+from slm_operator.partitioning.node_slices import REPLICAS_LABEL, STRATEGY_LABEL
+from slm_operator.partitioning.plugin_config import class_of_config
 from slm_operator.settings import Settings
 
 from .objects import CONFIG_LABEL, BrokenPromiseError

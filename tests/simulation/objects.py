@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
-from slm_operator.planning.fleet.node.state import UNSHARED
+from slm_operator.partitioning.base import UNSHARED
 from slm_operator.watch.records import (
     DaemonPodRecord,
     JobRecord,
@@ -21,7 +21,7 @@ from slm_operator.watch.records import (
 )
 
 if TYPE_CHECKING:
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.partitioning.base import SliceClass
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG_LABEL = "nvidia.com/device-plugin.config"

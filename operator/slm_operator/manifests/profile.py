@@ -10,15 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_core.measurements import SharingMode
 from slm_core.sharing import word_of
 
 from slm_operator.api import names
+from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
-from slm_operator.manifests.metadata import Manifest, digest, job_name, label_value, owner
+from slm_operator.manifests.metadata import Manifest, job_name, label_value, owner
 from slm_operator.manifests.model import model_source
 from slm_operator.manifests.overlay import RUNTIME_CONTAINER, merge
 from slm_operator.manifests.replicas import resources
+from slm_operator.partitioning.base import nodes_allowed
+from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -148,7 +150,7 @@ def profile_job(
 def _pod_template(
     spec: SLMProfileSpec, labels: dict[str, str], runtime_image: str, name: str, preferred: Iterable[Preference]
 ) -> dict[str, Any]:
-    volumes, mounts = engines.volumes(spec.model, spec.workload, SharingMode.NONE)
+    volumes, mounts = engines.volumes(spec.model, spec.workload)
     runtime_mount = {"name": "runtime", "mountPath": RUNTIME_FOLDER}
     template: dict[str, Any] = {
         "metadata": {"labels": labels},
@@ -158,7 +160,7 @@ def _pod_template(
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 60,
             "securityContext": engines.pod_security(),
-            "nodeSelector": _node_selector(spec),
+            "nodeSelector": nodes_allowed(spec.gpu.node_selector, spec.gpu.product),
             "tolerations": [dict(toleration) for toleration in spec.gpu.tolerations],
             "initContainers": [
                 {
@@ -177,7 +179,7 @@ def _pod_template(
                     "command": ["python3", RUNTIME],
                     "args": profile_args(spec, name),
                     "env": engines.environment(spec.model, spec.engine),
-                    "resources": resources(names.NVIDIA_GPU),
+                    "resources": resources(WHOLE_GPUS.resource),
                     "volumeMounts": [*mounts, runtime_mount | {"readOnly": True}],
                     "securityContext": engines.container_security(),
                 }
@@ -235,11 +237,6 @@ def _search_args(spec: SLMProfileSpec) -> list[str]:
         ("--max-gpu-minutes", search.max_gpu_minutes),
     )
     return [text for flag, value in flags if value is not None for text in (flag, str(value))]
-
-
-def _node_selector(spec: SLMProfileSpec) -> dict[str, str]:
-    selector = dict(spec.gpu.node_selector) | {names.OPT_IN_LABEL: "true"}
-    return selector | ({"nvidia.com/gpu.product": spec.gpu.product} if spec.gpu.product is not None else {})
 
 
 def _dump(part: Any) -> dict[str, Any]:

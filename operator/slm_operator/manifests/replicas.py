@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from slm_core.measurements import SharingMode
-
 from slm_operator.api import names
+from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
-from slm_operator.manifests.metadata import Manifest, digest, labels, of_deployment, selector_labels, serves_value
+from slm_operator.manifests.metadata import Manifest, labels, of_deployment, selector_labels, serves_value
 from slm_operator.manifests.overlay import merge
-from slm_operator.manifests.plugin_config import SliceClass
+from slm_operator.partitioning import partitioning_of
+from slm_operator.partitioning.base import ANYBODY, nodes_allowed
 
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
@@ -75,7 +75,9 @@ def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving:
     """The replica's pod, with the user's overlay merged in."""
     key = deployment.meta.key
     served_name = spec.model.name or key.name
-    volumes, mounts = engines.volumes(spec.model, None, serving.sharing_mode)
+    partitioning = partitioning_of(serving.slice_class)
+    own_memory = serving.sharing_mode not in partitioning.mounts_shared_memory
+    volumes, mounts = engines.volumes(spec.model, shared_memory=own_memory)
     template: dict[str, Any] = {
         "metadata": {
             "labels": labels(key, "replica"),
@@ -97,7 +99,7 @@ def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving:
                     "args": engines.serving_args(spec.model, spec.engine, served_name, serving),
                     "env": engines.environment(spec.model, spec.engine),
                     "ports": [{"name": "http", "containerPort": engines.PORT}],
-                    "resources": resources(serving.resource, serving.weights_bytes),
+                    "resources": resources(partitioning.resource, serving.weights_bytes),
                     "volumeMounts": mounts,
                     "securityContext": engines.container_security(),
                     "startupProbe": _probe(period=5, failures=START_SECONDS // 5),
@@ -117,15 +119,9 @@ def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving:
 
 def node_selector(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving) -> dict[str, str]:
     """Labels of the nodes whose GPUs this deployment's replicas may take."""
-    selector = dict(spec.accelerator.node_selector) | {names.OPT_IN_LABEL: "true"}
-    if spec.accelerator.product is not None:
-        selector["nvidia.com/gpu.product"] = spec.accelerator.product
-    if serving.sharing_mode is not SharingMode.NONE:
-        wanted = SliceClass(mode=serving.sharing_mode, replicas_per_gpu=serving.replicas_per_gpu)
-        selector[names.CLASS_LABEL] = wanted.label
-        neighbours = "any" if spec.sharing.neighbours == "Any" else serves_value(deployment.meta.key)
-        selector[names.SERVES_LABEL] = neighbours
-    return selector
+    allowed = nodes_allowed(spec.accelerator.node_selector, spec.accelerator.product)
+    serves = ANYBODY if spec.sharing.neighbours == "Any" else serves_value(deployment.meta.key)
+    return allowed | partitioning_of(serving.slice_class).node_labels(serving.slice_class, serves)
 
 
 def resources(gpu: str, weights_bytes: int | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.partitioning import RESOURCES
 from slm_operator.watch.projection import (
     Raw,
     amount,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 MOST_RESOURCES, MOST_DEVICES = 16, 64
 """Device resources that a pod may ask for, and devices whose health it may tell, before the others are left out."""
-_GPUS = {names.NVIDIA_GPU, names.NVIDIA_SHARED_GPU}
 
 
 def pod(raw: Raw) -> PodRecord | None:
@@ -81,7 +81,9 @@ def _gpu_requests(spec: Raw) -> dict[str, int]:
             total[name] = max(total.get(name, 0), count)
     if len(total) <= MOST_RESOURCES:
         return total
-    return {name: total[name] for name in sorted(total, key=lambda name: (name not in _GPUS, name))[:MOST_RESOURCES]}
+    return {
+        name: total[name] for name in sorted(total, key=lambda name: (name not in RESOURCES, name))[:MOST_RESOURCES]
+    }
 
 
 def _devices_of(container: Raw) -> Iterator[tuple[str, int]]:

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.partitioning.node_slices import PARTS
 from slm_operator.watch.records import (
     ConfigMapRecord,
     DaemonPodRecord,
@@ -148,14 +149,6 @@ def config_map(raw: Raw) -> ConfigMapRecord:
     return ConfigMapRecord(meta=meta_of(raw, of_admins=True), data=dict(raw.get("data") or {}))
 
 
-# Container names in NVIDIA's own chart and in the GPU Operator. Their labels differ by installation, these do not.
-_DAEMONS = {
-    "nvidia-device-plugin-ctr": "device-plugin",
-    "nvidia-device-plugin": "device-plugin",
-    "mps-control-daemon-ctr": "mps-control-daemon",
-}
-
-
 def daemons_of(namespace: str) -> Callable[[Raw], DaemonPodRecord | None]:
     """A projection of the pods of the device plugin and of the MPS control daemon in this namespace; None for all others."""
 
@@ -163,7 +156,7 @@ def daemons_of(namespace: str) -> Callable[[Raw], DaemonPodRecord | None]:
         if raw["metadata"].get("namespace") != namespace:
             return None
         containers = (raw.get("spec") or {}).get("containers") or ()
-        part = next((_DAEMONS[one["name"]] for one in containers if one.get("name") in _DAEMONS), None)
+        part = next((PARTS[one["name"]] for one in containers if one.get("name") in PARTS), None)
         return _daemon(raw, part) if part is not None else None
 
     return daemon

@@ -10,7 +10,7 @@ import pytest
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.manifests.overlay import refused_fields
-from slm_operator.manifests.plugin_config import config_key, plugin_config
+from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Apply, Evict
 from slm_operator.planning.fleet.claims import IDLE
 from slm_operator.planning.fleet.node.change import GIVE_UP_SECONDS

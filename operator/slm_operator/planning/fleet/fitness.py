@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
+from slm_core.sharing import sharing_of
 
 from slm_operator.api import names
-from slm_operator.planning.fleet.node.state import (
+from slm_operator.partitioning.base import UNSHARED
+from slm_operator.partitioning.discovery import (
     COMPUTE_MAJOR_LABEL,
     COMPUTE_MINOR_LABEL,
     MIG_CONFIG_LABEL,
     PRODUCT_LABEL,
-    UNSHARED,
-    whose,
+    compute_capability,
 )
+from slm_operator.partitioning.node_slices import NODE_SLICES
+from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
+from slm_operator.planning.fleet.node.state import whose
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates
 
 if TYPE_CHECKING:
@@ -151,10 +154,8 @@ def _is_ours_to_cut(state: NodeState, demand: Demand, settings: Settings) -> str
     if state.observed_class != demand.slice_class:
         seen = state.observed_class.label if state.observed_class else "slices"
         return f"was cut into {seen} by somebody else: it is used as it is, or not at all"
-    if not state.node.allocatable.get(names.NVIDIA_SHARED_GPU):
-        return (
-            f"was cut by somebody else without renaming: its slices are not {names.NVIDIA_SHARED_GPU} (renameByDefault)"
-        )
+    if not state.node.allocatable.get(NODE_SLICES.resource):
+        return f"was cut by somebody else without renaming: its slices are not {NODE_SLICES.resource} (renameByDefault)"
     return None
 
 
@@ -181,22 +182,16 @@ def _can_be_switched(state: NodeState, demand: Demand, settings: Settings) -> st
 
 
 def _is_cut_so_far(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
-    """MPS serves 48 clients from compute capability 7.5, 16 before."""
-    if demand.slice_class.mode is not SharingMode.MPS:
-        return None
-    labels = state.node.meta.labels
-    capability = [
-        labels.get(name, fallback) for name, fallback in ((COMPUTE_MAJOR_LABEL, "8"), (COMPUTE_MINOR_LABEL, "0"))
-    ]
-    old = all(part.isdigit() for part in capability) and [int(part) for part in capability] < [7, 5]
-    limit = 16 if old else 48
-    if demand.slice_class.replicas_per_gpu > limit:
-        return f"{demand.slice_class.replicas_per_gpu} slices of a GPU are more than the {limit} that its GPU allows"
+    wanted = demand.slice_class
+    limit = sharing_of(wanted.mode).most_engines(compute_capability(state.node.meta.labels))
+    if limit is not None and wanted.replicas_per_gpu > limit:
+        return f"{wanted.replicas_per_gpu} slices of a GPU are more than the {limit} that its GPU allows"
     return None
 
 
 def _has_memory(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
-    slice_bytes = state.gpu_bytes // demand.slice_class.replicas_per_gpu
+    wanted = demand.slice_class
+    slice_bytes = sharing_of(wanted.mode).memory_share(state.gpu_bytes, wanted.replicas_per_gpu)
     if demand.slice_bytes is None or slice_bytes == 0 or demand.slice_bytes <= slice_bytes:
         return None
     return f"a slice has {slice_bytes >> 20} MiB, a replica needs {demand.slice_bytes >> 20} MiB"
@@ -221,7 +216,7 @@ def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> str | Non
 def _is_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
     if state.changing or state.observed_class not in {None, UNSHARED}:
         return "its GPUs are cut into slices"
-    return None if state.node.allocatable.get(names.NVIDIA_GPU) else "has no nvidia.com/gpu allocatable"
+    return None if state.node.allocatable.get(WHOLE_GPUS.resource) else f"has no {WHOLE_GPUS.resource} allocatable"
 
 
 def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:

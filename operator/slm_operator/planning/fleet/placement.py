@@ -17,26 +17,23 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, merge
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
-
-from slm_operator.api import names
 from slm_operator.manifests.metadata import serves_value
+from slm_operator.partitioning.base import ANYBODY, class_of_label
+from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.planning.fleet.fitness import Answers
-from slm_operator.planning.fleet.node.state import class_of_label, describe, owner_of
+from slm_operator.planning.fleet.node.state import describe, owner_of
 from slm_operator.planning.fleet.node.step import Target
 from slm_operator.planning.fleet.whole_gpus import empty_for_whole, take_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.claims import Claims
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
     from slm_operator.watch.records import Key
-
-_ANYBODY = "any"
 
 
 @dataclass(slots=True)
@@ -90,7 +87,7 @@ class Placement:
         """Nodes that serve a deployment or will, by name. Its own with room to spare are among them."""
         mine = set(self.shares[demand.deployment])
         mine |= {name for name, whose in self.emptied.items() if whose == demand.deployment}
-        if demand.slice_class.mode is not SharingMode.NONE and not demand.any_neighbours:
+        if demand.partitioning.changes_nodes and not demand.any_neighbours:
             mine |= set(self.aimed.get(target_of(demand), ()))
         return sorted(mine)
 
@@ -113,7 +110,7 @@ def place(
         shares={demand.deployment: {} for demand in demands},
         answers=Answers(settings, demands),
     )
-    sharing = [demand for demand in demands if demand.slice_class.mode is not SharingMode.NONE]
+    sharing = [demand for demand in demands if demand.partitioning.changes_nodes]
     for demand in sharing:
         placement.members.setdefault(target_of(demand), set()).add(owner_of(demand.deployment))
     serving = _Serving(states)
@@ -124,7 +121,7 @@ def place(
     for demand in sharing:  # and last what was cut for pods that are not there, or not yet
         _keep(demand, serving, placement, idle=True)
     held = _held(states, demands, undecided, placement)
-    whole = [demand for demand in demands if demand.slice_class.mode is SharingMode.NONE]
+    whole = [demand for demand in demands if not demand.partitioning.changes_nodes]
     take_whole(whole, [state for state in states if not state.marked], placement)
     _take(sharing, held, placement)
     empty_for_whole(whole, held, placement)
@@ -136,7 +133,7 @@ def place(
 
 def target_of(demand: Demand) -> Target:
     """What a node must be to serve this demand."""
-    serves = _ANYBODY if demand.any_neighbours else serves_value(demand.deployment)
+    serves = ANYBODY if demand.any_neighbours else serves_value(demand.deployment)
     return Target(slice_class=demand.slice_class, serves=serves)
 
 
@@ -147,7 +144,7 @@ def slots_of(state: NodeState, target: Target, members: Collection[tuple[str, st
     mine = sum(count for owner, count in state.replicas.items() if owner in members)
     if state.node.unschedulable:
         return mine
-    taken = sum(pod.gpu_requests.get(names.NVIDIA_SHARED_GPU, 0) for pod in state.busy_pods)
+    taken = sum(pod.gpu_requests.get(NODE_SLICES.resource, 0) for pod in state.busy_pods)
     if state.marks == target.marks:  # they have a class that was given up since; before a node is cut anew they go
         taken += len(state.our_pods) - mine
     return max(0, state.gpus * target.slice_class.replicas_per_gpu - taken)
@@ -226,7 +223,7 @@ def _held(
         if kept or slice_class is None or not state.opted_in or state.overruled or slice_class.label in state.failures:
             continue
         intact = any(state.marks) and not state.recut
-        if serves == _ANYBODY:
+        if serves == ANYBODY:
             stays = intact and any(state.pods_of(one) for one in living)
         elif state.our_pods:
             stays = serves in waiting or (intact and serves in owners)

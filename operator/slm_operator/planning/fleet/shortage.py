@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
-
 from slm_operator.api import names
 
 if TYPE_CHECKING:
@@ -47,8 +45,8 @@ def _reasons(demand: Demand, placement: Placement) -> tuple[str, str]:
 
 def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[str, str]]:
     """Why not each node that does not serve it, and the node."""
-    whole = demand.slice_class.mode is SharingMode.NONE
-    ask = placement.answers.to_give_whole if whole else placement.answers.to_serve
+    answers = placement.answers
+    ask = answers.to_serve if demand.partitioning.changes_nodes else answers.to_give_whole
     for name, state in placement.states.items():
         if name in placement.shares[demand.deployment]:
             continue

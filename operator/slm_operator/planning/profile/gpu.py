@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.manifests.profile import Preference
-from slm_operator.planning.fleet.node.state import PRODUCT_LABEL, NodeState, node_states, whose
+from slm_operator.partitioning.discovery import PRODUCT_LABEL
+from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
+from slm_operator.planning.fleet.node.state import NodeState, node_states, whose
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates, tolerations_of
 from slm_operator.planning.views import FleetView
 
@@ -65,8 +67,8 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> str | None:
     labels = state.node.meta.labels
     missing = [f"{name}={value}" for name, value in gpu.node_selector.items() if labels.get(name) != value]
     holders = [*state.busy_pods, *state.our_pods]
-    whole = state.node.allocatable.get(names.NVIDIA_GPU, 0)
-    held = sum(pod.gpu_requests.get(names.NVIDIA_GPU, 0) for pod in holders)
+    whole = state.node.allocatable.get(WHOLE_GPUS.resource, 0)
+    held = sum(pod.gpu_requests.get(WHOLE_GPUS.resource, 0) for pod in holders)
     obstacles = (
         (not state.node.ready, "is not ready"),
         (state.node.unschedulable, "is cordoned"),
@@ -79,7 +81,7 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> str | None:
         (names.SERVES_LABEL in labels, f"is cut into slices for {labels.get(names.SERVES_LABEL)}"),
         *_taints(state, gpu),
         (bool(holders) and held >= whole, f"has its GPU held by {', '.join(map(whose, holders))}"),
-        (whole == 0, f"has no {names.NVIDIA_GPU} allocatable"),
+        (whole == 0, f"has no {WHOLE_GPUS.resource} allocatable"),
     )
     return next((words for applies, words in obstacles if applies), None)
 

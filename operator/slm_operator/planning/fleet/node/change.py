@@ -17,10 +17,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from slm_core.sharing import sharing_of
+
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import config_key, is_key_of, plugin_config
+from slm_operator.partitioning.node_slices import daemon_of
+from slm_operator.partitioning.plugin_config import config_key, is_key_of, lone_key, plugin_config
 from slm_operator.planning.actions import PatchNode
-from slm_operator.planning.fleet.node.state import failures_text, lone_key
+from slm_operator.planning.fleet.node.state import failures_text
 from slm_operator.planning.fleet.node.step import (
     CHANGING,
     SETTLE_SECONDS,
@@ -42,7 +45,7 @@ from slm_operator.planning.fleet.node.step import (
 )
 
 if TYPE_CHECKING:
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.node.state import NodeState
 
 
@@ -88,17 +91,18 @@ def _cut_for(state: NodeState, target: Target) -> bool:
 
 
 def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
-    """The node is done. Find replicas that run without the MPS daemon that runs now, and say what is amiss."""
-    daemon = state.mps_daemon
-    if daemon is not None and daemon.started is not None:
+    """The node is done. Find replicas that run without the daemon that runs now, and say what is amiss."""
+    needed, daemon = daemon_of(target.slice_class), state.sharing_daemon(target.slice_class)
+    if needed is not None and daemon is not None and daemon.started is not None:
         orphans = [pod for pod in state.our_pods if pod.started is not None and _before(pod.started, daemon.started)]
         if orphans:
-            because = f"it started before the MPS control daemon of node {state.name}, so it runs without MPS"
+            without = sharing_of(target.slice_class.mode).title
+            because = f"it started before the {needed.title} of node {state.name}, so it runs without {without}"
             listed = ", ".join(str(pod.meta.key) for pod in orphans)
             return NodeStep(
                 actions=evictions(orphans, because, site),
                 reason="SlicesDegraded",
-                warning=f"replicas {listed} started before the MPS control daemon of node {state.name}: they run without MPS and are replaced",
+                warning=f"replicas {listed} started before the {needed.title} of node {state.name}: they run without {without} and are replaced",
                 look_again_seconds=WATCH_SECONDS,
             )
     missing = state.misses(target.slice_class)

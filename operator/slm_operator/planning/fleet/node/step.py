@@ -10,14 +10,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.partitioning.base import UNSHARED
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
-from slm_operator.planning.fleet.node.state import UNSHARED, NodeState, describe, owner_of_replica, whose
+from slm_operator.planning.fleet.node.state import NodeState, describe, owner_of_replica, whose
 from slm_operator.watch.records import Taint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.partitioning.base import SliceClass
     from slm_operator.settings import Settings
     from slm_operator.watch.records import ConfigMapRecord, PodRecord
 
