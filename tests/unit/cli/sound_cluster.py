@@ -7,7 +7,8 @@ from typing import Any
 
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node
 from slm_operator.cli.preflight.stack import DaemonSet
-from slm_operator.planning.fleet.node.state import NodeState, failures_in
+from slm_operator.planning.fleet.node.annotations import failures_in
+from slm_operator.planning.fleet.node.state import NodeState
 from slm_operator.planning.fleet.tolerations import Toleration
 from slm_operator.watch.projection import node as node_record
 from slm_operator.watch.records import DaemonPodRecord, Key, Meta

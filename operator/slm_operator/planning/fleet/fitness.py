@@ -6,7 +6,7 @@ first. Nothing here looks at other demands or at what the fleet has decided.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from slm_core.sharing import sharing_of
 
@@ -25,13 +25,24 @@ from slm_operator.planning.fleet.node.state import whose
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
 
     Check = Callable[[NodeState, Demand, Settings], str | None]
+
+NO_CAPACITY, FOREIGN_PODS = "NoCapacity", "ForeignPods"
+
+
+class Unfit(NamedTuple):
+    """Why a node cannot serve a demand."""
+
+    reason: str
+    """Of the condition, where no node can."""
+    because: str
+    """The rest of a sentence that begins with the node."""
 
 
 class Answers:
@@ -44,21 +55,21 @@ class Answers:
         numbers: dict[Hashable, int] = {}
         self._asks = {one.deployment: numbers.setdefault(_asks(one), len(numbers)) for one in demands}
         self._likeness: dict[str, Hashable] = {}
-        self._known: dict[Hashable, str | None] = {}
+        self._known: dict[Hashable, Unfit | None] = {}
 
-    def to_serve(self, state: NodeState, demand: Demand) -> str | None:
+    def to_serve(self, state: NodeState, demand: Demand) -> Unfit | None:
         """Why a node cannot be cut for a demand, or None when it can."""
         return self._ask(_TO_SERVE, state, demand)
 
-    def to_give_whole(self, state: NodeState, demand: Demand) -> str | None:
+    def to_give_whole(self, state: NodeState, demand: Demand) -> Unfit | None:
         """Why a node cannot give a demand whole GPUs, or None when it can."""
         return self._ask(_TO_GIVE_WHOLE, state, demand)
 
-    def to_empty(self, state: NodeState, demand: Demand) -> str | None:
+    def to_empty(self, state: NodeState, demand: Demand) -> Unfit | None:
         """Why a node that is given back would not give a demand whole GPUs, or None when it would."""
         return self._ask(_TO_EMPTY, state, demand)
 
-    def to_stay(self, state: NodeState, demand: Demand) -> str | None:
+    def to_stay(self, state: NodeState, demand: Demand) -> Unfit | None:
         """Why a node that serves a demand, or is on its way, must not any longer."""
         return self._ask(_TO_STAY, state, demand)
 
@@ -73,13 +84,14 @@ class Answers:
             found = self._likeness[state.name] = _likeness(state, self._selectors)
         return found
 
-    def _ask(self, checks: tuple[Check, ...], state: NodeState, demand: Demand) -> str | None:
+    def _ask(self, checks: tuple[Check, ...], state: NodeState, demand: Demand) -> Unfit | None:
         # Whose pods a node has is looked at by the checks before a node is cut, and by no others.
         whose_pods = demand.deployment if checks is _TO_SERVE and state.our_pods else None
         question = (id(checks), self._asks[demand.deployment], self.likeness(state), whose_pods)
         if question not in self._known:
-            reasons = (check(state, demand, self._settings) for check in checks)
-            self._known[question] = next((reason for reason in reasons if reason is not None), None)
+            answers = ((check, check(state, demand, self._settings)) for check in checks)
+            failed = ((check, why) for check, why in answers if why is not None)
+            self._known[question] = next((Unfit(_REASONS.get(check, NO_CAPACITY), why) for check, why in failed), None)
         return self._known[question]
 
 
@@ -223,6 +235,7 @@ def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | 
     return None if state.switched and not state.overruled else "was cut into slices by somebody else"
 
 
+_REASONS: Mapping[Check, str] = {_is_free: FOREIGN_PODS}
 _TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_cut, _failed_before)
 _FITS = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated)
 _TO_GIVE_WHOLE = (*_FITS, _is_whole)

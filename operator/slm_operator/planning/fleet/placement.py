@@ -21,7 +21,8 @@ from slm_operator.manifests.metadata import serves_value
 from slm_operator.partitioning.base import ANYBODY, class_of_label
 from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.planning.fleet.fitness import Answers
-from slm_operator.planning.fleet.node.state import describe, owner_of
+from slm_operator.planning.fleet.node.annotations import RELEASED
+from slm_operator.planning.fleet.node.state import owner_of
 from slm_operator.planning.fleet.node.step import Target
 from slm_operator.planning.fleet.whole_gpus import empty_for_whole, take_whole
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.claims import Claims
+    from slm_operator.planning.fleet.node.annotations import Marks
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
@@ -154,23 +156,23 @@ class _Serving:
     """Nodes by what they are or are being changed to; and of those, the nodes where each owner's replicas run."""
 
     def __init__(self, states: Sequence[NodeState]) -> None:
-        self._nodes: dict[str | None, deque[NodeState]] = {}
-        self._own: dict[tuple[str | None, tuple[str, str]], list[NodeState]] = {}
+        self._nodes: dict[Marks | None, deque[NodeState]] = {}
+        self._own: dict[tuple[Marks | None, tuple[str, str]], list[NodeState]] = {}
         for state in sorted(states, key=lambda one: one.changing):
             # NB: a node that is still what it was may be kept as that, whatever it was to become
-            for purpose in {state.purpose, describe(*state.marks)}:
+            for purpose in {state.purpose, state.marks}:
                 self._nodes.setdefault(purpose, deque()).append(state)
                 for owner in state.replicas:
                     self._own.setdefault((purpose, owner), []).append(state)
 
     def own(self, demand: Demand) -> list[NodeState]:
         """Where its replicas run: the fullest of them first, a changing one last."""
-        found = self._own.get((target_of(demand).purpose, owner_of(demand.deployment)), ())
+        found = self._own.get((target_of(demand).marks, owner_of(demand.deployment)), ())
         return sorted(found, key=lambda one: (one.changing, -one.pods_of(demand.deployment), one.name))
 
     def all_with_room(self, demand: Demand, placement: Placement) -> Iterable[NodeState]:
         """Its own first, then the others that it may share. Those at the front that are full are dropped for good."""
-        nodes = self._nodes.get(target_of(demand).purpose, deque())
+        nodes = self._nodes.get(target_of(demand).marks, deque())
         while nodes and placement.free.get(nodes[0].name) == 0:
             nodes.popleft()
         return merge(self.own(demand), nodes, key=lambda one: one.changing)
@@ -237,8 +239,8 @@ def _held(
 
 def _present(state: NodeState) -> tuple[SliceClass | None, str]:
     """What a node is, as long as it was not told otherwise, or else is being changed to."""
-    label, _, serves = (describe(*state.marks) if any(state.marks) else state.purpose or "").partition(" for ")
-    return class_of_label(label), serves
+    present = state.marks if any(state.marks) else state.purpose or RELEASED
+    return class_of_label(present.class_label), present.serves or ""
 
 
 def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placement) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.planning.fleet.fitness import NO_CAPACITY, Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,11 +40,11 @@ def shortage(demand: Demand, placement: Placement) -> tuple[str, str]:
 
 def _reasons(demand: Demand, placement: Placement) -> tuple[str, str]:
     refusals = list(_refusals(demand, placement))
-    held = bool(refusals) and all("is held by" in why for why, _ in refusals)
-    return "ForeignPods" if held else "NoCapacity", "; ".join(_lines(refusals))
+    reasons = {unfit.reason for unfit, _ in refusals}
+    return reasons.pop() if len(reasons) == 1 else NO_CAPACITY, "; ".join(_lines(refusals))
 
 
-def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[str, str]]:
+def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[Unfit, str]]:
     """Why not each node that does not serve it, and the node."""
     answers = placement.answers
     ask = answers.to_serve if demand.partitioning.changes_nodes else answers.to_give_whole
@@ -53,15 +54,15 @@ def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[str, str]]
         why = ask(state, demand)
         if why is None:
             target = placement.targets.get(name)
-            why = f"serves {target.serves}" if target is not None else "its GPUs are all in use"
+            why = Unfit(NO_CAPACITY, f"serves {target.serves}" if target is not None else "its GPUs are all in use")
         yield why, name
 
 
-def _lines(refusals: Iterable[tuple[str, str]]) -> list[str]:
+def _lines(refusals: Iterable[tuple[Unfit, str]]) -> list[str]:
     """The most common reasons, each with some of its nodes."""
     nodes: dict[str, list[str]] = {}
     for why, name in refusals:
-        nodes.setdefault(why, []).append(name)
+        nodes.setdefault(why.because, []).append(name)
     common = sorted(nodes.items(), key=lambda item: -len(item[1]))[:MAX_REASONS]
     return [f"node {', '.join(listed[:3])}{_more(len(listed) - 3)}: {why}" for why, listed in common]
 

@@ -23,7 +23,7 @@ from slm_operator.api import names
 from slm_operator.partitioning.node_slices import daemon_of
 from slm_operator.partitioning.plugin_config import config_key, is_key_of, lone_key, plugin_config
 from slm_operator.planning.actions import PatchNode
-from slm_operator.planning.fleet.node.state import failures_text
+from slm_operator.planning.fleet.node.annotations import Marks, change_text, failures_text
 from slm_operator.planning.fleet.node.step import (
     CHANGING,
     SETTLE_SECONDS,
@@ -66,10 +66,10 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
         if waiting is not None:
             return waiting
     if not state.tainted and not open_for_daemon:
-        return close(state, target.purpose, site)
-    if state.purpose != target.purpose or is_of_the_future(state, site.now):
-        return _redirect(state, target.purpose, site)
-    if told and state.marks in {target.marks, (None, None)}:
+        return close(state, target.marks, site)
+    if state.purpose != target.marks or is_of_the_future(state, site.now):
+        return _redirect(state, target.marks, site)
+    if told and state.marks in {target.marks, Marks()}:
         return _converge(state, target, site)
     waiting = _drain(state, target, site)
     if waiting is not None:
@@ -128,22 +128,22 @@ def _adopt(state: NodeState, target: Target) -> NodeStep:
         labels={names.CLASS_LABEL: target.slice_class.label, names.SERVES_LABEL: target.serves},
         because=f"its GPUs are cut into {target.slice_class.label} already, by somebody else: it is used as it is",
     )
-    event = node_event(state, "SlicesReady", f"is used as somebody else cut it, {target.purpose}")
+    event = node_event(state, "SlicesReady", f"is used as somebody else cut it, {target.marks}")
     return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
 
 
-def _redirect(state: NodeState, purpose: str, site: Site) -> NodeStep:
+def _redirect(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
     """Another purpose, or a clock that was set back: note it and count time from now."""
     patch = PatchNode(
         node=state.name,
         resource_version=state.node.meta.resource_version,
         annotations={
             names.CHANGE_STARTED_ANNOTATION: site.now.isoformat(),
-            names.CHANGING_TO_ANNOTATION: purpose,
+            names.CHANGING_TO_ANNOTATION: change_text(becomes),
         },
-        because=f"its change goes on, and it will be {purpose}",
+        because=f"its change goes on, and it will be {becomes}",
     )
-    stage = f"node {state.name} will be {purpose}"
+    stage = f"node {state.name} will be {becomes}"
     return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=SETTLE_SECONDS)
 
 
@@ -225,7 +225,7 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
         taints=without_ours(state) if state.tainted else None,
         because=f"its GPUs are cut into {target.slice_class.label}, as labels and allocatable show",
     )
-    event = node_event(state, "SlicesReady", f"has {state.gpus} GPU(s) cut into {target.purpose}")
+    event = node_event(state, "SlicesReady", f"has {state.gpus} GPU(s) cut into {target.marks}")
     return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
 
 

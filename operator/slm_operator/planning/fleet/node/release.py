@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.planning.actions import PatchNode
-from slm_operator.planning.fleet.node.state import failures_text
+from slm_operator.planning.fleet.node.annotations import RELEASED, failures_text
 from slm_operator.planning.fleet.node.step import (
     NodeStep,
     await_former_switch,
@@ -30,8 +30,6 @@ from slm_operator.planning.fleet.node.step import (
 if TYPE_CHECKING:
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.planning.fleet.node.step import Site
-
-RELEASED = "given back"
 
 
 def step_back(state: NodeState, site: Site, *, awaited: bool = False) -> NodeStep:

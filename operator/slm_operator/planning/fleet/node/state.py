@@ -17,6 +17,7 @@ from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.node_slices import CONFIG_MANAGERS, NODE_SLICES, daemon_of, shown_class
 from slm_operator.partitioning.plugin_config import configured_class, is_ours
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
+from slm_operator.planning.fleet.node.annotations import Marks, change_in, failures_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -53,7 +54,7 @@ class NodeState:
     """Whether our taint is on it."""
     changing: bool = field(init=False, repr=False, compare=False)
     """Whether a change has begun and not ended. NB: the taint is lifted before an MPS daemon can come."""
-    marks: tuple[str | None, str | None] = field(init=False, repr=False, compare=False)
+    marks: Marks = field(init=False, repr=False, compare=False)
     """Our labels: the class that replicas select, and whom its slices serve."""
     observed_class: SliceClass | None = field(init=False, repr=False, compare=False)
     """How feature discovery says the GPUs are cut. None when it does not say."""
@@ -67,7 +68,9 @@ class NodeState:
         object.__setattr__(self, "replicas", owners)
         object.__setattr__(self, "tainted", tainted)
         object.__setattr__(self, "changing", tainted or names.CHANGE_STARTED_ANNOTATION in meta.annotations)
-        object.__setattr__(self, "marks", (meta.labels.get(names.CLASS_LABEL), meta.labels.get(names.SERVES_LABEL)))
+        object.__setattr__(
+            self, "marks", Marks(meta.labels.get(names.CLASS_LABEL), meta.labels.get(names.SERVES_LABEL))
+        )
         object.__setattr__(self, "observed_class", shown_class(meta.labels))
 
     @property
@@ -81,11 +84,11 @@ class NodeState:
         return self.node.meta.labels.get(names.OPT_IN_LABEL) == "true"
 
     @property
-    def purpose(self) -> str | None:
-        """What it is, or is being changed to, as `describe` says it. None when it is nobody's."""
+    def purpose(self) -> Marks | None:
+        """What it is, or is being changed to. None when it is nobody's."""
         if self.changing:
-            return self.node.meta.annotations.get(names.CHANGING_TO_ANNOTATION)
-        return describe(*self.marks) if any(self.marks) else None
+            return change_in(self.node.meta.annotations.get(names.CHANGING_TO_ANNOTATION))
+        return self.marks if any(self.marks) else None
 
     @property
     def switched(self) -> bool:
@@ -128,7 +131,7 @@ class NodeState:
     def recut(self) -> bool:
         """Whether somebody else, who had cut it and whose slices we used, cut it otherwise."""
         seen = self.observed_class
-        return any(self.marks) and not self.switched and (seen is None or seen.label != self.marks[0])
+        return any(self.marks) and not self.switched and (seen is None or seen.label != self.marks.class_label)
 
     def is_closed_by_itself(self, wanted: SliceClass) -> bool:
         """Whether it shows a class already under which no whole GPU can be had, because a daemon owns them all."""
@@ -177,11 +180,6 @@ def owner_of_replica(pod: PodRecord) -> tuple[str, str]:
     return pod.meta.key.namespace, pod.replica_of or ""
 
 
-def describe(class_label: str | None, serves: str | None) -> str:
-    """A purpose in words, for annotations and messages."""
-    return f"{class_label} for {serves}"
-
-
 def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
     """Every node with the pods that hold its GPUs, by name. `config_label` selects the device plugin's configuration.
 
@@ -212,19 +210,6 @@ def node_states(view: FleetView, config_label: str) -> tuple[NodeState, ...]:
         for node in sorted(view.nodes, key=lambda node: node.meta.key)
         for holders in (by_node.get(node.meta.key.name, ()),)
     )
-
-
-def failures_in(annotation: str | None) -> dict[str, str]:
-    """Class to why it failed, from the annotation's lines `class: why`."""
-    if not annotation:
-        return {}
-    lines = (line.partition(": ") for line in annotation.splitlines())
-    return {label: why for label, _, why in lines if label}
-
-
-def failures_text(failures: Mapping[str, str]) -> str | None:
-    """The annotation's value; None when there is nothing to say."""
-    return "\n".join(f"{label}: {why}" for label, why in sorted(failures.items())) or None
 
 
 def is_replica(pod: PodRecord) -> bool:
