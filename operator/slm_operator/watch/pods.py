@@ -15,19 +15,21 @@ from slm_operator.partitioning import RESOURCES
 from slm_operator.watch.projection import (
     Raw,
     amount,
+    cause,
     condition,
     cut,
     first,
     is_device,
     meta_of,
     running_since,
-    sentence,
     waiting,
 )
 from slm_operator.watch.records import PodRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from slm_operator.watch.records import Cause
 
 
 MOST_RESOURCES, MOST_DEVICES = 16, 64
@@ -63,7 +65,7 @@ def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
             if scheduled is not None and scheduled.get("status") == "False"
             else None
         ),
-        failed_because=sentence(status.get("reason") or "Failed", status.get("message")) if phase == "Failed" else None,
+        failed_because=cause(status.get("reason") or "Failed", status.get("message")) if phase == "Failed" else None,
         resource_health=dict(islice(_health(mains), MOST_DEVICES)),
         started=running_since(mains[0]) if mains else None,
         address=status.get("podIP") if names.DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {}) else None,
@@ -94,17 +96,15 @@ def _devices_of(container: Raw) -> Iterator[tuple[str, int]]:
             yield sys.intern(name), amount(count)
 
 
-def _ended(container_status: Raw) -> str | None:
+def _ended(container_status: Raw) -> Cause | None:
     for state in (container_status.get("state") or {}, container_status.get("lastState") or {}):
         ended = state.get("terminated")
         if ended is not None:
-            return sentence(
-                f"{ended.get('reason') or 'Ended'} (exit code {ended.get('exitCode')})", ended.get("message")
-            )
+            return cause(ended.get("reason") or "Ended", ended.get("message"), ended.get("exitCode"))
     return None
 
 
-def _failed(init_status: Raw) -> str | None:
+def _failed(init_status: Raw) -> Cause | None:
     ended = (init_status.get("state") or {}).get("terminated") or (init_status.get("lastState") or {}).get("terminated")
     return _ended(init_status) if ended and ended.get("exitCode") else None
 
