@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slm_core.sharing.mps import MIB, MPS
 from slm_runtime import mps, nvml
 
 from gpu_stages import cuda, family
@@ -55,7 +57,7 @@ async def run(job: Job) -> None:
             "quit_with_client": bench.quit_with_client,
             "killed_control": bench.killed_control,
         }
-        missing = None if mps.available() else f"{mps.CONTROL} is not in PATH"
+        missing = None if shutil.which(mps.CONTROL) else f"{mps.CONTROL} is not in PATH"
         for name, experiment in experiments.items():
             if missing or bench.missing:
                 job.lacks(name, State.NOT_AVAILABLE, bench.missing or missing or "")
@@ -206,11 +208,11 @@ class Bench:
                 await client.end()
 
     def _limits(self, replicas: int) -> dict[str, str]:
-        return mps.limits(self._total(), replicas)
+        return MPS.limits(self._total(), replicas)
 
     def _limit_bytes(self, replicas: int) -> int:
         (mib,) = re.findall(r"=(\d+)M", self._limits(replicas)["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"])
-        return int(mib) * mps.MIB
+        return int(mib) * MIB
 
     def _total(self) -> int:
         return self._device.memory_bytes if self._device else 0

@@ -28,6 +28,8 @@ from slm_core.measurements import (
     SharingMode,
     Workload,
 )
+from slm_core.sharing import PACKED, by_word
+from slm_core.sharing.exclusive import EXCLUSIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,13 +41,6 @@ CSV_COLUMNS = (
 )  # fmt: skip
 """Columns that a CSV must have. `sharing`, `p99_itl_ms`, `mean_power_w`, `kv_pool_bytes` and
 `max_num_batched_tokens` are read where they are."""
-
-_SHARING = {
-    "none": SharingMode.NONE,
-    "mps": SharingMode.MPS,
-    "time-slicing": SharingMode.TIME_SLICING,
-    "timeslicing": SharingMode.TIME_SLICING,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +101,7 @@ def _csv_point(row: Mapping[str, str | None], ledger: Ledger | None, at: str) ->
         return number(name) if row.get(name) else None
 
     replicas, requests = _count(number("replicas"), at, "replicas"), _count(number("requests"), at, "requests")
-    sharing = (row.get("sharing") or "none").lower()
-    if sharing not in _SHARING or (sharing == "none") != (replicas == 1):
-        raise DocumentError(
-            f"{at}, sharing: {sharing!r} with {replicas} replicas; one engine is none, a pack mps or time-slicing"
-        )
+    mode = _mode(row.get("sharing") or EXCLUSIVE.word, replicas, at)
     own_pool = optional("kv_pool_bytes")
     swept_pool = ledger.kv_pool_bytes if ledger and replicas == 1 else None
     budget = optional("max_num_batched_tokens")
@@ -118,7 +109,7 @@ def _csv_point(row: Mapping[str, str | None], ledger: Ledger | None, at: str) ->
     return Point(
         batch_size=_count(number("max_num_seqs"), at, "max_num_seqs"),
         replicas=replicas,
-        sharing_mode=_SHARING[sharing],
+        sharing_mode=mode,
         max_num_batched_tokens=None if budget is None else int(budget),
         throughput_tokens_per_second=number("total_tokens_per_s"),
         output_tokens_per_second=number("output_tokens_per_s"),
@@ -134,6 +125,18 @@ def _csv_point(row: Mapping[str, str | None], ledger: Ledger | None, at: str) ->
         mean_power_watts=optional("mean_power_w"),
         marks=(Mark.PREEMPTED,) if preemptions else (),
     )
+
+
+def _mode(said: str, replicas: int, at: str) -> SharingMode:
+    """The sharing mode that a table or a result names, which must suit its number of engines. Raises DocumentError."""
+    word = said.lower()
+    sharing = by_word(word)
+    if sharing is None or sharing.allows_packs != (replicas > 1):
+        packed = " or ".join(one.word for one in PACKED)
+        raise DocumentError(
+            f"{at}, sharing: {word!r} with {replicas} replicas; one engine is {EXCLUSIVE.word}, a pack {packed}"
+        )
+    return sharing.mode
 
 
 def from_bench_serve(results: Sequence[tuple[str, str]], *, on: MeasuredOn) -> MeasurementDocument:
@@ -175,11 +178,7 @@ def _bench_point(raw: Mapping[str, Any], ledger: Ledger | None, name: str) -> Po
         )
     concurrency = optional("max_concurrency") or optional("num_prompts") or 0
     replicas = _count(optional("replicas") or 1, name, "replicas")
-    sharing = str(raw.get("sharing", "none")).lower()
-    if sharing not in _SHARING or (sharing == "none") != (replicas == 1):
-        raise DocumentError(
-            f"{name}, sharing: {sharing!r} with {replicas} replicas; one engine is none, a pack mps or time-slicing"
-        )
+    mode = _mode(str(raw.get("sharing", EXCLUSIVE.word)), replicas, name)
     completed = _count(number("completed"), name, "completed")
     batch_size = _count(min(optional("max_num_seqs") or math.inf, concurrency / replicas), name, "max_concurrency")
     output_rate, failed, preemptions = (
@@ -192,7 +191,7 @@ def _bench_point(raw: Mapping[str, Any], ledger: Ledger | None, name: str) -> Po
     return Point(
         batch_size=batch_size,
         replicas=replicas,
-        sharing_mode=_SHARING[sharing],
+        sharing_mode=mode,
         max_num_batched_tokens=None if budget is None else int(budget),
         throughput_tokens_per_second=number("total_token_throughput"),
         output_tokens_per_second=output_rate,

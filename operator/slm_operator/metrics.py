@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
 from slm_operator.api import names
+from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.watch.watch_list import GPU
 
 if TYPE_CHECKING:
@@ -155,14 +156,14 @@ class _Gauges:
         )
         held: Tally[str] = Tally()
         for pod in self._caches.pods.by(GPU, True):
-            held[pod.node or ""] += pod.gpu_requests.get(names.NVIDIA_SHARED_GPU, 0) if pod.holds_gpu else 0
+            held[pod.node or ""] += pod.gpu_requests.get(NODE_SLICES.resource, 0) if pod.holds_gpu else 0
         slices: Tally[tuple[str, str]] = Tally()
         for node in self._caches.nodes:
             slice_class = node.meta.labels.get(names.CLASS_LABEL)
             if slice_class is not None:
                 used = held[node.meta.key.name]
                 slices[slice_class, "used"] += used
-                slices[slice_class, "free"] += max(0, node.allocatable.get(names.NVIDIA_SHARED_GPU, 0) - used)
+                slices[slice_class, "free"] += max(0, node.allocatable.get(NODE_SLICES.resource, 0) - used)
         for labels, count in sorted(slices.items()):
             family.add_metric(list(labels), count)
         return family

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
+from slm_core.sharing import AUTO, CHOICES, allows_packs, by_word, word_of
 from slm_core.slo import Percentile, Slo
 
 from slm_runtime import events, profile
@@ -21,6 +22,8 @@ from slm_runtime.workload import parse_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from slm_core.measurements import SharingMode
 
 EXPECTED_POINTS = 9
 """Of a whole profile, for the progress bar: six of one engine, two packs, one confirmation."""
@@ -91,7 +94,7 @@ def _add_question(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--min-gain", type=float, default=0.05, help="gain that a pack must bring (default: %(default)s)"
     )
-    group.add_argument("--sharing-mode", choices=("auto", "mps", "time-slicing", "none"), default="auto")
+    group.add_argument("--sharing-mode", choices=tuple(map(word_of, CHOICES)), default=word_of(AUTO))
     group.add_argument("--replicas", type=_positive, metavar="R", help="measure packs of exactly R engines")
     group.add_argument("--max-replicas", type=_positive, default=4, metavar="R", help="(default: %(default)s)")
 
@@ -137,7 +140,7 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
             ),
             ttft_matters=args.slo_ttft_ms is not None,
         ),
-        asked_mode=args.sharing_mode,
+        asked_mode=_asked_mode(args),
         model_uri=args.model_uri or args.model,
         revision=args.revision,
         dtype=args.dtype or _given(engine_words, "--dtype"),
@@ -148,8 +151,13 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
     )
 
 
+def _asked_mode(args: argparse.Namespace) -> SharingMode | None:
+    asked = by_word(args.sharing_mode)
+    return asked.mode if asked is not None else None
+
+
 def _request(args: argparse.Namespace, max_model_len: int | None) -> Request:
-    alone = args.sharing_mode == "none" or args.replicas == 1
+    alone = not allows_packs(_asked_mode(args)) or args.replicas == 1
     return Request(
         slo=Slo(
             itl_ms=args.slo_itl_ms,

@@ -15,23 +15,9 @@ import tempfile
 from pathlib import Path
 
 from slm_core.failure import EngineFault, Failure
+from slm_core.sharing.mps import CONTROL
 
-CONTROL = "nvidia-cuda-mps-control"
-MIB = 2**20
 ANSWER_SECONDS = 10.0
-
-
-def available() -> bool:
-    """The daemon's program is here (NVIDIA's container runtime mounts it)."""
-    return shutil.which(CONTROL) is not None
-
-
-def limits(total_bytes: int, replicas: int) -> dict[str, str]:
-    """What the device plugin sets for each client of a device shared by `replicas`: memory in MiB, threads in percent."""
-    return {
-        "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": f"0={total_bytes // MIB // replicas}M",
-        "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(100 // replicas),
-    }
 
 
 class MpsDaemon:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,9 +20,11 @@ from typing import TYPE_CHECKING, assert_never
 
 from slm_core.codec import to_json
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
-from slm_core.measurements import Cost, Engine, Gpu, MeasurementDocument, Model, SharingMode
+from slm_core.measurements import Cost, Engine, Gpu, MeasurementDocument, Model
+from slm_core.sharing import PACKED, allows_packs, sharing_of
+from slm_core.sharing.time_slicing import TIME_SLICING
 
-from slm_runtime import host, mps, nvml
+from slm_runtime import host, nvml
 from slm_runtime.download import follow_download
 from slm_runtime.ledger import read_config
 from slm_runtime.rig import EngineRig
@@ -30,6 +33,8 @@ from slm_runtime.search.steps import Done, Event, Failed, Findings, Measured, Re
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from slm_core.measurements import SharingMode
 
     from slm_runtime.events import Reporter
     from slm_runtime.measuring import Conditions
@@ -47,8 +52,8 @@ class Task:
     lengths: Lengths | str
     """Token lengths, or the path of a dataset."""
     conditions: Conditions
-    asked_mode: str
-    """auto, mps, time-slicing or none."""
+    asked_mode: SharingMode | None
+    """The only one that packs may use; None: whichever can be measured here."""
     model_uri: str
     revision: str | None
     dtype: str | None
@@ -216,23 +221,24 @@ def _check(task: Task) -> None:
 
 def _modes(task: Task, device: Device | None, reporter: Reporter) -> tuple[SharingMode, ...]:
     """Ways of sharing that can be measured here, best first. Raises ProfileError when the one asked for cannot."""
-    asked = task.asked_mode
-    if asked == "none" or task.request.max_replicas == 1:
+    wanted = PACKED if task.asked_mode is None else (sharing_of(task.asked_mode),)
+    if task.request.max_replicas == 1 or not allows_packs(task.asked_mode):
         return ()
     if device is None:
-        if asked != "time-slicing":
+        others = [one.title for one in wanted if one is not TIME_SLICING]
+        if others:
             reporter.note(
-                "no NVIDIA device: packs run on disjoint cores and count as time slicing; MPS is not measured"
+                f"no NVIDIA device: packs run on disjoint cores and count as {TIME_SLICING.title}; {' and '.join(others)} is not measured"
             )
-        return (SharingMode.TIME_SLICING,)
-    if asked == "time-slicing":
-        return (SharingMode.TIME_SLICING,)
-    if not mps.available():
-        if asked == "mps":
-            raise ProfileError(Failure.SHARING, f"{mps.CONTROL} is not in PATH")
-        reporter.note(f"{mps.CONTROL} is not in PATH: packs are measured under time slicing only")
-        return (SharingMode.TIME_SLICING,)
-    return (SharingMode.MPS,) if asked == "mps" else (SharingMode.MPS, SharingMode.TIME_SLICING)
+        return (TIME_SLICING.mode,)
+    lacking = {one.daemon for one in wanted if one.daemon and not shutil.which(one.daemon)}
+    possible = [one for one in wanted if one.daemon not in lacking]
+    for daemon in lacking:
+        if not possible:
+            raise ProfileError(Failure.SHARING, f"{daemon} is not in PATH")
+        under = " and ".join(one.title for one in possible)
+        reporter.note(f"{daemon} is not in PATH: packs are measured under {under} only")
+    return tuple(one.mode for one in possible)
 
 
 def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending) -> MeasurementDocument | None:

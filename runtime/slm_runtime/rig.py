@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from slm_core.batching import BLOCK_TOKENS, least_kv_bytes
 from slm_core.counters import read_cache_config
 from slm_core.failure import EngineFault, Failure, ProfileError
-from slm_core.measurements import SharingMode
+from slm_core.sharing import sharing_of
 
 from slm_runtime import host, mps
 from slm_runtime.engine_process import Launch, group_of, start_engine
@@ -112,7 +112,7 @@ class EngineRig:
             raise
 
     async def _start(self, step: StartEngines) -> Ledger:
-        if step.mode is SharingMode.MPS:
+        if sharing_of(step.mode).daemon:
             self._daemon = await mps.start_daemon()
         before = self._device.read().used_bytes if self._device else None
         for index in range(step.replicas):
@@ -146,7 +146,11 @@ class EngineRig:
             words += ["--kv-cache-memory-bytes", str(pool)]
         if self._device and step.replicas > 1:
             # NB: CUDA engines refuse to start when less than utilization * total is free, even with fixed KV bytes.
-            share = self._device.memory_bytes // step.replicas - self._context_bytes - RESERVE_BYTES
+            share = (
+                sharing_of(step.mode).memory_share(self._device.memory_bytes, step.replicas)
+                - self._context_bytes
+                - RESERVE_BYTES
+            )
             words += ["--gpu-memory-utilization", f"{max(0.01, share / self._device.memory_bytes - 0.005):.2f}"]
         if step.kv_pool_bytes is None:
             self.args = tuple(words[len(subject.command[:1]) :])
@@ -172,8 +176,10 @@ class EngineRig:
 
     def _environment(self, step: StartEngines, index: int) -> dict[str, str]:
         made = dict(self._subject.environment)
-        if self._daemon and self._device:
-            made |= self._daemon.environment | mps.limits(self._device.memory_bytes, step.replicas)
+        if self._daemon:
+            made |= self._daemon.environment
+        if self._device:
+            made |= sharing_of(step.mode).limits(self._device.memory_bytes, step.replicas)
         if self._device is None and step.replicas > 1:
             cores = frozenset(os.sched_getaffinity(0))
             if len(cores) < step.replicas and index == 0:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import class_of_config
-from slm_operator.planning.fleet.node.state import REPLICAS_LABEL, STRATEGY_LABEL
+from slm_operator.partitioning.node_slices import REPLICAS_LABEL, STRATEGY_LABEL
+from slm_operator.partitioning.plugin_config import class_of_config
 from slm_operator.settings import Settings
+from slm_operator.watch.records import Cause
 
 from .objects import CONFIG_LABEL, BrokenPromiseError
 
@@ -181,7 +182,7 @@ class Machines:
             there = [one for one in self.world.on(node.name) if one.phase == "Running"]
             taken = sum(one.requests.get(resource, 0) for one in there)
             if taken + count > node.allocatable.get(resource, 0):
-                pod.phase, pod.failed_because = "Failed", "UnexpectedAdmissionError: no devices"
+                pod.phase, pod.failed_because = "Failed", Cause("UnexpectedAdmissionError", "no devices")
                 self.refused += [f"{self.world.now:.0f}s {pod.key} on {pod.node}"] if pod.owner is not None else []
                 self.world.pod_changed(pod)
                 return

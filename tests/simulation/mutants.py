@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import config_key, plugin_config
+from slm_operator.partitioning.base import UNSHARED, class_of_label
+from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.deployment import rollout
 from slm_operator.planning.fleet.node import change, release, state, step
+from slm_operator.planning.fleet.node.annotations import RELEASED, change_in
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.reconcile import event_mapping
 
@@ -42,8 +44,8 @@ def _tells_before_it_taints(view: FleetView, actions: tuple[Action, ...]) -> Ite
     """Taint and label in the wrong order."""
     for action in actions:
         if isinstance(action, PatchNode) and action.taints and CONFIG_LABEL not in action.labels:
-            purpose = action.annotations.get(names.CHANGING_TO_ANNOTATION) or ""
-            slice_class = state.class_of_label(purpose.partition(" for ")[0])
+            becomes = change_in(action.annotations.get(names.CHANGING_TO_ANNOTATION)) or RELEASED
+            slice_class = class_of_label(becomes.class_label)
             if slice_class is not None:
                 yield replace(action, labels={CONFIG_LABEL: config_key(slice_class)}, taints=None)
                 continue
@@ -68,7 +70,7 @@ def _edits_a_key(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Actio
                 yield PatchConfig(
                     config_map=view.config_map.meta.key,
                     resource_version=view.config_map.meta.resource_version,
-                    add={key: plugin_config(state.UNSHARED)},
+                    add={key: plugin_config(UNSHARED)},
                     because="a better idea",
                 )
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
-from slm_operator.planning.fleet.node.state import UNSHARED
+from slm_operator.partitioning.base import UNSHARED
 from slm_operator.watch.records import (
+    Cause,
     DaemonPodRecord,
     JobRecord,
     Key,
@@ -21,7 +22,7 @@ from slm_operator.watch.records import (
 )
 
 if TYPE_CHECKING:
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.partitioning.base import SliceClass
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG_LABEL = "nvidia.com/device-plugin.config"
@@ -147,7 +148,7 @@ class Pod:
     ready_at: float = 0.0
     deleting: bool = False
     started: str | None = None
-    failed_because: str | None = None
+    failed_because: Cause | None = None
     device: str | None = None
     """The GPU that its kubelet gave it."""
     version: int = 0
@@ -194,7 +195,7 @@ class Job:
     uid: str
     labels: dict[str, str]
     finished: bool = False
-    failed_because: str | None = None
+    failed_because: Cause | None = None
     created: str = ""
     owner: str = ""
     """uid of its SLMProfile."""

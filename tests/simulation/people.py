@@ -12,7 +12,7 @@ from slm_operator.api import names
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.planning.deployment import advising
 from slm_operator.planning.deployment import plan as deployment
-from slm_operator.watch.records import DeploymentRecord, Key, ProfileRecord, Taint
+from slm_operator.watch.records import Cause, DeploymentRecord, Key, ProfileRecord, Taint
 
 from tests.unit.planning import worlds
 
@@ -172,7 +172,7 @@ class People:
         for pod in [one for one in self.world.pods.values() if one.node == node.name]:
             self.world.pod_gone(pod)
             if (job := self.world.jobs.get(pod.key)) is not None and not job.finished:
-                job.finished, job.failed_because = True, "BackoffLimitExceeded"
+                job.finished, job.failed_because = True, Cause("BackoffLimitExceeded")
                 self.world.job_changed(job)
         self.world.changed("Node", Key("", node.name))
         for part in (plugin_of(node.name), daemon_of(node.name)):

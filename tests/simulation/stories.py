@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.planning.fleet.node.annotations import failures_in
 
 from .people import advised_once
 from .run import Cluster, cluster, everything_is_as_before, nothing_waits_unsaid, settle
@@ -149,8 +150,8 @@ def plugin_stuck(made: Cluster) -> None:
     made.people.adds_node("gpu-1", former="default").faults.add("stuck")
     made.people.wants("chat", MPS_2, 2)
     settle(made)
-    failed = made.world.nodes["gpu-1"].annotations.get(names.CHANGE_FAILED_ANNOTATION, "")
-    assert failed.startswith("mps-2: feature discovery shows none"), failed
+    failed = failures_in(made.world.nodes["gpu-1"].annotations.get(names.CHANGE_FAILED_ANNOTATION))
+    assert failed["mps-2"].startswith("feature discovery shows none"), failed
 
 
 STORIES: dict[str, Callable[[Cluster], None]] = {

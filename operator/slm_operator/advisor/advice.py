@@ -23,15 +23,6 @@ class Objective(StrEnum):
     """No fewer tokens per second than the best single engine, in the least memory."""
 
 
-class ModeChoice(StrEnum):
-    """The user's word on sharing (spec.sharing.mode)."""
-
-    AUTO = "Auto"
-    MPS = "MPS"
-    TIME_SLICING = "TimeSlicing"
-    NONE = "None"
-
-
 class Source(StrEnum):
     """Where a part of the advice comes from."""
 
@@ -55,8 +46,8 @@ class Settings:
     """Least gain of a pack over the best single engine, as a fraction. Inside [0, 1)."""
     objective: Objective = Objective.THROUGHPUT
     """What the GPU is for."""
-    mode: ModeChoice = ModeChoice.AUTO
-    """Sharing modes that may be advised. None allows no pack."""
+    mode: SharingMode | None = None
+    """The sharing mode that the user asked for. None: whichever was measured best."""
     replicas_per_gpu: int | None = None
     """The user's own number of engines per GPU. Wins over the advice, at a cost that the advice states."""
     max_replicas_per_gpu: int | None = None

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_operator.advisor import memory
-from slm_operator.advisor.advice import Advice, Check, CheckName, Load, ModeChoice, Objective, Parts, Source
+from slm_operator.advisor.advice import Advice, Check, CheckName, Load, Objective, Parts, Source
 from slm_operator.advisor.case import is_partial, make_case
 from slm_operator.advisor.checks import gate
 from slm_operator.advisor.choice import Choice, choose, throughput_then_memory
@@ -109,7 +109,7 @@ def _parts(case: Case, choice: Choice, predicted: Source) -> Parts:
         batch_size=case.source,
         kv_bytes=unmeasured,
         replicas_per_gpu=Source.USER_CHOICE if own_number else case.source,
-        sharing_mode=unmeasured if case.settings.mode is ModeChoice.AUTO else Source.USER_CHOICE,
+        sharing_mode=unmeasured if case.settings.mode is None else Source.USER_CHOICE,
         predicted=predicted,
     )
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from slm_core import batching
 from slm_core.latency_model import REPEAT_NOISE_FRACTION
 from slm_core.measurements import Mark
+from slm_core.sharing import allows_packs
 from slm_core.slo import figure_ms, slo_misses
 
 from slm_operator.advisor import memory
-from slm_operator.advisor.advice import Check, CheckName, ModeChoice, Objective, Source
+from slm_operator.advisor.advice import Check, CheckName, Objective, Source
 from slm_operator.advisor.case import Configuration, Measurement
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ def sharing(case: Case, point: Point) -> Check:
     """What the user allows."""
     s = case.settings
     name = CheckName.SHARING
-    if s.mode is ModeChoice.NONE:
-        return Check(name, False, "the user allows no sharing (mode None)")
-    if s.mode is not ModeChoice.AUTO and s.mode.value != point.sharing_mode.value:
+    if not allows_packs(s.mode):
+        return Check(name, False, f"the user allows no sharing (mode {s.mode})")
+    if s.mode is not None and s.mode is not point.sharing_mode:
         return Check(name, False, f"the user asked for {s.mode}, this is {point.sharing_mode}")
     own, most = s.replicas_per_gpu, s.max_replicas_per_gpu
     if own is not None and own != point.replicas:

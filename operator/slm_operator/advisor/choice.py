@@ -8,16 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
+from slm_core.sharing import PACKED, allows_packs
+from slm_core.sharing.exclusive import EXCLUSIVE
 
 from slm_operator.advisor import memory
-from slm_operator.advisor.advice import CheckName, Closest, ModeChoice, Objective
+from slm_operator.advisor.advice import CheckName, Closest, Objective
 from slm_operator.advisor.case import full_load
 from slm_operator.advisor.closest import closest_of, nearest
 from slm_operator.advisor.sentences import GIB, gib, smaller_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from slm_core.measurements import SharingMode
 
     from slm_operator.advisor.advice import Candidate
     from slm_operator.advisor.case import Case
@@ -132,7 +135,8 @@ def _too_many(case: Case, smallest: Candidate, replicas: int) -> Choice:
 
 
 def _mode(case: Case, replicas: int) -> SharingMode:
-    """The mode of a pack that nobody measured: the user's, else MPS, which never lost to time slicing."""
+    """The mode of a pack that nobody measured: the user's, else the one to try first."""
     if replicas == 1:
-        return SharingMode.NONE
-    return SharingMode.TIME_SLICING if case.settings.mode is ModeChoice.TIME_SLICING else SharingMode.MPS
+        return EXCLUSIVE.mode
+    asked = case.settings.mode
+    return asked if asked is not None and allows_packs(asked) else PACKED[0].mode

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
+from slm_core.sharing import sharing_of
+from slm_core.sharing.exclusive import EXCLUSIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,11 +127,11 @@ RULES = (
     Rule(lambda p: p.itl_ms.mean_ms <= 0, _empty("itlMs.meanMs")),
     Rule(lambda p: p.mean_running <= 0, _empty("meanRunning")),
     Rule(
-        lambda p: (p.replicas == 1) != (p.sharing_mode is SharingMode.NONE),
+        lambda p: (p.replicas > 1) != sharing_of(p.sharing_mode).allows_packs,
         lambda p: Problem(
             "sharingMode",
             f"{p.sharing_mode} with {p.replicas} engine(s)",
-            "None is for exactly one engine; correct either",
+            f"{EXCLUSIVE.mode} is for exactly one engine; correct either",
         ),
     ),
     Rule(

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core.latency_model import is_full_single
+from slm_core.sharing import PACKED, allows_packs
 from slm_core.slo import resolve
 
-from slm_operator.advisor.advice import ModeChoice
 from slm_operator.advisor.contradictions import RULES, Problem, is_trusted
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def check_settings(settings: Settings) -> tuple[Problem, ...]:
     problems = [
         Problem(field, f"{value} is out of range", f"give {mend}") for field, value, ok, mend in ranges if not ok
     ]
-    if asked and asked > 1 and s.mode is ModeChoice.NONE:
+    if asked and asked > 1 and not allows_packs(s.mode):
         problems.append(
             Problem(
                 "replicasPerGpu",
-                f"{asked} engines cannot share a GPU with mode None",
-                "give mode MPS or TimeSlicing, or 1",
+                f"{asked} engines cannot share a GPU with mode {s.mode}",
+                f"give mode {' or '.join(one.mode for one in PACKED)}, or 1",
             )
         )
     if asked and asked > s.plugin_max_replicas:

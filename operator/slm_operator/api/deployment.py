@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field
+from slm_core.measurements import SharingMode
+from slm_core.sharing import AUTO, CHOICES, PACKED
+from slm_core.sharing.exclusive import EXCLUSIVE
 
 from slm_operator.api.parts import (
     SELECTS_NO_MARKS,
@@ -25,7 +28,13 @@ from slm_operator.api.parts import (
     validations,
 )
 
-Mode = Literal["Auto", "MPS", "TimeSlicing", "None"]
+if TYPE_CHECKING:
+    Mode = str
+    UsedMode = str
+else:  # NB: pydantic makes the CRD's enums of Literals, and the words are those of the table of modes
+    Mode = Literal[CHOICES]
+    UsedMode = Literal[tuple(map(str, SharingMode))]
+_PACKED = ", ".join(one.mode for one in PACKED)
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -56,8 +65,8 @@ class SharingSpec(Part):
 
     model_config = validations(
         cel(
-            "!(self.mode == 'None' && has(self.replicasPerGpu) && self.replicasPerGpu > 1)",
-            "mode None is one engine a GPU: remove replicasPerGpu, or choose MPS, TimeSlicing or Auto",
+            f"!(self.mode == '{EXCLUSIVE.mode}' && has(self.replicasPerGpu) && self.replicasPerGpu > 1)",
+            f"mode {EXCLUSIVE.mode} is one engine a GPU: remove replicasPerGpu, or choose {_PACKED} or {AUTO}",
         ),
     )
     mode: Mode = "Auto"
@@ -156,7 +165,7 @@ class CandidateStatus(Part):
     """Most sequences that each engine runs at once."""
     replicas_per_gpu: int
     """Engines on the GPU."""
-    sharing_mode: Literal["None", "TimeSlicing", "MPS"]
+    sharing_mode: UsedMode
     """How they share it."""
     verdict: Literal["Chosen", "Kept", "Rejected"]
     """What became of it."""
@@ -177,7 +186,7 @@ class AdviceStatus(Part):
     """Token budget of each engine per step (--max-num-batched-tokens)."""
     replicas_per_gpu: int
     """Engines on each GPU."""
-    sharing_mode: Literal["None", "TimeSlicing", "MPS"]
+    sharing_mode: UsedMode
     """How engines share a GPU."""
     feasible: bool = True
     """Whether the SLO can be met."""

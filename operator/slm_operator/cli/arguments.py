@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 
+from slm_core.sharing import AUTO, CHOICES
+
 from slm_operator.cli.argument_types import count, number
 
 DEFAULT_ITL_FACTOR = 4.0
@@ -278,8 +280,8 @@ def _question(command: argparse.ArgumentParser) -> None:
     )
     judge.add_argument(
         "--mode",
-        choices=("Auto", "MPS", "TimeSlicing", "None"),
-        default="Auto",
+        choices=CHOICES,
+        default=AUTO,
         help="sharing that may be advised (default Auto)",
     )
     judge.add_argument(

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_core.measurements import SharingMode
-
-from slm_operator.api import names
 from slm_operator.manifests.model import claim_volume, model_source
+from slm_operator.partitioning.base import SliceClass
 
 if TYPE_CHECKING:
+    from slm_core.measurements import SharingMode
+
     from slm_operator.api.parts import EngineSpec, ModelSpec, WorkloadSpec
 
 CONTAINER = "engine"
@@ -47,9 +47,9 @@ class Serving:
         return 2 * self.batch_size
 
     @property
-    def resource(self) -> str:
-        """The extended resource that one replica asks for."""
-        return names.NVIDIA_GPU if self.sharing_mode is SharingMode.NONE else names.NVIDIA_SHARED_GPU
+    def slice_class(self) -> SliceClass:
+        """What share of a GPU a replica is given."""
+        return SliceClass(mode=self.sharing_mode, replicas_per_gpu=self.replicas_per_gpu)
 
 
 def command(engine: EngineSpec) -> list[str]:
@@ -99,15 +99,12 @@ def environment(model: ModelSpec, engine: EngineSpec) -> list[dict[str, Any]]:
 
 
 def volumes(
-    model: ModelSpec, workload: WorkloadSpec | None, mode: SharingMode
+    model: ModelSpec, workload: WorkloadSpec | None = None, *, shared_memory: bool = True
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volumes and mounts: scratch, shared memory, the model, and for a profile its dataset.
-
-    NB: under MPS the device plugin mounts its own /dev/shm into the container, and a volume of ours would hide it.
-    """
+    """Volumes and mounts: scratch, shared memory unless another is mounted there, the model, and a profile's dataset."""
     source = model_source(model)
     pairs = [({"name": "scratch", "emptyDir": {}}, {"name": "scratch", "mountPath": "/tmp"})]  # noqa: S108 - in the pod
-    if mode is not SharingMode.MPS:
+    if shared_memory:
         shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(SHM_BYTES)}}
         pairs.append((shm, {"name": "shm", "mountPath": "/dev/shm"}))  # noqa: S108 - in the pod
     pairs += list(zip(source.volumes, source.mounts, strict=True))

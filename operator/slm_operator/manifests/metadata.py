@@ -6,11 +6,10 @@ value must be a label, a name that is too long is cut and gets a hash.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.digest import digest
 
 if TYPE_CHECKING:
     from slm_operator.watch.records import DeploymentRecord, Key, Meta, ProfileRecord
@@ -19,12 +18,6 @@ Manifest = dict[str, Any]
 
 _LABEL_LENGTH = 63
 _SERVICE_NAME_LENGTH = 63
-
-
-def digest(value: object, length: int = 10) -> str:
-    """A short stable hash of plain JSON values."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def label_value(name: str, length: int = _LABEL_LENGTH) -> str:

@@ -10,14 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_core.measurements import SharingMode
+from slm_core.sharing import word_of
 
 from slm_operator.api import names
+from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
-from slm_operator.manifests.metadata import Manifest, digest, job_name, label_value, owner
+from slm_operator.manifests.metadata import Manifest, job_name, label_value, owner
 from slm_operator.manifests.model import model_source
 from slm_operator.manifests.overlay import RUNTIME_CONTAINER, merge
 from slm_operator.manifests.replicas import resources
+from slm_operator.partitioning.base import nodes_allowed
+from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +33,6 @@ RUNTIME_FOLDER = "/slm"
 RUNTIME = f"{RUNTIME_FOLDER}/slm_runtime.pyz"
 DEADLINE_SLACK_SECONDS = 900
 """Beyond the GPU budget: pulling an image and loading a model hold no measurement."""
-
-_MODE_FLAGS = {"Auto": "auto", "MPS": "mps", "TimeSlicing": "time-slicing", "None": "none"}
 
 
 def profile_key(spec: SLMDeploymentSpec) -> str:
@@ -156,7 +157,7 @@ def profile_job(record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str,
 def _pod_template(
     spec: SLMProfileSpec, labels: dict[str, str], runtime_image: str, name: str, where: Where
 ) -> dict[str, Any]:
-    volumes, mounts = engines.volumes(spec.model, spec.workload, SharingMode.NONE)
+    volumes, mounts = engines.volumes(spec.model, spec.workload)
     runtime_mount = {"name": "runtime", "mountPath": RUNTIME_FOLDER}
     template: dict[str, Any] = {
         "metadata": {"labels": labels},
@@ -166,7 +167,7 @@ def _pod_template(
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 60,
             "securityContext": engines.pod_security(),
-            "nodeSelector": _node_selector(spec, where.opt_in_label),
+            "nodeSelector": nodes_allowed(spec.gpu.node_selector, spec.gpu.product, where.opt_in_label),
             "tolerations": [dict(toleration) for toleration in spec.gpu.tolerations],
             "initContainers": [
                 {
@@ -185,7 +186,7 @@ def _pod_template(
                     "command": ["python3", RUNTIME],
                     "args": profile_args(spec, name),
                     "env": engines.environment(spec.model, spec.engine),
-                    "resources": resources(names.NVIDIA_GPU),
+                    "resources": resources(WHOLE_GPUS.resource),
                     "volumeMounts": [*mounts, runtime_mount | {"readOnly": True}],
                     "securityContext": engines.container_security(),
                 }
@@ -237,17 +238,12 @@ def _search_args(spec: SLMProfileSpec) -> list[str]:
         ("--slo-percentile", slo.percentile),
         ("--min-efficiency", search.min_efficiency),
         ("--min-gain", search.min_gain),
-        ("--sharing-mode", _MODE_FLAGS[search.mode]),
+        ("--sharing-mode", word_of(search.mode)),
         ("--replicas", search.replicas_per_gpu),
         ("--max-replicas", search.max_replicas_per_gpu),
         ("--max-gpu-minutes", search.max_gpu_minutes),
     )
     return [text for flag, value in flags if value is not None for text in (flag, str(value))]
-
-
-def _node_selector(spec: SLMProfileSpec, opt_in_label: str) -> dict[str, str]:
-    selector = dict(spec.gpu.node_selector) | {opt_in_label: "true"}
-    return selector | ({"nvidia.com/gpu.product": spec.gpu.product} if spec.gpu.product is not None else {})
 
 
 def _dump(part: Any) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from slm_core.measurements import SharingMode
-
 from slm_operator.api import names
+from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
-from slm_operator.manifests.metadata import Manifest, digest, labels, of_deployment, selector_labels, serves_value
+from slm_operator.manifests.metadata import Manifest, labels, of_deployment, selector_labels, serves_value
 from slm_operator.manifests.overlay import merge
-from slm_operator.manifests.plugin_config import SliceClass
+from slm_operator.partitioning import partitioning_of
+from slm_operator.partitioning.base import ANYBODY, nodes_allowed
 
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
@@ -79,7 +79,9 @@ def pod_template(
     """The replica's pod, with the user's overlay merged in."""
     key = deployment.meta.key
     served_name = spec.model.name or key.name
-    volumes, mounts = engines.volumes(spec.model, None, serving.sharing_mode)
+    partitioning = partitioning_of(serving.slice_class)
+    own_memory = serving.sharing_mode not in partitioning.mounts_shared_memory
+    volumes, mounts = engines.volumes(spec.model, shared_memory=own_memory)
     template: dict[str, Any] = {
         "metadata": {
             "labels": labels(key, "replica"),
@@ -101,7 +103,7 @@ def pod_template(
                     "args": engines.serving_args(spec.model, spec.engine, served_name, serving),
                     "env": engines.environment(spec.model, spec.engine),
                     "ports": [{"name": "http", "containerPort": engines.PORT}],
-                    "resources": resources(serving.resource, serving.weights_bytes),
+                    "resources": resources(partitioning.resource, serving.weights_bytes),
                     "volumeMounts": mounts,
                     "securityContext": engines.container_security(),
                     "startupProbe": _probe(period=5, failures=START_SECONDS // 5),
@@ -123,15 +125,9 @@ def node_selector(
     deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, opt_in_label: str
 ) -> dict[str, str]:
     """Labels of the nodes whose GPUs this deployment's replicas may take."""
-    selector = dict(spec.accelerator.node_selector) | {opt_in_label: "true"}
-    if spec.accelerator.product is not None:
-        selector["nvidia.com/gpu.product"] = spec.accelerator.product
-    if serving.sharing_mode is not SharingMode.NONE:
-        wanted = SliceClass(mode=serving.sharing_mode, replicas_per_gpu=serving.replicas_per_gpu)
-        selector[names.CLASS_LABEL] = wanted.label
-        neighbours = "any" if spec.sharing.neighbours == "Any" else serves_value(deployment.meta.key)
-        selector[names.SERVES_LABEL] = neighbours
-    return selector
+    allowed = nodes_allowed(spec.accelerator.node_selector, spec.accelerator.product, opt_in_label)
+    serves = ANYBODY if spec.sharing.neighbours == "Any" else serves_value(deployment.meta.key)
+    return allowed | partitioning_of(serving.slice_class).node_labels(serving.slice_class, serves)
 
 
 def resources(gpu: str, weights_bytes: int | None = None) -> dict[str, Any]:

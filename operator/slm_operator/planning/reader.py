@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from slm_operator.manifests.metadata import is_served_in
+from slm_operator.partitioning.base import ANYBODY
 
 if TYPE_CHECKING:
     from slm_operator.settings import Settings
     from slm_operator.watch.records import PodRecord
-
-ANYBODY = "any"
-"""The serves label of a node whose slices are for all who take any neighbours."""
 
 
 @dataclass(frozen=True, slots=True)

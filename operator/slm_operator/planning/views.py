@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from slm_operator.partitioning import partitioning_of
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED, Memory
 from slm_operator.planning.profile.log import NOTHING_PRINTED, ProfileLog
 from slm_operator.planning.profile.turns import ALONE, Turn
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_operator.advisor.advice import Advice
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.partitioning.base import Partitioning, SliceClass
     from slm_operator.planning.actions import Plan
     from slm_operator.planning.deployment.advising import Unadvisable
     from slm_operator.planning.fleet.tolerations import Toleration
@@ -52,6 +53,11 @@ class Demand:
     """What one replica needs of GPU memory; None when no ledger is known."""
     whole_gpu_for_profile: bool = False
     """It waits for a profile, which needs one unshared GPU."""
+
+    @property
+    def partitioning(self) -> Partitioning:
+        """What divides the GPUs that it wants."""
+        return partitioning_of(self.slice_class)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, assert_never
 from slm_core.codec import to_json
 
 from slm_operator.api import names
+from slm_operator.digest import digest
 from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused, Unserved
 from slm_operator.kube.events import About, EventRecorder
 from slm_operator.kube.resources import CONFIG_MAP, NODE
-from slm_operator.manifests.metadata import digest
 from slm_operator.planning import actions
 from slm_operator.planning.views import Refusal
 from slm_operator.reconcile.pending_writes import Applied, Ledger, Ref

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.batching import single_sequence_tokens_per_second
 from slm_core.latency_model import fit_points, is_full_single
+from slm_core.sharing import sharing_of
 from slm_core.slo import Limits as SloLimits
 from slm_core.slo import Slo, figure_ms, resolve
 
@@ -148,7 +149,8 @@ def _dot(candidate: Candidate, advice: Advice, limits: SloLimits) -> Dot:
 def name(point: Point) -> str:
     """A point's short name: `96`, or `96 × 2 time-sliced`."""
     size = str(point.batch_size) if point.replicas == 1 else f"{point.batch_size} × {point.replicas}"
-    sliced = " time-sliced" if point.sharing_mode == "TimeSlicing" else ""
+    qualifier = sharing_of(point.sharing_mode).qualifier
+    sliced = f" {qualifier}" if qualifier else ""
     thin = f" at {point.in_flight}" if _in_flight(point) < point.batch_size * point.replicas else ""
     return size + sliced + thin
 

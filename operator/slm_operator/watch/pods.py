@@ -11,16 +11,17 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.partitioning import RESOURCES
 from slm_operator.watch.projection import (
     Raw,
     amount,
+    cause,
     condition,
     cut,
     first,
     is_device,
     meta_of,
     running_since,
-    sentence,
     waiting,
 )
 from slm_operator.watch.records import PodRecord
@@ -28,10 +29,11 @@ from slm_operator.watch.records import PodRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from slm_operator.watch.records import Cause
+
 
 MOST_RESOURCES, MOST_DEVICES = 16, 64
 """Device resources that a pod may ask for, and devices whose health it may tell, before the others are left out."""
-_GPUS = {names.NVIDIA_GPU, names.NVIDIA_SHARED_GPU}
 
 
 def pod(raw: Raw) -> PodRecord | None:
@@ -63,7 +65,7 @@ def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
             if scheduled is not None and scheduled.get("status") == "False"
             else None
         ),
-        failed_because=sentence(status.get("reason") or "Failed", status.get("message")) if phase == "Failed" else None,
+        failed_because=cause(status.get("reason") or "Failed", status.get("message")) if phase == "Failed" else None,
         resource_health=dict(islice(_health(mains), MOST_DEVICES)),
         started=running_since(mains[0]) if mains else None,
         address=status.get("podIP") if names.DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {}) else None,
@@ -81,7 +83,9 @@ def _gpu_requests(spec: Raw) -> dict[str, int]:
             total[name] = max(total.get(name, 0), count)
     if len(total) <= MOST_RESOURCES:
         return total
-    return {name: total[name] for name in sorted(total, key=lambda name: (name not in _GPUS, name))[:MOST_RESOURCES]}
+    return {
+        name: total[name] for name in sorted(total, key=lambda name: (name not in RESOURCES, name))[:MOST_RESOURCES]
+    }
 
 
 def _devices_of(container: Raw) -> Iterator[tuple[str, int]]:
@@ -92,17 +96,15 @@ def _devices_of(container: Raw) -> Iterator[tuple[str, int]]:
             yield sys.intern(name), amount(count)
 
 
-def _ended(container_status: Raw) -> str | None:
+def _ended(container_status: Raw) -> Cause | None:
     for state in (container_status.get("state") or {}, container_status.get("lastState") or {}):
         ended = state.get("terminated")
         if ended is not None:
-            return sentence(
-                f"{ended.get('reason') or 'Ended'} (exit code {ended.get('exitCode')})", ended.get("message")
-            )
+            return cause(ended.get("reason") or "Ended", ended.get("message"), ended.get("exitCode"))
     return None
 
 
-def _failed(init_status: Raw) -> str | None:
+def _failed(init_status: Raw) -> Cause | None:
     ended = (init_status.get("state") or {}).get("terminated") or (init_status.get("lastState") or {}).get("terminated")
     return _ended(init_status) if ended and ended.get("exitCode") else None
 

@@ -11,7 +11,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.partitioning.node_slices import PARTS
 from slm_operator.watch.records import (
+    Cause,
     ConfigMapRecord,
     DaemonPodRecord,
     JobRecord,
@@ -131,7 +133,7 @@ def job(raw: Raw) -> JobRecord:
     failed = condition(status, "Failed")
     failed_now = failed is not None and failed.get("status") == "True"
     complete = condition(status, "Complete")
-    because = sentence(failed.get("reason") or "Failed", failed.get("message")) if failed_now and failed else None
+    because = cause(failed.get("reason") or "Failed", failed.get("message")) if failed_now and failed else None
     return JobRecord(
         meta=meta_of(raw),
         active=status.get("active") or 0,
@@ -148,14 +150,6 @@ def config_map(raw: Raw) -> ConfigMapRecord:
     return ConfigMapRecord(meta=meta_of(raw, of_admins=True), data=dict(raw.get("data") or {}))
 
 
-# Container names in NVIDIA's own chart and in the GPU Operator. Their labels differ by installation, these do not.
-_DAEMONS = {
-    "nvidia-device-plugin-ctr": "device-plugin",
-    "nvidia-device-plugin": "device-plugin",
-    "mps-control-daemon-ctr": "mps-control-daemon",
-}
-
-
 def daemons_of(namespace: str) -> Callable[[Raw], DaemonPodRecord | None]:
     """A projection of the pods of the device plugin and of the MPS control daemon in this namespace; None for all others."""
 
@@ -163,7 +157,7 @@ def daemons_of(namespace: str) -> Callable[[Raw], DaemonPodRecord | None]:
         if raw["metadata"].get("namespace") != namespace:
             return None
         containers = (raw.get("spec") or {}).get("containers") or ()
-        part = next((_DAEMONS[one["name"]] for one in containers if one.get("name") in _DAEMONS), None)
+        part = next((PARTS[one["name"]] for one in containers if one.get("name") in PARTS), None)
         return _daemon(raw, part) if part is not None else None
 
     return daemon
@@ -195,10 +189,10 @@ def condition(status: Raw, kind: str) -> Raw | None:
     return next((one for one in status.get("conditions") or () if one.get("type") == kind), None)
 
 
-def waiting(container_status: Raw) -> str | None:
-    """Reason and message of a container that waits."""
+def waiting(container_status: Raw) -> Cause | None:
+    """Why a container waits."""
     state = (container_status.get("state") or {}).get("waiting")
-    return None if state is None else sentence(state.get("reason") or "Waiting", state.get("message"))
+    return None if state is None else cause(state.get("reason") or "Waiting", state.get("message"))
 
 
 def running_since(container_status: Raw) -> str | None:
@@ -207,9 +201,9 @@ def running_since(container_status: Raw) -> str | None:
     return started
 
 
-def sentence(reason: str, message: str | None) -> str:
-    """`Reason: message`, or the reason alone. Long messages (a log tail) are cut."""
-    return f"{cut(reason)}: {cut(message.strip())}" if message and message.strip() else cut(reason)
+def cause(reason: str, message: str | None, exit_code: int | None = None) -> Cause:
+    """What somebody said. Long messages (a log tail) are cut."""
+    return Cause(cut(reason), cut((message or "").strip()), exit_code)
 
 
 def cut(text: str) -> str:
@@ -217,7 +211,7 @@ def cut(text: str) -> str:
     return text[:MOST_TEXT]
 
 
-def first(found: Iterable[str | None]) -> str | None:
+def first(found: Iterable[Cause | None]) -> Cause | None:
     """The first that is not None."""
     return next((one for one in found if one is not None), None)
 

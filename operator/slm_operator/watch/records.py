@@ -31,6 +31,23 @@ class Key(NamedTuple):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
+class Cause(NamedTuple):
+    """Why something is as it is, by whoever said so. Plans ask for its reason; its sentence is for people."""
+
+    reason: str
+    message: str = ""
+    exit_code: int | None = None
+    """Of a container that ended."""
+
+    def __str__(self) -> str:
+        ended = "" if self.exit_code is None else f" (exit code {self.exit_code})"
+        return f"{self.reason}{ended}: {self.message}" if self.message else f"{self.reason}{ended}"
+
+
+STARTING = frozenset({"PodInitializing", "ContainerCreating"})
+"""Reasons for which a container waits because its pod is only just starting."""
+
+
 class Owner(NamedTuple):
     """An owner reference: who made an object, and goes with it.
 
@@ -127,14 +144,14 @@ class PodRecord:
     ready: bool = False
     gpu_requests: Mapping[str, int] = field(default_factory=dict)
     priority: int = 0
-    waiting: str | None = None
-    """Reason of the first container that waits (ImagePullBackOff, CrashLoopBackOff ...) with its message."""
-    terminated: str | None = None
-    """Reason, exit code and message of the first container that ended."""
+    waiting: Cause | None = None
+    """Why the first container waits that does: ImagePullBackOff, CrashLoopBackOff ..."""
+    terminated: Cause | None = None
+    """Why the first container ended that did."""
     restarts: int = 0
     unscheduled_because: str | None = None
     """Message of the PodScheduled condition when it is false."""
-    failed_because: str | None = None
+    failed_because: Cause | None = None
     """status.reason and status.message of a failed pod, UnexpectedAdmissionError for instance."""
     resource_health: Mapping[str, str] = field(default_factory=dict)
     """Device ids by allocatedResourcesStatus, to their health."""
@@ -142,6 +159,11 @@ class PodRecord:
     """When its engine container last started, RFC 3339."""
     address: str | None = None
     """IP address of a replica, where its metrics are read."""
+
+    @property
+    def stuck(self) -> Cause | None:
+        """Why a container waits, unless it is only just starting."""
+        return None if self.waiting is None or self.waiting.reason in STARTING else self.waiting
 
     @property
     def replica_of(self) -> str | None:
@@ -188,7 +210,7 @@ class JobRecord:
     succeeded: int = 0
     failed: int = 0
     finished: bool = False
-    failed_because: str | None = None
+    failed_because: Cause | None = None
     created: str = ""
     """When, RFC 3339, by the API server's clock."""
 
@@ -210,7 +232,7 @@ class DaemonPodRecord:
     part: str
     """device-plugin or mps-control-daemon."""
     ready: bool
-    waiting: str | None = None
+    waiting: Cause | None = None
     started: str | None = None
     containers: tuple[str, ...] = ()
     """Names of its containers: without a config-manager the node cannot be switched by label."""

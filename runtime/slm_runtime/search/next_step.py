@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
-
 from slm_runtime.search.packs import best_pack, pack_step
 from slm_runtime.search.single import chosen_single, confirm_step, tuned_step
 from slm_runtime.search.steps import Done, Measure
@@ -62,7 +60,7 @@ def _is_pack_ordered(request: Request, findings: Findings) -> bool:
 
 
 def _done(request: Request, findings: Findings, won: Point | None) -> Done:
-    failures = [f for f in findings.failures if f.on.mode is SharingMode.NONE]
+    failures = [f for f in findings.failures if f.on.replicas == 1]
     if failures:
         return Done(complete=False, because=failures[-1].reason)
     chosen = won or chosen_single(request, findings)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from slm_core.latency_model import fit_points
+from slm_core.sharing import sharing_of
 from slm_core.slo import Limits, figure_ms, slo_misses
 
 from slm_runtime.search.boundary import tidy
@@ -232,14 +233,13 @@ class Outlook:
         return hopeful.throughput(hopeful.largest_batch(limits))
 
     def has_memory_for(self, batch_size: int) -> bool:
-        """R engines and their KV bytes fit into equal slices of the device."""
+        """Each of R engines and its KV bytes fit into its share of the device."""
         ledger = self.findings.ledger
         pool = pool_bytes(self.request, self.findings, self.pack, batch_size)
-        return (
-            ledger is not None
-            and pool is not None
-            and ledger.fixed_bytes + pool <= ledger.device_bytes / self.pack.replicas
-        )
+        if ledger is None or pool is None:
+            return False
+        share = sharing_of(self.pack.mode).memory_share(ledger.device_bytes, self.pack.replicas)
+        return ledger.fixed_bytes + pool <= share
 
     def largest_batch(self, limits: Limits) -> int:
         """The largest B, at most the single engine's, that memory and the ITL limit allow. 0: none."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from slm_core.measurements import SharingMode
+from slm_core.sharing import PACKED
 
 if TYPE_CHECKING:
-    from slm_core.measurements import Ledger, Point
+    from slm_core.measurements import Ledger, Point, SharingMode
     from slm_core.slo import Slo
 
 
@@ -32,7 +32,7 @@ class Request:
     """epsilon: batching efficiency T(B) / (B T(1)) must stay above it."""
     min_gain: float = 0.05
     """Fraction of throughput by which one more engine must win to be worth trying the next."""
-    modes: tuple[SharingMode, ...] = (SharingMode.MPS,)
+    modes: tuple[SharingMode, ...] = (PACKED[0].mode,)
     """Ways of sharing that packs may use, best first; a later one is tried only where an earlier one fails to run."""
     max_replicas: int = 4
     """Largest R. 1: no packs."""

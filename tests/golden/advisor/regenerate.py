@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slm_operator.advisor.advice import ModeChoice, Objective, Settings
+from slm_core.measurements import SharingMode
+from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_core.slo import Slo
 from unit.advisor.build import SWEEP, SWEEP_AND_PACKS, published
@@ -33,7 +34,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], Slo, Settings]] = {
     "opt-1.3b-user-4-measured": ("opt-1.3b", SWEEP_AND_PACKS, Slo(), Settings(replicas_per_gpu=4)),
     "opt-1.3b-user-3-unmeasured": ("opt-1.3b", SWEEP_AND_PACKS, Slo(itl_factor=2), Settings(replicas_per_gpu=3)),
     "opt-1.3b-user-time-slicing": (
-        "opt-1.3b", SWEEP, Slo(itl_factor=2), Settings(replicas_per_gpu=2, mode=ModeChoice.TIME_SLICING),
+        "opt-1.3b", SWEEP, Slo(itl_factor=2), Settings(replicas_per_gpu=2, mode=SharingMode.TIME_SLICING),
     ),
     "opt-2.7b-packs": ("opt-2.7b", SWEEP_AND_PACKS, Slo(), Settings()),
     "opt-2.7b-packs-relaxed": ("opt-2.7b", SWEEP_AND_PACKS, Slo(itl_factor=4), Settings()),

@@ -10,7 +10,7 @@ import pytest
 from slm_core import batching
 from slm_core.measurements import Latency, Mark, SharingMode
 from slm_core.slo import Limits, Percentile, Slo
-from slm_operator.advisor.advice import CheckName, ModeChoice, Settings, Verdict
+from slm_operator.advisor.advice import CheckName, Settings, Verdict
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
 
@@ -98,8 +98,8 @@ def test_rejects(candidate: Point, name: str, because: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "because"),
     [
-        (Settings(mode=ModeChoice.NONE), "the user allows no sharing (mode None)"),
-        (Settings(mode=ModeChoice.TIME_SLICING), "the user asked for TimeSlicing, this is MPS"),
+        (Settings(mode=SharingMode.NONE), "the user allows no sharing (mode None)"),
+        (Settings(mode=SharingMode.TIME_SLICING), "the user asked for TimeSlicing, this is MPS"),
         (Settings(max_replicas_per_gpu=1), "the user allows at most 1 per GPU"),
         (Settings(replicas_per_gpu=1), "the user asked for 1 per GPU"),
         (Settings(replicas_per_gpu=3), "the user asked for 3 per GPU"),
@@ -113,7 +113,7 @@ def test_the_user_forbids_a_pack(settings: Settings, because: str) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        Settings(mode=ModeChoice.MPS),
+        Settings(mode=SharingMode.MPS),
         Settings(max_replicas_per_gpu=2),
         Settings(replicas_per_gpu=2),
         Settings(plugin_max_replicas=2),
@@ -230,7 +230,7 @@ class TestEfficiency:
         )
 
     def test_holds_where_no_measured_pack_is_allowed(self) -> None:
-        found = judged(point(512), pack(64), settings=Settings(min_efficiency=0.1, mode=ModeChoice.NONE))
+        found = judged(point(512), pack(64), settings=Settings(min_efficiency=0.1, mode=SharingMode.NONE))
         assert found.verdict is Verdict.REJECTED
 
 
@@ -323,7 +323,7 @@ def test_a_wide_interval_is_noise_and_no_doubt() -> None:
 
 def test_time_slicing_is_a_mode_like_another() -> None:
     sliced = pack(128, sharing_mode=SharingMode.TIME_SLICING)
-    assert judged(sliced, settings=Settings(mode=ModeChoice.TIME_SLICING)).verdict is Verdict.CHOSEN
+    assert judged(sliced, settings=Settings(mode=SharingMode.TIME_SLICING)).verdict is Verdict.CHOSEN
 
 
 def test_without_a_trusted_single_sequence_no_efficiency_is_judged() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode
 from slm_core.slo import Slo
-from slm_operator.advisor.advice import ModeChoice, Settings
+from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.problems import AdviceError, check_document, check_question, check_settings, check_slo
 from unit.advisor.build import GIB, LEDGER, SINGLES, SWEEP_AND_PACKS, document, pack, point, published
@@ -173,7 +173,7 @@ def test_a_ledger_just_over_the_device_is_rounding() -> None:
         (Settings(requests_per_second=0), "requestsPerSecond: 0 is out of range: give above 0"),
         (Settings(gpu_memory_bytes=0), "gpuMemoryBytes: 0 is out of range: give the GPU's memory in bytes"),
         (
-            Settings(replicas_per_gpu=2, mode=ModeChoice.NONE),
+            Settings(replicas_per_gpu=2, mode=SharingMode.NONE),
             "replicasPerGpu: 2 engines cannot share a GPU with mode None: give mode MPS or TimeSlicing, or 1",
         ),
         (
@@ -195,7 +195,7 @@ def test_settings_out_of_range(settings: Settings, line: str) -> None:
     [
         Settings(min_efficiency=0.001, min_gain=0),
         Settings(min_efficiency=0.999, min_gain=0.999),
-        Settings(replicas_per_gpu=1, mode=ModeChoice.NONE),
+        Settings(replicas_per_gpu=1, mode=SharingMode.NONE),
         Settings(replicas_per_gpu=48),
         Settings(concurrency=1, max_replicas_per_gpu=1, gpu_memory_bytes=1),
         Settings(requests_per_second=0.001),

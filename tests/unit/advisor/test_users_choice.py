@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from slm_core.measurements import SharingMode
 from slm_core.slo import Slo
-from slm_operator.advisor.advice import ModeChoice, Settings, Source, Verdict
+from slm_operator.advisor.advice import Settings, Source, Verdict
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
 
@@ -64,7 +64,7 @@ def test_never_measured_borrows_from_one_engine() -> None:
 
 
 def test_never_measured_in_the_mode_that_the_user_chose() -> None:
-    settings = Settings(replicas_per_gpu=2, mode=ModeChoice.TIME_SLICING)
+    settings = Settings(replicas_per_gpu=2, mode=SharingMode.TIME_SLICING)
     advice = advise(document(*SINGLES, pack(128)), ANY, settings)
     assert (advice.sharing_mode, advice.predicted) == (SharingMode.TIME_SLICING, None)
     assert advice.source.sharing_mode is Source.USER_CHOICE

@@ -7,11 +7,12 @@ from typing import Any
 
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node
 from slm_operator.cli.preflight.stack import DaemonSet
-from slm_operator.planning.fleet.node.state import NodeState, failures_in, is_opted_in
+from slm_operator.planning.fleet.node.annotations import failures_in
+from slm_operator.planning.fleet.node.state import NodeState, is_opted_in
 from slm_operator.planning.fleet.tolerations import Toleration
 from slm_operator.settings import Settings
 from slm_operator.watch.projection import node as node_record
-from slm_operator.watch.records import DaemonPodRecord, Key, Meta
+from slm_operator.watch.records import Cause, DaemonPodRecord, Key, Meta
 from unit.cli import cluster_objects as objects
 
 DEFAULTS = Settings()
@@ -22,7 +23,7 @@ CUT = {"nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.sharing-strategy": "mps"}
 
 def plugin_pod(part: str = "device-plugin", *, ready: bool = True, waiting: str | None = None) -> DaemonPodRecord:
     meta = Meta(key=Key("nvidia-device-plugin", part), uid=part)
-    return DaemonPodRecord(meta=meta, node="gpu-1", part=part, ready=ready, waiting=waiting)
+    return DaemonPodRecord(meta=meta, node="gpu-1", part=part, ready=ready, waiting=Cause(waiting) if waiting else None)
 
 
 def node(

@@ -8,12 +8,13 @@ from slm_core.measurements import SharingMode
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.digest import digest
 from slm_operator.manifests.engine import Serving
-from slm_operator.manifests.metadata import digest
-from slm_operator.manifests.plugin_config import SliceClass, config_key, plugin_config
 from slm_operator.manifests.profile import Preference, Where, profile_job
 from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
 from slm_operator.manifests.routing import http_route, inference_pool
+from slm_operator.partitioning.base import SliceClass
+from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.watch.records import DeploymentRecord, Key, Meta, ProfileRecord
 
 SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {

@@ -9,6 +9,7 @@ import pytest
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gpu_spread import placement
 from slm_operator.planning.views import DeploymentView
+from slm_operator.watch.records import Cause
 
 from . import worlds as w
 
@@ -24,30 +25,30 @@ def said(*pods: dict[str, Any], wanted: int = 2, workload: Any = ONE_OF_TWO) -> 
 
 
 WELL: dict[str, Any] = {"ready": True}
-OOM = "OOMKilled (exit code 137)"
+OOM = Cause("OOMKilled", exit_code=137)
 STORIES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "killed for its memory, waits": (
-        {"waiting": "CrashLoopBackOff: back-off 10s", "terminated": OOM, "restarts": 3},
+        {"waiting": Cause("CrashLoopBackOff", "back-off 10s"), "terminated": OOM, "restarts": 3},
         "CrashLoopBackOff",
-        ("chat-1", OOM, "raise its memory in spec.podTemplate"),
+        ("chat-1", str(OOM), "raise its memory in spec.podTemplate"),
     ),
     "killed for its memory, loads again": (
         {"terminated": OOM, "restarts": 1},
         "EngineEnded",
-        ("chat-1 starts again", OOM, "raise its memory"),
+        ("chat-1 starts again", str(OOM), "raise its memory"),
     ),
     "crashed, loads again": (
-        {"terminated": "Error (exit code 1)", "restarts": 2},
+        {"terminated": Cause("Error", exit_code=1), "restarts": 2},
         "EngineEnded",
         ("exit code 1", "kubectl logs chat-1 --previous"),
     ),
     "its Secret is missing": (
-        {"waiting": 'CreateContainerConfigError: secret "hub" not found'},
+        {"waiting": Cause("CreateContainerConfigError", 'secret "hub" not found')},
         "CreateContainerConfigError",
         ('secret "hub" not found', "spec.model.credentialsSecret"),
     ),
     "its slice was refused": (
-        {"phase": "Failed", "failed_because": "UnexpectedAdmissionError: no healthy device"},
+        {"phase": "Failed", "failed_because": Cause("UnexpectedAdmissionError", "no healthy device")},
         "AdmissionFailed",
         ("refused by the kubelet", "no healthy device"),
     ),
@@ -56,7 +57,7 @@ STORIES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "Unschedulable",
         ("Insufficient memory",),
     ),
-    "loads its model": ({"waiting": "ContainerCreating"}, "Starting", ("an engine is silent",)),
+    "loads its model": ({"waiting": Cause("ContainerCreating")}, "Starting", ("an engine is silent",)),
 }
 
 

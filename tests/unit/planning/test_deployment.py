@@ -11,6 +11,7 @@ from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment, DeploymentView, Refusal
+from slm_operator.watch.records import Cause
 
 from . import worlds as w
 
@@ -185,7 +186,7 @@ def test_a_deleted_deployment_is_left_to_its_owners_and_the_fleet() -> None:
 
 def test_a_pod_that_the_kubelet_refused_is_removed() -> None:
     refused = replace(
-        w.replica("chat-1"), phase="Failed", failed_because="UnexpectedAdmissionError: maximum request size"
+        w.replica("chat-1"), phase="Failed", failed_because=Cause("UnexpectedAdmissionError", "maximum request size")
     )
     made = plan(measured(TWO_PER_GPU, workload=WORKLOAD, pods=(refused,)))
     assert [action.key.name for action in made.actions if isinstance(action, Delete)] == ["chat-1"]
@@ -221,7 +222,9 @@ STUCK = {
         True,
     ),
     "image cannot be pulled": (
-        measured(workload=STARTING, pods=(replace(w.replica("chat-1"), waiting="ImagePullBackOff: no such image"),)),
+        measured(
+            workload=STARTING, pods=(replace(w.replica("chat-1"), waiting=Cause("ImagePullBackOff", "no such image")),)
+        ),
         "ImagePullBackOff",
         "no such image",
         False,
@@ -229,7 +232,7 @@ STUCK = {
     "engine crashes": (
         measured(
             workload=STARTING,
-            pods=(replace(w.replica("chat-1"), waiting="CrashLoopBackOff: 10s", terminated="Error 1"),),
+            pods=(replace(w.replica("chat-1"), waiting=Cause("CrashLoopBackOff", "10s"), terminated=Cause("Error 1")),),
         ),
         "CrashLoopBackOff",
         "kubectl logs chat-1 --previous",

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import SliceClass
+from slm_operator.partitioning.base import SliceClass
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import Demand, FleetView
 

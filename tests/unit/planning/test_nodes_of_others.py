@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import config_key, plugin_config
+from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import FleetPlan, FleetView

@@ -12,7 +12,7 @@ from slm_operator.planning.profile.log import ProfileLog, read_log
 from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.profile.turns import Turn
 from slm_operator.planning.views import ProfileView
-from slm_operator.watch.records import PodRecord
+from slm_operator.watch.records import Cause, PodRecord
 
 from . import worlds as w
 
@@ -119,19 +119,24 @@ STORIES = {
         "team.chat",
     ),
     "image missing": (
-        view(job=JOB, pod=replace(POD, phase="Pending", waiting="ImagePullBackOff: no such image")),
+        view(job=JOB, pod=replace(POD, phase="Pending", waiting=Cause("ImagePullBackOff", "no such image"))),
         "Pending",
         "ImagePullBackOff",
         "spec.engine.image",
     ),
     "model missing": (view(job=ENDED, pod=POD, log=log(FAILED)), "Failed", "ModelMissing", "check spec.model.uri"),
     "pod gone without a word": (
-        view(job=replace(ENDED, failed_because="DeadlineExceeded")),
+        view(job=replace(ENDED, failed_because=Cause("DeadlineExceeded"))),
         "Failed",
         "ProfileFailed",
         "DeadlineExceeded",
     ),
-    "killed": (view(job=ENDED, pod=replace(POD, terminated="OOMKilled (137)")), "Failed", "ProfileFailed", "OOMKilled"),
+    "killed": (
+        view(job=ENDED, pod=replace(POD, terminated=Cause("OOMKilled", exit_code=137))),
+        "Failed",
+        "ProfileFailed",
+        "OOMKilled",
+    ),
     "refused": (view(refused_because="exceeded quota"), "Pending", "Refused", "exceeded quota"),
     "unreadable result": (
         view(job=ENDED, pod=POD, log=log({"event": "result", "document": {}})),
@@ -160,7 +165,9 @@ def test_a_failed_profile_is_not_measured_again_by_itself() -> None:
 
 
 def test_a_pod_that_the_kubelet_refused_is_tried_again() -> None:
-    refused = replace(POD, phase="Failed", failed_because="UnexpectedAdmissionError: no healthy devices present")
+    refused = replace(
+        POD, phase="Failed", failed_because=Cause("UnexpectedAdmissionError", "no healthy devices present")
+    )
     made = plan(view(job=replace(ENDED, failed=1), pod=refused))
     assert status(made)["phase"] == "Pending"
     assert [action.key.name for action in made.actions if isinstance(action, Delete)] == ["opt"]

@@ -10,9 +10,10 @@ import pytest
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.manifests.overlay import refused_fields
-from slm_operator.manifests.plugin_config import config_key, plugin_config
+from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Apply, Evict
 from slm_operator.planning.fleet.claims import IDLE
+from slm_operator.planning.fleet.node.annotations import Marks, change_text
 from slm_operator.planning.fleet.node.change import GIVE_UP_SECONDS
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.plan import plan_profile
@@ -136,7 +137,10 @@ def test_changes_of_nodes_go_round_among_namespaces() -> None:
 
 def held(now_s: float) -> tuple[FleetView, FleetPlan]:
     """Replicas of `greedy/a` do not leave gpu-1, which changes for it since `now_s`; `modest/b` waits for another node."""
-    began = {names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: "mps-4 for greedy.a"}
+    began = {
+        names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(),
+        names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-4", "greedy.a")),
+    }
     told = {w.SETTINGS.device_plugin.config_label: config_key(w.MPS_2)}
     marks = told | {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "greedy.a"}
     closed = w.node("gpu-1", cut=w.MPS_2, labels=marks, taints=(Taint(key=names.CHANGING_TAINT),))
@@ -175,7 +179,10 @@ def test_after_a_day_the_node_stays_what_it_was_and_is_opened() -> None:
 
 def test_engines_on_whole_gpus_stay_on_a_node_that_becomes_nothing_else() -> None:
     """It was closed for somebody who went away, and was never told anything."""
-    began = {names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: "mps-2 for modest.b"}
+    began = {
+        names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(),
+        names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-2", "modest.b")),
+    }
     closed = w.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
     closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
     engine = replace(w.replica("a-1"), gpu_requests={names.NVIDIA_GPU: 1})

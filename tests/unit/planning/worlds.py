@@ -14,8 +14,8 @@ from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.metadata import job_name
-from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.manifests.profile import profile_name
+from slm_operator.partitioning.base import SliceClass
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.views import Demand, DeploymentView, FleetView

@@ -21,14 +21,3 @@ async def test_a_daemon_that_does_not_start_says_why(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MPS_TEST_BROKEN", "1")
     with pytest.raises(EngineFault, match="Failed to start: no device"):
         await mps.start_daemon()
-
-
-@pytest.mark.parametrize(
-    ("total_bytes", "replicas", "memory", "threads"),
-    [(80 * 2**30, 4, "0=20480M", "25"), (143771 * 2**20, 3, "0=47923M", "33"), (16 * 2**30, 48, "0=341M", "2")],
-)
-def test_limits_are_those_of_the_device_plugin(total_bytes: int, replicas: int, memory: str, threads: str) -> None:
-    assert mps.limits(total_bytes, replicas) == {
-        "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": memory,
-        "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": threads,
-    }

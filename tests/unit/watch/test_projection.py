@@ -4,7 +4,7 @@ import pytest
 from slm_operator.watch import custom_resources, projection
 from slm_operator.watch.applied import owned
 from slm_operator.watch.pods import pod
-from slm_operator.watch.records import Key, Taint
+from slm_operator.watch.records import Cause, Key, Taint
 
 from tests.unit.watch.raws import Raw, gpu_pod, meta
 
@@ -84,6 +84,10 @@ def ended(code: int, reason: str = "Error", message: str = "") -> Raw:
     return {"state": {"terminated": {"exitCode": code, "reason": reason, "message": message}}}
 
 
+def _said(found: object) -> object:
+    return str(found) if isinstance(found, Cause) else found
+
+
 @pytest.mark.parametrize(
     ("status", "field", "text"),
     [
@@ -121,7 +125,21 @@ def ended(code: int, reason: str = "Error", message: str = "") -> Raw:
 def test_what_a_pod_says(status: dict[str, Any], field: str, text: Any) -> None:
     record = pod(gpu_pod("p", **status))
     assert record is not None
-    assert getattr(record, field) == text
+    assert _said(getattr(record, field)) == text
+
+
+def test_a_cause_is_a_reason_and_a_message_each_for_itself() -> None:
+    record = pod(gpu_pod("p", containerStatuses=[waits("ErrImagePull", "a: b") | {"lastState": ended(137)["state"]}]))
+    assert record is not None
+    assert record.waiting == Cause("ErrImagePull", "a: b")
+    assert record.terminated == Cause("Error", exit_code=137)
+    assert record.stuck == record.waiting
+
+
+def test_a_pod_that_only_starts_is_not_stuck() -> None:
+    record = pod(gpu_pod("p", containerStatuses=[waits("ContainerCreating")]))
+    assert record is not None
+    assert (record.waiting, record.stuck) == (Cause("ContainerCreating"), None)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +156,7 @@ def test_what_a_pod_says(status: dict[str, Any], field: str, text: Any) -> None:
 )
 def test_a_job(conditions: list[Raw], *, finished: bool, because: str | None) -> None:
     record = projection.job({"metadata": meta("j"), "status": {"conditions": conditions}})
-    assert (record.finished, record.failed_because) == (finished, because)
+    assert (record.finished, _said(record.failed_because)) == (finished, because)
 
 
 def test_a_stalled_workload_says_why() -> None:

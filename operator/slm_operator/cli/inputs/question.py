@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slm_core.sharing import asked_mode
 from slm_core.slo import Percentile, Slo
 
-from slm_operator.advisor.advice import ModeChoice, Objective, Settings
+from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.problems import AdviceError
 from slm_operator.cli.arguments import DEFAULT_ITL_FACTOR
@@ -37,7 +38,7 @@ def settings_of(arguments: Namespace) -> Settings:
         min_efficiency=arguments.min_efficiency,
         min_gain=arguments.min_gain,
         objective=Objective(arguments.objective),
-        mode=ModeChoice(arguments.mode),
+        mode=asked_mode(arguments.mode),
         replicas_per_gpu=arguments.replicas_per_gpu,
         max_replicas_per_gpu=arguments.max_replicas_per_gpu,
         concurrency=arguments.concurrency,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.manifests.engine import CONTAINER, serving_args
+from slm_operator.partitioning.base import UNSHARED, class_of_label
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
-from slm_operator.planning.fleet.node.state import class_of_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -133,14 +133,14 @@ def _revision(raw: Mapping[str, Any]) -> Revision | None:
         return None
     args = tuple(map(str, engine.get("args") or ()))
     flags = _flags(args)
-    slices = class_of_label((pod.get("nodeSelector") or {}).get(names.CLASS_LABEL))
+    slices = class_of_label((pod.get("nodeSelector") or {}).get(names.CLASS_LABEL)) or UNSHARED
     return Revision(
         number=int(number),
         created=meta.get("creationTimestamp") or "",
         advice=((template.get("metadata") or {}).get("annotations") or {}).get(names.ADVICE_ANNOTATION) or "",
         profile=annotations.get(names.PROFILE_LABEL) or "",
-        replicas_per_gpu=slices.replicas_per_gpu if slices else 1,
-        sharing_mode=str(slices.mode) if slices else "None",
+        replicas_per_gpu=slices.replicas_per_gpu,
+        sharing_mode=str(slices.mode),
         batch_size=_number(flags.get(BATCH_FLAG)),
         kv_bytes=_number(flags.get(KV_FLAG)),
         replicas=status.get("replicas") or 0,

@@ -22,7 +22,8 @@ from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.decoding import decode
 from slm_operator.kube.errors import Forbidden, NotFound
 from slm_operator.kube.resources import CONFIG_MAP, LEASE, NODE, POD, WORKLOAD
-from slm_operator.planning.fleet.node.state import NodeState, failures_in, is_opted_in
+from slm_operator.planning.fleet.node.annotations import failures_in
+from slm_operator.planning.fleet.node.state import NodeState, is_opted_in
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.settings import Settings
 from slm_operator.watch import projection

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
-
 from slm_operator.api import names
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import Answer, dotted, ok, problem, some, warning
-from slm_operator.cli.preflight.stack import DEVICE_PLUGIN, version_of
-from slm_operator.planning.fleet.node.state import (
-    COUNT_LABEL,
-    MEMORY_LABEL,
-    MIG_CONFIG_LABEL,
-    PRODUCT_LABEL,
+from slm_operator.cli.preflight.stack import version_of
+from slm_operator.partitioning.base import UNSHARED
+from slm_operator.partitioning.discovery import COUNT_LABEL, MEMORY_LABEL, MIG_CONFIG_LABEL, PRODUCT_LABEL
+from slm_operator.partitioning.node_slices import (
+    DEVICE_PLUGIN,
+    NODE_SLICES,
     REPLICAS_LABEL,
     STRATEGY_LABEL,
-    UNSHARED,
+    daemon_of,
 )
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates
 
@@ -76,7 +74,7 @@ def _mig(node: Node, facts: Facts) -> Answer:
 def _plugin_pod(node: Node, facts: Facts) -> Answer | None:
     if facts.settings.namespaces or not facts.plugin_pods_seen or not facts.daemons(DEVICE_PLUGIN):
         return None
-    pods = [one for one in node.state.daemons if one.part == "device-plugin"]
+    pods = [one for one in node.state.daemons if one.part == DEVICE_PLUGIN]
     if not pods:
         return problem(
             f"no pod of the device plugin in namespace {facts.settings.device_plugin.namespace}",
@@ -126,12 +124,12 @@ def _allocatable(node: Node, facts: Facts) -> Answer | None:
     if state.changing:
         return warning(f"being changed to {state.purpose or 'another class'}", "wait, or see the node's events")
     seen = state.observed_class or UNSHARED
-    if state.cut_by_others and not state.node.allocatable.get(names.NVIDIA_SHARED_GPU):
+    if state.cut_by_others and not state.node.allocatable.get(NODE_SLICES.resource):
         return warning(
-            f"cut into {seen.label} by somebody else without renaming: its slices are not {names.NVIDIA_SHARED_GPU}",
+            f"cut into {seen.label} by somebody else without renaming: its slices are not {NODE_SLICES.resource}",
             "set renameByDefault in its configuration, or give the node back uncut",
         )
-    if seen.mode is SharingMode.MPS and not facts.plugin_pods_seen:
+    if daemon_of(seen) is not None and not facts.plugin_pods_seen:
         return None
     missing = state.misses(seen)
     if missing is not None:

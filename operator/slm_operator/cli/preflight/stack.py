@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_operator.planning.fleet.node.state import CONFIG_MANAGERS
+from slm_operator.partitioning.node_slices import CONFIG_MANAGERS, PARTS
 from slm_operator.planning.fleet.tolerations import tolerations_of
 
 if TYPE_CHECKING:
@@ -19,14 +19,10 @@ if TYPE_CHECKING:
 
     from slm_operator.planning.fleet.tolerations import Toleration
 
-DEVICE_PLUGIN = "device-plugin"
-MPS_DAEMON = "mps-control-daemon"
 FEATURE_DISCOVERY = "gpu-feature-discovery"
 
 _PARTS = {
-    "nvidia-device-plugin-ctr": DEVICE_PLUGIN,
-    "nvidia-device-plugin": DEVICE_PLUGIN,
-    "mps-control-daemon-ctr": MPS_DAEMON,
+    **PARTS,
     "gpu-feature-discovery-ctr": FEATURE_DISCOVERY,
     "gpu-feature-discovery": FEATURE_DISCOVERY,
 }

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import ASK, Answer, dotted, ok, problem, some, warning
-from slm_operator.cli.preflight.stack import DEVICE_PLUGIN, MPS_DAEMON
-from slm_operator.manifests.plugin_config import class_of_config
-from slm_operator.planning.fleet.node.state import lone_key
+from slm_operator.partitioning.node_slices import DEVICE_PLUGIN, MPS_DAEMON, STRATEGIES
+from slm_operator.partitioning.plugin_config import class_of_config, lone_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -142,14 +141,17 @@ def _default_config(facts: Facts, name: str, data: Mapping[str, str]) -> Answer 
 def _mps(facts: Facts) -> Answer | None:
     if not _needs_plugin(facts) or isinstance(facts.daemon_sets, Unseen):
         return None
-    if _where_expected(facts, MPS_DAEMON):
-        return ok(", ".join(map(str, _where_expected(facts, MPS_DAEMON))))
+    if _where_expected(facts, MPS_DAEMON.part):
+        return ok(", ".join(map(str, _where_expected(facts, MPS_DAEMON.part))))
     wishes = () if isinstance(facts.wishes, Unseen) else facts.wishes
-    demanding = sorted(wish.name for wish in wishes if wish.mode == "MPS")
+    modes = {mode for mode, strategy in STRATEGIES.items() if strategy.daemon is MPS_DAEMON}
+    demanding = sorted(wish.name for wish in wishes if wish.mode in modes)
     mend = "install it with NVIDIA's chart (device plugin 0.15 or newer), or choose spec.sharing.mode: TimeSlicing"
     if demanding:
-        return problem(f"no DaemonSet of the MPS control daemon, which {some(demanding)} asks for", mend)
-    return warning("no DaemonSet of the MPS control daemon: a pack that was measured best under MPS never starts", mend)
+        return problem(f"no DaemonSet of the {MPS_DAEMON.title}, which {some(demanding)} asks for", mend)
+    return warning(
+        f"no DaemonSet of the {MPS_DAEMON.title}: a pack that was measured best under MPS never starts", mend
+    )
 
 
 STACK_CHECKS: tuple[tuple[str, Check], ...] = (

@@ -14,6 +14,7 @@ from slm_operator.cli.preflight.findings import ASK, Answer, Finding, dotted, ok
 from slm_operator.cli.preflight.nodes import NODE_CHECKS, OLDEST_KUBERNETES
 from slm_operator.cli.preflight.stack import version_of
 from slm_operator.cli.preflight.stack_checks import STACK_CHECKS
+from slm_operator.partitioning import RESOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -166,4 +167,4 @@ CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 def _offers(allocatable: Mapping[str, int]) -> bool:
-    return any(allocatable.get(name) for name in (names.NVIDIA_GPU, names.NVIDIA_SHARED_GPU))
+    return any(allocatable.get(resource) for resource in RESOURCES)

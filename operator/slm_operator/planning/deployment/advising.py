@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_core.sharing import asked_mode
 from slm_core.slo import Percentile, Slo
 
-from slm_operator.advisor.advice import ModeChoice, Objective, Settings, Source, Verdict
+from slm_operator.advisor.advice import Objective, Settings, Source, Verdict
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.problems import AdviceError
 from slm_operator.manifests.engine import Serving
@@ -72,7 +73,7 @@ def settings_of(spec: SLMDeploymentSpec) -> Settings:
         min_efficiency=spec.advisor.min_efficiency,
         min_gain=spec.advisor.min_gain,
         objective=Objective(spec.advisor.objective),
-        mode=ModeChoice(spec.sharing.mode),
+        mode=asked_mode(spec.sharing.mode),
         replicas_per_gpu=spec.sharing.replicas_per_gpu,
         max_replicas_per_gpu=spec.sharing.max_replicas_per_gpu,
         concurrency=spec.workload.concurrency,

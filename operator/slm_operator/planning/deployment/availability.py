@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from slm_operator.planning.views import DeploymentView
     from slm_operator.watch.records import PodRecord
 
-_STARTING = ("PodInitializing", "ContainerCreating")
-
 
 def availability(view: DeploymentView, wanted: int, replicas_per_gpu: int = 1) -> Finding:
     """The Available condition for `wanted` replicas, in packs of so many."""
@@ -45,10 +43,10 @@ def _trouble(pod: PodRecord) -> tuple[str, str] | None:
         return "AdmissionFailed", f"pod {name} was refused by the kubelet: {pod.failed_because}"
     if pod.node is None and pod.unscheduled_because is not None:
         return "Unschedulable", f"pod {name} cannot be placed: {pod.unscheduled_because}"
-    if pod.waiting is not None and not pod.waiting.startswith(_STARTING):
+    if pod.stuck is not None:
         ended = f" (last: {pod.terminated})" if pod.terminated else ""
-        said = f"pod {name} waits: {pod.waiting}{ended}{_mend(pod)}; see kubectl logs {name} --previous"
-        return pod.waiting.partition(":")[0], said
+        said = f"pod {name} waits: {pod.stuck}{ended}{_mend(pod)}; see kubectl logs {name} --previous"
+        return pod.stuck.reason, said
     if pod.restarts and pod.terminated is not None and not pod.ready:
         said = f"pod {name} starts again after {pod.terminated}{_mend(pod)}; see kubectl logs {name} --previous"
         return "EngineEnded", said
@@ -57,9 +55,9 @@ def _trouble(pod: PodRecord) -> tuple[str, str] | None:
 
 def _mend(pod: PodRecord) -> str:
     """What helps, where the cause is known."""
-    if (pod.terminated or "").startswith("OOMKilled"):
+    if pod.terminated is not None and pod.terminated.reason == "OOMKilled":
         return "; raise its memory in spec.podTemplate (resources of container engine)"
-    if (pod.waiting or "").startswith("CreateContainerConfigError"):
+    if pod.waiting is not None and pod.waiting.reason == "CreateContainerConfigError":
         return "; is spec.model.credentialsSecret there, with the keys that its scheme needs?"
     return ""
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from slm_operator.partitioning.node_slices import gpu_of_device
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -44,6 +46,5 @@ def spread(pods: Iterable[PodRecord], replicas_per_gpu: int) -> str | None:
 
 
 def _gpu(pod: PodRecord) -> str:
-    """UUID of the pod's GPU. Device ids of slices are UUID::n."""
-    device = next(iter(sorted(pod.resource_health)), "")
-    return device.partition("::")[0]
+    """UUID of the pod's GPU."""
+    return gpu_of_device(next(iter(sorted(pod.resource_health)), ""))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.manifests.overlay import refused_fields
-from slm_operator.manifests.plugin_config import SliceClass
 from slm_operator.manifests.profile import profile_key
+from slm_operator.partitioning.base import SliceClass
 from slm_operator.planning.deployment.advising import Unadvisable, slice_bytes_of
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.planning.views import Demand

@@ -6,23 +6,26 @@ first. Nothing here looks at other demands or at what the fleet has decided.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from slm_core.measurements import SharingMode
+from slm_core.sharing import sharing_of
 
 from slm_operator.api import names
-from slm_operator.planning.fleet.node.state import (
+from slm_operator.partitioning.base import UNSHARED
+from slm_operator.partitioning.discovery import (
     COMPUTE_MAJOR_LABEL,
     COMPUTE_MINOR_LABEL,
     MIG_CONFIG_LABEL,
     PRODUCT_LABEL,
-    UNSHARED,
+    compute_capability,
 )
+from slm_operator.partitioning.node_slices import NODE_SLICES
+from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates
 from slm_operator.planning.reader import AboutPods
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.planning.reader import Sentence
@@ -30,6 +33,17 @@ if TYPE_CHECKING:
     from slm_operator.settings import Settings
 
     Check = Callable[[NodeState, Demand, Settings], Sentence | None]
+
+NO_CAPACITY, FOREIGN_PODS = "NoCapacity", "ForeignPods"
+
+
+class Unfit(NamedTuple):
+    """Why a node cannot serve a demand."""
+
+    reason: str
+    """Of the condition, where no node can."""
+    because: Sentence
+    """The rest of a sentence that begins with the node."""
 
 
 class Answers:
@@ -42,21 +56,21 @@ class Answers:
         numbers: dict[Hashable, int] = {}
         self._asks = {one.deployment: numbers.setdefault(_asks(one), len(numbers)) for one in demands}
         self._likeness: dict[str, Hashable] = {}
-        self._known: dict[Hashable, Sentence | None] = {}
+        self._known: dict[Hashable, Unfit | None] = {}
 
-    def to_serve(self, state: NodeState, demand: Demand) -> Sentence | None:
+    def to_serve(self, state: NodeState, demand: Demand) -> Unfit | None:
         """Why a node cannot be cut for a demand, or None when it can."""
         return self._ask(_TO_SERVE, state, demand)
 
-    def to_give_whole(self, state: NodeState, demand: Demand) -> Sentence | None:
+    def to_give_whole(self, state: NodeState, demand: Demand) -> Unfit | None:
         """Why a node cannot give a demand whole GPUs, or None when it can."""
         return self._ask(_TO_GIVE_WHOLE, state, demand)
 
-    def to_empty(self, state: NodeState, demand: Demand) -> Sentence | None:
+    def to_empty(self, state: NodeState, demand: Demand) -> Unfit | None:
         """Why a node that is given back would not give a demand whole GPUs, or None when it would."""
         return self._ask(_TO_EMPTY, state, demand)
 
-    def to_stay(self, state: NodeState, demand: Demand) -> Sentence | None:
+    def to_stay(self, state: NodeState, demand: Demand) -> Unfit | None:
         """Why a node that serves a demand, or is on its way, must not any longer."""
         return self._ask(_TO_STAY, state, demand)
 
@@ -71,13 +85,14 @@ class Answers:
             found = self._likeness[state.name] = _likeness(state, self._selectors)
         return found
 
-    def _ask(self, checks: tuple[Check, ...], state: NodeState, demand: Demand) -> Sentence | None:
+    def _ask(self, checks: tuple[Check, ...], state: NodeState, demand: Demand) -> Unfit | None:
         # Whose pods a node has is looked at by the checks before a node is cut, and by no others.
         whose_pods = demand.deployment if checks is _TO_SERVE and state.our_pods else None
         question = (id(checks), self._asks[demand.deployment], self.likeness(state), whose_pods)
         if question not in self._known:
-            reasons = (check(state, demand, self._settings) for check in checks)
-            self._known[question] = next((reason for reason in reasons if reason is not None), None)
+            answers = ((check, check(state, demand, self._settings)) for check in checks)
+            failed = ((check, why) for check, why in answers if why is not None)
+            self._known[question] = next((Unfit(_REASONS.get(check, NO_CAPACITY), why) for check, why in failed), None)
         return self._known[question]
 
 
@@ -152,10 +167,8 @@ def _is_ours_to_cut(state: NodeState, demand: Demand, settings: Settings) -> str
     if state.observed_class != demand.slice_class:
         seen = state.observed_class.label if state.observed_class else "slices"
         return f"was cut into {seen} by somebody else: it is used as it is, or not at all"
-    if not state.node.allocatable.get(names.NVIDIA_SHARED_GPU):
-        return (
-            f"was cut by somebody else without renaming: its slices are not {names.NVIDIA_SHARED_GPU} (renameByDefault)"
-        )
+    if not state.node.allocatable.get(NODE_SLICES.resource):
+        return f"was cut by somebody else without renaming: its slices are not {NODE_SLICES.resource} (renameByDefault)"
     return None
 
 
@@ -182,22 +195,16 @@ def _can_be_switched(state: NodeState, demand: Demand, settings: Settings) -> st
 
 
 def _is_cut_so_far(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
-    """MPS serves 48 clients from compute capability 7.5, 16 before."""
-    if demand.slice_class.mode is not SharingMode.MPS:
-        return None
-    labels = state.node.meta.labels
-    capability = [
-        labels.get(name, fallback) for name, fallback in ((COMPUTE_MAJOR_LABEL, "8"), (COMPUTE_MINOR_LABEL, "0"))
-    ]
-    old = all(part.isdigit() for part in capability) and [int(part) for part in capability] < [7, 5]
-    limit = 16 if old else 48
-    if demand.slice_class.replicas_per_gpu > limit:
-        return f"{demand.slice_class.replicas_per_gpu} slices of a GPU are more than the {limit} that its GPU allows"
+    wanted = demand.slice_class
+    limit = sharing_of(wanted.mode).most_engines(compute_capability(state.node.meta.labels))
+    if limit is not None and wanted.replicas_per_gpu > limit:
+        return f"{wanted.replicas_per_gpu} slices of a GPU are more than the {limit} that its GPU allows"
     return None
 
 
 def _has_memory(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
-    slice_bytes = state.gpu_bytes // demand.slice_class.replicas_per_gpu
+    wanted = demand.slice_class
+    slice_bytes = sharing_of(wanted.mode).memory_share(state.gpu_bytes, wanted.replicas_per_gpu)
     if demand.slice_bytes is None or slice_bytes == 0 or demand.slice_bytes <= slice_bytes:
         return None
     return f"a slice has {slice_bytes >> 20} MiB, a replica needs {demand.slice_bytes >> 20} MiB"
@@ -222,13 +229,14 @@ def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> AboutPods
 def _is_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
     if state.changing or state.observed_class not in {None, UNSHARED}:
         return "its GPUs are cut into slices"
-    return None if state.node.allocatable.get(names.NVIDIA_GPU) else "has no nvidia.com/gpu allocatable"
+    return None if state.node.allocatable.get(WHOLE_GPUS.resource) else f"has no {WHOLE_GPUS.resource} allocatable"
 
 
 def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
     return None if state.switched and not state.overruled else "was cut into slices by somebody else"
 
 
+_REASONS: Mapping[Check, str] = {_is_free: FOREIGN_PODS}
 _TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_cut, _failed_before)
 _FITS = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated)
 _TO_GIVE_WHOLE = (*_FITS, _is_whole)

@@ -17,21 +17,21 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, merge
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
-
-from slm_operator.api import names
 from slm_operator.manifests.metadata import serves_value
+from slm_operator.partitioning.base import ANYBODY, class_of_label
+from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.planning.fleet.fitness import Answers
-from slm_operator.planning.fleet.node.state import class_of_label, describe, owner_of
+from slm_operator.planning.fleet.node.annotations import RELEASED
+from slm_operator.planning.fleet.node.state import owner_of
 from slm_operator.planning.fleet.node.step import Target
 from slm_operator.planning.fleet.whole_gpus import empty_for_whole, take_whole
-from slm_operator.planning.reader import ANYBODY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.claims import Claims
+    from slm_operator.planning.fleet.node.annotations import Marks
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
@@ -87,7 +87,7 @@ class Placement:
         """Nodes that serve a deployment or will, by name. Its own with room to spare are among them."""
         mine = set(self.shares[demand.deployment])
         mine |= {name for name, whose in self.emptied.items() if whose == demand.deployment}
-        if demand.slice_class.mode is not SharingMode.NONE and not demand.any_neighbours:
+        if demand.partitioning.changes_nodes and not demand.any_neighbours:
             mine |= set(self.aimed.get(target_of(demand), ()))
         return sorted(mine)
 
@@ -110,7 +110,7 @@ def place(
         shares={demand.deployment: {} for demand in demands},
         answers=Answers(settings, demands),
     )
-    sharing = [demand for demand in demands if demand.slice_class.mode is not SharingMode.NONE]
+    sharing = [demand for demand in demands if demand.partitioning.changes_nodes]
     for demand in sharing:
         placement.members.setdefault(target_of(demand), set()).add(owner_of(demand.deployment))
     serving = _Serving(states)
@@ -121,7 +121,7 @@ def place(
     for demand in sharing:  # and last what was cut for pods that are not there, or not yet
         _keep(demand, serving, placement, idle=True)
     held = _held(states, demands, undecided, placement)
-    whole = [demand for demand in demands if demand.slice_class.mode is SharingMode.NONE]
+    whole = [demand for demand in demands if not demand.partitioning.changes_nodes]
     take_whole(whole, [state for state in states if not state.marked], placement)
     _take(sharing, held, placement)
     empty_for_whole(whole, held, placement)
@@ -144,7 +144,7 @@ def slots_of(state: NodeState, target: Target, members: Collection[tuple[str, st
     mine = sum(count for owner, count in state.replicas.items() if owner in members)
     if state.node.unschedulable:
         return mine
-    taken = sum(pod.gpu_requests.get(names.NVIDIA_SHARED_GPU, 0) for pod in state.busy_pods)
+    taken = sum(pod.gpu_requests.get(NODE_SLICES.resource, 0) for pod in state.busy_pods)
     if state.marks == target.marks:  # they have a class that was given up since; before a node is cut anew they go
         taken += len(state.our_pods) - mine
     return max(0, state.gpus * target.slice_class.replicas_per_gpu - taken)
@@ -154,23 +154,23 @@ class _Serving:
     """Nodes by what they are or are being changed to; and of those, the nodes where each owner's replicas run."""
 
     def __init__(self, states: Sequence[NodeState]) -> None:
-        self._nodes: dict[str | None, deque[NodeState]] = {}
-        self._own: dict[tuple[str | None, tuple[str, str]], list[NodeState]] = {}
+        self._nodes: dict[Marks | None, deque[NodeState]] = {}
+        self._own: dict[tuple[Marks | None, tuple[str, str]], list[NodeState]] = {}
         for state in sorted(states, key=lambda one: one.changing):
             # NB: a node that is still what it was may be kept as that, whatever it was to become
-            for purpose in {state.purpose, describe(*state.marks)}:
+            for purpose in {state.purpose, state.marks}:
                 self._nodes.setdefault(purpose, deque()).append(state)
                 for owner in state.replicas:
                     self._own.setdefault((purpose, owner), []).append(state)
 
     def own(self, demand: Demand) -> list[NodeState]:
         """Where its replicas run: the fullest of them first, a changing one last."""
-        found = self._own.get((target_of(demand).purpose, owner_of(demand.deployment)), ())
+        found = self._own.get((target_of(demand).marks, owner_of(demand.deployment)), ())
         return sorted(found, key=lambda one: (one.changing, -one.pods_of(demand.deployment), one.name))
 
     def all_with_room(self, demand: Demand, placement: Placement) -> Iterable[NodeState]:
         """Its own first, then the others that it may share. Those at the front that are full are dropped for good."""
-        nodes = self._nodes.get(target_of(demand).purpose, deque())
+        nodes = self._nodes.get(target_of(demand).marks, deque())
         while nodes and placement.free.get(nodes[0].name) == 0:
             nodes.popleft()
         return merge(self.own(demand), nodes, key=lambda one: one.changing)
@@ -237,8 +237,8 @@ def _held(
 
 def _present(state: NodeState) -> tuple[SliceClass | None, str]:
     """What a node is, as long as it was not told otherwise, or else is being changed to."""
-    label, _, serves = (describe(*state.marks) if any(state.marks) else state.purpose or "").partition(" for ")
-    return class_of_label(label), serves
+    present = state.marks if any(state.marks) else state.purpose or RELEASED
+    return class_of_label(present.class_label), present.serves or ""
 
 
 def _take(demands: Sequence[Demand], held: dict[str, Target], placement: Placement) -> None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
-
 from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.fleet.claims import IDLE, Memory, claims
 from slm_operator.planning.fleet.node.change import step_towards
@@ -47,7 +45,7 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     states = node_states(view, settings)
     demands = sorted(view.demands, key=lambda demand: demand.deployment)
     placement = place(states, demands, view.undecided, claims(states, view.pods, view.memory, settings, now), settings)
-    wanted = {one.slice_class for one in demands if one.slice_class.mode is not SharingMode.NONE}
+    wanted = {one.slice_class for one in demands if one.partitioning.changes_nodes}
     site = Site(
         config=view.config_map,
         settings=settings,
@@ -162,7 +160,7 @@ def _assignment(
     shortages: Shortages,
 ) -> Assignment:
     """What one deployment gets, and why not more."""
-    whole = demand.slice_class.mode is SharingMode.NONE
+    whole = not demand.partitioning.changes_nodes
     mine = placement.nodes_of(demand)
     ready = [name for name in mine if steps[name].done]
     changing = [name for name in mine if name not in ready]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import config_key, plugin_config
+from slm_operator.partitioning.plugin_config import config_key, is_ours, plugin_config
 from slm_operator.planning.actions import PatchConfig
 from slm_operator.planning.fleet.node.step import seconds_since
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.watch.records import ConfigMapRecord
 
@@ -64,7 +64,7 @@ def spare_keys(config: ConfigMapRecord, used: frozenset[str]) -> tuple[str, ...]
     return tuple(
         key
         for key in sorted(config.data)
-        if key.startswith(names.CONFIG_KEY_PREFIX) and key not in used and _stamp(key) in config.meta.annotations
+        if is_ours(key) and key not in used and _stamp(key) in config.meta.annotations
     )
 
 

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
-
-from slm_operator.planning.reader import AboutPods, AboutServed, Reader, reader_in, told
+from slm_operator.planning.fleet.fitness import NO_CAPACITY, Unfit
+from slm_operator.planning.reader import AboutServed, Reader, reader_in, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slm_operator.planning.fleet.placement import Placement
-    from slm_operator.planning.reader import Sentence
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
 
@@ -70,24 +68,25 @@ class Shortages:
 
 def _reasons(demand: Demand, placement: Placement, reader: Reader) -> tuple[str, str]:
     refusals = list(_refusals(demand, placement))
-    held = bool(refusals) and all(isinstance(why, AboutPods) for why, _ in refusals)
-    lines = _lines((told(why, reader), name) for why, name in refusals)
-    return "ForeignPods" if held else "NoCapacity", "; ".join(lines)
+    reasons = {unfit.reason for unfit, _ in refusals}
+    lines = _lines((told(unfit.because, reader), name) for unfit, name in refusals)
+    return reasons.pop() if len(reasons) == 1 else NO_CAPACITY, "; ".join(lines)
 
 
-def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[Sentence, str]]:
+def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[Unfit, str]]:
     """Why not each node that does not serve it, and the node."""
-    whole = demand.slice_class.mode is SharingMode.NONE
-    ask = placement.answers.to_give_whole if whole else placement.answers.to_serve
+    answers = placement.answers
+    ask = answers.to_serve if demand.partitioning.changes_nodes else answers.to_give_whole
     for name, state in placement.states.items():
         if name in placement.shares[demand.deployment]:
             continue
-        why: Sentence | None = ask(state, demand)
+        why = ask(state, demand)
         if why is None:
             target = placement.targets.get(name)
-            why = "its GPUs are all in use"
-            if target is not None:
-                why = AboutServed(before="serves ", serves=target.serves)
+            served = (
+                "its GPUs are all in use" if target is None else AboutServed(before="serves ", serves=target.serves)
+            )
+            why = Unfit(NO_CAPACITY, served)
         yield why, name
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.manifests.profile import Preference
-from slm_operator.planning.fleet.node.state import PRODUCT_LABEL, NodeState, node_states
+from slm_operator.partitioning.discovery import PRODUCT_LABEL
+from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
+from slm_operator.planning.fleet.node.state import NodeState, node_states
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates, tolerations_of
 from slm_operator.planning.reader import AboutPods, AboutServed, reader_in, told
 from slm_operator.planning.views import FleetView
@@ -71,8 +73,8 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
     labels = state.node.meta.labels
     missing = [f"{name}={value}" for name, value in gpu.node_selector.items() if labels.get(name) != value]
     holders = (*state.busy_pods, *state.our_pods)
-    whole = state.node.allocatable.get(names.NVIDIA_GPU, 0)
-    held = sum(pod.gpu_requests.get(names.NVIDIA_GPU, 0) for pod in holders)
+    whole = state.node.allocatable.get(WHOLE_GPUS.resource, 0)
+    held = sum(pod.gpu_requests.get(WHOLE_GPUS.resource, 0) for pod in holders)
     served = labels.get(names.SERVES_LABEL)
     obstacles: tuple[tuple[bool, Sentence], ...] = (
         (not state.node.ready, "is not ready"),
@@ -86,7 +88,7 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
         (served is not None, AboutServed(before="is cut into slices for ", serves=served or "")),
         *_taints(state, gpu),
         (bool(holders) and held >= whole, AboutPods(before="has its GPU held by ", pods=holders)),
-        (whole == 0, f"has no {names.NVIDIA_GPU} allocatable"),
+        (whole == 0, f"has no {WHOLE_GPUS.resource} allocatable"),
     )
     return next((words for applies, words in obstacles if applies), None)
 

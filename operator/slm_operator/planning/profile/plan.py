@@ -148,7 +148,7 @@ def _give_place(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, setting
 
 
 def _was_not_admitted(pod: PodRecord) -> bool:
-    return pod.failed_because is not None and pod.failed_because.startswith("UnexpectedAdmissionError")
+    return pod.failed_because is not None and pod.failed_because.reason == "UnexpectedAdmissionError"
 
 
 def _try_again(job: JobRecord, pod: PodRecord) -> _Outcome:
@@ -221,9 +221,9 @@ def _obstacle(view: ProfileView, pod: PodRecord, settings: Settings) -> tuple[st
             "WaitingForGPU",
             f"no whole GPU is free for the profile: {why} (scheduler: {pod.unscheduled_because})",
         )
-    if pod.waiting is not None and not pod.waiting.startswith(("PodInitializing", "ContainerCreating")):
-        where = f"pod {pod.meta.key.name} cannot start: {pod.waiting}"
-        return pod.waiting.partition(":")[0], f"{where}. Check spec.engine.image and its pull secret"
+    if pod.stuck is not None:
+        where = f"pod {pod.meta.key.name} cannot start: {pod.stuck}"
+        return pod.stuck.reason, f"{where}. Check spec.engine.image and its pull secret"
     return None
 
 

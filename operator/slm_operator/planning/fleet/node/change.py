@@ -17,10 +17,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from slm_core.sharing import sharing_of
+
 from slm_operator.api import names
-from slm_operator.manifests.plugin_config import config_key, is_key_of, plugin_config
+from slm_operator.partitioning.node_slices import daemon_of
+from slm_operator.partitioning.plugin_config import config_key, is_key_of, lone_key, plugin_config
 from slm_operator.planning.actions import PatchNode
-from slm_operator.planning.fleet.node.state import failures_text, lone_key
+from slm_operator.planning.fleet.node.annotations import Marks, change_text, failures_text
 from slm_operator.planning.fleet.node.step import (
     CHANGING,
     SETTLE_SECONDS,
@@ -43,7 +46,7 @@ from slm_operator.planning.fleet.node.step import (
 from slm_operator.planning.reader import AboutPods
 
 if TYPE_CHECKING:
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.node.state import NodeState
 
 
@@ -64,10 +67,10 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
         if waiting is not None:
             return waiting
     if not state.tainted and not open_for_daemon:
-        return close(state, target.purpose, site)
-    if state.purpose != target.purpose or is_of_the_future(state, site.now):
-        return _redirect(state, target.purpose, site)
-    if told and state.marks in {target.marks, (None, None)}:
+        return close(state, target.marks, site)
+    if state.purpose != target.marks or is_of_the_future(state, site.now):
+        return _redirect(state, target.marks, site)
+    if told and state.marks in {target.marks, Marks()}:
         return _converge(state, target, site)
     waiting = _drain(state, target, site)
     if waiting is not None:
@@ -89,13 +92,14 @@ def _cut_for(state: NodeState, target: Target) -> bool:
 
 
 def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
-    """The node is done. Find replicas that run without the MPS daemon that runs now, and say what is amiss."""
-    daemon = state.mps_daemon
-    if daemon is not None and daemon.started is not None:
+    """The node is done. Find replicas that run without the daemon that runs now, and say what is amiss."""
+    needed, daemon = daemon_of(target.slice_class), state.sharing_daemon(target.slice_class)
+    if needed is not None and daemon is not None and daemon.started is not None:
         orphans = [pod for pod in state.our_pods if pod.started is not None and _before(pod.started, daemon.started)]
         if orphans:
-            because = f"it started before the MPS control daemon of node {state.name}, so it runs without MPS"
-            said = f" started before the MPS control daemon of node {state.name}: without MPS, until replaced"
+            without = sharing_of(target.slice_class.mode).title
+            because = f"it started before the {needed.title} of node {state.name}, so it runs without {without}"
+            said = f" started before the {needed.title} of node {state.name}: without {without}, until replaced"
             return NodeStep(
                 actions=evictions(orphans, because, site),
                 reason="SlicesDegraded",
@@ -125,22 +129,22 @@ def _adopt(state: NodeState, target: Target) -> NodeStep:
         labels={names.CLASS_LABEL: target.slice_class.label, names.SERVES_LABEL: target.serves},
         because=f"its GPUs are cut into {target.slice_class.label} already, by somebody else: it is used as it is",
     )
-    event = node_event(state, "SlicesReady", f"is used as somebody else cut it, {target.purpose}")
+    event = node_event(state, "SlicesReady", f"is used as somebody else cut it, {target.marks}")
     return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
 
 
-def _redirect(state: NodeState, purpose: str, site: Site) -> NodeStep:
+def _redirect(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
     """Another purpose, or a clock that was set back: note it and count time from now."""
     patch = PatchNode(
         node=state.name,
         resource_version=state.node.meta.resource_version,
         annotations={
             names.CHANGE_STARTED_ANNOTATION: site.now.isoformat(),
-            names.CHANGING_TO_ANNOTATION: purpose,
+            names.CHANGING_TO_ANNOTATION: change_text(becomes),
         },
-        because=f"its change goes on, and it will be {purpose}",
+        because=f"its change goes on, and it will be {becomes}",
     )
-    stage = f"node {state.name} will be {purpose}"
+    stage = f"node {state.name} will be {becomes}"
     return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=SETTLE_SECONDS)
 
 
@@ -222,7 +226,7 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
         taints=without_ours(state) if state.tainted else None,
         because=f"its GPUs are cut into {target.slice_class.label}, as labels and allocatable show",
     )
-    event = node_event(state, "SlicesReady", f"has {state.gpus} GPU(s) cut into {target.purpose}")
+    event = node_event(state, "SlicesReady", f"has {state.gpus} GPU(s) cut into {target.marks}")
     return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
 
 

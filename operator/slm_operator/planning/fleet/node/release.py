@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.planning.actions import PatchNode
-from slm_operator.planning.fleet.node.state import failures_text
+from slm_operator.planning.fleet.node.annotations import RELEASED, failures_text
 from slm_operator.planning.fleet.node.step import (
     NodeStep,
     await_former_switch,
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.planning.fleet.node.step import Site
 
-RELEASED = "given back"
-
 
 def step_back(state: NodeState, site: Site, *, awaited: bool = False) -> NodeStep:
     """The next step of a node that nobody needs as it is. `awaited`: somebody waits for its whole GPUs."""
@@ -43,7 +42,7 @@ def step_back(state: NodeState, site: Site, *, awaited: bool = False) -> NodeSte
         return close(state, RELEASED, site)
     keeps_label = state.overruled or state.told == state.former
     # NB: engines with a whole GPU each run on a node that was closed and never told anything: there they may stay.
-    sliced = any(names.NVIDIA_SHARED_GPU in pod.gpu_requests for pod in state.our_pods)
+    sliced = any(NODE_SLICES.resource in pod.gpu_requests for pod in state.our_pods)
     waiting = _drain(state, site, awaited=awaited) if not state.overruled and (sliced or not keeps_label) else None
     if waiting is None and not keeps_label:
         because = "no deployment needs its slices: it gets its former configuration back"

@@ -10,15 +10,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.partitioning.base import UNSHARED
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
-from slm_operator.planning.fleet.node.state import UNSHARED, NodeState, describe, owner_of_replica
+from slm_operator.planning.fleet.node.annotations import Marks, change_text
+from slm_operator.planning.fleet.node.state import NodeState, owner_of_replica
 from slm_operator.planning.reader import AboutPods
 from slm_operator.watch.records import Taint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_operator.manifests.plugin_config import SliceClass
+    from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.reader import Sentence
     from slm_operator.settings import Settings
     from slm_operator.watch.records import ConfigMapRecord, PodRecord
@@ -38,14 +40,9 @@ class Target:
     serves: str
 
     @property
-    def purpose(self) -> str:
-        """In words, as NodeState.purpose has it."""
-        return describe(self.slice_class.label, self.serves)
-
-    @property
-    def marks(self) -> tuple[str, str]:
+    def marks(self) -> Marks:
         """The class and serves labels."""
-        return self.slice_class.label, self.serves
+        return Marks(self.slice_class.label, self.serves)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +99,11 @@ class NodeStep:
         return self.stage is None
 
 
-def close(state: NodeState, purpose: str, site: Site) -> NodeStep:
+def close(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
     """Nothing new may land; remember how the node was and what it is changed to."""
     annotations: dict[str, str | None] = {
         names.CHANGE_STARTED_ANNOTATION: site.now.isoformat(),
-        names.CHANGING_TO_ANNOTATION: purpose,
+        names.CHANGING_TO_ANNOTATION: change_text(becomes),
     }
     if not state.switched:
         annotations[names.FORMER_CONFIG_ANNOTATION] = state.told or ""
@@ -115,10 +112,10 @@ def close(state: NodeState, purpose: str, site: Site) -> NodeStep:
         resource_version=state.node.meta.resource_version,
         annotations=annotations,
         taints=(*without_ours(state), CHANGING),
-        because=f"it will be {purpose}: first nothing new may land on it",
+        because=f"it will be {becomes}: first nothing new may land on it",
     )
     return NodeStep(
-        actions=(patch, node_event(state, "Changing", f"will be {purpose}")),
+        actions=(patch, node_event(state, "Changing", f"will be {becomes}")),
         reason="NodeChanging",
         stage=f"node {state.name} is being drained",
         look_again_seconds=SETTLE_SECONDS,

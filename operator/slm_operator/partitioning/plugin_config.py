@@ -6,35 +6,21 @@ must not go: so the key's name contains the hash of its content. Format: k8s-dev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
-from slm_core.measurements import SharingMode
 
 from slm_operator.api import names
-from slm_operator.manifests.metadata import digest
+from slm_operator.digest import digest
+from slm_operator.partitioning.base import UNSHARED, SliceClass, class_of_label
+from slm_operator.partitioning.node_slices import STRATEGIES
 
-_STRATEGY = {SharingMode.MPS: "mps", SharingMode.TIME_SLICING: "timeSlicing"}
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceClass:
-    """(mode, R): how a node's GPUs are cut. One engine a GPU is (None, 1), an unshared node."""
-
-    mode: SharingMode
-    replicas_per_gpu: int
-
-    @property
-    def label(self) -> str:
-        """Value of the slice-class label: mps-4, time-slicing-2, none."""
-        words = {
-            "None": "none",
-            "TimeSlicing": f"time-slicing-{self.replicas_per_gpu}",
-            "MPS": f"mps-{self.replicas_per_gpu}",
-        }
-        return words[self.mode]
+_DEFAULT_KEY = "default"
+"""What a config-manager takes by its fallback `named`, when nothing else is said."""
 
 
 @cache
@@ -42,9 +28,9 @@ def plugin_config(wanted: SliceClass) -> str:
     """The configuration file of a class."""
     flags: dict[str, Any] = {"plugin": {"sharedDevicesAllocationPolicy": "packed"}}
     body: dict[str, Any] = {"version": "v1", "flags": flags}
-    if wanted.mode is not SharingMode.NONE:
+    if not wanted.is_whole:
         body["sharing"] = {
-            _STRATEGY[wanted.mode]: {
+            STRATEGIES[wanted.mode].stanza: {
                 "renameByDefault": True,  # published as nvidia.com/gpu.shared: nobody else takes a slice by accident
                 "failRequestsGreaterThanOne": True,
                 "resources": [{"name": names.NVIDIA_GPU, "replicas": wanted.replicas_per_gpu}],
@@ -59,9 +45,21 @@ def config_key(wanted: SliceClass) -> str:
     return f"{names.CONFIG_KEY_PREFIX}{wanted.label}-{digest(plugin_config(wanted), 8)}"
 
 
+def is_ours(key: str) -> bool:
+    """Whether a key is one that some release of the operator wrote."""
+    return key.startswith(names.CONFIG_KEY_PREFIX)
+
+
 def is_key_of(key: str | None, wanted: SliceClass) -> bool:
     """Whether a key of ours is a configuration of that class, whichever release of the operator wrote it."""
     return key is not None and key.startswith(f"{names.CONFIG_KEY_PREFIX}{wanted.label}-")
+
+
+def class_of_key(key: str | None) -> SliceClass | None:
+    """The class that a configuration key of ours is for; None for anybody else's."""
+    if key is None or not is_ours(key):
+        return None
+    return class_of_label(key.removeprefix(names.CONFIG_KEY_PREFIX).rpartition("-")[0])
 
 
 MOST_CHARACTERS, MOST_REPLICAS = 64 << 10, 1000
@@ -76,8 +74,8 @@ def class_of_config(text: str) -> SliceClass | None:
         sharing = (body.get("sharing") or {}) if isinstance(body, dict) else None
         if sharing is None:
             return None
-        for mode, field in _STRATEGY.items():
-            for resource in (sharing.get(field) or {}).get("resources") or ():
+        for mode, strategy in STRATEGIES.items():
+            for resource in (sharing.get(strategy.stanza) or {}).get("resources") or ():
                 if resource["name"] != names.NVIDIA_GPU:
                     continue
                 replicas = int(resource["replicas"])
@@ -87,4 +85,36 @@ def class_of_config(text: str) -> SliceClass | None:
                     return SliceClass(mode=mode, replicas_per_gpu=replicas)
     except (yaml.YAMLError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
-    return SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)
+    return UNSHARED
+
+
+class ConfigManager(Protocol):
+    """What decides which configuration a node without the label takes: a plugin's pod, or its DaemonSet."""
+
+    @property
+    def default_key(self) -> str:
+        """The plugin's default; empty: none."""
+
+    @property
+    def takes_lone_key(self) -> bool:
+        """Whether, where there is no `default`, the only key that there is counts."""
+
+
+def lone_key(managers: Sequence[ConfigManager], texts: Mapping[str, str]) -> str | None:
+    """The key that nodes without a label take for no other reason than that it is the only one in the ConfigMap."""
+    chosen = _DEFAULT_KEY in texts or any(one.default_key for one in managers)
+    falls_back = any(one.takes_lone_key for one in managers)
+    return next(iter(texts)) if len(texts) == 1 and falls_back and not chosen else None
+
+
+def configured_class(
+    told: str | None, managers: Sequence[ConfigManager], texts: Mapping[str, str]
+) -> SliceClass | None:
+    """What a node shall show by its label `told` and the texts of the plugin's ConfigMap. None when nobody can say.
+
+    NB: a key of ours that somebody removed may be loaded all the same; its name says what it was.
+    """
+    default = next((one.default_key for one in managers if one.default_key), None)
+    key = told or default or lone_key(managers, texts) or _DEFAULT_KEY
+    text = texts.get(key)
+    return class_of_key(key) or (class_of_config(text) if text is not None else None)

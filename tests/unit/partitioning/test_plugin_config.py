@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from slm_core.measurements import SharingMode
-from slm_operator.manifests.plugin_config import SliceClass, class_of_config, plugin_config
+from slm_operator.partitioning.base import SliceClass
+from slm_operator.partitioning.plugin_config import class_of_config, plugin_config
 
 
 def sharing(replicas: str, field: str = "mps") -> str:

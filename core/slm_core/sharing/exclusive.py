@@ -1,0 +1,6 @@
+"""One engine has the whole GPU: the mode of every single engine, and what packs are held against."""
+
+from slm_core.measurements import SharingMode
+from slm_core.sharing.base import Sharing
+
+EXCLUSIVE = Sharing(mode=SharingMode.NONE, word="none", title="no sharing", allows_packs=False)

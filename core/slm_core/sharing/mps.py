@@ -1,0 +1,36 @@
+"""Engines run side by side under NVIDIA's Multi-Process Service, each with a limit of memory and threads.
+
+NB: a client that reaches no daemon silently runs without one, and the figures are those of time slicing: whoever
+measures must verify that every engine is attached. The default compute mode suffices.
+"""
+
+from dataclasses import dataclass
+
+from slm_core.measurements import SharingMode
+from slm_core.sharing.base import Sharing
+
+CONTROL = "nvidia-cuda-mps-control"
+"""The daemon's program, which NVIDIA's container runtime mounts."""
+MIB = 2**20
+TURING = (7, 5)
+MOST_CLIENTS, MOST_CLIENTS_BEFORE = 48, 16
+"""Clients of one GPU from compute capability 7.5, and before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mps(Sharing):
+    """See `Sharing`."""
+
+    def limits(self, device_bytes: int, engines: int) -> dict[str, str]:
+        """What NVIDIA's device plugin sets for each client: memory in whole MiB, threads in whole percent."""
+        return {
+            "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": f"0={self.memory_share(device_bytes, engines) // MIB}M",
+            "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(100 // engines),
+        }
+
+    def most_engines(self, capability: tuple[int, int] | None) -> int | None:
+        """Clients that MPS serves."""
+        return MOST_CLIENTS_BEFORE if capability is not None and capability < TURING else MOST_CLIENTS
+
+
+MPS = Mps(mode=SharingMode.MPS, word="mps", title="MPS", daemon=CONTROL)

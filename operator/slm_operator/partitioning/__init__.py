@@ -1,0 +1,20 @@
+"""Ways of dividing GPUs. Whoever gives an engine its share asks `partitioning_of`, and nobody else tells them apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_operator.partitioning.node_slices import NODE_SLICES
+from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
+
+if TYPE_CHECKING:
+    from slm_operator.partitioning.base import Partitioning, SliceClass
+
+PARTITIONINGS: tuple[Partitioning, ...] = (WHOLE_GPUS, NODE_SLICES)
+RESOURCES = frozenset(one.resource for one in PARTITIONINGS)
+"""Extended resources by which GPUs, or shares of them, are asked for."""
+
+
+def partitioning_of(slice_class: SliceClass) -> Partitioning:
+    """What divides GPUs for engines of this class."""
+    return WHOLE_GPUS if slice_class.is_whole else NODE_SLICES

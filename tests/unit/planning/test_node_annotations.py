@@ -1,0 +1,72 @@
+"""What a node remembers: JSON that reads back, and what earlier releases wrote in sentences."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from slm_operator.api import names
+from slm_operator.partitioning.plugin_config import config_key, plugin_config
+from slm_operator.planning.actions import PatchNode
+from slm_operator.planning.fleet.node.annotations import (
+    RELEASED,
+    Marks,
+    change_in,
+    change_text,
+    failures_in,
+    failures_text,
+)
+from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.watch.records import Taint
+from unit.planning import worlds as w
+
+CHAT = Marks("mps-2", "team.chat")
+
+
+@pytest.mark.parametrize(("becomes", "words"), [(CHAT, "mps-2 for team.chat"), (RELEASED, "given back")])
+def test_a_change_is_data_and_its_words_are_made_last(becomes: Marks, words: str) -> None:
+    assert change_in(change_text(becomes)) == becomes
+    assert str(becomes) == words
+    assert f"it will be {becomes}" == f"it will be {words}"
+
+
+@pytest.mark.parametrize(
+    ("text", "becomes"),
+    [("mps-2 for team.chat", CHAT), ("given back", RELEASED), ("none for any", Marks("none", "any"))],
+)
+def test_a_change_that_an_earlier_release_began_is_understood(text: str, becomes: Marks) -> None:
+    assert change_in(text) == becomes
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "cake", "[]", "{}", '{"class": "mps-2"}', '{"class": 2, "serves": 3}', "{" * 9, "[" * 100_000]
+)
+def test_a_change_that_cannot_be_read_is_none(text: str | None) -> None:
+    assert change_in(text) is None
+
+
+def test_failures_read_back_whatever_their_reasons_say() -> None:
+    failures = {"mps-4": 'no daemon: "gone"\nfor good', "mps-2": "a: b"}
+    assert failures_in(failures_text(failures)) == failures
+    assert failures_text({}) is None
+
+
+def test_failures_that_an_earlier_release_wrote_are_understood() -> None:
+    assert failures_in("mps-2: no daemon: gone\nmps-4: late") == {"mps-2": "no daemon: gone", "mps-4": "late"}
+
+
+@pytest.mark.parametrize("text", [None, "", "\n", "[]"])
+def test_no_failures_are_none(text: str | None) -> None:
+    assert {label: why for label, why in failures_in(text).items() if why} == {}
+
+
+@pytest.mark.parametrize("text", ["mps-2 for team.chat", json.dumps({"class": "mps-2", "serves": "team.chat"})])
+def test_a_change_goes_on_after_an_upgrade_without_a_new_start(text: str) -> None:
+    """Whoever began it: the node is told its configuration next, and its change does not begin anew."""
+    began = {names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: text}
+    node = w.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
+    node = replace(node, meta=replace(node.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
+    keys = w.config_map(**{config_key(w.MPS_2): plugin_config(w.MPS_2)})
+    view = w.fleet(w.demand(), nodes=(node,), config_map=keys)
+    (step,) = plan_fleet(view, w.SETTINGS, w.later(60)).plan.actions
+    assert isinstance(step, PatchNode)
+    assert step.labels[w.SETTINGS.device_plugin.config_label] == config_key(w.MPS_2)
