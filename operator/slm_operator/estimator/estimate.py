@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slm_core.batching import KV_TARGET_FRACTION
+from slm_core.candidates import Source
 from slm_core.measurements import Engine, Gpu, Latency, Ledger, MeasurementDocument, Model, Point
 
-from slm_operator.advisor.advice import Source
 from slm_operator.advisor.advise import answer
-from slm_operator.advisor.contradictions import Problem
-from slm_operator.advisor.problems import AdviceError
+from slm_operator.advisor.validate import AdviceError, Problem
 
 if TYPE_CHECKING:
     from slm_core.measurements import Workload

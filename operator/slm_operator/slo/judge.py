@@ -141,7 +141,7 @@ def expect(document: MeasurementDocument, slo: Slo, advice: Advice) -> Expected:
         limits=resolve(slo, document.points),
         input_tokens_mean=document.workload.input_tokens_mean,
         output_tokens_mean=document.workload.output_tokens_mean,
-        pays_from_in_flight=advice.pays_from_in_flight if advice.replicas_per_gpu > 1 else None,
+        pays_from_in_flight=advice.pays_from_in_flight if advice.configuration.engines_per_gpu > 1 else None,
     )
 
 

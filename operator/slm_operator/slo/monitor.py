@@ -22,9 +22,9 @@ from slm_operator.slo.judge import Drift, Judgement, Patience, Sign, Window, jud
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_core.candidates import Predicted
     from slm_core.counters import Counters
 
-    from slm_operator.advisor.advice import Predicted
     from slm_operator.slo.judge import Expected
 
 PATIENCE = Patience()

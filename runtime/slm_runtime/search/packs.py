@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from slm_core.candidates import best_of, judge
 from slm_core.latency_model import fit_points
+from slm_core.point_checks import confirmed, latency, preemption, trusted
 from slm_core.slo import Limits, figure_ms, slo_misses
 
 from slm_runtime.search.boundary import tidy
@@ -121,11 +124,9 @@ def worth(request: Request, findings: Findings, point: Point) -> float:
 
 
 def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:
-    """The fastest of these points that can be trusted and keeps the SLO."""
-    good = [
-        m.point for m in tried if not m.point.doubts and not is_too_small(m.point) and not slo_misses(m.point, limits)
-    ]
-    return max(good, key=lambda p: p.throughput_tokens_per_second, default=None)
+    """The best of these packs that can be trusted, kept within its KV pool, and keeps the SLO."""
+    best = best_of(judge(m.point, (preemption, trusted, confirmed, partial(latency, limits=limits))) for m in tried)
+    return best.point if best else None
 
 
 def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat: float) -> Step | None:

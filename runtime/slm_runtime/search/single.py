@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core import batching
+from slm_core.candidates import best_of
 from slm_core.latency_model import sweep_of
 from slm_core.measurements import SharingMode
 from slm_core.slo import Percentile
@@ -66,9 +67,8 @@ def chosen_single(request: Request, findings: Findings) -> Point | None:
         return None
     best = result.chosen.point
     alike = best.throughput_tokens_per_second * (1 - 2 * noise_fraction(findings.points))
-    confirmed = [c.point for c in result.candidates if c.feasible and c.point.confirmed]
-    enough = [p for p in confirmed if p.throughput_tokens_per_second >= alike]
-    return max(enough, key=lambda p: p.throughput_tokens_per_second, default=best)
+    enough = best_of(c for c in result.candidates if c.point.confirmed and c.throughput >= alike)
+    return enough.point if enough else best
 
 
 def confirm_step(request: Request, findings: Findings) -> Step | None:
@@ -96,14 +96,14 @@ def _confirmed_next(
 ) -> tuple[int, str]:
     """The batch size to confirm, 0 for none: the best known, or one below those that missed a limit when confirmed."""
     limits, noise = limits_of(request, findings), noise_fraction(findings.points)
-    candidates = batching.choose(findings.points, limits, request.min_efficiency).candidates
-    missed = [c for c in candidates if c.point in tried and not c.feasible]
-    if not tried or not any(c.point == tried[-1] for c in missed):
+    result = batching.choose(findings.points, limits, request.min_efficiency)
+    missed = [c.point for c in result.candidates if c.point in tried and not c.passed]
+    if not tried or tried[-1] not in missed:
         return (best.batch_size if best else 0), "it is confirmed with the KV bytes that it would be given"
-    if len(tried) == 1 and missed[0].is_near(2 * noise):
+    if len(tried) == 1 and result.rules.is_near(missed[0], 2 * noise):
         return tried[-1].batch_size, "it missed a limit by less than the noise, and is measured once more"
     edge = boundary(sweep_of(findings.points), bounds_of(request, findings), 1 - 2 * len(missed) * noise).batch_size
-    lower = max(0, tidy(min(edge, *(c.point.batch_size - 1 for c in missed))))
+    lower = max(0, tidy(min(edge, *(p.batch_size - 1 for p in missed))))
     worthwhile = lower and (best is None or gain_fraction(findings.points, lower, best) >= WORTHWHILE_FRACTION)
     size = lower if worthwhile or best is None else best.batch_size
     return size, "larger ones missed a limit when they were confirmed"

@@ -144,10 +144,10 @@ def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -
     noise = noise_fraction(points)
     verdicts = batching.choose(points, bounds.limits, request.min_efficiency)
     best = verdicts.chosen.point if verdicts.chosen else None
-    tried = {c.point.batch_size for c in verdicts.candidates if not c.unknown}
+    tried = {c.point.batch_size for c in verdicts.candidates if not verdicts.rules.is_undecided(c.point)}
     above = min((size for size in tried if not best or size > best.batch_size), default=bounds.max_batch_size + 1)
-    least = verdicts.candidates[0]
-    if above == 1 and least.is_near(2 * noise) and len(points) == len(verdicts.candidates):
+    near = verdicts.rules.is_near(verdicts.candidates[0].point, 2 * noise)
+    if above == 1 and near and len(points) == len(verdicts.candidates):
         return measure(request, 1, "even B=1 misses a limit, but by less than the noise; it is measured once more")
     for deviations, worthwhile in AIMS[: 1 if len(points) >= BOLD_POINTS else None]:
         aim = 1 + deviations * noise

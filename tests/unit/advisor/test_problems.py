@@ -9,7 +9,7 @@ from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, Sha
 from slm_core.slo import Slo
 from slm_operator.advisor.advice import ModeChoice, Settings
 from slm_operator.advisor.advise import advise
-from slm_operator.advisor.problems import AdviceError, check_document, check_question, check_settings, check_slo
+from slm_operator.advisor.validate import AdviceError, check_document, check_question, check_settings, check_slo
 from unit.advisor.build import GIB, LEDGER, SINGLES, SWEEP_AND_PACKS, document, pack, point, published
 
 GOOD = point(64)

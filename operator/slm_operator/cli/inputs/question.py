@@ -8,7 +8,7 @@ from slm_core.slo import Percentile, Slo
 
 from slm_operator.advisor.advice import ModeChoice, Objective, Settings
 from slm_operator.advisor.advise import advise
-from slm_operator.advisor.problems import AdviceError
+from slm_operator.advisor.validate import AdviceError
 from slm_operator.cli.arguments import DEFAULT_ITL_FACTOR
 from slm_operator.cli.errors import Refused
 

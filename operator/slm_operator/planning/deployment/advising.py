@@ -10,17 +10,19 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_core.candidates import Source, Verdict
 from slm_core.slo import Percentile, Slo
 
-from slm_operator.advisor.advice import ModeChoice, Objective, Settings, Source, Verdict
+from slm_operator.advisor.advice import ModeChoice, Objective, Settings
 from slm_operator.advisor.advise import advise
-from slm_operator.advisor.problems import AdviceError
+from slm_operator.advisor.validate import AdviceError
 from slm_operator.manifests.engine import Serving
 
 if TYPE_CHECKING:
+    from slm_core.candidates import Candidate, Predicted
     from slm_core.measurements import Ledger, MeasurementDocument
 
-    from slm_operator.advisor.advice import Advice, Candidate, Predicted
+    from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.api.parts import SloSpec
 
@@ -74,13 +76,14 @@ def settings_of(spec: SLMDeploymentSpec) -> Settings:
 
 def serving_of(advice: Advice, ledger: Ledger | None) -> Serving:
     """What replicas are started with."""
+    advised = advice.configuration
     return Serving(
-        batch_size=advice.batch_size,
-        kv_bytes=advice.kv_bytes,
-        max_num_batched_tokens=advice.max_num_batched_tokens,
-        replicas_per_gpu=advice.replicas_per_gpu,
-        sharing_mode=advice.sharing_mode,
-        gpu_memory_utilization=utilization(advice.replicas_per_gpu, ledger),
+        batch_size=advised.batch_size,
+        kv_bytes=advised.kv_cache_bytes,
+        max_num_batched_tokens=advised.max_num_batched_tokens,
+        replicas_per_gpu=advised.engines_per_gpu,
+        sharing_mode=advised.sharing_mode,
+        gpu_memory_utilization=utilization(advised.engines_per_gpu, ledger),
         weights_bytes=ledger.weights_bytes if ledger is not None else None,
     )
 
@@ -100,16 +103,15 @@ def utilization(replicas_per_gpu: int, ledger: Ledger | None) -> float:
 
 def slice_bytes_of(advice: Advice, ledger: Ledger | None) -> int | None:
     """GPU memory that one replica needs: its ledger with the advised KV pool."""
-    if ledger is None or advice.kv_bytes is None:
-        return None
-    return ledger.fixed_bytes + advice.kv_bytes
+    pool = advice.configuration.kv_cache_bytes
+    return None if ledger is None or pool is None else ledger.fixed_bytes + pool
 
 
 def advice_status(advice: Advice) -> dict[str, Any]:
     """`status.advice`, in camelCase, as api.deployment.AdviceStatus describes it."""
     user = Source.USER_CHOICE in (advice.source.replicas_per_gpu, advice.source.sharing_mode)
     optional = {
-        "kvCacheBytes": advice.kv_bytes,
+        "kvCacheBytes": advice.configuration.kv_cache_bytes,
         "predicted": _prediction(advice.predicted),
         "bestSingle": _prediction(advice.best_single),
         "gain": _rounded(advice.gain, 4),
@@ -117,10 +119,10 @@ def advice_status(advice: Advice) -> dict[str, Any]:
     }
     return {
         "source": "UserChoice" if user else str(advice.source.predicted),
-        "batchSize": advice.batch_size,
-        "maxNumBatchedTokens": advice.max_num_batched_tokens,
-        "replicasPerGpu": advice.replicas_per_gpu,
-        "sharingMode": str(advice.sharing_mode),
+        "batchSize": advice.configuration.batch_size,
+        "maxNumBatchedTokens": advice.configuration.max_num_batched_tokens,
+        "replicasPerGpu": advice.configuration.engines_per_gpu,
+        "sharingMode": str(advice.configuration.sharing_mode),
         "feasible": advice.feasible,
         "because": [sentence[:MAX_SENTENCE] for sentence in advice.sentences[:16]],
         "candidates": [_candidate(candidate) for candidate in _shown(advice.candidates)],

@@ -203,7 +203,9 @@ def _served(
     assert document is not None
     rolled = rollout(view, spec, serving_of(advice, document.ledger), wanted, assignment)
     story = story.and_then(
-        refused or availability(view, wanted, advice.replicas_per_gpu), *rolled, *gateway_actions(view, spec, settings)
+        refused or availability(view, wanted, advice.configuration.engines_per_gpu),
+        *rolled,
+        *gateway_actions(view, spec, settings),
     )
     routed = routed_finding(view, spec, settings)
     return story if routed is None else story.and_then(routed)
