@@ -20,9 +20,11 @@ from slm_runtime.load import ClosedLoop
 from slm_runtime.window import Pace, Scrape, facts, is_open, latency, marks, may_close
 
 if TYPE_CHECKING:
+    from slm_core.configuration import EngineConfiguration
+
     from slm_runtime.engine_process import EngineProcess
     from slm_runtime.nvml import Device, Reading
-    from slm_runtime.search.steps import Measure, StartEngines
+    from slm_runtime.search.steps import Measure
     from slm_runtime.window import Facts
     from slm_runtime.workload import Lengths
 
@@ -36,7 +38,7 @@ class Running:
     """The engines that run, and what they are asked for."""
 
     engines: tuple[EngineProcess, ...]
-    on: StartEngines
+    on: EngineConfiguration
     kv_pool_bytes: int
     """Of each engine."""
     served_name: str
@@ -161,8 +163,8 @@ class Measurement:
         total_per_output = 1 + running.lengths.input_mean / running.lengths.output_mean
         return Point(
             batch_size=self._step.batch_size,
-            replicas=running.on.replicas,
-            sharing_mode=running.on.mode,
+            replicas=running.on.engines_per_gpu,
+            sharing_mode=running.on.sharing_mode,
             in_flight=self._step.in_flight,
             max_num_batched_tokens=running.on.max_num_batched_tokens,
             throughput_tokens_per_second=found.output_tokens_per_second * total_per_output,

@@ -14,13 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from slm_core.candidates import best_of, judge
+from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import fit_points
 from slm_core.point_checks import confirmed, latency, preemption, trusted
 from slm_core.slo import Limits, figure_ms, slo_misses
 
 from slm_runtime.search.boundary import tidy
 from slm_runtime.search.sweep import best_single, limits_of, measure
-from slm_runtime.search.trial import Configuration, failures, is_too_small, pool_bytes, tries, try_step
+from slm_runtime.search.trial import failures, is_too_small, is_trial, pool_bytes, tries, try_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ def reference(request: Request, findings: Findings) -> Point | None:
     """The single engine that packs are held against: without its confirmation, so that this does not change under them."""
     baseline = request.max_num_batched_tokens
     explored = [
-        m.point for m in findings.measured if m.on.kv_pool_bytes is None or m.on.max_num_batched_tokens != baseline
+        m.point for m in findings.measured if m.on.kv_cache_bytes is None or m.on.max_num_batched_tokens != baseline
     ]
     return best_single(request, findings, explored)
 
@@ -83,7 +84,8 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
         to_beat = worth(request, findings, best)
         for replicas in [request.replicas] if request.replicas else range(2, request.max_replicas + 1):
             budget = best.max_num_batched_tokens or request.max_num_batched_tokens
-            pack = Configuration(replicas=replicas, mode=mode, max_num_batched_tokens=budget)
+            one = replace(EngineConfiguration.of(best), max_num_batched_tokens=budget)
+            pack = replace(one, engines_per_gpu=replicas, sharing_mode=mode)
             if failures(findings, pack):
                 if replicas > 2:
                     return None
@@ -103,7 +105,7 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
 def best_pack(request: Request, findings: Findings) -> Point | None:
     """The pack of highest throughput that keeps the SLO, if it gains enough over the best single engine of the sweep."""
     best = reference(request, findings)
-    packs = [m for m in findings.measured if m.on.replicas > 1 and m.step.in_flight is None]
+    packs = [m for m in findings.measured if m.on.engines_per_gpu > 1 and m.step.in_flight is None]
     won = best_try(packs, limits_of(request, findings))
     if best is None or won is None:
         return None
@@ -129,7 +131,7 @@ def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:
     return best.point if best else None
 
 
-def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat: float) -> Step | None:
+def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, to_beat: float) -> Step | None:
     """The next batch size to measure with this R, or None when R is settled or cannot pay."""
     tried = tries(findings, pack)
     if len(tried) >= MAX_TRIES:
@@ -145,15 +147,16 @@ def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat
     for point in (m.point for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
         size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1)), point.batch_size - 1)
     if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
-        because = f"the KV pools of {tried[-1].on.kv_pool_bytes} bytes were too small"
-        return try_step(request, findings, pack, size, because)
+        because = f"the KV pools of {tried[-1].on.kv_cache_bytes} bytes were too small"
+        return try_step(request, findings, replace(pack, batch_size=size), because)
     # A user's own R is measured whatever it promises: the advice must be able to say what it costs.
     hoped_for = 0.0 if request.replicas else to_beat * (1 + request.min_gain / 2)
     floor = _worth_another_start(won) if won else hoped_for
     if size < 1 or (won and size <= won.batch_size) or outlook.hoped_throughput(limits, size) < floor:
         return None
-    because = f"{pack.replicas} engines may win where one leaves the GPU idle; B={size} fits {outlook.held_by(limits)}"
-    return try_step(request, findings, pack, size, because)
+    why = f"B={size} fits {outlook.held_by(limits)}"
+    because = f"{pack.engines_per_gpu} engines may win where one leaves the GPU idle; {why}"
+    return try_step(request, findings, replace(pack, batch_size=size), because)
 
 
 def _worth_another_start(won: Point) -> float:
@@ -170,14 +173,14 @@ def _shrink(point: Point, limits: Limits) -> float:
     return 1.0 if figure is None or not limits.ttft_ms else (AIM_FRACTION * limits.ttft_ms / figure) ** 2
 
 
-def _loaded(request: Request, findings: Findings, pack: Configuration) -> Step | None:
+def _loaded(request: Request, findings: Findings, pack: EngineConfiguration) -> Step | None:
     """The pack at the named load, while it runs."""
     load, running = request.concurrency, findings.running
     won = best_try(tries(findings, pack), limits_of(request, findings))
-    if load is None or won is None or running is None or not pack.is_of(running):
+    if load is None or won is None or running is None or not is_trial(running, pack):
         return None
     done = any(m.step.in_flight == load and m.on == running for m in findings.measured)
-    if done or load >= won.batch_size * pack.replicas or won.batch_size > running.batch_size:
+    if done or load >= won.batch_size * pack.engines_per_gpu or won.batch_size > running.batch_size:
         return None
     return measure(request, won.batch_size, f"the load to decide for is {load} in flight", in_flight=load)
 
@@ -188,7 +191,7 @@ class Outlook:
 
     request: Request
     findings: Findings
-    pack: Configuration
+    pack: EngineConfiguration
     best: Point
     fit: Fit
     stretched: float
@@ -197,13 +200,13 @@ class Outlook:
     """Some pack has been measured; else the stretch is a guess."""
 
     @classmethod
-    def of(cls, request: Request, findings: Findings, pack: Configuration) -> Outlook | None:
+    def of(cls, request: Request, findings: Findings, pack: EngineConfiguration) -> Outlook | None:
         """None while a single engine is not known well enough."""
         best, fit = reference(request, findings), fit_points(findings.points)
         if best is None or fit is None:
             return None
-        stretched = stretch(pack.replicas, GPU_FRACTION)
-        alike = [m for m in findings.measured if m.on.mode == pack.mode and m.step.in_flight is None]
+        stretched = stretch(pack.engines_per_gpu, GPU_FRACTION)
+        alike = [m for m in findings.measured if m.on.sharing_mode == pack.sharing_mode and m.step.in_flight is None]
         if alike:
             last = alike[-1]
             ratio = (
@@ -211,8 +214,12 @@ class Outlook:
                 / (fit.itl.at(last.point.batch_size) * best.itl_ms.mean_ms)
                 * fit.itl.at(best.batch_size)
             )
-            learnt = stretch(pack.replicas, learnt_gpu_fraction(last.on.replicas, ratio))
-            stretched = ratio if last.on.replicas == pack.replicas else learnt * max(1.0, ratio / last.on.replicas)
+            learnt = stretch(pack.engines_per_gpu, learnt_gpu_fraction(last.on.engines_per_gpu, ratio))
+            stretched = (
+                ratio
+                if last.on.engines_per_gpu == pack.engines_per_gpu
+                else learnt * max(1.0, ratio / last.on.engines_per_gpu)
+            )
         return cls(
             request=request, findings=findings, pack=pack, best=best, fit=fit, stretched=stretched, learnt=bool(alike)
         )
@@ -223,23 +230,23 @@ class Outlook:
         anchor = (
             self.best.throughput_tokens_per_second / self.fit.predict(self.best.batch_size).throughput_tokens_per_second
         )
-        return self.pack.replicas * alone * anchor / self.stretched
+        return self.pack.engines_per_gpu * alone * anchor / self.stretched
 
     def hoped_throughput(self, limits: Limits, batch_size: int) -> float:
         """The same at B, but while no pack has been measured, what an engine that hardly needs the GPU would reach."""
         if self.learnt:
             return self.throughput(batch_size)
-        hopeful = replace(self, stretched=stretch(self.pack.replicas, HOPED_GPU_FRACTION), learnt=True)
+        hopeful = replace(self, stretched=stretch(self.pack.engines_per_gpu, HOPED_GPU_FRACTION), learnt=True)
         return hopeful.throughput(hopeful.largest_batch(limits))
 
     def has_memory_for(self, batch_size: int) -> bool:
         """R engines and their KV bytes fit into equal slices of the device."""
         ledger = self.findings.ledger
-        pool = pool_bytes(self.request, self.findings, self.pack, batch_size)
+        pool = pool_bytes(self.request, self.findings, replace(self.pack, batch_size=batch_size))
         return (
             ledger is not None
             and pool is not None
-            and ledger.fixed_bytes + pool <= ledger.device_bytes / self.pack.replicas
+            and ledger.fixed_bytes + pool <= ledger.device_bytes / self.pack.engines_per_gpu
         )
 
     def largest_batch(self, limits: Limits) -> int:
@@ -256,7 +263,7 @@ class Outlook:
 
         At the limit T is R B / ITL, against B / ITL of one engine.
         """
-        even = self.best.batch_size * (1 + self.request.min_gain) / self.pack.replicas
+        even = self.best.batch_size * (1 + self.request.min_gain) / self.pack.engines_per_gpu
         return min(math.ceil(even * LEAST_MARGIN), self.largest_batch(Limits()))
 
     def held_by(self, limits: Limits) -> str:
@@ -264,7 +271,9 @@ class Outlook:
         size = self.largest_batch(limits)
         if size == self.best.batch_size:
             return "as in the single engine"
-        return "the ITL limit" if size >= tidy(self._batch_within(limits)) else f"a slice of 1/{self.pack.replicas}"
+        return (
+            "the ITL limit" if size >= tidy(self._batch_within(limits)) else f"a slice of 1/{self.pack.engines_per_gpu}"
+        )
 
     def _batch_within(self, limits: Limits) -> int:
         figure = figure_ms(self.best.itl_ms, limits.percentile)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from slm_core import batching
 from slm_core.candidates import best_of
+from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
-from slm_core.measurements import SharingMode
 from slm_core.slo import Percentile
 
 from slm_runtime.search.boundary import boundary, gain_fraction, noise_fraction, tidy
 from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, swept
 from slm_runtime.search.trial import (
-    Configuration,
     failures,
     floor_bytes,
     is_settled,
@@ -34,10 +33,10 @@ SMALLER_BUDGET = 4
 """The baseline's step budget over the smaller one that is tried."""
 
 
-def single(request: Request, max_num_batched_tokens: int | None = None) -> Configuration:
-    """One engine."""
+def single(request: Request, max_num_batched_tokens: int | None) -> EngineConfiguration:
+    """One engine, with this step budget or the baseline's, of the largest batch."""
     budget = max_num_batched_tokens or request.max_num_batched_tokens
-    return Configuration(replicas=1, mode=SharingMode.NONE, max_num_batched_tokens=budget)
+    return EngineConfiguration(batch_size=request.max_batch_size, max_num_batched_tokens=budget)
 
 
 def tuned_step(request: Request, findings: Findings) -> Step | None:
@@ -56,7 +55,7 @@ def tuned_step(request: Request, findings: Findings) -> Step | None:
     if tries(findings, tuned) or failures(findings, tuned):
         return None
     because = f"TTFT or the ITL tail keeps B below {target}; a step budget of {budget} tokens may not"
-    return try_step(request, findings, tuned, target, because)
+    return try_step(request, findings, replace(tuned, batch_size=target), because)
 
 
 def chosen_single(request: Request, findings: Findings) -> Point | None:
@@ -74,21 +73,22 @@ def chosen_single(request: Request, findings: Findings) -> Point | None:
 def confirm_step(request: Request, findings: Findings) -> Step | None:
     """Measure the chosen single engine with its real KV bytes; where that fails, with more of them or at a lower B."""
     best = best_single(request, findings)
-    last = next((m for m in reversed(findings.measured) if m.on.replicas == 1 and m.on.kv_pool_bytes), None)
+    last = next((m for m in reversed(findings.measured) if m.on.engines_per_gpu == 1 and m.on.kv_cache_bytes), None)
     budget = best.max_num_batched_tokens if best else last.on.max_num_batched_tokens if last else None
     configuration = single(request, budget)
     tried = tries(findings, configuration)
     if len(tried) + len(failures(findings, configuration)) >= MAX_TRIES:
         return None
     if tried and is_too_small(tried[-1].point):
-        because = f"the KV pool of {tried[-1].on.kv_pool_bytes} bytes is too small for B={tried[-1].point.batch_size}"
-        return try_step(request, findings, configuration, tried[-1].point.batch_size, because)
+        because = f"the KV pool of {tried[-1].on.kv_cache_bytes} bytes is too small for B={tried[-1].point.batch_size}"
+        return try_step(request, findings, replace(configuration, batch_size=tried[-1].point.batch_size), because)
     chosen = chosen_single(request, findings)
     floor = floor_bytes(request, findings)
     if any(m.point == chosen and is_settled(tried[: at + 1], floor) for at, m in enumerate(tried)):
         return None
     size, because = _confirmed_next(request, findings, best, tuple(m.point for m in tried))
-    return try_step(request, findings, configuration, size, f"B={size} is chosen; {because}") if size else None
+    chosen_size = replace(configuration, batch_size=size)
+    return try_step(request, findings, chosen_size, f"B={size} is chosen; {because}") if size else None
 
 
 def _confirmed_next(
