@@ -148,7 +148,7 @@ class Point:
 
     @property
     def is_trusted(self) -> bool:
-        """No preemption, no failed request, no mark that casts doubt."""
+        """No preemption, no failed request, no doubt."""
         return not (self.preemptions or self.errors or self.doubts)
 
     @property
@@ -158,7 +158,7 @@ class Point:
 
     @property
     def load(self) -> int:
-        """Requests that were in flight over all engines."""
+        """Requests that were in flight."""
         return self.in_flight or self.full_load
 
 

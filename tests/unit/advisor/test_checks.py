@@ -189,6 +189,9 @@ def test_an_unconfirmed_measurement_replaces_no_confirmed_one() -> None:
     advice = advise(document(*SINGLES, kept, later), Slo(), Settings())
     assert next(c for c in advice.candidates if c.point == kept).passed
     assert not next(c for c in advice.candidates if c.point == later).passed
+    best = batching.choose(document(*SINGLES, kept, later).points, Limits(), 0.1).chosen
+    assert best is not None
+    assert best.point == kept, "search and advisor choose alike"
 
 
 def test_imported_packs_count_as_measured() -> None:
