@@ -17,6 +17,7 @@ from slm_core.batching import BLOCK_TOKENS, least_kv_bytes
 from slm_core.counters import read_cache_config
 from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_core.measurements import SharingMode
+from slm_core.units import MIB
 
 from slm_runtime import host, mps
 from slm_runtime.engine_process import Launch, group_of, start_engine
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from slm_runtime.nvml import Device
     from slm_runtime.search.steps import Measure, StartEngines
 
-MIB = 2**20
 CPU_POOL_FRACTION = 0.4
 """Most of the free memory that a sweep's KV pool takes on CPU."""
 RESERVE_BYTES = 512 * MIB

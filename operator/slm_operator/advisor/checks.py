@@ -13,6 +13,7 @@ from slm_core import batching
 from slm_core.latency_model import REPEAT_NOISE_FRACTION
 from slm_core.measurements import Mark
 from slm_core.slo import figure_ms, slo_misses
+from slm_core.units import GIB
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Check, CheckName, ModeChoice, Objective, Source
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     Question = Callable[[Case, Point], Check]
 
-GIB = 2**30
 
 UNREPEATED_NOISE_FRACTION = 0.041
 """Single runs without a confidence interval differ by up to this from run to run (memory-gap data, computed)."""

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slm_core.measurements import SharingMode
+from slm_core.units import GIB
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import CheckName, Closest, ModeChoice, Objective
 from slm_operator.advisor.case import full_load
 from slm_operator.advisor.closest import closest_of, nearest
-from slm_operator.advisor.sentences import GIB, gib, smaller_batch
+from slm_operator.advisor.sentences import gib, smaller_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

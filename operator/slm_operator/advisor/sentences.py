@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slm_core.units import GIB
+
 from slm_operator.advisor.advice import Objective, Source
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice, Candidate, Closest, Predicted
     from slm_operator.advisor.case import Case
 
-GIB = 2**30
 HOW = {Source.PREDICTED: "predicted between measured points", Source.ESTIMATED: "estimated"}
 
 

@@ -12,6 +12,7 @@ from slm_core.batching import single_sequence_tokens_per_second
 from slm_core.latency_model import fit_points, is_full_single
 from slm_core.slo import Limits as SloLimits
 from slm_core.slo import Slo, figure_ms, resolve
+from slm_core.units import GIB
 
 from slm_operator.advisor.advice import Advice, Candidate, Settings, Verdict
 from slm_operator.advisor.checks import UNREPEATED_NOISE_FRACTION
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from slm_core.measurements import Ledger, MeasurementDocument, Point
 
-GIB = 1 << 30
 FIT_STEPS = 60
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+from slm_core.units import GIB
 
 from slm_operator.advisor.advice import Verdict
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice, Candidate
 
-GIB = 1 << 30
 PIPED_WIDTH = 120
 STYLES = {Verdict.CHOSEN: "bold green", Verdict.KEPT: "", Verdict.REJECTED: "dim"}
 
