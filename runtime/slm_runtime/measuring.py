@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from slm_core.counters import over_engines
+from slm_core.counters import CounterDelta, over_engines
 from slm_core.failure import EngineFault, Failure
 from slm_core.measurements import Mark, Point
 
@@ -97,8 +97,7 @@ class Measurement:
         now = self._last_progress = before
         while not is_open(now.counters, before.counters, needed) and now.at - before.at < OPEN_SECONDS:
             now = await self._poll()
-        gained = now.counters.itl_count - before.counters.itl_count
-        itl = (now.counters.itl_sum - before.counters.itl_sum) / gained if gained else 0.0
+        itl = (CounterDelta.between(before.counters, now.counters, now.at - before.at).mean_ms("itl") or 0.0) / 1000
         self._loop.open_window(itl, min(width, self._streams(itl)))
 
     def _streams(self, itl: float) -> int:
@@ -155,9 +154,10 @@ class Measurement:
         raise EngineFault(Failure.HANGS, f"abandoned requests still run after {DRAIN_SECONDS:.0f} s")
 
     def _point(self, found: Facts, doubts: tuple[Mark, ...]) -> Point:
-        running, sample = self._running, self._loop.sample
+        running, sample, delta = self._running, self._loop.sample, found.delta
         joules, watts = _energy(self._readings)
         # Prompt tokens come in lumps: by the workload's own ratio they add no noise of their own.
+        ttft_mean_ms = delta.mean_ms("ttft")
         total_per_output = 1 + running.lengths.input_mean / running.lengths.output_mean
         return Point(
             batch_size=self._step.batch_size,
@@ -165,18 +165,18 @@ class Measurement:
             sharing_mode=running.on.mode,
             in_flight=self._step.in_flight,
             max_num_batched_tokens=running.on.max_num_batched_tokens,
-            throughput_tokens_per_second=found.output_tokens_per_second * total_per_output,
-            output_tokens_per_second=found.output_tokens_per_second,
+            throughput_tokens_per_second=delta.output_tokens_per_second * total_per_output,
+            output_tokens_per_second=delta.output_tokens_per_second,
             throughput_ci_fraction=found.ci_fraction,
-            itl_ms=latency(found.itl_mean_ms, sample.gaps_ms),
-            ttft_ms=latency(found.ttft_mean_ms, sample.ttft_ms) if found.ttft_mean_ms is not None else None,
+            itl_ms=latency(delta.mean_ms("itl") or 0.0, sample.gaps_ms),
+            ttft_ms=latency(ttft_mean_ms, sample.ttft_ms) if ttft_mean_ms is not None else None,
             kv_pool_bytes=running.kv_pool_bytes,
             kv_peak_fraction=found.kv_peak_fraction,
             preemptions=found.preemptions,
             # The gauge is a sample of a few dozen scrapes, the counters are exact: where the sample does not contradict
             # them (or the point is marked), theirs is the better figure.
             mean_running=found.mean_running if Mark.LITTLES_LAW in doubts else found.running_by_little,
-            window_seconds=found.seconds,
+            window_seconds=delta.seconds,
             requests=found.requests,
             input_tokens_mean=found.input_tokens_mean or running.lengths.input_mean,
             output_tokens_mean=found.output_tokens_mean or running.lengths.output_mean,
