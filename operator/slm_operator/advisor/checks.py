@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from slm_core import batching
-from slm_core.latency_model import REPEAT_NOISE_FRACTION
+from slm_core import batching, noise
 from slm_core.measurements import Mark
 from slm_core.slo import figure_ms, slo_misses
 from slm_core.units import GIB
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 
     Question = Callable[[Case, Point], Check]
 
-
-UNREPEATED_NOISE_FRACTION = 0.041
-"""Single runs without a confidence interval differ by up to this from run to run (memory-gap data, computed)."""
 
 MARK_SAYS = {
     Mark.PREEMPTED: "the engine preempted sequences",
@@ -172,10 +168,10 @@ def gain(case: Case, pack: Candidate, best: Candidate | None) -> Check:
     floor = settings.min_gain
     if value < floor:
         return Check(name, False, f"{said}, under the least gain of {floor:.1%}", value, floor)
-    noise = noise_fraction(case, pack.point, best)
-    if value <= noise:
-        return Check(name, False, f"{said}, which is within the noise of {noise:.1%}", value, noise)
-    needed = max(floor, noise)
+    chance = noise_fraction(case, pack.point, best)
+    if value <= chance:
+        return Check(name, False, f"{said}, which is within the noise of {chance:.1%}", value, chance)
+    needed = max(floor, chance)
     return Check(name, True, f"{said}, at least {needed:.1%}", value, needed)
 
 
@@ -186,11 +182,12 @@ def gate(case: Case, pack: Point, best: Candidate) -> float:
 
 def noise_fraction(case: Case, pack: Point, best: Candidate) -> float:
     """What a difference between the two may be by chance: both confidence intervals, and the fit's where it predicts."""
-    known = [p.throughput_ci_fraction for p in (pack, best.point) if p.throughput_ci_fraction is not None]
-    both = len(known) == 2
-    if best.figures.source is Source.PREDICTED and case.fit:
-        known.append(max(case.fit.noise_fraction, REPEAT_NOISE_FRACTION))
-    return max(math.hypot(*known), 0.0 if both else UNREPEATED_NOISE_FRACTION)
+    fit = case.fit if best.figures.source is Source.PREDICTED else None
+    return noise.of_comparison(
+        pack.throughput_ci_fraction,
+        best.point.throughput_ci_fraction,
+        fit_fraction=fit.noise_fraction if fit else None,
+    )
 
 
 # What every candidate must be, before it is compared with any other.

@@ -15,7 +15,6 @@ from slm_core.slo import Slo, figure_ms, resolve
 from slm_core.units import GIB
 
 from slm_operator.advisor.advice import Advice, Candidate, Settings, Verdict
-from slm_operator.advisor.checks import UNREPEATED_NOISE_FRACTION
 from slm_operator.report.scene import Dot, Limits, MemoryBar, Row, Scene, Share, Standing, Tile
 
 if TYPE_CHECKING:
@@ -48,7 +47,6 @@ def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Set
             min_gain=settings.min_gain,
         ),
         fit=_fitted(document.points),
-        noise=UNREPEATED_NOISE_FRACTION,
         memory=_memory(document.ledger, advice) if document.ledger else (),
         rows=tuple(
             sorted(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from slm_core import batching
-from slm_core.latency_model import REPEAT_NOISE_FRACTION, fit_line, fit_points, sweep_of
+from slm_core import batching, noise
+from slm_core.latency_model import fit_line, fit_points, sweep_of
 from slm_core.slo import figure_ms
 
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ class Bounds:
 
 
 def noise_fraction(points: Sequence[Point]) -> float:
-    """Spread of one measurement: half of the widest confidence interval, or the usual spread of repeats."""
-    known = [p.throughput_ci_fraction / 2 for p in points if p.throughput_ci_fraction is not None]
-    return max(known, default=REPEAT_NOISE_FRACTION / 2)
+    """Spread of one more measurement beside these."""
+    return noise.of_next_measurement(p.throughput_ci_fraction for p in points)
 
 
 def boundary(points: Sequence[Point], bounds: Bounds, aim: float) -> Boundary:
