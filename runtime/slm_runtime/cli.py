@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slm_core import tuning
+from slm_core.arguments import ABOVE_ZERO, AT_LEAST_ONE, count, number
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
 from slm_core.slo import Percentile, Slo
 
@@ -73,43 +75,85 @@ def _add_subject(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model-revision", "--revision", dest="revision", help="its revision, for the document")
     group.add_argument("--image", help="the engine's image, for the document")
     group.add_argument("--gpu-product", help="name of the device, for the document (default: NVML's, or CPU)")
-    group.add_argument("--max-model-len", type=_positive, metavar="TOKENS", help="longest sequence")
+    group.add_argument("--max-model-len", type=count(AT_LEAST_ONE), metavar="TOKENS", help="longest sequence")
     group.add_argument("--dtype", help="data type of the weights")
 
 
 def _add_question(group: argparse._ArgumentGroup) -> None:
     lengths = "N, lognormal:MEAN,P99 or uniform:LOW,HIGH (default: %(default)s)"
-    group.add_argument("--input-tokens", default="161", metavar="LENGTHS", help=f"prompt lengths: {lengths}")
-    group.add_argument("--output-tokens", default="338", metavar="LENGTHS", help=f"output lengths: {lengths}")
-    group.add_argument("--dataset", metavar="FILE", help="ShareGPT JSON, whose lengths are used instead")
-    group.add_argument("--concurrency", type=_positive, help="requests in flight to decide for (default: full batches)")
-    group.add_argument("--slo-itl-ms", type=_above_zero, help="largest inter-token latency")
-    group.add_argument("--slo-itl-factor", type=_above_zero, help="the same as a multiple of ITL at B=32")
-    group.add_argument("--slo-ttft-ms", type=_above_zero, help="largest time to first token")
-    group.add_argument("--slo-percentile", type=Percentile, choices=list(Percentile), default=Percentile.MEAN)
-    group.add_argument("--min-efficiency", type=_above_zero, default=0.1, help="epsilon (default: %(default)s)")
     group.add_argument(
-        "--min-gain", type=float, default=0.05, help="gain that a pack must bring (default: %(default)s)"
+        "--input-tokens", default=str(tuning.INPUT_TOKENS.default), metavar="LENGTHS", help=f"prompt lengths: {lengths}"
     )
+    group.add_argument(
+        "--output-tokens",
+        default=str(tuning.OUTPUT_TOKENS.default),
+        metavar="LENGTHS",
+        help=f"output lengths: {lengths}",
+    )
+    group.add_argument("--dataset", metavar="FILE", help="ShareGPT JSON, whose lengths are used instead")
+    group.add_argument(
+        "--concurrency", type=count(tuning.CONCURRENCY), help="requests in flight to decide for (default: full batches)"
+    )
+    group.add_argument("--slo-itl-ms", type=number(ABOVE_ZERO), help="largest inter-token latency")
+    group.add_argument("--slo-itl-factor", type=number(ABOVE_ZERO), help="the same as a multiple of ITL at B=32")
+    group.add_argument("--slo-ttft-ms", type=number(ABOVE_ZERO), help="largest time to first token")
+    group.add_argument("--slo-percentile", type=Percentile, choices=list(Percentile), default=Percentile.MEAN)
+    for name, knob in tuning.KNOBS.items():
+        group.add_argument(
+            tuning.flag(name), type=number(knob), default=knob.default, help=f"{knob.help} (default: %(default)s)"
+        )
     group.add_argument("--sharing-mode", choices=("auto", "mps", "time-slicing", "none"), default="auto")
-    group.add_argument("--replicas", type=_positive, metavar="R", help="measure packs of exactly R engines")
-    group.add_argument("--max-replicas", type=_positive, default=4, metavar="R", help="(default: %(default)s)")
+    group.add_argument(
+        "--replicas", type=count(tuning.ENGINES_PER_GPU), metavar="R", help="measure packs of exactly R engines"
+    )
+    group.add_argument(
+        "--max-replicas",
+        type=count(tuning.MAX_ENGINES_PER_GPU),
+        default=tuning.MAX_ENGINES_PER_GPU.default,
+        metavar="R",
+        help="(default: %(default)s)",
+    )
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--max-gpu-minutes", type=_above_zero, default=30.0, help="(default: %(default)s)")
-    group.add_argument("--max-batch-size", type=_positive, default=512, metavar="B", help="(default: %(default)s)")
-    group.add_argument("--max-num-batched-tokens", type=_positive, default=8192, help="(default: %(default)s)")
-    group.add_argument("--startup-timeout-seconds", type=_above_zero, default=900.0, help="(default: %(default)s)")
+    group.add_argument(
+        "--max-gpu-minutes",
+        type=number(tuning.MAX_GPU_MINUTES),
+        default=tuning.GPU_MINUTES_BY_HAND,
+        help="(default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-batch-size",
+        type=count(tuning.MAX_BATCH_SIZE),
+        default=tuning.MAX_BATCH_SIZE.default,
+        metavar="B",
+        help="(default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-num-batched-tokens",
+        type=count(tuning.MAX_NUM_BATCHED_TOKENS),
+        default=tuning.MAX_NUM_BATCHED_TOKENS.default,
+        help="(default: %(default)s)",
+    )
+    group.add_argument(
+        "--startup-timeout-seconds",
+        type=number(tuning.STARTUP_SECONDS),
+        default=tuning.STARTUP_SECONDS.default,
+        help="(default: %(default)s)",
+    )
     pace = Pace()
     group.add_argument(
-        "--min-window-seconds", type=_above_zero, default=pace.min_seconds, help="(default: %(default)s)"
+        "--min-window-seconds", type=number(ABOVE_ZERO), default=pace.min_seconds, help="(default: %(default)s)"
     )
     group.add_argument(
-        "--max-window-seconds", type=_above_zero, default=pace.max_seconds, help="(default: %(default)s)"
+        "--max-window-seconds", type=number(ABOVE_ZERO), default=pace.max_seconds, help="(default: %(default)s)"
     )
-    group.add_argument("--poll-seconds", type=_above_zero, default=pace.poll_seconds, help="(default: %(default)s)")
-    group.add_argument("--hang-seconds", type=_above_zero, default=pace.hang_seconds, help="(default: %(default)s)")
+    group.add_argument(
+        "--poll-seconds", type=number(ABOVE_ZERO), default=pace.poll_seconds, help="(default: %(default)s)"
+    )
+    group.add_argument(
+        "--hang-seconds", type=number(ABOVE_ZERO), default=pace.hang_seconds, help="(default: %(default)s)"
+    )
 
 
 def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: str) -> profile.Task:
@@ -160,8 +204,7 @@ def _request(args: argparse.Namespace, max_model_len: int | None) -> Request:
         max_gpu_seconds=args.max_gpu_minutes * 60,
         max_batch_size=args.max_batch_size,
         max_num_batched_tokens=max(args.max_num_batched_tokens, args.max_batch_size),
-        min_efficiency=args.min_efficiency,
-        min_gain=args.min_gain,
+        **tuning.tuned(args),
         max_replicas=1 if alone else max(args.max_replicas, args.replicas or 1),
         replicas=None if alone else args.replicas,
         concurrency=args.concurrency,
@@ -184,17 +227,3 @@ def _longest(model: str) -> int | None:
     config = read_config(model)
     longest = config.get("text_config", config).get("max_position_embeddings")
     return longest if isinstance(longest, int) else None
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return value
-
-
-def _above_zero(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value

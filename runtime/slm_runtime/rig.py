@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from slm_core import tuning
 from slm_core.batching import BLOCK_TOKENS, least_kv_bytes
 from slm_core.counters import read_cache_config
 from slm_core.failure import EngineFault, Failure, ProfileError
@@ -53,7 +54,7 @@ class Subject:
     command: tuple[str, ...]
     """The engine's command and the user's arguments."""
     max_model_len: int | None = None
-    timeout_seconds: float = 900.0
+    timeout_seconds: float = tuning.STARTUP_SECONDS.default
     environment: Mapping[str, str] = field(default_factory=dict)
 
 

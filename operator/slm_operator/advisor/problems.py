@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core.latency_model import is_full_single
+from slm_core.measurements import camel
 from slm_core.slo import resolve
+from slm_core.tuning import KNOBS
 
 from slm_operator.advisor.advice import ModeChoice
 from slm_operator.advisor.contradictions import RULES, Problem, is_trusted
@@ -42,8 +44,7 @@ def check_settings(settings: Settings) -> tuple[Problem, ...]:
     s = settings
     asked = s.replicas_per_gpu
     ranges = (
-        ("minEfficiency", s.min_efficiency, 0 < s.min_efficiency < 1, "a fraction inside (0, 1), such as 0.1"),
-        ("minGain", s.min_gain, 0 <= s.min_gain < 1, "a fraction inside [0, 1), such as 0.05"),
+        *((camel(name), getattr(s, name), knob.admit(getattr(s, name)), knob.wanted) for name, knob in KNOBS.items()),
         ("maxReplicasPerGpu", s.max_replicas_per_gpu, _at_least_one(s.max_replicas_per_gpu), "at least 1"),
         ("replicasPerGpu", asked, _at_least_one(asked), "at least 1"),
         ("concurrency", s.concurrency, _at_least_one(s.concurrency), "at least 1 request in flight"),

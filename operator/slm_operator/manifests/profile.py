@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_core.measurements import SharingMode
+from slm_core.measurements import SharingMode, camel
+from slm_core.tuning import flag, tuned
 
 from slm_operator.api import names
 from slm_operator.manifests import engine as engines
@@ -61,8 +62,7 @@ def profile(
     """The SLMProfile that this deployment asks for, or the one to follow that of `measured_before_at`."""
     search = {
         "slo": _dump(spec.slo),
-        "minEfficiency": spec.advisor.min_efficiency,
-        "minGain": spec.advisor.min_gain,
+        **{camel(name): value for name, value in tuned(spec.advisor).items()},
         "mode": spec.sharing.mode,
         "maxReplicasPerGpu": spec.sharing.max_replicas_per_gpu,
         "maxGpuMinutes": spec.profiling.max_gpu_minutes,
@@ -228,8 +228,7 @@ def _search_args(spec: SLMProfileSpec) -> list[str]:
         ("--slo-itl-factor", slo.itl_factor),
         ("--slo-ttft-ms", slo.ttft_ms),
         ("--slo-percentile", slo.percentile),
-        ("--min-efficiency", search.min_efficiency),
-        ("--min-gain", search.min_gain),
+        *((flag(name), value) for name, value in tuned(search).items()),
         ("--sharing-mode", _MODE_FLAGS[search.mode]),
         ("--replicas", search.replicas_per_gpu),
         ("--max-replicas", search.max_replicas_per_gpu),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_core.slo import Percentile, Slo
+from slm_core.tuning import tuned
 
 from slm_operator.advisor.advice import ModeChoice, Objective, Settings
 from slm_operator.advisor.advise import advise
@@ -34,8 +35,7 @@ def slo_of(arguments: Namespace) -> Slo:
 def settings_of(arguments: Namespace) -> Settings:
     """How to judge."""
     return Settings(
-        min_efficiency=arguments.min_efficiency,
-        min_gain=arguments.min_gain,
+        **tuned(arguments),
         objective=Objective(arguments.objective),
         mode=ModeChoice(arguments.mode),
         replicas_per_gpu=arguments.replicas_per_gpu,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_core.slo import Percentile, Slo
+from slm_core.tuning import tuned
 
 from slm_operator.advisor.advice import ModeChoice, Objective, Settings, Source, Verdict
 from slm_operator.advisor.advise import advise
@@ -61,8 +62,7 @@ def slo_of(slo: SloSpec) -> Slo:
 def settings_of(spec: SLMDeploymentSpec) -> Settings:
     """The user's settings in the advisor's words."""
     return Settings(
-        min_efficiency=spec.advisor.min_efficiency,
-        min_gain=spec.advisor.min_gain,
+        **tuned(spec.advisor),
         objective=Objective(spec.advisor.objective),
         mode=ModeChoice(spec.sharing.mode),
         replicas_per_gpu=spec.sharing.replicas_per_gpu,
