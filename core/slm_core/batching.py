@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.latency_model import fit_points, is_full_single
 from slm_core.measurements import Mark
-from slm_core.slo import figure_ms, slo_misses
+from slm_core.slo import METRICS, figure_ms, slo_misses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,21 +191,16 @@ def _trusted(point: Point) -> Check:
 
 
 def _latency(point: Point, limits: Limits) -> tuple[Check, ...]:
-    misses = {str(miss.what): miss for miss in slo_misses(point, limits)}
-    asked = (
-        (CheckName.ITL, limits.itl_ms, point.itl_ms, limits.itl_ms is not None or limits.unresolved is not None),
-        (CheckName.TTFT, limits.ttft_ms, point.ttft_ms, limits.ttft_ms is not None),
-    )
+    misses = {miss.what: miss for miss in slo_misses(point, limits)}
     checks = []
-    for name, limit_ms, latency, is_asked in asked:
-        if not is_asked:
+    for metric in METRICS:
+        limit_ms, latency, miss = metric.limit_ms(limits), metric.of(point), misses.get(metric)
+        if limit_ms is None and miss is None:
             continue
         value = figure_ms(latency, limits.percentile) if latency else None
-        miss = misses.get(str(name))
-        kept = f"{limits.percentile.lower()} {name} {value or 0:.1f} ms is within {limit_ms or 0:.1f} ms"
-        checks.append(
-            Check(name=name, passed=miss is None, value=value, limit=limit_ms, because=miss.because if miss else kept)
-        )
+        because = miss.because if miss else metric.kept(value or 0, limit_ms or 0, limits.percentile)
+        name = CheckName(metric.name)
+        checks.append(Check(name=name, passed=miss is None, value=value, limit=limit_ms, because=because))
     return tuple(checks)
 
 

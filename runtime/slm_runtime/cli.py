@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from slm_core import tuning
 from slm_core.arguments import ABOVE_ZERO, AT_LEAST_ONE, count, number
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
-from slm_core.slo import Percentile, Slo
+from slm_core.slo import ITL, METRICS, Percentile, Slo
 
 from slm_runtime import events, profile
 from slm_runtime.ledger import read_config
@@ -94,9 +94,12 @@ def _add_question(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--concurrency", type=count(tuning.CONCURRENCY), help="requests in flight to decide for (default: full batches)"
     )
-    group.add_argument("--slo-itl-ms", type=number(ABOVE_ZERO), help="largest inter-token latency")
-    group.add_argument("--slo-itl-factor", type=number(ABOVE_ZERO), help="the same as a multiple of ITL at B=32")
-    group.add_argument("--slo-ttft-ms", type=number(ABOVE_ZERO), help="largest time to first token")
+    for metric in METRICS:
+        group.add_argument(tuning.flag(f"slo_{metric.field}"), type=number(ABOVE_ZERO), help=metric.help)
+        if metric.factor is not None:
+            group.add_argument(
+                tuning.flag(f"slo_{metric.factor.field}"), type=number(ABOVE_ZERO), help=metric.factor.help
+            )
     group.add_argument("--slo-percentile", type=Percentile, choices=list(Percentile), default=Percentile.MEAN)
     for name, knob in tuning.KNOBS.items():
         group.add_argument(
@@ -162,6 +165,7 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
     extra = [("--max-model-len", args.max_model_len), ("--dtype", args.dtype)]
     command = (*(engine_words or DEFAULT_COMMAND), *(str(w) for pair in extra if pair[1] is not None for w in pair))
     max_model_len = args.max_model_len or _given(engine_words, "--max-model-len") or _longest(args.model)
+    request = _request(args, int(max_model_len) if max_model_len else None)
     return profile.Task(
         subject=Subject(
             model=args.model,
@@ -170,7 +174,7 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
             max_model_len=int(max_model_len) if max_model_len else None,
             timeout_seconds=args.startup_timeout_seconds,
         ),
-        request=_request(args, int(max_model_len) if max_model_len else None),
+        request=request,
         lengths=args.dataset or parse_lengths(args.input_tokens, args.output_tokens),
         conditions=Conditions(
             pace=Pace(
@@ -179,7 +183,7 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
                 max_seconds=args.max_window_seconds,
                 hang_seconds=args.hang_seconds,
             ),
-            ttft_matters=args.slo_ttft_ms is not None,
+            limited=tuple(m for m in METRICS if m is not ITL and m.limit_ms(request.slo) is not None),
         ),
         asked_mode=args.sharing_mode,
         model_uri=args.model_uri or args.model,
@@ -195,12 +199,7 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
 def _request(args: argparse.Namespace, max_model_len: int | None) -> Request:
     alone = args.sharing_mode == "none" or args.replicas == 1
     return Request(
-        slo=Slo(
-            itl_ms=args.slo_itl_ms,
-            itl_factor=args.slo_itl_factor,
-            ttft_ms=args.slo_ttft_ms,
-            percentile=args.slo_percentile,
-        ),
+        slo=Slo.read(args, prefix="slo_"),
         max_gpu_seconds=args.max_gpu_minutes * 60,
         max_batch_size=args.max_batch_size,
         max_num_batched_tokens=max(args.max_num_batched_tokens, args.max_batch_size),

@@ -10,16 +10,19 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slm_core.counters import CounterDelta, over_engines
 from slm_core.failure import EngineFault, Failure
 from slm_core.measurements import Mark, Point
+from slm_core.slo import ITL, METRICS, means_between
 
 from slm_runtime.load import ClosedLoop
 from slm_runtime.window import Pace, Scrape, facts, is_open, latency, marks, may_close
 
 if TYPE_CHECKING:
+    from slm_core.slo import Metric
+
     from slm_runtime.engine_process import EngineProcess
     from slm_runtime.nvml import Device, Reading
     from slm_runtime.search.steps import Measure, StartEngines
@@ -50,8 +53,8 @@ class Conditions:
     """How to measure, whatever is measured."""
 
     pace: Pace
-    ttft_matters: bool = False
-    """The SLO limits TTFT too, so its percentile needs as many samples."""
+    limited: tuple[Metric, ...] = ()
+    """What the SLO limits besides ITL: its percentile needs as many samples."""
 
 
 class Measurement:
@@ -61,7 +64,7 @@ class Measurement:
         self._running = running
         self._step = step
         self._pace = conditions.pace
-        self._ttft_matters = conditions.ttft_matters
+        self._limited = conditions.limited
         urls = [engine.url for engine in running.engines]
         self._loop = ClosedLoop(urls, running.served_name, running.lengths, running.vocab_size, seed=step.batch_size)
         self._window: list[Scrape] = []
@@ -102,7 +105,7 @@ class Measurement:
 
     def _streams(self, itl: float) -> int:
         """So many streams at once that a window at its cap holds the samples which the percentile needs."""
-        if not self._step.min_samples or not self._ttft_matters:
+        if not self._step.min_samples or not self._limited:
             return 1
         return 1 + round(self._step.min_samples * itl * self._running.lengths.output_mean / self._pace.max_seconds)
 
@@ -115,7 +118,7 @@ class Measurement:
 
     def _enough(self) -> bool:
         sample, needed = self._loop.sample, self._step.min_samples
-        return len(sample.gaps_ms) >= needed and (not self._ttft_matters or len(sample.ttft_ms) >= needed)
+        return all(len(sample.of(metric)) >= needed for metric in (ITL, *self._limited))
 
     def _read_device(self) -> None:
         if self._running.device:
@@ -156,8 +159,11 @@ class Measurement:
     def _point(self, found: Facts, doubts: tuple[Mark, ...]) -> Point:
         running, sample, delta = self._running, self._loop.sample, found.delta
         joules, watts = _energy(self._readings)
+        means = {ITL.field: 0.0} | means_between(delta)
+        latencies: dict[str, Any] = {
+            m.field: latency(means[m.field], sample.of(m)) for m in METRICS if m.field in means
+        }
         # Prompt tokens come in lumps: by the workload's own ratio they add no noise of their own.
-        ttft_mean_ms = delta.mean_ms("ttft")
         total_per_output = 1 + running.lengths.input_mean / running.lengths.output_mean
         return Point(
             batch_size=self._step.batch_size,
@@ -168,8 +174,7 @@ class Measurement:
             throughput_tokens_per_second=delta.output_tokens_per_second * total_per_output,
             output_tokens_per_second=delta.output_tokens_per_second,
             throughput_ci_fraction=found.ci_fraction,
-            itl_ms=latency(delta.mean_ms("itl") or 0.0, sample.gaps_ms),
-            ttft_ms=latency(ttft_mean_ms, sample.ttft_ms) if ttft_mean_ms is not None else None,
+            **latencies,
             kv_pool_bytes=running.kv_pool_bytes,
             kv_peak_fraction=found.kv_peak_fraction,
             preemptions=found.preemptions,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from slm_core.slo import Means, means_of
 from slm_core.tuning import MAX_SLICES, Tuning
 
 if TYPE_CHECKING:
@@ -121,17 +122,13 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predicted:
+class Predicted(Means):
     """What is expected from one GPU in steady state, at the load that was decided for."""
 
     throughput_tokens_per_second: float
     """Input and output tokens per second per GPU."""
     output_tokens_per_second: float
     """Generated tokens per second per GPU."""
-    itl_ms: float
-    """Mean inter-token latency."""
-    ttft_ms: float | None = None
-    """Mean time to first token. Absent where it was not measured at this load."""
     batch_size: int
     """B of each engine."""
     replicas_per_gpu: int = 1
@@ -145,8 +142,7 @@ class Predicted:
         return cls(
             throughput_tokens_per_second=point.throughput_tokens_per_second,
             output_tokens_per_second=point.output_tokens_per_second,
-            itl_ms=point.itl_ms.mean_ms,
-            ttft_ms=point.ttft_ms.mean_ms if point.ttft_ms else None,
+            **means_of(point),
             batch_size=batch_size or point.batch_size,
             replicas_per_gpu=point.replicas,
         )

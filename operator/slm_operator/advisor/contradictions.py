@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import SharingMode
+from slm_core.measurements import SharingMode, camel
+from slm_core.slo import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from slm_core.measurements import Latency, Point
+    from slm_core.slo import Metric
 
 LITTLE_TOLERANCE = 0.10
 """An unmarked point may decode this fraction more than Little's law, running = output rate x ITL, allows: twice what earns the mark."""
@@ -90,7 +93,8 @@ def _little(point: Point) -> Problem:
     )
 
 
-def _is_torn(latency: Latency | None) -> bool:
+def _is_torn(metric: Metric, point: Point) -> bool:
+    latency = metric.of(point)
     if latency is None or (tail := latency.p99_ms or latency.p90_ms or latency.p50_ms) is None:
         return False
     return _two_units(latency.mean_ms, tail) or _percentiles_fall(latency)
@@ -106,7 +110,8 @@ def _percentiles_fall(latency: Latency) -> bool:
     return (latency.p50_ms or 0) > p90 or p90 > p99
 
 
-def _torn(field: str, latency: Latency | None) -> Problem:
+def _torn(metric: Metric, point: Point) -> Problem:
+    latency, field = metric.of(point), camel(metric.field)
     if latency and _percentiles_fall(latency):
         return Problem(field, "its percentiles fall", _COLUMNS)
     return Problem(field, "its mean and its percentiles are not of one unit", "give both in milliseconds")
@@ -157,7 +162,6 @@ RULES = (
             "check batchSize and replicas",
         ),
     ),
-    Rule(lambda p: _is_torn(p.itl_ms), lambda p: _torn("itlMs", p.itl_ms)),
-    Rule(lambda p: _is_torn(p.ttft_ms), lambda p: _torn("ttftMs", p.ttft_ms)),
+    *(Rule(partial(_is_torn, metric), partial(_torn, metric)) for metric in METRICS),
     Rule(_little_fails, _little),
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.latency_model import is_full_single
 from slm_core.measurements import camel
-from slm_core.slo import resolve
+from slm_core.slo import LIMIT_FIELDS, resolve
 from slm_core.tuning import KNOBS
 
 from slm_operator.advisor.advice import ModeChoice
@@ -77,11 +77,10 @@ def check_settings(settings: Settings) -> tuple[Problem, ...]:
 
 def check_slo(document: MeasurementDocument, slo: Slo) -> tuple[Problem, ...]:
     """Limits that nothing can be held against."""
-    given = (("itlMs", slo.itl_ms), ("itlFactor", slo.itl_factor), ("ttftMs", slo.ttft_ms))
     problems = [
-        Problem(field, f"{value} is not above 0", "give a limit above 0, or leave it out")
-        for field, value in given
-        if not _positive(value)
+        Problem(camel(field), f"{getattr(slo, field)} is not above 0", "give a limit above 0, or leave it out")
+        for field in LIMIT_FIELDS
+        if not _positive(getattr(slo, field))
     ]
     if unresolved := resolve(slo, document.points).unresolved:
         problems.append(Problem("itlFactor", unresolved, "or give the limit in milliseconds (itlMs)"))

@@ -10,9 +10,8 @@ import argparse
 
 from slm_core import tuning
 from slm_core.arguments import ABOVE_ZERO, count, number
-
-DEFAULT_ITL_FACTOR = 4.0
-"""The SLO when none is given, as in spec.slo of the API."""
+from slm_core.slo import METRICS, Percentile
+from slm_core.tuning import flag
 
 EXAMPLES = """examples:
   kubectl slm advise --from-csv batch_sweep.csv --model opt-1.3b --itl-factor 2
@@ -243,18 +242,14 @@ def _measurements(command: argparse.ArgumentParser, *, required: bool) -> None:
 
 def _question(command: argparse.ArgumentParser) -> None:
     slo = command.add_argument_group("what a request is promised")
-    itl = slo.add_mutually_exclusive_group()
-    itl.add_argument("--itl-ms", type=number(ABOVE_ZERO), metavar="MS", help="most time between two tokens")
-    itl.add_argument(
-        "--itl-factor",
-        type=number(ABOVE_ZERO),
-        metavar="X",
-        help=f"the same, as a multiple of that at batch 32 (default {DEFAULT_ITL_FACTOR:g})",
-    )
-    slo.add_argument("--ttft-ms", type=number(ABOVE_ZERO), metavar="MS", help="most time to the first token")
-    slo.add_argument(
-        "--percentile", choices=("Mean", "P50", "P90", "P99"), default="Mean", help="where these hold (default Mean)"
-    )
+    for metric in METRICS:
+        either = slo.add_mutually_exclusive_group()
+        either.add_argument(flag(metric.field), type=number(ABOVE_ZERO), metavar="MS", help=metric.help)
+        if (factor := metric.factor) is not None:
+            words = f"{factor.help} (default {factor.default:g})"
+            either.add_argument(flag(factor.field), type=number(ABOVE_ZERO), metavar="X", help=words)
+    percentiles = tuple(map(str, Percentile))
+    slo.add_argument("--percentile", choices=percentiles, default="Mean", help="where these hold (default Mean)")
 
     load = command.add_argument_group(
         "the load to decide for (default: every batch full)"
@@ -265,7 +260,7 @@ def _question(command: argparse.ArgumentParser) -> None:
     judge = command.add_argument_group("how to judge")
     for name, knob in tuning.KNOBS.items():
         judge.add_argument(
-            *filter(None, (knob.alias, tuning.flag(name))),
+            *filter(None, (knob.alias, flag(name))),
             dest=name,
             type=number(knob, hint=knob.hint),
             default=knob.default,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_core.measurements import SharingMode, camel
+from slm_core.slo import LIMIT_FIELDS
 from slm_core.tuning import flag, tuned
 
 from slm_operator.api import names
@@ -224,9 +225,7 @@ def _workload_args(spec: SLMProfileSpec) -> list[str]:
 def _search_args(spec: SLMProfileSpec) -> list[str]:
     search, slo = spec.search, spec.search.slo
     flags: tuple[tuple[str, object | None], ...] = (
-        ("--slo-itl-ms", slo.itl_ms),
-        ("--slo-itl-factor", slo.itl_factor),
-        ("--slo-ttft-ms", slo.ttft_ms),
+        *((flag(f"slo_{name}"), getattr(slo, name)) for name in LIMIT_FIELDS),
         ("--slo-percentile", slo.percentile),
         *((flag(name), value) for name, value in tuned(search).items()),
         ("--sharing-mode", _MODE_FLAGS[search.mode]),

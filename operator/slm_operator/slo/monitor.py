@@ -10,10 +10,11 @@ that writes every minute would be load. Must never act, and never turn silence i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slm_core.counters import CounterDelta
 from slm_core.measurements import Latency
+from slm_core.slo import Means, means_between
 
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
@@ -55,13 +56,11 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Figures(Means):
     """What was measured in the last window."""
 
     throughput_tokens_per_second: float
     """Input and output tokens per second on one GPU."""
-    itl_ms: float
-    ttft_ms: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,22 +125,21 @@ def _window(course: Course, sweep: Sweep) -> tuple[Window | None, Figures | None
     before = course.last
     assert before is not None
     delta = CounterDelta.of_engines(before.engines, sweep.engines, sweep.at_seconds - before.at_seconds)
-    itl_ms = delta.mean_ms("itl") if delta is not None else None
-    if delta is None or itl_ms is None or delta.gained.finished <= 0:
+    if delta is None or delta.gained.finished <= 0 or delta.gained.itl_count <= 0:
         return None, None
-    gained, gpus, ttft_ms = delta.gained, delta.engines / course.promise.replicas_per_gpu, delta.mean_ms("ttft")
+    gained, gpus, means = delta.gained, delta.engines / course.promise.replicas_per_gpu, means_between(delta)
+    latencies: dict[str, Any] = {name: Latency(mean_ms=mean_ms) for name, mean_ms in means.items()}
     window = Window(
         ends_at_seconds=sweep.at_seconds,
         requests=int(gained.finished),
-        itl_ms=Latency(mean_ms=itl_ms),
-        ttft_ms=Latency(mean_ms=ttft_ms) if ttft_ms is not None else None,
+        **latencies,
         preemptions=int(gained.preemptions),
         input_tokens_mean=gained.prompt_tokens / gained.finished,
         output_tokens_mean=gained.output_tokens / gained.finished,
         # Little's law: a request is in flight from its arrival to its last token.
         in_flight_mean=(gained.ttft_sum + gained.itl_sum) / delta.seconds / gpus,
     )
-    figures = Figures(throughput_tokens_per_second=delta.tokens_per_second / gpus, itl_ms=itl_ms, ttft_ms=ttft_ms)
+    figures = Figures(throughput_tokens_per_second=delta.tokens_per_second / gpus, **means)
     return window, figures
 
 
