@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 REFERENCE_BATCH_SIZE = 32
 """The B whose mean ITL the factor form multiplies (arXiv 2503.08311, section 6)."""
-DEFAULT_ITL_FACTOR = 4.0
-"""Where no limit on ITL is given: the paper's relaxed one."""
 
 
 class Percentile(StrEnum):
@@ -102,6 +100,14 @@ class Metric:
         return f"{percentile.lower()} {self.name} {figure_ms:.1f} ms is within {limit_ms:.1f} ms"
 
 
+ITL_FACTOR = Factor(
+    field="itl_factor",
+    default=4.0,
+    least=1,
+    most=1000,
+    help=f"the same, as a multiple of that at batch {REFERENCE_BATCH_SIZE}",
+)
+"""Where no limit on ITL is given, the paper's relaxed one holds. NB: `advise` takes any above 0, the API none below 1."""
 ITL = Metric(
     name="ITL",
     field="itl_ms",
@@ -110,13 +116,7 @@ ITL = Metric(
     limit=Bounds(above=0, most=60_000),
     help="most time between two tokens",
     digits=3,
-    factor=Factor(
-        field="itl_factor",
-        default=DEFAULT_ITL_FACTOR,
-        least=1,
-        most=1000,
-        help=f"the same, as a multiple of that at batch {REFERENCE_BATCH_SIZE}",
-    ),
+    factor=ITL_FACTOR,
 )
 """Inter-token latency. Every point has it."""
 TTFT = Metric(
@@ -154,7 +154,7 @@ class Slo:
     def or_default(self) -> Slo:
         """With the paper's relaxed limit, where ITL has none."""
         unlimited = self.itl_ms is None and self.itl_factor is None
-        return replace(self, itl_factor=DEFAULT_ITL_FACTOR) if unlimited else self
+        return replace(self, itl_factor=ITL_FACTOR.default) if unlimited else self
 
 
 LIMIT_FIELDS = tuple(name for m in METRICS for name in (m.field, *((m.factor.field,) if m.factor else ())))

@@ -19,13 +19,13 @@ from slm_operator.api.parts import (
     Part,
     RawObject,
     ServiceName,
-    SloSpec,
     Toleration,
     WorkloadSpec,
     cel,
     validations,
     within,
 )
+from slm_operator.api.slo import Prediction, SloSpec
 
 Mode = Literal["Auto", "MPS", "TimeSlicing", "None"]
 
@@ -137,17 +137,6 @@ class SLMDeploymentSpec(Part):
     """Load-aware routing through a Gateway, beside the Service. Needs the CRDs of the Gateway API and of its inference extension, and rbac.gatewayApi in the chart. Default: the Service alone."""
     pod_template: RawObject | None = None
     """A pod template merged over the operator's (strategic merge): volumes, mounts, annotations, resources. Fields that the operator owns are refused by name."""
-
-
-class Prediction(Part):
-    """Figures of one configuration on one GPU."""
-
-    throughput_tokens_per_second: float
-    """Input and output tokens per second over all engines of the GPU."""
-    itl_ms: float
-    """Mean inter-token latency in milliseconds."""
-    ttft_ms: float | None = None
-    """Mean time to first token in milliseconds."""
 
 
 class CandidateStatus(Part):

@@ -288,21 +288,3 @@ class WorkloadSpec(Part):
     """Requests in flight, per GPU, to decide for. Default: full batches, which is where packs win; with thin traffic they lose."""
     requests_per_second: Annotated[float, within(tuning.REQUESTS_PER_SECOND)] | None = None
     """Requests per second, per GPU, to decide for, instead of concurrency."""
-
-
-class SloSpec(Part):
-    """What a request is promised."""
-
-    model_config = validations(
-        cel("!(has(self.itlMs) && has(self.itlFactor))", "give itlMs or itlFactor, not both"),
-    )
-    itl_ms: Annotated[float, Field(gt=0, le=60_000)] | None = None
-    """Inter-token latency in milliseconds: (last token - first token) / (tokens - 1)."""
-    itl_factor: Annotated[float, Field(ge=1, le=1000)] | None = None
-    """Inter-token latency as a multiple of the one measured at batch 32, as in the paper. Default, when neither is given: 4."""
-    ttft_ms: Annotated[float, Field(gt=0, le=600_000)] | None = None
-    """Time to first token in milliseconds."""
-    percentile: Literal["Mean", "P50", "P90", "P99"] = "Mean"
-    """At which percentile of requests the limits hold."""
-    on_infeasible: Literal["BestEffort", "Hold"] = "BestEffort"
-    """When no configuration meets the SLO: serve the closest one and say so, or deploy nothing."""

@@ -17,13 +17,13 @@ from slm_operator.api.parts import (
     NodeSelector,
     Part,
     RawObject,
-    SloSpec,
     Toleration,
     WorkloadSpec,
     cel,
     validations,
     within,
 )
+from slm_operator.api.slo import SloSpec
 
 
 class GpuSpec(Part):

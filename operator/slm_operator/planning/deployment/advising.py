@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice, Candidate, Predicted
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.api.parts import SloSpec
+    from slm_operator.api.slo import SloSpec
 
 FREE_SHARE = 0.90
 """Share of its slice that an engine may call its own where no ledger says better: vLLM's default of 0.92, rounded down."""
