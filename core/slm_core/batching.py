@@ -115,7 +115,7 @@ def choose(points: Sequence[Point], limits: Limits, min_efficiency: float) -> Bc
     one, source = single_sequence_tokens_per_second(points)
     candidates = tuple(Candidate(point=p, checks=_checks(p, limits, one, min_efficiency)) for p in singles)
     feasible = [c for c in candidates if c.feasible]
-    trusted = [c for c in candidates if not _faults(c.point)]
+    trusted = [c for c in candidates if c.point.is_trusted]
     return BcaResult(
         chosen=max(feasible, key=lambda c: c.point.throughput_tokens_per_second, default=None),
         closest=None if feasible else min(trusted, key=lambda c: c.point.itl_ms.mean_ms, default=None),
@@ -127,7 +127,7 @@ def choose(points: Sequence[Point], limits: Limits, min_efficiency: float) -> Bc
 
 def single_sequence_tokens_per_second(points: Sequence[Point]) -> tuple[float | None, str]:
     """T(1) in input and output tokens per second, and where it comes from."""
-    measured = next((p for p in points if is_full_single(p) and p.batch_size == 1 and not _faults(p)), None)
+    measured = next((p for p in points if is_full_single(p) and p.batch_size == 1 and p.is_trusted), None)
     if measured:
         return measured.throughput_tokens_per_second, "measured"
     fit = fit_points(points)

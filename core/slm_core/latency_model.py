@@ -85,7 +85,7 @@ def is_full_single(point: Point) -> bool:
 
 def sweep_of(points: Iterable[Point]) -> tuple[Point, ...]:
     """The unmarked full-batch points of one engine, as the sweep ran it: with the first such point's token budget."""
-    clean = [p for p in points if is_full_single(p) and not p.doubts and not p.preemptions and not p.errors]
+    clean = [p for p in points if is_full_single(p) and p.is_trusted]
     return tuple(p for p in clean if p.max_num_batched_tokens == clean[0].max_num_batched_tokens)
 
 

@@ -142,8 +142,8 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
         imported=document.cost is None,
         deciding=_deciding(document.points) if document.cost else {},
         confirmed=frozenset(Configuration.of(p) for p in points if p.confirmed),
-        at_load=frozenset(Configuration.of(p) for p in partial if in_flight and same_load(in_flight_of(p), in_flight)),
-        loops={ClosedLoop.of(p, full_load(p)): p for p in points if not is_partial(p)} if in_flight else {},
+        at_load=frozenset(Configuration.of(p) for p in partial if in_flight and same_load(p.load, in_flight)),
+        loops={ClosedLoop.of(p, p.full_load): p for p in points if not is_partial(p)} if in_flight else {},
     )
 
 
@@ -173,19 +173,9 @@ def in_flight_of_rate(document: MeasurementDocument, fit: Fit | None, requests_p
     return max(1, math.ceil(tokens_per_ms * fit.turn.intercept / slack)) if slack > 0 else None
 
 
-def full_load(point: Point) -> int:
-    """Requests in flight that fill every batch."""
-    return point.batch_size * point.replicas
-
-
-def in_flight_of(point: Point) -> int:
-    """Requests that were in flight."""
-    return point.in_flight or full_load(point)
-
-
 def is_partial(point: Point) -> bool:
     """Measured with fewer requests in flight than the batches hold."""
-    return point.in_flight is not None and point.in_flight < full_load(point) * (1 - LOAD_TOLERANCE)
+    return point.in_flight is not None and point.in_flight < point.full_load * (1 - LOAD_TOLERANCE)
 
 
 def same_load(one: float, other: float) -> bool:

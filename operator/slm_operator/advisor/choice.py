@@ -13,7 +13,6 @@ from slm_core.units import GIB
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import CheckName, Closest, ModeChoice, Objective
-from slm_operator.advisor.case import full_load
 from slm_operator.advisor.closest import closest_of, nearest
 from slm_operator.advisor.sentences import gib, smaller_batch
 
@@ -57,7 +56,7 @@ def choose(case: Case, singles: Sequence[Candidate], packs: Sequence[Candidate],
 
 def throughput_then_memory(judged: Candidate) -> tuple[float, int]:
     """Rank: the most tokens per second, and of equals the smallest batches."""
-    return judged.throughput, -full_load(judged.point)
+    return judged.throughput, -judged.point.full_load
 
 
 def _best_of(case: Case, passed: Sequence[Candidate], best: Candidate | None) -> Candidate:
@@ -74,7 +73,7 @@ def _best_of(case: Case, passed: Sequence[Candidate], best: Candidate | None) ->
 def _memory_rank(case: Case, judged: Candidate) -> int:
     """Bytes where the ledger tells them, else sequences, which need bytes."""
     used = memory.used_bytes(case, judged.point.replicas, memory.kv_bytes(case, judged.point))
-    return full_load(judged.point) if used is None else used
+    return judged.point.full_load if used is None else used
 
 
 def _as_measured(case: Case, judged: Candidate, closest: Closest | None = None) -> Choice:

@@ -56,11 +56,6 @@ class Rule:
     say: Callable[[Point], Problem]
 
 
-def is_trusted(point: Point) -> bool:
-    """No preemption, no failed request, no mark."""
-    return not (point.preemptions or point.errors or point.doubts)
-
-
 def little_ratio(point: Point) -> float:
     """Sequences that throughput and ITL imply over those that were seen; 1 by Little's law, 0 for an empty point."""
     running = point.mean_running
@@ -70,7 +65,7 @@ def little_ratio(point: Point) -> float:
 def _little_fails(point: Point) -> bool:
     # NB: sequences that are being prefilled run too and emit nothing: with long prompts far more run than decode.
     ratio = little_ratio(point)
-    return not LEAST_RATIO < ratio < MOST_RATIO and ratio > 0 and (_is_unit(ratio) or is_trusted(point))
+    return not LEAST_RATIO < ratio < MOST_RATIO and ratio > 0 and (_is_unit(ratio) or point.is_trusted)
 
 
 def _is_unit(ratio: float) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_operator.advisor.case import is_partial
-from slm_operator.advisor.contradictions import is_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +17,7 @@ def pareto_frontier(points: Iterable[Point]) -> tuple[Point, ...]:
     frontier: list[Point] = []
     fastest = 0.0
     for point in sorted(points, key=lambda p: p.itl_ms.mean_ms):
-        if point.throughput_tokens_per_second > fastest and is_trusted(point) and not is_partial(point):
+        if point.throughput_tokens_per_second > fastest and point.is_trusted and not is_partial(point):
             fastest = point.throughput_tokens_per_second
             if frontier and frontier[-1].itl_ms.mean_ms == point.itl_ms.mean_ms:
                 frontier.pop()  # as soon, and slower

@@ -19,12 +19,9 @@ from slm_operator.advisor.case import (
     LOAD_TOLERANCE,
     ClosedLoop,
     Configuration,
-    full_load,
-    in_flight_of,
     is_partial,
     same_load,
 )
-from slm_operator.advisor.contradictions import is_trusted
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
@@ -43,9 +40,9 @@ class AtLoad:
 
 def at_load(case: Case, point: Point) -> AtLoad:
     """Whether this point speaks for the decided load, and its figures there."""
-    asked, full = case.in_flight, full_load(point)
+    asked, full = case.in_flight, point.full_load
     if is_partial(point):
-        return AtLoad(check=_measured_with(in_flight_of(point), asked, full))
+        return AtLoad(check=_measured_with(point.load, asked, full))
     if asked is None or asked >= full * (1 - LOAD_TOLERANCE):
         return AtLoad(check=Check(CheckName.LOAD, True, "measured with full batches"))
     there = f"with {asked} requests in flight"
@@ -84,7 +81,7 @@ def predict_single(case: Case, point: Point, in_flight: int) -> Predicted:
         at = case.fit.predict(in_flight)
         total, output, itl = at.throughput_tokens_per_second, at.output_tokens_per_second, at.itl_ms
     else:
-        part = in_flight / full_load(point)
+        part = in_flight / point.full_load
         total, output = point.throughput_tokens_per_second * part, point.output_tokens_per_second * part
         itl = point.itl_ms.mean_ms
     return Predicted(
@@ -103,16 +100,16 @@ def pays_from(case: Case, pack: Point, single: Point, gate: float) -> int | None
     the lines never cross below full batches, or without a line for one engine.
     """
     alike = (p for p in case.points if p.replicas == pack.replicas and p.sharing_mode is pack.sharing_mode)
-    kin = [p for p in alike if is_trusted(p)]
-    loads = [float(in_flight_of(p)) for p in kin]
+    kin = [p for p in alike if p.is_trusted]
+    loads = [float(p.load) for p in kin]
     fit = case.fit or fit_points(case.points)
     if fit is None:
         return None
     if len(set(loads)) < 2:
-        return in_flight_of(pack)
+        return pack.load
     turns = [1000 * load / p.output_tokens_per_second for load, p in zip(loads, kin, strict=True)]
     line = fit_line(loads, turns, [noise.REPEAT_FRACTION] * len(kin))
-    for in_flight in range(1, full_load(pack) + 1):
+    for in_flight in range(1, pack.full_load + 1):
         alone = fit.turn.at(min(in_flight, single.batch_size)) / min(in_flight, single.batch_size)
         if alone >= (1 + gate) * line.at(in_flight) / in_flight:
             return in_flight

@@ -15,7 +15,7 @@ from slm_core.slo import LIMIT_FIELDS, resolve
 from slm_core.tuning import KNOBS
 
 from slm_operator.advisor.advice import ModeChoice
-from slm_operator.advisor.contradictions import RULES, Problem, is_trusted
+from slm_operator.advisor.contradictions import RULES, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def check_document(document: MeasurementDocument) -> tuple[Problem, ...]:
         problems.append(
             Problem("points", "no single engine was measured at B=1, so no efficiency can be judged", "measure B=1 too")
         )
-    if singles and not any(is_trusted(p) for p in singles):
+    if singles and not any(p.is_trusted for p in singles):
         problems.append(
             Problem(
                 "points",

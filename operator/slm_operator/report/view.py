@@ -129,8 +129,8 @@ def _dot(candidate: Candidate, advice: Advice, limits: SloLimits) -> Dot:
     return Dot(
         name=name(point),
         replicas=point.replicas,
-        in_flight=_in_flight(point),
-        full=_in_flight(point) >= point.batch_size * point.replicas,
+        in_flight=point.load,
+        full=point.load >= point.full_load,
         throughput=point.throughput_tokens_per_second,
         ci_fraction=point.throughput_ci_fraction,
         itl_ms=point.itl_ms.mean_ms if itl_ms is None else itl_ms,
@@ -147,12 +147,8 @@ def name(point: Point) -> str:
     """A point's short name: `96`, or `96 × 2 time-sliced`."""
     size = str(point.batch_size) if point.replicas == 1 else f"{point.batch_size} × {point.replicas}"
     sliced = " time-sliced" if point.sharing_mode == "TimeSlicing" else ""
-    thin = f" at {point.in_flight}" if _in_flight(point) < point.batch_size * point.replicas else ""
+    thin = f" at {point.in_flight}" if point.load < point.full_load else ""
     return size + sliced + thin
-
-
-def _in_flight(point: Point) -> int:
-    return point.batch_size * point.replicas if point.in_flight is None else point.in_flight
 
 
 def _tokens_per_joule(point: Point) -> float | None:
