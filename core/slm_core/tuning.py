@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 N = TypeVar("N", int, float)
 
@@ -61,6 +64,8 @@ class Knob(Default[float]):
     """A further flag of `kubectl slm`, beside that of its name."""
     hint: str = ""
     """What ends the message to who misses the bounds there."""
+    searched: bool = True
+    """The search judges by it too: it stands in a profile's `spec.search` and is a flag of the profiler."""
 
     @property
     def wanted(self) -> str:
@@ -95,6 +100,8 @@ class Tuning:
 
 KNOBS = {"min_efficiency": MIN_EFFICIENCY, "min_gain": MIN_GAIN}
 """By the field of `Tuning`, in the order in which they are shown."""
+SEARCH_KNOBS = {name: knob for name, knob in KNOBS.items() if knob.searched}
+"""Those that the search knows."""
 
 
 def flag(name: str) -> str:
@@ -102,9 +109,9 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def tuned(source: object) -> dict[str, Any]:
+def tuned(source: object, knobs: Mapping[str, Knob] = KNOBS) -> dict[str, Any]:
     """The fields of `Tuning` from whatever has attributes of their names: a part of the API, parsed arguments."""
-    return {name: getattr(source, name) for name in KNOBS}
+    return {name: getattr(source, name) for name in knobs}
 
 
 MAX_SLICES, MAX_SLICES_OF_OLD_GPUS = 48, 16

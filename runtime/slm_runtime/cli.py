@@ -101,7 +101,7 @@ def _add_question(group: argparse._ArgumentGroup) -> None:
                 tuning.flag(f"slo_{metric.factor.field}"), type=number(ABOVE_ZERO), help=metric.factor.help
             )
     group.add_argument("--slo-percentile", type=Percentile, choices=list(Percentile), default=Percentile.MEAN)
-    for name, knob in tuning.KNOBS.items():
+    for name, knob in tuning.SEARCH_KNOBS.items():
         group.add_argument(
             tuning.flag(name), type=number(knob), default=knob.default, help=f"{knob.help} (default: %(default)s)"
         )
@@ -203,7 +203,7 @@ def _request(args: argparse.Namespace, max_model_len: int | None) -> Request:
         max_gpu_seconds=args.max_gpu_minutes * 60,
         max_batch_size=args.max_batch_size,
         max_num_batched_tokens=max(args.max_num_batched_tokens, args.max_batch_size),
-        **tuning.tuned(args),
+        **tuning.tuned(args, tuning.SEARCH_KNOBS),
         max_replicas=1 if alone else max(args.max_replicas, args.replicas or 1),
         replicas=None if alone else args.replicas,
         concurrency=args.concurrency,
