@@ -18,6 +18,9 @@ REPEAT_FRACTION = 0.02
 UNREPEATED_FRACTION = 0.041
 """Single runs without a confidence interval differ by up to this from run to run (memory-gap data, computed)."""
 
+LITTLES_LAW_FRACTION = 0.05
+"""Throughput, ITL and running sequences of a sound window agree within this."""
+
 
 def of_fitted_point(ci_fraction: float | None) -> float:
     """One standard deviation of a point on a line: interval of the window and spread between runs, together.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.counters import CounterDelta
 from slm_core.measurements import Latency, Mark
+from slm_core.noise import LITTLES_LAW_FRACTION
 from slm_core.slo import MIN_SAMPLES, Percentile
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ T_975 = 2.262
 """Student's t for 95 % and SLICES - 1 degrees of freedom."""
 WIDE_FRACTION = 0.2
 """A point whose interval is still wider than this at the cap is marked: it says nearly nothing."""
-LITTLE_FRACTION = 0.05
 FULL_FRACTION = 0.9
 """Use of the KV pool at which waiting requests are taken to wait for blocks."""
 
@@ -131,7 +131,7 @@ def marks(found: Facts, *, errors: int, width: int, may_wait: bool, throttled: b
     # A short wait for the next step is no starvation; a wait beside a full pool is.
     starved = not may_wait and found.mean_waiting > 0.05 * width and found.kv_peak_fraction > FULL_FRACTION
     # The running gauge is sampled: what its own sampling error explains is not a contradiction.
-    tolerance = LITTLE_FRACTION * found.mean_running + 2 * found.running_error
+    tolerance = LITTLES_LAW_FRACTION * found.mean_running + 2 * found.running_error
     wide = found.ci_fraction is not None and found.ci_fraction > WIDE_FRACTION
     checks = (
         (found.preemptions > 0 or starved, Mark.PREEMPTED),

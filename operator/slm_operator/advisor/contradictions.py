@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from slm_core.measurements import SharingMode, camel
+from slm_core.noise import LITTLES_LAW_FRACTION
 from slm_core.slo import METRICS
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from slm_core.measurements import Latency, Point
     from slm_core.slo import Metric
 
-LITTLE_TOLERANCE = 0.10
+LITTLE_TOLERANCE = 2 * LITTLES_LAW_FRACTION
 """An unmarked point may decode this fraction more than Little's law, running = output rate x ITL, allows: twice what earns the mark."""
 PREFILL_SHARE = 0.6
 """Of the sequences that run, so many at most are being prefilled."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
-from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError, core_schema
 from slm_core import tuning
+from slm_core.measurements import camel
 
 from slm_operator.api import names
 
@@ -118,7 +118,7 @@ class Part(BaseModel):
     """
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", use_attribute_docstrings=True
+        alias_generator=camel, populate_by_name=True, frozen=True, extra="ignore", use_attribute_docstrings=True
     )
 
 
