@@ -157,8 +157,9 @@ class Slo:
         return replace(self, itl_factor=ITL_FACTOR.default) if unlimited else self
 
 
-LIMIT_FIELDS = tuple(name for m in METRICS for name in (m.field, *((m.factor.field,) if m.factor else ())))
-"""The numbers of an SLO, in the order in which they are shown."""
+LIMITS = tuple(limit for metric in METRICS for limit in (metric, metric.factor) if limit is not None)
+"""Whatever an SLO may limit, each way to do so, in the order in which they are shown."""
+LIMIT_FIELDS = tuple(limit.field for limit in LIMITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from slm_core import tuning
 from slm_core.arguments import ABOVE_ZERO, AT_LEAST_ONE, count, number
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
-from slm_core.slo import ITL, METRICS, Percentile, Slo
+from slm_core.slo import ITL, LIMITS, METRICS, Percentile, Slo
 
 from slm_runtime import events, profile
 from slm_runtime.ledger import read_config
@@ -22,7 +22,9 @@ from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
 
 EXPECTED_POINTS = 9
 """Of a whole profile, for the progress bar: six of one engine, two packs, one confirmation."""
@@ -80,83 +82,39 @@ def _add_subject(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_question(group: argparse._ArgumentGroup) -> None:
-    lengths = "N, lognormal:MEAN,P99 or uniform:LOW,HIGH (default: %(default)s)"
-    group.add_argument(
-        "--input-tokens", default=str(tuning.INPUT_TOKENS.default), metavar="LENGTHS", help=f"prompt lengths: {lengths}"
-    )
-    group.add_argument(
-        "--output-tokens",
-        default=str(tuning.OUTPUT_TOKENS.default),
-        metavar="LENGTHS",
-        help=f"output lengths: {lengths}",
-    )
+    lengths = "lengths: N, lognormal:MEAN,P99 or uniform:LOW,HIGH"
+    load = "requests in flight to decide for (default: full batches)"
+    _add(group, "--input-tokens", str, str(tuning.INPUT_TOKENS.default), help=f"prompt {lengths}", metavar="LENGTHS")
+    _add(group, "--output-tokens", str, str(tuning.OUTPUT_TOKENS.default), help=f"output {lengths}", metavar="LENGTHS")
     group.add_argument("--dataset", metavar="FILE", help="ShareGPT JSON, whose lengths are used instead")
-    group.add_argument(
-        "--concurrency", type=count(tuning.CONCURRENCY), help="requests in flight to decide for (default: full batches)"
-    )
-    for metric in METRICS:
-        group.add_argument(tuning.flag(f"slo_{metric.field}"), type=number(ABOVE_ZERO), help=metric.help)
-        if metric.factor is not None:
-            group.add_argument(
-                tuning.flag(f"slo_{metric.factor.field}"), type=number(ABOVE_ZERO), help=metric.factor.help
-            )
+    group.add_argument("--concurrency", type=count(tuning.CONCURRENCY), help=load)
+    for limit in LIMITS:
+        group.add_argument(tuning.flag(f"slo_{limit.field}"), type=number(ABOVE_ZERO), help=limit.help)
     group.add_argument("--slo-percentile", type=Percentile, choices=list(Percentile), default=Percentile.MEAN)
     for name, knob in tuning.SEARCH_KNOBS.items():
-        group.add_argument(
-            tuning.flag(name), type=number(knob), default=knob.default, help=f"{knob.help} (default: %(default)s)"
-        )
+        _add(group, tuning.flag(name), number(knob), knob.default, help=knob.help)
     group.add_argument("--sharing-mode", choices=("auto", "mps", "time-slicing", "none"), default="auto")
-    group.add_argument(
-        "--replicas", type=count(tuning.ENGINES_PER_GPU), metavar="R", help="measure packs of exactly R engines"
-    )
-    group.add_argument(
-        "--max-replicas",
-        type=count(tuning.MAX_ENGINES_PER_GPU),
-        default=tuning.MAX_ENGINES_PER_GPU.default,
-        metavar="R",
-        help="(default: %(default)s)",
-    )
+    own, most = count(tuning.ENGINES_PER_GPU), tuning.MAX_ENGINES_PER_GPU
+    group.add_argument("--replicas", type=own, metavar="R", help="measure packs of exactly R engines")
+    _add(group, "--max-replicas", count(most), most.default, metavar="R")
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--max-gpu-minutes",
-        type=number(tuning.MAX_GPU_MINUTES),
-        default=tuning.GPU_MINUTES_BY_HAND,
-        help="(default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-batch-size",
-        type=count(tuning.MAX_BATCH_SIZE),
-        default=tuning.MAX_BATCH_SIZE.default,
-        metavar="B",
-        help="(default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-num-batched-tokens",
-        type=count(tuning.MAX_NUM_BATCHED_TOKENS),
-        default=tuning.MAX_NUM_BATCHED_TOKENS.default,
-        help="(default: %(default)s)",
-    )
-    group.add_argument(
-        "--startup-timeout-seconds",
-        type=number(tuning.STARTUP_SECONDS),
-        default=tuning.STARTUP_SECONDS.default,
-        help="(default: %(default)s)",
-    )
-    pace = Pace()
-    group.add_argument(
-        "--min-window-seconds", type=number(ABOVE_ZERO), default=pace.min_seconds, help="(default: %(default)s)"
-    )
-    group.add_argument(
-        "--max-window-seconds", type=number(ABOVE_ZERO), default=pace.max_seconds, help="(default: %(default)s)"
-    )
-    group.add_argument(
-        "--poll-seconds", type=number(ABOVE_ZERO), default=pace.poll_seconds, help="(default: %(default)s)"
-    )
-    group.add_argument(
-        "--hang-seconds", type=number(ABOVE_ZERO), default=pace.hang_seconds, help="(default: %(default)s)"
-    )
+    pace, batch, budget = Pace(), tuning.MAX_BATCH_SIZE, tuning.MAX_NUM_BATCHED_TOKENS
+    _add(group, "--max-gpu-minutes", number(tuning.MAX_GPU_MINUTES), tuning.GPU_MINUTES_BY_HAND)
+    _add(group, "--max-batch-size", count(batch), batch.default, metavar="B")
+    _add(group, "--max-num-batched-tokens", count(budget), budget.default)
+    _add(group, "--startup-timeout-seconds", number(tuning.STARTUP_SECONDS), tuning.STARTUP_SECONDS.default)
+    _add(group, "--min-window-seconds", number(ABOVE_ZERO), pace.min_seconds)
+    _add(group, "--max-window-seconds", number(ABOVE_ZERO), pace.max_seconds)
+    _add(group, "--poll-seconds", number(ABOVE_ZERO), pace.poll_seconds)
+    _add(group, "--hang-seconds", number(ABOVE_ZERO), pace.hang_seconds)
+
+
+def _add(group: argparse._ArgumentGroup, flag: str, kind: Callable[[str], T], default: T, **more: Any) -> None:
+    """An argument whose help ends with its default."""
+    words = f"{more.pop('help', '')} (default: %(default)s)".lstrip()
+    group.add_argument(flag, type=kind, default=default, help=words, **more)
 
 
 def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: str) -> profile.Task:
