@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import SharingMode
 from slm_core.slo import Percentile, Slo
+from slm_core.units import GIB
 from slm_runtime.search.steps import Request
 
 from tests.simulated_engine.physics import Lengths, SimulatedEngine, pool_tokens, steady_state
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from tests.simulated_engine.physics import Expected
 
-GIB = 2**30
 DEVICES = ((24, 0.3e9), (24, 0.6e9), (40, 1.5e9), (64, 2.0e9), (80, 2.0e9), (80, 3.3e9), (141, 4.8e9))
 """(GiB, bytes per millisecond) of L4, A10, A100 40, H100 64, A100 80, H100 80 and H200."""
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from slm_core.configuration import EngineConfiguration
+from slm_core.slo import Means, means_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -86,7 +87,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predicted:
+class Predicted(Means):
     """What is expected from one GPU in steady state, at the load that was decided for."""
 
     configuration: EngineConfiguration
@@ -95,10 +96,6 @@ class Predicted:
     """Input and output tokens per second per GPU."""
     output_tokens_per_second: float
     """Generated tokens per second per GPU."""
-    itl_ms: float
-    """Mean inter-token latency."""
-    ttft_ms: float | None = None
-    """Mean time to first token. Absent where it was not measured at this load."""
     source: Source = Source.MEASURED
     """Measured, Predicted or Estimated."""
 
@@ -109,8 +106,7 @@ class Predicted:
             configuration=EngineConfiguration.of(point),
             throughput_tokens_per_second=point.throughput_tokens_per_second,
             output_tokens_per_second=point.output_tokens_per_second,
-            itl_ms=point.itl_ms.mean_ms,
-            ttft_ms=point.ttft_ms.mean_ms if point.ttft_ms else None,
+            **means_of(point),
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.candidates import Check, CheckName
 from slm_core.measurements import Mark
-from slm_core.slo import figure_ms, slo_misses
+from slm_core.slo import ITL, METRICS, figure_ms, slo_misses
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
@@ -50,17 +50,17 @@ def confirmed(point: Point) -> Check:
 
 
 def latency(point: Point, *, limits: Limits) -> Check:
-    """Both limits, at the percentile asked, as far as the samples support it."""
+    """Every limit, at the percentile asked, as far as the samples support it."""
     if misses := slo_misses(point, limits):
         worst = max(misses, key=_severity)
         return Check(CheckName.SLO, False, worst.because, worst.measured_ms or math.inf, worst.limit_ms or 0)
-    if limits.itl_ms is not None:
-        itl_ms = figure_ms(point.itl_ms, limits.percentile) or 0
-        because = f"{limits.percentile.lower()} ITL {itl_ms:.1f} ms is within {limits.itl_ms:.1f} ms"
-        return Check(CheckName.SLO, True, because, itl_ms, limits.itl_ms)
-    if limits.ttft_ms is not None and point.ttft_ms:
-        ttft_ms = figure_ms(point.ttft_ms, limits.percentile) or 0
-        return Check(CheckName.SLO, True, f"TTFT is within {limits.ttft_ms:.1f} ms", ttft_ms, limits.ttft_ms)
+    for metric in METRICS:
+        limit_ms, measured = metric.limit_ms(limits), metric.of(point)
+        if limit_ms is not None and measured is not None:
+            figure = figure_ms(measured, limits.percentile) or 0
+            shorter = f"{metric.name} is within {limit_ms:.1f} ms"
+            because = metric.kept(figure, limit_ms, limits.percentile) if metric is ITL else shorter
+            return Check(CheckName.SLO, True, because, figure, limit_ms)
     return Check(CheckName.SLO, True, "no latency limit was asked")
 
 

@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 
 from slm_core.failure import EngineFault, Failure
+from slm_core.units import MIB
 
 CONTROL = "nvidia-cuda-mps-control"
-MIB = 2**20
 ANSWER_SECONDS = 10.0
 
 

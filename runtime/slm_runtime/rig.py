@@ -13,10 +13,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from slm_core import tuning
 from slm_core.batching import BLOCK_TOKENS, least_kv_bytes
 from slm_core.counters import read_cache_config
 from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_core.measurements import SharingMode
+from slm_core.units import MIB
 
 from slm_runtime import host, mps
 from slm_runtime.engine_process import Launch, group_of, start_engine
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from slm_runtime.nvml import Device
     from slm_runtime.search.steps import Measure
 
-MIB = 2**20
 CPU_POOL_FRACTION = 0.4
 """Most of the free memory that a sweep's KV pool takes on CPU."""
 RESERVE_BYTES = 512 * MIB
@@ -54,7 +55,7 @@ class Subject:
     command: tuple[str, ...]
     """The engine's command and the user's arguments."""
     max_model_len: int | None = None
-    timeout_seconds: float = 900.0
+    timeout_seconds: float = tuning.STARTUP_SECONDS.default
     environment: Mapping[str, str] = field(default_factory=dict)
 
 

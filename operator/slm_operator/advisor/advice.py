@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from slm_core.candidates import Source
+from slm_core.tuning import MAX_SLICES, Tuning
 
 if TYPE_CHECKING:
     from slm_core.candidates import Candidate, CheckName, Predicted
@@ -37,13 +38,9 @@ class ModeChoice(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Tuning):
     """What the user may set, with the defaults of spec.advisor and spec.sharing."""
 
-    min_efficiency: float = 0.1
-    """epsilon of the paper: T(B) / (B T(1)) must exceed it. Inside (0, 1)."""
-    min_gain: float = 0.05
-    """Least gain of a pack over the best single engine, as a fraction. Inside [0, 1)."""
     objective: Objective = Objective.THROUGHPUT
     """What the GPU is for."""
     mode: ModeChoice = ModeChoice.AUTO
@@ -58,8 +55,8 @@ class Settings:
     """Request rate per GPU to decide for, turned into requests in flight by Little's law."""
     gpu_memory_bytes: int | None = None
     """Memory of the GPU that will serve. Absent: that of the GPU that was measured."""
-    plugin_max_replicas: int = 48
-    """Most slices of one GPU that the device plugin makes: 48, and 16 below compute capability 7.5."""
+    plugin_max_replicas: int = MAX_SLICES
+    """Most slices of one GPU that the device plugin makes: fewer below compute capability 7.5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,16 +7,15 @@ Must never look at other candidates: what the best single engine makes is a para
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from slm_core import batching, point_checks
+from slm_core import batching, noise, point_checks
 from slm_core.candidates import Check, CheckName, Measurement, Source
 from slm_core.configuration import EngineConfiguration
-from slm_core.latency_model import REPEAT_NOISE_FRACTION
 from slm_core.point_checks import latency, preemption, trusted
+from slm_core.units import GIB
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import ModeChoice, Objective
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
     from slm_core.measurements import Point
 
     from slm_operator.advisor.context import Context
-
-GIB = 2**30
-
-UNREPEATED_NOISE_FRACTION = 0.041
-"""Single runs without a confidence interval differ by up to this from run to run (memory-gap data, computed)."""
 
 
 def sharing(context: Context, point: Point) -> Check:
@@ -121,10 +115,10 @@ def gain(context: Context, pack: Candidate, best: Candidate | None) -> Check:
     floor = settings.min_gain
     if value < floor:
         return Check(name, False, f"{said}, under the least gain of {floor:.1%}", value, floor)
-    noise = noise_fraction(context, pack.point, best)
-    if value <= noise:
-        return Check(name, False, f"{said}, which is within the noise of {noise:.1%}", value, noise)
-    needed = max(floor, noise)
+    chance = noise_fraction(context, pack.point, best)
+    if value <= chance:
+        return Check(name, False, f"{said}, which is within the noise of {chance:.1%}", value, chance)
+    needed = max(floor, chance)
     return Check(name, True, f"{said}, at least {needed:.1%}", value, needed)
 
 
@@ -135,11 +129,12 @@ def gate(context: Context, pack: Point, best: Candidate) -> float:
 
 def noise_fraction(context: Context, pack: Point, best: Candidate) -> float:
     """What a difference between the two may be by chance: both confidence intervals, and the fit's where it predicts."""
-    known = [p.throughput_ci_fraction for p in (pack, best.point) if p.throughput_ci_fraction is not None]
-    both = len(known) == 2
-    if best.figures.source is Source.PREDICTED and context.fit:
-        known.append(max(context.fit.noise_fraction, REPEAT_NOISE_FRACTION))
-    return max(math.hypot(*known), 0.0 if both else UNREPEATED_NOISE_FRACTION)
+    fit = context.fit if best.figures.source is Source.PREDICTED else None
+    return noise.of_comparison(
+        pack.throughput_ci_fraction,
+        best.point.throughput_ci_fraction,
+        fit_fraction=fit.noise_fraction if fit else None,
+    )
 
 
 def of_single(context: Context) -> tuple[Question, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_core.candidates import Source
+from slm_core.units import GIB
 
 from slm_operator.advisor.advice import Objective
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice, Closest
     from slm_operator.advisor.context import Context
 
-GIB = 2**30
 HOW = {Source.PREDICTED: "predicted between measured points", Source.ESTIMATED: "estimated"}
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from slm_core import noise
 from slm_core.candidates import Check, CheckName, Predicted, Source
 from slm_core.configuration import EngineConfiguration
-from slm_core.latency_model import REPEAT_NOISE_FRACTION, fit_line, fit_points
+from slm_core.latency_model import fit_line, fit_points
 
 from slm_operator.advisor.context import LOAD_TOLERANCE, is_partial, same_load
 
@@ -111,7 +112,7 @@ def pays_from(context: Context, pack: Point, single: Point, gate: float) -> int 
     if len(set(loads)) < 2:
         return pack.load
     turns = [1000 * load / p.output_tokens_per_second for load, p in zip(loads, kin, strict=True)]
-    line = fit_line(loads, turns, [REPEAT_NOISE_FRACTION] * len(kin))
+    line = fit_line(loads, turns, [noise.REPEAT_FRACTION] * len(kin))
     for in_flight in range(1, pack.full_load + 1):
         alone = fit.turn.at(min(in_flight, single.batch_size)) / min(in_flight, single.batch_size)
         if alone >= (1 + gate) * line.at(in_flight) / in_flight:

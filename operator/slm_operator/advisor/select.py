@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from slm_core.candidates import CheckName, best_of, rank
 from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import SharingMode
+from slm_core.units import GIB
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Closest, ModeChoice, Objective
 from slm_operator.advisor.context import is_partial
-from slm_operator.advisor.explain import GIB, gib, smaller_batch
+from slm_operator.advisor.explain import gib, smaller_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from slm_core.latency_model import is_full_single
-from slm_core.measurements import SharingMode
-from slm_core.slo import resolve
+from slm_core.measurements import SharingMode, camel
+from slm_core.noise import LITTLES_LAW_FRACTION
+from slm_core.slo import LIMIT_FIELDS, METRICS, resolve
+from slm_core.tuning import KNOBS
 
 from slm_operator.advisor.advice import ModeChoice
 
@@ -21,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from slm_core.measurements import Latency, Ledger, MeasurementDocument, Point
-    from slm_core.slo import Slo
+    from slm_core.slo import Metric, Slo
 
     from slm_operator.advisor.advice import Settings
 
-LITTLE_TOLERANCE = 0.10
+LITTLE_TOLERANCE = 2 * LITTLES_LAW_FRACTION
 """An unmarked point may decode this fraction more than Little's law, running = output rate x ITL, allows: twice what earns the mark."""
 PREFILL_SHARE = 0.6
 """Of the sequences that run, so many at most are being prefilled."""
@@ -79,8 +82,7 @@ def check_settings(settings: Settings) -> tuple[Problem, ...]:
     s = settings
     asked = s.replicas_per_gpu
     ranges = (
-        ("minEfficiency", s.min_efficiency, 0 < s.min_efficiency < 1, "a fraction inside (0, 1), such as 0.1"),
-        ("minGain", s.min_gain, 0 <= s.min_gain < 1, "a fraction inside [0, 1), such as 0.05"),
+        *((camel(name), getattr(s, name), knob.admit(getattr(s, name)), knob.wanted) for name, knob in KNOBS.items()),
         ("maxReplicasPerGpu", s.max_replicas_per_gpu, _at_least_one(s.max_replicas_per_gpu), "at least 1"),
         ("replicasPerGpu", asked, _at_least_one(asked), "at least 1"),
         ("concurrency", s.concurrency, _at_least_one(s.concurrency), "at least 1 request in flight"),
@@ -113,11 +115,10 @@ def check_settings(settings: Settings) -> tuple[Problem, ...]:
 
 def check_slo(document: MeasurementDocument, slo: Slo) -> tuple[Problem, ...]:
     """Limits that nothing can be held against."""
-    given = (("itlMs", slo.itl_ms), ("itlFactor", slo.itl_factor), ("ttftMs", slo.ttft_ms))
     problems = [
-        Problem(field, f"{value} is not above 0", "give a limit above 0, or leave it out")
-        for field, value in given
-        if not _positive(value)
+        Problem(camel(field), f"{getattr(slo, field)} is not above 0", "give a limit above 0, or leave it out")
+        for field in LIMIT_FIELDS
+        if not _positive(getattr(slo, field))
     ]
     if unresolved := resolve(slo, document.points).unresolved:
         problems.append(Problem("itlFactor", unresolved, "or give the limit in milliseconds (itlMs)"))
@@ -208,7 +209,8 @@ def _little(point: Point) -> Problem:
     )
 
 
-def _is_torn(latency: Latency | None) -> bool:
+def _is_torn(metric: Metric, point: Point) -> bool:
+    latency = metric.of(point)
     if latency is None or (tail := latency.p99_ms or latency.p90_ms or latency.p50_ms) is None:
         return False
     return _two_units(latency.mean_ms, tail) or _percentiles_fall(latency)
@@ -224,7 +226,8 @@ def _percentiles_fall(latency: Latency) -> bool:
     return (latency.p50_ms or 0) > p90 or p90 > p99
 
 
-def _torn(field: str, latency: Latency | None) -> Problem:
+def _torn(metric: Metric, point: Point) -> Problem:
+    latency, field = metric.of(point), camel(metric.field)
     if latency and _percentiles_fall(latency):
         return Problem(field, "its percentiles fall", _COLUMNS)
     return Problem(field, "its mean and its percentiles are not of one unit", "give both in milliseconds")
@@ -275,7 +278,6 @@ RULES = (
             "check batchSize and replicas",
         ),
     ),
-    Rule(lambda p: _is_torn(p.itl_ms), lambda p: _torn("itlMs", p.itl_ms)),
-    Rule(lambda p: _is_torn(p.ttft_ms), lambda p: _torn("ttftMs", p.ttft_ms)),
+    *(Rule(partial(_is_torn, metric), partial(_torn, metric)) for metric in METRICS),
     Rule(_little_fails, _little),
 )

@@ -13,8 +13,8 @@ from slm_core.candidates import Candidate, Verdict
 from slm_core.latency_model import fit_points, is_full_single
 from slm_core.slo import Limits as SloLimits
 from slm_core.slo import Slo, figure_ms, resolve
+from slm_core.units import GIB
 
-from slm_operator.advisor.checks import UNREPEATED_NOISE_FRACTION
 from slm_operator.report.scene import Dot, Limits, MemoryBar, Row, Scene, Share, Standing, Tile
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice, Settings
 
-GIB = 1 << 30
 FIT_STEPS = 60
 
 
@@ -50,7 +49,6 @@ def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Set
             min_gain=settings.min_gain,
         ),
         fit=_fitted(document.points),
-        noise=UNREPEATED_NOISE_FRACTION,
         memory=_memory(document.ledger, advice) if document.ledger else (),
         rows=tuple(
             sorted(

@@ -17,7 +17,7 @@ from slm_core.candidates import best_of, judge
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import fit_points
 from slm_core.point_checks import confirmed, latency, preemption, trusted
-from slm_core.slo import Limits, figure_ms, slo_misses
+from slm_core.slo import METRICS, Limits, figure_ms, slo_misses
 
 from slm_runtime.search.boundary import tidy
 from slm_runtime.search.sweep import best_single, limits_of, measure
@@ -165,12 +165,19 @@ def _worth_another_start(won: Point) -> float:
 
 
 def _shrink(point: Point, limits: Limits) -> float:
-    """Factor on B that would mend a TTFT miss; ITL is mended by what the stretch has taught.
+    """Factor on B that would mend a miss, of TTFT say; what follows the line is mended by what the stretch has taught.
 
     Squared, because TTFT falls more slowly than B.
     """
-    figure = figure_ms(point.ttft_ms, limits.percentile) if point.ttft_ms else None
-    return 1.0 if figure is None or not limits.ttft_ms else (AIM_FRACTION * limits.ttft_ms / figure) ** 2
+    factors = [
+        (AIM_FRACTION * limit_ms / figure) ** 2
+        for metric in METRICS
+        if not metric.follows_line
+        and (limit_ms := metric.limit_ms(limits))
+        and (latency := metric.of(point)) is not None
+        and (figure := figure_ms(latency, limits.percentile)) is not None
+    ]
+    return min(factors, default=1.0)
 
 
 def _loaded(request: Request, findings: Findings, pack: EngineConfiguration) -> Step | None:

@@ -9,7 +9,6 @@ from slm_core import batching
 from slm_core.candidates import best_of
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
-from slm_core.slo import Percentile
 
 from slm_runtime.search.boundary import boundary, gain_fraction, noise_fraction, tidy
 from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, swept
@@ -42,10 +41,10 @@ def single(request: Request, max_num_batched_tokens: int | None) -> EngineConfig
 def tuned_step(request: Request, findings: Findings) -> Step | None:
     """One try with a smaller step budget, where TTFT or the ITL tail keeps B well below what the mean would allow."""
     bounds, points = bounds_of(request, findings), swept(findings)
-    if bounds.limits.ttft_ms is None and bounds.limits.percentile is Percentile.MEAN:
+    on_line = bounds.limits.on_line
+    if on_line == bounds.limits:
         return None
-    mean_only = replace(bounds.limits, ttft_ms=None, percentile=Percentile.MEAN)
-    target = max(1, tidy(boundary(points, replace(bounds, limits=mean_only), 1 - noise_fraction(points)).batch_size))
+    target = max(1, tidy(boundary(points, replace(bounds, limits=on_line), 1 - noise_fraction(points)).batch_size))
     best = best_single(request, findings, points)
     budget = max(request.max_num_batched_tokens // SMALLER_BUDGET, target)
     tuned = single(request, budget)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from slm_core import tuning
 from slm_core.measurements import SharingMode
 
 if TYPE_CHECKING:
@@ -19,23 +20,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(tuning.Tuning):
     """What is to be found out, and what it may cost."""
 
     slo: Slo
     max_gpu_seconds: float
     """Budget: the search ends early, with the best so far, when the next step would not fit into it."""
-    max_batch_size: int = 512
+    max_batch_size: int = tuning.MAX_BATCH_SIZE.default
     """Largest B to try; the sweep's engine is started with it."""
-    max_num_batched_tokens: int = 8192
+    max_num_batched_tokens: int = tuning.MAX_NUM_BATCHED_TOKENS.default
     """Token budget per step of the baseline engine; chunked prefill is on. At least `max_batch_size`."""
-    min_efficiency: float = 0.1
-    """epsilon: batching efficiency T(B) / (B T(1)) must stay above it."""
-    min_gain: float = 0.05
-    """Fraction of throughput by which one more engine must win to be worth trying the next."""
     modes: tuple[SharingMode, ...] = (SharingMode.MPS,)
     """Ways of sharing that packs may use, best first; a later one is tried only where an earlier one fails to run."""
-    max_replicas: int = 4
+    max_replicas: int = tuning.MAX_ENGINES_PER_GPU.default
     """Largest R. 1: no packs."""
     replicas: int | None = None
     """The user's own R: the only pack that is measured, whatever it promises. At least 2."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slm_core.measurements import camel
+from slm_core.slo import METRICS
+
 if TYPE_CHECKING:
     from slm_core.candidates import Candidate, Predicted
     from slm_core.measurements import Point
@@ -53,8 +56,7 @@ def _predicted(figures: Predicted | None) -> dict[str, Any] | None:
     return {
         "throughputTokensPerSecond": figures.throughput_tokens_per_second,
         "outputTokensPerSecond": figures.output_tokens_per_second,
-        "itlMs": figures.itl_ms,
-        "ttftMs": figures.ttft_ms,
+        **{camel(metric.field): metric.mean_ms(figures) for metric in METRICS},
         "batchSize": figures.configuration.batch_size,
         "replicasPerGpu": figures.configuration.engines_per_gpu,
         "source": str(figures.source),

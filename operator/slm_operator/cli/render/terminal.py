@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from slm_core.candidates import Verdict
+from slm_core.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice
 
-GIB = 1 << 30
 PIPED_WIDTH = 120
 STYLES = {Verdict.CHOSEN: "bold green", Verdict.KEPT: "", Verdict.REJECTED: "dim"}
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_core.candidates import Source, Verdict
-from slm_core.slo import Percentile, Slo
+from slm_core.measurements import camel
+from slm_core.slo import METRICS, Slo
+from slm_core.tuning import tuned
 
 from slm_operator.advisor.advice import ModeChoice, Objective, Settings
 from slm_operator.advisor.advise import advise
@@ -24,10 +26,8 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.api.parts import SloSpec
+    from slm_operator.api.slo import SloSpec
 
-DEFAULT_ITL_FACTOR = 4.0
-"""The paper's relaxed SLO: 4 times the ITL at batch 32."""
 FREE_SHARE = 0.90
 """Share of its slice that an engine may call its own where no ledger says better: vLLM's default of 0.92, rounded down."""
 MAX_CANDIDATES = 48
@@ -54,17 +54,13 @@ def advise_deployment(spec: SLMDeploymentSpec, document: MeasurementDocument) ->
 
 def slo_of(slo: SloSpec) -> Slo:
     """The SLO in the advisor's words, with the default factor where no ITL limit is given."""
-    factor = slo.itl_factor
-    if slo.itl_ms is None and factor is None:
-        factor = DEFAULT_ITL_FACTOR
-    return Slo(itl_ms=slo.itl_ms, itl_factor=factor, ttft_ms=slo.ttft_ms, percentile=Percentile(slo.percentile))
+    return Slo.read(slo).or_default()
 
 
 def settings_of(spec: SLMDeploymentSpec) -> Settings:
     """The user's settings in the advisor's words."""
     return Settings(
-        min_efficiency=spec.advisor.min_efficiency,
-        min_gain=spec.advisor.min_gain,
+        **tuned(spec.advisor),
         objective=Objective(spec.advisor.objective),
         mode=ModeChoice(spec.sharing.mode),
         replicas_per_gpu=spec.sharing.replicas_per_gpu,
@@ -151,8 +147,7 @@ def _prediction(predicted: Predicted | None) -> dict[str, float] | None:
         return None
     figures = {
         "throughputTokensPerSecond": _rounded(predicted.throughput_tokens_per_second, 1),
-        "itlMs": _rounded(predicted.itl_ms, 3),
-        "ttftMs": _rounded(predicted.ttft_ms, 1),
+        **{camel(m.field): _rounded(m.mean_ms(predicted), m.digits) for m in METRICS},
     }
     return {name: value for name, value in figures.items() if value is not None}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_core.measurements import SharingMode
+from slm_core.tuning import MAX_SLICES, MAX_SLICES_OF_OLD_GPUS
 
 from slm_operator.api import names
 from slm_operator.planning.fleet.node.state import (
@@ -181,7 +182,7 @@ def _can_be_switched(state: NodeState, demand: Demand, settings: Settings) -> st
 
 
 def _is_cut_so_far(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
-    """MPS serves 48 clients from compute capability 7.5, 16 before."""
+    """MPS serves fewer clients before compute capability 7.5."""
     if demand.slice_class.mode is not SharingMode.MPS:
         return None
     labels = state.node.meta.labels
@@ -189,7 +190,7 @@ def _is_cut_so_far(state: NodeState, demand: Demand, _settings: Settings) -> str
         labels.get(name, fallback) for name, fallback in ((COMPUTE_MAJOR_LABEL, "8"), (COMPUTE_MINOR_LABEL, "0"))
     ]
     old = all(part.isdigit() for part in capability) and [int(part) for part in capability] < [7, 5]
-    limit = 16 if old else 48
+    limit = MAX_SLICES_OF_OLD_GPUS if old else MAX_SLICES
     if demand.slice_class.replicas_per_gpu > limit:
         return f"{demand.slice_class.replicas_per_gpu} slices of a GPU are more than the {limit} that its GPU allows"
     return None
