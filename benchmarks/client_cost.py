@@ -52,7 +52,7 @@ async def cost(engine: EngineProcess, lengths: Lengths, seconds: float) -> dict[
             "output_tokens_per_second": round(rate),
             "core_fraction": round(cpu / wall, 4),
             "core_fraction_at_10000": round(cpu / wall * TOKENS_PER_SECOND / rate, 4),
-            "streamed_tokens": len(loop.sample.gaps_ms),
+            "streamed_tokens": len(loop.sample.itl_ms),
             "errors": loop.errors,
         }
 

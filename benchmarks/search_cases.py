@@ -9,9 +9,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import SharingMode
 from slm_core.slo import Percentile, Slo
-from slm_runtime.search.steps import Request, StartEngines
+from slm_core.units import GIB
+from slm_runtime.search.steps import Request
 
 from tests.simulated_engine.physics import Lengths, SimulatedEngine, pool_tokens, steady_state
 from tests.simulated_engine.rig import DEVIATIONS, SPREAD_NOISE_FRACTION, TTFT_SPREAD_FRACTION
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from tests.simulated_engine.physics import Expected
 
-GIB = 2**30
 DEVICES = ((24, 0.3e9), (24, 0.6e9), (40, 1.5e9), (64, 2.0e9), (80, 2.0e9), (80, 3.3e9), (141, 4.8e9))
 """(GiB, bytes per millisecond) of L4, A10, A100 40, H100 64, A100 80, H100 80 and H200."""
 
@@ -95,19 +96,20 @@ def _slo(random: Random, engine: SimulatedEngine, lengths: Lengths) -> Slo:
     return Slo()
 
 
-def alone(max_num_batched_tokens: int) -> StartEngines:
+def alone(max_num_batched_tokens: int) -> EngineConfiguration:
     """One engine with all the memory."""
     return start(1, SharingMode.NONE, max_num_batched_tokens, None)
 
 
-def start(replicas: int, mode: SharingMode, max_num_batched_tokens: int, kv_pool_bytes: int | None) -> StartEngines:
-    return StartEngines(
-        replicas=replicas,
-        mode=mode,
+def start(
+    replicas: int, mode: SharingMode, max_num_batched_tokens: int, kv_pool_bytes: int | None
+) -> EngineConfiguration:
+    return EngineConfiguration(
         batch_size=1,
-        kv_pool_bytes=kv_pool_bytes,
+        kv_cache_bytes=kv_pool_bytes,
         max_num_batched_tokens=max_num_batched_tokens,
-        because="",
+        engines_per_gpu=replicas,
+        sharing_mode=mode,
     )
 
 
@@ -123,7 +125,7 @@ class Truth:
         factor = self.slo.itl_factor
         self.itl_limit_ms = self.slo.itl_ms or (factor * reference.itl_ms if factor else math.inf)
 
-    def state(self, on: StartEngines, batch_size: int) -> Expected:
+    def state(self, on: EngineConfiguration, batch_size: int) -> Expected:
         """Noise-free figures of each engine."""
         return steady_state(self.case.engine, self.case.lengths, on, batch_size)
 
@@ -167,10 +169,11 @@ class Truth:
             top = max([top, *(replicas * self._rate(on, size) for size in sizes(largest))])
         return top
 
-    def _rate(self, on: StartEngines, size: int) -> float:
+    def _rate(self, on: EngineConfiguration, size: int) -> float:
         expected = self.state(on, size)
         efficient = (
-            on.replicas > 1 or expected.output_tokens_per_second > self.case.request.min_efficiency * size * self.one
+            on.engines_per_gpu > 1
+            or expected.output_tokens_per_second > self.case.request.min_efficiency * size * self.one
         )
         roomy = expected.held_tokens_peak <= 0.98 * pool_tokens(self.case.engine, on)
         return expected.output_tokens_per_second if roomy and efficient and self.excess_fraction(expected) <= 0 else 0.0

@@ -10,7 +10,7 @@ from slm_core.measurements import Latency
 from slm_core.slo import Slo
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.next_step import best
-from slm_runtime.search.steps import Request, StartEngines
+from slm_runtime.search.steps import Request
 from slm_runtime.search.sweep import swept
 from unit.runtime_search import published
 
@@ -19,6 +19,7 @@ from benchmarks.search_cases import sizes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Ledger, Point
     from slm_runtime.search.steps import Findings, Measure
 
@@ -33,11 +34,11 @@ class ReplayRig:
         self.pool: int | None = None
         self.seconds = 0.0
 
-    async def start(self, step: StartEngines) -> Ledger:
+    async def start(self, on: EngineConfiguration) -> Ledger:
         """Nothing but the pool is remembered."""
         assert self.ledger is not None
         self.seconds += 40
-        self.pool = step.kv_pool_bytes or self.ledger.kv_pool_bytes
+        self.pool = on.kv_cache_bytes or self.ledger.kv_pool_bytes
         return self.ledger
 
     async def measure(self, step: Measure) -> Point:

@@ -36,18 +36,32 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "operator" / "slm_operator" / "advisor"
+ROOMS = ("operator/slm_operator/advisor", "operator/slm_operator/estimator")
+MORE = (
+    "core/slm_core/batching.py",
+    "core/slm_core/candidates.py",
+    "core/slm_core/point_checks.py",
+    "operator/slm_operator/slo/judge.py",
+)
 TESTS = ROOT / "tests" / "unit" / "advisor"
 PAGE = ROOT / "docs" / "mutation.md"
-DATA = {"accelerators"}
+DATA = {"gpus", "__init__"}
 """Modules that decide nothing: a table of products, of which the tests name some."""
+MODULES = {
+    path.stem: path
+    for path in (
+        *(path for room in ROOMS for path in sorted((ROOT / room).glob("*.py"))),
+        *(ROOT / more for more in MORE),
+    )
+    if path.stem not in DATA
+}
+"""What decides, by the name that this command and its page have for it."""
 NEAREST = {
     "architecture": ("test_architecture.py",),
-    "contradictions": ("test_problems.py",),
-    "drift": ("test_drift.py",),
     "estimate": ("test_estimate.py",),
+    "judge": ("test_drift.py",),
     "load": ("test_load.py",),
-    "problems": ("test_problems.py",),
+    "validate": ("test_problems.py",),
 }
 ELSE_NEAREST = (
     *("test_checks.py", "test_advise.py", "test_load.py", "test_users_choice.py"),
@@ -165,7 +179,7 @@ def mutants(module: Path) -> Iterator[Mutant]:
 
 def source(mutant: Mutant) -> str:
     """The whole module with this change."""
-    tree = ast.parse((PACKAGE / f"{mutant.module}.py").read_text())
+    tree = ast.parse(MODULES[mutant.module].read_text())
     old = list(ast.walk(tree))[mutant.place]
     return ast.unparse(_Replacement(old, list(changed(old))[mutant.way]).visit(tree))
 
@@ -174,8 +188,9 @@ class _Imported(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Gives the mutant when its module is asked for."""
 
     def __init__(self, mutant: Mutant) -> None:
-        self.name = f"slm_operator.advisor.{mutant.module}"
-        self.code = compile(source(mutant), str(PACKAGE / f"{mutant.module}.py"), "exec")
+        path = MODULES[mutant.module]
+        self.name = ".".join(path.relative_to(ROOT).with_suffix("").parts[1:])
+        self.code = compile(source(mutant), str(path), "exec")
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         del path, target
@@ -221,8 +236,7 @@ def main() -> int:
     if not passes(None, every):
         print("the advisor's tests fail as they are: mend them first", file=sys.stderr)
         return 2
-    deciding = (path for path in sorted(PACKAGE.glob("*.py")) if path.stem not in DATA)
-    modules = arguments.module or list(deciding)
+    modules = arguments.module or list(MODULES.values())
     found = [mutant for module in modules for mutant in mutants(module)]
     tried = random.Random(arguments.seed).sample(found, min(arguments.sample, len(found)))
     known, started, count = explained(), time.monotonic(), Counter[str]()
@@ -234,7 +248,7 @@ def main() -> int:
         fate = "killed" if not alive else "explained" if mutant.name in known else "survived"
         count[fate] += 1
         if alive:
-            print(f"{fate} {PACKAGE.name}/{mutant.module}.py:{mutant.line}\n| `{mutant.name}` |", flush=True)
+            print(f"{fate} {MODULES[mutant.module].relative_to(ROOT)}:{mutant.line}\n| `{mutant.name}` |", flush=True)
     print(
         f"{len(tried)} of {len(found)} mutants, seed {arguments.seed}: {count['killed']} killed, {count['explained']} "
         f"explained, {count['survived']} survived; {time.monotonic() - started:.0f} s"
@@ -243,9 +257,9 @@ def main() -> int:
 
 
 def _module(name: str) -> Path:
-    if not (file := PACKAGE / f"{name}.py").exists():
-        raise argparse.ArgumentTypeError(f"the advisor has no module {name!r}")
-    return file
+    if name not in MODULES:
+        raise argparse.ArgumentTypeError(f"no module that decides is called {name!r}")
+    return MODULES[name]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -148,10 +148,10 @@ class _Bench:
         found = facts(window)
         return {
             "b": batch_size,
-            "output_tokens_per_second": found.output_tokens_per_second,
-            "itl_ms": found.itl_mean_ms,
+            "output_tokens_per_second": found.delta.output_tokens_per_second,
+            "itl_ms": found.delta.mean_ms("itl") or 0.0,
             "mean_running": found.mean_running,
-            "window_seconds": found.seconds,
+            "window_seconds": found.delta.seconds,
             "errors": errors,
             "streamed": streamed,
             "engine_cores": (spent_now.engine - spent.engine) / took,

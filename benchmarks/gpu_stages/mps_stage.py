@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slm_core.sharing.mps import MIB, MPS
+from slm_core.sharing.mps import MPS
+from slm_core.units import GIB, MIB
 from slm_runtime import mps, nvml
 
 from gpu_stages import cuda, family
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from gpu_stages.job import Job
 
 SERVER = "nvidia-cuda-mps-server"
-GIB = 2**30
 FILL_SECONDS = 60.0
 GONE_SECONDS = 5.0
 """A server that is still there so long after the product's stop is one that it leaves."""

@@ -10,17 +10,19 @@ among them only. Must never look at packs: whether a second engine pays is anoth
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from slm_core.candidates import Check, CheckName, best_of, deciding, judge
 from slm_core.latency_model import fit_points, is_full_single
-from slm_core.measurements import Mark
-from slm_core.slo import figure_ms, slo_misses
+from slm_core.point_checks import latency, preemption, trusted
+from slm_core.slo import figure_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from slm_core.candidates import Candidate
     from slm_core.measurements import Point
     from slm_core.slo import Limits
 
@@ -34,59 +36,39 @@ BLOCK_TOKENS = 128
 """vLLM's largest KV block (CPU); a sequence takes whole blocks."""
 
 
-class CheckName(StrEnum):
-    """The conditions of the formula, and those that it leaves out."""
-
-    TRUSTED = "Trusted"
-    """No preemption, no failed request, no mark."""
-    ITL = "ITL"
-    TTFT = "TTFT"
-    EFFICIENCY = "Efficiency"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One condition on one point, with the figures that decided it."""
+class Rules:
+    """What the formula asks of one engine."""
 
-    name: CheckName
-    passed: bool
-    value: float | None
-    """Measured figure: preemptions and errors, milliseconds, or a fraction. Absent: not known."""
-    limit: float | None
-    """What it was held against. Absent: there is no limit, or it is not known."""
-    because: str
-    """The whole sentence."""
+    limits: Limits
+    min_efficiency: float
+    """epsilon, a fraction."""
+    single_sequence: float | None
+    """T(1) in input and output tokens per second. Absent: not known, and nothing is efficient."""
 
-    def is_near(self, tolerance: float) -> bool:
-        """The value would pass with the limit moved by this fraction; False where there are no two figures to compare."""
-        if self.value is None or self.limit is None or self.name is CheckName.TRUSTED:
-            return False
-        if self.name is CheckName.EFFICIENCY:
-            return self.value > self.limit * (1 - tolerance)
-        return self.value <= self.limit * (1 + tolerance)
+    def judge(self, point: Point) -> Candidate:
+        """The conditions of the formula, and those that it leaves out."""
+        efficiency_check = partial(efficient, single_sequence=self.single_sequence, min_efficiency=self.min_efficiency)
+        return judge(point, (preemption, trusted, partial(latency, limits=self.limits), efficiency_check))
 
+    def is_near(self, point: Point, tolerance: float) -> bool:
+        """It would pass with every limit moved by this fraction."""
+        limits = replace(
+            self.limits,
+            itl_ms=None if self.limits.itl_ms is None else self.limits.itl_ms * (1 + tolerance),
+            ttft_ms=None if self.limits.ttft_ms is None else self.limits.ttft_ms * (1 + tolerance),
+        )
+        moved = replace(self, limits=limits, min_efficiency=self.min_efficiency * (1 - tolerance))
+        return moved.judge(point).passed
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One single-engine point and its checks."""
-
-    point: Point
-    checks: tuple[Check, ...]
-
-    @property
-    def feasible(self) -> bool:
-        """Every check passed."""
-        return all(check.passed for check in self.checks)
-
-    def is_near(self, tolerance: float) -> bool:
-        """Every check that failed would pass with its limit moved by this fraction."""
-        return all(check.passed or check.is_near(tolerance) for check in self.checks)
-
-    @property
-    def unknown(self) -> bool:
-        """What failed, failed only for want of figures."""
-        failed = [check for check in self.checks if not check.passed]
-        return bool(failed) and all(check.value is None for check in failed)
+    def is_undecided(self, point: Point) -> bool:
+        """It fails, and only limits for which its samples give no figure: another measurement may tell."""
+        limits = self.limits
+        if figure_ms(point.itl_ms, limits.percentile) is None:
+            limits = replace(limits, itl_ms=None, unresolved=None)
+        if point.ttft_ms is None or figure_ms(point.ttft_ms, limits.percentile) is None:
+            limits = replace(limits, ttft_ms=None)
+        return not self.judge(point).passed and replace(self, limits=limits).judge(point).passed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,40 +76,25 @@ class BcaResult:
     """The answer for one engine."""
 
     chosen: Candidate | None
-    """The feasible point of highest throughput. Absent when there is none."""
-    closest: Candidate | None
-    """Without a choice: the trusted point with the lowest latency, which is the nearest that can be had."""
+    """The best of those that passed. Absent when there is none."""
     candidates: tuple[Candidate, ...]
-    """Every full-batch single-engine point, in order of B."""
-    single_sequence_tokens_per_second: float | None
-    """T(1)."""
-    single_sequence_source: str
-    """Where T(1) comes from: measured, or the fit."""
+    """Every full-batch single engine, in order of B, by the measurement that decides."""
+    rules: Rules
+    """What they were judged by."""
 
 
 def choose(points: Sequence[Point], limits: Limits, min_efficiency: float) -> BcaResult:
-    """Run the advisor over the full-batch single-engine points of `points`. `min_efficiency` is epsilon, a fraction.
-
-    Of several points of one configuration the last counts: a confirmation supersedes the sweep, whatever it says.
-    """
-    last = {(p.batch_size, p.max_num_batched_tokens): p for p in points if is_full_single(p)}
-    singles = sorted(last.values(), key=lambda p: p.batch_size)
-    one, source = single_sequence_tokens_per_second(points)
-    candidates = tuple(Candidate(point=p, checks=_checks(p, limits, one, min_efficiency)) for p in singles)
-    feasible = [c for c in candidates if c.feasible]
-    trusted = [c for c in candidates if not _faults(c.point)]
-    return BcaResult(
-        chosen=max(feasible, key=lambda c: c.point.throughput_tokens_per_second, default=None),
-        closest=None if feasible else min(trusted, key=lambda c: c.point.itl_ms.mean_ms, default=None),
-        candidates=candidates,
-        single_sequence_tokens_per_second=one,
-        single_sequence_source=source,
-    )
+    """Run the advisor over the full-batch single-engine points of `points`, in the order in which they were measured."""
+    one, _ = single_sequence_tokens_per_second(points)
+    rules = Rules(limits=limits, min_efficiency=min_efficiency, single_sequence=one)
+    singles = deciding(p for p in points if is_full_single(p)).values()
+    candidates = tuple(rules.judge(p) for p in sorted(singles, key=lambda p: p.batch_size))
+    return BcaResult(chosen=best_of(candidates), candidates=candidates, rules=rules)
 
 
 def single_sequence_tokens_per_second(points: Sequence[Point]) -> tuple[float | None, str]:
     """T(1) in input and output tokens per second, and where it comes from."""
-    measured = next((p for p in points if is_full_single(p) and p.batch_size == 1 and not _faults(p)), None)
+    measured = next((p for p in points if is_full_single(p) and p.batch_size == 1 and p.is_trusted), None)
     if measured:
         return measured.throughput_tokens_per_second, "measured"
     fit = fit_points(points)
@@ -139,6 +106,19 @@ def single_sequence_tokens_per_second(points: Sequence[Point]) -> tuple[float | 
 def efficiency(point: Point, single_sequence: float) -> float:
     """Batching efficiency T(B) / (B T(1)); 1.0 is perfect scaling."""
     return point.throughput_tokens_per_second / (point.batch_size * single_sequence)
+
+
+def efficient(point: Point, *, single_sequence: float | None, min_efficiency: float) -> Check:
+    """The knee of one engine: T(B) / (B T(1)) above epsilon, as published."""
+    if not single_sequence:
+        because = "T(1) is not known, so no efficiency can be judged: measure B=1 again"
+        return Check(CheckName.EFFICIENCY, False, because)
+    value = efficiency(point, single_sequence)
+    said = f"batching efficiency {value:.3f}"
+    if value > min_efficiency:
+        return Check(CheckName.EFFICIENCY, True, f"{said} is above {min_efficiency:g}", value, min_efficiency)
+    because = f"{said} is not above {min_efficiency:g}: so large a batch buys too little"
+    return Check(CheckName.EFFICIENCY, False, because, value, min_efficiency)
 
 
 def least_kv_bytes(kv_bytes_per_token: int, max_model_len: int) -> int:
@@ -163,64 +143,3 @@ def kv_bytes(point: Point, *, floor_bytes: int = 0, pool_bytes: int | None = Non
         return pool
     peak_bytes = point.kv_peak_fraction * pool
     return max(math.ceil(peak_bytes / KV_TARGET_FRACTION), floor_bytes)
-
-
-def _faults(point: Point) -> tuple[str, ...]:
-    counted = (
-        (point.preemptions, Mark.PREEMPTED, "preemptions"),
-        (point.errors, Mark.ERRORS, "failed requests"),
-    )
-    faults = [f"{count} {what}" for count, _, what in counted if count]
-    said = [mark for count, mark, _ in counted if count]
-    return (*faults, *(f"marked {mark}" for mark in point.doubts if mark not in said))
-
-
-def _checks(point: Point, limits: Limits, single_sequence: float | None, min_efficiency: float) -> tuple[Check, ...]:
-    return (_trusted(point), *_latency(point, limits), _efficient(point, single_sequence, min_efficiency))
-
-
-def _trusted(point: Point) -> Check:
-    faults = _faults(point)
-    return Check(
-        name=CheckName.TRUSTED,
-        passed=not faults,
-        value=float(point.preemptions + point.errors),
-        limit=0.0,
-        because=", ".join(faults) or "no preemption, no failed request, no mark",
-    )
-
-
-def _latency(point: Point, limits: Limits) -> tuple[Check, ...]:
-    misses = {str(miss.what): miss for miss in slo_misses(point, limits)}
-    asked = (
-        (CheckName.ITL, limits.itl_ms, point.itl_ms, limits.itl_ms is not None or limits.unresolved is not None),
-        (CheckName.TTFT, limits.ttft_ms, point.ttft_ms, limits.ttft_ms is not None),
-    )
-    checks = []
-    for name, limit_ms, latency, is_asked in asked:
-        if not is_asked:
-            continue
-        value = figure_ms(latency, limits.percentile) if latency else None
-        miss = misses.get(str(name))
-        kept = f"{limits.percentile.lower()} {name} {value or 0:.1f} ms is within {limit_ms or 0:.1f} ms"
-        checks.append(
-            Check(name=name, passed=miss is None, value=value, limit=limit_ms, because=miss.because if miss else kept)
-        )
-    return tuple(checks)
-
-
-def _efficient(point: Point, single_sequence: float | None, min_efficiency: float) -> Check:
-    if not single_sequence:
-        return Check(
-            name=CheckName.EFFICIENCY, passed=False, value=None, limit=min_efficiency, because="T(1) is not known"
-        )
-    value = efficiency(point, single_sequence)
-    passed = value > min_efficiency
-    words = "is above" if passed else "is not above"
-    return Check(
-        name=CheckName.EFFICIENCY,
-        passed=passed,
-        value=value,
-        limit=min_efficiency,
-        because=f"batching efficiency {value:.3f} {words} {min_efficiency:g}",
-    )

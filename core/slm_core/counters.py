@@ -18,7 +18,7 @@ from slm_core.codec import LARGEST
 from slm_core.failure import Failure, ProfileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,3 +93,53 @@ def over_engines(counters: Iterable[Counters]) -> Counters:
     every = list(counters)
     summed = {f.name: sum(getattr(c, f.name) for c in every) for f in fields(Counters)}
     return replace(Counters(**summed), kv_usage=max(c.kv_usage for c in every))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterDelta:
+    """What engines did between two scrapes: the one place where counters become rates and means."""
+
+    gained: Counters
+    """Differences, summed over the engines. Of its gauges (running, waiting, KV use) they say nothing."""
+    seconds: float
+    """Between the scrapes; above 0."""
+    engines: int = 1
+    """How many engines the sums are over."""
+
+    @classmethod
+    def between(cls, before: Counters, after: Counters, seconds: float, engines: int = 1) -> CounterDelta:
+        """The difference of two sums over the same engines."""
+        gained = {f.name: getattr(after, f.name) - getattr(before, f.name) for f in fields(Counters)}
+        return cls(gained=Counters(**gained), seconds=seconds, engines=engines)
+
+    @classmethod
+    def of_engines(
+        cls, before: Mapping[str, Counters], after: Mapping[str, Counters], seconds: float
+    ) -> CounterDelta | None:
+        """Over those engines that ran all the while, by name. None where there is none, or no time has passed.
+
+        NB: counters of an engine that was restarted begin anew: it is left out.
+        """
+        pairs = [(before[name], now) for name, now in after.items() if name in before]
+        pairs = [
+            (old, new) for old, new in pairs if new.output_tokens >= old.output_tokens and new.finished >= old.finished
+        ]
+        if not pairs or seconds <= 0:
+            return None
+        old, new = over_engines(one for one, _ in pairs), over_engines(one for _, one in pairs)
+        return cls.between(old, new, seconds, engines=len(pairs))
+
+    @property
+    def output_tokens_per_second(self) -> float:
+        """Generated tokens."""
+        return self.gained.output_tokens / self.seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Input and output tokens."""
+        return (self.gained.prompt_tokens + self.gained.output_tokens) / self.seconds
+
+    def mean_ms(self, latency: str) -> float | None:
+        """Mean of a latency, named as its counters begin: `itl` over every token, `ttft` over requests. None without any."""
+        count = getattr(self.gained, f"{latency}_count")
+        return 1000 * getattr(self.gained, f"{latency}_sum") / count if count > 0 else None

@@ -11,13 +11,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slm_core import noise
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from slm_core.measurements import Point
-
-REPEAT_NOISE_FRACTION = 0.02
-"""Spread between repeated runs of one configuration, where a point does not bring its own (0.1-4.1 % as published)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +85,7 @@ def is_full_single(point: Point) -> bool:
 
 def sweep_of(points: Iterable[Point]) -> tuple[Point, ...]:
     """The unmarked full-batch points of one engine, as the sweep ran it: with the first such point's token budget."""
-    clean = [p for p in points if is_full_single(p) and not p.doubts and not p.preemptions and not p.errors]
+    clean = [p for p in points if is_full_single(p) and p.is_trusted]
     return tuple(p for p in clean if p.max_num_batched_tokens == clean[0].max_num_batched_tokens)
 
 
@@ -96,10 +95,10 @@ def fit_points(points: Iterable[Point]) -> Fit | None:
     if len({p.batch_size for p in sweep}) < 2:
         return None
     sizes = [float(p.batch_size) for p in sweep]
-    noise = [_noise_fraction(p) for p in sweep]
+    doubts = [noise.of_fitted_point(p.throughput_ci_fraction) for p in sweep]
     return Fit(
-        itl=fit_line(sizes, [p.itl_ms.mean_ms for p in sweep], noise),
-        turn=fit_line(sizes, [1000 * p.batch_size / p.output_tokens_per_second for p in sweep], noise),
+        itl=fit_line(sizes, [p.itl_ms.mean_ms for p in sweep], doubts),
+        turn=fit_line(sizes, [1000 * p.batch_size / p.output_tokens_per_second for p in sweep], doubts),
         total_per_output=sum(p.throughput_tokens_per_second for p in sweep)
         / sum(p.output_tokens_per_second for p in sweep),
     )
@@ -107,7 +106,7 @@ def fit_points(points: Iterable[Point]) -> Fit | None:
 
 def fit_line(xs: Sequence[float], ys: Sequence[float], noise_fractions: Sequence[float]) -> Line:
     """Weighted least squares of y = a + b x with a, b >= 0; each y is uncertain by its fraction. Needs two different x."""
-    weights = [1 / (noise * y) ** 2 for y, noise in zip(ys, noise_fractions, strict=True)]
+    weights = [1 / (doubt * y) ** 2 for y, doubt in zip(ys, noise_fractions, strict=True)]
     total = sum(weights)
     mean_x = sum(w * x for w, x in zip(weights, xs, strict=True)) / total
     mean_y = sum(w * y for w, y in zip(weights, ys, strict=True)) / total
@@ -123,10 +122,5 @@ def fit_line(xs: Sequence[float], ys: Sequence[float], noise_fractions: Sequence
         intercept = 0.0
     residuals = [((intercept + slope * x) / y - 1) ** 2 for x, y in zip(xs, ys, strict=True)]
     free = len(xs) - 2
-    noise = math.sqrt(sum(residuals) / free) if free > 0 else 0.0
-    return Line(intercept=intercept, slope=slope, noise_fraction=noise)
-
-
-def _noise_fraction(point: Point) -> float:
-    """Interval of the window and spread between runs, together."""
-    return math.hypot((point.throughput_ci_fraction or 0.0) / 2, REPEAT_NOISE_FRACTION)
+    unexplained = math.sqrt(sum(residuals) / free) if free > 0 else 0.0
+    return Line(intercept=intercept, slope=slope, noise_fraction=unexplained)

@@ -146,6 +146,21 @@ class Point:
         """The marks that forbid choosing this point: all but Wide, whose interval already counts as noise."""
         return tuple(mark for mark in self.marks if mark is not Mark.WIDE) if self.marks else ()
 
+    @property
+    def is_trusted(self) -> bool:
+        """No preemption, no failed request, no doubt."""
+        return not (self.preemptions or self.errors or self.doubts)
+
+    @property
+    def full_load(self) -> int:
+        """Requests in flight that fill every batch."""
+        return self.batch_size * self.replicas
+
+    @property
+    def load(self) -> int:
+        """Requests that were in flight."""
+        return self.in_flight or self.full_load
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:

@@ -3,20 +3,26 @@
 Exists once, for the search that measures and for the advisor that decides: both must mean the same by "meets the SLO".
 Assumes ITL = (last token - first token) / (tokens - 1). Must never read a missing figure as a kept promise: what the
 samples do not support is a miss of its own kind.
+
+`METRICS` is the table of what may be limited. A further metric is a row of it, a field of its name in `Slo`, `Limits`,
+`Means` and `Latencies` here, in `measurements.Point` and in the API, the engine's counters of it, and what the load
+generator samples; whoever measures, judges and prints walks the table.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slm_core.latency_model import fit_points, sweep_of
+from slm_core.tuning import Bounds, Default
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from slm_core.counters import CounterDelta
     from slm_core.measurements import Latency, Point
 
 REFERENCE_BATCH_SIZE = 32
@@ -43,11 +49,87 @@ FIGURE = {
 """Where a latency keeps each of them."""
 
 
-class Quantity(StrEnum):
-    """What an SLO limits."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factor(Default[float]):
+    """A limit as a multiple of what was measured at the reference batch."""
 
-    ITL = "ITL"
-    TTFT = "TTFT"
+    field: str
+    """Its name, wherever an SLO is written."""
+    help: str
+    """For a command line, without the default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One latency that an SLO may limit: how it is read, predicted, judged and printed."""
+
+    name: str
+    """In sentences, and as the name of its check."""
+    field: str
+    """Where a point keeps its distribution, and an SLO, limits and figures their milliseconds. Camel case in JSON."""
+    counter: str
+    """How the engine's counters of it begin (`Counters.itl_sum`): its mean."""
+    follows_line: bool
+    """Its mean follows the line fitted over B, so that it can be predicted. Else only what was measured tells."""
+    limit: Bounds
+    """What the API admits as a limit, in milliseconds."""
+    help: str
+    """For a command line."""
+    digits: int
+    """Of milliseconds, in status."""
+    factor: Factor | None = None
+    """The other way to limit it."""
+
+    def of(self, point: Point | Latencies) -> Latency | None:
+        """Its distribution; None where it was not measured."""
+        latency: Latency | None = getattr(point, self.field)
+        return latency
+
+    def limit_ms(self, limits: Slo | Limits) -> float | None:
+        """What it must not exceed; None without a limit."""
+        limit: float | None = getattr(limits, self.field)
+        return limit
+
+    def mean_ms(self, means: Means) -> float | None:
+        """Its mean; None where it is not known."""
+        mean: float | None = getattr(means, self.field)
+        return mean
+
+    def kept(self, figure_ms: float, limit_ms: float, percentile: Percentile) -> str:
+        """The sentence of a kept limit."""
+        return f"{percentile.lower()} {self.name} {figure_ms:.1f} ms is within {limit_ms:.1f} ms"
+
+
+ITL_FACTOR = Factor(
+    field="itl_factor",
+    default=4.0,
+    least=1,
+    most=1000,
+    help=f"the same, as a multiple of that at batch {REFERENCE_BATCH_SIZE}",
+)
+"""Where no limit on ITL is given, the paper's relaxed one holds. NB: `advise` takes any above 0, the API none below 1."""
+ITL = Metric(
+    name="ITL",
+    field="itl_ms",
+    counter="itl",
+    follows_line=True,
+    limit=Bounds(above=0, most=60_000),
+    help="most time between two tokens",
+    digits=3,
+    factor=ITL_FACTOR,
+)
+"""Inter-token latency. Every point has it."""
+TTFT = Metric(
+    name="TTFT",
+    field="ttft_ms",
+    counter="ttft",
+    follows_line=False,
+    limit=Bounds(above=0, most=600_000),
+    help="most time to the first token",
+    digits=1,
+)
+"""Time to first token."""
+METRICS = (ITL, TTFT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +143,23 @@ class Slo:
     ttft_ms: float | None = None
     """Largest time to first token, in milliseconds."""
     percentile: Percentile = Percentile.MEAN
-    """The figure that both limits hold for."""
+    """The figure that all limits hold for."""
+
+    @classmethod
+    def read(cls, source: object, prefix: str = "") -> Slo:
+        """From whatever has attributes of these names: a part of the API, parsed arguments."""
+        found = {name: getattr(source, prefix + name) for name in LIMIT_FIELDS}
+        return cls(**found, percentile=Percentile(getattr(source, f"{prefix}percentile")))
+
+    def or_default(self) -> Slo:
+        """With the paper's relaxed limit, where ITL has none."""
+        unlimited = self.itl_ms is None and self.itl_factor is None
+        return replace(self, itl_factor=ITL_FACTOR.default) if unlimited else self
+
+
+LIMITS = tuple(limit for metric in METRICS for limit in (metric, metric.factor) if limit is not None)
+"""Whatever an SLO may limit, each way to do so, in the order in which they are shown."""
+LIMIT_FIELDS = tuple(limit.field for limit in LIMITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +175,48 @@ class Limits:
     unresolved: str | None = None
     """Why an ITL limit was asked for and could not be computed. Nothing meets such a limit."""
 
+    @property
+    def on_line(self) -> Limits:
+        """Of these only what the fitted line can predict: the means of metrics that follow it."""
+        measured_only: dict[str, Any] = {metric.field: None for metric in METRICS if not metric.follows_line}
+        return replace(self, **measured_only, percentile=Percentile.MEAN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latencies:
+    """The distributions of whatever was measured for a while."""
+
+    itl_ms: Latency
+    """Inter-token latency."""
+    ttft_ms: Latency | None = None
+    """Time to first token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """Mean latencies in milliseconds."""
+
+    itl_ms: float
+    """Mean inter-token latency."""
+    ttft_ms: float | None = None
+    """Mean time to first token. Absent where it was not measured at this load."""
+
+
+def means_of(point: Point | Latencies) -> dict[str, Any]:
+    """The fields of `Means`, of a point as it stands."""
+    return {m.field: latency.mean_ms for m in METRICS if (latency := m.of(point)) is not None}
+
+
+def means_between(delta: CounterDelta) -> dict[str, Any]:
+    """The fields of `Means` that engines counted in a stretch of time."""
+    return {m.field: mean_ms for m in METRICS if (mean_ms := delta.mean_ms(m.counter)) is not None}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Miss:
     """One limit that a point breaks, or that it cannot be shown to keep."""
 
-    what: Quantity
+    what: Metric
     percentile: Percentile
     measured_ms: float | None
     """Absent: the samples do not support this percentile."""
@@ -99,25 +233,20 @@ class Miss:
 
 def resolve(slo: Slo, points: Sequence[Point]) -> Limits:
     """The SLO in milliseconds. Its factor is taken of the measured B = 32, of the fit where 32 was not measured."""
-    if slo.itl_ms is not None or slo.itl_factor is None:
-        source = "" if slo.itl_ms is None else "as asked"
-        return Limits(itl_ms=slo.itl_ms, ttft_ms=slo.ttft_ms, percentile=slo.percentile, itl_source=source)
+    asked: dict[str, Any] = {metric.field: metric.limit_ms(slo) for metric in METRICS}
+    limits = Limits(**asked, percentile=slo.percentile)
+    if slo.itl_ms is not None:
+        return replace(limits, itl_source="as asked")
+    if slo.itl_factor is None:
+        return limits
     itl_ms, how = _reference_itl_ms(points)
     if itl_ms is None:
-        return Limits(
-            ttft_ms=slo.ttft_ms, percentile=slo.percentile, unresolved=f"{slo.itl_factor:g} x ITL at B=32: {how}"
-        )
-    return Limits(
+        return replace(limits, unresolved=f"{slo.itl_factor:g} x ITL at B={REFERENCE_BATCH_SIZE}: {how}")
+    return replace(
+        limits,
         itl_ms=slo.itl_factor * itl_ms,
-        ttft_ms=slo.ttft_ms,
-        percentile=slo.percentile,
-        itl_source=f"{slo.itl_factor:g} x {itl_ms:.2f} ms, the mean ITL {how} at B=32",
+        itl_source=f"{slo.itl_factor:g} x {itl_ms:.2f} ms, the mean ITL {how} at B={REFERENCE_BATCH_SIZE}",
     )
-
-
-def itl_limit_ms(slo: Slo, points: Sequence[Point]) -> float | None:
-    """The ITL limit in milliseconds; None without one, and when it cannot be computed (`resolve` tells them apart)."""
-    return resolve(slo, points).itl_ms
 
 
 def _reference_itl_ms(points: Iterable[Point]) -> tuple[float | None, str]:
@@ -141,31 +270,29 @@ def figure_ms(latency: Latency, percentile: Percentile) -> float | None:
 
 def slo_misses(point: Point, limits: Limits) -> tuple[Miss, ...]:
     """Every limit that `point` breaks or cannot be shown to keep. Empty: it meets the SLO."""
-    misses = []
-    if limits.unresolved:
-        misses.append(_unresolved(limits, point))
-    if limits.itl_ms is not None and (late := _miss(Quantity.ITL, limits.itl_ms, point.itl_ms, limits.percentile)):
-        misses.append(late)
-    if limits.ttft_ms is not None and (late := _miss(Quantity.TTFT, limits.ttft_ms, point.ttft_ms, limits.percentile)):
-        misses.append(late)
+    misses = [_unresolved(limits, point)] if limits.unresolved else []
+    for metric in METRICS:
+        limit_ms = metric.limit_ms(limits)
+        if limit_ms is not None and (late := _miss(metric, limit_ms, metric.of(point), limits.percentile)):
+            misses.append(late)
     return tuple(misses)
 
 
-def _miss(what: Quantity, limit_ms: float, latency: Latency | None, percentile: Percentile) -> Miss | None:
+def _miss(what: Metric, limit_ms: float, latency: Latency | None, percentile: Percentile) -> Miss | None:
     measured_ms = figure_ms(latency, percentile) if latency else None
     if measured_ms is None:
         needed, samples = MIN_SAMPLES[percentile] or 1, latency.samples if latency else 0
-        because = f"{percentile.lower()} {what} not known: {samples} samples do not support it ({needed} needed)"
+        because = f"{percentile.lower()} {what.name} not known: {samples} samples do not support it ({needed} needed)"
     elif measured_ms <= limit_ms:
         return None
     else:
-        because = f"{percentile.lower()} {what} {measured_ms:.1f} ms exceeds {limit_ms:.1f} ms"
+        because = f"{percentile.lower()} {what.name} {measured_ms:.1f} ms exceeds {limit_ms:.1f} ms"
     return Miss(what=what, percentile=percentile, measured_ms=measured_ms, limit_ms=limit_ms, because=because)
 
 
 def _unresolved(limits: Limits, point: Point) -> Miss:
     return Miss(
-        what=Quantity.ITL,
+        what=ITL,
         percentile=limits.percentile,
         measured_ms=figure_ms(point.itl_ms, limits.percentile),
         limit_ms=None,

@@ -6,11 +6,13 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from slm_core import tuning
+from slm_core.arguments import ABOVE_ZERO, AT_LEAST_ONE, count, number
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
 from slm_core.sharing import AUTO, CHOICES, allows_packs, by_word, word_of
-from slm_core.slo import Percentile, Slo
+from slm_core.slo import ITL, LIMITS, METRICS, Percentile, Slo
 
 from slm_runtime import events, profile
 from slm_runtime.ledger import read_config
@@ -21,9 +23,11 @@ from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from slm_core.measurements import SharingMode
+
+T = TypeVar("T")
 
 EXPECTED_POINTS = 9
 """Of a whole profile, for the progress bar: six of one engine, two packs, one confirmation."""
@@ -76,43 +80,44 @@ def _add_subject(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model-revision", "--revision", dest="revision", help="its revision, for the document")
     group.add_argument("--image", help="the engine's image, for the document")
     group.add_argument("--gpu-product", help="name of the device, for the document (default: NVML's, or CPU)")
-    group.add_argument("--max-model-len", type=_positive, metavar="TOKENS", help="longest sequence")
+    group.add_argument("--max-model-len", type=count(AT_LEAST_ONE), metavar="TOKENS", help="longest sequence")
     group.add_argument("--dtype", help="data type of the weights")
 
 
 def _add_question(group: argparse._ArgumentGroup) -> None:
-    lengths = "N, lognormal:MEAN,P99 or uniform:LOW,HIGH (default: %(default)s)"
-    group.add_argument("--input-tokens", default="161", metavar="LENGTHS", help=f"prompt lengths: {lengths}")
-    group.add_argument("--output-tokens", default="338", metavar="LENGTHS", help=f"output lengths: {lengths}")
+    lengths = "lengths: N, lognormal:MEAN,P99 or uniform:LOW,HIGH"
+    load = "requests in flight to decide for (default: full batches)"
+    _add(group, "--input-tokens", str, str(tuning.INPUT_TOKENS.default), help=f"prompt {lengths}", metavar="LENGTHS")
+    _add(group, "--output-tokens", str, str(tuning.OUTPUT_TOKENS.default), help=f"output {lengths}", metavar="LENGTHS")
     group.add_argument("--dataset", metavar="FILE", help="ShareGPT JSON, whose lengths are used instead")
-    group.add_argument("--concurrency", type=_positive, help="requests in flight to decide for (default: full batches)")
-    group.add_argument("--slo-itl-ms", type=_above_zero, help="largest inter-token latency")
-    group.add_argument("--slo-itl-factor", type=_above_zero, help="the same as a multiple of ITL at B=32")
-    group.add_argument("--slo-ttft-ms", type=_above_zero, help="largest time to first token")
+    group.add_argument("--concurrency", type=count(tuning.CONCURRENCY), help=load)
+    for limit in LIMITS:
+        group.add_argument(tuning.flag(f"slo_{limit.field}"), type=number(ABOVE_ZERO), help=limit.help)
     group.add_argument("--slo-percentile", type=Percentile, choices=list(Percentile), default=Percentile.MEAN)
-    group.add_argument("--min-efficiency", type=_above_zero, default=0.1, help="epsilon (default: %(default)s)")
-    group.add_argument(
-        "--min-gain", type=float, default=0.05, help="gain that a pack must bring (default: %(default)s)"
-    )
+    for name, knob in tuning.SEARCH_KNOBS.items():
+        _add(group, tuning.flag(name), number(knob), knob.default, help=knob.help)
     group.add_argument("--sharing-mode", choices=tuple(map(word_of, CHOICES)), default=word_of(AUTO))
-    group.add_argument("--replicas", type=_positive, metavar="R", help="measure packs of exactly R engines")
-    group.add_argument("--max-replicas", type=_positive, default=4, metavar="R", help="(default: %(default)s)")
+    own, most = count(tuning.ENGINES_PER_GPU), tuning.MAX_ENGINES_PER_GPU
+    group.add_argument("--replicas", type=own, metavar="R", help="measure packs of exactly R engines")
+    _add(group, "--max-replicas", count(most), most.default, metavar="R")
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--max-gpu-minutes", type=_above_zero, default=30.0, help="(default: %(default)s)")
-    group.add_argument("--max-batch-size", type=_positive, default=512, metavar="B", help="(default: %(default)s)")
-    group.add_argument("--max-num-batched-tokens", type=_positive, default=8192, help="(default: %(default)s)")
-    group.add_argument("--startup-timeout-seconds", type=_above_zero, default=900.0, help="(default: %(default)s)")
-    pace = Pace()
-    group.add_argument(
-        "--min-window-seconds", type=_above_zero, default=pace.min_seconds, help="(default: %(default)s)"
-    )
-    group.add_argument(
-        "--max-window-seconds", type=_above_zero, default=pace.max_seconds, help="(default: %(default)s)"
-    )
-    group.add_argument("--poll-seconds", type=_above_zero, default=pace.poll_seconds, help="(default: %(default)s)")
-    group.add_argument("--hang-seconds", type=_above_zero, default=pace.hang_seconds, help="(default: %(default)s)")
+    pace, batch, budget = Pace(), tuning.MAX_BATCH_SIZE, tuning.MAX_NUM_BATCHED_TOKENS
+    _add(group, "--max-gpu-minutes", number(tuning.MAX_GPU_MINUTES), tuning.GPU_MINUTES_BY_HAND)
+    _add(group, "--max-batch-size", count(batch), batch.default, metavar="B")
+    _add(group, "--max-num-batched-tokens", count(budget), budget.default)
+    _add(group, "--startup-timeout-seconds", number(tuning.STARTUP_SECONDS), tuning.STARTUP_SECONDS.default)
+    _add(group, "--min-window-seconds", number(ABOVE_ZERO), pace.min_seconds)
+    _add(group, "--max-window-seconds", number(ABOVE_ZERO), pace.max_seconds)
+    _add(group, "--poll-seconds", number(ABOVE_ZERO), pace.poll_seconds)
+    _add(group, "--hang-seconds", number(ABOVE_ZERO), pace.hang_seconds)
+
+
+def _add(group: argparse._ArgumentGroup, flag: str, kind: Callable[[str], T], default: T, **more: Any) -> None:
+    """An argument whose help ends with its default."""
+    words = f"{more.pop('help', '')} (default: %(default)s)".lstrip()
+    group.add_argument(flag, type=kind, default=default, help=words, **more)
 
 
 def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: str) -> profile.Task:
@@ -121,6 +126,7 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
     extra = [("--max-model-len", args.max_model_len), ("--dtype", args.dtype)]
     command = (*(engine_words or DEFAULT_COMMAND), *(str(w) for pair in extra if pair[1] is not None for w in pair))
     max_model_len = args.max_model_len or _given(engine_words, "--max-model-len") or _longest(args.model)
+    request = _request(args, int(max_model_len) if max_model_len else None)
     return profile.Task(
         subject=Subject(
             model=args.model,
@@ -129,7 +135,7 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
             max_model_len=int(max_model_len) if max_model_len else None,
             timeout_seconds=args.startup_timeout_seconds,
         ),
-        request=_request(args, int(max_model_len) if max_model_len else None),
+        request=request,
         lengths=args.dataset or parse_lengths(args.input_tokens, args.output_tokens),
         conditions=Conditions(
             pace=Pace(
@@ -138,7 +144,7 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
                 max_seconds=args.max_window_seconds,
                 hang_seconds=args.hang_seconds,
             ),
-            ttft_matters=args.slo_ttft_ms is not None,
+            limited=tuple(m for m in METRICS if m is not ITL and m.limit_ms(request.slo) is not None),
         ),
         asked_mode=_asked_mode(args),
         model_uri=args.model_uri or args.model,
@@ -159,17 +165,11 @@ def _asked_mode(args: argparse.Namespace) -> SharingMode | None:
 def _request(args: argparse.Namespace, max_model_len: int | None) -> Request:
     alone = not allows_packs(_asked_mode(args)) or args.replicas == 1
     return Request(
-        slo=Slo(
-            itl_ms=args.slo_itl_ms,
-            itl_factor=args.slo_itl_factor,
-            ttft_ms=args.slo_ttft_ms,
-            percentile=args.slo_percentile,
-        ),
+        slo=Slo.read(args, prefix="slo_"),
         max_gpu_seconds=args.max_gpu_minutes * 60,
         max_batch_size=args.max_batch_size,
         max_num_batched_tokens=max(args.max_num_batched_tokens, args.max_batch_size),
-        min_efficiency=args.min_efficiency,
-        min_gain=args.min_gain,
+        **tuning.tuned(args, tuning.SEARCH_KNOBS),
         max_replicas=1 if alone else max(args.max_replicas, args.replicas or 1),
         replicas=None if alone else args.replicas,
         concurrency=args.concurrency,
@@ -192,17 +192,3 @@ def _longest(model: str) -> int | None:
     config = read_config(model)
     longest = config.get("text_config", config).get("max_position_embeddings")
     return longest if isinstance(longest, int) else None
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return value
-
-
-def _above_zero(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value

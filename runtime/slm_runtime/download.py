@@ -11,11 +11,12 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slm_core.units import GIB
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 EVERY_SECONDS = 5.0
-GIB = 1 << 30
 
 
 async def follow_download(model: str, environment: Mapping[str, str], tell: Callable[[str], None]) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from slm_core.counters import read_counters
 from slm_core.failure import EngineFault, Failure, ProfileError, explain
+from slm_core.tuning import STARTUP_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class Launch:
     """Words of the engine's command; --host and --port are added."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables besides our own."""
-    timeout_seconds: float = 900.0
+    timeout_seconds: float = STARTUP_SECONDS.default
     """Longest wait for /health."""
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from slm_core.codec import to_json
 from slm_core.failure import EXIT_STATUS, MEND
+from slm_core.units import GIB
 
 if TYPE_CHECKING:
     from slm_core.failure import Failure
@@ -125,10 +126,9 @@ class Terminal:
 
     def ledger(self, ledger: Ledger) -> None:
         """See Reporter."""
-        gib = 2**30
         self._line(
-            f"memory: weights {ledger.weights_bytes / gib:.2f}, activations {ledger.activation_peak_bytes / gib:.2f}, "
-            f"other {(ledger.graphs_bytes + ledger.context_bytes) / gib:.2f}, KV pool {ledger.kv_pool_bytes / gib:.2f} GiB"
+            f"memory: weights {ledger.weights_bytes / GIB:.2f}, activations {ledger.activation_peak_bytes / GIB:.2f}, "
+            f"other {(ledger.graphs_bytes + ledger.context_bytes) / GIB:.2f}, KV pool {ledger.kv_pool_bytes / GIB:.2f} GiB"
         )
 
     def note(self, message: str) -> None:

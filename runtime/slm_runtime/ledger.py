@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slm_core.measurements import Ledger
+from slm_core.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-GIB = 2**30
 _BYTES = {"float32": 4, "float": 4, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "int8": 1}
 _AGREE_FRACTION = 0.02
 """Sizes read from logs are rounded to 0.01 GiB."""

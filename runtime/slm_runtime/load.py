@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from slm_core.slo import Metric
+
     from slm_runtime.workload import Lengths
 
 STREAMED_TOKENS_PER_SECOND = 500.0
@@ -30,12 +32,17 @@ ERROR_PAUSE_SECONDS = 0.2
 
 
 class Sample:
-    """What the streamed requests showed since the window opened. Milliseconds."""
+    """What the streamed requests showed since the window opened, in milliseconds: a list for each of `slo.METRICS`."""
 
     def __init__(self) -> None:
         self.opened = time.monotonic()
+        self.itl_ms: list[float] = []
         self.ttft_ms: list[float] = []
-        self.gaps_ms: list[float] = []
+
+    def of(self, metric: Metric) -> list[float]:
+        """The samples of one metric."""
+        samples: list[float] = getattr(self, metric.field)
+        return samples
 
 
 class ClosedLoop:
@@ -139,7 +146,7 @@ class ClosedLoop:
                 if began >= sample.opened:
                     sample.ttft_ms.append(1000 * (now - began))
             elif last >= sample.opened:
-                sample.gaps_ms += [1000 * (now - last) / chunks] * chunks
+                sample.itl_ms += [1000 * (now - last) / chunks] * chunks
             last = now
 
     def _body(self, prompt: int, output: int, *, stream: bool) -> bytes:

@@ -10,19 +10,23 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from slm_core.counters import over_engines
+from slm_core.counters import CounterDelta, over_engines
 from slm_core.failure import EngineFault, Failure
 from slm_core.measurements import Mark, Point
+from slm_core.slo import ITL, METRICS, means_between
 
 from slm_runtime.load import ClosedLoop
 from slm_runtime.window import Pace, Scrape, facts, is_open, latency, marks, may_close
 
 if TYPE_CHECKING:
+    from slm_core.configuration import EngineConfiguration
+    from slm_core.slo import Metric
+
     from slm_runtime.engine_process import EngineProcess
     from slm_runtime.nvml import Device, Reading
-    from slm_runtime.search.steps import Measure, StartEngines
+    from slm_runtime.search.steps import Measure
     from slm_runtime.window import Facts
     from slm_runtime.workload import Lengths
 
@@ -36,7 +40,7 @@ class Running:
     """The engines that run, and what they are asked for."""
 
     engines: tuple[EngineProcess, ...]
-    on: StartEngines
+    on: EngineConfiguration
     kv_pool_bytes: int
     """Of each engine."""
     served_name: str
@@ -50,8 +54,8 @@ class Conditions:
     """How to measure, whatever is measured."""
 
     pace: Pace
-    ttft_matters: bool = False
-    """The SLO limits TTFT too, so its percentile needs as many samples."""
+    limited: tuple[Metric, ...] = ()
+    """What the SLO limits besides ITL: its percentile needs as many samples."""
 
 
 class Measurement:
@@ -61,7 +65,7 @@ class Measurement:
         self._running = running
         self._step = step
         self._pace = conditions.pace
-        self._ttft_matters = conditions.ttft_matters
+        self._limited = conditions.limited
         urls = [engine.url for engine in running.engines]
         self._loop = ClosedLoop(urls, running.served_name, running.lengths, running.vocab_size, seed=step.batch_size)
         self._window: list[Scrape] = []
@@ -97,13 +101,12 @@ class Measurement:
         now = self._last_progress = before
         while not is_open(now.counters, before.counters, needed) and now.at - before.at < OPEN_SECONDS:
             now = await self._poll()
-        gained = now.counters.itl_count - before.counters.itl_count
-        itl = (now.counters.itl_sum - before.counters.itl_sum) / gained if gained else 0.0
+        itl = (CounterDelta.between(before.counters, now.counters, now.at - before.at).mean_ms("itl") or 0.0) / 1000
         self._loop.open_window(itl, min(width, self._streams(itl)))
 
     def _streams(self, itl: float) -> int:
         """So many streams at once that a window at its cap holds the samples which the percentile needs."""
-        if not self._step.min_samples or not self._ttft_matters:
+        if not self._step.min_samples or not self._limited:
             return 1
         return 1 + round(self._step.min_samples * itl * self._running.lengths.output_mean / self._pace.max_seconds)
 
@@ -116,7 +119,7 @@ class Measurement:
 
     def _enough(self) -> bool:
         sample, needed = self._loop.sample, self._step.min_samples
-        return len(sample.gaps_ms) >= needed and (not self._ttft_matters or len(sample.ttft_ms) >= needed)
+        return all(len(sample.of(metric)) >= needed for metric in (ITL, *self._limited))
 
     def _read_device(self) -> None:
         if self._running.device:
@@ -155,28 +158,31 @@ class Measurement:
         raise EngineFault(Failure.HANGS, f"abandoned requests still run after {DRAIN_SECONDS:.0f} s")
 
     def _point(self, found: Facts, doubts: tuple[Mark, ...]) -> Point:
-        running, sample = self._running, self._loop.sample
+        running, sample, delta = self._running, self._loop.sample, found.delta
         joules, watts = _energy(self._readings)
+        means = {ITL.field: 0.0} | means_between(delta)
+        latencies: dict[str, Any] = {
+            m.field: latency(means[m.field], sample.of(m)) for m in METRICS if m.field in means
+        }
         # Prompt tokens come in lumps: by the workload's own ratio they add no noise of their own.
         total_per_output = 1 + running.lengths.input_mean / running.lengths.output_mean
         return Point(
             batch_size=self._step.batch_size,
-            replicas=running.on.replicas,
-            sharing_mode=running.on.mode,
+            replicas=running.on.engines_per_gpu,
+            sharing_mode=running.on.sharing_mode,
             in_flight=self._step.in_flight,
             max_num_batched_tokens=running.on.max_num_batched_tokens,
-            throughput_tokens_per_second=found.output_tokens_per_second * total_per_output,
-            output_tokens_per_second=found.output_tokens_per_second,
+            throughput_tokens_per_second=delta.output_tokens_per_second * total_per_output,
+            output_tokens_per_second=delta.output_tokens_per_second,
             throughput_ci_fraction=found.ci_fraction,
-            itl_ms=latency(found.itl_mean_ms, sample.gaps_ms),
-            ttft_ms=latency(found.ttft_mean_ms, sample.ttft_ms) if found.ttft_mean_ms is not None else None,
+            **latencies,
             kv_pool_bytes=running.kv_pool_bytes,
             kv_peak_fraction=found.kv_peak_fraction,
             preemptions=found.preemptions,
             # The gauge is a sample of a few dozen scrapes, the counters are exact: where the sample does not contradict
             # them (or the point is marked), theirs is the better figure.
             mean_running=found.mean_running if Mark.LITTLES_LAW in doubts else found.running_by_little,
-            window_seconds=found.seconds,
+            window_seconds=delta.seconds,
             requests=found.requests,
             input_tokens_mean=found.input_tokens_mean or running.lengths.input_mean,
             output_tokens_mean=found.output_tokens_mean or running.lengths.output_mean,

@@ -181,7 +181,7 @@ def _tell(event: Event, rig: EngineRig, reporter: Reporter, ending: Ending) -> N
         case Measured(point=point):
             reporter.point(point)
             return
-        case Started(step=StartEngines(kv_pool_bytes=None), ledger=ledger):
+        case Started(step=start, ledger=ledger) if start.configuration.kv_cache_bytes is None:
             reporter.ledger(ledger)
             return
         case Started():
@@ -198,8 +198,9 @@ def _tell(event: Event, rig: EngineRig, reporter: Reporter, ending: Ending) -> N
         ending.done = step
         reporter.phase("Finished", step.because, seconds)
     elif isinstance(step, StartEngines):
-        what = f"{step.replicas} engine(s), {step.mode}, B up to {step.batch_size}: {step.because}"
-        reporter.phase("Starting", what, seconds)
+        engines = step.configuration
+        what = f"{engines.engines_per_gpu} engine(s), {engines.sharing_mode}, B up to {engines.batch_size}"
+        reporter.phase("Starting", f"{what}: {step.because}", seconds)
     else:
         number = len(event.findings.points) + 1
         reporter.progress(number, f"measuring B={step.batch_size}: {step.because}", seconds)

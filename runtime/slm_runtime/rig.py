@@ -13,10 +13,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from slm_core import tuning
 from slm_core.batching import BLOCK_TOKENS, least_kv_bytes
 from slm_core.counters import read_cache_config
 from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_core.sharing import sharing_of
+from slm_core.units import MIB
 
 from slm_runtime import host, mps
 from slm_runtime.engine_process import Launch, group_of, start_engine
@@ -28,14 +30,14 @@ from slm_runtime.workload import Lengths, read_conversations, usable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Ledger, Point
 
     from slm_runtime.engine_process import EngineProcess
     from slm_runtime.measuring import Conditions
     from slm_runtime.nvml import Device
-    from slm_runtime.search.steps import Measure, StartEngines
+    from slm_runtime.search.steps import Measure
 
-MIB = 2**20
 CPU_POOL_FRACTION = 0.4
 """Most of the free memory that a sweep's KV pool takes on CPU."""
 RESERVE_BYTES = 512 * MIB
@@ -53,7 +55,7 @@ class Subject:
     command: tuple[str, ...]
     """The engine's command and the user's arguments."""
     max_model_len: int | None = None
-    timeout_seconds: float = 900.0
+    timeout_seconds: float = tuning.STARTUP_SECONDS.default
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -79,7 +81,7 @@ class EngineRig:
         self._engines: list[EngineProcess] = []
         self._daemon: mps.MpsDaemon | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._step: StartEngines | None = None
+        self._on: EngineConfiguration | None = None
         self._ledger: Ledger | None = None
         self._context_bytes = 0
         self._began: float | None = None
@@ -99,31 +101,31 @@ class EngineRig:
         """Wall time since the first start."""
         return 0.0 if self._began is None else time.monotonic() - self._began
 
-    async def start(self, step: StartEngines) -> Ledger:
+    async def start(self, on: EngineConfiguration) -> Ledger:
         """See Rig."""
         self._began = self._began or time.monotonic()
-        self._step = step
+        self._on = on
         try:
-            return await self._start(step)
+            return await self._start(on)
         except EngineFault as fault:
             self.fault = fault.failure
-            if fault.failure is Failure.MEMORY and step.kv_pool_bytes is None:
+            if fault.failure is Failure.MEMORY and on.kv_cache_bytes is None:
                 raise ProfileError(Failure.MEMORY, str(fault)) from fault
             raise
 
-    async def _start(self, step: StartEngines) -> Ledger:
-        if sharing_of(step.mode).daemon:
+    async def _start(self, on: EngineConfiguration) -> Ledger:
+        if sharing_of(on.sharing_mode).daemon:
             self._daemon = await mps.start_daemon()
         before = self._device.read().used_bytes if self._device else None
-        for index in range(step.replicas):
+        for index in range(on.engines_per_gpu):
             # One after the other: engines that start together mis-size each other.
-            self._engines.append(await self._start_one(self._words(step), self._environment(step, index)))
+            self._engines.append(await self._start_one(self._words(on), self._environment(on, index)))
             if index == 0:
-                self._ledger = await self._read_ledger(step, before)
+                self._ledger = await self._read_ledger(on, before)
                 await self._learn()
             await self._engines[-1].complete(self._first_request())
         if self._daemon:
-            await self._daemon.verify(step.replicas)
+            await self._daemon.verify(on.engines_per_gpu)
         assert self._ledger, "read with the first engine"
         return self._ledger
 
@@ -137,22 +139,19 @@ class EngineRig:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _words(self, step: StartEngines) -> tuple[str, ...]:
+    def _words(self, on: EngineConfiguration) -> tuple[str, ...]:
         subject = self._subject
         words = [*subject.command, "--model", subject.model, "--served-model-name", subject.served_name]
-        words += ["--max-num-seqs", str(step.batch_size), "--max-num-batched-tokens", str(step.max_num_batched_tokens)]
-        pool = step.kv_pool_bytes if step.kv_pool_bytes is not None else self._sweep_pool_bytes(step.batch_size)
+        words += ["--max-num-seqs", str(on.batch_size), "--max-num-batched-tokens", str(on.max_num_batched_tokens)]
+        pool = on.kv_cache_bytes if on.kv_cache_bytes is not None else self._sweep_pool_bytes(on.batch_size)
         if pool is not None:
             words += ["--kv-cache-memory-bytes", str(pool)]
-        if self._device and step.replicas > 1:
+        if self._device and on.engines_per_gpu > 1:
             # NB: CUDA engines refuse to start when less than utilization * total is free, even with fixed KV bytes.
-            share = (
-                sharing_of(step.mode).memory_share(self._device.memory_bytes, step.replicas)
-                - self._context_bytes
-                - RESERVE_BYTES
-            )
+            total, engines = self._device.memory_bytes, on.engines_per_gpu
+            share = sharing_of(on.sharing_mode).memory_share(total, engines) - self._context_bytes - RESERVE_BYTES
             words += ["--gpu-memory-utilization", f"{max(0.01, share / self._device.memory_bytes - 0.005):.2f}"]
-        if step.kv_pool_bytes is None:
+        if on.kv_cache_bytes is None:
             self.args = tuple(words[len(subject.command[:1]) :])
         return tuple(words)
 
@@ -174,20 +173,20 @@ class EngineRig:
             )
         return max(least, min(most, tokens * per_token))
 
-    def _environment(self, step: StartEngines, index: int) -> dict[str, str]:
+    def _environment(self, on: EngineConfiguration, index: int) -> dict[str, str]:
         made = dict(self._subject.environment)
         if self._daemon:
             made |= self._daemon.environment
         if self._device:
-            made |= sharing_of(step.mode).limits(self._device.memory_bytes, step.replicas)
-        if self._device is None and step.replicas > 1:
+            made |= sharing_of(on.sharing_mode).limits(self._device.memory_bytes, on.engines_per_gpu)
+        if self._device is None and on.engines_per_gpu > 1:
             cores = frozenset(os.sched_getaffinity(0))
-            if len(cores) < step.replicas and index == 0:
-                self._note(f"{step.replicas} engines share {len(cores)} core(s): what they gain here says little")
-            made |= host.binding(host.shares(cores, step.replicas)[index])
+            if len(cores) < on.engines_per_gpu and index == 0:
+                self._note(f"{on.engines_per_gpu} engines share {len(cores)} core(s): what they gain here says little")
+            made |= host.binding(host.shares(cores, on.engines_per_gpu)[index])
         return made
 
-    async def _read_ledger(self, step: StartEngines, used_before: int | None) -> Ledger:
+    async def _read_ledger(self, on: EngineConfiguration, used_before: int | None) -> Ledger:
         engine = self._engines[0]
         if self._device:
             total, used = self._device.memory_bytes, self._device.read().used_bytes - (used_before or 0)
@@ -204,7 +203,7 @@ class EngineRig:
             is_gpu=self._device is not None,
         )
         ledger, notes = make_ledger(seen)
-        if step.kv_pool_bytes is None:
+        if on.kv_cache_bytes is None:
             self._context_bytes = ledger.context_bytes
             for note in notes:
                 self._note(note)
@@ -232,13 +231,13 @@ class EngineRig:
     async def measure(self, step: Measure) -> Point:
         """See Rig."""
         try:
-            assert self._step, "the search measures what it has started"
+            assert self._on, "the search measures what it has started"
             assert self._ledger, "read with the first engine"
             assert self._lengths, "learned from the first engine"
             vocab_size = int(self._config.get("text_config", self._config).get("vocab_size") or 1000)
             running = Running(
                 engines=tuple(self._engines),
-                on=self._step,
+                on=self._on,
                 kv_pool_bytes=self._ledger.kv_pool_bytes,
                 served_name=self._subject.served_name,
                 vocab_size=vocab_size,

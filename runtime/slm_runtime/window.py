@@ -15,7 +15,9 @@ from itertools import pairwise
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from slm_core.counters import CounterDelta
 from slm_core.measurements import Latency, Mark
+from slm_core.noise import LITTLES_LAW_FRACTION
 from slm_core.slo import MIN_SAMPLES, Percentile
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ T_975 = 2.262
 """Student's t for 95 % and SLICES - 1 degrees of freedom."""
 WIDE_FRACTION = 0.2
 """A point whose interval is still wider than this at the cap is marked: it says nearly nothing."""
-LITTLE_FRACTION = 0.05
 FULL_FRACTION = 0.9
 """Use of the KV pool at which waiting requests are taken to wait for blocks."""
 
@@ -56,13 +57,10 @@ class Scrape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the counters of one window say. Rates per second."""
+    """What the counters of one window say."""
 
-    seconds: float
-    output_tokens_per_second: float
+    delta: CounterDelta
     ci_fraction: float | None
-    itl_mean_ms: float
-    ttft_mean_ms: float | None
     kv_peak_fraction: float
     preemptions: int
     requests: int
@@ -109,31 +107,22 @@ def ci_fraction(window: Sequence[Scrape]) -> float | None:
 def facts(window: Sequence[Scrape]) -> Facts:
     """Differences over the window and means over its scrapes."""
     first, last = window[0], window[-1]
-    seconds = last.at - first.at
-
-    def gained(name: str) -> float:
-        return float(getattr(last.counters, name) - getattr(first.counters, name))
-
-    prefilled = gained("ttft_count")
-    decoding_seconds = gained("itl_sum")
-    prefilling_seconds = gained("ttft_sum") - gained("queue_sum")
+    delta = CounterDelta.between(first.counters, last.counters, last.at - first.at)
+    gained, prefilled = delta.gained, delta.gained.ttft_count
     running = [scrape.counters.running for scrape in window]
     return Facts(
-        seconds=seconds,
-        output_tokens_per_second=gained("output_tokens") / seconds,
+        delta=delta,
         ci_fraction=ci_fraction(window),
-        itl_mean_ms=1000 * decoding_seconds / gained("itl_count") if gained("itl_count") else 0.0,
-        ttft_mean_ms=1000 * gained("ttft_sum") / prefilled if prefilled else None,
         kv_peak_fraction=max(scrape.counters.kv_usage for scrape in window),
-        preemptions=round(gained("preemptions")),
-        requests=round(gained("finished")),
-        input_tokens_mean=gained("prompt_tokens") / prefilled if prefilled else None,
-        output_tokens_mean=gained("output_tokens") / prefilled if prefilled else None,
+        preemptions=round(gained.preemptions),
+        requests=round(gained.finished),
+        input_tokens_mean=gained.prompt_tokens / prefilled if prefilled else None,
+        output_tokens_mean=gained.output_tokens / prefilled if prefilled else None,
         mean_running=fmean(running),
         # NB: three scrapes that all saw one sequence do not show that one always ran.
         running_error=max(stdev(running) / math.sqrt(len(running)), fmean(running) / (4 * len(running))),
         mean_waiting=fmean(scrape.counters.waiting for scrape in window),
-        running_by_little=(decoding_seconds + prefilling_seconds) / seconds,
+        running_by_little=(gained.itl_sum + (gained.ttft_sum - gained.queue_sum)) / delta.seconds,
     )
 
 
@@ -142,7 +131,7 @@ def marks(found: Facts, *, errors: int, width: int, may_wait: bool, throttled: b
     # A short wait for the next step is no starvation; a wait beside a full pool is.
     starved = not may_wait and found.mean_waiting > 0.05 * width and found.kv_peak_fraction > FULL_FRACTION
     # The running gauge is sampled: what its own sampling error explains is not a contradiction.
-    tolerance = LITTLE_FRACTION * found.mean_running + 2 * found.running_error
+    tolerance = LITTLES_LAW_FRACTION * found.mean_running + 2 * found.running_error
     wide = found.ci_fraction is not None and found.ci_fraction > WIDE_FRACTION
     checks = (
         (found.preemptions > 0 or starved, Mark.PREEMPTED),

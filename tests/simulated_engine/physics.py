@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from slm_core.measurements import SharingMode
 
 if TYPE_CHECKING:
-    from slm_runtime.search.steps import StartEngines
+    from slm_core.configuration import EngineConfiguration
 
 BLOCK_TOKENS = 16
 """Tokens of one KV block."""
@@ -102,23 +102,23 @@ class Expected:
     preempts: bool
 
 
-def pool_tokens(engine: SimulatedEngine, start: StartEngines) -> float:
+def pool_tokens(engine: SimulatedEngine, start: EngineConfiguration) -> float:
     """KV pool of each engine in tokens."""
     return pool_bytes(engine, start) / engine.kv_bytes_per_token
 
 
-def pool_bytes(engine: SimulatedEngine, start: StartEngines) -> int:
+def pool_bytes(engine: SimulatedEngine, start: EngineConfiguration) -> int:
     """KV pool of each engine in bytes: as told, else what a lone engine finds."""
     fixed = engine.weights_bytes + engine.activation_peak_bytes + engine.context_bytes
     return (
-        start.kv_pool_bytes
-        if start.kv_pool_bytes is not None
+        start.kv_cache_bytes
+        if start.kv_cache_bytes is not None
         else int(engine.device_bytes * engine.utilization) - fixed
     )
 
 
 def steady_state(
-    engine: SimulatedEngine, lengths: Lengths, start: StartEngines, batch_size: float, waiting: float = 0
+    engine: SimulatedEngine, lengths: Lengths, start: EngineConfiguration, batch_size: float, waiting: float = 0
 ) -> Expected:
     """Expected figures of each engine of `start` with `batch_size` sequences running and `waiting` more in its queue."""
     peak = min(
@@ -128,6 +128,7 @@ def steady_state(
     room = pool_tokens(engine, start)
     preempts = peak > room
     running = batch_size * room / peak if preempts else batch_size
+    assert start.max_num_batched_tokens is not None
     free = max(start.max_num_batched_tokens - running, BLOCK_TOKENS)
     chunks = max(1.0, lengths.input_tokens_mean / free)
     itl_ms = _shared_step_ms(engine, start, *_alone_ms(engine, lengths, running, chunks))
@@ -158,16 +159,16 @@ def _alone_ms(engine: SimulatedEngine, lengths: Lengths, running: float, chunks:
     return host_ms, layers_ms + cache_ms + newcomers * prompt_ms
 
 
-def _shared_step_ms(engine: SimulatedEngine, start: StartEngines, host_ms: float, gpu_ms: float) -> float:
+def _shared_step_ms(engine: SimulatedEngine, start: EngineConfiguration, host_ms: float, gpu_ms: float) -> float:
     """Step time of each of R engines that queue for one GPU, between perfect turns and random meetings."""
-    others = start.replicas - 1
-    if start.mode is SharingMode.TIME_SLICING:
-        gpu_ms *= 1 + engine.slicing_fraction * others / start.replicas
+    others = start.engines_per_gpu - 1
+    if start.sharing_mode is SharingMode.TIME_SLICING:
+        gpu_ms *= 1 + engine.slicing_fraction * others / start.engines_per_gpu
     else:
         gpu_ms *= 1 + engine.interference_fraction * others
-    turns = max(host_ms + gpu_ms, start.replicas * gpu_ms)
+    turns = max(host_ms + gpu_ms, start.engines_per_gpu * gpu_ms)
     queue, random = 0.0, 0.0
-    for engines in range(1, start.replicas + 1):
+    for engines in range(1, start.engines_per_gpu + 1):
         served = gpu_ms * (1 + queue)
         random = host_ms + served
         queue = engines * served / random

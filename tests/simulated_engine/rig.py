@@ -18,7 +18,8 @@ from tests.simulated_engine.physics import pool_bytes, steady_state
 if TYPE_CHECKING:
     from random import Random
 
-    from slm_runtime.search.steps import Measure, StartEngines
+    from slm_core.configuration import EngineConfiguration
+    from slm_runtime.search.steps import Measure
 
     from tests.simulated_engine.physics import Expected, Lengths, SimulatedEngine
 
@@ -44,24 +45,24 @@ class SimulatedRig:
     refuses: frozenset[SharingMode] = frozenset()
     """Ways of sharing in which engines do not start."""
     seconds: float = 0.0
-    running: StartEngines | None = None
+    running: EngineConfiguration | None = None
     _run_factor: float = field(default=1.0, init=False)
 
-    async def start(self, step: StartEngines) -> Ledger:
+    async def start(self, on: EngineConfiguration) -> Ledger:
         """Start R engines one after the other, if their slices hold them."""
         assert self.running is None, "stop first"
-        self.seconds += self.engine.start_seconds * step.replicas
-        pool = pool_bytes(self.engine, step)
+        self.seconds += self.engine.start_seconds * on.engines_per_gpu
+        pool = pool_bytes(self.engine, on)
         ledger = self._ledger(pool)
-        if step.mode in self.refuses:
-            raise EngineFailed(f"engine 1 of {step.replicas} did not start under {step.mode}")
-        if ledger.fixed_bytes + pool > self.engine.device_bytes / step.replicas:
-            raise EngineFailed(f"out of memory: {ledger.fixed_bytes + pool} bytes in a slice of 1/{step.replicas}")
+        if on.sharing_mode in self.refuses:
+            raise EngineFailed(f"engine 1 of {on.engines_per_gpu} did not start under {on.sharing_mode}")
+        if ledger.fixed_bytes + pool > self.engine.device_bytes / on.engines_per_gpu:
+            raise EngineFailed(f"out of memory: {ledger.fixed_bytes + pool} bytes in a slice of 1/{on.engines_per_gpu}")
         if pool < self.engine.max_model_len * self.engine.kv_bytes_per_token:
             raise EngineFailed(
                 f"{pool} bytes of KV cache do not hold one sequence of {self.engine.max_model_len} tokens"
             )
-        self.running = step
+        self.running = on
         self._run_factor = self.random.gauss(1, self.engine.noise_fraction / 2)
         return ledger
 
@@ -73,7 +74,7 @@ class SimulatedRig:
             self.seconds += WINDOW_SECONDS
             self.running = None
             raise EngineFailed(f"the engine died at B={step.batch_size}")
-        wanted = (step.in_flight or step.batch_size * on.replicas) / on.replicas
+        wanted = (step.in_flight or step.batch_size * on.engines_per_gpu) / on.engines_per_gpu
         width = min(wanted, step.batch_size)
         expected = steady_state(self.engine, self.lengths, on, width, waiting=wanted - width)
         request_seconds = (expected.ttft_ms + self.lengths.output_tokens_mean * expected.itl_ms) / 1000
@@ -95,9 +96,9 @@ class SimulatedRig:
         rate = expected.output_tokens_per_second / self.lengths.output_tokens_mean
         return max(WINDOW_SECONDS, step.min_samples * 1.1 / rate)
 
-    def _point(self, step: Measure, on: StartEngines, expected: Expected, window: float) -> Point:
+    def _point(self, step: Measure, on: EngineConfiguration, expected: Expected, window: float) -> Point:
         noise = self.random.gauss(1, self.engine.noise_fraction) * self._run_factor
-        output = expected.output_tokens_per_second * on.replicas * noise
+        output = expected.output_tokens_per_second * on.engines_per_gpu * noise
         lengths, pool = self.lengths, pool_bytes(self.engine, on)
         requests = max(1, int(output * window / lengths.output_tokens_mean))
         peak = expected.held_tokens_peak * self.random.gauss(1, 0.15 / math.sqrt(10 + expected.running))
@@ -106,8 +107,8 @@ class SimulatedRig:
         itl_ms = expected.itl_ms / noise * self.random.gauss(1, self.engine.noise_fraction / 4)
         return Point(
             batch_size=step.batch_size,
-            replicas=on.replicas,
-            sharing_mode=on.mode,
+            replicas=on.engines_per_gpu,
+            sharing_mode=on.sharing_mode,
             in_flight=step.in_flight,
             max_num_batched_tokens=on.max_num_batched_tokens,
             throughput_tokens_per_second=output * (1 + lengths.input_tokens_mean / lengths.output_tokens_mean),
@@ -118,7 +119,7 @@ class SimulatedRig:
             kv_pool_bytes=pool,
             kv_peak_fraction=min(1.0, used),
             preemptions=preemptions,
-            mean_running=expected.running * on.replicas,
+            mean_running=expected.running * on.engines_per_gpu,
             window_seconds=window,
             requests=requests,
             input_tokens_mean=lengths.input_tokens_mean,

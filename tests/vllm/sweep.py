@@ -9,10 +9,10 @@ import asyncio
 import json
 import sys
 
-from slm_core.measurements import SharingMode
+from slm_core.configuration import EngineConfiguration
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig, Subject
-from slm_runtime.search.steps import Measure, StartEngines
+from slm_runtime.search.steps import Measure
 from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths
 
@@ -22,16 +22,7 @@ async def sweep(model: str, sizes: list[int], window_seconds: float, command: tu
     conditions = Conditions(pace=Pace(max_seconds=window_seconds))
     rig = EngineRig(subject, parse_lengths("32", "128"), conditions, None, lambda _: None)
     try:
-        await rig.start(
-            StartEngines(
-                replicas=1,
-                mode=SharingMode.NONE,
-                batch_size=max(sizes),
-                kv_pool_bytes=None,
-                max_num_batched_tokens=1024,
-                because="every size in turn",
-            )
-        )
+        await rig.start(EngineConfiguration(batch_size=max(sizes), max_num_batched_tokens=1024))
         for size in sizes:
             step = Measure(batch_size=size, in_flight=None, max_requests=None, min_samples=0, because="its turn")
             point = await rig.measure(step)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from slm_core.measurements import SharingMode
 from slm_core.sharing.base import Sharing
+from slm_core.tuning import MAX_SLICES, MAX_SLICES_OF_OLD_GPUS
+from slm_core.units import MIB
 
 CONTROL = "nvidia-cuda-mps-control"
 """The daemon's program, which NVIDIA's container runtime mounts."""
-MIB = 2**20
 TURING = (7, 5)
-MOST_CLIENTS, MOST_CLIENTS_BEFORE = 48, 16
-"""Clients of one GPU from compute capability 7.5, and before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +29,7 @@ class Mps(Sharing):
 
     def most_engines(self, capability: tuple[int, int] | None) -> int | None:
         """Clients that MPS serves."""
-        return MOST_CLIENTS_BEFORE if capability is not None and capability < TURING else MOST_CLIENTS
+        return MAX_SLICES_OF_OLD_GPUS if capability is not None and capability < TURING else MAX_SLICES
 
 
-MPS = Mps(mode=SharingMode.MPS, word="mps", title="MPS", daemon=CONTROL)
+MPS = Mps(mode=SharingMode.MPS, word="mps", title="MPS", daemon=CONTROL, one_user=True)

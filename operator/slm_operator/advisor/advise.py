@@ -1,10 +1,10 @@
 """The joint choice of batch, KV bytes, engines per GPU and sharing mode.
 
-    question -> case -> judge singles and packs -> efficiency, gain -> choose -> advice
+    question -> context -> evaluate singles and packs -> select -> advice -> explain
 
 The promise is no regret: without a pack that was measured better than the best single engine of the same document,
 the answer is one engine per GPU, with the batch that the published advisor gives. Assumes that measurements are true;
-`problems` refuses those that cannot be. Must never answer with an unmeasured pack, unless the user chose its size.
+`validate` refuses those that cannot be. Must never answer with an unmeasured pack, unless the user chose its size.
 """
 
 from __future__ import annotations
@@ -12,28 +12,30 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from slm_core.candidates import Check, CheckName, Source
+
 from slm_operator.advisor import memory
-from slm_operator.advisor.advice import Advice, Check, CheckName, Load, Objective, Parts, Source
-from slm_operator.advisor.case import is_partial, make_case
+from slm_operator.advisor.advice import Advice, Load, Objective, Parts
 from slm_operator.advisor.checks import gate
-from slm_operator.advisor.choice import Choice, choose, throughput_then_memory
-from slm_operator.advisor.frontier import pareto_frontier
-from slm_operator.advisor.judged import judge_gain, judge_pack, judge_single
+from slm_operator.advisor.context import is_partial, make_context
+from slm_operator.advisor.evaluate import evaluate
+from slm_operator.advisor.explain import say
 from slm_operator.advisor.load import pays_from
-from slm_operator.advisor.problems import AdviceError, check_question
-from slm_operator.advisor.sentences import say
+from slm_operator.advisor.select import choose, pareto_frontier
+from slm_operator.advisor.validate import AdviceError, check_question
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
+    from slm_core.candidates import Candidate, Predicted
     from slm_core.measurements import MeasurementDocument
     from slm_core.slo import Slo
 
-    from slm_operator.advisor.advice import Candidate, Predicted, Settings
-    from slm_operator.advisor.case import Case
+    from slm_operator.advisor.advice import Settings
+    from slm_operator.advisor.context import Context
+    from slm_operator.advisor.evaluate import Evaluation
+    from slm_operator.advisor.select import Choice
 
-SMALLEST_TOKEN_BUDGET = 2048
-"""--max-num-batched-tokens where the measurement does not tell one: vLLM's smallest default, which every GPU can do."""
 THIN = (CheckName.LOAD, CheckName.GAIN)
 """Checks that a pack fails when traffic is too thin for it."""
 
@@ -53,40 +55,30 @@ def answer(
     """The same for points of any source: measured, or estimated where nothing was measured."""
     if problems := check_question(document, slo, settings):
         raise AdviceError(problems)
-    case = make_case(document, slo, settings, source)
-    packs = [judge_pack(case, point) for point in case.points if point.replicas > 1]
-    packs_measured = any(j.passed for j in packs)
-    singles = [judge_single(case, point, packs_measured=packs_measured) for point in case.points if point.replicas == 1]
-    best = max((j for j in singles if j.passed), key=throughput_then_memory, default=None)
-    packs = [judge_gain(case, j, best) if j.passed else j for j in packs]
-    choice = choose(case, singles, packs, best)
-    advice = _compose(case, choice, best, singles, packs)
-    return replace(advice, sentences=say(case, advice, (*choice.notes, *notes)))
+    context = make_context(document, slo, settings, source)
+    found = evaluate(context)
+    choice = choose(context, found)
+    advice = _compose(context, choice, found)
+    return replace(advice, sentences=say(context, advice, (*choice.notes, *notes)))
 
 
-def _compose(
-    case: Case, choice: Choice, best: Candidate | None, singles: Sequence[Candidate], packs: Sequence[Candidate]
-) -> Advice:
-    point = choice.judged.point
-    predicted = None if choice.borrowed else _labelled(case, choice.judged)
-    best_single = _labelled(case, best) if best else None
+def _compose(context: Context, choice: Choice, found: Evaluation) -> Advice:
+    served = choice.configuration
+    predicted = None if choice.borrowed else _labelled(context, choice.judged)
+    best_single = _labelled(context, found.best) if found.best else None
     return Advice(
-        batch_size=point.batch_size,
-        kv_bytes=choice.kv_bytes,
-        max_num_batched_tokens=point.max_num_batched_tokens or max(SMALLEST_TOKEN_BUDGET, point.batch_size),
-        replicas_per_gpu=choice.replicas,
-        sharing_mode=choice.mode,
+        configuration=served,
         predicted=predicted,
         best_single=best_single,
         gain=_gain(predicted, best_single),
-        freed_bytes=memory.freed_bytes(case, choice.replicas, choice.kv_bytes),
-        load=Load(in_flight=case.in_flight),
-        pays_from_in_flight=_pays_from(case, choice, best, packs),
-        source=_parts(case, choice, predicted.source if predicted else Source.USER_CHOICE),
+        freed_bytes=memory.freed_bytes(context, served.engines_per_gpu, served.kv_cache_bytes),
+        load=Load(in_flight=context.in_flight),
+        pays_from_in_flight=_pays_from(context, choice, found),
+        source=_parts(context, choice, predicted.source if predicted else Source.USER_CHOICE),
         feasible=choice.closest is None,
         closest=choice.closest,
-        candidates=tuple(_candidates(case, choice, (*singles, *packs))),
-        pareto_frontier=pareto_frontier(case.points),
+        candidates=tuple(_candidates(context, choice, (*found.singles, *found.packs))),
+        pareto_frontier=pareto_frontier(context.points),
         sentences=(),
     )
 
@@ -97,65 +89,67 @@ def _gain(predicted: Predicted | None, best: Predicted | None) -> float | None:
     return predicted.throughput_tokens_per_second / best.throughput_tokens_per_second - 1
 
 
-def _labelled(case: Case, judged: Candidate) -> Predicted:
+def _labelled(context: Context, judged: Candidate) -> Predicted:
     """Figures say when they are not measured."""
-    return replace(judged.figures, source=case.source) if case.source is Source.ESTIMATED else judged.figures
+    return replace(judged.figures, source=context.source) if context.source is Source.ESTIMATED else judged.figures
 
 
-def _parts(case: Case, choice: Choice, predicted: Source) -> Parts:
-    own_number = case.settings.replicas_per_gpu is not None
-    unmeasured = Source.USER_CHOICE if choice.borrowed else case.source
+def _parts(context: Context, choice: Choice, predicted: Source) -> Parts:
+    own_number = context.settings.replicas_per_gpu is not None
+    unmeasured = Source.USER_CHOICE if choice.borrowed else context.source
     return Parts(
-        batch_size=case.source,
+        batch_size=context.source,
         kv_bytes=unmeasured,
-        replicas_per_gpu=Source.USER_CHOICE if own_number else case.source,
-        sharing_mode=unmeasured if case.settings.mode is None else Source.USER_CHOICE,
+        replicas_per_gpu=Source.USER_CHOICE if own_number else context.source,
+        sharing_mode=unmeasured if context.settings.mode is None else Source.USER_CHOICE,
         predicted=predicted,
     )
 
 
-def _pays_from(case: Case, choice: Choice, best: Candidate | None, packs: Iterable[Candidate]) -> int | None:
+def _pays_from(context: Context, choice: Choice, found: Evaluation) -> int | None:
     """The load from which the served pack pays, or the best pack that is rejected for thin traffic only."""
+    best = found.best
     if best is None or choice.borrowed:
         return None
     served = choice.judged.point
-    if choice.replicas > 1:
-        return pays_from(case, served, best.point, gate(case, served, best)) if choice.closest is None else None
-    thin = [j.point for j in packs if case.in_flight and j.last.name in THIN and not is_partial(j.point)]
+    if choice.configuration.engines_per_gpu > 1:
+        return pays_from(context, served, best.point, gate(context, served, best)) if choice.closest is None else None
+    thin = [j.point for j in found.packs if context.in_flight and j.last.name in THIN and not is_partial(j.point)]
     pack = max(thin, key=lambda p: p.throughput_tokens_per_second, default=None)
-    pays = pays_from(case, pack, best.point, gate(case, pack, best)) if pack else None
-    return pays if pays and pays > (case.in_flight or 0) else None
+    pays = pays_from(context, pack, best.point, gate(context, pack, best)) if pack else None
+    return pays if pays and pays > (context.in_flight or 0) else None
 
 
-def _candidates(case: Case, choice: Choice, judged: Iterable[Candidate]) -> Iterator[Candidate]:
+def _candidates(context: Context, choice: Choice, judged: Iterable[Candidate]) -> Iterator[Candidate]:
     """Each with the check that tells its verdict."""
-    own = case.settings.replicas_per_gpu or 1
+    own = context.settings.replicas_per_gpu or 1
     for j in judged:
         if not j.passed:
             yield j
         elif j is choice.judged:
-            yield replace(j.then(_first(case, choice)), chosen=True)
+            yield replace(j.then(_first(context, choice)), chosen=True)
         elif j.point.replicas == 1 < own:
             yield j.then(Check(CheckName.SHARING, False, f"the user asked for {own} per GPU", 1, own))
         else:
-            yield j.then(_behind(case, choice))
+            yield j.then(_behind(context, choice))
 
 
-def _first(case: Case, choice: Choice) -> Check:
+def _first(context: Context, choice: Choice) -> Check:
     if choice.borrowed:
-        because = f"lends batch size and KV bytes to the {choice.replicas} engines per GPU that the user chose"
-        return Check(CheckName.RANK, True, because, 1, choice.replicas)
+        engines = choice.configuration.engines_per_gpu
+        because = f"lends batch size and KV bytes to the {engines} engines per GPU that the user chose"
+        return Check(CheckName.RANK, True, because, 1, engines)
     makes = choice.judged.throughput
-    if case.settings.objective is Objective.THROUGHPUT:
+    if context.settings.objective is Objective.THROUGHPUT:
         because = f"the most tokens per second of all that passed: {makes:,.0f}"
     else:
         because = f"the least memory of all that make no less than the best single engine: {makes:,.0f} tokens/s"
     return Check(CheckName.RANK, True, because, makes, makes)
 
 
-def _behind(case: Case, choice: Choice) -> Check:
+def _behind(context: Context, choice: Choice) -> Check:
     makes = choice.judged.throughput
-    if case.settings.objective is Objective.THROUGHPUT:
+    if context.settings.objective is Objective.THROUGHPUT:
         because = f"passed every check, and the choice makes {makes:,.0f} tokens/s"
     else:
         because = "passed every check, and makes too little or needs more memory than the choice"

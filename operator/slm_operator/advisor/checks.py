@@ -1,51 +1,36 @@
-"""The checks that a candidate passes, in order: `SINGLE` and `PACK` at the end are the specification.
+"""The checks that a candidate passes, in order: `of_single` and `of_pack` at the end are the specification.
 
-Each check is one question with its numbers and its sentence. A chain stops at the first that fails, which is the
-reason. Must never look at other candidates: what the best single engine makes is a parameter of the last check.
+Those that the search makes too are `slm_core.point_checks`; these know the user's settings, memory and slices. After its
+chain a candidate must speak for the load (`load.at_load`); at last one engine must be efficient, and a pack be worth it.
+Must never look at other candidates: what the best single engine makes is a parameter of the last check.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from slm_core import batching
-from slm_core.latency_model import REPEAT_NOISE_FRACTION
-from slm_core.measurements import Mark
+from slm_core import batching, noise, point_checks
+from slm_core.candidates import Check, CheckName, Measurement, Source
+from slm_core.configuration import EngineConfiguration
+from slm_core.point_checks import latency, preemption, trusted
 from slm_core.sharing import allows_packs
-from slm_core.slo import figure_ms, slo_misses
+from slm_core.units import GIB
 
 from slm_operator.advisor import memory
-from slm_operator.advisor.advice import Check, CheckName, Objective, Source
-from slm_operator.advisor.case import Configuration, Measurement
+from slm_operator.advisor.advice import Objective
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from slm_core.candidates import Candidate, Question
     from slm_core.measurements import Point
-    from slm_core.slo import Miss
 
-    from slm_operator.advisor.advice import Candidate
-    from slm_operator.advisor.case import Case
-
-    Question = Callable[[Case, Point], Check]
-
-GIB = 2**30
-
-UNREPEATED_NOISE_FRACTION = 0.041
-"""Single runs without a confidence interval differ by up to this from run to run (memory-gap data, computed)."""
-
-MARK_SAYS = {
-    Mark.PREEMPTED: "the engine preempted sequences",
-    Mark.ERRORS: "requests failed",
-    Mark.LITTLES_LAW: "throughput, ITL and running sequences contradict each other",
-    Mark.THROTTLED: "the GPU lowered its clocks",
-}
+    from slm_operator.advisor.context import Context
 
 
-def sharing(case: Case, point: Point) -> Check:
+def sharing(context: Context, point: Point) -> Check:
     """What the user allows."""
-    s = case.settings
+    s = context.settings
     name = CheckName.SHARING
     if not allows_packs(s.mode):
         return Check(name, False, f"the user allows no sharing (mode {s.mode})")
@@ -59,56 +44,38 @@ def sharing(case: Case, point: Point) -> Check:
     return Check(name, True, "the user allows it")
 
 
-def slice_limit(case: Case, point: Point) -> Check:
+def slice_limit(context: Context, point: Point) -> Check:
     """What the device plugin can make."""
-    limit = case.settings.plugin_max_replicas
+    limit = context.settings.plugin_max_replicas
     enough = point.replicas <= limit
     because = f"the device plugin makes {'up to' if enough else 'only'} {limit} slices of a GPU"
     return Check(CheckName.SLICE_LIMIT, enough, because, point.replicas, limit)
 
 
-def preemption(_: Case, point: Point) -> Check:
-    """A preempting engine recomputes what it threw away: its figures depend on luck."""
-    if point.preemptions or Mark.PREEMPTED in point.marks:
-        because = f"{point.preemptions} preemptions: its KV pool is too small for this batch"
-        return Check(CheckName.PREEMPTION, False, because, point.preemptions, 0)
-    return Check(CheckName.PREEMPTION, True, "no preemption")
-
-
-def trusted(_: Case, point: Point) -> Check:
-    """No mark may cast doubt, no request have failed."""
-    if point.errors or point.doubts:
-        said = [MARK_SAYS[mark] for mark in point.doubts] or [f"{point.errors} requests failed"]
-        return Check(CheckName.TRUSTED, False, f"not to be trusted: {', and '.join(said)}", point.errors, 0)
-    return Check(CheckName.TRUSTED, True, "no doubt, no failed request")
-
-
-def deciding(case: Case, point: Point) -> Check:
+def deciding(context: Context, point: Point) -> Check:
     """What was measured again, or with its final KV bytes, is decided by that."""
-    if not point.confirmed and Configuration.of(point) in case.confirmed:
+    if not point.confirmed and EngineConfiguration.of(point) in context.confirmed:
         because = "measured again with its final KV bytes, and that point decides"
         return Check(CheckName.CONFIRMED, False, because)
-    if case.deciding.get(Measurement.of(point), point) != point:
+    if context.deciding.get(Measurement.of(point), point) != point:
         return Check(CheckName.CONFIRMED, False, "measured again since, and that point decides")
     return Check(CheckName.CONFIRMED, True, "no later point replaces it")
 
 
-def confirmed(case: Case, point: Point) -> Check:
-    """A pack must have run with the KV bytes that it would be given."""
-    if point.confirmed:
-        return Check(CheckName.CONFIRMED, True, "measured with the KV bytes that it would be given")
-    if case.imported:
-        return Check(CheckName.CONFIRMED, True, "imported: counts as measured, in the KV pool of that run")
-    because = "measured with other KV bytes than it would be given: confirm it first"
-    return Check(CheckName.CONFIRMED, False, because)
+def confirmed(context: Context, point: Point) -> Check:
+    """A pack must have run with the KV bytes that it would be given; what was imported cannot tell."""
+    check = point_checks.confirmed(point)
+    if check.passed or not context.imported:
+        return check
+    return Check(CheckName.CONFIRMED, True, "imported: counts as measured, in the KV pool of that run")
 
 
-def fits(case: Case, point: Point) -> Check:
+def fits(context: Context, point: Point) -> Check:
     """Weights, activations, graphs, context and KV bytes of one engine inside its slice."""
-    kv = memory.kv_bytes(case, point)
-    if case.ledger is None or kv is None:
+    kv = memory.kv_bytes(context, point)
+    if context.ledger is None or kv is None:
         return Check(CheckName.MEMORY, True, "not judged: the document has no memory ledger")
-    need, share = (case.fixed_bytes + kv) / GIB, memory.slice_bytes(case, point.replicas) / GIB
+    need, share = (context.fixed_bytes + kv) / GIB, memory.slice_bytes(context, point.replicas) / GIB
     if need <= share and kv > 0:
         because = f"needs {need:.2f} GiB of the {share:.2f} GiB that an engine may use"
         return Check(CheckName.MEMORY, True, because, need, share)
@@ -116,52 +83,28 @@ def fits(case: Case, point: Point) -> Check:
     return Check(CheckName.MEMORY, False, f"needs {need:.2f} GiB, an engine may use {share:.2f} GiB", need, share)
 
 
-def slo(case: Case, point: Point) -> Check:
-    """Both limits, at the percentile asked, as far as the samples support it."""
-    limits = case.limits
-    if misses := slo_misses(point, limits):
-        worst = max(misses, key=_severity)
-        return Check(CheckName.SLO, False, worst.because, worst.measured_ms or math.inf, worst.limit_ms or 0)
-    if limits.itl_ms is not None:
-        itl_ms = figure_ms(point.itl_ms, limits.percentile) or 0
-        because = f"{limits.percentile.lower()} ITL {itl_ms:.1f} ms is within {limits.itl_ms:.1f} ms"
-        return Check(CheckName.SLO, True, because, itl_ms, limits.itl_ms)
-    if limits.ttft_ms is not None and point.ttft_ms:
-        ttft_ms = figure_ms(point.ttft_ms, limits.percentile) or 0
-        return Check(CheckName.SLO, True, f"TTFT is within {limits.ttft_ms:.1f} ms", ttft_ms, limits.ttft_ms)
-    return Check(CheckName.SLO, True, "no latency limit was asked")
-
-
-def _severity(miss: Miss) -> float:
-    """By how much a limit is missed; what is not known is the worst."""
-    return math.inf if miss.measured_ms is None or miss.limit_ms is None else miss.measured_ms / miss.limit_ms
-
-
-def efficiency(case: Case, point: Point, *, packs_measured: bool) -> Check:
+def efficiency(context: Context, point: Point, *, packs_measured: bool) -> Check:
     """The knee of one engine: T(B) / (B T(1)) above epsilon, as published.
 
     The limit exists to leave memory for more engines. Where packs were measured under the same SLO the measurements
     tell what that memory is worth, so the limit steps aside: else a pack could beat a single engine that only the
     limit had made slow.
     """
-    limit = case.settings.min_efficiency
-    if not case.single_sequence:
-        because = "T(1) is not known, so no efficiency can be judged: measure B=1 again"
-        return Check(CheckName.EFFICIENCY, packs_measured, because)
-    value = batching.efficiency(point, case.single_sequence)
-    said = f"batching efficiency {value:.3f}"
-    if value > limit:
-        because = f"{said} is above {limit:g}"
-    elif packs_measured:
-        because = f"{said} is under {limit:g}, which does not count where packs were measured"
-    else:
-        because = f"{said} is not above {limit:g}: so large a batch buys too little"
-    return Check(CheckName.EFFICIENCY, value > limit or packs_measured, because, value, limit)
+    limit = context.settings.min_efficiency
+    check = batching.efficient(point, single_sequence=context.single_sequence, min_efficiency=limit)
+    if check.passed or not packs_measured:
+        return check
+    if not context.single_sequence:
+        return replace(check, passed=True)
+    because = (
+        f"batching efficiency {check.value:.3f} is under {limit:g}, which does not count where packs were measured"
+    )
+    return replace(check, passed=True, because=because)
 
 
-def gain(case: Case, pack: Candidate, best: Candidate | None) -> Check:
+def gain(context: Context, pack: Candidate, best: Candidate | None) -> Check:
     """The no-regret gate: more than the best single engine makes, by more than `min_gain` and more than the noise."""
-    name, settings = CheckName.GAIN, case.settings
+    name, settings = CheckName.GAIN, context.settings
     if best is None:
         return Check(name, True, "no single engine satisfies, so none can be better")
     value = pack.throughput / best.throughput - 1
@@ -173,28 +116,48 @@ def gain(case: Case, pack: Candidate, best: Candidate | None) -> Check:
     floor = settings.min_gain
     if value < floor:
         return Check(name, False, f"{said}, under the least gain of {floor:.1%}", value, floor)
-    noise = noise_fraction(case, pack.point, best)
-    if value <= noise:
-        return Check(name, False, f"{said}, which is within the noise of {noise:.1%}", value, noise)
-    needed = max(floor, noise)
+    chance = noise_fraction(context, pack.point, best)
+    if value <= chance:
+        return Check(name, False, f"{said}, which is within the noise of {chance:.1%}", value, chance)
+    needed = max(floor, chance)
     return Check(name, True, f"{said}, at least {needed:.1%}", value, needed)
 
 
-def gate(case: Case, pack: Point, best: Candidate) -> float:
+def gate(context: Context, pack: Point, best: Candidate) -> float:
     """The gain that a pack must reach."""
-    return max(case.settings.min_gain, noise_fraction(case, pack, best))
+    return max(context.settings.min_gain, noise_fraction(context, pack, best))
 
 
-def noise_fraction(case: Case, pack: Point, best: Candidate) -> float:
+def noise_fraction(context: Context, pack: Point, best: Candidate) -> float:
     """What a difference between the two may be by chance: both confidence intervals, and the fit's where it predicts."""
-    known = [p.throughput_ci_fraction for p in (pack, best.point) if p.throughput_ci_fraction is not None]
-    both = len(known) == 2
-    if best.figures.source is Source.PREDICTED and case.fit:
-        known.append(max(case.fit.noise_fraction, REPEAT_NOISE_FRACTION))
-    return max(math.hypot(*known), 0.0 if both else UNREPEATED_NOISE_FRACTION)
+    fit = context.fit if best.figures.source is Source.PREDICTED else None
+    return noise.of_comparison(
+        pack.throughput_ci_fraction,
+        best.point.throughput_ci_fraction,
+        fit_fraction=fit.noise_fraction if fit else None,
+    )
 
 
-# What every candidate must be, before it is compared with any other.
-SINGLE: tuple[Question, ...] = (preemption, trusted, deciding, fits, slo)
-PACK: tuple[Question, ...] = (sharing, slice_limit, preemption, trusted, deciding, confirmed, fits, slo)
-# Then it must speak for the load (`load.at_load`). At last one engine must be efficient and a pack be worth it (`gain`).
+def of_single(context: Context) -> tuple[Question, ...]:
+    """What one engine must be before it is compared with any other."""
+    return (
+        preemption,
+        trusted,
+        partial(deciding, context),
+        partial(fits, context),
+        partial(latency, limits=context.limits),
+    )
+
+
+def of_pack(context: Context) -> tuple[Question, ...]:
+    """The same of a pack, which must be allowed and possible too, and have run as it would."""
+    return (
+        partial(sharing, context),
+        partial(slice_limit, context),
+        preemption,
+        trusted,
+        partial(deciding, context),
+        partial(confirmed, context),
+        partial(fits, context),
+        partial(latency, limits=context.limits),
+    )

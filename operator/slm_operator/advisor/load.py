@@ -8,27 +8,20 @@ engine may be predicted between its points, a pack counts only where it was meas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from slm_core.latency_model import REPEAT_NOISE_FRACTION, fit_line, fit_points
+from slm_core import noise
+from slm_core.candidates import Check, CheckName, Predicted, Source
+from slm_core.configuration import EngineConfiguration
+from slm_core.latency_model import fit_line, fit_points
 
-from slm_operator.advisor.advice import Check, CheckName, Predicted, Source
-from slm_operator.advisor.case import (
-    LOAD_TOLERANCE,
-    ClosedLoop,
-    Configuration,
-    full_load,
-    in_flight_of,
-    is_partial,
-    same_load,
-)
-from slm_operator.advisor.contradictions import is_trusted
+from slm_operator.advisor.context import LOAD_TOLERANCE, is_partial, same_load
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
 
-    from slm_operator.advisor.case import Case
+    from slm_operator.advisor.context import Context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,21 +33,22 @@ class AtLoad:
     """Its figures there, where they are not the point's own."""
 
 
-def at_load(case: Case, point: Point) -> AtLoad:
+def at_load(context: Context, point: Point) -> AtLoad:
     """Whether this point speaks for the decided load, and its figures there."""
-    asked, full = case.in_flight, full_load(point)
+    asked, full = context.in_flight, point.full_load
     if is_partial(point):
-        return AtLoad(check=_measured_with(in_flight_of(point), asked, full))
+        return AtLoad(check=_measured_with(point.load, asked, full))
     if asked is None or asked >= full * (1 - LOAD_TOLERANCE):
         return AtLoad(check=Check(CheckName.LOAD, True, "measured with full batches"))
     there = f"with {asked} requests in flight"
-    if Configuration.of(point) in case.at_load:
+    configuration = EngineConfiguration.of(point)
+    if configuration in context.at_load:
         because = f"{there} its batches do not fill; it was measured at that load too, and that point decides"
         return AtLoad(check=Check(CheckName.LOAD, False, because, full, asked))
-    if same := case.loops.get(ClosedLoop.of(point, asked)):
+    if same := _filled(context, configuration, asked):
         return AtLoad(
             check=Check(CheckName.LOAD, True, f"{there} it does what was measured at that load", full, asked),
-            predicted=Predicted.of(same, batch_size=point.batch_size),
+            predicted=replace(Predicted.of(same), configuration=configuration),
         )
     if point.replicas > 1:
         because = (
@@ -62,7 +56,15 @@ def at_load(case: Case, point: Point) -> AtLoad:
         )
         return AtLoad(check=Check(CheckName.LOAD, False, because, full, asked))
     because = f"{there} its figures are predicted from the points around"
-    return AtLoad(check=Check(CheckName.LOAD, True, because, full, asked), predicted=predict_single(case, point, asked))
+    return AtLoad(
+        check=Check(CheckName.LOAD, True, because, full, asked), predicted=predict_single(context, point, asked)
+    )
+
+
+def _filled(context: Context, configuration: EngineConfiguration, in_flight: int) -> Point | None:
+    """Such engines with the batch that so many requests in flight fill just: they do the same work."""
+    batch_size, over = divmod(in_flight, configuration.engines_per_gpu)
+    return None if over else context.full.get(replace(configuration, batch_size=batch_size))
 
 
 def _measured_with(in_flight: int, asked: int | None, full: int) -> Check:
@@ -74,44 +76,44 @@ def _measured_with(in_flight: int, asked: int | None, full: int) -> Check:
     return Check(CheckName.LOAD, False, because, in_flight, limit)
 
 
-def predict_single(case: Case, point: Point, in_flight: int) -> Predicted:
+def predict_single(context: Context, point: Point, in_flight: int) -> Predicted:
     """One engine with fewer requests in flight than its batch holds.
 
     On the fitted line; without a fit, on the straight line from 0 to the point, below which no real engine falls.
     """
-    if case.fit:
-        at = case.fit.predict(in_flight)
+    if context.fit:
+        at = context.fit.predict(in_flight)
         total, output, itl = at.throughput_tokens_per_second, at.output_tokens_per_second, at.itl_ms
     else:
-        part = in_flight / full_load(point)
+        part = in_flight / point.full_load
         total, output = point.throughput_tokens_per_second * part, point.output_tokens_per_second * part
         itl = point.itl_ms.mean_ms
     return Predicted(
+        configuration=EngineConfiguration.of(point),
         throughput_tokens_per_second=total,
         output_tokens_per_second=output,
         itl_ms=itl,
-        batch_size=point.batch_size,
         source=Source.PREDICTED,
     )
 
 
-def pays_from(case: Case, pack: Point, single: Point, gate: float) -> int | None:
+def pays_from(context: Context, pack: Point, single: Point, gate: float) -> int | None:
     """Requests in flight per GPU from which `pack` beats `single` by `gate`, by the lines fitted to both.
 
     The pack's line needs two loads measured in packs of the same R and mode; with one load it is that load. None when
     the lines never cross below full batches, or without a line for one engine.
     """
-    alike = (p for p in case.points if p.replicas == pack.replicas and p.sharing_mode is pack.sharing_mode)
-    kin = [p for p in alike if is_trusted(p)]
-    loads = [float(in_flight_of(p)) for p in kin]
-    fit = case.fit or fit_points(case.points)
+    alike = (p for p in context.points if p.replicas == pack.replicas and p.sharing_mode is pack.sharing_mode)
+    kin = [p for p in alike if p.is_trusted]
+    loads = [float(p.load) for p in kin]
+    fit = context.fit or fit_points(context.points)
     if fit is None:
         return None
     if len(set(loads)) < 2:
-        return in_flight_of(pack)
+        return pack.load
     turns = [1000 * load / p.output_tokens_per_second for load, p in zip(loads, kin, strict=True)]
-    line = fit_line(loads, turns, [REPEAT_NOISE_FRACTION] * len(kin))
-    for in_flight in range(1, full_load(pack) + 1):
+    line = fit_line(loads, turns, [noise.REPEAT_FRACTION] * len(kin))
+    for in_flight in range(1, pack.full_load + 1):
         alone = fit.turn.at(min(in_flight, single.batch_size)) / min(in_flight, single.batch_size)
         if alone >= (1 + gate) * line.at(in_flight) / in_flight:
             return in_flight

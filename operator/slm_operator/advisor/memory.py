@@ -14,43 +14,43 @@ from slm_core import batching
 if TYPE_CHECKING:
     from slm_core.measurements import Point
 
-    from slm_operator.advisor.case import Case
+    from slm_operator.advisor.context import Context
 
 
-def slice_bytes(case: Case, replicas: int) -> int:
+def slice_bytes(context: Context, replicas: int) -> int:
     """Memory of one of `replicas` slices, 0 where the device is not known. The plugin counts whole MiB."""
-    return case.device_bytes // replicas >> 20 << 20 if replicas > 1 else case.device_bytes
+    return context.device_bytes // replicas >> 20 << 20 if replicas > 1 else context.device_bytes
 
 
-def kv_room(case: Case, replicas: int) -> int | None:
+def kv_room(context: Context, replicas: int) -> int | None:
     """Bytes that a slice leaves for KV. Negative: one engine does not even start. None without a ledger."""
-    return slice_bytes(case, replicas) - case.fixed_bytes if case.ledger else None
+    return slice_bytes(context, replicas) - context.fixed_bytes if context.ledger else None
 
 
-def kv_bytes(case: Case, point: Point) -> int | None:
+def kv_bytes(context: Context, point: Point) -> int | None:
     """KV bytes of each engine of this configuration, by the published rule with headroom (`slm_core.batching`).
 
     A single engine that does not tell its pool had the ledger's; a pack that does not is given all that its slice
     leaves, for it was measured in no more.
     """
     if point.kv_pool_bytes is None and point.replicas > 1:
-        return kv_room(case, point.replicas)
-    pool = case.ledger.kv_pool_bytes if case.ledger else None
-    return batching.kv_bytes(point, floor_bytes=case.floor_bytes, pool_bytes=pool)
+        return kv_room(context, point.replicas)
+    pool = context.ledger.kv_pool_bytes if context.ledger else None
+    return batching.kv_bytes(point, floor_bytes=context.floor_bytes, pool_bytes=pool)
 
 
-def used_bytes(case: Case, replicas: int, kv: int | None) -> int | None:
+def used_bytes(context: Context, replicas: int, kv: int | None) -> int | None:
     """Memory of all engines of a GPU."""
-    return None if case.ledger is None or kv is None else replicas * (case.fixed_bytes + kv)
+    return None if context.ledger is None or kv is None else replicas * (context.fixed_bytes + kv)
 
 
-def freed_bytes(case: Case, replicas: int, kv: int | None) -> int | None:
+def freed_bytes(context: Context, replicas: int, kv: int | None) -> int | None:
     """Memory of the GPU that the engines leave free."""
-    used = used_bytes(case, replicas, kv)
-    return None if used is None else max(slice_bytes(case, 1) - used, 0)
+    used = used_bytes(context, replicas, kv)
+    return None if used is None else max(slice_bytes(context, 1) - used, 0)
 
 
-def most_that_fit(case: Case, kv: int) -> int:
+def most_that_fit(context: Context, kv: int) -> int:
     """The largest number of engines with `kv` bytes each whose slices hold them; 0 when not even one. Needs a ledger."""
-    fitting = (r for r in range(case.settings.plugin_max_replicas, 0, -1) if (kv_room(case, r) or 0) >= kv)
+    fitting = (r for r in range(context.settings.plugin_max_replicas, 0, -1) if (kv_room(context, r) or 0) >= kv)
     return next(fitting, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field
+from slm_core import tuning
 from slm_core.measurements import SharingMode
 from slm_core.sharing import AUTO, CHOICES, PACKED
 from slm_core.sharing.exclusive import EXCLUSIVE
@@ -21,12 +22,13 @@ from slm_operator.api.parts import (
     Part,
     RawObject,
     ServiceName,
-    SloSpec,
     Toleration,
     WorkloadSpec,
     cel,
     validations,
+    within,
 )
+from slm_operator.api.slo import Prediction, SloSpec
 
 if TYPE_CHECKING:
     Mode = str
@@ -35,7 +37,6 @@ else:  # NB: pydantic makes the CRD's enums of Literals, and the words are those
     Mode = Literal[CHOICES]
     UsedMode = Literal[tuple(map(str, SharingMode))]
 _PACKED = ", ".join(one.mode for one in PACKED)
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class AdvisorSpec(Part):
@@ -43,9 +44,9 @@ class AdvisorSpec(Part):
 
     objective: Literal["Throughput", "FreeMemory"] = "Throughput"
     """Throughput: most tokens per second and GPU. FreeMemory: the throughput of the best single engine with the least memory."""
-    min_efficiency: Fraction = 0.1
+    min_efficiency: Annotated[float, within(tuning.MIN_EFFICIENCY)] = tuning.MIN_EFFICIENCY.default
     """Smallest batching efficiency T(B) / (B T(1)) accepted: the paper's epsilon."""
-    min_gain: Annotated[float, Field(ge=0, le=10)] = 0.05
+    min_gain: Annotated[float, within(tuning.MIN_GAIN)] = tuning.MIN_GAIN.default
     """Smallest measured gain over the best single engine for which a pack is deployed, as a fraction."""
 
 
@@ -56,7 +57,7 @@ class ProfilingSpec(Part):
     """IfMissing: measure when no profile fits. Never: use what is there, and wait for an import. OnDrift: also when the SLO watch asks for it."""
     profile: ObjectName | None = None
     """Name of an SLMProfile to use, in this namespace: an imported one, say. Default: found by what it measured."""
-    max_gpu_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
+    max_gpu_minutes: Annotated[float, within(tuning.MAX_GPU_MINUTES)] = tuning.MAX_GPU_MINUTES.default
     """GPU time that one profile may cost. The search ends with the best found so far."""
 
 
@@ -71,9 +72,9 @@ class SharingSpec(Part):
     )
     mode: Mode = "Auto"
     """How engines on one GPU share it. Auto: what was measured best."""
-    replicas_per_gpu: Annotated[int, Field(ge=1, le=48)] | None = None
+    replicas_per_gpu: Annotated[int, within(tuning.ENGINES_PER_GPU)] | None = None
     """Your own number of engines on a GPU. It wins over the advice, and status says what it costs. Default: the advice."""
-    max_replicas_per_gpu: Annotated[int, Field(ge=1, le=48)] = 4
+    max_replicas_per_gpu: Annotated[int, within(tuning.MAX_ENGINES_PER_GPU)] = tuning.MAX_ENGINES_PER_GPU.default
     """Most engines on a GPU that are measured or advised."""
     neighbours: Literal["Same", "Any"] = "Same"
     """Same: the GPUs of a node serve this deployment alone, which is what was measured. Any: others may use free slices; memory is guaranteed, speed is watched and not promised."""
@@ -145,17 +146,6 @@ class SLMDeploymentSpec(Part):
     """Load-aware routing through a Gateway, beside the Service. Needs the CRDs of the Gateway API and of its inference extension, and rbac.gatewayApi in the chart. Default: the Service alone."""
     pod_template: RawObject | None = None
     """A pod template merged over the operator's (strategic merge): volumes, mounts, annotations, resources. Fields that the operator owns are refused by name."""
-
-
-class Prediction(Part):
-    """Figures of one configuration on one GPU."""
-
-    throughput_tokens_per_second: float
-    """Input and output tokens per second over all engines of the GPU."""
-    itl_ms: float
-    """Mean inter-token latency in milliseconds."""
-    ttft_ms: float | None = None
-    """Mean time to first token in milliseconds."""
 
 
 class CandidateStatus(Part):

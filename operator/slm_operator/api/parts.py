@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
-from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError, core_schema
+from slm_core import tuning
+from slm_core.measurements import camel
 
 from slm_operator.api import names
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-
-MAX_BYTES = 1 << 50
 
 # Flags of vLLM that the operator sets, from spec or advice. Given by hand they would contradict what was measured.
 OWNED_FLAGS: dict[str, str] = {
@@ -38,6 +37,12 @@ OWNED_FLAGS: dict[str, str] = {
     "--tensor-parallel-size": "the operator: an engine has one GPU or a share of it",
     "--pipeline-parallel-size": "the operator: an engine has one GPU or a share of it",
 }
+
+
+def within(bounds: tuning.Bounds) -> Any:
+    """The bounds of a number, for its schema."""
+    return Field(gt=bounds.above, ge=bounds.least, lt=bounds.below, le=bounds.most)
+
 
 Text = Annotated[str, Field(max_length=1024)]
 Name = Annotated[str, Field(max_length=253)]
@@ -113,7 +118,7 @@ class Part(BaseModel):
     """
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", use_attribute_docstrings=True
+        alias_generator=camel, populate_by_name=True, frozen=True, extra="ignore", use_attribute_docstrings=True
     )
 
 
@@ -266,9 +271,9 @@ class WorkloadSpec(Part):
             "give concurrency or requestsPerSecond, not both: one follows from the other",
         ),
     )
-    input_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 161
+    input_tokens: Annotated[int, within(tuning.INPUT_TOKENS)] = tuning.INPUT_TOKENS.default
     """Mean prompt length in tokens. Ignored when a dataset is named."""
-    output_tokens: Annotated[int, Field(ge=2, le=1_000_000)] = 338
+    output_tokens: Annotated[int, within(tuning.OUTPUT_TOKENS)] = tuning.OUTPUT_TOKENS.default
     """Mean output length in tokens. Ignored when a dataset is named."""
     dataset: (
         Annotated[
@@ -279,25 +284,7 @@ class WorkloadSpec(Part):
         | None
     ) = None
     """ShareGPT-style JSON whose lengths are used: pvc://claim/path, or a path in the engine image."""
-    concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    concurrency: Annotated[int, within(tuning.CONCURRENCY)] | None = None
     """Requests in flight, per GPU, to decide for. Default: full batches, which is where packs win; with thin traffic they lose."""
-    requests_per_second: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    requests_per_second: Annotated[float, within(tuning.REQUESTS_PER_SECOND)] | None = None
     """Requests per second, per GPU, to decide for, instead of concurrency."""
-
-
-class SloSpec(Part):
-    """What a request is promised."""
-
-    model_config = validations(
-        cel("!(has(self.itlMs) && has(self.itlFactor))", "give itlMs or itlFactor, not both"),
-    )
-    itl_ms: Annotated[float, Field(gt=0, le=60_000)] | None = None
-    """Inter-token latency in milliseconds: (last token - first token) / (tokens - 1)."""
-    itl_factor: Annotated[float, Field(ge=1, le=1000)] | None = None
-    """Inter-token latency as a multiple of the one measured at batch 32, as in the paper. Default, when neither is given: 4."""
-    ttft_ms: Annotated[float, Field(gt=0, le=600_000)] | None = None
-    """Time to first token in milliseconds."""
-    percentile: Literal["Mean", "P50", "P90", "P99"] = "Mean"
-    """At which percentile of requests the limits hold."""
-    on_infeasible: Literal["BestEffort", "Hold"] = "BestEffort"
-    """When no configuration meets the SLO: serve the closest one and say so, or deploy nothing."""

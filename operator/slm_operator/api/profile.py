@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
+from slm_core import tuning
 from slm_core.measurements import MeasurementDocument
 
-from slm_operator.api.deployment import Conditions, Fraction, Mode
+from slm_operator.api.deployment import Conditions, Mode
 from slm_operator.api.parts import (
     SELECTS_NO_MARKS,
     EngineSpec,
@@ -16,12 +17,13 @@ from slm_operator.api.parts import (
     NodeSelector,
     Part,
     RawObject,
-    SloSpec,
     Toleration,
     WorkloadSpec,
     cel,
     validations,
+    within,
 )
+from slm_operator.api.slo import SloSpec
 
 
 class GpuSpec(Part):
@@ -41,17 +43,17 @@ class SearchSpec(Part):
 
     slo: SloSpec = SloSpec()
     """The SLO around which points are measured most densely."""
-    min_efficiency: Fraction = 0.1
+    min_efficiency: Annotated[float, within(tuning.MIN_EFFICIENCY)] = tuning.MIN_EFFICIENCY.default
     """Smallest batching efficiency that is of interest."""
-    min_gain: Annotated[float, Field(ge=0, le=10)] = 0.05
+    min_gain: Annotated[float, within(tuning.MIN_GAIN)] = tuning.MIN_GAIN.default
     """Smallest gain for which a further engine on the GPU is measured."""
     mode: Mode = "Auto"
     """Sharing modes to measure."""
-    replicas_per_gpu: Annotated[int, Field(ge=1, le=48)] | None = None
+    replicas_per_gpu: Annotated[int, within(tuning.ENGINES_PER_GPU)] | None = None
     """Measure a pack of this size in any case."""
-    max_replicas_per_gpu: Annotated[int, Field(ge=1, le=48)] = 4
+    max_replicas_per_gpu: Annotated[int, within(tuning.MAX_ENGINES_PER_GPU)] = tuning.MAX_ENGINES_PER_GPU.default
     """Largest pack to measure."""
-    max_gpu_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
+    max_gpu_minutes: Annotated[float, within(tuning.MAX_GPU_MINUTES)] = tuning.MAX_GPU_MINUTES.default
     """GPU time that the search may cost."""
 
 

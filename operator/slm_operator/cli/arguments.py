@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 
+from slm_core import tuning
+from slm_core.arguments import ABOVE_ZERO, count, number
 from slm_core.sharing import AUTO, CHOICES
-
-from slm_operator.cli.argument_types import count, number
-
-DEFAULT_ITL_FACTOR = 4.0
-"""The SLO when none is given, as in spec.slo of the API."""
+from slm_core.slo import METRICS, Percentile
+from slm_core.tuning import flag
 
 EXAMPLES = """examples:
   kubectl slm advise --from-csv batch_sweep.csv --model opt-1.3b --itl-factor 2
@@ -92,7 +91,7 @@ def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     plan.add_argument("--gpu", metavar="PRODUCT", help="GPU to estimate for (default: spec.accelerator.product)")
     plan.add_argument(
         "--gpu-memory-bytes",
-        type=count(most=1 << 50),
+        type=count(tuning.GPU_MEMORY_BYTES),
         metavar="BYTES",
         help="its memory, where the product is not known",
     )
@@ -152,7 +151,10 @@ def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     rollback.add_argument("name", metavar="NAME", help="an SLMDeployment")
     rollback.add_argument(
-        "--to-revision", type=count(), metavar="N", help="as `history` numbers them (default: the one before)"
+        "--to-revision",
+        type=count(tuning.Bounds(least=1, most=100_000)),
+        metavar="N",
+        help="as `history` numbers them (default: the one before)",
     )
     rollback.add_argument("--dry-run", action="store_true", help="say what would be set, and set nothing")
     _cluster(rollback)
@@ -241,37 +243,31 @@ def _measurements(command: argparse.ArgumentParser, *, required: bool) -> None:
 
 def _question(command: argparse.ArgumentParser) -> None:
     slo = command.add_argument_group("what a request is promised")
-    itl = slo.add_mutually_exclusive_group()
-    itl.add_argument("--itl-ms", type=number(above=0), metavar="MS", help="most time between two tokens")
-    itl.add_argument(
-        "--itl-factor",
-        type=number(above=0),
-        metavar="X",
-        help=f"the same, as a multiple of that at batch 32 (default {DEFAULT_ITL_FACTOR:g})",
-    )
-    slo.add_argument("--ttft-ms", type=number(above=0), metavar="MS", help="most time to the first token")
-    slo.add_argument(
-        "--percentile", choices=("Mean", "P50", "P90", "P99"), default="Mean", help="where these hold (default Mean)"
-    )
+    for metric in METRICS:
+        either = slo.add_mutually_exclusive_group()
+        either.add_argument(flag(metric.field), type=number(ABOVE_ZERO), metavar="MS", help=metric.help)
+        if (factor := metric.factor) is not None:
+            words = f"{factor.help} (default {factor.default:g})"
+            either.add_argument(flag(factor.field), type=number(ABOVE_ZERO), metavar="X", help=words)
+    percentiles = tuple(map(str, Percentile))
+    slo.add_argument("--percentile", choices=percentiles, default="Mean", help="where these hold (default Mean)")
 
     load = command.add_argument_group(
         "the load to decide for (default: every batch full)"
     ).add_mutually_exclusive_group()
-    load.add_argument("--concurrency", type=count(), metavar="N", help="requests in flight per GPU")
-    load.add_argument("--requests-per-second", type=number(above=0), metavar="N", help="requests per second per GPU")
+    load.add_argument("--concurrency", type=count(tuning.CONCURRENCY), metavar="N", help="requests in flight per GPU")
+    load.add_argument("--requests-per-second", type=number(ABOVE_ZERO), metavar="N", help="requests per second per GPU")
 
     judge = command.add_argument_group("how to judge")
-    judge.add_argument(
-        "--epsilon", "--min-efficiency", dest="min_efficiency", metavar="FRACTION", default=0.1,
-        type=number(above=0, below=1, hint="; the published value is 0.1"), help="least batching efficiency T(B) / (B T(1)) (default 0.1)",
-    )  # fmt: skip
-    judge.add_argument(
-        "--min-gain",
-        type=number(least=0, below=1),
-        default=0.05,
-        metavar="FRACTION",
-        help="least gain of a pack over the best single engine (default 0.05)",
-    )
+    for name, knob in tuning.KNOBS.items():
+        judge.add_argument(
+            *filter(None, (knob.alias, flag(name))),
+            dest=name,
+            type=number(knob, hint=knob.hint),
+            default=knob.default,
+            metavar="FRACTION",
+            help=f"{knob.help} (default {knob.default:g})",
+        )
     judge.add_argument(
         "--objective",
         choices=("Throughput", "FreeMemory"),
@@ -286,14 +282,16 @@ def _question(command: argparse.ArgumentParser) -> None:
     )
     judge.add_argument(
         "--replicas-per-gpu",
-        type=count(most=48),
+        type=count(tuning.ENGINES_PER_GPU),
         metavar="R",
         help="your own number of engines; the answer says what it costs",
     )
-    judge.add_argument("--max-replicas-per-gpu", type=count(most=48), metavar="R", help="most engines on a GPU")
+    judge.add_argument(
+        "--max-replicas-per-gpu", type=count(tuning.MAX_ENGINES_PER_GPU), metavar="R", help="most engines on a GPU"
+    )
     judge.add_argument(
         "--gpu-memory-bytes",
-        type=count(most=1 << 50),
+        type=count(tuning.GPU_MEMORY_BYTES),
         metavar="BYTES",
         help="memory of the GPU that will serve (default: the measured one's)",
     )

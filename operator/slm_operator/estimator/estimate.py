@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slm_core.batching import KV_TARGET_FRACTION
+from slm_core.candidates import Source
 from slm_core.measurements import Engine, Gpu, Latency, Ledger, MeasurementDocument, Model, Point
+from slm_core.units import GIB
 
-from slm_operator.advisor.advice import Source
 from slm_operator.advisor.advise import answer
-from slm_operator.advisor.contradictions import Problem
-from slm_operator.advisor.problems import AdviceError
+from slm_operator.advisor.validate import AdviceError, Problem
 
 if TYPE_CHECKING:
     from slm_core.measurements import Workload
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 CONTEXT_BYTES = 720_000_000
 """CUDA context and non-torch memory of an engine process: 0.67 GiB as published."""
-GIB = 2**30
 TOKENS_PER_STEP = 2048
 """--max-num-batched-tokens for the activation peak: vLLM's smallest default."""
 SAMPLED_SEQUENCES = 256

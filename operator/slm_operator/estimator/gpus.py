@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-GIB = 2**30
+from slm_core.units import GIB
 
 # words of the name, memory in GiB, bandwidth in GB/s; the first whose words are all in the name, so the special come first
 PRODUCTS: tuple[tuple[tuple[str, ...], int, float], ...] = (

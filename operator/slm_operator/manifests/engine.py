@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_core.units import GIB
+
 from slm_operator.manifests.model import claim_volume, model_source
 from slm_operator.partitioning.base import SliceClass
 
@@ -21,7 +23,7 @@ PORT = 8000
 ENGINE_UID = 2000
 SHUTDOWN_SECONDS = 120
 PRE_STOP_SECONDS = 10
-SHM_BYTES = 1 << 30
+SHM_BYTES = GIB
 DEFAULT_COMMAND = ("python3", "-m", "vllm.entrypoints.openai.api_server")
 
 

@@ -140,7 +140,7 @@ def _owned_in_any(container: dict[str, Any], where: str) -> Iterator[str]:
             yield f"{where}.resources: {name} is set by the operator"
 
 
-def refused_under_mps(overlay: dict[str, Any]) -> str | None:
+def refused_user(overlay: dict[str, Any]) -> str | None:
     """Why engines with an overlay, whose fields are not refused, may not share a GPU by MPS; None when they may.
 
     NB: an MPS server serves one user at a time (docs/gpu-sharing.md, 14). Another user's engine would wait, without a word,

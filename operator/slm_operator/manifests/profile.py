@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_core.measurements import camel
 from slm_core.sharing import word_of
+from slm_core.slo import LIMIT_FIELDS
+from slm_core.tuning import SEARCH_KNOBS, flag, tuned
 
 from slm_operator.api import names
 from slm_operator.digest import digest
@@ -62,8 +65,7 @@ def profile(
     """The SLMProfile that this deployment asks for, or the one to follow that of `measured_before_at`."""
     search = {
         "slo": _dump(spec.slo),
-        "minEfficiency": spec.advisor.min_efficiency,
-        "minGain": spec.advisor.min_gain,
+        **{camel(name): value for name, value in tuned(spec.advisor, SEARCH_KNOBS).items()},
         "mode": spec.sharing.mode,
         "maxReplicasPerGpu": spec.sharing.max_replicas_per_gpu,
         "maxGpuMinutes": spec.profiling.max_gpu_minutes,
@@ -232,12 +234,9 @@ def _workload_args(spec: SLMProfileSpec) -> list[str]:
 def _search_args(spec: SLMProfileSpec) -> list[str]:
     search, slo = spec.search, spec.search.slo
     flags: tuple[tuple[str, object | None], ...] = (
-        ("--slo-itl-ms", slo.itl_ms),
-        ("--slo-itl-factor", slo.itl_factor),
-        ("--slo-ttft-ms", slo.ttft_ms),
+        *((flag(f"slo_{name}"), getattr(slo, name)) for name in LIMIT_FIELDS),
         ("--slo-percentile", slo.percentile),
-        ("--min-efficiency", search.min_efficiency),
-        ("--min-gain", search.min_gain),
+        *((flag(name), value) for name, value in tuned(search, SEARCH_KNOBS).items()),
         ("--sharing-mode", word_of(search.mode)),
         ("--replicas", search.replicas_per_gpu),
         ("--max-replicas", search.max_replicas_per_gpu),

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from slm_core.units import GIB
+
 from slm_operator.api import names
 from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
@@ -30,7 +32,6 @@ HUNG_SECONDS = 300
 liveness is for a process that hangs, and must never end one that is only busy: that would cut off all it serves."""
 ROLL_IN_PLACE = {"maxSurge": 0, "maxUnavailable": 1}
 ROLL_SURGING = {"maxSurge": 1, "maxUnavailable": 0}
-GIB = 1 << 30
 HOST_BYTES, LEAST_HOST_BYTES = 6 * GIB, 8 * GIB
 """Host memory of an engine beside its weights (Python, torch, CUDA libraries, compile workers), and the least it gets."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from slm_core.noise import of_comparison
+
 from slm_operator.report.curves import HEADROOM, labels, mark, told, weight
 from slm_operator.report.drawing import Frame, Scale, element, hover, line, path, picture, round_ticks, text
 from slm_operator.report.scene import Dot, Limits, Standing
@@ -42,13 +44,10 @@ def frontier_chart(dots: Sequence[Dot], limits: Limits) -> str:
     )
 
 
-def packs_chart(dots: Sequence[Dot], best: Dot, limits: Limits, noise: float) -> str:
-    """Gain of each pack over the best single engine, a row each, with the noise that the advisor allows for.
-
-    `noise` is the half width where one of the two carries no confidence interval.
-    """
+def packs_chart(dots: Sequence[Dot], best: Dot, limits: Limits) -> str:
+    """Gain of each pack over the best single engine, a row each, with the noise that the advisor allows for."""
     packs = sorted((d for d in dots if d.is_pack and d.gain is not None), key=lambda d: -(d.gain or 0.0))
-    spread = [_half_width(d, best, noise) for d in packs]
+    spread = [of_comparison(d.ci_fraction, best.ci_fraction) for d in packs]
     ends = [100 * ((d.gain or 0.0) + sign * s) for d, s in zip(packs, spread, strict=True) for sign in (-1, 1)]
     low, high = min(0.0, *ends) * HEADROOM, max(100 * 2 * limits.min_gain, *ends) * HEADROOM
     step = round_ticks(high - low, 6)[1]
@@ -92,12 +91,6 @@ def _row(dot: Dot, y: float, x: Scale, spread: float, right: float) -> str:
         text(f"{100 * gain:+.1f} %", right + 68, y + 4, class_=weight(dot), text_anchor="end"),
         text(dot.failed and f"fails {dot.failed}", right + 84, y + 4, class_="tick"),
     )
-
-
-def _half_width(dot: Dot, best: Dot, noise: float) -> float:
-    """What the gain may be off by chance, as a fraction: both intervals, at least `noise` when one is missing."""
-    known = [d.ci_fraction for d in (dot, best) if d.ci_fraction is not None]
-    return max(math.hypot(*known), 0.0 if len(known) == 2 else noise)
 
 
 def _staircase(corners: list[tuple[float, float]], frame: Frame) -> list[tuple[float, float]]:

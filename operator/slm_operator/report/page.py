@@ -11,6 +11,8 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from slm_core.noise import UNREPEATED_FRACTION
+
 from slm_operator.report.comparison import frontier_chart, packs_chart
 from slm_operator.report.curves import energy_chart, latency_chart, mark, throughput_chart
 from slm_operator.report.drawing import element, line, picture
@@ -124,10 +126,8 @@ def _evidence(scene: Scene) -> str:
         _card("What can be had", FRONTIER, frontier_chart(dots, limits), "wide"),
     ]
     if packs and best:
-        words = PACKS.format(best=best.name, tps=f"{best.throughput:,.0f}", noise=f"{scene.noise:.1%}")
-        cards.append(
-            _card("Packs against the best single engine", words, packs_chart(packs, best, limits, scene.noise), "wide")
-        )
+        words = PACKS.format(best=best.name, tps=f"{best.throughput:,.0f}", noise=f"{UNREPEATED_FRACTION:.1%}")
+        cards.append(_card("Packs against the best single engine", words, packs_chart(packs, best, limits), "wide"))
     if scene.memory:
         cards.append(_card("Memory of one GPU", MEMORY, _memory_legend(scene) + memory_chart(scene.memory), "wide"))
     cards.append(_card("Candidates", CANDIDATES, _table(scene.rows), "wide long"))

@@ -127,8 +127,6 @@ class Scene:
     limits: Limits
     fit: tuple[tuple[float, float], ...]
     """Predicted (sequences, throughput) of one engine between the measured points."""
-    noise: float
-    """Half width assumed for throughput without a confidence interval, as a fraction."""
     memory: tuple[MemoryBar, ...]
     rows: tuple[Row, ...]
     provenance: tuple[tuple[str, str], ...]

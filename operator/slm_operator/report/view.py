@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_core.batching import single_sequence_tokens_per_second
+from slm_core.candidates import Candidate, Verdict
 from slm_core.latency_model import fit_points, is_full_single
 from slm_core.sharing import sharing_of
 from slm_core.slo import Limits as SloLimits
 from slm_core.slo import Slo, figure_ms, resolve
+from slm_core.units import GIB
 
-from slm_operator.advisor.advice import Advice, Candidate, Settings, Verdict
-from slm_operator.advisor.checks import UNREPEATED_NOISE_FRACTION
 from slm_operator.report.scene import Dot, Limits, MemoryBar, Row, Scene, Share, Standing, Tile
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from slm_core.measurements import Ledger, MeasurementDocument, Point
 
-GIB = 1 << 30
+    from slm_operator.advisor.advice import Advice, Settings
+
 FIT_STEPS = 60
 
 
@@ -49,7 +50,6 @@ def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Set
             min_gain=settings.min_gain,
         ),
         fit=_fitted(document.points),
-        noise=UNREPEATED_NOISE_FRACTION,
         memory=_memory(document.ledger, advice) if document.ledger else (),
         rows=tuple(
             sorted(
@@ -95,13 +95,13 @@ def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> 
                 tone="" if advice.feasible else "down",
             ),
         ]
-    if advice.kv_bytes is not None:
+    if advice.configuration.kv_cache_bytes is not None:
         tiles.append(
             Tile(
                 label="KV memory of each engine",
-                figure=f"{advice.kv_bytes / GIB:.1f}",
+                figure=f"{advice.configuration.kv_cache_bytes / GIB:.1f}",
                 unit="GiB",
-                note=_sequences(advice.batch_size),
+                note=_sequences(advice.configuration.batch_size),
             )
         )
     if advice.freed_bytes is not None:
@@ -117,7 +117,7 @@ def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> 
 
 
 def _comparison(advice: Advice) -> str:
-    if advice.replicas_per_gpu > 1 and advice.gain is not None:
+    if advice.configuration.engines_per_gpu > 1 and advice.gain is not None:
         return f"{advice.gain:+.1%} against the best single engine"
     return "the best single engine" if advice.best_single else ""
 
@@ -132,8 +132,8 @@ def _dot(candidate: Candidate, advice: Advice, limits: SloLimits) -> Dot:
     return Dot(
         name=name(point),
         replicas=point.replicas,
-        in_flight=_in_flight(point),
-        full=_in_flight(point) >= point.batch_size * point.replicas,
+        in_flight=point.load,
+        full=point.load >= point.full_load,
         throughput=point.throughput_tokens_per_second,
         ci_fraction=point.throughput_ci_fraction,
         itl_ms=point.itl_ms.mean_ms if itl_ms is None else itl_ms,
@@ -151,12 +151,8 @@ def name(point: Point) -> str:
     size = str(point.batch_size) if point.replicas == 1 else f"{point.batch_size} × {point.replicas}"
     qualifier = sharing_of(point.sharing_mode).qualifier
     sliced = f" {qualifier}" if qualifier else ""
-    thin = f" at {point.in_flight}" if _in_flight(point) < point.batch_size * point.replicas else ""
+    thin = f" at {point.in_flight}" if point.load < point.full_load else ""
     return size + sliced + thin
-
-
-def _in_flight(point: Point) -> int:
-    return point.batch_size * point.replicas if point.in_flight is None else point.in_flight
 
 
 def _tokens_per_joule(point: Point) -> float | None:
@@ -176,19 +172,20 @@ def _gain(candidate: Candidate, advice: Advice) -> float | None:
 
 
 def _standing(candidate: Candidate, advice: Advice) -> Standing:
-    best = advice.best_single
-    if candidate.verdict is Verdict.CHOSEN or (not advice.feasible and _is_advised(candidate.point, advice)):
+    point, best = candidate.point, advice.best_single
+    if candidate.verdict is Verdict.CHOSEN or (not advice.feasible and _is_advised(point, advice)):
         return Standing.CHOSEN
     if candidate.verdict is Verdict.REJECTED:
         return Standing.REJECTED
-    is_best = best is not None and is_full_single(candidate.point) and candidate.point.batch_size == best.batch_size
+    is_best = best is not None and is_full_single(point) and point.batch_size == best.configuration.batch_size
     return Standing.BEST_SINGLE if is_best else Standing.KEPT
 
 
 def _is_advised(point: Point, advice: Advice) -> bool:
     """Whether a point measures the configuration that is advised."""
-    advised = (advice.batch_size, advice.replicas_per_gpu, advice.sharing_mode)
-    return (point.batch_size, point.replicas, point.sharing_mode) == advised
+    advised = advice.configuration
+    measured = (advised.batch_size, advised.engines_per_gpu, advised.sharing_mode)
+    return (point.batch_size, point.replicas, point.sharing_mode) == measured
 
 
 def _fitted(points: Sequence[Point]) -> tuple[tuple[float, float], ...]:
@@ -208,13 +205,14 @@ def _memory(ledger: Ledger, advice: Advice) -> tuple[MemoryBar, ...]:
         detail="as the sweep ran it",
         shares=_shares(ledger, 1, ledger.kv_pool_bytes),
     )
-    if advice.kv_bytes is None:
+    served = advice.configuration
+    if served.kv_cache_bytes is None:
         return (swept,)
-    engines = "1 engine" if advice.replicas_per_gpu == 1 else f"{advice.replicas_per_gpu} engines"
+    engines = "1 engine" if served.engines_per_gpu == 1 else f"{served.engines_per_gpu} engines"
     advised = MemoryBar(
         name="Advised",
-        detail=f"{engines}, {_sequences(advice.batch_size)} each",
-        shares=_shares(ledger, advice.replicas_per_gpu, advice.kv_bytes),
+        detail=f"{engines}, {_sequences(served.batch_size)} each",
+        shares=_shares(ledger, served.engines_per_gpu, served.kv_cache_bytes),
     )
     return (swept, advised)
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from slm_core.slo import figure_ms, resolve
+from slm_core.slo import METRICS, Latencies, figure_ms, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slm_core.measurements import Latency, MeasurementDocument
+    from slm_core.measurements import MeasurementDocument
     from slm_core.slo import Limits, Slo
 
     from slm_operator.advisor.advice import Advice
@@ -63,17 +63,13 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(Latencies):
     """Live metrics of the replicas of one GPU over a stretch of time."""
 
     ends_at_seconds: float
     """End, on the caller's clock."""
     requests: int
     """Requests that finished."""
-    itl_ms: Latency
-    """Inter-token latency."""
-    ttft_ms: Latency | None = None
-    """Time to first token."""
     preemptions: int = 0
     """Preemptions."""
     input_tokens_mean: float
@@ -141,7 +137,7 @@ def expect(document: MeasurementDocument, slo: Slo, advice: Advice) -> Expected:
         limits=resolve(slo, document.points),
         input_tokens_mean=document.workload.input_tokens_mean,
         output_tokens_mean=document.workload.output_tokens_mean,
-        pays_from_in_flight=advice.pays_from_in_flight if advice.replicas_per_gpu > 1 else None,
+        pays_from_in_flight=advice.pays_from_in_flight if advice.configuration.engines_per_gpu > 1 else None,
     )
 
 
@@ -202,15 +198,14 @@ def _signs(expected: Expected, window: Window, patience: Patience) -> dict[Sign,
 
 def _slo_miss(limits: Limits, window: Window, tolerance: float) -> str | None:
     """The percentile that was asked where the window supports it, else the mean."""
-    for name, limit_ms, latency in (("ITL", limits.itl_ms, window.itl_ms), ("TTFT", limits.ttft_ms, window.ttft_ms)):
+    for metric in METRICS:
+        limit_ms, latency = metric.limit_ms(limits), metric.of(window)
         if limit_ms is None or latency is None:
             continue
         figure = figure_ms(latency, limits.percentile)
         seen_ms, what = (latency.mean_ms, "mean") if figure is None else (figure, limits.percentile.lower())
         if seen_ms > limit_ms * (1 + tolerance):
-            return (
-                f"{what} {name} is {seen_ms:.1f} ms, {seen_ms / limit_ms - 1:.0%} over the limit of {limit_ms:.1f} ms"
-            )
+            return f"{what} {metric.name} is {seen_ms:.1f} ms, {seen_ms / limit_ms - 1:.0%} over the limit of {limit_ms:.1f} ms"
     return None
 
 

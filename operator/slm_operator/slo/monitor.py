@@ -10,10 +10,11 @@ that writes every minute would be load. Must never act, and never turn silence i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from slm_core.counters import over_engines
+from slm_core.counters import CounterDelta
 from slm_core.measurements import Latency
+from slm_core.slo import Means, means_between
 
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
@@ -22,9 +23,9 @@ from slm_operator.slo.judge import Drift, Judgement, Patience, Sign, Window, jud
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_core.candidates import Predicted
     from slm_core.counters import Counters
 
-    from slm_operator.advisor.advice import Predicted
     from slm_operator.slo.judge import Expected
 
 PATIENCE = Patience()
@@ -55,13 +56,11 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Figures(Means):
     """What was measured in the last window."""
 
     throughput_tokens_per_second: float
     """Input and output tokens per second on one GPU."""
-    itl_ms: float
-    ttft_ms: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,42 +124,22 @@ def _window(course: Course, sweep: Sweep) -> tuple[Window | None, Figures | None
     """What happened since the last sweep in the engines that ran all the while."""
     before = course.last
     assert before is not None
-    pairs = [(before.engines[uid], now) for uid, now in sweep.engines.items() if uid in before.engines]
-    # NB: counters of an engine that was restarted begin anew.
-    pairs = [
-        (old, new) for old, new in pairs if new.output_tokens >= old.output_tokens and new.finished >= old.finished
-    ]
-    seconds = sweep.at_seconds - before.at_seconds
-    if not pairs or seconds <= 0:
+    delta = CounterDelta.of_engines(before.engines, sweep.engines, sweep.at_seconds - before.at_seconds)
+    if delta is None or delta.gained.finished <= 0 or delta.gained.itl_count <= 0:
         return None, None
-    old, new = over_engines(one for one, _ in pairs), over_engines(one for _, one in pairs)
-    requests, tokens, first = (
-        new.finished - old.finished,
-        new.itl_count - old.itl_count,
-        new.ttft_count - old.ttft_count,
-    )
-    if requests <= 0 or tokens <= 0:
-        return None, None
-    gpus = len(pairs) / course.promise.replicas_per_gpu
-    prompt, output = new.prompt_tokens - old.prompt_tokens, new.output_tokens - old.output_tokens
-    itl_seconds, ttft_seconds = new.itl_sum - old.itl_sum, new.ttft_sum - old.ttft_sum
-    ttft = Latency(mean_ms=1000 * ttft_seconds / first) if first > 0 else None
+    gained, gpus, means = delta.gained, delta.engines / course.promise.replicas_per_gpu, means_between(delta)
+    latencies: dict[str, Any] = {name: Latency(mean_ms=mean_ms) for name, mean_ms in means.items()}
     window = Window(
         ends_at_seconds=sweep.at_seconds,
-        requests=int(requests),
-        itl_ms=Latency(mean_ms=1000 * itl_seconds / tokens),
-        ttft_ms=ttft,
-        preemptions=int(new.preemptions - old.preemptions),
-        input_tokens_mean=prompt / requests,
-        output_tokens_mean=output / requests,
+        requests=int(gained.finished),
+        **latencies,
+        preemptions=int(gained.preemptions),
+        input_tokens_mean=gained.prompt_tokens / gained.finished,
+        output_tokens_mean=gained.output_tokens / gained.finished,
         # Little's law: a request is in flight from its arrival to its last token.
-        in_flight_mean=(ttft_seconds + itl_seconds) / seconds / gpus,
+        in_flight_mean=(gained.ttft_sum + gained.itl_sum) / delta.seconds / gpus,
     )
-    figures = Figures(
-        throughput_tokens_per_second=(prompt + output) / seconds / gpus,
-        itl_ms=window.itl_ms.mean_ms,
-        ttft_ms=ttft.mean_ms if ttft is not None else None,
-    )
+    figures = Figures(throughput_tokens_per_second=delta.tokens_per_second / gpus, **means)
     return window, figures
 
 

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
-from slm_core import batching
-from slm_core.latency_model import REPEAT_NOISE_FRACTION, fit_line, fit_points, sweep_of
-from slm_core.slo import figure_ms
+from slm_core import batching, noise
+from slm_core.latency_model import fit_line, fit_points, sweep_of
+from slm_core.slo import METRICS, figure_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from slm_core.measurements import Point
-    from slm_core.slo import Limits
+    from slm_core.slo import Limits, Metric, Percentile
+
+    Use = Callable[[Point], float | None]
 
 KV_AIM_FRACTION = 0.95
 """KV peak that is aimed at; the pool's random peak in another window is a little higher."""
@@ -31,14 +33,8 @@ NEAR_FRACTION = 0.01
 """Trust in a point right at the crossing; it falls with distance."""
 
 
-class Limit(StrEnum):
-    """What can end the growth of B."""
-
-    ITL = "the ITL limit"
-    TTFT = "the TTFT limit"
-    EFFICIENCY = "the efficiency limit"
-    KV = "the KV pool"
-    LARGEST = "the largest batch allowed"
+EFFICIENCY, KV, LARGEST = "the efficiency limit", "the KV pool", "the largest batch allowed"
+"""What can end the growth of B, besides a limit of the SLO."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +43,8 @@ class Boundary:
 
     batch_size: float
     """May be below 1: then no batch keeps the limit."""
-    limit: Limit
+    limit: str
+    """In words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +57,8 @@ class Bounds:
 
 
 def noise_fraction(points: Sequence[Point]) -> float:
-    """Spread of one measurement: half of the widest confidence interval, or the usual spread of repeats."""
-    known = [p.throughput_ci_fraction / 2 for p in points if p.throughput_ci_fraction is not None]
-    return max(known, default=REPEAT_NOISE_FRACTION / 2)
+    """Spread of one more measurement beside these."""
+    return noise.of_next_measurement(p.throughput_ci_fraction for p in points)
 
 
 def boundary(points: Sequence[Point], bounds: Bounds, aim: float) -> Boundary:
@@ -72,40 +68,49 @@ def boundary(points: Sequence[Point], bounds: Bounds, aim: float) -> Boundary:
     machine a few deviations are more than the whole limit, of which something must be left to aim at.
     """
     aim = max(aim, LEAST_AIM_FRACTION)
-    crossings = [Boundary(batch_size=bounds.max_batch_size, limit=Limit.LARGEST)]
+    crossings = [Boundary(batch_size=bounds.max_batch_size, limit=LARGEST)]
     one, _ = batching.single_sequence_tokens_per_second(points)
     swept = sweep_of(points)
-    uses = [(p, _uses(p, bounds, one, _figure_ratio(p, swept, bounds.limits))) for p in swept]
-    for limit in (Limit.ITL, Limit.TTFT, Limit.EFFICIENCY, Limit.KV):
-        known = [(p, use[limit]) for p, use in uses if use.get(limit)]
+    for limit, use_of in _uses(swept, bounds, one).items():
+        known = [(p, use) for p in swept if (use := use_of(p))]
         if known:
-            at = _crossing(known, KV_AIM_FRACTION if limit is Limit.KV else aim)
+            at = _crossing(known, KV_AIM_FRACTION if limit == KV else aim)
             crossings.append(Boundary(batch_size=at, limit=limit))
     return min(crossings, key=lambda c: c.batch_size)
 
 
-def _figure_ratio(point: Point, swept: Sequence[Point], limits: Limits) -> float | None:
-    """The SLO's ITL percentile over the mean; of the nearest B where this point's samples do not support it."""
-    known = [
-        (abs(math.log(p.batch_size / point.batch_size)), figure / p.itl_ms.mean_ms)
-        for p in swept
-        if (figure := figure_ms(p.itl_ms, limits.percentile)) is not None
-    ]
-    return min(known, default=(0.0, None))[1]
-
-
-def _uses(point: Point, bounds: Bounds, single_sequence: float | None, ratio: float | None) -> dict[Limit, float]:
-    """Each limit's use as a fraction of it; limits that are not there, or figures not known, are left out."""
+def _uses(swept: Sequence[Point], bounds: Bounds, single_sequence: float | None) -> dict[str, Use]:
+    """How much of each limit a point uses, as a fraction; None where there is no such limit, or no figure."""
     limits = bounds.limits
-    uses = {Limit.KV: point.kv_peak_fraction}
-    if limits.itl_ms and ratio:
-        uses[Limit.ITL] = point.itl_ms.mean_ms * ratio / limits.itl_ms
-    ttft_ms = figure_ms(point.ttft_ms, limits.percentile) if point.ttft_ms else None
-    if limits.ttft_ms and ttft_ms:
-        uses[Limit.TTFT] = ttft_ms / limits.ttft_ms
-    if single_sequence and bounds.min_efficiency > 0:
-        uses[Limit.EFFICIENCY] = bounds.min_efficiency / batching.efficiency(point, single_sequence)
-    return uses
+
+    def of_latency(metric: Metric, point: Point) -> float | None:
+        limit_ms, figure = metric.limit_ms(limits), _expected_figure_ms(metric, point, swept, limits.percentile)
+        return figure / limit_ms if limit_ms and figure else None
+
+    def of_efficiency(point: Point) -> float | None:
+        if not single_sequence or bounds.min_efficiency <= 0:
+            return None
+        return bounds.min_efficiency / batching.efficiency(point, single_sequence)
+
+    of_slo = {f"the {metric.name} limit": partial(of_latency, metric) for metric in METRICS}
+    return {**of_slo, EFFICIENCY: of_efficiency, KV: lambda point: point.kv_peak_fraction}
+
+
+def _expected_figure_ms(metric: Metric, point: Point, swept: Sequence[Point], percentile: Percentile) -> float | None:
+    """The figure that the SLO limits, as measured; of a metric on the line as much over the mean as the samples show.
+
+    Where they do not support the percentile at this B, it is as much over the mean as at the nearest B where they do.
+    """
+    if not metric.follows_line:
+        latency = metric.of(point)
+        return figure_ms(latency, percentile) if latency else None
+    ratios = [
+        (abs(math.log(p.batch_size / point.batch_size)), figure / latency.mean_ms)
+        for p in swept
+        if (latency := metric.of(p)) is not None and (figure := figure_ms(latency, percentile)) is not None
+    ]
+    own, (_, ratio) = metric.of(point), min(ratios, default=(0.0, None))
+    return own.mean_ms * ratio if own is not None and ratio is not None else None
 
 
 def _crossing(known: Sequence[tuple[Point, float]], aim: float) -> float:

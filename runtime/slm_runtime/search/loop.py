@@ -27,6 +27,7 @@ from slm_runtime.search.steps import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Point
 
     from slm_runtime.search.steps import Outcome, Request, Rig
@@ -48,13 +49,13 @@ async def run_search(request: Request, rig: Rig, report: Callable[[Event], None]
         await rig.stop()
 
 
-async def _execute(step: StartEngines | Measure, rig: Rig, running: StartEngines | None) -> Outcome:
+async def _execute(step: StartEngines | Measure, rig: Rig, running: EngineConfiguration | None) -> Outcome:
     began = rig.gpu_seconds()
     try:
         match step:
             case StartEngines():
                 await rig.stop()
-                ledger = await rig.start(step)
+                ledger = await rig.start(step.configuration)
                 return Started(step=step, ledger=ledger, gpu_seconds=rig.gpu_seconds() - began)
             case Measure():
                 assert running is not None, "the search measures only what it has started"
@@ -64,12 +65,12 @@ async def _execute(step: StartEngines | Measure, rig: Rig, running: StartEngines
                 assert_never(step)
     except EngineFailed as failure:
         await rig.stop()
-        on = step if isinstance(step, StartEngines) else running
+        on = step.configuration if isinstance(step, StartEngines) else running
         assert on is not None
         return Failed(step=step, on=on, reason=str(failure), gpu_seconds=rig.gpu_seconds() - began)
 
 
-def _confirmed(point: Point, on: StartEngines) -> Point:
+def _confirmed(point: Point, on: EngineConfiguration) -> Point:
     """Mark a point whose engines had KV bytes of their own and kept within them."""
-    kept = on.kv_pool_bytes is not None and not point.preemptions and point.kv_peak_fraction <= KV_MAX_FRACTION
+    kept = on.kv_cache_bytes is not None and not point.preemptions and point.kv_peak_fraction <= KV_MAX_FRACTION
     return replace(point, confirmed=kept)

@@ -55,12 +55,12 @@ def _wanted(request: Request, findings: Findings) -> Step:
 def _is_pack_ordered(request: Request, findings: Findings) -> bool:
     """The user asks for packs and one could be measured: no single engine will be deployed, so none is confirmed."""
     return request.replicas is not None and any(
-        m.on.replicas == request.replicas and not m.point.doubts for m in findings.measured
+        m.on.engines_per_gpu == request.replicas and not m.point.doubts for m in findings.measured
     )
 
 
 def _done(request: Request, findings: Findings, won: Point | None) -> Done:
-    failures = [f for f in findings.failures if f.on.replicas == 1]
+    failures = [f for f in findings.failures if f.on.engines_per_gpu == 1]
     if failures:
         return Done(complete=False, because=failures[-1].reason)
     chosen = won or chosen_single(request, findings)
@@ -75,5 +75,5 @@ def _expected_seconds(findings: Findings, step: StartEngines | Measure) -> float
     measuring = max((m.gpu_seconds for m in findings.measured), default=0.0)
     if isinstance(step, Measure):
         return measuring
-    starting = max((s.gpu_seconds / s.step.replicas for s in findings.starts), default=0.0)
-    return starting * step.replicas + measuring
+    starting = max((s.gpu_seconds / s.step.configuration.engines_per_gpu for s in findings.starts), default=0.0)
+    return starting * step.configuration.engines_per_gpu + measuring

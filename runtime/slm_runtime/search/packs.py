@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from slm_core.candidates import best_of, judge
+from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import fit_points
+from slm_core.point_checks import confirmed, latency, preemption, trusted
 from slm_core.sharing import sharing_of
-from slm_core.slo import Limits, figure_ms, slo_misses
+from slm_core.slo import METRICS, Limits, figure_ms, slo_misses
 
 from slm_runtime.search.boundary import tidy
 from slm_runtime.search.sweep import best_single, limits_of, measure
-from slm_runtime.search.trial import Configuration, failures, is_too_small, pool_bytes, tries, try_step
+from slm_runtime.search.trial import failures, is_too_small, is_trial, pool_bytes, tries, try_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +70,7 @@ def reference(request: Request, findings: Findings) -> Point | None:
     """The single engine that packs are held against: without its confirmation, so that this does not change under them."""
     baseline = request.max_num_batched_tokens
     explored = [
-        m.point for m in findings.measured if m.on.kv_pool_bytes is None or m.on.max_num_batched_tokens != baseline
+        m.point for m in findings.measured if m.on.kv_cache_bytes is None or m.on.max_num_batched_tokens != baseline
     ]
     return best_single(request, findings, explored)
 
@@ -81,7 +85,8 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
         to_beat = worth(request, findings, best)
         for replicas in [request.replicas] if request.replicas else range(2, request.max_replicas + 1):
             budget = best.max_num_batched_tokens or request.max_num_batched_tokens
-            pack = Configuration(replicas=replicas, mode=mode, max_num_batched_tokens=budget)
+            one = replace(EngineConfiguration.of(best), max_num_batched_tokens=budget)
+            pack = replace(one, engines_per_gpu=replicas, sharing_mode=mode)
             if failures(findings, pack):
                 if replicas > 2:
                     return None
@@ -101,7 +106,7 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
 def best_pack(request: Request, findings: Findings) -> Point | None:
     """The pack of highest throughput that keeps the SLO, if it gains enough over the best single engine of the sweep."""
     best = reference(request, findings)
-    packs = [m for m in findings.measured if m.on.replicas > 1 and m.step.in_flight is None]
+    packs = [m for m in findings.measured if m.on.engines_per_gpu > 1 and m.step.in_flight is None]
     won = best_try(packs, limits_of(request, findings))
     if best is None or won is None:
         return None
@@ -122,14 +127,12 @@ def worth(request: Request, findings: Findings, point: Point) -> float:
 
 
 def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:
-    """The fastest of these points that can be trusted and keeps the SLO."""
-    good = [
-        m.point for m in tried if not m.point.doubts and not is_too_small(m.point) and not slo_misses(m.point, limits)
-    ]
-    return max(good, key=lambda p: p.throughput_tokens_per_second, default=None)
+    """The best of these packs that can be trusted, kept within its KV pool, and keeps the SLO."""
+    best = best_of(judge(m.point, (preemption, trusted, confirmed, partial(latency, limits=limits))) for m in tried)
+    return best.point if best else None
 
 
-def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat: float) -> Step | None:
+def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, to_beat: float) -> Step | None:
     """The next batch size to measure with this R, or None when R is settled or cannot pay."""
     tried = tries(findings, pack)
     if len(tried) >= MAX_TRIES:
@@ -145,15 +148,16 @@ def _next_try(request: Request, findings: Findings, pack: Configuration, to_beat
     for point in (m.point for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
         size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1)), point.batch_size - 1)
     if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
-        because = f"the KV pools of {tried[-1].on.kv_pool_bytes} bytes were too small"
-        return try_step(request, findings, pack, size, because)
+        because = f"the KV pools of {tried[-1].on.kv_cache_bytes} bytes were too small"
+        return try_step(request, findings, replace(pack, batch_size=size), because)
     # A user's own R is measured whatever it promises: the advice must be able to say what it costs.
     hoped_for = 0.0 if request.replicas else to_beat * (1 + request.min_gain / 2)
     floor = _worth_another_start(won) if won else hoped_for
     if size < 1 or (won and size <= won.batch_size) or outlook.hoped_throughput(limits, size) < floor:
         return None
-    because = f"{pack.replicas} engines may win where one leaves the GPU idle; B={size} fits {outlook.held_by(limits)}"
-    return try_step(request, findings, pack, size, because)
+    why = f"B={size} fits {outlook.held_by(limits)}"
+    because = f"{pack.engines_per_gpu} engines may win where one leaves the GPU idle; {why}"
+    return try_step(request, findings, replace(pack, batch_size=size), because)
 
 
 def _worth_another_start(won: Point) -> float:
@@ -162,22 +166,29 @@ def _worth_another_start(won: Point) -> float:
 
 
 def _shrink(point: Point, limits: Limits) -> float:
-    """Factor on B that would mend a TTFT miss; ITL is mended by what the stretch has taught.
+    """Factor on B that would mend a miss, of TTFT say; what follows the line is mended by what the stretch has taught.
 
     Squared, because TTFT falls more slowly than B.
     """
-    figure = figure_ms(point.ttft_ms, limits.percentile) if point.ttft_ms else None
-    return 1.0 if figure is None or not limits.ttft_ms else (AIM_FRACTION * limits.ttft_ms / figure) ** 2
+    factors = [
+        (AIM_FRACTION * limit_ms / figure) ** 2
+        for metric in METRICS
+        if not metric.follows_line
+        and (limit_ms := metric.limit_ms(limits))
+        and (latency := metric.of(point)) is not None
+        and (figure := figure_ms(latency, limits.percentile)) is not None
+    ]
+    return min(factors, default=1.0)
 
 
-def _loaded(request: Request, findings: Findings, pack: Configuration) -> Step | None:
+def _loaded(request: Request, findings: Findings, pack: EngineConfiguration) -> Step | None:
     """The pack at the named load, while it runs."""
     load, running = request.concurrency, findings.running
     won = best_try(tries(findings, pack), limits_of(request, findings))
-    if load is None or won is None or running is None or not pack.is_of(running):
+    if load is None or won is None or running is None or not is_trial(running, pack):
         return None
     done = any(m.step.in_flight == load and m.on == running for m in findings.measured)
-    if done or load >= won.batch_size * pack.replicas or won.batch_size > running.batch_size:
+    if done or load >= won.batch_size * pack.engines_per_gpu or won.batch_size > running.batch_size:
         return None
     return measure(request, won.batch_size, f"the load to decide for is {load} in flight", in_flight=load)
 
@@ -188,7 +199,7 @@ class Outlook:
 
     request: Request
     findings: Findings
-    pack: Configuration
+    pack: EngineConfiguration
     best: Point
     fit: Fit
     stretched: float
@@ -197,13 +208,13 @@ class Outlook:
     """Some pack has been measured; else the stretch is a guess."""
 
     @classmethod
-    def of(cls, request: Request, findings: Findings, pack: Configuration) -> Outlook | None:
+    def of(cls, request: Request, findings: Findings, pack: EngineConfiguration) -> Outlook | None:
         """None while a single engine is not known well enough."""
         best, fit = reference(request, findings), fit_points(findings.points)
         if best is None or fit is None:
             return None
-        stretched = stretch(pack.replicas, GPU_FRACTION)
-        alike = [m for m in findings.measured if m.on.mode == pack.mode and m.step.in_flight is None]
+        stretched = stretch(pack.engines_per_gpu, GPU_FRACTION)
+        alike = [m for m in findings.measured if m.on.sharing_mode == pack.sharing_mode and m.step.in_flight is None]
         if alike:
             last = alike[-1]
             ratio = (
@@ -211,8 +222,12 @@ class Outlook:
                 / (fit.itl.at(last.point.batch_size) * best.itl_ms.mean_ms)
                 * fit.itl.at(best.batch_size)
             )
-            learnt = stretch(pack.replicas, learnt_gpu_fraction(last.on.replicas, ratio))
-            stretched = ratio if last.on.replicas == pack.replicas else learnt * max(1.0, ratio / last.on.replicas)
+            learnt = stretch(pack.engines_per_gpu, learnt_gpu_fraction(last.on.engines_per_gpu, ratio))
+            stretched = (
+                ratio
+                if last.on.engines_per_gpu == pack.engines_per_gpu
+                else learnt * max(1.0, ratio / last.on.engines_per_gpu)
+            )
         return cls(
             request=request, findings=findings, pack=pack, best=best, fit=fit, stretched=stretched, learnt=bool(alike)
         )
@@ -223,22 +238,22 @@ class Outlook:
         anchor = (
             self.best.throughput_tokens_per_second / self.fit.predict(self.best.batch_size).throughput_tokens_per_second
         )
-        return self.pack.replicas * alone * anchor / self.stretched
+        return self.pack.engines_per_gpu * alone * anchor / self.stretched
 
     def hoped_throughput(self, limits: Limits, batch_size: int) -> float:
         """The same at B, but while no pack has been measured, what an engine that hardly needs the GPU would reach."""
         if self.learnt:
             return self.throughput(batch_size)
-        hopeful = replace(self, stretched=stretch(self.pack.replicas, HOPED_GPU_FRACTION), learnt=True)
+        hopeful = replace(self, stretched=stretch(self.pack.engines_per_gpu, HOPED_GPU_FRACTION), learnt=True)
         return hopeful.throughput(hopeful.largest_batch(limits))
 
     def has_memory_for(self, batch_size: int) -> bool:
         """Each of R engines and its KV bytes fit into its share of the device."""
         ledger = self.findings.ledger
-        pool = pool_bytes(self.request, self.findings, self.pack, batch_size)
+        pool = pool_bytes(self.request, self.findings, replace(self.pack, batch_size=batch_size))
         if ledger is None or pool is None:
             return False
-        share = sharing_of(self.pack.mode).memory_share(ledger.device_bytes, self.pack.replicas)
+        share = sharing_of(self.pack.sharing_mode).memory_share(ledger.device_bytes, self.pack.engines_per_gpu)
         return ledger.fixed_bytes + pool <= share
 
     def largest_batch(self, limits: Limits) -> int:
@@ -255,7 +270,7 @@ class Outlook:
 
         At the limit T is R B / ITL, against B / ITL of one engine.
         """
-        even = self.best.batch_size * (1 + self.request.min_gain) / self.pack.replicas
+        even = self.best.batch_size * (1 + self.request.min_gain) / self.pack.engines_per_gpu
         return min(math.ceil(even * LEAST_MARGIN), self.largest_batch(Limits()))
 
     def held_by(self, limits: Limits) -> str:
@@ -263,7 +278,9 @@ class Outlook:
         size = self.largest_batch(limits)
         if size == self.best.batch_size:
             return "as in the single engine"
-        return "the ITL limit" if size >= tidy(self._batch_within(limits)) else f"a slice of 1/{self.pack.replicas}"
+        return (
+            "the ITL limit" if size >= tidy(self._batch_within(limits)) else f"a slice of 1/{self.pack.engines_per_gpu}"
+        )
 
     def _batch_within(self, limits: Limits) -> int:
         figure = figure_ms(self.best.itl_ms, limits.percentile)

@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core import batching
+from slm_core.candidates import best_of
+from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
-from slm_core.measurements import SharingMode
-from slm_core.slo import Percentile
 
 from slm_runtime.search.boundary import boundary, gain_fraction, noise_fraction, tidy
 from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, swept
 from slm_runtime.search.trial import (
-    Configuration,
     failures,
     floor_bytes,
     is_settled,
@@ -33,19 +32,19 @@ SMALLER_BUDGET = 4
 """The baseline's step budget over the smaller one that is tried."""
 
 
-def single(request: Request, max_num_batched_tokens: int | None = None) -> Configuration:
-    """One engine."""
+def single(request: Request, max_num_batched_tokens: int | None) -> EngineConfiguration:
+    """One engine, with this step budget or the baseline's, of the largest batch."""
     budget = max_num_batched_tokens or request.max_num_batched_tokens
-    return Configuration(replicas=1, mode=SharingMode.NONE, max_num_batched_tokens=budget)
+    return EngineConfiguration(batch_size=request.max_batch_size, max_num_batched_tokens=budget)
 
 
 def tuned_step(request: Request, findings: Findings) -> Step | None:
     """One try with a smaller step budget, where TTFT or the ITL tail keeps B well below what the mean would allow."""
     bounds, points = bounds_of(request, findings), swept(findings)
-    if bounds.limits.ttft_ms is None and bounds.limits.percentile is Percentile.MEAN:
+    on_line = bounds.limits.on_line
+    if on_line == bounds.limits:
         return None
-    mean_only = replace(bounds.limits, ttft_ms=None, percentile=Percentile.MEAN)
-    target = max(1, tidy(boundary(points, replace(bounds, limits=mean_only), 1 - noise_fraction(points)).batch_size))
+    target = max(1, tidy(boundary(points, replace(bounds, limits=on_line), 1 - noise_fraction(points)).batch_size))
     best = best_single(request, findings, points)
     budget = max(request.max_num_batched_tokens // SMALLER_BUDGET, target)
     tuned = single(request, budget)
@@ -55,7 +54,7 @@ def tuned_step(request: Request, findings: Findings) -> Step | None:
     if tries(findings, tuned) or failures(findings, tuned):
         return None
     because = f"TTFT or the ITL tail keeps B below {target}; a step budget of {budget} tokens may not"
-    return try_step(request, findings, tuned, target, because)
+    return try_step(request, findings, replace(tuned, batch_size=target), because)
 
 
 def chosen_single(request: Request, findings: Findings) -> Point | None:
@@ -66,29 +65,29 @@ def chosen_single(request: Request, findings: Findings) -> Point | None:
         return None
     best = result.chosen.point
     alike = best.throughput_tokens_per_second * (1 - 2 * noise_fraction(findings.points))
-    confirmed = [c.point for c in result.candidates if c.feasible and c.point.confirmed]
-    enough = [p for p in confirmed if p.throughput_tokens_per_second >= alike]
-    return max(enough, key=lambda p: p.throughput_tokens_per_second, default=best)
+    enough = best_of(c for c in result.candidates if c.point.confirmed and c.throughput >= alike)
+    return enough.point if enough else best
 
 
 def confirm_step(request: Request, findings: Findings) -> Step | None:
     """Measure the chosen single engine with its real KV bytes; where that fails, with more of them or at a lower B."""
     best = best_single(request, findings)
-    last = next((m for m in reversed(findings.measured) if m.on.replicas == 1 and m.on.kv_pool_bytes), None)
+    last = next((m for m in reversed(findings.measured) if m.on.engines_per_gpu == 1 and m.on.kv_cache_bytes), None)
     budget = best.max_num_batched_tokens if best else last.on.max_num_batched_tokens if last else None
     configuration = single(request, budget)
     tried = tries(findings, configuration)
     if len(tried) + len(failures(findings, configuration)) >= MAX_TRIES:
         return None
     if tried and is_too_small(tried[-1].point):
-        because = f"the KV pool of {tried[-1].on.kv_pool_bytes} bytes is too small for B={tried[-1].point.batch_size}"
-        return try_step(request, findings, configuration, tried[-1].point.batch_size, because)
+        because = f"the KV pool of {tried[-1].on.kv_cache_bytes} bytes is too small for B={tried[-1].point.batch_size}"
+        return try_step(request, findings, replace(configuration, batch_size=tried[-1].point.batch_size), because)
     chosen = chosen_single(request, findings)
     floor = floor_bytes(request, findings)
     if any(m.point == chosen and is_settled(tried[: at + 1], floor) for at, m in enumerate(tried)):
         return None
     size, because = _confirmed_next(request, findings, best, tuple(m.point for m in tried))
-    return try_step(request, findings, configuration, size, f"B={size} is chosen; {because}") if size else None
+    chosen_size = replace(configuration, batch_size=size)
+    return try_step(request, findings, chosen_size, f"B={size} is chosen; {because}") if size else None
 
 
 def _confirmed_next(
@@ -96,14 +95,14 @@ def _confirmed_next(
 ) -> tuple[int, str]:
     """The batch size to confirm, 0 for none: the best known, or one below those that missed a limit when confirmed."""
     limits, noise = limits_of(request, findings), noise_fraction(findings.points)
-    candidates = batching.choose(findings.points, limits, request.min_efficiency).candidates
-    missed = [c for c in candidates if c.point in tried and not c.feasible]
-    if not tried or not any(c.point == tried[-1] for c in missed):
+    result = batching.choose(findings.points, limits, request.min_efficiency)
+    missed = [c.point for c in result.candidates if c.point in tried and not c.passed]
+    if not tried or tried[-1] not in missed:
         return (best.batch_size if best else 0), "it is confirmed with the KV bytes that it would be given"
-    if len(tried) == 1 and missed[0].is_near(2 * noise):
+    if len(tried) == 1 and result.rules.is_near(missed[0], 2 * noise):
         return tried[-1].batch_size, "it missed a limit by less than the noise, and is measured once more"
     edge = boundary(sweep_of(findings.points), bounds_of(request, findings), 1 - 2 * len(missed) * noise).batch_size
-    lower = max(0, tidy(min(edge, *(c.point.batch_size - 1 for c in missed))))
+    lower = max(0, tidy(min(edge, *(p.batch_size - 1 for p in missed))))
     worthwhile = lower and (best is None or gain_fraction(findings.points, lower, best) >= WORTHWHILE_FRACTION)
     size = lower if worthwhile or best is None else best.batch_size
     return size, "larger ones missed a limit when they were confirmed"

@@ -10,31 +10,29 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from slm_core import tuning
 from slm_core.sharing import PACKED
 
 if TYPE_CHECKING:
+    from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Ledger, Point, SharingMode
     from slm_core.slo import Slo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(tuning.Tuning):
     """What is to be found out, and what it may cost."""
 
     slo: Slo
     max_gpu_seconds: float
     """Budget: the search ends early, with the best so far, when the next step would not fit into it."""
-    max_batch_size: int = 512
+    max_batch_size: int = tuning.MAX_BATCH_SIZE.default
     """Largest B to try; the sweep's engine is started with it."""
-    max_num_batched_tokens: int = 8192
+    max_num_batched_tokens: int = tuning.MAX_NUM_BATCHED_TOKENS.default
     """Token budget per step of the baseline engine; chunked prefill is on. At least `max_batch_size`."""
-    min_efficiency: float = 0.1
-    """epsilon: batching efficiency T(B) / (B T(1)) must stay above it."""
-    min_gain: float = 0.05
-    """Fraction of throughput by which one more engine must win to be worth trying the next."""
     modes: tuple[SharingMode, ...] = (PACKED[0].mode,)
     """Ways of sharing that packs may use, best first; a later one is tried only where an earlier one fails to run."""
-    max_replicas: int = 4
+    max_replicas: int = tuning.MAX_ENGINES_PER_GPU.default
     """Largest R. 1: no packs."""
     replicas: int | None = None
     """The user's own R: the only pack that is measured, whatever it promises. At least 2."""
@@ -51,14 +49,8 @@ class StartEngines:
     Those limits: MPS with R > 1 gives each engine device / R of memory and 100 / R of the threads; time slicing none.
     """
 
-    replicas: int
-    mode: SharingMode
-    """NONE exactly when there is one engine."""
-    batch_size: int
-    """--max-num-seqs of each engine."""
-    kv_pool_bytes: int | None
-    """KV bytes of each engine; None: all the memory that the engine finds (the sweep's engine only)."""
-    max_num_batched_tokens: int
+    configuration: EngineConfiguration
+    """Without KV bytes: each engine takes all the memory that it finds (the sweep's engine only)."""
     because: str
 
 
@@ -105,7 +97,7 @@ class Measured:
     """`step` gave `point`, on the engines of `on`."""
 
     step: Measure
-    on: StartEngines
+    on: EngineConfiguration
     point: Point
     gpu_seconds: float
 
@@ -115,10 +107,15 @@ class Failed:
     """`step` failed; no engine runs any more."""
 
     step: StartEngines | Measure
-    on: StartEngines
-    """The engines that failed; for a start, the step itself."""
+    on: EngineConfiguration
+    """The engines that failed."""
     reason: str
     gpu_seconds: float
+
+    @property
+    def batch_size(self) -> int:
+        """B that was being measured, or started with."""
+        return self.step.batch_size if isinstance(self.step, Measure) else self.on.batch_size
 
 
 Outcome = Started | Measured | Failed
@@ -155,24 +152,24 @@ class Findings:
         return tuple(m.point for m in self.measured)
 
     @property
-    def running(self) -> StartEngines | None:
+    def running(self) -> EngineConfiguration | None:
         """The engines that run now."""
         for outcome in reversed(self.outcomes):
             if isinstance(outcome, Failed):
                 return None
             if isinstance(outcome, Started):
-                return outcome.step
+                return outcome.step.configuration
         return None
 
     @property
     def ledger(self) -> Ledger | None:
         """Memory of the sweep's engine."""
-        return next((s.ledger for s in self.starts if s.step.kv_pool_bytes is None), None)
+        return next((s.ledger for s in self.starts if s.step.configuration.kv_cache_bytes is None), None)
 
     @property
     def engine_starts(self) -> int:
         """Engines started, of packs each one."""
-        return sum(s.step.replicas for s in self.starts)
+        return sum(s.step.configuration.engines_per_gpu for s in self.starts)
 
     @property
     def startup_seconds(self) -> float:
@@ -200,8 +197,8 @@ class Event:
 class Rig(Protocol):
     """Whatever runs engines. Its methods are awaited one at a time."""
 
-    async def start(self, step: StartEngines) -> Ledger:
-        """Start the engines of `step`, none runs before. Returns the memory of one. Raises EngineFailed."""
+    async def start(self, configuration: EngineConfiguration) -> Ledger:
+        """Start these engines, none runs before. Returns the memory of one. Raises EngineFailed."""
 
     async def measure(self, step: Measure) -> Point:
         """Measure the engines that run; faults of the window are marks and counts of the point. Raises EngineFailed."""

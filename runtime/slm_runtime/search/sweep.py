@@ -10,8 +10,9 @@ import math
 from typing import TYPE_CHECKING
 
 from slm_core import batching
+from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
-from slm_core.measurements import Mark, SharingMode
+from slm_core.measurements import Mark
 from slm_core.slo import MIN_SAMPLES, REFERENCE_BATCH_SIZE, resolve
 
 from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, noise_fraction, tidy
@@ -65,7 +66,7 @@ def best_single(request: Request, findings: Findings, points: Sequence[Point] | 
 
 def swept(findings: Findings) -> tuple[Point, ...]:
     """The full-batch points of the sweep's engine."""
-    return tuple(m.point for m in findings.measured if m.on.kv_pool_bytes is None and m.step.in_flight is None)
+    return tuple(m.point for m in findings.measured if m.on.kv_cache_bytes is None and m.step.in_flight is None)
 
 
 def measure(request: Request, batch_size: int, because: str, *, in_flight: int | None = None) -> Measure:
@@ -87,27 +88,23 @@ def sweep_step(request: Request, findings: Findings) -> Step | None:
         return None if points else Done(complete=False, because=failures[-1].reason)
     wanted = _next_point(request, findings)
     running = findings.running
-    if wanted is None or (running is not None and running.kv_pool_bytes is None):
+    if wanted is None or (running is not None and running.kv_cache_bytes is None):
         return wanted
     if findings.starts and not failures:
         return None  # the sweep is over; its engine has made way for others
     because = "one engine start serves the whole sweep"
     if failures:
-        because = f"the engine failed with B={failures[-1].step.batch_size}; a smaller one may serve"
-    return StartEngines(
-        replicas=1,
-        mode=SharingMode.NONE,
-        batch_size=_largest(request, findings),
-        kv_pool_bytes=None,
-        max_num_batched_tokens=request.max_num_batched_tokens,
-        because=because,
+        because = f"the engine failed with B={failures[-1].batch_size}; a smaller one may serve"
+    one = EngineConfiguration(
+        batch_size=_largest(request, findings), max_num_batched_tokens=request.max_num_batched_tokens
     )
+    return StartEngines(configuration=one, because=because)
 
 
 def loaded_step(request: Request, findings: Findings) -> Step | None:
     """The best single engine at the named load, on the sweep's engine while it still runs."""
     load, best, running = request.concurrency, best_single(request, findings), findings.running
-    if load is None or best is None or load >= best.batch_size or running is None or running.kv_pool_bytes is not None:
+    if load is None or best is None or load >= best.batch_size or running is None or running.kv_cache_bytes is not None:
         return None
     if any(m.step.in_flight == load for m in findings.measured):
         return None
@@ -144,10 +141,10 @@ def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -
     noise = noise_fraction(points)
     verdicts = batching.choose(points, bounds.limits, request.min_efficiency)
     best = verdicts.chosen.point if verdicts.chosen else None
-    tried = {c.point.batch_size for c in verdicts.candidates if not c.unknown}
+    tried = {c.point.batch_size for c in verdicts.candidates if not verdicts.rules.is_undecided(c.point)}
     above = min((size for size in tried if not best or size > best.batch_size), default=bounds.max_batch_size + 1)
-    least = verdicts.candidates[0]
-    if above == 1 and least.is_near(2 * noise) and len(points) == len(verdicts.candidates):
+    near = verdicts.rules.is_near(verdicts.candidates[0].point, 2 * noise)
+    if above == 1 and near and len(points) == len(verdicts.candidates):
         return measure(request, 1, "even B=1 misses a limit, but by less than the noise; it is measured once more")
     for deviations, worthwhile in AIMS[: 1 if len(points) >= BOLD_POINTS else None]:
         aim = 1 + deviations * noise
@@ -173,9 +170,9 @@ def _second_point(request: Request, points: Sequence[Point]) -> Measure | None:
 
 def _largest(request: Request, findings: Findings) -> int:
     """The largest B that may still be tried: engines that failed set it to half of what they failed with."""
-    failed = [f.step.batch_size // 2 for f in _failures(findings)]
+    failed = [f.batch_size // 2 for f in _failures(findings)]
     return max(1, min([request.max_batch_size, *failed]))
 
 
 def _failures(findings: Findings) -> tuple[Failed, ...]:
-    return tuple(f for f in findings.failures if f.on.kv_pool_bytes is None)
+    return tuple(f for f in findings.failures if f.on.kv_cache_bytes is None)

@@ -8,7 +8,7 @@ time of a profile, so engines that already run are measured again wherever their
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION, KV_TARGET_FRACTION, least_kv_bytes
@@ -21,7 +21,8 @@ from slm_runtime.search.sweep import measure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slm_core.measurements import Point, SharingMode
+    from slm_core.configuration import EngineConfiguration
+    from slm_core.measurements import Point
 
     from slm_runtime.search.steps import Failed, Findings, Measure, Measured, Request
 
@@ -34,109 +35,95 @@ def growth_fraction(batch_size: int, misses: int = 1) -> float:
     return (1.08 + 0.3 / math.sqrt(batch_size)) ** misses
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """R engines on one GPU, but for their KV bytes."""
-
-    replicas: int
-    mode: SharingMode
-    max_num_batched_tokens: int
-
-    def is_of(self, start: StartEngines) -> bool:
-        """`start` starts this, with explicit KV bytes."""
-        return start.kv_pool_bytes is not None and self == Configuration(
-            replicas=start.replicas, mode=start.mode, max_num_batched_tokens=start.max_num_batched_tokens
-        )
+def is_trial(on: EngineConfiguration, configuration: EngineConfiguration) -> bool:
+    """`on` is this configuration, of whatever batch, with KV bytes of its own."""
+    return on.kv_cache_bytes is not None and on.is_like(configuration)
 
 
-def tries(findings: Findings, configuration: Configuration) -> tuple[Measured, ...]:
-    """Full-batch measurements of this configuration."""
-    return tuple(m for m in findings.measured if m.step.in_flight is None and configuration.is_of(m.on))
+def tries(findings: Findings, configuration: EngineConfiguration) -> tuple[Measured, ...]:
+    """Full-batch measurements of this configuration, of whatever batch."""
+    return tuple(m for m in findings.measured if m.step.in_flight is None and is_trial(m.on, configuration))
 
 
-def failures(findings: Findings, configuration: Configuration) -> tuple[Failed, ...]:
-    """Steps that failed on this configuration."""
-    return tuple(f for f in findings.failures if configuration.is_of(f.on))
+def failures(findings: Findings, configuration: EngineConfiguration) -> tuple[Failed, ...]:
+    """Steps that failed on this configuration, of whatever batch."""
+    return tuple(f for f in findings.failures if is_trial(f.on, configuration))
 
 
 def try_step(
-    request: Request, findings: Findings, configuration: Configuration, batch_size: int, because: str
+    request: Request, findings: Findings, configuration: EngineConfiguration, because: str
 ) -> StartEngines | Measure | None:
-    """Measure at B if engines run whose pool suits, else start such.
+    """Measure this configuration if engines run whose pool suits, else start such.
 
     None: no KV bytes are known, or just this start has failed already. It would fail again.
     """
-    pool = pool_bytes(request, findings, configuration, batch_size)
+    pool = pool_bytes(request, findings, configuration)
     if pool is None:
         return None
-    running = findings.running
-    if running is not None and configuration.is_of(running) and _suits(findings, running, batch_size, pool):
-        return measure(request, batch_size, because)
-    start = StartEngines(
-        replicas=configuration.replicas,
-        mode=configuration.mode,
-        batch_size=batch_size,
-        kv_pool_bytes=pool,
-        max_num_batched_tokens=configuration.max_num_batched_tokens,
-        because=because,
-    )
-    failed = (f.step for f in findings.failures if isinstance(f.step, StartEngines))
-    return None if any(replace(step, because=because) == start for step in failed) else start
+    wanted, running = replace(configuration, kv_cache_bytes=pool), findings.running
+    if running is not None and is_trial(running, wanted) and _suits(findings, running, wanted):
+        return measure(request, wanted.batch_size, because)
+    if any(isinstance(f.step, StartEngines) and f.on == wanted for f in findings.failures):
+        return None
+    return StartEngines(configuration=wanted, because=because)
 
 
-def _suits(findings: Findings, running: StartEngines, batch_size: int, pool: int) -> bool:
-    if batch_size > running.batch_size or running.kv_pool_bytes is None:
+def _suits(findings: Findings, running: EngineConfiguration, wanted: EngineConfiguration) -> bool:
+    if wanted.batch_size > running.batch_size or running.kv_cache_bytes is None:
         return False
-    tried_already = any(m.on == running and m.step.batch_size == batch_size for m in findings.measured)
-    peak = kv_peak_bytes(_singles(findings), batch_size)
+    if running.kv_cache_bytes == wanted.kv_cache_bytes:
+        return True
+    tried_already = any(m.on == running and m.step.batch_size == wanted.batch_size for m in findings.measured)
+    peak = kv_peak_bytes(_singles(findings), wanted.batch_size)
     if tried_already or peak is None:
-        return running.kv_pool_bytes == pool
-    return running.kv_pool_bytes == pool or KV_MIN_FRACTION <= peak / running.kv_pool_bytes < KV_TARGET_FRACTION
+        return False
+    return KV_MIN_FRACTION <= peak / running.kv_cache_bytes < KV_TARGET_FRACTION
 
 
-def pool_bytes(request: Request, findings: Findings, configuration: Configuration, batch_size: int) -> int | None:
-    """KV bytes for each engine at B: what the last try taught, else the expected peak over the target use.
+def pool_bytes(request: Request, findings: Findings, configuration: EngineConfiguration) -> int | None:
+    """KV bytes for each engine of this batch: what the last try taught, else the expected peak over the target use.
 
     At least one longest sequence; a lone engine cannot have more than the sweep's engine found.
     """
-    wanted = _wanted_pool_bytes(findings, configuration, batch_size)
+    wanted = _wanted_pool_bytes(findings, configuration)
     if wanted is None or findings.ledger is None:
         return None
-    most = findings.ledger.kv_pool_bytes if configuration.replicas == 1 else wanted
+    most = findings.ledger.kv_pool_bytes if configuration.engines_per_gpu == 1 else wanted
     return max(floor_bytes(request, findings), min(wanted, most))
 
 
-def _wanted_pool_bytes(findings: Findings, configuration: Configuration, batch_size: int) -> int | None:
-    last = next((m for m in reversed(tries(findings, configuration)) if m.point.batch_size == batch_size), None)
-    if last is None or last.on.kv_pool_bytes is None:
-        expected = _expected_peak_bytes(findings, configuration, batch_size)
+def _wanted_pool_bytes(findings: Findings, configuration: EngineConfiguration) -> int | None:
+    size = configuration.batch_size
+    last = next((m for m in reversed(tries(findings, configuration)) if m.point.batch_size == size), None)
+    if last is None or last.on.kv_cache_bytes is None:
+        expected = _expected_peak_bytes(findings, configuration)
         return None if expected is None else math.ceil(expected / KV_TARGET_FRACTION)
     if is_too_small(last.point):
-        return math.ceil(last.on.kv_pool_bytes * growth_fraction(batch_size, _misses(findings, configuration)))
+        return math.ceil(last.on.kv_cache_bytes * growth_fraction(size, _misses(findings, configuration)))
     if last.point.kv_peak_fraction >= KV_MIN_FRACTION:
-        return last.on.kv_pool_bytes
-    return math.ceil(last.point.kv_peak_fraction * last.on.kv_pool_bytes / KV_TARGET_FRACTION)
+        return last.on.kv_cache_bytes
+    return math.ceil(last.point.kv_peak_fraction * last.on.kv_cache_bytes / KV_TARGET_FRACTION)
 
 
-def _expected_peak_bytes(findings: Findings, configuration: Configuration, batch_size: int) -> float | None:
+def _expected_peak_bytes(findings: Findings, configuration: EngineConfiguration) -> float | None:
     """The singles' peak at B, raised by what pools of this configuration that proved too small showed.
 
     Slowed engines run more in step than one alone does, so more of their sequences are long at once.
     """
-    expected = kv_peak_bytes(_singles(findings), batch_size)
+    expected = kv_peak_bytes(_singles(findings), configuration.batch_size)
     if expected is None:
         return None
     raised, misses = 1.0, _misses(findings, configuration)
     for tried in tries(findings, configuration):
         then = kv_peak_bytes(_singles(findings), tried.point.batch_size)
-        if then and tried.on.kv_pool_bytes and is_too_small(tried.point):
+        if then and tried.on.kv_cache_bytes and is_too_small(tried.point):
             growth = growth_fraction(tried.point.batch_size, misses)
-            needed = tried.on.kv_pool_bytes * growth * KV_TARGET_FRACTION
+            needed = tried.on.kv_cache_bytes * growth * KV_TARGET_FRACTION
             raised = max(raised, needed / then)
     return expected * raised
 
 
-def _misses(findings: Findings, configuration: Configuration) -> int:
+def _misses(findings: Findings, configuration: EngineConfiguration) -> int:
     return sum(is_too_small(tried.point) for tried in tries(findings, configuration))
 
 
@@ -157,7 +144,7 @@ def is_settled(tried: Sequence[Measured], floor: int) -> bool:
     Wasted bytes are mended once: the peak of few sequences varies by more than the bounds allow.
     """
     last = tried[-1]
-    pool = last.on.kv_pool_bytes
+    pool = last.on.kv_cache_bytes
     if pool is None or is_too_small(last.point):
         return False
     again = any(m.point.batch_size == last.point.batch_size for m in tried[:-1])

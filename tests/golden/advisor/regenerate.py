@@ -17,7 +17,8 @@ from unit.advisor.build import SWEEP, SWEEP_AND_PACKS, published
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slm_operator.advisor.advice import Advice, Candidate
+    from slm_core.candidates import Candidate
+    from slm_operator.advisor.advice import Advice
 
 FOLDER = Path(__file__).parent
 

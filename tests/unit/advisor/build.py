@@ -19,8 +19,8 @@ from slm_core.measurements import (
     SharingMode,
     Workload,
 )
+from slm_core.units import GIB
 
-GIB = 2**30
 DATA = Path(__file__).parents[2] / "data" / "memory-gap-h100"
 H100 = Gpu(product="NVIDIA-H100-64GB", memory_bytes=int(63.43 * GIB))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from slm_core.candidates import Check, CheckName, Source, Verdict
 from slm_core.measurements import Latency, SharingMode
 from slm_core.slo import Percentile, Slo
-from slm_operator.advisor.advice import Check, CheckName, Objective, Settings, Source, Verdict
+from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import GIB, SINGLES, document, pack, point
 
@@ -16,10 +17,14 @@ ANY = Slo()
 
 def test_one_engine_without_packs() -> None:
     advice = advise(document(), ANY, Settings())
-    assert (advice.batch_size, advice.replicas_per_gpu, advice.sharing_mode) == (128, 1, SharingMode.NONE)
-    assert advice.kv_bytes == pytest.approx(9 * GIB / 0.92, abs=1)
-    assert advice.freed_bytes == 64 * GIB - 5 * GIB - advice.kv_bytes
-    assert advice.max_num_batched_tokens == 2048
+    assert (
+        advice.configuration.batch_size,
+        advice.configuration.engines_per_gpu,
+        advice.configuration.sharing_mode,
+    ) == (128, 1, SharingMode.NONE)
+    assert advice.configuration.kv_cache_bytes == pytest.approx(9 * GIB / 0.92, abs=1)
+    assert advice.freed_bytes == 64 * GIB - 5 * GIB - advice.configuration.kv_cache_bytes
+    assert advice.configuration.max_num_batched_tokens == 2048
     assert (advice.gain, advice.closest, advice.pays_from_in_flight) == (0, None, None)
     assert advice.message == (
         "Serve one engine per GPU, each with at most 128 sequences at once and 9.8 GiB of KV cache. "
@@ -32,32 +37,43 @@ def test_one_engine_without_packs() -> None:
 
 def test_a_pack_that_pays() -> None:
     advice = advise(document(*SINGLES, pack(128), pack(64, gain=0.1)), ANY, Settings())
-    assert (advice.batch_size, advice.replicas_per_gpu, advice.sharing_mode) == (128, 2, SharingMode.MPS)
+    assert (
+        advice.configuration.batch_size,
+        advice.configuration.engines_per_gpu,
+        advice.configuration.sharing_mode,
+    ) == (128, 2, SharingMode.MPS)
     assert advice.gain == pytest.approx(0.2)
-    assert advice.kv_bytes == 10 * GIB
+    assert advice.configuration.kv_cache_bytes == 10 * GIB
     assert advice.source.replicas_per_gpu is Source.MEASURED
     assert "That is +20.0% against the best single engine (B=128: 15,238 tokens/s at 16.8 ms)." in advice.sentences
 
 
 def test_the_token_budget_is_that_of_the_point_and_never_under_the_batch() -> None:
     assert (
-        advise(document(*SINGLES, point(256, max_num_batched_tokens=512)), ANY, Settings()).max_num_batched_tokens
+        advise(
+            document(*SINGLES, point(256, max_num_batched_tokens=512)), ANY, Settings()
+        ).configuration.max_num_batched_tokens
         == 512
     )
-    assert advise(document(*SINGLES, point(4096)), ANY, Settings(min_efficiency=0.001)).max_num_batched_tokens == 4096
+    assert (
+        advise(
+            document(*SINGLES, point(4096)), ANY, Settings(min_efficiency=0.001)
+        ).configuration.max_num_batched_tokens
+        == 4096
+    )
 
 
 def test_of_equal_throughput_the_smaller_batch() -> None:
     twin = point(256, output=SINGLES[3].output_tokens_per_second)
     twin = replace(twin, itl_ms=Latency(mean_ms=33.6), mean_running=256)
-    assert advise(document(*SINGLES, twin), ANY, Settings()).batch_size == 128
+    assert advise(document(*SINGLES, twin), ANY, Settings()).configuration.batch_size == 128
 
 
 def test_a_pack_where_no_single_engine_meets_the_slo_has_nothing_to_beat() -> None:
     singles = [replace(p, ttft_ms=Latency(mean_ms=900)) for p in SINGLES]
     quick = pack(128, gain=-0.5, ttft_ms=Latency(mean_ms=100))
     advice = advise(document(*singles, quick), Slo(ttft_ms=300), Settings())
-    assert (advice.replicas_per_gpu, advice.best_single, advice.gain) == (2, None, None)
+    assert (advice.configuration.engines_per_gpu, advice.best_single, advice.gain) == (2, None, None)
     chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
     assert chosen.checks[-2] == Check(CheckName.GAIN, True, "no single engine satisfies, so none can be better")
 
@@ -80,7 +96,7 @@ def test_an_incomplete_measurement_says_so() -> None:
 class TestInfeasible:
     def test_slo_below_the_itl_of_one_sequence(self) -> None:
         advice = advise(document(*SINGLES, pack(64)), Slo(itl_ms=2), Settings())
-        assert (advice.feasible, advice.batch_size, advice.replicas_per_gpu) == (False, 1, 1)
+        assert (advice.feasible, advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (False, 1, 1)
         assert advice.closest
         assert (advice.closest.value, advice.closest.limit) == (pytest.approx(4.1), 2)
         assert advice.closest.missed_by == pytest.approx(1.05)
@@ -122,7 +138,7 @@ class TestInfeasible:
     def test_a_point_of_another_load_is_not_the_closest(self) -> None:
         elsewhere = point(64, in_flight=2, itl=2.5)
         advice = advise(document(*SINGLES, elsewhere), Slo(itl_ms=2), Settings())
-        assert advice.batch_size == 1
+        assert advice.configuration.batch_size == 1
 
 
 class TestFreeMemory:
@@ -134,7 +150,7 @@ class TestFreeMemory:
         small, large = pack(64, gain=0.01, kv_pool_bytes=2 * GIB), pack(128, gain=0.3)
         big = point(128, kv_pool_bytes=50 * GIB)
         advice = advise(document(*SINGLES[:3], big, small, large), ANY, self.FREE)
-        assert (advice.batch_size, advice.replicas_per_gpu) == (64, 2)
+        assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (64, 2)
         assert advice.freed_bytes == 64 * GIB - 2 * 7 * GIB
         assert advice.sentences[-1].startswith("The objective was to free memory")
         chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
@@ -146,36 +162,36 @@ class TestFreeMemory:
 
     def test_a_small_pack_that_is_exactly_as_fast(self) -> None:
         advice = advise(document(*SINGLES, pack(64, gain=0, kv_pool_bytes=2 * GIB)), ANY, self.FREE)
-        assert (advice.batch_size, advice.replicas_per_gpu, advice.gain) == (64, 2, 0)
+        assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.gain) == (64, 2, 0)
 
     def test_a_slower_pack_frees_nothing(self) -> None:
         slow = pack(64, gain=-0.01, kv_pool_bytes=GIB)
         advice = advise(document(*SINGLES, slow), ANY, self.FREE)
-        assert (advice.batch_size, advice.replicas_per_gpu) == (128, 1)
+        assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (128, 1)
 
     def test_without_a_ledger_sequences_stand_for_bytes(self) -> None:
         advice = advise(document(*SINGLES, pack(48, gain=0.01), pack(100, gain=0.3), ledger=None), ANY, self.FREE)
-        assert (advice.batch_size, advice.replicas_per_gpu) == (48, 2)
+        assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (48, 2)
 
     def test_of_equal_memory_the_faster(self) -> None:
         one, two = pack(50, gain=0.1), pack(60, gain=0.2)
         big = point(128, kv_pool_bytes=50 * GIB)
-        assert advise(document(*SINGLES[:3], big, one, two), ANY, self.FREE).batch_size == 60
+        assert advise(document(*SINGLES[:3], big, one, two), ANY, self.FREE).configuration.batch_size == 60
 
     def test_a_pack_that_has_nothing_to_beat(self) -> None:
         singles = [replace(p, ttft_ms=Latency(mean_ms=900)) for p in SINGLES]
         quick = pack(128, gain=-0.5, ttft_ms=Latency(mean_ms=100))
-        assert advise(document(*singles, quick), Slo(ttft_ms=300), self.FREE).replicas_per_gpu == 2
+        assert advise(document(*singles, quick), Slo(ttft_ms=300), self.FREE).configuration.engines_per_gpu == 2
 
     def test_the_users_own_pack_may_be_slower(self) -> None:
         settings = replace(self.FREE, replicas_per_gpu=2)
-        assert advise(document(*SINGLES, pack(128, gain=-0.2)), ANY, settings).batch_size == 128
+        assert advise(document(*SINGLES, pack(128, gain=-0.2)), ANY, settings).configuration.batch_size == 128
 
 
 class TestMemory:
     def test_a_pack_that_does_not_tell_its_pool_gets_all_that_its_slice_leaves(self) -> None:
         advice = advise(document(*SINGLES, pack(128, kv_pool_bytes=None)), ANY, Settings())
-        assert advice.kv_bytes == 32 * GIB - 5 * GIB
+        assert advice.configuration.kv_cache_bytes == 32 * GIB - 5 * GIB
         assert advice.freed_bytes == 0
 
     def test_a_pack_whose_slice_leaves_nothing_is_rejected(self) -> None:
@@ -186,11 +202,11 @@ class TestMemory:
     def test_a_single_engine_that_does_not_tell_its_pool_had_that_of_the_ledger(self) -> None:
         singles = [replace(p, kv_pool_bytes=None) for p in SINGLES]
         advice = advise(document(*singles), ANY, Settings())
-        assert advice.kv_bytes == pytest.approx(0.9 * 54 * GIB / 0.92, abs=1)
+        assert advice.configuration.kv_cache_bytes == pytest.approx(0.9 * 54 * GIB / 0.92, abs=1)
 
     def test_the_pool_holds_one_sequence_of_the_longest_length(self) -> None:
         model = replace(document().model, max_model_len=65536)
-        assert advise(document(model=model), ANY, Settings()).kv_bytes == (65536 + 128) * 192 * 1024
+        assert advise(document(model=model), ANY, Settings()).configuration.kv_cache_bytes == (65536 + 128) * 192 * 1024
 
     def test_a_larger_gpu_leaves_more_free(self) -> None:
         freed = advise(document(), ANY, Settings()).freed_bytes or 0

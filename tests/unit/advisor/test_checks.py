@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from slm_core import batching
+from slm_core.candidates import CheckName, Verdict
 from slm_core.measurements import Latency, Mark, SharingMode
 from slm_core.slo import Limits, Percentile, Slo
-from slm_operator.advisor.advice import CheckName, Settings, Verdict
+from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
 
 if TYPE_CHECKING:
+    from slm_core.candidates import Candidate, Check
     from slm_core.measurements import Point
-    from slm_operator.advisor.advice import Candidate, Check
 
 PACK = pack(128)
 SINGLE_CHECKS = ["Preemption", "Trusted", "Confirmed", "Memory", "SLO", "Load", "Efficiency"]
@@ -188,12 +189,15 @@ def test_an_unconfirmed_measurement_replaces_no_confirmed_one() -> None:
     advice = advise(document(*SINGLES, kept, later), Slo(), Settings())
     assert next(c for c in advice.candidates if c.point == kept).passed
     assert not next(c for c in advice.candidates if c.point == later).passed
+    best = batching.choose(document(*SINGLES, kept, later).points, Limits(), 0.1).chosen
+    assert best is not None
+    assert best.point == kept, "search and advisor choose alike"
 
 
 def test_imported_packs_count_as_measured() -> None:
     imported = replace(pack(128), confirmed=False)
     advice = advise(document(*SINGLES, imported, cost=None), Slo(), Settings())
-    assert advice.replicas_per_gpu == 2
+    assert advice.configuration.engines_per_gpu == 2
     chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
     assert "imported: counts as measured, in the KV pool of that run" in [c.because for c in chosen.checks]
     assert all(map(says_its_numbers, chosen.checks))
@@ -219,7 +223,7 @@ class TestEfficiency:
         single = point(1, output=100.0)
         half = point(2, output=100.0)
         advice = advise(document(single, half), Slo(), Settings(min_efficiency=0.5))
-        assert advice.batch_size == 1
+        assert advice.configuration.batch_size == 1
 
     def test_steps_aside_where_packs_were_measured(self) -> None:
         """Else a pack could beat a single engine that only the limit had made slow."""
@@ -294,12 +298,12 @@ class TestNoise:
         """B = 32 and 64 lie far from the line, and nobody predicts from it: both fill their batches with 128 requests."""
         singles = (point(1), point(32, itl=12), point(64, itl=9), SINGLES[3])
         advice = advise(document(*singles, pack(64, gain=0.1)), Slo(), Settings(concurrency=128))
-        assert (advice.batch_size, advice.replicas_per_gpu) == (64, 2)
+        assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (64, 2)
 
     def test_a_wide_interval_of_one_run_counts_though_the_other_has_none(self) -> None:
         singles = [replace(p, throughput_ci_fraction=None) for p in SINGLES]
         advice = advise(document(*singles, pack(128, gain=0.15, throughput_ci_fraction=0.2)), Slo(), Settings())
-        assert advice.replicas_per_gpu == 1
+        assert advice.configuration.engines_per_gpu == 1
 
 
 def test_the_slice_counts_whole_mib_as_the_device_plugin_does() -> None:
@@ -307,9 +311,11 @@ def test_the_slice_counts_whole_mib_as_the_device_plugin_does() -> None:
     fits = pack(128)
     ledger = replace(LEDGER, device_bytes=device, kv_pool_bytes=10 * GIB)
     gpu = replace(document().gpu, memory_bytes=device)
-    assert advise(document(*SINGLES, fits, ledger=ledger, gpu=gpu), Slo(), Settings()).replicas_per_gpu == 2
+    assert (
+        advise(document(*SINGLES, fits, ledger=ledger, gpu=gpu), Slo(), Settings()).configuration.engines_per_gpu == 2
+    )
     tight = replace(ledger, device_bytes=2 * 15 * GIB - 1)
-    assert advise(document(*SINGLES, fits, ledger=tight, gpu=gpu), Slo(), Settings()).replicas_per_gpu == 1
+    assert advise(document(*SINGLES, fits, ledger=tight, gpu=gpu), Slo(), Settings()).configuration.engines_per_gpu == 1
 
 
 def test_a_point_that_saw_no_kv_cache_in_use_gives_no_size_to_serve_with() -> None:

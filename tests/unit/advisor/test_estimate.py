@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from slm_core.candidates import Source
 from slm_core.measurements import SharingMode, Workload
 from slm_core.slo import Slo
-from slm_operator.advisor.advice import Settings, Source
-from slm_operator.advisor.problems import AdviceError
+from slm_operator.advisor.advice import Settings
+from slm_operator.advisor.validate import AdviceError
 from slm_operator.estimator.architecture import read_architecture
 from slm_operator.estimator.estimate import Calibration, Subject, advise_unmeasured, estimate, estimate_ledger
 from slm_operator.estimator.gpus import Accelerator, find_accelerator
@@ -169,7 +170,11 @@ class TestPackHint:
 class TestAdvice:
     def test_is_labelled_everywhere(self) -> None:
         advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(itl_factor=2), Settings())
-        assert (advice.batch_size, advice.replicas_per_gpu, advice.sharing_mode) == (96, 1, SharingMode.NONE)
+        assert (
+            advice.configuration.batch_size,
+            advice.configuration.engines_per_gpu,
+            advice.configuration.sharing_mode,
+        ) == (96, 1, SharingMode.NONE)
         parts = advice.source
         assert {parts.batch_size, parts.kv_bytes, parts.replicas_per_gpu, parts.sharing_mode, parts.predicted} == {
             Source.ESTIMATED
@@ -185,11 +190,11 @@ class TestAdvice:
 
     def test_never_packs_of_its_own(self) -> None:
         advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(), Settings(min_gain=0))
-        assert advice.replicas_per_gpu == 1
+        assert advice.configuration.engines_per_gpu == 1
 
     def test_packs_where_the_user_says_so(self) -> None:
         advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(itl_factor=2), Settings(replicas_per_gpu=2))
-        assert (advice.replicas_per_gpu, advice.predicted) == (2, None)
+        assert (advice.configuration.engines_per_gpu, advice.predicted) == (2, None)
         assert advice.source.replicas_per_gpu is Source.USER_CHOICE
 
     def test_a_model_that_does_not_fit(self) -> None:

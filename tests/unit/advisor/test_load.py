@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from slm_core.candidates import Source, Verdict
 from slm_core.measurements import Mark, Workload
 from slm_core.slo import Slo
-from slm_operator.advisor.advice import Settings, Source, Verdict
+from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import SINGLES, document, pack, point
 
@@ -26,7 +27,7 @@ def test_of_the_document() -> None:
 
 def test_measured_single_engine_at_that_load_with_the_smallest_batch_that_holds_it() -> None:
     advice = advise(document(*SINGLES, pack(128)), ANY, Settings(concurrency=64))
-    assert (advice.batch_size, advice.replicas_per_gpu) == (64, 1)
+    assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (64, 1)
     assert advice.source.predicted is Source.MEASURED
     because = {(c.point.batch_size, c.point.replicas): c.checks for c in advice.candidates}
     assert because[128, 2][-1].because == (
@@ -46,7 +47,7 @@ def test_between_points_one_engine_is_predicted() -> None:
 
 def test_with_one_point_only_the_straight_line_below_it() -> None:
     only = document(point(1), point(64, marks=(Mark.WIDE,)), replace(point(1), max_num_batched_tokens=99))
-    assert advise(only, ANY, Settings(concurrency=1)).batch_size == 1
+    assert advise(only, ANY, Settings(concurrency=1)).configuration.batch_size == 1
     big = point(1, replicas=1)
     scarce = document(big, replace(point(40), max_num_batched_tokens=512))
     advice = advise(scarce, ANY, Settings(concurrency=20))
@@ -60,7 +61,7 @@ def test_with_one_point_only_the_straight_line_below_it() -> None:
 def test_a_pack_that_pays_at_full_batches_but_loses_at_the_load() -> None:
     thin = pack(128, gain=-0.3, in_flight=50)
     advice = advise(document(*SINGLES, pack(128), thin), ANY, Settings(concurrency=50))
-    assert advice.replicas_per_gpu == 1
+    assert advice.configuration.engines_per_gpu == 1
     because = {(c.point.in_flight, c.point.replicas): c.because for c in advice.candidates}
     assert because[50, 2].startswith("-")
     assert because[None, 2] == (
@@ -73,15 +74,15 @@ def test_a_pack_that_pays_at_full_batches_but_loses_at_the_load() -> None:
 def test_a_pack_measured_at_the_load_where_it_wins() -> None:
     there = pack(128, gain=0.15, in_flight=100)
     advice = advise(document(*SINGLES, there), ANY, Settings(concurrency=101))
-    assert advice.replicas_per_gpu == 2
+    assert advice.configuration.engines_per_gpu == 2
     assert advice.gain is not None
     chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
     assert ("Load", "measured with 100 requests in flight") in [(c.name, c.because) for c in chosen.checks]
 
 
 def test_a_load_within_the_tolerance_fills_the_batches() -> None:
-    assert advise(document(*SINGLES, pack(128)), ANY, Settings(concurrency=244)).replicas_per_gpu == 2
-    assert advise(document(*SINGLES, pack(128)), ANY, Settings(concurrency=243)).replicas_per_gpu == 1
+    assert advise(document(*SINGLES, pack(128)), ANY, Settings(concurrency=244)).configuration.engines_per_gpu == 2
+    assert advise(document(*SINGLES, pack(128)), ANY, Settings(concurrency=243)).configuration.engines_per_gpu == 1
 
 
 def test_a_prediction_brings_its_noise() -> None:
@@ -95,9 +96,9 @@ def test_a_prediction_brings_its_noise() -> None:
     def with_pack(singles: list[Point]) -> int:
         alone = advise(document(*singles), ANY, Settings(concurrency=100)).predicted
         assert alone
-        assert (alone.source, alone.replicas_per_gpu) == (Source.PREDICTED, 1)
+        assert (alone.source, alone.configuration.engines_per_gpu) == (Source.PREDICTED, 1)
         there = pack(128, output=alone.output_tokens_per_second * 1.15, in_flight=100)
-        return advise(document(*singles, there), ANY, Settings(concurrency=100)).replicas_per_gpu
+        return advise(document(*singles, there), ANY, Settings(concurrency=100)).configuration.engines_per_gpu
 
     assert with_pack(list(SINGLES)) == 2
     assert with_pack(crooked) == 1
@@ -126,7 +127,7 @@ def test_where_the_lines_cross() -> None:
     """Pack of two: time per token 6 + 0.04 N against 4 + 0.1 N; 5 % better from N = 39.6 on."""
     packs = [pack(n // 2, output=1000 * n / (6 + 0.04 * n)) for n in (64, 128, 256)]
     advice = advise(document(*SINGLES, *packs), ANY, Settings())
-    assert advice.replicas_per_gpu == 2
+    assert advice.configuration.engines_per_gpu == 2
     assert advice.pays_from_in_flight == 40
     assert any("A pack pays from about 40 requests in flight per GPU." in s for s in advice.sentences)
 
@@ -138,14 +139,14 @@ def test_with_one_load_measured_it_is_that_load() -> None:
 def test_unknown_without_a_line_for_one_engine() -> None:
     only = document(point(1), replace(point(128), max_num_batched_tokens=512), pack(128))
     advice = advise(only, ANY, Settings())
-    assert (advice.replicas_per_gpu, advice.pays_from_in_flight) == (2, None)
+    assert (advice.configuration.engines_per_gpu, advice.pays_from_in_flight) == (2, None)
 
 
 def test_unknown_where_the_lines_do_not_cross() -> None:
     """The pack's points scatter: the line through them stays below the gate, one point does not."""
     packs = (pack(64, output=9900), pack(128, output=8300), pack(256, output=8300))
     advice = advise(document(*SINGLES, *packs), ANY, Settings(min_gain=0.2))
-    assert advice.replicas_per_gpu == 2
+    assert advice.configuration.engines_per_gpu == 2
 
 
 def test_untrusted_packs_bend_no_line() -> None:
@@ -177,4 +178,6 @@ def test_the_load_of_the_workload_is_ignored_where_a_rate_is_given() -> None:
 
 @pytest.mark.parametrize("in_flight", [244, 256, 300])
 def test_a_load_that_fills_the_batches_is_full(in_flight: int) -> None:
-    assert advise(document(*SINGLES, pack(128, in_flight=in_flight)), ANY, Settings()).replicas_per_gpu == 2
+    assert (
+        advise(document(*SINGLES, pack(128, in_flight=in_flight)), ANY, Settings()).configuration.engines_per_gpu == 2
+    )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode
+from pydantic import ValidationError
+from slm_core import tuning
+from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode, camel
 from slm_core.slo import Slo
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from slm_operator.advisor.problems import AdviceError, check_document, check_question, check_settings, check_slo
+from slm_operator.advisor.validate import AdviceError, check_document, check_question, check_settings, check_slo
+from slm_operator.api.deployment import AdvisorSpec
+from slm_operator.api.profile import SearchSpec
 from unit.advisor.build import GIB, LEDGER, SINGLES, SWEEP_AND_PACKS, document, pack, point, published
 
 GOOD = point(64)
@@ -188,6 +192,21 @@ def test_a_ledger_just_over_the_device_is_rounding() -> None:
 )
 def test_settings_out_of_range(settings: Settings, line: str) -> None:
     assert [str(p) for p in check_settings(settings)] == [line]
+
+
+@pytest.mark.parametrize("value", [-0.01, 0, 0.001, 0.999, 1, 10])
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [*((AdvisorSpec, name) for name in tuning.KNOBS), *((SearchSpec, name) for name in tuning.SEARCH_KNOBS)],
+)
+def test_a_knob_has_one_bound_in_the_api_and_in_the_advisor(
+    name: str, value: float, part: type[AdvisorSpec | SearchSpec]
+) -> None:
+    try:
+        admitted = bool(part.model_validate({camel(name): value}))
+    except ValidationError:
+        admitted = False
+    assert admitted is (check_settings(Settings(**{name: value})) == ())
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slm_core import batching
+from slm_core.candidates import CheckName, Measurement, Verdict
 from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode
 from slm_core.slo import Slo, resolve
-from slm_operator.advisor.advice import CheckName, Objective, Settings, Verdict
+from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
-from slm_operator.advisor.case import Measurement
-from slm_operator.advisor.frontier import pareto_frontier
+from slm_operator.advisor.select import pareto_frontier
 from unit.advisor.build import GIB, document, point
 
 if TYPE_CHECKING:
     from random import Random
 
-    from slm_operator.advisor.advice import Check
+    from slm_core.candidates import Check
 
 BATCHES = (1, 2, 8, 32, 64, 96, 128, 256, 512)
 MARKS = st.sampled_from([(), (), (), (Mark.WIDE,), (Mark.THROTTLED,)])
@@ -102,7 +102,7 @@ def test_one_engine_is_what_the_published_advisor_says(doc: MeasurementDocument,
     advice = advise(alone, slo, replace(effort, objective=Objective.THROUGHPUT))
     assert advice.feasible == (answer is not None)
     if answer:
-        assert advice.batch_size == answer.point.batch_size
+        assert advice.configuration.batch_size == answer.point.batch_size
 
 
 @FEW
@@ -181,8 +181,8 @@ def test_nobody_beats_the_frontier_and_it_beats_all_others(figures: list[tuple[i
 @given(documents(), slos, efforts)
 def test_an_advised_pack_was_measured_and_won(doc: MeasurementDocument, slo: Slo, effort: Settings) -> None:
     advice = advise(doc, slo, replace(effort, objective=Objective.THROUGHPUT))
-    if advice.replicas_per_gpu == 1:
-        assert advice.sharing_mode is SharingMode.NONE
+    if advice.configuration.engines_per_gpu == 1:
+        assert advice.configuration.sharing_mode is SharingMode.NONE
         return
     measured = next(c.point for c in advice.candidates if c.verdict is Verdict.CHOSEN)
     assert measured.confirmed
@@ -195,7 +195,7 @@ def test_an_advised_pack_was_measured_and_won(doc: MeasurementDocument, slo: Slo
 @given(documents(), slos, efforts, st.integers(2, 6))
 def test_the_users_number_wins_or_does_not_fit(doc: MeasurementDocument, slo: Slo, effort: Settings, own: int) -> None:
     advice = advise(doc, slo, replace(effort, replicas_per_gpu=own))
-    assert advice.replicas_per_gpu == own or (advice.closest and advice.closest.check == "Memory")
-    if advice.feasible and advice.kv_bytes is not None:
+    assert advice.configuration.engines_per_gpu == own or (advice.closest and advice.closest.check == "Memory")
+    if advice.feasible and advice.configuration.kv_cache_bytes is not None:
         assert doc.ledger
-        assert own * (doc.ledger.fixed_bytes + advice.kv_bytes) <= doc.ledger.device_bytes
+        assert own * (doc.ledger.fixed_bytes + advice.configuration.kv_cache_bytes) <= doc.ledger.device_bytes

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from slm_core.candidates import Source, Verdict
 from slm_core.measurements import SharingMode
 from slm_core.slo import Slo
-from slm_operator.advisor.advice import Settings, Source, Verdict
+from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
 
@@ -16,7 +17,7 @@ ANY = Slo()
 
 def test_measured_and_better() -> None:
     advice = advise(document(*SINGLES, pack(128), pack(64, 4, gain=0.5)), ANY, Settings(replicas_per_gpu=2))
-    assert (advice.batch_size, advice.replicas_per_gpu) == (128, 2)
+    assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (128, 2)
     assert advice.source.replicas_per_gpu is Source.USER_CHOICE
     assert advice.source.sharing_mode is Source.MEASURED
     assert advice.source.predicted is Source.MEASURED
@@ -25,7 +26,7 @@ def test_measured_and_better() -> None:
 
 def test_measured_and_worse_tells_the_cost() -> None:
     advice = advise(document(*SINGLES, pack(128, gain=-0.18)), ANY, Settings(replicas_per_gpu=2))
-    assert (advice.batch_size, advice.replicas_per_gpu, advice.feasible) == (128, 2, True)
+    assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (128, 2, True)
     assert advice.gain == pytest.approx(-0.18)
     assert (
         "That costs 18.0% of the throughput of the best single engine (B=128: 15,238 tokens/s at 16.8 ms)."
@@ -43,11 +44,15 @@ def test_measured_and_worse_tells_the_cost() -> None:
 
 def test_never_measured_borrows_from_one_engine() -> None:
     advice = advise(document(), ANY, Settings(replicas_per_gpu=2))
-    assert (advice.batch_size, advice.replicas_per_gpu, advice.sharing_mode) == (128, 2, SharingMode.MPS)
-    assert advice.kv_bytes == pytest.approx(9 * GIB / 0.92, abs=1)
+    assert (
+        advice.configuration.batch_size,
+        advice.configuration.engines_per_gpu,
+        advice.configuration.sharing_mode,
+    ) == (128, 2, SharingMode.MPS)
+    assert advice.configuration.kv_cache_bytes == pytest.approx(9 * GIB / 0.92, abs=1)
     assert (advice.predicted, advice.gain, advice.feasible) == (None, None, True)
     assert advice.best_single
-    assert advice.best_single.batch_size == 128
+    assert advice.best_single.configuration.batch_size == 128
     parts = advice.source
     assert {parts.kv_bytes, parts.replicas_per_gpu, parts.sharing_mode, parts.predicted} == {Source.USER_CHOICE}
     assert advice.sentences[:3] == (
@@ -66,7 +71,7 @@ def test_never_measured_borrows_from_one_engine() -> None:
 def test_never_measured_in_the_mode_that_the_user_chose() -> None:
     settings = Settings(replicas_per_gpu=2, mode=SharingMode.TIME_SLICING)
     advice = advise(document(*SINGLES, pack(128)), ANY, settings)
-    assert (advice.sharing_mode, advice.predicted) == (SharingMode.TIME_SLICING, None)
+    assert (advice.configuration.sharing_mode, advice.predicted) == (SharingMode.TIME_SLICING, None)
     assert advice.source.sharing_mode is Source.USER_CHOICE
 
 
@@ -74,9 +79,9 @@ def test_a_batch_whose_memory_does_not_fit_the_slice_gives_way() -> None:
     """Slices of 16 GiB leave 11 GiB: B = 128 needs 19.6."""
     singles = (*SINGLES[:3], point(128, kv_pool_bytes=20 * GIB))
     advice = advise(document(*singles), ANY, Settings(replicas_per_gpu=4))
-    assert (advice.batch_size, advice.replicas_per_gpu, advice.feasible) == (64, 4, True)
-    assert advice.kv_bytes
-    assert advice.kv_bytes <= 11 * GIB
+    assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (64, 4, True)
+    assert advice.configuration.kv_cache_bytes
+    assert advice.configuration.kv_cache_bytes <= 11 * GIB
     assert advice.sentences[-1] == (
         "B=128 would be faster and needs 19.6 GiB of KV cache, where such a slice leaves 11.0 GiB: "
         "give fewer engines per GPU to have it."
@@ -88,13 +93,17 @@ def test_a_slice_that_the_kv_cache_just_fills_is_large_enough() -> None:
     gpu = replace(document().gpu, memory_bytes=30 * GIB)
     exact = [replace(p, confirmed=True) for p in SINGLES]
     advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=2))
-    assert (advice.feasible, advice.batch_size, advice.kv_bytes) == (True, 128, 10 * GIB)
+    assert (advice.feasible, advice.configuration.batch_size, advice.configuration.kv_cache_bytes) == (
+        True,
+        128,
+        10 * GIB,
+    )
 
 
 def test_more_engines_than_memory_holds() -> None:
     advice = advise(document(), ANY, Settings(replicas_per_gpu=8))
     assert not advice.feasible
-    assert (advice.replicas_per_gpu, advice.batch_size) == (4, 1)
+    assert (advice.configuration.engines_per_gpu, advice.configuration.batch_size) == (4, 1)
     assert advice.closest
     assert advice.closest.check == "Memory"
     assert advice.closest.missed_by == pytest.approx(14.783 / 8 - 1, rel=1e-3)
@@ -110,33 +119,41 @@ def test_as_many_engines_as_just_fit() -> None:
     gpu = replace(document().gpu, memory_bytes=45 * GIB)
     exact = [replace(p, confirmed=True) for p in SINGLES]
     advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=4))
-    assert (advice.feasible, advice.replicas_per_gpu, advice.kv_bytes) == (False, 3, 10 * GIB)
+    assert (advice.feasible, advice.configuration.engines_per_gpu, advice.configuration.kv_cache_bytes) == (
+        False,
+        3,
+        10 * GIB,
+    )
 
 
 def test_a_gpu_for_one_engine_only() -> None:
     ledger = replace(LEDGER, device_bytes=16 * GIB, kv_pool_bytes=10 * GIB)
     gpu = replace(document().gpu, memory_bytes=16 * GIB)
     advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=2))
-    assert (advice.replicas_per_gpu, advice.sharing_mode, advice.feasible) == (1, SharingMode.NONE, False)
+    assert (advice.configuration.engines_per_gpu, advice.configuration.sharing_mode, advice.feasible) == (
+        1,
+        SharingMode.NONE,
+        False,
+    )
     assert advice.predicted
 
 
 def test_measured_packs_of_that_size_all_miss_the_slo() -> None:
     late = pack(128), pack(64, gain=0.1)
     advice = advise(document(*SINGLES, *late), Slo(itl_ms=15), Settings(replicas_per_gpu=2))
-    assert (advice.batch_size, advice.replicas_per_gpu, advice.feasible) == (64, 2, False)
+    assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (64, 2, False)
     assert advice.closest
     assert advice.closest.check == "SLO"
 
 
 def test_measured_packs_that_preempt_are_as_good_as_unmeasured() -> None:
     advice = advise(document(*SINGLES, pack(128, preemptions=5)), ANY, Settings(replicas_per_gpu=2))
-    assert (advice.batch_size, advice.predicted, advice.feasible) == (128, None, True)
+    assert (advice.configuration.batch_size, advice.predicted, advice.feasible) == (128, None, True)
 
 
 def test_neither_a_pack_measured_nor_the_slo_met() -> None:
     advice = advise(document(), Slo(itl_ms=3), Settings(replicas_per_gpu=2))
-    assert (advice.batch_size, advice.replicas_per_gpu, advice.feasible) == (1, 2, False)
+    assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (1, 2, False)
     assert (advice.predicted, advice.best_single) == (None, None)
     assert advice.closest
     assert advice.closest.because == "at B=1 mean ITL 4.1 ms exceeds 3.0 ms"
@@ -144,12 +161,12 @@ def test_neither_a_pack_measured_nor_the_slo_met() -> None:
 
 def test_without_a_ledger_the_slice_is_not_judged() -> None:
     advice = advise(document(ledger=None), ANY, Settings(replicas_per_gpu=8))
-    assert (advice.replicas_per_gpu, advice.feasible, advice.batch_size) == (8, True, 128)
+    assert (advice.configuration.engines_per_gpu, advice.feasible, advice.configuration.batch_size) == (8, True, 128)
 
 
 def test_exactly_one_engine() -> None:
     advice = advise(document(*SINGLES, pack(128)), ANY, Settings(replicas_per_gpu=1))
-    assert (advice.replicas_per_gpu, advice.batch_size) == (1, 128)
+    assert (advice.configuration.engines_per_gpu, advice.configuration.batch_size) == (1, 128)
     assert advice.source.replicas_per_gpu is Source.USER_CHOICE
 
 
@@ -157,4 +174,4 @@ def test_two_of_four_engines_that_fit_are_still_unmeasured() -> None:
     ledger = replace(LEDGER, device_bytes=32 * GIB, kv_pool_bytes=10 * GIB)
     gpu = replace(document().gpu, memory_bytes=32 * GIB)
     advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=4))
-    assert (advice.replicas_per_gpu, advice.predicted, advice.feasible) == (2, None, False)
+    assert (advice.configuration.engines_per_gpu, advice.predicted, advice.feasible) == (2, None, False)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from slm_operator.manifests.overlay import merge, refused_fields, refused_under_mps
+from slm_operator.manifests.overlay import merge, refused_fields, refused_user
 
 MERGES: dict[str, tuple[Any, Any, Any]] = {
     "maps merge": ({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}}, {"a": {"x": 1, "y": 2}}),
@@ -122,7 +122,7 @@ USERS: dict[str, tuple[dict[str, Any], str | None]] = {
 @pytest.mark.parametrize("case", USERS)
 def test_engines_that_share_by_mps_are_of_one_user(case: str) -> None:
     spec, words = USERS[case]
-    said = refused_under_mps({"spec": spec})
+    said = refused_user({"spec": spec})
     assert said is None if words is None else words in (said or "")
 
 

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from slm_core.measurements import Ledger, SharingMode
+from slm_core.units import GIB
 from slm_operator.api import names
 from slm_operator.manifests.engine import PRE_STOP_SECONDS, SHUTDOWN_SECONDS
 from slm_operator.manifests.replicas import Fleet, pod_template, replicas, resources
@@ -18,7 +19,6 @@ from . import cases
 
 HASHES = Path(__file__).parents[2] / "golden" / "manifests" / "template-hashes.yaml"
 SPEC: dict[str, Any] = {"model": {"uri": "pvc://models/opt"}}
-GIB = 1 << 30
 
 
 def engine(**more: Any) -> dict[str, Any]:

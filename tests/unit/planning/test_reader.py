@@ -9,6 +9,7 @@ from slm_operator.api.profile import GpuSpec
 from slm_operator.manifests.metadata import is_served_in, serves_value
 from slm_operator.planning.actions import EmitEvent, PatchNode
 from slm_operator.planning.fleet import shortage
+from slm_operator.planning.fleet.node.annotations import failures_in
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.gpu import gpu_wait
 from slm_operator.planning.views import Assignment, FleetView, ProfileView
@@ -164,7 +165,7 @@ def test_what_is_remembered_on_a_node_names_nobody() -> None:
     """Everybody who would have the node is told why it failed before."""
     plan = plan_fleet(w.fleet(ANY, RIVAL, nodes=(DRAINED,), pods=MIXED), w.SETTINGS, w.later(90_000)).plan
     (kept,) = (one.annotations[names.CHANGE_FAILED_ANNOTATION] for one in plan.actions if isinstance(one, PatchNode))
-    assert kept == "mps-2: 2 replica(s) could not be evicted for a day"
+    assert failures_in(kept) == {"mps-2": "2 replica(s) could not be evicted for a day"}
     assert any(isinstance(one, EmitEvent) and one.kind == "Node" for one in plan.actions)
 
 

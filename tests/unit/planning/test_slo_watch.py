@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from slm_core.candidates import Predicted
+from slm_core.configuration import EngineConfiguration
 from slm_core.counters import Counters
 from slm_core.slo import Limits, Percentile
-from slm_operator.advisor.advice import Predicted
 from slm_operator.planning.actions import WriteStatus
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.views import Assignment, DeploymentView
@@ -25,7 +26,10 @@ PROMISE = Promise(
         pays_from_in_flight=None,
     ),
     predicted=Predicted(
-        throughput_tokens_per_second=3000.0, output_tokens_per_second=1000.0, itl_ms=8.0, batch_size=32
+        configuration=EngineConfiguration(batch_size=32, max_num_batched_tokens=2048),
+        throughput_tokens_per_second=3000.0,
+        output_tokens_per_second=1000.0,
+        itl_ms=8.0,
     ),
     profile="opt-12345678",
     replicas_per_gpu=2,

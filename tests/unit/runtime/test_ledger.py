@@ -3,7 +3,8 @@
 import dataclasses
 
 import pytest
-from slm_runtime.ledger import GIB, Observed, kv_bytes_per_token, make_ledger, read_log
+from slm_core.units import GIB
+from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_log
 
 CUDA_LOG = """
 (Worker pid=1) INFO [gpu_model_runner.py:5150] Model loading took 2.45 GiB memory and 1.700000 seconds

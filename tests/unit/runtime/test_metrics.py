@@ -1,5 +1,7 @@
+import dataclasses
+
 import pytest
-from slm_core.counters import over_engines, read_cache_config, read_counters
+from slm_core.counters import CounterDelta, over_engines, read_cache_config, read_counters
 from slm_core.failure import Failure, ProfileError
 
 PAGE = """\
@@ -47,3 +49,32 @@ def test_missing_names_are_named() -> None:
 def test_the_cache_configuration_is_its_labels() -> None:
     config = read_cache_config(PAGE)
     assert (config["num_gpu_blocks"], config["kv_cache_memory_bytes"]) == ("128", "None")
+
+
+def later(page: str, tokens: float, finished: float) -> str:
+    return page.replace("} 1.5e+03", f"}} {tokens}").replace(
+        '"stop",model_name="m"} 4.0', f'"stop",model_name="m"}} {finished}'
+    )
+
+
+def test_a_delta_is_of_the_engines_that_ran_all_the_while() -> None:
+    before, after = read_counters(PAGE), read_counters(later(PAGE, 1700, 6))
+    restarted = read_counters(later(PAGE, 1700, 1))
+    delta = CounterDelta.of_engines(
+        {"a": before, "b": before, "c": before}, {"a": after, "b": restarted, "d": after}, 2
+    )
+    assert delta is not None
+    assert (delta.engines, delta.output_tokens_per_second, delta.gained.finished) == (1, 100, 2)
+
+
+def test_without_an_engine_or_time_there_is_no_delta() -> None:
+    one = read_counters(PAGE)
+    assert CounterDelta.of_engines({"a": one}, {"b": one}, 2) is None
+    assert CounterDelta.of_engines({"a": one}, {"a": one}, 0) is None
+
+
+def test_a_mean_is_of_what_was_counted_between_and_none_of_nothing() -> None:
+    before = read_counters(PAGE)
+    after = dataclasses.replace(before, itl_sum=before.itl_sum + 2, itl_count=before.itl_count + 100)
+    delta = CounterDelta.between(before, after, 10)
+    assert (delta.mean_ms("itl"), delta.mean_ms("ttft")) == (20, None)

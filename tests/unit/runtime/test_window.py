@@ -62,8 +62,8 @@ def test_closing(case: tuple[str, float, float, int | None, bool, bool]) -> None
 
 def test_facts_are_differences_of_counters() -> None:
     found = facts(steady(32, 0.010, 10))
-    assert found.output_tokens_per_second == pytest.approx(3200)
-    assert found.itl_mean_ms == pytest.approx(10)
+    assert found.delta.output_tokens_per_second == pytest.approx(3200)
+    assert found.delta.mean_ms("itl") == pytest.approx(10)
     assert found.kv_peak_fraction == pytest.approx(0.5)
     assert found.requests == 320
     assert found.input_tokens_mean == pytest.approx(50)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from slm_core.convert import MeasuredOn, from_csv
 from slm_core.measurements import Engine, Gpu, Ledger, MeasurementDocument
+from slm_core.units import GIB
 
 DATA = Path(__file__).parents[2] / "data" / "memory-gap-h100"
 MODELS = ("opt-1.3b", "opt-2.7b", "llama-2-7b")
 
-GIB = 2**30
 DEVICE_BYTES = int(63.43 * GIB)
 UTILIZATION = 0.9
 WEIGHTS_BYTES = {"opt-1.3b": 2.45 * GIB, "opt-2.7b": 4.96 * GIB, "llama-2-7b": 12.55 * GIB, "llama-2-13b": 24.28 * GIB}

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slm_core import batching
-from slm_core.batching import CheckName
+from slm_core.candidates import CheckName
 from slm_core.measurements import Latency, Mark, Point
-from slm_core.slo import Limits, Slo, resolve
+from slm_core.slo import Limits, Percentile, Slo, resolve
 from unit.runtime_search import published
 from unit.runtime_search.points import point
 
 EPSILON = 0.1
+
+
+def sampled(p99_ms: float) -> Latency:
+    """Enough samples for every percentile."""
+    return Latency(mean_ms=p99_ms / 2, p99_ms=p99_ms, samples=500)
+
 
 PUBLISHED_ANSWERS = [
     ("opt-1.3b", 2, 96),
@@ -31,7 +39,6 @@ def test_the_published_answers(model: str, itl_factor: float, batch_size: int) -
     result = batching.choose(points, resolve(Slo(itl_factor=itl_factor), points), EPSILON)
     assert result.chosen is not None
     assert result.chosen.point.batch_size == batch_size
-    assert result.closest is None
 
 
 def test_the_published_knee_needs_a_small_part_of_the_pool() -> None:
@@ -44,17 +51,25 @@ def test_the_published_knee_needs_a_small_part_of_the_pool() -> None:
 @pytest.mark.parametrize(
     ("of", "check", "because"),
     [
-        (point(64, 12), CheckName.ITL, "mean ITL 12.0 ms exceeds 11.0 ms"),
-        (point(64, 9, preemptions=3, marks=(Mark.PREEMPTED,)), CheckName.TRUSTED, "3 preemptions"),
-        (point(64, 9, errors=2), CheckName.TRUSTED, "2 failed requests"),
-        (point(64, 9, marks=(Mark.LITTLES_LAW,)), CheckName.TRUSTED, "marked LittlesLaw"),
+        (point(64, 12, ttft_ms=Latency(mean_ms=10)), CheckName.SLO, "mean ITL 12.0 ms exceeds 11.0 ms"),
         (
-            point(1024, 10.9, throughput_tokens_per_second=1e4),
-            CheckName.EFFICIENCY,
-            "batching efficiency 0.049 is not above 0.1",
+            point(64, 9, preemptions=3, marks=(Mark.PREEMPTED,)),
+            CheckName.PREEMPTION,
+            "3 preemptions: its KV pool is too small for this batch",
         ),
-        (point(64, 9, ttft_ms=Latency(mean_ms=60)), CheckName.TTFT, "mean TTFT 60.0 ms exceeds 50.0 ms"),
-        (point(64, 9, ttft_ms=None), CheckName.TTFT, "mean TTFT not known: 0 samples do not support it (1 needed)"),
+        (point(64, 9, errors=2), CheckName.TRUSTED, "not to be trusted: 2 requests failed"),
+        (
+            point(64, 9, marks=(Mark.LITTLES_LAW,)),
+            CheckName.TRUSTED,
+            "not to be trusted: throughput, ITL and running sequences contradict each other",
+        ),
+        (
+            point(1024, 10.9, throughput_tokens_per_second=1e4, ttft_ms=Latency(mean_ms=10)),
+            CheckName.EFFICIENCY,
+            "batching efficiency 0.049 is not above 0.1: so large a batch buys too little",
+        ),
+        (point(64, 9, ttft_ms=Latency(mean_ms=60)), CheckName.SLO, "mean TTFT 60.0 ms exceeds 50.0 ms"),
+        (point(64, 9, ttft_ms=None), CheckName.SLO, "mean TTFT not known: 0 samples do not support it (1 needed)"),
     ],
 )
 def test_why_a_point_is_not_chosen(of: Point, check: CheckName, because: str) -> None:
@@ -62,36 +77,72 @@ def test_why_a_point_is_not_chosen(of: Point, check: CheckName, because: str) ->
     result = batching.choose([point(1, 10, **ttft), of], Limits(itl_ms=11, ttft_ms=50), EPSILON)
     assert result.chosen is not None
     assert result.chosen.point.batch_size == 1
-    failed = [c for c in result.candidates[-1].checks if not c.passed]
-    assert (check, because) in [(c.name, c.because) for c in failed]
+    found = result.candidates[-1]
+    assert (found.passed, found.last.name, found.because) == (False, check, because)
 
 
-def test_an_impossible_slo_yields_the_closest_trusted_point() -> None:
-    points = [point(1, 5), point(32, 8), point(64, 4, errors=1)]
-    result = batching.choose(points, Limits(itl_ms=1), EPSILON)
-    assert result.chosen is None
-    assert result.closest is not None
-    assert result.closest.point.batch_size == 1
-
-
-@pytest.mark.parametrize("order", [1, -1])
-def test_a_confirmation_supersedes_the_sweep(order: int) -> None:
-    twice = [point(64, 9), point(64, 12, confirmed=True)][::order]
-    chosen = batching.choose([point(1, 5), *twice], Limits(itl_ms=10), EPSILON).chosen
-    assert chosen is not None
-    assert chosen.point.batch_size == (1 if order == 1 else 64)
+@pytest.mark.parametrize(
+    ("first", "again", "chosen"),
+    [
+        pytest.param(point(64, 9), point(64, 12), 1, id="the later decides"),
+        pytest.param(point(64, 12), point(64, 9), 64, id="the later decides, for the better too"),
+        pytest.param(point(64, 9), point(64, 12, confirmed=True), 1, id="a confirmation supersedes the sweep"),
+        pytest.param(point(64, 12, confirmed=True), point(64, 9), 1, id="nothing unconfirmed supersedes it"),
+    ],
+)
+def test_which_of_two_measurements_decides(first: Point, again: Point, chosen: int) -> None:
+    found = batching.choose([point(1, 5), first, again], Limits(itl_ms=10), EPSILON).chosen
+    assert found is not None
+    assert found.point.batch_size == chosen
 
 
 def test_without_b_1_the_fit_says_what_it_would_give() -> None:
-    result = batching.choose([point(32, 8.2), point(64, 11.4)], Limits(), EPSILON)
-    assert result.single_sequence_tokens_per_second == pytest.approx(2 * 1000 / 5.1)
-    assert result.single_sequence_source == "fitted (B=1 was not measured)"
+    rate, source = batching.single_sequence_tokens_per_second([point(32, 8.2), point(64, 11.4)])
+    assert rate == pytest.approx(2 * 1000 / 5.1)
+    assert source == "fitted (B=1 was not measured)"
 
 
 def test_without_any_t1_nothing_is_efficient() -> None:
     result = batching.choose([point(32, 8)], Limits(), EPSILON)
     assert result.chosen is None
-    assert result.candidates[0].unknown
+    assert result.candidates[0].because == "T(1) is not known, so no efficiency can be judged: measure B=1 again"
+
+
+P99 = Limits(itl_ms=11, ttft_ms=50, percentile=Percentile.P99)
+
+
+@pytest.mark.parametrize(
+    ("of", "is_undecided"),
+    [
+        pytest.param(point(64, 9, ttft_ms=Latency(mean_ms=10)), True, id="too few samples for either"),
+        pytest.param(replace(point(64), itl_ms=sampled(10), ttft_ms=None), True, id="TTFT not known, ITL kept"),
+        pytest.param(replace(point(64), itl_ms=sampled(12), ttft_ms=None), False, id="TTFT not known, ITL missed"),
+        pytest.param(replace(point(64), itl_ms=sampled(10), ttft_ms=sampled(40)), False, id="it passes"),
+        pytest.param(point(64, 9, errors=1), False, id="not to be trusted, whatever it took"),
+        pytest.param(point(1024, 9, throughput_tokens_per_second=1e4), False, id="not efficient, whatever it took"),
+    ],
+)
+def test_what_fails_only_for_want_of_figures_is_undecided(of: Point, is_undecided: bool) -> None:  # noqa: FBT001
+    rules = batching.choose([point(1, 5)], P99, EPSILON).rules
+    assert rules.is_undecided(of) == is_undecided
+
+
+@pytest.mark.parametrize(
+    ("of", "is_near"),
+    [
+        (point(64, 11.9), True),
+        (point(64, 12.2), False),
+        (point(64, 11.9, ttft_ms=Latency(mean_ms=54)), True),
+        (point(64, 11.9, ttft_ms=Latency(mean_ms=56)), False),
+        (point(64, 9, errors=1), False),
+        (point(1024, 9, throughput_tokens_per_second=1.9e4), True),
+        (point(1024, 9, throughput_tokens_per_second=1.8e4), False),
+    ],
+)
+def test_near_is_what_passes_with_every_limit_moved(of: Point, is_near: bool) -> None:  # noqa: FBT001
+    rules = batching.choose([point(1, 10)], Limits(itl_ms=11, ttft_ms=50), EPSILON).rules
+    given = of if of.ttft_ms else replace(of, ttft_ms=Latency(mean_ms=10))
+    assert rules.is_near(given, 0.1) == is_near
 
 
 @pytest.mark.parametrize(
@@ -129,11 +180,10 @@ def test_the_choice_is_feasible_and_no_feasible_point_is_faster(
     a: float, b: float, sizes: list[int], limit_ms: float, epsilon: float
 ) -> None:
     result = batching.choose([point(size, a + b * size) for size in sizes], Limits(itl_ms=limit_ms), epsilon)
-    feasible = [c for c in result.candidates if c.feasible]
+    feasible = [c for c in result.candidates if c.passed]
     assert len(result.candidates) == len(sizes)
     if result.chosen is None:
         assert not feasible
-        assert result.closest is not None
     else:
         assert result.chosen.point.itl_ms.mean_ms <= limit_ms
         rates = [c.point.throughput_tokens_per_second for c in feasible]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION
+from slm_core.configuration import EngineConfiguration
 from slm_core.failure import EngineFailed
 from slm_core.measurements import Ledger, Mark, Point, SharingMode
 from slm_core.slo import Percentile, Slo, resolve, slo_misses
@@ -50,7 +51,7 @@ async def test_the_first_steps_are_always_the_same() -> None:
     _, _, events = await search(request(), rig())
     start, one, reference = [e.step for e in events if e.outcome is None][:3]
     assert isinstance(start, StartEngines)
-    assert (start.replicas, start.mode, start.kv_pool_bytes, start.batch_size) == (1, SharingMode.NONE, None, 512)
+    assert start.configuration == EngineConfiguration(batch_size=512, max_num_batched_tokens=8192)
     assert isinstance(one, Measure)
     assert (one.batch_size, one.max_requests) == (1, 16)
     assert isinstance(reference, Measure)
@@ -69,7 +70,9 @@ async def test_a_search_of_a_published_engine(engine: Any, factor: float) -> Non
     assert not slo_misses(chosen, resolve(asked.slo, findings.points))
     assert KV_MIN_FRACTION <= chosen.kv_peak_fraction <= KV_MAX_FRACTION
     assert len(swept(findings)) <= MAX_POINTS
-    assert len({s.step for s in findings.starts if s.step.kv_pool_bytes is None}) == 1, "one engine serves the sweep"
+    assert len({s.step for s in findings.starts if s.step.configuration.kv_cache_bytes is None}) == 1, (
+        "one engine serves the sweep"
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,7 @@ async def test_a_pack_is_chosen_only_where_it_wins(engine: Any, replicas: int) -
 async def test_the_users_own_r_is_measured_even_where_it_loses() -> None:
     asked = request(Slo(itl_factor=2), replicas=3)
     findings, _, _ = await search(asked, rig(LLAMA_2_7B))
-    assert {s.step.replicas for s in findings.starts} == {1, 3}
+    assert {s.step.configuration.engines_per_gpu for s in findings.starts} == {1, 3}
     chosen = best(asked, findings)
     assert chosen is not None
     assert chosen.replicas == 1
@@ -98,8 +101,12 @@ async def test_where_the_user_orders_a_pack_no_single_engine_is_started_again_to
     asked = request(replicas=2, modes=(SharingMode.MPS,))
     findings, done, _ = await search(asked, rig(OPT_2_7B))
     assert done.complete, done.because
-    assert any(m.on.replicas == 2 for m in findings.measured)
-    assert all(s.step.kv_pool_bytes is None for s in findings.starts if s.step.replicas == 1)
+    assert any(m.on.engines_per_gpu == 2 for m in findings.measured)
+    assert all(
+        s.step.configuration.kv_cache_bytes is None
+        for s in findings.starts
+        if s.step.configuration.engines_per_gpu == 1
+    )
 
 
 class DisturbedRig(SimulatedRig):
@@ -172,16 +179,18 @@ async def test_engines_bound_by_their_host_are_packed_though_one_of_them_is_at_t
 
 async def test_no_pack_is_started_where_none_is_allowed() -> None:
     findings, _, _ = await search(request(max_replicas=1), rig())
-    assert {s.step.replicas for s in findings.starts} == {1}
+    assert {s.step.configuration.engines_per_gpu for s in findings.starts} == {1}
     assert findings.engine_starts == 2
 
 
 async def test_the_named_load_is_measured_on_the_sweeps_engine_and_on_the_pack() -> None:
     findings, _, _ = await search(request(Slo(itl_factor=4), concurrency=50), rig())
     loaded = [m for m in findings.measured if m.step.in_flight == 50]
-    assert [(m.on.replicas, m.on.kv_pool_bytes is None) for m in loaded] == [(1, True), (2, False)]
+    assert [(m.on.engines_per_gpu, m.on.kv_cache_bytes is None) for m in loaded] == [(1, True), (2, False)]
     assert all(m.point.mean_running == 50 for m in loaded)
-    assert all(len({m.on for m in findings.measured if m.on.replicas == n}) <= 2 for n in (1, 2)), "no start for a load"
+    assert all(len({m.on for m in findings.measured if m.on.engines_per_gpu == n}) <= 2 for n in (1, 2)), (
+        "no start for a load"
+    )
 
 
 async def test_a_pack_that_wins_with_full_batches_but_loses_at_the_named_load_is_not_chosen() -> None:
@@ -194,7 +203,7 @@ async def test_a_pack_that_wins_with_full_batches_but_loses_at_the_named_load_is
     chosen = best(asked_low, loaded)
     assert chosen is not None
     assert (chosen.replicas, chosen.confirmed) == (1, True)
-    assert 3 not in {s.step.replicas for s in loaded.starts}
+    assert 3 not in {s.step.configuration.engines_per_gpu for s in loaded.starts}
 
 
 @pytest.mark.parametrize("percentile", [Percentile.P90, Percentile.P99])
@@ -209,7 +218,7 @@ async def test_percentiles_are_measured_with_the_samples_they_need(percentile: P
 
 async def test_a_ttft_limit_that_keeps_b_small_has_a_smaller_step_budget_tried() -> None:
     findings, _, events = await search(request(Slo(itl_ms=30, ttft_ms=14), max_replicas=1), rig())
-    tuned = [s.step for s in findings.starts if s.step.max_num_batched_tokens == 2048]
+    tuned = [s.step for s in findings.starts if s.step.configuration.max_num_batched_tokens == 2048]
     assert len(tuned) == 1
     assert "a step budget of 2048 tokens may not" in tuned[0].because
     assert isinstance(events[-1].step, Done)
@@ -274,14 +283,14 @@ async def test_a_start_that_failed_is_not_repeated_unchanged() -> None:
     class Refusing(SimulatedRig):
         """An engine that starts only without a size given for its pool."""
 
-        async def start(self, step: StartEngines) -> Ledger:
-            if step.kv_pool_bytes is not None:
+        async def start(self, on: EngineConfiguration) -> Ledger:
+            if on.kv_cache_bytes is not None:
                 raise EngineFailed("the pool holds no sequence")
-            return await super().start(step)
+            return await super().start(on)
 
     on = Refusing(engine=OPT_1_3B, lengths=SHAREGPT, random=Random(1))
     findings, done, _ = await search(request(), on)
-    refused = [replace(f.step, because="") for f in findings.failures if isinstance(f.step, StartEngines)]
+    refused = [f.on for f in findings.failures if isinstance(f.step, StartEngines)]
     assert refused
     assert len(set(refused)) == len(refused)
     assert len(findings.points) >= 3
@@ -291,9 +300,9 @@ async def test_a_start_that_failed_is_not_repeated_unchanged() -> None:
 async def test_time_slicing_is_tried_only_where_mps_does_not_run() -> None:
     modes = (SharingMode.MPS, SharingMode.TIME_SLICING)
     runs, _, _ = await search(request(Slo(itl_factor=4), modes=modes), rig())
-    assert {s.step.mode for s in runs.starts} == {SharingMode.NONE, SharingMode.MPS}
+    assert {s.step.configuration.sharing_mode for s in runs.starts} == {SharingMode.NONE, SharingMode.MPS}
     refused, done, _ = await search(request(Slo(itl_factor=4), modes=modes), rig(refuses=frozenset({SharingMode.MPS})))
-    assert SharingMode.TIME_SLICING in {s.step.mode for s in refused.starts}
+    assert SharingMode.TIME_SLICING in {s.step.configuration.sharing_mode for s in refused.starts}
     assert done.complete
 
 

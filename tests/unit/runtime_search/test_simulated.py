@@ -5,9 +5,10 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from slm_core.configuration import EngineConfiguration
 from slm_core.failure import EngineFailed
 from slm_core.measurements import Mark, SharingMode
-from slm_runtime.search.steps import Measure, StartEngines
+from slm_runtime.search.steps import Measure
 from unit.runtime_search import published
 
 from tests.simulated_engine.physics import Lengths, SimulatedEngine, steady_state
@@ -24,14 +25,13 @@ def engines(
     batch_size: int = 64,
     kv_pool_bytes: int | None = None,
     budget: int = 8192,
-) -> StartEngines:
-    return StartEngines(
-        replicas=replicas,
-        mode=mode,
+) -> EngineConfiguration:
+    return EngineConfiguration(
         batch_size=batch_size,
-        kv_pool_bytes=kv_pool_bytes,
+        kv_cache_bytes=kv_pool_bytes,
         max_num_batched_tokens=budget,
-        because="test",
+        engines_per_gpu=replicas,
+        sharing_mode=mode,
     )
 
 
@@ -143,7 +143,7 @@ async def test_percentiles_come_with_their_samples() -> None:
         (engines(kv_pool_bytes=10**6), "do not hold one sequence of 2048 tokens"),
     ],
 )
-async def test_engines_that_do_not_fit_do_not_start(start: StartEngines, reason: str) -> None:
+async def test_engines_that_do_not_fit_do_not_start(start: EngineConfiguration, reason: str) -> None:
     with pytest.raises(EngineFailed, match=reason):
         await rig().start(start)
 

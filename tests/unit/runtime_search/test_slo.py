@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from slm_core.measurements import Latency, Mark
-from slm_core.slo import Limits, Percentile, Quantity, Slo, itl_limit_ms, resolve, slo_misses
+from slm_core.slo import TTFT, Limits, Percentile, Slo, resolve, slo_misses
 from unit.runtime_search.points import point
 
 SWEEP = (point(1, 5), point(32, 8), point(64, 11))
@@ -27,7 +27,7 @@ SWEEP = (point(1, 5), point(32, 8), point(64, 11))
     ],
 )
 def test_the_itl_limit(slo: Slo, points: tuple, limit_ms: float | None, source: str) -> None:
-    assert itl_limit_ms(slo, points) == (None if limit_ms is None else pytest.approx(limit_ms))
+    assert resolve(slo, points).itl_ms == (None if limit_ms is None else pytest.approx(limit_ms))
     assert resolve(slo, points).itl_source == source
 
 
@@ -82,6 +82,6 @@ def test_ttft_is_held_to_its_own_limit_and_unknown_without_a_sample() -> None:
     limits = Limits(ttft_ms=50)
     assert slo_misses(point(8, ttft_ms=Latency(mean_ms=49)), limits) == ()
     (late,) = slo_misses(point(8, ttft_ms=Latency(mean_ms=51)), limits)
-    assert (late.what, late.measured_ms, late.limit_ms) == (Quantity.TTFT, 51, 50)
+    assert (late.what, late.measured_ms, late.limit_ms) == (TTFT, 51, 50)
     (unknown,) = slo_misses(point(8), limits)
     assert unknown.unknown

@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from slm_operator.advisor.advice import CheckName
+from slm_core.candidates import CheckName
+
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measurements
 from slm_operator.cli.inputs.question import advice_on, settings_of, slo_of

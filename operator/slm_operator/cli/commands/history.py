@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from slm_core.measurements import camel
+from slm_core.units import GIB
 
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
@@ -19,7 +20,7 @@ from slm_operator.cli.cluster import REPLICA_SET, Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measured
 from slm_operator.cli.inputs.revisions import Revision, WayBack, revisions, way_back
-from slm_operator.cli.render.terminal import GIB, console
+from slm_operator.cli.render.terminal import console
 from slm_operator.kube.errors import NotFound
 from slm_operator.manifests.metadata import label_value
 

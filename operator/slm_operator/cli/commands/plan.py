@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_core.measurements import Workload
 
-from slm_operator.advisor.problems import AdviceError
+from slm_operator.advisor.validate import AdviceError
 from slm_operator.cli.cluster import Cluster, ask
 from slm_operator.cli.commands.advise import show
 from slm_operator.cli.errors import Refused

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_core.sharing import asked_mode
-from slm_core.slo import Percentile, Slo
+from slm_core.slo import Slo
+from slm_core.tuning import tuned
 
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
-from slm_operator.advisor.problems import AdviceError
-from slm_operator.cli.arguments import DEFAULT_ITL_FACTOR
+from slm_operator.advisor.validate import AdviceError
 from slm_operator.cli.errors import Refused
 
 if TYPE_CHECKING:
@@ -23,20 +23,13 @@ if TYPE_CHECKING:
 
 def slo_of(arguments: Namespace) -> Slo:
     """What was asked of latency. Without a limit on ITL, the default of the API."""
-    unlimited = arguments.itl_ms is None and arguments.itl_factor is None
-    return Slo(
-        itl_ms=arguments.itl_ms,
-        itl_factor=DEFAULT_ITL_FACTOR if unlimited else arguments.itl_factor,
-        ttft_ms=arguments.ttft_ms,
-        percentile=Percentile(arguments.percentile),
-    )
+    return Slo.read(arguments).or_default()
 
 
 def settings_of(arguments: Namespace) -> Settings:
     """How to judge."""
     return Settings(
-        min_efficiency=arguments.min_efficiency,
-        min_gain=arguments.min_gain,
+        **tuned(arguments),
         objective=Objective(arguments.objective),
         mode=asked_mode(arguments.mode),
         replicas_per_gpu=arguments.replicas_per_gpu,

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slm_core.measurements import camel
+from slm_core.slo import METRICS
+
 if TYPE_CHECKING:
+    from slm_core.candidates import Candidate, Predicted
     from slm_core.measurements import Point
 
-    from slm_operator.advisor.advice import Advice, Candidate, Closest, Predicted
+    from slm_operator.advisor.advice import Advice, Closest
 
 SCHEMA = "slm-operator.io/advice/v1"
 
@@ -20,11 +24,11 @@ def answer(advice: Advice) -> dict[str, Any]:
     """The whole advice."""
     return {
         "schema": SCHEMA,
-        "batchSize": advice.batch_size,
-        "kvCacheBytes": advice.kv_bytes,
-        "maxNumBatchedTokens": advice.max_num_batched_tokens,
-        "replicasPerGpu": advice.replicas_per_gpu,
-        "sharingMode": str(advice.sharing_mode),
+        "batchSize": advice.configuration.batch_size,
+        "kvCacheBytes": advice.configuration.kv_cache_bytes,
+        "maxNumBatchedTokens": advice.configuration.max_num_batched_tokens,
+        "replicasPerGpu": advice.configuration.engines_per_gpu,
+        "sharingMode": str(advice.configuration.sharing_mode),
         "feasible": advice.feasible,
         "predicted": _predicted(advice.predicted),
         "bestSingle": _predicted(advice.best_single),
@@ -52,10 +56,9 @@ def _predicted(figures: Predicted | None) -> dict[str, Any] | None:
     return {
         "throughputTokensPerSecond": figures.throughput_tokens_per_second,
         "outputTokensPerSecond": figures.output_tokens_per_second,
-        "itlMs": figures.itl_ms,
-        "ttftMs": figures.ttft_ms,
-        "batchSize": figures.batch_size,
-        "replicasPerGpu": figures.replicas_per_gpu,
+        **{camel(metric.field): metric.mean_ms(figures) for metric in METRICS},
+        "batchSize": figures.configuration.batch_size,
+        "replicasPerGpu": figures.configuration.engines_per_gpu,
         "source": str(figures.source),
     }
 

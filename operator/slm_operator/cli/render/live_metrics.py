@@ -6,10 +6,10 @@ grow: an engine that was restarted in between is left out. Must never fill a gap
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from slm_core.counters import over_engines
+from slm_core.counters import CounterDelta, over_engines
 
 from slm_operator.api.names import Condition
 from slm_operator.manifests.metadata import label_value
@@ -103,22 +103,8 @@ def _live(label: str, before: Look | None, now: Look, replicas_per_gpu: int) -> 
     last = over_engines(engines.values())
     seen = Live(engines=len(engines), kv_usage=last.kv_usage, running=int(last.running), waiting=int(last.waiting))
     former = (before.engines.get(label) or {}) if before is not None else {}
-    pairs = [
-        (former[pod], counters)
-        for pod, counters in engines.items()
-        if pod in former and counters.output_tokens >= former[pod].output_tokens
-    ]
-    if before is None or not pairs or now.at_seconds <= before.at_seconds:
+    delta = CounterDelta.of_engines(former, engines, now.at_seconds - before.at_seconds) if before is not None else None
+    if delta is None:
         return seen
-    old, new = over_engines(one for one, _ in pairs), over_engines(one for _, one in pairs)
-    seconds, gpus = now.at_seconds - before.at_seconds, len(pairs) / replicas_per_gpu
-    tokens = new.prompt_tokens - old.prompt_tokens + new.output_tokens - old.output_tokens
-    intervals = new.itl_count - old.itl_count
-    return Live(
-        engines=seen.engines,
-        kv_usage=seen.kv_usage,
-        running=seen.running,
-        waiting=seen.waiting,
-        tokens_per_second=tokens / seconds / gpus,
-        itl_ms=1000 * (new.itl_sum - old.itl_sum) / intervals if intervals > 0 else None,
-    )
+    gpus = delta.engines / replicas_per_gpu
+    return replace(seen, tokens_per_second=delta.tokens_per_second / gpus, itl_ms=delta.mean_ms("itl"))

@@ -12,17 +12,18 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
-
-from slm_operator.advisor.advice import Verdict
+from slm_core.candidates import Verdict
+from slm_core.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from slm_core.candidates import Candidate
+    from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Ledger
 
-    from slm_operator.advisor.advice import Advice, Candidate
+    from slm_operator.advisor.advice import Advice
 
-GIB = 1 << 30
 PIPED_WIDTH = 120
 STYLES = {Verdict.CHOSEN: "bold green", Verdict.KEPT: "", Verdict.REJECTED: "dim"}
 
@@ -42,8 +43,9 @@ def show_advice(advice: Advice, ledger: Ledger | None) -> None:
     out.print()
     out.print(figures(advice))
     out.print()
-    if ledger is not None and advice.kv_bytes is not None:
-        out.print(ledger_table(ledger, advice.replicas_per_gpu, advice.kv_bytes))
+    served = advice.configuration
+    if ledger is not None and served.kv_cache_bytes is not None:
+        out.print(ledger_table(ledger, served.engines_per_gpu, served.kv_cache_bytes))
         out.print()
     out.print(candidates(advice.candidates))
 
@@ -53,17 +55,18 @@ def figures(advice: Advice) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
+    served, pool = advice.configuration, advice.configuration.kv_cache_bytes
     rows = [
-        ("batch size", f"{advice.batch_size}  (--max-num-seqs)"),
-        ("KV cache", "" if advice.kv_bytes is None else f"{advice.kv_bytes / GIB:.2f} GiB  (--kv-cache-memory-bytes)"),
-        ("engines per GPU", _engines(advice)),
+        ("batch size", f"{served.batch_size}  (--max-num-seqs)"),
+        ("KV cache", "" if pool is None else f"{pool / GIB:.2f} GiB  (--kv-cache-memory-bytes)"),
+        ("engines per GPU", _engines(served)),
     ]
     if advice.predicted:
         rows += [
             ("throughput", f"{advice.predicted.throughput_tokens_per_second:,.0f} tok/s per GPU"),
             ("mean ITL", f"{advice.predicted.itl_ms:.1f} ms"),
         ]
-    if advice.gain is not None and advice.replicas_per_gpu > 1:
+    if advice.gain is not None and served.engines_per_gpu > 1:
         rows.append(("gain", f"{advice.gain:+.1%} over the best single engine"))
     if advice.freed_bytes is not None:
         rows.append(("left free", f"{advice.freed_bytes / GIB:.1f} GiB"))
@@ -115,5 +118,5 @@ def candidates(weighed: Sequence[Candidate]) -> Table:
     return table
 
 
-def _engines(advice: Advice) -> str:
-    return "1" if advice.replicas_per_gpu == 1 else f"{advice.replicas_per_gpu} by {advice.sharing_mode}"
+def _engines(served: EngineConfiguration) -> str:
+    return "1" if served.engines_per_gpu == 1 else f"{served.engines_per_gpu} by {served.sharing_mode}"

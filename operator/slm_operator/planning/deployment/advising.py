@@ -10,24 +10,26 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_core.candidates import Source, Verdict
+from slm_core.measurements import camel
 from slm_core.sharing import asked_mode
-from slm_core.slo import Percentile, Slo
+from slm_core.slo import METRICS, Slo
+from slm_core.tuning import tuned
 
-from slm_operator.advisor.advice import Objective, Settings, Source, Verdict
+from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
-from slm_operator.advisor.problems import AdviceError
+from slm_operator.advisor.validate import AdviceError
 from slm_operator.manifests.engine import Serving
 
 if TYPE_CHECKING:
+    from slm_core.candidates import Candidate, Predicted
     from slm_core.measurements import Ledger, MeasurementDocument
 
-    from slm_operator.advisor.advice import Advice, Candidate, Predicted
+    from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.api.parts import SloSpec
+    from slm_operator.api.slo import SloSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
-DEFAULT_ITL_FACTOR = 4.0
-"""The paper's relaxed SLO: 4 times the ITL at batch 32."""
 FREE_SHARE = 0.90
 """Share of its slice that an engine may call its own where no ledger says better: vLLM's default of 0.92, rounded down."""
 MAX_CANDIDATES = 48
@@ -61,17 +63,13 @@ def advice_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Ad
 
 def slo_of(slo: SloSpec) -> Slo:
     """The SLO in the advisor's words, with the default factor where no ITL limit is given."""
-    factor = slo.itl_factor
-    if slo.itl_ms is None and factor is None:
-        factor = DEFAULT_ITL_FACTOR
-    return Slo(itl_ms=slo.itl_ms, itl_factor=factor, ttft_ms=slo.ttft_ms, percentile=Percentile(slo.percentile))
+    return Slo.read(slo).or_default()
 
 
 def settings_of(spec: SLMDeploymentSpec) -> Settings:
     """The user's settings in the advisor's words."""
     return Settings(
-        min_efficiency=spec.advisor.min_efficiency,
-        min_gain=spec.advisor.min_gain,
+        **tuned(spec.advisor),
         objective=Objective(spec.advisor.objective),
         mode=asked_mode(spec.sharing.mode),
         replicas_per_gpu=spec.sharing.replicas_per_gpu,
@@ -83,13 +81,14 @@ def settings_of(spec: SLMDeploymentSpec) -> Settings:
 
 def serving_of(advice: Advice, ledger: Ledger | None) -> Serving:
     """What replicas are started with."""
+    advised = advice.configuration
     return Serving(
-        batch_size=advice.batch_size,
-        kv_bytes=advice.kv_bytes,
-        max_num_batched_tokens=advice.max_num_batched_tokens,
-        replicas_per_gpu=advice.replicas_per_gpu,
-        sharing_mode=advice.sharing_mode,
-        gpu_memory_utilization=utilization(advice.replicas_per_gpu, ledger),
+        batch_size=advised.batch_size,
+        kv_bytes=advised.kv_cache_bytes,
+        max_num_batched_tokens=advised.max_num_batched_tokens,
+        replicas_per_gpu=advised.engines_per_gpu,
+        sharing_mode=advised.sharing_mode,
+        gpu_memory_utilization=utilization(advised.engines_per_gpu, ledger),
         weights_bytes=ledger.weights_bytes if ledger is not None else None,
     )
 
@@ -109,16 +108,15 @@ def utilization(replicas_per_gpu: int, ledger: Ledger | None) -> float:
 
 def slice_bytes_of(advice: Advice, ledger: Ledger | None) -> int | None:
     """GPU memory that one replica needs: its ledger with the advised KV pool."""
-    if ledger is None or advice.kv_bytes is None:
-        return None
-    return ledger.fixed_bytes + advice.kv_bytes
+    pool = advice.configuration.kv_cache_bytes
+    return None if ledger is None or pool is None else ledger.fixed_bytes + pool
 
 
 def advice_status(advice: Advice) -> dict[str, Any]:
     """`status.advice`, in camelCase, as api.deployment.AdviceStatus describes it."""
     user = Source.USER_CHOICE in (advice.source.replicas_per_gpu, advice.source.sharing_mode)
     optional = {
-        "kvCacheBytes": advice.kv_bytes,
+        "kvCacheBytes": advice.configuration.kv_cache_bytes,
         "predicted": _prediction(advice.predicted),
         "bestSingle": _prediction(advice.best_single),
         "gain": _rounded(advice.gain, 4),
@@ -126,10 +124,10 @@ def advice_status(advice: Advice) -> dict[str, Any]:
     }
     return {
         "source": "UserChoice" if user else str(advice.source.predicted),
-        "batchSize": advice.batch_size,
-        "maxNumBatchedTokens": advice.max_num_batched_tokens,
-        "replicasPerGpu": advice.replicas_per_gpu,
-        "sharingMode": str(advice.sharing_mode),
+        "batchSize": advice.configuration.batch_size,
+        "maxNumBatchedTokens": advice.configuration.max_num_batched_tokens,
+        "replicasPerGpu": advice.configuration.engines_per_gpu,
+        "sharingMode": str(advice.configuration.sharing_mode),
         "feasible": advice.feasible,
         "because": [sentence[:MAX_SENTENCE] for sentence in advice.sentences[:16]],
         "candidates": [_candidate(candidate) for candidate in _shown(advice.candidates)],
@@ -158,8 +156,7 @@ def _prediction(predicted: Predicted | None) -> dict[str, float] | None:
         return None
     figures = {
         "throughputTokensPerSecond": _rounded(predicted.throughput_tokens_per_second, 1),
-        "itlMs": _rounded(predicted.itl_ms, 3),
-        "ttftMs": _rounded(predicted.ttft_ms, 1),
+        **{camel(m.field): _rounded(m.mean_ms(predicted), m.digits) for m in METRICS},
     }
     return {name: value for name, value in figures.items() if value is not None}
 

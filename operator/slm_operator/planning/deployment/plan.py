@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from slm_core.measurements import SharingMode
+from slm_core.sharing import asked_mode, sharing_of
 
 from slm_operator.api import names
 from slm_operator.api.conditions import Finding, conditions
 from slm_operator.api.names import Condition
 from slm_operator.manifests.metadata import child_name, selector_labels
-from slm_operator.manifests.overlay import refused_fields, refused_under_mps
+from slm_operator.manifests.overlay import refused_fields, refused_user
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
 from slm_operator.planning.actions import Action, Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable, advice_status
@@ -35,6 +35,8 @@ from slm_operator.slo.monitor import slo_finding
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+    from slm_core.measurements import SharingMode
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
@@ -79,9 +81,9 @@ def _story(view: DeploymentView, settings: Settings) -> _Story:
         return _stalled(Condition.PROFILED, "InvalidSpec", view.deployment.broken or "spec cannot be read")
     overlay = spec.pod_template or {}
     refused = "; ".join(refused_fields(overlay, settings.nodes.opt_in_label))
-    under_mps = refused_under_mps(overlay) if not refused else None
-    if spec.sharing.mode == SharingMode.MPS.value and under_mps is not None:  # before GPU time is spent on it
-        refused = under_mps
+    user = refused_user(overlay) if not refused else None
+    if user is not None and _needs_one_user(asked_mode(spec.sharing.mode)):  # before GPU time is spent on it
+        refused = user
     if refused:
         return _stalled(Condition.AVAILABLE, "InvalidPodTemplate", refused)
     story = _profiled(view, spec)
@@ -90,9 +92,13 @@ def _story(view: DeploymentView, settings: Settings) -> _Story:
     story = _advised(view, spec, story, view.advice)
     if story.advice is None or not _holds(story):
         return story
-    if story.advice.sharing_mode is SharingMode.MPS and under_mps is not None:
-        return story.and_then(_obstacle(Condition.AVAILABLE, "InvalidPodTemplate", under_mps))
+    if user is not None and _needs_one_user(story.advice.configuration.sharing_mode):
+        return story.and_then(_obstacle(Condition.AVAILABLE, "InvalidPodTemplate", user))
     return _served(view, spec, story, story.advice, settings)
+
+
+def _needs_one_user(mode: SharingMode | None) -> bool:
+    return mode is not None and sharing_of(mode).one_user
 
 
 def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> _Story:
@@ -205,7 +211,9 @@ def _served(
         return story if refused is None else story.and_then(refused)
     rolled = rollout(view, spec, advice, assignment, settings)
     story = story.and_then(
-        refused or availability(view, wanted, advice.replicas_per_gpu), *rolled, *gateway_actions(view, spec, settings)
+        refused or availability(view, wanted, advice.configuration.engines_per_gpu),
+        *rolled,
+        *gateway_actions(view, spec, settings),
     )
     routed = routed_finding(view, spec, settings)
     return story if routed is None else story.and_then(routed)

@@ -45,7 +45,7 @@ def demand_of(
 
 def slice_class_of(advice: Advice) -> SliceClass:
     """How a node must be cut for what is advised."""
-    return SliceClass(mode=advice.sharing_mode, replicas_per_gpu=advice.replicas_per_gpu)
+    return SliceClass(mode=advice.configuration.sharing_mode, replicas_per_gpu=advice.configuration.engines_per_gpu)
 
 
 def is_asked_in(spec: SLMDeploymentSpec, demand: Demand) -> bool:
@@ -56,7 +56,7 @@ def is_asked_in(spec: SLMDeploymentSpec, demand: Demand) -> bool:
 
 def wanted_replicas(spec: SLMDeploymentSpec, advice: Advice) -> int:
     """The user's number, or one full pack."""
-    return advice.replicas_per_gpu if spec.replicas is None else spec.replicas
+    return advice.configuration.engines_per_gpu if spec.replicas is None else spec.replicas
 
 
 def _more_tolerations(spec: SLMDeploymentSpec) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
-"""The case before the advisor: the question with everything derived from it once.
+"""The context of a decision: the question with everything derived from it once.
 
-Exists so that every check asks the same question of the same figures. Assumes that `check_question` found nothing. Must never depend on the order of points, but where a profile measured the same again: the last of them counts.
+Exists so that every check asks the same question of the same figures. Assumes that `check_question` found nothing. Must
+never depend on the order of points, but where a profile measured the same again (`slm_core.candidates.deciding`).
 """
 
 from __future__ import annotations
@@ -10,77 +11,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slm_core import batching
+from slm_core.candidates import deciding
+from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import fit_points
 from slm_core.slo import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
+    from slm_core.candidates import Measurement, Source
     from slm_core.latency_model import Fit
-    from slm_core.measurements import Ledger, MeasurementDocument, Point, SharingMode
+    from slm_core.measurements import Ledger, MeasurementDocument, Point
     from slm_core.slo import Limits, Slo
 
-    from slm_operator.advisor.advice import Settings, Source
+    from slm_operator.advisor.advice import Settings
 
 LOAD_TOLERANCE = 0.05
 """Loads that differ by less are the same load."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """What makes two points measurements of one configuration."""
-
-    batch_size: int
-    replicas: int
-    sharing_mode: SharingMode
-    max_num_batched_tokens: int | None
-
-    @classmethod
-    def of(cls, point: Point) -> Configuration:
-        """Which configuration a point measures."""
-        return cls(
-            batch_size=point.batch_size,
-            replicas=point.replicas,
-            sharing_mode=point.sharing_mode,
-            max_num_batched_tokens=point.max_num_batched_tokens,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """What makes one point a repetition of another."""
-
-    configuration: Configuration
-    in_flight: int | None
-
-    @classmethod
-    def of(cls, point: Point) -> Measurement:
-        """What a point repeats where another has the same."""
-        return cls(configuration=Configuration.of(point), in_flight=point.in_flight)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClosedLoop:
-    """What makes two points do the same work: engines of any batch size that holds the requests in flight."""
-
-    replicas: int
-    sharing_mode: SharingMode
-    max_num_batched_tokens: int | None
-    in_flight: int
-
-    @classmethod
-    def of(cls, point: Point, in_flight: int) -> ClosedLoop:
-        """The loop that engines shared like this one's run with so many requests in flight."""
-        return cls(
-            replicas=point.replicas,
-            sharing_mode=point.sharing_mode,
-            max_num_batched_tokens=point.max_num_batched_tokens,
-            in_flight=in_flight,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Context:
     """A question, with what follows from it."""
 
     points: tuple[Point, ...]
@@ -92,8 +43,8 @@ class Case:
     """The load to decide for. Absent: full batches."""
     fit: Fit | None
     """ITL and time per token of one engine over B. Absent with fewer than two batch sizes, and for full batches."""
-    single_sequence: float
-    """T(1) in input and output tokens per second."""
+    single_sequence: float | None
+    """T(1) in input and output tokens per second. Absent: not known."""
     ledger: Ledger | None
     fixed_bytes: int
     """What one engine needs before its first KV block. 0 without a ledger."""
@@ -106,18 +57,17 @@ class Case:
     imported: bool
     """Converted from another tool's results, which know no confirmation."""
     deciding: Mapping[Measurement, Point]
-    """Of repetitions the last in the document, as the search has it; but none that is not confirmed after one that is. Empty
-    where the points were imported: they stand in no order."""
-    confirmed: frozenset[Configuration]
+    """Of repetitions the one that counts. Empty where the points were imported: they stand in no order."""
+    confirmed: frozenset[EngineConfiguration]
     """Configurations that were measured with their final KV bytes."""
-    at_load: frozenset[Configuration]
+    at_load: frozenset[EngineConfiguration]
     """Configurations that were measured with just the decided load in flight."""
-    loops: Mapping[ClosedLoop, Point]
-    """Full-batch points by what they do. Empty where full batches are decided for."""
+    full: Mapping[EngineConfiguration, Point]
+    """Full-batch points by configuration. Empty where full batches are decided for."""
 
 
-def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, source: Source) -> Case:
-    """Derive the case. Raises nothing for a question that `check_question` passed."""
+def make_context(document: MeasurementDocument, slo: Slo, settings: Settings, source: Source) -> Context:
+    """Derive the context. Raises nothing for a question that `check_question` passed."""
     ledger = document.ledger
     points = tuple(sorted(document.points, key=_order))
     load = settings.concurrency or settings.requests_per_second or document.workload.concurrency
@@ -127,33 +77,24 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
         in_flight = in_flight or document.workload.concurrency
     single, _ = batching.single_sequence_tokens_per_second(document.points)
     partial = [p for p in points if is_partial(p)]
-    return Case(
+    return Context(
         points=points,
         settings=settings,
         limits=resolve(slo, points),
         in_flight=in_flight,
         fit=fit,
-        single_sequence=single or 0.0,
+        single_sequence=single,
         ledger=ledger,
         fixed_bytes=ledger.fixed_bytes if ledger else 0,
         floor_bytes=_floor_bytes(document),
         device_bytes=settings.gpu_memory_bytes or (ledger.device_bytes if ledger else 0),
         source=source,
         imported=document.cost is None,
-        deciding=_deciding(document.points) if document.cost else {},
-        confirmed=frozenset(Configuration.of(p) for p in points if p.confirmed),
-        at_load=frozenset(Configuration.of(p) for p in partial if in_flight and same_load(in_flight_of(p), in_flight)),
-        loops={ClosedLoop.of(p, full_load(p)): p for p in points if not is_partial(p)} if in_flight else {},
+        deciding=deciding(document.points) if document.cost else {},
+        confirmed=frozenset(EngineConfiguration.of(p) for p in points if p.confirmed),
+        at_load=frozenset(EngineConfiguration.of(p) for p in partial if in_flight and same_load(p.load, in_flight)),
+        full={EngineConfiguration.of(p): p for p in points if not is_partial(p)} if in_flight else {},
     )
-
-
-def _deciding(points: Iterable[Point]) -> dict[Measurement, Point]:
-    found: dict[Measurement, Point] = {}
-    for point in points:
-        before = found.get(Measurement.of(point))
-        if before is None or point.confirmed or not before.confirmed:
-            found[Measurement.of(point)] = point
-    return found
 
 
 def _floor_bytes(document: MeasurementDocument) -> int:
@@ -173,19 +114,9 @@ def in_flight_of_rate(document: MeasurementDocument, fit: Fit | None, requests_p
     return max(1, math.ceil(tokens_per_ms * fit.turn.intercept / slack)) if slack > 0 else None
 
 
-def full_load(point: Point) -> int:
-    """Requests in flight that fill every batch."""
-    return point.batch_size * point.replicas
-
-
-def in_flight_of(point: Point) -> int:
-    """Requests that were in flight."""
-    return point.in_flight or full_load(point)
-
-
 def is_partial(point: Point) -> bool:
     """Measured with fewer requests in flight than the batches hold."""
-    return point.in_flight is not None and point.in_flight < full_load(point) * (1 - LOAD_TOLERANCE)
+    return point.in_flight is not None and point.in_flight < point.full_load * (1 - LOAD_TOLERANCE)
 
 
 def same_load(one: float, other: float) -> bool:

@@ -8,28 +8,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_operator.advisor.advice import Objective, Source
+from slm_core.candidates import Source
+from slm_core.units import GIB
+
+from slm_operator.advisor.advice import Objective
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slm_core.measurements import Point, SharingMode
+    from slm_core.candidates import Candidate, Predicted
+    from slm_core.configuration import EngineConfiguration
+    from slm_core.measurements import Point
 
-    from slm_operator.advisor.advice import Advice, Candidate, Closest, Predicted
-    from slm_operator.advisor.case import Case
+    from slm_operator.advisor.advice import Advice, Closest
+    from slm_operator.advisor.context import Context
 
-GIB = 2**30
 HOW = {Source.PREDICTED: "predicted between measured points", Source.ESTIMATED: "estimated"}
 
 
-def say(case: Case, advice: Advice, notes: tuple[str, ...]) -> tuple[str, ...]:
+def say(context: Context, advice: Advice, notes: tuple[str, ...]) -> tuple[str, ...]:
     """The answer, its figures, the comparison, the load, the memory, and what should be known besides."""
-    return tuple(_sentences(case, advice, notes))
+    return tuple(_sentences(context, advice, notes))
 
 
-def name(replicas: int, mode: SharingMode) -> str:
+def name(configuration: EngineConfiguration) -> str:
     """`one engine per GPU`, `2 engines per GPU (MPS)`."""
-    return "one engine per GPU" if replicas == 1 else f"{replicas} engines per GPU ({mode})"
+    engines = configuration.engines_per_gpu
+    return "one engine per GPU" if engines == 1 else f"{engines} engines per GPU ({configuration.sharing_mode})"
 
 
 def gib(count: float) -> str:
@@ -45,24 +50,25 @@ def smaller_batch(wished: Point, kv: int | None, room: int | None) -> str:
     )
 
 
-def _sentences(case: Case, advice: Advice, notes: tuple[str, ...]) -> Iterator[str]:
+def _sentences(context: Context, advice: Advice, notes: tuple[str, ...]) -> Iterator[str]:
     if advice.closest:
         yield f"The request cannot be met: {advice.closest.because}."
         yield _mend(advice.closest)
-    kv = "" if advice.kv_bytes is None else f" and {gib(advice.kv_bytes)} of KV cache"
-    sequences = "one sequence" if advice.batch_size == 1 else f"{advice.batch_size} sequences"
+    served, pool = advice.configuration, advice.configuration.kv_cache_bytes
+    kv = "" if pool is None else f" and {gib(pool)} of KV cache"
+    sequences = "one sequence" if served.batch_size == 1 else f"{served.batch_size} sequences"
     what = "Closest is" if advice.closest else "Serve"
-    yield f"{what} {name(advice.replicas_per_gpu, advice.sharing_mode)}, each with at most {sequences} at once{kv}."
+    yield f"{what} {name(served)}, each with at most {sequences} at once{kv}."
     if advice.predicted:
         yield _figures(advice.predicted)
     yield from _comparison(advice)
     yield from _load(advice)
-    if advice.freed_bytes and advice.kv_bytes and case.ledger:
-        more = advice.freed_bytes // (case.ledger.fixed_bytes + advice.kv_bytes)
+    if advice.freed_bytes and pool and context.ledger:
+        more = advice.freed_bytes // (context.ledger.fixed_bytes + pool)
         yield f"{gib(advice.freed_bytes)} of the GPU stay free" + (
             f", room for {more} more such engine{'s' if more > 1 else ''}." if more else "."
         )
-    if case.settings.objective is Objective.FREE_MEMORY:
+    if context.settings.objective is Objective.FREE_MEMORY:
         yield "The objective was to free memory: the least memory that makes no fewer tokens per second than the best single engine."
     yield from notes
 
@@ -80,16 +86,16 @@ def _figures(p: Predicted) -> str:
 
 
 def _comparison(advice: Advice) -> Iterator[str]:
-    best = advice.best_single
-    if advice.replicas_per_gpu > 1 and best:
-        single = f"the best single engine (B={best.batch_size}: {best.throughput_tokens_per_second:,.0f} tokens/s at {best.itl_ms:.1f} ms)"
+    best, engines = advice.best_single, advice.configuration.engines_per_gpu
+    if engines > 1 and best:
+        single = f"the best single engine (B={best.configuration.batch_size}: {best.throughput_tokens_per_second:,.0f} tokens/s at {best.itl_ms:.1f} ms)"
         if advice.gain is None:
             yield f"What it costs or gains is not known: no such pack was measured here. To compare: {single}."
         elif advice.gain < 0:
             yield f"That costs {-advice.gain:.1%} of the throughput of {single}."
         else:
             yield f"That is {advice.gain:+.1%} against {single}."
-    elif advice.replicas_per_gpu == 1:
+    elif engines == 1:
         yield _why_no_pack(advice)
 
 
@@ -107,11 +113,11 @@ def _progress(candidate: Candidate) -> tuple[int, float]:
 
 
 def _load(advice: Advice) -> Iterator[str]:
-    pays = advice.pays_from_in_flight
+    pays, served = advice.pays_from_in_flight, advice.configuration
     from_there = "" if pays is None else f" A pack pays from about {pays} requests in flight per GPU."
     if advice.load.in_flight is None:
-        yield f"Decided for full batches, {advice.batch_size * advice.replicas_per_gpu} requests in flight per GPU.{from_there}"
+        yield f"Decided for full batches, {served.batch_size * served.engines_per_gpu} requests in flight per GPU.{from_there}"
     else:
         yield f"Decided for {advice.load.in_flight} requests in flight per GPU.{from_there}"
     if advice.source.replicas_per_gpu is Source.USER_CHOICE:
-        yield f"The number of engines per GPU, {advice.replicas_per_gpu}, is the user's choice."
+        yield f"The number of engines per GPU, {served.engines_per_gpu}, is the user's choice."

@@ -1,0 +1,202 @@
+"""What is served, chosen from the candidates that passed; what comes nearest when none did; and what nobody beats.
+
+Assumes judged candidates. Must never read a clock, a cluster or a preference that is not in the settings.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from slm_core.candidates import CheckName, best_of, rank
+from slm_core.configuration import EngineConfiguration
+from slm_core.sharing import PACKED, allows_packs
+from slm_core.sharing.exclusive import EXCLUSIVE
+from slm_core.units import GIB
+
+from slm_operator.advisor import memory
+from slm_operator.advisor.advice import Closest, Objective
+from slm_operator.advisor.context import is_partial
+from slm_operator.advisor.explain import gib, smaller_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from slm_core.candidates import Candidate, Check
+    from slm_core.measurements import Point, SharingMode
+
+    from slm_operator.advisor.context import Context
+    from slm_operator.advisor.evaluate import Evaluation
+
+SMALLEST_TOKEN_BUDGET = 2048
+"""--max-num-batched-tokens where the measurement does not tell one: vLLM's smallest default, which every GPU can do."""
+MEASURE_AGAIN = "measure again, with a larger KV pool or a smaller batch"
+MEASURE_LONGER = "measure for longer, or ask for the mean instead of a percentile"
+LESS_MEMORY = "use a GPU with more memory, a quantised model, a smaller maxModelLen, or fewer engines per GPU"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What is served, and the point that it rests on."""
+
+    judged: Candidate
+    """The point that was chosen, or that lends batch and KV bytes to a pack nobody measured."""
+    configuration: EngineConfiguration
+    """What is served."""
+    borrowed: bool = False
+    """The pack itself was not measured: its figures are not known."""
+    closest: Closest | None = None
+    """Present when nothing satisfies."""
+    notes: tuple[str, ...] = ()
+    """What should be known besides."""
+
+
+def choose(context: Context, found: Evaluation) -> Choice:
+    """The best of what passed; where nothing did, what comes nearest."""
+    asked = context.settings.replicas_per_gpu or 1
+    passed = [j for j in found.packs if j.passed]
+    if asked == 1 and found.best:
+        passed.append(found.best)
+    if chosen := _best_of(context, passed, found.best):
+        return _as_measured(context, chosen)
+    if asked == 1:
+        return _infeasible(context, nearest(found.singles))
+    missed = nearest(j for j in found.packs if j.point.replicas == asked and j.last.name is CheckName.SLO)
+    return _infeasible(context, missed) if missed else _borrow(context, found.singles, asked)
+
+
+def _best_of(context: Context, passed: Sequence[Candidate], best: Candidate | None) -> Candidate | None:
+    if context.settings.objective is Objective.FREE_MEMORY:
+        enough = [j for j in passed if best is None or j.throughput >= best.throughput]
+        if enough:
+            return min(enough, key=lambda j: (_memory_rank(context, j), -j.throughput))
+    return best_of(passed)
+
+
+def _memory_rank(context: Context, judged: Candidate) -> int:
+    """Bytes where the ledger tells them, else sequences, which need bytes."""
+    used = memory.used_bytes(context, judged.point.replicas, memory.kv_bytes(context, judged.point))
+    return judged.point.full_load if used is None else used
+
+
+def _as_measured(context: Context, judged: Candidate, closest: Closest | None = None) -> Choice:
+    return Choice(judged=judged, configuration=_served(context, judged.point), closest=closest)
+
+
+def _served(context: Context, point: Point) -> EngineConfiguration:
+    """What was measured, with KV bytes and a token budget to start engines with."""
+    return replace(
+        EngineConfiguration.of(point),
+        kv_cache_bytes=memory.kv_bytes(context, point),
+        max_num_batched_tokens=point.max_num_batched_tokens or max(SMALLEST_TOKEN_BUDGET, point.batch_size),
+    )
+
+
+def _infeasible(context: Context, judged: Candidate | None) -> Choice:
+    assert judged is not None, "check_document asks for a full single-engine point"
+    return _as_measured(context, judged, closest_of(judged))
+
+
+def _borrow(context: Context, singles: Sequence[Candidate], replicas: int) -> Choice:
+    """Batch and KV bytes of the best single engine whose memory fits a slice of the user's size."""
+    passed = sorted((j for j in singles if j.passed), key=rank, reverse=True)
+    missed = None if passed else nearest(singles)
+    lenders = [missed] if missed else passed
+    room = memory.kv_room(context, replicas)
+    fitting = [j for j in lenders if room is None or (memory.kv_bytes(context, j.point) or 0) <= room]
+    if not fitting:
+        return _too_many(context, lenders[-1], replicas)
+    lender, wished = fitting[0], lenders[0]
+    notes = () if lender is wished else (smaller_batch(wished.point, memory.kv_bytes(context, wished.point), room),)
+    return Choice(
+        judged=lender,
+        configuration=replace(
+            _served(context, lender.point), engines_per_gpu=replicas, sharing_mode=_mode(context, replicas)
+        ),
+        borrowed=True,
+        closest=closest_of(missed) if missed else None,
+        notes=notes,
+    )
+
+
+def _too_many(context: Context, smallest: Candidate, replicas: int) -> Choice:
+    """Not even the smallest batch fits the user's slice. Closest: as many engines as fit with it."""
+    kv = memory.kv_bytes(context, smallest.point) or 0
+    most = max(memory.most_that_fit(context, kv), 1)
+    need, share = context.fixed_bytes + kv, memory.slice_bytes(context, replicas)
+    closest = Closest(
+        check=CheckName.MEMORY,
+        value=need / GIB,
+        limit=share / GIB,
+        because=f"{replicas} engines per GPU leave each {gib(share)}, and one needs {gib(need)} even at B={smallest.point.batch_size}",
+        mend=f"ask for at most {most} per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen",
+    )
+    served = replace(
+        _served(context, smallest.point),
+        kv_cache_bytes=kv,
+        engines_per_gpu=most,
+        sharing_mode=_mode(context, most),
+    )
+    return Choice(judged=smallest, configuration=served, borrowed=most > 1, closest=closest)
+
+
+def _mode(context: Context, replicas: int) -> SharingMode:
+    """The mode of a pack that nobody measured: the user's, else the one to try first."""
+    if replicas == 1:
+        return EXCLUSIVE.mode
+    asked = context.settings.mode
+    return asked if asked is not None and allows_packs(asked) else PACKED[0].mode
+
+
+def nearest(judged: Iterable[Candidate]) -> Candidate | None:
+    """Of rejected full-batch candidates the one that came furthest, misses least, makes most."""
+    return min((j for j in judged if not is_partial(j.point)), key=_distance, default=None)
+
+
+def closest_of(judged: Candidate) -> Closest:
+    """The miss of that candidate and its mend."""
+    failed = judged.last
+    return Closest(
+        check=failed.name,
+        value=failed.value if math.isfinite(failed.value) else None,
+        limit=failed.limit,
+        because=f"at B={judged.point.batch_size} {failed.because}",
+        mend=_mend(failed),
+    )
+
+
+def _mend(failed: Check) -> str:
+    if not math.isfinite(failed.value):
+        return MEASURE_LONGER
+    if failed.name is CheckName.SLO:
+        enough = _rounded_up(failed.value)
+        return f"raise the limit to at least {enough:.1f} ms, or use a faster GPU, or a smaller or quantised model"
+    return LESS_MEMORY if failed.name is CheckName.MEMORY else MEASURE_AGAIN
+
+
+def _rounded_up(ms: float) -> float:
+    """To tenths: a limit of the last digit that people read must be enough."""
+    return math.ceil(round(ms * 10, 6)) / 10
+
+
+def _distance(judged: Candidate) -> tuple[int, float, float]:
+    failed = judged.last
+    ratio = failed.value / failed.limit if failed.limit else math.inf
+    return -list(CheckName).index(failed.name), ratio, -judged.point.throughput_tokens_per_second
+
+
+def pareto_frontier(points: Iterable[Point]) -> tuple[Point, ...]:
+    """Trusted full-batch points, single engines and packs, that no other beats in throughput and mean ITL, by rising ITL.
+
+    As in arXiv 2404.03353: the frontier of throughput and latency.
+    """
+    frontier: list[Point] = []
+    fastest = 0.0
+    for point in sorted(points, key=lambda p: p.itl_ms.mean_ms):
+        if point.throughput_tokens_per_second > fastest and point.is_trusted and not is_partial(point):
+            fastest = point.throughput_tokens_per_second
+            if frontier and frontier[-1].itl_ms.mean_ms == point.itl_ms.mean_ms:
+                frontier.pop()  # as soon, and slower
+            frontier.append(point)
+    return tuple(frontier)

@@ -1,0 +1,283 @@
+"""What is wrong with a question before it is answered: documents, SLOs and settings that contradict themselves.
+
+Exists because advice from figures in the wrong unit looks like any other advice. Assumes that the codec has read the
+document (types, finite numbers, none negative). Must never repair: it names the field and the mend. Must never doubt a
+point for being slow, only for contradicting itself (`RULES`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from slm_core.latency_model import is_full_single
+from slm_core.measurements import camel
+from slm_core.noise import LITTLES_LAW_FRACTION
+from slm_core.sharing import PACKED, allows_packs, sharing_of
+from slm_core.sharing.exclusive import EXCLUSIVE
+from slm_core.slo import LIMIT_FIELDS, METRICS, resolve
+from slm_core.tuning import KNOBS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from slm_core.measurements import Latency, Ledger, MeasurementDocument, Point
+    from slm_core.slo import Metric, Slo
+
+    from slm_operator.advisor.advice import Settings
+
+LITTLE_TOLERANCE = 2 * LITTLES_LAW_FRACTION
+"""An unmarked point may decode this fraction more than Little's law, running = output rate x ITL, allows: twice what earns the mark."""
+PREFILL_SHARE = 0.6
+"""Of the sequences that run, so many at most are being prefilled."""
+LEAST_RATIO, MOST_RATIO = 1 - PREFILL_SHARE, 1 + LITTLE_TOLERANCE
+"""Between them Little's law holds."""
+THOUSAND_FOLD = 300.0
+"""A disagreement this large is a unit, not a measurement."""
+THOUSANDTH = 1 / THOUSAND_FOLD
+SLACK = 1.02
+"""Averages from gauges may exceed what is possible by this factor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One contradiction."""
+
+    field: str
+    """Where it stands: in the point, as in `itlMs.meanMs`; in the question, as in `points[2].itlMs.meanMs`."""
+    because: str
+    """What contradicts what."""
+    mend: str
+    """What to do."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.because}: {self.mend}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A question that every point is asked, and what is said of a point that it finds broken."""
+
+    broken: Callable[[Point], bool]
+    say: Callable[[Point], Problem]
+
+
+class AdviceError(ValueError):
+    """A question that has no answer. Its message has one line for each problem."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+def check_question(document: MeasurementDocument, slo: Slo, settings: Settings) -> tuple[Problem, ...]:
+    """Everything that keeps `advise` from answering, worst first. Empty: ask."""
+    return (*check_settings(settings), *check_document(document), *check_slo(document, slo))
+
+
+def check_settings(settings: Settings) -> tuple[Problem, ...]:
+    """Settings outside their ranges, or against each other."""
+    s = settings
+    asked = s.replicas_per_gpu
+    ranges = (
+        *((camel(name), getattr(s, name), knob.admit(getattr(s, name)), knob.wanted) for name, knob in KNOBS.items()),
+        ("maxReplicasPerGpu", s.max_replicas_per_gpu, _at_least_one(s.max_replicas_per_gpu), "at least 1"),
+        ("replicasPerGpu", asked, _at_least_one(asked), "at least 1"),
+        ("concurrency", s.concurrency, _at_least_one(s.concurrency), "at least 1 request in flight"),
+        ("requestsPerSecond", s.requests_per_second, _positive(s.requests_per_second), "above 0"),
+        ("gpuMemoryBytes", s.gpu_memory_bytes, _at_least_one(s.gpu_memory_bytes), "the GPU's memory in bytes"),
+    )
+    problems = [
+        Problem(field, f"{value} is out of range", f"give {mend}") for field, value, ok, mend in ranges if not ok
+    ]
+    if asked and asked > 1 and not allows_packs(s.mode):
+        problems.append(
+            Problem(
+                "replicasPerGpu",
+                f"{asked} engines cannot share a GPU with mode {s.mode}",
+                f"give mode {' or '.join(one.mode for one in PACKED)}, or 1",
+            )
+        )
+    if asked and asked > s.plugin_max_replicas:
+        problems.append(
+            Problem(
+                "replicasPerGpu",
+                f"the device plugin makes at most {s.plugin_max_replicas} slices of this GPU",
+                "give fewer",
+            )
+        )
+    if s.concurrency is not None and s.requests_per_second is not None:
+        problems.append(Problem("requestsPerSecond", "concurrency is given too", "give one of them"))
+    return tuple(problems)
+
+
+def check_slo(document: MeasurementDocument, slo: Slo) -> tuple[Problem, ...]:
+    """Limits that nothing can be held against."""
+    problems = [
+        Problem(camel(field), f"{getattr(slo, field)} is not above 0", "give a limit above 0, or leave it out")
+        for field in LIMIT_FIELDS
+        if not _positive(getattr(slo, field))
+    ]
+    if unresolved := resolve(slo, document.points).unresolved:
+        problems.append(Problem("itlFactor", unresolved, "or give the limit in milliseconds (itlMs)"))
+    return tuple(problems)
+
+
+def check_document(document: MeasurementDocument) -> tuple[Problem, ...]:
+    """Points and ledger that contradict themselves or each other."""
+    points = document.points
+    problems = [_in_point(i, rule.say(point)) for rule in RULES for i, point in enumerate(points) if rule.broken(point)]
+    singles = [p for p in points if is_full_single(p)]
+    if not any(p.batch_size == 1 for p in singles):
+        problems.append(
+            Problem("points", "no single engine was measured at B=1, so no efficiency can be judged", "measure B=1 too")
+        )
+    if singles and not any(p.is_trusted for p in singles):
+        problems.append(
+            Problem(
+                "points",
+                "every single-engine point has preemptions, errors or marks",
+                "measure again with a larger KV pool",
+            )
+        )
+    if document.ledger:
+        problems += _ledger_problems(document.ledger, document.gpu.memory_bytes)
+    return tuple(problems)
+
+
+def _in_point(index: int, found: Problem) -> Problem:
+    return replace(found, field=f"points[{index}].{found.field}")
+
+
+def _ledger_problems(ledger: Ledger, gpu_bytes: int) -> Iterator[Problem]:
+    device = ledger.device_bytes
+    if device <= 0:
+        yield Problem("ledger.deviceBytes", "it is 0", "give the GPU's memory in bytes")
+    elif ledger.fixed_bytes + ledger.kv_pool_bytes > device * 1.02:
+        yield Problem(
+            "ledger.kvPoolBytes",
+            f"weights, activations, graphs, context and KV pool are {ledger.fixed_bytes + ledger.kv_pool_bytes:,} bytes on a device of {device:,}",
+            "check the units: every line is in bytes",
+        )
+    elif not device / 2 < gpu_bytes < device * 2:
+        yield Problem(
+            "gpu.memoryBytes",
+            f"{gpu_bytes:,} bytes, where the ledger says {device:,}",
+            "check the units: both are in bytes",
+        )
+
+
+def _at_least_one(value: int | None) -> bool:
+    return value is None or value >= 1
+
+
+def _positive(value: float | None) -> bool:
+    return value is None or value > 0
+
+
+def little_ratio(point: Point) -> float:
+    """Sequences that throughput and ITL imply over those that were seen; 1 by Little's law, 0 for an empty point."""
+    running = point.mean_running
+    return point.output_tokens_per_second * point.itl_ms.mean_ms / 1000 / running if running else 0.0
+
+
+def _little_fails(point: Point) -> bool:
+    # NB: sequences that are being prefilled run too and emit nothing: with long prompts far more run than decode.
+    ratio = little_ratio(point)
+    return not LEAST_RATIO < ratio < MOST_RATIO and ratio > 0 and (_is_unit(ratio) or point.is_trusted)
+
+
+def _is_unit(ratio: float) -> bool:
+    return not THOUSANDTH < ratio < THOUSAND_FOLD
+
+
+def _little(point: Point) -> Problem:
+    ratio = little_ratio(point)
+    if _is_unit(ratio):
+        return Problem(
+            "itlMs.meanMs",
+            f"Little's law is off by a factor of {max(ratio, 1 / ratio):,.0f}",
+            "a unit is wrong: give milliseconds and tokens per second",
+        )
+    return Problem(
+        "outputTokensPerSecond",
+        f"Little's law fails: {point.output_tokens_per_second:g} tokens/s at {point.itl_ms.mean_ms:g} ms need "
+        f"{ratio * point.mean_running:.1f} running sequences, {point.mean_running:g} were seen",
+        "measure the point again, or mark it LittlesLaw",
+    )
+
+
+def _is_torn(metric: Metric, point: Point) -> bool:
+    latency = metric.of(point)
+    if latency is None or (tail := latency.p99_ms or latency.p90_ms or latency.p50_ms) is None:
+        return False
+    return _two_units(latency.mean_ms, tail) or _percentiles_fall(latency)
+
+
+def _two_units(mean_ms: float, tail_ms: float) -> bool:
+    return not mean_ms * THOUSANDTH < tail_ms < mean_ms * THOUSAND_FOLD
+
+
+def _percentiles_fall(latency: Latency) -> bool:
+    p99 = math.inf if latency.p99_ms is None else latency.p99_ms
+    p90 = p99 if latency.p90_ms is None else latency.p90_ms
+    return (latency.p50_ms or 0) > p90 or p90 > p99
+
+
+def _torn(metric: Metric, point: Point) -> Problem:
+    latency, field = metric.of(point), camel(metric.field)
+    if latency and _percentiles_fall(latency):
+        return Problem(field, "its percentiles fall", _COLUMNS)
+    return Problem(field, "its mean and its percentiles are not of one unit", "give both in milliseconds")
+
+
+def _empty(field: str) -> Callable[[Point], Problem]:
+    return lambda _: Problem(field, "it is 0", "remove the point or measure it again")
+
+
+_COLUMNS = "check which column is which"
+
+RULES = (
+    Rule(lambda p: p.batch_size <= 0, _empty("batchSize")),
+    Rule(lambda p: p.replicas <= 0, _empty("replicas")),
+    Rule(lambda p: p.throughput_tokens_per_second <= 0, _empty("throughputTokensPerSecond")),
+    Rule(lambda p: p.output_tokens_per_second <= 0, _empty("outputTokensPerSecond")),
+    Rule(lambda p: p.itl_ms.mean_ms <= 0, _empty("itlMs.meanMs")),
+    Rule(lambda p: p.mean_running <= 0, _empty("meanRunning")),
+    Rule(
+        lambda p: (p.replicas > 1) != sharing_of(p.sharing_mode).allows_packs,
+        lambda p: Problem(
+            "sharingMode",
+            f"{p.sharing_mode} with {p.replicas} engine(s)",
+            f"{EXCLUSIVE.mode} is for exactly one engine; correct either",
+        ),
+    ),
+    Rule(
+        lambda p: p.output_tokens_per_second > p.throughput_tokens_per_second,
+        lambda p: Problem(
+            "outputTokensPerSecond",
+            f"{p.output_tokens_per_second:g} is more than throughput, {p.throughput_tokens_per_second:g}, which counts input too",
+            _COLUMNS,
+        ),
+    ),
+    Rule(
+        lambda p: p.kv_peak_fraction > SLACK,
+        lambda p: Problem(
+            "kvPeakFraction",
+            f"{p.kv_peak_fraction:g} is more than the whole pool",
+            "give a fraction of 1, not per cent",
+        ),
+    ),
+    Rule(
+        lambda p: p.mean_running > p.batch_size * p.replicas * SLACK,
+        lambda p: Problem(
+            "meanRunning",
+            f"{p.mean_running:g} sequences ran where {p.replicas} x {p.batch_size} is the most",
+            "check batchSize and replicas",
+        ),
+    ),
+    *(Rule(partial(_is_torn, metric), partial(_torn, metric)) for metric in METRICS),
+    Rule(_little_fails, _little),
+)
