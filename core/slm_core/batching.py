@@ -30,10 +30,6 @@ KV_MIN_FRACTION, KV_MAX_FRACTION = 0.85, 0.98
 """A confirmed configuration peaks between these fractions of its KV pool: neither waste nor preemption."""
 
 
-BLOCK_TOKENS = 128
-"""vLLM's largest KV block (CPU); a sequence takes whole blocks."""
-
-
 class CheckName(StrEnum):
     """The conditions of the formula, and those that it leaves out."""
 
@@ -139,14 +135,6 @@ def single_sequence_tokens_per_second(points: Sequence[Point]) -> tuple[float | 
 def efficiency(point: Point, single_sequence: float) -> float:
     """Batching efficiency T(B) / (B T(1)); 1.0 is perfect scaling."""
     return point.throughput_tokens_per_second / (point.batch_size * single_sequence)
-
-
-def least_kv_bytes(kv_bytes_per_token: int, max_model_len: int) -> int:
-    """KV bytes of one sequence of the longest length, without which an engine refuses to start.
-
-    In whole blocks of the largest size, and one more, which vLLM keeps empty. Source: vllm/v1/core/block_pool.py, `null_block`.
-    """
-    return (-(-max_model_len // BLOCK_TOKENS) + 1) * BLOCK_TOKENS * kv_bytes_per_token
 
 
 def kv_bytes(point: Point, *, floor_bytes: int = 0, pool_bytes: int | None = None) -> int | None:

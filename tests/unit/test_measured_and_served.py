@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from slm_core.engines.registry import default
 from slm_core.failure import ProfileError
 from slm_core.measurements import Ledger, SharingMode
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.engine import Serving, command, serving_args
 from slm_operator.manifests.profile import profile_args
-from slm_operator.planning.deployment.advising import utilization
 from slm_runtime import cli
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
@@ -107,7 +107,7 @@ def served(replicas: int) -> list[str]:
         max_num_batched_tokens=TOKENS,
         replicas_per_gpu=replicas,
         sharing_mode=SharingMode.NONE if replicas == 1 else SharingMode.TIME_SLICING,
-        gpu_memory_utilization=utilization(replicas, LEDGER),
+        gpu_memory_utilization=default().fraction_while_serving(replicas, LEDGER),
     )
     return [*command(spec.engine), *serving_args(spec.model, spec.engine, "chat", serving)]
 

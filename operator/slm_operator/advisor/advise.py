@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from slm_operator.advisor.advice import Candidate, Predicted, Settings
     from slm_operator.advisor.case import Case
 
-SMALLEST_TOKEN_BUDGET = 2048
-"""--max-num-batched-tokens where the measurement does not tell one: vLLM's smallest default, which every GPU can do."""
 THIN = (CheckName.LOAD, CheckName.GAIN)
 """Checks that a pack fails when traffic is too thin for it."""
 
@@ -73,7 +71,7 @@ def _compose(
     return Advice(
         batch_size=point.batch_size,
         kv_bytes=choice.kv_bytes,
-        max_num_batched_tokens=point.max_num_batched_tokens or max(SMALLEST_TOKEN_BUDGET, point.batch_size),
+        max_num_batched_tokens=point.max_num_batched_tokens or max(case.engine.smallest_token_budget, point.batch_size),
         replicas_per_gpu=choice.replicas,
         sharing_mode=choice.mode,
         predicted=predicted,

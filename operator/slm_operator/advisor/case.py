@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slm_core import batching
+from slm_core.engines.registry import engine_named
 from slm_core.latency_model import fit_points
 from slm_core.slo import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from slm_core.engines.base import Engine
     from slm_core.latency_model import Fit
     from slm_core.measurements import Ledger, MeasurementDocument, Point, SharingMode
     from slm_core.slo import Limits, Slo
@@ -94,6 +96,8 @@ class Case:
     """ITL and time per token of one engine over B. Absent with fewer than two batch sizes, and for full batches."""
     single_sequence: float
     """T(1) in input and output tokens per second."""
+    engine: Engine
+    """Which was measured."""
     ledger: Ledger | None
     fixed_bytes: int
     """What one engine needs before its first KV block. 0 without a ledger."""
@@ -118,7 +122,7 @@ class Case:
 
 def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, source: Source) -> Case:
     """Derive the case. Raises nothing for a question that `check_question` passed."""
-    ledger = document.ledger
+    ledger, engine = document.ledger, engine_named(document.engine.name)
     points = tuple(sorted(document.points, key=_order))
     load = settings.concurrency or settings.requests_per_second or document.workload.concurrency
     fit = fit_points(points) if load else None
@@ -136,7 +140,8 @@ def make_case(document: MeasurementDocument, slo: Slo, settings: Settings, sourc
         single_sequence=single or 0.0,
         ledger=ledger,
         fixed_bytes=ledger.fixed_bytes if ledger else 0,
-        floor_bytes=_floor_bytes(document),
+        engine=engine,
+        floor_bytes=_floor_bytes(document, engine),
         device_bytes=settings.gpu_memory_bytes or (ledger.device_bytes if ledger else 0),
         source=source,
         imported=document.cost is None,
@@ -156,9 +161,9 @@ def _deciding(points: Iterable[Point]) -> dict[Measurement, Point]:
     return found
 
 
-def _floor_bytes(document: MeasurementDocument) -> int:
+def _floor_bytes(document: MeasurementDocument, engine: Engine) -> int:
     ledger, longest = document.ledger, document.model.max_model_len
-    return batching.least_kv_bytes(ledger.kv_bytes_per_token, longest) if ledger and longest else 0
+    return engine.sequence_kv_tokens(longest) * ledger.kv_bytes_per_token if ledger and longest else 0
 
 
 def in_flight_of_rate(document: MeasurementDocument, fit: Fit | None, requests_per_second: float | None) -> int | None:

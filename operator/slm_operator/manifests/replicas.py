@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from slm_core.engines.registry import engine_of
 from slm_core.measurements import SharingMode
 
 from slm_operator.api import names
@@ -76,6 +77,7 @@ def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving:
     key = deployment.meta.key
     served_name = spec.model.name or key.name
     volumes, mounts = engines.volumes(spec.model, None, serving.sharing_mode)
+    health = engine_of(spec.engine.command).paths.health
     template: dict[str, Any] = {
         "metadata": {
             "labels": labels(key, "replica"),
@@ -100,10 +102,10 @@ def pod_template(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving:
                     "resources": resources(serving.resource, serving.weights_bytes),
                     "volumeMounts": mounts,
                     "securityContext": engines.container_security(),
-                    "startupProbe": _probe(period=5, failures=START_SECONDS // 5),
+                    "startupProbe": _probe(health, period=5, failures=START_SECONDS // 5),
                     # Not ready after 15 s: an engine that only stutters must not push its load onto its neighbours.
-                    "readinessProbe": _probe(period=5, failures=3),
-                    "livenessProbe": _probe(period=30, failures=HUNG_SECONDS // 30, timeout=20),
+                    "readinessProbe": _probe(health, period=5, failures=3),
+                    "livenessProbe": _probe(health, period=30, failures=HUNG_SECONDS // 30, timeout=20),
                     # Endpoints forget a terminating pod a moment after its SIGTERM: keep answering until they have.
                     "lifecycle": {"preStop": {"sleep": {"seconds": engines.PRE_STOP_SECONDS}}},
                 }
@@ -190,9 +192,9 @@ def _spread(deployment: Key) -> dict[str, Any]:
     }
 
 
-def _probe(*, period: int, failures: int, timeout: int = 5) -> dict[str, Any]:
+def _probe(path: str, *, period: int, failures: int, timeout: int = 5) -> dict[str, Any]:
     return {
-        "httpGet": {"path": "/health", "port": "http"},
+        "httpGet": {"path": path, "port": "http"},
         "periodSeconds": period,
         "timeoutSeconds": timeout,
         "failureThreshold": failures,

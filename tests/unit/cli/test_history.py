@@ -32,7 +32,7 @@ def replica_set(number: int, profile: str, document: MeasurementDocument, **pods
     advice = advise_deployment(READ, document)
     assert not isinstance(advice, Unadvisable)
     record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=READ)
-    manifest = replicas(record, READ, serving_of(advice, document.ledger), Fleet(count=2, profile=profile))
+    manifest = replicas(record, READ, serving_of(READ.engine, advice, document.ledger), Fleet(count=2, profile=profile))
     annotations = manifest["metadata"]["annotations"] | {"deployment.kubernetes.io/revision": str(number)}
     return {
         "metadata": {
@@ -109,7 +109,7 @@ def test_the_operator_gives_the_former_arguments_for_what_rollback_sets() -> Non
     advice = advise_deployment(pinned, SINGLE)
     assert not isinstance(advice, Unadvisable)
     record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=pinned)
-    again = replicas(record, pinned, serving_of(advice, SINGLE.ledger), Fleet(count=2, profile=FORMER))
+    again = replicas(record, pinned, serving_of(pinned.engine, advice, SINGLE.ledger), Fleet(count=2, profile=FORMER))
     assert again["spec"]["template"] == FIRST["spec"]["template"]
 
 

@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from slm_core.counters import read_counters
 from slm_operator.api import names
 from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.planning.fleet.demand import demand_of
@@ -25,6 +24,7 @@ from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
     from slm_core.counters import Counters
+    from slm_core.engines.base import Engine
     from slm_operator.watch.records import DeploymentRecord, PodRecord, ProfileRecord
 
 KEY = Key("team", "chat")
@@ -40,7 +40,7 @@ class Engines:
         self.gone = False
         self.requests = 0
 
-    async def counters(self, url: str) -> Counters:
+    async def counters(self, url: str, engine: Engine) -> Counters:
         self.asked.append(url)
         if self.gone:
             raise NoMetrics("connection refused")
@@ -52,7 +52,7 @@ class Engines:
         )
         scheduler.histograms["inter_token_latency"].observe(0.004, (output - 1) * requests)
         scheduler.histograms["time_to_first_token"].observe(0.05, requests)
-        return read_counters(exposition(scheduler, "chat", {}))
+        return engine.read_counters(exposition(scheduler, "chat", {}))
 
 
 class Watched:
@@ -216,12 +216,12 @@ async def test_slow_replicas_of_one_namespace_delay_no_reading_of_another() -> N
     never, read = asyncio.Event(), asyncio.Event()
     counters = watched.engines.counters
 
-    async def fetch(url: str) -> Counters:
+    async def fetch(url: str, engine: Engine) -> Counters:
         if "evil" in url:
             await never.wait()
             raise NoMetrics("slow")
         read.set()
-        return await counters(url)
+        return await counters(url, engine)
 
     watched.watch.fetch = fetch
     sweep = asyncio.create_task(watched.watch.once())
@@ -257,7 +257,7 @@ async def test_a_sweep_over_slow_replicas_ends_and_who_was_not_reached_is_first_
 async def test_a_deployment_whose_replicas_are_slow_is_left_after_a_while() -> None:
     watched = Watched(*many(OF_A_DEPLOYMENT))
 
-    async def fetch(url: str) -> Counters:
+    async def fetch(url: str, engine: Engine) -> Counters:
         watched.engines.asked.append(url)
         watched.now += 5
         await asyncio.sleep(0)

@@ -18,6 +18,7 @@ from slm_operator.advisor.advice import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from slm_core.engines.base import Engine
     from slm_core.measurements import Ledger
 
     from slm_operator.advisor.advice import Advice, Candidate
@@ -32,7 +33,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
 
 
-def show_advice(advice: Advice, ledger: Ledger | None) -> None:
+def show_advice(advice: Advice, ledger: Ledger | None, engine: Engine) -> None:
     """Print the whole advice, with the memory of each GPU where a ledger tells it."""
     out = console()
     first, *rest = advice.sentences
@@ -40,7 +41,7 @@ def show_advice(advice: Advice, ledger: Ledger | None) -> None:
     for sentence in rest:
         out.print(Padding(Text(sentence), (0, 0, 0, 2), expand=False))
     out.print()
-    out.print(figures(advice))
+    out.print(figures(advice, engine))
     out.print()
     if ledger is not None and advice.kv_bytes is not None:
         out.print(ledger_table(ledger, advice.replicas_per_gpu, advice.kv_bytes))
@@ -48,14 +49,14 @@ def show_advice(advice: Advice, ledger: Ledger | None) -> None:
     out.print(candidates(advice.candidates))
 
 
-def figures(advice: Advice) -> Table:
+def figures(advice: Advice, engine: Engine) -> Table:
     """The advice in numbers, with the flags that they become."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
     rows = [
-        ("batch size", f"{advice.batch_size}  (--max-num-seqs)"),
-        ("KV cache", "" if advice.kv_bytes is None else f"{advice.kv_bytes / GIB:.2f} GiB  (--kv-cache-memory-bytes)"),
+        ("batch size", f"{advice.batch_size}  ({engine.batch_size_flag})"),
+        ("KV cache", "" if advice.kv_bytes is None else f"{advice.kv_bytes / GIB:.2f} GiB  ({engine.kv_bytes_flag})"),
         ("engines per GPU", _engines(advice)),
     ]
     if advice.predicted:

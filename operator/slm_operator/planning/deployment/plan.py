@@ -201,7 +201,7 @@ def _served(
         return story if refused is None else story.and_then(refused)
     document = view.profile.measurements if view.profile is not None else None
     assert document is not None
-    rolled = rollout(view, spec, serving_of(advice, document.ledger), wanted, assignment)
+    rolled = rollout(view, spec, serving_of(spec.engine, advice, document.ledger), wanted, assignment)
     story = story.and_then(
         refused or availability(view, wanted, advice.replicas_per_gpu), *rolled, *gateway_actions(view, spec, settings)
     )
