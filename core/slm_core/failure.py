@@ -64,7 +64,7 @@ MEND = {
     Failure.WORKLOAD: "correct the workload's lengths or the dataset file, or raise --max-model-len",
     Failure.MEMORY: "lower --max-model-len, free memory on the device, or use a larger one",
     Failure.BUDGET: "raise --max-gpu-minutes: an engine start and two points must fit",
-    Failure.PORT: "leave the port to the profiler: remove --port from the engine arguments",
+    Failure.PORT: "leave the port to the profiler",
     Failure.DISK: "free space where --output and TMPDIR are",
     Failure.SHARING: "choose another --sharing-mode, or run where NVIDIA's MPS can be started",
     Failure.INTERRUPTED: "run it again; what was measured is in the document",

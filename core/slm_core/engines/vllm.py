@@ -104,6 +104,7 @@ class Vllm(Engine):
     remedies: Mapping[Failure, str] = {
         Failure.COMMAND: "give the engine's command after `--`, as in `-- python3 -m vllm.entrypoints.openai.api_server`",
         Failure.METRICS: "use an engine that exports vLLM's metrics (0.26 or newer), with --disable-log-stats off",
+        Failure.PORT: "leave the port to the profiler: remove --port from the engine arguments",
     }
 
     def runs(self, command: Sequence[str]) -> bool:

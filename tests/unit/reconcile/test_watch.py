@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from slm_core.engines import registry
 from slm_operator.api import names
 from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.planning.fleet.demand import demand_of
@@ -20,9 +21,12 @@ from slm_operator.watch.records import Key
 from tests.light_engine.arguments import Settings as EngineSettings
 from tests.light_engine.exposition import exposition
 from tests.light_engine.scheduler import Scheduler
+from tests.other_engine.port import OtherEngine
 from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from slm_core.counters import Counters
     from slm_core.engines.base import Engine
     from slm_operator.watch.records import DeploymentRecord, PodRecord, ProfileRecord
@@ -58,8 +62,8 @@ class Engines:
 class Watched:
     """A deployment with two replicas, and the watch over it."""
 
-    def __init__(self, *pods: PodRecord) -> None:
-        record = w.deployment(spec={"sharing": {"mode": "None"}})
+    def __init__(self, *pods: PodRecord, command: Sequence[str] = ()) -> None:
+        record = w.deployment(spec={"sharing": {"mode": "None"}, "engine": {"command": [*command]}})
         keys = ProfileKeys()
         caches = caches_for_planning(keys)
         profile = w.profile(record, w.document())
@@ -109,6 +113,21 @@ async def test_ready_replicas_are_asked_and_no_others() -> None:
     )
     await watched.watch.once()
     assert sorted(watched.engines.asked) == ["http://10.0.0.1:8000/metrics", "http://[fd00::2]:8000/metrics"]
+
+
+async def test_an_engine_is_asked_where_it_answers_and_read_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = OtherEngine()
+    monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, other))
+    watched = Watched(replica("a", "10.0.0.1"), command=other.command)
+    asked: list[tuple[str, Engine]] = []
+
+    async def fetch(url: str, engine: Engine) -> Counters:
+        asked.append((url, engine))
+        raise NoMetrics("enough")
+
+    watched.watch.fetch = fetch
+    await watched.watch.once()
+    assert asked == [("http://10.0.0.1:8000/stats", other)]
 
 
 async def test_only_a_new_judgement_wakes_the_deployment() -> None:
