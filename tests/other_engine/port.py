@@ -50,7 +50,7 @@ _CLASSES = {"no room": Failure.MEMORY, "bad option": Failure.ARGUMENTS, "bad mod
 class OtherEngine(Engine):
     """See Engine."""
 
-    name = "other"
+    name = "other_engine"
     image = "registry.example/other:9.1"
     command = ("python3", "-m", "other_engine")
     environment: Mapping[str, str] = {"OTHER_NO_TELEMETRY": "yes"}

@@ -66,7 +66,7 @@ async def test_it_is_measured_by_its_own_flags_paths_and_counters(model: Path) -
         ledger = await made.start(START)
         assert made.args[:6] == ("-m", "other_engine", "--quiet", "--longest", "1024", "--weights")
         assert made.args[-6:] == ("--lanes", "8", "--step-tokens", "512", "--cache-bytes", str(ledger.kv_pool_bytes))
-        assert (made.kind, made.version, made.model_len) == (OTHER, "9.1", 1024)
+        assert (made.kind.name, made.version, made.model_len) == (OTHER.name, "9.1", 1024)
         assert (ledger.weights_bytes, ledger.activation_peak_bytes) == (512 * 2**20, 64 * 2**20)
         assert ledger.kv_bytes_per_token == 4096
         assert made.lengths is not None
@@ -106,7 +106,7 @@ def test_a_whole_profile_names_it_and_gives_its_own_remedy(
     light_command[1:] = COMMAND[1:]
     run = profile("--max-replicas", "1")
     document = run.one("result")["document"]
-    assert (document["engine"]["name"], document["engine"]["version"]) == ("other", "9.1")
+    assert (document["engine"]["name"], document["engine"]["version"]) == (OTHER.name, "9.1")
     assert run.status == 0
     assert profile(fault="die-at-start").one("failed")["mend"] == "give it fewer lanes"
 
@@ -120,7 +120,7 @@ def test_its_pods_say_what_its_advice_says() -> None:
     asked = spec(dtype="float16")
     record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=asked)
     document = w.document()
-    advice = advise_deployment(asked, replace(document, engine=replace(document.engine, name="other")))
+    advice = advise_deployment(asked, replace(document, engine=replace(document.engine, name=OTHER.name)))
     assert not isinstance(advice, Unadvisable)
     serving = replace(serving_of(asked.engine, advice, document.ledger), kv_bytes=1 << 30)
     made = replicas(record, asked, serving, Fleet(count=1, profile="p"))
