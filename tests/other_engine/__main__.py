@@ -64,9 +64,10 @@ class OtherServer(Server):
 def main() -> int:
     """Run the engine. Exit status 3 when it cannot start."""
     parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
-    for name in (*LIGHT_FLAGS, "bind", "claim"):
+    for name in (*LIGHT_FLAGS, "bind", "claim", "tag"):
         parser.add_argument(f"--{name.replace('_', '-')}")
-    parser.add_argument("--quiet", action="store_true")
+    for name in ("quiet", "stream", "own-code"):
+        parser.add_argument(f"--{name}", action="store_true")
     own = settings()
     try:
         args, unknown = parser.parse_known_args()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from slm_core.counters import CounterReader
 from slm_core.engines.base import (
     Engine,
-    Given,
     Identity,
     MemoryReport,
     ModelOptions,
     Options,
     Overheads,
     Owner,
+    ParsedArguments,
     Paths,
     StartLog,
 )
@@ -59,6 +59,8 @@ class OtherEngine(Engine):
     owned_flags: Mapping[str, Owner] = {
         "--weights": Owner.MODEL,
         "--alias": Owner.SERVED_NAME,
+        "--tag": Owner.REVISION,
+        "--own-code": Owner.REMOTE_CODE,
         "--longest": Owner.MAX_MODEL_LEN,
         "--precision": Owner.DTYPE,
         "--lanes": Owner.ADVICE,
@@ -77,7 +79,7 @@ class OtherEngine(Engine):
     paths = Paths(health="/live", metrics="/stats", version="/about", models="/loaded", tokenize="/count")
     remedies: Mapping[Failure, str] = {Failure.MEMORY: "give it fewer lanes"}
 
-    def runs(self, command: Sequence[str]) -> bool:
+    def is_started_by(self, command: Sequence[str]) -> bool:
         """See Engine."""
         return "other_engine" in command
 
@@ -101,17 +103,21 @@ class OtherEngine(Engine):
 
     def model_arguments(self, options: ModelOptions) -> tuple[str, ...]:
         """See Engine."""
-        return _words(("--precision", options.dtype), ("--longest", options.max_model_len))
+        switches = (("--stream", options.streamed), ("--own-code", options.trust_remote_code))
+        return (
+            *_words(("--tag", options.revision), ("--precision", options.dtype), ("--longest", options.max_model_len)),
+            *(flag for flag, on in switches if on),
+        )
 
     def listen(self, host: str, port: int) -> tuple[str, ...]:
         """See Engine."""
         return ("--bind", f"{host}:{port}")
 
-    def read_arguments(self, words: Sequence[str]) -> Given:
+    def read_arguments(self, words: Sequence[str]) -> ParsedArguments:
         """See Engine."""
         said = dict(pairwise(words))
         lanes, cache, longest = (said.get(flag) for flag in ("--lanes", "--cache-bytes", "--longest"))
-        return Given(
+        return ParsedArguments(
             batch_size=int(lanes) if lanes else None,
             kv_bytes=int(cache) if cache else None,
             max_model_len=int(longest) if longest else None,

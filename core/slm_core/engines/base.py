@@ -37,7 +37,7 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
+class ServingOptions:
     """What only an engine that serves clients is given."""
 
     port: int
@@ -63,12 +63,12 @@ class Options:
     """Share of the device's physical memory that it may count as its own, from 0 to 1."""
     fixed: tuple[str, ...] = ()
     """Words that no advice changes: `model_arguments`, and the user's own."""
-    service: Service | None = None
+    service: ServingOptions | None = None
     """None: it is measured, alone with the load generator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class ParsedArguments:
     """What a command line says, as far as it is read back. None: not said, or no number."""
 
     batch_size: int | None
@@ -161,9 +161,9 @@ class Engine(Protocol):
     command: tuple[str, ...]
     """What starts its OpenAI-compatible server in that image."""
     environment: Mapping[str, str]
-    """Variables that every process of it is given; the user's win."""
+    """Variables of its containers, of a measured engine and of a served one; the user's win."""
 
-    def runs(self, command: Sequence[str]) -> bool:
+    def is_started_by(self, command: Sequence[str]) -> bool:
         """Whether a command starts this engine, as far as its words tell."""
 
     # The command line.
@@ -186,12 +186,12 @@ class Engine(Protocol):
         """
 
     def model_arguments(self, options: ModelOptions) -> tuple[str, ...]:
-        """The words that no advice changes."""
+        """The words that no advice changes. Must say every option that is given: none may be left out in silence."""
 
     def listen(self, host: str, port: int) -> tuple[str, ...]:
         """The words that bind it to an address."""
 
-    def read_arguments(self, words: Sequence[str]) -> Given:
+    def read_arguments(self, words: Sequence[str]) -> ParsedArguments:
         """What a command line says; of a flag that is given twice the last one counts."""
 
     def measured_arguments(self, words: Sequence[str]) -> list[str]:

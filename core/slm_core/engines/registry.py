@@ -29,7 +29,7 @@ def engine_of(command: Sequence[str] | None) -> Engine:
     """The engine that a command starts."""
     # NB: what follows the first flag may be anything, a model's name with that of another engine in it for instance.
     program = tuple(takewhile(lambda word: not word.startswith("--"), command or ()))
-    return next((engine for engine in ENGINES if engine.runs(program)), ENGINES[0])
+    return next((engine for engine in ENGINES if engine.is_started_by(program)), ENGINES[0])
 
 
 def engine_named(name: str) -> Engine:

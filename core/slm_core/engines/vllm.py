@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from slm_core.counters import CounterReader
 from slm_core.engines.base import (
     Engine,
-    Given,
     Identity,
     MemoryReport,
     ModelOptions,
     Options,
     Overheads,
     Owner,
+    ParsedArguments,
     Paths,
 )
 from slm_core.engines.vllm_log import explain, read_memory_lines
@@ -107,7 +107,7 @@ class Vllm(Engine):
         Failure.PORT: "leave the port to the profiler: remove --port from the engine arguments",
     }
 
-    def runs(self, command: Sequence[str]) -> bool:
+    def is_started_by(self, command: Sequence[str]) -> bool:
         """See Engine."""
         return any(word.rpartition("/")[2].partition(".")[0] == "vllm" for word in command)
 
@@ -146,9 +146,9 @@ class Vllm(Engine):
         """See Engine."""
         return _words((("--host", host), ("--port", port)))
 
-    def read_arguments(self, words: Sequence[str]) -> Given:
+    def read_arguments(self, words: Sequence[str]) -> ParsedArguments:
         """See Engine."""
-        return Given(
+        return ParsedArguments(
             batch_size=_size(_value(words, _BATCH_SIZE)),
             kv_bytes=_size(_value(words, _KV_BYTES)),
             max_model_len=_size(_value(words, _MAX_MODEL_LEN)),

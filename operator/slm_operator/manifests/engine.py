@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_core.engines.base import ModelOptions, Options, Service
+from slm_core.engines.base import ModelOptions, Options, ServingOptions
 from slm_core.engines.registry import default, engine_of
 from slm_core.measurements import SharingMode
 
@@ -78,7 +78,7 @@ def serving_args(model: ModelSpec, engine: EngineSpec, served_name: str, serving
         kv_bytes=serving.kv_bytes,
         memory_fraction=serving.gpu_memory_utilization,
         fixed=tuple(fixed_args(model, engine)),
-        service=Service(port=PORT, max_in_flight=serving.max_in_flight, drain_seconds=SHUTDOWN_SECONDS),
+        service=ServingOptions(port=PORT, max_in_flight=serving.max_in_flight, drain_seconds=SHUTDOWN_SECONDS),
     )
     return list(engine_of(engine.command).arguments(options))
 

@@ -18,6 +18,7 @@ from slm_core.measurements import SharingMode
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import revisions
 from slm_operator.kube.engine_metrics import pod_counters
+from slm_operator.manifests.engine import fixed_args
 from slm_operator.manifests.profile import profile_key
 from slm_operator.manifests.replicas import Fleet, replicas
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
@@ -140,6 +141,20 @@ def test_its_pods_say_what_its_advice_says() -> None:
     made["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "1"
     (read_back,) = revisions([made])
     assert (read_back.batch_size, read_back.kv_bytes) == (batch, 1 << 30)
+
+
+SOURCES: dict[str, tuple[dict[str, object], list[str]]] = {
+    "a-revision": ({"uri": "hf://org/opt", "revision": "v1"}, ["--tag", "v1", "--precision", "auto"]),
+    "a-bucket": ({"uri": "s3://models/opt"}, ["--precision", "auto", "--stream"]),
+    "code-of-the-model": ({"uri": "/opt", "trustRemoteCode": True}, ["--precision", "auto", "--own-code"]),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_what_a_model_needs_is_said_in_its_words(case: str) -> None:
+    model, words = SOURCES[case]
+    read = SLMDeploymentSpec.model_validate({"model": model, "engine": {"command": COMMAND}})
+    assert fixed_args(read.model, read.engine) == words
 
 
 KEYS = {
