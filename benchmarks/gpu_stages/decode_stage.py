@@ -17,11 +17,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from slm_core.counters import read_cache_config
 from slm_core.failure import EngineFault, Failure
 from slm_runtime import host, nvml
 from slm_runtime.engine_process import EngineProcess, Launch, group_of, start_engine
-from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, read_log
+from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config
 from slm_runtime.load import ClosedLoop
 from slm_runtime.tokenizer import identify
 from slm_runtime.window import Scrape, facts
@@ -113,12 +112,10 @@ class _Bench:
             used = host.resident_bytes(group_of(engine.pid))
         else:
             used = self._device.read().used_bytes - self._used_before
-        cache = read_cache_config(await engine.get("/metrics"))
-        log = read_log(engine.log_text())
+        report = await engine.memory()
         seen = Observed(
-            log=log,
-            cache_config=cache,
-            computed_kv_bytes_per_token=kv_bytes_per_token(self._config, cache.get("cache_dtype", "auto")),
+            report=report,
+            computed_kv_bytes_per_token=kv_bytes_per_token(self._config, report.kv_dtype),
             weights_on_disk=None,
             device_bytes=self._device.memory_bytes if self._device else host.memory_bytes(),
             used_bytes=used,
@@ -126,9 +123,9 @@ class _Bench:
         )
         ledger, notes = make_ledger(seen)
         # NB: where the log does not say what was consumed, the context is NVML's rest, and the sum proves nothing.
-        said = {f"log_says_{name}_bytes": value for name, value in asdict(log).items()}
+        said = {f"log_says_{name}_bytes": value for name, value in asdict(report.log).items()}
         added = {"sum_bytes": ledger.fixed_bytes + ledger.kv_pool_bytes, "notes": list(notes)}
-        return {**asdict(ledger), **added, **said, "engine_version": (await identify(engine.session)).version}
+        return {**asdict(ledger), **added, **said, "engine_version": (await identify(engine)).version}
 
     async def hold(self, engine: EngineProcess, batch_size: int, *, streamed: bool = False) -> dict[str, Any]:
         """One window of full batches: the engine's counters, the board's readings, CPU time of both sides."""

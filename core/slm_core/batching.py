@@ -32,10 +32,6 @@ KV_MIN_FRACTION, KV_MAX_FRACTION = 0.85, 0.98
 """A confirmed configuration peaks between these fractions of its KV pool: neither waste nor preemption."""
 
 
-BLOCK_TOKENS = 128
-"""vLLM's largest KV block (CPU); a sequence takes whole blocks."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What the formula asks of one engine."""
@@ -119,14 +115,6 @@ def efficient(point: Point, *, single_sequence: float | None, min_efficiency: fl
         return Check(CheckName.EFFICIENCY, True, f"{said} is above {min_efficiency:g}", value, min_efficiency)
     because = f"{said} is not above {min_efficiency:g}: so large a batch buys too little"
     return Check(CheckName.EFFICIENCY, False, because, value, min_efficiency)
-
-
-def least_kv_bytes(kv_bytes_per_token: int, max_model_len: int) -> int:
-    """KV bytes of one sequence of the longest length, without which an engine refuses to start.
-
-    In whole blocks of the largest size, and one more, which vLLM keeps empty. Source: vllm/v1/core/block_pool.py, `null_block`.
-    """
-    return (-(-max_model_len // BLOCK_TOKENS) + 1) * BLOCK_TOKENS * kv_bytes_per_token
 
 
 def kv_bytes(point: Point, *, floor_bytes: int = 0, pool_bytes: int | None = None) -> int | None:

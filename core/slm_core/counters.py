@@ -1,9 +1,9 @@
 """The engine's own counters, as one value per scrape.
 
-They measure throughput and mean latency exactly and at no client cost. Assumes vLLM's names (0.26 and newer; gateways
-and dashboards key on them too). Must never guess: a missing name is an error that says which.
+They measure throughput and mean latency exactly and at no client cost. Under which names is for `engines` to say. Must
+never guess: a missing name is an error that says which.
 
-NB: prometheus_client's parser takes 25 ms for vLLM's page; the few names needed here are found in 1 ms, and the load
+NB: prometheus_client's parser takes 25 ms for such a page; the few names needed here are found in 1 ms, and the load
 generator must not be what is measured.
 """
 
@@ -40,34 +40,23 @@ class Counters:
     queue_sum: float
 
 
-_NAMES = {
-    "running": "vllm:num_requests_running",
-    "waiting": "vllm:num_requests_waiting",
-    "kv_usage": "vllm:kv_cache_usage_perc",
-    "preemptions": "vllm:num_preemptions_total",
-    "prompt_tokens": "vllm:prompt_tokens_total",
-    "output_tokens": "vllm:generation_tokens_total",
-    "finished": "vllm:request_success_total",
-    "itl_sum": "vllm:inter_token_latency_seconds_sum",
-    "itl_count": "vllm:inter_token_latency_seconds_count",
-    "ttft_sum": "vllm:time_to_first_token_seconds_sum",
-    "ttft_count": "vllm:time_to_first_token_seconds_count",
-    "queue_sum": "vllm:request_queue_time_seconds_sum",
-}
-_LINE = re.compile(rf"^({'|'.join(_NAMES.values())})(?:\{{.*\}})? (\S+)", re.MULTILINE)
-_INFO = re.compile(r"^vllm:cache_config_info\{(.*)\} ", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+class CounterReader:
+    """Reads pages of one engine, which calls each field of Counters by a name of its own."""
 
+    def __init__(self, names: Mapping[str, str]) -> None:
+        """`names`: by field of Counters, the name of the sample."""
+        self.names = dict(names)
+        self._line = re.compile(rf"^({'|'.join(names.values())})(?:\{{.*\}})? (\S+)", re.MULTILINE)
 
-def read_counters(page: str) -> Counters:
-    """The counters of one engine's /metrics page, summed over labels. Raises ProfileError naming what is missing or odd."""
-    sums: dict[str, float] = {}
-    for name, value in _LINE.findall(page):
-        sums[name] = sums.get(name, 0.0) + _figure(name, value)
-    missing = [name for name in _NAMES.values() if name not in sums]
-    if missing:
-        raise ProfileError(Failure.METRICS, f"the engine's /metrics lacks {', '.join(missing)}")
-    return Counters(**{field: sums[name] for field, name in _NAMES.items()})
+    def read(self, page: str) -> Counters:
+        """The counters of a page, summed over labels. Raises ProfileError naming what is missing or odd."""
+        sums: dict[str, float] = {}
+        for name, value in self._line.findall(page):
+            sums[name] = sums.get(name, 0.0) + _figure(name, value)
+        missing = [name for name in self.names.values() if name not in sums]
+        if missing:
+            raise ProfileError(Failure.METRICS, f"the engine's /metrics lacks {', '.join(missing)}")
+        return Counters(**{field: sums[name] for field, name in self.names.items()})
 
 
 def _figure(name: str, text: str) -> float:
@@ -78,14 +67,6 @@ def _figure(name: str, text: str) -> float:
     if not 0 <= figure <= LARGEST:  # NB: refuses NaN as well
         raise ProfileError(Failure.METRICS, f"the engine's /metrics shows {name} as no number from 0 to {LARGEST}")
     return figure
-
-
-def read_cache_config(page: str) -> dict[str, str]:
-    """Labels of vllm:cache_config_info. Raises ProfileError when it is missing."""
-    found = _INFO.search(page)
-    if not found:
-        raise ProfileError(Failure.METRICS, "the engine's /metrics lacks vllm:cache_config_info")
-    return dict(_LABEL.findall(found[1]))
 
 
 def over_engines(counters: Iterable[Counters]) -> Counters:

@@ -1,12 +1,11 @@
 """What can go wrong while measuring, by class: one line with the cause, one with the mend, one exit status each.
 
-Exists so that a Job's exit code, a log line and a person at a terminal all say the same. Assumes that the engine's own
-words (the tail of its log) name the root cause. Must never let a traceback stand for an explanation.
+Exists so that a Job's exit code, a log line and a person at a terminal all say the same. What an engine's own words mean
+is for `engines` to say. Must never let a traceback stand for an explanation.
 """
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 
 
@@ -56,22 +55,23 @@ EXIT_STATUS = {
 MEND = {
     Failure.MODEL: "check that --model is a folder with config.json, weights and tokenizer, complete and readable",
     Failure.ARGUMENTS: "correct the engine arguments after `--` (or spec.engine)",
-    Failure.COMMAND: "give the engine's command after `--`, as in `-- python3 -m vllm.entrypoints.openai.api_server`",
+    Failure.COMMAND: "give the engine's command after `--`",
     Failure.NEVER_HEALTHY: "read the engine's last lines; if it only loads slowly, raise --startup-timeout-seconds",
     Failure.DIED: "read the engine's last lines; a smaller --max-batch-size may keep it alive",
     Failure.ANSWERS_ERRORS: "send the engine one request by hand and read its answer",
     Failure.HANGS: "restart the engine with its debug log; a smaller --max-batch-size may keep it alive",
-    Failure.METRICS: "use an engine that exports vLLM's metrics (0.26 or newer), with --disable-log-stats off",
+    Failure.METRICS: "use an engine that exports its counters",
     Failure.WORKLOAD: "correct the workload's lengths or the dataset file, or raise --max-model-len",
     Failure.MEMORY: "lower --max-model-len, free memory on the device, or use a larger one",
     Failure.BUDGET: "raise --max-gpu-minutes: an engine start and two points must fit",
-    Failure.PORT: "leave the port to the profiler: remove --port from the engine arguments",
+    Failure.PORT: "leave the port to the profiler",
     Failure.DISK: "free space where --output and TMPDIR are",
     Failure.SHARING: "choose another --sharing-mode, or run where NVIDIA's MPS can be started",
     Failure.INTERRUPTED: "run it again; what was measured is in the document",
     Failure.NOTHING_MEASURED: "read the events before this one",
     Failure.INTERNAL: "report this with the events before it",
 }
+"""What to do about each class. An engine may have better words: see `Engine.remedies`."""
 
 
 class ProfileError(Exception):
@@ -80,11 +80,6 @@ class ProfileError(Exception):
     def __init__(self, failure: Failure, message: str) -> None:
         super().__init__(message)
         self.failure = failure
-
-    @property
-    def mend(self) -> str:
-        """What to do about it."""
-        return MEND[self.failure]
 
 
 class EngineFailed(Exception):  # noqa: N818 - it says what happened; the word error would add nothing
@@ -101,43 +96,3 @@ class EngineFault(EngineFailed):
     def __init__(self, failure: Failure, message: str) -> None:
         super().__init__(message)
         self.failure = failure
-
-
-_SIGNS: tuple[tuple[Failure, str], ...] = (
-    (Failure.MEMORY, r"larger than the available KV cache|No available memory for the cache|OutOfMemoryError"),
-    (Failure.MEMORY, r"out of memory|is less than desired GPU memory|is less than requested memory for kv"),
-    (Failure.PORT, r"[Aa]ddress already in use"),
-    (Failure.DISK, r"No space left on device"),
-    (Failure.COMMAND, r"No module named|can't open file|command not found"),
-    (Failure.ARGUMENTS, r"unrecognized arguments|error: argument|invalid choice|greater than the derived max_model_len"),
-    (Failure.ARGUMENTS, r"[Uu]nknown dtype|dtype .*not supported|is not supported for dtype|not support dtype"),
-    (Failure.MODEL, r"Can't load the configuration|Invalid repository ID|does not appear to have a file named"),
-    (Failure.MODEL, r"[Ss]afetensor|while deserializing header|not a valid JSON|Cannot find any model weights"),
-    (Failure.MODEL, r"couldn't connect to|Repository Not Found|LocalEntryNotFound|Can't load tokenizer|Unrecognized model"),
-    (Failure.MODEL, r"Unterminated string|Expecting (?:value|property|',')|Extra data: line"),
-    (Failure.MODEL, r"JSONDecodeError|Model architectures .* are not supported|KeyError: 'architectures'"),
-    (Failure.ARGUMENTS, r"^Value error, "),
-)  # fmt: skip
-_ERROR_LINE = re.compile(r"\b\w*(?:Error|Exception)\b.*:|error: |^Value error, ")
-_HEARSAY = re.compile(r"Engine core initialization failed|EngineDeadError|See root cause")
-_ASIDE = re.compile(r"^(?:\([^)]*\) )?(?:DEBUG|INFO|WARNING)\b")
-"""Log lines below ERROR: some speak of errors that have not happened."""
-_PREFIX = re.compile(r"^(?:\([^)]*\) )?(?:(?:INFO|ERROR|WARNING)\s+)?(?:[\d-]+ [\d:]+ )?(?:\[[^\]]*\] )?")
-
-
-def explain(log_tail: str) -> tuple[Failure | None, str]:
-    """The class of failure that an engine's last lines show, if they show one, and the line that shows it."""
-    said = log_tail.splitlines()
-    grave = [_PREFIX.sub("", line).strip() for line in said if not _ASIDE.search(line)]
-    suspects = [line for line in grave if _ERROR_LINE.search(line) and not _HEARSAY.search(line)]
-    for line in reversed(suspects):
-        for failure, sign in _SIGNS:
-            if re.search(sign, line):
-                return failure, _short(line)
-    lines = [_PREFIX.sub("", line).strip() for line in said]
-    last = suspects[-1] if suspects else next((line for line in reversed(lines) if line), "it printed nothing")
-    return None, _short(last)
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= 300 else f"{line[:297]}..."

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from slm_core import tuning
 from slm_core.arguments import ABOVE_ZERO, AT_LEAST_ONE, count, number
+from slm_core.engines.base import ModelOptions
+from slm_core.engines.registry import default, engine_of
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
 from slm_core.sharing import AUTO, CHOICES, allows_packs, by_word, word_of
 from slm_core.slo import ITL, LIMITS, METRICS, Percentile, Slo
@@ -25,16 +27,16 @@ from slm_runtime.workload import parse_lengths
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from slm_core.engines.base import Engine
     from slm_core.measurements import SharingMode
 
 T = TypeVar("T")
 
 EXPECTED_POINTS = 9
 """Of a whole profile, for the progress bar: six of one engine, two packs, one confirmation."""
-DEFAULT_COMMAND = ("python3", "-m", "vllm.entrypoints.openai.api_server")
-_EPILOG = """
+_EPILOG = f"""
 The words after `--` are the engine's command and the arguments that it shall always have; the profiler adds the
-model, the port and what it measures. Default: python3 -m vllm.entrypoints.openai.api_server.
+model, the port and what it measures. Default: {" ".join(default().command)}.
 
 exit status: 0 measured; 2 wrong command line; otherwise by class of failure:
 """ + "\n".join(f"  {status:>3}  {failure}" for failure, status in EXIT_STATUS.items())
@@ -45,9 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     at = words.index("--") if "--" in words else len(words)
     args = _parser().parse_args(words[:at])
-    reporter = events.reporter(EXPECTED_POINTS, has_output=args.output is not None)
+    command = tuple(words[at + 1 :]) or default().command
+    remedies = engine_of(command).remedies
+    reporter = events.reporter(EXPECTED_POINTS, remedies, has_output=args.output is not None)
     try:
-        task = _task(args, tuple(words[at + 1 :]), "slm_runtime " + " ".join(words))
+        task = _task(args, command, "slm_runtime " + " ".join(words))
         return asyncio.run(profile.run(task, reporter))
     except ProfileError as error:
         reporter.failed(error.failure, str(error))
@@ -120,19 +124,20 @@ def _add(group: argparse._ArgumentGroup, flag: str, kind: Callable[[str], T], de
     group.add_argument(flag, type=kind, default=default, help=words, **more)
 
 
-def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: str) -> profile.Task:
+def _task(args: argparse.Namespace, command: tuple[str, ...], provenance: str) -> profile.Task:
     """One value of all words. Raises ProfileError for lengths that make no sense."""
     name = args.served_model_name or Path(args.model).name
-    extra = [("--max-model-len", args.max_model_len), ("--dtype", args.dtype)]
-    command = (*(engine_words or DEFAULT_COMMAND), *(str(w) for pair in extra if pair[1] is not None for w in pair))
-    max_model_len = args.max_model_len or _given(engine_words, "--max-model-len") or _longest(args.model)
-    request = _request(args, int(max_model_len) if max_model_len else None)
+    engine = engine_of(command)
+    given = engine.read_arguments(command)
+    chosen = engine.model_arguments(ModelOptions(max_model_len=args.max_model_len, dtype=args.dtype))
+    max_model_len = args.max_model_len or given.max_model_len or _longest(args.model)
+    request = _request(args, engine, max_model_len)
     return profile.Task(
         subject=Subject(
             model=args.model,
             served_name=name,
-            command=command,
-            max_model_len=int(max_model_len) if max_model_len else None,
+            command=(*command, *chosen),
+            max_model_len=max_model_len,
             timeout_seconds=args.startup_timeout_seconds,
         ),
         request=request,
@@ -149,7 +154,7 @@ def _task(args: argparse.Namespace, engine_words: tuple[str, ...], provenance: s
         asked_mode=_asked_mode(args),
         model_uri=args.model_uri or args.model,
         revision=args.revision,
-        dtype=args.dtype or _given(engine_words, "--dtype"),
+        dtype=args.dtype or given.dtype,
         image=args.image,
         gpu_product=args.gpu_product,
         output=args.output,
@@ -162,7 +167,7 @@ def _asked_mode(args: argparse.Namespace) -> SharingMode | None:
     return asked.mode if asked is not None else None
 
 
-def _request(args: argparse.Namespace, max_model_len: int | None) -> Request:
+def _request(args: argparse.Namespace, engine: Engine, max_model_len: int | None) -> Request:
     alone = not allows_packs(_asked_mode(args)) or args.replicas == 1
     return Request(
         slo=Slo.read(args, prefix="slo_"),
@@ -174,18 +179,8 @@ def _request(args: argparse.Namespace, max_model_len: int | None) -> Request:
         replicas=None if alone else args.replicas,
         concurrency=args.concurrency,
         max_model_len=max_model_len,
+        engine=engine,
     )
-
-
-def _given(words: Sequence[str], flag: str) -> str | None:
-    """The value that the engine's own words give a flag; the last one counts."""
-    found = None
-    for i, word in enumerate(words):
-        if word == flag and i + 1 < len(words):
-            found = words[i + 1]
-        elif word.startswith(f"{flag}="):
-            found = word.partition("=")[2]
-    return found
 
 
 def _longest(model: str) -> int | None:

@@ -1,6 +1,6 @@
 """One engine process: started on a free port, watched, explained when it fails, and gone for sure at the end.
 
-Assumes an engine that takes vLLM's flags and answers /health once it is ready. Each engine has a process group and a
+Which engine it is, its command says (`slm_core.engines.registry`). Each engine has a process group and a
 temporary folder of its own, so that whatever it starts or leaves (workers, sockets, shared memory) is found and
 removed, also when it was killed from outside. Must never touch a process that it did not start.
 """
@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
-from slm_core.counters import read_counters
-from slm_core.failure import EngineFault, Failure, ProfileError, explain
+from slm_core.engines.registry import engine_of
+from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_core.tuning import STARTUP_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from slm_core.counters import Counters
+    from slm_core.engines.base import Engine, MemoryReport
 
 SHM = "/dev/shm/"  # noqa: S108 - where the kernel has it
 STOP_SECONDS = 8.0
@@ -43,17 +44,18 @@ class Launch:
     """How to start one engine."""
 
     command: tuple[str, ...]
-    """Words of the engine's command; --host and --port are added."""
+    """Words of the engine's command; its address is added."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables besides our own."""
     timeout_seconds: float = STARTUP_SECONDS.default
-    """Longest wait for /health."""
+    """Longest wait until it is healthy."""
 
 
 class EngineProcess:
     """A running engine. Made by `start_engine`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, folder: Path, log: Path) -> None:
+    def __init__(self, kind: Engine, process: asyncio.subprocess.Process, port: int, folder: Path, log: Path) -> None:
+        self.kind = kind
         self._process = process
         self._folder = folder
         self._log = log
@@ -81,37 +83,38 @@ class EngineProcess:
 
     def death(self) -> EngineFault:
         """Why the engine is no more, from its last words."""
-        failure, line = explain(self.log_tail())
+        failure, line = self.kind.explain(self.log_tail())
         return EngineFault(failure or Failure.DIED, f"the engine died ({_ending(self._process.returncode)}): {line}")
 
     async def ready(self, timeout_seconds: float) -> None:
-        """Wait until /health answers. Raises ProfileError or EngineFault."""
+        """Wait until it is healthy. Raises ProfileError or EngineFault."""
+        path = self.kind.paths.health
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             if self.exited:
-                failure, line = explain(self.log_tail())
+                failure, line = self.kind.explain(self.log_tail())
                 message = f"the engine did not start ({_ending(self._process.returncode)}): {line}"
                 if failure in FATAL:
                     raise ProfileError(failure, message)
                 raise EngineFault(failure or Failure.DIED, message)
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with self.session.get("/health", timeout=aiohttp.ClientTimeout(total=2)) as response:
+                async with self.session.get(path, timeout=aiohttp.ClientTimeout(total=2)) as response:
                     if response.status == 200:
                         # Now, because an engine that is killed later can no longer be asked what it has mapped.
                         self._shared = _shared_memory_of(self.pid)
                         return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), 0.25)
-        _, line = explain(self.log_tail())
+        _, line = self.kind.explain(self.log_tail())
         raise EngineFault(
-            Failure.NEVER_HEALTHY, f"/health did not answer within {timeout_seconds:.0f} s; last line: {line}"
+            Failure.NEVER_HEALTHY, f"{path} did not answer within {timeout_seconds:.0f} s; last line: {line}"
         )
 
     async def get(self, path: str) -> str:
-        """Body of a GET. Raises EngineFault when the engine is dead, silent or refuses; ProfileError for /metrics."""
+        """Body of a GET. Raises EngineFault when the engine is dead, silent or refuses; ProfileError for its metrics."""
         status, body = await self._ask("GET", path)
-        if status != 200 and path == "/metrics":
-            raise ProfileError(Failure.METRICS, f"the engine's /metrics answers {status}")
+        if status != 200 and path == self.kind.paths.metrics:
+            raise ProfileError(Failure.METRICS, f"the engine's {path} answers {status}")
         if status != 200:
             raise EngineFault(Failure.ANSWERS_ERRORS, f"{path} answers {status}")
         return body
@@ -137,7 +140,11 @@ class EngineProcess:
 
     async def counters(self) -> Counters:
         """One scrape."""
-        return read_counters(await self.get("/metrics"))
+        return self.kind.read_counters(await self.get(self.kind.paths.metrics))
+
+    async def memory(self) -> MemoryReport:
+        """What it says of its memory. Raises as `get` does, and ProfileError."""
+        return self.kind.read_memory(self.log_text(), await self.get(self.kind.paths.metrics))
 
     async def stop(self) -> None:
         """End the whole process group and remove what it left. Safe to call twice."""
@@ -160,11 +167,11 @@ class EngineProcess:
 async def start_engine(launch: Launch) -> EngineProcess:
     """Start an engine and wait until it is ready. Raises ProfileError or EngineFault; then nothing of it is left."""
     folder = Path(tempfile.mkdtemp(prefix="slm-engine-"))
-    port = free_port()
+    kind, port = engine_of(launch.command), free_port()
     log = folder / "engine.log"
     # NB: a short TMPDIR, since the engine's sockets lie in it and their paths may have 107 characters.
     environment = dict(os.environ) | {"TMPDIR": str(folder)} | dict(launch.environment)
-    words: Sequence[str] = (*launch.command, "--host", "127.0.0.1", "--port", str(port))
+    words: Sequence[str] = (*launch.command, *kind.listen("127.0.0.1", port))
     try:
         with log.open("wb") as out:
             process = await asyncio.create_subprocess_exec(
@@ -178,7 +185,7 @@ async def start_engine(launch: Launch) -> EngineProcess:
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ProfileError(Failure.COMMAND, f"{words[0]} cannot be started: {error.strerror}") from error
-    engine = EngineProcess(process, port, folder, log)
+    engine = EngineProcess(kind, process, port, folder, log)
     try:
         await engine.ready(launch.timeout_seconds)
     except BaseException:

@@ -22,11 +22,12 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from slm_core.codec import to_json
-from slm_core.failure import EXIT_STATUS, MEND
+from slm_core.failure import EXIT_STATUS, MEND, Failure
 from slm_core.units import GIB
 
 if TYPE_CHECKING:
-    from slm_core.failure import Failure
+    from collections.abc import Mapping
+
     from slm_core.measurements import Ledger, MeasurementDocument, Point
 
 
@@ -58,8 +59,9 @@ class Reporter(Protocol):
 class JsonLines:
     """The format above."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, remedies: Mapping[Failure, str]) -> None:
         self._out = out
+        self._remedies = remedies
 
     def phase(self, phase: str, message: str, gpu_seconds: float) -> None:
         """See Reporter."""
@@ -88,7 +90,11 @@ class JsonLines:
     def failed(self, failure: Failure, message: str) -> None:
         """See Reporter."""
         self._write(
-            "failed", **{"class": str(failure)}, message=message, mend=MEND[failure], exitStatus=EXIT_STATUS[failure]
+            "failed",
+            **{"class": str(failure)},
+            message=message,
+            mend=self._remedies[failure],
+            exitStatus=EXIT_STATUS[failure],
         )
 
     def _write(self, event: str, **values: Any) -> None:
@@ -99,8 +105,11 @@ class JsonLines:
 class Terminal:
     """One line that moves, and a line for each point."""
 
-    def __init__(self, out: TextIO, expected_points: int, document_to: TextIO | None) -> None:
+    def __init__(
+        self, out: TextIO, expected_points: int, remedies: Mapping[Failure, str], document_to: TextIO | None
+    ) -> None:
         self._out = out
+        self._remedies = remedies
         self._document_to = document_to
         self._expected = expected_points
         self._measured = 0
@@ -146,7 +155,7 @@ class Terminal:
     def failed(self, failure: Failure, message: str) -> None:
         """See Reporter."""
         self._line(f"{failure}: {message}")
-        self._line(f"  -> {MEND[failure]}")
+        self._line(f"  -> {self._remedies[failure]}")
 
     def _bar(self, message: str, gpu_seconds: float) -> None:
         filled = min(20, 20 * self._measured // max(1, self._expected))
@@ -158,8 +167,12 @@ class Terminal:
         self._out.flush()
 
 
-def reporter(expected_points: int, *, has_output: bool) -> Reporter:
-    """The terminal's where there is one, JSON lines otherwise. A terminal gets the document when no file does."""
+def reporter(expected_points: int, remedies: Mapping[Failure, str], *, has_output: bool) -> Reporter:
+    """The terminal's where there is one, JSON lines otherwise. A terminal gets the document when no file does.
+
+    `remedies`: the engine's own, which go before those of any engine.
+    """
+    remedies = MEND | dict(remedies)
     if sys.stderr.isatty() and sys.stdout.isatty():
-        return Terminal(sys.stderr, expected_points, None if has_output else sys.stdout)
-    return JsonLines(sys.stdout)
+        return Terminal(sys.stderr, expected_points, remedies, None if has_output else sys.stdout)
+    return JsonLines(sys.stdout, remedies)

@@ -45,11 +45,6 @@ def shares(cores: frozenset[int], engines: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(ranked[i * share : (i + 1) * share]) for i in range(engines))
 
 
-def binding(share: tuple[int, ...]) -> dict[str, str]:
-    """What pins vLLM's CPU engine to a share."""
-    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, share))}
-
-
 def _meminfo(name: str) -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith(f"{name}:"):

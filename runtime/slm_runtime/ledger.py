@@ -1,64 +1,26 @@
 """Where the memory of one engine goes, as the engine says it, checked against the model's configuration.
 
-On CUDA a start without fixed KV bytes logs weights, activation peak and graphs; everywhere the metrics tell the size
-of the KV pool. Assumes vLLM's log lines (0.26 and newer). Must never present a guess as a reading: what nobody says
-ends up in the line `context`, which is defined as the rest.
+How an engine says it is for `slm_core.engines` to know. Must never present a guess as a reading: what nobody says ends
+up in the line `context`, which is defined as the rest.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slm_core.measurements import Ledger
-from slm_core.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_core.engines.base import MemoryReport
+
 _BYTES = {"float32": 4, "float": 4, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "int8": 1}
 _AGREE_FRACTION = 0.02
 """Sizes read from logs are rounded to 0.01 GiB."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartLog:
-    """What an engine's log says of memory. Bytes; None where it says nothing."""
-
-    weights: int | None
-    consumed: int | None
-    """Weights and everything outside torch, since the process's first look at the device."""
-    activation_peak: int | None
-    graphs: int | None
-    free_at_start: int | None
-    total: int | None
-    kv_pool: int | None
-    checkpoint: int | None
-
-
-_PATTERNS = {
-    "weights": r"Model loading took ([\d.]+) GiB",
-    "consumed": r"Actual usage is ([\d.]+) GiB for consumed memory",
-    "activation_peak": r"([\d.]+) GiB for peak activation",
-    "graphs": r"([\d.]+) GiB for CUDAGraph memory|Graph capturing finished in .* took ([\d.]+) GiB",
-    "free_at_start": r"Free memory on device \(([\d.]+)/",
-    "total": r"Free memory on device \([\d.]+/([\d.]+) GiB\)",
-    "kv_pool": r"Available KV cache memory: ([\d.]+) GiB",
-    "checkpoint": r"Checkpoint size: ([\d.]+) GiB",
-}
-
-
-def read_log(text: str) -> StartLog:
-    """Find the memory lines in an engine's log."""
-    found = {}
-    for name, pattern in _PATTERNS.items():
-        groups = next((g for g in re.findall(pattern, text)), None)
-        value = next((g for g in groups if g), None) if isinstance(groups, tuple) else groups
-        found[name] = None if value is None else round(float(value) * GIB)
-    return StartLog(**found)
 
 
 def read_config(model: str) -> dict[str, Any]:
@@ -101,9 +63,7 @@ def weights_on_disk(model: str) -> int | None:
 class Observed:
     """What is known of an engine that has just become ready."""
 
-    log: StartLog
-    cache_config: Mapping[str, str]
-    """Labels of vllm:cache_config_info."""
+    report: MemoryReport
     computed_kv_bytes_per_token: int | None
     weights_on_disk: int | None
     device_bytes: int
@@ -122,7 +82,7 @@ def make_ledger(seen: Observed) -> tuple[Ledger, tuple[str, ...]]:
             f"the engine keeps {per_token} KV bytes per token, the model's configuration says {computed}: "
             "the engine's figure is used"
         )
-    log = seen.log
+    log = seen.report.log
     weights = log.weights or seen.weights_on_disk or log.checkpoint or 0
     activation, graphs = log.activation_peak or 0, log.graphs or 0
     context = _context(seen, weights, activation, graphs, pool)
@@ -144,7 +104,7 @@ def make_ledger(seen: Observed) -> tuple[Ledger, tuple[str, ...]]:
 
 
 def _context(seen: Observed, weights: int, activation: int, graphs: int, pool: int) -> int:
-    log = seen.log
+    log = seen.report.log
     if log.consumed is not None:
         own = max(0, log.consumed - weights)
         # What was gone before the engine looked first is its CUDA context, when it is alone on the device.
@@ -159,11 +119,7 @@ def _context(seen: Observed, weights: int, activation: int, graphs: int, pool: i
 
 def _kv(seen: Observed) -> tuple[int, int]:
     """KV bytes per token and of the pool."""
-    config = seen.cache_config
-    tokens = _number(config.get("kv_cache_size_tokens"))
-    if not tokens:
-        tokens = (_number(config.get("num_gpu_blocks")) or 0) * (_number(config.get("block_size")) or 0)
-    pool = _number(config.get("kv_cache_memory_bytes")) or seen.log.kv_pool
+    tokens, pool = seen.report.kv_pool_tokens, seen.report.kv_pool_bytes
     computed = seen.computed_kv_bytes_per_token
     if pool and tokens:
         per_token = pool // tokens
@@ -174,7 +130,3 @@ def _kv(seen: Observed) -> tuple[int, int]:
     if computed and tokens:
         return computed, computed * tokens
     return (computed or 0), (pool or 0)
-
-
-def _number(text: str | None) -> int | None:
-    return int(float(text)) if text and re.fullmatch(r"\d+(\.\d+)?", text) else None

@@ -258,7 +258,7 @@ def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending)
             dtype=task.dtype or str(config.get("dtype") or config.get("torch_dtype") or "auto"),
             max_model_len=rig.model_len,
         ),
-        engine=Engine(version=rig.version, image=task.image, args=rig.args),
+        engine=Engine(name=rig.kind.name, version=rig.version, image=task.image, args=rig.args),
         gpu=Gpu(
             product=task.gpu_product or (device.product if device else "CPU"),
             memory_bytes=device.memory_bytes if device else host.memory_bytes(),

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slm_core import tuning
-from slm_core.batching import BLOCK_TOKENS, least_kv_bytes
-from slm_core.counters import read_cache_config
+from slm_core.engines.base import Options
+from slm_core.engines.registry import engine_of
 from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_core.sharing import sharing_of
 from slm_core.units import MIB
 
 from slm_runtime import host, mps
 from slm_runtime.engine_process import Launch, group_of, start_engine
-from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, read_log, weights_on_disk
+from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, weights_on_disk
 from slm_runtime.measuring import Measurement, Running
 from slm_runtime.tokenizer import count_tokens, identify
 from slm_runtime.workload import Lengths, read_conversations, usable
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 CPU_POOL_FRACTION = 0.4
 """Most of the free memory that a sweep's KV pool takes on CPU."""
-RESERVE_BYTES = 512 * MIB
-"""Kept between an engine's share and what it is allowed to claim at its start."""
 PORT_TRIES = 3
 
 
@@ -72,6 +70,7 @@ class EngineRig:
     ) -> None:
         """`lengths`: a str is a dataset's path; its token lengths are known once an engine with a tokenizer runs."""
         self._subject = subject
+        self.kind = engine_of(subject.command)
         self._lengths = lengths if isinstance(lengths, Lengths) else None
         self._conversations = None if isinstance(lengths, Lengths) else read_conversations(lengths)
         self._conditions = conditions
@@ -140,20 +139,24 @@ class EngineRig:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _words(self, on: EngineConfiguration) -> tuple[str, ...]:
-        subject = self._subject
-        words = [*subject.command, "--model", subject.model, "--served-model-name", subject.served_name]
-        words += ["--max-num-seqs", str(on.batch_size), "--max-num-batched-tokens", str(on.max_num_batched_tokens)]
-        pool = on.kv_cache_bytes if on.kv_cache_bytes is not None else self._sweep_pool_bytes(on.batch_size)
-        if pool is not None:
-            words += ["--kv-cache-memory-bytes", str(pool)]
+        subject, fraction = self._subject, None
         if self._device and on.engines_per_gpu > 1:
-            # NB: CUDA engines refuse to start when less than utilization * total is free, even with fixed KV bytes.
-            total, engines = self._device.memory_bytes, on.engines_per_gpu
-            share = sharing_of(on.sharing_mode).memory_share(total, engines) - self._context_bytes - RESERVE_BYTES
-            words += ["--gpu-memory-utilization", f"{max(0.01, share / self._device.memory_bytes - 0.005):.2f}"]
+            total = self._device.memory_bytes
+            share = sharing_of(on.sharing_mode).memory_share(total, on.engines_per_gpu)
+            fraction = self.kind.fraction_while_measuring(total, share, self._context_bytes)
+        options = Options(
+            model=subject.model,
+            served_name=subject.served_name,
+            batch_size=on.batch_size,
+            max_num_batched_tokens=on.max_num_batched_tokens,
+            kv_bytes=self._sweep_pool_bytes(on.batch_size) if on.kv_cache_bytes is None else on.kv_cache_bytes,
+            memory_fraction=fraction,
+            fixed=subject.command[1:],
+        )
+        args = self.kind.arguments(options)
         if on.kv_cache_bytes is None:
-            self.args = tuple(words[len(subject.command[:1]) :])
-        return tuple(words)
+            self.args = args
+        return (*subject.command[:1], *args)
 
     def _sweep_pool_bytes(self, batch_size: int) -> int | None:
         """None lets a CUDA engine take what it finds; on CPU it would take the machine, so it gets what the sweep needs."""
@@ -164,9 +167,9 @@ class EngineRig:
             return 1024 * MIB
         model_len = self.model_len or int(self._config.get("max_position_embeddings") or 2048)
         longest = min(self._lengths.longest, model_len) if self._lengths else model_len
-        tokens = batch_size * (-(-(longest + 1) // BLOCK_TOKENS) + 1) * BLOCK_TOKENS
+        tokens = batch_size * self.kind.sequence_kv_tokens(longest + 1)
         most = int(CPU_POOL_FRACTION * host.free_bytes())
-        least = least_kv_bytes(per_token, model_len)
+        least = self.kind.sequence_kv_tokens(model_len) * per_token
         if least > most:
             raise ProfileError(
                 Failure.MEMORY, f"one sequence of {model_len} tokens needs {least} bytes of KV; {most} may be used"
@@ -183,7 +186,7 @@ class EngineRig:
             cores = frozenset(os.sched_getaffinity(0))
             if len(cores) < on.engines_per_gpu and index == 0:
                 self._note(f"{on.engines_per_gpu} engines share {len(cores)} core(s): what they gain here says little")
-            made |= host.binding(host.shares(cores, on.engines_per_gpu)[index])
+            made |= self.kind.pinned_to(host.shares(cores, on.engines_per_gpu)[index])
         return made
 
     async def _read_ledger(self, on: EngineConfiguration, used_before: int | None) -> Ledger:
@@ -192,11 +195,10 @@ class EngineRig:
             total, used = self._device.memory_bytes, self._device.read().used_bytes - (used_before or 0)
         else:
             total, used = host.memory_bytes(), host.resident_bytes(group_of(engine.pid))
-        cache_config = read_cache_config(await engine.get("/metrics"))
+        report = await engine.memory()
         seen = Observed(
-            log=read_log(engine.log_text()),
-            cache_config=cache_config,
-            computed_kv_bytes_per_token=kv_bytes_per_token(self._config, cache_config.get("cache_dtype", "auto")),
+            report=report,
+            computed_kv_bytes_per_token=kv_bytes_per_token(self._config, report.kv_dtype),
             weights_on_disk=weights_on_disk(self._subject.model),
             device_bytes=total,
             used_bytes=used,
@@ -213,13 +215,13 @@ class EngineRig:
         """What only a running engine knows: its version, the longest sequence, and the tokens of a dataset's texts."""
         engine = self._engines[0]
         await engine.counters()  # a missing metric ends the search before any load
-        itself = await identify(engine.session)
+        itself = await identify(engine)
         self.version, self.model_len = itself.version, itself.max_model_len or self.model_len
         model_len = self.model_len or 2**31
         if self._conversations:
             texts, source = self._conversations
             flat = [text for pair in texts for text in pair]
-            counts = await count_tokens(engine.session, self._subject.served_name, flat)
+            counts = await count_tokens(engine, self._subject.served_name, flat)
             self._lengths = usable(list(zip(counts[::2], counts[1::2], strict=True)), source, model_len)
             self._conversations = None
         assert self._lengths, "given, or counted just now"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slm_core import counters as engine_metrics
+from slm_core.engines import vllm
 from slm_operator.metrics import Metrics
 from slm_operator.watch.watch_list import Caches
 
@@ -37,7 +37,7 @@ def exposed() -> set[str]:
     queue: Any = []
     ours.watch(Caches(), queue, {})
     found = {family.name + end for family in ours.registry.collect() for end in SUFFIXES[family.type]}
-    engines = set(engine_metrics._NAMES.values())  # what the profiler reads of a real vLLM
+    engines = set(vllm._COUNTERS.names.values())  # what the profiler reads of a real vLLM
     return found | engines | {f"{name.removesuffix('_sum')}_bucket" for name in engines if name.endswith("_sum")}
 
 

@@ -17,7 +17,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-from slm_core.counters import read_counters
+from slm_core.engines.registry import default
 
 from tests.testbed.cluster import KubectlError
 
@@ -146,7 +146,7 @@ def counters(stage: Stage, replicas: list[dict[str, Any]]) -> dict[str, Counters
     )
     addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in replicas}
     told = stage.cluster.kubectl("exec", "--namespace", POD, POD, "--", "python3", "-c", script, json.dumps(addresses))
-    return {name: read_counters(page) for name, page in json.loads(told).items()}
+    return {name: default().read_counters(page) for name, page in json.loads(told).items()}
 
 
 def itl_ms(stage: Stage, pod: dict[str, Any], seconds: float = 3) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from slm_core import batching
 from slm_core.candidates import deciding
 from slm_core.configuration import EngineConfiguration
+from slm_core.engines.registry import engine_named
 from slm_core.latency_model import fit_points
 from slm_core.slo import resolve
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_core.candidates import Measurement, Source
+    from slm_core.engines.base import Engine
     from slm_core.latency_model import Fit
     from slm_core.measurements import Ledger, MeasurementDocument, Point
     from slm_core.slo import Limits, Slo
@@ -45,6 +47,8 @@ class Context:
     """ITL and time per token of one engine over B. Absent with fewer than two batch sizes, and for full batches."""
     single_sequence: float | None
     """T(1) in input and output tokens per second. Absent: not known."""
+    engine: Engine
+    """Which was measured."""
     ledger: Ledger | None
     fixed_bytes: int
     """What one engine needs before its first KV block. 0 without a ledger."""
@@ -68,7 +72,7 @@ class Context:
 
 def make_context(document: MeasurementDocument, slo: Slo, settings: Settings, source: Source) -> Context:
     """Derive the context. Raises nothing for a question that `check_question` passed."""
-    ledger = document.ledger
+    ledger, engine = document.ledger, engine_named(document.engine.name)
     points = tuple(sorted(document.points, key=_order))
     load = settings.concurrency or settings.requests_per_second or document.workload.concurrency
     fit = fit_points(points) if load else None
@@ -86,7 +90,8 @@ def make_context(document: MeasurementDocument, slo: Slo, settings: Settings, so
         single_sequence=single,
         ledger=ledger,
         fixed_bytes=ledger.fixed_bytes if ledger else 0,
-        floor_bytes=_floor_bytes(document),
+        engine=engine,
+        floor_bytes=_floor_bytes(document, engine),
         device_bytes=settings.gpu_memory_bytes or (ledger.device_bytes if ledger else 0),
         source=source,
         imported=document.cost is None,
@@ -97,9 +102,9 @@ def make_context(document: MeasurementDocument, slo: Slo, settings: Settings, so
     )
 
 
-def _floor_bytes(document: MeasurementDocument) -> int:
+def _floor_bytes(document: MeasurementDocument, engine: Engine) -> int:
     ledger, longest = document.ledger, document.model.max_model_len
-    return batching.least_kv_bytes(ledger.kv_bytes_per_token, longest) if ledger and longest else 0
+    return engine.sequence_kv_tokens(longest) * ledger.kv_bytes_per_token if ledger and longest else 0
 
 
 def in_flight_of_rate(document: MeasurementDocument, fit: Fit | None, requests_per_second: float | None) -> int | None:

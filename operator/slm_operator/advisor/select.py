@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from slm_operator.advisor.context import Context
     from slm_operator.advisor.evaluate import Evaluation
 
-SMALLEST_TOKEN_BUDGET = 2048
-"""--max-num-batched-tokens where the measurement does not tell one: vLLM's smallest default, which every GPU can do."""
 MEASURE_AGAIN = "measure again, with a larger KV pool or a smaller batch"
 MEASURE_LONGER = "measure for longer, or ask for the mean instead of a percentile"
 LESS_MEMORY = "use a GPU with more memory, a quantised model, a smaller maxModelLen, or fewer engines per GPU"
@@ -89,7 +87,8 @@ def _served(context: Context, point: Point) -> EngineConfiguration:
     return replace(
         EngineConfiguration.of(point),
         kv_cache_bytes=memory.kv_bytes(context, point),
-        max_num_batched_tokens=point.max_num_batched_tokens or max(SMALLEST_TOKEN_BUDGET, point.batch_size),
+        max_num_batched_tokens=point.max_num_batched_tokens
+        or max(context.engine.smallest_token_budget, point.batch_size),
     )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError, core_schema
 from slm_core import tuning
+from slm_core.engines.base import Owner
+from slm_core.engines.registry import ENGINES
 from slm_core.measurements import camel
 
 from slm_operator.api import names
@@ -18,25 +20,21 @@ if TYPE_CHECKING:
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
-# Flags of vLLM that the operator sets, from spec or advice. Given by hand they would contradict what was measured.
-OWNED_FLAGS: dict[str, str] = {
-    "--model": "spec.model.uri",
-    "--served-model-name": "spec.model.name",
-    "--revision": "spec.model.revision",
-    "--trust-remote-code": "spec.model.trustRemoteCode",
-    "--max-model-len": "spec.engine.maxModelLen",
-    "--dtype": "spec.engine.dtype",
-    "--max-num-seqs": "the advice",
-    "--max-num-batched-tokens": "the advice",
-    "--kv-cache-memory-bytes": "the advice",
-    "--gpu-memory-utilization": "the advice",
-    "--max-num-queued-reqs": "the advice",
-    "--shutdown-timeout": "the operator",
-    "--host": "the operator",
-    "--port": "the operator",
-    "--tensor-parallel-size": "the operator: an engine has one GPU or a share of it",
-    "--pipeline-parallel-size": "the operator: an engine has one GPU or a share of it",
+MAX_BYTES = 1 << 50
+
+_OWNERS = {
+    Owner.MODEL: "spec.model.uri",
+    Owner.SERVED_NAME: "spec.model.name",
+    Owner.REVISION: "spec.model.revision",
+    Owner.REMOTE_CODE: "spec.model.trustRemoteCode",
+    Owner.MAX_MODEL_LEN: "spec.engine.maxModelLen",
+    Owner.DTYPE: "spec.engine.dtype",
+    Owner.ADVICE: "the advice",
+    Owner.OPERATOR: "the operator",
+    Owner.ONE_GPU: "the operator: an engine has one GPU or a share of it",
 }
+OWNED_FLAGS = {flag: _OWNERS[owner] for engine in ENGINES for flag, owner in engine.owned_flags.items()}
+"""Flags of engines that the operator sets, and from what. Given by hand they would contradict what was measured."""
 
 
 def within(bounds: tuning.Bounds) -> Any:
@@ -200,12 +198,14 @@ _OPENS_DOORS = (
     "it opens endpoints by which every client may stop or empty the engine: use an engine of your own for that"
 )
 
+_DOORS = sorted(name for engine in ENGINES for name in engine.refused_variables)
+
 
 def refused_variable(name: str) -> str | None:
     """Why no container of ours may have an environment variable; None when it may."""
     if name == "NVIDIA_VISIBLE_DEVICES" or name.startswith("CUDA_MPS_"):
         return _OTHERS_SHARE
-    return _OPENS_DOORS if name == "VLLM_SERVER_DEV_MODE" else None
+    return _OPENS_DOORS if name in _DOORS else None
 
 
 def _taken_variable(name: str) -> str:
@@ -220,7 +220,7 @@ class EnvVar(Part):
 
     model_config = validations(
         cel("self.name != 'NVIDIA_VISIBLE_DEVICES' && !self.name.startsWith('CUDA_MPS_')", _OTHERS_SHARE),
-        cel("self.name != 'VLLM_SERVER_DEV_MODE'", _OPENS_DOORS),
+        cel(" && ".join(f"self.name != '{name}'" for name in _DOORS), _OPENS_DOORS),
         cel("!(has(self.value) && has(self.valueFrom))", "give value or valueFrom, not both"),
     )
     name: Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_taken_variable)]
@@ -248,7 +248,7 @@ class EngineSpec(Part):
         str,
         Field(max_length=512),
         Form(r"[!-~]+", "an image is registry/name:tag or registry/name@digest, without blanks"),
-    ] = "vllm/vllm-openai:v0.32.0"
+    ] = ENGINES[0].image
     """Container image of the engine. The profile is measured in this very image."""
     command: Annotated[list[Text], Field(max_length=16)] | None = None
     """Command that starts the OpenAI-compatible server; the operator appends its flags. Default: python3 -m vllm.entrypoints.openai.api_server."""

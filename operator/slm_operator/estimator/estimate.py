@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.batching import KV_TARGET_FRACTION
 from slm_core.candidates import Source
+from slm_core.engines.registry import default
 from slm_core.measurements import Engine, Gpu, Latency, Ledger, MeasurementDocument, Model, Point
 from slm_core.units import GIB
 
@@ -30,14 +31,8 @@ if TYPE_CHECKING:
     from slm_operator.estimator.gpus import Accelerator
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-CONTEXT_BYTES = 720_000_000
-"""CUDA context and non-torch memory of an engine process: 0.67 GiB as published."""
-TOKENS_PER_STEP = 2048
-"""--max-num-batched-tokens for the activation peak: vLLM's smallest default."""
-SAMPLED_SEQUENCES = 256
-"""Sequences whose logits, in 32 bits and twice, the profiling run keeps."""
-MEMORY_SHARE = 0.92
-"""Part of the device that one engine takes: vLLM's default --gpu-memory-utilization."""
+ENGINE = default()
+"""Nothing names an engine before anything is measured."""
 PACK_IDLE_FRACTION = 0.15
 """A pack looks worth measuring where the host, not the memory, takes at least this part of a step at the largest batch."""
 
@@ -129,15 +124,17 @@ def estimate(subject: Subject) -> Estimate:
 
 def estimate_ledger(model: Architecture, gpu: Accelerator) -> Ledger:
     """Memory of one engine that has the GPU to itself."""
-    activations = TOKENS_PER_STEP * 8 * model.hidden_size * 2 + SAMPLED_SEQUENCES * model.vocabulary * 4 * 2
-    fixed = model.weights_bytes + activations + CONTEXT_BYTES
+    overheads = ENGINE.overheads
+    logits = overheads.sampled_sequences * model.vocabulary * 4 * 2
+    activations = ENGINE.smallest_token_budget * 8 * model.hidden_size * 2 + logits
+    fixed = model.weights_bytes + activations + overheads.context_bytes
     return Ledger(
         device_bytes=gpu.memory_bytes,
         weights_bytes=model.weights_bytes,
         activation_peak_bytes=activations,
-        context_bytes=CONTEXT_BYTES,
+        context_bytes=overheads.context_bytes,
         kv_bytes_per_token=model.kv_bytes_per_token,
-        kv_pool_bytes=max(0, int(gpu.memory_bytes * MEMORY_SHARE) - fixed),
+        kv_pool_bytes=max(0, int(gpu.memory_bytes * overheads.memory_fraction) - fixed),
     )
 
 
@@ -153,7 +150,7 @@ def advise_unmeasured(uri: str, subject: Subject, slo: Slo, settings: Settings) 
         raise AdviceError((Problem("model", because, "use a larger GPU, or a quantised model"),))
     document = MeasurementDocument(
         model=Model(uri=uri),
-        engine=Engine(version="unmeasured"),
+        engine=Engine(name=ENGINE.name, version="unmeasured"),
         gpu=Gpu(product=gpu.product, memory_bytes=gpu.memory_bytes),
         workload=subject.workload,
         ledger=guess.ledger,
@@ -184,7 +181,7 @@ def _point(subject: Subject, ledger: Ledger, batch: int) -> Point:
 
 def _pack_looks_worth(subject: Subject, ledger: Ledger, points: tuple[Point, ...]) -> tuple[bool, str]:
     """A second engine fills the gaps that the host leaves, if its weights fit beside the first."""
-    if 2 * ledger.fixed_bytes >= subject.gpu.memory_bytes * MEMORY_SHARE:
+    if 2 * ledger.fixed_bytes >= subject.gpu.memory_bytes * ENGINE.overheads.memory_fraction:
         return False, "A pack is not worth measuring: two engines do not fit this GPU."
     largest = max((p.batch_size for p in points), default=1)
     idle = subject.host_ms(largest) / subject.itl_ms(largest)

@@ -1,4 +1,4 @@
-"""The counters of an engine, read off its /metrics page as from somebody who means harm.
+"""The counters of an engine, read off its metrics page as from somebody who means harm.
 
 One reader for both who look: the operator, which asks the pod itself, and `kubectl slm top`, which asks through the API
 server's proxy with its user's credentials. Whoever made the image chooses what comes back, so the page is bounded in
@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import aiohttp
-from slm_core.counters import read_counters
 from slm_core.failure import ProfileError
 
 from slm_operator.kube.connection import Redirected, refuse_redirect
@@ -20,6 +19,7 @@ from slm_operator.visible import visible
 
 if TYPE_CHECKING:
     from slm_core.counters import Counters
+    from slm_core.engines.base import Engine
 
 MOST_BYTES = 1 << 20
 TIMEOUT_SECONDS = 5.0
@@ -35,11 +35,11 @@ class NoMetrics(Exception):  # noqa: N818 - named for what it says
         self.forbidden = forbidden
 
 
-async def engine_counters(session: aiohttp.ClientSession, url: str) -> Counters:
-    """The counters on the page at a URL. Raises NoMetrics and nothing else."""
+async def engine_counters(session: aiohttp.ClientSession, url: str, engine: Engine) -> Counters:
+    """The counters on an engine's page at a URL. Raises NoMetrics and nothing else."""
     try:
         # NB: no await between decoding and counting: of many pages read at once, one at a time is a text.
-        return read_counters((await _page(session, url)).decode("utf-8", "replace"))
+        return engine.read_counters((await _page(session, url)).decode("utf-8", "replace"))
     except NoMetrics:
         raise
     except TimeoutError:
@@ -52,10 +52,10 @@ async def engine_counters(session: aiohttp.ClientSession, url: str) -> Counters:
         raise NoMetrics(f"{type(error).__name__}: {error}") from error
 
 
-async def pod_counters(url: str) -> Counters:
+async def pod_counters(url: str, engine: Engine) -> Counters:
     """The same, without credentials, on a connection of its own: once a minute is too seldom to keep one."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-        return await engine_counters(session, url)
+        return await engine_counters(session, url, engine)
 
 
 async def _page(session: aiohttp.ClientSession, url: str) -> bytes:

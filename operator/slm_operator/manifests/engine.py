@@ -1,6 +1,6 @@
 """The engine's container: the same for measuring and for serving, so that what was measured is what is served.
 
-Facts of vLLM that shape it are named where they matter; their source is docs/concepts.md, "What the engine does".
+What the engine wants to be told, and how, is for `slm_core.engines` to know.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_core.engines.base import ModelOptions, Options, ServingOptions
+from slm_core.engines.registry import default, engine_of
 from slm_core.units import GIB
 
 from slm_operator.manifests.model import claim_volume, model_source
@@ -24,7 +26,6 @@ ENGINE_UID = 2000
 SHUTDOWN_SECONDS = 120
 PRE_STOP_SECONDS = 10
 SHM_BYTES = GIB
-DEFAULT_COMMAND = ("python3", "-m", "vllm.entrypoints.openai.api_server")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +43,7 @@ class Serving:
 
     @property
     def max_in_flight(self) -> int:
-        """Requests that an engine takes before it answers 503: a batch that runs and one that waits behind it.
-
-        NB: vLLM counts running and waiting together, in spite of the flag's name (async_llm.py, check_admission).
-        """
+        """Requests that an engine takes before it answers 503: a batch that runs and one that waits behind it."""
         return 2 * self.batch_size
 
     @property
@@ -56,34 +54,35 @@ class Serving:
 
 def command(engine: EngineSpec) -> list[str]:
     """The command that starts the server."""
-    return list(engine.command or DEFAULT_COMMAND)
+    return list(engine.command or default().command)
 
 
 def fixed_args(model: ModelSpec, engine: EngineSpec) -> list[str]:
     """Arguments that do not depend on the advice: the profile passes these too."""
-    args = [*model_source(model).args, "--dtype", engine.dtype]
-    if engine.max_model_len is not None:
-        args += ["--max-model-len", str(engine.max_model_len)]
-    if model.trust_remote_code:
-        args.append("--trust-remote-code")
-    return [*args, *engine.args]
+    source = model_source(model)
+    options = ModelOptions(
+        revision=source.revision,
+        streamed=source.streamed,
+        dtype=engine.dtype,
+        max_model_len=engine.max_model_len,
+        trust_remote_code=model.trust_remote_code,
+    )
+    return [*engine_of(engine.command).model_arguments(options), *engine.args]
 
 
 def serving_args(model: ModelSpec, engine: EngineSpec, served_name: str, serving: Serving) -> list[str]:
     """All arguments of a replica."""
-    args = ["--model", model_source(model).path, "--served-model-name", served_name, "--port", str(PORT)]
-    args += ["--max-num-seqs", str(serving.batch_size)]
-    if serving.max_num_batched_tokens is not None:
-        args += ["--max-num-batched-tokens", str(serving.max_num_batched_tokens)]
-    if serving.kv_bytes is not None:
-        args += ["--kv-cache-memory-bytes", str(serving.kv_bytes)]
-    # Without it the queue has no end: every client would wait, and overload would show only as latency.
-    args += ["--max-num-queued-reqs", str(serving.max_in_flight)]
-    # NB: a CUDA engine refuses to start when less than utilization * total is free, even when its KV bytes are given.
-    args += ["--gpu-memory-utilization", f"{serving.gpu_memory_utilization:.2f}"]
-    # NB: the default of 0 aborts every request in flight on SIGTERM.
-    args += ["--shutdown-timeout", str(SHUTDOWN_SECONDS)]
-    return [*args, *fixed_args(model, engine)]
+    options = Options(
+        model=model_source(model).path,
+        served_name=served_name,
+        batch_size=serving.batch_size,
+        max_num_batched_tokens=serving.max_num_batched_tokens,
+        kv_bytes=serving.kv_bytes,
+        memory_fraction=serving.gpu_memory_utilization,
+        fixed=tuple(fixed_args(model, engine)),
+        service=ServingOptions(port=PORT, max_in_flight=serving.max_in_flight, drain_seconds=SHUTDOWN_SECONDS),
+    )
+    return list(engine_of(engine.command).arguments(options))
 
 
 def environment(model: ModelSpec, engine: EngineSpec) -> list[dict[str, Any]]:
@@ -92,7 +91,7 @@ def environment(model: ModelSpec, engine: EngineSpec) -> list[dict[str, Any]]:
         # NB: the engines' UID has no entry in the image's passwd: torch asks getpass.getuser() and would fail.
         {"name": "USER", "value": "slm"},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
-        {"name": "VLLM_NO_USAGE_STATS", "value": "1"},
+        *({"name": name, "value": value} for name, value in engine_of(engine.command).environment.items()),
         *model_source(model).env,
     )
     theirs = [variable.model_dump(by_alias=True, exclude_none=True) for variable in engine.env]

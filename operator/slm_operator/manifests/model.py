@@ -1,6 +1,6 @@
 """How a model reaches an engine: what to pass as --model, and which volumes and variables that takes.
 
-Downloads are left to the ecosystem's own tools: hf:// to huggingface_hub inside vLLM, s3:// to its streaming loader,
+Downloads are left to the ecosystem's own tools: hf:// to huggingface_hub in the engine, s3:// to its streaming loader,
 oci:// to the kubelet's image volumes.
 """
 
@@ -17,11 +17,14 @@ MODELS = "/models"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Arguments, volumes, mounts and variables that bring a model into an engine's container."""
+    """What an engine is told, and volumes, mounts and variables that bring a model into an engine's container."""
 
     path: str
     """What --model says, and where config.json is when it is a folder."""
-    args: tuple[str, ...] = ()
+    revision: str | None = None
+    """What the engine itself has to resolve."""
+    streamed: bool = False
+    """The engine itself reads the bucket that `path` names."""
     volumes: tuple[dict[str, Any], ...] = ()
     mounts: tuple[dict[str, Any], ...] = ()
     env: tuple[dict[str, Any], ...] = ()
@@ -63,13 +66,12 @@ def _from_image(rest: str, model: ModelSpec) -> ModelSource:
 
 
 def _from_hub(rest: str, model: ModelSpec) -> ModelSource:
-    revision = ("--revision", model.revision) if model.revision else ()
-    return ModelSource(path=rest, args=revision, env=_secret(model, "HF_TOKEN"))
+    return ModelSource(path=rest, revision=model.revision, env=_secret(model, "HF_TOKEN"))
 
 
 def _from_bucket(_rest: str, model: ModelSpec) -> ModelSource:
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
-    return ModelSource(path=model.uri, args=("--load-format", "runai_streamer"), env=_secret(model, *keys))
+    return ModelSource(path=model.uri, streamed=True, env=_secret(model, *keys))
 
 
 def _secret(model: ModelSpec, *keys: str) -> tuple[dict[str, Any], ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_core.engines.registry import engine_of
 from slm_core.measurements import camel
 from slm_core.sharing import word_of
 from slm_core.slo import LIMIT_FIELDS
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.api.parts import EngineSpec
     from slm_operator.api.profile import SLMProfileSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
@@ -42,11 +44,17 @@ def profile_key(spec: SLMDeploymentSpec) -> str:
     """What makes two deployments share one profile: model, revision, engine, GPU product and workload."""
     measured = {
         "model": spec.model.model_dump(exclude={"name", "credentials_secret"}),
-        "engine": spec.engine.model_dump(),
+        "engine": _measured(spec.engine),
         "product": spec.accelerator.product,
         "workload": spec.workload.model_dump(),
     }
     return digest(measured, 16)
+
+
+def _measured(spec: EngineSpec) -> dict[str, Any]:
+    engine, dumped = engine_of(spec.command), spec.model_dump()
+    variables = [one for one in dumped["env"] if engine.measured_variable(one["name"])]
+    return dumped | {"args": engine.measured_arguments(spec.args), "env": variables}
 
 
 def profile_name(spec: SLMDeploymentSpec) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from slm_core.engines.registry import engine_of
 from slm_core.units import GIB
 
 from slm_operator.api import names
@@ -83,6 +84,7 @@ def pod_template(
     partitioning = partitioning_of(serving.slice_class)
     own_memory = serving.sharing_mode not in partitioning.mounts_shared_memory
     volumes, mounts = engines.volumes(spec.model, shared_memory=own_memory)
+    health = engine_of(spec.engine.command).paths.health
     template: dict[str, Any] = {
         "metadata": {
             "labels": labels(key, "replica"),
@@ -107,10 +109,10 @@ def pod_template(
                     "resources": resources(partitioning.resource, serving.weights_bytes),
                     "volumeMounts": mounts,
                     "securityContext": engines.container_security(),
-                    "startupProbe": _probe(period=5, failures=START_SECONDS // 5),
+                    "startupProbe": _probe(health, period=5, failures=START_SECONDS // 5),
                     # Not ready after 15 s: an engine that only stutters must not push its load onto its neighbours.
-                    "readinessProbe": _probe(period=5, failures=3),
-                    "livenessProbe": _probe(period=30, failures=HUNG_SECONDS // 30, timeout=20),
+                    "readinessProbe": _probe(health, period=5, failures=3),
+                    "livenessProbe": _probe(health, period=30, failures=HUNG_SECONDS // 30, timeout=20),
                     # Endpoints forget a terminating pod a moment after its SIGTERM: keep answering until they have.
                     "lifecycle": {"preStop": {"sleep": {"seconds": engines.PRE_STOP_SECONDS}}},
                 }
@@ -193,9 +195,9 @@ def _spread(deployment: Key) -> dict[str, Any]:
     }
 
 
-def _probe(*, period: int, failures: int, timeout: int = 5) -> dict[str, Any]:
+def _probe(path: str, *, period: int, failures: int, timeout: int = 5) -> dict[str, Any]:
     return {
-        "httpGet": {"path": "/health", "port": "http"},
+        "httpGet": {"path": path, "port": "http"},
         "periodSeconds": period,
         "timeoutSeconds": timeout,
         "failureThreshold": failures,

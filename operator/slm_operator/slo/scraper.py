@@ -14,6 +14,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from slm_core.engines.registry import engine_of
+
 from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.manifests.engine import PORT
 from slm_operator.planning.deployment.advising import Unadvisable, slo_of
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 
     from slm_core.counters import Counters
+    from slm_core.engines.base import Engine
 
     from slm_operator.reconcile.gather import Gatherer
     from slm_operator.reconcile.queue import KeyedQueue
@@ -60,8 +63,8 @@ class Watch:
     queue: KeyedQueue
     interval_seconds: float
     clock: Callable[[], float]
-    fetch: Callable[[str], Awaitable[Counters]]
-    """The counters on the page at a URL. Raises NoMetrics."""
+    fetch: Callable[[str, Engine], Awaitable[Counters]]
+    """The counters on an engine's page at a URL. Raises NoMetrics."""
     figures: dict[Key, Figures] = field(default_factory=dict)
     _courses: dict[Key, tuple[Hashable, Course]] = field(default_factory=dict, init=False)
     _looked: dict[Key, float] = field(default_factory=dict, init=False)
@@ -111,10 +114,10 @@ class Watch:
         rolling = workload is None or workload.updated < workload.replicas
         pods = [pod for pod in found if pod.ready and pod.address and not pod.meta.deleting]
         course = self._course(record)
-        if rolling or not pods or course is None:
+        if rolling or not pods or course is None or record.spec is None:
             return
-        chosen = self._chosen(key, course, pods)
-        after = follow(course, Sweep(at_seconds=self.clock(), engines=await self._sweep(chosen, turn)))
+        chosen, engine = self._chosen(key, course, pods), engine_of(record.spec.engine.command)
+        after = follow(course, Sweep(at_seconds=self.clock(), engines=await self._sweep(engine, chosen, turn)))
         self._courses[key] = (self._courses[key][0], after)
         if after.figures is not None:
             self.figures[key] = after.figures
@@ -165,13 +168,13 @@ class Watch:
             self._asked[key][one.meta.uid] += 1
         return chosen
 
-    async def _sweep(self, pods: Sequence[PodRecord], turn: _Turn) -> Mapping[str, Counters]:
+    async def _sweep(self, engine: Engine, pods: Sequence[PodRecord], turn: _Turn) -> Mapping[str, Counters]:
         async def read(pod: PodRecord) -> Counters | None:
             async with turn.share, turn.gate:
                 if self.clock() >= turn.until:
                     return None
                 try:
-                    return await self.fetch(f"http://{_host(pod)}:{PORT}/metrics")
+                    return await self.fetch(f"http://{_host(pod)}:{PORT}{engine.paths.metrics}", engine)
                 except NoMetrics as error:
                     log.debug("no metrics", extra={"object": str(pod.meta.key), "because": error.because})
                     return None

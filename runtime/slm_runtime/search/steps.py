@@ -7,14 +7,16 @@ Must never know how an engine is started nor how a load is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from slm_core import tuning
+from slm_core.engines.registry import default
 from slm_core.sharing import PACKED
 
 if TYPE_CHECKING:
     from slm_core.configuration import EngineConfiguration
+    from slm_core.engines.base import Engine
     from slm_core.measurements import Ledger, Point, SharingMode
     from slm_core.slo import Slo
 
@@ -40,6 +42,8 @@ class Request(tuning.Tuning):
     """Requests in flight to decide for. None: full batches."""
     max_model_len: int | None = None
     """Longest sequence in tokens; the KV pool must hold one."""
+    engine: Engine = field(default_factory=default)
+    """Which engine is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION, KV_TARGET_FRACTION, least_kv_bytes
+from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION, KV_TARGET_FRACTION
 from slm_core.latency_model import is_full_single
 
 from slm_runtime.search.boundary import kv_peak_bytes
@@ -130,7 +130,7 @@ def _misses(findings: Findings, configuration: EngineConfiguration) -> int:
 def floor_bytes(request: Request, findings: Findings) -> int:
     """KV bytes of one longest sequence, without which an engine refuses to start."""
     ledger, longest = findings.ledger, request.max_model_len
-    return least_kv_bytes(ledger.kv_bytes_per_token, longest) if ledger and longest else 0
+    return request.engine.sequence_kv_tokens(longest) * ledger.kv_bytes_per_token if ledger and longest else 0
 
 
 def is_too_small(point: Point) -> bool:

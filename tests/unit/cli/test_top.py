@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_core.counters import Counters
+from slm_core.engines import registry
 from slm_core.slo import Limits
 from slm_operator.cli.commands import top
 from slm_operator.cli.main import main
@@ -18,6 +19,7 @@ from unit.cli.api_server import failure
 from unit.cli.cluster_objects import TEAM, deployed
 
 from tests.hostile_engine import page as hostile
+from tests.other_engine.port import OtherEngine
 
 if TYPE_CHECKING:
     from unit.cli.api_server import ApiServer
@@ -125,6 +127,16 @@ def test_top_reads_ready_engines_twice_through_the_proxy(
     assert cells["DEPLOYMENT"] == "opt"
     assert row.split()[1:] == ["2/2", "2", "1,000", PREDICTED, "25.0", "30.0", "50%", "2", "3"]
     assert f"GET {PODS}/opt-b:8000/proxy/metrics" not in engines.asked
+
+
+def test_top_asks_an_engine_where_it_answers(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, OtherEngine()))
+    other = deployed()
+    other["spec"] = other["spec"] | {"engine": {"command": list(OtherEngine.command)}}
+    server.answers |= {f"{TEAM}/slmdeployments": {"items": [other]}, PODS: {"items": [pod("opt-a")]}}
+    assert main(["top", "--once"]) == 0
+    asked = {path for path in server.asked if "/proxy/" in path}
+    assert asked == {f"GET {PODS}/opt-a:8000/proxy/stats"}
 
 
 LACKS: list[tuple[str, dict[str, Any], str]] = [

@@ -6,6 +6,7 @@ import tracemalloc
 
 import pytest
 from aiohttp import web
+from slm_core.engines.registry import default
 from slm_operator.kube import engine_metrics
 from slm_operator.kube.engine_metrics import NoMetrics, engine_counters, pod_counters
 from unit.kube.web import TOKEN, connected, server
@@ -13,6 +14,7 @@ from unit.kube.web import TOKEN, connected, server
 from tests.hostile_engine import MANY_BYTES, READ, REFUSED, says, without_end
 from tests.hostile_engine import page as engine_page
 
+ENGINE = default()
 HELD_BYTES = 6 << 20
 """Most that reading one page may take: the page, its text, and the server of this very test."""
 
@@ -21,7 +23,7 @@ HELD_BYTES = 6 << 20
 async def test_what_is_no_metrics_is_said_and_nothing_else_happens(harm: str) -> None:
     async with server(REFUSED[harm]) as url:
         with pytest.raises(NoMetrics) as told:
-            await pod_counters(f"{url}/metrics")
+            await pod_counters(f"{url}/metrics", ENGINE)
     assert told.value.because
 
 
@@ -34,7 +36,7 @@ async def test_a_redirect_makes_the_operator_ask_nobody_else() -> None:
 
     async with server(elsewhere) as other, server(says("", 302, Location=f"{other}/latest/meta-data")) as url:
         with pytest.raises(NoMetrics, match="redirect"):
-            await pod_counters(url)
+            await pod_counters(url, ENGINE)
     assert asked == []
 
 
@@ -44,7 +46,7 @@ async def test_no_page_takes_more_memory_than_the_bound(harm: str) -> None:
         tracemalloc.start()
         try:
             with pytest.raises(NoMetrics):
-                await pod_counters(url)
+                await pod_counters(url, ENGINE)
             peak_bytes = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -54,44 +56,44 @@ async def test_no_page_takes_more_memory_than_the_bound(harm: str) -> None:
 @pytest.mark.parametrize("codec", READ)
 async def test_a_page_is_read_as_utf_8_whatever_codec_it_names(codec: str) -> None:
     async with server(READ[codec]) as url:
-        assert (await pod_counters(url)).running == 3
+        assert (await pod_counters(url, ENGINE)).running == 3
 
 
 async def test_a_page_of_the_bound_is_read_one_byte_more_is_not() -> None:
     good = engine_page()
     filling = engine_metrics.MOST_BYTES - len(good)
     async with server(says("#" * (filling - 1) + "\n" + good)) as url:
-        assert (await pod_counters(url)).running == 3
+        assert (await pod_counters(url, ENGINE)).running == 3
     async with server(says("#" * filling + "\n" + good)) as url:
         with pytest.raises(NoMetrics, match="larger than 1 MiB"):
-            await pod_counters(url)
+            await pod_counters(url, ENGINE)
 
 
 async def test_an_engine_that_never_ends_its_page_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_metrics, "TIMEOUT_SECONDS", 0.1)
     async with server(without_end) as url:
         with pytest.raises(NoMetrics, match=r"no answer within 0\.1 s"):
-            await pod_counters(url)
+            await pod_counters(url, ENGINE)
 
 
 async def test_nobody_listening_is_no_metrics() -> None:
     async with server(says("")) as url:
         pass
     with pytest.raises(NoMetrics, match="Connect"):
-        await pod_counters(url)
+        await pod_counters(url, ENGINE)
 
 
 @pytest.mark.parametrize("harm", ["a redirect away", "a redirect to itself", "a gzip bomb", "an error nested deeply"])
 async def test_through_the_api_servers_proxy_it_is_the_same(harm: str) -> None:
     async with server(REFUSED[harm]) as url, connected(url) as connection:
         with pytest.raises(NoMetrics):
-            await engine_counters(connection.session(), url)
+            await engine_counters(connection.session(), url, ENGINE)
 
 
 async def test_a_refusal_of_rbac_is_told_from_others() -> None:
     body = '{"kind": "Status", "message": "User \\"u\\" cannot get resource \\"pods/proxy\\""}'
     async with server(says(body, 403)) as url, connected(url) as connection:
         with pytest.raises(NoMetrics, match="cannot get") as told:
-            await engine_counters(connection.session(), url)
+            await engine_counters(connection.session(), url, ENGINE)
     assert told.value.forbidden
     assert TOKEN not in told.value.because

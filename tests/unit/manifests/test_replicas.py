@@ -7,12 +7,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from slm_core.engines.registry import default
 from slm_core.measurements import Ledger, SharingMode
 from slm_core.units import GIB
 from slm_operator.api import names
 from slm_operator.manifests.engine import PRE_STOP_SECONDS, SHUTDOWN_SECONDS
 from slm_operator.manifests.replicas import Fleet, pod_template, replicas, resources
-from slm_operator.planning.deployment.advising import utilization
 from slm_operator.watch.records import DeploymentRecord
 
 from . import cases
@@ -164,6 +164,6 @@ def test_engines_that_start_together_never_refuse_for_want_of_free_memory(
     )
     others = int(used * slice_bytes) * (replicas_per_gpu - 1)
     free = device_bytes - others - context
-    asked = utilization(replicas_per_gpu, ledger)
+    asked = default().fraction_while_serving(replicas_per_gpu, ledger)
     # vLLM, v1/worker/utils.py, request_memory: ceil(total * utilization) must be free.
     assert -(-device_bytes * round(asked * 100) // 100) <= free or slice_bytes <= context + device_bytes // 100

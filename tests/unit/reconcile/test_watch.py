@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from slm_core.counters import read_counters
+from slm_core.engines import registry
 from slm_operator.api import names
 from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.planning.deployment.advising import advice_of
@@ -22,10 +22,14 @@ from slm_operator.watch.records import Key
 from tests.light_engine.arguments import Settings as EngineSettings
 from tests.light_engine.exposition import exposition
 from tests.light_engine.scheduler import Scheduler
+from tests.other_engine.port import OtherEngine
 from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from slm_core.counters import Counters
+    from slm_core.engines.base import Engine
     from slm_operator.watch.records import DeploymentRecord, PodRecord, ProfileRecord
 
 KEY = Key("team", "chat")
@@ -41,7 +45,7 @@ class Engines:
         self.gone = False
         self.requests = 0
 
-    async def counters(self, url: str) -> Counters:
+    async def counters(self, url: str, engine: Engine) -> Counters:
         self.asked.append(url)
         if self.gone:
             raise NoMetrics("connection refused")
@@ -53,14 +57,14 @@ class Engines:
         )
         scheduler.histograms["inter_token_latency"].observe(0.004, (output - 1) * requests)
         scheduler.histograms["time_to_first_token"].observe(0.05, requests)
-        return read_counters(exposition(scheduler, "chat", {}))
+        return engine.read_counters(exposition(scheduler, "chat", {}))
 
 
 class Watched:
     """A deployment with two replicas, and the watch over it."""
 
-    def __init__(self, *pods: PodRecord) -> None:
-        record = w.deployment(spec={"sharing": {"mode": "None"}})
+    def __init__(self, *pods: PodRecord, command: Sequence[str] = ()) -> None:
+        record = w.deployment(spec={"sharing": {"mode": "None"}, "engine": {"command": [*command]}})
         keys = ProfileKeys()
         caches = caches_for_planning(keys, w.SETTINGS)
         profile = w.profile(record, w.document())
@@ -112,6 +116,21 @@ async def test_ready_replicas_are_asked_and_no_others() -> None:
     )
     await watched.watch.once()
     assert sorted(watched.engines.asked) == ["http://10.0.0.1:8000/metrics", "http://[fd00::2]:8000/metrics"]
+
+
+async def test_an_engine_is_asked_where_it_answers_and_read_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = OtherEngine()
+    monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, other))
+    watched = Watched(replica("a", "10.0.0.1"), command=other.command)
+    asked: list[tuple[str, Engine]] = []
+
+    async def fetch(url: str, engine: Engine) -> Counters:
+        asked.append((url, engine))
+        raise NoMetrics("enough")
+
+    watched.watch.fetch = fetch
+    await watched.watch.once()
+    assert asked == [("http://10.0.0.1:8000/stats", other)]
 
 
 async def test_only_a_new_judgement_wakes_the_deployment() -> None:
@@ -219,12 +238,12 @@ async def test_slow_replicas_of_one_namespace_delay_no_reading_of_another() -> N
     never, read = asyncio.Event(), asyncio.Event()
     counters = watched.engines.counters
 
-    async def fetch(url: str) -> Counters:
+    async def fetch(url: str, engine: Engine) -> Counters:
         if "evil" in url:
             await never.wait()
             raise NoMetrics("slow")
         read.set()
-        return await counters(url)
+        return await counters(url, engine)
 
     watched.watch.fetch = fetch
     sweep = asyncio.create_task(watched.watch.once())
@@ -260,7 +279,7 @@ async def test_a_sweep_over_slow_replicas_ends_and_who_was_not_reached_is_first_
 async def test_a_deployment_whose_replicas_are_slow_is_left_after_a_while() -> None:
     watched = Watched(*many(OF_A_DEPLOYMENT))
 
-    async def fetch(url: str) -> Counters:
+    async def fetch(url: str, engine: Engine) -> Counters:
         watched.engines.asked.append(url)
         watched.now += 5
         await asyncio.sleep(0)

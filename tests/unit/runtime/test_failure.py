@@ -1,7 +1,8 @@
 """What engines say when they fail, and what is made of it. The lines are vLLM's own."""
 
 import pytest
-from slm_core.failure import EXIT_STATUS, MEND, Failure, explain
+from slm_core.engines.registry import default
+from slm_core.failure import EXIT_STATUS, MEND, Failure
 
 HEARSAY = (
     "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
@@ -56,7 +57,7 @@ SAID = [
 
 @pytest.mark.parametrize(("name", "log", "failure", "line"), SAID, ids=[c[0] for c in SAID])
 def test_the_class_and_the_line(name: str, log: str, failure: Failure | None, line: str) -> None:
-    found, shown = explain(log)
+    found, shown = default().explain(log)
     assert found == failure
     assert line in shown
     assert "\n" not in shown

@@ -1,4 +1,5 @@
 import pytest
+from slm_core.engines.registry import default
 from slm_runtime import host
 
 SHARES = [
@@ -14,4 +15,4 @@ def test_shares(name: str, cores: set[int], engines: int, expected: tuple[tuple[
 
 
 def test_a_share_is_bound_as_vllm_wants_it() -> None:
-    assert host.binding((2, 3)) == {"VLLM_CPU_OMP_THREADS_BIND": "2,3"}
+    assert default().pinned_to((2, 3)) == {"VLLM_CPU_OMP_THREADS_BIND": "2,3"}

@@ -3,8 +3,10 @@
 import dataclasses
 
 import pytest
+from slm_core.engines.base import MemoryReport
+from slm_core.engines.registry import default
 from slm_core.units import GIB
-from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_log
+from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger
 
 CUDA_LOG = """
 (Worker pid=1) INFO [gpu_model_runner.py:5150] Model loading took 2.45 GiB memory and 1.700000 seconds
@@ -38,12 +40,16 @@ def test_kv_bytes_per_token(name: str, config: dict[str, object], dtype: str, ex
     assert kv_bytes_per_token(config, dtype) == expected
 
 
+def said(log: str, **labels: str) -> MemoryReport:
+    described = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    return default().read_memory(log, f"vllm:cache_config_info{{{described}}} 1.0")
+
+
 def seen(**changes: object) -> Observed:
     tokens = int(69.51 * GIB) // PER_TOKEN // 16 * 16
     return dataclasses.replace(
         Observed(
-            log=read_log(CUDA_LOG),
-            cache_config={"kv_cache_size_tokens": str(tokens), "kv_cache_memory_bytes": "None", "num_gpu_blocks": "1"},
+            report=said(CUDA_LOG, kv_cache_size_tokens=str(tokens), kv_cache_memory_bytes="None", num_gpu_blocks="1"),
             computed_kv_bytes_per_token=PER_TOKEN,
             weights_on_disk=2_600_000_000,
             device_bytes=int(79.1 * GIB),
@@ -78,13 +84,15 @@ def test_the_engines_own_layout_wins_over_the_configuration_and_is_said() -> Non
 
 
 def test_fixed_kv_bytes_are_exact() -> None:
-    config = {"kv_cache_memory_bytes": "67108864", "kv_cache_size_tokens": "16384"}
-    ledger, _ = make_ledger(seen(cache_config=config, computed_kv_bytes_per_token=None))
+    report = said(CUDA_LOG, kv_cache_memory_bytes="67108864", kv_cache_size_tokens="16384")
+    ledger, _ = make_ledger(seen(report=report, computed_kv_bytes_per_token=None))
     assert (ledger.kv_pool_bytes, ledger.kv_bytes_per_token) == (67108864, 4096)
 
 
 def test_on_cpu_the_rest_of_the_resident_memory_is_context() -> None:
-    cpu = seen(log=read_log("Checkpoint size: 0.01 GiB"), used_bytes=2 * GIB, weights_on_disk=7_000_000, is_gpu=False)
+    tokens = str(int(69.51 * GIB) // PER_TOKEN // 16 * 16)
+    report = said("Checkpoint size: 0.01 GiB", kv_cache_size_tokens=tokens)
+    cpu = seen(report=report, used_bytes=2 * GIB, weights_on_disk=7_000_000, is_gpu=False)
     ledger, _ = make_ledger(cpu)
     assert ledger.weights_bytes == 7_000_000
     assert ledger.context_bytes == 2 * GIB - 7_000_000

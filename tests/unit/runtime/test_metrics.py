@@ -1,7 +1,8 @@
 import dataclasses
 
 import pytest
-from slm_core.counters import CounterDelta, over_engines, read_cache_config, read_counters
+from slm_core.counters import CounterDelta, over_engines
+from slm_core.engines.registry import default
 from slm_core.failure import Failure, ProfileError
 
 PAGE = """\
@@ -27,14 +28,14 @@ vllm:cache_config_info{block_size="16",kv_cache_memory_bytes="None",note="a \\"q
 
 
 def test_counters_are_summed_over_labels_and_taken_by_their_whole_name() -> None:
-    counters = read_counters(PAGE)
+    counters = default().read_counters(PAGE)
     assert (counters.running, counters.waiting, counters.finished) == (3, 1, 10)
     assert (counters.output_tokens, counters.itl_sum, counters.itl_count) == (1500, 15, 1490)
 
 
 def test_over_engines_counters_add_up_and_kv_use_is_the_largest() -> None:
-    one = read_counters(PAGE)
-    two = read_counters(PAGE.replace("} 0.25", "} 0.75"))
+    one = default().read_counters(PAGE)
+    two = default().read_counters(PAGE.replace("} 0.25", "} 0.75"))
     both = over_engines([one, two])
     assert (both.output_tokens, both.kv_usage) == (3000, 0.75)
 
@@ -42,13 +43,18 @@ def test_over_engines_counters_add_up_and_kv_use_is_the_largest() -> None:
 def test_missing_names_are_named() -> None:
     page = PAGE.replace("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
     with pytest.raises(ProfileError, match=r"lacks vllm:kv_cache_usage_perc$") as raised:
-        read_counters(page)
+        default().read_counters(page)
     assert raised.value.failure is Failure.METRICS
 
 
-def test_the_cache_configuration_is_its_labels() -> None:
-    config = read_cache_config(PAGE)
-    assert (config["num_gpu_blocks"], config["kv_cache_memory_bytes"]) == ("128", "None")
+def test_the_pool_is_read_of_the_cache_configuration() -> None:
+    report = default().read_memory("", PAGE)
+    assert (report.kv_pool_tokens, report.kv_pool_bytes, report.kv_dtype) == (128 * 16, None, "auto")
+
+
+def test_a_page_without_the_pool_is_no_page() -> None:
+    with pytest.raises(ProfileError, match=r"lacks vllm:cache_config_info$"):
+        default().read_memory("", "")
 
 
 def later(page: str, tokens: float, finished: float) -> str:
@@ -58,8 +64,8 @@ def later(page: str, tokens: float, finished: float) -> str:
 
 
 def test_a_delta_is_of_the_engines_that_ran_all_the_while() -> None:
-    before, after = read_counters(PAGE), read_counters(later(PAGE, 1700, 6))
-    restarted = read_counters(later(PAGE, 1700, 1))
+    before, after = default().read_counters(PAGE), default().read_counters(later(PAGE, 1700, 6))
+    restarted = default().read_counters(later(PAGE, 1700, 1))
     delta = CounterDelta.of_engines(
         {"a": before, "b": before, "c": before}, {"a": after, "b": restarted, "d": after}, 2
     )
@@ -68,13 +74,13 @@ def test_a_delta_is_of_the_engines_that_ran_all_the_while() -> None:
 
 
 def test_without_an_engine_or_time_there_is_no_delta() -> None:
-    one = read_counters(PAGE)
+    one = default().read_counters(PAGE)
     assert CounterDelta.of_engines({"a": one}, {"b": one}, 2) is None
     assert CounterDelta.of_engines({"a": one}, {"a": one}, 0) is None
 
 
 def test_a_mean_is_of_what_was_counted_between_and_none_of_nothing() -> None:
-    before = read_counters(PAGE)
+    before = default().read_counters(PAGE)
     after = dataclasses.replace(before, itl_sum=before.itl_sum + 2, itl_count=before.itl_count + 100)
     delta = CounterDelta.between(before, after, 10)
     assert (delta.mean_ms("itl"), delta.mean_ms("ttft")) == (20, None)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from slm_core.codec import parse_document
+from slm_core.engines.registry import default
 from slm_core.failure import EXIT_STATUS, MEND, Failure
 from slm_core.measurements import SharingMode
 from slm_runtime import cli
@@ -86,7 +87,7 @@ def test_a_bad_engine_is_named_in_one_line_with_a_mend(
     assert said["class"] == failure
     assert words in said["message"]
     assert "\n" not in said["message"]
-    assert said["mend"] == MEND[failure]
+    assert said["mend"] == (MEND | dict(default().remedies))[failure]
     assert run.status == said["exitStatus"] == EXIT_STATUS[failure]
     assert run.events[-1] == said
     assert not leftovers()

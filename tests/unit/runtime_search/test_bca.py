@@ -159,16 +159,6 @@ def test_kv_bytes(of: Point, floor_bytes: int, expected: int | None) -> None:
     assert batching.kv_bytes(of, floor_bytes=floor_bytes) == expected
 
 
-@pytest.mark.parametrize(
-    ("longest", "tokens"),
-    [(1, 256), (128, 256), (129, 384), (256, 384), (2048, 2176)],
-    ids=["one token", "one block", "a block and a token", "two blocks", "sixteen blocks"],
-)
-def test_one_longest_sequence_takes_whole_blocks_and_one_that_stays_empty(longest: int, tokens: int) -> None:
-    """Seen with vLLM 0.32 on CPU: with 256 tokens' bytes it could serve 128, and did not start."""
-    assert batching.least_kv_bytes(4096, longest) == tokens * 4096
-
-
 @given(
     a=st.floats(0.5, 20),
     b=st.floats(0.001, 0.5),

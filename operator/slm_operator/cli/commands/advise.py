@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from slm_core.candidates import CheckName
+from slm_core.engines.registry import engine_named
 
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measurements
@@ -16,6 +17,7 @@ from slm_operator.cli.render.answer import answer
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from slm_core.engines.base import Engine
     from slm_core.measurements import Ledger
 
     from slm_operator.advisor.advice import Advice
@@ -25,18 +27,18 @@ def run(arguments: Namespace) -> int:
     """Print the advice. An SLO that no batch keeps, not even B=1, is refused after its closest point is printed."""
     document = measurements(arguments)
     advice = advice_on(document, slo_of(arguments), settings_of(arguments))
-    show(advice, document.ledger, arguments.output)
+    show(advice, document.ledger, engine_named(document.engine.name), arguments.output)
     if advice.closest and advice.closest.check is CheckName.SLO:
         raise Refused(f"slo: {advice.closest.because}: {advice.closest.mend}")
     return 0
 
 
-def show(advice: Advice, ledger: Ledger | None, form: str) -> None:
+def show(advice: Advice, ledger: Ledger | None, engine: Engine, form: str) -> None:
     """Print advice as a table, as json or as yaml."""
     if form == "table":
         from slm_operator.cli.render.terminal import show_advice  # noqa: PLC0415 - rich is for people
 
-        show_advice(advice, ledger)
+        show_advice(advice, ledger, engine)
     elif form == "yaml":
         import yaml  # noqa: PLC0415 - 50 ms that JSON does not cost
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slm_core.engines.registry import engine_of
 from slm_core.measurements import Workload
 
 from slm_operator.advisor.validate import AdviceError
@@ -45,7 +46,12 @@ def run(arguments: Namespace) -> int:
     if document is None:
         show_unmeasured(name, spec)
         return 0
-    show(advice_on(document, slo_of(spec.slo), settings_of(spec)), document.ledger, arguments.output)
+    show(
+        advice_on(document, slo_of(spec.slo), settings_of(spec)),
+        document.ledger,
+        engine_of(spec.engine.command),
+        arguments.output,
+    )
     return 0
 
 
@@ -56,7 +62,7 @@ def _estimate(arguments: Namespace, spec: SLMDeploymentSpec) -> int:
         advice = advise_unmeasured(spec.model.uri, subject, slo_of(spec.slo), settings_of(spec))
     except AdviceError as error:
         raise Refused(str(error)) from None
-    show(advice, estimate_ledger(subject.model, gpu), arguments.output)
+    show(advice, estimate_ledger(subject.model, gpu), engine_of(spec.engine.command), arguments.output)
     return 0
 
 

@@ -17,6 +17,7 @@ from rich.console import Group
 from rich.live import Live as LiveView
 from rich.table import Table
 from rich.text import Text
+from slm_core.engines.registry import default, engine_of
 from slm_core.slo import resolve
 
 from slm_operator.api import names
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
     from slm_core.counters import Counters
+    from slm_core.engines.base import Engine
     from slm_core.slo import Limits
 
     from slm_operator.watch.records import PodRecord
@@ -97,8 +99,11 @@ class Top:
             unread = {label_value(raw["metadata"]["name"]): error.message for raw in deployments}
             return Look(at_seconds=monotonic(), deployments=deployments, unread=unread)
         gate = asyncio.Semaphore(AT_ONCE)
+        kinds = {label_value(raw["metadata"]["name"]): _engine(raw) for raw in deployments}
         replicas = [found for raw in pods if (found := pod(raw)) is not None and _answers(found)]
-        answers = await asyncio.gather(*(self._read(one, gate) for one in replicas))
+        answers = await asyncio.gather(
+            *(self._read(one, kinds.get(one.replica_of or "", default()), gate) for one in replicas)
+        )
         engines: dict[str, dict[str, Counters]] = {}
         unread = {}
         for label, name, answer in answers:
@@ -108,14 +113,16 @@ class Top:
                 engines.setdefault(label, {})[name] = answer
         return Look(at_seconds=monotonic(), deployments=deployments, engines=engines, unread=unread)
 
-    async def _read(self, replica: PodRecord, gate: asyncio.Semaphore) -> tuple[str, str, Counters | str]:
+    async def _read(
+        self, replica: PodRecord, engine: Engine, gate: asyncio.Semaphore
+    ) -> tuple[str, str, Counters | str]:
         """Whose replica it is, its name, and its counters or why there are none."""
         label, name = replica.replica_of or "", replica.meta.key.name
-        path = POD.path(self.cluster.namespace, f"{name}:{PORT}", "proxy/metrics")
+        path = POD.path(self.cluster.namespace, f"{name}:{PORT}", f"proxy{engine.paths.metrics}")
         connection = self.cluster.connection
         async with gate:
             try:
-                return label, name, await engine_counters(connection.session(), connection.server + path)
+                return label, name, await engine_counters(connection.session(), connection.server + path, engine)
             except NoMetrics as error:
                 why = "no right to get pods/proxy" if error.forbidden else " ".join(error.because.split())[:120]
                 return label, name, why
@@ -194,6 +201,10 @@ def _lack(row: Row) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
+
+
+def _engine(raw: Mapping[str, Any]) -> Engine:
+    return engine_of(((raw.get("spec") or {}).get("engine") or {}).get("command"))
 
 
 def _answers(found: PodRecord) -> bool:

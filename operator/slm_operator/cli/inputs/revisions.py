@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_core.engines.registry import engine_of
+
 from slm_operator.api import names
 from slm_operator.manifests.engine import CONTAINER, serving_args
 from slm_operator.partitioning.base import UNSHARED, class_of_label
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
 
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
-BATCH_FLAG, KV_FLAG = "--max-num-seqs", "--kv-cache-memory-bytes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,8 @@ def way_back(
     advice = advise_deployment(spec, document)
     if isinstance(advice, Unadvisable):
         return WayBack(refused=f"SLMProfile {to.profile} gives no advice: {advice.because}")
-    args = tuple(serving_args(spec.model, spec.engine, served_name, serving_of(advice, document.ledger)))
+    serving = serving_of(spec.engine, advice, document.ledger)
+    args = tuple(serving_args(spec.model, spec.engine, served_name, serving))
     differing = _differing(args, to.args)
     if spec.engine.image != to.image:
         differing = (f"image {to.image} (now {spec.engine.image})", *differing)
@@ -132,7 +134,7 @@ def _revision(raw: Mapping[str, Any]) -> Revision | None:
     if not number.isdigit() or engine is None:
         return None
     args = tuple(map(str, engine.get("args") or ()))
-    flags = _flags(args)
+    given = engine_of(engine.get("command")).read_arguments(args)
     slices = class_of_label((pod.get("nodeSelector") or {}).get(names.CLASS_LABEL)) or UNSHARED
     return Revision(
         number=int(number),
@@ -141,14 +143,10 @@ def _revision(raw: Mapping[str, Any]) -> Revision | None:
         profile=annotations.get(names.PROFILE_LABEL) or "",
         replicas_per_gpu=slices.replicas_per_gpu,
         sharing_mode=str(slices.mode),
-        batch_size=_number(flags.get(BATCH_FLAG)),
-        kv_bytes=_number(flags.get(KV_FLAG)),
+        batch_size=given.batch_size,
+        kv_bytes=given.kv_bytes,
         replicas=status.get("replicas") or 0,
         ready=status.get("readyReplicas") or 0,
         image=str(engine.get("image") or ""),
         args=args,
     )
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() else None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from slm_core.candidates import Candidate
     from slm_core.configuration import EngineConfiguration
+    from slm_core.engines.base import Engine
     from slm_core.measurements import Ledger
 
     from slm_operator.advisor.advice import Advice
@@ -33,7 +34,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
 
 
-def show_advice(advice: Advice, ledger: Ledger | None) -> None:
+def show_advice(advice: Advice, ledger: Ledger | None, engine: Engine) -> None:
     """Print the whole advice, with the memory of each GPU where a ledger tells it."""
     out = console()
     first, *rest = advice.sentences
@@ -41,7 +42,7 @@ def show_advice(advice: Advice, ledger: Ledger | None) -> None:
     for sentence in rest:
         out.print(Padding(Text(sentence), (0, 0, 0, 2), expand=False))
     out.print()
-    out.print(figures(advice))
+    out.print(figures(advice, engine))
     out.print()
     served = advice.configuration
     if ledger is not None and served.kv_cache_bytes is not None:
@@ -50,15 +51,15 @@ def show_advice(advice: Advice, ledger: Ledger | None) -> None:
     out.print(candidates(advice.candidates))
 
 
-def figures(advice: Advice) -> Table:
+def figures(advice: Advice, engine: Engine) -> Table:
     """The advice in numbers, with the flags that they become."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
     served, pool = advice.configuration, advice.configuration.kv_cache_bytes
     rows = [
-        ("batch size", f"{served.batch_size}  (--max-num-seqs)"),
-        ("KV cache", "" if pool is None else f"{pool / GIB:.2f} GiB  (--kv-cache-memory-bytes)"),
+        ("batch size", f"{served.batch_size}  ({engine.batch_size_flag})"),
+        ("KV cache", "" if pool is None else f"{pool / GIB:.2f} GiB  ({engine.kv_bytes_flag})"),
         ("engines per GPU", _engines(served)),
     ]
     if advice.predicted:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from slm_core.engines.registry import ENGINES
+
 from slm_operator.api import names
 from slm_operator.api.parts import OWNED_FLAGS
 
@@ -25,14 +27,9 @@ SHORTEST = 6
 MOST_CHARACTERS = 64 << 10
 """Of one text of an object; logs are cut where they are read."""
 
-_FLAGS = frozenset(OWNED_FLAGS) | {
-    "--seed", "--port", "--max-log-len", "--uvicorn-log-level", "--max-num-batched-tokens", "--max-num-partial-prefills",
-    "--quantization", "--kv-cache-dtype", "--load-format", "--tokenizer-mode", "--attention-backend", "--block-size",
-    "--tensor-parallel-size", "--pipeline-parallel-size", "--swap-space", "--cpu-offload-gb", "--reasoning-parser",
-    "--tool-call-parser", "--distributed-executor-backend", "--scheduling-policy", "--max-seq-len-to-capture",
-}  # fmt: skip
+_FLAGS = frozenset(OWNED_FLAGS).union(*(engine.harmless_flags for engine in ENGINES))
 """Flags whose values tell what an engine does and never who may use it."""
-_HARMLESS = re.compile(r"true|false|auto|-m|python3?|vllm|serve|vllm\.entrypoints\.openai\.api_server", re.IGNORECASE)
+_WORDS = frozenset({"true", "false", "auto", "-m", "python", "python3"}).union(*(e.harmless_words for e in ENGINES))
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 """Harmless where no flag stands before it: after one that is not known, it may be a key."""
 _IN_SHELL = re.compile(r"""(?:=|--[\w-]{1,64}[= ])["']?([^\s"';|&)]+)""")
@@ -282,7 +279,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _is_harmless(flag: str, value: str) -> bool:
-    if flag.replace("_", "-") in _FLAGS or _HARMLESS.fullmatch(value):
+    if flag.replace("_", "-") in _FLAGS or value.lower() in _WORDS:
         return True
     return not flag and _NUMBER.fullmatch(value) is not None
 

@@ -6,11 +6,11 @@ what the advisor decided.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_core.candidates import Source, Verdict
+from slm_core.engines.registry import engine_of
 from slm_core.measurements import camel
 from slm_core.sharing import asked_mode
 from slm_core.slo import METRICS, Slo
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.api.parts import EngineSpec
     from slm_operator.api.slo import SloSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
-FREE_SHARE = 0.90
-"""Share of its slice that an engine may call its own where no ledger says better: vLLM's default of 0.92, rounded down."""
 MAX_CANDIDATES = 48
 MAX_SENTENCE = 1024
 
@@ -79,7 +78,7 @@ def settings_of(spec: SLMDeploymentSpec) -> Settings:
     )
 
 
-def serving_of(advice: Advice, ledger: Ledger | None) -> Serving:
+def serving_of(engine: EngineSpec, advice: Advice, ledger: Ledger | None) -> Serving:
     """What replicas are started with."""
     advised = advice.configuration
     return Serving(
@@ -88,22 +87,9 @@ def serving_of(advice: Advice, ledger: Ledger | None) -> Serving:
         max_num_batched_tokens=advised.max_num_batched_tokens,
         replicas_per_gpu=advised.engines_per_gpu,
         sharing_mode=advised.sharing_mode,
-        gpu_memory_utilization=utilization(advised.engines_per_gpu, ledger),
+        gpu_memory_utilization=engine_of(engine.command).fraction_while_serving(advised.engines_per_gpu, ledger),
         weights_bytes=ledger.weights_bytes if ledger is not None else None,
     )
-
-
-def utilization(replicas_per_gpu: int, ledger: Ledger | None) -> float:
-    """--gpu-memory-utilization u such that u times the physical memory fits into a slice beside the context.
-
-    NB: at its start a CUDA engine wants u * total free, whatever its KV bytes; under MPS total is the physical size.
-    """
-    share = 1 / replicas_per_gpu
-    if ledger is not None and ledger.device_bytes > 0:
-        share = min(share * FREE_SHARE, share - ledger.context_bytes / ledger.device_bytes)
-    else:
-        share *= FREE_SHARE
-    return max(0.01, math.floor(share * 100) / 100)
 
 
 def slice_bytes_of(advice: Advice, ledger: Ledger | None) -> int | None:

@@ -1,0 +1,251 @@
+"""What the product asks of an inference engine, whichever it is: the port `Engine`, and the words that it speaks in.
+
+Exists so that a further engine is one module and one line of `registry`. Assumes an engine that is one process with
+OpenAI's completions (prompts as token ids, `ignore_eos`), a Prometheus page and a health check over HTTP. Must never
+know Kubernetes: an engine is started from a command line and an environment, whoever writes them down.
+
+Errors. Whatever is pure and of our own making (command lines, names) raises nothing. What reads an engine's words
+either raises ProfileError, as its docstring says, because no other configuration would mend it, or answers None or
+`unknown` for what the engine did not say. Nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from slm_core.counters import Counters
+    from slm_core.failure import Failure
+    from slm_core.measurements import Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """What the user chose about the model, beside its path. None: the engine's own default."""
+
+    revision: str | None = None
+    streamed: bool = False
+    """The path is a bucket, from which weights are streamed."""
+    dtype: str | None = None
+    max_model_len: int | None = None
+    """Longest sequence in tokens."""
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingOptions:
+    """What only an engine that serves clients is given."""
+
+    port: int
+    max_in_flight: int
+    """Requests, running and waiting together, beyond which it refuses."""
+    drain_seconds: int
+    """How long requests in flight may go on after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What one engine is started with. None: the engine's own default."""
+
+    model: str
+    """Folder, name or address, as the engine resolves it."""
+    served_name: str
+    batch_size: int
+    """Most sequences at once."""
+    max_num_batched_tokens: int | None
+    """Tokens of one step."""
+    kv_bytes: int | None
+    memory_fraction: float | None
+    """Share of the device's physical memory that it may count as its own, from 0 to 1."""
+    fixed: tuple[str, ...] = ()
+    """Words that no advice changes: `model_arguments`, and the user's own."""
+    service: ServingOptions | None = None
+    """None: it is measured, alone with the load generator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedArguments:
+    """What a command line says, as far as it is read back. None: not said, or no number."""
+
+    batch_size: int | None
+    kv_bytes: int | None
+    max_model_len: int | None
+    dtype: str | None
+
+
+class Owner(StrEnum):
+    """Who decides what a flag says, where the user may not."""
+
+    MODEL = "Model"
+    SERVED_NAME = "ServedName"
+    REVISION = "Revision"
+    REMOTE_CODE = "RemoteCode"
+    MAX_MODEL_LEN = "MaxModelLen"
+    DTYPE = "Dtype"
+    ADVICE = "Advice"
+    OPERATOR = "Operator"
+    ONE_GPU = "OneGpu"
+    """Nobody: an engine has one GPU or a share of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where an engine answers over HTTP, besides OpenAI's API."""
+
+    health: str
+    """200 once it can serve, and as long as it can."""
+    metrics: str
+    version: str
+    models: str
+    tokenize: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What an engine says of itself."""
+
+    version: str
+    """`unknown` where it does not say."""
+    max_model_len: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartLog:
+    """What an engine's log says of memory. Bytes; None where it says nothing."""
+
+    weights: int | None
+    consumed: int | None
+    """Weights and everything outside torch, since the process's first look at the device."""
+    activation_peak: int | None
+    graphs: int | None
+    free_at_start: int | None
+    total: int | None
+    kv_pool: int | None
+    checkpoint: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryReport:
+    """What an engine that has just become ready says of its memory. None: nothing."""
+
+    log: StartLog
+    kv_pool_bytes: int | None
+    kv_pool_tokens: int | None
+    kv_dtype: str
+    """`auto`: that of the weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overheads:
+    """What an engine takes beside weights and KV cache, for estimates before anything is measured."""
+
+    context_bytes: int
+    """CUDA context and non-torch memory of one process."""
+    sampled_sequences: int
+    """Sequences whose logits, in 32 bits and twice, its profiling run keeps."""
+    memory_fraction: float
+    """Part of the device that one engine takes by default."""
+
+
+class Engine(Protocol):
+    """One inference engine. Stateless: one value of it serves every model, pod and process."""
+
+    name: str
+    """As measurement documents have it."""
+    image: str
+    """Container image by default."""
+    command: tuple[str, ...]
+    """What starts its OpenAI-compatible server in that image."""
+    environment: Mapping[str, str]
+    """Variables of its containers, of a measured engine and of a served one; the user's win."""
+
+    def is_started_by(self, command: Sequence[str]) -> bool:
+        """Whether a command starts this engine, as far as its words tell."""
+
+    # The command line.
+
+    batch_size_flag: str
+    kv_bytes_flag: str
+    owned_flags: Mapping[str, Owner]
+    """Flags that follow from spec or advice. Given by hand they would contradict what was measured."""
+    refused_variables: frozenset[str]
+    """Variables that open endpoints by which any client may stop or empty the engine."""
+    harmless_flags: frozenset[str]
+    """Further flags whose values tell what an engine does and never who may use it."""
+    harmless_words: frozenset[str]
+    """Words of its command, in lower case."""
+
+    def arguments(self, options: Options) -> tuple[str, ...]:
+        """All words after the command, for measuring and for serving. A measured engine gets its address by `listen`.
+
+        Where the two may differ is said word by word in tests/unit/test_measured_and_served.py.
+        """
+
+    def model_arguments(self, options: ModelOptions) -> tuple[str, ...]:
+        """The words that no advice changes. Must say every option that is given: none may be left out in silence."""
+
+    def listen(self, host: str, port: int) -> tuple[str, ...]:
+        """The words that bind it to an address."""
+
+    def read_arguments(self, words: Sequence[str]) -> ParsedArguments:
+        """What a command line says; of a flag that is given twice the last one counts."""
+
+    def measured_arguments(self, words: Sequence[str]) -> list[str]:
+        """Those of the user's words that change what is measured, and so belong to a profile's key.
+
+        Must keep what it does not know.
+        """
+
+    def measured_variable(self, name: str) -> bool:
+        """Whether a variable of the user's changes what is measured. True where that is not known."""
+
+    # The device.
+
+    def fraction_while_measuring(self, device_bytes: int, share_bytes: int, context_bytes: int) -> float:
+        """`Options.memory_fraction` of one of several engines that are started one after the other, with its share each."""
+
+    def fraction_while_serving(self, engines: int, ledger: Ledger | None) -> float:
+        """The same for replicas that may all start at once, on a device that is known only by a profile's ledger."""
+
+    def pinned_to(self, cores: Sequence[int]) -> dict[str, str]:
+        """Variables that pin an engine without a GPU to some cores."""
+
+    # Laws and figures of its own.
+
+    smallest_token_budget: int
+    """Smallest default of tokens per step, which every GPU can do."""
+    overheads: Overheads
+
+    def sequence_kv_tokens(self, tokens: int) -> int:
+        """Tokens of KV cache without which it refuses sequences of so many: whole blocks, and what it keeps empty."""
+
+    # What it says.
+
+    paths: Paths
+    remedies: Mapping[Failure, str]
+    """What to do about a class of failure, where this engine has better words than `failure.MEND`."""
+
+    def read_counters(self, page: str) -> Counters:
+        """One scrape. Raises ProfileError (METRICS) that names what is missing or odd: half a page is no page."""
+
+    def read_memory(self, log: str, page: str) -> MemoryReport:
+        """From the log of a start and a scrape. Raises ProfileError (METRICS) when the page says nothing of the pool."""
+
+    def read_identity(self, version: object, models: object) -> Identity:
+        """From the JSON of `paths.version` and `paths.models`; None for a path that did not answer."""
+
+    def tokenize_request(self, model: str, text: str) -> dict[str, object]:
+        """Body for `paths.tokenize`."""
+
+    def read_token_count(self, answer: Mapping[str, object]) -> int:
+        """Tokens, from what `paths.tokenize` answered. Raises KeyError or ValueError for nonsense."""
+
+    def explain(self, log_tail: str) -> tuple[Failure | None, str]:
+        """The class of failure that an engine's last lines show, if they show one, and the line that shows it.
+
+        In at most 300 characters. Never raises: a log may hold anything.
+        """

@@ -1,0 +1,37 @@
+"""The engines there are, and which one is meant.
+
+Nobody says it in so many words: an engine is known by the command that starts it, or by the name in a measurement
+document. A command that no engine claims (a script in an image of the user's own) is taken for the first one's.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from slm_core.engines.vllm import Vllm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slm_core.engines.base import Engine
+
+ENGINES: tuple[Engine, ...] = (Vllm(),)
+"""The first is the default."""
+
+
+def default() -> Engine:
+    """The engine that is meant where nothing else is said."""
+    return ENGINES[0]
+
+
+def engine_of(command: Sequence[str] | None) -> Engine:
+    """The engine that a command starts."""
+    # NB: what follows the first flag may be anything, a model's name with that of another engine in it for instance.
+    program = tuple(takewhile(lambda word: not word.startswith("--"), command or ()))
+    return next((engine for engine in ENGINES if engine.is_started_by(program)), ENGINES[0])
+
+
+def engine_named(name: str) -> Engine:
+    """The engine of a measurement document. A document that was imported may have any name for it."""
+    return next((engine for engine in ENGINES if engine.name == name), ENGINES[0])

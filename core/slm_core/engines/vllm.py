@@ -1,0 +1,253 @@
+"""vLLM, 0.26 and newer: everything of it that the product knows.
+
+Sources: its own modules, named where they matter; docs/concepts.md, "What the engine does". Gateways and dashboards key
+on the names of its metrics too. Must never let the measured engine differ from the served one by a word that
+tests/unit/test_measured_and_served.py does not name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from slm_core.counters import CounterReader
+from slm_core.engines.base import (
+    Engine,
+    Identity,
+    MemoryReport,
+    ModelOptions,
+    Options,
+    Overheads,
+    Owner,
+    ParsedArguments,
+    Paths,
+)
+from slm_core.engines.vllm_log import explain, read_memory_lines
+from slm_core.failure import Failure, ProfileError
+from slm_core.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from slm_core.counters import Counters
+    from slm_core.measurements import Ledger
+
+_BATCH_SIZE, _KV_BYTES, _MAX_MODEL_LEN, _DTYPE = (
+    "--max-num-seqs",
+    "--kv-cache-memory-bytes",
+    "--max-model-len",
+    "--dtype",
+)
+RESERVE_BYTES = 512 * MIB
+"""Kept between a measured engine's share and what it is allowed to claim at its start."""
+FREE_SHARE = 0.90
+"""Share of its slice that a served engine may call its own where no ledger says better: the default of 0.92, rounded down."""
+BLOCK_TOKENS = 128
+"""The largest KV block (CPU); a sequence takes whole blocks."""
+_COUNTERS = CounterReader({
+    "running": "vllm:num_requests_running",
+    "waiting": "vllm:num_requests_waiting",
+    "kv_usage": "vllm:kv_cache_usage_perc",
+    "preemptions": "vllm:num_preemptions_total",
+    "prompt_tokens": "vllm:prompt_tokens_total",
+    "output_tokens": "vllm:generation_tokens_total",
+    "finished": "vllm:request_success_total",
+    "itl_sum": "vllm:inter_token_latency_seconds_sum",
+    "itl_count": "vllm:inter_token_latency_seconds_count",
+    "ttft_sum": "vllm:time_to_first_token_seconds_sum",
+    "ttft_count": "vllm:time_to_first_token_seconds_count",
+    "queue_sum": "vllm:request_queue_time_seconds_sum",
+})  # fmt: skip
+_CACHE_CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\} ", re.MULTILINE)
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+class Vllm(Engine):
+    """See Engine."""
+
+    name = "vllm"
+    image = "vllm/vllm-openai:v0.32.0"
+    command = ("python3", "-m", "vllm.entrypoints.openai.api_server")
+    environment: Mapping[str, str] = {"VLLM_NO_USAGE_STATS": "1"}
+    batch_size_flag = _BATCH_SIZE
+    kv_bytes_flag = _KV_BYTES
+    owned_flags: Mapping[str, Owner] = {
+        "--model": Owner.MODEL,
+        "--served-model-name": Owner.SERVED_NAME,
+        "--revision": Owner.REVISION,
+        "--trust-remote-code": Owner.REMOTE_CODE,
+        _MAX_MODEL_LEN: Owner.MAX_MODEL_LEN,
+        _DTYPE: Owner.DTYPE,
+        _BATCH_SIZE: Owner.ADVICE,
+        "--max-num-batched-tokens": Owner.ADVICE,
+        _KV_BYTES: Owner.ADVICE,
+        "--gpu-memory-utilization": Owner.ADVICE,
+        "--max-num-queued-reqs": Owner.ADVICE,
+        "--shutdown-timeout": Owner.OPERATOR,
+        "--host": Owner.OPERATOR,
+        "--port": Owner.OPERATOR,
+        "--tensor-parallel-size": Owner.ONE_GPU,
+        "--pipeline-parallel-size": Owner.ONE_GPU,
+    }
+    refused_variables = frozenset({"VLLM_SERVER_DEV_MODE"})
+    harmless_flags = frozenset({
+        "--seed", "--max-log-len", "--uvicorn-log-level", "--max-num-partial-prefills", "--quantization",
+        "--kv-cache-dtype", "--load-format", "--tokenizer-mode", "--attention-backend", "--block-size", "--swap-space",
+        "--cpu-offload-gb", "--reasoning-parser", "--tool-call-parser", "--distributed-executor-backend",
+        "--scheduling-policy", "--max-seq-len-to-capture",
+    })  # fmt: skip
+    harmless_words = frozenset({"vllm", "serve", "vllm.entrypoints.openai.api_server"})
+    smallest_token_budget = 2048
+    overheads = Overheads(context_bytes=720_000_000, sampled_sequences=256, memory_fraction=0.92)
+    paths = Paths(health="/health", metrics="/metrics", version="/version", models="/v1/models", tokenize="/tokenize")
+    remedies: Mapping[Failure, str] = {
+        Failure.COMMAND: "give the engine's command after `--`, as in `-- python3 -m vllm.entrypoints.openai.api_server`",
+        Failure.METRICS: "use an engine that exports vLLM's metrics (0.26 or newer), with --disable-log-stats off",
+        Failure.PORT: "leave the port to the profiler: remove --port from the engine arguments",
+    }
+
+    def is_started_by(self, command: Sequence[str]) -> bool:
+        """See Engine."""
+        return any(word.rpartition("/")[2].partition(".")[0] == "vllm" for word in command)
+
+    def arguments(self, options: Options) -> tuple[str, ...]:
+        """See Engine."""
+        service, fraction = options.service, options.memory_fraction
+        flags: tuple[tuple[str, object | None], ...] = (
+            ("--model", options.model),
+            ("--served-model-name", options.served_name),
+            ("--port", service and service.port),
+            (_BATCH_SIZE, options.batch_size),
+            ("--max-num-batched-tokens", options.max_num_batched_tokens),
+            (_KV_BYTES, options.kv_bytes),
+            # Without it the queue has no end: every client would wait, and overload would show only as latency.
+            # NB: running and waiting count together, in spite of the flag's name (async_llm.py, check_admission).
+            ("--max-num-queued-reqs", service and service.max_in_flight),
+            # NB: a CUDA engine refuses to start when less than utilization * total is free, even with given KV bytes.
+            ("--gpu-memory-utilization", None if fraction is None else f"{fraction:.2f}"),
+            # NB: the default of 0 aborts every request in flight on SIGTERM.
+            ("--shutdown-timeout", service and service.drain_seconds),
+        )
+        words = _words(flags)
+        return (*options.fixed, *words) if service is None else (*words, *options.fixed)
+
+    def model_arguments(self, options: ModelOptions) -> tuple[str, ...]:
+        """See Engine."""
+        flags = (
+            ("--revision", options.revision),
+            ("--load-format", "runai_streamer" if options.streamed else None),
+            (_DTYPE, options.dtype),
+            (_MAX_MODEL_LEN, options.max_model_len),
+        )
+        return (*_words(flags), *(("--trust-remote-code",) if options.trust_remote_code else ()))
+
+    def listen(self, host: str, port: int) -> tuple[str, ...]:
+        """See Engine."""
+        return _words((("--host", host), ("--port", port)))
+
+    def read_arguments(self, words: Sequence[str]) -> ParsedArguments:
+        """See Engine."""
+        return ParsedArguments(
+            batch_size=_size(_value(words, _BATCH_SIZE)),
+            kv_bytes=_size(_value(words, _KV_BYTES)),
+            max_model_len=_size(_value(words, _MAX_MODEL_LEN)),
+            dtype=_value(words, _DTYPE),
+        )
+
+    def measured_arguments(self, words: Sequence[str]) -> list[str]:
+        """See Engine. All: which of them change no figure nobody has measured yet."""
+        return list(words)
+
+    def measured_variable(self, name: str) -> bool:  # noqa: ARG002 - the port's signature
+        """See Engine. All, as above."""
+        return True
+
+    def fraction_while_measuring(self, device_bytes: int, share_bytes: int, context_bytes: int) -> float:
+        """See Engine. Of what is left of the share beside the context, less half a per cent for rounding."""
+        return max(0.01, (share_bytes - context_bytes - RESERVE_BYTES) / device_bytes - 0.005)
+
+    def fraction_while_serving(self, engines: int, ledger: Ledger | None) -> float:
+        """See Engine. Such that this part of the physical memory fits into a slice beside the context.
+
+        NB: at its start a CUDA engine wants that much free, whatever its KV bytes; under MPS it sees the physical size.
+        """
+        share = 1 / engines
+        if ledger is not None and ledger.device_bytes > 0:
+            share = min(share * FREE_SHARE, share - ledger.context_bytes / ledger.device_bytes)
+        else:
+            share *= FREE_SHARE
+        return max(0.01, math.floor(share * 100) / 100)
+
+    def pinned_to(self, cores: Sequence[int]) -> dict[str, str]:
+        """See Engine."""
+        return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))}
+
+    def sequence_kv_tokens(self, tokens: int) -> int:
+        """See Engine. One block more than the sequence takes. Source: vllm/v1/core/block_pool.py, `null_block`."""
+        return (-(-tokens // BLOCK_TOKENS) + 1) * BLOCK_TOKENS
+
+    def read_counters(self, page: str) -> Counters:
+        """See Engine."""
+        return _COUNTERS.read(page)
+
+    def read_memory(self, log: str, page: str) -> MemoryReport:
+        """See Engine. On CUDA a start without fixed KV bytes logs its memory; the metrics tell the pool everywhere."""
+        found = _CACHE_CONFIG.search(page)
+        if not found:
+            raise ProfileError(Failure.METRICS, "the engine's /metrics lacks vllm:cache_config_info")
+        config, said = dict(_LABEL.findall(found[1])), read_memory_lines(log)
+        blocks = (_number(config.get("num_gpu_blocks")) or 0) * (_number(config.get("block_size")) or 0)
+        return MemoryReport(
+            log=said,
+            kv_pool_bytes=_number(config.get("kv_cache_memory_bytes")) or said.kv_pool,
+            kv_pool_tokens=_number(config.get("kv_cache_size_tokens")) or blocks or None,
+            kv_dtype=config.get("cache_dtype", "auto"),
+        )
+
+    def read_identity(self, version: object, models: object) -> Identity:
+        """See Engine."""
+        cards = models.get("data") if isinstance(models, dict) else None
+        longest = cards[0].get("max_model_len") if isinstance(cards, list) and cards else None
+        return Identity(
+            version=str(version.get("version", "unknown")) if isinstance(version, dict) else "unknown",
+            max_model_len=longest if isinstance(longest, int) else None,
+        )
+
+    def tokenize_request(self, model: str, text: str) -> dict[str, object]:
+        """See Engine."""
+        return {"model": model, "prompt": text}
+
+    def read_token_count(self, answer: Mapping[str, object]) -> int:
+        """See Engine."""
+        return int(str(answer["count"]))
+
+    def explain(self, log_tail: str) -> tuple[Failure | None, str]:
+        """See Engine."""
+        return explain(log_tail)
+
+
+def _words(flags: Sequence[tuple[str, object | None]]) -> tuple[str, ...]:
+    """Flags that have a value, each with its value."""
+    return tuple(word for flag, value in flags if value is not None for word in (flag, str(value)))
+
+
+def _value(words: Sequence[str], flag: str) -> str | None:
+    found = None
+    for i, word in enumerate(words):
+        if word == flag and i + 1 < len(words):
+            found = words[i + 1]
+        elif word.startswith(f"{flag}="):
+            found = word.partition("=")[2]
+    return found
+
+
+def _size(text: str | None) -> int | None:
+    """A number as its parser takes it: 64M is binary, 64m decimal. None for any other word."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", text or "", re.ASCII)
+    return int(float(found[1]) * _UNITS[found[2]]) if found else None
+
+
+def _number(text: str | None) -> int | None:
+    return int(float(text)) if text and re.fullmatch(r"\d+(\.\d+)?", text) else None

@@ -1,0 +1,71 @@
+"""The port stays closed: no word of an engine stands in product code outside `core/slm_core/engines`.
+
+Descriptions are free to name one: they are docstrings, and what a person reads.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slm_core.engines.registry import ENGINES
+from slm_runtime import cli
+
+ROOT = Path(__file__).parents[3]
+PORT = ROOT / "core" / "slm_core" / "engines"
+ELSEWHERE = {
+    "core/slm_core/convert.py": "it reads the files of `vllm bench serve`, which is another tool",
+    "core/slm_core/measurements.py": "documents that name no engine are of the time when there was one",
+}
+
+
+def words_of_the_profiler() -> set[str]:
+    """Flags of `slm_runtime profile`, some of which are an engine's too."""
+    return set(cli._parser()._subparsers._group_actions[0].choices["profile"]._option_string_actions)  # type: ignore[union-attr,index]
+
+
+def words_of_engines() -> set[str]:
+    found = {engine.name for engine in ENGINES}
+    for engine in ENGINES:
+        paths = engine.paths
+        found |= (
+            engine.owned_flags.keys() | engine.harmless_flags | engine.refused_variables | engine.environment.keys()
+        )
+        found |= {paths.health, paths.models, paths.tokenize, engine.image, *engine.pinned_to([0])}
+    return found - words_of_the_profiler()
+
+
+def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Texts in code: docstrings, of fields too, are none."""
+    described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in described:
+            yield node.lineno, node.value
+
+
+def leaks(source: str, words: set[str]) -> list[str]:
+    return [
+        f"line {line}: {word} in {text[:80]!r}"
+        for line, text in texts(ast.parse(source))
+        for word in sorted(words)
+        if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) or (word.isalpha() and word in text.lower())
+    ]
+
+
+@pytest.mark.parametrize("room", ["core/slm_core", "operator/slm_operator", "runtime/slm_runtime"])
+def test_no_word_of_an_engine_is_written_outside_the_port(room: str) -> None:
+    files = [file for file in (ROOT / room).rglob("*.py") if PORT not in file.parents]
+    assert files
+    words = words_of_engines()
+    found = {str(file.relative_to(ROOT)): leaks(file.read_text(), words) for file in files}
+    assert {name: lines for name, lines in found.items() if lines and name not in ELSEWHERE} == {}
+
+
+def test_exceptions_are_needed() -> None:
+    assert all(leaks((ROOT / name).read_text(), words_of_engines()) for name in ELSEWHERE)
+
+
+def test_a_leak_is_found_and_a_description_is_none() -> None:
+    source = '"""Of vllm."""\nargs = ["--max-num-seqs"]\nname = f"vllm:{args}"\n'
+    assert [one.partition(":")[0] for one in leaks(source, words_of_engines())] == ["line 2", "line 3"]

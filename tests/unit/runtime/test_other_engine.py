@@ -1,0 +1,171 @@
+"""An engine that is no vLLM, through the product's own code: measured, explained, read and served by its own words.
+
+It is chosen as any engine is: by its command, from the registry. Nothing else of the product is told that it exists.
+"""
+
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slm_core.engines import registry
+from slm_core.failure import Failure, ProfileError
+from slm_core.measurements import SharingMode
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.cli.inputs.revisions import revisions
+from slm_operator.kube.engine_metrics import pod_counters
+from slm_operator.manifests.engine import fixed_args
+from slm_operator.manifests.profile import profile_key
+from slm_operator.manifests.replicas import Fleet, replicas
+from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
+from slm_operator.watch.records import DeploymentRecord, Key, Meta
+from slm_runtime import cli
+from slm_runtime.measuring import Conditions
+from slm_runtime.rig import EngineRig
+from slm_runtime.search.steps import Measure, StartEngines
+from slm_runtime.window import Pace
+
+from tests.other_engine.port import OtherEngine
+from tests.unit.planning import worlds as w
+
+OTHER = OtherEngine()
+COMMAND = ["python3", "-m", "other_engine"]
+START = StartEngines(
+    replicas=1, mode=SharingMode.NONE, batch_size=8, kv_pool_bytes=None, max_num_batched_tokens=512, because="a test"
+)
+TALKS = [{"conversations": [{"value": "a" * 20}, {"value": "b" * 10}]}] * 4
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, OTHER))
+    return
+
+
+@asynccontextmanager
+async def rig(model: Path, *words: str) -> AsyncIterator[EngineRig]:
+    """As the command line makes it, with a dataset whose tokens only the engine can count."""
+    dataset = model.parent / "talks.json"
+    dataset.write_text(json.dumps(TALKS))
+    given = cli._parser().parse_args(["profile", "--model", str(model), "--max-model-len", "1024"])
+    task = cli._task(given, (sys.executable, *COMMAND[1:], "--quiet", *words), "a test")
+    pace = Pace(poll_seconds=0.02, min_seconds=0.1, max_seconds=0.5)
+    made = EngineRig(task.subject, str(dataset), Conditions(pace=pace), None, lambda _: None)
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.mark.usefixtures("light_command")
+async def test_it_is_measured_by_its_own_flags_paths_and_counters(model: Path) -> None:
+    async with rig(model) as made:
+        ledger = await made.start(START)
+        assert made.args[:6] == ("-m", "other_engine", "--quiet", "--longest", "1024", "--weights")
+        assert made.args[-6:] == ("--lanes", "8", "--step-tokens", "512", "--cache-bytes", str(ledger.kv_pool_bytes))
+        assert (made.kind.name, made.version, made.model_len) == (OTHER.name, "9.1", 1024)
+        assert (ledger.weights_bytes, ledger.activation_peak_bytes) == (512 * 2**20, 64 * 2**20)
+        assert ledger.kv_bytes_per_token == 4096
+        assert made.lengths is not None
+        assert made.lengths.pairs == ((20, 10),) * 4
+        point = await made.measure(
+            Measure(batch_size=4, in_flight=None, max_requests=None, min_samples=0, because="a test")
+        )
+        assert point.errors == 0
+        assert 0 < point.mean_running <= 4
+        read = await pod_counters(f"{made._engines[0].url}{OTHER.paths.metrics}", OTHER)
+        assert read.output_tokens > 0
+
+
+LAST_WORDS: dict[str, tuple[str, list[str], Failure, str]] = {
+    "no-room": ("die-at-start", [], Failure.MEMORY, "FATAL no room for 536870912 bytes"),
+    "a-flag-of-vllm": ("", ["--max-num-seqs", "8"], Failure.ARGUMENTS, "FATAL bad option --max-num-seqs"),
+}
+
+
+@pytest.mark.parametrize("case", LAST_WORDS)
+@pytest.mark.usefixtures("light_command")
+async def test_why_it_did_not_start_is_read_in_its_own_words(
+    model: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    fault, words, failure, said = LAST_WORDS[case]
+    monkeypatch.setenv("LIGHT_ENGINE_FAULT", fault)
+    async with rig(model, *words) as made:
+        with pytest.raises(ProfileError) as raised:
+            await made.start(START)
+    assert (raised.value.failure, str(raised.value)) == (failure, f"the engine did not start (exit status 3): {said}")
+
+
+@pytest.mark.slow
+def test_a_whole_profile_names_it_and_gives_its_own_remedy(
+    profile: Callable[..., Any], light_command: list[str]
+) -> None:
+    light_command[1:] = COMMAND[1:]
+    run = profile("--max-replicas", "1")
+    document = run.one("result")["document"]
+    assert (document["engine"]["name"], document["engine"]["version"]) == (OTHER.name, "9.1")
+    assert run.status == 0
+    assert profile(fault="die-at-start").one("failed")["mend"] == "give it fewer lanes"
+
+
+def spec(**engine: Any) -> SLMDeploymentSpec:
+    read = {"model": {"uri": "pvc://models/opt"}, "engine": {"command": COMMAND, **engine}}
+    return SLMDeploymentSpec.model_validate(read)
+
+
+def test_its_pods_say_what_its_advice_says() -> None:
+    asked = spec(dtype="float16")
+    record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=asked)
+    document = w.document()
+    advice = advise_deployment(asked, replace(document, engine=replace(document.engine, name=OTHER.name)))
+    assert not isinstance(advice, Unadvisable)
+    serving = replace(serving_of(asked.engine, advice, document.ledger), kv_bytes=1 << 30)
+    made = replicas(record, asked, serving, Fleet(count=1, profile="p"))
+    (engine,) = made["spec"]["template"]["spec"]["containers"]
+    assert engine["command"] == COMMAND
+    batch, per_gpu = advice.batch_size, advice.replicas_per_gpu
+    assert engine["args"] == [
+        *("--precision", "float16", "--weights", "/models/models/opt", "--alias", "opt", "--lanes", str(batch)),
+        *("--step-tokens", str(advice.max_num_batched_tokens), "--cache-bytes", "1073741824"),
+        *("--claim", f"{0.875 / per_gpu:.3f}", "--refuse-above", str(2 * batch), "--linger", "120"),
+        *("--bind", "0.0.0.0:8000"),
+    ]
+    variables = {one["name"] for one in engine["env"]}
+    assert "OTHER_NO_TELEMETRY" in variables
+    assert not any(name.startswith("VLLM") for name in variables)
+    assert {engine[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")} == {"/live"}
+    made["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "1"
+    (read_back,) = revisions([made])
+    assert (read_back.batch_size, read_back.kv_bytes) == (batch, 1 << 30)
+
+
+SOURCES: dict[str, tuple[dict[str, object], list[str]]] = {
+    "a-revision": ({"uri": "hf://org/opt", "revision": "v1"}, ["--tag", "v1", "--precision", "auto"]),
+    "a-bucket": ({"uri": "s3://models/opt"}, ["--precision", "auto", "--stream"]),
+    "code-of-the-model": ({"uri": "/opt", "trustRemoteCode": True}, ["--precision", "auto", "--own-code"]),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_what_a_model_needs_is_said_in_its_words(case: str) -> None:
+    model, words = SOURCES[case]
+    read = SLMDeploymentSpec.model_validate({"model": model, "engine": {"command": COMMAND}})
+    assert fixed_args(read.model, read.engine) == words
+
+
+KEYS = {
+    "an-argument-that-changes-no-figure": ({"args": ["--quiet"]}, True),
+    "an-argument-that-may": ({"args": ["--turbo"]}, False),
+    "a-variable-that-changes-no-figure": ({"env": [{"name": "OTHER_LOG", "value": "1"}]}, True),
+    "a-variable-that-may": ({"env": [{"name": "OTHER_TURBO", "value": "1"}]}, False),
+}
+
+
+@pytest.mark.parametrize("case", KEYS)
+def test_what_changes_no_measurement_is_no_part_of_the_key(case: str) -> None:
+    engine, same = KEYS[case]
+    assert (profile_key(spec(**engine)) == profile_key(spec())) is same

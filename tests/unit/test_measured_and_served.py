@@ -1,0 +1,170 @@
+"""In which words the command line of a measured engine and that of a served one differ, and why: all of them, and no others.
+
+What was measured must be what is served. A word that is added to one command line alone, or a value that drifts, fails
+here, and the reason why it may differ belongs into the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from slm_core.engines.registry import default
+from slm_core.failure import ProfileError
+from slm_core.measurements import Ledger, SharingMode
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.manifests.engine import Serving, command, serving_args
+from slm_operator.manifests.profile import profile_args
+from slm_runtime import cli
+from slm_runtime.measuring import Conditions
+from slm_runtime.rig import EngineRig
+from slm_runtime.search.steps import StartEngines
+from slm_runtime.window import Pace
+from slm_runtime.workload import Lengths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+GIB = 1 << 30
+BATCH, TOKENS, KV = 48, 8192, 3 * GIB
+LEDGER = Ledger(
+    device_bytes=80 * GIB,
+    weights_bytes=3 * GIB,
+    activation_peak_bytes=GIB,
+    context_bytes=GIB // 2,
+    kv_bytes_per_token=4096,
+    kv_pool_bytes=60 * GIB,
+)
+MODEL = {"uri": "hf://org/opt", "revision": "3f5c25d", "trustRemoteCode": True, "name": "chat"}
+ENGINE = {"maxModelLen": 4096, "dtype": "bfloat16", "args": ["--enforce-eager", "--quantization", "fp8"]}
+
+
+@dataclass(frozen=True)
+class Board:
+    """A GPU as far as a start looks at it."""
+
+    memory_bytes: int = LEDGER.device_bytes
+    used_bytes: int = 0
+
+    def read(self) -> Board:
+        return self
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a process was started with."""
+
+    words: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Started]:
+    """Processes that are not started, and what they would have been started with."""
+    found: list[Started] = []
+
+    async def record(*words: str, env: Mapping[str, str], **_: object) -> None:
+        found.append(Started(words, env))
+        raise FileNotFoundError(2, "only looked at")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", record)
+    return found
+
+
+async def measured(started: list[Started], replicas: int, kv_bytes: int | None) -> Started:
+    """The start of one engine in the Job's pod: from the profile's spec to the process, as the runtime makes it."""
+    spec = SLMProfileSpec.model_validate({"model": MODEL, "engine": ENGINE})
+    words = profile_args(spec, "opt-0123")
+    at = words.index("--")
+    task = cli._task(cli._parser().parse_args(words[:at]), tuple(words[at + 1 :]), "")
+    board: object = Board()
+    rig = EngineRig(task.subject, Lengths(((8, 8),), "fixed"), Conditions(pace=Pace()), board, lambda _: None)  # type: ignore[arg-type]
+    rig._context_bytes = LEDGER.context_bytes
+    mode = SharingMode.NONE if replicas == 1 else SharingMode.TIME_SLICING
+    step = StartEngines(
+        replicas=replicas,
+        mode=mode,
+        batch_size=BATCH,
+        kv_pool_bytes=kv_bytes,
+        max_num_batched_tokens=TOKENS,
+        because="a test",
+    )
+    with pytest.raises(ProfileError):
+        await rig.start(step)
+    return started[-1]
+
+
+def served(replicas: int) -> list[str]:
+    """The command and the arguments of a replica."""
+    spec = SLMDeploymentSpec.model_validate({"model": MODEL, "engine": ENGINE})
+    serving = Serving(
+        batch_size=BATCH,
+        kv_bytes=KV,
+        max_num_batched_tokens=TOKENS,
+        replicas_per_gpu=replicas,
+        sharing_mode=SharingMode.NONE if replicas == 1 else SharingMode.TIME_SLICING,
+        gpu_memory_utilization=default().fraction_while_serving(replicas, LEDGER),
+    )
+    return [*command(spec.engine), *serving_args(spec.model, spec.engine, "chat", serving)]
+
+
+def flags(words: Sequence[str]) -> dict[str, str]:
+    """Flags with their values, whatever their order; what stands before the first one is the command."""
+    found: dict[str, str] = {}
+    flag = "the command"
+    for word in words:
+        if word.startswith("--"):
+            flag = word
+            assert flag not in found, f"{flag} is given twice"
+            found[flag] = ""
+        else:
+            found[flag] = f"{found.get(flag, '')} {word}".strip()
+    return found
+
+
+Difference = tuple[str, str | None, str | None, str]
+EVERYWHERE: list[Difference] = [
+    ("--host", "127.0.0.1", None, "a measured engine is the runtime's own; a replica is asked from outside its pod"),
+    ("--port", "any", "8000", "engines of a pack share the Job's pod, so each gets a free port"),
+    ("--served-model-name", "opt-0123", "chat", "a profile is shared by deployments, each of which names its model"),
+    ("--max-num-queued-reqs", None, "96", "the closed loop must queue as long as it likes; clients get a 503"),
+    ("--shutdown-timeout", None, "120", "at the end of a point nobody waits for an answer"),
+]
+ALONE: list[Difference] = [
+    *EVERYWHERE,
+    ("--gpu-memory-utilization", None, "0.90", "the engine's own default of 0.92 against nine tenths of the GPU"),
+]
+PACKED: list[Difference] = [
+    *EVERYWHERE,
+    ("--gpu-memory-utilization", "0.48", "0.45", "1/R less context, 0.5 GiB and 0.5 %, against nine tenths of 1/R"),
+]
+SWEEP: list[Difference] = [
+    *ALONE,
+    ("--kv-cache-memory-bytes", None, str(KV), "the sweep finds out how much the engine would take"),
+]
+CASES = {"the-sweep": (1, None, SWEEP), "one-engine": (1, KV, ALONE), "a-pack": (2, KV, PACKED)}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_measured_and_served_command_lines_differ_in_these_words_alone(case: str, started: list[Started]) -> None:
+    replicas, kv_bytes, differences = CASES[case]
+    one, other = flags((await measured(started, replicas, kv_bytes)).words), flags(served(replicas))
+    one["--port"] = "any"
+    differing = {flag: (one.get(flag), other.get(flag)) for flag in one | other if one.get(flag) != other.get(flag)}
+    assert differing == {flag: (measuring, serving) for flag, measuring, serving, _ in differences}
+
+
+async def test_the_users_words_come_first_while_measuring_and_last_while_serving(started: list[Started]) -> None:
+    """Harmless as long as the user's words hold no flag of the operator's, which the API sees to: the last one counts."""
+    one, other = (await measured(started, 2, KV)).words, served(2)
+    assert one.index("--enforce-eager") < one.index("--max-num-seqs")
+    assert other.index("--enforce-eager") > other.index("--max-num-seqs")
+
+
+async def test_a_measured_engine_has_one_variable_more_than_its_container(started: list[Started]) -> None:
+    environment = (await measured(started, 2, KV)).environment
+    assert environment.keys() - os.environ.keys() <= {"TMPDIR"}
