@@ -8,17 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 from slm_core.failure import Failure
+from slm_operator.api.reasons import Reason
 from slm_operator.slo.judge import Drift
 
 from tests.docs.pages import PAGES, ROOT, links
-
-# Words in CamelCase in planning code that are no reason of a condition or event.
-NO_REASONS = {
-    *("Advising", "Complete", "Failed", "Pending", "Placing", "Running"),  # phases
-    *("Job", "Node", "Pod", "Succeeded", "ContainerCreating", "PodInitializing"),  # Kubernetes' words
-    *("NoSchedule", "PreferNoSchedule", "Equal", "Exists", "Normal", "Warning", "True", "False", "Unknown"),
-    *("Any", "Hold", "Never", "Same", "UserChoice", "OnDrift", "Always"),  # words of spec and of the advice
-}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -46,23 +39,32 @@ def test_decisions_are_numbered_once_and_have_their_parts() -> None:
         assert all(f"\n## {part}\n" in text for part in ("Context", "Decision", "Rejected", "Consequences")), page.name
 
 
-def reasons() -> Iterator[str]:
-    """Every word in planning code that can be a reason, the runtime's failures, the SLO watch's judgements."""
-    yield from Failure
-    yield from Drift
-    for path in (ROOT / "operator/slm_operator/planning").glob("*.py"):
+def literal_reasons() -> Iterator[str]:
+    """Every reason of a condition or event that planning code spells instead of naming it."""
+    known = {reason.value for reason in Reason}
+    for path in (ROOT / "operator/slm_operator/planning").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.Constant)
-                and isinstance(node.value, str)
-                and re.fullmatch(r"[A-Z][A-Za-z]{2,}", node.value)
-            ):
-                yield node.value
+            given = {word.arg: word.value for word in node.keywords} if isinstance(node, ast.Call) else {}
+            value = given.get("reason")
+            if isinstance(value, ast.Constant | ast.JoinedStr):
+                yield f"{path.name}:{node.lineno}"
+            elements = node.elts[:1] if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load) else []
+            yield from (
+                f"{path.name}:{one.lineno}" for one in elements if isinstance(one, ast.Constant) and one.value in known
+            )
 
 
-def test_every_reason_is_in_troubleshooting() -> None:
+def test_a_reason_is_named_and_never_spelt() -> None:
+    assert list(literal_reasons()) == []
+
+
+def test_every_judgement_of_the_promise_is_a_reason() -> None:
+    assert {drift.value for drift in Drift} <= {reason.value for reason in Reason}
+
+
+def test_every_failure_of_measuring_is_in_troubleshooting() -> None:
     told = set(re.findall(r"`([A-Z][A-Za-z]+)`", (ROOT / "docs/troubleshooting.md").read_text()))
-    assert sorted(set(reasons()) - NO_REASONS - told) == []
+    assert {failure.value for failure in Failure} <= told
 
 
 def test_every_rule_of_the_chart_is_explained_in_security() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,7 +58,7 @@ def conditions(
 
 def _ready(blocking: Finding | None) -> Finding:
     if blocking is None:
-        return Finding(type=Condition.READY, holds=True, reason="Ready", message="all that was asked for is so")
+        return Finding(type=Condition.READY, holds=True, reason=Reason.READY, message="all that was asked for is so")
     return Finding(type=Condition.READY, holds=False, reason=blocking.reason, message=blocking.message)
 
 
@@ -67,7 +68,7 @@ def _condition(finding: Finding, old: Mapping[str, Any] | None, generation: int,
     return {
         "type": str(finding.type),
         "status": status,
-        "reason": finding.reason,
+        "reason": str(finding.reason),
         "message": finding.message,
         "lastTransitionTime": kept or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "observedGeneration": generation,

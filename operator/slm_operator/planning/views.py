@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from slm_operator.api.reasons import Reason
 from slm_operator.partitioning import partitioning_of
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED, Memory
 from slm_operator.planning.profile.log import NOTHING_PRINTED, ProfileLog
@@ -78,7 +79,7 @@ class Assignment:
     """Whether replicas of it run on a node that is being changed: they must go, also if they have no place elsewhere."""
     stage: str | None = None
     """What the change waits for, as a sentence."""
-    reason: str = "Ready"
+    reason: Reason = Reason.READY
     """Condition reason when slots do not suffice: NoNode, NoCapacity, NodeChanging, ForeignPods, NotSwitchable ..."""
     pending_because: str | None = None
     """Why slots do not suffice and what would help."""

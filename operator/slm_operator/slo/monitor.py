@@ -18,6 +18,7 @@ from slm_core.slo import Means, means_between
 
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
 from slm_operator.slo.judge import Drift, Judgement, Patience, Sign, Window, judge
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def follow(course: Course, sweep: Sweep, patience: Patience = PATIENCE) -> Cours
 
 def slo_finding(watched: Watched | None, former: Mapping[str, str] | None) -> Finding | None:
     """The SLOMet condition. Until an operator that just started has seen enough, it stays as it was."""
-    if watched is None or (watched.reason == "NoTraffic" and former is not None):
+    if watched is None or (watched.reason == Reason.NO_TRAFFIC and former is not None):
         if former is None:
             return None
         holds = {"True": True, "False": False}.get(former["status"])
@@ -151,7 +152,7 @@ def _unread(course: Course) -> Course:
         "no replica's /metrics can be read: allow the operator's namespace to reach the replicas' port http "
         "(NetworkPolicy), or set watch.intervalSeconds to 0 to watch nothing"
     )
-    watched = Watched(holds=None, reason="MetricsUnreadable", message=message)
+    watched = Watched(holds=None, reason=Reason.METRICS_UNREADABLE, message=message)
     return Course(promise=course.promise, unreadable=course.unreadable, watched=watched)
 
 
@@ -159,7 +160,7 @@ def _quiet(patience: Patience) -> Watched:
     message = (
         f"fewer than {patience.min_requests} requests have finished since the watch began: nothing can be said yet"
     )
-    return Watched(holds=None, reason="NoTraffic", message=message)
+    return Watched(holds=None, reason=Reason.NO_TRAFFIC, message=message)
 
 
 def _verdict(judgement: Judgement) -> tuple[Drift, frozenset[Sign]]:
@@ -167,7 +168,7 @@ def _verdict(judgement: Judgement) -> tuple[Drift, frozenset[Sign]]:
 
 
 def _say(promise: Promise, judgement: Judgement, window: Window, figures: Figures | None) -> Watched:
-    reason = "Met" if judgement.drift is Drift.FINE else str(judgement.drift)
+    reason = Reason.MET if judgement.drift is Drift.FINE else str(judgement.drift)
     parts = [judgement.because, _measured(promise, figures), _mend(promise, judgement, window)]
     return Watched(
         holds=judgement.slo_met,

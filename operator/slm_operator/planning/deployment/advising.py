@@ -19,6 +19,7 @@ from slm_core.tuning import tuned
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.validate import AdviceError
+from slm_operator.api.reasons import Reason
 from slm_operator.manifests.engine import Serving
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ MAX_SENTENCE = 1024
 class Unadvisable:
     """Why there is no advice."""
 
-    reason: str
+    reason: Reason
     """Condition reason."""
     because: str
     """What is wrong, and the mend."""
@@ -50,7 +51,7 @@ def advise_deployment(spec: SLMDeploymentSpec, document: MeasurementDocument) ->
     try:
         return advise(document, slo_of(spec.slo), settings_of(spec))
     except AdviceError as error:
-        return Unadvisable(reason="InvalidMeasurements", because=str(error))
+        return Unadvisable(reason=Reason.INVALID_MEASUREMENTS, because=str(error))
 
 
 def advice_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Advice | Unadvisable | None:

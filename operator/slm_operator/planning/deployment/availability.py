@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
 from slm_operator.planning.deployment.gpu_spread import spread
 
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ def availability(view: DeploymentView, wanted: int, replicas_per_gpu: int = 1) -
     """The Available condition for `wanted` replicas, in packs of so many."""
     workload = view.workload
     if wanted == 0:
-        return _finding(reason="ScaledToZero", message="spec.replicas is 0", holds=True)
+        return _finding(reason=Reason.SCALED_TO_ZERO, message="spec.replicas is 0", holds=True)
     if workload is None:
-        return _finding(reason="Starting", message=f"{wanted} replica(s) are being created")
+        return _finding(reason=Reason.STARTING, message=f"{wanted} replica(s) are being created")
     current = workload.observed_generation >= workload.meta.generation
     if current and workload.replicas == wanted and workload.ready >= wanted and workload.updated >= wanted:
         told = [f"{workload.ready} of {wanted} replicas answer", spread(view.pods, replicas_per_gpu)]
-        return _finding(reason="Available", message="; ".join(filter(None, told)), holds=True)
+        return _finding(reason=Reason.AVAILABLE, message="; ".join(filter(None, told)), holds=True)
     counted = f"{workload.ready} of {wanted} replicas answer"
     for pod in view.pods:
         trouble = _trouble(pod)
@@ -31,25 +32,26 @@ def availability(view: DeploymentView, wanted: int, replicas_per_gpu: int = 1) -
             reason, message = trouble
             return _finding(reason=reason, message=f"{counted}; {message}")
     if workload.stalled_because is not None:
-        return _finding(reason="Stalled", message=f"{counted}; {workload.stalled_because}")
+        return _finding(reason=Reason.STALLED, message=f"{counted}; {workload.stalled_because}")
     return _finding(
-        reason="Starting", message=f"{counted}; the others are starting (an engine is silent until its model is loaded)"
+        reason=Reason.STARTING,
+        message=f"{counted}; the others are starting (an engine is silent until its model is loaded)",
     )
 
 
 def _trouble(pod: PodRecord) -> tuple[str, str] | None:
     name = pod.meta.key.name
     if pod.failed_because is not None:
-        return "AdmissionFailed", f"pod {name} was refused by the kubelet: {pod.failed_because}"
+        return Reason.ADMISSION_FAILED, f"pod {name} was refused by the kubelet: {pod.failed_because}"
     if pod.node is None and pod.unscheduled_because is not None:
-        return "Unschedulable", f"pod {name} cannot be placed: {pod.unscheduled_because}"
+        return Reason.UNSCHEDULABLE, f"pod {name} cannot be placed: {pod.unscheduled_because}"
     if pod.stuck is not None:
         ended = f" (last: {pod.terminated})" if pod.terminated else ""
         said = f"pod {name} waits: {pod.stuck}{ended}{_mend(pod)}; see kubectl logs {name} --previous"
         return pod.stuck.reason, said
     if pod.restarts and pod.terminated is not None and not pod.ready:
         said = f"pod {name} starts again after {pod.terminated}{_mend(pod)}; see kubectl logs {name} --previous"
-        return "EngineEnded", said
+        return Reason.ENGINE_ENDED, said
     return None
 
 

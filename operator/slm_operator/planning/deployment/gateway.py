@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
 from slm_operator.manifests.metadata import child_name
 from slm_operator.manifests.routing import (
     HTTP_ROUTE,
@@ -88,19 +89,21 @@ def routed_finding(view: DeploymentView, spec: SLMDeploymentSpec, settings: Sett
     forbidden = forbidden_because(view.deployment, settings)
     if forbidden is not None:
         message = f"{forbidden}. Meanwhile the Service is the way to the replicas"
-        return Finding(type=Condition.ROUTED, holds=False, reason="GatewayNotAllowed", message=message, stalls=True)
+        return Finding(
+            type=Condition.ROUTED, holds=False, reason=Reason.GATEWAY_NOT_ALLOWED, message=message, stalls=True
+        )
     if view.refusal is not None and view.refusal.kind in ROUTING_KINDS:
         return _refused(view.refusal)
     message = f"Gateway {spec.routing.gateway.name} may route to the replicas; its own status says whether it does"
-    return Finding(type=Condition.ROUTED, holds=True, reason="Ready", message=message)
+    return Finding(type=Condition.ROUTED, holds=True, reason=Reason.READY, message=message)
 
 
 def _refused(refusal: Refusal) -> Finding:
     if refusal.unserved:
-        reason = "GatewayApiMissing"
+        reason = Reason.GATEWAY_API_MISSING
         mend = "install the CRDs of the Gateway API and of its inference extension, or remove spec.routing"
     else:
-        reason, mend = "Refused", "rights for these kinds come with rbac.gatewayApi in the chart"
+        reason, mend = Reason.REFUSED, "rights for these kinds come with rbac.gatewayApi in the chart"
     message = f"{refusal.because}; {mend}. Meanwhile the Service is the way to the replicas"
     return Finding(type=Condition.ROUTED, holds=False, reason=reason, message=message, stalls=True)
 

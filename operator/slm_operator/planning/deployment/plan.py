@@ -17,6 +17,7 @@ from slm_core.sharing import asked_mode, sharing_of
 from slm_operator.api import names
 from slm_operator.api.conditions import Finding, conditions
 from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
 from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.overlay import refused_fields, refused_user
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
@@ -78,14 +79,14 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
 def _story(view: DeploymentView, settings: Settings) -> _Story:
     spec = view.deployment.spec
     if spec is None:
-        return _stalled(Condition.PROFILED, "InvalidSpec", view.deployment.broken or "spec cannot be read")
+        return _stalled(Condition.PROFILED, Reason.INVALID_SPEC, view.deployment.broken or "spec cannot be read")
     overlay = spec.pod_template or {}
     refused = "; ".join(refused_fields(overlay, settings.nodes.opt_in_label))
     user = refused_user(overlay) if not refused else None
     if user is not None and _needs_one_user(asked_mode(spec.sharing.mode)):  # before GPU time is spent on it
         refused = user
     if refused:
-        return _stalled(Condition.AVAILABLE, "InvalidPodTemplate", refused)
+        return _stalled(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, refused)
     story = _profiled(view, spec)
     if view.advice is None or not _holds(story):
         return story
@@ -93,7 +94,7 @@ def _story(view: DeploymentView, settings: Settings) -> _Story:
     if story.advice is None or not _holds(story):
         return story
     if user is not None and _needs_one_user(story.advice.configuration.sharing_mode):
-        return story.and_then(_obstacle(Condition.AVAILABLE, "InvalidPodTemplate", user))
+        return story.and_then(_obstacle(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, user))
     return _served(view, spec, story, story.advice, settings)
 
 
@@ -106,13 +107,13 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> _Story:
     if found is None and named is not None:
         return _stalled(
             Condition.PROFILED,
-            "ProfileNotFound",
+            Reason.PROFILE_NOT_FOUND,
             f"SLMProfile {named} does not exist in this namespace: import it, or remove spec.profiling.profile",
         )
     if found is None and spec.profiling.policy == "Never":
         return _stalled(
             Condition.PROFILED,
-            "ProfileMissing",
+            Reason.PROFILE_MISSING,
             "no profile of this model, engine, GPU and workload exists and spec.profiling.policy is Never: "
             "import one with kubectl slm profile import, or set the policy to IfMissing",
         )
@@ -121,7 +122,7 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> _Story:
         doing = Finding(
             type=Condition.PROFILED,
             holds=False,
-            reason="ProfileRequested",
+            reason=Reason.PROFILE_REQUESTED,
             message=f"SLMProfile {profile_name(spec)} is being created",
         )
         return _Story().and_then(
@@ -151,13 +152,15 @@ def _profile_finding(view: DeploymentView) -> Finding:
         return Finding(
             type=Condition.PROFILED,
             holds=False,
-            reason="InvalidProfile",
+            reason=Reason.INVALID_PROFILE,
             message=f"SLMProfile {found.meta.key.name}: {found.broken}",
             stalls=True,
         )
     own = next((c for c in found.status.get("conditions", ()) if c.get("type") == Condition.PROFILED), None)
     holds = found.imported or (own is not None and own.get("status") == "True")
-    reason = "Imported" if found.imported else str(own.get("reason", "Profiling")) if own else "Profiling"
+    reason = (
+        Reason.IMPORTED if found.imported else str(own.get("reason", Reason.PROFILING)) if own else Reason.PROFILING
+    )
     text = (
         "its measurements were imported"
         if found.imported
@@ -183,16 +186,16 @@ def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: _Story, advic
     said = advice.sentences[0] if advice.sentences else "decided"
     if advice.feasible:
         return story.and_then(
-            Finding(type=Condition.ADVISED, holds=True, reason="Advised", message=said), advice=advice
+            Finding(type=Condition.ADVISED, holds=True, reason=Reason.ADVISED, message=said), advice=advice
         )
     if spec.slo.on_infeasible == "Hold" and view.workload is None:
         message = f"{said} Nothing is deployed, because spec.slo.onInfeasible is Hold."
         return story.and_then(
-            Finding(type=Condition.ADVISED, holds=False, reason="SLOInfeasible", message=message, stalls=True),
+            Finding(type=Condition.ADVISED, holds=False, reason=Reason.SLO_INFEASIBLE, message=message, stalls=True),
             advice=advice,
         )
     return story.and_then(
-        Finding(type=Condition.ADVISED, holds=True, reason="SLOInfeasible", message=said), advice=advice
+        Finding(type=Condition.ADVISED, holds=True, reason=Reason.SLO_INFEASIBLE, message=said), advice=advice
     )
 
 
@@ -223,18 +226,18 @@ def _refused(view: DeploymentView) -> Finding | None:
     if view.refusal is None or view.refusal.kind in ROUTING_KINDS:
         return None
     message = f"the API server refuses an object of this deployment: {view.refusal.because}"
-    return Finding(type=Condition.AVAILABLE, holds=False, reason="Refused", message=message, stalls=True)
+    return Finding(type=Condition.AVAILABLE, holds=False, reason=Reason.REFUSED, message=message, stalls=True)
 
 
 def _holds(story: _Story) -> bool:
     return all(finding.holds for finding in story.findings)
 
 
-def _stalled(kind: Condition, reason: str, message: str) -> _Story:
+def _stalled(kind: Condition, reason: Reason, message: str) -> _Story:
     return _Story().and_then(_obstacle(kind, reason, message))
 
 
-def _obstacle(kind: Condition, reason: str, message: str) -> Finding:
+def _obstacle(kind: Condition, reason: Reason, message: str) -> Finding:
     return Finding(type=kind, holds=False, reason=reason, message=message, stalls=True)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
 from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
 from slm_operator.planning.actions import Action, Apply, Delete
 from slm_operator.planning.deployment.advising import serving_of
@@ -33,9 +34,11 @@ def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice) -> 
 def slices_finding(assignment: Assignment | None) -> Finding:
     """The SlicesReady condition."""
     if assignment is None:
-        return Finding(type=Condition.SLICES_READY, holds=False, reason="Planning", message="nodes are being chosen")
+        return Finding(
+            type=Condition.SLICES_READY, holds=False, reason=Reason.PLANNING, message="nodes are being chosen"
+        )
     if assignment.pending_because is None:
-        return Finding(type=Condition.SLICES_READY, holds=True, reason="Ready", message=_room(assignment))
+        return Finding(type=Condition.SLICES_READY, holds=True, reason=Reason.READY, message=_room(assignment))
     return Finding(
         type=Condition.SLICES_READY, holds=False, reason=assignment.reason, message=assignment.pending_because
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from slm_operator.api.reasons import Reason
 from slm_operator.planning.fleet.node.state import is_replica, owner_of, owner_of_replica
 
 if TYPE_CHECKING:
@@ -76,16 +77,16 @@ class Claims:
         """Whether a node is one of those that its namespace has."""
         return node in self.nodes.get(demand.deployment.namespace, ())
 
-    def full(self, demand: Demand) -> tuple[str, str]:
+    def full(self, demand: Demand) -> tuple[Reason, str]:
         """Reason and sentence for a demand whose namespace has all that it may have."""
         bound = "which is all that tenancy.maxNodesPerNamespace allows"
-        return "TenancyLimit", f"{self.count(demand)} node(s) are cut for {demand.deployment.namespace}, {bound}"
+        return Reason.TENANCY_LIMIT, f"{self.count(demand)} node(s) are cut for {demand.deployment.namespace}, {bound}"
 
-    def unproven(self, demand: Demand) -> tuple[str, str]:
+    def unproven(self, demand: Demand) -> tuple[Reason, str]:
         """Reason and sentence for a demand that has no pods for a further node."""
         made = self.made.get(owner_of(demand.deployment), 0)
         mend = "the events of its ReplicaSet say whether a quota or an admission policy refuses them"
-        return "AwaitingPods", f"a node is cut for pods that exist, and of its own {made} do; {mend}"
+        return Reason.AWAITING_PODS, f"a node is cut for pods that exist, and of its own {made} do; {mend}"
 
 
 def claims(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from slm_core.sharing import sharing_of
 
 from slm_operator.api import names
+from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.discovery import (
     COMPUTE_MAJOR_LABEL,
@@ -34,13 +35,11 @@ if TYPE_CHECKING:
 
     Check = Callable[[NodeState, Demand, Settings], Sentence | None]
 
-NO_CAPACITY, FOREIGN_PODS = "NoCapacity", "ForeignPods"
-
 
 class Unfit(NamedTuple):
     """Why a node cannot serve a demand."""
 
-    reason: str
+    reason: Reason
     """Of the condition, where no node can."""
     because: Sentence
     """The rest of a sentence that begins with the node."""
@@ -92,7 +91,9 @@ class Answers:
         if question not in self._known:
             answers = ((check, check(state, demand, self._settings)) for check in checks)
             failed = ((check, why) for check, why in answers if why is not None)
-            self._known[question] = next((Unfit(_REASONS.get(check, NO_CAPACITY), why) for check, why in failed), None)
+            self._known[question] = next(
+                (Unfit(_REASONS.get(check, Reason.NO_CAPACITY), why) for check, why in failed), None
+            )
         return self._known[question]
 
 
@@ -236,7 +237,7 @@ def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | 
     return None if state.switched and not state.overruled else "was cut into slices by somebody else"
 
 
-_REASONS: Mapping[Check, str] = {_is_free: FOREIGN_PODS}
+_REASONS: Mapping[Check, Reason] = {_is_free: Reason.FOREIGN_PODS}
 _TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_cut, _failed_before)
 _FITS = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated)
 _TO_GIVE_WHOLE = (*_FITS, _is_whole)

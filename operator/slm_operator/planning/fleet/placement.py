@@ -29,6 +29,7 @@ from slm_operator.planning.fleet.whole_gpus import empty_for_whole, take_whole
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from slm_operator.api.reasons import Reason
     from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.claims import Claims
     from slm_operator.planning.fleet.node.annotations import Marks
@@ -47,7 +48,7 @@ class Placement:
     claims: Claims
     targets: dict[str, Target] = field(default_factory=dict)
     """What a node shall be. A node without a target is given back when it carries our marks."""
-    refused: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    refused: dict[Key, tuple[Reason, str]] = field(default_factory=dict)
     """Reason and sentence for deployments that may not claim the node that they could have."""
     members: dict[Target, set[tuple[str, str]]] = field(default_factory=dict)
     """Deployments that want each target, one or several neighbours, as `NodeState.replicas` names them."""

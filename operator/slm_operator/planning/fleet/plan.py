@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from slm_operator.api.reasons import Reason
 from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.fleet.claims import IDLE, Memory, claims
 from slm_operator.planning.fleet.node.change import step_towards
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from slm_operator.settings import Settings
     from slm_operator.watch.records import ConfigMapRecord
 
-_MAY_WAIT_FOR_EVER = frozenset({"ForeignPods", "Draining"})
+_MAY_WAIT_FOR_EVER = frozenset({Reason.FOREIGN_PODS, Reason.DRAINING})
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -112,7 +113,7 @@ def _in_turn(
         last_turn |= dict.fromkeys(namespaces.get(first.name, ()), site.now)
     for state in begins:
         stage = f"node {state.name} waits until other nodes have been changed"
-        steps[state.name] = NodeStep(reason="NodeChanging", stage=stage)
+        steps[state.name] = NodeStep(reason=Reason.NODE_CHANGING, stage=stage)
     asking = {demand.namespace for demand in placement.shares}
     return steps, {name: at for name, at in last_turn.items() if name in asking}
 
@@ -170,7 +171,7 @@ def _assignment(
     stage = next((told(one, reader) for one in stages if one is not None), None)
     warnings = ((steps[name].reason, steps[name].warning) for name in ready if not whole)
     warning = next(((why, told(one, reader)) for why, one in warnings if one is not None), None)
-    reason, pending = "Ready", None
+    reason, pending = Reason.READY, None
     if placement.lacking(demand) > 0 and not (whole and changing):
         reason, pending = shortages.of(demand)
     elif slots < demand.replicas and changing:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from slm_operator.planning.fleet.fitness import NO_CAPACITY, Unfit
+from slm_operator.api.reasons import Reason
+from slm_operator.planning.fleet.fitness import Unfit
 from slm_operator.planning.reader import AboutServed, Reader, reader_in, told
 
 if TYPE_CHECKING:
@@ -29,18 +30,21 @@ class Shortages:
 
     placement: Placement
     settings: Settings
-    _said: dict[tuple[int, Reader], tuple[str, str]] = field(default_factory=dict, init=False)
+    _said: dict[tuple[int, Reader], tuple[Reason, str]] = field(default_factory=dict, init=False)
 
     def reader_of(self, demand: Demand) -> Reader:
         """Who reads what is told about a demand."""
         return reader_in(demand.deployment.namespace, self.settings)
 
-    def of(self, demand: Demand) -> tuple[str, str]:
+    def of(self, demand: Demand) -> tuple[Reason, str]:
         """Reason and sentence when no more nodes can be had."""
         placement, wanted = self.placement, f"{demand.replicas} replica(s) want {demand.slice_class.label} GPUs"
         wanted += f" and {placement.given(demand)} can be placed"
         if not placement.states:
-            return "NoNode", f"{wanted}: no node opted in; label GPU nodes {self.settings.nodes.opt_in_label}=true"
+            return (
+                Reason.NO_NODE,
+                f"{wanted}: no node opted in; label GPU nodes {self.settings.nodes.opt_in_label}=true",
+            )
         refused = placement.refused.get(demand.deployment)
         if refused is not None:
             return refused[0], f"{wanted}: {refused[1]}"
@@ -54,7 +58,7 @@ class Shortages:
         pods = {pod.meta.key.namespace for state in states for pod in (*state.our_pods, *state.busy_pods)}
         return frozenset(pods).union(name for target in self.placement.aimed for name, _ in members.get(target, ()))
 
-    def _reasons(self, demand: Demand) -> tuple[str, str]:
+    def _reasons(self, demand: Demand) -> tuple[Reason, str]:
         reader, placement = self.reader_of(demand), self.placement
         if reader.namespace is not None and reader.namespace not in self._present:
             reader = Reader("")  # it has nothing that could be named, as so many others
@@ -66,11 +70,11 @@ class Shortages:
         return self._said[known]
 
 
-def _reasons(demand: Demand, placement: Placement, reader: Reader) -> tuple[str, str]:
+def _reasons(demand: Demand, placement: Placement, reader: Reader) -> tuple[Reason, str]:
     refusals = list(_refusals(demand, placement))
     reasons = {unfit.reason for unfit, _ in refusals}
     lines = _lines((told(unfit.because, reader), name) for unfit, name in refusals)
-    return reasons.pop() if len(reasons) == 1 else NO_CAPACITY, "; ".join(lines)
+    return reasons.pop() if len(reasons) == 1 else Reason.NO_CAPACITY, "; ".join(lines)
 
 
 def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[Unfit, str]]:
@@ -86,7 +90,7 @@ def _refusals(demand: Demand, placement: Placement) -> Iterable[tuple[Unfit, str
             served = (
                 "its GPUs are all in use" if target is None else AboutServed(before="serves ", serves=target.serves)
             )
-            why = Unfit(NO_CAPACITY, served)
+            why = Unfit(Reason.NO_CAPACITY, served)
         yield why, name
 
 

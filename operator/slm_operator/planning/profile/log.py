@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import DocumentError, parse_document
 
+from slm_operator.api.reasons import Reason
 from slm_operator.decoding import decode
 from slm_operator.visible import visible_in
 
@@ -129,7 +130,7 @@ def _result(size_bytes: int, raw: object) -> dict[str, Any]:
 
 def _unreadable(because: str) -> dict[str, Any]:
     return {
-        "failure_class": "UnreadableResult",
+        "failure_class": Reason.UNREADABLE_RESULT,
         "failure": _words(f"the runtime's document cannot be read: {because}", MOST_FAILURE),
         "mend": "use a runtime and an operator of one version",
     }

@@ -18,6 +18,7 @@ from slm_core.codec import to_json
 from slm_operator.api import names
 from slm_operator.api.conditions import Finding, conditions
 from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import Where, profile_job
 from slm_operator.planning.actions import Action, Apply, Delete, Plan
@@ -63,18 +64,18 @@ def plan_profile(view: ProfileView, settings: Settings, now: datetime) -> Plan:
 def _outcome(view: ProfileView, settings: Settings, now: datetime) -> _Outcome:
     record = view.profile
     if record.broken is not None or record.spec is None:
-        return _failed("InvalidProfile", record.broken or "spec cannot be read")
+        return _failed(Reason.INVALID_PROFILE, record.broken or "spec cannot be read")
     if record.imported:
         return _Outcome(
-            phase="Imported", finding=_ready("Imported", "the measurements were made elsewhere and imported")
+            phase="Imported", finding=_ready(Reason.IMPORTED, "the measurements were made elsewhere and imported")
         )
     if record.status.get("phase") in {"Complete", "Failed"}:
         return _finished(view, str(record.status["phase"]))
     refused = refused_fields(record.spec.pod_template or {}, settings.nodes.opt_in_label)
     if refused:
-        return _failed("InvalidPodTemplate", "; ".join(refused))
+        return _failed(Reason.INVALID_POD_TEMPLATE, "; ".join(refused))
     if view.refused_because is not None:
-        return _waiting("Refused", f"the API server refuses the profile's Job: {view.refused_because}", 30.0)
+        return _waiting(Reason.REFUSED, f"the API server refuses the profile's Job: {view.refused_because}", 30.0)
     if view.job is None:
         return _start(view, record.spec, settings)
     if gives_its_place_up(view, now):
@@ -88,10 +89,12 @@ def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outc
         running = f"{view.turn.running} profiles are running"
         if view.turn.bound is not None:
             bound = f"{view.turn.bound} of namespace {view.profile.meta.key.namespace}"
-            return _waiting("Queued", f"{bound} run, which is all that tenancy.maxProfilesPerNamespace allows", 10.0)
+            return _waiting(
+                Reason.QUEUED, f"{bound} run, which is all that tenancy.maxProfilesPerNamespace allows", 10.0
+            )
         others = view.turn.running < places
         why = f"others come first, of {places} places" if others else "which is all that profiling.concurrent allows"
-        return _waiting("Queued", f"{running}, {why}", 10.0)
+        return _waiting(Reason.QUEUED, f"{running}, {why}", 10.0)
     asked, most = spec.search.max_gpu_minutes, settings.tenancy.max_gpu_minutes_per_profile
     cut = f", for {most:g} GPU minutes and not {asked:g}: tenancy.maxGpuMinutesPerProfile" if asked > most else ""
     bounded = spec.model_copy(update={"search": spec.search.model_copy(update={"max_gpu_minutes": min(asked, most)})})
@@ -99,7 +102,7 @@ def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outc
     job = profile_job(view.profile, bounded, settings.profiling.image, where)
     return _Outcome(
         phase="Pending",
-        finding=_not_yet("Starting", f"the profile's Job is being created{cut}"),
+        finding=_not_yet(Reason.STARTING, f"the profile's Job is being created{cut}"),
         actions=(Apply(manifest=job, because="no profile of this model, engine, GPU and workload exists yet"),),
         look_again_seconds=FOLLOW_SECONDS,
     )
@@ -119,7 +122,7 @@ def _follow(view: ProfileView, settings: Settings) -> _Outcome:
         return _failed("ProfileFailed", _why_it_ended(view))
     pod = view.pod
     if pod is None:
-        return _waiting("Starting", "the profile's pod is being created", FOLLOW_SECONDS)
+        return _waiting(Reason.STARTING, "the profile's pod is being created", FOLLOW_SECONDS)
     obstacle = _obstacle(view, pod, settings)
     if obstacle is not None:
         return _waiting(*obstacle, 10.0)
@@ -128,7 +131,7 @@ def _follow(view: ProfileView, settings: Settings) -> _Outcome:
     progress = {"point": log.point or 0, "message": message} | ({"of": log.of} if log.of else {})
     return _Outcome(
         phase="Running",
-        finding=_not_yet("Measuring", f"{summary}: {message}"),
+        finding=_not_yet(Reason.MEASURING, f"{summary}: {message}"),
         extra={"progress": progress, "summary": summary, "node": pod.node},
         look_again_seconds=FOLLOW_SECONDS,
     )
@@ -144,7 +147,7 @@ def _give_place(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, setting
     )
     because = f"{why}. Another profile waits for its place; its turn comes again"
     leave = Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because)
-    return replace(_waiting("Queued", because, 10.0), actions=(leave,))
+    return replace(_waiting(Reason.QUEUED, because, 10.0), actions=(leave,))
 
 
 def _was_not_admitted(pod: PodRecord) -> bool:
@@ -154,7 +157,7 @@ def _was_not_admitted(pod: PodRecord) -> bool:
 def _try_again(job: JobRecord, pod: PodRecord) -> _Outcome:
     """The kubelet refused the pod, because the device plugin was restarting, say: nothing ran, so no GPU time is lost."""
     because = f"the kubelet refused pod {pod.meta.key.name} before anything was measured: {pod.failed_because}"
-    waiting = _waiting("AdmissionFailed", f"{because}. It is tried again", 10.0)
+    waiting = _waiting(Reason.ADMISSION_FAILED, f"{because}. It is tried again", 10.0)
     if job.meta.deleting:
         return waiting
     again = Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because)
@@ -176,7 +179,7 @@ def _measured(view: ProfileView, log: ProfileLog) -> _Outcome:
         return _failed("NothingMeasured", _sentence(log) if log.failure else message)
     return _Outcome(
         phase="Complete",
-        finding=_ready("Measured" if document.complete else "MeasuredInPart", message),
+        finding=_ready(Reason.MEASURED if document.complete else Reason.MEASURED_IN_PART, message),
         extra={name: value for name, value in extra.items() if value is not None},
     )
 
@@ -212,13 +215,13 @@ def _clean(view: ProfileView) -> tuple[Action, ...]:
 def _obstacle(view: ProfileView, pod: PodRecord, settings: Settings) -> tuple[str, str] | None:
     """Reason and message of what keeps the pod from measuring."""
     if pod.node is None and pod.unscheduled_because is None:
-        return "Starting", "the profile's pod is being placed"
+        return Reason.STARTING, "the profile's pod is being placed"
     if pod.node is None:
         spec = view.profile.spec
         assert spec is not None
         why = gpu_wait(view, spec.gpu, settings)
         return (
-            "WaitingForGPU",
+            Reason.WAITING_FOR_GPU,
             f"no whole GPU is free for the profile: {why} (scheduler: {pod.unscheduled_because})",
         )
     if pod.stuck is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.api.conditions import Finding, conditions
 from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
 from slm_operator.planning.status.write import write_status
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from slm_operator.planning.actions import WriteStatus
     from slm_operator.watch.records import DeploymentRecord
 
-REASON = "OperatorBug"
+REASON = Reason.OPERATOR_BUG
 LONGEST = 512
 _SUMMARIES = {Condition.READY, Condition.RECONCILING, Condition.STALLED}
 

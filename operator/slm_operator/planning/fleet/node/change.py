@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from slm_core.sharing import sharing_of
 
 from slm_operator.api import names
+from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.node_slices import daemon_of
 from slm_operator.partitioning.plugin_config import config_key, is_key_of, lone_key, plugin_config
 from slm_operator.planning.actions import PatchNode
@@ -102,7 +103,7 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
             said = f" started before the {needed.title} of node {state.name}: without {without}, until replaced"
             return NodeStep(
                 actions=evictions(orphans, because, site),
-                reason="SlicesDegraded",
+                reason=Reason.SLICES_DEGRADED,
                 warning=AboutPods(pods=tuple(orphans), after=said, noun="replica"),
                 look_again_seconds=WATCH_SECONDS,
             )
@@ -111,7 +112,7 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
     if missing is None:
         return NodeStep(needs_key=needs_key)
     mend = f"look at the pods in namespace {site.settings.device_plugin.namespace} on that node"
-    return NodeStep(reason="SlicesDegraded", warning=f"node {state.name}: {missing}; {mend}", needs_key=needs_key)
+    return NodeStep(reason=Reason.SLICES_DEGRADED, warning=f"node {state.name}: {missing}; {mend}", needs_key=needs_key)
 
 
 def _lost_key(state: NodeState, target: Target, site: Site) -> SliceClass | None:
@@ -129,8 +130,8 @@ def _adopt(state: NodeState, target: Target) -> NodeStep:
         labels={names.CLASS_LABEL: target.slice_class.label, names.SERVES_LABEL: target.serves},
         because=f"its GPUs are cut into {target.slice_class.label} already, by somebody else: it is used as it is",
     )
-    event = node_event(state, "SlicesReady", f"is used as somebody else cut it, {target.marks}")
-    return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
+    event = node_event(state, Reason.SLICES_READY, f"is used as somebody else cut it, {target.marks}")
+    return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 
 def _redirect(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
@@ -145,7 +146,7 @@ def _redirect(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
         because=f"its change goes on, and it will be {becomes}",
     )
     stage = f"node {state.name} will be {becomes}"
-    return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=SETTLE_SECONDS)
+    return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=SETTLE_SECONDS)
 
 
 def _tell(state: NodeState, target: Target, site: Site) -> NodeStep:
@@ -159,11 +160,11 @@ def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
     key, config = config_key(target.slice_class), site.config
     if config is None:
         stage = f"ConfigMap {site.config_name} of the device plugin does not exist: create it, or set devicePlugin.configMap to its name"
-        return NodeStep(reason="NotSwitchable", stage=stage)
+        return NodeStep(reason=Reason.NOT_SWITCHABLE, stage=stage)
     lone = lone_key(state.daemons, config.data)
     if lone is not None:  # NB: with a second key beside it, plugins on nodes without a label would no longer start
         stage = f"ConfigMap {site.config_name} has the one key {lone}, which nodes without a label take only while it is the only one: make it the plugin's default (Helm value config.default={lone})"
-        return NodeStep(reason="NotSwitchable", stage=stage)
+        return NodeStep(reason=Reason.NOT_SWITCHABLE, stage=stage)
     nodes = site.settings.nodes
     waited = seconds_since(config.meta.annotations.get(f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}"), site.now)
     if key not in config.data and 0 <= waited < nodes.projection_seconds + nodes.convergence_seconds:
@@ -171,18 +172,18 @@ def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
         return fail(state, target, why, site)
     if key not in config.data or waited < 0:  # negative: the clock was set back, and the stamp is written anew
         return NodeStep(
-            reason="NodeChanging",
+            reason=Reason.NODE_CHANGING,
             stage=f"configuration {key} is being written",
             look_again_seconds=WATCH_SECONDS,
             needs_key=target.slice_class,
         )
     if config.data[key] != plugin_config(target.slice_class):
         stage = f"somebody edited {key} in ConfigMap {site.config_name}: remove that key, and it is written anew"
-        return NodeStep(reason="NotSwitchable", stage=stage)
+        return NodeStep(reason=Reason.NOT_SWITCHABLE, stage=stage)
     remaining = nodes.projection_seconds - waited
     if remaining > 0:
         stage = f"configuration {key} is on its way into the volume of node {state.name}"
-        return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=min(remaining, 30.0))
+        return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=min(remaining, 30.0))
     return None
 
 
@@ -196,7 +197,7 @@ def _converge(state: NodeState, target: Target, site: Site) -> NodeStep:
     if seconds_since_start(state, site.now) > limit:
         return fail(state, target, f"{missing} after {limit:.0f} s", site)
     stage = f"node {state.name} was told to cut its GPUs into {target.slice_class.label}: {missing}"
-    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=until_overdue(state, site))
+    return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=until_overdue(state, site))
 
 
 def _lift_taint(state: NodeState, now: datetime) -> NodeStep:
@@ -209,7 +210,7 @@ def _lift_taint(state: NodeState, now: datetime) -> NodeStep:
         because="its MPS control daemon cannot come under our taint, and before it comes there is nothing to allocate",
     )
     stage = f"node {state.name} waits for its MPS control daemon"
-    return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
+    return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=WATCH_SECONDS)
 
 
 def _finish(state: NodeState, target: Target) -> NodeStep:
@@ -226,8 +227,8 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
         taints=without_ours(state) if state.tainted else None,
         because=f"its GPUs are cut into {target.slice_class.label}, as labels and allocatable show",
     )
-    event = node_event(state, "SlicesReady", f"has {state.gpus} GPU(s) cut into {target.marks}")
-    return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
+    event = node_event(state, Reason.SLICES_READY, f"has {state.gpus} GPU(s) cut into {target.marks}")
+    return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 
 def fail(state: NodeState, target: Target, why: str, site: Site) -> NodeStep:
@@ -245,8 +246,8 @@ def fail(state: NodeState, target: Target, why: str, site: Site) -> NodeStep:
     )
     said = f"did not become {target.slice_class.label}: {why}; its former configuration is restored"
     stage = f"node {state.name} is rolled back: {target.slice_class.label}: {why}"
-    event = node_event(state, "RolledBack", said, warning=True)
-    return NodeStep(actions=(patch, event), reason="Rollback", stage=stage, look_again_seconds=SETTLE_SECONDS)
+    event = node_event(state, Reason.ROLLED_BACK, said, warning=True)
+    return NodeStep(actions=(patch, event), reason=Reason.ROLLBACK, stage=stage, look_again_seconds=SETTLE_SECONDS)
 
 
 def _before(first: str, second: str) -> bool:

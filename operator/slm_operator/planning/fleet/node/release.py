@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.planning.actions import PatchNode
 from slm_operator.planning.fleet.node.annotations import RELEASED, failures_text
@@ -53,7 +54,9 @@ def step_back(state: NodeState, site: Site, *, awaited: bool = False) -> NodeSte
 def _drain(state: NodeState, site: Site, *, awaited: bool) -> NodeStep | None:
     """NB: where nobody waits for a node, a PDB may hold its last replicas for ever: others may be changed meanwhile."""
     waiting = drain(state, site)
-    return replace(waiting, reason="Draining") if waiting is not None and state.our_pods and not awaited else waiting
+    return (
+        replace(waiting, reason=Reason.DRAINING) if waiting is not None and state.our_pods and not awaited else waiting
+    )
 
 
 def _await_former_class(state: NodeState, site: Site) -> NodeStep | None:
@@ -61,7 +64,7 @@ def _await_former_class(state: NodeState, site: Site) -> NodeStep | None:
     if missing is None or seconds_since_start(state, site.now) > site.settings.nodes.convergence_seconds:
         return None
     stage = f"node {state.name} goes back to its former configuration: {missing}"
-    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=until_overdue(state, site))
+    return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=until_overdue(state, site))
 
 
 def _open(state: NodeState, site: Site) -> NodeStep:
@@ -87,8 +90,8 @@ def _open(state: NodeState, site: Site) -> NodeStep:
         taints=without_ours(state) if state.tainted else None,
         because=f"it {said}",
     )
-    event = node_event(state, "Released", said, warning=missing is not None)
-    return NodeStep(actions=(patch, event), reason="NodeChanging", stage=f"node {state.name} is being opened")
+    event = node_event(state, Reason.RELEASED, said, warning=missing is not None)
+    return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 
 def _forget_failures(state: NodeState, site: Site) -> NodeStep:

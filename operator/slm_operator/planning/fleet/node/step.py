@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.base import UNSHARED
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
 from slm_operator.planning.fleet.node.annotations import Marks, change_text
@@ -77,7 +78,7 @@ class NodeStep:
     """The next step of one node."""
 
     actions: tuple[Action, ...] = ()
-    reason: str = "Ready"
+    reason: Reason = Reason.READY
     """Ready, NodeChanging, Draining, ForeignPods, NotSwitchable, Rollback, SlicesDegraded."""
     stage: Sentence | None = None
     """What the node waits for. None when it is as it shall be."""
@@ -115,8 +116,8 @@ def close(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
         because=f"it will be {becomes}: first nothing new may land on it",
     )
     return NodeStep(
-        actions=(patch, node_event(state, "Changing", f"will be {becomes}")),
-        reason="NodeChanging",
+        actions=(patch, node_event(state, Reason.CHANGING, f"will be {becomes}")),
+        reason=Reason.NODE_CHANGING,
         stage=f"node {state.name} is being drained",
         look_again_seconds=SETTLE_SECONDS,
     )
@@ -135,7 +136,7 @@ def drain(state: NodeState, site: Site) -> NodeStep | None:
         slow = ": this takes long, so other nodes are changed meanwhile; does a PodDisruptionBudget hold them?"
         return NodeStep(
             actions=evictions(state.our_pods, because, site),
-            reason="Draining" if overdue else "NodeChanging",
+            reason=Reason.DRAINING if overdue else Reason.NODE_CHANGING,
             stage=AboutPods(
                 before=f"node {state.name} drains ",
                 pods=state.our_pods,
@@ -147,11 +148,11 @@ def drain(state: NodeState, site: Site) -> NodeStep | None:
     if state.busy_pods:
         ends = " to end: only replicas are ever evicted"
         waits = AboutPods(before=f"node {state.name} waits for ", pods=state.busy_pods, after=ends)
-        return NodeStep(reason="ForeignPods", stage=waits)
+        return NodeStep(reason=Reason.FOREIGN_PODS, stage=waits)
     remaining = SETTLE_SECONDS - seconds_since_start(state, site.now)
     if remaining > 0:
         stage = f"node {state.name} is empty; pods that were placed before it was closed may still arrive"
-        return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=remaining)
+        return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=remaining)
     return None
 
 
@@ -165,7 +166,7 @@ def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
     if missing is None or remaining <= 0:
         return None
     stage = f"node {state.name} is still loading what it was told before: {missing}"
-    return NodeStep(reason="NodeChanging", stage=stage, look_again_seconds=until_overdue(state, site))
+    return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=until_overdue(state, site))
 
 
 def lags_behind(state: NodeState) -> str | None:
@@ -189,7 +190,7 @@ def tell(state: NodeState, key: str | None, because: str, site: Site) -> NodeSte
         because=because,
     )
     stage = f"node {state.name} was told to load {key or 'its default configuration'}"
-    return NodeStep(actions=(patch,), reason="NodeChanging", stage=stage, look_again_seconds=WATCH_SECONDS)
+    return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=WATCH_SECONDS)
 
 
 def evictions(replicas: Iterable[PodRecord], because: str, site: Site) -> tuple[Action, ...]:
@@ -229,7 +230,7 @@ def seconds_since(stamp: str | None, now: datetime) -> float:
         return timedelta(days=1).total_seconds()
 
 
-def node_event(state: NodeState, reason: str, message: str, *, warning: bool = False) -> EmitEvent:
+def node_event(state: NodeState, reason: Reason, message: str, *, warning: bool = False) -> EmitEvent:
     """An event about the node."""
     meta = state.node.meta
     return EmitEvent(
