@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from slm_core.candidates import Check, CheckName, best_of, deciding, judge
 from slm_core.latency_model import fit_points, is_full_single
 from slm_core.point_checks import latency, preemption, trusted
-from slm_core.slo import figure_ms
+from slm_core.slo import METRICS, figure_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,21 +49,14 @@ class Rules:
 
     def is_near(self, point: Point, tolerance: float) -> bool:
         """It would pass with every limit moved by this fraction."""
-        limits = replace(
-            self.limits,
-            itl_ms=None if self.limits.itl_ms is None else self.limits.itl_ms * (1 + tolerance),
-            ttft_ms=None if self.limits.ttft_ms is None else self.limits.ttft_ms * (1 + tolerance),
-        )
+        limits = self.limits.moved(1 + tolerance)
         moved = replace(self, limits=limits, min_efficiency=self.min_efficiency * (1 - tolerance))
         return moved.judge(point).passed
 
     def is_undecided(self, point: Point) -> bool:
         """It fails, and only limits for which its samples give no figure: another measurement may tell."""
-        limits = self.limits
-        if figure_ms(point.itl_ms, limits.percentile) is None:
-            limits = replace(limits, itl_ms=None, unresolved=None)
-        if point.ttft_ms is None or figure_ms(point.ttft_ms, limits.percentile) is None:
-            limits = replace(limits, ttft_ms=None)
+        silent = [m for m in METRICS if (of := m.of(point)) is None or figure_ms(of, self.limits.percentile) is None]
+        limits = self.limits.without(silent)
         return not self.judge(point).passed and replace(self, limits=limits).judge(point).passed
 
 

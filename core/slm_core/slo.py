@@ -178,8 +178,19 @@ class Limits:
     @property
     def on_line(self) -> Limits:
         """Of these only what the fitted line can predict: the means of metrics that follow it."""
-        measured_only: dict[str, Any] = {metric.field: None for metric in METRICS if not metric.follows_line}
-        return replace(self, **measured_only, percentile=Percentile.MEAN)
+        measured_only = [metric for metric in METRICS if not metric.follows_line]
+        return replace(self.without(measured_only), percentile=Percentile.MEAN)
+
+    def without(self, metrics: Iterable[Metric]) -> Limits:
+        """The others alone. With ITL goes the reason why its limit could not be computed."""
+        dropped: dict[str, Any] = {metric.field: None for metric in metrics}
+        return replace(self, **dropped, unresolved=None if ITL.field in dropped else self.unresolved)
+
+    def moved(self, factor: float) -> Limits:
+        """Every limit that there is, times a factor."""
+        limits = {metric.field: metric.limit_ms(self) for metric in METRICS}
+        scaled: dict[str, Any] = {field: limit * factor for field, limit in limits.items() if limit is not None}
+        return replace(self, **scaled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

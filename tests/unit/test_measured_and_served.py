@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from slm_core.configuration import EngineConfiguration
 from slm_core.engines.registry import default
 from slm_core.failure import ProfileError
 from slm_core.measurements import Ledger, SharingMode
@@ -22,7 +23,6 @@ from slm_operator.manifests.profile import profile_args
 from slm_runtime import cli
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
-from slm_runtime.search.steps import StartEngines
 from slm_runtime.window import Pace
 from slm_runtime.workload import Lengths
 
@@ -85,16 +85,15 @@ async def measured(started: list[Started], replicas: int, kv_bytes: int | None) 
     rig = EngineRig(task.subject, Lengths(((8, 8),), "fixed"), Conditions(pace=Pace()), board, lambda _: None)  # type: ignore[arg-type]
     rig._context_bytes = LEDGER.context_bytes
     mode = SharingMode.NONE if replicas == 1 else SharingMode.TIME_SLICING
-    step = StartEngines(
-        replicas=replicas,
-        mode=mode,
+    configuration = EngineConfiguration(
         batch_size=BATCH,
-        kv_pool_bytes=kv_bytes,
+        kv_cache_bytes=kv_bytes,
         max_num_batched_tokens=TOKENS,
-        because="a test",
+        engines_per_gpu=replicas,
+        sharing_mode=mode,
     )
     with pytest.raises(ProfileError):
-        await rig.start(step)
+        await rig.start(configuration)
     return started[-1]
 
 

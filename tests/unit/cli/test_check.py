@@ -101,7 +101,7 @@ def test_a_lease_that_is_renewed_while_we_look_is_held_whatever_the_clocks_say(
 
     def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
         if path == LEASE:
-            return 200, lease(age_seconds=-600) | {"metadata": {"resourceVersion": str(next(reads))}}
+            return 200, lease(age_seconds=-6000) | {"metadata": {"resourceVersion": str(next(reads))}}
         return type(server).answer(server, method, path, body)
 
     server.answer = answer  # type: ignore[method-assign]

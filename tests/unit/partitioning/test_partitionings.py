@@ -99,5 +99,8 @@ def test_the_compute_capability_is_read(
 
 
 def test_only_opted_in_nodes_of_the_product_are_allowed() -> None:
-    assert nodes_allowed({"zone": "a"}, None) == {"zone": "a", names.OPT_IN_LABEL: "true"}
-    assert nodes_allowed({}, "H100") == {names.OPT_IN_LABEL: "true", "nvidia.com/gpu.product": "H100"}
+    assert nodes_allowed({"zone": "a"}, None, names.OPT_IN_LABEL) == {"zone": "a", names.OPT_IN_LABEL: "true"}
+    assert nodes_allowed({}, "H100", names.OPT_IN_LABEL) == {
+        names.OPT_IN_LABEL: "true",
+        "nvidia.com/gpu.product": "H100",
+    }

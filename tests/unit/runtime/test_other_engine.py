@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slm_core.configuration import EngineConfiguration
 from slm_core.engines import registry
 from slm_core.failure import Failure, ProfileError
-from slm_core.measurements import SharingMode
+from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import revisions
 from slm_operator.kube.engine_metrics import pod_counters
@@ -26,7 +27,7 @@ from slm_operator.watch.records import DeploymentRecord, Key, Meta
 from slm_runtime import cli
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
-from slm_runtime.search.steps import Measure, StartEngines
+from slm_runtime.search.steps import Measure
 from slm_runtime.window import Pace
 
 from tests.other_engine.port import OtherEngine
@@ -34,9 +35,7 @@ from tests.unit.planning import worlds as w
 
 OTHER = OtherEngine()
 COMMAND = ["python3", "-m", "other_engine"]
-START = StartEngines(
-    replicas=1, mode=SharingMode.NONE, batch_size=8, kv_pool_bytes=None, max_num_batched_tokens=512, because="a test"
-)
+CONFIGURATION = EngineConfiguration(batch_size=8, max_num_batched_tokens=512)
 TALKS = [{"conversations": [{"value": "a" * 20}, {"value": "b" * 10}]}] * 4
 
 
@@ -64,7 +63,7 @@ async def rig(model: Path, *words: str) -> AsyncIterator[EngineRig]:
 @pytest.mark.usefixtures("light_command")
 async def test_it_is_measured_by_its_own_flags_paths_and_counters(model: Path) -> None:
     async with rig(model) as made:
-        ledger = await made.start(START)
+        ledger = await made.start(CONFIGURATION)
         assert made.args[:6] == ("-m", "other_engine", "--quiet", "--longest", "1024", "--weights")
         assert made.args[-6:] == ("--lanes", "8", "--step-tokens", "512", "--cache-bytes", str(ledger.kv_pool_bytes))
         assert (made.kind.name, made.version, made.model_len) == (OTHER.name, "9.1", 1024)
@@ -96,7 +95,7 @@ async def test_why_it_did_not_start_is_read_in_its_own_words(
     monkeypatch.setenv("LIGHT_ENGINE_FAULT", fault)
     async with rig(model, *words) as made:
         with pytest.raises(ProfileError) as raised:
-            await made.start(START)
+            await made.start(CONFIGURATION)
     assert (raised.value.failure, str(raised.value)) == (failure, f"the engine did not start (exit status 3): {said}")
 
 
@@ -124,10 +123,10 @@ def test_its_pods_say_what_its_advice_says() -> None:
     advice = advise_deployment(asked, replace(document, engine=replace(document.engine, name=OTHER.name)))
     assert not isinstance(advice, Unadvisable)
     serving = replace(serving_of(asked.engine, advice, document.ledger), kv_bytes=1 << 30)
-    made = replicas(record, asked, serving, Fleet(count=1, profile="p"))
+    made = replicas(record, asked, serving, Fleet(count=1, profile="p", opt_in_label=names.OPT_IN_LABEL))
     (engine,) = made["spec"]["template"]["spec"]["containers"]
     assert engine["command"] == COMMAND
-    batch, per_gpu = advice.batch_size, advice.replicas_per_gpu
+    batch, per_gpu = advice.configuration.batch_size, advice.configuration.engines_per_gpu
     assert engine["args"] == [
         *("--precision", "float16", "--weights", "/models/models/opt", "--alias", "opt", "--lanes", str(batch)),
         *("--step-tokens", str(advice.max_num_batched_tokens), "--cache-bytes", "1073741824"),
