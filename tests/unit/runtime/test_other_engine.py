@@ -129,7 +129,7 @@ def test_its_pods_say_what_its_advice_says() -> None:
     batch, per_gpu = advice.configuration.batch_size, advice.configuration.engines_per_gpu
     assert engine["args"] == [
         *("--precision", "float16", "--weights", "/models/models/opt", "--alias", "opt", "--lanes", str(batch)),
-        *("--step-tokens", str(advice.max_num_batched_tokens), "--cache-bytes", "1073741824"),
+        *("--step-tokens", str(advice.configuration.max_num_batched_tokens), "--cache-bytes", "1073741824"),
         *("--claim", f"{0.875 / per_gpu:.3f}", "--refuse-above", str(2 * batch), "--linger", "120"),
         *("--bind", "0.0.0.0:8000"),
     ]
