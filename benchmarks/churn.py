@@ -200,7 +200,7 @@ class Run:
         print(f"{self._since():5.0f} s: {done}", file=sys.stderr, flush=True)
 
     async def _watch(self, client: Client, resource: Resource, namespace: str) -> None:
-        async for event, raw in fleet.events(client.connection, resource, namespace):
+        async for event, raw in fleet.events(client, resource, namespace):
             if resource is not CONFIG_MAP or raw["metadata"]["name"] == fleet.PLUGIN.config_map:
                 self.observer.see(event, {"kind": resource.kind} | raw)  # NB: in a list objects have no kind
 

@@ -179,7 +179,7 @@ async def until(
 ) -> None:
     """Wait until so many objects are good."""
     found: set[str] = set()
-    async for kind, raw in events(client.connection, *place):
+    async for kind, raw in events(client, *place):
         its = raw["metadata"]["name"]
         if kind != "DELETED" and good(raw) and name in {"", its}:
             found.add(its)

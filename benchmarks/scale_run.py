@@ -175,7 +175,7 @@ class Run:
         news = asyncio.Event()
 
         async def watch() -> None:
-            async for _, raw in fleet.events(client.connection, SLMD, NAMESPACE):
+            async for _, raw in fleet.events(client, SLMD, NAMESPACE):
                 seen[raw["metadata"]["name"]] = (raw.get("status") or {}).get("observedGeneration", 0)
                 news.set()
 

@@ -133,8 +133,10 @@ async def bare_client(kubeconfig: Path, name: str) -> AsyncIterator[Client]:
         await asyncio.sleep(TLS_CLOSE_SECONDS)
 
 
-async def events(connection: Connection, resource: Resource, namespace: str = "") -> AsyncIterator[tuple[str, Any]]:
+async def events(client: Client, resource: Resource, namespace: str = "") -> AsyncIterator[tuple[str, Any]]:
     """Every object there is and every change after, as (type, object); begins anew when the watch is cut."""
+    connection = client.transport
+    assert isinstance(connection, Connection)
     url, session = connection.server + resource.path(namespace), connection.session()
     while True:
         try:
@@ -162,7 +164,7 @@ class Plugins:
     switches: int = 0
 
     async def run(self) -> None:
-        async for kind, raw in events(self.client.connection, NODE):
+        async for kind, raw in events(self.client, NODE):
             if kind == "DELETED":
                 self.loaded.pop(raw["metadata"]["name"], None)
             elif kind != "BOOKMARK":
