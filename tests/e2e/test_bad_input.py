@@ -67,7 +67,7 @@ def test_a_gpu_that_somebody_else_holds(ground: Stage) -> None:
         kubectl("wait", "pod/training", "--namespace", "default", "--for=condition=Ready", "--timeout=240s")
         with applied(ground, NAMESPACE, light("waits", workload={"outputTokens": 17})) as name:
             message = wait_for_reason(ground, NAMESPACE, name, "WaitingForGPU")
-            assert "default/training" in message
+            assert "has its GPU held by a pod of another namespace" in message
             assert ground.get("pod", "training", "default")["status"]["phase"] == "Running"
     finally:
         kubectl("delete", "pod", "training", "--namespace", "default")
