@@ -27,7 +27,7 @@ def test_every_package_of_the_image_comes_by_its_hash() -> None:
     assert re.findall("pip wheel .*--no-build-isolation", DOCKERFILE)
 
 
-def test_what_builds_the_image_is_pinned_and_is_what_the_project_asks_for() -> None:
+def test_build_requirements_are_pinned_and_the_projects_own() -> None:
     pins = dict(re.findall(r"^([\w-]+)==(\S+) \\$", BUILD, re.MULTILINE))
     entries = re.split(r"^(?=[\w-]+==)", BUILD, flags=re.MULTILINE)[1:]
     assert len(entries) == len(pins)
@@ -38,7 +38,7 @@ def test_what_builds_the_image_is_pinned_and_is_what_the_project_asks_for() -> N
     assert "--requirement images/operator/build-requirements.txt" in (ROOT / "Makefile").read_text()
 
 
-def test_every_stage_of_the_image_starts_from_the_one_base_that_can_be_given() -> None:
+def test_every_stage_of_the_image_starts_from_the_given_base() -> None:
     assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {"${PYTHON}"}
     assert _starts(DOCKERFILE) == ([PYTHON, PYTHON], ["build"])
 

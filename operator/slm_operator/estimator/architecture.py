@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KIB = 1024
 DTYPE_BYTES = {"float16": 2.0, "bfloat16": 2.0, "float32": 2.0, "float8_e4m3fn": 1.0}
 """Bytes of a weight as vLLM loads it: float32 checkpoints become 16 bits."""
 KV_DTYPE_BYTES = {"auto": 2.0, "float16": 2.0, "bfloat16": 2.0, "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}

@@ -52,8 +52,6 @@ class Demand:
     any_neighbours: bool = False
     slice_bytes: int | None = None
     """What one replica needs of GPU memory; None when no ledger is known."""
-    whole_gpu_for_profile: bool = False
-    """It waits for a profile, which needs one unshared GPU."""
 
     @property
     def partitioning(self) -> Partitioning:

@@ -95,11 +95,6 @@ class World:
         self._waits_for = set(self._scopes.values())
         self.synced = asyncio.Event()
 
-    @property
-    def unsynced(self) -> tuple[Scope, ...]:
-        """What has not been listed completely yet."""
-        return tuple(sorted(self._waits_for))
-
     def takes(self, url: URL) -> bool:
         """Whether this is a list or a watch of a kind that is watched here."""
         return url.path in self._scopes

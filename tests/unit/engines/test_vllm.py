@@ -11,7 +11,7 @@ VLLM = default()
     [(1, 256), (128, 256), (129, 384), (256, 384), (2048, 2176)],
     ids=["one token", "one block", "a block and a token", "two blocks", "sixteen blocks"],
 )
-def test_one_longest_sequence_takes_whole_blocks_and_one_that_stays_empty(longest: int, tokens: int) -> None:
+def test_a_longest_sequence_takes_whole_blocks_and_an_empty_one(longest: int, tokens: int) -> None:
     """Seen with vLLM 0.32 on CPU: with 256 tokens' bytes it could serve 128, and did not start."""
     assert VLLM.sequence_kv_tokens(longest) == tokens
 

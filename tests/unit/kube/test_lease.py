@@ -144,7 +144,7 @@ def test_a_released_lease_is_taken_at_once() -> None:
     assert world.seconds == before
 
 
-def test_a_lease_is_released_although_a_cancelled_renewal_was_carried_out() -> None:
+def test_a_lease_is_released_after_a_cancelled_renewal_arrived() -> None:
     world = World()
     one, two = world.candidate("one"), world.candidate("two")
     asyncio.run(one.acquire())

@@ -87,7 +87,7 @@ def test_a_measured_model_with_slices_is_served_as_advised() -> None:
 OTHER_USER = {"podTemplate": {"spec": {"securityContext": {"runAsUser": 1000}}}}
 
 
-def test_an_engine_of_another_user_is_not_put_under_mps_and_what_runs_goes_on() -> None:
+def test_an_engine_of_another_user_is_not_put_under_mps() -> None:
     made = plan(measured(TWO_PER_GPU | OTHER_USER, workload=WORKLOAD))
     reason, message, stalls = blocking(made)
     assert (reason, stalls) == ("InvalidPodTemplate", True)
