@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 SHM = "/dev/shm/"  # noqa: S108 - where the kernel has it
 STOP_SECONDS = 8.0
 """Grace between SIGTERM and SIGKILL. Nothing is being served: an engine that does not go at once is stuck."""
+GOING_SECONDS = 5.0
+"""How long after a failure an engine may still be dying: its core is gone first, then its server shuts down."""
 TAIL_BYTES = 64 * 1024
 FATAL = frozenset({Failure.MODEL, Failure.ARGUMENTS, Failure.COMMAND, Failure.DISK})
 """Failures to start that no other configuration mends."""
@@ -80,6 +82,12 @@ class EngineProcess:
     def log_tail(self) -> str:
         """The end of the log."""
         return self.log_text()[-TAIL_BYTES:]
+
+    async def ends(self) -> bool:
+        """Whether it is no more, or is just going: clients see a failure before the process has ended."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), GOING_SECONDS)
+        return self.exited
 
     def death(self) -> EngineFault:
         """Why the engine is no more, from its last words."""
@@ -130,9 +138,7 @@ class EngineProcess:
             async with self.session.request(method, path, json=body) as response:
                 return response.status, await response.text()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), 2)
-            if self.exited:
+            if await self.ends():
                 raise self.death() from error
             raise EngineFault(
                 Failure.HANGS, f"{path} does not answer: {type(error).__name__} {error}".strip()

@@ -106,11 +106,18 @@ class EngineRig:
         self._on = on
         try:
             return await self._start(on)
-        except EngineFault as fault:
+        except EngineFault as sign:
+            fault = await self._cause(sign)
             self.fault = fault.failure
             if fault.failure is Failure.MEMORY and on.kv_cache_bytes is None:
                 raise ProfileError(Failure.MEMORY, str(fault)) from fault
-            raise
+            raise fault from None if fault is sign else sign
+
+    async def _cause(self, sign: EngineFault) -> EngineFault:
+        """The death of an engine, where that is what the fault was a sign of. Else the fault."""
+        ended = await asyncio.gather(*(engine.ends() for engine in self._engines))
+        dead = [engine for engine, over in zip(self._engines, ended, strict=True) if over]
+        return dead[0].death() if dead else sign
 
     async def _start(self, on: EngineConfiguration) -> Ledger:
         if sharing_of(on.sharing_mode).daemon:
@@ -248,9 +255,10 @@ class EngineRig:
             )
             measurement = Measurement(running, step, self._conditions)
             point = await measurement.take()
-        except EngineFault as fault:
+        except EngineFault as sign:
+            fault = await self._cause(sign)
             self.fault = fault.failure
-            raise
+            raise fault from None if fault is sign else sign
         if point.errors:
             self._note(
                 f"B={point.batch_size}: {point.errors} requests failed, the last one by {measurement.last_error}"

@@ -76,7 +76,7 @@ class Settings:
     shared_fraction: float = 0.0
     """Part of a step that neighbours cannot overlap."""
     fault: str = ""
-    """never-healthy, die-at-start, answers-errors, no-metrics, renamed-metrics, ignores-sigterm, or die-at:N, hang-at:N."""
+    """never-healthy, die-at-start, answers-errors, no-metrics, renamed-metrics, ignores-sigterm, or at N running: die-at:N, die-slowly-at:N, hang-at:N."""
 
     @classmethod
     def of(cls, environment: dict[str, str]) -> "Settings":

@@ -70,6 +70,8 @@ class Scheduler:
         }
         self.work = asyncio.Event()
         self.idle = asyncio.Event()
+        self.dead = False
+        """The core is no more, and the process about to end."""
 
     def add(self, sequence: Sequence) -> None:
         """Queue a request."""
@@ -106,11 +108,19 @@ class Scheduler:
     async def _misbehave(self) -> None:
         limit = self.settings.fault_at("die-at")
         if limit is not None and len(self.running) >= limit:
-            sys.stdout.write(
-                "(EngineCore pid=1) ERROR [core.py:1] RuntimeError: CUDA error: an illegal memory access\n"
-            )
-            sys.stdout.flush()
+            _write_last_words()
             os._exit(1)
+        limit = self.settings.fault_at("die-slowly-at")
+        if limit is not None and len(self.running) >= limit:
+            # As vLLM does when its core has died: every request fails at once, and the process ends a moment later.
+            _write_last_words()
+            self.dead = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(1, os._exit, 1)
+            for sequence in (*self.running, *self.waiting):
+                sequence.finished.cancel()
+                sequence.tokens.put_nowait(None)
+            await loop.create_future()
         limit = self.settings.fault_at("hang-at")
         if limit is not None and len(self.running) >= limit:
             await asyncio.get_running_loop().create_future()
@@ -186,3 +196,8 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         self.free_blocks += sequence.blocks
         sequence.blocks = 0
+
+
+def _write_last_words() -> None:
+    sys.stdout.write("(EngineCore pid=1) ERROR [core.py:1] RuntimeError: CUDA error: an illegal memory access\n")
+    sys.stdout.flush()

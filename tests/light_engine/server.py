@@ -100,7 +100,7 @@ class Server:
             self.scheduler.abort(sequence)
 
     async def _body(self, request: web.Request) -> dict[str, object]:
-        if self.settings.fault == "answers-errors":
+        if self.settings.fault == "answers-errors" or self.scheduler.dead:
             raise RequestRefusedError(500, "EngineCore encountered an issue. See stack trace for the root cause.")
         if self.draining:
             raise RequestRefusedError(503, "The server is shutting down")
@@ -137,6 +137,8 @@ class Server:
             text = {"delta": {"content": "x"}} if chat else {"text": "x"}
             chunk = {"id": "1", "model": self.name, "choices": [{"index": 0, **text}]}
             await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        if self.scheduler.dead:
+            raise ConnectionResetError
         await response.write(b"data: [DONE]\n\n")
         return response
 

@@ -74,6 +74,7 @@ BAD_ENGINES = [
     ("no-metrics", Failure.METRICS, "/metrics answers 404"),
     ("renamed-metrics", Failure.METRICS, "lacks vllm:"),
     ("die-at:1", Failure.DIED, "illegal memory access"),
+    ("die-slowly-at:1", Failure.DIED, "illegal memory access"),
 ]
 
 
@@ -94,8 +95,9 @@ def test_a_bad_engine_is_named_in_one_line_with_a_mend(
 
 
 @pytest.mark.slow
-def test_an_engine_that_dies_at_a_batch_size_leaves_what_was_measured(profile: Profile) -> None:
-    run = profile("--max-replicas", "1", fault="die-at:20")
+@pytest.mark.parametrize("fault", ["die-at:20", "die-slowly-at:20"])
+def test_an_engine_that_dies_at_a_batch_size_leaves_what_was_measured(profile: Profile, fault: str) -> None:
+    run = profile("--max-replicas", "1", fault=fault)
     document = parse_document(run.one("result")["document"])
     assert 1 <= max(p.batch_size for p in document.points) < 20
     assert not document.complete
