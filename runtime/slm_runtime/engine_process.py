@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 SHM = "/dev/shm/"  # noqa: S108 - where the kernel has it
 STOP_SECONDS = 8.0
 """Grace between SIGTERM and SIGKILL. Nothing is being served: an engine that does not go at once is stuck."""
-GOING_SECONDS = 5.0
-"""How long after a failure an engine may still be dying: its core is gone first, then its server shuts down."""
+DYING_SECONDS = 15.0
+"""How long an engine may go on after its core has died: vLLM's server looks every 5 s, then shuts down (launcher.py)."""
 TAIL_BYTES = 64 * 1024
 FATAL = frozenset({Failure.MODEL, Failure.ARGUMENTS, Failure.COMMAND, Failure.DISK})
 """Failures to start that no other configuration mends."""
@@ -83,10 +83,15 @@ class EngineProcess:
         """The end of the log."""
         return self.log_text()[-TAIL_BYTES:]
 
-    async def ends(self) -> bool:
-        """Whether it is no more, or is just going: clients see a failure before the process has ended."""
+    async def is_dying(self) -> bool:
+        """Whether it has ended, or ends now. Its core goes first: health is the earliest to show it, its process the last."""
+        health = self.kind.paths.health
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            async with self.session.get(health, timeout=aiohttp.ClientTimeout(total=2)) as response:
+                if response.status == 200:
+                    return False
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), GOING_SECONDS)
+            await asyncio.wait_for(self._process.wait(), DYING_SECONDS)
         return self.exited
 
     def death(self) -> EngineFault:
@@ -119,8 +124,8 @@ class EngineProcess:
         )
 
     async def get(self, path: str) -> str:
-        """Body of a GET. Raises EngineFault when the engine is dead, silent or refuses; ProfileError for its metrics."""
-        status, body = await self._ask("GET", path)
+        """Body of a GET. Raises EngineFault when the engine is silent or refuses; ProfileError for its metrics."""
+        status, body = await self.ask("GET", path)
         if status != 200 and path == self.kind.paths.metrics:
             raise ProfileError(Failure.METRICS, f"the engine's {path} answers {status}")
         if status != 200:
@@ -129,17 +134,16 @@ class EngineProcess:
 
     async def complete(self, request: dict[str, object]) -> None:
         """One completion, to see that it works. Raises EngineFault."""
-        status, body = await self._ask("POST", "/v1/completions", request)
+        status, body = await self.ask("POST", "/v1/completions", request)
         if status != 200:
             raise EngineFault(Failure.ANSWERS_ERRORS, f"the first request is answered {status}: {body[:200]}")
 
-    async def _ask(self, method: str, path: str, body: dict[str, object] | None = None) -> tuple[int, str]:
+    async def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> tuple[int, str]:
+        """Status and body of an answer. Raises EngineFault when there is none."""
         try:
             async with self.session.request(method, path, json=body) as response:
                 return response.status, await response.text()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            if await self.ends():
-                raise self.death() from error
             raise EngineFault(
                 Failure.HANGS, f"{path} does not answer: {type(error).__name__} {error}".strip()
             ) from error

@@ -29,6 +29,8 @@ STREAMED_TOKENS_PER_SECOND = 500.0
 """Budget of the streamed sample: about 3 % of a core."""
 ERROR_PAUSE_SECONDS = 0.2
 """A refusing engine is not to be hammered."""
+STREAM_ERROR = b'data: {"error"'
+"""How an event begins that tells of a failure. No text can hold it: quotes are escaped in JSON."""
 
 
 class Sample:
@@ -135,9 +137,13 @@ class ClosedLoop:
 
     async def _follow(self, response: aiohttp.ClientResponse, began: float) -> None:
         """Time the chunks of one streamed answer. Chunks that arrive together share the time since the last."""
-        last = 0.0
+        last, tail = 0.0, b""
         async for data in response.content.iter_any():
             now = time.monotonic()
+            # NB: an engine that fails once it has answered 200 says so in the stream, and then ends it as if all were well.
+            if STREAM_ERROR in tail + data:
+                raise aiohttp.ClientPayloadError(f"in the stream: {data[-200:].decode(errors='replace').strip()}")
+            tail = data[-len(STREAM_ERROR) :]
             chunks = data.count(b"data: {")
             if not chunks:
                 continue

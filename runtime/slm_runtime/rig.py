@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from slm_runtime.tokenizer import count_tokens, identify
 from slm_runtime.workload import Lengths, read_conversations, usable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Ledger, Point
@@ -105,19 +106,27 @@ class EngineRig:
         self._began = self._began or time.monotonic()
         self._on = on
         try:
-            return await self._start(on)
-        except EngineFault as sign:
-            fault = await self._cause(sign)
-            self.fault = fault.failure
+            async with self._causes_named():
+                return await self._start(on)
+        except EngineFault as fault:
             if fault.failure is Failure.MEMORY and on.kv_cache_bytes is None:
                 raise ProfileError(Failure.MEMORY, str(fault)) from fault
-            raise fault from None if fault is sign else sign
+            raise
 
-    async def _cause(self, sign: EngineFault) -> EngineFault:
-        """The death of an engine, where that is what the fault was a sign of. Else the fault."""
-        ended = await asyncio.gather(*(engine.ends() for engine in self._engines))
-        dead = [engine for engine, over in zip(self._engines, ended, strict=True) if over]
-        return dead[0].death() if dead else sign
+    @asynccontextmanager
+    async def _causes_named(self) -> AsyncIterator[None]:
+        """Whatever fails inside fails by the death of an engine, where it was only the first sign of one."""
+        try:
+            yield
+        except (EngineFault, ProfileError) as sign:
+            dying = await asyncio.gather(*(engine.is_dying() for engine in self._engines))
+            for engine, dies in zip(self._engines, dying, strict=True):
+                if dies:
+                    death = engine.death()
+                    self.fault = death.failure
+                    raise death from sign
+            self.fault = sign.failure
+            raise
 
     async def _start(self, on: EngineConfiguration) -> Ledger:
         if sharing_of(on.sharing_mode).daemon:
@@ -239,26 +248,22 @@ class EngineRig:
 
     async def measure(self, step: Measure) -> Point:
         """See Rig."""
-        try:
-            assert self._on, "the search measures what it has started"
-            assert self._ledger, "read with the first engine"
-            assert self._lengths, "learned from the first engine"
-            vocab_size = int(self._config.get("text_config", self._config).get("vocab_size") or 1000)
-            running = Running(
-                engines=tuple(self._engines),
-                on=self._on,
-                kv_pool_bytes=self._ledger.kv_pool_bytes,
-                served_name=self._subject.served_name,
-                vocab_size=vocab_size,
-                lengths=self._lengths,
-                device=self._device,
-            )
-            measurement = Measurement(running, step, self._conditions)
+        assert self._on, "the search measures what it has started"
+        assert self._ledger, "read with the first engine"
+        assert self._lengths, "learned from the first engine"
+        vocab_size = int(self._config.get("text_config", self._config).get("vocab_size") or 1000)
+        running = Running(
+            engines=tuple(self._engines),
+            on=self._on,
+            kv_pool_bytes=self._ledger.kv_pool_bytes,
+            served_name=self._subject.served_name,
+            vocab_size=vocab_size,
+            lengths=self._lengths,
+            device=self._device,
+        )
+        measurement = Measurement(running, step, self._conditions)
+        async with self._causes_named():
             point = await measurement.take()
-        except EngineFault as sign:
-            fault = await self._cause(sign)
-            self.fault = fault.failure
-            raise fault from None if fault is sign else sign
         if point.errors:
             self._note(
                 f"B={point.batch_size}: {point.errors} requests failed, the last one by {measurement.last_error}"

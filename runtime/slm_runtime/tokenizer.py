@@ -6,10 +6,10 @@ Exists because the runtime has no tokenizer of its own. Where and how an engine 
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
-import aiohttp
-from slm_core.failure import Failure, ProfileError
+from slm_core.failure import EngineFault, Failure, ProfileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,27 +28,30 @@ async def identify(engine: EngineProcess) -> Identity:
 
 
 async def count_tokens(engine: EngineProcess, model: str, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text, by the engine's tokenizer. Raises ProfileError when the engine cannot tell."""
+    """Tokens of each text, by the engine's tokenizer. Raises ProfileError when the engine cannot tell, EngineFault when it is silent."""
     turns = asyncio.Semaphore(AT_ONCE)
     kind, path = engine.kind, engine.kind.paths.tokenize
 
     async def count(text: str) -> int:
-        body = kind.tokenize_request(model, text)
-        async with turns, engine.session.post(path, json=body) as response:
-            if response.status != 200:
-                raise ProfileError(
-                    Failure.WORKLOAD,
-                    f"the engine's {path} answers {response.status}: a dataset's lengths cannot be counted; "
-                    "give --input-tokens and --output-tokens",
-                )
-            return kind.read_token_count(await response.json())
+        async with turns:
+            status, body = await engine.ask("POST", path, kind.tokenize_request(model, text))
+        try:
+            if status == 200:
+                return kind.read_token_count(json.loads(body))
+        except (KeyError, TypeError, ValueError):
+            pass  # as bad as another status
+        raise ProfileError(
+            Failure.WORKLOAD,
+            f"the engine's {path} answers {status}, {body[:80]!r}: a dataset's lengths cannot be counted; "
+            "give --input-tokens and --output-tokens",
+        )
 
     return list(await asyncio.gather(*map(count, texts)))
 
 
 async def _json(engine: EngineProcess, path: str) -> object:
     try:
-        async with engine.session.get(path) as response:
-            return await response.json(content_type=None) if response.status == 200 else None
-    except (aiohttp.ClientError, ValueError):
+        status, body = await engine.ask("GET", path)
+        return json.loads(body) if status == 200 else None
+    except (EngineFault, ValueError):
         return None

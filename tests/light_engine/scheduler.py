@@ -112,7 +112,7 @@ class Scheduler:
             os._exit(1)
         limit = self.settings.fault_at("die-slowly-at")
         if limit is not None and len(self.running) >= limit:
-            # As vLLM does when its core has died: every request fails at once, and the process ends a moment later.
+            # As vLLM when its core has died: every request fails at once, and its server ends when it has seen that.
             _write_last_words()
             self.dead = True
             loop = asyncio.get_running_loop()

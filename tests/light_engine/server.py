@@ -16,6 +16,7 @@ from .exposition import exposition
 from .scheduler import BLOCK_TOKENS, Scheduler, Sequence
 
 VERSION = "0.32.0"
+DEAD = "EngineCore encountered an issue. See stack trace for the root cause."
 
 
 class RequestRefusedError(Exception):
@@ -63,7 +64,7 @@ class Server:
         return app
 
     async def health(self, _: web.Request) -> web.Response:
-        return web.Response()
+        return web.Response(status=503 if self.scheduler.dead else 200)
 
     async def version(self, _: web.Request) -> web.Response:
         return web.json_response({"version": VERSION})
@@ -101,7 +102,7 @@ class Server:
 
     async def _body(self, request: web.Request) -> dict[str, object]:
         if self.settings.fault == "answers-errors" or self.scheduler.dead:
-            raise RequestRefusedError(500, "EngineCore encountered an issue. See stack trace for the root cause.")
+            raise RequestRefusedError(500, DEAD)
         if self.draining:
             raise RequestRefusedError(503, "The server is shutting down")
         limit = self.args.max_num_queued_reqs
@@ -137,8 +138,9 @@ class Server:
             text = {"delta": {"content": "x"}} if chat else {"text": "x"}
             chunk = {"id": "1", "model": self.name, "choices": [{"index": 0, **text}]}
             await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-        if self.scheduler.dead:
-            raise ConnectionResetError
+        if self.scheduler.dead:  # NB: as vLLM has it, the status of 200 was sent before
+            error = {"error": {"message": DEAD, "type": "InternalServerError", "code": 500}}
+            await response.write(b"data: " + json.dumps(error).encode() + b"\n\n")
         await response.write(b"data: [DONE]\n\n")
         return response
 

@@ -45,6 +45,8 @@ class OtherServer(Server):
         return app
 
     async def metrics(self, _: web.Request) -> web.Response:
+        if self.scheduler.dead:
+            return web.Response(status=500)
         page = exposition(self.scheduler, self.name, {}, prefix="other_")
         for light, own in NAMES.items():
             page = page.replace(f"other_{light}", f"other_{own}")

@@ -1,6 +1,7 @@
 """Engines end, with all that they started and left, however they end."""
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -41,9 +42,14 @@ async def test_nothing_survives(end: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert shared.exists()
     if end == "killed from outside":
         os.kill(engine.pid, signal.SIGKILL)
-        with pytest.raises(EngineFault, match=r"killed by SIGKILL.*said for later") as raised:
+        with pytest.raises(EngineFault, match="/metrics does not answer"):
             await engine.get("/metrics")
-        assert raised.value.failure is Failure.DIED
+        assert await engine.is_dying()
+        death = engine.death()
+        assert death.failure is Failure.DIED
+        assert re.search(r"killed by SIGKILL.*said for later", str(death))
+    else:
+        assert not await engine.is_dying()
     await engine.stop()
     assert group_of(engine.pid) == []
     assert not shared.exists()

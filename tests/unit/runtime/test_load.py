@@ -1,8 +1,12 @@
-"""The closed loop leaves no connection open, however its end comes about."""
+"""The closed loop counts what failed as failed, and leaves no connection open, however its end comes about."""
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
+import aiohttp
 import pytest
 from slm_runtime.load import ClosedLoop
 from slm_runtime.workload import parse_lengths
@@ -41,3 +45,24 @@ async def test_a_loop_ended_twice_closes_its_connections(monkeypatch: pytest.Mon
         await loading
     assert loop._session is not None
     assert loop._session.closed
+
+
+STREAMS = {
+    "in a chunk of its own": [b'data: {"choices":[]}\n\n', b'data: {"error":{"message":"dead"}}\n\ndata: [DONE]\n\n'],
+    "cut in two by the network": [
+        b'data: {"choices":[]}\n\ndata: {"er',
+        b'ror":{"message":"dead"}}\n\ndata: [DONE]\n\n',
+    ],
+}
+
+
+@pytest.mark.parametrize("case", STREAMS)
+async def test_a_failure_told_in_the_stream_is_no_answer(case: str) -> None:
+    async def read() -> AsyncIterator[bytes]:
+        for part in STREAMS[case]:
+            yield part
+
+    response: Any = SimpleNamespace(content=SimpleNamespace(iter_any=read))
+    loop = ClosedLoop(["http://127.0.0.1:9"], "m", parse_lengths("8", "8"), 512, seed=1)
+    with pytest.raises(aiohttp.ClientPayloadError, match="dead"):
+        await loop._follow(response, 0.0)

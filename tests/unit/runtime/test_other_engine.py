@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from slm_core.configuration import EngineConfiguration
 from slm_core.engines import registry
-from slm_core.failure import Failure, ProfileError
+from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import revisions
@@ -28,6 +29,7 @@ from slm_runtime import cli
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
 from slm_runtime.search.steps import Measure
+from slm_runtime.tokenizer import count_tokens
 from slm_runtime.window import Pace
 
 from tests.other_engine.port import OtherEngine
@@ -36,6 +38,7 @@ from tests.unit.planning import worlds as w
 OTHER = OtherEngine()
 COMMAND = ["python3", "-m", "other_engine"]
 CONFIGURATION = EngineConfiguration(batch_size=8, max_num_batched_tokens=512)
+MEASURE = Measure(batch_size=4, in_flight=None, max_requests=None, min_samples=0, because="a test")
 TALKS = [{"conversations": [{"value": "a" * 20}, {"value": "b" * 10}]}] * 4
 
 
@@ -71,13 +74,41 @@ async def test_it_is_measured_by_its_own_flags_paths_and_counters(model: Path) -
         assert ledger.kv_bytes_per_token == 4096
         assert made.lengths is not None
         assert made.lengths.pairs == ((20, 10),) * 4
-        point = await made.measure(
-            Measure(batch_size=4, in_flight=None, max_requests=None, min_samples=0, because="a test")
-        )
+        point = await made.measure(MEASURE)
         assert point.errors == 0
         assert 0 < point.mean_running <= 4
         read = await pod_counters(f"{made._engines[0].url}{OTHER.paths.metrics}", OTHER)
         assert read.output_tokens > 0
+
+
+@pytest.mark.usefixtures("light_command")
+async def test_a_page_that_fails_because_it_dies_is_its_death(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHT_ENGINE_FAULT", "die-slowly-at:4")
+    async with rig(model) as made:
+        await made.start(CONFIGURATION)
+        with pytest.raises(EngineFault, match="the engine died") as raised:
+            await made.measure(MEASURE)
+    assert raised.value.failure is made.fault is Failure.DIED
+    assert isinstance(raised.value.__cause__, ProfileError)  # of its page, which alone would end the search
+
+
+NO_COUNTS = {
+    "another-status": (500, "{}"),
+    "no-json": (200, "<html>"),
+    "no-count": (200, "{}"),
+    "no-object": (200, "[]"),
+}
+
+
+@pytest.mark.parametrize("case", NO_COUNTS)
+async def test_tokens_that_it_does_not_count_end_the_measurement(case: str) -> None:
+    async def ask(*_: object) -> tuple[int, str]:
+        return NO_COUNTS[case]
+
+    engine: Any = SimpleNamespace(kind=OTHER, ask=ask)
+    with pytest.raises(ProfileError, match="give --input-tokens") as raised:
+        await count_tokens(engine, "m", ["hello"])
+    assert raised.value.failure is Failure.WORKLOAD
 
 
 LAST_WORDS: dict[str, tuple[str, list[str], Failure, str]] = {
