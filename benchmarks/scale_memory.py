@@ -26,7 +26,7 @@ from slm_operator.planning.deployment.advising import advice_of  # noqa: E402
 from slm_operator.planning.deployment.plan import plan_deployment  # noqa: E402
 from slm_operator.planning.fleet.demand import demand_of  # noqa: E402
 from slm_operator.planning.views import Assignment, DeploymentView  # noqa: E402
-from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning  # noqa: E402
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning  # noqa: E402
 from slm_operator.settings import Settings  # noqa: E402
 from slm_operator.watch import custom_resources, projection  # noqa: E402
 from slm_operator.watch.applied import owned  # noqa: E402

@@ -1,8 +1,8 @@
 """Measurements made elsewhere, as the same document.
 
-Two sources: CSV files with the columns of the published sweeps (one row, one run), and the JSON of
-`vllm bench serve --save-result`. Assumes that each run kept its batches full: closed loop, or all requests at once.
-Both are whole-run averages, which understate T(B) by 2-7 % against a steady-state window; nothing corrects that.
+The source is a CSV file with the columns of the published sweeps: one row, one run. Assumes that each run kept its
+batches full: closed loop, or all requests at once. They are whole-run averages, which understate T(B) by 2-7 % against
+a steady-state window; nothing corrects that.
 Must never invent what the source does not say: absent stays absent.
 """
 
@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slm_core.codec import DocumentError
 from slm_core.measurements import (
@@ -32,7 +31,7 @@ from slm_core.sharing import PACKED, by_word
 from slm_core.sharing.exclusive import EXCLUSIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
 CSV_COLUMNS = (
     "model", "max_num_seqs", "replicas", "requests", "duration_s", "input_tokens", "output_tokens",
@@ -45,7 +44,7 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredOn:
-    """What neither file says of where it was measured."""
+    """What the file does not say of where it was measured."""
 
     engine: Engine
     gpu: Gpu
@@ -128,7 +127,7 @@ def _csv_point(row: Mapping[str, str | None], ledger: Ledger | None, at: str) ->
 
 
 def _mode(said: str, replicas: int, at: str) -> SharingMode:
-    """The sharing mode that a table or a result names, which must suit its number of engines. Raises DocumentError."""
+    """The sharing mode that a table names, which must suit its number of engines. Raises DocumentError."""
     word = said.lower()
     sharing = by_word(word)
     if sharing is None or sharing.allows_packs != (replicas > 1):
@@ -137,102 +136,6 @@ def _mode(said: str, replicas: int, at: str) -> SharingMode:
             f"{at}, sharing: {word!r} with {replicas} replicas; one engine is {EXCLUSIVE.word}, a pack {packed}"
         )
     return sharing.mode
-
-
-def from_bench_serve(results: Sequence[tuple[str, str]], *, on: MeasuredOn) -> MeasurementDocument:
-    """Results of `vllm bench serve --save-result` of one model: (file name, its text) each. Raises DocumentError.
-
-    The tool does not know the engine's side. What it should say of it is given with `--metadata KEY=VALUE`:
-    max_num_seqs, max_num_batched_tokens, replicas, sharing, kv_pool_bytes, kv_peak_fraction, preemptions.
-    ITL here is the tool's TPOT, which has this document's definition; its own ITL is over gaps between chunks.
-    """
-    if not results:
-        raise DocumentError("no results: give the files that `vllm bench serve --save-result` wrote")
-    read = [(name, _object(text, name)) for name, text in results]
-    models = {str(raw.get("model_id")) for _, raw in read}
-    if len(models) > 1:
-        raise DocumentError(f"results of several models ({', '.join(sorted(models))}): convert each on its own")
-    points = tuple(_bench_point(raw, on.ledger, name) for name, raw in read)
-    names = ", ".join(name for name, _ in read)
-    return MeasurementDocument(
-        model=Model(uri=models.pop()),
-        engine=on.engine,
-        gpu=on.gpu,
-        workload=_workload(points, names),
-        ledger=on.ledger,
-        points=points,
-        provenance=f"vllm bench serve: {names}",
-    )
-
-
-def _bench_point(raw: Mapping[str, Any], ledger: Ledger | None, name: str) -> Point:
-    def number(key: str) -> float:
-        return _number(raw.get(key), f"{name}, {key}")
-
-    def optional(key: str) -> float | None:
-        return number(key) if raw.get(key) is not None else None
-
-    if str(raw.get("request_rate", "inf")) not in ("inf", "Infinity"):
-        raise DocumentError(
-            f"{name}, request_rate: {raw['request_rate']} is an open loop: run with --max-concurrency and no rate"
-        )
-    concurrency = optional("max_concurrency") or optional("num_prompts") or 0
-    replicas = _count(optional("replicas") or 1, name, "replicas")
-    mode = _mode(str(raw.get("sharing", EXCLUSIVE.word)), replicas, name)
-    completed = _count(number("completed"), name, "completed")
-    batch_size = _count(min(optional("max_num_seqs") or math.inf, concurrency / replicas), name, "max_concurrency")
-    output_rate, failed, preemptions = (
-        number("output_throughput"),
-        int(optional("failed") or 0),
-        int(optional("preemptions") or 0),
-    )
-    itl_ms = _bench_latency(raw, "tpot", completed, name)
-    pool, budget = optional("kv_pool_bytes"), optional("max_num_batched_tokens")
-    return Point(
-        batch_size=batch_size,
-        replicas=replicas,
-        sharing_mode=mode,
-        max_num_batched_tokens=None if budget is None else int(budget),
-        throughput_tokens_per_second=number("total_token_throughput"),
-        output_tokens_per_second=output_rate,
-        itl_ms=itl_ms,
-        ttft_ms=_bench_latency(raw, "ttft", completed, name) if raw.get("max_concurrency") else None,
-        kv_pool_bytes=int(pool) if pool is not None else ledger.kv_pool_bytes if ledger and replicas == 1 else None,
-        kv_peak_fraction=optional("kv_peak_fraction") or 0.0,
-        preemptions=preemptions,
-        errors=failed,
-        mean_running=output_rate * itl_ms.mean_ms / 1000,
-        window_seconds=number("duration"),
-        requests=completed,
-        input_tokens_mean=number("total_input_tokens") / completed,
-        output_tokens_mean=number("total_output_tokens") / completed,
-        marks=tuple(mark for mark, count in ((Mark.PREEMPTED, preemptions), (Mark.ERRORS, failed)) if count),
-    )
-
-
-def _bench_latency(raw: Mapping[str, Any], what: str, samples: int, name: str) -> Latency:
-    def optional(key: str) -> float | None:
-        return _number(raw[key], f"{name}, {key}") if raw.get(key) is not None else None
-
-    mean_ms = _number(raw.get(f"mean_{what}_ms"), f"{name}, mean_{what}_ms")
-    p50_ms = optional(f"median_{what}_ms")
-    return Latency(
-        mean_ms=mean_ms,
-        p50_ms=optional(f"p50_{what}_ms") if p50_ms is None else p50_ms,
-        p90_ms=optional(f"p90_{what}_ms"),
-        p99_ms=optional(f"p99_{what}_ms"),
-        samples=samples,
-    )
-
-
-def _object(text: str, name: str) -> dict[str, Any]:
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise DocumentError(f"{name}: not JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise DocumentError(f"{name}: a {type(raw).__name__}, not the object that --save-result writes")
-    return raw
 
 
 def _workload(points: Iterable[Point], source: str) -> Workload:
@@ -245,12 +148,12 @@ def _workload(points: Iterable[Point], source: str) -> Workload:
     )
 
 
-def _number(raw: object, at: str) -> float:
+def _number(raw: str | None, at: str) -> float:
     try:
-        value = float(raw)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        value = float(raw or "")
+    except ValueError:
         value = math.nan
-    if not math.isfinite(value) or value < 0 or isinstance(raw, bool):
+    if not math.isfinite(value) or value < 0:
         raise DocumentError(f"{at}: {raw!r} is not a finite number of at least 0: mend the file or measure again")
     return value
 

@@ -5,18 +5,15 @@ then refused. From this table derive the API's schema, both command lines and th
 limits of an SLO stand in `slo`, which is a table of its own. Must never depend on who asks: what is admitted is
 admitted everywhere.
 
-`KNOBS` are the numbers by which candidates are judged: another one is a `Knob`, a field of `Tuning`, and the field of
-`spec.advisor`; whoever judges finds it in `Tuning`.
+`KNOBS` are the numbers by which candidates are judged, by the search and by the advisor: another one is a `Knob`, a
+field of `Tuning`, and the field of `spec.advisor` and of a profile's `spec.search`; whoever judges finds it in `Tuning`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
 N = TypeVar("N", int, float)
 
@@ -64,8 +61,6 @@ class Knob(Default[float]):
     """A further flag of `kubectl slm`, beside that of its name."""
     hint: str = ""
     """What ends the message to who misses the bounds there."""
-    searched: bool = True
-    """The search judges by it too: it stands in a profile's `spec.search` and is a flag of the profiler."""
 
     @property
     def wanted(self) -> str:
@@ -100,8 +95,6 @@ class Tuning:
 
 KNOBS = {"min_efficiency": MIN_EFFICIENCY, "min_gain": MIN_GAIN}
 """By the field of `Tuning`, in the order in which they are shown."""
-SEARCH_KNOBS = {name: knob for name, knob in KNOBS.items() if knob.searched}
-"""Those that the search knows."""
 
 
 def flag(name: str) -> str:
@@ -109,9 +102,9 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def tuned(source: object, knobs: Mapping[str, Knob] = KNOBS) -> dict[str, Any]:
+def tuned(source: object) -> dict[str, Any]:
     """The fields of `Tuning` from whatever has attributes of their names: a part of the API, parsed arguments."""
-    return {name: getattr(source, name) for name in knobs}
+    return {name: getattr(source, name) for name in KNOBS}
 
 
 MAX_SLICES, MAX_SLICES_OF_OLD_GPUS = 48, 16

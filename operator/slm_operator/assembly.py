@@ -35,7 +35,8 @@ from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.reconcile.execute import Executor
-from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
+from slm_operator.reconcile.gather import Gatherer
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.loop import Planners, Reconciler
 from slm_operator.reconcile.pending_writes import Ledger
 from slm_operator.reconcile.profile_logs import ProfileLogs

@@ -98,7 +98,7 @@ def _add_question(group: argparse._ArgumentGroup) -> None:
     for limit in LIMITS:
         group.add_argument(tuning.flag(f"slo_{limit.field}"), type=number(ABOVE_ZERO), help=limit.help)
     group.add_argument("--slo-percentile", type=Percentile, choices=list(Percentile), default=Percentile.MEAN)
-    for name, knob in tuning.SEARCH_KNOBS.items():
+    for name, knob in tuning.KNOBS.items():
         _add(group, tuning.flag(name), number(knob), knob.default, help=knob.help)
     group.add_argument("--sharing-mode", choices=tuple(map(word_of, CHOICES)), default=word_of(AUTO))
     own, most = count(tuning.ENGINES_PER_GPU), tuning.MAX_ENGINES_PER_GPU
@@ -174,7 +174,7 @@ def _request(args: argparse.Namespace, engine: Engine, max_model_len: int | None
         max_gpu_seconds=args.max_gpu_minutes * 60,
         max_batch_size=args.max_batch_size,
         max_num_batched_tokens=max(args.max_num_batched_tokens, args.max_batch_size),
-        **tuning.tuned(args, tuning.SEARCH_KNOBS),
+        **tuning.tuned(args),
         max_replicas=1 if alone else max(args.max_replicas, args.replicas or 1),
         replicas=None if alone else args.replicas,
         concurrency=args.concurrency,

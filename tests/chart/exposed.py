@@ -14,7 +14,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from slm_operator.api import names
 from slm_operator.metrics import Metrics
-from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue
 from slm_operator.slo.monitor import Figures
 

@@ -21,7 +21,8 @@ from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.log import NOTHING_PRINTED, ProfileLog
 from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.reconcile.event_mapping import concerned
-from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
+from slm_operator.reconcile.gather import Gatherer
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.loop import FLEET_LEAST_SECONDS, FLEET_MOST_SECONDS
 from slm_operator.reconcile.queue import FLEET, WorkKey
 from slm_operator.settings import Settings

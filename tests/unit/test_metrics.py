@@ -5,7 +5,7 @@ from dataclasses import replace
 from prometheus_client import generate_latest
 from slm_operator.api import names
 from slm_operator.metrics import Metrics
-from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue
 from slm_operator.slo.monitor import Figures
 from slm_operator.watch.records import Key

@@ -242,7 +242,7 @@ class Engine(Protocol):
         """Body for `paths.tokenize`."""
 
     def read_token_count(self, answer: Mapping[str, object]) -> int:
-        """Tokens, from what `paths.tokenize` answered. Raises KeyError or ValueError for nonsense."""
+        """Tokens, from what `paths.tokenize` answered. Raises KeyError, TypeError or ValueError for nonsense."""
 
     def explain(self, log_tail: str) -> tuple[Failure | None, str]:
         """The class of failure that an engine's last lines show, if they show one, and the line that shows it.

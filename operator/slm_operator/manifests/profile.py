@@ -14,7 +14,7 @@ from slm_core.engines.registry import engine_of
 from slm_core.measurements import camel
 from slm_core.sharing import word_of
 from slm_core.slo import LIMIT_FIELDS
-from slm_core.tuning import SEARCH_KNOBS, flag, tuned
+from slm_core.tuning import flag, tuned
 
 from slm_operator.api import names
 from slm_operator.digest import digest
@@ -73,7 +73,7 @@ def profile(
     """The SLMProfile that this deployment asks for, or the one to follow that of `measured_before_at`."""
     search = {
         "slo": _dump(spec.slo),
-        **{camel(name): value for name, value in tuned(spec.advisor, SEARCH_KNOBS).items()},
+        **{camel(name): value for name, value in tuned(spec.advisor).items()},
         "mode": spec.sharing.mode,
         "maxReplicasPerGpu": spec.sharing.max_replicas_per_gpu,
         "maxGpuMinutes": spec.profiling.max_gpu_minutes,
@@ -244,7 +244,7 @@ def _search_args(spec: SLMProfileSpec) -> list[str]:
     flags: tuple[tuple[str, object | None], ...] = (
         *((flag(f"slo_{name}"), getattr(slo, name)) for name in LIMIT_FIELDS),
         ("--slo-percentile", slo.percentile),
-        *((flag(name), value) for name, value in tuned(search, SEARCH_KNOBS).items()),
+        *((flag(name), value) for name, value in tuned(search).items()),
         ("--sharing-mode", word_of(search.mode)),
         ("--replicas", search.replicas_per_gpu),
         ("--max-replicas", search.max_replicas_per_gpu),

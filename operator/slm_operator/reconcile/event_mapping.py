@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.reconcile.gather import LABEL, NAMED, SHARING, UNMEASURED, is_our_node, named_profile
+from slm_operator.reconcile.indexes import LABEL, NAMED, SHARING, UNMEASURED, is_our_node, named_profile
 from slm_operator.reconcile.queue import FLEET, WorkKey
 from slm_operator.watch.watch_list import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slm_operator.reconcile.gather import ProfileKeys
+    from slm_operator.reconcile.indexes import ProfileKeys
     from slm_operator.settings import Settings
     from slm_operator.watch.cache import Change
     from slm_operator.watch.records import DeploymentRecord, Meta, PodRecord

@@ -1,7 +1,7 @@
 """Caches to views: one view a pass, everything it may consider and nothing else.
 
-What is expensive and pure is remembered by what it depends on: the profile key of a deployment by its generation, its
-advice and its demand by its generation and the profile's version. Must never write.
+What is expensive and pure is remembered by what it depends on: advice and demand of a deployment by its generation and
+the profile's version. Must never write.
 """
 
 from __future__ import annotations
@@ -10,20 +10,18 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slm_operator.api import names
 from slm_operator.manifests.metadata import child_name, job_name, label_value
-from slm_operator.manifests.profile import profile_key
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
 from slm_operator.planning.profile.turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
+from slm_operator.reconcile.indexes import SHARING, UNMEASURED, named_profile
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.reconcile.turns import Turns, is_to_be_measured
-from slm_operator.watch.cache import Cache
 from slm_operator.watch.records import Key
-from slm_operator.watch.watch_list import CONTROLLER, GPU, OURS, Caches
+from slm_operator.watch.watch_list import CONTROLLER, GPU, OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.planning.deployment.advising import Unadvisable
@@ -31,16 +29,17 @@ if TYPE_CHECKING:
     from slm_operator.planning.profile.log import ProfileLog
     from slm_operator.planning.profile.turns import Turn
     from slm_operator.planning.views import Assignment, Demand, Refusal
+    from slm_operator.reconcile.indexes import ProfileKeys
     from slm_operator.settings import Settings
     from slm_operator.slo.monitor import Watched
     from slm_operator.watch.records import (
         DeploymentRecord,
         JobRecord,
-        NodeRecord,
         PodRecord,
         ProfileRecord,
         WorkloadRecord,
     )
+    from slm_operator.watch.watch_list import Caches
 
     Advised = Advice | Unadvisable | None
 
@@ -48,82 +47,6 @@ log = logging.getLogger(__name__)
 
 ADVICE_KEPT = 128
 """Most deployments whose advice is remembered: of a thousand it would be a hundred megabytes, with every candidate and why."""
-
-SHARING = "sharing"
-"""Index of deployments that name no profile: (namespace, profile key)."""
-NAMED = "named"
-"""Index of deployments: (namespace, name of the SLMProfile they name)."""
-LABEL = "label"
-"""Index of deployments and profiles: (namespace, their name as a label value)."""
-UNMEASURED = "unmeasured"
-"""Index of profiles: True while they have no measurements."""
-
-
-class ProfileKeys:
-    """Profile key of each deployment, computed once a generation."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[int, str]] = {}
-
-    def of(self, record: DeploymentRecord) -> str | None:
-        """The key; None for a deployment whose spec cannot be read."""
-        if record.spec is None:
-            return None
-        known = self._known.get(record.meta.uid)
-        if known is None or known[0] != record.meta.generation:
-            known = self._known[record.meta.uid] = (record.meta.generation, profile_key(record.spec))
-        return known[1]
-
-    def forget(self, uid: str) -> None:
-        """The deployment is gone."""
-        self._known.pop(uid, None)
-
-
-def caches_for_planning(keys: ProfileKeys, settings: Settings) -> Caches:
-    """Caches with the indexes that gathering and routing need."""
-
-    def sharing(record: DeploymentRecord) -> Iterable[Hashable]:
-        key = None if named_profile(record) else keys.of(record)
-        return ((record.meta.key.namespace, key),) if key is not None else ()
-
-    def named(record: DeploymentRecord) -> Iterable[Hashable]:
-        name = named_profile(record)
-        return ((record.meta.key.namespace, name),) if name is not None else ()
-
-    def label(record: DeploymentRecord | ProfileRecord) -> Iterable[Hashable]:
-        return ((record.meta.key.namespace, label_value(record.meta.key.name)),)
-
-    def measured(record: ProfileRecord) -> Iterable[Hashable]:
-        key = record.meta.labels.get(names.PROFILE_LABEL)
-        return ((record.meta.key.namespace, key),) if key is not None else ()
-
-    return Caches(
-        deployments=Cache(names.DEPLOYMENT_KIND, {SHARING: sharing, NAMED: named, LABEL: label}),
-        profiles=Cache(
-            names.PROFILE_KIND,
-            {
-                OURS: measured,
-                LABEL: label,
-                UNMEASURED: lambda record: (True,) if record.measurements is None else (),
-            },
-        ),
-        nodes=Cache("Node", {OURS: lambda record: (True,) if is_our_node(record, settings) else ()}),
-    )
-
-
-def named_profile(record: DeploymentRecord) -> str | None:
-    """The profile that its spec names."""
-    return record.spec.profiling.profile if record.spec is not None else None
-
-
-def is_our_node(node: NodeRecord, settings: Settings) -> bool:
-    """Whether a node is opted in, or still carries our marks."""
-    marks = (settings.nodes.opt_in_label, names.CLASS_LABEL, names.SERVES_LABEL)
-    return (
-        any(mark in node.meta.labels for mark in marks)
-        or bool(node.meta.annotations)
-        or any(taint.key == names.CHANGING_TAINT for taint in node.taints)
-    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from slm_runtime import cli
 ROOT = Path(__file__).parents[3]
 PORT = ROOT / "core" / "slm_core" / "engines"
 ELSEWHERE = {
-    "core/slm_core/convert.py": "it reads the files of `vllm bench serve`, which is another tool",
     "core/slm_core/measurements.py": "documents that name no engine are of the time when there was one",
 }
 

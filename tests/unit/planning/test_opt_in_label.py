@@ -11,7 +11,7 @@ from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.views import Assignment, ProfileView
-from slm_operator.reconcile.gather import is_our_node
+from slm_operator.reconcile.indexes import is_our_node
 from slm_operator.settings import Nodes, Settings
 from slm_operator.watch.records import NodeRecord
 
@@ -75,7 +75,7 @@ def test_its_name_is_what_a_user_without_nodes_is_told() -> None:
     assert f"label GPU nodes {RESTRICTED}=true" in (answer.pending_because or "")
 
 
-def test_a_node_that_was_lent_is_seen_before_anything_of_ours_is_on_it() -> None:
+def test_a_lent_node_is_seen_before_it_bears_a_mark() -> None:
     bare = replace(w.node(), meta=w.meta("gpu-1", "", labels={RESTRICTED: "true"}))
     assert is_our_node(bare, SETTINGS)
     assert not is_our_node(bare, w.SETTINGS)

@@ -127,7 +127,7 @@ def test_others_are_counted_and_not_named_unless_they_may_be(case: str) -> None:
     assert named in " ".join(texts(answer(view, OPEN)))
 
 
-def test_nodes_held_by_others_are_one_line_however_their_pods_are_called() -> None:
+def test_nodes_held_by_others_are_one_line_whatever_the_pods() -> None:
     nodes = tuple(w.node(f"gpu-{i}") for i in range(9))
     view = w.fleet(w.demand(), nodes=nodes, pods=tuple(training(f"rival-{i}", f"gpu-{i}") for i in range(9)))
     made = answer(view)

@@ -10,7 +10,7 @@ from slm_operator.api import names
 from slm_operator.assembly import own_resources
 from slm_operator.kube.errors import ApiError, Conflict, NotFound
 from slm_operator.reconcile.execute import Executor
-from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.pending_writes import Ledger
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.settings import Settings

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from slm_operator.reconcile.event_mapping import concerned
-from slm_operator.reconcile.gather import ProfileKeys, caches_for_planning
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.settings import Settings
 from slm_operator.watch.cache import Change
 from slm_operator.watch.watch_list import watched_kinds

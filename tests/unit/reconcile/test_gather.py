@@ -10,7 +10,8 @@ from slm_operator.api import names
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.profile.log import NOTHING_PRINTED
-from slm_operator.reconcile.gather import ADVICE_KEPT, Gatherer, ProfileKeys, caches_for_planning
+from slm_operator.reconcile.gather import ADVICE_KEPT, Gatherer
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.watch.records import Key, Owner
 
@@ -35,7 +36,7 @@ def gatherer(**records: Any) -> Gatherer:
     return Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, advice_of=advice_of, demand_of=demand_of)
 
 
-def test_advice_is_computed_once_for_all_who_ask_until_something_changes() -> None:
+def test_advice_is_computed_once_until_something_changes() -> None:
     measured = w.profile(CHAT, w.document())
     named = w.deployment(spec={"profiling": {"profile": measured.meta.key.name}})
     seen, computed = gatherer(deployments=[named], profiles=[measured]), []

@@ -5,7 +5,8 @@ from dataclasses import replace
 from slm_operator.api import names
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
-from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
+from slm_operator.reconcile.gather import Gatherer
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 
 from tests.unit.planning import worlds as w
 

@@ -14,7 +14,8 @@ from slm_operator.api import names
 from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
-from slm_operator.reconcile.gather import Gatherer, ProfileKeys, caches_for_planning
+from slm_operator.reconcile.gather import Gatherer
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue, WorkKey
 from slm_operator.slo.scraper import AT_ONCE, NAMESPACE_SECONDS, OF_A_DEPLOYMENT, Watch
 from slm_operator.watch.records import Key
@@ -118,7 +119,7 @@ async def test_ready_replicas_are_asked_and_no_others() -> None:
     assert sorted(watched.engines.asked) == ["http://10.0.0.1:8000/metrics", "http://[fd00::2]:8000/metrics"]
 
 
-async def test_an_engine_is_asked_where_it_answers_and_read_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_engine_is_asked_and_read_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     other = OtherEngine()
     monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, other))
     watched = Watched(replica("a", "10.0.0.1"), command=other.command)

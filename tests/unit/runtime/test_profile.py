@@ -96,7 +96,7 @@ def test_a_bad_engine_is_named_in_one_line_with_a_mend(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["die-at:20", "die-slowly-at:20"])
-def test_an_engine_that_dies_at_a_batch_size_leaves_what_was_measured(profile: Profile, fault: str) -> None:
+def test_an_engine_that_dies_leaves_what_was_measured(profile: Profile, fault: str) -> None:
     run = profile("--max-replicas", "1", fault=fault)
     document = parse_document(run.one("result")["document"])
     assert 1 <= max(p.batch_size for p in document.points) < 20
@@ -106,7 +106,7 @@ def test_an_engine_that_dies_at_a_batch_size_leaves_what_was_measured(profile: P
 
 
 @pytest.mark.slow
-def test_an_engine_that_hangs_at_a_batch_size_leaves_what_was_measured(profile: Profile) -> None:
+def test_an_engine_that_hangs_leaves_what_was_measured(profile: Profile) -> None:
     run = profile("--max-replicas", "1", "--hang-seconds", "2", fault="hang-at:20")
     document = parse_document(run.one("result")["document"])
     assert 1 <= max(p.batch_size for p in document.points) < 20

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from slm_core.codec import DocumentError, parse_document, to_json
-from slm_core.convert import MeasuredOn, from_bench_serve, from_csv, models_in
+from slm_core.convert import MeasuredOn, from_csv, models_in
 from slm_core.measurements import Engine, Gpu, Mark, SharingMode
 from unit.runtime_search import published
 
@@ -16,27 +15,6 @@ HEADER = (
     "output_tokens_per_s,mean_itl_ms,kv_peak_fraction_of_pool,preemptions,mean_running_requests"
 )
 ROW = "tiny,8,1,100,10,1000,2000,300,200,5.0,0.5,0,7.9"
-
-RESULT = {
-    "model_id": "facebook/opt-125m",
-    "num_prompts": 200,
-    "request_rate": "inf",
-    "max_concurrency": 16,
-    "duration": 20.0,
-    "completed": 200,
-    "failed": 0,
-    "total_input_tokens": 20000,
-    "total_output_tokens": 40000,
-    "output_throughput": 2000.0,
-    "total_token_throughput": 3000.0,
-    "mean_ttft_ms": 20.0,
-    "median_ttft_ms": 19.0,
-    "p99_ttft_ms": 40.0,
-    "mean_tpot_ms": 7.5,
-    "median_tpot_ms": 7.4,
-    "p99_tpot_ms": 9.0,
-}
-"""What `vllm bench serve --save-result` writes, as far as it is read."""
 
 
 @pytest.mark.parametrize("model", published.MODELS)
@@ -105,72 +83,3 @@ def test_a_bad_csv_is_one_sentence(text: str, message: str) -> None:
         from_csv(text, model="tiny", on=ON, source="f.csv")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_bench_serve_result() -> None:
-    document = from_bench_serve([("a.json", json.dumps(RESULT))], on=ON)
-    (point,) = document.points
-    assert document.model.uri == "facebook/opt-125m"
-    assert (point.batch_size, point.replicas, point.in_flight) == (16, 1, None)
-    assert (point.itl_ms.mean_ms, point.itl_ms.p99_ms, point.itl_ms.samples) == (7.5, 9.0, 200)
-    assert point.ttft_ms is not None
-    assert point.ttft_ms.p50_ms == 19.0
-    assert point.mean_running == pytest.approx(15.0)
-    assert (point.input_tokens_mean, point.output_tokens_mean) == (100, 200)
-    assert point.kv_pool_bytes is None
-    assert parse_document(json.loads(json.dumps(to_json(document)))) == document
-
-
-def test_what_metadata_says_of_the_engine() -> None:
-    metadata = {
-        "max_num_seqs": "8",
-        "replicas": "2",
-        "sharing": "mps",
-        "kv_pool_bytes": "1000000",
-        "kv_peak_fraction": "0.9",
-        "preemptions": "3",
-        "max_num_batched_tokens": "2048",
-    }
-    (point,) = from_bench_serve([("a.json", json.dumps(RESULT | metadata))], on=ON).points
-    assert (point.batch_size, point.replicas, point.sharing_mode) == (8, 2, SharingMode.MPS)
-    assert (point.kv_pool_bytes, point.kv_peak_fraction, point.max_num_batched_tokens) == (1_000_000, 0.9, 2048)
-    assert point.marks == (Mark.PREEMPTED,)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"request_rate": 5.0}, "a.json, request_rate: 5.0 is an open loop: run with --max-concurrency and no rate"),
-        ({"mean_tpot_ms": None}, "a.json, mean_tpot_ms: None is not a finite number"),
-        ({"completed": 0}, "a.json, completed: 0 is not a whole number of at least 1"),
-        ({"sharing": "mps"}, "a.json, sharing: 'mps' with 1 replicas"),
-        ({"duration": True}, "a.json, duration: True is not a finite number"),
-    ],
-)
-def test_a_bad_result_is_one_sentence(change: dict, message: str) -> None:
-    with pytest.raises(DocumentError, match=r"a\.json") as caught:
-        from_bench_serve([("a.json", json.dumps(RESULT | change))], on=ON)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("results", "message"),
-    [
-        ([], "no results: give the files"),
-        ([("a.json", "{")], "a.json: not JSON"),
-        ([("a.json", "[]")], "a.json: a list, not the object that --save-result writes"),
-        (
-            [("a.json", json.dumps(RESULT)), ("b.json", json.dumps(RESULT | {"model_id": "other"}))],
-            "results of several models (facebook/opt-125m, other): convert each on its own",
-        ),
-    ],
-)
-def test_files_that_are_no_results(results: list, message: str) -> None:
-    with pytest.raises(DocumentError) as caught:
-        from_bench_serve(results, on=ON)
-    assert message in str(caught.value)
-
-
-def test_failed_requests_are_marked() -> None:
-    (point,) = from_bench_serve([("a.json", json.dumps(RESULT | {"failed": 2}))], on=replace(ON)).points
-    assert point.marks == (Mark.ERRORS,)

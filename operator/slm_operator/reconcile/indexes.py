@@ -1,0 +1,96 @@
+"""By what cached records are found, and the profile key of each deployment, computed once a generation.
+
+Whoever gathers a view and whoever maps an event to keys look up the same way. Must never hold a record of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+from slm_operator.manifests.metadata import label_value
+from slm_operator.manifests.profile import profile_key
+from slm_operator.watch.cache import Cache
+from slm_operator.watch.watch_list import OURS, Caches
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from slm_operator.settings import Settings
+    from slm_operator.watch.records import DeploymentRecord, NodeRecord, ProfileRecord
+
+SHARING = "sharing"
+"""Index of deployments that name no profile: (namespace, profile key)."""
+NAMED = "named"
+"""Index of deployments: (namespace, name of the SLMProfile they name)."""
+LABEL = "label"
+"""Index of deployments and profiles: (namespace, their name as a label value)."""
+UNMEASURED = "unmeasured"
+"""Index of profiles: True while they have no measurements."""
+
+
+class ProfileKeys:
+    """Profile key of each deployment, computed once a generation."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, str]] = {}
+
+    def of(self, record: DeploymentRecord) -> str | None:
+        """The key; None for a deployment whose spec cannot be read."""
+        if record.spec is None:
+            return None
+        known = self._known.get(record.meta.uid)
+        if known is None or known[0] != record.meta.generation:
+            known = self._known[record.meta.uid] = (record.meta.generation, profile_key(record.spec))
+        return known[1]
+
+    def forget(self, uid: str) -> None:
+        """The deployment is gone."""
+        self._known.pop(uid, None)
+
+
+def caches_for_planning(keys: ProfileKeys, settings: Settings) -> Caches:
+    """Caches with the indexes that gathering and routing need."""
+
+    def sharing(record: DeploymentRecord) -> Iterable[Hashable]:
+        key = None if named_profile(record) else keys.of(record)
+        return ((record.meta.key.namespace, key),) if key is not None else ()
+
+    def named(record: DeploymentRecord) -> Iterable[Hashable]:
+        name = named_profile(record)
+        return ((record.meta.key.namespace, name),) if name is not None else ()
+
+    def label(record: DeploymentRecord | ProfileRecord) -> Iterable[Hashable]:
+        return ((record.meta.key.namespace, label_value(record.meta.key.name)),)
+
+    def measured(record: ProfileRecord) -> Iterable[Hashable]:
+        key = record.meta.labels.get(names.PROFILE_LABEL)
+        return ((record.meta.key.namespace, key),) if key is not None else ()
+
+    return Caches(
+        deployments=Cache(names.DEPLOYMENT_KIND, {SHARING: sharing, NAMED: named, LABEL: label}),
+        profiles=Cache(
+            names.PROFILE_KIND,
+            {
+                OURS: measured,
+                LABEL: label,
+                UNMEASURED: lambda record: (True,) if record.measurements is None else (),
+            },
+        ),
+        nodes=Cache("Node", {OURS: lambda record: (True,) if is_our_node(record, settings) else ()}),
+    )
+
+
+def named_profile(record: DeploymentRecord) -> str | None:
+    """The profile that its spec names."""
+    return record.spec.profiling.profile if record.spec is not None else None
+
+
+def is_our_node(node: NodeRecord, settings: Settings) -> bool:
+    """Whether a node is opted in, or still carries our marks."""
+    marks = (settings.nodes.opt_in_label, names.CLASS_LABEL, names.SERVES_LABEL)
+    return (
+        any(mark in node.meta.labels for mark in marks)
+        or bool(node.meta.annotations)
+        or any(taint.key == names.CHANGING_TAINT for taint in node.taints)
+    )
