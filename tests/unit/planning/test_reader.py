@@ -9,7 +9,7 @@ from slm_operator.api.profile import GpuSpec
 from slm_operator.manifests.metadata import is_served_in, serves_value
 from slm_operator.planning.actions import EmitEvent, PatchNode
 from slm_operator.planning.fleet import shortage
-from slm_operator.planning.fleet.node.annotations import failures_in
+from slm_operator.planning.fleet.node.annotations import Marks, change_text, failures_in
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.gpu import gpu_wait
 from slm_operator.planning.views import Assignment, FleetView, ProfileView
@@ -33,8 +33,8 @@ def whole_engine(name: str, namespace: str, of: str) -> PodRecord:
     return replace(w.replica(name, of=of, namespace=namespace), gpu_requests=WHOLE_GPU)
 
 
-def changing(node: NodeRecord, purpose: str) -> NodeRecord:
-    marks = {names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: purpose}
+def changing(node: NodeRecord, becomes: Marks) -> NodeRecord:
+    marks = {names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: change_text(becomes)}
     return replace(
         node,
         taints=(Taint(key=names.CHANGING_TAINT),),
@@ -57,7 +57,7 @@ def texts(answer: Assignment) -> Iterator[str]:
 
 OWN = training("mine", namespace="team")
 ANY = w.demand(any_neighbours=True)
-DRAINED = changing(w.node(), "mps-2 for any")
+DRAINED = changing(w.node(), Marks("mps-2", "any"))
 MIXED = (w.replica("chat-1"), w.replica("rival-1", of="rival-model", namespace="rivals"))
 DAEMON = w.daemon("mps-control-daemon", "gpu-1", started="2026-01-01T00:00:10Z")
 ORPHANS = tuple(replace(pod, started="2026-01-01T00:00:00Z") for pod in MIXED)
@@ -176,7 +176,7 @@ PROFILES: dict[str, tuple[NodeRecord, tuple[PodRecord, ...], str]] = {
     "slices of others": (serving("gpu-1", "rivals.rival-model"), (), "for a deployment of another namespace"),
     "slices of its own": (serving("gpu-1", "team.chat"), (), "is cut into slices for team.chat"),
     "slices for all": (serving("gpu-1", "any"), (), "is cut into slices for any deployment"),
-    "a change for others": (changing(w.node(), "mps-2 for rivals.rival-model"), (), "is being changed"),
+    "a change for others": (changing(w.node(), Marks("mps-2", "rivals.rival-model")), (), "is being changed"),
 }
 
 

@@ -1,8 +1,7 @@
 """What is remembered on a node itself: what it is being changed to, and what it could not become. As JSON, and read back.
 
-The values are data, and sentences are made of them last. Annotations that earlier releases wrote are still read
-("mps-2 for team.chat", "given back", lines of `class: why`): an upgrade in the middle of a change goes on with it.
-Must never raise: anybody may edit an annotation, and what cannot be read is nothing.
+The values are data, and sentences are made of them last. Must never raise: anybody may edit an annotation, and what
+cannot be read is nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_GIVEN_BACK = "given back"
 
 
 class Marks(NamedTuple):
@@ -25,7 +22,7 @@ class Marks(NamedTuple):
     """Value of the serves label."""
 
     def __str__(self) -> str:
-        return f"{self.class_label} for {self.serves}" if any(self) else _GIVEN_BACK
+        return f"{self.class_label} for {self.serves}" if any(self) else "given back"
 
 
 RELEASED = Marks()
@@ -40,19 +37,10 @@ def change_text(becomes: Marks) -> str:
 def change_in(annotation: str | None) -> Marks | None:
     """What a value of `changing-to` says. None when there is none, or nothing that can be read."""
     data = _object(annotation)
-    if data is None:
-        return _before_json(annotation or "")
     if data.get("givenBack") is True:
         return RELEASED
     label, serves = data.get("class"), data.get("serves")
     return Marks(label, serves) if isinstance(label, str) and isinstance(serves, str) else None
-
-
-def _before_json(annotation: str) -> Marks | None:
-    if annotation == _GIVEN_BACK:
-        return RELEASED
-    label, between, serves = annotation.partition(" for ")
-    return Marks(label, serves) if between else None
 
 
 def failures_text(failures: Mapping[str, str]) -> str | None:
@@ -62,17 +50,13 @@ def failures_text(failures: Mapping[str, str]) -> str | None:
 
 def failures_in(annotation: str | None) -> dict[str, str]:
     """Class to why it failed."""
-    data = _object(annotation)
-    if data is not None:
-        return {label: str(why) for label, why in data.items() if label}
-    lines = (line.partition(": ") for line in (annotation or "").splitlines())
-    return {label: why for label, _, why in lines if label}
+    return {label: str(why) for label, why in _object(annotation).items() if label}
 
 
-def _object(text: str | None) -> dict[str, Any] | None:
-    """A JSON object; None for any other text, such as what older releases wrote."""
+def _object(text: str | None) -> dict[str, Any]:
+    """A JSON object; an empty one for any other text."""
     try:
         data = json.loads(text or "")
     except (ValueError, RecursionError):
-        return None
-    return data if isinstance(data, dict) else None
+        return {}
+    return data if isinstance(data, dict) else {}
