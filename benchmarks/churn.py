@@ -102,7 +102,7 @@ class Churn:
         spec = fleet.slm_deployment(name, "p", **self._shape())["spec"]
         patch = {
             "replicas": spec["replicas"],
-            "sharing": {"replicasPerGpu": None, "neighbours": None} | spec["sharing"],
+            "sharing": {"enginesPerGpu": None, "tenancy": None} | spec["sharing"],
         }
         await self.client.merge_patch(SLMD, NAMESPACE, name, {"spec": patch})
 

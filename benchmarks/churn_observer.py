@@ -2,7 +2,7 @@ r"""What must hold while a cluster churns, judged from outside by watch events a
 
 It knows the operator by what it promises (labels, a taint, a ConfigMap), not by its code: nothing of it is imported here. It
 reads only what the API server tells everybody, and says two things: what must never have been (`broken`), and what has to be
-mended before the cluster is at rest (`unrest`).
+fixed before the cluster is at rest (`unrest`).
 
     events of each kind --> see --> broken, at once
                              \----> held for DELAY_SECONDS --> judge --> broken
@@ -100,7 +100,7 @@ class Observer:
             self.broken += [said] if said else []
 
     def unrest(self) -> list[str]:
-        """What must be mended before the cluster is at rest."""
+        """What must be fixed before the cluster is at rest."""
         return [*self._unready(), *self._misplaced(), *self._marked()]
 
     # Nodes: nothing is touched without being asked; a configuration changes only where no device is in use.

@@ -61,7 +61,7 @@ class Result:
 
 
 async def answer(case: Case, seed: int, *, packs: bool) -> Result:
-    request = case.request if packs else replace(case.request, max_replicas=1)
+    request = case.request if packs else replace(case.request, max_engines=1)
     findings = await run_search(
         request, SimulatedRig(engine=case.engine, lengths=case.lengths, random=Random(seed)), lambda _: None
     )

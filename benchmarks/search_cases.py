@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import SharingMode
-from slm_core.slo import Percentile, Slo
+from slm_core.slo import Slo, Statistic
 from slm_core.units import GIB
 from slm_runtime.search.steps import Request
 
@@ -75,30 +75,33 @@ def draw(random: Random) -> Case:
         max_batch_size=random.choice((128, 256, 512, 1024)),
         max_num_batched_tokens=random.choice((2048, 8192)),
         min_efficiency=random.choice((0.05, 0.1, 0.1, 0.2)),
-        max_replicas=4,
+        max_engines=4,
         max_model_len=engine.max_model_len,
     )
     return Case(engine=engine, lengths=lengths, request=request)
 
 
 def _slo(random: Random, engine: SimulatedEngine, lengths: Lengths) -> Slo:
-    percentile = random.choices(list(Percentile), (6, 1, 1, 1))[0]
+    percentile = random.choices(list(Statistic), (6, 1, 1, 1))[0]
     kind = random.choices(("factor", "absolute", "ttft", "none"), (4, 4, 1, 1))[0]
     somewhere = steady_state(engine, lengths, alone(8192), math.exp(random.uniform(math.log(2), math.log(400))))
     if kind == "factor":
-        return Slo(itl_factor=random.uniform(1.2, 6), percentile=percentile)
+        return Slo(itl_factor=random.uniform(1.2, 6), itl_statistic=percentile)
     if kind == "absolute":
-        return Slo(itl_ms=somewhere.itl_ms * random.uniform(0.95, 1.3), percentile=percentile)
+        return Slo(itl_ms=somewhere.itl_ms * random.uniform(0.95, 1.3), itl_statistic=percentile)
     if kind == "ttft":
         return Slo(
-            itl_ms=somewhere.itl_ms * 1.2, ttft_ms=somewhere.ttft_ms * random.uniform(0.9, 1.5), percentile=percentile
+            itl_ms=somewhere.itl_ms * 1.2,
+            ttft_ms=somewhere.ttft_ms * random.uniform(0.9, 1.5),
+            itl_statistic=percentile,
+            ttft_statistic=percentile,
         )
     return Slo()
 
 
 def alone(max_num_batched_tokens: int) -> EngineConfiguration:
     """One engine with all the memory."""
-    return start(1, SharingMode.NONE, max_num_batched_tokens, None)
+    return start(1, SharingMode.EXCLUSIVE, max_num_batched_tokens, None)
 
 
 def start(
@@ -131,14 +134,14 @@ class Truth:
 
     def excess_fraction(self, expected: Expected) -> float:
         """By how much the worst latency exceeds its limit; negative: it keeps it."""
-        deviations = DEVIATIONS.get(self.slo.percentile, 0.0)
+        deviations = DEVIATIONS.get(self.slo.itl_statistic, 0.0)
         itl_ms = expected.itl_ms * (1 + deviations * expected.itl_spread_fraction)
         ttft_ms = expected.ttft_ms * (1 + deviations * TTFT_SPREAD_FRACTION)
         return max(itl_ms / self.itl_limit_ms, ttft_ms / (self.slo.ttft_ms or math.inf)) - 1 + self.margin_fraction
 
     def noise_fraction(self) -> float:
         """Deviation of a measured figure from its limit: its window, its start, its percentile, and a measured limit."""
-        apart = DEVIATIONS.get(self.slo.percentile, 0.0) * (TTFT_SPREAD_FRACTION if self.slo.ttft_ms else 0.1)
+        apart = DEVIATIONS.get(self.slo.itl_statistic, 0.0) * (TTFT_SPREAD_FRACTION if self.slo.ttft_ms else 0.1)
         figure = math.hypot(self.case.engine.noise_fraction * 1.15, SPREAD_NOISE_FRACTION * apart / (1 + apart))
         return figure * (math.sqrt(2) if self.slo.itl_factor else 1)
 
@@ -146,7 +149,7 @@ class Truth:
         """Output tokens per second of the best batch size, all of them and both step budgets tried."""
         request = self.case.request
         budgets = {request.max_num_batched_tokens}
-        if self.slo.ttft_ms is not None or self.slo.percentile is not Percentile.MEAN:
+        if self.slo.ttft_ms is not None or self.slo.itl_statistic is not Statistic.MEAN:
             budgets.add(request.max_num_batched_tokens // 4)
         rates = [self._rate(alone(budget), size) for budget in budgets for size in sizes(request.max_batch_size)]
         return max(rates, default=0.0)
@@ -161,7 +164,7 @@ class Truth:
             (s for s in sizes(request.max_batch_size) if self._rate(alone(request.max_num_batched_tokens), s)),
             default=0,
         )
-        for replicas in range(2, request.max_replicas + 1):
+        for replicas in range(2, request.max_engines + 1):
             room = engine.device_bytes // replicas - fixed
             if room < floor:
                 break

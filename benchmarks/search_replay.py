@@ -99,7 +99,7 @@ async def replay() -> list[Replayed]:
 
 async def _replay(model: str, factor: float) -> Replayed:
     rig = ReplayRig(model)
-    request = Request(slo=Slo(itl_factor=factor), max_gpu_seconds=1e6, max_batch_size=768, max_replicas=1)
+    request = Request(slo=Slo(itl_factor=factor), max_gpu_seconds=1e6, max_batch_size=768, max_engines=1)
     findings = await run_search(request, rig, lambda _: None)
     chosen = best(request, findings)
     assert chosen is not None

@@ -129,16 +129,16 @@ def allocatable(stage: Stage) -> str:
 def show(status: dict[str, Any]) -> None:
     """The advice as status has it."""
     advice = status["advice"]
-    for sentence in advice["because"]:
+    for sentence in advice["sentences"]:
         say(sentence)
-    table = Table("batch", "per GPU", "mode", "verdict", "because", box=None)
+    table = Table("batch", "per GPU", "mode", "verdict", "why", box=None)
     for candidate in advice["candidates"]:
         table.add_row(
-            str(candidate["batchSize"]),
-            str(candidate["replicasPerGpu"]),
-            candidate["sharingMode"],
+            str(candidate["configuration"]["batchSize"]),
+            str(candidate["configuration"]["enginesPerGpu"]),
+            candidate["configuration"]["sharingMode"],
             candidate["verdict"],
-            candidate["because"],
+            candidate["message"],
         )
     console.print(table)
 

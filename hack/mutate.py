@@ -234,7 +234,7 @@ def main() -> int:
     os.chdir(ROOT)
     every = sorted(path.name for path in TESTS.glob("test_*.py") if path.name not in NO_JUDGE)
     if not passes(None, every):
-        print("the advisor's tests fail as they are: mend them first", file=sys.stderr)
+        print("the advisor's tests fail as they are: fix them first", file=sys.stderr)
         return 2
     modules = arguments.module or list(MODULES.values())
     found = [mutant for module in modules for mutant in mutants(module)]

@@ -25,11 +25,11 @@ def failed(**event: Any) -> str:
 
 
 LOGS: dict[str, str] = {
-    "a long failure": failed(**{"class": "Died", "message": LONG, "mend": ""}),
-    "a long mend": failed(**{"class": "Died", "message": "died", "mend": LONG}),
+    "a long failure": failed(**{"class": "Died", "message": LONG, "remedy": ""}),
+    "a long remedy": failed(**{"class": "Died", "message": "died", "remedy": LONG}),
     "a long class": failed(**{"class": LONG, "message": "died"}),
     "a class of many words": failed(**{"class": "It died, and\nhow", "message": "died"}),
-    "a failure of other types": failed(**{"class": 7, "message": ["died"], "mend": {"a": 1}}),
+    "a failure of other types": failed(**{"class": 7, "message": ["died"], "remedy": {"a": 1}}),
     "a failure without a word": failed(),
     "long progress": line(point=1, of=2, message=LONG),
     "progress of other types": line(point="one", of=[2], message={"a": 1}),

@@ -63,7 +63,7 @@ FULL = Scale(
     cpus=(2, 8),
     shares=(2, 4),
     work_seconds=1.0,
-    profile_words=("--max-batch-size", "512", "--max-window-seconds", "10", "--max-replicas", "2"),
+    profile_words=("--max-batch-size", "512", "--max-window-seconds", "10", "--max-engines-per-gpu", "2"),
 )
 SMALL = Scale(
     published=OPT_SMALL,
@@ -75,7 +75,7 @@ SMALL = Scale(
     shares=(2, 3),
     work_seconds=0.2,
     profile_words=(
-        *("--max-batch-size", "48", "--max-num-batched-tokens", "512", "--max-replicas", "2"),
+        *("--max-batch-size", "48", "--max-num-batched-tokens", "512", "--max-engines-per-gpu", "2"),
         *("--min-window-seconds", "0.5", "--max-window-seconds", "1", "--poll-seconds", "0.05"),
     ),
 )

@@ -57,7 +57,7 @@ async def modern(job: Job) -> None:
 
 async def slicing(job: Job) -> None:
     """The published model, a pack of two under time slicing: what it costs where nobody may use MPS."""
-    await _profile(job, job.scale.published, ("--sharing-mode", "time-slicing", "--replicas", "2"))
+    await _profile(job, job.scale.published, ("--sharing-mode", "time-slicing", "--engines-per-gpu", "2"))
 
 
 async def _profile(job: Job, shape: Shape, sharing: Sequence[str]) -> None:

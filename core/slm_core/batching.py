@@ -55,7 +55,7 @@ class Rules:
 
     def is_undecided(self, point: Point) -> bool:
         """It fails, and only limits for which its samples give no figure: another measurement may tell."""
-        silent = [m for m in METRICS if (of := m.of(point)) is None or figure_ms(of, self.limits.percentile) is None]
+        silent = [m for m in METRICS if (of := m.of(point)) is None or figure_ms(of, m.statistic(self.limits)) is None]
         limits = self.limits.without(silent)
         return not self.judge(point).passed and replace(self, limits=limits).judge(point).passed
 

@@ -22,7 +22,7 @@ LARGEST = 1 << 53
 
 
 class DocumentError(ValueError):
-    """A document that cannot be read. The message names the field and the mend."""
+    """A document that cannot be read. The message names the field and the remedy."""
 
 
 def to_json(value: object) -> Any:

@@ -28,7 +28,7 @@ class EngineConfiguration:
     """Token budget of each step (--max-num-batched-tokens). Absent: not known."""
     engines_per_gpu: int = 1
     """R."""
-    sharing_mode: SharingMode = SharingMode.NONE
+    sharing_mode: SharingMode = SharingMode.EXCLUSIVE
     """None exactly when there is one engine."""
 
     @classmethod

@@ -154,13 +154,13 @@ def _number(raw: str | None, at: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value < 0:
-        raise DocumentError(f"{at}: {raw!r} is not a finite number of at least 0: mend the file or measure again")
+        raise DocumentError(f"{at}: {raw!r} is not a finite number of at least 0: fix the file or measure again")
     return value
 
 
 def _count(value: float, at: str, name: str) -> int:
     if not math.isfinite(value) or value < 1:
         raise DocumentError(
-            f"{at}, {name}: {value:g} is not a whole number of at least 1: mend the file or measure again"
+            f"{at}, {name}: {value:g} is not a whole number of at least 1: fix the file or measure again"
         )
     return int(value)

@@ -1,4 +1,4 @@
-"""What can go wrong while measuring, by class: one line with the cause, one with the mend, one exit status each.
+"""What can go wrong while measuring, by class: one line with the cause, one with the remedy, one exit status each.
 
 Exists so that a Job's exit code, a log line and a person at a terminal all say the same. What an engine's own words mean
 is for `engines` to say. Must never let a traceback stand for an explanation.
@@ -52,7 +52,7 @@ EXIT_STATUS = {
 }
 """Exit status of each class. 0: measured, also when the budget ended the search; 2: the command line was wrong."""
 
-MEND = {
+REMEDY = {
     Failure.MODEL: "check that --model is a folder with config.json, weights and tokenizer, complete and readable",
     Failure.ARGUMENTS: "correct the engine arguments after `--` (or spec.engine)",
     Failure.COMMAND: "give the engine's command after `--`",
@@ -75,7 +75,7 @@ MEND = {
 
 
 class ProfileError(Exception):
-    """Something that no other configuration of engines can mend: it ends the search."""
+    """Something that no other configuration of engines can fix: it ends the search."""
 
     def __init__(self, failure: Failure, message: str) -> None:
         super().__init__(message)
@@ -86,7 +86,7 @@ class EngineFailed(Exception):  # noqa: N818 - it says what happened; the word e
     """The engines did not start, died, hung or answered nonsense. The message is the reason, in one line.
 
     The search takes it as a finding about that configuration, and goes on. Anything that no other configuration could
-    mend (no model, no memory for one sequence) is not for the search: raise something else and it ends.
+    fix (no model, no memory for one sequence) is not for the search: raise something else and it ends.
     """
 
 

@@ -28,9 +28,14 @@ MOST_ITEMS = {"points": 500, "args": 128, "marks": 8}
 class SharingMode(StrEnum):
     """How the engines of one GPU share it. The words are those of the API; NVIDIA's label says none, time-slicing, mps."""
 
-    NONE = "None"
+    EXCLUSIVE = "Exclusive"
     TIME_SLICING = "TimeSlicing"
     MPS = "MPS"
+
+    @classmethod
+    def _missing_(cls, value: object) -> SharingMode | None:
+        """NB: documents measured before this word had a name of its own say "None"; what was measured stays readable."""
+        return cls.EXCLUSIVE if value == "None" else None
 
 
 class Mark(StrEnum):
@@ -98,7 +103,7 @@ class Point:
     """B: the largest number of sequences that each engine runs at once (--max-num-seqs, or the closed loop's width)."""
     replicas: int = 1
     """R: engines on the GPU."""
-    sharing_mode: SharingMode = SharingMode.NONE
+    sharing_mode: SharingMode = SharingMode.EXCLUSIVE
     """How the engines shared the GPU. None exactly when there is one engine."""
     in_flight: int | None = None
     """Requests kept in flight over all engines. Absent: full batches, B times R."""

@@ -50,16 +50,16 @@ def confirmed(point: Point) -> Check:
 
 
 def latency(point: Point, *, limits: Limits) -> Check:
-    """Every limit, at the percentile asked, as far as the samples support it."""
+    """Every limit, of the statistic asked, as far as the samples support it."""
     if misses := slo_misses(point, limits):
         worst = max(misses, key=_severity)
         return Check(CheckName.SLO, False, worst.because, worst.measured_ms or math.inf, worst.limit_ms or 0)
     for metric in METRICS:
         limit_ms, measured = metric.limit_ms(limits), metric.of(point)
         if limit_ms is not None and measured is not None:
-            figure = figure_ms(measured, limits.percentile) or 0
+            figure = figure_ms(measured, metric.statistic(limits)) or 0
             shorter = f"{metric.name} is within {limit_ms:.1f} ms"
-            because = metric.kept(figure, limit_ms, limits.percentile) if metric is ITL else shorter
+            because = metric.kept(figure, limit_ms, metric.statistic(limits)) if metric is ITL else shorter
             return Check(CheckName.SLO, True, because, figure, limit_ms)
     return Check(CheckName.SLO, True, "no latency limit was asked")
 

@@ -29,7 +29,7 @@ REFERENCE_BATCH_SIZE = 32
 """The B whose mean ITL the factor form multiplies (arXiv 2503.08311, section 6)."""
 
 
-class Percentile(StrEnum):
+class Statistic(StrEnum):
     """The figure of a latency distribution that must stay under the limit."""
 
     MEAN = "Mean"
@@ -38,13 +38,13 @@ class Percentile(StrEnum):
     P99 = "P99"
 
 
-MIN_SAMPLES = {Percentile.MEAN: 0, Percentile.P50: 7, Percentile.P90: 64, Percentile.P99: 459}
-"""Samples without a miss that support a claim about each percentile."""
+MIN_SAMPLES = {Statistic.MEAN: 0, Statistic.P50: 7, Statistic.P90: 64, Statistic.P99: 459}
+"""Samples without a miss that support a claim about each of them."""
 FIGURE = {
-    Percentile.MEAN: attrgetter("mean_ms"),
-    Percentile.P50: attrgetter("p50_ms"),
-    Percentile.P90: attrgetter("p90_ms"),
-    Percentile.P99: attrgetter("p99_ms"),
+    Statistic.MEAN: attrgetter("mean_ms"),
+    Statistic.P50: attrgetter("p50_ms"),
+    Statistic.P90: attrgetter("p90_ms"),
+    Statistic.P99: attrgetter("p99_ms"),
 }
 """Where a latency keeps each of them."""
 
@@ -67,8 +67,8 @@ class Metric:
     """In sentences, and as the name of its check."""
     field: str
     """Where a point keeps its distribution, and an SLO, limits and figures their milliseconds. Camel case in JSON."""
-    counter: str
-    """How the engine's counters of it begin (`Counters.itl_sum`): its mean."""
+    key: str
+    """Its name in the API's `slo`, and how the engine's counters of it begin (`Counters.itl_sum`)."""
     follows_line: bool
     """Its mean follows the line fitted over B, so that it can be predicted. Else only what was measured tells."""
     limit: Bounds
@@ -85,19 +85,33 @@ class Metric:
         latency: Latency | None = getattr(point, self.field)
         return latency
 
+    @property
+    def statistic_field(self) -> str:
+        """Where an SLO and limits keep which figure of its distribution is meant."""
+        return f"{self.key}_statistic"
+
+    def statistic(self, limits: Slo | Limits) -> Statistic:
+        """The figure of its distribution that is limited."""
+        found: Statistic = getattr(limits, self.statistic_field)
+        return found
+
     def limit_ms(self, limits: Slo | Limits) -> float | None:
         """What it must not exceed; None without a limit."""
         limit: float | None = getattr(limits, self.field)
         return limit
+
+    def is_limited(self, slo: Slo) -> bool:
+        """Whether it has a limit, in either form."""
+        return any(getattr(slo, one.field) is not None for one in (self, self.factor) if one is not None)
 
     def mean_ms(self, means: Means) -> float | None:
         """Its mean; None where it is not known."""
         mean: float | None = getattr(means, self.field)
         return mean
 
-    def kept(self, figure_ms: float, limit_ms: float, percentile: Percentile) -> str:
+    def kept(self, figure_ms: float, limit_ms: float, statistic: Statistic) -> str:
         """The sentence of a kept limit."""
-        return f"{percentile.lower()} {self.name} {figure_ms:.1f} ms is within {limit_ms:.1f} ms"
+        return f"{statistic.lower()} {self.name} {figure_ms:.1f} ms is within {limit_ms:.1f} ms"
 
 
 ITL_FACTOR = Factor(
@@ -111,7 +125,7 @@ ITL_FACTOR = Factor(
 ITL = Metric(
     name="ITL",
     field="itl_ms",
-    counter="itl",
+    key="itl",
     follows_line=True,
     limit=Bounds(above=0, most=60_000),
     help="most time between two tokens",
@@ -122,7 +136,7 @@ ITL = Metric(
 TTFT = Metric(
     name="TTFT",
     field="ttft_ms",
-    counter="ttft",
+    key="ttft",
     follows_line=False,
     limit=Bounds(above=0, most=600_000),
     help="most time to the first token",
@@ -140,16 +154,19 @@ class Slo:
     """Largest inter-token latency, in milliseconds. Wins over the factor."""
     itl_factor: float | None = None
     """The same as a multiple of the mean ITL of one engine with full batches of 32."""
+    itl_statistic: Statistic = Statistic.MEAN
+    """The figure of the inter-token latency that is limited."""
     ttft_ms: float | None = None
     """Largest time to first token, in milliseconds."""
-    percentile: Percentile = Percentile.MEAN
-    """The figure that all limits hold for."""
+    ttft_statistic: Statistic = Statistic.MEAN
+    """The figure of the time to first token that is limited."""
 
     @classmethod
     def read(cls, source: object, prefix: str = "") -> Slo:
         """From whatever has attributes of these names: a part of the API, parsed arguments."""
-        found = {name: getattr(source, prefix + name) for name in LIMIT_FIELDS}
-        return cls(**found, percentile=Percentile(getattr(source, f"{prefix}percentile")))
+        found: dict[str, Any] = {name: getattr(source, prefix + name) for name in LIMIT_FIELDS}
+        found |= {m.statistic_field: Statistic(getattr(source, prefix + m.statistic_field)) for m in METRICS}
+        return cls(**found)
 
     def or_default(self) -> Slo:
         """With the paper's relaxed limit, where ITL has none."""
@@ -162,14 +179,21 @@ LIMITS = tuple(limit for metric in METRICS for limit in (metric, metric.factor) 
 LIMIT_FIELDS = tuple(limit.field for limit in LIMITS)
 
 
+def most_samples(slo: Slo) -> int:
+    """Samples of each latency that support every limit that is asked. 0: means are enough."""
+    asked = slo.or_default()
+    return max((MIN_SAMPLES[m.statistic(asked)] for m in METRICS if m.is_limited(asked)), default=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """An SLO in milliseconds, resolved against the measurements."""
 
     itl_ms: float | None = None
     """Absent: no limit, unless `unresolved` says otherwise."""
+    itl_statistic: Statistic = Statistic.MEAN
     ttft_ms: float | None = None
-    percentile: Percentile = Percentile.MEAN
+    ttft_statistic: Statistic = Statistic.MEAN
     itl_source: str = ""
     """Where the ITL limit comes from, in words."""
     unresolved: str | None = None
@@ -179,7 +203,8 @@ class Limits:
     def on_line(self) -> Limits:
         """Of these only what the fitted line can predict: the means of metrics that follow it."""
         measured_only = [metric for metric in METRICS if not metric.follows_line]
-        return replace(self.without(measured_only), percentile=Percentile.MEAN)
+        means: dict[str, Any] = {metric.statistic_field: Statistic.MEAN for metric in METRICS}
+        return replace(self.without(measured_only), **means)
 
     def without(self, metrics: Iterable[Metric]) -> Limits:
         """The others alone. With ITL goes the reason why its limit could not be computed."""
@@ -220,7 +245,7 @@ def means_of(point: Point | Latencies) -> dict[str, Any]:
 
 def means_between(delta: CounterDelta) -> dict[str, Any]:
     """The fields of `Means` that engines counted in a stretch of time."""
-    return {m.field: mean_ms for m in METRICS if (mean_ms := delta.mean_ms(m.counter)) is not None}
+    return {m.field: mean_ms for m in METRICS if (mean_ms := delta.mean_ms(m.key)) is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,9 +253,9 @@ class Miss:
     """One limit that a point breaks, or that it cannot be shown to keep."""
 
     what: Metric
-    percentile: Percentile
+    statistic: Statistic
     measured_ms: float | None
-    """Absent: the samples do not support this percentile."""
+    """Absent: the samples do not support this statistic."""
     limit_ms: float | None
     """Absent: the limit itself could not be computed."""
     because: str
@@ -245,7 +270,8 @@ class Miss:
 def resolve(slo: Slo, points: Sequence[Point]) -> Limits:
     """The SLO in milliseconds. Its factor is taken of the measured B = 32, of the fit where 32 was not measured."""
     asked: dict[str, Any] = {metric.field: metric.limit_ms(slo) for metric in METRICS}
-    limits = Limits(**asked, percentile=slo.percentile)
+    statistics: dict[str, Any] = {metric.statistic_field: metric.statistic(slo) for metric in METRICS}
+    limits = Limits(**asked, **statistics)
     if slo.itl_ms is not None:
         return replace(limits, itl_source="as asked")
     if slo.itl_factor is None:
@@ -271,11 +297,11 @@ def _reference_itl_ms(points: Iterable[Point]) -> tuple[float | None, str]:
     return None, "measure one engine at B=32, or at two other batch sizes"
 
 
-def figure_ms(latency: Latency, percentile: Percentile) -> float | None:
+def figure_ms(latency: Latency, statistic: Statistic) -> float | None:
     """The figure of a distribution, or None when its samples do not support it."""
-    if latency.samples < MIN_SAMPLES[percentile]:
+    if latency.samples < MIN_SAMPLES[statistic]:
         return None
-    figure: float | None = FIGURE[percentile](latency)
+    figure: float | None = FIGURE[statistic](latency)
     return figure
 
 
@@ -284,28 +310,28 @@ def slo_misses(point: Point, limits: Limits) -> tuple[Miss, ...]:
     misses = [_unresolved(limits, point)] if limits.unresolved else []
     for metric in METRICS:
         limit_ms = metric.limit_ms(limits)
-        if limit_ms is not None and (late := _miss(metric, limit_ms, metric.of(point), limits.percentile)):
+        if limit_ms is not None and (late := _miss(metric, limit_ms, metric.of(point), metric.statistic(limits))):
             misses.append(late)
     return tuple(misses)
 
 
-def _miss(what: Metric, limit_ms: float, latency: Latency | None, percentile: Percentile) -> Miss | None:
-    measured_ms = figure_ms(latency, percentile) if latency else None
+def _miss(what: Metric, limit_ms: float, latency: Latency | None, statistic: Statistic) -> Miss | None:
+    measured_ms = figure_ms(latency, statistic) if latency else None
     if measured_ms is None:
-        needed, samples = MIN_SAMPLES[percentile] or 1, latency.samples if latency else 0
-        because = f"{percentile.lower()} {what.name} not known: {samples} samples do not support it ({needed} needed)"
+        needed, samples = MIN_SAMPLES[statistic] or 1, latency.samples if latency else 0
+        because = f"{statistic.lower()} {what.name} not known: {samples} samples do not support it ({needed} needed)"
     elif measured_ms <= limit_ms:
         return None
     else:
-        because = f"{percentile.lower()} {what.name} {measured_ms:.1f} ms exceeds {limit_ms:.1f} ms"
-    return Miss(what=what, percentile=percentile, measured_ms=measured_ms, limit_ms=limit_ms, because=because)
+        because = f"{statistic.lower()} {what.name} {measured_ms:.1f} ms exceeds {limit_ms:.1f} ms"
+    return Miss(what=what, statistic=statistic, measured_ms=measured_ms, limit_ms=limit_ms, because=because)
 
 
 def _unresolved(limits: Limits, point: Point) -> Miss:
     return Miss(
         what=ITL,
-        percentile=limits.percentile,
-        measured_ms=figure_ms(point.itl_ms, limits.percentile),
+        statistic=limits.itl_statistic,
+        measured_ms=figure_ms(point.itl_ms, limits.itl_statistic),
         limit_ms=None,
         because=f"ITL limit not known: {limits.unresolved}",
     )

@@ -129,10 +129,10 @@ class _Gauges:
         freed = _by_deployment("freed_memory_bytes", "GPU memory that the advice leaves free on each GPU, for others.")
         for record in self._caches.deployments:
             advice = record.status.get("advice") or {}
-            predicted = advice.get("predicted") or {}
+            figures = advice.get("figures") or {}
             for family, value, unit in (
-                (throughput, predicted.get("throughputTokensPerSecond"), 1),
-                (itl, predicted.get("itlMs"), 1000),
+                (throughput, figures.get("tokensPerSecondPerGpu"), 1),
+                (itl, figures.get("itlMs"), 1000),
                 (freed, advice.get("freedBytes"), 1),
             ):
                 if value is not None:

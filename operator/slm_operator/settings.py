@@ -149,7 +149,7 @@ class Settings(Part):
 
 
 class SettingsError(ValueError):
-    """A settings file that cannot be used; the message names the file, the key and the mend."""
+    """A settings file that cannot be used; the message names the file, the key and the remedy."""
 
 
 def read_settings(path: Path | None) -> Settings:

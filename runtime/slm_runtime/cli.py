@@ -14,7 +14,7 @@ from slm_core.engines.base import ModelOptions
 from slm_core.engines.registry import default, engine_of
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
 from slm_core.sharing import AUTO, CHOICES, allows_packs, by_word, word_of
-from slm_core.slo import ITL, LIMITS, METRICS, Percentile, Slo
+from slm_core.slo import ITL, LIMITS, METRICS, Slo, Statistic
 
 from slm_runtime import events, profile
 from slm_runtime.ledger import read_config
@@ -97,13 +97,18 @@ def _add_question(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--concurrency", type=count(tuning.CONCURRENCY), help=load)
     for limit in LIMITS:
         group.add_argument(tuning.flag(f"slo_{limit.field}"), type=number(ABOVE_ZERO), help=limit.help)
-    group.add_argument("--slo-percentile", type=Percentile, choices=list(Percentile), default=Percentile.MEAN)
+    for metric in METRICS:
+        words = f"the figure of {metric.name} that is limited"
+        figures = list(Statistic)
+        _add(
+            group, tuning.flag(f"slo_{metric.statistic_field}"), Statistic, Statistic.MEAN, choices=figures, help=words
+        )
     for name, knob in tuning.KNOBS.items():
         _add(group, tuning.flag(name), number(knob), knob.default, help=knob.help)
     group.add_argument("--sharing-mode", choices=tuple(map(word_of, CHOICES)), default=word_of(AUTO))
     own, most = count(tuning.ENGINES_PER_GPU), tuning.MAX_ENGINES_PER_GPU
-    group.add_argument("--replicas", type=own, metavar="R", help="measure packs of exactly R engines")
-    _add(group, "--max-replicas", count(most), most.default, metavar="R")
+    group.add_argument("--engines-per-gpu", type=own, metavar="R", help="measure packs of exactly R engines")
+    _add(group, "--max-engines-per-gpu", count(most), most.default, metavar="R")
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
@@ -168,15 +173,15 @@ def _asked_mode(args: argparse.Namespace) -> SharingMode | None:
 
 
 def _request(args: argparse.Namespace, engine: Engine, max_model_len: int | None) -> Request:
-    alone = not allows_packs(_asked_mode(args)) or args.replicas == 1
+    alone = not allows_packs(_asked_mode(args)) or args.engines_per_gpu == 1
     return Request(
         slo=Slo.read(args, prefix="slo_"),
         max_gpu_seconds=args.max_gpu_minutes * 60,
         max_batch_size=args.max_batch_size,
         max_num_batched_tokens=max(args.max_num_batched_tokens, args.max_batch_size),
         **tuning.tuned(args),
-        max_replicas=1 if alone else max(args.max_replicas, args.replicas or 1),
-        replicas=None if alone else args.replicas,
+        max_engines=1 if alone else max(args.max_engines_per_gpu, args.engines_per_gpu or 1),
+        engines=None if alone else args.engines_per_gpu,
         concurrency=args.concurrency,
         max_model_len=max_model_len,
         engine=engine,

@@ -38,7 +38,7 @@ DYING_SECONDS = 15.0
 """How long an engine may go on after its core has died: vLLM's server looks every 5 s, then shuts down (launcher.py)."""
 TAIL_BYTES = 64 * 1024
 FATAL = frozenset({Failure.MODEL, Failure.ARGUMENTS, Failure.COMMAND, Failure.DISK})
-"""Failures to start that no other configuration mends."""
+"""Failures to start that no other configuration fixes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

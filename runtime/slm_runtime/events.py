@@ -9,7 +9,7 @@ output is one object with the key `event`:
     {"event": "ledger", "ledger": {...}}            memory of the sweep's engine, as in the document
     {"event": "note", "message": str}               something the reader of the result should know
     {"event": "result", "document": {...}}          the whole document; at most one; incomplete ones say so themselves
-    {"event": "failed", "class": str, "message": str, "mend": str, "exitStatus": int}     at most one, the last line
+    {"event": "failed", "class": str, "message": str, "remedy": str, "exitStatus": int}     at most one, the last line
 
 A reader ignores keys and events that it does not know, and lines that are not JSON objects. `result` comes before
 `failed` when something was measured before it failed.
@@ -22,7 +22,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from slm_core.codec import to_json
-from slm_core.failure import EXIT_STATUS, MEND, Failure
+from slm_core.failure import EXIT_STATUS, REMEDY, Failure
 from slm_core.units import GIB
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class JsonLines:
             "failed",
             **{"class": str(failure)},
             message=message,
-            mend=self._remedies[failure],
+            remedy=self._remedies[failure],
             exitStatus=EXIT_STATUS[failure],
         )
 
@@ -172,7 +172,7 @@ def reporter(expected_points: int, remedies: Mapping[Failure, str], *, has_outpu
 
     `remedies`: the engine's own, which go before those of any engine.
     """
-    remedies = MEND | dict(remedies)
+    remedies = REMEDY | dict(remedies)
     if sys.stderr.isatty() and sys.stdout.isatty():
         return Terminal(sys.stderr, expected_points, remedies, None if has_output else sys.stdout)
     return JsonLines(sys.stdout, remedies)

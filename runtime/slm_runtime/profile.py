@@ -223,7 +223,7 @@ def _check(task: Task) -> None:
 def _modes(task: Task, device: Device | None, reporter: Reporter) -> tuple[SharingMode, ...]:
     """Ways of sharing that can be measured here, best first. Raises ProfileError when the one asked for cannot."""
     wanted = PACKED if task.asked_mode is None else (sharing_of(task.asked_mode),)
-    if task.request.max_replicas == 1 or not allows_packs(task.asked_mode):
+    if task.request.max_engines == 1 or not allows_packs(task.asked_mode):
         return ()
     if device is None:
         others = [one.title for one in wanted if one is not TIME_SLICING]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from slm_core.counters import CounterDelta
 from slm_core.measurements import Latency, Mark
 from slm_core.noise import LITTLES_LAW_FRACTION
-from slm_core.slo import MIN_SAMPLES, Percentile
+from slm_core.slo import MIN_SAMPLES, Statistic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,14 +147,14 @@ def latency(mean_ms: float, sample_ms: Sequence[float]) -> Latency:
     """Mean from the counters, percentiles from the streamed sample as far as its size supports them."""
     ranked = sorted(sample_ms)
 
-    def percentile(which: Percentile, q: float) -> float | None:
+    def percentile(which: Statistic, q: float) -> float | None:
         supported = ranked and len(ranked) >= MIN_SAMPLES[which]
         return ranked[min(len(ranked) - 1, math.ceil(q * len(ranked)) - 1)] if supported else None
 
     return Latency(
         mean_ms=mean_ms,
-        p50_ms=percentile(Percentile.P50, 0.5),
-        p90_ms=percentile(Percentile.P90, 0.9),
-        p99_ms=percentile(Percentile.P99, 0.99),
+        p50_ms=percentile(Statistic.P50, 0.5),
+        p90_ms=percentile(Statistic.P90, 0.9),
+        p99_ms=percentile(Statistic.P99, 0.99),
         samples=len(ranked),
     )

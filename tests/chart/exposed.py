@@ -56,7 +56,7 @@ def _pages() -> Iterator[tuple[str, str]]:
 
 def _operator() -> Metrics:
     caches = caches_for_planning(ProfileKeys(), worlds.SETTINGS)
-    advice = {"predicted": {"throughputTokensPerSecond": 5000.0, "itlMs": 8.0}, "freedBytes": 1 << 30}
+    advice = {"figures": {"tokensPerSecondPerGpu": 5000.0, "itlMs": 8.0}, "freedBytes": 1 << 30}
     record = worlds.deployment(status={"advice": advice})
     caches.deployments.put(record)
     caches.profiles.put(worlds.profile(record))

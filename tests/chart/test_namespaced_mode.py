@@ -71,7 +71,7 @@ def test_a_model_is_served_from_static_slices_and_nothing_is_denied(
     assert yaml.safe_load(config.read_text())["namespaces"] == [namespace]
 
     deployment = slm_deployment("chat", "opt", slices=2, replicas=2)
-    deployment["spec"]["sharing"]["neighbours"] = "Same"
+    deployment["spec"]["sharing"]["tenancy"] = "Dedicated"
     for one in (slm_profile("opt"), deployment):
         plane.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=json.dumps(one))
 

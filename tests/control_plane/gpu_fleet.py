@@ -99,11 +99,11 @@ def slm_profile(name: str) -> dict[str, Any]:
 
 def slm_deployment(name: str, profile: str, *, slices: int = 1, replicas: int = 1) -> dict[str, Any]:
     """An SLMDeployment: with a whole GPU a replica, or with one of `slices` that neighbours share."""
-    whole = {"mode": "None"}
-    cut = {"mode": "TimeSlicing", "replicasPerGpu": slices, "neighbours": "Any"}
+    whole = {"mode": "Exclusive"}
+    cut = {"mode": "TimeSlicing", "enginesPerGpu": slices, "tenancy": "Shared"}
     spec = {
         "model": MODEL,
-        "profiling": {"policy": "Never", "profile": profile},
+        "profiling": {"policy": "Never", "profileRef": {"name": profile}},
         "sharing": whole if slices == 1 else cut,
         "replicas": replicas,
     }

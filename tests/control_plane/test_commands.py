@@ -199,8 +199,8 @@ def deployed(plane: ControlPlane, namespace: str, profile: str) -> None:
     spec = {
         "model": {"uri": "hf://facebook/opt-1.3b"},
         "engine": {"env": [variable]},
-        "profiling": {"profile": profile},
-        "sharing": {"mode": "None"},
+        "profiling": {"profileRef": {"name": profile}},
+        "sharing": {"mode": "Exclusive"},
         "podTemplate": {"metadata": {"annotations": {"vault.example.com/token": SECRET}}},
     }
     apply(plane, namespace, "SLMDeployment", "chat", spec, annotations={"note": SECRET})

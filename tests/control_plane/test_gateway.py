@@ -20,8 +20,8 @@ pytestmark = pytest.mark.control_plane
 GROUPS = {"inference.networking.k8s.io", "gateway.networking.k8s.io"}
 KINDS = ("httproutes.gateway.networking.k8s.io", "inferencepools.inference.networking.k8s.io")
 ROUTING: dict[str, Any] = {
-    "gateway": {"name": "inference", "namespace": "infra"},
-    "endpointPicker": {"name": "chat-epp"},
+    "gatewayRef": {"name": "inference", "namespace": "infra"},
+    "endpointPickerRef": {"name": "chat-epp"},
     "hostnames": ["chat.example.com"],
 }
 MOST_TRIES = 12

@@ -32,7 +32,7 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
     answer = plane.kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", stdin=manifest("SLMDeployment", GOOD))
     spec = json.loads(answer)["spec"]
     assert spec["workload"] == {"inputTokens": 161, "outputTokens": 338}
-    assert spec["sharing"] == {"mode": "Auto", "maxReplicasPerGpu": 4, "neighbours": "Same"}
+    assert spec["sharing"] == {"mode": "Auto", "maxEnginesPerGpu": 4, "tenancy": "Dedicated"}
     assert spec["profiling"]["maxGpuMinutes"] == 15
 
 
@@ -49,9 +49,11 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
             "spec.workload.dataset.*a dataset is pvc://claim",
             id="a relative path",
         ),
-        pytest.param({"slo": {"itlMs": 0}}, "spec.slo.itlMs", id="an SLO of zero"),
-        pytest.param({"slo": {"ttftMs": -1}}, "spec.slo.ttftMs", id="a negative SLO"),
-        pytest.param({"slo": {"itlMs": 5, "itlFactor": 4}}, "give itlMs or itlFactor, not both", id="two SLOs"),
+        pytest.param({"slo": {"itl": {"maxMs": 0}}}, "spec.slo.itl.maxMs", id="an SLO of zero"),
+        pytest.param({"slo": {"ttftMs": -1}}, "spec.slo.ttft.maxMs", id="a negative SLO"),
+        pytest.param(
+            {"slo": {"itl": {"maxMs": 5, "maxFactor": 4}}}, "give maxMs or maxFactor, not both", id="two SLOs"
+        ),
         pytest.param({"engine": {"args": ["--max-num-seqs=4"]}}, "the operator owns", id="an owned flag"),
         pytest.param(
             {"engine": {"args": ["--max_num_seqs", "4"]}}, "the operator owns", id="an owned flag, underscored"
@@ -59,32 +61,32 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
         pytest.param(
             {"engine": {"env": [{"name": "A", "value": "b", "valueFrom": {"c": {}}}]}}, "not both", id="env twice"
         ),
-        pytest.param({"workload": {"concurrency": 4, "requestsPerSecond": 2}}, "not both", id="two loads"),
+        pytest.param({"workload": {"concurrencyPerGpu": 4, "requestsPerSecondPerGpu": 2}}, "not both", id="two loads"),
         pytest.param(
-            {"sharing": {"mode": "None", "replicasPerGpu": 2}}, "one engine a GPU", id="shared and not shared"
+            {"sharing": {"mode": "Exclusive", "enginesPerGpu": 2}}, "one engine a GPU", id="shared and not shared"
         ),
-        pytest.param({"sharing": {"replicasPerGpu": 0}}, "spec.sharing.replicasPerGpu", id="no engine a GPU"),
+        pytest.param({"sharing": {"enginesPerGpu": 0}}, "spec.sharing.enginesPerGpu", id="no engine a GPU"),
         pytest.param({"sharing": {"mode": "MIG"}}, "spec.sharing.mode", id="a mode that is not known"),
         pytest.param({"replicas": -1}, "spec.replicas", id="negative replicas"),
         pytest.param({"engine": {"image": "a b"}}, "spec.engine.image.*without blanks", id="an image with a blank"),
         pytest.param({"engine": {"image": ""}}, "spec.engine.image.*an image is registry/name", id="no image"),
         pytest.param(
-            {"model": {"uri": "hf://a/b", "credentialsSecret": "My Secret"}},
-            "spec.model.credentialsSecret.*the name of an object is lower-case",
+            {"model": {"uri": "hf://a/b", "credentialsSecretRef": {"name": "My Secret"}}},
+            "spec.model.credentialsSecretRef.*the name of an object is lower-case",
             id="a Secret that cannot exist",
         ),
         pytest.param(
-            {"profiling": {"profile": "My Profile"}},
-            "spec.profiling.profile.*the name of an object",
+            {"profiling": {"profileRef": {"name": "My Profile"}}},
+            "spec.profiling.profileRef.*the name of an object",
             id="a profile that cannot exist",
         ),
         pytest.param(
-            {"routing": {"gateway": {"name": "g", "namespace": "a.b"}, "endpointPicker": {"name": "p"}}},
-            "spec.routing.gateway.namespace.*the name of a namespace",
+            {"routing": {"gatewayRef": {"name": "g", "namespace": "a.b"}, "endpointPickerRef": {"name": "p"}}},
+            "spec.routing.gateway_ref.namespace.*the name of a namespace",
             id="a namespace that cannot exist",
         ),
         pytest.param(
-            {"routing": {"gateway": {"name": "g"}, "endpointPicker": {"name": "p"}, "hostnames": ["*"]}},
+            {"routing": {"gatewayRef": {"name": "g"}, "endpointPickerRef": {"name": "p"}, "hostnames": ["*"]}},
             r"spec.routing.hostnames\[0\].*leave hostnames out for every host",
             id="every host",
         ),
@@ -98,9 +100,9 @@ def test_a_bad_spec_is_refused_at_the_door(plane: ControlPlane, spec: dict[str, 
 
 
 def test_a_misspelt_field_is_refused(plane: ControlPlane) -> None:
-    with pytest.raises(KubectlError, match=r"unknown field \"spec.replicasPerGpu\""):
+    with pytest.raises(KubectlError, match=r"unknown field \"spec.enginesPerGpu\""):
         plane.kubectl(
-            "apply", "--dry-run=server", "-f", "-", stdin=manifest("SLMDeployment", GOOD | {"replicasPerGpu": 2})
+            "apply", "--dry-run=server", "-f", "-", stdin=manifest("SLMDeployment", GOOD | {"enginesPerGpu": 2})
         )
 
 

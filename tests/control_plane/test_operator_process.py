@@ -59,8 +59,8 @@ def chat(plane: ControlPlane, namespace: str) -> Iterator[str]:
 def spec(replicas: int = 1) -> dict[str, Any]:
     return {
         "model": {"uri": "hf://facebook/opt-1.3b"},
-        "profiling": {"policy": "Never", "profile": "measured"},
-        "sharing": {"mode": "None"},
+        "profiling": {"policy": "Never", "profileRef": {"name": "measured"}},
+        "sharing": {"mode": "Exclusive"},
         "replicas": replicas,
     }
 
@@ -95,7 +95,7 @@ def ready(plane: ControlPlane, namespace: str, generation: int = 1) -> Any:
 def test_from_an_imported_profile_to_ready_replicas(plane: ControlPlane, chat: str) -> None:
     with operator(plane) as running:
         found = ready(plane, chat)
-        assert found["status"]["advice"]["replicasPerGpu"] == 1
+        assert found["status"]["advice"]["configuration"]["enginesPerGpu"] == 1
         assert found["status"]["readyReplicas"] == 1
         assert get(plane, chat, "service/chat")["spec"]["selector"] == {"slm-operator.io/deployment": "chat"}
         assert running.terminate() == 0

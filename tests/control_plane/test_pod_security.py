@@ -17,7 +17,7 @@ pytestmark = pytest.mark.control_plane
 OWN = (
     "vllm-whole-gpu",
     "vllm-mps",
-    "vllm-time-slicing-any-neighbours",
+    "vllm-time-slicing-shared",
     "vllm-from-bucket",
     "vllm-hub-cache-of-the-node",
 )

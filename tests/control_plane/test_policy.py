@@ -149,8 +149,8 @@ ENGINES: dict[str, tuple[dict[str, Any], str | None]] = {
         "engine.env may hold only",
     ),
     "with the model's program": (
-        {"model": {"uri": "hf://org/name", "trustRemoteCode": True}},
-        "model.trustRemoteCode runs a program",
+        {"model": {"uri": "hf://org/name", "remoteCode": "Trusted"}},
+        "model.remoteCode runs a program",
     ),
     "with a volume": (
         {"podTemplate": {"spec": {"volumes": [{"name": "x", "emptyDir": {}}]}}},

@@ -46,8 +46,8 @@ class Stage:
     def wants(self, name: str, slices: int, replicas: int, story: str = "") -> None:
         spec = {
             "model": MODEL,
-            "profiling": {"policy": "Never", "profile": "measured"},
-            "sharing": {"mode": "TimeSlicing", "replicasPerGpu": slices},
+            "profiling": {"policy": "Never", "profileRef": {"name": "measured"}},
+            "sharing": {"mode": "TimeSlicing", "enginesPerGpu": slices},
             "accelerator": {"nodeSelector": {"story": story or name}},
             "replicas": replicas,
         }

@@ -43,8 +43,8 @@ def gke_node(labels: dict[str, str], allocatable: dict[str, int]) -> NodeRecord:
 
 def planned(node: NodeRecord, spec: SLMDeploymentSpec) -> tuple[tuple[Any, ...], str | None]:
     """What is done for the guide's deployment with this one node, and what it waits for."""
-    assert spec.sharing.replicas_per_gpu is not None
-    cut = SliceClass(mode=SharingMode(spec.sharing.mode), replicas_per_gpu=spec.sharing.replicas_per_gpu)
+    assert spec.sharing.engines_per_gpu is not None
+    cut = SliceClass(mode=SharingMode(spec.sharing.mode), engines_per_gpu=spec.sharing.engines_per_gpu)
     tolerations = tolerations_of(spec.accelerator.tolerations)
     asked = replace(w.demand(cut=cut, tolerations=tolerations), product=spec.accelerator.product)
     plugin = [replace(one, default_key="halves") for one in w.plugin_pods("pool-1")]

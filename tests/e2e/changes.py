@@ -47,7 +47,7 @@ def new_arguments(stage: Stage, most_seconds: float) -> None:
 
 def new_advice(stage: Stage, most_seconds: float) -> None:
     (itl_ms,) = ADVISED.keys() - {spec(stage)["slo"]["itlMs"]}
-    patch(stage, slo={"itlMs": itl_ms})
+    patch(stage, slo={"itl": {"maxMs": itl_ms}})
     wait_until_rolled(stage, f"--max-num-seqs {ADVISED[itl_ms]}", most_seconds)
 
 
@@ -82,9 +82,9 @@ def scaled_down_and_up(stage: Stage, most_seconds: float) -> None:
 
 def another_class(stage: Stage, most_seconds: float) -> None:
     """One more slice a GPU: on the only node a planned outage."""
-    per_gpu = spec(stage)["sharing"]["replicasPerGpu"] + 1
+    per_gpu = spec(stage)["sharing"]["enginesPerGpu"] + 1
     gpus = int(stage.get("node", stage.cluster.node)["metadata"]["labels"]["nvidia.com/gpu.count"])
-    patch(stage, sharing={"replicasPerGpu": per_gpu})
+    patch(stage, sharing={"enginesPerGpu": per_gpu})
     stage.wait_for_allocatable("nvidia.com/gpu.shared", per_gpu * gpus, timeout_s=400)
     wait_until_ready(stage, NAMESPACE, NAME, most_seconds)
 

@@ -24,7 +24,7 @@ def light(name: str, **spec: Any) -> dict[str, Any]:
         "engine": {"image": LIGHT_IMAGE, "maxModelLen": 256},
         "workload": {"inputTokens": 32, "outputTokens": 16},
         "profiling": {"maxGpuMinutes": 1},
-        "sharing": {"replicasPerGpu": 2, "mode": "TimeSlicing"},
+        "sharing": {"enginesPerGpu": 2, "mode": "TimeSlicing"},
         "podTemplate": {
             "spec": {
                 "containers": [

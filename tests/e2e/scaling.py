@@ -42,8 +42,12 @@ def of_kind(kind: str) -> list[dict[str, Any]]:
 
 def scalable() -> dict[str, Any]:
     """A deployment without spec.replicas on a GPU that is cut in three."""
-    spec = {"engine": {"env": [STEP_MS]}, "profiling": {"profile": "imported"}, "slo": {"itlMs": 8}}
-    return light(NAME, **spec, sharing={"replicasPerGpu": 3})
+    spec = {
+        "engine": {"env": [STEP_MS]},
+        "profiling": {"profileRef": {"name": "imported"}},
+        "slo": {"itl": {"maxMs": 8}},
+    }
+    return light(NAME, **spec, sharing={"enginesPerGpu": 3})
 
 
 def wait_for_replicas(stage: Stage, replicas: int, timeout_s: int = 400) -> float:

@@ -2,7 +2,7 @@
 
     with serving(stage) as stage:                         two engines, on advice from a published profile
         with steady_load(stage, NAMESPACE, NAME) as load:
-            patch(stage, slo={"itlMs": 8})
+            patch(stage, slo={"itl": {"maxMs": 8}})
             wait_until_rolled(stage, "--max-num-seqs 32")
         assert_nothing_lost(load.account)
 
@@ -41,7 +41,11 @@ TOKEN_MS = {"name": "LIGHT_ENGINE_STEP_MS", "value": "30"}  # so that at every m
 @contextlib.contextmanager
 def serving(stage: Stage, **spec: Any) -> Iterator[Stage]:
     """Two engines on the node's one GPU, with advice from a published profile: no change needs to be measured."""
-    base = {"engine": {"env": [TOKEN_MS]}, "profiling": {"profile": "imported"}, "slo": {"itlMs": 12}}
+    base = {
+        "engine": {"env": [TOKEN_MS]},
+        "profiling": {"profileRef": {"name": "imported"}},
+        "slo": {"itl": {"maxMs": 12}},
+    }
     with ground(stage, NAMESPACE), applied(stage, NAMESPACE, light(NAME, **(base | spec))):
         wait_until_ready(stage, NAMESPACE, NAME, timeout_s=600)
         yield stage

@@ -1,4 +1,4 @@
-"""What users get wrong, on the real node: each ends in a condition that names the cause and the mend."""
+"""What users get wrong, on the real node: each ends in a condition that names the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ def test_no_node_opted_in(ground: Stage) -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"slo": {"itlMs": 0}}, "spec.slo.itlMs"),
+        ({"slo": {"itl": {"maxMs": 0}}}, "spec.slo.itl.maxMs"),
         ({"engine": {"args": ["--max-num-seqs=8"]}}, "a flag that the operator owns"),
         ({"engine": {"args": ["--max_num_seqs", "8"]}}, "a flag that the operator owns"),
-        ({"slo": {"itlMs": 5, "itlFactor": 2}}, "not both"),
+        ({"slo": {"itl": {"maxMs": 5, "maxFactor": 2}}}, "not both"),
         ({"model": {"uri": "ftp://models/opt"}}, "a model is hf://org/name, pvc://claim/path"),
     ],
     ids=["SLO of zero", "owned flag", "owned flag with underscores", "two ITL limits", "unknown scheme"],

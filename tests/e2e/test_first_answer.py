@@ -131,7 +131,7 @@ def test_the_advice_is_bca_over_those_points(stage: Stage, served: str) -> None:
     pack_counts = any(check.name is CheckName.GAIN for candidate in decided.candidates for check in candidate.checks)
     least = 0.0 if pack_counts else spec.advisor.min_efficiency
     choice = choose(document.points, resolve(slo_of(spec.slo), document.points), least)
-    assert advice["replicasPerGpu"] == 2
+    assert advice["configuration"]["enginesPerGpu"] == 2
     assert advice["source"] == "UserChoice"
     told = (advice.get("bestSingle") or {}).get("throughputTokensPerSecond")
     # On a busy machine no batch may keep the SLO: then none is best.
@@ -153,10 +153,10 @@ def test_the_engines_run_what_was_advised(stage: Stage, served: str) -> None:
     advice = deployment(stage, served)["status"]["advice"]
     for pod in pods(stage, served):
         args = pod["spec"]["containers"][0]["args"]
-        assert args[args.index("--max-num-seqs") + 1] == str(advice["batchSize"])
-        assert args[args.index("--kv-cache-memory-bytes") + 1] == str(advice["kvCacheBytes"])
+        assert args[args.index("--max-num-seqs") + 1] == str(advice["configuration"]["batchSize"])
+        assert args[args.index("--kv-cache-memory-bytes") + 1] == str(advice["configuration"]["kvCacheBytes"])
         (cache,) = (line for line in metrics(stage, served, pod) if line.startswith("vllm:cache_config_info"))
-        assert f'kv_cache_memory_bytes="{advice["kvCacheBytes"]}"' in cache
+        assert f'kv_cache_memory_bytes="{advice["configuration"]["kvCacheBytes"]}"' in cache
         log = stage.cluster.kubectl("logs", "--namespace", served, pod["metadata"]["name"], "--container", "engine")
         assert f"'max_num_seqs': {advice['batchSize']}" in log
 
@@ -178,11 +178,11 @@ def test_status_tells_the_story(stage: Stage, served: str) -> None:
     status = deployment(stage, served)["status"]
     said = {condition["type"]: condition for condition in status["conditions"]}
     assert {
-        name: said[name]["status"] for name in ("Ready", "Profiled", "Advised", "SlicesReady", "Available")
-    } == dict.fromkeys(("Ready", "Profiled", "Advised", "SlicesReady", "Available"), "True")
+        name: said[name]["status"] for name in ("Ready", "Profiled", "Advised", "Allocated", "Available")
+    } == dict.fromkeys(("Ready", "Profiled", "Advised", "Allocated", "Available"), "True")
     assert not {"Reconciling", "Stalled"} & set(said)
     assert status["observedGeneration"] == deployment(stage, served)["metadata"]["generation"]
-    assert status["advice"]["because"]
+    assert status["advice"]["sentences"]
     # On a busy machine no batch may keep the SLO; then the advice says that, and so does its event.
     wanted = {"ProfileRequested", said["Advised"]["reason"], "Ready"}
     until(lambda: wanted <= event_reasons(stage, served), timeout_s=60)

@@ -64,7 +64,7 @@ def test_a_killed_operator_changes_nothing_in_the_end(ground: Stage) -> None:
         both = ("--for=jsonpath={.status.readyReplicas}=2", "--timeout=240s")
         ground.cluster.kubectl("wait", f"slmd/{name}", "--namespace", NAMESPACE, *both)
         status = ground.get("slmd", name, NAMESPACE)["status"]
-        assert status["advice"]["replicasPerGpu"] == 2
+        assert status["advice"]["configuration"]["enginesPerGpu"] == 2
         jobs = ground.cluster.kubectl(
             "get", "events", "--namespace", NAMESPACE, "--field-selector", "reason=SuccessfulCreate", "--output", "name"
         )

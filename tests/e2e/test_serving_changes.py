@@ -58,7 +58,7 @@ def served(stage: Stage) -> Iterator[Stage]:
 def test_new_advice(served: Stage) -> None:
     before = uids(served)
     with steady_load(served, NAMESPACE, NAME) as load:
-        patch(served, slo={"itlMs": 8})
+        patch(served, slo={"itl": {"maxMs": 8}})
         wait_until_rolled(served, "--max-num-seqs 32")
     assert_nothing_lost(load.account)
     assert not before & uids(served)
@@ -116,7 +116,7 @@ def test_an_operator_that_is_upgraded_restarts_no_engine_and_watches_what_it_fin
         kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, missed, "--timeout=240s")
         kubectl("label", "slmd", NAME, "--namespace", NAMESPACE, "team=a")
         kubectl("annotate", "slmd", NAME, "--namespace", NAMESPACE, "note=b")
-        patch(served, replicas=2, slo={"itlMs": 8.5})  # asks for the same batch
+        patch(served, replicas=2, slo={"itl": {"maxMs": 8.5}})  # asks for the same batch
         observed = f"--for=jsonpath={{.status.observedGeneration}}={generation(served)}"
         kubectl("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, observed, "--timeout=240s")
     assert_nothing_lost(load.account)
@@ -163,7 +163,7 @@ def test_without_operator_and_api_server_engines_go_on_and_none_restarts_afterwa
 
 
 def make_three(stage: Stage) -> None:
-    patch(stage, sharing={"replicasPerGpu": 3}, replicas=3)
+    patch(stage, sharing={"enginesPerGpu": 3}, replicas=3)
     stage.wait_for_allocatable("nvidia.com/gpu.shared", 3)
     wait_until_ready(stage, NAMESPACE, NAME)
 

@@ -41,7 +41,7 @@ def served(stage: Stage) -> Iterator[Stage]:
     small = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "1Gi"}}
     spec = {
         "replicas": REPLICAS,
-        "sharing": {"replicasPerGpu": PER_GPU, "mode": "TimeSlicing"},
+        "sharing": {"enginesPerGpu": PER_GPU, "mode": "TimeSlicing"},
         "podTemplate": {"spec": {"containers": [{"name": "engine", "resources": small}]}},
     }
     with serving(stage, **spec):

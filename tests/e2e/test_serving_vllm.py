@@ -42,9 +42,9 @@ def manifest() -> dict[str, Any]:
     made: dict[str, Any] = yaml.safe_load((ROOT / "examples/demo/slmdeployment.yaml").read_text())
     made["metadata"]["name"] = NAME
     spec = made["spec"]
-    spec["profiling"] = {"profile": "imported"}
-    spec["slo"] = {"itlMs": 8}
-    spec["sharing"] = {"replicasPerGpu": 2, "mode": "TimeSlicing"}
+    spec["profiling"] = {"profileRef": {"name": "imported"}}
+    spec["slo"] = {"itl": {"maxMs": 8}}
+    spec["sharing"] = {"enginesPerGpu": 2, "mode": "TimeSlicing"}
     # The published profile has no ledger, so the advice has no KV bytes, and the CPU engine would take half the machine.
     spec["engine"]["env"] = [{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"}]
     return made

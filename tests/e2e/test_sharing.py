@@ -41,25 +41,27 @@ def ground(stage: Stage) -> Iterator[Stage]:
     assert node_at_rest(stage) == before
 
 
-def asked(replicas_per_gpu: int, mode: str) -> dict[str, Any]:
-    sharing = {"replicasPerGpu": replicas_per_gpu, "mode": mode}
-    return light(NAME, profiling={"profile": "imported"}, slo={"itlMs": 12}, sharing=sharing, replicas=replicas_per_gpu)
+def asked(engines_per_gpu: int, mode: str) -> dict[str, Any]:
+    sharing = {"enginesPerGpu": engines_per_gpu, "mode": mode}
+    return light(
+        NAME, profiling={"profile": "imported"}, slo={"itl": {"maxMs": 12}}, sharing=sharing, replicas=engines_per_gpu
+    )
 
 
-def ask(stage: Stage, replicas_per_gpu: int, mode: str) -> None:
+def ask(stage: Stage, engines_per_gpu: int, mode: str) -> None:
     """Another class for the deployment that is there; it is ready in as many slices of one GPU afterwards."""
-    change = json.dumps(asked(replicas_per_gpu, mode))
+    change = json.dumps(asked(engines_per_gpu, mode))
     stage.cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=change)
-    wanted = f"--for=jsonpath={{.metadata.labels.slm-operator\\.io/slice-class}}={CLASSES[mode]}-{replicas_per_gpu}"
+    wanted = f"--for=jsonpath={{.metadata.labels.slm-operator\\.io/slice-class}}={CLASSES[mode]}-{engines_per_gpu}"
     stage.cluster.kubectl("wait", "node", stage.cluster.node, wanted, "--timeout=300s", timeout_s=330)
-    stage.wait_for_allocatable("nvidia.com/gpu.shared", replicas_per_gpu)
+    stage.wait_for_allocatable("nvidia.com/gpu.shared", engines_per_gpu)
     wait_until_ready(stage, NAMESPACE, NAME)
     held = {tuple(one["device_ids"]) for one in stage.allocations() if one["namespace"] == NAMESPACE}
-    assert len(held) == replicas_per_gpu, held
+    assert len(held) == engines_per_gpu, held
 
 
 def test_whole_two_slices_two_by_mps_and_given_back(ground: Stage) -> None:
-    with applied(ground, NAMESPACE, asked(1, "None")):
+    with applied(ground, NAMESPACE, asked(1, "Exclusive")):
         wait_until_ready(ground, NAMESPACE, NAME)
         ground.wait_for_allocatable("nvidia.com/gpu", 1)
         ask(ground, 2, "TimeSlicing")

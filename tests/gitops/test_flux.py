@@ -78,7 +78,7 @@ def test_from_git_to_ready_and_out_again(plane: ControlPlane, gitops: Flux) -> N
         after = deployment(plane, "chat")
         assert (after["metadata"]["generation"], after["spec"]) == (before["metadata"]["generation"], before["spec"])
 
-        # One that waits for somebody ends the wait at once, by name. Its own condition has the reason and the mend.
+        # One that waits for somebody ends the wait at once, by name. Its own condition has the reason and the remedy.
         gitops.commit(in_git(profile, chat, slm_deployment("lost", "not-in-git")))
         failed = wait_until(lambda: (said := gitops.ready("models"))["reason"] == "HealthCheckFailed" and said)
         assert failed["status"] == "False"

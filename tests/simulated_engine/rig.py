@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.failure import EngineFailed
 from slm_core.measurements import Latency, Ledger, Mark, Point, SharingMode
-from slm_core.slo import MIN_SAMPLES, Percentile
+from slm_core.slo import MIN_SAMPLES, Statistic
 
 from tests.simulated_engine.physics import pool_bytes, steady_state
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 10.0
 """Usual length of a window until its interval is narrow enough."""
-DEVIATIONS = {Percentile.P50: 0.0, Percentile.P90: 1.28, Percentile.P99: 2.33}
+DEVIATIONS = {Statistic.P50: 0.0, Statistic.P90: 1.28, Statistic.P99: 2.33}
 """Standard deviations above the mean of each percentile of a normal distribution."""
 SPREAD_NOISE_FRACTION = 0.05
 """Noise of a percentile's distance from the mean, over that distance."""
@@ -135,9 +135,9 @@ class SimulatedRig:
         }
         return Latency(
             mean_ms=mean_ms,
-            p50_ms=known.get(Percentile.P50),
-            p90_ms=known.get(Percentile.P90),
-            p99_ms=known.get(Percentile.P99),
+            p50_ms=known.get(Statistic.P50),
+            p90_ms=known.get(Statistic.P90),
+            p99_ms=known.get(Statistic.P99),
             samples=samples,
         )
 

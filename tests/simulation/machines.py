@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .objects import Job, Node, Pod
     from .world import World
 
-STRATEGIES = {SharingMode.NONE: "none", SharingMode.TIME_SLICING: "time-slicing", SharingMode.MPS: "mps"}
+STRATEGIES = {SharingMode.EXCLUSIVE: "none", SharingMode.TIME_SLICING: "time-slicing", SharingMode.MPS: "mps"}
 SETTINGS = Settings()
 MPS_CAPABLE = "nvidia.com/mps.capable"
 
@@ -111,9 +111,9 @@ class Machines:
 
     def _advertise(self, node: Node) -> None:
         """The kubelet reports what the plugin offers."""
-        shared = node.loaded.mode is not SharingMode.NONE
+        shared = node.loaded.mode is not SharingMode.EXCLUSIVE
         waits = node.loaded.mode is SharingMode.MPS and node.daemon_started is None
-        count = node.gpus * node.loaded.replicas_per_gpu
+        count = node.gpus * node.loaded.engines_per_gpu
         offer = {
             names.NVIDIA_GPU: 0 if shared else node.gpus,
             names.NVIDIA_SHARED_GPU: count if shared and not waits else 0,
@@ -125,7 +125,7 @@ class Machines:
     def _discover(self, node: Node) -> None:
         """Feature discovery writes what is loaded."""
         seen = {
-            REPLICAS_LABEL: str(node.loaded.replicas_per_gpu),
+            REPLICAS_LABEL: str(node.loaded.engines_per_gpu),
             STRATEGY_LABEL: STRATEGIES[node.loaded.mode],
             MPS_CAPABLE: str(node.loaded.mode is SharingMode.MPS).lower(),
         }
@@ -166,7 +166,7 @@ class Machines:
             self._stop_daemon(node)
 
     def restart_plugin(self, node: Node) -> None:
-        """Somebody mended it: it loads what the label names, under whoever is there by now."""
+        """Somebody fixed it: it loads what the label names, under whoever is there by now."""
         text = node.projected.get(node.labels.get(CONFIG_LABEL) or "default")
         node.told = node.labels.get(CONFIG_LABEL)
         if text is not None:
@@ -196,7 +196,7 @@ class Machines:
         """The plugin would rather fill a GPU before it begins another; the kubelet may do otherwise."""
         taken = Counter(one.device for one in self.world.on(node.name))
         rest = {
-            gpu: node.loaded.replicas_per_gpu - taken[gpu] for n in range(node.gpus) if (gpu := f"GPU-{node.name}-{n}")
+            gpu: node.loaded.engines_per_gpu - taken[gpu] for n in range(node.gpus) if (gpu := f"GPU-{node.name}-{n}")
         }
         free = [gpu for gpu in rest if rest[gpu] > 0] or list(rest)
         return self.world.chance.choice(free) if self.world.happens(0.3) else min(free, key=rest.__getitem__)

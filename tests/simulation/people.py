@@ -11,7 +11,6 @@ from unittest.mock import patch
 from slm_operator.api import names
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.planning.deployment import advising
-from slm_operator.planning.deployment import plan as deployment
 from slm_operator.watch.records import Cause, DeploymentRecord, Key, ProfileRecord, Taint
 
 from tests.unit.planning import worlds
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
     from .world import World
 
 SHARING: tuple[dict[str, Any], ...] = (
-    {"mode": "MPS", "replicasPerGpu": 2},
-    {"mode": "MPS", "replicasPerGpu": 4},
-    {"mode": "TimeSlicing", "replicasPerGpu": 2},
-    {"mode": "TimeSlicing", "replicasPerGpu": 4, "neighbours": "Any"},
-    {"mode": "MPS", "replicasPerGpu": 4, "neighbours": "Any"},
-    {"mode": "None"},
+    {"mode": "MPS", "enginesPerGpu": 2},
+    {"mode": "MPS", "enginesPerGpu": 4},
+    {"mode": "TimeSlicing", "enginesPerGpu": 2},
+    {"mode": "TimeSlicing", "enginesPerGpu": 4, "tenancy": "Shared"},
+    {"mode": "MPS", "enginesPerGpu": 4, "tenancy": "Shared"},
+    {"mode": "Exclusive"},
 )
 FORMER = (None, None, "default", "theirs-shared")
 THEIRS = """version: v1
@@ -46,7 +45,7 @@ sharing:
 @cache
 def wish(name: str, sharing: int, replicas: int, namespace: str = "team") -> tuple[DeploymentRecord, ProfileRecord]:
     """An SLMDeployment and its imported profile. Parsed once: thousands of runs wish for the same."""
-    spec = {"sharing": SHARING[sharing], "replicas": replicas, "profiling": {"profile": name}}
+    spec = {"sharing": SHARING[sharing], "replicas": replicas, "profiling": {"profileRef": {"name": name}}}
     record = worlds.deployment(name, spec)
     profile = worlds.profile(record, worlds.document())
     key = Key(namespace, name)
@@ -64,8 +63,7 @@ _ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
 @contextmanager
 def advised_once() -> Iterator[None]:
     """Advice is a pure function of wish and document, and half the time of a run: ask for it once for each wish."""
-    advise, said = _asked_once(advising.advise_deployment), _asked_once(advising.advice_status)
-    with patch.object(advising, "advise_deployment", advise), patch.object(deployment, "advice_status", said):
+    with patch.object(advising, "advise_deployment", _asked_once(advising.advise_deployment)):
         yield
 
 
@@ -204,14 +202,14 @@ class People:
     def _cordons(self, node: Node, _count: int) -> None:
         node.unschedulable = True
         self.world.node_changed(node)
-        self.world.at(self.world.lag(10, 400), lambda: self._mends(node, unschedulable=False))
+        self.world.at(self.world.lag(10, 400), lambda: self._repairs(node, unschedulable=False))
 
     def _node_not_ready(self, node: Node, _count: int) -> None:
         node.ready = False
         self.world.node_changed(node)
-        self.world.at(self.world.lag(10, 400), lambda: self._mends(node, ready=True))
+        self.world.at(self.world.lag(10, 400), lambda: self._repairs(node, ready=True))
 
-    def _mends(self, node: Node, **fields: bool) -> None:
+    def _repairs(self, node: Node, **fields: bool) -> None:
         for name, value in fields.items():
             setattr(node, name, value)
         if self.world.nodes.get(node.name) is node:
@@ -277,8 +275,8 @@ class People:
     def _breaks_plugin(self, node: Node, _count: int) -> None:
         fault = self.world.chance.choice(("stuck", "no-daemon"))
         node.faults.add(fault)
-        if self.world.happens(0.8):  # else it is never mended
-            self.world.at(self.world.lag(10, 400), lambda: self._mends_plugin(node, fault))
+        if self.world.happens(0.8):  # else it is never fixed
+            self.world.at(self.world.lag(10, 400), lambda: self._repairs_plugin(node, fault))
 
     def sells_broken(self, node: Node) -> None:
         """A plugin that will never load another configuration, or a daemon that never comes."""
@@ -286,7 +284,7 @@ class People:
         self.world.meddled = True
         self.world.tell("admin", f"adds {node.name}, which is broken: {node.faults}")
 
-    def _mends_plugin(self, node: Node, fault: str) -> None:
+    def _repairs_plugin(self, node: Node, fault: str) -> None:
         node.faults.discard(fault)
         if self.world.nodes.get(node.name) is node:
             self.machines.restart_plugin(node)

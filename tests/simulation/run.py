@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.planning.deployment.gpu_spread import placement
+from slm_operator.planning.deployment.gpu_spread import packs
 from slm_operator.settings import Nodes, Settings
 from slm_operator.watch.records import Key
 
@@ -168,7 +168,7 @@ def nothing_waits_unsaid(made: Cluster) -> None:
         wanted = record.spec.replicas if record.spec is not None else 0
         if ready.get("status") == "True" and answer < (wanted or 0):
             raise BrokenPromiseError(f"{key} is called ready with {answer} of {wanted}")
-        if ready.get("status") != "True" and said.get("SlicesReady", {}).get("status") == "True":
+        if ready.get("status") != "True" and said.get("Allocated", {}).get("status") == "True":
             pods = [(str(p.key), p.node, p.phase) for p in made.world.pods.values() if p.owner == key]
             raise BrokenPromiseError(f"{key} has its slices and yet {ready.get('message')}: {workload}, {pods}")
         changing = made.operator.assignments[key].changing
@@ -204,12 +204,12 @@ def status_says_who_shares_a_gpu(made: Cluster) -> None:
     for key in made.world.deployments:
         seen = made.operator.gatherer.caches.deployments.get(key)
         _, pods = made.operator.gatherer.replicas(seen) if seen is not None else (None, ())
-        said = {(one["node"], one.get("gpu")): one["replicas"] for one in placement(pods)}
+        said = {(one["node"], one.get("gpuUUID")): one["engines"] for one in packs(pods)}
         true = Counter((pod.node, pod.device) for pod in made.world.pods.values() if pod.owner == key and pod.holds)
         if said != true:
             raise BrokenPromiseError(f"{key} is said to run on {said}, and runs on {dict(true)}")
         most = max(
-            (made.world.nodes[node].loaded.replicas_per_gpu for node, _ in true if node in made.world.nodes), default=0
+            (made.world.nodes[node].loaded.engines_per_gpu for node, _ in true if node in made.world.nodes), default=0
         )
         if max(true.values(), default=0) > most and not made.world.meddled:
             raise BrokenPromiseError(f"{key} has more on a GPU than a pack: {dict(true)}")

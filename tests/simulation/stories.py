@@ -151,7 +151,7 @@ def plugin_stuck(made: Cluster) -> None:
     made.people.wants("chat", MPS_2, 2)
     settle(made)
     failed = failures_in(made.world.nodes["gpu-1"].annotations.get(names.CHANGE_FAILED_ANNOTATION))
-    assert failed["mps-2"].startswith("feature discovery shows none"), failed
+    assert failed["mps-2"].startswith("feature discovery shows exclusive"), failed
 
 
 STORIES: dict[str, Callable[[Cluster], None]] = {

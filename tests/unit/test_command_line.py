@@ -1,4 +1,4 @@
-"""`slm-operator run` with a file that it cannot use: one sentence that names the file, the key and the mend, and exit code 2."""
+"""`slm-operator run` with a file that it cannot use: one sentence that names the file, the key and the remedy, and exit code 2."""
 
 from pathlib import Path
 

@@ -39,7 +39,7 @@ LEDGER = Ledger(
     kv_bytes_per_token=4096,
     kv_pool_bytes=60 * GIB,
 )
-MODEL = {"uri": "hf://org/opt", "revision": "3f5c25d", "trustRemoteCode": True, "name": "chat"}
+MODEL = {"uri": "hf://org/opt", "revision": "3f5c25d", "remoteCode": "Trusted", "name": "chat"}
 ENGINE = {"maxModelLen": 4096, "dtype": "bfloat16", "args": ["--enforce-eager", "--quantization", "fp8"]}
 
 
@@ -84,7 +84,7 @@ async def measured(started: list[Started], replicas: int, kv_bytes: int | None) 
     board: object = Board()
     rig = EngineRig(task.subject, Lengths(((8, 8),), "fixed"), Conditions(pace=Pace()), board, lambda _: None)  # type: ignore[arg-type]
     rig._context_bytes = LEDGER.context_bytes
-    mode = SharingMode.NONE if replicas == 1 else SharingMode.TIME_SLICING
+    mode = SharingMode.EXCLUSIVE if replicas == 1 else SharingMode.TIME_SLICING
     configuration = EngineConfiguration(
         batch_size=BATCH,
         kv_cache_bytes=kv_bytes,
@@ -104,8 +104,8 @@ def served(replicas: int) -> list[str]:
         batch_size=BATCH,
         kv_bytes=KV,
         max_num_batched_tokens=TOKENS,
-        replicas_per_gpu=replicas,
-        sharing_mode=SharingMode.NONE if replicas == 1 else SharingMode.TIME_SLICING,
+        engines_per_gpu=replicas,
+        sharing_mode=SharingMode.EXCLUSIVE if replicas == 1 else SharingMode.TIME_SLICING,
         gpu_memory_utilization=default().fraction_while_serving(replicas, LEDGER),
     )
     return [*command(spec.engine), *serving_args(spec.model, spec.engine, "chat", serving)]

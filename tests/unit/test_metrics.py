@@ -15,7 +15,7 @@ from tests.unit.planning import worlds as w
 
 def scraped(figures: dict[Key, Figures]) -> set[str]:
     caches = caches_for_planning(ProfileKeys(), w.SETTINGS)
-    advice = {"predicted": {"throughputTokensPerSecond": 5000.0, "itlMs": 8.0}, "freedBytes": 1024}
+    advice = {"figures": {"tokensPerSecondPerGpu": 5000.0, "itlMs": 8.0}, "freedBytes": 1024}
     caches.deployments.put(w.deployment(status={"advice": advice}))
     caches.deployments.put(w.deployment("unmeasured"))
     caches.nodes.put(w.node(cut=w.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))

@@ -41,7 +41,7 @@ NOTHING_BETTER = 0.98
 @pytest.fixture(scope="session")
 def whole(runtime: Path) -> Run:
     """One whole profile with packs of two."""
-    return profile(runtime, tiny_model(), "--max-replicas", "2", engine=ENGINE_LIMITS)
+    return profile(runtime, tiny_model(), "--max-engines-per-gpu", "2", engine=ENGINE_LIMITS)
 
 
 def best_single(document: MeasurementDocument) -> Point:
@@ -93,7 +93,7 @@ def difference(first: Point, second: Point) -> Difference:
 
 
 def test_a_second_profile_agrees_with_the_first(runtime: Path, whole: Run) -> None:
-    again = profile(runtime, tiny_model(), "--max-replicas", "1", engine=ENGINE_LIMITS).document
+    again = profile(runtime, tiny_model(), "--max-engines-per-gpu", "1", engine=ENGINE_LIMITS).document
     found = difference(best_single(whole.document), best_single(again))
     keep(second_profile=[*found.batch_sizes, found.throughput_fraction, found.noise_fraction])
     assert found.throughput_fraction <= AGREES + found.noise_fraction

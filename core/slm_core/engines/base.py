@@ -5,7 +5,7 @@ OpenAI's completions (prompts as token ids, `ignore_eos`), a Prometheus page and
 know Kubernetes: an engine is started from a command line and an environment, whoever writes them down.
 
 Errors. Whatever is pure and of our own making (command lines, names) raises nothing. What reads an engine's words
-either raises ProfileError, as its docstring says, because no other configuration would mend it, or answers None or
+either raises ProfileError, as its docstring says, because no other configuration would fix it, or answers None or
 `unknown` for what the engine did not say. Nothing is guessed.
 """
 
@@ -227,7 +227,7 @@ class Engine(Protocol):
 
     paths: Paths
     remedies: Mapping[Failure, str]
-    """What to do about a class of failure, where this engine has better words than `failure.MEND`."""
+    """What to do about a class of failure, where this engine has better words than `failure.REMEDY`."""
 
     def read_counters(self, page: str) -> Counters:
         """One scrape. Raises ProfileError (METRICS) that names what is missing or odd: half a page is no page."""

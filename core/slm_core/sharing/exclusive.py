@@ -3,4 +3,6 @@
 from slm_core.measurements import SharingMode
 from slm_core.sharing.base import Sharing
 
-EXCLUSIVE = Sharing(mode=SharingMode.NONE, word="none", title="no sharing", allows_packs=False)
+EXCLUSIVE = Sharing(
+    mode=SharingMode.EXCLUSIVE, word="exclusive", spellings=("none",), title="no sharing", allows_packs=False
+)

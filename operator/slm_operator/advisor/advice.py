@@ -36,9 +36,9 @@ class Settings(Tuning):
     """What the GPU is for."""
     mode: SharingMode | None = None
     """The sharing mode that the user asked for. None: whichever was measured best."""
-    replicas_per_gpu: int | None = None
+    engines_per_gpu: int | None = None
     """The user's own number of engines per GPU. Wins over the advice, at a cost that the advice states."""
-    max_replicas_per_gpu: int | None = None
+    max_engines_per_gpu: int | None = None
     """Packs of more engines are not advised."""
     concurrency: int | None = None
     """Requests in flight per GPU to decide for. Absent: the document's, else full batches."""
@@ -70,7 +70,7 @@ class Closest:
     """What was asked, in the same unit."""
     because: str
     """By how much it misses."""
-    mend: str
+    remedy: str
     """What would have to change."""
 
     @property
@@ -87,7 +87,7 @@ class Parts:
     """B, and max_num_batched_tokens with it."""
     kv_bytes: Source = Source.MEASURED
     """KV pool of each replica."""
-    replicas_per_gpu: Source = Source.MEASURED
+    engines_per_gpu: Source = Source.MEASURED
     """R."""
     sharing_mode: Source = Source.MEASURED
     """Mode."""
@@ -118,7 +118,7 @@ class Advice:
     feasible: bool
     """Whether every limit holds. If not, the figures are the closest achievable."""
     closest: Closest | None
-    """What is missed, by how much, and the mend. Present exactly when not feasible."""
+    """What is missed, by how much, and the remedy. Present exactly when not feasible."""
     candidates: tuple[Candidate, ...]
     """Every measured point, judged. Single engines first, by rising batch."""
     pareto_frontier: tuple[Point, ...]

@@ -41,7 +41,7 @@ THIN = (CheckName.LOAD, CheckName.GAIN)
 
 
 def advise(document: MeasurementDocument, slo: Slo, settings: Settings) -> Advice:
-    """Advice for one GPU. Raises AdviceError, which names field and mend, for a question that has no answer."""
+    """Advice for one GPU. Raises AdviceError, which names field and remedy, for a question that has no answer."""
     cut = document.incomplete_because
     notes = () if cut is None else (f"The measurement ended early ({cut}): better points may exist.",)
     if document.cost is None:
@@ -95,12 +95,12 @@ def _labelled(context: Context, judged: Candidate) -> Predicted:
 
 
 def _parts(context: Context, choice: Choice, predicted: Source) -> Parts:
-    own_number = context.settings.replicas_per_gpu is not None
+    own_number = context.settings.engines_per_gpu is not None
     unmeasured = Source.USER_CHOICE if choice.borrowed else context.source
     return Parts(
         batch_size=context.source,
         kv_bytes=unmeasured,
-        replicas_per_gpu=Source.USER_CHOICE if own_number else context.source,
+        engines_per_gpu=Source.USER_CHOICE if own_number else context.source,
         sharing_mode=unmeasured if context.settings.mode is None else Source.USER_CHOICE,
         predicted=predicted,
     )
@@ -122,7 +122,7 @@ def _pays_from(context: Context, choice: Choice, found: Evaluation) -> int | Non
 
 def _candidates(context: Context, choice: Choice, judged: Iterable[Candidate]) -> Iterator[Candidate]:
     """Each with the check that tells its verdict."""
-    own = context.settings.replicas_per_gpu or 1
+    own = context.settings.engines_per_gpu or 1
     for j in judged:
         if not j.passed:
             yield j

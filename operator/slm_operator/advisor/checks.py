@@ -36,7 +36,7 @@ def sharing(context: Context, point: Point) -> Check:
         return Check(name, False, f"the user allows no sharing (mode {s.mode})")
     if s.mode is not None and s.mode is not point.sharing_mode:
         return Check(name, False, f"the user asked for {s.mode}, this is {point.sharing_mode}")
-    own, most = s.replicas_per_gpu, s.max_replicas_per_gpu
+    own, most = s.engines_per_gpu, s.max_engines_per_gpu
     if own is not None and own != point.replicas:
         return Check(name, False, f"the user asked for {own} per GPU", point.replicas, own)
     if most is not None and point.replicas > most:
@@ -109,7 +109,7 @@ def gain(context: Context, pack: Candidate, best: Candidate | None) -> Check:
         return Check(name, True, "no single engine satisfies, so none can be better")
     value = pack.throughput / best.throughput - 1
     said = f"{value:+.1%} against the best single engine"
-    if settings.replicas_per_gpu == pack.point.replicas:
+    if settings.engines_per_gpu == pack.point.replicas:
         return Check(name, True, f"{said}; the user's own number of engines needs no gain", value, 0)
     if settings.objective is Objective.FREE_MEMORY:
         return Check(name, value >= 0, f"{said}; equal throughput is asked", value, 0)

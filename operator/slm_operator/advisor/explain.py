@@ -53,7 +53,7 @@ def smaller_batch(wished: Point, kv: int | None, room: int | None) -> str:
 def _sentences(context: Context, advice: Advice, notes: tuple[str, ...]) -> Iterator[str]:
     if advice.closest:
         yield f"The request cannot be met: {advice.closest.because}."
-        yield _mend(advice.closest)
+        yield _remedy(advice.closest)
     served, pool = advice.configuration, advice.configuration.kv_cache_bytes
     kv = "" if pool is None else f" and {gib(pool)} of KV cache"
     sequences = "one sequence" if served.batch_size == 1 else f"{served.batch_size} sequences"
@@ -73,8 +73,8 @@ def _sentences(context: Context, advice: Advice, notes: tuple[str, ...]) -> Iter
     yield from notes
 
 
-def _mend(closest: Closest) -> str:
-    return f"{closest.mend[0].upper()}{closest.mend[1:]}."
+def _remedy(closest: Closest) -> str:
+    return f"{closest.remedy[0].upper()}{closest.remedy[1:]}."
 
 
 def _figures(p: Predicted) -> str:
@@ -119,5 +119,5 @@ def _load(advice: Advice) -> Iterator[str]:
         yield f"Decided for full batches, {served.batch_size * served.engines_per_gpu} requests in flight per GPU.{from_there}"
     else:
         yield f"Decided for {advice.load.in_flight} requests in flight per GPU.{from_there}"
-    if advice.source.replicas_per_gpu is Source.USER_CHOICE:
+    if advice.source.engines_per_gpu is Source.USER_CHOICE:
         yield f"The number of engines per GPU, {served.engines_per_gpu}, is the user's choice."

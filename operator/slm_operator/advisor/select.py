@@ -52,7 +52,7 @@ class Choice:
 
 def choose(context: Context, found: Evaluation) -> Choice:
     """The best of what passed; where nothing did, what comes nearest."""
-    asked = context.settings.replicas_per_gpu or 1
+    asked = context.settings.engines_per_gpu or 1
     passed = [j for j in found.packs if j.passed]
     if asked == 1 and found.best:
         passed.append(found.best)
@@ -129,7 +129,7 @@ def _too_many(context: Context, smallest: Candidate, replicas: int) -> Choice:
         value=need / GIB,
         limit=share / GIB,
         because=f"{replicas} engines per GPU leave each {gib(share)}, and one needs {gib(need)} even at B={smallest.point.batch_size}",
-        mend=f"ask for at most {most} per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen",
+        remedy=f"ask for at most {most} per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen",
     )
     served = replace(
         _served(context, smallest.point),
@@ -154,18 +154,18 @@ def nearest(judged: Iterable[Candidate]) -> Candidate | None:
 
 
 def closest_of(judged: Candidate) -> Closest:
-    """The miss of that candidate and its mend."""
+    """The miss of that candidate and its remedy."""
     failed = judged.last
     return Closest(
         check=failed.name,
         value=failed.value if math.isfinite(failed.value) else None,
         limit=failed.limit,
         because=f"at B={judged.point.batch_size} {failed.because}",
-        mend=_mend(failed),
+        remedy=_remedy(failed),
     )
 
 
-def _mend(failed: Check) -> str:
+def _remedy(failed: Check) -> str:
     if not math.isfinite(failed.value):
         return MEASURE_LONGER
     if failed.name is CheckName.SLO:

@@ -1,7 +1,7 @@
 """What is wrong with a question before it is answered: documents, SLOs and settings that contradict themselves.
 
 Exists because advice from figures in the wrong unit looks like any other advice. Assumes that the codec has read the
-document (types, finite numbers, none negative). Must never repair: it names the field and the mend. Must never doubt a
+document (types, finite numbers, none negative). Must never repair: it names the field and the remedy. Must never doubt a
 point for being slow, only for contradicting itself (`RULES`).
 """
 
@@ -49,11 +49,11 @@ class Problem:
     """Where it stands: in the point, as in `itlMs.meanMs`; in the question, as in `points[2].itlMs.meanMs`."""
     because: str
     """What contradicts what."""
-    mend: str
+    remedy: str
     """What to do."""
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.because}: {self.mend}"
+        return f"{self.field}: {self.because}: {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +80,22 @@ def check_question(document: MeasurementDocument, slo: Slo, settings: Settings) 
 def check_settings(settings: Settings) -> tuple[Problem, ...]:
     """Settings outside their ranges, or against each other."""
     s = settings
-    asked = s.replicas_per_gpu
+    asked = s.engines_per_gpu
     ranges = (
         *((camel(name), getattr(s, name), knob.admit(getattr(s, name)), knob.wanted) for name, knob in KNOBS.items()),
-        ("maxReplicasPerGpu", s.max_replicas_per_gpu, _at_least_one(s.max_replicas_per_gpu), "at least 1"),
-        ("replicasPerGpu", asked, _at_least_one(asked), "at least 1"),
+        ("maxEnginesPerGpu", s.max_engines_per_gpu, _at_least_one(s.max_engines_per_gpu), "at least 1"),
+        ("enginesPerGpu", asked, _at_least_one(asked), "at least 1"),
         ("concurrency", s.concurrency, _at_least_one(s.concurrency), "at least 1 request in flight"),
         ("requestsPerSecond", s.requests_per_second, _positive(s.requests_per_second), "above 0"),
         ("gpuMemoryBytes", s.gpu_memory_bytes, _at_least_one(s.gpu_memory_bytes), "the GPU's memory in bytes"),
     )
     problems = [
-        Problem(field, f"{value} is out of range", f"give {mend}") for field, value, ok, mend in ranges if not ok
+        Problem(field, f"{value} is out of range", f"give {remedy}") for field, value, ok, remedy in ranges if not ok
     ]
     if asked and asked > 1 and not allows_packs(s.mode):
         problems.append(
             Problem(
-                "replicasPerGpu",
+                "enginesPerGpu",
                 f"{asked} engines cannot share a GPU with mode {s.mode}",
                 f"give mode {' or '.join(one.mode for one in PACKED)}, or 1",
             )
@@ -103,7 +103,7 @@ def check_settings(settings: Settings) -> tuple[Problem, ...]:
     if asked and asked > s.plugin_max_replicas:
         problems.append(
             Problem(
-                "replicasPerGpu",
+                "enginesPerGpu",
                 f"the device plugin makes at most {s.plugin_max_replicas} slices of this GPU",
                 "give fewer",
             )

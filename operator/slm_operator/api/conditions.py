@@ -13,7 +13,7 @@ from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
 
@@ -38,12 +38,11 @@ def conditions(
     former: Iterable[Mapping[str, Any]],
     generation: int,
     now: datetime,
-    aside: Finding | None = None,
+    informational: Iterable[Finding] = (),
 ) -> list[dict[str, Any]]:
     """All conditions for status: the findings in order, preceded by Ready and, while they apply, Reconciling or Stalled.
 
-    Ready is False for the first finding that does not hold; the steps after it are Unknown by nature and are left out.
-    `aside` is told too and has no part in Ready.
+    Ready is False for the first finding that does not hold. `informational` is reported too and does not affect Ready.
     """
     ordered = list(findings)
     blocking = next((finding for finding in ordered if finding.holds is not True), None)
@@ -52,14 +51,31 @@ def conditions(
         kind = Condition.STALLED if blocking.stalls else Condition.RECONCILING
         summary.append(Finding(type=kind, holds=True, reason=blocking.reason, message=blocking.message))
     times = {str(old.get("type")): old for old in former}
-    told = (*summary, *ordered, *([aside] if aside is not None else []))
-    return [_condition(finding, times.get(finding.type), generation, now) for finding in told]
+    reported = (*summary, *ordered, *informational)
+    return [_condition(finding, times.get(finding.type), generation, now) for finding in reported]
+
+
+def waiting(findings: Sequence[Finding], steps: Iterable[Condition]) -> list[Finding]:
+    """Unknown, reason Waiting, for those of the steps without a finding: they cannot be judged yet."""
+    blocking = next((finding.type for finding in findings if finding.holds is False), None)
+    message = "cannot be judged yet" if blocking is None else f"cannot be judged before {blocking} holds"
+    known = {finding.type for finding in findings}
+    return [
+        Finding(type=step, holds=None, reason=Reason.WAITING, message=message) for step in steps if step not in known
+    ]
 
 
 def _ready(blocking: Finding | None) -> Finding:
     if blocking is None:
-        return Finding(type=Condition.READY, holds=True, reason=Reason.READY, message="all that was asked for is so")
+        return Finding(
+            type=Condition.READY, holds=True, reason=Reason.READY, message="all requested resources are available"
+        )
     return Finding(type=Condition.READY, holds=False, reason=blocking.reason, message=blocking.message)
+
+
+def rfc3339(moment: datetime) -> str:
+    """A moment as every Kubernetes API writes it, in whole seconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _condition(finding: Finding, old: Mapping[str, Any] | None, generation: int, now: datetime) -> dict[str, Any]:
@@ -70,6 +86,6 @@ def _condition(finding: Finding, old: Mapping[str, Any] | None, generation: int,
         "status": status,
         "reason": str(finding.reason),
         "message": finding.message,
-        "lastTransitionTime": kept or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lastTransitionTime": kept or rfc3339(now),
         "observedGeneration": generation,
     }

@@ -45,6 +45,7 @@ class Kind:
 
 
 _READY = ".status.conditions[?(@.type=='Ready')]"
+_SERVED = ".status.advice.configuration"
 
 KINDS = (
     Kind(
@@ -54,15 +55,20 @@ KINDS = (
         SLMDeployment,
         (
             Column("Model", ".spec.model.uri"),
-            Column("Phase", ".status.phase"),
+            Column("Desired", ".spec.replicas", "integer"),
+            Column("Available", ".status.readyReplicas", "integer"),
             Column("Ready", f"{_READY}.status"),
             Column("Reason", f"{_READY}.reason"),
-            Column("Replicas", ".status.readyReplicas", "integer"),
+            Column("SLO", ".status.conditions[?(@.type=='SLOMet')].status"),
+            Column("Phase", ".status.phase"),
             Column("Age", ".metadata.creationTimestamp", "date"),
-            Column("Batch", ".status.advice.batchSize", "integer", 1),
-            Column("PerGPU", ".status.advice.replicasPerGpu", "integer", 1),
-            Column("Mode", ".status.advice.sharingMode", "string", 1),
+            Column("Batch", f"{_SERVED}.batchSize", "integer", 1),
+            Column("PerGPU", f"{_SERVED}.enginesPerGpu", "integer", 1),
+            Column("Mode", f"{_SERVED}.sharingMode", "string", 1),
             Column("Gain", ".status.advice.gain", "number", 1),
+            Column("Product", ".status.profile.product", "string", 1),
+            Column("Profile", ".status.profile.name", "string", 1),
+            Column("URL", ".status.url", "string", 1),
             Column("Message", f"{_READY}.message", "string", 1),
         ),
         scalable=True,
@@ -74,9 +80,12 @@ KINDS = (
         SLMProfile,
         (
             Column("Model", ".spec.model.uri"),
-            Column("Phase", ".status.phase"),
+            Column("Product", ".status.measurements.gpu.product"),
+            Column("Ready", f"{_READY}.status"),
+            Column("Reason", f"{_READY}.reason"),
             Column("Progress", ".status.summary"),
-            Column("GPU-Seconds", ".status.gpuSeconds", "number"),
+            Column("GPU-Seconds", ".status.gpuSeconds", "integer"),
+            Column("Phase", ".status.phase"),
             Column("Age", ".metadata.creationTimestamp", "date"),
             Column("Node", ".status.node", "string", 1),
             Column("Message", f"{_READY}.message", "string", 1),

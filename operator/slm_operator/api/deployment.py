@@ -11,25 +11,36 @@ from slm_core.sharing import AUTO, CHOICES, PACKED
 from slm_core.sharing.exclusive import EXCLUSIVE
 
 from slm_operator.api.parts import (
+    ATOMIC,
     SELECTS_NO_MARKS,
+    SET,
     EngineSpec,
     Hostname,
     ModelSpec,
     Name,
+    NameReference,
     NamespaceName,
     NodeSelector,
     ObjectName,
     Part,
+    Product,
     RawObject,
     ServiceName,
     Toleration,
     WorkloadSpec,
     cel,
+    map_by,
     validations,
     within,
 )
-from slm_operator.api.slo import Prediction, SloSpec
+from slm_operator.api.slo import Figures, SloSpec
 
+CONDITION_TYPE = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
+)
+CONDITION_REASON = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+"""Source of both: k8s.io/apimachinery, pkg/apis/meta/v1/types.go, Condition."""
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 if TYPE_CHECKING:
     Mode = str
     UsedMode = str
@@ -55,10 +66,15 @@ class ProfilingSpec(Part):
 
     policy: Literal["IfMissing", "Never", "OnDrift"] = "IfMissing"
     """IfMissing: measure when no profile fits. Never: use what is there, and wait for an import. OnDrift: also when the SLO watch asks for it."""
-    profile: ObjectName | None = None
-    """Name of an SLMProfile to use, in this namespace: an imported one, say. Default: found by what it measured."""
+    profile_ref: NameReference | None = None
+    """An SLMProfile to use, in this namespace: an imported one, say. Default: found by what it measured."""
     max_gpu_minutes: Annotated[float, within(tuning.MAX_GPU_MINUTES)] = tuning.MAX_GPU_MINUTES.default
     """GPU time that one profile may cost. The search ends with the best found so far."""
+
+    @property
+    def profile_name(self) -> str | None:
+        """Name of the profile to use; None: found by what it measured."""
+        return self.profile_ref.name if self.profile_ref is not None else None
 
 
 class SharingSpec(Part):
@@ -66,30 +82,35 @@ class SharingSpec(Part):
 
     model_config = validations(
         cel(
-            f"!(self.mode == '{EXCLUSIVE.mode}' && has(self.replicasPerGpu) && self.replicasPerGpu > 1)",
-            f"mode {EXCLUSIVE.mode} is one engine a GPU: remove replicasPerGpu, or choose {_PACKED} or {AUTO}",
+            f"!(self.mode == '{EXCLUSIVE.mode}' && has(self.enginesPerGpu) && self.enginesPerGpu > 1)",
+            f"mode {EXCLUSIVE.mode} is one engine a GPU: remove enginesPerGpu, or choose {_PACKED} or {AUTO}",
         ),
     )
     mode: Mode = "Auto"
     """How engines on one GPU share it. Auto: what was measured best."""
-    replicas_per_gpu: Annotated[int, within(tuning.ENGINES_PER_GPU)] | None = None
+    engines_per_gpu: Annotated[int, within(tuning.ENGINES_PER_GPU)] | None = None
     """Your own number of engines on a GPU. It wins over the advice, and status says what it costs. Default: the advice."""
-    max_replicas_per_gpu: Annotated[int, within(tuning.MAX_ENGINES_PER_GPU)] = tuning.MAX_ENGINES_PER_GPU.default
+    max_engines_per_gpu: Annotated[int, within(tuning.MAX_ENGINES_PER_GPU)] = tuning.MAX_ENGINES_PER_GPU.default
     """Most engines on a GPU that are measured or advised."""
-    neighbours: Literal["Same", "Any"] = "Same"
-    """Same: the GPUs of a node serve this deployment alone, which is what was measured. Any: others may use free slices; memory is guaranteed, speed is watched and not promised."""
+    tenancy: Literal["Dedicated", "Shared"] = "Dedicated"
+    """Dedicated: the GPUs of a node serve this deployment alone, which is what was measured. Shared: others may use free slices; memory is guaranteed, speed is watched and not promised."""
 
 
 class AcceleratorSpec(Part):
     """Which GPUs may be used."""
 
     model_config = validations(SELECTS_NO_MARKS)
-    product: Annotated[str, Field(max_length=63)] | None = None
-    """GPU product as in the node label nvidia.com/gpu.product. Default: any, the most frequent one first."""
+    products: Annotated[list[Product], Field(max_length=1)] = []
+    """GPU product as in the node label nvidia.com/gpu.product; one at most. Default: any, the most frequent one first."""
     node_selector: NodeSelector = {}
     """Further labels that a node must carry."""
-    tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
+    tolerations: Annotated[list[Toleration], Field(max_length=32, json_schema_extra=ATOMIC)] = []
     """Tolerations of profile and replica pods, as in a pod."""
+
+    @property
+    def product(self) -> str | None:
+        """The one product; None: any."""
+        return self.products[0] if self.products else None
 
 
 class GatewayReference(Part):
@@ -101,7 +122,7 @@ class GatewayReference(Part):
     """Its namespace; a listener there must allow routes from this one. Default: this namespace."""
 
 
-class EndpointPicker(Part):
+class EndpointPickerReference(Part):
     """The Service of an endpoint picker (Gateway API Inference Extension) in this namespace."""
 
     name: ServiceName
@@ -113,11 +134,11 @@ class EndpointPicker(Part):
 class RoutingSpec(Part):
     """Load-aware routing beside the Service: an InferencePool of the replicas, and an HTTPRoute to it."""
 
-    gateway: GatewayReference
+    gateway_ref: GatewayReference
     """The Gateway through which clients come."""
-    endpoint_picker: EndpointPicker
+    endpoint_picker_ref: EndpointPickerReference
     """What chooses the replica for each request."""
-    hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+    hostnames: Annotated[list[Hostname], Field(max_length=16, json_schema_extra=SET)] = []
     """Hosts that the route answers for. Default: every host of the Gateway; deployments that share one need hosts of their own."""
 
 
@@ -148,66 +169,83 @@ class SLMDeploymentSpec(Part):
     """A pod template merged over the operator's (strategic merge): volumes, mounts, annotations, resources. Fields that the operator owns are refused by name."""
 
 
-class CandidateStatus(Part):
-    """A configuration that was weighed."""
+class ConfigurationStatus(Part):
+    """How one GPU is used."""
 
-    batch_size: int
-    """Most sequences that each engine runs at once."""
-    replicas_per_gpu: int
-    """Engines on the GPU."""
-    sharing_mode: UsedMode
-    """How they share it."""
-    verdict: Literal["Chosen", "Kept", "Rejected"]
-    """What became of it."""
-    because: Annotated[str, Field(max_length=1024)]
-    """Why."""
-
-
-class AdviceStatus(Part):
-    """What the advisor decided, and the evidence."""
-
-    source: Literal["Measured", "Predicted", "Estimated", "UserChoice"]
-    """Measured: a measured point. Predicted: between measured points. Estimated: from a calibrated model, without a profile. UserChoice: your own number of replicas or mode."""
     batch_size: int
     """Most sequences that each engine runs at once (--max-num-seqs)."""
     kv_cache_bytes: int | None = None
     """KV pool of each engine in bytes (--kv-cache-memory-bytes)."""
     max_num_batched_tokens: int | None = None
     """Token budget of each engine per step (--max-num-batched-tokens)."""
-    replicas_per_gpu: int
-    """Engines on each GPU."""
+    engines_per_gpu: int
+    """Engines on the GPU."""
     sharing_mode: UsedMode
-    """How engines share a GPU."""
-    feasible: bool = True
-    """Whether the SLO can be met."""
-    predicted: Prediction | None = None
-    """What this configuration does on one GPU."""
-    best_single: Prediction | None = None
+    """How they share it."""
+
+
+class CandidateStatus(Part):
+    """A configuration that was weighed."""
+
+    configuration: ConfigurationStatus
+    """Which."""
+    verdict: Literal["Chosen", "Kept", "Rejected"]
+    """What became of it. Kept: it passed every check, and another did better."""
+    reason: Annotated[str, Field(max_length=64)]
+    """The check that decided."""
+    message: Annotated[str, Field(max_length=1024)]
+    """Why, in a sentence."""
+
+
+class AdviceStatus(Part):
+    """What the advisor decided, and the evidence."""
+
+    configuration: ConfigurationStatus
+    """What is served."""
+    figures: Figures | None = None
+    """What this configuration does on one GPU, at the load that was decided for."""
+    best_single: Figures | None = None
     """What the best single engine does under the same SLO."""
     gain: float | None = None
     """Throughput over the best single engine, as a fraction: 0.24 is 24 % more."""
     freed_bytes: int | None = None
     """GPU memory that is left free, for others."""
-    because: Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=16)] = []
+    feasible: bool = True
+    """Whether the SLO can be met."""
+    source: Literal["Measured", "Predicted", "UserChoice"]
+    """Measured: a measured point. Predicted: between measured points. UserChoice: your own number of engines, or mode."""
+    profile_ref: NameReference | None = None
+    """The SLMProfile that it was decided from."""
+    generation: int | None = None
+    """Generation of spec that it was decided for."""
+    digest: Annotated[str, Field(max_length=64)] | None = None
+    """Of what an engine is started with. Pods carry it in the annotation slm-operator.io/advice."""
+    decided_time: Timestamp | None = None
+    """Since when this is the advice."""
+    sentences: Annotated[
+        list[Annotated[str, Field(max_length=1024)]], Field(max_length=16, json_schema_extra=ATOMIC)
+    ] = []
     """The decision in sentences."""
-    candidates: Annotated[list[CandidateStatus], Field(max_length=48)] = []
-    """Every configuration that was weighed, and why it was kept or rejected."""
+    candidates: Annotated[list[CandidateStatus], Field(max_length=8, json_schema_extra=ATOMIC)] = []
+    """The best of the configurations that were weighed, and why each was kept or rejected. `kubectl slm report` draws all."""
+    candidate_count: int | None = None
+    """How many were weighed."""
 
 
 class ConditionStatus(Part):
-    """A condition as in every Kubernetes API."""
+    """A condition as in every Kubernetes API: the bounds and patterns are those of metav1.Condition."""
 
-    type: Annotated[str, Field(max_length=316)]
+    type: Annotated[str, Field(max_length=316, pattern=CONDITION_TYPE)]
     """Which condition."""
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
-    reason: Annotated[str, Field(max_length=1024)]
+    reason: Annotated[str, Field(min_length=1, max_length=1024, pattern=CONDITION_REASON)]
     """Why, in one word."""
     message: Annotated[str, Field(max_length=32768)]
     """Why, and what to do, in a sentence."""
-    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    last_transition_time: Timestamp
     """When status last changed."""
-    observed_generation: int | None = None
+    observed_generation: Annotated[int, Field(ge=0)] | None = None
     """Generation of spec that this condition speaks of."""
 
 
@@ -215,7 +253,7 @@ Conditions = Annotated[
     list[ConditionStatus],
     Field(
         max_length=32,
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        json_schema_extra=map_by("type"),
     ),
 ]
 
@@ -229,17 +267,21 @@ class ProfileReference(Part):
     """Its phase."""
     progress: str | None = None
     """How far it is: point 3/6."""
+    product: str | None = None
+    """The GPU product that it was measured on."""
 
 
-class PlacementStatus(Part):
-    """Replicas that really share one GPU, as the kubelet says."""
+class PackStatus(Part):
+    """Engines that really share one GPU, as the kubelet says."""
 
     node: Name
     """Node of the GPU."""
-    gpu: Annotated[str, Field(max_length=253)] | None = None
+    gpu_uuid: Annotated[str | None, Field(max_length=253, alias="gpuUUID")] = None
     """UUID of the GPU, where the kubelet tells it."""
-    replicas: int
-    """Replicas on it."""
+    engines: int
+    """Engines on it."""
+    ready_engines: int
+    """Those of them that answer."""
 
 
 class RoutingStatus(Part):
@@ -257,15 +299,17 @@ class SLMDeploymentStatus(Part):
     observed_generation: int | None = None
     """Generation of spec that this status speaks of."""
     conditions: Conditions = []
-    """Ready, Reconciling and Stalled for tools; Profiled, Advised, SlicesReady, Available, Routed and SLOMet for people."""
+    """Ready, Reconciling and Stalled for tools; Profiled, Advised, Allocated, Available, Routed and SLOMet for people."""
     phase: str | None = None
     """One word for people. Tools read the conditions."""
     profile: ProfileReference | None = None
     """The profile that the advice rests on."""
     advice: AdviceStatus | None = None
     """What the advisor decided, and the evidence."""
-    placement: Annotated[list[PlacementStatus], Field(max_length=256)] = []
-    """Where the replicas are."""
+    packs: Annotated[list[PackStatus], Field(max_length=256, json_schema_extra=ATOMIC)] = []
+    """Where the engines are: one item for each GPU, 256 at most."""
+    pack_count: int | None = None
+    """How many there are."""
     replicas: int | None = None
     """Pods that exist."""
     ready_replicas: int | None = None

@@ -48,7 +48,7 @@ class Condition(StrEnum):
     STALLED = "Stalled"
     PROFILED = "Profiled"
     ADVISED = "Advised"
-    SLICES_READY = "SlicesReady"
+    ALLOCATED = "Allocated"
     AVAILABLE = "Available"
     ROUTED = "Routed"
     SLO_MET = "SLOMet"

@@ -26,7 +26,7 @@ _OWNERS = {
     Owner.MODEL: "spec.model.uri",
     Owner.SERVED_NAME: "spec.model.name",
     Owner.REVISION: "spec.model.revision",
-    Owner.REMOTE_CODE: "spec.model.trustRemoteCode",
+    Owner.REMOTE_CODE: "spec.model.remoteCode",
     Owner.MAX_MODEL_LEN: "spec.engine.maxModelLen",
     Owner.DTYPE: "spec.engine.dtype",
     Owner.ADVICE: "the advice",
@@ -42,9 +42,19 @@ def within(bounds: tuning.Bounds) -> Any:
     return Field(gt=bounds.above, ge=bounds.least, lt=bounds.below, le=bounds.most)
 
 
+SET = {"x-kubernetes-list-type": "set"}
+ATOMIC = {"x-kubernetes-list-type": "atomic"}
+
+
+def map_by(key: str) -> dict[str, Any]:
+    """What makes a list one that several may apply to, each its own items."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
 Text = Annotated[str, Field(max_length=1024)]
 Name = Annotated[str, Field(max_length=253)]
 """The name of an object, in status: the API server has taken it already."""
+Product = Annotated[str, Field(min_length=1, max_length=63)]
 LabelMap = Annotated[dict[str, Annotated[str, Field(max_length=253)]], Field(max_length=32)]
 MOST_LEVELS = 64
 """Deepest nesting of a raw object. A pod template has about fifteen levels."""
@@ -69,7 +79,7 @@ RawObject = Annotated[dict[str, JsonValue], BeforeValidator(_bounded)]
 
 
 def cel(rule: str, message: str, *, field: str | None = None) -> dict[str, str]:
-    """One CEL rule of a CRD schema. `message` names the mend."""
+    """One CEL rule of a CRD schema. `message` names the remedy."""
     return {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
 
 
@@ -168,6 +178,13 @@ Hostname = Annotated[
 ]
 
 
+class NameReference(Part):
+    """An object of this namespace."""
+
+    name: ObjectName
+    """Its name."""
+
+
 class ModelSpec(Part):
     """Which model to serve, and from where."""
 
@@ -185,9 +202,9 @@ class ModelSpec(Part):
     """Name under which clients ask for the model. Default: the name of the SLMDeployment."""
     revision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """Commit, tag or digest to serve. Default: what the source calls newest when an engine starts; pin it, so that replicas agree."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model. It runs with the replica's rights: leave it off unless you have read it."""
-    credentials_secret: ObjectName | None = None
+    remote_code: Literal["Never", "Trusted"] = "Never"
+    """Trusted: run Python code that comes with the model. It runs with the replica's rights: read it first."""
+    credentials_secret_ref: NameReference | None = None
     """Secret with HF_TOKEN, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. It is referenced by pods and never read by the operator."""
 
 
@@ -254,8 +271,8 @@ class EngineSpec(Part):
     """Command that starts the OpenAI-compatible server; the operator appends its flags. Default: python3 -m vllm.entrypoints.openai.api_server."""
     args: Annotated[list[Text], Field(max_length=64)] = []
     """Further arguments for the engine, for measuring and for serving alike."""
-    env: Annotated[list[EnvVar], Field(max_length=64)] = []
-    """Environment of the engine, for measuring and for serving alike."""
+    env: Annotated[list[EnvVar], Field(max_length=64, json_schema_extra=map_by("name"))] = []
+    """Environment of the engine by name, for measuring and for serving alike."""
     max_model_len: Annotated[int, Field(ge=16, le=10_000_000)] | None = None
     """Longest sequence in tokens, prompt and output together. Default: the model's own limit."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -267,8 +284,8 @@ class WorkloadSpec(Part):
 
     model_config = validations(
         cel(
-            "!(has(self.concurrency) && has(self.requestsPerSecond))",
-            "give concurrency or requestsPerSecond, not both: one follows from the other",
+            "!(has(self.concurrencyPerGpu) && has(self.requestsPerSecondPerGpu))",
+            "give concurrencyPerGpu or requestsPerSecondPerGpu, not both: one follows from the other",
         ),
     )
     input_tokens: Annotated[int, within(tuning.INPUT_TOKENS)] = tuning.INPUT_TOKENS.default
@@ -284,7 +301,7 @@ class WorkloadSpec(Part):
         | None
     ) = None
     """ShareGPT-style JSON whose lengths are used: pvc://claim/path, or a path in the engine image."""
-    concurrency: Annotated[int, within(tuning.CONCURRENCY)] | None = None
+    concurrency_per_gpu: Annotated[int, within(tuning.CONCURRENCY)] | None = None
     """Requests in flight, per GPU, to decide for. Default: full batches, which is where packs win; with thin traffic they lose."""
-    requests_per_second: Annotated[float, within(tuning.REQUESTS_PER_SECOND)] | None = None
-    """Requests per second, per GPU, to decide for, instead of concurrency."""
+    requests_per_second_per_gpu: Annotated[float, within(tuning.REQUESTS_PER_SECOND)] | None = None
+    """Requests per second, per GPU, to decide for, instead of concurrencyPerGpu."""

@@ -49,9 +49,9 @@ class SearchSpec(Part):
     """Smallest gain for which a further engine on the GPU is measured."""
     mode: Mode = "Auto"
     """Sharing modes to measure."""
-    replicas_per_gpu: Annotated[int, within(tuning.ENGINES_PER_GPU)] | None = None
+    engines_per_gpu: Annotated[int, within(tuning.ENGINES_PER_GPU)] | None = None
     """Measure a pack of this size in any case."""
-    max_replicas_per_gpu: Annotated[int, within(tuning.MAX_ENGINES_PER_GPU)] = tuning.MAX_ENGINES_PER_GPU.default
+    max_engines_per_gpu: Annotated[int, within(tuning.MAX_ENGINES_PER_GPU)] = tuning.MAX_ENGINES_PER_GPU.default
     """Largest pack to measure."""
     max_gpu_minutes: Annotated[float, within(tuning.MAX_GPU_MINUTES)] = tuning.MAX_GPU_MINUTES.default
     """GPU time that the search may cost."""
@@ -103,7 +103,7 @@ class SLMProfileStatus(Part):
     """How far it is, for people: point 3/6."""
     node: Name | None = None
     """Node that it was measured on."""
-    gpu_seconds: float | None = None
+    gpu_seconds: int | None = None
     """GPU time that it cost."""
     measurements: MeasurementDocument | None = None
     """What was measured."""

@@ -37,6 +37,12 @@ class Reason(StrEnum):
     meaning: str
     remedy: str
 
+    WAITING = (
+        "Waiting",
+        Group.WAITING,
+        "the condition cannot be judged before an earlier one holds",
+        "see the first condition that is False",
+    )
     PROFILE_REQUESTED = (
         "ProfileRequested",
         Group.WAITING,
@@ -102,7 +108,7 @@ class Reason(StrEnum):
     PROFILE_NOT_FOUND = (
         "ProfileNotFound",
         Group.STOPPED,
-        "`spec.profiling.profile` names none",
+        "`spec.profiling.profileRef` names none",
         "import it, or remove the field",
     )
     PROFILE_MISSING = (
@@ -251,7 +257,7 @@ class Reason(StrEnum):
     AVAILABLE = "Available", Group.GOOD, "as many replicas answer as are asked for"
     SCALED_TO_ZERO = "ScaledToZero", Group.GOOD, "`spec.replicas` is 0"
     CHANGING = "Changing", Group.NODE_EVENT, "the node will be what the event says"
-    SLICES_READY = "SlicesReady", Group.NODE_EVENT, "the node shows its slices"
+    ALLOCATED = "Allocated", Group.NODE_EVENT, "the node shows its slices"
     ROLLED_BACK = "RolledBack", Group.NODE_EVENT, "the node went back to its former configuration; the event says why"
     RELEASED = "Released", Group.NODE_EVENT, "the node was given back"
 
@@ -268,7 +274,7 @@ KUBELET_WORDS = {
     "CrashLoopBackOff": ("the engine ends again and again", "`kubectl logs POD --previous`"),
     "CreateContainerConfigError": (
         "a Secret or ConfigMap is missing",
-        "`spec.model.credentialsSecret`, `spec.engine.env`",
+        "`spec.model.credentialsSecretRef`, `spec.engine.env`",
     ),
 }
 """Reasons of the kubelet that become ours as they are: what each means, and what to do."""

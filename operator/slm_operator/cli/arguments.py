@@ -11,7 +11,7 @@ import argparse
 from slm_core import tuning
 from slm_core.arguments import ABOVE_ZERO, count, number
 from slm_core.sharing import AUTO, CHOICES
-from slm_core.slo import METRICS, Percentile
+from slm_core.slo import METRICS, Statistic
 from slm_core.tuning import flag
 
 EXAMPLES = """examples:
@@ -88,7 +88,7 @@ def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     source.add_argument(
         "--config", metavar="FILE", help="the model's config.json, for an estimate; no cluster is asked then"
     )
-    plan.add_argument("--gpu", metavar="PRODUCT", help="GPU to estimate for (default: spec.accelerator.product)")
+    plan.add_argument("--gpu", metavar="PRODUCT", help="GPU to estimate for (default: spec.accelerator.products)")
     plan.add_argument(
         "--gpu-memory-bytes",
         type=count(tuning.GPU_MEMORY_BYTES),
@@ -146,7 +146,7 @@ def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     rollback = commands.add_parser(
         "rollback",
         help="return to the advice of a former revision, by pinning the profile that it rests on",
-        description="Set spec.profiling.profile to the profile of a former revision, if that brings its very arguments "
+        description="Set spec.profiling.profileRef to the profile of a former revision, if that brings its very arguments "
         "back; refused otherwise. What is kept in git must be changed there.",
     )
     rollback.add_argument("name", metavar="NAME", help="an SLMDeployment")
@@ -179,9 +179,9 @@ def _profile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = commands.add_parser(
         "check",
-        help="whether the cluster and your rights are ready, with the mend for what is not",
+        help="whether the cluster and your rights are ready, with the remedy for what is not",
         description="Whether the cluster and your rights are ready: the operator, NVIDIA's device plugin and the nodes "
-        "that opted in, each finding with its mend. Exit code 1 when something must be mended first.",
+        "that opted in, each finding with its remedy. Exit code 1 when something must be fixed first.",
     )
     _form(check, "json")
     _cluster(check)
@@ -249,8 +249,8 @@ def _question(command: argparse.ArgumentParser) -> None:
         if (factor := metric.factor) is not None:
             words = f"{factor.help} (default {factor.default:g})"
             either.add_argument(flag(factor.field), type=number(ABOVE_ZERO), metavar="X", help=words)
-    percentiles = tuple(map(str, Percentile))
-    slo.add_argument("--percentile", choices=percentiles, default="Mean", help="where these hold (default Mean)")
+        words = f"the figure of {metric.name} that is limited (default Mean)"
+        slo.add_argument(flag(metric.statistic_field), choices=tuple(map(str, Statistic)), default="Mean", help=words)
 
     load = command.add_argument_group(
         "the load to decide for (default: every batch full)"
@@ -281,13 +281,13 @@ def _question(command: argparse.ArgumentParser) -> None:
         help="sharing that may be advised (default Auto)",
     )
     judge.add_argument(
-        "--replicas-per-gpu",
+        "--engines-per-gpu",
         type=count(tuning.ENGINES_PER_GPU),
         metavar="R",
         help="your own number of engines; the answer says what it costs",
     )
     judge.add_argument(
-        "--max-replicas-per-gpu", type=count(tuning.MAX_ENGINES_PER_GPU), metavar="R", help="most engines on a GPU"
+        "--max-engines-per-gpu", type=count(tuning.MAX_ENGINES_PER_GPU), metavar="R", help="most engines on a GPU"
     )
     judge.add_argument(
         "--gpu-memory-bytes",

@@ -1,4 +1,4 @@
-"""A command's way to the cluster: one connection by kubeconfig, and every failure as a sentence with a mend.
+"""A command's way to the cluster: one connection by kubeconfig, and every failure as a sentence with a remedy.
 
 Assumes the user's own rights; nothing here raises them. Must never import before a command needs a cluster: `advise`
 does not.
@@ -67,7 +67,7 @@ async def _ask(kubeconfig: str, arguments: Namespace, work: Callable[[Cluster], 
         namespace = arguments.namespace or connection.namespace
     except (ConfigException, OSError) as error:
         why = " ".join(str(error).split())
-        raise Refused(f"no cluster: the kubeconfig {kubeconfig}: {why}: mend it, or give --context") from None
+        raise Refused(f"no cluster: the kubeconfig {kubeconfig}: {why}: fix it, or give --context") from None
     except (YAMLError, ValueError, LookupError, TypeError, AttributeError):
         raise Refused(f"no cluster: {kubeconfig} is not a kubeconfig: give --kubeconfig, or set KUBECONFIG") from None
     resources = ResourceTable((DEPLOYMENT, PROFILE))

@@ -2,7 +2,7 @@
 
 Exists thin: a command's module is imported only when it runs, so that `advise` answers from a cold start in well under
 a second. Exit codes: 0 done, 1 the answer is no, 2 the question cannot be worked with. Never a traceback for what a
-person can mend.
+person can fix.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ METHOD_BITS = {"awq": 4, "gptq": 4, "awq_marlin": 4, "gptq_marlin": 4, "fp8": 8,
 
 
 class ConfigError(ValueError):
-    """A config.json that does not tell what is needed. The message names the field and the mend."""
+    """A config.json that does not tell what is needed. The message names the field and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ class Serving:
     batch_size: int
     kv_bytes: int | None
     max_num_batched_tokens: int | None
-    replicas_per_gpu: int
+    engines_per_gpu: int
     sharing_mode: SharingMode
     gpu_memory_utilization: float
     weights_bytes: int | None = None
@@ -49,7 +49,7 @@ class Serving:
     @property
     def slice_class(self) -> SliceClass:
         """What share of a GPU a replica is given."""
-        return SliceClass(mode=self.sharing_mode, replicas_per_gpu=self.replicas_per_gpu)
+        return SliceClass(mode=self.sharing_mode, engines_per_gpu=self.engines_per_gpu)
 
 
 def command(engine: EngineSpec) -> list[str]:
@@ -65,7 +65,7 @@ def fixed_args(model: ModelSpec, engine: EngineSpec) -> list[str]:
         streamed=source.streamed,
         dtype=engine.dtype,
         max_model_len=engine.max_model_len,
-        trust_remote_code=model.trust_remote_code,
+        trust_remote_code=model.remote_code == "Trusted",
     )
     return [*engine_of(engine.command).model_arguments(options), *engine.args]
 

@@ -76,13 +76,15 @@ def _from_bucket(_rest: str, model: ModelSpec) -> ModelSource:
 
 def _secret(model: ModelSpec, *keys: str) -> tuple[dict[str, Any], ...]:
     """Variables by reference: the kubelet resolves them, the operator never reads the Secret."""
-    if model.credentials_secret is None:
+    if model.credentials_secret_ref is None:
         return ()
     optional = len(keys) > 1  # S3 endpoints differ in what they need; a hub token is one key and must be there
     return tuple(
         {
             "name": key,
-            "valueFrom": {"secretKeyRef": {"name": model.credentials_secret, "key": key, "optional": optional}},
+            "valueFrom": {
+                "secretKeyRef": {"name": model.credentials_secret_ref.name, "key": key, "optional": optional}
+            },
         }
         for key in keys
     )

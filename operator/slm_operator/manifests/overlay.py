@@ -156,7 +156,7 @@ def refused_user(overlay: dict[str, Any]) -> str | None:
         return None
     return (
         f"spec.podTemplate: the engine would run as user {user}, and engines that share a GPU by MPS must all run as user "
-        f"{ENGINE_UID}, for MPS serves one user at a time: leave runAsUser out, or set spec.sharing.mode to TimeSlicing or None"
+        f"{ENGINE_UID}, for MPS serves one user at a time: leave runAsUser out, or set spec.sharing.mode to TimeSlicing or Exclusive"
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from slm_core.engines.registry import engine_of
 from slm_core.measurements import camel
 from slm_core.sharing import word_of
-from slm_core.slo import LIMIT_FIELDS
+from slm_core.slo import LIMIT_FIELDS, METRICS
 from slm_core.tuning import flag, tuned
 
 from slm_operator.api import names
@@ -29,7 +29,7 @@ from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.api.deployment import AcceleratorSpec, SLMDeploymentSpec
     from slm_operator.api.parts import EngineSpec
     from slm_operator.api.profile import SLMProfileSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
@@ -43,7 +43,7 @@ DEADLINE_SLACK_SECONDS = 900
 def profile_key(spec: SLMDeploymentSpec) -> str:
     """What makes two deployments share one profile: model, revision, engine, GPU product and workload."""
     measured = {
-        "model": spec.model.model_dump(exclude={"name", "credentials_secret"}),
+        "model": spec.model.model_dump(exclude={"name", "credentials_secret_ref"}),
         "engine": _measured(spec.engine),
         "product": spec.accelerator.product,
         "workload": spec.workload.model_dump(),
@@ -75,15 +75,15 @@ def profile(
         "slo": _dump(spec.slo),
         **{camel(name): value for name, value in tuned(spec.advisor).items()},
         "mode": spec.sharing.mode,
-        "maxReplicasPerGpu": spec.sharing.max_replicas_per_gpu,
+        "maxEnginesPerGpu": spec.sharing.max_engines_per_gpu,
         "maxGpuMinutes": spec.profiling.max_gpu_minutes,
     }
-    if spec.sharing.replicas_per_gpu is not None:
-        search["replicasPerGpu"] = spec.sharing.replicas_per_gpu
+    if spec.sharing.engines_per_gpu is not None:
+        search["enginesPerGpu"] = spec.sharing.engines_per_gpu
     body: dict[str, Any] = {
         "model": _dump(spec.model),
         "engine": _dump(spec.engine),
-        "gpu": _dump(spec.accelerator),
+        "gpu": _gpu(spec.accelerator),
         "workload": _dump(spec.workload),
         "search": search,
     }
@@ -93,6 +93,13 @@ def profile(
     if measured_before_at is not None:
         made["metadata"]["name"] += f"-{digest(measured_before_at, 4)}"
     return made
+
+
+def _gpu(accelerator: AcceleratorSpec) -> dict[str, Any]:
+    """A profile speaks of one product, a deployment of those that it may use."""
+    dumped = _dump(accelerator)
+    del dumped["products"]
+    return dumped | ({} if accelerator.product is None else {"product": accelerator.product})
 
 
 def shared_profile(
@@ -236,18 +243,19 @@ def _workload_args(spec: SLMProfileSpec) -> list[str]:
         args = ["--dataset", f"/datasets/{path.removeprefix('pvc://')}" if path.startswith("pvc://") else path]
     else:
         args = ["--input-tokens", str(load.input_tokens), "--output-tokens", str(load.output_tokens)]
-    return args + (["--concurrency", str(load.concurrency)] if load.concurrency is not None else [])
+    concurrency = load.concurrency_per_gpu
+    return args + ([] if concurrency is None else ["--concurrency", str(concurrency)])
 
 
 def _search_args(spec: SLMProfileSpec) -> list[str]:
-    search, slo = spec.search, spec.search.slo
+    search, slo = spec.search, spec.search.slo.limits()
     flags: tuple[tuple[str, object | None], ...] = (
         *((flag(f"slo_{name}"), getattr(slo, name)) for name in LIMIT_FIELDS),
-        ("--slo-percentile", slo.percentile),
+        *((flag(f"slo_{m.statistic_field}"), m.statistic(slo)) for m in METRICS if m.is_limited(slo)),
         *((flag(name), value) for name, value in tuned(search).items()),
         ("--sharing-mode", word_of(search.mode)),
-        ("--replicas", search.replicas_per_gpu),
-        ("--max-replicas", search.max_replicas_per_gpu),
+        ("--engines-per-gpu", search.engines_per_gpu),
+        ("--max-engines-per-gpu", search.max_engines_per_gpu),
         ("--max-gpu-minutes", search.max_gpu_minutes),
     )
     return [text for flag, value in flags if value is not None for text in (flag, str(value))]

@@ -129,7 +129,7 @@ def node_selector(
 ) -> dict[str, str]:
     """Labels of the nodes whose GPUs this deployment's replicas may take."""
     allowed = nodes_allowed(spec.accelerator.node_selector, spec.accelerator.product, opt_in_label)
-    serves = ANYBODY if spec.sharing.neighbours == "Any" else serves_value(deployment.meta.key)
+    serves = ANYBODY if spec.sharing.tenancy == "Shared" else serves_value(deployment.meta.key)
     return allowed | partitioning_of(serving.slice_class).node_labels(serving.slice_class, serves)
 
 
@@ -154,8 +154,8 @@ def change_cause(serving: Serving, profile: str) -> str:
     kv = "its own choice of KV bytes" if serving.kv_bytes is None else f"{serving.kv_bytes / GIB:.2f} GiB of KV cache"
     shared = (
         "one engine a GPU"
-        if serving.replicas_per_gpu == 1
-        else (f"{serving.replicas_per_gpu} engines a GPU ({serving.sharing_mode})")
+        if serving.engines_per_gpu == 1
+        else (f"{serving.engines_per_gpu} engines a GPU ({serving.sharing_mode})")
     )
     return f"advice {advice_digest(serving)} from profile {profile}: {shared}, batch {serving.batch_size}, {kv}"
 

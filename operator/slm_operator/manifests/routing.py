@@ -22,7 +22,7 @@ HTTP_ROUTE, HTTP_ROUTE_API = "HTTPRoute", "gateway.networking.k8s.io/v1"
 
 def inference_pool(deployment: DeploymentRecord, routing: RoutingSpec) -> Manifest:
     """The replicas as a Gateway sees them."""
-    picker = routing.endpoint_picker
+    picker = routing.endpoint_picker_ref
     return of_deployment(INFERENCE_POOL_API, INFERENCE_POOL, deployment, "routing") | {
         "spec": {
             "selector": {"matchLabels": selector_labels(deployment.meta.key)},
@@ -34,7 +34,7 @@ def inference_pool(deployment: DeploymentRecord, routing: RoutingSpec) -> Manife
 
 def http_route(deployment: DeploymentRecord, routing: RoutingSpec) -> Manifest:
     """The way from the Gateway to the pool, which is named like the deployment's other objects."""
-    gateway = routing.gateway
+    gateway = routing.gateway_ref
     parent = {"name": gateway.name} | ({"namespace": gateway.namespace} if gateway.namespace else {})
     pool = {
         "group": INFERENCE_POOL_API.partition("/")[0],

@@ -24,7 +24,7 @@ class SliceClass:
     """(mode, R): how a node's GPUs are cut. One engine a GPU is (None, 1), an unshared node."""
 
     mode: SharingMode
-    replicas_per_gpu: int
+    engines_per_gpu: int
 
     @property
     def is_whole(self) -> bool:
@@ -35,12 +35,12 @@ class SliceClass:
     def label(self) -> str:
         """Value of the slice-class label: mps-4, time-slicing-2, none."""
         word = sharing_of(self.mode).word
-        return word if self.is_whole else f"{word}-{self.replicas_per_gpu}"
+        return word if self.is_whole else f"{word}-{self.engines_per_gpu}"
 
 
 ANYBODY = "any"
 """Value of the serves label on nodes whose shares are for whoever wants such."""
-UNSHARED = SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)
+UNSHARED = SliceClass(mode=SharingMode.EXCLUSIVE, engines_per_gpu=1)
 
 
 def class_of_label(label: str | None) -> SliceClass | None:
@@ -49,7 +49,7 @@ def class_of_label(label: str | None) -> SliceClass | None:
     sharing = by_word(word)
     if sharing is None or not sharing.allows_packs or word != sharing.word or discovery.number(replicas) < 1:
         return None
-    return SliceClass(mode=sharing.mode, replicas_per_gpu=int(replicas))
+    return SliceClass(mode=sharing.mode, engines_per_gpu=int(replicas))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,7 @@ def shown_class(labels: Mapping[str, str]) -> SliceClass | None:
     replicas = discovery.number(labels.get(REPLICAS_LABEL))
     if mode is None or replicas == 0:
         return None
-    return UNSHARED if mode is UNSHARED.mode else SliceClass(mode=mode, replicas_per_gpu=replicas)
+    return UNSHARED if mode is UNSHARED.mode else SliceClass(mode=mode, engines_per_gpu=replicas)
 
 
 def daemon_of(slice_class: SliceClass) -> Daemon | None:

@@ -33,7 +33,7 @@ def plugin_config(wanted: SliceClass) -> str:
             STRATEGIES[wanted.mode].stanza: {
                 "renameByDefault": True,  # published as nvidia.com/gpu.shared: nobody else takes a slice by accident
                 "failRequestsGreaterThanOne": True,
-                "resources": [{"name": names.NVIDIA_GPU, "replicas": wanted.replicas_per_gpu}],
+                "resources": [{"name": names.NVIDIA_GPU, "replicas": wanted.engines_per_gpu}],
             }
         }
     return yaml.safe_dump(body, sort_keys=False)
@@ -82,7 +82,7 @@ def class_of_config(text: str) -> SliceClass | None:
                 if replicas > MOST_REPLICAS:
                     return None
                 if replicas > 1:
-                    return SliceClass(mode=mode, replicas_per_gpu=replicas)
+                    return SliceClass(mode=mode, engines_per_gpu=replicas)
     except (yaml.YAMLError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
     return UNSHARED

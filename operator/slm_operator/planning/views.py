@@ -49,7 +49,7 @@ class Demand:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     """Of its pods, from spec.accelerator and spec.podTemplate."""
-    any_neighbours: bool = False
+    shared_tenancy: bool = False
     slice_bytes: int | None = None
     """What one replica needs of GPU memory; None when no ledger is known."""
 

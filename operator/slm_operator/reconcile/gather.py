@@ -180,8 +180,8 @@ class Gatherer:
         if record.spec is None:
             return None
         namespace = record.meta.key.namespace
-        if record.spec.profiling.profile is not None:
-            return self.caches.profiles.get(Key(namespace, record.spec.profiling.profile))
+        if record.spec.profiling.profile_name is not None:
+            return self.caches.profiles.get(Key(namespace, record.spec.profiling.profile_name))
         found = self.caches.profiles.by(OURS, (namespace, self.keys.of(record)))
         return max(sorted(found, key=lambda one: one.meta.key), key=_newest, default=None)
 

@@ -83,7 +83,7 @@ def caches_for_planning(keys: ProfileKeys, settings: Settings) -> Caches:
 
 def named_profile(record: DeploymentRecord) -> str | None:
     """The profile that its spec names."""
-    return record.spec.profiling.profile if record.spec is not None else None
+    return record.spec.profiling.profile_name if record.spec is not None else None
 
 
 def is_our_node(node: NodeRecord, settings: Settings) -> bool:

@@ -43,7 +43,7 @@ def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Set
         dots=dots,
         limits=Limits(
             itl_ms=limits.itl_ms,
-            itl_words=f"SLO: {limits.percentile.lower()} ITL {limits.itl_ms or 0:.1f} ms",
+            itl_words=f"SLO: {limits.itl_statistic.lower()} ITL {limits.itl_ms or 0:.1f} ms",
             in_flight=advice.load.in_flight,
             one_sequence=one_sequence,
             min_efficiency=settings.min_efficiency,
@@ -89,7 +89,7 @@ def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> 
                 label="Time between tokens",
                 figure=f"{advice.predicted.itl_ms:.1f}",
                 unit="ms",
-                note=f"{limits.percentile.lower()} at most {limits.itl_ms:.1f} ms"
+                note=f"{limits.itl_statistic.lower()} at most {limits.itl_ms:.1f} ms"
                 if limits.itl_ms
                 else "no limit asked",
                 tone="" if advice.feasible else "down",
@@ -128,7 +128,7 @@ def _sequences(count: int) -> str:
 
 def _dot(candidate: Candidate, advice: Advice, limits: SloLimits) -> Dot:
     point = candidate.point
-    itl_ms = figure_ms(point.itl_ms, limits.percentile)
+    itl_ms = figure_ms(point.itl_ms, limits.itl_statistic)
     return Dot(
         name=name(point),
         replicas=point.replicas,

@@ -197,13 +197,14 @@ def _signs(expected: Expected, window: Window, patience: Patience) -> dict[Sign,
 
 
 def _slo_miss(limits: Limits, window: Window, tolerance: float) -> str | None:
-    """The percentile that was asked where the window supports it, else the mean."""
+    """The statistic that was asked where the window supports it, else the mean."""
     for metric in METRICS:
         limit_ms, latency = metric.limit_ms(limits), metric.of(window)
         if limit_ms is None or latency is None:
             continue
-        figure = figure_ms(latency, limits.percentile)
-        seen_ms, what = (latency.mean_ms, "mean") if figure is None else (figure, limits.percentile.lower())
+        statistic = metric.statistic(limits)
+        figure = figure_ms(latency, statistic)
+        seen_ms, what = (latency.mean_ms, "mean") if figure is None else (figure, statistic.lower())
         if seen_ms > limit_ms * (1 + tolerance):
             return f"{what} {metric.name} is {seen_ms:.1f} ms, {seen_ms / limit_ms - 1:.0%} over the limit of {limit_ms:.1f} ms"
     return None

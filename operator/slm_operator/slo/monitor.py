@@ -53,7 +53,7 @@ class Promise:
     """What the advice predicts for one GPU at the load that it is for."""
     profile: str
     """Name of the SLMProfile that it rests on."""
-    replicas_per_gpu: int
+    engines_per_gpu: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +113,8 @@ def follow(course: Course, sweep: Sweep, patience: Patience = PATIENCE) -> Cours
 
 def slo_finding(watched: Watched | None, former: Mapping[str, str] | None) -> Finding | None:
     """The SLOMet condition. Until an operator that just started has seen enough, it stays as it was."""
+    if former is not None and former["reason"] == Reason.WAITING:
+        former = None
     if watched is None or (watched.reason == Reason.NO_TRAFFIC and former is not None):
         if former is None:
             return None
@@ -128,7 +130,7 @@ def _window(course: Course, sweep: Sweep) -> tuple[Window | None, Figures | None
     delta = CounterDelta.of_engines(before.engines, sweep.engines, sweep.at_seconds - before.at_seconds)
     if delta is None or delta.gained.finished <= 0 or delta.gained.itl_count <= 0:
         return None, None
-    gained, gpus, means = delta.gained, delta.engines / course.promise.replicas_per_gpu, means_between(delta)
+    gained, gpus, means = delta.gained, delta.engines / course.promise.engines_per_gpu, means_between(delta)
     latencies: dict[str, Any] = {name: Latency(mean_ms=mean_ms) for name, mean_ms in means.items()}
     window = Window(
         ends_at_seconds=sweep.at_seconds,
@@ -169,7 +171,7 @@ def _verdict(judgement: Judgement) -> tuple[Drift, frozenset[Sign]]:
 
 def _say(promise: Promise, judgement: Judgement, window: Window, figures: Figures | None) -> Watched:
     reason = Reason.MET if judgement.drift is Drift.FINE else str(judgement.drift)
-    parts = [judgement.because, _measured(promise, figures), _mend(promise, judgement, window)]
+    parts = [judgement.because, _measured(promise, figures), _remedy(promise, judgement, window)]
     return Watched(
         holds=judgement.slo_met,
         reason=reason,
@@ -190,7 +192,7 @@ def _measured(promise: Promise, figures: Figures | None) -> str:
     return f"{seen}, predicted under the load that was advised for: {at}"
 
 
-def _mend(promise: Promise, judgement: Judgement, window: Window) -> str:
+def _remedy(promise: Promise, judgement: Judgement, window: Window) -> str:
     if _lengths_changed(judgement):
         lengths = f"inputTokens {window.input_tokens_mean:.0f} and outputTokens {window.output_tokens_mean:.0f}"
         return f"set spec.workload to {lengths}: a profile of that load is measured then"

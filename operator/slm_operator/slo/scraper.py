@@ -145,7 +145,7 @@ class Watch:
             expected=expect(profile.measurements, slo_of(record.spec.slo), advice),
             predicted=advice.predicted,
             profile=profile.meta.key.name,
-            replicas_per_gpu=advice.configuration.engines_per_gpu,
+            engines_per_gpu=advice.configuration.engines_per_gpu,
         )
         # Another replica count, say, is a new generation of the same promise.
         course = known[1] if known is not None and known[1].promise == promise else Course(promise=promise)

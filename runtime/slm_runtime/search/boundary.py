@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from slm_core.measurements import Point
-    from slm_core.slo import Limits, Metric, Percentile
+    from slm_core.slo import Limits, Metric, Statistic
 
     Use = Callable[[Point], float | None]
 
@@ -84,7 +84,7 @@ def _uses(swept: Sequence[Point], bounds: Bounds, single_sequence: float | None)
     limits = bounds.limits
 
     def of_latency(metric: Metric, point: Point) -> float | None:
-        limit_ms, figure = metric.limit_ms(limits), _expected_figure_ms(metric, point, swept, limits.percentile)
+        limit_ms, figure = metric.limit_ms(limits), _expected_figure_ms(metric, point, swept, metric.statistic(limits))
         return figure / limit_ms if limit_ms and figure else None
 
     def of_efficiency(point: Point) -> float | None:
@@ -96,18 +96,18 @@ def _uses(swept: Sequence[Point], bounds: Bounds, single_sequence: float | None)
     return {**of_slo, EFFICIENCY: of_efficiency, KV: lambda point: point.kv_peak_fraction}
 
 
-def _expected_figure_ms(metric: Metric, point: Point, swept: Sequence[Point], percentile: Percentile) -> float | None:
+def _expected_figure_ms(metric: Metric, point: Point, swept: Sequence[Point], statistic: Statistic) -> float | None:
     """The figure that the SLO limits, as measured; of a metric on the line as much over the mean as the samples show.
 
-    Where they do not support the percentile at this B, it is as much over the mean as at the nearest B where they do.
+    Where they do not support the statistic at this B, it is as much over the mean as at the nearest B where they do.
     """
     if not metric.follows_line:
         latency = metric.of(point)
-        return figure_ms(latency, percentile) if latency else None
+        return figure_ms(latency, statistic) if latency else None
     ratios = [
         (abs(math.log(p.batch_size / point.batch_size)), figure / latency.mean_ms)
         for p in swept
-        if (latency := metric.of(p)) is not None and (figure := figure_ms(latency, percentile)) is not None
+        if (latency := metric.of(p)) is not None and (figure := figure_ms(latency, statistic)) is not None
     ]
     own, (_, ratio) = metric.of(point), min(ratios, default=(0.0, None))
     return own.mean_ms * ratio if own is not None and ratio is not None else None

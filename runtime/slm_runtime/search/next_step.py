@@ -54,8 +54,8 @@ def _wanted(request: Request, findings: Findings) -> Step:
 
 def _is_pack_ordered(request: Request, findings: Findings) -> bool:
     """The user asks for packs and one could be measured: no single engine will be deployed, so none is confirmed."""
-    return request.replicas is not None and any(
-        m.on.engines_per_gpu == request.replicas and not m.point.doubts for m in findings.measured
+    return request.engines is not None and any(
+        m.on.engines_per_gpu == request.engines and not m.point.doubts for m in findings.measured
     )
 
 

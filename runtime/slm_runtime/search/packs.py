@@ -83,7 +83,7 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
         return None
     for mode in request.modes:
         to_beat = worth(request, findings, best)
-        for replicas in [request.replicas] if request.replicas else range(2, request.max_replicas + 1):
+        for replicas in [request.engines] if request.engines else range(2, request.max_engines + 1):
             budget = best.max_num_batched_tokens or request.max_num_batched_tokens
             one = replace(EngineConfiguration.of(best), max_num_batched_tokens=budget)
             pack = replace(one, engines_per_gpu=replicas, sharing_mode=mode)
@@ -151,7 +151,7 @@ def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, t
         because = f"the KV pools of {tried[-1].on.kv_cache_bytes} bytes were too small"
         return try_step(request, findings, replace(pack, batch_size=size), because)
     # A user's own R is measured whatever it promises: the advice must be able to say what it costs.
-    hoped_for = 0.0 if request.replicas else to_beat * (1 + request.min_gain / 2)
+    hoped_for = 0.0 if request.engines else to_beat * (1 + request.min_gain / 2)
     floor = _worth_another_start(won) if won else hoped_for
     if size < 1 or (won and size <= won.batch_size) or outlook.hoped_throughput(limits, size) < floor:
         return None
@@ -166,7 +166,7 @@ def _worth_another_start(won: Point) -> float:
 
 
 def _shrink(point: Point, limits: Limits) -> float:
-    """Factor on B that would mend a miss, of TTFT say; what follows the line is mended by what the stretch has taught.
+    """Factor on B that would fix a miss, of TTFT say; what follows the line is fixed by what the stretch has taught.
 
     Squared, because TTFT falls more slowly than B.
     """
@@ -176,7 +176,7 @@ def _shrink(point: Point, limits: Limits) -> float:
         if not metric.follows_line
         and (limit_ms := metric.limit_ms(limits))
         and (latency := metric.of(point)) is not None
-        and (figure := figure_ms(latency, limits.percentile)) is not None
+        and (figure := figure_ms(latency, metric.statistic(limits))) is not None
     ]
     return min(factors, default=1.0)
 
@@ -283,7 +283,7 @@ class Outlook:
         )
 
     def _batch_within(self, limits: Limits) -> int:
-        figure = figure_ms(self.best.itl_ms, limits.percentile)
+        figure = figure_ms(self.best.itl_ms, limits.itl_statistic)
         if limits.itl_ms is None or figure is None:
             return self.best.batch_size
         allowed = AIM_FRACTION * limits.itl_ms / figure / self.stretched

@@ -34,9 +34,9 @@ class Request(tuning.Tuning):
     """Token budget per step of the baseline engine; chunked prefill is on. At least `max_batch_size`."""
     modes: tuple[SharingMode, ...] = (PACKED[0].mode,)
     """Ways of sharing that packs may use, best first; a later one is tried only where an earlier one fails to run."""
-    max_replicas: int = tuning.MAX_ENGINES_PER_GPU.default
+    max_engines: int = tuning.MAX_ENGINES_PER_GPU.default
     """Largest R. 1: no packs."""
-    replicas: int | None = None
+    engines: int | None = None
     """The user's own R: the only pack that is measured, whatever it promises. At least 2."""
     concurrency: int | None = None
     """Requests in flight to decide for. None: full batches."""
@@ -69,7 +69,7 @@ class Measure:
     max_requests: int | None
     """End the window after so many finished requests, however wide the interval; None: the window's own rule."""
     min_samples: int
-    """Streamed requests that the SLO's percentile needs; 0: the mean is enough."""
+    """Streamed requests that what the SLO limits needs; 0: means are enough."""
     because: str
 
 

@@ -13,7 +13,7 @@ from slm_core import batching
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
 from slm_core.measurements import Mark
-from slm_core.slo import MIN_SAMPLES, REFERENCE_BATCH_SIZE, resolve
+from slm_core.slo import REFERENCE_BATCH_SIZE, most_samples, resolve
 
 from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, noise_fraction, tidy
 from slm_runtime.search.steps import Done, Measure, StartEngines
@@ -70,12 +70,12 @@ def swept(findings: Findings) -> tuple[Point, ...]:
 
 
 def measure(request: Request, batch_size: int, because: str, *, in_flight: int | None = None) -> Measure:
-    """A measurement whose sample supports the SLO's percentile."""
+    """A measurement whose sample supports what the SLO limits."""
     return Measure(
         batch_size=batch_size,
         in_flight=in_flight,
         max_requests=None,
-        min_samples=MIN_SAMPLES[request.slo.percentile],
+        min_samples=most_samples(request.slo),
         because=because,
     )
 

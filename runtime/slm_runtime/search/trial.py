@@ -141,7 +141,7 @@ def is_too_small(point: Point) -> bool:
 def is_settled(tried: Sequence[Measured], floor: int) -> bool:
     """The KV bytes of the last of these tries are final: neither too few nor wasted, or no fewer are to be had.
 
-    Wasted bytes are mended once: the peak of few sequences varies by more than the bounds allow.
+    Wasted bytes are fixed once: the peak of few sequences varies by more than the bounds allow.
     """
     last = tried[-1]
     pool = last.on.kv_cache_bytes

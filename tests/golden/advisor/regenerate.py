@@ -32,15 +32,15 @@ CASES: dict[str, tuple[str, tuple[str, ...], Slo, Settings]] = {
     "opt-1.3b-free-memory": (
         "opt-1.3b", SWEEP_AND_PACKS, Slo(itl_factor=4), Settings(objective=Objective.FREE_MEMORY),
     ),
-    "opt-1.3b-user-4-measured": ("opt-1.3b", SWEEP_AND_PACKS, Slo(), Settings(replicas_per_gpu=4)),
-    "opt-1.3b-user-3-unmeasured": ("opt-1.3b", SWEEP_AND_PACKS, Slo(itl_factor=2), Settings(replicas_per_gpu=3)),
+    "opt-1.3b-user-4-measured": ("opt-1.3b", SWEEP_AND_PACKS, Slo(), Settings(engines_per_gpu=4)),
+    "opt-1.3b-user-3-unmeasured": ("opt-1.3b", SWEEP_AND_PACKS, Slo(itl_factor=2), Settings(engines_per_gpu=3)),
     "opt-1.3b-user-time-slicing": (
-        "opt-1.3b", SWEEP, Slo(itl_factor=2), Settings(replicas_per_gpu=2, mode=SharingMode.TIME_SLICING),
+        "opt-1.3b", SWEEP, Slo(itl_factor=2), Settings(engines_per_gpu=2, mode=SharingMode.TIME_SLICING),
     ),
     "opt-2.7b-packs": ("opt-2.7b", SWEEP_AND_PACKS, Slo(), Settings()),
     "opt-2.7b-packs-relaxed": ("opt-2.7b", SWEEP_AND_PACKS, Slo(itl_factor=4), Settings()),
     "llama-2-7b-relaxed": ("llama-2-7b", SWEEP, Slo(itl_factor=4), Settings()),
-    "llama-2-7b-user-4": ("llama-2-7b", SWEEP, Slo(itl_factor=4), Settings(replicas_per_gpu=4)),
+    "llama-2-7b-user-4": ("llama-2-7b", SWEEP, Slo(itl_factor=4), Settings(engines_per_gpu=4)),
 }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def point(batch: int = 32, **changes: Any) -> Point:
     output = changes.pop("output", 1000 * running / itl)
     values: dict[str, Any] = {
         "batch_size": batch,
-        "sharing_mode": SharingMode.NONE if replicas == 1 else SharingMode.MPS,
+        "sharing_mode": SharingMode.EXCLUSIVE if replicas == 1 else SharingMode.MPS,
         "throughput_tokens_per_second": 2 * output,
         "output_tokens_per_second": output,
         "itl_ms": Latency(mean_ms=itl),

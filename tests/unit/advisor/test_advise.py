@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from slm_core.candidates import Check, CheckName, Source, Verdict
 from slm_core.measurements import Latency, SharingMode
-from slm_core.slo import Percentile, Slo
+from slm_core.slo import Slo, Statistic
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import GIB, SINGLES, document, pack, point
@@ -21,7 +21,7 @@ def test_one_engine_without_packs() -> None:
         advice.configuration.batch_size,
         advice.configuration.engines_per_gpu,
         advice.configuration.sharing_mode,
-    ) == (128, 1, SharingMode.NONE)
+    ) == (128, 1, SharingMode.EXCLUSIVE)
     assert advice.configuration.kv_cache_bytes == pytest.approx(9 * GIB / 0.92, abs=1)
     assert advice.freed_bytes == 64 * GIB - 5 * GIB - advice.configuration.kv_cache_bytes
     assert advice.configuration.max_num_batched_tokens == 2048
@@ -44,7 +44,7 @@ def test_a_pack_that_pays() -> None:
     ) == (128, 2, SharingMode.MPS)
     assert advice.gain == pytest.approx(0.2)
     assert advice.configuration.kv_cache_bytes == 10 * GIB
-    assert advice.source.replicas_per_gpu is Source.MEASURED
+    assert advice.source.engines_per_gpu is Source.MEASURED
     assert "That is +20.0% against the best single engine (B=128: 15,238 tokens/s at 16.8 ms)." in advice.sentences
 
 
@@ -110,7 +110,7 @@ class TestInfeasible:
         )
 
     def test_percentile_that_nothing_supports(self) -> None:
-        advice = advise(document(), Slo(itl_ms=50, percentile=Percentile.P99), Settings())
+        advice = advise(document(), Slo(itl_ms=50, itl_statistic=Statistic.P99), Settings())
         assert advice.closest
         assert (advice.closest.value, advice.closest.missed_by) == (None, None)
         assert advice.sentences[1] == "Measure for longer, or ask for the mean instead of a percentile."
@@ -124,7 +124,7 @@ class TestInfeasible:
     def test_only_a_failed_confirmation_is_left(self) -> None:
         advice = advise(document(point(1), point(1, confirmed=True, preemptions=2)), ANY, Settings())
         assert advice.closest
-        assert advice.closest.mend == "measure again, with a larger KV pool or a smaller batch"
+        assert advice.closest.remedy == "measure again, with a larger KV pool or a smaller batch"
         assert advice.closest.missed_by is None
 
     @pytest.mark.parametrize(("itl", "enough"), [(4.1, "4.1"), (4.10001, "4.2"), (4.14, "4.2"), (4.19, "4.2")])
@@ -132,7 +132,7 @@ class TestInfeasible:
         one = document(point(1, itl=itl))
         closest = advise(one, Slo(itl_ms=2), Settings()).closest
         assert closest
-        assert closest.mend.startswith(f"raise the limit to at least {enough} ms,")
+        assert closest.remedy.startswith(f"raise the limit to at least {enough} ms,")
         assert advise(one, Slo(itl_ms=float(enough)), Settings()).feasible
 
     def test_a_point_of_another_load_is_not_the_closest(self) -> None:
@@ -184,7 +184,7 @@ class TestFreeMemory:
         assert advise(document(*singles, quick), Slo(ttft_ms=300), self.FREE).configuration.engines_per_gpu == 2
 
     def test_the_users_own_pack_may_be_slower(self) -> None:
-        settings = replace(self.FREE, replicas_per_gpu=2)
+        settings = replace(self.FREE, engines_per_gpu=2)
         assert advise(document(*SINGLES, pack(128, gain=-0.2)), ANY, settings).configuration.batch_size == 128
 
 

@@ -10,7 +10,7 @@ import pytest
 from slm_core import batching
 from slm_core.candidates import CheckName, Verdict
 from slm_core.measurements import Latency, Mark, SharingMode
-from slm_core.slo import Limits, Percentile, Slo
+from slm_core.slo import Limits, Slo, Statistic
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
@@ -99,11 +99,11 @@ def test_rejects(candidate: Point, name: str, because: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "because"),
     [
-        (Settings(mode=SharingMode.NONE), "the user allows no sharing (mode None)"),
+        (Settings(mode=SharingMode.EXCLUSIVE), "the user allows no sharing (mode Exclusive)"),
         (Settings(mode=SharingMode.TIME_SLICING), "the user asked for TimeSlicing, this is MPS"),
-        (Settings(max_replicas_per_gpu=1), "the user allows at most 1 per GPU"),
-        (Settings(replicas_per_gpu=1), "the user asked for 1 per GPU"),
-        (Settings(replicas_per_gpu=3), "the user asked for 3 per GPU"),
+        (Settings(max_engines_per_gpu=1), "the user allows at most 1 per GPU"),
+        (Settings(engines_per_gpu=1), "the user asked for 1 per GPU"),
+        (Settings(engines_per_gpu=3), "the user asked for 3 per GPU"),
     ],
 )
 def test_the_user_forbids_a_pack(settings: Settings, because: str) -> None:
@@ -115,8 +115,8 @@ def test_the_user_forbids_a_pack(settings: Settings, because: str) -> None:
     "settings",
     [
         Settings(mode=SharingMode.MPS),
-        Settings(max_replicas_per_gpu=2),
-        Settings(replicas_per_gpu=2),
+        Settings(max_engines_per_gpu=2),
+        Settings(engines_per_gpu=2),
         Settings(plugin_max_replicas=2),
         Settings(min_gain=0.19),
     ],
@@ -234,7 +234,7 @@ class TestEfficiency:
         )
 
     def test_holds_where_no_measured_pack_is_allowed(self) -> None:
-        found = judged(point(512), pack(64), settings=Settings(min_efficiency=0.1, mode=SharingMode.NONE))
+        found = judged(point(512), pack(64), settings=Settings(min_efficiency=0.1, mode=SharingMode.EXCLUSIVE))
         assert found.verdict is Verdict.REJECTED
 
 
@@ -245,12 +245,12 @@ class TestSlo:
 
     def test_at_a_percentile_that_the_samples_support(self) -> None:
         tail = Latency(mean_ms=16.8, p99_ms=40, samples=459)
-        found = judged(point(128, itl_ms=tail), slo=Slo(itl_ms=39, percentile=Percentile.P99))
+        found = judged(point(128, itl_ms=tail), slo=Slo(itl_ms=39, itl_statistic=Statistic.P99))
         assert found.because == "p99 ITL 40.0 ms exceeds 39.0 ms"
 
     def test_a_percentile_without_samples_is_not_kept(self) -> None:
         tail = Latency(mean_ms=16.8, p99_ms=20, samples=458)
-        found = judged(point(128, itl_ms=tail), slo=Slo(itl_ms=39, percentile=Percentile.P99))
+        found = judged(point(128, itl_ms=tail), slo=Slo(itl_ms=39, itl_statistic=Statistic.P99))
         assert found.because == "p99 ITL not known: 458 samples do not support it (459 needed)"
 
     @pytest.mark.parametrize(

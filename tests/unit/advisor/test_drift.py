@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from slm_core.measurements import Latency
-from slm_core.slo import Limits, Percentile, Slo
+from slm_core.slo import Limits, Slo, Statistic
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.slo.judge import Drift, Expected, Finding, Judgement, Patience, Sign, Window, expect, judge
@@ -108,7 +108,7 @@ def test_one_engine_has_no_load_that_is_too_thin() -> None:
 
 
 def test_the_percentile_that_was_asked_where_the_window_supports_it() -> None:
-    tail = replace(EXPECTED, limits=Limits(itl_ms=20, percentile=Percentile.P99))
+    tail = replace(EXPECTED, limits=Limits(itl_ms=20, itl_statistic=Statistic.P99))
     supported = Latency(mean_ms=15, p99_ms=30, samples=459)
     found = judge(tail, lasting(itl_ms=supported), None, PATIENCE)
     assert found.because == "p99 ITL is 30.0 ms, 50% over the limit of 20.0 ms"

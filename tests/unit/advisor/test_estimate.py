@@ -174,9 +174,9 @@ class TestAdvice:
             advice.configuration.batch_size,
             advice.configuration.engines_per_gpu,
             advice.configuration.sharing_mode,
-        ) == (96, 1, SharingMode.NONE)
+        ) == (96, 1, SharingMode.EXCLUSIVE)
         parts = advice.source
-        assert {parts.batch_size, parts.kv_bytes, parts.replicas_per_gpu, parts.sharing_mode, parts.predicted} == {
+        assert {parts.batch_size, parts.kv_bytes, parts.engines_per_gpu, parts.sharing_mode, parts.predicted} == {
             Source.ESTIMATED
         }
         assert advice.predicted
@@ -193,9 +193,9 @@ class TestAdvice:
         assert advice.configuration.engines_per_gpu == 1
 
     def test_packs_where_the_user_says_so(self) -> None:
-        advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(itl_factor=2), Settings(replicas_per_gpu=2))
+        advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(itl_factor=2), Settings(engines_per_gpu=2))
         assert (advice.configuration.engines_per_gpu, advice.predicted) == (2, None)
-        assert advice.source.replicas_per_gpu is Source.USER_CHOICE
+        assert advice.source.engines_per_gpu is Source.USER_CHOICE
 
     def test_a_model_that_does_not_fit(self) -> None:
         tiny = replace(SMALL, gpu=replace(GPU, memory_bytes=2 * GIB))

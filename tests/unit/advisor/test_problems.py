@@ -1,4 +1,4 @@
-"""Questions without an answer: each names the field and the mend."""
+"""Questions without an answer: each names the field and the remedy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_published_data_have_no_problem(model: str) -> None:
         (replace(GOOD, itl_ms=Latency(mean_ms=0)), "itlMs.meanMs", "it is 0"),
         (replace(GOOD, mean_running=0), "meanRunning", "it is 0"),
         (replace(GOOD, sharing_mode=SharingMode.MPS), "sharingMode", "MPS with 1 engine(s)"),
-        (replace(pack(64), sharing_mode=SharingMode.NONE), "sharingMode", "None with 2 engine(s)"),
+        (replace(pack(64), sharing_mode=SharingMode.EXCLUSIVE), "sharingMode", "Exclusive with 2 engine(s)"),
         (
             replace(GOOD, throughput_tokens_per_second=100),
             "outputTokensPerSecond",
@@ -84,7 +84,7 @@ def test_a_point_that_contradicts_itself(bad: Point, field: str, because: str) -
     assert [(p.field, p.because) for p in problems if p.field == f"points[4].{field}"] == [
         (f"points[4].{field}", because)
     ]
-    assert all(p.mend for p in problems)
+    assert all(p.remedy for p in problems)
 
 
 @pytest.mark.parametrize(
@@ -171,18 +171,18 @@ def test_a_ledger_just_over_the_device_is_rounding() -> None:
         ),
         (Settings(min_gain=-0.01), "minGain: -0.01 is out of range: give a fraction inside [0, 1), such as 0.05"),
         (Settings(min_gain=1), "minGain: 1 is out of range: give a fraction inside [0, 1), such as 0.05"),
-        (Settings(max_replicas_per_gpu=0), "maxReplicasPerGpu: 0 is out of range: give at least 1"),
-        (Settings(replicas_per_gpu=0), "replicasPerGpu: 0 is out of range: give at least 1"),
+        (Settings(max_engines_per_gpu=0), "maxEnginesPerGpu: 0 is out of range: give at least 1"),
+        (Settings(engines_per_gpu=0), "enginesPerGpu: 0 is out of range: give at least 1"),
         (Settings(concurrency=0), "concurrency: 0 is out of range: give at least 1 request in flight"),
         (Settings(requests_per_second=0), "requestsPerSecond: 0 is out of range: give above 0"),
         (Settings(gpu_memory_bytes=0), "gpuMemoryBytes: 0 is out of range: give the GPU's memory in bytes"),
         (
-            Settings(replicas_per_gpu=2, mode=SharingMode.NONE),
-            "replicasPerGpu: 2 engines cannot share a GPU with mode None: give mode MPS or TimeSlicing, or 1",
+            Settings(engines_per_gpu=2, mode=SharingMode.EXCLUSIVE),
+            "enginesPerGpu: 2 engines cannot share a GPU with mode Exclusive: give mode MPS or TimeSlicing, or 1",
         ),
         (
-            Settings(replicas_per_gpu=17, plugin_max_replicas=16),
-            "replicasPerGpu: the device plugin makes at most 16 slices of this GPU: give fewer",
+            Settings(engines_per_gpu=17, plugin_max_replicas=16),
+            "enginesPerGpu: the device plugin makes at most 16 slices of this GPU: give fewer",
         ),
         (
             Settings(concurrency=5, requests_per_second=5),
@@ -212,9 +212,9 @@ def test_a_knob_has_one_bound_in_the_api_and_in_the_advisor(
     [
         Settings(min_efficiency=0.001, min_gain=0),
         Settings(min_efficiency=0.999, min_gain=0.999),
-        Settings(replicas_per_gpu=1, mode=SharingMode.NONE),
-        Settings(replicas_per_gpu=48),
-        Settings(concurrency=1, max_replicas_per_gpu=1, gpu_memory_bytes=1),
+        Settings(engines_per_gpu=1, mode=SharingMode.EXCLUSIVE),
+        Settings(engines_per_gpu=48),
+        Settings(concurrency=1, max_engines_per_gpu=1, gpu_memory_bytes=1),
         Settings(requests_per_second=0.001),
     ],
 )

@@ -30,7 +30,9 @@ def points(draw: st.DrawFn, batch: int, replicas: int) -> Point:
     host, slope = draw(st.floats(1, 10)), draw(st.floats(0.01, 0.5))
     spread = draw(st.floats(0.8, 1.25))
     itl = (host + slope * batch * replicas) * spread
-    mode = SharingMode.NONE if replicas == 1 else draw(st.sampled_from([SharingMode.MPS, SharingMode.TIME_SLICING]))
+    mode = (
+        SharingMode.EXCLUSIVE if replicas == 1 else draw(st.sampled_from([SharingMode.MPS, SharingMode.TIME_SLICING]))
+    )
     return point(
         batch,
         itl=itl,
@@ -182,7 +184,7 @@ def test_nobody_beats_the_frontier_and_it_beats_all_others(figures: list[tuple[i
 def test_an_advised_pack_was_measured_and_won(doc: MeasurementDocument, slo: Slo, effort: Settings) -> None:
     advice = advise(doc, slo, replace(effort, objective=Objective.THROUGHPUT))
     if advice.configuration.engines_per_gpu == 1:
-        assert advice.configuration.sharing_mode is SharingMode.NONE
+        assert advice.configuration.sharing_mode is SharingMode.EXCLUSIVE
         return
     measured = next(c.point for c in advice.candidates if c.verdict is Verdict.CHOSEN)
     assert measured.confirmed
@@ -194,7 +196,7 @@ def test_an_advised_pack_was_measured_and_won(doc: MeasurementDocument, slo: Slo
 @FEW
 @given(documents(), slos, efforts, st.integers(2, 6))
 def test_the_users_number_wins_or_does_not_fit(doc: MeasurementDocument, slo: Slo, effort: Settings, own: int) -> None:
-    advice = advise(doc, slo, replace(effort, replicas_per_gpu=own))
+    advice = advise(doc, slo, replace(effort, engines_per_gpu=own))
     assert advice.configuration.engines_per_gpu == own or (advice.closest and advice.closest.check == "Memory")
     if advice.feasible and advice.configuration.kv_cache_bytes is not None:
         assert doc.ledger

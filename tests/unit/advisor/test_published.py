@@ -37,7 +37,7 @@ def test_batch_of_one_engine(model: str, factor: float, batch: int, *, with_ledg
         advice.configuration.batch_size,
         advice.configuration.engines_per_gpu,
         advice.configuration.sharing_mode,
-    ) == (batch, 1, SharingMode.NONE)
+    ) == (batch, 1, SharingMode.EXCLUSIVE)
     assert advice.feasible
     assert advice.gain == 0
     published_answer = batching.choose(document.points, resolve(Slo(itl_factor=factor), document.points), 0.1)

@@ -1,4 +1,4 @@
-"""spec.sharing's replicasPerGpu and mode win over the advice, at a cost that is told."""
+"""spec.sharing's enginesPerGpu and mode win over the advice, at a cost that is told."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ANY = Slo()
 
 
 def test_measured_and_better() -> None:
-    advice = advise(document(*SINGLES, pack(128), pack(64, 4, gain=0.5)), ANY, Settings(replicas_per_gpu=2))
+    advice = advise(document(*SINGLES, pack(128), pack(64, 4, gain=0.5)), ANY, Settings(engines_per_gpu=2))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (128, 2)
-    assert advice.source.replicas_per_gpu is Source.USER_CHOICE
+    assert advice.source.engines_per_gpu is Source.USER_CHOICE
     assert advice.source.sharing_mode is Source.MEASURED
     assert advice.source.predicted is Source.MEASURED
     assert "The number of engines per GPU, 2, is the user's choice." in advice.sentences
 
 
 def test_measured_and_worse_tells_the_cost() -> None:
-    advice = advise(document(*SINGLES, pack(128, gain=-0.18)), ANY, Settings(replicas_per_gpu=2))
+    advice = advise(document(*SINGLES, pack(128, gain=-0.18)), ANY, Settings(engines_per_gpu=2))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (128, 2, True)
     assert advice.gain == pytest.approx(-0.18)
     assert (
@@ -43,7 +43,7 @@ def test_measured_and_worse_tells_the_cost() -> None:
 
 
 def test_never_measured_borrows_from_one_engine() -> None:
-    advice = advise(document(), ANY, Settings(replicas_per_gpu=2))
+    advice = advise(document(), ANY, Settings(engines_per_gpu=2))
     assert (
         advice.configuration.batch_size,
         advice.configuration.engines_per_gpu,
@@ -54,7 +54,7 @@ def test_never_measured_borrows_from_one_engine() -> None:
     assert advice.best_single
     assert advice.best_single.configuration.batch_size == 128
     parts = advice.source
-    assert {parts.kv_bytes, parts.replicas_per_gpu, parts.sharing_mode, parts.predicted} == {Source.USER_CHOICE}
+    assert {parts.kv_bytes, parts.engines_per_gpu, parts.sharing_mode, parts.predicted} == {Source.USER_CHOICE}
     assert advice.sentences[:3] == (
         "Serve 2 engines per GPU (MPS), each with at most 128 sequences at once and 9.8 GiB of KV cache.",
         (
@@ -69,7 +69,7 @@ def test_never_measured_borrows_from_one_engine() -> None:
 
 
 def test_never_measured_in_the_mode_that_the_user_chose() -> None:
-    settings = Settings(replicas_per_gpu=2, mode=SharingMode.TIME_SLICING)
+    settings = Settings(engines_per_gpu=2, mode=SharingMode.TIME_SLICING)
     advice = advise(document(*SINGLES, pack(128)), ANY, settings)
     assert (advice.configuration.sharing_mode, advice.predicted) == (SharingMode.TIME_SLICING, None)
     assert advice.source.sharing_mode is Source.USER_CHOICE
@@ -78,7 +78,7 @@ def test_never_measured_in_the_mode_that_the_user_chose() -> None:
 def test_a_batch_whose_memory_does_not_fit_the_slice_gives_way() -> None:
     """Slices of 16 GiB leave 11 GiB: B = 128 needs 19.6."""
     singles = (*SINGLES[:3], point(128, kv_pool_bytes=20 * GIB))
-    advice = advise(document(*singles), ANY, Settings(replicas_per_gpu=4))
+    advice = advise(document(*singles), ANY, Settings(engines_per_gpu=4))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (64, 4, True)
     assert advice.configuration.kv_cache_bytes
     assert advice.configuration.kv_cache_bytes <= 11 * GIB
@@ -92,7 +92,7 @@ def test_a_slice_that_the_kv_cache_just_fills_is_large_enough() -> None:
     ledger = replace(LEDGER, device_bytes=30 * GIB, kv_pool_bytes=10 * GIB)
     gpu = replace(document().gpu, memory_bytes=30 * GIB)
     exact = [replace(p, confirmed=True) for p in SINGLES]
-    advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=2))
+    advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(engines_per_gpu=2))
     assert (advice.feasible, advice.configuration.batch_size, advice.configuration.kv_cache_bytes) == (
         True,
         128,
@@ -101,7 +101,7 @@ def test_a_slice_that_the_kv_cache_just_fills_is_large_enough() -> None:
 
 
 def test_more_engines_than_memory_holds() -> None:
-    advice = advise(document(), ANY, Settings(replicas_per_gpu=8))
+    advice = advise(document(), ANY, Settings(engines_per_gpu=8))
     assert not advice.feasible
     assert (advice.configuration.engines_per_gpu, advice.configuration.batch_size) == (4, 1)
     assert advice.closest
@@ -118,7 +118,7 @@ def test_as_many_engines_as_just_fit() -> None:
     ledger = replace(LEDGER, device_bytes=45 * GIB, kv_pool_bytes=10 * GIB)
     gpu = replace(document().gpu, memory_bytes=45 * GIB)
     exact = [replace(p, confirmed=True) for p in SINGLES]
-    advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=4))
+    advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(engines_per_gpu=4))
     assert (advice.feasible, advice.configuration.engines_per_gpu, advice.configuration.kv_cache_bytes) == (
         False,
         3,
@@ -129,10 +129,10 @@ def test_as_many_engines_as_just_fit() -> None:
 def test_a_gpu_for_one_engine_only() -> None:
     ledger = replace(LEDGER, device_bytes=16 * GIB, kv_pool_bytes=10 * GIB)
     gpu = replace(document().gpu, memory_bytes=16 * GIB)
-    advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=2))
+    advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(engines_per_gpu=2))
     assert (advice.configuration.engines_per_gpu, advice.configuration.sharing_mode, advice.feasible) == (
         1,
-        SharingMode.NONE,
+        SharingMode.EXCLUSIVE,
         False,
     )
     assert advice.predicted
@@ -140,19 +140,19 @@ def test_a_gpu_for_one_engine_only() -> None:
 
 def test_measured_packs_of_that_size_all_miss_the_slo() -> None:
     late = pack(128), pack(64, gain=0.1)
-    advice = advise(document(*SINGLES, *late), Slo(itl_ms=15), Settings(replicas_per_gpu=2))
+    advice = advise(document(*SINGLES, *late), Slo(itl_ms=15), Settings(engines_per_gpu=2))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (64, 2, False)
     assert advice.closest
     assert advice.closest.check == "SLO"
 
 
 def test_measured_packs_that_preempt_are_as_good_as_unmeasured() -> None:
-    advice = advise(document(*SINGLES, pack(128, preemptions=5)), ANY, Settings(replicas_per_gpu=2))
+    advice = advise(document(*SINGLES, pack(128, preemptions=5)), ANY, Settings(engines_per_gpu=2))
     assert (advice.configuration.batch_size, advice.predicted, advice.feasible) == (128, None, True)
 
 
 def test_neither_a_pack_measured_nor_the_slo_met() -> None:
-    advice = advise(document(), Slo(itl_ms=3), Settings(replicas_per_gpu=2))
+    advice = advise(document(), Slo(itl_ms=3), Settings(engines_per_gpu=2))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (1, 2, False)
     assert (advice.predicted, advice.best_single) == (None, None)
     assert advice.closest
@@ -160,18 +160,18 @@ def test_neither_a_pack_measured_nor_the_slo_met() -> None:
 
 
 def test_without_a_ledger_the_slice_is_not_judged() -> None:
-    advice = advise(document(ledger=None), ANY, Settings(replicas_per_gpu=8))
+    advice = advise(document(ledger=None), ANY, Settings(engines_per_gpu=8))
     assert (advice.configuration.engines_per_gpu, advice.feasible, advice.configuration.batch_size) == (8, True, 128)
 
 
 def test_exactly_one_engine() -> None:
-    advice = advise(document(*SINGLES, pack(128)), ANY, Settings(replicas_per_gpu=1))
+    advice = advise(document(*SINGLES, pack(128)), ANY, Settings(engines_per_gpu=1))
     assert (advice.configuration.engines_per_gpu, advice.configuration.batch_size) == (1, 128)
-    assert advice.source.replicas_per_gpu is Source.USER_CHOICE
+    assert advice.source.engines_per_gpu is Source.USER_CHOICE
 
 
 def test_two_of_four_engines_that_fit_are_still_unmeasured() -> None:
     ledger = replace(LEDGER, device_bytes=32 * GIB, kv_pool_bytes=10 * GIB)
     gpu = replace(document().gpu, memory_bytes=32 * GIB)
-    advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(replicas_per_gpu=4))
+    advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(engines_per_gpu=4))
     assert (advice.configuration.engines_per_gpu, advice.predicted, advice.feasible) == (2, None, False)

@@ -95,7 +95,8 @@ def parts(schema: Any) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_no_field_is_refused_by_an_expression_alone(kind: Kind) -> None:
     schema = definition(kind)["spec"]["versions"][0]["schema"]
-    assert [part for part in parts(schema) if isinstance(part.get("pattern"), str)] == []
+    spec = schema["openAPIV3Schema"]["properties"]["spec"]  # status is written by the operator, which no message helps
+    assert [part for part in parts(spec) if isinstance(part.get("pattern"), str)] == []
     rules = [rule for part in parts(schema) for rule in part.get("x-kubernetes-validations", ())]
     assert any("matches" in rule["rule"] for rule in rules)
     assert all(rule["message"] for rule in rules)

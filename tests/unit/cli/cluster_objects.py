@@ -10,13 +10,13 @@ from slm_operator.api.crd import KINDS, definition
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.files import from_csv
 from slm_operator.manifests.profile import profile_name
-from slm_operator.planning.deployment.advising import advice_status, advise_deployment
+from slm_operator.planning.deployment.advising import DecidedFrom, advice_status, advise_deployment
 from unit.cli.api_server import GROUP
 from unit.cli.golden import DATA, ROOT
 
 TEAM = f"{GROUP}/namespaces/team"
 DOCUMENT = from_csv(str(ROOT / DATA / "batch_sweep.csv"), str(ROOT / DATA / "replication.csv"), "opt-1.3b", None)
-SPEC: dict[str, Any] = {"model": {"uri": "hf://facebook/opt-1.3b"}, "slo": {"itlFactor": 4}}
+SPEC: dict[str, Any] = {"model": {"uri": "hf://facebook/opt-1.3b"}, "slo": {"itl": {"maxFactor": 4}}}
 MANIFEST = {
     "apiVersion": "slm-operator.io/v1alpha1",
     "kind": "SLMDeployment",
@@ -40,6 +40,9 @@ def condition(kind: str, status: str, message: str) -> dict[str, str]:
     }  # fmt: skip
 
 
+DECIDED = DecidedFrom(profile=PROFILE_NAME, generation=1, digest="d1", former={})
+
+
 def deployed(ready: str = "True") -> dict[str, Any]:
     advice = advise_deployment(SLMDeploymentSpec.model_validate(SPEC), DOCUMENT)
     return MANIFEST | {
@@ -48,7 +51,7 @@ def deployed(ready: str = "True") -> dict[str, Any]:
             "phase": "Serving",
             "conditions": [condition("Ready", ready, "all is well"), condition("Profiled", "True", "6 points")],
             "profile": {"name": PROFILE_NAME},
-            "advice": advice_status(advice),
+            "advice": advice_status(advice, DECIDED, datetime(2026, 1, 1, tzinfo=UTC)),
             "replicas": 2,
             "readyReplicas": 2,
         },

@@ -1,4 +1,4 @@
-"""A cluster in which `kubectl slm check` finds nothing to mend, to be changed case by case."""
+"""A cluster in which `kubectl slm check` finds nothing to remedy, to be changed case by case."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def test_prints_what_the_golden_file_says(name: str, arguments: tuple[str, ...])
 
 @pytest.mark.parametrize(("model", "factor", "batch_size"), PUBLISHED)
 def test_gives_the_published_batch_size(model: str, factor: str, batch_size: int) -> None:
-    answer = advised(*SWEEP, "--model", model, "--itl-factor", factor, "--epsilon", "0.1")
-    assert (answer["batchSize"], answer["replicasPerGpu"], answer["sharingMode"]) == (batch_size, 1, "None")
+    answer = advised(*SWEEP, "--model", model, "--itl-factor", factor, "--epsilon", "0.1")["configuration"]
+    assert (answer["batchSize"], answer["enginesPerGpu"], answer["sharingMode"]) == (batch_size, 1, "Exclusive")
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_gives_the_published_batch_size(model: str, factor: str, batch_size: int
         ("--itl-ms", "1000"),
         ("--concurrency", "50"),
         ("--requests-per-second", "10"),
-        ("--replicas-per-gpu", "3", "--mode", "MPS"),
+        ("--engines-per-gpu", "3", "--mode", "MPS"),
         ("--objective", "FreeMemory"),
-        ("--percentile", "P99", "--itl-ms", "100"),
-        ("--mode", "None"),
+        ("--itl-statistic", "P99", "--itl-ms", "100"),
+        ("--mode", "Exclusive"),
     ],
     ids=" ".join,
 )
@@ -70,12 +70,17 @@ def test_every_answer_keeps_to_the_documented_schema(arguments: tuple[str, ...])
 def test_an_slo_below_the_itl_of_one_sequence(
     limit: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 2 and the mend for whoever asked; the closest that can be had for whoever reads on."""
+    """Exit code 2 and the remedy for whoever asked; the closest that can be had for whoever reads on."""
     monkeypatch.chdir(ROOT)
     code = main(["advise", *SWEEP, "--model", "opt-1.3b", *limit, "-o", "json"])
     out, err = capsys.readouterr()
     answer = json.loads(out)
-    assert (code, answer["feasible"], answer["batchSize"], answer["closest"]["check"]) == (2, False, 1, "SLO")
+    assert (code, answer["feasible"], answer["configuration"]["batchSize"], answer["closest"]["check"]) == (
+        2,
+        False,
+        1,
+        "SLO",
+    )
     assert err.startswith(f"kubectl slm advise: {sentence}")
     assert len(err.splitlines()) == 1
 
@@ -92,17 +97,17 @@ def test_yaml_and_json_are_one_answer() -> None:
 
 def test_the_keys_that_scripts_rely_on_and_their_values_for_a_published_pack() -> None:
     answer = advised(*SWEEP, *PACKS, "--model", "opt-1.3b", "--epsilon", "0.1", "--itl-ms", "1000")
-    promised = ("batchSize", "kvCacheBytes", "replicasPerGpu", "sharingMode", "gain", "freedBytes")
-    assert {key: answer[key] for key in promised} == {
-        "batchSize": 256, "kvCacheBytes": None, "replicasPerGpu": 2, "sharingMode": "MPS",
-        "gain": pytest.approx(14669.5 / 11864.8 - 1, abs=1e-4), "freedBytes": None,
+    assert answer["configuration"] == {
+        "batchSize": 256, "kvCacheBytes": None, "enginesPerGpu": 2, "sharingMode": "MPS", "maxNumBatchedTokens": 2048,
     }  # fmt: skip
-    assert (answer["predicted"]["throughputTokensPerSecond"], answer["predicted"]["itlMs"]) == (14669.5, 37.073)
-    assert answer["bestSingle"]["throughputTokensPerSecond"] == 11864.8
-    assert {(p["batchSize"], p["replicasPerGpu"]) for p in answer["paretoFrontier"]} >= {(1, 1), (256, 2)}
+    assert (answer["gain"], answer["freedBytes"]) == (pytest.approx(14669.5 / 11864.8 - 1, abs=1e-4), None)
+    assert (answer["figures"]["tokensPerSecondPerGpu"], answer["figures"]["itlMs"]) == (14669.5, 37.073)
+    assert answer["bestSingle"]["tokensPerSecondPerGpu"] == 11864.8
+    frontier = [one["configuration"] for one in answer["paretoFrontier"]]
+    assert {(p["batchSize"], p["enginesPerGpu"]) for p in frontier} >= {(1, 1), (256, 2)}
     chosen = [c for c in answer["candidates"] if c["verdict"] == "Chosen"]
-    assert [(c["batchSize"], c["replicasPerGpu"], c["because"]) for c in chosen] == [
-        (256, 2, "the most tokens per second of all that passed: 14,670")
+    assert [(c["configuration"]["batchSize"], c["reason"], c["message"]) for c in chosen] == [
+        (256, "Rank", "the most tokens per second of all that passed: 14,670")
     ]
 
 
@@ -111,7 +116,7 @@ def test_a_ledger_beside_the_csv_turns_peaks_into_bytes(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.json"
     ledger.write_text(json.dumps(to_json(published_ledger("opt-1.3b"))))
     answer = advised(*SWEEP, "--model", "opt-1.3b", "--itl-factor", "2", "--ledger", str(ledger))
-    kv = answer["kvCacheBytes"]
+    kv = answer["configuration"]["kvCacheBytes"]
     assert kv == pytest.approx(0.1598 * 54.48e9 / 0.92, rel=1e-3)
     known = published_ledger("opt-1.3b")
     assert answer["freedBytes"] == known.device_bytes - known.fixed_bytes - kv
@@ -132,7 +137,21 @@ def test_the_schema_is_a_schema_and_describes_every_key() -> None:
 
 def test_no_rows_of_another_model_are_used() -> None:
     answer = advised(*SWEEP, *PACKS, "--model", "opt-2.7b", "--itl-factor", "4")
-    assert {c["batchSize"] for c in answer["candidates"]} <= {1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512}
+    assert {c["configuration"]["batchSize"] for c in answer["candidates"]} <= {
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        64,
+        96,
+        128,
+        192,
+        256,
+        384,
+        512,
+    }
 
 
 def test_default_slo_is_the_one_of_the_api() -> None:

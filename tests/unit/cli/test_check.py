@@ -69,7 +69,7 @@ def test_check(
     assert sentence in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_ready_cluster_has_nothing_to_mend(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ready_cluster_has_nothing_to_fix(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "-o", "json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "slm-operator.io/check/v1"

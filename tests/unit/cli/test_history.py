@@ -68,8 +68,8 @@ def rolled(server: ApiServer) -> ApiServer:
 
 def test_revisions_are_read_from_what_ran() -> None:
     second, first = revisions([FIRST, SECOND, {"metadata": {"name": "not ours"}}])
-    assert (second.number, second.replicas_per_gpu, second.sharing_mode, second.ready) == (2, 2, "MPS", 1)
-    assert (first.number, first.replicas_per_gpu, first.sharing_mode, first.replicas) == (1, 1, "None", 0)
+    assert (second.number, second.engines_per_gpu, second.sharing_mode, second.ready) == (2, 2, "MPS", 1)
+    assert (first.number, first.engines_per_gpu, first.sharing_mode, first.replicas) == (1, 1, "Exclusive", 0)
     assert first.profile == FORMER
     assert first.batch_size != second.batch_size or first.kv_bytes != second.kv_bytes
     assert first.advice != second.advice
@@ -104,14 +104,14 @@ def test_rollback_pins_the_former_profile_on_the_object_that_was_read(
 ) -> None:
     assert main(["rollback", "opt"]) == 0
     assert rolled.patched == [
-        {"metadata": {"resourceVersion": "42"}, "spec": {"profiling": {"profile": FORMER}}},
+        {"metadata": {"resourceVersion": "42"}, "spec": {"profiling": {"profileRef": {"name": FORMER}}}},
     ]
     assert f"was set to {FORMER}: the advice of revision 1" in capsys.readouterr().out
 
 
 def test_the_operator_gives_the_former_arguments_for_what_rollback_sets() -> None:
     """The patch's effect, by the operator's own way from spec and profile to arguments."""
-    pinned = SLMDeploymentSpec.model_validate(SPEC | {"profiling": {"profile": FORMER}})
+    pinned = SLMDeploymentSpec.model_validate(SPEC | {"profiling": {"profileRef": {"name": FORMER}}})
     advice = advise_deployment(pinned, SINGLE)
     assert not isinstance(advice, Unadvisable)
     record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=pinned)
@@ -138,7 +138,7 @@ REFUSALS: list[tuple[str, dict[str, Any], list[str], str]] = [
     ("changed meanwhile", {f"PATCH {SLMD}": failure(409, "the object has been modified")}, [], "was changed while it was looked at: try again"),
     ("no right", {f"PATCH {SLMD}": failure(403, 'User "u" cannot patch resource "slmdeployments"')}, [], "no rights"),
     ("no right to look", {SETS: failure(403, 'User "u" cannot list resource "replicasets"')}, [], "no rights"),
-    ("another spec", {SLMD: MANIFEST | {"spec": SPEC | {"slo": {"itlMs": 5.5}}}}, [], "because spec has changed since: it ran with --max-num-seqs"),
+    ("another spec", {SLMD: MANIFEST | {"spec": SPEC | {"slo": {"itl": {"maxMs": 5.5}}}}}, [], "because spec has changed since: it ran with --max-num-seqs"),
     ("another image", {SLMD: MANIFEST | {"spec": SPEC | {"engine": {"image": "mine:2"}}}}, [], "(now mine:2)"),
     ("unreadable spec", {SLMD: MANIFEST | {"spec": {}}}, [], "cannot be read by this version"),
 ]  # fmt: skip

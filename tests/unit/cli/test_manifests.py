@@ -63,7 +63,7 @@ def test_plan_estimates_from_the_model_s_config(
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     assert main(["plan", "-f", manifest, "--config", config, "--gpu", "NVIDIA-H100-80GB-HBM3", "-o", "json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["replicasPerGpu"] == 1
+    assert answer["configuration"]["enginesPerGpu"] == 1
     assert set(answer["source"].values()) == {"Estimated"}
     jsonschema.validate(answer, json.loads((ROOT / "docs/schemas/advice.json").read_text()))
 
@@ -78,7 +78,7 @@ def test_a_plan_shows_where_the_memory_goes(manifest: str, config: str, capsys: 
 
 
 ESTIMATES: list[tuple[str, dict[str, Any], list[str], str]] = [
-    ("no GPU named", CONFIG, [], "give --gpu, or spec.accelerator.product"),
+    ("no GPU named", CONFIG, [], "give --gpu, or spec.accelerator.products"),
     ("unknown GPU", CONFIG, ["--gpu", "Voodoo"], "give --gpu-memory-bytes"),
     ("too small a GPU", CONFIG, ["--gpu", "Voodoo", "--gpu-memory-bytes", "1000000000"], "use a larger GPU"),
     ("not a config", {"a": 1}, ["--gpu", "T4"], "num_hidden_layers"),

@@ -1,4 +1,4 @@
-"""Each check of `kubectl slm check`, answer by answer: what is so, how bad that is, and what mends it."""
+"""Each check of `kubectl slm check`, answer by answer: what is so, how bad that is, and what fixes it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def on(one: Node) -> dict[str, Any]:
     return {"nodes": (one,)}
 
 
-# name, check, what is changed in a sound cluster, level, words of what is so, words of the mend
+# name, check, what is changed in a sound cluster, level, words of what is so, words of the remedy
 CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("new enough", "Kubernetes", {}, "ok", "v1.34.2", ""),
     ("of a distribution", "Kubernetes", {"server": "v1.32.1+k3s1"}, "ok", "v1.32.1+k3s1", ""),
@@ -140,14 +140,14 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("check", "changed", "level", "what", "mend"), [c[1:] for c in CASES], ids=[f"{c[1]}: {c[0]}" for c in CASES]
+    ("check", "changed", "level", "what", "remedy"), [c[1:] for c in CASES], ids=[f"{c[1]}: {c[0]}" for c in CASES]
 )
-def test_answer(check: str, changed: dict[str, Any], level: str, what: str, mend: str) -> None:
+def test_answer(check: str, changed: dict[str, Any], level: str, what: str, remedy: str) -> None:
     (finding,) = (one for one in preflight(replace(SOUND, **changed)) if one.check == check)
     assert (str(finding.answer.level), finding.nodes) in ((level, ()), (level, ("gpu-1",)))
     assert what in finding.answer.what
-    assert mend in finding.answer.mend
-    assert bool(finding.answer.mend) == (level != "ok")
+    assert remedy in finding.answer.remedy
+    assert bool(finding.answer.remedy) == (level != "ok")
 
 
 # name, check, what is changed: where another check has said it, or where it does not apply

@@ -1,4 +1,4 @@
-"""Bad input: a sentence that names the field and the mend, exit code 2, never a traceback."""
+"""Bad input: a sentence that names the field and the remedy, exit code 2, never a traceback."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ CASES: list[tuple[str, list[str], str]] = [
     ("infinite SLO", ["--from-csv", SWEEP, "--itl-ms", "inf"], "'inf' is not a number above 0"),
     ("both forms of SLO", ["--from-csv", SWEEP, "--itl-ms", "5", "--itl-factor", "2"], "not allowed with"),
     ("both forms of load", ["--from-csv", SWEEP, "--concurrency", "5", "--requests-per-second", "2"], "not allowed with"),
-    ("half an engine", ["--from-csv", SWEEP, "--replicas-per-gpu", "1.5"], "'1.5' is not a whole number from 1 to 48"),
-    ("too many engines", ["--from-csv", SWEEP, "--replicas-per-gpu", "49"], "from 1 to 48"),
-    ("engines against mode", ["--from-csv", SWEEP, "--model", "opt-1.3b", "--replicas-per-gpu", "2", "--mode", "None"], "replicasPerGpu"),
+    ("half an engine", ["--from-csv", SWEEP, "--engines-per-gpu", "1.5"], "'1.5' is not a whole number from 1 to 48"),
+    ("too many engines", ["--from-csv", SWEEP, "--engines-per-gpu", "49"], "from 1 to 48"),
+    ("engines against mode", ["--from-csv", SWEEP, "--model", "opt-1.3b", "--engines-per-gpu", "2", "--mode", "Exclusive"], "enginesPerGpu"),
     ("unknown mode", ["--from-csv", SWEEP, "--mode", "MIG"], "--mode"),
     ("unknown output", ["--from-csv", SWEEP, "-o", "xml"], "--output"),
 ]  # fmt: skip

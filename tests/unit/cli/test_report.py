@@ -48,7 +48,7 @@ CASES: list[tuple[str, str, Slo, Settings]] = [
     ("packs rejected", "opt-2.7b", Slo(itl_factor=4), Settings(min_gain=0.3)),
     ("infeasible", "opt-1.3b", Slo(itl_ms=0.5), Settings()),
     ("thin load", "opt-1.3b", Slo(itl_factor=4), Settings(concurrency=20)),
-    ("the user's number", "opt-1.3b", Slo(itl_factor=4), Settings(replicas_per_gpu=4)),
+    ("the user's number", "opt-1.3b", Slo(itl_factor=4), Settings(engines_per_gpu=4)),
     ("no limit", "opt-2.7b", Slo(), Settings()),
 ]
 

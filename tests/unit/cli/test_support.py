@@ -202,7 +202,7 @@ def test_the_archive_tells_what_is_going_on(
     assert engine["env"][1]["valueFrom"] == {"secretKeyRef": {"name": "s", "key": "k"}}
     assert deployment["spec"]["podTemplate"]["spec"]["containers"][1]["args"] == ["<redacted>"] * 3
     assert deployment["metadata"]["annotations"]["slm-operator.io/former"] == "kept"
-    assert deployment["status"]["advice"]["batchSize"] > 0
+    assert deployment["status"]["advice"]["configuration"]["batchSize"] > 0
     assert [event["reason"] for event in json.loads(files["events.json"])] == [
         "Unschedulable",
         "Failed",

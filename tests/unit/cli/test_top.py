@@ -44,7 +44,7 @@ def test_figures_are_per_gpu_and_over_the_time_between_two_looks() -> None:
     row = the_row(look(10, a=STARTED, b=STARTED), look(12, a=LATER, b=LATER))
     # Two engines share one GPU: 2 x (200 + 800) tokens in 2 s; 2 x 20 s over 2 x 800 intervals.
     assert row.live == Live(engines=2, kv_usage=0.5, running=4, waiting=6, tokens_per_second=1000.0, itl_ms=25.0)
-    assert (row.replicas_per_gpu, row.itl_limit_ms, row.percentile) == (2, 40.0, "Mean")
+    assert (row.engines_per_gpu, row.itl_limit_ms, row.itl_statistic) == (2, 40.0, "Mean")
 
 
 LOOKS: list[tuple[str, Look | None, Look, Live | None]] = [
@@ -65,7 +65,7 @@ def test_live(before: Look | None, now: Look, live: Live | None) -> None:
 
 def test_a_deployment_that_nobody_has_looked_at_has_a_row() -> None:
     (row,) = rows(None, Look(at_seconds=0, deployments=[{"metadata": {"name": "new"}, "spec": {}}]), {})
-    assert (row.name, row.ready, row.replicas_per_gpu, row.live, row.slo_met) == ("new", 0, None, None, "")
+    assert (row.name, row.ready, row.engines_per_gpu, row.live, row.slo_met) == ("new", 0, None, None, "")
 
 
 def page(counters: Counters) -> str:
@@ -97,7 +97,7 @@ def pod(name: str, ready: str = "True") -> dict[str, Any]:
     }
 
 
-PREDICTED = f"{deployed()['status']['advice']['predicted']['throughputTokensPerSecond']:,.0f}"
+PREDICTED = f"{deployed()['status']['advice']['figures']['tokensPerSecondPerGpu']:,.0f}"
 PODS = "/api/v1/namespaces/team/pods"
 METRICS = f"{PODS}/opt-a:8000/proxy/metrics"
 

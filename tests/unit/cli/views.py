@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TROUBLED = replace(
     SOUND,
-    schema=SchemaSeen(lacking=("SLMDeployment.spec.sharing.neighbours",)),
+    schema=SchemaSeen(lacking=("SLMDeployment.spec.sharing.tenancy",)),
     daemon_sets=(daemon(version=(0, 17, 4)), STACK[2]),
     plugin_config={"default": "version: v1", "mine": "a: ["},
     rights_missing={"get pods/proxy": "live figures in top"},
@@ -42,10 +42,10 @@ BUSY = Row(
     name="chat",
     ready=4,
     replicas=4,
-    replicas_per_gpu=2,
+    engines_per_gpu=2,
     predicted_tokens_per_second=12314.4,
     itl_limit_ms=30.0,
-    percentile="Mean",
+    itl_statistic="Mean",
     slo_met="True",
     live=Live(engines=4, kv_usage=0.871, running=372, waiting=5, tokens_per_second=11873.2, itl_ms=27.94),
 )
@@ -59,10 +59,10 @@ ROWS = (
         unread="503 Service Unavailable",
     ),
     replace(BUSY, name="quiet", slo_met="Unknown", live=Live(engines=4, kv_usage=0, running=0, waiting=0, tokens_per_second=0)),
-    replace(BUSY, name="strict", percentile="P99", itl_limit_ms=50.0),
+    replace(BUSY, name="strict", itl_statistic="P99", itl_limit_ms=50.0),
     Row(
-        name="new", ready=0, replicas=0, replicas_per_gpu=None, predicted_tokens_per_second=None, itl_limit_ms=None,
-        percentile="", slo_met="", live=None,
+        name="new", ready=0, replicas=0, engines_per_gpu=None, predicted_tokens_per_second=None, itl_limit_ms=None,
+        itl_statistic="", slo_met="", live=None,
     ),
 )  # fmt: skip
 
@@ -71,7 +71,7 @@ PACK = Revision(
     created="2026-03-01T12:30:00Z",
     advice="99d41a9c23",
     profile="opt-1-3b-9a8b1d3c-drift",
-    replicas_per_gpu=2,
+    engines_per_gpu=2,
     sharing_mode="MPS",
     batch_size=96,
     kv_bytes=9_000_000_000,
@@ -81,7 +81,7 @@ PACK = Revision(
     args=(),
 )
 SINGLE = replace(PACK, number=2, created="2026-02-01T08:00:00Z", advice="6a196a44e0", profile="opt-1-3b-9a8b1d3c",
-                 replicas_per_gpu=1, sharing_mode="None", batch_size=256, kv_bytes=None, replicas=0, ready=0)  # fmt: skip
+                 engines_per_gpu=1, sharing_mode="Exclusive", batch_size=256, kv_bytes=None, replicas=0, ready=0)  # fmt: skip
 HISTORY = history.History(
     name="chat",
     resource_version="1",

@@ -21,7 +21,7 @@ def test_words_and_spellings_name_one_mode_each() -> None:
 
 
 def test_a_single_engine_is_the_only_mode_without_packs() -> None:
-    assert [one.mode for one in MODES if not one.allows_packs] == [SharingMode.NONE]
+    assert [one.mode for one in MODES if not one.allows_packs] == [SharingMode.EXCLUSIVE]
     assert [one.mode for one in PACKED] == [SharingMode.MPS, SharingMode.TIME_SLICING]
 
 
@@ -31,7 +31,7 @@ def test_a_single_engine_is_the_only_mode_without_packs() -> None:
         ("Auto", None, "auto", True),
         ("MPS", SharingMode.MPS, "mps", True),
         ("TimeSlicing", SharingMode.TIME_SLICING, "time-slicing", True),
-        ("None", SharingMode.NONE, "none", False),
+        ("Exclusive", SharingMode.EXCLUSIVE, "exclusive", False),
     ],
 )
 def test_a_choice_is_a_mode_or_auto(choice: str, mode: SharingMode | None, word: str, packs: bool) -> None:  # noqa: FBT001
@@ -40,7 +40,7 @@ def test_a_choice_is_a_mode_or_auto(choice: str, mode: SharingMode | None, word:
 
 
 def test_auto_is_the_default_of_all_choices() -> None:
-    assert CHOICES == (AUTO, "MPS", "TimeSlicing", "None")
+    assert CHOICES == (AUTO, "MPS", "TimeSlicing", "Exclusive")
 
 
 @pytest.mark.parametrize(

@@ -18,20 +18,27 @@ from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.watch.records import DeploymentRecord, Key, Meta, ProfileRecord
 
 SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {
-    "vllm-whole-gpu": ({"model": {"uri": "hf://facebook/opt-125m", "credentialsSecret": "hub"}}, SharingMode.NONE, 1),
+    "vllm-whole-gpu": (
+        {"model": {"uri": "hf://facebook/opt-125m", "credentialsSecretRef": {"name": "hub"}}},
+        SharingMode.EXCLUSIVE,
+        1,
+    ),
     "vllm-mps": (
-        {"model": {"uri": "pvc://models/opt-1.3b", "name": "opt"}, "accelerator": {"product": "NVIDIA-H100-80GB-HBM3"}},
+        {
+            "model": {"uri": "pvc://models/opt-1.3b", "name": "opt"},
+            "accelerator": {"products": ["NVIDIA-H100-80GB-HBM3"]},
+        },
         SharingMode.MPS,
         4,
     ),
-    "vllm-time-slicing-any-neighbours": (
-        {"model": {"uri": "oci://registry.example/models/opt:1"}, "sharing": {"neighbours": "Any"}},
+    "vllm-time-slicing-shared": (
+        {"model": {"uri": "oci://registry.example/models/opt:1"}, "sharing": {"tenancy": "Shared"}},
         SharingMode.TIME_SLICING,
         2,
     ),
     "vllm-from-bucket": (
         {
-            "model": {"uri": "s3://models/opt-1.3b", "credentialsSecret": "bucket"},
+            "model": {"uri": "s3://models/opt-1.3b", "credentialsSecretRef": {"name": "bucket"}},
             "engine": {"env": [{"name": "AWS_ENDPOINT_URL", "value": "http://minio.storage:9000"}]},
         },
         SharingMode.MPS,
@@ -88,7 +95,7 @@ def golden() -> dict[str, list[dict[str, Any]]]:
     files["template-hashes"] = [{name: digest(made[0]["spec"]["template"]) for name, made in files.items()}]
     files["profile-job"] = [_profile_job()]
     files["routing"] = _routing()
-    classes = [SliceClass(mode=mode, replicas_per_gpu=4) for mode in (SharingMode.MPS, SharingMode.TIME_SLICING)]
+    classes = [SliceClass(mode=mode, engines_per_gpu=4) for mode in (SharingMode.MPS, SharingMode.TIME_SLICING)]
     files["plugin-config"] = [{"key": config_key(c), "config": plugin_config(c)} for c in classes]
     return files
 
@@ -105,7 +112,7 @@ def advised(mode: SharingMode, per_gpu: int, **more: Any) -> Serving:
         "batch_size": 96,
         "kv_bytes": 9_000_000_000,
         "max_num_batched_tokens": 2048,
-        "replicas_per_gpu": per_gpu,
+        "engines_per_gpu": per_gpu,
         "sharing_mode": mode,
         "gpu_memory_utilization": 0.9 / per_gpu,
         "weights_bytes": 2_600_000_000,
@@ -125,8 +132,8 @@ def _routing() -> list[dict[str, Any]]:
         {
             "model": {"uri": "hf://facebook/opt-125m"},
             "routing": {
-                "gateway": {"name": "inference", "namespace": "infra"},
-                "endpointPicker": {"name": "chat-epp"},
+                "gatewayRef": {"name": "inference", "namespace": "infra"},
+                "endpointPickerRef": {"name": "chat-epp"},
                 "hostnames": ["chat.example.com"],
             },
         }
@@ -138,10 +145,14 @@ def _routing() -> list[dict[str, Any]]:
 def _profile_job() -> dict[str, Any]:
     spec = SLMProfileSpec.model_validate(
         {
-            "model": {"uri": "pvc://models/opt-1.3b", "revision": "abc", "trustRemoteCode": True},
+            "model": {"uri": "pvc://models/opt-1.3b", "revision": "abc", "remoteCode": "Trusted"},
             "gpu": {"product": "NVIDIA-H100-80GB-HBM3"},
-            "workload": {"dataset": "pvc://data/sharegpt.json", "concurrency": 64},
-            "search": {"slo": {"itlFactor": 2, "ttftMs": 500, "percentile": "P90"}, "mode": "MPS", "replicasPerGpu": 2},
+            "workload": {"dataset": "pvc://data/sharegpt.json", "concurrencyPerGpu": 64},
+            "search": {
+                "slo": {"itl": {"maxFactor": 2, "statistic": "P90"}, "ttft": {"maxMs": 500, "statistic": "P90"}},
+                "mode": "MPS",
+                "enginesPerGpu": 2,
+            },
         }
     )
     record = ProfileRecord(meta=Meta(key=Key("team", "opt-1-3b-12345678"), uid="uid-profile"), spec=spec)

@@ -144,16 +144,16 @@ def test_spreading_is_a_wish_by_hostname_over_nodes_that_take_pods() -> None:
 
 @given(
     device_gib=st.integers(8, 192),
-    replicas_per_gpu=st.integers(1, 16),
+    engines_per_gpu=st.integers(1, 16),
     context=st.integers(100 << 20, 600 << 20),
     used=st.floats(0.0, 1.0),
 )
 def test_engines_that_start_together_never_refuse_for_want_of_free_memory(
-    device_gib: int, replicas_per_gpu: int, context: int, used: float
+    device_gib: int, engines_per_gpu: int, context: int, used: float
 ) -> None:
     """The last one sees the least: all others have taken their whole slice, and its own context is made already."""
     device_bytes = device_gib * GIB
-    slice_bytes = device_bytes // replicas_per_gpu
+    slice_bytes = device_bytes // engines_per_gpu
     ledger = Ledger(
         device_bytes=device_bytes,
         weights_bytes=0,
@@ -162,8 +162,8 @@ def test_engines_that_start_together_never_refuse_for_want_of_free_memory(
         kv_bytes_per_token=1,
         kv_pool_bytes=0,
     )
-    others = int(used * slice_bytes) * (replicas_per_gpu - 1)
+    others = int(used * slice_bytes) * (engines_per_gpu - 1)
     free = device_bytes - others - context
-    asked = default().fraction_while_serving(replicas_per_gpu, ledger)
+    asked = default().fraction_while_serving(engines_per_gpu, ledger)
     # vLLM, v1/worker/utils.py, request_memory: ceil(total * utilization) must be free.
     assert -(-device_bytes * round(asked * 100) // 100) <= free or slice_bytes <= context + device_bytes // 100

@@ -18,8 +18,8 @@ from slm_operator.partitioning.node_slices import (
 )
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 
-MPS_4 = SliceClass(mode=SharingMode.MPS, replicas_per_gpu=4)
-SLICED_2 = SliceClass(mode=SharingMode.TIME_SLICING, replicas_per_gpu=2)
+MPS_4 = SliceClass(mode=SharingMode.MPS, engines_per_gpu=4)
+SLICED_2 = SliceClass(mode=SharingMode.TIME_SLICING, engines_per_gpu=2)
 
 
 def test_every_mode_of_packs_can_be_given_as_slices_of_a_node() -> None:

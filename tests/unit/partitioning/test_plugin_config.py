@@ -14,12 +14,12 @@ def sharing(replicas: str, field: str = "mps") -> str:
 
 @pytest.mark.parametrize("mode", [SharingMode.MPS, SharingMode.TIME_SLICING])
 def test_our_own_configuration_is_read_as_what_it_is(mode: SharingMode) -> None:
-    wanted = SliceClass(mode=mode, replicas_per_gpu=4)
+    wanted = SliceClass(mode=mode, engines_per_gpu=4)
     assert class_of_config(plugin_config(wanted)) == wanted
 
 
 def test_a_configuration_without_sharing_leaves_the_gpu_whole() -> None:
-    assert class_of_config("version: v1\n") == SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)
+    assert class_of_config("version: v1\n") == SliceClass(mode=SharingMode.EXCLUSIVE, engines_per_gpu=1)
 
 
 UNREADABLE = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from slm_operator.planning.deployment.availability import availability
-from slm_operator.planning.deployment.gpu_spread import placement
+from slm_operator.planning.deployment.gpu_spread import packs
 from slm_operator.planning.views import DeploymentView
 from slm_operator.watch.records import Cause
 
@@ -45,7 +45,7 @@ STORIES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "its Secret is missing": (
         {"waiting": Cause("CreateContainerConfigError", 'secret "hub" not found')},
         "CreateContainerConfigError",
-        ('secret "hub" not found', "spec.model.credentialsSecret"),
+        ('secret "hub" not found', "spec.model.credentialsSecretRef"),
     ),
     "its slice was refused": (
         {"phase": "Failed", "failed_because": Cause("UnexpectedAdmissionError", "no healthy device")},
@@ -106,9 +106,7 @@ def test_an_unlucky_placement_is_told(case: str) -> None:
     finding = availability(view, count, pack)
     assert finding.holds
     assert (words in finding.message) if words else finding.message == f"{count} of {count} replicas answer"
-    assert [one["replicas"] for one in placement(pods)] == list(
-        Counter(one.partition("::")[0] for one in devices).values()
-    )
+    assert [one["engines"] for one in packs(pods)] == list(Counter(one.partition("::")[0] for one in devices).values())
 
 
 def test_who_shares_a_gpu_with_fewer_is_no_slower_as_published() -> None:

@@ -15,7 +15,7 @@ from slm_operator.watch.records import Cause
 
 from . import worlds as w
 
-TWO_PER_GPU = {"sharing": {"replicasPerGpu": 2, "mode": "MPS"}}
+TWO_PER_GPU = {"sharing": {"enginesPerGpu": 2, "mode": "MPS"}}
 READY = Assignment(nodes=("gpu-1",), slots=2)
 
 
@@ -77,10 +77,10 @@ def test_a_measured_model_with_slices_is_served_as_advised() -> None:
     pod = applied(made)["Deployment"]["spec"]["template"]["spec"]
     advice = status(made)["advice"]
     args = pod["containers"][0]["args"]
-    assert args[args.index("--max-num-seqs") + 1] == str(advice["batchSize"])
+    assert args[args.index("--max-num-seqs") + 1] == str(advice["configuration"]["batchSize"])
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu.shared"] == "1"
     assert pod["nodeSelector"][names.CLASS_LABEL] == "mps-2"
-    assert applied(made)["Deployment"]["spec"]["replicas"] == advice["replicasPerGpu"] == 2
+    assert applied(made)["Deployment"]["spec"]["replicas"] == advice["configuration"]["enginesPerGpu"] == 2
     assert advice["source"] == "UserChoice"
 
 
@@ -92,14 +92,16 @@ def test_an_engine_of_another_user_is_not_put_under_mps() -> None:
     reason, message, stalls = blocking(made)
     assert (reason, stalls) == ("InvalidPodTemplate", True)
     assert "MPS serves one user at a time" in message
-    assert "set spec.sharing.mode to TimeSlicing or None" in message
+    assert "set spec.sharing.mode to TimeSlicing or Exclusive" in message
     assert not applied(made).keys() & {"Deployment", "Service", "PodDisruptionBudget"}
     assert not any(isinstance(action, Delete) for action in made.actions)
 
 
 def test_an_engine_of_another_user_has_a_whole_gpu_or_a_turn_of_it() -> None:
-    for mode in ("None", "TimeSlicing"):
-        made = plan(measured({"sharing": {"mode": mode, "replicasPerGpu": 1 if mode == "None" else 2}} | OTHER_USER))
+    for mode in ("Exclusive", "TimeSlicing"):
+        made = plan(
+            measured({"sharing": {"mode": mode, "enginesPerGpu": 1 if mode == "Exclusive" else 2}} | OTHER_USER)
+        )
         assert applied(made)["Deployment"]["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 1000
 
 
@@ -125,8 +127,9 @@ def test_all_replicas_answering_is_ready_and_quiet_afterwards() -> None:
         "Ready",
         "Profiled",
         "Advised",
-        "SlicesReady",
+        "Allocated",
         "Available",
+        "SLOMet",
     }
     again = measured(TWO_PER_GPU, workload=ready)
     again = replace(again, deployment=replace(again.deployment, status=status(made)))
@@ -201,7 +204,12 @@ STUCK = {
         "spec.model",
         True,
     ),
-    "named profile missing": (view({"profiling": {"profile": "golden"}}), "ProfileNotFound", "SLMProfile golden", True),
+    "named profile missing": (
+        view({"profiling": {"profileRef": {"name": "golden"}}}),
+        "ProfileNotFound",
+        "SLMProfile golden",
+        True,
+    ),
     "never measure": (view({"profiling": {"policy": "Never"}}), "ProfileMissing", "IfMissing", True),
     "owned field in podTemplate": (
         view({"podTemplate": {"spec": {"containers": [{"name": "engine", "image": "mine"}]}}}),
@@ -210,7 +218,7 @@ STUCK = {
         True,
     ),
     "SLO out of reach and held": (
-        measured({"slo": {"itlMs": 0.5, "onInfeasible": "Hold"}}),
+        measured({"slo": {"itl": {"maxMs": 0.5}, "onInfeasible": "Hold"}}),
         "SLOInfeasible",
         "Nothing is deployed",
         True,
@@ -249,7 +257,7 @@ STUCK = {
 
 
 @pytest.mark.parametrize("case", STUCK)
-def test_what_is_in_the_way_is_named_with_its_mend(case: str) -> None:
+def test_what_is_in_the_way_is_named_with_its_remedy(case: str) -> None:
     of, reason, words, stalled = STUCK[case]
     made = blocking(plan(of))
     assert made[0] == reason
@@ -258,7 +266,7 @@ def test_what_is_in_the_way_is_named_with_its_mend(case: str) -> None:
 
 
 def test_routing_that_cannot_be_made_stalls_and_takes_nothing_from_what_serves() -> None:
-    asked = {"routing": {"gateway": {"name": "inference"}, "endpointPicker": {"name": "chat-epp"}}}
+    asked = {"routing": {"gatewayRef": {"name": "inference"}, "endpointPickerRef": {"name": "chat-epp"}}}
     missing = Refusal(kind="InferencePool", because="404 page not found", unserved=True)
     made = plan(measured(TWO_PER_GPU | asked, workload=WORKLOAD, refusal=missing))
     reason, message, stalled = blocking(made)
@@ -269,7 +277,7 @@ def test_routing_that_cannot_be_made_stalls_and_takes_nothing_from_what_serves()
 
 
 def test_an_infeasible_slo_served_at_best_effort_says_so() -> None:
-    made = plan(measured({"slo": {"itlMs": 0.5}}))
+    made = plan(measured({"slo": {"itl": {"maxMs": 0.5}}}))
     advised = next(c for c in status(made)["conditions"] if c["type"] == "Advised")
     assert advised["reason"] == "SLOInfeasible"
     assert "Deployment" in applied(made)

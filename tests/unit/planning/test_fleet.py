@@ -57,7 +57,7 @@ def test_the_first_pack_takes_a_node_and_gives_it_back_as_it_was() -> None:
         f"node gpu-1: device-plugin.config={key} slice-class=None serves=None",
         "node gpu-1: untaint",
         "node gpu-1: slice-class=mps-2 serves=team.chat",
-        "event SlicesReady",
+        "event Allocated",
     ]
     assert plan.assignments[w.demand().deployment].slots == 2
     released, _, _ = play_out(replace(view, demands=()), start_s=1000)
@@ -213,11 +213,11 @@ def test_a_node_that_never_converges_is_rolled_back_and_not_tried_again() -> Non
 def test_no_more_nodes_change_at_once_than_allowed() -> None:
     _, told, settled = play_out(w.fleet(w.demand(replicas=4), nodes=(w.node("gpu-1"), w.node("gpu-2"))))
     assert settled.assignments[w.demand().deployment].slots == 4
-    assert told.index("node gpu-1: taint") < told.index("event SlicesReady") < told.index("node gpu-2: taint")
+    assert told.index("node gpu-1: taint") < told.index("event Allocated") < told.index("node gpu-2: taint")
 
 
 def test_neighbours_that_allow_it_share_a_node_and_others_do_not() -> None:
-    view = w.fleet(w.demand("a", any_neighbours=True, replicas=2), nodes=(w.node(),))
+    view = w.fleet(w.demand("a", shared_tenancy=True, replicas=2), nodes=(w.node(),))
     view, _, _ = play_out(view)
     assert view.nodes[0].meta.labels[names.SERVES_LABEL] == "any"
     view = replace(view, demands=(*view.demands, w.demand("c")))
@@ -274,7 +274,7 @@ REFUSALS = {
     ),
     "too many slices": (
         w.fleet(
-            w.demand(cut=replace(w.MPS_2, replicas_per_gpu=20)),
+            w.demand(cut=replace(w.MPS_2, engines_per_gpu=20)),
             nodes=(w.node(labels={"nvidia.com/gpu.compute.major": "6"}),),
         ),
         "NoCapacity",

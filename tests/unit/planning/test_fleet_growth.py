@@ -15,7 +15,7 @@ from tests.operations import calls_of
 from tests.unit.planning import worlds as w
 
 SLICES, GPUS = 4, 4
-CUT = SliceClass(mode=SharingMode.TIME_SLICING, replicas_per_gpu=SLICES)
+CUT = SliceClass(mode=SharingMode.TIME_SLICING, engines_per_gpu=SLICES)
 MARKS = {names.CLASS_LABEL: CUT.label, names.SERVES_LABEL: "any"}
 CONFIG = {w.SETTINGS.device_plugin.config_label: f"{names.CONFIG_KEY_PREFIX}{CUT.label}-0"}
 
@@ -32,7 +32,7 @@ def world(scale: int, *, running: bool) -> FleetView:
         ]
         for place in range(SLICES * GPUS):
             name = f"s{number:03}-{place:02}"
-            demands.append(w.demand(name, CUT, 1, any_neighbours=True))
+            demands.append(w.demand(name, CUT, 1, shared_tenancy=True))
             pods.append(w.replica(f"{name}-0", cut, name))
         for place in range(GPUS):
             name = f"w{number:03}-{place}"

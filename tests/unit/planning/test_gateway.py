@@ -11,7 +11,7 @@ from slm_operator.settings import AllowedGateway, Routing, Settings
 
 from . import worlds as w
 
-ASKED = {"routing": {"gateway": {"name": "inference"}, "endpointPicker": {"name": "chat-epp"}}}
+ASKED = {"routing": {"gatewayRef": {"name": "inference"}, "endpointPickerRef": {"name": "chat-epp"}}}
 MADE = {"routing": {"inferencePool": "chat", "httpRoute": "chat"}}
 
 
@@ -80,7 +80,7 @@ def test_nothing_is_said_of_routing_that_was_not_asked_for() -> None:
 
 
 def of_another(*hosts: str) -> dict[str, Any]:
-    routing = ASKED["routing"] | {"gateway": {"name": "public", "namespace": "infra"}, "hostnames": list(hosts)}
+    routing = ASKED["routing"] | {"gatewayRef": {"name": "public", "namespace": "infra"}, "hostnames": list(hosts)}
     return {"routing": routing}
 
 

@@ -31,7 +31,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
     max_leaves=4,
 )
-fields = ("point", "of", "message", "class", "mend", "document")
+fields = ("point", "of", "message", "class", "remedy", "document")
 events = st.fixed_dictionaries(
     {"event": st.sampled_from(["phase", "progress", "failed", "result"])},
     optional=dict.fromkeys(fields, anything),
@@ -77,7 +77,7 @@ def test_no_event_makes_a_status_that_is_refused(said: list[dict[str, Any]]) -> 
 
 
 def test_what_is_cut_says_so_and_what_fits_is_whole() -> None:
-    told = planned(line(event="failed", **{"class": "EngineDied", "message": "exit 137", "mend": LONG}))
+    told = planned(line(event="failed", **{"class": "EngineDied", "message": "exit 137", "remedy": LONG}))
     message = told["conditions"][0]["message"]
     assert told["conditions"][0]["reason"] == "EngineDied"
     assert message.startswith("exit 137: mmm")
@@ -89,4 +89,4 @@ def test_a_long_text_in_an_imported_document_leaves_the_deployment_a_status() ->
     document = replace(w.document(), complete=False, incomplete_because=LONG)
     view = w.seen(record, w.profile(record, document))
     told = status(plan_deployment(view, w.SETTINGS, w.NOW))
-    assert any("ended early (mmm" in sentence for sentence in told["advice"]["because"])
+    assert any("ended early (mmm" in sentence for sentence in told["advice"]["sentences"])

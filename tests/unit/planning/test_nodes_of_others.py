@@ -125,7 +125,7 @@ def test_a_deployment_that_is_measured_anew_keeps_its_node() -> None:
 
 def test_neighbours_are_not_promised_the_same_slot_twice() -> None:
     pods = (w.replica("a", of="second"), w.replica("b", of="second"))
-    demands = (w.demand("first", any_neighbours=True, replicas=1), w.demand("second", any_neighbours=True, replicas=2))
+    demands = (w.demand("first", shared_tenancy=True, replicas=1), w.demand("second", shared_tenancy=True, replicas=2))
     made = plan(with_daemon(w.fleet(*demands, nodes=(serving(serves="any"),), pods=pods)))
     assert made.assignments[demands[0].deployment].reason == "NoCapacity"
     assert made.assignments[demands[1].deployment].reason == "Ready"

@@ -33,10 +33,10 @@ def template(plan: Plan, kind: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("mode", ["None", "MPS", "TimeSlicing"])
-@pytest.mark.parametrize("neighbours", ["Same", "Any"])
-def test_every_replica_selects_it(mode: str, neighbours: str) -> None:
-    record = w.deployment(spec={"sharing": {"mode": mode, "neighbours": neighbours}})
+@pytest.mark.parametrize("mode", ["Exclusive", "MPS", "TimeSlicing"])
+@pytest.mark.parametrize("tenancy", ["Dedicated", "Shared"])
+def test_every_replica_selects_it(mode: str, tenancy: str) -> None:
+    record = w.deployment(spec={"sharing": {"mode": mode, "tenancy": tenancy}})
     known = w.seen(record, w.profile(record, w.document()))
     asked = demand_of(record, known.profile, known.advice)
     assert asked is not None

@@ -33,7 +33,7 @@ def asked(count: int, *, running: bool, monkeypatch: pytest.MonkeyPatch) -> int:
     nodes: list[NodeRecord] = []
     pods = []
     for number in range(count):
-        demands += [demand(f"w{number:03}", WHOLE, 1), demand(f"s{number:03}", MPS_4, 1, any_neighbours=True)]
+        demands += [demand(f"w{number:03}", WHOLE, 1), demand(f"s{number:03}", MPS_4, 1, shared_tenancy=True)]
         nodes.append(node(f"n{number:03}"))
         if running:
             pods.append(holding_a_gpu(replica(f"w{number:03}-0", f"n{number:03}", f"w{number:03}")))

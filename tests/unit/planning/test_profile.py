@@ -80,7 +80,7 @@ def test_what_was_measured_before_a_failure_is_kept() -> None:
     document = to_json(replace(w.document(), complete=False, incomplete_because="the engine died at B = 64"))
     said = log(
         {"event": "result", "document": document},
-        {"event": "failed", "class": "EngineDied", "message": "exit 137", "mend": "m"},
+        {"event": "failed", "class": "EngineDied", "message": "exit 137", "remedy": "m"},
     )
     made = plan(view(job=replace(ENDED, succeeded=0, failed=1), pod=replace(POD, phase="Failed"), log=said))
     assert status(made)["phase"] == "Complete"
@@ -94,7 +94,7 @@ FAILED = {
     "event": "failed",
     "class": "ModelMissing",
     "message": "/models/opt does not exist",
-    "mend": "check spec.model.uri",
+    "remedy": "check spec.model.uri",
 }
 STORIES = {
     "queued": (view(turn=Turn(running=2, has_come=False)), "Pending", "Queued", "profiling.concurrent"),
@@ -148,7 +148,7 @@ STORIES = {
 
 
 @pytest.mark.parametrize("case", STORIES)
-def test_what_is_in_the_way_is_named_with_its_mend(case: str) -> None:
+def test_what_is_in_the_way_is_named_with_its_remedy(case: str) -> None:
     of, phase, reason, words = STORIES[case]
     made = status(plan(of))
     ready = next(c for c in made["conditions"] if c["type"] == "Ready")

@@ -20,7 +20,7 @@ from . import worlds as w
 
 OPEN = Settings(tenancy=Tenancy(names_of_others=True))
 WHOLE_GPU = {names.NVIDIA_GPU: 1}
-RIVAL = w.demand("rival-model", namespace="rivals", any_neighbours=True)
+RIVAL = w.demand("rival-model", namespace="rivals", shared_tenancy=True)
 SECRET = ("rivals", "rival", "others")
 """What no sentence for namespace team may hold: namespaces of others, and the names in them."""
 
@@ -56,7 +56,7 @@ def texts(answer: Assignment) -> Iterator[str]:
 
 
 OWN = training("mine", namespace="team")
-ANY = w.demand(any_neighbours=True)
+ANY = w.demand(shared_tenancy=True)
 DRAINED = changing(w.node(), Marks("mps-2", "any"))
 MIXED = (w.replica("chat-1"), w.replica("rival-1", of="rival-model", namespace="rivals"))
 DAEMON = w.daemon("mps-control-daemon", "gpu-1", started="2026-01-01T00:00:10Z")

@@ -27,7 +27,7 @@ ROLLS = (
     ("answer", "wanted", "ready", "rolls"), [row[1:] for row in ROLLS], ids=[row[0] for row in ROLLS]
 )
 def test_a_roll_begins(answer: Assignment, wanted: int, ready: int, *, rolls: bool) -> None:
-    record = w.deployment(spec={"replicas": wanted, "sharing": {"mode": "None"}})
+    record = w.deployment(spec={"replicas": wanted, "sharing": {"mode": "Exclusive"}})
     view = w.seen(
         record,
         w.profile(record, w.document()),

@@ -7,7 +7,7 @@ import pytest
 from slm_core.candidates import Predicted
 from slm_core.configuration import EngineConfiguration
 from slm_core.counters import Counters
-from slm_core.slo import Limits, Percentile
+from slm_core.slo import Limits, Statistic
 from slm_operator.planning.actions import WriteStatus
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.views import Assignment, DeploymentView
@@ -20,7 +20,7 @@ from . import worlds as w
 ZERO = Counters(**dict.fromkeys(Counters.__dataclass_fields__, 0.0))
 PROMISE = Promise(
     expected=Expected(
-        limits=Limits(itl_ms=10.0, ttft_ms=None, percentile=Percentile.MEAN),
+        limits=Limits(itl_ms=10.0, ttft_ms=None, itl_statistic=Statistic.MEAN, ttft_statistic=Statistic.MEAN),
         input_tokens_mean=100,
         output_tokens_mean=50,
         pays_from_in_flight=None,
@@ -32,7 +32,7 @@ PROMISE = Promise(
         itl_ms=8.0,
     ),
     profile="opt-12345678",
-    replicas_per_gpu=2,
+    engines_per_gpu=2,
 )
 
 
@@ -150,7 +150,7 @@ def test_condition(case: str) -> None:
 
 
 def view(watched: Watched | None) -> DeploymentView:
-    record = w.deployment(spec={"sharing": {"replicasPerGpu": 2, "mode": "MPS"}})
+    record = w.deployment(spec={"sharing": {"enginesPerGpu": 2, "mode": "MPS"}})
     return w.seen(
         record,
         w.profile(record, w.document()),

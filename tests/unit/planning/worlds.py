@@ -37,10 +37,10 @@ from slm_operator.watch.records import (
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = Settings()
-MPS_2 = SliceClass(mode=SharingMode.MPS, replicas_per_gpu=2)
-MPS_3 = SliceClass(mode=SharingMode.MPS, replicas_per_gpu=3)
-MPS_4 = SliceClass(mode=SharingMode.MPS, replicas_per_gpu=4)
-WHOLE = SliceClass(mode=SharingMode.NONE, replicas_per_gpu=1)
+MPS_2 = SliceClass(mode=SharingMode.MPS, engines_per_gpu=2)
+MPS_3 = SliceClass(mode=SharingMode.MPS, engines_per_gpu=3)
+MPS_4 = SliceClass(mode=SharingMode.MPS, engines_per_gpu=4)
+WHOLE = SliceClass(mode=SharingMode.EXCLUSIVE, engines_per_gpu=1)
 DATA = Path(__file__).parents[2] / "data" / "memory-gap-h100"
 
 
@@ -84,22 +84,22 @@ def node(
 
 
 def feature_labels(gpus: int, cut: SliceClass) -> dict[str, str]:
-    strategy = {"None": "none", "TimeSlicing": "time-slicing", "MPS": "mps"}[cut.mode]
+    strategy = {"Exclusive": "none", "TimeSlicing": "time-slicing", "MPS": "mps"}[cut.mode]
     return {
         "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
         "nvidia.com/gpu.count": str(gpus),
         "nvidia.com/gpu.memory": "81920",
         "nvidia.com/gpu.compute.major": "9",
-        "nvidia.com/gpu.replicas": str(cut.replicas_per_gpu),
+        "nvidia.com/gpu.replicas": str(cut.engines_per_gpu),
         "nvidia.com/gpu.sharing-strategy": strategy,
     }
 
 
 def slots(gpus: int, cut: SliceClass) -> dict[str, int]:
-    shared = cut.mode is not SharingMode.NONE
+    shared = cut.mode is not SharingMode.EXCLUSIVE
     return {
         names.NVIDIA_GPU: 0 if shared else gpus,
-        names.NVIDIA_SHARED_GPU: gpus * cut.replicas_per_gpu if shared else 0,
+        names.NVIDIA_SHARED_GPU: gpus * cut.engines_per_gpu if shared else 0,
     }
 
 

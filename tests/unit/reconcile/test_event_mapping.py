@@ -24,7 +24,7 @@ class Watching:
         self.caches = caches_for_planning(self.keys, Settings())
         self.woken: list[str] = []
         self.world = World(watched_kinds(self.caches, Settings()), self.changed)
-        self.see("SLMDeployment", "d", spec=SPEC | {"profiling": {"profile": "p"}})
+        self.see("SLMDeployment", "d", spec=SPEC | {"profiling": {"profileRef": {"name": "p"}}})
         self.see("SLMDeployment", "e", spec={"model": {"uri": "/other"}})
         self.see("SLMProfile", "p", spec=SPEC)
         self.world.see(

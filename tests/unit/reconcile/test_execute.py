@@ -328,7 +328,7 @@ async def test_a_config_map_is_patched_at_the_version_it_was_planned_for() -> No
 
 
 def told(message: str, holds: str = "False", **more: Any) -> dict[str, Any]:
-    condition = {"type": "SlicesReady", "status": holds, "reason": "NodeChanging", "message": message}
+    condition = {"type": "Allocated", "status": holds, "reason": "NodeChanging", "message": message}
     return {"phase": "Placing", "conditions": [condition], **more}
 
 

@@ -38,7 +38,7 @@ def gatherer(**records: Any) -> Gatherer:
 
 def test_advice_is_computed_once_until_something_changes() -> None:
     measured = w.profile(CHAT, w.document())
-    named = w.deployment(spec={"profiling": {"profile": measured.meta.key.name}})
+    named = w.deployment(spec={"profiling": {"profileRef": {"name": measured.meta.key.name}}})
     seen, computed = gatherer(deployments=[named], profiles=[measured]), []
 
     def counted(record: Any, profile: Any) -> Any:

@@ -28,8 +28,8 @@ from tests.unit.watch.raws import meta
 DOCUMENT = to_json(document())
 SPEC = {
     "model": {"uri": "hf://facebook/opt-1.3b"},
-    "profiling": {"policy": "Never", "profile": "measured"},
-    "sharing": {"mode": "None"},
+    "profiling": {"policy": "Never", "profileRef": {"name": "measured"}},
+    "sharing": {"mode": "Exclusive"},
     "replicas": 1,
 }
 

@@ -65,7 +65,7 @@ class Watched:
     """A deployment with two replicas, and the watch over it."""
 
     def __init__(self, *pods: PodRecord, command: Sequence[str] = ()) -> None:
-        record = w.deployment(spec={"sharing": {"mode": "None"}, "engine": {"command": [*command]}})
+        record = w.deployment(spec={"sharing": {"mode": "Exclusive"}, "engine": {"command": [*command]}})
         keys = ProfileKeys()
         caches = caches_for_planning(keys, w.SETTINGS)
         profile = w.profile(record, w.document())
@@ -149,7 +149,7 @@ async def test_only_a_new_judgement_wakes_the_deployment() -> None:
 
 async def test_a_bug_about_one_deployment_is_told_and_blinds_no_other(caplog: pytest.LogCaptureFixture) -> None:
     watched = Watched(replica("a", "10.0.0.1"))
-    broken = w.deployment("broken", spec={"sharing": {"mode": "None"}})
+    broken = w.deployment("broken", spec={"sharing": {"mode": "Exclusive"}})
     watched.gatherer.caches.deployments.put(broken)
     asked_for = watched.gatherer.profile_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 from slm_core.engines.registry import default
-from slm_core.failure import EXIT_STATUS, MEND, Failure
+from slm_core.failure import EXIT_STATUS, REMEDY, Failure
 
 HEARSAY = (
     "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
@@ -65,6 +65,6 @@ def test_the_class_and_the_line(name: str, log: str, failure: Failure | None, li
 
 
 def test_every_class_has_a_mend_and_an_exit_status_of_its_own() -> None:
-    assert set(MEND) == set(EXIT_STATUS) == set(Failure)
+    assert set(REMEDY) == set(EXIT_STATUS) == set(Failure)
     assert len(set(EXIT_STATUS.values())) == len(Failure)
     assert not {0, 1, 2} & set(EXIT_STATUS.values())

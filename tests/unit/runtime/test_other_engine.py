@@ -135,11 +135,11 @@ def test_a_whole_profile_names_it_and_gives_its_own_remedy(
     profile: Callable[..., Any], light_command: list[str]
 ) -> None:
     light_command[1:] = COMMAND[1:]
-    run = profile("--max-replicas", "1")
+    run = profile("--max-engines-per-gpu", "1")
     document = run.one("result")["document"]
     assert (document["engine"]["name"], document["engine"]["version"]) == (OTHER.name, "9.1")
     assert run.status == 0
-    assert profile(fault="die-at-start").one("failed")["mend"] == "give it fewer lanes"
+    assert profile(fault="die-at-start").one("failed")["remedy"] == "give it fewer lanes"
 
 
 def spec(**engine: Any) -> SLMDeploymentSpec:
@@ -176,7 +176,7 @@ def test_its_pods_say_what_its_advice_says() -> None:
 SOURCES: dict[str, tuple[dict[str, object], list[str]]] = {
     "a-revision": ({"uri": "hf://org/opt", "revision": "v1"}, ["--tag", "v1", "--precision", "auto"]),
     "a-bucket": ({"uri": "s3://models/opt"}, ["--precision", "auto", "--stream"]),
-    "code-of-the-model": ({"uri": "/opt", "trustRemoteCode": True}, ["--precision", "auto", "--own-code"]),
+    "code-of-the-model": ({"uri": "/opt", "remoteCode": "Trusted"}, ["--precision", "auto", "--own-code"]),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from slm_core.codec import parse_document
 from slm_core.engines.registry import default
-from slm_core.failure import EXIT_STATUS, MEND, Failure
+from slm_core.failure import EXIT_STATUS, REMEDY, Failure
 from slm_core.measurements import SharingMode
 from slm_runtime import cli
 
@@ -37,7 +37,7 @@ def leftovers() -> list[str]:
 @pytest.mark.slow
 def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path) -> None:
     output = tmp_path / "measurements.json"
-    run = profile("--max-replicas", "1", "--output", str(output))
+    run = profile("--max-engines-per-gpu", "1", "--output", str(output))
     assert run.status == 0, run.events[-1]
     document = parse_document(run.one("result")["document"])
     assert document == parse_document(json.loads(output.read_text()))
@@ -57,7 +57,7 @@ def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_whole_profile_measures_packs_too(profile: Profile) -> None:
-    run = profile("--slo-itl-factor", "2", "--max-replicas", "2")
+    run = profile("--slo-itl-factor", "2", "--max-engines-per-gpu", "2")
     assert run.status == 0, run.events[-1]
     document = parse_document(run.one("result")["document"])
     assert document.complete
@@ -80,7 +80,7 @@ BAD_ENGINES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "failure", "words"), BAD_ENGINES, ids=[f for f, _, _ in BAD_ENGINES])
-def test_a_bad_engine_is_named_in_one_line_with_a_mend(
+def test_a_bad_engine_is_named_in_one_line_with_a_remedy(
     profile: Profile, fault: str, failure: Failure, words: str
 ) -> None:
     run = profile(fault=fault)
@@ -88,7 +88,7 @@ def test_a_bad_engine_is_named_in_one_line_with_a_mend(
     assert said["class"] == failure
     assert words in said["message"]
     assert "\n" not in said["message"]
-    assert said["mend"] == (MEND | dict(default().remedies))[failure]
+    assert said["remedy"] == (REMEDY | dict(default().remedies))[failure]
     assert run.status == said["exitStatus"] == EXIT_STATUS[failure]
     assert run.events[-1] == said
     assert not leftovers()
@@ -97,7 +97,7 @@ def test_a_bad_engine_is_named_in_one_line_with_a_mend(
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["die-at:20", "die-slowly-at:20"])
 def test_an_engine_that_dies_leaves_what_was_measured(profile: Profile, fault: str) -> None:
-    run = profile("--max-replicas", "1", fault=fault)
+    run = profile("--max-engines-per-gpu", "1", fault=fault)
     document = parse_document(run.one("result")["document"])
     assert 1 <= max(p.batch_size for p in document.points) < 20
     assert not document.complete
@@ -107,7 +107,7 @@ def test_an_engine_that_dies_leaves_what_was_measured(profile: Profile, fault: s
 
 @pytest.mark.slow
 def test_an_engine_that_hangs_leaves_what_was_measured(profile: Profile) -> None:
-    run = profile("--max-replicas", "1", "--hang-seconds", "2", fault="hang-at:20")
+    run = profile("--max-engines-per-gpu", "1", "--hang-seconds", "2", fault="hang-at:20")
     document = parse_document(run.one("result")["document"])
     assert 1 <= max(p.batch_size for p in document.points) < 20
     assert "no token for" in document.incomplete_because
@@ -125,7 +125,7 @@ def test_an_engine_that_never_becomes_healthy_is_given_up(profile: Profile) -> N
 
 @pytest.mark.slow
 def test_an_engine_that_ignores_sigterm_is_killed(profile: Profile) -> None:
-    run = profile("--max-replicas", "1", fault="ignores-sigterm")
+    run = profile("--max-engines-per-gpu", "1", fault="ignores-sigterm")
     assert run.status == 0
     assert not leftovers()
 
@@ -169,7 +169,7 @@ NEEDS_AN_ENGINE = ("unknown engine flag", "dataset too long", "lengths too long"
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=[pytest.mark.slow] * (c in NEEDS_AN_ENGINE)) for c in bad_input(Path("/any"))]
 )
-def test_bad_input_is_named_in_one_line_with_a_mend(profile: Profile, tmp_path: Path, case: str) -> None:
+def test_bad_input_is_named_in_one_line_with_a_remedy(profile: Profile, tmp_path: Path, case: str) -> None:
     _make_files(tmp_path)
     words, engine, failure, text = bad_input(tmp_path)[case]
     run = profile(*words, engine=engine)
@@ -184,7 +184,7 @@ def test_a_dataset_gives_the_lengths(profile: Profile, tmp_path: Path) -> None:
     turns = [{"value": "x" * 20}, {"value": "y" * 12}]
     dataset = tmp_path / "chats.json"
     dataset.write_text(json.dumps([{"conversations": turns}] * 5))
-    run = profile("--dataset", str(dataset), "--max-replicas", "1")
+    run = profile("--dataset", str(dataset), "--max-engines-per-gpu", "1")
     document = parse_document(run.one("result")["document"])
     assert (document.workload.input_tokens_mean, document.workload.output_tokens_mean) == (20, 12)
     assert document.workload.source.startswith("chats.json sha256:")
@@ -192,7 +192,7 @@ def test_a_dataset_gives_the_lengths(profile: Profile, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_port_in_the_engine_arguments_does_no_harm(profile: Profile) -> None:
-    assert profile("--max-replicas", "1", engine=["--port", "1"]).status == 0
+    assert profile("--max-engines-per-gpu", "1", engine=["--port", "1"]).status == 0
 
 
 def test_a_command_that_does_not_exist_is_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,7 +237,7 @@ def test_a_full_disk_costs_the_file_and_not_the_document(profile: Profile, tmp_p
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(disk)], check=True)
     try:
         (disk / "ballast").write_bytes(b"x" * 4096)
-        run = profile("--max-replicas", "1", "--output", str(disk / "measurements.json"))
+        run = profile("--max-engines-per-gpu", "1", "--output", str(disk / "measurements.json"))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
     assert run.status == EXIT_STATUS[Failure.DISK]

@@ -26,7 +26,7 @@ def profile(
         "LIGHT_ENGINE_SEQUENCE_MS": "0.1",
     }
     command = [sys.executable, "-m", "slm_runtime", "profile", "--model", str(model), *words]
-    command += ["--input-tokens", "24", "--output-tokens", "16", "--max-batch-size", "48", "--replicas", "2"]
+    command += ["--input-tokens", "24", "--output-tokens", "16", "--max-batch-size", "48", "--engines-per-gpu", "2"]
     command += ["--min-window-seconds", "2", "--max-window-seconds", "5", "--poll-seconds", "0.05"]
     command += ["--", "sh", "-c", RECORDING, "engine", sys.executable, "-m", "light_engine"]
     done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=False)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from slm_core import batching
 from slm_core.candidates import CheckName
 from slm_core.measurements import Latency, Mark, Point
-from slm_core.slo import Limits, Percentile, Slo, resolve
+from slm_core.slo import Limits, Slo, Statistic, resolve
 from unit.runtime_search import published
 from unit.runtime_search.points import point
 
@@ -108,7 +108,7 @@ def test_without_any_t1_nothing_is_efficient() -> None:
     assert result.candidates[0].because == "T(1) is not known, so no efficiency can be judged: measure B=1 again"
 
 
-P99 = Limits(itl_ms=11, ttft_ms=50, percentile=Percentile.P99)
+P99 = Limits(itl_ms=11, ttft_ms=50, itl_statistic=Statistic.P99, ttft_statistic=Statistic.P99)
 
 
 @pytest.mark.parametrize(

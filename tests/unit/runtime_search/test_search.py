@@ -13,7 +13,7 @@ from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION
 from slm_core.configuration import EngineConfiguration
 from slm_core.failure import EngineFailed
 from slm_core.measurements import Ledger, Mark, Point, SharingMode
-from slm_core.slo import Percentile, Slo, resolve, slo_misses
+from slm_core.slo import Slo, Statistic, resolve, slo_misses
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.next_step import best, next_step
 from slm_runtime.search.packs import learnt_gpu_fraction, stretch
@@ -89,7 +89,7 @@ async def test_a_pack_is_chosen_only_where_it_wins(engine: Any, replicas: int) -
 
 
 async def test_the_users_own_r_is_measured_even_where_it_loses() -> None:
-    asked = request(Slo(itl_factor=2), replicas=3)
+    asked = request(Slo(itl_factor=2), engines=3)
     findings, _, _ = await search(asked, rig(LLAMA_2_7B))
     assert {s.step.configuration.engines_per_gpu for s in findings.starts} == {1, 3}
     chosen = best(asked, findings)
@@ -98,7 +98,7 @@ async def test_the_users_own_r_is_measured_even_where_it_loses() -> None:
 
 
 async def test_where_the_user_orders_a_pack_no_single_engine_is_started_again_to_be_confirmed() -> None:
-    asked = request(replicas=2, modes=(SharingMode.MPS,))
+    asked = request(engines=2, modes=(SharingMode.MPS,))
     findings, done, _ = await search(asked, rig(OPT_2_7B))
     assert done.complete, done.because
     assert any(m.on.engines_per_gpu == 2 for m in findings.measured)
@@ -129,7 +129,7 @@ class DisturbedRig(SimulatedRig):
 async def test_a_disturbed_window_of_an_anchor_is_taken_once_more(mark: Mark, times: int, size: int) -> None:
     on = DisturbedRig(engine=OPT_1_3B, lengths=SHAREGPT, random=Random(1))
     on.disturbed = {size: mark}
-    findings, done, _ = await search(request(max_replicas=1), on)
+    findings, done, _ = await search(request(max_engines=1), on)
     assert done.complete, done.because
     assert [p.batch_size for p in swept(findings)].count(size) == times
 
@@ -154,7 +154,7 @@ class UnsteadyRig(SimulatedRig):
 async def test_however_wide_the_intervals_the_search_ends_with_an_answer(width: float, factor: float) -> None:
     """Seen with the real engine on two busy cores: half the widest interval left nothing of a limit to aim at."""
     on = UnsteadyRig(width, engine=OPT_1_3B, lengths=SHAREGPT, random=Random(1))
-    asked = request(Slo(itl_factor=factor), max_replicas=2)
+    asked = request(Slo(itl_factor=factor), max_engines=2)
     findings, done, _ = await search(asked, on)
     assert done.because
     assert all(1 <= point.batch_size <= asked.max_batch_size for point in findings.points)
@@ -178,7 +178,7 @@ async def test_engines_bound_by_their_host_are_packed_though_one_of_them_is_at_t
 
 
 async def test_no_pack_is_started_where_none_is_allowed() -> None:
-    findings, _, _ = await search(request(max_replicas=1), rig())
+    findings, _, _ = await search(request(max_engines=1), rig())
     assert {s.step.configuration.engines_per_gpu for s in findings.starts} == {1}
     assert findings.engine_starts == 2
 
@@ -206,9 +206,9 @@ async def test_a_pack_that_wins_with_full_batches_but_loses_at_the_named_load_is
     assert 3 not in {s.step.configuration.engines_per_gpu for s in loaded.starts}
 
 
-@pytest.mark.parametrize("percentile", [Percentile.P90, Percentile.P99])
-async def test_percentiles_are_measured_with_the_samples_they_need(percentile: Percentile) -> None:
-    asked = request(Slo(itl_ms=20, percentile=percentile), max_replicas=1)
+@pytest.mark.parametrize("percentile", [Statistic.P90, Statistic.P99])
+async def test_percentiles_are_measured_with_the_samples_they_need(percentile: Statistic) -> None:
+    asked = request(Slo(itl_ms=20, itl_statistic=percentile), max_engines=1)
     findings, done, _ = await search(asked, rig())
     chosen = best(asked, findings)
     assert done.complete
@@ -217,7 +217,7 @@ async def test_percentiles_are_measured_with_the_samples_they_need(percentile: P
 
 
 async def test_a_ttft_limit_that_keeps_b_small_has_a_smaller_step_budget_tried() -> None:
-    findings, _, events = await search(request(Slo(itl_ms=30, ttft_ms=14), max_replicas=1), rig())
+    findings, _, events = await search(request(Slo(itl_ms=30, ttft_ms=14), max_engines=1), rig())
     tuned = [s.step for s in findings.starts if s.step.configuration.max_num_batched_tokens == 2048]
     assert len(tuned) == 1
     assert "a step budget of 2048 tokens may not" in tuned[0].because
@@ -261,7 +261,7 @@ async def test_the_budget_ends_the_search_early_with_the_best_so_far(budget: flo
 
 
 async def test_an_engine_that_dies_at_a_batch_size_is_a_bound_not_an_end() -> None:
-    asked = request(Slo(itl_factor=4), max_replicas=1)
+    asked = request(Slo(itl_factor=4), max_engines=1)
     findings, done, _ = await search(asked, rig(dies_at=150))
     chosen = best(asked, findings)
     assert chosen is not None
@@ -300,7 +300,7 @@ async def test_a_start_that_failed_is_not_repeated_unchanged() -> None:
 async def test_time_slicing_is_tried_only_where_mps_does_not_run() -> None:
     modes = (SharingMode.MPS, SharingMode.TIME_SLICING)
     runs, _, _ = await search(request(Slo(itl_factor=4), modes=modes), rig())
-    assert {s.step.configuration.sharing_mode for s in runs.starts} == {SharingMode.NONE, SharingMode.MPS}
+    assert {s.step.configuration.sharing_mode for s in runs.starts} == {SharingMode.EXCLUSIVE, SharingMode.MPS}
     refused, done, _ = await search(request(Slo(itl_factor=4), modes=modes), rig(refuses=frozenset({SharingMode.MPS})))
     assert SharingMode.TIME_SLICING in {s.step.configuration.sharing_mode for s in refused.starts}
     assert done.complete

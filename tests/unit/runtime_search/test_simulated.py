@@ -20,7 +20,7 @@ NO_POOL_LIMIT = 10**13
 
 def engines(
     replicas: int = 1,
-    mode: SharingMode = SharingMode.NONE,
+    mode: SharingMode = SharingMode.EXCLUSIVE,
     *,
     batch_size: int = 64,
     kv_pool_bytes: int | None = None,

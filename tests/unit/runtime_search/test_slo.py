@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from slm_core.measurements import Latency, Mark
-from slm_core.slo import TTFT, Limits, Percentile, Slo, resolve, slo_misses
+from slm_core.slo import TTFT, Limits, Slo, Statistic, resolve, slo_misses
 from unit.runtime_search.points import point
 
 SWEEP = (point(1, 5), point(32, 8), point(64, 11))
@@ -51,29 +51,29 @@ def test_a_factor_that_cannot_be_resolved_is_kept_by_nothing(points: tuple) -> N
 @pytest.mark.parametrize(
     ("percentile", "latency", "sentence"),
     [
-        (Percentile.MEAN, Latency(mean_ms=10), None),
-        (Percentile.MEAN, Latency(mean_ms=12.34), "mean ITL 12.3 ms exceeds 12.0 ms"),
-        (Percentile.P50, Latency(mean_ms=20, p50_ms=11, samples=7), None),
+        (Statistic.MEAN, Latency(mean_ms=10), None),
+        (Statistic.MEAN, Latency(mean_ms=12.34), "mean ITL 12.3 ms exceeds 12.0 ms"),
+        (Statistic.P50, Latency(mean_ms=20, p50_ms=11, samples=7), None),
         (
-            Percentile.P50,
+            Statistic.P50,
             Latency(mean_ms=1, p50_ms=1, samples=6),
             "p50 ITL not known: 6 samples do not support it (7 needed)",
         ),
-        (Percentile.P90, Latency(mean_ms=1, p90_ms=13, samples=64), "p90 ITL 13.0 ms exceeds 12.0 ms"),
+        (Statistic.P90, Latency(mean_ms=1, p90_ms=13, samples=64), "p90 ITL 13.0 ms exceeds 12.0 ms"),
         (
-            Percentile.P99,
+            Statistic.P99,
             Latency(mean_ms=1, p99_ms=1, samples=458),
             "p99 ITL not known: 458 samples do not support it (459 needed)",
         ),
         (
-            Percentile.P99,
+            Statistic.P99,
             Latency(mean_ms=1, samples=1000),
             "p99 ITL not known: 1000 samples do not support it (459 needed)",
         ),
     ],
 )
-def test_what_a_point_misses(percentile: Percentile, latency: Latency, sentence: str | None) -> None:
-    misses = slo_misses(replace(point(8), itl_ms=latency), Limits(itl_ms=12, percentile=percentile))
+def test_what_a_point_misses(percentile: Statistic, latency: Latency, sentence: str | None) -> None:
+    misses = slo_misses(replace(point(8), itl_ms=latency), Limits(itl_ms=12, itl_statistic=percentile))
     assert [m.because for m in misses] == ([sentence] if sentence else [])
     assert all(m.unknown == ("not known" in m.because) for m in misses)
 

@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> int:
     advice = advice_on(document, slo_of(arguments), settings_of(arguments))
     show(advice, document.ledger, engine_named(document.engine.name), arguments.output)
     if advice.closest and advice.closest.check is CheckName.SLO:
-        raise Refused(f"slo: {advice.closest.because}: {advice.closest.mend}")
+        raise Refused(f"slo: {advice.closest.because}: {advice.closest.remedy}")
     return 0
 
 

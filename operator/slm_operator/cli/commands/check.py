@@ -1,4 +1,4 @@
-"""`kubectl slm check`: whether this cluster and this user are ready, with the mend for what is not."""
+"""`kubectl slm check`: whether this cluster and this user are ready, with the remedy for what is not."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def plain(findings: Sequence[Finding]) -> dict[str, Any]:
                 "check": finding.check,
                 "level": str(finding.answer.level),
                 "what": finding.answer.what,
-                "mend": finding.answer.mend,
+                "remedy": finding.answer.remedy,
                 "nodes": list(finding.nodes),
             }
             for finding in findings
@@ -62,7 +62,7 @@ def plain(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def table(findings: Sequence[Finding]) -> RenderableType:
-    """For people: a line a finding, the mend below it."""
+    """For people: a line a finding, the remedy below it."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     for column in ("level", "check"):
         grid.add_column(column, no_wrap=True)
@@ -70,8 +70,8 @@ def table(findings: Sequence[Finding]) -> RenderableType:
     for finding in findings:
         answer = finding.answer
         on = f"{some(finding.nodes)}: " if finding.nodes else ""
-        mend = f"\n→ {answer.mend}" if answer.mend else ""
-        grid.add_row(str(answer.level), finding.check, f"{on}{answer.what}{mend}", style=STYLES[answer.level])
+        remedy = f"\n→ {answer.remedy}" if answer.remedy else ""
+        grid.add_row(str(answer.level), finding.check, f"{on}{answer.what}{remedy}", style=STYLES[answer.level])
     return Group(grid, Text(), Text(_summary(findings), style="bold"))
 
 
@@ -79,4 +79,4 @@ def _summary(findings: Sequence[Finding]) -> str:
     levels = [finding.answer.level for finding in findings]
     counts = {"problem": levels.count(Level.PROBLEM), "warning": levels.count(Level.WARNING)}
     told = [f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts.items() if count]
-    return ", ".join(told) or "nothing to mend"
+    return ", ".join(told) or "nothing to fix"

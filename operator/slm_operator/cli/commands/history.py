@@ -119,7 +119,7 @@ def table(history: History) -> RenderableType:
 
 
 def _cells(one: Revision, way: WayBack | None) -> tuple[str, ...]:
-    engines = "1" if one.replicas_per_gpu == 1 else f"{one.replicas_per_gpu} {one.sharing_mode}"
+    engines = "1" if one.engines_per_gpu == 1 else f"{one.engines_per_gpu} {one.sharing_mode}"
     return (
         str(one.number),
         one.created.replace("T", " ").removesuffix("Z"),

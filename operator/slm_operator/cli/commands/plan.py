@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> int:
     raw, spec = deployment(arguments.filename)
     if arguments.config is not None:
         return _estimate(arguments, spec)
-    name = spec.profiling.profile or profile_name(spec)
+    name = spec.profiling.profile_name or profile_name(spec)
     document = from_manifest(arguments.profile) if arguments.profile else _held(arguments, raw, name)
     if document is None:
         show_unmeasured(name, spec)
@@ -69,7 +69,7 @@ def _estimate(arguments: Namespace, spec: SLMDeploymentSpec) -> int:
 def _accelerator(arguments: Namespace, spec: SLMDeploymentSpec) -> Accelerator:
     product = arguments.gpu or spec.accelerator.product
     if product is None:
-        raise Refused("an estimate is for a kind of GPU: give --gpu, or spec.accelerator.product")
+        raise Refused("an estimate is for a kind of GPU: give --gpu, or spec.accelerator.products")
     found = find_accelerator(product, memory_bytes=arguments.gpu_memory_bytes)
     if found is None:
         raise Refused(f"the memory of {product} is not known here: give --gpu-memory-bytes")

@@ -1,6 +1,6 @@
 """`kubectl slm rollback`: return to the advice of a former revision, by naming its profile in spec.
 
-It writes one field of one object, spec.profiling.profile, on the condition that the object is still as it was read; the
+It writes one field of one object, spec.profiling.profileRef, on the condition that the object is still as it was read; the
 operator does the rest, replica by replica. Must never write where that would bring other arguments than the revision's.
 """
 
@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> int:
         if not arguments.dry_run:
             patch = {
                 "metadata": {"resourceVersion": history.resource_version},
-                "spec": {"profiling": {"profile": way.profile}},
+                "spec": {"profiling": {"profileRef": {"name": way.profile}}},
             }
             try:
                 await cluster.client.merge_patch(DEPLOYMENT, cluster.namespace, arguments.name, patch)
@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
                 raise Refused(f"SLMDeployment {arguments.name} was changed while it was looked at: try again") from None
         does = "would be" if arguments.dry_run else "was"
         return (
-            f"spec.profiling.profile of SLMDeployment {arguments.name} {does} set to {way.profile}: "
+            f"spec.profiling.profileRef of SLMDeployment {arguments.name} {does} set to {way.profile}: "
             f"the advice of revision {number}"
         )
 

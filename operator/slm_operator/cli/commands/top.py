@@ -167,15 +167,15 @@ def table(namespace: str, found: Sequence[Row]) -> RenderableType:
 def _cells(row: Row) -> tuple[str | Text, ...]:
     live = row.live
     sign, style = SIGNS.get(row.slo_met, ("", ""))
-    percentile = "" if row.percentile in ("", "Mean") else f" {row.percentile}"
+    statistic = "" if row.itl_statistic in ("", "Mean") else f" {row.itl_statistic}"
     return (
         row.name,
         f"{row.ready}/{row.replicas}",
-        str(row.replicas_per_gpu or ""),
+        str(row.engines_per_gpu or ""),
         _number(live.tokens_per_second if live else None),
         _number(row.predicted_tokens_per_second),
         _itl(row),
-        "" if row.itl_limit_ms is None else f"{row.itl_limit_ms:.1f}{percentile}",
+        "" if row.itl_limit_ms is None else f"{row.itl_limit_ms:.1f}{statistic}",
         f"{live.kv_usage:.0%}" if live else "",
         str(live.running) if live else "",
         str(live.waiting) if live else "",
@@ -188,7 +188,7 @@ def _itl(row: Row) -> str | Text:
     itl_ms = row.live.itl_ms if row.live else None
     if itl_ms is None:
         return ""
-    over = row.percentile == "Mean" and row.itl_limit_ms is not None and itl_ms > row.itl_limit_ms
+    over = row.itl_statistic == "Mean" and row.itl_limit_ms is not None and itl_ms > row.itl_limit_ms
     return Text(f"{itl_ms:.1f}", style="bold red" if over else "")
 
 

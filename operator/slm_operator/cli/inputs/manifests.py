@@ -30,7 +30,7 @@ def deployment(filename: str) -> tuple[dict[str, Any], SLMDeploymentSpec]:
 
 
 def sentence(error: ValidationError, root: str) -> str:
-    """The first thing that is wrong, where, and how to mend it."""
+    """The first thing that is wrong, where, and how to fix it."""
     first = error.errors(include_url=False)[0]
     given = f" (it is {first['input']!r})" if isinstance(first["input"], str | int | float) else ""
     return f"{_place(root, first['loc'])}: {first['msg']}{given}: correct the field, `kubectl explain slmd.spec` documents it"

@@ -38,7 +38,7 @@ class Revision:
     """Digest of the advice, as on the pods."""
     profile: str
     """SLMProfile that it rests on. Empty: not told."""
-    replicas_per_gpu: int
+    engines_per_gpu: int
     sharing_mode: str
     batch_size: int | None
     kv_bytes: int | None
@@ -54,7 +54,7 @@ class WayBack:
     """What brings a revision back, or why nothing here does."""
 
     profile: str = ""
-    """Value for spec.profiling.profile."""
+    """Value for spec.profiling.profileRef."""
     refused: str = ""
     """Why there is none, and what to do instead. Empty: there is one."""
 
@@ -141,7 +141,7 @@ def _revision(raw: Mapping[str, Any]) -> Revision | None:
         created=meta.get("creationTimestamp") or "",
         advice=((template.get("metadata") or {}).get("annotations") or {}).get(names.ADVICE_ANNOTATION) or "",
         profile=annotations.get(names.PROFILE_LABEL) or "",
-        replicas_per_gpu=slices.replicas_per_gpu,
+        engines_per_gpu=slices.engines_per_gpu,
         sharing_mode=str(slices.mode),
         batch_size=given.batch_size,
         kv_bytes=given.kv_bytes,

@@ -1,4 +1,4 @@
-"""What a check answers: how bad it is, what is so, and the mend."""
+"""What a check answers: how bad it is, what is so, and the remedy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ASK = "ask whoever runs the cluster for this right, or to run this command"
-"""The mend of what may not be seen."""
+"""The remedy of what may not be seen."""
 
 
 class Level(StrEnum):
@@ -20,16 +20,16 @@ class Level(StrEnum):
     WARNING = "warning"
     """It works, with less than it could; or it could not be seen."""
     PROBLEM = "problem"
-    """Something is not served before this is mended."""
+    """Something is not served before this is fixed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one check found, about the cluster or about one node. Everything but OK comes with a mend."""
+    """What one check found, about the cluster or about one node. Everything but OK comes with a remedy."""
 
     level: Level
     what: str
-    mend: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +46,14 @@ def ok(what: str) -> Answer:
     return Answer(Level.OK, what)
 
 
-def warning(what: str, mend: str) -> Answer:
+def warning(what: str, remedy: str) -> Answer:
     """It works, with less than it could."""
-    return Answer(Level.WARNING, what, mend)
+    return Answer(Level.WARNING, what, remedy)
 
 
-def problem(what: str, mend: str) -> Answer:
+def problem(what: str, remedy: str) -> Answer:
     """It does not work."""
-    return Answer(Level.PROBLEM, what, mend)
+    return Answer(Level.PROBLEM, what, remedy)
 
 
 def dotted(version: Iterable[int]) -> str:

@@ -113,7 +113,7 @@ def _failed(node: Node, _facts: Facts) -> Answer | None:
     told = "; ".join(f"{label}: {why}" for label, why in sorted(node.state.failures.items()))
     return problem(
         f"a change was rolled back ({told}) and is not tried again",
-        f"mend it, then kubectl annotate node NODE {names.CHANGE_FAILED_ANNOTATION}-",
+        f"fix it, then kubectl annotate node NODE {names.CHANGE_FAILED_ANNOTATION}-",
     )
 
 

@@ -146,11 +146,11 @@ def _mps(facts: Facts) -> Answer | None:
     wishes = () if isinstance(facts.wishes, Unseen) else facts.wishes
     modes = {mode for mode, strategy in STRATEGIES.items() if strategy.daemon is MPS_DAEMON}
     demanding = sorted(wish.name for wish in wishes if wish.mode in modes)
-    mend = "install it with NVIDIA's chart (device plugin 0.15 or newer), or choose spec.sharing.mode: TimeSlicing"
+    remedy = "install it with NVIDIA's chart (device plugin 0.15 or newer), or choose spec.sharing.mode: TimeSlicing"
     if demanding:
-        return problem(f"no DaemonSet of the {MPS_DAEMON.title}, which {some(demanding)} asks for", mend)
+        return problem(f"no DaemonSet of the {MPS_DAEMON.title}, which {some(demanding)} asks for", remedy)
     return warning(
-        f"no DaemonSet of the {MPS_DAEMON.title}: a pack that was measured best under MPS never starts", mend
+        f"no DaemonSet of the {MPS_DAEMON.title}: a pack that was measured best under MPS never starts", remedy
     )
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slm_core.measurements import camel
-from slm_core.slo import METRICS
+from slm_core.candidates import Predicted
+from slm_core.configuration import EngineConfiguration
+
+from slm_operator.advisor.plain import configuration_values, figures_values
 
 if TYPE_CHECKING:
-    from slm_core.candidates import Candidate, Predicted
+    from slm_core.candidates import Candidate
     from slm_core.measurements import Point
 
     from slm_operator.advisor.advice import Advice, Closest
@@ -24,14 +26,10 @@ def answer(advice: Advice) -> dict[str, Any]:
     """The whole advice."""
     return {
         "schema": SCHEMA,
-        "batchSize": advice.configuration.batch_size,
-        "kvCacheBytes": advice.configuration.kv_cache_bytes,
-        "maxNumBatchedTokens": advice.configuration.max_num_batched_tokens,
-        "replicasPerGpu": advice.configuration.engines_per_gpu,
-        "sharingMode": str(advice.configuration.sharing_mode),
+        "configuration": configuration_values(advice.configuration),
         "feasible": advice.feasible,
-        "predicted": _predicted(advice.predicted),
-        "bestSingle": _predicted(advice.best_single),
+        "figures": _figures(advice.predicted),
+        "bestSingle": _figures(advice.best_single),
         "gain": advice.gain,
         "freedBytes": advice.freed_bytes,
         "load": {"inFlight": advice.load.in_flight},
@@ -40,9 +38,9 @@ def answer(advice: Advice) -> dict[str, Any]:
         "source": {
             "batchSize": str(advice.source.batch_size),
             "kvCacheBytes": str(advice.source.kv_bytes),
-            "replicasPerGpu": str(advice.source.replicas_per_gpu),
+            "enginesPerGpu": str(advice.source.engines_per_gpu),
             "sharingMode": str(advice.source.sharing_mode),
-            "predicted": str(advice.source.predicted),
+            "figures": str(advice.source.predicted),
         },
         "sentences": list(advice.sentences),
         "paretoFrontier": [_measured(point) for point in advice.pareto_frontier],
@@ -50,15 +48,12 @@ def answer(advice: Advice) -> dict[str, Any]:
     }
 
 
-def _predicted(figures: Predicted | None) -> dict[str, Any] | None:
+def _figures(figures: Predicted | None) -> dict[str, Any] | None:
     if figures is None:
         return None
     return {
-        "throughputTokensPerSecond": figures.throughput_tokens_per_second,
-        "outputTokensPerSecond": figures.output_tokens_per_second,
-        **{camel(metric.field): metric.mean_ms(figures) for metric in METRICS},
-        "batchSize": figures.configuration.batch_size,
-        "replicasPerGpu": figures.configuration.engines_per_gpu,
+        "configuration": configuration_values(figures.configuration),
+        **figures_values(figures),
         "source": str(figures.source),
     }
 
@@ -71,30 +66,28 @@ def _closest(closest: Closest | None) -> dict[str, Any] | None:
         "value": closest.value,
         "limit": closest.limit,
         "missedBy": closest.missed_by,
-        "because": closest.because,
-        "mend": closest.mend,
+        "message": closest.because,
+        "remedy": closest.remedy,
     }
 
 
 def _measured(point: Point) -> dict[str, Any]:
     return {
-        "batchSize": point.batch_size,
-        "replicasPerGpu": point.replicas,
-        "sharingMode": str(point.sharing_mode),
-        "throughputTokensPerSecond": point.throughput_tokens_per_second,
-        "itlMs": point.itl_ms.mean_ms,
+        "configuration": configuration_values(EngineConfiguration.of(point)),
+        **figures_values(Predicted.of(point)),
     }
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:
     checks = [
-        {"name": str(c.name), "passed": c.passed, "value": c.value, "limit": c.limit, "because": c.because}
+        {"name": str(c.name), "passed": c.passed, "value": c.value, "limit": c.limit, "message": c.because}
         for c in candidate.checks
     ]
     return {
         **_measured(candidate.point),
         "inFlight": candidate.point.in_flight,
         "verdict": str(candidate.verdict),
-        "because": candidate.because,
+        "reason": str(candidate.last.name),
+        "message": candidate.because,
         "checks": checks,
     }

@@ -57,10 +57,10 @@ class Row:
     name: str
     ready: int
     replicas: int
-    replicas_per_gpu: int | None
+    engines_per_gpu: int | None
     predicted_tokens_per_second: float | None
     itl_limit_ms: float | None
-    percentile: str
+    itl_statistic: str
     slo_met: str
     """Status of the condition SLOMet; empty while it is not said."""
     live: Live | None
@@ -80,23 +80,23 @@ def rows(before: Look | None, now: Look, limits: Mapping[str, Limits]) -> tuple[
 def _row(raw: Mapping[str, Any], before: Look | None, now: Look, limits: Limits | None) -> Row:
     name, status = raw["metadata"]["name"], raw.get("status") or {}
     advice, label = status.get("advice") or {}, label_value(raw["metadata"]["name"])
-    per_gpu = advice.get("replicasPerGpu")
+    per_gpu = (advice.get("configuration") or {}).get("enginesPerGpu")
     met = next((c["status"] for c in status.get("conditions") or () if c.get("type") == Condition.SLO_MET), "")
     return Row(
         name=name,
         ready=status.get("readyReplicas") or 0,
         replicas=status.get("replicas") or 0,
-        replicas_per_gpu=per_gpu,
-        predicted_tokens_per_second=(advice.get("predicted") or {}).get("throughputTokensPerSecond"),
+        engines_per_gpu=per_gpu,
+        predicted_tokens_per_second=(advice.get("figures") or {}).get("tokensPerSecondPerGpu"),
         itl_limit_ms=limits.itl_ms if limits is not None else None,
-        percentile=str(limits.percentile) if limits is not None else "",
+        itl_statistic=str(limits.itl_statistic) if limits is not None else "",
         slo_met=met,
         live=_live(label, before, now, per_gpu or 1),
         unread=now.unread.get(label, ""),
     )
 
 
-def _live(label: str, before: Look | None, now: Look, replicas_per_gpu: int) -> Live | None:
+def _live(label: str, before: Look | None, now: Look, engines_per_gpu: int) -> Live | None:
     engines = now.engines.get(label) or {}
     if not engines:
         return None
@@ -106,5 +106,5 @@ def _live(label: str, before: Look | None, now: Look, replicas_per_gpu: int) -> 
     delta = CounterDelta.of_engines(former, engines, now.at_seconds - before.at_seconds) if before is not None else None
     if delta is None:
         return seen
-    gpus = delta.engines / replicas_per_gpu
+    gpus = delta.engines / engines_per_gpu
     return replace(seen, tokens_per_second=delta.tokens_per_second / gpus, itl_ms=delta.mean_ms("itl"))

@@ -47,25 +47,30 @@ def show_status(name: str, status: SLMDeploymentStatus) -> None:
 def _show_advice_status(advice: AdviceStatus) -> None:
     out = console()
     out.print()
-    for sentence in advice.because:
+    for sentence in advice.sentences:
         out.print(Text(sentence))
     weighed = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("BATCH", "ENGINES"):
         weighed.add_column(heading, justify="right", no_wrap=True)
-    weighed.add_column("VERDICT", no_wrap=True)
-    weighed.add_column("BECAUSE", overflow="fold")
+    for heading in ("VERDICT", "REASON"):
+        weighed.add_column(heading, no_wrap=True)
+    weighed.add_column("MESSAGE", overflow="fold")
     for c in advice.candidates:
-        engines = "1" if c.replicas_per_gpu == 1 else f"{c.replicas_per_gpu} {c.sharing_mode}"
-        weighed.add_row(str(c.batch_size), engines, c.verdict, c.because, style=VERDICTS[c.verdict])
+        one = c.configuration
+        engines = "1" if one.engines_per_gpu == 1 else f"{one.engines_per_gpu} {one.sharing_mode}"
+        weighed.add_row(str(one.batch_size), engines, c.verdict, c.reason, c.message, style=VERDICTS[c.verdict])
     out.print()
     out.print(weighed)
+    left_out = (advice.candidate_count or 0) - len(advice.candidates)
+    if left_out > 0:
+        out.print(Text(f"{left_out} more were weighed: `kubectl slm report` draws all of them", style="dim"))
 
 
 def show_unmeasured(profile: str, spec: SLMDeploymentSpec) -> None:
     """What would happen first: measuring, or waiting for an import."""
     out = console()
     out.print(Text(f"No measurements yet: SLMProfile {profile} does not exist.", style="bold yellow"))
-    if spec.profiling.policy == "Never" or spec.profiling.profile is not None:
+    if spec.profiling.policy == "Never" or spec.profiling.profile_name is not None:
         out.print("  It is not measured by itself here: import it with `kubectl slm profile import`.")
     else:
         out.print(f"  It would be measured first, in at most {spec.profiling.max_gpu_minutes:g} GPU minutes.")
@@ -86,14 +91,14 @@ def _deployments(found: Sequence[Mapping[str, Any]]) -> Table:
     for raw in found:
         status = raw.get("status") or {}
         advice = status.get("advice") or {}
-        gain = advice.get("gain")
+        served, gain = advice.get("configuration") or {}, advice.get("gain")
         table.add_row(
             raw["metadata"]["name"],
             status.get("phase") or "",
             f"{status.get('readyReplicas') or 0}/{status.get('replicas') or 0}",
-            str(advice.get("replicasPerGpu") or ""),
-            str(advice.get("batchSize") or ""),
-            "" if gain is None else f"{gain:+.1%}",
+            str(served.get("enginesPerGpu") or ""),
+            str(served.get("batchSize") or ""),
+            "" if gain is None else f"{gain:+.0%}",
             _ready_message(status),
         )
     return table

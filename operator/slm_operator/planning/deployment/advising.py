@@ -10,21 +10,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_core.candidates import Source, Verdict
+from slm_core.configuration import EngineConfiguration
 from slm_core.engines.registry import engine_of
-from slm_core.measurements import camel
 from slm_core.sharing import asked_mode
-from slm_core.slo import METRICS, Slo
 from slm_core.tuning import tuned
 
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
+from slm_operator.advisor.plain import configuration_values, figures_values
 from slm_operator.advisor.validate import AdviceError
+from slm_operator.api.conditions import rfc3339
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.engine import Serving
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
     from slm_core.candidates import Candidate, Predicted
     from slm_core.measurements import Ledger, MeasurementDocument
+    from slm_core.slo import Slo
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
     from slm_operator.api.slo import SloSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
-MAX_CANDIDATES = 48
+MAX_CANDIDATES = 8
 MAX_SENTENCE = 1024
 
 
@@ -43,7 +48,7 @@ class Unadvisable:
     reason: Reason
     """Condition reason."""
     because: str
-    """What is wrong, and the mend."""
+    """What is wrong, and the remedy."""
 
 
 def advise_deployment(spec: SLMDeploymentSpec, document: MeasurementDocument) -> Advice | Unadvisable:
@@ -63,7 +68,7 @@ def advice_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Ad
 
 def slo_of(slo: SloSpec) -> Slo:
     """The SLO in the advisor's words, with the default factor where no ITL limit is given."""
-    return Slo.read(slo).or_default()
+    return slo.limits().or_default()
 
 
 def settings_of(spec: SLMDeploymentSpec) -> Settings:
@@ -72,10 +77,10 @@ def settings_of(spec: SLMDeploymentSpec) -> Settings:
         **tuned(spec.advisor),
         objective=Objective(spec.advisor.objective),
         mode=asked_mode(spec.sharing.mode),
-        replicas_per_gpu=spec.sharing.replicas_per_gpu,
-        max_replicas_per_gpu=spec.sharing.max_replicas_per_gpu,
-        concurrency=spec.workload.concurrency,
-        requests_per_second=spec.workload.requests_per_second,
+        engines_per_gpu=spec.sharing.engines_per_gpu,
+        max_engines_per_gpu=spec.sharing.max_engines_per_gpu,
+        concurrency=spec.workload.concurrency_per_gpu,
+        requests_per_second=spec.workload.requests_per_second_per_gpu,
     )
 
 
@@ -86,7 +91,7 @@ def serving_of(engine: EngineSpec, advice: Advice, ledger: Ledger | None) -> Ser
         batch_size=advised.batch_size,
         kv_bytes=advised.kv_cache_bytes,
         max_num_batched_tokens=advised.max_num_batched_tokens,
-        replicas_per_gpu=advised.engines_per_gpu,
+        engines_per_gpu=advised.engines_per_gpu,
         sharing_mode=advised.sharing_mode,
         gpu_memory_utilization=engine_of(engine.command).fraction_while_serving(advised.engines_per_gpu, ledger),
         weights_bytes=ledger.weights_bytes if ledger is not None else None,
@@ -99,53 +104,72 @@ def slice_bytes_of(advice: Advice, ledger: Ledger | None) -> int | None:
     return None if ledger is None or pool is None else ledger.fixed_bytes + pool
 
 
-def advice_status(advice: Advice) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecidedFrom:
+    """What an advice rests on, and since when it stands."""
+
+    profile: str
+    """Name of the SLMProfile."""
+    generation: int
+    """Of the spec."""
+    digest: str
+    """Of what an engine is started with; its pods carry it too."""
+    former: Mapping[str, Any]
+    """`status.advice` as it was: the same advice keeps its time."""
+
+
+def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str, Any]:
     """`status.advice`, in camelCase, as api.deployment.AdviceStatus describes it."""
-    user = Source.USER_CHOICE in (advice.source.replicas_per_gpu, advice.source.sharing_mode)
-    optional = {
-        "kvCacheBytes": advice.configuration.kv_cache_bytes,
-        "predicted": _prediction(advice.predicted),
-        "bestSingle": _prediction(advice.best_single),
-        "gain": _rounded(advice.gain, 4),
-        "freedBytes": advice.freed_bytes,
-    }
-    return {
-        "source": "UserChoice" if user else str(advice.source.predicted),
-        "batchSize": advice.configuration.batch_size,
-        "maxNumBatchedTokens": advice.configuration.max_num_batched_tokens,
-        "replicasPerGpu": advice.configuration.engines_per_gpu,
-        "sharingMode": str(advice.configuration.sharing_mode),
-        "feasible": advice.feasible,
-        "because": [sentence[:MAX_SENTENCE] for sentence in advice.sentences[:16]],
-        "candidates": [_candidate(candidate) for candidate in _shown(advice.candidates)],
-    } | {name: value for name, value in optional.items() if value is not None}
+    user = Source.USER_CHOICE in (advice.source.engines_per_gpu, advice.source.sharing_mode)
+    profile = {"name": basis.profile}
+    is_same = (basis.former.get("digest"), basis.former.get("profileRef")) == (basis.digest, profile)
+    return _known(
+        {
+            "configuration": _known(configuration_values(advice.configuration)),
+            "figures": _figures(advice.predicted),
+            "bestSingle": _figures(advice.best_single),
+            "gain": _rounded(advice.gain, 2),
+            "freedBytes": advice.freed_bytes,
+            "feasible": advice.feasible,
+            "source": "UserChoice" if user else str(advice.source.predicted),
+            "profileRef": profile,
+            "generation": basis.generation,
+            "digest": basis.digest,
+            "decidedTime": (is_same and basis.former.get("decidedTime")) or rfc3339(now),
+            "sentences": [sentence[:MAX_SENTENCE] for sentence in advice.sentences[:16]],
+            "candidates": [_candidate(candidate) for candidate in best_candidates(advice.candidates)],
+            "candidateCount": len(advice.candidates),
+        }
+    )
 
 
-def _shown(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-    """At most MAX_CANDIDATES, the chosen one always among them."""
-    chosen = tuple(c for c in candidates if c.verdict is Verdict.CHOSEN)
-    rest = tuple(c for c in candidates if c.verdict is not Verdict.CHOSEN)
-    return chosen + rest[: MAX_CANDIDATES - len(chosen)]
+def best_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The chosen one, those that passed every check, and those that came furthest; of equals the fastest. Eight at most."""
+    standing = [Verdict.CHOSEN, Verdict.KEPT, Verdict.REJECTED]
+    ordered = sorted(
+        candidates,
+        key=lambda c: (standing.index(c.verdict), -len(c.checks), -c.point.throughput_tokens_per_second),
+    )
+    return ordered[:MAX_CANDIDATES]
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {
-        "batchSize": candidate.point.batch_size,
-        "replicasPerGpu": candidate.point.replicas,
-        "sharingMode": str(candidate.point.sharing_mode),
+        "configuration": _known(configuration_values(EngineConfiguration.of(candidate.point))),
         "verdict": str(candidate.verdict),
-        "because": candidate.because[:MAX_SENTENCE],
+        "reason": str(candidate.last.name),
+        "message": candidate.because[:MAX_SENTENCE],
     }
 
 
-def _prediction(predicted: Predicted | None) -> dict[str, float] | None:
-    if predicted is None:
+def _figures(figures: Predicted | None) -> dict[str, Any] | None:
+    if figures is None:
         return None
-    figures = {
-        "throughputTokensPerSecond": _rounded(predicted.throughput_tokens_per_second, 1),
-        **{camel(m.field): _rounded(m.mean_ms(predicted), m.digits) for m in METRICS},
-    }
-    return {name: value for name, value in figures.items() if value is not None}
+    return _known({name: _rounded(value, 1) for name, value in figures_values(figures).items()})
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

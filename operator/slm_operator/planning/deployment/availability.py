@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import PodRecord
 
 
-def availability(view: DeploymentView, wanted: int, replicas_per_gpu: int = 1) -> Finding:
+def availability(view: DeploymentView, wanted: int, engines_per_gpu: int = 1) -> Finding:
     """The Available condition for `wanted` replicas, in packs of so many."""
     workload = view.workload
     if wanted == 0:
@@ -23,7 +23,7 @@ def availability(view: DeploymentView, wanted: int, replicas_per_gpu: int = 1) -
         return _finding(reason=Reason.STARTING, message=f"{wanted} replica(s) are being created")
     current = workload.observed_generation >= workload.meta.generation
     if current and workload.replicas == wanted and workload.ready >= wanted and workload.updated >= wanted:
-        told = [f"{workload.ready} of {wanted} replicas answer", spread(view.pods, replicas_per_gpu)]
+        told = [f"{workload.ready} of {wanted} replicas answer", spread(view.pods, engines_per_gpu)]
         return _finding(reason=Reason.AVAILABLE, message="; ".join(filter(None, told)), holds=True)
     counted = f"{workload.ready} of {wanted} replicas answer"
     for pod in view.pods:
@@ -47,20 +47,20 @@ def _trouble(pod: PodRecord) -> tuple[str, str] | None:
         return Reason.UNSCHEDULABLE, f"pod {name} cannot be placed: {pod.unscheduled_because}"
     if pod.stuck is not None:
         ended = f" (last: {pod.terminated})" if pod.terminated else ""
-        said = f"pod {name} waits: {pod.stuck}{ended}{_mend(pod)}; see kubectl logs {name} --previous"
+        said = f"pod {name} waits: {pod.stuck}{ended}{_remedy(pod)}; see kubectl logs {name} --previous"
         return pod.stuck.reason, said
     if pod.restarts and pod.terminated is not None and not pod.ready:
-        said = f"pod {name} starts again after {pod.terminated}{_mend(pod)}; see kubectl logs {name} --previous"
+        said = f"pod {name} starts again after {pod.terminated}{_remedy(pod)}; see kubectl logs {name} --previous"
         return Reason.ENGINE_ENDED, said
     return None
 
 
-def _mend(pod: PodRecord) -> str:
+def _remedy(pod: PodRecord) -> str:
     """What helps, where the cause is known."""
     if pod.terminated is not None and pod.terminated.reason == "OOMKilled":
         return "; raise its memory in spec.podTemplate (resources of container engine)"
     if pod.waiting is not None and pod.waiting.reason == "CreateContainerConfigError":
-        return "; is spec.model.credentialsSecret there, with the keys that its scheme needs?"
+        return "; is spec.model.credentialsSecretRef there, with the keys that its scheme needs?"
     return ""
 
 

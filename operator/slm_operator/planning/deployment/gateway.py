@@ -62,14 +62,14 @@ def gateway_actions(view: DeploymentView, spec: SLMDeploymentSpec, settings: Set
 
 
 def forbidden_because(record: DeploymentRecord, settings: Settings) -> str | None:
-    """Why a route may not be made, with the mend; None where it may, or is not asked for.
+    """Why a route may not be made, with the remedy; None where it may, or is not asked for.
 
     NB: the right to make HTTPRoutes is the operator's, and whoever writes an SLMDeployment has seldom one of its own.
     """
     routing, own = record.spec.routing if record.spec is not None else None, record.meta.key.namespace
-    if routing is None or routing.gateway.namespace in {None, own}:
+    if routing is None or routing.gateway_ref.namespace in {None, own}:
         return None
-    name = f"{routing.gateway.namespace}/{routing.gateway.name}"
+    name = f"{routing.gateway_ref.namespace}/{routing.gateway_ref.name}"
     allowed = next((one for one in settings.routing.gateways if one.gateway == name), None)
     if allowed is None:
         return f"Gateway {name} is of another namespace: the administrator lists those in config.routing.gateways"
@@ -94,17 +94,17 @@ def routed_finding(view: DeploymentView, spec: SLMDeploymentSpec, settings: Sett
         )
     if view.refusal is not None and view.refusal.kind in ROUTING_KINDS:
         return _refused(view.refusal)
-    message = f"Gateway {spec.routing.gateway.name} may route to the replicas; its own status says whether it does"
+    message = f"Gateway {spec.routing.gateway_ref.name} may route to the replicas; its own status says whether it does"
     return Finding(type=Condition.ROUTED, holds=True, reason=Reason.READY, message=message)
 
 
 def _refused(refusal: Refusal) -> Finding:
     if refusal.unserved:
         reason = Reason.GATEWAY_API_MISSING
-        mend = "install the CRDs of the Gateway API and of its inference extension, or remove spec.routing"
+        remedy = "install the CRDs of the Gateway API and of its inference extension, or remove spec.routing"
     else:
-        reason, mend = Reason.REFUSED, "rights for these kinds come with rbac.gatewayApi in the chart"
-    message = f"{refusal.because}; {mend}. Meanwhile the Service is the way to the replicas"
+        reason, remedy = Reason.REFUSED, "rights for these kinds come with rbac.gatewayApi in the chart"
+    message = f"{refusal.because}; {remedy}. Meanwhile the Service is the way to the replicas"
     return Finding(type=Condition.ROUTED, holds=False, reason=reason, message=message, stalls=True)
 
 

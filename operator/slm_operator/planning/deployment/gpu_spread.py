@@ -20,27 +20,32 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import PodRecord
 
 
-def placement(pods: Iterable[PodRecord]) -> list[dict[str, Any]]:
-    """`status.placement`: replicas by node and, where the kubelet tells device ids, by GPU."""
-    places = Counter((pod.node, _gpu(pod)) for pod in pods if pod.node is not None and pod.holds_gpu)
+def packs(pods: Iterable[PodRecord]) -> list[dict[str, Any]]:
+    """`status.packs`: engines by node and, where the kubelet tells device ids, by GPU."""
+    engines: Counter[tuple[str, str]] = Counter()
+    ready: Counter[tuple[str, str]] = Counter()
+    for pod in pods:
+        if pod.node is not None and pod.holds_gpu:
+            engines[pod.node, _gpu(pod)] += 1
+            ready[pod.node, _gpu(pod)] += pod.ready
     return [
-        {"node": node, "replicas": count} | ({"gpu": gpu} if gpu else {})
-        for (node, gpu), count in sorted(places.items(), key=lambda place: (place[0][0] or "", place[0][1]))
+        {"node": node, **({"gpuUUID": gpu} if gpu else {}), "engines": count, "readyEngines": ready[node, gpu]}
+        for (node, gpu), count in sorted(engines.items())
     ]
 
 
-def spread(pods: Iterable[PodRecord], replicas_per_gpu: int) -> str | None:
+def spread(pods: Iterable[PodRecord], engines_per_gpu: int) -> str | None:
     """What to say of replicas on more GPUs than their packs need; None where they are not, or the kubelet does not tell."""
-    places = placement(pods)
-    if not all("gpu" in place for place in places):
+    found = packs(pods)
+    if not all("gpuUUID" in pack for pack in found):
         return None
-    shares = sorted((place["replicas"] for place in places), reverse=True)
-    needed = -(-sum(shares) // replicas_per_gpu)
+    shares = sorted((pack["engines"] for pack in found), reverse=True)
+    needed = -(-sum(shares) // engines_per_gpu)
     if len(shares) <= needed:
         return None
     counts = " + ".join(map(str, shares))
     return (
-        f"they are on {len(shares)} GPUs ({counts}) where packs of {replicas_per_gpu} need {needed}: "
+        f"they are on {len(shares)} GPUs ({counts}) where packs of {engines_per_gpu} need {needed}: "
         "none is slower for it than was measured, so none is moved"
     )
 

@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 from slm_core.sharing import asked_mode, sharing_of
 
 from slm_operator.api import names
-from slm_operator.api.conditions import Finding, conditions
+from slm_operator.api.conditions import Finding, conditions, waiting
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.overlay import refused_fields, refused_user
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
+from slm_operator.manifests.replicas import advice_digest
 from slm_operator.planning.actions import Action, Apply, Plan
-from slm_operator.planning.deployment.advising import Unadvisable, advice_status
+from slm_operator.planning.deployment.advising import DecidedFrom, Unadvisable, advice_status, serving_of
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding, routing_status
-from slm_operator.planning.deployment.gpu_spread import placement
+from slm_operator.planning.deployment.gpu_spread import packs
 from slm_operator.planning.deployment.remeasure import remeasured
 from slm_operator.planning.deployment.rollout import answer_to, rollout, slices_finding
 from slm_operator.planning.fleet.demand import wanted_replicas
@@ -68,8 +69,8 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     if record.meta.deleting:
         return Plan()
     story = _story(view, settings)
-    aside = slo_finding(view.watched, _former_slo(record.status)) if settings.watch.interval_seconds else None
-    status = _status(view, story, aside, settings, now)
+    monitored = slo_finding(view.watched, _former_slo(record.status)) if settings.watch.interval_seconds else None
+    status = _status(view, story, monitored, settings, now)
     because = f"{status['phase']}: {status['conditions'][0]['message']}"
     write = write_status(names.DEPLOYMENT_KIND, record.meta, status, because)
     events = transition_events(names.DEPLOYMENT_KIND, record.meta, record.status, write.status)
@@ -103,12 +104,12 @@ def _needs_one_user(mode: SharingMode | None) -> bool:
 
 
 def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> _Story:
-    found, named = view.profile, spec.profiling.profile
+    found, named = view.profile, spec.profiling.profile_name
     if found is None and named is not None:
         return _stalled(
             Condition.PROFILED,
             Reason.PROFILE_NOT_FOUND,
-            f"SLMProfile {named} does not exist in this namespace: import it, or remove spec.profiling.profile",
+            f"SLMProfile {named} does not exist in this namespace: import it, or remove spec.profiling.profileRef",
         )
     if found is None and spec.profiling.policy == "Never":
         return _stalled(
@@ -241,10 +242,23 @@ def _obstacle(kind: Condition, reason: Reason, message: str) -> Finding:
     return Finding(type=kind, holds=False, reason=reason, message=message, stalls=True)
 
 
+def _steps(view: DeploymentView, settings: Settings) -> tuple[Condition, ...]:
+    """The conditions that this deployment has from its first status on."""
+    routed = view.deployment.spec is not None and view.deployment.spec.routing is not None
+    return (
+        Condition.PROFILED,
+        Condition.ADVISED,
+        Condition.ALLOCATED,
+        Condition.AVAILABLE,
+        *([Condition.ROUTED] if routed else []),
+        *([Condition.SLO_MET] if settings.watch.interval_seconds else []),
+    )
+
+
 _PHASES = {
     Condition.PROFILED: "Profiling",
     Condition.ADVISED: "Advising",
-    Condition.SLICES_READY: "Placing",
+    Condition.ALLOCATED: "Placing",
     Condition.AVAILABLE: "Starting",
     Condition.ROUTED: "Starting",
 }
@@ -255,29 +269,46 @@ def _former_slo(status: Mapping[str, Any]) -> Mapping[str, str] | None:
 
 
 def _status(
-    view: DeploymentView, story: _Story, aside: Finding | None, settings: Settings, now: datetime
+    view: DeploymentView, story: _Story, monitored: Finding | None, settings: Settings, now: datetime
 ) -> dict[str, Any]:
     record = view.deployment
     meta, old = record.meta, record.status
+    also = () if monitored is None else (monitored,)
     blocking = next((finding for finding in story.findings if not finding.holds), None)
     phase = "Ready" if blocking is None else "Stalled" if blocking.stalls else _PHASES[blocking.type]
     status: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "phase": phase,
-        "conditions": conditions(story.findings, old.get("conditions", ()), meta.generation, now, aside),
+        "conditions": conditions(
+            story.findings,
+            old.get("conditions", ()),
+            meta.generation,
+            now,
+            (*also, *waiting((*story.findings, *also), _steps(view, settings))),
+        ),
         "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
         "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
         "replicas": view.workload.existing if view.workload is not None else 0,
         "readyReplicas": view.workload.ready if view.workload is not None else 0,
     }
+    measured = view.profile.measurements if view.profile is not None else None
     if view.profile is not None:
         seen = {
             "name": view.profile.meta.key.name,
             "phase": view.profile.status.get("phase"),
             "progress": view.profile.status.get("summary"),
+            "product": measured.gpu.product if measured is not None else None,
         }
         status["profile"] = {name: value for name, value in seen.items() if value is not None}
-    if story.advice is not None:
-        status["advice"] = advice_status(story.advice)
-    also = {"placement": placement(view.pods), "routing": routing_status(record, story.actions, settings)}
-    return status | {name: value for name, value in also.items() if value}
+    if story.advice is not None and record.spec is not None and view.profile is not None:
+        serving = serving_of(record.spec.engine, story.advice, measured.ledger if measured is not None else None)
+        basis = DecidedFrom(
+            profile=view.profile.meta.key.name,
+            generation=meta.generation,
+            digest=advice_digest(serving),
+            former=old.get("advice") or {},
+        )
+        status["advice"] = advice_status(story.advice, basis, now)
+    found = packs(view.pods)
+    more = {"packs": found, "packCount": len(found), "routing": routing_status(record, story.actions, settings)}
+    return status | {name: value for name, value in more.items() if value}

@@ -23,7 +23,7 @@ AT_MOST_EVERY = timedelta(days=1)
 def remeasured(view: DeploymentView, now: datetime) -> tuple[Apply, ...]:
     """The profile to be measured now, or nothing."""
     spec, watched, found = view.deployment.spec, view.watched, view.profile
-    if spec is None or spec.profiling.policy != "OnDrift" or spec.profiling.profile is not None:
+    if spec is None or spec.profiling.policy != "OnDrift" or spec.profiling.profile_name is not None:
         return ()
     if watched is None or watched.reason != Drift.REPROFILE_ADVISED or watched.spec_must_change:
         return ()

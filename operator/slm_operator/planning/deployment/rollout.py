@@ -32,16 +32,12 @@ def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice) -> 
 
 
 def slices_finding(assignment: Assignment | None) -> Finding:
-    """The SlicesReady condition."""
+    """The Allocated condition."""
     if assignment is None:
-        return Finding(
-            type=Condition.SLICES_READY, holds=False, reason=Reason.PLANNING, message="nodes are being chosen"
-        )
+        return Finding(type=Condition.ALLOCATED, holds=False, reason=Reason.PLANNING, message="nodes are being chosen")
     if assignment.pending_because is None:
-        return Finding(type=Condition.SLICES_READY, holds=True, reason=Reason.READY, message=_room(assignment))
-    return Finding(
-        type=Condition.SLICES_READY, holds=False, reason=assignment.reason, message=assignment.pending_because
-    )
+        return Finding(type=Condition.ALLOCATED, holds=True, reason=Reason.READY, message=_room(assignment))
+    return Finding(type=Condition.ALLOCATED, holds=False, reason=assignment.reason, message=assignment.pending_because)
 
 
 def _room(assignment: Assignment) -> str:
@@ -72,7 +68,7 @@ def rollout(
     )
     rolled = Apply(
         manifest=replicas(view.deployment, spec, serving, _fleet(view, spec, wanted, slots, settings)),
-        because=f"{serving.replicas_per_gpu} engine(s) a GPU with batch {serving.batch_size}, as advised",
+        because=f"{serving.engines_per_gpu} engine(s) a GPU with batch {serving.batch_size}, as advised",
     )
     return (
         Apply(manifest=service(view.deployment), because="replicas are asked through one address"),
@@ -96,7 +92,7 @@ def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) 
 
 def _fleet(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int, slots: int, settings: Settings) -> Fleet:
     # NB: a slice that neighbours may take meanwhile is no room to count on: the roll would wait for it.
-    spare = slots > wanted and spec.sharing.neighbours == "Same"
+    spare = slots > wanted and spec.sharing.tenancy == "Dedicated"
     profile_name = view.profile.meta.key.name if view.profile is not None else ""
     opt_in = settings.nodes.opt_in_label
     return Fleet(count=wanted, profile=profile_name, opt_in_label=opt_in, spare_slot=spare)

@@ -85,8 +85,8 @@ class Claims:
     def unproven(self, demand: Demand) -> tuple[Reason, str]:
         """Reason and sentence for a demand that has no pods for a further node."""
         made = self.made.get(owner_of(demand.deployment), 0)
-        mend = "the events of its ReplicaSet say whether a quota or an admission policy refuses them"
-        return Reason.AWAITING_PODS, f"a node is cut for pods that exist, and of its own {made} do; {mend}"
+        remedy = "the events of its ReplicaSet say whether a quota or an admission policy refuses them"
+        return Reason.AWAITING_PODS, f"a node is cut for pods that exist, and of its own {made} do; {remedy}"
 
 
 def claims(

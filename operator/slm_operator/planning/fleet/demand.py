@@ -38,20 +38,20 @@ def demand_of(
         product=spec.accelerator.product,
         node_selector=dict(spec.accelerator.node_selector),
         tolerations=tolerations_of([*spec.accelerator.tolerations, *_more_tolerations(spec)]),
-        any_neighbours=spec.sharing.neighbours == "Any",
+        shared_tenancy=spec.sharing.tenancy == "Shared",
         slice_bytes=slice_bytes_of(advice, profile.measurements.ledger),
     )
 
 
 def slice_class_of(advice: Advice) -> SliceClass:
     """How a node must be cut for what is advised."""
-    return SliceClass(mode=advice.configuration.sharing_mode, replicas_per_gpu=advice.configuration.engines_per_gpu)
+    return SliceClass(mode=advice.configuration.sharing_mode, engines_per_gpu=advice.configuration.engines_per_gpu)
 
 
 def is_asked_in(spec: SLMDeploymentSpec, demand: Demand) -> bool:
     """Whether a demand asks for the nodes that this spec asks for."""
-    place = spec.accelerator.product, spec.accelerator.node_selector, spec.sharing.neighbours == "Any"
-    return place == (demand.product, demand.node_selector, demand.any_neighbours)
+    place = spec.accelerator.product, spec.accelerator.node_selector, spec.sharing.tenancy == "Shared"
+    return place == (demand.product, demand.node_selector, demand.shared_tenancy)
 
 
 def wanted_replicas(spec: SLMDeploymentSpec, advice: Advice) -> int:

@@ -198,14 +198,14 @@ def _can_be_switched(state: NodeState, demand: Demand, settings: Settings) -> st
 def _is_cut_so_far(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
     wanted = demand.slice_class
     limit = sharing_of(wanted.mode).most_engines(compute_capability(state.node.meta.labels))
-    if limit is not None and wanted.replicas_per_gpu > limit:
-        return f"{wanted.replicas_per_gpu} slices of a GPU are more than the {limit} that its GPU allows"
+    if limit is not None and wanted.engines_per_gpu > limit:
+        return f"{wanted.engines_per_gpu} slices of a GPU are more than the {limit} that its GPU allows"
     return None
 
 
 def _has_memory(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
     wanted = demand.slice_class
-    slice_bytes = sharing_of(wanted.mode).memory_share(state.gpu_bytes, wanted.replicas_per_gpu)
+    slice_bytes = sharing_of(wanted.mode).memory_share(state.gpu_bytes, wanted.engines_per_gpu)
     if demand.slice_bytes is None or slice_bytes == 0 or demand.slice_bytes <= slice_bytes:
         return None
     return f"a slice has {slice_bytes >> 20} MiB, a replica needs {demand.slice_bytes >> 20} MiB"
@@ -215,7 +215,7 @@ def _failed_before(state: NodeState, demand: Demand, _settings: Settings) -> str
     failed = state.failures.get(demand.slice_class.label)
     if failed is None:
         return None
-    return f"was rolled back ({failed}): mend it, then remove its annotation {names.CHANGE_FAILED_ANNOTATION}"
+    return f"was rolled back ({failed}): fix it, then remove its annotation {names.CHANGE_FAILED_ANNOTATION}"
 
 
 def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> AboutPods | None:

@@ -88,7 +88,7 @@ class Placement:
         """Nodes that serve a deployment or will, by name. Its own with room to spare are among them."""
         mine = set(self.shares[demand.deployment])
         mine |= {name for name, whose in self.emptied.items() if whose == demand.deployment}
-        if demand.partitioning.changes_nodes and not demand.any_neighbours:
+        if demand.partitioning.changes_nodes and not demand.shared_tenancy:
             mine |= set(self.aimed.get(target_of(demand), ()))
         return sorted(mine)
 
@@ -134,7 +134,7 @@ def place(
 
 def target_of(demand: Demand) -> Target:
     """What a node must be to serve this demand."""
-    serves = ANYBODY if demand.any_neighbours else serves_value(demand.deployment)
+    serves = ANYBODY if demand.shared_tenancy else serves_value(demand.deployment)
     return Target(slice_class=demand.slice_class, serves=serves)
 
 
@@ -148,7 +148,7 @@ def slots_of(state: NodeState, target: Target, members: Collection[tuple[str, st
     taken = sum(pod.gpu_requests.get(NODE_SLICES.resource, 0) for pod in state.busy_pods)
     if state.marks == target.marks:  # they have a class that was given up since; before a node is cut anew they go
         taken += len(state.our_pods) - mine
-    return max(0, state.gpus * target.slice_class.replicas_per_gpu - taken)
+    return max(0, state.gpus * target.slice_class.engines_per_gpu - taken)
 
 
 class _Serving:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 MOST_POINTS = 10_000
-MOST_DOING, MOST_FAILURE, MOST_MEND = 512, 4096, 1024
+MOST_DOING, MOST_FAILURE, MOST_REMEDY = 512, 4096, 1024
 """Longest texts that are taken, in characters."""
 MOST_DOCUMENT_BYTES = 1 << 20
 """Longest line with a document that is taken, in characters of ASCII as the runtime writes it: etcd refuses an object of
@@ -47,7 +47,7 @@ class ProfileLog:
     document: MeasurementDocument | None = None
     failure_class: str | None = None
     failure: str | None = None
-    mend: str | None = None
+    remedy: str | None = None
     until: str | None = None
     """Second of the last line that was read, RFC 3339: where to read on. None: at the start."""
     is_cut: bool = False
@@ -98,7 +98,7 @@ def _said(line: re.Match[bytes]) -> dict[str, Any]:
             return {
                 "failure_class": _reason(event.get("class")),
                 "failure": _words(event.get("message"), MOST_FAILURE) or "it gives no message",
-                "mend": _words(event.get("mend"), MOST_MEND),
+                "remedy": _words(event.get("remedy"), MOST_REMEDY),
             }
         case _:
             return {}  # points and ledgers come again in the result
@@ -132,7 +132,7 @@ def _unreadable(because: str) -> dict[str, Any]:
     return {
         "failure_class": Reason.UNREADABLE_RESULT,
         "failure": _words(f"the runtime's document cannot be read: {because}", MOST_FAILURE),
-        "mend": "use a runtime and an operator of one version",
+        "remedy": "use a runtime and an operator of one version",
     }
 
 

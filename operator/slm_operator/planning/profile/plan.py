@@ -171,7 +171,7 @@ def _measured(view: ProfileView, log: ProfileLog) -> _Outcome:
     message = f"{points} points measured" + (
         "" if document.complete else f"; ended early: {document.incomplete_because}"
     )
-    cost = document.cost.gpu_seconds if document.cost is not None else None
+    cost = round(document.cost.gpu_seconds) if document.cost is not None else None
     extra = {"measurements": to_json(document), "summary": f"{points} points", "gpuSeconds": cost}
     if view.pod is not None:
         extra["node"] = view.pod.node
@@ -239,7 +239,7 @@ def _why_it_ended(view: ProfileView) -> str:
 
 
 def _sentence(log: ProfileLog) -> str:
-    return f"{log.failure}: {log.mend}" if log.mend else str(log.failure)
+    return f"{log.failure}: {log.remedy}" if log.remedy else str(log.failure)
 
 
 def _ready(reason: str, message: str) -> Finding:

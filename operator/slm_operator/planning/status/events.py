@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
 from slm_operator.planning.actions import EmitEvent
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def transition_events(kind: str, meta: Meta, old: Mapping[str, Any], new: Mappin
 
 
 def _is_news(condition: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    if condition["reason"] == Reason.WAITING:
+        return False
     if condition["type"] == Condition.READY:
         return bool(condition["status"] == "True" and before.get("status") != "True")
     return bool(condition["reason"] != before.get("reason"))

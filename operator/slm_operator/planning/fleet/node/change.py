@@ -111,8 +111,10 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
     needs_key = _lost_key(state, target, site)
     if missing is None:
         return NodeStep(needs_key=needs_key)
-    mend = f"look at the pods in namespace {site.settings.device_plugin.namespace} on that node"
-    return NodeStep(reason=Reason.SLICES_DEGRADED, warning=f"node {state.name}: {missing}; {mend}", needs_key=needs_key)
+    remedy = f"look at the pods in namespace {site.settings.device_plugin.namespace} on that node"
+    return NodeStep(
+        reason=Reason.SLICES_DEGRADED, warning=f"node {state.name}: {missing}; {remedy}", needs_key=needs_key
+    )
 
 
 def _lost_key(state: NodeState, target: Target, site: Site) -> SliceClass | None:
@@ -130,7 +132,7 @@ def _adopt(state: NodeState, target: Target) -> NodeStep:
         labels={names.CLASS_LABEL: target.slice_class.label, names.SERVES_LABEL: target.serves},
         because=f"its GPUs are cut into {target.slice_class.label} already, by somebody else: it is used as it is",
     )
-    event = node_event(state, Reason.SLICES_READY, f"is used as somebody else cut it, {target.marks}")
+    event = node_event(state, Reason.ALLOCATED, f"is used as somebody else cut it, {target.marks}")
     return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 
@@ -227,7 +229,7 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
         taints=without_ours(state) if state.tainted else None,
         because=f"its GPUs are cut into {target.slice_class.label}, as labels and allocatable show",
     )
-    event = node_event(state, Reason.SLICES_READY, f"has {state.gpus} GPU(s) cut into {target.marks}")
+    event = node_event(state, Reason.ALLOCATED, f"has {state.gpus} GPU(s) cut into {target.marks}")
     return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 

@@ -153,8 +153,8 @@ class NodeState:
             return f"feature discovery shows {seen}, not {wanted.label}"
         resource = partitioning_of(wanted).resource
         slots = self.node.allocatable.get(resource, 0)
-        if slots != self.gpus * wanted.replicas_per_gpu:
-            return f"{slots} of {self.gpus * wanted.replicas_per_gpu} {resource} are allocatable"
+        if slots != self.gpus * wanted.engines_per_gpu:
+            return f"{slots} of {self.gpus * wanted.engines_per_gpu} {resource} are allocatable"
         needed = daemon_of(wanted)
         return f"the {needed.title} is not ready" if needed and self.sharing_daemon(wanted) is None else None
 
