@@ -50,7 +50,7 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
             id="a relative path",
         ),
         pytest.param({"slo": {"itl": {"maxMs": 0}}}, "spec.slo.itl.maxMs", id="an SLO of zero"),
-        pytest.param({"slo": {"ttftMs": -1}}, "spec.slo.ttft.maxMs", id="a negative SLO"),
+        pytest.param({"slo": {"ttft": {"maxMs": -1}}}, "spec.slo.ttft.maxMs", id="a negative SLO"),
         pytest.param(
             {"slo": {"itl": {"maxMs": 5, "maxFactor": 4}}}, "give maxMs or maxFactor, not both", id="two SLOs"
         ),

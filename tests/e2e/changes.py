@@ -46,7 +46,7 @@ def new_arguments(stage: Stage, most_seconds: float) -> None:
 
 
 def new_advice(stage: Stage, most_seconds: float) -> None:
-    (itl_ms,) = ADVISED.keys() - {spec(stage)["slo"]["itlMs"]}
+    (itl_ms,) = ADVISED.keys() - {spec(stage)["slo"]["itl"]["maxMs"]}
     patch(stage, slo={"itl": {"maxMs": itl_ms}})
     wait_until_rolled(stage, f"--max-num-seqs {ADVISED[itl_ms]}", most_seconds)
 
@@ -64,7 +64,7 @@ def new_model(stage: Stage, most_seconds: float) -> None:
     """Other files under another name, with a profile of their own: what a new revision on a claim is."""
     stage.provide_models_as(NAMESPACE, "models-next")
     import_profile(stage, NAMESPACE, "next", "pvc://models-next/opt-tiny")
-    patch(stage, model={"uri": "pvc://models-next/opt-tiny"}, profiling={"profile": "next"})
+    patch(stage, model={"uri": "pvc://models-next/opt-tiny"}, profiling={"profileRef": {"name": "next"}})
     wait_until_rolled(stage, "models-next", most_seconds)
 
 

@@ -44,7 +44,11 @@ def ground(stage: Stage) -> Iterator[Stage]:
 def asked(engines_per_gpu: int, mode: str) -> dict[str, Any]:
     sharing = {"enginesPerGpu": engines_per_gpu, "mode": mode}
     return light(
-        NAME, profiling={"profile": "imported"}, slo={"itl": {"maxMs": 12}}, sharing=sharing, replicas=engines_per_gpu
+        NAME,
+        profiling={"profileRef": {"name": "imported"}},
+        slo={"itl": {"maxMs": 12}},
+        sharing=sharing,
+        replicas=engines_per_gpu,
     )
 
 
