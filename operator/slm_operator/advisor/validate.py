@@ -17,7 +17,7 @@ from slm_core.measurements import camel
 from slm_core.noise import LITTLES_LAW_FRACTION
 from slm_core.sharing import PACKED, allows_packs, sharing_of
 from slm_core.sharing.exclusive import EXCLUSIVE
-from slm_core.slo import LIMIT_FIELDS, METRICS, resolve
+from slm_core.slo import METRICS, resolve
 from slm_core.tuning import KNOBS
 
 if TYPE_CHECKING:
@@ -116,13 +116,21 @@ def check_settings(settings: Settings) -> tuple[Problem, ...]:
 def check_slo(document: MeasurementDocument, slo: Slo) -> tuple[Problem, ...]:
     """Limits that nothing can be held against."""
     problems = [
-        Problem(camel(field), f"{getattr(slo, field)} is not above 0", "give a limit above 0, or leave it out")
-        for field in LIMIT_FIELDS
-        if not _positive(getattr(slo, field))
+        Problem(f"slo.{name}", f"{limit} is not above 0", "give a limit above 0, or leave it out")
+        for name, limit in _limits(slo)
+        if not _positive(limit)
     ]
     if unresolved := resolve(slo, document.points).unresolved:
-        problems.append(Problem("itlFactor", unresolved, "or give the limit in milliseconds (itlMs)"))
+        problems.append(Problem("slo.itl.maxFactor", unresolved, "or give the limit in milliseconds (slo.itl.maxMs)"))
     return tuple(problems)
+
+
+def _limits(slo: Slo) -> Iterator[tuple[str, float | None]]:
+    """Every limit under its name in the API, of those that there is a way to set."""
+    for metric in METRICS:
+        yield f"{metric.key}.maxMs", metric.limit_ms(slo)
+        if metric.factor is not None:
+            yield f"{metric.key}.maxFactor", getattr(slo, metric.factor.field)
 
 
 def check_document(document: MeasurementDocument) -> tuple[Problem, ...]:

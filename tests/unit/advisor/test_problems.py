@@ -225,9 +225,9 @@ def test_settings_at_the_ends_of_their_ranges(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("slo", "line"),
     [
-        (Slo(itl_ms=0), "itlMs: 0 is not above 0: give a limit above 0, or leave it out"),
-        (Slo(itl_factor=-1), "itlFactor: -1 is not above 0: give a limit above 0, or leave it out"),
-        (Slo(ttft_ms=0), "ttftMs: 0 is not above 0: give a limit above 0, or leave it out"),
+        (Slo(itl_ms=0), "slo.itl.maxMs: 0 is not above 0: give a limit above 0, or leave it out"),
+        (Slo(itl_factor=-1), "slo.itl.maxFactor: -1 is not above 0: give a limit above 0, or leave it out"),
+        (Slo(ttft_ms=0), "slo.ttft.maxMs: 0 is not above 0: give a limit above 0, or leave it out"),
     ],
 )
 def test_limits_that_are_none(slo: Slo, line: str) -> None:
@@ -236,7 +236,7 @@ def test_limits_that_are_none(slo: Slo, line: str) -> None:
 
 def test_a_factor_without_its_reference() -> None:
     problems = check_slo(document(point(1)), Slo(itl_factor=2))
-    assert [p.field for p in problems] == ["itlFactor"]
+    assert [p.field for p in problems] == ["slo.itl.maxFactor"]
     assert "B=32" in problems[0].because
 
 
