@@ -80,7 +80,7 @@ KINDS = (
         SLMProfile,
         (
             Column("Model", ".spec.model.uri"),
-            Column("Product", ".status.measurements.gpu.product"),
+            Column("Product", ".status.product"),
             Column("Ready", f"{_READY}.status"),
             Column("Reason", f"{_READY}.reason"),
             Column("Progress", ".status.summary"),

@@ -101,6 +101,8 @@ class SLMProfileStatus(Part):
     """How far a running profile is."""
     summary: Annotated[str, Field(max_length=256)] | None = None
     """How far it is, for people: point 3/6."""
+    product: str | None = None
+    """GPU product that it was measured on, or is to be measured on."""
     node: Name | None = None
     """Node that it was measured on."""
     gpu_seconds: int | None = None

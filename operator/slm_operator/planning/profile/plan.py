@@ -189,7 +189,7 @@ def _finished(view: ProfileView, phase: str) -> _Outcome:
     old = view.profile.status
     kept = {
         name: to_json(old[name])
-        for name in ("measurements", "summary", "gpuSeconds", "node", "progress")
+        for name in ("measurements", "summary", "gpuSeconds", "product", "node", "progress")
         if name in old
     }
     said: dict[str, Any] = next((c for c in old.get("conditions", ()) if c.get("type") == Condition.PROFILED), {})
@@ -261,8 +261,18 @@ def _failed(reason: str, message: str, actions: tuple[Action, ...] = ()) -> _Out
 
 def _status(view: ProfileView, outcome: _Outcome, now: datetime) -> dict[str, Any]:
     meta, old = view.profile.meta, view.profile.status
+    product = _product(view)
     return {
         "observedGeneration": meta.generation,
         "phase": outcome.phase,
         "conditions": conditions((outcome.finding,), old.get("conditions", ()), meta.generation, now),
+        **({} if product is None else {"product": product}),
     } | (outcome.extra or {})
+
+
+def _product(view: ProfileView) -> str | None:
+    """What it was measured on, else what it is to be measured on; None: any."""
+    measured = view.log.document or view.profile.measurements
+    if measured is not None:
+        return measured.gpu.product
+    return view.profile.spec.gpu.product if view.profile.spec is not None else None
