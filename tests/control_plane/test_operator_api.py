@@ -82,7 +82,7 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
         ),
         pytest.param(
             {"routing": {"gatewayRef": {"name": "g", "namespace": "a.b"}, "endpointPickerRef": {"name": "p"}}},
-            "spec.routing.gateway_ref.namespace.*the name of a namespace",
+            "spec.routing.gatewayRef.namespace.*the name of a namespace",
             id="a namespace that cannot exist",
         ),
         pytest.param(
