@@ -99,9 +99,10 @@ def as_written(filename: str) -> list[Any]:
             raise Refused(f"{filename}: not JSON: {error}") from None
     import yaml  # noqa: PLC0415 - 50 ms that JSON does not cost
 
-    # NB: not CSafeLoader: nested deeply enough it ends the process with a segmentation fault.
+    from slm_operator.cli.inputs.kubectl_yaml import Loader  # noqa: PLC0415 - the same
+
     try:
-        found = [raw for raw in yaml.safe_load_all(text) if raw is not None]
+        found = [raw for raw in yaml.load_all(text, Loader) if raw is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Refused(f"{filename}: neither JSON nor YAML: {' '.join(str(error).split())}") from None
     if _is_endless(found):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _TEXT: Schema = {"type": "string"}
 _WHOLE: Schema = {"type": "integer"}
 _TEXTS: Schema = {"type": "object", "additionalProperties": _TEXT | {"default": ""}}
-_GIVEN: Schema = {"type": "string", "minLength": 1}
+_FLAG: Schema = {"type": "boolean"}
 
 
 def _fields(**properties: Schema) -> Schema:
@@ -24,9 +24,8 @@ def _fields(**properties: Schema) -> Schema:
 
 
 _OWNER = _fields(
-    apiVersion=_GIVEN, kind=_GIVEN, name=_GIVEN, uid=_GIVEN,
-    controller={"type": "boolean"}, blockOwnerDeletion={"type": "boolean"},
-) | {"required": ["apiVersion", "kind", "name", "uid"]}  # fmt: skip
+    apiVersion=_TEXT, kind=_TEXT, name=_TEXT, uid=_TEXT, controller=_FLAG, blockOwnerDeletion=_FLAG,
+)  # fmt: skip
 _MANAGED = _fields(
     manager=_TEXT, operation=_TEXT, apiVersion=_TEXT, time=_TEXT, fieldsType=_TEXT, subresource=_TEXT,
     fieldsV1={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
@@ -72,16 +71,21 @@ def findings(metadata: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("metadata.annotations", Reason.TOO_LONG, f"{size} bytes: give at most {_MOST_ANNOTATIONS}")
     for key in metadata.get("finalizers", ()):
         yield from _key("metadata.finalizers", key)
+    for owner in metadata.get("ownerReferences", ()):
+        lacking = [name for name in ("apiVersion", "kind", "name", "uid") if not owner.get(name)]
+        yield from (Finding(f"metadata.ownerReferences.{name}", Reason.BOUND, "missing: give it") for name in lacking)
 
 
 def _names(metadata: dict[str, Any]) -> Iterator[Finding]:
     name, prefix = metadata.get("name", ""), metadata.get("generateName", "")
     if not name and not prefix:
         yield Finding("metadata.name", Reason.MISSING, "missing: give the object a name")
-    elif not _is_subdomain(named(metadata)["name"]):
+        return
+    if not _is_subdomain(named(metadata)["name"]):
         wrong = shown(name or prefix)
         yield Finding("metadata.name", Reason.NAME, f"{wrong}: a name {_NAMED}, at most {_MOST_NAME} characters")
-    elif name and prefix and not _is_subdomain(prefix.removesuffix("-") + "a"):
+    # NB: a dash at the end may be, and the letter before it the API server does not look at.
+    if prefix and not _is_subdomain(f"{prefix[:-2]}a" if len(prefix) > 1 and prefix.endswith("-") else prefix):
         yield Finding("metadata.generateName", Reason.NAME, f"{shown(prefix)}: a name {_NAMED}")
 
 

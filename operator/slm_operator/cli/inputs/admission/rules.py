@@ -18,8 +18,9 @@ from slm_operator.cli.inputs.admission.findings import Finding, Reason, Schema, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_CANNOT = (ArithmeticError, LookupError, TypeError, ValueError)
-"""Raised where a rule has no value for an object, a field that is not there for instance. The API server refuses then."""
+_CANNOT = (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError)
+"""Raised where a rule has no value for an object, a field that is not there for instance. The API server refuses then.
+RuntimeError is how the library tells of what a function raised."""
 
 _RENAMED = {"matches": "re2Matches", "size": "sizeOf"}
 """Functions of the library's own that differ from Kubernetes': to `matches` a blank is any of Unicode's, and `size` counts
@@ -31,7 +32,7 @@ def findings(value: object, schema: Schema, path: str = "") -> Iterator[Finding]
     """What the rules of a schema say to a value that the schema's own checks took."""
     own = schema.get("x-kubernetes-validations", ())
     if own:
-        me = _typed(value, schema)
+        me = typed(value, schema)
         yield from (found for rule in own if (found := _asked(rule, me, path)) is not None)
     if isinstance(value, dict):
         known = schema.get("properties", {})
@@ -57,11 +58,16 @@ def _asked(rule: dict[str, Any], me: object, path: str) -> Finding | None:
         return None
     message = rule.get("message") or f"failed rule: {rule['rule']}"
     try:
-        holds = asks.execute(cel.Context(variables={"self": me}, functions=FUNCTIONS))
+        holds = asks.execute(context(me))
     except _CANNOT as error:
         message = f"{message} ({error})"
         holds = False
     return None if holds else Finding(f"{path}{rule.get('fieldPath', '')}".lstrip("."), Reason.RULE, message)
+
+
+def context(me: object, **others: object) -> cel.Context:
+    """What a program is executed in."""
+    return cel.Context(variables={"self": me, **others}, functions=FUNCTIONS)
 
 
 _RESERVED = frozenset(
@@ -86,17 +92,17 @@ _RESERVED = frozenset(
 _ESCAPES = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 
 
-def _typed(value: Any, schema: Schema) -> Any:
+def typed(value: Any, schema: Schema) -> Any:
     """A value as a rule sees it: numbers by their schema's type, fields by names that CEL can say.
 
     NB: of a raw object a rule sees nothing, and it may be nested deeply enough to end the library's process.
     """
     if isinstance(value, dict):
         known, entries = schema.get("properties", {}), schema.get("additionalProperties")
-        fields = {_escaped(name): _typed(inner, known[name]) for name, inner in value.items() if name in known}
-        return fields if entries is None else {name: _typed(inner, entries) for name, inner in value.items()}
+        fields = {_escaped(name): typed(inner, known[name]) for name, inner in value.items() if name in known}
+        return fields if entries is None else {name: typed(inner, entries) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_typed(item, schema.get("items", {})) for item in value]
+        return [typed(item, schema.get("items", {})) for item in value]
     return float(value) if schema.get("type") == "number" else value
 
 

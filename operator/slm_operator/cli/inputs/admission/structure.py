@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.cli.inputs.admission.findings import Schema, below
@@ -44,7 +43,7 @@ def as_sent(value: Any) -> Any:
         return [as_sent(inner) for inner in value]
     if isinstance(value, float) and math.isfinite(value) and value == int(value) and int(value) in INT64:
         return int(value)
-    return value.isoformat() if isinstance(value, date) else value
+    return value
 
 
 def unknown_fields(value: object, schema: Schema, path: str = "") -> Iterator[Unknown]:
