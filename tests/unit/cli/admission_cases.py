@@ -205,6 +205,7 @@ BOUNDS = (
     Case("an address that is too long", model(uri="hf://" + "a" * 1020), "spec.model.uri", "1025 characters: give at most 1024"),
     Case("a longest name in other letters", model(name="水" * 128)),
     Case("a name of letters beyond 16 bits", model(name="😀" * 128)),
+    Case("half of a character", model(name="\ud83d")),
     Case("a name in other letters that is too long", model(name="水" * 129), "spec.model.name", "129 characters"),
     Case("as many arguments as may be", args(*["--x"] * 64)),
     Case("one argument too many", args(*["--x"] * 65), "spec.engine.args", "65 items: give at most 64"),

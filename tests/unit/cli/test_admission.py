@@ -267,6 +267,13 @@ def test_yaml_has_the_scalars_of_kubectl() -> None:
     assert as_sent(kubectl_yaml.yaml.load(text, kubectl_yaml.Loader)) == list(SCALARS.values())
 
 
+def test_yaml_that_is_written_is_read_the_same_by_both_readers() -> None:
+    texts = [*SCALARS, *map(str, SCALARS.values()), "12e4", "a: b", "- a"]
+    written = kubectl_yaml.yaml.dump(texts + list(SCALARS.values()), Dumper=kubectl_yaml.Dumper)
+    for reader in (kubectl_yaml.Loader, kubectl_yaml.yaml.SafeLoader):
+        assert kubectl_yaml.yaml.load(written, reader) == texts + list(SCALARS.values())
+
+
 @pytest.mark.parametrize("text", ["!!set {a}", "!!binary aGk=", "!!python/object:a.B {}", "{[1]: a}"])
 def test_yaml_that_json_cannot_say_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "slmd.yaml").write_text(f"a: {text}")

@@ -1,4 +1,4 @@
-"""YAML as kubectl reads it, so that a manifest is judged by the values that would be sent.
+"""YAML as kubectl reads it, so that a manifest is judged by the values that are sent, and is written as it is read.
 
 PyYAML follows YAML 1.1 to the letter: to it `1e3` is text, `1:30` is 90 and `2024-01-01` a date. kubectl's reader
 (sigs.k8s.io/yaml, a fork of go-yaml 2) has numbers as JSON has them, octal ones too, and no dates.
@@ -37,6 +37,14 @@ class Loader(yaml.SafeLoader):
     }
 
 
+class Dumper(yaml.SafeDumper):
+    """Quotes each text that one of the two readers would take for something else: the revision 12e4, say."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the base class's own, to which the scalars below are added
+        first: list(found) for first, found in yaml.SafeDumper.yaml_implicit_resolvers.items()
+    }
+
+
 def _text_of(construct: Callable[[str], Any]) -> Callable[[yaml.SafeLoader, yaml.ScalarNode], Any]:
     return lambda loader, node: construct(loader.construct_scalar(node))
 
@@ -51,9 +59,9 @@ def _float(text: str) -> float:
 
 
 for _tag, _first, _whole in _SCALARS:
-    Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_whole})\Z"), ["" if sign == "\0" else sign for sign in _first]
-    )
+    _starts = ["" if sign == "\0" else sign for sign in _first]
+    for _one in (Loader, Dumper):
+        _one.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_whole})\Z"), _starts)
 Loader.add_constructor("tag:yaml.org,2002:bool", _text_of(lambda text: text.lower() in _TRUE))
 Loader.add_constructor("tag:yaml.org,2002:int", _text_of(_int))
 Loader.add_constructor("tag:yaml.org,2002:float", _text_of(lambda text: _float(text.lower())))

@@ -25,14 +25,20 @@ def deployment(filename: str) -> tuple[dict[str, Any], SLMDeploymentSpec]:
     (raw,) = found
     if raw.get("apiVersion") != names.API_VERSION:
         raise Refused(f"{filename}: apiVersion: {raw.get('apiVersion')!r}: this command knows {names.API_VERSION}")
-    answer = asked(raw, names.DEPLOYMENT_KIND)
-    if answer.findings:
-        raise Refused("\n".join(f"{filename}: {sentence}" for sentence in answer.sentences()))
-    kept = visible_in(answer.kept)
+    kept = taken(raw, names.DEPLOYMENT_KIND, filename)
     try:
         return kept, SLMDeploymentSpec.model_validate(kept["spec"])
     except ValidationError as error:  # of what the API server cannot see into, the operator refuses some
         raise Refused(f"{filename}: {sentence(error, 'spec')}") from None
+
+
+def taken(manifest: dict[str, Any], kind: str, filename: str) -> dict[str, Any]:
+    """The object that an API server would keep of a manifest, visible. Raises Refused with all that it would say."""
+    answer = asked(manifest, kind)
+    if answer.findings:
+        raise Refused("\n".join(f"{filename}: {sentence}" for sentence in answer.sentences()))
+    kept: dict[str, Any] = visible_in(answer.kept)
+    return kept
 
 
 def sentence(error: ValidationError, root: str) -> str:

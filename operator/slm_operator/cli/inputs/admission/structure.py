@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INT64 = range(-(1 << 63), 1 << 63)
+_HALF = re.compile("[\ud800-\udfff]")
+"""Of a character beyond 16 bits: no text has one, and Go writes another sign for it."""
 _PRESERVES = "x-kubernetes-preserve-unknown-fields"
 
 
@@ -41,6 +44,8 @@ def as_sent(value: Any) -> Any:
         return {_key(name): as_sent(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [as_sent(inner) for inner in value]
+    if isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
     if isinstance(value, float) and math.isfinite(value) and value == int(value) and int(value) in INT64:
         return int(value)
     return value
@@ -96,4 +101,4 @@ def _key(name: object) -> str:
     """NB: YAML's `on: 1` has the key True; in JSON it is text."""
     if isinstance(name, bool) or name is None:
         return json.dumps(name)
-    return str(name)
+    return _HALF.sub("\ufffd", str(name))
