@@ -105,6 +105,10 @@ FLAGS = (
 
 NAMES = (
     Case("a revision in the address", model(uri="hf://meta-llama/Llama-3.2-1B:main"), "spec.model.uri", "spec.model.revision"),
+    Case("a claim that cannot be", model(uri="pvc://My_Claim/opt"), "spec.model.uri"),
+    Case("a dataset on a claim that cannot be", spec(workload={"dataset": "pvc://My_Claim/a.json"}), "spec.workload.dataset"),
+    Case("a claim", model(uri="pvc://models/opt-125m")),
+    Case("a tag of an image, which is no revision", model(uri="oci://registry.example.com:5000/opt:v1")),
     Case("a blank in the address", model(uri="hf://org/na me"), "spec.model.uri"),
     Case("a name that no Service can have: a digit first", metadata(name="4b-chat"), "metadata.name"),
     Case("a name that no Service can have: a dot", metadata(name="chat.v1"), "metadata.name"),
@@ -234,7 +238,7 @@ WORDS = (
     Case("an image that turns the direction of reading", engine(image="vllm\u202e"), "spec.engine.image"),
     Case("an empty name of a variable", engine(env=[{"name": ""}]), "spec.engine.env[0].name", "0 characters: give at least 1"),
     Case("a variable of the device plugin's", engine(env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]), "spec.engine.env[0]"),
-    Case("two variables of one name", engine(env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}])),
+    Case("two variables of one name", engine(env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]), "spec.engine.env[1]", "the same name as item 0"),
     Case("a value and a source of it", variable(value="1", valueFrom={"fieldRef": {"fieldPath": "metadata.name"}}), "spec.engine.env[0]", "not both"),
     Case("a relative path of a dataset", spec(workload={"dataset": "chats.json"}), "spec.workload.dataset"),
     Case("a node by a label of ours", accelerator(nodeSelector={"slm-operator.io/serves": "a"}), "spec.accelerator", "select by a label of yours"),

@@ -73,6 +73,13 @@ def test_findings_are_bounded_and_the_rest_is_counted() -> None:
     assert said[MOST:] == ["and 44 more", "some rules are asked only once these fields are correct"]
 
 
+def test_very_many_mistakes_are_counted_and_some_are_said() -> None:
+    fields = {f"{name}{'x' * 1000}": [] for name in range(20_000)}
+    said = asked(merged(MINIMAL, {"spec": {"engine": fields}}), DEPLOYMENT_KIND).sentences()
+    assert said[MOST:] == ["and 19980 more"]
+    assert max(map(len, said)) < 500
+
+
 def test_a_long_value_is_shown_in_part() -> None:
     (said,) = asked(merged(MINIMAL, spec(advisor={"objective": "x" * 10_000})), DEPLOYMENT_KIND).sentences()[:-1]
     assert len(said) < 200

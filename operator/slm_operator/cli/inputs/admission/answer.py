@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_operator.api.crd import KINDS, definition
 from slm_operator.cli.inputs.admission import checks, metadata, rules
-from slm_operator.cli.inputs.admission.findings import Finding, Reason, Schema, below, listed
+from slm_operator.cli.inputs.admission.findings import MOST_SHOWN, Finding, Reason, Schema, below, listed
 from slm_operator.cli.inputs.admission.former_names import name_now, stands_in_for
 from slm_operator.cli.inputs.admission.structure import Unknown, as_sent, settled, unknown_fields
 
@@ -34,19 +34,22 @@ class Answer:
 
     def sentences(self) -> list[str]:
         """A line for each finding, not more than MOST of them."""
-        told = [str(finding) for finding in self.findings[:MOST]]
+        lines = [str(finding) for finding in self.findings[:MOST]]
         if len(self.findings) > MOST:
-            told.append(f"and {len(self.findings) - MOST} more")
+            lines.append(f"and {len(self.findings) - MOST} more")
         if self.unasked:
-            told.append("some rules are asked only once these fields are correct")
-        return told
+            lines.append("some rules are asked only once these fields are correct")
+        return lines
 
 
 def asked(manifest: dict[str, Any], kind: str) -> Answer:
     """What is wrong with a manifest of a kind that is about to be created."""
     schema, sent = schema_of(kind), as_sent(manifest)
-    guesses = [_meant(one, schema) for one in unknown_fields(sent, schema)]
-    found = [*(guess.finding for guess in guesses), *_no_numbers(sent)]
+    strange = list(unknown_fields(sent, schema))
+    guesses = [_meant(one, kind) for one in strange[:MOST]]
+    found = [guess.finding for guess in guesses]
+    found += [Finding(one.path, Reason.UNKNOWN, "no such field") for one in strange[MOST:]]
+    found += _no_numbers(sent)
     # The status of a new object is the operator's to write: the API server drops it unread.
     kept = settled({name: value for name, value in sent.items() if name != "status"}, schema)
     misspelt = {path for guess in guesses for path in guess.instead}
@@ -78,17 +81,16 @@ class _Guess:
     """Paths of the fields that were meant."""
 
 
-def _meant(strange: Unknown, schema: Schema) -> _Guess:
+def _meant(strange: Unknown, kind: str) -> _Guess:
     def guess(message: str, *instead: str) -> _Guess:
         return _Guess(Finding(strange.path, Reason.UNKNOWN, message), instead)
 
     now = name_now(strange.path)
     if now is not None:
         return guess(now, *stands_in_for(strange.path))
-    spec = schema["properties"]["spec"]
-    elsewhere = [path for path in _paths(spec, "spec") if path.rpartition(".")[2] == strange.name]
+    elsewhere = [path for path in _spec_paths(kind) if path.rpartition(".")[2] == strange.name]
     by_small = {name.lower(): name for name in strange.known}
-    close = get_close_matches(strange.name.lower(), by_small, n=1)
+    close = get_close_matches(strange.name[:MOST_SHOWN].lower(), by_small, n=1)
     if close and len(elsewhere) != 1:
         name = by_small[close[0]]
         return guess(f"no such field: did you mean {name}?", below(strange.parent, name))
@@ -96,6 +98,11 @@ def _meant(strange: Unknown, schema: Schema) -> _Guess:
         return guess(f"no such field here: did you mean {listed(elsewhere)}?", *elsewhere)
     there = f"has the fields {listed(strange.known)}" if strange.known else "has no fields"
     return guess(f"no such field: {strange.parent or 'this object'} {there}")
+
+
+@lru_cache(maxsize=len(KINDS))
+def _spec_paths(kind: str) -> tuple[str, ...]:
+    return tuple(_paths(schema_of(kind)["properties"]["spec"], "spec"))
 
 
 def _paths(schema: Schema, path: str = "") -> Iterator[str]:

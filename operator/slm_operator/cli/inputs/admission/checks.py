@@ -5,12 +5,13 @@ jsonschema does the walking; added are what OpenAPI v3.0 and Kubernetes have bes
 
 from __future__ import annotations
 
+import json
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft4Validator, ValidationError, validators
 
-from slm_operator.cli.inputs.admission.findings import Finding, Reason, Schema, below, listed, shown
+from slm_operator.cli.inputs.admission.findings import MOST_SHOWN, Finding, Reason, Schema, below, listed, shown
 from slm_operator.cli.inputs.admission.former_names import value_now
 from slm_operator.cli.inputs.admission.structure import INT64
 
@@ -49,9 +50,10 @@ def _enum(error: Any, path: str) -> str:
     now = value_now(path, given)
     if now is not None:
         return f"{shown(given)} is called {now} now"
-    meant = get_close_matches(str(given).lower(), [str(one).lower() for one in allowed], n=1)
-    likely = [str(one) for one in allowed if str(one).lower() in meant]
-    return f"{shown(given)}: give one of {listed(allowed)}" + (f"; did you mean {likely[0]}?" if likely else "")
+    by_small = {str(one).lower(): one for one in allowed}
+    close = get_close_matches(given[:MOST_SHOWN].lower(), by_small, n=1) if isinstance(given, str) else ()
+    likely = f"; did you mean {by_small[close[0]]}?" if close else ""
+    return f"{shown(given)}: give one of {listed(allowed)}{likely}"
 
 
 def _bound(error: Any, exclusive: str, words: tuple[str, str]) -> str:
@@ -92,14 +94,14 @@ def _list_type(_: Any, kind: str, items: object, schema: Schema) -> Iterator[Val
     """No two alike in a list that is a set, or in one that is a map by some of its fields."""
     if not isinstance(items, list) or kind == "atomic":
         return
-    names = schema.get("x-kubernetes-list-map-keys")
-    seen: list[object] = []
+    names = schema.get("x-kubernetes-list-map-keys", ())
+    seen: dict[str, int] = {}
     for index, item in enumerate(items):
         key = [item.get(name) for name in names] if names and isinstance(item, dict) else item
-        if key in seen:
-            first = seen.index(key)
-            yield ValidationError(f"the same as item {first}: remove one of them", path=[index])
-        seen.append(key)
+        first = seen.setdefault(json.dumps(key, sort_keys=True), index)
+        if first != index:
+            what = f"the same {' and '.join(names)}" if names else "the same"
+            yield ValidationError(f"{what} as item {first}: remove one of them", path=[index])
 
 
 def _is_integer(_: object, value: object) -> bool:

@@ -15,6 +15,7 @@ Schema = dict[str, Any]
 
 MOST_SHOWN = 60
 """Characters of a value that a sentence shows."""
+_LONGEST_PATH = 200
 _LISTED = 12
 
 
@@ -52,7 +53,8 @@ class Finding:
 
     def __str__(self) -> str:
         """A sentence of a line."""
-        return f"{self.path}: {self.message}" if self.path else self.message
+        place = self.path if len(self.path) <= _LONGEST_PATH else f"{self.path[:_LONGEST_PATH]}..."
+        return f"{place}: {self.message}" if place else self.message
 
 
 def below(path: str, name: str | int) -> str:

@@ -57,7 +57,7 @@ def named(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def findings(metadata: dict[str, Any]) -> Iterator[Finding]:
-    """What is wrong with the metadata of an object, types aside."""
+    """What is wrong with the metadata of an object whose types are right."""
     yield from _names(metadata)
     for key, value in metadata.get("labels", {}).items():
         yield from _key("metadata.labels", key)
