@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from slm_operator.cli.inputs.admission.structure import as_sent
+
 if TYPE_CHECKING:
     from tests.testbed.control_plane import ControlPlane
 
@@ -22,18 +24,9 @@ class Door:
     accepted: int = 0
     refused: int = 0
 
-    def ask(self, plural: str, kind: str, spec: Any) -> dict[str, Any] | None:
+    def ask(self, kind: str, spec: Any) -> dict[str, Any] | None:
         """The object as it would be stored, defaults and all; None when admission refuses it."""
-        head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": "fuzzed"}}
-        self.connection.request(
-            "POST",
-            f"{GROUP}/{plural}?dryRun=All&fieldValidation=Strict",
-            json.dumps(head | {"spec": spec}),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
-        )
-        with self.connection.getresponse() as response:
-            answer: dict[str, Any] = json.loads(response.read())
-            status = response.status
+        status, answer = self.create(fuzzed(kind, spec))
         assert status in {201, 400, 422}, (status, answer)  # never 500, never a time-out
         if status == 201:
             self.accepted += 1
@@ -41,6 +34,23 @@ class Door:
         self.refused += 1
         assert len(answer["message"]) > 20, answer
         return None
+
+    def create(self, manifest: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """The status and the answer to an object that is not kept, read as strictly as kubectl has it read."""
+        self.connection.request(
+            "POST",
+            f"{GROUP}/{manifest['kind'].lower()}s?dryRun=All&fieldValidation=Strict",
+            json.dumps(manifest),
+            {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
+        )
+        with self.connection.getresponse() as response:
+            return response.status, json.loads(response.read())
+
+
+def fuzzed(kind: str, spec: Any) -> Any:
+    """A manifest with a spec, as kubectl would send it."""
+    head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": "fuzzed"}}
+    return as_sent(head | {"spec": spec})
 
 
 def door(plane: ControlPlane) -> Door:

@@ -1,4 +1,7 @@
-"""Thousands of specs against a real API server: each is refused at admission, or ends in a plan with a valid status."""
+"""Thousands of specs against a real API server: each is refused at admission, or ends in a plan with a valid status.
+
+And `kubectl slm plan` says of each, without a cluster, what the API server says.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from slm_operator.api.deployment import SLMDeploymentStatus
 from slm_operator.api.profile import SLMProfileStatus
+from slm_operator.cli.inputs.admission.answer import asked
 from slm_operator.planning.actions import Apply, Plan, WriteStatus
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
@@ -18,7 +22,7 @@ from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.views import Assignment, ProfileView
 from slm_operator.watch import custom_resources
 
-from tests.fuzz.door import Door, door
+from tests.fuzz.door import Door, door, fuzzed
 from tests.fuzz.specs import specs
 from tests.testbed.cluster import apply_crds
 from tests.unit.planning import worlds as w
@@ -66,7 +70,8 @@ def test_every_deployment_is_refused_or_planned(opened: Door, rounds: int) -> No
     @settings(FUZZED, max_examples=rounds * DEPLOYMENTS)
     @given(specs(schema_of("slmdeployments")))
     def one(spec: Any) -> None:
-        stored = opened.ask("slmdeployments", "SLMDeployment", spec)
+        stored = opened.ask("SLMDeployment", spec)
+        is_answered_offline("SLMDeployment", spec, stored)
         if stored is not None:
             deployment_is_planned(stored)
 
@@ -84,7 +89,8 @@ def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
     @settings(FUZZED, max_examples=rounds * PROFILES)
     @given(specs(schema))
     def one(spec: Any) -> None:
-        stored = opened.ask("slmprofiles", "SLMProfile", spec)
+        stored = opened.ask("SLMProfile", spec)
+        is_answered_offline("SLMProfile", spec, stored)
         if stored is not None:
             record = custom_resources.profile(named(stored))
             plan = plan_profile(ProfileView(profile=record), w.SETTINGS, w.NOW)
@@ -92,6 +98,13 @@ def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
 
     one()
     assert opened.accepted + opened.refused - before >= rounds * PROFILES
+
+
+def is_answered_offline(kind: str, spec: Any, stored: dict[str, Any] | None) -> None:
+    """`kubectl slm plan` takes what the API server takes, and fills in the same defaults."""
+    answer = asked(fuzzed(kind, spec), kind)
+    assert (stored is not None) == (answer.findings == ()), answer.sentences()
+    assert stored is None or stored["spec"] == answer.kept["spec"]
 
 
 def deployment_is_planned(stored: dict[str, Any]) -> None:

@@ -124,10 +124,10 @@ def test_a_bare_document_is_imported_under_a_given_name(server: ApiServer, tmp_p
 
 
 MANIFESTS: list[tuple[str, Any, str]] = [
-    ("misspelt field", MANIFEST | {"spec": SPEC | {"sloo": {}}}, "spec.sloo: Extra inputs are not permitted"),
+    ("misspelt field", MANIFEST | {"spec": SPEC | {"sloo": {}}}, "spec.sloo: no such field: did you mean slo?"),
     ("wrong type", MANIFEST | {"spec": SPEC | {"replicas": "many"}}, "spec.replicas"),
     ("out of range", MANIFEST | {"spec": SPEC | {"advisor": {"minEfficiency": 3}}}, "spec.advisor.minEfficiency"),
-    ("no model", MANIFEST | {"spec": {}}, "spec.model: Field required"),
+    ("no model", MANIFEST | {"spec": {}}, "spec.model: missing: Which model to serve"),
     ("no spec", {k: v for k, v in MANIFEST.items() if k != "spec"}, "spec: "),
     ("other version", MANIFEST | {"apiVersion": "slm-operator.io/v9"}, "this command knows slm-operator.io/v1alpha1"),
     ("other kind", MANIFEST | {"kind": "Pod"}, "0 objects of kind SLMDeployment"),

@@ -15,7 +15,8 @@ from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.cli.cluster import PROFILE, Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import from_manifest, load
-from slm_operator.cli.inputs.manifests import sentence
+from slm_operator.cli.inputs.kubectl_yaml import Dumper
+from slm_operator.cli.inputs.manifests import sentence, taken
 from slm_operator.cli.support import private_file
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def run(arguments: Namespace) -> int:
 
 def _export(arguments: Namespace) -> int:
     manifest = exported(ask(arguments, lambda cluster: cluster.profile(arguments.name)))
-    text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=1000)
+    text = yaml.dump(manifest, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000)
     if arguments.output == "-":
         sys.stdout.write(text)
         return 0
@@ -78,8 +79,9 @@ def imported(filename: str, name: str | None) -> dict[str, Any]:
     manifest = _of_document(document) if found is None else exported(_named(found, filename))
     if name is not None:
         manifest["metadata"]["name"] = name
+    kept = taken(manifest, names.PROFILE_KIND, filename)
     try:
-        SLMProfileSpec.model_validate(manifest["spec"], extra="forbid")
+        SLMProfileSpec.model_validate(kept["spec"])
     except ValidationError as error:
         raise Refused(f"{filename}: {sentence(error, 'spec')}") from None
     return manifest

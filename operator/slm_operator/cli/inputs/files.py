@@ -85,23 +85,29 @@ def _rows(filename: str) -> str:
 
 
 def load(filename: str) -> list[Any]:
+    """The values of a JSON or YAML file, visible."""
+    return [visible_in(raw) for raw in as_written(filename)]
+
+
+def as_written(filename: str) -> list[Any]:
     """The values of a JSON or YAML file. JSON is tried first: it needs no import that takes time."""
     text = read(filename)
     try:
-        return [visible_in(json.loads(text))]
+        return [json.loads(text)]
     except (ValueError, RecursionError) as error:
         if filename.endswith(".json"):
             raise Refused(f"{filename}: not JSON: {error}") from None
     import yaml  # noqa: PLC0415 - 50 ms that JSON does not cost
 
-    # NB: not CSafeLoader: nested deeply enough it ends the process with a segmentation fault.
+    from slm_operator.cli.inputs.kubectl_yaml import Loader  # noqa: PLC0415 - the same
+
     try:
-        found = [raw for raw in yaml.safe_load_all(text) if raw is not None]
+        found = [raw for raw in yaml.load_all(text, Loader) if raw is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Refused(f"{filename}: neither JSON nor YAML: {' '.join(str(error).split())}") from None
     if _is_endless(found):
         raise Refused(f"{filename}: its aliases unfold to more than {MOST_VALUES:,} values: write them out")
-    return [visible_in(raw) for raw in found]
+    return found
 
 
 def _is_endless(raw: object) -> bool:
