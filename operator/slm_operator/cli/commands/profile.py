@@ -16,7 +16,8 @@ from slm_operator.cli.cluster import PROFILE, Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import from_manifest, load
 from slm_operator.cli.inputs.kubectl_yaml import Dumper
-from slm_operator.cli.inputs.manifests import sentence, taken
+from slm_operator.cli.inputs.manifests import taken
+from slm_operator.cli.inputs.validation import sentence
 from slm_operator.cli.support import private_file
 
 if TYPE_CHECKING:

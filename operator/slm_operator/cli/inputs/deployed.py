@@ -10,7 +10,7 @@ from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.cluster import Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measured
-from slm_operator.cli.inputs.manifests import sentence
+from slm_operator.cli.inputs.validation import sentence
 from slm_operator.planning.deployment.advising import settings_of, slo_of
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -11,10 +11,8 @@ from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.admission.answer import asked
 from slm_operator.cli.inputs.files import as_written
+from slm_operator.cli.inputs.validation import sentence
 from slm_operator.visible import visible_in
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def deployment(filename: str) -> tuple[dict[str, Any], SLMDeploymentSpec]:
@@ -39,14 +37,3 @@ def taken(manifest: dict[str, Any], kind: str, filename: str) -> dict[str, Any]:
         raise Refused("\n".join(f"{filename}: {sentence}" for sentence in answer.sentences()))
     kept: dict[str, Any] = visible_in(answer.kept)
     return kept
-
-
-def sentence(error: ValidationError, root: str) -> str:
-    """The first thing that is wrong, where, and how to fix it."""
-    first = error.errors(include_url=False)[0]
-    given = f" (it is {first['input']!r})" if isinstance(first["input"], str | int | float) else ""
-    return f"{_place(root, first['loc'])}: {first['msg']}{given}: correct the field, `kubectl explain slmd.spec` documents it"
-
-
-def _place(root: str, parts: Sequence[int | str]) -> str:
-    return root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
