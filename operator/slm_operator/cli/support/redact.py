@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from slm_core.engines.registry import ENGINES
 
 from slm_operator.api import names
-from slm_operator.api.parts import OWNED_FLAGS
+from slm_operator.api.owned_flags import OWNED_FLAGS, SHORT_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ SHORTEST = 6
 MOST_CHARACTERS = 64 << 10
 """Of one text of an object; logs are cut where they are read."""
 
-_FLAGS = frozenset(OWNED_FLAGS).union(*(engine.harmless_flags for engine in ENGINES))
+_FLAGS = frozenset({*OWNED_FLAGS, *SHORT_FLAGS}).union(*(engine.harmless_flags for engine in ENGINES))
 """Flags whose values tell what an engine does and never who may use it."""
 _WORDS = frozenset({"true", "false", "auto", "-m", "python", "python3"}).union(*(e.harmless_words for e in ENGINES))
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -181,7 +181,7 @@ def words(said: Sequence[object]) -> list[str]:
     """A command line: flags, numbers and the values of harmless flags; all other words are taken out."""
     kept, flag = [], ""
     for word in map(str, said):
-        if word.startswith("--"):
+        if _is_flag(word):
             flag, equals, value = word.partition("=")
             kept.append(f"{flag}{equals}{value if _is_harmless(flag, value) else REDACTED}" if equals else flag)
         else:
@@ -256,7 +256,7 @@ def _words_taken_out(said: Sequence[str]) -> Iterator[str]:
     for word, kept in zip(said, words(said), strict=True):
         if word == kept:
             continue
-        secret = word.partition("=")[2] if word.startswith("--") else word
+        secret = word.partition("=")[2] if _is_flag(word) else word
         yield secret
         yield from (found[1] for found in _IN_SHELL.finditer(secret))
 
@@ -276,6 +276,11 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
     elif isinstance(value, str) and not _FLAG.fullmatch(value):
         yield value
+
+
+def _is_flag(word: str) -> bool:
+    # NB: any other word with one hyphen may be a secret.
+    return word.startswith("--") or word.partition("=")[0] in SHORT_FLAGS
 
 
 def _is_harmless(flag: str, value: str) -> bool:
