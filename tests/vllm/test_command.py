@@ -32,10 +32,7 @@ def options() -> Options:
     )
 
 
-@pytest.mark.parametrize(
-    "command",
-    [pytest.param(serve_command(), id="vllm serve"), pytest.param(MODULE, id="the module", marks=pytest.mark.record)],
-)
+@pytest.mark.parametrize("command", [serve_command(), MODULE], ids=["vllm serve", "the module"])
 async def test_a_replicas_words_start_the_engine_with_its_model(command: list[str]) -> None:
     words = (*command, *default().arguments(command, options()))
     engine = await start_engine(Launch(command=words, environment=CPU_ENV, timeout_seconds=600))
