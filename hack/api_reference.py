@@ -84,7 +84,7 @@ def _default(field: Schema) -> str:
 
 def _rules(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
     for rule in schema.get("x-kubernetes-validations", ()):
-        yield path, rule["message"]
+        yield f"{path}{rule.get('fieldPath', '')}".lstrip("."), rule["message"]
     for name, part in schema.get("properties", {}).items():
         yield from _rules(part, f"{path}.{name}".lstrip("."))
     if "items" in schema:

@@ -108,7 +108,7 @@ REFUSED_VARIABLES: Mapping[str, str] = {
     "VLLM_SERVER_DEV_MODE": "it opens endpoints by which every client may stop or empty the engine: use an engine of "
     "your own for that",
     # vllm/config/parallel.py: it counts wherever no flag says another size.
-    "VLLM_DP_SIZE": "an engine has one GPU or a share of it",
+    "VLLM_DP_SIZE": "it makes several engines of one, which has one GPU or a share of it",
     # vllm/transformers_utils/utils.py, `maybe_model_redirect`.
-    "VLLM_MODEL_REDIRECT_PATH": "the engine would serve another model under the name of the one that was measured",
+    "VLLM_MODEL_REDIRECT_PATH": "it makes the engine serve another model than the one that was measured",
 }

@@ -201,7 +201,7 @@ class EnvVar(Part):
 
     model_config = validations(
         cel("self.name != 'NVIDIA_VISIBLE_DEVICES' && !self.name.startsWith('CUDA_MPS_')", _OTHERS_SHARE),
-        *(cel(f"self.name != '{name}'", why) for name, why in _REFUSED.items()),
+        *(cel(f"self.name != '{name}'", f"{name}: {why}") for name, why in _REFUSED.items()),
         cel("!(has(self.value) && has(self.valueFrom))", "give value or valueFrom, not both"),
     )
     name: Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_taken_variable)]
