@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "runtime")]
 
 from gpu_stages.conductor import MachineError, conduct  # noqa: E402 - what is imported from the repository follows its path
 
-ENGINE = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
+ENGINE = (sys.executable, "-m", "vllm.entrypoints.cli.main", "serve")
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api.crd import KINDS, Kind, definition
-from slm_operator.api.parts import OWNED_FLAGS
+from slm_operator.api.owned_flags import OWNED_FLAGS, SHORT_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,7 @@ def _default(field: Schema) -> str:
 
 def _rules(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
     for rule in schema.get("x-kubernetes-validations", ()):
-        yield path, rule["message"]
+        yield f"{path}{rule.get('fieldPath', '')}".lstrip("."), rule["message"]
     for name, part in schema.get("properties", {}).items():
         yield from _rules(part, f"{path}.{name}".lstrip("."))
     if "items" in schema:
@@ -94,12 +94,14 @@ def _rules(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
 def _flags() -> Iterator[str]:
     yield "## Flags that the operator owns"
     yield ""
-    yield "Given in `spec.engine.args` they would contradict what was measured, and are refused. Set the field instead."
+    yield "Given in `spec.engine.args` they would contradict what was measured, or take from the operator what it asks engines by,"
+    yield "and are refused: abbreviated, with `_` for `-`, or with `=` too. Set the field instead."
     yield ""
     yield "| flag of vLLM | set by |"
     yield "|---|---|"
     for flag, by in OWNED_FLAGS.items():
-        yield f"| `{flag}` | {f'`{by}`' if by.startswith('spec.') else by} |"
+        names = ", ".join(f"`{name}`" for name in (flag, *(short for short, of in SHORT_FLAGS.items() if of == flag)))
+        yield f"| {names} | {f'`{by}`' if by.startswith('spec.') else by} |"
 
 
 def _cell(text: str) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from slm_core.engines.base import Options
+from slm_core.engines.registry import command_and_arguments, engine_of
 from slm_core.failure import EngineFault, Failure
 from slm_runtime import host, nvml
 from slm_runtime.engine_process import EngineProcess, Launch, group_of, start_engine
@@ -92,14 +94,20 @@ class _Bench:
     @contextlib.asynccontextmanager
     async def engine(self, *more: str) -> AsyncIterator[EngineProcess]:
         """An engine at the largest B, gone at the end."""
-        largest = self._job.scale.batch_sizes[-1]
-        words = [*self._job.engine, "--load-format", "dummy", "--model", str(self._model)]
-        words += ["--served-model-name", "m", "--max-num-seqs", str(largest)]
-        words += ["--max-num-batched-tokens", str(BATCHED_TOKENS), *more]
-        if self._job.kind is not Kind.GPU:
-            words += ["--kv-cache-memory-bytes", str(CPU_KV_BYTES)]
+        command, arguments = command_and_arguments(self._job.engine)
+        kind = engine_of(command)
+        options = Options(
+            model=str(self._model),
+            served_name="m",
+            batch_size=self._job.scale.batch_sizes[-1],
+            max_num_batched_tokens=BATCHED_TOKENS,
+            kv_bytes=None if self._job.kind is Kind.GPU else CPU_KV_BYTES,
+            memory_fraction=None,
+            fixed=(*arguments, "--load-format", "dummy", *more),
+        )
         self._used_before = self._device.read().used_bytes if self._device else 0
-        launch = Launch(command=tuple(words), timeout_seconds=self._job.seconds)
+        words = (*command, *kind.arguments(command, options))
+        launch = Launch(kind=kind, command=words, timeout_seconds=self._job.seconds)
         engine = await start_engine(launch)
         try:
             yield engine

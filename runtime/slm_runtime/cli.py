@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from slm_core import tuning
 from slm_core.arguments import ABOVE_ZERO, AT_LEAST_ONE, count, number
 from slm_core.engines.base import ModelOptions
-from slm_core.engines.registry import default, engine_of
+from slm_core.engines.registry import command_and_arguments, default, engine_of
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
 from slm_core.sharing import AUTO, CHOICES, allows_packs, by_word, word_of
 from slm_core.slo import ITL, LIMITS, METRICS, Slo, Statistic
@@ -35,8 +35,9 @@ T = TypeVar("T")
 EXPECTED_POINTS = 9
 """Of a whole profile, for the progress bar: six of one engine, two packs, one confirmation."""
 _EPILOG = f"""
-The words after `--` are the engine's command and the arguments that it shall always have; the profiler adds the
-model, the port and what it measures. Default: {" ".join(default().command)}.
+The words after `--` are the engine's command and the arguments that it shall always have, from the first one that begins
+with `--`, or after another `--`; the profiler adds the model, the port and what it measures. The command takes what
+`{" ".join(default().command)}` takes: the model first, then flags. Default: {" ".join(default().command)}.
 
 exit status: 0 measured; 2 wrong command line; otherwise by class of failure:
 """ + "\n".join(f"  {status:>3}  {failure}" for failure, status in EXIT_STATUS.items())
@@ -47,11 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     at = words.index("--") if "--" in words else len(words)
     args = _parser().parse_args(words[:at])
-    command = tuple(words[at + 1 :]) or default().command
-    remedies = engine_of(command).remedies
+    engine = tuple(words[at + 1 :]) or default().command
+    remedies = engine_of(engine).remedies
     reporter = events.reporter(EXPECTED_POINTS, remedies, has_output=args.output is not None)
     try:
-        task = _task(args, command, "slm_runtime " + " ".join(words))
+        task = _task(args, engine, "slm_runtime " + " ".join(words))
         return asyncio.run(profile.run(task, reporter))
     except ProfileError as error:
         reporter.failed(error.failure, str(error))
@@ -129,19 +130,21 @@ def _add(group: argparse._ArgumentGroup, flag: str, kind: Callable[[str], T], de
     group.add_argument(flag, type=kind, default=default, help=words, **more)
 
 
-def _task(args: argparse.Namespace, command: tuple[str, ...], provenance: str) -> profile.Task:
-    """One value of all words. Raises ProfileError for lengths that make no sense."""
+def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> profile.Task:
+    """One value of all words, `words` being the engine's. Raises ProfileError for lengths that make no sense."""
     name = args.served_model_name or Path(args.model).name
+    command, arguments = command_and_arguments(words)
     engine = engine_of(command)
-    given = engine.read_arguments(command)
-    chosen = engine.model_arguments(ModelOptions(max_model_len=args.max_model_len, dtype=args.dtype))
+    given = engine.read_arguments(arguments)
+    chosen = ModelOptions(max_model_len=args.max_model_len, dtype=args.dtype)
     max_model_len = args.max_model_len or given.max_model_len or _longest(args.model)
     request = _request(args, engine, max_model_len)
     return profile.Task(
         subject=Subject(
             model=args.model,
             served_name=name,
-            command=(*command, *chosen),
+            command=command,
+            arguments=engine.fixed_arguments(chosen, arguments),
             max_model_len=max_model_len,
             timeout_seconds=args.startup_timeout_seconds,
         ),

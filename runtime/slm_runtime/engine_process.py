@@ -1,8 +1,7 @@
 """One engine process: started on a free port, watched, explained when it fails, and gone for sure at the end.
 
-Which engine it is, its command says (`slm_core.engines.registry`). Each engine has a process group and a
-temporary folder of its own, so that whatever it starts or leaves (workers, sockets, shared memory) is found and
-removed, also when it was killed from outside. Must never touch a process that it did not start.
+Each engine has a process group and a temporary folder of its own, so that whatever it starts or leaves (workers, sockets,
+shared memory) is found and removed, also when it was killed from outside. Must never touch a process that it did not start.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
-from slm_core.engines.registry import engine_of
+from slm_core.engines.registry import default
 from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_core.tuning import STARTUP_SECONDS
 
@@ -47,6 +46,8 @@ class Launch:
 
     command: tuple[str, ...]
     """Words of the engine's command; its address is added."""
+    kind: Engine = field(default_factory=default)
+    """Which engine it is. NB: the words do not say it: a model's name may stand among them."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables besides our own."""
     timeout_seconds: float = STARTUP_SECONDS.default
@@ -177,7 +178,7 @@ class EngineProcess:
 async def start_engine(launch: Launch) -> EngineProcess:
     """Start an engine and wait until it is ready. Raises ProfileError or EngineFault; then nothing of it is left."""
     folder = Path(tempfile.mkdtemp(prefix="slm-engine-"))
-    kind, port = engine_of(launch.command), free_port()
+    kind, port = launch.kind, free_port()
     log = folder / "engine.log"
     # NB: a short TMPDIR, since the engine's sockets lie in it and their paths may have 107 characters.
     environment = dict(os.environ) | {"TMPDIR": str(folder)} | dict(launch.environment)

@@ -52,7 +52,9 @@ class Subject:
     """Folder, or a name that the engine resolves."""
     served_name: str
     command: tuple[str, ...]
-    """The engine's command and the user's arguments."""
+    """The engine's command."""
+    arguments: tuple[str, ...] = ()
+    """What it always has after the command: `Options.fixed`."""
     max_model_len: int | None = None
     timeout_seconds: float = tuning.STARTUP_SECONDS.default
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -145,7 +147,9 @@ class EngineRig:
         return self._ledger
 
     async def _start_one(self, words: tuple[str, ...], environment: dict[str, str]) -> EngineProcess:
-        launch = Launch(command=words, environment=environment, timeout_seconds=self._subject.timeout_seconds)
+        launch = Launch(
+            kind=self.kind, command=words, environment=environment, timeout_seconds=self._subject.timeout_seconds
+        )
         for tries_left in reversed(range(PORT_TRIES)):
             try:
                 return await start_engine(launch)
@@ -167,12 +171,12 @@ class EngineRig:
             max_num_batched_tokens=on.max_num_batched_tokens,
             kv_bytes=self._sweep_pool_bytes(on.batch_size) if on.kv_cache_bytes is None else on.kv_cache_bytes,
             memory_fraction=fraction,
-            fixed=subject.command[1:],
+            fixed=subject.arguments,
         )
-        args = self.kind.arguments(options)
+        args = self.kind.arguments(subject.command, options)
         if on.kv_cache_bytes is None:
             self.args = args
-        return (*subject.command[:1], *args)
+        return (*subject.command, *args)
 
     def _sweep_pool_bytes(self, batch_size: int) -> int | None:
         """None lets a CUDA engine take what it finds; on CPU it would take the machine, so it gets what the sweep needs."""

@@ -99,6 +99,60 @@ def test_a_bad_spec_is_refused_at_the_door(plane: ControlPlane, spec: dict[str, 
         plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
 
 
+OWNED = {
+    "-tp 2": ["-tp", "2"],
+    "-tp=2": ["-tp=2"],
+    "-n2": ["-n2"],
+    "--max-num-seq 7": ["--max-num-seq", "7"],
+    "--max_num_seq 7": ["--max_num_seq", "7"],
+    "--gpu-memory-util=0.3": ["--gpu-memory-util=0.3"],
+    "--data-parallel-size 2": ["--data-parallel-size", "2"],
+    "--config /etc/vllm.yaml": ["--config", "/etc/vllm.yaml"],
+    "--dtype.key 7": ["--dtype.key", "7"],
+}
+TAKEN = [
+    *(
+        "--max-num-scheduled-tokens",
+        "512",
+        "--model-impl",
+        "vllm",
+        "--enforce-eager",
+        "-O3",
+        "-dc",
+        "{}",
+        "--seed",
+        "-1",
+    ),
+    *("--hf-overrides", '{"max-num-seqs": 7}', "--hf-overrides.max_num_seqs", "7", "--chat-template", "a --port b", ""),
+]
+
+
+@pytest.mark.parametrize("case", OWNED)
+def test_an_owned_flag_is_refused_under_its_other_names(plane: ControlPlane, case: str) -> None:
+    body = manifest("SLMDeployment", GOOD | {"engine": {"args": ["--enforce-eager", *OWNED[case]]}})
+    with pytest.raises(KubectlError, match=r"spec\.engine\.args.*the operator owns"):
+        plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
+
+
+def test_a_flag_and_its_value_in_one_word_are_refused(plane: ControlPlane) -> None:
+    body = manifest("SLMProfile", GOOD | {"engine": {"args": ["--seed 7"]}})
+    with pytest.raises(KubectlError, match="write two items"):
+        plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
+
+
+@pytest.mark.parametrize("kind", ["SLMDeployment", "SLMProfile"])
+def test_arguments_that_only_tune_the_engine_are_taken(plane: ControlPlane, kind: str) -> None:
+    body = manifest(kind, GOOD | {"engine": {"args": TAKEN}})
+    plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
+
+
+def test_the_longest_arguments_there_may_be_are_judged(plane: ControlPlane) -> None:
+    """Within what the API server lets the rules of one object cost."""
+    longest = [f"--unknown_{index:02}_" + "a" * 1010 for index in range(64)]
+    body = manifest("SLMDeployment", GOOD | {"engine": {"args": longest}})
+    plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
+
+
 def test_a_misspelt_field_is_refused(plane: ControlPlane) -> None:
     with pytest.raises(KubectlError, match=r"unknown field \"spec.enginesPerGpu\""):
         plane.kubectl(

@@ -23,7 +23,10 @@ URIS = st.sampled_from(
     ("hf://facebook/opt-125m", "pvc://models/opt-1.3b", "s3://bucket/model", "oci://registry/image:tag", "/models/opt")
 )
 DATASETS = st.sampled_from(("pvc://data/chats.json", "/data/chats.json"))
-FLAGS = st.sampled_from(("--enforce-eager", "--max-num-seqs=4", "--max_num_seqs", "--dtype", "--seed", "7", "", "--"))
+FLAGS = st.sampled_from((
+    "--enforce-eager", "--max-num-seqs=4", "--max_num_seqs", "--dtype", "--seed", "7", "", "-", "--", "-tp", "-n2", "-dc",
+    "--max-num-seq", "--seed 7", "-O3", "-1.5", "--hf-overrides.a_b", "--=", "-.",
+))  # fmt: skip
 
 _CONTAINER = st.fixed_dictionaries(
     {"name": st.sampled_from(("engine", "sidecar")) | JUNK},

@@ -1,6 +1,6 @@
 """A vLLM of 30 MB for tests: its command line, API, metrics, life cycle and ways to fail, and no model.
 
-python -m light_engine --model DIR --port 8000      (with tests/ on PYTHONPATH)
+python -m light_engine DIR --port 8000      (with tests/ on PYTHONPATH)
 """
 
 import argparse
@@ -11,9 +11,9 @@ from .arguments import Settings, Shape, parse, settings
 from .server import VERSION, Server, serve
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the engine. Exit status 0 after SIGTERM, 1 when it cannot start, 2 for a flag that vLLM does not have."""
-    args = parse(sys.argv[1:] if argv is None else argv)
+def main(argv: list[str] | None = None, *, as_module: bool = False) -> int:
+    """Run the engine, as `vllm serve` or as vLLM's module. Exit status 0 after SIGTERM, 1 when it cannot start, 2 for a flag that vLLM does not have."""
+    args = parse(sys.argv[1:] if argv is None else argv, as_module=as_module)
     own = settings()
     _log(f"version {VERSION} model {args.model}")
     try:

@@ -49,11 +49,14 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """Read the command line; vLLM takes underscores for dashes in flags."""
+def parse(argv: list[str], *, as_module: bool = False) -> argparse.Namespace:
+    """Read the command line; vLLM takes underscores for dashes in flags, and as a module no model in first place.
+
+    NB: the module reads one there and ignores it: it serves its default model.
+    """
     dashed = [re.sub(r"^--[\w-]+", lambda flag: flag[0].replace("_", "-"), word) for word in argv]
     args = parser().parse_args(dashed)
-    args.model = args.model_tag or args.model or "Qwen/Qwen3-0.6B"
+    args.model = (None if as_module else args.model_tag) or args.model or "Qwen/Qwen3-0.6B"
     args.served_model_name = args.served_model_name or [args.model]
     return args
 

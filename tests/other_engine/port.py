@@ -71,7 +71,9 @@ class OtherEngine(Engine):
         "--linger": Owner.OPERATOR,
         "--bind": Owner.OPERATOR,
     }
-    refused_variables = frozenset({"OTHER_ADMIN"})
+    short_flags: Mapping[str, str] = {}
+    free_flags: frozenset[str] = frozenset()
+    refused_variables: Mapping[str, str] = {"OTHER_ADMIN": "it opens an endpoint that stops the engine"}
     harmless_flags = frozenset({"--quiet"})
     harmless_words = frozenset({"other_engine"})
     smallest_token_budget = 1024
@@ -83,7 +85,7 @@ class OtherEngine(Engine):
         """See Engine."""
         return "other_engine" in command
 
-    def arguments(self, options: Options) -> tuple[str, ...]:
+    def arguments(self, command: Sequence[str], options: Options) -> tuple[str, ...]:
         """See Engine."""
         service, fraction = options.service, options.memory_fraction
         return (
@@ -101,10 +103,11 @@ class OtherEngine(Engine):
             *(() if service is None else self.listen("0.0.0.0", service.port)),
         )
 
-    def model_arguments(self, options: ModelOptions) -> tuple[str, ...]:
+    def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""
         switches = (("--stream", options.streamed), ("--own-code", options.trust_remote_code))
         return (
+            *given,
             *_words(("--tag", options.revision), ("--precision", options.dtype), ("--longest", options.max_model_len)),
             *(flag for flag, on in switches if on),
         )

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).with_name("engine_cpu")
+COMMAND = Path(__file__).parents[2] / "images/engine-cpu/vllm"
 START_HOOK = "sitecustomize.py"
 SITE_PACKAGES = Path("lib/python3.11/site-packages")
 CPU_ENV = {
@@ -52,6 +53,11 @@ def environment() -> Path:
 def python() -> Path:
     """The environment's interpreter."""
     return environment() / "bin/python"
+
+
+def serve_command() -> list[str]:
+    """`vllm serve` of the environment, as the image for it has it."""
+    return [str(python()), str(COMMAND), "serve"]
 
 
 def _install(folder: Path) -> None:

@@ -40,7 +40,8 @@ LEDGER = Ledger(
     kv_pool_bytes=60 * GIB,
 )
 MODEL = {"uri": "hf://org/opt", "revision": "3f5c25d", "remoteCode": "Trusted", "name": "chat"}
-ENGINE = {"maxModelLen": 4096, "dtype": "bfloat16", "args": ["--enforce-eager", "--quantization", "fp8"]}
+ARGS = ["--enforce-eager", "--quantization", "fp8"]
+ENGINE: dict[str, object] = {"maxModelLen": 4096, "dtype": "bfloat16", "args": ARGS}
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Started]:
     return found
 
 
-async def measured(started: list[Started], replicas: int, kv_bytes: int | None) -> Started:
+async def measured(
+    started: list[Started], replicas: int, kv_bytes: int | None, engine: Mapping[str, object] = ENGINE
+) -> Started:
     """The start of one engine in the Job's pod: from the profile's spec to the process, as the runtime makes it."""
-    spec = SLMProfileSpec.model_validate({"model": MODEL, "engine": ENGINE})
+    spec = SLMProfileSpec.model_validate({"model": MODEL, "engine": engine})
     words = profile_args(spec, "opt-0123")
     at = words.index("--")
     task = cli._task(cli._parser().parse_args(words[:at]), tuple(words[at + 1 :]), "")
@@ -97,9 +100,9 @@ async def measured(started: list[Started], replicas: int, kv_bytes: int | None) 
     return started[-1]
 
 
-def served(replicas: int) -> list[str]:
+def served(replicas: int, engine: Mapping[str, object] = ENGINE) -> list[str]:
     """The command and the arguments of a replica."""
-    spec = SLMDeploymentSpec.model_validate({"model": MODEL, "engine": ENGINE})
+    spec = SLMDeploymentSpec.model_validate({"model": MODEL, "engine": engine})
     serving = Serving(
         batch_size=BATCH,
         kv_bytes=KV,
@@ -157,11 +160,20 @@ async def test_measured_and_served_command_lines_differ_in_these_words_alone(cas
     assert differing == {flag: (measuring, serving) for flag, measuring, serving, _ in differences}
 
 
-async def test_the_users_words_come_first_while_measuring_and_last_while_serving(started: list[Started]) -> None:
-    """Harmless as long as the user's words hold no flag of the operator's, which the API sees to: the last one counts."""
-    one, other = (await measured(started, 2, KV)).words, served(2)
-    assert one.index("--enforce-eager") < one.index("--max-num-seqs")
-    assert other.index("--enforce-eager") > other.index("--max-num-seqs")
+async def test_owned_flags_come_last_while_measuring_and_while_serving(started: list[Started]) -> None:
+    """The last one of a flag counts: whatever passes admission cannot win over the operator's in silence."""
+    for words in ((await measured(started, 2, KV)).words, served(2)):
+        given = [words.index(word) for word in ARGS if word.startswith("--")]
+        owned = [at for at, word in enumerate(words) if word in default().owned_flags]
+        assert max(given) < min(owned)
+        assert {words[at] for at in owned} >= {"--revision", "--dtype", "--max-model-len", "--max-num-seqs"}
+
+
+async def test_the_model_follows_the_command_and_no_word_of_the_users_does(started: list[Started]) -> None:
+    first = ("vllm", "serve", "org/opt")
+    assert (await measured(started, 2, KV)).words[:3] == tuple(served(2)[:3]) == first
+    level = {**ENGINE, "args": ["-O3"]}
+    assert (await measured(started, 2, KV, level)).words[:4] == tuple(served(2, level)[:4]) == (*first, "-O3")
 
 
 async def test_a_measured_engine_has_one_variable_more_than_its_container(started: list[Started]) -> None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from slm_core.codec import parse_document
 
-from tests.testbed.engine_cpu import CPU_ENV, python
+from tests.testbed.engine_cpu import CPU_ENV, python, serve_command
 from tests.testbed.tiny_model import tiny_model
 
 if TYPE_CHECKING:
     from slm_core.measurements import MeasurementDocument
 
 ROOT = Path(__file__).parents[2]
-ENGINE = ["-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
+ENGINE = ["--enforce-eager"]
 ENGINE_LIMITS = ("--max-model-len", "512", "--dtype", "bfloat16")
 QUESTION = [
     *("--input-tokens", "32", "--output-tokens", "128", "--slo-itl-factor", "2", "--max-batch-size", "128"),
@@ -44,7 +44,7 @@ class Run:
 
 def profile(runtime: Path, model: Path, *words: str, engine: tuple[str, ...] = ()) -> Run:
     command = [str(python()), str(runtime), "profile", "--model", str(model), *QUESTION, *words]
-    command += ["--", str(python()), *ENGINE, *engine]
+    command += ["--", *serve_command(), *ENGINE, *engine]
     done = subprocess.run(command, env=os.environ | CPU_ENV, capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr[-3000:]
     return Run(done.returncode, [json.loads(line) for line in done.stdout.splitlines()])
@@ -65,7 +65,7 @@ def exhaustive_sweep(sizes: tuple[int, ...]) -> list[Swept]:
     asked = ",".join(map(str, sizes))
     words = [str(python()), str(Path(__file__).with_name("sweep.py")), str(tiny_model()), asked, "12"]
     env = os.environ | CPU_ENV | {"PYTHONPATH": str(ROOT / "runtime")}
-    done = subprocess.run([*words, str(python()), *ENGINE, *ENGINE_LIMITS], env=env, capture_output=True, check=True)
+    done = subprocess.run([*words, *serve_command(), *ENGINE, *ENGINE_LIMITS], env=env, capture_output=True, check=True)
     return [
         Swept(p["batchSize"], p["throughputTokensPerSecond"], p["throughputCiFraction"] or 0.0, p["itlMeanMs"])
         for p in map(json.loads, done.stdout.splitlines())

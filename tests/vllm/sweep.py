@@ -10,6 +10,7 @@ import json
 import sys
 
 from slm_core.configuration import EngineConfiguration
+from slm_core.engines.registry import command_and_arguments
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig, Subject
 from slm_runtime.search.steps import Measure
@@ -17,8 +18,9 @@ from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths
 
 
-async def sweep(model: str, sizes: list[int], window_seconds: float, command: tuple[str, ...]) -> None:
-    subject = Subject(model=model, served_name="sweep", command=command)
+async def sweep(model: str, sizes: list[int], window_seconds: float, words: tuple[str, ...]) -> None:
+    command, arguments = command_and_arguments(words)
+    subject = Subject(model=model, served_name="sweep", command=command, arguments=arguments)
     conditions = Conditions(pace=Pace(max_seconds=window_seconds))
     rig = EngineRig(subject, parse_lengths("32", "128"), conditions, None, lambda _: None)
     try:
@@ -38,5 +40,5 @@ async def sweep(model: str, sizes: list[int], window_seconds: float, command: tu
 
 
 if __name__ == "__main__":
-    model, sizes, seconds, *command = sys.argv[1:]
-    asyncio.run(sweep(model, [int(size) for size in sizes.split(",")], float(seconds), tuple(command)))
+    model, sizes, seconds, *words = sys.argv[1:]
+    asyncio.run(sweep(model, [int(size) for size in sizes.split(",")], float(seconds), tuple(words)))

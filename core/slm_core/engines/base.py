@@ -62,7 +62,7 @@ class Options:
     memory_fraction: float | None
     """Share of the device's physical memory that it may count as its own, from 0 to 1."""
     fixed: tuple[str, ...] = ()
-    """Words that no advice changes: `model_arguments`, and the user's own."""
+    """Words that no advice changes: `Engine.fixed_arguments`."""
     service: ServingOptions | None = None
     """None: it is measured, alone with the load generator."""
 
@@ -88,6 +88,12 @@ class Owner(StrEnum):
     DTYPE = "Dtype"
     ADVICE = "Advice"
     OPERATOR = "Operator"
+    HTTP = "Http"
+    """The operator, which asks every engine over plain HTTP, on one port."""
+    METRICS = "Metrics"
+    """The operator, which reads the engine's metrics."""
+    FILE = "File"
+    """Nobody: a file of flags may hold any of the others."""
     ONE_GPU = "OneGpu"
     """Nobody: an engine has one GPU or a share of it."""
 
@@ -159,7 +165,7 @@ class Engine(Protocol):
     image: str
     """Container image by default."""
     command: tuple[str, ...]
-    """What starts its OpenAI-compatible server in that image."""
+    """What starts its OpenAI-compatible server in that image. A user's own command must take what this one takes."""
     environment: Mapping[str, str]
     """Variables of its containers, of a measured engine and of a served one; the user's win."""
 
@@ -171,22 +177,33 @@ class Engine(Protocol):
     batch_size_flag: str
     kv_bytes_flag: str
     owned_flags: Mapping[str, Owner]
-    """Flags that follow from spec or advice. Given by hand they would contradict what was measured."""
-    refused_variables: frozenset[str]
-    """Variables that open endpoints by which any client may stop or empty the engine."""
+    """Long names of the flags that follow from spec or advice, or by which the operator asks engines.
+
+    Given by hand they would contradict what was measured. A word that begins one of these names is an abbreviation of it.
+    """
+    short_flags: Mapping[str, str]
+    """Names of owned flags with one hyphen, and the long name of each."""
+    free_flags: frozenset[str]
+    """Flags that nobody owns although the name of an owned one begins with theirs."""
+    refused_variables: Mapping[str, str]
+    """Variables that contradict what was measured, or let any client stop the engine, and why none of ours may have them."""
     harmless_flags: frozenset[str]
     """Further flags whose values tell what an engine does and never who may use it."""
     harmless_words: frozenset[str]
     """Words of its command, in lower case."""
 
-    def arguments(self, options: Options) -> tuple[str, ...]:
-        """All words after the command, for measuring and for serving. A measured engine gets its address by `listen`.
+    def arguments(self, command: Sequence[str], options: Options) -> tuple[str, ...]:
+        """All words after `command`, for measuring and for serving: the owned ones last, so that no other wins over them.
 
-        Where the two may differ is said word by word in tests/unit/test_measured_and_served.py.
+        The model may have to come first, or under another name: that depends on the command. A measured engine gets its
+        address by `listen`. Where the two may differ is said word by word in tests/unit/test_measured_and_served.py.
         """
 
-    def model_arguments(self, options: ModelOptions) -> tuple[str, ...]:
-        """The words that no advice changes. Must say every option that is given: none may be left out in silence."""
+    def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:
+        """The words that no advice changes, with the user's own among them: before those that are owned.
+
+        Must say every option that is given: none may be left out in silence.
+        """
 
     def listen(self, host: str, port: int) -> tuple[str, ...]:
         """The words that bind it to an address."""

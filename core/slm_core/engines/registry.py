@@ -28,10 +28,24 @@ def default() -> Engine:
 def engine_of(command: Sequence[str] | None) -> Engine:
     """The engine that a command starts."""
     # NB: what follows the first flag may be anything, a model's name with that of another engine in it for instance.
-    program = tuple(takewhile(lambda word: not word.startswith("--"), command or ()))
+    program = _before_flags(command or ())
     return next((engine for engine in ENGINES if engine.is_started_by(program)), ENGINES[0])
+
+
+def command_and_arguments(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A command line's command, and the arguments that follow it: between them stands the last `--`, or the first flag."""
+    found = tuple(words)
+    if "--" in found:
+        at = len(found) - 1 - found[::-1].index("--")
+        return found[:at], found[at + 1 :]
+    command = _before_flags(found)
+    return command, found[len(command) :]
 
 
 def engine_named(name: str) -> Engine:
     """The engine of a measurement document. A document that was imported may have any name for it."""
     return next((engine for engine in ENGINES if engine.name == name), ENGINES[0])
+
+
+def _before_flags(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(takewhile(lambda word: not word.startswith("--"), words))

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from slm_core.counters import CounterReader
+from slm_core.engines import vllm_flags
 from slm_core.engines.base import (
     Engine,
     Identity,
@@ -19,10 +20,10 @@ from slm_core.engines.base import (
     ModelOptions,
     Options,
     Overheads,
-    Owner,
     ParsedArguments,
     Paths,
 )
+from slm_core.engines.vllm_flags import BATCH_SIZE, DTYPE, KV_BYTES, MAX_MODEL_LEN
 from slm_core.engines.vllm_log import explain, read_memory_lines
 from slm_core.failure import Failure, ProfileError
 from slm_core.units import MIB
@@ -33,16 +34,15 @@ if TYPE_CHECKING:
     from slm_core.counters import Counters
     from slm_core.measurements import Ledger
 
-_BATCH_SIZE, _KV_BYTES, _MAX_MODEL_LEN, _DTYPE = (
-    "--max-num-seqs",
-    "--kv-cache-memory-bytes",
-    "--max-model-len",
-    "--dtype",
-)
 RESERVE_BYTES = 512 * MIB
 """Kept between a measured engine's share and what it is allowed to claim at its start."""
 FREE_SHARE = 0.90
 """Share of its slice that a served engine may call its own where no ledger says better: the default of 0.92, rounded down."""
+_MODULE = "api_server"
+"""What starts vLLM without its command, as a module or a file; deprecated (vllm/entrypoints/openai/api_server.py).
+
+NB: it takes a model in first place as `vllm serve` does, and ignores it: it would serve its default model.
+"""
 BLOCK_TOKENS = 128
 """The largest KV block (CPU); a sequence takes whole blocks."""
 _COUNTERS = CounterReader({
@@ -69,41 +69,21 @@ class Vllm(Engine):
 
     name = "vllm"
     image = "vllm/vllm-openai:v0.32.0"
-    command = ("python3", "-m", "vllm.entrypoints.openai.api_server")
+    command = ("vllm", "serve")
     environment: Mapping[str, str] = {"VLLM_NO_USAGE_STATS": "1"}
-    batch_size_flag = _BATCH_SIZE
-    kv_bytes_flag = _KV_BYTES
-    owned_flags: Mapping[str, Owner] = {
-        "--model": Owner.MODEL,
-        "--served-model-name": Owner.SERVED_NAME,
-        "--revision": Owner.REVISION,
-        "--trust-remote-code": Owner.REMOTE_CODE,
-        _MAX_MODEL_LEN: Owner.MAX_MODEL_LEN,
-        _DTYPE: Owner.DTYPE,
-        _BATCH_SIZE: Owner.ADVICE,
-        "--max-num-batched-tokens": Owner.ADVICE,
-        _KV_BYTES: Owner.ADVICE,
-        "--gpu-memory-utilization": Owner.ADVICE,
-        "--max-num-queued-reqs": Owner.ADVICE,
-        "--shutdown-timeout": Owner.OPERATOR,
-        "--host": Owner.OPERATOR,
-        "--port": Owner.OPERATOR,
-        "--tensor-parallel-size": Owner.ONE_GPU,
-        "--pipeline-parallel-size": Owner.ONE_GPU,
-    }
-    refused_variables = frozenset({"VLLM_SERVER_DEV_MODE"})
-    harmless_flags = frozenset({
-        "--seed", "--max-log-len", "--uvicorn-log-level", "--max-num-partial-prefills", "--quantization",
-        "--kv-cache-dtype", "--load-format", "--tokenizer-mode", "--attention-backend", "--block-size", "--swap-space",
-        "--cpu-offload-gb", "--reasoning-parser", "--tool-call-parser", "--distributed-executor-backend",
-        "--scheduling-policy", "--max-seq-len-to-capture",
-    })  # fmt: skip
+    batch_size_flag = BATCH_SIZE
+    kv_bytes_flag = KV_BYTES
+    owned_flags = vllm_flags.OWNED
+    short_flags = vllm_flags.SHORT
+    free_flags = vllm_flags.FREE
+    refused_variables = vllm_flags.REFUSED_VARIABLES
+    harmless_flags = vllm_flags.HARMLESS
     harmless_words = frozenset({"vllm", "serve", "vllm.entrypoints.openai.api_server"})
     smallest_token_budget = 2048
     overheads = Overheads(context_bytes=720_000_000, sampled_sequences=256, memory_fraction=0.92)
     paths = Paths(health="/health", metrics="/metrics", version="/version", models="/v1/models", tokenize="/tokenize")
     remedies: Mapping[Failure, str] = {
-        Failure.COMMAND: "give the engine's command after `--`, as in `-- python3 -m vllm.entrypoints.openai.api_server`",
+        Failure.COMMAND: "give the engine's command after `--`, as in `-- vllm serve`",
         Failure.METRICS: "use an engine that exports vLLM's metrics (0.26 or newer), with --disable-log-stats off",
         Failure.PORT: "leave the port to the profiler: remove --port from the engine arguments",
     }
@@ -112,16 +92,17 @@ class Vllm(Engine):
         """See Engine."""
         return any(word.rpartition("/")[2].partition(".")[0] == "vllm" for word in command)
 
-    def arguments(self, options: Options) -> tuple[str, ...]:
+    def arguments(self, command: Sequence[str], options: Options) -> tuple[str, ...]:
         """See Engine."""
         service, fraction = options.service, options.memory_fraction
+        named = any(_MODULE in word for word in command)
         flags: tuple[tuple[str, object | None], ...] = (
-            ("--model", options.model),
+            ("--model", options.model if named else None),
             ("--served-model-name", options.served_name),
             ("--port", service and service.port),
-            (_BATCH_SIZE, options.batch_size),
+            (BATCH_SIZE, options.batch_size),
             ("--max-num-batched-tokens", options.max_num_batched_tokens),
-            (_KV_BYTES, options.kv_bytes),
+            (KV_BYTES, options.kv_bytes),
             # Without it the queue has no end: every client would wait, and overload would show only as latency.
             # NB: running and waiting count together, in spite of the flag's name (async_llm.py, check_admission).
             ("--max-num-queued-reqs", service and service.max_in_flight),
@@ -130,18 +111,14 @@ class Vllm(Engine):
             # NB: the default of 0 aborts every request in flight on SIGTERM.
             ("--shutdown-timeout", service and service.drain_seconds),
         )
-        words = _words(flags)
-        return (*options.fixed, *words) if service is None else (*words, *options.fixed)
+        return (*(() if named else (options.model,)), *options.fixed, *_words(flags))
 
-    def model_arguments(self, options: ModelOptions) -> tuple[str, ...]:
+    def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""
-        flags = (
-            ("--revision", options.revision),
-            ("--load-format", "runai_streamer" if options.streamed else None),
-            (_DTYPE, options.dtype),
-            (_MAX_MODEL_LEN, options.max_model_len),
-        )
-        return (*_words(flags), *(("--trust-remote-code",) if options.trust_remote_code else ()))
+        loading = (("--load-format", "runai_streamer" if options.streamed else None),)
+        flags = (("--revision", options.revision), (DTYPE, options.dtype), (MAX_MODEL_LEN, options.max_model_len))
+        trusting = ("--trust-remote-code",) if options.trust_remote_code else ()
+        return (*_words(loading), *given, *_words(flags), *trusting)
 
     def listen(self, host: str, port: int) -> tuple[str, ...]:
         """See Engine."""
@@ -150,10 +127,10 @@ class Vllm(Engine):
     def read_arguments(self, words: Sequence[str]) -> ParsedArguments:
         """See Engine."""
         return ParsedArguments(
-            batch_size=_size(_value(words, _BATCH_SIZE)),
-            kv_bytes=_size(_value(words, _KV_BYTES)),
-            max_model_len=_size(_value(words, _MAX_MODEL_LEN)),
-            dtype=_value(words, _DTYPE),
+            batch_size=_size(_value(words, BATCH_SIZE)),
+            kv_bytes=_size(_value(words, KV_BYTES)),
+            max_model_len=_size(_value(words, MAX_MODEL_LEN)),
+            dtype=_value(words, DTYPE),
         )
 
     def measured_arguments(self, words: Sequence[str]) -> list[str]:
@@ -236,10 +213,9 @@ def _words(flags: Sequence[tuple[str, object | None]]) -> tuple[str, ...]:
 def _value(words: Sequence[str], flag: str) -> str | None:
     found = None
     for i, word in enumerate(words):
-        if word == flag and i + 1 < len(words):
-            found = words[i + 1]
-        elif word.startswith(f"{flag}="):
-            found = word.partition("=")[2]
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == flag:
+            found = value if equals else words[i + 1] if i + 1 < len(words) else found
     return found
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError, core_schema
 from slm_core import tuning
-from slm_core.engines.base import Owner
 from slm_core.engines.registry import ENGINES
 from slm_core.measurements import camel
 
-from slm_operator.api import names
+from slm_operator.api import names, owned_flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,20 +20,6 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
 MAX_BYTES = 1 << 50
-
-_OWNERS = {
-    Owner.MODEL: "spec.model.uri",
-    Owner.SERVED_NAME: "spec.model.name",
-    Owner.REVISION: "spec.model.revision",
-    Owner.REMOTE_CODE: "spec.model.remoteCode",
-    Owner.MAX_MODEL_LEN: "spec.engine.maxModelLen",
-    Owner.DTYPE: "spec.engine.dtype",
-    Owner.ADVICE: "the advice",
-    Owner.OPERATOR: "the operator",
-    Owner.ONE_GPU: "the operator: an engine has one GPU or a share of it",
-}
-OWNED_FLAGS = {flag: _OWNERS[owner] for engine in ENGINES for flag, owner in engine.owned_flags.items()}
-"""Flags of engines that the operator sets, and from what. Given by hand they would contradict what was measured."""
 
 
 def within(bounds: tuning.Bounds) -> Any:
@@ -211,18 +196,14 @@ class ModelSpec(Part):
 _OTHERS_SHARE = (
     "it decides which GPU, or how much of one, an engine has: that is the device plugin's and the operator's to say"
 )
-_OPENS_DOORS = (
-    "it opens endpoints by which every client may stop or empty the engine: use an engine of your own for that"
-)
-
-_DOORS = sorted(name for engine in ENGINES for name in engine.refused_variables)
+_REFUSED = {name: why for engine in ENGINES for name, why in engine.refused_variables.items()}
 
 
 def refused_variable(name: str) -> str | None:
     """Why no container of ours may have an environment variable; None when it may."""
     if name == "NVIDIA_VISIBLE_DEVICES" or name.startswith("CUDA_MPS_"):
         return _OTHERS_SHARE
-    return _OPENS_DOORS if name in _DOORS else None
+    return _REFUSED.get(name)
 
 
 def _taken_variable(name: str) -> str:
@@ -237,7 +218,7 @@ class EnvVar(Part):
 
     model_config = validations(
         cel("self.name != 'NVIDIA_VISIBLE_DEVICES' && !self.name.startsWith('CUDA_MPS_')", _OTHERS_SHARE),
-        cel(" && ".join(f"self.name != '{name}'" for name in _DOORS), _OPENS_DOORS),
+        *(cel(f"self.name != '{name}'", f"{name}: {why}") for name, why in _REFUSED.items()),
         cel("!(has(self.value) && has(self.valueFrom))", "give value or valueFrom, not both"),
     )
     name: Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_taken_variable)]
@@ -248,19 +229,10 @@ class EnvVar(Part):
     """Where the value comes from, as in a container: secretKeyRef, configMapKeyRef, fieldRef."""
 
 
-_OWNED_LIST = "[" + ", ".join(f"'{flag}'" for flag in OWNED_FLAGS) + "]"
-
-
 class EngineSpec(Part):
     """The engine that serves the model."""
 
-    model_config = validations(
-        cel(
-            f"!has(self.args) || self.args.all(a, !(a.split('=')[0].replace('_', '-') in {_OWNED_LIST}))",
-            "args holds a flag that the operator owns (it follows from spec or from the advice): remove it; "
-            "docs/api.md lists the owned flags and the fields that replace them",
-        ),
-    )
+    model_config = validations(*(cel(rule, why, field=".args") for rule, why in owned_flags.rules()))
     image: Annotated[
         str,
         Field(max_length=512),
@@ -268,7 +240,7 @@ class EngineSpec(Part):
     ] = ENGINES[0].image
     """Container image of the engine. The profile is measured in this very image."""
     command: Annotated[list[Text], Field(max_length=16)] | None = None
-    """Command that starts the OpenAI-compatible server; the operator appends its flags. Default: python3 -m vllm.entrypoints.openai.api_server."""
+    """Command of a program that takes what `vllm serve` takes: the model first, then flags, the operator's last. Default: vllm serve."""
     args: Annotated[list[Text], Field(max_length=64)] = []
     """Further arguments for the engine, for measuring and for serving alike."""
     env: Annotated[list[EnvVar], Field(max_length=64, json_schema_extra=map_by("name"))] = []

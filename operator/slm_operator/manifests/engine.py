@@ -58,7 +58,7 @@ def command(engine: EngineSpec) -> list[str]:
 
 
 def fixed_args(model: ModelSpec, engine: EngineSpec) -> list[str]:
-    """Arguments that do not depend on the advice: the profile passes these too."""
+    """Arguments that do not depend on the advice, the user's own among them: the profile passes these too."""
     source = model_source(model)
     options = ModelOptions(
         revision=source.revision,
@@ -67,7 +67,7 @@ def fixed_args(model: ModelSpec, engine: EngineSpec) -> list[str]:
         max_model_len=engine.max_model_len,
         trust_remote_code=model.remote_code == "Trusted",
     )
-    return [*engine_of(engine.command).model_arguments(options), *engine.args]
+    return list(engine_of(engine.command).fixed_arguments(options, engine.args))
 
 
 def serving_args(model: ModelSpec, engine: EngineSpec, served_name: str, serving: Serving) -> list[str]:
@@ -82,7 +82,7 @@ def serving_args(model: ModelSpec, engine: EngineSpec, served_name: str, serving
         fixed=tuple(fixed_args(model, engine)),
         service=ServingOptions(port=PORT, max_in_flight=serving.max_in_flight, drain_seconds=SHUTDOWN_SECONDS),
     )
-    return list(engine_of(engine.command).arguments(options))
+    return list(engine_of(engine.command).arguments(command(engine), options))
 
 
 def environment(model: ModelSpec, engine: EngineSpec) -> list[dict[str, Any]]:

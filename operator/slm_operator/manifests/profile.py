@@ -233,7 +233,7 @@ def profile_args(spec: SLMProfileSpec, name: str) -> list[str]:
         args += ["--model-revision", spec.model.revision]
     if spec.gpu.product is not None:
         args += ["--gpu-product", spec.gpu.product]
-    return [*args, "--", *engines.command(spec.engine), *engines.fixed_args(spec.model, spec.engine)]
+    return [*args, "--", *engines.command(spec.engine), "--", *engines.fixed_args(spec.model, spec.engine)]
 
 
 def _workload_args(spec: SLMProfileSpec) -> list[str]:

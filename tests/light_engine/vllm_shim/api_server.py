@@ -4,4 +4,4 @@ import sys
 
 from light_engine.__main__ import main
 
-sys.exit(main())
+sys.exit(main(as_module=True))

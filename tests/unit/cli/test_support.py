@@ -314,6 +314,27 @@ def test_no_text_is_gone_over_again_and_again(text: str) -> None:
     redact.scrub(HOSTILE[text], ())
 
 
+def test_the_model_that_a_replica_begins_with_is_left() -> None:
+    pod = {
+        "metadata": {"name": "a"},
+        "spec": {"containers": [{"name": "engine", "args": ["org/opt-1.3b", "--x", SECRET]}]},
+    }
+    assert redact.pod(pod)["spec"]["containers"][0]["args"] == ["org/opt-1.3b", "--x", "<redacted>"]
+    assert redact.taken_out([pod]) == [SECRET]
+
+
+def test_a_flag_that_a_replica_begins_with_is_no_model() -> None:
+    pod = {
+        "metadata": {"name": "a"},
+        "spec": {"containers": [{"name": "engine", "args": [f"--api-key={SECRET}", "org/x"]}]},
+    }
+    assert redact.pod(pod)["spec"]["containers"][0]["args"] == ["--api-key=<redacted>", "<redacted>"]
+
+
+def test_an_owned_flag_is_harmless_under_its_short_name() -> None:
+    assert redact.words(["-x", "two", "-tp", "two", "-tp=two"]) == ["<redacted>", "<redacted>", "-tp", "two", "-tp=two"]
+
+
 QUOTED_ALONE = {
     "a number as a key": ["--api-key", "98765432"],
     "a number as a key, in one word": ["--api-key=98765432"],

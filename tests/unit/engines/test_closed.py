@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from slm_core.engines.registry import ENGINES
+from slm_operator import main
+from slm_operator.cli.arguments import parser as kubectl_slm
 from slm_runtime import cli
 
 ROOT = Path(__file__).parents[3]
@@ -19,9 +21,11 @@ ELSEWHERE = {
 }
 
 
-def words_of_the_profiler() -> set[str]:
-    """Flags of `slm_runtime profile`, some of which are an engine's too."""
-    return set(cli._parser()._subparsers._group_actions[0].choices["profile"]._option_string_actions)  # type: ignore[union-attr,index]
+def words_of_our_commands() -> set[str]:
+    """Flags of the profiler, of kubectl slm and of the operator, some of which are an engine's too."""
+    tops = (cli._parser(), kubectl_slm(), main._parser())
+    commands = [one for top in tops for one in top._subparsers._group_actions[0].choices.values()]  # type: ignore[union-attr]
+    return {flag for one in commands for flag in one._option_string_actions}
 
 
 def words_of_engines() -> set[str]:
@@ -29,10 +33,13 @@ def words_of_engines() -> set[str]:
     for engine in ENGINES:
         paths = engine.paths
         found |= (
-            engine.owned_flags.keys() | engine.harmless_flags | engine.refused_variables | engine.environment.keys()
+            engine.owned_flags.keys()
+            | engine.harmless_flags
+            | engine.refused_variables.keys()
+            | engine.environment.keys()
         )
         found |= {paths.health, paths.models, paths.tokenize, engine.image, *engine.pinned_to([0])}
-    return found - words_of_the_profiler()
+    return found - words_of_our_commands()
 
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:

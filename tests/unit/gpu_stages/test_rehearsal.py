@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from gpu_stages.table import STAGES
 
-from tests.testbed.engine_cpu import CPU_ENV, python
+from tests.testbed.engine_cpu import CPU_ENV, serve_command
 from tests.unit.gpu_stages.conftest import ROOT, Bench
 
 LIMITS = ("--max-model-len", "512", "--enforce-eager", "--gpu-memory-utilization", "0.1")
@@ -35,7 +35,7 @@ pytestmark = [
 def run(bench: Bench, *, interrupted_at: str | None = None) -> int:
     """One run, ended by SIGINT at the first line that begins so. Returns its exit status."""
     words = [sys.executable, "benchmarks/gpu.py", "--minutes", "40", "--resume", str(bench.results), "--"]
-    command = [*words, str(python()), "-m", "vllm.entrypoints.openai.api_server", *LIMITS]
+    command = [*words, *serve_command(), *LIMITS]
     environment = bench.environment | CPU_ENV
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) as going:
         assert going.stdout

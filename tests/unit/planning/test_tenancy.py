@@ -233,6 +233,11 @@ OTHERS_SHARE: dict[str, tuple[dict[str, object], str]] = {
     ),
     "more of a GPU": ({"engine": {"env": [{"name": "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"}]}}, "CUDA_MPS_ACTIVE"),
     "doors for everybody": ({"engine": {"env": [{"name": "VLLM_SERVER_DEV_MODE", "value": "1"}]}}, "every client"),
+    "several engines in one": ({"engine": {"env": [{"name": "VLLM_DP_SIZE", "value": "2"}]}}, "VLLM_DP_SIZE: it makes"),
+    "another model": (
+        {"engine": {"env": [{"name": "VLLM_MODEL_REDIRECT_PATH", "value": "/a.json"}]}},
+        "VLLM_MODEL_REDIRECT_PATH: it makes",
+    ),
     "others' slices": ({"accelerator": {"nodeSelector": {names.SERVES_LABEL: "modest.b"}}}, names.SERVES_LABEL),
 }
 

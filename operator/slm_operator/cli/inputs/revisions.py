@@ -107,12 +107,12 @@ def _differing(now: Sequence[str], then: Sequence[str]) -> tuple[str, ...]:
         for flag, value in was.items()
         if would.get(flag) != value
     )
-    added = tuple(f"no {flag}" for flag in would if flag not in was)
+    added = tuple(f"no {flag}" for flag in would if flag and flag not in was)
     return (*changed, *added) or ("the same arguments in another order",)
 
 
 def _flags(args: Sequence[str]) -> dict[str, str]:
-    """Flags with their values; one without a value has an empty one."""
+    """Flags with their values; one without a value has an empty one. Words before the first have no flag."""
     found: dict[str, str] = {}
     flag = ""
     for word in args:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from slm_core.engines.registry import ENGINES
 
 from slm_operator.api import names
-from slm_operator.api.parts import OWNED_FLAGS
+from slm_operator.api.owned_flags import OWNED_FLAGS, SHORT_FLAGS
+from slm_operator.manifests.engine import CONTAINER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ SHORTEST = 6
 MOST_CHARACTERS = 64 << 10
 """Of one text of an object; logs are cut where they are read."""
 
-_FLAGS = frozenset(OWNED_FLAGS).union(*(engine.harmless_flags for engine in ENGINES))
+_FLAGS = frozenset({*OWNED_FLAGS, *SHORT_FLAGS}).union(*(engine.harmless_flags for engine in ENGINES))
 """Flags whose values tell what an engine does and never who may use it."""
 _WORDS = frozenset({"true", "false", "auto", "-m", "python", "python3"}).union(*(e.harmless_words for e in ENGINES))
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -123,7 +124,7 @@ def container(raw: Mapping[str, Any]) -> Raw:
             kept[probe] = _only(
                 raw[probe], "periodSeconds", "timeoutSeconds", "failureThreshold", "initialDelaySeconds"
             )
-    kept |= {field: words(raw[field]) for field in ("command", "args") if raw.get(field)}
+    kept |= {field: words(raw[field], begun=_begins(raw, field)) for field in ("command", "args") if raw.get(field)}
     if raw.get("env"):
         kept["env"] = [variable(one) for one in raw["env"]]
     if raw.get("volumeMounts"):
@@ -177,11 +178,16 @@ def metadata(raw: Mapping[str, Any]) -> Raw:
     return kept
 
 
-def words(said: Sequence[object]) -> list[str]:
-    """A command line: flags, numbers and the values of harmless flags; all other words are taken out."""
+def words(said: Sequence[object], *, begun: bool = False) -> list[str]:
+    """A command line: flags, numbers and the values of harmless flags; all other words are taken out.
+
+    `begun`: its first word, where that is no flag, is the operator's own.
+    """
     kept, flag = [], ""
-    for word in map(str, said):
-        if word.startswith("--"):
+    for at, word in enumerate(map(str, said)):
+        if begun and at == 0 and not word.startswith("-"):
+            kept.append(word)
+        elif _is_flag(word):
             flag, equals, value = word.partition("=")
             kept.append(f"{flag}{equals}{value if _is_harmless(flag, value) else REDACTED}" if equals else flag)
         else:
@@ -247,16 +253,16 @@ def _taken_out(raw: Raw) -> Iterator[str]:
     for one in engines:
         yield from (str(v["value"]) for v in one.get("env") or () if v.get("value") is not None)
         for field in ("command", "args"):
-            yield from _words_taken_out(list(map(str, one.get(field) or ())))
+            yield from _words_taken_out(list(map(str, one.get(field) or ())), begun=_begins(one, field))
     for volume in inner.get("volumes") or ():
         yield from _texts({key: value for key, value in volume.items() if key != "name"})
 
 
-def _words_taken_out(said: Sequence[str]) -> Iterator[str]:
-    for word, kept in zip(said, words(said), strict=True):
+def _words_taken_out(said: Sequence[str], *, begun: bool) -> Iterator[str]:
+    for word, kept in zip(said, words(said, begun=begun), strict=True):
         if word == kept:
             continue
-        secret = word.partition("=")[2] if word.startswith("--") else word
+        secret = word.partition("=")[2] if _is_flag(word) else word
         yield secret
         yield from (found[1] for found in _IN_SHELL.finditer(secret))
 
@@ -276,6 +282,16 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
     elif isinstance(value, str) and not _FLAG.fullmatch(value):
         yield value
+
+
+def _begins(one: Mapping[str, Any], field: str) -> bool:
+    # NB: a replica's first argument is its model, or a flag; a model's name is in half of all other texts.
+    return field == "args" and one.get("name") == CONTAINER
+
+
+def _is_flag(word: str) -> bool:
+    # NB: any other word with one hyphen may be a secret.
+    return word.startswith("--") or word.partition("=")[0] in SHORT_FLAGS
 
 
 def _is_harmless(flag: str, value: str) -> bool:

@@ -1,0 +1,114 @@
+"""vLLM's flags: which of them the user may not give, under all their names, and which are harmless to show.
+
+Sources: `make_arg_parser` of vllm/entrypoints/launchers/cli_args.py, whose options of the pinned version stand in
+tests/data/vllm/options.json; tests/unit/engines/test_owned_flags.py holds this table against them. A flag is owned when
+it contradicts what was measured, or takes from the operator what it asks engines by; one that tunes the engine alike
+while measuring and while serving is the user's. Must hold every long name of an owned flag, negations too: what begins
+an owned flag's name is an abbreviation of it to the engine's parser, and follows from this table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_core.engines.base import Owner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BATCH_SIZE, KV_BYTES, MAX_MODEL_LEN, DTYPE = (
+    "--max-num-seqs",
+    "--kv-cache-memory-bytes",
+    "--max-model-len",
+    "--dtype",
+)
+_OWNED_BY: Mapping[Owner, tuple[str, ...]] = {
+    Owner.MODEL: ("--model",),
+    Owner.SERVED_NAME: ("--served-model-name",),
+    Owner.REVISION: ("--revision",),
+    Owner.REMOTE_CODE: ("--trust-remote-code", "--no-trust-remote-code"),
+    Owner.MAX_MODEL_LEN: (MAX_MODEL_LEN,),
+    Owner.DTYPE: (DTYPE,),
+    Owner.ADVICE: (
+        BATCH_SIZE,
+        "--max-num-batched-tokens",
+        KV_BYTES,
+        "--gpu-memory-utilization",
+        "--device-memory-utilization",  # another name of the former
+        "--max-num-queued-reqs",
+        "--max-num-active-seqs",  # a smaller batch than the one that was decided
+        "--num-gpu-blocks-override",  # another KV pool than the one that was decided
+    ),
+    Owner.OPERATOR: ("--shutdown-timeout",),
+    Owner.HTTP: (
+        "--host",
+        "--port",
+        "--uds",  # host and port are ignored then
+        "--headless",
+        "--grpc",
+        "--tokens-only",
+        "--no-tokens-only",
+        # NB: either turns TLS on (uvicorn, `Config.is_ssl`), and then no probe gets an answer.
+        "--ssl-keyfile",
+        "--ssl-certfile",
+    ),
+    Owner.METRICS: ("--disable-log-stats",),
+    Owner.FILE: ("--config",),
+    Owner.ONE_GPU: (
+        "--tensor-parallel-size",
+        "--pipeline-parallel-size",
+        "--data-parallel-size",
+        "--data-parallel-size-local",
+        "--data-parallel-rank",
+        "--data-parallel-start-rank",
+        "--data-parallel-address",
+        "--data-parallel-rpc-port",
+        "--data-parallel-backend",
+        "--data-parallel-hybrid-lb",
+        "--no-data-parallel-hybrid-lb",
+        "--data-parallel-external-lb",
+        "--no-data-parallel-external-lb",
+        "--data-parallel-multi-port-external-lb",
+        "--data-parallel-supervisor-port",
+        "--decode-context-parallel-size",
+        "--prefill-context-parallel-size",
+        "--nnodes",
+        "--node-rank",
+        "--device-ids",
+    ),
+}
+OWNED: Mapping[str, Owner] = {flag: owner for owner, flags in _OWNED_BY.items() for flag in flags}
+SHORT: Mapping[str, str] = {
+    "-tp": "--tensor-parallel-size",
+    "-pp": "--pipeline-parallel-size",
+    "-dp": "--data-parallel-size",
+    "-dpl": "--data-parallel-size-local",
+    "-dpn": "--data-parallel-rank",
+    "-dpr": "--data-parallel-start-rank",
+    "-dpa": "--data-parallel-address",
+    "-dpp": "--data-parallel-rpc-port",
+    "-dpb": "--data-parallel-backend",
+    "-dph": "--data-parallel-hybrid-lb",
+    "-dpe": "--data-parallel-external-lb",
+    "-dpm": "--data-parallel-multi-port-external-lb",
+    "-dcp": "--decode-context-parallel-size",
+    "-pcp": "--prefill-context-parallel-size",
+    "-n": "--nnodes",
+    "-r": "--node-rank",
+}
+FREE = frozenset({"-dc"})
+"""`-dcp` begins with it, and it is --diffusion-config."""
+HARMLESS = frozenset({
+    "--seed", "--max-log-len", "--uvicorn-log-level", "--max-num-partial-prefills", "--quantization",
+    "--kv-cache-dtype", "--load-format", "--tokenizer-mode", "--attention-backend", "--block-size", "--swap-space",
+    "--cpu-offload-gb", "--reasoning-parser", "--tool-call-parser", "--distributed-executor-backend",
+    "--scheduling-policy", "--max-seq-len-to-capture",
+})  # fmt: skip
+REFUSED_VARIABLES: Mapping[str, str] = {
+    "VLLM_SERVER_DEV_MODE": "it opens endpoints by which every client may stop or empty the engine: use an engine of "
+    "your own for that",
+    # vllm/config/parallel.py: it counts wherever no flag says another size.
+    "VLLM_DP_SIZE": "it makes several engines of one, which has one GPU or a share of it",
+    # vllm/transformers_utils/utils.py, `maybe_model_redirect`.
+    "VLLM_MODEL_REDIRECT_PATH": "it makes the engine serve another model than the one that was measured",
+}

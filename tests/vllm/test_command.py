@@ -1,0 +1,45 @@
+"""A replica's command line, as the real vLLM takes it: the model first, the user's words, and ours last."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from slm_core.engines.base import ModelOptions, Options, ServingOptions
+from slm_core.engines.registry import default
+from slm_runtime.engine_process import Launch, start_engine
+
+from tests.testbed.engine_cpu import CPU_ENV, python, serve_command
+from tests.testbed.tiny_model import tiny_model
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
+MODULE = [str(python()), "-m", "vllm.entrypoints.openai.api_server"]
+GIVEN = ("--enforce-eager", "--max-num-scheduled-tokens", "512", "--max-model-l", "128", "--max-num-seq=2")
+"""NB: the last two would be refused at admission. What passes there under a name that a newer engine has must not win."""
+
+
+def options() -> Options:
+    chosen = ModelOptions(max_model_len=512, dtype="bfloat16")
+    return Options(
+        model=str(tiny_model()),
+        served_name="chat",
+        batch_size=8,
+        max_num_batched_tokens=1024,
+        kv_bytes=64 << 20,
+        memory_fraction=0.1,
+        fixed=default().fixed_arguments(chosen, GIVEN),
+        service=ServingOptions(port=8000, max_in_flight=16, drain_seconds=1),
+    )
+
+
+@pytest.mark.parametrize("command", [serve_command(), MODULE], ids=["vllm serve", "the module"])
+async def test_a_replicas_words_start_the_engine_with_its_model(command: list[str]) -> None:
+    words = (*command, *default().arguments(command, options()))
+    engine = await start_engine(Launch(command=words, environment=CPU_ENV, timeout_seconds=600))
+    try:
+        (card,) = json.loads(await engine.get(default().paths.models))["data"]
+        said = (card["id"], card["root"], card["max_model_len"])
+        assert said == ("chat", str(tiny_model()), 512)
+        assert (await engine.memory()).kv_pool_bytes == 64 << 20
+    finally:
+        await engine.stop()
