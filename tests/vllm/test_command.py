@@ -1,4 +1,7 @@
-"""A replica's command line, as the real vLLM takes it: the model first, the user's words, and ours last."""
+"""A replica's command line under a user's own command, as the real vLLM takes it: the user's words, and ours last.
+
+The default command, `vllm serve`, is what the story on the kind node serves with (tests/e2e/test_first_answer.py).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from slm_core.engines.base import ModelOptions, Options, ServingOptions
 from slm_core.engines.registry import default
 from slm_runtime.engine_process import Launch, start_engine
 
-from tests.testbed.engine_cpu import CPU_ENV, python, serve_command
+from tests.testbed.engine_cpu import CPU_ENV, python
 from tests.testbed.tiny_model import tiny_model
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
@@ -32,9 +35,8 @@ def options() -> Options:
     )
 
 
-@pytest.mark.parametrize("command", [serve_command(), MODULE], ids=["vllm serve", "the module"])
-async def test_a_replicas_words_start_the_engine_with_its_model(command: list[str]) -> None:
-    words = (*command, *default().arguments(command, options()))
+async def test_the_module_serves_the_model_and_the_owned_flags_win() -> None:
+    words = (*MODULE, *default().arguments(MODULE, options()))
     engine = await start_engine(Launch(command=words, environment=CPU_ENV, timeout_seconds=600))
     try:
         (card,) = json.loads(await engine.get(default().paths.models))["data"]
