@@ -1,6 +1,7 @@
 """The CRDs on a real API server: what is refused at the door, and what `kubectl explain` says."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 
 from tests.testbed.cluster import KubectlError, apply_crds
 from tests.testbed.control_plane import ControlPlane
+from tests.unit.api.admission import CASES, Case
 
 pytestmark = pytest.mark.control_plane
 CRDS = Path(__file__).parents[2] / "crds"
@@ -50,7 +52,7 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
             id="a relative path",
         ),
         pytest.param({"slo": {"itl": {"maxMs": 0}}}, "spec.slo.itl.maxMs", id="an SLO of zero"),
-        pytest.param({"slo": {"ttftMs": -1}}, "spec.slo.ttft.maxMs", id="a negative SLO"),
+        pytest.param({"slo": {"ttft": {"maxMs": -1}}}, "spec.slo.ttft.maxMs", id="a negative SLO"),
         pytest.param(
             {"slo": {"itl": {"maxMs": 5, "maxFactor": 4}}}, "give maxMs or maxFactor, not both", id="two SLOs"
         ),
@@ -59,7 +61,13 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
             {"engine": {"args": ["--max_num_seqs", "4"]}}, "the operator owns", id="an owned flag, underscored"
         ),
         pytest.param(
-            {"engine": {"env": [{"name": "A", "value": "b", "valueFrom": {"c": {}}}]}}, "not both", id="env twice"
+            {
+                "engine": {
+                    "env": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+                }
+            },
+            "not both",
+            id="env twice",
         ),
         pytest.param({"workload": {"concurrencyPerGpu": 4, "requestsPerSecondPerGpu": 2}}, "not both", id="two loads"),
         pytest.param(
@@ -82,7 +90,7 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
         ),
         pytest.param(
             {"routing": {"gatewayRef": {"name": "g", "namespace": "a.b"}, "endpointPickerRef": {"name": "p"}}},
-            "spec.routing.gateway_ref.namespace.*the name of a namespace",
+            "spec.routing.gatewayRef.namespace.*the name of a namespace",
             id="a namespace that cannot exist",
         ),
         pytest.param(
@@ -96,6 +104,17 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
 def test_a_bad_spec_is_refused_at_the_door(plane: ControlPlane, spec: dict[str, Any], because: str) -> None:
     body = manifest("SLMDeployment", (GOOD | spec) if spec else {})
     with pytest.raises(KubectlError, match=because):
+        plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_table_of_admission(plane: ControlPlane, case: Case) -> None:
+    """The same table as of the API's own types: tests/unit/api/test_admission.py."""
+    body = manifest("SLMDeployment", GOOD | case.spec)
+    if case.refused is None:
+        plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
+        return
+    with pytest.raises(KubectlError, match=re.escape(case.refused)):
         plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
 
 

@@ -10,29 +10,25 @@ from slm_core.measurements import SharingMode
 from slm_core.sharing import AUTO, CHOICES, PACKED
 from slm_core.sharing.exclusive import EXCLUSIVE
 
-from slm_operator.api.parts import (
+from slm_operator.api.base import (
     ATOMIC,
-    SELECTS_NO_MARKS,
     SET,
-    EngineSpec,
     Hostname,
-    ModelSpec,
     Name,
     NameReference,
     NamespaceName,
-    NodeSelector,
     ObjectName,
     Part,
     Product,
     RawObject,
     ServiceName,
-    Toleration,
-    WorkloadSpec,
     cel,
     map_by,
     validations,
     within,
 )
+from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
+from slm_operator.api.parts import EngineSpec, ModelSpec, WorkloadSpec
 from slm_operator.api.slo import Figures, SloSpec
 
 CONDITION_TYPE = (
@@ -104,7 +100,7 @@ class AcceleratorSpec(Part):
     """GPU product as in the node label nvidia.com/gpu.product; one at most. Default: any, the most frequent one first."""
     node_selector: NodeSelector = {}
     """Further labels that a node must carry."""
-    tolerations: Annotated[list[Toleration], Field(max_length=32, json_schema_extra=ATOMIC)] = []
+    tolerations: Annotated[list[AllowedToleration], Field(max_length=32, json_schema_extra=ATOMIC)] = []
     """Tolerations of profile and replica pods, as in a pod."""
 
     @property

@@ -8,21 +8,10 @@ from pydantic import ConfigDict, Field
 from slm_core import tuning
 from slm_core.measurements import MeasurementDocument
 
+from slm_operator.api.base import ATOMIC, Name, Part, RawObject, cel, validations, within
 from slm_operator.api.deployment import Conditions, Mode
-from slm_operator.api.parts import (
-    SELECTS_NO_MARKS,
-    EngineSpec,
-    ModelSpec,
-    Name,
-    NodeSelector,
-    Part,
-    RawObject,
-    Toleration,
-    WorkloadSpec,
-    cel,
-    validations,
-    within,
-)
+from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
+from slm_operator.api.parts import EngineSpec, ModelSpec, WorkloadSpec
 from slm_operator.api.slo import SloSpec
 
 
@@ -34,7 +23,7 @@ class GpuSpec(Part):
     """GPU product as in the node label nvidia.com/gpu.product. Default: any."""
     node_selector: NodeSelector = {}
     """Further labels that the node must carry."""
-    tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
+    tolerations: Annotated[list[AllowedToleration], Field(max_length=32, json_schema_extra=ATOMIC)] = []
     """Tolerations of the profile pod."""
 
 

@@ -185,7 +185,7 @@ def _pod_template(
             "terminationGracePeriodSeconds": 60,
             "securityContext": engines.pod_security(),
             "nodeSelector": nodes_allowed(spec.gpu.node_selector, spec.gpu.product, where.opt_in_label),
-            "tolerations": [dict(toleration) for toleration in spec.gpu.tolerations],
+            "tolerations": [toleration.given() for toleration in spec.gpu.tolerations],
             "initContainers": [
                 {
                     "name": RUNTIME_CONTAINER,
