@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from slm_operator.manifests.metadata import child_name, dns_label
+from slm_operator.watch.records import Key
 
 from tests.testbed.cluster import KubectlError, apply_crds
 from tests.testbed.control_plane import ControlPlane
@@ -116,6 +118,29 @@ def test_the_table_of_admission(plane: ControlPlane, case: Case) -> None:
         return
     with pytest.raises(KubectlError, match=re.escape(case.refused)):
         plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
+
+
+@pytest.mark.parametrize("named", [{"name": "4b-chat"}, {"generateName": "4b-"}], ids=str)
+def test_a_deployment_whose_service_could_not_be_is_refused(plane: ControlPlane, named: dict[str, str]) -> None:
+    body = json.loads(manifest("SLMDeployment", GOOD)) | {"metadata": named}
+    with pytest.raises(KubectlError, match="name it model-4b-chat"):
+        plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(body))
+
+
+@pytest.mark.parametrize("named", [{"name": "qwen2.5-x"}, {"name": "x" * 253}, {"generateName": "chat-"}], ids=str)
+def test_any_other_name_is_taken_and_its_service_too(plane: ControlPlane, named: dict[str, str]) -> None:
+    body = json.loads(manifest("SLMDeployment", GOOD)) | {"metadata": named}
+    made = plane.kubectl(
+        "create", "--dry-run=server", "-f", "-", "-o", "jsonpath={.metadata.name}", stdin=json.dumps(body)
+    )
+    service = child_name(Key("default", made))
+    plane.kubectl("create", "service", "clusterip", service, "--tcp=80", "--dry-run=server")
+
+
+@pytest.mark.parametrize("name", ["4b-chat", "qwen2.5-x", "x" * 253])
+def test_any_name_of_a_profile_is_taken_and_its_job_too(plane: ControlPlane, name: str) -> None:
+    plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=manifest("SLMProfile", GOOD, name))
+    plane.kubectl("create", "job", dns_label(name), "--image=a", "--dry-run=server")
 
 
 def test_a_misspelt_field_is_refused(plane: ControlPlane) -> None:

@@ -318,10 +318,18 @@ class SLMDeploymentStatus(Part):
     """What spec.routing made."""
 
 
+NAMED_LIKE_A_SERVICE = cel(
+    "(has(self.metadata.name) ? self.metadata.name : self.metadata.generateName).matches('^[a-z]')",
+    "the name of an SLMDeployment begins with a letter, because its Service has it too, and no Service before Kubernetes 1.36 "
+    "may begin with a digit: name it model-4b-chat instead of 4b-chat",
+)
+"""NB: no rule on length: a Service that would have a name too long for it has a hash in it (manifests/metadata.py)."""
+
+
 class SLMDeployment(Part):
     """A small language model, measured, packed onto shared GPUs where that was measured to pay, and served."""
 
-    model_config = ConfigDict(title="SLMDeployment")
+    model_config = ConfigDict(title="SLMDeployment") | validations(NAMED_LIKE_A_SERVICE)
     spec: SLMDeploymentSpec
     """What to serve, for which load, under which promise."""
     status: SLMDeploymentStatus | None = None

@@ -60,7 +60,7 @@ def _measured(spec: EngineSpec) -> dict[str, Any]:
 def profile_name(spec: SLMDeploymentSpec) -> str:
     """Name of the profile that a deployment with this spec needs: the model's name, readable, and the key."""
     tail = spec.model.uri.rstrip("/").rsplit("/", 1)[-1].lower()
-    readable = "".join(c if c.isalnum() else "-" for c in tail).strip("-")[:40].rstrip("-") or "model"
+    readable = "".join(c if c.isascii() and c.isalnum() else "-" for c in tail).strip("-")[:40].rstrip("-") or "model"
     return f"{readable}-{profile_key(spec)[:8]}"
 
 
