@@ -254,12 +254,16 @@ Conditions = Annotated[
 ]
 
 
+Phase = Literal["Profiling", "Advising", "Placing", "Starting", "Ready", "Stalled"]
+ProfilePhase = Literal["Pending", "Running", "Complete", "Imported", "Failed"]
+
+
 class ProfileReference(Part):
     """The profile that the advice rests on."""
 
     name: Name
     """Name of the SLMProfile."""
-    phase: str | None = None
+    phase: ProfilePhase | None = None
     """Its phase."""
     progress: str | None = None
     """How far it is: point 3/6."""
@@ -296,7 +300,7 @@ class SLMDeploymentStatus(Part):
     """Generation of spec that this status speaks of."""
     conditions: Conditions = []
     """Ready, Reconciling and Stalled for tools; Profiled, Advised, Allocated, Available, Routed and SLOMet for people."""
-    phase: str | None = None
+    phase: Phase | None = None
     """One word for people. Tools read the conditions."""
     profile: ProfileReference | None = None
     """The profile that the advice rests on."""
