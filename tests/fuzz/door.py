@@ -22,9 +22,9 @@ class Door:
     accepted: int = 0
     refused: int = 0
 
-    def ask(self, plural: str, kind: str, spec: Any) -> dict[str, Any] | None:
+    def ask(self, plural: str, kind: str, spec: Any, name: str = "fuzzed") -> dict[str, Any] | None:
         """The object as it would be stored, defaults and all; None when admission refuses it."""
-        head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": "fuzzed"}}
+        head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}}
         self.connection.request(
             "POST",
             f"{GROUP}/{plural}?dryRun=All&fieldValidation=Strict",

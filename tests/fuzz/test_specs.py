@@ -1,7 +1,8 @@
-"""Thousands of specs against a real API server: each is refused at admission, or ends in a plan with a valid status."""
+"""Thousands of specs against a real API server: each is refused at admission, or ends in a plan with a valid status and valid names."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
-from slm_operator.api.deployment import SLMDeploymentStatus
-from slm_operator.api.profile import SLMProfileStatus
+from slm_operator.api.base import LABEL
+from slm_operator.api.deployment import SLMDeploymentSpec, SLMDeploymentStatus
+from slm_operator.api.profile import SLMProfileSpec, SLMProfileStatus
 from slm_operator.planning.actions import Apply, Plan, WriteStatus
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
@@ -19,7 +21,7 @@ from slm_operator.planning.views import Assignment, ProfileView
 from slm_operator.watch import custom_resources
 
 from tests.fuzz.door import Door, door
-from tests.fuzz.specs import specs
+from tests.fuzz.specs import NAMES, specs
 from tests.testbed.cluster import apply_crds
 from tests.unit.planning import worlds as w
 
@@ -35,6 +37,9 @@ SUITE, RECORDED = 1, 20
 DEPLOYMENTS, PROFILES = 900, 225
 """Examples of a round."""
 ROUNDS = pytest.mark.parametrize("rounds", [SUITE, pytest.param(RECORDED, marks=pytest.mark.record)])
+PACKS = 300
+MANY = w.many_packs(PACKS).pods
+EACH_ON_ONE = w.workload("chat", replicas=PACKS, ready=PACKS)
 FUZZED = settings(
     database=None,
     derandomize=True,
@@ -64,10 +69,11 @@ def test_every_deployment_is_refused_or_planned(opened: Door, rounds: int) -> No
     before = opened.accepted + opened.refused
 
     @settings(FUZZED, max_examples=rounds * DEPLOYMENTS)
-    @given(specs(schema_of("slmdeployments")))
-    def one(spec: Any) -> None:
-        stored = opened.ask("slmdeployments", "SLMDeployment", spec)
+    @given(specs(schema_of("slmdeployments")), NAMES)
+    def one(spec: Any, name: str) -> None:
+        stored = opened.ask("slmdeployments", "SLMDeployment", spec, name)
         if stored is not None:
+            SLMDeploymentSpec.model_validate(stored["spec"], extra="forbid")
             deployment_is_planned(stored)
 
     one()
@@ -82,10 +88,11 @@ def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
     schema["properties"].pop("measurements")  # documents have a fuzz of their own: tests/unit/cli/test_fuzz.py
 
     @settings(FUZZED, max_examples=rounds * PROFILES)
-    @given(specs(schema))
-    def one(spec: Any) -> None:
-        stored = opened.ask("slmprofiles", "SLMProfile", spec)
+    @given(specs(schema), NAMES)
+    def one(spec: Any, name: str) -> None:
+        stored = opened.ask("slmprofiles", "SLMProfile", spec, name)
         if stored is not None:
+            SLMProfileSpec.model_validate(stored["spec"], extra="forbid")
             record = custom_resources.profile(named(stored))
             plan = plan_profile(ProfileView(profile=record), w.SETTINGS, w.NOW)
             written(plan, SLMProfileStatus)
@@ -95,7 +102,7 @@ def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
 
 
 def deployment_is_planned(stored: dict[str, Any]) -> None:
-    """First without a profile, then with one, without and with room for its replicas."""
+    """First without a profile, then with one, without and with room for its replicas, and with replicas on many GPUs."""
     record = custom_resources.deployment(named(stored))
     alone = w.seen(record, None)
     written(plan_deployment(alone, w.SETTINGS, w.NOW), SLMDeploymentStatus)
@@ -108,6 +115,7 @@ def deployment_is_planned(stored: dict[str, Any]) -> None:
     for assignment in (None, Assignment(slice_class=slice_class, nodes=("gpu-1",), slots=4)):
         view = replace(measured, assignment=assignment)
         written(plan_deployment(view, w.SETTINGS, w.NOW), SLMDeploymentStatus)
+    written(plan_deployment(replace(view, pods=MANY, workload=EACH_ON_ONE), w.SETTINGS, w.NOW), SLMDeploymentStatus)
 
 
 def named(stored: dict[str, Any]) -> dict[str, Any]:
@@ -124,4 +132,7 @@ def written(plan: Plan, model: type[SLMDeploymentStatus | SLMProfileStatus]) -> 
     assert ready.message
     for action in plan.actions:
         if isinstance(action, Apply):
-            assert action.manifest["metadata"]["name"]
+            named = action.manifest["metadata"]["name"]
+            assert re.fullmatch(LABEL, named), named
+            assert len(named) <= 63, named
+            assert action.manifest["kind"] != "Service" or named[0].isalpha()
