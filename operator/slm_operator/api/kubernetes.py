@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from slm_operator.api import names
-from slm_operator.api.base import SUBDOMAIN, Form, LabelMap, ObjectName, Part, cel, validations
+from slm_operator.api.base import SUBDOMAIN, Form, ObjectName, Part, cel, validations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +91,7 @@ def _selects_no_marks(selector: dict[str, str]) -> dict[str, str]:
 
 
 OUR_MARKS = "labels of the operator's are its own way to tell a pod its node: select by a label of yours"
-NodeSelector = Annotated[LabelMap, AfterValidator(_selects_no_marks)]
+NodeSelector = Annotated[dict[str, LabelValue], Field(max_length=32), AfterValidator(_selects_no_marks)]
 SELECTS_NO_MARKS = cel(
     f"!has(self.nodeSelector) || self.nodeSelector.all(k, !k.startsWith('{names.GROUP}/'))", OUR_MARKS
 )

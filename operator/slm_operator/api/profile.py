@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from slm_core import tuning
 from slm_core.measurements import MeasurementDocument
 
-from slm_operator.api.base import ATOMIC, Name, Part, RawObject, cel, validations, within
+from slm_operator.api.base import ATOMIC, Name, Part, Product, RawObject, cel, validations, within
 from slm_operator.api.deployment import Conditions, Mode, ProfilePhase
 from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
 from slm_operator.api.parts import EngineSpec, ModelSpec, WorkloadSpec
@@ -26,7 +26,7 @@ class GpuSpec(Part):
     """The kind of GPU to measure on."""
 
     model_config = validations(SELECTS_NO_MARKS)
-    product: Annotated[str, Field(max_length=63)] | None = None
+    product: Product | None = None
     """GPU product as in the node label nvidia.com/gpu.product. Default: any."""
     node_selector: NodeSelector = {}
     """Further labels that the node must carry."""

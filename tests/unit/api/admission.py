@@ -170,4 +170,9 @@ _VARIABLES = (
     Case("env with its value in its name", {"engine": {"env": [{"name": "A=b"}]}}, "the value goes into the field value"),
     Case("env without a name", {"engine": {"env": [{"name": ""}]}}, "the name of a variable"),
 )  # fmt: skip
-CASES = (*_MODELS, *_DATASETS, *_IMAGES, *_TOLERATIONS, *_VARIABLES)
+_NODES = (
+    Case("nodes by label", {"accelerator": {"nodeSelector": {"pool": "gpu", "empty": ""}}}),
+    Case("nodes by no such value", {"accelerator": {"nodeSelector": {"pool": "a b"}}}, "a value is letters"),
+    Case("nodes by our marks", {"accelerator": {"nodeSelector": {"slm-operator.io/serves": "a.b"}}}, "select by a label of yours"),
+)  # fmt: skip
+CASES = (*_MODELS, *_DATASETS, *_IMAGES, *_TOLERATIONS, *_VARIABLES, *_NODES)
