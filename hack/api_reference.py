@@ -67,6 +67,8 @@ def _fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema, bool]]:
 def _type(field: Schema) -> str:
     if "enum" in field:
         return " \\| ".join(f"`{choice}`" for choice in field["enum"])
+    if field.get("x-kubernetes-int-or-string"):
+        return "integer or string"
     if field["type"] == "array":
         return f"list of {_type(field['items'])}"
     if field["type"] == "object" and isinstance(field.get("additionalProperties"), dict):

@@ -15,7 +15,7 @@ from slm_operator.cli.inputs.admission.structure import as_sent
 from tests.fuzz.door import Door, door
 from tests.testbed.cluster import apply_crds
 from tests.testbed.control_plane import ControlPlane
-from tests.unit.cli.admission_cases import BEYOND, CASES, DEPLOYMENT, PROFILE, SCALARS, Case, spec
+from tests.unit.cli.admission_cases import BEYOND, CASES, DEPLOYMENT, OF_FIELDS, PROFILE, SCALARS, Case, spec
 
 pytestmark = pytest.mark.control_plane
 CRDS = Path(__file__).parents[2] / "crds"
@@ -51,6 +51,7 @@ def test_an_api_server_answers_as_plan_does(opened: Door, case: Case) -> None:
         return
     named = refused_fields(answer)
     assert status in {400, 422}, answer
+    assert case not in OF_FIELDS or case.says in answer["message"]
     assert not named or any(path.startswith(case.refused) for path in named), answer["message"]
     assert named <= said, answer["message"]
 

@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 import yaml
+from slm_operator.manifests.metadata import child_name, dns_label
+from slm_operator.planning.actions import WriteStatus
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.watch.records import Key
 
 from tests.testbed.cluster import KubectlError, apply_crds
 from tests.testbed.control_plane import ControlPlane
+from tests.unit.planning import worlds as w
+from tests.unit.planning.worlds import many_packs
 
 pytestmark = pytest.mark.control_plane
 CRDS = Path(__file__).parents[2] / "crds"
@@ -59,7 +65,13 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
             {"engine": {"args": ["--max_num_seqs", "4"]}}, "the operator owns", id="an owned flag, underscored"
         ),
         pytest.param(
-            {"engine": {"env": [{"name": "A", "value": "b", "valueFrom": {"c": {}}}]}}, "not both", id="env twice"
+            {
+                "engine": {
+                    "env": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+                }
+            },
+            "not both",
+            id="env twice",
         ),
         pytest.param({"workload": {"concurrencyPerGpu": 4, "requestsPerSecondPerGpu": 2}}, "not both", id="two loads"),
         pytest.param(
@@ -99,58 +111,34 @@ def test_a_bad_spec_is_refused_at_the_door(plane: ControlPlane, spec: dict[str, 
         plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
 
 
-OWNED = {
-    "-tp 2": ["-tp", "2"],
-    "-tp=2": ["-tp=2"],
-    "-n2": ["-n2"],
-    "--max-num-seq 7": ["--max-num-seq", "7"],
-    "--max_num_seq 7": ["--max_num_seq", "7"],
-    "--gpu-memory-util=0.3": ["--gpu-memory-util=0.3"],
-    "--data-parallel-size 2": ["--data-parallel-size", "2"],
-    "--config /etc/vllm.yaml": ["--config", "/etc/vllm.yaml"],
-    "--dtype.key 7": ["--dtype.key", "7"],
-}
-TAKEN = [
-    *(
-        "--max-num-scheduled-tokens",
-        "512",
-        "--model-impl",
-        "vllm",
-        "--enforce-eager",
-        "-O3",
-        "-dc",
-        "{}",
-        "--seed",
-        "-1",
-    ),
-    *("--hf-overrides", '{"max-num-seqs": 7}', "--hf-overrides.max_num_seqs", "7", "--chat-template", "a --port b", ""),
-]
-
-
-@pytest.mark.parametrize("case", OWNED)
-def test_an_owned_flag_is_refused_under_its_other_names(plane: ControlPlane, case: str) -> None:
-    body = manifest("SLMDeployment", GOOD | {"engine": {"args": ["--enforce-eager", *OWNED[case]]}})
-    with pytest.raises(KubectlError, match=r"spec\.engine\.args.*the operator owns"):
-        plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
-
-
-def test_a_flag_and_its_value_in_one_word_are_refused(plane: ControlPlane) -> None:
-    body = manifest("SLMProfile", GOOD | {"engine": {"args": ["--seed 7"]}})
-    with pytest.raises(KubectlError, match="write two items"):
-        plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
-
-
-@pytest.mark.parametrize("kind", ["SLMDeployment", "SLMProfile"])
-def test_arguments_that_only_tune_the_engine_are_taken(plane: ControlPlane, kind: str) -> None:
-    body = manifest(kind, GOOD | {"engine": {"args": TAKEN}})
-    plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
-
-
 def test_the_longest_arguments_there_may_be_are_judged(plane: ControlPlane) -> None:
     """Within what the API server lets the rules of one object cost."""
     longest = [f"--unknown_{index:02}_" + "a" * 1010 for index in range(64)]
     body = manifest("SLMDeployment", GOOD | {"engine": {"args": longest}})
     plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=body)
+
+
+@pytest.mark.parametrize("named", [{"name": "4b-chat"}, {"generateName": "4b-"}], ids=str)
+def test_a_deployment_whose_service_could_not_be_is_refused(plane: ControlPlane, named: dict[str, str]) -> None:
+    body = json.loads(manifest("SLMDeployment", GOOD)) | {"metadata": named}
+    with pytest.raises(KubectlError, match="name it model-4b-chat"):
+        plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(body))
+
+
+@pytest.mark.parametrize("named", [{"name": "qwen2.5-x"}, {"name": "x" * 253}, {"generateName": "chat-"}], ids=str)
+def test_any_other_name_is_taken_and_its_service_too(plane: ControlPlane, named: dict[str, str]) -> None:
+    body = json.loads(manifest("SLMDeployment", GOOD)) | {"metadata": named}
+    made = plane.kubectl(
+        "create", "--dry-run=server", "-f", "-", "-o", "jsonpath={.metadata.name}", stdin=json.dumps(body)
+    )
+    service = child_name(Key("default", made))
+    plane.kubectl("create", "service", "clusterip", service, "--tcp=80", "--dry-run=server")
+
+
+@pytest.mark.parametrize("name", ["4b-chat", "qwen2.5-x", "x" * 253])
+def test_any_name_of_a_profile_is_taken_and_its_job_too(plane: ControlPlane, name: str) -> None:
+    plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=manifest("SLMProfile", GOOD, name))
+    plane.kubectl("create", "job", dns_label(name), "--image=a", "--dry-run=server")
 
 
 def test_a_misspelt_field_is_refused(plane: ControlPlane) -> None:
@@ -160,12 +148,125 @@ def test_a_misspelt_field_is_refused(plane: ControlPlane) -> None:
         )
 
 
-def test_a_profiles_spec_cannot_change(plane: ControlPlane, namespace: str) -> None:
+FULL = GOOD | {
+    "engine": {"image": "vllm/vllm-openai:v0.32.0"},
+    "gpu": {"product": "NVIDIA-H100-80GB-HBM3"},
+    "search": {"maxGpuMinutes": 15, "enginesPerGpu": 2},
+}
+DECISIVE: dict[str, tuple[str, Any]] = {
+    "model": ("spec.model", {"uri": "hf://a/b"}),
+    "engine": ("spec.engine", {"image": "vllm/vllm-openai:v0.33.0"}),
+    "product": ("spec.gpu.product", "NVIDIA-L40S"),
+    "no product": ("spec.gpu.product", None),
+    "workload": ("spec.workload", {"inputTokens": 7}),
+    "SLO": ("spec.search.slo", {"itl": {"maxMs": 9}}),
+    "no engines": ("spec.search.enginesPerGpu", None),
+}
+HARMLESS: dict[str, tuple[str, Any]] = {
+    "nodes": ("spec.gpu.nodeSelector", {"pool": "b"}),
+    "tolerations": ("spec.gpu.tolerations", [{"key": "nvidia.com/gpu", "operator": "Exists"}]),
+    "budget": ("spec.search.maxGpuMinutes", 60),
+    "template": ("spec.podTemplate", {"spec": {"priorityClassName": "low"}}),
+}
+
+
+def patch(path: str, value: Any) -> str:
+    """A merge patch of one field; None removes it."""
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return json.dumps(value)
+
+
+def test_what_decides_a_profile_cannot_change(plane: ControlPlane, namespace: str) -> None:
     inside = ("--namespace", namespace)
-    plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", GOOD))
-    with pytest.raises(KubectlError, match="make a new profile"):
-        plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", {"model": {"uri": "hf://a/b"}}))
+    plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", FULL))
+    for path, value in DECISIVE.values():
+        with pytest.raises(KubectlError, match=f"{path}: .*it decides what is measured .*: make a new profile"):
+            plane.kubectl("patch", "slmp/x", "--type=merge", "--patch", patch(path, value), *inside)
     plane.kubectl("label", "slmp/x", "a=b", *inside)
+
+
+def test_where_a_profile_runs_and_what_it_costs_may_change_until_it_has_ended(
+    plane: ControlPlane, namespace: str
+) -> None:
+    inside = ("--namespace", namespace)
+    plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", FULL))
+    for phase in ("Pending", "Running"):
+        plane.kubectl(
+            "patch", "slmp/x", "--subresource=status", "--type=merge", "-p", patch("status.phase", phase), *inside
+        )
+        for path, value in HARMLESS.values():
+            plane.kubectl("patch", "slmp/x", "--type=merge", "--patch", patch(path, value), *inside)
+            plane.kubectl("patch", "slmp/x", "--type=merge", "--patch", patch(path, None), *inside)
+    plane.kubectl(
+        "patch", "slmp/x", "--subresource=status", "--type=merge", "-p", patch("status.phase", "Complete"), *inside
+    )
+    for path, value in HARMLESS.values():
+        with pytest.raises(KubectlError, match="the profile has ended"):
+            plane.kubectl("patch", "slmp/x", "--type=merge", "--patch", patch(path, value), *inside)
+    plane.kubectl("label", "slmp/x", "a=b", *inside)
+
+
+def test_a_phase_is_one_of_those_documented(plane: ControlPlane, namespace: str) -> None:
+    inside = ("--namespace", namespace)
+    for kind, plural in (("SLMDeployment", "slmd"), ("SLMProfile", "slmp")):
+        plane.kubectl("apply", "-f", "-", *inside, stdin=manifest(kind, GOOD))
+        with pytest.raises(KubectlError, match=r"status\.phase"):
+            plane.kubectl(
+                "patch",
+                f"{plural}/x",
+                "--subresource=status",
+                "--type=merge",
+                "-p",
+                patch("status.phase", "Serving"),
+                *inside,
+            )
+
+
+PACKS = 300
+
+
+def test_a_status_with_more_packs_than_are_listed_is_taken(plane: ControlPlane, namespace: str) -> None:
+    """As it is written for 300 replicas on 300 GPUs: nobody's status may be refused for being large."""
+    inside = ("--namespace", namespace)
+    plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMDeployment", GOOD, "chat"))
+    (write,) = (
+        one for one in plan_deployment(many_packs(PACKS), w.SETTINGS, w.NOW).actions if isinstance(one, WriteStatus)
+    )
+    body = json.dumps({"status": write.status})
+    plane.kubectl("patch", "slmd/chat", "--subresource=status", "--type=merge", "--patch", body, *inside)
+    stored = json.loads(plane.kubectl("get", "slmd/chat", "-o", "json", *inside))["status"]
+    assert (len(stored["packs"]), stored["packCount"]) == (256, PACKS)
+
+
+FRACTIONS = FULL | {
+    "slo": {"itl": {"maxMs": 0.1}, "ttft": {"maxMs": 123.456789012345}},
+    "advisor": {"minEfficiency": 0.30000000000000004, "minGain": 1 / 3},
+    "workload": {"requestsPerSecondPerGpu": 2.675},
+    "profiling": {"maxGpuMinutes": 15.0},
+}
+
+
+def test_numbers_with_fractions_come_back_as_they_went_in(plane: ControlPlane, namespace: str) -> None:
+    """What the convention against them guards against (docs/adr/0014): a value that changes on its way, or a diff for ever."""
+    inside = ("--namespace", namespace)
+    spec = {name: part for name, part in FRACTIONS.items() if name not in {"gpu", "search"}}
+    body = manifest("SLMDeployment", spec)
+    apply = ("apply", "--server-side", "--field-manager=gitops", "-o", "json", "-f", "-", *inside)
+    first = json.loads(plane.kubectl(*apply, stdin=body))
+    for name in ("slo", "advisor", "workload", "profiling"):
+        for key, value in spec[name].items():
+            stored = first["spec"][name][key]
+            assert (stored | value if isinstance(value, dict) else value) == stored
+    # NB: the first apply after a creation writes the same once more, fractions or none. No later one may.
+    again, once_more = (json.loads(plane.kubectl(*apply, stdin=body)) for _ in range(2))
+    assert once_more == again
+    written_back = manifest("SLMDeployment", again["spec"])
+    other = ("apply", "--server-side", "--field-manager=other", "-o", "json", "-f", "-", *inside)
+    assert json.loads(plane.kubectl(*other, stdin=written_back))["metadata"]["generation"] == 1, (
+        "no conflict, no change"
+    )
+    plane.kubectl("diff", "--server-side", "--field-manager=gitops", "-f", "-", *inside, stdin=body)
 
 
 def test_scale_writes_replicas(plane: ControlPlane, namespace: str) -> None:

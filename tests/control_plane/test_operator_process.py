@@ -171,6 +171,27 @@ def test_an_edit_of_the_spec_and_one_of_a_child_are_both_followed(plane: Control
 SELECT_OTHERS = '[{"op": "replace", "path": "/spec/selector", "value": {"app": "other"}}]'
 
 
+TOLERATION = {"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}
+
+
+def test_a_waiting_profile_that_gets_a_toleration_gets_its_gpu(plane: ControlPlane, namespace: str) -> None:
+    labels = {"slm-operator.io/managed": "true", "pool": "dedicated"}
+    (node,) = plane.add_kwok_nodes(1, prefix="dedicated", labels=labels, resources={"nvidia.com/gpu": 1})
+    plane.kubectl("taint", "nodes", node, "dedicated=x:NoSchedule")
+    body = {"model": {"uri": "hf://facebook/opt-1.3b"}, "gpu": {"nodeSelector": {"pool": "dedicated"}}}
+    apply(plane, namespace, "SLMProfile", "waits", body)
+    with operator(plane):
+        wait_until(lambda: "WaitingForGPU" in json.dumps(get(plane, namespace, "slmp/waits").get("status")))
+        before = get(plane, namespace, "job/waits")["metadata"]["uid"]
+        tolerant = body | {"gpu": body["gpu"] | {"tolerations": [TOLERATION]}}
+        apply(plane, namespace, "SLMProfile", "waits", tolerant)
+        pods = wait_until(lambda: [one for one in get(plane, namespace, "pods")["items"] if "nodeName" in one["spec"]])
+    assert {one["spec"]["nodeName"] for one in pods} == {node}
+    assert before not in {owner["uid"] for one in pods for owner in one["metadata"]["ownerReferences"]}
+    plane.kubectl("delete", "slmp", "--all", "--namespace", namespace, "--wait=false")
+    plane.kubectl("delete", "node", node, "--wait=false")
+
+
 def test_a_taken_name_becomes_a_condition_and_the_object_stays_as_it_was(plane: ControlPlane, namespace: str) -> None:
     plane.kubectl("create", "service", "clusterip", "chat", "--tcp=1234", "--namespace", namespace)
     apply(

@@ -45,7 +45,7 @@ def planned(node: NodeRecord, spec: SLMDeploymentSpec) -> tuple[tuple[Any, ...],
     """What is done for the guide's deployment with this one node, and what it waits for."""
     assert spec.sharing.engines_per_gpu is not None
     cut = SliceClass(mode=SharingMode(spec.sharing.mode), engines_per_gpu=spec.sharing.engines_per_gpu)
-    tolerations = tolerations_of(spec.accelerator.tolerations)
+    tolerations = tolerations_of(one.given() for one in spec.accelerator.tolerations)
     asked = replace(w.demand(cut=cut, tolerations=tolerations), product=spec.accelerator.product)
     plugin = [replace(one, default_key="halves") for one in w.plugin_pods("pool-1")]
     view = w.fleet(asked, nodes=(node,), daemons=tuple(plugin), config_map=w.config_map(**CONFIGS))

@@ -24,9 +24,9 @@ class Door:
     accepted: int = 0
     refused: int = 0
 
-    def ask(self, kind: str, spec: Any) -> dict[str, Any] | None:
+    def ask(self, kind: str, spec: Any, name: str = "fuzzed") -> dict[str, Any] | None:
         """The object as it would be stored, defaults and all; None when admission refuses it."""
-        status, answer = self.create(fuzzed(kind, spec))
+        status, answer = self.create(fuzzed(kind, spec, name))
         assert status in {201, 400, 422}, (status, answer)  # never 500, never a time-out
         if status == 201:
             self.accepted += 1
@@ -47,9 +47,9 @@ class Door:
             return response.status, json.loads(response.read())
 
 
-def fuzzed(kind: str, spec: Any) -> Any:
+def fuzzed(kind: str, spec: Any, name: str = "fuzzed") -> Any:
     """A manifest with a spec, as kubectl would send it."""
-    head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": "fuzzed"}}
+    head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}}
     return as_sent(head | {"spec": spec})
 
 

@@ -19,14 +19,82 @@ SCALAR = st.one_of(st.none(), st.booleans(), st.integers(-(2**40), 2**40), st.fl
 JUNK = st.recursive(
     SCALAR, lambda part: st.lists(part, max_size=3) | st.dictionaries(TEXT, part, max_size=3), max_leaves=6
 )
-URIS = st.sampled_from(
-    ("hf://facebook/opt-125m", "pvc://models/opt-1.3b", "s3://bucket/model", "oci://registry/image:tag", "/models/opt")
+DIGEST = "sha256:" + "0a" * 32
+
+
+def mostly(good: tuple[Any, ...], bad: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    """Seeds of which one in five or so is refused."""
+    return st.integers(0, 4).flatmap(lambda draw: st.sampled_from(good if draw else bad))
+
+
+URIS = mostly(
+    (
+        "hf://facebook/opt-125m",
+        "hf://gpt2",
+        "pvc://models/opt-1.3b",
+        "s3://bucket/model",
+        "oci://registry/image:tag",
+        f"oci://registry.example:5000/image@{DIGEST}#folder",
+        "/models/opt",
+    ),
+    (
+        "hf://meta-llama/Llama-3.2-1B:main",
+        "hf://org/name@rev",
+        "hf://org/na me",
+        "hf://a/b/c",
+        "pvc://My_Models/opt",
+        "s3://B/opt",
+        "oci://Registry/Image",
+        "ftp://x/y",
+    ),
 )
-DATASETS = st.sampled_from(("pvc://data/chats.json", "/data/chats.json"))
+DATASETS = mostly(("pvc://data/chats.json", "/data/chats.json"), ("pvc://Data/chats.json", "chats.json"))
 FLAGS = st.sampled_from((
     "--enforce-eager", "--max-num-seqs=4", "--max_num_seqs", "--dtype", "--seed", "7", "", "-", "--", "-tp", "-n2", "-dc",
-    "--max-num-seq", "--seed 7", "-O3", "-1.5", "--hf-overrides.a_b", "--=", "-.",
+    "--max-num-seq", "--seed 7", "-O3", "-1.5", "--hf-overrides.a_b", "--=", "-.", "-tp=2", "-pp", "-q", "--config=/c.yaml",
+    "--tensor-parallel-si", "--data-parallel-size",
 ))  # fmt: skip
+"""The engine's own spellings too: prefixes and short names."""
+NAMES = mostly(
+    ("fuzzed", "a.b", "a-b", "qwen2.5-3b", f"{'x' * 60}.y", "x" * 253, "chat-x0123456789"),
+    ("4b-chat", "Chat", "a_b", "a.", "x" * 254),
+)
+"""Names of objects."""
+_TOLERATION = mostly(
+    (
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "pool", "value": "gpu"},
+        {"key": "pool", "operator": "Equal", "value": ""},
+        {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
+    ),
+    (
+        {"key": "a", "operater": "Exists"},
+        {"key": "a", "operator": "Lt", "value": "5"},
+        {"operator": "Exists"},
+        {"value": "a"},
+        {"key": "a", "operator": "Exists", "value": "b"},
+        {"key": "a", "tolerationSeconds": 5},
+        {"key": "slm-operator.io/changing", "operator": "Exists"},
+        {"key": "a b"},
+    ),
+)
+_SOURCE = mostly(
+    (
+        {"secretKeyRef": {"name": "s", "key": "k", "optional": True}},
+        {"configMapKeyRef": {"name": "c", "key": "k"}},
+        {"fieldRef": {"fieldPath": "metadata.labels['a']"}},
+        {"resourceFieldRef": {"resource": "limits.cpu", "divisor": 1}},
+        {"resourceFieldRef": {"resource": "requests.memory", "divisor": "1Mi"}},
+    ),
+    (
+        {},
+        {"secretKeyReff": {"name": "s", "key": "k"}},
+        {"secretKeyRef": {"name": "s", "keey": "k"}},
+        {"secretKeyRef": {"name": "s", "key": "k"}, "fieldRef": {"fieldPath": "metadata.name"}},
+        {"fieldRef": {"fieldPath": "metadata.nam"}},
+        {"resourceFieldRef": {"resource": "cpu"}},
+    ),
+)
 
 _CONTAINER = st.fixed_dictionaries(
     {"name": st.sampled_from(("engine", "sidecar")) | JUNK},
@@ -58,7 +126,14 @@ POD_TEMPLATE = st.fixed_dictionaries(
         | JUNK,
     },
 )
-KNOWN = {"uri": URIS, "dataset": DATASETS, "args": st.lists(FLAGS, max_size=3), "podTemplate": POD_TEMPLATE}
+KNOWN = {
+    "uri": URIS,
+    "dataset": DATASETS,
+    "args": st.lists(FLAGS, max_size=3),
+    "podTemplate": POD_TEMPLATE,
+    "tolerations": st.lists(_TOLERATION, max_size=2).map(copy.deepcopy),
+    "valueFrom": _SOURCE.map(copy.deepcopy),
+}
 FORMED = (
     "chat",
     "hf-token",
@@ -67,7 +142,7 @@ FORMED = (
     "v1.models",
     "chat.example.com",
     "*.example.com",
-    "registry/image@sha256:0",
+    f"registry/image@{DIGEST}",
 )
 """Texts of every form. NB: Hypothesis makes them from an expression too, and takes as long for that as for all the rest."""
 _FORM = re.compile(r"self\.matches\(r'\^(?P<of>.*)\$'\)")
@@ -146,14 +221,20 @@ def _broken(draw: st.DrawFn, spec: dict[str, Any]) -> dict[str, Any]:
             return spec
         name = draw(st.sampled_from(sorted(place)))
         inside = place[name]
-        if isinstance(inside, dict) and inside and draw(st.booleans()):
-            place = inside
-            continue
-        match draw(st.sampled_from(("junk", "gone", "unknown"))):
-            case "junk":
-                place[name] = draw(JUNK)
-            case "gone":
-                del place[name]
-            case _:
-                place[f"{name}X"] = inside
-        return spec
+        for one in inside if isinstance(inside, list) else (inside,):
+            if isinstance(one, dict) and one and draw(st.booleans()):
+                place = one
+                break
+        else:
+            return _spoilt(draw, spec, place, name)
+
+
+def _spoilt(draw: st.DrawFn, spec: dict[str, Any], place: dict[str, Any], name: str) -> dict[str, Any]:
+    match draw(st.sampled_from(("junk", "gone", "unknown"))):
+        case "junk":
+            place[name] = draw(JUNK)
+        case "gone":
+            del place[name]
+        case _:
+            place[f"{name}X"] = place[name]
+    return spec

@@ -1,10 +1,11 @@
-"""Thousands of specs against a real API server: each is refused at admission, or ends in a plan with a valid status.
+"""Thousands of specs against a real API server: each is refused at admission, or ends in a plan with a valid status and valid names.
 
 And `kubectl slm plan` says of each, without a cluster, what the API server says.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
-from slm_operator.api.deployment import SLMDeploymentStatus
-from slm_operator.api.profile import SLMProfileStatus
+from slm_operator.api.base import LABEL
+from slm_operator.api.deployment import SLMDeploymentSpec, SLMDeploymentStatus
+from slm_operator.api.profile import SLMProfileSpec, SLMProfileStatus
 from slm_operator.cli.inputs.admission.answer import asked
 from slm_operator.planning.actions import Apply, Plan, WriteStatus
 from slm_operator.planning.deployment.plan import plan_deployment
@@ -23,7 +25,7 @@ from slm_operator.planning.views import Assignment, ProfileView
 from slm_operator.watch import custom_resources
 
 from tests.fuzz.door import Door, door, fuzzed
-from tests.fuzz.specs import specs
+from tests.fuzz.specs import NAMES, specs
 from tests.testbed.cluster import apply_crds
 from tests.unit.planning import worlds as w
 
@@ -39,6 +41,9 @@ SUITE, RECORDED = 1, 20
 DEPLOYMENTS, PROFILES = 900, 225
 """Examples of a round."""
 ROUNDS = pytest.mark.parametrize("rounds", [SUITE, pytest.param(RECORDED, marks=pytest.mark.record)])
+PACKS = 300
+MANY = w.many_packs(PACKS).pods
+EACH_ON_ONE = w.workload("chat", replicas=PACKS, ready=PACKS)
 FUZZED = settings(
     database=None,
     derandomize=True,
@@ -68,11 +73,12 @@ def test_every_deployment_is_refused_or_planned(opened: Door, rounds: int) -> No
     before = opened.accepted + opened.refused
 
     @settings(FUZZED, max_examples=rounds * DEPLOYMENTS)
-    @given(specs(schema_of("slmdeployments")))
-    def one(spec: Any) -> None:
-        stored = opened.ask("SLMDeployment", spec)
-        is_answered_offline("SLMDeployment", spec, stored)
+    @given(specs(schema_of("slmdeployments")), NAMES)
+    def one(spec: Any, name: str) -> None:
+        stored = opened.ask("SLMDeployment", spec, name)
+        is_answered_offline("SLMDeployment", spec, name, stored)
         if stored is not None:
+            SLMDeploymentSpec.model_validate(stored["spec"], extra="forbid")
             deployment_is_planned(stored)
 
     one()
@@ -87,11 +93,12 @@ def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
     schema["properties"].pop("measurements")  # documents have a fuzz of their own: tests/unit/cli/test_fuzz.py
 
     @settings(FUZZED, max_examples=rounds * PROFILES)
-    @given(specs(schema))
-    def one(spec: Any) -> None:
-        stored = opened.ask("SLMProfile", spec)
-        is_answered_offline("SLMProfile", spec, stored)
+    @given(specs(schema), NAMES)
+    def one(spec: Any, name: str) -> None:
+        stored = opened.ask("SLMProfile", spec, name)
+        is_answered_offline("SLMProfile", spec, name, stored)
         if stored is not None:
+            SLMProfileSpec.model_validate(stored["spec"], extra="forbid")
             record = custom_resources.profile(named(stored))
             plan = plan_profile(ProfileView(profile=record), w.SETTINGS, w.NOW)
             written(plan, SLMProfileStatus)
@@ -100,15 +107,15 @@ def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
     assert opened.accepted + opened.refused - before >= rounds * PROFILES
 
 
-def is_answered_offline(kind: str, spec: Any, stored: dict[str, Any] | None) -> None:
+def is_answered_offline(kind: str, spec: Any, name: str, stored: dict[str, Any] | None) -> None:
     """`kubectl slm plan` takes what the API server takes, and fills in the same defaults."""
-    answer = asked(fuzzed(kind, spec), kind)
+    answer = asked(fuzzed(kind, spec, name), kind)
     assert (stored is not None) == (answer.findings == ()), answer.sentences()
     assert stored is None or stored["spec"] == answer.kept["spec"]
 
 
 def deployment_is_planned(stored: dict[str, Any]) -> None:
-    """First without a profile, then with one, without and with room for its replicas."""
+    """First without a profile, then with one, without and with room for its replicas, and with replicas on many GPUs."""
     record = custom_resources.deployment(named(stored))
     alone = w.seen(record, None)
     written(plan_deployment(alone, w.SETTINGS, w.NOW), SLMDeploymentStatus)
@@ -121,6 +128,7 @@ def deployment_is_planned(stored: dict[str, Any]) -> None:
     for assignment in (None, Assignment(slice_class=slice_class, nodes=("gpu-1",), slots=4)):
         view = replace(measured, assignment=assignment)
         written(plan_deployment(view, w.SETTINGS, w.NOW), SLMDeploymentStatus)
+    written(plan_deployment(replace(view, pods=MANY, workload=EACH_ON_ONE), w.SETTINGS, w.NOW), SLMDeploymentStatus)
 
 
 def named(stored: dict[str, Any]) -> dict[str, Any]:
@@ -137,4 +145,7 @@ def written(plan: Plan, model: type[SLMDeploymentStatus | SLMProfileStatus]) -> 
     assert ready.message
     for action in plan.actions:
         if isinstance(action, Apply):
-            assert action.manifest["metadata"]["name"]
+            named = action.manifest["metadata"]["name"]
+            assert re.fullmatch(LABEL, named), named
+            assert len(named) <= 63, named
+            assert action.manifest["kind"] != "Service" or named[0].isalpha()

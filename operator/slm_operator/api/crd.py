@@ -15,7 +15,7 @@ from slm_operator.api.names import DEPLOYMENT_KIND, GROUP, PROFILE_KIND, VERSION
 from slm_operator.api.profile import SLMProfile
 
 if TYPE_CHECKING:
-    from slm_operator.api.parts import Part
+    from slm_operator.api.base import Part
 
 Schema = dict[str, Any]
 

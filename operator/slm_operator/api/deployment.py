@@ -10,29 +10,25 @@ from slm_core.measurements import SharingMode
 from slm_core.sharing import AUTO, CHOICES, PACKED
 from slm_core.sharing.exclusive import EXCLUSIVE
 
-from slm_operator.api.parts import (
+from slm_operator.api.base import (
     ATOMIC,
-    SELECTS_NO_MARKS,
     SET,
-    EngineSpec,
     Hostname,
-    ModelSpec,
     Name,
     NameReference,
     NamespaceName,
-    NodeSelector,
     ObjectName,
     Part,
     Product,
     RawObject,
     ServiceName,
-    Toleration,
-    WorkloadSpec,
     cel,
     map_by,
     validations,
     within,
 )
+from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
+from slm_operator.api.parts import EngineSpec, ModelSpec, WorkloadSpec
 from slm_operator.api.slo import Figures, SloSpec
 
 CONDITION_TYPE = (
@@ -104,7 +100,7 @@ class AcceleratorSpec(Part):
     """GPU product as in the node label nvidia.com/gpu.product; one at most. Default: any, the most frequent one first."""
     node_selector: NodeSelector = {}
     """Further labels that a node must carry."""
-    tolerations: Annotated[list[Toleration], Field(max_length=32, json_schema_extra=ATOMIC)] = []
+    tolerations: Annotated[list[AllowedToleration], Field(max_length=32, json_schema_extra=ATOMIC)] = []
     """Tolerations of profile and replica pods, as in a pod."""
 
     @property
@@ -258,12 +254,16 @@ Conditions = Annotated[
 ]
 
 
+Phase = Literal["Profiling", "Advising", "Placing", "Starting", "Ready", "Stalled"]
+ProfilePhase = Literal["Pending", "Running", "Complete", "Imported", "Failed"]
+
+
 class ProfileReference(Part):
     """The profile that the advice rests on."""
 
     name: Name
     """Name of the SLMProfile."""
-    phase: str | None = None
+    phase: ProfilePhase | None = None
     """Its phase."""
     progress: str | None = None
     """How far it is: point 3/6."""
@@ -300,7 +300,7 @@ class SLMDeploymentStatus(Part):
     """Generation of spec that this status speaks of."""
     conditions: Conditions = []
     """Ready, Reconciling and Stalled for tools; Profiled, Advised, Allocated, Available, Routed and SLOMet for people."""
-    phase: str | None = None
+    phase: Phase | None = None
     """One word for people. Tools read the conditions."""
     profile: ProfileReference | None = None
     """The profile that the advice rests on."""
@@ -322,10 +322,19 @@ class SLMDeploymentStatus(Part):
     """What spec.routing made."""
 
 
+NAMED_LIKE_A_SERVICE = cel(
+    "(has(self.metadata.name) ? self.metadata.name : self.metadata.generateName).matches('^[a-z]')",
+    "the name of an SLMDeployment begins with a letter, because its Service has it too, and no Service before Kubernetes 1.36 "
+    "may begin with a digit: name it model-4b-chat instead of 4b-chat",
+)
+"""NB: no fieldPath, because an API server lets no schema speak of a field of metadata; and no rule on length, because a
+Service whose name would be too long gets one with a hash (manifests/metadata.py)."""
+
+
 class SLMDeployment(Part):
     """A small language model, measured, packed onto shared GPUs where that was measured to pay, and served."""
 
-    model_config = ConfigDict(title="SLMDeployment")
+    model_config = ConfigDict(title="SLMDeployment") | validations(NAMED_LIKE_A_SERVICE)
     spec: SLMDeploymentSpec
     """What to serve, for which load, under which promise."""
     status: SLMDeploymentStatus | None = None

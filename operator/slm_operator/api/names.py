@@ -34,6 +34,7 @@ DEPLOYMENT_LABEL: Final = f"{GROUP}/deployment"
 PROFILE_LABEL: Final = f"{GROUP}/profile"
 ADVICE_ANNOTATION: Final = f"{GROUP}/advice"
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
+REQUEST_ANNOTATION: Final = f"{GROUP}/request"
 CONFIG_KEY_PREFIX: Final = "slm-"
 
 NVIDIA_GPU: Final = "nvidia.com/gpu"

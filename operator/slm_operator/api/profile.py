@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import ConfigDict, Field
 from slm_core import tuning
 from slm_core.measurements import MeasurementDocument
 
-from slm_operator.api.deployment import Conditions, Mode
-from slm_operator.api.parts import (
-    SELECTS_NO_MARKS,
-    EngineSpec,
-    ModelSpec,
-    Name,
-    NodeSelector,
-    Part,
-    RawObject,
-    Toleration,
-    WorkloadSpec,
-    cel,
-    validations,
-    within,
-)
+from slm_operator.api.base import ATOMIC, Name, Part, Product, RawObject, cel, validations, within
+from slm_operator.api.deployment import Conditions, Mode, ProfilePhase
+from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
+from slm_operator.api.parts import EngineSpec, ModelSpec, WorkloadSpec
 from slm_operator.api.slo import SloSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+ENDED = ("Complete", "Imported", "Failed")
+"""Phases of a profile that will not be measured (again)."""
 
 
 class GpuSpec(Part):
     """The kind of GPU to measure on."""
 
     model_config = validations(SELECTS_NO_MARKS)
-    product: Annotated[str, Field(max_length=63)] | None = None
+    product: Product | None = None
     """GPU product as in the node label nvidia.com/gpu.product. Default: any."""
     node_selector: NodeSelector = {}
     """Further labels that the node must carry."""
-    tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
+    tolerations: Annotated[list[AllowedToleration], Field(max_length=32, json_schema_extra=ATOMIC)] = []
     """Tolerations of the profile pod."""
 
 
@@ -58,9 +54,8 @@ class SearchSpec(Part):
 
 
 class SLMProfileSpec(Part):
-    """What to measure, or, with measurements, what was measured elsewhere. Immutable: make a new profile instead."""
+    """What to measure, or, with measurements, what was measured elsewhere. What decides the figures is immutable."""
 
-    model_config = validations(cel("self == oldSelf", "a profile's spec cannot change: make a new profile"))
     model: ModelSpec
     """The model to measure."""
     engine: EngineSpec = EngineSpec()
@@ -95,7 +90,7 @@ class SLMProfileStatus(Part):
     """Generation of spec that this status speaks of."""
     conditions: Conditions = []
     """Ready, Reconciling, Stalled."""
-    phase: Literal["Pending", "Running", "Complete", "Imported", "Failed"] | None = None
+    phase: ProfilePhase | None = None
     """One word for people."""
     progress: ProfileProgress | None = None
     """How far a running profile is."""
@@ -111,10 +106,44 @@ class SLMProfileStatus(Part):
     """What was measured."""
 
 
+MUTABLE = ("gpu.nodeSelector", "gpu.tolerations", "podTemplate", "search.maxGpuMinutes")
+"""What may change of a profile's spec until it has ended: where its pod may run, and what it may cost."""
+
+
+_INSIDE: dict[str, type[Part]] = {"gpu": GpuSpec, "search": SearchSpec}
+
+
+def _paths(model: type[Part], above: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        path = f"{above}{field.alias or name}"
+        inside = _INSIDE.get(path)
+        if inside is None:
+            yield path
+        else:
+            yield from _paths(inside, f"{path}.")
+
+
+def _stays(path: str) -> dict[str, str]:
+    now, then = f"self.spec.{path}", f"oldSelf.spec.{path}"
+    return cel(
+        f"has({now}) == has({then}) && (!has({now}) || {now} == {then})",
+        f"it decides what is measured and cannot change, only {', '.join(MUTABLE)} can: make a new profile",
+        field=f".spec.{path}",
+    )
+
+
+_IMMUTABLE = tuple(_stays(path) for path in _paths(SLMProfileSpec) if path not in MUTABLE)
+_ENDED = cel(
+    f"!has(self.status) || !has(self.status.phase) || !(self.status.phase in {list(ENDED)}) || self.spec == oldSelf.spec",
+    "the profile has ended, and its spec says how it was measured: make a new profile, or delete this one to measure again",
+    field=".spec",
+)
+
+
 class SLMProfile(Part):
     """Measurements of one model, engine, GPU product and workload."""
 
-    model_config = ConfigDict(title="SLMProfile")
+    model_config = ConfigDict(title="SLMProfile") | validations(*_IMMUTABLE, _ENDED)
     spec: SLMProfileSpec
     """What to measure, or what was measured elsewhere."""
     status: SLMProfileStatus | None = None

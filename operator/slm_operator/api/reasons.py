@@ -59,7 +59,7 @@ class Reason(StrEnum):
         "WaitingForGPU",
         Group.WAITING,
         "no whole GPU is free for measuring; the message names who holds each",
-        "free one, or opt another node in",
+        "free one, or opt another node in; a profile that waits may be given other nodes, tolerations or a budget (`kubectl edit slmp NAME`)",
     )
     STARTING = (
         "Starting",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from slm_core import slo
 from slm_core.slo import ITL, ITL_FACTOR, METRICS, TTFT, Slo
 
-from slm_operator.api.parts import Part, cel, validations, within
+from slm_operator.api.base import Part, cel, validations, within
 
 Statistic = Literal["Mean", "P50", "P90", "P99"]
 

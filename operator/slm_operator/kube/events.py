@@ -33,6 +33,8 @@ PER_OBJECT_BURST = 15.0
 PER_OBJECT_PER_SECOND = 1 / 60
 REMEMBERED = 4096
 NOTE_LENGTH = 1024
+NAME_LENGTH = 220
+"""Characters of an object's name that its events' names begin with: they are DNS subdomains too, of 253."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -104,7 +106,10 @@ class EventRecorder:
         return {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.kind,
-            "metadata": {"name": f"{about.name[:220]}.{int(now.timestamp() * 1e6):x}", "namespace": namespace},
+            "metadata": {
+                "name": f"{about.name[:NAME_LENGTH].rstrip('-.')}.{int(now.timestamp() * 1e6):x}",
+                "namespace": namespace,
+            },
             "regarding": {
                 "apiVersion": about.api_version,
                 "kind": about.kind,

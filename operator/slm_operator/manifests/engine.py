@@ -94,7 +94,7 @@ def environment(model: ModelSpec, engine: EngineSpec) -> list[dict[str, Any]]:
         *({"name": name, "value": value} for name, value in engine_of(engine.command).environment.items()),
         *model_source(model).env,
     )
-    theirs = [variable.model_dump(by_alias=True, exclude_none=True) for variable in engine.env]
+    theirs = [variable.given() for variable in engine.env]
     named = {str(variable["name"]): variable for variable in (*ours, *theirs)}
     return list(named.values())
 

@@ -1,11 +1,13 @@
 """Names, labels and owners of what the operator makes.
 
-Labels follow app.kubernetes.io. Label values are at most 63 characters, names of SLMDeployments may be 253: where a
-value must be a label, a name that is too long is cut and gets a hash.
+Labels follow app.kubernetes.io. Names of SLMDeployments and SLMProfiles may have 253 characters and dots in them; the value
+of a label and the name of a Service may not. A name that has to change for that gets a hash of the whole, so that no two
+ever become one: otherwise a-b and a.b would be one Service.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
@@ -16,13 +18,31 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 
-_LABEL_LENGTH = 63
-_SERVICE_NAME_LENGTH = 63
+LONGEST = 63
+"""Longest value of a label, and longest name of a Service, in characters."""
+_HASH_LENGTH = 12
+_HASHED = re.compile(r"-x[0-9a-f]{10}$")
+"""How a name that was changed ends. NB: one that ends so by itself is changed too, or it could be another's."""
 
 
-def label_value(name: str, length: int = _LABEL_LENGTH) -> str:
-    """`name` where it fits, else its head and a hash."""
-    return name if len(name) <= length else f"{name[: length - 11].rstrip('-.')}-{digest(name)}"
+def label_value(name: str) -> str:
+    """`name` where it can be the value of a label, else its head and a hash."""
+    return _apart(name, name)
+
+
+def dns_label(name: str) -> str:
+    """`name` where it is a DNS label, else what of it can be in one, and a hash."""
+    return _apart(name, name.replace(".", "-"))
+
+
+def _apart(name: str, readable: str) -> str:
+    if readable == name and len(name) <= LONGEST and _HASHED.search(name) is None:
+        return name
+    return f"{_head(readable)}-x{digest(name)}"
+
+
+def _head(name: str) -> str:
+    return name[: LONGEST - _HASH_LENGTH].rstrip("-.")
 
 
 def serves_value(deployment: Key) -> str:
@@ -31,15 +51,14 @@ def serves_value(deployment: Key) -> str:
 
 
 def is_served_in(serves: str, namespace: str) -> bool:
-    """Whether a serves value is of a deployment there. NB: of two namespaces that begin with the same 51 letters or more it cannot say."""
+    """Whether a serves value is of a deployment there. NB: of two namespaces that begin with the same 50 letters or more it cannot say."""
     head = f"{namespace}."
-    kept = _LABEL_LENGTH - 11
-    return serves.startswith(head if len(head) < kept else head[:kept].rstrip("-."))
+    return serves.startswith(head if len(head) < LONGEST - _HASH_LENGTH else _head(head))
 
 
 def child_name(deployment: Key) -> str:
     """Name of the Deployment, Service and PDB of an SLMDeployment. A Service name is a DNS label."""
-    return label_value(deployment.name.replace(".", "-"), _SERVICE_NAME_LENGTH)
+    return dns_label(deployment.name)
 
 
 def selector_labels(deployment: Key) -> dict[str, str]:
@@ -84,5 +103,5 @@ def of_deployment(api_version: str, kind: str, deployment: DeploymentRecord, com
 
 
 def job_name(profile: ProfileRecord) -> str:
-    """Name of the Job that measures a profile."""
-    return label_value(profile.meta.key.name.replace(".", "-"), _SERVICE_NAME_LENGTH)
+    """Name of the Job that measures a profile: its pods have it as the value of a label."""
+    return dns_label(profile.meta.key.name)

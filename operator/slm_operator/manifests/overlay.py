@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.api.parts import TOLERATES_CHANGES, refused_variable, tolerates_changes
+from slm_operator.api.kubernetes import TOLERATES_CHANGES, tolerates_changes
+from slm_operator.api.parts import refused_variable
 from slm_operator.manifests.engine import CONTAINER, ENGINE_UID, container_security, pod_security
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ needs no API token: it prints JSON lines, and the operator reads its log.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from slm_core.engines.registry import engine_of
@@ -17,6 +18,7 @@ from slm_core.slo import LIMIT_FIELDS, METRICS
 from slm_core.tuning import flag, tuned
 
 from slm_operator.api import names
+from slm_operator.api.profile import MUTABLE
 from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, job_name, label_value, owner
@@ -60,7 +62,7 @@ def _measured(spec: EngineSpec) -> dict[str, Any]:
 def profile_name(spec: SLMDeploymentSpec) -> str:
     """Name of the profile that a deployment with this spec needs: the model's name, readable, and the key."""
     tail = spec.model.uri.rstrip("/").rsplit("/", 1)[-1].lower()
-    readable = "".join(c if c.isalnum() else "-" for c in tail).strip("-")[:40].rstrip("-") or "model"
+    readable = "".join(c if c.isascii() and c.isalnum() else "-" for c in tail).strip("-")[:40].rstrip("-") or "model"
     return f"{readable}-{profile_key(spec)[:8]}"
 
 
@@ -105,7 +107,7 @@ def _gpu(accelerator: AcceleratorSpec) -> dict[str, Any]:
 def shared_profile(
     deployment: DeploymentRecord, spec: SLMDeploymentSpec, found: SLMProfileSpec, sharers: Iterable[DeploymentRecord]
 ) -> Manifest:
-    """The same profile with the owners of now. Its spec stays as the first deployment wrote it: it is immutable."""
+    """The same profile with the owners of now. Its spec stays as it is: whoever made it, or changed it, knew why."""
     return _owned_profile(deployment, spec, _dump(found), sharers)
 
 
@@ -144,6 +146,15 @@ class Where:
     preferred: tuple[Preference, ...] = ()
 
 
+def request_digest(spec: SLMProfileSpec) -> str:
+    """Of what may change of a profile's spec until it has ended: a Job was made for it, and cannot be changed."""
+    return digest({path: reduce(_field, path.split("."), spec.given()) for path in MUTABLE})
+
+
+def _field(inside: Any, name: str) -> Any:
+    return inside.get(name)
+
+
 def profile_job(record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str, where: Where) -> Manifest:
     """The Job that measures a profile on one whole GPU."""
     key = record.meta.key
@@ -161,6 +172,7 @@ def profile_job(record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str,
             "name": job_name(record),
             "namespace": key.namespace,
             "labels": labels,
+            "annotations": {names.REQUEST_ANNOTATION: request_digest(record.spec or spec)},
             "ownerReferences": [owner(names.PROFILE_KIND, record.meta)],
         },
         "spec": {
@@ -185,7 +197,7 @@ def _pod_template(
             "terminationGracePeriodSeconds": 60,
             "securityContext": engines.pod_security(),
             "nodeSelector": nodes_allowed(spec.gpu.node_selector, spec.gpu.product, where.opt_in_label),
-            "tolerations": [dict(toleration) for toleration in spec.gpu.tolerations],
+            "tolerations": [toleration.given() for toleration in spec.gpu.tolerations],
             "initContainers": [
                 {
                     "name": RUNTIME_CONTAINER,

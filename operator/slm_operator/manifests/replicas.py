@@ -96,7 +96,7 @@ def pod_template(
             "terminationGracePeriodSeconds": engines.PRE_STOP_SECONDS + engines.SHUTDOWN_SECONDS + 30,
             "securityContext": engines.pod_security(),
             "nodeSelector": node_selector(deployment, spec, serving, opt_in_label),
-            "tolerations": [dict(toleration) for toleration in spec.accelerator.tolerations],
+            "tolerations": [toleration.given() for toleration in spec.accelerator.tolerations],
             "topologySpreadConstraints": [_spread(key)],
             "containers": [
                 {

@@ -10,6 +10,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from slm_operator.api.profile import ENDED
 from slm_operator.planning.profile.turns import Contender, turn_of
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from slm_operator.planning.profile.turns import Turn
     from slm_operator.settings import Settings
     from slm_operator.watch.records import JobRecord, Key, ProfileRecord
-
-ENDED = frozenset({"Complete", "Failed", "Imported"})
-"""Phases of a profile that will not be measured (again)."""
 
 
 def is_to_be_measured(profile: ProfileRecord) -> bool:

@@ -1,7 +1,7 @@
 """SLMDeployments and SLMProfiles as records. What cannot be read is said in `broken`, never raised.
 
-A record is kept as long as its object is there, so what the schema leaves open is bounded here: raw objects (a pod
-template, tolerations, `valueFrom`) may hold anything, and decoded JSON takes up to fifty times its text.
+A record is kept as long as its object is there, so what the schema leaves open is bounded here: a raw object (a pod
+template) may hold anything, and decoded JSON takes up to fifty times its text.
 """
 
 from __future__ import annotations

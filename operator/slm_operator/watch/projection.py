@@ -142,6 +142,9 @@ def job(raw: Raw) -> JobRecord:
         finished=failed_now or (complete is not None and complete.get("status") == "True"),
         failed_because=because,
         created=str(raw["metadata"].get("creationTimestamp") or ""),
+        request=cut(text)
+        if (text := (raw["metadata"].get("annotations") or {}).get(names.REQUEST_ANNOTATION))
+        else None,
     )
 
 

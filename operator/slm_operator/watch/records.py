@@ -213,6 +213,8 @@ class JobRecord:
     failed_because: Cause | None = None
     created: str = ""
     """When, RFC 3339, by the API server's clock."""
+    request: str | None = None
+    """Digest of what may change of the profile's spec, as it was when the Job was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

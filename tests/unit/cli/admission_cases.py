@@ -9,6 +9,8 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+from tests.unit.api import admission
+
 TAKEN = None
 DEPLOYMENT, PROFILE = "SLMDeployment", "SLMProfile"
 
@@ -101,6 +103,13 @@ FLAGS = (
     Case("a flag with JSON", args("--hf-overrides", "{}")),
     Case("an empty argument", args("")),
     Case("no arguments", args()),
+    Case("a short flag with its value", args("-n2"), OWNED, "the operator owns"),
+    Case("an owned flag with a key", args("--dtype.key", "7"), OWNED, "the operator owns"),
+    Case("a flag and its value in one item", args("--seed 7"), OWNED, "write two items"),
+    Case("flags that only tune the engine", args("-dc", "{}", "--seed", "-1", "--hf-overrides.max_num_seqs", "7", "")),
+    Case(
+        "a value that looks like a flag", args("--hf-overrides", '{"max-num-seqs": 7}', "--chat-template", "a --port b")
+    ),
 )
 
 NAMES = (
@@ -110,9 +119,9 @@ NAMES = (
     Case("a claim", model(uri="pvc://models/opt-125m")),
     Case("a tag of an image, which is no revision", model(uri="oci://registry.example.com:5000/opt:v1")),
     Case("a blank in the address", model(uri="hf://org/na me"), "spec.model.uri"),
-    Case("a name that no Service can have: a digit first", metadata(name="4b-chat"), "metadata.name"),
-    Case("a name that no Service can have: a dot", metadata(name="chat.v1"), "metadata.name"),
-    Case("a name that no Service can have: too long", metadata(name="a" * 64), "metadata.name"),
+    Case("a name that no Service can have: a digit first", metadata(name="4b-chat"), "", "name it model-4b-chat"),
+    Case("a name with a dot", metadata(name="chat.v1")),
+    Case("a name longer than a Service's", metadata(name="a" * 64)),
     Case("a name in capitals", metadata(name="Chat"), "metadata.name", "lower-case letters"),
     Case("a name with an underscore", metadata(name="my_chat"), "metadata.name"),
     Case("a name that ends with a dash", metadata(name="chat-"), "metadata.name"),
@@ -205,7 +214,7 @@ BOUNDS = (
     Case("a very short minute", spec(profiling={"maxGpuMinutes": 0.001})),
     Case("perfect batching", spec(advisor={"minEfficiency": 1}), "spec.advisor.minEfficiency", "give less than 1"),
     Case("nearly perfect batching", spec(advisor={"minEfficiency": 0.999})),
-    Case("a longest address", model(uri="hf://" + "a" * 1019)),
+    Case("a longest address", model(uri="/" + "a" * 1023)),
     Case("an address that is too long", model(uri="hf://" + "a" * 1020), "spec.model.uri", "1025 characters: give at most 1024"),
     Case("a longest name in other letters", model(name="水" * 128)),
     Case("a name of letters beyond 16 bits", model(name="😀" * 128)),
@@ -236,7 +245,7 @@ WORDS = (
     Case("an image in other letters", engine(image="vllm:ä"), "spec.engine.image"),
     Case("an image with a letter that looks like K", engine(image="\u212a"), "spec.engine.image"),
     Case("an image that turns the direction of reading", engine(image="vllm\u202e"), "spec.engine.image"),
-    Case("an empty name of a variable", engine(env=[{"name": ""}]), "spec.engine.env[0].name", "0 characters: give at least 1"),
+    Case("an empty name of a variable", engine(env=[{"name": ""}]), "spec.engine.env[0].name", "the name of a variable is ASCII"),
     Case("a variable of the device plugin's", engine(env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]), "spec.engine.env[0]"),
     Case("two variables of one name", engine(env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]), "spec.engine.env[1]", "the same name as item 0"),
     Case("a value and a source of it", variable(value="1", valueFrom={"fieldRef": {"fieldPath": "metadata.name"}}), "spec.engine.env[0]", "not both"),
@@ -277,9 +286,12 @@ PROFILES = (
     Case("measurements that are text", spec(measurements="fast"), "spec.measurements", kind=PROFILE),
 )  # fmt: skip
 
-CASES = (*FLAGS, *NAMES, *SPELLING, *TYPES, *NULLS, *BOUNDS, *WORDS, *RENAMED, *PROFILES)
+OF_FIELDS = tuple(
+    Case(one.name, {"spec": one.spec}, one.refused and "spec", one.refused or "") for one in admission.CASES
+)
+"""What the API's own types say too (tests/unit/api/test_admission.py), in the same words."""
 
-CHANGING = {"key": "slm-operator.io/changing", "operator": "Exists"}
+CASES = (*OF_FIELDS, *FLAGS, *NAMES, *SPELLING, *TYPES, *NULLS, *BOUNDS, *WORDS, *RENAMED, *PROFILES)
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -290,7 +302,6 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 BEYOND = (
-    Case("a toleration of the operator's own taint", accelerator(tolerations=[CHANGING]), says="it tolerates"),
     Case("a pod template that is nested too deeply", spec(podTemplate=nested(80)), says="nested deeper than 64 levels"),
 )
 """Taken by the API server, which cannot look into raw objects. The operator refuses them, and so does plan."""

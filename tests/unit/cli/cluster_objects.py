@@ -48,7 +48,7 @@ def deployed(ready: str = "True") -> dict[str, Any]:
     return MANIFEST | {
         "metadata": {"name": "opt", "namespace": "team"},
         "status": {
-            "phase": "Serving",
+            "phase": "Ready",
             "conditions": [condition("Ready", ready, "all is well"), condition("Profiled", "True", "6 points")],
             "profile": {"name": PROFILE_NAME},
             "advice": advice_status(advice, DECIDED, datetime(2026, 1, 1, tzinfo=UTC)),

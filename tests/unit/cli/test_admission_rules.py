@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.api.crd import KINDS
+from slm_operator.api.names import DEPLOYMENT_KIND
 from slm_operator.cli.inputs.admission import checks, rules
 from slm_operator.cli.inputs.admission.answer import schema_of
 from slm_operator.cli.inputs.admission.structure import settled
@@ -37,6 +38,10 @@ def sample(schema: Schema, *, whole: bool) -> Any:
     """A value that a rule can be asked of: with every field, or with none that may be absent."""
     if "enum" in schema:
         return schema["enum"][0]
+    if schema.get("x-kubernetes-int-or-string"):
+        return "1"
+    if schema is schema_of(DEPLOYMENT_KIND):
+        return {"metadata": {"name": "chat"}, "spec": sample(schema["properties"]["spec"], whole=whole)}
     if schema.get("type") == "object":
         names = schema.get("properties", {}) if whole else schema.get("required", ())
         fields = {name: sample(schema["properties"][name], whole=whole) for name in names}

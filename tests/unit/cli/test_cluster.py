@@ -25,7 +25,7 @@ def test_explain_prints_the_sentences_of_status(server: ApiServer, capsys: pytes
     assert main(["explain", "opt"]) == 0
     told = capsys.readouterr().out
     advice = server.answers[f"{TEAM}/slmdeployments/opt"]["status"]["advice"]
-    assert told.startswith("opt is Serving: all is well\n")
+    assert told.startswith("opt is Ready: all is well\n")
     for sentence in advice["sentences"]:
         assert sentence in told
     assert "more were weighed: `kubectl slm report`" in told
@@ -69,7 +69,7 @@ LIVE = "import sys; from slm_operator.cli.main import main; sys.exit(main())"
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "field", "first", "later"),
-    [("watch", "phase", "Serving", "Draining"), ("top", "readyReplicas", "2/2", "1/2")],
+    [("watch", "phase", "Ready", "Starting"), ("top", "readyReplicas", "2/2", "1/2")],
 )
 def test_a_live_view_follows_what_happens_until_interrupted(
     server: ApiServer, command: str, field: str, first: str, later: str

@@ -1,8 +1,10 @@
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from slm_operator.api.base import SUBDOMAIN
 from slm_operator.kube.errors import Unavailable
 from slm_operator.kube.events import LONGEST_QUEUE, PER_OBJECT_BURST, REMEMBERED, WINDOW_SECONDS, About, EventRecorder
 from slm_operator.kube.rate import TokenBucket
@@ -109,6 +111,15 @@ async def test_an_event_that_cannot_be_written_is_lost_and_the_next_one_is_not()
     events.emit(about(), "Normal", "A", "second")
     (event,) = await written_by(events, written, 1)
     assert event["note"] == "second"
+
+
+@pytest.mark.parametrize("name", ["4b.chat", "x" * 253, f"{'x' * 219}.{'y' * 33}", f"{'x' * 218}--{'y' * 33}"])
+async def test_an_event_of_any_object_has_a_valid_name(name: str) -> None:
+    events, written, _ = recorder()
+    events.emit(about(name), "Normal", "Profiling", "m")
+    (event,) = await written_by(events, written, 1)
+    assert re.fullmatch(SUBDOMAIN, event["metadata"]["name"])
+    assert len(event["metadata"]["name"]) <= 253
 
 
 async def test_events_of_cluster_scoped_objects_go_to_default_and_long_notes_are_cut() -> None:

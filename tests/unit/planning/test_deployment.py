@@ -3,11 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+import jsonschema
 import pytest
 from slm_operator.api import names
+from slm_operator.api.crd import KINDS, definition
 from slm_operator.api.deployment import SLMDeploymentStatus
 from slm_operator.planning.actions import Apply, Delete, EmitEvent, Plan, WriteStatus
 from slm_operator.planning.deployment.advising import advice_of
+from slm_operator.planning.deployment.gpu_spread import spread
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment, DeploymentView, Refusal
@@ -281,3 +284,16 @@ def test_an_infeasible_slo_served_at_best_effort_says_so() -> None:
     advised = next(c for c in status(made)["conditions"] if c["type"] == "Advised")
     assert advised["reason"] == "SLOInfeasible"
     assert "Deployment" in applied(made)
+
+
+PACKS = 300
+
+
+def test_of_more_packs_than_a_status_lists_the_count_is_given() -> None:
+    written = status(plan_deployment(w.many_packs(PACKS), w.SETTINGS, w.NOW))
+    assert (len(written["packs"]), written["packCount"]) == (256, PACKS)
+    (kind,) = (one for one in KINDS if one.kind == "SLMDeployment")
+    (version,) = definition(kind)["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"]["properties"]["status"]
+    jsonschema.Draft4Validator(schema).validate(written)
+    assert len(spread(w.many_packs(PACKS).pods, 2) or "") in range(100, 300)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_operator.api.profile import SLMProfileStatus
+from slm_operator.api.parts import EngineSpec
+from slm_operator.api.profile import SLMProfileSpec, SLMProfileStatus
+from slm_operator.manifests.profile import request_digest
 from slm_operator.planning.actions import Apply, Delete, Plan, WriteStatus
 from slm_operator.planning.profile.log import ProfileLog, read_log
 from slm_operator.planning.profile.plan import plan_profile
@@ -178,3 +180,70 @@ def test_an_imported_profile_needs_no_job() -> None:
     made = plan(view(profile=w.profile(w.deployment(), w.document())))
     assert status(made)["phase"] == "Imported"
     assert not any(isinstance(action, Apply) for action in made.actions)
+
+
+MOVED: dict[str, dict[str, Any]] = {
+    "a toleration": {"gpu": {"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]}},
+    "a larger budget": {"search": {"maxGpuMinutes": 60}},
+    "other nodes": {"gpu": {"nodeSelector": {"pool": "b"}}},
+    "a pull secret": {"podTemplate": {"spec": {"imagePullSecrets": [{"name": "s"}]}}},
+}
+UNPULLABLE = replace(POD, phase="Pending", waiting=Cause("ImagePullBackOff", "no such image"))
+
+
+def changed(more: dict[str, Any], **at: Any) -> ProfileView:
+    """A profile whose Job was made for its former spec."""
+    before = w.profile(w.deployment())
+    assert before.spec is not None
+    job = replace(at.pop("job", JOB), request=request_digest(before.spec))
+    spec = SLMProfileSpec.model_validate(before.spec.given() | more)
+    return view(profile=replace(before, spec=spec), job=job, **at)
+
+
+@pytest.mark.parametrize("pod", [None, WAITING, UNPULLABLE], ids=["no pod", "no GPU", "no image"])
+@pytest.mark.parametrize("more", MOVED)
+def test_a_change_of_a_waiting_profile_gets_it_a_new_job(more: str, pod: PodRecord | None) -> None:
+    of = changed(MOVED[more], pod=pod)
+    made = plan(of)
+    assert [action.key.name for action in made.actions if isinstance(action, Delete)] == ["opt"]
+    assert status(made)["phase"] == "Pending"
+    assert "its Job is made again" in status(made)["conditions"][0]["message"]
+    (apply,) = (action for action in plan(replace(of, job=None, pod=None)).actions if isinstance(action, Apply))
+    next_job = replace(JOB, request=apply.manifest["metadata"]["annotations"]["slm-operator.io/request"])
+    assert not any(isinstance(action, Delete) for action in plan(replace(of, job=next_job)).actions)
+
+
+def test_a_job_that_is_going_is_not_deleted_twice() -> None:
+    going = replace(JOB, meta=replace(JOB.meta, deleting=True))
+    made = plan(changed(MOVED["a toleration"], job=going, pod=WAITING))
+    assert not any(isinstance(action, Delete) for action in made.actions)
+
+
+def test_a_change_of_a_measuring_profile_is_said_to_come_too_late() -> None:
+    made = plan(
+        changed(MOVED["a larger budget"], pod=POD, log=log({"event": "progress", "point": 3, "message": "B = 64"}))
+    )
+    assert not any(isinstance(action, Delete) for action in made.actions)
+    assert status(made)["phase"] == "Running"
+    assert "delete the profile to measure anew" in status(made)["conditions"][0]["message"]
+
+
+def test_a_change_after_the_last_word_loses_no_result() -> None:
+    made = plan(changed(MOVED["a larger budget"], job=ENDED, pod=replace(POD, phase="Succeeded"), log=log(RESULT)))
+    assert status(made)["phase"] == "Complete"
+
+
+def test_what_cannot_change_is_no_part_of_the_request() -> None:
+    record = w.profile(w.deployment())
+    assert record.spec is not None
+    other = record.spec.model_copy(update={"engine": EngineSpec(image="another")})
+    assert request_digest(other) == request_digest(record.spec)
+
+
+def test_a_bad_template_waits_for_its_correction() -> None:
+    bad = SLMProfileSpec.model_validate(
+        {"model": {"uri": "pvc://models/opt"}, "podTemplate": {"spec": {"restartPolicy": "Always"}}}
+    )
+    made = status(plan(view(profile=replace(w.profile(w.deployment()), spec=bad))))
+    assert made["phase"] == "Pending"
+    assert [one["reason"] for one in made["conditions"] if one["type"] == "Stalled"] == ["InvalidPodTemplate"]

@@ -280,3 +280,14 @@ def measuring(of: JobRecord, name: str = "measuring", **more: Any) -> PodRecord:
 def printed(text: str, at: str = "2026-01-01T00:00:00.000000001Z") -> bytes:
     """A log as the kubelet gives it: each line behind its time."""
     return "".join(f"{at} {line}" for line in text.splitlines(keepends=True)).encode()
+
+
+def many_packs(count: int) -> DeploymentView:
+    """A deployment with one ready replica on each of so many GPUs, as the kubelet tells of them."""
+    record = deployment(spec={"replicas": count})
+    pods = tuple(
+        replace(replica(f"chat-{i}", f"gpu-{i}"), ready=True, resource_health={f"GPU-{i:08d}::0": "Healthy"})
+        for i in range(count)
+    )
+    served = {"workload": workload("chat", replicas=count, ready=count), "pods": pods}
+    return seen(record, profile(record, document()), **served)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from slm_operator.api.parts import MOST_LEVELS
+from slm_operator.api.base import MOST_LEVELS
 from slm_operator.decoding import decode
 from slm_operator.watch import custom_resources
 
@@ -13,9 +13,7 @@ from tests.unit.watch.raws import meta
 MODEL = {"uri": "hf://facebook/opt-1.3b"}
 RAW_OBJECTS: dict[str, dict[str, Any]] = {
     "spec.podTemplate": {"podTemplate": {"spec": {"x": DEEP}}},
-    "spec.engine.env.0.valueFrom": {"engine": {"env": [{"name": "A", "valueFrom": {"x": {"y": DEEP}}}]}},
-    "spec.accelerator.tolerations.0": {"accelerator": {"tolerations": [{"x": {"y": DEEP}}]}},
-    "spec.gpu.tolerations.0": {"gpu": {"tolerations": [{"x": {"y": DEEP}}]}},
+    "spec.podTemplate of a profile": {"gpu": {}, "podTemplate": {"spec": {"x": DEEP}}},
 }
 """By its place, a spec with DEEP at the third level of a raw object: two objects are around it."""
 
@@ -33,7 +31,7 @@ def test_a_raw_object_nested_too_deeply_is_refused_by_its_place(place: str) -> N
     for levels in (MOST_LEVELS - 1, 900, 10_000):
         told = broken(RAW_OBJECTS[place], levels)
         assert told is not None
-        assert told.startswith(f"{place}: nested deeper than {MOST_LEVELS} levels.")
+        assert told.startswith(f"{place.partition(' ')[0]}: nested deeper than {MOST_LEVELS} levels.")
 
 
 def test_measurements_nested_deeply_are_no_document() -> None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import PodRecord
 
 
+SHOWN = 8
+"""Shares that a sentence names; status lists them all, up to its bound."""
+
+
 def packs(pods: Iterable[PodRecord]) -> list[dict[str, Any]]:
     """`status.packs`: engines by node and, where the kubelet tells device ids, by GPU."""
     engines: Counter[tuple[str, str]] = Counter()
@@ -43,7 +47,7 @@ def spread(pods: Iterable[PodRecord], engines_per_gpu: int) -> str | None:
     needed = -(-sum(shares) // engines_per_gpu)
     if len(shares) <= needed:
         return None
-    counts = " + ".join(map(str, shares))
+    counts = " + ".join([*map(str, shares[:SHOWN]), *(["..."] if len(shares) > SHOWN else [])])
     return (
         f"they are on {len(shares)} GPUs ({counts}) where packs of {engines_per_gpu} need {needed}: "
         "none is slower for it than was measured, so none is moved"

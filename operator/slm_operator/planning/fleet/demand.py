@@ -37,7 +37,7 @@ def demand_of(
         replicas=wanted_replicas(spec, advice),
         product=spec.accelerator.product,
         node_selector=dict(spec.accelerator.node_selector),
-        tolerations=tolerations_of([*spec.accelerator.tolerations, *_more_tolerations(spec)]),
+        tolerations=tolerations_of([*(one.given() for one in spec.accelerator.tolerations), *_more_tolerations(spec)]),
         shared_tenancy=spec.sharing.tenancy == "Shared",
         slice_bytes=slice_bytes_of(advice, profile.measurements.ledger),
     )

@@ -94,6 +94,9 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
 
 
 def _taints(state: NodeState, gpu: GpuSpec) -> Iterable[tuple[bool, str]]:
-    tolerations = tolerations_of(gpu.tolerations)
+    tolerations = tolerations_of(one.given() for one in gpu.tolerations)
     for taint in state.node.taints:
-        yield is_for_long(taint) and not tolerates(tolerations, taint), f"has taint {taint.key}, which is not tolerated"
+        yield (
+            is_for_long(taint) and not tolerates(tolerations, taint),
+            f"has taint {taint.key}, which spec.gpu.tolerations of the profile lacks",
+        )

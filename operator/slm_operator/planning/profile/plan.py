@@ -20,7 +20,7 @@ from slm_operator.api.conditions import Finding, conditions
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.overlay import refused_fields
-from slm_operator.manifests.profile import Where, profile_job
+from slm_operator.manifests.profile import Where, profile_job, request_digest
 from slm_operator.planning.actions import Action, Apply, Delete, Plan
 from slm_operator.planning.profile.gpu import gpu_wait, preferences
 from slm_operator.planning.profile.turns import gives_its_place_up
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 FOLLOW_SECONDS = 3.0
 """How often a running profile's log is read."""
+TOO_LATE = (
+    "Spec was changed after the measurement had begun, which goes on as it was: delete the profile to measure anew"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,8 @@ def plan_profile(view: ProfileView, settings: Settings, now: datetime) -> Plan:
 def _outcome(view: ProfileView, settings: Settings, now: datetime) -> _Outcome:
     record = view.profile
     if record.broken is not None or record.spec is None:
-        return _failed(Reason.INVALID_PROFILE, record.broken or "spec cannot be read")
+        because = record.broken or "spec cannot be read"
+        return _failed(Reason.INVALID_PROFILE, because) if record.imported else _held(Reason.INVALID_PROFILE, because)
     if record.imported:
         return _Outcome(
             phase="Imported", finding=_ready(Reason.IMPORTED, "the measurements were made elsewhere and imported")
@@ -73,13 +77,19 @@ def _outcome(view: ProfileView, settings: Settings, now: datetime) -> _Outcome:
         return _finished(view, str(record.status["phase"]))
     refused = refused_fields(record.spec.pod_template or {}, settings.nodes.opt_in_label)
     if refused:
-        return _failed(Reason.INVALID_POD_TEMPLATE, "; ".join(refused))
+        return _held(Reason.INVALID_POD_TEMPLATE, "; ".join(refused))
     if view.refused_because is not None:
         return _waiting(Reason.REFUSED, f"the API server refuses the profile's Job: {view.refused_because}", 30.0)
     if view.job is None:
         return _start(view, record.spec, settings)
+    return _with_job(view, view.job, record.spec, settings, now)
+
+
+def _with_job(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, settings: Settings, now: datetime) -> _Outcome:
+    if _has_changed(job, spec) and not _has_begun(view):
+        return _make_again(job)
     if gives_its_place_up(view, now):
-        return _give_place(view, view.job, record.spec, settings)
+        return _give_place(view, job, spec, settings)
     return _follow(view, settings)
 
 
@@ -127,6 +137,8 @@ def _follow(view: ProfileView, settings: Settings) -> _Outcome:
     if obstacle is not None:
         return _waiting(*obstacle, 10.0)
     message = log.doing or "the engine is starting"
+    if view.job is not None and view.profile.spec is not None and _has_changed(view.job, view.profile.spec):
+        message += f". {TOO_LATE}"
     summary = "starting" if log.point is None else f"point {log.point}" + (f"/{log.of}" if log.of else "")
     progress = {"point": log.point or 0, "message": message} | ({"of": log.of} if log.of else {})
     return _Outcome(
@@ -148,6 +160,26 @@ def _give_place(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, setting
     because = f"{why}. Another profile waits for its place; its turn comes again"
     leave = Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because)
     return replace(_waiting(Reason.QUEUED, because, 10.0), actions=(leave,))
+
+
+def _has_changed(job: JobRecord, spec: SLMProfileSpec) -> bool:
+    """Whether the Job was made for another node, template or budget than the spec has now. NB: a Job cannot be changed."""
+    return job.request is not None and job.request != request_digest(spec)
+
+
+def _has_begun(view: ProfileView) -> bool:
+    """Whether GPU time has been spent on the measurement, which a new Job would waste."""
+    ended = view.job is not None and (view.job.finished or view.log.has_ended)
+    return ended or (view.pod is not None and view.pod.phase != "Pending")
+
+
+def _make_again(job: JobRecord) -> _Outcome:
+    because = "the profile's spec was changed before anything was measured: its Job is made again"
+    waiting = _waiting(Reason.STARTING, because, 10.0)
+    if job.meta.deleting:
+        return waiting
+    again = Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because)
+    return replace(waiting, actions=(again,))
 
 
 def _was_not_admitted(pod: PodRecord) -> bool:
@@ -252,6 +284,12 @@ def _not_yet(reason: str, message: str) -> Finding:
 
 def _waiting(reason: str, message: str, seconds: float) -> _Outcome:
     return _Outcome(phase="Pending", finding=_not_yet(reason, message), look_again_seconds=seconds)
+
+
+def _held(reason: str, message: str) -> _Outcome:
+    """Nothing was measured, and nothing will be until spec is corrected."""
+    finding = Finding(type=Condition.PROFILED, holds=False, reason=reason, message=message, stalls=True)
+    return _Outcome(phase="Pending", finding=finding)
 
 
 def _failed(reason: str, message: str, actions: tuple[Action, ...] = ()) -> _Outcome:

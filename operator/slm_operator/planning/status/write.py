@@ -20,7 +20,7 @@ from slm_operator.visible import visible
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slm_operator.api.parts import Part
+    from slm_operator.api.base import Part
     from slm_operator.watch.records import Meta
 
 Schema = dict[str, Any]
