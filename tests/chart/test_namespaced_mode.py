@@ -70,7 +70,8 @@ def test_a_model_is_served_from_static_slices_and_nothing_is_denied(
     config.write_text(settings["data"]["config.yaml"])
     assert yaml.safe_load(config.read_text())["namespaces"] == [namespace]
 
-    deployment = slm_deployment("chat", "opt", slices=2, replicas=2)
+    deployment = slm_deployment("chat", "opt", slices=2)
+    del deployment["spec"]["replicas"]  # so that the operator keeps the number there, by its Role
     deployment["spec"]["sharing"]["tenancy"] = "Dedicated"
     for one in (slm_profile("opt"), deployment):
         plane.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=json.dumps(one))
