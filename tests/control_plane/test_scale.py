@@ -119,7 +119,6 @@ def test_at_rest_the_field_is_written_no_more(chat: Chat, running: OperatorProce
     chat.wait_for(2)
     generation = chat.wait_for_status()["metadata"]["generation"]
     since = now()
-    chat.kubectl("annotate", "slmd/chat", "somebody=looks")  # a pass for sure, with nothing to write
     chat.apply("--server-side", engines=4)
     chat.wait_for(4)
     found = chat.wait_for_status()
