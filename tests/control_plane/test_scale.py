@@ -13,7 +13,7 @@ import pytest
 from tests.control_plane.gpu_fleet import MODEL, slm_profile
 from tests.control_plane.operator_process import OperatorProcess, now, operator, requests_since, wait_until
 from tests.gitops.kstatus import kstatus
-from tests.testbed.cluster import apply_crds
+from tests.testbed.cluster import KubectlError, apply_crds
 from tests.testbed.control_plane import ControlPlane
 
 pytestmark = pytest.mark.control_plane
@@ -56,12 +56,12 @@ class Chat:
     def wait_for_status(self) -> Any:
         """The object once its status speaks of its present generation."""
 
-        def told() -> Any:
+        def observed() -> Any:
             found = self.get()
             status = found.get("status") or {}
             return found if status.get("observedGeneration") == found["metadata"]["generation"] else None
 
-        return wait_until(told)
+        return wait_until(observed)
 
 
 def manifest(engines: int, **spec: Any) -> str:
@@ -179,6 +179,15 @@ def test_a_manifest_that_names_the_very_number_makes_it_theirs_and_without_it_ou
     chat.apply(*flags, *(["--force-conflicts"] if flags else []), engines=4)
     chat.wait_for(4)
     assert chat.owners() == {OWN}
+
+
+def test_another_number_applied_on_the_servers_side_without_force_is_a_conflict_that_names_the_operator(
+    chat: Chat,
+) -> None:
+    chat.apply("--server-side")
+    chat.wait_for(2)
+    with pytest.raises(KubectlError, match=OWN):
+        chat.apply("--server-side", replicas=3)
 
 
 @pytest.mark.parametrize("flags", [(), ("--server-side",)], ids=["client's side", "server's side"])

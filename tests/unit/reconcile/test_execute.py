@@ -277,7 +277,7 @@ async def test_replicas_of_what_is_gone_are_nobodys() -> None:
 
 
 @pytest.mark.parametrize("error", [Forbidden("no right", 403), Refused("a policy", 403)])
-async def test_replicas_that_are_refused_are_told_by_kind(error: Exception) -> None:
+async def test_replicas_that_are_refused_are_a_refusal_of_their_own_kind(error: Exception) -> None:
     bench = Bench()
     bench.server.refuse = error  # type: ignore[assignment]
     outcome = await bench.executor.execute(WORK, SCALED)
