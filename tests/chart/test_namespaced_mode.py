@@ -7,7 +7,7 @@ config maps or other namespaces is denied by the API server.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import yaml
@@ -34,6 +34,13 @@ def plane(control_plane: ControlPlane) -> ControlPlane:
     return control_plane
 
 
+class Installed(NamedTuple):
+    """The chart's objects, and the arguments of an operator that they are for."""
+
+    chart: list[dict[str, Any]]
+    arguments: tuple[str, ...]
+
+
 def limited(plane: ControlPlane, namespace: str, folder: Path) -> Path:
     """A kubeconfig of the chart's service account."""
     config = json.loads(plane.kubeconfig.read_text())
@@ -57,30 +64,37 @@ def node(plane: ControlPlane, namespace: str) -> Iterator[str]:
     plane.kubectl("delete", "node", name)
 
 
+def installed(plane: ControlPlane, namespace: str, folder: Path, without: tuple[str, str] = ("", "")) -> Installed:
+    """The chart in the team's own namespace, the least there is; `without` a verb on a resource, as an older chart has it."""
+    values = (f"config.namespaces={{{namespace}}}", "config.watch.intervalSeconds=0")
+    chart = rendered(*values, namespace=namespace)
+    verb, resource = without
+    for rule in (rule for role in of_kind(chart, "Role") for rule in role["rules"]):
+        if resource in rule["resources"]:
+            rule["verbs"].remove(verb)
+    for one in (found for kind in ROLES for found in of_kind(chart, kind)):
+        plane.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=json.dumps(one))
+    (settings,) = of_kind(chart, "ConfigMap")
+    config = folder / "config.yaml"
+    config.write_text(settings["data"]["config.yaml"])
+    assert yaml.safe_load(config.read_text())["namespaces"] == [namespace]
+    kubeconfig = limited(plane, namespace, folder)
+    return Installed(chart, (f"--kubeconfig={kubeconfig}", f"--config={config}", f"--namespace={namespace}"))
+
+
 def test_a_model_is_served_from_static_slices_and_nothing_is_denied(
     plane: ControlPlane, namespace: str, node: str, tmp_path: Path
 ) -> None:
-    values = (f"config.namespaces={{{namespace}}}", "config.watch.intervalSeconds=0")
-    chart = rendered(*values, namespace=namespace)  # installed in the team's own namespace: the least there is
-    for one in (found for kind in ROLES for found in of_kind(chart, kind)):
-        plane.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=json.dumps(one))
+    chart, arguments = installed(plane, namespace, tmp_path)
     account = f"system:serviceaccount:{namespace}:slm-operator"
-    (settings,) = of_kind(chart, "ConfigMap")
-    config = tmp_path / "config.yaml"
-    config.write_text(settings["data"]["config.yaml"])
-    assert yaml.safe_load(config.read_text())["namespaces"] == [namespace]
 
-    deployment = slm_deployment("chat", "opt", slices=2, replicas=2)
+    deployment = slm_deployment("chat", "opt", slices=2)
+    del deployment["spec"]["replicas"]  # so that the operator keeps the number there, by its Role
     deployment["spec"]["sharing"]["tenancy"] = "Dedicated"
     for one in (slm_profile("opt"), deployment):
         plane.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=json.dumps(one))
 
     where = ("--namespace", namespace, "-o", "json")
-    arguments = (
-        f"--kubeconfig={limited(plane, namespace, tmp_path)}",
-        f"--config={config}",
-        f"--namespace={namespace}",
-    )
     with operator(plane, *arguments) as running:
         wait_until(lambda: is_ready(json.loads(plane.kubectl("get", "slmd/chat", *where))))
         pods = json.loads(plane.kubectl("get", "pods", "-l", "slm-operator.io/deployment=chat", *where))["items"]
@@ -92,3 +106,22 @@ def test_a_model_is_served_from_static_slices_and_nothing_is_denied(
     assert {use.namespace for use in used} == {namespace}, "nothing is asked of the cluster as a whole"
     granted = grants(chart, "slm-operator")
     assert [use for use in used if not any(grant.covers(use) for grant in granted)] == []
+
+
+def test_a_role_without_the_right_to_scale_is_said_and_stops_nothing(
+    plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    _, arguments = installed(plane, namespace, tmp_path, without=("patch", "slmdeployments"))
+    deployment = slm_deployment("chat", "opt", slices=2)
+    del deployment["spec"]["replicas"]
+    for one in (slm_profile("opt"), deployment):
+        plane.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=json.dumps(one))
+    where = ("--namespace", namespace, "-o", "json")
+    with operator(plane, *arguments) as running:
+        said = "--field-selector=reason=ReplicasNotWritten"
+        (event, *_) = wait_until(lambda: json.loads(plane.kubectl("get", "events", said, *where))["items"])
+        assert 'cannot patch resource "slmdeployments"' in event["message"]
+        served = wait_until(lambda: json.loads(plane.kubectl("get", "deployments", *where))["items"])
+        assert served[0]["spec"]["replicas"] == 2
+        assert "replicas" not in json.loads(plane.kubectl("get", "slmd/chat", *where))["spec"]
+        assert running.terminate() == 0

@@ -276,6 +276,27 @@ def test_scale_writes_replicas(plane: ControlPlane, namespace: str) -> None:
     assert plane.kubectl("get", "slmd/x", "-o", "jsonpath={.spec.replicas}", *inside) == "3"
 
 
+def test_the_scale_of_an_object_without_replicas_takes_an_update_that_nobody_owns(
+    plane: ControlPlane, namespace: str
+) -> None:
+    """Why the operator patches the object itself: by its scale, its own number would look like anybody's (ADR 16)."""
+    inside = ("--namespace", namespace)
+    plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMDeployment", GOOD))
+    scale = f"/apis/slm-operator.io/v1alpha1/namespaces/{namespace}/slmdeployments/x/scale"
+    with pytest.raises(KubectlError, match=r"spec.*replicas"):
+        plane.kubectl("get", "--raw", scale)
+    one = {"spec": {"replicas": 1}}
+    with pytest.raises(KubectlError, match=r"spec.*replicas"):
+        plane.kubectl("patch", "slmd/x", "--subresource=scale", "--type=merge", "--patch", json.dumps(one), *inside)
+    head = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "x", "namespace": namespace}}
+    for replicas in (1, 2):
+        body = head | {"spec": {"replicas": replicas}}
+        plane.kubectl("replace", "--raw", f"{scale}?fieldManager=someone", "-f", "-", stdin=json.dumps(body))
+    found = json.loads(plane.kubectl("get", "slmd/x", "-o", "json", "--show-managed-fields", *inside))
+    assert found["spec"]["replicas"] == 2
+    assert "f:replicas" not in json.dumps(found["metadata"]["managedFields"])
+
+
 @pytest.mark.parametrize("path", ["slmd", "slmd.spec", "slmd.spec.sharing", "slmd.status.advice", "slmp.spec.search"])
 def test_kubectl_explains(plane: ControlPlane, path: str) -> None:
     told = plane.kubectl("explain", path, "--api-version=slm-operator.io/v1alpha1")

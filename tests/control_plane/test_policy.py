@@ -20,7 +20,7 @@ from tests.control_plane.gpu_fleet import add_gpu_nodes, install, is_ready, plug
 from tests.control_plane.operator_process import operator, wait_until
 from tests.testbed.cluster import KubectlError, audit_lines, kubectl
 from tests.testbed.control_plane import ControlPlane
-from tests.testbed.forbidden import FORBIDDEN, Forbidden
+from tests.testbed.forbidden import FORBIDDEN, Forbidden, foreign
 
 pytestmark = pytest.mark.control_plane
 HOME = "slm-system"
@@ -91,6 +91,7 @@ def test_the_operator_cuts_a_node_serves_and_gives_it_back(bed: Bed, namespace: 
     settings.write_text(SETTINGS)
     bed.apply(namespace, slm_profile("measured"))
     chat = slm_deployment("chat", "measured", slices=2)
+    del chat["spec"]["replicas"]  # so that the operator keeps the number there, under the policies
     # NB: nodes of tests before this one may be there still, cut in the same way.
     chat["spec"]["accelerator"] = {"nodeSelector": {"kubernetes.io/hostname": bed.node}}
     bed.apply(namespace, chat)
@@ -98,6 +99,7 @@ def test_the_operator_cuts_a_node_serves_and_gives_it_back(bed: Bed, namespace: 
     with operator(bed.plane, *arguments) as running:
         wait_until(lambda: is_ready(get("slmd/chat")))
         assert labels()["slm-operator.io/slice-class"] == "time-slicing-2"
+        assert get("slmd/chat")["spec"]["replicas"] == 2
         bed.plane.kubectl("delete", "slmd/chat", "-n", namespace)
         wait_until(lambda: "slm-operator.io/slice-class" not in labels())
         assert "ValidatingAdmissionPolicy" not in running.log()
@@ -105,7 +107,7 @@ def test_the_operator_cuts_a_node_serves_and_gives_it_back(bed: Bed, namespace: 
 
 
 def test_what_a_stolen_token_asks_for_is_refused(bed: Bed, namespace: str) -> None:
-    bed.plane.kubectl("run", "foreign", "--image=none", "-n", namespace)
+    foreign(bed.plane, namespace)
     for name, forbidden in FORBIDDEN.items():
         assert is_refused(bed, namespace, forbidden), name
     bed.plane.kubectl("get", "pod/foreign", "-n", namespace)

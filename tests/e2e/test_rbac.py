@@ -14,7 +14,7 @@ import pytest
 from tests.chart.helm import rendered
 from tests.chart.rights import OPERATOR, denied, grants, unused, uses
 from tests.testbed.cluster import KubectlError, audit_lines
-from tests.testbed.forbidden import FORBIDDEN
+from tests.testbed.forbidden import FORBIDDEN, foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,17 +47,17 @@ def test_nothing_is_granted_that_was_not_used(log: list[str], stage: Stage) -> N
 
 
 @pytest.fixture(scope="module")
-def foreign(stage: Stage) -> Iterator[str]:
-    """A namespace with a pod that is not the operator's."""
+def stolen(stage: Stage) -> Iterator[str]:
+    """A namespace with what is not the operator's to change."""
     stage.cluster.kubectl("create", "namespace", "stolen")
     stage.cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace=stolen", "--timeout=120s")
-    stage.cluster.kubectl("run", "foreign", "--image=none", "--namespace=stolen")
+    foreign(stage.cluster, "stolen")
     yield "stolen"
     stage.cluster.kubectl("delete", "namespace", "stolen", "--wait=false")
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_what_a_stolen_token_asks_for_is_refused(stage: Stage, foreign: str, name: str) -> None:
-    arguments, stdin = FORBIDDEN[name].request(foreign, stage.cluster.node)
+def test_what_a_stolen_token_asks_for_is_refused(stage: Stage, stolen: str, name: str) -> None:
+    arguments, stdin = FORBIDDEN[name].request(stolen, stage.cluster.node)
     with pytest.raises(KubectlError, match=FORBIDDEN[name].words):
         stage.cluster.kubectl(f"--as={OPERATOR}", *arguments, stdin=stdin)

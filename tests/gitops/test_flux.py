@@ -57,6 +57,7 @@ def exists(plane: ControlPlane, what: str) -> bool:
 
 def test_from_git_to_ready_and_out_again(plane: ControlPlane, gitops: Flux) -> None:
     chat, profile = slm_deployment("chat", "opt"), slm_profile("opt")
+    del chat["spec"]["replicas"]  # so the operator keeps a number in the field, and git does not name it
     first = gitops.commit(in_git(profile, chat))
     for block in GUIDE:
         plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(block))
@@ -70,6 +71,7 @@ def test_from_git_to_ready_and_out_again(plane: ControlPlane, gitops: Flux) -> N
         healthy = wait_until(lambda: (said := gitops.ready("models"))["revision"] == first and said)
         assert healthy["status"] == "True"
         assert is_ready(deployment(plane, "chat"))
+        assert deployment(plane, "chat")["spec"]["replicas"] == 1
 
         # A second pass of Flux finds nothing to change, and the operator has nothing to change back.
         before = deployment(plane, "chat")

@@ -18,7 +18,7 @@ from .objects import CONFIG_LABEL, EPOCH, BrokenPromiseError, Job, Pod, Workload
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slm_operator.planning.actions import Evict, PatchConfig, PatchNode
+    from slm_operator.planning.actions import Evict, PatchConfig, PatchNode, SetReplicas
     from slm_operator.watch.records import Key
 
     from .controllers import Controllers
@@ -157,6 +157,20 @@ class Api:
             measured = status.get("measurements")
             document = parse_document(measured) if measured is not None else profile.measurements
             self.world.profile_changed(replace(profile, status=status, measurements=document))
+
+    def set_replicas(self, action: SetReplicas) -> None:
+        """The scale of an SLMDeployment, if nobody wrote since."""
+        self._answer()
+        record = self.world.deployments.get(action.deployment)
+        if record is None or (record.meta.uid, record.meta.resource_version) != (action.uid, action.resource_version):
+            raise RejectedError(f"{action.deployment} changed meanwhile")
+        if record.spec is None or record.spec.replicas is not None:
+            raise BrokenPromiseError(f"{action.deployment} has a number of its user's, and is scaled: {action.because}")
+        if record.own_replicas == action.replicas:
+            raise BrokenPromiseError(f"{action.deployment} is scaled to {action.replicas} twice")
+        self.writes += 1
+        meta = replace(record.meta, generation=record.meta.generation + 1)
+        self.world.deployment_changed(replace(record, meta=meta, own_replicas=action.replicas))
 
     def apply(self, owner: Key, manifest: dict[str, Any]) -> bool:
         """Server-side apply, for a profile (its Job) or a deployment. True when it changed something."""

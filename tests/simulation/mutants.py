@@ -9,7 +9,9 @@ from slm_operator.api import names
 from slm_operator.partitioning.base import UNSHARED, class_of_label
 from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
+from slm_operator.planning.deployment import plan as deployment_plan
 from slm_operator.planning.deployment import rollout
+from slm_operator.planning.deployment.own_replicas import own_replicas
 from slm_operator.planning.fleet.node import change, release, state, step
 from slm_operator.planning.fleet.node.annotations import RELEASED, change_in
 from slm_operator.planning.fleet.plan import plan_fleet
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from slm_operator.planning.views import FleetPlan, FleetView
+    from slm_operator.advisor.advice import Advice
+    from slm_operator.planning.views import DeploymentView, FleetPlan, FleetView
     from slm_operator.settings import Settings
     from slm_operator.watch.records import PodRecord
 
@@ -139,7 +142,16 @@ def _occupancy_whenever_it_began(record: PodRecord | None) -> tuple[object, ...]
     return None if whole is None else whole[:-1]
 
 
+def _replicas_whoever_set_them(view: DeploymentView, advice: Advice | None) -> tuple[Action, ...]:
+    """A number of a user's is taken for none."""
+    record = view.deployment
+    spec = record.spec.model_copy(update={"replicas": None}) if record.spec is not None else None
+    return own_replicas(replace(view, deployment=replace(record, spec=spec)), advice)
+
+
 PIECES: dict[str, tuple[object, str, object]] = {
+    "scales what its user has scaled": (deployment_plan, "own_replicas", _replicas_whoever_set_them),
+    "forgets the number of a pack": (deployment_plan, "own_replicas", lambda _view, _advice: ()),
     "does not drain": (change, "drain", lambda _state, _site: None),
     "does not drain before it gives back": (release, "drain", lambda _state, _site: None),
     "does not wait for the volume": (change, "_await_key", lambda *_: None),

@@ -13,7 +13,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.planning.actions import Action, Apply, Delete, EmitEvent, Evict, PatchConfig, PatchNode, WriteStatus
+from slm_operator.planning.actions import (
+    Action,
+    Apply,
+    Delete,
+    EmitEvent,
+    Evict,
+    PatchConfig,
+    PatchNode,
+    SetReplicas,
+    WriteStatus,
+)
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
@@ -255,6 +265,9 @@ class Operator:
                 key = Key(meta["namespace"], meta["name"])
                 if self.api.apply(key, manifest) and manifest["kind"] in {"Deployment", "Job"}:
                     self._wrote(manifest["kind"], key)
+            case SetReplicas(deployment=key):
+                self.api.set_replicas(action)
+                self._wrote(names.DEPLOYMENT_KIND, key)
             case Delete(kind=kind, key=key, uid=uid):
                 self.api.delete(kind, key, uid)
                 self._wrote(kind, key)
@@ -302,6 +315,8 @@ def _line(action: Action) -> str:
             return f"evicts {pod}: {because}"
         case Apply(manifest=manifest, because=because):
             return f"applies {manifest['kind']}: {because}"
+        case SetReplicas(deployment=key, replicas=replicas, because=because):
+            return f"scales {key} to {replicas}: {because}"
         case Delete(key=key, because=because):
             return f"deletes {key}: {because}"
         case WriteStatus() | EmitEvent():

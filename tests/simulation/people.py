@@ -43,9 +43,13 @@ sharing:
 
 
 @cache
-def wish(name: str, sharing: int, replicas: int, namespace: str = "team") -> tuple[DeploymentRecord, ProfileRecord]:
+def wish(
+    name: str, sharing: int, replicas: int | None, namespace: str = "team"
+) -> tuple[DeploymentRecord, ProfileRecord]:
     """An SLMDeployment and its imported profile. Parsed once: thousands of runs wish for the same."""
-    spec = {"sharing": SHARING[sharing], "replicas": replicas, "profiling": {"profileRef": {"name": name}}}
+    spec: dict[str, Any] = {"sharing": SHARING[sharing], "profiling": {"profileRef": {"name": name}}}
+    if replicas is not None:
+        spec["replicas"] = replicas
     record = worlds.deployment(name, spec)
     profile = worlds.profile(record, worlds.document())
     key = Key(namespace, name)
@@ -86,13 +90,16 @@ class People:
     controllers: Controllers
     machines: Machines
     generation: int = 0
-    wishes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    wishes: dict[str, list[tuple[int, int | None]]] = field(default_factory=dict)
     """Ways to share and replicas that were wanted, by deployment."""
 
     # -- users
 
-    def wants(self, name: str, sharing: int, replicas: int, namespace: str = "team") -> None:
-        """Apply an SLMDeployment, unless what it owned before it was deleted is still there."""
+    def wants(self, name: str, sharing: int, replicas: int | None, namespace: str = "team") -> None:
+        """Apply an SLMDeployment, unless what it owned before it was deleted is still there.
+
+        Without a number of replicas the field is left out, and what the operator keeps there stays.
+        """
         record, profile = wish(name, sharing, replicas, namespace)
         self.generation += 1
         self.wishes.setdefault(name, []).append((sharing, replicas))
@@ -100,13 +107,15 @@ class People:
         if known is None and record.meta.key in self.world.workloads:
             return
         uid = known.meta.uid if known is not None else f"uid-{name}-{self.generation}"
-        meta = replace(record.meta, uid=uid, generation=self.generation)
+        generation = known.meta.generation + 1 if known is not None else 1
+        meta = replace(record.meta, uid=uid, generation=generation)
         status = known.status if known is not None else {}
-        self.world.tell("user", f"wants {replicas} x {name}, {SHARING[sharing]}")
+        own = known.own_replicas if known is not None and replicas is None else None
+        self.world.tell("user", f"wants {'a pack' if replicas is None else replicas} x {name}, {SHARING[sharing]}")
         if known is None:
             self.world.profiles[profile.meta.key] = profile
             self.world.changed(names.PROFILE_KIND, profile.meta.key)
-        self.world.deployment_changed(replace(record, meta=meta, status=status))
+        self.world.deployment_changed(replace(record, meta=meta, status=status, own_replicas=own))
 
     def measures(self, name: str, namespace: str = "team", product: str | None = None) -> None:
         """Apply an SLMProfile that nobody imports."""

@@ -20,6 +20,10 @@ from .people import FORMER, SHARING, THEIRS, People, advised_once
 from .world import World
 
 if TYPE_CHECKING:
+    from random import Random
+
+    from slm_operator.watch.records import DeploymentRecord
+
     from .objects import Node
 
 QUIET_SECONDS = 1500.0
@@ -97,7 +101,7 @@ def _anything(made: Cluster) -> None:
     world, people, chance = made.world, made.people, made.world.chance
     wishes = chance.randint(1, 3)
     for number in range(wishes):
-        people.wants(f"chat-{number}", chance.randrange(len(SHARING)), chance.randint(1, 4))
+        people.wants(f"chat-{number}", chance.randrange(len(SHARING)), _number(chance))
     for act in range(chance.randint(0, 8)):
         _wait(made, worst=0.25)
         if world.nodes and world.happens(0.6):
@@ -110,7 +114,7 @@ def _changes_of_mind(made: Cluster) -> None:
     """A corner that chance alone seldom finds: back and forth between two wishes while a node still loads the one before."""
     chance, people = made.world.chance, made.people
     for sharing in chance.sample(range(len(SHARING)), 2):
-        people.wants("chat-0", sharing, chance.randint(1, 4))
+        people.wants("chat-0", sharing, _number(chance))
         _wait(made, worst=1.0)
     for _ in range(chance.randint(1, 4)):
         people.wants_as_before("chat-0")
@@ -120,7 +124,7 @@ def _changes_of_mind(made: Cluster) -> None:
 def _crashes_of_daemons(made: Cluster) -> None:
     """Another one: nothing happens after it that would make the operator look again."""
     chance, people = made.world.chance, made.people
-    people.wants("chat-0", chance.choice((0, 1, 4)), chance.randint(1, 4))
+    people.wants("chat-0", chance.choice((0, 1, 4)), _number(chance))
     made.world.run_until(600)
     people.crashes_daemons()
 
@@ -145,7 +149,12 @@ def _change_a_wish(made: Cluster, name: str) -> None:
     elif made.world.happens(0.3):
         people.wants_as_before(name)
     else:
-        people.wants(name, chance.randrange(len(SHARING)), chance.randint(1, 4))
+        people.wants(name, chance.randrange(len(SHARING)), _number(chance))
+
+
+def _number(chance: Random) -> int | None:
+    """Replicas, which a fifth of all users leave out."""
+    return chance.choice((1, 2, 3, 4, None))
 
 
 def settle(made: Cluster) -> None:
@@ -165,8 +174,8 @@ def nothing_waits_unsaid(made: Cluster) -> None:
         ready = said.get("Ready", {})
         answer = sum(pod.owner == key and pod.ready for pod in made.world.pods.values())
         workload = made.world.workloads.get(key)
-        wanted = record.spec.replicas if record.spec is not None else 0
-        if ready.get("status") == "True" and answer < (wanted or 0):
+        wanted = wanted_of(record)
+        if ready.get("status") == "True" and answer < wanted:
             raise BrokenPromiseError(f"{key} is called ready with {answer} of {wanted}")
         if ready.get("status") != "True" and said.get("Allocated", {}).get("status") == "True":
             pods = [(str(p.key), p.node, p.phase) for p in made.world.pods.values() if p.owner == key]
@@ -174,6 +183,17 @@ def nothing_waits_unsaid(made: Cluster) -> None:
         changing = made.operator.assignments[key].changing
         if changing and made.operator.assignments[key].reason == "NodeChanging":
             raise BrokenPromiseError(f"{key} waits for a change that does not go on: {made.operator.assignments[key]}")
+
+
+def wanted_of(record: DeploymentRecord) -> int:
+    """Replicas that shall be there: the user's number, or one full pack, and then its scale says the same."""
+    assert record.spec is not None
+    if record.spec.replicas is not None:
+        return record.spec.replicas
+    pack = record.spec.sharing.engines_per_gpu or 1
+    if record.own_replicas != pack:
+        raise BrokenPromiseError(f"{record.meta.key} has packs of {pack}, and its scale says {record.own_replicas}")
+    return pack
 
 
 def nothing_is_given_up_without_need(made: Cluster) -> None:

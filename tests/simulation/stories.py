@@ -53,6 +53,20 @@ def switch_of_class(made: Cluster) -> None:
     answers(made, "chat", 4)
 
 
+def packs_of_more_engines(made: Cluster) -> None:
+    """Nobody sets replicas: one full pack is served and said by /scale, before and after new advice, until a user scales."""
+    made.people.adds_node("gpu-1")
+    made.people.wants("chat", MPS_2, None)
+    settle(made)
+    answers(made, "chat", 2)
+    made.people.wants("chat", MPS_4, None)
+    settle(made)
+    answers(made, "chat", 4)
+    made.people.wants("chat", MPS_4, 1)
+    settle(made)
+    answers(made, "chat", 1)
+
+
 def another_way_to_share(made: Cluster) -> None:
     """New advice for as many replicas: the old ones go on answering until their node is closed, and not a moment less."""
     made.people.adds_node("gpu-1")
@@ -160,6 +174,7 @@ STORIES: dict[str, Callable[[Cluster], None]] = {
         first_pack,
         second_deployment_joins,
         switch_of_class,
+        packs_of_more_engines,
         a_profile_takes_a_free_gpu,
         another_way_to_share,
         back_to_whole_gpus,

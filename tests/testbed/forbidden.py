@@ -12,15 +12,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.testbed.cluster import Cluster
+
+API_VERSION = "slm-operator.io/v1alpha1"
 Request = tuple[tuple[str, ...], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
-    """`request` gives kubectl's arguments and stdin, for a namespace with a pod `foreign` and a node; `words` answer it."""
+    """`request` gives kubectl's arguments and stdin, for a namespace as `foreign` fills it and a node; `words` answer it."""
 
     words: str
     request: Callable[[str, str], Request]
+
+
+def foreign(cluster: Cluster, namespace: str) -> None:
+    """A pod and an SLMDeployment of this name, neither of which is the operator's to change."""
+    cluster.kubectl("run", "foreign", "--image=none", "--namespace", namespace)
+    spec = {"model": {"uri": "hf://facebook/opt-125m"}, "profiling": {"policy": "Never"}, "replicas": 1}
+    manifest = {"apiVersion": API_VERSION, "kind": "SLMDeployment", "metadata": {"name": "foreign"}, "spec": spec}
+    cluster.kubectl("create", "--namespace", namespace, "--filename", "-", stdin=json.dumps(manifest))
 
 
 def _deployment(namespace: str) -> Request:
@@ -45,6 +56,13 @@ def _node(node: str, change: dict[str, Any]) -> Request:
     return ("apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-"), json.dumps(manifest)
 
 
+def _slm_deployment(namespace: str, change: dict[str, Any]) -> Request:
+    """NB: an apply, as for a node."""
+    metadata = {"name": "foreign", "namespace": namespace} | change.pop("metadata", {})
+    manifest = {"apiVersion": API_VERSION, "kind": "SLMDeployment", "metadata": metadata} | change
+    return ("apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-"), json.dumps(manifest)
+
+
 def _delete(namespace: str, _node: str) -> Request:
     return ("delete", "--raw", f"/api/v1/namespaces/{namespace}/pods/foreign"), None
 
@@ -64,6 +82,18 @@ FORBIDDEN = {
     ),
     "a label of somebody else's": Forbidden(
         "no label of a node", lambda _, node: _node(node, {"metadata": {"labels": {"slm-operator.io/managed": "yes"}}})
+    ),
+    "another model": Forbidden(
+        "nothing of an SLMDeployment's spec",
+        lambda namespace, _: _slm_deployment(namespace, {"spec": {"model": {"uri": "hf://evil/model"}}}),
+    ),
+    "a pod template where none was given": Forbidden(
+        "nothing of an SLMDeployment's spec",
+        lambda namespace, _: _slm_deployment(namespace, {"spec": {"podTemplate": {"spec": {"hostPID": True}}}}),
+    ),
+    "a finalizer on an SLMDeployment": Forbidden(
+        "owners nor finalizers",
+        lambda namespace, _: _slm_deployment(namespace, {"metadata": {"finalizers": ["example.com/held"]}}),
     ),
     "somebody else's pod deleted": Forbidden("only pods with its label", _delete),
     "a pod evicted by its name": Forbidden("by its uid", _evict),

@@ -1,8 +1,9 @@
 {{- /* Exactly what the code calls: tests/e2e/test_rbac.py compares these rules with the API audit log, both ways. */}}
 {{- define "slm.rules.serving" -}}
+# patch: spec.replicas, while nobody else sets it, and no other field; the admission policies hold it to that.
 - apiGroups: [slm-operator.io]
   resources: [slmdeployments]
-  verbs: [list, watch]
+  verbs: [list, watch, patch]
 - apiGroups: [slm-operator.io]
   resources: [slmprofiles]
   verbs: [list, watch, create, patch]

@@ -158,7 +158,7 @@ class SLMDeploymentSpec(Part):
     accelerator: AcceleratorSpec = AcceleratorSpec()
     """Which GPUs may be used."""
     replicas: Annotated[int, Field(ge=0, le=10_000)] | None = None
-    """Pods to run. Default: one full pack. `kubectl scale` and autoscalers write this field."""
+    """Pods to run. Default: one full pack, kept here by the operator as the advice changes (1 before there is any). `kubectl scale`, autoscalers and manifests with this field take it over; once it is removed, the operator keeps it again."""
     routing: RoutingSpec | None = None
     """Load-aware routing through a Gateway, beside the Service. Needs the CRDs of the Gateway API and of its inference extension, and rbac.gatewayApi in the chart. Default: the Service alone."""
     pod_template: RawObject | None = None

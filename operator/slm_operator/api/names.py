@@ -15,6 +15,8 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 DEPLOYMENT_KIND: Final = "SLMDeployment"
 PROFILE_KIND: Final = "SLMProfile"
 FIELD_MANAGER: Final = "slm-operator"
+REPLICAS_MANAGER: Final = "slm-operator-replicas"
+"""Field manager of `spec.replicas` while nobody else sets it: of that field of an SLMDeployment, and of nothing else."""
 
 # On nodes. The first is an administrator's, unless `nodes.optInLabel` of the settings names another; the rest are ours.
 OPT_IN_LABEL: Final = f"{GROUP}/managed"

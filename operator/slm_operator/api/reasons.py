@@ -191,6 +191,12 @@ class Reason(StrEnum):
         "a quota, webhook or Pod Security refused an object, or its name is taken",
         "read the message: it is the API server's own",
     )
+    REPLICAS_NOT_WRITTEN = (
+        "ReplicasNotWritten",
+        Group.STOPPED,
+        "an event: nobody sets `spec.replicas`, and the API server refuses the operator's own number. Replicas are served as advised; `/scale` may answer an error",
+        "give the operator the right to `patch` `slmdeployments` (upgrade the chart), or set `spec.replicas`",
+    )
     GATEWAY_NOT_ALLOWED = (
         "GatewayNotAllowed",
         Group.STOPPED,

@@ -95,9 +95,12 @@ class Client:
         path = resource.path(namespace, body["metadata"]["name"])
         return await self._write("PUT", path, ("update", resource.plural), JSON, body)
 
-    async def apply(self, manifest: Object, *, force: bool) -> Object:
-        """Server-side apply of a whole object. Without `force`, fields that others own raise Conflict."""
-        return await self._apply(manifest, "", force=force)
+    async def apply(self, manifest: Object, *, force: bool, manager: str = "") -> Object:
+        """Server-side apply of a whole object, or of all that another `manager` of ours owns of it.
+
+        Without `force`, fields that others own raise Conflict.
+        """
+        return await self._apply(manifest, "", force=force, manager=manager)
 
     async def apply_status(self, manifest: Object) -> Object:
         """Server-side apply of the status subresource."""
@@ -135,11 +138,11 @@ class Client:
             params["sinceTime"] = since
         return await self._request("GET", path, ("get", "pods/log"), params=params, most_bytes=most_bytes)
 
-    async def _apply(self, manifest: Object, subresource: str, *, force: bool) -> Object:
+    async def _apply(self, manifest: Object, subresource: str, *, force: bool, manager: str = "") -> Object:
         resource = self.resources.find(manifest["apiVersion"], manifest["kind"])
         meta = manifest["metadata"]
         path = resource.path(meta.get("namespace", ""), meta["name"], subresource)
-        params = {"fieldManager": self.field_manager, "force": "true" if force else "false"}
+        params = {"fieldManager": manager or self.field_manager, "force": "true" if force else "false"}
         plural = f"{resource.plural}/{subresource}" if subresource else resource.plural
         return await self._write("PATCH", path, ("apply", plural), APPLY, manifest, params)
 
@@ -154,7 +157,7 @@ class Client:
     ) -> Object:
         if not self.may_write():
             raise NotLeading(path)
-        params = dict(params or {}) | ({} if method == "DELETE" else {"fieldManager": self.field_manager})
+        params = ({} if method == "DELETE" else {"fieldManager": self.field_manager}) | dict(params or {})
         return await self._object(method, path, counted, params=params, body=body, content_type=content_type)
 
     async def _object(self, method: str, path: str, counted: tuple[str, str], **rest: Any) -> Object:

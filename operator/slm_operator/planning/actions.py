@@ -26,6 +26,20 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetReplicas:
+    """Server-side apply of `spec.replicas` of an SLMDeployment and nothing else, with a field manager of its own.
+
+    Without force, and only if it is still at `resource_version`: where somebody has set the field meanwhile, theirs stays.
+    """
+
+    deployment: Key
+    uid: str
+    resource_version: str
+    replicas: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
     """Delete an object, with its uid as precondition, so that a namesake made meanwhile survives.
 
@@ -102,7 +116,7 @@ class EmitEvent:
     message: str
 
 
-Action = Apply | Delete | Evict | PatchNode | PatchConfig | WriteStatus | EmitEvent
+Action = Apply | SetReplicas | Delete | Evict | PatchNode | PatchConfig | WriteStatus | EmitEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,8 @@ from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Ref
 from slm_operator.kube.events import About, EventRecorder
 from slm_operator.kube.resources import CONFIG_MAP, NODE
 from slm_operator.planning import actions
-from slm_operator.planning.views import Refusal
 from slm_operator.reconcile.pending_writes import Applied, Ledger, Ref
+from slm_operator.reconcile.refusals import refusal_of, subject
 from slm_operator.reconcile.status_throttle import Pace, same_status
 from slm_operator.watch.applied import OwnedRecord, owned
 from slm_operator.watch.records import Key
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_operator.kube.client import Client
-    from slm_operator.kube.errors import ApiError
+    from slm_operator.planning.views import Refusal
     from slm_operator.reconcile.queue import WorkKey
     from slm_operator.watch.cache import Cache
     from slm_operator.watch.watch_list import Caches
@@ -83,24 +83,24 @@ class Executor:
                     continue
                 wrote = await self._perform(work, action)
             except (Refused, Forbidden) as error:
-                outcome.refused = outcome.refused or _refusal(action, error)
-                log.warning(
-                    "refused", extra={"object": str(work), "action": _subject(action), "because": error.message}
-                )
+                outcome.refused = outcome.refused or refusal_of(action, error)
+                log.warning("refused", extra={"object": str(work), "action": subject(action), "because": error.message})
                 continue
             except Blocked as error:
                 outcome.look_again_seconds = BLOCKED_SECONDS
-                log.info("blocked", extra={"object": str(work), "action": _subject(action), "because": error.message})
+                log.info("blocked", extra={"object": str(work), "action": subject(action), "because": error.message})
                 continue
             if wrote and not isinstance(action, actions.EmitEvent):
                 outcome.writes += 1
-                log.info("done", extra={"object": str(work), "action": _subject(action), "because": action.because})
+                log.info("done", extra={"object": str(work), "action": subject(action), "because": action.because})
         return outcome
 
     async def _perform(self, work: WorkKey, action: actions.Action) -> bool:
         match action:
             case actions.Apply():
                 return await self._apply(work, action)
+            case actions.SetReplicas():
+                return await self._set_replicas(work, action)
             case actions.Delete():
                 return await self._delete(work, action)
             case actions.Evict():
@@ -165,6 +165,27 @@ class Executor:
             return owned(await self.client.get(resource, ref.key.namespace, ref.key.name))
         except NotFound:
             return None
+
+    async def _set_replicas(self, work: WorkKey, action: actions.SetReplicas) -> bool:
+        key = action.deployment
+        manifest = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.DEPLOYMENT_KIND,
+            # NB: a uid, or an apply would make a new one where it is gone; a version, for `kubectl scale` leaves no owner to conflict with.
+            "metadata": {
+                "name": key.name,
+                "namespace": key.namespace,
+                "uid": action.uid,
+                "resourceVersion": action.resource_version,
+            },
+            "spec": {"replicas": action.replicas},
+        }
+        try:
+            answer = await self.client.apply(manifest, force=False, manager=names.REPLICAS_MANAGER)
+        except NotFound:  # a conflict ends the pass: whose number it is now, the next one sees
+            return False
+        self._wrote(work, Ref(names.DEPLOYMENT_KIND, key), answer)
+        return True
 
     async def _delete(self, work: WorkKey, action: actions.Delete) -> bool:
         resource = self.client.resources.find(action.api_version, action.kind)
@@ -260,12 +281,6 @@ class Executor:
         self.ledger.wrote(work, ref, meta["resourceVersion"], meta["uid"], echo=echo)
 
 
-def _refusal(action: actions.Action, error: ApiError) -> Refusal:
-    kind = action.manifest["kind"] if isinstance(action, actions.Apply) else ""
-    because = f"{_subject(action)}: {error.message}"
-    return Refusal(kind=kind, because=because, unserved=isinstance(error, Unserved))
-
-
 def _is_of_owners(seen: OwnedRecord, manifest: Mapping[str, Any]) -> bool:
     """Whether one of the owners that the manifest names has the object already.
 
@@ -279,21 +294,3 @@ def _is_of_owners(seen: OwnedRecord, manifest: Mapping[str, Any]) -> bool:
 def _taint(taint: Any) -> dict[str, str]:
     written = {"key": taint.key, "effect": taint.effect}
     return written | ({"value": taint.value} if taint.value else {})
-
-
-def _subject(action: actions.Action) -> str:
-    """An action in a few words, for logs and refusals."""
-    match action:
-        case actions.Apply():
-            meta = action.manifest["metadata"]
-            return f"Apply {action.manifest['kind']} {Key(meta.get('namespace', ''), meta['name'])}"
-        case actions.Delete() | actions.WriteStatus() | actions.EmitEvent():
-            return f"{type(action).__name__} {action.kind} {action.key}"
-        case actions.Evict():
-            return f"Evict Pod {action.pod}"
-        case actions.PatchNode():
-            return f"PatchNode {action.node}"
-        case actions.PatchConfig():
-            return f"PatchConfig {action.config_map}"
-        case _:
-            assert_never(action)

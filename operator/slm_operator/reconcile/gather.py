@@ -233,9 +233,12 @@ class Gatherer:
 
 
 def _versions(record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[object, ...]:
-    """Another spec or another profile, and these are others."""
+    """Another spec or another profile, and these are others.
+
+    NB: whoever applies the number that is there owns it from then on, and generation stays: so does the spec as it is read.
+    """
     version = (profile.meta.uid, profile.meta.resource_version) if profile is not None else None
-    return record.meta.uid, record.meta.generation, version
+    return record.meta.uid, record.meta.generation, record.own_replicas, version
 
 
 def _maker(pod: PodRecord) -> str:

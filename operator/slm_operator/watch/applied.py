@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.decoding import decode
 from slm_operator.watch.projection import Raw, meta_of
 
 if TYPE_CHECKING:
     from slm_operator.watch.records import Meta
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation of `kubectl apply` without --server-side, and of Argo CD: the manifest as it was applied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,34 @@ def owned(raw: Raw) -> OwnedRecord:
             for one in entries
         ),
     )
+
+
+def own_replicas(raw: Raw) -> int | None:
+    """`spec.replicas` of an SLMDeployment if the number is ours alone: nobody else owns the field, or asks for it.
+
+    NB: what writes another number takes the field from us, but need not become its owner (`/scale` of a custom resource). What
+    writes the same number takes nothing: an apply on the server's side owns it beside us, one on the client's side shows in
+    its annotation alone, and `kubectl scale` in nothing.
+    """
+    replicas = (raw.get("spec") or {}).get("replicas")
+    owners = {
+        (entry.get("manager"), entry.get("operation"))
+        for entry in raw["metadata"].get("managedFields") or ()
+        if "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or ())
+    }
+    is_ours = owners == {(names.REPLICAS_MANAGER, "Apply")} and replicas != _replicas_in_manifest(raw)
+    return replicas if is_ours else None
+
+
+def _replicas_in_manifest(raw: Raw) -> object:
+    text = (raw["metadata"].get("annotations") or {}).get(LAST_APPLIED) or ""
+    if '"replicas"' not in text:
+        return None
+    try:
+        spec = decode(text)["spec"]
+        return spec.get("replicas")
+    except (ValueError, TypeError, KeyError, AttributeError):  # anybody may write anything there
+        return None
 
 
 def _is_apply(entry: Raw) -> bool:

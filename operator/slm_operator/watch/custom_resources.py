@@ -15,6 +15,7 @@ from slm_core.codec import DocumentError, parse_document
 
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.watch.applied import own_replicas
 from slm_operator.watch.projection import Raw, cut, meta_of
 from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
@@ -31,8 +32,13 @@ MOST_SPEC_VALUES = 2000
 
 def deployment(raw: Raw) -> DeploymentRecord:
     """An SLMDeployment."""
-    spec, broken = _spec(SLMDeploymentSpec, raw.get("spec") or {})
-    return DeploymentRecord(meta=meta_of(raw), spec=spec, broken=broken, status=raw.get("status") or {})
+    body, own = dict(raw.get("spec") or {}), own_replicas(raw)
+    if own is not None:
+        del body["replicas"]
+    spec, broken = _spec(SLMDeploymentSpec, body)
+    return DeploymentRecord(
+        meta=meta_of(raw), spec=spec, broken=broken, own_replicas=own, status=raw.get("status") or {}
+    )
 
 
 def profile(raw: Raw) -> ProfileRecord:

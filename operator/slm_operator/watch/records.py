@@ -86,11 +86,16 @@ class Meta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentRecord:
-    """An SLMDeployment. `spec` is None when it cannot be read, and `broken` says why."""
+    """An SLMDeployment. `spec` is None when it cannot be read, and `broken` says why.
+
+    `spec.replicas` is somebody else's number, or None: a number of the operator's own is in `own_replicas` instead.
+    """
 
     meta: Meta
     spec: SLMDeploymentSpec | None
     broken: str | None = None
+    own_replicas: int | None = None
+    """What the operator last applied to spec.replicas, while nobody else owns the field."""
     status: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -43,3 +43,18 @@ async def test_an_apply_brings_every_sign_to_the_server(said: str, read: str) ->
         await Client(connection, ResourceTable(), "test").apply(manifest, force=False)
     assert [yaml.safe_load(body)["metadata"]["annotations"]["a"] for body in bodies] == [read]
     assert b"\\ud8" not in bodies[0].replace(b"\\\\", b"")
+
+
+async def test_an_apply_names_the_field_manager_that_is_asked_for_and_the_usual_one_otherwise() -> None:
+    managers: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        managers.append(request.query["fieldManager"])
+        return web.json_response({})
+
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
+    async with server(take) as url, connected(url) as connection:
+        client = Client(connection, ResourceTable(), "test")
+        await client.apply(manifest, force=False)
+        await client.apply(manifest, force=False, manager="another")
+    assert managers == ["test", "another"]

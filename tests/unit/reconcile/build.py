@@ -41,14 +41,19 @@ class Server:
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.asked: list[tuple[str, str]] = []
+        self.applied_by: dict[str, dict[str, Any]] = {}
+        """What managers other than the operator's usual one applied last."""
         self.refuse: ApiError | None = None
         self.resources = own_resources()
         self._versions = itertools.count(100)
 
-    async def apply(self, manifest: dict[str, Any], *, force: bool) -> dict[str, Any]:
+    async def apply(self, manifest: dict[str, Any], *, force: bool, manager: str = "") -> dict[str, Any]:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         self._ask("apply --force" if force else "apply", f"{kind} {name}")
         old = self.objects.get((kind, name))
+        if manager:
+            self.applied_by[manager] = manifest
+            return self._store(kind, name, {**(old or {}), **manifest}, old)
         if old is not None and not force:
             raise Conflict("conflict with manager kubectl: .spec.ports", 409)
         return self._store(kind, name, manifest, old)

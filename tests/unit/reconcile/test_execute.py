@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from slm_operator.api import names
 from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused, Unavailable
-from slm_operator.planning.actions import Apply, Delete, Evict, PatchConfig, PatchNode, Plan, WriteStatus
+from slm_operator.planning.actions import Apply, Delete, Evict, PatchConfig, PatchNode, Plan, SetReplicas, WriteStatus
 from slm_operator.planning.views import Refusal
 from slm_operator.reconcile.execute import BLOCKED_SECONDS, Outcome
 from slm_operator.reconcile.pending_writes import CONFIRM_SECONDS
@@ -243,6 +243,47 @@ async def test_the_event_of_an_own_status_is_an_echo_and_one_that_also_brings_a_
     bench.server.objects[names.DEPLOYMENT_KIND, "d"]["metadata"]["generation"] = 2
     bench.show(names.DEPLOYMENT_KIND, "d")
     assert bench.echoes == [WORK]
+
+
+SCALED = Plan(
+    actions=(SetReplicas(deployment=KEY, uid="uid-d", resource_version="7", replicas=2, because="one full pack"),)
+)
+
+
+async def test_replicas_are_applied_alone_by_their_own_manager_and_waited_for() -> None:
+    bench = Bench()
+    assert (await bench.executor.execute(WORK, SCALED)).writes == 1
+    assert bench.server.asked == [("apply", "SLMDeployment d")]
+    sent = bench.server.applied_by["slm-operator-replicas"]
+    assert sent["spec"] == {"replicas": 2}
+    assert sent["metadata"] == {"name": "d", "namespace": "ns", "uid": "uid-d", "resourceVersion": "7"}
+    assert bench.ledger.unconfirmed(WORK) is not None
+    bench.show(names.DEPLOYMENT_KIND, "d")
+    assert bench.free == [WORK]
+    assert bench.echoes == [], "the spec is another now: it is looked at again"
+
+
+async def test_replicas_that_somebody_has_set_meanwhile_end_the_pass() -> None:
+    bench = Bench()
+    bench.server.refuse = Conflict("the object has been modified", 409)
+    with pytest.raises(Conflict):
+        await bench.executor.execute(WORK, SCALED)
+
+
+async def test_replicas_of_what_is_gone_are_nobodys() -> None:
+    bench = Bench()
+    bench.server.refuse = NotFound("gone", 404)
+    assert (await bench.executor.execute(WORK, SCALED)).writes == 0
+
+
+@pytest.mark.parametrize("error", [Forbidden("no right", 403), Refused("a policy", 403)])
+async def test_replicas_that_are_refused_are_a_refusal_of_their_own_kind(error: Exception) -> None:
+    bench = Bench()
+    bench.server.refuse = error  # type: ignore[assignment]
+    outcome = await bench.executor.execute(WORK, SCALED)
+    assert outcome.refused is not None
+    assert outcome.refused.kind == names.DEPLOYMENT_KIND
+    assert outcome.refused.because.startswith("SetReplicas ns/d: ")
 
 
 async def test_an_evicted_pod_is_waited_for_until_it_goes() -> None:

@@ -54,6 +54,21 @@ def test_advice_is_computed_once_until_something_changes() -> None:
     assert len(computed) == 2
 
 
+def test_a_number_that_became_somebodys_is_seen_though_the_generation_stays() -> None:
+    """NB: to apply the number that is there, beside its owner, changes managedFields alone."""
+    measured = w.profile(CHAT, w.document())
+    spec = {
+        "sharing": {"mode": "MPS", "enginesPerGpu": 4},
+        "profiling": {"profileRef": {"name": measured.meta.key.name}},
+    }
+    ours = w.deployment(spec=spec, own_replicas=2)
+    theirs = w.deployment(spec=spec | {"replicas": 2})
+    assert ours.meta == theirs.meta
+    seen = gatherer(deployments=[ours], profiles=[measured])
+    found = [seen.demand(one) for one in (ours, theirs)]
+    assert [one.replicas for one in found if one is not None] == [4, 2]
+
+
 def test_no_more_advice_is_remembered_than_fits() -> None:
     records = [w.deployment(f"d{number}") for number in range(ADVICE_KEPT + 5)]
     seen = gatherer(deployments=records)

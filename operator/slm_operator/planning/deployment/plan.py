@@ -27,6 +27,7 @@ from slm_operator.planning.deployment.advising import DecidedFrom, Unadvisable, 
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding, routing_status
 from slm_operator.planning.deployment.gpu_spread import packs
+from slm_operator.planning.deployment.own_replicas import own_replicas
 from slm_operator.planning.deployment.remeasure import remeasured
 from slm_operator.planning.deployment.rollout import answer_to, rollout, slices_finding
 from slm_operator.planning.fleet.demand import wanted_replicas
@@ -74,7 +75,8 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     because = f"{status['phase']}: {status['conditions'][0]['message']}"
     write = write_status(names.DEPLOYMENT_KIND, record.meta, status, because)
     events = transition_events(names.DEPLOYMENT_KIND, record.meta, record.status, write.status)
-    return Plan(actions=(*story.actions, *remeasured(view, now), write, *events))
+    mine = own_replicas(view, story.advice)
+    return Plan(actions=(*story.actions, *remeasured(view, now), *mine, write, *events))
 
 
 def _story(view: DeploymentView, settings: Settings) -> _Story:
@@ -224,7 +226,7 @@ def _served(
 
 
 def _refused(view: DeploymentView) -> Finding | None:
-    if view.refusal is None or view.refusal.kind in ROUTING_KINDS:
+    if view.refusal is None or view.refusal.kind in {*ROUTING_KINDS, names.DEPLOYMENT_KIND}:
         return None
     message = f"the API server refuses an object of this deployment: {view.refusal.because}"
     return Finding(type=Condition.AVAILABLE, holds=False, reason=Reason.REFUSED, message=message, stalls=True)
