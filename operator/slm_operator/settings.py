@@ -28,7 +28,7 @@ class Part(BaseModel):
 
 
 class DevicePlugin(Part):
-    """Where NVIDIA's device plugin is, and how it is told its configuration."""
+    """Where NVIDIA's device plugin is, and how it is given its configuration."""
 
     namespace: str = "nvidia-device-plugin"
     """Namespace of the plugin's ConfigMap and pods. The GPU Operator's is gpu-operator."""

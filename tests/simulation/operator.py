@@ -281,7 +281,7 @@ def _substance(view: DeploymentView) -> object:
             given.asked,
             given.slots,
             bool(given.changing),
-            given.gives_way,
+            given.may_be_disrupted,
             given.pending_because is None,
         )
     rollout = None

@@ -1,4 +1,4 @@
-"""The common stories, told without chance: what happens, who does it and why. Golden files pin every line.
+"""The common stories, played without chance: what happens, who does it and why. Golden files pin every line.
 
 Each is a function over a steady cluster; `tell` gives its narrative, and the same story is played with the operator
 killed after each of its effects.
@@ -195,7 +195,7 @@ def answers(made: Cluster, name: str, replicas: int) -> None:
 
 def narrative(name: str) -> str:
     """What a story is about, and what happens in it."""
-    return "\n".join([(STORIES[name].__doc__ or "").strip(), "", *play(name).world.told, ""])
+    return "\n".join([(STORIES[name].__doc__ or "").strip(), "", *play(name).world.lines, ""])
 
 
 def golden() -> dict[Path, str]:

@@ -87,7 +87,7 @@ def efficiency(context: Context, point: Point, *, packs_measured: bool) -> Check
     """The knee of one engine: T(B) / (B T(1)) above epsilon, as published.
 
     The limit exists to leave memory for more engines. Where packs were measured under the same SLO the measurements
-    tell what that memory is worth, so the limit steps aside: else a pack could beat a single engine that only the
+    show what that memory is worth, so the limit does not apply: else a pack could beat a single engine that only the
     limit had made slow.
     """
     limit = context.settings.min_efficiency

@@ -138,7 +138,7 @@ def validations(*rules: dict[str, str]) -> ConfigDict:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form of a text. Who misses it is told `message`, where a `pattern` of the schema would tell an expression.
+    """The form of a text. A value that does not match is refused with `message`; a `pattern` of the schema would be refused with an expression.
 
     `expression` is of the whole text, in what RE2 and Python have in common, without quotes. Give the text a longest
     length too: the API server weighs a rule by it.

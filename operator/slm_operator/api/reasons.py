@@ -164,7 +164,7 @@ class Reason(StrEnum):
     NOT_SWITCHABLE = (
         "NotSwitchable",
         Group.STOPPED,
-        "a node's plugin cannot be told a configuration, or a key of ours would harm those of other nodes",
+        "a node's device plugin cannot be configured by label, or a key of ours would harm those of other nodes",
         "install config-manager, or give the plugin a default; see [install.md](install.md)",
     )
     SLICES_DEGRADED = (
@@ -207,7 +207,7 @@ class Reason(StrEnum):
     OPERATOR_BUG = (
         "OperatorBug",
         Group.STOPPED,
-        "the operator failed over this object; what runs goes on",
+        "internal error of the operator while it reconciled this object; running pods are unaffected",
         "report it with the message and the log",
     )
     ENGINE_ENDED = (
@@ -216,8 +216,8 @@ class Reason(StrEnum):
         "an engine ended and loads again; the message has its exit, `OOMKilled` for instance",
         "what the message says; memory in `spec.podTemplate`",
     )
-    MET = "Met", Group.PROMISE, "what was promised is so"
-    FINE = "Fine", Group.PROMISE, "what was promised is so"
+    MET = "Met", Group.PROMISE, "the SLO is met"
+    FINE = "Fine", Group.PROMISE, "the SLO is met"
     NO_TRAFFIC = "NoTraffic", Group.PROMISE, "too few requests to say anything"
     LOAD_TOO_THIN = (
         "LoadTooThin",

@@ -73,8 +73,8 @@ class Assignment:
     """Replicas that those nodes can hold for it."""
     changing: tuple[str, ...] = ()
     """Nodes that are being changed for it."""
-    gives_way: bool = False
-    """Whether replicas of it run on a node that is being changed: they must go, also if they have no place elsewhere."""
+    may_be_disrupted: bool = False
+    """Whether replicas of it run on a node that is being changed. They are evicted, even if they have no place elsewhere."""
     stage: str | None = None
     """What the change waits for, as a sentence."""
     reason: Reason = Reason.READY

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.noise import of_comparison
 
-from slm_operator.report.curves import HEADROOM, labels, mark, told, weight
+from slm_operator.report.curves import HEADROOM, hover_text, labels, mark, weight
 from slm_operator.report.drawing import Frame, Scale, element, hover, line, path, picture, round_ticks, text
 from slm_operator.report.scene import Dot, Limits, Standing
 
@@ -80,7 +80,7 @@ def _row(dot: Dot, y: float, x: Scale, spread: float, right: float) -> str:
     tone = "whisker grey" if grey else "whisker"
     return element(
         "g",
-        hover(told(dot)),
+        hover(hover_text(dot)),
         text(
             dot.name, 106, y + 4, class_="name strong" if dot.standing is Standing.CHOSEN else "name", text_anchor="end"
         ),

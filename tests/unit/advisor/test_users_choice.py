@@ -1,4 +1,4 @@
-"""spec.sharing's enginesPerGpu and mode win over the advice, at a cost that is told."""
+"""spec.sharing's enginesPerGpu and mode win over the advice, at a cost that is reported."""
 
 from __future__ import annotations
 

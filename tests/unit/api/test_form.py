@@ -1,4 +1,4 @@
-"""Texts with a form: what is taken, and that whoever misses it is told the form and not an expression."""
+"""Texts with a form: what is taken, and that whoever misses it sees the form and not an expression."""
 
 from collections.abc import Iterator
 from typing import Any

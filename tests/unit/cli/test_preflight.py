@@ -1,4 +1,4 @@
-"""Each check of `kubectl slm check`, answer by answer: what is so, how bad that is, and what fixes it."""
+"""Each check of `kubectl slm check`, answer by answer: what is found, how bad that is, and what fixes it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def on(one: Node) -> dict[str, Any]:
     return {"nodes": (one,)}
 
 
-# name, check, what is changed in a sound cluster, level, words of what is so, words of the remedy
+# name, check, what is changed in a sound cluster, level, words of the finding, words of the remedy
 CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("new enough", "Kubernetes", {}, "ok", "v1.34.2", ""),
     ("of a distribution", "Kubernetes", {"server": "v1.32.1+k3s1"}, "ok", "v1.32.1+k3s1", ""),
@@ -120,7 +120,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("crashes", "Plugin's pod", on(node(daemons=(plugin_pod(ready=False, waiting="CrashLoopBackOff"),))), "problem", "CrashLoopBackOff", "read its log"),
     ("there", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"})), "ok", "exists", ""),
     ("gone", "Node's key", on(node({"nvidia.com/device-plugin.config": "gone"})), "problem", "=gone names no key", "put the key back"),
-    ("overruled", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"}, annotations={"slm-operator.io/former-device-plugin-config": "slm-x"})), "warning", "set by somebody after the operator", "remove the label"),
+    ("label_changed_externally", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"}, annotations={"slm-operator.io/former-device-plugin-config": "slm-x"})), "warning", "set by somebody after the operator", "remove the label"),
     ("rolled back", "Former change", on(node(annotations={"slm-operator.io/change-failed": '{"mps-4": "no daemon"}'})), "problem", "rolled back (mps-4: no daemon)", "kubectl annotate node NODE slm-operator.io/change-failed-"),
     ("whole", "GPUs", {}, "ok", "8 GPUs are allocatable", ""),
     ("some missing", "GPUs", on(node(allocatable={"nvidia.com/gpu": "7"})), "problem", "7 of 8 nvidia.com/gpu are allocatable", "read the logs"),

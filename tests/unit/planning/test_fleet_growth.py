@@ -75,7 +75,7 @@ def serving(deployments: int) -> FleetView:
 
 
 def full(deployments: int) -> FleetView:
-    """The same with somebody else's pod on every GPU: nobody gets anything, and everybody is told why."""
+    """The same with somebody else's pod on every GPU: nobody gets anything, and everybody sees why."""
     view = mixed(deployments)
     return replace(view, pods=tuple(w.foreign(f"job-{i}", f"gpu-{i:04}") for i in range(2 * deployments)))
 

@@ -1,4 +1,4 @@
-"""Load-aware routing: made when asked for, removed when not, and its refusal told where it is no refusal to serve."""
+"""Load-aware routing: made when asked for, removed when not, and its refusal reported where it is no refusal to serve."""
 
 from dataclasses import replace
 from typing import Any

@@ -15,9 +15,9 @@ from . import worlds as w
 CONFIG = w.SETTINGS.device_plugin.config_label
 
 
-def serving(name: str = "gpu-1", serves: str = "team.chat", told: str = "") -> NodeRecord:
+def serving(name: str = "gpu-1", serves: str = "team.chat", requested_config: str = "") -> NodeRecord:
     """A node that we cut into mps-2."""
-    labels = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: serves, CONFIG: told or config_key(w.MPS_2)}
+    labels = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: serves, CONFIG: requested_config or config_key(w.MPS_2)}
     made = w.node(name, cut=w.MPS_2, labels=labels)
     return replace(made, meta=replace(made.meta, annotations={names.FORMER_CONFIG_ANNOTATION: "default"}))
 
@@ -59,14 +59,14 @@ CONFIGURED = (
 
 
 @pytest.mark.parametrize(
-    ("told", "texts", "default_key", "config_manager", "used"),
+    ("requested_config", "texts", "default_key", "config_manager", "used"),
     [row[1:] for row in CONFIGURED],
     ids=[row[0] for row in CONFIGURED],
 )
 def test_slices_that_no_configuration_of_the_node_says_are_not_used(
-    told: str | None, texts: dict[str, str], default_key: str, *, config_manager: bool, used: bool
+    requested_config: str | None, texts: dict[str, str], default_key: str, *, config_manager: bool, used: bool
 ) -> None:
-    found = w.node(cut=w.MPS_2, labels={CONFIG: told} if told else {})
+    found = w.node(cut=w.MPS_2, labels={CONFIG: requested_config} if requested_config else {})
     plugin = [
         replace(one, default_key=default_key, takes_lone_key=True)
         for one in w.plugin_pods("gpu-1", config_manager=config_manager)
@@ -80,7 +80,7 @@ def test_slices_that_no_configuration_of_the_node_says_are_not_used(
 LONE = (
     ("falls back on the only key", {"theirs": UNCUT}, "", True, False),
     ("has a default beside it", {"theirs": UNCUT, "default": UNCUT}, "", True, True),
-    ("is told its default", {"theirs": UNCUT}, "theirs", True, True),
+    ("is given its default", {"theirs": UNCUT}, "theirs", True, True),
     ("does not fall back on it", {"theirs": UNCUT}, "", False, True),
 )
 
@@ -99,7 +99,7 @@ def test_no_key_is_put_beside_one_that_counts_because_it_is_alone(
 
 
 def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:
-    view = with_daemon(w.fleet(w.demand(), nodes=(serving(told="theirs"),)))
+    view = with_daemon(w.fleet(w.demand(), nodes=(serving(requested_config="theirs"),)))
     patches = [action for action in plan(view).plan.actions if isinstance(action, PatchNode)]
     assert patches
     assert not any(CONFIG in patch.labels for patch in patches)

@@ -70,7 +70,7 @@ def test_a_node_that_was_lent_is_cut() -> None:
     assert answer.changing == ("gpu-1",)
 
 
-def test_its_name_is_what_a_user_without_nodes_is_told() -> None:
+def test_its_name_is_what_a_user_without_nodes_reads() -> None:
     answer = plan_fleet(w.fleet(w.demand(), nodes=()), SETTINGS, w.NOW).assignments[w.demand().deployment]
     assert f"label GPU nodes {RESTRICTED}=true" in (answer.pending_because or "")
 

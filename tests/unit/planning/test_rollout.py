@@ -14,7 +14,7 @@ from .test_nodes_of_others import serving
 NOWHERE = Assignment(reason="NoCapacity", pending_because="no")
 ROLLS = (
     ("slots of the new class", Assignment(slots=1), 2, 2, True),
-    ("its own node is closed", replace(NOWHERE, gives_way=True, changing=("gpu-1",)), 2, 2, True),
+    ("its own node is closed", replace(NOWHERE, may_be_disrupted=True, changing=("gpu-1",)), 2, 2, True),
     ("a node is being changed for it", replace(NOWHERE, changing=("gpu-1",)), 2, 2, False),
     ("no node can be had", NOWHERE, 2, 2, False),
     ("no node can be had, one of two answers", NOWHERE, 2, 1, False),

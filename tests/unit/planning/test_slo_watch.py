@@ -167,8 +167,8 @@ def conditions(watched: Watched | None, settings: Settings = w.SETTINGS) -> dict
 
 
 def test_a_missed_slo_is_said_and_has_no_part_in_ready() -> None:
-    told = conditions(Watched(holds=False, reason="SloMissed", message="late"))
-    assert (told["Ready"], told["SLOMet"]) == ("True", "False")
+    reported = conditions(Watched(holds=False, reason="SloMissed", message="late"))
+    assert (reported["Ready"], reported["SLOMet"]) == ("True", "False")
 
 
 def test_a_watch_that_is_off_says_nothing() -> None:

@@ -117,19 +117,19 @@ def test_changes_of_nodes_go_round_among_namespaces() -> None:
     cuts = (w.MPS_4, w.MPS_3)
     view = replace(view, config_map=w.config_map(**{config_key(cut): plugin_config(cut) for cut in (*cuts, w.MPS_2)}))
     wants = replace(MODEST, slice_class=w.MPS_4)
-    told: list[str] = []
+    reported: list[str] = []
     now = w.later(1000)
     for turn in range(60):
         fickle = w.demand("a", cut=cuts[turn % 2], namespace="greedy")
         plan = plan_fleet(replace(view, demands=(fickle, wants)), w.SETTINGS, now)
         view = replace(view, memory=plan.memory)
         for action in plan.plan.actions:
-            told.append(line(action))
+            reported.append(line(action))
             view = w.play(view, action)
-        if f"node {serving(plan, wants)[0]}: taint" in told:
+        if f"node {serving(plan, wants)[0]}: taint" in reported:
             return
         now += timedelta(seconds=30)
-    raise AssertionError(told)
+    raise AssertionError(reported)
 
 
 # -- a drain that cannot end
@@ -141,8 +141,8 @@ def held(now_s: float) -> tuple[FleetView, FleetPlan]:
         names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(),
         names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-4", "greedy.a")),
     }
-    told = {w.SETTINGS.device_plugin.config_label: config_key(w.MPS_2)}
-    marks = told | {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "greedy.a"}
+    reported = {w.SETTINGS.device_plugin.config_label: config_key(w.MPS_2)}
+    marks = reported | {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "greedy.a"}
     closed = w.node("gpu-1", cut=w.MPS_2, labels=marks, taints=(Taint(key=names.CHANGING_TAINT),))
     closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
     wants = w.demand("a", cut=w.MPS_4, replicas=4, namespace="greedy")
@@ -178,7 +178,7 @@ def test_after_a_day_the_node_stays_what_it_was_and_is_opened() -> None:
 
 
 def test_engines_on_whole_gpus_stay_on_a_node_that_becomes_nothing_else() -> None:
-    """It was closed for somebody who went away, and was never told anything."""
+    """It was closed for somebody who went away, and its label was never switched."""
     began = {
         names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(),
         names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-2", "modest.b")),
@@ -187,8 +187,8 @@ def test_engines_on_whole_gpus_stay_on_a_node_that_becomes_nothing_else() -> Non
     closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
     engine = replace(w.replica("a-1"), gpu_requests={names.NVIDIA_GPU: 1})
     view = w.fleet(w.demand(cut=w.WHOLE, replicas=1), nodes=(closed,), pods=(engine,))
-    after, told, _ = play_out(view, start_s=60)
-    assert not any("evict" in one for one in told)
+    after, reported, _ = play_out(view, start_s=60)
+    assert not any("evict" in one for one in reported)
     assert not w.tainted(after.nodes[0])
 
 

@@ -4,10 +4,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from slm_operator.reconcile.status_throttle import LEAST_WORDS_SECONDS, MOST_WORDS_SECONDS, Pace
+from slm_operator.reconcile.status_throttle import LEAST_MESSAGE_SECONDS, MOST_MESSAGE_SECONDS, StatusThrottle
 
 
-def told(message: object, holds: str = "False") -> dict[str, Any]:
+def reported(message: object, holds: str = "False") -> dict[str, Any]:
     return {"conditions": [{"type": "Ready", "status": holds, "message": str(message)}]}
 
 
@@ -18,14 +18,14 @@ class Clock:
         return self.seconds
 
 
-def written_at(pace: Pace, clock: Clock, until_s: int, seen: dict[str, Any]) -> list[float]:
+def written_at(throttle: StatusThrottle, clock: Clock, until_s: int, seen: dict[str, Any]) -> list[float]:
     """When a status is written whose message is another ten times a second."""
     found = []
     for tick in range(1, until_s * 10):
         clock.seconds = tick / 10
-        wanted = told(tick)
-        if not pace.wait_seconds("d", wanted, seen):
-            pace.wrote("d", wanted, seen)
+        wanted = reported(tick)
+        if not throttle.wait_seconds("d", wanted, seen):
+            throttle.wrote("d", wanted, seen)
             found.append(clock.seconds)
             seen = wanted
     return found
@@ -33,22 +33,24 @@ def written_at(pace: Pace, clock: Clock, until_s: int, seen: dict[str, Any]) -> 
 
 def test_the_longer_only_words_move_the_longer_they_wait() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    pace.wrote("d", told("first"), {})
-    pauses = [later - earlier for earlier, later in pairwise(written_at(pace, clock, 200, told("first")))]
-    assert pauses[0] == pytest.approx(LEAST_WORDS_SECONDS)
+    throttle = StatusThrottle(clock)
+    throttle.wrote("d", reported("first"), {})
+    pauses = [later - earlier for earlier, later in pairwise(written_at(throttle, clock, 200, reported("first")))]
+    assert pauses[0] == pytest.approx(LEAST_MESSAGE_SECONDS)
     assert [round(pause, 1) for pause in pauses] == sorted(round(pause, 1) for pause in pauses)
-    assert pauses[-1] == pytest.approx(MOST_WORDS_SECONDS)
+    assert pauses[-1] == pytest.approx(MOST_MESSAGE_SECONDS)
 
 
 def test_what_moves_beside_words_is_written_at_once_and_words_are_quick_again() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    pace.wrote("d", told("first"), {})
-    written_at(pace, clock, 200, told("first"))
-    seen = told("before")
-    assert pace.wait_seconds("d", told("other words"), seen) > 0
-    ready = told("other words", holds="True")
-    assert pace.wait_seconds("d", ready, seen) == 0
-    pace.wrote("d", ready, seen)
-    assert pace.wait_seconds("d", told("more words", holds="True"), ready) == pytest.approx(LEAST_WORDS_SECONDS)
+    throttle = StatusThrottle(clock)
+    throttle.wrote("d", reported("first"), {})
+    written_at(throttle, clock, 200, reported("first"))
+    seen = reported("before")
+    assert throttle.wait_seconds("d", reported("other words"), seen) > 0
+    ready = reported("other words", holds="True")
+    assert throttle.wait_seconds("d", ready, seen) == 0
+    throttle.wrote("d", ready, seen)
+    assert throttle.wait_seconds("d", reported("more words", holds="True"), ready) == pytest.approx(
+        LEAST_MESSAGE_SECONDS
+    )

@@ -147,7 +147,7 @@ async def test_only_a_new_judgement_wakes_the_deployment() -> None:
     assert watched.watch.figures[KEY].itl_ms == pytest.approx(4.0)
 
 
-async def test_a_bug_about_one_deployment_is_told_and_blinds_no_other(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_about_one_deployment_is_reported_and_blinds_no_other(caplog: pytest.LogCaptureFixture) -> None:
     watched = Watched(replica("a", "10.0.0.1"))
     broken = w.deployment("broken", spec={"sharing": {"mode": "Exclusive"}})
     watched.gatherer.caches.deployments.put(broken)

@@ -175,7 +175,7 @@ def _where_expected(facts: Facts, part: str) -> tuple[DaemonSet, ...]:
 
 
 def _keys_in_use(facts: Facts) -> frozenset[str | None]:
-    """Keys that nodes are told, or take without being told."""
+    """Keys that the labels of nodes name, and keys that nodes without a label take."""
     defaults = (one.default_key for one in _where_expected(facts, DEVICE_PLUGIN))
     nodes = () if isinstance(facts.nodes, Unseen) else facts.nodes
-    return frozenset((*defaults, *(node.state.told for node in nodes)))
+    return frozenset((*defaults, *(node.state.requested_config for node in nodes)))

@@ -4,7 +4,7 @@ An advice speaks of packs of R. A node's slices let no more than R engines onto 
 more of it than was measured: an unlucky placement never costs speed. It costs no room either, for all slots of a node are
 alike, and one that is free on the second GPU serves the next replica as well as one on the first. What it can cost is a
 node: replicas of one deployment on two nodes that one would hold. That is corrected when somebody lacks slots
-(placement.py), and not before, because a move costs a load of the model. So here it is only told. Must never move anything.
+(placement.py), and not before, because a move costs a load of the model. Here it is only reported. Must never move anything.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
     return (
         tuple(labels.get(name) for name in (*known, *selectors)),
         (state.opted_in, state.node.ready, state.node.unschedulable, state.node.taints, state.has_config_manager),
-        (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.cut_by_others),
+        (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.partitioned_externally),
         (tuple(state.failures.items()), tuple(state.node.allocatable.items())),
     )
 
@@ -157,11 +157,11 @@ def _is_tolerated(state: NodeState, demand: Demand, _settings: Settings) -> str 
 
 
 def _is_ours_to_cut(state: NodeState, demand: Demand, settings: Settings) -> str | None:
-    if state.recut:
+    if state.repartitioned_externally:
         return "was cut otherwise by somebody else"
-    if state.overruled:
-        return f"was given {settings.device_plugin.config_label}={state.told} by somebody"
-    if not state.cut_by_others:
+    if state.label_changed_externally:
+        return f"was given {settings.device_plugin.config_label}={state.requested_config} by somebody"
+    if not state.partitioned_externally:
         return None
     if state.lags:
         return _lag(state, settings)
@@ -219,7 +219,7 @@ def _failed_before(state: NodeState, demand: Demand, _settings: Settings) -> str
 
 
 def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> AboutPods | None:
-    if state.cut_by_others and state.observed_class == demand.slice_class:
+    if state.partitioned_externally and state.observed_class == demand.slice_class:
         return None
     others = len(state.our_pods) - state.pods_of(demand.deployment)
     # NB: engines with a whole GPU each leave no mark on their node, which makes them no less worth keeping.
@@ -234,7 +234,7 @@ def _is_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | N
 
 
 def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
-    return None if state.switched and not state.overruled else "was cut into slices by somebody else"
+    return None if state.switched and not state.label_changed_externally else "was cut into slices by somebody else"
 
 
 _REASONS: Mapping[Check, Reason] = {_is_free: Reason.FOREIGN_PODS}

@@ -7,7 +7,7 @@ Order of thought:
    namespaces, who has fewest nodes first, and then by name (claims.py);
 4. a node with more slots than needed stays while replicas run on it, until a deployment that lacks slots can use it.
 What is left serves nobody, and is given back. So is a node whose own deployments all want its GPUs whole now and lack them:
-whoever runs there gives way to itself.
+a deployment may evict its own replicas to make room for its new configuration.
 """
 
 from __future__ import annotations
@@ -221,9 +221,15 @@ def _held(
     for state in states:
         slice_class, serves = _present(state)
         kept = state.name in placement.targets
-        if kept or slice_class is None or not state.opted_in or state.overruled or slice_class.label in state.failures:
+        if (
+            kept
+            or slice_class is None
+            or not state.opted_in
+            or state.label_changed_externally
+            or slice_class.label in state.failures
+        ):
             continue
-        intact = any(state.marks) and not state.recut
+        intact = any(state.marks) and not state.repartitioned_externally
         if serves == ANYBODY:
             stays = intact and any(state.pods_of(one) for one in living)
         elif state.our_pods:
@@ -237,7 +243,7 @@ def _held(
 
 
 def _present(state: NodeState) -> tuple[SliceClass | None, str]:
-    """What a node is, as long as it was not told otherwise, or else is being changed to."""
+    """The class and owner that a node has; where its label was switched already, those that it is being changed to."""
     present = state.marks if any(state.marks) else state.purpose or RELEASED
     return class_of_label(present.class_label), present.serves or ""
 

@@ -21,7 +21,7 @@ from slm_operator.planning.fleet.node.step import NodeStep, Site
 from slm_operator.planning.fleet.placement import Placement, place
 from slm_operator.planning.fleet.plugin_keys import UNUSED_SECONDS, keys_in_use, keys_patch, spare_keys
 from slm_operator.planning.fleet.shortage import Shortages
-from slm_operator.planning.reader import told
+from slm_operator.planning.reader import text_for
 from slm_operator.planning.views import Assignment, Demand, FleetPlan, FleetView
 
 if TYPE_CHECKING:
@@ -168,9 +168,9 @@ def _assignment(
     slots = sum(placement.capacity(name, demand) for name in ready)
     reader = shortages.reader_of(demand)
     stages = (steps[name].stage for name in changing)
-    stage = next((told(one, reader) for one in stages if one is not None), None)
+    stage = next((text_for(one, reader) for one in stages if one is not None), None)
     warnings = ((steps[name].reason, steps[name].warning) for name in ready if not whole)
-    warning = next(((why, told(one, reader)) for why, one in warnings if one is not None), None)
+    warning = next(((why, text_for(one, reader)) for why, one in warnings if one is not None), None)
     reason, pending = Reason.READY, None
     if placement.lacking(demand) > 0 and not (whole and changing):
         reason, pending = shortages.of(demand)
@@ -184,7 +184,7 @@ def _assignment(
         nodes=tuple(ready),
         slots=slots,
         changing=tuple(changing),
-        gives_way=owner_of(demand.deployment) in drained,
+        may_be_disrupted=owner_of(demand.deployment) in drained,
         stage=stage,
         reason=reason,
         pending_because=pending,

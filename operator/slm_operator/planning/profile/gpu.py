@@ -16,7 +16,7 @@ from slm_operator.partitioning.discovery import PRODUCT_LABEL
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 from slm_operator.planning.fleet.node.state import NodeState, node_states
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates, tolerations_of
-from slm_operator.planning.reader import AboutPods, AboutServed, reader_in, told
+from slm_operator.planning.reader import AboutPods, AboutServed, reader_in, text_for
 from slm_operator.planning.views import FleetView
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
         return f"no node opted in; label GPU nodes {settings.nodes.opt_in_label}=true"
     other = "has a GPU, and something else keeps the pod away: see its events"
     reader = reader_in(view.profile.meta.key.namespace, settings)
-    said = [f"node {state.name} {told(_obstacle(state, gpu) or other, reader)}" for state in states[:SHOWN_NODES]]
+    said = [f"node {state.name} {text_for(_obstacle(state, gpu) or other, reader)}" for state in states[:SHOWN_NODES]]
     more = f"; and {len(states) - SHOWN_NODES} more" if len(states) > SHOWN_NODES else ""
     return "; ".join(said) + more
 

@@ -1,10 +1,10 @@
-"""Changing how one node's GPUs are cut: the next step, from what is seen and nothing else.
+"""Changing how one node's GPUs are partitioned: the next step, from observed state and nothing else.
 
-    idle --(key projected)--> taint --> draining --(replicas gone, nobody else there)--> told --(converged)--> done
-                                           |                                              |  |
-                                           |             MPS: untaint for the daemon's pod --+  +-- timeout: say why, then given back
+    idle --(key projected)--> taint --> draining --(replicas gone, nobody else there)--> label switched --(converged)--> done
+                                           |                                                        |  |
+                                           |                       MPS: untaint for the daemon's pod --+  +-- timeout: say why, then give back
                                            +-- waits for pods that are not ours, for as long as they like
-    done --taint--> draining --> told the former key --(converged)--> as it was before                     (node_release.py)
+    done --taint--> draining --> label switched to the former key --(converged)--> as it was before      (release.py)
 
 The state is only in the cluster (taint, labels, annotations, pods, ConfigMap): the operator may be killed between any
 two steps and the next pass goes on. Traps that shape it (docs/gpu-sharing.md): a label change evicts nobody and breaks
@@ -40,7 +40,7 @@ from slm_operator.planning.fleet.node.step import (
     node_event,
     seconds_since,
     seconds_since_start,
-    tell,
+    switch_config_label,
     until_overdue,
     without_ours,
 )
@@ -59,11 +59,11 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
     """The next step of a node that shall serve `target`."""
     if not state.changing and state.marks == target.marks and _cut_for(state, target):
         return _watch_over(state, target, site)
-    if state.cut_by_others:
+    if state.partitioned_externally:
         return _adopt(state, target)
-    told = is_key_of(state.told, target.slice_class)
-    open_for_daemon = state.changing and told and state.is_closed_by_itself(target.slice_class)
-    if not state.changing and not told:
+    requested = is_key_of(state.requested_config, target.slice_class)
+    open_for_daemon = state.changing and requested and state.is_closed_by_itself(target.slice_class)
+    if not state.changing and not requested:
         waiting = _await_key(state, target, site)
         if waiting is not None:
             return waiting
@@ -71,24 +71,26 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
         return close(state, target.marks, site)
     if state.purpose != target.marks or is_of_the_future(state, site.now):
         return _redirect(state, target.marks, site)
-    if told and state.marks in {target.marks, Marks()}:
+    if requested and state.marks in {target.marks, Marks()}:
         return _converge(state, target, site)
     waiting = _drain(state, target, site)
     if waiting is not None:
         return waiting
-    return _converge(state, target, site) if told else _tell(state, target, site)
+    return _converge(state, target, site) if requested else _switch(state, target, site)
 
 
 def _drain(state: NodeState, target: Target, site: Site) -> NodeStep | None:
     if state.our_pods and seconds_since_start(state, site.now) > GIVE_UP_SECONDS:
-        # NB: what is remembered on the node is told to everybody who would have it: no names.
+        # NB: what is remembered on the node is reported to everybody who would have it: no names.
         return fail(state, target, f"{len(state.our_pods)} replica(s) could not be evicted for a day", site)
     return drain(state, site)
 
 
 def _cut_for(state: NodeState, target: Target) -> bool:
     return (
-        state.observed_class == target.slice_class if not state.switched else is_key_of(state.told, target.slice_class)
+        state.observed_class == target.slice_class
+        if not state.switched
+        else is_key_of(state.requested_config, target.slice_class)
     )
 
 
@@ -120,12 +122,12 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
 def _lost_key(state: NodeState, target: Target, site: Site) -> SliceClass | None:
     """NB: a plugin that restarts without the key its node names comes up with nothing."""
     key = config_key(target.slice_class)
-    lost = site.config is not None and state.told == key and key not in site.config.data
+    lost = site.config is not None and state.requested_config == key and key not in site.config.data
     return target.slice_class if lost else None
 
 
 def _adopt(state: NodeState, target: Target) -> NodeStep:
-    """Somebody else cut it the right way: mark it for its replicas and change nothing else."""
+    """Another party has already partitioned it as required: label it for its replicas and change nothing else."""
     patch = PatchNode(
         node=state.name,
         resource_version=state.node.meta.resource_version,
@@ -151,14 +153,16 @@ def _redirect(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
     return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=SETTLE_SECONDS)
 
 
-def _tell(state: NodeState, target: Target, site: Site) -> NodeStep:
+def _switch(state: NodeState, target: Target, site: Site) -> NodeStep:
     key = config_key(target.slice_class)
     waiting = _await_key(state, target, site) or await_former_switch(state, site)
-    return waiting or tell(state, key, f"no pod holds its GPUs and configuration {key} has been projected", site)
+    return waiting or switch_config_label(
+        state, key, f"no pod holds its GPUs and configuration {key} has been projected", site
+    )
 
 
 def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
-    """Wait until the key has reached the node's volume: before the node is closed, and again before it is told."""
+    """Wait until the key has reached the node's volume: before the node is closed, and again before its label is switched."""
     key, config = config_key(target.slice_class), site.config
     if config is None:
         stage = f"ConfigMap {site.config_name} of the device plugin does not exist: create it, or set devicePlugin.configMap to its name"
@@ -198,7 +202,7 @@ def _converge(state: NodeState, target: Target, site: Site) -> NodeStep:
     limit = site.settings.nodes.convergence_seconds
     if seconds_since_start(state, site.now) > limit:
         return fail(state, target, f"{missing} after {limit:.0f} s", site)
-    stage = f"node {state.name} was told to cut its GPUs into {target.slice_class.label}: {missing}"
+    stage = f"node {state.name} was asked to partition its GPUs as {target.slice_class.label}: {missing}"
     return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=until_overdue(state, site))
 
 

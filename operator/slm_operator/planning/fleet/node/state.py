@@ -35,7 +35,7 @@ class NodeState:
     node: NodeRecord
     opted_in: bool
     """Whether its owner allows us to touch it."""
-    told: str | None
+    requested_config: str | None
     """The configuration key that its label names."""
     our_pods: tuple[PodRecord, ...] = ()
     """Replicas of ours that hold a GPU or a slice here."""
@@ -91,7 +91,7 @@ class NodeState:
     @property
     def switched(self) -> bool:
         """Whether we changed its configuration label and owe it the former value."""
-        ours = self.told is not None and is_ours(self.told)
+        ours = self.requested_config is not None and is_ours(self.requested_config)
         return names.FORMER_CONFIG_ANNOTATION in self.node.meta.annotations or (any(self.marks) and ours)
 
     @property
@@ -105,13 +105,13 @@ class NodeState:
         return self.changing or self.switched or any(self.marks)
 
     @property
-    def overruled(self) -> bool:
+    def label_changed_externally(self) -> bool:
         """Whether somebody set the configuration label, after us, to a value that is neither ours nor the former."""
-        ours = self.told is None or is_ours(self.told)
-        return self.switched and not ours and self.told != self.former
+        ours = self.requested_config is None or is_ours(self.requested_config)
+        return self.switched and not ours and self.requested_config != self.former
 
     @property
-    def cut_by_others(self) -> bool:
+    def partitioned_externally(self) -> bool:
         """Whether its GPUs are shared, but not by us: such a node is used as it is, or not at all."""
         return self.observed_class not in {None, UNSHARED} and not self.switched and not self.changing
 
@@ -119,14 +119,14 @@ class NodeState:
     def lags(self) -> bool:
         """Whether a node that is not ours shows slices that its configuration does not say: they may go at any moment.
 
-        NB: so does one that was given back and whose plugin never loaded what it was told. Without a config-manager there
+        NB: so does one that was given back and whose plugin never loaded the requested configuration. Without a config-manager there
         is no configuration to compare, and what the node shows counts.
         """
-        unmarked = self.cut_by_others and not any(self.marks)
+        unmarked = self.partitioned_externally and not any(self.marks)
         return unmarked and self.has_config_manager and self.configured_class != self.observed_class
 
     @property
-    def recut(self) -> bool:
+    def repartitioned_externally(self) -> bool:
         """Whether somebody else, who had cut it and whose slices we used, cut it otherwise."""
         seen = self.observed_class
         return any(self.marks) and not self.switched and (seen is None or seen.label != self.marks.class_label)
@@ -160,7 +160,7 @@ class NodeState:
 
     @property
     def has_config_manager(self) -> bool:
-        """Whether the device plugin here can be told its configuration by label."""
+        """Whether the device plugin here can be configured by label."""
         return any(CONFIG_MANAGERS & set(daemon.containers) for daemon in self.daemons)
 
     def pods_of(self, deployment: Key) -> int:
@@ -203,7 +203,7 @@ def node_states(view: FleetView, settings: Settings) -> tuple[NodeState, ...]:
         NodeState(
             node=node,
             opted_in=is_opted_in(node, settings),
-            told=node.meta.labels.get(config_label),
+            requested_config=node.meta.labels.get(config_label),
             our_pods=tuple(pod for pod in holders if _is_of(pod, living)),
             busy_pods=tuple(pod for pod in holders if not _is_of(pod, living)),
             daemons=tuple(parts.get(node.meta.key.name, ())),

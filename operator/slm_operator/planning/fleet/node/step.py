@@ -1,6 +1,6 @@
 """What changing a node and giving it back have in common: close it, drain it, switch its label, and tell the time.
 
-Every piece answers with a NodeStep. The order in which they may be put together is told in node_change.py.
+Every piece answers with a NodeStep. The order in which they may be put together is documented in change.py.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def close(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
         names.CHANGING_TO_ANNOTATION: change_text(becomes),
     }
     if not state.switched:
-        annotations[names.FORMER_CONFIG_ANNOTATION] = state.told or ""
+        annotations[names.FORMER_CONFIG_ANNOTATION] = state.requested_config or ""
     patch = PatchNode(
         node=state.name,
         resource_version=state.node.meta.resource_version,
@@ -157,7 +157,7 @@ def drain(state: NodeState, site: Site) -> NodeStep | None:
 
 
 def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
-    """Wait until the node shows what it was told last; None when it does, or has had its time.
+    """Wait until the node shows the configuration that its label named last; None when it does, or has had its time.
 
     NB: a label that is switched to and fro finds the node still showing what it will show in the end, long before it does.
     """
@@ -165,7 +165,7 @@ def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
     remaining = site.settings.nodes.convergence_seconds - seconds_since_start(state, site.now)
     if missing is None or remaining <= 0:
         return None
-    stage = f"node {state.name} is still loading what it was told before: {missing}"
+    stage = f"node {state.name} is still loading its previous configuration: {missing}"
     return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=until_overdue(state, site))
 
 
@@ -180,7 +180,7 @@ def lags_behind(state: NodeState) -> str | None:
     return None if state.is_closed_by_itself(expected) else state.misses(expected)
 
 
-def tell(state: NodeState, key: str | None, because: str, site: Site) -> NodeStep:
+def switch_config_label(state: NodeState, key: str | None, because: str, site: Site) -> NodeStep:
     """Switch the configuration label. The marks go: no replica may come before the node has converged."""
     patch = PatchNode(
         node=state.name,
@@ -189,7 +189,7 @@ def tell(state: NodeState, key: str | None, because: str, site: Site) -> NodeSte
         annotations={names.CHANGE_STARTED_ANNOTATION: site.now.isoformat()},
         because=because,
     )
-    stage = f"node {state.name} was told to load {key or 'its default configuration'}"
+    stage = f"node {state.name} was asked to load {key or 'its default configuration'}"
     return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=WATCH_SECONDS)
 
 
