@@ -235,7 +235,7 @@ async def marks_of_nodes(client: Client) -> Marks:
 
 
 def has_whole_gpus(node: Any) -> bool:
-    """Whether a node's GPUs are not cut."""
+    """Whether a node's GPUs are not partitioned."""
     return node["status"]["allocatable"].get(GPU, "0") != "0"
 
 

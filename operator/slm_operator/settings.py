@@ -75,7 +75,7 @@ class Tenancy(Part):
     """What one namespace may not take from the others. Nodes, places for profiles and turns go round among namespaces anyway."""
 
     max_nodes_per_namespace: Annotated[int, Field(ge=0, le=10_000)] | None = None
-    """Nodes that may be cut into slices for one namespace. Default: no bound."""
+    """Nodes that may be partitioned for one namespace. Default: no bound."""
     max_profiles_per_namespace: Annotated[int, Field(ge=1, le=100)] | None = None
     """Profiles of one namespace that may run at once. Default: no bound but profiling.concurrent."""
     names_of_others: bool = False

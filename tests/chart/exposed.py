@@ -60,7 +60,7 @@ def _operator() -> Metrics:
     record = worlds.deployment(status={"advice": advice})
     caches.deployments.put(record)
     caches.profiles.put(worlds.profile(record))
-    caches.nodes.put(worlds.node(cut=worlds.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
+    caches.nodes.put(worlds.node(slice_class=worlds.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
     caches.pods.put(worlds.replica("a"))
     metrics = Metrics()
     figures = Figures(throughput_tokens_per_second=4900.0, itl_ms=9.0, ttft_ms=None)

@@ -85,7 +85,7 @@ class Api:
         if ours and key not in node.projected and not (self.config_was_replaced or self.world.clock_was_set):
             raise BrokenPromiseError(f"{node.name} is switched to {key}, which is not in its volume yet")
         if ours and not opted_in:
-            raise BrokenPromiseError(f"{node.name} did not opt in and is cut")
+            raise BrokenPromiseError(f"{node.name} did not opt in and is partitioned")
 
     def patch_config(self, action: PatchConfig) -> None:
         """Keys added and removed, if nobody wrote since."""

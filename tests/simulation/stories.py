@@ -24,7 +24,7 @@ MPS_2, MPS_4, TIME_SLICING_2, TIME_SLICING_4_ANY, MPS_4_ANY, WHOLE = range(6)
 
 
 def first_pack(made: Cluster) -> None:
-    """A first deployment cuts a node, and its replicas answer."""
+    """A first deployment has a node partitioned, and its replicas answer."""
     made.people.adds_node("gpu-1", former="default")
     made.people.wants("chat", MPS_2, 2)
     settle(made)
@@ -44,7 +44,7 @@ def second_deployment_joins(made: Cluster) -> None:
 
 
 def switch_of_class(made: Cluster) -> None:
-    """New advice for the only node there is: everybody must go before it is cut anew."""
+    """New advice for the only node there is: everybody must go before it is repartitioned."""
     made.people.adds_node("gpu-1")
     made.people.wants("chat", MPS_2, 2)
     settle(made)
@@ -75,7 +75,7 @@ def back_to_whole_gpus(made: Cluster) -> None:
 
 
 def neighbours_move_together(made: Cluster) -> None:
-    """Two deployments share the only node and both want it cut otherwise: when the second does, and not before."""
+    """Two deployments share the only node and both want it partitioned otherwise: when the second does, and not before."""
     made.people.adds_node("gpu-1")
     made.people.wants("chat", MPS_4_ANY, 2)
     made.people.wants("code", MPS_4_ANY, 2)

@@ -84,7 +84,7 @@ def cel(rule: str, message: str, *, field: str | None = None) -> dict[str, str]:
 
 
 TOLERATES_CHANGES = (
-    f"it tolerates {names.CHANGING_TAINT}, by which a node is closed while its GPUs are cut anew: give the toleration the "
+    f"it tolerates {names.CHANGING_TAINT}, by which a node is closed while its GPUs are repartitioned: give the toleration the "
     "key of the taint that is meant, nvidia.com/gpu for instance"
 )
 

@@ -146,7 +146,7 @@ class Reason(StrEnum):
     AWAITING_PODS = (
         "AwaitingPods",
         Group.STOPPED,
-        "a further node is cut only for replicas that exist as pods, and there are none beyond those that have a slice",
+        "a further node is partitioned only for replicas that exist as pods, and there are none beyond those that have a slice",
         "see the events of the Deployment's ReplicaSet: a quota or an admission policy refuses pods",
     )
     TENANCY_LIMIT = (
@@ -158,7 +158,7 @@ class Reason(StrEnum):
     DRAINING = (
         "Draining",
         Group.STOPPED,
-        "replicas do not leave a node that shall be cut otherwise; other nodes go on meanwhile, and after a day the node stays what it was",
+        "replicas do not leave a node that must be repartitioned; other nodes go on meanwhile, and after a day the node stays what it was",
         "see which PodDisruptionBudgets are over these pods",
     )
     NOT_SWITCHABLE = (

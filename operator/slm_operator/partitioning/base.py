@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceClass:
-    """(mode, R): how a node's GPUs are cut. One engine a GPU is (None, 1), an unshared node."""
+    """(mode, R): how a node's GPUs are partitioned. One engine a GPU is (None, 1), an unshared node."""
 
     mode: SharingMode
     engines_per_gpu: int

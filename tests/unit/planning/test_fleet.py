@@ -1,4 +1,4 @@
-"""Which node is cut how, for whom, and what is said to those who must wait."""
+"""How each node is partitioned and for whom, and what is said to those who must wait."""
 
 import re
 from dataclasses import replace
@@ -134,7 +134,7 @@ def test_a_requested_config_is_awaited_though_somebody_removed_the_key() -> None
 
 def test_a_switch_of_class_drains_our_replicas_first() -> None:
     view, _, _ = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
-    view = replace(view, demands=(w.demand(cut=w.MPS_4, replicas=4),), pods=(w.replica("a"), w.replica("b")))
+    view = replace(view, demands=(w.demand(slice_class=w.MPS_4, replicas=4),), pods=(w.replica("a"), w.replica("b")))
     _, reported, plan = play_out(view, start_s=1000)
     assert reported[1:5] == ["node gpu-1: taint", "event Changing", "evict team/a", "evict team/b"]
     assert plan.assignments[w.demand().deployment].slots == 4
@@ -176,7 +176,7 @@ def test_a_foreign_pod_that_lands_during_a_change_stops_it() -> None:
 
 
 def test_a_replica_that_lands_on_a_node_that_changes_for_others_gives_way() -> None:
-    other = w.demand("other", cut=w.WHOLE, replicas=3)
+    other = w.demand("other", slice_class=w.WHOLE, replicas=3)
     view, _ = play_until(w.fleet(w.demand(), nodes=(w.node(),)), "taint")
     view = replace(view, demands=(w.demand(), other), pods=(*view.pods, w.replica("late", of="other")))
     plan = plan_fleet(view, w.SETTINGS, w.later(500))
@@ -274,7 +274,7 @@ REFUSALS = {
     ),
     "too many slices": (
         w.fleet(
-            w.demand(cut=replace(w.MPS_2, engines_per_gpu=20)),
+            w.demand(slice_class=replace(w.MPS_2, engines_per_gpu=20)),
             nodes=(w.node(labels={"nvidia.com/gpu.compute.major": "6"}),),
         ),
         "NoCapacity",
@@ -301,8 +301,8 @@ def test_a_missing_config_map_is_a_sentence_and_no_write() -> None:
     assert "nvidia-device-plugin/nvidia-device-plugin-configs" in (assignment.pending_because or "")
 
 
-def test_whole_gpus_need_no_cutting() -> None:
-    plan = plan_fleet(w.fleet(w.demand(cut=w.WHOLE, replicas=2), nodes=(w.node(gpus=2),)), w.SETTINGS, w.NOW)
+def test_whole_gpus_need_no_partitioning() -> None:
+    plan = plan_fleet(w.fleet(w.demand(slice_class=w.WHOLE, replicas=2), nodes=(w.node(gpus=2),)), w.SETTINGS, w.NOW)
     assert not plan.plan.actions
     assert plan.assignments[w.demand().deployment].slots == 2
 

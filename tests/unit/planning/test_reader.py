@@ -44,7 +44,7 @@ def changing(node: NodeRecord, becomes: Marks) -> NodeRecord:
 
 def serving(name: str, serves: str) -> NodeRecord:
     labels = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: serves, "nvidia.com/device-plugin.config": "slm-mps-2-x"}
-    return w.node(name, cut=w.MPS_2, labels=labels)
+    return w.node(name, slice_class=w.MPS_2, labels=labels)
 
 
 def answer(view: FleetView, settings: Settings = w.SETTINGS, seconds: float = 0) -> Assignment:
@@ -174,8 +174,8 @@ PROFILES: dict[str, tuple[NodeRecord, tuple[PodRecord, ...], str]] = {
     "a foreign pod": (w.node(), (training(),), "has its GPU held by a pod of another namespace"),
     "its own": (w.node(), (OWN,), "has its GPU held by pod team/mine"),
     "slices of others": (serving("gpu-1", "rivals.rival-model"), (), "for a deployment of another namespace"),
-    "slices of its own": (serving("gpu-1", "team.chat"), (), "is cut into slices for team.chat"),
-    "slices for all": (serving("gpu-1", "any"), (), "is cut into slices for any deployment"),
+    "slices of its own": (serving("gpu-1", "team.chat"), (), "is partitioned into slices for team.chat"),
+    "slices for all": (serving("gpu-1", "any"), (), "is partitioned into slices for any deployment"),
     "a change for others": (changing(w.node(), Marks("mps-2", "rivals.rival-model")), (), "is being changed"),
 }
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OLDEST_KUBERNETES = (1, 32, 0)
 """API server and kubelets."""
 DISCOVERED = (PRODUCT_LABEL, COUNT_LABEL, MEMORY_LABEL, REPLICAS_LABEL, STRATEGY_LABEL)
-"""Labels by which planning knows what a node has and how it is cut."""
+"""Labels by which planning knows what a node has and how it is partitioned."""
 
 
 def _usable(node: Node, _facts: Facts) -> Answer:
@@ -58,7 +58,7 @@ def _discovery(node: Node, _facts: Facts) -> Answer:
             f"no label {', '.join(lacking)}",
             "run GPU feature discovery there (gfd.enabled=true in the plugin's chart; on by default in the GPU Operator)",
         )
-    return ok("feature discovery says what the GPUs are and how they are cut")
+    return ok("feature discovery says what the GPUs are and how they are partitioned")
 
 
 def _mig(node: Node, facts: Facts) -> Answer:
@@ -126,8 +126,8 @@ def _allocatable(node: Node, facts: Facts) -> Answer | None:
     seen = state.observed_class or UNSHARED
     if state.partitioned_externally and not state.node.allocatable.get(NODE_SLICES.resource):
         return warning(
-            f"cut into {seen.label} by somebody else without renaming: its slices are not {NODE_SLICES.resource}",
-            "set renameByDefault in its configuration, or give the node back uncut",
+            f"partitioned as {seen.label} by another party without renaming: its slices are not {NODE_SLICES.resource}",
+            "set renameByDefault in its configuration, or give the node back unpartitioned",
         )
     if daemon_of(seen) is not None and not facts.plugin_pods_seen:
         return None
@@ -135,7 +135,9 @@ def _allocatable(node: Node, facts: Facts) -> Answer | None:
     if missing is not None:
         return problem(missing, "read the logs of the device plugin and of its config-manager on that node")
     return ok(
-        f"{state.gpus} GPUs are allocatable" if seen == UNSHARED else f"cut into {seen.label}, all slices are there"
+        f"{state.gpus} GPUs are allocatable"
+        if seen == UNSHARED
+        else f"partitioned as {seen.label}, all slices are there"
     )
 
 

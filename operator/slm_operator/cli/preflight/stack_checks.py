@@ -164,7 +164,7 @@ STACK_CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 def _needs_plugin(facts: Facts) -> bool:
-    """Whether the operator cuts nodes: one that serves named namespaces sees none."""
+    """Whether the operator partitions nodes: one that serves named namespaces sees none."""
     return not facts.settings.namespaces
 
 

@@ -2,7 +2,7 @@
 
     spec readable -> profile there -> advice -> slices ready -> replicas available
 
-Replicas are made with the advice, and wait as pods: slices are cut for pods that exist (claims.py).
+Replicas are made with the advice, and wait as pods: nodes are partitioned for pods that exist (claims.py).
 Each step answers with a finding; the first that does not hold is what the deployment waits for, and says so. Nothing is
 undone because a later step fails: running replicas go on while a new profile is measured or slices are missing.
 """

@@ -44,7 +44,7 @@ def demand_of(
 
 
 def slice_class_of(advice: Advice) -> SliceClass:
-    """How a node must be cut for what is advised."""
+    """How a node must be partitioned for what is advised."""
     return SliceClass(mode=advice.configuration.sharing_mode, engines_per_gpu=advice.configuration.engines_per_gpu)
 
 

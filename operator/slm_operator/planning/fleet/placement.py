@@ -119,7 +119,7 @@ def place(
         _keep_running(demand, serving, placement)
     for demand in sharing:
         _keep(demand, serving, placement, idle=False)
-    for demand in sharing:  # and last what was cut for pods that are not there, or not yet
+    for demand in sharing:  # and last what was partitioned for pods that are not there, or not yet
         _keep(demand, serving, placement, idle=True)
     held = _held(states, demands, undecided, placement)
     whole = [demand for demand in demands if not demand.partitioning.changes_nodes]
@@ -146,7 +146,7 @@ def slots_of(state: NodeState, target: Target, members: Collection[tuple[str, st
     if state.node.unschedulable:
         return mine
     taken = sum(pod.gpu_requests.get(NODE_SLICES.resource, 0) for pod in state.busy_pods)
-    if state.marks == target.marks:  # they have a class that was given up since; before a node is cut anew they go
+    if state.marks == target.marks:  # they have a class that was given up since; before a node is repartitioned they go
         taken += len(state.our_pods) - mine
     return max(0, state.gpus * target.slice_class.engines_per_gpu - taken)
 
@@ -308,7 +308,7 @@ def _may_have(demand: Demand, name: str, held: dict[str, Target], placement: Pla
 
 
 def _preference(state: NodeState, demand: Demand, placement: Placement) -> tuple[bool, bool, int, int, str]:
-    """Least harm first: no replicas to drain, already cut right, then the fewest slots too many, and the first name."""
+    """Least harm first: no replicas to drain, already partitioned as needed, then the fewest slots too many, and the first name."""
     excess = slots_of(state, target_of(demand)) - placement.lacking(demand)
-    cut = state.observed_class == demand.slice_class
-    return bool(state.our_pods), not cut, abs(excess), len(state.our_pods), state.name
+    partitioned = state.observed_class == demand.slice_class
+    return bool(state.our_pods), not partitioned, abs(excess), len(state.our_pods), state.name

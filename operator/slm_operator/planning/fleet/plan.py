@@ -1,4 +1,4 @@
-"""One plan for all nodes: which node is cut how and for whom, and what each deployment gets.
+"""One plan for all nodes: how each node is partitioned and for whom, and what each deployment gets.
 
     placement.py decides what every node shall be; node_change.py and node_release.py take one step towards it
 
@@ -37,7 +37,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     """The next steps of all nodes, and every deployment's assignment."""
-    if settings.namespaces:  # no node is seen: whoever cut them labelled them, and the scheduler knows the room
+    if settings.namespaces:  # no node is seen: whoever partitioned them labelled them, and the scheduler knows the room
         unseen = {
             demand.deployment: Assignment(slice_class=demand.slice_class, asked=demand, slots=demand.replicas)
             for demand in view.demands

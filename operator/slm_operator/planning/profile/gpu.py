@@ -85,7 +85,7 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
         ),
         (bool(missing), f"lacks label {', '.join(missing)}"),
         (state.changing, "is being changed, for somebody's replicas or back to what it was"),
-        (served is not None, AboutServed(before="is cut into slices for ", serves=served or "")),
+        (served is not None, AboutServed(before="is partitioned into slices for ", serves=served or "")),
         *_taints(state, gpu),
         (bool(holders) and held >= whole, AboutPods(before="has its GPU held by ", pods=holders)),
         (whole == 0, f"has no {WHOLE_GPUS.resource} allocatable"),

@@ -57,7 +57,7 @@ GIVE_UP_SECONDS = 86_400.0
 
 def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
     """The next step of a node that shall serve `target`."""
-    if not state.changing and state.marks == target.marks and _cut_for(state, target):
+    if not state.changing and state.marks == target.marks and _is_partitioned_for(state, target):
         return _watch_over(state, target, site)
     if state.partitioned_externally:
         return _adopt(state, target)
@@ -86,7 +86,7 @@ def _drain(state: NodeState, target: Target, site: Site) -> NodeStep | None:
     return drain(state, site)
 
 
-def _cut_for(state: NodeState, target: Target) -> bool:
+def _is_partitioned_for(state: NodeState, target: Target) -> bool:
     return (
         state.observed_class == target.slice_class
         if not state.switched
@@ -132,9 +132,9 @@ def _adopt(state: NodeState, target: Target) -> NodeStep:
         node=state.name,
         resource_version=state.node.meta.resource_version,
         labels={names.CLASS_LABEL: target.slice_class.label, names.SERVES_LABEL: target.serves},
-        because=f"its GPUs are cut into {target.slice_class.label} already, by somebody else: it is used as it is",
+        because=f"its GPUs are already partitioned as {target.slice_class.label} by another party: it is used as it is",
     )
-    event = node_event(state, Reason.ALLOCATED, f"is used as somebody else cut it, {target.marks}")
+    event = node_event(state, Reason.ALLOCATED, f"is used as another party partitioned it, {target.marks}")
     return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 
@@ -231,9 +231,9 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
             names.CHANGE_FAILED_ANNOTATION: failures_text(failures),
         },
         taints=without_ours(state) if state.tainted else None,
-        because=f"its GPUs are cut into {target.slice_class.label}, as labels and allocatable show",
+        because=f"its GPUs are partitioned as {target.slice_class.label}, as labels and allocatable show",
     )
-    event = node_event(state, Reason.ALLOCATED, f"has {state.gpus} GPU(s) cut into {target.marks}")
+    event = node_event(state, Reason.ALLOCATED, f"has {state.gpus} GPU(s) partitioned as {target.marks}")
     return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 

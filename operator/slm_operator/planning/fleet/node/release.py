@@ -107,7 +107,7 @@ def _forget_failures(state: NodeState, site: Site) -> NodeStep:
         node=state.name,
         resource_version=state.node.meta.resource_version,
         annotations={names.CHANGE_FAILED_ANNOTATION: failures_text(lasting)},
-        because="nobody wants the class any more that it could not be cut into",
+        because="nobody wants the class any more that it could not be partitioned as",
     )
     return NodeStep(actions=(patch,))
 

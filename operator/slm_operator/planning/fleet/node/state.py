@@ -1,4 +1,4 @@
-"""Reading a node: what its labels, resources and pods say about how its GPUs are cut.
+"""Reading a node: what its labels, resources and pods say about how its GPUs are partitioned.
 
 Everything here is read from what NVIDIA's feature discovery and device plugin publish, and from our own marks. Source of
 each rule: docs/gpu-sharing.md.
@@ -45,7 +45,7 @@ class NodeState:
     configured_class: SliceClass | None = None
     """The class of the configuration that its label names, or that it takes without a label. None when it cannot be read."""
     failures: Mapping[str, str] = field(default_factory=dict)
-    """Classes that it could not be cut into, and why, until somebody removes the annotation."""
+    """Classes that it could not be partitioned as, and why, until somebody removes the annotation."""
 
     # Read from the above once, for planning asks dozens of times.
     name: str = field(init=False, repr=False, compare=False)
@@ -60,7 +60,7 @@ class NodeState:
     marks: Marks = field(init=False, repr=False, compare=False)
     """Our labels: the class that replicas select, and whom its slices serve."""
     observed_class: SliceClass | None = field(init=False, repr=False, compare=False)
-    """How feature discovery says the GPUs are cut. None when it does not say."""
+    """How feature discovery says the GPUs are partitioned. None when it does not say."""
 
     def __post_init__(self) -> None:
         meta = self.node.meta
@@ -127,7 +127,7 @@ class NodeState:
 
     @property
     def repartitioned_externally(self) -> bool:
-        """Whether somebody else, who had cut it and whose slices we used, cut it otherwise."""
+        """Whether another party, which had partitioned it and whose slices we used, repartitioned it."""
         seen = self.observed_class
         return any(self.marks) and not self.switched and (seen is None or seen.label != self.marks.class_label)
 

@@ -35,7 +35,7 @@ SETTLE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a node shall be: cut in this class, for the pods that this value of the serves label admits."""
+    """What a node shall be: partitioned in this class, for the pods that this value of the serves label admits."""
 
     slice_class: SliceClass
     serves: str
@@ -170,7 +170,7 @@ def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
 
 
 def lags_behind(state: NodeState) -> str | None:
-    """What the node does not show yet of the configuration that its label names. One that cannot be read is taken for uncut."""
+    """What the node does not show yet of the configuration that its label names. One that cannot be read counts as unpartitioned."""
     expected = state.configured_class or UNSHARED
     if expected == UNSHARED:
         return state.misses(UNSHARED)
