@@ -70,7 +70,7 @@ class Metrics:
         self._latency.observe(seconds)
 
     def watch(self, caches: Caches, queue: KeyedQueue, measured: Mapping[Key, Figures]) -> None:
-        """Read gauges from the caches, and from the watch over live replicas, at each scrape."""
+        """Read gauges from the caches, and from the SLO monitor, at each scrape."""
         self.registry.register(_Gauges(caches, queue, measured))
 
     async def serve(self, host: str, port: int) -> web.AppRunner:
@@ -142,9 +142,9 @@ class _Gauges:
     def _live(self) -> Iterator[GaugeMetricFamily]:
         throughput = _by_deployment(
             "measured_throughput_tokens_per_second",
-            "Input and output tokens per second on one GPU, as the SLO watch last measured it.",
+            "Input and output tokens per second on one GPU, as the SLO monitor last measured it.",
         )
-        itl = _by_deployment("measured_itl_seconds", "Mean inter-token latency, as the SLO watch last measured it.")
+        itl = _by_deployment("measured_itl_seconds", "Mean inter-token latency, as the SLO monitor last measured it.")
         for key, figures in sorted(self._measured.items()):
             throughput.add_metric(list(key), figures.throughput_tokens_per_second)
             itl.add_metric(list(key), figures.itl_ms / 1000)

@@ -101,7 +101,7 @@ class Routing(Part):
 
 
 class Watch(Part):
-    """The watch over live replicas, for the condition SLOMet."""
+    """The SLO monitor: it reads the metrics of live replicas for the condition SLOMet."""
 
     interval_seconds: Annotated[float, Field(ge=0)] = 60
     """How often each replica's /metrics is read. 0: never, and SLOMet is not said."""
@@ -133,7 +133,7 @@ class Settings(Part):
     routing: Routing = Routing()
     """What spec.routing may ask for."""
     watch: Watch = Watch()
-    """The watch over live replicas, for the condition SLOMet."""
+    """The SLO monitor: it reads the metrics of live replicas for the condition SLOMet."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve. Empty: all of them, and nodes too."""
 

@@ -65,7 +65,7 @@ class ProfilingSpec(Part):
     """Whether and how the model is measured."""
 
     policy: Literal["IfMissing", "Never", "OnDrift"] = "IfMissing"
-    """IfMissing: measure when no profile fits. Never: use what is there, and wait for an import. OnDrift: also when the SLO watch asks for it."""
+    """IfMissing: measure when no profile fits. Never: use what is there, and wait for an import. OnDrift: also when the SLO monitor asks for it."""
     profile_ref: NameReference | None = None
     """An SLMProfile to use, in this namespace: an imported one, say. Default: found by what it measured."""
     max_gpu_minutes: Annotated[float, within(tuning.MAX_GPU_MINUTES)] = tuning.MAX_GPU_MINUTES.default

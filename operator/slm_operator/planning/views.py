@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from slm_operator.planning.actions import Plan
     from slm_operator.planning.deployment.advising import Unadvisable
     from slm_operator.planning.fleet.tolerations import Toleration
-    from slm_operator.slo.monitor import Watched
+    from slm_operator.slo.monitor import Verdict
     from slm_operator.watch.records import (
         ConfigMapRecord,
         DaemonPodRecord,
@@ -109,8 +109,8 @@ class DeploymentView:
     """None until the fleet was planned with this deployment in it."""
     workload: WorkloadRecord | None = None
     pods: tuple[PodRecord, ...] = ()
-    watched: Watched | None = None
-    """What the watch over its replicas' metrics has to say; None while it has not looked."""
+    slo_verdict: Verdict | None = None
+    """The result of the SLO monitor; None before its first reading."""
     refusal: Refusal | None = None
     """What the API server said to our last write of one of its objects."""
 

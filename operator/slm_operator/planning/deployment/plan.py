@@ -69,7 +69,7 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     if record.meta.deleting:
         return Plan()
     story = _story(view, settings)
-    monitored = slo_finding(view.watched, _former_slo(record.status)) if settings.watch.interval_seconds else None
+    monitored = slo_finding(view.slo_verdict, _former_slo(record.status)) if settings.watch.interval_seconds else None
     status = _status(view, story, monitored, settings, now)
     because = f"{status['phase']}: {status['conditions'][0]['message']}"
     write = write_status(names.DEPLOYMENT_KIND, record.meta, status, because)
