@@ -238,7 +238,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Token lengths that the measurement asked for."""
+    """Requested token lengths."""
 
     source: str
     """Where the lengths come from: fixed, a distribution's name, or a dataset's file name and digest."""
@@ -279,7 +279,7 @@ class MeasurementDocument:
     gpu: Gpu
     """The device that was measured on."""
     workload: Workload
-    """Token lengths that were asked for."""
+    """Requested token lengths."""
     ledger: Ledger | None = None
     """Memory of one engine. Absent in documents imported from tools that do not know it."""
     points: tuple[Point, ...]

@@ -197,7 +197,7 @@ class Limits:
     itl_source: str = ""
     """Where the ITL limit comes from, in words."""
     unresolved: str | None = None
-    """Why an ITL limit was asked for and could not be computed. Nothing meets such a limit."""
+    """Why a requested ITL limit could not be computed. Nothing meets such a limit."""
 
     @property
     def on_line(self) -> Limits:

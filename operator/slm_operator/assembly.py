@@ -149,7 +149,7 @@ def assemble(
         clock=time.monotonic,
         fetch=pod_counters,
     )
-    metrics.watch(caches, queue, watch.figures)
+    metrics.expose_gauges(caches, queue, watch.figures)
     reconciler = Reconciler(
         gatherer=gatherer,
         executor=Executor(client=client, recorder=recorder, caches=caches, ledger=ledger),

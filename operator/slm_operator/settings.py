@@ -81,7 +81,7 @@ class Tenancy(Part):
     names_of_others: bool = False
     """Let conditions name pods and deployments of other namespaces. Default: they are counted, for whoever reads a condition may not be allowed to look there."""
     max_gpu_minutes_per_profile: Annotated[float, Field(gt=0, le=1440)] = 240
-    """Most GPU minutes that one profile may take, whatever its spec asks for."""
+    """Most GPU minutes that one profile may take, whatever its spec requests."""
 
 
 class AllowedGateway(Part):
@@ -94,7 +94,7 @@ class AllowedGateway(Part):
 
 
 class Routing(Part):
-    """What spec.routing may ask for."""
+    """What spec.routing may request."""
 
     gateways: tuple[AllowedGateway, ...] = ()
     """Gateways of other namespaces that may be named. Those of the deployment's own namespace always may."""
@@ -131,7 +131,7 @@ class Settings(Part):
     tenancy: Tenancy = Tenancy()
     """What one namespace may not take from the others."""
     routing: Routing = Routing()
-    """What spec.routing may ask for."""
+    """What spec.routing may request."""
     watch: Watch = Watch()
     """The SLO monitor: it reads the metrics of live replicas for the condition SLOMet."""
     namespaces: tuple[str, ...] = ()

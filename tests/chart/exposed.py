@@ -64,5 +64,5 @@ def _operator() -> Metrics:
     caches.pods.put(worlds.replica("a"))
     metrics = Metrics()
     figures = Figures(throughput_tokens_per_second=4900.0, itl_ms=9.0, ttft_ms=None)
-    metrics.watch(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), {record.meta.key: figures})
+    metrics.expose_gauges(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), {record.meta.key: figures})
     return metrics

@@ -74,7 +74,7 @@ def back_to_whole_gpus(made: Cluster) -> None:
     answers(made, "chat", 2)
 
 
-def neighbours_move_together(made: Cluster) -> None:
+def co_tenants_move_together(made: Cluster) -> None:
     """Two deployments share the only node and both want it partitioned otherwise: when the second does, and not before."""
     made.people.adds_node("gpu-1")
     made.people.wants("chat", MPS_4_ANY, 2)
@@ -163,7 +163,7 @@ STORIES: dict[str, Callable[[Cluster], None]] = {
         a_profile_takes_a_free_gpu,
         another_way_to_share,
         back_to_whole_gpus,
-        neighbours_move_together,
+        co_tenants_move_together,
         switch_node_by_node,
         node_lost,
         foreign_pod_in_the_way,

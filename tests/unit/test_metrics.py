@@ -23,7 +23,7 @@ def scraped(figures: dict[Key, Figures]) -> set[str]:
     for pod in (w.replica("a"), w.replica("b"), replace(w.replica("ended"), phase="Failed"), w.replica("waits", None)):
         caches.pods.put(pod)
     metrics = Metrics()
-    metrics.watch(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), figures)
+    metrics.expose_gauges(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), figures)
     return set(generate_latest(metrics.registry).decode().splitlines())
 
 

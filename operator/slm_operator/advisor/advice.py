@@ -35,7 +35,7 @@ class Settings(Tuning):
     objective: Objective = Objective.THROUGHPUT
     """What the GPU is for."""
     mode: SharingMode | None = None
-    """The sharing mode that the user asked for. None: whichever was measured best."""
+    """The sharing mode that the user requested. None: whichever was measured best."""
     engines_per_gpu: int | None = None
     """The user's own number of engines per GPU. Wins over the advice, at a cost that the advice states."""
     max_engines_per_gpu: int | None = None

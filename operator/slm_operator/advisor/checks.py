@@ -35,10 +35,10 @@ def sharing(context: Context, point: Point) -> Check:
     if not allows_packs(s.mode):
         return Check(name, False, f"the user allows no sharing (mode {s.mode})")
     if s.mode is not None and s.mode is not point.sharing_mode:
-        return Check(name, False, f"the user asked for {s.mode}, this is {point.sharing_mode}")
+        return Check(name, False, f"the user requested {s.mode}, this is {point.sharing_mode}")
     own, most = s.engines_per_gpu, s.max_engines_per_gpu
     if own is not None and own != point.replicas:
-        return Check(name, False, f"the user asked for {own} per GPU", point.replicas, own)
+        return Check(name, False, f"the user requested {own} per GPU", point.replicas, own)
     if most is not None and point.replicas > most:
         return Check(name, False, f"the user allows at most {most} per GPU", point.replicas, most)
     return Check(name, True, "the user allows it")

@@ -18,7 +18,7 @@ class Group(StrEnum):
 
     WAITING = "Waiting: it goes on by itself"
     STOPPED = "Stopped: somebody must act"
-    PROMISE = "The promise (`SLOMet`): Ready does not wait for it"
+    SLO = "The SLO (`SLOMet`): it does not affect Ready"
     GOOD = "Good news"
     NODE_EVENT = "Events of nodes"
 
@@ -200,7 +200,7 @@ class Reason(StrEnum):
     GATEWAY_API_MISSING = (
         "GatewayApiMissing",
         Group.STOPPED,
-        "`spec.routing` asks for kinds that this cluster does not serve; replicas answer by the Service meanwhile",
+        "`spec.routing` needs kinds that this cluster does not serve; replicas answer by the Service meanwhile",
         "install the CRDs of the Gateway API and of its inference extension ([routing.md](guides/routing.md)), or remove `spec.routing`; the operator tries again by itself",
     )
     STALLED = "Stalled", Group.STOPPED, "the Deployment made no progress in time", "read the replicas' logs"
@@ -216,45 +216,45 @@ class Reason(StrEnum):
         "an engine ended and loads again; the message has its exit, `OOMKilled` for instance",
         "what the message says; memory in `spec.podTemplate`",
     )
-    MET = "Met", Group.PROMISE, "the SLO is met"
-    FINE = "Fine", Group.PROMISE, "the SLO is met"
-    NO_TRAFFIC = "NoTraffic", Group.PROMISE, "too few requests to say anything"
+    MET = "Met", Group.SLO, "the SLO is met"
+    FINE = "Fine", Group.SLO, "the SLO is met"
+    NO_TRAFFIC = "NoTraffic", Group.SLO, "too few requests to say anything"
     LOAD_TOO_THIN = (
         "LoadTooThin",
-        Group.PROMISE,
+        Group.SLO,
         "less load than was decided for; latencies are fine, packs earn nothing",
         "name the load in `spec.workload`, or fewer replicas",
     )
     WORKLOAD_CHANGED = (
         "WorkloadChanged",
-        Group.PROMISE,
+        Group.SLO,
         "prompts or outputs have other lengths than were measured",
         "correct `spec.workload`; `policy: OnDrift` measures again",
     )
     SLO_MISSED = (
         "SloMissed",
-        Group.PROMISE,
+        Group.SLO,
         "the limit is missed in use",
         "more replicas, or a stricter look at `spec.workload`",
     )
     REPROFILE_ADVISED = (
         "ReprofileAdvised",
-        Group.PROMISE,
+        Group.SLO,
         "the profile does not describe this machine any more",
         "delete the profile, or `policy: OnDrift`",
     )
     METRICS_UNREADABLE = (
         "MetricsUnreadable",
-        Group.PROMISE,
+        Group.SLO,
         "no replica's metrics can be read",
         "let the operator's namespace reach port 8000",
     )
-    READY = "Ready", Group.GOOD, "everything that is asked for is there"
+    READY = "Ready", Group.GOOD, "all requested resources are available"
     IMPORTED = "Imported", Group.GOOD, "the measurements were made elsewhere"
     MEASURED = "Measured", Group.GOOD, "the search ended by itself"
     MEASURED_IN_PART = "MeasuredInPart", Group.GOOD, "the budget ended the search; what was found is used"
     ADVISED = "Advised", Group.GOOD, "the advisor answered"
-    AVAILABLE = "Available", Group.GOOD, "as many replicas answer as are asked for"
+    AVAILABLE = "Available", Group.GOOD, "all requested replicas answer"
     SCALED_TO_ZERO = "ScaledToZero", Group.GOOD, "`spec.replicas` is 0"
     CHANGING = "Changing", Group.NODE_EVENT, "the node will be what the event says"
     ALLOCATED = "Allocated", Group.NODE_EVENT, "the node shows its slices"

@@ -110,7 +110,7 @@ def pod_template(
                     "volumeMounts": mounts,
                     "securityContext": engines.container_security(),
                     "startupProbe": _probe(health, period=5, failures=START_SECONDS // 5),
-                    # Not ready after 15 s: an engine that only stutters must not push its load onto its neighbours.
+                    # Not ready after 15 s: an engine that only stutters must not push its load onto the other replicas.
                     "readinessProbe": _probe(health, period=5, failures=3),
                     "livenessProbe": _probe(health, period=30, failures=HUNG_SECONDS // 30, timeout=20),
                     # Endpoints forget a terminating pod a moment after its SIGTERM: keep answering until they have.

@@ -1,6 +1,6 @@
 """The port of partitionings: who divides a GPU, and what follows for pods and nodes.
 
-Planning, manifests and checks ask a partitioning what a pod asks for, which nodes can give it, and whether a node must
+Planning, manifests and checks ask a partitioning what a pod requests, which nodes can give it, and whether a node must
 be set up first. Pure: nouns and answers, read from labels and counts. Must never know a record, a cache or an action.
 """
 
@@ -57,7 +57,7 @@ class Partitioning:
     """One way of dividing GPUs among pods."""
 
     resource: str
-    """The extended resource of which an engine's pod asks for one."""
+    """The extended resource of which an engine's pod requests one."""
     changes_nodes: bool
     """Whether a node must be set up for it first, and is given back in the end."""
     mounts_shared_memory: frozenset[SharingMode] = frozenset()

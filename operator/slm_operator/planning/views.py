@@ -66,7 +66,7 @@ class Assignment:
     slice_class: SliceClass | None = None
     """What its slots are. Another one than is advised now: they were counted before that."""
     asked: Demand | None = None
-    """The demand that it answers. Another place than spec asks for now: it is an answer to what was asked before."""
+    """The demand that it answers. It may request other nodes than spec does now: then it answers an earlier spec."""
     nodes: tuple[str, ...] = ()
     """Nodes whose slices serve it, ready now."""
     slots: int = 0
@@ -103,7 +103,7 @@ class DeploymentView:
     """The profile named in spec, or the one with its key; None when there is none yet."""
     advice: Advice | Unadvisable | None = None
     """On what that profile has measured; None while it has measured nothing, or spec cannot be read."""
-    sharers: tuple[DeploymentRecord, ...] = ()
+    co_owners: tuple[DeploymentRecord, ...] = ()
     """Deployments of this namespace with the same profile key, this one included."""
     assignment: Assignment | None = None
     """None until the fleet was planned with this deployment in it."""
@@ -144,7 +144,7 @@ class FleetView:
     nodes: tuple[NodeRecord, ...]
     """Opted-in nodes, and nodes that still carry our marks."""
     pods: tuple[PodRecord, ...] = ()
-    """Every pod that asks for a GPU, ours and foreign."""
+    """Every pod that requests a GPU, ours and foreign."""
     lost_nodes: frozenset[str] = frozenset()
     """Nodes that some of these pods are on and that exist no more."""
     config_map: ConfigMapRecord | None = None

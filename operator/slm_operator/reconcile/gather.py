@@ -82,7 +82,7 @@ class Gatherer:
             deployment=record,
             profile=profile,
             advice=self.advice(record),
-            sharers=self._sharers(record, profile),
+            co_owners=self._co_owners(record, profile),
             assignment=self.assignments.get(key),
             workload=workload,
             pods=pods,
@@ -201,7 +201,7 @@ class Gatherer:
         self.bugs.pop(key, None)
         self.keys.forget(uid)
 
-    def _sharers(self, record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[DeploymentRecord, ...]:
+    def _co_owners(self, record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[DeploymentRecord, ...]:
         """NB: only who owns a profile together is asked: of an imported one a thousand may make use."""
         if named_profile(record) is not None or (profile is not None and profile.imported):
             return ()

@@ -16,7 +16,7 @@ from slm_operator.kube.client import NotLeading
 from slm_operator.kube.errors import ApiError, Conflict
 from slm_operator.planning.actions import Plan
 from slm_operator.planning.status.internal_error import status_of_internal_error
-from slm_operator.reconcile.event_mapping import concerned
+from slm_operator.reconcile.event_mapping import affected_keys
 from slm_operator.reconcile.queue import BACKOFF_SECONDS, FLEET, LONGEST_BACKOFF_SECONDS, WorkKey
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Reconciler:
             self.queue.add(work)
         if not self._started or not change.news:
             return
-        for work in concerned(change, self.gatherer.caches, self.gatherer.keys, self.gatherer.settings):
+        for work in affected_keys(change, self.gatherer.caches, self.gatherer.keys, self.gatherer.settings):
             if work not in echoes:
                 self._add(work)
         if change.kind == names.DEPLOYMENT_KIND and change.new is None and change.old is not None:

@@ -68,7 +68,7 @@ def packs_chart(dots: Sequence[Dot], best: Dot, limits: Limits) -> str:
         *grid,
         line(gate, 10, gate, bottom, class_="slo"),
         *(_row(d, 30 + 34 * i, x, spread[i], right) for i, d in enumerate(packs)),
-        text(f"gain asked for: {limits.min_gain:.0%}", gate + 6, bottom - 4, class_="note slo-words"),
+        text(f"required gain: {limits.min_gain:.0%}", gate + 6, bottom - 4, class_="note slo-words"),
         text("throughput against the best single engine", right, height - 4, class_="axis", text_anchor="end"),
     )
 

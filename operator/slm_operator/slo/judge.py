@@ -2,7 +2,7 @@
 
     windows of live metrics -> signs (per window) -> findings (with hysteresis) -> one judgement
 
-Exists because advice ages: lengths change, traffic thins, neighbours come. Assumes windows in order of time, each with
+Advice ages: lengths change, traffic thins, co-tenants arrive. Assumes windows in order of time, each with
 the figures of one GPU's replicas. Hysteresis: a finding opens after several windows that show it and closes after
 several that do not, so that one burst moves nothing. Must never act: it feeds `SLOMet`, and a re-profile is the
 planner's decision.

@@ -100,10 +100,10 @@ def test_rejects(candidate: Point, name: str, because: str) -> None:
     ("settings", "because"),
     [
         (Settings(mode=SharingMode.EXCLUSIVE), "the user allows no sharing (mode Exclusive)"),
-        (Settings(mode=SharingMode.TIME_SLICING), "the user asked for TimeSlicing, this is MPS"),
+        (Settings(mode=SharingMode.TIME_SLICING), "the user requested TimeSlicing, this is MPS"),
         (Settings(max_engines_per_gpu=1), "the user allows at most 1 per GPU"),
-        (Settings(engines_per_gpu=1), "the user asked for 1 per GPU"),
-        (Settings(engines_per_gpu=3), "the user asked for 3 per GPU"),
+        (Settings(engines_per_gpu=1), "the user requested 1 per GPU"),
+        (Settings(engines_per_gpu=3), "the user requested 3 per GPU"),
     ],
 )
 def test_the_user_forbids_a_pack(settings: Settings, because: str) -> None:

@@ -103,7 +103,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("unseen", "Configurations", {"plugin_config": Unseen("get configmaps")}, "warning", "no right to get configmaps", "ask"),
     ("there", "MPS daemon", {}, "ok", "nvidia-device-plugin/mps-control-daemon", ""),
     ("absent", "MPS daemon", {"daemon_sets": STACK[:1]}, "warning", "a pack that was measured best under MPS never starts", "TimeSlicing"),
-    ("absent and asked for", "MPS daemon", {"daemon_sets": STACK[:1], "wishes": (Wish(name="team/opt", mode="MPS"),)}, "problem", "which team/opt asks for", "TimeSlicing"),
+    ("absent and requested", "MPS daemon", {"daemon_sets": STACK[:1], "wishes": (Wish(name="team/opt", mode="MPS"),)}, "problem", "which team/opt requests", "TimeSlicing"),
     ("usable", "Node", {}, "ok", "ready", ""),
     ("not ready", "Node", on(node(ready="False")), "problem", "not ready", "describe"),
     ("cordoned", "Node", on(node(spec={"unschedulable": True})), "warning", "cordoned", "uncordon"),

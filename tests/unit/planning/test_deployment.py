@@ -67,7 +67,7 @@ def test_without_a_profile_one_is_asked_for_and_owned() -> None:
 
 def test_two_deployments_of_one_key_own_one_profile() -> None:
     first, second = w.deployment("a"), w.deployment("b")
-    made = plan(view(deployment=second, sharers=(second, first)))
+    made = plan(view(deployment=second, co_owners=(second, first)))
     assert [owner["name"] for owner in applied(made)["SLMProfile"]["metadata"]["ownerReferences"]] == ["a", "b"]
 
 

@@ -216,7 +216,7 @@ def test_no_more_nodes_change_at_once_than_allowed() -> None:
     assert reported.index("node gpu-1: taint") < reported.index("event Allocated") < reported.index("node gpu-2: taint")
 
 
-def test_neighbours_that_allow_it_share_a_node_and_others_do_not() -> None:
+def test_co_tenants_that_allow_it_share_a_node_and_others_do_not() -> None:
     view = w.fleet(w.demand("a", shared_tenancy=True, replicas=2), nodes=(w.node(),))
     view, _, _ = play_out(view)
     assert view.nodes[0].meta.labels[names.SERVES_LABEL] == "any"

@@ -21,7 +21,7 @@ CONFIG = {w.SETTINGS.device_plugin.config_label: f"{names.CONFIG_KEY_PREFIX}{SHA
 
 
 def world(scale: int, *, running: bool) -> FleetView:
-    """Per scale: 16 neighbours on a node that was partitioned for them, four whole GPUs on a second node, and a third, idle one."""
+    """Per scale: 16 co-tenants on a node that was partitioned for them, four whole GPUs on a second node, and a third, idle one."""
     demands, nodes, pods = [], [], []
     for number in range(scale):
         shared, whole, idle = (f"{kind}-{number:03}" for kind in ("shared", "whole", "idle"))
@@ -81,8 +81,8 @@ def full(deployments: int) -> FleetView:
 
 
 WORLDS: dict[str, tuple[Callable[[int], FleetView], int]] = {
-    "neighbours at rest": (partial(world, running=True), 2),
-    "neighbours, and nothing runs yet": (partial(world, running=False), 2),
+    "co-tenants at rest": (partial(world, running=True), 2),
+    "co-tenants, and nothing runs yet": (partial(world, running=False), 2),
     "three classes, and nothing runs yet": (mixed, 20),
     "three classes served": (serving, 20),
     "somebody else on every GPU": (full, 20),

@@ -123,7 +123,7 @@ def test_a_deployment_that_is_measured_anew_keeps_its_node() -> None:
     assert plan(view).plan.actions
 
 
-def test_neighbours_are_not_promised_the_same_slot_twice() -> None:
+def test_co_tenants_are_not_promised_the_same_slot_twice() -> None:
     pods = (w.replica("a", of="second"), w.replica("b", of="second"))
     demands = (w.demand("first", shared_tenancy=True, replicas=1), w.demand("second", shared_tenancy=True, replicas=2))
     made = plan(with_daemon(w.fleet(*demands, nodes=(serving(serves="any"),), pods=pods)))

@@ -240,7 +240,7 @@ OTHERS_SHARE: dict[str, tuple[dict[str, object], str]] = {
 
 
 @pytest.mark.parametrize("case", OTHERS_SHARE)
-def test_what_would_harm_the_neighbours_is_refused_by_name(case: str) -> None:
+def test_what_would_harm_co_tenants_is_refused_by_name(case: str) -> None:
     spec, words = OTHERS_SHARE[case]
     with pytest.raises(ValueError, match=words):
         SLMDeploymentSpec.model_validate({"model": {"uri": "pvc://models/opt"}} | spec)

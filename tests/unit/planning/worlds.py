@@ -55,7 +55,7 @@ def deployment(name: str = "chat", spec: dict[str, Any] | None = None, **more: A
 
 def seen(record: DeploymentRecord, profile: ProfileRecord | None, **more: Any) -> DeploymentView:
     """A deployment with its profile and the advice on it, as they are gathered."""
-    given = {"sharers": (record,), "advice": advice_of(record, profile)} | more
+    given = {"co_owners": (record,), "advice": advice_of(record, profile)} | more
     return DeploymentView(deployment=record, profile=profile, **given)
 
 

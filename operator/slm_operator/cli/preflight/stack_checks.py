@@ -148,7 +148,7 @@ def _mps(facts: Facts) -> Answer | None:
     demanding = sorted(wish.name for wish in wishes if wish.mode in modes)
     remedy = "install it with NVIDIA's chart (device plugin 0.15 or newer), or choose spec.sharing.mode: TimeSlicing"
     if demanding:
-        return problem(f"no DaemonSet of the {MPS_DAEMON.title}, which {some(demanding)} asks for", remedy)
+        return problem(f"no DaemonSet of the {MPS_DAEMON.title}, which {some(demanding)} requests", remedy)
     return warning(
         f"no DaemonSet of the {MPS_DAEMON.title}: a pack that was measured best under MPS never starts", remedy
     )

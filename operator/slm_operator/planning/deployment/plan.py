@@ -119,7 +119,7 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> _Story:
             "import one with kubectl slm profile import, or set the policy to IfMissing",
         )
     if found is None:
-        wanted = profile(view.deployment, spec, view.sharers)
+        wanted = profile(view.deployment, spec, view.co_owners)
         doing = Finding(
             type=Condition.PROFILED,
             holds=False,
@@ -140,7 +140,7 @@ def _keep_owned(view: DeploymentView, spec: SLMDeploymentSpec) -> tuple[Action, 
         return ()
     return (
         Apply(
-            manifest=shared_profile(view.deployment, spec, found.spec, view.sharers),
+            manifest=shared_profile(view.deployment, spec, found.spec, view.co_owners),
             because="the deployments that share the profile own it",
         ),
     )

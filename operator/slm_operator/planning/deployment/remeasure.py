@@ -32,5 +32,5 @@ def remeasured(view: DeploymentView, now: datetime) -> tuple[Apply, ...]:
     measured_at = found.measurements.measured_at
     if now - datetime.fromisoformat(measured_at) < AT_MOST_EVERY:
         return ()
-    manifest = profile(view.deployment, spec, view.sharers, measured_at)
+    manifest = profile(view.deployment, spec, view.co_owners, measured_at)
     return (Apply(manifest=manifest, because=f"spec.profiling.policy is OnDrift, and {verdict.message}"),)

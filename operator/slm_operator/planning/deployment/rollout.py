@@ -42,7 +42,7 @@ def slices_finding(assignment: Assignment | None) -> Finding:
 
 def _room(assignment: Assignment) -> str:
     if assignment.nodes:
-        # NB: what is free beyond that changes with every neighbour, and would be a write for all who share the node.
+        # NB: what is free beyond that changes with every co-tenant, and would be a write for all deployments on the node.
         needed = assignment.asked.replicas if assignment.asked is not None else assignment.slots
         return f"{min(assignment.slots, needed)} slot(s) on {', '.join(assignment.nodes)}"
     # Serving named namespaces only, the operator sees no node.
@@ -91,7 +91,7 @@ def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) 
 
 
 def _fleet(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int, slots: int, settings: Settings) -> Fleet:
-    # NB: a slice that neighbours may take meanwhile is no room to count on: the roll would wait for it.
+    # NB: a slice that co-tenants may take meanwhile is no room to count on: the roll would wait for it.
     spare = slots > wanted and spec.sharing.tenancy == "Dedicated"
     profile_name = view.profile.meta.key.name if view.profile is not None else ""
     opt_in = settings.nodes.opt_in_label

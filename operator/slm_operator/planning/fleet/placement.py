@@ -51,7 +51,7 @@ class Placement:
     refused: dict[Key, tuple[Reason, str]] = field(default_factory=dict)
     """Reason and sentence for deployments that may not claim the node that they could have."""
     members: dict[Target, set[tuple[str, str]]] = field(default_factory=dict)
-    """Deployments that want each target, one or several neighbours, as `NodeState.replicas` names them."""
+    """Deployments that want each target, one or several co-tenants, as `NodeState.replicas` names them."""
     emptied: dict[str, Key] = field(default_factory=dict)
     """Nodes that are given back because the deployment whose replicas run there wants whole GPUs."""
     aimed: dict[Target, list[str]] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Which GPU a profile's pod is sent to, and why none is free: what the scheduler does not know or does not say.
 
 A profile takes any whole GPU of the right kind and never evicts anybody for it. Which of several is a wish to the
-scheduler, made when the Job is made: a node where nobody holds a GPU first, because neighbours disturb a measurement;
+scheduler, made when the Job is made: a node where nobody holds a GPU first, because co-tenants disturb a measurement;
 then one with a GPU free beside others; and last one that the fleet is about to change, which then waits for the profile
 to end.
 """
