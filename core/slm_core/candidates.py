@@ -1,7 +1,7 @@
-"""Candidates: measured configurations on their way through checks, and the choice among those that pass.
+"""Candidates: measured configurations with the results of their checks, and the choice among those that pass.
 
-Exists once, for the search that measures and the advisor that decides: both must mean the same by "which measurement
-counts", "what failed" and "the best". Assumes measured points. Must never weigh a candidate that failed a check.
+The search, which measures, and the advisor, which decides, share this module. Both must mean the same by "which
+measurement counts", "what failed" and "the best". Assumes measured points. Must never weigh a candidate that failed a check.
 """
 
 from __future__ import annotations

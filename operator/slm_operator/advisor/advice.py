@@ -1,7 +1,7 @@
-"""What the advisor is asked with and what it answers: settings and advice.
+"""The advisor's settings and its result, the advice.
 
-Exists so that status, `kubectl slm`, the report and the tests read one set of values and print one set of sentences.
-Assumes nothing. Must never decide: these are nouns.
+Status, `kubectl slm`, the report and the tests all read these values and print the same sentences. Must never decide:
+these are plain data types.
 """
 
 from __future__ import annotations

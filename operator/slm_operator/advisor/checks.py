@@ -1,8 +1,8 @@
 """The checks that a candidate passes, in order: `of_single` and `of_pack` at the end are the specification.
 
 Those that the search makes too are `slm_core.point_checks`; these know the user's settings, memory and slices. After its
-chain a candidate must speak for the load (`load.at_load`); at last one engine must be efficient, and a pack be worth it.
-Must never look at other candidates: what the best single engine makes is a parameter of the last check.
+chain a candidate must hold at the requested load (`load.at_load`). Finally, one engine must be efficient, and a pack must gain
+enough. Must never look at other candidates: the best single engine's figures are a parameter of the last check.
 """
 
 from __future__ import annotations

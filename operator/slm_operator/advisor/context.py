@@ -1,7 +1,7 @@
 """The context of a decision: its inputs, plus the values derived from them once per call.
 
-Every check reads the same figures from here. Assumes that `check_question` found nothing. Must
-never depend on the order of points, but where a profile measured the same again (`slm_core.candidates.deciding`).
+Every check reads the same figures from here. Assumes that `check_question` found nothing. Must never depend on the order of
+points, except where a profile measured the same configuration again (`slm_core.candidates.deciding`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is served, chosen from the candidates that passed; what comes nearest when none did; and what nobody beats.
+"""Selects the configuration to serve from the candidates that passed, the closest one when none passed, and the Pareto frontier.
 
 Assumes judged candidates. Must never read a clock, a cluster or a preference that is not in the settings.
 """

@@ -1,7 +1,7 @@
-"""Why a condition is what it is, in one word for machines: every reason that the operator writes, and what a person does.
+"""Every reason of a condition or an event: one word for machines, its meaning, and what a person can do.
 
-Exists so that a reason is spelt once, and that docs/troubleshooting.md is generated from where the reasons are. A message
-says it of the object at hand; what stands here is true of all. Must never hold an object's name or a figure.
+Each reason is spelt once, here, and docs/troubleshooting.md is generated from this file. A message speaks of one object; a
+meaning holds for all objects, so it must never hold a name or a figure.
 
 Reasons that are not the operator's own pass through by their own names: failures of measuring (`slm_core.failure`) and
 the kubelet's words (`KUBELET_WORDS`).

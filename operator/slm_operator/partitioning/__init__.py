@@ -1,4 +1,4 @@
-"""Ways of dividing GPUs. Whoever gives an engine its share asks `partitioning_of`, and nobody else tells them apart."""
+"""Partitionings: ways of dividing GPUs. Code that gives an engine its share asks `partitioning_of`; nothing else distinguishes them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a planning function is given, and the fleet's answer to each deployment.
+"""The inputs of the planning functions, and the fleet's answer to each deployment.
 
-One view a function: everything it may consider and nothing else, gathered at one moment. Assumes that the caches behind
-it were complete when it was gathered.
+Each planning function gets one view, with everything that it may consider, gathered at one moment. Assumes that the caches
+behind it were complete at that moment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether the replicas answer, and if not, why: read from the Deployment and its pods, said so that one can act."""
+"""Whether the replicas answer, and the reason and remedy when they do not, read from the Deployment and its pods."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What spec.routing requests: the objects of the Gateway API, the condition about them, and their removal.
 
-Their kinds are in no cluster by nature and are not watched, so nothing is seen of them but whether the API server took
-them. What was requested stands in `status.routing`: that tells a later pass, of whatever process, what to remove.
+Not every cluster has these kinds, so they are not watched: the operator only sees whether the API server took an object.
+The requested objects are recorded in `status.routing`, so that a later pass of any process knows what to remove.
 """
 
 from __future__ import annotations

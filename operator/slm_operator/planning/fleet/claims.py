@@ -1,8 +1,8 @@
-"""Who may have a node partitioned for them: what one namespace may not take from the others.
+"""Which namespace may have a further node partitioned for its pods, so that no namespace takes all nodes from the others.
 
-A node is partitioned for pods that exist, never for a number that somebody asks for: whom a quota or an admission policy leaves
-without pods holds no node. No namespace has more nodes partitioned than the administrator allows it, and who has fewest comes
-first. A node that was partitioned for pods which are gone is kept for a while, for pods come and go, and then given back.
+A node is partitioned for pods that exist, never for a requested number. So a deployment whose pods are refused by a quota or
+an admission policy gets no node. A namespace gets no more nodes than the administrator allows, and the namespace with the
+fewest nodes comes first. A node whose pods are gone is kept for a while, because pods come and go, and is then given back.
 
 Must never take a node from replicas that run on it.
 """

@@ -1,4 +1,4 @@
-"""What one deployment wants of the fleet, from its spec and its advice."""
+"""What one deployment needs of the fleet, derived from its spec and its advice."""
 
 from __future__ import annotations
 

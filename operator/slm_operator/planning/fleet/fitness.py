@@ -1,7 +1,7 @@
-"""Whether a node can serve a demand, as an ordered chain of checks that reads as the specification.
+"""Whether a node can serve a demand: an ordered chain of checks, which is the specification.
 
-Each check answers why not, as the rest of a sentence that begins with the node, or None. The most lasting reason comes
-first. Nothing here looks at other demands or at what the fleet has decided.
+Each check answers None, or why the node cannot, as the rest of a sentence that begins with the node. The most lasting reason
+comes first. Nothing here looks at other demands or at what the fleet has decided.
 """
 
 from __future__ import annotations

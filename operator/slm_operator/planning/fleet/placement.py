@@ -1,12 +1,12 @@
-"""What every node shall be: which class, for whom. Decided anew each pass, and the same for the same world.
+"""The target of every node: its slice class, and the deployment that it serves. Equal input gives equal targets.
 
-Order of thought:
-1. nodes keep whom they serve, or are being changed for: nothing that runs is moved;
-2. engines that have a whole GPU each take theirs, which needs no change of any node;
-3. each deployment that lacks slots and has pods for more takes the node that fits best, idle nodes first: by turns among
-   namespaces, who has fewest nodes first, and then by name (claims.py);
-4. a node with more slots than needed stays while replicas run on it, until a deployment that lacks slots can use it.
-What is left serves nobody, and is given back. So is a node whose own deployments all want its GPUs whole now and lack them:
+The targets are decided anew in each pass, in this order:
+1. A node keeps the deployment that it serves, or is being changed for. Nothing that runs is moved.
+2. Engines with a whole GPU each take their GPUs, which needs no change of any node.
+3. Each deployment that lacks slots and has pods for more takes the node that fits best, idle nodes first. Namespaces take
+   turns: the one with the fewest nodes first, and then by name (claims.py).
+4. A node with more slots than needed stays while replicas run on it, until a deployment that lacks slots can use it.
+A node that is left over is given back. So is a node whose own deployments all want whole GPUs now and lack them:
 a deployment may evict its own replicas to make room for its new configuration.
 """
 

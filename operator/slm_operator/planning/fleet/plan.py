@@ -1,9 +1,9 @@
 """One plan for all nodes: how each node is partitioned and for whom, and what each deployment gets.
 
-    placement.py decides what every node shall be; node_change.py and node_release.py take one step towards it
+    placement.py decides each node's target; node/change.py and node/release.py take one step towards it
 
-The same world gives the same plan, and a world that is as it shall be gives none. Must never touch a node that did not
-opt in, except to take our own marks off it.
+The same input gives the same plan, and a fleet that has reached its targets gives an empty one. Must never touch a node that
+did not opt in, except to remove our own marks from it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What changing a node and giving it back have in common: close it, drain it, switch its label, and tell the time.
+"""Steps that changing a node and giving it back share: close it, drain it, switch its label, and measure elapsed time.
 
-Every piece answers with a NodeStep. The order in which they may be put together is documented in change.py.
+Every function returns a NodeStep. Their order is documented in change.py.
 """
 
 from __future__ import annotations
