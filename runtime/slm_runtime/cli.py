@@ -35,7 +35,7 @@ T = TypeVar("T")
 EXPECTED_POINTS = 9
 """Of a whole profile, for the progress bar: six of one engine, two packs, one confirmation."""
 _EPILOG = f"""
-The words after `--` are the engine's command and the arguments that it shall always have; the profiler adds the
+The words after `--` are the engine's command and the arguments that it always gets; the profiler adds the
 model, the port and what it measures. Default: {" ".join(default().command)}.
 
 exit status: 0 measured; 2 wrong command line; otherwise by class of failure:

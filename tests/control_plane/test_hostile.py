@@ -293,7 +293,7 @@ def test_the_watch_bears_hostile_engines_within_its_memory(
             wait_until(lambda: len(asked) > len(REFUSED | READ))
         assert peak_bytes(running) < LIMIT_BYTES
         assert is_ready(get(plane, namespace, "slmd/chat"))
-        assert [line for line in running.lines if line["message"] == "watch failed"] == []
+        assert [line for line in running.lines if line["message"] == "SLO monitor failed"] == []
         assert running.terminate() == 0
 
 

@@ -1,4 +1,4 @@
-"""The operator's own figures, as Prometheus reads them: what was promised, what is measured, and where slices are."""
+"""The operator's own figures, as Prometheus reads them: what was predicted, what is measured, and where slices are."""
 
 from dataclasses import replace
 

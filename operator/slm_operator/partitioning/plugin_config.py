@@ -110,7 +110,7 @@ def lone_key(managers: Sequence[ConfigManager], texts: Mapping[str, str]) -> str
 def configured_class(
     requested: str | None, managers: Sequence[ConfigManager], texts: Mapping[str, str]
 ) -> SliceClass | None:
-    """What a node shall show by its label, `requested`, and the texts of the plugin's ConfigMap. None when nobody can say.
+    """The class that a node must show by its label, `requested`, and the texts of the plugin's ConfigMap. None when nobody can say.
 
     NB: a key of ours that somebody removed may be loaded all the same; its name says what it was.
     """

@@ -150,7 +150,7 @@ PACKS = (
     "together, at least ±{noise} where a run has none."
 )
 MEMORY = "GiB, engine by engine. What is not given to a KV pool stays free for others."
-CANDIDATES = "Every configuration that was weighed, and why it was kept or rejected."
+CANDIDATES = "Every configuration that was considered, and why it was kept or rejected."
 ENERGY = "Tokens per joule of the whole board. Sharing the GPU is not a way to save energy; it is shown, not claimed."
 
 

@@ -28,7 +28,7 @@ def test_explain_prints_the_sentences_of_status(server: ApiServer, capsys: pytes
     assert reported.startswith("opt is Serving: all is well\n")
     for sentence in advice["sentences"]:
         assert sentence in reported
-    assert "more were weighed: `kubectl slm report`" in reported
+    assert "more were considered: `kubectl slm report`" in reported
 
 
 def test_explain_exits_with_1_while_it_is_not_ready(server: ApiServer) -> None:

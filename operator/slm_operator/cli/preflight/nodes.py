@@ -169,7 +169,7 @@ def _taints_for_replicas(node: Node, facts: Facts) -> Answer | None:
     who = f" ({some(kept)})" if kept else ""
     return warning(
         f"replicas do not come unless they tolerate {what}{who}",
-        f"add {{key: {strange[0].key}, operator: Exists}} to spec.accelerator.tolerations of those that shall",
+        f"add {{key: {strange[0].key}, operator: Exists}} to spec.accelerator.tolerations of the deployments that may use it",
     )
 
 

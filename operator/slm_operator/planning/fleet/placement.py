@@ -47,7 +47,7 @@ class Placement:
     answers: Answers
     claims: Claims
     targets: dict[str, Target] = field(default_factory=dict)
-    """What a node shall be. A node without a target is given back when it carries our marks."""
+    """The target of each node. A node without a target is given back when it carries our marks."""
     refused: dict[Key, tuple[Reason, str]] = field(default_factory=dict)
     """Reason and sentence for deployments that may not claim the node that they could have."""
     members: dict[Target, set[tuple[str, str]]] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Placement:
             self.claims.take(demand, name)
 
     def aim(self, name: str, target: Target) -> None:
-        """A node shall be this."""
+        """Set the target of a node."""
         self.targets[name] = target
         self.aimed.setdefault(target, []).append(name)
         self.free[name] = slots_of(self.states[name], target, self.members.get(target, ()))
@@ -115,7 +115,7 @@ def place(
     for demand in sharing:
         placement.members.setdefault(target_of(demand), set()).add(owner_of(demand.deployment))
     serving = _Serving(states)
-    for demand in sharing:  # where replicas run already, before anybody is promised the rest
+    for demand in sharing:  # where replicas run already, before the rest is given to others
         _keep_running(demand, serving, placement)
     for demand in sharing:
         _keep(demand, serving, placement, idle=False)

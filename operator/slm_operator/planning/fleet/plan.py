@@ -81,11 +81,11 @@ def _stranded(view: FleetView) -> frozenset[tuple[str, str]]:
 def _in_turn(
     states: tuple[NodeState, ...], placement: Placement, site: Site, memory: Memory
 ) -> tuple[dict[str, NodeStep], Mapping[str, datetime]]:
-    """One step for every node that is not as it shall be, and when each namespace last had its turn to begin a change.
+    """One step for every node that has not reached its target, and when each namespace last had its turn to begin a change.
 
     No more than maxChanging nodes are in a change at once.
     NB: a node that waits for somebody else's pods or for a PDB may wait for ever, so it does not count. Nor does one that
-    shall become something else than it is being changed to: whoever changes its mind waits for its turn again.
+    gets another target than it is being changed to: it waits for its turn again.
     """
     awaited = placement.targets.keys() | placement.emptied.keys()
     steps = {
@@ -119,7 +119,7 @@ def _in_turn(
 
 
 def _namespaces(placement: Placement) -> dict[str, set[str]]:
-    """For whose namespaces each node is what it shall be."""
+    """Namespaces for which each node has its target."""
     found: dict[str, set[str]] = {name: {whose.namespace} for name, whose in placement.emptied.items()}
     for namespace, nodes in placement.claims.nodes.items():
         for name in nodes:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Marks(NamedTuple):
-    """What a node is, or shall be: how its GPUs are partitioned, and for whom. Both None: nobody's."""
+    """A node's present state or its target: how its GPUs are partitioned, and for whom. Both None: it serves nobody."""
 
     class_label: str | None = None
     """Value of the class label."""

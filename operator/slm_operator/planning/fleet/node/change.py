@@ -56,7 +56,7 @@ GIVE_UP_SECONDS = 86_400.0
 
 
 def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
-    """The next step of a node that shall serve `target`."""
+    """The next step of a node towards `target`."""
     if not state.changing and state.marks == target.marks and _is_partitioned_for(state, target):
         return _watch_over(state, target, site)
     if state.partitioned_externally:

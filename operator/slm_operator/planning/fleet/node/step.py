@@ -35,7 +35,7 @@ SETTLE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a node shall be: partitioned in this class, for the pods that this value of the serves label admits."""
+    """The target of a node: its slice class, and the pods that this value of the serves label admits."""
 
     slice_class: SliceClass
     serves: str
@@ -81,22 +81,22 @@ class NodeStep:
     reason: Reason = Reason.READY
     """Ready, NodeChanging, Draining, ForeignPods, NotSwitchable, Rollback, SlicesDegraded."""
     stage: Sentence | None = None
-    """What the node waits for. None when it is as it shall be."""
+    """What the node waits for. None when it has reached its target."""
     warning: Sentence | None = None
-    """What is wrong on a node that is as it shall be."""
+    """What is wrong on a node that has reached its target."""
     look_again_seconds: float | None = None
     needs_key: SliceClass | None = None
     """A configuration that the plugin's ConfigMap must have first."""
 
     @property
     def begins(self) -> bool:
-        """Whether it begins a change: it closes a node, or a node that is closed shall become something else."""
+        """Whether it begins a change: it closes a node, or a closed node gets another target."""
         patches = (action for action in self.actions if isinstance(action, PatchNode))
         return any(patch.annotations.get(names.CHANGING_TO_ANNOTATION) for patch in patches)
 
     @property
     def done(self) -> bool:
-        """Whether the node is as it shall be."""
+        """Whether the node has reached its target."""
         return self.stage is None
 
 
