@@ -28,7 +28,7 @@ class EngineConfiguration:
     engines_per_gpu: int = 1
     """R."""
     sharing_mode: SharingMode = SharingMode.EXCLUSIVE
-    """None exactly when there is one engine."""
+    """Exclusive exactly when there is one engine."""
 
     @classmethod
     def of(cls, point: Point) -> EngineConfiguration:

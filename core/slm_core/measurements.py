@@ -104,7 +104,7 @@ class Point:
     replicas: int = 1
     """R: engines on the GPU."""
     sharing_mode: SharingMode = SharingMode.EXCLUSIVE
-    """How the engines shared the GPU. None exactly when there is one engine."""
+    """How the engines shared the GPU. Exclusive exactly when there is one engine."""
     in_flight: int | None = None
     """Requests kept in flight over all engines. Absent: full batches, B times R."""
     max_num_batched_tokens: int | None = None

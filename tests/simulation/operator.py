@@ -310,7 +310,7 @@ def _line(action: Action) -> str:
 
 def _node_change(action: PatchNode) -> str:
     if CONFIG_LABEL in action.labels:
-        return "tells"
+        return "switches"
     if action.taints is None:
         return "marks"
     return "closes" if any(taint.key.startswith("slm-operator.io/") for taint in action.taints) else "opens"

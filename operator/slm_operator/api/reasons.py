@@ -16,8 +16,8 @@ from typing import Self
 class Group(StrEnum):
     """What a reason asks of its reader. The value is the heading in the documentation."""
 
-    WAITING = "Waiting: it goes on by itself"
-    STOPPED = "Stopped: somebody must act"
+    WAITING = "Waiting: it continues by itself"
+    STOPPED = "Stopped: it needs action"
     SLO = "The SLO (`SLOMet`): it does not affect Ready"
     GOOD = "Good news"
     NODE_EVENT = "Events of nodes"
@@ -52,7 +52,7 @@ class Reason(StrEnum):
     QUEUED = (
         "Queued",
         Group.WAITING,
-        "as many profiles hold or seek a GPU as `config.profiling.concurrent` allows. A free place goes to the namespace that holds fewest, then to whoever has not tried for longest; one whose pod finds no GPU within two minutes makes way for others and comes again. `config.tenancy.maxProfilesPerNamespace` bounds those of one namespace",
+        "as many profiles hold or seek a GPU as `config.profiling.concurrent` allows. A free place goes to the namespace that holds fewest, then to the profile that has waited longest since its last try; a profile whose pod finds no GPU within two minutes goes back to the end of the queue. `config.tenancy.maxProfilesPerNamespace` bounds those of one namespace",
         "raise it, or wait",
     )
     WAITING_FOR_GPU = (
@@ -108,13 +108,13 @@ class Reason(StrEnum):
     PROFILE_NOT_FOUND = (
         "ProfileNotFound",
         Group.STOPPED,
-        "`spec.profiling.profileRef` names none",
+        "no profile has the name in `spec.profiling.profileRef`",
         "import it, or remove the field",
     )
     PROFILE_MISSING = (
         "ProfileMissing",
         Group.STOPPED,
-        "none fits and the policy is `Never`",
+        "no profile fits, and the policy is `Never`",
         "`kubectl slm profile import`, or `policy: IfMissing`",
     )
     INVALID_PROFILE = "InvalidProfile", Group.STOPPED, "the profile cannot be read", "export it again with this version"
@@ -127,7 +127,7 @@ class Reason(StrEnum):
     UNREADABLE_RESULT = (
         "UnreadableResult",
         Group.STOPPED,
-        "the profile pod printed a result that is none",
+        "the profile pod printed a result that cannot be read",
         "use one version for operator and runtime",
     )
     SLO_INFEASIBLE = (
@@ -158,7 +158,7 @@ class Reason(StrEnum):
     DRAINING = (
         "Draining",
         Group.STOPPED,
-        "replicas do not leave a node that must be repartitioned; other nodes go on meanwhile, and after a day the node stays what it was",
+        "replicas do not leave a node that must be repartitioned; other nodes go on meanwhile, and after a day the node keeps its present configuration",
         "see which PodDisruptionBudgets are over these pods",
     )
     NOT_SWITCHABLE = (
@@ -222,7 +222,7 @@ class Reason(StrEnum):
     LOAD_TOO_THIN = (
         "LoadTooThin",
         Group.SLO,
-        "less load than was decided for; latencies are fine, packs earn nothing",
+        "less load than the advice is for; latencies are fine, packs earn nothing",
         "name the load in `spec.workload`, or fewer replicas",
     )
     WORKLOAD_CHANGED = (
@@ -256,7 +256,7 @@ class Reason(StrEnum):
     ADVISED = "Advised", Group.GOOD, "the advisor answered"
     AVAILABLE = "Available", Group.GOOD, "all requested replicas answer"
     SCALED_TO_ZERO = "ScaledToZero", Group.GOOD, "`spec.replicas` is 0"
-    CHANGING = "Changing", Group.NODE_EVENT, "the node will be what the event says"
+    CHANGING = "Changing", Group.NODE_EVENT, "the node is being repartitioned or given back; the event says which"
     ALLOCATED = "Allocated", Group.NODE_EVENT, "the node shows its slices"
     ROLLED_BACK = "RolledBack", Group.NODE_EVENT, "the node went back to its former configuration; the event says why"
     RELEASED = "Released", Group.NODE_EVENT, "the node was given back"
@@ -264,11 +264,11 @@ class Reason(StrEnum):
 
 KUBELET_WORDS = {
     "ErrImagePull": (
-        "the engine's image cannot be had",
+        "the engine's image cannot be pulled",
         "`spec.engine.image`, or its pull secret in `spec.podTemplate`",
     ),
     "ImagePullBackOff": (
-        "the engine's image cannot be had",
+        "the engine's image cannot be pulled",
         "`spec.engine.image`, or its pull secret in `spec.podTemplate`",
     ),
     "CrashLoopBackOff": ("the engine ends again and again", "`kubectl logs POD --previous`"),

@@ -127,7 +127,7 @@ def pod_template(
 def node_selector(
     deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, opt_in_label: str
 ) -> dict[str, str]:
-    """Labels of the nodes whose GPUs this deployment's replicas may take."""
+    """Labels of the nodes whose GPUs this deployment's replicas may use."""
     allowed = nodes_allowed(spec.accelerator.node_selector, spec.accelerator.product, opt_in_label)
     serves = ANYBODY if spec.sharing.tenancy == "Shared" else serves_value(deployment.meta.key)
     return allowed | partitioning_of(serving.slice_class).node_labels(serving.slice_class, serves)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceClass:
-    """(mode, R): how a node's GPUs are partitioned. One engine a GPU is (None, 1), an unshared node."""
+    """(mode, R): how a node's GPUs are partitioned. One engine a GPU is (Exclusive, 1), an unshared node."""
 
     mode: SharingMode
     engines_per_gpu: int
@@ -33,7 +33,7 @@ class SliceClass:
 
     @property
     def label(self) -> str:
-        """Value of the slice-class label: mps-4, time-slicing-2, none."""
+        """Value of the slice-class label: mps-4, time-slicing-2, exclusive."""
         word = sharing_of(self.mode).word
         return word if self.is_whole else f"{word}-{self.engines_per_gpu}"
 

@@ -123,7 +123,7 @@ def _evidence(scene: Scene) -> str:
     cards = [
         _card("Throughput", THROUGHPUT, throughput_chart(dots, limits, scene.fit)),
         _card("Latency", LATENCY, latency_chart(dots, limits)),
-        _card("What can be had", FRONTIER, frontier_chart(dots, limits), "wide"),
+        _card("Achievable figures", FRONTIER, frontier_chart(dots, limits), "wide"),
     ]
     if packs and best:
         words = PACKS.format(best=best.name, tps=f"{best.throughput:,.0f}", noise=f"{UNREPEATED_FRACTION:.1%}")

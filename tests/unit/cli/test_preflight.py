@@ -120,7 +120,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("crashes", "Plugin's pod", on(node(daemons=(plugin_pod(ready=False, waiting="CrashLoopBackOff"),))), "problem", "CrashLoopBackOff", "read its log"),
     ("there", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"})), "ok", "exists", ""),
     ("gone", "Node's key", on(node({"nvidia.com/device-plugin.config": "gone"})), "problem", "=gone names no key", "put the key back"),
-    ("label_changed_externally", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"}, annotations={"slm-operator.io/former-device-plugin-config": "slm-x"})), "warning", "set by somebody after the operator", "remove the label"),
+    ("label_changed_externally", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"}, annotations={"slm-operator.io/former-device-plugin-config": "slm-x"})), "warning", "set by another party", "remove the label"),
     ("rolled back", "Former change", on(node(annotations={"slm-operator.io/change-failed": '{"mps-4": "no daemon"}'})), "problem", "rolled back (mps-4: no daemon)", "kubectl annotate node NODE slm-operator.io/change-failed-"),
     ("whole", "GPUs", {}, "ok", "8 GPUs are allocatable", ""),
     ("some missing", "GPUs", on(node(allocatable={"nvidia.com/gpu": "7"})), "problem", "7 of 8 nvidia.com/gpu are allocatable", "read the logs"),

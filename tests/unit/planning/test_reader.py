@@ -176,7 +176,11 @@ PROFILES: dict[str, tuple[NodeRecord, tuple[PodRecord, ...], str]] = {
     "slices of others": (serving("gpu-1", "rivals.rival-model"), (), "for a deployment of another namespace"),
     "slices of its own": (serving("gpu-1", "team.chat"), (), "is partitioned into slices for team.chat"),
     "slices for all": (serving("gpu-1", "any"), (), "is partitioned into slices for any deployment"),
-    "a change for others": (changing(w.node(), Marks("mps-2", "rivals.rival-model")), (), "is being changed"),
+    "a change for others": (
+        changing(w.node(), Marks("mps-2", "rivals.rival-model")),
+        (),
+        "is being repartitioned or given back",
+    ),
 }
 
 

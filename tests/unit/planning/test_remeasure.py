@@ -32,7 +32,7 @@ def test_a_second_profile_is_asked_for_beside_the_first() -> None:
 
 NOT = {
     "not allowed": (view("IfMissing"), LATER),
-    "not asked for": (view(verdict=replace(ASKED, reason="SloMissed")), LATER),
+    "not requested": (view(verdict=replace(ASKED, reason="SloMissed")), LATER),
     "the load is another": (view(verdict=replace(ASKED, spec_must_change=True)), LATER),
     "never monitored": (view(verdict=None), LATER),
     "measured less than a day ago": (view(), LATER - timedelta(seconds=1)),

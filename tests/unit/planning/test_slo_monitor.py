@@ -70,7 +70,7 @@ def said(state: MonitorState) -> Verdict:
 FINE, SLOW, LONGER = {"requests": 100}, {"requests": 100, "itl_ms": 14.0}, {"requests": 100, "prompt": 300}
 STORIES: dict[str, tuple[list[dict[str, Any]], bool | None, str, str]] = {
     "nobody asks": ([{"requests": 0}], None, "NoTraffic", "nothing can be said yet"),
-    "a kept promise": ([FINE], True, "Met", "measured then: 500 tokens/s a GPU at an ITL of 8.0 ms, predicted"),
+    "a met SLO": ([FINE], True, "Met", "measured then: 500 tokens/s a GPU at an ITL of 8.0 ms, predicted"),
     "one slow minute": ([FINE, SLOW], True, "Met", "8.0 ms"),
     "three slow minutes": ([FINE, SLOW, SLOW, SLOW], False, "SloMissed", "14.0 ms, 40% over the limit of 10.0 ms"),
     "longer prompts": ([LONGER] * 3, True, "WorkloadChanged", "set spec.workload to inputTokens 300 and outputTokens 50"),

@@ -101,7 +101,7 @@ def _requested_config(node: Node, facts: Facts) -> Answer | None:
         )
     if node.state.label_changed_externally:
         return warning(
-            f"its label {plugin.config_label}={requested} was set by somebody after the operator, which leaves the node alone",
+            f"its label {plugin.config_label}={requested} was set by another party, so the operator leaves the node alone",
             "remove the label to give the node back to the operator",
         )
     return ok("its configuration exists")

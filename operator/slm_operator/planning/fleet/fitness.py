@@ -160,7 +160,7 @@ def _is_ours_to_partition(state: NodeState, demand: Demand, settings: Settings) 
     if state.repartitioned_externally:
         return "was repartitioned by another party"
     if state.label_changed_externally:
-        return f"was given {settings.device_plugin.config_label}={state.requested_config} by somebody"
+        return f"had {settings.device_plugin.config_label} set to {state.requested_config} by another party"
     if not state.partitioned_externally:
         return None
     if state.lags:

@@ -84,7 +84,7 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
             f"has {labels.get(PRODUCT_LABEL)}, not {gpu.product}",
         ),
         (bool(missing), f"lacks label {', '.join(missing)}"),
-        (state.changing, "is being changed, for somebody's replicas or back to what it was"),
+        (state.changing, "is being repartitioned or given back"),
         (served is not None, AboutServed(before="is partitioned into slices for ", serves=served or "")),
         *_taints(state, gpu),
         (bool(holders) and held >= whole, AboutPods(before="has its GPU held by ", pods=holders)),

@@ -174,7 +174,7 @@ def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
     nodes = site.settings.nodes
     waited = seconds_since(config.meta.annotations.get(f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}"), site.now)
     if key not in config.data and 0 <= waited < nodes.projection_seconds + nodes.convergence_seconds:
-        why = f"somebody removed {key} from ConfigMap {site.config_name} at once: exempt keys that begin with {names.CONFIG_KEY_PREFIX} from what manages it"
+        why = f"{key} was removed from ConfigMap {site.config_name} as soon as it was written: exempt keys that begin with {names.CONFIG_KEY_PREFIX} from what manages it"
         return fail(state, target, why, site)
     if key not in config.data or waited < 0:  # negative: the clock was set back, and the stamp is written anew
         return NodeStep(
@@ -184,7 +184,7 @@ def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
             needs_key=target.slice_class,
         )
     if config.data[key] != plugin_config(target.slice_class):
-        stage = f"somebody edited {key} in ConfigMap {site.config_name}: remove that key, and it is written anew"
+        stage = f"{key} in ConfigMap {site.config_name} was edited: remove that key, and the operator writes it again"
         return NodeStep(reason=Reason.NOT_SWITCHABLE, stage=stage)
     remaining = nodes.projection_seconds - waited
     if remaining > 0:
@@ -213,7 +213,7 @@ def _lift_taint(state: NodeState, now: datetime) -> NodeStep:
         resource_version=state.node.meta.resource_version,
         annotations={names.CHANGE_STARTED_ANNOTATION: now.isoformat()},
         taints=without_ours(state),
-        because="its MPS control daemon cannot come under our taint, and before it comes there is nothing to allocate",
+        because="its MPS control daemon does not tolerate our taint, and no slice is allocatable before the daemon runs",
     )
     stage = f"node {state.name} waits for its MPS control daemon"
     return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=WATCH_SECONDS)

@@ -77,11 +77,11 @@ def _open(state: NodeState, site: Site) -> NodeStep:
     )
     failures = dict(_lasting(state, site))
     if state.label_changed_externally:
-        why = f"somebody set {site.config_label} to {state.requested_config} after us"
+        why = f"another party set {site.config_label} to {state.requested_config}"
         failures |= dict.fromkeys(site.wanted, why)
     annotations[names.CHANGE_FAILED_ANNOTATION] = failures_text(failures)
     missing = lags_behind(state) if state.tainted and not state.label_changed_externally else None
-    said = "is as it was before"
+    said = "has its former configuration"
     if missing is not None:
         said = f"is opened before its device plugin has gone back: {missing}; restart the plugin there before others use it"
     patch = PatchNode(
@@ -107,7 +107,7 @@ def _forget_failures(state: NodeState, site: Site) -> NodeStep:
         node=state.name,
         resource_version=state.node.meta.resource_version,
         annotations={names.CHANGE_FAILED_ANNOTATION: failures_text(lasting)},
-        because="nobody wants the class any more that it could not be partitioned as",
+        because="no deployment needs the slice class that failed here any more",
     )
     return NodeStep(actions=(patch,))
 

@@ -113,7 +113,7 @@ def close(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
         resource_version=state.node.meta.resource_version,
         annotations=annotations,
         taints=(*without_ours(state), CHANGING),
-        because=f"it will be {becomes}: first nothing new may land on it",
+        because=f"it will be {becomes}: first it is closed to new pods",
     )
     return NodeStep(
         actions=(patch, node_event(state, Reason.CHANGING, f"will be {becomes}")),
