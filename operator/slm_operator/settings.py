@@ -62,7 +62,7 @@ class Nodes(Part):
     opt_in_label: Annotated[
         str, AfterValidator(_label_name), Field(json_schema_extra={"pattern": f"^({_LABEL_NAME})$"})
     ] = names.OPT_IN_LABEL
-    """Node label by which an administrator lends a node (value true); nothing else is touched. Under node-restriction.kubernetes.io/ no kubelet can set it on its own node. Another name later restarts every engine."""
+    """Node label by which an administrator opts a node in (value true); nothing else is touched. Under node-restriction.kubernetes.io/ no kubelet can set it on its own node. Another name later restarts every engine."""
     max_changing: Annotated[int, Field(ge=1, le=100)] = 1
     """Nodes that may be in a change at once."""
     convergence_seconds: Annotated[float, Field(gt=0)] = 180

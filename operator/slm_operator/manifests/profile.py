@@ -140,7 +140,7 @@ class Where:
     """On which nodes a profile may be measured, and on which it would rather be."""
 
     opt_in_label: str
-    """Label of the nodes that were lent to us: the pod selects it, whatever else is said of its nodes."""
+    """Label of the opted-in nodes: the pod selects it, whatever else is said of its nodes."""
     preferred: tuple[Preference, ...] = ()
 
 

@@ -45,7 +45,7 @@ class Fleet:
     profile: str
     """Name of the SLMProfile that the advice rests on."""
     opt_in_label: str
-    """Label of the nodes that were lent to us: every replica selects it, whatever else is said of its nodes."""
+    """Label of the opted-in nodes: every replica selects it, whatever else is said of its nodes."""
     spare_slot: bool = False
     """A slice is free for one more replica than `count`."""
 

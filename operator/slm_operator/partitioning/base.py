@@ -69,6 +69,6 @@ class Partitioning:
 
 
 def nodes_allowed(selector: Mapping[str, str], product: str | None, opt_in_label: str) -> dict[str, str]:
-    """Labels of the nodes that a user allows, of those that were lent to us, whatever divides their GPUs."""
+    """Labels of the opted-in nodes that a user allows, whatever divides their GPUs."""
     allowed = dict(selector) | {opt_in_label: "true"}
     return allowed if product is None else allowed | {discovery.PRODUCT_LABEL: product}

@@ -179,7 +179,7 @@ def owner_of_replica(pod: PodRecord) -> tuple[str, str]:
 
 
 def is_opted_in(node: NodeRecord, settings: Settings) -> bool:
-    """Whether an administrator lent a node to us."""
+    """Whether an administrator opted a node in."""
     return node.meta.labels.get(settings.nodes.opt_in_label) == "true"
 
 
