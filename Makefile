@@ -56,5 +56,5 @@ krew: env ## dist/slm.yaml and its archive: kubectl slm for krew; say RELEASES=U
 	$(RUN)python hack/krew.py --releases "$(or $(RELEASES),$(error say where releases are: make krew RELEASES=URL))"
 
 image: ## the operator's image for a release, on a base by digest: say TAG=NAME PYTHON=python:3.11-slim-bookworm@sha256:...
-	@[[ "$(TAG)" && "$(PYTHON)" =~ ^[^@]+@sha256:[0-9a-f]{64}$$ ]] || { echo "say TAG=REGISTRY/slm-operator:VERSION and PYTHON=python:3.11-slim-bookworm@sha256:DIGEST, as told by: docker buildx imagetools inspect python:3.11-slim-bookworm" >&2; exit 2; }
+	@[[ "$(TAG)" && "$(PYTHON)" =~ ^[^@]+@sha256:[0-9a-f]{64}$$ ]] || { echo "say TAG=REGISTRY/slm-operator:VERSION and PYTHON=python:3.11-slim-bookworm@sha256:DIGEST, as printed by: docker buildx imagetools inspect python:3.11-slim-bookworm" >&2; exit 2; }
 	docker build --build-arg "PYTHON=$(PYTHON)" --file images/operator/Dockerfile --tag "$(TAG)" .

@@ -89,14 +89,14 @@ def answer_parts(audit_log: Path, edits: Sequence[Edit]) -> dict[str, dict[str, 
     parts: dict[str, list[float]] = {}
     for edit in edits:
         since = [one for one in asked_about[edit.name] if one.received >= edit.sent]
-        told = next(one for one in since if one.call == "patch slmdeployments/status")
-        others = sum(one.done - one.received for one in since if one.received < told.received)
+        reported = next(one for one in since if one.call == "patch slmdeployments/status")
+        others = sum(one.done - one.received for one in since if one.received < reported.received)
         for part, seconds in (
             ("the API server answers the edit", edit.answered - edit.sent),
             ("the API server takes what the operator writes before", others),
-            ("the operator itself", told.received - edit.answered - others),
-            ("the API server takes the status", told.done - told.received),
-            ("it is seen", edit.seen - told.done),
+            ("the operator itself", reported.received - edit.answered - others),
+            ("the API server takes the status", reported.done - reported.received),
+            ("it is seen", edit.seen - reported.done),
         ):
             parts.setdefault(part, []).append(1000 * seconds)
     return {

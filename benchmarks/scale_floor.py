@@ -146,8 +146,8 @@ class Floor:
         meta = {"name": body["metadata"]["name"], "namespace": NAMESPACE}
         status = self.after.statuses[resource.kind, body["metadata"]["name"]]
         for number in range(count):  # NB: what changes nothing is no write for etcd
-            told = status | {"observedGeneration": number + 1}
-            yield self.client.apply_status(head | {"metadata": meta, "status": told})
+            reported = status | {"observedGeneration": number + 1}
+            yield self.client.apply_status(head | {"metadata": meta, "status": reported})
 
     async def _create(self, resource: Resource, body: Any) -> None:
         made = await self.client.create(resource, NAMESPACE, body)
@@ -235,7 +235,7 @@ async def marks_of_nodes(client: Client) -> Marks:
 
 
 def has_whole_gpus(node: Any) -> bool:
-    """Whether a node's GPUs are not cut."""
+    """Whether a node's GPUs are not partitioned."""
     return node["status"]["allocatable"].get(GPU, "0") != "0"
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/scale_plan.py [--json]
 
-The fleet of tests/unit/planning/test_fleet_growth.py, where calls are counted: of three nodes one is cut for 16 neighbours,
+The fleet of tests/unit/planning/test_fleet_growth.py, where calls are counted: of three nodes one is partitioned for 16 co-tenants,
 one gives four whole GPUs, one is idle. Processor time, the better of two passes.
 """
 

@@ -2,7 +2,7 @@
 
 Real: etcd, API server, controllers, scheduler, the operator as a process of its own. Played: nodes and pods (kwok), and the
 device plugins, which answer a switch of their label at once. Two of five deployments have a whole GPU a replica, the others
-a quarter of one beside any neighbours, so that nodes are closed, switched and opened on the way; ten share a profile.
+a quarter of one, with any co-tenants, so that nodes are closed, switched and opened on the way; ten share a profile.
 Writes are counted from the API server's audit log, never by the operator itself.
 """
 

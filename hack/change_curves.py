@@ -1,6 +1,6 @@
 """Throughput while a real engine's deployment is changed, as a picture: docs/images/changes.svg.
 
-The record is written by the test that makes the changes, when it is told where:
+The record is written by the test that makes the changes, when it is given a path:
 
     make record changes && make generate
 """

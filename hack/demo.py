@@ -94,8 +94,8 @@ def main() -> None:
 
 
 def follow(stage: Stage) -> dict[str, Any]:
-    """Tell what changes until the deployment is ready."""
-    told: dict[str, str] = {}
+    """Print what changes until the deployment is ready."""
+    printed: dict[str, str] = {}
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         found = stage.get("slmd", NAME, NAMESPACE)
@@ -106,15 +106,15 @@ def follow(stage: Stage) -> dict[str, Any]:
         }
         lines["node"] = f"node allocatable: {allocatable(stage)}"
         for kind, text in lines.items():
-            if told.get(kind) != text:
-                told[kind] = text
+            if printed.get(kind) != text:
+                printed[kind] = text
                 say(text)
         if said.get("Ready", {}).get("status") == "True":
             return found
         if "Stalled" in said:
             raise RuntimeError(said["Stalled"]["message"])
         time.sleep(LOOK_SECONDS)  # a person watches: the API is asked once a second
-    raise RuntimeError(f"not ready after {PATIENCE_SECONDS} s; the last word was: {told}")
+    raise RuntimeError(f"not ready after {PATIENCE_SECONDS} s; the last word was: {printed}")
 
 
 def allocatable(stage: Stage) -> str:

@@ -67,7 +67,7 @@ def _about(one: Record) -> str:
     return (
         f"Driver {machine['driver']}, CUDA {machine['cuda']}, {_shown('_bytes', machine['memory_bytes'])} GiB, compute mode "
         f"{machine['compute_mode']}, power limit {_shown('', machine['power_limit_watts'])} W; "
-        f"{machine['cpus']} CPUs; {versions}; commit {machine['commit'] or 'not told'}; begun {one.began}."
+        f"{machine['cpus']} CPUs; {versions}; commit {machine['commit'] or 'not recorded'}; begun {one.began}."
     )
 
 

@@ -23,25 +23,27 @@ EXPORT = ("export", "--quiet", "--frozen", "--no-dev", "--format", "cyclonedx1.5
 def main() -> None:
     """Write it, and say what is in it."""
     uv = os.environ.get("UV", "uv")
-    told = subprocess.run([uv, *EXPORT], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    document: dict[str, Any] = json.loads(told)
+    exported = subprocess.run([uv, *EXPORT], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    document: dict[str, Any] = json.loads(exported)
     unknown = [name for name in map(_add_licence, document["components"]) if name]
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_text(json.dumps(document, indent=1) + "\n")
     print(f"{TARGET.relative_to(ROOT)}: {len(document['components'])} packages", end="")
-    print(f", licence not told by {', '.join(unknown)}" if unknown else ", all with a licence")
+    print(f", no licence given by {', '.join(unknown)}" if unknown else ", all with a licence")
 
 
 def _add_licence(component: dict[str, Any]) -> str | None:
     """Add the licence to a component. Gives its name when there is none to be found."""
     try:
-        told = metadata.metadata(component["name"])
+        package = metadata.metadata(component["name"])
     except metadata.PackageNotFoundError:  # for another platform or Python
         return str(component["name"])
     classified = [
-        line.rpartition(" :: ")[2] for line in told.get_all("Classifier", []) if line.startswith("License ::")
+        line.rpartition(" :: ")[2] for line in package.get_all("Classifier", []) if line.startswith("License ::")
     ]
-    named = told.get("License-Expression") or ", ".join(classified) or (told.get("License") or "").partition("\n")[0]
+    named = (
+        package.get("License-Expression") or ", ".join(classified) or (package.get("License") or "").partition("\n")[0]
+    )
     if not named:
         return str(component["name"])
     component["licenses"] = [{"license": {"name": named}}]

@@ -24,9 +24,9 @@ ENDED = 128 + signal.SIGTERM
 
 def main() -> int:
     """Run the stage. Returns the exit status."""
-    name, told = sys.argv[1:]
+    name, reported = sys.argv[1:]
     stage = next(one for one in STAGES if one.name == name)
-    words = json.loads(told)
+    words = json.loads(reported)
     job = Job(**words | {"kind": Kind(words["kind"]), "engine": tuple(words["engine"])})
     if stage.uid is not None:
         family.become_ordinary(stage.uid)

@@ -27,7 +27,7 @@ def adopt_orphans() -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """Be told by SIGTERM when the parent dies. NB: the kernel forgets this when the process changes its user."""
+    """Get SIGTERM when the parent dies. NB: the kernel forgets this when the process changes its user."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it was quicker
         os.kill(os.getpid(), signal.SIGTERM)
@@ -43,7 +43,7 @@ def become_ordinary(uid: int) -> None:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """Process ids of all that descend from a process, zombies aside."""
+    """Process ids of all that descend from a process, zombies excluded."""
     return _family(ancestor)[0]
 
 

@@ -71,9 +71,9 @@ def compute_mode(device: Device | None) -> str | None:
 
 def commit() -> str | None:
     """The commit that runs: $SLM_COMMIT, for a copy without a .git, or what git says, with `+` when files differ."""
-    told = os.environ.get("SLM_COMMIT")
-    if told:
-        return told
+    reported = os.environ.get("SLM_COMMIT")
+    if reported:
+        return reported
     try:
         head, changed = (_git(*words) for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain")))
     except (OSError, subprocess.CalledProcessError):

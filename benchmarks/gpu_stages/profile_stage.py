@@ -1,7 +1,7 @@
 """The product's own profile on a model of a given shape: one engine against packs under MPS or time slicing.
 
 Runs `python -m slm_runtime profile` as a Job would, and says every point as soon as the profile does, so that a profile
-that is cut short has told what it had. Assumes an engine that knows `--load-format dummy`. Must never judge: the points
+that is cut short has reported what it had. Assumes an engine that knows `--load-format dummy`. Must never judge: the points
 are kept with their marks, and the gain is the quotient of the two best that carry none.
 """
 

@@ -70,12 +70,12 @@ def write_model(shape: Shape, folder: Path) -> Path:
     made = folder / shape.name
     made.mkdir()
     longest = shape.config["max_position_embeddings"]
-    told = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest}
-    told |= {"pad_token": SPECIAL[0], "eos_token": SPECIAL[1]}
+    reported = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest}
+    reported |= {"pad_token": SPECIAL[0], "eos_token": SPECIAL[1]}
     for name, content in (
         ("config.json", shape.config),
         ("tokenizer.json", _tokenizer(shape.config["vocab_size"])),
-        ("tokenizer_config.json", told),
+        ("tokenizer_config.json", reported),
     ):
         (made / name).write_text(json.dumps(content))
         (made / name).chmod(0o644)

@@ -1,1 +1,4 @@
-"""Nouns and laws that the profiler and the operator share. Standard library only, and nothing of ours: it travels in the zipapp."""
+"""Types and rules that the profiler and the operator share.
+
+It uses the standard library only and imports no other package of ours, because it travels in the zipapp.
+"""

@@ -1,6 +1,6 @@
-"""What an argument of a command line may be, so that a wrong one is refused where it was typed.
+"""Parsers for command-line values, so that a wrong value is refused where it was typed.
 
-Exists once, for `kubectl slm` and for the profiler. Must never know a default or a bound: they come from `tuning`.
+Shared by `kubectl slm` and the profiler. Must never know a default or a bound: they come from `tuning`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ KV_MIN_FRACTION, KV_MAX_FRACTION = 0.85, 0.98
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the formula asks of one engine."""
+    """Parameters of the formula for one engine."""
 
     limits: Limits
     min_efficiency: float

@@ -1,7 +1,7 @@
-"""Candidates: measured configurations on their way through checks, and the choice among those that pass.
+"""Candidates: measured configurations with the results of their checks, and the choice among those that pass.
 
-Exists once, for the search that measures and the advisor that decides: both must mean the same by "which measurement
-counts", "what failed" and "the best". Assumes measured points. Must never weigh a candidate that failed a check.
+The search, which measures, and the advisor, which decides, share this module. Both must mean the same by "which
+measurement counts", "what failed" and "the best". Assumes measured points. Must never weigh a candidate that failed a check.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class CheckName(StrEnum):
     SLO = "SLO"
     """Does it keep the limits?"""
     LOAD = "Load"
-    """Does it speak for the load that was asked for?"""
+    """Does it hold at the requested load?"""
     EFFICIENCY = "Efficiency"
     """Does one engine still gain by so large a batch?"""
     GAIN = "Gain"
@@ -152,7 +152,7 @@ class Candidate:
 
     @property
     def figures(self) -> Predicted:
-        """Its figures at the decided load, for a rejected candidate as far as they were asked for."""
+        """Its figures at the decided load, for a rejected candidate only where they were needed."""
         return self.predicted or Predicted.of(self.point)
 
     def then(self, check: Check) -> Candidate:

@@ -1,8 +1,7 @@
-"""R engines of batch B on one GPU, in one sharing mode, with K bytes of KV cache each.
+"""The configuration of one GPU: R engines of batch B, in one sharing mode, with K bytes of KV cache each.
 
-Exists once for all who speak of it: the search starts it, a point measures it, the advisor chooses it, status tells it.
-Assumes nothing of engines or clusters. Must never hold a figure: what was measured or is expected of a configuration
-stands beside it.
+The search, the points, the advisor and status all use this one type. Assumes nothing of engines or clusters. Must never
+hold a figure: measured and predicted figures of a configuration are kept beside it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class EngineConfiguration:
     engines_per_gpu: int = 1
     """R."""
     sharing_mode: SharingMode = SharingMode.EXCLUSIVE
-    """None exactly when there is one engine."""
+    """Exclusive exactly when there is one engine."""
 
     @classmethod
     def of(cls, point: Point) -> EngineConfiguration:

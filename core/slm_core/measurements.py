@@ -104,7 +104,7 @@ class Point:
     replicas: int = 1
     """R: engines on the GPU."""
     sharing_mode: SharingMode = SharingMode.EXCLUSIVE
-    """How the engines shared the GPU. None exactly when there is one engine."""
+    """How the engines shared the GPU. Exclusive exactly when there is one engine."""
     in_flight: int | None = None
     """Requests kept in flight over all engines. Absent: full batches, B times R."""
     max_num_batched_tokens: int | None = None
@@ -238,7 +238,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Token lengths that the measurement asked for."""
+    """Requested token lengths."""
 
     source: str
     """Where the lengths come from: fixed, a distribution's name, or a dataset's file name and digest."""
@@ -279,7 +279,7 @@ class MeasurementDocument:
     gpu: Gpu
     """The device that was measured on."""
     workload: Workload
-    """Token lengths that were asked for."""
+    """Requested token lengths."""
     ledger: Ledger | None = None
     """Memory of one engine. Absent in documents imported from tools that do not know it."""
     points: tuple[Point, ...]

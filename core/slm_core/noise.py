@@ -1,8 +1,7 @@
-"""How much two figures may differ by chance. One law for each thing that is asked, under a name that says which.
+"""How much two figures may differ by chance: one formula for each comparison, each with its own name.
 
-Exists because four formulas were called noise, and who reads one takes it for another. All are fractions; the
-intervals that go in are half widths of 95 % confidence, which is two standard deviations. Must never be nought where
-nothing is known: runs of one configuration differ, whatever a single one says of itself.
+All results are fractions. The intervals that go in are half widths of 95 % confidence, which is two standard deviations.
+Must never be zero where nothing is known: runs of one configuration differ, even if a single run shows no spread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What every candidate must be, whoever asks: whole, trustworthy, confirmed, and within the latency limits.
+"""Checks that the search and the advisor share: a candidate is complete, trustworthy, confirmed and within the latency limits.
 
-Each check is one question with its numbers and its sentence; search and advisor make their chains of them
+Each check answers one question with its numbers and its sentence; search and advisor build their chains from them
 (`slm_core.candidates.judge`). Must never look at other candidates.
 """
 

@@ -1,7 +1,7 @@
-"""What the user asks of latency, and whether a point keeps it.
+"""The SLO: the latency limits that a user sets, and whether a point meets them.
 
-Exists once, for the search that measures and for the advisor that decides: both must mean the same by "meets the SLO".
-Assumes ITL = (last token - first token) / (tokens - 1). Must never read a missing figure as a kept promise: what the
+Shared by the search, which measures, and the advisor, which decides: both must mean the same by "meets the SLO".
+Assumes ITL = (last token - first token) / (tokens - 1). A missing figure must never count as a met limit: what the
 samples do not support is a miss of its own kind.
 
 `METRICS` is the table of what may be limited. A further metric is a row of it, a field of its name in `Slo`, `Limits`,
@@ -197,7 +197,7 @@ class Limits:
     itl_source: str = ""
     """Where the ITL limit comes from, in words."""
     unresolved: str | None = None
-    """Why an ITL limit was asked for and could not be computed. Nothing meets such a limit."""
+    """Why a requested ITL limit could not be computed. Nothing meets such a limit."""
 
     @property
     def on_line(self) -> Limits:

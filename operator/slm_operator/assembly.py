@@ -41,7 +41,7 @@ from slm_operator.reconcile.loop import Planners, Reconciler
 from slm_operator.reconcile.pending_writes import Ledger
 from slm_operator.reconcile.profile_logs import ProfileLogs
 from slm_operator.reconcile.queue import KeyedQueue
-from slm_operator.slo.scraper import Watch
+from slm_operator.slo.scraper import SloMonitor
 from slm_operator.watch.watch_list import watched_kinds
 from slm_operator.watch.world import World
 
@@ -73,7 +73,7 @@ class Operator:
     connection: Connection
     world: World
     reconciler: Reconciler
-    watch: Watch
+    watch: SloMonitor
     election: Election | None
     stop_flag: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
@@ -142,14 +142,14 @@ def assemble(
         client=client, controller=names.FIELD_MANAGER, instance=identity, clock=time.monotonic, now=_utc
     )
     gatherer = Gatherer(caches=caches, keys=keys, settings=settings, advice_of=advice_of, demand_of=demand_of)
-    watch = Watch(
+    watch = SloMonitor(
         gatherer=gatherer,
         queue=queue,
         interval_seconds=settings.watch.interval_seconds,
         clock=time.monotonic,
         fetch=pod_counters,
     )
-    metrics.watch(caches, queue, watch.figures)
+    metrics.expose_gauges(caches, queue, watch.figures)
     reconciler = Reconciler(
         gatherer=gatherer,
         executor=Executor(client=client, recorder=recorder, caches=caches, ledger=ledger),

@@ -4,7 +4,7 @@ The API server takes objects nested 10,000 levels deep. Python's own decoder rai
 by its version (994 in 3.11.7, 1,497 in 3.12.1, 9,998 in 3.13.0), and whatever then walks such values raises it sooner. So
 texts are parsed by pydantic's parser, whose limit is its own and the same everywhere; where it refuses one, what lies
 deeper is cut out of the text first. Nothing that Kubernetes or this operator defines comes near the limit: what is lost
-is nobody's, and a field of our kinds that is so deep is refused by its type (`api.parts.RawObject`).
+is nobody's, and a field of our kinds that is nested as deep is refused by its type (`api.parts.RawObject`).
 
 Must never give a value that is nested deeper than MOST_LEVELS, nor raise anything but ValueError.
 """

@@ -1,4 +1,4 @@
-"""`slm-operator run`: read the arguments and the settings, run until told to stop, exit with what happened."""
+"""`slm-operator run`: read the arguments and the settings, run until asked to stop, exit with what happened."""
 
 from __future__ import annotations
 

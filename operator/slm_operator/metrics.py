@@ -37,21 +37,21 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._seconds = Histogram(
             "slm_operator_reconcile_duration_seconds",
-            "Time of one pass, requests included.",
+            "Duration of one reconcile pass, including its API requests.",
             ["kind"],
             buckets=SECONDS,
             registry=self.registry,
         )
         self._passes = Counter(
-            "slm_operator_reconcile", "Passes by kind and result.", ["kind", "result"], registry=self.registry
+            "slm_operator_reconcile", "Reconcile passes by kind and result.", ["kind", "result"], registry=self.registry
         )
         self._requests = Counter(
-            "slm_operator_api_requests", "Requests to the API server but watches.", ["verb", "resource"],
+            "slm_operator_api_requests", "API server requests, excluding watches.", ["verb", "resource"],
             registry=self.registry,
         )  # fmt: skip
         self._latency = Histogram(
             "slm_operator_queue_latency_seconds",
-            "Time that a key waited for its pass.",
+            "Time that a key waited in the queue.",
             buckets=SECONDS,
             registry=self.registry,
         )
@@ -69,8 +69,8 @@ class Metrics:
         """A key was taken from the queue."""
         self._latency.observe(seconds)
 
-    def watch(self, caches: Caches, queue: KeyedQueue, measured: Mapping[Key, Figures]) -> None:
-        """Read gauges from the caches, and from the watch over live replicas, at each scrape."""
+    def expose_gauges(self, caches: Caches, queue: KeyedQueue, measured: Mapping[Key, Figures]) -> None:
+        """Register gauges that are read from the caches and from the SLO monitor at each scrape."""
         self.registry.register(_Gauges(caches, queue, measured))
 
     async def serve(self, host: str, port: int) -> web.AppRunner:
@@ -101,7 +101,7 @@ class _Gauges:
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        yield GaugeMetricFamily("slm_operator_queue_depth", "Keys that wait for a pass.", value=len(self._queue))
+        yield GaugeMetricFamily("slm_operator_queue_depth", "Keys in the queue.", value=len(self._queue))
         yield self._profiles()
         yield self._gpu_seconds()
         yield from self._advised()
@@ -118,7 +118,9 @@ class _Gauges:
     def _gpu_seconds(self) -> GaugeMetricFamily:
         spent = sum(float(record.status.get("gpuSeconds") or 0) for record in self._caches.profiles)
         return GaugeMetricFamily(
-            "slm_operator_profile_gpu_seconds", "GPU time that the profiles now in the cluster cost.", value=spent
+            "slm_operator_profile_gpu_seconds",
+            "GPU seconds spent on measuring the profiles in the cluster.",
+            value=spent,
         )
 
     def _advised(self) -> Iterator[GaugeMetricFamily]:
@@ -142,9 +144,9 @@ class _Gauges:
     def _live(self) -> Iterator[GaugeMetricFamily]:
         throughput = _by_deployment(
             "measured_throughput_tokens_per_second",
-            "Input and output tokens per second on one GPU, as the SLO watch last measured it.",
+            "Input and output tokens per second on one GPU, as the SLO monitor last measured it.",
         )
-        itl = _by_deployment("measured_itl_seconds", "Mean inter-token latency, as the SLO watch last measured it.")
+        itl = _by_deployment("measured_itl_seconds", "Mean inter-token latency, as the SLO monitor last measured it.")
         for key, figures in sorted(self._measured.items()):
             throughput.add_metric(list(key), figures.throughput_tokens_per_second)
             itl.add_metric(list(key), figures.itl_ms / 1000)

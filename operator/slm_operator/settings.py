@@ -28,7 +28,7 @@ class Part(BaseModel):
 
 
 class DevicePlugin(Part):
-    """Where NVIDIA's device plugin is, and how it is told its configuration."""
+    """Where NVIDIA's device plugin is, and how it is given its configuration."""
 
     namespace: str = "nvidia-device-plugin"
     """Namespace of the plugin's ConfigMap and pods. The GPU Operator's is gpu-operator."""
@@ -62,7 +62,7 @@ class Nodes(Part):
     opt_in_label: Annotated[
         str, AfterValidator(_label_name), Field(json_schema_extra={"pattern": f"^({_LABEL_NAME})$"})
     ] = names.OPT_IN_LABEL
-    """Node label by which an administrator lends a node (value true); nothing else is touched. Under node-restriction.kubernetes.io/ no kubelet can set it on its own node. Another name later restarts every engine."""
+    """Node label by which an administrator opts a node in (value true); nothing else is touched. Under node-restriction.kubernetes.io/ no kubelet can set it on its own node. Another name later restarts every engine."""
     max_changing: Annotated[int, Field(ge=1, le=100)] = 1
     """Nodes that may be in a change at once."""
     convergence_seconds: Annotated[float, Field(gt=0)] = 180
@@ -75,13 +75,13 @@ class Tenancy(Part):
     """What one namespace may not take from the others. Nodes, places for profiles and turns go round among namespaces anyway."""
 
     max_nodes_per_namespace: Annotated[int, Field(ge=0, le=10_000)] | None = None
-    """Nodes that may be cut into slices for one namespace. Default: no bound."""
+    """Nodes that may be partitioned for one namespace. Default: no bound."""
     max_profiles_per_namespace: Annotated[int, Field(ge=1, le=100)] | None = None
     """Profiles of one namespace that may run at once. Default: no bound but profiling.concurrent."""
     names_of_others: bool = False
     """Let conditions name pods and deployments of other namespaces. Default: they are counted, for whoever reads a condition may not be allowed to look there."""
     max_gpu_minutes_per_profile: Annotated[float, Field(gt=0, le=1440)] = 240
-    """Most GPU minutes that one profile may take, whatever its spec asks for."""
+    """Most GPU minutes that one profile may take, whatever its spec requests."""
 
 
 class AllowedGateway(Part):
@@ -94,14 +94,14 @@ class AllowedGateway(Part):
 
 
 class Routing(Part):
-    """What spec.routing may ask for."""
+    """What spec.routing may request."""
 
     gateways: tuple[AllowedGateway, ...] = ()
     """Gateways of other namespaces that may be named. Those of the deployment's own namespace always may."""
 
 
 class Watch(Part):
-    """The watch over live replicas, for the condition SLOMet."""
+    """The SLO monitor: it reads the metrics of live replicas for the condition SLOMet."""
 
     interval_seconds: Annotated[float, Field(ge=0)] = 60
     """How often each replica's /metrics is read. 0: never, and SLOMet is not said."""
@@ -131,9 +131,9 @@ class Settings(Part):
     tenancy: Tenancy = Tenancy()
     """What one namespace may not take from the others."""
     routing: Routing = Routing()
-    """What spec.routing may ask for."""
+    """What spec.routing may request."""
     watch: Watch = Watch()
-    """The watch over live replicas, for the condition SLOMet."""
+    """The SLO monitor: it reads the metrics of live replicas for the condition SLOMet."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve. Empty: all of them, and nodes too."""
 

@@ -35,7 +35,7 @@ T = TypeVar("T")
 EXPECTED_POINTS = 9
 """Of a whole profile, for the progress bar: six of one engine, two packs, one confirmation."""
 _EPILOG = f"""
-The words after `--` are the engine's command and the arguments that it shall always have, from the first one that begins
+The words after `--` are the engine's command and the arguments that it always gets, from the first one that begins
 with `--`, or after another `--`; the profiler adds the model, the port and what it measures. The command takes what
 `{" ".join(default().command)}` takes: the model first, then flags. Default: {" ".join(default().command)}.
 

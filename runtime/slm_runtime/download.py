@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 5.0
 
 
-async def follow_download(model: str, environment: Mapping[str, str], tell: Callable[[str], None]) -> None:
+async def follow_download(model: str, environment: Mapping[str, str], report: Callable[[str], None]) -> None:
     """Tell each time that more is there, until cancelled. Returns at once for a model that no hub has."""
     folder = hub_folder(model, environment)
     if folder is None:
         return
-    told = bytes_on_disk(folder)
+    reported = bytes_on_disk(folder)
     while True:
         await asyncio.sleep(EVERY_SECONDS)
         here = bytes_on_disk(folder)
-        if here > told:
-            tell(f"downloading {model}: {here / GIB:.2f} GiB of it are here")
-            told = here
+        if here > reported:
+            report(f"downloading {model}: {here / GIB:.2f} GiB of it are here")
+            reported = here
 
 
 def hub_folder(model: str, environment: Mapping[str, str]) -> Path | None:

@@ -213,7 +213,7 @@ def free_port() -> int:
 
 
 def group_of(leader: int) -> list[int]:
-    """Process ids of the group that `leader` leads, zombies aside."""
+    """Process ids of the group that `leader` leads, zombies excluded."""
     members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Reporter(Protocol):
-    """Whoever is told."""
+    """Receives the progress of a measurement."""
 
     def phase(self, phase: str, message: str, gpu_seconds: float) -> None:
         """Engines start, or are measured, or all is done."""

@@ -74,7 +74,7 @@ class Measurement:
 
     @property
     def last_error(self) -> str | None:
-        """What the last request that failed was told."""
+        """The error of the last request that failed."""
         return self._loop.last_errors[-1] if self._loop.last_errors else None
 
     async def take(self) -> Point:

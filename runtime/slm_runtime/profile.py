@@ -87,7 +87,7 @@ async def run(task: Task, reporter: Reporter) -> int:
             _check(task)
             request = replace(task.request, modes=_modes(task, device, reporter))
             rig = EngineRig(task.subject, task.lengths, task.conditions, device, reporter.note)
-            async with _download_told(task.subject.model, rig, reporter) as downloading:
+            async with _download_reported(task.subject.model, rig, reporter) as downloading:
                 await _search(request, rig, reporter, ending, downloading)
             document = _document(task, rig, device, ending)
         except ProfileError as error:
@@ -102,8 +102,8 @@ async def run(task: Task, reporter: Reporter) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _download_told(model: str, rig: EngineRig, reporter: Reporter) -> AsyncIterator[asyncio.Task[None]]:
-    """How much of the model has come is told until the task that this gives is cancelled, or the block is left."""
+async def _download_reported(model: str, rig: EngineRig, reporter: Reporter) -> AsyncIterator[asyncio.Task[None]]:
+    """Report how much of the model has been downloaded, until the yielded task is cancelled or the block is left."""
     following = asyncio.create_task(
         follow_download(model, os.environ, lambda said: reporter.phase("Starting", said, rig.gpu_seconds()))
     )

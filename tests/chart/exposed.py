@@ -60,9 +60,9 @@ def _operator() -> Metrics:
     record = worlds.deployment(status={"advice": advice})
     caches.deployments.put(record)
     caches.profiles.put(worlds.profile(record))
-    caches.nodes.put(worlds.node(cut=worlds.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
+    caches.nodes.put(worlds.node(slice_class=worlds.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
     caches.pods.put(worlds.replica("a"))
     metrics = Metrics()
     figures = Figures(throughput_tokens_per_second=4900.0, itl_ms=9.0, ttft_ms=None)
-    metrics.watch(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), {record.meta.key: figures})
+    metrics.expose_gauges(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), {record.meta.key: figures})
     return metrics

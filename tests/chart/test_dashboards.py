@@ -35,7 +35,7 @@ def queries(path: Path) -> list[str]:
 def exposed() -> set[str]:
     ours = Metrics()
     queue: Any = []
-    ours.watch(Caches(), queue, {})
+    ours.expose_gauges(Caches(), queue, {})
     found = {family.name + end for family in ours.registry.collect() for end in SUFFIXES[family.type]}
     engines = set(vllm._COUNTERS.names.values())  # what the profiler reads of a real vLLM
     return found | engines | {f"{name.removesuffix('_sum')}_bucket" for name in engines if name.endswith("_sum")}

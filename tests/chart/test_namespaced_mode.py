@@ -1,4 +1,4 @@
-"""The chart's mode for namespaces, for real: its Roles, a node that an administrator cut, and a model that is served.
+"""The chart's mode for namespaces, for real: its Roles, a node that an administrator partitioned, and a model that is served.
 
 The operator runs with the service account's own token and the chart's own settings, so that whatever it would need of nodes,
 config maps or other namespaces is denied by the API server.
@@ -53,7 +53,7 @@ def limited(plane: ControlPlane, namespace: str, folder: Path) -> Path:
 
 @pytest.fixture
 def node(plane: ControlPlane, namespace: str) -> Iterator[str]:
-    """A node that somebody cut in two for `chat`, and labelled as the operator would."""
+    """A node that somebody partitioned in two for `chat`, and labelled as the operator would."""
     labels = {
         "slm-operator.io/managed": "true",
         "slm-operator.io/slice-class": "time-slicing-2",

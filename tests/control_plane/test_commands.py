@@ -100,11 +100,11 @@ def findings(kubeconfig: Path, *arguments: str) -> dict[str, list[str]]:
     assert done.stderr == ""
     answer = json.loads(done.stdout)
     assert done.returncode == (0 if answer["ok"] else 1)
-    told: dict[str, list[str]] = {}
+    reported: dict[str, list[str]] = {}
     for one in answer["findings"]:
         if one["level"] != "ok":
-            told.setdefault(one["check"], []).append(f"{one['level']}: {one['what']}")
-    return told
+            reported.setdefault(one["check"], []).append(f"{one['level']}: {one['what']}")
+    return reported
 
 
 def apply(plane: ControlPlane, namespace: str, kind: str, name: str, spec: dict[str, Any], **meta: Any) -> None:
@@ -130,13 +130,13 @@ def test_check_finds_what_is_broken(plane: ControlPlane) -> None:
         "label", "node", "asked-1", "nvidia.com/mig.config=all-1g.10gb", "nvidia.com/device-plugin.config=gone"
     )
     try:
-        told = findings(plane.kubeconfig)
+        reported = findings(plane.kubeconfig)
     finally:
         plane.kubectl("taint", "node", "asked-0", "dedicated-")
         plane.kubectl("label", "node", "asked-1", "nvidia.com/mig.config-", "nvidia.com/device-plugin.config-")
-    assert told["MIG"] == ["problem: MIG is configured (all-1g.10gb): the operator leaves the node alone"]
-    assert "names no key of ConfigMap nvidia-device-plugin-configs" in told["Node's key"][0]
-    assert "nvidia-device-plugin (dedicated)" in told["NVIDIA's taints"][0]
+    assert reported["MIG"] == ["problem: MIG is configured (all-1g.10gb): the operator leaves the node alone"]
+    assert "names no key of ConfigMap nvidia-device-plugin-configs" in reported["Node's key"][0]
+    assert "nvidia-device-plugin (dedicated)" in reported["NVIDIA's taints"][0]
 
 
 def test_check_compares_the_api_field_by_field(plane: ControlPlane) -> None:
@@ -158,7 +158,7 @@ def test_check_compares_the_api_field_by_field(plane: ControlPlane) -> None:
     wait_until(lambda: "CRDs" not in findings(plane.kubeconfig))
 
 
-def test_a_developer_is_told_which_rights_are_missing(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+def test_a_developer_sees_which_rights_are_missing(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
     plane.kubectl("create", "serviceaccount", "developer", "--namespace", namespace)
     plane.kubectl(
         "create",
@@ -176,11 +176,11 @@ def test_a_developer_is_told_which_rights_are_missing(plane: ControlPlane, names
     config["contexts"][0]["context"]["namespace"] = namespace
     limited = tmp_path / "kubeconfig"
     limited.write_text(json.dumps(config))
-    told = findings(limited)
-    assert told["Right to deploy"] == [f"problem: you may not create an SLMDeployment in namespace {namespace}"]
-    assert "list nodes (for check, support)" in told["Other rights"][0]
-    assert told["Operator"] == ["warning: not seen: no right to list deployments"]
-    assert told["Opt-in"] == ["warning: nodes are not seen: no right to list nodes"]
+    reported = findings(limited)
+    assert reported["Right to deploy"] == [f"problem: you may not create an SLMDeployment in namespace {namespace}"]
+    assert "list nodes (for check, support)" in reported["Other rights"][0]
+    assert reported["Operator"] == ["warning: not seen: no right to list deployments"]
+    assert reported["Opt-in"] == ["warning: nodes are not seen: no right to list nodes"]
     for command in (["top", "--once"], ["watch"], ["explain", "x"], ["history", "x"], ["rollback", "x"]):
         done = slm(limited, *command)
         assert done.returncode == 2, command
@@ -232,18 +232,18 @@ def test_history_and_rollback_bring_the_former_arguments_back(
     second = wait_until(lambda: (now := runs(plane, namespace)) != first and now)
 
     where = ("--namespace", namespace)
-    told = json.loads(slm(plane.kubeconfig, "history", "chat", "-o", "json", *where).stdout)["revisions"]
-    assert [(one["number"], one["profile"], one["canBeHadAgain"]) for one in told] == [
+    reported = json.loads(slm(plane.kubeconfig, "history", "chat", "-o", "json", *where).stdout)["revisions"]
+    assert [(one["number"], one["profile"], one["canBeHadAgain"]) for one in reported] == [
         (2, "all", False),
         (1, "few", True),
     ]
-    assert (tuple(told[0]["args"]), tuple(told[1]["args"])) == (second, first)
+    assert (tuple(reported[0]["args"]), tuple(reported[1]["args"])) == (second, first)
 
     done = slm(plane.kubeconfig, "rollback", "chat", *where)
     assert "was set to few: the advice of revision 1" in done.stdout
     wait_until(lambda: runs(plane, namespace) == first)
-    told = json.loads(slm(plane.kubeconfig, "history", "chat", "-o", "json", *where).stdout)["revisions"]
-    assert [(one["number"], one["profile"]) for one in told] == [(3, "few"), (2, "all")]
+    reported = json.loads(slm(plane.kubeconfig, "history", "chat", "-o", "json", *where).stdout)["revisions"]
+    assert [(one["number"], one["profile"]) for one in reported] == [(3, "few"), (2, "all")]
 
     archive = tmp_path / "s.tgz"
     assert slm(plane.kubeconfig, "support", "-o", str(archive), *where).returncode == 0

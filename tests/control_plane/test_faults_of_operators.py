@@ -177,8 +177,8 @@ def test_zz_a_crd_deleted_under_it_ends_the_process_in_order(bed: Bed, served: s
         first.wait_for(lambda line: line["message"] == "stopping" and "slmdeployments" in json.dumps(line))
         lease = bed.get("default", "lease/slm-operator")
         assert lease["spec"].get("holderIdentity", "") == ""
-        told = wait_until(lambda: (line := bed.keeper.running) is not None and line is not first and line)
-        told.said("cannot start")
+        reported = wait_until(lambda: (line := bed.keeper.running) is not None and line is not first and line)
+        reported.said("cannot start")
         install(bed.plane)
         bed.apply(served, slm_deployment("kept", "measured"))
         outcome.converged_seconds = bed.converged(served, "kept")

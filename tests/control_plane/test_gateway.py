@@ -59,7 +59,7 @@ def test_routing_waits_for_its_crds_and_is_removed_after(plane: ControlPlane, na
     def get(what: str) -> Any:
         return json.loads(plane.kubectl("get", what, "-n", namespace, "-o", "json"))
 
-    def told(kind: str) -> dict[str, str]:
+    def reported(kind: str) -> dict[str, str]:
         conditions = get("slmd/chat").get("status", {}).get("conditions", ())
         return next((one for one in conditions if one["type"] == kind), {})
 
@@ -69,15 +69,15 @@ def test_routing_waits_for_its_crds_and_is_removed_after(plane: ControlPlane, na
     apply(slm_profile("measured"))
     apply(chat)
     with operator(plane, f"--config={listed}") as running:
-        wait_until(lambda: told("Available").get("status") == "True")
-        wait_until(lambda: told("Ready")["reason"] == told("Routed")["reason"] == "GatewayApiMissing")
-        assert "install the CRDs" in told("Routed")["message"]
+        wait_until(lambda: reported("Available").get("status") == "True")
+        wait_until(lambda: reported("Ready")["reason"] == reported("Routed")["reason"] == "GatewayApiMissing")
+        assert "install the CRDs" in reported("Routed")["message"]
         assert tries(plane, since) < MOST_TRIES
 
         plane.kubectl(
             "apply", "--server-side", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": crds()})
         )
-        wait_until(lambda: told("Ready").get("status") == "True")
+        wait_until(lambda: reported("Ready").get("status") == "True")
         assert get("slmd/chat")["status"]["routing"] == {"inferencePool": "chat", "httpRoute": "chat"}
         pool, route = get("inferencepools/chat")["spec"], get("httproutes/chat")["spec"]
         assert pool["selector"]["matchLabels"] == {"slm-operator.io/deployment": "chat"}
@@ -94,14 +94,14 @@ def test_routing_waits_for_its_crds_and_is_removed_after(plane: ControlPlane, na
         assert route["parentRefs"][0]["namespace"] == "infra"
 
         patch({"hostnames": ["talk.elsewhere.com"]})
-        wait_until(lambda: told("Routed").get("reason") == "GatewayNotAllowed")
+        wait_until(lambda: reported("Routed").get("reason") == "GatewayNotAllowed")
         wait_until(lambda: not plane.kubectl("get", ",".join(KINDS), "-n", namespace, "-o", "name"))
         patch({"hostnames": ["talk.example.com"]})
-        wait_until(lambda: told("Routed").get("status") == "True")
+        wait_until(lambda: reported("Routed").get("status") == "True")
         wait_until(lambda: get("httproutes/chat")["spec"]["hostnames"] == ["talk.example.com"])
         patch(None)
         wait_until(lambda: not plane.kubectl("get", ",".join(KINDS), "-n", namespace, "-o", "name"))
-        wait_until(lambda: "routing" not in get("slmd/chat")["status"] and not told("Routed"))
+        wait_until(lambda: "routing" not in get("slmd/chat")["status"] and not reported("Routed"))
         assert_rights_are_what_was_used(plane, since)
         assert no_bug(running)
     plane.kubectl("delete", "slmd,slmp", "--all", "-n", namespace, "--wait=false")

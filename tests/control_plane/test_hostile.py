@@ -104,8 +104,8 @@ def ready(plane: ControlPlane, namespace: str, name: str) -> None:
 
 def asked_by_us(plane: ControlPlane) -> list[dict[str, Any]]:
     """What operators and commands have asked, from the audit log."""
-    told = map(json.loads, audit_lines(plane.audit_log))
-    return [one for one in told if one.get("userAgent") == "slm-operator"]
+    reported = map(json.loads, audit_lines(plane.audit_log))
+    return [one for one in reported if one.get("userAgent") == "slm-operator"]
 
 
 def engines(plane: ControlPlane, network: PodNetwork, namespace: str, answers: dict[str, Answer]) -> None:
@@ -176,7 +176,7 @@ def ours(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def test_objects_nested_deeply_are_told_so_and_the_others_are_served(
+def test_objects_nested_deeply_are_reported_and_the_others_are_served(
     plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     apply(plane, namespace, slm_profile("measured"), slm_deployment("listed-good", "measured"))
@@ -293,7 +293,7 @@ def test_the_watch_bears_hostile_engines_within_its_memory(
             wait_until(lambda: len(asked) > len(REFUSED | READ))
         assert peak_bytes(running) < LIMIT_BYTES
         assert is_ready(get(plane, namespace, "slmd/chat"))
-        assert [line for line in running.lines if line["message"] == "watch failed"] == []
+        assert [line for line in running.lines if line["message"] == "SLO monitor failed"] == []
         assert running.terminate() == 0
 
 

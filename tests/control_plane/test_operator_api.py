@@ -299,9 +299,9 @@ def test_the_scale_of_an_object_without_replicas_takes_an_update_that_nobody_own
 
 @pytest.mark.parametrize("path", ["slmd", "slmd.spec", "slmd.spec.sharing", "slmd.status.advice", "slmp.spec.search"])
 def test_kubectl_explains(plane: ControlPlane, path: str) -> None:
-    told = plane.kubectl("explain", path, "--api-version=slm-operator.io/v1alpha1")
-    assert "<no description>" not in told
-    assert "<empty>" not in told
+    reported = plane.kubectl("explain", path, "--api-version=slm-operator.io/v1alpha1")
+    assert "<no description>" not in reported
+    assert "<empty>" not in reported
 
 
 def fields(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -203,8 +203,8 @@ def test_a_taken_name_becomes_a_condition_and_the_object_stays_as_it_was(plane: 
     )
     apply(plane, namespace, "SLMDeployment", "chat", spec())
     with operator(plane):
-        told = wait_until(lambda: "name is taken" in json.dumps(get(plane, namespace, "slmd/chat").get("status")))
-        assert told
+        reported = wait_until(lambda: "name is taken" in json.dumps(get(plane, namespace, "slmd/chat").get("status")))
+        assert reported
         assert get(plane, namespace, "service/chat")["spec"]["ports"][0]["port"] == 1234
         plane.kubectl("delete", "service/chat", "--namespace", namespace)
         ready(plane, namespace)

@@ -80,7 +80,7 @@ def is_refused(bed: Bed, namespace: str, forbidden: Forbidden) -> bool:
     return False
 
 
-def test_the_operator_cuts_a_node_serves_and_gives_it_back(bed: Bed, namespace: str, tmp_path: Path) -> None:
+def test_the_operator_partitions_a_node_serves_and_gives_it_back(bed: Bed, namespace: str, tmp_path: Path) -> None:
     def get(what: str) -> Any:
         return json.loads(bed.plane.kubectl("get", what, "-n", namespace, "-o", "json"))
 
@@ -92,7 +92,7 @@ def test_the_operator_cuts_a_node_serves_and_gives_it_back(bed: Bed, namespace: 
     bed.apply(namespace, slm_profile("measured"))
     chat = slm_deployment("chat", "measured", slices=2)
     del chat["spec"]["replicas"]  # so that the operator keeps the number there, under the policies
-    # NB: nodes of tests before this one may be there still, cut in the same way.
+    # NB: nodes of tests before this one may be there still, partitioned in the same way.
     chat["spec"]["accelerator"] = {"nodeSelector": {"kubernetes.io/hostname": bed.node}}
     bed.apply(namespace, chat)
     arguments = (f"--config={settings}", f"--kubeconfig={bed.kubeconfig}", f"--namespace={HOME}")

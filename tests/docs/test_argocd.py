@@ -7,7 +7,7 @@ import lupa
 import pytest
 
 HEALTH = (Path(__file__).parents[2] / "docs/argocd/health.lua").read_text()
-READY = {"type": "Ready", "status": "True", "message": "all is so"}
+READY = {"type": "Ready", "status": "True", "message": "all is well"}
 WAITS = {"type": "Ready", "status": "False", "message": "measuring"}
 STALLED = {"type": "Stalled", "status": "True", "message": "no node opted in"}
 
@@ -25,7 +25,7 @@ def health(found: dict[str, Any]) -> tuple[str, str]:
     [
         pytest.param(None, ("Progressing", "not seen by the operator yet"), id="new"),
         pytest.param({"phase": "Pending"}, ("Progressing", "not seen by the operator yet"), id="no conditions"),
-        pytest.param({"conditions": [READY], "observedGeneration": 2}, ("Healthy", "all is so"), id="ready"),
+        pytest.param({"conditions": [READY], "observedGeneration": 2}, ("Healthy", "all is well"), id="ready"),
         pytest.param(
             {"conditions": [READY], "observedGeneration": 1},
             ("Progressing", "the operator has not seen the newest spec yet"),

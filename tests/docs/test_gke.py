@@ -1,4 +1,4 @@
-"""The guide to static slices on GKE: its configuration cuts what its deployment asks for, and planning keeps its promises."""
+"""The guide to static slices on GKE: its configuration makes the slices that its deployment requests, and planning keeps its promises."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def gke_node(labels: dict[str, str], allocatable: dict[str, int]) -> NodeRecord:
 def planned(node: NodeRecord, spec: SLMDeploymentSpec) -> tuple[tuple[Any, ...], str | None]:
     """What is done for the guide's deployment with this one node, and what it waits for."""
     assert spec.sharing.engines_per_gpu is not None
-    cut = SliceClass(mode=SharingMode(spec.sharing.mode), engines_per_gpu=spec.sharing.engines_per_gpu)
+    slice_class = SliceClass(mode=SharingMode(spec.sharing.mode), engines_per_gpu=spec.sharing.engines_per_gpu)
     tolerations = tolerations_of(one.given() for one in spec.accelerator.tolerations)
-    asked = replace(w.demand(cut=cut, tolerations=tolerations), product=spec.accelerator.product)
+    asked = replace(w.demand(slice_class=slice_class, tolerations=tolerations), product=spec.accelerator.product)
     plugin = [replace(one, default_key="halves") for one in w.plugin_pods("pool-1")]
     view = w.fleet(asked, nodes=(node,), daemons=tuple(plugin), config_map=w.config_map(**CONFIGS))
     made = plan_fleet(view, w.SETTINGS, w.NOW)
     return made.plan.actions, made.assignments[asked.deployment].pending_because
 
 
-def test_slices_cut_as_the_guide_says_get_two_labels_and_nothing_else(spec: SLMDeploymentSpec) -> None:
+def test_slices_made_as_the_guide_says_get_two_labels_and_nothing_else(spec: SLMDeploymentSpec) -> None:
     config = parse(CONFIGS["halves"])
     shown = feature_labels(config, Hardware(product="NVIDIA L4", count=1), timestamp_s=0)
     actions, _ = planned(gke_node(shown, {config.resource: 2}), spec)

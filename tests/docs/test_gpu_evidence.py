@@ -44,18 +44,18 @@ def test_the_page_is_that_of_what_is_kept() -> None:
 def faults(one: Any, text: str) -> list[str]:
     """What forbids keeping a record."""
     found = [] if one.machine["kind"] == "gpu" else ["it is not of a GPU"]
-    found += [] if one.machine["commit"] else ["its commit is not told"]
+    found += [] if one.machine["commit"] else ["its commit is not recorded"]
     return found + re.findall(r"/(?:home|root|tmp|work|opt|mnt|var)/\S*", text)
 
 
 def test_kept_evidence_is_of_a_gpu_and_names_no_folder() -> None:
     bad = a_record(machine=MACHINE | {"kind": "mock", "commit": None})
-    assert faults(bad, '"/root/x"') == ["it is not of a GPU", "its commit is not told", '/root/x"']
+    assert faults(bad, '"/root/x"') == ["it is not of a GPU", "its commit is not recorded", '/root/x"']
     kept = [(one, (KEPT / run / f"{one.stage}.json").read_text()) for run, records in RUNS.items() for one in records]
     assert [(one.stage, faults(one, text)) for one, text in kept if faults(one, text)] == []
 
 
-def test_every_stage_and_its_time_are_told() -> None:
+def test_every_stage_and_its_time_are_reported() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) s \|", (ROOT / "benchmarks/gpu.md").read_text(), re.MULTILINE)
     assert rows == [(stage.name, f"{stage.most_seconds:.0f}") for stage in STAGES]
 

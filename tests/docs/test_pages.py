@@ -63,8 +63,8 @@ def test_every_judgement_of_the_promise_is_a_reason() -> None:
 
 
 def test_every_failure_of_measuring_is_in_troubleshooting() -> None:
-    told = set(re.findall(r"`([A-Z][A-Za-z]+)`", (ROOT / "docs/troubleshooting.md").read_text()))
-    assert {failure.value for failure in Failure} <= told
+    reported = set(re.findall(r"`([A-Z][A-Za-z]+)`", (ROOT / "docs/troubleshooting.md").read_text()))
+    assert {failure.value for failure in Failure} <= reported
 
 
 def test_every_rule_of_the_chart_is_explained_in_security() -> None:

@@ -110,9 +110,9 @@ def outcome(account: Account) -> dict[str, Any]:
     return {kind: getattr(account, kind) for kind in ("ok", "refused", "failed", "truncated")}
 
 
-def keep(change: Change, told: dict[str, Any]) -> None:
+def keep(change: Change, reported: dict[str, Any]) -> None:
     """Into the record, where SLM_RECORD says, beside what it has of other changes: at once, so that none is lost."""
     if record := os.environ.get("SLM_RECORD"):
         path = Path(record)
         kept = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps(kept | {change.name: told | {"about": environment()}}, indent=1) + "\n")
+        path.write_text(json.dumps(kept | {change.name: reported | {"about": environment()}}, indent=1) + "\n")

@@ -78,9 +78,9 @@ def applied(stage: Stage, namespace: str, manifest: dict[str, Any]) -> Iterator[
 def wait_for_reason(stage: Stage, namespace: str, name: str, reason: str, timeout_s: int = 300) -> str:
     """Wait until Ready has this reason; its message with it: a moment later it may have another."""
     path = "{.status.conditions[?(@.type=='Ready')]"
-    wanted, told = f"--for=jsonpath={path}.reason}}={reason}", f"--output=jsonpath={path}.message}}"
+    wanted, reported = f"--for=jsonpath={path}.reason}}={reason}", f"--output=jsonpath={path}.message}}"
     return stage.cluster.kubectl(
-        *("wait", f"slmd/{name}", "--namespace", namespace, wanted, told, f"--timeout={timeout_s}s"),
+        *("wait", f"slmd/{name}", "--namespace", namespace, wanted, reported, f"--timeout={timeout_s}s"),
         timeout_s=timeout_s + 30,
     )
 

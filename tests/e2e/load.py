@@ -29,7 +29,7 @@ CLIENT = """
 import asyncio, collections, json, sys, threading, time
 import aiohttp
 URL, MODEL, CLIENTS, TOKENS, KEPT = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "kept"
-GOING = "cannot schedule new futures after shutdown"  # what vLLM 0.32 answers with 500 once it was told to end
+GOING = "cannot schedule new futures after shutdown"  # what vLLM 0.32 answers with 500 once it was asked to end
 account = collections.Counter()
 examples, timeline, stopping = [], collections.Counter(), threading.Event()
 # Who is sent to a pod in the instant in which it goes hears nothing at all: the kernel would try for two minutes.

@@ -41,7 +41,7 @@ def of_kind(kind: str) -> list[dict[str, Any]]:
 
 
 def scalable() -> dict[str, Any]:
-    """A deployment without spec.replicas on a GPU that is cut in three."""
+    """A deployment without spec.replicas on a GPU of three slices."""
     spec = {
         "engine": {"env": [STEP_MS]},
         "profiling": {"profileRef": {"name": "imported"}},

@@ -149,8 +149,10 @@ def counters(stage: Stage, replicas: list[dict[str, Any]]) -> dict[str, Counters
         "print(json.dumps({name: page(ip) for name, ip in json.loads(sys.argv[1]).items()}))"
     )
     addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in replicas}
-    told = stage.cluster.kubectl("exec", "--namespace", POD, POD, "--", "python3", "-c", script, json.dumps(addresses))
-    return {name: default().read_counters(page) for name, page in json.loads(told).items()}
+    reported = stage.cluster.kubectl(
+        "exec", "--namespace", POD, POD, "--", "python3", "-c", script, json.dumps(addresses)
+    )
+    return {name: default().read_counters(page) for name, page in json.loads(reported).items()}
 
 
 def itl_ms(stage: Stage, pod: dict[str, Any], seconds: float = 3) -> float:
@@ -175,13 +177,13 @@ def kill_engine(stage: Stage, pod: str) -> None:
 @contextlib.contextmanager
 def no_api_server(stage: Stage) -> Iterator[None]:
     """The API server taken from its node, as a broken upgrade does it."""
-    manifest, aside = "/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/kube-apiserver.yaml"
-    on_node(stage, "mv", manifest, aside)
+    manifest, parked = "/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/kube-apiserver.yaml"
+    on_node(stage, "mv", manifest, parked)
     try:
         until(lambda: not answers(stage), timeout_s=300)
         yield
     finally:
-        on_node(stage, "mv", aside, manifest)
+        on_node(stage, "mv", parked, manifest)
         until(lambda: answers(stage), timeout_s=300)
 
 

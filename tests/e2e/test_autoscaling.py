@@ -39,7 +39,7 @@ def prometheus(stage: Stage) -> Iterator[Prometheus]:
 
 @pytest.fixture(scope="module")
 def served(stage: Stage, prometheus: Prometheus) -> Iterator[Stage]:
-    """A deployment without spec.replicas on a GPU cut in three, and its metric in the custom metrics API."""
+    """A deployment without spec.replicas on a GPU of three slices, and its metric in the custom metrics API."""
     assert prometheus
     rules = next(document for document in guide() if "rules" in document)
     with ground(stage, NAMESPACE), applied(stage, NAMESPACE, scalable()):

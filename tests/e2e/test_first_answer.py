@@ -133,10 +133,10 @@ def test_the_advice_is_bca_over_those_points(stage: Stage, served: str) -> None:
     choice = choose(document.points, resolve(slo_of(spec.slo), document.points), least)
     assert advice["configuration"]["enginesPerGpu"] == 2
     assert advice["source"] == "UserChoice"
-    told = (advice.get("bestSingle") or {}).get("tokensPerSecondPerGpu")
+    reported = (advice.get("bestSingle") or {}).get("tokensPerSecondPerGpu")
     # On a busy machine no batch may keep the SLO: then none is best.
     best = choice.chosen and choice.chosen.point.throughput_tokens_per_second
-    assert told == (best and pytest.approx(best, rel=1e-3))
+    assert reported == (best and pytest.approx(best, rel=1e-3))
 
 
 def test_both_replicas_are_in_slots_of_one_gpu(stage: Stage, served: str) -> None:
@@ -189,7 +189,7 @@ def test_status_tells_the_story(stage: Stage, served: str) -> None:
 
 
 def event_reasons(stage: Stage, namespace: str) -> set[str]:
-    """What is told of deployments there. NB: events are posted beside the status, and may come after it."""
+    """What is reported of deployments there. NB: events are posted beside the status, and may come after it."""
     listed = stage.cluster.kubectl("get", "events", "--namespace", namespace, "--output", "json")
     events = json.loads(listed)["items"]
     return {event["reason"] for event in events if event["involvedObject"]["kind"] == "SLMDeployment"}

@@ -40,8 +40,8 @@ def test_it_is_nobody_and_starts_where_nothing_can_be_written(engine: Engine) ->
     (config,) = json.loads(engine.docker("image", "inspect", "--format", "[{{json .Config}}]", OPERATOR_IMAGE))
     assert config["User"] == "65532:65532"
     assert "--config" in engine.docker("run", *LOCKED_DOWN, OPERATOR_IMAGE, "run", "--help")
-    told = engine.docker("run", *LOCKED_DOWN, "--entrypoint=kubectl-slm", OPERATOR_IMAGE, "--help")
-    assert "Small language models on shared GPUs" in told
+    reported = engine.docker("run", *LOCKED_DOWN, "--entrypoint=kubectl-slm", OPERATOR_IMAGE, "--help")
+    assert "Small language models on shared GPUs" in reported
 
 
 def test_it_has_no_compiler_and_carries_the_runtime(engine: Engine) -> None:

@@ -169,7 +169,7 @@ def make_three(stage: Stage) -> None:
 
 
 def test_another_class_on_the_only_node_refuses_meanwhile_and_cuts_nobody_off(served: Stage) -> None:
-    """A planned outage: the node's only GPU is cut anew, so for a while there is nobody to connect to."""
+    """A planned outage: the node's only GPU is repartitioned, so for a while there is nobody to connect to."""
     with steady_load(served, NAMESPACE, NAME) as load:
         make_three(served)
     assert_nothing_lost(load.account, outage=True)

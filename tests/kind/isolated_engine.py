@@ -1,4 +1,4 @@
-"""One life of the private engine, told as JSON. test_testbed runs it in namespaces of its own.
+"""One life of the private engine, reported as JSON. test_testbed runs it in namespaces of its own.
 
 There neither another engine on this machine nor its clusters can be seen or hurt. `hold` is a user of
 the engine with a container; the other words are the signal that ends such a user.

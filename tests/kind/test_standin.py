@@ -92,7 +92,7 @@ class GpuNode:
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def mps_commands(self) -> list[str]:
-        """What MPS daemons of this node were told, those of earlier tests too."""
+        """What MPS daemons of this node were sent, those of earlier tests too."""
         script = "cat /run/nvidia/mps/commands.log 2>/dev/null || true"
         return self.cluster.exec("sh", "-c", script).splitlines()
 

@@ -108,16 +108,18 @@ def test_a_private_engine_leaves_nothing_however_its_user_ends(ended_by: str) ->
             check=False,
         )
         assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["started"] == "running\n"
+    reported = json.loads(done.stdout)
+    assert reported["started"] == "running\n"
     for what in ("processes", "mounts", "interfaces", "rules", "control groups", "engine folders", "kernel settings"):
-        assert told["during"][what] != told["before"][what], f"{what}: nothing to clean up, so nothing was shown"
+        assert reported["during"][what] != reported["before"][what], (
+            f"{what}: nothing to clean up, so nothing was shown"
+        )
     if ended_by == "SIGKILL":
-        assert told["after"] != told["before"]  # nobody could clean up, until the next user came
+        assert reported["after"] != reported["before"]  # nobody could clean up, until the next user came
     else:
-        assert told["after"] == told["before"]
-    assert told["containers of the next"] == ""
-    assert told["after the next"] == told["before"]
+        assert reported["after"] == reported["before"]
+    assert reported["containers of the next"] == ""
+    assert reported["after the next"] == reported["before"]
 
 
 def test_cluster_up_leaves_a_cluster_running_and_cluster_down_removes_it() -> None:

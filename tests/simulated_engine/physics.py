@@ -108,7 +108,7 @@ def pool_tokens(engine: SimulatedEngine, start: EngineConfiguration) -> float:
 
 
 def pool_bytes(engine: SimulatedEngine, start: EngineConfiguration) -> int:
-    """KV pool of each engine in bytes: as told, else what a lone engine finds."""
+    """KV pool of each engine in bytes: as reported, else what a lone engine finds."""
     fixed = engine.weights_bytes + engine.activation_peak_bytes + engine.context_bytes
     return (
         start.kv_cache_bytes

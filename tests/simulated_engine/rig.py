@@ -1,6 +1,6 @@
 """Lets the search drive a simulated engine: expectations with noise, seconds that only a number keeps.
 
-Assumes a seeded `random.Random`. Can be told to misbehave as engines do. Must never wait in real time.
+Assumes a seeded `random.Random`. Can be made to misbehave as engines do. Must never wait in real time.
 """
 
 from __future__ import annotations

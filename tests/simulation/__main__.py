@@ -24,8 +24,8 @@ def tell(made: Cluster, play: Callable[[Cluster], None]) -> int:
         play(made)
     except BrokenPromiseError as error:
         broken = f"broken: {error}"
-    finally:  # a bug in the simulation itself is told with what went before it
-        print(*made.world.told, "", sep="\n")
+    finally:  # a bug in the simulation itself is printed with what went before it
+        print(*made.world.lines, "", sep="\n")
     print(broken or "every promise kept")
     return 1 if broken else 0
 
@@ -51,7 +51,7 @@ def seeds(text: str) -> range:
 def main() -> int:
     """By how many seeds are given."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Simulated runs by hand.")
-    parser.add_argument("seeds", type=seeds, metavar="SEED|FIRST-LAST", help="one is told, many are tallied")
+    parser.add_argument("seeds", type=seeds, metavar="SEED|FIRST-LAST", help="one is printed, many are tallied")
     parser.add_argument("--besieged", action="store_true", help="one beside an attacker (attacker.py)")
     asked = parser.parse_args()
     first: int = asked.seeds[0]

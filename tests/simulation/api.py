@@ -61,7 +61,7 @@ class Api:
             raise RejectedError(f"node {action.node} changed meanwhile")
         self._watch_node(node, action)
         if CONFIG_LABEL in action.labels:
-            node.told_at = self.world.now
+            node.switched_at = self.world.now
         _merge(node.labels, action.labels)
         _merge(node.annotations, action.annotations)
         if action.taints is not None:
@@ -83,9 +83,9 @@ class Api:
         key = action.labels[CONFIG_LABEL]
         ours = key is not None and key.startswith(names.CONFIG_KEY_PREFIX)
         if ours and key not in node.projected and not (self.config_was_replaced or self.world.clock_was_set):
-            raise BrokenPromiseError(f"{node.name} is told {key}, which is not in its volume yet")
+            raise BrokenPromiseError(f"{node.name} is switched to {key}, which is not in its volume yet")
         if ours and not opted_in:
-            raise BrokenPromiseError(f"{node.name} did not opt in and is cut")
+            raise BrokenPromiseError(f"{node.name} did not opt in and is partitioned")
 
     def patch_config(self, action: PatchConfig) -> None:
         """Keys added and removed, if nobody wrote since."""

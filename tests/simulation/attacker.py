@@ -95,7 +95,7 @@ class Attacker:
         self.made.people.wants(name, 0, MANY, EVIL)
 
     def changes_its_mind(self, name: str) -> None:
-        """Its nodes shall be cut otherwise."""
+        """Its nodes must be repartitioned."""
         chance = self.made.world.chance
         self.made.people.wants(name, chance.choice((0, 1, 2)), chance.choice((2, MANY)), EVIL)
 

@@ -45,7 +45,7 @@ class Machines:
     def changed(self, kind: str, key: Key) -> None:
         """A write that a part on a node watches."""
         if kind == "Node" and (node := self.world.nodes.get(key.name)) is not None:
-            if node.labels.get(CONFIG_LABEL) != node.told:
+            if node.labels.get(CONFIG_LABEL) != node.requested_config:
                 self.world.at(node.slowness * self.world.lag(0.5, 4), lambda: self._obey(node, again=False))
             self._see_to_daemon(node)
         elif kind == "Pod" and (pod := self.world.pods.get(key)) is not None:
@@ -57,8 +57,8 @@ class Machines:
     def boot(self, node: Node) -> None:
         """A node comes up with what its label says."""
         node.projected = dict(self.world.config or {})
-        node.told = node.labels.get(CONFIG_LABEL)
-        text = node.projected.get(node.told or "default", "version: v1")
+        node.requested_config = node.labels.get(CONFIG_LABEL)
+        text = node.projected.get(node.requested_config or "default", "version: v1")
         node.loaded = class_of_config(text) or node.loaded
         self._advertise(node)
         self._discover(node)
@@ -71,19 +71,21 @@ class Machines:
     def _obey(self, node: Node, *, again: bool) -> None:
         """The config-manager: a changed label picks a key."""
         label = node.labels.get(CONFIG_LABEL)
-        if (label == node.told and not again) or self.world.nodes.get(node.name) is not node:
+        if (label == node.requested_config and not again) or self.world.nodes.get(node.name) is not node:
             return
-        node.told = label
+        node.requested_config = label
         text = node.projected.get(label or "default")
         if text is None:
-            self.world.at(self.world.lag(10, 40), lambda: label == node.told and self._obey(node, again=True))
+            self.world.at(
+                self.world.lag(10, 40), lambda: label == node.requested_config and self._obey(node, again=True)
+            )
             return
         if "stuck" not in node.faults:
             self.world.at(node.slowness * self.world.lag(0.5, 3), lambda: self._load(node, text, label))
 
     def _load(self, node: Node, text: str, label: str | None) -> None:
         loaded = class_of_config(text)
-        if loaded is None or label != node.told:
+        if loaded is None or label != node.requested_config:
             return
         by_operator = label is None or label.startswith(names.CONFIG_KEY_PREFIX)
         if by_operator and loaded != node.loaded:
@@ -102,11 +104,11 @@ class Machines:
     def _is_excused(self, node: Node, pod: Pod) -> bool:
         """Whether the operator could not know better than to let a configuration load under a pod.
 
-        Somebody took our taint off a node that had been told already: its scheduler is quicker than any operator. And
+        Somebody took our taint off a node that had been switched already: its scheduler is quicker than any operator. And
         where a node has had its time it is opened with a warning that its plugin has not gone back: that keeps nobody
         else away, but our own replicas it must. A clock that jumps takes a node's time away.
         """
-        late = self.world.now - node.told_at > SETTINGS.nodes.convergence_seconds
+        late = self.world.now - node.switched_at > SETTINGS.nodes.convergence_seconds
         return pod.let_in or (pod.owner is None and (late or self.world.clock_was_set))
 
     def _advertise(self, node: Node) -> None:
@@ -168,9 +170,9 @@ class Machines:
     def restart_plugin(self, node: Node) -> None:
         """Somebody fixed it: it loads what the label names, under whoever is there by now."""
         text = node.projected.get(node.labels.get(CONFIG_LABEL) or "default")
-        node.told = node.labels.get(CONFIG_LABEL)
+        node.requested_config = node.labels.get(CONFIG_LABEL)
         if text is not None:
-            self._load(node, text, node.told)
+            self._load(node, text, node.requested_config)
         self._see_to_daemon(node)
 
     def _admit(self, pod: Pod) -> None:
@@ -209,7 +211,7 @@ class Machines:
             self.world.job_changed(job)
 
     def _restart(self, pod: Pod) -> None:
-        """The kubelet: a container that ended starts again, where it is. Both are told a moment later."""
+        """The kubelet: a container that ended starts again, where it is. Both are reported a moment later."""
         pod.started, pod.ready = None, False
         self.world.at(self.world.lag(0.1, 2), lambda: self._tell(pod))
         self.world.at(self.world.lag(0.5, 30), lambda: self._start_again(pod))

@@ -59,7 +59,7 @@ def play(seeds: range, **operator: Any) -> Tally:
             made = run(seed, **operator)
         except BrokenPromiseError as error:
             return tally + Tally(runs=1, broken=_broken(seed, str(error)))
-        except Exception:  # noqa: BLE001 - whatever it is, the seed must be told with it
+        except Exception:  # noqa: BLE001 - whatever it is, the seed must be reported with it
             return tally + Tally(runs=1, broken=_broken(seed, traceback.format_exc()))
         tally += Tally(
             runs=1,

@@ -155,7 +155,7 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "does not drain": (change, "drain", lambda _state, _site: None),
     "does not drain before it gives back": (release, "drain", lambda _state, _site: None),
     "does not wait for the volume": (change, "_await_key", lambda *_: None),
-    "does not wait for what the node was told before": (step, "lags_behind", lambda *_: None),
+    "does not wait for what its label named before": (step, "lags_behind", lambda *_: None),
     "never rolls back after a timeout": (change, "seconds_since_start", lambda *_: 0.0),
     "does not hear that a replica started again": (event_mapping, "_occupancy", _occupancy_whenever_it_began),
     "rolls to where there is no room": (rollout, "_may_roll", lambda _view, _wanted, answer: answer is not None),

@@ -62,9 +62,9 @@ class Node:
     uid: str = ""
     version: int = 0
 
-    told: str | None = None
+    requested_config: str | None = None
     """The label's value that the config-manager last obeyed."""
-    told_at: float = 0.0
+    switched_at: float = 0.0
     """When the operator switched the label last."""
     loaded: SliceClass = UNSHARED
     projected: dict[str, str] = field(default_factory=dict)

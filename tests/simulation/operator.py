@@ -30,7 +30,7 @@ from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.log import NOTHING_PRINTED, ProfileLog
 from slm_operator.planning.profile.plan import plan_profile
-from slm_operator.reconcile.event_mapping import concerned
+from slm_operator.reconcile.event_mapping import affected_keys
 from slm_operator.reconcile.gather import Gatherer
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.loop import FLEET_LEAST_SECONDS, FLEET_MOST_SECONDS
@@ -147,7 +147,7 @@ class Operator:
     def _route(self, change: Change[Any] | None) -> None:
         if change is None or not change.news:
             return
-        for work in concerned(change, self.gatherer.caches, self.gatherer.keys, self.gatherer.settings):
+        for work in affected_keys(change, self.gatherer.caches, self.gatherer.keys, self.gatherer.settings):
             self._wake(work, self._gap(work))
         if change.kind == names.DEPLOYMENT_KIND and change.new is None and change.old is not None:
             self.gatherer.forget(change.key, change.old.meta.uid)
@@ -294,7 +294,7 @@ def _substance(view: DeploymentView) -> object:
             given.asked,
             given.slots,
             bool(given.changing),
-            given.gives_way,
+            given.may_be_disrupted,
             given.pending_because is None,
         )
     rollout = None
@@ -325,7 +325,7 @@ def _line(action: Action) -> str:
 
 def _node_change(action: PatchNode) -> str:
     if CONFIG_LABEL in action.labels:
-        return "tells"
+        return "switches"
     if action.taints is None:
         return "marks"
     return "closes" if any(taint.key.startswith("slm-operator.io/") for taint in action.taints) else "opens"

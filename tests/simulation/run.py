@@ -130,7 +130,7 @@ def _crashes_of_daemons(made: Cluster) -> None:
 
 
 def _wait(made: Cluster, *, worst: float) -> None:
-    """For the next act: some time, or the worst moment, when a node was told something that it does not show yet."""
+    """For the next act: some time, or the worst moment, when a node was switched and does not show it yet."""
     world, chance = made.world, made.world.chance
     if not world.happens(worst):
         world.run_until(world.now + chance.choice((1, 10, 60, 200, 600)) * chance.random())

@@ -1,4 +1,4 @@
-"""The common stories, told without chance: what happens, who does it and why. Golden files pin every line.
+"""The common stories, played without chance: what happens, who does it and why. Golden files pin every line.
 
 Each is a function over a steady cluster; `tell` gives its narrative, and the same story is played with the operator
 killed after each of its effects.
@@ -24,7 +24,7 @@ MPS_2, MPS_4, TIME_SLICING_2, TIME_SLICING_4_ANY, MPS_4_ANY, WHOLE = range(6)
 
 
 def first_pack(made: Cluster) -> None:
-    """A first deployment cuts a node, and its replicas answer."""
+    """A first deployment has a node partitioned, and its replicas answer."""
     made.people.adds_node("gpu-1", former="default")
     made.people.wants("chat", MPS_2, 2)
     settle(made)
@@ -44,7 +44,7 @@ def second_deployment_joins(made: Cluster) -> None:
 
 
 def switch_of_class(made: Cluster) -> None:
-    """New advice for the only node there is: everybody must go before it is cut anew."""
+    """New advice for the only node there is: everybody must go before it is repartitioned."""
     made.people.adds_node("gpu-1")
     made.people.wants("chat", MPS_2, 2)
     settle(made)
@@ -88,8 +88,8 @@ def back_to_whole_gpus(made: Cluster) -> None:
     answers(made, "chat", 2)
 
 
-def neighbours_move_together(made: Cluster) -> None:
-    """Two deployments share the only node and both want it cut otherwise: when the second does, and not before."""
+def co_tenants_move_together(made: Cluster) -> None:
+    """Two deployments share the only node and both want it partitioned otherwise: when the second does, and not before."""
     made.people.adds_node("gpu-1")
     made.people.wants("chat", MPS_4_ANY, 2)
     made.people.wants("code", MPS_4_ANY, 2)
@@ -178,7 +178,7 @@ STORIES: dict[str, Callable[[Cluster], None]] = {
         a_profile_takes_a_free_gpu,
         another_way_to_share,
         back_to_whole_gpus,
-        neighbours_move_together,
+        co_tenants_move_together,
         switch_node_by_node,
         node_lost,
         foreign_pod_in_the_way,
@@ -210,7 +210,7 @@ def answers(made: Cluster, name: str, replicas: int) -> None:
 
 def narrative(name: str) -> str:
     """What a story is about, and what happens in it."""
-    return "\n".join([(STORIES[name].__doc__ or "").strip(), "", *play(name).world.told, ""])
+    return "\n".join([(STORIES[name].__doc__ or "").strip(), "", *play(name).world.lines, ""])
 
 
 def golden() -> dict[Path, str]:

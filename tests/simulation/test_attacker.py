@@ -11,7 +11,7 @@ from .attacker import WAYS, besieged
 from .objects import BrokenPromiseError
 
 PROTECTIONS: dict[str, tuple[object, str, object]] = {
-    "a node is cut for pods that exist": (claims.Claims, "is_proven", lambda *_: True),
+    "a node is partitioned for pods that exist": (claims.Claims, "is_proven", lambda *_: True),
     "a drain that does not end gives its place up": (fleet, "_MAY_WAIT_FOR_EVER", frozenset({"ForeignPods"})),
     "a namespace has a share of nodes": (claims.Claims, "is_full", lambda *_: False),
     "a place is held by who has a GPU": (profile, "gives_its_place_up", lambda *_: False),

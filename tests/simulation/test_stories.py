@@ -1,4 +1,4 @@
-"""The common stories: told the same for ever, and told to the end however often the operator is killed."""
+"""The common stories: the same for ever, and played to the end however often the operator is killed."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from .stories import GOLDEN, STORIES, narrative, play
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_the_story_is_told_as_before(story: str) -> None:
+def test_the_story_is_as_before(story: str) -> None:
     assert (GOLDEN / f"{story}.txt").read_text() == narrative(story), "run `make generate` and review the difference"
 
 

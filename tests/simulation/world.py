@@ -33,7 +33,7 @@ class World:
     steady: bool = False
     """No chance at all: every lag is its mean, nothing comes twice."""
     narrated: bool = False
-    """Whether lines are kept in `told`, for a person."""
+    """Whether lines are kept, for a person."""
     now: float = 0.0
     steps: int = 0
     """Things that have happened."""
@@ -50,7 +50,7 @@ class World:
     """Pods that a namespace may have."""
     stubborn: set[str] = field(default_factory=set)
     """Namespaces whose running pods nobody may evict: two budgets are over each, which the API server takes for an error."""
-    told: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     meddled: bool = False
     """Whether anything happened that is not a user's wish."""
     clock_was_set: bool = False
@@ -102,7 +102,7 @@ class World:
     def tell(self, who: str, what: str) -> None:
         """A line of the narrative."""
         if self.narrated:
-            self.told.append(f"{self.now:6.0f}s  {who:10} {what}")
+            self.lines.append(f"{self.now:6.0f}s  {who:10} {what}")
 
     def stamp(self) -> str:
         """The cluster's own clock, RFC 3339."""

@@ -25,7 +25,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """How every GPU of the node is cut: one strategy and one replica count for all."""
+    """How every GPU of the node is partitioned: one strategy and one replica count for all."""
 
     strategy: Strategy = "none"
     replicas: int = 1

@@ -23,10 +23,10 @@ TARGET = Path(__file__).parent / "kubelet_api"
 def module_folder() -> Path:
     """Where Go's module cache holds the kubelet's API, downloaded if need be."""
     with tempfile.TemporaryDirectory() as outside_any_module:
-        told = subprocess.run(
+        reported = subprocess.run(
             ["go", "mod", "download", "-json", MODULE], cwd=outside_any_module, check=True, capture_output=True
         )
-    return Path(json.loads(told.stdout)["Dir"])
+    return Path(json.loads(reported.stdout)["Dir"])
 
 
 def generate() -> None:

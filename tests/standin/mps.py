@@ -1,4 +1,4 @@
-"""What the MPS control daemon is told, computed from configuration and GPUs.
+"""Commands to the MPS control daemon, computed from configuration and GPUs.
 
 Pure. Upstream: `cmd/mps-control-daemon/mps` of v0.20.0.
 """

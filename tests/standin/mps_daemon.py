@@ -62,7 +62,7 @@ class ControlDaemon:
             self._set_compute_mode(mps.DEFAULT)
 
     def take(self, faults: Faults) -> None:
-        """Die when told to: the socket goes deaf, everything else stays as it is."""
+        """Die when asked to: the socket goes deaf, everything else stays as it is."""
         if faults.mps_daemon_dead:
             if self._socket:
                 self._hang_up(self._socket)

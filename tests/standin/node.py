@@ -107,7 +107,7 @@ def faults_of(metadata: Mapping[str, Any]) -> Faults:
 
 
 def follow_faults(node: Node, tell: Callable[[Faults], None]) -> Faults:
-    """The node's faults now; each later change is told from a thread of its own."""
+    """The node's faults now; each later change is reported from a thread of its own."""
     stream = changes(faults_of(metadata) for metadata in node.watch())
     first = next(stream)
 

@@ -81,7 +81,7 @@ class Outcome:
                 self.now = event.get("begins", self.now)
                 if "fixtures" in event:
                     self.fixtures[event["fixtures"]] = event["seconds"]
-                # A test whose teardown fails is told twice: what failed stays.
+                # A test whose teardown fails is reported twice: what failed stays.
                 if "test" in event and self.tests.get(event["test"], {}).get("outcome") != "failed":
                     self.tests[event["test"]] = event
 

@@ -13,7 +13,7 @@ LINE_LENGTH = 240
 
 ESTABLISHED_SECONDS = 120.0
 KUBECTL_SECONDS = 300.0
-"""How long a kubectl may take that is told nothing else. It ends by itself: this is for one that hangs."""
+"""How long a kubectl may take without another limit. It ends by itself: this is for one that hangs."""
 
 SCENE = {
     "deployments": ("get", "slmdeployments", "--all-namespaces", "--output", "wide"),
@@ -62,12 +62,12 @@ def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None, timeout
 
 
 def apply_crds(cluster: Cluster, *paths: Path) -> None:
-    """Apply CRDs and wait until all of the cluster are established, and anybody who asks is told of their kinds."""
+    """Apply CRDs and wait until all of the cluster are established, and their kinds are served to anybody who asks."""
     for path in paths:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(path))
     deadline = time.monotonic() + ESTABLISHED_SECONDS
     # NB: `kubectl wait` fails on a CRD that has no conditions yet.
-    while not (_are_established(cluster) and _are_told(cluster)):
+    while not (_are_established(cluster) and _are_served(cluster)):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not all CRDs are established after {ESTABLISHED_SECONDS:.0f} s")
         time.sleep(0.1)
@@ -75,18 +75,18 @@ def apply_crds(cluster: Cluster, *paths: Path) -> None:
 
 def _are_established(cluster: Cluster) -> bool:
     crds = json.loads(cluster.kubectl("get", "crd", "--output", "json"))["items"]
-    told = [{one["type"]: one["status"] for one in crd.get("status", {}).get("conditions") or ()} for crd in crds]
-    return all(conditions.get("Established") == "True" for conditions in told)
+    reported = [{one["type"]: one["status"] for one in crd.get("status", {}).get("conditions") or ()} for crd in crds]
+    return all(conditions.get("Established") == "True" for conditions in reported)
 
 
-def _are_told(cluster: Cluster) -> bool:
+def _are_served(cluster: Cluster) -> bool:
     """NB: the list of kinds, from which kubectl learns what `slmd` is, is written a moment after the condition."""
     crds = cluster.kubectl("get", "crd", "--output", "jsonpath={.items[*].metadata.name}").split()
     try:
-        told = cluster.kubectl("api-resources", "--output", "name").split()
+        reported = cluster.kubectl("api-resources", "--output", "name").split()
     except KubectlError:  # somebody else's API does not answer just now, and so the list is not whole
         return False
-    return set(crds) <= set(told)
+    return set(crds) <= set(reported)
 
 
 def enforce_restricted(cluster: Cluster, namespace: str) -> None:

@@ -1,4 +1,4 @@
-"""Free TCP ports on loopback for servers that are told their port."""
+"""Free TCP ports on loopback for servers that are given their port."""
 
 import contextlib
 import random

@@ -1,4 +1,4 @@
-"""The observer of churn finds what it looks for: each rule, broken and kept, told as a watch would tell it."""
+"""The observer of churn finds what it looks for: each rule, broken and kept, fed as a watch would feed it."""
 
 import sys
 from collections.abc import Callable
@@ -61,7 +61,7 @@ SWITCHED = node(9, LENT | {CONFIG: "slm-a"})
 TOUCHED = {"managedFields": [{"manager": "slm-operator"}]}
 BROKEN: dict[str, tuple[list[Event], str]] = {
     "a switch under a pod": ([("ADDED", node(1, LENT)), ("ADDED", pod(5)), ("MODIFIED", SWITCHED)], "was switched at 9 under p"),
-    "a switch under a pod that is told of later": ([("ADDED", node(1, LENT)), ("MODIFIED", SWITCHED), ("ADDED", pod(5))], "under p"),
+    "a switch under a pod that is seen later": ([("ADDED", node(1, LENT)), ("MODIFIED", SWITCHED), ("ADDED", pod(5))], "under p"),
     "a foreign pod evicted": ([("ADDED", node(1)), ("ADDED", pod(5, namespace="foreign")), ("DELETED", pod(8, namespace="foreign"))], "foreign pod p"),
     "a foreign pod evicted from a node that was lost before it": ([("ADDED", node(1)), ("DELETED", node(2)), ("ADDED", node(3)), ("ADDED", pod(5, namespace="foreign")), ("DELETED", pod(8, namespace="foreign"))], "foreign pod p"),
     "a node that nobody lent": ([("ADDED", node(1)), ("MODIFIED", node(2, meta=TOUCHED))], "nobody had lent it"),
@@ -80,7 +80,7 @@ KEPT: dict[str, list[Event]] = {
 
 @pytest.fixture
 def tells() -> Callable[..., Observer]:
-    """An observer that was told these events, and has judged them all."""
+    """An observer that was fed these events, and has judged them all."""
 
     def tell(events: list[Event]) -> Observer:
         seconds = [0.0]
@@ -124,7 +124,7 @@ STEADY: list[Event] = [
         ([("MODIFIED", budget(9, healthy=0)), ("MODIFIED", served(8, generation=2, ready=False))], 0),
         ([("ADDED", pod(5, **{"slm-operator.io/deployment": "d"})), ("DELETED", node(8)), ("MODIFIED", budget(9, healthy=0))], 0),
     ],
-    ids=["undisturbed", "enough", "edited before", "edited before, told later", "its node was lost"],
+    ids=["undisturbed", "enough", "edited before", "edited before, seen later", "its node was lost"],
 )  # fmt: skip
 def test_replicas_below_the_budget(tells: Callable[..., Observer], then: list[Event], broken: int) -> None:
     assert len(tells([*STEADY, *then]).broken) == broken
@@ -152,5 +152,5 @@ WHOLE += [("ADDED", budget(2, healthy=1))]
     ],
     ids=["whole", "not ready", "no node", "no idle node", "an idle node", "a child missing", "a child twice", "orphan", "closed", "given back", "lent again before it was given back whole", "given back with a mark"],
 )  # fmt: skip
-def test_what_must_be_mended_before_rest(tells: Callable[..., Observer], events: list[Event], says: list[str]) -> None:
+def test_what_must_be_fixed_before_rest(tells: Callable[..., Observer], events: list[Event], says: list[str]) -> None:
     assert tells(events).unrest() == says

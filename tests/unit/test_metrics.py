@@ -1,4 +1,4 @@
-"""The operator's own figures, as Prometheus reads them: what was promised, what is measured, and where slices are."""
+"""The operator's own figures, as Prometheus reads them: what was predicted, what is measured, and where slices are."""
 
 from dataclasses import replace
 
@@ -18,12 +18,12 @@ def scraped(figures: dict[Key, Figures]) -> set[str]:
     advice = {"figures": {"tokensPerSecondPerGpu": 5000.0, "itlMs": 8.0}, "freedBytes": 1024}
     caches.deployments.put(w.deployment(status={"advice": advice}))
     caches.deployments.put(w.deployment("unmeasured"))
-    caches.nodes.put(w.node(cut=w.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
+    caches.nodes.put(w.node(slice_class=w.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
     caches.nodes.put(w.node("gpu-2"))
     for pod in (w.replica("a"), w.replica("b"), replace(w.replica("ended"), phase="Failed"), w.replica("waits", None)):
         caches.pods.put(pod)
     metrics = Metrics()
-    metrics.watch(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), figures)
+    metrics.expose_gauges(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), figures)
     return set(generate_latest(metrics.registry).decode().splitlines())
 
 

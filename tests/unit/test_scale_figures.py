@@ -50,7 +50,7 @@ def test_calls_are_those_of_one_client_after_a_moment_without_its_lease(tmp_path
     assert (writes_of(calls), reads_of(calls)) == (1, 1)
 
 
-def test_a_change_is_told_apart_by_who_kept_it_waiting(tmp_path: Path) -> None:
+def test_a_change_is_distinguished_by_who_kept_it_waiting(tmp_path: Path) -> None:
     other = entry("patch", "slmdeployments/status", 100.11, name="d2")
     early = entry("patch", "slmdeployments/status", 99.0)
     before = entry("patch", "deployments", 100.11, took=0.01)

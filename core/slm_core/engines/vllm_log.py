@@ -51,7 +51,7 @@ _SIGNS: tuple[tuple[Failure, str], ...] = (
 )  # fmt: skip
 _ERROR_LINE = re.compile(r"\b\w*(?:Error|Exception)\b.*:|error: |^Value error, ")
 _HEARSAY = re.compile(r"Engine core initialization failed|EngineDeadError|See root cause")
-_ASIDE = re.compile(r"^(?:\([^)]*\) )?(?:DEBUG|INFO|WARNING)\b")
+_NOT_ERRORS = re.compile(r"^(?:\([^)]*\) )?(?:DEBUG|INFO|WARNING)\b")
 """Log lines below ERROR: some speak of errors that have not happened."""
 _PREFIX = re.compile(r"^(?:\([^)]*\) )?(?:(?:INFO|ERROR|WARNING)\s+)?(?:[\d-]+ [\d:]+ )?(?:\[[^\]]*\] )?")
 
@@ -59,7 +59,7 @@ _PREFIX = re.compile(r"^(?:\([^)]*\) )?(?:(?:INFO|ERROR|WARNING)\s+)?(?:[\d-]+ [
 def explain(log_tail: str) -> tuple[Failure | None, str]:
     """The class of failure that an engine's last lines show, if they show one, and the line that shows it."""
     said = log_tail.splitlines()
-    grave = [_PREFIX.sub("", line).strip() for line in said if not _ASIDE.search(line)]
+    grave = [_PREFIX.sub("", line).strip() for line in said if not _NOT_ERRORS.search(line)]
     suspects = [line for line in grave if _ERROR_LINE.search(line) and not _HEARSAY.search(line)]
     for line in reversed(suspects):
         for failure, sign in _SIGNS:

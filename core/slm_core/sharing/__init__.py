@@ -13,7 +13,7 @@ PACKED = tuple(one for one in MODES if one.allows_packs)
 AUTO = "Auto"
 """The user's word for whichever was measured best."""
 CHOICES: tuple[str, ...] = (AUTO, *(str(one.mode) for one in MODES))
-"""What a user may ask for, in the words of the API."""
+"""Sharing modes that a user may request, as the API spells them."""
 
 _BY_MODE = {one.mode: one for one in MODES}
 _BY_WORD = {word: one for one in MODES for word in (one.word, *one.spellings)}
@@ -41,5 +41,5 @@ def word_of(choice: str) -> str:
 
 
 def allows_packs(asked: SharingMode | None) -> bool:
-    """Whether a user who asks for this mode (None: whichever was measured best) may be given several engines a GPU."""
+    """Whether a user who requests this mode (None: whichever was measured best) may be given several engines a GPU."""
     return asked is None or sharing_of(asked).allows_packs

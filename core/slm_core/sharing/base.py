@@ -1,8 +1,8 @@
-"""The port of sharing modes: what one way of putting engines onto one GPU means for their memory, threads and start.
+"""The port of sharing modes: what a mode means for the memory, threads and start of engines on one GPU.
 
-A mode is a row: the profiler measures under what the row says, and the advisor and the planner ask it instead of
-comparing names. How a cluster *sets a node up* for a mode is no question for it: `slm_operator.partitioning` knows that.
-Must never know Kubernetes, nor start anything.
+A mode is a row of data. The profiler measures under the limits in that row; the advisor and the planner ask the row instead
+of comparing names. How a cluster *sets a node up* for a mode is known to `slm_operator.partitioning`. Must never know
+Kubernetes, nor start anything.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One engine has the whole GPU: the mode of every single engine, and what packs are held against."""
+"""One engine has the whole GPU: the mode of every single engine, which packs are compared with."""
 
 from slm_core.measurements import SharingMode
 from slm_core.sharing.base import Sharing

@@ -1,7 +1,7 @@
-"""What the advisor is asked with and what it answers: settings and advice.
+"""The advisor's settings and its result, the advice.
 
-Exists so that status, `kubectl slm`, the report and the tests read one set of values and print one set of sentences.
-Assumes nothing. Must never decide: these are nouns.
+Status, `kubectl slm`, the report and the tests all read these values and print the same sentences. Must never decide:
+these are plain data types.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Settings(Tuning):
     objective: Objective = Objective.THROUGHPUT
     """What the GPU is for."""
     mode: SharingMode | None = None
-    """The sharing mode that the user asked for. None: whichever was measured best."""
+    """The sharing mode that the user requested. None: whichever was measured best."""
     engines_per_gpu: int | None = None
     """The user's own number of engines per GPU. Wins over the advice, at a cost that the advice states."""
     max_engines_per_gpu: int | None = None

@@ -129,7 +129,7 @@ def _candidates(context: Context, choice: Choice, judged: Iterable[Candidate]) -
         elif j is choice.judged:
             yield replace(j.then(_first(context, choice)), chosen=True)
         elif j.point.replicas == 1 < own:
-            yield j.then(Check(CheckName.SHARING, False, f"the user asked for {own} per GPU", 1, own))
+            yield j.then(Check(CheckName.SHARING, False, f"the user requested {own} per GPU", 1, own))
         else:
             yield j.then(_behind(context, choice))
 

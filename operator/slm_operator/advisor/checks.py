@@ -1,8 +1,8 @@
 """The checks that a candidate passes, in order: `of_single` and `of_pack` at the end are the specification.
 
 Those that the search makes too are `slm_core.point_checks`; these know the user's settings, memory and slices. After its
-chain a candidate must speak for the load (`load.at_load`); at last one engine must be efficient, and a pack be worth it.
-Must never look at other candidates: what the best single engine makes is a parameter of the last check.
+chain a candidate must hold at the requested load (`load.at_load`). Finally, one engine must be efficient, and a pack must gain
+enough. Must never look at other candidates: the best single engine's figures are a parameter of the last check.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def sharing(context: Context, point: Point) -> Check:
     if not allows_packs(s.mode):
         return Check(name, False, f"the user allows no sharing (mode {s.mode})")
     if s.mode is not None and s.mode is not point.sharing_mode:
-        return Check(name, False, f"the user asked for {s.mode}, this is {point.sharing_mode}")
+        return Check(name, False, f"the user requested {s.mode}, this is {point.sharing_mode}")
     own, most = s.engines_per_gpu, s.max_engines_per_gpu
     if own is not None and own != point.replicas:
-        return Check(name, False, f"the user asked for {own} per GPU", point.replicas, own)
+        return Check(name, False, f"the user requested {own} per GPU", point.replicas, own)
     if most is not None and point.replicas > most:
         return Check(name, False, f"the user allows at most {most} per GPU", point.replicas, most)
     return Check(name, True, "the user allows it")
@@ -87,7 +87,7 @@ def efficiency(context: Context, point: Point, *, packs_measured: bool) -> Check
     """The knee of one engine: T(B) / (B T(1)) above epsilon, as published.
 
     The limit exists to leave memory for more engines. Where packs were measured under the same SLO the measurements
-    tell what that memory is worth, so the limit steps aside: else a pack could beat a single engine that only the
+    show what that memory is worth, so the limit does not apply: else a pack could beat a single engine that only the
     limit had made slow.
     """
     limit = context.settings.min_efficiency

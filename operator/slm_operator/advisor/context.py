@@ -1,7 +1,7 @@
-"""The context of a decision: the question with everything derived from it once.
+"""The context of a decision: its inputs, plus the values derived from them once per call.
 
-Exists so that every check asks the same question of the same figures. Assumes that `check_question` found nothing. Must
-never depend on the order of points, but where a profile measured the same again (`slm_core.candidates.deciding`).
+Every check reads the same figures from here. Assumes that `check_question` found nothing. Must never depend on the order of
+points, except where a profile measured the same configuration again (`slm_core.candidates.deciding`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOAD_TOLERANCE = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """A question, with what follows from it."""
+    """Inputs plus values derived once per call."""
 
     points: tuple[Point, ...]
     """Single engines first, by rising batch."""

@@ -1,6 +1,6 @@
-"""Every measured point as a candidate, with what was found when it was judged.
+"""Runs the check chains over the measured points: each point becomes a candidate with its results.
 
-Assumes a question that `check_question` passed. Must never choose: it only tells what may be chosen.
+Assumes a question that `check_question` passed. Must never choose: it only marks what may be chosen.
 """
 
 from __future__ import annotations

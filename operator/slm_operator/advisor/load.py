@@ -1,4 +1,4 @@
-"""Figures at the load that was asked for.
+"""Figures at the requested load.
 
 A pack that wins with full batches loses when traffic is thin ("Mind the Memory Gap": -18 % with 50 requests in
 flight), so candidates are compared at the load that will come. Assumes closed loops: what R engines do with N requests

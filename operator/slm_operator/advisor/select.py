@@ -1,4 +1,4 @@
-"""What is served, chosen from the candidates that passed; what comes nearest when none did; and what nobody beats.
+"""Selects the configuration to serve from the candidates that passed, the closest one when none passed, and the Pareto frontier.
 
 Assumes judged candidates. Must never read a clock, a cluster or a preference that is not in the settings.
 """
@@ -93,7 +93,7 @@ def _served(context: Context, point: Point) -> EngineConfiguration:
 
 
 def _infeasible(context: Context, judged: Candidate | None) -> Choice:
-    assert judged is not None, "check_document asks for a full single-engine point"
+    assert judged is not None, "check_document requires a full single-engine point"
     return _as_measured(context, judged, closest_of(judged))
 
 
@@ -129,7 +129,7 @@ def _too_many(context: Context, smallest: Candidate, replicas: int) -> Choice:
         value=need / GIB,
         limit=share / GIB,
         because=f"{replicas} engines per GPU leave each {gib(share)}, and one needs {gib(need)} even at B={smallest.point.batch_size}",
-        remedy=f"ask for at most {most} per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen",
+        remedy=f"request at most {most} per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen",
     )
     served = replace(
         _served(context, smallest.point),

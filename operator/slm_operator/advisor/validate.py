@@ -1,8 +1,8 @@
-"""What is wrong with a question before it is answered: documents, SLOs and settings that contradict themselves.
+"""Validates a question before it is answered: documents, SLOs and settings that contradict themselves are refused.
 
-Exists because advice from figures in the wrong unit looks like any other advice. Assumes that the codec has read the
-document (types, finite numbers, none negative). Must never repair: it names the field and the remedy. Must never doubt a
-point for being slow, only for contradicting itself (`RULES`).
+Advice from figures in the wrong unit looks like any other advice, so they must be found first. Assumes that the codec has
+read the document (types, finite numbers, none negative). Must never repair: it names the field and the remedy. Must never
+doubt a point for being slow, only for contradicting itself (`RULES`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Conditions: what tools and people read first.
 
 `Ready`, `Reconciling` and `Stalled` follow kstatus (sigs.k8s.io/cli-utils, pkg/kstatus): Reconciling or Stalled is
-present and True while that is so, and absent otherwise. A condition keeps its transition time while its status stays.
+present and True while the object is in that state, and absent otherwise. A condition keeps its transition time while its status stays.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ _PACKED = ", ".join(one.mode for one in PACKED)
 
 
 class AdvisorSpec(Part):
-    """How the advisor judges."""
+    """Settings of the advisor."""
 
     objective: Literal["Throughput", "FreeMemory"] = "Throughput"
     """Throughput: most tokens per second and GPU. FreeMemory: the throughput of the best single engine with the least memory."""
@@ -61,7 +61,7 @@ class ProfilingSpec(Part):
     """Whether and how the model is measured."""
 
     policy: Literal["IfMissing", "Never", "OnDrift"] = "IfMissing"
-    """IfMissing: measure when no profile fits. Never: use what is there, and wait for an import. OnDrift: also when the SLO watch asks for it."""
+    """IfMissing: measure when no profile fits. Never: use what is there, and wait for an import. OnDrift: also when the SLO monitor asks for it."""
     profile_ref: NameReference | None = None
     """An SLMProfile to use, in this namespace: an imported one, say. Default: found by what it measured."""
     max_gpu_minutes: Annotated[float, within(tuning.MAX_GPU_MINUTES)] = tuning.MAX_GPU_MINUTES.default
@@ -89,7 +89,7 @@ class SharingSpec(Part):
     max_engines_per_gpu: Annotated[int, within(tuning.MAX_ENGINES_PER_GPU)] = tuning.MAX_ENGINES_PER_GPU.default
     """Most engines on a GPU that are measured or advised."""
     tenancy: Literal["Dedicated", "Shared"] = "Dedicated"
-    """Dedicated: the GPUs of a node serve this deployment alone, which is what was measured. Shared: others may use free slices; memory is guaranteed, speed is watched and not promised."""
+    """Dedicated: the GPUs of a node serve this deployment alone, which is what was measured. Shared: others may use free slices; memory is guaranteed, speed is monitored and not guaranteed."""
 
 
 class AcceleratorSpec(Part):
@@ -139,7 +139,7 @@ class RoutingSpec(Part):
 
 
 class SLMDeploymentSpec(Part):
-    """What to serve, for which load, under which promise. Only model is required."""
+    """What to serve, for which load, under which SLO. Only model is required."""
 
     model: ModelSpec
     """Which model to serve, and from where."""
@@ -148,9 +148,9 @@ class SLMDeploymentSpec(Part):
     workload: WorkloadSpec = WorkloadSpec()
     """The load to measure and to decide for."""
     slo: SloSpec = SloSpec()
-    """What a request is promised."""
+    """Latency limits of a request: the service level objectives."""
     advisor: AdvisorSpec = AdvisorSpec()
-    """How the advisor judges."""
+    """Settings of the advisor."""
     profiling: ProfilingSpec = ProfilingSpec()
     """Whether and how the model is measured."""
     sharing: SharingSpec = SharingSpec()
@@ -166,7 +166,7 @@ class SLMDeploymentSpec(Part):
 
 
 class ConfigurationStatus(Part):
-    """How one GPU is used."""
+    """The configuration of one GPU."""
 
     batch_size: int
     """Most sequences that each engine runs at once (--max-num-seqs)."""
@@ -177,16 +177,16 @@ class ConfigurationStatus(Part):
     engines_per_gpu: int
     """Engines on the GPU."""
     sharing_mode: UsedMode
-    """How they share it."""
+    """How the engines share the GPU."""
 
 
 class CandidateStatus(Part):
-    """A configuration that was weighed."""
+    """A configuration that the advisor considered."""
 
     configuration: ConfigurationStatus
-    """Which."""
+    """The configuration."""
     verdict: Literal["Chosen", "Kept", "Rejected"]
-    """What became of it. Kept: it passed every check, and another did better."""
+    """The result. Kept: it passed every check, and another did better."""
     reason: Annotated[str, Field(max_length=64)]
     """The check that decided."""
     message: Annotated[str, Field(max_length=1024)]
@@ -194,14 +194,14 @@ class CandidateStatus(Part):
 
 
 class AdviceStatus(Part):
-    """What the advisor decided, and the evidence."""
+    """The advice, and the evidence for it."""
 
     configuration: ConfigurationStatus
-    """What is served."""
+    """The configuration that is served."""
     figures: Figures | None = None
-    """What this configuration does on one GPU, at the load that was decided for."""
+    """Predicted figures of this configuration on one GPU, at the load that the advice is for."""
     best_single: Figures | None = None
-    """What the best single engine does under the same SLO."""
+    """Figures of the best single engine under the same SLO."""
     gain: float | None = None
     """Throughput over the best single engine, as a fraction: 0.24 is 24 % more."""
     freed_bytes: int | None = None
@@ -211,11 +211,11 @@ class AdviceStatus(Part):
     source: Literal["Measured", "Predicted", "UserChoice"]
     """Measured: a measured point. Predicted: between measured points. UserChoice: your own number of engines, or mode."""
     profile_ref: NameReference | None = None
-    """The SLMProfile that it was decided from."""
+    """Name of the SLMProfile that the advice rests on."""
     generation: int | None = None
-    """Generation of spec that it was decided for."""
+    """Generation of spec that the advice is for."""
     digest: Annotated[str, Field(max_length=64)] | None = None
-    """Of what an engine is started with. Pods carry it in the annotation slm-operator.io/advice."""
+    """Digest of the arguments that an engine is started with. Pods carry it in the annotation slm-operator.io/advice."""
     decided_time: Timestamp | None = None
     """Since when this is the advice."""
     sentences: Annotated[
@@ -223,16 +223,16 @@ class AdviceStatus(Part):
     ] = []
     """The decision in sentences."""
     candidates: Annotated[list[CandidateStatus], Field(max_length=8, json_schema_extra=ATOMIC)] = []
-    """The best of the configurations that were weighed, and why each was kept or rejected. `kubectl slm report` draws all."""
+    """The best of the considered configurations, and why each was kept or rejected. `kubectl slm report` draws all."""
     candidate_count: int | None = None
-    """How many were weighed."""
+    """Number of configurations that were considered."""
 
 
 class ConditionStatus(Part):
     """A condition as in every Kubernetes API: the bounds and patterns are those of metav1.Condition."""
 
     type: Annotated[str, Field(max_length=316, pattern=CONDITION_TYPE)]
-    """Which condition."""
+    """Type of the condition."""
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
     reason: Annotated[str, Field(min_length=1, max_length=1024, pattern=CONDITION_REASON)]
@@ -266,7 +266,7 @@ class ProfileReference(Part):
     phase: ProfilePhase | None = None
     """Its phase."""
     progress: str | None = None
-    """How far it is: point 3/6."""
+    """Progress of the measurement: point 3/6."""
     product: str | None = None
     """The GPU product that it was measured on."""
 
@@ -294,7 +294,7 @@ class RoutingStatus(Part):
 
 
 class SLMDeploymentStatus(Part):
-    """What is, and why."""
+    """The observed state, and the reasons for it."""
 
     observed_generation: int | None = None
     """Generation of spec that this status speaks of."""
@@ -305,11 +305,11 @@ class SLMDeploymentStatus(Part):
     profile: ProfileReference | None = None
     """The profile that the advice rests on."""
     advice: AdviceStatus | None = None
-    """What the advisor decided, and the evidence."""
+    """The advice, and the evidence for it."""
     packs: Annotated[list[PackStatus], Field(max_length=256, json_schema_extra=ATOMIC)] = []
     """Where the engines are: one item for each GPU, 256 at most."""
     pack_count: int | None = None
-    """How many there are."""
+    """Number of packs."""
     replicas: int | None = None
     """Pods that exist."""
     ready_replicas: int | None = None
@@ -317,9 +317,9 @@ class SLMDeploymentStatus(Part):
     selector: str | None = None
     """Label selector of the pods, for autoscalers."""
     url: str | None = None
-    """Where to ask, inside the cluster."""
+    """Address of the engines inside the cluster."""
     routing: RoutingStatus | None = None
-    """What spec.routing made."""
+    """Objects that spec.routing made."""
 
 
 NAMED_LIKE_A_SERVICE = cel(
@@ -336,6 +336,6 @@ class SLMDeployment(Part):
 
     model_config = ConfigDict(title="SLMDeployment") | validations(NAMED_LIKE_A_SERVICE)
     spec: SLMDeploymentSpec
-    """What to serve, for which load, under which promise."""
+    """What to serve, for which load, under which SLO."""
     status: SLMDeploymentStatus | None = None
-    """What is, and why. Written by the operator."""
+    """The observed state, and the reasons for it. Written by the operator."""

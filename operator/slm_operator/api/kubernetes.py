@@ -28,7 +28,7 @@ LabelKey = Annotated[
 LabelValue = Annotated[str, Field(max_length=63), Form(rf"({_PART})?", f"a value is {_LABELLED}, or empty")]
 
 TOLERATES_CHANGES = (
-    f"it tolerates {names.CHANGING_TAINT}, by which a node is closed while its GPUs are cut anew: give the toleration the "
+    f"it tolerates {names.CHANGING_TAINT}, by which a node is closed while its GPUs are repartitioned: give the toleration the "
     "key of the taint that is meant, nvidia.com/gpu for instance"
 )
 

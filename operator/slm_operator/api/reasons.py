@@ -1,7 +1,7 @@
-"""Why a condition is what it is, in one word for machines: every reason that the operator writes, and what a person does.
+"""Every reason of a condition or an event: one word for machines, its meaning, and what a person can do.
 
-Exists so that a reason is spelt once, and that docs/troubleshooting.md is generated from where the reasons are. A message
-says it of the object at hand; what stands here is true of all. Must never hold an object's name or a figure.
+Each reason is spelt once, here, and docs/troubleshooting.md is generated from this file. A message speaks of one object; a
+meaning holds for all objects, so it must never hold a name or a figure.
 
 Reasons that are not the operator's own pass through by their own names: failures of measuring (`slm_core.failure`) and
 the kubelet's words (`KUBELET_WORDS`).
@@ -16,9 +16,9 @@ from typing import Self
 class Group(StrEnum):
     """What a reason asks of its reader. The value is the heading in the documentation."""
 
-    WAITING = "Waiting: it goes on by itself"
-    STOPPED = "Stopped: somebody must act"
-    PROMISE = "The promise (`SLOMet`): Ready does not wait for it"
+    WAITING = "Waiting: it continues by itself"
+    STOPPED = "Stopped: it needs action"
+    SLO = "The SLO (`SLOMet`): it does not affect Ready"
     GOOD = "Good news"
     NODE_EVENT = "Events of nodes"
 
@@ -52,7 +52,7 @@ class Reason(StrEnum):
     QUEUED = (
         "Queued",
         Group.WAITING,
-        "as many profiles hold or seek a GPU as `config.profiling.concurrent` allows. A free place goes to the namespace that holds fewest, then to whoever has not tried for longest; one whose pod finds no GPU within two minutes makes way for others and comes again. `config.tenancy.maxProfilesPerNamespace` bounds those of one namespace",
+        "as many profiles hold or seek a GPU as `config.profiling.concurrent` allows. A free place goes to the namespace that holds fewest, then to the profile that has waited longest since its last try; a profile whose pod finds no GPU within two minutes goes back to the end of the queue. `config.tenancy.maxProfilesPerNamespace` bounds those of one namespace",
         "raise it, or wait",
     )
     WAITING_FOR_GPU = (
@@ -108,13 +108,13 @@ class Reason(StrEnum):
     PROFILE_NOT_FOUND = (
         "ProfileNotFound",
         Group.STOPPED,
-        "`spec.profiling.profileRef` names none",
+        "no profile has the name in `spec.profiling.profileRef`",
         "import it, or remove the field",
     )
     PROFILE_MISSING = (
         "ProfileMissing",
         Group.STOPPED,
-        "none fits and the policy is `Never`",
+        "no profile fits, and the policy is `Never`",
         "`kubectl slm profile import`, or `policy: IfMissing`",
     )
     INVALID_PROFILE = "InvalidProfile", Group.STOPPED, "the profile cannot be read", "export it again with this version"
@@ -127,7 +127,7 @@ class Reason(StrEnum):
     UNREADABLE_RESULT = (
         "UnreadableResult",
         Group.STOPPED,
-        "the profile pod printed a result that is none",
+        "the profile pod printed a result that cannot be read",
         "use one version for operator and runtime",
     )
     SLO_INFEASIBLE = (
@@ -146,7 +146,7 @@ class Reason(StrEnum):
     AWAITING_PODS = (
         "AwaitingPods",
         Group.STOPPED,
-        "a further node is cut only for replicas that exist as pods, and there are none beyond those that have a slice",
+        "a further node is partitioned only for replicas that exist as pods, and there are none beyond those that have a slice",
         "see the events of the Deployment's ReplicaSet: a quota or an admission policy refuses pods",
     )
     TENANCY_LIMIT = (
@@ -158,13 +158,13 @@ class Reason(StrEnum):
     DRAINING = (
         "Draining",
         Group.STOPPED,
-        "replicas do not leave a node that shall be cut otherwise; other nodes go on meanwhile, and after a day the node stays what it was",
+        "replicas do not leave a node that must be repartitioned; other nodes go on meanwhile, and after a day the node keeps its present configuration",
         "see which PodDisruptionBudgets are over these pods",
     )
     NOT_SWITCHABLE = (
         "NotSwitchable",
         Group.STOPPED,
-        "a node's plugin cannot be told a configuration, or a key of ours would harm those of other nodes",
+        "a node's device plugin cannot be configured by label, or a key of ours would harm those of other nodes",
         "install config-manager, or give the plugin a default; see [install.md](install.md)",
     )
     SLICES_DEGRADED = (
@@ -206,14 +206,14 @@ class Reason(StrEnum):
     GATEWAY_API_MISSING = (
         "GatewayApiMissing",
         Group.STOPPED,
-        "`spec.routing` asks for kinds that this cluster does not serve; replicas answer by the Service meanwhile",
+        "`spec.routing` needs kinds that this cluster does not serve; replicas answer by the Service meanwhile",
         "install the CRDs of the Gateway API and of its inference extension ([routing.md](guides/routing.md)), or remove `spec.routing`; the operator tries again by itself",
     )
     STALLED = "Stalled", Group.STOPPED, "the Deployment made no progress in time", "read the replicas' logs"
     OPERATOR_BUG = (
         "OperatorBug",
         Group.STOPPED,
-        "the operator failed over this object; what runs goes on",
+        "internal error of the operator while it reconciled this object; running pods are unaffected",
         "report it with the message and the log",
     )
     ENGINE_ENDED = (
@@ -222,47 +222,47 @@ class Reason(StrEnum):
         "an engine ended and loads again; the message has its exit, `OOMKilled` for instance",
         "what the message says; memory in `spec.podTemplate`",
     )
-    MET = "Met", Group.PROMISE, "what was promised is so"
-    FINE = "Fine", Group.PROMISE, "what was promised is so"
-    NO_TRAFFIC = "NoTraffic", Group.PROMISE, "too few requests to say anything"
+    MET = "Met", Group.SLO, "the SLO is met"
+    FINE = "Fine", Group.SLO, "the SLO is met"
+    NO_TRAFFIC = "NoTraffic", Group.SLO, "too few requests to say anything"
     LOAD_TOO_THIN = (
         "LoadTooThin",
-        Group.PROMISE,
-        "less load than was decided for; latencies are fine, packs earn nothing",
+        Group.SLO,
+        "less load than the advice is for; latencies are fine, packs earn nothing",
         "name the load in `spec.workload`, or fewer replicas",
     )
     WORKLOAD_CHANGED = (
         "WorkloadChanged",
-        Group.PROMISE,
+        Group.SLO,
         "prompts or outputs have other lengths than were measured",
         "correct `spec.workload`; `policy: OnDrift` measures again",
     )
     SLO_MISSED = (
         "SloMissed",
-        Group.PROMISE,
+        Group.SLO,
         "the limit is missed in use",
         "more replicas, or a stricter look at `spec.workload`",
     )
     REPROFILE_ADVISED = (
         "ReprofileAdvised",
-        Group.PROMISE,
+        Group.SLO,
         "the profile does not describe this machine any more",
         "delete the profile, or `policy: OnDrift`",
     )
     METRICS_UNREADABLE = (
         "MetricsUnreadable",
-        Group.PROMISE,
+        Group.SLO,
         "no replica's metrics can be read",
         "let the operator's namespace reach port 8000",
     )
-    READY = "Ready", Group.GOOD, "everything that is asked for is there"
+    READY = "Ready", Group.GOOD, "all requested resources are available"
     IMPORTED = "Imported", Group.GOOD, "the measurements were made elsewhere"
     MEASURED = "Measured", Group.GOOD, "the search ended by itself"
     MEASURED_IN_PART = "MeasuredInPart", Group.GOOD, "the budget ended the search; what was found is used"
     ADVISED = "Advised", Group.GOOD, "the advisor answered"
-    AVAILABLE = "Available", Group.GOOD, "as many replicas answer as are asked for"
+    AVAILABLE = "Available", Group.GOOD, "all requested replicas answer"
     SCALED_TO_ZERO = "ScaledToZero", Group.GOOD, "`spec.replicas` is 0"
-    CHANGING = "Changing", Group.NODE_EVENT, "the node will be what the event says"
+    CHANGING = "Changing", Group.NODE_EVENT, "the node is being repartitioned or given back; the event says which"
     ALLOCATED = "Allocated", Group.NODE_EVENT, "the node shows its slices"
     ROLLED_BACK = "RolledBack", Group.NODE_EVENT, "the node went back to its former configuration; the event says why"
     RELEASED = "Released", Group.NODE_EVENT, "the node was given back"
@@ -270,11 +270,11 @@ class Reason(StrEnum):
 
 KUBELET_WORDS = {
     "ErrImagePull": (
-        "the engine's image cannot be had",
+        "the engine's image cannot be pulled",
         "`spec.engine.image`, or its pull secret in `spec.podTemplate`",
     ),
     "ImagePullBackOff": (
-        "the engine's image cannot be had",
+        "the engine's image cannot be pulled",
         "`spec.engine.image`, or its pull secret in `spec.podTemplate`",
     ),
     "CrashLoopBackOff": ("the engine ends again and again", "`kubectl logs POD --previous`"),

@@ -1,4 +1,4 @@
-"""What a request is promised, and what is expected of one: in the API, an object for each row of `slm_core.slo.METRICS`."""
+"""The SLO in the API: in the API, an object for each row of `slm_core.slo.METRICS`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TtftSpec(Part):
 
 
 class SloSpec(Part):
-    """What a request is promised, one object for each latency."""
+    """Latency limits of a request, one object for each metric."""
 
     itl: ItlSpec = ItlSpec()
     """Inter-token latency: (last token - first token) / (tokens - 1)."""
@@ -49,12 +49,12 @@ class SloSpec(Part):
         """The same as the search and the advisor have it, without a default."""
         asked: dict[str, Any] = {}
         for metric in METRICS:
-            promise: ItlSpec | TtftSpec | None = getattr(self, metric.key)
-            if promise is None:
+            limit: ItlSpec | TtftSpec | None = getattr(self, metric.key)
+            if limit is None:
                 continue
-            asked |= {metric.field: promise.max_ms, metric.statistic_field: slo.Statistic(promise.statistic)}
+            asked |= {metric.field: limit.max_ms, metric.statistic_field: slo.Statistic(limit.statistic)}
             if metric.factor is not None:
-                asked[metric.factor.field] = getattr(promise, "max_factor", None)
+                asked[metric.factor.field] = getattr(limit, "max_factor", None)
         return Slo(**asked)
 
 

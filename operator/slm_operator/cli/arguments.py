@@ -122,8 +122,8 @@ def _watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _top(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     top = commands.add_parser(
         "top",
-        help="tokens per second, ITL and KV use of each deployment, beside what was promised, live",
-        description="What the engines of a namespace do now, beside what was promised, live; printed once when piped. "
+        help="tokens per second, ITL and KV use of each deployment, beside the advised figures, live",
+        description="What the engines of a namespace do now, beside the advised figures, live; printed once when piped. "
         "Their own counters are read through the API server, which needs the right to get pods/proxy.",
     )
     top.add_argument("--once", action="store_true", help="look twice, print once and end")
@@ -242,7 +242,7 @@ def _measurements(command: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def _question(command: argparse.ArgumentParser) -> None:
-    slo = command.add_argument_group("what a request is promised")
+    slo = command.add_argument_group("SLO: latency limits of a request")
     for metric in METRICS:
         either = slo.add_mutually_exclusive_group()
         either.add_argument(flag(metric.field), type=number(ABOVE_ZERO), metavar="MS", help=metric.help)

@@ -53,7 +53,7 @@ class NotLeading(Exception):  # noqa: N818 - a state, not a fault
 
 @dataclass(slots=True)
 class Client:
-    """Requests to one API server by `transport`. `may_write` is asked before every write; `count` is told verb and plural."""
+    """Requests to one API server by `transport`. `may_write` is asked before every write; `count` gets the verb and plural of each request."""
 
     transport: Transport
     resources: ResourceTable

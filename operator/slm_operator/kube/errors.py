@@ -34,7 +34,7 @@ class Forbidden(ApiError):  # noqa: N818
 
 
 class Refused(ApiError):  # noqa: N818
-    """A quota, an admission webhook, validation or a taken name: the object's owner must be told."""
+    """A quota, an admission webhook, validation or a taken name: its message goes to the object's owner."""
 
 
 class Unserved(Refused):

@@ -1,6 +1,6 @@
 """The engine's container: the same for measuring and for serving, so that what was measured is what is served.
 
-What the engine wants to be told, and how, is for `slm_core.engines` to know.
+Which arguments and variables an engine needs is for `slm_core.engines` to know.
 """
 
 from __future__ import annotations

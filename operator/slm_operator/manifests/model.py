@@ -17,7 +17,7 @@ MODELS = "/models"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """What an engine is told, and volumes, mounts and variables that bring a model into an engine's container."""
+    """The model's arguments for an engine, and volumes, mounts and variables that bring a model into an engine's container."""
 
     path: str
     """What --model says, and where config.json is when it is a folder."""

@@ -129,7 +129,7 @@ def _owned_in_engine(container: dict[str, Any], where: str) -> Iterator[str]:
 
 
 def _owned_in_any(container: dict[str, Any], where: str) -> Iterator[str]:
-    """GPUs, of every container: placement counts one slice a pod, and who sees more of a GPU takes it from the neighbours."""
+    """GPUs, of every container: placement counts one slice a pod, and who sees more of a GPU takes it from the other pods there."""
     for variable in container.get("env") or ():
         why = refused_variable(str(variable["name"]))
         if why is not None:

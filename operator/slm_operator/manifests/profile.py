@@ -69,10 +69,10 @@ def profile_name(spec: SLMDeploymentSpec) -> str:
 def profile(
     deployment: DeploymentRecord,
     spec: SLMDeploymentSpec,
-    sharers: Iterable[DeploymentRecord],
+    co_owners: Iterable[DeploymentRecord],
     measured_before_at: str | None = None,
 ) -> Manifest:
-    """The SLMProfile that this deployment asks for, or the one to follow that of `measured_before_at`."""
+    """The SLMProfile that this deployment needs, or the one to follow that of `measured_before_at`."""
     search = {
         "slo": _dump(spec.slo),
         **{camel(name): value for name, value in tuned(spec.advisor).items()},
@@ -91,7 +91,7 @@ def profile(
     }
     if spec.pod_template is not None:
         body["podTemplate"] = spec.pod_template
-    made = _owned_profile(deployment, spec, body, sharers)
+    made = _owned_profile(deployment, spec, body, co_owners)
     if measured_before_at is not None:
         made["metadata"]["name"] += f"-{digest(measured_before_at, 4)}"
     return made
@@ -105,17 +105,17 @@ def _gpu(accelerator: AcceleratorSpec) -> dict[str, Any]:
 
 
 def shared_profile(
-    deployment: DeploymentRecord, spec: SLMDeploymentSpec, found: SLMProfileSpec, sharers: Iterable[DeploymentRecord]
+    deployment: DeploymentRecord, spec: SLMDeploymentSpec, found: SLMProfileSpec, co_owners: Iterable[DeploymentRecord]
 ) -> Manifest:
     """The same profile with the owners of now. Its spec stays as it is: whoever made it, or changed it, knew why."""
-    return _owned_profile(deployment, spec, _dump(found), sharers)
+    return _owned_profile(deployment, spec, _dump(found), co_owners)
 
 
 def _owned_profile(
-    deployment: DeploymentRecord, spec: SLMDeploymentSpec, body: dict[str, Any], sharers: Iterable[DeploymentRecord]
+    deployment: DeploymentRecord, spec: SLMDeploymentSpec, body: dict[str, Any], co_owners: Iterable[DeploymentRecord]
 ) -> Manifest:
     """Every deployment that shares a profile owns it, so it goes with the last of them."""
-    owners = sorted((record.meta for record in sharers if not record.meta.deleting), key=lambda meta: meta.uid)
+    owners = sorted((record.meta for record in co_owners if not record.meta.deleting), key=lambda meta: meta.uid)
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.PROFILE_KIND,
@@ -142,7 +142,7 @@ class Where:
     """On which nodes a profile may be measured, and on which it would rather be."""
 
     opt_in_label: str
-    """Label of the nodes that were lent to us: the pod selects it, whatever else is said of its nodes."""
+    """Label of the opted-in nodes: the pod selects it, whatever else is said of its nodes."""
     preferred: tuple[Preference, ...] = ()
 
 

@@ -45,7 +45,7 @@ class Fleet:
     profile: str
     """Name of the SLMProfile that the advice rests on."""
     opt_in_label: str
-    """Label of the nodes that were lent to us: every replica selects it, whatever else is said of its nodes."""
+    """Label of the opted-in nodes: every replica selects it, whatever else is said of its nodes."""
     spare_slot: bool = False
     """A slice is free for one more replica than `count`."""
 
@@ -110,7 +110,7 @@ def pod_template(
                     "volumeMounts": mounts,
                     "securityContext": engines.container_security(),
                     "startupProbe": _probe(health, period=5, failures=START_SECONDS // 5),
-                    # Not ready after 15 s: an engine that only stutters must not push its load onto its neighbours.
+                    # Not ready after 15 s: an engine that only stutters must not push its load onto the other replicas.
                     "readinessProbe": _probe(health, period=5, failures=3),
                     "livenessProbe": _probe(health, period=30, failures=HUNG_SECONDS // 30, timeout=20),
                     # Endpoints forget a terminating pod a moment after its SIGTERM: keep answering until they have.
@@ -127,7 +127,7 @@ def pod_template(
 def node_selector(
     deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, opt_in_label: str
 ) -> dict[str, str]:
-    """Labels of the nodes whose GPUs this deployment's replicas may take."""
+    """Labels of the nodes whose GPUs this deployment's replicas may use."""
     allowed = nodes_allowed(spec.accelerator.node_selector, spec.accelerator.product, opt_in_label)
     serves = ANYBODY if spec.sharing.tenancy == "Shared" else serves_value(deployment.meta.key)
     return allowed | partitioning_of(serving.slice_class).node_labels(serving.slice_class, serves)

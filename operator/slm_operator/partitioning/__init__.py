@@ -1,4 +1,4 @@
-"""Ways of dividing GPUs. Whoever gives an engine its share asks `partitioning_of`, and nobody else tells them apart."""
+"""Partitionings: ways of dividing GPUs. Code that gives an engine its share asks `partitioning_of`; nothing else distinguishes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 PARTITIONINGS: tuple[Partitioning, ...] = (WHOLE_GPUS, NODE_SLICES)
 RESOURCES = frozenset(one.resource for one in PARTITIONINGS)
-"""Extended resources by which GPUs, or shares of them, are asked for."""
+"""Extended resources by which GPUs, or shares of them, are requested."""
 
 
 def partitioning_of(slice_class: SliceClass) -> Partitioning:

@@ -1,6 +1,6 @@
 """The port of partitionings: who divides a GPU, and what follows for pods and nodes.
 
-Planning, manifests and checks ask a partitioning what a pod asks for, which nodes can give it, and whether a node must
+Planning, manifests and checks ask a partitioning what a pod requests, which nodes can give it, and whether a node must
 be set up first. Pure: nouns and answers, read from labels and counts. Must never know a record, a cache or an action.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceClass:
-    """(mode, R): how a node's GPUs are cut. One engine a GPU is (None, 1), an unshared node."""
+    """(mode, R): how a node's GPUs are partitioned. One engine a GPU is (Exclusive, 1), an unshared node."""
 
     mode: SharingMode
     engines_per_gpu: int
@@ -33,7 +33,7 @@ class SliceClass:
 
     @property
     def label(self) -> str:
-        """Value of the slice-class label: mps-4, time-slicing-2, none."""
+        """Value of the slice-class label: mps-4, time-slicing-2, exclusive."""
         word = sharing_of(self.mode).word
         return word if self.is_whole else f"{word}-{self.engines_per_gpu}"
 
@@ -57,7 +57,7 @@ class Partitioning:
     """One way of dividing GPUs among pods."""
 
     resource: str
-    """The extended resource of which an engine's pod asks for one."""
+    """The extended resource of which an engine's pod requests one."""
     changes_nodes: bool
     """Whether a node must be set up for it first, and is given back in the end."""
     mounts_shared_memory: frozenset[SharingMode] = frozenset()
@@ -69,6 +69,6 @@ class Partitioning:
 
 
 def nodes_allowed(selector: Mapping[str, str], product: str | None, opt_in_label: str) -> dict[str, str]:
-    """Labels of the nodes that a user allows, of those that were lent to us, whatever divides their GPUs."""
+    """Labels of the opted-in nodes that a user allows, whatever divides their GPUs."""
     allowed = dict(selector) | {opt_in_label: "true"}
     return allowed if product is None else allowed | {discovery.PRODUCT_LABEL: product}

@@ -74,7 +74,7 @@ NODE_SLICES = Partitioning(
 
 
 def shown_class(labels: Mapping[str, str]) -> SliceClass | None:
-    """How feature discovery says the GPUs of a node are cut. None when it does not say."""
+    """How feature discovery says the GPUs of a node are partitioned. None when it does not say."""
     mode = _MODES.get(labels.get(STRATEGY_LABEL, ""))
     replicas = discovery.number(labels.get(REPLICAS_LABEL))
     if mode is None or replicas == 0:

@@ -108,13 +108,13 @@ def lone_key(managers: Sequence[ConfigManager], texts: Mapping[str, str]) -> str
 
 
 def configured_class(
-    told: str | None, managers: Sequence[ConfigManager], texts: Mapping[str, str]
+    requested: str | None, managers: Sequence[ConfigManager], texts: Mapping[str, str]
 ) -> SliceClass | None:
-    """What a node shall show by its label `told` and the texts of the plugin's ConfigMap. None when nobody can say.
+    """The class that a node must show by its label, `requested`, and the texts of the plugin's ConfigMap. None when nobody can say.
 
     NB: a key of ours that somebody removed may be loaded all the same; its name says what it was.
     """
     default = next((one.default_key for one in managers if one.default_key), None)
-    key = told or default or lone_key(managers, texts) or _DEFAULT_KEY
+    key = requested or default or lone_key(managers, texts) or _DEFAULT_KEY
     text = texts.get(key)
     return class_of_key(key) or (class_of_config(text) if text is not None else None)

@@ -1,1 +1,1 @@
-"""What to do next, as pure functions of what is seen. Every action carries its `because`."""
+"""Pure functions that decide the next actions from observed state. Every action carries its reason (`because`)."""

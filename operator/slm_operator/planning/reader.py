@@ -1,11 +1,11 @@
 """What a sentence may name, by who reads it.
 
 A condition or an event of a namespace is read by whoever may look into that namespace, and into no other. So what is in
-the way is kept as data until it is known whom it is told: pods and deployments of other namespaces are then counted and
+the way is kept as data until its reader is known: pods and deployments of other namespaces are then counted and
 not named, unless an administrator lets them be (`tenancy.namesOfOthers`). Nodes' own annotations, their events and the log
 are for administrators and name everything.
 
-Must never be asked what a told sentence meant: reasons are made from the data.
+Nothing may parse a finished sentence: reasons are made from the data.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ Sentence = str | AboutPods | AboutServed
 
 
 def reader_in(namespace: str, settings: Settings) -> Reader:
-    """Who reads what is told in a namespace."""
+    """Who reads the messages of a namespace."""
     return Reader(None if settings.tenancy.names_of_others else namespace)
 
 
-def told(sentence: Sentence, reader: Reader) -> str:
-    """A sentence in full."""
+def text_for(sentence: Sentence, reader: Reader) -> str:
+    """The sentence in full, as this reader may see it."""
     match sentence:
         case str():
             return sentence

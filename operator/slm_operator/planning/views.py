@@ -1,7 +1,7 @@
-"""What a planning function is given, and the fleet's answer to each deployment.
+"""The inputs of the planning functions, and the fleet's answer to each deployment.
 
-One view a function: everything it may consider and nothing else, gathered at one moment. Assumes that the caches behind
-it were complete when it was gathered.
+Each planning function gets one view, with everything that it may consider, gathered at one moment. Assumes that the caches
+behind it were complete at that moment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from slm_operator.planning.actions import Plan
     from slm_operator.planning.deployment.advising import Unadvisable
     from slm_operator.planning.fleet.tolerations import Toleration
-    from slm_operator.slo.monitor import Watched
+    from slm_operator.slo.monitor import Verdict
     from slm_operator.watch.records import (
         ConfigMapRecord,
         DaemonPodRecord,
@@ -66,15 +66,15 @@ class Assignment:
     slice_class: SliceClass | None = None
     """What its slots are. Another one than is advised now: they were counted before that."""
     asked: Demand | None = None
-    """The demand that it answers. Another place than spec asks for now: it is an answer to what was asked before."""
+    """The demand that it answers. It may request other nodes than spec does now: then it answers an earlier spec."""
     nodes: tuple[str, ...] = ()
     """Nodes whose slices serve it, ready now."""
     slots: int = 0
     """Replicas that those nodes can hold for it."""
     changing: tuple[str, ...] = ()
     """Nodes that are being changed for it."""
-    gives_way: bool = False
-    """Whether replicas of it run on a node that is being changed: they must go, also if they have no place elsewhere."""
+    may_be_disrupted: bool = False
+    """Whether replicas of it run on a node that is being changed. They are evicted, even if they have no place elsewhere."""
     stage: str | None = None
     """What the change waits for, as a sentence."""
     reason: Reason = Reason.READY
@@ -103,14 +103,14 @@ class DeploymentView:
     """The profile named in spec, or the one with its key; None when there is none yet."""
     advice: Advice | Unadvisable | None = None
     """On what that profile has measured; None while it has measured nothing, or spec cannot be read."""
-    sharers: tuple[DeploymentRecord, ...] = ()
+    co_owners: tuple[DeploymentRecord, ...] = ()
     """Deployments of this namespace with the same profile key, this one included."""
     assignment: Assignment | None = None
     """None until the fleet was planned with this deployment in it."""
     workload: WorkloadRecord | None = None
     pods: tuple[PodRecord, ...] = ()
-    watched: Watched | None = None
-    """What the watch over its replicas' metrics has to say; None while it has not looked."""
+    slo_verdict: Verdict | None = None
+    """The result of the SLO monitor; None before its first reading."""
     refusal: Refusal | None = None
     """What the API server said to our last write of one of its objects."""
 
@@ -144,7 +144,7 @@ class FleetView:
     nodes: tuple[NodeRecord, ...]
     """Opted-in nodes, and nodes that still carry our marks."""
     pods: tuple[PodRecord, ...] = ()
-    """Every pod that asks for a GPU, ours and foreign."""
+    """Every pod that requests a GPU, ours and foreign."""
     lost_nodes: frozenset[str] = frozenset()
     """Nodes that some of these pods are on and that exist no more."""
     config_map: ConfigMapRecord | None = None

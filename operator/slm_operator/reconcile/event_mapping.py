@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from slm_operator.watch.watch_list import Caches
 
 
-def concerned(change: Change[Any], caches: Caches, keys: ProfileKeys, settings: Settings) -> Iterator[WorkKey]:
+def affected_keys(change: Change[Any], caches: Caches, keys: ProfileKeys, settings: Settings) -> Iterator[WorkKey]:
     """Keys of the passes that this change may alter."""
     match change.kind:
         case names.DEPLOYMENT_KIND:
@@ -54,10 +54,10 @@ def _by_deployment(change: Change[Any], caches: Caches, keys: ProfileKeys) -> It
     yield FLEET
     for record in (change.old, change.new):
         if record is not None and named_profile(record) is None:
-            yield from _fellow_owners(change.key.namespace, keys.of(record), caches)
+            yield from _co_owners(change.key.namespace, keys.of(record), caches)
 
 
-def _fellow_owners(namespace: str, key: str | None, caches: Caches) -> Iterator[WorkKey]:
+def _co_owners(namespace: str, key: str | None, caches: Caches) -> Iterator[WorkKey]:
     """Those who own a measured profile together. NB: an imported one is nobody's: a thousand may make use of it."""
     if key is None or any(one.imported for one in caches.profiles.by(OURS, (namespace, key))):
         return

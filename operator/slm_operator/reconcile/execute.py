@@ -27,7 +27,7 @@ from slm_operator.kube.resources import CONFIG_MAP, NODE
 from slm_operator.planning import actions
 from slm_operator.reconcile.pending_writes import Applied, Ledger, Ref
 from slm_operator.reconcile.refusals import refusal_of, subject
-from slm_operator.reconcile.status_throttle import Pace, same_status
+from slm_operator.reconcile.status_throttle import StatusThrottle, same_status
 from slm_operator.watch.applied import OwnedRecord, owned
 from slm_operator.watch.records import Key
 
@@ -68,17 +68,17 @@ class Executor:
     ledger: Ledger
     _unwatched: dict[Ref, str] = field(default_factory=dict, init=False)
     """Hash of the manifest that each object of an unwatched kind was applied with."""
-    _pace: Pace = field(init=False)
+    _throttle: StatusThrottle = field(init=False)
 
     def __post_init__(self) -> None:
-        self._pace = Pace(self.ledger.clock)
+        self._throttle = StatusThrottle(self.ledger.clock)
 
     async def execute(self, work: WorkKey, plan: actions.Plan) -> Outcome:
         """All actions of a plan, in order."""
         outcome = Outcome()
         for action in plan.actions:
             try:
-                if isinstance(action, actions.WriteStatus) and (wait := self._words_wait(action)) > 0:
+                if isinstance(action, actions.WriteStatus) and (wait := self._message_delay(action)) > 0:
                     outcome.look_again_seconds = wait
                     continue
                 wrote = await self._perform(work, action)
@@ -252,11 +252,11 @@ class Executor:
             return False
         ref = Ref(action.kind, action.key)
         self._wrote(work, ref, answer, echo=True)
-        self._pace.wrote(ref, action.status, seen)
+        self._throttle.wrote(ref, action.status, seen)
         return True
 
-    def _words_wait(self, action: actions.WriteStatus) -> float:
-        return self._pace.wait_seconds(Ref(action.kind, action.key), action.status, self._status_of(action))
+    def _message_delay(self, action: actions.WriteStatus) -> float:
+        return self._throttle.wait_seconds(Ref(action.kind, action.key), action.status, self._status_of(action))
 
     def _status_of(self, action: actions.WriteStatus) -> Mapping[str, Any] | None:
         cache: Cache[Any] = self.caches.profiles if action.kind == names.PROFILE_KIND else self.caches.deployments

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from slm_operator.planning.views import Assignment, Demand, Refusal
     from slm_operator.reconcile.indexes import ProfileKeys
     from slm_operator.settings import Settings
-    from slm_operator.slo.monitor import Watched
+    from slm_operator.slo.monitor import Verdict
     from slm_operator.watch.records import (
         DeploymentRecord,
         JobRecord,
@@ -51,7 +51,7 @@ ADVICE_KEPT = 128
 
 @dataclass(slots=True, kw_only=True)
 class Gatherer:
-    """Makes views. `assignments`, `refusals` and `watched` are what the loop and the watch learnt."""
+    """Makes views. `assignments`, `refusals` and `verdicts` are what the loop and the SLO monitor found."""
 
     caches: Caches
     keys: ProfileKeys
@@ -60,7 +60,7 @@ class Gatherer:
     demand_of: Callable[[DeploymentRecord, ProfileRecord | None, Advised], Demand | None]
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     refusals: dict[WorkKey, Refusal] = field(default_factory=dict)
-    watched: dict[Key, Watched] = field(default_factory=dict)
+    verdicts: dict[Key, Verdict] = field(default_factory=dict)
     memory: Memory = NOTHING_REMEMBERED
     """What the fleet's last plan left to the next."""
     bugs: dict[Key, Exception] = field(default_factory=dict)
@@ -82,11 +82,11 @@ class Gatherer:
             deployment=record,
             profile=profile,
             advice=self.advice(record),
-            sharers=self._sharers(record, profile),
+            co_owners=self._co_owners(record, profile),
             assignment=self.assignments.get(key),
             workload=workload,
             pods=pods,
-            watched=self.watched.get(key),
+            slo_verdict=self.verdicts.get(key),
             refusal=self.refusals.get(WorkKey("deployment", key)),
         )
 
@@ -197,11 +197,11 @@ class Gatherer:
         self._demands.pop(key, None)
         self._advice.pop(key, None)
         self.assignments.pop(key, None)
-        self.watched.pop(key, None)
+        self.verdicts.pop(key, None)
         self.bugs.pop(key, None)
         self.keys.forget(uid)
 
-    def _sharers(self, record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[DeploymentRecord, ...]:
+    def _co_owners(self, record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[DeploymentRecord, ...]:
         """NB: only who owns a profile together is asked: of an imported one a thousand may make use."""
         if named_profile(record) is not None or (profile is not None and profile.imported):
             return ()

@@ -15,8 +15,8 @@ from slm_operator.api import names
 from slm_operator.kube.client import NotLeading
 from slm_operator.kube.errors import ApiError, Conflict
 from slm_operator.planning.actions import Plan
-from slm_operator.planning.status.internal_error import status_of_bug
-from slm_operator.reconcile.event_mapping import concerned
+from slm_operator.planning.status.internal_error import status_of_internal_error
+from slm_operator.reconcile.event_mapping import affected_keys
 from slm_operator.reconcile.queue import BACKOFF_SECONDS, FLEET, LONGEST_BACKOFF_SECONDS, WorkKey
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Reconciler:
             self.queue.add(work)
         if not self._started or not change.news:
             return
-        for work in concerned(change, self.gatherer.caches, self.gatherer.keys, self.gatherer.settings):
+        for work in affected_keys(change, self.gatherer.caches, self.gatherer.keys, self.gatherer.settings):
             if work not in echoes:
                 self._add(work)
         if change.kind == names.DEPLOYMENT_KIND and change.new is None and change.old is not None:
@@ -116,7 +116,7 @@ class Reconciler:
         self.queue.add(FLEET)
         for key in caches.profiles.keys():  # noqa: SIM118 - a Cache is no dict
             self.queue.add(WorkKey("profile", key))
-        for record in sorted(caches.deployments, key=_is_told):
+        for record in sorted(caches.deployments, key=_is_reported):
             self.queue.add(WorkKey("deployment", record.meta.key))
 
     def _add(self, work: WorkKey) -> None:
@@ -190,7 +190,7 @@ class Reconciler:
         if record is None:
             return
         try:
-            await self.executor.execute(work, Plan(actions=(status_of_bug(record, bug, self.now()),)))
+            await self.executor.execute(work, Plan(actions=(status_of_internal_error(record, bug, self.now()),)))
         except ApiError as error:
             log.warning("status not written", extra={"object": str(work), "because": error.message})
 
@@ -264,7 +264,7 @@ class Reconciler:
         self.queue.forget(work)
 
 
-def _is_told(record: DeploymentRecord) -> bool:
+def _is_reported(record: DeploymentRecord) -> bool:
     """Whether status is of the present generation: of a thousand found at a start, who still waits comes first."""
     return bool(record.status.get("observedGeneration") == record.meta.generation)
 

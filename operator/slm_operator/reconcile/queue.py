@@ -40,7 +40,7 @@ FLEET = WorkKey("fleet", Key("", ""))
 
 
 class KeyedQueue:
-    """The queue. Seconds throughout. `waited` is told how long each key was ready before it was taken."""
+    """The queue. Seconds throughout. `waited` gets how long each key was ready before it was taken."""
 
     def __init__(
         self,

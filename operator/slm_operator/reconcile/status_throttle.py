@@ -1,4 +1,4 @@
-"""Whether a status that was planned is worth a write: not when it is the one that is there, and words alone can wait.
+"""Whether a planned status is worth a write: not when it equals the present one, and a message-only update can wait.
 
 Assumes that planning keeps a condition's lastTransitionTime while its status stays: else no two would ever be equal.
 """
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-WORDS_SHARE = 0.25
-LEAST_WORDS_SECONDS, MOST_WORDS_SECONDS = 1.0, 15.0
+MESSAGE_SHARE = 0.25
+LEAST_MESSAGE_SECONDS, MOST_MESSAGE_SECONDS = 1.0, 15.0
 MOST_REMEMBERED = 10_000
-"""More than are written within MOST_WORDS_SECONDS at the client's rate, so that forgetting the others is rare."""
+"""More than are written within MOST_MESSAGE_SECONDS at the client's rate, so that forgetting the others is rare."""
 
 
 def significant(value: Any) -> Any:
@@ -32,45 +32,47 @@ def same_status(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
     return bool(significant(dict(wanted)) == significant(dict(seen)))
 
 
-def only_words_moved(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+def only_messages_differ(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
     """Whether a person would read something new, but no condition, phase or count is another."""
-    return bool(significant(_without_words(wanted)) == significant(_without_words(seen)))
+    return bool(significant(_without_messages(wanted)) == significant(_without_messages(seen)))
 
 
-def _without_words(status: Mapping[str, Any]) -> dict[str, Any]:
-    told = [{"type": one.get("type"), "status": one.get("status")} for one in status.get("conditions") or ()]
-    return {**status, "conditions": told}
+def _without_messages(status: Mapping[str, Any]) -> dict[str, Any]:
+    states = [{"type": one.get("type"), "status": one.get("status")} for one in status.get("conditions") or ()]
+    return {**status, "conditions": states}
 
 
-class _Told(NamedTuple):
-    """When a status was last written, and when something else than its words last moved."""
+class _Write(NamedTuple):
+    """When a status was last written, and when something else than its messages last changed."""
 
     at: float
     moved_at: float
 
 
 @dataclass(slots=True)
-class Pace:
-    """When a status that differs from the last one by words only may be written.
+class StatusThrottle:
+    """When a status that differs from the last one by its messages only may be written.
 
-    A node in a change has many words, and each is a write for every deployment that waits for it. So the longer nothing else
-    has moved, the longer words wait: a quarter of that time, within bounds.
+    A node in a change has many messages, and each is a write for every deployment that waits for it. So message-only updates
+    are debounced: the longer nothing else has changed, the longer they wait (a quarter of that time, 1 to 15 seconds).
     """
 
     clock: Callable[[], float]
-    _told: dict[Hashable, _Told] = field(default_factory=dict, init=False)
+    _writes: dict[Hashable, _Write] = field(default_factory=dict, init=False)
 
     def wait_seconds(self, who: Hashable, wanted: Mapping[str, Any], seen: Mapping[str, Any] | None) -> float:
         """Seconds until this status is worth a write; 0: now."""
-        told = self._told.get(who)
-        if told is None or seen is None or same_status(wanted, seen) or not only_words_moved(wanted, seen):
+        last = self._writes.get(who)
+        if last is None or seen is None or same_status(wanted, seen) or not only_messages_differ(wanted, seen):
             return 0.0
-        pause = min(MOST_WORDS_SECONDS, max(LEAST_WORDS_SECONDS, WORDS_SHARE * (told.at - told.moved_at)))
-        return max(0.0, told.at + pause - self.clock())
+        pause = min(MOST_MESSAGE_SECONDS, max(LEAST_MESSAGE_SECONDS, MESSAGE_SHARE * (last.at - last.moved_at)))
+        return max(0.0, last.at + pause - self.clock())
 
     def wrote(self, who: Hashable, wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> None:
         """A status was written over the one that was seen."""
-        now, told = self.clock(), self._told.get(who)
-        self._told[who] = _Told(now, told.moved_at if told is not None and only_words_moved(wanted, seen) else now)
-        if len(self._told) > MOST_REMEMBERED:  # those of objects that are gone, for one
-            self._told = {one: told for one, told in self._told.items() if now - told.at < MOST_WORDS_SECONDS}
+        now, last = self.clock(), self._writes.get(who)
+        self._writes[who] = _Write(
+            now, last.moved_at if last is not None and only_messages_differ(wanted, seen) else now
+        )
+        if len(self._writes) > MOST_REMEMBERED:  # those of objects that are gone, for one
+            self._writes = {one: write for one, write in self._writes.items() if now - write.at < MOST_MESSAGE_SECONDS}

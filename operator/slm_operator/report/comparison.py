@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.noise import of_comparison
 
-from slm_operator.report.curves import HEADROOM, labels, mark, told, weight
+from slm_operator.report.curves import HEADROOM, hover_text, labels, mark, weight
 from slm_operator.report.drawing import Frame, Scale, element, hover, line, path, picture, round_ticks, text
 from slm_operator.report.scene import Dot, Limits, Standing
 
@@ -68,7 +68,7 @@ def packs_chart(dots: Sequence[Dot], best: Dot, limits: Limits) -> str:
         *grid,
         line(gate, 10, gate, bottom, class_="slo"),
         *(_row(d, 30 + 34 * i, x, spread[i], right) for i, d in enumerate(packs)),
-        text(f"gain asked for: {limits.min_gain:.0%}", gate + 6, bottom - 4, class_="note slo-words"),
+        text(f"required gain: {limits.min_gain:.0%}", gate + 6, bottom - 4, class_="note slo-words"),
         text("throughput against the best single engine", right, height - 4, class_="axis", text_anchor="end"),
     )
 
@@ -80,7 +80,7 @@ def _row(dot: Dot, y: float, x: Scale, spread: float, right: float) -> str:
     tone = "whisker grey" if grey else "whisker"
     return element(
         "g",
-        hover(told(dot)),
+        hover(hover_text(dot)),
         text(
             dot.name, 106, y + 4, class_="name strong" if dot.standing is Standing.CHOSEN else "name", text_anchor="end"
         ),

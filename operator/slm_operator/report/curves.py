@@ -107,10 +107,10 @@ def mark(x: float, y: float, dot: Dot, *, grey: bool = False) -> str:
         else element("circle", cx=x, cy=y, r=r, class_=f"{tone} {shape}")
     )
     ring = element("circle", cx=x, cy=y, r=RING, class_="ring") if chosen else ""
-    return element("g", hover(told(dot)), ring, sign, class_="dot")
+    return element("g", hover(hover_text(dot)), ring, sign, class_="dot")
 
 
-def told(dot: Dot) -> str:
+def hover_text(dot: Dot) -> str:
     """A dot in words, for hovering."""
     ci = f" ± {dot.ci_fraction:.1%}" if dot.ci_fraction is not None else ""
     return f"{dot.name}: {dot.throughput:,.0f} tok/s{ci}, ITL {dot.itl_ms:.1f} ms\n{dot.standing}: {dot.because}"

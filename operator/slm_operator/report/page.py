@@ -123,7 +123,7 @@ def _evidence(scene: Scene) -> str:
     cards = [
         _card("Throughput", THROUGHPUT, throughput_chart(dots, limits, scene.fit)),
         _card("Latency", LATENCY, latency_chart(dots, limits)),
-        _card("What can be had", FRONTIER, frontier_chart(dots, limits), "wide"),
+        _card("Achievable figures", FRONTIER, frontier_chart(dots, limits), "wide"),
     ]
     if packs and best:
         words = PACKS.format(best=best.name, tps=f"{best.throughput:,.0f}", noise=f"{UNREPEATED_FRACTION:.1%}")
@@ -150,7 +150,7 @@ PACKS = (
     "together, at least ±{noise} where a run has none."
 )
 MEMORY = "GiB, engine by engine. What is not given to a KV pool stays free for others."
-CANDIDATES = "Every configuration that was weighed, and why it was kept or rejected."
+CANDIDATES = "Every configuration that was considered, and why it was kept or rejected."
 ENERGY = "Tokens per joule of the whole board. Sharing the GPU is not a way to save energy; it is shown, not claimed."
 
 

@@ -1,1 +1,1 @@
-"""Is the promise kept? `judge` and `monitor` decide, pure; `scraper` reads the engines. None of them acts."""
+"""Whether the SLO is met in use. `judge` and `monitor` decide, pure; `scraper` reads the engines. None of them acts."""

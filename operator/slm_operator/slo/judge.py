@@ -2,7 +2,7 @@
 
     windows of live metrics -> signs (per window) -> findings (with hysteresis) -> one judgement
 
-Exists because advice ages: lengths change, traffic thins, neighbours come. Assumes windows in order of time, each with
+Advice ages: lengths change, traffic thins, co-tenants arrive. Assumes windows in order of time, each with
 the figures of one GPU's replicas. Hysteresis: a finding opens after several windows that show it and closes after
 several that do not, so that one burst moves nothing. Must never act: it feeds `SLOMet`, and a re-profile is the
 planner's decision.
@@ -82,7 +82,7 @@ class Window(Latencies):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What the advice promised, and for what."""
+    """The figures that the advice predicted, and the workload that it holds for."""
 
     limits: Limits
     input_tokens_mean: float
@@ -122,7 +122,7 @@ class Judgement:
         return "; ".join(f.because for f in self.findings) or "latency, lengths and load are those that were measured"
 
 
-VERDICT = {
+DRIFT_OF = {
     Sign.SLO_MISSED: Drift.SLO_MISSED,
     Sign.PREEMPTING: Drift.WORKLOAD_CHANGED,
     Sign.WORKLOAD_CHANGED: Drift.WORKLOAD_CHANGED,
@@ -180,7 +180,7 @@ def _worst(findings: Sequence[Finding], windows: Sequence[Window], patience: Pat
     now = windows[-1].ends_at_seconds if windows else 0.0
     if any(f.sign in REPROFILE_HELPS and now - f.since_seconds >= patience.reprofile_after_seconds for f in findings):
         return Drift.REPROFILE_ADVISED
-    return max((VERDICT[f.sign] for f in findings), key=list(Drift).index)
+    return max((DRIFT_OF[f.sign] for f in findings), key=list(Drift).index)
 
 
 def _signs(expected: Expected, window: Window, patience: Patience) -> dict[Sign, str]:

@@ -1,10 +1,10 @@
-"""Whether live replicas keep what the advice promised, from sweeps over their metrics.
+"""Whether live replicas meet the SLO and the advised figures, from scrapes of their metrics.
 
-    sweep, sweep --> window (of enough requests) --> judgement (advisor.drift) --> what status says
+    scrape, scrape --> window (of enough requests) --> judgement (slo.judge) --> what status says
 
-A sweep is one reading of all replicas of a deployment. Windows are closed when enough requests have finished, so quiet
-deployments are judged too, only later. What status says changes when the judgement does, not with each figure: a watch
-that writes every minute would be load. Must never act, and never turn silence into a kept promise.
+A scrape is one reading of all replicas of a deployment. Windows are closed when enough requests have finished, so quiet
+deployments are judged too, only later. Status changes when the judgement does, not with each figure: a monitor
+that writes every minute would be load. Must never act, and never report a met SLO without requests.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 PATIENCE = Patience()
 KEPT_WINDOWS = max(PATIENCE.open_after, PATIENCE.close_after)
-UNREADABLE_SWEEPS = 3
-"""Sweeps in a row without an answer before that is said."""
+UNREADABLE_SCRAPES = 3
+"""Scrapes in a row without an answer before that is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+class Scrape:
     """The counters of a deployment's replicas at one moment."""
 
     at_seconds: float
@@ -45,8 +45,8 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """What live figures are held against."""
+class Baseline:
+    """The advised figures that live ones are compared with."""
 
     expected: Expected
     predicted: Predicted | None
@@ -65,8 +65,8 @@ class Figures(Means):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """What status says of the watch."""
+class Verdict:
+    """The result of monitoring one deployment, as status reports it."""
 
     holds: bool | None
     reason: str
@@ -76,64 +76,64 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """How far the watch of one deployment has come. A new promise begins a new course."""
+class MonitorState:
+    """What the SLO monitor knows of one deployment. A new baseline resets the state."""
 
-    promise: Promise
-    last: Sweep | None = None
+    baseline: Baseline
+    last: Scrape | None = None
     windows: tuple[Window, ...] = ()
     judgement: Judgement | None = None
     figures: Figures | None = None
     unreadable: int = 0
-    watched: Watched | None = None
+    verdict: Verdict | None = None
 
 
-def follow(course: Course, sweep: Sweep, patience: Patience = PATIENCE) -> Course:
-    """The course after one more sweep."""
-    if not sweep.engines:
-        return _unread(course)
-    course = replace(course, unreadable=0)
-    window, figures = _window(course, sweep) if course.last is not None else (None, None)
-    if course.last is None or not course.last.engines.keys() & sweep.engines.keys():
-        return replace(course, last=sweep, watched=course.watched or _quiet(patience))
+def follow(state: MonitorState, scrape: Scrape, patience: Patience = PATIENCE) -> MonitorState:
+    """The state after one more scrape."""
+    if not scrape.engines:
+        return _unread(state)
+    state = replace(state, unreadable=0)
+    window, figures = _window(state, scrape) if state.last is not None else (None, None)
+    if state.last is None or not state.last.engines.keys() & scrape.engines.keys():
+        return replace(state, last=scrape, verdict=state.verdict or _quiet(patience))
     if window is None or window.requests < patience.min_requests:
-        return replace(course, watched=course.watched or _quiet(patience))
-    windows = (*course.windows, window)[-KEPT_WINDOWS:]
-    judgement = judge(course.promise.expected, windows, course.judgement, patience)
-    news = course.judgement is None or _verdict(judgement) != _verdict(course.judgement)
+        return replace(state, verdict=state.verdict or _quiet(patience))
+    windows = (*state.windows, window)[-KEPT_WINDOWS:]
+    judgement = judge(state.baseline.expected, windows, state.judgement, patience)
+    news = state.judgement is None or _outcome(judgement) != _outcome(state.judgement)
     return replace(
-        course,
-        last=sweep,
+        state,
+        last=scrape,
         windows=windows,
         judgement=judgement,
         figures=figures,
-        watched=_say(course.promise, judgement, window, figures) if news or not course.watched else course.watched,
+        verdict=_say(state.baseline, judgement, window, figures) if news or not state.verdict else state.verdict,
     )
 
 
-def slo_finding(watched: Watched | None, former: Mapping[str, str] | None) -> Finding | None:
+def slo_finding(verdict: Verdict | None, former: Mapping[str, str] | None) -> Finding | None:
     """The SLOMet condition. Until an operator that just started has seen enough, it stays as it was."""
     if former is not None and former["reason"] == Reason.WAITING:
         former = None
-    if watched is None or (watched.reason == Reason.NO_TRAFFIC and former is not None):
+    if verdict is None or (verdict.reason == Reason.NO_TRAFFIC and former is not None):
         if former is None:
             return None
         holds = {"True": True, "False": False}.get(former["status"])
         return Finding(type=Condition.SLO_MET, holds=holds, reason=former["reason"], message=former["message"])
-    return Finding(type=Condition.SLO_MET, holds=watched.holds, reason=watched.reason, message=watched.message)
+    return Finding(type=Condition.SLO_MET, holds=verdict.holds, reason=verdict.reason, message=verdict.message)
 
 
-def _window(course: Course, sweep: Sweep) -> tuple[Window | None, Figures | None]:
-    """What happened since the last sweep in the engines that ran all the while."""
-    before = course.last
+def _window(state: MonitorState, scrape: Scrape) -> tuple[Window | None, Figures | None]:
+    """What happened since the last scrape in the engines that ran all the while."""
+    before = state.last
     assert before is not None
-    delta = CounterDelta.of_engines(before.engines, sweep.engines, sweep.at_seconds - before.at_seconds)
+    delta = CounterDelta.of_engines(before.engines, scrape.engines, scrape.at_seconds - before.at_seconds)
     if delta is None or delta.gained.finished <= 0 or delta.gained.itl_count <= 0:
         return None, None
-    gained, gpus, means = delta.gained, delta.engines / course.promise.engines_per_gpu, means_between(delta)
+    gained, gpus, means = delta.gained, delta.engines / state.baseline.engines_per_gpu, means_between(delta)
     latencies: dict[str, Any] = {name: Latency(mean_ms=mean_ms) for name, mean_ms in means.items()}
     window = Window(
-        ends_at_seconds=sweep.at_seconds,
+        ends_at_seconds=scrape.at_seconds,
         requests=int(gained.finished),
         **latencies,
         preemptions=int(gained.preemptions),
@@ -146,33 +146,33 @@ def _window(course: Course, sweep: Sweep) -> tuple[Window | None, Figures | None
     return window, figures
 
 
-def _unread(course: Course) -> Course:
-    course = replace(course, unreadable=course.unreadable + 1)
-    if course.unreadable < UNREADABLE_SWEEPS:
-        return course
+def _unread(state: MonitorState) -> MonitorState:
+    state = replace(state, unreadable=state.unreadable + 1)
+    if state.unreadable < UNREADABLE_SCRAPES:
+        return state
     message = (
         "no replica's /metrics can be read: allow the operator's namespace to reach the replicas' port http "
-        "(NetworkPolicy), or set watch.intervalSeconds to 0 to watch nothing"
+        "(NetworkPolicy), or set watch.intervalSeconds to 0 to switch the SLO monitor off"
     )
-    watched = Watched(holds=None, reason=Reason.METRICS_UNREADABLE, message=message)
-    return Course(promise=course.promise, unreadable=course.unreadable, watched=watched)
+    verdict = Verdict(holds=None, reason=Reason.METRICS_UNREADABLE, message=message)
+    return MonitorState(baseline=state.baseline, unreadable=state.unreadable, verdict=verdict)
 
 
-def _quiet(patience: Patience) -> Watched:
+def _quiet(patience: Patience) -> Verdict:
     message = (
-        f"fewer than {patience.min_requests} requests have finished since the watch began: nothing can be said yet"
+        f"fewer than {patience.min_requests} requests have finished since monitoring began: nothing can be said yet"
     )
-    return Watched(holds=None, reason=Reason.NO_TRAFFIC, message=message)
+    return Verdict(holds=None, reason=Reason.NO_TRAFFIC, message=message)
 
 
-def _verdict(judgement: Judgement) -> tuple[Drift, frozenset[Sign]]:
+def _outcome(judgement: Judgement) -> tuple[Drift, frozenset[Sign]]:
     return judgement.drift, frozenset(finding.sign for finding in judgement.findings)
 
 
-def _say(promise: Promise, judgement: Judgement, window: Window, figures: Figures | None) -> Watched:
+def _say(baseline: Baseline, judgement: Judgement, window: Window, figures: Figures | None) -> Verdict:
     reason = Reason.MET if judgement.drift is Drift.FINE else str(judgement.drift)
-    parts = [judgement.because, _measured(promise, figures), _remedy(promise, judgement, window)]
-    return Watched(
+    parts = [judgement.because, _measured(baseline, figures), _remedy(baseline, judgement, window)]
+    return Verdict(
         holds=judgement.slo_met,
         reason=reason,
         message="; ".join(part for part in parts if part),
@@ -180,24 +180,24 @@ def _say(promise: Promise, judgement: Judgement, window: Window, figures: Figure
     )
 
 
-def _measured(promise: Promise, figures: Figures | None) -> str:
+def _measured(baseline: Baseline, figures: Figures | None) -> str:
     if figures is None:
         return ""
     seen = (
         f"measured then: {figures.throughput_tokens_per_second:.0f} tokens/s a GPU at an ITL of {figures.itl_ms:.1f} ms"
     )
-    if promise.predicted is None:
+    if baseline.predicted is None:
         return seen
-    at = f"{promise.predicted.throughput_tokens_per_second:.0f} tokens/s at {promise.predicted.itl_ms:.1f} ms"
+    at = f"{baseline.predicted.throughput_tokens_per_second:.0f} tokens/s at {baseline.predicted.itl_ms:.1f} ms"
     return f"{seen}, predicted under the load that was advised for: {at}"
 
 
-def _remedy(promise: Promise, judgement: Judgement, window: Window) -> str:
+def _remedy(baseline: Baseline, judgement: Judgement, window: Window) -> str:
     if _lengths_changed(judgement):
         lengths = f"inputTokens {window.input_tokens_mean:.0f} and outputTokens {window.output_tokens_mean:.0f}"
         return f"set spec.workload to {lengths}: a profile of that load is measured then"
     if judgement.drift is Drift.REPROFILE_ADVISED:
-        return f"delete SLMProfile {promise.profile} to have it measured again"
+        return f"delete SLMProfile {baseline.profile} to have it measured again"
     return ""
 
 

@@ -21,7 +21,7 @@ from slm_operator.manifests.engine import PORT
 from slm_operator.planning.deployment.advising import Unadvisable, slo_of
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.slo.judge import expect
-from slm_operator.slo.monitor import Course, Figures, Promise, Sweep, follow
+from slm_operator.slo.monitor import Baseline, Figures, MonitorState, Scrape, follow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from slm_operator.reconcile.gather import Gatherer
     from slm_operator.reconcile.queue import KeyedQueue
-    from slm_operator.slo.monitor import Watched
+    from slm_operator.slo.monitor import Verdict
     from slm_operator.watch.records import DeploymentRecord, Key, PodRecord
 
 log = logging.getLogger(__name__)
@@ -41,14 +41,14 @@ AT_ONCE = 32
 OF_A_NAMESPACE = 4
 """Most of those that are of one namespace."""
 OF_A_DEPLOYMENT = 64
-"""Most replicas of one deployment that are asked in a sweep."""
+"""Most replicas of one deployment that are asked in a scrape."""
 DEPLOYMENT_SECONDS, NAMESPACE_SECONDS = 15.0, 60.0
-"""After so long in a sweep no further replica is asked: who was not reached is first in the next one."""
+"""After so long in a scrape no further replica is asked: who was not reached is first in the next one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """What one deployment may take of a sweep: places among all requests and its namespace's, and time."""
+    """What one deployment may take of a scrape: places among all requests and its namespace's, and time."""
 
     gate: asyncio.Semaphore
     share: asyncio.Semaphore
@@ -56,8 +56,8 @@ class _Turn:
 
 
 @dataclass(slots=True, kw_only=True)
-class Watch:
-    """The watch over all deployments. `figures` are the last measured ones, for the operator's own metrics."""
+class SloMonitor:
+    """Monitors the SLO of all deployments. `figures` are the last measured ones, for the operator's own metrics."""
 
     gatherer: Gatherer
     queue: KeyedQueue
@@ -66,20 +66,20 @@ class Watch:
     fetch: Callable[[str, Engine], Awaitable[Counters]]
     """The counters on an engine's page at a URL. Raises NoMetrics."""
     figures: dict[Key, Figures] = field(default_factory=dict)
-    _courses: dict[Key, tuple[Hashable, Course]] = field(default_factory=dict, init=False)
+    _states: dict[Key, tuple[Hashable, MonitorState]] = field(default_factory=dict, init=False)
     _looked: dict[Key, float] = field(default_factory=dict, init=False)
     """When each deployment was looked at last."""
     _asked: dict[Key, dict[str, int]] = field(default_factory=dict, init=False)
-    """How often each replica was asked, by pod uid, of deployments with more than are asked in a sweep."""
+    """How often each replica was asked, by pod uid, of deployments with more than are asked in a scrape."""
 
     async def run(self) -> None:
-        """Watch until cancelled. With an interval of 0 nothing is watched."""
+        """Monitor until cancelled. An interval of 0 switches it off."""
         while self.interval_seconds:
             await asyncio.sleep(self.interval_seconds)
             await self.once()
 
     async def once(self) -> None:
-        """One sweep over every deployment.
+        """One scrape over every deployment.
 
         NB: a few at a time from the start: a thousand judged in one turn of the loop kept every pass waiting.
         """
@@ -91,7 +91,7 @@ class Watch:
         async with asyncio.TaskGroup() as lookers:
             for _ in range(min(AT_ONCE, len(namespaces))):
                 lookers.create_task(self._look_at_each(left, gate))
-        known = self._courses.keys() | self.figures.keys() | self._looked.keys()
+        known = self._states.keys() | self.figures.keys() | self._looked.keys()
         for gone in known - {record.meta.key for record in records}:
             self._forget(gone)
 
@@ -104,8 +104,8 @@ class Watch:
                 self._looked[record.meta.key] = self.clock()
                 try:
                     await self._look_at(record, _Turn(gate, share, min(until, self.clock() + DEPLOYMENT_SECONDS)))
-                except Exception:  # a bug about one deployment must not blind the watch of the others
-                    log.exception("watch failed", extra={"object": str(record.meta.key), "because": "a bug"})
+                except Exception:  # a bug about one deployment must not stop the monitoring of the others
+                    log.exception("SLO monitor failed", extra={"object": str(record.meta.key), "because": "a bug"})
                 await asyncio.sleep(0)
 
     async def _look_at(self, record: DeploymentRecord, turn: _Turn) -> None:
@@ -113,53 +113,53 @@ class Watch:
         workload, found = self.gatherer.replicas(record)
         rolling = workload is None or workload.updated < workload.replicas
         pods = [pod for pod in found if pod.ready and pod.address and not pod.meta.deleting]
-        course = self._course(record)
-        if rolling or not pods or course is None or record.spec is None:
+        state = self._state_of(record)
+        if rolling or not pods or state is None or record.spec is None:
             return
-        chosen, engine = self._chosen(key, course, pods), engine_of(record.spec.engine.command)
-        after = follow(course, Sweep(at_seconds=self.clock(), engines=await self._sweep(engine, chosen, turn)))
-        self._courses[key] = (self._courses[key][0], after)
+        chosen, engine = self._chosen(key, state, pods), engine_of(record.spec.engine.command)
+        after = follow(state, Scrape(at_seconds=self.clock(), engines=await self._scrape(engine, chosen, turn)))
+        self._states[key] = (self._states[key][0], after)
         if after.figures is not None:
             self.figures[key] = after.figures
-        if after.watched != self.gatherer.watched.get(key):
-            self._tell(key, after.watched)
+        if after.verdict != self.gatherer.verdicts.get(key):
+            self._report(key, after.verdict)
 
-    def _tell(self, key: Key, watched: Watched | None) -> None:
-        if watched is not None:
-            self.gatherer.watched[key] = watched
+    def _report(self, key: Key, verdict: Verdict | None) -> None:
+        if verdict is not None:
+            self.gatherer.verdicts[key] = verdict
             self.queue.add(WorkKey("deployment", key))
 
-    def _course(self, record: DeploymentRecord) -> Course | None:
-        """The course of this very promise; a change of spec or profile begins a new one."""
+    def _state_of(self, record: DeploymentRecord) -> MonitorState | None:
+        """The state for the present baseline; a change of spec or profile begins a new one."""
         profile = self.gatherer.profile_of(record)
         if record.spec is None or profile is None or profile.measurements is None:
             return None
         version = (record.meta.uid, record.meta.generation, profile.meta.uid, profile.measurements.measured_at)
-        known = self._courses.get(record.meta.key)
+        known = self._states.get(record.meta.key)
         if known is not None and known[0] == version:
             return known[1]
         advice = self.gatherer.advice(record)
         if advice is None or isinstance(advice, Unadvisable):
             return None
-        promise = Promise(
+        baseline = Baseline(
             expected=expect(profile.measurements, slo_of(record.spec.slo), advice),
             predicted=advice.predicted,
             profile=profile.meta.key.name,
             engines_per_gpu=advice.configuration.engines_per_gpu,
         )
-        # Another replica count, say, is a new generation of the same promise.
-        course = known[1] if known is not None and known[1].promise == promise else Course(promise=promise)
-        self._courses[record.meta.key] = (version, course)
-        return course
+        # Another replica count, say, is a new generation with the same baseline.
+        state = known[1] if known is not None and known[1].baseline == baseline else MonitorState(baseline=baseline)
+        self._states[record.meta.key] = (version, state)
+        return state
 
-    def _chosen(self, key: Key, course: Course, pods: Sequence[PodRecord]) -> Sequence[PodRecord]:
+    def _chosen(self, key: Key, state: MonitorState, pods: Sequence[PodRecord]) -> Sequence[PodRecord]:
         """Whom to ask. NB: a window needs the same replicas at both ends, so it is closed before others are asked."""
         if len(pods) <= OF_A_DEPLOYMENT:
             self._asked.pop(key, None)
             return pods
         before = self._asked.get(key, {})
-        last = course.last
-        closed = last is None or (course.windows and course.windows[-1].ends_at_seconds == last.at_seconds)
+        last = state.last
+        closed = last is None or (state.windows and state.windows[-1].ends_at_seconds == last.at_seconds)
         held = last.engines.keys() if last is not None and not closed else frozenset()
         order = sorted(pods, key=lambda one: (one.meta.uid not in held, before.get(one.meta.uid, 0)))
         chosen = order[:OF_A_DEPLOYMENT]
@@ -168,7 +168,7 @@ class Watch:
             self._asked[key][one.meta.uid] += 1
         return chosen
 
-    async def _sweep(self, engine: Engine, pods: Sequence[PodRecord], turn: _Turn) -> Mapping[str, Counters]:
+    async def _scrape(self, engine: Engine, pods: Sequence[PodRecord], turn: _Turn) -> Mapping[str, Counters]:
         async def read(pod: PodRecord) -> Counters | None:
             async with turn.share, turn.gate:
                 if self.clock() >= turn.until:
@@ -183,11 +183,11 @@ class Watch:
         return {pod.meta.uid: page for pod, page in zip(pods, pages, strict=True) if page is not None}
 
     def _forget(self, key: Key) -> None:
-        self._courses.pop(key, None)
+        self._states.pop(key, None)
         self.figures.pop(key, None)
         self._looked.pop(key, None)
         self._asked.pop(key, None)
-        self.gatherer.watched.pop(key, None)
+        self.gatherer.verdicts.pop(key, None)
 
 
 def _host(pod: PodRecord) -> str:

@@ -1,4 +1,4 @@
-"""Pods that ask for a GPU or that we made, as records. All other pods of the cluster are looked at once and dropped.
+"""Pods that request a GPU or that we made, as records. All other pods of the cluster are looked at once and dropped.
 
 This is the hottest projection: with 10,000 pods in a cluster it decides how long a start takes. So `concerns_us` looks
 at labels and resource names only, before anything is built.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 MOST_RESOURCES, MOST_DEVICES = 16, 64
-"""Device resources that a pod may ask for, and devices whose health it may tell, before the others are left out."""
+"""Device resources that a pod may request, and devices whose health it may tell, before the others are left out."""
 
 
 def pod(raw: Raw) -> PodRecord | None:

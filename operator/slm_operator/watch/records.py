@@ -141,7 +141,7 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodRecord:
-    """A pod that asks for a GPU or that we made."""
+    """A pod that requests a GPU or that we made."""
 
     meta: Meta
     node: str | None

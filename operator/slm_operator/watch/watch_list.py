@@ -36,7 +36,7 @@ OURS = "ours"
 CONTROLLER = "controller"
 """Index of pods that measure: the uid of their Job."""
 GPU = "gpu"
-"""Index: True for every pod that asks for a GPU."""
+"""Index: True for every pod that requests a GPU."""
 
 
 def _replicas(record: PodRecord) -> Iterable[Hashable]:

@@ -80,7 +80,7 @@ class _Listing:
 
 
 class World:
-    """The caches, fed by pages and events. `on_change` is told what changed, in order. A `kube.objects_taken.Taker`."""
+    """The caches, fed by pages and events. `on_change` gets each change, in order. A `kube.objects_taken.Taker`."""
 
     def __init__(
         self, watched: Iterable[Watched], on_change: Callable[[Change[Any]], None], namespaces: Iterable[str] = ()

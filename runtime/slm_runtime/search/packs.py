@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 GPU_FRACTION = 0.65
 """Part of a step that an engine is taken to hold the GPU, before any pack was measured (0.55-0.75 as published)."""
-HOPED_GPU_FRACTION = 0.05
-"""The same for an engine that is bound by its host: where not even such a one could win, no pack is started."""
+OPTIMISTIC_GPU_FRACTION = 0.05
+"""The same for an engine that is bound by its host. Where not even that could win, no pack is started."""
 LEAST_MARGIN = 1.1
 """The first B of a pack over the one at which it would gain just enough."""
 MAX_TRIES = 3
 """Batch sizes measured for one R."""
 AIM_FRACTION = 0.99
-"""Use of a limit that is aimed at; packs are dear, a miss costs a measurement."""
+"""Pack measurements are expensive, so aim below the limit: this fraction of it."""
 STEP_FRACTION = 0.03
 """Expected gain for which a pack that keeps the SLO is measured again at a larger B."""
 
@@ -67,7 +67,7 @@ def learnt_gpu_fraction(replicas: int, measured_stretch: float) -> float:
 
 
 def reference(request: Request, findings: Findings) -> Point | None:
-    """The single engine that packs are held against: without its confirmation, so that this does not change under them."""
+    """The single engine that packs are compared with. Its confirmation is left out, so that the reference stays the same while packs are measured."""
     baseline = request.max_num_batched_tokens
     explored = [
         m.point for m in findings.measured if m.on.kv_cache_bytes is None or m.on.max_num_batched_tokens != baseline
@@ -82,7 +82,7 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
     if best is None or fit is None:
         return None
     for mode in request.modes:
-        to_beat = worth(request, findings, best)
+        to_beat = throughput_at_load(request, findings, best)
         for replicas in [request.engines] if request.engines else range(2, request.max_engines + 1):
             budget = best.max_num_batched_tokens or request.max_num_batched_tokens
             one = replace(EngineConfiguration.of(best), max_num_batched_tokens=budget)
@@ -95,9 +95,9 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
             if step is not None:
                 return step
             won = best_try(tries(findings, pack), limits_of(request, findings))
-            if won is None or worth(request, findings, won) < to_beat * (1 + request.min_gain):
+            if won is None or throughput_at_load(request, findings, won) < to_beat * (1 + request.min_gain):
                 return None
-            to_beat = worth(request, findings, won)
+            to_beat = throughput_at_load(request, findings, won)
         else:
             return None
     return None
@@ -110,12 +110,12 @@ def best_pack(request: Request, findings: Findings) -> Point | None:
     won = best_try(packs, limits_of(request, findings))
     if best is None or won is None:
         return None
-    enough = worth(request, findings, best) * (1 + request.min_gain)
-    return won if worth(request, findings, won) >= enough else None
+    enough = throughput_at_load(request, findings, best) * (1 + request.min_gain)
+    return won if throughput_at_load(request, findings, won) >= enough else None
 
 
-def worth(request: Request, findings: Findings, point: Point) -> float:
-    """Throughput of a configuration at the load to decide for, with full batches where it was not measured at that."""
+def throughput_at_load(request: Request, findings: Findings, point: Point) -> float:
+    """Measured throughput of a configuration at the load to decide for, or with full batches where that load was not measured."""
     at_load = [
         p.throughput_tokens_per_second
         for p in findings.points
@@ -137,31 +137,31 @@ def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, t
     tried = tries(findings, pack)
     if len(tried) >= MAX_TRIES:
         return None
-    outlook = Outlook.of(request, findings, pack)
-    if outlook is None:
+    prediction = PackPrediction.of(request, findings, pack)
+    if prediction is None:
         return None
     limits = limits_of(request, findings)
     won = best_try(tried, limits)
-    size = outlook.largest_batch(limits)
-    if not outlook.learnt:
-        size = max(size, outlook.least_batch())
+    size = prediction.largest_batch(limits)
+    if not prediction.learnt:
+        size = max(size, prediction.least_batch())
     for point in (m.point for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
         size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1)), point.batch_size - 1)
     if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
         because = f"the KV pools of {tried[-1].on.kv_cache_bytes} bytes were too small"
         return try_step(request, findings, replace(pack, batch_size=size), because)
-    # A user's own R is measured whatever it promises: the advice must be able to say what it costs.
-    hoped_for = 0.0 if request.engines else to_beat * (1 + request.min_gain / 2)
-    floor = _worth_another_start(won) if won else hoped_for
-    if size < 1 or (won and size <= won.batch_size) or outlook.hoped_throughput(limits, size) < floor:
+    # A user's own R is measured whatever is predicted for it: the advice must be able to say what it costs.
+    required = 0.0 if request.engines else to_beat * (1 + request.min_gain / 2)
+    floor = _required_for_another_start(won) if won else required
+    if size < 1 or (won and size <= won.batch_size) or prediction.optimistic_throughput(limits, size) < floor:
         return None
-    why = f"B={size} fits {outlook.held_by(limits)}"
+    why = f"B={size} fits {prediction.held_by(limits)}"
     because = f"{pack.engines_per_gpu} engines may win where one leaves the GPU idle; {why}"
     return try_step(request, findings, replace(pack, batch_size=size), because)
 
 
-def _worth_another_start(won: Point) -> float:
-    """Throughput that a larger B must promise: engine starts are dear, and a gain within the noise would not be seen."""
+def _required_for_another_start(won: Point) -> float:
+    """Throughput that must be predicted for a larger B: engine starts are expensive, and a gain within the noise is not visible."""
     return won.throughput_tokens_per_second * (1 + max(STEP_FRACTION, won.throughput_ci_fraction or 0.0))
 
 
@@ -194,8 +194,8 @@ def _loaded(request: Request, findings: Findings, pack: EngineConfiguration) -> 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """What is expected of R engines, from the sweep and from the packs measured until now."""
+class PackPrediction:
+    """The predicted figures of R engines, from the batch sweep and from the packs measured so far."""
 
     request: Request
     findings: Findings
@@ -208,7 +208,7 @@ class Outlook:
     """Some pack has been measured; else the stretch is a guess."""
 
     @classmethod
-    def of(cls, request: Request, findings: Findings, pack: EngineConfiguration) -> Outlook | None:
+    def of(cls, request: Request, findings: Findings, pack: EngineConfiguration) -> PackPrediction | None:
         """None while a single engine is not known well enough."""
         best, fit = reference(request, findings), fit_points(findings.points)
         if best is None or fit is None:
@@ -240,12 +240,12 @@ class Outlook:
         )
         return self.pack.engines_per_gpu * alone * anchor / self.stretched
 
-    def hoped_throughput(self, limits: Limits, batch_size: int) -> float:
-        """The same at B, but while no pack has been measured, what an engine that hardly needs the GPU would reach."""
+    def optimistic_throughput(self, limits: Limits, batch_size: int) -> float:
+        """The same at B. Before any pack was measured: the throughput of engines that hardly need the GPU, which is an upper bound."""
         if self.learnt:
             return self.throughput(batch_size)
-        hopeful = replace(self, stretched=stretch(self.pack.engines_per_gpu, HOPED_GPU_FRACTION), learnt=True)
-        return hopeful.throughput(hopeful.largest_batch(limits))
+        optimistic = replace(self, stretched=stretch(self.pack.engines_per_gpu, OPTIMISTIC_GPU_FRACTION), learnt=True)
+        return optimistic.throughput(optimistic.largest_batch(limits))
 
     def has_memory_for(self, batch_size: int) -> bool:
         """Each of R engines and its KV bytes fit into its share of the device."""

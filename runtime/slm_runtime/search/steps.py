@@ -37,7 +37,7 @@ class Request(tuning.Tuning):
     max_engines: int = tuning.MAX_ENGINES_PER_GPU.default
     """Largest R. 1: no packs."""
     engines: int | None = None
-    """The user's own R: the only pack that is measured, whatever it promises. At least 2."""
+    """The user's own R: the only pack that is measured, whatever is predicted for it. At least 2."""
     concurrency: int | None = None
     """Requests in flight to decide for. None: full batches."""
     max_model_len: int | None = None

@@ -100,10 +100,10 @@ def test_rejects(candidate: Point, name: str, because: str) -> None:
     ("settings", "because"),
     [
         (Settings(mode=SharingMode.EXCLUSIVE), "the user allows no sharing (mode Exclusive)"),
-        (Settings(mode=SharingMode.TIME_SLICING), "the user asked for TimeSlicing, this is MPS"),
+        (Settings(mode=SharingMode.TIME_SLICING), "the user requested TimeSlicing, this is MPS"),
         (Settings(max_engines_per_gpu=1), "the user allows at most 1 per GPU"),
-        (Settings(engines_per_gpu=1), "the user asked for 1 per GPU"),
-        (Settings(engines_per_gpu=3), "the user asked for 3 per GPU"),
+        (Settings(engines_per_gpu=1), "the user requested 1 per GPU"),
+        (Settings(engines_per_gpu=3), "the user requested 3 per GPU"),
     ],
 )
 def test_the_user_forbids_a_pack(settings: Settings, because: str) -> None:
@@ -213,7 +213,7 @@ def test_without_a_ledger_memory_is_not_judged() -> None:
 
 
 class TestEfficiency:
-    """T(B) / (B T(1)) > epsilon, as published; measured packs set it aside."""
+    """T(B) / (B T(1)) > epsilon, as published; measured packs replace it."""
 
     def test_rejects_past_the_knee(self) -> None:
         found = judged(point(512), settings=Settings(min_efficiency=0.1))
@@ -225,7 +225,7 @@ class TestEfficiency:
         advice = advise(document(single, half), Slo(), Settings(min_efficiency=0.5))
         assert advice.configuration.batch_size == 1
 
-    def test_steps_aside_where_packs_were_measured(self) -> None:
+    def test_does_not_apply_where_packs_were_measured(self) -> None:
         """Else a pack could beat a single engine that only the limit had made slow."""
         found = judged(point(512), pack(64), settings=Settings(min_efficiency=0.1))
         assert found.verdict is Verdict.CHOSEN
@@ -260,7 +260,7 @@ class TestSlo:
             (Slo(itl_ms=5, ttft_ms=800), "mean ITL 29.6 ms exceeds 5.0 ms"),
         ],
     )
-    def test_the_worst_of_two_misses_is_told(self, slo: Slo, because: str) -> None:
+    def test_the_worst_of_two_misses_is_reported(self, slo: Slo, because: str) -> None:
         late = point(256, ttft_ms=Latency(mean_ms=900))
         assert judged(late, slo=slo).because == because
 

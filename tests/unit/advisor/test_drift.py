@@ -169,7 +169,7 @@ class TestReprofile:
         assert judge(EXPECTED, lasting(5, start=9000, in_flight_mean=3), first, PATIENCE).drift is Drift.LOAD_TOO_THIN
 
 
-def test_the_worst_names_the_judgement_and_all_are_told() -> None:
+def test_the_worst_names_the_judgement_and_all_are_reported() -> None:
     found = judge(EXPECTED, lasting(in_flight_mean=3, output_tokens_mean=400, **SLOW), None, PATIENCE)
     assert found.drift is Drift.SLO_MISSED
     assert [f.sign for f in found.findings] == [Sign.SLO_MISSED, Sign.WORKLOAD_CHANGED, Sign.LOAD_TOO_THIN]

@@ -155,7 +155,7 @@ def test_untrusted_packs_bend_no_line() -> None:
     assert advise(document(*SINGLES, *packs, spoiled), ANY, Settings()).pays_from_in_flight == 40
 
 
-def test_not_told_where_a_pack_lost_at_full_batches() -> None:
+def test_not_reported_where_a_pack_lost_at_full_batches() -> None:
     assert advise(document(*SINGLES, pack(128, gain=0.01)), ANY, Settings()).pays_from_in_flight is None
 
 

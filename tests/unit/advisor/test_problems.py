@@ -240,7 +240,7 @@ def test_a_factor_without_its_reference() -> None:
     assert "B=32" in problems[0].because
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(AdviceError) as raised:
         advise(document(replace(point(1), mean_running=0)), Slo(itl_ms=0), Settings(min_gain=2))
     assert [p.field for p in raised.value.problems] == ["minGain", "points[0].meanRunning", "slo.itl.maxMs"]

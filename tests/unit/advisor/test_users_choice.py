@@ -1,4 +1,4 @@
-"""spec.sharing's enginesPerGpu and mode win over the advice, at a cost that is told."""
+"""spec.sharing's enginesPerGpu and mode win over the advice, at a cost that is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_measured_and_worse_tells_the_cost() -> None:
         in advice.sentences
     )
     verdicts = {(c.point.batch_size, c.point.replicas): (c.verdict, c.because) for c in advice.candidates}
-    assert verdicts[128, 1] == (Verdict.REJECTED, "the user asked for 2 per GPU")
+    assert verdicts[128, 1] == (Verdict.REJECTED, "the user requested 2 per GPU")
     single = next(c for c in advice.candidates if c.point.replicas == 1)
     assert (single.last.value, single.last.limit) == (1, 2)
     chosen = next(c for c in advice.candidates if c.verdict is Verdict.CHOSEN)
@@ -109,7 +109,7 @@ def test_more_engines_than_memory_holds() -> None:
     assert advice.closest.missed_by == pytest.approx(14.783 / 8 - 1, rel=1e-3)
     assert advice.sentences[:2] == (
         "The request cannot be met: 8 engines per GPU leave each 8.0 GiB, and one needs 14.8 GiB even at B=1.",
-        "Ask for at most 4 per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen.",
+        "Request at most 4 per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen.",
     )
 
 

@@ -39,15 +39,15 @@ class ApiServer:
         self.asked.append(f"{method} {path}")
         if method == "PATCH":
             self.patched.append(body)
-            told = self.answers.get(f"PATCH {path}")
-            return told if isinstance(told, tuple) else (200, body)
+            reported = self.answers.get(f"PATCH {path}")
+            return reported if isinstance(reported, tuple) else (200, body)
         if method == "POST" and path.endswith("selfsubjectaccessreviews"):
             asked = body["spec"]["resourceAttributes"]
             return 201, body | {"status": {"allowed": (asked["verb"], asked["resource"]) not in self.denied}}
         if method == "POST":
             self.created.append(body)
-            told = self.answers.get(f"POST {path}")
-            return told if isinstance(told, tuple) else (201, body)
+            reported = self.answers.get(f"POST {path}")
+            return reported if isinstance(reported, tuple) else (201, body)
         found = self.answers.get(path)
         if found is None:
             plural, _, name = path.rpartition("/")

@@ -39,17 +39,17 @@ def node(
     name: str = "gpu-1",
     settings: Settings = DEFAULTS,
 ) -> Node:
-    told = {
+    reported = {
         name: value for name, value in (objects.H100 | objects.OPTED_IN | (labels or {})).items() if name not in without
     }
-    raw = objects.node(name, told, **(allocatable or {"nvidia.com/gpu": "8"})) | {"spec": spec or {}}
+    raw = objects.node(name, reported, **(allocatable or {"nvidia.com/gpu": "8"})) | {"spec": spec or {}}
     raw["metadata"]["annotations"] = annotations or {}
     raw["status"]["conditions"][0]["status"] = ready
     record = node_record(raw)
     state = NodeState(
         node=record,
         opted_in=is_opted_in(record, settings),
-        told=record.meta.labels.get("nvidia.com/device-plugin.config"),
+        requested_config=record.meta.labels.get("nvidia.com/device-plugin.config"),
         daemons=daemons,
         failures=failures_in(record.meta.annotations.get("slm-operator.io/change-failed")),
     )

@@ -89,9 +89,9 @@ def test_nodes_with_the_same_answer_are_one_finding(server: ApiServer, capsys: p
         "/api/v1/namespaces/nvidia-device-plugin/pods": {"items": pods},
     }
     assert main(["check"]) == 0
-    told = capsys.readouterr().out
-    assert "gpu-1, gpu-2, gpu-3 and 1 more: ready" in told
-    assert "gpu-5: cordoned: nothing is placed there" in told
+    reported = capsys.readouterr().out
+    assert "gpu-1, gpu-2, gpu-3 and 1 more: ready" in reported
+    assert "gpu-5: cordoned: nothing is placed there" in reported
 
 
 def test_a_lease_that_is_renewed_while_we_look_is_held_whatever_the_clocks_say(
@@ -112,9 +112,9 @@ def test_a_lease_that_is_renewed_while_we_look_is_held_whatever_the_clocks_say(
 def test_missing_rights_are_named_with_what_needs_them(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.denied = {("create", "slmdeployments"), ("list", "nodes")}
     assert main(["check"]) == 1
-    told = " ".join(capsys.readouterr().out.split())
-    assert "you may not create an SLMDeployment in namespace team" in told
-    assert "you may not list nodes (for check, support)" in told
+    reported = " ".join(capsys.readouterr().out.split())
+    assert "you may not create an SLMDeployment in namespace team" in reported
+    assert "you may not list nodes (for check, support)" in reported
 
 
 def test_no_finding_names_nobody_s_right(server: ApiServer) -> None:

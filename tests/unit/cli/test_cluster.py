@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 def test_explain_prints_the_sentences_of_status(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "opt"]) == 0
-    told = capsys.readouterr().out
+    reported = capsys.readouterr().out
     advice = server.answers[f"{TEAM}/slmdeployments/opt"]["status"]["advice"]
-    assert told.startswith("opt is Ready: all is well\n")
+    assert reported.startswith("opt is Ready: all is well\n")
     for sentence in advice["sentences"]:
-        assert sentence in told
-    assert "more were weighed: `kubectl slm report`" in told
+        assert sentence in reported
+    assert "more were considered: `kubectl slm report`" in reported
 
 
 def test_explain_exits_with_1_while_it_is_not_ready(server: ApiServer) -> None:
@@ -46,10 +46,10 @@ def test_explain_of_a_deployment_that_nobody_has_looked_at(
 
 def test_watch_prints_once_when_piped(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["watch"]) == 0
-    told = capsys.readouterr().out
-    assert "opt " in told
-    assert "+13%" in told
-    assert "point 6/6" in told
+    reported = capsys.readouterr().out
+    assert "opt " in reported
+    assert "+13%" in reported
+    assert "point 6/6" in reported
 
 
 def test_watch_of_an_empty_namespace(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:

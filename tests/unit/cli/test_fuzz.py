@@ -84,8 +84,8 @@ def test_changed_documents(tmp_path: Path, changes: list[tuple[tuple[Any, ...], 
     answered_or_refused(code, out, err)
     written = tmp_path / "r.html"
     written.unlink(missing_ok=True)
-    told, _, _ = run("report", "-f", str(tmp_path / "d.json"), "-o", str(written))
-    assert told == code
+    reported, _, _ = run("report", "-f", str(tmp_path / "d.json"), "-o", str(written))
+    assert reported == code
     assert written.exists() == (code == 0)
 
 

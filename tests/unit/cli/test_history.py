@@ -163,7 +163,7 @@ def revision(**changed: Any) -> Revision:
 
 WAYS: list[tuple[str, Revision, Revision, str]] = [
     ("the same advice", revision(), revision(number=2), "ran with the same advice as now"),
-    ("no profile told", revision(profile=""), revision(args=()), "does not say which profile"),
+    ("no profile named", revision(profile=""), revision(args=()), "does not say which profile"),
     ("a flag that the operator no longer sets", revision(args=(*revision().args, "--old")), revision(args=()), "--old (now absent)"),
     ("another model", revision(args=("org/other", *revision().args[1:])), revision(args=()), "org/other (now facebook/opt-1.3b)"),
     ("a flag that it sets since", revision(args=revision().args[:-2]), revision(args=()), "no --shutdown-timeout"),

@@ -70,8 +70,8 @@ def test_plan_estimates_from_the_model_s_config(
 
 def test_a_plan_shows_where_the_memory_goes(manifest: str, config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-f", manifest, "--config", config, "--gpu", "NVIDIA-H100-80GB-HBM3"]) == 0
-    told = capsys.readouterr().out
-    lines = {line.split("  ")[0]: line.split() for line in told.splitlines()}
+    reported = capsys.readouterr().out
+    lines = {line.split("  ")[0]: line.split() for line in reported.splitlines()}
     parts = ("weights", "activations", "graphs", "context", "KV cache")
     assert sum(float(lines[part][-1]) for part in parts) == pytest.approx(float(lines["together"][-1]), abs=0.03)
     assert float(lines["together"][-1]) + float(lines["free"][-1]) == pytest.approx(80, abs=0.02)

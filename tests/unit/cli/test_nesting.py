@@ -42,7 +42,7 @@ def marked(raw: Any, place: str) -> Any:
     return raw
 
 
-def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def reported(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     code = main(arguments)
     shown = capsys.readouterr()
     lines = sorted(line for line in (shown.out + shown.err).splitlines() if "KiB" not in line)
@@ -61,10 +61,10 @@ def here(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_nobody_reads_may_be_deep_and_the_answer_is_the_same(
     command: str, here: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = told(COMMANDS[command], capsys)
+    plain = reported(COMMANDS[command], capsys)
     for path, answer in list(here.answers.items()):
         here.answers[path] = deep_json(marked(answer, "managedFields"), API_SERVER_LEVELS)
-    assert told(COMMANDS[command], capsys) == plain
+    assert reported(COMMANDS[command], capsys) == plain
 
 
 @pytest.mark.parametrize("levels", [150, 900, 5000])
@@ -74,7 +74,7 @@ def test_a_deep_pod_template_ends_no_command(
 ) -> None:
     for path, answer in READY_CLUSTER.items():
         here.answers[path] = deep_json(marked(answer, "podTemplate"), levels)
-    code, said = told(COMMANDS[command], capsys)
+    code, said = reported(COMMANDS[command], capsys)
     assert code in {0, 1, REFUSED}
     assert said
     assert "opt" in said or command in {"check", "support"}
@@ -88,6 +88,6 @@ def test_a_deep_manifest_is_refused_with_a_sentence(
     file = tmp_path / f"slmd.{form}"
     spec = json.dumps(MANIFEST | {"spec": SPEC | {"podTemplate": {"x": DEEP}}})
     file.write_text(spec.replace(json.dumps(DEEP), nested(levels)))
-    code, said = told(["plan", "-f", str(file)], capsys)
+    code, said = reported(["plan", "-f", str(file)], capsys)
     assert (code, said.count("\n")) == (REFUSED, 0)
     assert "nested" in said or "recursion" in said

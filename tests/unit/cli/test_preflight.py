@@ -1,4 +1,4 @@
-"""Each check of `kubectl slm check`, answer by answer: what is so, how bad that is, and what fixes it."""
+"""Each check of `kubectl slm check`, answer by answer: what is found, how bad that is, and what fixes it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def on(one: Node) -> dict[str, Any]:
     return {"nodes": (one,)}
 
 
-# name, check, what is changed in a sound cluster, level, words of what is so, words of the remedy
+# name, check, what is changed in a sound cluster, level, words of the finding, words of the remedy
 CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("new enough", "Kubernetes", {}, "ok", "v1.34.2", ""),
     ("of a distribution", "Kubernetes", {"server": "v1.32.1+k3s1"}, "ok", "v1.32.1+k3s1", ""),
@@ -103,7 +103,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("unseen", "Configurations", {"plugin_config": Unseen("get configmaps")}, "warning", "no right to get configmaps", "ask"),
     ("there", "MPS daemon", {}, "ok", "nvidia-device-plugin/mps-control-daemon", ""),
     ("absent", "MPS daemon", {"daemon_sets": STACK[:1]}, "warning", "a pack that was measured best under MPS never starts", "TimeSlicing"),
-    ("absent and asked for", "MPS daemon", {"daemon_sets": STACK[:1], "wishes": (Wish(name="team/opt", mode="MPS"),)}, "problem", "which team/opt asks for", "TimeSlicing"),
+    ("absent and requested", "MPS daemon", {"daemon_sets": STACK[:1], "wishes": (Wish(name="team/opt", mode="MPS"),)}, "problem", "which team/opt requests", "TimeSlicing"),
     ("usable", "Node", {}, "ok", "ready", ""),
     ("not ready", "Node", on(node(ready="False")), "problem", "not ready", "describe"),
     ("cordoned", "Node", on(node(spec={"unschedulable": True})), "warning", "cordoned", "uncordon"),
@@ -120,13 +120,13 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("crashes", "Plugin's pod", on(node(daemons=(plugin_pod(ready=False, waiting="CrashLoopBackOff"),))), "problem", "CrashLoopBackOff", "read its log"),
     ("there", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"})), "ok", "exists", ""),
     ("gone", "Node's key", on(node({"nvidia.com/device-plugin.config": "gone"})), "problem", "=gone names no key", "put the key back"),
-    ("overruled", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"}, annotations={"slm-operator.io/former-device-plugin-config": "slm-x"})), "warning", "set by somebody after the operator", "remove the label"),
+    ("label_changed_externally", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"}, annotations={"slm-operator.io/former-device-plugin-config": "slm-x"})), "warning", "set by another party", "remove the label"),
     ("rolled back", "Former change", on(node(annotations={"slm-operator.io/change-failed": '{"mps-4": "no daemon"}'})), "problem", "rolled back (mps-4: no daemon)", "kubectl annotate node NODE slm-operator.io/change-failed-"),
     ("whole", "GPUs", {}, "ok", "8 GPUs are allocatable", ""),
     ("some missing", "GPUs", on(node(allocatable={"nvidia.com/gpu": "7"})), "problem", "7 of 8 nvidia.com/gpu are allocatable", "read the logs"),
     ("slices without a daemon", "GPUs", on(node(CUT | {"slm-operator.io/slice-class": "mps-4", "nvidia.com/device-plugin.config": "slm-mps-4-x"}, SHARED)), "problem", "the MPS control daemon is not ready", "read the logs"),
-    ("slices", "GPUs", on(node(CUT, SHARED, daemons=(plugin_pod(), plugin_pod("mps-control-daemon")))), "ok", "cut into mps-4, all slices are there", ""),
-    ("cut by others, not renamed", "GPUs", on(node(CUT, {"nvidia.com/gpu": "32"})), "warning", "without renaming", "renameByDefault"),
+    ("slices", "GPUs", on(node(CUT, SHARED, daemons=(plugin_pod(), plugin_pod("mps-control-daemon")))), "ok", "partitioned as mps-4, all slices are there", ""),
+    ("partitioned by others, not renamed", "GPUs", on(node(CUT, {"nvidia.com/gpu": "32"})), "warning", "without renaming", "renameByDefault"),
     ("in a change", "GPUs", on(node(annotations={"slm-operator.io/change-started": "x", "slm-operator.io/changing-to": '{"class": "mps-2", "serves": "team.opt"}'})), "warning", "being changed to mps-2 for team.opt", "wait"),
     ("keeps the plugin away", "NVIDIA's taints", on(tainted("dedicated")), "problem", "nvidia-device-plugin/device-plugin (dedicated)", "tolerations"),
     ("none", "Taints", {}, "ok", "no taint", ""),

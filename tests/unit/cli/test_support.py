@@ -215,9 +215,11 @@ def test_the_archive_tells_what_is_going_on(
     assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"] == "bad key <redacted>"
     (profile,) = json.loads(files["profiles.json"])
     assert profile["status"]["measurements"]["points"]
-    told = json.loads(files["versions.json"])
-    assert told["operators"] == {"slm-system/slm-operator": OPERATOR["metadata"]["labels"]["app.kubernetes.io/version"]}
-    assert told["nvidia"]["nvidia-device-plugin/nvidia-device-plugin"].endswith(":v0.20.0")
+    reported = json.loads(files["versions.json"])
+    assert reported["operators"] == {
+        "slm-system/slm-operator": OPERATOR["metadata"]["labels"]["app.kubernetes.io/version"]
+    }
+    assert reported["nvidia"]["nvidia-device-plugin/nvidia-device-plugin"].endswith(":v0.20.0")
     assert json.loads(files["check.json"])["ok"] is True
     assert '"message": "refused"' in files["logs/slm-operator-0.log"]
 
@@ -262,9 +264,9 @@ def test_words_that_are_everywhere_are_left_in_texts(planted: ApiServer, tmp_pat
     assert main(["support", "-o", str(tmp_path / "s.tgz")]) == 0
     files = unpacked(tmp_path / "s.tgz")
     assert files["logs/slm-operator-0.log"] == "the namespace default has 2 replicas\n"
-    (told,) = json.loads(files["pods.json"])
-    assert told["metadata"]["labels"]["pool"] == "<redacted>"
-    assert told["spec"]["volumes"][1] == {"name": "m", "hostPath": {"path": "<redacted>"}}
+    (reported,) = json.loads(files["pods.json"])
+    assert reported["metadata"]["labels"]["pool"] == "<redacted>"
+    assert reported["spec"]["volumes"][1] == {"name": "m", "hostPath": {"path": "<redacted>"}}
 
 
 def test_values_too_short_to_be_searched_for_are_taken_out_where_they_stand() -> None:
@@ -368,6 +370,6 @@ def test_wherever_users_write_freely(template: Any, volume: Any, args: list[str]
     ours = {"metadata": {"name": "a"}, "spec": spec, "status": {"message": f"because of {SECRET}"}}
     pod = {"metadata": {"name": "a"}, "spec": {"volumes": [{"name": "v", "x": volume}], "containers": [{"args": args}]}}
     secrets = redact.taken_out([ours, pod])
-    told = redact.scrub([redact.slm_object(ours), redact.pod(pod)], secrets)
-    assert SECRET not in str([told[0]["spec"], told[1]])
-    assert SECRET not in secrets or SECRET not in str(told)
+    reported = redact.scrub([redact.slm_object(ours), redact.pod(pod)], secrets)
+    assert SECRET not in str([reported[0]["spec"], reported[1]])
+    assert SECRET not in secrets or SECRET not in str(reported)

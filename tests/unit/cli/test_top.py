@@ -159,26 +159,26 @@ def test_what_is_lacking_is_said_and_status_is_shown(
 ) -> None:
     server.answers |= {PODS: {"items": [pod("opt-a")]}} | changed
     assert main(["top"]) == 0
-    told = capsys.readouterr().out
-    assert PREDICTED in told
-    assert sentence in told
+    reported = capsys.readouterr().out
+    assert PREDICTED in reported
+    assert sentence in reported
 
 
 def test_an_engine_that_hangs_is_not_waited_for(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(engine_metrics, "TIMEOUT_SECONDS", 0.05)
-    told, answer = threading.Event(), server.answer
+    reported, answer = threading.Event(), server.answer
 
     def hang(method: str, path: str, body: Any) -> tuple[int, Any]:
         if path == METRICS:
-            told.wait(20)
+            reported.wait(20)
         return answer(method, path, body)
 
     server.answer = hang  # type: ignore[method-assign]
     server.answers[PODS] = {"items": [pod("opt-a")]}
     assert main(["top"]) == 0
-    told.set()
+    reported.set()
     assert "opt: 0 of 2 ready engines were read: no answer within 0.05 s" in capsys.readouterr().out
 
 

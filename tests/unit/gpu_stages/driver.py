@@ -1,4 +1,4 @@
-"""A run of `benchmarks/gpu.py` whose fate is told beforehand: `driver.py RESULTS JSON ENGINE_WORD...`
+"""A run of `benchmarks/gpu.py` whose fate is given beforehand: `driver.py RESULTS JSON ENGINE_WORD...`
 
 The JSON maps the beginning of a line that the run prints to what happens then, once: `over` ends its minutes, `kill` kills
 the stage's process. So an end meets a stage at a known place, however slow the machine is.
@@ -42,7 +42,7 @@ class Fate:
 
 
 if __name__ == "__main__":
-    results, told, *engine = sys.argv[1:]
-    fate = Fate(json.loads(told))
+    results, reported, *engine = sys.argv[1:]
+    fate = Fate(json.loads(reported))
     asked = Asked(minutes=10, results=Path(results), engine=tuple(engine))
     sys.exit(asyncio.run(Conductor(asked, fate.say, fate.now).run()))

@@ -45,7 +45,7 @@ def test_a_stage_that_dies_takes_no_other(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_a_signal_ends_all_and_is_told(bench: Bench) -> None:
+def test_a_signal_ends_all_and_is_reported(bench: Bench) -> None:
     bench.have("mps")
     command = [*COMMAND, "--resume", str(bench.results), "--", *LIGHT]
     with subprocess.Popen(command, env=bench.environment | NEVER_HEALTHY, stdout=subprocess.PIPE, text=True) as run:

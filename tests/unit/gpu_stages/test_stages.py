@@ -84,7 +84,7 @@ def test_a_neighbour_that_ends_with_a_killed_client_is_the_finding(bench: Bench,
 
 
 @pytest.mark.slow
-def test_a_profile_that_is_cut_short_has_told_its_points(bench: Bench, device: dict[str, str]) -> None:
+def test_a_profile_that_is_cut_short_has_reported_its_points(bench: Bench, device: dict[str, str]) -> None:
     bench.have_all_but("packs", machine=MOCK)
     assert bench.run({"  points": "over"}, LD_LIBRARY_PATH=device["LD_LIBRARY_PATH"]) == 1, bench.said
     kept = bench.found("packs")
@@ -126,7 +126,7 @@ def test_the_gain_is_that_of_undoubted_points(name: str, points: list[Any], frac
 
 
 @pytest.mark.slow
-def test_without_a_device_nothing_of_one_is_told(bench: Bench) -> None:
+def test_without_a_device_nothing_of_one_is_reported(bench: Bench) -> None:
     bench.have_all_but("mps")
     assert bench.run() == 0
     kept = bench.found("mps")

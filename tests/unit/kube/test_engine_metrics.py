@@ -22,9 +22,9 @@ HELD_BYTES = 6 << 20
 @pytest.mark.parametrize("harm", REFUSED)
 async def test_what_is_no_metrics_is_said_and_nothing_else_happens(harm: str) -> None:
     async with server(REFUSED[harm]) as url:
-        with pytest.raises(NoMetrics) as told:
+        with pytest.raises(NoMetrics) as reported:
             await pod_counters(f"{url}/metrics", ENGINE)
-    assert told.value.because
+    assert reported.value.because
 
 
 async def test_a_redirect_makes_the_operator_ask_nobody_else() -> None:
@@ -90,10 +90,10 @@ async def test_through_the_api_servers_proxy_it_is_the_same(harm: str) -> None:
             await engine_counters(connection.session(), url, ENGINE)
 
 
-async def test_a_refusal_of_rbac_is_told_from_others() -> None:
+async def test_a_refusal_of_rbac_is_distinguished_from_others() -> None:
     body = '{"kind": "Status", "message": "User \\"u\\" cannot get resource \\"pods/proxy\\""}'
     async with server(says(body, 403)) as url, connected(url) as connection:
-        with pytest.raises(NoMetrics, match="cannot get") as told:
+        with pytest.raises(NoMetrics, match="cannot get") as reported:
             await engine_counters(connection.session(), url, ENGINE)
-    assert told.value.forbidden
-    assert TOKEN not in told.value.because
+    assert reported.value.forbidden
+    assert TOKEN not in reported.value.because

@@ -81,14 +81,14 @@ async def test_the_token_goes_to_the_servers_own_origin_only(
 ) -> None:
     seen: list[tuple[str, str | None]] = []
 
-    def told(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def reported(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(request: web.Request) -> web.Response:
             seen.append((name, request.headers.get("Authorization")))
             return web.Response()
 
         return answer
 
-    async with server(told("api")) as api, server(told("other")) as other, connected(api) as connection:
+    async with server(reported("api")) as api, server(reported("other")) as other, connected(api) as connection:
         for url in (api, other):
             async with session(connection).get(url):
                 pass

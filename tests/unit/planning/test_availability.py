@@ -75,7 +75,7 @@ def test_an_engine_that_ended_once_and_answers_again_is_no_news() -> None:
     assert said(WELL, {"ready": True, "terminated": OOM, "restarts": 1}, workload=both)[:2] == (True, "Available")
 
 
-def test_a_refusing_quota_is_told() -> None:
+def test_a_refusing_quota_is_reported() -> None:
     stalled = replace(ONE_OF_TWO, stalled_because='pods "chat-2" is forbidden: exceeded quota')
     assert said(WELL, workload=stalled)[1:] == (
         "Stalled",
@@ -94,7 +94,7 @@ GPUS: dict[str, tuple[tuple[str, ...], int, str | None]] = {
 
 
 @pytest.mark.parametrize("case", GPUS)
-def test_an_unlucky_placement_is_told(case: str) -> None:
+def test_an_unlucky_placement_is_reported(case: str) -> None:
     devices, pack, words = GPUS[case]
     pods = tuple(
         replace(w.replica(f"chat-{number}"), ready=True, resource_health={device: "Healthy"} if device else {})
@@ -110,7 +110,7 @@ def test_an_unlucky_placement_is_told(case: str) -> None:
 
 
 def test_who_shares_a_gpu_with_fewer_is_no_slower_as_published() -> None:
-    """Why an unlucky placement is told and not corrected."""
+    """Why an unlucky placement is reported and not corrected."""
     with (w.DATA / "replication.csv").open() as lines:
         rows = [row for row in csv.DictReader(lines) if row["chunked_prefill"] == "off"]
     each: dict[tuple[str, str], dict[int, float]] = {}

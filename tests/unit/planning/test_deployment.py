@@ -70,7 +70,7 @@ def test_without_a_profile_one_is_asked_for_and_owned() -> None:
 
 def test_two_deployments_of_one_key_own_one_profile() -> None:
     first, second = w.deployment("a"), w.deployment("b")
-    made = plan(view(deployment=second, sharers=(second, first)))
+    made = plan(view(deployment=second, co_owners=(second, first)))
     assert [owner["name"] for owner in applied(made)["SLMProfile"]["metadata"]["ownerReferences"]] == ["a", "b"]
 
 
@@ -163,7 +163,7 @@ def test_running_replicas_go_on_while_their_only_node_changes() -> None:
 
 def test_once_their_node_is_closed_all_of_them_may_go_and_come_back_as_what_is_advised_now() -> None:
     closed = Assignment(
-        changing=("gpu-1",), gives_way=True, reason="NodeChanging", pending_because="it is being drained"
+        changing=("gpu-1",), may_be_disrupted=True, reason="NodeChanging", pending_because="it is being drained"
     )
     made = plan(measured(TWO_PER_GPU, assignment=closed, workload=WORKLOAD))
     assert "Deployment" in applied(made)
@@ -178,7 +178,7 @@ def test_slices_of_what_was_advised_before_are_no_answer() -> None:
 
 
 def test_a_replica_without_a_place_does_not_block_the_change_of_its_node_for_somebody_else() -> None:
-    nowhere = Assignment(gives_way=True, reason="NoCapacity", pending_because="node gpu-1: serves team.other")
+    nowhere = Assignment(may_be_disrupted=True, reason="NoCapacity", pending_because="node gpu-1: serves team.other")
     made = plan(measured(TWO_PER_GPU, assignment=nowhere, workload=WORKLOAD))
     assert applied(made)["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 2
     assert blocking(made)[0] == "NoCapacity"

@@ -1,4 +1,4 @@
-"""Which node is cut how, for whom, and what is said to those who must wait."""
+"""How each node is partitioned and for whom, and what is said to those who must wait."""
 
 import re
 from dataclasses import replace
@@ -17,15 +17,15 @@ CONFIG = w.SETTINGS.device_plugin.config_label
 
 def play_out(view: FleetView, start_s: float = 0, step_s: float = 10) -> tuple[FleetView, list[str], FleetPlan]:
     """Play a fleet until it wants nothing more; the narrative, one line an action."""
-    told: list[str] = []
+    reported: list[str] = []
     for tick in range(60):
         plan = plan_fleet(view, w.SETTINGS, w.later(start_s + tick * step_s))
         for action in plan.plan.actions:
-            told.append(line(action))
+            reported.append(line(action))
             view = w.play(view, action)
         if not plan.plan.actions and plan.plan.look_again_seconds is None:
-            return view, told, plan
-    raise AssertionError("the fleet never settles:\n" + "\n".join(told))
+            return view, reported, plan
+    raise AssertionError("the fleet never settles:\n" + "\n".join(reported))
 
 
 def line(action: object) -> str:
@@ -48,9 +48,9 @@ def line(action: object) -> str:
 
 def test_the_first_pack_takes_a_node_and_gives_it_back_as_it_was() -> None:
     before = w.node()
-    view, told, plan = play_out(w.fleet(w.demand(), nodes=(before,)))
+    view, reported, plan = play_out(w.fleet(w.demand(), nodes=(before,)))
     key = "slm-mps-2-"
-    assert [re.sub(f"{key}[0-9a-f]+", key, text) for text in told] == [
+    assert [re.sub(f"{key}[0-9a-f]+", key, text) for text in reported] == [
         f"config: {key}",
         "node gpu-1: taint",
         "event Changing",
@@ -75,7 +75,7 @@ def test_a_former_label_comes_back_at_release() -> None:
 
 
 def open_for_the_daemon() -> FleetView:
-    """A node that was told to become mps-2 and whose taint was lifted, before the daemon came."""
+    """A node that was switched to mps-2 and whose taint was lifted, before the daemon came."""
     view, _ = play_until(w.fleet(w.demand(), nodes=(w.node(),)), "untaint")
     waiting = replace(view.nodes[0], allocatable={names.NVIDIA_GPU: 0, names.NVIDIA_SHARED_GPU: 0})
     return replace(view, nodes=(waiting,), daemons=w.plugin_pods("gpu-1"))
@@ -103,13 +103,13 @@ def test_a_taint_removed_by_hand_comes_again() -> None:
 
 
 def play_until(view: FleetView, words: str) -> tuple[FleetView, float]:
-    """Play until a line with these words was told: the world after it, and the seconds that passed."""
+    """Play until a line with these words was reported: the world after it, and the seconds that passed."""
     for tick in range(100):
         for action in plan_fleet(view, w.SETTINGS, w.later(tick * 10)).plan.actions:
             view = w.play(view, action)
             if words in line(action):
                 return view, tick * 10
-    raise AssertionError(f"never told: {words}")
+    raise AssertionError(f"never reported: {words}")
 
 
 def test_a_node_is_closed_only_when_its_configuration_has_been_projected() -> None:
@@ -121,22 +121,22 @@ def test_a_node_is_closed_only_when_its_configuration_has_been_projected() -> No
     assert "node gpu-1: taint" in [line(action) for action in due.plan.actions]
 
 
-def test_what_a_node_was_told_is_awaited_though_somebody_removed_the_key() -> None:
+def test_a_requested_config_is_awaited_though_somebody_removed_the_key() -> None:
     before = w.node()
-    view, told_s = play_until(w.fleet(w.demand(), nodes=(before,)), "device-plugin.config=slm-")
+    view, lapsed_s = play_until(w.fleet(w.demand(), nodes=(before,)), "device-plugin.config=slm-")
     labels = dict(view.nodes[0].meta.labels) | w.feature_labels(1, w.WHOLE)
     slow = replace(view.nodes[0], meta=replace(view.nodes[0].meta, labels=labels), allocatable=before.allocatable)
     view = replace(view, demands=(), nodes=(slow,), config_map=w.config_map())
-    assert not plan_fleet(view, w.SETTINGS, w.later(told_s + 10)).plan.actions
-    overdue = told_s + w.SETTINGS.nodes.convergence_seconds + 10
+    assert not plan_fleet(view, w.SETTINGS, w.later(lapsed_s + 10)).plan.actions
+    overdue = lapsed_s + w.SETTINGS.nodes.convergence_seconds + 10
     assert f"{CONFIG.rpartition('/')[2]}=None" in line(plan_fleet(view, w.SETTINGS, w.later(overdue)).plan.actions[0])
 
 
 def test_a_switch_of_class_drains_our_replicas_first() -> None:
     view, _, _ = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
-    view = replace(view, demands=(w.demand(cut=w.MPS_4, replicas=4),), pods=(w.replica("a"), w.replica("b")))
-    _, told, plan = play_out(view, start_s=1000)
-    assert told[1:5] == ["node gpu-1: taint", "event Changing", "evict team/a", "evict team/b"]
+    view = replace(view, demands=(w.demand(slice_class=w.MPS_4, replicas=4),), pods=(w.replica("a"), w.replica("b")))
+    _, reported, plan = play_out(view, start_s=1000)
+    assert reported[1:5] == ["node gpu-1: taint", "event Changing", "evict team/a", "evict team/b"]
     assert plan.assignments[w.demand().deployment].slots == 4
 
 
@@ -158,7 +158,7 @@ def test_the_last_replica_that_answers_stays_while_another_counts_whose_node_is_
     assert [line(action) for action in plan.actions] == ["evict team/a"]
 
 
-def test_a_foreign_pod_is_waited_for_and_told() -> None:
+def test_a_foreign_pod_is_waited_for_and_reported() -> None:
     view = w.fleet(w.demand(), nodes=(w.node(),), pods=(w.foreign("training"),))
     plan = plan_fleet(view, w.SETTINGS, w.NOW)
     assert not plan.plan.actions
@@ -176,28 +176,28 @@ def test_a_foreign_pod_that_lands_during_a_change_stops_it() -> None:
 
 
 def test_a_replica_that_lands_on_a_node_that_changes_for_others_gives_way() -> None:
-    other = w.demand("other", cut=w.WHOLE, replicas=3)
+    other = w.demand("other", slice_class=w.WHOLE, replicas=3)
     view, _ = play_until(w.fleet(w.demand(), nodes=(w.node(),)), "taint")
     view = replace(view, demands=(w.demand(), other), pods=(*view.pods, w.replica("late", of="other")))
     plan = plan_fleet(view, w.SETTINGS, w.later(500))
     assert [line(action) for action in plan.plan.actions] == ["evict team/late"]
-    assert plan.assignments[other.deployment].gives_way
+    assert plan.assignments[other.deployment].may_be_disrupted
     _, _, plan = play_out(view, start_s=500)
-    assert not plan.assignments[other.deployment].gives_way
+    assert not plan.assignments[other.deployment].may_be_disrupted
     assert plan.assignments[w.demand().deployment].slots == 2
 
 
 def test_a_node_that_never_converges_is_rolled_back_and_not_tried_again() -> None:
     view = w.fleet(w.demand(), nodes=(w.node(labels={CONFIG: "default"}),))
-    told: list[str] = []
+    reported: list[str] = []
     for tick in range(100):
         for action in plan_fleet(view, w.SETTINGS, w.later(tick * 10)).plan.actions:
-            told.append(line(action))
+            reported.append(line(action))
             stuck = view.nodes[0]
             view = w.play(view, action)
             allocatable = stuck.allocatable | {names.NVIDIA_GPU: 0}
             view = replace(view, nodes=(replace(view.nodes[0], allocatable=allocatable),), daemons=NO_MPS_DAEMON)
-    assert told[-5:] == [
+    assert reported[-5:] == [
         "node gpu-1: taint",
         "event RolledBack",
         "node gpu-1: device-plugin.config=default slice-class=None serves=None",
@@ -211,12 +211,12 @@ def test_a_node_that_never_converges_is_rolled_back_and_not_tried_again() -> Non
 
 
 def test_no_more_nodes_change_at_once_than_allowed() -> None:
-    _, told, settled = play_out(w.fleet(w.demand(replicas=4), nodes=(w.node("gpu-1"), w.node("gpu-2"))))
+    _, reported, settled = play_out(w.fleet(w.demand(replicas=4), nodes=(w.node("gpu-1"), w.node("gpu-2"))))
     assert settled.assignments[w.demand().deployment].slots == 4
-    assert told.index("node gpu-1: taint") < told.index("event Allocated") < told.index("node gpu-2: taint")
+    assert reported.index("node gpu-1: taint") < reported.index("event Allocated") < reported.index("node gpu-2: taint")
 
 
-def test_neighbours_that_allow_it_share_a_node_and_others_do_not() -> None:
+def test_co_tenants_that_allow_it_share_a_node_and_others_do_not() -> None:
     view = w.fleet(w.demand("a", shared_tenancy=True, replicas=2), nodes=(w.node(),))
     view, _, _ = play_out(view)
     assert view.nodes[0].meta.labels[names.SERVES_LABEL] == "any"
@@ -274,7 +274,7 @@ REFUSALS = {
     ),
     "too many slices": (
         w.fleet(
-            w.demand(cut=replace(w.MPS_2, engines_per_gpu=20)),
+            w.demand(slice_class=replace(w.MPS_2, engines_per_gpu=20)),
             nodes=(w.node(labels={"nvidia.com/gpu.compute.major": "6"}),),
         ),
         "NoCapacity",
@@ -301,8 +301,8 @@ def test_a_missing_config_map_is_a_sentence_and_no_write() -> None:
     assert "nvidia-device-plugin/nvidia-device-plugin-configs" in (assignment.pending_because or "")
 
 
-def test_whole_gpus_need_no_cutting() -> None:
-    plan = plan_fleet(w.fleet(w.demand(cut=w.WHOLE, replicas=2), nodes=(w.node(gpus=2),)), w.SETTINGS, w.NOW)
+def test_whole_gpus_need_no_partitioning() -> None:
+    plan = plan_fleet(w.fleet(w.demand(slice_class=w.WHOLE, replicas=2), nodes=(w.node(gpus=2),)), w.SETTINGS, w.NOW)
     assert not plan.plan.actions
     assert plan.assignments[w.demand().deployment].slots == 2
 

@@ -15,25 +15,25 @@ from tests.operations import calls_of
 from tests.unit.planning import worlds as w
 
 SLICES, GPUS = 4, 4
-CUT = SliceClass(mode=SharingMode.TIME_SLICING, engines_per_gpu=SLICES)
-MARKS = {names.CLASS_LABEL: CUT.label, names.SERVES_LABEL: "any"}
-CONFIG = {w.SETTINGS.device_plugin.config_label: f"{names.CONFIG_KEY_PREFIX}{CUT.label}-0"}
+SHARED = SliceClass(mode=SharingMode.TIME_SLICING, engines_per_gpu=SLICES)
+MARKS = {names.CLASS_LABEL: SHARED.label, names.SERVES_LABEL: "any"}
+CONFIG = {w.SETTINGS.device_plugin.config_label: f"{names.CONFIG_KEY_PREFIX}{SHARED.label}-0"}
 
 
 def world(scale: int, *, running: bool) -> FleetView:
-    """Per scale: 16 neighbours on a node that was cut for them, four whole GPUs on a second node, and a third, idle one."""
+    """Per scale: 16 co-tenants on a node that was partitioned for them, four whole GPUs on a second node, and a third, idle one."""
     demands, nodes, pods = [], [], []
     for number in range(scale):
-        cut, whole, idle = (f"{kind}-{number:03}" for kind in ("cut", "whole", "idle"))
+        shared, whole, idle = (f"{kind}-{number:03}" for kind in ("shared", "whole", "idle"))
         nodes += [
-            w.node(cut, gpus=GPUS, cut=CUT, labels=MARKS | CONFIG),
+            w.node(shared, gpus=GPUS, slice_class=SHARED, labels=MARKS | CONFIG),
             w.node(whole, gpus=GPUS),
             w.node(idle, gpus=GPUS),
         ]
         for place in range(SLICES * GPUS):
             name = f"s{number:03}-{place:02}"
-            demands.append(w.demand(name, CUT, 1, shared_tenancy=True))
-            pods.append(w.replica(f"{name}-0", cut, name))
+            demands.append(w.demand(name, SHARED, 1, shared_tenancy=True))
+            pods.append(w.replica(f"{name}-0", shared, name))
         for place in range(GPUS):
             name = f"w{number:03}-{place}"
             demands.append(w.demand(name, w.WHOLE, 1))
@@ -42,9 +42,9 @@ def world(scale: int, *, running: bool) -> FleetView:
 
 
 def _demands(deployments: int) -> tuple[Demand, ...]:
-    cuts = (w.MPS_2, w.MPS_4, w.WHOLE)
+    classes = (w.MPS_2, w.MPS_4, w.WHOLE)
     return tuple(
-        w.demand(f"d{i:03}", cut=cuts[i % 3], replicas=2, node_selector={"zone": str(i % 4)})
+        w.demand(f"d{i:03}", slice_class=classes[i % 3], replicas=2, node_selector={"zone": str(i % 4)})
         for i in range(deployments)
     )
 
@@ -60,11 +60,11 @@ def serving(deployments: int) -> FleetView:
     view = mixed(deployments)
     nodes = list(view.nodes)
     for i, demand in enumerate(view.demands):
-        cut = demand.slice_class
-        if cut != w.WHOLE:
-            marks = {names.CLASS_LABEL: cut.label, names.SERVES_LABEL: f"team.{demand.deployment.name}"}
-            key = {w.SETTINGS.device_plugin.config_label: f"slm-{cut.label}-0"}
-            nodes[i] = w.node(f"gpu-{i:04}", cut=cut, labels=marks | key | {"zone": str(i % 4)})
+        slice_class = demand.slice_class
+        if slice_class != w.WHOLE:
+            marks = {names.CLASS_LABEL: slice_class.label, names.SERVES_LABEL: f"team.{demand.deployment.name}"}
+            key = {w.SETTINGS.device_plugin.config_label: f"slm-{slice_class.label}-0"}
+            nodes[i] = w.node(f"gpu-{i:04}", slice_class=slice_class, labels=marks | key | {"zone": str(i % 4)})
     pods = tuple(
         w.replica(f"{demand.deployment.name}-{n}", f"gpu-{i:04}", demand.deployment.name)
         for i, demand in enumerate(view.demands)
@@ -75,14 +75,14 @@ def serving(deployments: int) -> FleetView:
 
 
 def full(deployments: int) -> FleetView:
-    """The same with somebody else's pod on every GPU: nobody gets anything, and everybody is told why."""
+    """The same with somebody else's pod on every GPU: nobody gets anything, and everybody sees why."""
     view = mixed(deployments)
     return replace(view, pods=tuple(w.foreign(f"job-{i}", f"gpu-{i:04}") for i in range(2 * deployments)))
 
 
 WORLDS: dict[str, tuple[Callable[[int], FleetView], int]] = {
-    "neighbours at rest": (partial(world, running=True), 2),
-    "neighbours, and nothing runs yet": (partial(world, running=False), 2),
+    "co-tenants at rest": (partial(world, running=True), 2),
+    "co-tenants, and nothing runs yet": (partial(world, running=False), 2),
     "three classes, and nothing runs yet": (mixed, 20),
     "three classes served": (serving, 20),
     "somebody else on every GPU": (full, 20),

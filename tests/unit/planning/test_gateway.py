@@ -1,4 +1,4 @@
-"""Load-aware routing: made when asked for, removed when not, and its refusal told where it is no refusal to serve."""
+"""Load-aware routing: made when asked for, removed when not, and its refusal reported where it is no refusal to serve."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,9 +33,9 @@ def planned(of: DeploymentView, settings: Settings = w.SETTINGS) -> tuple[list[s
 
 
 STEPS: dict[str, tuple[DeploymentView, list[str], dict[str, str] | None]] = {
-    "not asked for": (view({}), [], None),
+    "not requested": (view({}), [], None),
     "asked for": (view(ASKED), ["Apply InferencePool", "Apply HTTPRoute"], MADE["routing"]),
-    "asked for before": (view({}, MADE), ["Delete HTTPRoute", "Delete InferencePool"], None),
+    "requested before": (view({}, MADE), ["Delete HTTPRoute", "Delete InferencePool"], None),
 }
 
 

@@ -77,9 +77,9 @@ def test_no_event_makes_a_status_that_is_refused(said: list[dict[str, Any]]) -> 
 
 
 def test_what_is_cut_says_so_and_what_fits_is_whole() -> None:
-    told = planned(line(event="failed", **{"class": "EngineDied", "message": "exit 137", "remedy": LONG}))
-    message = told["conditions"][0]["message"]
-    assert told["conditions"][0]["reason"] == "EngineDied"
+    reported = planned(line(event="failed", **{"class": "EngineDied", "message": "exit 137", "remedy": LONG}))
+    message = reported["conditions"][0]["message"]
+    assert reported["conditions"][0]["reason"] == "EngineDied"
     assert message.startswith("exit 137: mmm")
     assert message.endswith("m…")
 
@@ -88,5 +88,5 @@ def test_a_long_text_in_an_imported_document_leaves_the_deployment_a_status() ->
     record = w.deployment()
     document = replace(w.document(), complete=False, incomplete_because=LONG)
     view = w.seen(record, w.profile(record, document))
-    told = status(plan_deployment(view, w.SETTINGS, w.NOW))
-    assert any("ended early (mmm" in sentence for sentence in told["advice"]["sentences"])
+    reported = status(plan_deployment(view, w.SETTINGS, w.NOW))
+    assert any("ended early (mmm" in sentence for sentence in reported["advice"]["sentences"])

@@ -15,10 +15,10 @@ from . import worlds as w
 CONFIG = w.SETTINGS.device_plugin.config_label
 
 
-def serving(name: str = "gpu-1", serves: str = "team.chat", told: str = "") -> NodeRecord:
-    """A node that we cut into mps-2."""
-    labels = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: serves, CONFIG: told or config_key(w.MPS_2)}
-    made = w.node(name, cut=w.MPS_2, labels=labels)
+def serving(name: str = "gpu-1", serves: str = "team.chat", requested_config: str = "") -> NodeRecord:
+    """A node that we partitioned as mps-2."""
+    labels = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: serves, CONFIG: requested_config or config_key(w.MPS_2)}
+    made = w.node(name, slice_class=w.MPS_2, labels=labels)
     return replace(made, meta=replace(made.meta, annotations={names.FORMER_CONFIG_ANNOTATION: "default"}))
 
 
@@ -30,8 +30,8 @@ def plan(view: FleetView, seconds: float = 0) -> FleetPlan:
     return plan_fleet(view, w.SETTINGS, w.later(seconds))
 
 
-def test_a_node_cut_by_somebody_else_is_marked_and_nothing_else() -> None:
-    theirs = w.node(cut=w.MPS_2, labels={CONFIG: "theirs"})
+def test_a_node_partitioned_externally_is_marked_and_nothing_else() -> None:
+    theirs = w.node(slice_class=w.MPS_2, labels={CONFIG: "theirs"})
     made = plan(w.fleet(w.demand(), nodes=(theirs,), config_map=w.config_map(theirs=plugin_config(w.MPS_2))))
     (patch,) = (action for action in made.plan.actions if isinstance(action, PatchNode))
     assert set(patch.labels) == {names.CLASS_LABEL, names.SERVES_LABEL}
@@ -39,34 +39,34 @@ def test_a_node_cut_by_somebody_else_is_marked_and_nothing_else() -> None:
     assert not patch.annotations
 
 
-def test_a_node_cut_otherwise_by_somebody_else_is_not_touched() -> None:
-    theirs = w.node(cut=w.MPS_4, labels={CONFIG: "theirs"})
+def test_a_node_of_another_external_class_is_not_touched() -> None:
+    theirs = w.node(slice_class=w.MPS_4, labels={CONFIG: "theirs"})
     made = plan(w.fleet(w.demand(), nodes=(theirs,), config_map=w.config_map(theirs=plugin_config(w.MPS_4))))
     assert not made.plan.actions
-    assert "somebody else" in (made.assignments[w.demand().deployment].pending_because or "")
+    assert "another party" in (made.assignments[w.demand().deployment].pending_because or "")
 
 
-UNCUT = "version: v1"
+UNSHARED_CONFIG = "version: v1"
 CONFIGURED = (
     ("the default says it", None, {"default": plugin_config(w.MPS_2)}, "", True, True),
     ("the plugin's own default says it", None, {"pool": plugin_config(w.MPS_2)}, "pool", True, True),
     ("the only key says it", None, {"lone": plugin_config(w.MPS_2)}, "", True, True),
-    ("nothing to compare with: no config-manager", None, {"default": UNCUT}, "", False, True),
-    ("given back late: the default says uncut", None, {"default": UNCUT}, "", True, False),
-    ("given back late: the former key says uncut", "theirs", {"theirs": UNCUT}, "", True, False),
-    ("the key is not there", "theirs", {"default": UNCUT}, "", True, False),
+    ("nothing to compare with: no config-manager", None, {"default": UNSHARED_CONFIG}, "", False, True),
+    ("given back late: the default says unshared", None, {"default": UNSHARED_CONFIG}, "", True, False),
+    ("given back late: the former key says unshared", "theirs", {"theirs": UNSHARED_CONFIG}, "", True, False),
+    ("the key is not there", "theirs", {"default": UNSHARED_CONFIG}, "", True, False),
 )
 
 
 @pytest.mark.parametrize(
-    ("told", "texts", "default_key", "config_manager", "used"),
+    ("requested_config", "texts", "default_key", "config_manager", "used"),
     [row[1:] for row in CONFIGURED],
     ids=[row[0] for row in CONFIGURED],
 )
 def test_slices_that_no_configuration_of_the_node_says_are_not_used(
-    told: str | None, texts: dict[str, str], default_key: str, *, config_manager: bool, used: bool
+    requested_config: str | None, texts: dict[str, str], default_key: str, *, config_manager: bool, used: bool
 ) -> None:
-    found = w.node(cut=w.MPS_2, labels={CONFIG: told} if told else {})
+    found = w.node(slice_class=w.MPS_2, labels={CONFIG: requested_config} if requested_config else {})
     plugin = [
         replace(one, default_key=default_key, takes_lone_key=True)
         for one in w.plugin_pods("gpu-1", config_manager=config_manager)
@@ -78,10 +78,10 @@ def test_slices_that_no_configuration_of_the_node_says_are_not_used(
 
 
 LONE = (
-    ("falls back on the only key", {"theirs": UNCUT}, "", True, False),
-    ("has a default beside it", {"theirs": UNCUT, "default": UNCUT}, "", True, True),
-    ("is told its default", {"theirs": UNCUT}, "theirs", True, True),
-    ("does not fall back on it", {"theirs": UNCUT}, "", False, True),
+    ("falls back on the only key", {"theirs": UNSHARED_CONFIG}, "", True, False),
+    ("has a default beside it", {"theirs": UNSHARED_CONFIG, "default": UNSHARED_CONFIG}, "", True, True),
+    ("is given its default", {"theirs": UNSHARED_CONFIG}, "theirs", True, True),
+    ("does not fall back on it", {"theirs": UNSHARED_CONFIG}, "", False, True),
 )
 
 
@@ -99,7 +99,7 @@ def test_no_key_is_put_beside_one_that_counts_because_it_is_alone(
 
 
 def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:
-    view = with_daemon(w.fleet(w.demand(), nodes=(serving(told="theirs"),)))
+    view = with_daemon(w.fleet(w.demand(), nodes=(serving(requested_config="theirs"),)))
     patches = [action for action in plan(view).plan.actions if isinstance(action, PatchNode)]
     assert patches
     assert not any(CONFIG in patch.labels for patch in patches)
@@ -123,7 +123,7 @@ def test_a_deployment_that_is_measured_anew_keeps_its_node() -> None:
     assert plan(view).plan.actions
 
 
-def test_neighbours_are_not_promised_the_same_slot_twice() -> None:
+def test_co_tenants_are_not_promised_the_same_slot_twice() -> None:
     pods = (w.replica("a", of="second"), w.replica("b", of="second"))
     demands = (w.demand("first", shared_tenancy=True, replicas=1), w.demand("second", shared_tenancy=True, replicas=2))
     made = plan(with_daemon(w.fleet(*demands, nodes=(serving(serves="any"),), pods=pods)))

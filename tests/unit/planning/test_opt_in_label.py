@@ -19,7 +19,7 @@ from . import worlds as w
 
 RESTRICTED = "node-restriction.kubernetes.io/slm"
 SETTINGS = Settings(nodes=Nodes(opt_in_label=RESTRICTED))
-FORGED = w.node("forged", cut=w.MPS_2, labels={names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "team.chat"})
+FORGED = w.node("forged", slice_class=w.MPS_2, labels={names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "team.chat"})
 """A node whose kubelet gave itself every label that it may."""
 
 
@@ -63,14 +63,14 @@ def test_a_node_that_labelled_itself_gets_nothing_and_is_given_back() -> None:
     assert f"did not opt in: label it {RESTRICTED}=true" in (answer.pending_because or "")
 
 
-def test_a_node_that_was_lent_is_cut() -> None:
+def test_a_node_that_was_lent_is_partitioned() -> None:
     answer = plan_fleet(w.fleet(w.demand(), nodes=(lent(w.node()),)), SETTINGS, w.NOW).assignments[
         w.demand().deployment
     ]
     assert answer.changing == ("gpu-1",)
 
 
-def test_its_name_is_what_a_user_without_nodes_is_told() -> None:
+def test_its_name_is_what_a_user_without_nodes_reads() -> None:
     answer = plan_fleet(w.fleet(w.demand(), nodes=()), SETTINGS, w.NOW).assignments[w.demand().deployment]
     assert f"label GPU nodes {RESTRICTED}=true" in (answer.pending_because or "")
 

@@ -114,7 +114,7 @@ STORIES = {
         "WaitingForGPU",
         "held by a pod of another namespace",
     ),
-    "GPU cut for others": (
+    "GPU partitioned for others": (
         view(job=JOB, pod=WAITING, nodes=(w.node(labels={"slm-operator.io/serves": "team.chat"}),)),
         "Pending",
         "WaitingForGPU",

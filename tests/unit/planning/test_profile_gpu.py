@@ -32,7 +32,7 @@ WISHES = {
     "about to be changed": (asked(IDLE, OTHER, changing=("a",)), {100: ("host-b",)}),
     "the only one, about to be changed": (asked(IDLE, changing=("a",)), {}),
     "its GPU is held": (asked(IDLE, pods=(w.foreign("training", "a"),)), {}),
-    "cut into slices": (asked(w.node(cut=w.MPS_2)), {}),
+    "partitioned into slices": (asked(w.node(slice_class=w.MPS_2)), {}),
     "cordoned": (asked(replace(IDLE, unschedulable=True)), {}),
     "tainted": (asked(replace(IDLE, taints=(Taint(key="dedicated"),))), {}),
     "without a hostname": (asked(w.node()), {}),

@@ -44,7 +44,7 @@ def changing(node: NodeRecord, becomes: Marks) -> NodeRecord:
 
 def serving(name: str, serves: str) -> NodeRecord:
     labels = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: serves, "nvidia.com/device-plugin.config": "slm-mps-2-x"}
-    return w.node(name, cut=w.MPS_2, labels=labels)
+    return w.node(name, slice_class=w.MPS_2, labels=labels)
 
 
 def answer(view: FleetView, settings: Settings = w.SETTINGS, seconds: float = 0) -> Assignment:
@@ -137,7 +137,7 @@ def test_nodes_held_by_others_are_one_line_whatever_the_pods() -> None:
     )
 
 
-def test_those_who_ask_the_same_are_each_told_of_their_own() -> None:
+def test_those_who_ask_the_same_are_each_shown_their_own() -> None:
     """NB: what is said to all who ask the same is made once: not for another namespace."""
     first, second = w.demand(), w.demand(namespace="rivals")
     view = w.fleet(first, second, w.demand(namespace="bystanders"), nodes=(w.node(),), pods=(training(),))
@@ -162,7 +162,7 @@ def test_namespaces_with_nothing_to_name_are_answered_at_once(monkeypatch: pytes
 
 
 def test_what_is_remembered_on_a_node_names_nobody() -> None:
-    """Everybody who would have the node is told why it failed before."""
+    """Everybody who would have the node sees why it failed before."""
     plan = plan_fleet(w.fleet(ANY, RIVAL, nodes=(DRAINED,), pods=MIXED), w.SETTINGS, w.later(90_000)).plan
     (kept,) = (one.annotations[names.CHANGE_FAILED_ANNOTATION] for one in plan.actions if isinstance(one, PatchNode))
     assert failures_in(kept) == {"mps-2": "2 replica(s) could not be evicted for a day"}
@@ -174,14 +174,18 @@ PROFILES: dict[str, tuple[NodeRecord, tuple[PodRecord, ...], str]] = {
     "a foreign pod": (w.node(), (training(),), "has its GPU held by a pod of another namespace"),
     "its own": (w.node(), (OWN,), "has its GPU held by pod team/mine"),
     "slices of others": (serving("gpu-1", "rivals.rival-model"), (), "for a deployment of another namespace"),
-    "slices of its own": (serving("gpu-1", "team.chat"), (), "is cut into slices for team.chat"),
-    "slices for all": (serving("gpu-1", "any"), (), "is cut into slices for any deployment"),
-    "a change for others": (changing(w.node(), Marks("mps-2", "rivals.rival-model")), (), "is being changed"),
+    "slices of its own": (serving("gpu-1", "team.chat"), (), "is partitioned into slices for team.chat"),
+    "slices for all": (serving("gpu-1", "any"), (), "is partitioned into slices for any deployment"),
+    "a change for others": (
+        changing(w.node(), Marks("mps-2", "rivals.rival-model")),
+        (),
+        "is being repartitioned or given back",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", PROFILES)
-def test_a_profile_is_told_no_names_of_others(case: str) -> None:
+def test_a_profile_is_shown_no_names_of_others(case: str) -> None:
     node, pods, closed = PROFILES[case]
     said = gpu_wait(ProfileView(profile=w.profile(w.deployment()), nodes=(node,), gpu_pods=pods), H100, w.SETTINGS)
     assert closed in said

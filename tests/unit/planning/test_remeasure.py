@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from slm_operator.planning.deployment.remeasure import AT_MOST_EVERY, remeasured
 from slm_operator.planning.views import DeploymentView
-from slm_operator.slo.monitor import Watched
+from slm_operator.slo.monitor import Verdict
 
 from . import worlds as w
 
-ASKED = Watched(holds=False, reason="ReprofileAdvised", message="mean ITL is 14.0 ms")
+ASKED = Verdict(holds=False, reason="ReprofileAdvised", message="mean ITL is 14.0 ms")
 MEASURED = replace(w.document(), measured_at=w.NOW.isoformat())
 LATER = w.NOW + AT_MOST_EVERY
 
 
-def view(policy: str = "OnDrift", watched: Watched | None = ASKED, **profile: Any) -> DeploymentView:
+def view(policy: str = "OnDrift", verdict: Verdict | None = ASKED, **profile: Any) -> DeploymentView:
     record = w.deployment(spec={"profiling": {"policy": policy}})
     found = replace(w.profile(record, MEASURED), imported=False)
-    return w.seen(record, replace(found, **profile), watched=watched)
+    return w.seen(record, replace(found, **profile), slo_verdict=verdict)
 
 
 def test_a_second_profile_is_asked_for_beside_the_first() -> None:
@@ -32,9 +32,9 @@ def test_a_second_profile_is_asked_for_beside_the_first() -> None:
 
 NOT = {
     "not allowed": (view("IfMissing"), LATER),
-    "not asked for": (view(watched=replace(ASKED, reason="SloMissed")), LATER),
-    "the load is another": (view(watched=replace(ASKED, spec_must_change=True)), LATER),
-    "never watched": (view(watched=None), LATER),
+    "not requested": (view(verdict=replace(ASKED, reason="SloMissed")), LATER),
+    "the load is another": (view(verdict=replace(ASKED, spec_must_change=True)), LATER),
+    "never monitored": (view(verdict=None), LATER),
     "measured less than a day ago": (view(), LATER - timedelta(seconds=1)),
     "imported: measured elsewhere": (view(imported=True), LATER),
     "not measured at all yet": (view(measurements=None), LATER),

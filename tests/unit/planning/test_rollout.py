@@ -14,7 +14,7 @@ from .test_nodes_of_others import serving
 NOWHERE = Assignment(reason="NoCapacity", pending_because="no")
 ROLLS = (
     ("slots of the new class", Assignment(slots=1), 2, 2, True),
-    ("its own node is closed", replace(NOWHERE, gives_way=True, changing=("gpu-1",)), 2, 2, True),
+    ("its own node is closed", replace(NOWHERE, may_be_disrupted=True, changing=("gpu-1",)), 2, 2, True),
     ("a node is being changed for it", replace(NOWHERE, changing=("gpu-1",)), 2, 2, False),
     ("no node can be had", NOWHERE, 2, 2, False),
     ("no node can be had, one of two answers", NOWHERE, 2, 1, False),
@@ -41,7 +41,7 @@ def test_a_roll_begins(answer: Assignment, wanted: int, ready: int, *, rolls: bo
 def test_replicas_that_want_whole_gpus_give_way_to_themselves_one_node_at_a_time() -> None:
     nodes = tuple(serving(name) for name in ("gpu-1", "gpu-2"))
     pods = tuple(w.replica(f"chat-{n}", f"gpu-{1 + n % 2}") for n in range(4))
-    whole = w.demand(cut=w.WHOLE)
+    whole = w.demand(slice_class=w.WHOLE)
     made = plan_fleet(w.fleet(whole, nodes=nodes, pods=pods), w.SETTINGS, w.NOW)
     assert [action.node for action in made.plan.actions if isinstance(action, PatchNode)] == ["gpu-1"]
     answer = made.assignments[whole.deployment]

@@ -36,10 +36,10 @@ def serving(plan: FleetPlan, of: w.Demand) -> list[str]:
     return [*given.nodes, *given.changing]
 
 
-# -- nodes are cut for pods that exist
+# -- nodes are partitioned for pods that exist
 
 
-def test_whom_a_quota_leaves_without_pods_no_node_is_cut_for() -> None:
+def test_whom_a_quota_leaves_without_pods_no_node_is_is_partitioned_for() -> None:
     plan = plan_fleet(w.fleet(GREEDY, nodes=SIX, quota=0), w.SETTINGS, w.NOW)
     assert serving(plan, GREEDY) == []
     assert not plan.plan.actions
@@ -49,7 +49,7 @@ def test_whom_a_quota_leaves_without_pods_no_node_is_cut_for() -> None:
 
 
 @pytest.mark.parametrize(("pods", "nodes"), [(1, 1), (2, 1), (3, 2), (5, 3)])
-def test_as_many_nodes_are_cut_as_pods_need(pods: int, nodes: int) -> None:
+def test_as_many_nodes_are_partitioned_as_pods_need(pods: int, nodes: int) -> None:
     plan = plan_fleet(w.fleet(GREEDY, nodes=SIX, quota=pods), w.SETTINGS, w.NOW)
     assert len(serving(plan, GREEDY)) == nodes
 
@@ -99,10 +99,10 @@ def test_no_namespace_has_more_nodes_than_it_may() -> None:
     assert plan.assignments[GREEDY.deployment].reason == "TenancyLimit"
 
 
-def test_a_node_of_a_full_namespace_may_still_be_cut_otherwise() -> None:
+def test_a_node_of_a_full_namespace_may_still_be_repartitioned() -> None:
     view, _, _ = play_out(w.fleet(w.demand("a", replicas=2, namespace="greedy"), nodes=(w.node(),)))
     running = (w.replica("a-1", "gpu-1", "a", "greedy"), w.replica("a-2", "gpu-1", "a", "greedy"))
-    other = w.demand("a", cut=w.MPS_4, replicas=6, namespace="greedy")
+    other = w.demand("a", slice_class=w.MPS_4, replicas=6, namespace="greedy")
     settings = Settings(tenancy=Tenancy(max_nodes_per_namespace=1))
     view = replace(view, demands=(other,), nodes=(*view.nodes, w.node("gpu-2")), pods=running)
     view = replace(view, daemons=(*view.daemons, *w.plugin_pods("gpu-2")))
@@ -114,22 +114,24 @@ def test_a_node_of_a_full_namespace_may_still_be_cut_otherwise() -> None:
 def test_changes_of_nodes_go_round_among_namespaces() -> None:
     """One changes its mind for ever; the other's only node is changed in the turn after it all the same."""
     view, _, _ = play_out(w.fleet(w.demand("a", namespace="greedy"), MODEST, nodes=SIX[:2]))
-    cuts = (w.MPS_4, w.MPS_3)
-    view = replace(view, config_map=w.config_map(**{config_key(cut): plugin_config(cut) for cut in (*cuts, w.MPS_2)}))
+    classes = (w.MPS_4, w.MPS_3)
+    view = replace(
+        view, config_map=w.config_map(**{config_key(one): plugin_config(one) for one in (*classes, w.MPS_2)})
+    )
     wants = replace(MODEST, slice_class=w.MPS_4)
-    told: list[str] = []
+    reported: list[str] = []
     now = w.later(1000)
     for turn in range(60):
-        fickle = w.demand("a", cut=cuts[turn % 2], namespace="greedy")
+        fickle = w.demand("a", slice_class=classes[turn % 2], namespace="greedy")
         plan = plan_fleet(replace(view, demands=(fickle, wants)), w.SETTINGS, now)
         view = replace(view, memory=plan.memory)
         for action in plan.plan.actions:
-            told.append(line(action))
+            reported.append(line(action))
             view = w.play(view, action)
-        if f"node {serving(plan, wants)[0]}: taint" in told:
+        if f"node {serving(plan, wants)[0]}: taint" in reported:
             return
         now += timedelta(seconds=30)
-    raise AssertionError(told)
+    raise AssertionError(reported)
 
 
 # -- a drain that cannot end
@@ -141,11 +143,11 @@ def held(now_s: float) -> tuple[FleetView, FleetPlan]:
         names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(),
         names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-4", "greedy.a")),
     }
-    told = {w.SETTINGS.device_plugin.config_label: config_key(w.MPS_2)}
-    marks = told | {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "greedy.a"}
-    closed = w.node("gpu-1", cut=w.MPS_2, labels=marks, taints=(Taint(key=names.CHANGING_TAINT),))
+    reported = {w.SETTINGS.device_plugin.config_label: config_key(w.MPS_2)}
+    marks = reported | {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "greedy.a"}
+    closed = w.node("gpu-1", slice_class=w.MPS_2, labels=marks, taints=(Taint(key=names.CHANGING_TAINT),))
     closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
-    wants = w.demand("a", cut=w.MPS_4, replicas=4, namespace="greedy")
+    wants = w.demand("a", slice_class=w.MPS_4, replicas=4, namespace="greedy")
     view = w.fleet(wants, MODEST, nodes=(closed, w.node("gpu-2")), pods=(w.replica("a-1", "gpu-1", "a", "greedy"),))
     keys, _, _ = play_out(w.fleet(w.demand(), w.demand("c", w.MPS_4), nodes=SIX[:2]))
     view = replace(view, config_map=keys.config_map)
@@ -178,7 +180,7 @@ def test_after_a_day_the_node_stays_what_it_was_and_is_opened() -> None:
 
 
 def test_engines_on_whole_gpus_stay_on_a_node_that_becomes_nothing_else() -> None:
-    """It was closed for somebody who went away, and was never told anything."""
+    """It was closed for somebody who went away, and its label was never switched."""
     began = {
         names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(),
         names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-2", "modest.b")),
@@ -186,9 +188,9 @@ def test_engines_on_whole_gpus_stay_on_a_node_that_becomes_nothing_else() -> Non
     closed = w.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
     closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
     engine = replace(w.replica("a-1"), gpu_requests={names.NVIDIA_GPU: 1})
-    view = w.fleet(w.demand(cut=w.WHOLE, replicas=1), nodes=(closed,), pods=(engine,))
-    after, told, _ = play_out(view, start_s=60)
-    assert not any("evict" in one for one in told)
+    view = w.fleet(w.demand(slice_class=w.WHOLE, replicas=1), nodes=(closed,), pods=(engine,))
+    after, reported, _ = play_out(view, start_s=60)
+    assert not any("evict" in one for one in reported)
     assert not w.tainted(after.nodes[0])
 
 
@@ -243,7 +245,7 @@ OTHERS_SHARE: dict[str, tuple[dict[str, object], str]] = {
 
 
 @pytest.mark.parametrize("case", OTHERS_SHARE)
-def test_what_would_harm_the_neighbours_is_refused_by_name(case: str) -> None:
+def test_what_would_harm_co_tenants_is_refused_by_name(case: str) -> None:
     spec, words = OTHERS_SHARE[case]
     with pytest.raises(ValueError, match=words):
         SLMDeploymentSpec.model_validate({"model": {"uri": "pvc://models/opt"}} | spec)

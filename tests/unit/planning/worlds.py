@@ -55,7 +55,7 @@ def deployment(name: str = "chat", spec: dict[str, Any] | None = None, **more: A
 
 def seen(record: DeploymentRecord, profile: ProfileRecord | None, **more: Any) -> DeploymentView:
     """A deployment with its profile and the advice on it, as they are gathered."""
-    given = {"sharers": (record,), "advice": advice_of(record, profile)} | more
+    given = {"co_owners": (record,), "advice": advice_of(record, profile)} | more
     return DeploymentView(deployment=record, profile=profile, **given)
 
 
@@ -77,29 +77,34 @@ def profile(record: DeploymentRecord, measured: MeasurementDocument | None = Non
 
 
 def node(
-    name: str = "gpu-1", *, gpus: int = 1, cut: SliceClass = WHOLE, labels: dict[str, str] | None = None, **more: Any
+    name: str = "gpu-1",
+    *,
+    gpus: int = 1,
+    slice_class: SliceClass = WHOLE,
+    labels: dict[str, str] | None = None,
+    **more: Any,
 ) -> NodeRecord:
-    own = {names.OPT_IN_LABEL: "true"} | feature_labels(gpus, cut) | (labels or {})
-    return NodeRecord(meta=meta(name, "", labels=own), ready=True, allocatable=slots(gpus, cut), **more)
+    own = {names.OPT_IN_LABEL: "true"} | feature_labels(gpus, slice_class) | (labels or {})
+    return NodeRecord(meta=meta(name, "", labels=own), ready=True, allocatable=slots(gpus, slice_class), **more)
 
 
-def feature_labels(gpus: int, cut: SliceClass) -> dict[str, str]:
-    strategy = {"Exclusive": "none", "TimeSlicing": "time-slicing", "MPS": "mps"}[cut.mode]
+def feature_labels(gpus: int, slice_class: SliceClass) -> dict[str, str]:
+    strategy = {"Exclusive": "none", "TimeSlicing": "time-slicing", "MPS": "mps"}[slice_class.mode]
     return {
         "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
         "nvidia.com/gpu.count": str(gpus),
         "nvidia.com/gpu.memory": "81920",
         "nvidia.com/gpu.compute.major": "9",
-        "nvidia.com/gpu.replicas": str(cut.engines_per_gpu),
+        "nvidia.com/gpu.replicas": str(slice_class.engines_per_gpu),
         "nvidia.com/gpu.sharing-strategy": strategy,
     }
 
 
-def slots(gpus: int, cut: SliceClass) -> dict[str, int]:
-    shared = cut.mode is not SharingMode.EXCLUSIVE
+def slots(gpus: int, slice_class: SliceClass) -> dict[str, int]:
+    shared = slice_class.mode is not SharingMode.EXCLUSIVE
     return {
         names.NVIDIA_GPU: 0 if shared else gpus,
-        names.NVIDIA_SHARED_GPU: gpus * cut.engines_per_gpu if shared else 0,
+        names.NVIDIA_SHARED_GPU: gpus * slice_class.engines_per_gpu if shared else 0,
     }
 
 
@@ -139,10 +144,15 @@ def config_map(**data: str) -> ConfigMapRecord:
 
 
 def demand(
-    name: str = "chat", cut: SliceClass = MPS_2, replicas: int = 2, namespace: str = "team", **more: Any
+    name: str = "chat", slice_class: SliceClass = MPS_2, replicas: int = 2, namespace: str = "team", **more: Any
 ) -> Demand:
     return Demand(
-        deployment=Key(namespace, name), uid=f"uid-{name}", slice_class=cut, replicas=replicas, product=None, **more
+        deployment=Key(namespace, name),
+        uid=f"uid-{name}",
+        slice_class=slice_class,
+        replicas=replicas,
+        product=None,
+        **more,
     )
 
 
@@ -199,9 +209,11 @@ def _patched(record: NodeRecord, action: PatchNode) -> NodeRecord:
     key = SETTINGS.device_plugin.config_label
     if key not in action.labels:
         return changed
-    cut = _class_of(action.labels[key])
+    slice_class = _class_of(action.labels[key])
     gpus = int(record.meta.labels["nvidia.com/gpu.count"])
-    return replace(changed, meta=_labelled(changed.meta, feature_labels(gpus, cut)), allocatable=slots(gpus, cut))
+    return replace(
+        changed, meta=_labelled(changed.meta, feature_labels(gpus, slice_class)), allocatable=slots(gpus, slice_class)
+    )
 
 
 def _with_mps_daemons(view: FleetView) -> FleetView:
@@ -210,20 +222,22 @@ def _with_mps_daemons(view: FleetView) -> FleetView:
     there = {one.node for one in view.daemons if one.part == "mps-control-daemon"}
     for one in view.nodes:
         name, gpus = one.meta.key.name, int(one.meta.labels["nvidia.com/gpu.count"])
-        cut = _class_of(one.meta.labels.get(SETTINGS.device_plugin.config_label))
-        if cut.mode is not SharingMode.MPS:
+        slice_class = _class_of(one.meta.labels.get(SETTINGS.device_plugin.config_label))
+        if slice_class.mode is not SharingMode.MPS:
             nodes.append(one)
             continue
         runs = name in there or not tainted(one)
         daemons += [daemon("mps-control-daemon", name)] if runs else []
-        nodes.append(replace(one, allocatable=slots(gpus, cut) | ({} if runs else {names.NVIDIA_SHARED_GPU: 0})))
+        nodes.append(
+            replace(one, allocatable=slots(gpus, slice_class) | ({} if runs else {names.NVIDIA_SHARED_GPU: 0}))
+        )
     return replace(view, nodes=tuple(nodes), daemons=tuple(daemons))
 
 
 def _class_of(key: str | None) -> SliceClass:
-    for cut in (MPS_2, MPS_3, MPS_4):
-        if key is not None and key.startswith(f"{names.CONFIG_KEY_PREFIX}{cut.label}-"):
-            return cut
+    for slice_class in (MPS_2, MPS_3, MPS_4):
+        if key is not None and key.startswith(f"{names.CONFIG_KEY_PREFIX}{slice_class.label}-"):
+            return slice_class
     return WHOLE
 
 

@@ -118,7 +118,7 @@ class Recorder:
 
 @dataclass
 class Bench:
-    """All of it, with a cache that shows writes only when told to."""
+    """All of it, with a cache that shows writes only when asked to."""
 
     server: Server = field(default_factory=Server)
     clock: Clock = field(default_factory=Clock)

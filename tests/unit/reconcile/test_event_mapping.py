@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from slm_operator.reconcile.event_mapping import concerned
+from slm_operator.reconcile.event_mapping import affected_keys
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.settings import Settings
 from slm_operator.watch.cache import Change
@@ -33,7 +33,7 @@ class Watching:
 
     def changed(self, change: Change[Any]) -> None:
         if change.news:
-            self.woken += [str(work) for work in concerned(change, self.caches, self.keys, Settings())]
+            self.woken += [str(work) for work in affected_keys(change, self.caches, self.keys, Settings())]
 
     def see(self, kind: str, name: str, *, version: int = 1, labels: dict[str, str] | None = None, **raw: Any) -> None:
         head = meta(name, version=version, labels=labels or {}, generation=raw.pop("generation", 1))

@@ -160,7 +160,7 @@ async def test_of_kinds_that_are_not_watched_only_ours_are_deleted_and_made_anew
         assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 0
 
 
-async def test_a_kind_that_the_cluster_does_not_serve_is_told_apart() -> None:
+async def test_a_kind_that_the_cluster_does_not_serve_has_its_own_error() -> None:
     bench = Bench()
     bench.server.refuse = NotFound("404 page not found", 404)
     because = "Apply HTTPRoute ns/d: 404 page not found"
@@ -314,7 +314,7 @@ async def test_a_blocked_eviction_is_asked_for_again_later_and_the_plan_goes_on(
 @pytest.mark.parametrize(
     "error", [Refused("exceeded quota", 403), Forbidden("cannot create", 403), NotFound("no ns", 404)]
 )
-async def test_a_refusal_is_told_and_the_plan_goes_on(error: Exception) -> None:
+async def test_a_refusal_is_reported_and_the_plan_goes_on(error: Exception) -> None:
     bench = Bench()
     bench.deployment()
     assert isinstance(error, Refused | Forbidden | NotFound)
@@ -368,7 +368,7 @@ async def test_a_config_map_is_patched_at_the_version_it_was_planned_for() -> No
     ]
 
 
-def told(message: str, holds: str = "False", **more: Any) -> dict[str, Any]:
+def reported(message: str, holds: str = "False", **more: Any) -> dict[str, Any]:
     condition = {"type": "Allocated", "status": holds, "reason": "NodeChanging", "message": message}
     return {"phase": "Placing", "conditions": [condition], **more}
 
@@ -376,11 +376,11 @@ def told(message: str, holds: str = "False", **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("status", "is_written"),
     [
-        pytest.param(told("node n is empty"), False, id="other words"),
-        pytest.param(told("node n is empty", holds="True"), True, id="a condition"),
-        pytest.param(told("node n is drained", replicas=1), True, id="a count"),
-        pytest.param(told("node n is drained") | {"phase": "Starting"}, True, id="the phase"),
-        pytest.param(told("node n is drained", observedGeneration=2), True, id="the generation"),
+        pytest.param(reported("node n is empty"), False, id="other words"),
+        pytest.param(reported("node n is empty", holds="True"), True, id="a condition"),
+        pytest.param(reported("node n is drained", replicas=1), True, id="a count"),
+        pytest.param(reported("node n is drained") | {"phase": "Starting"}, True, id="the phase"),
+        pytest.param(reported("node n is drained", observedGeneration=2), True, id="the generation"),
     ],
 )
 async def test_what_follows_a_status_closely_is_written_unless_it_is_only_words(
@@ -388,8 +388,8 @@ async def test_what_follows_a_status_closely_is_written_unless_it_is_only_words(
 ) -> None:
     bench = Bench()
     bench.deployment()
-    await write_status(bench, told("node n is drained"))
-    bench.deployment(told("node n is drained"), version=1000)
+    await write_status(bench, reported("node n is drained"))
+    bench.deployment(reported("node n is drained"), version=1000)
     bench.clock.seconds = 0.4
     outcome = await write_status(bench, status)
     assert (outcome.writes == 1) == is_written
@@ -399,7 +399,7 @@ async def test_what_follows_a_status_closely_is_written_unless_it_is_only_words(
 async def test_words_are_written_when_they_have_waited() -> None:
     bench = Bench()
     bench.deployment()
-    await write_status(bench, told("node n is drained"))
-    bench.deployment(told("node n is drained"), version=1000)
+    await write_status(bench, reported("node n is drained"))
+    bench.deployment(reported("node n is drained"), version=1000)
     bench.clock.seconds = 1.0
-    assert (await write_status(bench, told("node n is empty"))).writes == 1
+    assert (await write_status(bench, reported("node n is empty"))).writes == 1

@@ -144,7 +144,7 @@ def failing_for(name: str, plan: Any) -> Any:
 
 
 @pytest.mark.parametrize("function", [demand_of, PLANNERS.plan_deployment], ids=["demand_of", "plan_deployment"])
-async def test_a_bug_over_one_deployment_stops_no_other_and_its_owner_is_told(function: Callable[..., Any]) -> None:
+async def test_a_bug_over_one_deployment_stops_no_other_and_its_owner_sees_it(function: Callable[..., Any]) -> None:
     operator = Operator(3, **{function.__name__: failing_for("d1", function)})
     await operator.settle()
     assert operator.reason("d1") == "OperatorBug"
@@ -154,7 +154,7 @@ async def test_a_bug_over_one_deployment_stops_no_other_and_its_owner_is_told(fu
     assert operator.passes.results["fleet", "error"] == 0
 
 
-async def test_a_bug_is_told_once_and_keeps_what_was_true() -> None:
+async def test_a_bug_is_reported_once_and_keeps_what_was_true() -> None:
     operator = Operator(1)
     await operator.settle()
     before = operator.status("d0")
@@ -297,5 +297,5 @@ async def test_what_the_planners_are_given_of_others_does_not_grow() -> None:
 
     operator = Operator(50, plan_deployment=seen)
     await operator.settle()
-    assert {len(view.sharers) for view in views} == {0}
+    assert {len(view.co_owners) for view in views} == {0}
     assert isinstance(views[0].profile, ProfileRecord)

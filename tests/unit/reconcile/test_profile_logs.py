@@ -46,8 +46,8 @@ class Kubelet:
         if self.error is not None:
             raise self.error
         start = w.NOW if since is None else datetime.fromisoformat(since)
-        told = (w.printed(f"{text}\n", _stamp(second)) for second, text in self.lines if w.later(second) >= start)
-        return b"".join(told)[:most_bytes]
+        reported = (w.printed(f"{text}\n", _stamp(second)) for second, text in self.lines if w.later(second) >= start)
+        return b"".join(reported)[:most_bytes]
 
 
 def _stamp(second: int) -> str:
@@ -175,10 +175,10 @@ def most_bytes(lines: Iterable[str]) -> int:
     return 30 * min(max(map(len, lines)), 1 << 20) + (1 << 18)
 
 
-def test_a_result_too_long_for_an_object_is_told_so_and_not_decoded() -> None:
-    told = read_log(w.printed(line(event="result", document="d" * (1 << 20)) + "\n"))
-    assert told.failure_class == "UnreadableResult"
-    assert "1024 KiB" in (told.failure or "")
+def test_a_result_too_long_for_an_object_is_reported_and_not_decoded() -> None:
+    reported = read_log(w.printed(line(event="result", document="d" * (1 << 20)) + "\n"))
+    assert reported.failure_class == "UnreadableResult"
+    assert "1024 KiB" in (reported.failure or "")
 
 
 def test_an_event_cut_off_by_the_piece_is_read_whole_the_next_time() -> None:

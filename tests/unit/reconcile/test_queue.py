@@ -143,7 +143,7 @@ def test_an_object_that_is_gone_leaves_nothing() -> None:
     assert (queue._failures, queue._later, queue._since) == ({}, {}, {})
 
 
-def test_latency_is_told() -> None:
+def test_latency_is_reported() -> None:
     waited: list[float] = []
     time = Time(waited=waited.append)
     time.queue.add(A)

@@ -21,14 +21,14 @@ PROFILE, DEPLOYMENT = WorkKey("profile", Key("ns", "p")), WorkKey("deployment", 
 
 
 def taking_turns(kind: str, said: Callable[[Any], bool]) -> Callable[..., Plan]:
-    """A planner whose status the server refuses, until it is told of that: then one that is taken, and new each time."""
+    """A planner whose status the server refuses, until it hears of that: then one that is taken, and new each time."""
 
     plans = count()
 
     def plan(view: Any, *_: Any) -> Plan:
         record = view.profile if kind == names.PROFILE_KIND else view.deployment
         status = {"phase": "Pending" if said(view) else "Unheard-of", "observedGeneration": next(plans)}
-        return Plan(actions=(write_status(kind, record.meta, status, "it is so"),))
+        return Plan(actions=(write_status(kind, record.meta, status, "it is taken"),))
 
     return plan
 
@@ -92,7 +92,7 @@ async def test_a_refusal_that_returns_is_backed_off_with_growing_pauses(work: Wo
     assert len(tried) < 45
 
 
-async def test_the_first_refusal_is_told_at_once_and_tried_again_at_once_when_it_is_gone() -> None:
+async def test_the_first_refusal_is_reported_at_once_and_tried_again_at_once_when_it_is_gone() -> None:
     operator = operator_for(PROFILE, Refused("Invalid value", 422))
     assert (await tries(operator, PROFILE, 0.4))[:2] == [0.0, 0.0]
 

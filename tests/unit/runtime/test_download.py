@@ -1,4 +1,4 @@
-"""What is told of a model that an engine is downloading: what lies on the disk, and nothing else."""
+"""What is reported of a model that an engine is downloading: what lies on the disk, and nothing else."""
 
 import asyncio
 import json
@@ -73,9 +73,9 @@ def test_a_profile_tells_what_its_first_engine_downloads(
     words = ["profile", "--model", "a/b", "--input-tokens", "8", "--output-tokens", "8", "--max-batch-size", "8"]
     assert cli.main([*words, "--", sys.executable, "-c", ENGINE, str(tmp_path)]) != 0
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    told = [one["message"] for one in said if one.get("phase") == "Starting" and "download" in one["message"]]
-    assert told[0].startswith("downloading a/b: 0.0")
-    assert told[-1] == "downloading a/b: 0.03 GiB of it are here"
+    reported = [one["message"] for one in said if one.get("phase") == "Starting" and "download" in one["message"]]
+    assert reported[0].startswith("downloading a/b: 0.0")
+    assert reported[-1] == "downloading a/b: 0.03 GiB of it are here"
 
 
 def test_nothing_looks_at_the_disk_once_an_engine_runs(
@@ -93,7 +93,7 @@ def test_nothing_looks_at_the_disk_once_an_engine_runs(
     monkeypatch.setattr("slm_runtime.profile.follow_download", always_more)
     monkeypatch.setattr(EngineRig, "measure", measure)
     events = profile().events
-    told = [number for number, one in enumerate(events) if one.get("message") == "downloading"]
+    reported = [number for number, one in enumerate(events) if one.get("message") == "downloading"]
     (runs,) = (number for number, one in enumerate(events) if one["event"] == "ledger")
-    assert 0 < told[-1] < runs
+    assert 0 < reported[-1] < runs
     assert events[-1]["message"] == "seen enough"

@@ -11,7 +11,7 @@ import pytest
 from slm_core.failure import EngineFault, Failure
 from slm_runtime.engine_process import EngineProcess, Launch, free_port, group_of, start_engine
 
-# An engine that starts a worker, maps shared memory, says it is healthy, and ignores SIGTERM if told so.
+# An engine that starts a worker, maps shared memory, says it is healthy, and ignores SIGTERM if asked to.
 ENGINE = """
 import http.server, mmap, os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn" in sys.argv else signal.SIG_DFL)

@@ -64,7 +64,7 @@ def test_the_class_and_the_line(name: str, log: str, failure: Failure | None, li
     assert not shown.startswith("(")
 
 
-def test_every_class_has_a_mend_and_an_exit_status_of_its_own() -> None:
+def test_every_class_has_a_remedy_and_an_exit_status_of_its_own() -> None:
     assert set(REMEDY) == set(EXIT_STATUS) == set(Failure)
     assert len(set(EXIT_STATUS.values())) == len(Failure)
     assert not {0, 1, 2} & set(EXIT_STATUS.values())

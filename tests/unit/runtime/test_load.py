@@ -57,7 +57,7 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("case", STREAMS)
-async def test_a_failure_told_in_the_stream_is_no_answer(case: str) -> None:
+async def test_a_failure_reported_in_the_stream_is_no_answer(case: str) -> None:
     async def read() -> AsyncIterator[bytes]:
         for part in STREAMS[case]:
             yield part

@@ -1,6 +1,6 @@
 """An engine that is no vLLM, through the product's own code: measured, explained, read and served by its own words.
 
-It is chosen as any engine is: by its command, from the registry. Nothing else of the product is told that it exists.
+It is chosen as any engine is: by its command, from the registry. Nothing else of the product knows that it exists.
 """
 
 import json

@@ -15,7 +15,7 @@ RESOURCES = "resources: [{name: nvidia.com/gpu, replicas: 4}]"
         pytest.param(
             f"sharing: {{timeSlicing: {{{RESOURCES}}}}}",
             PluginConfig(Sharing("time-slicing", 4, renamed=False, fail_requests_greater_than_one=False)),
-            id="time-slicing-neither-renames-nor-refuses-unless-told",
+            id="time-slicing-neither-renames-nor-refuses-unless-configured",
         ),
         pytest.param(
             f"sharing: {{timeSlicing: {{renameByDefault: true, failRequestsGreaterThanOne: true, {RESOURCES}}}}}",
@@ -25,7 +25,7 @@ RESOURCES = "resources: [{name: nvidia.com/gpu, replicas: 4}]"
         pytest.param(
             f"sharing: {{mps: {{failRequestsGreaterThanOne: false, {RESOURCES}}}}}",
             PluginConfig(Sharing("mps", 4, renamed=False, fail_requests_greater_than_one=True)),
-            id="mps-refuses-requests-above-one-whatever-it-is-told",
+            id="mps-refuses-requests-above-one-whatever-is-configured",
         ),
         pytest.param(
             "sharing: {mps: {resources: [{name: gpu, replicas: 2, devices: [0], rename: mine}]}}",

@@ -15,9 +15,9 @@ def test_late_plugin_goes_on_with_the_old_configuration_for_so_long(machine: Mac
     machine.node.fault("{late_s: 0.3}")
     machine.log.wait_for("faults: Faults(late_s=0.3")
     machine.node.label({LABEL: "ts4"})
-    told = machine.log.wait_for("Received SIGHUP, restarting.")
+    reported = machine.log.wait_for("Received SIGHUP, restarting.")
     machine.kubelet.wait_for({GPU: 0, SHARED: 32})
-    assert machine.log.wait_for(f"Stopping to serve '{GPU}'") - told >= 0.3
+    assert machine.log.wait_for(f"Stopping to serve '{GPU}'") - reported >= 0.3
 
 
 def test_stuck_plugin_never_converges(machine: Machine) -> None:

@@ -133,7 +133,7 @@ def test_mps_configuration_with_the_daemon_not_answering_advertises_nothing_new_
     machine.kubelet.wait_for({GPU: 0, SHARED: 16})
 
 
-def test_the_plugin_retries_every_30_s_unless_told_otherwise() -> None:
+def test_the_plugin_retries_every_30_s_unless_configured_otherwise() -> None:
     assert Setting().retry_s == 30
 
 

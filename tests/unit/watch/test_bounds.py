@@ -119,7 +119,7 @@ def test_a_record_is_small_however_big_its_object_is(biggest: str) -> None:
 
 
 @pytest.mark.parametrize("inside", [{"spec": {"x": [[]] * 2001}}, {"spec": {"x": "y" * (64 << 10)}}])
-def test_a_pod_template_that_is_too_big_is_told_so_by_its_place(inside: Raw) -> None:
+def test_a_pod_template_that_is_too_big_is_reported_by_its_place(inside: Raw) -> None:
     for project in (custom_resources.deployment, custom_resources.profile):
         record: Any = project({"metadata": meta("a"), "spec": {"model": MODEL, "podTemplate": inside}})
         assert record.spec is None
@@ -141,12 +141,12 @@ def test_a_pod_template_of_a_thousand_values_is_read() -> None:
         ("engine.args[0]", {"engine": {"version": "1", "args": ["x" * 1025]}}),
     ],
 )
-def test_measurements_beyond_a_bound_are_told_so_by_their_place(place: str, change: Raw) -> None:
+def test_measurements_beyond_a_bound_are_reported_by_their_place(place: str, change: Raw) -> None:
     assert custom_resources.profile(of(spec={"model": MODEL, "measurements": document(1)})).broken is None
-    told = custom_resources.profile(of(spec={"model": MODEL, "measurements": document(1) | change})).broken
-    assert told is not None
-    assert told.startswith(f"spec.measurements: {place}: ")
-    assert "are more than" in told
+    reported = custom_resources.profile(of(spec={"model": MODEL, "measurements": document(1) | change})).broken
+    assert reported is not None
+    assert reported.startswith(f"spec.measurements: {place}: ")
+    assert "are more than" in reported
 
 
 def test_measured_figures_are_kept_once() -> None:

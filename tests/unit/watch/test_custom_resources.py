@@ -29,9 +29,9 @@ def broken(spec: dict[str, Any], levels: int) -> str | None:
 def test_a_raw_object_nested_too_deeply_is_refused_by_its_place(place: str) -> None:
     assert broken(RAW_OBJECTS[place], MOST_LEVELS - 2) is None
     for levels in (MOST_LEVELS - 1, 900, 10_000):
-        told = broken(RAW_OBJECTS[place], levels)
-        assert told is not None
-        assert told.startswith(f"{place.partition(' ')[0]}: nested deeper than {MOST_LEVELS} levels.")
+        reported = broken(RAW_OBJECTS[place], levels)
+        assert reported is not None
+        assert reported.startswith(f"{place.partition(' ')[0]}: nested deeper than {MOST_LEVELS} levels.")
 
 
 def test_measurements_nested_deeply_are_no_document() -> None:

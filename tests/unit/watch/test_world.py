@@ -16,7 +16,7 @@ NEXT = URL("https://server/api/v1/pods?limit=500&continue=next")
 
 
 class Watching:
-    """A world, and the changes it told of."""
+    """A world, and the changes it reported."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.changes: list[Change[Any]] = []
@@ -24,7 +24,7 @@ class Watching:
         settings = settings or Settings()
         self.world = World(watched_kinds(self.caches, settings), self.changes.append, settings.namespaces)
 
-    def told(self) -> list[tuple[str, str, bool]]:
+    def reported(self) -> list[tuple[str, str, bool]]:
         seen = [(change.kind, change.key.name, change.new is not None) for change in self.changes]
         self.changes.clear()
         return seen
@@ -69,7 +69,7 @@ def test_kopf_sees_of_an_event_only_how_far_the_watch_has_come() -> None:
     watching = Watching()
     shown = watching.world.take_event(PODS, {"type": "ADDED", "object": gpu_pod("a", version=7)})
     assert shown == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
-    assert watching.told() == [("Pod", "a", True)]
+    assert watching.reported() == [("Pod", "a", True)]
 
 
 @pytest.mark.parametrize("kind", ["BOOKMARK", "ERROR"])
@@ -81,9 +81,9 @@ def test_what_is_about_the_watch_itself_passes_as_it_is(kind: str) -> None:
 def test_what_vanished_while_the_watch_was_cut_is_dropped_by_the_next_list() -> None:
     watching = Watching()
     watching.take(PODS, page("Pod", gpu_pod("a"), gpu_pod("b")))
-    watching.told()
+    watching.reported()
     watching.take(PODS, page("Pod", gpu_pod("b"), version=200))
-    assert watching.told() == [("Pod", "a", False)]
+    assert watching.reported() == [("Pod", "a", False)]
 
 
 def test_a_list_of_one_namespace_drops_nothing_of_another() -> None:
@@ -91,9 +91,9 @@ def test_a_list_of_one_namespace_drops_nothing_of_another() -> None:
     other = gpu_pod("b") | {"metadata": meta("b", namespace="other")}
     watching.take(URL("https://s/api/v1/namespaces/ns/pods"), page("Pod", gpu_pod("a")))
     watching.take(URL("https://s/api/v1/namespaces/other/pods"), page("Pod", other))
-    watching.told()
+    watching.reported()
     watching.take(URL("https://s/api/v1/namespaces/ns/pods"), page("Pod", version=200))
-    assert watching.told() == [("Pod", "a", False)]
+    assert watching.reported() == [("Pod", "a", False)]
     assert Key("other", "b") in watching.caches.pods
 
 
@@ -106,16 +106,16 @@ def test_an_event_from_before_a_list_does_not_bring_back_what_the_list_did_not_h
     watching = Watching()
     watching.take(PODS, page("Pod", version=200))
     watching.world.see("Pod", "MODIFIED", gpu_pod("ghost", version=150))
-    assert watching.told() == []
+    assert watching.reported() == []
     watching.world.see("Pod", "ADDED", gpu_pod("born", version=201))
-    assert watching.told() == [("Pod", "born", True)]
+    assert watching.reported() == [("Pod", "born", True)]
 
 
 def test_late_and_repeated_events_change_nothing() -> None:
     watching = Watching()
     for version in (5, 5, 4):
         watching.world.see("Pod", "MODIFIED", gpu_pod("a", version=version))
-    assert watching.told() == [("Pod", "a", True)]
+    assert watching.reported() == [("Pod", "a", True)]
 
 
 def test_a_namesake_survives_the_deletion_of_its_predecessor() -> None:
@@ -131,7 +131,7 @@ def test_a_pod_that_stops_concerning_us_is_forgotten() -> None:
     watching = Watching()
     watching.world.see("Pod", "ADDED", gpu_pod("a", version=1, gpus=0, labels={"slm-operator.io/deployment": "d"}))
     watching.world.see("Pod", "MODIFIED", gpu_pod("a", version=2, gpus=0))
-    assert watching.told() == [("Pod", "a", True), ("Pod", "a", False)]
+    assert watching.reported() == [("Pod", "a", True), ("Pod", "a", False)]
 
 
 def test_a_change_of_nothing_that_is_recorded_is_no_news() -> None:

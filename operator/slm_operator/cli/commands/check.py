@@ -78,5 +78,5 @@ def table(findings: Sequence[Finding]) -> RenderableType:
 def _summary(findings: Sequence[Finding]) -> str:
     levels = [finding.answer.level for finding in findings]
     counts = {"problem": levels.count(Level.PROBLEM), "warning": levels.count(Level.WARNING)}
-    told = [f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts.items() if count]
-    return ", ".join(told) or "nothing to fix"
+    counted = [f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts.items() if count]
+    return ", ".join(counted) or "nothing to fix"

@@ -92,8 +92,8 @@ def plain(history: History) -> dict[str, Any]:
 
 def _plain(revision: Revision, way: WayBack | None) -> dict[str, Any]:
     words = asdict(revision)
-    told = {camel(name): list(value) if isinstance(value, tuple) else value for name, value in words.items()}
-    return told | {
+    fields = {camel(name): list(value) if isinstance(value, tuple) else value for name, value in words.items()}
+    return fields | {
         "current": way is None,
         "canBeHadAgain": way is not None and not way.refused,
         "because": way.refused if way is not None else "",

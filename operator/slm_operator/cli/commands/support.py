@@ -154,8 +154,8 @@ def bundle(gathered: Gathered, facts: Facts, namespace: str, now: datetime) -> d
     files = {name: _text(redact.scrub(value, secrets)) for name, value in values.items()}
     files |= {name: redact.scrub(text, secrets) for name, text in gathered.logs.items()}
     missing = redact.scrub("; ".join(gathered.missing), secrets)
-    told = f"Not in here: {missing}" if missing else "Everything that was looked for could be read."
-    readme = README.format(when=now.isoformat(timespec="seconds"), namespace=namespace, missing=told)
+    completeness = f"Not in here: {missing}" if missing else "Everything that was looked for could be read."
+    readme = README.format(when=now.isoformat(timespec="seconds"), namespace=namespace, missing=completeness)
     return {"README.txt": readme} | dict(sorted(files.items()))
 
 
@@ -195,7 +195,7 @@ _CLEANED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "operator-pods": redact.pod,
     "nodes": redact.node,
 }
-"""What each file holds of its objects. NVIDIA's DaemonSets are told by their versions alone."""
+"""What each file holds of its objects. Of NVIDIA's DaemonSets it holds versions only."""
 
 
 _WRITTEN_BY_USERS = ("deployments", "profiles", "workloads", "replica-sets", "jobs", "pods")

@@ -1,4 +1,4 @@
-"""`kubectl slm top`: what each deployment does now, beside what its advice promised.
+"""`kubectl slm top`: measured figures of each deployment, beside the advised ones.
 
 Figures are the engines' own counters, read twice through the API server's proxy with the user's own rights; nothing is
 read from the operator, and nothing runs in the cluster for it. Where the proxy may not be used, what status says is

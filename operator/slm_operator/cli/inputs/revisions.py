@@ -37,7 +37,7 @@ class Revision:
     advice: str
     """Digest of the advice, as on the pods."""
     profile: str
-    """SLMProfile that it rests on. Empty: not told."""
+    """SLMProfile that it rests on. Empty: not known."""
     engines_per_gpu: int
     sharing_mode: str
     batch_size: int | None

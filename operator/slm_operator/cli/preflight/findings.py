@@ -1,4 +1,4 @@
-"""What a check answers: how bad it is, what is so, and the remedy."""
+"""What a check answers: how bad it is, what was found, and the remedy."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def _node(raw: dict[str, Any], daemons: Iterable[DaemonPodRecord], settings: Set
     state = NodeState(
         node=record,
         opted_in=is_opted_in(record, settings),
-        told=record.meta.labels.get(settings.device_plugin.config_label),
+        requested_config=record.meta.labels.get(settings.device_plugin.config_label),
         daemons=tuple(one for one in daemons if one.node == record.meta.key.name),
         failures=failures_in(record.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
     )

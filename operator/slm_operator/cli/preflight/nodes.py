@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OLDEST_KUBERNETES = (1, 32, 0)
 """API server and kubelets."""
 DISCOVERED = (PRODUCT_LABEL, COUNT_LABEL, MEMORY_LABEL, REPLICAS_LABEL, STRATEGY_LABEL)
-"""Labels by which planning knows what a node has and how it is cut."""
+"""Labels by which planning knows what a node has and how it is partitioned."""
 
 
 def _usable(node: Node, _facts: Facts) -> Answer:
@@ -58,7 +58,7 @@ def _discovery(node: Node, _facts: Facts) -> Answer:
             f"no label {', '.join(lacking)}",
             "run GPU feature discovery there (gfd.enabled=true in the plugin's chart; on by default in the GPU Operator)",
         )
-    return ok("feature discovery says what the GPUs are and how they are cut")
+    return ok("feature discovery says what the GPUs are and how they are partitioned")
 
 
 def _mig(node: Node, facts: Facts) -> Answer:
@@ -88,20 +88,20 @@ def _plugin_pod(node: Node, facts: Facts) -> Answer | None:
     return ok("the device plugin runs")
 
 
-def _told(node: Node, facts: Facts) -> Answer | None:
+def _requested_config(node: Node, facts: Facts) -> Answer | None:
     """NB: a label that names a missing key crash-loops the config-manager at its next start (#364)."""
-    told, data = node.state.told, facts.plugin_config
-    if told is None or data is None or isinstance(data, Unseen):
+    requested, data = node.state.requested_config, facts.plugin_config
+    if requested is None or data is None or isinstance(data, Unseen):
         return None
     plugin = facts.settings.device_plugin
-    if told not in data:
+    if requested not in data:
         return problem(
-            f"its label {plugin.config_label}={told} names no key of ConfigMap {plugin.config_map}",
+            f"its label {plugin.config_label}={requested} names no key of ConfigMap {plugin.config_map}",
             "put the key back, or correct the label",
         )
-    if node.state.overruled:
+    if node.state.label_changed_externally:
         return warning(
-            f"its label {plugin.config_label}={told} was set by somebody after the operator: it keeps away",
+            f"its label {plugin.config_label}={requested} was set by another party, so the operator leaves the node alone",
             "remove the label to give the node back to the operator",
         )
     return ok("its configuration exists")
@@ -110,9 +110,9 @@ def _told(node: Node, facts: Facts) -> Answer | None:
 def _failed(node: Node, _facts: Facts) -> Answer | None:
     if not node.state.failures:
         return None
-    told = "; ".join(f"{label}: {why}" for label, why in sorted(node.state.failures.items()))
+    failures = "; ".join(f"{label}: {why}" for label, why in sorted(node.state.failures.items()))
     return problem(
-        f"a change was rolled back ({told}) and is not tried again",
+        f"a change was rolled back ({failures}) and is not tried again",
         f"fix it, then kubectl annotate node NODE {names.CHANGE_FAILED_ANNOTATION}-",
     )
 
@@ -124,10 +124,10 @@ def _allocatable(node: Node, facts: Facts) -> Answer | None:
     if state.changing:
         return warning(f"being changed to {state.purpose or 'another class'}", "wait, or see the node's events")
     seen = state.observed_class or UNSHARED
-    if state.cut_by_others and not state.node.allocatable.get(NODE_SLICES.resource):
+    if state.partitioned_externally and not state.node.allocatable.get(NODE_SLICES.resource):
         return warning(
-            f"cut into {seen.label} by somebody else without renaming: its slices are not {NODE_SLICES.resource}",
-            "set renameByDefault in its configuration, or give the node back uncut",
+            f"partitioned as {seen.label} by another party without renaming: its slices are not {NODE_SLICES.resource}",
+            "set renameByDefault in its configuration, or give the node back unpartitioned",
         )
     if daemon_of(seen) is not None and not facts.plugin_pods_seen:
         return None
@@ -135,7 +135,9 @@ def _allocatable(node: Node, facts: Facts) -> Answer | None:
     if missing is not None:
         return problem(missing, "read the logs of the device plugin and of its config-manager on that node")
     return ok(
-        f"{state.gpus} GPUs are allocatable" if seen == UNSHARED else f"cut into {seen.label}, all slices are there"
+        f"{state.gpus} GPUs are allocatable"
+        if seen == UNSHARED
+        else f"partitioned as {seen.label}, all slices are there"
     )
 
 
@@ -167,7 +169,7 @@ def _taints_for_replicas(node: Node, facts: Facts) -> Answer | None:
     who = f" ({some(kept)})" if kept else ""
     return warning(
         f"replicas do not come unless they tolerate {what}{who}",
-        f"add {{key: {strange[0].key}, operator: Exists}} to spec.accelerator.tolerations of those that shall",
+        f"add {{key: {strange[0].key}, operator: Exists}} to spec.accelerator.tolerations of the deployments that may use it",
     )
 
 
@@ -182,7 +184,7 @@ NODE_CHECKS: tuple[tuple[str, NodeCheck], ...] = (
     ("GPU labels", _discovery),
     ("MIG", _mig),
     ("Plugin's pod", _plugin_pod),
-    ("Node's key", _told),
+    ("Node's key", _requested_config),
     ("Former change", _failed),
     ("GPUs", _allocatable),
     ("NVIDIA's taints", _taints_for_nvidia),

@@ -148,7 +148,7 @@ def _mps(facts: Facts) -> Answer | None:
     demanding = sorted(wish.name for wish in wishes if wish.mode in modes)
     remedy = "install it with NVIDIA's chart (device plugin 0.15 or newer), or choose spec.sharing.mode: TimeSlicing"
     if demanding:
-        return problem(f"no DaemonSet of the {MPS_DAEMON.title}, which {some(demanding)} asks for", remedy)
+        return problem(f"no DaemonSet of the {MPS_DAEMON.title}, which {some(demanding)} requests", remedy)
     return warning(
         f"no DaemonSet of the {MPS_DAEMON.title}: a pack that was measured best under MPS never starts", remedy
     )
@@ -164,7 +164,7 @@ STACK_CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 def _needs_plugin(facts: Facts) -> bool:
-    """Whether the operator cuts nodes: one that serves named namespaces sees none."""
+    """Whether the operator partitions nodes: one that serves named namespaces sees none."""
     return not facts.settings.namespaces
 
 
@@ -175,7 +175,7 @@ def _where_expected(facts: Facts, part: str) -> tuple[DaemonSet, ...]:
 
 
 def _keys_in_use(facts: Facts) -> frozenset[str | None]:
-    """Keys that nodes are told, or take without being told."""
+    """Keys that the labels of nodes name, and keys that nodes without a label take."""
     defaults = (one.default_key for one in _where_expected(facts, DEVICE_PLUGIN))
     nodes = () if isinstance(facts.nodes, Unseen) else facts.nodes
-    return frozenset((*defaults, *(node.state.told for node in nodes)))
+    return frozenset((*defaults, *(node.state.requested_config for node in nodes)))

@@ -52,7 +52,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One deployment, promised and measured."""
+    """One deployment, advised and measured."""
 
     name: str
     ready: int

@@ -49,21 +49,21 @@ def _show_advice_status(advice: AdviceStatus) -> None:
     out.print()
     for sentence in advice.sentences:
         out.print(Text(sentence))
-    weighed = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    considered = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("BATCH", "ENGINES"):
-        weighed.add_column(heading, justify="right", no_wrap=True)
+        considered.add_column(heading, justify="right", no_wrap=True)
     for heading in ("VERDICT", "REASON"):
-        weighed.add_column(heading, no_wrap=True)
-    weighed.add_column("MESSAGE", overflow="fold")
+        considered.add_column(heading, no_wrap=True)
+    considered.add_column("MESSAGE", overflow="fold")
     for c in advice.candidates:
         one = c.configuration
         engines = "1" if one.engines_per_gpu == 1 else f"{one.engines_per_gpu} {one.sharing_mode}"
-        weighed.add_row(str(one.batch_size), engines, c.verdict, c.reason, c.message, style=VERDICTS[c.verdict])
+        considered.add_row(str(one.batch_size), engines, c.verdict, c.reason, c.message, style=VERDICTS[c.verdict])
     out.print()
-    out.print(weighed)
+    out.print(considered)
     left_out = (advice.candidate_count or 0) - len(advice.candidates)
     if left_out > 0:
-        out.print(Text(f"{left_out} more were weighed: `kubectl slm report` draws all of them", style="dim"))
+        out.print(Text(f"{left_out} more were considered: `kubectl slm report` draws all of them", style="dim"))
 
 
 def show_unmeasured(profile: str, spec: SLMDeploymentSpec) -> None:

@@ -1,4 +1,4 @@
-"""Advice for a person at a terminal: the answer first, then why, then what else was weighed.
+"""Advice for a person at a terminal: the answer first, then why, then what else was considered.
 
 Must never word a reason: sentences are the advisor's.
 """
@@ -98,14 +98,14 @@ def ledger_table(ledger: Ledger, replicas: int, kv_bytes: int) -> Table:
     return table
 
 
-def candidates(weighed: Sequence[Candidate]) -> Table:
+def candidates(considered: Sequence[Candidate]) -> Table:
     """Every candidate, with its verdict and the reason."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("BATCH", "ENGINES", "TOK/S", "ITL MS"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("VERDICT", no_wrap=True)
     table.add_column("BECAUSE", overflow="fold")
-    for candidate in weighed:
+    for candidate in considered:
         point = candidate.point
         table.add_row(
             str(point.batch_size),

@@ -1,6 +1,6 @@
 """Files that a command writes for its user alone: what a cluster says may be nobody else's business on this machine.
 
-Must never write over a file that is there without being told to, nor widen who may read it.
+Must never write over a file that is there unless asked to, nor widen who may read it.
 """
 
 from __future__ import annotations

@@ -86,11 +86,11 @@ def workload(raw: Raw) -> Raw:
     kept = _only(
         spec, "replicas", "strategy", "revisionHistoryLimit", "backoffLimit", "activeDeadlineSeconds", "paused"
     )
-    told = {
+    kept_template = {
         "metadata": metadata({"metadata": template.get("metadata") or {}}),
         "spec": pod_spec(template.get("spec") or {}),
     }
-    return {"metadata": metadata(raw), "spec": kept | {"template": told}, "status": raw.get("status") or {}}
+    return {"metadata": metadata(raw), "spec": kept | {"template": kept_template}, "status": raw.get("status") or {}}
 
 
 def pod(raw: Raw) -> Raw:
@@ -141,8 +141,8 @@ def variable(raw: Mapping[str, Any]) -> Raw:
 def node(raw: Raw) -> Raw:
     """A node: what planning looks at, and what a person asks first."""
     spec, status = raw.get("spec") or {}, raw.get("status") or {}
-    told = ("kubeletVersion", "kernelVersion", "osImage", "containerRuntimeVersion", "architecture")
-    info = _only(status.get("nodeInfo") or {}, *told)
+    versions = ("kubeletVersion", "kernelVersion", "osImage", "containerRuntimeVersion", "architecture")
+    info = _only(status.get("nodeInfo") or {}, *versions)
     return {
         "metadata": metadata(raw),
         "spec": _only(spec, "taints", "unschedulable"),
@@ -152,10 +152,10 @@ def node(raw: Raw) -> Raw:
 
 def event(raw: Raw) -> Raw:
     """An event (events.k8s.io/v1)."""
-    told = _only(
+    kept = _only(
         raw, "type", "reason", "note", "eventTime", "deprecatedLastTimestamp", "deprecatedCount", "reportingController"
     )
-    return told | {"regarding": _only(raw.get("regarding") or {}, "kind", "namespace", "name")}
+    return kept | {"regarding": _only(raw.get("regarding") or {}, "kind", "namespace", "name")}
 
 
 def metadata(raw: Mapping[str, Any]) -> Raw:

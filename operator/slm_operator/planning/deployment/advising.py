@@ -1,6 +1,6 @@
-"""From spec and profile to advice, and from advice to what an engine is started with and what status says.
+"""Translates spec and profile into advice, and advice into an engine's arguments and status.
 
-The advisor knows nothing of Kubernetes; this is where the words of the API become its words and back. Must never change
+The advisor knows nothing of Kubernetes, so the words of the API are translated here, in both directions. Must never change
 what the advisor decided.
 """
 

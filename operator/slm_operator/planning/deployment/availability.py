@@ -1,4 +1,4 @@
-"""Whether the replicas answer, and if not, why: read from the Deployment and its pods, said so that one can act."""
+"""Whether the replicas answer, and the reason and remedy when they do not, read from the Deployment and its pods."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def availability(view: DeploymentView, wanted: int, engines_per_gpu: int = 1) ->
         return _finding(reason=Reason.STARTING, message=f"{wanted} replica(s) are being created")
     current = workload.observed_generation >= workload.meta.generation
     if current and workload.replicas == wanted and workload.ready >= wanted and workload.updated >= wanted:
-        told = [f"{workload.ready} of {wanted} replicas answer", spread(view.pods, engines_per_gpu)]
-        return _finding(reason=Reason.AVAILABLE, message="; ".join(filter(None, told)), holds=True)
+        parts = [f"{workload.ready} of {wanted} replicas answer", spread(view.pods, engines_per_gpu)]
+        return _finding(reason=Reason.AVAILABLE, message="; ".join(filter(None, parts)), holds=True)
     counted = f"{workload.ready} of {wanted} replicas answer"
     for pod in view.pods:
         trouble = _trouble(pod)

@@ -1,7 +1,7 @@
-"""What spec.routing asks for: the objects of the Gateway API, the condition about them, and their removal.
+"""What spec.routing requests: the objects of the Gateway API, the condition about them, and their removal.
 
-Their kinds are in no cluster by nature and are not watched, so nothing is seen of them but whether the API server took
-them. What was asked for stands in `status.routing`: that tells a later pass, of whatever process, what to remove.
+Not every cluster has these kinds, so they are not watched: the operator only sees whether the API server took an object.
+The requested objects are recorded in `status.routing`, so that a later pass of any process knows what to remove.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROUTING_KINDS = (INFERENCE_POOL, HTTP_ROUTE)
 
 
 def gateway_actions(view: DeploymentView, spec: SLMDeploymentSpec, settings: Settings) -> tuple[Action, ...]:
-    """Pool and route as asked for; gone when they were asked for before, or may not be asked for any more."""
+    """Pool and route as requested. They are removed when they are no longer requested, or no longer allowed."""
     record = view.deployment
     forbidden = forbidden_because(record, settings)
     if spec.routing is not None and forbidden is None:
@@ -62,7 +62,7 @@ def gateway_actions(view: DeploymentView, spec: SLMDeploymentSpec, settings: Set
 
 
 def forbidden_because(record: DeploymentRecord, settings: Settings) -> str | None:
-    """Why a route may not be made, with the remedy; None where it may, or is not asked for.
+    """Why a route may not be made, with the remedy; None where it may, or is not requested.
 
     NB: the right to make HTTPRoutes is the operator's, and whoever writes an SLMDeployment has seldom one of its own.
     """
@@ -83,7 +83,7 @@ def forbidden_because(record: DeploymentRecord, settings: Settings) -> str | Non
 
 
 def routed_finding(view: DeploymentView, spec: SLMDeploymentSpec, settings: Settings) -> Finding | None:
-    """The Routed condition; None where routing is not asked for."""
+    """The Routed condition; None where routing is not requested."""
     if spec.routing is None:
         return None
     forbidden = forbidden_because(view.deployment, settings)
@@ -109,7 +109,7 @@ def _refused(refusal: Refusal) -> Finding:
 
 
 def routing_status(record: DeploymentRecord, actions: Iterable[Action], settings: Settings) -> dict[str, str] | None:
-    """`status.routing`: what is asked for, and what was until its removal is planned."""
+    """`status.routing`: what is requested, and what was until its removal is planned."""
     asked = record.spec is not None and record.spec.routing is not None
     if asked and forbidden_because(record, settings) is None:
         name = child_name(record.meta.key)

@@ -1,10 +1,10 @@
-"""How replicas really share GPUs: the kubelet decides, and nothing can force it (docs/gpu-sharing.md, 20).
+"""How the replicas of a deployment are spread over GPUs. The kubelet decides that, and nothing can force it (docs/gpu-sharing.md, 20).
 
-An advice speaks of packs of R. A node's slices let no more than R engines onto a GPU, so whoever shares one with fewer has
-more of it than was measured: an unlucky placement never costs speed. It costs no room either, for all slots of a node are
-alike, and one that is free on the second GPU serves the next replica as well as one on the first. What it can cost is a
-node: replicas of one deployment on two nodes that one would hold. That is corrected when somebody lacks slots
-(placement.py), and not before, because a move costs a load of the model. So here it is only told. Must never move anything.
+The advice is about packs of R engines. A node's slices never put more than R engines onto a GPU, so a replica with fewer
+co-tenants has more of the GPU than was measured: an unlucky placement never costs speed. It costs no room either, because all
+free slots of a node are alike. It can cost a node, when replicas of one deployment lie on two nodes that would fit on one.
+That is corrected when a deployment lacks slots (placement.py), and not before, because a move costs a load of the model.
+Here it is only reported. Must never move anything.
 """
 
 from __future__ import annotations

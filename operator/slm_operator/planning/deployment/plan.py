@@ -2,7 +2,7 @@
 
     spec readable -> profile there -> advice -> slices ready -> replicas available
 
-Replicas are made with the advice, and wait as pods: slices are cut for pods that exist (claims.py).
+Replicas are made with the advice, and wait as pods: nodes are partitioned for pods that exist (claims.py).
 Each step answers with a finding; the first that does not hold is what the deployment waits for, and says so. Nothing is
 undone because a later step fails: running replicas go on while a new profile is measured or slices are missing.
 """
@@ -70,7 +70,7 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     if record.meta.deleting:
         return Plan()
     story = _story(view, settings)
-    monitored = slo_finding(view.watched, _former_slo(record.status)) if settings.watch.interval_seconds else None
+    monitored = slo_finding(view.slo_verdict, _former_slo(record.status)) if settings.watch.interval_seconds else None
     status = _status(view, story, monitored, settings, now)
     because = f"{status['phase']}: {status['conditions'][0]['message']}"
     write = write_status(names.DEPLOYMENT_KIND, record.meta, status, because)
@@ -121,7 +121,7 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> _Story:
             "import one with kubectl slm profile import, or set the policy to IfMissing",
         )
     if found is None:
-        wanted = profile(view.deployment, spec, view.sharers)
+        wanted = profile(view.deployment, spec, view.co_owners)
         doing = Finding(
             type=Condition.PROFILED,
             holds=False,
@@ -142,7 +142,7 @@ def _keep_owned(view: DeploymentView, spec: SLMDeploymentSpec) -> tuple[Action, 
         return ()
     return (
         Apply(
-            manifest=shared_profile(view.deployment, spec, found.spec, view.sharers),
+            manifest=shared_profile(view.deployment, spec, found.spec, view.co_owners),
             because="the deployments that share the profile own it",
         ),
     )

@@ -1,8 +1,8 @@
-"""Measuring again when the SLO watch asks for it and the user allowed it: spec.profiling.policy OnDrift.
+"""Measuring again when the SLO monitor asks for it and the user allowed it: spec.profiling.policy OnDrift.
 
 A second SLMProfile is made beside the first, which stays and is advised from until the second is complete: nothing that
 runs waits for it, and it starts when a whole GPU is free. At most once a day and within maxGpuMinutes. Must not measure
-again what would come out the same: other lengths or a thin load are a matter of spec, and the watch says so.
+again what would come out the same: other lengths or a thin load are a matter of spec, and the monitor says so.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ AT_MOST_EVERY = timedelta(days=1)
 
 def remeasured(view: DeploymentView, now: datetime) -> tuple[Apply, ...]:
     """The profile to be measured now, or nothing."""
-    spec, watched, found = view.deployment.spec, view.watched, view.profile
+    spec, verdict, found = view.deployment.spec, view.slo_verdict, view.profile
     if spec is None or spec.profiling.policy != "OnDrift" or spec.profiling.profile_name is not None:
         return ()
-    if watched is None or watched.reason != Drift.REPROFILE_ADVISED or watched.spec_must_change:
+    if verdict is None or verdict.reason != Drift.REPROFILE_ADVISED or verdict.spec_must_change:
         return ()
     if found is None or found.measurements is None or found.imported or found.measurements.measured_at is None:
         return ()
     measured_at = found.measurements.measured_at
     if now - datetime.fromisoformat(measured_at) < AT_MOST_EVERY:
         return ()
-    manifest = profile(view.deployment, spec, view.sharers, measured_at)
-    return (Apply(manifest=manifest, because=f"spec.profiling.policy is OnDrift, and {watched.message}"),)
+    manifest = profile(view.deployment, spec, view.co_owners, measured_at)
+    return (Apply(manifest=manifest, because=f"spec.profiling.policy is OnDrift, and {verdict.message}"),)

@@ -14,7 +14,7 @@ from slm_operator.api.reasons import Reason
 from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
 from slm_operator.planning.actions import Action, Apply, Delete
 from slm_operator.planning.deployment.advising import serving_of
-from slm_operator.planning.fleet.demand import is_asked_in, slice_class_of, wanted_replicas
+from slm_operator.planning.fleet.demand import slice_class_of, wanted_replicas, wants_same_nodes
 
 if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice) -> Assignment | None:
-    """The fleet's answer, unless it is to what was advised or asked for before."""
+    """The fleet's answer, unless it answers earlier advice or an earlier spec."""
     answer = view.assignment
     if answer is None or answer.slice_class != slice_class_of(advice):
         return None
-    return answer if answer.asked is None or is_asked_in(spec, answer.asked) else None
+    return answer if answer.asked is None or wants_same_nodes(spec, answer.asked) else None
 
 
 def slices_finding(assignment: Assignment | None) -> Finding:
@@ -42,7 +42,7 @@ def slices_finding(assignment: Assignment | None) -> Finding:
 
 def _room(assignment: Assignment) -> str:
     if assignment.nodes:
-        # NB: what is free beyond that changes with every neighbour, and would be a write for all who share the node.
+        # NB: what is free beyond that changes with every co-tenant, and would be a write for all deployments on the node.
         needed = assignment.asked.replicas if assignment.asked is not None else assignment.slots
         return f"{min(assignment.slots, needed)} slot(s) on {', '.join(assignment.nodes)}"
     # Serving named namespaces only, the operator sees no node.
@@ -59,11 +59,11 @@ def rollout(
     slots = assignment.slots if assignment is not None else 0
     # NB: replicas that have no slice before the change is done would block each other's eviction for ever, and with it
     # the change, be it for them or for somebody else.
-    homeless = wanted - slots if assignment is not None and assignment.gives_way else 0
+    unplaceable = wanted - slots if assignment is not None and assignment.may_be_disrupted else 0
     budget = Apply(
-        manifest=disruption_budget(view.deployment, max(1, homeless)),
-        because=f"nodes change, and {homeless} replica(s) have no slice elsewhere"
-        if homeless > 1
+        manifest=disruption_budget(view.deployment, max(1, unplaceable)),
+        because=f"nodes change, and {unplaceable} replica(s) have no slice elsewhere"
+        if unplaceable > 1
         else "one replica at a time may be disturbed",
     )
     rolled = Apply(
@@ -87,11 +87,11 @@ def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) 
     if assignment is None:
         return False
     silent = view.workload is None or view.workload.ready == 0
-    return wanted == 0 or assignment.slots > 0 or assignment.gives_way or (silent and not assignment.changing)
+    return wanted == 0 or assignment.slots > 0 or assignment.may_be_disrupted or (silent and not assignment.changing)
 
 
 def _fleet(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int, slots: int, settings: Settings) -> Fleet:
-    # NB: a slice that neighbours may take meanwhile is no room to count on: the roll would wait for it.
+    # NB: a slice that co-tenants may take meanwhile is no room to count on: the roll would wait for it.
     spare = slots > wanted and spec.sharing.tenancy == "Dedicated"
     profile_name = view.profile.meta.key.name if view.profile is not None else ""
     opt_in = settings.nodes.opt_in_label

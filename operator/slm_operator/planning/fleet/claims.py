@@ -1,8 +1,8 @@
-"""Who may have a node cut for them: what one namespace may not take from the others.
+"""Which namespace may have a further node partitioned for its pods, so that no namespace takes all nodes from the others.
 
-A node is cut for pods that exist, never for a number that somebody asks for: whom a quota or an admission policy leaves
-without pods holds no node. No namespace has more nodes cut than the administrator allows it, and who has fewest comes
-first. A node that was cut for pods which are gone is kept for a while, for pods come and go, and then given back.
+A node is partitioned for pods that exist, never for a requested number. So a deployment whose pods are refused by a quota or
+an admission policy gets no node. A namespace gets no more nodes than the administrator allows, and the namespace with the
+fewest nodes comes first. A node whose pods are gone is kept for a while, because pods come and go, and is then given back.
 
 Must never take a node from replicas that run on it.
 """
@@ -49,7 +49,7 @@ class Claims:
     made: Mapping[tuple[str, str], int]
     """Pods that exist of each deployment, as `owner_of` names it: on a node or waiting for one."""
     most_nodes: int | None
-    """Nodes that may be cut for one namespace."""
+    """Nodes that may be partitioned for one namespace."""
     spent: frozenset[str] = frozenset()
     """Nodes that were kept long enough for pods that are not there."""
     nodes: dict[str, set[str]] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Claims:
         return given < self.made.get(owner_of(demand.deployment), 0)
 
     def is_full(self, demand: Demand) -> bool:
-        """Whether its namespace has all the nodes that it may have. One of them may still be cut otherwise."""
+        """Whether its namespace has all the nodes that it may have. One of them may still be repartitioned."""
         return self.most_nodes is not None and self.count(demand) >= self.most_nodes
 
     def is_of_namespace(self, demand: Demand, node: str) -> bool:
@@ -80,13 +80,16 @@ class Claims:
     def full(self, demand: Demand) -> tuple[Reason, str]:
         """Reason and sentence for a demand whose namespace has all that it may have."""
         bound = "which is all that tenancy.maxNodesPerNamespace allows"
-        return Reason.TENANCY_LIMIT, f"{self.count(demand)} node(s) are cut for {demand.deployment.namespace}, {bound}"
+        return (
+            Reason.TENANCY_LIMIT,
+            f"{self.count(demand)} node(s) are partitioned for {demand.deployment.namespace}, {bound}",
+        )
 
     def unproven(self, demand: Demand) -> tuple[Reason, str]:
         """Reason and sentence for a demand that has no pods for a further node."""
         made = self.made.get(owner_of(demand.deployment), 0)
         remedy = "the events of its ReplicaSet say whether a quota or an admission policy refuses them"
-        return Reason.AWAITING_PODS, f"a node is cut for pods that exist, and of its own {made} do; {remedy}"
+        return Reason.AWAITING_PODS, f"a node is partitioned for pods that exist, and of its own {made} do; {remedy}"
 
 
 def claims(

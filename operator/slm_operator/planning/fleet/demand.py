@@ -1,4 +1,4 @@
-"""What one deployment wants of the fleet, from its spec and its advice."""
+"""What one deployment needs of the fleet, derived from its spec and its advice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
-__all__ = ["demand_of", "is_asked_in", "profile_key", "slice_class_of", "wanted_replicas"]
+__all__ = ["demand_of", "profile_key", "slice_class_of", "wanted_replicas", "wants_same_nodes"]
 
 
 def demand_of(
@@ -44,12 +44,12 @@ def demand_of(
 
 
 def slice_class_of(advice: Advice) -> SliceClass:
-    """How a node must be cut for what is advised."""
+    """How a node must be partitioned for what is advised."""
     return SliceClass(mode=advice.configuration.sharing_mode, engines_per_gpu=advice.configuration.engines_per_gpu)
 
 
-def is_asked_in(spec: SLMDeploymentSpec, demand: Demand) -> bool:
-    """Whether a demand asks for the nodes that this spec asks for."""
+def wants_same_nodes(spec: SLMDeploymentSpec, demand: Demand) -> bool:
+    """Whether a demand was made for the same kind of nodes, and the same tenancy, as this spec requests."""
     place = spec.accelerator.product, spec.accelerator.node_selector, spec.sharing.tenancy == "Shared"
     return place == (demand.product, demand.node_selector, demand.shared_tenancy)
 

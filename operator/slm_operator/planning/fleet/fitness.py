@@ -1,7 +1,7 @@
-"""Whether a node can serve a demand, as an ordered chain of checks that reads as the specification.
+"""Whether a node can serve a demand: an ordered chain of checks, which is the specification.
 
-Each check answers why not, as the rest of a sentence that begins with the node, or None. The most lasting reason comes
-first. Nothing here looks at other demands or at what the fleet has decided.
+Each check answers None, or why the node cannot, as the rest of a sentence that begins with the node. The most lasting reason
+comes first. Nothing here looks at other demands or at what the fleet has decided.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Answers:
         self._known: dict[Hashable, Unfit | None] = {}
 
     def to_serve(self, state: NodeState, demand: Demand) -> Unfit | None:
-        """Why a node cannot be cut for a demand, or None when it can."""
+        """Why a node cannot be partitioned for a demand, or None when it can."""
         return self._ask(_TO_SERVE, state, demand)
 
     def to_give_whole(self, state: NodeState, demand: Demand) -> Unfit | None:
@@ -85,7 +85,7 @@ class Answers:
         return found
 
     def _ask(self, checks: tuple[Check, ...], state: NodeState, demand: Demand) -> Unfit | None:
-        # Whose pods a node has is looked at by the checks before a node is cut, and by no others.
+        # Whose pods a node has is looked at by the checks before a node is partitioned, and by no others.
         whose_pods = demand.deployment if checks is _TO_SERVE and state.our_pods else None
         question = (id(checks), self._asks[demand.deployment], self.likeness(state), whose_pods)
         if question not in self._known:
@@ -106,7 +106,7 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
     return (
         tuple(labels.get(name) for name in (*known, *selectors)),
         (state.opted_in, state.node.ready, state.node.unschedulable, state.node.taints, state.has_config_manager),
-        (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.cut_by_others),
+        (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.partitioned_externally),
         (tuple(state.failures.items()), tuple(state.node.allocatable.items())),
     )
 
@@ -156,20 +156,20 @@ def _is_tolerated(state: NodeState, demand: Demand, _settings: Settings) -> str 
     return f"has taint {', '.join(strange)}: add a toleration to spec.accelerator.tolerations" if strange else None
 
 
-def _is_ours_to_cut(state: NodeState, demand: Demand, settings: Settings) -> str | None:
-    if state.recut:
-        return "was cut otherwise by somebody else"
-    if state.overruled:
-        return f"was given {settings.device_plugin.config_label}={state.told} by somebody"
-    if not state.cut_by_others:
+def _is_ours_to_partition(state: NodeState, demand: Demand, settings: Settings) -> str | None:
+    if state.repartitioned_externally:
+        return "was repartitioned by another party"
+    if state.label_changed_externally:
+        return f"had {settings.device_plugin.config_label} set to {state.requested_config} by another party"
+    if not state.partitioned_externally:
         return None
     if state.lags:
         return _lag(state, settings)
     if state.observed_class != demand.slice_class:
         seen = state.observed_class.label if state.observed_class else "slices"
-        return f"was cut into {seen} by somebody else: it is used as it is, or not at all"
+        return f"was partitioned as {seen} by another party: it is used as it is, or not at all"
     if not state.node.allocatable.get(NODE_SLICES.resource):
-        return f"was cut by somebody else without renaming: its slices are not {NODE_SLICES.resource} (renameByDefault)"
+        return f"was partitioned by another party without renaming: its slices are not {NODE_SLICES.resource} (renameByDefault)"
     return None
 
 
@@ -195,7 +195,7 @@ def _can_be_switched(state: NodeState, demand: Demand, settings: Settings) -> st
     )
 
 
-def _is_cut_so_far(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+def _is_shared_so_far(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
     wanted = demand.slice_class
     limit = sharing_of(wanted.mode).most_engines(compute_capability(state.node.meta.labels))
     if limit is not None and wanted.engines_per_gpu > limit:
@@ -219,7 +219,7 @@ def _failed_before(state: NodeState, demand: Demand, _settings: Settings) -> str
 
 
 def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> AboutPods | None:
-    if state.cut_by_others and state.observed_class == demand.slice_class:
+    if state.partitioned_externally and state.observed_class == demand.slice_class:
         return None
     others = len(state.our_pods) - state.pods_of(demand.deployment)
     # NB: engines with a whole GPU each leave no mark on their node, which makes them no less worth keeping.
@@ -229,17 +229,17 @@ def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> AboutPods
 
 def _is_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
     if state.changing or state.observed_class not in {None, UNSHARED}:
-        return "its GPUs are cut into slices"
+        return "its GPUs are partitioned into slices"
     return None if state.node.allocatable.get(WHOLE_GPUS.resource) else f"has no {WHOLE_GPUS.resource} allocatable"
 
 
 def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
-    return None if state.switched and not state.overruled else "was cut into slices by somebody else"
+    return None if state.switched and not state.label_changed_externally else "was partitioned by another party"
 
 
 _REASONS: Mapping[Check, Reason] = {_is_free: Reason.FOREIGN_PODS}
-_TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_cut, _failed_before)
+_TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_partition, _failed_before)
 _FITS = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated)
 _TO_GIVE_WHOLE = (*_FITS, _is_whole)
 _TO_EMPTY = (*_FITS, _goes_back, _is_free)
-_TO_SERVE = (*_FITS, _is_ours_to_cut, _can_be_switched, _is_cut_so_far, _has_memory, _failed_before, _is_free)
+_TO_SERVE = (*_FITS, _is_ours_to_partition, _can_be_switched, _is_shared_so_far, _has_memory, _failed_before, _is_free)

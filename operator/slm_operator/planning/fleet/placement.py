@@ -1,13 +1,13 @@
-"""What every node shall be: which class, for whom. Decided anew each pass, and the same for the same world.
+"""The target of every node: its slice class, and the deployment that it serves. Equal input gives equal targets.
 
-Order of thought:
-1. nodes keep whom they serve, or are being changed for: nothing that runs is moved;
-2. engines that have a whole GPU each take theirs, which needs no change of any node;
-3. each deployment that lacks slots and has pods for more takes the node that fits best, idle nodes first: by turns among
-   namespaces, who has fewest nodes first, and then by name (claims.py);
-4. a node with more slots than needed stays while replicas run on it, until a deployment that lacks slots can use it.
-What is left serves nobody, and is given back. So is a node whose own deployments all want its GPUs whole now and lack them:
-whoever runs there gives way to itself.
+The targets are decided anew in each pass, in this order:
+1. A node keeps the deployment that it serves, or is being changed for. Nothing that runs is moved.
+2. Engines with a whole GPU each take their GPUs, which needs no change of any node.
+3. Each deployment that lacks slots and has pods for more takes the node that fits best, idle nodes first. Namespaces take
+   turns: the one with the fewest nodes first, and then by name (claims.py).
+4. A node with more slots than needed stays while replicas run on it, until a deployment that lacks slots can use it.
+A node that is left over is given back. So is a node whose own deployments all want whole GPUs now and lack them:
+a deployment may evict its own replicas to make room for its new configuration.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Placement:
     answers: Answers
     claims: Claims
     targets: dict[str, Target] = field(default_factory=dict)
-    """What a node shall be. A node without a target is given back when it carries our marks."""
+    """The target of each node. A node without a target is given back when it carries our marks."""
     refused: dict[Key, tuple[Reason, str]] = field(default_factory=dict)
     """Reason and sentence for deployments that may not claim the node that they could have."""
     members: dict[Target, set[tuple[str, str]]] = field(default_factory=dict)
-    """Deployments that want each target, one or several neighbours, as `NodeState.replicas` names them."""
+    """Deployments that want each target, one or several co-tenants, as `NodeState.replicas` names them."""
     emptied: dict[str, Key] = field(default_factory=dict)
     """Nodes that are given back because the deployment whose replicas run there wants whole GPUs."""
     aimed: dict[Target, list[str]] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Placement:
             self.claims.take(demand, name)
 
     def aim(self, name: str, target: Target) -> None:
-        """A node shall be this."""
+        """Set the target of a node."""
         self.targets[name] = target
         self.aimed.setdefault(target, []).append(name)
         self.free[name] = slots_of(self.states[name], target, self.members.get(target, ()))
@@ -115,11 +115,11 @@ def place(
     for demand in sharing:
         placement.members.setdefault(target_of(demand), set()).add(owner_of(demand.deployment))
     serving = _Serving(states)
-    for demand in sharing:  # where replicas run already, before anybody is promised the rest
+    for demand in sharing:  # where replicas run already, before the rest is given to others
         _keep_running(demand, serving, placement)
     for demand in sharing:
         _keep(demand, serving, placement, idle=False)
-    for demand in sharing:  # and last what was cut for pods that are not there, or not yet
+    for demand in sharing:  # and last what was partitioned for pods that are not there, or not yet
         _keep(demand, serving, placement, idle=True)
     held = _held(states, demands, undecided, placement)
     whole = [demand for demand in demands if not demand.partitioning.changes_nodes]
@@ -146,7 +146,7 @@ def slots_of(state: NodeState, target: Target, members: Collection[tuple[str, st
     if state.node.unschedulable:
         return mine
     taken = sum(pod.gpu_requests.get(NODE_SLICES.resource, 0) for pod in state.busy_pods)
-    if state.marks == target.marks:  # they have a class that was given up since; before a node is cut anew they go
+    if state.marks == target.marks:  # they have a class that was given up since; before a node is repartitioned they go
         taken += len(state.our_pods) - mine
     return max(0, state.gpus * target.slice_class.engines_per_gpu - taken)
 
@@ -221,9 +221,15 @@ def _held(
     for state in states:
         slice_class, serves = _present(state)
         kept = state.name in placement.targets
-        if kept or slice_class is None or not state.opted_in or state.overruled or slice_class.label in state.failures:
+        if (
+            kept
+            or slice_class is None
+            or not state.opted_in
+            or state.label_changed_externally
+            or slice_class.label in state.failures
+        ):
             continue
-        intact = any(state.marks) and not state.recut
+        intact = any(state.marks) and not state.repartitioned_externally
         if serves == ANYBODY:
             stays = intact and any(state.pods_of(one) for one in living)
         elif state.our_pods:
@@ -237,7 +243,7 @@ def _held(
 
 
 def _present(state: NodeState) -> tuple[SliceClass | None, str]:
-    """What a node is, as long as it was not told otherwise, or else is being changed to."""
+    """The class and owner that a node has; where its label was switched already, those that it is being changed to."""
     present = state.marks if any(state.marks) else state.purpose or RELEASED
     return class_of_label(present.class_label), present.serves or ""
 
@@ -302,7 +308,7 @@ def _may_have(demand: Demand, name: str, held: dict[str, Target], placement: Pla
 
 
 def _preference(state: NodeState, demand: Demand, placement: Placement) -> tuple[bool, bool, int, int, str]:
-    """Least harm first: no replicas to drain, already cut right, then the fewest slots too many, and the first name."""
+    """Least harm first: no replicas to drain, already partitioned as needed, then the fewest slots too many, and the first name."""
     excess = slots_of(state, target_of(demand)) - placement.lacking(demand)
-    cut = state.observed_class == demand.slice_class
-    return bool(state.our_pods), not cut, abs(excess), len(state.our_pods), state.name
+    partitioned = state.observed_class == demand.slice_class
+    return bool(state.our_pods), not partitioned, abs(excess), len(state.our_pods), state.name

@@ -1,9 +1,9 @@
-"""One plan for all nodes: which node is cut how and for whom, and what each deployment gets.
+"""One plan for all nodes: how each node is partitioned and for whom, and what each deployment gets.
 
-    placement.py decides what every node shall be; node_change.py and node_release.py take one step towards it
+    placement.py decides each node's target; node/change.py and node/release.py take one step towards it
 
-The same world gives the same plan, and a world that is as it shall be gives none. Must never touch a node that did not
-opt in, except to take our own marks off it.
+The same input gives the same plan, and a fleet that has reached its targets gives an empty one. Must never touch a node that
+did not opt in, except to remove our own marks from it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from slm_operator.planning.fleet.node.step import NodeStep, Site
 from slm_operator.planning.fleet.placement import Placement, place
 from slm_operator.planning.fleet.plugin_keys import UNUSED_SECONDS, keys_in_use, keys_patch, spare_keys
 from slm_operator.planning.fleet.shortage import Shortages
-from slm_operator.planning.reader import told
+from slm_operator.planning.reader import text_for
 from slm_operator.planning.views import Assignment, Demand, FleetPlan, FleetView
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     """The next steps of all nodes, and every deployment's assignment."""
-    if settings.namespaces:  # no node is seen: whoever cut them labelled them, and the scheduler knows the room
+    if settings.namespaces:  # no node is seen: whoever partitioned them labelled them, and the scheduler knows the room
         unseen = {
             demand.deployment: Assignment(slice_class=demand.slice_class, asked=demand, slots=demand.replicas)
             for demand in view.demands
@@ -81,11 +81,11 @@ def _stranded(view: FleetView) -> frozenset[tuple[str, str]]:
 def _in_turn(
     states: tuple[NodeState, ...], placement: Placement, site: Site, memory: Memory
 ) -> tuple[dict[str, NodeStep], Mapping[str, datetime]]:
-    """One step for every node that is not as it shall be, and when each namespace last had its turn to begin a change.
+    """One step for every node that has not reached its target, and when each namespace last had its turn to begin a change.
 
     No more than maxChanging nodes are in a change at once.
     NB: a node that waits for somebody else's pods or for a PDB may wait for ever, so it does not count. Nor does one that
-    shall become something else than it is being changed to: whoever changes its mind waits for its turn again.
+    gets another target than it is being changed to: it waits for its turn again.
     """
     awaited = placement.targets.keys() | placement.emptied.keys()
     steps = {
@@ -119,7 +119,7 @@ def _in_turn(
 
 
 def _namespaces(placement: Placement) -> dict[str, set[str]]:
-    """For whose namespaces each node is what it shall be."""
+    """Namespaces for which each node has its target."""
     found: dict[str, set[str]] = {name: {whose.namespace} for name, whose in placement.emptied.items()}
     for namespace, nodes in placement.claims.nodes.items():
         for name in nodes:
@@ -168,9 +168,9 @@ def _assignment(
     slots = sum(placement.capacity(name, demand) for name in ready)
     reader = shortages.reader_of(demand)
     stages = (steps[name].stage for name in changing)
-    stage = next((told(one, reader) for one in stages if one is not None), None)
+    stage = next((text_for(one, reader) for one in stages if one is not None), None)
     warnings = ((steps[name].reason, steps[name].warning) for name in ready if not whole)
-    warning = next(((why, told(one, reader)) for why, one in warnings if one is not None), None)
+    warning = next(((why, text_for(one, reader)) for why, one in warnings if one is not None), None)
     reason, pending = Reason.READY, None
     if placement.lacking(demand) > 0 and not (whole and changing):
         reason, pending = shortages.of(demand)
@@ -184,7 +184,7 @@ def _assignment(
         nodes=tuple(ready),
         slots=slots,
         changing=tuple(changing),
-        gives_way=owner_of(demand.deployment) in drained,
+        may_be_disrupted=owner_of(demand.deployment) in drained,
         stage=stage,
         reason=reason,
         pending_because=pending,

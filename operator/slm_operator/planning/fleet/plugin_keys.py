@@ -1,7 +1,7 @@
 """Our keys in the device plugin's ConfigMap: added when a node needs one, collected when none has for a while.
 
 One write a pass for all nodes. A key is never edited (its name contains the hash of its content), and never removed while
-any node of the cluster names it, owes it to somebody as a former value, or is about to be told it.
+any node of the cluster names it, owes it to somebody as a former value, or is about to be switched to it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def keys_in_use(
     states: Iterable[NodeState], wanted: Iterable[SliceClass], everywhere: frozenset[str]
 ) -> frozenset[str]:
     """Keys that may not go: named by a node, owed to one, or wanted by somebody."""
-    named = {key for state in states for key in (state.told, state.former) if key is not None}
+    named = {key for state in states for key in (state.requested_config, state.former) if key is not None}
     return everywhere | named | {config_key(one) for one in wanted}
 
 

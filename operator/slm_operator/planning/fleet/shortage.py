@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api.reasons import Reason
 from slm_operator.planning.fleet.fitness import Unfit
-from slm_operator.planning.reader import AboutServed, Reader, reader_in, told
+from slm_operator.planning.reader import AboutServed, Reader, reader_in, text_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from slm_operator.settings import Settings
 
 MAX_REASONS = 5
-"""Reasons told for one shortage, the most common first."""
+"""Reasons reported for one shortage, the most common first."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Shortages:
     _said: dict[tuple[int, Reader], tuple[Reason, str]] = field(default_factory=dict, init=False)
 
     def reader_of(self, demand: Demand) -> Reader:
-        """Who reads what is told about a demand."""
+        """Who reads the messages about a demand."""
         return reader_in(demand.deployment.namespace, self.settings)
 
     def of(self, demand: Demand) -> tuple[Reason, str]:
@@ -73,7 +73,7 @@ class Shortages:
 def _reasons(demand: Demand, placement: Placement, reader: Reader) -> tuple[Reason, str]:
     refusals = list(_refusals(demand, placement))
     reasons = {unfit.reason for unfit, _ in refusals}
-    lines = _lines((told(unfit.because, reader), name) for unfit, name in refusals)
+    lines = _lines((text_for(unfit.because, reader), name) for unfit, name in refusals)
     return reasons.pop() if len(reasons) == 1 else Reason.NO_CAPACITY, "; ".join(lines)
 
 

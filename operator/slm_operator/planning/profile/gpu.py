@@ -1,7 +1,7 @@
 """Which GPU a profile's pod is sent to, and why none is free: what the scheduler does not know or does not say.
 
 A profile takes any whole GPU of the right kind and never evicts anybody for it. Which of several is a wish to the
-scheduler, made when the Job is made: a node where nobody holds a GPU first, because neighbours disturb a measurement;
+scheduler, made when the Job is made: a node where nobody holds a GPU first, because co-tenants disturb a measurement;
 then one with a GPU free beside others; and last one that the fleet is about to change, which then waits for the profile
 to end.
 """
@@ -16,7 +16,7 @@ from slm_operator.partitioning.discovery import PRODUCT_LABEL
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 from slm_operator.planning.fleet.node.state import NodeState, node_states
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates, tolerations_of
-from slm_operator.planning.reader import AboutPods, AboutServed, reader_in, told
+from slm_operator.planning.reader import AboutPods, AboutServed, reader_in, text_for
 from slm_operator.planning.views import FleetView
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
         return f"no node opted in; label GPU nodes {settings.nodes.opt_in_label}=true"
     other = "has a GPU, and something else keeps the pod away: see its events"
     reader = reader_in(view.profile.meta.key.namespace, settings)
-    said = [f"node {state.name} {told(_obstacle(state, gpu) or other, reader)}" for state in states[:SHOWN_NODES]]
+    said = [f"node {state.name} {text_for(_obstacle(state, gpu) or other, reader)}" for state in states[:SHOWN_NODES]]
     more = f"; and {len(states) - SHOWN_NODES} more" if len(states) > SHOWN_NODES else ""
     return "; ".join(said) + more
 
@@ -84,8 +84,8 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
             f"has {labels.get(PRODUCT_LABEL)}, not {gpu.product}",
         ),
         (bool(missing), f"lacks label {', '.join(missing)}"),
-        (state.changing, "is being changed, for somebody's replicas or back to what it was"),
-        (served is not None, AboutServed(before="is cut into slices for ", serves=served or "")),
+        (state.changing, "is being repartitioned or given back"),
+        (served is not None, AboutServed(before="is partitioned into slices for ", serves=served or "")),
         *_taints(state, gpu),
         (bool(holders) and held >= whole, AboutPods(before="has its GPU held by ", pods=holders)),
         (whole == 0, f"has no {WHOLE_GPUS.resource} allocatable"),

@@ -1,4 +1,4 @@
-"""What status says when the operator itself failed over one object.
+"""What status says after an internal error of the operator while it reconciled one object.
 
 A bug must neither stop the other objects nor stay in a log that the object's owner cannot read. What runs is left as it
 is, and so is all of status that was true before.
@@ -25,12 +25,10 @@ LONGEST = 512
 _SUMMARIES = {Condition.READY, Condition.RECONCILING, Condition.STALLED}
 
 
-def status_of_bug(record: DeploymentRecord, error: Exception, now: datetime) -> WriteStatus:
+def status_of_internal_error(record: DeploymentRecord, error: Exception, now: datetime) -> WriteStatus:
     """The former status with Ready False and Stalled True, because of this error."""
-    told = f"{type(error).__name__}: {error}"[:LONGEST]
-    message = (
-        f"the operator failed over this object by a bug of its own ({told}): what runs is left as it is. Report it"
-    )
+    cause = f"{type(error).__name__}: {error}"[:LONGEST]
+    message = f"internal error while reconciling ({cause}); running pods are unaffected. Please report it"
     former = record.status.get("conditions") or ()
     finding = Finding(type=Condition.READY, holds=False, reason=REASON, message=message, stalls=True)
     ready, stalled, _ = conditions((finding,), former, record.meta.generation, now)

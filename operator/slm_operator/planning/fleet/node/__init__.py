@@ -1,1 +1,1 @@
-"""One node: what it shows, and the next step to what it shall be."""
+"""One node: its observed state, and the next step towards its target."""

@@ -1,7 +1,7 @@
-"""What is remembered on a node itself: what it is being changed to, and what it could not become. As JSON, and read back.
+"""The state that is kept on a node itself, as JSON in annotations: its target, and the classes that failed there.
 
-The values are data, and sentences are made of them last. Must never raise: anybody may edit an annotation, and what
-cannot be read is nothing.
+The values are data, and sentences are made of them last. Must never raise: anybody may edit an annotation, and one that
+cannot be read counts as absent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Marks(NamedTuple):
-    """What a node is, or shall be: how its GPUs are cut, and for whom. Both None: nobody's."""
+    """A node's present state or its target: how its GPUs are partitioned, and for whom. Both None: it serves nobody."""
 
     class_label: str | None = None
     """Value of the class label."""

@@ -1,10 +1,10 @@
-"""Changing how one node's GPUs are cut: the next step, from what is seen and nothing else.
+"""Changing how one node's GPUs are partitioned: the next step, from observed state and nothing else.
 
-    idle --(key projected)--> taint --> draining --(replicas gone, nobody else there)--> told --(converged)--> done
-                                           |                                              |  |
-                                           |             MPS: untaint for the daemon's pod --+  +-- timeout: say why, then given back
+    idle --(key projected)--> taint --> draining --(replicas gone, nobody else there)--> label switched --(converged)--> done
+                                           |                                                        |  |
+                                           |                       MPS: untaint for the daemon's pod --+  +-- timeout: say why, then give back
                                            +-- waits for pods that are not ours, for as long as they like
-    done --taint--> draining --> told the former key --(converged)--> as it was before                     (node_release.py)
+    done --taint--> draining --> label switched to the former key --(converged)--> as it was before      (release.py)
 
 The state is only in the cluster (taint, labels, annotations, pods, ConfigMap): the operator may be killed between any
 two steps and the next pass goes on. Traps that shape it (docs/gpu-sharing.md): a label change evicts nobody and breaks
@@ -40,7 +40,7 @@ from slm_operator.planning.fleet.node.step import (
     node_event,
     seconds_since,
     seconds_since_start,
-    tell,
+    switch_config_label,
     until_overdue,
     without_ours,
 )
@@ -56,14 +56,14 @@ GIVE_UP_SECONDS = 86_400.0
 
 
 def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
-    """The next step of a node that shall serve `target`."""
-    if not state.changing and state.marks == target.marks and _cut_for(state, target):
+    """The next step of a node towards `target`."""
+    if not state.changing and state.marks == target.marks and _is_partitioned_for(state, target):
         return _watch_over(state, target, site)
-    if state.cut_by_others:
+    if state.partitioned_externally:
         return _adopt(state, target)
-    told = is_key_of(state.told, target.slice_class)
-    open_for_daemon = state.changing and told and state.is_closed_by_itself(target.slice_class)
-    if not state.changing and not told:
+    requested = is_key_of(state.requested_config, target.slice_class)
+    open_for_daemon = state.changing and requested and state.is_closed_by_itself(target.slice_class)
+    if not state.changing and not requested:
         waiting = _await_key(state, target, site)
         if waiting is not None:
             return waiting
@@ -71,24 +71,26 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
         return close(state, target.marks, site)
     if state.purpose != target.marks or is_of_the_future(state, site.now):
         return _redirect(state, target.marks, site)
-    if told and state.marks in {target.marks, Marks()}:
+    if requested and state.marks in {target.marks, Marks()}:
         return _converge(state, target, site)
     waiting = _drain(state, target, site)
     if waiting is not None:
         return waiting
-    return _converge(state, target, site) if told else _tell(state, target, site)
+    return _converge(state, target, site) if requested else _switch(state, target, site)
 
 
 def _drain(state: NodeState, target: Target, site: Site) -> NodeStep | None:
     if state.our_pods and seconds_since_start(state, site.now) > GIVE_UP_SECONDS:
-        # NB: what is remembered on the node is told to everybody who would have it: no names.
+        # NB: what is remembered on the node is reported to everybody who would have it: no names.
         return fail(state, target, f"{len(state.our_pods)} replica(s) could not be evicted for a day", site)
     return drain(state, site)
 
 
-def _cut_for(state: NodeState, target: Target) -> bool:
+def _is_partitioned_for(state: NodeState, target: Target) -> bool:
     return (
-        state.observed_class == target.slice_class if not state.switched else is_key_of(state.told, target.slice_class)
+        state.observed_class == target.slice_class
+        if not state.switched
+        else is_key_of(state.requested_config, target.slice_class)
     )
 
 
@@ -120,19 +122,19 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
 def _lost_key(state: NodeState, target: Target, site: Site) -> SliceClass | None:
     """NB: a plugin that restarts without the key its node names comes up with nothing."""
     key = config_key(target.slice_class)
-    lost = site.config is not None and state.told == key and key not in site.config.data
+    lost = site.config is not None and state.requested_config == key and key not in site.config.data
     return target.slice_class if lost else None
 
 
 def _adopt(state: NodeState, target: Target) -> NodeStep:
-    """Somebody else cut it the right way: mark it for its replicas and change nothing else."""
+    """Another party has already partitioned it as required: label it for its replicas and change nothing else."""
     patch = PatchNode(
         node=state.name,
         resource_version=state.node.meta.resource_version,
         labels={names.CLASS_LABEL: target.slice_class.label, names.SERVES_LABEL: target.serves},
-        because=f"its GPUs are cut into {target.slice_class.label} already, by somebody else: it is used as it is",
+        because=f"its GPUs are already partitioned as {target.slice_class.label} by another party: it is used as it is",
     )
-    event = node_event(state, Reason.ALLOCATED, f"is used as somebody else cut it, {target.marks}")
+    event = node_event(state, Reason.ALLOCATED, f"is used as another party partitioned it, {target.marks}")
     return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 
@@ -151,14 +153,16 @@ def _redirect(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
     return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=SETTLE_SECONDS)
 
 
-def _tell(state: NodeState, target: Target, site: Site) -> NodeStep:
+def _switch(state: NodeState, target: Target, site: Site) -> NodeStep:
     key = config_key(target.slice_class)
     waiting = _await_key(state, target, site) or await_former_switch(state, site)
-    return waiting or tell(state, key, f"no pod holds its GPUs and configuration {key} has been projected", site)
+    return waiting or switch_config_label(
+        state, key, f"no pod holds its GPUs and configuration {key} has been projected", site
+    )
 
 
 def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
-    """Wait until the key has reached the node's volume: before the node is closed, and again before it is told."""
+    """Wait until the key has reached the node's volume: before the node is closed, and again before its label is switched."""
     key, config = config_key(target.slice_class), site.config
     if config is None:
         stage = f"ConfigMap {site.config_name} of the device plugin does not exist: create it, or set devicePlugin.configMap to its name"
@@ -170,7 +174,7 @@ def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
     nodes = site.settings.nodes
     waited = seconds_since(config.meta.annotations.get(f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}"), site.now)
     if key not in config.data and 0 <= waited < nodes.projection_seconds + nodes.convergence_seconds:
-        why = f"somebody removed {key} from ConfigMap {site.config_name} at once: exempt keys that begin with {names.CONFIG_KEY_PREFIX} from what manages it"
+        why = f"{key} was removed from ConfigMap {site.config_name} as soon as it was written: exempt keys that begin with {names.CONFIG_KEY_PREFIX} from what manages it"
         return fail(state, target, why, site)
     if key not in config.data or waited < 0:  # negative: the clock was set back, and the stamp is written anew
         return NodeStep(
@@ -180,7 +184,7 @@ def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
             needs_key=target.slice_class,
         )
     if config.data[key] != plugin_config(target.slice_class):
-        stage = f"somebody edited {key} in ConfigMap {site.config_name}: remove that key, and it is written anew"
+        stage = f"{key} in ConfigMap {site.config_name} was edited: remove that key, and the operator writes it again"
         return NodeStep(reason=Reason.NOT_SWITCHABLE, stage=stage)
     remaining = nodes.projection_seconds - waited
     if remaining > 0:
@@ -198,7 +202,7 @@ def _converge(state: NodeState, target: Target, site: Site) -> NodeStep:
     limit = site.settings.nodes.convergence_seconds
     if seconds_since_start(state, site.now) > limit:
         return fail(state, target, f"{missing} after {limit:.0f} s", site)
-    stage = f"node {state.name} was told to cut its GPUs into {target.slice_class.label}: {missing}"
+    stage = f"node {state.name} was asked to partition its GPUs as {target.slice_class.label}: {missing}"
     return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=until_overdue(state, site))
 
 
@@ -209,7 +213,7 @@ def _lift_taint(state: NodeState, now: datetime) -> NodeStep:
         resource_version=state.node.meta.resource_version,
         annotations={names.CHANGE_STARTED_ANNOTATION: now.isoformat()},
         taints=without_ours(state),
-        because="its MPS control daemon cannot come under our taint, and before it comes there is nothing to allocate",
+        because="its MPS control daemon does not tolerate our taint, and no slice is allocatable before the daemon runs",
     )
     stage = f"node {state.name} waits for its MPS control daemon"
     return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=WATCH_SECONDS)
@@ -227,9 +231,9 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
             names.CHANGE_FAILED_ANNOTATION: failures_text(failures),
         },
         taints=without_ours(state) if state.tainted else None,
-        because=f"its GPUs are cut into {target.slice_class.label}, as labels and allocatable show",
+        because=f"its GPUs are partitioned as {target.slice_class.label}, as labels and allocatable show",
     )
-    event = node_event(state, Reason.ALLOCATED, f"has {state.gpus} GPU(s) cut into {target.marks}")
+    event = node_event(state, Reason.ALLOCATED, f"has {state.gpus} GPU(s) partitioned as {target.marks}")
     return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 

@@ -1,6 +1,6 @@
 """Giving a node back: its former configuration, then every mark of ours off it, in one write at the end.
 
-Same rules as changing it (node_change.py): nobody may hold a GPU while the label changes. What somebody else set the
+Same rules as changing it (change.py): nobody may hold a GPU while the label changes. What somebody else set the
 label to meanwhile is theirs and stays. Must leave labels, annotations and taints as they were before us.
 """
 
@@ -23,7 +23,7 @@ from slm_operator.planning.fleet.node.step import (
     lags_behind,
     node_event,
     seconds_since_start,
-    tell,
+    switch_config_label,
     until_overdue,
     without_ours,
 )
@@ -41,13 +41,17 @@ def step_back(state: NodeState, site: Site, *, awaited: bool = False) -> NodeSte
         return _open(state, site)
     if not state.tainted or is_of_the_future(state, site.now):
         return close(state, RELEASED, site)
-    keeps_label = state.overruled or state.told == state.former
-    # NB: engines with a whole GPU each run on a node that was closed and never told anything: there they may stay.
+    keeps_label = state.label_changed_externally or state.requested_config == state.former
+    # NB: engines with a whole GPU each run on a node that was closed whose label was never switched: there they may stay.
     sliced = any(NODE_SLICES.resource in pod.gpu_requests for pod in state.our_pods)
-    waiting = _drain(state, site, awaited=awaited) if not state.overruled and (sliced or not keeps_label) else None
+    waiting = (
+        _drain(state, site, awaited=awaited)
+        if not state.label_changed_externally and (sliced or not keeps_label)
+        else None
+    )
     if waiting is None and not keeps_label:
         because = "no deployment needs its slices: it gets its former configuration back"
-        waiting = await_former_switch(state, site) or tell(state, state.former, because, site)
+        waiting = await_former_switch(state, site) or switch_config_label(state, state.former, because, site)
     return waiting or _await_former_class(state, site) or _open(state, site)
 
 
@@ -60,7 +64,7 @@ def _drain(state: NodeState, site: Site, *, awaited: bool) -> NodeStep | None:
 
 
 def _await_former_class(state: NodeState, site: Site) -> NodeStep | None:
-    missing = None if state.overruled else lags_behind(state)
+    missing = None if state.label_changed_externally else lags_behind(state)
     if missing is None or seconds_since_start(state, site.now) > site.settings.nodes.convergence_seconds:
         return None
     stage = f"node {state.name} goes back to its former configuration: {missing}"
@@ -72,12 +76,12 @@ def _open(state: NodeState, site: Site) -> NodeStep:
         (names.FORMER_CONFIG_ANNOTATION, names.CHANGE_STARTED_ANNOTATION, names.CHANGING_TO_ANNOTATION)
     )
     failures = dict(_lasting(state, site))
-    if state.overruled:
-        why = f"somebody set {site.config_label} to {state.told} after us"
+    if state.label_changed_externally:
+        why = f"another party set {site.config_label} to {state.requested_config}"
         failures |= dict.fromkeys(site.wanted, why)
     annotations[names.CHANGE_FAILED_ANNOTATION] = failures_text(failures)
-    missing = lags_behind(state) if state.tainted and not state.overruled else None
-    said = "is as it was before"
+    missing = lags_behind(state) if state.tainted and not state.label_changed_externally else None
+    said = "has its former configuration"
     if missing is not None:
         said = f"is opened before its device plugin has gone back: {missing}; restart the plugin there before others use it"
     patch = PatchNode(
@@ -103,7 +107,7 @@ def _forget_failures(state: NodeState, site: Site) -> NodeStep:
         node=state.name,
         resource_version=state.node.meta.resource_version,
         annotations={names.CHANGE_FAILED_ANNOTATION: failures_text(lasting)},
-        because="nobody wants the class any more that it could not be cut into",
+        because="no deployment needs the slice class that failed here any more",
     )
     return NodeStep(actions=(patch,))
 

@@ -1,4 +1,4 @@
-"""Reading a node: what its labels, resources and pods say about how its GPUs are cut.
+"""Reading a node: what its labels, resources and pods say about how its GPUs are partitioned.
 
 Everything here is read from what NVIDIA's feature discovery and device plugin publish, and from our own marks. Source of
 each rule: docs/gpu-sharing.md.
@@ -35,7 +35,7 @@ class NodeState:
     node: NodeRecord
     opted_in: bool
     """Whether its owner allows us to touch it."""
-    told: str | None
+    requested_config: str | None
     """The configuration key that its label names."""
     our_pods: tuple[PodRecord, ...] = ()
     """Replicas of ours that hold a GPU or a slice here."""
@@ -45,7 +45,7 @@ class NodeState:
     configured_class: SliceClass | None = None
     """The class of the configuration that its label names, or that it takes without a label. None when it cannot be read."""
     failures: Mapping[str, str] = field(default_factory=dict)
-    """Classes that it could not be cut into, and why, until somebody removes the annotation."""
+    """Classes that it could not be partitioned as, and why, until somebody removes the annotation."""
 
     # Read from the above once, for planning asks dozens of times.
     name: str = field(init=False, repr=False, compare=False)
@@ -60,7 +60,7 @@ class NodeState:
     marks: Marks = field(init=False, repr=False, compare=False)
     """Our labels: the class that replicas select, and whom its slices serve."""
     observed_class: SliceClass | None = field(init=False, repr=False, compare=False)
-    """How feature discovery says the GPUs are cut. None when it does not say."""
+    """How feature discovery says the GPUs are partitioned. None when it does not say."""
 
     def __post_init__(self) -> None:
         meta = self.node.meta
@@ -91,7 +91,7 @@ class NodeState:
     @property
     def switched(self) -> bool:
         """Whether we changed its configuration label and owe it the former value."""
-        ours = self.told is not None and is_ours(self.told)
+        ours = self.requested_config is not None and is_ours(self.requested_config)
         return names.FORMER_CONFIG_ANNOTATION in self.node.meta.annotations or (any(self.marks) and ours)
 
     @property
@@ -105,13 +105,13 @@ class NodeState:
         return self.changing or self.switched or any(self.marks)
 
     @property
-    def overruled(self) -> bool:
+    def label_changed_externally(self) -> bool:
         """Whether somebody set the configuration label, after us, to a value that is neither ours nor the former."""
-        ours = self.told is None or is_ours(self.told)
-        return self.switched and not ours and self.told != self.former
+        ours = self.requested_config is None or is_ours(self.requested_config)
+        return self.switched and not ours and self.requested_config != self.former
 
     @property
-    def cut_by_others(self) -> bool:
+    def partitioned_externally(self) -> bool:
         """Whether its GPUs are shared, but not by us: such a node is used as it is, or not at all."""
         return self.observed_class not in {None, UNSHARED} and not self.switched and not self.changing
 
@@ -119,15 +119,15 @@ class NodeState:
     def lags(self) -> bool:
         """Whether a node that is not ours shows slices that its configuration does not say: they may go at any moment.
 
-        NB: so does one that was given back and whose plugin never loaded what it was told. Without a config-manager there
+        NB: so does one that was given back and whose plugin never loaded the requested configuration. Without a config-manager there
         is no configuration to compare, and what the node shows counts.
         """
-        unmarked = self.cut_by_others and not any(self.marks)
+        unmarked = self.partitioned_externally and not any(self.marks)
         return unmarked and self.has_config_manager and self.configured_class != self.observed_class
 
     @property
-    def recut(self) -> bool:
-        """Whether somebody else, who had cut it and whose slices we used, cut it otherwise."""
+    def repartitioned_externally(self) -> bool:
+        """Whether another party, which had partitioned it and whose slices we used, repartitioned it."""
         seen = self.observed_class
         return any(self.marks) and not self.switched and (seen is None or seen.label != self.marks.class_label)
 
@@ -160,7 +160,7 @@ class NodeState:
 
     @property
     def has_config_manager(self) -> bool:
-        """Whether the device plugin here can be told its configuration by label."""
+        """Whether the device plugin here can be configured by label."""
         return any(CONFIG_MANAGERS & set(daemon.containers) for daemon in self.daemons)
 
     def pods_of(self, deployment: Key) -> int:
@@ -179,7 +179,7 @@ def owner_of_replica(pod: PodRecord) -> tuple[str, str]:
 
 
 def is_opted_in(node: NodeRecord, settings: Settings) -> bool:
-    """Whether an administrator lent a node to us."""
+    """Whether an administrator opted a node in."""
     return node.meta.labels.get(settings.nodes.opt_in_label) == "true"
 
 
@@ -203,7 +203,7 @@ def node_states(view: FleetView, settings: Settings) -> tuple[NodeState, ...]:
         NodeState(
             node=node,
             opted_in=is_opted_in(node, settings),
-            told=node.meta.labels.get(config_label),
+            requested_config=node.meta.labels.get(config_label),
             our_pods=tuple(pod for pod in holders if _is_of(pod, living)),
             busy_pods=tuple(pod for pod in holders if not _is_of(pod, living)),
             daemons=tuple(parts.get(node.meta.key.name, ())),

@@ -1,6 +1,6 @@
-"""What changing a node and giving it back have in common: close it, drain it, switch its label, and tell the time.
+"""Steps that changing a node and giving it back share: close it, drain it, switch its label, and measure elapsed time.
 
-Every piece answers with a NodeStep. The order in which they may be put together is told in node_change.py.
+Every function returns a NodeStep. Their order is documented in change.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SETTLE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a node shall be: cut in this class, for the pods that this value of the serves label admits."""
+    """The target of a node: its slice class, and the pods that this value of the serves label admits."""
 
     slice_class: SliceClass
     serves: str
@@ -81,22 +81,22 @@ class NodeStep:
     reason: Reason = Reason.READY
     """Ready, NodeChanging, Draining, ForeignPods, NotSwitchable, Rollback, SlicesDegraded."""
     stage: Sentence | None = None
-    """What the node waits for. None when it is as it shall be."""
+    """What the node waits for. None when it has reached its target."""
     warning: Sentence | None = None
-    """What is wrong on a node that is as it shall be."""
+    """What is wrong on a node that has reached its target."""
     look_again_seconds: float | None = None
     needs_key: SliceClass | None = None
     """A configuration that the plugin's ConfigMap must have first."""
 
     @property
     def begins(self) -> bool:
-        """Whether it begins a change: it closes a node, or a node that is closed shall become something else."""
+        """Whether it begins a change: it closes a node, or a closed node gets another target."""
         patches = (action for action in self.actions if isinstance(action, PatchNode))
         return any(patch.annotations.get(names.CHANGING_TO_ANNOTATION) for patch in patches)
 
     @property
     def done(self) -> bool:
-        """Whether the node is as it shall be."""
+        """Whether the node has reached its target."""
         return self.stage is None
 
 
@@ -107,13 +107,13 @@ def close(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
         names.CHANGING_TO_ANNOTATION: change_text(becomes),
     }
     if not state.switched:
-        annotations[names.FORMER_CONFIG_ANNOTATION] = state.told or ""
+        annotations[names.FORMER_CONFIG_ANNOTATION] = state.requested_config or ""
     patch = PatchNode(
         node=state.name,
         resource_version=state.node.meta.resource_version,
         annotations=annotations,
         taints=(*without_ours(state), CHANGING),
-        because=f"it will be {becomes}: first nothing new may land on it",
+        because=f"it will be {becomes}: first it is closed to new pods",
     )
     return NodeStep(
         actions=(patch, node_event(state, Reason.CHANGING, f"will be {becomes}")),
@@ -157,7 +157,7 @@ def drain(state: NodeState, site: Site) -> NodeStep | None:
 
 
 def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
-    """Wait until the node shows what it was told last; None when it does, or has had its time.
+    """Wait until the node shows the configuration that its label named last; None when it does, or has had its time.
 
     NB: a label that is switched to and fro finds the node still showing what it will show in the end, long before it does.
     """
@@ -165,12 +165,12 @@ def await_former_switch(state: NodeState, site: Site) -> NodeStep | None:
     remaining = site.settings.nodes.convergence_seconds - seconds_since_start(state, site.now)
     if missing is None or remaining <= 0:
         return None
-    stage = f"node {state.name} is still loading what it was told before: {missing}"
+    stage = f"node {state.name} is still loading its previous configuration: {missing}"
     return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=until_overdue(state, site))
 
 
 def lags_behind(state: NodeState) -> str | None:
-    """What the node does not show yet of the configuration that its label names. One that cannot be read is taken for uncut."""
+    """What the node does not show yet of the configuration that its label names. One that cannot be read counts as unpartitioned."""
     expected = state.configured_class or UNSHARED
     if expected == UNSHARED:
         return state.misses(UNSHARED)
@@ -180,7 +180,7 @@ def lags_behind(state: NodeState) -> str | None:
     return None if state.is_closed_by_itself(expected) else state.misses(expected)
 
 
-def tell(state: NodeState, key: str | None, because: str, site: Site) -> NodeStep:
+def switch_config_label(state: NodeState, key: str | None, because: str, site: Site) -> NodeStep:
     """Switch the configuration label. The marks go: no replica may come before the node has converged."""
     patch = PatchNode(
         node=state.name,
@@ -189,7 +189,7 @@ def tell(state: NodeState, key: str | None, because: str, site: Site) -> NodeSte
         annotations={names.CHANGE_STARTED_ANNOTATION: site.now.isoformat()},
         because=because,
     )
-    stage = f"node {state.name} was told to load {key or 'its default configuration'}"
+    stage = f"node {state.name} was asked to load {key or 'its default configuration'}"
     return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=WATCH_SECONDS)
 
 

@@ -17,7 +17,7 @@ from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue, WorkKey
-from slm_operator.slo.scraper import AT_ONCE, NAMESPACE_SECONDS, OF_A_DEPLOYMENT, Watch
+from slm_operator.slo.scraper import AT_ONCE, NAMESPACE_SECONDS, OF_A_DEPLOYMENT, SloMonitor
 from slm_operator.watch.records import Key
 
 from tests.light_engine.arguments import Settings as EngineSettings
@@ -81,7 +81,7 @@ class Watched:
         self.gatherer = Gatherer(
             caches=caches, keys=keys, settings=w.SETTINGS, advice_of=advice_of, demand_of=demand_of
         )
-        self.watch = Watch(
+        self.watch = SloMonitor(
             gatherer=self.gatherer,
             queue=self.queue,
             interval_seconds=60,
@@ -143,11 +143,11 @@ async def test_only_a_new_judgement_wakes_the_deployment() -> None:
     await watched.queue.get()
     watched.queue.done(WORK)
     assert [await watched.minute(100) for _ in range(10)] == [0] * 10
-    assert watched.gatherer.watched[KEY].reason == "Met"
+    assert watched.gatherer.verdicts[KEY].reason == "Met"
     assert watched.watch.figures[KEY].itl_ms == pytest.approx(4.0)
 
 
-async def test_a_bug_about_one_deployment_is_told_and_blinds_no_other(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_about_one_deployment_is_reported_and_blinds_no_other(caplog: pytest.LogCaptureFixture) -> None:
     watched = Watched(replica("a", "10.0.0.1"))
     broken = w.deployment("broken", spec={"sharing": {"mode": "Exclusive"}})
     watched.gatherer.caches.deployments.put(broken)
@@ -161,7 +161,7 @@ async def test_a_bug_about_one_deployment_is_told_and_blinds_no_other(caplog: py
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Gatherer, "profile_of", lambda _, record: failing(record))
         await watched.watch.once()
-    assert KEY in watched.gatherer.watched
+    assert KEY in watched.gatherer.verdicts
     assert "team/broken" in str([record.__dict__ for record in caplog.records])
 
 
@@ -170,7 +170,7 @@ async def test_engines_out_of_reach_become_a_condition() -> None:
     watched.engines.gone = True
     for _ in range(3):
         await watched.minute(0)
-    assert watched.gatherer.watched[KEY].reason == "MetricsUnreadable"
+    assert watched.gatherer.verdicts[KEY].reason == "MetricsUnreadable"
 
 
 async def test_a_deployment_that_is_gone_leaves_nothing_behind() -> None:
@@ -180,7 +180,7 @@ async def test_a_deployment_that_is_gone_leaves_nothing_behind() -> None:
     watched.gatherer.caches.deployments.drop(KEY)
     await watched.watch.once()
     assert not watched.watch.figures
-    assert not watched.gatherer.watched
+    assert not watched.gatherer.verdicts
 
 
 async def test_an_interval_of_zero_watches_nothing() -> None:
@@ -190,20 +190,20 @@ async def test_an_interval_of_zero_watches_nothing() -> None:
     assert not watched.engines.asked
 
 
-async def test_a_sweep_over_many_leaves_the_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_scrape_over_many_leaves_the_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched(replica("a", "10.0.0.1"))
     for number in range(500):
         watched.gatherer.caches.deployments.put(w.deployment(f"d{number}"))
     looked: list[str] = []
-    look_at = Watch._look_at
+    look_at = SloMonitor._look_at
 
-    async def counted(watch: Watch, record: DeploymentRecord, turn: Any) -> None:
+    async def counted(watch: SloMonitor, record: DeploymentRecord, turn: Any) -> None:
         looked.append(record.meta.key.name)
         await look_at(watch, record, turn)
 
-    monkeypatch.setattr(Watch, "_look_at", counted)
-    sweep, turns = asyncio.create_task(watched.watch.once()), [0]
-    while not sweep.done():
+    monkeypatch.setattr(SloMonitor, "_look_at", counted)
+    scrape, turns = asyncio.create_task(watched.watch.once()), [0]
+    while not scrape.done():
         await asyncio.sleep(0)
         turns.append(len(looked))
     assert len(looked) == 501
@@ -214,7 +214,7 @@ def many(count: int) -> list[PodRecord]:
     return [replica(f"r{number}", f"10.1.{number >> 8}.{number & 255}") for number in range(count)]
 
 
-async def test_a_sweep_asks_a_bounded_number_of_replicas_of_a_deployment() -> None:
+async def test_a_scrape_asks_a_bounded_number_of_replicas_of_a_deployment() -> None:
     watched = Watched(*many(1000))
     await watched.watch.once()
     assert len(watched.engines.asked) == OF_A_DEPLOYMENT
@@ -247,13 +247,13 @@ async def test_slow_replicas_of_one_namespace_delay_no_reading_of_another() -> N
         return await counters(url, engine)
 
     watched.watch.fetch = fetch
-    sweep = asyncio.create_task(watched.watch.once())
+    scrape = asyncio.create_task(watched.watch.once())
     await asyncio.wait_for(read.wait(), 60)
     never.set()
-    await sweep
+    await scrape
 
 
-async def test_a_sweep_over_slow_replicas_ends_and_who_was_not_reached_is_first_in_the_next() -> None:
+async def test_a_scrape_over_slow_replicas_ends_and_who_was_not_reached_is_first_in_the_next() -> None:
     """The clock moves by five seconds with each question, which is the time that one may take."""
     watched = Watched(*many(1))
     for number in range(30):
@@ -261,15 +261,15 @@ async def test_a_sweep_over_slow_replicas_ends_and_who_was_not_reached_is_first_
         assert one is not None
         watched.gatherer.caches.deployments.put(replace(one, meta=replace(one.meta, key=Key("team", f"d{number:02}"))))
     looked: list[str] = []
-    look_at = Watch._look_at
+    look_at = SloMonitor._look_at
 
-    async def slow(watch: Watch, record: DeploymentRecord, turn: Any) -> None:
+    async def slow(watch: SloMonitor, record: DeploymentRecord, turn: Any) -> None:
         looked.append(record.meta.key.name)
         watched.now += 5
         await look_at(watch, record, turn)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Watch, "_look_at", slow)
+        patched.setattr(SloMonitor, "_look_at", slow)
         await watched.watch.once()
         assert len(looked) == NAMESPACE_SECONDS / 5
         for _ in range(2):

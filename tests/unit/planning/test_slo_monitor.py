@@ -1,4 +1,4 @@
-"""From sweeps to what status says: windows of enough requests, figures per GPU, and news only when the judgement changes."""
+"""From scrapes to what status says: windows of enough requests, figures per GPU, and news only when the judgement changes."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,12 +13,12 @@ from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.views import Assignment, DeploymentView
 from slm_operator.settings import Settings, Watch
 from slm_operator.slo.judge import Expected
-from slm_operator.slo.monitor import UNREADABLE_SWEEPS, Course, Promise, Sweep, Watched, follow, slo_finding
+from slm_operator.slo.monitor import UNREADABLE_SCRAPES, Baseline, MonitorState, Scrape, Verdict, follow, slo_finding
 
 from . import worlds as w
 
 ZERO = Counters(**dict.fromkeys(Counters.__dataclass_fields__, 0.0))
-PROMISE = Promise(
+BASELINE = Baseline(
     expected=Expected(
         limits=Limits(itl_ms=10.0, ttft_ms=None, itl_statistic=Statistic.MEAN, ttft_statistic=Statistic.MEAN),
         input_tokens_mean=100,
@@ -50,27 +50,27 @@ def after(old: Counters, requests: float, *, itl_ms: float = 8.0, prompt: float 
     )
 
 
-def watch(*minutes: dict[str, Any], promise: Promise = PROMISE) -> list[Course]:
-    """The course after each minute, in which both replicas of one GPU finished so many requests."""
+def watch(*minutes: dict[str, Any], baseline: Baseline = BASELINE) -> list[MonitorState]:
+    """The state after each minute, in which both replicas of one GPU finished so many requests."""
     engines = {"a": ZERO, "b": ZERO}
-    course = follow(Course(promise=promise), Sweep(at_seconds=0, engines=engines))
-    courses = [course]
+    state = follow(MonitorState(baseline=baseline), Scrape(at_seconds=0, engines=engines))
+    states = [state]
     for number, minute in enumerate(minutes, 1):
         engines = {uid: after(counters, **minute) for uid, counters in engines.items()}
-        course = follow(course, Sweep(at_seconds=60.0 * number, engines=engines))
-        courses.append(course)
-    return courses
+        state = follow(state, Scrape(at_seconds=60.0 * number, engines=engines))
+        states.append(state)
+    return states
 
 
-def said(course: Course) -> Watched:
-    assert course.watched is not None
-    return course.watched
+def said(state: MonitorState) -> Verdict:
+    assert state.verdict is not None
+    return state.verdict
 
 
 FINE, SLOW, LONGER = {"requests": 100}, {"requests": 100, "itl_ms": 14.0}, {"requests": 100, "prompt": 300}
 STORIES: dict[str, tuple[list[dict[str, Any]], bool | None, str, str]] = {
     "nobody asks": ([{"requests": 0}], None, "NoTraffic", "nothing can be said yet"),
-    "a kept promise": ([FINE], True, "Met", "measured then: 500 tokens/s a GPU at an ITL of 8.0 ms, predicted"),
+    "a met SLO": ([FINE], True, "Met", "measured then: 500 tokens/s a GPU at an ITL of 8.0 ms, predicted"),
     "one slow minute": ([FINE, SLOW], True, "Met", "8.0 ms"),
     "three slow minutes": ([FINE, SLOW, SLOW, SLOW], False, "SloMissed", "14.0 ms, 40% over the limit of 10.0 ms"),
     "longer prompts": ([LONGER] * 3, True, "WorkloadChanged", "set spec.workload to inputTokens 300 and outputTokens 50"),
@@ -82,9 +82,9 @@ STORIES: dict[str, tuple[list[dict[str, Any]], bool | None, str, str]] = {
 @pytest.mark.parametrize("case", STORIES)
 def test_story(case: str) -> None:
     minutes, holds, reason, words = STORIES[case]
-    watched = said(watch(*minutes)[-1])
-    assert (watched.holds, watched.reason) == (holds, reason)
-    assert words in watched.message
+    verdict = said(watch(*minutes)[-1])
+    assert (verdict.holds, verdict.reason) == (holds, reason)
+    assert words in verdict.message
 
 
 def test_figures_are_per_gpu() -> None:
@@ -97,42 +97,42 @@ def test_figures_are_per_gpu() -> None:
 
 
 def test_a_window_waits_until_enough_requests_have_finished() -> None:
-    courses = watch(*[{"requests": 4}] * 3)
-    assert [course.judgement is None for course in courses] == [True, True, True, False]
-    assert courses[-1].windows[0].requests == 24
+    states = watch(*[{"requests": 4}] * 3)
+    assert [state.judgement is None for state in states] == [True, True, True, False]
+    assert states[-1].windows[0].requests == 24
 
 
 def test_what_is_said_changes_only_with_the_judgement() -> None:
-    courses = watch(*[{"requests": 100, "itl_ms": 12.0 + n / 10} for n in range(12)])
-    assert len({said(course) for course in courses if said(course).reason == "SloMissed"}) == 1
+    states = watch(*[{"requests": 100, "itl_ms": 12.0 + n / 10} for n in range(12)])
+    assert len({said(state) for state in states if said(state).reason == "SloMissed"}) == 1
 
 
 def test_an_engine_that_was_restarted_is_left_out_of_that_window() -> None:
-    (*_, course) = watch(FINE)
+    (*_, state) = watch(FINE)
     restarted = {"a": after(ZERO, 1), "b": after(after(ZERO, 100), 100)}
-    course = follow(course, Sweep(at_seconds=120, engines=restarted))
-    assert course.windows[-1].requests == 100
+    state = follow(state, Scrape(at_seconds=120, engines=restarted))
+    assert state.windows[-1].requests == 100
 
 
 def test_replicas_that_were_all_replaced_begin_anew() -> None:
-    (*_, course) = watch(FINE)
-    course = follow(course, Sweep(at_seconds=120, engines={"c": ZERO}))
-    assert said(course).reason == "Met"
-    assert len(course.windows) == 1
+    (*_, state) = watch(FINE)
+    state = follow(state, Scrape(at_seconds=120, engines={"c": ZERO}))
+    assert said(state).reason == "Met"
+    assert len(state.windows) == 1
 
 
 def test_metrics_that_cannot_be_read_are_said_after_a_while_and_are_no_kept_promise() -> None:
-    (*_, course) = watch(FINE)
-    for number in range(UNREADABLE_SWEEPS):
-        assert said(course).reason == "Met"
-        course = follow(course, Sweep(at_seconds=120.0 + number, engines={}))
-    assert said(course).holds is None
-    assert "NetworkPolicy" in said(course).message
+    (*_, state) = watch(FINE)
+    for number in range(UNREADABLE_SCRAPES):
+        assert said(state).reason == "Met"
+        state = follow(state, Scrape(at_seconds=120.0 + number, engines={}))
+    assert said(state).holds is None
+    assert "NetworkPolicy" in said(state).message
 
 
 FORMER = {"status": "False", "reason": "SloMissed", "message": "late"}
-MET = Watched(holds=True, reason="Met", message="fine")
-QUIET = Watched(holds=None, reason="NoTraffic", message="nothing yet")
+MET = Verdict(holds=True, reason="Met", message="fine")
+QUIET = Verdict(holds=None, reason="NoTraffic", message="nothing yet")
 FINDINGS = {
     "never looked": (None, None, None),
     "an operator that just started": (None, FORMER, (False, "SloMissed")),
@@ -144,31 +144,31 @@ FINDINGS = {
 
 @pytest.mark.parametrize("case", FINDINGS)
 def test_condition(case: str) -> None:
-    watched, former, expected = FINDINGS[case]
-    finding = slo_finding(watched, former)
+    verdict, former, expected = FINDINGS[case]
+    finding = slo_finding(verdict, former)
     assert (finding and (finding.holds, finding.reason)) == expected
 
 
-def view(watched: Watched | None) -> DeploymentView:
+def view(verdict: Verdict | None) -> DeploymentView:
     record = w.deployment(spec={"sharing": {"enginesPerGpu": 2, "mode": "MPS"}})
     return w.seen(
         record,
         w.profile(record, w.document()),
         assignment=Assignment(slice_class=w.MPS_2, nodes=("gpu-1",), slots=2),
         workload=w.workload("chat", replicas=2, ready=2),
-        watched=watched,
+        slo_verdict=verdict,
     )
 
 
-def conditions(watched: Watched | None, settings: Settings = w.SETTINGS) -> dict[str, str]:
-    plan = plan_deployment(view(watched), settings, w.NOW)
+def conditions(verdict: Verdict | None, settings: Settings = w.SETTINGS) -> dict[str, str]:
+    plan = plan_deployment(view(verdict), settings, w.NOW)
     (write,) = (action for action in plan.actions if isinstance(action, WriteStatus))
     return {condition["type"]: condition["status"] for condition in write.status["conditions"]}
 
 
 def test_a_missed_slo_is_said_and_has_no_part_in_ready() -> None:
-    told = conditions(Watched(holds=False, reason="SloMissed", message="late"))
-    assert (told["Ready"], told["SLOMet"]) == ("True", "False")
+    reported = conditions(Verdict(holds=False, reason="SloMissed", message="late"))
+    assert (reported["Ready"], reported["SLOMet"]) == ("True", "False")
 
 
 def test_a_watch_that_is_off_says_nothing() -> None:

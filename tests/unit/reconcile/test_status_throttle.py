@@ -1,0 +1,56 @@
+"""How often a status is written whose words alone keep moving."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from slm_operator.reconcile.status_throttle import LEAST_MESSAGE_SECONDS, MOST_MESSAGE_SECONDS, StatusThrottle
+
+
+def reported(message: object, holds: str = "False") -> dict[str, Any]:
+    return {"conditions": [{"type": "Ready", "status": holds, "message": str(message)}]}
+
+
+class Clock:
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def written_at(throttle: StatusThrottle, clock: Clock, until_s: int, seen: dict[str, Any]) -> list[float]:
+    """When a status is written whose message is another ten times a second."""
+    found = []
+    for tick in range(1, until_s * 10):
+        clock.seconds = tick / 10
+        wanted = reported(tick)
+        if not throttle.wait_seconds("d", wanted, seen):
+            throttle.wrote("d", wanted, seen)
+            found.append(clock.seconds)
+            seen = wanted
+    return found
+
+
+def test_the_longer_only_words_move_the_longer_they_wait() -> None:
+    clock = Clock()
+    throttle = StatusThrottle(clock)
+    throttle.wrote("d", reported("first"), {})
+    pauses = [later - earlier for earlier, later in pairwise(written_at(throttle, clock, 200, reported("first")))]
+    assert pauses[0] == pytest.approx(LEAST_MESSAGE_SECONDS)
+    assert [round(pause, 1) for pause in pauses] == sorted(round(pause, 1) for pause in pauses)
+    assert pauses[-1] == pytest.approx(MOST_MESSAGE_SECONDS)
+
+
+def test_what_moves_beside_words_is_written_at_once_and_words_are_quick_again() -> None:
+    clock = Clock()
+    throttle = StatusThrottle(clock)
+    throttle.wrote("d", reported("first"), {})
+    written_at(throttle, clock, 200, reported("first"))
+    seen = reported("before")
+    assert throttle.wait_seconds("d", reported("other words"), seen) > 0
+    ready = reported("other words", holds="True")
+    assert throttle.wait_seconds("d", ready, seen) == 0
+    throttle.wrote("d", ready, seen)
+    assert throttle.wait_seconds("d", reported("more words", holds="True"), ready) == pytest.approx(
+        LEAST_MESSAGE_SECONDS
+    )
