@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError, core_schema
@@ -54,6 +54,15 @@ class Part(BaseModel):
         """What was given, as JSON has it."""
         dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return dumped
+
+
+P = TypeVar("P", bound=Part)
+
+
+def only(kind: type[P], part: Part) -> P:
+    """What a part has of the fields of another kind of part, as they stand: it was checked when it was read."""
+    fields: dict[str, Any] = {name: getattr(part, name) for name in kind.model_fields}
+    return cast("P", kind.model_construct(**fields))
 
 
 def validations(*rules: dict[str, str]) -> ConfigDict:

@@ -17,20 +17,25 @@ from slm_operator.api.kubernetes import EnvVarSource
 Revision = Annotated[str, Field(max_length=128), Form(r"\S+", "a revision is a commit, tag or digest, without blanks")]
 
 
-class ModelSpec(Part):
-    """Which model to serve, and from where."""
+class MeasuredModel(Part):
+    """Which model, and from where."""
 
     model_config = validations(ONE_REVISION)
     uri: ModelAddress
     """Where the model is: hf://org/name, pvc://claim/path, s3://bucket/path, oci://registry/image, or an absolute path in the engine image."""
-    name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    """Name under which clients ask for the model. Default: the name of the SLMDeployment."""
     revision: Revision | None = None
     """Commit, tag or digest to serve. Default: what the source calls newest when an engine starts; pin it, so that replicas agree."""
     remote_code: Literal["Never", "Trusted"] = "Never"
     """Trusted: run Python code that comes with the model. It runs with the replica's rights: read it first."""
     credentials_secret_ref: NameReference | None = None
     """Secret with HF_TOKEN, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. It is referenced by pods and never read by the operator."""
+
+
+class ModelSpec(MeasuredModel):
+    """Which model to serve, and from where."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """Name under which clients ask for the model. Default: the name of the SLMDeployment."""
 
 
 _OTHERS_SHARE = (
@@ -92,15 +97,9 @@ class EngineSpec(Part):
     """Data type of weights and activations."""
 
 
-class WorkloadSpec(Part):
-    """The load to measure and to decide for."""
+class MeasuredWorkload(Part):
+    """The load to measure."""
 
-    model_config = validations(
-        cel(
-            "!(has(self.concurrencyPerGpu) && has(self.requestsPerSecondPerGpu))",
-            "give concurrencyPerGpu or requestsPerSecondPerGpu, not both: one follows from the other",
-        ),
-    )
     input_tokens: Annotated[int, within(tuning.INPUT_TOKENS)] = tuning.INPUT_TOKENS.default
     """Mean prompt length in tokens. Ignored when a dataset is named."""
     output_tokens: Annotated[int, within(tuning.OUTPUT_TOKENS)] = tuning.OUTPUT_TOKENS.default
@@ -109,5 +108,16 @@ class WorkloadSpec(Part):
     """ShareGPT-style JSON whose lengths are used: pvc://claim/path, or a path in the engine image."""
     concurrency_per_gpu: Annotated[int, within(tuning.CONCURRENCY)] | None = None
     """Requests in flight, per GPU, to decide for. Default: full batches, which is where packs win; with thin traffic they lose."""
+
+
+class WorkloadSpec(MeasuredWorkload):
+    """The load to measure and to decide for."""
+
+    model_config = validations(
+        cel(
+            "!(has(self.concurrencyPerGpu) && has(self.requestsPerSecondPerGpu))",
+            "give concurrencyPerGpu or requestsPerSecondPerGpu, not both: one follows from the other",
+        ),
+    )
     requests_per_second_per_gpu: Annotated[float, within(tuning.REQUESTS_PER_SECOND)] | None = None
     """Requests per second, per GPU, to decide for, instead of concurrencyPerGpu."""

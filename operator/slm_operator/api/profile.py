@@ -11,8 +11,8 @@ from slm_core.measurements import MeasurementDocument
 from slm_operator.api.base import ATOMIC, Name, Part, Product, RawObject, cel, validations, within
 from slm_operator.api.deployment import Conditions, Mode, ProfilePhase
 from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
-from slm_operator.api.parts import EngineSpec, ModelSpec, WorkloadSpec
-from slm_operator.api.slo import SloSpec
+from slm_operator.api.parts import EngineSpec, MeasuredModel, MeasuredWorkload
+from slm_operator.api.slo import LatencyLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ class GpuSpec(Part):
 class SearchSpec(Part):
     """What the search looks for, and what it may cost."""
 
-    slo: SloSpec = SloSpec()
+    slo: LatencyLimits = LatencyLimits()
     """The SLO around which points are measured most densely."""
     min_efficiency: Annotated[float, within(tuning.MIN_EFFICIENCY)] = tuning.MIN_EFFICIENCY.default
     """Smallest batching efficiency that is of interest."""
@@ -56,13 +56,13 @@ class SearchSpec(Part):
 class SLMProfileSpec(Part):
     """What to measure, or, with measurements, what was measured elsewhere. What decides the figures is immutable."""
 
-    model: ModelSpec
+    model: MeasuredModel
     """The model to measure."""
     engine: EngineSpec = EngineSpec()
     """The engine to measure it in."""
     gpu: GpuSpec = GpuSpec()
     """The kind of GPU to measure on."""
-    workload: WorkloadSpec = WorkloadSpec()
+    workload: MeasuredWorkload = MeasuredWorkload()
     """Token lengths to measure with."""
     search: SearchSpec = SearchSpec()
     """What the search looks for, and what it may cost."""

@@ -35,15 +35,13 @@ class TtftSpec(Part):
     """Which figure of all requests must stay under the limit."""
 
 
-class SloSpec(Part):
+class LatencyLimits(Part):
     """Latency limits of a request, one object for each metric."""
 
     itl: ItlSpec = ItlSpec()
     """Inter-token latency: (last token - first token) / (tokens - 1)."""
     ttft: TtftSpec | None = None
     """Time to first token. Default: no limit."""
-    on_infeasible: Literal["BestEffort", "Hold"] = "BestEffort"
-    """When no configuration meets the SLO: serve the closest one and say so, or deploy nothing."""
 
     def limits(self) -> Slo:
         """The same as the search and the advisor have it, without a default."""
@@ -56,6 +54,13 @@ class SloSpec(Part):
             if metric.factor is not None:
                 asked[metric.factor.field] = getattr(limit, "max_factor", None)
         return Slo(**asked)
+
+
+class SloSpec(LatencyLimits):
+    """Latency limits of a request, and what to do where they cannot be kept."""
+
+    on_infeasible: Literal["BestEffort", "Hold"] = "BestEffort"
+    """When no configuration meets the SLO: serve the closest one and say so, or deploy nothing."""
 
 
 class Figures(Part):

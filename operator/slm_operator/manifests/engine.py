@@ -18,7 +18,7 @@ from slm_operator.partitioning.base import SliceClass
 if TYPE_CHECKING:
     from slm_core.measurements import SharingMode
 
-    from slm_operator.api.parts import EngineSpec, ModelSpec, WorkloadSpec
+    from slm_operator.api.parts import EngineSpec, MeasuredModel, MeasuredWorkload
 
 CONTAINER = "engine"
 PORT = 8000
@@ -57,7 +57,7 @@ def command(engine: EngineSpec) -> list[str]:
     return list(engine.command or default().command)
 
 
-def fixed_args(model: ModelSpec, engine: EngineSpec) -> list[str]:
+def fixed_args(model: MeasuredModel, engine: EngineSpec) -> list[str]:
     """Arguments that do not depend on the advice, the user's own among them: the profile passes these too."""
     source = model_source(model)
     options = ModelOptions(
@@ -70,7 +70,7 @@ def fixed_args(model: ModelSpec, engine: EngineSpec) -> list[str]:
     return list(engine_of(engine.command).fixed_arguments(options, engine.args))
 
 
-def serving_args(model: ModelSpec, engine: EngineSpec, served_name: str, serving: Serving) -> list[str]:
+def serving_args(model: MeasuredModel, engine: EngineSpec, served_name: str, serving: Serving) -> list[str]:
     """All arguments of a replica."""
     options = Options(
         model=model_source(model).path,
@@ -85,7 +85,7 @@ def serving_args(model: ModelSpec, engine: EngineSpec, served_name: str, serving
     return list(engine_of(engine.command).arguments(command(engine), options))
 
 
-def environment(model: ModelSpec, engine: EngineSpec) -> list[dict[str, Any]]:
+def environment(model: MeasuredModel, engine: EngineSpec) -> list[dict[str, Any]]:
     """Variables of the engine. The user's win, because they come last."""
     ours = (
         # NB: the engines' UID has no entry in the image's passwd: torch asks getpass.getuser() and would fail.
@@ -100,7 +100,7 @@ def environment(model: ModelSpec, engine: EngineSpec) -> list[dict[str, Any]]:
 
 
 def volumes(
-    model: ModelSpec, workload: WorkloadSpec | None = None, *, shared_memory: bool = True
+    model: MeasuredModel, workload: MeasuredWorkload | None = None, *, shared_memory: bool = True
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Volumes and mounts: scratch, shared memory unless another is mounted there, the model, and a profile's dataset."""
     source = model_source(model)

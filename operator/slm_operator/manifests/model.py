@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slm_operator.api.parts import ModelSpec
+    from slm_operator.api.parts import MeasuredModel
 
 MODELS = "/models"
 
@@ -30,7 +30,7 @@ class ModelSource:
     env: tuple[dict[str, Any], ...] = ()
 
 
-def model_source(model: ModelSpec) -> ModelSource:
+def model_source(model: MeasuredModel) -> ModelSource:
     """The source of a model by the scheme of its URI. The API admits no other scheme."""
     scheme, separator, rest = model.uri.partition("://")
     if not separator:
@@ -49,14 +49,14 @@ def claim_volume(name: str, claim: str, folder: str) -> tuple[dict[str, Any], di
     )
 
 
-def _from_claim(rest: str, _model: ModelSpec) -> ModelSource:
+def _from_claim(rest: str, _model: MeasuredModel) -> ModelSource:
     claim, _, path = rest.partition("/")
     folder = f"{MODELS}/{claim}"
     volume, mount = claim_volume("model", claim, folder)
     return ModelSource(path=f"{folder}/{path}".rstrip("/"), volumes=(volume,), mounts=(mount,), env=_OFFLINE)
 
 
-def _from_image(rest: str, model: ModelSpec) -> ModelSource:
+def _from_image(rest: str, model: MeasuredModel) -> ModelSource:
     reference, _, path = rest.partition("#")
     if model.revision is not None:
         reference += f"@{model.revision}" if ":" in model.revision else f":{model.revision}"
@@ -65,16 +65,16 @@ def _from_image(rest: str, model: ModelSpec) -> ModelSource:
     return ModelSource(path=f"{MODELS}/image/{path}".rstrip("/"), volumes=(volume,), mounts=(mount,), env=_OFFLINE)
 
 
-def _from_hub(rest: str, model: ModelSpec) -> ModelSource:
+def _from_hub(rest: str, model: MeasuredModel) -> ModelSource:
     return ModelSource(path=rest, revision=model.revision, env=_secret(model, "HF_TOKEN"))
 
 
-def _from_bucket(_rest: str, model: ModelSpec) -> ModelSource:
+def _from_bucket(_rest: str, model: MeasuredModel) -> ModelSource:
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
     return ModelSource(path=model.uri, streamed=True, env=_secret(model, *keys))
 
 
-def _secret(model: ModelSpec, *keys: str) -> tuple[dict[str, Any], ...]:
+def _secret(model: MeasuredModel, *keys: str) -> tuple[dict[str, Any], ...]:
     """Variables by reference: the kubelet resolves them, the operator never reads the Secret."""
     if model.credentials_secret_ref is None:
         return ()

@@ -18,7 +18,10 @@ from slm_core.slo import LIMIT_FIELDS, METRICS
 from slm_core.tuning import flag, tuned
 
 from slm_operator.api import names
-from slm_operator.api.profile import MUTABLE
+from slm_operator.api.base import only
+from slm_operator.api.parts import MeasuredModel, MeasuredWorkload
+from slm_operator.api.profile import MUTABLE, GpuSpec
+from slm_operator.api.slo import LatencyLimits
 from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, job_name, label_value, owner
@@ -31,7 +34,7 @@ from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_operator.api.deployment import AcceleratorSpec, SLMDeploymentSpec
+    from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.api.parts import EngineSpec
     from slm_operator.api.profile import SLMProfileSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
@@ -45,10 +48,10 @@ DEADLINE_SLACK_SECONDS = 900
 def profile_key(spec: SLMDeploymentSpec) -> str:
     """What makes two deployments share one profile: model, revision, engine, GPU product and workload."""
     measured = {
-        "model": spec.model.model_dump(exclude={"name", "credentials_secret_ref"}),
+        "model": only(MeasuredModel, spec.model).model_dump(exclude={"credentials_secret_ref"}),
         "engine": _measured(spec.engine),
         "product": spec.accelerator.product,
-        "workload": spec.workload.model_dump(),
+        "workload": only(MeasuredWorkload, spec.workload).model_dump(),
     }
     return digest(measured, 16)
 
@@ -74,7 +77,7 @@ def profile(
 ) -> Manifest:
     """The SLMProfile that this deployment needs, or the one to follow that of `measured_before_at`."""
     search = {
-        "slo": _dump(spec.slo),
+        "slo": _dump(only(LatencyLimits, spec.slo)),
         **{camel(name): value for name, value in tuned(spec.advisor).items()},
         "mode": spec.sharing.mode,
         "maxEnginesPerGpu": spec.sharing.max_engines_per_gpu,
@@ -83,10 +86,10 @@ def profile(
     if spec.sharing.engines_per_gpu is not None:
         search["enginesPerGpu"] = spec.sharing.engines_per_gpu
     body: dict[str, Any] = {
-        "model": _dump(spec.model),
+        "model": _dump(only(MeasuredModel, spec.model)),
         "engine": _dump(spec.engine),
-        "gpu": _gpu(spec.accelerator),
-        "workload": _dump(spec.workload),
+        "gpu": _dump(only(GpuSpec, spec.accelerator)),
+        "workload": _dump(only(MeasuredWorkload, spec.workload)),
         "search": search,
     }
     if spec.pod_template is not None:
@@ -95,13 +98,6 @@ def profile(
     if measured_before_at is not None:
         made["metadata"]["name"] += f"-{digest(measured_before_at, 4)}"
     return made
-
-
-def _gpu(accelerator: AcceleratorSpec) -> dict[str, Any]:
-    """A profile speaks of one product, a deployment of those that it may use."""
-    dumped = _dump(accelerator)
-    del dumped["products"]
-    return dumped | ({} if accelerator.product is None else {"product": accelerator.product})
 
 
 def shared_profile(

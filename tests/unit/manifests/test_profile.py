@@ -1,0 +1,51 @@
+"""A profile holds what is measured, and nothing of what is only decided or served with it."""
+
+from typing import Any
+
+import pytest
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.manifests.profile import profile, profile_key
+from unit.planning import worlds as w
+
+MODEL = {"uri": "hf://org/opt"}
+UNMEASURED: dict[str, dict[str, Any]] = {
+    "the rate of requests": {"workload": {"requestsPerSecondPerGpu": 3.5}},
+    "the name that clients use": {"model": MODEL | {"name": "chat"}},
+    "what to do without a fit": {"slo": {"onInfeasible": "Hold"}},
+    "the Secret that is read": {"model": MODEL | {"credentialsSecretRef": {"name": "hub"}}},
+}
+
+
+def key(**spec: Any) -> str:
+    return profile_key(SLMDeploymentSpec.model_validate({"model": MODEL} | spec))
+
+
+@pytest.mark.parametrize("spec", UNMEASURED.values(), ids=[*UNMEASURED])
+def test_what_is_not_measured_needs_no_profile_of_its_own(spec: dict[str, Any]) -> None:
+    assert key(**spec) == key()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": MODEL | {"revision": "abc"}},
+        {"model": MODEL | {"remoteCode": "Trusted"}},
+        {"workload": {"inputTokens": 7}},
+        {"workload": {"concurrencyPerGpu": 7}},
+        {"engine": {"dtype": "float16"}},
+        {"accelerator": {"products": ["NVIDIA-L4"]}},
+    ],
+    ids=str,
+)
+def test_what_is_measured_needs_a_profile_of_its_own(spec: dict[str, Any]) -> None:
+    assert key(**spec) != key()
+
+
+def test_a_profile_has_no_field_that_measuring_ignores() -> None:
+    spec = {"model": MODEL} | UNMEASURED["the rate of requests"] | UNMEASURED["what to do without a fit"]
+    record = w.deployment(spec=spec | {"accelerator": {"products": ["NVIDIA-L4"]}})
+    assert record.spec is not None
+    made = profile(record, record.spec, (record,))["spec"]
+    SLMProfileSpec.model_validate(made, extra="forbid")
+    assert made["gpu"]["product"] == "NVIDIA-L4"
