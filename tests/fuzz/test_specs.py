@@ -14,8 +14,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from slm_operator.api.base import LABEL
-from slm_operator.api.deployment import SLMDeploymentSpec, SLMDeploymentStatus
+from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec, SLMProfileStatus
+from slm_operator.api.status import SLMDeploymentStatus
 from slm_operator.cli.inputs.admission.answer import asked
 from slm_operator.planning.actions import Apply, Plan, WriteStatus
 from slm_operator.planning.deployment.plan import plan_deployment

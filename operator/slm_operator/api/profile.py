@@ -9,10 +9,11 @@ from slm_core import tuning
 from slm_core.measurements import MeasurementDocument
 
 from slm_operator.api.base import ATOMIC, Name, Part, Product, RawObject, cel, validations, within
-from slm_operator.api.deployment import Conditions, Mode, ProfilePhase
+from slm_operator.api.deployment import Mode
 from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
 from slm_operator.api.parts import EngineSpec, MeasuredModel, MeasuredWorkload
 from slm_operator.api.slo import LatencyLimits
+from slm_operator.api.status import Conditions, ProfilePhase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from slm_operator.api.deployment import SLMDeploymentStatus
+from slm_operator.api.status import SLMDeploymentStatus
 from slm_operator.cli.commands import check, history, top
 from slm_operator.cli.inputs.revisions import Revision, WayBack
 from slm_operator.cli.preflight.facts import SchemaSeen

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from slm_operator.api import names
 from slm_operator.api.crd import KINDS, definition
-from slm_operator.api.deployment import SLMDeploymentStatus
+from slm_operator.api.status import SLMDeploymentStatus
 from slm_operator.planning.actions import Apply, Delete, EmitEvent, Plan, WriteStatus
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.deployment.gpu_spread import spread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slm_operator.api.deployment import SLMDeploymentStatus
+from slm_operator.api.status import SLMDeploymentStatus
 from slm_operator.cli.cluster import ask
 from slm_operator.cli.render.story import show_status
 

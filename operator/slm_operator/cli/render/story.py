@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from slm_operator.api.deployment import AdviceStatus, SLMDeploymentSpec, SLMDeploymentStatus
+    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.api.status import AdviceStatus, SLMDeploymentStatus
 
 SIGNS = {"True": ("yes", "green"), "False": ("no", "red"), "Unknown": ("?", "yellow")}
 VERDICTS = {"Chosen": "bold green", "Kept": "", "Rejected": "dim"}

@@ -9,27 +9,25 @@ undone because a later step fails: running replicas go on while a new profile is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slm_core.sharing import asked_mode, sharing_of
 
 from slm_operator.api import names
-from slm_operator.api.conditions import Finding, conditions, waiting
+from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
-from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.overlay import refused_fields, refused_user
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
-from slm_operator.manifests.replicas import advice_digest
 from slm_operator.planning.actions import Action, Apply, Plan
-from slm_operator.planning.deployment.advising import DecidedFrom, Unadvisable, advice_status, serving_of
+from slm_operator.planning.deployment.advising import Unadvisable
 from slm_operator.planning.deployment.availability import availability
-from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding, routing_status
-from slm_operator.planning.deployment.gpu_spread import packs
+from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding
 from slm_operator.planning.deployment.own_replicas import own_replicas
 from slm_operator.planning.deployment.remeasure import remeasured
 from slm_operator.planning.deployment.rollout import answer_to, rollout, slices_finding
+from slm_operator.planning.deployment.status import deployment_status
+from slm_operator.planning.deployment.story import Story
 from slm_operator.planning.fleet.demand import wanted_replicas
 from slm_operator.planning.status.events import transition_events
 from slm_operator.planning.status.write import write_status
@@ -47,23 +45,6 @@ if TYPE_CHECKING:
     from slm_operator.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Story:
-    """How far this pass has come."""
-
-    findings: tuple[Finding, ...] = ()
-    actions: tuple[Action, ...] = ()
-    advice: Advice | None = None
-
-    def and_then(self, finding: Finding, *actions: Action, advice: Advice | None = None) -> _Story:
-        return replace(
-            self,
-            findings=(*self.findings, finding),
-            actions=(*self.actions, *actions),
-            advice=advice if advice is not None else self.advice,
-        )
-
-
 def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> Plan:
     """The next step of one deployment. A deleted one needs none: owner references and the fleet plan clean up."""
     record = view.deployment
@@ -71,7 +52,7 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
         return Plan()
     story = _story(view, settings)
     monitored = slo_finding(view.slo_verdict, _former_slo(record.status)) if settings.watch.interval_seconds else None
-    status = _status(view, story, monitored, settings, now)
+    status = deployment_status(view, story, monitored, settings, now)
     because = f"{status['phase']}: {status['conditions'][0]['message']}"
     write = write_status(names.DEPLOYMENT_KIND, record.meta, status, because)
     events = transition_events(names.DEPLOYMENT_KIND, record.meta, record.status, write.status)
@@ -79,7 +60,7 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     return Plan(actions=(*story.actions, *remeasured(view, now), *mine, write, *events))
 
 
-def _story(view: DeploymentView, settings: Settings) -> _Story:
+def _story(view: DeploymentView, settings: Settings) -> Story:
     spec = view.deployment.spec
     if spec is None:
         return _stalled(Condition.PROFILED, Reason.INVALID_SPEC, view.deployment.broken or "spec cannot be read")
@@ -91,10 +72,10 @@ def _story(view: DeploymentView, settings: Settings) -> _Story:
     if refused:
         return _stalled(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, refused)
     story = _profiled(view, spec)
-    if view.advice is None or not _holds(story):
+    if view.advice is None or not story.holds:
         return story
     story = _advised(view, spec, story, view.advice)
-    if story.advice is None or not _holds(story):
+    if story.advice is None or not story.holds:
         return story
     if user is not None and _needs_one_user(story.advice.configuration.sharing_mode):
         return story.and_then(_obstacle(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, user))
@@ -105,7 +86,7 @@ def _needs_one_user(mode: SharingMode | None) -> bool:
     return mode is not None and sharing_of(mode).one_user
 
 
-def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> _Story:
+def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> Story:
     found, named = view.profile, spec.profiling.profile_name
     if found is None and named is not None:
         return _stalled(
@@ -128,11 +109,11 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> _Story:
             reason=Reason.PROFILE_REQUESTED,
             message=f"SLMProfile {profile_name(spec)} is being created",
         )
-        return _Story().and_then(
+        return Story().and_then(
             doing, Apply(manifest=wanted, because="no profile of this model, engine, GPU and workload exists yet")
         )
     kept = () if named is not None or found.imported else _keep_owned(view, spec)
-    return _Story(actions=kept).and_then(_profile_finding(view))
+    return Story(actions=kept).and_then(_profile_finding(view))
 
 
 def _keep_owned(view: DeploymentView, spec: SLMDeploymentSpec) -> tuple[Action, ...]:
@@ -181,7 +162,7 @@ def _profile_finding(view: DeploymentView) -> Finding:
     )
 
 
-def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: _Story, advice: Advice | Unadvisable) -> _Story:
+def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: Story, advice: Advice | Unadvisable) -> Story:
     if isinstance(advice, Unadvisable):
         return story.and_then(
             Finding(type=Condition.ADVISED, holds=False, reason=advice.reason, message=advice.because, stalls=True)
@@ -205,10 +186,10 @@ def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: _Story, advic
 def _served(
     view: DeploymentView,
     spec: SLMDeploymentSpec,
-    story: _Story,
+    story: Story,
     advice: Advice,
     settings: Settings,
-) -> _Story:
+) -> Story:
     wanted = wanted_replicas(spec, advice)
     assignment = answer_to(view, spec, advice)
     story = story.and_then(slices_finding(assignment))
@@ -232,85 +213,13 @@ def _refused(view: DeploymentView) -> Finding | None:
     return Finding(type=Condition.AVAILABLE, holds=False, reason=Reason.REFUSED, message=message, stalls=True)
 
 
-def _holds(story: _Story) -> bool:
-    return all(finding.holds for finding in story.findings)
-
-
-def _stalled(kind: Condition, reason: Reason, message: str) -> _Story:
-    return _Story().and_then(_obstacle(kind, reason, message))
+def _stalled(kind: Condition, reason: Reason, message: str) -> Story:
+    return Story().and_then(_obstacle(kind, reason, message))
 
 
 def _obstacle(kind: Condition, reason: Reason, message: str) -> Finding:
     return Finding(type=kind, holds=False, reason=reason, message=message, stalls=True)
 
 
-def _steps(view: DeploymentView, settings: Settings) -> tuple[Condition, ...]:
-    """The conditions that this deployment has from its first status on."""
-    routed = view.deployment.spec is not None and view.deployment.spec.routing is not None
-    return (
-        Condition.PROFILED,
-        Condition.ADVISED,
-        Condition.ALLOCATED,
-        Condition.AVAILABLE,
-        *([Condition.ROUTED] if routed else []),
-        *([Condition.SLO_MET] if settings.watch.interval_seconds else []),
-    )
-
-
-_PHASES = {
-    Condition.PROFILED: "Profiling",
-    Condition.ADVISED: "Advising",
-    Condition.ALLOCATED: "Placing",
-    Condition.AVAILABLE: "Starting",
-    Condition.ROUTED: "Starting",
-}
-
-
 def _former_slo(status: Mapping[str, Any]) -> Mapping[str, str] | None:
     return next((one for one in status.get("conditions", ()) if one.get("type") == Condition.SLO_MET), None)
-
-
-def _status(
-    view: DeploymentView, story: _Story, monitored: Finding | None, settings: Settings, now: datetime
-) -> dict[str, Any]:
-    record = view.deployment
-    meta, old = record.meta, record.status
-    also = () if monitored is None else (monitored,)
-    blocking = next((finding for finding in story.findings if not finding.holds), None)
-    phase = "Ready" if blocking is None else "Stalled" if blocking.stalls else _PHASES[blocking.type]
-    status: dict[str, Any] = {
-        "observedGeneration": meta.generation,
-        "phase": phase,
-        "conditions": conditions(
-            story.findings,
-            old.get("conditions", ()),
-            meta.generation,
-            now,
-            (*also, *waiting((*story.findings, *also), _steps(view, settings))),
-        ),
-        "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
-        "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
-        "replicas": view.workload.existing if view.workload is not None else 0,
-        "readyReplicas": view.workload.ready if view.workload is not None else 0,
-    }
-    measured = view.profile.measurements if view.profile is not None else None
-    if view.profile is not None:
-        seen = {
-            "name": view.profile.meta.key.name,
-            "phase": view.profile.status.get("phase"),
-            "progress": view.profile.status.get("summary"),
-            "product": measured.gpu.product if measured is not None else None,
-        }
-        status["profile"] = {name: value for name, value in seen.items() if value is not None}
-    if story.advice is not None and record.spec is not None and view.profile is not None:
-        serving = serving_of(record.spec.engine, story.advice, measured.ledger if measured is not None else None)
-        basis = DecidedFrom(
-            profile=view.profile.meta.key.name,
-            generation=meta.generation,
-            digest=advice_digest(serving),
-            former=old.get("advice") or {},
-        )
-        status["advice"] = advice_status(story.advice, basis, now)
-    found = packs(view.pods)
-    more = {"packs": found, "packCount": len(found), "routing": routing_status(record, story.actions, settings)}
-    return status | {name: value for name, value in more.items() if value}

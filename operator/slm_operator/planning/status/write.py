@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.api.crd import structural
-from slm_operator.api.deployment import SLMDeploymentStatus
 from slm_operator.api.profile import SLMProfileStatus
+from slm_operator.api.status import SLMDeploymentStatus
 from slm_operator.planning.actions import WriteStatus
 from slm_operator.visible import visible
 

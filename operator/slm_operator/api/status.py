@@ -1,0 +1,179 @@
+"""What the operator answers in the status of an SLMDeployment, and the conditions of both kinds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+from slm_core.measurements import SharingMode
+
+from slm_operator.api.base import ATOMIC, Name, NameReference, Part, map_by
+from slm_operator.api.slo import Figures
+
+CONDITION_TYPE = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
+)
+CONDITION_REASON = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+"""Source of both: k8s.io/apimachinery, pkg/apis/meta/v1/types.go, Condition."""
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+if TYPE_CHECKING:
+    UsedMode = str
+else:  # NB: pydantic makes the CRD's enums of Literals, and the words are those of the table of modes
+    UsedMode = Literal[tuple(map(str, SharingMode))]
+
+
+class ConfigurationStatus(Part):
+    """The configuration of one GPU."""
+
+    batch_size: int
+    """Most sequences that each engine runs at once (--max-num-seqs)."""
+    kv_cache_bytes: int | None = None
+    """KV pool of each engine in bytes (--kv-cache-memory-bytes)."""
+    max_num_batched_tokens: int | None = None
+    """Token budget of each engine per step (--max-num-batched-tokens)."""
+    engines_per_gpu: int
+    """Engines on the GPU."""
+    sharing_mode: UsedMode
+    """How the engines share the GPU."""
+
+
+class CandidateStatus(Part):
+    """A configuration that the advisor considered."""
+
+    configuration: ConfigurationStatus
+    """The configuration."""
+    verdict: Literal["Chosen", "Kept", "Rejected"]
+    """The result. Kept: it passed every check, and another did better."""
+    reason: Annotated[str, Field(max_length=64)]
+    """The check that decided."""
+    message: Annotated[str, Field(max_length=1024)]
+    """Why, in a sentence."""
+
+
+class AdviceStatus(Part):
+    """The advice, and the evidence for it."""
+
+    configuration: ConfigurationStatus
+    """The configuration that is served."""
+    figures: Figures | None = None
+    """Predicted figures of this configuration on one GPU, at the load that the advice is for."""
+    best_single: Figures | None = None
+    """Figures of the best single engine under the same SLO."""
+    gain: float | None = None
+    """Throughput over the best single engine, as a fraction: 0.24 is 24 % more."""
+    freed_bytes: int | None = None
+    """GPU memory that is left free, for others."""
+    feasible: bool = True
+    """Whether the SLO can be met."""
+    source: Literal["Measured", "Predicted", "UserChoice"]
+    """Measured: a measured point. Predicted: between measured points. UserChoice: your own number of engines, or mode."""
+    profile_ref: NameReference | None = None
+    """Name of the SLMProfile that the advice rests on."""
+    generation: int | None = None
+    """Generation of spec that the advice is for."""
+    digest: Annotated[str, Field(max_length=64)] | None = None
+    """Digest of the arguments that an engine is started with. Pods carry it in the annotation slm-operator.io/advice."""
+    decided_time: Timestamp | None = None
+    """Since when this is the advice."""
+    sentences: Annotated[
+        list[Annotated[str, Field(max_length=1024)]], Field(max_length=16, json_schema_extra=ATOMIC)
+    ] = []
+    """The decision in sentences."""
+    candidates: Annotated[list[CandidateStatus], Field(max_length=8, json_schema_extra=ATOMIC)] = []
+    """The best of the considered configurations, and why each was kept or rejected. `kubectl slm report` draws all."""
+    candidate_count: int | None = None
+    """Number of configurations that were considered."""
+
+
+class ConditionStatus(Part):
+    """A condition as in every Kubernetes API: the bounds and patterns are those of metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=316, pattern=CONDITION_TYPE)]
+    """Type of the condition."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Annotated[str, Field(min_length=1, max_length=1024, pattern=CONDITION_REASON)]
+    """Why, in one word."""
+    message: Annotated[str, Field(max_length=32768)]
+    """Why, and what to do, in a sentence."""
+    last_transition_time: Timestamp
+    """When status last changed."""
+    observed_generation: Annotated[int, Field(ge=0)] | None = None
+    """Generation of spec that this condition speaks of."""
+
+
+Conditions = Annotated[
+    list[ConditionStatus],
+    Field(
+        max_length=32,
+        json_schema_extra=map_by("type"),
+    ),
+]
+
+
+Phase = Literal["Profiling", "Advising", "Placing", "Starting", "Ready", "Stalled"]
+ProfilePhase = Literal["Pending", "Running", "Complete", "Imported", "Failed"]
+
+
+class ProfileReference(Part):
+    """The profile that the advice rests on."""
+
+    name: Name
+    """Name of the SLMProfile."""
+    phase: ProfilePhase | None = None
+    """Its phase."""
+    progress: str | None = None
+    """Progress of the measurement: point 3/6."""
+    product: str | None = None
+    """The GPU product that it was measured on."""
+
+
+class PackStatus(Part):
+    """Engines that really share one GPU, as the kubelet says."""
+
+    node: Name
+    """Node of the GPU."""
+    gpu_uuid: Annotated[str | None, Field(max_length=253, alias="gpuUUID")] = None
+    """UUID of the GPU, where the kubelet tells it."""
+    engines: int
+    """Engines on it."""
+    ready_engines: int
+    """Those of them that answer."""
+
+
+class RoutingStatus(Part):
+    """The objects of load-aware routing, in this namespace."""
+
+    inference_pool: Name
+    """Name of the InferencePool."""
+    http_route: Name
+    """Name of the HTTPRoute. Whether its Gateway takes it stands in its own status."""
+
+
+class SLMDeploymentStatus(Part):
+    """The observed state, and the reasons for it."""
+
+    observed_generation: int | None = None
+    """Generation of spec that this status speaks of."""
+    conditions: Conditions = []
+    """Ready, Reconciling and Stalled for tools; Profiled, Advised, Allocated, Available, Routed and SLOMet for people."""
+    phase: Phase | None = None
+    """One word for people. Tools read the conditions."""
+    profile: ProfileReference | None = None
+    """The profile that the advice rests on."""
+    advice: AdviceStatus | None = None
+    """The advice, and the evidence for it."""
+    packs: Annotated[list[PackStatus], Field(max_length=256, json_schema_extra=ATOMIC)] = []
+    """Where the engines are: one item for each GPU, 256 at most."""
+    pack_count: int | None = None
+    """Number of packs."""
+    replicas: int | None = None
+    """Pods that exist."""
+    ready_replicas: int | None = None
+    """Pods that answer."""
+    selector: str | None = None
+    """Label selector of the pods, for autoscalers."""
+    url: str | None = None
+    """Address of the engines inside the cluster."""
+    routing: RoutingStatus | None = None
+    """Objects that spec.routing made."""

@@ -1,0 +1,105 @@
+"""The status of a deployment, from what a pass over it found.
+
+Must never find anything itself: whoever adds a step to the plan adds its finding there, and its condition to the steps here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api.conditions import conditions, waiting
+from slm_operator.api.names import Condition
+from slm_operator.manifests.metadata import child_name, selector_labels
+from slm_operator.manifests.replicas import advice_digest
+from slm_operator.planning.deployment.advising import DecidedFrom, advice_status, serving_of
+from slm_operator.planning.deployment.gateway import routing_status
+from slm_operator.planning.deployment.gpu_spread import packs
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from slm_operator.advisor.advice import Advice
+    from slm_operator.api.conditions import Finding
+    from slm_operator.planning.deployment.story import Story
+    from slm_operator.planning.views import DeploymentView
+    from slm_operator.settings import Settings
+    from slm_operator.watch.records import ProfileRecord
+
+_PHASES = {
+    Condition.PROFILED: "Profiling",
+    Condition.ADVISED: "Advising",
+    Condition.ALLOCATED: "Placing",
+    Condition.AVAILABLE: "Starting",
+    Condition.ROUTED: "Starting",
+}
+
+
+def deployment_status(
+    view: DeploymentView, story: Story, monitored: Finding | None, settings: Settings, now: datetime
+) -> dict[str, Any]:
+    """What was found, in the fields of `SLMDeploymentStatus`. What does not apply is left out."""
+    record = view.deployment
+    meta, old = record.meta, record.status
+    also = () if monitored is None else (monitored,)
+    blocking = story.blocking
+    phase = "Ready" if blocking is None else "Stalled" if blocking.stalls else _PHASES[blocking.type]
+    status: dict[str, Any] = {
+        "observedGeneration": meta.generation,
+        "phase": phase,
+        "conditions": conditions(
+            story.findings,
+            old.get("conditions", ()),
+            meta.generation,
+            now,
+            (*also, *waiting((*story.findings, *also), _steps(view, settings))),
+        ),
+        "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
+        "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
+        "replicas": view.workload.existing if view.workload is not None else 0,
+        "readyReplicas": view.workload.ready if view.workload is not None else 0,
+    }
+    found = packs(view.pods)
+    more = {
+        "profile": _profile(view.profile) if view.profile is not None else None,
+        "advice": _advice(view, story.advice, now) if story.advice is not None else None,
+        "packs": found,
+        "packCount": len(found),
+        "routing": routing_status(record, story.actions, settings),
+    }
+    return status | {name: value for name, value in more.items() if value}
+
+
+def _profile(profile: ProfileRecord) -> dict[str, str]:
+    seen = {
+        "name": profile.meta.key.name,
+        "phase": profile.status.get("phase"),
+        "progress": profile.status.get("summary"),
+        "product": profile.measurements.gpu.product if profile.measurements is not None else None,
+    }
+    return {name: value for name, value in seen.items() if value is not None}
+
+
+def _advice(view: DeploymentView, advice: Advice, now: datetime) -> dict[str, Any] | None:
+    record, profile = view.deployment, view.profile
+    if record.spec is None or profile is None or profile.measurements is None:
+        return None
+    basis = DecidedFrom(
+        profile=profile.meta.key.name,
+        generation=record.meta.generation,
+        digest=advice_digest(serving_of(record.spec.engine, advice, profile.measurements.ledger)),
+        former=record.status.get("advice") or {},
+    )
+    return advice_status(advice, basis, now)
+
+
+def _steps(view: DeploymentView, settings: Settings) -> tuple[Condition, ...]:
+    """The conditions that this deployment has from its first status on."""
+    routed = view.deployment.spec is not None and view.deployment.spec.routing is not None
+    return (
+        Condition.PROFILED,
+        Condition.ADVISED,
+        Condition.ALLOCATED,
+        Condition.AVAILABLE,
+        *([Condition.ROUTED] if routed else []),
+        *([Condition.SLO_MET] if settings.watch.interval_seconds else []),
+    )
