@@ -85,9 +85,10 @@ def _value(hint: Any, raw: object, path: str) -> Any:
     if is_dataclass(hint):
         return parse(hint, raw, path)  # type: ignore[arg-type]
     if issubclass(hint, StrEnum):
-        if raw not in list(hint):
-            raise DocumentError(f"{path}: {_shown(raw)} is none of {', '.join(hint)}")
-        return hint(raw)
+        try:
+            return hint(raw)
+        except ValueError:
+            raise DocumentError(f"{path}: {_shown(raw)} is none of {', '.join(hint)}") from None
     return _scalar(hint, raw, path)
 
 

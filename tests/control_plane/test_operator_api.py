@@ -60,9 +60,9 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
         pytest.param(
             {"slo": {"itl": {"maxMs": 5, "maxFactor": 4}}}, "give maxMs or maxFactor, not both", id="two SLOs"
         ),
-        pytest.param({"engine": {"args": ["--max-num-seqs=4"]}}, "the operator owns", id="an owned flag"),
+        pytest.param({"engine": {"args": ["--max-num-seqs=4"]}}, "args must not hold", id="an owned flag"),
         pytest.param(
-            {"engine": {"args": ["--max_num_seqs", "4"]}}, "the operator owns", id="an owned flag, underscored"
+            {"engine": {"args": ["--max_num_seqs", "4"]}}, "args must not hold", id="an owned flag, underscored"
         ),
         pytest.param(
             {

@@ -145,7 +145,7 @@ ENGINES: dict[str, tuple[dict[str, Any], str | None]] = {
     "with a command": ({"engine": ENGINE | {"command": ["sh", "-c", "true"]}}, "engine.command is not allowed"),
     "with a shortened flag": ({"engine": ENGINE | {"args": ["--middlew=x"]}}, "engine.args may hold only"),
     "with a flag in other letters": ({"engine": ENGINE | {"args": ["--middle_ware=x"]}}, "engine.args may hold only"),
-    "with a file of flags": ({"engine": ENGINE | {"args": ["--config=/data/x.yaml"]}}, "the operator owns --config"),
+    "with a file of flags": ({"engine": ENGINE | {"args": ["--config=/data/x.yaml"]}}, "args must not hold --config"),
     "with a path for Python": (
         {"engine": ENGINE | {"env": [{"name": "PYTHONPATH", "value": "/x"}]}},
         "engine.env may hold only",

@@ -107,8 +107,8 @@ def test_no_node_opted_in(ground: Stage) -> None:
     ("spec", "words"),
     [
         ({"slo": {"itl": {"maxMs": 0}}}, "spec.slo.itl.maxMs"),
-        ({"engine": {"args": ["--max-num-seqs=8"]}}, "the operator owns --max-num-seqs"),
-        ({"engine": {"args": ["--max_num_seqs", "8"]}}, "the operator owns --max-num-seqs"),
+        ({"engine": {"args": ["--max-num-seqs=8"]}}, "args must not hold --max-num-seqs"),
+        ({"engine": {"args": ["--max_num_seqs", "8"]}}, "args must not hold --max-num-seqs"),
         ({"slo": {"itl": {"maxMs": 5, "maxFactor": 2}}}, "not both"),
         ({"model": {"uri": "ftp://models/opt"}}, "a model is hf://org/name, pvc://claim/path"),
     ],

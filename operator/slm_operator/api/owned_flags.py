@@ -35,8 +35,14 @@ OWNED_FLAGS = {flag: OWNERS[owner] for engine in ENGINES for flag, owner in engi
 """Flags of engines that the operator sets, and from what. Given by hand they would contradict what was measured."""
 SHORT_FLAGS = {short: flag for engine in ENGINES for short, flag in engine.short_flags.items()}
 """Their names with one hyphen."""
-MOST_NAMED = 8
+MOST_NAMED = 4
 """Flags in one message; docs/api.md lists all."""
+
+_WHY = {
+    Owner.FILE: "a file may hold flags that the operator sets: write its other flags into args",
+    Owner.ONE_GPU: "an engine has one GPU or a share of it",
+}
+"""What a message says of flags that nobody sets."""
 
 Rule = tuple[str, str]
 """A rule in CEL on an engine's spec, and the message that says what to do."""
@@ -67,7 +73,8 @@ def _rule(owner: Owner) -> Rule:
     if letters:
         refused = f"({refused} || {_list(letters)}.exists(f, k.startsWith(f)))"
     rule = _every(f"!a.startsWith('-') || [{_KEY}].all(k, k in {_list(free)} || !{refused})")
-    return rule, f"the operator owns {_named(flags)}, abbreviated too; set by {OWNERS[owner]}: remove it from args"
+    why = _WHY.get(owner) or f"set by {OWNERS[owner]}"
+    return rule, f"args must not hold {_named(flags)}, under any name ({why}): remove it"
 
 
 def _every(test: str) -> str:

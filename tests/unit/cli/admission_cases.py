@@ -103,8 +103,8 @@ FLAGS = (
     Case("a flag with JSON", args("--hf-overrides", "{}")),
     Case("an empty argument", args("")),
     Case("no arguments", args()),
-    Case("a short flag with its value", args("-n2"), OWNED, "the operator owns"),
-    Case("an owned flag with a key", args("--dtype.key", "7"), OWNED, "the operator owns"),
+    Case("a short flag with its value", args("-n2"), OWNED, "args must not hold"),
+    Case("an owned flag with a key", args("--dtype.key", "7"), OWNED, "args must not hold"),
     Case("a flag and its value in one item", args("--seed 7"), OWNED, "write two items"),
     Case("flags that only tune the engine", args("-dc", "{}", "--seed", "-1", "--hf-overrides.max_num_seqs", "7", "")),
     Case(

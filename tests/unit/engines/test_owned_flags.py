@@ -158,7 +158,7 @@ REMEDIES = [
     (["--dtype=half"], "spec.engine.dtype"),
     (["--no-trust-remote-code"], "spec.model."),
     (["-tp", "2"], "one GPU or a share of it"),
-    (["--config", "/etc/vllm.yaml"], "a file may hold any owned flag"),
+    (["--config", "/etc/vllm.yaml"], "a file may hold flags that the operator sets"),
     (["--disable-log-stats"], "reads the engine's metrics"),
     (["--uds", "/run/socket"], "over plain HTTP on one port"),
     (["--seed 7"], "write two items"),

@@ -51,6 +51,7 @@ RENAMED: dict[str, Renamed] = {
 VALUES: dict[str, dict[str, str]] = {
     "spec.sharing.mode": {"None": "Exclusive"},
     "spec.search.mode": {"None": "Exclusive"},
+    "spec.measurements.points.sharingMode": {"None": "Exclusive"},
     "spec.sharing.tenancy": {"Same": "Dedicated", "Any": "Shared"},
 }
 """Path of a field, to its former values and those of today."""
