@@ -80,7 +80,7 @@ class AdviceStatus(Part):
     ] = []
     """The decision in sentences."""
     candidates: Annotated[list[CandidateStatus], Field(max_length=8, json_schema_extra=ATOMIC)] = []
-    """The best of the considered configurations, and why each was kept or rejected. `kubectl slm report` draws all."""
+    """The chosen configuration, then the fastest of the others, and why each was kept or rejected: eight at most. `kubectl slm report` draws all."""
     candidate_count: int | None = None
     """Number of configurations that were considered."""
 

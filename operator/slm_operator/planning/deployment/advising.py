@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_core.candidates import Source, Verdict
+from slm_core.candidates import Source
 from slm_core.configuration import EngineConfiguration
 from slm_core.engines.registry import engine_of
+from slm_core.measurements import camel
 from slm_core.sharing import asked_mode
+from slm_core.slo import METRICS
 from slm_core.tuning import tuned
 
 from slm_operator.advisor.advice import Objective, Settings
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 MAX_CANDIDATES = 8
+_DIGITS = {camel(metric.field): metric.digits for metric in METRICS}
+"""Of latencies; rates have one."""
 MAX_SENTENCE = 1024
 
 
@@ -144,12 +148,8 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
 
 
 def best_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The chosen one, those that passed every check, and those that came furthest; of equals the fastest. Eight at most."""
-    standing = [Verdict.CHOSEN, Verdict.KEPT, Verdict.REJECTED]
-    ordered = sorted(
-        candidates,
-        key=lambda c: (standing.index(c.verdict), -len(c.checks), -c.point.throughput_tokens_per_second),
-    )
+    """The chosen one, then the fastest, which say why it is not one of them. Eight at most."""
+    ordered = sorted(candidates, key=lambda c: (not c.chosen, -c.point.throughput_tokens_per_second))
     return ordered[:MAX_CANDIDATES]
 
 
@@ -165,7 +165,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 def _figures(figures: Predicted | None) -> dict[str, Any] | None:
     if figures is None:
         return None
-    return _known({name: _rounded(value, 1) for name, value in figures_values(figures).items()})
+    return _known({name: _rounded(value, _DIGITS.get(name, 1)) for name, value in figures_values(figures).items()})
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:

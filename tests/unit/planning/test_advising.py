@@ -1,0 +1,66 @@
+"""`status.advice`: what is served, what it was decided from and since when, and the candidates that people ask about."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from slm_core.measurements import MeasurementDocument
+from slm_operator.advisor.advice import Advice
+from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_operator.planning.deployment.advising import DecidedFrom, advice_status, advise_deployment
+from unit.advisor.build import document, point
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 256, 512)
+BASIS = DecidedFrom(profile="measured", generation=3, digest="d1", former={})
+NOON, LATER = (datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (12, 13))
+
+
+def measured() -> MeasurementDocument:
+    return document(*map(point, BATCHES))
+
+
+def advised(**spec: Any) -> Advice:
+    found = advise_deployment(SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}} | spec), measured())
+    assert isinstance(found, Advice)
+    return found
+
+
+def test_of_many_candidates_the_chosen_and_the_fastest_are_listed() -> None:
+    said = advice_status(advised(slo={"itl": {"maxFactor": 2}}), BASIS, NOON)
+    chosen, *others = said["candidates"]
+    assert chosen["verdict"] == "Chosen"
+    assert chosen["configuration"]["batchSize"] == said["configuration"]["batchSize"]
+    assert (len(others), said["candidateCount"]) == (7, len(BATCHES))
+    faster = others[0]
+    assert faster["configuration"]["batchSize"] == max(BATCHES)
+    assert (faster["verdict"], faster["reason"]) == ("Rejected", "SLO")
+    assert "exceeds" in faster["message"]
+
+
+@pytest.mark.parametrize(
+    ("now", "time"),
+    [
+        (BASIS, "2026-01-01T12:00:00Z"),
+        (DecidedFrom(profile="measured", generation=4, digest="d1", former={}), "2026-01-01T12:00:00Z"),
+        (DecidedFrom(profile="measured", generation=3, digest="d2", former={}), "2026-01-01T13:00:00Z"),
+        (DecidedFrom(profile="another", generation=3, digest="d1", former={}), "2026-01-01T13:00:00Z"),
+    ],
+    ids=["the same", "for a later spec", "other arguments", "from another profile"],
+)
+def test_the_time_of_an_advice_is_that_of_its_decision(now: DecidedFrom, time: str) -> None:
+    former = advice_status(advised(), BASIS, NOON)
+    basis = DecidedFrom(profile=now.profile, generation=now.generation, digest=now.digest, former=former)
+    said = advice_status(advised(), basis, LATER)
+    assert said["decidedTime"] == time
+    assert (said["profileRef"], said["generation"], said["digest"]) == (
+        {"name": now.profile}, now.generation, now.digest,
+    )  # fmt: skip
+
+
+def test_latencies_keep_the_digits_of_their_metric() -> None:
+    advice = advised()
+    assert advice.predicted is not None
+    exact = replace(advice, predicted=replace(advice.predicted, itl_ms=3.64496, ttft_ms=41.26))
+    figures = advice_status(exact, BASIS, NOON)["figures"]
+    assert (figures["itlMs"], figures["ttftMs"]) == (3.645, 41.3)
