@@ -78,6 +78,6 @@ def test_without_an_mps_daemon_packs_are_time_sliced_and_that_is_said(
 
 @pytest.mark.slow
 def test_a_throttled_point_is_marked(model: Path, library: Path, tmp_path: Path) -> None:
-    words = ("--sharing-mode", "none")
+    words = ("--sharing-mode", "exclusive")
     document, _, _ = profile(model, library, tmp_path / "record", *words, MOCK_NVML_SLOWED="64")
     assert all(Mark.THROTTLED in p.marks for p in document.points)
