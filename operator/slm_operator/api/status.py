@@ -73,6 +73,8 @@ class AdviceStatus(Part):
     """Generation of spec that the advice is for."""
     digest: Annotated[str, Field(max_length=64)] | None = None
     """Digest of the arguments that an engine is started with. Pods carry it in the annotation slm-operator.io/advice."""
+    in_flight_per_gpu: int | None = None
+    """Requests in flight per GPU that the advice is for. Absent: every batch full."""
     decided_time: Timestamp | None = None
     """Since when this is the advice."""
     sentences: Annotated[

@@ -58,6 +58,12 @@ def test_the_time_of_an_advice_is_that_of_its_decision(now: DecidedFrom, time: s
     )  # fmt: skip
 
 
+def test_the_load_that_it_is_for_is_named_unless_batches_are_full() -> None:
+    thin = advice_status(advised(workload={"concurrencyPerGpu": 7}), BASIS, NOON)
+    assert thin["inFlightPerGpu"] == 7
+    assert "inFlightPerGpu" not in advice_status(advised(), BASIS, NOON)
+
+
 def test_latencies_keep_the_digits_of_their_metric() -> None:
     advice = advised()
     assert advice.predicted is not None
