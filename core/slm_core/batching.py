@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from slm_core.candidates import Check, CheckName, best_of, deciding, judge
 from slm_core.latency_model import fit_points, is_full_single
 from slm_core.point_checks import latency, preemption, trusted
-from slm_core.slo import METRICS, figure_ms
+from slm_core.slo import METRICS
+from slm_core.slo_check import figure_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from slm_core.candidates import Check, CheckName
 from slm_core.measurements import Mark
-from slm_core.slo import ITL, METRICS, figure_ms, slo_misses
+from slm_core.slo import ITL, METRICS
+from slm_core.slo_check import figure_ms, slo_misses
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
-    from slm_core.slo import Limits, Miss
+    from slm_core.slo import Limits
+    from slm_core.slo_check import Miss
 
 MARK_SAYS = {
     Mark.PREEMPTED: "the engine preempted sequences",

@@ -11,7 +11,7 @@ import yaml
 from slm_core.batching import choose
 from slm_core.candidates import CheckName
 from slm_core.codec import parse_document
-from slm_core.slo import resolve
+from slm_core.slo_check import resolve
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, slo_of
 

@@ -19,7 +19,8 @@ import pytest
 from slm_core.batching import choose
 from slm_core.latency_model import fit_line
 from slm_core.measurements import SharingMode
-from slm_core.slo import Slo, resolve
+from slm_core.slo import Slo
+from slm_core.slo_check import resolve
 
 from tests.testbed.tiny_model import tiny_model
 

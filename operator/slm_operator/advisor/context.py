@@ -15,7 +15,7 @@ from slm_core.candidates import deciding
 from slm_core.configuration import EngineConfiguration
 from slm_core.engines.registry import engine_named
 from slm_core.latency_model import fit_points
-from slm_core.slo import resolve
+from slm_core.slo_check import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

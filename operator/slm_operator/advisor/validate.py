@@ -17,7 +17,8 @@ from slm_core.measurements import camel
 from slm_core.noise import LITTLES_LAW_FRACTION
 from slm_core.sharing import PACKED, allows_packs, sharing_of
 from slm_core.sharing.exclusive import EXCLUSIVE
-from slm_core.slo import METRICS, resolve
+from slm_core.slo import METRICS
+from slm_core.slo_check import resolve
 from slm_core.tuning import KNOBS
 
 if TYPE_CHECKING:

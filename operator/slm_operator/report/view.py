@@ -12,8 +12,7 @@ from slm_core.batching import single_sequence_tokens_per_second
 from slm_core.candidates import Candidate, Verdict
 from slm_core.latency_model import fit_points, is_full_single
 from slm_core.sharing import sharing_of
-from slm_core.slo import Limits as SloLimits
-from slm_core.slo import Slo, figure_ms, resolve
+from slm_core.slo_check import figure_ms, resolve
 from slm_core.units import GIB
 
 from slm_operator.report.scene import Dot, Limits, MemoryBar, Row, Scene, Share, Standing, Tile
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from slm_core.measurements import Ledger, MeasurementDocument, Point
+    from slm_core.slo import Limits as SloLimits
+    from slm_core.slo import Slo
 
     from slm_operator.advisor.advice import Advice, Settings
 

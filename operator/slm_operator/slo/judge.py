@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from slm_core.slo import METRICS, Latencies, figure_ms, resolve
+from slm_core.slo import METRICS, Latencies
+from slm_core.slo_check import figure_ms, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from slm_core import batching, noise
 from slm_core.latency_model import fit_line, fit_points, sweep_of
-from slm_core.slo import METRICS, figure_ms
+from slm_core.slo import METRICS
+from slm_core.slo_check import figure_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

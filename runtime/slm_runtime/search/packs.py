@@ -18,7 +18,8 @@ from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import fit_points
 from slm_core.point_checks import confirmed, latency, preemption, trusted
 from slm_core.sharing import sharing_of
-from slm_core.slo import METRICS, Limits, figure_ms, slo_misses
+from slm_core.slo import METRICS, Limits
+from slm_core.slo_check import figure_ms, slo_misses
 
 from slm_runtime.search.boundary import tidy
 from slm_runtime.search.sweep import best_single, limits_of, measure

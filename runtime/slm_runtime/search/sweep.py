@@ -13,7 +13,8 @@ from slm_core import batching
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
 from slm_core.measurements import Mark
-from slm_core.slo import REFERENCE_BATCH_SIZE, most_samples, resolve
+from slm_core.slo import REFERENCE_BATCH_SIZE, most_samples
+from slm_core.slo_check import resolve
 
 from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, noise_fraction, tidy
 from slm_runtime.search.steps import Done, Measure, StartEngines

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from slm_core import batching
 from slm_core.candidates import CheckName, Measurement, Verdict
 from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode
-from slm_core.slo import Slo, resolve
+from slm_core.slo import Slo
+from slm_core.slo_check import resolve
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.select import pareto_frontier

@@ -6,7 +6,8 @@ import pytest
 from slm_core import batching
 from slm_core.candidates import Verdict
 from slm_core.measurements import SharingMode
-from slm_core.slo import Slo, resolve
+from slm_core.slo import Slo
+from slm_core.slo_check import resolve
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import SWEEP, SWEEP_AND_PACKS, published

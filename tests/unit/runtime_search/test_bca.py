@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from slm_core import batching
 from slm_core.candidates import CheckName
 from slm_core.measurements import Latency, Mark, Point
-from slm_core.slo import Limits, Slo, Statistic, resolve
+from slm_core.slo import Limits, Slo, Statistic
+from slm_core.slo_check import resolve
 from unit.runtime_search import published
 from unit.runtime_search.points import point
 

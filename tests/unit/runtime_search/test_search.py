@@ -13,7 +13,8 @@ from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION
 from slm_core.configuration import EngineConfiguration
 from slm_core.failure import EngineFailed
 from slm_core.measurements import Ledger, Mark, Point, SharingMode
-from slm_core.slo import Slo, Statistic, resolve, slo_misses
+from slm_core.slo import Slo, Statistic
+from slm_core.slo_check import resolve, slo_misses
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.next_step import best, next_step
 from slm_runtime.search.packs import learnt_gpu_fraction, stretch

@@ -18,7 +18,7 @@ from rich.live import Live as LiveView
 from rich.table import Table
 from rich.text import Text
 from slm_core.engines.registry import default, engine_of
-from slm_core.slo import resolve
+from slm_core.slo_check import resolve
 
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec

@@ -140,7 +140,7 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
             "generation": basis.generation,
             "digest": basis.digest,
             "inFlightPerGpu": advice.load.in_flight,
-        "decidedTime": (is_same and basis.former.get("decidedTime")) or rfc3339(now),
+            "decidedTime": (is_same and basis.former.get("decidedTime")) or rfc3339(now),
             "sentences": [sentence[:MAX_SENTENCE] for sentence in advice.sentences[:16]],
             "candidates": [_candidate(candidate) for candidate in best_candidates(advice.candidates)],
             "candidateCount": len(advice.candidates),
