@@ -36,7 +36,7 @@ def test_no_former_name_is_one_of_today() -> None:
 
 def fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
     yield path, schema
-    for name, part in schema.get("properties", {}).items():
+    for name, part in schema.get("items", schema).get("properties", {}).items():
         yield from fields(part, f"{path}.{name}")
 
 
