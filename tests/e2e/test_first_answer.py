@@ -158,7 +158,7 @@ def test_the_engines_run_what_was_advised(stage: Stage, served: str) -> None:
         (cache,) = (line for line in metrics(stage, served, pod) if line.startswith("vllm:cache_config_info"))
         assert f'kv_cache_memory_bytes="{advice["configuration"]["kvCacheBytes"]}"' in cache
         log = stage.cluster.kubectl("logs", "--namespace", served, pod["metadata"]["name"], "--container", "engine")
-        assert f"'max_num_seqs': {advice['batchSize']}" in log
+        assert f"'max_num_seqs': {advice['configuration']['batchSize']}" in log
 
 
 def test_both_replicas_answer_through_the_service(stage: Stage, served: str) -> None:

@@ -98,6 +98,7 @@ def test_every_option_that_nobody_owns_is_taken_however_it_is_spelled() -> None:
     assert [word for name in free for word in spelled(name) if refused(word)] == []
 
 
+@pytest.mark.slow
 def test_every_abbreviation_is_refused_just_when_it_may_mean_an_owned_flag() -> None:
     """In whatever way the parser takes it: as one option, or as too many to know which."""
     wrong = []
