@@ -92,6 +92,7 @@ def test_an_owned_flag_is_refused_however_it_is_spelled(flag: str) -> None:
     assert flag in LONG or flag in ONE_HYPHEN
 
 
+@pytest.mark.slow
 def test_every_option_that_nobody_owns_is_taken_however_it_is_spelled() -> None:
     free = [name for name in (*LONG, *ONE_HYPHEN) if name not in OWNED]
     assert len(free) > 300

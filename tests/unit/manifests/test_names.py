@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import combinations
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from slm_operator.api.base import LABEL, SUBDOMAIN
 from slm_operator.manifests.metadata import child_name, dns_label, is_served_in, label_value, serves_value
@@ -52,7 +52,12 @@ def test_no_two_names_become_one(kind: str) -> None:
         assert of(one) != of(other), (one, other)
 
 
+FEW = settings(max_examples=30)
+"""Of each kind of name: the nasty ones are in a table."""
+
+
 @pytest.mark.parametrize("kind", DERIVED)
+@FEW
 @given(one=NAMES, other=NAMES)
 def test_no_two_names_ever_become_one(kind: str, one: str, other: str) -> None:
     of = DERIVED[kind]
@@ -63,6 +68,7 @@ def test_no_two_names_ever_become_one(kind: str, one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize("kind", DERIVED)
+@FEW
 @given(name=NAMES)
 def test_a_derived_name_is_valid_and_a_good_one_is_kept(kind: str, name: str) -> None:
     made = DERIVED[kind](name)
@@ -72,11 +78,13 @@ def test_a_derived_name_is_valid_and_a_good_one_is_kept(kind: str, name: str) ->
         assert made == name
 
 
+@FEW
 @given(name=NAMES)
 def test_a_name_that_is_changed_stays_readable(name: str) -> None:
     assert child_name(Key("team", name))[:51].startswith(name.replace(".", "-")[:51].rstrip("-"))
 
 
+@FEW
 @given(name=NAMES)
 def test_a_node_that_serves_tells_the_namespace(name: str) -> None:
     assert is_served_in(serves_value(Key("team-a", name)), "team-a")

@@ -355,6 +355,7 @@ def test_engines_stretch_each_other_between_not_at_all_and_in_turn(replicas: int
     assert learnt_gpu_fraction(replicas, stretched) == pytest.approx(gpu_fraction, abs=1e-3)
 
 
+@pytest.mark.slow
 async def test_the_goals_are_reached_on_a_sample() -> None:
     """`benchmarks/search.py` runs many more; its figures are in benchmarks/results/search.json."""
     figures = await benchmark(cases=100, seed=1)
