@@ -176,7 +176,7 @@ def ours(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def test_objects_nested_deeply_are_reported_and_the_others_are_served(
+def test_deeply_nested_objects_are_reported_and_others_served(
     plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     apply(plane, namespace, slm_profile("measured"), slm_deployment("listed-good", "measured"))

@@ -186,9 +186,7 @@ def test_what_decides_a_profile_cannot_change(plane: ControlPlane, namespace: st
     plane.kubectl("label", "slmp/x", "a=b", *inside)
 
 
-def test_where_a_profile_runs_and_what_it_costs_may_change_until_it_has_ended(
-    plane: ControlPlane, namespace: str
-) -> None:
+def test_nodes_and_budget_of_a_profile_may_change_until_it_ends(plane: ControlPlane, namespace: str) -> None:
     inside = ("--namespace", namespace)
     plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", FULL))
     for phase in ("Pending", "Running"):
@@ -276,9 +274,7 @@ def test_scale_writes_replicas(plane: ControlPlane, namespace: str) -> None:
     assert plane.kubectl("get", "slmd/x", "-o", "jsonpath={.spec.replicas}", *inside) == "3"
 
 
-def test_the_scale_of_an_object_without_replicas_takes_an_update_that_nobody_owns(
-    plane: ControlPlane, namespace: str
-) -> None:
+def test_an_update_of_scale_without_replicas_leaves_no_owner(plane: ControlPlane, namespace: str) -> None:
     """Why the operator patches the object itself: by its scale, its own number would look like anybody's (ADR 16)."""
     inside = ("--namespace", namespace)
     plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMDeployment", GOOD))

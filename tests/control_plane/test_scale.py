@@ -97,7 +97,7 @@ def chat(plane: ControlPlane, running: OperatorProcess, namespace: str) -> Itera
     found.kubectl("delete", "slmd,slmp", "--all", "--wait=false")
 
 
-def test_scale_answers_before_there_is_advice_and_follows_it_from_then_on(
+def test_scale_answers_before_advice_and_follows_it_afterwards(
     plane: ControlPlane, running: OperatorProcess, namespace: str
 ) -> None:
     chat = Chat(plane, namespace)
@@ -143,7 +143,7 @@ TAKERS: dict[str, Callable[[Chat], object]] = {
 
 
 @pytest.mark.parametrize("taker", TAKERS)
-def test_whoever_writes_another_number_keeps_it_until_the_field_is_removed(chat: Chat, taker: str) -> None:
+def test_another_number_is_kept_until_the_field_is_removed(chat: Chat, taker: str) -> None:
     chat.apply("--server-side" if "server's side" in taker else "--server-side=false")
     chat.wait_for(2)
     TAKERS[taker](chat)

@@ -77,7 +77,7 @@ def profile(
 ) -> Manifest:
     """The SLMProfile that this deployment needs, or the one to follow that of `measured_before_at`."""
     search = {
-        "slo": _dump(only(LatencyLimits, spec.slo)),
+        "slo": only(LatencyLimits, spec.slo).given(),
         **{camel(name): value for name, value in tuned(spec.advisor).items()},
         "mode": spec.sharing.mode,
         "maxEnginesPerGpu": spec.sharing.max_engines_per_gpu,
@@ -86,10 +86,10 @@ def profile(
     if spec.sharing.engines_per_gpu is not None:
         search["enginesPerGpu"] = spec.sharing.engines_per_gpu
     body: dict[str, Any] = {
-        "model": _dump(only(MeasuredModel, spec.model)),
-        "engine": _dump(spec.engine),
-        "gpu": _dump(only(GpuSpec, spec.accelerator)),
-        "workload": _dump(only(MeasuredWorkload, spec.workload)),
+        "model": only(MeasuredModel, spec.model).given(),
+        "engine": spec.engine.given(),
+        "gpu": only(GpuSpec, spec.accelerator).given(),
+        "workload": only(MeasuredWorkload, spec.workload).given(),
         "search": search,
     }
     if spec.pod_template is not None:
@@ -104,7 +104,7 @@ def shared_profile(
     deployment: DeploymentRecord, spec: SLMDeploymentSpec, found: SLMProfileSpec, co_owners: Iterable[DeploymentRecord]
 ) -> Manifest:
     """The same profile with the owners of now. Its spec stays as it is: whoever made it, or changed it, knew why."""
-    return _owned_profile(deployment, spec, _dump(found), co_owners)
+    return _owned_profile(deployment, spec, found.given(), co_owners)
 
 
 def _owned_profile(
@@ -267,8 +267,3 @@ def _search_args(spec: SLMProfileSpec) -> list[str]:
         ("--max-gpu-minutes", search.max_gpu_minutes),
     )
     return [text for flag, value in flags if value is not None for text in (flag, str(value))]
-
-
-def _dump(part: Any) -> dict[str, Any]:
-    dumped: dict[str, Any] = part.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return dumped

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from slm_operator.api.base import SUBDOMAIN
 from slm_operator.cli.inputs.admission.findings import Finding, Reason, Schema, shown
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ SCHEMA: Schema = _fields(
 )  # fmt: skip
 """ObjectMeta as a structural schema. A CRD says only that metadata is an object."""
 
-_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_SUBDOMAIN = re.compile(SUBDOMAIN)
 _QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _NAMED = "is lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part"
 _KEYED = "is letters, digits, '-', '_' and '.', with a letter or digit at both ends, at most 63 characters"

@@ -22,10 +22,12 @@ _CANNOT = (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError)
 """Raised where a rule has no value for an object, a field that is not there for instance. The API server refuses then.
 RuntimeError is how the library tells of what a function raised."""
 
-_RENAMED = {"matches": "re2Matches", "size": "sizeOf"}
-"""Functions of the library's own that differ from Kubernetes': to `matches` a blank is any of Unicode's, and `size` counts
-the bytes of a text. NB: they cannot be registered anew, so rules are read with another name in their place."""
-_NAME = re.compile(r"""[rR]?'(?:[^'\\]|\\.)*'|[rR]?"(?:[^"\\]|\\.)*"|\b(?:matches|size)(?=\()""")
+_MATCHES = re.compile(r"""[rR]?'(?:[^'\\]|\\.)*'|[rR]?"(?:[^"\\]|\\.)*"|\bmatches(?=\()""")
+"""`matches`, and the texts of a rule, in which it is no function.
+
+NB: to the library's own `matches` a blank is any of Unicode's. It cannot be registered anew, so rules are read with another
+name in its place. Its `size` differs too: it counts the bytes of a text; no rule uses it, and a test refuses one that does.
+"""
 
 
 def findings(value: object, schema: Schema, path: str = "") -> Iterator[Finding]:
@@ -49,7 +51,7 @@ def findings(value: object, schema: Schema, path: str = "") -> Iterator[Finding]
 @lru_cache(maxsize=256)
 def program(rule: str) -> cel.Program:
     """A rule that can be executed with FUNCTIONS. Raises ValueError for what is not CEL."""
-    return cel.compile(_NAME.sub(lambda found: _RENAMED.get(found[0], found[0]), rule))
+    return cel.compile(_MATCHES.sub(lambda found: "re2Matches" if found[0] == "matches" else found[0], rule))
 
 
 def _asked(rule: dict[str, Any], me: object, path: str) -> Finding | None:
@@ -70,25 +72,10 @@ def context(me: object, **others: object) -> cel.Context:
     return cel.Context(variables={"self": me, **others}, functions=FUNCTIONS)
 
 
-_RESERVED = frozenset(
-    {
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-    }
-    | {"loop", "package", "namespace", "return", "var", "void", "while"}
-)
+_RESERVED = frozenset({
+    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let",
+    "loop", "package", "namespace", "return", "var", "void", "while",
+})  # fmt: skip
 _ESCAPES = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 
 
@@ -125,30 +112,5 @@ def _matches(text: str, expression: str) -> bool:
     return _re2(expression).search(text) is not None
 
 
-def _find(text: str, expression: str) -> str:
-    found = _re2(expression).search(text)
-    return "" if found is None else found[0]
-
-
-def _find_all(text: str, expression: str, limit: int = -1) -> list[str]:
-    found = [one[0] for one in _re2(expression).finditer(text)]
-    return found if limit < 0 else found[:limit]
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "re2Matches": _matches,
-    "sizeOf": len,
-    "find": _find,
-    "findAll": _find_all,
-    "charAt": stdlib.char_at,
-    "indexOf": stdlib.index_of,
-    "lastIndexOf": stdlib.last_index_of,
-    "lowerAscii": stdlib.lower_ascii,
-    "upperAscii": stdlib.upper_ascii,
-    "replace": stdlib.replace,
-    "split": stdlib.split,
-    "substring": stdlib.substring,
-    "trim": stdlib.trim,
-    "join": stdlib.join,
-}
-"""Functions of rules that CEL itself has not. What else a rule may use, the library has: contains, startsWith, has, all."""
+FUNCTIONS: dict[str, Callable[..., Any]] = {"re2Matches": _matches, "replace": stdlib.replace, "split": stdlib.split}
+"""Functions of rules that CEL itself has not: those that are used. What else a rule uses, the library has: contains, has, all."""
