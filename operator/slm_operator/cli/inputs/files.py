@@ -104,7 +104,7 @@ def as_written(filename: str) -> list[Any]:
     try:
         found = [raw for raw in yaml.load_all(text, Loader) if raw is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise Refused(f"{filename}: neither JSON nor YAML: {' '.join(str(error).split())}") from None
+        raise Refused(f"{filename}: neither JSON nor YAML, correct it: {' '.join(str(error).split())}") from None
     if _is_endless(found):
         raise Refused(f"{filename}: its aliases unfold to more than {MOST_VALUES:,} values: write them out")
     return found
@@ -131,7 +131,7 @@ def read(filename: str) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Refused(f"{filename}: not text in UTF-8") from None
+        raise Refused(f"{filename}: not text in UTF-8: save it so, or give another file") from None
 
 
 def _read_file(path: Path) -> bytes:
