@@ -164,6 +164,8 @@ class Engine(Protocol):
     """As measurement documents have it."""
     image: str
     """Container image by default."""
+    image_cuda: tuple[int, int]
+    """CUDA version that this image was built for, which the driver of a node must run."""
     command: tuple[str, ...]
     """What starts its OpenAI-compatible server in that image. A user's own command must take what this one takes."""
     environment: Mapping[str, str]

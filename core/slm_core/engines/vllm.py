@@ -69,6 +69,7 @@ class Vllm(Engine):
 
     name = "vllm"
     image = "vllm/vllm-openai:v0.32.0"
+    image_cuda = (13, 0)  # CUDA_VERSION of docker/Dockerfile
     command = ("vllm", "serve")
     environment: Mapping[str, str] = {"VLLM_NO_USAGE_STATS": "1"}
     batch_size_flag = BATCH_SIZE

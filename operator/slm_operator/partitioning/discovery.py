@@ -13,6 +13,11 @@ MEMORY_LABEL = "nvidia.com/gpu.memory"
 MIG_CONFIG_LABEL = "nvidia.com/mig.config"
 COMPUTE_MAJOR_LABEL = "nvidia.com/gpu.compute.major"
 COMPUTE_MINOR_LABEL = "nvidia.com/gpu.compute.minor"
+DRIVER_LABEL = "nvidia.com/cuda.driver-version.full"
+CUDA_LABEL = "nvidia.com/cuda.runtime-version.full"
+"""The newest CUDA that the driver runs."""
+FORMER_CUDA_LABELS = ("nvidia.com/cuda.runtime.major", "nvidia.com/cuda.runtime.minor")
+"""The same, as older releases say it."""
 _USUAL_CAPABILITY = ("8", "0")
 """What a part that is not said is taken for."""
 
@@ -27,3 +32,10 @@ def compute_capability(labels: Mapping[str, str]) -> tuple[int, int] | None:
     pairs = zip((COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL), _USUAL_CAPABILITY, strict=True)
     major, minor = (labels.get(name, usual) for name, usual in pairs)
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+
+
+def newest_cuda(labels: Mapping[str, str]) -> tuple[int, int] | None:
+    """The newest CUDA that the driver of a node runs: (13, 0). None where nothing says it."""
+    former = ".".join(labels.get(name, "") for name in FORMER_CUDA_LABELS)
+    major, _, minor = labels.get(CUDA_LABEL, former).partition(".")
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None

@@ -62,7 +62,8 @@ HOST = {"namespace": "nvidia-device-plugin"}
 H100 = {
     "nvidia.com/gpu.product": "NVIDIA-H100", "nvidia.com/gpu.count": "8", "nvidia.com/gpu.memory": "81559",
     "nvidia.com/gpu.replicas": "1", "nvidia.com/gpu.sharing-strategy": "none", "nvidia.com/gpu.compute.major": "9",
-    "nvidia.com/gpu.compute.minor": "0",
+    "nvidia.com/gpu.compute.minor": "0", "nvidia.com/cuda.driver-version.full": "580.65.06",
+    "nvidia.com/cuda.runtime-version.full": "13.0",
 }  # fmt: skip
 OPTED_IN = {"slm-operator.io/managed": "true"}
 

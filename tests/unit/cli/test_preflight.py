@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from slm_core.engines.registry import default
 from slm_operator.api.crd import KINDS, definition
 from slm_operator.cli.preflight.facts import LeaseSeen, Node, SchemaSeen, Unseen, Wish
 from slm_operator.cli.preflight.nodes import NODE_CHECKS
@@ -29,6 +30,7 @@ from unit.cli.sound_cluster import (
 
 ELSEWHERE = Settings(device_plugin=DevicePlugin(namespace="gpu-operator", config_map="device-plugin-configs"))
 NAMESPACED = Settings(namespaces=("team",))
+CUDA = "nvidia.com/cuda.runtime-version.full"
 RESTRICTED = Settings(nodes=Nodes(opt_in_label="node-restriction.kubernetes.io/slm"))
 
 
@@ -112,6 +114,12 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("says nothing", "Kubelet", on(node(kubelet="")), "warning", "it is ?", "1.32.0"),
     ("there", "GPU labels", {}, "ok", "feature discovery says", ""),
     ("lacking", "GPU labels", on(node(without=("nvidia.com/gpu.product", "nvidia.com/gpu.memory"))), "problem", "no label nvidia.com/gpu.product, nvidia.com/gpu.memory", "gfd.enabled=true"),
+    ("new enough", "Driver", {}, "ok", "driver 580.65.06 runs CUDA 13.0", ""),
+    ("newer", "Driver", on(node({CUDA: "13.2"})), "ok", "CUDA 13.2", ""),
+    ("old", "Driver", on(node({CUDA: "12.9"})), "warning", "CUDA 12.9 and older", "a build for CUDA 12.9"),
+    ("old, other images", "Driver", on(node({CUDA: "12.9"})) | {"wishes": (Wish(name="a/b", mode="Auto", image="own:1"),)}, "warning", "driver 580.65.06 runs CUDA 12.9", "upgrade the driver"),
+    ("old, used", "Driver", on(node({CUDA: "12.9"})) | {"wishes": (Wish(name="a/b", mode="Auto", image=default().image),)}, "problem", "which a/b uses, is built for CUDA", "upgrade the driver"),
+    ("old, older labels", "Driver", on(node({"nvidia.com/cuda.runtime.major": "12", "nvidia.com/cuda.runtime.minor": "4"}, without=(CUDA,))), "warning", "CUDA 12.4", "upgrade the driver"),
     ("off", "MIG", {}, "ok", "off", ""),
     ("switched off", "MIG", on(node({"nvidia.com/mig.config": "all-disabled"})), "ok", "off", ""),
     ("on", "MIG", on(node({"nvidia.com/mig.config": "all-1g.10gb"})), "problem", "all-1g.10gb", "nvidia.com/mig.config=all-disabled"),

@@ -79,6 +79,8 @@ class Wish:
     """namespace/name."""
     mode: str
     """spec.sharing.mode."""
+    image: str = ""
+    """spec.engine.image."""
     tolerations: tuple[Toleration, ...] = ()
     """spec.accelerator.tolerations."""
 

@@ -211,6 +211,7 @@ async def _wishes(cluster: Cluster) -> tuple[Wish, ...]:
         Wish(
             name=f"{raw['metadata'].get('namespace')}/{raw['metadata']['name']}",
             mode=str(((raw.get("spec") or {}).get("sharing") or {}).get("mode") or "Auto"),
+            image=str(((raw.get("spec") or {}).get("engine") or {}).get("image") or ""),
             tolerations=tolerations_of(((raw.get("spec") or {}).get("accelerator") or {}).get("tolerations") or ()),
         )
         for raw in found

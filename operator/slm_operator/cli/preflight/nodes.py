@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slm_core.engines.registry import default
+
 from slm_operator.api import names
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import Answer, dotted, ok, problem, some, warning
 from slm_operator.cli.preflight.stack import version_of
 from slm_operator.partitioning.base import UNSHARED
-from slm_operator.partitioning.discovery import COUNT_LABEL, MEMORY_LABEL, MIG_CONFIG_LABEL, PRODUCT_LABEL
+from slm_operator.partitioning.discovery import (
+    COUNT_LABEL,
+    DRIVER_LABEL,
+    MEMORY_LABEL,
+    MIG_CONFIG_LABEL,
+    PRODUCT_LABEL,
+    newest_cuda,
+)
 from slm_operator.partitioning.node_slices import (
     DEVICE_PLUGIN,
     NODE_SLICES,
@@ -59,6 +68,24 @@ def _discovery(node: Node, _facts: Facts) -> Answer:
             "run GPU feature discovery there (gfd.enabled=true in the plugin's chart; on by default in the GPU Operator)",
         )
     return ok("feature discovery says what the GPUs are and how they are partitioned")
+
+
+def _driver(node: Node, facts: Facts) -> Answer | None:
+    """The default image is built for one version of CUDA, and a driver runs that of its time and older ones."""
+    labels, engine = node.state.node.meta.labels, default()
+    newest = newest_cuda(labels)
+    if newest is None:
+        return None
+    said = f"driver {labels.get(DRIVER_LABEL, '?')} runs CUDA {dotted(newest)}"
+    if newest >= engine.image_cuda:
+        return ok(said)
+    wishes = () if isinstance(facts.wishes, Unseen) else facts.wishes
+    demanding = sorted(wish.name for wish in wishes if wish.image == engine.image)
+    finding, who = (problem, f", which {some(demanding)} uses,") if demanding else (warning, "")
+    return finding(
+        f"{said} and older: the default image {engine.image}{who} is built for CUDA {dotted(engine.image_cuda)}",
+        f"upgrade the driver, or set spec.engine.image to a build for CUDA {dotted(newest)}",
+    )
 
 
 def _mig(node: Node, facts: Facts) -> Answer:
@@ -182,6 +209,7 @@ NODE_CHECKS: tuple[tuple[str, NodeCheck], ...] = (
     ("Node", _usable),
     ("Kubelet", _kubelet),
     ("GPU labels", _discovery),
+    ("Driver", _driver),
     ("MIG", _mig),
     ("Plugin's pod", _plugin_pod),
     ("Node's key", _requested_config),
