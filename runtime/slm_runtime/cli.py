@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         task = _task(args, engine, "slm_runtime " + " ".join(words))
         return asyncio.run(profile.run(task, reporter))
     except ProfileError as error:
-        reporter.failed(error.failure, str(error))
+        reporter.failed(error.failure, str(error), error.remedy)
         return EXIT_STATUS[error.failure]
     except BrokenPipeError:  # whoever read the events has gone
         return EXIT_STATUS[Failure.INTERRUPTED]

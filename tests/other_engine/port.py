@@ -20,7 +20,7 @@ from slm_core.engines.base import (
     Paths,
     StartLog,
 )
-from slm_core.failure import Failure, ProfileError
+from slm_core.failure import Cause, Failure, ProfileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ _COUNTERS = CounterReader({
 })  # fmt: skip
 _POOL = re.compile(r"^other_cache_(tokens|bytes) (\d+)$", re.MULTILINE)
 _FATAL = re.compile(r"^FATAL (no room|bad option|bad model)?.*", re.MULTILINE)
-_CLASSES = {"no room": Failure.MEMORY, "bad option": Failure.ARGUMENTS, "bad model": Failure.MODEL, "": None}
+_CLASSES = {"no room": Failure.MEMORY, "bad option": Failure.ARGUMENTS, "bad model": Failure.MODEL, "": Failure.DIED}
 
 
 class OtherEngine(Engine):
@@ -191,10 +191,12 @@ class OtherEngine(Engine):
         """See Engine."""
         return int(str(answer["tokens"]))
 
-    def explain(self, log_tail: str) -> tuple[Failure | None, str]:
+    def explain(self, log_tail: str) -> Cause:
         """See Engine."""
         found = _FATAL.search(log_tail)
-        return (_CLASSES[found[1] or ""], found[0]) if found else (None, "it printed nothing")
+        if not found:
+            return Cause(failure=Failure.DIED, line="it printed nothing")
+        return Cause(failure=_CLASSES[found[1] or ""], line=found[0])
 
 
 def _words(*flags: tuple[str, object | None]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from slm_core.counters import Counters
-    from slm_core.failure import Failure
+    from slm_core.failure import Cause, Failure
     from slm_core.measurements import Ledger
 
 
@@ -261,8 +261,8 @@ class Engine(Protocol):
     def read_token_count(self, answer: Mapping[str, object]) -> int:
         """Tokens, from what `paths.tokenize` answered. Raises KeyError, TypeError or ValueError for nonsense."""
 
-    def explain(self, log_tail: str) -> tuple[Failure | None, str]:
-        """The class of failure that an engine's last lines show, if they show one, and the line that shows it.
+    def explain(self, log_tail: str) -> Cause:
+        """Why an engine failed, by its last lines.
 
-        In at most 300 characters. Never raises: a log may hold anything.
+        Never raises: a log may hold anything.
         """

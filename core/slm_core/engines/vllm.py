@@ -23,8 +23,9 @@ from slm_core.engines.base import (
     ParsedArguments,
     Paths,
 )
+from slm_core.engines.vllm_failures import explain
 from slm_core.engines.vllm_flags import BATCH_SIZE, DTYPE, KV_BYTES, MAX_MODEL_LEN
-from slm_core.engines.vllm_log import explain, read_memory_lines
+from slm_core.engines.vllm_log import read_memory_lines
 from slm_core.failure import Failure, ProfileError
 from slm_core.units import MIB
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from slm_core.counters import Counters
+    from slm_core.failure import Cause
     from slm_core.measurements import Ledger
 
 RESERVE_BYTES = 512 * MIB
@@ -200,7 +202,7 @@ class Vllm(Engine):
         """See Engine."""
         return int(str(answer["count"]))
 
-    def explain(self, log_tail: str) -> tuple[Failure | None, str]:
+    def explain(self, log_tail: str) -> Cause:
         """See Engine."""
         return explain(log_tail)
 
