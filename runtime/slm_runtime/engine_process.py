@@ -38,6 +38,7 @@ STOP_SECONDS = 8.0
 """Grace between SIGTERM and SIGKILL. Nothing is being served: an engine that does not go at once is stuck."""
 DYING_SECONDS = 15.0
 """How long an engine may go on after its core has died: vLLM's server looks every 5 s, then shuts down (launcher.py)."""
+LOG = "engine.log"
 TAIL_BYTES = 64 * 1024
 ANSWER_SECONDS, FIRST_ANSWER_SECONDS = 15.0, 120.0
 """Longest wait for an answer, and for the first completion: kernels are compiled at their first use."""
@@ -68,16 +69,27 @@ class Launch:
 class EngineProcess:
     """A running engine. Made by `start_engine`."""
 
-    def __init__(self, kind: Engine, process: asyncio.subprocess.Process, port: int, folder: Path, log: Path) -> None:
+    def __init__(
+        self,
+        kind: Engine,
+        process: asyncio.subprocess.Process,
+        port: int,
+        folder: Path,
+        headers: Mapping[str, str],
+    ) -> None:
+        """`headers`: what it wants with each request."""
         self.kind = kind
+        self.headers = headers
         self._process = process
         self._folder = folder
-        self._log = log
+        self._log = folder / LOG
         self._shared: set[str] = set()
         self._killed_before = kills_for_memory() or 0
         self._has_answered = False
         self.url = f"http://127.0.0.1:{port}"
-        self.session = aiohttp.ClientSession(base_url=self.url, timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS))
+        self.session = aiohttp.ClientSession(
+            base_url=self.url, headers=headers, timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        )
 
     @property
     def pid(self) -> int:
@@ -211,14 +223,14 @@ class EngineProcess:
 
 async def start_engine(launch: Launch) -> EngineProcess:
     """Start an engine and wait until it is ready. Raises ProfileError or EngineFault; then nothing of it is left."""
-    folder = Path(tempfile.mkdtemp(prefix="slm-engine-"))
     kind, port = launch.kind, free_port()
-    log = folder / "engine.log"
+    headers = kind.headers(dict(os.environ) | dict(launch.environment))
+    folder = Path(tempfile.mkdtemp(prefix="slm-engine-"))
     # NB: a short TMPDIR, since the engine's sockets lie in it and their paths may have 107 characters.
     environment = dict(os.environ) | {"TMPDIR": str(folder)} | dict(launch.environment)
     words: Sequence[str] = (*launch.command, *kind.listen("127.0.0.1", port))
     try:
-        with log.open("wb") as out:
+        with (folder / LOG).open("wb") as out:
             process = await asyncio.create_subprocess_exec(
                 *words,
                 env=environment,
@@ -230,7 +242,7 @@ async def start_engine(launch: Launch) -> EngineProcess:
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ProfileError(Failure.COMMAND, f"{words[0]} cannot be started: {error.strerror}") from error
-    engine = EngineProcess(kind, process, port, folder, log)
+    engine = EngineProcess(kind, process, port, folder, headers)
     try:
         await engine.ready(launch.timeout_seconds)
     except BaseException:

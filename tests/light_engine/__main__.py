@@ -6,16 +6,20 @@ python -m light_engine DIR --port 8000      (with tests/ on PYTHONPATH)
 import argparse
 import asyncio
 import sys
+from pathlib import Path
 
 from .arguments import Settings, Shape, parse, settings
-from .server import VERSION, Server, serve
+from .server import Server, serve
 
 
 def main(argv: list[str] | None = None, *, as_module: bool = False) -> int:
     """Run the engine, as `vllm serve` or as vLLM's module. Exit status 0 after SIGTERM, 1 when it cannot start, 2 for a flag that vLLM does not have."""
     args = parse(sys.argv[1:] if argv is None else argv, as_module=as_module)
     own = settings()
-    _log(f"version {VERSION} model {args.model}")
+    _log(f"version {own.version} model {args.model}")
+    if own.last_words:
+        sys.stdout.write(Path(own.last_words).read_text())
+        return 1
     try:
         shape = Shape.of(args.model, args.dtype)
         pool = _kv_pool_bytes(args, own, shape)

@@ -73,6 +73,8 @@ class OtherEngine(Engine):
     }
     short_flags: Mapping[str, str] = {}
     free_flags: frozenset[str] = frozenset()
+    secret_flags: frozenset[str] = frozenset()
+    key_variable: str | None = None
     refused_variables: Mapping[str, str] = {"OTHER_ADMIN": "it opens an endpoint that stops the engine"}
     harmless_flags = frozenset({"--quiet"})
     harmless_words = frozenset({"other_engine"})
@@ -134,6 +136,10 @@ class OtherEngine(Engine):
     def measured_variable(self, name: str) -> bool:
         """See Engine."""
         return name != "OTHER_LOG"
+
+    def headers(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """See Engine."""
+        return {}
 
     def fraction_while_measuring(self, device_bytes: int, share_bytes: int, context_bytes: int) -> float:
         """See Engine."""

@@ -96,6 +96,10 @@ class Owner(StrEnum):
     """Nobody: a file of flags may hold any of the others."""
     ONE_GPU = "OneGpu"
     """Nobody: an engine has one GPU or a share of it."""
+    API_KEY = "ApiKey"
+    """The user, in a variable: an argument is seen by whoever sees the pod, and in documents."""
+    CREDENTIALS = "Credentials"
+    """The user's Secret for the model's source, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +189,10 @@ class Engine(Protocol):
     """Names of owned flags with one hyphen, and the long name of each."""
     free_flags: frozenset[str]
     """Flags that nobody owns although the name of an owned one begins with theirs."""
+    secret_flags: frozenset[str]
+    """Those owned flags whose values are secrets: never shown, and refused before anything is started with them."""
+    key_variable: str | None
+    """The variable with the key that clients must send, if there is one. It changes no figure."""
     refused_variables: Mapping[str, str]
     """Variables that contradict what was measured, or let any client stop the engine, and why none of ours may have them."""
     harmless_flags: frozenset[str]
@@ -219,6 +227,12 @@ class Engine(Protocol):
 
     def measured_variable(self, name: str) -> bool:
         """Whether a variable of the user's changes what is measured. True where that is not known."""
+
+    def headers(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """What clients of an engine with this environment send with each request.
+
+        Raises ProfileError (ARGUMENTS) for a key that no client could send.
+        """
 
     # The device.
 

@@ -63,6 +63,8 @@ _COUNTERS = CounterReader({
 })  # fmt: skip
 _CACHE_CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\} ", re.MULTILINE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SENDABLE = re.compile(r"[!-~]+(?: +[!-~]+)*")
+"""Keys that a header can hold as they are."""
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -78,6 +80,8 @@ class Vllm(Engine):
     owned_flags = vllm_flags.OWNED
     short_flags = vllm_flags.SHORT
     free_flags = vllm_flags.FREE
+    secret_flags = vllm_flags.SECRET
+    key_variable = vllm_flags.KEY_VARIABLE
     refused_variables = vllm_flags.REFUSED_VARIABLES
     harmless_flags = vllm_flags.HARMLESS
     harmless_words = frozenset({"vllm", "serve", "vllm.entrypoints.openai.api_server"})
@@ -139,9 +143,22 @@ class Vllm(Engine):
         """See Engine. All: which of them change no figure nobody has measured yet."""
         return list(words)
 
-    def measured_variable(self, name: str) -> bool:  # noqa: ARG002 - the port's signature
-        """See Engine. All, as above."""
-        return True
+    def measured_variable(self, name: str) -> bool:
+        """See Engine. All but its key, which is compared once a request: a new one must not cost GPU time."""
+        return name != self.key_variable
+
+    def headers(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """See Engine. It wants the key at /v1 only (AuthenticationMiddleware); elsewhere nobody looks at the header."""
+        key = environment.get(self.key_variable)
+        if not key:
+            return {}
+        if not _SENDABLE.fullmatch(key):
+            raise ProfileError(
+                Failure.ARGUMENTS,
+                f"{self.key_variable} holds a line break, a blank at an end or a letter outside of ASCII",
+                "write a key into the Secret that clients can send: without a line break at its end (printf, not echo)",
+            )
+        return {"Authorization": f"Bearer {key}"}
 
     def fraction_while_measuring(self, device_bytes: int, share_bytes: int, context_bytes: int) -> float:
         """See Engine. Of what is left of the share beside the context, less half a per cent for rounding."""
