@@ -87,6 +87,10 @@ class OtherEngine(Engine):
         """See Engine."""
         return "other_engine" in command
 
+    def version_of_image(self, image: str) -> str:
+        """See Engine."""
+        return image.rpartition(":")[2]
+
     def arguments(self, command: Sequence[str], options: Options) -> tuple[str, ...]:
         """See Engine."""
         service, fraction = options.service, options.memory_fraction
@@ -104,6 +108,10 @@ class OtherEngine(Engine):
             ),
             *(() if service is None else self.listen("0.0.0.0", service.port)),
         )
+
+    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> dict[str, str]:
+        """See Engine."""
+        return {}
 
     def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""

@@ -65,6 +65,8 @@ class Options:
     """Words that no advice changes: `Engine.fixed_arguments`."""
     service: ServingOptions | None = None
     """None: it is measured, alone with the load generator."""
+    left_out: tuple[str, ...] = ()
+    """Flags that the engine does not know: `Engine.unknown_flags`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +178,9 @@ class Engine(Protocol):
     def is_started_by(self, command: Sequence[str]) -> bool:
         """Whether a command starts this engine, as far as its words tell."""
 
+    def version_of_image(self, image: str) -> str:
+        """The version that an image's name tells; `unknown` where it is not one of the engine's own images."""
+
     # The command line.
 
     batch_size_flag: str
@@ -204,7 +209,15 @@ class Engine(Protocol):
         """All words after `command`, for measuring and for serving: the owned ones last, so that no other wins over them.
 
         The model may have to come first, or under another name: that depends on the command. A measured engine gets its
-        address by `listen`. Where the two may differ is said word by word in tests/unit/test_measured_and_served.py.
+        address by `listen`, and every other flag that a served one gets, so that an engine which lacks one fails before
+        anything is served. Where the two may differ is said word by word in tests/unit/test_measured_and_served.py.
+        """
+
+    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> dict[str, str]:
+        """Flags of ours that an engine does not know which calls itself by this version and was measured with these words.
+
+        And of each what it does without, as the end of a sentence: only flags without which it still serves stand here.
+        What it was measured with it knows, whatever it calls itself. Of a version that cannot be read nothing is assumed.
         """
 
     def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:

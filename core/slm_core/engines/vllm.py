@@ -1,4 +1,4 @@
-"""vLLM, 0.26 and newer: everything of it that the product knows.
+"""vLLM, 0.29 and newer: everything of it that the product knows.
 
 Sources: its own modules, named where they matter; docs/concepts.md, "What the engine does". Gateways and dashboards key
 on the names of its metrics too. Must never let the measured engine differ from the served one by a word that
@@ -45,6 +45,11 @@ _MODULE = "api_server"
 
 NB: it takes a model in first place as `vllm serve` does, and ignores it: it would serve its default model.
 """
+WITHOUT_LIMIT = 1_000_000
+"""Requests in flight that no measurement reaches."""
+_OWN_IMAGE = re.compile(r"(?:^|/)vllm/vllm-openai(?:-cpu)?:v?([\w.+-]+?)(?:-cu\d+)?(?:@\S+)?$", re.ASCII)
+_RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.\d+)*(?:\+[\w.]+)?", re.ASCII)
+"""A release, perhaps built by somebody else. NB: a pre-release may have or lack what its release has."""
 BLOCK_TOKENS = 128
 """The largest KV block (CPU); a sequence takes whole blocks."""
 _COUNTERS = CounterReader({
@@ -90,13 +95,18 @@ class Vllm(Engine):
     paths = Paths(health="/health", metrics="/metrics", version="/version", models="/v1/models", tokenize="/tokenize")
     remedies: Mapping[Failure, str] = {
         Failure.COMMAND: "give the engine's command after `--`, as in `-- vllm serve`",
-        Failure.METRICS: "use an engine that exports vLLM's metrics (0.26 or newer), with --disable-log-stats off",
+        Failure.METRICS: "use an engine that exports vLLM's metrics (0.29 or newer), with --disable-log-stats off",
         Failure.PORT: "leave the port to the profiler: remove --port from the engine arguments",
     }
 
     def is_started_by(self, command: Sequence[str]) -> bool:
         """See Engine."""
         return any(word.rpartition("/")[2].partition(".")[0] == "vllm" for word in command)
+
+    def version_of_image(self, image: str) -> str:
+        """See Engine."""
+        found = _OWN_IMAGE.search(image)
+        return found[1] if found else "unknown"
 
     def arguments(self, command: Sequence[str], options: Options) -> tuple[str, ...]:
         """See Engine."""
@@ -111,13 +121,25 @@ class Vllm(Engine):
             (KV_BYTES, options.kv_bytes),
             # Without it the queue has no end: every client would wait, and overload would show only as latency.
             # NB: running and waiting count together, in spite of the flag's name (async_llm.py, check_admission).
-            ("--max-num-queued-reqs", service and service.max_in_flight),
+            ("--max-num-queued-reqs", service.max_in_flight if service else WITHOUT_LIMIT),
             # NB: a CUDA engine refuses to start when less than utilization * total is free, even with given KV bytes.
             ("--gpu-memory-utilization", None if fraction is None else f"{fraction:.2f}"),
             # NB: the default of 0 aborts every request in flight on SIGTERM.
-            ("--shutdown-timeout", service and service.drain_seconds),
+            ("--shutdown-timeout", service.drain_seconds if service else 0),
         )
-        return (*(() if named else (options.model,)), *options.fixed, *_words(flags))
+        known = [(flag, value) for flag, value in flags if flag not in options.left_out]
+        return (*(() if named else (options.model,)), *options.fixed, *_words(known))
+
+    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> dict[str, str]:
+        """See Engine."""
+        release = _RELEASE.fullmatch(version)
+        if release is None:
+            return {}
+        given = {word.partition("=")[0] for word in measured_with}
+        older = (int(release[1]), int(release[2]))
+        return {
+            flag: without for flag, (since, without) in vllm_flags.SINCE.items() if older < since and flag not in given
+        }
 
     def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""

@@ -89,6 +89,12 @@ _OWNED_BY: Mapping[Owner, tuple[str, ...]] = {
     ),
 }
 OWNED: Mapping[str, Owner] = {flag: owner for owner, flags in _OWNED_BY.items() for flag in flags}
+SINCE: Mapping[str, tuple[tuple[int, int], str]] = {
+    "--max-num-queued-reqs": ((0, 29), "requests beyond two batches wait without end instead of being answered 503"),
+}
+"""Flags of ours that not every version has, the first one that has each (release notes of v0.29.0, PR 49445), and what is
+missing without it. `--shutdown-timeout` is older (PR 34730, v0.18) than the metrics that are read here.
+"""
 SECRET = frozenset({"--api-key", "--hf-token"})
 """NB: vLLM writes both into its log, among its `non-default args`."""
 KEY_VARIABLE = "VLLM_API_KEY"

@@ -40,6 +40,24 @@ def test_a_start_that_nothing_can_help_is_not_repeated(profile: Profile, tmp_pat
 
 
 @pytest.mark.slow
+def test_an_engine_that_lacks_a_flag_of_serving_fails_while_measuring(profile: Profile) -> None:
+    run = profile(version="0.28.0")
+    said = run.one("failed")
+    assert said["class"] == Failure.ARGUMENTS
+    assert "unrecognized arguments: --max-num-queued-reqs" in said["message"]
+    assert "0.29 or newer" in said["remedy"]
+    assert len([one for one in run.all("phase") if one["phase"] == "Starting"]) == 1
+
+
+@pytest.mark.slow
+def test_the_least_version_is_measured(profile: Profile) -> None:
+    run = profile(*ONE_POINT, version="0.29.0")
+    assert run.status == 0, run.events[-1]
+    engine = run.one("result")["document"]["engine"]
+    assert default().unknown_flags(engine["version"], engine["args"]) == {}
+
+
+@pytest.mark.slow
 def test_an_engine_with_a_key_is_measured_with_it(
     profile: Profile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
