@@ -228,6 +228,7 @@ async def start_engine(launch: Launch) -> EngineProcess:
     folder = Path(tempfile.mkdtemp(prefix="slm-engine-"))
     # NB: a short TMPDIR, since the engine's sockets lie in it and their paths may have 107 characters.
     environment = dict(os.environ) | {"TMPDIR": str(folder)} | dict(launch.environment)
+    environment |= kind.measuring_environment(environment)
     words: Sequence[str] = (*launch.command, *kind.listen("127.0.0.1", port))
     try:
         with (folder / LOG).open("wb") as out:

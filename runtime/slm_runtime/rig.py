@@ -221,6 +221,10 @@ class EngineRig:
         else:
             total, used = host.memory_bytes(), host.resident_bytes(group_of(engine.pid))
         report = await engine.memory()
+        if self._device and on.kv_cache_bytes is None and report.log.activation_peak is None:
+            raise ProfileError(
+                Failure.LOG, "the engine's log does not say where its memory went: no ledger can be made"
+            )
         seen = Observed(
             report=report,
             computed_kv_bytes_per_token=kv_bytes_per_token(self._config, report.kv_dtype),

@@ -5,6 +5,7 @@ python -m light_engine DIR --port 8000      (with tests/ on PYTHONPATH)
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -60,6 +61,12 @@ def _kv_pool_bytes(args: argparse.Namespace, own: Settings, shape: Shape) -> int
 
 
 def _log(text: str, level: str = "INFO") -> None:
+    if level == "INFO" and (
+        os.environ.get("VLLM_LOGGING_LEVEL", "INFO").upper() not in {"INFO", "DEBUG"}
+        or os.environ.get("VLLM_CONFIGURE_LOGGING") == "0"
+        or settings().fault == "silent"
+    ):
+        return
     for line in text.splitlines():
         sys.stdout.write(f"(EngineCore pid=1) {level} {line}\n")
     sys.stdout.flush()

@@ -93,7 +93,7 @@ class Settings:
     last_words: str = ""
     """A file with what it says before it ends at its start; none: it starts."""
     fault: str = ""
-    """never-healthy, die-at-start, answers-errors, no-metrics, renamed-metrics, ignores-sigterm, or at N running: die-at:N, die-slowly-at:N, hang-at:N."""
+    """never-healthy, die-at-start, silent (no log), answers-errors, no-metrics, renamed-metrics, ignores-sigterm, or at N running: die-at:N, die-slowly-at:N, hang-at:N."""
 
     @classmethod
     def of(cls, environment: dict[str, str]) -> "Settings":

@@ -149,6 +149,10 @@ class OtherEngine(Engine):
         """See Engine."""
         return {}
 
+    def measuring_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """See Engine."""
+        return {}
+
     def fraction_while_measuring(self, device_bytes: int, share_bytes: int, context_bytes: int) -> float:
         """See Engine."""
         return (share_bytes - context_bytes) / device_bytes

@@ -217,3 +217,29 @@ async def test_the_model_follows_the_command_and_no_word_of_the_users_does(start
 async def test_a_measured_engine_has_one_variable_more_than_its_container(started: list[Started]) -> None:
     environment = (await measured(started, 2, KV)).environment
     assert environment.keys() - os.environ.keys() <= {"TMPDIR"}
+
+
+VARIABLES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
+    "a-level-that-hides-memory": ({"VLLM_LOGGING_LEVEL": "warning"}, {"VLLM_LOGGING_LEVEL": "INFO"}, "ledger"),
+    "no-logging": ({"VLLM_CONFIGURE_LOGGING": "0"}, {"VLLM_CONFIGURE_LOGGING": "1"}, "ledger"),
+    "a-prefix": ({"VLLM_LOGGING_PREFIX": "[a] "}, {"VLLM_LOGGING_PREFIX": ""}, "levels of lines are read"),
+    "a-level-that-says-all": ({"VLLM_LOGGING_LEVEL": "DEBUG"}, {}, "it costs time while serving too"),
+    "a-level-that-is-none": ({"VLLM_LOGGING_LEVEL": "LOUD"}, {}, "it must fail here, as it would while serving"),
+    "logging-of-ones-own": (
+        {"VLLM_CONFIGURE_LOGGING": "0", "VLLM_LOGGING_CONFIG_PATH": "/l.json"}, {}, "as above: vLLM refuses both"
+    ),
+}  # fmt: skip
+"""The user's variables, what a measured engine has instead, and why: all that differ, and no others."""
+
+
+@pytest.mark.parametrize("case", VARIABLES)
+async def test_a_measured_engine_has_these_variables_otherwise_than_a_served_one(
+    case: str, started: list[Started], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, instead, _ = VARIABLES[case]
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    environment = (await measured(started, 1, KV)).environment
+    others = {name: value for name, value in environment.items() if os.environ.get(name) != value}
+    others.pop("TMPDIR")
+    assert others == instead

@@ -94,6 +94,8 @@ class Owner(StrEnum):
     """The operator, which asks every engine over plain HTTP, on one port."""
     METRICS = "Metrics"
     """The operator, which reads the engine's metrics."""
+    LOG = "Log"
+    """The profiler, which reads the engine's log. Variables may say its level: see `Engine.measuring_environment`."""
     FILE = "File"
     """Nobody: a file of flags may hold any of the others."""
     ONE_GPU = "OneGpu"
@@ -133,6 +135,7 @@ class StartLog:
     consumed: int | None
     """Weights and everything outside torch, since the process's first look at the device."""
     activation_peak: int | None
+    """Without the graphs. None on a GPU: it said nothing of its memory, and no ledger can be made."""
     graphs: int | None
     free_at_start: int | None
     total: int | None
@@ -245,6 +248,12 @@ class Engine(Protocol):
         """What clients of an engine with this environment send with each request.
 
         Raises ProfileError (ARGUMENTS) for a key that no client could send.
+        """
+
+    def measuring_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Variables that a measured engine gets over those of its container, so that its log says what is read of it.
+
+        Must change no figure, and hide no value with which a served engine would not start.
         """
 
     # The device.

@@ -47,6 +47,7 @@ NB: it takes a model in first place as `vllm serve` does, and ignores it: it wou
 """
 WITHOUT_LIMIT = 1_000_000
 """Requests in flight that no measurement reaches."""
+_SILENT_LEVELS = frozenset({"WARNING", "WARN", "ERROR", "CRITICAL", "FATAL"})
 _OWN_IMAGE = re.compile(r"(?:^|/)vllm/vllm-openai(?:-cpu)?:v?([\w.+-]+?)(?:-cu\d+)?(?:@\S+)?$", re.ASCII)
 _RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.\d+)*(?:\+[\w.]+)?", re.ASCII)
 """A release, perhaps built by somebody else. NB: a pre-release may have or lack what its release has."""
@@ -96,6 +97,8 @@ class Vllm(Engine):
     remedies: Mapping[Failure, str] = {
         Failure.COMMAND: "give the engine's command after `--`, as in `-- vllm serve`",
         Failure.METRICS: "use an engine that exports vLLM's metrics (0.29 or newer), with --disable-log-stats off",
+        Failure.LOG: "let vLLM (0.29 or newer) look at its memory and write its log to its standard output at level INFO: "
+        "no --kv-cache-memory-bytes, --log-level or logging configuration of your own",
         Failure.PORT: "leave the port to the profiler: remove --port from the engine arguments",
     }
 
@@ -181,6 +184,17 @@ class Vllm(Engine):
                 "write a key into the Secret that clients can send: without a line break at its end (printf, not echo)",
             )
         return {"Authorization": f"Bearer {key}"}
+
+    def measuring_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """See Engine. Where its memory went it says at INFO, once a start."""
+        own = {}
+        if environment.get("VLLM_LOGGING_LEVEL", "").upper() in _SILENT_LEVELS:
+            own["VLLM_LOGGING_LEVEL"] = "INFO"
+        if environment.get("VLLM_CONFIGURE_LOGGING") == "0" and not environment.get("VLLM_LOGGING_CONFIG_PATH"):
+            own["VLLM_CONFIGURE_LOGGING"] = "1"
+        if environment.get("VLLM_LOGGING_PREFIX"):
+            own["VLLM_LOGGING_PREFIX"] = ""
+        return own
 
     def fraction_while_measuring(self, device_bytes: int, share_bytes: int, context_bytes: int) -> float:
         """See Engine. Of what is left of the share beside the context, less half a per cent for rounding."""

@@ -54,6 +54,7 @@ _OWNED_BY: Mapping[Owner, tuple[str, ...]] = {
         "--ssl-certfile",
     ),
     Owner.METRICS: ("--disable-log-stats",),
+    Owner.LOG: ("--log-level", "--log-config-file", "--logging-config"),
     Owner.API_KEY: ("--api-key",),
     Owner.CREDENTIALS: ("--hf-token",),
     Owner.FILE: ("--config",),

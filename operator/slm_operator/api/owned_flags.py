@@ -27,6 +27,7 @@ OWNERS = {
     Owner.OPERATOR: "the operator",
     Owner.HTTP: "the operator, which asks every engine over plain HTTP on one port",
     Owner.METRICS: "the operator, which reads the engine's metrics",
+    Owner.LOG: "the profiler, which reads the engine's log (variables in spec.engine.env may say the level of a served one)",
     Owner.FILE: "nobody, since a file may hold any owned flag (write its other flags into args)",
     Owner.ONE_GPU: "nobody, since an engine has one GPU or a share of it",
     Owner.API_KEY: "you, in spec.engine.env, from a Secret",

@@ -1,6 +1,9 @@
 """Engines as they are met in the field, through the profiler's own process: with a key, of another version, slow or dying."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,3 +137,31 @@ async def test_a_first_answer_may_take_longer_than_others(
         await engine.complete({"model": str(model), "prompt": [9] * 8, "max_tokens": 2})
     finally:
         await engine.stop()
+
+
+def on_a_gpu(model: Path, library: Path, **variables: str) -> tuple[int, list[dict[str, Any]]]:
+    """Exit status and events of a profile of one point, with a mock NVML."""
+    words = ["profile", "--model", str(model), "--input-tokens", "24", "--output-tokens", "16", *ONE_POINT]
+    words += ["--min-window-seconds", "0.25", "--max-window-seconds", "1", "--poll-seconds", "0.02"]
+    words += ["--", sys.executable, "-m", "light_engine"]
+    environment = os.environ | {"LD_LIBRARY_PATH": str(library.parent), "PYTHONPATH": str(TESTS)} | variables
+    command = [sys.executable, "-m", "slm_runtime", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", [("VLLM_LOGGING_LEVEL", "WARNING"), ("VLLM_CONFIGURE_LOGGING", "0")])
+def test_a_log_level_that_hides_memory_costs_no_ledger(model: Path, library: Path, variable: tuple[str, str]) -> None:
+    status, events = on_a_gpu(model, library, **dict([variable]))
+    assert status == 0, events[-1]
+    ledger = next(event["ledger"] for event in events if event["event"] == "ledger")
+    assert ledger["activationPeakBytes"] == round(0.06 * 2**30)
+
+
+@pytest.mark.slow
+def test_on_a_gpu_no_ledger_is_made_of_a_log_without_memory(model: Path, library: Path) -> None:
+    status, events = on_a_gpu(model, library, LIGHT_ENGINE_FAULT="silent")
+    assert (status, events[-1]["class"]) == (EXIT_STATUS[Failure.LOG], "EngineLogSilent")
+    assert "at level INFO" in events[-1]["remedy"]
+    assert not [event for event in events if event["event"] in {"ledger", "point"}]
