@@ -10,7 +10,7 @@ generator must not be what is measured.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ class Counters:
     running: float
     waiting: float
     kv_usage: float
-    """Fraction of the KV pool in use; over engines the largest, not the sum."""
+    """Fraction of the KV pool in use; over engines, and over the series of a page, the largest and not the sum."""
     preemptions: float
     prompt_tokens: float
     output_tokens: float
@@ -40,6 +40,10 @@ class Counters:
     queue_sum: float
 
 
+LARGEST_OF = frozenset({"kv_usage"})
+"""Fields of which several are no sum: fractions."""
+
+
 class CounterReader:
     """Reads pages of one engine, which calls each field of Counters by a name of its own."""
 
@@ -49,14 +53,25 @@ class CounterReader:
         self._line = re.compile(rf"^({'|'.join(names.values())})(?:\{{.*\}})? (\S+)", re.MULTILINE)
 
     def read(self, page: str) -> Counters:
-        """The counters of a page, summed over labels. Raises ProfileError naming what is missing or odd."""
-        sums: dict[str, float] = {}
+        """The counters of a page: sums over labels, of a fraction the largest. Raises ProfileError naming what is missing or odd.
+
+        NB: an engine with several processes shows a fraction once for each (vLLM issue 28792), and NaN for one that
+        has set none: that is no value. In a sum it would be a part that is missing, so the page is refused.
+        """
+        series: dict[str, list[str]] = {}
         for name, value in self._line.findall(page):
-            sums[name] = sums.get(name, 0.0) + _figure(name, value)
-        missing = [name for name in self.names.values() if name not in sums]
+            series.setdefault(name, []).append(value)
+        missing = [name for name in self.names.values() if name not in series]
         if missing:
             raise ProfileError(Failure.METRICS, f"the engine's /metrics lacks {', '.join(missing)}")
-        return Counters(**{field: sums[name] for field, name in self.names.items()})
+        return Counters(**{field: _one(field, name, series[name]) for field, name in self.names.items()})
+
+
+def _one(field: str, name: str, values: list[str]) -> float:
+    """What several series of one name say together."""
+    if field not in LARGEST_OF:
+        return sum(_figure(name, value) for value in values)
+    return max(_figure(name, value) for value in [v for v in values if v.lower() != "nan"] or values)
 
 
 def _figure(name: str, text: str) -> float:
@@ -70,10 +85,11 @@ def _figure(name: str, text: str) -> float:
 
 
 def over_engines(counters: Iterable[Counters]) -> Counters:
-    """The sum over engines; of KV use the largest."""
+    """The sum over engines; of a fraction the largest."""
     every = list(counters)
-    summed = {f.name: sum(getattr(c, f.name) for c in every) for f in fields(Counters)}
-    return replace(Counters(**summed), kv_usage=max(c.kv_usage for c in every))
+    return Counters(
+        **{f.name: (max if f.name in LARGEST_OF else sum)(getattr(c, f.name) for c in every) for f in fields(Counters)}
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         task = _task(args, engine, "slm_runtime " + " ".join(words))
         return asyncio.run(profile.run(task, reporter))
     except ProfileError as error:
-        reporter.failed(error.failure, str(error))
+        reporter.failed(error.failure, str(error), error.remedy)
         return EXIT_STATUS[error.failure]
     except BrokenPipeError:  # whoever read the events has gone
         return EXIT_STATUS[Failure.INTERRUPTED]
@@ -135,6 +135,7 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
     name = args.served_model_name or Path(args.model).name
     command, arguments = command_and_arguments(words)
     engine = engine_of(command)
+    _refuse_secrets(engine, words)
     given = engine.read_arguments(arguments)
     chosen = ModelOptions(max_model_len=args.max_model_len, dtype=args.dtype)
     max_model_len = args.max_model_len or given.max_model_len or _longest(args.model)
@@ -168,6 +169,18 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
         output=args.output,
         provenance=provenance,
     )
+
+
+def _refuse_secrets(engine: Engine, words: Sequence[str]) -> None:
+    """Raise ProfileError where a secret stands among the engine's words: they go into the document."""
+    names = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")} - {"--"}
+    for flag in sorted(engine.secret_flags):
+        if any(flag.startswith(name) for name in names):
+            raise ProfileError(
+                Failure.ARGUMENTS,
+                f"{flag} would stand in the process list, in the engine's log and in the document",
+                "give it to the engine as a variable of its environment",
+            )
 
 
 def _asked_mode(args: argparse.Namespace) -> SharingMode | None:

@@ -21,23 +21,35 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 from slm_core.engines.registry import default
-from slm_core.failure import EngineFault, Failure, ProfileError
+from slm_core.failure import EngineFault, Failure, ProfileError, error_of
 from slm_core.tuning import STARTUP_SECONDS
+
+from slm_runtime.death import ending, kills_for_memory, with_signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from slm_core.counters import Counters
     from slm_core.engines.base import Engine, MemoryReport
+    from slm_core.failure import Cause
 
 SHM = "/dev/shm/"  # noqa: S108 - where the kernel has it
 STOP_SECONDS = 8.0
 """Grace between SIGTERM and SIGKILL. Nothing is being served: an engine that does not go at once is stuck."""
 DYING_SECONDS = 15.0
 """How long an engine may go on after its core has died: vLLM's server looks every 5 s, then shuts down (launcher.py)."""
+LOG = "engine.log"
 TAIL_BYTES = 64 * 1024
-FATAL = frozenset({Failure.MODEL, Failure.ARGUMENTS, Failure.COMMAND, Failure.DISK})
-"""Failures to start that no other configuration fixes."""
+ANSWER_SECONDS, FIRST_ANSWER_SECONDS = 15.0, 120.0
+"""Longest wait for an answer, and for the first completion: kernels are compiled at their first use."""
+
+_KEY = (
+    Failure.ANSWERS_ERRORS,
+    "give the engine's API key as a variable of its environment (spec.engine.env): only there the profiler finds it",
+)
+_NO_COMPLETIONS = (Failure.MODEL, "serve a model that generates text, on an engine with OpenAI's completions")
+_REFUSALS = {401: _KEY, 403: _KEY, 404: _NO_COMPLETIONS, 405: _NO_COMPLETIONS, 501: _NO_COMPLETIONS}
+"""By status of the first answer: class and remedy of what every engine answers to every request, whatever its batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +69,27 @@ class Launch:
 class EngineProcess:
     """A running engine. Made by `start_engine`."""
 
-    def __init__(self, kind: Engine, process: asyncio.subprocess.Process, port: int, folder: Path, log: Path) -> None:
+    def __init__(
+        self,
+        kind: Engine,
+        process: asyncio.subprocess.Process,
+        port: int,
+        folder: Path,
+        headers: Mapping[str, str],
+    ) -> None:
+        """`headers`: what it wants with each request."""
         self.kind = kind
+        self.headers = headers
         self._process = process
         self._folder = folder
-        self._log = log
+        self._log = folder / LOG
         self._shared: set[str] = set()
+        self._killed_before = kills_for_memory() or 0
+        self._has_answered = False
         self.url = f"http://127.0.0.1:{port}"
-        self.session = aiohttp.ClientSession(base_url=self.url, timeout=aiohttp.ClientTimeout(total=15))
+        self.session = aiohttp.ClientSession(
+            base_url=self.url, headers=headers, timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        )
 
     @property
     def pid(self) -> int:
@@ -95,10 +120,19 @@ class EngineProcess:
             await asyncio.wait_for(self._process.wait(), DYING_SECONDS)
         return self.exited
 
-    def death(self) -> EngineFault:
-        """Why the engine is no more, from its last words."""
-        failure, line = self.kind.explain(self.log_tail())
-        return EngineFault(failure or Failure.DIED, f"the engine died ({_ending(self._process.returncode)}): {line}")
+    def death(self) -> EngineFault | ProfileError:
+        """Why the engine is no more. An engine that has answered once may have died of what it was asked for."""
+        cause = self._cause()
+        message = f"the engine died ({ending(self._process.returncode)}): {cause.line}"
+        if self._has_answered:
+            return EngineFault(cause.failure, message, remedy=cause.remedy, batch_size_limit=cause.batch_size_limit)
+        return error_of(cause, message)
+
+    def _cause(self) -> Cause:
+        cause = self.kind.explain(self.log_tail())
+        if not self.exited:
+            return cause
+        return with_signal(cause, self._process.returncode, (kills_for_memory() or 0) - self._killed_before)
 
     async def ready(self, timeout_seconds: float) -> None:
         """Wait until it is healthy. Raises ProfileError or EngineFault."""
@@ -106,11 +140,8 @@ class EngineProcess:
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             if self.exited:
-                failure, line = self.kind.explain(self.log_tail())
-                message = f"the engine did not start ({_ending(self._process.returncode)}): {line}"
-                if failure in FATAL:
-                    raise ProfileError(failure, message)
-                raise EngineFault(failure or Failure.DIED, message)
+                cause = self._cause()
+                raise error_of(cause, f"the engine did not start ({ending(self._process.returncode)}): {cause.line}")
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with self.session.get(path, timeout=aiohttp.ClientTimeout(total=2)) as response:
                     if response.status == 200:
@@ -119,7 +150,7 @@ class EngineProcess:
                         return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), 0.25)
-        _, line = self.kind.explain(self.log_tail())
+        line = self._cause().line
         raise EngineFault(
             Failure.NEVER_HEALTHY, f"{path} did not answer within {timeout_seconds:.0f} s; last line: {line}"
         )
@@ -134,15 +165,30 @@ class EngineProcess:
         return body
 
     async def complete(self, request: dict[str, object]) -> None:
-        """One completion, to see that it works. Raises EngineFault."""
-        status, body = await self.ask("POST", "/v1/completions", request)
-        if status != 200:
-            raise EngineFault(Failure.ANSWERS_ERRORS, f"the first request is answered {status}: {body[:200]}")
+        """One completion, to see that it works. Raises EngineFault, or ProfileError where every request would be refused."""
+        path = "/v1/completions"
+        status, body = await self.ask("POST", path, request, timeout_seconds=FIRST_ANSWER_SECONDS)
+        if status == 200:
+            self._has_answered = True
+            return
+        message = f"the first request is answered {status}: {body[:200]}"
+        if status in _REFUSALS:
+            failure, remedy = _REFUSALS[status]
+            raise ProfileError(failure, message, remedy)
+        raise EngineFault(Failure.ANSWERS_ERRORS, message)
 
-    async def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> tuple[int, str]:
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> tuple[int, str]:
         """Status and body of an answer. Raises EngineFault when there is none."""
+        patience = aiohttp.ClientTimeout(total=timeout_seconds or ANSWER_SECONDS)
         try:
-            async with self.session.request(method, path, json=body) as response:
+            async with self.session.request(method, path, json=body, timeout=patience) as response:
                 return response.status, await response.text()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise EngineFault(
@@ -177,14 +223,15 @@ class EngineProcess:
 
 async def start_engine(launch: Launch) -> EngineProcess:
     """Start an engine and wait until it is ready. Raises ProfileError or EngineFault; then nothing of it is left."""
-    folder = Path(tempfile.mkdtemp(prefix="slm-engine-"))
     kind, port = launch.kind, free_port()
-    log = folder / "engine.log"
+    headers = kind.headers(dict(os.environ) | dict(launch.environment))
+    folder = Path(tempfile.mkdtemp(prefix="slm-engine-"))
     # NB: a short TMPDIR, since the engine's sockets lie in it and their paths may have 107 characters.
     environment = dict(os.environ) | {"TMPDIR": str(folder)} | dict(launch.environment)
+    environment |= kind.measuring_environment(environment)
     words: Sequence[str] = (*launch.command, *kind.listen("127.0.0.1", port))
     try:
-        with log.open("wb") as out:
+        with (folder / LOG).open("wb") as out:
             process = await asyncio.create_subprocess_exec(
                 *words,
                 env=environment,
@@ -196,7 +243,7 @@ async def start_engine(launch: Launch) -> EngineProcess:
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ProfileError(Failure.COMMAND, f"{words[0]} cannot be started: {error.strerror}") from error
-    engine = EngineProcess(kind, process, port, folder, log)
+    engine = EngineProcess(kind, process, port, folder, headers)
     try:
         await engine.ready(launch.timeout_seconds)
     except BaseException:
@@ -242,9 +289,3 @@ def _shared_memory_of(leader: int) -> set[str]:
             maps = Path(f"/proc/{pid}/maps").read_text()
             found.update(re.findall(rf"{SHM}\S+", maps))
     return found
-
-
-def _ending(status: int | None) -> str:
-    if status is not None and status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    return f"exit status {status}"

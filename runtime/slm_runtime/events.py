@@ -52,8 +52,8 @@ class Reporter(Protocol):
     def result(self, document: MeasurementDocument) -> None:
         """The document."""
 
-    def failed(self, failure: Failure, message: str) -> None:
-        """It failed, or ended early."""
+    def failed(self, failure: Failure, message: str, remedy: str | None = None) -> None:
+        """It failed, or ended early. `remedy`: what to do about just this; None: what the class says."""
 
 
 class JsonLines:
@@ -87,13 +87,13 @@ class JsonLines:
         """See Reporter."""
         self._write("result", document=to_json(document))
 
-    def failed(self, failure: Failure, message: str) -> None:
+    def failed(self, failure: Failure, message: str, remedy: str | None = None) -> None:
         """See Reporter."""
         self._write(
             "failed",
             **{"class": str(failure)},
             message=message,
-            remedy=self._remedies[failure],
+            remedy=remedy or self._remedies[failure],
             exitStatus=EXIT_STATUS[failure],
         )
 
@@ -152,10 +152,10 @@ class Terminal:
         if self._document_to:
             self._document_to.write(json.dumps(to_json(document), indent=2) + "\n")
 
-    def failed(self, failure: Failure, message: str) -> None:
+    def failed(self, failure: Failure, message: str, remedy: str | None = None) -> None:
         """See Reporter."""
         self._line(f"{failure}: {message}")
-        self._line(f"  -> {self._remedies[failure]}")
+        self._line(f"  -> {remedy or self._remedies[failure]}")
 
     def _bar(self, message: str, gpu_seconds: float) -> None:
         filled = min(20, 20 * self._measured // max(1, self._expected))

@@ -104,17 +104,22 @@ def make_ledger(seen: Observed) -> tuple[Ledger, tuple[str, ...]]:
 
 
 def _context(seen: Observed, weights: int, activation: int, graphs: int, pool: int) -> int:
+    """What nothing else names. Of what the engine says and what the device shows the larger: neither tells all.
+
+    NB: what an engine allocates after it has logged its memory (attention's workspaces, the sampler) only NVML shows;
+    what it gave back by then only its log.
+    """
     log = seen.report.log
+    own = 0
     if log.consumed is not None:
-        own = max(0, log.consumed - weights)
         # What was gone before the engine looked first is its CUDA context, when it is alone on the device.
         first = max(0, log.total - log.free_at_start) if log.total and log.free_at_start else 0
-        return own + first
+        own = max(0, log.consumed - weights) + first
     if seen.used_bytes is None:
-        return 0
+        return own
     # On CPU the pool is not resident before it is used, and its activations are part of the rest.
     rest = seen.used_bytes - weights - (activation + graphs + pool if seen.is_gpu else 0)
-    return max(0, rest)
+    return max(own, rest)
 
 
 def _kv(seen: Observed) -> tuple[int, int]:

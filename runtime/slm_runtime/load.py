@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from slm_core.slo import Metric
@@ -52,6 +52,8 @@ class ClosedLoop:
 
     def __init__(self, urls: Sequence[str], model: str, lengths: Lengths, vocab_size: int, seed: int) -> None:
         self._urls = tuple(urls)
+        self.headers: Mapping[str, str] = {}
+        """What the engines want with each request."""
         self._model = model
         self._lengths = lengths
         self._vocab_size = vocab_size
@@ -120,7 +122,7 @@ class ClosedLoop:
         assert self._session, "used outside `async with`"
         stream = self._streams < self._streams_allowed
         body = self._body(prompt, output, stream=stream)
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **self.headers}
         began = time.monotonic()
         self._streams += stream
         try:

@@ -68,6 +68,7 @@ class Measurement:
         self._limited = conditions.limited
         urls = [engine.url for engine in running.engines]
         self._loop = ClosedLoop(urls, running.served_name, running.lengths, running.vocab_size, seed=step.batch_size)
+        self._loop.headers = running.engines[0].headers
         self._window: list[Scrape] = []
         self._readings: list[Reading] = []
         self._last_progress: Scrape

@@ -71,11 +71,13 @@ class Ending:
     done: Done | None = None
     failure: Failure | None = None
     because: str | None = None
+    remedy: str | None = None
+    """What to do about just this failure; None: what its class says."""
 
-    def fail(self, failure: Failure, because: str) -> None:
+    def fail(self, failure: Failure, because: str, remedy: str | None = None) -> None:
         """The first cause counts; what follows from it does not."""
         if self.failure is None:
-            self.failure, self.because = failure, because
+            self.failure, self.because, self.remedy = failure, because, remedy
 
 
 async def run(task: Task, reporter: Reporter) -> int:
@@ -91,13 +93,13 @@ async def run(task: Task, reporter: Reporter) -> int:
                 await _search(request, rig, reporter, ending, downloading)
             document = _document(task, rig, device, ending)
         except ProfileError as error:
-            ending.fail(error.failure, str(error))
+            ending.fail(error.failure, str(error), error.remedy)
     if document is not None:
         reporter.result(document)
         _write(task.output, document, ending)
     if ending.failure is None:
         return 0
-    reporter.failed(ending.failure, ending.because or "")
+    reporter.failed(ending.failure, ending.because or "", ending.remedy)
     return EXIT_STATUS[ending.failure]
 
 
@@ -133,7 +135,7 @@ async def _search(
     except asyncio.CancelledError:
         pass
     except ProfileError as error:
-        ending.fail(error.failure, str(error))
+        ending.fail(error.failure, str(error), error.remedy)
     except Exception as error:  # noqa: BLE001 - what was measured must not be lost to a mistake of ours
         ending.fail(Failure.INTERNAL, f"{type(error).__name__}: {error}")
     if ending.failure is Failure.BUDGET and ending.findings.points:
@@ -170,7 +172,7 @@ def _judge(rig: EngineRig, ending: Ending) -> None:
         return
     ending.because = done.because
     if ending.findings.failures:
-        ending.fail(rig.fault or Failure.NOTHING_MEASURED, done.because)
+        ending.fail(rig.fault or Failure.NOTHING_MEASURED, done.because, rig.remedy)
     elif not ending.findings.points:
         ending.fail(Failure.BUDGET, done.because)
 

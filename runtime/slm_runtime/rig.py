@@ -93,6 +93,8 @@ class EngineRig:
         self.model_len = subject.max_model_len
         self.fault: Failure | None = None
         """Class of the last EngineFault, for the exit status."""
+        self.remedy: str | None = None
+        """What to do about just that fault; None: what its class says."""
 
     @property
     def lengths(self) -> Lengths | None:
@@ -111,8 +113,10 @@ class EngineRig:
             async with self._causes_named():
                 return await self._start(on)
         except EngineFault as fault:
-            if fault.failure is Failure.MEMORY and on.kv_cache_bytes is None:
-                raise ProfileError(Failure.MEMORY, str(fault)) from fault
+            # NB: on a GPU fewer sequences save no memory of the machine.
+            hopeless = {Failure.MEMORY, Failure.HOST_MEMORY} if self._device else {Failure.MEMORY}
+            if fault.failure in hopeless and on.kv_cache_bytes is None:
+                raise ProfileError(fault.failure, str(fault), fault.remedy) from fault
             raise
 
     @asynccontextmanager
@@ -125,9 +129,9 @@ class EngineRig:
             for engine, dies in zip(self._engines, dying, strict=True):
                 if dies:
                     death = engine.death()
-                    self.fault = death.failure
+                    self.fault, self.remedy = death.failure, death.remedy
                     raise death from sign
-            self.fault = sign.failure
+            self.fault, self.remedy = sign.failure, sign.remedy
             raise
 
     async def _start(self, on: EngineConfiguration) -> Ledger:
@@ -137,10 +141,11 @@ class EngineRig:
         for index in range(on.engines_per_gpu):
             # One after the other: engines that start together mis-size each other.
             self._engines.append(await self._start_one(self._words(on), self._environment(on, index)))
+            # NB: before its memory is read: what the first request allocates stays allocated.
+            await self._engines[-1].complete(self._first_request())
             if index == 0:
                 self._ledger = await self._read_ledger(on, before)
                 await self._learn()
-            await self._engines[-1].complete(self._first_request())
         if self._daemon:
             await self._daemon.verify(on.engines_per_gpu)
         assert self._ledger, "read with the first engine"
@@ -216,6 +221,10 @@ class EngineRig:
         else:
             total, used = host.memory_bytes(), host.resident_bytes(group_of(engine.pid))
         report = await engine.memory()
+        if self._device and on.kv_cache_bytes is None and report.log.activation_peak is None:
+            raise ProfileError(
+                Failure.LOG, "the engine's log does not say where its memory went: no ledger can be made"
+            )
         seen = Observed(
             report=report,
             computed_kv_bytes_per_token=kv_bytes_per_token(self._config, report.kv_dtype),

@@ -5,17 +5,22 @@ python -m light_engine DIR --port 8000      (with tests/ on PYTHONPATH)
 
 import argparse
 import asyncio
+import os
 import sys
+from pathlib import Path
 
 from .arguments import Settings, Shape, parse, settings
-from .server import VERSION, Server, serve
+from .server import Server, serve
 
 
 def main(argv: list[str] | None = None, *, as_module: bool = False) -> int:
     """Run the engine, as `vllm serve` or as vLLM's module. Exit status 0 after SIGTERM, 1 when it cannot start, 2 for a flag that vLLM does not have."""
     args = parse(sys.argv[1:] if argv is None else argv, as_module=as_module)
     own = settings()
-    _log(f"version {VERSION} model {args.model}")
+    _log(f"version {own.version} model {args.model}")
+    if own.last_words:
+        sys.stdout.write(Path(own.last_words).read_text())
+        return 1
     try:
         shape = Shape.of(args.model, args.dtype)
         pool = _kv_pool_bytes(args, own, shape)
@@ -56,6 +61,12 @@ def _kv_pool_bytes(args: argparse.Namespace, own: Settings, shape: Shape) -> int
 
 
 def _log(text: str, level: str = "INFO") -> None:
+    if level == "INFO" and (
+        os.environ.get("VLLM_LOGGING_LEVEL", "INFO").upper() not in {"INFO", "DEBUG"}
+        or os.environ.get("VLLM_CONFIGURE_LOGGING") == "0"
+        or settings().fault == "silent"
+    ):
+        return
     for line in text.splitlines():
         sys.stdout.write(f"(EngineCore pid=1) {level} {line}\n")
     sys.stdout.flush()

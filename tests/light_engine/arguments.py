@@ -14,6 +14,8 @@ from pathlib import Path
 BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 BYTES_OF_DTYPE = {"float32": 4, "float": 4}
+SINCE = {"--max-num-queued-reqs": (0, 29)}
+"""Flags that vLLM has not always had, and its first version with each (release notes of v0.29.0)."""
 
 
 def size(text: str) -> int:
@@ -31,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     for name, default in (
         ("model", None), ("host", "0.0.0.0"), ("dtype", "auto"), ("revision", None), ("load-format", "auto"),
         ("tokenizer", None), ("download-dir", None), ("chat-template", None), ("quantization", None),
-        ("kv-cache-dtype", "auto"), ("api-key", None), ("uvicorn-log-level", "info"),
+        ("kv-cache-dtype", "auto"), ("uvicorn-log-level", "info"),
     ):  # fmt: skip
         made.add_argument(f"--{name}", default=default)
     for name, default in (
@@ -42,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--gpu-memory-utilization", type=float, default=0.92)
     made.add_argument("--kv-cache-memory-bytes", type=size)
     made.add_argument("--served-model-name", nargs="+")
+    made.add_argument("--api-key", nargs="+")
     for name in ("enforce-eager", "trust-remote-code", "disable-log-stats", "disable-uvicorn-access-log"):
         made.add_argument(f"--{name}", action="store_true")
     for name in ("enable-prefix-caching", "enable-chunked-prefill", "enable-log-requests"):
@@ -55,7 +58,12 @@ def parse(argv: list[str], *, as_module: bool = False) -> argparse.Namespace:
     NB: the module reads one there and ignores it: it serves its default model.
     """
     dashed = [re.sub(r"^--[\w-]+", lambda flag: flag[0].replace("_", "-"), word) for word in argv]
-    args = parser().parse_args(dashed)
+    made, version = parser(), tuple(int(part) for part in settings().version.split(".")[:2])
+    newer = [word for word in dashed if SINCE.get(word.partition("=")[0], version) > version]
+    if newer:
+        made.error(f"unrecognized arguments: {' '.join(newer)}")
+    args = made.parse_args(dashed)
+    args.api_key = [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY", "")]) if key]
     args.model = (None if as_module else args.model_tag) or args.model or "Qwen/Qwen3-0.6B"
     args.served_model_name = args.served_model_name or [args.model]
     return args
@@ -78,8 +86,14 @@ class Settings:
     """Engines that share the device: a step takes as much longer as the device is busier."""
     shared_fraction: float = 0.0
     """Part of a step that neighbours cannot overlap."""
+    version: str = "0.32.0"
+    """Which vLLM it is."""
+    first_seconds: float = 0.0
+    """How long its first request waits for kernels to be compiled."""
+    last_words: str = ""
+    """A file with what it says before it ends at its start; none: it starts."""
     fault: str = ""
-    """never-healthy, die-at-start, answers-errors, no-metrics, renamed-metrics, ignores-sigterm, or at N running: die-at:N, die-slowly-at:N, hang-at:N."""
+    """never-healthy, die-at-start, silent (no log), answers-errors, no-metrics, renamed-metrics, ignores-sigterm, or at N running: die-at:N, die-slowly-at:N, hang-at:N."""
 
     @classmethod
     def of(cls, environment: dict[str, str]) -> "Settings":

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -15,7 +16,8 @@ from .arguments import Settings, Shape
 from .exposition import exposition
 from .scheduler import BLOCK_TOKENS, Scheduler, Sequence
 
-VERSION = "0.32.0"
+GUARDED = ("/v1", "/v2", "/inference", "/cohere")
+"""Where vLLM asks for a key, if it has one: not at /metrics, /health, /version and /tokenize (its AuthenticationMiddleware)."""
 DEAD = "EngineCore encountered an issue. See stack trace for the root cause."
 
 
@@ -46,10 +48,11 @@ class Server:
             "num_gpu_blocks": blocks,
         }
         self.draining = False
+        self.is_compiled = False
 
     def app(self) -> web.Application:
         """The routes."""
-        app = web.Application()
+        app = web.Application(middlewares=[self.authenticate])
         app.add_routes(
             [
                 web.get("/health", self.health),
@@ -63,11 +66,20 @@ class Server:
         )
         return app
 
+    @web.middleware
+    async def authenticate(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        given = [f"Bearer {key}" for key in self.args.api_key]
+        if given and request.path.startswith(GUARDED) and request.headers.get("Authorization") not in given:
+            return web.json_response({"error": "Unauthorized"}, status=401)
+        return await handler(request)
+
     async def health(self, _: web.Request) -> web.Response:
         return web.Response(status=503 if self.scheduler.dead else 200)
 
     async def version(self, _: web.Request) -> web.Response:
-        return web.json_response({"version": VERSION})
+        return web.json_response({"version": self.settings.version})
 
     async def models(self, _: web.Request) -> web.Response:
         card = {"id": self.name, "object": "model", "owned_by": "vllm", "max_model_len": self.max_model_len}
@@ -91,6 +103,9 @@ class Server:
         except RequestRefusedError as refused:
             error = {"message": str(refused), "type": "BadRequestError", "code": refused.status}
             return web.json_response({"error": error}, status=refused.status)
+        if not self.is_compiled:
+            await asyncio.sleep(self.settings.first_seconds)
+            self.is_compiled = True
         self.scheduler.add(sequence)
         try:
             if body.get("stream"):

@@ -20,7 +20,7 @@ from slm_core.engines.base import (
     Paths,
     StartLog,
 )
-from slm_core.failure import Failure, ProfileError
+from slm_core.failure import Cause, Failure, ProfileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ _COUNTERS = CounterReader({
 })  # fmt: skip
 _POOL = re.compile(r"^other_cache_(tokens|bytes) (\d+)$", re.MULTILINE)
 _FATAL = re.compile(r"^FATAL (no room|bad option|bad model)?.*", re.MULTILINE)
-_CLASSES = {"no room": Failure.MEMORY, "bad option": Failure.ARGUMENTS, "bad model": Failure.MODEL, "": None}
+_CLASSES = {"no room": Failure.MEMORY, "bad option": Failure.ARGUMENTS, "bad model": Failure.MODEL, "": Failure.DIED}
 
 
 class OtherEngine(Engine):
@@ -74,6 +74,8 @@ class OtherEngine(Engine):
     }
     short_flags: Mapping[str, str] = {}
     free_flags: frozenset[str] = frozenset()
+    secret_flags: frozenset[str] = frozenset()
+    key_variable: str | None = None
     refused_variables: Mapping[str, str] = {"OTHER_ADMIN": "it opens an endpoint that stops the engine"}
     harmless_flags = frozenset({"--quiet"})
     harmless_words = frozenset({"other_engine"})
@@ -85,6 +87,10 @@ class OtherEngine(Engine):
     def is_started_by(self, command: Sequence[str]) -> bool:
         """See Engine."""
         return "other_engine" in command
+
+    def version_of_image(self, image: str) -> str:
+        """See Engine."""
+        return image.rpartition(":")[2]
 
     def arguments(self, command: Sequence[str], options: Options) -> tuple[str, ...]:
         """See Engine."""
@@ -103,6 +109,10 @@ class OtherEngine(Engine):
             ),
             *(() if service is None else self.listen("0.0.0.0", service.port)),
         )
+
+    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> dict[str, str]:
+        """See Engine."""
+        return {}
 
     def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""
@@ -135,6 +145,14 @@ class OtherEngine(Engine):
     def measured_variable(self, name: str) -> bool:
         """See Engine."""
         return name != "OTHER_LOG"
+
+    def headers(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """See Engine."""
+        return {}
+
+    def measuring_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """See Engine."""
+        return {}
 
     def fraction_while_measuring(self, device_bytes: int, share_bytes: int, context_bytes: int) -> float:
         """See Engine."""
@@ -192,10 +210,12 @@ class OtherEngine(Engine):
         """See Engine."""
         return int(str(answer["tokens"]))
 
-    def explain(self, log_tail: str) -> tuple[Failure | None, str]:
+    def explain(self, log_tail: str) -> Cause:
         """See Engine."""
         found = _FATAL.search(log_tail)
-        return (_CLASSES[found[1] or ""], found[0]) if found else (None, "it printed nothing")
+        if not found:
+            return Cause(failure=Failure.DIED, line="it printed nothing")
+        return Cause(failure=_CLASSES[found[1] or ""], line=found[0])
 
 
 def _words(*flags: tuple[str, object | None]) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ async def measured(
     return started[-1]
 
 
-def served(replicas: int, engine: Mapping[str, object] = ENGINE) -> list[str]:
+def served(replicas: int, engine: Mapping[str, object] = ENGINE, left_out: tuple[str, ...] = ()) -> list[str]:
     """The command and the arguments of a replica."""
     spec = SLMDeploymentSpec.model_validate({"model": MODEL, "engine": engine})
     serving = Serving(
@@ -110,6 +110,7 @@ def served(replicas: int, engine: Mapping[str, object] = ENGINE) -> list[str]:
         engines_per_gpu=replicas,
         sharing_mode=SharingMode.EXCLUSIVE if replicas == 1 else SharingMode.TIME_SLICING,
         gpu_memory_utilization=default().fraction_while_serving(replicas, LEDGER),
+        left_out=left_out,
     )
     return [*command(spec.engine), *serving_args(spec.model, spec.engine, "chat", serving)]
 
@@ -133,8 +134,8 @@ EVERYWHERE: list[Difference] = [
     ("--host", "127.0.0.1", None, "a measured engine is the runtime's own; a replica is asked from outside its pod"),
     ("--port", "any", "8000", "engines of a pack share the Job's pod, so each gets a free port"),
     ("--served-model-name", "opt-0123", "chat", "a profile is shared by deployments, each of which names its model"),
-    ("--max-num-queued-reqs", None, "96", "the closed loop must queue as long as it likes; clients get a 503"),
-    ("--shutdown-timeout", None, "120", "at the end of a point nobody waits for an answer"),
+    ("--max-num-queued-reqs", "1000000", "96", "the closed loop must queue as long as it likes; clients get a 503"),
+    ("--shutdown-timeout", "0", "120", "at the end of a point nobody waits for an answer"),
 ]
 ALONE: list[Difference] = [
     *EVERYWHERE,
@@ -160,6 +161,43 @@ async def test_measured_and_served_command_lines_differ_in_these_words_alone(cas
     assert differing == {flag: (measuring, serving) for flag, measuring, serving, _ in differences}
 
 
+async def test_a_measured_engine_is_given_every_flag_that_a_served_one_gets(started: list[Started]) -> None:
+    """So an engine that does not know one fails in the profile, whatever its version is called."""
+    one = flags((await measured(started, 2, KV)).words)
+    assert flags(served(2)).keys() <= one.keys()
+
+
+VERSIONS = {
+    "0.28.0": True,
+    "0.26": True,
+    "v0.27.1": True,
+    "0.28.1+cpu": True,
+    "0.24.0+rhai1": True,
+    "0.29.0": False,
+    "0.29.1+cpu": False,
+    "0.32.0": False,
+    "1.0": False,
+    "0.29.0rc1": False,
+    "0.28.1rc0": False,
+    "0.1.dev1+g3f5c25d": False,
+    "unknown": False,
+    "": False,
+    "\u0660.\u0662\u0668": False,
+}
+"""By version: whether it is known to lack the limit of queued requests. What cannot be read is not guessed."""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_serving_leaves_out_what_the_measured_version_is_known_to_lack(
+    version: str, started: list[Started]
+) -> None:
+    unknown = default().unknown_flags(version, ())
+    assert list(unknown) == ["--max-num-queued-reqs"] * VERSIONS[version]
+    assert ("--max-num-queued-reqs" in served(1, left_out=tuple(unknown))) is not VERSIONS[version]
+    # With what it was measured with it is served, whoever built it.
+    assert default().unknown_flags(version, (await measured(started, 1, KV)).words) == {}
+
+
 async def test_owned_flags_come_last_while_measuring_and_while_serving(started: list[Started]) -> None:
     """The last one of a flag counts: whatever passes admission cannot win over the operator's in silence."""
     for words in ((await measured(started, 2, KV)).words, served(2)):
@@ -179,3 +217,29 @@ async def test_the_model_follows_the_command_and_no_word_of_the_users_does(start
 async def test_a_measured_engine_has_one_variable_more_than_its_container(started: list[Started]) -> None:
     environment = (await measured(started, 2, KV)).environment
     assert environment.keys() - os.environ.keys() <= {"TMPDIR"}
+
+
+VARIABLES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
+    "a-level-that-hides-memory": ({"VLLM_LOGGING_LEVEL": "warning"}, {"VLLM_LOGGING_LEVEL": "INFO"}, "ledger"),
+    "no-logging": ({"VLLM_CONFIGURE_LOGGING": "0"}, {"VLLM_CONFIGURE_LOGGING": "1"}, "ledger"),
+    "a-prefix": ({"VLLM_LOGGING_PREFIX": "[a] "}, {"VLLM_LOGGING_PREFIX": ""}, "levels of lines are read"),
+    "a-level-that-says-all": ({"VLLM_LOGGING_LEVEL": "DEBUG"}, {}, "it costs time while serving too"),
+    "a-level-that-is-none": ({"VLLM_LOGGING_LEVEL": "LOUD"}, {}, "it must fail here, as it would while serving"),
+    "logging-of-ones-own": (
+        {"VLLM_CONFIGURE_LOGGING": "0", "VLLM_LOGGING_CONFIG_PATH": "/l.json"}, {}, "as above: vLLM refuses both"
+    ),
+}  # fmt: skip
+"""The user's variables, what a measured engine has instead, and why: all that differ, and no others."""
+
+
+@pytest.mark.parametrize("case", VARIABLES)
+async def test_a_measured_engine_has_these_variables_otherwise_than_a_served_one(
+    case: str, started: list[Started], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, instead, _ = VARIABLES[case]
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    environment = (await measured(started, 1, KV)).environment
+    others = {name: value for name, value in environment.items() if os.environ.get(name) != value}
+    others.pop("TMPDIR")
+    assert others == instead

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from slm_core.counters import Counters
-    from slm_core.failure import Failure
+    from slm_core.failure import Cause, Failure
     from slm_core.measurements import Ledger
 
 
@@ -65,6 +65,8 @@ class Options:
     """Words that no advice changes: `Engine.fixed_arguments`."""
     service: ServingOptions | None = None
     """None: it is measured, alone with the load generator."""
+    left_out: tuple[str, ...] = ()
+    """Flags that the engine does not know: `Engine.unknown_flags`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +94,16 @@ class Owner(StrEnum):
     """The operator, which asks every engine over plain HTTP, on one port."""
     METRICS = "Metrics"
     """The operator, which reads the engine's metrics."""
+    LOG = "Log"
+    """The profiler, which reads the engine's log. Variables may say its level: see `Engine.measuring_environment`."""
     FILE = "File"
     """Nobody: a file of flags may hold any of the others."""
     ONE_GPU = "OneGpu"
     """Nobody: an engine has one GPU or a share of it."""
+    API_KEY = "ApiKey"
+    """The user, in a variable: an argument is seen by whoever sees the pod, and in documents."""
+    CREDENTIALS = "Credentials"
+    """The user's Secret for the model's source, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +135,7 @@ class StartLog:
     consumed: int | None
     """Weights and everything outside torch, since the process's first look at the device."""
     activation_peak: int | None
+    """Without the graphs. None on a GPU: it said nothing of its memory, and no ledger can be made."""
     graphs: int | None
     free_at_start: int | None
     total: int | None
@@ -174,6 +183,9 @@ class Engine(Protocol):
     def is_started_by(self, command: Sequence[str]) -> bool:
         """Whether a command starts this engine, as far as its words tell."""
 
+    def version_of_image(self, image: str) -> str:
+        """The version that an image's name tells; `unknown` where it is not one of the engine's own images."""
+
     # The command line.
 
     batch_size_flag: str
@@ -187,6 +199,10 @@ class Engine(Protocol):
     """Names of owned flags with one hyphen, and the long name of each."""
     free_flags: frozenset[str]
     """Flags that nobody owns although the name of an owned one begins with theirs."""
+    secret_flags: frozenset[str]
+    """Those owned flags whose values are secrets: never shown, and refused before anything is started with them."""
+    key_variable: str | None
+    """The variable with the key that clients must send, if there is one. It changes no figure."""
     refused_variables: Mapping[str, str]
     """Variables that contradict what was measured, or let any client stop the engine, and why none of ours may have them."""
     harmless_flags: frozenset[str]
@@ -198,7 +214,15 @@ class Engine(Protocol):
         """All words after `command`, for measuring and for serving: the owned ones last, so that no other wins over them.
 
         The model may have to come first, or under another name: that depends on the command. A measured engine gets its
-        address by `listen`. Where the two may differ is said word by word in tests/unit/test_measured_and_served.py.
+        address by `listen`, and every other flag that a served one gets, so that an engine which lacks one fails before
+        anything is served. Where the two may differ is said word by word in tests/unit/test_measured_and_served.py.
+        """
+
+    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> dict[str, str]:
+        """Flags of ours that an engine does not know which calls itself by this version and was measured with these words.
+
+        And of each what it does without, as the end of a sentence: only flags without which it still serves stand here.
+        What it was measured with it knows, whatever it calls itself. Of a version that cannot be read nothing is assumed.
         """
 
     def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:
@@ -221,6 +245,18 @@ class Engine(Protocol):
 
     def measured_variable(self, name: str) -> bool:
         """Whether a variable of the user's changes what is measured. True where that is not known."""
+
+    def headers(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """What clients of an engine with this environment send with each request.
+
+        Raises ProfileError (ARGUMENTS) for a key that no client could send.
+        """
+
+    def measuring_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Variables that a measured engine gets over those of its container, so that its log says what is read of it.
+
+        Must change no figure, and hide no value with which a served engine would not start.
+        """
 
     # The device.
 
@@ -263,8 +299,8 @@ class Engine(Protocol):
     def read_token_count(self, answer: Mapping[str, object]) -> int:
         """Tokens, from what `paths.tokenize` answered. Raises KeyError, TypeError or ValueError for nonsense."""
 
-    def explain(self, log_tail: str) -> tuple[Failure | None, str]:
-        """The class of failure that an engine's last lines show, if they show one, and the line that shows it.
+    def explain(self, log_tail: str) -> Cause:
+        """Why an engine failed, by its last lines.
 
-        In at most 300 characters. Never raises: a log may hold anything.
+        Never raises: a log may hold anything.
         """

@@ -1,4 +1,4 @@
-"""vLLM, 0.26 and newer: everything of it that the product knows.
+"""vLLM, 0.29 and newer: everything of it that the product knows.
 
 Sources: its own modules, named where they matter; docs/concepts.md, "What the engine does". Gateways and dashboards key
 on the names of its metrics too. Must never let the measured engine differ from the served one by a word that
@@ -23,8 +23,9 @@ from slm_core.engines.base import (
     ParsedArguments,
     Paths,
 )
+from slm_core.engines.vllm_failures import explain
 from slm_core.engines.vllm_flags import BATCH_SIZE, DTYPE, KV_BYTES, MAX_MODEL_LEN
-from slm_core.engines.vllm_log import explain, read_memory_lines
+from slm_core.engines.vllm_log import read_memory_lines
 from slm_core.failure import Failure, ProfileError
 from slm_core.units import MIB
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from slm_core.counters import Counters
+    from slm_core.failure import Cause
     from slm_core.measurements import Ledger
 
 RESERVE_BYTES = 512 * MIB
@@ -43,6 +45,12 @@ _MODULE = "api_server"
 
 NB: it takes a model in first place as `vllm serve` does, and ignores it: it would serve its default model.
 """
+WITHOUT_LIMIT = 1_000_000
+"""Requests in flight that no measurement reaches."""
+_SILENT_LEVELS = frozenset({"WARNING", "WARN", "ERROR", "CRITICAL", "FATAL"})
+_OWN_IMAGE = re.compile(r"(?:^|/)vllm/vllm-openai(?:-cpu)?:v?([\w.+-]+?)(?:-cu\d+)?(?:@\S+)?$", re.ASCII)
+_RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.\d+)*(?:\+[\w.]+)?", re.ASCII)
+"""A release, perhaps built by somebody else. NB: a pre-release may have or lack what its release has."""
 BLOCK_TOKENS = 128
 """The largest KV block (CPU); a sequence takes whole blocks."""
 _COUNTERS = CounterReader({
@@ -61,6 +69,8 @@ _COUNTERS = CounterReader({
 })  # fmt: skip
 _CACHE_CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\} ", re.MULTILINE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SENDABLE = re.compile(r"[!-~]+(?: +[!-~]+)*")
+"""Keys that a header can hold as they are."""
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -77,6 +87,8 @@ class Vllm(Engine):
     owned_flags = vllm_flags.OWNED
     short_flags = vllm_flags.SHORT
     free_flags = vllm_flags.FREE
+    secret_flags = vllm_flags.SECRET
+    key_variable = vllm_flags.KEY_VARIABLE
     refused_variables = vllm_flags.REFUSED_VARIABLES
     harmless_flags = vllm_flags.HARMLESS
     harmless_words = frozenset({"vllm", "serve", "vllm.entrypoints.openai.api_server"})
@@ -85,13 +97,20 @@ class Vllm(Engine):
     paths = Paths(health="/health", metrics="/metrics", version="/version", models="/v1/models", tokenize="/tokenize")
     remedies: Mapping[Failure, str] = {
         Failure.COMMAND: "give the engine's command after `--`, as in `-- vllm serve`",
-        Failure.METRICS: "use an engine that exports vLLM's metrics (0.26 or newer), with --disable-log-stats off",
+        Failure.METRICS: "use an engine that exports vLLM's metrics (0.29 or newer), with --disable-log-stats off",
+        Failure.LOG: "let vLLM (0.29 or newer) look at its memory and write its log to its standard output at level INFO: "
+        "no --kv-cache-memory-bytes, --log-level or logging configuration of your own",
         Failure.PORT: "leave the port to the profiler: remove --port from the engine arguments",
     }
 
     def is_started_by(self, command: Sequence[str]) -> bool:
         """See Engine."""
         return any(word.rpartition("/")[2].partition(".")[0] == "vllm" for word in command)
+
+    def version_of_image(self, image: str) -> str:
+        """See Engine."""
+        found = _OWN_IMAGE.search(image)
+        return found[1] if found else "unknown"
 
     def arguments(self, command: Sequence[str], options: Options) -> tuple[str, ...]:
         """See Engine."""
@@ -106,13 +125,25 @@ class Vllm(Engine):
             (KV_BYTES, options.kv_bytes),
             # Without it the queue has no end: every client would wait, and overload would show only as latency.
             # NB: running and waiting count together, in spite of the flag's name (async_llm.py, check_admission).
-            ("--max-num-queued-reqs", service and service.max_in_flight),
+            ("--max-num-queued-reqs", service.max_in_flight if service else WITHOUT_LIMIT),
             # NB: a CUDA engine refuses to start when less than utilization * total is free, even with given KV bytes.
             ("--gpu-memory-utilization", None if fraction is None else f"{fraction:.2f}"),
             # NB: the default of 0 aborts every request in flight on SIGTERM.
-            ("--shutdown-timeout", service and service.drain_seconds),
+            ("--shutdown-timeout", service.drain_seconds if service else 0),
         )
-        return (*(() if named else (options.model,)), *options.fixed, *_words(flags))
+        known = [(flag, value) for flag, value in flags if flag not in options.left_out]
+        return (*(() if named else (options.model,)), *options.fixed, *_words(known))
+
+    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> dict[str, str]:
+        """See Engine."""
+        release = _RELEASE.fullmatch(version)
+        if release is None:
+            return {}
+        given = {word.partition("=")[0] for word in measured_with}
+        older = (int(release[1]), int(release[2]))
+        return {
+            flag: without for flag, (since, without) in vllm_flags.SINCE.items() if older < since and flag not in given
+        }
 
     def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""
@@ -138,9 +169,33 @@ class Vllm(Engine):
         """See Engine. All: which of them change no figure nobody has measured yet."""
         return list(words)
 
-    def measured_variable(self, name: str) -> bool:  # noqa: ARG002 - the port's signature
-        """See Engine. All, as above."""
-        return True
+    def measured_variable(self, name: str) -> bool:
+        """See Engine. All but its key, which is compared once a request: a new one must not cost GPU time."""
+        return name != self.key_variable
+
+    def headers(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """See Engine. It wants the key at /v1 only (AuthenticationMiddleware); elsewhere nobody looks at the header."""
+        key = environment.get(self.key_variable)
+        if not key:
+            return {}
+        if not _SENDABLE.fullmatch(key):
+            raise ProfileError(
+                Failure.ARGUMENTS,
+                f"{self.key_variable} holds a line break, a blank at an end or a letter outside of ASCII",
+                "write a key into the Secret that clients can send: without a line break at its end (printf, not echo)",
+            )
+        return {"Authorization": f"Bearer {key}"}
+
+    def measuring_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """See Engine. Where its memory went it says at INFO, once a start."""
+        own = {}
+        if environment.get("VLLM_LOGGING_LEVEL", "").upper() in _SILENT_LEVELS:
+            own["VLLM_LOGGING_LEVEL"] = "INFO"
+        if environment.get("VLLM_CONFIGURE_LOGGING") == "0" and not environment.get("VLLM_LOGGING_CONFIG_PATH"):
+            own["VLLM_CONFIGURE_LOGGING"] = "1"
+        if environment.get("VLLM_LOGGING_PREFIX"):
+            own["VLLM_LOGGING_PREFIX"] = ""
+        return own
 
     def fraction_while_measuring(self, device_bytes: int, share_bytes: int, context_bytes: int) -> float:
         """See Engine. Of what is left of the share beside the context, less half a per cent for rounding."""
@@ -201,7 +256,7 @@ class Vllm(Engine):
         """See Engine."""
         return int(str(answer["count"]))
 
-    def explain(self, log_tail: str) -> tuple[Failure | None, str]:
+    def explain(self, log_tail: str) -> Cause:
         """See Engine."""
         return explain(log_tail)
 

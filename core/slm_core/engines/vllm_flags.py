@@ -36,6 +36,7 @@ _OWNED_BY: Mapping[Owner, tuple[str, ...]] = {
         "--gpu-memory-utilization",
         "--device-memory-utilization",  # another name of the former
         "--max-num-queued-reqs",
+        "--max-num-queued-tokens",  # it too refuses what the closed loop asks, and clients below their number
         "--max-num-active-seqs",  # a smaller batch than the one that was decided
         "--num-gpu-blocks-override",  # another KV pool than the one that was decided
     ),
@@ -53,6 +54,9 @@ _OWNED_BY: Mapping[Owner, tuple[str, ...]] = {
         "--ssl-certfile",
     ),
     Owner.METRICS: ("--disable-log-stats",),
+    Owner.LOG: ("--log-level", "--log-config-file", "--logging-config"),
+    Owner.API_KEY: ("--api-key",),
+    Owner.CREDENTIALS: ("--hf-token",),
     Owner.FILE: ("--config",),
     Owner.ONE_GPU: (
         "--tensor-parallel-size",
@@ -72,12 +76,30 @@ _OWNED_BY: Mapping[Owner, tuple[str, ...]] = {
         "--data-parallel-supervisor-port",
         "--decode-context-parallel-size",
         "--prefill-context-parallel-size",
+        "--enable-elastic-ep",
+        "--no-enable-elastic-ep",
+        "--elastic-ep-max-dp-size",
+        # It wants data parallelism with a load balancer of its own (vllm/engine/arg_utils.py), and opens endpoints by
+        # which every client may stop the engine (vllm/entrypoints/serve/fault_tolerance/api_router.py).
+        "--enable-fault-tolerance",
+        "--no-enable-fault-tolerance",
+        "--fault-tolerance-config",
         "--nnodes",
         "--node-rank",
         "--device-ids",
     ),
 }
 OWNED: Mapping[str, Owner] = {flag: owner for owner, flags in _OWNED_BY.items() for flag in flags}
+SINCE: Mapping[str, tuple[tuple[int, int], str]] = {
+    "--max-num-queued-reqs": ((0, 29), "requests beyond two batches wait without end instead of being answered 503"),
+}
+"""Flags of ours that not every version has, the first one that has each (release notes of v0.29.0, PR 49445), and what is
+missing without it. `--shutdown-timeout` is older (PR 34730, v0.18) than the metrics that are read here.
+"""
+SECRET = frozenset({"--api-key", "--hf-token"})
+"""NB: vLLM writes both into its log, among its `non-default args`."""
+KEY_VARIABLE = "VLLM_API_KEY"
+"""Source: vllm/entrypoints/serve/middleware/register.py."""
 SHORT: Mapping[str, str] = {
     "-tp": "--tensor-parallel-size",
     "-pp": "--pipeline-parallel-size",
@@ -111,4 +133,11 @@ REFUSED_VARIABLES: Mapping[str, str] = {
     "VLLM_DP_SIZE": "it makes several engines of one, which has one GPU or a share of it",
     # vllm/transformers_utils/utils.py, `maybe_model_redirect`.
     "VLLM_MODEL_REDIRECT_PATH": "it makes the engine serve another model than the one that was measured",
+    # vllm/entrypoints/cli/serve.py, `run_multi_api_server`; the limit is kept in vllm/v1/engine/async_llm.py.
+    "VLLM_USE_RUST_FRONTEND": "it puts another server before the engine, which does not keep the limit of requests that the operator sets",
+    # vllm/v1/metrics/prometheus.py, `setup_multiprocess_prometheus`.
+    "PROMETHEUS_MULTIPROC_DIR": "engines that are measured side by side would count into one page",
+    # vllm/v1/worker/startup_plan.py.
+    "VLLM_ENABLE_STARTUP_PLAN": "it makes the engine skip the look at its memory from which the advice follows",
 }
+"""NB: what only moves its ports or addresses (VLLM_PORT, VLLM_HOST_IP) fails in the profile if it is wrong, and is the user's."""

@@ -1,4 +1,4 @@
-"""Which words of `spec.engine.args` are refused, and what replaces them: the rules of the CRD, made from the engines' tables.
+"""Which words of `spec.engine.args` and `.command` are refused, and what replaces them: rules made from the engines' tables.
 
 An engine's parser takes a flag under many names: cut short as long as no other begins so, with `_` for `-`, with its
 value after `=`, by a name with one hyphen, or with a key after a dot. Every one of them is refused for a flag that the
@@ -27,8 +27,11 @@ OWNERS = {
     Owner.OPERATOR: "the operator",
     Owner.HTTP: "the operator, which asks every engine over plain HTTP on one port",
     Owner.METRICS: "the operator, which reads the engine's metrics",
+    Owner.LOG: "the profiler, which reads the engine's log (variables in spec.engine.env may say the level of a served one)",
     Owner.FILE: "nobody, since a file may hold any owned flag (write its other flags into args)",
     Owner.ONE_GPU: "nobody, since an engine has one GPU or a share of it",
+    Owner.API_KEY: "you, in spec.engine.env, from a Secret",
+    Owner.CREDENTIALS: "spec.model.credentialsSecretRef",
 }
 """Who or what sets the flags of an owner, as docs/api.md and the messages say it."""
 OWNED_FLAGS = {flag: OWNERS[owner] for engine in ENGINES for flag, owner in engine.owned_flags.items()}
@@ -41,6 +44,9 @@ MOST_NAMED = 4
 _WHY = {
     Owner.FILE: "a file may hold flags that the operator sets: write its other flags into args",
     Owner.ONE_GPU: "an engine has one GPU or a share of it",
+    Owner.API_KEY: "everybody who may see the pod would see it: give "
+    + " or ".join(engine.key_variable for engine in ENGINES if engine.key_variable)
+    + " in spec.engine.env instead, from a Secret",
 }
 """What a message says of flags that nobody sets."""
 
@@ -61,6 +67,23 @@ def rules() -> list[Rule]:
         (_every("!a.matches('^--?[A-Za-z][^=\\\\s]*\\\\s')"), _ONE_WORD),
         (_every("!a.matches('^--([.=]|$)')"), _NO_FLAG),
     ]
+
+
+def command_rule() -> Rule:
+    """The same for the command, in one rule.
+
+    NB: a command may begin with a program that is no engine (nice -n 5, tini --), so names of one letter and the bare
+    `--` are its own.
+    """
+    shorts = [short for short in SHORT_FLAGS if len(short) > len("-n")]
+    refused = (
+        f"k in {_list(shorts)} || (k.startsWith('--') && k != '--' && {_list(OWNED_FLAGS)}.exists(f, f.startsWith(k)))"
+    )
+    rule = f"!has(self.command) || self.command.all(a, !a.startsWith('-') || [{_KEY}].all(k, !({refused})))"
+    return (
+        rule,
+        "command must not hold a flag that the operator sets (docs/api.md lists them), under any name: remove it",
+    )
 
 
 def _rule(owner: Owner) -> Rule:

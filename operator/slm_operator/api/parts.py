@@ -41,12 +41,13 @@ class ModelSpec(MeasuredModel):
 _OTHERS_SHARE = (
     "it decides which GPU, or how much of one, an engine has: that is the device plugin's and the operator's to say"
 )
+_OF_THE_PLUGIN = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REFUSED = {name: why for engine in ENGINES for name, why in engine.refused_variables.items()}
 
 
 def refused_variable(name: str) -> str | None:
     """Why no container of ours may have an environment variable; None when it may."""
-    if name == "NVIDIA_VISIBLE_DEVICES" or name.startswith("CUDA_MPS_"):
+    if name in _OF_THE_PLUGIN or name.startswith("CUDA_MPS_"):
         return _OTHERS_SHARE
     return _REFUSED.get(name)
 
@@ -62,7 +63,7 @@ class EnvVar(Part):
     """An environment variable of the engine."""
 
     model_config = validations(
-        cel("self.name != 'NVIDIA_VISIBLE_DEVICES' && !self.name.startsWith('CUDA_MPS_')", _OTHERS_SHARE),
+        cel(f"!(self.name in {list(_OF_THE_PLUGIN)}) && !self.name.startsWith('CUDA_MPS_')", _OTHERS_SHARE),
         *(cel(f"self.name != '{name}'", f"{name}: {why}") for name, why in _REFUSED.items()),
         cel("!(has(self.value) && has(self.valueFrom))", "give value or valueFrom, not both"),
     )
@@ -82,7 +83,10 @@ class EnvVar(Part):
 class EngineSpec(Part):
     """The engine that serves the model."""
 
-    model_config = validations(*(cel(rule, why, field=".args") for rule, why in owned_flags.rules()))
+    model_config = validations(
+        *(cel(rule, why, field=".args") for rule, why in owned_flags.rules()),
+        cel(*owned_flags.command_rule(), field=".command"),
+    )
     image: ImageReference = ENGINES[0].image
     """Container image of the engine. The profile is measured in this very image."""
     command: Annotated[list[Text], Field(max_length=16)] | None = None

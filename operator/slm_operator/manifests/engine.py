@@ -40,6 +40,8 @@ class Serving:
     gpu_memory_utilization: float
     weights_bytes: int | None = None
     """Weights as the profile's ledger has them; None where no ledger is known."""
+    left_out: tuple[str, ...] = ()
+    """Flags that the measured engine does not know, so that replicas would not start with them."""
 
     @property
     def max_in_flight(self) -> int:
@@ -81,6 +83,7 @@ def serving_args(model: MeasuredModel, engine: EngineSpec, served_name: str, ser
         memory_fraction=serving.gpu_memory_utilization,
         fixed=tuple(fixed_args(model, engine)),
         service=ServingOptions(port=PORT, max_in_flight=serving.max_in_flight, drain_seconds=SHUTDOWN_SECONDS),
+        left_out=serving.left_out,
     )
     return list(engine_of(engine.command).arguments(command(engine), options))
 

@@ -146,7 +146,11 @@ def resources(gpu: str, weights_bytes: int | None = None) -> dict[str, Any]:
 @lru_cache(maxsize=1024)
 def advice_digest(serving: Serving) -> str:
     """Which advice a replica runs with: it changes when the engine's arguments do, and never alone."""
-    return digest(asdict(replace(serving, weights_bytes=None)))
+    started = asdict(replace(serving, weights_bytes=None))
+    # NB: without it the digest is what it was before there was such a field, and no running replica is replaced.
+    if not serving.left_out:
+        del started["left_out"]
+    return digest(started)
 
 
 def change_cause(serving: Serving, profile: str) -> str:

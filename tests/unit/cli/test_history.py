@@ -36,7 +36,7 @@ def replica_set(number: int, profile: str, document: MeasurementDocument, **pods
     manifest = replicas(
         record,
         READ,
-        serving_of(READ.engine, advice, document.ledger),
+        serving_of(READ.engine, advice, document),
         Fleet(count=2, profile=profile, opt_in_label=names.OPT_IN_LABEL),
     )
     annotations = manifest["metadata"]["annotations"] | {"deployment.kubernetes.io/revision": str(number)}
@@ -118,7 +118,7 @@ def test_the_operator_gives_the_former_arguments_for_what_rollback_sets() -> Non
     again = replicas(
         record,
         pinned,
-        serving_of(pinned.engine, advice, SINGLE.ledger),
+        serving_of(pinned.engine, advice, SINGLE),
         Fleet(count=2, profile=FORMER, opt_in_label=names.OPT_IN_LABEL),
     )
     assert again["spec"]["template"] == FIRST["spec"]["template"]

@@ -26,12 +26,16 @@ OPTIONS = json.loads((ROOT / "data/vllm/options.json").read_text())["options"]
 LONG = sorted(name for one in OPTIONS for name in one["names"] if name.startswith("--"))
 ONE_HYPHEN = sorted(name for one in OPTIONS for name in one["names"] if not name.startswith("--"))
 OWNED = {*default().owned_flags, *default().short_flags}
-RULES = [(cel.compile(rule), message) for rule, message in owned_flags.rules()]
+RULES = [(cel.compile(rule), message) for rule, message in (*owned_flags.rules(), owned_flags.command_rule())]
 
 
 def refused(*args: str) -> list[str]:
     """Messages of the rules that these arguments break."""
-    asked = cel.Context(variables={"self": {"args": list(args)}})
+    return broken({"args": list(args)})
+
+
+def broken(engine: dict[str, list[str]]) -> list[str]:
+    asked = cel.Context(variables={"self": engine})
     add_stdlib_to_context(asked)
     return [message for rule, message in RULES if not rule.execute(asked)]
 
@@ -162,6 +166,10 @@ REMEDIES = [
     (["-tp", "2"], "one GPU or a share of it"),
     (["--config", "/etc/vllm.yaml"], "a file may hold flags that the operator sets"),
     (["--disable-log-stats"], "reads the engine's metrics"),
+    (["--api-key", "k"], "give VLLM_API_KEY in spec.engine.env instead, from a Secret"),
+    (["--hf-token=t"], "spec.model.credentialsSecretRef"),
+    (["--max-num-queued-tokens", "4096"], "set by the advice"),
+    (["--enable-fault-tolerance"], "one GPU or a share of it"),
     (["--uds", "/run/socket"], "over plain HTTP on one port"),
     (["--seed 7"], "write two items"),
     (["--max-num-seqs 7"], "write two items"),
@@ -175,3 +183,36 @@ REMEDIES = [
 def test_the_message_says_what_to_do_instead(args: list[str], remedy: str) -> None:
     (message,) = refused(*args)
     assert remedy in message
+
+
+COMMANDS_REFUSED = [
+    ["vllm", "serve", "--max-num-seqs", "7"],
+    ["vllm", "serve", "--max_num_seq=7"],
+    ["vllm", "serve", "-tp", "2"],
+    ["vllm", "serve", "-dp=2"],
+    ["python3", "-m", "vllm.entrypoints.openai.api_server", "--api-key=k"],
+    ["nice", "-n", "5", "vllm", "serve", "--config", "/etc/vllm.yaml"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS_REFUSED, ids=[" ".join(words) for words in COMMANDS_REFUSED])
+def test_an_owned_flag_in_the_command_is_refused_too(command: list[str]) -> None:
+    (message,) = broken({"command": command})
+    assert message.startswith("command must not hold a flag that the operator sets")
+
+
+COMMANDS_TAKEN = [
+    ["vllm", "serve"],
+    ["python3", "-u", "-m", "vllm.entrypoints.openai.api_server"],
+    ["nice", "-n", "5", "vllm", "serve"],
+    ["tini", "--", "vllm", "serve"],
+    ["numactl", "--physcpubind=0-3", "--membind", "0", "vllm", "serve"],
+    ["nsys", "profile", "-t", "cuda", "--trace=nvtx", "vllm", "serve"],
+    ["sh", "-c", 'exec vllm serve "$@"', "-"],
+    ["vllm", "serve", "--enforce-eager"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS_TAKEN, ids=[" ".join(words) for words in COMMANDS_TAKEN])
+def test_a_command_of_ones_own_is_taken(command: list[str]) -> None:
+    assert broken({"command": command}) == []

@@ -1,8 +1,18 @@
-"""What engines say when they fail, and what is made of it. The lines are vLLM's own."""
+"""What engines say when they fail, and what is made of it. The lines are vLLM's own; each case of the data names its source."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from slm_core.engines.registry import default
-from slm_core.failure import EXIT_STATUS, REMEDY, Failure
+from slm_core.failure import EXIT_STATUS, FINAL, REMEDY, Cause, EngineFault, Failure, ProfileError, error_of
+
+LOGS: list[dict[str, Any]] = json.loads((Path(__file__).parents[2] / "data/field/engine-logs.json").read_text())
+HELPED_BY_LESS = {
+    *(Failure.MEMORY, Failure.STATE_BLOCKS, Failure.HOST_MEMORY, Failure.SHARING, Failure.PORT),
+    *(Failure.DIED, Failure.HANGS, Failure.NEVER_HEALTHY, Failure.ANSWERS_ERRORS),
+}
 
 HEARSAY = (
     "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
@@ -49,19 +59,50 @@ SAID = [
         "bind",
     ),
     ("a full disk", "OSError: [Errno 28] No space left on device", Failure.DISK, "No space"),
-    ("words of its own", "INFO all is well\nRuntimeError: the moon is full", None, "the moon is full"),
-    ("no error line", "INFO one\nINFO two\n", None, "two"),
-    ("silence", "", None, "printed nothing"),
+    ("words of its own", "INFO all is well\nRuntimeError: the moon is full", Failure.DIED, "the moon is full"),
+    ("no error line", "INFO one\nINFO two\n", Failure.DIED, "two"),
+    ("silence", "", Failure.DIED, "printed nothing"),
 ]
 
 
 @pytest.mark.parametrize(("name", "log", "failure", "line"), SAID, ids=[c[0] for c in SAID])
-def test_the_class_and_the_line(name: str, log: str, failure: Failure | None, line: str) -> None:
-    found, shown = default().explain(log)
-    assert found == failure
-    assert line in shown
-    assert "\n" not in shown
-    assert not shown.startswith("(")
+def test_the_class_and_the_line(name: str, log: str, failure: Failure, line: str) -> None:
+    found = default().explain(log)
+    assert found.failure == failure
+    assert line in found.line
+    assert "\n" not in found.line
+    assert not found.line.startswith("(")
+
+
+@pytest.mark.parametrize("case", LOGS, ids=[case["name"] for case in LOGS])
+def test_a_common_end_has_its_class_its_line_and_its_remedy(case: dict[str, Any]) -> None:
+    found = default().explain(case["log"])
+    assert found.failure == case["class"]
+    assert case["line"] in found.line
+    assert "Request ID" not in found.line
+    assert not found.line.startswith(("(", "[", "ERROR"))
+    assert found.batch_size_limit == case.get("limit")
+    assert found.signal == case.get("signal")
+    remedy = found.remedy or (REMEDY | dict(default().remedies))[found.failure]
+    assert case.get("remedy", "") in remedy
+
+
+@pytest.mark.parametrize("case", LOGS, ids=[case["name"] for case in LOGS])
+def test_an_end_is_tried_with_less_just_where_less_may_help(case: dict[str, Any]) -> None:
+    error = error_of(default().explain(case["log"]), "it did not start")
+    assert isinstance(error, EngineFault) == (case["class"] in HELPED_BY_LESS)
+    if isinstance(error, EngineFault):
+        assert error.batch_size_limit == case.get("limit")
+
+
+def test_each_class_is_final_or_helped_by_less() -> None:
+    assert set(Failure) - FINAL == HELPED_BY_LESS
+    assert isinstance(error_of(Cause(failure=Failure.DRIVER, line=""), ""), ProfileError)
+
+
+@pytest.mark.parametrize("failure", [Failure.DIED, Failure.HANGS])
+def test_a_smaller_batch_is_no_remedy_without_a_sign_of_memory(failure: Failure) -> None:
+    assert "batch" not in (REMEDY | dict(default().remedies))[failure]
 
 
 def test_every_class_has_a_remedy_and_an_exit_status_of_its_own() -> None:

@@ -1,6 +1,7 @@
 """Memory of an engine, read from its own words. The log lines are vLLM 0.32's."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from slm_core.engines.base import MemoryReport
@@ -8,6 +9,7 @@ from slm_core.engines.registry import default
 from slm_core.units import GIB
 from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger
 
+DATA = Path(__file__).parents[2] / "data/vllm"
 CUDA_LOG = """
 (Worker pid=1) INFO [gpu_model_runner.py:5150] Model loading took 2.45 GiB memory and 1.700000 seconds
 (Worker pid=1) INFO [gpu_worker.py:760] Available KV cache memory: 69.51 GiB
@@ -97,3 +99,30 @@ def test_on_cpu_the_rest_of_the_resident_memory_is_context() -> None:
     assert ledger.weights_bytes == 7_000_000
     assert ledger.context_bytes == 2 * GIB - 7_000_000
     assert ledger.nvml_used_bytes is None
+
+
+STARTS = {"start-with-graphs": 0.33, "start-with-graphs-not-estimated": 0.33, "start-eager": 0.0}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_graphs_are_counted_once(name: str) -> None:
+    """By `gpu_worker.py` of vLLM 0.32: the peak that is logged holds their estimate, unless that is switched off."""
+    log = default().read_memory((DATA / f"{name}.log").read_text(), "vllm:cache_config_info{} 1.0").log
+    assert log.activation_peak == pytest.approx(0.66 * GIB, rel=1e-6)
+    assert log.graphs == pytest.approx(STARTS[name] * GIB)
+    assert log.consumed == round(2.6 * GIB)
+
+
+def test_what_is_allocated_after_the_log_is_context() -> None:
+    """Attention's workspaces and the sampler are in no line, and NVML sees them."""
+    later = round(0.39 * GIB)
+    plain, _ = make_ledger(seen())
+    ledger, notes = make_ledger(seen(used_bytes=seen().used_bytes + later))
+    assert ledger.context_bytes - plain.context_bytes == pytest.approx(later, rel=0.05)
+    assert ledger.fixed_bytes + ledger.kv_pool_bytes == pytest.approx(ledger.nvml_used_bytes)
+    assert notes == ()
+
+
+def test_what_an_engine_gave_back_before_it_is_looked_at_stays_counted() -> None:
+    less, _ = make_ledger(seen(used_bytes=seen().used_bytes - GIB))
+    assert less.context_bytes == pytest.approx(0.75 * GIB, rel=0.01)

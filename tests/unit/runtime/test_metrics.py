@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 from slm_core.counters import CounterDelta, over_engines
@@ -84,3 +85,33 @@ def test_a_mean_is_of_what_was_counted_between_and_none_of_nothing() -> None:
     after = dataclasses.replace(before, itl_sum=before.itl_sum + 2, itl_count=before.itl_count + 100)
     delta = CounterDelta.between(before, after, 10)
     assert (delta.mean_ms("itl"), delta.mean_ms("ttft")) == (20, None)
+
+
+FIELD = Path(__file__).parents[2] / "data/field/metrics"
+
+
+@pytest.mark.parametrize(("name", "kv_usage"), [("kv-usage-by-process", 0.65), ("two-series-of-kv-usage", 0.6)])
+def test_of_several_series_in_one_page_kv_use_is_the_largest_and_no_sum(name: str, kv_usage: float) -> None:
+    assert default().read_counters((FIELD / f"{name}.txt").read_text()).kv_usage == kv_usage
+
+
+def with_series(name: str, value: str) -> str:
+    return f'{PAGE}{name}{{engine="1",model_name="m"}} {value}\n'
+
+
+@pytest.mark.parametrize("nothing", ["NaN", "nan"])
+def test_a_kv_use_that_is_no_number_is_no_value(nothing: str) -> None:
+    assert default().read_counters(with_series("vllm:kv_cache_usage_perc", nothing)).kv_usage == 0.25
+
+
+@pytest.mark.parametrize("odd", ["NaN", "+Inf", "-Inf", "-1"])
+@pytest.mark.parametrize("name", ["vllm:num_requests_running", "vllm:generation_tokens_total"])
+def test_a_sum_with_a_part_that_is_no_number_is_refused(name: str, odd: str) -> None:
+    with pytest.raises(ProfileError, match=f"shows {name} as no number"):
+        default().read_counters(with_series(name, odd))
+
+
+@pytest.mark.parametrize("page", [with_series("vllm:kv_cache_usage_perc", "+Inf"), PAGE.replace("} 0.25", "} NaN")])
+def test_a_kv_use_without_an_end_or_a_number_is_refused(page: str) -> None:
+    with pytest.raises(ProfileError, match="shows vllm:kv_cache_usage_perc as no number"):
+        default().read_counters(page)

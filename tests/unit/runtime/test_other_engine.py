@@ -153,7 +153,7 @@ def test_its_pods_say_what_its_advice_says() -> None:
     document = w.document()
     advice = advise_deployment(asked, replace(document, engine=replace(document.engine, name=OTHER.name)))
     assert not isinstance(advice, Unadvisable)
-    serving = replace(serving_of(asked.engine, advice, document.ledger), kv_bytes=1 << 30)
+    serving = replace(serving_of(asked.engine, advice, document), kv_bytes=1 << 30)
     made = replicas(record, asked, serving, Fleet(count=1, profile="p", opt_in_label=names.OPT_IN_LABEL))
     (engine,) = made["spec"]["template"]["spec"]["containers"]
     assert engine["command"] == COMMAND

@@ -84,7 +84,7 @@ def way_back(
     advice = advise_deployment(spec, document)
     if isinstance(advice, Unadvisable):
         return WayBack(refused=f"SLMProfile {to.profile} gives no advice: {advice.because}")
-    serving = serving_of(spec.engine, advice, document.ledger)
+    serving = serving_of(spec.engine, advice, document)
     args = tuple(serving_args(spec.model, spec.engine, served_name, serving))
     differing = _differing(args, to.args)
     if spec.engine.image != to.image:

@@ -28,7 +28,11 @@ SHORTEST = 6
 MOST_CHARACTERS = 64 << 10
 """Of one text of an object; logs are cut where they are read."""
 
-_FLAGS = frozenset({*OWNED_FLAGS, *SHORT_FLAGS}).union(*(engine.harmless_flags for engine in ENGINES))
+_FLAGS = (
+    frozenset({*OWNED_FLAGS, *SHORT_FLAGS})
+    .union(*(engine.harmless_flags for engine in ENGINES))
+    .difference(*(engine.secret_flags for engine in ENGINES))
+)
 """Flags whose values tell what an engine does and never who may use it."""
 _WORDS = frozenset({"true", "false", "auto", "-m", "python", "python3"}).union(*(e.harmless_words for e in ENGINES))
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")

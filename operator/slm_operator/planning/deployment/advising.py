@@ -88,9 +88,9 @@ def settings_of(spec: SLMDeploymentSpec) -> Settings:
     )
 
 
-def serving_of(engine: EngineSpec, advice: Advice, ledger: Ledger | None) -> Serving:
+def serving_of(engine: EngineSpec, advice: Advice, document: MeasurementDocument) -> Serving:
     """What replicas are started with."""
-    advised = advice.configuration
+    advised, ledger = advice.configuration, document.ledger
     return Serving(
         batch_size=advised.batch_size,
         kv_bytes=advised.kv_cache_bytes,
@@ -99,7 +99,32 @@ def serving_of(engine: EngineSpec, advice: Advice, ledger: Ledger | None) -> Ser
         sharing_mode=advised.sharing_mode,
         gpu_memory_utilization=engine_of(engine.command).fraction_while_serving(advised.engines_per_gpu, ledger),
         weights_bytes=ledger.weights_bytes if ledger is not None else None,
+        left_out=tuple(left_out(engine, document)),
     )
+
+
+def left_out(spec: EngineSpec, document: MeasurementDocument) -> dict[str, str]:
+    """Flags that the engine which is to serve does not know, and what it does without each."""
+    return engine_of(spec.command).unknown_flags(*_known_of(spec, document))
+
+
+def without_flags(spec: EngineSpec, document: MeasurementDocument) -> str:
+    """What replicas lack because their engine is too old, as sentences; empty where they lack nothing."""
+    version, _ = _known_of(spec, document)
+    return "".join(
+        f" The engine ({version}) does not know {flag}: {without}. Use a newer spec.engine.image."
+        for flag, without in left_out(spec, document).items()
+    )
+
+
+def _known_of(spec: EngineSpec, document: MeasurementDocument) -> tuple[str, tuple[str, ...]]:
+    """Version of the engine that is to serve, and words that it is known to take.
+
+    NB: what was measured elsewhere and imported tells nothing of the image that serves.
+    """
+    if document.engine.image == spec.image:
+        return document.engine.version, document.engine.args
+    return engine_of(spec.command).version_of_image(spec.image), ()
 
 
 def slice_bytes_of(advice: Advice, ledger: Ledger | None) -> int | None:

@@ -20,7 +20,7 @@ from slm_operator.api.reasons import Reason
 from slm_operator.manifests.overlay import refused_fields, refused_user
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
 from slm_operator.planning.actions import Action, Apply, Plan
-from slm_operator.planning.deployment.advising import Unadvisable
+from slm_operator.planning.deployment.advising import Unadvisable, without_flags
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding
 from slm_operator.planning.deployment.own_replicas import own_replicas
@@ -168,6 +168,8 @@ def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: Story, advice
             Finding(type=Condition.ADVISED, holds=False, reason=advice.reason, message=advice.because, stalls=True)
         )
     said = advice.sentences[0] if advice.sentences else "decided"
+    if view.profile is not None and view.profile.measurements is not None:
+        said += without_flags(spec.engine, view.profile.measurements)
     if advice.feasible:
         return story.and_then(
             Finding(type=Condition.ADVISED, holds=True, reason=Reason.ADVISED, message=said), advice=advice

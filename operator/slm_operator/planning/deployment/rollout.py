@@ -55,7 +55,7 @@ def rollout(
     """What serves the replicas that are wanted, as far as the fleet's answer allows."""
     assert view.profile is not None
     assert view.profile.measurements is not None
-    serving, wanted = serving_of(spec.engine, advice, view.profile.measurements.ledger), wanted_replicas(spec, advice)
+    serving, wanted = serving_of(spec.engine, advice, view.profile.measurements), wanted_replicas(spec, advice)
     slots = assignment.slots if assignment is not None else 0
     # NB: replicas that have no slice before the change is done would block each other's eviction for ever, and with it
     # the change, be it for them or for somebody else.

@@ -86,7 +86,7 @@ def _advice(view: DeploymentView, advice: Advice, now: datetime) -> dict[str, An
     basis = DecidedFrom(
         profile=profile.meta.key.name,
         generation=record.meta.generation,
-        digest=advice_digest(serving_of(record.spec.engine, advice, profile.measurements.ledger)),
+        digest=advice_digest(serving_of(record.spec.engine, advice, profile.measurements)),
         former=record.status.get("advice") or {},
     )
     return advice_status(advice, basis, now)
