@@ -45,6 +45,8 @@ NB: it takes a model in first place as `vllm serve` does, and ignores it: it wou
 """
 BLOCK_TOKENS = 128
 """The largest KV block (CPU); a sequence takes whole blocks."""
+_GRAPH_STEPS = ((2, 1), (4, 2), (8, 4), (256, 8))
+"""(below this batch size, graphs are captured for multiples of)."""
 _COUNTERS = CounterReader({
     "running": "vllm:num_requests_running",
     "waiting": "vllm:num_requests_waiting",
@@ -160,6 +162,13 @@ class Vllm(Engine):
     def pinned_to(self, cores: Sequence[int]) -> dict[str, str]:
         """See Engine."""
         return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))}
+
+    def graph_step(self, batch_size: int) -> int:
+        """See Engine. Source: vllm/config/vllm.py, `_set_cudagraph_sizes`: 1, 2, 4, by 8 to 256, by 16 above.
+
+        NB: an engine captures its own `max_num_seqs` too, so the size that is served is never padded; the sweep's are.
+        """
+        return next((step for below, step in _GRAPH_STEPS if batch_size < below), 16)
 
     def sequence_kv_tokens(self, tokens: int) -> int:
         """See Engine. One block more than the sequence takes. Source: vllm/v1/core/block_pool.py, `null_block`."""

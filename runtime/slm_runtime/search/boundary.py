@@ -21,6 +21,7 @@ from slm_core.slo_check import figure_ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from slm_core.engines.base import Engine
     from slm_core.measurements import Point
     from slm_core.slo import Limits, Metric, Statistic
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 KV_AIM_FRACTION = 0.95
 """KV peak that is aimed at; the pool's random peak in another window is a little higher."""
+NEAR_GRAPH_FRACTION = 1 / 32
+"""Part of B that is given up for a size that the engine has captured."""
 LEAST_AIM_FRACTION = 0.1
 """However wide the intervals, no less of a limit's use is aimed at."""
 NEAR_FRACTION = 0.01
@@ -123,9 +126,16 @@ def _crossing(known: Sequence[tuple[Point, float]], aim: float) -> float:
     return fit_line([float(p.batch_size) for p, _ in known], [use for _, use in known], doubts).inverse(aim)
 
 
-def tidy(batch_size: float) -> int:
-    """Round down to a size that a person would set: steps of 2 to 3 %, none below 64."""
-    whole = math.floor(batch_size)
+def tidy(batch_size: float, engine: Engine) -> int:
+    """Round down to a size for which the engine has graphs where that is near, else to one that a person would set.
+
+    Steps of 2 to 3 %, none below 64. What lies between two graphs costs a step of the larger one, so less is lost by a
+    size below both than it would seem; where graphs lie far apart, more.
+    """
+    whole = math.floor(max(batch_size, 0.0))  # no batch at all keeps a limit that a flat line misses
+    captured = whole - whole % engine.graph_step(whole)
+    if captured >= whole * (1 - NEAR_GRAPH_FRACTION):
+        return captured
     step = next((step for below, step in ((64, 1), (128, 2), (256, 4)) if whole < below), 8)
     return whole - whole % step
 
