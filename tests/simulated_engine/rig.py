@@ -47,6 +47,8 @@ class SimulatedRig:
     """Ways of sharing in which engines do not start."""
     download: float = 0.0
     """Seconds that the first start waits for the model."""
+    board: dict[str, float] = field(default_factory=dict)
+    """What every window sees of the board: fields of its point."""
     seconds: float = 0.0
     running: EngineConfiguration | None = None
     compiled: set[tuple[int, int | None]] = field(default_factory=set)
@@ -149,6 +151,7 @@ class SimulatedRig:
             input_tokens_mean=lengths.input_tokens_mean,
             output_tokens_mean=lengths.output_tokens_mean,
             marks=(Mark.PREEMPTED,) if preemptions else (),
+            **self.board,
         )
 
     def _latency(self, mean_ms: float, spread: float, samples: int) -> Latency:
