@@ -124,7 +124,7 @@ ENGINES_PER_GPU = Bounds(least=1, most=MAX_SLICES)
 MAX_ENGINES_PER_GPU = Default(default=4, least=1, most=MAX_SLICES)
 """Most engines on a GPU that are measured or advised."""
 MAX_GPU_MINUTES = Default(default=15, above=0, most=1440)
-"""What a profile may cost."""
+"""What a profile may cost, beside the model's download."""
 GPU_MINUTES_BY_HAND = 30.0
 """The same for who runs the profiler without Kubernetes and sees what it does."""
 MAX_BATCH_SIZE = Default(default=512, least=1)

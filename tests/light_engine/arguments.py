@@ -78,6 +78,10 @@ class Settings:
     """Engines that share the device: a step takes as much longer as the device is busier."""
     shared_fraction: float = 0.0
     """Part of a step that neighbours cannot overlap."""
+    hub: str = ""
+    """Folder that plays the hub: a model given by a name is `NAME/config.json` in it."""
+    download_seconds: float = 0.0
+    """How long a model of the hub takes to come, the first time."""
     fault: str = ""
     """never-healthy, die-at-start, answers-errors, no-metrics, renamed-metrics, ignores-sigterm, or at N running: die-at:N, die-slowly-at:N, hang-at:N."""
 
@@ -106,9 +110,9 @@ class Shape:
     vocab_size: int = field(default=512)
 
     @classmethod
-    def of(cls, model: str, dtype: str) -> "Shape":
-        """Read a model folder. Raises OSError or ValueError as vLLM does."""
-        path = Path(model) / "config.json"
+    def of(cls, model: str, dtype: str, hub: str = "") -> "Shape":
+        """Read a model folder, or one of the hub's. Raises OSError or ValueError as vLLM does."""
+        path = Path(hub) / model / "config.json"
         if not path.exists():
             raise OSError(
                 f"Can't load the configuration of '{model}'. If you were trying to load it from "
