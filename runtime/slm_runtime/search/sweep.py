@@ -41,7 +41,8 @@ BOLD_POINTS = 5
 PASSING = frozenset({Mark.LITTLES_LAW, Mark.ERRORS})
 """Marks of a window that was disturbed; the others would come again."""
 MAX_FAILURES, MAX_FAILURES_WITHOUT_POINTS = 3, 2
-"""Sweep engines that may die before the search settles for the batches below, or gives up."""
+"""Sweep engines that may die before the search settles for the batches below, or gives up; the latter, where none was
+measured and the last one did not name the batch at which it would start."""
 
 
 def limits_of(request: Request, findings: Findings) -> Limits:
@@ -96,7 +97,8 @@ def sweep_step(request: Request, findings: Findings) -> Step | None:
     """The next point of the sweep, or the start of its engine. Done: no engine can be swept."""
     failures = _failures(findings)
     points = swept(findings)
-    if len(failures) >= (MAX_FAILURES if points else MAX_FAILURES_WITHOUT_POINTS):
+    hopeful = points or (failures and failures[-1].batch_size_limit)
+    if len(failures) >= (MAX_FAILURES if hopeful else MAX_FAILURES_WITHOUT_POINTS):
         return None if points else Done(complete=False, because=failures[-1].reason)
     wanted = _next_point(request, findings)
     running = findings.running

@@ -164,6 +164,14 @@ async def test_a_batch_that_the_engine_names_is_where_the_search_goes_on(state_m
     assert chosen.confirmed
 
 
+async def test_a_named_batch_that_proves_too_large_as_well_is_followed_by_the_next() -> None:
+    it = Refusing([EngineFault(Failure.DIED, "no", 171), EngineFault(Failure.DIED, "no", 160)])
+    findings, done, _ = await search(request(), it)
+    assert [on.batch_size for on in it.asked][:3] == [512, 168, 160]
+    assert findings.points
+    assert done.complete
+
+
 @pytest.mark.parametrize("named", [-1, 0, 512, 10**6])
 async def test_a_number_that_is_no_smaller_batch_is_no_help(named: int) -> None:
     it = Refusing([EngineFault(Failure.DIED, "no", named)])
