@@ -93,7 +93,7 @@ class EngineFailed(Exception):  # noqa: N818 - it says what happened; the word e
 class EngineFault(EngineFailed):
     """Something that another configuration may not suffer from: the search goes on."""
 
-    def __init__(self, failure: Failure, message: str, batch_size_limit: int | None = None) -> None:
+    def __init__(self, failure: Failure, message: str, *, batch_size_limit: int | None = None) -> None:
         super().__init__(message)
         self.failure = failure
         self.batch_size_limit = batch_size_limit

@@ -44,7 +44,7 @@ class Moody(SimulatedRig):
             self.refused.append((on, failure))
         if failure is None:
             raise EngineFailed("it says nothing")
-        raise EngineFault(failure, "it fails", moods.choice((None, None, -1, 0, 1, 7, 171, 10**6)))
+        raise EngineFault(failure, "it fails", batch_size_limit=moods.choice((None, None, -1, 0, 1, 7, 171, 10**6)))
 
     async def start(self, on: EngineConfiguration) -> EngineReport:
         self.asked.append(on)
@@ -165,7 +165,9 @@ async def test_a_batch_that_the_engine_names_is_where_the_search_goes_on(state_m
 
 
 async def test_a_named_batch_that_proves_too_large_as_well_is_followed_by_the_next() -> None:
-    it = Refusing([EngineFault(Failure.DIED, "no", 171), EngineFault(Failure.DIED, "no", 160)])
+    it = Refusing(
+        [EngineFault(Failure.DIED, "no", batch_size_limit=171), EngineFault(Failure.DIED, "no", batch_size_limit=160)]
+    )
     findings, done, _ = await search(request(), it)
     assert [on.batch_size for on in it.asked][:3] == [512, 168, 160]
     assert findings.points
@@ -174,7 +176,7 @@ async def test_a_named_batch_that_proves_too_large_as_well_is_followed_by_the_ne
 
 @pytest.mark.parametrize("named", [-1, 0, 512, 10**6])
 async def test_a_number_that_is_no_smaller_batch_is_no_help(named: int) -> None:
-    it = Refusing([EngineFault(Failure.DIED, "no", named)])
+    it = Refusing([EngineFault(Failure.DIED, "no", batch_size_limit=named)])
     await search(request(), it)
     assert [on.batch_size for on in it.asked][:2] == [512, 256]
 
