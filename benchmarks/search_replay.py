@@ -10,7 +10,7 @@ from slm_core.measurements import Latency
 from slm_core.slo import Slo
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.next_step import best
-from slm_runtime.search.steps import Request
+from slm_runtime.search.steps import EngineReport, Request
 from slm_runtime.search.sweep import swept
 from unit.runtime_search import published
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from slm_core.configuration import EngineConfiguration
-    from slm_core.measurements import Ledger, Point
+    from slm_core.measurements import Point
     from slm_runtime.search.steps import Findings, Measure
 
 
@@ -34,12 +34,12 @@ class ReplayRig:
         self.pool: int | None = None
         self.seconds = 0.0
 
-    async def start(self, on: EngineConfiguration) -> Ledger:
+    async def start(self, on: EngineConfiguration) -> EngineReport:
         """Nothing but the pool is remembered."""
         assert self.ledger is not None
         self.seconds += 40
         self.pool = on.kv_cache_bytes or self.ledger.kv_pool_bytes
-        return self.ledger
+        return EngineReport(ledger=self.ledger, max_model_len=None, version="unknown", seconds=(40,))
 
     async def measure(self, step: Measure) -> Point:
         """What the sweep says of this B."""
@@ -52,6 +52,10 @@ class ReplayRig:
     def gpu_seconds(self) -> float:
         """40 s for a start and 15 s for a point."""
         return self.seconds
+
+    def download_seconds(self) -> float:
+        """It was here."""
+        return 0
 
     def at(self, size: int) -> Point:
         """The point at any B, beyond the ends as the last two points continue."""

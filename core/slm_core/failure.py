@@ -144,6 +144,7 @@ class EngineFault(EngineFailed):
         self.failure = failure
         self.remedy = remedy
         self.batch_size_limit = batch_size_limit
+        """Largest B with which it would start, where the engine names one."""
 
 
 def error_of(cause: Cause, message: str) -> ProfileError | EngineFault:

@@ -259,11 +259,13 @@ class Cost:
     """What the measurement cost."""
 
     gpu_seconds: float
-    """Wall time during which the GPU was held."""
+    """Wall time during which the GPU was held, the model's download included."""
     engine_starts: int
     """Engines started."""
     startup_seconds: float
     """Wall time spent waiting for engines to become ready."""
+    download_seconds: float = 0.0
+    """Part of it for which the model was being downloaded. No budget counts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

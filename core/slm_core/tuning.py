@@ -15,6 +15,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from slm_core.units import GIB
+
 N = TypeVar("N", int, float)
 
 
@@ -102,6 +104,14 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def max_num_batched_tokens(device_bytes: int | None) -> int:
+    """The token budget where the user gives none. None: the device's memory is not its own, as on a CPU."""
+    if device_bytes is None:
+        return MAX_NUM_BATCHED_TOKENS.default
+    fitting = (tokens for below, tokens in TOKENS_BY_MEMORY if device_bytes < below)
+    return next(fitting, MAX_NUM_BATCHED_TOKENS.default)
+
+
 def tuned(source: object) -> dict[str, Any]:
     """The fields of `Tuning` from whatever has attributes of their names: a part of the API, parsed arguments."""
     return {name: getattr(source, name) for name in KNOBS}
@@ -114,13 +124,18 @@ ENGINES_PER_GPU = Bounds(least=1, most=MAX_SLICES)
 MAX_ENGINES_PER_GPU = Default(default=4, least=1, most=MAX_SLICES)
 """Most engines on a GPU that are measured or advised."""
 MAX_GPU_MINUTES = Default(default=15, above=0, most=1440)
-"""What a profile may cost."""
+"""What a profile may cost, beside the model's download."""
 GPU_MINUTES_BY_HAND = 30.0
 """The same for who runs the profiler without Kubernetes and sees what it does."""
 MAX_BATCH_SIZE = Default(default=512, least=1)
 """Largest B that is tried."""
 MAX_NUM_BATCHED_TOKENS = Default(default=8192, least=1)
-"""Token budget per step of the engine that is swept."""
+"""Token budget per step of the engine that is swept, on a device with room for it."""
+TOKENS_BY_MEMORY = ((32 * GIB, 2048),)
+"""(device memory below, token budget): activations of a long step would take from a small card what packs need.
+
+vLLM has 2048 there too (engine/arg_utils.py, `get_batch_defaults`).
+"""
 STARTUP_SECONDS = Default(default=900.0, above=0)
 """Patience with an engine that starts."""
 INPUT_TOKENS = Default(default=161, least=1, most=1_000_000)

@@ -15,6 +15,7 @@ from slm_core.engines.registry import command_and_arguments, default, engine_of
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
 from slm_core.sharing import AUTO, CHOICES, allows_packs, by_word, word_of
 from slm_core.slo import ITL, LIMITS, METRICS, Slo, Statistic
+from slm_core.units import GIB
 
 from slm_runtime import events, profile
 from slm_runtime.ledger import read_config
@@ -116,7 +117,9 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     pace, batch, budget = Pace(), tuning.MAX_BATCH_SIZE, tuning.MAX_NUM_BATCHED_TOKENS
     _add(group, "--max-gpu-minutes", number(tuning.MAX_GPU_MINUTES), tuning.GPU_MINUTES_BY_HAND)
     _add(group, "--max-batch-size", count(batch), batch.default, metavar="B")
-    _add(group, "--max-num-batched-tokens", count(budget), budget.default)
+    small = " and ".join(f"{tokens} below {below // GIB} GiB" for below, tokens in tuning.TOKENS_BY_MEMORY)
+    by_memory = f"tokens of one step (default: {budget.default}; of device memory {small})"
+    group.add_argument("--max-num-batched-tokens", type=count(budget), help=by_memory, metavar="TOKENS")
     _add(group, "--startup-timeout-seconds", number(tuning.STARTUP_SECONDS), tuning.STARTUP_SECONDS.default)
     _add(group, "--min-window-seconds", number(ABOVE_ZERO), pace.min_seconds)
     _add(group, "--max-window-seconds", number(ABOVE_ZERO), pace.max_seconds)
@@ -150,6 +153,7 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
             timeout_seconds=args.startup_timeout_seconds,
         ),
         request=request,
+        max_num_batched_tokens=args.max_num_batched_tokens,
         lengths=args.dataset or parse_lengths(args.input_tokens, args.output_tokens),
         conditions=Conditions(
             pace=Pace(
@@ -194,7 +198,6 @@ def _request(args: argparse.Namespace, engine: Engine, max_model_len: int | None
         slo=Slo.read(args, prefix="slo_"),
         max_gpu_seconds=args.max_gpu_minutes * 60,
         max_batch_size=args.max_batch_size,
-        max_num_batched_tokens=max(args.max_num_batched_tokens, args.max_batch_size),
         **tuning.tuned(args),
         max_engines=1 if alone else max(args.max_engines_per_gpu, args.engines_per_gpu or 1),
         engines=None if alone else args.engines_per_gpu,

@@ -8,6 +8,7 @@ Source: huggingface_hub, "Understand caching".
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,18 +20,21 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 5.0
 
 
-async def follow_download(model: str, environment: Mapping[str, str], report: Callable[[str], None]) -> None:
-    """Tell each time that more is there, until cancelled. Returns at once for a model that no hub has."""
+async def follow_download(model: str, environment: Mapping[str, str], report: Callable[[str, float], None]) -> None:
+    """Tell each time that more is there, and for how many seconds it came, until cancelled.
+
+    Returns at once for a model that no hub has.
+    """
     folder = hub_folder(model, environment)
     if folder is None:
         return
-    reported = bytes_on_disk(folder)
+    reported, looked = bytes_on_disk(folder), time.monotonic()
     while True:
         await asyncio.sleep(EVERY_SECONDS)
-        here = bytes_on_disk(folder)
+        here, now = bytes_on_disk(folder), time.monotonic()
         if here > reported:
-            report(f"downloading {model}: {here / GIB:.2f} GiB of it are here")
-            reported = here
+            report(f"downloading {model}: {here / GIB:.2f} GiB of it are here", now - looked)
+        reported, looked = here, now
 
 
 def hub_folder(model: str, environment: Mapping[str, str]) -> Path | None:

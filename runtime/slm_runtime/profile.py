@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from slm_core import tuning
 from slm_core.codec import to_json
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
 from slm_core.measurements import Cost, Engine, Gpu, MeasurementDocument, Model
@@ -49,6 +50,9 @@ class Task:
 
     subject: Subject
     request: Request
+    """Without modes and token budget: those depend on the device."""
+    max_num_batched_tokens: int | None
+    """The user's own token budget per step."""
     lengths: Lengths | str
     """Token lengths, or the path of a dataset."""
     conditions: Conditions
@@ -87,7 +91,7 @@ async def run(task: Task, reporter: Reporter) -> int:
     with nvml.device() as device:
         try:
             _check(task)
-            request = replace(task.request, modes=_modes(task, device, reporter))
+            request = _request(task, device, reporter)
             rig = EngineRig(task.subject, task.lengths, task.conditions, device, reporter.note)
             async with _download_reported(task.subject.model, rig, reporter) as downloading:
                 await _search(request, rig, reporter, ending, downloading)
@@ -106,9 +110,12 @@ async def run(task: Task, reporter: Reporter) -> int:
 @contextlib.asynccontextmanager
 async def _download_reported(model: str, rig: EngineRig, reporter: Reporter) -> AsyncIterator[asyncio.Task[None]]:
     """Report how much of the model has been downloaded, until the yielded task is cancelled or the block is left."""
-    following = asyncio.create_task(
-        follow_download(model, os.environ, lambda said: reporter.phase("Starting", said, rig.gpu_seconds()))
-    )
+
+    def tell(said: str, seconds: float) -> None:
+        rig.add_download(seconds)
+        reporter.phase("Starting", said, rig.gpu_seconds())
+
+    following = asyncio.create_task(follow_download(model, os.environ, tell))
     try:
         yield following
     finally:
@@ -129,7 +136,7 @@ async def _search(
 
     searching = asyncio.create_task(run_search(request, rig, hear))
     try:
-        with _interruptible(searching, request.max_gpu_seconds, ending):
+        with _interruptible(searching, request.max_gpu_seconds, rig, ending):
             ending.findings = await searching
         _judge(rig, ending)
     except asyncio.CancelledError:
@@ -143,8 +150,10 @@ async def _search(
 
 
 @contextlib.contextmanager
-def _interruptible(searching: asyncio.Task[Findings], max_gpu_seconds: float, ending: Ending) -> Iterator[None]:
-    """While the block lasts, a signal and the end of the budget cancel the search."""
+def _interruptible(
+    searching: asyncio.Task[Findings], max_gpu_seconds: float, rig: EngineRig, ending: Ending
+) -> Iterator[None]:
+    """While the block lasts, a signal and the end of the budget, which no download counts in, cancel the search."""
 
     def interrupt(failure: Failure, because: str) -> None:
         # Once: a second cancellation would interrupt the clean-up that the first has begun. SIGKILL always can.
@@ -152,11 +161,16 @@ def _interruptible(searching: asyncio.Task[Findings], max_gpu_seconds: float, en
             ending.fail(failure, because)
             searching.cancel()
 
+    async def end_budget() -> None:
+        while (left := ends + rig.download_seconds() - loop.time()) > 0:  # noqa: ASYNC110 - what is awaited is the clock
+            await asyncio.sleep(left)
+        interrupt(Failure.BUDGET, f"the budget of {max_gpu_seconds / 60:g} GPU-minutes is spent")
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, interrupt, Failure.INTERRUPTED, f"interrupted by {number.name}")
-    because = f"the budget of {max_gpu_seconds / 60:g} GPU-minutes is spent"
-    budget = loop.call_later(max_gpu_seconds, interrupt, Failure.BUDGET, because)
+    ends = loop.time() + max_gpu_seconds
+    budget = asyncio.create_task(end_budget())
     try:
         yield
     finally:
@@ -171,9 +185,10 @@ def _judge(rig: EngineRig, ending: Ending) -> None:
     if done is None or done.complete:
         return
     ending.because = done.because
-    if ending.findings.failures:
+    found = ending.findings
+    if found.lasting_failures or (found.failures and not found.points):
         ending.fail(rig.fault or Failure.NOTHING_MEASURED, done.because, rig.remedy)
-    elif not ending.findings.points:
+    elif not found.points:
         ending.fail(Failure.BUDGET, done.because)
 
 
@@ -183,8 +198,8 @@ def _tell(event: Event, rig: EngineRig, reporter: Reporter, ending: Ending) -> N
         case Measured(point=point):
             reporter.point(point)
             return
-        case Started(step=start, ledger=ledger) if start.configuration.kv_cache_bytes is None:
-            reporter.ledger(ledger)
+        case Started(step=start, report=report) if start.configuration.kv_cache_bytes is None:
+            reporter.ledger(report.ledger)
             return
         case Started():
             return
@@ -220,6 +235,15 @@ def _check(task: Task) -> None:
             raise ProfileError(Failure.MODEL, f"--model {model}: its config.json is not a JSON object")
     if task.output and not os.access(task.output.parent, os.W_OK):
         raise ProfileError(Failure.DISK, f"--output {task.output}: its folder cannot be written to")
+
+
+def _request(task: Task, device: Device | None, reporter: Reporter) -> Request:
+    """What is to be found out on this device."""
+    budget = task.max_num_batched_tokens
+    if budget is None:
+        budget = tuning.max_num_batched_tokens(device.memory_bytes if device else None)
+    budget = max(budget, task.request.max_batch_size)  # an engine refuses less
+    return replace(task.request, modes=_modes(task, device, reporter), max_num_batched_tokens=budget)
 
 
 def _modes(task: Task, device: Device | None, reporter: Reporter) -> tuple[SharingMode, ...]:
@@ -258,9 +282,9 @@ def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending)
             uri=task.model_uri,
             revision=task.revision,
             dtype=task.dtype or str(config.get("dtype") or config.get("torch_dtype") or "auto"),
-            max_model_len=rig.model_len,
+            max_model_len=findings.max_model_len,
         ),
-        engine=Engine(name=rig.kind.name, version=rig.version, image=task.image, args=rig.args),
+        engine=Engine(name=rig.kind.name, version=findings.version, image=task.image, args=rig.args),
         gpu=Gpu(
             product=task.gpu_product or (device.product if device else "CPU"),
             memory_bytes=device.memory_bytes if device else host.memory_bytes(),
@@ -276,6 +300,7 @@ def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending)
             gpu_seconds=rig.gpu_seconds(),
             engine_starts=findings.engine_starts,
             startup_seconds=findings.startup_seconds,
+            download_seconds=rig.download_seconds(),
         ),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         provenance=task.provenance,

@@ -25,6 +25,7 @@ from slm_runtime import host, mps
 from slm_runtime.engine_process import Launch, group_of, start_engine
 from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, weights_on_disk
 from slm_runtime.measuring import Measurement, Running
+from slm_runtime.search.steps import EngineReport
 from slm_runtime.tokenizer import count_tokens, identify
 from slm_runtime.workload import Lengths, read_conversations, usable
 
@@ -87,6 +88,7 @@ class EngineRig:
         self._ledger: Ledger | None = None
         self._context_bytes = 0
         self._began: float | None = None
+        self._downloaded_seconds = 0.0
         self.args: tuple[str, ...] = ()
         """Words of the sweep's engine, ours and the user's."""
         self.version = "unknown"
@@ -105,7 +107,15 @@ class EngineRig:
         """Wall time since the first start."""
         return 0.0 if self._began is None else time.monotonic() - self._began
 
-    async def start(self, on: EngineConfiguration) -> Ledger:
+    def download_seconds(self) -> float:
+        """See Rig. As long as somebody has seen the model grow on the disk."""
+        return self._downloaded_seconds
+
+    def add_download(self, seconds: float) -> None:
+        """The model has been growing for so long since this was last said."""
+        self._downloaded_seconds += seconds
+
+    async def start(self, on: EngineConfiguration) -> EngineReport:
         """See Rig."""
         self._began = self._began or time.monotonic()
         self._on = on
@@ -115,7 +125,7 @@ class EngineRig:
         except EngineFault as fault:
             # NB: on a GPU fewer sequences save no memory of the machine.
             hopeless = {Failure.MEMORY, Failure.HOST_MEMORY} if self._device else {Failure.MEMORY}
-            if fault.failure in hopeless and on.kv_cache_bytes is None:
+            if fault.failure in hopeless and on.kv_cache_bytes is None and fault.batch_size_limit is None:
                 raise ProfileError(fault.failure, str(fault), fault.remedy) from fault
             raise
 
@@ -134,22 +144,27 @@ class EngineRig:
             self.fault, self.remedy = sign.failure, sign.remedy
             raise
 
-    async def _start(self, on: EngineConfiguration) -> Ledger:
+    async def _start(self, on: EngineConfiguration) -> EngineReport:
         if sharing_of(on.sharing_mode).daemon:
             self._daemon = await mps.start_daemon()
         before = self._device.read().used_bytes if self._device else None
+        seconds = []
         for index in range(on.engines_per_gpu):
             # One after the other: engines that start together mis-size each other.
+            began = self.gpu_seconds() - self._downloaded_seconds
             self._engines.append(await self._start_one(self._words(on), self._environment(on, index)))
             # NB: before its memory is read: what the first request allocates stays allocated.
             await self._engines[-1].complete(self._first_request())
+            seconds.append(self.gpu_seconds() - self._downloaded_seconds - began)
             if index == 0:
                 self._ledger = await self._read_ledger(on, before)
                 await self._learn()
         if self._daemon:
             await self._daemon.verify(on.engines_per_gpu)
         assert self._ledger, "read with the first engine"
-        return self._ledger
+        return EngineReport(
+            ledger=self._ledger, max_model_len=self.model_len, version=self.version, seconds=tuple(seconds)
+        )
 
     async def _start_one(self, words: tuple[str, ...], environment: dict[str, str]) -> EngineProcess:
         launch = Launch(

@@ -92,6 +92,10 @@ class Settings:
     """How long its first request waits for kernels to be compiled."""
     last_words: str = ""
     """A file with what it says before it ends at its start; none: it starts."""
+    hub: str = ""
+    """Folder that plays the hub: a model given by a name is `NAME/config.json` in it."""
+    download_seconds: float = 0.0
+    """How long a model of the hub takes to come, the first time."""
     fault: str = ""
     """never-healthy, die-at-start, silent (no log), answers-errors, no-metrics, renamed-metrics, ignores-sigterm, or at N running: die-at:N, die-slowly-at:N, hang-at:N."""
 
@@ -120,9 +124,9 @@ class Shape:
     vocab_size: int = field(default=512)
 
     @classmethod
-    def of(cls, model: str, dtype: str) -> "Shape":
-        """Read a model folder. Raises OSError or ValueError as vLLM does."""
-        path = Path(model) / "config.json"
+    def of(cls, model: str, dtype: str, hub: str = "") -> "Shape":
+        """Read a model folder, or one of the hub's. Raises OSError or ValueError as vLLM does."""
+        path = Path(hub) / model / "config.json"
         if not path.exists():
             raise OSError(
                 f"Can't load the configuration of '{model}'. If you were trying to load it from "

@@ -166,6 +166,10 @@ class OtherEngine(Engine):
         """See Engine."""
         return {"OTHER_CORES": " ".join(map(str, cores))}
 
+    def graph_step(self, batch_size: int) -> int:
+        """See Engine. It captures none."""
+        return 1
+
     def sequence_kv_tokens(self, tokens: int) -> int:
         """See Engine."""
         return -(-tokens // 16) * 16

@@ -82,6 +82,11 @@ class SimulatedEngine:
     noise_fraction: float = 0.005
     """Spread of repeated windows."""
     start_seconds: float = 40.0
+    """Until an engine is ready that finds its step compiled."""
+    compile_seconds: float = 0.0
+    """What the first engine of a batch size and step budget takes on top."""
+    state_bytes: int = 0
+    """KV bytes that each sequence needs however short it is, as of models with a state."""
     utilization: float = 0.9
     """Part of the device that a lone engine takes."""
 

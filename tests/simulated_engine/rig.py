@@ -9,9 +9,10 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slm_core.failure import EngineFailed
+from slm_core.failure import EngineFailed, EngineFault, Failure
 from slm_core.measurements import Latency, Ledger, Mark, Point, SharingMode
 from slm_core.slo import MIN_SAMPLES, Statistic
+from slm_runtime.search.steps import EngineReport
 
 from tests.simulated_engine.physics import pool_bytes, steady_state
 
@@ -44,14 +45,22 @@ class SimulatedRig:
     """Batch size at which engines die."""
     refuses: frozenset[SharingMode] = frozenset()
     """Ways of sharing in which engines do not start."""
+    download: float = 0.0
+    """Seconds that the first start waits for the model."""
+    board: dict[str, float] = field(default_factory=dict)
+    """What every window sees of the board: fields of its point."""
     seconds: float = 0.0
     running: EngineConfiguration | None = None
+    compiled: set[tuple[int, int | None]] = field(default_factory=set)
     _run_factor: float = field(default=1.0, init=False)
+    _downloaded: float = field(default=0.0, init=False)
 
-    async def start(self, on: EngineConfiguration) -> Ledger:
+    async def start(self, on: EngineConfiguration) -> EngineReport:
         """Start R engines one after the other, if their slices hold them."""
         assert self.running is None, "stop first"
-        self.seconds += self.engine.start_seconds * on.engines_per_gpu
+        seconds = self._start_seconds(on)
+        self.seconds += sum(seconds) + self.download - self._downloaded
+        self._downloaded = self.download
         pool = pool_bytes(self.engine, on)
         ledger = self._ledger(pool)
         if on.sharing_mode in self.refuses:
@@ -62,9 +71,15 @@ class SimulatedRig:
             raise EngineFailed(
                 f"{pool} bytes of KV cache do not hold one sequence of {self.engine.max_model_len} tokens"
             )
+        states = pool // self.engine.state_bytes if self.engine.state_bytes else on.batch_size
+        if on.batch_size > states:
+            said = f"max_num_seqs ({on.batch_size}) exceeds available Mamba cache blocks ({states})"
+            raise EngineFault(Failure.MEMORY, said, batch_size_limit=states)
         self.running = on
         self._run_factor = self.random.gauss(1, self.engine.noise_fraction / 2)
-        return ledger
+        return EngineReport(
+            ledger=ledger, max_model_len=self.engine.max_model_len, version="simulated", seconds=seconds
+        )
 
     async def measure(self, step: Measure) -> Point:
         """One window in steady state."""
@@ -89,6 +104,17 @@ class SimulatedRig:
     def gpu_seconds(self) -> float:
         """Virtual seconds since the beginning."""
         return self.seconds
+
+    def download_seconds(self) -> float:
+        """All of the download, once it has been waited for."""
+        return self._downloaded
+
+    def _start_seconds(self, on: EngineConfiguration) -> tuple[float, ...]:
+        """Of each engine; the first of its batch size and step budget compiles."""
+        key = (on.batch_size, on.max_num_batched_tokens)
+        compiling = 0.0 if key in self.compiled else self.engine.compile_seconds
+        self.compiled.add(key)
+        return tuple(self.engine.start_seconds + (0 if index else compiling) for index in range(on.engines_per_gpu))
 
     def _window_seconds(self, step: Measure, expected: Expected, request_seconds: float) -> float:
         if step.max_requests is not None:
@@ -125,6 +151,7 @@ class SimulatedRig:
             input_tokens_mean=lengths.input_tokens_mean,
             output_tokens_mean=lengths.output_tokens_mean,
             marks=(Mark.PREEMPTED,) if preemptions else (),
+            **self.board,
         )
 
     def _latency(self, mean_ms: float, spread: float, samples: int) -> Latency:

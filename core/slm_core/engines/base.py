@@ -275,6 +275,12 @@ class Engine(Protocol):
     """Smallest default of tokens per step, which every GPU can do."""
     overheads: Overheads
 
+    def graph_step(self, batch_size: int) -> int:
+        """What batch sizes near this one are multiples of, where a step costs no padding: those captured as CUDA graphs.
+
+        1 for an engine that captures none.
+        """
+
     def sequence_kv_tokens(self, tokens: int) -> int:
         """Tokens of KV cache without which it refuses sequences of so many: whole blocks, and what it keeps empty."""
 

@@ -53,6 +53,8 @@ _RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.\d+)*(?:\+[\w.]+)?", re.ASCII)
 """A release, perhaps built by somebody else. NB: a pre-release may have or lack what its release has."""
 BLOCK_TOKENS = 128
 """The largest KV block (CPU); a sequence takes whole blocks."""
+_GRAPH_STEPS = ((2, 1), (4, 2), (8, 4), (256, 8))
+"""(below this batch size, graphs are captured for multiples of)."""
 _COUNTERS = CounterReader({
     "running": "vllm:num_requests_running",
     "waiting": "vllm:num_requests_waiting",
@@ -216,6 +218,13 @@ class Vllm(Engine):
     def pinned_to(self, cores: Sequence[int]) -> dict[str, str]:
         """See Engine."""
         return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))}
+
+    def graph_step(self, batch_size: int) -> int:
+        """See Engine. Source: vllm/config/vllm.py, `_set_cudagraph_sizes`: 1, 2, 4, by 8 to 256, by 16 above.
+
+        NB: an engine captures its own `max_num_seqs` too, so the size that is served is never padded; the sweep's are.
+        """
+        return next((step for below, step in _GRAPH_STEPS if batch_size < below), 16)
 
     def sequence_kv_tokens(self, tokens: int) -> int:
         """See Engine. One block more than the sequence takes. Source: vllm/v1/core/block_pool.py, `null_block`."""

@@ -55,7 +55,7 @@ class ProfilingSpec(Part):
     profile_ref: NameReference | None = None
     """An SLMProfile to use, in this namespace: an imported one, say. Default: found by what it measured."""
     max_gpu_minutes: Annotated[float, within(tuning.MAX_GPU_MINUTES)] = tuning.MAX_GPU_MINUTES.default
-    """GPU time that one profile may cost. The search ends with the best found so far."""
+    """GPU time that one profile may cost, the model's download left out. The search ends with the best found so far."""
 
     @property
     def profile_name(self) -> str | None:

@@ -51,7 +51,7 @@ class SearchSpec(Part):
     max_engines_per_gpu: Annotated[int, within(tuning.MAX_ENGINES_PER_GPU)] = tuning.MAX_ENGINES_PER_GPU.default
     """Largest pack to measure."""
     max_gpu_minutes: Annotated[float, within(tuning.MAX_GPU_MINUTES)] = tuning.MAX_GPU_MINUTES.default
-    """GPU time that the search may cost."""
+    """GPU time that the search may cost. The model's download is waited for outside it."""
 
 
 class SLMProfileSpec(Part):

@@ -258,7 +258,11 @@ class Reason(StrEnum):
     READY = "Ready", Group.GOOD, "all requested resources are available"
     IMPORTED = "Imported", Group.GOOD, "the measurements were made elsewhere"
     MEASURED = "Measured", Group.GOOD, "the search ended by itself"
-    MEASURED_IN_PART = "MeasuredInPart", Group.GOOD, "the budget ended the search; what was found is used"
+    MEASURED_IN_PART = (
+        "MeasuredInPart",
+        Group.GOOD,
+        "the search ended early, and its message says why; what was found is used",
+    )
     ADVISED = "Advised", Group.GOOD, "the advisor answered"
     AVAILABLE = "Available", Group.GOOD, "all requested replicas answer"
     SCALED_TO_ZERO = "ScaledToZero", Group.GOOD, "`spec.replicas` is 0"

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from slm_core.batching import KV_MAX_FRACTION
-from slm_core.failure import EngineFailed
+from slm_core.failure import EngineFailed, EngineFault
 
 from slm_runtime.search.next_step import next_step
 from slm_runtime.search.steps import (
@@ -50,24 +50,33 @@ async def run_search(request: Request, rig: Rig, report: Callable[[Event], None]
 
 
 async def _execute(step: StartEngines | Measure, rig: Rig, running: EngineConfiguration | None) -> Outcome:
-    began = rig.gpu_seconds()
+    began, downloaded = rig.gpu_seconds(), rig.download_seconds()
+    outcome = await _attempt(step, rig, running)
+    cost, download = rig.gpu_seconds() - began, rig.download_seconds() - downloaded
+    return replace(outcome, gpu_seconds=cost, download_seconds=download)
+
+
+async def _attempt(step: StartEngines | Measure, rig: Rig, running: EngineConfiguration | None) -> Outcome:
     try:
         match step:
             case StartEngines():
                 await rig.stop()
-                ledger = await rig.start(step.configuration)
-                return Started(step=step, ledger=ledger, gpu_seconds=rig.gpu_seconds() - began)
+                return Started(step=step, report=await rig.start(step.configuration))
             case Measure():
                 assert running is not None, "the search measures only what it has started"
-                point = _confirmed(await rig.measure(step), running)
-                return Measured(step=step, on=running, point=point, gpu_seconds=rig.gpu_seconds() - began)
+                return Measured(step=step, on=running, point=_confirmed(await rig.measure(step), running))
             case _:
                 assert_never(step)
-    except EngineFailed as failure:
+    except EngineFailed as error:
         await rig.stop()
         on = step.configuration if isinstance(step, StartEngines) else running
         assert on is not None
-        return Failed(step=step, on=on, reason=str(failure), gpu_seconds=rig.gpu_seconds() - began)
+        failed = Failed(step=step, on=on, reason=str(error))
+        if isinstance(error, EngineFault):
+            named = error.batch_size_limit
+            smaller = named if named is not None and 0 < named < on.batch_size else None
+            failed = replace(failed, failure=error.failure, batch_size_limit=smaller)
+        return failed
 
 
 def _confirmed(point: Point, on: EngineConfiguration) -> Point:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slm_runtime.search.costs import expected_seconds
 from slm_runtime.search.packs import best_pack, pack_step
 from slm_runtime.search.single import chosen_single, confirm_step, tuned_step
-from slm_runtime.search.steps import Done, Measure
-from slm_runtime.search.sweep import loaded_step, sweep_step
+from slm_runtime.search.steps import Done, Failed, Started
+from slm_runtime.search.sweep import loaded_step, sweep_step, untrusted
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
 
-    from slm_runtime.search.steps import Findings, Request, StartEngines, Step
+    from slm_runtime.search.steps import Findings, Request, Step
 
 
 def next_step(request: Request, findings: Findings) -> Step:
@@ -26,12 +27,12 @@ def next_step(request: Request, findings: Findings) -> Step:
     step = _wanted(request, findings)
     if isinstance(step, Done):
         return step
-    needed = _expected_seconds(findings, step)
-    left = request.max_gpu_seconds - findings.gpu_seconds
+    needed = expected_seconds(findings, step)
+    left = request.max_gpu_seconds + findings.download_seconds - findings.gpu_seconds
     if left <= 0 or needed > left:
         because = (
             f"the budget of {request.max_gpu_seconds:.0f} GPU-seconds does not hold the next step "
-            f"({step.because}): it needs about {needed:.0f}, {max(left, 0):.0f} are left"
+            f"({step.because}): it needs about {needed:.0f}, {max(left, 0):.0f} are left{_before(findings)}"
         )
         return Done(complete=False, because=because)
     return step
@@ -60,9 +61,14 @@ def _is_pack_ordered(request: Request, findings: Findings) -> bool:
 
 
 def _done(request: Request, findings: Findings, won: Point | None) -> Done:
-    failures = [f for f in findings.failures if f.on.engines_per_gpu == 1]
+    failures = [f for f in findings.lasting_failures if f.on.engines_per_gpu == 1 and not _went_on(findings, f)]
     if failures:
         return Done(complete=False, because=failures[-1].reason)
+    doubtful = untrusted(findings.points)
+    if doubtful:
+        marks = " and ".join(sorted({mark for point in doubtful for mark in point.doubts}))
+        because = f"no point above B=1 can be trusted ({marks or 'failed requests'}), so nothing is known of batches"
+        return Done(complete=False, because=because)
     chosen = won or chosen_single(request, findings)
     if chosen is None:
         return Done(complete=True, because="no batch size keeps the SLO; further points could not change that")
@@ -70,10 +76,14 @@ def _done(request: Request, findings: Findings, won: Point | None) -> Done:
     return Done(complete=True, because=f"{what} is the best found; further points could not change that")
 
 
-def _expected_seconds(findings: Findings, step: StartEngines | Measure) -> float:
-    """What the step will cost, going by the dearest of its kind so far; a start is of no use without a measurement."""
-    measuring = max((m.gpu_seconds for m in findings.measured), default=0.0)
-    if isinstance(step, Measure):
-        return measuring
-    starting = max((s.gpu_seconds / s.step.configuration.engines_per_gpu for s in findings.starts), default=0.0)
-    return starting * step.configuration.engines_per_gpu + measuring
+def _went_on(findings: Findings, failed: Failed) -> bool:
+    """The engine named the B at which it starts, and started: nothing is missing."""
+    later = findings.outcomes[findings.outcomes.index(failed) :]
+    started = (o.step.configuration for o in later if isinstance(o, Started))
+    return failed.batch_size_limit is not None and any(on.is_like(failed.on) for on in started)
+
+
+def _before(findings: Findings) -> str:
+    """What made the next step necessary, if it was a failure: it must not be lost in an ended budget."""
+    last = findings.outcomes[-1] if findings.outcomes else None
+    return f"; before it, {last.reason}" if isinstance(last, Failed) else ""

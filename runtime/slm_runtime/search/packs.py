@@ -88,8 +88,8 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
             budget = best.max_num_batched_tokens or request.max_num_batched_tokens
             one = replace(EngineConfiguration.of(best), max_num_batched_tokens=budget)
             pack = replace(one, engines_per_gpu=replicas, sharing_mode=mode)
-            if failures(findings, pack):
-                if replicas > 2:
+            if any(f.batch_size_limit is None for f in failures(findings, pack)):
+                if replicas > 2 and not request.engines:
                     return None
                 break  # this way of sharing does not run here
             step = _next_try(request, findings, pack, to_beat) or _loaded(request, findings, pack)
@@ -136,7 +136,7 @@ def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:
 def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, to_beat: float) -> Step | None:
     """The next batch size to measure with this R, or None when R is settled or cannot pay."""
     tried = tries(findings, pack)
-    if len(tried) >= MAX_TRIES:
+    if len(tried) + len(failures(findings, pack)) >= MAX_TRIES:
         return None
     prediction = PackPrediction.of(request, findings, pack)
     if prediction is None:
@@ -147,7 +147,7 @@ def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, t
     if not prediction.learnt:
         size = max(size, prediction.least_batch())
     for point in (m.point for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
-        size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1)), point.batch_size - 1)
+        size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1), request.engine), point.batch_size - 1)
     if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
         because = f"the KV pools of {tried[-1].on.kv_cache_bytes} bytes were too small"
         return try_step(request, findings, replace(pack, batch_size=size), because)
@@ -264,7 +264,7 @@ class PackPrediction:
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.has_memory_for(middle) else (low, middle - 1)
-        return low if low == self.best.batch_size else tidy(low)
+        return low if low == self.best.batch_size else self._tidy(low)
 
     def least_batch(self) -> int:
         """A B just above that at which R engines at the ITL limit would gain enough: a pack that misses there cannot win.
@@ -280,8 +280,13 @@ class PackPrediction:
         if size == self.best.batch_size:
             return "as in the single engine"
         return (
-            "the ITL limit" if size >= tidy(self._batch_within(limits)) else f"a slice of 1/{self.pack.engines_per_gpu}"
+            "the ITL limit"
+            if size >= self._tidy(self._batch_within(limits))
+            else f"a slice of 1/{self.pack.engines_per_gpu}"
         )
+
+    def _tidy(self, batch_size: int) -> int:
+        return tidy(batch_size, self.request.engine)
 
     def _batch_within(self, limits: Limits) -> int:
         figure = figure_ms(self.best.itl_ms, limits.itl_statistic)

@@ -11,7 +11,7 @@ from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
 
 from slm_runtime.search.boundary import boundary, gain_fraction, noise_fraction, tidy
-from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, swept
+from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, swept, untrusted
 from slm_runtime.search.trial import (
     failures,
     floor_bytes,
@@ -42,9 +42,10 @@ def tuned_step(request: Request, findings: Findings) -> Step | None:
     """One try with a smaller step budget, where TTFT or the ITL tail keeps B well below what the mean would allow."""
     bounds, points = bounds_of(request, findings), swept(findings)
     on_line = bounds.limits.on_line
-    if on_line == bounds.limits:
+    if on_line == bounds.limits or untrusted(points):
         return None
-    target = max(1, tidy(boundary(points, replace(bounds, limits=on_line), 1 - noise_fraction(points)).batch_size))
+    edge = boundary(points, replace(bounds, limits=on_line), 1 - noise_fraction(points))
+    target = max(1, tidy(edge.batch_size, request.engine))
     best = best_single(request, findings, points)
     budget = max(request.max_num_batched_tokens // SMALLER_BUDGET, target)
     tuned = single(request, budget)
@@ -61,7 +62,7 @@ def chosen_single(request: Request, findings: Findings) -> Point | None:
     """The best single engine; a confirmed one, where the difference could be noise."""
     limits = limits_of(request, findings)
     result = batching.choose(findings.points, limits, request.min_efficiency)
-    if result.chosen is None:
+    if result.chosen is None or untrusted(findings.points):
         return None
     best = result.chosen.point
     alike = best.throughput_tokens_per_second * (1 - 2 * noise_fraction(findings.points))
@@ -102,7 +103,7 @@ def _confirmed_next(
     if len(tried) == 1 and result.rules.is_near(missed[0], 2 * noise):
         return tried[-1].batch_size, "it missed a limit by less than the noise, and is measured once more"
     edge = boundary(sweep_of(findings.points), bounds_of(request, findings), 1 - 2 * len(missed) * noise).batch_size
-    lower = max(0, tidy(min(edge, *(p.batch_size - 1 for p in missed))))
+    lower = max(0, tidy(min(edge, *(p.batch_size - 1 for p in missed)), request.engine))
     worthwhile = lower and (best is None or gain_fraction(findings.points, lower, best) >= WORTHWHILE_FRACTION)
     size = lower if worthwhile or best is None else best.batch_size
     return size, "larger ones missed a limit when they were confirmed"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from slm_core import tuning
 from slm_core.engines.registry import default
+from slm_core.failure import Failure
 from slm_core.sharing import PACKED
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ class Request(tuning.Tuning):
 
     slo: Slo
     max_gpu_seconds: float
-    """Budget: the search ends early, with the best so far, when the next step would not fit into it."""
+    """Budget: the search ends early, with the best so far, when the next step would not fit into it.
+
+    The model's download is waited for outside it, or a slow network would decide what is measured.
+    """
     max_batch_size: int = tuning.MAX_BATCH_SIZE.default
     """Largest B to try; the sweep's engine is started with it."""
     max_num_batched_tokens: int = tuning.MAX_NUM_BATCHED_TOKENS.default
@@ -41,7 +45,7 @@ class Request(tuning.Tuning):
     concurrency: int | None = None
     """Requests in flight to decide for. None: full batches."""
     max_model_len: int | None = None
-    """Longest sequence in tokens; the KV pool must hold one."""
+    """Longest sequence in tokens, as far as it is known before an engine runs; what an engine says itself wins."""
     engine: Engine = field(default_factory=default)
     """Which engine is measured."""
 
@@ -86,14 +90,29 @@ Step = StartEngines | Measure | Done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport:
+    """What engines that have just started say of themselves, and how long each of them took."""
+
+    ledger: Ledger
+    """Memory of one of them."""
+    max_model_len: int | None
+    """Longest sequence in tokens, of which the KV pool must hold one. None: the engine does not say."""
+    version: str
+    """`unknown` where the engine does not say."""
+    seconds: tuple[float, ...]
+    """Of each engine's start, in order; without the model's download."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     """The engines of `step` run."""
 
     step: StartEngines
-    ledger: Ledger
-    """Memory of one of them."""
-    gpu_seconds: float
-    """What the step cost."""
+    report: EngineReport
+    gpu_seconds: float = 0.0
+    """What the step cost, the download included."""
+    download_seconds: float = 0.0
+    """Part of it for which the model was being downloaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +122,12 @@ class Measured:
     step: Measure
     on: EngineConfiguration
     point: Point
-    gpu_seconds: float
+    gpu_seconds: float = 0.0
+    download_seconds: float = 0.0
+
+
+PASSING = frozenset({Failure.NEVER_HEALTHY, Failure.HANGS})
+"""Causes for which a start may succeed unchanged: what was downloaded and compiled until then is there the next time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +138,17 @@ class Failed:
     on: EngineConfiguration
     """The engines that failed."""
     reason: str
-    gpu_seconds: float
+    failure: Failure | None = None
+    """Its class. None: not known."""
+    batch_size_limit: int | None = None
+    """A smaller B at which they would have started, where the engine named one."""
+    gpu_seconds: float = 0.0
+    download_seconds: float = 0.0
+
+    @property
+    def is_start(self) -> bool:
+        """They did not start; else they did, and died or hung while they were measured."""
+        return isinstance(self.step, StartEngines)
 
     @property
     def batch_size(self) -> int:
@@ -151,6 +185,20 @@ class Findings:
         return tuple(o for o in self.outcomes if isinstance(o, Failed))
 
     @property
+    def lasting_failures(self) -> tuple[Failed, ...]:
+        """Those that say something of their configuration: all but the first start that failed for a passing cause."""
+        return tuple(
+            f for f in self.failures if f.failure not in PASSING or not f.is_start or self._failed_starts(f.on) > 1
+        )
+
+    def refuse(self, configuration: EngineConfiguration) -> bool:
+        """Whether just these engines have failed to start, and would again: nothing may ask for them once more."""
+        return any(f.is_start and f.on == configuration for f in self.lasting_failures)
+
+    def _failed_starts(self, of: EngineConfiguration) -> int:
+        return sum(f.is_start and f.on == of for f in self.failures)
+
+    @property
     def points(self) -> tuple[Point, ...]:
         """Every point, marked or not."""
         return tuple(m.point for m in self.measured)
@@ -168,7 +216,17 @@ class Findings:
     @property
     def ledger(self) -> Ledger | None:
         """Memory of the sweep's engine."""
-        return next((s.ledger for s in self.starts if s.step.configuration.kv_cache_bytes is None), None)
+        return next((s.report.ledger for s in self.starts if s.step.configuration.kv_cache_bytes is None), None)
+
+    @property
+    def max_model_len(self) -> int | None:
+        """Longest sequence in tokens, as the engines themselves say: whatever file, flag or scaling it comes from."""
+        return next((s.report.max_model_len for s in reversed(self.starts) if s.report.max_model_len), None)
+
+    @property
+    def version(self) -> str:
+        """Of the engine, from itself."""
+        return self.starts[-1].report.version if self.starts else "unknown"
 
     @property
     def engine_starts(self) -> int:
@@ -184,6 +242,11 @@ class Findings:
     def gpu_seconds(self) -> float:
         """Cost of everything."""
         return sum(o.gpu_seconds for o in self.outcomes)
+
+    @property
+    def download_seconds(self) -> float:
+        """Part of it that no budget counts."""
+        return sum(o.download_seconds for o in self.outcomes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,8 +264,8 @@ class Event:
 class Rig(Protocol):
     """Whatever runs engines. Its methods are awaited one at a time."""
 
-    async def start(self, configuration: EngineConfiguration) -> Ledger:
-        """Start these engines, none runs before. Returns the memory of one. Raises EngineFailed."""
+    async def start(self, configuration: EngineConfiguration) -> EngineReport:
+        """Start these engines, none runs before. Raises EngineFailed."""
 
     async def measure(self, step: Measure) -> Point:
         """Measure the engines that run; faults of the window are marks and counts of the point. Raises EngineFailed."""
@@ -212,3 +275,6 @@ class Rig(Protocol):
 
     def gpu_seconds(self) -> float:
         """Time for which the GPU has been held until now, by this rig's clock."""
+
+    def download_seconds(self) -> float:
+        """Part of it for which the model was being downloaded."""

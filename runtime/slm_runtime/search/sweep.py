@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slm_core import batching
 from slm_core.configuration import EngineConfiguration
-from slm_core.latency_model import sweep_of
+from slm_core.latency_model import is_full_single, sweep_of
 from slm_core.measurements import Mark
 from slm_core.slo import REFERENCE_BATCH_SIZE, most_samples
 from slm_core.slo_check import resolve
@@ -20,7 +20,7 @@ from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, noise_f
 from slm_runtime.search.steps import Done, Measure, StartEngines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from slm_core.measurements import Point
     from slm_core.slo import Limits
@@ -41,7 +41,8 @@ BOLD_POINTS = 5
 PASSING = frozenset({Mark.LITTLES_LAW, Mark.ERRORS})
 """Marks of a window that was disturbed; the others would come again."""
 MAX_FAILURES, MAX_FAILURES_WITHOUT_POINTS = 3, 2
-"""Sweep engines that may die before the search settles for the batches below, or gives up."""
+"""Sweep engines that may die before the search settles for the batches below, or gives up; the latter, where none was
+measured and the last one did not name the batch at which it would start."""
 
 
 def limits_of(request: Request, findings: Findings) -> Limits:
@@ -62,7 +63,18 @@ def best_single(request: Request, findings: Findings, points: Sequence[Point] | 
     """The published advisor's choice among `points`, or among all that has been measured."""
     among = findings.points if points is None else points
     chosen = batching.choose(among, limits_of(request, findings), request.min_efficiency).chosen
-    return chosen.point if chosen else None
+    return chosen.point if chosen and not untrusted(among) else None
+
+
+def untrusted(points: Iterable[Point]) -> tuple[Point, ...]:
+    """The full-batch points of one engine above B = 1, where not one of them can be trusted; else none.
+
+    What is measured at B = 1 alone says nothing of batching: it must not be taken for the best of what was measured.
+    A pool too small for a batch is no doubt, but a limit.
+    """
+    batches = tuple(p for p in points if is_full_single(p) and p.batch_size > 1)
+    doubtful = all(p.errors or not {Mark.PREEMPTED}.issuperset(p.doubts) for p in batches)
+    return batches if doubtful else ()
 
 
 def swept(findings: Findings) -> tuple[Point, ...]:
@@ -85,7 +97,8 @@ def sweep_step(request: Request, findings: Findings) -> Step | None:
     """The next point of the sweep, or the start of its engine. Done: no engine can be swept."""
     failures = _failures(findings)
     points = swept(findings)
-    if len(failures) >= (MAX_FAILURES if points else MAX_FAILURES_WITHOUT_POINTS):
+    hopeful = points or (failures and failures[-1].batch_size_limit)
+    if len(failures) >= (MAX_FAILURES if hopeful else MAX_FAILURES_WITHOUT_POINTS):
         return None if points else Done(complete=False, because=failures[-1].reason)
     wanted = _next_point(request, findings)
     running = findings.running
@@ -95,10 +108,12 @@ def sweep_step(request: Request, findings: Findings) -> Step | None:
         return None  # the sweep is over; its engine has made way for others
     because = "one engine start serves the whole sweep"
     if failures:
-        because = f"the engine failed with B={failures[-1].batch_size}; a smaller one may serve"
+        because = f"the engine failed with B={failures[-1].batch_size}; {_remedy(failures[-1])}"
     one = EngineConfiguration(
         batch_size=_largest(request, findings), max_num_batched_tokens=request.max_num_batched_tokens
     )
+    if findings.refuse(one):
+        return None if points else Done(complete=False, because=failures[-1].reason)
     return StartEngines(configuration=one, because=because)
 
 
@@ -150,7 +165,9 @@ def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -
     for deviations, worthwhile in AIMS[: 1 if len(points) >= BOLD_POINTS else None]:
         aim = 1 + deviations * noise
         edge = boundary(points, bounds, aim)
-        target = bounds.max_batch_size if edge.batch_size >= bounds.max_batch_size else tidy(edge.batch_size)
+        target = (
+            bounds.max_batch_size if edge.batch_size >= bounds.max_batch_size else tidy(edge.batch_size, request.engine)
+        )
         target = max(1, min(target, above - 1))
         if target in tried or (best and target <= best.batch_size):
             continue
@@ -170,10 +187,19 @@ def _second_point(request: Request, points: Sequence[Point]) -> Measure | None:
 
 
 def _largest(request: Request, findings: Findings) -> int:
-    """The largest B that may still be tried: engines that failed set it to half of what they failed with."""
-    failed = [f.batch_size // 2 for f in _failures(findings)]
+    """The largest B that may still be tried: engines that failed set it to what they named, else to half of theirs."""
+    failed = [_below(request, f) for f in _failures(findings)]
     return max(1, min([request.max_batch_size, *failed]))
 
 
+def _below(request: Request, failed: Failed) -> int:
+    limit = failed.batch_size_limit
+    return failed.batch_size // 2 if limit is None else tidy(limit, request.engine)
+
+
+def _remedy(failed: Failed) -> str:
+    return "a smaller one may serve" if failed.batch_size_limit is None else f"it serves {failed.batch_size_limit}"
+
+
 def _failures(findings: Findings) -> tuple[Failed, ...]:
-    return tuple(f for f in findings.failures if f.on.kv_cache_bytes is None)
+    return tuple(f for f in findings.lasting_failures if f.on.kv_cache_bytes is None)

@@ -47,7 +47,7 @@ def tries(findings: Findings, configuration: EngineConfiguration) -> tuple[Measu
 
 def failures(findings: Findings, configuration: EngineConfiguration) -> tuple[Failed, ...]:
     """Steps that failed on this configuration, of whatever batch."""
-    return tuple(f for f in findings.failures if is_trial(f.on, configuration))
+    return tuple(f for f in findings.lasting_failures if is_trial(f.on, configuration))
 
 
 def try_step(
@@ -55,7 +55,7 @@ def try_step(
 ) -> StartEngines | Measure | None:
     """Measure this configuration if engines run whose pool suits, else start such.
 
-    None: no KV bytes are known, or just this start has failed already. It would fail again.
+    None: no KV bytes are known, or just this start has failed already.
     """
     pool = pool_bytes(request, findings, configuration)
     if pool is None:
@@ -63,9 +63,7 @@ def try_step(
     wanted, running = replace(configuration, kv_cache_bytes=pool), findings.running
     if running is not None and is_trial(running, wanted) and _suits(findings, running, wanted):
         return measure(request, wanted.batch_size, because)
-    if any(isinstance(f.step, StartEngines) and f.on == wanted for f in findings.failures):
-        return None
-    return StartEngines(configuration=wanted, because=because)
+    return None if findings.refuse(wanted) else StartEngines(configuration=wanted, because=because)
 
 
 def _suits(findings: Findings, running: EngineConfiguration, wanted: EngineConfiguration) -> bool:
@@ -83,13 +81,15 @@ def _suits(findings: Findings, running: EngineConfiguration, wanted: EngineConfi
 def pool_bytes(request: Request, findings: Findings, configuration: EngineConfiguration) -> int | None:
     """KV bytes for each engine of this batch: what the last try taught, else the expected peak over the target use.
 
-    At least one longest sequence; a lone engine cannot have more than the sweep's engine found.
+    At least one longest sequence and the states of the batch; a lone engine cannot have more than the sweep's engine
+    found, with which it did start.
     """
     wanted = _wanted_pool_bytes(findings, configuration)
     if wanted is None or findings.ledger is None:
         return None
-    most = findings.ledger.kv_pool_bytes if configuration.engines_per_gpu == 1 else wanted
-    return max(floor_bytes(request, findings), min(wanted, most))
+    states = math.ceil(configuration.batch_size * _state_bytes(findings))
+    wanted = max(wanted, states, floor_bytes(request, findings))
+    return min(wanted, findings.ledger.kv_pool_bytes) if configuration.engines_per_gpu == 1 else wanted
 
 
 def _wanted_pool_bytes(findings: Findings, configuration: EngineConfiguration) -> int | None:
@@ -129,8 +129,18 @@ def _misses(findings: Findings, configuration: EngineConfiguration) -> int:
 
 def floor_bytes(request: Request, findings: Findings) -> int:
     """KV bytes of one longest sequence, without which an engine refuses to start."""
-    ledger, longest = findings.ledger, request.max_model_len
+    ledger, longest = findings.ledger, findings.max_model_len or request.max_model_len
     return request.engine.sequence_kv_tokens(longest) * ledger.kv_bytes_per_token if ledger and longest else 0
+
+
+def _state_bytes(findings: Findings) -> float:
+    """KV bytes that each sequence needs however short it is: pools over the B that they would have held, as engines said.
+
+    0 for a model whose sequences have no state of a fixed size.
+    """
+    swept = findings.ledger.kv_pool_bytes if findings.ledger else 0
+    named = ((f.on.kv_cache_bytes or swept, f.batch_size_limit) for f in findings.failures)
+    return max((pool / limit for pool, limit in named if limit), default=0.0)
 
 
 def is_too_small(point: Point) -> bool:

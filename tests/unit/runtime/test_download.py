@@ -81,9 +81,9 @@ def test_a_profile_tells_what_its_first_engine_downloads(
 def test_nothing_looks_at_the_disk_once_an_engine_runs(
     profile: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def always_more(_model: str, _environment: Mapping[str, str], tell: Callable[[str], None]) -> None:
+    async def always_more(_model: str, _environment: Mapping[str, str], tell: Callable[[str, float], None]) -> None:
         while True:
-            tell("downloading")
+            tell("downloading", 0.01)
             await asyncio.sleep(0.01)
 
     async def measure(_rig: EngineRig, _step: Measure) -> Point:

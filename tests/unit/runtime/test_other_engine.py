@@ -66,10 +66,12 @@ async def rig(model: Path, *words: str) -> AsyncIterator[EngineRig]:
 @pytest.mark.usefixtures("light_command")
 async def test_it_is_measured_by_its_own_flags_paths_and_counters(model: Path) -> None:
     async with rig(model) as made:
-        ledger = await made.start(CONFIGURATION)
+        report = await made.start(CONFIGURATION)
+        ledger = report.ledger
         assert made.args[:4] == ("--quiet", "--longest", "1024", "--weights")
         assert made.args[-6:] == ("--lanes", "8", "--step-tokens", "512", "--cache-bytes", str(ledger.kv_pool_bytes))
-        assert (made.kind.name, made.version, made.model_len) == (OTHER.name, "9.1", 1024)
+        assert (made.kind.name, report.version, report.max_model_len) == (OTHER.name, "9.1", 1024)
+        assert len(report.seconds) == 1
         assert (ledger.weights_bytes, ledger.activation_peak_bytes) == (512 * 2**20, 64 * 2**20)
         assert ledger.kv_bytes_per_token == 4096
         assert made.lengths is not None
