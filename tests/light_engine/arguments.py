@@ -78,6 +78,8 @@ class Settings:
     """Engines that share the device: a step takes as much longer as the device is busier."""
     shared_fraction: float = 0.0
     """Part of a step that neighbours cannot overlap."""
+    event_ms: float = 0.0
+    """Time that the front end takes for each event that it streams, one after the other."""
     fault: str = ""
     """never-healthy, die-at-start, answers-errors, no-metrics, renamed-metrics, ignores-sigterm, or at N running: die-at:N, die-slowly-at:N, hang-at:N."""
 
