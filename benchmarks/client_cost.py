@@ -17,6 +17,7 @@ from pathlib import Path
 
 from slm_runtime.engine_process import EngineProcess, Launch, start_engine
 from slm_runtime.load import ClosedLoop
+from slm_runtime.prompts import text_tokens
 from slm_runtime.workload import Lengths, parse_lengths
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -35,7 +36,7 @@ WORKLOADS = (("161", "338"), ("lognormal:111,800", "lognormal:292,1000"), ("32",
 
 async def cost(engine: EngineProcess, lengths: Lengths, seconds: float) -> dict[str, float | str | int]:
     """Fraction of a core over `seconds`, after the loop has opened."""
-    async with ClosedLoop([engine.url], "m", lengths, CONFIG["vocab_size"], seed=1) as loop:
+    async with ClosedLoop([engine.url], "m", lengths, text_tokens(CONFIG), seed=1) as loop:
         loop.start(BATCH_SIZE, None)
         while (await engine.counters()).ttft_count < BATCH_SIZE:  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.1)
@@ -52,7 +53,7 @@ async def cost(engine: EngineProcess, lengths: Lengths, seconds: float) -> dict[
             "output_tokens_per_second": round(rate),
             "core_fraction": round(cpu / wall, 4),
             "core_fraction_at_10000": round(cpu / wall * TOKENS_PER_SECOND / rate, 4),
-            "streamed_tokens": len(loop.sample.itl_ms),
+            "watched_tokens": len(loop.sample.itl_ms),
             "errors": loop.errors,
         }
 

@@ -24,6 +24,7 @@ from slm_runtime import host, nvml
 from slm_runtime.engine_process import EngineProcess, Launch, group_of, start_engine
 from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config
 from slm_runtime.load import ClosedLoop
+from slm_runtime.prompts import text_tokens
 from slm_runtime.tokenizer import identify
 from slm_runtime.window import Scrape, facts
 from slm_runtime.workload import Lengths, parse_lengths, usable
@@ -61,7 +62,7 @@ async def run(job: Job) -> None:
             await job.figure("ledger_with_graphs", lambda: bench.ledger(engine))
             for size in scale.batch_sizes:
                 await job.figure(f"board_at_{size}", _bound(bench.hold, engine, size))
-            await job.figure("all_streamed", lambda: bench.hold(engine, scale.batch_sizes[-1], streamed=True))
+            await job.figure("all_watched", lambda: bench.hold(engine, scale.batch_sizes[-1], watched=True))
             for count in scale.cpus:
                 await job.figure(f"on_{count}_cpus", _bound(bench.hold_on, engine, count))
         async with bench.engine("--enforce-eager") as engine:
@@ -135,13 +136,13 @@ class _Bench:
         added = {"sum_bytes": ledger.fixed_bytes + ledger.kv_pool_bytes, "notes": list(notes)}
         return {**asdict(ledger), **added, **said, "engine_version": (await identify(engine)).version}
 
-    async def hold(self, engine: EngineProcess, batch_size: int, *, streamed: bool = False) -> dict[str, Any]:
+    async def hold(self, engine: EngineProcess, batch_size: int, *, watched: bool = False) -> dict[str, Any]:
         """One window of full batches: the engine's counters, the board's readings, CPU time of both sides."""
         self._windows += 1
-        async with ClosedLoop([engine.url], "m", self._lengths(), self._vocabulary, seed=self._windows) as loop:
+        async with ClosedLoop([engine.url], "m", self._lengths(), self._tokens, seed=self._windows) as loop:
             before = await _scrape(engine)
-            if streamed:
-                loop.open_window(0.0, streams=batch_size)
+            if watched:
+                loop.open_window(0.0, watched=batch_size)
             loop.start(batch_size, None)
             await _until_open(engine, before, loop, batch_size)
             began, spent = time.monotonic(), _spent(engine)
@@ -158,7 +159,7 @@ class _Bench:
             "mean_running": found.mean_running,
             "window_seconds": found.delta.seconds,
             "errors": errors,
-            "streamed": streamed,
+            "watched": watched,
             "engine_cores": (spent_now.engine - spent.engine) / took,
             "client_cores": (spent_now.client - spent.client) / took,
             **board(await readings),
@@ -193,8 +194,8 @@ class _Bench:
         return usable(drawn.pairs, drawn.source, self._config["max_position_embeddings"])
 
     @property
-    def _vocabulary(self) -> int:
-        return int(self._config["vocab_size"])
+    def _tokens(self) -> tuple[int, ...]:
+        return text_tokens(self._config)
 
 
 def board(readings: Sequence[Reading]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from slm_core.codec import LARGEST
 from slm_core.failure import Failure, ProfileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,10 @@ class Counters:
     ttft_sum: float
     ttft_count: float
     queue_sum: float
+    prefix_queries: float = 0.0
+    """Prompt tokens that were looked up in a prefix cache. 0 for an engine that does not tell."""
+    prefix_hits: float = 0.0
+    """Those that one held."""
 
 
 LARGEST_OF = frozenset({"kv_usage"})
@@ -47,10 +51,12 @@ LARGEST_OF = frozenset({"kv_usage"})
 class CounterReader:
     """Reads pages of one engine, which calls each field of Counters by a name of its own."""
 
-    def __init__(self, names: Mapping[str, str]) -> None:
-        """`names`: by field of Counters, the name of the sample."""
+    def __init__(self, names: Mapping[str, str], optional: Mapping[str, Sequence[str]] | None = None) -> None:
+        """`names`: by field of Counters, the name of the sample; `optional`: samples that may be missing, summed."""
         self.names = dict(names)
-        self._line = re.compile(rf"^({'|'.join(names.values())})(?:\{{.*\}})? (\S+)", re.MULTILINE)
+        self._optional = dict(optional or {})
+        every = [*names.values(), *(name for some in self._optional.values() for name in some)]
+        self._line = re.compile(rf"^({'|'.join(every)})(?:\{{.*\}})? (\S+)", re.MULTILINE)
 
     def read(self, page: str) -> Counters:
         """The counters of a page: sums over labels, of a fraction the largest. Raises ProfileError naming what is missing or odd.
@@ -64,7 +70,9 @@ class CounterReader:
         missing = [name for name in self.names.values() if name not in series]
         if missing:
             raise ProfileError(Failure.METRICS, f"the engine's /metrics lacks {', '.join(missing)}")
-        return Counters(**{field: _one(field, name, series[name]) for field, name in self.names.items()})
+        found = {field: _one(field, name, series[name]) for field, name in self.names.items()}
+        found |= {field: sum(_one(field, name, series.get(name, [])) for name in some) for field, some in self._optional.items()}
+        return Counters(**found)
 
 
 def _one(field: str, name: str, values: list[str]) -> float:

@@ -49,8 +49,21 @@ class Mark(StrEnum):
     """Throughput, ITL and running sequences contradict each other by more than 5 %."""
     THROTTLED = "Throttled"
     """The GPU lowered its clocks for heat or power inside the window."""
+    PREFIX_CACHE = "PrefixCache"
+    """More than 3 % of the prompts' tokens came from the engine's prefix cache: prefill cost less than the workload's."""
+    CLIENT = "Client"
+    """The load generator used most of a core: it, and not the engine, may be what was measured."""
     WIDE = "Wide"
     """The window hit its cap before the confidence interval was narrow enough. The interval says by how much; a gain must exceed it."""
+
+
+class Sampling(StrEnum):
+    """How an engine chose the tokens of its answers."""
+
+    GREEDY = "Greedy"
+    """Always the likeliest one: cheaper than what most clients ask for."""
+    MODEL_DEFAULTS = "ModelDefaults"
+    """As the model's own generation_config.json says, which is what clients get who ask for nothing else."""
 
 
 def camel(name: str) -> str:
@@ -238,7 +251,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Requested token lengths."""
+    """Requested token lengths, and how they were asked for."""
 
     source: str
     """Where the lengths come from: fixed, a distribution's name, or a dataset's file name and digest."""
@@ -252,6 +265,10 @@ class Workload:
     """99th percentile of output lengths."""
     concurrency: int | None = None
     """Requests in flight to decide for. Absent: full batches."""
+    streamed: bool | None = None
+    """Whether every answer was streamed, as clients of chat models ask for it. Absent: not known."""
+    sampling: Sampling | None = None
+    """How the tokens of the answers were sampled. Absent: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ MARK_SAYS = {
     Mark.ERRORS: "requests failed",
     Mark.LITTLES_LAW: "throughput, ITL and running sequences contradict each other",
     Mark.THROTTLED: "the GPU lowered its clocks",
+    Mark.PREFIX_CACHE: "prompts came from the engine's prefix cache",
+    Mark.CLIENT: "the load generator was too busy to load the engine",
 }
 
 

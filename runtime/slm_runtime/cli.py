@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -163,6 +164,7 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
                 hang_seconds=args.hang_seconds,
             ),
             limited=tuple(m for m in METRICS if m is not ITL and m.limit_ms(request.slo) is not None),
+            seed=secrets.randbits(64),
         ),
         asked_mode=_asked_mode(args),
         model_uri=args.model_uri or args.model,

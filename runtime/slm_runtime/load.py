@@ -1,8 +1,8 @@
 """The closed loop: a fixed number of requests in flight, whose cost to this machine stays small.
 
-Nearly all requests are answered in one piece and counted by the engine; a few are streamed, for percentiles of TTFT
-and ITL, and their number is held to a rate of tokens that costs a few per cent of a core. Prompts are random token ids
-that begin differently each time, so no prefix cache makes them cheaper than the workload.
+Every request is made as clients make it: its answer is streamed, and the model's own defaults say how its tokens are
+sampled. The engine's counters count the tokens; of all answers the time to the first token is taken, and a few are
+watched at every token, for percentiles of ITL, held to a rate that costs a few per cent of a core.
 
 Assumes OpenAI completions with `ignore_eos`. Must never retry: a failed request is a finding.
 """
@@ -10,12 +10,16 @@ Assumes OpenAI completions with `ignore_eos`. Must never retry: a failed request
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import random
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
-import aiohttp
+from slm_runtime.answers import Answer
+from slm_runtime.connection import Connection, RequestFailedError
+from slm_runtime.prompts import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,19 +29,20 @@ if TYPE_CHECKING:
 
     from slm_runtime.workload import Lengths
 
-STREAMED_TOKENS_PER_SECOND = 500.0
-"""Budget of the streamed sample: about 3 % of a core."""
+WATCHED_TOKENS_PER_SECOND = 500.0
+"""Budget of the answers that are watched at every token: about 3 % of a core."""
 ERROR_PAUSE_SECONDS = 0.2
 """A refusing engine is not to be hammered."""
-STREAM_ERROR = b'data: {"error"'
-"""How an event begins that tells of a failure. No text can hold it: quotes are escaped in JSON."""
+LEARNED_ANSWERS = 32
+"""So many of the last answers say how many events a token makes: an engine that is behind sends several in one."""
 
 
 class Sample:
-    """What the streamed requests showed since the window opened, in milliseconds: a list for each of `slo.METRICS`."""
+    """What the answers showed since the window opened, in milliseconds: a list for each of `slo.METRICS`."""
 
     def __init__(self) -> None:
         self.opened = time.monotonic()
+        self._processor = time.process_time()
         self.itl_ms: list[float] = []
         self.ttft_ms: list[float] = []
 
@@ -46,36 +51,34 @@ class Sample:
         samples: list[float] = getattr(self, metric.field)
         return samples
 
+    def core_fraction(self) -> float:
+        """What this process has used of one core since then."""
+        return (time.process_time() - self._processor) / max(1e-9, time.monotonic() - self.opened)
+
 
 class ClosedLoop:
     """`async with ClosedLoop(...)` keeps `width` requests in flight; leaving it abandons those that are left."""
 
-    def __init__(self, urls: Sequence[str], model: str, lengths: Lengths, vocab_size: int, seed: int) -> None:
+    def __init__(self, urls: Sequence[str], model: str, lengths: Lengths, tokens: Sequence[int], seed: int) -> None:
+        """`tokens`: ids to make prompts of. `seed`: another one for each loop, or an engine meets its prompts again."""
         self._urls = tuple(urls)
         self.headers: Mapping[str, str] = {}
         """What the engines want with each request."""
-        self._model = model
+        self._model = json.dumps(model)
         self._lengths = lengths
-        self._vocab_size = vocab_size
         self._rng = random.Random(seed)  # noqa: S311 - lengths and token ids, not secrets
         self._draws = lengths.draws(self._rng)
-        self._filler = ",".join(str(self._token()) for _ in range(lengths.longest))
-        # Where each token id ends in the filler, so that any prompt is one slice of it.
-        self._ends = [i for i, letter in enumerate(self._filler) if letter == ","]
+        self._prompts = Prompts(tokens, lengths.longest, self._rng)
         self._workers: list[asyncio.Task[None]] = []
-        self._session: aiohttp.ClientSession | None = None
-        self._streams = 0
-        self._streams_allowed = 1
+        self._watched = 0
+        self._watched_allowed = 1
+        self._events_per_token: deque[float] = deque(maxlen=LEARNED_ANSWERS)
         self.sample = Sample()
         self.errors = 0
         self.answered = 0
         self.last_errors: deque[str] = deque(maxlen=3)
 
     async def __aenter__(self) -> Self:
-        """Open the connections."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
-        )
         return self
 
     async def __aexit__(
@@ -84,11 +87,7 @@ class ClosedLoop:
         """Abandon what is in flight; the engines notice the closed connections."""
         for worker in self._workers:
             worker.cancel()
-        try:
-            await asyncio.gather(*self._workers, return_exceptions=True)
-        finally:  # also when the search is ended in just this moment
-            if self._session:
-                await self._session.close()
+        await asyncio.gather(*self._workers, return_exceptions=True)
 
     def start(self, per_engine: int | None, in_flight: int | None) -> int:
         """Start the workers, `per_engine` bound to each engine or `in_flight` spread as a Service spreads them."""
@@ -99,78 +98,65 @@ class ClosedLoop:
             self._workers = [asyncio.create_task(self._work(None)) for _ in range(in_flight or 1)]
         return len(self._workers)
 
-    def open_window(self, itl_seconds: float, streams: int = 1) -> None:
-        """Forget what was seen until now; stream as many requests as their rate of tokens permits, at least `streams`."""
+    def open_window(self, itl_seconds: float, watched: int = 1) -> None:
+        """Forget what was seen until now; watch as many answers as their rate of tokens permits, at least `watched`."""
         self.sample = Sample()
         self.errors = 0
-        self._streams_allowed = max(streams, int(STREAMED_TOKENS_PER_SECOND * itl_seconds))
+        self._watched_allowed = max(watched, int(WATCHED_TOKENS_PER_SECOND * itl_seconds))
 
     async def _work(self, url: str | None) -> None:
-        prompt, output = self._lengths.in_progress(self._rng)
-        while True:
-            target = url or self._rng.choice(self._urls)
-            try:
-                await self._request(target, prompt, output)
-                self.answered += 1
-            except (aiohttp.ClientError, OSError) as error:
-                self.errors += 1
-                self.last_errors.append(f"{type(error).__name__}: {error}")
-                await asyncio.sleep(ERROR_PAUSE_SECONDS)
-            prompt, output = next(self._draws)
+        urls = (url,) if url else self._urls
+        with contextlib.ExitStack() as opened:
+            connections = [opened.enter_context(Connection(one, self.headers)) for one in urls]
+            prompt, output = self._lengths.in_progress(self._rng)
+            while True:
+                connection = self._rng.choice(connections)
+                try:
+                    await self._request(connection, prompt, output)
+                    self.answered += 1
+                except (RequestFailedError, OSError) as error:
+                    connection.close()
+                    self.errors += 1
+                    self.last_errors.append(f"{type(error).__name__}: {error}")
+                    await asyncio.sleep(ERROR_PAUSE_SECONDS)
+                prompt, output = next(self._draws)
 
-    async def _request(self, url: str, prompt: int, output: int) -> None:
-        assert self._session, "used outside `async with`"
-        stream = self._streams < self._streams_allowed
-        body = self._body(prompt, output, stream=stream)
-        headers = {"Content-Type": "application/json", **self.headers}
+    async def _request(self, connection: Connection, prompt: int, output: int) -> None:
+        watched = self._watched < self._watched_allowed
         began = time.monotonic()
-        self._streams += stream
+        self._watched += watched
         try:
-            async with self._session.post(f"{url}/v1/completions", data=body, headers=headers) as response:
-                if response.status != 200:
-                    said = (await response.text())[:200]
-                    raise aiohttp.ClientPayloadError(f"status {response.status}: {said}")
-                if stream:
-                    await self._follow(response, began)
-                else:
-                    await response.read()
+            status = await connection.post("/v1/completions", self._body(prompt, output))
+            if status != 200:
+                said = (await connection.read())[:200].decode(errors="replace")
+                raise RequestFailedError(f"status {status}: {said}")
+            answer = Answer(connection)
+            await self._first(answer, began)
+            if watched:
+                await self._watch(answer)
+            else:
+                await answer.finish(output * min(self._events_per_token) if self._events_per_token else None)
+            self._events_per_token.append(answer.events / output)
         finally:
-            self._streams -= stream
+            self._watched -= watched
 
-    async def _follow(self, response: aiohttp.ClientResponse, began: float) -> None:
-        """Time the chunks of one streamed answer. Chunks that arrive together share the time since the last."""
-        last, tail = 0.0, b""
-        async for data in response.content.iter_any():
+    async def _first(self, answer: Answer, began: float) -> None:
+        if await answer.more() and began >= self.sample.opened:
+            self.sample.ttft_ms.append(1000 * (time.monotonic() - began))
+
+    async def _watch(self, answer: Answer) -> None:
+        """Time each event of one answer. Those that arrive together share the time since the last."""
+        last = time.monotonic()
+        while events := await answer.more():
             now = time.monotonic()
-            # NB: an engine that fails once it has answered 200 says so in the stream, and then ends it as if all were well.
-            if STREAM_ERROR in tail + data:
-                raise aiohttp.ClientPayloadError(f"in the stream: {data[-200:].decode(errors='replace').strip()}")
-            tail = data[-len(STREAM_ERROR) :]
-            chunks = data.count(b"data: {")
-            if not chunks:
-                continue
-            sample = self.sample
-            if not last:
-                if began >= sample.opened:
-                    sample.ttft_ms.append(1000 * (now - began))
-            elif last >= sample.opened:
-                sample.itl_ms += [1000 * (now - last) / chunks] * chunks
+            if last >= self.sample.opened:
+                self.sample.itl_ms += [1000 * (now - last) / events] * events
             last = now
 
-    def _body(self, prompt: int, output: int, *, stream: bool) -> bytes:
-        """A request of `prompt` random tokens. Its first tokens are new each time: prefix caches go by the beginning."""
-        fresh = [str(self._token()) for _ in range(min(prompt, 4))]
-        rest = prompt - len(fresh)
-        ids = ",".join(fresh) + ("," + self._filler[: self._end_of(rest)] if rest else "")
-        flag = "true" if stream else "false"
+    def _body(self, prompt: int, output: int) -> bytes:
+        # NB: no temperature nor any other sampling parameter: then the model's generation_config.json holds, as it does for
+        # clients, whose cost is not that of the greedy choice (vllm/entrypoints/openai/completion/protocol.py).
         return (
-            f'{{"model":"{self._model}","prompt":[{ids}],"max_tokens":{output},"ignore_eos":true,'
-            f'"temperature":0,"stream":{flag}}}'
+            f'{{"model":{self._model},"prompt":[{self._prompts.draw(prompt)}],"max_tokens":{output},'
+            f'"ignore_eos":true,"stream":true}}'
         ).encode()
-
-    def _end_of(self, tokens: int) -> int:
-        return self._ends[tokens - 1] if tokens - 1 < len(self._ends) else len(self._filler)
-
-    def _token(self) -> int:
-        # The lowest ids are special tokens in every tokenizer worth the name.
-        return self._rng.randrange(min(100, self._vocab_size // 2), self._vocab_size)

@@ -21,6 +21,8 @@ from slm_runtime.load import ClosedLoop
 from slm_runtime.window import Pace, Scrape, facts, is_open, latency, marks, may_close
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from slm_core.configuration import EngineConfiguration
     from slm_core.slo import Metric
 
@@ -44,7 +46,8 @@ class Running:
     kv_pool_bytes: int
     """Of each engine."""
     served_name: str
-    vocab_size: int
+    tokens: tuple[int, ...]
+    """Ids that prompts are made of."""
     lengths: Lengths
     device: Device | None
 
@@ -56,27 +59,35 @@ class Conditions:
     pace: Pace
     limited: tuple[Metric, ...] = ()
     """What the SLO limits besides ITL: its percentile needs as many samples."""
+    seed: int = 0
+    """Of all that is drawn. NB: another one for each profile, or a cache that outlives engines knows the prompts."""
 
 
 class Measurement:
     """One point being taken."""
 
-    def __init__(self, running: Running, step: Measure, conditions: Conditions) -> None:
+    def __init__(self, running: Running, step: Measure, conditions: Conditions, seed: int) -> None:
+        """`seed`: of this measurement alone."""
         self._running = running
         self._step = step
         self._pace = conditions.pace
         self._limited = conditions.limited
         urls = [engine.url for engine in running.engines]
-        self._loop = ClosedLoop(urls, running.served_name, running.lengths, running.vocab_size, seed=step.batch_size)
+        self._loop = ClosedLoop(urls, running.served_name, running.lengths, running.tokens, seed)
         self._loop.headers = running.engines[0].headers
         self._window: list[Scrape] = []
         self._readings: list[Reading] = []
         self._last_progress: Scrape
+        self._found: Facts
 
-    @property
-    def last_error(self) -> str | None:
-        """The error of the last request that failed."""
-        return self._loop.last_errors[-1] if self._loop.last_errors else None
+    def notes(self, point: Point) -> Iterator[str]:
+        """What is to be said of it beside its marks."""
+        if point.errors:
+            yield f"{point.errors} requests failed, the last one by {self._loop.last_errors[-1]}"
+        if Mark.PREFIX_CACHE in point.marks:
+            yield f"{self._found.prefix_hit_fraction:.0%} of the prompts' tokens came from the engine's prefix cache, though no prompt was sent twice"
+        if Mark.CLIENT in point.marks:
+            yield f"the load generator itself needed {self._found.client_core_fraction:.0%} of a core"
 
     async def take(self) -> Point:
         """Load, wait, read. Raises EngineFault when the engines die, hang or refuse."""
@@ -86,8 +97,9 @@ class Measurement:
             width = loop.start(step.batch_size if step.in_flight is None else None, step.in_flight)
             await self._until_open(before, width)
             await self._hold_window()
-            found, errors = facts(self._window), loop.errors
+            found, errors = facts(self._window, loop.sample.core_fraction()), loop.errors
         await self._drain()
+        self._found = found
         doubts = marks(
             found,
             errors=errors,
@@ -103,13 +115,7 @@ class Measurement:
         while not is_open(now.counters, before.counters, needed) and now.at - before.at < OPEN_SECONDS:
             now = await self._poll()
         itl = (CounterDelta.between(before.counters, now.counters, now.at - before.at).mean_ms("itl") or 0.0) / 1000
-        self._loop.open_window(itl, min(width, self._streams(itl)))
-
-    def _streams(self, itl: float) -> int:
-        """So many streams at once that a window at its cap holds the samples which the percentile needs."""
-        if not self._step.min_samples or not self._limited:
-            return 1
-        return 1 + round(self._step.min_samples * itl * self._running.lengths.output_mean / self._pace.max_seconds)
+        self._loop.open_window(itl)
 
     async def _hold_window(self) -> None:
         self._window = [await self._scrape()]

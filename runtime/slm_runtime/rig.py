@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from slm_runtime import host, mps
 from slm_runtime.engine_process import Launch, group_of, start_engine
 from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, weights_on_disk
 from slm_runtime.measuring import Measurement, Running
+from slm_runtime.prompts import text_tokens
 from slm_runtime.search.steps import EngineReport
 from slm_runtime.tokenizer import count_tokens, identify
 from slm_runtime.workload import Lengths, read_conversations, usable
@@ -81,6 +83,8 @@ class EngineRig:
         self._device = device
         self._note = note
         self._config: dict[str, Any] = read_config(subject.model)
+        self._tokens = text_tokens(self._config)
+        self._seeds = random.Random(conditions.seed)  # noqa: S311 - of prompts, not of secrets
         self._engines: list[EngineProcess] = []
         self._daemon: mps.MpsDaemon | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -279,23 +283,20 @@ class EngineRig:
         assert self._on, "the search measures what it has started"
         assert self._ledger, "read with the first engine"
         assert self._lengths, "learned from the first engine"
-        vocab_size = int(self._config.get("text_config", self._config).get("vocab_size") or 1000)
         running = Running(
             engines=tuple(self._engines),
             on=self._on,
             kv_pool_bytes=self._ledger.kv_pool_bytes,
             served_name=self._subject.served_name,
-            vocab_size=vocab_size,
+            tokens=self._tokens,
             lengths=self._lengths,
             device=self._device,
         )
-        measurement = Measurement(running, step, self._conditions)
+        measurement = Measurement(running, step, self._conditions, self._seeds.getrandbits(64))
         async with self._causes_named():
             point = await measurement.take()
-        if point.errors:
-            self._note(
-                f"B={point.batch_size}: {point.errors} requests failed, the last one by {measurement.last_error}"
-            )
+        for said in measurement.notes(point):
+            self._note(f"B={point.batch_size}: {said}")
         return point
 
     async def stop(self) -> None:

@@ -34,6 +34,12 @@ FULL_FRACTION = 0.9
 """Use of the KV pool at which waiting requests are taken to wait for blocks."""
 
 
+PREFIX_HIT_FRACTION = 0.03
+"""Part of the prompts' tokens that a prefix cache may have held by chance, or of what others asked for."""
+CLIENT_CORE_FRACTION = 0.7
+"""Part of a core from which on the load generator, which has only one, may itself be what is measured."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """How patient the measurement is."""
@@ -72,6 +78,10 @@ class Facts:
     mean_waiting: float
     running_by_little: float
     """Sequences that must have been running if ITL, TTFT and throughput are right."""
+    prefix_hit_fraction: float
+    """Part of the prompts' tokens that the engines' prefix caches held."""
+    client_core_fraction: float
+    """What the load generator used of a core; not from the counters."""
 
 
 def is_open(now: Counters, before: Counters, width: int) -> bool:
@@ -104,7 +114,7 @@ def ci_fraction(window: Sequence[Scrape]) -> float | None:
     return T_975 * stdev(rates) / math.sqrt(SLICES) / mean if mean > 0 else None
 
 
-def facts(window: Sequence[Scrape]) -> Facts:
+def facts(window: Sequence[Scrape], client_core_fraction: float = 0.0) -> Facts:
     """Differences over the window and means over its scrapes."""
     first, last = window[0], window[-1]
     delta = CounterDelta.between(first.counters, last.counters, last.at - first.at)
@@ -123,6 +133,8 @@ def facts(window: Sequence[Scrape]) -> Facts:
         running_error=max(stdev(running) / math.sqrt(len(running)), fmean(running) / (4 * len(running))),
         mean_waiting=fmean(scrape.counters.waiting for scrape in window),
         running_by_little=(gained.itl_sum + (gained.ttft_sum - gained.queue_sum)) / delta.seconds,
+        prefix_hit_fraction=gained.prefix_hits / gained.prefix_queries if gained.prefix_queries else 0.0,
+        client_core_fraction=client_core_fraction,
     )
 
 
@@ -138,6 +150,8 @@ def marks(found: Facts, *, errors: int, width: int, may_wait: bool, throttled: b
         (errors > 0, Mark.ERRORS),
         (not may_wait and abs(found.running_by_little - found.mean_running) > tolerance, Mark.LITTLES_LAW),
         (throttled, Mark.THROTTLED),
+        (found.prefix_hit_fraction > PREFIX_HIT_FRACTION, Mark.PREFIX_CACHE),
+        (found.client_core_fraction > CLIENT_CORE_FRACTION, Mark.CLIENT),
         (wide, Mark.WIDE),
     )
     return tuple(mark for doubtful, mark in checks if doubtful)

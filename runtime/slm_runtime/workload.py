@@ -18,7 +18,7 @@ from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING
 
 from slm_core.failure import Failure, ProfileError
-from slm_core.measurements import Workload
+from slm_core.measurements import Sampling, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,6 +61,8 @@ class Lengths:
             input_tokens_p99=float(_quantile([p[0] for p in self.pairs], 0.99)),
             output_tokens_p99=float(_quantile([p[1] for p in self.pairs], 0.99)),
             concurrency=concurrency,
+            streamed=True,
+            sampling=Sampling.MODEL_DEFAULTS,
         )
 
     def draws(self, rng: random.Random) -> Iterator[tuple[int, int]]:

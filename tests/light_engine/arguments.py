@@ -96,6 +96,8 @@ class Settings:
     """Folder that plays the hub: a model given by a name is `NAME/config.json` in it."""
     download_seconds: float = 0.0
     """How long a model of the hub takes to come, the first time."""
+    event_ms: float = 0.0
+    """Time that the front end takes for each event that it streams, one after the other."""
     fault: str = ""
     """never-healthy, die-at-start, silent (no log), answers-errors, no-metrics, renamed-metrics, ignores-sigterm, or at N running: die-at:N, die-slowly-at:N, hang-at:N."""
 

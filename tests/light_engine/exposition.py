@@ -22,6 +22,11 @@ def exposition(scheduler: Scheduler, model_name: str, cache_config: dict[str, ob
             f"# TYPE {prefix}{name}_total counter",
             f"{prefix}{name}_total{{{labels}}} {float(scheduler.counters[name])}",
         ]
+    for name, tokens in (("queries", scheduler.prefixes.queries), ("hits", scheduler.prefixes.hits)):
+        lines += [
+            f"# TYPE {prefix}prefix_cache_{name}_total counter",
+            f"{prefix}prefix_cache_{name}_total{{{labels}}} {float(tokens)}",
+        ]
     success = scheduler.counters["request_success"]
     lines += [
         f"# TYPE {prefix}request_success_total counter",

@@ -10,10 +10,11 @@ import os
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Sequence as Tokens
 
 from .arguments import Settings
+from .prefix_cache import BLOCK_TOKENS, PrefixCache
 
-BLOCK_TOKENS = 16
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -37,8 +38,9 @@ class Histogram:
 class Sequence:
     """One request on its way."""
 
-    def __init__(self, prompt_tokens: int, max_tokens: int) -> None:
-        self.prompt_tokens = prompt_tokens
+    def __init__(self, prompt: Tokens[int], max_tokens: int) -> None:
+        self.prompt = prompt
+        self.prompt_tokens = prompt_tokens = len(prompt)
         self.max_tokens = max_tokens
         self.generated = 0
         self.prefill_left = prompt_tokens
@@ -68,6 +70,7 @@ class Scheduler:
             name: Histogram()
             for name in ("time_to_first_token", "inter_token_latency", "e2e_request_latency", "request_queue_time")
         }
+        self.prefixes = PrefixCache(num_blocks)
         self.work = asyncio.Event()
         self.idle = asyncio.Event()
         self.dead = False
@@ -144,6 +147,7 @@ class Scheduler:
             sequence.arrived = min(sequence.arrived, now)
             if not sequence.generated:
                 self.histograms["request_queue_time"].observe(now - sequence.arrived)
+                sequence.prefill_left -= self.prefixes.hit(sequence.prompt)
             self.running.append(sequence)
 
     def _prefill(self) -> int:

@@ -49,6 +49,8 @@ class Server:
         }
         self.draining = False
         self.is_compiled = False
+        self.front_end_free = 0.0
+        """When it has done what it has to do, by the monotonic clock."""
 
     def app(self) -> web.Application:
         """The routes."""
@@ -109,7 +111,9 @@ class Server:
         self.scheduler.add(sequence)
         try:
             if body.get("stream"):
-                return await self._stream(request, sequence, chat=chat)
+                options = body.get("stream_options")
+                with_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+                return await self._stream(request, sequence, chat=chat, with_usage=with_usage)
             await sequence.finished
             return web.json_response(self._answer(sequence, chat=chat))
         finally:
@@ -136,7 +140,8 @@ class Server:
         prompt = body.get("prompt")
         if prompt is None:
             prompt = "".join(str(message.get("content")) for message in body.get("messages", []))  # type: ignore[attr-defined]
-        prompt_tokens = len(prompt.encode() if isinstance(prompt, str) else prompt)  # type: ignore[arg-type]
+        tokens: list[int] = list(prompt.encode() if isinstance(prompt, str) else prompt)  # type: ignore[call-overload]
+        prompt_tokens = len(tokens)
         asked = body.get("max_tokens") or body.get("max_completion_tokens") or 16
         if prompt_tokens < 1 or prompt_tokens + int(str(asked)) > self.max_model_len:
             raise RequestRefusedError(
@@ -144,36 +149,68 @@ class Server:
                 f"This model's maximum context length is {self.max_model_len} tokens. However, you requested {asked} "
                 f"output tokens and your prompt contains {prompt_tokens} input tokens.",
             )
-        return Sequence(prompt_tokens, int(str(asked)))
+        return Sequence(tokens, int(str(asked)))
 
-    async def _stream(self, request: web.Request, sequence: Sequence, *, chat: bool) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, sequence: Sequence, *, chat: bool, with_usage: bool
+    ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        while await sequence.tokens.get() is not None:
-            text = {"delta": {"content": "x"}} if chat else {"text": "x"}
-            chunk = {"id": "1", "model": self.name, "choices": [{"index": 0, **text}]}
-            await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        chunk = self._head(chat=chat, chunk=True)
+        said = {"delta": {"content": "x"}} if chat else {"text": "x"}
+        # Made once: an event for each token is most of what this engine does.
+        more, last = (
+            _event(chunk | {"choices": [{"index": 0, **said, "logprobs": None, "finish_reason": reason}]})
+            for reason in (None, "length")
+        )
+        while (number := await sequence.tokens.get()) is not None:
+            number = await self._front_end(sequence, number)
+            await response.write(last if number == sequence.max_tokens else more)
+        if with_usage and not self.scheduler.dead:
+            await response.write(_event(chunk | {"choices": [], "usage": _usage(sequence)}))
         if self.scheduler.dead:  # NB: as vLLM has it, the status of 200 was sent before
             error = {"error": {"message": DEAD, "type": "InternalServerError", "code": 500}}
-            await response.write(b"data: " + json.dumps(error).encode() + b"\n\n")
+            await response.write(_event(error))
         await response.write(b"data: [DONE]\n\n")
         return response
+
+    async def _front_end(self, sequence: Sequence, number: int) -> int:
+        """Wait for one's turn; the number of the last token that has come meanwhile, for vLLM sends all in one event."""
+        if self.settings.event_ms:
+            now = time.monotonic()
+            self.front_end_free = max(now, self.front_end_free) + self.settings.event_ms / 1000
+            await asyncio.sleep(self.front_end_free - now)
+            while number < sequence.generated:
+                number = sequence.tokens.get_nowait() or number
+        return number
 
     def _answer(self, sequence: Sequence, *, chat: bool) -> dict[str, object]:
         text = "x" * sequence.generated
         said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        choice = {"index": 0, "finish_reason": "length", **said}
+        return self._head(chat=chat, chunk=False) | {"choices": [choice], "usage": _usage(sequence)}
+
+    def _head(self, *, chat: bool, chunk: bool) -> dict[str, object]:
+        """What begins every answer and every chunk; clients go by `object`, and vLLM gives completions one for both."""
+        kind = ("chat.completion.chunk" if chunk else "chat.completion") if chat else "text_completion"
         return {
             "id": f"cmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion" if chat else "text_completion",
+            "object": kind,
             "created": int(time.time()),
             "model": self.name,
-            "choices": [{"index": 0, "finish_reason": "length", **said}],
-            "usage": {
-                "prompt_tokens": sequence.prompt_tokens,
-                "completion_tokens": sequence.generated,
-                "total_tokens": sequence.prompt_tokens + sequence.generated,
-            },
         }
+
+
+def _usage(sequence: Sequence) -> dict[str, int]:
+    return {
+        "prompt_tokens": sequence.prompt_tokens,
+        "completion_tokens": sequence.generated,
+        "total_tokens": sequence.prompt_tokens + sequence.generated,
+    }
+
+
+def _event(content: dict[str, object]) -> bytes:
+    return b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
 
 
 async def serve(server: Server) -> None:

@@ -68,6 +68,10 @@ _COUNTERS = CounterReader({
     "ttft_sum": "vllm:time_to_first_token_seconds_sum",
     "ttft_count": "vllm:time_to_first_token_seconds_count",
     "queue_sum": "vllm:request_queue_time_seconds_sum",
+}, optional={
+    "prefix_queries": ["vllm:prefix_cache_queries_total"],
+    # Those of a cache outside the engine are asked for what its own does not hold (vllm/v1/metrics/loggers.py).
+    "prefix_hits": ["vllm:prefix_cache_hits_total", "vllm:external_prefix_cache_hits_total"],
 })  # fmt: skip
 _CACHE_CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\} ", re.MULTILINE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

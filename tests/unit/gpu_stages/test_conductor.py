@@ -82,7 +82,7 @@ def test_resumed_complete_stages_stay_and_the_rest_is_measured(bench: Bench) -> 
     decode = bench.found("decode")
     assert decode.complete
     assert decode.machine["kind"] == "cpu"
-    assert decode.figures["all_streamed"]["streamed"]
+    assert decode.figures["all_watched"]["watched"]
     assert decode.figures["on_1_cpus"]["engine_cores"] <= 1.05
     assert decode.figures["board_at_16"]["errors"] == 0
     assert decode.figures["board_at_16"]["readings"] == 0  # no board, no figure of one

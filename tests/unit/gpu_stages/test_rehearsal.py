@@ -65,7 +65,7 @@ def test_a_run_is_interrupted_resumed_and_complete(bench: Bench, device: dict[st
     for name in ("packs", "modern", "slicing"):
         assert found[name].figures["engine"] == {"name": "vllm", "version": "0.32.0"}
         assert len(found[name].figures["points"]) >= 2
-    assert found["decode"].figures["all_streamed"]["errors"] == 0
+    assert found["decode"].figures["all_watched"]["errors"] == 0
     assert bench.left_behind() == []
     kept = {"interrupted": asdict(interrupted), **{name: asdict(one) for name, one in found.items()}}
     Path(os.environ["SLM_RECORD"]).write_text(json.dumps(kept, indent=1) + "\n")

@@ -1,68 +1,231 @@
-"""The closed loop counts what failed as failed, and leaves no connection open, however its end comes about."""
+"""The closed loop asks as clients do, counts what failed as failed, and leaves no connection open, however it ends."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from types import SimpleNamespace
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import pytest
+from slm_runtime.answers import Answer
+from slm_runtime.connection import Connection, RequestFailedError
 from slm_runtime.load import ClosedLoop
+from slm_runtime.prompts import HEAD_TOKENS, text_tokens
 from slm_runtime.workload import parse_lengths
 
+TOKENS = text_tokens({"vocab_size": 512})
+STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+EVENT = b'data: {"choices":[]}\n\n'
+DONE = b"data: [DONE]\n\n"
+LAST = b"0\r\n\r\n"
 
-async def test_a_loop_ended_twice_closes_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The budget may end the search in just the moment in which a fault does."""
-    ending, may_end = asyncio.Event(), asyncio.Event()
 
-    async def slow_to_end(_loop: ClosedLoop, _url: str | None) -> None:
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+class Engine:
+    """Answers every request by writing some parts, one after the other, and remembers what it was asked."""
+
+    def __init__(
+        self, parts: list[bytes], then: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
+    ) -> None:
+        self._parts = parts
+        self._then = then
+        self.bodies: list[dict[str, Any]] = []
+        self.connections: list[asyncio.StreamWriter] = []
+        self.asked = asyncio.Event()
+        self.left = asyncio.Event()
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.append(writer)
         try:
-            await asyncio.Event().wait()
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
+                self.bodies.append(json.loads(await reader.readexactly(length)))
+                self.asked.set()
+                for part in self._parts:
+                    writer.write(part)
+                    await writer.drain()
+                if self._then:
+                    await self._then(writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.left.set()
         finally:
-            ending.set()
-            await may_end.wait()
+            writer.close()
 
-    monkeypatch.setattr(ClosedLoop, "_work", slow_to_end)
-    loop = ClosedLoop(["http://127.0.0.1:9"], "m", parse_lengths("8", "8"), 512, seed=1)
-    loaded = asyncio.Event()
 
-    async def load() -> None:
-        async with loop:
-            loop.start(None, 2)
+@asynccontextmanager
+async def engine(
+    *parts: bytes, then: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
+) -> AsyncIterator[Engine]:
+    made = Engine(list(parts), then)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield made
+    finally:
+        server.close()
+
+
+def loop_of(url: str, seed: int = 1) -> ClosedLoop:
+    return ClosedLoop([url], "m", parse_lengths("24", "2"), TOKENS, seed)
+
+
+async def some_answers(loop: ClosedLoop, width: int, answers: int) -> None:
+    async with asyncio.timeout(60), loop:
+        loop.start(width, None)
+        while loop.answered + loop.errors < answers:  # noqa: ASYNC110 - what the workers count
             await asyncio.sleep(0)
-            loaded.set()
-            await asyncio.Event().wait()
-
-    loading = asyncio.create_task(load())
-    await loaded.wait()
-    loading.cancel()
-    await ending.wait()
-    loading.cancel()
-    await asyncio.sleep(0)
-    may_end.set()
-    with contextlib.suppress(asyncio.CancelledError):
-        await loading
-    assert loop._session is not None
-    assert loop._session.closed
 
 
-STREAMS = {
-    "in a chunk of its own": [b'data: {"choices":[]}\n\n', b'data: {"error":{"message":"dead"}}\n\ndata: [DONE]\n\n'],
-    "cut in two by the network": [
-        b'data: {"choices":[]}\n\ndata: {"er',
-        b'ror":{"message":"dead"}}\n\ndata: [DONE]\n\n',
-    ],
+WHOLE = (STREAM, chunk(EVENT), chunk(EVENT), chunk(DONE) + LAST)
+
+
+async def test_every_request_is_streamed_with_the_models_own_sampling() -> None:
+    async with engine(*WHOLE) as asked:
+        await some_answers(loop_of(asked.url), 4, 40)
+    for body in asked.bodies:
+        assert body.pop("prompt")
+        assert body.pop("max_tokens") in {1, 2}
+        assert body == {"model": "m", "ignore_eos": True, "stream": True}
+
+
+async def test_loops_of_different_seeds_share_no_beginning() -> None:
+    async with engine(*WHOLE) as asked:
+        for seed in (1, 2):
+            await some_answers(loop_of(asked.url, seed), 4, 40)
+    heads = [tuple(body["prompt"][:HEAD_TOKENS]) for body in asked.bodies]
+    assert len(heads) >= 80
+    assert len(set(heads)) == len(heads)
+
+
+async def test_each_place_of_the_loop_keeps_its_connection() -> None:
+    async with engine(*WHOLE) as asked:
+        await some_answers(loop_of(asked.url), 4, 40)
+    assert len(asked.connections) == 4
+
+
+async def test_the_first_token_of_every_answer_is_timed() -> None:
+    loop = loop_of("")
+    async with engine(*WHOLE) as asked:
+        loop = loop_of(asked.url)
+        await some_answers(loop, 4, 40)
+    assert loop.errors == 0
+    assert len(loop.sample.ttft_ms) >= loop.answered
+
+
+FAILED = {
+    "an error in a chunk of its own": (STREAM + chunk(EVENT), chunk(b'data: {"error":{"message":"dead"}}\n\n' + DONE) + LAST),
+    "an error cut in two by the network": (STREAM + b'29\r\ndata: {"er', b'ror":{"message":"dead"}}\n\n\r\n' + chunk(DONE) + LAST),
+    "a stream that ends without its end": (STREAM + chunk(EVENT), LAST),
+    "a stream without chunks that is no stream": (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",),
+    "a refusal": (b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nfull",),
+    "no HTTP": (b"hello\r\n\r\n",),
+}  # fmt: skip
+SAYS = {
+    "a refusal": "status 503: full",
+    "no HTTP": "no HTTP",
+    "a stream that ends without its end": "after 1 events, and not with",
+    "a stream without chunks that is no stream": "after 0 events, and not with",
 }
 
 
-@pytest.mark.parametrize("case", STREAMS)
-async def test_a_failure_reported_in_the_stream_is_no_answer(case: str) -> None:
-    async def read() -> AsyncIterator[bytes]:
-        for part in STREAMS[case]:
-            yield part
+@pytest.mark.parametrize("case", FAILED)
+@pytest.mark.parametrize("watched", [1, 0], ids=["watched", "waited-for"])
+async def test_an_answer_that_failed_is_counted_as_failed(
+    case: str, watched: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slm_runtime.load.ERROR_PAUSE_SECONDS", 0)
+    async with engine(*FAILED[case]) as asked:
+        loop = loop_of(asked.url)
+        loop._watched_allowed = watched
+        await some_answers(loop, 1, 3)
+    assert loop.answered == 0
+    assert all(SAYS.get(case, "dead") in said for said in loop.last_errors)
 
-    response: Any = SimpleNamespace(content=SimpleNamespace(iter_any=read))
-    loop = ClosedLoop(["http://127.0.0.1:9"], "m", parse_lengths("8", "8"), 512, seed=1)
-    with pytest.raises(aiohttp.ClientPayloadError, match="dead"):
-        await loop._follow(response, 0.0)
+
+async def test_a_connection_closed_in_the_middle_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slm_runtime.load.ERROR_PAUSE_SECONDS", 0)
+
+    async def hang_up(writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    async with engine(STREAM, chunk(EVENT), then=hang_up) as asked:
+        loop = loop_of(asked.url)
+        await some_answers(loop, 1, 3)
+    assert loop.answered == 0
+    assert "closed before the answer's end" in loop.last_errors[-1]
+
+
+async def test_an_answer_that_is_waited_for_is_seldom_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events gather while nobody looks, and the end is found all the same."""
+    rests: list[float] = []
+    events = 512
+    fed = 0
+
+    class Slow:
+        """A thousandth of a second for each event, by a clock of its own."""
+
+        now = 0.0
+
+        async def read(self) -> bytes:
+            nonlocal fed
+            self.now = max(self.now, 0.001 * (fed + 1))
+            here = min(events, round(self.now * 1000)) - fed
+            fed += here
+            return EVENT * here + DONE * (fed == events) if here else b""
+
+        async def rest(self, seconds: float) -> None:
+            rests.append(seconds)
+            self.now += seconds
+
+    slow: Any = Slow()
+    monkeypatch.setattr("slm_runtime.answers.time.monotonic", lambda: slow.now)
+    answer = Answer(slow)
+    await answer.more()
+    await answer.finish(float(events))
+    assert answer.events == events
+    assert len(rests) < 12
+    assert max(rests) <= 0.25
+
+
+async def test_a_loop_that_is_left_closes_its_connections() -> None:
+    async def never(_: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with engine(STREAM, then=never) as asked:
+        async with asyncio.timeout(60):
+            async with loop_of(asked.url) as loop:
+                loop.start(1, None)
+                await asked.asked.wait()
+            (connection,) = asked.connections
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    connection.write(b"x")
+                    await connection.drain()
+                    await asyncio.sleep(0)
+
+
+async def test_a_connection_that_the_server_closed_meanwhile_is_opened_anew() -> None:
+    async with engine(*WHOLE, then=_close) as asked, asyncio.timeout(60):
+        with Connection(asked.url, {}) as connection:
+            for _ in range(2):
+                assert await connection.post("/v1/completions", b"{}") == 200
+                await Answer(connection).finish(None)
+                while connection._reader and not connection._reader.at_eof():  # noqa: ASYNC110 - the transport tells
+                    await asyncio.sleep(0)
+    assert len(asked.connections) == 2
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def test_nothing_at_the_address_is_a_failure_of_the_system() -> None:
+    with Connection("http://127.0.0.1:9", {}) as connection, pytest.raises((OSError, RequestFailedError)):
+        await connection.post("/v1/completions", b"{}")

@@ -87,6 +87,9 @@ MARKED = [
     ("latency and throughput that contradict the batch", {"running_by_little": 29.0}, {}, (Mark.LITTLES_LAW,)),
     ("a difference that sampling explains", {"running_by_little": 29.0, "running_error": 1.0}, {}, ()),
     ("lowered clocks", {}, {"throttled": True}, (Mark.THROTTLED,)),
+    ("prompts that the engine knew", {"prefix_hit_fraction": 0.04}, {}, (Mark.PREFIX_CACHE,)),
+    ("a few tokens that it knew by chance", {"prefix_hit_fraction": 0.02}, {}, ()),
+    ("a load generator at its limit", {"client_core_fraction": 0.8}, {}, (Mark.CLIENT,)),
     ("an interval that says nothing", {"ci_fraction": 0.3}, {}, (Mark.WIDE,)),
 ]
 

@@ -1,0 +1,70 @@
+"""What points of a running engine show: that it knew the prompts, and that its front end is behind."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from slm_core.configuration import EngineConfiguration
+from slm_core.measurements import Mark
+from slm_runtime.measuring import Conditions
+from slm_runtime.rig import EngineRig, Subject
+from slm_runtime.search.steps import Measure
+from slm_runtime.window import Pace
+from slm_runtime.workload import parse_lengths
+
+PACE = Pace(poll_seconds=0.02, min_seconds=0.2, max_seconds=0.4)
+SWEEP = EngineConfiguration(batch_size=8, max_num_batched_tokens=512)
+
+
+def measure(batch_size: int = 4) -> Measure:
+    return Measure(batch_size=batch_size, in_flight=None, max_requests=None, min_samples=0, because="a test")
+
+
+@asynccontextmanager
+async def running(model: Path, notes: list[str] | None = None) -> AsyncIterator[EngineRig]:
+    command = (sys.executable, "-m", "light_engine")
+    subject = Subject(model=str(model), served_name="m", command=command, timeout_seconds=60)
+    rig = EngineRig(
+        subject, parse_lengths("48", "8"), Conditions(pace=PACE), None, ([] if notes is None else notes).append
+    )
+    try:
+        await rig.start(SWEEP)
+        yield rig
+    finally:
+        await rig.stop()
+
+
+@pytest.mark.usefixtures("light_command")
+async def test_no_measurement_meets_a_prompt_of_an_earlier_one(model: Path) -> None:
+    async with running(model) as rig:
+        for batch_size in (4, 4, 2):
+            assert Mark.PREFIX_CACHE not in (await rig.measure(measure(batch_size))).marks
+        counters = await rig._engines[0].counters()
+        assert counters.prefix_queries > 48 * 8
+        assert counters.prefix_hits == 0
+
+
+@pytest.mark.usefixtures("light_command")
+async def test_prompts_that_the_engine_knew_are_marked_and_told(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    async with running(model, notes) as rig:
+        monkeypatch.setattr(rig._seeds, "getrandbits", lambda _: 1)
+        await rig.measure(measure())
+        again = await rig.measure(measure())
+    assert Mark.PREFIX_CACHE in again.marks
+    assert not again.is_trusted
+    assert any("prefix cache" in note for note in notes)
+
+
+@pytest.mark.usefixtures("light_command")
+async def test_a_front_end_that_is_behind_costs_throughput(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its core counts short latencies all the while; only requests that are streamed show what clients wait for."""
+    rates = {}
+    for event_ms in (0, 10):
+        monkeypatch.setenv("LIGHT_ENGINE_EVENT_MS", str(event_ms))
+        async with running(model) as rig:
+            point = await rig.measure(measure(8))
+            rates[event_ms] = point.output_tokens_per_second
+    assert rates[10] < 0.9 * rates[0]
