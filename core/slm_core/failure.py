@@ -28,6 +28,11 @@ class Failure(StrEnum):
     SHARING = "SharingUnavailable"
     INTERRUPTED = "Interrupted"
     NOTHING_MEASURED = "NothingMeasured"
+    GPU_UNREADABLE = "GpuUnreadable"
+    GPU_COMPUTE_MODE = "GpuComputeMode"
+    GPU_SHARED = "GpuInUse"
+    GPU_PARTITIONED = "GpuPartitioned"
+    GPU_NOT_AS_ASKED = "GpuNotAsAsked"
     INTERNAL = "Internal"
 
 
@@ -48,6 +53,11 @@ EXIT_STATUS = {
     Failure.SHARING: 23,
     Failure.INTERRUPTED: 24,
     Failure.NOTHING_MEASURED: 25,
+    Failure.GPU_UNREADABLE: 30,
+    Failure.GPU_COMPUTE_MODE: 31,
+    Failure.GPU_SHARED: 32,
+    Failure.GPU_PARTITIONED: 33,
+    Failure.GPU_NOT_AS_ASKED: 34,
     Failure.INTERNAL: 70,
 }
 """Exit status of each class. 0: measured, also when the budget ended the search; 2: the command line was wrong."""
@@ -69,6 +79,13 @@ REMEDY = {
     Failure.SHARING: "choose another --sharing-mode, or run where NVIDIA's MPS can be started",
     Failure.INTERRUPTED: "run it again; what was measured is in the document",
     Failure.NOTHING_MEASURED: "read the events before this one",
+    Failure.GPU_UNREADABLE: "give the container the driver capability `utility` (NVIDIA_DRIVER_CAPABILITIES=compute,utility), "
+    "which brings libnvidia-ml.so.1; boards that have no memory of their own cannot be measured; --device cpu measures the CPU",
+    Failure.GPU_COMPUTE_MODE: "set it back on the node: nvidia-smi -c 0",
+    Failure.GPU_SHARED: "end what else runs on this GPU (nvidia-smi on the node lists it), or keep it off the node",
+    Failure.GPU_PARTITIONED: "measure on a whole GPU: switch MIG off on the node (nvidia-smi -mig 0), or choose another node",
+    Failure.GPU_NOT_AS_ASKED: "correct the product asked for or the node's labels; where several GPUs are visible, name one "
+    "by CUDA_VISIBLE_DEVICES",
     Failure.INTERNAL: "report this with the events before it",
 }
 """What to do about each class. An engine may have better words: see `Engine.remedies`."""
