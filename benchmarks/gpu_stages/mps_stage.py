@@ -108,7 +108,7 @@ class Bench:
                 return {
                     "daemon_start_seconds": started,
                     "limits": limits,
-                    "attached": await daemon.clients(),
+                    "attached": len(await daemon.clients()),
                     "servers": len(_servers()),
                     "clients": [await _seen(one), await _seen(other)],
                 }

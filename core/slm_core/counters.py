@@ -71,7 +71,10 @@ class CounterReader:
         if missing:
             raise ProfileError(Failure.METRICS, f"the engine's /metrics lacks {', '.join(missing)}")
         found = {field: _one(field, name, series[name]) for field, name in self.names.items()}
-        found |= {field: sum(_one(field, name, series.get(name, [])) for name in some) for field, some in self._optional.items()}
+        found |= {
+            field: sum(_one(field, name, series.get(name, [])) for name in some)
+            for field, some in self._optional.items()
+        }
         return Counters(**found)
 
 

@@ -35,6 +35,11 @@ class Failure(StrEnum):
     STATE_BLOCKS = "BatchExceedsStateBlocks"
     HOST_MEMORY = "HostMemoryExhausted"
     LOG = "EngineLogSilent"
+    GPU_UNREADABLE = "GpuUnreadable"
+    GPU_COMPUTE_MODE = "GpuComputeMode"
+    GPU_SHARED = "GpuInUse"
+    GPU_PARTITIONED = "GpuPartitioned"
+    GPU_NOT_AS_ASKED = "GpuNotAsAsked"
     INTERNAL = "Internal"
 
 
@@ -82,6 +87,25 @@ _CLASSES = {
         30, False, "give the container more memory, or measure fewer engines at once (--max-engines-per-gpu)"
     ),
     Failure.LOG: _Class(31, True, "let the engine write its log to its standard output, at level INFO"),
+    Failure.GPU_UNREADABLE: _Class(
+        32,
+        True,
+        "give the container the driver capability `utility` (NVIDIA_DRIVER_CAPABILITIES=compute,utility), which brings "
+        "libnvidia-ml.so.1; boards that have no memory of their own cannot be measured; --device cpu measures the CPU",
+    ),
+    Failure.GPU_COMPUTE_MODE: _Class(33, True, "set it back on the node: nvidia-smi -c 0"),
+    Failure.GPU_SHARED: _Class(
+        34, True, "end what else runs on this GPU (nvidia-smi on the node lists it), or keep it off the node"
+    ),
+    Failure.GPU_PARTITIONED: _Class(
+        35, True, "measure on a whole GPU: switch MIG off on the node (nvidia-smi -mig 0), or choose another node"
+    ),
+    Failure.GPU_NOT_AS_ASKED: _Class(
+        36,
+        True,
+        "correct the product asked for or the node's labels; where several GPUs are visible, name one by "
+        "CUDA_VISIBLE_DEVICES",
+    ),
     Failure.INTERNAL: _Class(70, True, "report this with the events before it"),
 }
 """Of each class its exit status, whether no other configuration of engines can help, and what to do about it.

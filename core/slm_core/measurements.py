@@ -48,7 +48,7 @@ class Mark(StrEnum):
     LITTLES_LAW = "LittlesLaw"
     """Throughput, ITL and running sequences contradict each other by more than 5 %."""
     THROTTLED = "Throttled"
-    """The GPU lowered its clocks for heat or power inside the window."""
+    """The GPU was slowed by heat or a fault of its power supply, or its clock drifted under the power cap, inside the window."""
     PREFIX_CACHE = "PrefixCache"
     """More than 3 % of the prompts' tokens came from the engine's prefix cache: prefill cost less than the workload's."""
     CLIENT = "Client"
@@ -154,6 +154,14 @@ class Point:
     """Energy of the whole board in the window. Absent without NVML."""
     mean_power_watts: float | None = None
     """Mean power of the whole board in the window. Absent without NVML."""
+    mean_sm_clock_mhz: float | None = None
+    """Mean clock of the GPU's multiprocessors in the window. Absent without NVML."""
+    power_capped_fraction: float | None = None
+    """Share of the window in which the GPU's power limit held its clock down, as it does on most boards under load. Absent without NVML."""
+    mean_cpu_cores: float | None = None
+    """CPU cores that each engine used, averaged over the window and the engines. Near what replicas are given: give them more."""
+    cpu_throttled_fraction: float | None = None
+    """Share of the window in which the container had used up its CPU limit. Absent without a limit."""
     confirmed: bool = False
     """Measured with the KV bytes that replicas would really be given, not with a larger pool."""
     marks: tuple[Mark, ...] = ()

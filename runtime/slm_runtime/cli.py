@@ -19,6 +19,8 @@ from slm_core.slo import ITL, LIMITS, METRICS, Slo, Statistic
 from slm_core.units import GIB
 
 from slm_runtime import events, profile
+from slm_runtime.device_checks import Choice
+from slm_runtime.host import Share
 from slm_runtime.ledger import read_config
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import Subject
@@ -43,6 +45,11 @@ with `--`, or after another `--`; the profiler adds the model, the port and what
 
 exit status: 0 measured; 2 wrong command line; otherwise by class of failure:
 """ + "\n".join(f"  {status:>3}  {failure}" for failure, status in EXIT_STATUS.items())
+
+
+_DEVICE_HELP = "auto measures the CPU only where nothing says that a GPU is there"
+_CPUS_HELP = "CPUs that a replica may use; beside a GPU each engine is held to so many cores"
+_MEMORY_HELP = "host memory that a replica may use; a pack that has less is said"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,7 +93,11 @@ def _add_subject(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model-uri", help="where the model came from, for the document (default: --model)")
     group.add_argument("--model-revision", "--revision", dest="revision", help="its revision, for the document")
     group.add_argument("--image", help="the engine's image, for the document")
-    group.add_argument("--gpu-product", help="name of the device, for the document (default: NVML's, or CPU)")
+    _add(group, "--device", Choice, Choice.AUTO, choices=list(Choice), help=_DEVICE_HELP)
+    group.add_argument("--gpu-product", help="the GPU's product as feature discovery has it; another one is refused")
+    group.add_argument("--gpu-memory-bytes", type=count(tuning.GPU_MEMORY_BYTES), help="the same of its memory")
+    group.add_argument("--cpus-per-engine", type=number(ABOVE_ZERO), metavar="CPUS", help=_CPUS_HELP)
+    group.add_argument("--host-memory-per-engine-bytes", type=count(AT_LEAST_ONE), metavar="BYTES", help=_MEMORY_HELP)
     group.add_argument("--max-model-len", type=count(AT_LEAST_ONE), metavar="TOKENS", help="longest sequence")
     group.add_argument("--dtype", help="data type of the weights")
 
@@ -152,6 +163,7 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
             arguments=engine.fixed_arguments(chosen, arguments),
             max_model_len=max_model_len,
             timeout_seconds=args.startup_timeout_seconds,
+            replica=Share(cpus=args.cpus_per_engine, memory_bytes=args.host_memory_per_engine_bytes),
         ),
         request=request,
         max_num_batched_tokens=args.max_num_batched_tokens,
@@ -171,7 +183,9 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
         revision=args.revision,
         dtype=args.dtype or given.dtype,
         image=args.image,
+        device=args.device,
         gpu_product=args.gpu_product,
+        gpu_memory_bytes=args.gpu_memory_bytes,
         output=args.output,
         provenance=provenance,
     )

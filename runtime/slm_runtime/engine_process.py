@@ -24,10 +24,11 @@ from slm_core.engines.registry import default
 from slm_core.failure import EngineFault, Failure, ProfileError, error_of
 from slm_core.tuning import STARTUP_SECONDS
 
+from slm_runtime import host
 from slm_runtime.death import ending, kills_for_memory, with_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from slm_core.counters import Counters
     from slm_core.engines.base import Engine, MemoryReport
@@ -64,6 +65,8 @@ class Launch:
     """Variables besides our own."""
     timeout_seconds: float = STARTUP_SECONDS.default
     """Longest wait until it is healthy."""
+    cores: tuple[int, ...] = ()
+    """Cores that it is held to; none: it is not."""
 
 
 class EngineProcess:
@@ -203,11 +206,16 @@ class EngineProcess:
         """What it says of its memory. Raises as `get` does, and ProfileError."""
         return self.kind.read_memory(self.log_text(), await self.get(self.kind.paths.metrics))
 
-    async def stop(self) -> None:
-        """End the whole process group and remove what it left. Safe to call twice."""
+    async def stop(self, let_go: Callable[[Sequence[int]], Awaitable[None]] | None = None) -> None:
+        """End the whole process group and remove what it left. Safe to call twice.
+
+        `let_go` is called with the processes of an engine that does not end by itself, before it is killed.
+        """
         await self.session.close()
         self._shared |= _shared_memory_of(self.pid)
         for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+            if number is signal.SIGKILL and let_go is not None:
+                await let_go(group_of(self.pid))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
             if await _group_ends(self.pid, patience):
@@ -231,7 +239,7 @@ async def start_engine(launch: Launch) -> EngineProcess:
     environment |= kind.measuring_environment(environment)
     words: Sequence[str] = (*launch.command, *kind.listen("127.0.0.1", port))
     try:
-        with (folder / LOG).open("wb") as out:
+        with (folder / LOG).open("wb") as out, host.held_to(launch.cores):
             process = await asyncio.create_subprocess_exec(
                 *words,
                 env=environment,

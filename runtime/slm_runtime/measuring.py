@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from slm_core.counters import CounterDelta, over_engines
@@ -17,6 +16,9 @@ from slm_core.failure import EngineFault, Failure
 from slm_core.measurements import Mark, Point
 from slm_core.slo import ITL, METRICS, means_between
 
+from slm_runtime import host
+from slm_runtime.board import board_over
+from slm_runtime.engine_process import group_of
 from slm_runtime.load import ClosedLoop
 from slm_runtime.window import Pace, Scrape, facts, is_open, latency, marks, may_close
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from slm_core.configuration import EngineConfiguration
     from slm_core.slo import Metric
 
+    from slm_runtime.board import Board
     from slm_runtime.engine_process import EngineProcess
     from slm_runtime.nvml import Device, Reading
     from slm_runtime.search.steps import Measure
@@ -63,6 +66,35 @@ class Conditions:
     """Of all that is drawn. NB: another one for each profile, or a cache that outlives engines knows the prompts."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuUse:
+    """CPU time until a moment, or over a window: of all engines together, and of the container's quota."""
+
+    seconds: float
+    periods: int
+    throttled: int
+
+    @classmethod
+    def now(cls, engines: tuple[EngineProcess, ...]) -> CpuUse:
+        """Until now."""
+        periods, throttled = host.cpu_periods()
+        seconds = sum(host.cpu_seconds(group_of(engine.pid)) for engine in engines)
+        return cls(seconds=seconds, periods=periods, throttled=throttled)
+
+    def since(self, before: CpuUse) -> CpuUse:
+        """What came on top. A process that has ended takes its time with it."""
+        return CpuUse(
+            seconds=max(0.0, self.seconds - before.seconds),
+            periods=self.periods - before.periods,
+            throttled=self.throttled - before.throttled,
+        )
+
+    @property
+    def throttled_fraction(self) -> float | None:
+        """None without a quota."""
+        return self.throttled / self.periods if self.periods > 0 else None
+
+
 class Measurement:
     """One point being taken."""
 
@@ -77,6 +109,7 @@ class Measurement:
         self._loop.headers = running.engines[0].headers
         self._window: list[Scrape] = []
         self._readings: list[Reading] = []
+        self._cpu: CpuUse
         self._last_progress: Scrape
         self._found: Facts
 
@@ -100,14 +133,15 @@ class Measurement:
             found, errors = facts(self._window, loop.sample.core_fraction()), loop.errors
         await self._drain()
         self._found = found
+        board = board_over(self._readings, found.ci_fraction)
         doubts = marks(
             found,
             errors=errors,
             width=width,
             may_wait=step.in_flight is not None,
-            throttled=any(reading.slowed_by for reading in self._readings),
+            throttled=board.is_slowed,
         )
-        return replace(self._point(found, doubts), errors=errors, marks=doubts)
+        return replace(self._point(found, board, doubts), errors=errors, marks=doubts)
 
     async def _until_open(self, before: Scrape, width: int) -> None:
         needed = min(width, self._step.batch_size * len(self._running.engines))
@@ -118,11 +152,13 @@ class Measurement:
         self._loop.open_window(itl)
 
     async def _hold_window(self) -> None:
+        began = CpuUse.now(self._running.engines)
         self._window = [await self._scrape()]
         self._read_device()
         while not may_close(self._window, self._pace, self._step.max_requests, enough_samples=self._enough()):
             self._window.append(await self._poll())
             self._read_device()
+        self._cpu = CpuUse.now(self._running.engines).since(began)
 
     def _enough(self) -> bool:
         sample, needed = self._loop.sample, self._step.min_samples
@@ -164,9 +200,8 @@ class Measurement:
             await asyncio.sleep(0.1)
         raise EngineFault(Failure.HANGS, f"abandoned requests still run after {DRAIN_SECONDS:.0f} s")
 
-    def _point(self, found: Facts, doubts: tuple[Mark, ...]) -> Point:
+    def _point(self, found: Facts, board: Board, doubts: tuple[Mark, ...]) -> Point:
         running, sample, delta = self._running, self._loop.sample, found.delta
-        joules, watts = _energy(self._readings)
         means = {ITL.field: 0.0} | means_between(delta)
         latencies: dict[str, Any] = {
             m.field: latency(means[m.field], sample.of(m)) for m in METRICS if m.field in means
@@ -193,15 +228,10 @@ class Measurement:
             requests=found.requests,
             input_tokens_mean=found.input_tokens_mean or running.lengths.input_mean,
             output_tokens_mean=found.output_tokens_mean or running.lengths.output_mean,
-            energy_joules=joules,
-            mean_power_watts=watts,
+            energy_joules=board.energy_joules,
+            mean_power_watts=board.mean_power_watts,
+            mean_sm_clock_mhz=board.mean_sm_clock_mhz,
+            power_capped_fraction=board.power_capped_fraction,
+            mean_cpu_cores=self._cpu.seconds / delta.seconds / len(running.engines),
+            cpu_throttled_fraction=self._cpu.throttled_fraction,
         )
-
-
-def _energy(readings: list[Reading]) -> tuple[float | None, float | None]:
-    """Joules between the first and the last reading, and the mean of the power readings."""
-    if not readings:
-        return None, None
-    first, last = readings[0].energy_joules, readings[-1].energy_joules
-    watts = [reading.power_watts for reading in readings if reading.power_watts is not None]
-    return last - first if first is not None and last is not None else None, fmean(watts) if watts else None

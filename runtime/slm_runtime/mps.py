@@ -1,8 +1,10 @@
 """A private MPS daemon, so that a pack can be measured under the limits that the device plugin would impose.
 
 Runs `nvidia-cuda-mps-control` in the foreground as our own child, unprivileged, with its own pipe and log folder; the
-default compute mode is left as it is. Attachment is verified: a client that does not reach a daemon silently runs
-without one, and the figures would be those of time slicing. Must never talk to a daemon that it did not start.
+default compute mode is left as it is. Attachment is verified for each engine: a client that does not reach a daemon
+silently runs without one, and the figures would be those of time slicing. A killed daemon leaves its servers behind,
+and a client that is killed amid its work may take the server with it, so both are ended in order. Must never talk to a
+daemon that it did not start.
 """
 
 from __future__ import annotations
@@ -11,12 +13,18 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slm_core.failure import EngineFault, Failure
 from slm_core.sharing.mps import CONTROL
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+SERVER = "nvidia-cuda-mps-server"
 ANSWER_SECONDS = 10.0
 
 
@@ -38,34 +46,44 @@ class MpsDaemon:
             await asyncio.sleep(0.1)
         raise EngineFault(Failure.SHARING, f"{CONTROL} did not open its pipe: {_last_words(self._folder)}")
 
-    async def clients(self) -> int:
-        """Processes attached to any server of this daemon."""
-        count = 0
-        for server in (await self._ask("get_server_list")).split():
-            if server.isdigit():
-                count += len([w for w in (await self._ask(f"get_client_list {server}")).split() if w.isdigit()])
-        return count
+    async def clients(self) -> dict[int, int]:
+        """Processes attached to any server of this daemon, each with its server."""
+        servers = _numbers(await self._ask("get_server_list"))
+        return {
+            client: server for server in servers for client in _numbers(await self._ask(f"get_client_list {server}"))
+        }
 
-    async def verify(self, engines: int) -> None:
-        """Raise EngineFault unless every engine is attached."""
-        attached = await self.clients()
-        if attached < engines:
+    async def verify(self, engines: Sequence[Collection[int]]) -> None:
+        """Raise EngineFault unless every engine, given by its processes, is attached."""
+        clients = await self.clients()
+        attached = sum(not clients.keys().isdisjoint(engine) for engine in engines)
+        if attached < len(engines):
             raise EngineFault(
                 Failure.SHARING,
-                f"{attached} of {engines} engines are attached to the MPS daemon: the rest runs without it",
+                f"{attached} of {len(engines)} engines are attached to the MPS daemon: the rest runs without it",
             )
+
+    async def let_go(self, engine: Collection[int]) -> None:
+        """Have the server part from the processes of an engine that is about to be killed, as far as it can."""
+        with contextlib.suppress(EngineFault):
+            for client, server in (await self.clients()).items():
+                if client in engine:
+                    await self._ask(f"terminate_client {server} {client}")
 
     async def stop(self) -> None:
         """End the daemon and its servers."""
         with contextlib.suppress(EngineFault):
             await self._ask("quit -t 5")
-        for end in (self._process.terminate, self._process.kill):
+        for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), ANSWER_SECONDS)
                 break
             with contextlib.suppress(ProcessLookupError):
-                end()
+                os.killpg(self._process.pid, number)
         await self._process.wait()
+        for pid in _servers_of(self._folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _ask(self, command: str) -> str:
@@ -99,6 +117,7 @@ async def start_daemon() -> MpsDaemon:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a process group of its own
         )
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -114,6 +133,23 @@ async def start_daemon() -> MpsDaemon:
 
 def _environment(folder: Path) -> dict[str, str]:
     return {"CUDA_MPS_PIPE_DIRECTORY": str(folder / "pipe"), "CUDA_MPS_LOG_DIRECTORY": str(folder / "log")}
+
+
+def _numbers(answer: str) -> list[int]:
+    return [int(word) for word in answer.split() if word.isdigit()]
+
+
+def _servers_of(folder: Path) -> list[int]:
+    """Servers that were started with this daemon's pipes. NB: they outlive a daemon that was killed."""
+    sign = f"CUDA_MPS_PIPE_DIRECTORY={folder / 'pipe'}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                is_server = SERVER.encode() in (entry / "cmdline").read_bytes()
+                if is_server and sign in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
 
 
 def _last_words(folder: Path) -> str:

@@ -25,7 +25,8 @@ from slm_core.measurements import Cost, Engine, Gpu, MeasurementDocument, Model
 from slm_core.sharing import PACKED, allows_packs, sharing_of
 from slm_core.sharing.time_slicing import TIME_SLICING
 
-from slm_runtime import host, nvml
+from slm_runtime import host
+from slm_runtime.device_checks import CPU, check_device, open_device
 from slm_runtime.download import follow_download
 from slm_runtime.ledger import read_config
 from slm_runtime.rig import EngineRig
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from slm_core.measurements import SharingMode
 
+    from slm_runtime.device_checks import Choice
     from slm_runtime.events import Reporter
     from slm_runtime.measuring import Conditions
     from slm_runtime.nvml import Device
@@ -62,7 +64,11 @@ class Task:
     revision: str | None
     dtype: str | None
     image: str | None
+    device: Choice
     gpu_product: str | None
+    """What was asked for, as the nodes' label has it."""
+    gpu_memory_bytes: int | None
+    """The same of the device's memory."""
     output: Path | None
     provenance: str
 
@@ -88,9 +94,15 @@ async def run(task: Task, reporter: Reporter) -> int:
     """Profile, report and write. Returns the exit status."""
     ending = Ending()
     document = None
-    with nvml.device() as device:
+    with contextlib.ExitStack() as held:
         try:
             _check(task)
+            device = open_device(task.device, task.gpu_product)
+            if device is not None:
+                held.callback(device.close)
+                await check_device(device, task.device, task.gpu_product, task.gpu_memory_bytes)
+            if device is None and task.gpu_product not in {None, CPU}:
+                reporter.note(f"the CPU is measured under the name of {task.gpu_product}: no GPU is like that")
             request = _request(task, device, reporter)
             rig = EngineRig(task.subject, task.lengths, task.conditions, device, reporter.note)
             async with _download_reported(task.subject.model, rig, reporter) as downloading:
@@ -286,7 +298,7 @@ def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending)
         ),
         engine=Engine(name=rig.kind.name, version=findings.version, image=task.image, args=rig.args),
         gpu=Gpu(
-            product=task.gpu_product or (device.product if device else "CPU"),
+            product=task.gpu_product or (device.product if device else CPU),
             memory_bytes=device.memory_bytes if device else host.memory_bytes(),
             uuid=device.uuid if device else None,
             driver=device.driver if device else None,

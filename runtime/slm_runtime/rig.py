@@ -32,7 +32,7 @@ from slm_runtime.tokenizer import count_tokens, identify
 from slm_runtime.workload import Lengths, read_conversations, usable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Ledger, Point
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 CPU_POOL_FRACTION = 0.4
 """Most of the free memory that a sweep's KV pool takes on CPU."""
 PORT_TRIES = 3
+THROTTLED_FRACTION = 0.05
+"""Of a window; above it the CPU limit is worth a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ class Subject:
     max_model_len: int | None = None
     timeout_seconds: float = tuning.STARTUP_SECONDS.default
     environment: Mapping[str, str] = field(default_factory=dict)
+    replica: host.Share = field(default_factory=host.Share)
+    """What a replica of it may use: beside a GPU no engine is measured with more CPU."""
 
 
 class EngineRig:
@@ -91,6 +95,7 @@ class EngineRig:
         self._on: EngineConfiguration | None = None
         self._ledger: Ledger | None = None
         self._context_bytes = 0
+        self._said: set[str] = set()
         self._began: float | None = None
         self._downloaded_seconds = 0.0
         self.args: tuple[str, ...] = ()
@@ -151,12 +156,14 @@ class EngineRig:
     async def _start(self, on: EngineConfiguration) -> EngineReport:
         if sharing_of(on.sharing_mode).daemon:
             self._daemon = await mps.start_daemon()
+        if self._device:
+            self._note_once(host.shortages(host.available(), on.engines_per_gpu, self._subject.replica))
         before = self._device.read().used_bytes if self._device else None
         seconds = []
         for index in range(on.engines_per_gpu):
             # One after the other: engines that start together mis-size each other.
             began = self.gpu_seconds() - self._downloaded_seconds
-            self._engines.append(await self._start_one(self._words(on), self._environment(on, index)))
+            self._engines.append(await self._start_one(on, index))
             # NB: before its memory is read: what the first request allocates stays allocated.
             await self._engines[-1].complete(self._first_request())
             seconds.append(self.gpu_seconds() - self._downloaded_seconds - began)
@@ -164,15 +171,19 @@ class EngineRig:
                 self._ledger = await self._read_ledger(on, before)
                 await self._learn()
         if self._daemon:
-            await self._daemon.verify(on.engines_per_gpu)
+            await self._daemon.verify([group_of(engine.pid) for engine in self._engines])
         assert self._ledger, "read with the first engine"
         return EngineReport(
             ledger=self._ledger, max_model_len=self.model_len, version=self.version, seconds=tuple(seconds)
         )
 
-    async def _start_one(self, words: tuple[str, ...], environment: dict[str, str]) -> EngineProcess:
+    async def _start_one(self, on: EngineConfiguration, index: int) -> EngineProcess:
         launch = Launch(
-            kind=self.kind, command=words, environment=environment, timeout_seconds=self._subject.timeout_seconds
+            kind=self.kind,
+            command=self._words(on),
+            environment=self._environment(on, index),
+            timeout_seconds=self._subject.timeout_seconds,
+            cores=self._cores(on.engines_per_gpu)[index],
         )
         for tries_left in reversed(range(PORT_TRIES)):
             try:
@@ -181,6 +192,17 @@ class EngineRig:
                 if fault.failure is not Failure.PORT or not tries_left:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
+
+    def _cores(self, engines: int) -> tuple[tuple[int, ...], ...]:
+        """Cores that each engine is held to beside a GPU; without one they are `_environment`'s to say."""
+        each = self._subject.replica.cpus if self._device else None
+        return host.cores_of_engines(frozenset(os.sched_getaffinity(0)), engines, each)
+
+    def _note_once(self, notes: Iterable[str]) -> None:
+        for note in notes:
+            if note not in self._said:
+                self._said.add(note)
+                self._note(note)
 
     def _words(self, on: EngineConfiguration) -> tuple[str, ...]:
         subject, fraction = self._subject, None
@@ -225,6 +247,7 @@ class EngineRig:
         if self._daemon:
             made |= self._daemon.environment
         if self._device:
+            made |= self._device.chosen()
             made |= sharing_of(on.sharing_mode).limits(self._device.memory_bytes, on.engines_per_gpu)
         if self._device is None and on.engines_per_gpu > 1:
             cores = frozenset(os.sched_getaffinity(0))
@@ -297,6 +320,9 @@ class EngineRig:
             point = await measurement.take()
         for said in measurement.notes(point):
             self._note(f"B={point.batch_size}: {said}")
+        if (point.cpu_throttled_fraction or 0) > THROTTLED_FRACTION:
+            share = f"in {point.cpu_throttled_fraction:.0%} of the window"
+            self._note(f"B={point.batch_size}: the container had used up its CPU limit {share}: give it more CPU")
         return point
 
     async def stop(self) -> None:
@@ -309,6 +335,6 @@ class EngineRig:
 
 
 async def _stop(engines: list[EngineProcess], daemon: mps.MpsDaemon | None) -> None:
-    await asyncio.gather(*(engine.stop() for engine in engines))
+    await asyncio.gather(*(engine.stop(daemon.let_go if daemon else None) for engine in engines))
     if daemon:
         await daemon.stop()

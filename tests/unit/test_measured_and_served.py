@@ -54,6 +54,9 @@ class Board:
     def read(self) -> Board:
         return self
 
+    def chosen(self) -> dict[str, str]:
+        return {}
+
 
 @dataclass(frozen=True)
 class Started:

@@ -11,21 +11,27 @@ import pytest
 from slm_runtime import cli
 
 TESTS = Path(__file__).parents[2]
-# A stand-in for nvidia-cuda-mps-control that keeps to its commands.
+# A stand-in for nvidia-cuda-mps-control that keeps to its commands. Its clients are the living processes that the file
+# $MPS_TEST_CLIENTS names; those that it is told to let go are noted in $MPS_TEST_LET_GO. $MPS_TEST_SERVER gives it a
+# server, which outlives it when it is killed, as NVIDIA's does; $MPS_TEST_DEAF makes it obey nothing but SIGKILL.
 MPS_CONTROL = """#!/bin/sh
 if [ "$1" = -f ]; then
   [ -n "$MPS_TEST_BROKEN" ] && { echo "Failed to start: no device" > "$CUDA_MPS_LOG_DIRECTORY/control.log"; exit 1; }
   mkfifo "$CUDA_MPS_PIPE_DIRECTORY/control"
   echo $$ > "$CUDA_MPS_PIPE_DIRECTORY/pid"
-  trap 'exit 0' TERM
+  if [ -n "$MPS_TEST_SERVER" ]; then
+    setsid sh -c 'echo $$ > "$MPS_TEST_SERVER"; while :; do sleep 0.05; done' nvidia-cuda-mps-server &
+  fi
+  [ -n "$MPS_TEST_DEAF" ] && trap '' TERM || trap 'exit 0' TERM
   while [ -e "$CUDA_MPS_PIPE_DIRECTORY/pid" ]; do sleep 0.05; done
   exit 0
 fi
 read command rest
 case "$command" in
   get_server_list) echo 4711 ;;
-  get_client_list) for client in $MPS_TEST_CLIENTS; do echo "$client"; done ;;
-  quit) rm "$CUDA_MPS_PIPE_DIRECTORY/pid" ;;
+  get_client_list) for pid in $(cat "$MPS_TEST_CLIENTS"); do kill -0 "$pid" 2> /dev/null && echo "$pid"; done ;;
+  terminate_client) echo "$rest" >> "$MPS_TEST_LET_GO" ;;
+  quit) [ -n "$MPS_TEST_DEAF" ] || rm "$CUDA_MPS_PIPE_DIRECTORY/pid" ;;
 esac
 """
 OPT_TINY = {

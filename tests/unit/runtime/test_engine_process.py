@@ -29,8 +29,9 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
 
-async def started(*words: str) -> tuple[EngineProcess, Path]:
-    engine = await start_engine(Launch(command=(sys.executable, "-c", ENGINE, *words), timeout_seconds=60))
+async def started(*words: str, cores: tuple[int, ...] = ()) -> tuple[EngineProcess, Path]:
+    launch = Launch(command=(sys.executable, "-c", ENGINE, *words), timeout_seconds=60, cores=cores)
+    engine = await start_engine(launch)
     return engine, Path(f"/dev/shm/slm-test-{engine.pid}")
 
 
