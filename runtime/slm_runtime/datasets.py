@@ -5,30 +5,25 @@ it, because those are sent with every request; and the first answer after it. Tu
 before anybody asked, are nobody's request.
 
 Assumes nothing of the content: what cannot be read is skipped and counted, and where what is left is another workload
-(`is_remnant`), the file is refused in one sentence. Reads in pieces and no further than it needs, so that a file of any size
-costs the memory of its largest entry (`MOST_ENTRY` characters) and of `MOST_REQUESTS` texts. Must never guess who speaks.
+(`is_remnant`), the file is refused in one sentence. Reads no further than it needs (`entries`). Must never guess who speaks.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
 import hashlib
-import json
 import math
-import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from slm_core.failure import Failure, ProfileError
 
+from slm_runtime.entries import entries
 from slm_runtime.workload import Lengths, is_remnant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 SHAPES = (
     "ShareGPT (conversations with from and value), OpenAI messages (role and content), prompt and completion, as a JSON list or "
@@ -37,13 +32,9 @@ SHAPES = (
 """What is taken, for messages."""
 MOST_REQUESTS = 1000
 """Requests taken from a dataset, the first ones: enough for the mean within a few per cent."""
-MOST_ENTRY = 16 << 20
-"""Characters of one entry or line: what is longer is no conversation."""
 MOST_TEXT = 1 << 20
 """Characters of one prompt or answer: what is longer fits into no small model."""
 MOST_TOKENS = 10_000_000
-PIECE = 1 << 20
-"""Characters read at once."""
 
 _TURNS = ("conversations", "conversation", "messages")
 _ROLE, _TEXT = ("from", "role"), ("value", "content")
@@ -89,7 +80,7 @@ def read_dataset(path: str) -> Conversations | Lengths:
     skipped: Counter[str] = Counter()
     found: list[Request] = []
     try:
-        for entry in _entries(Path(path)):
+        for entry in entries(Path(path), _COUNTS):
             try:
                 found.append(_request(entry))
             except _SkippedError as why:
@@ -146,110 +137,6 @@ def _refuse_a_remnant(path: str, texts: int, counts: int, skipped: Counter[str])
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
-
-
-# Where one entry ends.
-
-
-def _entries(path: Path) -> Iterator[Any]:
-    """Values of a JSON list, or of a file with one JSON object a line, or rows of a CSV file. A broken line is None."""
-    with path.open("rb") as raw:
-        encoding = _encoding(raw.read(4))
-    # NB: a byte that is no UTF-8 becomes half a surrogate pair, and so a text that cannot be read.
-    errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
-    with path.open(encoding=encoding, errors=errors) as file:
-        first = _first_sign(file)
-        file.seek(0)
-        if first == "[":
-            yield from _of_list(file)
-        elif first == "{":
-            yield from map(_decoded, _lines(file))
-        else:
-            yield from _of_csv(file)
-
-
-def _encoding(head: bytes) -> str:
-    if head.startswith((b"\x1f\x8b", b"PK", b"\x28\xb5\x2f\xfd", b"PAR1")):
-        raise ValueError("it is compressed or not text: unpack or convert it")
-    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-
-
-def _first_sign(file: IO[str]) -> str:
-    while piece := file.read(PIECE):
-        if stripped := piece.lstrip():
-            return stripped[0]
-    raise ValueError("it is empty")
-
-
-def _lines(file: IO[str]) -> Iterator[str]:
-    while line := file.readline(MOST_ENTRY):
-        if len(line) == MOST_ENTRY:
-            raise ValueError(f"a line is longer than {MOST_ENTRY:,} characters")
-        if line.strip():
-            yield line
-
-
-def _int(digits: str) -> float:
-    """NB: int() refuses thousands of digits, with an error that looks like one of syntax."""
-    return int(digits) if len(digits) < 20 else math.inf
-
-
-_DECODER = json.JSONDecoder(parse_int=_int, strict=False)
-
-
-def _decoded(line: str) -> Any:
-    try:
-        return _DECODER.decode(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-_BETWEEN = re.compile(r"[\s,]*")
-
-
-def _of_list(file: IO[str]) -> Iterator[Any]:
-    """Each entry as soon as it and the sign after it are read."""
-    text, at, number, is_open = "", 0, 1, False
-    while piece := file.read(PIECE):
-        text, at = text[at:] + piece, 0
-        while (at := _past(_BETWEEN, text, at)) < len(text):
-            if not is_open:
-                at, is_open = at + 1, True
-                continue
-            if text[at] == "]":
-                return
-            try:
-                entry, end = _DECODER.raw_decode(text, at)
-            except json.JSONDecodeError:
-                end = len(text)  # as far as it is read; more may follow
-            if end == len(text):
-                break
-            yield entry
-            at, number = end, number + 1
-        if len(text) - at > MOST_ENTRY:
-            break
-    raise ValueError(f"entry {number} of its list is not JSON, has no end, or is longer than {MOST_ENTRY:,} characters")
-
-
-def _past(signs: re.Pattern[str], text: str, at: int) -> int:
-    found = signs.match(text, at)
-    return found.end() if found else at
-
-
-def _of_csv(file: IO[str]) -> Iterator[Any]:
-    lines = _lines(file)
-    header = next(lines)
-    sign = max(",;\t", key=header.count)
-    names = {name.strip().strip('"').lower() for name in header.split(sign)}
-    if not any(names.issuperset(columns) for columns in _COUNTS):
-        raise ValueError("it is neither JSON nor CSV with columns of token counts")
-    try:
-        yield from csv.DictReader(chain([header], lines), delimiter=sign)
-    except csv.Error as error:
-        raise ValueError(f"it is not CSV: {error}") from None
-
-
-# What one entry says.
 
 
 def _request(entry: Any) -> Request:

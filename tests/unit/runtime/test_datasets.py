@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slm_core.failure import Failure, ProfileError
-from slm_runtime import datasets
+from slm_runtime import datasets, entries
 from slm_runtime.datasets import Conversations, counted, read_dataset
 from slm_runtime.workload import Lengths
 
@@ -201,7 +201,7 @@ def test_no_content_is_anything_but_read_or_refused(
 
 
 def test_a_long_list_costs_the_memory_of_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "PIECE", 1 << 12)
+    monkeypatch.setattr(entries, "PIECE", 1 << 12)
     entry = json.dumps(said(("user", "q" * 500), ("assistant", "a" * 500)))
     (tmp_path / "f").write_text("[" + ", ".join([entry] * 4000) + "]")
     tracemalloc.start()
