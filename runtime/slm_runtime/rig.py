@@ -20,6 +20,7 @@ from slm_core.engines.registry import engine_of
 from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_core.sharing import sharing_of
 from slm_core.units import MIB
+from slm_core.wording import several
 
 from slm_runtime import host, mps
 from slm_runtime.datasets import Conversations, counted, read_dataset
@@ -209,7 +210,9 @@ class EngineRig:
         if self._device is None and on.engines_per_gpu > 1:
             cores = frozenset(os.sched_getaffinity(0))
             if len(cores) < on.engines_per_gpu and index == 0:
-                self._note(f"{on.engines_per_gpu} engines share {len(cores)} core(s): what they gain here says little")
+                self._note(
+                    f"{on.engines_per_gpu} engines share {several(len(cores), 'core')}: what they gain here says little"
+                )
             made |= self.kind.pinned_to(host.shares(cores, on.engines_per_gpu)[index])
         return made
 
