@@ -107,7 +107,9 @@ def _add_question(group: argparse._ArgumentGroup) -> None:
     load = "requests in flight to decide for (default: full batches)"
     _add(group, "--input-tokens", str, str(tuning.INPUT_TOKENS.default), help=f"prompt {lengths}", metavar="LENGTHS")
     _add(group, "--output-tokens", str, str(tuning.OUTPUT_TOKENS.default), help=f"output {lengths}", metavar="LENGTHS")
-    group.add_argument("--dataset", metavar="FILE", help="ShareGPT JSON, whose lengths are used instead")
+    group.add_argument(
+        "--dataset", metavar="FILE", help="conversations or token counts, whose lengths are used instead"
+    )
     group.add_argument("--concurrency", type=count(tuning.CONCURRENCY), help=load)
     for limit in LIMITS:
         group.add_argument(tuning.flag(f"slo_{limit.field}"), type=number(ABOVE_ZERO), help=limit.help)

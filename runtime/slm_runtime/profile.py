@@ -24,6 +24,7 @@ from slm_core.failure import EXIT_STATUS, Failure, ProfileError
 from slm_core.measurements import Cost, Engine, Gpu, MeasurementDocument, Model
 from slm_core.sharing import PACKED, allows_packs, sharing_of
 from slm_core.sharing.time_slicing import TIME_SLICING
+from slm_core.wording import several
 
 from slm_runtime import host
 from slm_runtime.device_checks import CPU, check_device, open_device
@@ -228,7 +229,7 @@ def _tell(event: Event, rig: EngineRig, reporter: Reporter, ending: Ending) -> N
         reporter.phase("Finished", step.because, seconds)
     elif isinstance(step, StartEngines):
         engines = step.configuration
-        what = f"{engines.engines_per_gpu} engine(s), {engines.sharing_mode}, B up to {engines.batch_size}"
+        what = f"{several(engines.engines_per_gpu, 'engine')}, {engines.sharing_mode}, B up to {engines.batch_size}"
         reporter.phase("Starting", f"{what}: {step.because}", seconds)
     else:
         number = len(event.findings.points) + 1

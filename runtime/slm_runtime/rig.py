@@ -21,15 +21,17 @@ from slm_core.engines.registry import engine_of
 from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_core.sharing import sharing_of
 from slm_core.units import MIB
+from slm_core.wording import several
 
 from slm_runtime import host, mps
+from slm_runtime.datasets import Conversations, counted, read_dataset
 from slm_runtime.engine_process import Launch, group_of, start_engine
 from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, weights_on_disk
 from slm_runtime.measuring import Measurement, Running
 from slm_runtime.prompts import text_tokens
 from slm_runtime.search.steps import EngineReport
 from slm_runtime.tokenizer import count_tokens, identify
-from slm_runtime.workload import Lengths, read_conversations, usable
+from slm_runtime.workload import Lengths, usable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -81,11 +83,14 @@ class EngineRig:
         """`lengths`: a str is a dataset's path; its token lengths are known once an engine with a tokenizer runs."""
         self._subject = subject
         self.kind = engine_of(subject.command)
-        self._lengths = lengths if isinstance(lengths, Lengths) else None
-        self._conversations = None if isinstance(lengths, Lengths) else read_conversations(lengths)
+        read = lengths if isinstance(lengths, Lengths) else read_dataset(lengths)
+        self._lengths = read if isinstance(read, Lengths) else None
+        self._conversations = read if isinstance(read, Conversations) else None
         self._conditions = conditions
         self._device = device
         self._note = note
+        if not isinstance(lengths, Lengths):
+            note(f"requests are as in {read.source}")
         self._config: dict[str, Any] = read_config(subject.model)
         self._tokens = text_tokens(self._config)
         self._seeds = random.Random(conditions.seed)  # noqa: S311 - of prompts, not of secrets
@@ -252,7 +257,9 @@ class EngineRig:
         if self._device is None and on.engines_per_gpu > 1:
             cores = frozenset(os.sched_getaffinity(0))
             if len(cores) < on.engines_per_gpu and index == 0:
-                self._note(f"{on.engines_per_gpu} engines share {len(cores)} core(s): what they gain here says little")
+                self._note(
+                    f"{on.engines_per_gpu} engines share {several(len(cores), 'core')}: what they gain here says little"
+                )
             made |= self.kind.pinned_to(host.shares(cores, on.engines_per_gpu)[index])
         return made
 
@@ -290,10 +297,11 @@ class EngineRig:
         self.version, self.model_len = itself.version, itself.max_model_len or self.model_len
         model_len = self.model_len or 2**31
         if self._conversations:
-            texts, source = self._conversations
-            flat = [text for pair in texts for text in pair]
+            flat = [text for pair in self._conversations.texts for text in pair]
             counts = await count_tokens(engine, self._subject.served_name, flat)
-            self._lengths = usable(list(zip(counts[::2], counts[1::2], strict=True)), source, model_len)
+            self._lengths = counted(self._conversations, counts)
+            if None in counts:
+                self._note(f"requests are as in {self._lengths.source}")
             self._conversations = None
         assert self._lengths, "given, or counted just now"
         self._lengths = usable(self._lengths.pairs, self._lengths.source, model_len)

@@ -1,19 +1,16 @@
 """Token lengths: what requests look like, where that comes from, and how they are drawn.
 
-Three sources: fixed lengths, distributions by mean and 99th percentile, and ShareGPT-style datasets. Draws are
-stratified, so that any short run of requests has nearly the mean of all: a window of fifty requests could otherwise be
-10 % off by luck alone. Assumes that content does not change speed, so prompts are random token ids. Must never send a
-dataset's text anywhere but to the engine's tokenizer.
+Three sources: fixed lengths, distributions by mean and 99th percentile, and files (`datasets`). Draws are stratified, so
+that any short run of requests has nearly the mean of all: a window of fifty requests could otherwise be 10 % off by luck
+alone. Assumes that content does not change speed, so prompts are random token ids. Must never send a dataset's text
+anywhere but to the engine's tokenizer.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING
 
@@ -25,8 +22,8 @@ if TYPE_CHECKING:
 
 QUANTILES = 512
 """Pairs that stand for a distribution."""
-MAX_CONVERSATIONS = 1000
-"""Conversations taken from a dataset, the first ones: enough for the mean within a few per cent."""
+LEAST_SHARE = 0.8
+"""Of what a workload was to be, so much must be left, or all but one: less is another workload."""
 Z99 = NormalDist().inv_cdf(0.99)
 
 
@@ -137,36 +134,15 @@ def _lognormal(mean: float, p99: float) -> tuple[float, float]:
     return math.log(mean) - sigma**2 / 2, sigma
 
 
-def read_conversations(path: str) -> tuple[list[tuple[str, str]], str]:
-    """First question and answer of each conversation of a ShareGPT JSON file, and the file's name with its digest."""
-    try:
-        raw = Path(path).read_bytes()
-        conversations = json.loads(raw)
-    except OSError as error:
-        raise ProfileError(Failure.WORKLOAD, f"dataset {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ProfileError(Failure.WORKLOAD, f"dataset {path} is not JSON: {error}") from error
-    found = []
-    for entry in conversations if isinstance(conversations, list) else ():
-        turns = entry.get("conversations") if isinstance(entry, dict) else None
-        if isinstance(turns, list) and len(turns) >= 2:
-            texts = [turn.get("value") for turn in turns[:2] if isinstance(turn, dict)]
-            if len(texts) == 2 and all(isinstance(text, str) and text for text in texts):
-                found.append((str(texts[0]), str(texts[1])))
-        if len(found) == MAX_CONVERSATIONS:
-            break
-    if not found:
-        raise ProfileError(
-            Failure.WORKLOAD,
-            f'dataset {path} is not ShareGPT JSON: expected [{{"conversations": [{{"value": text}}, ...]}}, ...]',
-        )
-    return found, f"{Path(path).name} sha256:{hashlib.sha256(raw).hexdigest()[:12]}"
+def is_remnant(kept: int, of: int) -> bool:
+    """Whether so much was left out of a workload that the rest is another one."""
+    return not kept or (kept < LEAST_SHARE * of and of - kept > 1)
 
 
 def usable(pairs: Sequence[tuple[int, int]], source: str, max_model_len: int) -> Lengths:
     """The pairs that the model can hold. Raises ProfileError when so many are too long that the rest is another workload."""
     kept = tuple(pair for pair in pairs if sum(pair) <= max_model_len and pair[1] >= 2)
-    if len(kept) < 0.8 * len(pairs):
+    if is_remnant(len(kept), len(pairs)):
         raise ProfileError(
             Failure.WORKLOAD,
             f"{len(pairs) - len(kept)} of {len(pairs)} requests of {source} do not fit into {max_model_len} tokens "

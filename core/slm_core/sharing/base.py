@@ -32,8 +32,6 @@ class Sharing:
     """What a report adds to the short name of a pack, where that does not go without saying."""
     daemon: str | None = None
     """Program that must run beside the engines of a pack."""
-    one_user: bool = False
-    """Whether that program serves the engines of one user at a time only: others wait, without a word."""
 
     def memory_share(self, device_bytes: int, engines: int) -> int:
         """Bytes of the GPU's memory that each of so many engines may call its own."""

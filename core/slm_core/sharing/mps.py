@@ -32,4 +32,4 @@ class Mps(Sharing):
         return MAX_SLICES_OF_OLD_GPUS if capability is not None and capability < TURING else MAX_SLICES
 
 
-MPS = Mps(mode=SharingMode.MPS, word="mps", title="MPS", daemon=CONTROL, one_user=True)
+MPS = Mps(mode=SharingMode.MPS, word="mps", title="MPS", daemon=CONTROL)

@@ -20,6 +20,7 @@ from slm_core.sharing.exclusive import EXCLUSIVE
 from slm_core.slo import METRICS
 from slm_core.slo_check import resolve
 from slm_core.tuning import KNOBS
+from slm_core.wording import several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -259,7 +260,7 @@ RULES = (
         lambda p: (p.replicas > 1) != sharing_of(p.sharing_mode).allows_packs,
         lambda p: Problem(
             "sharingMode",
-            f"{p.sharing_mode} with {p.replicas} engine(s)",
+            f"{p.sharing_mode} with {several(p.replicas, 'engine')}",
             f"{EXCLUSIVE.mode} is for exactly one engine; correct either",
         ),
     ),

@@ -109,7 +109,7 @@ class MeasuredWorkload(Part):
     output_tokens: Annotated[int, within(tuning.OUTPUT_TOKENS)] = tuning.OUTPUT_TOKENS.default
     """Mean output length in tokens. Ignored when a dataset is named."""
     dataset: DatasetAddress | None = None
-    """ShareGPT-style JSON whose lengths are used: pvc://claim/path, or a path in the engine image."""
+    """File of conversations or token counts whose lengths are used: pvc://claim/path, or a path in the engine image. docs/guides/your-own-data.md says which are read."""
     concurrency_per_gpu: Annotated[int, within(tuning.CONCURRENCY)] | None = None
     """Requests in flight, per GPU, to decide for. Default: full batches, which is where packs win; with thin traffic they lose."""
 

@@ -102,7 +102,7 @@ class Reason(StrEnum):
     INVALID_POD_TEMPLATE = (
         "InvalidPodTemplate",
         Group.STOPPED,
-        "`spec.podTemplate` sets a field that the operator owns, or another user than 2000 for engines under MPS",
+        "`spec.podTemplate` sets a field that the operator owns, or, for engines under MPS, another user than 2000 or a `/dev/shm` of its own",
         "remove it; the message names what replaces it",
     )
     PROFILE_NOT_FOUND = (

@@ -168,11 +168,20 @@ def _profile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     export.add_argument("-o", "--output", metavar="FILE", default="-", help="where to write (default stdout)")
     _force(export)
     _cluster(export)
-    take = actions.add_parser("import", help="make an SLMProfile from an exported one, or from a measurement document")
+    take = actions.add_parser(
+        "import", help="make an SLMProfile from an exported one, a measurement document, or results of other benchmarks"
+    )
     take.add_argument(
-        "-f", "--filename", metavar="FILE", required=True, help="what was exported, or a document; - is stdin"
+        "-f",
+        "--filename",
+        metavar="FILE",
+        action="append",
+        required=True,
+        help="what was exported, or a document; or result files of vllm bench serve, GuideLLM or AIPerf, one -f each; - is stdin",
     )
     take.add_argument("--name", metavar="NAME", help="name of the new SLMProfile (default: the exported one's)")
+    take.add_argument("--model", metavar="URI", help="which model other benchmarks measured, as spec.model.uri")
+    take.add_argument("--gpu", metavar="PRODUCT", help="on which GPU, as its node's label nvidia.com/gpu.product")
     _cluster(take)
 
 
@@ -223,7 +232,12 @@ def _measurements(command: argparse.ArgumentParser, *, required: bool) -> None:
     group = command.add_argument_group("measurements")
     one = group.add_mutually_exclusive_group(required=required)
     one.add_argument(
-        "-f", "--filename", metavar="FILE", help="a measurement document or an SLMProfile, JSON or YAML; - is stdin"
+        "-f",
+        "--filename",
+        metavar="FILE",
+        action="append",
+        help="a measurement document or an SLMProfile, JSON or YAML; or result files of vllm bench serve, GuideLLM or AIPerf, "
+        "one -f each; - is stdin",
     )
     one.add_argument(
         "--from-csv", metavar="FILE", help="runs of one engine, a row each, with the columns of the published sweeps"

@@ -1,11 +1,19 @@
-"""A user's podTemplate merged over the operator's, by the rules of strategic merge.
+"""A user's podTemplate merged over the operator's, as `kubectl apply` merges a change over a pod template.
 
-Lists whose items have a name are merged by it (Kubernetes' patchMergeKey); other lists replace; null removes. Fields
-that the operator owns are refused by name instead of being overwritten in silence.
+Lists whose items have a name are merged by it (Kubernetes' patchMergeKey), and what is new follows the operator's; other
+lists replace; null removes. A volume and a variable keep one source, the overlay's (retainKeys: Kubernetes has it for
+volumes, and refuses a variable with two). One list differs on purpose: tolerations add up, because without the operator's
+no pod would reach its node. Directives of patches (`$patch`) are none of this, and refused by name.
+
+Fields that the operator owns are refused by name instead of being overwritten in silence. So are probes and hooks of the
+engine, whose handlers would be two sources as well. Must never drop an item in silence: a name that stands twice is refused.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import PurePosixPath
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
@@ -28,9 +36,15 @@ _MERGE_KEYS = {
     "hostAliases": "ip",
     "topologySpreadConstraints": "topologyKey",
 }
+_ONE_SOURCE = {"volumes": "name", "env": "name", "valueFrom": ""}
+"""What holds one of several keys beside this one. Kubernetes API: retainKeys of volumes; validation of a variable."""
+_TWICE = {"ports": "protocol", "topologySpreadConstraints": "whenUnsatisfiable"}
+"""By what else items of one key may differ. Kubernetes API: listMapKey."""
+_DIRECTIVES = ("$patch", "$retainKeys", "$setElementOrder/", "$deleteFromPrimitiveList/")
 RUNTIME_CONTAINER = "runtime"
 """The init container of profile pods, which brings what measures. One of a user's would be merged into it."""
 _APPENDED = frozenset({"tolerations"})
+SHARED_MEMORY = PurePosixPath("/dev/shm")  # noqa: S108 - in the pod
 
 _OWNED_IN_ENGINE = {
     "image": "spec.engine.image",
@@ -63,7 +77,17 @@ _NEEDED = frozenset({"metadata", "spec", "containers", "nodeSelector"})
 
 def refused_fields(overlay: dict[str, Any], opt_in_label: str = names.OPT_IN_LABEL) -> tuple[str, ...]:
     """Sentences that name each field of the overlay which is misshapen or the operator's, and what replaces it."""
-    return tuple(_misshapen(overlay, "podTemplate", "spec.podTemplate")) or tuple(_owned(overlay, opt_in_label))
+    where = "spec.podTemplate"
+    wrong = (*_directives(overlay, where), *_misshapen(overlay, "podTemplate", where))
+    return wrong or tuple(_owned(overlay, opt_in_label))
+
+
+def _directives(value: Any, where: str) -> Iterator[str]:
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in inside:
+        if str(name).startswith(_DIRECTIVES):
+            yield f"{where}: {name} is a directive of patches, and this is none: write what is to be there, and null to remove a field"
+        yield from _directives(part, f"{where}[{name}]" if isinstance(name, int) else f"{where}.{name}")
 
 
 def _misshapen(value: Any, field: str, where: str) -> Iterator[str]:
@@ -87,6 +111,10 @@ def _misshapen_list(value: Any, field: str, where: str) -> Iterator[str]:
     elif key is not None and not all(isinstance(item.get(key), str | int) for item in value):
         yield f"every item of {where} needs a {key}"
     else:
+        alike = Counter(tuple(str(item.get(name)) for name in (key, _TWICE.get(field)) if name) for item in value)
+        yield from (
+            f"{where} has {key} {name[0]} twice: keep one" for name, count in alike.items() if key and count > 1
+        )
         for number, item in enumerate(value):
             for part in _PARTS.get(field, ()):
                 if part in item:
@@ -141,40 +169,71 @@ def _owned_in_any(container: dict[str, Any], where: str) -> Iterator[str]:
             yield f"{where}.resources: {name} is set by the operator"
 
 
-def refused_user(overlay: dict[str, Any]) -> str | None:
+def refused_under_mps(overlay: dict[str, Any]) -> str | None:
     """Why engines with an overlay, whose fields are not refused, may not share a GPU by MPS; None when they may.
 
-    NB: an MPS server serves one user at a time (docs/gpu-sharing.md, 14). Another user's engine would wait, without a word,
-    until all others on the node have ended, and a roll from one user to another would wait for itself.
+    NB: an engine that MPS does not reach runs beside the others without it, or waits for ever, and neither says a word.
     """
     own = {"name": CONTAINER, "securityContext": container_security()}
     pod = merge({"securityContext": pod_security(), "containers": [own]}, overlay.get("spec", {}))
     (engine,) = (one for one in pod["containers"] if one["name"] == CONTAINER)
+    broken = "; ".join((*_own_shared_memory(engine), *_other_user(engine, pod)))
+    return f"{broken}; or set spec.sharing.mode to TimeSlicing or Exclusive" if broken else None
+
+
+def _own_shared_memory(engine: dict[str, Any]) -> Iterator[str]:
+    """NB: the device plugin mounts the MPS daemon's /dev/shm into the engine's container (docs/gpu-sharing.md, 13)."""
+    for mount in engine.get("volumeMounts") or ():
+        path = PurePosixPath(normpath("/" + str(mount["mountPath"]).strip("/")))
+        if SHARED_MEMORY.is_relative_to(path):
+            yield (
+                f"spec.podTemplate: the engine would mount a volume of its own at {mount['mountPath']}, which hides that of the MPS "
+                "daemon: leave the mount out, for MPS brings its own"
+            )
+
+
+def _other_user(engine: dict[str, Any], pod: dict[str, Any]) -> Iterator[str]:
+    """NB: an MPS server serves one user at a time (docs/gpu-sharing.md, 14).
+
+    Another user's engine would wait until all others on the node have ended, and a roll from one to another for itself.
+    """
     contexts = (one.get("securityContext") for one in (engine, pod))
     asked = (one["runAsUser"] for one in contexts if isinstance(one, dict) and one.get("runAsUser") is not None)
     user = next(asked, "whom the image names")
-    if user == ENGINE_UID:
-        return None
-    return (
-        f"spec.podTemplate: the engine would run as user {user}, and engines that share a GPU by MPS must all run as user "
-        f"{ENGINE_UID}, for MPS serves one user at a time: leave runAsUser out, or set spec.sharing.mode to TimeSlicing or Exclusive"
-    )
+    if user != ENGINE_UID:
+        yield (
+            f"spec.podTemplate: the engine would run as user {user}, and engines that share a GPU by MPS must all run as user "
+            f"{ENGINE_UID}, for MPS serves one user at a time: leave runAsUser out"
+        )
 
 
 def merge(base: Any, over: Any, field: str = "") -> Any:
     """`over` merged onto `base`. Neither is changed."""
     if isinstance(base, dict) and isinstance(over, dict):
-        merged = {name: merge(base.get(name), value, name) for name, value in over.items() if value is not None}
-        return {name: value for name, value in base.items() if name not in over} | merged
+        kept = {name: value for name, value in base.items() if name not in over and _stays(name, over, field)}
+        return kept | {name: merge(base.get(name), value, name) for name, value in over.items() if value is not None}
     if isinstance(base, list) and isinstance(over, list):
         if field in _APPENDED:
             return base + [item for item in over if item not in base]
         if field in _MERGE_KEYS:
-            return _merge_named(base, over, _MERGE_KEYS[field])
+            return _merge_named(base, over, field)
     return over
 
 
-def _merge_named(base: list[Any], over: list[Any], key: str) -> list[Any]:
-    theirs = {item.get(key): item for item in over}
-    kept = [merge(item, theirs.pop(item.get(key))) if item.get(key) in theirs else item for item in base]
-    return kept + list(theirs.values())
+def _stays(name: str, over: dict[str, Any], field: str) -> bool:
+    """Whether a key of the base stays beside those of the overlay: not a second source."""
+    key = _ONE_SOURCE.get(field)
+    return key is None or name == key or not any(over[one] is not None for one in over if one != key)
+
+
+def _merge_named(base: list[Any], over: list[Any], field: str) -> list[Any]:
+    """NB: of items that share a key, as a port's two protocols do, only the first is the base's."""
+    key, merged, new = _MERGE_KEYS[field], list(base), []
+    free = {item.get(key): at for at, item in reversed(list(enumerate(base)))}
+    for item in over:
+        at = free.pop(item.get(key), None)
+        if at is None:
+            new.append(item)
+        else:
+            merged[at] = merge(base[at], item, field)
+    return merged + new

@@ -33,8 +33,8 @@ def test_the_published_data_have_no_problem(model: str) -> None:
         (replace(GOOD, output_tokens_per_second=0), "outputTokensPerSecond", "it is 0"),
         (replace(GOOD, itl_ms=Latency(mean_ms=0)), "itlMs.meanMs", "it is 0"),
         (replace(GOOD, mean_running=0), "meanRunning", "it is 0"),
-        (replace(GOOD, sharing_mode=SharingMode.MPS), "sharingMode", "MPS with 1 engine(s)"),
-        (replace(pack(64), sharing_mode=SharingMode.EXCLUSIVE), "sharingMode", "Exclusive with 2 engine(s)"),
+        (replace(GOOD, sharing_mode=SharingMode.MPS), "sharingMode", "MPS with 1 engine"),
+        (replace(pack(64), sharing_mode=SharingMode.EXCLUSIVE), "sharingMode", "Exclusive with 2 engines"),
         (
             replace(GOOD, throughput_tokens_per_second=100),
             "outputTokensPerSecond",

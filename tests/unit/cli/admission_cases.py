@@ -259,7 +259,6 @@ WORDS = (
     Case("a host twice", routing(hostnames=["a.example.com", "b.example.com", "a.example.com"]), "spec.routing.hostnames[2]", "the same as item 0"),
     Case("a Gateway in a namespace that cannot be", routing(gatewayRef={"name": "g", "namespace": "a.b"}), "spec.routing.gatewayRef.namespace"),
     Case("routing without a Gateway", spec(routing={"endpointPickerRef": {"name": "p"}}), "spec.routing.gatewayRef", "missing"),
-    Case("a pod template as no pod is", spec(podTemplate={"metadata": 5, "spec": {"containers": "none"}})),
     Case("a deep pod template", spec(podTemplate={"a": {"b": {"c": [[[[{"d": None}]]]]}}})),
 )  # fmt: skip
 
@@ -304,8 +303,29 @@ def nested(levels: int) -> dict[str, Any]:
     return deep
 
 
+def of_pod(mode: str = "Auto", **pod: Any) -> dict[str, Any]:
+    return spec(sharing={"mode": mode}, podTemplate={"spec": pod})
+
+
 BEYOND = (
     Case("a pod template that is nested too deeply", spec(podTemplate=nested(80)), says="nested deeper than 64 levels"),
+    Case(
+        "a pod template as no pod is",
+        spec(podTemplate={"metadata": 5}),
+        says="spec.podTemplate.metadata is not an object",
+    ),
+    Case(
+        "a pod template with a directive",
+        of_pod(volumes=[{"name": "a", "$patch": "delete"}]),
+        says="patch is a directive of patches",
+    ),
+    Case("a pod template with a volume twice", of_pod(volumes=[{"name": "a"}, {"name": "a"}]), says="has name a twice"),
+    Case("another user under MPS", of_pod("MPS", securityContext={"runAsUser": 1}), says="would run as user 1"),
+    Case(
+        "a shared memory of one's own under MPS",
+        of_pod("MPS", containers=[{"name": "engine", "volumeMounts": [{"name": "a", "mountPath": "/dev/shm"}]}]),
+        says="which hides that of the MPS daemon",
+    ),
 )
 """Taken by the API server, which cannot look into raw objects. The operator refuses them, and so does plan."""
 

@@ -11,7 +11,7 @@ from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.digest import digest
 from slm_operator.manifests.engine import Serving
 from slm_operator.manifests.profile import Preference, Where, profile_job
-from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
+from slm_operator.manifests.replicas import Fleet, disruption_budget, pod_template, replicas, service
 from slm_operator.manifests.routing import http_route, inference_pool
 from slm_operator.partitioning.base import SliceClass
 from slm_operator.partitioning.plugin_config import config_key, plugin_config
@@ -118,6 +118,11 @@ def advised(mode: SharingMode, per_gpu: int, **more: Any) -> Serving:
         "weights_bytes": 2_600_000_000,
     }
     return Serving(**(figures | more))
+
+
+def template_of(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> dict[str, Any]:
+    """A replica's pod template."""
+    return pod_template(*deployment(spec), advised(mode, per_gpu), names.OPT_IN_LABEL)
 
 
 def _serving(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> list[dict[str, Any]]:

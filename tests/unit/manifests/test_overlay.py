@@ -1,9 +1,11 @@
 """podTemplate merges like a strategic merge patch, and never over what the operator owns."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from slm_operator.manifests.overlay import merge, refused_fields, refused_user
+import yaml
+from slm_operator.manifests.overlay import merge, refused_fields, refused_under_mps
 
 MERGES: dict[str, tuple[Any, Any, Any]] = {
     "maps merge": ({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}}, {"a": {"x": 1, "y": 2}}),
@@ -22,6 +24,66 @@ MERGES: dict[str, tuple[Any, Any, Any]] = {
         {"tolerations": [{"key": "a"}]},
         {"tolerations": [{"key": "b"}]},
         {"tolerations": [{"key": "a"}, {"key": "b"}]},
+    ),
+    "a volume keeps one source": (
+        {"volumes": [{"name": "scratch", "emptyDir": {}}, {"name": "shm", "emptyDir": {"medium": "Memory"}}]},
+        {
+            "volumes": [
+                {"name": "shm", "emptyDir": {"sizeLimit": "2Gi"}},
+                {"name": "scratch", "hostPath": {"path": "/a"}},
+            ]
+        },
+        {
+            "volumes": [
+                {"name": "scratch", "hostPath": {"path": "/a"}},
+                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}},
+            ]
+        },
+    ),
+    "a variable keeps one source": (
+        {"env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
+        {
+            "env": [
+                {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
+            ]
+        },
+        {
+            "env": [
+                {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
+            ]
+        },
+    ),
+    "a value replaces where it came from": (
+        {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
+        {"env": [{"name": "A", "value": ""}]},
+        {"env": [{"name": "A", "value": ""}]},
+    ),
+    "a name alone changes nothing": (
+        {"volumes": [{"name": "a", "emptyDir": {}}], "env": [{"name": "A", "value": "1"}]},
+        {"volumes": [{"name": "a"}], "env": [{"name": "A"}]},
+        {"volumes": [{"name": "a", "emptyDir": {}}], "env": [{"name": "A", "value": "1"}]},
+    ),
+    "one port, two protocols": (
+        {"ports": []},
+        {"ports": [{"containerPort": 53, "protocol": "TCP"}, {"containerPort": 53, "protocol": "UDP"}]},
+        {"ports": [{"containerPort": 53, "protocol": "TCP"}, {"containerPort": 53, "protocol": "UDP"}]},
+    ),
+    "one topology, two constraints": (
+        {"topologySpreadConstraints": [{"topologyKey": "h", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"}]},
+        {
+            "topologySpreadConstraints": [
+                {"topologyKey": "h", "whenUnsatisfiable": "DoNotSchedule"},
+                {"topologyKey": "h", "maxSkew": 2, "whenUnsatisfiable": "ScheduleAnyway"},
+            ]
+        },
+        {
+            "topologySpreadConstraints": [
+                {"topologyKey": "h", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"},
+                {"topologyKey": "h", "maxSkew": 2, "whenUnsatisfiable": "ScheduleAnyway"},
+            ]
+        },
     ),
     "other lists replace": ({"args": ["a"]}, {"args": ["b"]}, {"args": ["b"]}),
 }
@@ -63,6 +125,30 @@ REFUSED = {
     "more of a GPU": (
         {"spec": {"containers": [{"name": "engine", "env": [{"name": "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"}]}]}},
         "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
+    ),
+    "a directive": (
+        {"spec": {"volumes": [{"name": "scratch", "$patch": "delete"}]}},
+        "volumes[0]: $patch is a directive",
+    ),
+    "a directive about keys": (
+        {"spec": {"$retainKeys": ["volumes"]}},
+        "spec.podTemplate.spec: $retainKeys is a directive",
+    ),
+    "a directive about order": (
+        {"spec": {"$setElementOrder/containers": []}},
+        "$setElementOrder/containers is a directive",
+    ),
+    "a directive deep down": (
+        {"spec": {"affinity": {"x": [{"$deleteFromPrimitiveList/y": []}]}}},
+        "spec.affinity.x[0]: $delete",
+    ),
+    "a volume twice": (
+        {"spec": {"volumes": [{"name": "a", "emptyDir": {}}, {"name": "a", "hostPath": {"path": "/a"}}]}},
+        "spec.podTemplate.spec.volumes has name a twice: keep one",
+    ),
+    "a variable twice": (
+        {"spec": {"containers": [{"name": "engine", "env": [{"name": "A"}, {"name": "A"}]}]}},
+        "spec.podTemplate.spec.containers[0].env has name A twice",
     ),
     "nameless container": ({"spec": {"containers": [{"image": "x"}]}}, "needs a name"),
     "spec is a word": ({"spec": "x"}, "not an object"),
@@ -119,11 +205,50 @@ USERS: dict[str, tuple[dict[str, Any], str | None]] = {
 }
 
 
+def mounts(*paths: str) -> dict[str, Any]:
+    found = [{"name": "own", "mountPath": path} for path in paths]
+    return {"containers": [{"name": "engine", "volumeMounts": found}], "volumes": [{"name": "own", "emptyDir": {}}]}
+
+
+SHARED_MEMORY: dict[str, tuple[dict[str, Any], str | None]] = {
+    "elsewhere": (mounts("/models", "/dev/shmem", "/srv/dev/shm"), None),
+    "below the daemon's": (mounts("/dev/shm/own"), None),
+    "a sidecar's": ({"containers": [{"name": "side", "volumeMounts": [{"name": "a", "mountPath": "/dev/shm"}]}]}, None),
+    "the habit": (mounts("/models", "/dev/shm"), "a volume of its own at /dev/shm, which hides"),
+    "with a slash": (mounts("/dev/shm/"), "a volume of its own at /dev/shm/, which hides"),
+    "another spelling": (mounts("//dev/./x/../shm"), "which hides"),
+    "the folder above": (mounts("/dev"), "a volume of its own at /dev, which hides"),
+    "removed again": ({"containers": [{"name": "engine", "volumeMounts": None}]}, None),
+    "both": (
+        mounts("/dev/shm") | {"securityContext": {"runAsUser": 7}},
+        "leave the mount out, for MPS brings its own; spec.podTemplate",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHARED_MEMORY)
+def test_engines_that_share_by_mps_have_the_daemons_shared_memory(case: str) -> None:
+    spec, words = SHARED_MEMORY[case]
+    assert refused_fields({"spec": spec}) == ()
+    said = refused_under_mps({"spec": spec})
+    assert said is None if words is None else words in (said or "")
+
+
 @pytest.mark.parametrize("case", USERS)
 def test_engines_that_share_by_mps_are_of_one_user(case: str) -> None:
     spec, words = USERS[case]
-    said = refused_user({"spec": spec})
+    said = refused_under_mps({"spec": spec})
     assert said is None if words is None else words in (said or "")
+
+
+FIELD = Path(__file__).parents[2] / "data/field/pod-templates"
+
+
+@pytest.mark.parametrize("name", ["shm-under-mps", "user-under-mps"])
+def test_templates_of_the_field_that_mps_does_not_take(name: str) -> None:
+    overlay = yaml.safe_load((FIELD / f"{name}.yaml").read_text())
+    assert refused_fields(overlay) == ()
+    assert "set spec.sharing.mode to TimeSlicing or Exclusive" in (refused_under_mps(overlay) or "")
 
 
 def test_a_sidecar_may_have_its_own_image() -> None:

@@ -293,6 +293,38 @@ def test_a_node_that_cannot_serve_says_why_and_is_left_alone(case: str) -> None:
     assert not plan.plan.actions
 
 
+SHORTAGES = {
+    # Replicas, whole GPUs of each node, the sentence.
+    "one of two": (
+        2,
+        (1,),
+        "2 replicas want whole GPUs and 1 can be placed: node gpu-1: nothing more is free, and there",
+    ),
+    "none of one": (
+        1,
+        (0,),
+        "1 replica wants whole GPUs and 0 can be placed: node gpu-1: feature discovery shows no GPU",
+    ),
+    "seven of eight": (8, (7,), "8 replicas want whole GPUs and 7 can be placed: node gpu-1: nothing more is free"),
+    "two nodes": (
+        8,
+        (4, 3),
+        "8 replicas want whole GPUs and 7 can be placed: node gpu-1, gpu-2: nothing more is free",
+    ),
+    "no node": (2, (), "2 replicas want whole GPUs and 0 can be placed: no node opted in"),
+}
+
+
+@pytest.mark.parametrize("case", SHORTAGES)
+def test_who_wants_whole_gpus_is_always_told_why_there_are_no_more(case: str) -> None:
+    replicas, allocatable, words = SHORTAGES[case]
+    nodes = tuple(w.node(f"gpu-{at}", gpus=gpus) for at, gpus in enumerate(allocatable, 1))
+    demand = w.demand(slice_class=w.WHOLE, replicas=replicas)
+    assignment = plan_fleet(w.fleet(demand, nodes=nodes), w.SETTINGS, w.NOW).assignments[demand.deployment]
+    assert (assignment.pending_because or "").startswith(words)
+    assert not (assignment.pending_because or ": ").rstrip().endswith(":")
+
+
 def test_a_missing_config_map_is_a_sentence_and_no_write() -> None:
     plan = plan_fleet(w.fleet(w.demand(), nodes=(w.node(),), config_map=None), w.SETTINGS, w.NOW)
     assert not plan.plan.actions

@@ -165,7 +165,7 @@ def test_what_is_remembered_on_a_node_names_nobody() -> None:
     """Everybody who would have the node sees why it failed before."""
     plan = plan_fleet(w.fleet(ANY, RIVAL, nodes=(DRAINED,), pods=MIXED), w.SETTINGS, w.later(90_000)).plan
     (kept,) = (one.annotations[names.CHANGE_FAILED_ANNOTATION] for one in plan.actions if isinstance(one, PatchNode))
-    assert failures_in(kept) == {"mps-2": "2 replica(s) could not be evicted for a day"}
+    assert failures_in(kept) == {"mps-2": "2 replicas could not be evicted for a day"}
     assert any(isinstance(one, EmitEvent) and one.kind == "Node" for one in plan.actions)
 
 

@@ -39,7 +39,7 @@ OTHER = OtherEngine()
 COMMAND = ["python3", "-m", "other_engine"]
 CONFIGURATION = EngineConfiguration(batch_size=8, max_num_batched_tokens=512)
 MEASURE = Measure(batch_size=4, in_flight=None, max_requests=None, min_samples=0, because="a test")
-TALKS = [{"conversations": [{"value": "a" * 20}, {"value": "b" * 10}]}] * 4
+TALKS = [{"conversations": [{"from": "human", "value": "a" * 20}, {"from": "gpt", "value": "b" * 10}]}] * 4
 
 
 @pytest.fixture(autouse=True)

@@ -143,7 +143,12 @@ def bad_input(tmp_path: Path) -> dict[str, Case]:
         "unknown engine flag": (none, ["--frobnicate"], Failure.ARGUMENTS, "--frobnicate"),
         "no memory for one sequence": (["--max-model-len", "100000000"], none, Failure.MEMORY, "one sequence of"),
         "dataset is missing": (["--dataset", str(tmp_path / "none.json")], none, Failure.WORKLOAD, "No such file"),
-        "dataset is not JSON": (["--dataset", str(tmp_path / "prose.json")], none, Failure.WORKLOAD, "is not JSON"),
+        "dataset is not JSON": (
+            ["--dataset", str(tmp_path / "prose.json")],
+            none,
+            Failure.WORKLOAD,
+            "neither JSON nor CSV",
+        ),
         "dataset of another format": (["--dataset", str(tmp_path / "other.json")], none, Failure.WORKLOAD, "ShareGPT"),
         "dataset too long": (["--dataset", str(tmp_path / "long.json")], none, Failure.WORKLOAD, "not fit into 2048"),
         "lengths too long": (["--input-tokens", "4000"], none, Failure.WORKLOAD, "1 of 1 requests of fixed 4000 in"),
@@ -181,13 +186,28 @@ def test_bad_input_is_named_in_one_line_with_a_remedy(profile: Profile, tmp_path
 
 @pytest.mark.slow
 def test_a_dataset_gives_the_lengths(profile: Profile, tmp_path: Path) -> None:
-    turns = [{"value": "x" * 20}, {"value": "y" * 12}]
+    turns = [
+        {"from": "system", "value": "s" * 7},
+        {"from": "human", "value": "x" * 12},
+        {"from": "gpt", "value": "y" * 12},
+    ]
+    bad = [{"from": "human", "value": "\ud83d"}, {"from": "gpt", "value": "y"}]
     dataset = tmp_path / "chats.json"
-    dataset.write_text(json.dumps([{"conversations": turns}] * 5))
+    dataset.write_text(json.dumps([{"conversations": bad}, *[{"conversations": turns}] * 5]))
     run = profile("--dataset", str(dataset), "--max-engines-per-gpu", "1")
     document = parse_document(run.one("result")["document"])
     assert (document.workload.input_tokens_mean, document.workload.output_tokens_mean) == (20, 12)
     assert document.workload.source.startswith("chats.json sha256:")
+    assert document.workload.source.endswith("(skipped: 1 whose text cannot be read)")
+    assert document.workload.source in " ".join(note["message"] for note in run.all("note"))
+
+
+@pytest.mark.slow
+def test_a_trace_gives_the_lengths_that_it_counts(profile: Profile, tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "2023-11-16 18:15:46,20,12\n" * 5)
+    run = profile("--dataset", str(tmp_path / "trace.csv"), "--max-engines-per-gpu", "1")
+    workload = parse_document(run.one("result")["document"]).workload
+    assert (workload.input_tokens_mean, workload.output_tokens_mean) == (20, 12)
 
 
 @pytest.mark.slow

@@ -1,14 +1,12 @@
-import json
 import random
 from itertools import islice
-from pathlib import Path
 from statistics import fmean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slm_core.failure import ProfileError
-from slm_runtime.workload import Lengths, parse_lengths, read_conversations, usable
+from slm_runtime.workload import Lengths, parse_lengths, usable
 
 
 def test_fixed_lengths_are_one_pair() -> None:
@@ -52,19 +50,13 @@ def test_a_sequence_in_progress_has_its_whole_length(prompt: int, output: int, s
     assert 1 <= left <= output
 
 
-def test_conversations_are_the_first_question_and_answer(tmp_path: Path) -> None:
-    file = tmp_path / "chats.json"
-    good = {"conversations": [{"value": "hi"}, {"value": "hello"}, {"value": "more"}]}
-    bad = [{"conversations": [{"value": "alone"}]}, {"conversations": "none"}, 7, {"conversations": [1, 2]}]
-    file.write_text(json.dumps([good, *bad]))
-    pairs, source = read_conversations(str(file))
-    assert pairs == [("hi", "hello")]
-    assert source.startswith("chats.json sha256:")
-
-
 def test_a_few_requests_too_long_are_left_out_and_said() -> None:
     pairs = [(10, 10)] * 9 + [(5000, 10)]
     assert usable(pairs, "chats", 2048).source == "chats (1 of 10 left out)"
+
+
+def test_one_request_too_long_never_ends_a_profile() -> None:
+    assert usable([(10, 10), (5000, 10)], "chats", 2048).pairs == ((10, 10),)
 
 
 def test_many_requests_too_long_are_another_workload() -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 from slm_core.codec import to_json
+from slm_core.measurements import Gpu, Model
 
 from slm_operator.api import names
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.cli.cluster import PROFILE, Cluster, ask
 from slm_operator.cli.errors import Refused
-from slm_operator.cli.inputs.files import from_manifest, load
+from slm_operator.cli.inputs.files import document_in, from_results, read_all
 from slm_operator.cli.inputs.kubectl_yaml import Dumper
 from slm_operator.cli.inputs.manifests import taken
 from slm_operator.cli.inputs.validation import sentence
@@ -42,7 +44,7 @@ def _export(arguments: Namespace) -> int:
 
 
 def _import(arguments: Namespace) -> int:
-    manifest = imported(arguments.filename, arguments.name)
+    manifest = imported(arguments)
 
     async def create(cluster: Cluster) -> str:
         namespace = manifest["metadata"].setdefault("namespace", cluster.namespace)
@@ -69,12 +71,15 @@ def exported(raw: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": names.API_VERSION, "kind": names.PROFILE_KIND, "metadata": metadata, "spec": spec}
 
 
-def imported(filename: str, name: str | None) -> dict[str, Any]:
-    """The SLMProfile of a file: a manifest as exported, or a bare document, which needs a name. Raises Refused."""
-    document = from_manifest(filename)
-    found = next(
-        (raw for raw in load(filename) if isinstance(raw, dict) and raw.get("kind") == names.PROFILE_KIND), None
-    )
+def imported(arguments: Namespace) -> dict[str, Any]:
+    """The SLMProfile of the files: a manifest as exported, or what else holds measurements, which needs a name. Raises Refused."""
+    files, name = read_all(arguments.filename), arguments.name
+    filename = ", ".join(arguments.filename)
+    results = from_results(files)
+    if results is None and (arguments.model or arguments.gpu):
+        raise Refused(f"{filename} names its own model and GPU: leave --model and --gpu out")
+    document = document_in(files) if results is None else _of_client(results, arguments, filename)
+    found = next((raw for _, raws in files for raw in raws if _is_profile(raw)), None)
     if found is None and name is None:
         raise Refused(f"{filename} is a bare document: give the profile a name with --name")
     manifest = _of_document(document) if found is None else exported(_named(found, filename))
@@ -86,6 +91,20 @@ def imported(filename: str, name: str | None) -> dict[str, Any]:
     except ValidationError as error:
         raise Refused(f"{filename}: {sentence(error, 'spec')}") from None
     return manifest
+
+
+def _is_profile(raw: Any) -> bool:
+    return isinstance(raw, dict) and raw.get("kind") == names.PROFILE_KIND
+
+
+def _of_client(document: MeasurementDocument, arguments: Namespace, filename: str) -> MeasurementDocument:
+    """The document with what no client sees: which model an engine serves under its name, and on which GPU."""
+    asked = (("--name", arguments.name), ("--model", arguments.model), ("--gpu", arguments.gpu))
+    if missing := [flag for flag, given in asked if given is None]:
+        raise Refused(
+            f"{filename} holds what a client saw, which is neither model nor GPU: give {' and '.join(missing)}"
+        )
+    return replace(document, model=Model(uri=arguments.model), gpu=Gpu(product=arguments.gpu, memory_bytes=0))
 
 
 def _named(raw: dict[str, Any], filename: str) -> dict[str, Any]:

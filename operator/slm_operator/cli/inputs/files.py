@@ -1,4 +1,4 @@
-"""Measurements from files: a document, an SLMProfile manifest, or CSV files of runs.
+"""Measurements from files: a document, an SLMProfile manifest, results of other benchmarks, or CSV files of runs.
 
 Exists so that every command reads every form, and refuses it with the same sentence. Assumes files that fit in memory.
 Must never import what only a cluster needs: `advise` starts cold in a fraction of a second.
@@ -20,6 +20,7 @@ from slm_operator.visible import visible, visible_in
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
 UNKNOWN = "unknown"
 MOST_BYTES = 64 << 20
@@ -35,16 +36,50 @@ def measurements(arguments: Namespace) -> MeasurementDocument:
             raise Refused(
                 f"--{flag.replace('_', '-')} belongs to --from-csv: a document names its own model and memory"
             )
-    return from_manifest(arguments.filename)
+    files = read_all(arguments.filename)
+    return from_results(files) or document_in(files)
+
+
+Files = list[tuple[str, list[Any]]]
+"""Names of files, each with the values in it."""
+
+
+def read_all(filenames: Sequence[str]) -> Files:
+    """Each file, read once: stdin has no second time."""
+    return [(filename, load(filename)) for filename in filenames]
+
+
+def from_results(files: Files) -> MeasurementDocument | None:
+    """The runs in result files of other benchmarks, what of them was left out is said; None when no file is one."""
+    from slm_core.results import registry  # noqa: PLC0415 - a document needs no reader of other files
+
+    results = [(name, raw) for name, raws in files for raw in raws if registry.tool_of(raw) is not None]
+    if not results:
+        return None
+    if len(results) < sum(len(raws) for _, raws in files):
+        other = next(name for name, raws in files if any(registry.tool_of(raw) is None for raw in raws))
+        tools = ", ".join(tool.NAME for tool in registry.TOOLS)
+        raise Refused(f"{other}: no result file of {tools}, as others here are: give it alone")
+    document, left_out = registry.from_results(results)
+    for one in left_out:
+        print(visible(f"{one.at}: left out: {one.because}"), file=sys.stderr)  # noqa: T201
+    return document
 
 
 def from_manifest(filename: str) -> MeasurementDocument:
     """A bare document, or the measurements of an SLMProfile. Of several YAML documents, the one that has any."""
-    held = [found for raw in load(filename) if (found := _held(raw)) is not None]
+    return document_in(read_all([filename]))
+
+
+def document_in(files: Files) -> MeasurementDocument:
+    """The one document, or measured SLMProfile, in files. Raises Refused."""
+    filename = ", ".join(name for name, _ in files)
+    held = [found for _, raws in files for raw in raws if (found := _held(raw)) is not None]
     if not held:
         raise Refused(
             f"{filename}: no measurements in it: give the output of `slm_runtime profile` or of "
-            "`kubectl slm profile export`, or an SLMProfile with spec.measurements or status.measurements"
+            "`kubectl slm profile export`, an SLMProfile with spec.measurements or status.measurements, or result files of "
+            "vllm bench serve, GuideLLM or AIPerf"
         )
     if len(held) > 1:
         raise Refused(f"{filename}: measurements of {len(held)} profiles: give one of them")
@@ -95,6 +130,8 @@ def as_written(filename: str) -> list[Any]:
     try:
         return [json.loads(text)]
     except (ValueError, RecursionError) as error:
+        if lines := _json_lines(text):
+            return lines
         if filename.endswith(".json"):
             raise Refused(f"{filename}: not JSON: {error}") from None
     import yaml  # noqa: PLC0415 - 50 ms that JSON does not cost
@@ -108,6 +145,15 @@ def as_written(filename: str) -> list[Any]:
     if _is_endless(found):
         raise Refused(f"{filename}: its aliases unfold to more than {MOST_VALUES:,} values: write them out")
     return found
+
+
+def _json_lines(text: str) -> list[Any]:
+    """The objects of a file with one a line, as `vllm bench serve --append-result` writes it; none when it is not that."""
+    try:
+        found = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError):
+        return []
+    return found if all(isinstance(one, dict) for one in found) else []
 
 
 def _is_endless(raw: object) -> bool:

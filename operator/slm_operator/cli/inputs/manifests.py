@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from slm_core.measurements import SharingMode
 
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
@@ -12,7 +13,11 @@ from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.admission.answer import asked
 from slm_operator.cli.inputs.files import as_written
 from slm_operator.cli.inputs.validation import sentence
+from slm_operator.manifests.overlay import refused_fields, refused_under_mps
 from slm_operator.visible import visible_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def deployment(filename: str) -> tuple[dict[str, Any], SLMDeploymentSpec]:
@@ -25,9 +30,20 @@ def deployment(filename: str) -> tuple[dict[str, Any], SLMDeploymentSpec]:
         raise Refused(f"{filename}: apiVersion: {raw.get('apiVersion')!r}: this command knows {names.API_VERSION}")
     kept = taken(raw, names.DEPLOYMENT_KIND, filename)
     try:
-        return kept, SLMDeploymentSpec.model_validate(kept["spec"])
-    except ValidationError as error:  # of what the API server cannot see into, the operator refuses some
+        spec = SLMDeploymentSpec.model_validate(kept["spec"])
+    except ValidationError as error:
         raise Refused(f"{filename}: {sentence(error, 'spec')}") from None
+    if refused := tuple(_refused_by_the_operator(spec)):
+        raise Refused("\n".join(f"{filename}: {one}" for one in refused))
+    return kept, spec
+
+
+def _refused_by_the_operator(spec: SLMDeploymentSpec) -> Iterator[str]:
+    """What the API server cannot see into."""
+    overlay = spec.pod_template or {}
+    yield from (refused := refused_fields(overlay))
+    if not refused and spec.sharing.mode == SharingMode.MPS and (why := refused_under_mps(overlay)):
+        yield why
 
 
 def taken(manifest: dict[str, Any], kind: str, filename: str) -> dict[str, Any]:

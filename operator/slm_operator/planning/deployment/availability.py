@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slm_core.wording import several
+
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
@@ -20,7 +22,7 @@ def availability(view: DeploymentView, wanted: int, engines_per_gpu: int = 1) ->
     if wanted == 0:
         return _finding(reason=Reason.SCALED_TO_ZERO, message="spec.replicas is 0", holds=True)
     if workload is None:
-        return _finding(reason=Reason.STARTING, message=f"{wanted} replica(s) are being created")
+        return _finding(reason=Reason.STARTING, message=f"{several(wanted, 'replica')} to be created")
     current = workload.observed_generation >= workload.meta.generation
     if current and workload.replicas == wanted and workload.ready >= wanted and workload.updated >= wanted:
         parts = [f"{workload.ready} of {wanted} replicas answer", spread(view.pods, engines_per_gpu)]

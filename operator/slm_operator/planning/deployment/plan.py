@@ -17,7 +17,7 @@ from slm_operator.api import names
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
-from slm_operator.manifests.overlay import refused_fields, refused_user
+from slm_operator.manifests.overlay import refused_fields, refused_under_mps
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
 from slm_operator.planning.actions import Action, Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable, without_flags
@@ -66,9 +66,9 @@ def _story(view: DeploymentView, settings: Settings) -> Story:
         return _stalled(Condition.PROFILED, Reason.INVALID_SPEC, view.deployment.broken or "spec cannot be read")
     overlay = spec.pod_template or {}
     refused = "; ".join(refused_fields(overlay, settings.nodes.opt_in_label))
-    user = refused_user(overlay) if not refused else None
-    if user is not None and _needs_one_user(asked_mode(spec.sharing.mode)):  # before GPU time is spent on it
-        refused = user
+    without_mps = refused_under_mps(overlay) if not refused else None
+    if without_mps is not None and _shares_by_daemon(asked_mode(spec.sharing.mode)):  # before GPU time is spent on it
+        refused = without_mps
     if refused:
         return _stalled(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, refused)
     story = _profiled(view, spec)
@@ -77,13 +77,13 @@ def _story(view: DeploymentView, settings: Settings) -> Story:
     story = _advised(view, spec, story, view.advice)
     if story.advice is None or not story.holds:
         return story
-    if user is not None and _needs_one_user(story.advice.configuration.sharing_mode):
-        return story.and_then(_obstacle(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, user))
+    if without_mps is not None and _shares_by_daemon(story.advice.configuration.sharing_mode):
+        return story.and_then(_obstacle(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, without_mps))
     return _served(view, spec, story, story.advice, settings)
 
 
-def _needs_one_user(mode: SharingMode | None) -> bool:
-    return mode is not None and sharing_of(mode).one_user
+def _shares_by_daemon(mode: SharingMode | None) -> bool:
+    return mode is not None and sharing_of(mode).daemon is not None
 
 
 def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> Story:

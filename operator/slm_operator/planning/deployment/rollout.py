@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slm_core.wording import several
+
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
@@ -44,7 +46,7 @@ def _room(assignment: Assignment) -> str:
     if assignment.nodes:
         # NB: what is free beyond that changes with every co-tenant, and would be a write for all deployments on the node.
         needed = assignment.asked.replicas if assignment.asked is not None else assignment.slots
-        return f"{min(assignment.slots, needed)} slot(s) on {', '.join(assignment.nodes)}"
+        return f"{several(min(assignment.slots, needed), 'slot')} on {', '.join(assignment.nodes)}"
     # Serving named namespaces only, the operator sees no node.
     return "nodes are not seen: the scheduler finds the room" if assignment.slots else "no node is needed"
 
@@ -62,13 +64,13 @@ def rollout(
     unplaceable = wanted - slots if assignment is not None and assignment.may_be_disrupted else 0
     budget = Apply(
         manifest=disruption_budget(view.deployment, max(1, unplaceable)),
-        because=f"nodes change, and {unplaceable} replica(s) have no slice elsewhere"
+        because=f"nodes change, and {unplaceable} replicas have no slice elsewhere"
         if unplaceable > 1
         else "one replica at a time may be disturbed",
     )
     rolled = Apply(
         manifest=replicas(view.deployment, spec, serving, _fleet(view, spec, wanted, slots, settings)),
-        because=f"{serving.engines_per_gpu} engine(s) a GPU with batch {serving.batch_size}, as advised",
+        because=f"{several(serving.engines_per_gpu, 'engine')} a GPU with batch {serving.batch_size}, as advised",
     )
     return (
         Apply(manifest=service(view.deployment), because="replicas are asked through one address"),

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from slm_core.wording import several
+
 from slm_operator.api.reasons import Reason
 from slm_operator.planning.fleet.node.state import is_replica, owner_of, owner_of_replica
 
@@ -82,7 +84,7 @@ class Claims:
         bound = "which is all that tenancy.maxNodesPerNamespace allows"
         return (
             Reason.TENANCY_LIMIT,
-            f"{self.count(demand)} node(s) are partitioned for {demand.deployment.namespace}, {bound}",
+            f"{several(self.count(demand), 'node')} partitioned for {demand.deployment.namespace}, {bound}",
         )
 
     def unproven(self, demand: Demand) -> tuple[Reason, str]:

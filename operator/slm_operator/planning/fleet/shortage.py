@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from slm_core.wording import several
+
 from slm_operator.api.reasons import Reason
 from slm_operator.planning.fleet.fitness import Unfit
 from slm_operator.planning.reader import AboutServed, Reader, reader_in, text_for
@@ -16,6 +18,7 @@ from slm_operator.planning.reader import AboutServed, Reader, reader_in, text_fo
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.placement import Placement
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
@@ -38,8 +41,8 @@ class Shortages:
 
     def of(self, demand: Demand) -> tuple[Reason, str]:
         """Reason and sentence when no more nodes can be had."""
-        placement, wanted = self.placement, f"{demand.replicas} replica(s) want {demand.slice_class.label} GPUs"
-        wanted += f" and {placement.given(demand)} can be placed"
+        placement, want = self.placement, "wants" if demand.replicas == 1 else "want"
+        wanted = f"{several(demand.replicas, 'replica')} {want} {_gpus(demand.slice_class)} and {placement.given(demand)} can be placed"
         if not placement.states:
             return (
                 Reason.NO_NODE,
@@ -74,6 +77,9 @@ def _reasons(demand: Demand, placement: Placement, reader: Reader) -> tuple[Reas
     refusals = list(_refusals(demand, placement))
     reasons = {unfit.reason for unfit, _ in refusals}
     lines = _lines((text_for(unfit.because, reader), name) for unfit, name in refusals)
+    if not lines:  # each node gives something
+        full = sorted(placement.shares[demand.deployment])
+        lines = [f"node {', '.join(full[:3])}{_more(len(full) - 3)}: nothing more is free, and there is no other node"]
     return reasons.pop() if len(reasons) == 1 else Reason.NO_CAPACITY, "; ".join(lines)
 
 
@@ -101,6 +107,10 @@ def _lines(refusals: Iterable[tuple[str, str]]) -> list[str]:
         nodes.setdefault(why, []).append(name)
     common = sorted(nodes.items(), key=lambda item: -len(item[1]))[:MAX_REASONS]
     return [f"node {', '.join(listed[:3])}{_more(len(listed) - 3)}: {why}" for why, listed in common]
+
+
+def _gpus(wanted: SliceClass) -> str:
+    return "whole GPUs" if wanted.is_whole else f"{wanted.label} GPUs"
 
 
 def _more(count: int) -> str:

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from slm_core.sharing import sharing_of
+from slm_core.wording import several
 
 from slm_operator.api import names
 from slm_operator.api.reasons import Reason
@@ -82,7 +83,7 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
 def _drain(state: NodeState, target: Target, site: Site) -> NodeStep | None:
     if state.our_pods and seconds_since_start(state, site.now) > GIVE_UP_SECONDS:
         # NB: what is remembered on the node is reported to everybody who would have it: no names.
-        return fail(state, target, f"{len(state.our_pods)} replica(s) could not be evicted for a day", site)
+        return fail(state, target, f"{several(len(state.our_pods), 'replica')} could not be evicted for a day", site)
     return drain(state, site)
 
 
@@ -233,7 +234,7 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
         taints=without_ours(state) if state.tainted else None,
         because=f"its GPUs are partitioned as {target.slice_class.label}, as labels and allocatable show",
     )
-    event = node_event(state, Reason.ALLOCATED, f"has {state.gpus} GPU(s) partitioned as {target.marks}")
+    event = node_event(state, Reason.ALLOCATED, f"has {several(state.gpus, 'GPU')} partitioned as {target.marks}")
     return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 

@@ -1,0 +1,221 @@
+"""Result files of other benchmarks, as the tools wrote them, become documents of what a client saw and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slm_core.codec import DocumentError, parse_document, to_json
+from slm_core.measurements import Mark
+from slm_core.results.registry import from_results, tool_of
+
+DATA = Path(__file__).parents[2] / "data/results"
+
+
+@cache
+def raw(name: str) -> Any:
+    """NB: one for all, to be copied before it is changed."""
+    return json.loads((DATA / f"{name}.json").read_text())
+
+
+def changed(name: str, *path: str | int, to: Any) -> Any:
+    """A file with another value at a path."""
+    return replaced(raw(name), path, to)
+
+
+def replaced(value: Any, path: tuple[str | int, ...], to: Any) -> Any:
+    if not path:
+        return to
+    made = copy.copy(value)
+    made[path[0]] = replaced(value[path[0]] if path[1:] else None, path[1:], to)
+    return made
+
+
+FIGURES: dict[str, tuple[int, float, float, float, float]] = {
+    # B, tokens and output tokens per second as the tool itself has them, ITL and TTFT in ms.
+    "vllm-bench-c1": (1, 429.231, 98.032, 10.071, 15.909),
+    "vllm-bench-c16": (16, 5959.327, 1361.686, 10.891, 46.051),
+    "vllm-bench-c32": (32, 9977.0, 2280.5, 11.6, 0),
+    "guidellm": (8, 2317.484, 659.196, 11.546, 24.841),
+    "aiperf": (8, 2202.4, 626.5, 11.591, 48.312),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_figures_are_those_of_the_tool(name: str) -> None:
+    document, left_out = from_results([(name, raw(name))])
+    (point,) = document.points
+    batch, all_tokens, output, itl, ttft = FIGURES[name]
+    assert left_out == ()
+    assert (point.batch_size, point.replicas, point.marks) == (batch, 1, ())
+    assert point.throughput_tokens_per_second == pytest.approx(all_tokens, rel=1e-3)
+    assert point.output_tokens_per_second == pytest.approx(output, rel=1e-3)
+    assert point.itl_ms.mean_ms == pytest.approx(itl, rel=1e-2)
+    assert point.ttft_ms is not None
+    assert not ttft or point.ttft_ms.mean_ms == pytest.approx(ttft, rel=1e-3)
+    assert point.mean_running == pytest.approx(batch, rel=0.1)
+
+
+def test_what_a_client_does_not_see_is_unknown() -> None:
+    document, _ = from_results([("a.json", raw("aiperf"))])
+    (point,) = document.points
+    assert (document.gpu.product, document.gpu.memory_bytes, document.engine.version) == ("unknown", 0, "unknown")
+    assert document.ledger is None
+    assert (point.kv_pool_bytes, point.kv_peak_fraction, point.confirmed) == (None, 0, False)
+    assert document.provenance == "a.json (AIPerf)"
+    assert parse_document(json.loads(json.dumps(to_json(document)))) == document
+
+
+def test_percentiles_need_their_samples() -> None:
+    few = from_results([("v", raw("vllm-bench-c16"))])[0].points[0].itl_ms
+    many = from_results([("v", changed("vllm-bench-c16", "completed", to=500))])[0].points[0].itl_ms
+    assert (few.samples, few.p50_ms, few.p99_ms) == (160, pytest.approx(10.864, abs=1e-3), None)
+    assert many.p99_ms == pytest.approx(11.627, abs=1e-3)
+    assert many.p90_ms is None, "the file has none"
+
+
+ERRORS = {
+    "vllm bench": changed("vllm-bench-c16", "failed", to=3),
+    "GuideLLM": changed("guidellm", "benchmarks", 0, "metrics", "request_totals", "errored", to=3),
+    "AIPerf": raw("aiperf") | {"error_request_count": {"unit": "requests", "avg": 3.0}},
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_failed_requests_are_a_doubt(case: str) -> None:
+    (point,) = from_results([("f", ERRORS[case])])[0].points
+    assert (point.errors, point.marks, point.is_trusted) == (3, (Mark.ERRORS,), False)
+
+
+def test_several_files_are_points_of_one_document() -> None:
+    files = [(name, raw(f"vllm-bench-{name}")) for name in ("c32", "c1", "rate", "c16")]
+    document, left_out = from_results(files)
+    assert [point.batch_size for point in document.points] == [1, 16, 32]
+    assert [one.at for one in left_out] == ["rate"]
+    assert document.provenance == "c32, c1, rate, c16 (vllm bench serve)"
+
+
+def test_a_report_of_several_strategies_gives_those_that_say_a_batch() -> None:
+    report = copy.deepcopy(raw("guidellm"))
+    (concurrent,) = report["benchmarks"]
+    for kind in ("synchronous", "throughput", "constant", "poisson"):
+        one = copy.deepcopy(concurrent)
+        one["config"]["strategy"] = {"type_": kind}
+        one["metrics"]["request_concurrency"]["successful"]["mean"] = 1.0
+        report["benchmarks"].append(one)
+    document, left_out = from_results([("g", report)])
+    assert [point.batch_size for point in document.points] == [1, 8]
+    assert [one.at for one in left_out] == [
+        f"g, benchmarks[{at}] ({kind})" for at, kind in ((2, "throughput"), (3, "constant"), (4, "poisson"))
+    ]
+
+
+def test_an_earlier_aiperf_names_its_load_otherwise() -> None:
+    older = changed("aiperf", "input_config", to={"loadgen": {"concurrency": 8}, "endpoint": {"model_names": ["opt"]}})
+    document, _ = from_results([("a", older)])
+    assert (document.model.uri, document.points[0].batch_size) == ("opt", 8)
+
+
+LEFT_OUT: dict[str, tuple[Any, str]] = {
+    "a rate": (raw("vllm-bench-rate"), "sent at a rate"),
+    "a rate and a concurrency": (changed("vllm-bench-c16", "request_rate", to=4.0), "sent at a rate"),
+    "all at once": (changed("vllm-bench-c16", "max_concurrency", to=None), "--max-concurrency"),
+    "a rate of AIPerf": (changed("aiperf", "input_config", "phases", 0, "type", to="poisson"), "sent at a rate"),
+    "a rate of an earlier AIPerf": (
+        changed("aiperf", "input_config", to={"loadgen": {"concurrency": 8, "request_rate": 5}, "endpoint": {}}),
+        "sent at a rate",
+    ),
+    "no streaming": ({k: v for k, v in raw("aiperf").items() if k != "inter_token_latency"}, "--streaming"),
+    "batches that were not full": (
+        changed("vllm-bench-c16", "max_concurrency", to=64),
+        "of 64 requests were in flight",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LEFT_OUT)
+def test_a_run_whose_batch_nobody_knows_is_refused(case: str) -> None:
+    content, words = LEFT_OUT[case]
+    with pytest.raises(DocumentError, match=words):
+        from_results([("f", content)])
+
+
+WRONG: dict[str, tuple[list[Any], str]] = {
+    "two models": ([raw("vllm-bench-c1"), changed("vllm-bench-c16", "model_id", to="n")], "several models (m, n)"),
+    "two workloads": ([raw("vllm-bench-c1"), raw("aiperf")], "answers of 48 to 64 tokens on average"),
+    "no request": ([changed("vllm-bench-c1", "completed", to=0)], "completed: expected a whole number of at least 1"),
+    "no duration": (
+        [changed("vllm-bench-c1", "duration", to=None)],
+        "duration: expected a finite number of at least 0",
+    ),
+    "a word": ([changed("vllm-bench-c1", "mean_tpot_ms", to="fast")], "mean_tpot_ms: expected a finite number"),
+    "a list": ([changed("aiperf", "request_latency", to=[1])], "request_latency.avg: expected a finite number"),
+    "no benchmark": ([changed("guidellm", "benchmarks", to=[])], "no run in it"),
+    "no strategy": ([changed("guidellm", "benchmarks", to=[7])], "config.strategy.type_: expected a name"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_file_that_contradicts_itself_is_one_sentence(case: str) -> None:
+    contents, words = WRONG[case]
+    with pytest.raises(DocumentError) as why:
+        from_results([(str(at), content) for at, content in enumerate(contents)])
+    assert words in str(why.value)
+    assert "\n" not in str(why.value)
+
+
+@pytest.mark.parametrize(
+    "content", [None, [], {}, 7, "x", {"benchmarks": 7}, {"schema": "slm-operator.io/measurements/v1"}]
+)
+def test_what_is_no_result_is_nobodys(content: Any) -> None:
+    assert tool_of(content) is None
+
+
+def paths(value: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(found for name, part in inside for found in paths(part, (*at, name)))]
+
+
+PLACES = [(name, path) for name in ("vllm-bench-c16", "guidellm", "aiperf") for path in paths(raw(name))[1:]]
+READ = (
+    "input_config",
+    "config",
+    "metrics",
+    "request",
+    "token",
+    "duration",
+    "total",
+    "mean",
+    "concurrency",
+    "output",
+    "model_id",
+)
+OF_NOTE = [
+    place for place in PLACES if str(place[1][0]).startswith(READ) or "strategy" in place[1] or "metrics" in place[1]
+]
+ANY = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.just([])
+    | st.just({})
+    | st.just([{}])
+)
+
+
+@given(st.sampled_from(OF_NOTE), ANY | st.just(10**400))
+@settings(max_examples=100, deadline=None)
+def test_no_value_in_a_result_file_is_anything_but_read_or_refused(place: tuple[str, Any], value: Any) -> None:
+    name, path = place
+    try:
+        from_results([("f", changed(name, *path, to=value))])
+    except DocumentError as why:
+        assert str(why)  # noqa: PT017 - both endings are right
