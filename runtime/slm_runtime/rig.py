@@ -87,6 +87,7 @@ class EngineRig:
         self._ledger: Ledger | None = None
         self._context_bytes = 0
         self._began: float | None = None
+        self._left_out: tuple[str, ...] = ()
         self.args: tuple[str, ...] = ()
         """Words of the sweep's engine, ours and the user's."""
         self.version = "unknown"
@@ -140,7 +141,7 @@ class EngineRig:
         before = self._device.read().used_bytes if self._device else None
         for index in range(on.engines_per_gpu):
             # One after the other: engines that start together mis-size each other.
-            self._engines.append(await self._start_one(self._words(on), self._environment(on, index)))
+            self._engines.append(await self._start_known(on, index))
             # NB: before its memory is read: what the first request allocates stays allocated.
             await self._engines[-1].complete(self._first_request())
             if index == 0:
@@ -150,6 +151,20 @@ class EngineRig:
             await self._daemon.verify(on.engines_per_gpu)
         assert self._ledger, "read with the first engine"
         return self._ledger
+
+    async def _start_known(self, on: EngineConfiguration, index: int) -> EngineProcess:
+        """Start one, again without each flag of serving that it refuses and can do without: an old engine is measured too."""
+        try:
+            return await self._start_one(self._words(on), self._environment(on, index))
+        except ProfileError as refusal:
+            known = self.kind.optional_flags.keys() - set(self._left_out)
+            refused = sorted(flag for flag in known if refusal.failure is Failure.ARGUMENTS and flag in str(refusal))
+            if not refused:
+                raise
+            self._left_out += tuple(refused)
+            for flag in refused:
+                self._note(f"the engine does not know {flag}: {self.kind.optional_flags[flag]}")
+        return await self._start_known(on, index)
 
     async def _start_one(self, words: tuple[str, ...], environment: dict[str, str]) -> EngineProcess:
         launch = Launch(
@@ -177,6 +192,7 @@ class EngineRig:
             kv_bytes=self._sweep_pool_bytes(on.batch_size) if on.kv_cache_bytes is None else on.kv_cache_bytes,
             memory_fraction=fraction,
             fixed=subject.arguments,
+            left_out=self._left_out,
         )
         args = self.kind.arguments(subject.command, options)
         if on.kv_cache_bytes is None:

@@ -25,7 +25,7 @@ _DTYPE = "set spec.engine.dtype: float16 (by hand: --dtype float16), or use a GP
 _NO_GPU = "run it where a GPU is visible: nvidia-smi must list one in the engine's container"
 _NEWER = "use an image with a newer engine, or a model that this one knows"
 _QUANTIZATION = "use weights in another format, or a GPU that knows this one"
-_FLAGS = "use an engine that knows the flags which serving needs (vLLM 0.29 or newer), and remove unknown ones from spec.engine.args"
+_FLAGS = "remove from spec.engine.args what this version of the engine does not know, or use a newer engine"
 _NCCL = "set NCCL_DEBUG=INFO in spec.engine.env and read the line before this one"
 _DRIVER = (
     "use a newer NVIDIA driver on the node, or an image of the engine for an older CUDA; on data-centre GPUs "
