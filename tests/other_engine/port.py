@@ -52,6 +52,7 @@ class OtherEngine(Engine):
 
     name = "other_engine"
     image = "registry.example/other:9.1"
+    cuda_major: int | None = None
     command = ("python3", "-m", "other_engine")
     environment: Mapping[str, str] = {"OTHER_NO_TELEMETRY": "yes"}
     batch_size_flag = "--lanes"

@@ -173,6 +173,8 @@ class Engine(Protocol):
     """As measurement documents have it."""
     image: str
     """Container image by default."""
+    cuda_major: int | None
+    """Of the CUDA that this image is built for: what a driver must support, whatever the minor version. None: it needs none."""
     command: tuple[str, ...]
     """What starts its OpenAI-compatible server in that image. A user's own command must take what this one takes."""
     environment: Mapping[str, str]

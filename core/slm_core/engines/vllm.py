@@ -79,6 +79,7 @@ class Vllm(Engine):
 
     name = "vllm"
     image = "vllm/vllm-openai:v0.32.0"
+    cuda_major = 13  # torch 2.13+cu130, seen in the environment of vllm issue 53130
     command = ("vllm", "serve")
     environment: Mapping[str, str] = {"VLLM_NO_USAGE_STATS": "1"}
     batch_size_flag = BATCH_SIZE

@@ -116,16 +116,20 @@ _STATUS = re.compile(r"^\d{3} (?:Client|Server) Error")
 _BETWEEN = re.compile(r"^Traceback \(most recent|^During handling of|^The above exception|^  File |^\s*\^+$")
 """Lines at which what an error says ends."""
 _KILLED = re.compile(r"(?:proc\(s\): \{.*?: |exit code:? ?)-(\d+)")
+_MOST_CHARACTERS = 2000
+"""Of one line that are looked at: an image prints what it likes."""
+_MOST_ERRORS = 100
+"""That are looked at, from the last one back."""
 _MOST_LINES = 10
 """Of what one error says."""
 
 
 def explain(log_tail: str) -> Cause:
     """Why the engine failed: of its last errors the one that shows a class, else the last error, else the last line."""
-    said = _ANSI.sub("", log_tail).splitlines()
+    said = [_ANSI.sub("", line[:_MOST_CHARACTERS]) for line in log_tail.splitlines()]
     grave = [_PREFIX.sub("", line).rstrip() for line in said if not _NOT_ERRORS.search(line)]
-    errors = _errors(grave)
-    killed = _KILLED.findall(log_tail)
+    errors = _errors(grave)[-_MOST_ERRORS:]
+    killed = _KILLED.findall("\n".join(said))
     signal = int(killed[-1]) if killed else None
     for signs in (_SIGNS, _VAGUE):
         for lines in reversed(errors):

@@ -13,6 +13,8 @@ MEMORY_LABEL = "nvidia.com/gpu.memory"
 MIG_CONFIG_LABEL = "nvidia.com/mig.config"
 COMPUTE_MAJOR_LABEL = "nvidia.com/gpu.compute.major"
 COMPUTE_MINOR_LABEL = "nvidia.com/gpu.compute.minor"
+CUDA_MAJOR_LABELS = ("nvidia.com/cuda.runtime-version.major", "nvidia.com/cuda.runtime.major")
+"""Of the newest CUDA that the driver supports; the second name is the older one."""
 _USUAL_CAPABILITY = ("8", "0")
 """What a part that is not said is taken for."""
 

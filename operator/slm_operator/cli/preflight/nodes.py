@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slm_core.engines.registry import default
+
 from slm_operator.api import names
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import Answer, dotted, ok, problem, some, warning
 from slm_operator.cli.preflight.stack import version_of
 from slm_operator.partitioning.base import UNSHARED
-from slm_operator.partitioning.discovery import COUNT_LABEL, MEMORY_LABEL, MIG_CONFIG_LABEL, PRODUCT_LABEL
+from slm_operator.partitioning.discovery import (
+    COUNT_LABEL,
+    CUDA_MAJOR_LABELS,
+    MEMORY_LABEL,
+    MIG_CONFIG_LABEL,
+    PRODUCT_LABEL,
+)
 from slm_operator.partitioning.node_slices import (
     DEVICE_PLUGIN,
     NODE_SLICES,
@@ -59,6 +67,19 @@ def _discovery(node: Node, _facts: Facts) -> Answer:
             "run GPU feature discovery there (gfd.enabled=true in the plugin's chart; on by default in the GPU Operator)",
         )
     return ok("feature discovery says what the GPUs are and how they are partitioned")
+
+
+def _driver(node: Node, _facts: Facts) -> Answer | None:
+    labels, wanted = node.state.node.meta.labels, default().cuda_major
+    found = next((labels[name] for name in CUDA_MAJOR_LABELS if labels.get(name, "").isdecimal()), None)
+    if found is None or wanted is None:
+        return None
+    if int(found) < wanted:
+        return warning(
+            f"its driver supports CUDA {found}, and the engine's default image is built for CUDA {wanted}",
+            "upgrade the driver, or set spec.engine.image to one for an older CUDA where this node is used",
+        )
+    return ok(f"its driver supports CUDA {found}")
 
 
 def _mig(node: Node, facts: Facts) -> Answer:
@@ -182,6 +203,7 @@ NODE_CHECKS: tuple[tuple[str, NodeCheck], ...] = (
     ("Node", _usable),
     ("Kubelet", _kubelet),
     ("GPU labels", _discovery),
+    ("Driver", _driver),
     ("MIG", _mig),
     ("Plugin's pod", _plugin_pod),
     ("Node's key", _requested_config),
