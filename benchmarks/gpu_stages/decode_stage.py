@@ -105,6 +105,7 @@ class _Bench:
             kv_bytes=None if self._job.kind is Kind.GPU else CPU_KV_BYTES,
             memory_fraction=None,
             fixed=(*arguments, "--load-format", "dummy", *more),
+            left_out=tuple(kind.optional_flags),  # nothing is served here, and the engine may be an old one
         )
         self._used_before = self._device.read().used_bytes if self._device else 0
         words = (*command, *kind.arguments(command, options))

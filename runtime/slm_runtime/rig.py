@@ -103,6 +103,7 @@ class EngineRig:
         self._said: set[str] = set()
         self._began: float | None = None
         self._downloaded_seconds = 0.0
+        self._left_out: tuple[str, ...] = ()
         self.args: tuple[str, ...] = ()
         """Words of the sweep's engine, ours and the user's."""
         self.version = "unknown"
@@ -168,7 +169,7 @@ class EngineRig:
         for index in range(on.engines_per_gpu):
             # One after the other: engines that start together mis-size each other.
             began = self.gpu_seconds() - self._downloaded_seconds
-            self._engines.append(await self._start_one(on, index))
+            self._engines.append(await self._start_known(on, index))
             # NB: before its memory is read: what the first request allocates stays allocated.
             await self._engines[-1].complete(self._first_request())
             seconds.append(self.gpu_seconds() - self._downloaded_seconds - began)
@@ -181,6 +182,20 @@ class EngineRig:
         return EngineReport(
             ledger=self._ledger, max_model_len=self.model_len, version=self.version, seconds=tuple(seconds)
         )
+
+    async def _start_known(self, on: EngineConfiguration, index: int) -> EngineProcess:
+        """Start one, again without each flag of serving that it refuses and can do without: an old engine is measured too."""
+        try:
+            return await self._start_one(on, index)
+        except ProfileError as refusal:
+            known = self.kind.optional_flags.keys() - set(self._left_out)
+            refused = sorted(flag for flag in known if refusal.failure is Failure.ARGUMENTS and flag in str(refusal))
+            if not refused:
+                raise
+            self._left_out += tuple(refused)
+            for flag in refused:
+                self._note(f"the engine does not know {flag}: {self.kind.optional_flags[flag]}")
+        return await self._start_known(on, index)
 
     async def _start_one(self, on: EngineConfiguration, index: int) -> EngineProcess:
         launch = Launch(
@@ -223,6 +238,7 @@ class EngineRig:
             kv_bytes=self._sweep_pool_bytes(on.batch_size) if on.kv_cache_bytes is None else on.kv_cache_bytes,
             memory_fraction=fraction,
             fixed=subject.arguments,
+            left_out=self._left_out,
         )
         args = self.kind.arguments(subject.command, options)
         if on.kv_cache_bytes is None:

@@ -74,6 +74,7 @@ class OtherEngine(Engine):
     }
     short_flags: Mapping[str, str] = {}
     free_flags: frozenset[str] = frozenset()
+    optional_flags: Mapping[str, str] = {}
     secret_flags: frozenset[str] = frozenset()
     key_variable: str | None = None
     refused_variables: Mapping[str, str] = {"OTHER_ADMIN": "it opens an endpoint that stops the engine"}
@@ -110,9 +111,9 @@ class OtherEngine(Engine):
             *(() if service is None else self.listen("0.0.0.0", service.port)),
         )
 
-    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> dict[str, str]:
+    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""
-        return {}
+        return ()
 
     def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""

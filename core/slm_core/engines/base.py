@@ -174,7 +174,7 @@ class Engine(Protocol):
     image: str
     """Container image by default."""
     image_cuda: tuple[int, int]
-    """CUDA version that this image was built for, which the driver of a node must run."""
+    """CUDA version that this image was built for: the driver of a node must run its major version."""
     command: tuple[str, ...]
     """What starts its OpenAI-compatible server in that image. A user's own command must take what this one takes."""
     environment: Mapping[str, str]
@@ -218,10 +218,12 @@ class Engine(Protocol):
         anything is served. Where the two may differ is said word by word in tests/unit/test_measured_and_served.py.
         """
 
-    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> dict[str, str]:
-        """Flags of ours that an engine does not know which calls itself by this version and was measured with these words.
+    optional_flags: Mapping[str, str]
+    """Flags of ours without which an engine that does not know them still serves, and what it does then."""
 
-        And of each what it does without, as the end of a sentence: only flags without which it still serves stand here.
+    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> tuple[str, ...]:
+        """Those of `optional_flags` that an engine does not know which calls itself so and was measured with these words.
+
         What it was measured with it knows, whatever it calls itself. Of a version that cannot be read nothing is assumed.
         """
 

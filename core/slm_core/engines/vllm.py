@@ -1,4 +1,4 @@
-"""vLLM, 0.29 and newer: everything of it that the product knows.
+"""vLLM, 0.26 and newer: everything of it that the product knows.
 
 Sources: its own modules, named where they matter; docs/concepts.md, "What the engine does". Gateways and dashboards key
 on the names of its metrics too. Must never let the measured engine differ from the served one by a word that
@@ -93,6 +93,7 @@ class Vllm(Engine):
     owned_flags = vllm_flags.OWNED
     short_flags = vllm_flags.SHORT
     free_flags = vllm_flags.FREE
+    optional_flags = vllm_flags.OPTIONAL
     secret_flags = vllm_flags.SECRET
     key_variable = vllm_flags.KEY_VARIABLE
     refused_variables = vllm_flags.REFUSED_VARIABLES
@@ -103,8 +104,8 @@ class Vllm(Engine):
     paths = Paths(health="/health", metrics="/metrics", version="/version", models="/v1/models", tokenize="/tokenize")
     remedies: Mapping[Failure, str] = {
         Failure.COMMAND: "give the engine's command after `--`, as in `-- vllm serve`",
-        Failure.METRICS: "use an engine that exports vLLM's metrics (0.29 or newer), with --disable-log-stats off",
-        Failure.LOG: "let vLLM (0.29 or newer) look at its memory and write its log to its standard output at level INFO: "
+        Failure.METRICS: "use an engine that exports vLLM's metrics (0.26 or newer), with --disable-log-stats off",
+        Failure.LOG: "let vLLM (0.26 or newer) look at its memory and write its log to its standard output at level INFO: "
         "no --kv-cache-memory-bytes, --log-level or logging configuration of your own",
         Failure.PORT: "leave the port to the profiler: remove --port from the engine arguments",
     }
@@ -140,16 +141,16 @@ class Vllm(Engine):
         known = [(flag, value) for flag, value in flags if flag not in options.left_out]
         return (*(() if named else (options.model,)), *options.fixed, *_words(known))
 
-    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> dict[str, str]:
+    def unknown_flags(self, version: str, measured_with: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""
-        release = _RELEASE.fullmatch(version)
-        if release is None:
-            return {}
         given = {word.partition("=")[0] for word in measured_with}
-        older = (int(release[1]), int(release[2]))
-        return {
-            flag: without for flag, (since, without) in vllm_flags.SINCE.items() if older < since and flag not in given
-        }
+        release = _RELEASE.fullmatch(version)
+        older = (int(release[1]), int(release[2])) if release else None
+
+        def is_unknown(flag: str) -> bool:
+            return vllm_flags.ALWAYS in given or (older is not None and older < vllm_flags.SINCE[flag])
+
+        return tuple(flag for flag in self.optional_flags if flag not in given and is_unknown(flag))
 
     def fixed_arguments(self, options: ModelOptions, given: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""

@@ -25,7 +25,7 @@ _DTYPE = "set spec.engine.dtype: float16 (by hand: --dtype float16), or use a GP
 _NO_GPU = "run it where a GPU is visible: nvidia-smi must list one in the engine's container"
 _NEWER = "use an image with a newer engine, or a model that this one knows"
 _QUANTIZATION = "use weights in another format, or a GPU that knows this one"
-_FLAGS = "use an engine that knows the flags which serving needs (vLLM 0.29 or newer), and remove unknown ones from spec.engine.args"
+_FLAGS = "remove from spec.engine.args what this version of the engine does not know, or use a newer engine"
 _NCCL = "set NCCL_DEBUG=INFO in spec.engine.env and read the line before this one"
 _DRIVER = (
     "use a newer NVIDIA driver on the node, or an image of the engine for an older CUDA; on data-centre GPUs "
@@ -116,16 +116,20 @@ _STATUS = re.compile(r"^\d{3} (?:Client|Server) Error")
 _BETWEEN = re.compile(r"^Traceback \(most recent|^During handling of|^The above exception|^  File |^\s*\^+$")
 """Lines at which what an error says ends."""
 _KILLED = re.compile(r"(?:proc\(s\): \{.*?: |exit code:? ?)-(\d+)")
+_MOST_CHARACTERS = 2000
+"""Of one line that are looked at: an image prints what it likes."""
+_MOST_ERRORS = 100
+"""That are looked at, from the last one back."""
 _MOST_LINES = 10
 """Of what one error says."""
 
 
 def explain(log_tail: str) -> Cause:
     """Why the engine failed: of its last errors the one that shows a class, else the last error, else the last line."""
-    said = _ANSI.sub("", log_tail).splitlines()
+    said = [_ANSI.sub("", line[:_MOST_CHARACTERS]) for line in log_tail.splitlines()]
     grave = [_PREFIX.sub("", line).rstrip() for line in said if not _NOT_ERRORS.search(line)]
-    errors = _errors(grave)
-    killed = _KILLED.findall(log_tail)
+    errors = _errors(grave)[-_MOST_ERRORS:]
+    killed = _KILLED.findall("\n".join(said))
     signal = int(killed[-1]) if killed else None
     for signs in (_SIGNS, _VAGUE):
         for lines in reversed(errors):

@@ -90,12 +90,13 @@ _OWNED_BY: Mapping[Owner, tuple[str, ...]] = {
     ),
 }
 OWNED: Mapping[str, Owner] = {flag: owner for owner, flags in _OWNED_BY.items() for flag in flags}
-SINCE: Mapping[str, tuple[tuple[int, int], str]] = {
-    "--max-num-queued-reqs": ((0, 29), "requests beyond two batches wait without end instead of being answered 503"),
+OPTIONAL: Mapping[str, str] = {
+    "--max-num-queued-reqs": "requests beyond two batches wait without end instead of being answered 503",
 }
-"""Flags of ours that not every version has, the first one that has each (release notes of v0.29.0, PR 49445), and what is
-missing without it. `--shutdown-timeout` is older (PR 34730, v0.18) than the metrics that are read here.
-"""
+SINCE: Mapping[str, tuple[int, int]] = {"--max-num-queued-reqs": (0, 29)}
+"""Release notes of v0.29.0, PR 49445. All else that is given is older than 0.26 (`--shutdown-timeout`: v0.18, PR 34730)."""
+ALWAYS = "--shutdown-timeout"
+"""A measurement that was made without it was made before every flag of serving was given while measuring."""
 SECRET = frozenset({"--api-key", "--hf-token"})
 """NB: vLLM writes both into its log, among its `non-default args`."""
 KEY_VARIABLE = "VLLM_API_KEY"

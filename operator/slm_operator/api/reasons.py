@@ -282,6 +282,10 @@ KUBELET_WORDS = {
         "`spec.engine.image`, or its pull secret in `spec.podTemplate`",
     ),
     "CrashLoopBackOff": ("the engine ends again and again", "`kubectl logs POD --previous`"),
+    "CreateContainerError": (
+        "the container cannot be made, because the node's NVIDIA driver is too old for the image, for instance",
+        "what the message says: a newer driver, or an image for an older CUDA",
+    ),
     "CreateContainerConfigError": (
         "a Secret or ConfigMap is missing",
         "`spec.model.credentialsSecretRef`, `spec.engine.env`",

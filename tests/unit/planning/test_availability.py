@@ -26,6 +26,11 @@ def said(*pods: dict[str, Any], wanted: int = 2, workload: Any = ONE_OF_TWO) -> 
 
 WELL: dict[str, Any] = {"ready": True}
 OOM = Cause("OOMKilled", exit_code=137)
+NVIDIAS_HOOK = (
+    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: error "
+    "running prestart hook #0: exit status 1, stderr: nvidia-container-cli: requirement error: unsatisfied condition: "
+    "cuda>=13.0, please update your driver to a newer version, or use an earlier cuda container: unknown"
+)
 STORIES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "killed for its memory, waits": (
         {"waiting": Cause("CrashLoopBackOff", "back-off 10s"), "terminated": OOM, "restarts": 3},
@@ -46,6 +51,16 @@ STORIES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         {"waiting": Cause("CreateContainerConfigError", 'secret "hub" not found')},
         "CreateContainerConfigError",
         ('secret "hub" not found', "spec.model.credentialsSecretRef"),
+    ),
+    "its image wants a newer driver": (
+        {"waiting": Cause("CreateContainerError", NVIDIAS_HOOK)},
+        "CreateContainerError",
+        ("unsatisfied condition: cuda>=13.0", "newer NVIDIA driver", "VLLM_ENABLE_CUDA_COMPATIBILITY"),
+    ),
+    "its image wants a newer driver, and it starts again": (
+        {"waiting": Cause("CrashLoopBackOff"), "terminated": Cause("StartError", NVIDIAS_HOOK, exit_code=128)},
+        "CrashLoopBackOff",
+        ("newer NVIDIA driver",),
     ),
     "its slice was refused": (
         {"phase": "Failed", "failed_because": Cause("UnexpectedAdmissionError", "no healthy device")},

@@ -38,6 +38,10 @@ CASES: dict[str, tuple[tuple[str, ...], bool]] = {
     "measured in this image, which is new": ((NEW, NEW, "0.32.0"), True),
     "built by somebody who added the flag": (("own/vllm:1", "own/vllm:1", "0.24.0+rhai1", FLAG, "9"), True),
     "built by somebody from an old one": (("own/vllm:1", "own/vllm:1", "0.24.0+rhai1"), False),
+    "of no known version, and it refused the flag": (
+        ("own/vllm:1", "own/vllm:1", "unknown", "--shutdown-timeout", "0"),
+        False,
+    ),
     "built from no release": (("own/vllm:1", "own/vllm:1", "0.1.dev1+g3f5c25d"), True),
     "imported, and served by a new image": ((NEW, None, "0.6.2"), True),
     "imported, and served by an old image": ((OLD, None, "0.32.0"), False),

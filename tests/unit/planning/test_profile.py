@@ -91,6 +91,7 @@ def test_what_was_measured_before_a_failure_is_kept() -> None:
     ] or "measurements" in status(made)
 
 
+WANTS_A_DRIVER = "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, please update your driver"
 WAITING = replace(POD, node=None, phase="Pending", unscheduled_because="0/1 nodes")
 FAILED = {
     "event": "failed",
@@ -133,11 +134,23 @@ STORIES = {
         "ProfileFailed",
         "DeadlineExceeded",
     ),
+    "an image for a newer driver": (
+        view(job=JOB, pod=replace(POD, phase="Pending", waiting=Cause("CreateContainerError", WANTS_A_DRIVER))),
+        "Pending",
+        "CreateContainerError",
+        "use a newer NVIDIA driver on the node",
+    ),
+    "an image for a newer driver, as another runtime says it": (
+        view(job=ENDED, pod=replace(POD, terminated=Cause("StartError", WANTS_A_DRIVER, exit_code=128))),
+        "Failed",
+        "ProfileFailed",
+        "use a newer NVIDIA driver on the node",
+    ),
     "killed": (
         view(job=ENDED, pod=replace(POD, terminated=Cause("OOMKilled", exit_code=137))),
         "Failed",
         "ProfileFailed",
-        "OOMKilled",
+        "OOMKilled (exit code 137); raise its memory in spec.podTemplate",
     ),
     "refused": (view(refused_because="exceeded quota"), "Pending", "Refused", "exceeded quota"),
     "unreadable result": (

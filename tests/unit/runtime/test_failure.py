@@ -109,3 +109,18 @@ def test_every_class_has_a_remedy_and_an_exit_status_of_its_own() -> None:
     assert set(REMEDY) == set(EXIT_STATUS) == set(Failure)
     assert len(set(EXIT_STATUS.values())) == len(Failure)
     assert not {0, 1, 2} & set(EXIT_STATUS.values())
+
+
+HOSTILE = {
+    "one long line": "Error: " + "MPS client " * 20_000,
+    "a number beyond all numbers": f"ValueError: max_num_seqs ({'9' * 9000}) exceeds available Mamba cache blocks ({'9' * 9000})",
+    "a signal beyond all signals": f"Failed core proc(s): {{'EngineCore': -{'9' * 9000}}}",
+    "control characters": "\x00\x1b[31mError\x1b[0m: \ud83d \u2028 gone",
+    "errors without an end": "ValueError: a\n" * 50_000,
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_log_may_hold_anything(case: str) -> None:
+    found = default().explain(HOSTILE[case])
+    assert len(found.line) <= 300

@@ -77,7 +77,7 @@ def _driver(node: Node, facts: Facts) -> Answer | None:
     if newest is None:
         return None
     said = f"driver {labels.get(DRIVER_LABEL, '?')} runs CUDA {dotted(newest)}"
-    if newest >= engine.image_cuda:
+    if newest[0] >= engine.image_cuda[0]:  # NB: minor versions of CUDA are compatible, both ways
         return ok(said)
     wishes = () if isinstance(facts.wishes, Unseen) else facts.wishes
     demanding = sorted(wish.name for wish in wishes if wish.image == engine.image)

@@ -99,21 +99,21 @@ def serving_of(engine: EngineSpec, advice: Advice, document: MeasurementDocument
         sharing_mode=advised.sharing_mode,
         gpu_memory_utilization=engine_of(engine.command).fraction_while_serving(advised.engines_per_gpu, ledger),
         weights_bytes=ledger.weights_bytes if ledger is not None else None,
-        left_out=tuple(left_out(engine, document)),
+        left_out=left_out(engine, document),
     )
 
 
-def left_out(spec: EngineSpec, document: MeasurementDocument) -> dict[str, str]:
-    """Flags that the engine which is to serve does not know, and what it does without each."""
+def left_out(spec: EngineSpec, document: MeasurementDocument) -> tuple[str, ...]:
+    """Flags that the engine which is to serve does not know."""
     return engine_of(spec.command).unknown_flags(*_known_of(spec, document))
 
 
 def without_flags(spec: EngineSpec, document: MeasurementDocument) -> str:
-    """What replicas lack because their engine is too old, as sentences; empty where they lack nothing."""
-    version, _ = _known_of(spec, document)
+    """What replicas do because their engine is too old for a flag, as sentences; empty where it knows all."""
+    engine, (version, _) = engine_of(spec.command), _known_of(spec, document)
     return "".join(
-        f" The engine ({version}) does not know {flag}: {without}. Use a newer spec.engine.image."
-        for flag, without in left_out(spec, document).items()
+        f" The engine ({version}) does not know {flag}: {engine.optional_flags[flag]}. Use a newer spec.engine.image."
+        for flag in left_out(spec, document)
     )
 
 

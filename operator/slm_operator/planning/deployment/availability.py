@@ -9,9 +9,11 @@ from slm_core.wording import several
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
+from slm_operator.planning.containers import remedy
 from slm_operator.planning.deployment.gpu_spread import spread
 
 if TYPE_CHECKING:
+    from slm_operator.api.parts import EngineSpec
     from slm_operator.planning.views import DeploymentView
     from slm_operator.watch.records import PodRecord
 
@@ -28,8 +30,9 @@ def availability(view: DeploymentView, wanted: int, engines_per_gpu: int = 1) ->
         parts = [f"{workload.ready} of {wanted} replicas answer", spread(view.pods, engines_per_gpu)]
         return _finding(reason=Reason.AVAILABLE, message="; ".join(filter(None, parts)), holds=True)
     counted = f"{workload.ready} of {wanted} replicas answer"
+    spec = view.deployment.spec
     for pod in view.pods:
-        trouble = _trouble(pod)
+        trouble = _trouble(pod, spec.engine if spec is not None else None)
         if trouble is not None:
             reason, message = trouble
             return _finding(reason=reason, message=f"{counted}; {message}")
@@ -41,7 +44,7 @@ def availability(view: DeploymentView, wanted: int, engines_per_gpu: int = 1) ->
     )
 
 
-def _trouble(pod: PodRecord) -> tuple[str, str] | None:
+def _trouble(pod: PodRecord, engine: EngineSpec | None) -> tuple[str, str] | None:
     name = pod.meta.key.name
     if pod.failed_because is not None:
         return Reason.ADMISSION_FAILED, f"pod {name} was refused by the kubelet: {pod.failed_because}"
@@ -49,21 +52,19 @@ def _trouble(pod: PodRecord) -> tuple[str, str] | None:
         return Reason.UNSCHEDULABLE, f"pod {name} cannot be placed: {pod.unscheduled_because}"
     if pod.stuck is not None:
         ended = f" (last: {pod.terminated})" if pod.terminated else ""
-        said = f"pod {name} waits: {pod.stuck}{ended}{_remedy(pod)}; see kubectl logs {name} --previous"
+        said = f"pod {name} waits: {pod.stuck}{ended}{_remedy(pod, engine)}; see kubectl logs {name} --previous"
         return pod.stuck.reason, said
     if pod.restarts and pod.terminated is not None and not pod.ready:
-        said = f"pod {name} starts again after {pod.terminated}{_remedy(pod)}; see kubectl logs {name} --previous"
+        said = (
+            f"pod {name} starts again after {pod.terminated}{_remedy(pod, engine)}; see kubectl logs {name} --previous"
+        )
         return Reason.ENGINE_ENDED, said
     return None
 
 
-def _remedy(pod: PodRecord) -> str:
-    """What helps, where the cause is known."""
-    if pod.terminated is not None and pod.terminated.reason == "OOMKilled":
-        return "; raise its memory in spec.podTemplate (resources of container engine)"
-    if pod.waiting is not None and pod.waiting.reason == "CreateContainerConfigError":
-        return "; is spec.model.credentialsSecretRef there, with the keys that its scheme needs?"
-    return ""
+def _remedy(pod: PodRecord, engine: EngineSpec | None) -> str:
+    found = remedy(pod, engine)
+    return "" if found is None else f"; {found}"
 
 
 def _finding(*, reason: str, message: str, holds: bool = False) -> Finding:

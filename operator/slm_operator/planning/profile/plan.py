@@ -22,6 +22,7 @@ from slm_operator.api.reasons import Reason
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import Where, profile_job, request_digest
 from slm_operator.planning.actions import Action, Apply, Delete, Plan
+from slm_operator.planning.containers import remedy
 from slm_operator.planning.profile.gpu import gpu_wait, preferences
 from slm_operator.planning.profile.turns import gives_its_place_up
 from slm_operator.planning.status.events import transition_events
@@ -258,16 +259,21 @@ def _obstacle(view: ProfileView, pod: PodRecord, settings: Settings) -> tuple[st
         )
     if pod.stuck is not None:
         where = f"pod {pod.meta.key.name} cannot start: {pod.stuck}"
-        return pod.stuck.reason, f"{where}. Check spec.engine.image and its pull secret"
+        return pod.stuck.reason, f"{where}. {_remedy(view, pod) or 'Check spec.engine.image and its pull secret'}"
     return None
 
 
 def _why_it_ended(view: ProfileView) -> str:
     pod = view.pod
     if pod is not None and (pod.terminated or pod.failed_because):
-        return f"the profile's pod {pod.meta.key.name} ended without a result: {pod.failed_because or pod.terminated}; see its log, then delete this profile to measure again"
+        helps = _remedy(view, pod) or "see its log"
+        return f"the profile's pod {pod.meta.key.name} ended without a result: {pod.failed_because or pod.terminated}; {helps}, then delete this profile to measure again"
     why = view.job.failed_because if view.job is not None else None
     return f"the profile's Job ended without a result: {why or 'its pod is gone'}; delete this profile to measure again"
+
+
+def _remedy(view: ProfileView, pod: PodRecord) -> str | None:
+    return remedy(pod, view.profile.spec.engine if view.profile.spec is not None else None)
 
 
 def _sentence(log: ProfileLog) -> str:
