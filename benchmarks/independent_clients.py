@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 CLIENTS = ("aiperf==0.13.0", "guidellm==0.8.1")
 INPUT_TOKENS, OUTPUT_TOKENS = 161, 64
 LONGEST_SECONDS = 30
-"""Of a profiler's window, and of a client's run beside its start and end."""
+"""Of a profiler's window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Server:
 
     command: tuple[str, ...]
     environment: dict[str, str]
+    batch_sizes: tuple[int, ...]
     rounds: int
     """How often each place of the loop is filled: a client's start and end count in its means."""
 
@@ -67,10 +68,14 @@ def servers() -> dict[str, Server]:
         "light": Server(
             (sys.executable, "-m", "light_engine", model, *limits),
             {"PYTHONPATH": str(ROOT / "tests"), "LIGHT_ENGINE_STEP_MS": "40", "LIGHT_ENGINE_SEQUENCE_MS": "0.5"},
+            batch_sizes=(8, 16),
             rounds=12,
         ),
         "vllm": Server(
-            (*serve_command(), model, *limits, "--enforce-eager", "--kv-cache-memory-bytes", "256M"), CPU_ENV, rounds=40
+            (*serve_command(), model, *limits, "--enforce-eager", "--kv-cache-memory-bytes", "256M"),
+            CPU_ENV,
+            (8,),
+            rounds=40,
         ),
     }
 
@@ -140,7 +145,9 @@ async def point(engine: EngineProcess, batch_size: int, seed: int) -> dict[str, 
         device=None,
     )
     step = Measure(batch_size=batch_size, in_flight=None, max_requests=None, min_samples=0, because="compared")
-    taken = await Measurement(running, step, Conditions(pace=Pace(max_seconds=LONGEST_SECONDS)), seed).take()
+    taken = await Measurement(
+        running, step, Conditions(pace=Pace(min_seconds=15, max_seconds=LONGEST_SECONDS)), seed
+    ).take()
     made: dict[str, Any] = to_json(taken)
     return made
 
@@ -161,23 +168,26 @@ async def compare(name: str, server: Server, batch_size: int) -> dict[str, Any]:
     return {"engine": name, "batch_size": batch_size, "requests": requests, "points": points, "clients": seen}
 
 
-async def compare_all(names: list[str], batch_sizes: list[int]) -> dict[str, Any]:
-    """The figures of a record."""
-    lengths = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS}
-    loads = [await compare(name, servers()[name], size) for name in names for size in batch_sizes]
-    return {"clients": list(CLIENTS), **lengths, "loads": loads}
+def compare_all(names: list[str], batch_sizes: list[int] | None, record: Path | None) -> None:
+    """Print each load's table as it comes, and keep what there is by then."""
+    lengths, loads = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS}, []
+    for name in names:
+        server = servers()[name]
+        for size in batch_sizes or server.batch_sizes:
+            loads.append(asyncio.run(compare(name, server, size)))
+            print(table({"loads": loads[-1:]}), flush=True)
+            if record:
+                record.write_text(json.dumps({"clients": list(CLIENTS), **lengths, "loads": loads}, indent=1) + "\n")
 
 
 def main() -> None:
     """Compare, print the table, and keep the figures where a record is made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=list(servers()), action="append", help="default: all")
-    parser.add_argument("--batch-size", type=int, action="append", help="default: 8 and 16")
+    parser.add_argument("--batch-size", type=int, action="append", help="default: 8; and 16 of the light engine")
     asked = parser.parse_args()
-    record = asyncio.run(compare_all(asked.engine or list(servers()), asked.batch_size or [8, 16]))
-    print(table(record))
-    if kept := os.environ.get("SLM_RECORD"):
-        Path(kept).write_text(json.dumps(record, indent=1) + "\n")
+    record = os.environ.get("SLM_RECORD")
+    compare_all(asked.engine or list(servers()), asked.batch_size, Path(record) if record else None)
 
 
 if __name__ == "__main__":

@@ -13,22 +13,23 @@ AIPERF = {
     "time_to_first_token": {"unit": "ms", "avg": 48.3, "p50": 34.4},
 }
 GUIDELLM_METRICS = {
-    "output_tokens_per_second": 659.2,
-    "inter_token_latency_ms": 11.5,
-    "time_to_first_token_ms": 24.8,
-    "time_per_output_token_ms": 11.8,
+    "output_tokens_per_second": {"mean": 659.2, "median": 265.5},
+    "inter_token_latency_ms": {"mean": 11.5, "median": 11.6},
+    "time_to_first_token_ms": {"mean": 24.8, "median": 23.8},
+    "time_per_output_token_ms": {"mean": 11.8, "median": 11.8},
+    "text": {"tokens": {}},
 }
-GUIDELLM = {"benchmarks": [{"metrics": {n: {"successful": {"mean": v}} for n, v in GUIDELLM_METRICS.items()}}]}
+GUIDELLM = {"benchmarks": [{"metrics": {n: {"successful": v} for n, v in GUIDELLM_METRICS.items()}}]}
 
 
 def point(rate: float = 600.0, itl_ms: float = 12.0, ttft_ms: float = 30.0, ci: float | None = 0.01) -> dict[str, Any]:
-    latencies = {"itlMs": {"meanMs": itl_ms}, "ttftMs": {"meanMs": ttft_ms}}
+    latencies = {"itlMs": {"meanMs": itl_ms, "p50Ms": 0.0}, "ttftMs": {"meanMs": 0.0, "p50Ms": ttft_ms}}
     return {"outputTokensPerSecond": rate, "throughputCiFraction": ci, **latencies}
 
 
 def test_each_client_is_read_by_its_own_names() -> None:
-    assert of_aiperf(AIPERF) == Figures(625.0, 11.6, 48.3)
-    assert of_guidellm(GUIDELLM) == Figures(659.2, 11.5, 24.8)
+    assert of_aiperf(AIPERF) == Figures(625.0, 11.6, 34.4)
+    assert of_guidellm(GUIDELLM) == Figures(659.2, 11.5, 23.8)
 
 
 def test_the_profilers_figures_are_the_mean_of_its_points() -> None:
