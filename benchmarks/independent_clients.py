@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -56,7 +58,6 @@ class Server:
 
     command: tuple[str, ...]
     environment: dict[str, str]
-    batch_sizes: tuple[int, ...]
     rounds: int
     """How often each place of the loop is filled: a client's start and end count in its means."""
 
@@ -68,13 +69,11 @@ def servers() -> dict[str, Server]:
         "light": Server(
             (sys.executable, "-m", "light_engine", model, *limits),
             {"PYTHONPATH": str(ROOT / "tests"), "LIGHT_ENGINE_STEP_MS": "40", "LIGHT_ENGINE_SEQUENCE_MS": "0.5"},
-            batch_sizes=(8, 16),
             rounds=12,
         ),
         "vllm": Server(
             (*serve_command(), model, *limits, "--enforce-eager", "--kv-cache-memory-bytes", "256M"),
             CPU_ENV,
-            (8,),
             rounds=40,
         ),
     }
@@ -126,8 +125,13 @@ async def ask(made: tuple[list[str], Path], read: Callable[[dict[str, Any]], Fig
         env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
-    said, _ = await process.communicate()
+    try:
+        said, _ = await process.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # whatever it has left running
+            os.killpg(process.pid, signal.SIGKILL)
     if process.returncode or not path.exists():
         raise RuntimeError(f"{program}: exit status {process.returncode}: {said[-2000:].decode(errors='replace')}")
     return read(json.loads(path.read_text()))
@@ -168,13 +172,12 @@ async def compare(name: str, server: Server, batch_size: int) -> dict[str, Any]:
     return {"engine": name, "batch_size": batch_size, "requests": requests, "points": points, "clients": seen}
 
 
-def compare_all(names: list[str], batch_sizes: list[int] | None, record: Path | None) -> None:
+def compare_all(names: list[str], batch_sizes: list[int], record: Path | None) -> None:
     """Print each load's table as it comes, and keep what there is by then."""
     lengths, loads = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS}, []
     for name in names:
-        server = servers()[name]
-        for size in batch_sizes or server.batch_sizes:
-            loads.append(asyncio.run(compare(name, server, size)))
+        for size in batch_sizes:
+            loads.append(asyncio.run(compare(name, servers()[name], size)))
             print(table({"loads": loads[-1:]}), flush=True)
             if record:
                 record.write_text(json.dumps({"clients": list(CLIENTS), **lengths, "loads": loads}, indent=1) + "\n")
@@ -184,10 +187,10 @@ def main() -> None:
     """Compare, print the table, and keep the figures where a record is made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=list(servers()), action="append", help="default: all")
-    parser.add_argument("--batch-size", type=int, action="append", help="default: 8; and 16 of the light engine")
+    parser.add_argument("--batch-size", type=int, action="append", help="default: 8")
     asked = parser.parse_args()
     record = os.environ.get("SLM_RECORD")
-    compare_all(asked.engine or list(servers()), asked.batch_size, Path(record) if record else None)
+    compare_all(asked.engine or list(servers()), asked.batch_size or [8], Path(record) if record else None)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One HTTP connection to one engine: requests one after the other, and the bytes of their answers as they come.
 
 Exists because a general client handles each chunk of a streamed answer by itself, and there is one for each token, of
-which an engine makes tens of thousands a second. Here chunks are not told apart: what is read costs by the read, and
+which an engine makes tens of thousands a second. Here nobody looks for chunks: what is read costs by the read, and
 what is not looked at yet waits in the socket, where it costs nothing.
 
 Assumes HTTP/1.1 as the servers of engines speak it, on this machine, without a proxy. Must never send a request twice.
