@@ -2,8 +2,9 @@
 
     python benchmarks/client_cost.py [--json]
 
-The light engine plays an engine of that speed in a process of its own; the cost is this process's CPU time, with the
-closed loop, the streamed sample and the polling of metrics as in a profile. Goal: at most 0.15 of a core.
+The light engine plays an engine of that speed in a process of its own, and streams every answer; the cost is this
+process's CPU time, with the closed loop, the watched answers and the polling of metrics as in a profile. Goal: at most
+0.15 of a core, on a machine that is idle otherwise.
 """
 
 import argparse

@@ -51,6 +51,12 @@ RUNS: dict[str, Recorded] = {
         (CORE, RUNTIME, "tests/vllm"),
         "agreement.json",
     ),
+    "clients": Recorded(
+        "AIPerf and GuideLLM against the profiler: the same engine, concurrency and lengths",
+        ("python", "benchmarks/independent_clients.py"),
+        (RUNTIME, "benchmarks/independent_clients.py", "benchmarks/clients_compared.py"),
+        "clients.json",
+    ),
     "changes": Recorded(
         "every change of two replicas of the real vLLM under load: nobody's request is lost",
         (*PYTEST, "tests/e2e/test_serving_vllm.py"),

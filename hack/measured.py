@@ -20,6 +20,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 sys.path[:0] = [str(ROOT / "benchmarks")]
 
 import churn_results  # noqa: E402 - the benchmarks are no package
+import clients_compared  # noqa: E402
 from scale_figures import provenance  # noqa: E402
 from scale_results import missed, parts, table  # noqa: E402
 
@@ -27,6 +28,7 @@ from scale_results import missed, parts, table  # noqa: E402
 def measured_pages() -> dict[Path, str]:
     """File to text of every page with a block of figures."""
     return {
+        ROOT / "docs" / "memory-gap.md": _filled("memory-gap.md", {"clients": _clients()}),
         ROOT / "docs" / "performance.md": _filled("performance.md", _scale_blocks()),
         ROOT / "docs" / "reliability.md": _filled("reliability.md", {"faults": _faults(), "churn": _churn()}),
         ROOT / "docs" / "guides" / "serving.md": _filled("guides/serving.md", {"many": _many(), "changes": _changes()}),
@@ -69,6 +71,14 @@ def _faults() -> list[str]:
 def _churn() -> list[str]:
     kept = _kept("churn.json")
     return [] if kept is None else churn_results.lines(kept)
+
+
+def _clients() -> list[str]:
+    kept, about = _kept("clients.json"), _kept("../records/clients.json")
+    if kept is None or about is None:
+        return []
+    named = " and ".join(kept["clients"])
+    return [f"{provenance(about['command'], about)} Clients: {named}.", "", *clients_compared.table(kept).splitlines()]
 
 
 def _many() -> list[str]:

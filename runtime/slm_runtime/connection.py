@@ -1,8 +1,8 @@
 """One HTTP connection to one engine: requests one after the other, and the bytes of their answers as they come.
 
-Exists because of what a general client does for each chunk of a streamed answer: 25 us with aiohttp, so that 40,000
-tokens a second would take all of a core. Here chunks are not told apart: what is read costs by the read, and what is
-not looked at yet waits in the socket, where it costs nothing.
+Exists because a general client handles each chunk of a streamed answer by itself, and there is one for each token, of
+which an engine makes tens of thousands a second. Here nobody looks for chunks: what is read costs by the read, and
+what is not looked at yet waits in the socket, where it costs nothing.
 
 Assumes HTTP/1.1 as the servers of engines speak it, on this machine, without a proxy. Must never send a request twice.
 """
@@ -10,6 +10,7 @@ Assumes HTTP/1.1 as the servers of engines speak it, on this machine, without a 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 READ_BYTES = 2**18
+IDLE_SECONDS = 2.0
+"""A connection that was not used for so long is opened anew. NB: uvicorn closes it after 5, maybe while we are writing."""
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
@@ -38,6 +41,8 @@ class Connection:
         """Bytes that are left of an answer whose length was said."""
         self._end = b""
         """The last bytes of a chunked one."""
+        self._used = 0.0
+        """When it was read last."""
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +58,7 @@ class Connection:
 
     async def post(self, path: str, body: bytes) -> int:
         """Send a request and read the answer's head. Returns its status. Raises OSError or RequestFailedError."""
-        if self._reader is None or self._reader.at_eof():
+        if self._reader is None or self._reader.at_eof() or time.monotonic() - self._used > IDLE_SECONDS:
             self.close()
             self._reader, self._writer = await asyncio.open_connection(*self._address, limit=READ_BYTES)
         assert self._writer, "opened with the reader"
@@ -82,6 +87,7 @@ class Connection:
         data = await self._reader.read(READ_BYTES)
         if not data:
             raise RequestFailedError("the connection was closed before the answer's end")
+        self._used = time.monotonic()
         if self._length is not None:
             self._length -= len(data)
         else:

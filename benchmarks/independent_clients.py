@@ -1,0 +1,197 @@
+"""AIPerf and GuideLLM against the profiler: one engine, the same concurrency, the same lengths, streamed by all.
+
+    make record clients                                       # both engines
+    python benchmarks/independent_clients.py --engine light   # one of them: light, or vllm (the real one on CPU)
+
+The profiler takes a point before, between and after the others' runs, so its own spread on this machine is known. The
+clients get an environment of their own in the cache: they need packages that the product must not. Figures that
+differ are kept as they are; docs/memory-gap.md says why they do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from slm_core.codec import to_json  # noqa: E402 - below the path
+from slm_core.configuration import EngineConfiguration  # noqa: E402
+from slm_runtime.engine_process import EngineProcess, Launch, start_engine  # noqa: E402
+from slm_runtime.ledger import read_config  # noqa: E402
+from slm_runtime.measuring import Conditions, Measurement, Running  # noqa: E402
+from slm_runtime.prompts import text_tokens  # noqa: E402
+from slm_runtime.search.steps import Measure  # noqa: E402
+from slm_runtime.window import Pace  # noqa: E402
+from slm_runtime.workload import parse_lengths  # noqa: E402
+
+from benchmarks.clients_compared import Figures, of_aiperf, of_guidellm, table  # noqa: E402
+from tests.testbed.engine_cpu import CPU_ENV, cache, serve_command  # noqa: E402
+from tests.testbed.tiny_model import tiny_model  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CLIENTS = ("aiperf==0.13.0", "guidellm==0.8.1")
+INPUT_TOKENS, OUTPUT_TOKENS = 161, 64
+LONGEST_SECONDS = 30
+"""Of a profiler's window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An engine to compare on."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    rounds: int
+    """How often each place of the loop is filled: a client's start and end count in its means."""
+
+
+def servers() -> dict[str, Server]:
+    """The light engine, whose law is known (ITL = 40 ms + 0.5 ms for each sequence), and the real one."""
+    model, limits = str(tiny_model()), ("--max-model-len", "512", "--served-model-name", "m", "--max-num-seqs", "16")
+    return {
+        "light": Server(
+            (sys.executable, "-m", "light_engine", model, *limits),
+            {"PYTHONPATH": str(ROOT / "tests"), "LIGHT_ENGINE_STEP_MS": "40", "LIGHT_ENGINE_SEQUENCE_MS": "0.5"},
+            rounds=12,
+        ),
+        "vllm": Server(
+            (*serve_command(), model, *limits, "--enforce-eager", "--kv-cache-memory-bytes", "256M"),
+            CPU_ENV,
+            rounds=40,
+        ),
+    }
+
+
+def clients() -> Path:
+    """The environment of the two clients, installed on first use (2 GB, a minute)."""
+    folder = cache() / "clients" / hashlib.sha256(repr(CLIENTS).encode()).hexdigest()[:12]
+    ready = folder.with_suffix(".ready")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not ready.exists():
+            uv = cache() / "uv/bin/uv"
+            for words in (["venv", "--clear", folder], ["pip", "install", "--python", folder / "bin/python", *CLIENTS]):
+                subprocess.run([uv, "--quiet", *words], check=True)
+            ready.touch()
+    return folder / "bin"
+
+
+def aiperf(url: str, batch_size: int, requests: int, folder: Path) -> tuple[list[str], Path]:
+    """Its command, and the file that it leaves."""
+    words = f"""profile --model m --url {url} --endpoint-type completions --streaming --tokenizer {tiny_model()}
+        --concurrency {batch_size} --request-count {requests} --isl {INPUT_TOKENS} --isl-stddev 0 --osl {OUTPUT_TOKENS}
+        --extra-inputs ignore_eos:true --use-legacy-max-tokens --use-server-token-count --ui-type none
+        --no-gpu-telemetry --no-server-metrics --output-artifact-dir {folder}"""
+    return ["aiperf", *words.split()], folder / "profile_export_aiperf.json"
+
+
+def guidellm(url: str, batch_size: int, requests: int, folder: Path) -> tuple[list[str], Path]:
+    """Its command, and the file that it leaves."""
+    path = folder / "guidellm.json"
+    words = f"""run --backend kind=openai_http,target={url},model=m,request_format=/v1/completions
+        --profile kind=concurrent,streams={batch_size} --constraint kind=max_requests,count={requests}
+        --tokenizer kind=huggingface_auto,model={tiny_model()} --output kind=json,path={path}
+        --data kind=synthetic_text,prompt_tokens={INPUT_TOKENS},output_tokens={OUTPUT_TOKENS}
+        --disable-console"""
+    return ["guidellm", *words.split()], path
+
+
+async def ask(made: tuple[list[str], Path], read: Callable[[dict[str, Any]], Figures]) -> Figures:
+    """Run a client to its end and read its figures. Raises RuntimeError with its last words."""
+    (program, *words), path = made
+    print("  " + shlex.join([program, *words]), flush=True)
+    process = await asyncio.create_subprocess_exec(
+        clients() / program,
+        *words,
+        cwd=path.parent,
+        env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        said, _ = await process.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # whatever it has left running
+            os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode or not path.exists():
+        raise RuntimeError(f"{program}: exit status {process.returncode}: {said[-2000:].decode(errors='replace')}")
+    return read(json.loads(path.read_text()))
+
+
+async def point(engine: EngineProcess, batch_size: int, seed: int) -> dict[str, Any]:
+    """The profiler's own, as a document has it."""
+    running = Running(
+        engines=(engine,),
+        on=EngineConfiguration(batch_size=batch_size, max_num_batched_tokens=2048),
+        kv_pool_bytes=0,
+        served_name="m",
+        tokens=text_tokens(read_config(str(tiny_model()))),
+        lengths=parse_lengths(str(INPUT_TOKENS), str(OUTPUT_TOKENS)),
+        device=None,
+    )
+    step = Measure(batch_size=batch_size, in_flight=None, max_requests=None, min_samples=0, because="compared")
+    taken = await Measurement(
+        running, step, Conditions(pace=Pace(min_seconds=15, max_seconds=LONGEST_SECONDS)), seed
+    ).take()
+    made: dict[str, Any] = to_json(taken)
+    return made
+
+
+async def compare(name: str, server: Server, batch_size: int) -> dict[str, Any]:
+    """One load: the profiler three times, and between them the others."""
+    print(f"{name}, B = {batch_size}", flush=True)
+    requests, seen = batch_size * server.rounds, {}
+    engine = await start_engine(Launch(command=server.command, environment=server.environment))
+    try:
+        points = [await point(engine, batch_size, seed=1)]
+        for seed, client, made, read in ((2, "AIPerf", aiperf, of_aiperf), (3, "GuideLLM", guidellm, of_guidellm)):
+            with tempfile.TemporaryDirectory() as folder:
+                seen[client] = asdict(await ask(made(engine.url, batch_size, requests, Path(folder)), read))
+            points.append(await point(engine, batch_size, seed))
+    finally:
+        await engine.stop()
+    return {"engine": name, "batch_size": batch_size, "requests": requests, "points": points, "clients": seen}
+
+
+def compare_all(names: list[str], batch_sizes: list[int], record: Path | None) -> None:
+    """Print each load's table as it comes, and keep what there is by then."""
+    lengths, loads = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS}, []
+    for name in names:
+        for size in batch_sizes:
+            loads.append(asyncio.run(compare(name, servers()[name], size)))
+            print(table({"loads": loads[-1:]}), flush=True)
+            if record:
+                record.write_text(json.dumps({"clients": list(CLIENTS), **lengths, "loads": loads}, indent=1) + "\n")
+
+
+def main() -> None:
+    """Compare, print the table, and keep the figures where a record is made."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=list(servers()), action="append", help="default: all")
+    parser.add_argument("--batch-size", type=int, action="append", help="default: 8")
+    asked = parser.parse_args()
+    record = os.environ.get("SLM_RECORD")
+    compare_all(asked.engine or list(servers()), asked.batch_size or [8], Path(record) if record else None)
+
+
+if __name__ == "__main__":
+    main()
