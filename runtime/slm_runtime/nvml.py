@@ -130,7 +130,7 @@ class Device:
         )
 
     def chosen(self) -> dict[str, str]:
-        """Variables by which an engine takes this board where it sees several. NB: CUDA ranks by speed unless told."""
+        """Variables by which an engine takes this board where it sees several. NB: CUDA ranks by speed by default."""
         index = self._maybe("nvmlDeviceGetIndex")
         if index is None or pynvml.nvmlDeviceGetCount() == 1:
             return {}
