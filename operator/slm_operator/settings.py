@@ -7,7 +7,7 @@ here and nowhere else.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -45,6 +45,8 @@ class Profiling(Part):
     """Image with the runtime zipapp, used by the profile pod's init container. The chart sets the operator's own."""
     concurrent: Annotated[int, Field(ge=0, le=100)] = 2
     """Profiles that may run at once in the cluster. 0 measures nothing."""
+    device: Literal["Gpu", "Cpu"] = "Gpu"
+    """What profiles measure. Cpu only in test clusters whose GPUs are stand-ins: its figures say nothing of any GPU."""
 
 
 _LABEL_NAME = r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from slm_core.failure import Failure, ProfileError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,7 +33,7 @@ _SLOWED = {
     "HwThermalSlowdown": 0x40,
     "HwPowerBrakeSlowdown": 0x80,
 }
-_COMPUTE_MODES = ("DEFAULT", "EXCLUSIVE_THREAD", "PROHIBITED", "EXCLUSIVE_PROCESS")
+_COMPUTE_MODES = {0: "DEFAULT", 1: "EXCLUSIVE_THREAD", 2: "PROHIBITED", 3: "EXCLUSIVE_PROCESS"}
 
 
 class NoDeviceError(Exception):
@@ -100,8 +102,11 @@ class Device:
             raise NoDeviceError(f"NVML tells of no GPU with a memory of its own: {error}") from error
 
     def read(self) -> Reading:
-        """One reading; what the board does not offer is absent."""
-        memory = pynvml.nvmlDeviceGetMemoryInfo(self._handle)
+        """One reading; what the board does not offer is absent. Raises ProfileError once it is lost."""
+        try:
+            memory = pynvml.nvmlDeviceGetMemoryInfo(self._handle)
+        except pynvml.NVMLError as error:
+            raise ProfileError(Failure.GPU_UNREADABLE, f"{self.product} can no longer be read: {error}") from error
         energy_mj = self._maybe("nvmlDeviceGetTotalEnergyConsumption")
         power_mw = self._maybe("nvmlDeviceGetPowerUsage")
         slowed = self._maybe("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
@@ -123,14 +128,14 @@ class Device:
             memory_bytes=self.memory_bytes,
             visible=pynvml.nvmlDeviceGetCount(),
             is_named=self._is_named,
-            compute_mode=_COMPUTE_MODES[self._maybe("nvmlDeviceGetComputeMode") or 0],
+            compute_mode=_COMPUTE_MODES.get(mode := self._maybe("nvmlDeviceGetComputeMode") or 0, f"mode {mode}"),
             is_partitioned=bool(mig[0] or self._maybe("nvmlDeviceIsMigDeviceHandle")),
             used_bytes=(memory or pynvml.nvmlDeviceGetMemoryInfo(self._handle)).used,
             pids=tuple(process.pid for process in self._maybe("nvmlDeviceGetComputeRunningProcesses") or ()),
         )
 
     def chosen(self) -> dict[str, str]:
-        """Variables by which an engine takes this board where it sees several. NB: CUDA ranks by speed unless told."""
+        """Variables by which an engine takes this board where it sees several. NB: CUDA ranks by speed by default."""
         index = self._maybe("nvmlDeviceGetIndex")
         if index is None or pynvml.nvmlDeviceGetCount() == 1:
             return {}

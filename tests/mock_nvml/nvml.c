@@ -11,6 +11,7 @@
  *   MOCK_NVML_USED, _PIDS    what somebody else uses of a board in bytes, and his processes as far as they can be seen
  *   MOCK_NVML_COMPUTE_MODE, _MIG
  *   MOCK_NVML_SLOWED, _EVERY bits of the clocks' event reasons, in each reading or in each Nth
+ *   MOCK_NVML_LOST_AFTER     calls for its memory after which the board has fallen off the bus
  *   MOCK_NVML_CLOCK_DROP     MHz by which the clock of the multiprocessors falls from reading to reading
  *
  * With MOCK_DEVICE, the folder of the mock libcuda, what its living clients have taken is used too.
@@ -23,7 +24,7 @@
 
 typedef int nvmlReturn_t;
 typedef void *nvmlDevice_t;
-enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9 };
+enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15 };
 
 typedef struct { unsigned long long total, free, used; } nvmlMemory_t;
 typedef struct { unsigned int version; unsigned long long total, reserved, free, used; } nvmlMemory_v2_t;
@@ -34,7 +35,7 @@ static unsigned long long number(const char *name, unsigned long long otherwise)
     return text ? strtoull(text, NULL, 10) : otherwise;
 }
 
-static unsigned long long energy_mj, readings, clock_readings;
+static unsigned long long energy_mj, readings, clock_readings, memory_calls;
 
 static int unsupported(const char *call) {
     const char *all = getenv("MOCK_NVML_UNSUPPORTED");
@@ -99,6 +100,7 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t d, nvmlMemory_t *memory) {
     SUPPORTED;
     nvmlMemory_v2_t apart;
     (void)d;
+    if (++memory_calls > number("MOCK_NVML_LOST_AFTER", ~0ULL)) return GPU_IS_LOST;
     memory_of_board(&apart);
     *memory = (nvmlMemory_t){apart.total, apart.free, apart.reserved + apart.used};
     return OK;

@@ -19,7 +19,7 @@ from slm_core.measurements import Ledger, SharingMode
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.engine import Serving, command, serving_args
-from slm_operator.manifests.profile import profile_args
+from slm_operator.manifests.profile import Where, profile_args
 from slm_runtime import cli
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
@@ -84,7 +84,7 @@ async def measured(
 ) -> Started:
     """The start of one engine in the Job's pod: from the profile's spec to the process, as the runtime makes it."""
     spec = SLMProfileSpec.model_validate({"model": MODEL, "engine": engine})
-    words = profile_args(spec, "opt-0123")
+    words = profile_args(spec, "opt-0123", Where(opt_in_label="slm-operator.io/managed"))
     at = words.index("--")
     task = cli._task(cli._parser().parse_args(words[:at]), tuple(words[at + 1 :]), "")
     board: object = Board()

@@ -152,7 +152,7 @@ class SLMDeploymentSpec(Part):
     routing: RoutingSpec | None = None
     """Load-aware routing through a Gateway, beside the Service. Needs the CRDs of the Gateway API and of its inference extension, and rbac.gatewayApi in the chart. Default: the Service alone."""
     pod_template: RawObject | None = None
-    """A pod template merged over the operator's (strategic merge): volumes, mounts, annotations, resources. Fields that the operator owns are refused by name."""
+    """A pod template merged over the operator's (strategic merge): volumes, mounts, annotations, resources (of one engine; its profile's pod gets them for each engine that it measures at once). Fields that the operator owns are refused by name."""
 
 
 NAMED_LIKE_A_SERVICE = cel(

@@ -68,7 +68,7 @@ class SLMProfileSpec(Part):
     search: SearchSpec = SearchSpec()
     """What the search looks for, and what it may cost."""
     pod_template: RawObject | None = None
-    """Merged over the profile pod's template, as in SLMDeployment."""
+    """Merged over the profile pod's template, as in SLMDeployment. Resources of the container engine are those of one engine: the pod gets them for each engine of the largest pack that it may measure, and 1 CPU and 1 GiB beside."""
     measurements: MeasurementDocument | None = None
     """Measurements made elsewhere: the document that `slm_runtime profile` and `kubectl slm profile export` write. Nothing is measured then."""
 

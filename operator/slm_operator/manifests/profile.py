@@ -27,9 +27,10 @@ from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, job_name, label_value, owner
 from slm_operator.manifests.model import model_source
 from slm_operator.manifests.overlay import RUNTIME_CONTAINER, merge
-from slm_operator.manifests.replicas import resources
+from slm_operator.manifests.resources import engine_resources, largest_pack, pack_resources
 from slm_operator.partitioning.base import nodes_allowed
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
+from slm_operator.quantity import amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,6 +141,10 @@ class Where:
     opt_in_label: str
     """Label of the opted-in nodes: the pod selects it, whatever else is said of its nodes."""
     preferred: tuple[Preference, ...] = ()
+    device: str = "gpu"
+    """What the runtime is to measure; `cpu` only where the GPUs are stand-ins."""
+    gpu_memory_bytes: int | None = None
+    """Memory of each GPU there, where the nodes' labels agree on it."""
 
 
 def request_digest(spec: SLMProfileSpec) -> str:
@@ -209,9 +214,8 @@ def _pod_template(
                     "name": engines.CONTAINER,
                     "image": spec.engine.image,
                     "command": ["python3", RUNTIME],
-                    "args": profile_args(spec, name),
+                    "args": profile_args(spec, name, where),
                     "env": engines.environment(spec.model, spec.engine),
-                    "resources": resources(WHOLE_GPUS.resource),
                     "volumeMounts": [*mounts, runtime_mount | {"readOnly": True}],
                     "securityContext": engines.container_security(),
                 }
@@ -224,7 +228,14 @@ def _pod_template(
         node_affinity = {"preferredDuringSchedulingIgnoredDuringExecution": wishes}
         template["spec"]["affinity"] = {"nodeAffinity": node_affinity}
     merged: dict[str, Any] = merge(template, spec.pod_template or {})
+    measuring = next(one for one in merged["spec"]["containers"] if one["name"] == engines.CONTAINER)
+    measuring["resources"] = pack_resources(_engine(spec), largest_pack(spec.search))
     return merged
+
+
+def _engine(spec: SLMProfileSpec) -> dict[str, Any]:
+    """Resources of each engine that is measured: those of a replica."""
+    return engine_resources(WHOLE_GPUS.resource, spec.pod_template or {})
 
 
 def _wish(preference: Preference) -> dict[str, Any]:
@@ -232,16 +243,29 @@ def _wish(preference: Preference) -> dict[str, Any]:
     return {"weight": preference.weight, "preference": {"matchExpressions": [host]}}
 
 
-def profile_args(spec: SLMProfileSpec, name: str) -> list[str]:
+def profile_args(spec: SLMProfileSpec, name: str, where: Where) -> list[str]:
     """Arguments of `slm_runtime profile`, the same command that a person runs without Kubernetes."""
     source = model_source(spec.model)
     args = ["profile", "--model", source.path, "--model-uri", spec.model.uri, "--served-model-name", name]
     args += ["--image", spec.engine.image, *_workload_args(spec), *_search_args(spec)]
     if spec.model.revision is not None:
         args += ["--model-revision", spec.model.revision]
-    if spec.gpu.product is not None:
-        args += ["--gpu-product", spec.gpu.product]
+    args += _device_args(spec, where)
     return [*args, "--", *engines.command(spec.engine), "--", *engines.fixed_args(spec.model, spec.engine)]
+
+
+def _device_args(spec: SLMProfileSpec, where: Where) -> list[str]:
+    """What must be found there, and what each engine may use of the host: as much as a replica."""
+    limits = _engine(spec).get("limits") or {}
+    cpus, memory = amount(limits.get("cpu")), amount(limits.get("memory"))
+    flags: tuple[tuple[str, object | None], ...] = (
+        ("--device", where.device),
+        ("--gpu-product", spec.gpu.product),
+        ("--gpu-memory-bytes", where.gpu_memory_bytes),
+        ("--cpus-per-engine", f"{float(cpus):g}" if cpus else None),
+        ("--host-memory-per-engine-bytes", int(memory) if memory else None),
+    )
+    return [text for flag, value in flags if value is not None for text in (flag, str(value))]
 
 
 def _workload_args(spec: SLMProfileSpec) -> list[str]:

@@ -18,6 +18,7 @@ from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, labels, of_deployment, selector_labels, serves_value
 from slm_operator.manifests.overlay import merge
+from slm_operator.manifests.resources import resources
 from slm_operator.partitioning import partitioning_of
 from slm_operator.partitioning.base import ANYBODY, nodes_allowed
 
@@ -33,8 +34,6 @@ HUNG_SECONDS = 300
 liveness is for a process that hangs, and must never end one that is only busy: that would cut off all it serves."""
 ROLL_IN_PLACE = {"maxSurge": 0, "maxUnavailable": 1}
 ROLL_SURGING = {"maxSurge": 1, "maxUnavailable": 0}
-HOST_BYTES, LEAST_HOST_BYTES = 6 * GIB, 8 * GIB
-"""Host memory of an engine beside its weights (Python, torch, CUDA libraries, compile workers), and the least it gets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,16 +130,6 @@ def node_selector(
     allowed = nodes_allowed(spec.accelerator.node_selector, spec.accelerator.product, opt_in_label)
     serves = ANYBODY if spec.sharing.tenancy == "Shared" else serves_value(deployment.meta.key)
     return allowed | partitioning_of(serving.slice_class).node_labels(serving.slice_class, serves)
-
-
-def resources(gpu: str, weights_bytes: int | None = None) -> dict[str, Any]:
-    """Resources of an engine: integer CPUs, equal requests and limits, so that a static CPU manager can pin cores.
-
-    Weights pass through host memory when they are loaded, so a model of many GiB needs as much there for a moment.
-    """
-    memory = max(LEAST_HOST_BYTES, (weights_bytes or 0) + HOST_BYTES)
-    amounts = {"cpu": "2", "memory": f"{-(-memory // GIB)}Gi", gpu: "1"}
-    return {"requests": dict(amounts), "limits": amounts}
 
 
 @lru_cache(maxsize=1024)

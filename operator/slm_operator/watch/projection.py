@@ -8,8 +8,10 @@ and lists are counted. Must never raise for one: a broken object of ours becomes
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from slm_operator import quantity
 from slm_operator.api import names
 from slm_operator.partitioning.node_slices import PARTS
 from slm_operator.watch.records import (
@@ -104,6 +106,8 @@ def node(raw: Raw) -> NodeRecord:
         ),
         capacity=_devices(status.get("capacity")),
         allocatable=_devices(status.get("allocatable")),
+        cpus=float(_host(status, "cpu")),
+        memory_bytes=int(_host(status, "memory")),
     )
 
 
@@ -232,6 +236,10 @@ def amount(quantity: object) -> int:
 def is_device(resource: str) -> bool:
     """Whether a resource name is one of the device plugin's."""
     return resource.startswith(_DEVICES)
+
+
+def _host(status: Raw, resource: str) -> Fraction:
+    return quantity.amount((status.get("allocatable") or {}).get(resource)) or Fraction(0)
 
 
 def _devices(resources: Mapping[str, Any] | None) -> dict[str, int]:

@@ -137,6 +137,10 @@ class NodeRecord:
     """Extended resources of the device plugin only: nvidia.com/gpu, nvidia.com/gpu.shared."""
     allocatable: Mapping[str, int] = field(default_factory=dict)
     """The same, allocatable."""
+    cpus: float = 0
+    """CPUs that pods may take; 0: not said."""
+    memory_bytes: int = 0
+    """Host memory that pods may take; 0: not said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

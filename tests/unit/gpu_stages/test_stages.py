@@ -55,7 +55,7 @@ def test_mps_is_asked_as_an_ordinary_user(bench: Bench, device: dict[str, str]) 
     assert "MPS_CONNECTION_FAILED" in found["quit_with_client"]["client_afterwards"]["refused"]
     lost = found["killed_control"]
     assert (lost["servers"], lost["a_new_client"]["multiprocessors"]) == (1, 132)  # it came in without MPS
-    assert lost["stop"]["servers_left"] == 1
+    assert lost["stop"]["servers_left"] == 0
     assert bench.left_behind() == []
 
 

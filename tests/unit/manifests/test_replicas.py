@@ -12,7 +12,8 @@ from slm_core.measurements import Ledger, SharingMode
 from slm_core.units import GIB
 from slm_operator.api import names
 from slm_operator.manifests.engine import PRE_STOP_SECONDS, SHUTDOWN_SECONDS
-from slm_operator.manifests.replicas import Fleet, pod_template, replicas, resources
+from slm_operator.manifests.replicas import Fleet, pod_template, replicas
+from slm_operator.manifests.resources import resources
 from slm_operator.watch.records import DeploymentRecord
 
 from . import cases

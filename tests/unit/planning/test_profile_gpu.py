@@ -1,10 +1,15 @@
 """Which GPU a profile is sent to: alone on a node before beside others, and never in the way of a change if it can be helped."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from slm_operator.api.profile import GpuSpec
+from slm_operator.api.profile import GpuSpec, SearchSpec, SLMProfileSpec
+from slm_operator.manifests.profile import profile_args
+from slm_operator.planning.actions import Apply, WriteStatus
 from slm_operator.planning.profile.gpu import gpu_wait, preferences
+from slm_operator.planning.profile.plan import plan_profile
+from slm_operator.planning.profile.room import place
 from slm_operator.planning.views import ProfileView
 from slm_operator.watch.records import NodeRecord, PodRecord, Taint
 
@@ -13,8 +18,8 @@ from . import worlds as w
 H100 = GpuSpec.model_validate({"product": "NVIDIA-H100-80GB-HBM3"})
 
 
-def gpu_node(name: str, gpus: int = 1, **more: object) -> NodeRecord:
-    return w.node(name, gpus=gpus, labels={"kubernetes.io/hostname": f"host-{name}"}, **more)
+def gpu_node(name: str, gpus: int = 1, labels: dict[str, str] | None = None, **more: object) -> NodeRecord:
+    return w.node(name, gpus=gpus, labels={"kubernetes.io/hostname": f"host-{name}"} | (labels or {}), **more)
 
 
 def asked(*nodes: NodeRecord, pods: tuple[PodRecord, ...] = (), changing: tuple[str, ...] = ()) -> ProfileView:
@@ -52,3 +57,61 @@ def test_only_so_many_nodes_are_named() -> None:
 def test_a_node_with_a_gpu_to_spare_is_not_called_held() -> None:
     said = gpu_wait(asked(TWO, pods=(WHOLE_ENGINE,)), H100, w.SETTINGS)
     assert "something else keeps the pod away" in said
+
+
+def engines_of(job: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """How many engines a Job measures, and what its container requests."""
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    words = container["args"]
+    named = [
+        words[words.index(flag) + 1] if flag in words else "-"
+        for flag in ("--engines-per-gpu", "--max-engines-per-gpu")
+    ]
+    return named, container["resources"]["requests"]
+
+
+ROOM = [
+    ("a node that does not say", {}, {}, ["-", "4"], "9", ""),
+    ("room for all", {"cpus": 32.0, "memory_bytes": 128 << 30}, {}, ["-", "4"], "9", ""),
+    ("few CPUs", {"cpus": 8.0, "memory_bytes": 128 << 30}, {}, ["-", "3"], "7", ", for at most 3 engine(s) a GPU and not 4"),
+    ("little memory", {"cpus": 32.0, "memory_bytes": 16 << 30}, {}, ["-", "1"], "3", "request 2 of cpu and 8Gi of memory"),
+    ("a number that was asked for", {"cpus": 8.0, "memory_bytes": 128 << 30}, {"engines_per_gpu": 6}, ["3", "3"], "7", "not 6"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ROOM, ids=[case[0] for case in ROOM])
+def test_no_larger_pack_is_measured_than_a_node_can_hold(
+    case: tuple[str, dict[str, Any], dict[str, Any], list[str], str, str],
+) -> None:
+    _, room, search, engines, cpu, said = case
+    view = asked(replace(IDLE, **room), replace(w.node("of-others"), meta=w.meta("of-others", ""), cpus=999.0))
+    assert view.profile.spec is not None
+    spec = view.profile.spec.model_copy(update={"search": SearchSpec(**search)})
+    plan = plan_profile(replace(view, profile=replace(view.profile, spec=spec)), w.SETTINGS, w.NOW)
+    (apply,) = (action for action in plan.actions if isinstance(action, Apply))
+    found, requests = engines_of(apply.manifest)
+    assert (found, requests["cpu"]) == (engines, cpu)
+    (write,) = (action for action in plan.actions if isinstance(action, WriteStatus))
+    message = write.status["conditions"][0]["message"]
+    assert said in message
+    assert said or message == "the profile's Job is being created"
+
+
+def device_words(*nodes: NodeRecord, device: str = "Gpu") -> list[str]:
+    settings = w.SETTINGS.model_copy(update={"profiling": w.SETTINGS.profiling.model_copy(update={"device": device})})
+    where = place(asked(*nodes), H100, settings)
+    spec = SLMProfileSpec.model_validate({"model": {"uri": "hf://org/opt"}})
+    words = profile_args(spec, "opt", where)
+    flags = ("--device", "--gpu-memory-bytes")
+    return [words[words.index(flag) + 1] if flag in words else "-" for flag in flags]
+
+
+def test_the_runtime_is_told_the_memory_that_all_nodes_promise() -> None:
+    smaller = gpu_node("c", labels={"nvidia.com/gpu.memory": "40960"})
+    unlabelled = replace(OTHER, meta=replace(OTHER.meta, labels={**OTHER.meta.labels, "nvidia.com/gpu.memory": "much"}))
+    assert device_words(IDLE, OTHER) == ["gpu", str(80 << 30)]
+    assert device_words(IDLE, smaller) == device_words(unlabelled) == device_words() == ["gpu", "-"]
+
+
+def test_stand_ins_for_gpus_are_measured_as_what_they_are() -> None:
+    assert device_words(device="Cpu") == ["cpu", "-"]

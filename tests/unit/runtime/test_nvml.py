@@ -113,3 +113,10 @@ def test_of_several_boards_the_engine_takes_the_one_that_is_read(
 def test_lowered_clocks_are_named(library: Path) -> None:
     board = read(library, MOCK_NVML_SLOWED=str(0x40 | 0x1), CUDA_VISIBLE_DEVICES="GPU-mock-0,GPU-other")
     assert board["readings"][0]["slowed_by"] == ["HwThermalSlowdown"]
+
+
+def test_a_board_that_is_lost_is_said_to_be(library: Path) -> None:
+    environment = os.environ | {"LD_LIBRARY_PATH": str(library.parent), "MOCK_NVML_LOST_AFTER": "2"}
+    script = "from slm_runtime import nvml; board = nvml.Device.open(); board.read(); board.read()"
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert "ProfileError: Mock-GPU-8GB can no longer be read: GPU is lost" in done.stderr

@@ -56,15 +56,20 @@ def test_one_engine_is_swept_and_obeys_its_law(profile: Profile, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_whole_profile_measures_packs_too(profile: Profile) -> None:
-    run = profile("--slo-itl-factor", "2", "--max-engines-per-gpu", "2")
+def test_a_whole_profile_measures_packs_too(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a cluster whose GPUs are stand-ins, which its administrator has said.
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "GPU-stand-in")
+    stand_in = ("--device", "cpu", "--gpu-product", "NVIDIA-L4", "--cpus-per-engine", "2")
+    run = profile("--slo-itl-factor", "2", "--max-engines-per-gpu", "2", *stand_in)
     assert run.status == 0, run.events[-1]
     document = parse_document(run.one("result")["document"])
     assert document.complete
     packs = [p for p in document.points if p.replicas == 2]
     assert packs[-1].sharing_mode is SharingMode.TIME_SLICING
     assert packs[-1].kv_pool_bytes is not None
-    assert "MPS is not measured" in run.one("note")["message"]
+    name, modes = (note["message"] for note in run.all("note"))
+    assert "the CPU is measured under the name of NVIDIA-L4" in name
+    assert "MPS is not measured" in modes
     assert not leftovers()
 
 

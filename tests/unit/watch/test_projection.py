@@ -31,7 +31,7 @@ def test_a_node() -> None:
             "status": {
                 "conditions": [{"type": "Ready", "status": "True"}],
                 "capacity": {"cpu": "8", "nvidia.com/gpu": "8"},
-                "allocatable": {"nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "32"},
+                "allocatable": {"nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "32", "cpu": "7910m", "memory": "31Gi"},
             },
         }
     )
@@ -40,6 +40,7 @@ def test_a_node() -> None:
     assert record.taints == (Taint(key="k", effect="NoExecute"),)
     assert record.capacity == {"nvidia.com/gpu": 8}
     assert record.allocatable == {"nvidia.com/gpu": 0, "nvidia.com/gpu.shared": 32}
+    assert (record.cpus, record.memory_bytes) == (7.91, 31 << 30)
     assert record.meta.labels == {"a": "b"}
     assert record.meta.annotations == {"slm-operator.io/change-started": "t"}
 

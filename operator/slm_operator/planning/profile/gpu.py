@@ -38,7 +38,7 @@ ALONE, BESIDE_OTHERS = 100, 50
 def preferences(view: ProfileView, gpu: GpuSpec, settings: Settings) -> tuple[Preference, ...]:
     """Nodes with a free GPU that nobody is about to change, best first. None of them need be there."""
     fit = [
-        one for one in _opted_in(view, settings) if _obstacle(one, gpu) is None and one.name not in view.about_to_change
+        one for one in opted_in(view, settings) if _obstacle(one, gpu) is None and one.name not in view.about_to_change
     ]
     wishes = {
         ALONE: [one for one in fit if not (one.busy_pods or one.our_pods)],
@@ -54,7 +54,7 @@ def preferences(view: ProfileView, gpu: GpuSpec, settings: Settings) -> tuple[Pr
 
 def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
     """One sentence over the nodes that the profile could run on."""
-    states = _opted_in(view, settings)
+    states = opted_in(view, settings)
     if not states:
         return f"no node opted in; label GPU nodes {settings.nodes.opt_in_label}=true"
     other = "has a GPU, and something else keeps the pod away: see its events"
@@ -64,14 +64,25 @@ def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
     return "; ".join(said) + more
 
 
-def _opted_in(view: ProfileView, settings: Settings) -> list[NodeState]:
+def opted_in(view: ProfileView, settings: Settings) -> list[NodeState]:
+    """The nodes that an administrator has given us."""
     seen = FleetView(demands=(), nodes=view.nodes, pods=view.gpu_pods)
     return [state for state in node_states(seen, settings) if state.opted_in]
 
 
-def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
+def is_selected(state: NodeState, gpu: GpuSpec) -> bool:
+    """Whether the profile's pod may run there, whoever is there now."""
     labels = state.node.meta.labels
-    missing = [f"{name}={value}" for name, value in gpu.node_selector.items() if labels.get(name) != value]
+    return not _missing(state, gpu) and gpu.product in {None, labels.get(PRODUCT_LABEL)}
+
+
+def _missing(state: NodeState, gpu: GpuSpec) -> list[str]:
+    labels = state.node.meta.labels
+    return [f"{name}={value}" for name, value in gpu.node_selector.items() if labels.get(name) != value]
+
+
+def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
+    labels, missing = state.node.meta.labels, _missing(state, gpu)
     holders = (*state.busy_pods, *state.our_pods)
     whole = state.node.allocatable.get(WHOLE_GPUS.resource, 0)
     held = sum(pod.gpu_requests.get(WHOLE_GPUS.resource, 0) for pod in holders)

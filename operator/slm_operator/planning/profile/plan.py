@@ -20,10 +20,11 @@ from slm_operator.api.conditions import Finding, conditions
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.overlay import refused_fields
-from slm_operator.manifests.profile import Where, profile_job, request_digest
+from slm_operator.manifests.profile import profile_job, request_digest
 from slm_operator.planning.actions import Action, Apply, Delete, Plan
 from slm_operator.planning.containers import remedy
-from slm_operator.planning.profile.gpu import gpu_wait, preferences
+from slm_operator.planning.profile.gpu import gpu_wait
+from slm_operator.planning.profile.room import bounded_by_room, place
 from slm_operator.planning.profile.turns import gives_its_place_up
 from slm_operator.planning.status.events import transition_events
 from slm_operator.planning.status.write import write_status
@@ -109,11 +110,11 @@ def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outc
     asked, most = spec.search.max_gpu_minutes, settings.tenancy.max_gpu_minutes_per_profile
     cut = f", for {most:g} GPU minutes and not {asked:g}: tenancy.maxGpuMinutesPerProfile" if asked > most else ""
     bounded = spec.model_copy(update={"search": spec.search.model_copy(update={"max_gpu_minutes": min(asked, most)})})
-    where = Where(opt_in_label=settings.nodes.opt_in_label, preferred=preferences(view, spec.gpu, settings))
-    job = profile_job(view.profile, bounded, settings.profiling.image, where)
+    bounded, fewer = bounded_by_room(view, bounded, settings)
+    job = profile_job(view.profile, bounded, settings.profiling.image, place(view, spec.gpu, settings))
     return _Outcome(
         phase="Pending",
-        finding=_not_yet(Reason.STARTING, f"the profile's Job is being created{cut}"),
+        finding=_not_yet(Reason.STARTING, f"the profile's Job is being created{cut}{fewer}"),
         actions=(Apply(manifest=job, because="no profile of this model, engine, GPU and workload exists yet"),),
         look_again_seconds=FOLLOW_SECONDS,
     )
@@ -126,7 +127,7 @@ def _follow(view: ProfileView, settings: Settings) -> _Outcome:
     if log.document is not None and (
         view.pod is None or view.pod.phase in {"Succeeded", "Failed"} or log.failure is None
     ):
-        return _measured(view, log)
+        return _measured(view, log, settings)
     if log.failure is not None:
         return _failed(log.failure_class or "ProfileFailed", _sentence(log), _clean(view))
     if view.job is not None and view.job.finished and not log.is_cut:
@@ -197,12 +198,14 @@ def _try_again(job: JobRecord, pod: PodRecord) -> _Outcome:
     return replace(waiting, actions=(again,))
 
 
-def _measured(view: ProfileView, log: ProfileLog) -> _Outcome:
+def _measured(view: ProfileView, log: ProfileLog, settings: Settings) -> _Outcome:
     document = log.document
     assert document is not None
+    assert view.profile.spec is not None
     points = len(document.points)
+    _, fewer = bounded_by_room(view, view.profile.spec, settings)
     message = f"{points} points measured" + (
-        "" if document.complete else f"; ended early: {document.incomplete_because}"
+        fewer if document.complete else f"; ended early: {document.incomplete_because}"
     )
     cost = round(document.cost.gpu_seconds) if document.cost is not None else None
     extra = {"measurements": to_json(document), "summary": f"{points} points", "gpuSeconds": cost}
