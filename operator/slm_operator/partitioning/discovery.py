@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,17 +14,19 @@ MEMORY_LABEL = "nvidia.com/gpu.memory"
 MIG_CONFIG_LABEL = "nvidia.com/mig.config"
 COMPUTE_MAJOR_LABEL = "nvidia.com/gpu.compute.major"
 COMPUTE_MINOR_LABEL = "nvidia.com/gpu.compute.minor"
+_DIGITS = re.compile(r"[0-9]{1,18}")
+"""NB: str.isdigit() takes signs that int() refuses, and int() refuses thousands of digits."""
 _USUAL_CAPABILITY = ("8", "0")
 """What a part that is not said is taken for."""
 
 
 def number(text: str | None) -> int:
     """A label's count; 0 for anything that is none."""
-    return int(text) if text is not None and text.isdigit() else 0
+    return int(text) if text is not None and _DIGITS.fullmatch(text) else 0
 
 
 def compute_capability(labels: Mapping[str, str]) -> tuple[int, int] | None:
     """(7, 5), say. None when a label is no number."""
     pairs = zip((COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL), _USUAL_CAPABILITY, strict=True)
     major, minor = (labels.get(name, usual) for name, usual in pairs)
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+    return (int(major), int(minor)) if _DIGITS.fullmatch(major) and _DIGITS.fullmatch(minor) else None
