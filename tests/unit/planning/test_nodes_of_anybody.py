@@ -47,7 +47,7 @@ TEXTS = st.sampled_from(ODD) | st.text(max_size=20)
     st.dictionaries(st.sampled_from(("default", "other", names.CONFIG_KEY_PREFIX + "mps-2-x")), TEXTS, max_size=2),
     st.integers(0, 1),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_fleet_is_planned(
     annotations: dict[str, str], labels: dict[str, str], config: dict[str, str], replicas: int
 ) -> None:
