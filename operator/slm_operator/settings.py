@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from slm_operator.api import names
+from slm_operator.yaml_decoding import decode_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,7 +159,7 @@ def read_settings(path: Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        return Settings.model_validate(yaml.safe_load(path.read_text()) or {})
+        return Settings.model_validate(decode_yaml(path.read_text()) or {})
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}: give a file that can be read") from None
     except ValidationError as error:
@@ -167,5 +167,5 @@ def read_settings(path: Path | None) -> Settings:
         key = ".".join(map(str, first["loc"])) or "the whole file"
         said = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{path}: {key}: {said}: correct it, docs/chart.md lists all of `config`") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise SettingsError(f"{path}: no YAML: {error}") from None

@@ -48,7 +48,7 @@ async def count_tokens(engine: EngineProcess, model: str, texts: Sequence[str]) 
         return None
 
     counts = list(await asyncio.gather(*map(count, texts)))
-    if len(refusals) == len(counts):
+    if refusals and len(refusals) == len(counts):
         raise ProfileError(
             Failure.WORKLOAD,
             f"the engine's {path} answers {refusals[0]}: a dataset's lengths cannot be counted; "

@@ -29,6 +29,16 @@ def test_what_is_no_name_of_a_label_is_refused_with_one(tmp_path: Path, label: s
         opted_in_by(tmp_path, label)
 
 
+@pytest.mark.parametrize(
+    "text", ["a: [", "a: 2026-99-99", "[" * 5000, "a: " + "9" * 5000, "a: !!timestamp x", "\0", "- a", "7"]
+)
+def test_a_file_that_holds_no_settings_is_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(SettingsError) as why:
+        read_settings(tmp_path / "config.yaml")
+    assert "\n" not in str(why.value)
+
+
 @pytest.mark.parametrize("label", [names.CLASS_LABEL, names.SERVES_LABEL, "nvidia.com/gpu.product", "mine/config"])
 def test_a_label_that_nodes_get_by_themselves_is_refused(tmp_path: Path, label: str) -> None:
     with pytest.raises(SettingsError, match=r"nodes\.optInLabel: .* opt in by itself: give a label of your own"):

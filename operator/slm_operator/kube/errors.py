@@ -10,6 +10,9 @@ from typing import Any
 from slm_operator.decoding import decode
 from slm_operator.visible import visible
 
+MOST_SECONDS = 3600.0
+"""Longest wait that an answer can ask for: whatever stands between may write `Retry-After: inf`."""
+
 
 class ApiError(Exception):
     """A request that failed. `message` is the server's own sentence."""
@@ -87,6 +90,6 @@ def _status_object(body: str) -> dict[str, Any]:
 
 def _seconds(retry_after: str | None) -> float | None:
     try:
-        return max(0.0, float(retry_after)) if retry_after is not None else None
+        return min(max(0.0, float(retry_after)), MOST_SECONDS) if retry_after is not None else None
     except ValueError:
         return None

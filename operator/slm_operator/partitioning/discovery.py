@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,24 +19,30 @@ CUDA_LABEL = "nvidia.com/cuda.runtime-version.full"
 """The newest CUDA that the driver runs."""
 FORMER_CUDA_LABELS = ("nvidia.com/cuda.runtime.major", "nvidia.com/cuda.runtime.minor")
 """The same, as older releases say it."""
+_DIGITS = re.compile(r"[0-9]{1,18}")
+"""NB: str.isdigit() takes signs that int() refuses, and int() refuses thousands of digits."""
 _USUAL_CAPABILITY = ("8", "0")
 """What a part that is not said is taken for."""
 
 
 def number(text: str | None) -> int:
     """A label's count; 0 for anything that is none."""
-    return int(text) if text is not None and text.isdigit() else 0
+    return int(text) if text is not None and _DIGITS.fullmatch(text) else 0
 
 
 def compute_capability(labels: Mapping[str, str]) -> tuple[int, int] | None:
     """(7, 5), say. None when a label is no number."""
     pairs = zip((COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL), _USUAL_CAPABILITY, strict=True)
     major, minor = (labels.get(name, usual) for name, usual in pairs)
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+    return _version(major, minor)
 
 
 def newest_cuda(labels: Mapping[str, str]) -> tuple[int, int] | None:
     """The newest CUDA that the driver of a node runs: (13, 0). None where nothing says it."""
     former = ".".join(labels.get(name, "") for name in FORMER_CUDA_LABELS)
     major, _, minor = labels.get(CUDA_LABEL, former).partition(".")
-    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
+    return _version(major, minor)
+
+
+def _version(major: str, minor: str) -> tuple[int, int] | None:
+    return (int(major), int(minor)) if _DIGITS.fullmatch(major) and _DIGITS.fullmatch(minor) else None

@@ -15,6 +15,7 @@ from slm_operator.api import names
 from slm_operator.digest import digest
 from slm_operator.partitioning.base import UNSHARED, SliceClass, class_of_label
 from slm_operator.partitioning.node_slices import STRATEGIES
+from slm_operator.yaml_decoding import decode_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,7 +71,7 @@ MOST_CHARACTERS, MOST_REPLICAS = 64 << 10, 1000
 def class_of_config(text: str) -> SliceClass | None:
     """The class that anybody's configuration file makes of nvidia.com/gpu. None when it cannot be read."""
     try:
-        body = yaml.safe_load(text) if len(text) <= MOST_CHARACTERS else None
+        body = decode_yaml(text) if len(text) <= MOST_CHARACTERS else None
         sharing = (body.get("sharing") or {}) if isinstance(body, dict) else None
         if sharing is None:
             return None
@@ -83,7 +84,7 @@ def class_of_config(text: str) -> SliceClass | None:
                     return None
                 if replicas > 1:
                     return SliceClass(mode=mode, engines_per_gpu=replicas)
-    except (yaml.YAMLError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         return None
     return UNSHARED
 

@@ -229,7 +229,7 @@ def amount(quantity: object) -> int:
     scale = {"k": 1000, "M": 10**6}.get(text[-1:], 1)
     try:
         return int(float(text.rstrip("kM")) * scale)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
 
 

@@ -45,6 +45,7 @@ CASES: list[tuple[str, dict[str, Any], int, str]] = [
     ("nobody acts", {LEASE: lease(age_seconds=6000)}, 1, "slm-operator-0 holds the Lease and renewed it last"),
     ("no Lease", {LEASE: NOWHERE}, 1, "no operator has ever acted"),
     ("settings of another version", {SETTINGS: {"data": {"config.yaml": "later: 1"}}}, 0, "cannot be read by this command"),
+    ("settings with no time", {SETTINGS: {"data": {"config.yaml": "a: 2026-99-99"}}}, 0, "cannot be read by this command (not YAML)"),
     ("settings that are no YAML", {SETTINGS: {"data": {"config.yaml": "a: ["}}}, 0, "cannot be read by this command (not YAML)"),
     ("no settings", {SETTINGS: NOWHERE}, 0, "the operator's settings, does not exist"),
     ("settings unseen", {SETTINGS: forbidden("get", "configmaps")}, 0, "no right to get configmaps there"),

@@ -27,9 +27,13 @@ def test_advise_decides_from_several_runs(capsys: pytest.CaptureFixture[str]) ->
     assert "vllm-bench-rate.json: left out: it was sent at a rate" in said
 
 
-def test_advise_reads_what_append_result_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("opens", "between", "ends"), [("", "\n", "\n"), ("[", ",", "]")], ids=["lines", "a list"])
+def test_advise_reads_several_runs_of_one_file(
+    opens: str, between: str, ends: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `--append-result` writes them, and `vllm bench sweep`."""
     runs = [json.dumps(json.loads((RESULTS / f"vllm-bench-{name}.json").read_text())) for name in ("c1", "c16", "c32")]
-    (tmp_path / "all.json").write_text("\n".join(runs) + "\n")
+    (tmp_path / "all.json").write_text(opens + between.join(runs) + ends)
     assert main(["advise", "-f", str(tmp_path / "all.json"), "--itl-ms", "30", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["configuration"]["batchSize"] == 32
 

@@ -37,6 +37,9 @@ def test_meaning_of_an_answer(code: int, body: str, kind: type[errors.ApiError])
     assert error.status == code
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("3", 3.0), ("-1", 0.0), ("Fri, 21 Nov 2026", None), (None, None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("3", 3.0), ("-1", 0.0), ("inf", 3600.0), ("nan", 0.0), ("Fri, 21 Nov 2026", None), (None, None)],
+)
 def test_retry_after(header: str | None, seconds: float | None) -> None:
     assert errors.error_of(503, "", header).retry_after_seconds == seconds

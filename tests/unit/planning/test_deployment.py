@@ -5,6 +5,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from slm_operator.api import names
 from slm_operator.api.crd import KINDS, definition
 from slm_operator.api.status import SLMDeploymentStatus
@@ -88,13 +89,19 @@ def test_a_measured_model_with_slices_is_served_as_advised() -> None:
 
 
 OTHER_USER = {"podTemplate": {"spec": {"securityContext": {"runAsUser": 1000}}}}
+OWN_SHM = {"podTemplate": yaml.safe_load((w.DATA.parent / "field/pod-templates/shm-under-mps.yaml").read_text())}
 
 
-def test_an_engine_of_another_user_is_not_put_under_mps() -> None:
-    made = plan(measured(TWO_PER_GPU | OTHER_USER, workload=WORKLOAD))
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [(OTHER_USER, "MPS serves one user at a time"), (OWN_SHM, "hides that of the MPS daemon")],
+    ids=["another user", "a shared memory of its own"],
+)
+def test_an_engine_against_the_rules_of_mps_is_not_put_under_it(template: dict[str, Any], words: str) -> None:
+    made = plan(measured(TWO_PER_GPU | template, workload=WORKLOAD))
     reason, message, stalls = blocking(made)
     assert (reason, stalls) == ("InvalidPodTemplate", True)
-    assert "MPS serves one user at a time" in message
+    assert words in message
     assert "set spec.sharing.mode to TimeSlicing or Exclusive" in message
     assert not applied(made).keys() & {"Deployment", "Service", "PodDisruptionBudget"}
     assert not any(isinstance(action, Delete) for action in made.actions)
@@ -108,11 +115,12 @@ def test_an_engine_of_another_user_has_a_whole_gpu_or_a_turn_of_it() -> None:
         assert applied(made)["Deployment"]["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 1000
 
 
-def test_no_gpu_time_is_spent_on_mps_that_cannot_be_served() -> None:
-    made = plan(view({"sharing": {"mode": "MPS"}} | OTHER_USER))
+@pytest.mark.parametrize("template", [OTHER_USER, OWN_SHM], ids=["another user", "a shared memory of its own"])
+def test_no_gpu_time_is_spent_on_mps_that_cannot_be_served(template: dict[str, Any]) -> None:
+    made = plan(view({"sharing": {"mode": "MPS"}} | template))
     assert blocking(made)[0] == "InvalidPodTemplate"
     assert not applied(made)
-    assert "SLMProfile" in applied(plan(view({"sharing": {"mode": "Auto"}} | OTHER_USER)))
+    assert "SLMProfile" in applied(plan(view({"sharing": {"mode": "Auto"}} | template)))
 
 
 def test_without_slices_replicas_are_made_and_wait_and_status_says_for_what() -> None:

@@ -30,6 +30,12 @@ def test_a_second_profile_is_asked_for_beside_the_first() -> None:
     assert remeasured(of, LATER + timedelta(hours=1)) == (asked,), "and it is the same one until it was measured"
 
 
+@pytest.mark.parametrize("stands", ["", "yesterday", "2026-01-01", "2026-99-99T00:00:00Z", "9" * 1000])
+def test_what_is_no_time_counts_as_long_ago(stands: str) -> None:
+    (asked,) = remeasured(view(measurements=replace(MEASURED, measured_at=stands)), LATER)
+    assert asked.manifest["kind"] == "SLMProfile"
+
+
 NOT = {
     "not allowed": (view("IfMissing"), LATER),
     "not requested": (view(verdict=replace(ASKED, reason="SloMissed")), LATER),

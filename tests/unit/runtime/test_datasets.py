@@ -187,7 +187,7 @@ values = st.recursive(
 
 
 @given(st.lists(values, max_size=4), st.sampled_from(("\n", "")), st.integers(0, 30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_content_is_anything_but_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, entries: list[Any], gap: str, cut: int
 ) -> None:

@@ -113,6 +113,15 @@ async def test_tokens_that_it_does_not_count_end_the_measurement(case: str) -> N
     assert raised.value.failure is Failure.WORKLOAD
 
 
+@pytest.mark.parametrize("case", NO_COUNTS)
+async def test_a_text_that_it_does_not_count_is_none(case: str) -> None:
+    async def ask(_method: str, _path: str, body: Any) -> tuple[int, str]:
+        return NO_COUNTS[case] if "odd" in str(body) else (200, '{"tokens": 3}')
+
+    engine: Any = SimpleNamespace(kind=OTHER, ask=ask)
+    assert await count_tokens(engine, "m", ["hello", "odd"]) == [3, None]
+
+
 LAST_WORDS: dict[str, tuple[str, list[str], Failure, str]] = {
     "no-room": ("die-at-start", [], Failure.MEMORY, "FATAL no room for 536870912 bytes"),
     "a-flag-of-vllm": ("", ["--max-num-seqs", "8"], Failure.ARGUMENTS, "FATAL bad option --max-num-seqs"),

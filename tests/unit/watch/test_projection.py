@@ -70,6 +70,14 @@ def test_devices_a_pod_holds(containers: list[int], inits: list[int], requests: 
     assert record.gpu_requests == requests
 
 
+@pytest.mark.parametrize(
+    ("quantity", "count"),
+    [("8", 8), ("1k", 1000), (4, 4), ("", 0), ("half", 0), ("9e999", 0), ("nan", 0), ("inf", 0), (None, 0), ([], 0)],
+)
+def test_a_quantity_that_is_no_number_is_no_device(quantity: object, count: int) -> None:
+    assert projection.amount(quantity) == count
+
+
 def test_mig_slices_count_as_devices() -> None:
     limits = {"nvidia.com/mig-1g.10gb": "2"}
     record = pod({"metadata": meta("p"), "spec": {"containers": [{"resources": {"limits": limits}}]}})

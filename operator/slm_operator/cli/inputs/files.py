@@ -53,11 +53,12 @@ def from_results(files: Files) -> MeasurementDocument | None:
     """The runs in result files of other benchmarks, what of them was left out is said; None when no file is one."""
     from slm_core.results import registry  # noqa: PLC0415 - a document needs no reader of other files
 
-    results = [(name, raw) for name, raws in files for raw in raws if registry.tool_of(raw) is not None]
+    each = [(name, one) for name, raws in files for raw in raws for one in (raw if isinstance(raw, list) else [raw])]
+    results = [(name, raw) for name, raw in each if registry.tool_of(raw) is not None]
     if not results:
         return None
-    if len(results) < sum(len(raws) for _, raws in files):
-        other = next(name for name, raws in files if any(registry.tool_of(raw) is None for raw in raws))
+    if len(results) < len(each):
+        other = next(name for name, raw in each if registry.tool_of(raw) is None)
         tools = ", ".join(tool.NAME for tool in registry.TOOLS)
         raise Refused(f"{other}: no result file of {tools}, as others here are: give it alone")
     document, left_out = registry.from_results(results)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from slm_operator.yaml_decoding import BoundedLoader
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,7 +30,7 @@ _NO_JSON = (":set", ":binary", ":omap", ":pairs")
 _TRUE = {"y", "yes", "true", "on"}
 
 
-class Loader(yaml.SafeLoader):
+class Loader(BoundedLoader):
     """NB: not of CSafeLoader: nested deeply enough that ends the process with a segmentation fault."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the base class's own, empty here

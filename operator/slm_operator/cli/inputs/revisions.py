@@ -14,6 +14,7 @@ from slm_core.engines.registry import engine_of
 
 from slm_operator.api import names
 from slm_operator.manifests.engine import CONTAINER, serving_args
+from slm_operator.partitioning import discovery
 from slm_operator.partitioning.base import UNSHARED, class_of_label
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
 
@@ -131,13 +132,13 @@ def _revision(raw: Mapping[str, Any]) -> Revision | None:
     template = spec.get("template") or {}
     pod = template.get("spec") or {}
     engine = next((one for one in pod.get("containers") or () if one.get("name") == CONTAINER), None)
-    if not number.isdigit() or engine is None:
+    if discovery.number(number) == 0 or engine is None:
         return None
     args = tuple(map(str, engine.get("args") or ()))
     given = engine_of(engine.get("command")).read_arguments(args)
     slices = class_of_label((pod.get("nodeSelector") or {}).get(names.CLASS_LABEL)) or UNSHARED
     return Revision(
-        number=int(number),
+        number=discovery.number(number),
         created=meta.get("creationTimestamp") or "",
         advice=((template.get("metadata") or {}).get("annotations") or {}).get(names.ADVICE_ANNOTATION) or "",
         profile=annotations.get(names.PROFILE_LABEL) or "",

@@ -9,7 +9,6 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from slm_operator.api import names
@@ -27,6 +26,7 @@ from slm_operator.planning.fleet.node.state import NodeState, is_opted_in
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.settings import Settings
 from slm_operator.watch import projection
+from slm_operator.yaml_decoding import decode_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -137,8 +137,8 @@ async def _settings(cluster: Cluster, operators: tuple[Installed, ...] | Unseen)
     if data is None:
         return Settings(), f"{name}, the operator's settings, does not exist"
     try:
-        return Settings.model_validate(yaml.safe_load(data.get(SETTINGS_KEY, "")) or {}), ""
-    except (yaml.YAMLError, ValidationError, RecursionError) as error:
+        return Settings.model_validate(decode_yaml(data.get(SETTINGS_KEY, "")) or {}), ""
+    except ValueError as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not YAML"
         return Settings(), f"{name}, the operator's settings, cannot be read by this command ({why})"
 

@@ -30,7 +30,15 @@ def remeasured(view: DeploymentView, now: datetime) -> tuple[Apply, ...]:
     if found is None or found.measurements is None or found.imported or found.measurements.measured_at is None:
         return ()
     measured_at = found.measurements.measured_at
-    if now - datetime.fromisoformat(measured_at) < AT_MOST_EVERY:
+    if _is_recent(measured_at, now):
         return ()
     manifest = profile(view.deployment, spec, view.co_owners, measured_at)
     return (Apply(manifest=manifest, because=f"spec.profiling.policy is OnDrift, and {verdict.message}"),)
+
+
+def _is_recent(measured_at: str, now: datetime) -> bool:
+    """NB: the time is from a document, in which anything may stand: what is no time counts as long ago."""
+    try:
+        return now - datetime.fromisoformat(measured_at) < AT_MOST_EVERY
+    except (ValueError, TypeError):
+        return False

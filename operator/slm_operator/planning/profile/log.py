@@ -148,4 +148,7 @@ def _until(text: bytes) -> str | None:
 
 
 def _next(second: str) -> str:
-    return (datetime.fromisoformat(second) + timedelta(seconds=1)).isoformat()
+    try:
+        return (datetime.fromisoformat(second) + timedelta(seconds=1)).isoformat()
+    except (ValueError, OverflowError):  # what a kubelet never writes
+        return second
