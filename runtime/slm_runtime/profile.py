@@ -26,7 +26,7 @@ from slm_core.sharing.time_slicing import TIME_SLICING
 
 from slm_runtime import host, nvml
 from slm_runtime.download import follow_download
-from slm_runtime.ledger import read_config
+from slm_runtime.ledger import dtype_of, read_config
 from slm_runtime.rig import EngineRig
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.steps import Done, Event, Failed, Findings, Measured, Request, Started, StartEngines
@@ -255,7 +255,7 @@ def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending)
         model=Model(
             uri=task.model_uri,
             revision=task.revision,
-            dtype=task.dtype or str(config.get("dtype") or config.get("torch_dtype") or "auto"),
+            dtype=task.dtype or dtype_of(config),
             max_model_len=rig.model_len,
         ),
         engine=Engine(name=rig.kind.name, version=rig.version, image=task.image, args=rig.args),
