@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]  # the published data and configurations live with the tests
 
-from slm_operator.estimator.architecture import read_architecture  # noqa: E402
+from slm_core.architecture import read_architecture  # noqa: E402
 from slm_operator.estimator.estimate import PUBLISHED, Calibration, Subject  # noqa: E402
 from slm_operator.estimator.gpus import Accelerator  # noqa: E402 - after the path
 from unit.advisor import configs  # noqa: E402

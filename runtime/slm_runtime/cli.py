@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from slm_core import tuning
+from slm_core.architecture import longest_sequence
 from slm_core.arguments import ABOVE_ZERO, AT_LEAST_ONE, count, number
 from slm_core.engines.base import ModelOptions
 from slm_core.engines.registry import command_and_arguments, default, engine_of
@@ -155,7 +156,7 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
     _refuse_secrets(engine, words)
     given = engine.read_arguments(arguments)
     chosen = ModelOptions(max_model_len=args.max_model_len, dtype=args.dtype)
-    max_model_len = args.max_model_len or given.max_model_len or _longest(args.model)
+    max_model_len = args.max_model_len or given.max_model_len or longest_sequence(read_config(args.model))
     request = _request(args, engine, max_model_len)
     return profile.Task(
         subject=Subject(
@@ -223,9 +224,3 @@ def _request(args: argparse.Namespace, engine: Engine, max_model_len: int | None
         max_model_len=max_model_len,
         engine=engine,
     )
-
-
-def _longest(model: str) -> int | None:
-    config = read_config(model)
-    longest = config.get("text_config", config).get("max_position_embeddings")
-    return longest if isinstance(longest, int) else None

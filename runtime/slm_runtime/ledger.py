@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slm_core.architecture import ConfigError, read_architecture
 from slm_core.measurements import Ledger
 
 if TYPE_CHECKING:
@@ -18,38 +19,37 @@ if TYPE_CHECKING:
 
     from slm_core.engines.base import MemoryReport
 
-_BYTES = {"float32": 4, "float": 4, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "int8": 1}
 _AGREE_FRACTION = 0.02
 """Sizes read from logs are rounded to 0.01 GiB."""
 
 
 def read_config(model: str) -> dict[str, Any]:
-    """The model's config.json, or nothing where the model is not a local folder."""
+    """The model's config.json, or nothing where the model is not a local folder or the file not readable.
+
+    NB: the engine judges the file. Whatever is read of it here is checked, and not known where it is odd.
+    """
     path = Path(model) / "config.json"
     try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError):
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 
 
-def kv_bytes_per_token(config: Mapping[str, Any], kv_dtype: str = "auto") -> int | None:
-    """KV bytes of one token over all layers, by the configuration: None for families whose layout it does not tell.
+def kv_bytes_per_token(config: Mapping[str, Any], kv_dtype: str = "auto", dtype: str = "auto") -> int | None:
+    """KV bytes of one token over all layers, by the configuration: None where it or its family is not known.
 
-    Attention keeps a key and a value for each KV head; multi-head latent attention one compressed vector and the
-    rotary part of the key. A sliding window bounds how many tokens are kept, not the bytes of one.
+    A sliding window bounds how many tokens are kept, not the bytes of one.
     """
-    config = config.get("text_config", config)
-    layers, heads = config.get("num_hidden_layers"), config.get("num_attention_heads")
-    if not layers or not heads or config.get("ssm_state_size") or config.get("mamba_d_state"):
+    try:
+        return read_architecture(config, kv_dtype=kv_dtype, dtype=dtype).kv_bytes_per_token or None
+    except ConfigError:
         return None
-    dtype = kv_dtype if kv_dtype != "auto" else str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
-    width = _BYTES.get(dtype.removeprefix("torch."), 2)
-    if config.get("kv_lora_rank"):
-        return int(layers * (config["kv_lora_rank"] + config.get("qk_rope_head_dim", 0)) * width)
-    head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    kv_heads = config.get("num_key_value_heads") or (1 if config.get("multi_query") else heads)
-    return int(2 * layers * kv_heads * head_dim * width)
+
+
+def dtype_of(config: Mapping[str, Any]) -> str:
+    """The data type that a config.json names; `auto` where it names none."""
+    return next((found for name in ("dtype", "torch_dtype") if isinstance(found := config.get(name), str)), "auto")
 
 
 def weights_on_disk(model: str) -> int | None:

@@ -29,7 +29,7 @@ from slm_core.wording import several
 from slm_runtime import host
 from slm_runtime.device_checks import CPU, check_device, open_device
 from slm_runtime.download import follow_download
-from slm_runtime.ledger import read_config
+from slm_runtime.ledger import dtype_of, read_config
 from slm_runtime.rig import EngineRig
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.steps import Done, Event, Failed, Findings, Measured, Request, Started, StartEngines
@@ -294,7 +294,7 @@ def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending)
         model=Model(
             uri=task.model_uri,
             revision=task.revision,
-            dtype=task.dtype or str(config.get("dtype") or config.get("torch_dtype") or "auto"),
+            dtype=task.dtype or dtype_of(config),
             max_model_len=findings.max_model_len,
         ),
         engine=Engine(name=rig.kind.name, version=findings.version, image=task.image, args=rig.args),

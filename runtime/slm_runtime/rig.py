@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slm_core import tuning
+from slm_core.architecture import longest_sequence, vocabulary_of
 from slm_core.engines.base import Options
 from slm_core.engines.registry import engine_of
 from slm_core.failure import EngineFault, Failure, ProfileError
@@ -249,10 +250,10 @@ class EngineRig:
         """None lets a CUDA engine take what it finds; on CPU it would take the machine, so it gets what the sweep needs."""
         if self._device:
             return None
-        per_token = kv_bytes_per_token(self._config)
+        per_token = self._kv_bytes_per_token("auto")
         if per_token is None:
             return 1024 * MIB
-        model_len = self.model_len or int(self._config.get("max_position_embeddings") or 2048)
+        model_len = self.model_len or longest_sequence(self._config) or 2048
         longest = min(self._lengths.longest, model_len) if self._lengths else model_len
         tokens = batch_size * self.kind.sequence_kv_tokens(longest + 1)
         most = int(CPU_POOL_FRACTION * host.free_bytes())
@@ -262,6 +263,10 @@ class EngineRig:
                 Failure.MEMORY, f"one sequence of {model_len} tokens needs {least} bytes of KV; {most} may be used"
             )
         return max(least, min(most, tokens * per_token))
+
+    def _kv_bytes_per_token(self, kv_dtype: str) -> int | None:
+        dtype = self.kind.read_arguments(self._subject.arguments).dtype
+        return kv_bytes_per_token(self._config, kv_dtype, dtype or "auto")
 
     def _environment(self, on: EngineConfiguration, index: int) -> dict[str, str]:
         made = dict(self._subject.environment)
@@ -292,7 +297,7 @@ class EngineRig:
             )
         seen = Observed(
             report=report,
-            computed_kv_bytes_per_token=kv_bytes_per_token(self._config, report.kv_dtype),
+            computed_kv_bytes_per_token=self._kv_bytes_per_token(report.kv_dtype),
             weights_on_disk=weights_on_disk(self._subject.model),
             device_bytes=total,
             used_bytes=used,

@@ -11,6 +11,7 @@ from slm_core.counters import CounterReader
 from slm_core.engines.base import (
     Engine,
     Identity,
+    MemoryOptions,
     MemoryReport,
     ModelOptions,
     Options,
@@ -138,6 +139,11 @@ class OtherEngine(Engine):
             max_model_len=int(longest) if longest else None,
             dtype=said.get("--precision"),
         )
+
+    def memory_options(self, words: Sequence[str]) -> MemoryOptions:
+        """See Engine."""
+        said = dict(pairwise(words))
+        return MemoryOptions(kv_dtype=said.get("--cache-precision", "auto"), quantization=None, not_followed=())
 
     def measured_arguments(self, words: Sequence[str]) -> list[str]:
         """See Engine."""

@@ -79,6 +79,18 @@ class ParsedArguments:
     dtype: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryOptions:
+    """What a user's arguments say of an engine's memory, for estimates before anything is measured."""
+
+    kv_dtype: str
+    """Of the KV cache; `auto`: that of the weights."""
+    quantization: str | None
+    """What the engine makes of weights while it loads them. None: nothing."""
+    not_followed: tuple[str, ...]
+    """Flags among them that change memory in a way that no estimate computes."""
+
+
 class Owner(StrEnum):
     """Who decides what a flag says, where the user may not."""
 
@@ -238,6 +250,9 @@ class Engine(Protocol):
 
     def read_arguments(self, words: Sequence[str]) -> ParsedArguments:
         """What a command line says; of a flag that is given twice the last one counts."""
+
+    def memory_options(self, words: Sequence[str]) -> MemoryOptions:
+        """What the user's words say of memory, beside what the spec says itself."""
 
     def measured_arguments(self, words: Sequence[str]) -> list[str]:
         """Those of the user's words that change what is measured, and so belong to a profile's key.

@@ -16,6 +16,7 @@ from slm_core.engines import vllm_flags
 from slm_core.engines.base import (
     Engine,
     Identity,
+    MemoryOptions,
     MemoryReport,
     ModelOptions,
     Options,
@@ -26,6 +27,7 @@ from slm_core.engines.base import (
 from slm_core.engines.vllm_failures import explain
 from slm_core.engines.vllm_flags import BATCH_SIZE, DTYPE, KV_BYTES, MAX_MODEL_LEN
 from slm_core.engines.vllm_log import read_memory_lines
+from slm_core.engines.vllm_memory import memory_options
 from slm_core.failure import Failure, ProfileError
 from slm_core.units import MIB
 
@@ -171,6 +173,10 @@ class Vllm(Engine):
             max_model_len=_size(_value(words, MAX_MODEL_LEN)),
             dtype=_value(words, DTYPE),
         )
+
+    def memory_options(self, words: Sequence[str]) -> MemoryOptions:
+        """See Engine."""
+        return memory_options(words)
 
     def measured_arguments(self, words: Sequence[str]) -> list[str]:
         """See Engine. All: which of them change no figure nobody has measured yet."""

@@ -86,7 +86,9 @@ def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     source = plan.add_mutually_exclusive_group()
     source.add_argument("--profile", metavar="FILE", help="measurements to decide from; no cluster is asked then")
     source.add_argument(
-        "--config", metavar="FILE", help="the model's config.json, for an estimate; no cluster is asked then"
+        "--config",
+        metavar="PATH",
+        help="the model's config.json, or its folder with the weights, for an estimate; no cluster is asked then",
     )
     plan.add_argument("--gpu", metavar="PRODUCT", help="GPU to estimate for (default: spec.accelerator.products)")
     plan.add_argument(

@@ -23,11 +23,11 @@ from slm_operator.advisor.advise import answer
 from slm_operator.advisor.validate import AdviceError, Problem
 
 if TYPE_CHECKING:
+    from slm_core.architecture import Architecture
     from slm_core.measurements import Workload
     from slm_core.slo import Slo
 
     from slm_operator.advisor.advice import Advice, Settings
-    from slm_operator.estimator.architecture import Architecture
     from slm_operator.estimator.gpus import Accelerator
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -81,6 +81,12 @@ class Subject:
     workload: Workload
     """Mean output length at least 1."""
     calibration: Calibration = PUBLISHED
+    max_model_len: int | None = None
+    """Longest sequence in tokens, of which the engine's pool must hold one. None: not known."""
+    weights_from: str = "the model's configuration"
+    """What the weights were counted from, in words."""
+    not_followed: tuple[str, ...] = ()
+    """Arguments of the engine that change its memory in a way that nothing here computes."""
 
     def host_ms(self, batch: int) -> float:
         """Part of a step in which the GPU waits for the host."""
@@ -141,15 +147,13 @@ def estimate_ledger(model: Architecture, gpu: Accelerator) -> Ledger:
 def advise_unmeasured(uri: str, subject: Subject, slo: Slo, settings: Settings) -> Advice:
     """Advice from an estimate, labelled Estimated: one engine per GPU, unless the user chose a number.
 
-    Raises AdviceError, as `advise` does; also when not one sequence fits the GPU.
+    Raises AdviceError, as `advise` does; also when not one sequence fits the GPU, of mean or of the longest length.
     """
     guess, gpu = estimate(subject), subject.gpu
-    if not guess.points:
-        need, have = f"{guess.ledger.fixed_bytes / GIB:.1f} GiB", f"{gpu.memory_bytes / GIB:.1f} GiB"
-        because = f"an engine is estimated to need {need} before its first sequence, and {gpu.product} has {have}"
-        raise AdviceError((Problem("model", because, "use a larger GPU, or a quantised model"),))
+    if problem := _too_large(subject, guess):
+        raise AdviceError((problem,))
     document = MeasurementDocument(
-        model=Model(uri=uri),
+        model=Model(uri=uri, max_model_len=subject.max_model_len),
         engine=Engine(name=ENGINE.name, version="unmeasured"),
         gpu=Gpu(product=gpu.product, memory_bytes=gpu.memory_bytes),
         workload=subject.workload,
@@ -157,8 +161,30 @@ def advise_unmeasured(uri: str, subject: Subject, slo: Slo, settings: Settings) 
         points=guess.points,
         provenance=f"estimated: {gpu.source}",
     )
-    notes = (f"This is an estimate from the model's configuration ({gpu.source}), not a measurement.", guess.because)
-    return answer(document, slo, settings, Source.ESTIMATED, notes)
+    notes = [f"This is an estimate from {subject.weights_from} ({gpu.source}), not a measurement.", guess.because]
+    if subject.not_followed:
+        notes.insert(1, f"It does not follow {', '.join(subject.not_followed)}, which changes memory too.")
+    return answer(document, slo, settings, Source.ESTIMATED, tuple(notes))
+
+
+def _too_large(subject: Subject, guess: Estimate) -> Problem | None:
+    """Why the engine would not start, or could serve nobody."""
+    gpu, ledger = subject.gpu, guess.ledger
+    if not guess.points:
+        need, have = f"{ledger.fixed_bytes / GIB:.1f} GiB", f"{gpu.memory_bytes / GIB:.1f} GiB"
+        because = f"an engine is estimated to need {need} before its first sequence, and {gpu.product} has {have}"
+        return Problem("model", because, "use a larger GPU, or a quantised model")
+    longest = subject.max_model_len
+    if longest is None:
+        return None
+    need_bytes = ENGINE.sequence_kv_tokens(longest) * ledger.kv_bytes_per_token
+    if need_bytes <= ledger.kv_pool_bytes:
+        return None
+    because = (
+        f"one sequence of {longest:,} tokens is estimated to need {need_bytes / GIB:.1f} GiB of KV, "
+        f"and {gpu.product} has {ledger.kv_pool_bytes / GIB:.1f} GiB for it"
+    )
+    return Problem("engine.maxModelLen", because, "give a smaller spec.engine.maxModelLen, or use a larger GPU")
 
 
 def _point(subject: Subject, ledger: Ledger, batch: int) -> Point:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from slm_core.architecture import read_architecture
 from slm_core.candidates import Source
 from slm_core.measurements import SharingMode, Workload
 from slm_core.slo import Slo
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.validate import AdviceError
-from slm_operator.estimator.architecture import read_architecture
 from slm_operator.estimator.estimate import Calibration, Subject, advise_unmeasured, estimate, estimate_ledger
-from slm_operator.estimator.gpus import Accelerator, find_accelerator
+from slm_operator.estimator.gpus import Accelerator
 from unit.advisor import configs
 from unit.advisor.build import GIB, H100
 
@@ -21,58 +21,6 @@ GPU = Accelerator(
     product=H100.product, memory_bytes=H100.memory_bytes, bytes_per_second=2.02e12, source="2,020 GB/s by data sheet"
 )
 SMALL = Subject(model=read_architecture(configs.OPT_1_3B), gpu=GPU, workload=SHARE_GPT)
-
-
-@pytest.mark.parametrize(
-    ("product", "memory_gib", "gb_per_second"),
-    [
-        ("NVIDIA-H100-80GB-HBM3", 80, 3352),
-        ("NVIDIA H100 NVL", 94, 3938),
-        ("NVIDIA-H100-PCIe", 80, 2039),
-        ("NVIDIA-H200", 141, 4800),
-        ("NVIDIA-A100-SXM4-80GB", 80, 2039),
-        ("NVIDIA-A100-SXM4-40GB", 40, 1555),
-        ("NVIDIA-A100-SXM4-40GB-SHARED", 40, 1555),
-        ("NVIDIA-A10G", 24, 600),
-        ("NVIDIA-L40S", 48, 864),
-        ("NVIDIA-L4", 24, 300),
-        ("Tesla-T4", 16, 320),
-        ("Tesla-V100-SXM2-32GB", 32, 900),
-        ("NVIDIA-GeForce-RTX-4090", 24, 1008),
-        ("NVIDIA-RTX-6000-Ada-Generation", 48, 960),
-        ("NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition", 96, 1792),
-    ],
-)
-def test_known_products(product: str, memory_gib: int, gb_per_second: float) -> None:
-    found = find_accelerator(product)
-    assert found
-    assert (found.memory_bytes, found.bytes_per_second) == (memory_gib * GIB, gb_per_second * 1e9)
-    assert found.source == f"{gb_per_second:,.0f} GB/s by data sheet"
-
-
-def test_memory_from_the_label_wins_over_the_table() -> None:
-    found = find_accelerator("NVIDIA-H100-80GB-HBM3", memory_bytes=81559 * 2**20)
-    assert found
-    assert found.memory_bytes == 81559 * 2**20
-
-
-@pytest.mark.parametrize(
-    ("family", "gb_per_second", "basis"),
-    [("Hopper", 2000, "the Hopper family"), ("rubin", 300, "any current GPU"), (None, 300, "any current GPU")],
-)
-def test_an_unknown_product_works_from_its_labels_and_says_so(
-    family: str | None, gb_per_second: float, basis: str
-) -> None:
-    found = find_accelerator("NVIDIA-X1000", memory_bytes=50 * GIB, family=family)
-    assert found
-    assert (found.memory_bytes, found.bytes_per_second) == (50 * GIB, gb_per_second * 1e9)
-    assert found.source == (
-        f"NVIDIA-X1000 is not in the table: memory from its label, {gb_per_second:,.0f} GB/s as the least of {basis}"
-    )
-
-
-def test_an_unknown_product_without_labels_is_unknown() -> None:
-    assert find_accelerator("NVIDIA-X1000") is None
 
 
 class TestModel:

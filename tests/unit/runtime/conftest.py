@@ -36,7 +36,9 @@ esac
 """
 OPT_TINY = {
     "architectures": ["OPTForCausalLM"],
+    "model_type": "opt",
     "hidden_size": 256,
+    "ffn_dim": 1024,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "max_position_embeddings": 2048,

@@ -4,10 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from slm_core.architecture import longest_sequence, vocabulary_of
 from slm_core.engines.base import MemoryReport
 from slm_core.engines.registry import default
 from slm_core.units import GIB
-from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger
+from slm_runtime.ledger import Observed, dtype_of, kv_bytes_per_token, make_ledger, read_config
 
 DATA = Path(__file__).parents[2] / "data/vllm"
 CUDA_LOG = """
@@ -19,27 +20,79 @@ utilization is (0.92, 72.77 GiB). Actual usage is 2.60 GiB for consumed memory (
 peak activation, and 0.31 GiB for CUDAGraph memory. Replace gpu_memory_utilization config with \
 `--kv-cache-memory=74000000000` (68.9 GiB) to fit into requested memory. Current kv cache memory in use is 69.51 GiB.
 """
-OPT_13B = {"num_hidden_layers": 24, "num_attention_heads": 32, "hidden_size": 2048, "torch_dtype": "float16"}
+LLAMA = {
+    "model_type": "llama", "num_hidden_layers": 24, "num_attention_heads": 32, "hidden_size": 2048,
+    "intermediate_size": 8192, "vocab_size": 32000, "torch_dtype": "float16",
+}  # fmt: skip
 PER_TOKEN = 2 * 24 * 2048 * 2
+LATENT = {
+    "model_type": "deepseek_v2", "kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 64, "v_head_dim": 64,
+    "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 512,
+}  # fmt: skip
+SEEING = {"model_type": "gemma3", "text_config": LLAMA | {"model_type": "gemma3_text", "head_dim": 64}}
+"""Of which the text part keeps the KV."""
 
 CONFIGS = [
-    ("every head keeps its own", OPT_13B, "auto", PER_TOKEN),
-    ("grouped heads", OPT_13B | {"num_key_value_heads": 8}, "auto", PER_TOKEN // 4),
-    ("one head for all", OPT_13B | {"multi_query": True}, "auto", PER_TOKEN // 32),
-    ("a head wider than its share", OPT_13B | {"head_dim": 128}, "auto", PER_TOKEN * 2),
-    ("latent attention", OPT_13B | {"kv_lora_rank": 512, "qk_rope_head_dim": 64}, "auto", 24 * 576 * 2),
-    ("a sliding window bounds tokens, not their bytes", OPT_13B | {"sliding_window": 4096}, "auto", PER_TOKEN),
-    ("a narrower cache", OPT_13B, "fp8", PER_TOKEN // 2),
-    ("weights in float32", OPT_13B | {"torch_dtype": "float32"}, "auto", PER_TOKEN * 2),
-    ("the text part of a model of several", {"text_config": OPT_13B}, "auto", PER_TOKEN),
-    ("state-space layers", OPT_13B | {"mamba_d_state": 16}, "auto", None),
-    ("an unknown family", {"layers": 3}, "auto", None),
+    ("every head keeps its own", LLAMA, "auto", PER_TOKEN),
+    ("grouped heads", LLAMA | {"num_key_value_heads": 8}, "auto", PER_TOKEN // 4),
+    ("one head for all", LLAMA | {"model_type": "falcon"}, "auto", PER_TOKEN // 32),
+    ("a head wider than its share", LLAMA | {"head_dim": 128}, "auto", PER_TOKEN * 2),
+    ("latent attention", LLAMA | LATENT, "auto", 24 * 576 * 2),
+    (
+        "a sliding window bounds tokens, not their bytes",
+        LLAMA | {"model_type": "mistral", "num_key_value_heads": 32},
+        "auto",
+        PER_TOKEN,
+    ),
+    ("a narrower cache", LLAMA, "fp8", PER_TOKEN // 2),
+    ("weights in float32, which the engine loads in 16 bits", LLAMA | {"torch_dtype": "float32"}, "auto", PER_TOKEN),
+    ("the text part of a model of several", SEEING, "auto", PER_TOKEN // 8),
+    ("state-space layers alone", LLAMA | {"model_type": "mamba", "state_size": 16}, "auto", None),
+    ("an unknown family", LLAMA | {"model_type": "some"}, "auto", None),
+    ("no family", {"layers": 3}, "auto", None),
+    ("a field of the wrong type", LLAMA | {"num_key_value_heads": [8] * 24}, "auto", None),
+    ("a null part", LLAMA | {"text_config": None}, "auto", PER_TOKEN),
+    ("a part that is a list", LLAMA | {"text_config": [1]}, "auto", None),
+    ("a cache of an unknown type", LLAMA, "some", None),
 ]
 
 
 @pytest.mark.parametrize(("name", "config", "dtype", "expected"), CONFIGS, ids=[c[0] for c in CONFIGS])
 def test_kv_bytes_per_token(name: str, config: dict[str, object], dtype: str, expected: int | None) -> None:
     assert kv_bytes_per_token(config, dtype) == expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b'"text"', b"\xff\xfe", b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}", b'{"a": ' + b"9" * 5000 + b"}"],
+)
+def test_a_config_that_cannot_be_read_says_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    assert read_config(str(tmp_path)) == {}
+    assert read_config(str(tmp_path / "absent")) == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "longest", "vocabulary", "dtype"),
+    [
+        ({"max_position_embeddings": 2048, "vocab_size": 512, "dtype": "bfloat16"}, 2048, 512, "bfloat16"),
+        (
+            {"text_config": {"max_position_embeddings": 2048}, "vocab_size": 512, "torch_dtype": "half"},
+            2048,
+            512,
+            "half",
+        ),
+        ({"text_config": None, "n_positions": 1024}, 1024, None, "auto"),
+        ({"text_config": [1], "vocab_size": [512], "dtype": ["bfloat16"]}, None, None, "auto"),
+        ({"max_position_embeddings": "2048", "vocab_size": -1, "dtype": 16}, None, None, "auto"),
+        ({"max_position_embeddings": float("inf"), "vocab_size": True}, None, None, "auto"),
+        ({}, None, None, "auto"),
+    ],
+)
+def test_what_a_config_says_in_another_type_is_not_known(
+    config: dict[str, object], longest: int | None, vocabulary: int | None, dtype: str
+) -> None:
+    assert (longest_sequence(config), vocabulary_of(config), dtype_of(config)) == (longest, vocabulary, dtype)
 
 
 def said(log: str, **labels: str) -> MemoryReport:

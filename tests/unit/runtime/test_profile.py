@@ -100,6 +100,20 @@ def test_a_bad_engine_is_named_in_one_line_with_a_remedy(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "odd",
+    [{"text_config": None}, {"num_key_value_heads": [4] * 4}, {"vocab_size": "512", "max_position_embeddings": {}}],
+)
+def test_of_an_odd_config_the_engine_is_the_judge(profile: Profile, model: Path, odd: dict[str, Any]) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | odd))
+    run = profile("--max-engines-per-gpu", "1", "--max-batch-size", "1")
+    assert run.events[-1]["event"] in ("result", "failed")
+    assert run.status in (0, EXIT_STATUS[Failure.ENGINE])
+    assert not leftovers()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["die-at:20", "die-slowly-at:20"])
 def test_an_engine_that_dies_leaves_what_was_measured(profile: Profile, fault: str) -> None:
     run = profile("--max-engines-per-gpu", "1", fault=fault)

@@ -1,7 +1,7 @@
 """`kubectl slm plan`: what would be deployed for a manifest, before it is applied.
 
-With measurements (a file's, or those that the cluster holds for it) that is the advice. With the model's config.json it
-is an estimate, which says so. With neither, it says which profile would be measured and what that may cost. Changes
+With measurements (a file's, or those that the cluster holds for it) that is the advice. With the model's config.json,
+or the folder that it lies in with the weights, it is an estimate, which says so. With neither, it says which profile would be measured and what that may cost. Changes
 nothing.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slm_core.architecture import ConfigError, longest_sequence, read_architecture
 from slm_core.engines.registry import engine_of
 from slm_core.measurements import Workload
 
@@ -16,11 +17,11 @@ from slm_operator.advisor.validate import AdviceError
 from slm_operator.cli.cluster import Cluster, ask
 from slm_operator.cli.commands.advise import show
 from slm_operator.cli.errors import Refused
-from slm_operator.cli.inputs.files import from_manifest, load, measured
+from slm_operator.cli.inputs.files import from_manifest, measured
 from slm_operator.cli.inputs.manifests import deployment
+from slm_operator.cli.inputs.models import model
 from slm_operator.cli.inputs.question import advice_on
 from slm_operator.cli.render.story import show_unmeasured
-from slm_operator.estimator.architecture import ConfigError, read_architecture
 from slm_operator.estimator.estimate import Subject, advise_unmeasured, estimate_ledger
 from slm_operator.estimator.gpus import find_accelerator
 from slm_operator.kube.errors import NotFound
@@ -77,18 +78,28 @@ def _accelerator(arguments: Namespace, spec: SLMDeploymentSpec) -> Accelerator:
 
 
 def _subject(config: str, gpu: Accelerator, spec: SLMDeploymentSpec) -> Subject:
-    (raw,) = load(config) or [None]
-    if not isinstance(raw, dict):
-        raise Refused(f"{config}: not an object: give the config.json of the model")
+    """The model as this manifest serves it: every field and argument that changes memory changes it, or is named."""
     lengths = Workload(
         source="spec.workload",
         input_tokens_mean=float(spec.workload.input_tokens),
         output_tokens_mean=float(spec.workload.output_tokens),
     )
+    said = engine_of(spec.engine.command).memory_options(spec.engine.args)
     try:
-        return Subject(model=read_architecture(raw), gpu=gpu, workload=lengths)
+        raw, checkpoint = model(config)
+        counted = read_architecture(
+            raw, kv_dtype=said.kv_dtype, dtype=spec.engine.dtype, quantization=said.quantization, checkpoint=checkpoint
+        )
     except ConfigError as error:
         raise Refused(f"{config}: {error}") from None
+    return Subject(
+        model=counted,
+        gpu=gpu,
+        workload=lengths,
+        max_model_len=spec.engine.max_model_len or longest_sequence(raw),
+        weights_from="its weight files" if checkpoint else "the model's configuration",
+        not_followed=said.not_followed,
+    )
 
 
 def _held(arguments: Namespace, raw: dict[str, Any], name: str) -> MeasurementDocument | None:

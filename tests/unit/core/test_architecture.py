@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from slm_operator.estimator.architecture import ConfigError, read_architecture
+from slm_core.architecture import ConfigError, read_architecture
 from unit.advisor import configs
 from unit.advisor.build import CONSTANTS, GIB
 
 WITHIN = 0.01
-METHODS = {"awq": 4, "gptq": 4, "awq_marlin": 4, "gptq_marlin": 4, "fp8": 8, "bitsandbytes": 8, "mxfp4": 4}
+METHODS = {"awq": 4, "gptq": 4, "awq_marlin": 4, "gptq_marlin": 4, "fp8": 8, "mxfp8": 8.25}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_weights_and_kv_bytes_of_the_published_runs(config: dict[str, Any], name
 @pytest.mark.parametrize(
     ("config", "billions", "active", "kv_bytes"),
     [
-        (configs.OPT_350M, 0.331, 0.350, 2 * 24 * 1024 * 2),
+        (configs.OPT_350M, 0.331, 0.328, 2 * 24 * 1024 * 2),
         (configs.LLAMA_3_8B, 8.030, 7.505, 131072),  # grouped-query attention
         (configs.QWEN_2_5_0_5B, 0.494, 0.494, 12288),  # grouped-query attention, tied, biased
         (configs.MIXTRAL_8X7B, 46.70, 12.75, 131072),  # mixture of experts
@@ -85,8 +85,17 @@ def test_every_second_layer_may_have_experts() -> None:
 
 
 def test_the_text_part_of_a_multimodal_model_counts() -> None:
-    nested = {"model_type": "some_vl", "text_config": configs.LLAMA_3_8B}
-    assert read_architecture(nested) == read_architecture(configs.LLAMA_3_8B)
+    tower = {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "image_size": 336,
+        "patch_size": 14,
+    }
+    nested = {"model_type": "llava", "text_config": configs.LLAMA_3_8B, "vision_config": tower}
+    text, whole = read_architecture(configs.LLAMA_3_8B), read_architecture(nested)
+    assert (whole.kv_bytes_per_token, whole.active_bytes) == (text.kv_bytes_per_token, text.active_bytes)
+    assert whole.parameters - text.parameters == 324_487_168  # CLIP's 303.5 million, and the projector
     assert read_architecture(configs.LLAMA_3_8B | {"text_config": None}) == read_architecture(configs.LLAMA_3_8B)
 
 
@@ -94,7 +103,7 @@ def test_fields_that_are_absent_mean_what_transformers_means() -> None:
     plain = {k: v for k, v in configs.LLAMA_2_7B.items() if k not in ("num_key_value_heads", "torch_dtype")}
     assert read_architecture(plain) == read_architecture(configs.LLAMA_2_7B)
     biased = read_architecture(configs.LLAMA_2_7B | {"attention_bias": True})
-    assert biased.parameters - read_architecture(configs.LLAMA_2_7B).parameters == 32 * 3 * 4096
+    assert biased.parameters - read_architecture(configs.LLAMA_2_7B).parameters == 32 * 4 * 4096
 
 
 @pytest.mark.parametrize(
@@ -152,7 +161,7 @@ class TestWindow:
         assert windowed.kv_bytes_per_sequence(10_000) == 4096 * 131072
         assert windowed.kv_bytes_per_sequence(1000) == 1000 * 131072
         assert full.kv_bytes_per_sequence(10_000) == 10_000 * 524288
-        mixed = read_architecture(configs.MISTRAL_7B | {"model_type": "gemma2"})
+        mixed = read_architecture(configs.MISTRAL_7B | {"model_type": "gemma2", "head_dim": 128})
         assert mixed.kv_bytes_per_sequence(8192) == pytest.approx(6144 * 131072)
 
 
@@ -177,16 +186,15 @@ class TestQuantised:
             ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4 + 20 / 128),
             ({"quant_method": "gptq", "bits": 8, "group_size": -1}, 8),
             *(({"quant_method": method}, bits) for method, bits in METHODS.items()),
-            ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4),
+            ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4.5),
+            ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True}, 4.127),
             ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8),
             (
                 {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}},
                 8,
             ),
-            (
-                {"quant_method": "mxfp4", "config_groups": {"group_0": {"weights": None}}},
-                4,
-            ),
+            ({"quant_method": "fp8", "config_groups": {"group_0": {"weights": None}}}, 8),
+            ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 4.5),
         ],
     )
     def test_weights(self, quantised: dict[str, Any], bits: float) -> None:
@@ -225,8 +233,13 @@ class TestQuantised:
         (configs.LLAMA_2_7B | {"hidden_size": None}, "auto", "hidden_size: None is not a whole number of at least 1"),
         (configs.LLAMA_2_7B | {"num_hidden_layers": 0}, "auto", "num_hidden_layers: 0 is not a whole number"),
         (configs.LLAMA_2_7B | {"vocab_size": True}, "auto", "vocab_size: True is not a whole number"),
-        ({}, "auto", "num_hidden_layers: None is not a whole number of at least 1: give the model's own config.json"),
-        (configs.LLAMA_2_7B | {"torch_dtype": "int3"}, "auto", "torch_dtype: 'int3' is none of float16"),
+        ({}, "auto", "model_type: missing: give the model's own config.json"),
+        (
+            {"model_type": "llama"},
+            "auto",
+            "num_hidden_layers: None is not a whole number of at least 1: give the model's",
+        ),
+        (configs.LLAMA_2_7B | {"torch_dtype": "int3"}, "auto", "torch_dtype: 'int3' is none of auto, float16"),
         (configs.LLAMA_2_7B, "int3", "kv-cache-dtype: 'int3' is none of auto"),
         (
             configs.LLAMA_2_7B | {"quantization_config": {"quant_method": "new"}},
