@@ -52,7 +52,7 @@ class Lengths:
         """Longest prompt and output together."""
         return max(map(sum, self.pairs))
 
-    def described(self, concurrency: int | None) -> Workload:
+    def described(self, concurrency: int | None, requests_per_second: float | None = None) -> Workload:
         """As the document has it."""
         return Workload(
             source=self.source,
@@ -61,6 +61,7 @@ class Lengths:
             input_tokens_p99=float(_quantile([p[0] for p in self.pairs], 0.99)),
             output_tokens_p99=float(_quantile([p[1] for p in self.pairs], 0.99)),
             concurrency=concurrency,
+            requests_per_second=requests_per_second,
         )
 
     def draws(self, rng: random.Random) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,6 @@ from unit.planning import worlds as w
 
 MODEL = {"uri": "hf://org/opt"}
 UNMEASURED: dict[str, dict[str, Any]] = {
-    "the rate of requests": {"workload": {"requestsPerSecondPerGpu": 3.5}},
     "the name that clients use": {"model": MODEL | {"name": "chat"}},
     "what to do without a fit": {"slo": {"onInfeasible": "Hold"}},
     "the Secret that is read": {"model": MODEL | {"credentialsSecretRef": {"name": "hub"}}},
@@ -33,6 +32,7 @@ def test_what_is_not_measured_needs_no_profile_of_its_own(spec: dict[str, Any]) 
         {"model": MODEL | {"remoteCode": "Trusted"}},
         {"workload": {"inputTokens": 7}},
         {"workload": {"concurrencyPerGpu": 7}},
+        {"workload": {"requestsPerSecondPerGpu": 3.5}},
         {"engine": {"dtype": "float16"}},
         {"accelerator": {"products": ["NVIDIA-L4"]}},
     ],
@@ -43,7 +43,7 @@ def test_what_is_measured_needs_a_profile_of_its_own(spec: dict[str, Any]) -> No
 
 
 def test_a_profile_has_no_field_that_measuring_ignores() -> None:
-    spec = {"model": MODEL} | UNMEASURED["the rate of requests"] | UNMEASURED["what to do without a fit"]
+    spec = {"model": MODEL, "workload": {"requestsPerSecondPerGpu": 3.5}} | UNMEASURED["what to do without a fit"]
     record = w.deployment(spec=spec | {"accelerator": {"products": ["NVIDIA-L4"]}})
     assert record.spec is not None
     made = profile(record, record.spec, (record,))["spec"]
