@@ -101,7 +101,7 @@ LOADS: dict[str, Any] = {
 }
 
 
-FEW, MANY = range(10), range(10, 80)
+FEW, MANY = range(8), range(8, 40)
 
 
 @pytest.mark.parametrize("seeds", [pytest.param(FEW, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.slow)])

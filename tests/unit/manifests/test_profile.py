@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.manifests.profile import profile, profile_key
+from slm_operator.manifests.profile import profile, profile_args, profile_key
 from unit.planning import worlds as w
 
 MODEL = {"uri": "hf://org/opt"}
@@ -49,3 +49,11 @@ def test_a_profile_has_no_field_that_measuring_ignores() -> None:
     made = profile(record, record.spec, (record,))["spec"]
     SLMProfileSpec.model_validate(made, extra="forbid")
     assert made["gpu"]["product"] == "NVIDIA-L4"
+
+
+def test_a_rate_is_handed_to_who_measures_it() -> None:
+    spec = {"model": MODEL, "workload": {"requestsPerSecondPerGpu": 3.5}}
+    args = profile_args(SLMProfileSpec.model_validate(spec), "p")
+    assert args[args.index("--requests-per-second") + 1] == "3.5"
+    assert "--concurrency" not in args
+    assert "--requests-per-second" not in profile_args(SLMProfileSpec.model_validate({"model": MODEL}), "p")

@@ -260,7 +260,8 @@ async def test_the_budget_ends_the_search_early_with_the_best_so_far(budget: flo
     found = best(asked, findings)
     kept = [p for p in findings.points if p.itl_ms.mean_ms <= 14]
     fastest = max((p.throughput_tokens_per_second for p in kept), default=0)
-    near = [p for p in kept if fastest / p.throughput_tokens_per_second < 1.025]
+    chance = 2 * OPT_1_3B.noise_fraction * 2**0.5
+    near = [p for p in kept if fastest / p.throughput_tokens_per_second - 1 <= chance]
     assert found == min(near, key=lambda p: p.batch_size, default=None)
 
 
