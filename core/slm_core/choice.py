@@ -74,7 +74,7 @@ def choose_among(candidates: Sequence[Candidate]) -> Choice | None:
 
 def is_alike(candidate: Candidate, fastest: Candidate) -> bool:
     """Whether chance alone may put it behind the fastest."""
-    return fastest.throughput / candidate.throughput - 1 <= chance_fraction(fastest, candidate)
+    return fastest.throughput <= candidate.throughput * (1 + chance_fraction(fastest, candidate))
 
 
 def alternative(chosen: Candidate, other: Candidate) -> Alternative:
@@ -96,7 +96,7 @@ def chance_fraction(one: Candidate, other: Candidate) -> float:
 def _soonest(candidates: Iterable[Candidate]) -> Candidate:
     ordered = sorted(candidates, key=lambda c: c.figures.itl_ms)
     soonest = ordered[0]
-    near = [c for c in ordered if c.figures.itl_ms / soonest.figures.itl_ms - 1 <= chance_fraction(c, soonest)]
+    near = [c for c in ordered if c.figures.itl_ms <= soonest.figures.itl_ms * (1 + chance_fraction(c, soonest))]
     return min(near, key=_size)
 
 

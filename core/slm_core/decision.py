@@ -64,7 +64,7 @@ class Basis:
     """Of repetitions the one that counts. Empty where the points were imported."""
     confirmed: frozenset[Measurement]
     """What was measured with its final KV bytes."""
-    nearest: Mapping[EngineConfiguration, float]
+    nearest: Mapping[EngineConfiguration, tuple[float, int]]
     """Of configurations with a sound point at the decided load, how far the nearest such point is from it."""
     full: Mapping[EngineConfiguration, Point]
     """Full-batch points that count, by configuration."""
@@ -92,9 +92,9 @@ class Basis:
             confirmed=frozenset(Measurement.of(p) for p in ordered if p.confirmed),
             nearest={
                 EngineConfiguration.of(p): distance(p, wanted.in_flight)
-                for p in sorted(there, key=lambda p: -distance(p, wanted.in_flight))
+                for p in sorted(there, key=lambda p: distance(p, wanted.in_flight), reverse=True)
             },
-            full={EngineConfiguration.of(p): p for p in counts if not is_partial(p)},
+            full={EngineConfiguration.of(p): p for p in reversed(counts) if not is_partial(p)},
         )
 
 

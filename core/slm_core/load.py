@@ -53,16 +53,20 @@ def is_partial(point: Point) -> bool:
     return point.load < point.full_load
 
 
-def distance(point: Point, asked: int | None) -> float:
-    """How far the point's load is from the asked one, as a fraction of the larger, both as far as they fill batches."""
-    own = min(point.load, point.full_load)
-    wanted = point.full_load if asked is None else min(asked, point.full_load)
-    return abs(own - wanted) / max(own, wanted)
+def distance(point: Point, asked: int | None) -> tuple[float, int]:
+    """How far the point's load is from the asked one, as a fraction of the larger, both as far as they fill batches.
+
+    Then, of those that are as near, how many requests wait more or less than asked.
+    """
+    full = point.full_load
+    wanted = full if asked is None else asked
+    runs, would_run = min(point.load, full), min(wanted, full)
+    return abs(runs - would_run) / max(runs, would_run), abs(point.load - wanted)
 
 
 def is_at(point: Point, asked: int | None) -> bool:
     """Whether the point was measured at the asked load. None: with full batches."""
-    return distance(point, asked) <= SAME_LOAD_FRACTION
+    return distance(point, asked)[0] <= SAME_LOAD_FRACTION
 
 
 def at_load(basis: Basis, point: Point) -> AtLoad:

@@ -100,8 +100,9 @@ def _nothing(request: Request, findings: Findings) -> Done:
     if only_one_sequence_is_sound(findings.points) or any(not slo_misses(p, limits) for p in doubtful):
         said = ", ".join(MARK_SAYS[mark] for mark in doubts_of(doubtful))
         return Done(complete=False, because=f"what could be chosen is in doubt, so that nothing is: {said}")
-    what = "batch size" if request.engines is None else f"pack of {request.engines} engines"
-    return Done(complete=True, because=f"no {what} keeps the SLO; further points could not change that")
+    pack = f"pack of {request.engines} engines was found that fits its slices and keeps the SLO"
+    what = "batch size keeps the SLO" if request.engines is None else pack
+    return Done(complete=True, because=f"no {what}; further points could not change that")
 
 
 def _expected_seconds(findings: Findings, step: StartEngines | Measure) -> float:

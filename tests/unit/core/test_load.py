@@ -44,23 +44,22 @@ def test_whatever_the_load_one_point_of_a_configuration_speaks_for_it(
 ) -> None:
     full = batch * engines
     of = pack if engines > 1 else point
-    partial = [n for n in loads if n < full]
+    others = [n for n in loads if n != full]
     more = {"replicas": engines} if engines > 1 else {}
-    points = [of(batch, **more), *(of(batch, in_flight=n, **more) for n in partial)]
+    points = [of(batch, **more), *(of(batch, in_flight=n, **more) for n in others)]
     found = evaluate(basis(*points, in_flight=asked))
     mine = [c for c in (*found.singles, *found.packs) if c.point in points]
     spoke = [c for c in mine if next(k.passed for k in c.checks if k.name is CheckName.LOAD)]
-    wanted = full if asked is None else min(asked, full)
     at = [p for p in points if is_at(p, asked)]
     if at:
         assert len(spoke) == 1
-        assert abs(spoke[0].point.load - wanted) == min(abs(p.load - wanted) for p in at)
+        assert abs(spoke[0].point.load - (asked or full)) == min(abs(p.load - (asked or full)) for p in at)
         assert spoke[0].predicted is None
     elif engines > 1:
         assert not spoke, "a pack counts only where it was measured"
     else:
-        assert [c.point for c in spoke] == points[:1], "one engine is predicted, from its full batches"
-        assert not is_partial(spoke[0].point)
+        assert spoke, "one engine is predicted, from its full batches"
+        assert not any(is_partial(c.point) for c in spoke)
 
 
 def test_a_load_in_the_gap_of_old_is_found_where_it_was_measured() -> None:
