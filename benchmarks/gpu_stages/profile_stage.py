@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import parse
-from slm_core.measurements import Cost, Ledger, Mark
+from slm_core.measurements import Cost, Ledger
 
 from gpu_stages.job import Unavailable, Unfinished
 from gpu_stages.shapes import write_model
@@ -133,7 +133,7 @@ def gain(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     NB: whatever SLO a pack keeps; the advisor asks more. Raises Unavailable where there are no two such points.
     """
-    trusted = [p for p in points if set(p["marks"]) <= {Mark.WIDE}]
+    trusted = [p for p in points if not p["marks"]]
     singles = [p["tokens_per_second"] for p in trusted if p["r"] == 1]
     packed = [p["tokens_per_second"] for p in trusted if p["r"] > 1]
     if not singles or not packed:

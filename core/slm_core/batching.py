@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from slm_core.candidates import Check, CheckName, best_of, deciding, judge
+from slm_core.candidates import Check, CheckName, deciding, judge
+from slm_core.choice import choose_among
 from slm_core.latency_model import fit_points, is_full_single
-from slm_core.point_checks import latency, preemption, trusted
+from slm_core.point_checks import SOUND, latency
 from slm_core.slo import METRICS
 from slm_core.slo_check import figure_ms
 
@@ -46,7 +47,7 @@ class Rules:
     def judge(self, point: Point) -> Candidate:
         """The conditions of the formula, and those that it leaves out."""
         efficiency_check = partial(efficient, single_sequence=self.single_sequence, min_efficiency=self.min_efficiency)
-        return judge(point, (preemption, trusted, partial(latency, limits=self.limits), efficiency_check))
+        return judge(point, (*SOUND, partial(latency, limits=self.limits), efficiency_check))
 
     def is_near(self, point: Point, tolerance: float) -> bool:
         """It would pass with every limit moved by this fraction."""
@@ -65,8 +66,10 @@ class Rules:
 class BcaResult:
     """The answer for one engine."""
 
+    fastest: Candidate | None
+    """The published answer: of those that passed the most tokens per second. Absent when there is none."""
     chosen: Candidate | None
-    """The best of those that passed. Absent when there is none."""
+    """The one of the lowest latency that cannot be told apart from it."""
     candidates: tuple[Candidate, ...]
     """Every full-batch single engine, in order of B, by the measurement that decides."""
     rules: Rules
@@ -79,7 +82,9 @@ def choose(points: Sequence[Point], limits: Limits, min_efficiency: float) -> Bc
     rules = Rules(limits=limits, min_efficiency=min_efficiency, single_sequence=one)
     singles = deciding(p for p in points if is_full_single(p)).values()
     candidates = tuple(rules.judge(p) for p in sorted(singles, key=lambda p: p.batch_size))
-    return BcaResult(chosen=best_of(candidates), candidates=candidates, rules=rules)
+    choice = choose_among(candidates)
+    fastest, chosen = (choice.fastest, choice.chosen) if choice else (None, None)
+    return BcaResult(fastest=fastest, chosen=chosen, candidates=candidates, rules=rules)
 
 
 def single_sequence_tokens_per_second(points: Sequence[Point]) -> tuple[float | None, str]:
@@ -94,8 +99,9 @@ def single_sequence_tokens_per_second(points: Sequence[Point]) -> tuple[float | 
 
 
 def efficiency(point: Point, single_sequence: float) -> float:
-    """Batching efficiency T(B) / (B T(1)); 1.0 is perfect scaling."""
-    return point.throughput_tokens_per_second / (point.batch_size * single_sequence)
+    """Batching efficiency T(B) / (B T(1)); 1.0 is perfect scaling. Where fewer were in flight than B, B is those."""
+    running = min(point.load, point.batch_size)
+    return point.throughput_tokens_per_second / (running * single_sequence)
 
 
 def efficient(point: Point, *, single_sequence: float | None, min_efficiency: float) -> Check:

@@ -1,7 +1,7 @@
-"""Candidates: measured configurations with the results of their checks, and the choice among those that pass.
+"""Candidates: measured configurations with the results of their checks.
 
 The search, which measures, and the advisor, which decides, share this module. Both must mean the same by "which
-measurement counts", "what failed" and "the best". Assumes measured points. Must never weigh a candidate that failed a check.
+measurement counts" and "what failed"; the choice among those that pass is `choice`. Assumes measured points.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class CheckName(StrEnum):
     """Did the engine keep every sequence that it had begun?"""
     TRUSTED = "Trusted"
     """No doubt and no failed request?"""
+    PRECISION = "Precision"
+    """Is its interval narrow enough to say anything?"""
     CONFIRMED = "Confirmed"
     """Does this point decide, measured with the KV bytes that would be given?"""
     MEMORY = "Memory"
@@ -68,6 +70,8 @@ class CheckName(StrEnum):
     """Does one engine still gain by so large a batch?"""
     GAIN = "Gain"
     """Is a pack better than the best single engine?"""
+    NOISE = "Noise"
+    """Not to be told apart from the best: chosen for its latency, or kept for another's. Nothing fails it."""
     RANK = "Rank"
     """Chosen, or behind the choice. Nothing fails it."""
 
@@ -98,6 +102,10 @@ class Predicted(Means):
     """Generated tokens per second per GPU."""
     source: Source = Source.MEASURED
     """Measured, Predicted or Estimated."""
+    ci_fraction: float | None = None
+    """Half width of the 95 % confidence interval of throughput where it was measured. Absent: a single run without one."""
+    fit_fraction: float | None = None
+    """What the fit left unexplained, of a prediction by it."""
 
     @classmethod
     def of(cls, point: Point) -> Predicted:
@@ -106,6 +114,7 @@ class Predicted(Means):
             configuration=EngineConfiguration.of(point),
             throughput_tokens_per_second=point.throughput_tokens_per_second,
             output_tokens_per_second=point.output_tokens_per_second,
+            ci_fraction=point.throughput_ci_fraction,
             **means_of(point),
         )
 
@@ -191,13 +200,3 @@ def judge(point: Point, questions: Iterable[Question]) -> Candidate:
         if not judged.passed:
             break
     return judged
-
-
-def best_of(candidates: Iterable[Candidate]) -> Candidate | None:
-    """The choice: of those that passed the most tokens per second, and of equals the smallest batches."""
-    return max((c for c in candidates if c.passed), key=rank, default=None)
-
-
-def rank(candidate: Candidate) -> tuple[float, int]:
-    """The larger the better."""
-    return candidate.throughput, -candidate.point.full_load

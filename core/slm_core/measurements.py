@@ -54,7 +54,7 @@ class Mark(StrEnum):
     CLIENT = "Client"
     """The load generator used most of a core: it, and not the engine, may be what was measured."""
     WIDE = "Wide"
-    """The window hit its cap before the confidence interval was narrow enough. The interval says by how much; a gain must exceed it."""
+    """The interval is wider than 20 % even at the window's cap: the point says nearly nothing, and is not chosen."""
 
 
 class Sampling(StrEnum):
@@ -165,11 +165,11 @@ class Point:
     confirmed: bool = False
     """Measured with the KV bytes that replicas would really be given, not with a larger pool."""
     marks: tuple[Mark, ...] = ()
-    """Reasons to doubt this point. It is shown and, unless it is only Wide, never chosen."""
+    """Reasons to doubt this point. It is shown, and never chosen."""
 
     @property
     def doubts(self) -> tuple[Mark, ...]:
-        """The marks that forbid choosing this point: all but Wide, whose interval already counts as noise."""
+        """The marks that forbid using its figures at all: all but Wide, whose figures are right and only uncertain."""
         return tuple(mark for mark in self.marks if mark is not Mark.WIDE) if self.marks else ()
 
     @property
@@ -277,6 +277,8 @@ class Workload:
     """Whether every answer was streamed, as clients of chat models ask for it. Absent: not known."""
     sampling: Sampling | None = None
     """How the tokens of the answers were sampled. Absent: not known."""
+    requests_per_second: float | None = None
+    """The rate that was asked for instead; `concurrency` is then what it came to on one engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

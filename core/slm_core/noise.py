@@ -17,6 +17,8 @@ REPEAT_FRACTION = 0.02
 UNREPEATED_FRACTION = 0.041
 """Single runs without a confidence interval differ by up to this from run to run (memory-gap data, computed)."""
 
+WIDE_FRACTION = 0.2
+"""A point whose interval is wider than this says nearly nothing: it is shown, and neither search nor advisor chooses it."""
 LITTLES_LAW_FRACTION = 0.05
 """Throughput, ITL and running sequences of a sound window agree within this."""
 

@@ -10,11 +10,15 @@ import math
 from typing import TYPE_CHECKING
 
 from slm_core.candidates import Check, CheckName
+from slm_core.latency_model import is_full_single
 from slm_core.measurements import Mark
+from slm_core.noise import WIDE_FRACTION
 from slm_core.slo import ITL, METRICS
 from slm_core.slo_check import figure_ms, slo_misses
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from slm_core.measurements import Point
     from slm_core.slo import Limits
     from slm_core.slo_check import Miss
@@ -26,7 +30,18 @@ MARK_SAYS = {
     Mark.THROTTLED: "the GPU lowered its clocks",
     Mark.PREFIX_CACHE: "prompts came from the engine's prefix cache",
     Mark.CLIENT: "the load generator was too busy to load the engine",
+    Mark.WIDE: "confidence intervals say nearly nothing",
 }
+MARK_REMEDY = {
+    Mark.PREEMPTED: "measure with a larger KV pool",
+    Mark.ERRORS: "see in the engine's log why requests failed",
+    Mark.LITTLES_LAW: "measure again",
+    Mark.THROTTLED: "see to the GPU's cooling and power, and measure again",
+    Mark.PREFIX_CACHE: "measure again with the engine's prefix cache off (--no-enable-prefix-caching)",
+    Mark.CLIENT: "give the profile pod more CPU, and measure again",
+    Mark.WIDE: "measure again for longer, or on a machine that does nothing else",
+}
+"""What to do about a mark."""
 
 
 def preemption(point: Point) -> Check:
@@ -43,6 +58,47 @@ def trusted(point: Point) -> Check:
         said = [MARK_SAYS[mark] for mark in point.doubts] or [f"{point.errors} requests failed"]
         return Check(CheckName.TRUSTED, False, f"not to be trusted: {', and '.join(said)}", point.errors, 0)
     return Check(CheckName.TRUSTED, True, "no doubt, no failed request")
+
+
+def precise(point: Point) -> Check:
+    """An interval as wide as that overlaps with nearly everything: such a point would win by its width."""
+    ci, name = point.throughput_ci_fraction, CheckName.PRECISION
+    if not is_wide(point):
+        return Check(name, True, "its confidence interval says enough")
+    width = "wider than" if ci is None else f"{ci:.1%} to either side, more than"
+    because = (
+        f"its confidence interval is {width} {WIDE_FRACTION:.1%}, which says nearly nothing: {MARK_REMEDY[Mark.WIDE]}"
+    )
+    return Check(name, False, because, math.inf if ci is None else ci, WIDE_FRACTION)
+
+
+def is_wide(point: Point) -> bool:
+    """Its interval says nearly nothing, whether whoever measured it marked it or not."""
+    return Mark.WIDE in point.marks or (point.throughput_ci_fraction or 0.0) > WIDE_FRACTION
+
+
+SOUND = (preemption, trusted, precise)
+"""What any point must be before its figures are compared with any other's."""
+
+
+def is_sound(point: Point) -> bool:
+    """Its figures can be compared."""
+    return all(question(point).passed for question in SOUND)
+
+
+def doubts_of(points: Iterable[Point]) -> tuple[Mark, ...]:
+    """Every reason to doubt any of these points, each once. A pool too small for a batch is no doubt, but a limit."""
+    doubted = tuple(points)
+    found = {mark for p in doubted for mark in p.doubts if mark is not Mark.PREEMPTED}
+    found |= {Mark.ERRORS for p in doubted if p.errors}
+    found |= {Mark.WIDE for p in doubted if is_wide(p)}
+    return tuple(mark for mark in Mark if mark in found)
+
+
+def only_one_sequence_is_sound(points: Iterable[Point]) -> bool:
+    """Every larger batch of one engine is in doubt, so that B = 1 would win for want of others: no choice at all."""
+    larger = [p for p in points if is_full_single(p) and p.batch_size > 1]
+    return bool(larger) and all(doubts_of((p,)) for p in larger)
 
 
 def confirmed(point: Point) -> Check:

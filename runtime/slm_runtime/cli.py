@@ -111,7 +111,10 @@ def _add_question(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dataset", metavar="FILE", help="conversations or token counts, whose lengths are used instead"
     )
-    group.add_argument("--concurrency", type=count(tuning.CONCURRENCY), help=load)
+    one = group.add_mutually_exclusive_group()
+    one.add_argument("--concurrency", type=count(tuning.CONCURRENCY), help=load)
+    rate = "the same as requests per second, of one GPU"
+    one.add_argument("--requests-per-second", type=number(tuning.REQUESTS_PER_SECOND), metavar="N", help=rate)
     for limit in LIMITS:
         group.add_argument(tuning.flag(f"slo_{limit.field}"), type=number(ABOVE_ZERO), help=limit.help)
     for metric in METRICS:
@@ -221,6 +224,7 @@ def _request(args: argparse.Namespace, engine: Engine, max_model_len: int | None
         max_engines=1 if alone else max(args.max_engines_per_gpu, args.engines_per_gpu or 1),
         engines=None if alone else args.engines_per_gpu,
         concurrency=args.concurrency,
+        requests_per_second=args.requests_per_second,
         max_model_len=max_model_len,
         engine=engine,
     )

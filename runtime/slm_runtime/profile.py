@@ -31,6 +31,7 @@ from slm_runtime.device_checks import CPU, check_device, open_device
 from slm_runtime.download import follow_download
 from slm_runtime.ledger import dtype_of, read_config
 from slm_runtime.rig import EngineRig
+from slm_runtime.search.chosen import load_of
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.steps import Done, Event, Failed, Findings, Measured, Request, Started, StartEngines
 
@@ -304,7 +305,7 @@ def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending)
             uuid=device.uuid if device else None,
             driver=device.driver if device else None,
         ),
-        workload=lengths.described(task.request.concurrency),
+        workload=lengths.described(load_of(task.request, findings), task.request.requests_per_second),
         ledger=findings.ledger,
         points=findings.points,
         complete=incomplete is None,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slm_core import tuning
-from slm_core.architecture import longest_sequence, vocabulary_of
+from slm_core.architecture import longest_sequence
 from slm_core.engines.base import Options
 from slm_core.engines.registry import engine_of
 from slm_core.failure import EngineFault, Failure, ProfileError

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.counters import CounterDelta
 from slm_core.measurements import Latency, Mark
-from slm_core.noise import LITTLES_LAW_FRACTION
+from slm_core.noise import LITTLES_LAW_FRACTION, WIDE_FRACTION
 from slm_core.slo import MIN_SAMPLES, Statistic
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 SLICES = 10
 T_975 = 2.262
 """Student's t for 95 % and SLICES - 1 degrees of freedom."""
-WIDE_FRACTION = 0.2
-"""A point whose interval is still wider than this at the cap is marked: it says nearly nothing."""
 FULL_FRACTION = 0.9
 """Use of the KV pool at which waiting requests are taken to wait for blocks."""
 

@@ -49,7 +49,7 @@ class Lengths:
         """Longest prompt and output together."""
         return max(map(sum, self.pairs))
 
-    def described(self, concurrency: int | None) -> Workload:
+    def described(self, concurrency: int | None, requests_per_second: float | None = None) -> Workload:
         """As the document has it."""
         return Workload(
             source=self.source,
@@ -60,6 +60,7 @@ class Lengths:
             concurrency=concurrency,
             streamed=True,
             sampling=Sampling.MODEL_DEFAULTS,
+            requests_per_second=requests_per_second,
         )
 
     def draws(self, rng: random.Random) -> Iterator[tuple[int, int]]:

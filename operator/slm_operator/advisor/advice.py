@@ -15,6 +15,7 @@ from slm_core.tuning import MAX_SLICES, Tuning
 
 if TYPE_CHECKING:
     from slm_core.candidates import Candidate, CheckName, Predicted
+    from slm_core.choice import Alternative
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Point, SharingMode
 
@@ -56,6 +57,17 @@ class Load:
 
     in_flight: int | None = None
     """Requests in flight per GPU. Absent: every batch full."""
+
+
+class KvReason(StrEnum):
+    """What decides the KV bytes of each engine."""
+
+    LOAD = "Load"
+    """The highest use that was seen, and some room."""
+    LONGEST_SEQUENCE = "LongestSequence"
+    """One sequence of the longest length needs more than the load did: without it an engine refuses to start."""
+    UNKNOWN = "Unknown"
+    """The measurements do not tell pool sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +116,14 @@ class Advice:
     predicted: Predicted | None
     """Expected figures. Absent for a pack that the user chose and nobody measured."""
     best_single: Predicted | None
-    """The single engine that packs had to beat, at the same load. Absent when none meets the SLO."""
+    """The fastest single engine at the same load, which packs had to beat; where one engine is served, that one. Absent when
+    none meets the SLO."""
     gain: float | None
     """Throughput over that of the best single engine, minus 1. Absent where either is."""
+    alternatives: tuple[Alternative, ...]
+    """What measured more than the choice, by no more than chance, at a higher latency. The fastest first."""
+    kv_reason: KvReason
+    """What decided KV bytes."""
     freed_bytes: int | None
     """GPU memory that the replicas leave free. Absent without a ledger."""
     load: Load

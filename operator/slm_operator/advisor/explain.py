@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from slm_core.candidates import Source
 from slm_core.units import GIB
 
-from slm_operator.advisor.advice import Objective
+from slm_operator.advisor.advice import KvReason, Objective
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from slm_core.candidates import Candidate, Predicted
+    from slm_core.choice import Alternative
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Point
 
@@ -50,6 +51,41 @@ def smaller_batch(wished: Point, kv: int | None, room: int | None) -> str:
     )
 
 
+def shape(point: Point) -> str:
+    """`B=64`, `B=64 x 2 (MPS)`."""
+    packed = f" x {point.replicas} ({point.sharing_mode})" if point.replicas > 1 else ""
+    return f"B={point.batch_size}{packed}"
+
+
+def fraction_more(might: Alternative) -> str:
+    """What was measured of an alternative, against what is served."""
+    return f"{_made(might)} {might.gain_fraction:.1%} more, which is within the noise of {might.noise_fraction:.1%}"
+
+
+def _made(might: Alternative) -> str:
+    return "is predicted to make" if might.candidate.figures.source is Source.PREDICTED else "measured"
+
+
+def not_told_apart(fastest: Alternative) -> str:
+    """Why something else is served than the fastest."""
+    return (
+        f"cannot be told apart from the fastest, {shape(fastest.candidate.point)}, which {_made(fastest)} "
+        f"{fastest.gain_fraction:.1%} more, within the noise of {fastest.noise_fraction:.1%}, "
+        f"at {fastest.itl_ratio:.1f} times the ITL"
+    )
+
+
+def _given_up(advice: Advice) -> Iterator[str]:
+    """What might be better by chance, and is not served for its latency."""
+    if not advice.alternatives:
+        return
+    most = max(advice.alternatives, key=lambda a: a.most_fraction)
+    yield (
+        f"{shape(most.candidate.point)} might make up to {most.most_fraction:.1%} more at {most.itl_ratio:.1f} times the ITL: "
+        f"it {fraction_more(most)}."
+    )
+
+
 def _sentences(context: Context, advice: Advice, notes: tuple[str, ...]) -> Iterator[str]:
     if advice.closest:
         yield f"The request cannot be met: {advice.closest.because}."
@@ -62,7 +98,13 @@ def _sentences(context: Context, advice: Advice, notes: tuple[str, ...]) -> Iter
     if advice.predicted:
         yield _figures(advice.predicted)
     yield from _comparison(advice)
+    yield from _given_up(advice)
     yield from _load(advice)
+    if advice.kv_reason is KvReason.LONGEST_SEQUENCE:
+        yield (
+            f"One sequence of the longest length, {context.max_model_len:,} tokens, decides the KV cache, not the load: "
+            "set spec.engine.maxModelLen to what requests need, and it takes less."
+        )
     if advice.freed_bytes and pool and context.ledger:
         more = advice.freed_bytes // (context.ledger.fixed_bytes + pool)
         yield f"{gib(advice.freed_bytes)} of the GPU stay free" + (
@@ -105,7 +147,7 @@ def _why_no_pack(advice: Advice) -> str:
     if not packs:
         return "No pack was measured, so none is advised."
     nearest = max(packs, key=_progress)
-    return f"No pack is advised. The nearest, B={nearest.point.batch_size} x {nearest.point.replicas} ({nearest.point.sharing_mode}): {nearest.because}."
+    return f"No pack is advised. The nearest, {shape(nearest.point)}: {nearest.because}."
 
 
 def _progress(candidate: Candidate) -> tuple[int, float]:

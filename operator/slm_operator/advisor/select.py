@@ -9,25 +9,28 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from slm_core.candidates import CheckName, best_of, rank
+from slm_core import decision
+from slm_core.candidates import CheckName
+from slm_core.choice import Choice, choose_among
 from slm_core.configuration import EngineConfiguration
+from slm_core.load import is_partial
 from slm_core.sharing import PACKED, allows_packs
 from slm_core.sharing.exclusive import EXCLUSIVE
 from slm_core.units import GIB
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Closest, Objective
-from slm_operator.advisor.context import is_partial
 from slm_operator.advisor.explain import gib, smaller_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from slm_core.candidates import Candidate, Check
+    from slm_core.choice import Alternative
+    from slm_core.decision import Evaluation
     from slm_core.measurements import Point, SharingMode
 
     from slm_operator.advisor.context import Context
-    from slm_operator.advisor.evaluate import Evaluation
 
 MEASURE_AGAIN = "measure again, with a larger KV pool or a smaller batch"
 MEASURE_LONGER = "measure for longer, or ask for the mean instead of a percentile"
@@ -35,7 +38,7 @@ LESS_MEMORY = "use a GPU with more memory, a quantised model, a smaller maxModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Selection:
     """What is served, and the point that it rests on."""
 
     judged: Candidate
@@ -46,30 +49,36 @@ class Choice:
     """The pack itself was not measured: its figures are not known."""
     closest: Closest | None = None
     """Present when nothing satisfies."""
+    alternatives: tuple[Alternative, ...] = ()
+    """What might be better than it, by chance."""
     notes: tuple[str, ...] = ()
     """What should be known besides."""
 
 
-def choose(context: Context, found: Evaluation) -> Choice:
+def choose(context: Context, found: Evaluation) -> Selection:
     """The best of what passed; where nothing did, what comes nearest."""
     asked = context.settings.engines_per_gpu or 1
-    passed = [j for j in found.packs if j.passed]
-    if asked == 1 and found.best:
-        passed.append(found.best)
-    if chosen := _best_of(context, passed, found.best):
-        return _as_measured(context, chosen)
+    if chosen := _least_memory(context, found, asked) or decision.choose(found, single=asked == 1):
+        return replace(_as_measured(context, chosen.chosen), alternatives=chosen.alternatives)
     if asked == 1:
         return _infeasible(context, nearest(found.singles))
     missed = nearest(j for j in found.packs if j.point.replicas == asked and j.last.name is CheckName.SLO)
     return _infeasible(context, missed) if missed else _borrow(context, found.singles, asked)
 
 
-def _best_of(context: Context, passed: Sequence[Candidate], best: Candidate | None) -> Candidate | None:
-    if context.settings.objective is Objective.FREE_MEMORY:
-        enough = [j for j in passed if best is None or j.throughput >= best.throughput]
-        if enough:
-            return min(enough, key=lambda j: (_memory_rank(context, j), -j.throughput))
-    return best_of(passed)
+def _least_memory(context: Context, found: Evaluation, asked: int) -> Choice | None:
+    """Where memory is to be freed: the least of it that makes no less than the fastest single engine, as far as can be told."""
+    if context.settings.objective is not Objective.FREE_MEMORY:
+        return None
+    least = found.best.fastest.throughput if found.best else 0.0
+    enough = [j for j in found.packs if j.passed and j.throughput >= least]
+    if asked == 1 and found.best:
+        enough += found.best.alike
+    if not enough:
+        return None
+    chosen = min(enough, key=lambda j: (_memory_rank(context, j), -j.throughput))
+    singles = found.best.alike if found.best and chosen in found.best.alike else (chosen,)
+    return Choice(chosen=chosen, fastest=singles[0], alike=singles)
 
 
 def _memory_rank(context: Context, judged: Candidate) -> int:
@@ -78,8 +87,8 @@ def _memory_rank(context: Context, judged: Candidate) -> int:
     return judged.point.full_load if used is None else used
 
 
-def _as_measured(context: Context, judged: Candidate, closest: Closest | None = None) -> Choice:
-    return Choice(judged=judged, configuration=_served(context, judged.point), closest=closest)
+def _as_measured(context: Context, judged: Candidate, closest: Closest | None = None) -> Selection:
+    return Selection(judged=judged, configuration=_served(context, judged.point), closest=closest)
 
 
 def _served(context: Context, point: Point) -> EngineConfiguration:
@@ -92,23 +101,26 @@ def _served(context: Context, point: Point) -> EngineConfiguration:
     )
 
 
-def _infeasible(context: Context, judged: Candidate | None) -> Choice:
+def _infeasible(context: Context, judged: Candidate | None) -> Selection:
     assert judged is not None, "check_document requires a full single-engine point"
     return _as_measured(context, judged, closest_of(judged))
 
 
-def _borrow(context: Context, singles: Sequence[Candidate], replicas: int) -> Choice:
+def _borrow(context: Context, singles: Sequence[Candidate], replicas: int) -> Selection:
     """Batch and KV bytes of the best single engine whose memory fits a slice of the user's size."""
-    passed = sorted((j for j in singles if j.passed), key=rank, reverse=True)
-    missed = None if passed else nearest(singles)
-    lenders = [missed] if missed else passed
+    best = choose_among(singles)
+    missed = None if best else nearest(singles)
+    wished = best.chosen if best else missed
+    assert wished is not None, "check_document requires a full single-engine point"
+    lenders = [j for j in singles if j.passed] or [wished]
     room = memory.kv_room(context, replicas)
     fitting = [j for j in lenders if room is None or (memory.kv_bytes(context, j.point) or 0) <= room]
     if not fitting:
-        return _too_many(context, lenders[-1], replicas)
-    lender, wished = fitting[0], lenders[0]
+        return _too_many(context, min(lenders, key=lambda j: j.point.full_load), replicas)
+    smaller = choose_among(fitting)
+    lender = wished if wished in fitting or smaller is None else smaller.chosen
     notes = () if lender is wished else (smaller_batch(wished.point, memory.kv_bytes(context, wished.point), room),)
-    return Choice(
+    return Selection(
         judged=lender,
         configuration=replace(
             _served(context, lender.point), engines_per_gpu=replicas, sharing_mode=_mode(context, replicas)
@@ -119,7 +131,7 @@ def _borrow(context: Context, singles: Sequence[Candidate], replicas: int) -> Ch
     )
 
 
-def _too_many(context: Context, smallest: Candidate, replicas: int) -> Choice:
+def _too_many(context: Context, smallest: Candidate, replicas: int) -> Selection:
     """Not even the smallest batch fits the user's slice. Closest: as many engines as fit with it."""
     kv = memory.kv_bytes(context, smallest.point) or 0
     most = max(memory.most_that_fit(context, kv), 1)
@@ -137,7 +149,7 @@ def _too_many(context: Context, smallest: Candidate, replicas: int) -> Choice:
         engines_per_gpu=most,
         sharing_mode=_mode(context, most),
     )
-    return Choice(judged=smallest, configuration=served, borrowed=most > 1, closest=closest)
+    return Selection(judged=smallest, configuration=served, borrowed=most > 1, closest=closest)
 
 
 def _mode(context: Context, replicas: int) -> SharingMode:

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
 from slm_core.latency_model import is_full_single
-from slm_core.measurements import camel
+from slm_core.measurements import Mark, camel
 from slm_core.noise import LITTLES_LAW_FRACTION
+from slm_core.point_checks import MARK_REMEDY, MARK_SAYS, doubts_of, is_sound, only_one_sequence_is_sound, preemption
 from slm_core.sharing import PACKED, allows_packs, sharing_of
 from slm_core.sharing.exclusive import EXCLUSIVE
-from slm_core.slo import METRICS
+from slm_core.slo import METRICS, REFERENCE_BATCH_SIZE
 from slm_core.slo_check import resolve
 from slm_core.tuning import KNOBS
 from slm_core.wording import several
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from slm_core.measurements import Latency, Ledger, MeasurementDocument, Point
     from slm_core.slo import Metric, Slo
@@ -43,6 +45,15 @@ SLACK = 1.02
 """Averages from gauges may exceed what is possible by this factor."""
 
 
+class Unanswerable(StrEnum):
+    """Why a question has no answer."""
+
+    INVALID = "Invalid"
+    """It contradicts itself."""
+    UNTRUSTED = "Untrusted"
+    """Nothing is left to choose among: what was measured is in doubt."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One contradiction."""
@@ -53,6 +64,8 @@ class Problem:
     """What contradicts what."""
     remedy: str
     """What to do."""
+    kind: Unanswerable = Unanswerable.INVALID
+    """Contradiction, or doubt."""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.because}: {self.remedy}"
@@ -73,10 +86,17 @@ class AdviceError(ValueError):
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
 
+    @property
+    def kind(self) -> Unanswerable:
+        """Doubt where nothing else is wrong."""
+        kinds = {problem.kind for problem in self.problems}
+        return Unanswerable.UNTRUSTED if kinds == {Unanswerable.UNTRUSTED} else Unanswerable.INVALID
+
 
 def check_question(document: MeasurementDocument, slo: Slo, settings: Settings) -> tuple[Problem, ...]:
     """Everything that keeps `advise` from answering, worst first. Empty: ask."""
-    return (*check_settings(settings), *check_document(document), *check_slo(document, slo))
+    doubts = check_trust(document.points, settings)
+    return (*check_settings(settings), *check_document(document), *doubts, *check_slo(document, slo))
 
 
 def check_settings(settings: Settings) -> tuple[Problem, ...]:
@@ -123,7 +143,11 @@ def check_slo(document: MeasurementDocument, slo: Slo) -> tuple[Problem, ...]:
         if not _positive(limit)
     ]
     if unresolved := resolve(slo, document.points).unresolved:
-        problems.append(Problem("slo.itl.maxFactor", unresolved, "or give the limit in milliseconds (slo.itl.maxMs)"))
+        # NB: what was measured and is in doubt contradicts nothing.
+        measured = any(is_full_single(p) and p.batch_size == REFERENCE_BATCH_SIZE for p in document.points)
+        kind = Unanswerable.UNTRUSTED if measured else Unanswerable.INVALID
+        remedy = "or give the limit in milliseconds (slo.itl.maxMs)"
+        problems.append(Problem("slo.itl.maxFactor", unresolved, remedy, kind))
     return tuple(problems)
 
 
@@ -144,17 +168,28 @@ def check_document(document: MeasurementDocument) -> tuple[Problem, ...]:
         problems.append(
             Problem("points", "no single engine was measured at B=1, so no efficiency can be judged", "measure B=1 too")
         )
-    if singles and not any(p.is_trusted for p in singles):
-        problems.append(
-            Problem(
-                "points",
-                "every single-engine point has preemptions, errors or marks",
-                "measure again with a larger KV pool",
-            )
-        )
     if document.ledger:
         problems += _ledger_problems(document.ledger, document.gpu.memory_bytes)
     return tuple(problems)
+
+
+def check_trust(points: Sequence[Point], settings: Settings) -> tuple[Problem, ...]:
+    """Points of which none is left to choose among, or only B = 1, which would win for want of others.
+
+    A pack of the user's own size needs no single engine to be better than.
+    """
+    singles = [p for p in points if is_full_single(p)]
+    ordered = [p for p in points if p.replicas > 1 and p.replicas == settings.engines_per_gpu]
+    nothing = bool(singles) and not any(map(is_sound, singles))
+    if any(map(is_sound, ordered)) or not (nothing or only_one_sequence_is_sound(points)):
+        return ()
+    doubted = [p for p in singles if nothing or p.batch_size > 1]
+    preempted = (Mark.PREEMPTED,) if nothing and not all(preemption(p).passed for p in doubted) else ()
+    reasons = (*preempted, *doubts_of(doubted))
+    which = "every single-engine point" if nothing else "every single-engine point above B=1"
+    because = f"{which} is in doubt: {', '.join(MARK_SAYS[mark] for mark in reasons)}"
+    remedy = ", and ".join(MARK_REMEDY[mark] for mark in reasons)
+    return (Problem("points", because, remedy, Unanswerable.UNTRUSTED),)
 
 
 def _in_point(index: int, found: Problem) -> Problem:

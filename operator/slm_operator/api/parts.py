@@ -101,20 +101,7 @@ class EngineSpec(Part):
     """Data type of weights and activations."""
 
 
-class MeasuredWorkload(Part):
-    """The load to measure."""
-
-    input_tokens: Annotated[int, within(tuning.INPUT_TOKENS)] = tuning.INPUT_TOKENS.default
-    """Mean prompt length in tokens. Ignored when a dataset is named."""
-    output_tokens: Annotated[int, within(tuning.OUTPUT_TOKENS)] = tuning.OUTPUT_TOKENS.default
-    """Mean output length in tokens. Ignored when a dataset is named."""
-    dataset: DatasetAddress | None = None
-    """File of conversations or token counts whose lengths are used: pvc://claim/path, or a path in the engine image. docs/guides/your-own-data.md says which are read."""
-    concurrency_per_gpu: Annotated[int, within(tuning.CONCURRENCY)] | None = None
-    """Requests in flight, per GPU, to decide for. Default: full batches, which is where packs win; with thin traffic they lose."""
-
-
-class WorkloadSpec(MeasuredWorkload):
+class WorkloadSpec(Part):
     """The load to measure and to decide for."""
 
     model_config = validations(
@@ -123,5 +110,13 @@ class WorkloadSpec(MeasuredWorkload):
             "give concurrencyPerGpu or requestsPerSecondPerGpu, not both: one follows from the other",
         ),
     )
+    input_tokens: Annotated[int, within(tuning.INPUT_TOKENS)] = tuning.INPUT_TOKENS.default
+    """Mean prompt length in tokens. Ignored when a dataset is named."""
+    output_tokens: Annotated[int, within(tuning.OUTPUT_TOKENS)] = tuning.OUTPUT_TOKENS.default
+    """Mean output length in tokens. Ignored when a dataset is named."""
+    dataset: DatasetAddress | None = None
+    """File of conversations or token counts whose lengths are used: pvc://claim/path, or a path in the engine image. docs/guides/your-own-data.md says which are read."""
+    concurrency_per_gpu: Annotated[int, within(tuning.CONCURRENCY)] | None = None
+    """Requests in flight, per GPU, to decide for. Default: full batches, which is where packs win; with thin traffic they lose."""
     requests_per_second_per_gpu: Annotated[float, within(tuning.REQUESTS_PER_SECOND)] | None = None
-    """Requests per second, per GPU, to decide for, instead of concurrencyPerGpu."""
+    """Requests per second, per GPU, to decide for, instead of concurrencyPerGpu: the profile turns them into requests in flight, and measures at that load."""

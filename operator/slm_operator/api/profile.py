@@ -11,7 +11,7 @@ from slm_core.measurements import MeasurementDocument
 from slm_operator.api.base import ATOMIC, Name, Part, Product, RawObject, cel, validations, within
 from slm_operator.api.deployment import Mode
 from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
-from slm_operator.api.parts import EngineSpec, MeasuredModel, MeasuredWorkload
+from slm_operator.api.parts import EngineSpec, MeasuredModel, WorkloadSpec
 from slm_operator.api.slo import LatencyLimits
 from slm_operator.api.status import Conditions, ProfilePhase
 
@@ -63,7 +63,7 @@ class SLMProfileSpec(Part):
     """The engine to measure it in."""
     gpu: GpuSpec = GpuSpec()
     """The kind of GPU to measure on."""
-    workload: MeasuredWorkload = MeasuredWorkload()
+    workload: WorkloadSpec = WorkloadSpec()
     """Token lengths to measure with."""
     search: SearchSpec = SearchSpec()
     """What the search looks for, and what it may cost."""

@@ -124,6 +124,12 @@ class Reason(StrEnum):
         "the points contradict themselves",
         "measure again: delete the profile",
     )
+    UNTRUSTED_MEASUREMENTS = (
+        "UntrustedMeasurements",
+        Group.STOPPED,
+        "what was measured is in doubt, or all but B=1: there is nothing to choose among; the message says why",
+        "do what the message says, then measure again: delete the profile",
+    )
     UNREADABLE_RESULT = (
         "UnreadableResult",
         Group.STOPPED,

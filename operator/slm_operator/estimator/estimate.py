@@ -194,6 +194,7 @@ def _point(subject: Subject, ledger: Ledger, batch: int) -> Point:
         batch_size=batch,
         throughput_tokens_per_second=output * subject.sequence_tokens / workload.output_tokens_mean,
         output_tokens_per_second=output,
+        throughput_ci_fraction=0.0,  # NB: an estimate has errors, and no noise: nothing is "measured more by chance"
         itl_ms=Latency(mean_ms=step),
         kv_pool_bytes=ledger.kv_pool_bytes,
         kv_peak_fraction=batch * subject.model.kv_bytes_per_sequence(subject.sequence_tokens) / ledger.kv_pool_bytes,

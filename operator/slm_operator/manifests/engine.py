@@ -18,7 +18,7 @@ from slm_operator.partitioning.base import SliceClass
 if TYPE_CHECKING:
     from slm_core.measurements import SharingMode
 
-    from slm_operator.api.parts import EngineSpec, MeasuredModel, MeasuredWorkload
+    from slm_operator.api.parts import EngineSpec, MeasuredModel, WorkloadSpec
 
 CONTAINER = "engine"
 PORT = 8000
@@ -103,7 +103,7 @@ def environment(model: MeasuredModel, engine: EngineSpec) -> list[dict[str, Any]
 
 
 def volumes(
-    model: MeasuredModel, workload: MeasuredWorkload | None = None, *, shared_memory: bool = True
+    model: MeasuredModel, workload: WorkloadSpec | None = None, *, shared_memory: bool = True
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Volumes and mounts: scratch, shared memory unless another is mounted there, the model, and a profile's dataset."""
     source = model_source(model)

@@ -19,7 +19,7 @@ from slm_core.tuning import flag, tuned
 
 from slm_operator.api import names
 from slm_operator.api.base import only
-from slm_operator.api.parts import MeasuredModel, MeasuredWorkload
+from slm_operator.api.parts import MeasuredModel
 from slm_operator.api.profile import MUTABLE, GpuSpec
 from slm_operator.api.slo import LatencyLimits
 from slm_operator.digest import digest
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.api.parts import EngineSpec
+    from slm_operator.api.parts import EngineSpec, WorkloadSpec
     from slm_operator.api.profile import SLMProfileSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
@@ -52,9 +52,14 @@ def profile_key(spec: SLMDeploymentSpec) -> str:
         "model": only(MeasuredModel, spec.model).model_dump(exclude={"credentials_secret_ref"}),
         "engine": _measured(spec.engine),
         "product": spec.accelerator.product,
-        "workload": only(MeasuredWorkload, spec.workload).model_dump(),
+        "workload": _load(spec.workload),
     }
     return digest(measured, 16)
+
+
+def _load(spec: WorkloadSpec) -> dict[str, Any]:
+    """NB: a rate that is not given leaves no trace: profiles made before it was measured keep their names."""
+    return spec.model_dump(exclude=set() if spec.requests_per_second_per_gpu else {"requests_per_second_per_gpu"})
 
 
 def _measured(spec: EngineSpec) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def profile(
         "model": only(MeasuredModel, spec.model).given(),
         "engine": spec.engine.given(),
         "gpu": only(GpuSpec, spec.accelerator).given(),
-        "workload": only(MeasuredWorkload, spec.workload).given(),
+        "workload": spec.workload.given(),
         "search": search,
     }
     if spec.pod_template is not None:
@@ -275,8 +280,8 @@ def _workload_args(spec: SLMProfileSpec) -> list[str]:
         args = ["--dataset", f"/datasets/{path.removeprefix('pvc://')}" if path.startswith("pvc://") else path]
     else:
         args = ["--input-tokens", str(load.input_tokens), "--output-tokens", str(load.output_tokens)]
-    concurrency = load.concurrency_per_gpu
-    return args + ([] if concurrency is None else ["--concurrency", str(concurrency)])
+    loads = (("--concurrency", load.concurrency_per_gpu), ("--requests-per-second", load.requests_per_second_per_gpu))
+    return args + [text for flag, value in loads if value is not None for text in (flag, str(value))]
 
 
 def _search_args(spec: SLMProfileSpec) -> list[str]:

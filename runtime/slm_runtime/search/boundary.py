@@ -83,7 +83,7 @@ def boundary(points: Sequence[Point], bounds: Bounds, aim: float) -> Boundary:
         known = [(p, use) for p in swept if (use := use_of(p))]
         if known:
             at = _crossing(known, KV_AIM_FRACTION if limit == KV else aim)
-            crossings.append(Boundary(batch_size=at, limit=limit))
+            crossings.append(Boundary(batch_size=max(at, 0.0), limit=limit))  # NB: a flat line above is met at -inf
     return min(crossings, key=lambda c: c.batch_size)
 
 

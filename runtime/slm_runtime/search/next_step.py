@@ -1,6 +1,6 @@
 """Decides the next step of a search from all that has been found so far.
 
-    sweep -> the named load -> a smaller step budget -> packs -> confirmation of one engine, unless a pack has won
+    once more, where a point says nearly nothing -> sweep -> the named load -> a smaller step budget -> packs -> confirmation of one engine, unless a pack has won
 
 Pure: nothing is remembered but the findings, so a search can be replayed, explained and continued. Must never exceed
 the budget knowingly.
@@ -8,13 +8,19 @@ the budget knowingly.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from slm_core.point_checks import MARK_SAYS, doubts_of, is_wide, only_one_sequence_is_sound
+from slm_core.slo import REFERENCE_BATCH_SIZE
+from slm_core.slo_check import slo_misses
+
+from slm_runtime.search.chosen import chosen
 from slm_runtime.search.costs import expected_seconds
-from slm_runtime.search.packs import best_pack, pack_step
-from slm_runtime.search.single import chosen_single, confirm_step, tuned_step
-from slm_runtime.search.steps import Done, Failed, Started
-from slm_runtime.search.sweep import loaded_step, sweep_step, untrusted
+from slm_runtime.search.packs import pack_step
+from slm_runtime.search.single import confirm_step, loaded_step, tuned_step
+from slm_runtime.search.steps import Done, Failed, Measure, Measured, Started
+from slm_runtime.search.sweep import limits_of, sweep_step
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
@@ -39,18 +45,36 @@ def next_step(request: Request, findings: Findings) -> Step:
 
 
 def best(request: Request, findings: Findings) -> Point | None:
-    """The best configuration found so far: a pack that won, or a single engine. The advisor has the last word."""
-    return best_pack(request, findings) or chosen_single(request, findings)
+    """The best configuration found so far, as the advisor would choose it: a pack that won, or a single engine."""
+    return chosen(request, findings)
 
 
 def _wanted(request: Request, findings: Findings) -> Step:
-    for phase in (sweep_step, loaded_step, tuned_step, pack_step):
+    for phase in (again_step, sweep_step, loaded_step, tuned_step, pack_step):
         step = phase(request, findings)
         if step is not None:
             return step
-    won = best_pack(request, findings)
-    confirmation = None if won or _is_pack_ordered(request, findings) else confirm_step(request, findings)
-    return confirmation or _done(request, findings, won)
+    found = chosen(request, findings)
+    is_pack = found is not None and found.replicas > 1
+    confirmation = None if is_pack or _is_pack_ordered(request, findings) else confirm_step(request, findings)
+    return confirmation or _done(request, findings, found)
+
+
+def again_step(request: Request, findings: Findings) -> Measure | None:
+    """A point that keeps its limits but says nearly nothing is measured once more, while its engines still run."""
+    last = findings.outcomes[-1] if findings.outcomes else None
+    if not isinstance(last, Measured) or not is_wide(last.point):
+        return None
+    step, point = last.step, last.point
+    same = [m for m in findings.measured if (m.on, m.point.batch_size, m.point.in_flight) == (last.on, *_at(point))]
+    anchors = last.on.kv_cache_bytes is None and step.in_flight is None and step.batch_size in (1, REFERENCE_BATCH_SIZE)
+    if len(same) > 1 or (not anchors and slo_misses(point, limits_of(request, findings))):
+        return None
+    return replace(step, because="its interval was so wide that it said nearly nothing; it is measured once more")
+
+
+def _at(point: Point) -> tuple[int, int | None]:
+    return point.batch_size, point.in_flight
 
 
 def _is_pack_ordered(request: Request, findings: Findings) -> bool:
@@ -60,20 +84,26 @@ def _is_pack_ordered(request: Request, findings: Findings) -> bool:
     )
 
 
-def _done(request: Request, findings: Findings, won: Point | None) -> Done:
+def _done(request: Request, findings: Findings, found: Point | None) -> Done:
     failures = [f for f in findings.lasting_failures if f.on.engines_per_gpu == 1 and not _went_on(findings, f)]
     if failures:
         return Done(complete=False, because=failures[-1].reason)
-    doubtful = untrusted(findings.points)
-    if doubtful:
-        marks = " and ".join(sorted({mark for point in doubtful for mark in point.doubts}))
-        because = f"no point above B=1 can be trusted ({marks or 'failed requests'}), so nothing is known of batches"
-        return Done(complete=False, because=because)
-    chosen = won or chosen_single(request, findings)
-    if chosen is None:
-        return Done(complete=True, because="no batch size keeps the SLO; further points could not change that")
-    what = f"B={chosen.batch_size}, R={chosen.replicas}"
+    if found is None:
+        return _nothing(request, findings)
+    what = f"B={found.batch_size}, R={found.replicas}"
     return Done(complete=True, because=f"{what} is the best found; further points could not change that")
+
+
+def _nothing(request: Request, findings: Findings) -> Done:
+    """Nothing can be chosen: because of the SLO, or because what would keep it is in doubt."""
+    limits = limits_of(request, findings)
+    doubtful = [p for p in findings.points if p.replicas == 1 and doubts_of((p,))]
+    if only_one_sequence_is_sound(findings.points) or any(not slo_misses(p, limits) for p in doubtful):
+        said = ", ".join(MARK_SAYS[mark] for mark in doubts_of(doubtful))
+        return Done(complete=False, because=f"what could be chosen is in doubt, so that nothing is: {said}")
+    pack = f"pack of {request.engines} engines was found that fits its slices and keeps the SLO"
+    what = "batch size keeps the SLO" if request.engines is None else pack
+    return Done(complete=True, because=f"no {what}; further points could not change that")
 
 
 def _went_on(findings: Findings, failed: Failed) -> bool:

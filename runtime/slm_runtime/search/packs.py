@@ -13,15 +13,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from slm_core.candidates import best_of, judge
+from slm_core.candidates import judge
+from slm_core.choice import choose_among
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import fit_points
-from slm_core.point_checks import confirmed, latency, preemption, trusted
+from slm_core.point_checks import SOUND, confirmed, latency
 from slm_core.sharing import sharing_of
 from slm_core.slo import METRICS, Limits
 from slm_core.slo_check import figure_ms, slo_misses
 
 from slm_runtime.search.boundary import tidy
+from slm_runtime.search.chosen import load_of
 from slm_runtime.search.sweep import best_single, limits_of, measure
 from slm_runtime.search.trial import failures, is_too_small, is_trial, pool_bytes, tries, try_step
 
@@ -104,33 +106,24 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
     return None
 
 
-def best_pack(request: Request, findings: Findings) -> Point | None:
-    """The pack of highest throughput that keeps the SLO, if it gains enough over the best single engine of the sweep."""
-    best = reference(request, findings)
-    packs = [m for m in findings.measured if m.on.engines_per_gpu > 1 and m.step.in_flight is None]
-    won = best_try(packs, limits_of(request, findings))
-    if best is None or won is None:
-        return None
-    enough = throughput_at_load(request, findings, best) * (1 + request.min_gain)
-    return won if throughput_at_load(request, findings, won) >= enough else None
-
-
 def throughput_at_load(request: Request, findings: Findings, point: Point) -> float:
     """Measured throughput of a configuration at the load to decide for, or with full batches where that load was not measured."""
+    load = load_of(request, findings)
     at_load = [
         p.throughput_tokens_per_second
         for p in findings.points
         if p.in_flight is not None
-        and p.in_flight == request.concurrency
+        and p.in_flight == load
         and (p.batch_size, p.replicas, p.sharing_mode) == (point.batch_size, point.replicas, point.sharing_mode)
     ]
     return at_load[-1] if at_load else point.throughput_tokens_per_second
 
 
 def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:
-    """The best of these packs that can be trusted, kept within its KV pool, and keeps the SLO."""
-    best = best_of(judge(m.point, (preemption, trusted, confirmed, partial(latency, limits=limits))) for m in tried)
-    return best.point if best else None
+    """The fastest of these packs that can be trusted, kept within its KV pool, and keeps the SLO."""
+    chain = (*SOUND, confirmed, partial(latency, limits=limits))
+    best = choose_among([judge(m.point, chain) for m in tried])
+    return best.fastest.point if best else None
 
 
 def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, to_beat: float) -> Step | None:
@@ -184,7 +177,7 @@ def _shrink(point: Point, limits: Limits) -> float:
 
 def _loaded(request: Request, findings: Findings, pack: EngineConfiguration) -> Step | None:
     """The pack at the named load, while it runs."""
-    load, running = request.concurrency, findings.running
+    load, running = load_of(request, findings), findings.running
     won = best_try(tries(findings, pack), limits_of(request, findings))
     if load is None or won is None or running is None or not is_trial(running, pack):
         return None

@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core import batching
-from slm_core.candidates import best_of
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
+from slm_core.load import is_at, is_partial
+from slm_core.point_checks import is_sound, only_one_sequence_is_sound
 
 from slm_runtime.search.boundary import boundary, gain_fraction, noise_fraction, tidy
-from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, swept, untrusted
+from slm_runtime.search.chosen import chosen_single, load_of
+from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, measure, swept
 from slm_runtime.search.trial import (
     failures,
     floor_bytes,
@@ -24,7 +26,7 @@ from slm_runtime.search.trial import (
 if TYPE_CHECKING:
     from slm_core.measurements import Point
 
-    from slm_runtime.search.steps import Findings, Request, Step
+    from slm_runtime.search.steps import Findings, Measure, Request, Step
 
 MAX_TRIES = 4
 """Points with final KV bytes before the search settles for what it has."""
@@ -42,7 +44,7 @@ def tuned_step(request: Request, findings: Findings) -> Step | None:
     """One try with a smaller step budget, where TTFT or the ITL tail keeps B well below what the mean would allow."""
     bounds, points = bounds_of(request, findings), swept(findings)
     on_line = bounds.limits.on_line
-    if on_line == bounds.limits or untrusted(points):
+    if on_line == bounds.limits or only_one_sequence_is_sound(points):
         return None
     edge = boundary(points, replace(bounds, limits=on_line), 1 - noise_fraction(points))
     target = max(1, tidy(edge.batch_size, request.engine))
@@ -58,23 +60,32 @@ def tuned_step(request: Request, findings: Findings) -> Step | None:
     return try_step(request, findings, replace(tuned, batch_size=target), because)
 
 
-def chosen_single(request: Request, findings: Findings) -> Point | None:
-    """The best single engine; a confirmed one, where the difference could be noise."""
-    limits = limits_of(request, findings)
-    result = batching.choose(findings.points, limits, request.min_efficiency)
-    if result.chosen is None or untrusted(findings.points):
+def loaded_step(request: Request, findings: Findings) -> Step | None:
+    """The chosen single engine at the named load, on the sweep's engine while it still runs."""
+    running = findings.running
+    if running is None or running.kv_cache_bytes is not None:
         return None
-    best = result.chosen.point
-    alike = best.throughput_tokens_per_second * (1 - 2 * noise_fraction(findings.points))
-    enough = best_of(c for c in result.candidates if c.point.confirmed and c.throughput >= alike)
-    return enough.point if enough else best
+    return _at_load(request, findings, chosen_single(request, findings))
+
+
+def _at_load(request: Request, findings: Findings, chosen: Point | None) -> Measure | None:
+    """Measure the chosen engine at the named load, if its own is another; once on the engines that run."""
+    load = load_of(request, findings)
+    if load is None or chosen is None or (is_at(chosen, load) and (not is_partial(chosen) or chosen.confirmed)):
+        return None
+    wanted = (findings.running, chosen.batch_size, load)
+    if load >= chosen.full_load or any(
+        (m.on, m.step.batch_size, m.step.in_flight) == wanted for m in findings.measured
+    ):
+        return None
+    return measure(request, chosen.batch_size, f"the load to decide for is {load} in flight", in_flight=load)
 
 
 def confirm_step(request: Request, findings: Findings) -> Step | None:
     """Measure the chosen single engine with its real KV bytes; where that fails, with more of them or at a lower B."""
-    best = best_single(request, findings)
+    chosen = chosen_single(request, findings)
     last = next((m for m in reversed(findings.measured) if m.on.engines_per_gpu == 1 and m.on.kv_cache_bytes), None)
-    budget = best.max_num_batched_tokens if best else last.on.max_num_batched_tokens if last else None
+    budget = chosen.max_num_batched_tokens if chosen else last.on.max_num_batched_tokens if last else None
     configuration = single(request, budget)
     tried = tries(findings, configuration)
     if len(tried) + len(failures(findings, configuration)) >= MAX_TRIES:
@@ -82,28 +93,29 @@ def confirm_step(request: Request, findings: Findings) -> Step | None:
     if tried and is_too_small(tried[-1].point):
         because = f"the KV pool of {tried[-1].on.kv_cache_bytes} bytes is too small for B={tried[-1].point.batch_size}"
         return try_step(request, findings, replace(configuration, batch_size=tried[-1].point.batch_size), because)
-    chosen = chosen_single(request, findings)
-    floor = floor_bytes(request, findings)
-    if any(m.point == chosen and is_settled(tried[: at + 1], floor) for at, m in enumerate(tried)):
-        return None
-    size, because = _confirmed_next(request, findings, best, tuple(m.point for m in tried))
+    floor, size_of_choice = floor_bytes(request, findings), chosen.batch_size if chosen else 0
+    settled = (is_settled(tried[: at + 1], floor) for at, m in enumerate(tried) if m.point.batch_size == size_of_choice)
+    if any(settled):
+        return _at_load(request, findings, chosen) if tried[-1].point.batch_size == size_of_choice else None
+    size, because = _confirmed_next(request, findings, chosen, tuple(m.point for m in tried))
     chosen_size = replace(configuration, batch_size=size)
     return try_step(request, findings, chosen_size, f"B={size} is chosen; {because}") if size else None
 
 
 def _confirmed_next(
-    request: Request, findings: Findings, best: Point | None, tried: tuple[Point, ...]
+    request: Request, findings: Findings, chosen: Point | None, tried: tuple[Point, ...]
 ) -> tuple[int, str]:
-    """The batch size to confirm, 0 for none: the best known, or one below those that missed a limit when confirmed."""
+    """The batch size to confirm, 0 for none: the choice, or one below those that missed a limit when confirmed."""
     limits, noise = limits_of(request, findings), noise_fraction(findings.points)
     result = batching.choose(findings.points, limits, request.min_efficiency)
-    missed = [c.point for c in result.candidates if c.point in tried and not c.passed]
+    missed = [c.point for c in result.candidates if c.point in tried and is_sound(c.point) and not c.passed]
     if not tried or tried[-1] not in missed:
-        return (best.batch_size if best else 0), "it is confirmed with the KV bytes that it would be given"
+        return (chosen.batch_size if chosen else 0), "it is confirmed with the KV bytes that it would be given"
     if len(tried) == 1 and result.rules.is_near(missed[0], 2 * noise):
         return tried[-1].batch_size, "it missed a limit by less than the noise, and is measured once more"
     edge = boundary(sweep_of(findings.points), bounds_of(request, findings), 1 - 2 * len(missed) * noise).batch_size
     lower = max(0, tidy(min(edge, *(p.batch_size - 1 for p in missed)), request.engine))
-    worthwhile = lower and (best is None or gain_fraction(findings.points, lower, best) >= WORTHWHILE_FRACTION)
-    size = lower if worthwhile or best is None else best.batch_size
+    fastest = result.fastest.point if result.fastest else None
+    worthwhile = lower and (fastest is None or gain_fraction(findings.points, lower, fastest) >= WORTHWHILE_FRACTION)
+    size = lower if worthwhile or chosen is None else chosen.batch_size
     return size, "larger ones missed a limit when they were confirmed"

@@ -43,7 +43,9 @@ class Request(tuning.Tuning):
     engines: int | None = None
     """The user's own R: the only pack that is measured, whatever is predicted for it. At least 2."""
     concurrency: int | None = None
-    """Requests in flight to decide for. None: full batches."""
+    """Requests in flight to decide for. None: full batches, unless a rate is given."""
+    requests_per_second: float | None = None
+    """The same as a rate, which the sweep turns into requests in flight (`chosen.load_of`)."""
     max_model_len: int | None = None
     """Longest sequence in tokens, as far as it is known before an engine runs; what an engine says itself wins."""
     engine: Engine = field(default_factory=default)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from slm_core import batching
 from slm_core.configuration import EngineConfiguration
-from slm_core.latency_model import is_full_single, sweep_of
+from slm_core.latency_model import sweep_of
 from slm_core.measurements import Mark
+from slm_core.point_checks import only_one_sequence_is_sound
 from slm_core.slo import REFERENCE_BATCH_SIZE, most_samples
 from slm_core.slo_check import resolve
 
@@ -20,7 +21,7 @@ from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, noise_f
 from slm_runtime.search.steps import Done, Measure, StartEngines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from slm_core.measurements import Point
     from slm_core.slo import Limits
@@ -60,21 +61,10 @@ def bounds_of(request: Request, findings: Findings) -> Bounds:
 
 
 def best_single(request: Request, findings: Findings, points: Sequence[Point] | None = None) -> Point | None:
-    """The published advisor's choice among `points`, or among all that has been measured."""
+    """The published advisor's answer among `points`, or among all that has been measured: the fastest, whatever is alike."""
     among = findings.points if points is None else points
-    chosen = batching.choose(among, limits_of(request, findings), request.min_efficiency).chosen
-    return chosen.point if chosen and not untrusted(among) else None
-
-
-def untrusted(points: Iterable[Point]) -> tuple[Point, ...]:
-    """The full-batch points of one engine above B = 1, where not one of them can be trusted; else none.
-
-    What is measured at B = 1 alone says nothing of batching: it must not be taken for the best of what was measured.
-    A pool too small for a batch is no doubt, but a limit.
-    """
-    batches = tuple(p for p in points if is_full_single(p) and p.batch_size > 1)
-    doubtful = all(p.errors or not {Mark.PREEMPTED}.issuperset(p.doubts) for p in batches)
-    return batches if doubtful else ()
+    fastest = batching.choose(among, limits_of(request, findings), request.min_efficiency).fastest
+    return fastest.point if fastest and not only_one_sequence_is_sound(among) else None
 
 
 def swept(findings: Findings) -> tuple[Point, ...]:
@@ -117,16 +107,6 @@ def sweep_step(request: Request, findings: Findings) -> Step | None:
     return StartEngines(configuration=one, because=because)
 
 
-def loaded_step(request: Request, findings: Findings) -> Step | None:
-    """The best single engine at the named load, on the sweep's engine while it still runs."""
-    load, best, running = request.concurrency, best_single(request, findings), findings.running
-    if load is None or best is None or load >= best.batch_size or running is None or running.kv_cache_bytes is not None:
-        return None
-    if any(m.step.in_flight == load for m in findings.measured):
-        return None
-    return measure(request, best.batch_size, f"the load to decide for is {load} in flight", in_flight=load)
-
-
 def _next_point(request: Request, findings: Findings) -> Measure | None:
     points = swept(findings)
     bounds = bounds_of(request, findings)
@@ -156,7 +136,7 @@ def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -
         return _second_point(request, points)
     noise = noise_fraction(points)
     verdicts = batching.choose(points, bounds.limits, request.min_efficiency)
-    best = verdicts.chosen.point if verdicts.chosen else None
+    best = verdicts.fastest.point if verdicts.fastest else None
     tried = {c.point.batch_size for c in verdicts.candidates if not verdicts.rules.is_undecided(c.point)}
     above = min((size for size in tried if not best or size > best.batch_size), default=bounds.max_batch_size + 1)
     near = verdicts.rules.is_near(verdicts.candidates[0].point, 2 * noise)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_core import batching
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from slm_core.measurements import Point
 
 PACK = pack(128)
-SINGLE_CHECKS = ["Preemption", "Trusted", "Confirmed", "Memory", "SLO", "Load", "Efficiency"]
-PACK_CHECKS = ["Sharing", "SliceLimit", *SINGLE_CHECKS[:3], "Confirmed", *SINGLE_CHECKS[3:6], "Gain"]
+SINGLE_CHECKS = ["Preemption", "Trusted", "Precision", "Confirmed", "Memory", "SLO", "Load", "Efficiency"]
+PACK_CHECKS = ["Sharing", "SliceLimit", *SINGLE_CHECKS[:4], "Confirmed", *SINGLE_CHECKS[4:7], "Gain"]
 
 
 def judged(candidate: Point, *others: Point, slo: Slo | None = None, settings: Settings | None = None) -> Candidate:
@@ -132,6 +132,7 @@ def test_all_checks_of_a_chosen_pack_with_their_numbers() -> None:
         ("SliceLimit", "the device plugin makes up to 48 slices of a GPU"),
         ("Preemption", "no preemption"),
         ("Trusted", "no doubt, no failed request"),
+        ("Precision", "its confidence interval says enough"),
         ("Confirmed", "no later point replaces it"),
         ("Confirmed", "measured with the KV bytes that it would be given"),
         ("Memory", "needs 15.00 GiB of the 32.00 GiB that an engine may use"),
@@ -150,6 +151,7 @@ def test_all_checks_of_a_kept_single_engine() -> None:
     assert [(c.name, c.because) for c in found.checks] == [
         ("Preemption", "no preemption"),
         ("Trusted", "no doubt, no failed request"),
+        ("Precision", "its confidence interval says enough"),
         ("Confirmed", "no later point replaces it"),
         ("Memory", "needs 14.78 GiB of the 64.00 GiB that an engine may use"),
         ("SLO", "no latency limit was asked"),
@@ -168,7 +170,7 @@ def test_a_confirmation_replaces_the_point_it_confirms() -> None:
     ]
     found = judged(first, again)
     assert found.because == "measured again with its final KV bytes, and that point decides"
-    assert [c.name for c in found.checks] == ["Preemption", "Trusted", "Confirmed"]
+    assert [c.name for c in found.checks] == ["Preemption", "Trusted", "Precision", "Confirmed"]
 
 
 def test_of_two_measurements_of_one_batch_the_later_decides() -> None:
@@ -323,8 +325,23 @@ def test_a_point_that_saw_no_kv_cache_in_use_gives_no_size_to_serve_with() -> No
     assert (found.verdict, found.last.name) == (Verdict.REJECTED, "Memory")
 
 
-def test_a_wide_interval_is_noise_and_no_doubt() -> None:
-    assert judged(pack(128, marks=(Mark.WIDE,))).verdict is Verdict.CHOSEN
+@pytest.mark.parametrize(
+    ("wide", "width"),
+    [
+        ({"marks": (Mark.WIDE,), "throughput_ci_fraction": 0.237}, "23.7% to either side, more than 20.0%"),
+        ({"throughput_ci_fraction": 0.21}, "21.0% to either side, more than 20.0%"),
+        ({"marks": (Mark.WIDE,), "throughput_ci_fraction": None}, "wider than 20.0%"),
+    ],
+    ids=["marked", "not marked", "marked without a figure"],
+)
+@pytest.mark.parametrize("of", [point(256), PACK], ids=["one engine", "a pack"])
+def test_a_point_that_says_nearly_nothing_is_shown_and_not_chosen(of: Point, wide: dict[str, Any], width: str) -> None:
+    found = judged(replace(of, **wide))
+    assert (found.verdict, found.last.name) == (Verdict.REJECTED, CheckName.PRECISION)
+    assert found.because == (
+        f"its confidence interval is {width}, which says nearly nothing: "
+        "measure again for longer, or on a machine that does nothing else"
+    )
 
 
 def test_time_slicing_is_a_mode_like_another() -> None:

@@ -46,7 +46,7 @@ def test_between_points_one_engine_is_predicted() -> None:
 
 
 def test_with_one_point_only_the_straight_line_below_it() -> None:
-    only = document(point(1), point(64, marks=(Mark.WIDE,)), replace(point(1), max_num_batched_tokens=99))
+    only = document(point(1), point(64, marks=(Mark.PREEMPTED,)), replace(point(1), max_num_batched_tokens=99))
     assert advise(only, ANY, Settings(concurrency=1)).configuration.batch_size == 1
     big = point(1, replicas=1)
     scarce = document(big, replace(point(40), max_num_batched_tokens=512))

@@ -120,7 +120,10 @@ def test_a_point_that_is_only_unusual(fine: Point) -> None:
         ),
         (
             document(point(1, marks=(Mark.THROTTLED,))),
-            "points: every single-engine point has preemptions, errors or marks: measure again with a larger KV pool",
+            (
+                "points: every single-engine point is in doubt: the GPU lowered its clocks: "
+                "see to the GPU's cooling and power, and measure again"
+            ),
         ),
         (
             document(ledger=replace(LEDGER, device_bytes=0)),

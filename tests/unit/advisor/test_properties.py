@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from slm_core import batching
 from slm_core.candidates import CheckName, Measurement, Verdict
@@ -15,6 +15,7 @@ from slm_core.slo_check import resolve
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.select import pareto_frontier
+from slm_operator.advisor.validate import check_trust
 from unit.advisor.build import GIB, document, point
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def documents(draw: st.DrawFn) -> MeasurementDocument:
     singles = [draw(points(b, 1)) for b in draw(st.lists(st.sampled_from(BATCHES[1:]), unique=True, max_size=6))]
     shapes = draw(st.lists(st.tuples(st.sampled_from(BATCHES), st.sampled_from([2, 3, 4])), unique=True, max_size=6))
     packs = [draw(points(b, r)) for b, r in shapes]
-    return document(one, *singles, *packs)
+    made = document(one, *singles, *packs)
+    assume(not check_trust(made.points, Settings()))
+    return made
 
 
 slos = st.builds(

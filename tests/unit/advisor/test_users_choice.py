@@ -8,6 +8,7 @@ import pytest
 from slm_core.candidates import Source, Verdict
 from slm_core.measurements import SharingMode
 from slm_core.slo import Slo
+from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
@@ -76,21 +77,22 @@ def test_never_measured_in_the_mode_that_the_user_chose() -> None:
 
 
 def test_a_batch_whose_memory_does_not_fit_the_slice_gives_way() -> None:
-    """Slices of 16 GiB leave 11 GiB: B = 128 needs 19.6."""
+    """Slices of 16 GiB, less the reserve, leave 10.8 GiB: B = 128 needs 19.6."""
     singles = (*SINGLES[:3], point(128, kv_pool_bytes=20 * GIB))
     advice = advise(document(*singles), ANY, Settings(engines_per_gpu=4))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (64, 4, True)
     assert advice.configuration.kv_cache_bytes
-    assert advice.configuration.kv_cache_bytes <= 11 * GIB
+    assert advice.configuration.kv_cache_bytes <= 10.84 * GIB
     assert advice.sentences[-1] == (
-        "B=128 would be faster and needs 19.6 GiB of KV cache, where such a slice leaves 11.0 GiB: "
+        "B=128 would be faster and needs 19.6 GiB of KV cache, where such a slice leaves 10.8 GiB: "
         "give fewer engines per GPU to have it."
     )
 
 
 def test_a_slice_that_the_kv_cache_just_fills_is_large_enough() -> None:
-    ledger = replace(LEDGER, device_bytes=30 * GIB, kv_pool_bytes=10 * GIB)
-    gpu = replace(document().gpu, memory_bytes=30 * GIB)
+    device = 30 * GIB + memory.RESERVE_BYTES
+    ledger = replace(LEDGER, device_bytes=device, kv_pool_bytes=10 * GIB)
+    gpu = replace(document().gpu, memory_bytes=device)
     exact = [replace(p, confirmed=True) for p in SINGLES]
     advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(engines_per_gpu=2))
     assert (advice.feasible, advice.configuration.batch_size, advice.configuration.kv_cache_bytes) == (
@@ -106,17 +108,18 @@ def test_more_engines_than_memory_holds() -> None:
     assert (advice.configuration.engines_per_gpu, advice.configuration.batch_size) == (4, 1)
     assert advice.closest
     assert advice.closest.check == "Memory"
-    assert advice.closest.missed_by == pytest.approx(14.783 / 8 - 1, rel=1e-3)
+    assert advice.closest.missed_by == pytest.approx(14.783 / 7.92 - 1, rel=1e-3)
     assert advice.sentences[:2] == (
-        "The request cannot be met: 8 engines per GPU leave each 8.0 GiB, and one needs 14.8 GiB even at B=1.",
+        "The request cannot be met: 8 engines per GPU leave each 7.9 GiB, and one needs 14.8 GiB even at B=1.",
         "Request at most 4 per GPU, or use a GPU with more memory, a quantised model or a smaller maxModelLen.",
     )
 
 
 def test_as_many_engines_as_just_fit() -> None:
     """Three slices of 15 GiB hold 5 GiB of engine and 10 GiB of KV cache to the byte."""
-    ledger = replace(LEDGER, device_bytes=45 * GIB, kv_pool_bytes=10 * GIB)
-    gpu = replace(document().gpu, memory_bytes=45 * GIB)
+    device = 45 * GIB + memory.RESERVE_BYTES
+    ledger = replace(LEDGER, device_bytes=device, kv_pool_bytes=10 * GIB)
+    gpu = replace(document().gpu, memory_bytes=device)
     exact = [replace(p, confirmed=True) for p in SINGLES]
     advice = advise(document(*exact, ledger=ledger, gpu=gpu), ANY, Settings(engines_per_gpu=4))
     assert (advice.feasible, advice.configuration.engines_per_gpu, advice.configuration.kv_cache_bytes) == (

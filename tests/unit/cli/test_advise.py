@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -10,9 +10,6 @@ from slm_core.codec import to_json
 from slm_operator.cli.main import main
 from unit.advisor.build import published_ledger
 from unit.cli.golden import CASES, GOLDEN, PACKS, ROOT, SWEEP, printed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SCHEMA = json.loads((ROOT / "docs/schemas/advice.json").read_text())
 PUBLISHED = [
@@ -37,6 +34,37 @@ def test_prints_what_the_golden_file_says(name: str, arguments: tuple[str, ...])
 def test_gives_the_published_batch_size(model: str, factor: str, batch_size: int) -> None:
     answer = advised(*SWEEP, "--model", model, "--itl-factor", factor, "--epsilon", "0.1")["configuration"]
     assert (answer["batchSize"], answer["enginesPerGpu"], answer["sharingMode"]) == (batch_size, 1, "Exclusive")
+
+
+BUSY = str(ROOT / "tests/data/field/profiles/smollm2-135m-two-cores.json")
+
+
+def test_what_was_confirmed_is_advised_and_what_might_be_better_is_said() -> None:
+    answer = advised("-f", BUSY, "--itl-factor", "4")
+    assert answer["configuration"]["batchSize"] == 32
+    assert [a["configuration"]["batchSize"] for a in answer["alternatives"]] == [68, 66, 64]
+    first = answer["alternatives"][0]
+    assert first["gain"] < first["noise"]
+    reasons = {(c["configuration"]["batchSize"], c["verdict"]): c["reason"] for c in answer["candidates"]}
+    assert (reasons[32, "Chosen"], reasons[68, "Kept"], reasons[84, "Rejected"]) == ("Noise", "Noise", "Precision")
+    assert "B=68 might make up to 33.1% more at 2.0 times the ITL" in " ".join(
+        printed(("advise", "-f", BUSY, "--itl-factor", "4")).split()
+    )
+
+
+def test_where_only_one_sequence_can_be_trusted_no_advice_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(Path(BUSY).read_text())
+    for point in document["points"]:
+        point["marks"] = [] if point["batchSize"] == 1 else ["Throttled"]
+    file = tmp_path / "throttled.json"
+    file.write_text(json.dumps(document))
+    assert main(["advise", "-f", str(file), "--itl-ms", "400"]) != 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "every single-engine point above B=1 is in doubt: the GPU lowered its clocks" in said.err
+    assert "see to the GPU's cooling and power, and measure again" in said.err
 
 
 @pytest.mark.parametrize(

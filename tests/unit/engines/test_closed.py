@@ -16,6 +16,8 @@ from slm_runtime import cli
 
 ROOT = Path(__file__).parents[3]
 PORT = ROOT / "core" / "slm_core" / "engines"
+BENCHMARK = "vllm bench serve"
+"""A tool that measures any engine: its name is none of an engine's words."""
 ELSEWHERE = {
     "core/slm_core/measurements.py": "documents that name no engine are of the time when there was one",
 }
@@ -53,7 +55,7 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def leaks(source: str, words: set[str]) -> list[str]:
     return [
         f"line {line}: {word} in {text[:80]!r}"
-        for line, text in texts(ast.parse(source))
+        for line, text in ((at, said.replace(BENCHMARK, "")) for at, said in texts(ast.parse(source)))
         for word in sorted(words)
         if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) or (word.isalpha() and word in text.lower())
     ]

@@ -104,14 +104,14 @@ def test_a_profile_that_is_cut_short_has_reported_its_points(bench: Bench, devic
 
 GAINS = [
     ("a pack that wins", [(1, 100, ()), (2, 150, ())], 0.5),
-    ("a pack that loses", [(1, 100, ("Wide",)), (2, 80, ()), (4, 50, ())], -0.2),
+    ("a pack that loses", [(1, 100, ()), (2, 80, ()), (4, 50, ())], -0.2),
     (
         "points that are doubted",
         [(1, 100, ()), (1, 400, ("Preempted",)), (2, 120, ()), (2, 300, ("Errors", "Wide"))],
         0.2,
     ),
     ("only single engines", [(1, 100, ()), (1, 200, ())], None),
-    ("only doubted packs", [(1, 100, ()), (2, 200, ("Throttled",))], None),
+    ("only doubted packs", [(1, 100, ()), (2, 200, ("Throttled",)), (2, 300, ("Wide",))], None),
 ]
 
 

@@ -5,12 +5,11 @@ from typing import Any
 import pytest
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.manifests.profile import profile, profile_key
+from slm_operator.manifests.profile import profile, profile_args, profile_key
 from unit.planning import worlds as w
 
 MODEL = {"uri": "hf://org/opt"}
 UNMEASURED: dict[str, dict[str, Any]] = {
-    "the rate of requests": {"workload": {"requestsPerSecondPerGpu": 3.5}},
     "the name that clients use": {"model": MODEL | {"name": "chat"}},
     "what to do without a fit": {"slo": {"onInfeasible": "Hold"}},
     "the Secret that is read": {"model": MODEL | {"credentialsSecretRef": {"name": "hub"}}},
@@ -33,6 +32,7 @@ def test_what_is_not_measured_needs_no_profile_of_its_own(spec: dict[str, Any]) 
         {"model": MODEL | {"remoteCode": "Trusted"}},
         {"workload": {"inputTokens": 7}},
         {"workload": {"concurrencyPerGpu": 7}},
+        {"workload": {"requestsPerSecondPerGpu": 3.5}},
         {"engine": {"dtype": "float16"}},
         {"accelerator": {"products": ["NVIDIA-L4"]}},
     ],
@@ -43,9 +43,17 @@ def test_what_is_measured_needs_a_profile_of_its_own(spec: dict[str, Any]) -> No
 
 
 def test_a_profile_has_no_field_that_measuring_ignores() -> None:
-    spec = {"model": MODEL} | UNMEASURED["the rate of requests"] | UNMEASURED["what to do without a fit"]
+    spec = {"model": MODEL, "workload": {"requestsPerSecondPerGpu": 3.5}} | UNMEASURED["what to do without a fit"]
     record = w.deployment(spec=spec | {"accelerator": {"products": ["NVIDIA-L4"]}})
     assert record.spec is not None
     made = profile(record, record.spec, (record,))["spec"]
     SLMProfileSpec.model_validate(made, extra="forbid")
     assert made["gpu"]["product"] == "NVIDIA-L4"
+
+
+def test_a_rate_is_handed_to_who_measures_it() -> None:
+    spec = {"model": MODEL, "workload": {"requestsPerSecondPerGpu": 3.5}}
+    args = profile_args(SLMProfileSpec.model_validate(spec), "p")
+    assert args[args.index("--requests-per-second") + 1] == "3.5"
+    assert "--concurrency" not in args
+    assert "--requests-per-second" not in profile_args(SLMProfileSpec.model_validate({"model": MODEL}), "p")

@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from slm_core.measurements import MeasurementDocument
+from slm_core.measurements import Mark, MeasurementDocument
 from slm_operator.advisor.advice import Advice
 from slm_operator.api.deployment import SLMDeploymentSpec
-from slm_operator.planning.deployment.advising import DecidedFrom, advice_status, advise_deployment
+from slm_operator.api.reasons import Reason
+from slm_operator.planning.deployment.advising import DecidedFrom, Unadvisable, advice_status, advise_deployment
 from unit.advisor.build import document, point
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 256, 512)
@@ -24,6 +25,26 @@ def advised(**spec: Any) -> Advice:
     found = advise_deployment(SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}} | spec), measured())
     assert isinstance(found, Advice)
     return found
+
+
+def test_where_only_one_sequence_can_be_trusted_there_is_no_advice_and_its_reason_is_doubt() -> None:
+    points = [replace(p, marks=() if p.batch_size == 1 else (Mark.THROTTLED,)) for p in measured().points]
+    spec = SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "slo": {"itl": {"maxMs": 40}}})
+    found = advise_deployment(spec, document(*points))
+    assert isinstance(found, Unadvisable)
+    assert found.reason is Reason.UNTRUSTED_MEASUREMENTS
+    assert "above B=1 is in doubt: the GPU lowered its clocks" in found.because
+
+
+def test_a_candidate_that_only_chance_puts_before_the_choice_says_so() -> None:
+    alike = document(*(point(b) for b in (1, 32, 64, 128)), point(160, output=7700.0))
+    spec = SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "slo": {"itl": {"maxMs": 40}}})
+    found = advise_deployment(spec, alike)
+    assert isinstance(found, Advice)
+    said = advice_status(found, BASIS, NOON)
+    reasons = {c["configuration"]["batchSize"]: c["reason"] for c in said["candidates"]}
+    assert (said["configuration"]["batchSize"], reasons[128], reasons[160]) == (128, "Noise", "Noise")
+    assert any("B=160 might make up to" in sentence for sentence in said["sentences"])
 
 
 def test_of_many_candidates_the_chosen_and_the_fastest_are_listed() -> None:

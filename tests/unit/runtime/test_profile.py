@@ -15,6 +15,9 @@ from slm_core.codec import parse_document
 from slm_core.engines.registry import default
 from slm_core.failure import EXIT_STATUS, REMEDY, Failure
 from slm_core.measurements import SharingMode
+from slm_core.slo import Slo
+from slm_operator.advisor.advice import Settings
+from slm_operator.advisor.advise import advise
 from slm_runtime import cli
 
 TESTS = Path(__file__).parents[2]
@@ -71,6 +74,19 @@ def test_a_whole_profile_measures_packs_too(profile: Profile, monkeypatch: pytes
     assert "the CPU is measured under the name of NVIDIA-L4" in name
     assert "MPS is not measured" in modes
     assert not leftovers()
+
+
+@pytest.mark.slow
+def test_a_load_named_by_rate_is_measured_at_what_it_comes_to(profile: Profile) -> None:
+    """ITL = 8 ms + 0.1 ms x sequences: a rate that a few of 32 sequences serve."""
+    run = profile("--requests-per-second", "20", "--max-engines-per-gpu", "1")
+    assert run.status == 0, run.events[-1]
+    document = parse_document(run.one("result")["document"])
+    load = document.workload.concurrency
+    assert document.workload.requests_per_second == 20
+    assert load is not None
+    assert [p for p in document.points if p.in_flight == load]
+    assert advise(document, Slo(itl_ms=1000), Settings(requests_per_second=20)).load.in_flight == load
 
 
 BAD_ENGINES = [

@@ -69,13 +69,14 @@ async def test_a_pack_is_chosen_only_where_it_wins(engine: Any, replicas: int) -
     assert replicas == 1 or chosen.throughput_tokens_per_second > 1.05 * single
 
 
-async def test_the_users_own_r_is_measured_even_where_it_loses() -> None:
+async def test_the_users_own_r_is_measured_and_served_even_where_it_loses() -> None:
     asked = request(Slo(itl_factor=2), engines=3)
     findings, _, _ = await search(asked, rig(LLAMA_2_7B))
     assert {s.step.configuration.engines_per_gpu for s in findings.starts} == {1, 3}
     chosen = best(asked, findings)
     assert chosen is not None
-    assert chosen.replicas == 1
+    assert chosen.replicas == 3
+    assert chosen.throughput_tokens_per_second < max(p.throughput_tokens_per_second for p in swept(findings))
 
 
 async def test_where_the_user_orders_a_pack_no_single_engine_is_started_again_to_be_confirmed() -> None:
@@ -103,8 +104,8 @@ class DisturbedRig(SimulatedRig):
 
 @pytest.mark.parametrize(
     ("mark", "times"),
-    [(Mark.LITTLES_LAW, 2), (Mark.ERRORS, 2), (Mark.WIDE, 1)],
-    ids=["a gauge that contradicts", "failed requests", "a wide interval says what it says"],
+    [(Mark.LITTLES_LAW, 2), (Mark.ERRORS, 2), (Mark.WIDE, 2)],
+    ids=["a gauge that contradicts", "failed requests", "an interval that says nearly nothing"],
 )
 @pytest.mark.parametrize("size", [1, 32])
 async def test_a_disturbed_window_of_an_anchor_is_taken_once_more(mark: Mark, times: int, size: int) -> None:
@@ -161,13 +162,14 @@ async def test_engines_bound_by_their_host_are_packed_though_one_of_them_is_at_t
 async def test_no_pack_is_started_where_none_is_allowed() -> None:
     findings, _, _ = await search(request(max_engines=1), rig())
     assert {s.step.configuration.engines_per_gpu for s in findings.starts} == {1}
-    assert findings.engine_starts == 2
+    assert findings.engine_starts == 1 + len({m.on for m in findings.measured if m.point.confirmed})
 
 
 async def test_the_named_load_is_measured_on_the_sweeps_engine_and_on_the_pack() -> None:
     findings, _, _ = await search(request(Slo(itl_factor=4), concurrency=50), rig())
     loaded = [m for m in findings.measured if m.step.in_flight == 50]
-    assert [(m.on.engines_per_gpu, m.on.kv_cache_bytes is None) for m in loaded] == [(1, True), (2, False)]
+    tried = [(m.on.engines_per_gpu, m.on.kv_cache_bytes is None) for m in loaded]
+    assert tried == [(1, True), (2, False), (1, False)], "the sweep's engine, the pack, and the confirmed engine"
     assert all(m.point.mean_running == 50 for m in loaded)
     assert all(len({m.on for m in findings.measured if m.on.engines_per_gpu == n}) <= 2 for n in (1, 2)), (
         "no start for a load"
@@ -236,9 +238,11 @@ async def test_the_budget_ends_the_search_early_with_the_best_so_far(budget: flo
     assert f"the budget of {budget:.0f} GPU-seconds does not hold the next step" in done.because
     assert (len(findings.points), findings.engine_starts) == (points, starts)
     found = best(asked, findings)
-    assert found == max(
-        findings.points, key=lambda p: p.throughput_tokens_per_second * (p.itl_ms.mean_ms <= 14), default=None
-    )
+    kept = [p for p in findings.points if p.itl_ms.mean_ms <= 14]
+    fastest = max((p.throughput_tokens_per_second for p in kept), default=0)
+    chance = 2 * OPT_1_3B.noise_fraction * 2**0.5
+    near = [p for p in kept if fastest / p.throughput_tokens_per_second - 1 <= chance]
+    assert found == min(near, key=lambda p: p.batch_size, default=None)
 
 
 async def test_an_engine_that_dies_at_a_batch_size_is_a_bound_not_an_end() -> None:
@@ -323,7 +327,7 @@ async def test_the_goals_are_reached_on_a_sample() -> None:
     figures = await benchmark(cases=100, seed=1)
     assert figures["points_p95"] <= 7
     assert figures["chosen_vs_exhaustive_median"] >= 0.99
-    assert figures["chosen_vs_surely_kept_p05"] >= 0.97
+    assert figures["chosen_vs_surely_kept_p05"] >= 0.96, "what noise hides is given for latency"
     assert figures["slo_violations"] == 0
     assert figures["prediction_error_mean"] <= 0.04
     assert figures["prediction_error_max"] <= 0.10

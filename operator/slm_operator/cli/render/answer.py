@@ -15,6 +15,7 @@ from slm_operator.advisor.plain import configuration_values, figures_values
 
 if TYPE_CHECKING:
     from slm_core.candidates import Candidate
+    from slm_core.choice import Alternative
     from slm_core.measurements import Point
 
     from slm_operator.advisor.advice import Advice, Closest
@@ -31,6 +32,8 @@ def answer(advice: Advice) -> dict[str, Any]:
         "figures": _figures(advice.predicted),
         "bestSingle": _figures(advice.best_single),
         "gain": advice.gain,
+        "alternatives": [_alternative(one) for one in advice.alternatives],
+        "kvReason": str(advice.kv_reason),
         "freedBytes": advice.freed_bytes,
         "load": {"inFlight": advice.load.in_flight},
         "paysFromInFlight": advice.pays_from_in_flight,
@@ -68,6 +71,15 @@ def _closest(closest: Closest | None) -> dict[str, Any] | None:
         "missedBy": closest.missed_by,
         "message": closest.because,
         "remedy": closest.remedy,
+    }
+
+
+def _alternative(one: Alternative) -> dict[str, Any]:
+    return {
+        "configuration": configuration_values(EngineConfiguration.of(one.candidate.point)),
+        "gain": one.gain_fraction,
+        "noise": one.noise_fraction,
+        "itlRatio": one.itl_ratio,
     }
 
 

@@ -20,7 +20,7 @@ from slm_core.tuning import tuned
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.plain import configuration_values, figures_values
-from slm_operator.advisor.validate import AdviceError
+from slm_operator.advisor.validate import AdviceError, Unanswerable
 from slm_operator.api.conditions import rfc3339
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.engine import Serving
@@ -43,6 +43,10 @@ MAX_CANDIDATES = 8
 _DIGITS = {camel(metric.field): metric.digits for metric in METRICS}
 """Of latencies; rates have one."""
 MAX_SENTENCE = 1024
+_REASONS = {
+    Unanswerable.INVALID: Reason.INVALID_MEASUREMENTS,
+    Unanswerable.UNTRUSTED: Reason.UNTRUSTED_MEASUREMENTS,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ def advise_deployment(spec: SLMDeploymentSpec, document: MeasurementDocument) ->
     try:
         return advise(document, slo_of(spec.slo), settings_of(spec))
     except AdviceError as error:
-        return Unadvisable(reason=Reason.INVALID_MEASUREMENTS, because=str(error))
+        return Unadvisable(reason=_REASONS[error.kind], because=str(error))
 
 
 def advice_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Advice | Unadvisable | None:
