@@ -26,6 +26,7 @@ _NO_GPU = "run it where a GPU is visible: nvidia-smi must list one in the engine
 _NEWER = "use an image with a newer engine, or a model that this one knows"
 _QUANTIZATION = "use weights in another format, or a GPU that knows this one"
 _FLAGS = "remove from spec.engine.args what this version of the engine does not know, or use a newer engine"
+_VARIABLE = "correct the variable in spec.engine.env (by hand: in the environment)"
 _NCCL = "set NCCL_DEBUG=INFO in spec.engine.env and read the line before this one"
 _DRIVER = (
     "use a newer NVIDIA driver on the node, or an image of the engine for an older CUDA; on data-centre GPUs "
@@ -77,6 +78,7 @@ _SIGNS: tuple[_Sign, ...] = (
     _Sign(Failure.ARGUMENTS, r"[Uu]nknown dtype|dtype .*not supported|is not supported for dtype|not support dtype"),
     _Sign(Failure.ARGUMENTS, r"greater than the derived max_model_len", _LONGER),
     _Sign(Failure.ARGUMENTS, r"unrecognized arguments", _FLAGS),
+    _Sign(Failure.ARGUMENTS, r"VLLM_\w+ '.*' (?:appears|must)|Invalid value .* (?:for|in) VLLM_|Could not load logging config", _VARIABLE),
     _Sign(Failure.ARGUMENTS, r"error: argument|invalid choice|error: the following arguments"),
     _Sign(Failure.HARDWARE, r"is not supported for the current GPU|[Mm]inimum capability", _QUANTIZATION),
     _Sign(Failure.MODEL, r"does not support `--runner generate`|model does not support (?:Chat )?Completions|models do not support `--runner gen", _TASK),
