@@ -57,7 +57,6 @@ MODULES = {
 }
 """What decides, by the name that this command and its page have for it."""
 NEAREST = {
-    "architecture": ("test_architecture.py",),
     "estimate": ("test_estimate.py",),
     "judge": ("test_drift.py",),
     "load": ("test_load.py",),

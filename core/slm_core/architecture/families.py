@@ -156,11 +156,19 @@ _GRANITE_MOE = replace(
 )  # fmt: skip
 _DEEPSEEK = replace(
     LLAMA, mixers={FULL: latent_attention},
-    experts=Experts(holds=_first_dense, shared=_shared_of("n_shared_experts")),
+    experts=Experts(holds=_first_dense, shared=_shared_of("n_shared_experts"), shared_bias="mlp_bias"),
 )  # fmt: skip
 _GLM = replace(LLAMA, out_bias=False, mlp_bias=False)
 _ERNIE = replace(LLAMA, qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias")
-_MAMBA = replace(LLAMA, kinds=all_of(LINEAR), mixers={LINEAR: mamba}, has_feed=False, norms=lambda _: 1)
+_MAMBA = replace(
+    LLAMA,
+    state_in_bias="use_bias",
+    state_out_bias="use_bias",
+    kinds=all_of(LINEAR),
+    mixers={LINEAR: mamba},
+    has_feed=False,
+    norms=lambda _: 1,
+)
 _HYBRID = {FULL: attention, LINEAR: mamba2}
 _LFM2 = replace(
     _PLAIN, qk_norm=of_each_head, mixers={FULL: attention, CONVOLUTION: short_convolution}, tied_field="tie_embedding",
@@ -275,15 +283,15 @@ FAMILIES: Mapping[str, Family] = MappingProxyType({
     "bamba": replace(LLAMA, kinds=at("attn_layer_indices", LINEAR, all_by_default=False), mixers=_HYBRID),
     "falcon_h1": replace(
         LLAMA, kinds=all_of(BOTH), mixers={BOTH: attention_and_mamba2}, mamba_norm=lambda f: f.flag("mamba_rms_norm"),
+        state_out_bias="projectors_bias",
     ),
     "nemotron_h": replace(
-        LLAMA, kinds=must_be_listed, has_feed=False, norms=lambda _: 1, gated=False, mixers={
+        _PLAIN, mlp_bias="mlp_bias", state_in_bias="use_bias", state_out_bias="use_bias", tied_field=None,
+        kinds=must_be_listed, has_feed=False, norms=lambda _: 1, gated=False, mixers={
             FULL: attention, LINEAR: mamba2, FEED: feed_as_mixer, EXPERTS: experts_as_mixer,
-        }, experts=Experts(shared=_no_latent),
+        }, experts=Experts(shared=_no_latent, shared_bias="mlp_bias"),
     ),
-    "lfm2": replace(
-        _LFM2, kinds=at("full_attn_idxs", CONVOLUTION, all_by_default=True), inner=_adjusted,
-    ),
+    "lfm2": replace(_LFM2, kinds=at("full_attn_idxs", CONVOLUTION, all_by_default=True), inner=_adjusted),
     "mamba": _MAMBA,
     "falcon_mamba": _MAMBA,
     "mamba2": replace(_MAMBA, mixers={LINEAR: mamba2}),

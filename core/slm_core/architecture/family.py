@@ -121,6 +121,8 @@ class Family:
     sinks: bool = False
     """One learned number of each head."""
     state_norms: bool = False
+    state_in_bias: Switch = "mamba_proj_bias"
+    state_out_bias: Switch = "mamba_proj_bias"
     mamba_norm: Callable[[Fields], bool] = lambda _: True
     window: Callable[[Fields, int], bool] = never
     """Whether a layer sees the window only, where the file does not list its layers' kinds."""
@@ -136,7 +138,8 @@ class Family:
     has_norm_weights: Switch = True
     last_norm: Switch = True
     head_bias: Switch = False
-    tied_field: str = "tie_word_embeddings"
+    tied_field: str | None = "tie_word_embeddings"
+    """None: the family never ties its output to its embeddings."""
     embedding_width: str = "hidden_size"
     rest: Callable[[Fields], int] = _nothing
     """Weights that a model has once: learned positions, projections of its embeddings."""

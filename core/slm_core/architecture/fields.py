@@ -20,6 +20,8 @@ MAIN = frozenset({
     "n_head", "num_layers", "num_heads", "d_model", "n_layers", "n_heads", "ffn_dim", "state_size",
 })  # fmt: skip
 """What a model's own file never leaves out, except in a part of it: their class defaults are those of another model."""
+NOT_IN_CLASSES = frozenset({"tie_embedding", "tie_word_embeddings"})
+"""Switches that a class takes without having them as a field: LFM2's, and that of a part, which the whole has."""
 _SHOWN = 60
 
 
@@ -63,7 +65,7 @@ class Fields:
 
     def flag(self, name: str) -> bool:
         """A switch. Transformers ignores one that the family's class does not have, so it counts as off."""
-        if self._defaults and self._own(name) not in self._defaults:
+        if self._defaults and self._own(name) not in self._defaults and name not in NOT_IN_CLASSES:
             return False
         value = self._raw(name)
         if value is not None and not isinstance(value, bool):

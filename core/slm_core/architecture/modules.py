@@ -57,6 +57,8 @@ class Modules:
 
     def strangers(self, modules: Sequence[str]) -> Iterator[str]:
         """Names and patterns that are none of these modules' nor of anything light."""
+        if not self.names and not self.patterns:
+            return
         spelt = [name for module in modules for name in _spellings(module)]
         known = {run for name in spelt for run in _runs(name)}
         yield from (name for name in sorted(self.names - known) if not _LIGHT.search(name.rpartition(".")[2]))

@@ -82,14 +82,14 @@ def mamba(f: Fields, family: Family) -> Mixer:
     inner = hidden * f.first("mamba_expand", "expand")
     states, kernel = f.first("mamba_d_state", "state_size"), f.first("mamba_d_conv", "conv_kernel")
     rank = _automatic(f, ("mamba_dt_rank", "time_step_rank"), -(-hidden // 16))
-    biased, conv_biased = _mamba_biases(f)
+    in_biased, out_biased, conv_biased = _mamba_biases(f, family)
     parts = (
         Part(module="mamba.in_proj", weights=2 * inner * hidden),
         Part(module="mamba.x_proj", weights=inner * (rank + 2 * states)),
         Part(module="mamba.dt_proj", weights=inner * rank),
         Part(module="mamba.out_proj", weights=inner * hidden),
         _other("mamba.conv1d", inner * (kernel + conv_biased)),
-        _other("mamba.rest", inner * (states + 2) + biased * (2 * inner + hidden)),
+        _other("mamba.rest", inner * (states + 2) + in_biased * 2 * inner + out_biased * hidden),
         _other("mamba.norm", rank + 2 * states if family.state_norms else 0),
     )
     return Mixer(parts=parts, state_elements=inner * (kernel - 1 + states))
@@ -103,13 +103,13 @@ def mamba2(f: Fields, family: Family) -> Mixer:
     inner = f.optional("mamba_d_ssm") or (heads * size or hidden * f.first("mamba_expand", "expand"))
     groups, states = f.first("mamba_n_groups", "n_groups"), f.first("mamba_d_state", "ssm_state_size", "state_size")
     kernel, wide = f.first("mamba_d_conv", "conv_kernel"), inner + 2 * groups * states
-    biased, conv_biased = _mamba_biases(f)
+    in_biased, out_biased, conv_biased = _mamba_biases(f, family)
     made = inner + wide + heads
     parts = (
         Part(module="mamba.in_proj", weights=hidden * made),
         Part(module="mamba.out_proj", weights=inner * hidden),
         _other("mamba.conv1d", wide * (kernel + conv_biased)),
-        _other("mamba.rest", 3 * heads + biased * (made + hidden)),
+        _other("mamba.rest", 3 * heads + in_biased * made + out_biased * hidden),
         _other("mamba.norm", inner if family.mamba_norm(f) else 0),
     )
     return Mixer(parts=parts, state_elements=wide * (kernel - 1) + inner * states)
@@ -197,12 +197,10 @@ def sparse(f: Fields, family: Family) -> tuple[Part, ...]:
     )
 
 
-def _mamba_biases(f: Fields) -> tuple[int, int]:
-    """1 for each of the projections' and the convolution's biases that is there."""
-    return (
-        int(f.flag("mamba_proj_bias") or f.flag("use_bias")),
-        int(f.flag("mamba_conv_bias") or f.flag("use_conv_bias")),
-    )
+def _mamba_biases(f: Fields, family: Family) -> tuple[int, int, int]:
+    """1 for each of the biases of what goes in, what comes out, and the convolution, that is there."""
+    convolution = f.flag("mamba_conv_bias") or f.flag("use_conv_bias")
+    return int(family.has(f, family.state_in_bias)), int(family.has(f, family.state_out_bias)), int(convolution)
 
 
 def _automatic(f: Fields, names: tuple[str, ...], otherwise: int) -> int:

@@ -218,7 +218,7 @@ def _all_parts(f: Fields, family: Family, kinds: tuple[str, ...], mixers: Mappin
     width = f.optional(family.embedding_width) or hidden
     norm = hidden * family.norm_vectors * family.has(f, family.has_norm_weights)
     norms = family.norms(f) * norm + family.rest_of_layer
-    tied = f.flag("tie_word_embeddings") if f.raw(family.tied_field) is None else bool(f.raw(family.tied_field))
+    tied = _is_tied(f, family)
     # Reading one row of the input embedding costs nothing, the output projection is read whole.
     parts = [
         Part(module="model.embed_tokens", weights=vocabulary * width, linear=False, read_fraction=float(tied)),
@@ -233,6 +233,14 @@ def _all_parts(f: Fields, family: Family, kinds: tuple[str, ...], mixers: Mappin
         parts += [replace(part, module=f"model.layers.{i}.{part.module}") for part in of_layer if part.weights]
         parts.append(Part(module=f"model.layers.{i}.norm", weights=norms, linear=False))
     return parts
+
+
+def _is_tied(f: Fields, family: Family) -> bool:
+    """Whether the output projection is the input embedding."""
+    name = family.tied_field
+    if name is None:
+        return False
+    return f.flag(name) if f.raw(name) is not None else f.flag("tie_word_embeddings")
 
 
 def _counted(parts: list[Part], quantisation: Quantisation) -> Architecture:

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from slm_core.units import GIB
+from slm_operator.cli.commands.plan import _subject
+from slm_operator.cli.inputs.manifests import deployment
 from slm_operator.cli.main import main
+from slm_operator.estimator.gpus import find_accelerator
 from unit.advisor import configs
 from unit.cli.golden import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from slm_operator.estimator.estimate import Subject
 
 FIELD = ROOT / "tests/data/field/configs"
 LLAMA = configs.LLAMA_3_8B | {"max_position_embeddings": 131072}
@@ -177,3 +182,27 @@ class TestFolder:
 def test_a_slice_by_mig_is_not_the_whole_gpu(planning: Planning) -> None:
     said = planning.refusal(planning.config(LLAMA), gpu=PART)
     assert f"{PART} has 10.0 GiB" in said
+
+
+class TestManifestsOfTheField:
+    """Llama 3.1 8B on an L40S, by manifests that changed nothing once."""
+
+    def subject(self, planning: Planning, name: str) -> Subject:
+        _, spec = deployment(str(ROOT / f"tests/data/field/plan/{name}.yaml"))
+        gpu = find_accelerator("NVIDIA-L40S")
+        assert gpu
+        return _subject(planning.config(LLAMA), gpu, spec)
+
+    def test_a_cache_of_eight_bits(self, planning: Planning) -> None:
+        assert self.subject(planning, "kv-fp8").model.kv_bytes_per_token == 65536
+
+    def test_weights_of_32_bits(self, planning: Planning) -> None:
+        assert self.subject(planning, "float32").model.weights_bytes / GIB == pytest.approx(29.9, abs=0.05)
+
+    def test_a_long_sequence_under_thin_load(self, planning: Planning) -> None:
+        manifest = str(ROOT / "tests/data/field/plan/long-context-thin-load.yaml")
+        assert (
+            main(["plan", "-f", manifest, "--config", planning.config(LLAMA), "--gpu", "NVIDIA-L40S", "-o", "json"])
+            == 0
+        )
+        assert json.loads(planning.capsys.readouterr().out)["configuration"]["kvCacheBytes"] >= 16 * GIB

@@ -125,7 +125,7 @@ def test_of_an_odd_config_the_engine_is_the_judge(profile: Profile, model: Path,
     (model / "config.json").write_text(json.dumps(config | odd))
     run = profile("--max-engines-per-gpu", "1", "--max-batch-size", "1")
     assert run.events[-1]["event"] in ("result", "failed")
-    assert run.status in (0, EXIT_STATUS[Failure.ENGINE])
+    assert run.events[-1].get("class") != Failure.INTERNAL
     assert not leftovers()
 
 
