@@ -37,6 +37,8 @@ class Settings(Tuning):
     """What the GPU is for."""
     mode: SharingMode | None = None
     """The sharing mode that the user requested. None: whichever was measured best."""
+    against_mps: str | None = None
+    """Why these engines could not be served under MPS, in a sentence. None: they can."""
     engines_per_gpu: int | None = None
     """The user's own number of engines per GPU. Wins over the advice, at a cost that the advice states."""
     max_engines_per_gpu: int | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.candidates import Check, CheckName
 from slm_core.decision import Further
-from slm_core.sharing import allows_packs
+from slm_core.sharing import allows_packs, sharing_of
 from slm_core.units import GIB
 
 from slm_operator.advisor import memory
@@ -29,6 +29,8 @@ def sharing(context: Context, point: Point) -> Check:
         return Check(name, False, f"the user allows no sharing (mode {s.mode})")
     if s.mode is not None and s.mode is not point.sharing_mode:
         return Check(name, False, f"the user requested {s.mode}, this is {point.sharing_mode}")
+    if s.against_mps is not None and sharing_of(point.sharing_mode).daemon is not None:
+        return Check(name, False, f"MPS is ruled out by {s.against_mps}")
     own, most = s.engines_per_gpu, s.max_engines_per_gpu
     if own is not None and own != point.replicas:
         return Check(name, False, f"the user requested {own} per GPU", point.replicas, own)

@@ -44,6 +44,8 @@ _DIRECTIVES = ("$patch", "$retainKeys", "$setElementOrder/", "$deleteFromPrimiti
 RUNTIME_CONTAINER = "runtime"
 """The init container of profile pods, which brings what measures. One of a user's would be merged into it."""
 _APPENDED = frozenset({"tolerations"})
+INSTEAD_OF_MPS = "or set spec.sharing.mode to Auto, TimeSlicing or Exclusive"
+"""What else helps where MPS was asked for by name."""
 SHARED_MEMORY = PurePosixPath("/dev/shm")  # noqa: S108 - in the pod
 
 _OWNED_IN_ENGINE = {
@@ -177,8 +179,7 @@ def refused_under_mps(overlay: dict[str, Any]) -> str | None:
     own = {"name": CONTAINER, "securityContext": container_security()}
     pod = merge({"securityContext": pod_security(), "containers": [own]}, overlay.get("spec", {}))
     (engine,) = (one for one in pod["containers"] if one["name"] == CONTAINER)
-    broken = "; ".join((*_own_shared_memory(engine), *_other_user(engine, pod)))
-    return f"{broken}; or set spec.sharing.mode to TimeSlicing or Exclusive" if broken else None
+    return "; ".join((*_own_shared_memory(engine), *_other_user(engine, pod))) or None
 
 
 def _own_shared_memory(engine: dict[str, Any]) -> Iterator[str]:

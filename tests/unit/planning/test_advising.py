@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from slm_core.measurements import Mark, MeasurementDocument
+from slm_core.measurements import Mark, MeasurementDocument, SharingMode
 from slm_operator.advisor.advice import Advice
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.reasons import Reason
 from slm_operator.planning.deployment.advising import DecidedFrom, Unadvisable, advice_status, advise_deployment
-from unit.advisor.build import document, point
+from unit.advisor.build import document, pack, point
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 256, 512)
 BASIS = DecidedFrom(profile="measured", generation=3, digest="d1", former={})
@@ -91,3 +91,28 @@ def test_latencies_keep_the_digits_of_their_metric() -> None:
     exact = replace(advice, predicted=replace(advice.predicted, itl_ms=3.64496, ttft_ms=41.26))
     figures = advice_status(exact, BASIS, NOON)["figures"]
     assert (figures["itlMs"], figures["ttftMs"]) == (3.645, 41.3)
+
+
+OWN_SHM = {"containers": [{"name": "engine", "volumeMounts": [{"name": "x", "mountPath": "/dev/shm"}]}]}
+
+
+@pytest.mark.parametrize(
+    "breaks", [{"securityContext": {"runAsUser": 7}}, OWN_SHM], ids=["another user", "its own /dev/shm"]
+)
+def test_what_mps_does_not_take_is_served_without_it_and_told_why(breaks: dict[str, Any]) -> None:
+    with_packs = document(
+        *map(point, BATCHES), pack(128, gain=0.4), pack(128, sharing_mode=SharingMode.TIME_SLICING, gain=0.3)
+    )
+    usual, against = (
+        advise_deployment(spec, with_packs)
+        for spec in (
+            SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "podTemplate": {"spec": template}})
+            for template in ({}, breaks)
+        )
+    )
+    assert isinstance(usual, Advice)
+    assert isinstance(against, Advice)
+    assert usual.configuration.sharing_mode is SharingMode.MPS
+    assert against.configuration.sharing_mode is SharingMode.TIME_SLICING
+    (ruled_out,) = (one for one in against.candidates if one.point and one.point.sharing_mode is SharingMode.MPS)
+    assert ruled_out.because.startswith("MPS is ruled out by spec.podTemplate: the engine would")

@@ -102,7 +102,7 @@ def test_an_engine_against_the_rules_of_mps_is_not_put_under_it(template: dict[s
     reason, message, stalls = blocking(made)
     assert (reason, stalls) == ("InvalidPodTemplate", True)
     assert words in message
-    assert "set spec.sharing.mode to TimeSlicing or Exclusive" in message
+    assert "set spec.sharing.mode to Auto, TimeSlicing or Exclusive" in message
     assert not applied(made).keys() & {"Deployment", "Service", "PodDisruptionBudget"}
     assert not any(isinstance(action, Delete) for action in made.actions)
 

@@ -13,7 +13,7 @@ from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.admission.answer import asked
 from slm_operator.cli.inputs.files import as_written
 from slm_operator.cli.inputs.validation import sentence
-from slm_operator.manifests.overlay import refused_fields, refused_under_mps
+from slm_operator.manifests.overlay import INSTEAD_OF_MPS, refused_fields, refused_under_mps
 from slm_operator.visible import visible_in
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _refused_by_the_operator(spec: SLMDeploymentSpec) -> Iterator[str]:
     overlay = spec.pod_template or {}
     yield from (refused := refused_fields(overlay))
     if not refused and spec.sharing.mode == SharingMode.MPS and (why := refused_under_mps(overlay)):
-        yield why
+        yield f"{why}; {INSTEAD_OF_MPS}"
 
 
 def taken(manifest: dict[str, Any], kind: str, filename: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from slm_operator.advisor.validate import AdviceError, Unanswerable
 from slm_operator.api.conditions import rfc3339
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.engine import Serving
+from slm_operator.manifests.overlay import refused_fields, refused_under_mps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,10 +82,12 @@ def slo_of(slo: SloSpec) -> Slo:
 
 def settings_of(spec: SLMDeploymentSpec) -> Settings:
     """The user's settings in the advisor's words."""
+    overlay = spec.pod_template or {}
     return Settings(
         **tuned(spec.advisor),
         objective=Objective(spec.advisor.objective),
         mode=asked_mode(spec.sharing.mode),
+        against_mps=refused_under_mps(overlay) if not refused_fields(overlay) else None,
         engines_per_gpu=spec.sharing.engines_per_gpu,
         max_engines_per_gpu=spec.sharing.max_engines_per_gpu,
         concurrency=spec.workload.concurrency_per_gpu,

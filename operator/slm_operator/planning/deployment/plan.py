@@ -17,7 +17,7 @@ from slm_operator.api import names
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
-from slm_operator.manifests.overlay import refused_fields, refused_under_mps
+from slm_operator.manifests.overlay import INSTEAD_OF_MPS, refused_fields, refused_under_mps
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
 from slm_operator.planning.actions import Action, Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable, without_flags
@@ -68,7 +68,7 @@ def _story(view: DeploymentView, settings: Settings) -> Story:
     refused = "; ".join(refused_fields(overlay, settings.nodes.opt_in_label))
     without_mps = refused_under_mps(overlay) if not refused else None
     if without_mps is not None and _shares_by_daemon(asked_mode(spec.sharing.mode)):  # before GPU time is spent on it
-        refused = without_mps
+        refused = f"{without_mps}; {INSTEAD_OF_MPS}"
     if refused:
         return _stalled(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, refused)
     story = _profiled(view, spec)
@@ -78,7 +78,8 @@ def _story(view: DeploymentView, settings: Settings) -> Story:
     if story.advice is None or not story.holds:
         return story
     if without_mps is not None and _shares_by_daemon(story.advice.configuration.sharing_mode):
-        return story.and_then(_obstacle(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, without_mps))
+        said = f"{without_mps}; {INSTEAD_OF_MPS}"
+        return story.and_then(_obstacle(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, said))
     return _served(view, spec, story, story.advice, settings)
 
 
