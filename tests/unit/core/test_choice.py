@@ -1,4 +1,4 @@
-"""The choice among candidates that passed: of those that cannot be told apart from the fastest, the one of the lowest latency."""
+"""The choice among candidates that passed: of those that cannot be distinguished from the fastest, the one of the lowest latency."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def chosen(*candidates: Candidate) -> tuple[int, int]:
         ([candidate(64, 1000, confirmed=True), candidate(32, 1100)], 32),
     ],
     ids=[
-        "told apart",
+        "distinguished",
         "intervals that overlap",
         "one interval is wide",
         "single runs that differ by more than such runs do",
