@@ -69,7 +69,7 @@ class BcaResult:
     fastest: Candidate | None
     """The published answer: of those that passed the most tokens per second. Absent when there is none."""
     chosen: Candidate | None
-    """The one of the lowest latency that cannot be told apart from it."""
+    """The one of the lowest latency that cannot be distinguished from it."""
     candidates: tuple[Candidate, ...]
     """Every full-batch single engine, in order of B, by the measurement that decides."""
     rules: Rules

@@ -71,7 +71,7 @@ class CheckName(StrEnum):
     GAIN = "Gain"
     """Is a pack better than the best single engine?"""
     NOISE = "Noise"
-    """Not to be told apart from the best: chosen for its latency, or kept for another's. Nothing fails it."""
+    """Not to be distinguished from the best: chosen for its latency, or kept for another's. Nothing fails it."""
     RANK = "Rank"
     """Chosen, or behind the choice. Nothing fails it."""
 

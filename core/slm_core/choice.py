@@ -1,8 +1,8 @@
 """The choice among candidates that passed, for the search and for the advisor alike.
 
-Measurements are noisy, so "the most tokens per second" is a set: the fastest candidate and those that cannot be told
-apart from it. Of these the one of the lowest latency is chosen, which needs the least memory too; what the others might
-make more is said. Each is compared with the fastest one, never with its neighbour: a chain of small steps would lead
+Measurements are noisy, so "the most tokens per second" is a set: the fastest candidate and those that cannot be
+distinguished from it. Of these the one of the lowest latency is chosen, which needs the least memory too; what the
+others might make more is said. Each is compared with the fastest one, never with its neighbour: a chain of small steps would lead
 anywhere. Must never weigh a candidate that failed a check, nor depend on the order of candidates but among equals.
 """
 
@@ -47,7 +47,7 @@ class Choice:
     fastest: Candidate
     """Of the most tokens per second; the chosen one where nothing else speaks against it."""
     alike: tuple[Candidate, ...]
-    """All that cannot be told apart from the fastest, the chosen one and the fastest among them."""
+    """All that cannot be distinguished from the fastest, the chosen one and the fastest among them."""
 
     @property
     def alternatives(self) -> tuple[Alternative, ...]:
@@ -57,9 +57,9 @@ class Choice:
 
 
 def choose_among(candidates: Sequence[Candidate]) -> Choice | None:
-    """Of those that passed and cannot be told apart from the fastest: a confirmed one, of the lowest latency.
+    """Of those that passed and cannot be distinguished from the fastest: a confirmed one, of the lowest latency.
 
-    Where latencies cannot be told apart either: of the fewest engines, then of the fewest sequences. None: nothing passed.
+    Where latencies cannot be distinguished either: of the fewest engines, then of the fewest sequences. None: nothing passed.
     """
     passed = [c for c in candidates if c.passed]
     if not passed:

@@ -21,7 +21,7 @@ from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Advice, KvReason, Load, Objective, Parts
 from slm_operator.advisor.checks import further
 from slm_operator.advisor.context import make_context
-from slm_operator.advisor.explain import fraction_more, not_told_apart, say
+from slm_operator.advisor.explain import fraction_more, not_distinguished, say
 from slm_operator.advisor.load import pays_from
 from slm_operator.advisor.select import choose, pareto_frontier
 from slm_operator.advisor.validate import AdviceError, check_question
@@ -166,7 +166,7 @@ def _first(context: Context, choice: Selection) -> Check:
     makes = choice.judged.throughput
     if choice.alternatives:
         fastest = choice.alternatives[0]
-        because = not_told_apart(fastest)
+        because = not_distinguished(fastest)
         return Check(CheckName.NOISE, True, because, fastest.gain_fraction, fastest.noise_fraction)
     if context.settings.objective is Objective.THROUGHPUT:
         because = f"the most tokens per second of all that passed: {makes:,.0f}"

@@ -66,10 +66,10 @@ def _made(might: Alternative) -> str:
     return "is predicted to make" if might.candidate.figures.source is Source.PREDICTED else "measured"
 
 
-def not_told_apart(fastest: Alternative) -> str:
+def not_distinguished(fastest: Alternative) -> str:
     """Why something else is served than the fastest."""
     return (
-        f"cannot be told apart from the fastest, {shape(fastest.candidate.point)}, which {_made(fastest)} "
+        f"cannot be distinguished from the fastest, {shape(fastest.candidate.point)}, which {_made(fastest)} "
         f"{fastest.gain_fraction:.1%} more, within the noise of {fastest.noise_fraction:.1%}, "
         f"at {fastest.itl_ratio:.1f} times the ITL"
     )

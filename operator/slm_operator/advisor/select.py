@@ -67,7 +67,7 @@ def choose(context: Context, found: Evaluation) -> Selection:
 
 
 def _least_memory(context: Context, found: Evaluation, asked: int) -> Choice | None:
-    """Where memory is to be freed: the least of it that makes no less than the fastest single engine, as far as can be told."""
+    """Where memory is to be freed: the least of it that makes no less than the fastest single engine, within the noise."""
     if context.settings.objective is not Objective.FREE_MEMORY:
         return None
     least = found.best.fastest.throughput if found.best else 0.0

@@ -1,4 +1,4 @@
-"""Honest under noise: what cannot be told apart, what says nothing, and when there is no advice at all."""
+"""Honest under noise: what cannot be distinguished, what says nothing, and when there is no advice at all."""
 
 from __future__ import annotations
 

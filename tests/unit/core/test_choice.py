@@ -1,4 +1,4 @@
-"""The choice among candidates that passed: of those that cannot be told apart from the fastest, the one of the lowest latency."""
+"""The choice among candidates that passed: of those that cannot be distinguished from the fastest, the one of the lowest latency."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slm_core.candidates import Candidate, Check, CheckName
 from slm_core.choice import choose_among, is_alike
-from slm_core.measurements import Latency, Point, SharingMode
+from slm_core.measurements import Latency, Mark, Point, SharingMode
+from slm_core.point_checks import MARK_REMEDY, MARK_SAYS
 from unit.runtime_search.points import point
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def chosen(*candidates: Candidate) -> tuple[int, int]:
         ([candidate(64, 1000, confirmed=True), candidate(32, 1100)], 32),
     ],
     ids=[
-        "told apart",
+        "distinguished",
         "intervals that overlap",
         "one interval is wide",
         "single runs that differ by more than such runs do",
@@ -127,3 +128,7 @@ def test_two_latencies_of_one_size_are_no_reason_to_swap_it() -> None:
     late = replace(one, point=replace(one.point, itl_ms=Latency(mean_ms=65.0), max_num_batched_tokens=512))
     assert isinstance(late.point, Point)
     assert chosen(one, late) == (32, 1)
+
+
+def test_every_mark_has_its_words_and_its_remedy() -> None:
+    assert set(MARK_SAYS) == set(MARK_REMEDY) == set(Mark)
