@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[3]
 PORT = ROOT / "core" / "slm_core" / "engines"
 ELSEWHERE = {
     "core/slm_core/measurements.py": "documents that name no engine are of the time when there was one",
+    "core/slm_core/results/vllm_bench.py": "a benchmark of that name, whichever engine it asked",
 }
 
 
