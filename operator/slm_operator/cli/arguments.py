@@ -179,7 +179,7 @@ def _profile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="FILE",
         action="append",
         required=True,
-        help="what was exported, or a document; or result files of vllm bench serve, GuideLLM or AIPerf, one -f each; - is stdin",
+        help="what was exported, or a document; or result files of other benchmarks (docs/guides/your-own-data.md), one -f each; - is stdin",
     )
     take.add_argument("--name", metavar="NAME", help="name of the new SLMProfile (default: the exported one's)")
     take.add_argument("--model", metavar="URI", help="which model other benchmarks measured, as spec.model.uri")
@@ -238,8 +238,8 @@ def _measurements(command: argparse.ArgumentParser, *, required: bool) -> None:
         "--filename",
         metavar="FILE",
         action="append",
-        help="a measurement document or an SLMProfile, JSON or YAML; or result files of vllm bench serve, GuideLLM or AIPerf, "
-        "one -f each; - is stdin",
+        help="a measurement document or an SLMProfile, JSON or YAML; or result files of other benchmarks "
+        "(docs/guides/your-own-data.md), one -f each; - is stdin",
     )
     one.add_argument(
         "--from-csv", metavar="FILE", help="runs of one engine, a row each, with the columns of the published sweeps"

@@ -77,10 +77,12 @@ def document_in(files: Files) -> MeasurementDocument:
     filename = ", ".join(name for name, _ in files)
     held = [found for _, raws in files for raw in raws if (found := _held(raw)) is not None]
     if not held:
+        from slm_core.results.registry import TOOLS  # noqa: PLC0415 - a document needs no reader of other files
+
         raise Refused(
             f"{filename}: no measurements in it: give the output of `slm_runtime profile` or of "
             "`kubectl slm profile export`, an SLMProfile with spec.measurements or status.measurements, or result files of "
-            "vllm bench serve, GuideLLM or AIPerf"
+            f"{', '.join(tool.NAME for tool in TOOLS)}"
         )
     if len(held) > 1:
         raise Refused(f"{filename}: measurements of {len(held)} profiles: give one of them")
