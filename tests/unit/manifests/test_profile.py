@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.manifests.profile import profile, profile_args, profile_key
+from slm_operator.manifests.profile import Where, profile, profile_args, profile_key
 from unit.planning import worlds as w
 
+HERE = Where(opt_in_label=names.OPT_IN_LABEL)
 MODEL = {"uri": "hf://org/opt"}
 UNMEASURED: dict[str, dict[str, Any]] = {
     "the name that clients use": {"model": MODEL | {"name": "chat"}},
@@ -53,7 +55,7 @@ def test_a_profile_has_no_field_that_measuring_ignores() -> None:
 
 def test_a_rate_is_handed_to_who_measures_it() -> None:
     spec = {"model": MODEL, "workload": {"requestsPerSecondPerGpu": 3.5}}
-    args = profile_args(SLMProfileSpec.model_validate(spec), "p")
+    args = profile_args(SLMProfileSpec.model_validate(spec), "p", HERE)
     assert args[args.index("--requests-per-second") + 1] == "3.5"
     assert "--concurrency" not in args
-    assert "--requests-per-second" not in profile_args(SLMProfileSpec.model_validate({"model": MODEL}), "p")
+    assert "--requests-per-second" not in profile_args(SLMProfileSpec.model_validate({"model": MODEL}), "p", HERE)

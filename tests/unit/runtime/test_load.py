@@ -225,7 +225,7 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_opened_anew() ->
 async def test_a_connection_that_lay_idle_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server may be about to close it."""
     async with engine(*WHOLE) as asked, asyncio.timeout(60):
-        with Connection(asked.url) as connection:
+        with Connection(asked.url, {}) as connection:
             for idle_seconds in (60, 60, 0):
                 monkeypatch.setattr("slm_runtime.connection.IDLE_SECONDS", idle_seconds)
                 await connection.post("/v1/completions", b"{}")

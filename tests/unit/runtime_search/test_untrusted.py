@@ -33,10 +33,13 @@ class Doubtful(SimulatedRig):
 
 
 DOUBTS: dict[str, tuple[dict[str, Any], str]] = {
-    "a mark": ({"marks": (Mark.THROTTLED,)}, "Throttled"),
-    "two marks": ({"marks": (Mark.THROTTLED, Mark.ERRORS)}, "Errors and Throttled"),
-    "failed requests": ({"errors": 3}, "failed requests"),
-    "a pool too small besides": ({"preemptions": 2, "marks": (Mark.PREEMPTED, Mark.THROTTLED)}, "Throttled"),
+    "a mark": ({"marks": (Mark.THROTTLED,)}, "the GPU lowered its clocks"),
+    "two marks": ({"marks": (Mark.THROTTLED, Mark.ERRORS)}, "requests failed, the GPU lowered its clocks"),
+    "failed requests": ({"errors": 3}, "requests failed"),
+    "a pool too small besides": (
+        {"preemptions": 2, "marks": (Mark.PREEMPTED, Mark.THROTTLED)},
+        "the GPU lowered its clocks",
+    ),
 }
 SLOS = {"a factor": Slo(itl_factor=4), "a limit": Slo(itl_ms=40), "a tail": Slo(itl_ms=40, ttft_ms=60), "none": Slo()}
 
@@ -49,7 +52,7 @@ async def test_one_sequence_alone_is_never_the_best(case: str, slo: str) -> None
     findings, done, _ = await search(asked, Doubtful(2, **doubt))
     assert best(asked, findings) is None
     assert not done.complete
-    assert done.because.startswith("no point above B=1 can be trusted")
+    assert done.because.startswith("what could be chosen is in doubt")
     assert why in done.because
     assert findings.engine_starts == 1, "nothing is confirmed, and no pack is tried"
 
