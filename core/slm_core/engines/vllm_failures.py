@@ -111,7 +111,7 @@ _ERROR_LINE = re.compile(
     r"|\berror while |^\w*Error$|: (?:command )?not found$"
 )
 _HEARSAY = re.compile(
-    r"Engine core initialization failed|EngineDeadError|EngineGenerateError|See root cause|died unexpectedly|died with exit"
+    r"Engine core initialization failed|EngineDeadError|EngineGenerateError|See root cause|died unexpectedly|died with exit|WorkerProc initialization failed|WorkerProc failed to start"
 )
 _STATUS = re.compile(r"^\d{3} (?:Client|Server) Error")
 """How the hub's client writes what it was answered, below what that means."""
