@@ -81,7 +81,7 @@ ESTIMATES: list[tuple[str, dict[str, Any], list[str], str]] = [
     ("no GPU named", CONFIG, [], "give --gpu, or spec.accelerator.products"),
     ("unknown GPU", CONFIG, ["--gpu", "Voodoo"], "give --gpu-memory-bytes"),
     ("too small a GPU", CONFIG, ["--gpu", "Voodoo", "--gpu-memory-bytes", "1000000000"], "use a larger GPU"),
-    ("not a config", {"a": 1}, ["--gpu", "T4"], "model_type"),
+    ("not a config", {"a": 1}, ["--gpu", "T4"], "model_type: missing"),
     ("not an object", [], ["--gpu", "T4"], "give the config.json of the model"),  # type: ignore[list-item]
     ("measurements too", CONFIG, ["--profile", "x"], "not allowed with"),
 ]

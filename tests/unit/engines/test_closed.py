@@ -20,7 +20,6 @@ BENCHMARK = "vllm bench serve"
 """A tool that measures any engine: its name is none of an engine's words."""
 ELSEWHERE = {
     "core/slm_core/measurements.py": "documents that name no engine are of the time when there was one",
-    "core/slm_core/results/vllm_bench.py": "a benchmark of that name, whichever engine it asked",
 }
 
 
