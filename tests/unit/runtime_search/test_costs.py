@@ -16,7 +16,7 @@ from tests.simulated_engine.published import OPT_1_3B
 
 HUB = replace(OPT_1_3B, kv_bytes_per_token=32 * 1024, max_model_len=131_072, start_seconds=70.0, compile_seconds=80.0)
 """A model of the hub: 150 s until its engine runs, 70 s where its step is compiled already."""
-AT_ITS_POWER_LIMIT = {"mean_power_watts": 72.0}
+AT_ITS_POWER_LIMIT = {"mean_power_watts": 72.0, "mean_sm_clock_mhz": 1110.0, "power_capped_fraction": 1.0}
 """What windows see of a board as it runs in production: figures, and no doubt."""
 
 
@@ -26,7 +26,7 @@ async def test_neither_a_download_nor_a_power_cap_changes_what_is_measured(downl
     asked = request(Slo(itl_factor=4), max_model_len=None, max_gpu_seconds=60 * minutes)
     quick, at_once, _ = await search(asked, rig(HUB))
     slow, done, _ = await search(asked, rig(HUB, download=download, board=AT_ITS_POWER_LIMIT))
-    assert [replace(p, mean_power_watts=None) for p in slow.points] == list(quick.points)
+    assert [replace(p, **dict.fromkeys(AT_ITS_POWER_LIMIT)) for p in slow.points] == list(quick.points)
     assert any(p.replicas > 1 for p in slow.points)
     assert done == at_once
     assert (slow.download_seconds, slow.gpu_seconds - quick.gpu_seconds) == (download, pytest.approx(download))
