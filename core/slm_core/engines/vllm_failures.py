@@ -56,7 +56,7 @@ _SIGNS: tuple[_Sign, ...] = (
     _Sign(Failure.SHARING, r"MPS (?:client|server|daemon).*(?:failed|not ready|terminated)|[Mm]ps[A-Z]\w*(?:Failed|NotReady)"),
     _Sign(Failure.SHARING, r"CUDA-capable device\(s\) is/are busy or unavailable|devices? (?:is|are) busy or unavail", _EXCLUSIVE),
     _Sign(Failure.MEMORY, r"larger than the available KV cache|No available memory for the cache|OutOfMemoryError"),
-    _Sign(Failure.MEMORY, r"out of memory|is less than desired GPU memory|is less than requested memory for kv"),
+    _Sign(Failure.MEMORY, r"out of memory|is less than desired (?:GPU|CPU) memory|is less than requested memory for kv"),
     _Sign(Failure.HOST_MEMORY, r"Cannot allocate memory|DefaultCPUAllocator: can't allocate|^MemoryError"),
     _Sign(Failure.PORT, r"[Aa]ddress already in use"),
     _Sign(Failure.DISK, r"No space left on device|Disk quota exceeded|Read-only file system|Not enough free disk space"),
