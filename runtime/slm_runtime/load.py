@@ -22,7 +22,7 @@ from slm_runtime.connection import Connection, RequestFailedError
 from slm_runtime.prompts import Prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from slm_core.slo import Metric
@@ -62,6 +62,8 @@ class ClosedLoop:
     def __init__(self, urls: Sequence[str], model: str, lengths: Lengths, tokens: Sequence[int], seed: int) -> None:
         """`tokens`: ids to make prompts of. `seed`: another one for each loop, or an engine meets its prompts again."""
         self._urls = tuple(urls)
+        self.headers: Mapping[str, str] = {}
+        """What the engines want with each request."""
         self._model = json.dumps(model)
         self._lengths = lengths
         self._rng = random.Random(seed)  # noqa: S311 - lengths and token ids, not secrets
@@ -105,7 +107,7 @@ class ClosedLoop:
     async def _work(self, url: str | None) -> None:
         urls = (url,) if url else self._urls
         with contextlib.ExitStack() as opened:
-            connections = [opened.enter_context(Connection(one)) for one in urls]
+            connections = [opened.enter_context(Connection(one, self.headers)) for one in urls]
             prompt, output = self._lengths.in_progress(self._rng)
             while True:
                 connection = self._rng.choice(connections)

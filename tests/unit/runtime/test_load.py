@@ -34,6 +34,7 @@ class Engine:
         self._parts = parts
         self._then = then
         self.bodies: list[dict[str, Any]] = []
+        self.heads: list[str] = []
         self.connections: list[asyncio.StreamWriter] = []
         self.asked = asyncio.Event()
         self.left = asyncio.Event()
@@ -44,6 +45,7 @@ class Engine:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                self.heads.append(head)
                 length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
                 self.bodies.append(json.loads(await reader.readexactly(length)))
                 self.asked.set()
@@ -92,6 +94,14 @@ async def test_every_request_is_streamed_with_the_models_own_sampling() -> None:
         assert body.pop("prompt")
         assert body.pop("max_tokens") in {1, 2}
         assert body == {"model": "m", "ignore_eos": True, "stream": True}
+
+
+async def test_every_request_has_what_the_engine_wants() -> None:
+    async with engine(*WHOLE) as asked:
+        loop = loop_of(asked.url)
+        loop.headers = {"Authorization": "Bearer key"}
+        await some_answers(loop, 2, 8)
+    assert all("\r\nAuthorization: Bearer key\r\n" in head for head in asked.heads)
 
 
 async def test_loops_of_different_seeds_share_no_beginning() -> None:
@@ -213,7 +223,7 @@ async def test_a_loop_that_is_left_closes_its_connections() -> None:
 
 async def test_a_connection_that_the_server_closed_meanwhile_is_opened_anew() -> None:
     async with engine(*WHOLE, then=_close) as asked, asyncio.timeout(60):
-        with Connection(asked.url) as connection:
+        with Connection(asked.url, {}) as connection:
             for _ in range(2):
                 assert await connection.post("/v1/completions", b"{}") == 200
                 await Answer(connection).finish(None)
@@ -225,7 +235,7 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_opened_anew() ->
 async def test_a_connection_that_lay_idle_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server may be about to close it."""
     async with engine(*WHOLE) as asked, asyncio.timeout(60):
-        with Connection(asked.url) as connection:
+        with Connection(asked.url, {}) as connection:
             for idle_seconds in (60, 60, 0):
                 monkeypatch.setattr("slm_runtime.connection.IDLE_SECONDS", idle_seconds)
                 await connection.post("/v1/completions", b"{}")
@@ -238,5 +248,5 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 async def test_nothing_at_the_address_is_a_failure_of_the_system() -> None:
-    with Connection("http://127.0.0.1:9") as connection, pytest.raises((OSError, RequestFailedError)):
+    with Connection("http://127.0.0.1:9", {}) as connection, pytest.raises((OSError, RequestFailedError)):
         await connection.post("/v1/completions", b"{}")
