@@ -91,12 +91,18 @@ def table(record: Mapping[str, Any]) -> str:
         for client, figures in load["clients"].items():
             found = asdict(differences(load["points"], Figures(**figures)))
             cells = [f"{found[name]:+.1%} (±{allowed[name]:.1%})" for name in found]
-            within = [name for name in found if abs(found[name]) <= allowed[name]]
-            verdict = "all" if len(within) == len(found) else ", ".join(map(_NAMES.__getitem__, within)) or "none"
+            verdict = _verdict(load["points"], [name for name in found if abs(found[name]) <= allowed[name]])
             lines.append(
                 f"| {load['engine']} | {load['batch_size']} | {said} | {client} | {' | '.join(cells)} | {verdict} |"
             )
     return "\n".join(lines)
+
+
+def _verdict(points: Sequence[Mapping[str, Any]], within: Sequence[str]) -> str:
+    """What agrees; nothing can be said where the profiler doubts itself."""
+    if doubts := sorted({mark for point in points for mark in point.get("marks", ())}):
+        return f"not known: the profiler's own points are marked {' and '.join(doubts)}"
+    return "all" if len(within) == len(_NAMES) else ", ".join(_NAMES[name] for name in within) or "none"
 
 
 _NAMES = {"output_tokens_per_second": "tok/s", "itl_ms": "ITL", "ttft_ms": "TTFT"}

@@ -31,10 +31,11 @@ class Connection:
     """Opened by the first request. A server that has closed it meanwhile is connected to anew."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        """`headers`: what the engine wants with each request, besides what HTTP does."""
         parts = urlsplit(url)
-        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._address = parts.hostname or "", parts.port or 80
-        self._fields = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\n{more}Content-Length: "
+        fields = {"Host": parts.netloc, "Content-Type": "application/json", **headers}
+        self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._length: int | None = None
@@ -58,16 +59,18 @@ class Connection:
 
     async def post(self, path: str, body: bytes) -> int:
         """Send a request and read the answer's head. Returns its status. Raises OSError or RequestFailedError."""
-        if self._reader is None or self._reader.at_eof() or time.monotonic() - self._used > IDLE_SECONDS:
+        if not self._is_fresh():
             self.close()
             self._reader, self._writer = await asyncio.open_connection(*self._address, limit=READ_BYTES)
+        assert self._reader, "opened just now"
         assert self._writer, "opened with the reader"
-        self._writer.write(f"POST {path} HTTP/1.1\r\n{self._fields}{len(body)}\r\n\r\n".encode() + body)
+        head = f"POST {path} HTTP/1.1\r\n{self._fields}Content-Length: {len(body)}\r\n\r\n"
+        self._writer.write(head.encode() + body)
         try:
-            head = await self._reader.readuntil(b"\r\n\r\n")
+            said = await self._reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             raise RequestFailedError(f"no answer: {error}") from error
-        first, *lines = head.decode("latin-1").split("\r\n")
+        first, *lines = said.decode("latin-1").split("\r\n")
         fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         try:
             self._length = int(fields["content-length"]) if "content-length" in fields else None
@@ -75,6 +78,12 @@ class Connection:
             return int(first.split()[1])
         except (ValueError, IndexError) as error:
             raise RequestFailedError(f"no HTTP: {first[:80]!r}") from error
+
+    def _is_fresh(self) -> bool:
+        """Open, as far as can be known here, and in use."""
+        if self._reader is None or self._writer is None or time.monotonic() - self._used > IDLE_SECONDS:
+            return False
+        return not (self._reader.at_eof() or self._writer.transport.is_closing())
 
     async def read(self) -> bytes:
         """More of the answer, with the marks between chunks, as soon as there is any; nothing at its end.

@@ -51,3 +51,10 @@ def test_a_table_says_which_figures_agree() -> None:
     record = {"loads": [{"engine": "light", "batch_size": 8, "points": [point()], "clients": seen}]}
     row = "| light | 8 | 600, 12.0 ms, 30 ms | one | +1.0% (±4.1%) | +0.8% (±4.1%) | +100.0% (±4.1%) | tok/s, ITL |"
     assert table(record).splitlines()[-1] == row
+
+
+def test_nothing_is_said_to_agree_where_the_profiler_doubts_itself() -> None:
+    seen = {"one": {"output_tokens_per_second": 600.0, "itl_ms": 12.0, "ttft_ms": 30.0}}
+    doubted = point() | {"marks": ["LittlesLaw"]}
+    record = {"loads": [{"engine": "light", "batch_size": 8, "points": [point(), doubted], "clients": seen}]}
+    assert table(record).endswith("| not known: the profiler's own points are marked LittlesLaw |")

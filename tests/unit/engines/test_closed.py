@@ -53,11 +53,13 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def leaks(source: str, words: set[str]) -> list[str]:
+    whole = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    named = "|".join(sorted(word for word in words if word.isalpha()))
+    found = re.compile(rf"(?<![\w-])(?:{whole})(?![\w-])|(?i:{named})")
     return [
-        f"line {line}: {word} in {text[:80]!r}"
+        f"line {line}: {word[0]} in {text[:80]!r}"
         for line, text in ((at, said.replace(BENCHMARK, "")) for at, said in texts(ast.parse(source)))
-        for word in sorted(words)
-        if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) or (word.isalpha() and word in text.lower())
+        for word in found.finditer(text)
     ]
 
 

@@ -34,6 +34,7 @@ class Engine:
         self._parts = parts
         self._then = then
         self.bodies: list[dict[str, Any]] = []
+        self.heads: list[str] = []
         self.connections: list[asyncio.StreamWriter] = []
         self.asked = asyncio.Event()
         self.left = asyncio.Event()
@@ -44,6 +45,7 @@ class Engine:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                self.heads.append(head)
                 length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
                 self.bodies.append(json.loads(await reader.readexactly(length)))
                 self.asked.set()
@@ -92,6 +94,14 @@ async def test_every_request_is_streamed_with_the_models_own_sampling() -> None:
         assert body.pop("prompt")
         assert body.pop("max_tokens") in {1, 2}
         assert body == {"model": "m", "ignore_eos": True, "stream": True}
+
+
+async def test_every_request_has_what_the_engine_wants() -> None:
+    async with engine(*WHOLE) as asked:
+        loop = loop_of(asked.url)
+        loop.headers = {"Authorization": "Bearer key"}
+        await some_answers(loop, 2, 8)
+    assert all("\r\nAuthorization: Bearer key\r\n" in head for head in asked.heads)
 
 
 async def test_loops_of_different_seeds_share_no_beginning() -> None:

@@ -47,7 +47,8 @@ async def test_no_measurement_meets_a_prompt_of_an_earlier_one(model: Path) -> N
 
 
 @pytest.mark.usefixtures("light_command")
-async def test_prompts_that_the_engine_knew_are_marked_and_told(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+async def test_prompts_that_the_engine_knew_are_marked_and_said(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
     async with running(model, notes) as rig:
         monkeypatch.setattr(rig._seeds, "getrandbits", lambda _: 1)
@@ -59,6 +60,7 @@ async def test_prompts_that_the_engine_knew_are_marked_and_told(model: Path, mon
 
 
 @pytest.mark.usefixtures("light_command")
+@pytest.mark.slow
 async def test_a_front_end_that_is_behind_costs_throughput(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its core counts short latencies all the while; only requests that are streamed show what clients wait for."""
     rates = {}
