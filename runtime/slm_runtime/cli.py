@@ -22,10 +22,11 @@ from slm_core.units import GIB
 from slm_runtime import events, profile
 from slm_runtime.device_checks import Choice
 from slm_runtime.host import Share
+from slm_runtime.launches import Subject
 from slm_runtime.ledger import read_config
 from slm_runtime.measuring import Conditions
-from slm_runtime.rig import Subject
 from slm_runtime.search.steps import Request
+from slm_runtime.task import Task
 from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths
 
@@ -151,7 +152,7 @@ def _add(group: argparse._ArgumentGroup, flag: str, kind: Callable[[str], T], de
     group.add_argument(flag, type=kind, default=default, help=words, **more)
 
 
-def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> profile.Task:
+def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> Task:
     """One value of all words, `words` being the engine's. Raises ProfileError for lengths that make no sense."""
     name = args.served_model_name or Path(args.model).name
     command, arguments = command_and_arguments(words)
@@ -161,7 +162,7 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
     chosen = ModelOptions(max_model_len=args.max_model_len, dtype=args.dtype)
     max_model_len = args.max_model_len or given.max_model_len or longest_sequence(read_config(args.model))
     request = _request(args, engine, max_model_len)
-    return profile.Task(
+    return Task(
         subject=Subject(
             model=args.model,
             served_name=name,

@@ -11,19 +11,14 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from slm_core import tuning
 from slm_core.codec import to_json
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
 from slm_core.measurements import Cost, Engine, Gpu, MeasurementDocument, Model
-from slm_core.sharing import PACKED, allows_packs, sharing_of
-from slm_core.sharing.time_slicing import TIME_SLICING
 from slm_core.wording import several
 
 from slm_runtime import host
@@ -34,45 +29,15 @@ from slm_runtime.rig import EngineRig
 from slm_runtime.search.chosen import load_of
 from slm_runtime.search.loop import run_search
 from slm_runtime.search.steps import Done, Event, Failed, Findings, Measured, Request, Started, StartEngines
+from slm_runtime.task import check_task, request_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
-    from slm_core.measurements import SharingMode
-
-    from slm_runtime.device_checks import Choice
     from slm_runtime.events import Reporter
-    from slm_runtime.measuring import Conditions
     from slm_runtime.nvml import Device
-    from slm_runtime.rig import Subject
-    from slm_runtime.workload import Lengths
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """All that a profile is asked for."""
-
-    subject: Subject
-    request: Request
-    """Without modes and token budget: those depend on the device."""
-    max_num_batched_tokens: int | None
-    """The user's own token budget per step."""
-    lengths: Lengths | str
-    """Token lengths, or the path of a dataset."""
-    conditions: Conditions
-    asked_mode: SharingMode | None
-    """The only one that packs may use; None: whichever can be measured here."""
-    model_uri: str
-    revision: str | None
-    dtype: str | None
-    image: str | None
-    device: Choice
-    gpu_product: str | None
-    """What was asked for, as the nodes' label has it."""
-    gpu_memory_bytes: int | None
-    """The same of the device's memory."""
-    output: Path | None
-    provenance: str
+    from slm_runtime.task import Task
 
 
 @dataclass(slots=True)
@@ -98,14 +63,14 @@ async def run(task: Task, reporter: Reporter) -> int:
     document = None
     with contextlib.ExitStack() as held:
         try:
-            _check(task)
+            check_task(task)
             device = open_device(task.device, task.gpu_product)
             if device is not None:
                 held.callback(device.close)
                 await check_device(device, task.device, task.gpu_product, task.gpu_memory_bytes)
             if device is None and task.gpu_product not in {None, CPU}:
                 reporter.note(f"the CPU is measured under the name of {task.gpu_product}: no GPU is like that")
-            request = _request(task, device, reporter)
+            request = request_on(task, device, reporter.note)
             rig = EngineRig(task.subject, task.lengths, task.conditions, device, reporter.note)
             async with _download_reported(task.subject.model, rig, reporter) as downloading:
                 await _search(request, rig, reporter, ending, downloading)
@@ -235,51 +200,6 @@ def _tell(event: Event, rig: EngineRig, reporter: Reporter, ending: Ending) -> N
     else:
         number = len(event.findings.points) + 1
         reporter.progress(number, f"measuring B={step.batch_size}: {step.because}", seconds)
-
-
-def _check(task: Task) -> None:
-    """What can be known to be wrong before a GPU is held. Raises ProfileError."""
-    model = Path(task.subject.model)
-    if model.is_absolute() or task.subject.model.startswith("."):
-        if not model.is_dir():
-            raise ProfileError(Failure.MODEL, f"--model {model}: no such folder")
-        if not (model / "config.json").is_file():
-            raise ProfileError(Failure.MODEL, f"--model {model}: it has no config.json")
-        if not read_config(str(model)):
-            raise ProfileError(Failure.MODEL, f"--model {model}: its config.json is not a JSON object")
-    if task.output and not os.access(task.output.parent, os.W_OK):
-        raise ProfileError(Failure.DISK, f"--output {task.output}: its folder cannot be written to")
-
-
-def _request(task: Task, device: Device | None, reporter: Reporter) -> Request:
-    """What is to be found out on this device."""
-    budget = task.max_num_batched_tokens
-    if budget is None:
-        budget = tuning.max_num_batched_tokens(device.memory_bytes if device else None)
-    budget = max(budget, task.request.max_batch_size)  # an engine refuses less
-    return replace(task.request, modes=_modes(task, device, reporter), max_num_batched_tokens=budget)
-
-
-def _modes(task: Task, device: Device | None, reporter: Reporter) -> tuple[SharingMode, ...]:
-    """Ways of sharing that can be measured here, best first. Raises ProfileError when the one asked for cannot."""
-    wanted = PACKED if task.asked_mode is None else (sharing_of(task.asked_mode),)
-    if task.request.max_engines == 1 or not allows_packs(task.asked_mode):
-        return ()
-    if device is None:
-        others = [one.title for one in wanted if one is not TIME_SLICING]
-        if others:
-            reporter.note(
-                f"no NVIDIA device: packs run on disjoint cores and count as {TIME_SLICING.title}; {' and '.join(others)} is not measured"
-            )
-        return (TIME_SLICING.mode,)
-    lacking = {one.daemon for one in wanted if one.daemon and not shutil.which(one.daemon)}
-    possible = [one for one in wanted if one.daemon not in lacking]
-    for daemon in lacking:
-        if not possible:
-            raise ProfileError(Failure.SHARING, f"{daemon} is not in PATH")
-        under = " and ".join(one.title for one in possible)
-        reporter.note(f"{daemon} is not in PATH: packs are measured under {under} only")
-    return tuple(one.mode for one in possible)
 
 
 def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending) -> MeasurementDocument | None:

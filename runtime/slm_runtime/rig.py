@@ -8,26 +8,20 @@ no process, daemon or file behind, whatever happens.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from slm_core import tuning
-from slm_core.architecture import longest_sequence
-from slm_core.engines.base import Options
 from slm_core.engines.registry import engine_of
 from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_core.sharing import sharing_of
-from slm_core.units import MIB
-from slm_core.wording import several
 
 from slm_runtime import host, mps
 from slm_runtime.datasets import Conversations, counted, read_dataset
-from slm_runtime.engine_process import Launch, group_of, start_engine
-from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config, weights_on_disk
+from slm_runtime.engine_process import group_of, start_engine
+from slm_runtime.launches import Launches
+from slm_runtime.ledger import Observed, make_ledger, read_config, weights_on_disk
 from slm_runtime.measuring import Measurement, Running
 from slm_runtime.prompts import text_tokens
 from slm_runtime.search.steps import EngineReport
@@ -35,39 +29,20 @@ from slm_runtime.tokenizer import count_tokens, identify
 from slm_runtime.workload import Lengths, usable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Ledger, Point
 
     from slm_runtime.engine_process import EngineProcess
+    from slm_runtime.launches import Subject
     from slm_runtime.measuring import Conditions
     from slm_runtime.nvml import Device
     from slm_runtime.search.steps import Measure
 
-CPU_POOL_FRACTION = 0.4
-"""Most of the free memory that a sweep's KV pool takes on CPU."""
 PORT_TRIES = 3
 THROTTLED_FRACTION = 0.05
 """Of a window; above it the CPU limit is worth a word."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """The model and the engine that are measured."""
-
-    model: str
-    """Folder, or a name that the engine resolves."""
-    served_name: str
-    command: tuple[str, ...]
-    """The engine's command."""
-    arguments: tuple[str, ...] = ()
-    """What it always has after the command: `Options.fixed`."""
-    max_model_len: int | None = None
-    timeout_seconds: float = tuning.STARTUP_SECONDS.default
-    environment: Mapping[str, str] = field(default_factory=dict)
-    replica: host.Share = field(default_factory=host.Share)
-    """What a replica of it may use: beside a GPU no engine is measured with more CPU."""
 
 
 class EngineRig:
@@ -85,30 +60,26 @@ class EngineRig:
         self._subject = subject
         self.kind = engine_of(subject.command)
         read = lengths if isinstance(lengths, Lengths) else read_dataset(lengths)
-        self._lengths = read if isinstance(read, Lengths) else None
         self._conversations = read if isinstance(read, Conversations) else None
         self._conditions = conditions
         self._device = device
         self._note = note
         if not isinstance(lengths, Lengths):
             note(f"requests are as in {read.source}")
-        self._config: dict[str, Any] = read_config(subject.model)
-        self._tokens = text_tokens(self._config)
+        config = read_config(subject.model)
+        self._launches = Launches(subject, config, device, note)
+        self._launches.lengths = read if isinstance(read, Lengths) else None
+        self._tokens = text_tokens(config)
         self._seeds = random.Random(conditions.seed)  # noqa: S311 - of prompts, not of secrets
         self._engines: list[EngineProcess] = []
         self._daemon: mps.MpsDaemon | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._on: EngineConfiguration | None = None
         self._ledger: Ledger | None = None
-        self._context_bytes = 0
         self._said: set[str] = set()
         self._began: float | None = None
         self._downloaded_seconds = 0.0
-        self._left_out: tuple[str, ...] = ()
-        self.args: tuple[str, ...] = ()
-        """Words of the sweep's engine, ours and the user's."""
         self.version = "unknown"
-        self.model_len = subject.max_model_len
         self.fault: Failure | None = None
         """Class of the last EngineFault, for the exit status."""
         self.remedy: str | None = None
@@ -117,7 +88,12 @@ class EngineRig:
     @property
     def lengths(self) -> Lengths | None:
         """The workload, once it is known."""
-        return self._lengths
+        return self._launches.lengths
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """Words of the sweep's engine, ours and the user's."""
+        return self._launches.args
 
     def gpu_seconds(self) -> float:
         """Wall time since the first start."""
@@ -181,7 +157,7 @@ class EngineRig:
             await self._daemon.verify([group_of(engine.pid) for engine in self._engines])
         assert self._ledger, "read with the first engine"
         return EngineReport(
-            ledger=self._ledger, max_model_len=self.model_len, version=self.version, seconds=tuple(seconds)
+            ledger=self._ledger, max_model_len=self._launches.model_len, version=self.version, seconds=tuple(seconds)
         )
 
     async def _start_known(self, on: EngineConfiguration, index: int) -> EngineProcess:
@@ -189,23 +165,17 @@ class EngineRig:
         try:
             return await self._start_one(on, index)
         except ProfileError as refusal:
-            known = self.kind.optional_flags.keys() - set(self._left_out)
+            known = self.kind.optional_flags.keys() - set(self._launches.left_out)
             refused = sorted(flag for flag in known if refusal.failure is Failure.ARGUMENTS and flag in str(refusal))
             if not refused:
                 raise
-            self._left_out += tuple(refused)
+            self._launches.left_out += tuple(refused)
             for flag in refused:
                 self._note(f"the engine does not know {flag}: {self.kind.optional_flags[flag]}")
         return await self._start_known(on, index)
 
     async def _start_one(self, on: EngineConfiguration, index: int) -> EngineProcess:
-        launch = Launch(
-            kind=self.kind,
-            command=self._words(on),
-            environment=self._environment(on, index),
-            timeout_seconds=self._subject.timeout_seconds,
-            cores=self._cores(on.engines_per_gpu)[index],
-        )
+        launch = self._launches.of(on, index, self._daemon)
         for tries_left in reversed(range(PORT_TRIES)):
             try:
                 return await start_engine(launch)
@@ -214,75 +184,11 @@ class EngineRig:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _cores(self, engines: int) -> tuple[tuple[int, ...], ...]:
-        """Cores that each engine is held to beside a GPU; without one they are `_environment`'s to say."""
-        each = self._subject.replica.cpus if self._device else None
-        return host.cores_of_engines(frozenset(os.sched_getaffinity(0)), engines, each)
-
     def _note_once(self, notes: Iterable[str]) -> None:
         for note in notes:
             if note not in self._said:
                 self._said.add(note)
                 self._note(note)
-
-    def _words(self, on: EngineConfiguration) -> tuple[str, ...]:
-        subject, fraction = self._subject, None
-        if self._device and on.engines_per_gpu > 1:
-            total = self._device.memory_bytes
-            share = sharing_of(on.sharing_mode).memory_share(total, on.engines_per_gpu)
-            fraction = self.kind.fraction_while_measuring(total, share, self._context_bytes)
-        options = Options(
-            model=subject.model,
-            served_name=subject.served_name,
-            batch_size=on.batch_size,
-            max_num_batched_tokens=on.max_num_batched_tokens,
-            kv_bytes=self._sweep_pool_bytes(on.batch_size) if on.kv_cache_bytes is None else on.kv_cache_bytes,
-            memory_fraction=fraction,
-            fixed=subject.arguments,
-            left_out=self._left_out,
-        )
-        args = self.kind.arguments(subject.command, options)
-        if on.kv_cache_bytes is None:
-            self.args = args
-        return (*subject.command, *args)
-
-    def _sweep_pool_bytes(self, batch_size: int) -> int | None:
-        """None lets a CUDA engine take what it finds; on CPU it would take the machine, so it gets what the sweep needs."""
-        if self._device:
-            return None
-        per_token = self._kv_bytes_per_token("auto")
-        if per_token is None:
-            return 1024 * MIB
-        model_len = self.model_len or longest_sequence(self._config) or 2048
-        longest = min(self._lengths.longest, model_len) if self._lengths else model_len
-        tokens = batch_size * self.kind.sequence_kv_tokens(longest + 1)
-        most = int(CPU_POOL_FRACTION * host.free_bytes())
-        least = self.kind.sequence_kv_tokens(model_len) * per_token
-        if least > most:
-            raise ProfileError(
-                Failure.MEMORY, f"one sequence of {model_len} tokens needs {least} bytes of KV; {most} may be used"
-            )
-        return max(least, min(most, tokens * per_token))
-
-    def _kv_bytes_per_token(self, kv_dtype: str) -> int | None:
-        dtype = self.kind.read_arguments(self._subject.arguments).dtype
-        return kv_bytes_per_token(self._config, kv_dtype, dtype or "auto")
-
-    def _environment(self, on: EngineConfiguration, index: int) -> dict[str, str]:
-        made = dict(self._subject.environment)
-        if self._daemon:
-            made |= self._daemon.environment
-        if self._device:
-            made |= self._device.chosen()
-            made |= sharing_of(on.sharing_mode).limits(self._device.memory_bytes, on.engines_per_gpu)
-        if self._device is None and on.engines_per_gpu > 1:
-            cores = frozenset(os.sched_getaffinity(0))
-            if len(cores) < on.engines_per_gpu and index == 0:
-                self._note(
-                    f"{on.engines_per_gpu} engines share {several(len(cores), 'core')}: what they gain here says little"
-                )
-            made |= self.kind.pinned_to(host.shares(cores, on.engines_per_gpu)[index])
-        return made
 
     async def _read_ledger(self, on: EngineConfiguration, used_before: int | None) -> Ledger:
         engine = self._engines[0]
@@ -297,7 +203,7 @@ class EngineRig:
             )
         seen = Observed(
             report=report,
-            computed_kv_bytes_per_token=self._kv_bytes_per_token(report.kv_dtype),
+            computed_kv_bytes_per_token=self._launches.kv_bytes_per_token(report.kv_dtype),
             weights_on_disk=weights_on_disk(self._subject.model),
             device_bytes=total,
             used_bytes=used,
@@ -305,7 +211,7 @@ class EngineRig:
         )
         ledger, notes = make_ledger(seen)
         if on.kv_cache_bytes is None:
-            self._context_bytes = ledger.context_bytes
+            self._launches.context_bytes = ledger.context_bytes
             for note in notes:
                 self._note(note)
         return ledger
@@ -315,17 +221,18 @@ class EngineRig:
         engine = self._engines[0]
         await engine.counters()  # a missing metric ends the search before any load
         itself = await identify(engine)
-        self.version, self.model_len = itself.version, itself.max_model_len or self.model_len
-        model_len = self.model_len or 2**31
+        launches = self._launches
+        self.version, launches.model_len = itself.version, itself.max_model_len or launches.model_len
+        lengths = launches.lengths
         if self._conversations:
             flat = [text for pair in self._conversations.texts for text in pair]
             counts = await count_tokens(engine, self._subject.served_name, flat)
-            self._lengths = counted(self._conversations, counts)
+            lengths = counted(self._conversations, counts)
             if None in counts:
-                self._note(f"requests are as in {self._lengths.source}")
+                self._note(f"requests are as in {lengths.source}")
             self._conversations = None
-        assert self._lengths, "given, or counted just now"
-        self._lengths = usable(self._lengths.pairs, self._lengths.source, model_len)
+        assert lengths, "given, or counted just now"
+        launches.lengths = usable(lengths.pairs, lengths.source, launches.model_len or 2**31)
 
     def _first_request(self) -> dict[str, object]:
         return {"model": self._subject.served_name, "prompt": [9] * 8, "max_tokens": 8, "ignore_eos": True}
@@ -334,14 +241,14 @@ class EngineRig:
         """See Rig."""
         assert self._on, "the search measures what it has started"
         assert self._ledger, "read with the first engine"
-        assert self._lengths, "learned from the first engine"
+        assert self.lengths, "learned from the first engine"
         running = Running(
             engines=tuple(self._engines),
             on=self._on,
             kv_pool_bytes=self._ledger.kv_pool_bytes,
             served_name=self._subject.served_name,
             tokens=self._tokens,
-            lengths=self._lengths,
+            lengths=self.lengths,
             device=self._device,
         )
         measurement = Measurement(running, step, self._conditions, self._seeds.getrandbits(64))

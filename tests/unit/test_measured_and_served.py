@@ -89,7 +89,7 @@ async def measured(
     task = cli._task(cli._parser().parse_args(words[:at]), tuple(words[at + 1 :]), "")
     board: object = Board()
     rig = EngineRig(task.subject, Lengths(((8, 8),), "fixed"), Conditions(pace=Pace()), board, lambda _: None)  # type: ignore[arg-type]
-    rig._context_bytes = LEDGER.context_bytes
+    rig._launches.context_bytes = LEDGER.context_bytes
     mode = SharingMode.EXCLUSIVE if replicas == 1 else SharingMode.TIME_SLICING
     configuration = EngineConfiguration(
         batch_size=BATCH,

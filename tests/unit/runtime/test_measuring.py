@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import Mark
+from slm_runtime.launches import Subject
 from slm_runtime.measuring import Conditions
-from slm_runtime.rig import EngineRig, Subject
+from slm_runtime.rig import EngineRig
 from slm_runtime.search.steps import Measure
 from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths
