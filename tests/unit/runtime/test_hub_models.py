@@ -16,6 +16,7 @@ from slm_runtime import profile as profiling
 from slm_runtime.ledger import read_config
 from slm_runtime.profile import Ending
 from slm_runtime.search.steps import Findings
+from slm_runtime.task import request_on
 
 NAME = "org/long-context"
 LONG = 131_072
@@ -101,5 +102,4 @@ def test_the_step_budget_follows_the_memory_of_the_device(case: str) -> None:
 def test_the_step_budget_of_a_small_card_is_asked_for(words: list[str], tokens: int) -> None:
     task = cli._task(cli._parser().parse_args(["profile", "--model", NAME, *words]), ("vllm", "serve"), "a test")
     small: Any = SimpleNamespace(memory_bytes=24 * GIB)
-    reporter: Any = SimpleNamespace(note=lambda _: None)
-    assert profiling._request(task, small, reporter).max_num_batched_tokens == tokens
+    assert request_on(task, small, lambda _: None).max_num_batched_tokens == tokens
