@@ -52,3 +52,24 @@ def test_only_so_many_nodes_are_named() -> None:
 def test_a_node_with_a_gpu_to_spare_is_not_called_held() -> None:
     said = gpu_wait(asked(TWO, pods=(WHOLE_ENGINE,)), H100, w.SETTINGS)
     assert "something else keeps the pod away" in said
+
+
+CORDONED = replace(gpu_node("c"), unschedulable=True)
+WOULD_DO = {
+    "one that somebody holds": (asked(IDLE, pods=(w.foreign("training", "a"),)), "becomes free on a would do"),
+    "two": (
+        asked(IDLE, OTHER, pods=(w.foreign("training", "a"), w.foreign("tests", "b"))),
+        "becomes free on a, b would do",
+    ),
+    "none": (asked(CORDONED, w.node(slice_class=w.MPS_2)), None),
+    "first what would do": (
+        asked(CORDONED, OTHER, pods=(w.foreign("training", "b"),)),
+        "node b has its GPU held by a pod of another namespace; node c is cordoned. A GPU that becomes free on b would do",
+    ),
+}
+
+
+@pytest.mark.parametrize(("view", "words"), WOULD_DO.values(), ids=WOULD_DO)
+def test_whose_gpu_would_do_is_said(view: ProfileView, words: str | None) -> None:
+    said = gpu_wait(view, H100, w.SETTINGS)
+    assert (words or "would do") in said if words is not None else "would do" not in said

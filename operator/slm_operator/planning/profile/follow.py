@@ -67,6 +67,7 @@ def _is_the_result(
 def ended_so(view: ProfileView, tries: TriesStatus, ended: Ended, settings: Settings, now: datetime) -> Outcome:
     """A try that ended without a result is counted. Its Job goes once status shows that."""
     after = counted(view, tries, ended, now)
+    spent = {"gpuSeconds": after.gpu_seconds or None}
     name = view.profile.meta.key.name
     if not ended.consequence.again:
         reason = view.log.failure_class if ended.ending is Ending.ENGINE_FAILED else None
@@ -74,14 +75,15 @@ def ended_so(view: ProfileView, tries: TriesStatus, ended: Ended, settings: Sett
         again = f"When it is corrected: a change of the profile's spec, or kubectl annotate slmp {name} {names.RETRY_ANNOTATION}=1, has it tried again"
         job = view.job
         goes = without_job(job, "its words are in status") if job is not None and job.finished and reason else ()
-        return failed(reason or Reason.PROFILE_FAILED, f"{own_words}. {again}", *goes, tries=after)
+        outcome = failed(reason or Reason.PROFILE_FAILED, f"{own_words}. {again}", *goes)
+        return replace(outcome, tries=after, extra=spent)
     assert view.profile.spec is not None
     allowed = allowed_seconds(view.profile.spec, settings) / 60
     message = (
         f"try {after.count} ended: {ended}. It is tried again at {after.next_try_time}, or at once by kubectl annotate slmp "
         f"{name} {names.RETRY_ANNOTATION}=1; {after.gpu_seconds / 60:.1f} of {allowed:g} GPU minutes are spent"
     )
-    return replace(waiting(Reason.AWAITING_RETRY, message, 0.5), tries=after)
+    return replace(waiting(Reason.AWAITING_RETRY, message, 0.5), tries=after, extra=spent)
 
 
 def _goes_on(view: ProfileView, job: JobRecord, settings: Settings, now: datetime) -> Outcome:

@@ -49,9 +49,9 @@ def held(reason: str, message: str) -> Outcome:
     return Outcome(phase="Pending", finding=not_yet(reason, message, stalls=True))
 
 
-def failed(reason: str, message: str, *actions: Action, tries: TriesStatus | None = None) -> Outcome:
+def failed(reason: str, message: str, *actions: Action) -> Outcome:
     """It is not tried again by itself."""
-    return Outcome(phase="Failed", finding=not_yet(reason, message, stalls=True), actions=actions, tries=tries)
+    return Outcome(phase="Failed", finding=not_yet(reason, message, stalls=True), actions=actions)
 
 
 def without_job(job: JobRecord, because: str) -> tuple[Action, ...]:

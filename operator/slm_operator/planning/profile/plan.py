@@ -249,7 +249,8 @@ def _condition(view: ProfileView) -> dict[str, Any]:
 
 def _status(view: ProfileView, outcome: Outcome, now: datetime) -> dict[str, Any]:
     meta, old = view.profile.meta, view.profile.status
-    tries = (outcome.tries if outcome.tries is not None else tries_of(view.profile)).given()
+    tries_before = tries_of(view.profile)
+    tries = (outcome.tries if outcome.tries is not None else tries_before).given()
     told = tries if any(tries.values()) else None
     waits = outcome.phase == "Pending" and outcome.finding.reason in _WAITS and not outcome.finding.stalls
     fields = {
@@ -257,19 +258,11 @@ def _status(view: ProfileView, outcome: Outcome, now: datetime) -> dict[str, Any
         "phase": outcome.phase,
         "conditions": conditions((outcome.finding,), old.get("conditions", ()), meta.generation, now),
         "product": _product(view),
-        "gpuSeconds": _gpu_seconds(view, outcome) or None,
+        "gpuSeconds": tries_before.gpu_seconds + spent_seconds(view, tries_before) or None,
         "waitingSince": waiting_since(view, now) if waits else None,
         "tries": told,
     } | (outcome.extra or {})
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _gpu_seconds(view: ProfileView, outcome: Outcome) -> int:
-    """GPU time of all tries, the present one so far included."""
-    if outcome.tries is not None and outcome.tries.job != tries_of(view.profile).job:
-        return outcome.tries.gpu_seconds  # it was counted just now
-    tries = tries_of(view.profile)
-    return tries.gpu_seconds + spent_seconds(view, tries)
 
 
 def _product(view: ProfileView) -> str | None:

@@ -113,11 +113,14 @@ def wait_until(tries: TriesStatus, now: datetime) -> datetime | None:
 
 
 def spent_seconds(view: ProfileView, tries: TriesStatus) -> int:
-    """GPU time of the present try: as its log says, or as status last said of a log that is gone."""
-    log = view.log
-    in_document = log.document.cost.gpu_seconds if log.document is not None and log.document.cost is not None else 0.0
-    before = int(view.profile.status.get("gpuSeconds") or 0) - tries.gpu_seconds
-    return max(round(log.gpu_seconds or 0.0), round(in_document), before, 0)
+    """GPU time of the present try that is not counted yet: as its log says, or as status last said of a log that is gone."""
+    before = max(int(view.profile.status.get("gpuSeconds") or 0) - tries.gpu_seconds, 0)
+    if view.job is None:
+        return before
+    if view.job.meta.uid == tries.job:
+        return 0
+    cost = view.log.document.cost if view.log.document is not None else None
+    return max(round(view.log.gpu_seconds or 0.0), round(cost.gpu_seconds) if cost is not None else 0, before)
 
 
 def allowed_seconds(spec: SLMProfileSpec, settings: Settings) -> float:
