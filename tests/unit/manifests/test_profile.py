@@ -49,3 +49,21 @@ def test_a_profile_has_no_field_that_measuring_ignores() -> None:
     made = profile(record, record.spec, (record,))["spec"]
     SLMProfileSpec.model_validate(made, extra="forbid")
     assert made["gpu"]["product"] == "NVIDIA-L4"
+
+
+INHERITED: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
+    "the class of its replicas": ({"spec": {"priorityClassName": "serving", "runtimeClassName": "nvidia"}}, {"spec": {"runtimeClassName": "nvidia"}}),
+    "a class and nothing else": ({"spec": {"priorityClassName": "serving"}}, None),
+    "a priority by number": ({"metadata": {"labels": {"a": "b"}}, "spec": {"priority": 7}}, {"metadata": {"labels": {"a": "b"}}}),
+    "no priority": ({"spec": {"runtimeClassName": "nvidia"}}, {"spec": {"runtimeClassName": "nvidia"}}),
+    "no spec": ({"metadata": {"labels": {"a": "b"}}}, {"metadata": {"labels": {"a": "b"}}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("template", "made"), INHERITED.values(), ids=INHERITED)
+def test_a_profile_inherits_a_pod_template_and_no_priority(
+    template: dict[str, Any], made: dict[str, Any] | None
+) -> None:
+    record = w.deployment(spec={"model": MODEL, "podTemplate": template})
+    assert record.spec is not None
+    assert profile(record, record.spec, (record,))["spec"].get("podTemplate") == made

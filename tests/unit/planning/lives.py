@@ -121,3 +121,39 @@ class Life:
     @property
     def is_stalled(self) -> bool:
         return any(one["type"] == "Stalled" for one in self.status["conditions"])
+
+
+def waiting() -> Life:
+    life = Life()
+    life.look()
+    life.look()
+    return life
+
+
+def preempted(life: Life, seconds: float = 60.0) -> Life:
+    """It gets its GPU, measures for so long, and loses it to a pod of higher priority."""
+    life.gets_a_gpu()
+    life.prints(doing="B = 8", gpu_seconds=seconds)
+    life.look()
+    life.ends(disrupted_because=Cause("PreemptionByScheduler"), failed_because=Cause("Failed"))
+    life.until_it_rests()
+    return life
+
+
+def out_of_memory() -> Life:
+    """The model's own doing: no further try by itself."""
+    life = waiting()
+    life.gets_a_gpu()
+    life.prints(doing="B = 8", gpu_seconds=60.0)
+    life.look()
+    life.ends(failed_because=Cause("Failed"), terminated=Cause("OOMKilled", exit_code=137))
+    life.until_it_rests()
+    assert life.says[:2] == ("Failed", "ProfileFailed")
+    return life
+
+
+def measured(life: Life) -> None:
+    life.gets_a_gpu()
+    life.prints(document=w.document())
+    life.until_it_rests()
+    assert life.says[0] == "Complete"
