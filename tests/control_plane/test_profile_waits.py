@@ -41,10 +41,6 @@ class Stage:
     def set_clock(self, offset: str) -> None:
         self.clock.write_text(offset)
 
-    def looks_at(self, name: str) -> None:
-        """Have the operator look at a profile now. NB: only what it keeps of an object is news to it."""
-        self.kubectl("label", f"slmp/{name}", "slm-operator.io/profile=any")
-
     def works(self) -> Any:
         return operator(self.plane, *self.arguments, environment=self.environment)
 
@@ -139,7 +135,7 @@ def test_after_a_month_without_a_gpu_one_comes_and_the_profile_is_measured(stage
     assert stage.get("slmp/waits")["metadata"]["generation"] == 1
 
 
-def test_a_replica_pre_empts_a_profile_which_is_measured_when_its_pause_is_over(stage: Stage) -> None:
+def test_a_replica_pre_empts_a_profile_which_is_tried_again_when_a_person_asks(stage: Stage) -> None:
     stage.adds_node_of_nobody("held", like=stage.adds_node("other"))
     stage.plane.write_pod_log(line(event="phase", phase="Measuring", message="B = 8", gpuSeconds=60.0))
     stage.measures("gives-way", "held")
@@ -156,8 +152,7 @@ def test_a_replica_pre_empts_a_profile_which_is_measured_when_its_pause_is_over(
         tries = stage.said("gives-way", "AwaitingRetry")["tries"]
         assert (tries["lastEnding"], tries["count"], tries["gpuSeconds"]) == ("Preempted", 1, 60)
         wait_until(lambda: not jobs(stage))
-        stage.set_clock("+2m")
-        stage.looks_at("gives-way")
+        stage.kubectl("annotate", "slmp/gives-way", "slm-operator.io/retry=now", "--overwrite")
         stage.said("gives-way", "WaitingForGPU")  # it pre-empts nobody
         stage.plane.write_pod_log(result())
         stage.adds_node("held", prefix="free")

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from slm_core.codec import to_json
 
-from slm_operator.api import names
 from slm_operator.api.conditions import moment, rfc3339
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.profile import request_digest
 from slm_operator.planning.profile.endings import Ending, ending_of
 from slm_operator.planning.profile.gpu import gpu_wait
-from slm_operator.planning.profile.outcome import Outcome, failed, not_yet, ready, waiting, without_job
+from slm_operator.planning.profile.outcome import Outcome, failed, not_yet, ready, retry_command, waiting, without_job
 from slm_operator.planning.profile.tries import allowed_seconds, counted, spent_seconds
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def ended_so(view: ProfileView, tries: TriesStatus, ended: Ended, settings: Sett
     if not ended.consequence.again:
         reason = view.log.failure_class if ended.ending is Ending.ENGINE_FAILED else None
         own_words = ended.said if ended.ending is Ending.ENGINE_FAILED else f"the profile's pod: {ended}"
-        again = f"When it is corrected: a change of the profile's spec, or kubectl annotate slmp {name} {names.RETRY_ANNOTATION}=1, has it tried again"
+        again = f"When it is corrected, a change of the profile's spec has it tried again, or: {retry_command(name)}"
         job = view.job
         goes = without_job(job, "its words are in status") if job is not None and job.finished and reason else ()
         outcome = failed(reason or Reason.PROFILE_FAILED, f"{own_words}. {again}", *goes)
@@ -80,8 +79,8 @@ def ended_so(view: ProfileView, tries: TriesStatus, ended: Ended, settings: Sett
     assert view.profile.spec is not None
     allowed = allowed_seconds(view.profile.spec, settings) / 60
     message = (
-        f"try {after.count} ended: {ended}. It is tried again at {after.next_try_time}, or at once by kubectl annotate slmp "
-        f"{name} {names.RETRY_ANNOTATION}=1; {after.gpu_seconds / 60:.1f} of {allowed:g} GPU minutes are spent"
+        f"try {after.count} ended: {ended}. {after.gpu_seconds / 60:.1f} of {allowed:g} GPU minutes are spent. It is tried "
+        f"again at {after.next_try_time}, or at once: {retry_command(name)}"
     )
     return replace(waiting(Reason.AWAITING_RETRY, message, 0.5), tries=after, extra=spent)
 
@@ -135,7 +134,7 @@ def _obstacle(view: ProfileView, pod: PodRecord, settings: Settings, now: dateti
         )
     if pod.stuck is not None:
         where = f"pod {pod.meta.key.name} cannot start: {pod.stuck}"
-        again = f"A corrected Secret is tried at once by kubectl annotate slmp {view.profile.meta.key.name} {names.RETRY_ANNOTATION}=1"
+        again = f"A corrected Secret is tried at once by: {retry_command(view.profile.meta.key.name)}"
         return pod.stuck.reason, f"{where}. Check spec.engine.image and its pull secret. {again}"
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_operator.api import names
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.planning.actions import Delete
@@ -52,6 +53,11 @@ def held(reason: str, message: str) -> Outcome:
 def failed(reason: str, message: str, *actions: Action) -> Outcome:
     """It is not tried again by itself."""
     return Outcome(phase="Failed", finding=not_yet(reason, message, stalls=True), actions=actions)
+
+
+def retry_command(profile: str) -> str:
+    """How a person has it tried at once. Each value asks once, so this gives a new one each time."""
+    return f"kubectl annotate slmp {profile} {names.RETRY_ANNOTATION}=$(date +%s) --overwrite"
 
 
 def without_job(job: JobRecord, because: str) -> tuple[Action, ...]:

@@ -251,7 +251,7 @@ def _status(view: ProfileView, outcome: Outcome, now: datetime) -> dict[str, Any
     meta, old = view.profile.meta, view.profile.status
     tries_before = tries_of(view.profile)
     tries = (outcome.tries if outcome.tries is not None else tries_before).given()
-    told = tries if any(tries.values()) else None
+    kept = tries if any(tries.values()) else None
     waits = outcome.phase == "Pending" and outcome.finding.reason in _WAITS and not outcome.finding.stalls
     fields = {
         "observedGeneration": meta.generation,
@@ -260,7 +260,7 @@ def _status(view: ProfileView, outcome: Outcome, now: datetime) -> dict[str, Any
         "product": _product(view),
         "gpuSeconds": tries_before.gpu_seconds + spent_seconds(view, tries_before) or None,
         "waitingSince": waiting_since(view, now) if waits else None,
-        "tries": told,
+        "tries": kept,
     } | (outcome.extra or {})
     return {name: value for name, value in fields.items() if value is not None}
 
