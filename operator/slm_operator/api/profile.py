@@ -95,11 +95,13 @@ class TriesStatus(Part):
     """GPU time of all tries that have ended. search.maxGpuMinutes bounds it together with that of the next one."""
     last_ending: Annotated[str, Field(max_length=64)] | None = None
     """How the last try ended, in one word: Preempted, Evicted, NodeLost ..."""
+    last_message: Annotated[str, Field(max_length=1024)] | None = None
+    """The same in a sentence, with the words of whoever ended it."""
     last_try_time: Timestamp | None = None
     """When that was seen."""
     next_try_time: Timestamp | None = None
     """When it is tried again at the latest. Absent: it is not waiting for that."""
-    job: Annotated[str, Field(max_length=64)] | None = None
+    job: Annotated[str, Field(max_length=253)] | None = None
     """UID of the Job of the last try."""
     request: Annotated[str, Field(max_length=64)] | None = None
     """Digest of what of spec may change, as the last try had it. Another one now: it is tried again at once."""

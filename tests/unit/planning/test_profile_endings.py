@@ -211,3 +211,13 @@ def test_a_whole_result_is_kept_whatever_happens_to_its_pod() -> None:
     life.prints(document=w.document())
     life.look()
     assert life.status["phase"] == "Complete"
+
+
+def test_no_text_of_others_is_too_long_for_status() -> None:
+    life = ended("Error", 14, failure_class="Interrupted", failure="m" * 4096)
+    assert life.job is not None
+    life.job = replace(life.job, request="x" * 253, retry="y" * 253)
+    life.look()
+    assert (len(life.tries["lastMessage"]), life.tries["lastEnding"]) == (1024, Ending.INTERRUPTED)
+    life.until_it_rests()
+    assert life.begun == 2, "what the Job was made for is not what spec says"

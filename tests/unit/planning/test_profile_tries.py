@@ -119,6 +119,7 @@ def test_a_clock_that_is_set_back_makes_nobody_wait_longer(back: timedelta) -> N
     life.now += back
     life.until_it_rests()
     assert due(life) - life.now <= 16 * MINUTE <= LONGEST_PAUSE
+    assert f"again at {life.tries['nextTryTime']}" in life.says[2]
     life.later(minutes=16).until_it_rests()
     assert life.begun == 6
 

@@ -13,7 +13,7 @@ from slm_operator.manifests.profile import request_digest
 from slm_operator.planning.profile.endings import Ending, ending_of
 from slm_operator.planning.profile.gpu import gpu_wait
 from slm_operator.planning.profile.outcome import Outcome, failed, not_yet, ready, retry_command, waiting, without_job
-from slm_operator.planning.profile.tries import allowed_seconds, counted, spent_seconds
+from slm_operator.planning.profile.tries import allowed_seconds, counted, spent_seconds, summary_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -76,13 +76,16 @@ def ended_so(view: ProfileView, tries: TriesStatus, ended: Ended, settings: Sett
         goes = without_job(job, "its words are in status") if job is not None and job.finished and reason else ()
         outcome = failed(reason or Reason.PROFILE_FAILED, f"{own_words}. {again}", *goes)
         return replace(outcome, tries=after, extra=spent)
+    return replace(in_a_pause(view, after, settings, 0.5), extra=spent)
+
+
+def in_a_pause(view: ProfileView, tries: TriesStatus, settings: Settings, seconds: float) -> Outcome:
+    """Until the next try."""
     assert view.profile.spec is not None
-    allowed = allowed_seconds(view.profile.spec, settings) / 60
-    message = (
-        f"try {after.count} ended: {ended}. {after.gpu_seconds / 60:.1f} of {allowed:g} GPU minutes are spent. It is tried "
-        f"again at {after.next_try_time}, or at once: {retry_command(name)}"
-    )
-    return replace(waiting(Reason.AWAITING_RETRY, message, 0.5), tries=after, extra=spent)
+    due = f"It is tried again at {tries.next_try_time}, or at once: {retry_command(view.profile.meta.key.name)}"
+    again = "It is tried again now" if tries.next_try_time is None else due
+    message = f"{summary_of(tries, view.profile.spec, settings)}. {again}"
+    return replace(waiting(Reason.AWAITING_RETRY, message, seconds), tries=tries)
 
 
 def _goes_on(view: ProfileView, job: JobRecord, settings: Settings, now: datetime) -> Outcome:

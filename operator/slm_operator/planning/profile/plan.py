@@ -24,7 +24,7 @@ from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import Where, deadline_seconds, profile_job, request_digest
 from slm_operator.planning.actions import Apply, Plan
 from slm_operator.planning.profile.endings import Ended, Ending
-from slm_operator.planning.profile.follow import FOLLOW_SECONDS, ended_so, follow, waiting_since
+from slm_operator.planning.profile.follow import FOLLOW_SECONDS, ended_so, follow, in_a_pause, waiting_since
 from slm_operator.planning.profile.gpu import gpu_wait, preferences
 from slm_operator.planning.profile.outcome import Outcome, failed, held, not_yet, ready, waiting, without_job
 from slm_operator.planning.profile.tries import (
@@ -35,6 +35,7 @@ from slm_operator.planning.profile.tries import (
     is_spent,
     is_to_be_measured,
     spent_seconds,
+    summary_of,
     tries_of,
     wait_until,
 )
@@ -95,8 +96,8 @@ def _with_job(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, settings:
     if job.meta.uid == tries.job:  # status counts it: a restart from here on finds it counted
         because = "its try has ended, and the next one has a Job of its own"
         soon = FOLLOW_SECONDS if job.meta.deleting else AT_ONCE_SECONDS
-        goes = waiting(Reason.AWAITING_RETRY, _said_before(view), soon, *without_job(job, because))
-        return replace(goes, tries=_waiting_anew(view, tries))
+        now_so = begun_anew(view.profile, tries) if asks_anew(view.profile, tries) else tries
+        return replace(in_a_pause(view, now_so, settings, soon), actions=without_job(job, because))
     if _has_changed(job, view.profile) and not _has_begun(view):
         because = "the profile's spec was changed, or another try asked for, before anything was measured: its Job is made again"
         again = waiting(Reason.STARTING, because, 10.0, *without_job(job, because))
@@ -120,38 +121,19 @@ def _without_job(
         return held(Reason.BUDGET_SPENT, _spent(spec, tries, settings))
     until = wait_until(tries, now)
     if until is not None:
-        clamped = tries.model_copy(update={"next_try_time": rfc3339(until)})
-        pause = waiting(Reason.AWAITING_RETRY, _said_before(view), max(1.0, (until - now).total_seconds()))
-        return replace(pause, tries=clamped)
-    if not is_to_be_measured(
-        record
-    ):  # status says that it waits for something else: first it must say that it seeks a GPU
+        seconds = max(1.0, (until - now).total_seconds())
+        return in_a_pause(view, tries.model_copy(update={"next_try_time": rfc3339(until)}), settings, seconds)
+    if not is_to_be_measured(record):  # first status must say that it seeks a GPU, for those who count places
         cleared = tries.model_copy(update={"next_try_time": None})
         return replace(waiting(Reason.QUEUED, "its turn is looked for", AT_ONCE_SECONDS), tries=cleared)
     return _start(view, spec, tries, settings) if view.turn.has_come else _queued(view, settings, now)
 
 
-def _said_before(view: ProfileView) -> str:
-    """What was said of the last try stays, also over a restart of the operator."""
-    said = _condition(view)
-    return (
-        str(said["message"])
-        if said.get("reason") == Reason.AWAITING_RETRY
-        else "its last try is over; see status.tries"
-    )
-
-
-def _waiting_anew(view: ProfileView, tries: TriesStatus) -> TriesStatus:
-    return begun_anew(view.profile, tries) if asks_anew(view.profile, tries) else tries
-
-
 def _spent(spec: SLMProfileSpec, tries: TriesStatus, settings: Settings) -> str:
-    allowed = allowed_seconds(spec, settings)
-    by_admin = allowed < spec.search.max_gpu_minutes * 60
+    by_admin = allowed_seconds(spec, settings) < spec.search.max_gpu_minutes * 60
     bound = "config.tenancy.maxGpuMinutesPerProfile" if by_admin else "spec.search.maxGpuMinutes"
     return (
-        f"{tries.gpu_seconds / 60:.1f} of {allowed / 60:g} GPU minutes are spent by tries that ended without a result "
-        f"(the last one: {tries.last_ending}), and the rest holds no further one: raise {bound}, or delete the profile"
+        f"{summary_of(tries, spec, settings)}, and the rest holds no further try: raise {bound}, or delete the profile"
     )
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 LONGEST_PAUSE = timedelta(hours=1)
 LEAST_SECONDS = 60
 """GPU time that is worth another try: with less no engine starts."""
+MOST_MESSAGE, MOST_DIGEST = 1024, 64
+"""Longest texts that status takes, in characters."""
 _MOST_DOUBLINGS = 20
 
 
@@ -85,10 +87,13 @@ def counted(view: ProfileView, tries: TriesStatus, ended: Ended, now: datetime) 
         count=count,
         gpu_seconds=tries.gpu_seconds + (spent_seconds(view, tries) if row.spends else 0),
         last_ending=ended.ending,
+        last_message=str(ended)[:MOST_MESSAGE],
         last_try_time=rfc3339(now),
         next_try_time=rfc3339(after) if after is not None else None,
         job=job.meta.uid if job is not None else None,
-        request=asked[0] or request_digest(record.spec),
+        request=(asked[0] or request_digest(record.spec))[
+            :MOST_DIGEST
+        ],  # whoever may edit a Job may write anything there
         retry=asked[1] or tries.retry,
     )
 
@@ -126,6 +131,13 @@ def spent_seconds(view: ProfileView, tries: TriesStatus) -> int:
 def allowed_seconds(spec: SLMProfileSpec, settings: Settings) -> float:
     """GPU time that all tries together may cost."""
     return min(spec.search.max_gpu_minutes, settings.tenancy.max_gpu_minutes_per_profile) * 60
+
+
+def summary_of(tries: TriesStatus, spec: SLMProfileSpec, settings: Settings) -> str:
+    """The last try in a sentence, and what all of them have cost."""
+    allowed = allowed_seconds(spec, settings) / 60
+    spent = f"{tries.gpu_seconds / 60:.1f} of {allowed:g} GPU minutes are spent"
+    return f"try {tries.count} ended: {tries.last_message or tries.last_ending}. {spent}"
 
 
 def is_spent(spec: SLMProfileSpec, tries: TriesStatus, settings: Settings) -> bool:
