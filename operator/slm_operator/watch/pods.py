@@ -68,6 +68,7 @@ def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
         failed_because=cause(status.get("reason") or "Failed", status.get("message")) if phase == "Failed" else None,
         disrupted_because=_disruption(status),
         accepted=status.get("startTime"),
+        deadline_seconds=spec.get("activeDeadlineSeconds"),
         gone_by=raw["metadata"].get("deletionTimestamp"),
         resource_health=dict(islice(_health(mains), MOST_DEVICES)),
         started=running_since(mains[0]) if mains else None,

@@ -164,6 +164,8 @@ class PodRecord:
     """Of its condition DisruptionTarget: whoever ends it for the cluster's sake (the scheduler, the eviction API, ...)."""
     accepted: str | None = None
     """When its kubelet accepted it, RFC 3339: its deadline counts from then."""
+    deadline_seconds: int | None = None
+    """How long it may be on its node, pulling of images included. None: as long as it likes."""
     gone_by: str | None = None
     """When a pod that is being deleted is to have ended, RFC 3339. A kubelet that is lost never says that it has."""
     resource_health: Mapping[str, str] = field(default_factory=dict)

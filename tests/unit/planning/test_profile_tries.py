@@ -48,6 +48,16 @@ def test_status_says_how_long_its_pod_may_be_on_a_node() -> None:
     assert "for 45 minutes, images and the model's download included" in life.says[2]
 
 
+def test_status_says_until_when_a_pod_may_pull_and_load() -> None:
+    life = waiting()
+    life.gets_a_gpu(accepted="2026-01-01T00:10:00Z", deadline_seconds=45 * 60)
+    life.look()
+    assert "has until 2026-01-01T00:55:00Z for its images" in life.says[2]
+    life.prints(doing="B = 8")
+    life.look()
+    assert "has until" not in life.says[2]
+
+
 def test_a_wait_says_since_when_over_restarts_and_new_jobs() -> None:
     life = waiting()
     since = life.status["waitingSince"]

@@ -170,6 +170,14 @@ def test_a_job(conditions: list[Raw], *, finished: bool, because: str | None) ->
     assert (record.finished, _said(record.failed_because)) == (finished, because)
 
 
+def test_a_pod_says_how_long_it_may_be_on_its_node() -> None:
+    raw = gpu_pod("p")
+    raw["spec"]["activeDeadlineSeconds"] = 60
+    record = pod(raw)
+    assert record is not None
+    assert record.deadline_seconds == 60
+
+
 def test_a_pod_that_is_to_be_deleted_says_by_when() -> None:
     raw = gpu_pod("p")
     raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from slm_core.codec import to_json
@@ -98,7 +99,7 @@ def _goes_on(view: ProfileView, job: JobRecord, settings: Settings, now: datetim
     obstacle = _obstacle(view, pod, settings, now)
     if obstacle is not None:
         return waiting(*obstacle, 10.0)
-    message = log.doing or "the engine is starting"
+    message = log.doing or f"the engine is starting{_deadline(pod)}"
     if view.profile.spec is not None and job.request not in (None, request_digest(view.profile.spec)):
         message += f". {TOO_LATE}"
     summary = "starting" if log.point is None else f"point {log.point}" + (f"/{log.of}" if log.of else "")
@@ -138,8 +139,17 @@ def _obstacle(view: ProfileView, pod: PodRecord, settings: Settings, now: dateti
     if pod.stuck is not None:
         where = f"pod {pod.meta.key.name} cannot start: {pod.stuck}"
         again = f"A corrected Secret is tried at once by: {retry_command(view.profile.meta.key.name)}"
-        return pod.stuck.reason, f"{where}. Check spec.engine.image and its pull secret. {again}"
+        return pod.stuck.reason, f"{where}{_deadline(pod)}. Check spec.engine.image and its pull secret. {again}"
     return None
+
+
+def _deadline(pod: PodRecord) -> str:
+    """Until when it may be on its node, while nothing is measured."""
+    accepted = moment(pod.accepted)
+    if accepted is None or pod.deadline_seconds is None:
+        return ""
+    until = rfc3339(accepted + timedelta(seconds=pod.deadline_seconds))
+    return f" (pod {pod.meta.key.name} has until {until} for its images, the model's download and the measurement)"
 
 
 def _measured(view: ProfileView, document: MeasurementDocument, tries: TriesStatus) -> Outcome:
