@@ -156,6 +156,16 @@ def test_an_ending_has_a_row_that_says_what_follows(made: Callable[[], Life], en
     assert life.begun == 1 + row.again
 
 
+def test_what_the_model_or_its_spec_ended_is_not_repeated_and_all_else_is() -> None:
+    final = {ending for ending, row in CONSEQUENCES.items() if not row.again}
+    assert final == {Ending.OUT_OF_TIME, Ending.OUT_OF_MEMORY, Ending.ENGINE_FAILED, Ending.UNEXPLAINED}
+
+
+def test_only_what_never_ran_costs_nothing() -> None:
+    free = {ending for ending, row in CONSEQUENCES.items() if not row.spends}
+    assert free == {Ending.NOT_ADMITTED, Ending.NEVER_BEGAN, Ending.IMAGE_LATE, Ending.NOT_CREATED}
+
+
 def test_every_ending_is_tried_here() -> None:
     assert {ending for _, ending in ENDINGS.values()} == set(Ending)
 
