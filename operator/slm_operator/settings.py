@@ -47,6 +47,8 @@ class Profiling(Part):
     """Profiles that may run at once in the cluster. 0 measures nothing."""
     device: Literal["Gpu", "Cpu"] = "Gpu"
     """What profiles measure. Cpu only in test clusters whose GPUs are stand-ins: its figures say nothing of any GPU."""
+    priority_class_name: Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
+    """PriorityClass of profile pods, whatever a podTemplate names. Give one of lower value than that of replicas and with preemptionPolicy Never: replicas may then pre-empt a profile, which is tried again, and a profile nobody. Empty: the podTemplate's, or the cluster's default."""
 
 
 _LABEL_NAME = r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"

@@ -186,10 +186,10 @@ def test_what_decides_a_profile_cannot_change(plane: ControlPlane, namespace: st
     plane.kubectl("label", "slmp/x", "a=b", *inside)
 
 
-def test_nodes_and_budget_of_a_profile_may_change_until_it_ends(plane: ControlPlane, namespace: str) -> None:
+def test_nodes_and_budget_of_a_profile_may_change_until_it_is_measured(plane: ControlPlane, namespace: str) -> None:
     inside = ("--namespace", namespace)
     plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", FULL))
-    for phase in ("Pending", "Running"):
+    for phase in ("Pending", "Running", "Failed"):
         plane.kubectl(
             "patch", "slmp/x", "--subresource=status", "--type=merge", "-p", patch("status.phase", phase), *inside
         )
@@ -200,7 +200,7 @@ def test_nodes_and_budget_of_a_profile_may_change_until_it_ends(plane: ControlPl
         "patch", "slmp/x", "--subresource=status", "--type=merge", "-p", patch("status.phase", "Complete"), *inside
     )
     for path, value in HARMLESS.values():
-        with pytest.raises(KubectlError, match="the profile has ended"):
+        with pytest.raises(KubectlError, match="the profile has its measurements"):
             plane.kubectl("patch", "slmp/x", "--type=merge", "--patch", patch(path, value), *inside)
     plane.kubectl("label", "slmp/x", "a=b", *inside)
 

@@ -25,6 +25,7 @@ RUN = {
     "make demo": "the demo itself; its path is tests/e2e/test_first_answer.py",
     "helm install": "tests/testbed/stage.py, for every test of tests/e2e",
     "helm uninstall": "tests/e2e/test_chart_life.py",
+    "kubectl annotate slmp": "tests/control_plane/test_profile_waits.py",
     "kubectl label node": "tests/testbed/stage.py",
     "kubectl label namespace": "tests/chart/test_plain_manifests.py",
     "kubectl apply -k": "tests/chart/test_plain_manifests.py",

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import parse_document
 from slm_operator.api import names
 
-from .objects import CONFIG_LABEL, EPOCH, BrokenPromiseError, Job, Pod, Workload
+from .objects import CONFIG_LABEL, BrokenPromiseError, Job, Pod, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,7 +199,7 @@ class Api:
             for host in one["preference"]["matchExpressions"][0]["values"]
         }
         (owner,) = manifest["metadata"]["ownerReferences"]
-        uid, created = f"uid-{key.name}", (EPOCH + timedelta(seconds=self.world.now)).isoformat()
+        uid, created = f"uid-{key.name}-{self.world.version()}", self.world.stamp()
         job = Job(key=key, uid=uid, labels=labels, created=created, owner=owner["uid"])
         gpus = {names.NVIDIA_GPU: 1}
         pod = Pod(key, uid, gpus, labels=labels, selector=body["nodeSelector"], wishes=wishes, job=uid)

@@ -120,6 +120,23 @@ def a_profile_takes_a_free_gpu(made: Cluster) -> None:
     assert {record.status["phase"] for record in made.world.profiles.values() if not record.imported} == {"Complete"}
 
 
+def a_profile_outlasts_its_cluster(made: Cluster) -> None:
+    """A profile waits two hours for a GPU, loses two nodes while it measures, and is measured on the third: no hand touches it."""
+    made.people.adds_node("gpu-1")
+    made.people.runs_pod("training", 7200)
+    made.world.run_until(30)
+    made.people.measures("opt")
+    for name, next_one, at in (("gpu-1", "gpu-2", 7300), ("gpu-2", "gpu-3", 9100)):
+        made.world.run_until(at)
+        made.people.loses_node(made.world.nodes[name])
+        made.world.run_until(at + 1700)
+        made.people.adds_node(next_one)
+    settle(made)
+    (profile,) = made.world.profiles.values()
+    tries = profile.status["tries"]
+    assert (profile.status["phase"], tries["count"], tries["lastEnding"]) == ("Complete", 2, "PodGone")
+
+
 def switch_node_by_node(made: Cluster) -> None:
     """New advice with two nodes and an idle one: the idle one first, and never fewer replicas than the PDB allows."""
     for name in ("gpu-1", "gpu-2", "gpu-3"):
@@ -176,6 +193,7 @@ STORIES: dict[str, Callable[[Cluster], None]] = {
         switch_of_class,
         packs_of_more_engines,
         a_profile_takes_a_free_gpu,
+        a_profile_outlasts_its_cluster,
         another_way_to_share,
         back_to_whole_gpus,
         co_tenants_move_together,

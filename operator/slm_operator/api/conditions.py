@@ -7,6 +7,7 @@ present and True while the object is in that state, and absent otherwise. A cond
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api.names import Condition
@@ -14,7 +15,6 @@ from slm_operator.api.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,15 @@ def _ready(blocking: Finding | None) -> Finding:
 def rfc3339(moment: datetime) -> str:
     """A moment as every Kubernetes API writes it, in whole seconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time that an API wrote; None where it cannot be read, or names no zone."""
+    try:
+        read = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return read if read.tzinfo is not None else None
 
 
 def _condition(finding: Finding, old: Mapping[str, Any] | None, generation: int, now: datetime) -> dict[str, Any]:

@@ -37,6 +37,8 @@ PROFILE_LABEL: Final = f"{GROUP}/profile"
 ADVICE_ANNOTATION: Final = f"{GROUP}/advice"
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 REQUEST_ANNOTATION: Final = f"{GROUP}/request"
+RETRY_ANNOTATION: Final = f"{GROUP}/retry"
+"""On an SLMProfile, a person's: any new value has it tried again now. On its Job: the value that the Job was made for."""
 CONFIG_KEY_PREFIX: Final = "slm-"
 
 NVIDIA_GPU: Final = "nvidia.com/gpu"

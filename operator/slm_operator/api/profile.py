@@ -13,14 +13,16 @@ from slm_operator.api.deployment import Mode
 from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
 from slm_operator.api.parts import EngineSpec, MeasuredModel, WorkloadSpec
 from slm_operator.api.slo import LatencyLimits
-from slm_operator.api.status import Conditions, ProfilePhase
+from slm_operator.api.status import Conditions, ProfilePhase, Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-ENDED = ("Complete", "Imported", "Failed")
-"""Phases of a profile that will not be measured (again)."""
+MEASURED = ("Complete", "Imported")
+"""Phases of a profile that holds its measurements: its spec says how they were made."""
+ENDED = (*MEASURED, "Failed")
+"""Phases of a profile that is not measured (again) by itself."""
 
 
 class GpuSpec(Part):
@@ -84,6 +86,29 @@ class ProfileProgress(Part):
     """What is being measured."""
 
 
+class TriesStatus(Part):
+    """Tries that ended without a result. Kept here, so that no restart forgets a pause or counts a try twice."""
+
+    count: Annotated[int, Field(ge=0)] = 0
+    """Tries in a row that the cluster ended, since spec was last changed or a try was last asked for. The pause doubles with each, up to an hour."""
+    gpu_seconds: Annotated[int, Field(ge=0)] = 0
+    """GPU time of all tries that have ended. search.maxGpuMinutes bounds it together with that of the next one."""
+    last_ending: Annotated[str, Field(max_length=64)] | None = None
+    """How the last try ended, in one word: Preempted, Evicted, NodeLost ..."""
+    last_message: Annotated[str, Field(max_length=1024)] | None = None
+    """The same in a sentence, with the words of whoever ended it."""
+    last_try_time: Timestamp | None = None
+    """When that was seen."""
+    next_try_time: Timestamp | None = None
+    """When it is tried again at the latest. Absent: it is not waiting for that."""
+    job: Annotated[str, Field(max_length=253)] | None = None
+    """UID of the Job of the last try."""
+    request: Annotated[str, Field(max_length=64)] | None = None
+    """Digest of what of spec may change, as the last try had it. Another one now: it is tried again at once."""
+    retry: Annotated[str, Field(max_length=253)] | None = None
+    """Value of the annotation slm-operator.io/retry that was last honoured. Another one now: it is tried again at once."""
+
+
 class SLMProfileStatus(Part):
     """How the measurement went."""
 
@@ -102,13 +127,17 @@ class SLMProfileStatus(Part):
     node: Name | None = None
     """Node that it was measured on."""
     gpu_seconds: int | None = None
-    """GPU time that it cost."""
+    """GPU time that it has cost, in all tries."""
+    waiting_since: Timestamp | None = None
+    """Since when it waits for its turn or a GPU. Absent: it does not."""
+    tries: TriesStatus | None = None
+    """Tries that ended without a result, and when the next one is. Absent: there was none."""
     measurements: MeasurementDocument | None = None
     """What was measured."""
 
 
 MUTABLE = ("gpu.nodeSelector", "gpu.tolerations", "podTemplate", "search.maxGpuMinutes")
-"""What may change of a profile's spec until it has ended: where its pod may run, and what it may cost."""
+"""What may change of a profile's spec until it is measured: where its pod may run, and what it may cost."""
 
 
 _INSIDE: dict[str, type[Part]] = {"gpu": GpuSpec, "search": SearchSpec}
@@ -135,8 +164,8 @@ def _stays(path: str) -> dict[str, str]:
 
 _IMMUTABLE = tuple(_stays(path) for path in _paths(SLMProfileSpec) if path not in MUTABLE)
 _ENDED = cel(
-    f"!has(self.status) || !has(self.status.phase) || !(self.status.phase in {list(ENDED)}) || self.spec == oldSelf.spec",
-    "the profile has ended, and its spec says how it was measured: make a new profile, or delete this one to measure again",
+    f"!has(self.status) || !has(self.status.phase) || !(self.status.phase in {list(MEASURED)}) || self.spec == oldSelf.spec",
+    "the profile has its measurements, and its spec says how they were made: make a new profile, or delete this one to measure again",
     field=".spec",
 )
 

@@ -58,8 +58,20 @@ class Reason(StrEnum):
     WAITING_FOR_GPU = (
         "WaitingForGPU",
         Group.WAITING,
-        "no whole GPU is free for measuring; the message names who holds each",
+        "no whole GPU is free for measuring; the message says since when, names who holds each, and which nodes would do. It waits as long as it takes: deadlines count from the moment that a node takes the pod",
         "free one, or opt another node in; a profile that waits may be given other nodes, tolerations or a budget (`kubectl edit slmp NAME`)",
+    )
+    AWAITING_RETRY = (
+        "AwaitingRetry",
+        Group.WAITING,
+        "a try to measure was ended by the cluster (pre-empted, evicted, node lost, refused by the kubelet, an image or a Secret missing), and the next one comes after a pause: 1, 2, 4 ... minutes, an hour at most. `status.tries` counts them; all of them together cost `spec.search.maxGpuMinutes` at most",
+        "do what the message says, then `kubectl annotate slmp NAME slm-operator.io/retry=VALUE` has it tried at once (each value asks once); so has a change of its spec",
+    )
+    NO_POD = (
+        "NoPod",
+        Group.WAITING,
+        "Kubernetes makes no pod for the profile's Job, and goes on trying",
+        "`kubectl describe job NAME`: a quota, an admission policy, or a PriorityClass that does not exist",
     )
     STARTING = (
         "Starting",
@@ -135,6 +147,18 @@ class Reason(StrEnum):
         Group.STOPPED,
         "the profile pod printed a result that cannot be read",
         "use one version for operator and runtime",
+    )
+    PROFILE_FAILED = (
+        "ProfileFailed",
+        Group.STOPPED,
+        "a try to measure ended without a result, through its spec or the model: no memory, no time, or no word. It is not repeated by itself",
+        "correct what the message names (`spec.podTemplate`, `spec.search.maxGpuMinutes`): it is then tried again; or `kubectl annotate slmp NAME slm-operator.io/retry=VALUE`",
+    )
+    BUDGET_SPENT = (
+        "BudgetSpent",
+        Group.STOPPED,
+        "tries that the cluster ended have cost the GPU time that the profile may cost",
+        "raise `spec.search.maxGpuMinutes` of the profile (`config.tenancy.maxGpuMinutesPerProfile` bounds it), or delete the profile",
     )
     SLO_INFEASIBLE = (
         "SLOInfeasible",

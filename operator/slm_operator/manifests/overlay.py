@@ -61,6 +61,7 @@ _OWNED_IN_ENGINE = {
 _OWNED_IN_POD = {
     "restartPolicy": "the operator",
     "terminationGracePeriodSeconds": "the operator",
+    "activeDeadlineSeconds": "the operator",
 }
 
 

@@ -42,8 +42,11 @@ if TYPE_CHECKING:
 
 RUNTIME_FOLDER = "/slm"
 RUNTIME = f"{RUNTIME_FOLDER}/slm_runtime.pyz"
-DEADLINE_SLACK_SECONDS = 900
-"""Beyond the GPU budget: pulling an image and loading a model hold no measurement."""
+DEADLINE_SLACK_SECONDS = 1800
+"""Beyond the GPU budget: pulling images and loading a model hold no measurement."""
+
+
+_PRIORITY = frozenset({"priorityClassName", "priority", "preemptionPolicy"})
 
 
 def profile_key(spec: SLMDeploymentSpec) -> str:
@@ -98,12 +101,22 @@ def profile(
         "workload": spec.workload.given(),
         "search": search,
     }
-    if spec.pod_template is not None:
-        body["podTemplate"] = spec.pod_template
+    template = _without_priority(spec.pod_template or {})
+    if template:
+        body["podTemplate"] = template
     made = _owned_profile(deployment, spec, body, co_owners)
     if measured_before_at is not None:
         made["metadata"]["name"] += f"-{digest(measured_before_at, 4)}"
     return made
+
+
+def _without_priority(template: dict[str, Any]) -> dict[str, Any]:
+    """NB: what a deployment names is its replicas' priority, by which a profile would evict the pods of others."""
+    inside = template.get("spec")
+    if not isinstance(inside, dict) or not _PRIORITY & inside.keys():
+        return template
+    kept = {name: value for name, value in inside.items() if name not in _PRIORITY}
+    return {name: value for name, value in template.items() if name != "spec"} | ({"spec": kept} if kept else {})
 
 
 def shared_profile(
@@ -161,8 +174,16 @@ def _field(inside: Any, name: str) -> Any:
     return inside.get(name)
 
 
-def profile_job(record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str, where: Where) -> Manifest:
-    """The Job that measures a profile on one whole GPU."""
+def deadline_seconds(spec: SLMProfileSpec) -> int:
+    """How long its pod may be on a node, from the moment that the kubelet accepts it."""
+    return int(spec.search.max_gpu_minutes * 60) + DEADLINE_SLACK_SECONDS
+
+
+def profile_job(record: ProfileRecord, spec: SLMProfileSpec, image: str, where: Where, priority: str = "") -> Manifest:
+    """The Job that measures a profile on one whole GPU. `image` has the runtime, `priority` names a PriorityClass.
+
+    NB: a Job's own deadline would count the time that its pod waits for a GPU; the pod's counts from the kubelet on.
+    """
     key = record.meta.key
     labels = {
         names.PROFILE_LABEL: label_value(key.name),
@@ -178,15 +199,23 @@ def profile_job(record: ProfileRecord, spec: SLMProfileSpec, runtime_image: str,
             "name": job_name(record),
             "namespace": key.namespace,
             "labels": labels,
-            "annotations": {names.REQUEST_ANNOTATION: request_digest(record.spec or spec)},
+            "annotations": {names.REQUEST_ANNOTATION: request_digest(record.spec or spec)}
+            | ({} if record.retry is None else {names.RETRY_ANNOTATION: record.retry}),
             "ownerReferences": [owner(names.PROFILE_KIND, record.meta)],
         },
         "spec": {
             "backoffLimit": 0,  # a second try costs GPU time: the operator decides, not the Job controller
-            "activeDeadlineSeconds": int(spec.search.max_gpu_minutes * 60) + DEADLINE_SLACK_SECONDS,
-            "template": _pod_template(spec, labels, runtime_image, key.name, where),
+            "template": _with_priority(_pod_template(spec, labels, image, key.name, where), priority),
         },
     }
+
+
+def _with_priority(template: dict[str, Any], priority: str) -> dict[str, Any]:
+    """The administrator's class, whatever a podTemplate names: or replicas could not rely on pre-empting profiles."""
+    if not priority:
+        return template
+    kept = {name: value for name, value in template["spec"].items() if name not in _PRIORITY}
+    return template | {"spec": kept | {"priorityClassName": priority}}
 
 
 def _pod_template(
@@ -201,6 +230,7 @@ def _pod_template(
             "enableServiceLinks": False,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 60,
+            "activeDeadlineSeconds": deadline_seconds(spec),
             "securityContext": engines.pod_security(),
             "nodeSelector": nodes_allowed(spec.gpu.node_selector, spec.gpu.product, where.opt_in_label),
             "tolerations": [toleration.given() for toleration in spec.gpu.tolerations],

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from slm_operator.manifests.metadata import child_name, job_name, label_value
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
+from slm_operator.planning.profile.tries import is_to_be_measured
 from slm_operator.planning.profile.turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
 from slm_operator.reconcile.indexes import SHARING, UNMEASURED, named_profile
 from slm_operator.reconcile.queue import WorkKey
-from slm_operator.reconcile.turns import Turns, is_to_be_measured
+from slm_operator.reconcile.turns import Turns
 from slm_operator.watch.records import Key
 from slm_operator.watch.watch_list import CONTROLLER, GPU, OURS
 

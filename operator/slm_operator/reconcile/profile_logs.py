@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LOG_BYTES = 2 << 20
 """Most of a log that is read in one pass."""
+MOST_FAILURES = 10
+"""Errors in a row after which the log of a pod that is ending is given up. With the queue's pauses these are minutes."""
 NOT_THERE = frozenset({400, 404})
 """Answers where the container has not started, or the pod is gone."""
 
@@ -31,6 +33,8 @@ class _Reading:
     pod: str
     log: ProfileLog = NOTHING_PRINTED
     anew: bool = False
+    failures: int = 0
+    """Answers in a row that were errors."""
 
 
 @dataclass(slots=True)
@@ -50,7 +54,14 @@ class ProfileLogs:
         if reading is None or reading.pod != pod.meta.uid:
             reading = _Reading(pod.meta.uid)
         async with self._one_at_a_time:
-            reading = await self._more(reading, pod)
+            try:
+                reading = await self._more(reading, pod)
+            except ApiError:
+                reading = replace(reading, failures=reading.failures + 1)
+                self._readings[profile] = reading
+                if not _is_out_of_reach(pod, reading):
+                    raise
+                reading = replace(reading, log=replace(reading.log, is_cut=False))
         self._readings[profile] = reading
         return reading.log
 
@@ -75,3 +86,12 @@ class ProfileLogs:
     def forget(self, profile: Key) -> None:
         """Nothing more is to be read of it."""
         self._readings.pop(profile, None)
+
+
+def _is_out_of_reach(pod: PodRecord, reading: _Reading) -> bool:
+    """Whether the log of a pod that is ending, without success, is given up: its kubelet may be lost for good.
+
+    NB: of a pod that succeeded the result is in the log, and it is worth any wait.
+    """
+    is_ending = pod.meta.deleting or pod.phase == "Failed"
+    return is_ending and pod.phase != "Succeeded" and reading.failures >= MOST_FAILURES

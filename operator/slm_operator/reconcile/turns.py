@@ -10,7 +10,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slm_operator.api.profile import ENDED
+from slm_operator.planning.profile.tries import is_to_be_measured
 from slm_operator.planning.profile.turns import Contender, turn_of
 
 if TYPE_CHECKING:
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from slm_operator.planning.profile.turns import Turn
     from slm_operator.settings import Settings
     from slm_operator.watch.records import JobRecord, Key, ProfileRecord
-
-
-def is_to_be_measured(profile: ProfileRecord) -> bool:
-    """Whether a profile has a measurement before it."""
-    readable = profile.spec is not None and profile.broken is None
-    return readable and not profile.imported and not profile.meta.deleting and profile.status.get("phase") not in ENDED
 
 
 @dataclass(slots=True)

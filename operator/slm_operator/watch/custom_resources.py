@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ValidationError
 from slm_core.codec import DocumentError, parse_document
 
+from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.watch.applied import own_replicas
-from slm_operator.watch.projection import Raw, cut, meta_of
+from slm_operator.watch.projection import Raw, annotation, cut, meta_of
 from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def profile(raw: Raw) -> ProfileRecord:
         broken=broken or unreadable,
         status=status if measurements is None or imported is not None else status | {"measurements": measurements},
         created=str(raw["metadata"].get("creationTimestamp") or ""),
+        retry=annotation(raw, names.RETRY_ANNOTATION),
     )
 
 

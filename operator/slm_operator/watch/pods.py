@@ -66,10 +66,22 @@ def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
             else None
         ),
         failed_because=cause(status.get("reason") or "Failed", status.get("message")) if phase == "Failed" else None,
+        disrupted_because=_disruption(status),
+        accepted=status.get("startTime"),
+        deadline_seconds=spec.get("activeDeadlineSeconds"),
+        gone_by=raw["metadata"].get("deletionTimestamp"),
         resource_health=dict(islice(_health(mains), MOST_DEVICES)),
         started=running_since(mains[0]) if mains else None,
         address=status.get("podIP") if names.DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {}) else None,
     )
+
+
+def _disruption(status: Raw) -> Cause | None:
+    # Kubernetes API, core/v1 types.go: DisruptionTarget, set by whoever is about to end the pod.
+    found = condition(status, "DisruptionTarget")
+    if found is None or found.get("status") != "True":
+        return None
+    return cause(found.get("reason") or "DisruptionTarget", found.get("message"))
 
 
 def _gpu_requests(spec: Raw) -> dict[str, int]:

@@ -38,6 +38,8 @@ _KEPT_LABELS = frozenset(
 MOST_TEXT = 1000
 """Longest text of a record, in characters. NB: most are bounded by the API server, an owner's kind or uid is not."""
 MOST_OWNERS = 8
+MOST_ANNOTATION = 253
+"""Longest value of an annotation of ours that is taken, in characters."""
 _DEVICES = "nvidia.com/"
 
 
@@ -146,9 +148,8 @@ def job(raw: Raw) -> JobRecord:
         finished=failed_now or (complete is not None and complete.get("status") == "True"),
         failed_because=because,
         created=str(raw["metadata"].get("creationTimestamp") or ""),
-        request=cut(text)
-        if (text := (raw["metadata"].get("annotations") or {}).get(names.REQUEST_ANNOTATION))
-        else None,
+        request=annotation(raw, names.REQUEST_ANNOTATION),
+        retry=annotation(raw, names.RETRY_ANNOTATION),
     )
 
 
@@ -211,6 +212,12 @@ def running_since(container_status: Raw) -> str | None:
 def cause(reason: str, message: str | None, exit_code: int | None = None) -> Cause:
     """What somebody said. Long messages (a log tail) are cut."""
     return Cause(cut(reason), cut((message or "").strip()), exit_code)
+
+
+def annotation(raw: Raw, name: str) -> str | None:
+    """One of our annotations, of bounded length; None without it. NB: a value of Kubernetes is always a text."""
+    text = (raw["metadata"].get("annotations") or {}).get(name)
+    return str(text)[:MOST_ANNOTATION] if text else None
 
 
 def cut(text: str) -> str:

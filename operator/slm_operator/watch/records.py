@@ -114,6 +114,8 @@ class ProfileRecord:
     status: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
     """When, RFC 3339, by the API server's clock."""
+    retry: str | None = None
+    """Value of a person's annotation that asks for another try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,14 @@ class PodRecord:
     """Message of the PodScheduled condition when it is false."""
     failed_because: Cause | None = None
     """status.reason and status.message of a failed pod, UnexpectedAdmissionError for instance."""
+    disrupted_because: Cause | None = None
+    """Of its condition DisruptionTarget: whoever ends it for the cluster's sake (the scheduler, the eviction API, ...)."""
+    accepted: str | None = None
+    """When its kubelet accepted it, RFC 3339: its deadline counts from then."""
+    deadline_seconds: int | None = None
+    """How long it may be on its node, pulling of images included. None: as long as it likes."""
+    gone_by: str | None = None
+    """When a pod that is being deleted is to have ended, RFC 3339. A kubelet that is lost never says that it has."""
     resource_health: Mapping[str, str] = field(default_factory=dict)
     """Device ids by allocatedResourcesStatus, to their health."""
     started: str | None = None
@@ -224,6 +234,8 @@ class JobRecord:
     """When, RFC 3339, by the API server's clock."""
     request: str | None = None
     """Digest of what may change of the profile's spec, as it was when the Job was made."""
+    retry: str | None = None
+    """The profile's retry annotation, as it was then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,7 @@ REFUSED = {
         "nvidia.com/gpu",
     ),
     "grace period": ({"spec": {"terminationGracePeriodSeconds": 0}}, "terminationGracePeriodSeconds"),
+    "deadline": ({"spec": {"activeDeadlineSeconds": 60}}, "activeDeadlineSeconds"),
     "our label": ({"metadata": {"labels": {"slm-operator.io/deployment": "x"}}}, "slm-operator.io/deployment"),
     "our annotation": ({"metadata": {"annotations": {"slm-operator.io/advice": "x"}}}, "slm-operator.io/advice"),
     "finalizers": ({"metadata": {"finalizers": ["x/y"]}}, "spec.podTemplate.metadata.finalizers"),

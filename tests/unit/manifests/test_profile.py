@@ -59,3 +59,21 @@ def test_a_rate_is_handed_to_who_measures_it() -> None:
     assert args[args.index("--requests-per-second") + 1] == "3.5"
     assert "--concurrency" not in args
     assert "--requests-per-second" not in profile_args(SLMProfileSpec.model_validate({"model": MODEL}), "p", HERE)
+
+
+INHERITED: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
+    "the class of its replicas": ({"spec": {"priorityClassName": "serving", "runtimeClassName": "nvidia"}}, {"spec": {"runtimeClassName": "nvidia"}}),
+    "a class and nothing else": ({"spec": {"priorityClassName": "serving"}}, None),
+    "a priority by number": ({"metadata": {"labels": {"a": "b"}}, "spec": {"priority": 7}}, {"metadata": {"labels": {"a": "b"}}}),
+    "no priority": ({"spec": {"runtimeClassName": "nvidia"}}, {"spec": {"runtimeClassName": "nvidia"}}),
+    "no spec": ({"metadata": {"labels": {"a": "b"}}}, {"metadata": {"labels": {"a": "b"}}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("template", "made"), INHERITED.values(), ids=INHERITED)
+def test_a_profile_inherits_a_pod_template_and_no_priority(
+    template: dict[str, Any], made: dict[str, Any] | None
+) -> None:
+    record = w.deployment(spec={"model": MODEL, "podTemplate": template})
+    assert record.spec is not None
+    assert profile(record, record.spec, (record,))["spec"].get("podTemplate") == made

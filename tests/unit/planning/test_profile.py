@@ -128,11 +128,11 @@ STORIES = {
         "spec.engine.image",
     ),
     "model missing": (view(job=ENDED, pod=POD, log=log(FAILED)), "Failed", "ModelMissing", "check spec.model.uri"),
-    "pod gone without a word": (
-        view(job=replace(ENDED, failed_because=Cause("DeadlineExceeded"))),
-        "Failed",
-        "ProfileFailed",
-        "DeadlineExceeded",
+    "no pod is made": (
+        view(job=replace(JOB, created=w.later(-60).isoformat())),
+        "Pending",
+        "NoPod",
+        "a quota of the namespace",
     ),
     "an image for a newer driver": (
         view(job=JOB, pod=replace(POD, phase="Pending", waiting=Cause("CreateContainerError", WANTS_A_DRIVER))),
@@ -172,21 +172,20 @@ def test_what_is_in_the_way_is_named_with_its_remedy(case: str) -> None:
     assert words in ready["message"]
 
 
+def test_what_only_waits_is_in_progress_and_not_stalled() -> None:
+    for case in ("queued", "no GPU free", "image missing", "no pod is made"):
+        assert {one["type"]: one["status"] for one in status(plan(STORIES[case][0]))["conditions"]} == {
+            "Ready": "False",
+            "Reconciling": "True",
+            "Profiled": "False",
+        }
+
+
 def test_a_failed_profile_is_not_measured_again_by_itself() -> None:
     failed = status(plan(view(job=ENDED, pod=POD, log=log(FAILED))))
     again = plan(view(profile=replace(w.profile(w.deployment()), status=failed)))
     assert not any(isinstance(action, Apply) for action in again.actions)
     assert status(again) == failed
-
-
-def test_a_pod_that_the_kubelet_refused_is_tried_again() -> None:
-    refused = replace(
-        POD, phase="Failed", failed_because=Cause("UnexpectedAdmissionError", "no healthy devices present")
-    )
-    made = plan(view(job=replace(ENDED, failed=1), pod=refused))
-    assert status(made)["phase"] == "Pending"
-    assert [action.key.name for action in made.actions if isinstance(action, Delete)] == ["opt"]
-    assert made.look_again_seconds == 10.0
 
 
 def test_an_imported_profile_needs_no_job() -> None:

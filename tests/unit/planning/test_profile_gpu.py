@@ -115,3 +115,24 @@ def test_the_runtime_is_told_the_memory_that_all_nodes_promise() -> None:
 
 def test_stand_ins_for_gpus_are_measured_as_what_they_are() -> None:
     assert device_words(device="Cpu") == ["cpu", "-"]
+
+
+CORDONED = replace(gpu_node("c"), unschedulable=True)
+WOULD_DO = {
+    "one that somebody holds": (asked(IDLE, pods=(w.foreign("training", "a"),)), "becomes free on a would do"),
+    "two": (
+        asked(IDLE, OTHER, pods=(w.foreign("training", "a"), w.foreign("tests", "b"))),
+        "becomes free on a, b would do",
+    ),
+    "none": (asked(CORDONED, w.node(slice_class=w.MPS_2)), None),
+    "first what would do": (
+        asked(CORDONED, OTHER, pods=(w.foreign("training", "b"),)),
+        "node b has its GPU held by a pod of another namespace; node c is cordoned. A GPU that becomes free on b would do",
+    ),
+}
+
+
+@pytest.mark.parametrize(("view", "words"), WOULD_DO.values(), ids=WOULD_DO)
+def test_whose_gpu_would_do_is_said(view: ProfileView, words: str | None) -> None:
+    said = gpu_wait(view, H100, w.SETTINGS)
+    assert (words or "would do") in said if words is not None else "would do" not in said

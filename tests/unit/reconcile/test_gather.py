@@ -183,3 +183,19 @@ def test_a_profile_that_has_ended_waits_for_nothing(phase: str) -> None:
     ended = [unmeasured(name, status={"phase": phase}) for name in "ab"]
     seen = gatherer(profiles=[PROFILE, *ended], jobs=[w.job(one) for one in ended])
     assert turn(PROFILE, seen).has_come
+
+
+STOPPED: dict[str, dict[str, Any]] = {
+    "in a pause": {"phase": "Pending", "tries": {"nextTryTime": "2026-01-01T01:00:00Z"}},
+    "stopped until it is corrected": {"phase": "Pending", "conditions": [{"type": "Stalled", "status": "True"}]},
+}
+
+
+@pytest.mark.parametrize("status", STOPPED.values(), ids=STOPPED)
+def test_a_profile_takes_no_place_that_is(status: dict[str, Any]) -> None:
+    stopped = [unmeasured(name, status=status) for name in "abc"]
+    seen = gatherer(profiles=[PROFILE, *stopped])
+    for one in stopped:
+        view = seen.profile(WorkKey("profile", one.meta.key), NOTHING_PRINTED)
+        assert view is not None
+    assert turn(PROFILE, seen).has_come

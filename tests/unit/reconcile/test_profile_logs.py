@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.kube.errors import NotFound, Refused, Unavailable
 from slm_operator.planning.profile.log import NOTHING_PRINTED, read_log
-from slm_operator.reconcile.profile_logs import LOG_BYTES, ProfileLogs
+from slm_operator.reconcile.profile_logs import LOG_BYTES, MOST_FAILURES, ProfileLogs
 
 from tests.hostile_log import line, result
 from tests.unit.planning import worlds as w
@@ -186,3 +186,28 @@ def test_an_event_cut_off_by_the_piece_is_read_whole_the_next_time() -> None:
     first = read_log(whole[:-20], is_cut=True)
     assert (first.point, first.until) == (1, "2026-01-01T00:00:04+00:00")
     assert read_log(whole, first).point == 2
+
+
+LOST = replace(POD, meta=replace(POD.meta, deleting=True))
+FAILED = w.measuring(w.job(PROFILE), phase="Failed")
+
+
+@pytest.mark.parametrize("pod", [LOST, FAILED], ids=["is to be deleted", "has failed"])
+async def test_the_log_of_a_lost_node_is_given_up_when_its_pod(pod: PodRecord) -> None:
+    kubelet = Kubelet([(1, line(point=1, message="B = 1"))])
+    reader = logs(kubelet)
+    await read(reader)
+    kubelet.error = Unavailable("dial tcp: i/o timeout", 500)
+    for _ in range(MOST_FAILURES - 1):
+        with pytest.raises(Unavailable):
+            await read(reader, pod)
+    assert (await read(reader, pod)).point == 1
+
+
+@pytest.mark.parametrize("pod", [POD, ENDED], ids=["runs", "has succeeded"])
+async def test_a_log_is_never_given_up_while_its_pod(pod: PodRecord) -> None:
+    kubelet = Kubelet(error=Unavailable("dial tcp: i/o timeout", 500))
+    reader = logs(kubelet)
+    for _ in range(3 * MOST_FAILURES):
+        with pytest.raises(Unavailable):
+            await read(reader, pod)

@@ -119,6 +119,17 @@ def _said(found: object) -> object:
             "failed_because",
             "UnexpectedAdmissionError: no free slots",
         ),
+        (
+            {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]},
+            "disrupted_because",
+            "PreemptionByScheduler",
+        ),
+        (
+            {"conditions": [{"type": "DisruptionTarget", "status": "False", "reason": "PreemptionByScheduler"}]},
+            "disrupted_because",
+            None,
+        ),
+        ({"startTime": "2026-01-01T00:00:00Z"}, "accepted", "2026-01-01T00:00:00Z"),
         ({"containerStatuses": [{"state": {"running": {"startedAt": "t"}}}]}, "started", "t"),
         (
             {
@@ -166,6 +177,33 @@ def test_a_pod_that_only_starts_is_not_stuck() -> None:
 def test_a_job(conditions: list[Raw], *, finished: bool, because: str | None) -> None:
     record = projection.job({"metadata": meta("j"), "status": {"conditions": conditions}})
     assert (record.finished, _said(record.failed_because)) == (finished, because)
+
+
+def test_a_pod_says_how_long_it_may_be_on_its_node() -> None:
+    raw = gpu_pod("p")
+    raw["spec"]["activeDeadlineSeconds"] = 60
+    record = pod(raw)
+    assert record is not None
+    assert record.deadline_seconds == 60
+
+
+def test_a_pod_that_is_to_be_deleted_says_by_when() -> None:
+    raw = gpu_pod("p")
+    raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    record = pod(raw)
+    assert record is not None
+    assert (record.meta.deleting, record.gone_by) == (True, "2026-01-01T00:01:00Z")
+
+
+RETRIES = {"1": "1", "": None, "x" * 300: "x" * 253}
+
+
+@pytest.mark.parametrize(("value", "kept"), RETRIES.items(), ids=["a value", "an empty one", "a long one"])
+def test_a_retry_that_is_asked_for_is_kept_of_profile_and_job(value: str, kept: str | None) -> None:
+    head = meta("p") | {"annotations": {"slm-operator.io/retry": value, "other": "x"}}
+    profile = custom_resources.profile({"metadata": head, "spec": {"model": {"uri": "/m"}}})
+    assert (profile.retry, projection.job({"metadata": head}).retry) == (kept, kept)
+    assert profile.meta.annotations == {}
 
 
 def test_a_stalled_workload_says_why() -> None:

@@ -153,7 +153,10 @@ def _profile_finding(view: DeploymentView) -> Finding:
         if own
         else "measuring has not begun"
     )
-    stalls = not holds and found.status.get("phase") == "Failed"
+    stalls = not holds and any(
+        one.get("type") == Condition.STALLED and one.get("status") == "True"
+        for one in found.status.get("conditions", ())
+    )
     return Finding(
         type=Condition.PROFILED,
         holds=holds,

@@ -59,9 +59,23 @@ def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
         return f"no node opted in; label GPU nodes {settings.nodes.opt_in_label}=true"
     other = "has a GPU, and something else keeps the pod away: see its events"
     reader = reader_in(view.profile.meta.key.namespace, settings)
-    said = [f"node {state.name} {text_for(_obstacle(state, gpu) or other, reader)}" for state in states[:SHOWN_NODES]]
-    more = f"; and {len(states) - SHOWN_NODES} more" if len(states) > SHOWN_NODES else ""
-    return "; ".join(said) + more
+    found = sorted(((state.name, _obstacle(state, gpu) or other) for state in states), key=_is_no_taken_gpu)
+    said = [f"node {name} {text_for(obstacle, reader)}" for name, obstacle in found[:SHOWN_NODES]]
+    more = f"; and {len(found) - SHOWN_NODES} more" if len(found) > SHOWN_NODES else ""
+    return "; ".join(said) + more + _would_do([one[0] for one in found if not _is_no_taken_gpu(one)])
+
+
+def _is_no_taken_gpu(found: tuple[str, Sentence]) -> bool:
+    """Whether more keeps the profile from a node than that its GPUs are taken."""
+    return not isinstance(found[1], AboutPods)
+
+
+def _would_do(nodes: list[str]) -> str:
+    """Where a GPU of the right kind is, once whoever has it gives it back."""
+    if not nodes:
+        return ""
+    named = ", ".join(nodes[:SHOWN_NODES]) + (f" and {len(nodes) - SHOWN_NODES} more" if nodes[SHOWN_NODES:] else "")
+    return f". A GPU that becomes free on {named} would do"
 
 
 def opted_in(view: ProfileView, settings: Settings) -> list[NodeState]:

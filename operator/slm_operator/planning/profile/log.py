@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 MOST_POINTS = 10_000
+MOST_GPU_SECONDS = 86_400
+"""The largest budget."""
 MOST_DOING, MOST_FAILURE, MOST_REMEDY = 512, 4096, 1024
 """Longest texts that are taken, in characters."""
 MOST_DOCUMENT_BYTES = 1 << 20
@@ -44,6 +46,8 @@ class ProfileLog:
     of: int | None = None
     """Points expected at most."""
     doing: str | None = None
+    gpu_seconds: float | None = None
+    """GPU time that it has taken so far, as it says. None: nothing has begun."""
     document: MeasurementDocument | None = None
     failure_class: str | None = None
     failure: str | None = None
@@ -52,6 +56,11 @@ class ProfileLog:
     """Second of the last line that was read, RFC 3339: where to read on. None: at the start."""
     is_cut: bool = False
     """Whether there is more to read than was taken."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the runtime has said anything."""
+        return self.has_ended or any(said is not None for said in (self.gpu_seconds, self.doing, self.point))
 
     @property
     def has_ended(self) -> bool:
@@ -90,6 +99,7 @@ def _said(line: re.Match[bytes]) -> dict[str, Any]:
                 "point": _count(event.get("point")),
                 "of": _count(event.get("of")),
                 "doing": _words(event.get("message"), MOST_DOING),
+                "gpu_seconds": _seconds(event.get("gpuSeconds")),
             }
             return {name: value for name, value in said.items() if value is not None}
         case "result":
@@ -106,6 +116,12 @@ def _said(line: re.Match[bytes]) -> dict[str, Any]:
 
 def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_POINTS else None
+
+
+def _seconds(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value <= MOST_GPU_SECONDS else None
 
 
 def _words(value: object, most: int) -> str | None:

@@ -1,30 +1,45 @@
 """One SLMProfile: start its Job, follow it, keep what it measured.
 
     Pending --(room in the budget of concurrent profiles)--> Running --result--> Complete
-                                                                |------failed--> Failed (with what was measured until then)
+       ^------------- the cluster ended it: again, after a pause ----|
+       ^-- spec changed, or a person asks for another try --- Failed <-- the model or its spec ended it
     spec.measurements given: Imported
 
-Must never start a second measurement of the same profile by itself: GPU time is the user's money. To measure again,
-delete the profile.
+A profile waits for its GPU as long as it takes. Must never measure again what is measured, nor spend more GPU time than
+spec.search.maxGpuMinutes in all tries together: it is the user's money. To measure anew, delete the profile.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import to_json
 
 from slm_operator.api import names
-from slm_operator.api.conditions import Finding, conditions
+from slm_operator.api.conditions import conditions, rfc3339
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.overlay import refused_fields
-from slm_operator.manifests.profile import profile_job, request_digest
-from slm_operator.planning.actions import Action, Apply, Delete, Plan
-from slm_operator.planning.containers import remedy
+from slm_operator.manifests.profile import deadline_seconds, profile_job, request_digest
+from slm_operator.planning.actions import Apply, Plan
+from slm_operator.planning.profile.endings import Ended, Ending
+from slm_operator.planning.profile.follow import FOLLOW_SECONDS, ended_so, follow, in_a_pause, waiting_since
 from slm_operator.planning.profile.gpu import gpu_wait
+from slm_operator.planning.profile.outcome import Outcome, failed, held, not_yet, ready, waiting, without_job
 from slm_operator.planning.profile.room import bounded_by_room, place
+from slm_operator.planning.profile.tries import (
+    allowed_seconds,
+    asks_anew,
+    begun_anew,
+    is_retry,
+    is_spent,
+    is_to_be_measured,
+    spent_seconds,
+    summary_of,
+    tries_of,
+    wait_until,
+)
 from slm_operator.planning.profile.turns import gives_its_place_up
 from slm_operator.planning.status.events import transition_events
 from slm_operator.planning.status.write import write_status
@@ -32,26 +47,15 @@ from slm_operator.planning.status.write import write_status
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from slm_operator.api.profile import SLMProfileSpec
-    from slm_operator.planning.profile.log import ProfileLog
+    from slm_operator.api.profile import SLMProfileSpec, TriesStatus
     from slm_operator.planning.views import ProfileView
     from slm_operator.settings import Settings
-    from slm_operator.watch.records import JobRecord, PodRecord
+    from slm_operator.watch.records import JobRecord, ProfileRecord
 
-FOLLOW_SECONDS = 3.0
-"""How often a running profile's log is read."""
-TOO_LATE = (
-    "Spec was changed after the measurement had begun, which goes on as it was: delete the profile to measure anew"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
-    phase: str
-    finding: Finding
-    actions: tuple[Action, ...] = ()
-    extra: dict[str, Any] | None = None
-    look_again_seconds: float | None = None
+AT_ONCE_SECONDS = 0.5
+"""When to look again for the next step, once status shows this one."""
+_WAITS = frozenset({Reason.QUEUED, Reason.WAITING_FOR_GPU, Reason.NO_POD, Reason.STARTING})
+"""Reasons of a profile that waits for its turn or a GPU, or that has only just found one."""
 
 
 def plan_profile(view: ProfileView, settings: Settings, now: datetime) -> Plan:
@@ -66,92 +70,108 @@ def plan_profile(view: ProfileView, settings: Settings, now: datetime) -> Plan:
     return Plan(actions=(*outcome.actions, write, *events), look_again_seconds=outcome.look_again_seconds)
 
 
-def _outcome(view: ProfileView, settings: Settings, now: datetime) -> _Outcome:
+def _outcome(view: ProfileView, settings: Settings, now: datetime) -> Outcome:
     record = view.profile
     if record.broken is not None or record.spec is None:
         because = record.broken or "spec cannot be read"
-        return _failed(Reason.INVALID_PROFILE, because) if record.imported else _held(Reason.INVALID_PROFILE, because)
+        return failed(Reason.INVALID_PROFILE, because) if record.imported else held(Reason.INVALID_PROFILE, because)
     if record.imported:
-        return _Outcome(
-            phase="Imported", finding=_ready(Reason.IMPORTED, "the measurements were made elsewhere and imported")
+        return Outcome(
+            phase="Imported", finding=ready(Reason.IMPORTED, "the measurements were made elsewhere and imported")
         )
-    if record.status.get("phase") in {"Complete", "Failed"}:
-        return _finished(view, str(record.status["phase"]))
+    phase, tries = record.status.get("phase"), tries_of(record)
+    if phase == "Complete" or (phase == "Failed" and not asks_anew(record, tries)):
+        return _finished(view, str(phase), record.spec, tries)
     refused = refused_fields(record.spec.pod_template or {}, settings.nodes.opt_in_label)
     if refused:
-        return _held(Reason.INVALID_POD_TEMPLATE, "; ".join(refused))
+        return held(Reason.INVALID_POD_TEMPLATE, "; ".join(refused))
     if view.refused_because is not None:
-        return _waiting(Reason.REFUSED, f"the API server refuses the profile's Job: {view.refused_because}", 30.0)
+        return waiting(Reason.REFUSED, f"the API server refuses the profile's Job: {view.refused_because}", 30.0)
     if view.job is None:
-        return _start(view, record.spec, settings)
+        return _without_job(view, record.spec, tries, settings, now)
     return _with_job(view, view.job, record.spec, settings, now)
 
 
-def _with_job(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, settings: Settings, now: datetime) -> _Outcome:
-    if _has_changed(job, spec) and not _has_begun(view):
-        return _make_again(job)
+def _with_job(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, settings: Settings, now: datetime) -> Outcome:
+    tries = tries_of(view.profile)
+    if job.meta.uid == tries.job:  # status counts it: a restart from here on finds it counted
+        because = "its try has ended, and the next one has a Job of its own"
+        soon = FOLLOW_SECONDS if job.meta.deleting else AT_ONCE_SECONDS
+        now_so = begun_anew(view.profile, tries) if asks_anew(view.profile, tries) else tries
+        return replace(in_a_pause(view, now_so, settings, soon), actions=without_job(job, because))
+    if _has_changed(job, view.profile) and not _has_begun(view):
+        because = "the profile's spec was changed, or another try asked for, before anything was measured: its Job is made again"
+        again = waiting(Reason.STARTING, because, 10.0, *without_job(job, because))
+        return replace(again, tries=begun_anew(view.profile, tries) if tries.job is not None else None)
     if gives_its_place_up(view, now):
-        return _give_place(view, job, spec, settings)
-    return _follow(view, settings)
+        return _give_place(view, job, spec, settings, now)
+    return follow(view, job, tries, settings, now)
 
 
-def _start(view: ProfileView, spec: SLMProfileSpec, settings: Settings) -> _Outcome:
-    if not view.turn.has_come:
-        places = settings.profiling.concurrent
-        running = f"{view.turn.running} profiles are running"
-        if view.turn.bound is not None:
-            bound = f"{view.turn.bound} of namespace {view.profile.meta.key.namespace}"
-            return _waiting(
-                Reason.QUEUED, f"{bound} run, which is all that tenancy.maxProfilesPerNamespace allows", 10.0
-            )
-        others = view.turn.running < places
-        why = f"others come first, of {places} places" if others else "which is all that profiling.concurrent allows"
-        return _waiting(Reason.QUEUED, f"{running}, {why}", 10.0)
+def _without_job(
+    view: ProfileView, spec: SLMProfileSpec, tries: TriesStatus, settings: Settings, now: datetime
+) -> Outcome:
+    record = view.profile
+    if spent_seconds(view, tries) > 0:  # it cost GPU time, and is gone with its Job
+        return ended_so(view, tries, Ended(Ending.POD_GONE), settings, now)
+    waits = tries.next_try_time is not None
+    if (waits or record.status.get("phase") == "Failed") and asks_anew(record, tries):
+        because = "its spec was changed, or another try is asked for"
+        return replace(waiting(Reason.STARTING, because, AT_ONCE_SECONDS), tries=begun_anew(record, tries))
+    if is_spent(spec, tries, settings):
+        return held(Reason.BUDGET_SPENT, _spent(spec, tries, settings))
+    until = wait_until(tries, now)
+    if until is not None:
+        seconds = max(1.0, (until - now).total_seconds())
+        return in_a_pause(view, tries.model_copy(update={"next_try_time": rfc3339(until)}), settings, seconds)
+    if not is_to_be_measured(record):  # first status must say that it seeks a GPU, for those who count places
+        cleared = tries.model_copy(update={"next_try_time": None})
+        return replace(waiting(Reason.QUEUED, "its turn is looked for", AT_ONCE_SECONDS), tries=cleared)
+    return _start(view, spec, tries, settings) if view.turn.has_come else _queued(view, settings, now)
+
+
+def _spent(spec: SLMProfileSpec, tries: TriesStatus, settings: Settings) -> str:
+    by_admin = allowed_seconds(spec, settings) < spec.search.max_gpu_minutes * 60
+    bound = "config.tenancy.maxGpuMinutesPerProfile" if by_admin else "spec.search.maxGpuMinutes"
+    return (
+        f"{summary_of(tries, spec, settings)}, and the rest holds no further try: raise {bound}, or delete the profile"
+    )
+
+
+def _queued(view: ProfileView, settings: Settings, now: datetime) -> Outcome:
+    places, turn = settings.profiling.concurrent, view.turn
+    since = f"It waits since {waiting_since(view, now)}"
+    if turn.bound is not None:
+        bound = f"{turn.bound} of namespace {view.profile.meta.key.namespace}"
+        why = f"{bound} run, which is all that tenancy.maxProfilesPerNamespace allows"
+    elif turn.running < places:
+        why = f"{turn.running} profiles are running, others come first, of {places} places"
+    else:
+        why = f"{turn.running} profiles are running, which is all that profiling.concurrent allows"
+    return waiting(Reason.QUEUED, f"{why}. {since}", 10.0)
+
+
+def _start(view: ProfileView, spec: SLMProfileSpec, tries: TriesStatus, settings: Settings) -> Outcome:
     asked, most = spec.search.max_gpu_minutes, settings.tenancy.max_gpu_minutes_per_profile
     cut = f", for {most:g} GPU minutes and not {asked:g}: tenancy.maxGpuMinutesPerProfile" if asked > most else ""
-    bounded = spec.model_copy(update={"search": spec.search.model_copy(update={"max_gpu_minutes": min(asked, most)})})
+    left = min(asked, most) if tries.gpu_seconds == 0 else round(min(asked, most) - tries.gpu_seconds / 60, 2)
+    rest = f", for the {left:g} GPU minutes that former tries left" if tries.gpu_seconds else cut
+    bounded = spec.model_copy(update={"search": spec.search.model_copy(update={"max_gpu_minutes": left})})
     bounded, fewer = bounded_by_room(view, bounded, settings)
-    job = profile_job(view.profile, bounded, settings.profiling.image, place(view, spec.gpu, settings))
-    return _Outcome(
+    profiling, where = settings.profiling, place(view, spec.gpu, settings)
+    job = profile_job(view.profile, bounded, profiling.image, where, profiling.priority_class_name)
+    may_last = deadline_seconds(bounded) / 60
+    slack = f"its pod may be on a node for {may_last:g} minutes, images and the model's download included"
+    return Outcome(
         phase="Pending",
-        finding=_not_yet(Reason.STARTING, f"the profile's Job is being created{cut}{fewer}"),
+        finding=not_yet(Reason.STARTING, f"the profile's Job is being created{rest}{fewer}; {slack}"),
         actions=(Apply(manifest=job, because="no profile of this model, engine, GPU and workload exists yet"),),
+        tries=tries.model_copy(update={"next_try_time": None}),
         look_again_seconds=FOLLOW_SECONDS,
     )
 
 
-def _follow(view: ProfileView, settings: Settings) -> _Outcome:
-    if view.pod is not None and view.job is not None and _was_not_admitted(view.pod):
-        return _try_again(view.job, view.pod)
-    log = view.log
-    if log.document is not None and (
-        view.pod is None or view.pod.phase in {"Succeeded", "Failed"} or log.failure is None
-    ):
-        return _measured(view, log, settings)
-    if log.failure is not None:
-        return _failed(log.failure_class or "ProfileFailed", _sentence(log), _clean(view))
-    if view.job is not None and view.job.finished and not log.is_cut:
-        return _failed("ProfileFailed", _why_it_ended(view))
-    pod = view.pod
-    if pod is None:
-        return _waiting(Reason.STARTING, "the profile's pod is being created", FOLLOW_SECONDS)
-    obstacle = _obstacle(view, pod, settings)
-    if obstacle is not None:
-        return _waiting(*obstacle, 10.0)
-    message = log.doing or "the engine is starting"
-    if view.job is not None and view.profile.spec is not None and _has_changed(view.job, view.profile.spec):
-        message += f". {TOO_LATE}"
-    summary = "starting" if log.point is None else f"point {log.point}" + (f"/{log.of}" if log.of else "")
-    progress = {"point": log.point or 0, "message": message} | ({"of": log.of} if log.of else {})
-    return _Outcome(
-        phase="Running",
-        finding=_not_yet(Reason.MEASURING, f"{summary}: {message}"),
-        extra={"progress": progress, "summary": summary, "node": pod.node},
-        look_again_seconds=FOLLOW_SECONDS,
-    )
-
-
-def _give_place(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, settings: Settings) -> _Outcome:
+def _give_place(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, settings: Settings, now: datetime) -> Outcome:
     """Somebody else may measure meanwhile: nothing of this one has begun."""
     pod = view.pod
     why = (
@@ -159,14 +179,20 @@ def _give_place(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, setting
         if pod is None
         else f"no whole GPU is free for the profile: {gpu_wait(view, spec.gpu, settings)}"
     )
-    because = f"{why}. Another profile waits for its place; its turn comes again"
-    leave = Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because)
-    return replace(_waiting(Reason.QUEUED, because, 10.0), actions=(leave,))
+    because = (
+        f"{why}. Another profile waits for its place; its turn comes again. It waits since {waiting_since(view, now)}"
+    )
+    return waiting(Reason.QUEUED, because, 10.0, *without_job(job, because))
 
 
-def _has_changed(job: JobRecord, spec: SLMProfileSpec) -> bool:
-    """Whether the Job was made for another node, template or budget than the spec has now. NB: a Job cannot be changed."""
-    return job.request is not None and job.request != request_digest(spec)
+def _has_changed(job: JobRecord, record: ProfileRecord) -> bool:
+    """Whether the Job was made for another node, template or budget than the spec has now, or another try is asked for.
+
+    NB: a Job cannot be changed.
+    """
+    assert record.spec is not None
+    is_other = job.request is not None and job.request != request_digest(record.spec)
+    return is_other or is_retry(record.retry, job.retry)
 
 
 def _has_begun(view: ProfileView) -> bool:
@@ -175,146 +201,51 @@ def _has_begun(view: ProfileView) -> bool:
     return ended or (view.pod is not None and view.pod.phase != "Pending")
 
 
-def _make_again(job: JobRecord) -> _Outcome:
-    because = "the profile's spec was changed before anything was measured: its Job is made again"
-    waiting = _waiting(Reason.STARTING, because, 10.0)
-    if job.meta.deleting:
-        return waiting
-    again = Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because)
-    return replace(waiting, actions=(again,))
+_KEPT = ("measurements", "summary", "gpuSeconds", "product", "node", "progress")
 
 
-def _was_not_admitted(pod: PodRecord) -> bool:
-    return pod.failed_because is not None and pod.failed_because.reason == "UnexpectedAdmissionError"
-
-
-def _try_again(job: JobRecord, pod: PodRecord) -> _Outcome:
-    """The kubelet refused the pod, because the device plugin was restarting, say: nothing ran, so no GPU time is lost."""
-    because = f"the kubelet refused pod {pod.meta.key.name} before anything was measured: {pod.failed_because}"
-    waiting = _waiting(Reason.ADMISSION_FAILED, f"{because}. It is tried again", 10.0)
-    if job.meta.deleting:
-        return waiting
-    again = Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because)
-    return replace(waiting, actions=(again,))
-
-
-def _measured(view: ProfileView, log: ProfileLog, settings: Settings) -> _Outcome:
-    document = log.document
-    assert document is not None
-    assert view.profile.spec is not None
-    points = len(document.points)
-    _, fewer = bounded_by_room(view, view.profile.spec, settings)
-    message = f"{points} points measured" + (
-        fewer if document.complete else f"; ended early: {document.incomplete_because}"
-    )
-    cost = round(document.cost.gpu_seconds) if document.cost is not None else None
-    extra = {"measurements": to_json(document), "summary": f"{points} points", "gpuSeconds": cost}
-    if view.pod is not None:
-        extra["node"] = view.pod.node
-    if not document.points:
-        return _failed("NothingMeasured", _sentence(log) if log.failure else message)
-    return _Outcome(
-        phase="Complete",
-        finding=_ready(Reason.MEASURED if document.complete else Reason.MEASURED_IN_PART, message),
-        extra={name: value for name, value in extra.items() if value is not None},
-    )
-
-
-def _finished(view: ProfileView, phase: str) -> _Outcome:
+def _finished(view: ProfileView, phase: str, spec: SLMProfileSpec, tries: TriesStatus) -> Outcome:
     """Status holds the result: the Job has done its work. The rest of status stays as it is."""
-    old = view.profile.status
-    kept = {
-        name: to_json(old[name])
-        for name in ("measurements", "summary", "gpuSeconds", "product", "node", "progress")
-        if name in old
-    }
-    said: dict[str, Any] = next((c for c in old.get("conditions", ()) if c.get("type") == Condition.PROFILED), {})
-    finding = Finding(
-        type=Condition.PROFILED,
+    old, said, job = view.profile.status, _condition(view), view.job
+    finding = replace(
+        not_yet(str(said.get("reason", phase)), str(said.get("message", "")), stalls=phase == "Failed"),
         holds=phase == "Complete",
-        reason=str(said.get("reason", phase)),
-        message=str(said.get("message", "")),
-        stalls=phase == "Failed",
     )
-    return _Outcome(phase=phase, finding=finding, actions=_clean(view) if phase == "Complete" else (), extra=kept)
-
-
-def _clean(view: ProfileView) -> tuple[Action, ...]:
-    """A finished Job's pod still stands on the node; without the Job it goes. A failed one stays for its log."""
-    job = view.job
-    if job is None or job.meta.deleting or not job.finished:
-        return ()
+    goes = job is not None and job.finished and phase == "Complete"  # a failed one stays for its log
     because = "its measurements are in the profile's status"
-    return (Delete(api_version="batch/v1", kind="Job", key=job.meta.key, uid=job.meta.uid, because=because),)
+    # NB: a profile that failed under an earlier version of the operator has no digest of what it failed with.
+    adopted = tries.model_copy(update={"request": request_digest(spec)})
+    return Outcome(
+        phase=phase,
+        finding=finding,
+        actions=without_job(job, because) if job is not None and goes else (),
+        extra={name: to_json(old[name]) for name in _KEPT if name in old},
+        tries=adopted if phase == "Failed" and tries.request is None else tries,
+    )
 
 
-def _obstacle(view: ProfileView, pod: PodRecord, settings: Settings) -> tuple[str, str] | None:
-    """Reason and message of what keeps the pod from measuring."""
-    if pod.node is None and pod.unscheduled_because is None:
-        return Reason.STARTING, "the profile's pod is being placed"
-    if pod.node is None:
-        spec = view.profile.spec
-        assert spec is not None
-        why = gpu_wait(view, spec.gpu, settings)
-        return (
-            Reason.WAITING_FOR_GPU,
-            f"no whole GPU is free for the profile: {why} (scheduler: {pod.unscheduled_because})",
-        )
-    if pod.stuck is not None:
-        where = f"pod {pod.meta.key.name} cannot start: {pod.stuck}"
-        return pod.stuck.reason, f"{where}. {_remedy(view, pod) or 'Check spec.engine.image and its pull secret'}"
-    return None
+def _condition(view: ProfileView) -> dict[str, Any]:
+    """The condition Profiled as it stands."""
+    said = view.profile.status.get("conditions", ())
+    return next((dict(one) for one in said if one.get("type") == Condition.PROFILED), {})
 
 
-def _why_it_ended(view: ProfileView) -> str:
-    pod = view.pod
-    if pod is not None and (pod.terminated or pod.failed_because):
-        helps = _remedy(view, pod) or "see its log"
-        return f"the profile's pod {pod.meta.key.name} ended without a result: {pod.failed_because or pod.terminated}; {helps}, then delete this profile to measure again"
-    why = view.job.failed_because if view.job is not None else None
-    return f"the profile's Job ended without a result: {why or 'its pod is gone'}; delete this profile to measure again"
-
-
-def _remedy(view: ProfileView, pod: PodRecord) -> str | None:
-    return remedy(pod, view.profile.spec.engine if view.profile.spec is not None else None)
-
-
-def _sentence(log: ProfileLog) -> str:
-    return f"{log.failure}: {log.remedy}" if log.remedy else str(log.failure)
-
-
-def _ready(reason: str, message: str) -> Finding:
-    return Finding(type=Condition.PROFILED, holds=True, reason=reason, message=message)
-
-
-def _not_yet(reason: str, message: str) -> Finding:
-    return Finding(type=Condition.PROFILED, holds=False, reason=reason, message=message)
-
-
-def _waiting(reason: str, message: str, seconds: float) -> _Outcome:
-    return _Outcome(phase="Pending", finding=_not_yet(reason, message), look_again_seconds=seconds)
-
-
-def _held(reason: str, message: str) -> _Outcome:
-    """Nothing was measured, and nothing will be until spec is corrected."""
-    finding = Finding(type=Condition.PROFILED, holds=False, reason=reason, message=message, stalls=True)
-    return _Outcome(phase="Pending", finding=finding)
-
-
-def _failed(reason: str, message: str, actions: tuple[Action, ...] = ()) -> _Outcome:
-    finding = Finding(type=Condition.PROFILED, holds=False, reason=reason, message=message, stalls=True)
-    return _Outcome(phase="Failed", finding=finding, actions=actions)
-
-
-def _status(view: ProfileView, outcome: _Outcome, now: datetime) -> dict[str, Any]:
+def _status(view: ProfileView, outcome: Outcome, now: datetime) -> dict[str, Any]:
     meta, old = view.profile.meta, view.profile.status
-    product = _product(view)
-    return {
+    tries_before = tries_of(view.profile)
+    tries = (outcome.tries if outcome.tries is not None else tries_before).given()
+    kept = tries if any(tries.values()) else None
+    waits = outcome.phase == "Pending" and outcome.finding.reason in _WAITS and not outcome.finding.stalls
+    fields = {
         "observedGeneration": meta.generation,
         "phase": outcome.phase,
         "conditions": conditions((outcome.finding,), old.get("conditions", ()), meta.generation, now),
-        **({} if product is None else {"product": product}),
+        "product": _product(view),
+        "gpuSeconds": tries_before.gpu_seconds + spent_seconds(view, tries_before) or None,
+        "waitingSince": waiting_since(view, now) if waits else None,
+        "tries": kept,
     } | (outcome.extra or {})
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _product(view: ProfileView) -> str | None:

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from slm_operator.api.conditions import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from slm_operator.planning.views import ProfileView
-    from slm_operator.watch.records import JobRecord, Key, PodRecord
+    from slm_operator.watch.records import Key, PodRecord
 
 TURN = timedelta(minutes=2)
 """How long a profile whose pod finds no GPU keeps a place that others wait for."""
@@ -84,16 +87,9 @@ def gives_its_place_up(view: ProfileView, now: datetime) -> bool:
     """Whether this profile's Job has had its time without a GPU, and another profile waits for the place."""
     if view.job is None or view.job.finished or view.job.meta.deleting or not view.turn.is_awaited:
         return False
-    return not _may_begin(view.pod) and now - _time(view.job, now) > TURN
+    return not _may_begin(view.pod) and now - (moment(view.job.created) or now) > TURN
 
 
 def _may_begin(pod: PodRecord | None) -> bool:
     """Whether the pod has a node. Without one, nobody knows when it will, nor whether it ever was meant to."""
     return pod is not None and pod.node is not None
-
-
-def _time(job: JobRecord, now: datetime) -> datetime:
-    try:
-        return datetime.fromisoformat(job.created)
-    except ValueError:
-        return now
