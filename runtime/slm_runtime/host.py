@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slm_core.units import GIB
+from slm_core.wording import several
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -116,7 +117,7 @@ def cores_of_engines(cores: frozenset[int], engines: int, each: float | None) ->
 def shortages(available: Share, engines: int, each: Share) -> tuple[str, ...]:
     """What keeps engines from getting what replicas would have, a sentence each."""
     found = []
-    who = f"{engines} engine(s) as large as a replica, and the load generator, want"
+    who = f"{several(engines, 'engine')} as large as a replica, and the load generator, want"
     if each.cpus and available.cpus and available.cpus < (cpus_wanted := engines * each.cpus + OWN_CPUS):
         found.append(
             f"{who} {cpus_wanted:g} CPUs and may use {available.cpus:g}: figures are those of less CPU than replicas get"

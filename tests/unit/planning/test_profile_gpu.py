@@ -73,7 +73,7 @@ def engines_of(job: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
 ROOM = [
     ("a node that does not say", {}, {}, ["-", "4"], "9", ""),
     ("room for all", {"cpus": 32.0, "memory_bytes": 128 << 30}, {}, ["-", "4"], "9", ""),
-    ("few CPUs", {"cpus": 8.0, "memory_bytes": 128 << 30}, {}, ["-", "3"], "7", ", for at most 3 engine(s) a GPU and not 4"),
+    ("few CPUs", {"cpus": 8.0, "memory_bytes": 128 << 30}, {}, ["-", "3"], "7", ", for at most 3 engines a GPU and not 4"),
     ("little memory", {"cpus": 32.0, "memory_bytes": 16 << 30}, {}, ["-", "1"], "3", "request 2 of cpu and 8Gi of memory"),
     ("a number that was asked for", {"cpus": 8.0, "memory_bytes": 128 << 30}, {"engines_per_gpu": 6}, ["3", "3"], "7", "not 6"),
 ]  # fmt: skip

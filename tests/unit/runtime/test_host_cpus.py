@@ -68,7 +68,7 @@ def test_less_than_replicas_get_is_said() -> None:
     assert shortages(Share(cpus=9, memory_bytes=33 * GIB), 4, replica) == ()
     assert shortages(Share(cpus=2, memory_bytes=8 * GIB), 4, Share()) == ()
     cpu, memory = shortages(Share(cpus=2, memory_bytes=8 * GIB), 4, replica)
-    assert "4 engine(s) as large as a replica, and the load generator, want 9 CPUs and may use 2" in cpu
+    assert "4 engines as large as a replica, and the load generator, want 9 CPUs and may use 2" in cpu
     assert "want 33.0 GiB of host memory and may use 8.0 GiB" in memory
 
 

@@ -114,7 +114,7 @@ def test_without_an_mps_daemon_or_cpus_packs_are_time_sliced_and_that_is_said(
     assert any("nvidia-cuda-mps-control is not in PATH" in note for note in notes), (notes, document.points)
     assert started[1].startswith("  ")  # no limits
     assert any(
-        "2 engine(s) as large as a replica, and the load generator, want 2 CPUs and may use 1.5" in n for n in notes
+        "2 engines as large as a replica, and the load generator, want 2 CPUs and may use 1.5" in n for n in notes
     )
     assert any("of host memory and may use" in note for note in notes)
     assert all(p.mean_cpu_cores and 0 < p.mean_cpu_cores < 2 for p in document.points)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_core.units import MIB
+from slm_core.wording import several
 
 from slm_operator.manifests.profile import Where
 from slm_operator.manifests.resources import Room, engine_resources, engines_that_fit, largest_pack, requested
@@ -35,7 +36,7 @@ def bounded_by_room(view: ProfileView, spec: SLMProfileSpec, settings: Settings)
     search = spec.search.model_copy(update={"max_engines_per_gpu": fitting, "engines_per_gpu": exactly})
     each = " and ".join(f"{text} of {name}" for name, text in requested(engine).items() if name in {"cpu", "memory"})
     said = (
-        f", for at most {fitting} engine(s) a GPU and not {wanted}: no node has more room for engines that request {each}; "
+        f", for at most {several(fitting, 'engine')} a GPU and not {wanted}: no node has more room for engines that request {each}; "
         "podTemplate can lower that"
     )
     return spec.model_copy(update={"search": search}), said
