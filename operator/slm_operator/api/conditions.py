@@ -33,20 +33,24 @@ class Finding:
 _STATUS = {True: "True", False: "False", None: "Unknown"}
 
 
-def conditions(
+def conditions(  # noqa: PLR0913 - what a status is made of
     findings: Iterable[Finding],
     former: Iterable[Mapping[str, Any]],
     generation: int,
     now: datetime,
     informational: Iterable[Finding] = (),
+    *,
+    serves: bool = False,
 ) -> list[dict[str, Any]]:
     """All conditions for status: the findings in order, preceded by Ready and, while they apply, Reconciling or Stalled.
 
-    Ready is False for the first finding that does not hold. `informational` is reported too and does not affect Ready.
+    Ready is False for the first finding that does not hold; Unknown while that one is awaited and what was asked for
+    before `serves`. `informational` is reported too and does not affect Ready.
     """
     ordered = list(findings)
     blocking = next((finding for finding in ordered if finding.holds is not True), None)
-    summary = [_ready(blocking)]
+    available = any(finding.type is Condition.AVAILABLE and finding.holds for finding in ordered)
+    summary = [_ready(blocking, serves=serves and available)]
     if blocking is not None:
         kind = Condition.STALLED if blocking.stalls else Condition.RECONCILING
         summary.append(Finding(type=kind, holds=True, reason=blocking.reason, message=blocking.message))
@@ -65,12 +69,13 @@ def waiting(findings: Sequence[Finding], steps: Iterable[Condition]) -> list[Fin
     ]
 
 
-def _ready(blocking: Finding | None) -> Finding:
+def _ready(blocking: Finding | None, *, serves: bool) -> Finding:
     if blocking is None:
         return Finding(
             type=Condition.READY, holds=True, reason=Reason.READY, message="all requested resources are available"
         )
-    return Finding(type=Condition.READY, holds=False, reason=blocking.reason, message=blocking.message)
+    holds = None if serves and not blocking.stalls else False
+    return Finding(type=Condition.READY, holds=holds, reason=blocking.reason, message=blocking.message)
 
 
 def rfc3339(moment: datetime) -> str:

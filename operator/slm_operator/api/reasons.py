@@ -43,6 +43,11 @@ class Reason(StrEnum):
         "the condition cannot be judged before an earlier one holds",
         "see the first condition that is False",
     )
+    SERVED_AS_BEFORE = (
+        "ServedAsBefore",
+        Group.GOOD,
+        "this spec cannot be followed yet (its profile is being measured, say), and what was advised before is served, and scaled, until it can",
+    )
     PROFILE_REQUESTED = (
         "ProfileRequested",
         Group.WAITING,

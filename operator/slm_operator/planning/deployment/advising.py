@@ -7,7 +7,7 @@ what the advisor decided.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from slm_core.candidates import Source
 from slm_core.configuration import EngineConfiguration
@@ -124,7 +124,6 @@ class DecidedFrom:
 
 def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str, Any]:
     """`status.advice`, in camelCase, as api.deployment.AdviceStatus describes it."""
-    user = Source.USER_CHOICE in (advice.source.engines_per_gpu, advice.source.sharing_mode)
     profile = {"name": basis.profile}
     is_same = (basis.former.get("digest"), basis.former.get("profileRef")) == (basis.digest, profile)
     return _known(
@@ -135,7 +134,7 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
             "gain": _rounded(advice.gain, 2),
             "freedBytes": advice.freed_bytes,
             "feasible": advice.feasible,
-            "source": "UserChoice" if user else str(advice.source.predicted),
+            "source": source_of(advice),
             "profileRef": profile,
             "generation": basis.generation,
             "digest": basis.digest,
@@ -146,6 +145,13 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
             "candidateCount": len(advice.candidates),
         }
     )
+
+
+def source_of(advice: Advice) -> Literal["Measured", "Predicted", "UserChoice"]:
+    """Where the configuration comes from, in a word."""
+    if Source.USER_CHOICE in (advice.source.engines_per_gpu, advice.source.sharing_mode):
+        return "UserChoice"
+    return "Measured" if advice.source.predicted is Source.MEASURED else "Predicted"
 
 
 def best_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -23,6 +23,7 @@ from slm_operator.planning.actions import Action, Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding
+from slm_operator.planning.deployment.going_on import go_on
 from slm_operator.planning.deployment.own_replicas import own_replicas
 from slm_operator.planning.deployment.remeasure import remeasured
 from slm_operator.planning.deployment.rollout import answer_to, rollout, slices_finding
@@ -51,6 +52,8 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     if record.meta.deleting:
         return Plan()
     story = _story(view, settings)
+    if not _is_followed(story):
+        story = go_on(view, story, settings)
     monitored = slo_finding(view.slo_verdict, _former_slo(record.status)) if settings.watch.interval_seconds else None
     status = deployment_status(view, story, monitored, settings, now)
     because = f"{status['phase']}: {status['conditions'][0]['message']}"
@@ -80,6 +83,11 @@ def _story(view: DeploymentView, settings: Settings) -> Story:
     if user is not None and _needs_one_user(story.advice.configuration.sharing_mode):
         return story.and_then(_obstacle(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, user))
     return _served(view, spec, story, story.advice, settings)
+
+
+def _is_followed(story: Story) -> bool:
+    """Whether the plan has come as far as to replicas of this spec."""
+    return any(finding.type is Condition.ALLOCATED for finding in story.findings)
 
 
 def _needs_one_user(mode: SharingMode | None) -> bool:
@@ -172,8 +180,9 @@ def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: Story, advice
         return story.and_then(
             Finding(type=Condition.ADVISED, holds=True, reason=Reason.ADVISED, message=said), advice=advice
         )
-    if spec.slo.on_infeasible == "Hold" and view.workload is None:
-        message = f"{said} Nothing is deployed, because spec.slo.onInfeasible is Hold."
+    if spec.slo.on_infeasible == "Hold":
+        changed = "deployed" if view.workload is None else "changed"
+        message = f"{said} Nothing is {changed}, because spec.slo.onInfeasible is Hold."
         return story.and_then(
             Finding(type=Condition.ADVISED, holds=False, reason=Reason.SLO_INFEASIBLE, message=message, stalls=True),
             advice=advice,

@@ -13,12 +13,12 @@ from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.replicas import advice_digest
 from slm_operator.planning.deployment.advising import DecidedFrom, advice_status, serving_of
 from slm_operator.planning.deployment.gateway import routing_status
+from slm_operator.planning.deployment.going_on import served_status
 from slm_operator.planning.deployment.gpu_spread import packs
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from slm_operator.advisor.advice import Advice
     from slm_operator.api.conditions import Finding
     from slm_operator.planning.deployment.story import Story
     from slm_operator.planning.views import DeploymentView
@@ -52,6 +52,7 @@ def deployment_status(
             meta.generation,
             now,
             (*also, *waiting((*story.findings, *also), _steps(view, settings))),
+            serves=story.served is not None,
         ),
         "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
         "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
@@ -61,7 +62,7 @@ def deployment_status(
     found = packs(view.pods)
     more = {
         "profile": _profile(view.profile) if view.profile is not None else None,
-        "advice": _advice(view, story.advice, now) if story.advice is not None else None,
+        "advice": _advice(view, story, now),
         "packs": found,
         "packCount": len(found),
         "routing": routing_status(record, story.actions, settings),
@@ -79,9 +80,11 @@ def _profile(profile: ProfileRecord) -> dict[str, str]:
     return {name: value for name, value in seen.items() if value is not None}
 
 
-def _advice(view: DeploymentView, advice: Advice, now: datetime) -> dict[str, Any] | None:
-    record, profile = view.deployment, view.profile
-    if record.spec is None or profile is None or profile.measurements is None:
+def _advice(view: DeploymentView, story: Story, now: datetime) -> dict[str, Any] | None:
+    record, profile, advice = view.deployment, view.profile, story.advice
+    if story.served is not None:
+        return served_status(story.served, dict(record.status.get("advice") or {}))
+    if advice is None or record.spec is None or profile is None or profile.measurements is None:
         return None
     basis = DecidedFrom(
         profile=profile.meta.key.name,

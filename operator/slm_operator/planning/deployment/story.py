@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.conditions import Finding
+    from slm_operator.manifests.served import Served
     from slm_operator.planning.actions import Action
 
 
@@ -21,6 +22,8 @@ class Story:
     findings: tuple[Finding, ...] = ()
     actions: tuple[Action, ...] = ()
     advice: Advice | None = None
+    served: Served | None = None
+    """What goes on meanwhile, where this spec cannot be followed now."""
 
     def and_then(self, finding: Finding, *actions: Action, advice: Advice | None = None) -> Story:
         """The story with one more step."""
