@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from slm_operator.api import names
 from slm_operator.watch import custom_resources, projection
 from slm_operator.watch.applied import owned
 from slm_operator.watch.pods import pod
@@ -157,6 +158,12 @@ def test_a_pod_that_only_starts_is_not_stuck() -> None:
 def test_a_job(conditions: list[Raw], *, finished: bool, because: str | None) -> None:
     record = projection.job({"metadata": meta("j"), "status": {"conditions": conditions}})
     assert (record.finished, _said(record.failed_because)) == (finished, because)
+
+
+@pytest.mark.parametrize(("text", "kept"), [("{}", "{}"), ("x" * 20_000, None), (None, None)])
+def test_a_workload_keeps_what_it_was_made_from(text: str | None, kept: str | None) -> None:
+    annotated = meta("w") | {"annotations": {names.SERVED_ANNOTATION: text} if text is not None else {}}
+    assert projection.workload({"metadata": annotated}).served == kept
 
 
 def test_a_stalled_workload_says_why() -> None:
