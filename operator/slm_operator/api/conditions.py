@@ -40,17 +40,16 @@ def conditions(  # noqa: PLR0913 - what a status is made of
     now: datetime,
     informational: Iterable[Finding] = (),
     *,
-    serves: bool = False,
+    ready: Finding | None = None,
 ) -> list[dict[str, Any]]:
     """All conditions for status: the findings in order, preceded by Ready and, while they apply, Reconciling or Stalled.
 
-    Ready is False for the first finding that does not hold; Unknown while that one is awaited and what was asked for
-    before `serves`. `informational` is reported too and does not affect Ready.
+    Ready is False for the first finding that does not hold, or as it is given. `informational` is reported too and does
+    not affect Ready.
     """
     ordered = list(findings)
     blocking = next((finding for finding in ordered if finding.holds is not True), None)
-    available = any(finding.type is Condition.AVAILABLE and finding.holds for finding in ordered)
-    summary = [_ready(blocking, serves=serves and available)]
+    summary = [ready or _ready(blocking)]
     if blocking is not None:
         kind = Condition.STALLED if blocking.stalls else Condition.RECONCILING
         summary.append(Finding(type=kind, holds=True, reason=blocking.reason, message=blocking.message))
@@ -69,13 +68,12 @@ def waiting(findings: Sequence[Finding], steps: Iterable[Condition]) -> list[Fin
     ]
 
 
-def _ready(blocking: Finding | None, *, serves: bool) -> Finding:
+def _ready(blocking: Finding | None) -> Finding:
     if blocking is None:
         return Finding(
             type=Condition.READY, holds=True, reason=Reason.READY, message="all requested resources are available"
         )
-    holds = None if serves and not blocking.stalls else False
-    return Finding(type=Condition.READY, holds=holds, reason=blocking.reason, message=blocking.message)
+    return Finding(type=Condition.READY, holds=False, reason=blocking.reason, message=blocking.message)
 
 
 def rfc3339(moment: datetime) -> str:

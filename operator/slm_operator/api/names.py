@@ -27,6 +27,8 @@ FORMER_CONFIG_ANNOTATION: Final = f"{GROUP}/former-device-plugin-config"
 CHANGE_STARTED_ANNOTATION: Final = f"{GROUP}/change-started"
 CHANGE_FAILED_ANNOTATION: Final = f"{GROUP}/change-failed"
 CHANGING_TO_ANNOTATION: Final = f"{GROUP}/changing-to"
+PAUSED_ANNOTATION: Final = f"{GROUP}/paused"
+"""An administrator's: "true" stops every change of the node until it is removed."""
 
 # On the device plugin's ConfigMap: when each of our keys was added, so that its projection into volumes can be awaited.
 KEY_ADDED_ANNOTATION_PREFIX: Final = f"added.{GROUP}/"

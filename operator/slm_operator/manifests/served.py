@@ -17,7 +17,7 @@ from slm_operator.api.base import Name, Part, Product
 from slm_operator.api.status import ConfigurationStatus
 from slm_operator.decoding import decode
 
-SERVED_FROM = Literal["Measured", "Predicted", "UserChoice"]
+AdvisedFrom = Literal["Measured", "Predicted", "UserChoice"]
 
 
 class Served(Part):
@@ -27,7 +27,7 @@ class Served(Part):
     """Name of the SLMProfile that the advice rests on."""
     digest: Annotated[str, Field(max_length=64)]
     """Of what each engine is started with."""
-    source: SERVED_FROM
+    source: AdvisedFrom
     """As in `status.advice`."""
     feasible: bool = True
     """Whether the SLO could be met."""

@@ -167,6 +167,47 @@ def test_what_was_never_served_is_not_scaled() -> None:
     assert demand_of(of.deployment, None, None) is None
 
 
+PAUSED = {"paused": True}
+PAUSES: dict[str, DeploymentView] = {
+    "as it was": with_profile(PAUSED, measured=w.document()),
+    "with other advice": with_profile(PAUSED | {"sharing": {"mode": "Exclusive"}}, measured=w.document()),
+    "with another image": with_profile(PAUSED | {"engine": {"image": "other:1"}}, measured=w.document()),
+    "another model": changed(PAUSED | OTHER_MODEL),
+    "its profile waits": with_profile(PAUSED),
+}
+
+
+@pytest.mark.parametrize("case", PAUSES)
+def test_a_paused_one_is_scaled_and_changed_in_nothing_else(case: str) -> None:
+    of = replace(PAUSES[case], workload=served(replicas=3), assignment=None)
+    made = plan(of)
+    assert scaled(of) == [2]
+    assert applied(made).keys() <= {"Service", "PodDisruptionBudget"}
+    assert demand_of(of.deployment, of.profile, of.advice, read_served(served().served)) is None
+    settled = status(plan(replace(of, workload=served())))
+    said = {one["type"]: (one["status"], one["reason"]) for one in settled["conditions"]}
+    assert (said["Ready"][0], said["Available"], said["Allocated"]) == (
+        "Unknown",
+        ("True", "Available"),
+        ("Unknown", "Paused"),
+    )
+    assert settled["phase"] == "Paused"
+    assert settled["advice"] == former_status()["advice"]
+
+
+def test_a_paused_one_that_was_never_served_is_not_made() -> None:
+    made = plan(replace(with_profile(PAUSED, measured=w.document()), workload=None))
+    assert not applied(made)
+    assert status(made)["phase"] == "Paused"
+
+
+def test_no_profile_is_asked_for_while_paused() -> None:
+    of = changed(PAUSED, workload=None)
+    assert not applied(plan(of))
+    said = {one["type"]: one["reason"] for one in status(plan(of))["conditions"]}
+    assert said["Profiled"] == "Paused"
+
+
 def test_a_change_of_scale_writes_no_other_annotation() -> None:
     few, many = (
         applied(plan(measured(BEFORE | {"replicas": count})))["Deployment"]["metadata"]["annotations"]

@@ -7,7 +7,7 @@ what the advisor decided.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from slm_core.candidates import Source
 from slm_core.configuration import EngineConfiguration
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.api.parts import EngineSpec
     from slm_operator.api.slo import SloSpec
+    from slm_operator.manifests.served import AdvisedFrom
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 MAX_CANDIDATES = 8
@@ -147,7 +148,7 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
     )
 
 
-def source_of(advice: Advice) -> Literal["Measured", "Predicted", "UserChoice"]:
+def source_of(advice: Advice) -> AdvisedFrom:
     """Where the configuration comes from, in a word."""
     if Source.USER_CHOICE in (advice.source.engines_per_gpu, advice.source.sharing_mode):
         return "UserChoice"

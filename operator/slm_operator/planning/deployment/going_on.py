@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import WorkloadRecord
 
 
+def pause(view: DeploymentView, story: Story, settings: Settings) -> Story:
+    """The story of one that is not to be followed: what was found of profile and advice, and what goes on."""
+    before_nodes = (Condition.PROFILED, Condition.ADVISED)
+    found = tuple(finding for finding in story.findings if finding.type in before_nodes)
+    held = go_on(view, replace(story, findings=found, actions=()), settings)
+    return held if held.served is not None else held.and_then(_paused("no replica is made"))
+
+
 def go_on(view: DeploymentView, story: Story, settings: Settings) -> Story:
     """The story of one that cannot be followed, and what goes on meanwhile, if anything was served before."""
     workload, spec = view.workload, view.deployment.spec
@@ -42,7 +50,9 @@ def go_on(view: DeploymentView, story: Story, settings: Settings) -> Story:
     story = replace(story, findings=tuple(map(_of_the_advice, story.findings)), advice=None, served=served)
     if all(finding.type is not Condition.ADVISED for finding in story.findings):
         story = story.and_then(_as_before(served))
-    story = story.and_then(slices_finding(assignment), *before, *_scaled(workload, wanted), *after)
+    is_paused = spec is not None and spec.paused
+    nodes = _paused("no node is changed and no replica is replaced") if is_paused else slices_finding(assignment)
+    story = story.and_then(nodes, *before, *_scaled(workload, wanted), *after)
     story = story.and_then(availability(view, wanted, served.configuration.engines_per_gpu))
     if spec is None:
         return story
@@ -72,6 +82,11 @@ def _of_the_advice(finding: Finding) -> Finding:
 def _as_before(served: Served) -> Finding:
     message = f"what SLMProfile {served.profile} advised is served until there is other advice"
     return Finding(type=Condition.ADVISED, holds=True, reason=Reason.SERVED_AS_BEFORE, message=message)
+
+
+def _paused(what: str) -> Finding:
+    """NB: Unknown and not False: nobody looks for what is missing."""
+    return Finding(type=Condition.ALLOCATED, holds=None, reason=Reason.PAUSED, message=f"spec.paused: {what}")
 
 
 def _scaled(workload: WorkloadRecord, wanted: int) -> tuple[ScaleWorkload, ...]:

@@ -23,7 +23,7 @@ from slm_operator.planning.actions import Action, Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding
-from slm_operator.planning.deployment.going_on import go_on
+from slm_operator.planning.deployment.going_on import go_on, pause
 from slm_operator.planning.deployment.own_replicas import own_replicas
 from slm_operator.planning.deployment.remeasure import remeasured
 from slm_operator.planning.deployment.rollout import answer_to, rollout, slices_finding
@@ -52,7 +52,9 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     if record.meta.deleting:
         return Plan()
     story = _story(view, settings)
-    if not _is_followed(story):
+    if record.spec is not None and record.spec.paused:
+        story = pause(view, story, settings)
+    elif not _is_followed(story):
         story = go_on(view, story, settings)
     monitored = slo_finding(view.slo_verdict, _former_slo(record.status)) if settings.watch.interval_seconds else None
     status = deployment_status(view, story, monitored, settings, now)
@@ -109,6 +111,11 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> Story:
             "no profile of this model, engine, GPU and workload exists and spec.profiling.policy is Never: "
             "import one with kubectl slm profile import, or set the policy to IfMissing",
         )
+    if found is None and spec.paused:
+        paused = Finding(
+            type=Condition.PROFILED, holds=False, reason=Reason.PAUSED, message="spec.paused: nothing is measured"
+        )
+        return Story().and_then(paused)
     if found is None:
         wanted = profile(view.deployment, spec, view.co_owners)
         doing = Finding(

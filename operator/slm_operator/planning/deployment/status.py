@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from slm_operator.api.conditions import Finding
+    from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.planning.deployment.story import Story
     from slm_operator.planning.views import DeploymentView
     from slm_operator.settings import Settings
@@ -41,18 +42,16 @@ def deployment_status(
     record = view.deployment
     meta, old = record.meta, record.status
     also = () if monitored is None else (monitored,)
-    blocking = story.blocking
-    phase = "Ready" if blocking is None else "Stalled" if blocking.stalls else _PHASES[blocking.type]
     status: dict[str, Any] = {
         "observedGeneration": meta.generation,
-        "phase": phase,
+        "phase": _phase(record.spec, story.blocking),
         "conditions": conditions(
             story.findings,
             old.get("conditions", ()),
             meta.generation,
             now,
             (*also, *waiting((*story.findings, *also), _steps(view, settings))),
-            serves=story.served is not None,
+            ready=story.ready,
         ),
         "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
         "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
@@ -68,6 +67,14 @@ def deployment_status(
         "routing": routing_status(record, story.actions, settings),
     }
     return status | {name: value for name, value in more.items() if value}
+
+
+def _phase(spec: SLMDeploymentSpec | None, blocking: Finding | None) -> str:
+    if blocking is not None and blocking.stalls:
+        return "Stalled"
+    if spec is not None and spec.paused:
+        return "Paused"
+    return "Ready" if blocking is None else _PHASES[blocking.type]
 
 
 def _profile(profile: ProfileRecord) -> dict[str, str]:

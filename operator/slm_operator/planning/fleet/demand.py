@@ -30,7 +30,9 @@ def demand_of(
     advice: Advice | Unadvisable | None,
     served: Served | None = None,
 ) -> Demand | None:
-    """The demand, or None while nothing can be said: broken, going, or nothing decided and `served` before."""
+    """The demand, or None while nothing can be said: broken, going, paused, or nothing decided and `served` before."""
+    if deployment.spec is not None and deployment.spec.paused:
+        return None
     return _advised(deployment, profile, advice) or _as_before(deployment, served)
 
 
