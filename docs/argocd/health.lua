@@ -7,6 +7,9 @@ if status.observedGeneration ~= nil and obj.metadata.generation ~= nil
     and status.observedGeneration ~= obj.metadata.generation then
   return { status = "Progressing", message = "the operator has not seen the newest spec yet" }
 end
+if obj.spec ~= nil and obj.spec.paused == true then
+  return { status = "Suspended", message = "spec.paused is set" }
+end
 local ready = nil
 for _, condition in ipairs(status.conditions) do
   if condition.type == "Stalled" and condition.status == "True" then

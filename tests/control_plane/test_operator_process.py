@@ -42,13 +42,7 @@ def plane(control_plane: ControlPlane) -> ControlPlane:
 @pytest.fixture
 def chat(plane: ControlPlane, namespace: str) -> Iterator[str]:
     """An SLMDeployment whose profile is imported, one engine a GPU; gives its namespace."""
-    apply(
-        plane,
-        namespace,
-        "SLMProfile",
-        "measured",
-        {"model": {"uri": "hf://facebook/opt-1.3b"}, "measurements": document()},
-    )
+    apply(plane, namespace, "SLMProfile", "measured", measured())
     apply(plane, namespace, "SLMDeployment", "chat", spec())
     yield namespace
     plane.kubectl("delete", "slmd,slmp", "--all", "--namespace", namespace, "--wait=false")
@@ -69,6 +63,10 @@ def document() -> Any:
     on = MeasuredOn(gpu=Gpu(product=PRODUCT, memory_bytes=80 << 30), engine=Engine(version="0.6.2"))
     csv = ROOT / "tests" / "data" / "memory-gap-h100" / "batch_sweep.csv"
     return to_json(from_csv(csv.read_text(), model="opt-1.3b", on=on, source=csv.name))
+
+
+def measured() -> dict[str, Any]:
+    return {"model": {"uri": "hf://facebook/opt-1.3b"}, "measurements": document()}
 
 
 def apply(plane: ControlPlane, namespace: str, kind: str, name: str, body: dict[str, Any]) -> None:
@@ -168,6 +166,40 @@ def test_an_edit_of_the_spec_and_one_of_a_child_are_both_followed(plane: Control
         wait_until(lambda: "service/chat" in plane.kubectl("get", "services", "--namespace", chat, "-o", "name"))
 
 
+def test_what_serves_is_scaled_while_its_profile_is_gone(plane: ControlPlane, chat: str) -> None:
+    """And an operator that has just started, and finds no status, scales it too."""
+    with operator(plane) as first:
+        ready(plane, chat)
+        settle(first)
+        first.kill()
+    template = get(plane, chat, "deployment/chat")["spec"]["template"]
+    plane.kubectl("delete", "slmp/measured", "--namespace", chat)
+    no_status = '[{"op": "remove", "path": "/status"}]'
+    plane.kubectl("patch", "slmd/chat", "--namespace", chat, "--subresource=status", "--type=json", "-p", no_status)
+    plane.kubectl("scale", "slmd/chat", "--namespace", chat, "--replicas=2")
+    with operator(plane):
+        said = wait_until(lambda: answers(plane, chat, replicas=2))
+        found = {name: said[name]["status"] for name in ("Profiled", "Advised", "Allocated")}
+        assert found == {"Profiled": "False", "Advised": "True", "Allocated": "True"}
+        advice = get(plane, chat, "slmd/chat")["status"]["advice"]
+        assert (advice["profileRef"], advice["configuration"]["enginesPerGpu"]) == ({"name": "measured"}, 1)
+        plane.kubectl("scale", "slmd/chat", "--namespace", chat, "--replicas=1")
+        wait_until(lambda: answers(plane, chat, replicas=1))
+        assert get(plane, chat, "deployment/chat")["spec"]["template"] == template
+        apply(plane, chat, "SLMProfile", "measured", measured())
+        ready(plane, chat, get(plane, chat, "slmd/chat")["metadata"]["generation"])
+        assert get(plane, chat, "deployment/chat")["spec"]["template"] == template
+
+
+def answers(plane: ControlPlane, namespace: str, *, replicas: int) -> Any:
+    """The conditions once so many replicas, and no others, answer by what status says."""
+    status = get(plane, namespace, "slmd/chat").get("status") or {}
+    said = {one["type"]: one for one in status.get("conditions") or ()}
+    available = said.get("Available", {}).get("status") == "True"
+    counted = (status.get("readyReplicas"), get(plane, namespace, "deployment/chat")["spec"]["replicas"])
+    return said if available and counted == (replicas, replicas) else None
+
+
 SELECT_OTHERS = '[{"op": "replace", "path": "/spec/selector", "value": {"app": "other"}}]'
 
 
@@ -194,13 +226,7 @@ def test_a_waiting_profile_that_gets_a_toleration_gets_its_gpu(plane: ControlPla
 
 def test_a_taken_name_becomes_a_condition_and_the_object_stays_as_it_was(plane: ControlPlane, namespace: str) -> None:
     plane.kubectl("create", "service", "clusterip", "chat", "--tcp=1234", "--namespace", namespace)
-    apply(
-        plane,
-        namespace,
-        "SLMProfile",
-        "measured",
-        {"model": {"uri": "hf://facebook/opt-1.3b"}, "measurements": document()},
-    )
+    apply(plane, namespace, "SLMProfile", "measured", measured())
     apply(plane, namespace, "SLMDeployment", "chat", spec())
     with operator(plane):
         reported = wait_until(lambda: "name is taken" in json.dumps(get(plane, namespace, "slmd/chat").get("status")))

@@ -17,7 +17,7 @@ from .objects import CONFIG_LABEL, BrokenPromiseError, Job, Pod, Workload
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slm_operator.planning.actions import Evict, PatchConfig, PatchNode, SetReplicas
+    from slm_operator.planning.actions import Evict, PatchConfig, PatchNode, ScaleWorkload, SetReplicas
     from slm_operator.watch.records import Key
 
     from .controllers import Controllers
@@ -171,6 +171,18 @@ class Api:
         meta = replace(record.meta, generation=record.meta.generation + 1)
         self.world.deployment_changed(replace(record, meta=meta, own_replicas=action.replicas))
 
+    def scale_workload(self, action: ScaleWorkload) -> None:
+        """The scale of a Deployment, if nobody wrote since."""
+        self._answer()
+        workload = self.world.workloads.get(action.workload)
+        if workload is None or str(workload.version) != action.resource_version:
+            raise RejectedError(f"{action.workload} changed meanwhile")
+        if workload.replicas == action.replicas:
+            raise BrokenPromiseError(f"{action.workload} is scaled to {action.replicas} twice")
+        workload.replicas, workload.generation = action.replicas, workload.generation + 1
+        self.writes += 1
+        self.world.workload_changed(workload)
+
     def apply(self, owner: Key, manifest: dict[str, Any]) -> bool:
         """Server-side apply, for a profile (its Job) or a deployment. True when it changed something."""
         self._answer()
@@ -223,6 +235,7 @@ class Api:
             requests=gpus,
             labels=body["metadata"]["labels"],
             surge=int(spec["strategy"]["rollingUpdate"]["maxSurge"]),
+            served=manifest["metadata"]["annotations"][names.SERVED_ANNOTATION],
         )
         old = self.world.workloads.get(deployment)
         if old is not None and old.template != wanted.template and not self.world.meddled:

@@ -33,6 +33,8 @@ class Tally:
     """Of the operator."""
     writes: int = 0
     kills: int = 0
+    waited: int = 0
+    """Runs in which what answered waited for a profile."""
     broken: str | None = None
     """The first seed that broke a promise, what it was, and how to look at it."""
 
@@ -43,11 +45,12 @@ class Tally:
             passes=self.passes + other.passes,
             writes=self.writes + other.writes,
             kills=self.kills + other.kills,
+            waited=self.waited + other.waited,
             broken=self.broken or other.broken,
         )
 
     def __str__(self) -> str:
-        what = f"{self.steps:,} steps, {self.passes:,} passes, {self.writes:,} writes, {self.kills:,} kills"
+        what = f"{self.steps:,} steps, {self.passes:,} passes, {self.writes:,} writes, {self.kills:,} kills, {self.waited:,} waits"
         return f"{self.runs:,} simulated runs: {what}"
 
 
@@ -67,6 +70,7 @@ def play(seeds: range, **operator: Any) -> Tally:
             passes=made.operator.passes,
             writes=made.api.writes,
             kills=made.operator.kills,
+            waited=made.world.waited,
         )
     return tally
 

@@ -9,8 +9,8 @@ from slm_operator.api import names
 from slm_operator.partitioning.base import UNSHARED, class_of_label
 from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
+from slm_operator.planning.deployment import going_on, rollout
 from slm_operator.planning.deployment import plan as deployment_plan
-from slm_operator.planning.deployment import rollout
 from slm_operator.planning.deployment.own_replicas import own_replicas
 from slm_operator.planning.fleet.node import change, release, state, step
 from slm_operator.planning.fleet.node.annotations import RELEASED, change_in
@@ -152,6 +152,8 @@ def _replicas_whoever_set_them(view: DeploymentView, advice: Advice | None) -> t
 PIECES: dict[str, tuple[object, str, object]] = {
     "scales what its user has scaled": (deployment_plan, "own_replicas", _replicas_whoever_set_them),
     "forgets the number of a pack": (deployment_plan, "own_replicas", lambda _view, _advice: ()),
+    "ends where a profile is awaited": (deployment_plan, "go_on", lambda _view, story, _settings: story),
+    "goes on with nothing": (going_on, "wanted_as_before", lambda _deployment, _served: 0),
     "does not drain": (change, "drain", lambda _state, _site: None),
     "does not drain before it gives back": (release, "drain", lambda _state, _site: None),
     "does not wait for the volume": (change, "_await_key", lambda *_: None),

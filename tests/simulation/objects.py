@@ -232,6 +232,8 @@ class Workload:
     """Of its strategy: 1 creates before it deletes, 0 deletes before it creates."""
     most_unavailable: int = 1
     """Of its PDB."""
+    served: str = ""
+    """What it was made from."""
     observed: int = 0
     """Generation that its status speaks of, as the counts do."""
     counts: tuple[int, int, int] = (0, 0, 0)
@@ -239,9 +241,9 @@ class Workload:
     version: int = 0
 
     @property
-    def asks(self) -> tuple[int, str, int]:
-        """What of its spec can change."""
-        return self.replicas, self.template, self.surge
+    def asks(self) -> tuple[int, str, int, str]:
+        """What of it can change."""
+        return self.replicas, self.template, self.surge, self.served
 
     def record(self) -> WorkloadRecord:
         """As the operator sees it."""
@@ -262,4 +264,5 @@ class Workload:
             updated=updated,
             ready=ready,
             available=ready,
+            served=self.served or None,
         )

@@ -21,6 +21,7 @@ from slm_operator.planning.actions import (
     Evict,
     PatchConfig,
     PatchNode,
+    ScaleWorkload,
     SetReplicas,
     WriteStatus,
 )
@@ -249,7 +250,7 @@ class Operator:
                     raise KilledError
         return look_again
 
-    def _perform(self, action: Action) -> None:
+    def _perform(self, action: Action) -> None:  # noqa: C901 - one case for each action
         match action:
             case PatchNode(node=name):
                 self.api.patch_node(action)
@@ -268,6 +269,9 @@ class Operator:
             case SetReplicas(deployment=key):
                 self.api.set_replicas(action)
                 self._wrote(names.DEPLOYMENT_KIND, key)
+            case ScaleWorkload(workload=key):
+                self.api.scale_workload(action)
+                self._wrote("Deployment", key)
             case Delete(kind=kind, key=key, uid=uid):
                 self.api.delete(kind, key, uid)
                 self._wrote(kind, key)
@@ -302,7 +306,7 @@ def _substance(view: DeploymentView) -> object:
         complete = (workload.ready >= workload.replicas, workload.updated >= workload.replicas)
         rollout = (workload.meta.generation, workload.observed_generation, workload.replicas, complete)
     refused = tuple(pod.meta.uid for pod in view.pods if pod.phase == "Failed" and not pod.meta.deleting)
-    return view.deployment.meta.generation, answer, rollout, refused
+    return view.deployment.meta.generation, view.advice is None, answer, rollout, refused
 
 
 def _line(action: Action) -> str:
@@ -315,7 +319,10 @@ def _line(action: Action) -> str:
             return f"evicts {pod}: {because}"
         case Apply(manifest=manifest, because=because):
             return f"applies {manifest['kind']}: {because}"
-        case SetReplicas(deployment=key, replicas=replicas, because=because):
+        case (
+            SetReplicas(deployment=key, replicas=replicas, because=because)
+            | ScaleWorkload(workload=key, replicas=replicas, because=because)
+        ):
             return f"scales {key} to {replicas}: {because}"
         case Delete(key=key, because=because):
             return f"deletes {key}: {because}"

@@ -124,6 +124,19 @@ class People:
         created = self.world.stamp()
         self.world.profile_changed(ProfileRecord(meta=meta, spec=_profile_spec(product), created=created))
 
+    def loses_profile(self, name: str, namespace: str = "team") -> None:
+        """What it would be advised from is gone, or is not measured yet."""
+        self.world.tell("user", f"deletes the profile of {name}")
+        key = Key(namespace, name)
+        del self.world.profiles[key]
+        self.world.changed(names.PROFILE_KIND, key)
+
+    def has_measured(self, name: str, namespace: str = "team") -> None:
+        """It is there again."""
+        _, profile = wish(name, *self.wishes[name][-1], namespace)
+        self.world.tell("user", f"has {name} measured")
+        self.world.profile_changed(profile)
+
     def wants_as_before(self, name: str) -> None:
         """Back to the wish before the last one."""
         self.wants(name, *self.wishes[name][-2:][0])

@@ -13,6 +13,7 @@ from slm_operator.watch.records import Key
 
 from .api import Api
 from .controllers import Controllers
+from .going_on import waits_for_a_profile
 from .machines import Machines
 from .objects import CONFIG_LABEL, BrokenPromiseError
 from .operator import Operator
@@ -83,7 +84,7 @@ def live(made: Cluster) -> None:
     with advised_once():
         if made.world.happens(0.2):
             people.measures("opt")
-        chance.choice((_anything, _anything, _anything, _changes_of_mind, _crashes_of_daemons))(made)
+        chance.choice(KINDS)(made)
         settle(made)
         nothing_waits_unsaid(made)
         nothing_is_given_up_without_need(made)
@@ -127,6 +128,10 @@ def _crashes_of_daemons(made: Cluster) -> None:
     people.wants("chat-0", chance.choice((0, 1, 4)), _number(chance))
     made.world.run_until(600)
     people.crashes_daemons()
+
+
+KINDS = (_anything, _anything, _anything, _changes_of_mind, _crashes_of_daemons, waits_for_a_profile)
+"""What may happen to a cluster."""
 
 
 def _wait(made: Cluster, *, worst: float) -> None:

@@ -53,6 +53,8 @@ class World:
     lines: list[str] = field(default_factory=list)
     meddled: bool = False
     """Whether anything happened that is not a user's wish."""
+    waited: int = 0
+    """Deployments that answered and then waited for a profile."""
     clock_was_set: bool = False
     """Whether the operator may think that more time has passed than has, and no longer wait for what is slow."""
     chance: random.Random = field(init=False)

@@ -33,20 +33,23 @@ class Finding:
 _STATUS = {True: "True", False: "False", None: "Unknown"}
 
 
-def conditions(
+def conditions(  # noqa: PLR0913 - what a status is made of
     findings: Iterable[Finding],
     former: Iterable[Mapping[str, Any]],
     generation: int,
     now: datetime,
     informational: Iterable[Finding] = (),
+    *,
+    ready: Finding | None = None,
 ) -> list[dict[str, Any]]:
     """All conditions for status: the findings in order, preceded by Ready and, while they apply, Reconciling or Stalled.
 
-    Ready is False for the first finding that does not hold. `informational` is reported too and does not affect Ready.
+    Ready is False for the first finding that does not hold, or as it is given. `informational` is reported too and does
+    not affect Ready.
     """
     ordered = list(findings)
     blocking = next((finding for finding in ordered if finding.holds is not True), None)
-    summary = [_ready(blocking)]
+    summary = [ready or _ready(blocking)]
     if blocking is not None:
         kind = Condition.STALLED if blocking.stalls else Condition.RECONCILING
         summary.append(Finding(type=kind, holds=True, reason=blocking.reason, message=blocking.message))

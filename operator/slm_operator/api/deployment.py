@@ -149,6 +149,8 @@ class SLMDeploymentSpec(Part):
     """Which GPUs may be used."""
     replicas: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Pods to run. Default: one full pack, kept here by the operator as the advice changes (1 before there is any). `kubectl scale`, autoscalers and manifests with this field take it over; once it is removed, the operator keeps it again."""
+    paused: bool = False
+    """true: nothing is measured, no node is changed and no replica is replaced for this deployment, until it is false. Scaling, disruption budgets and routing go on, and a replica that is lost comes again where there is room."""
     routing: RoutingSpec | None = None
     """Load-aware routing through a Gateway, beside the Service. Needs the CRDs of the Gateway API and of its inference extension, and rbac.gatewayApi in the chart. Default: the Service alone."""
     pod_template: RawObject | None = None

@@ -43,6 +43,17 @@ class Reason(StrEnum):
         "the condition cannot be judged before an earlier one holds",
         "see the first condition that is False",
     )
+    SERVED_AS_BEFORE = (
+        "ServedAsBefore",
+        Group.GOOD,
+        "this spec cannot be followed yet (its profile is being measured, say), and what was advised before is served, and scaled, until it can",
+    )
+    PAUSED = (
+        "Paused",
+        Group.WAITING,
+        "`spec.paused` is set: nothing is measured, no node is changed and no replica is replaced for this deployment; it is still scaled. Or a node is held by its annotation `slm-operator.io/paused`",
+        "set `spec.paused: false`; `kubectl annotate node NODE slm-operator.io/paused-`",
+    )
     PROFILE_REQUESTED = (
         "ProfileRequested",
         Group.WAITING,

@@ -113,7 +113,7 @@ Conditions = Annotated[
 ]
 
 
-Phase = Literal["Profiling", "Advising", "Placing", "Starting", "Ready", "Stalled"]
+Phase = Literal["Profiling", "Advising", "Placing", "Starting", "Ready", "Paused", "Stalled"]
 ProfilePhase = Literal["Pending", "Running", "Complete", "Imported", "Failed"]
 
 

@@ -25,6 +25,7 @@ from slm_operator.partitioning.base import ANYBODY, nodes_allowed
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.manifests.engine import Serving
+    from slm_operator.manifests.served import Served
     from slm_operator.watch.records import DeploymentRecord, Key
 
 START_SECONDS = 1800
@@ -41,8 +42,8 @@ class Fleet:
     """How many replicas, on what evidence, on which nodes, and whether there is room beside them."""
 
     count: int
-    profile: str
-    """Name of the SLMProfile that the advice rests on."""
+    served: Served
+    """The evidence in short."""
     opt_in_label: str
     """Label of the opted-in nodes: every replica selects it, whatever else is said of its nodes."""
     spare_slot: bool = False
@@ -58,8 +59,9 @@ def replicas(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Ser
     key = deployment.meta.key
     head = of_deployment("apps/v1", "Deployment", deployment, "replica")
     head["metadata"]["annotations"] = {
-        names.PROFILE_LABEL: fleet.profile,
-        "kubernetes.io/change-cause": change_cause(serving, fleet.profile),
+        names.PROFILE_LABEL: fleet.served.profile,
+        names.SERVED_ANNOTATION: fleet.served.text(),
+        "kubernetes.io/change-cause": change_cause(serving, fleet.served.profile),
     }
     return head | {
         "spec": {

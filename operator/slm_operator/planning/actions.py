@@ -40,6 +40,19 @@ class SetReplicas:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleWorkload:
+    """Change the number of replicas of an apps/v1 Deployment of ours and nothing else of it, if it is still at `resource_version`.
+
+    For one whose template is not to be written: what it would be made from is not known now.
+    """
+
+    workload: Key
+    resource_version: str
+    replicas: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
     """Delete an object, with its uid as precondition, so that a namesake made meanwhile survives.
 
@@ -116,7 +129,7 @@ class EmitEvent:
     message: str
 
 
-Action = Apply | SetReplicas | Delete | Evict | PatchNode | PatchConfig | WriteStatus | EmitEvent
+Action = Apply | SetReplicas | ScaleWorkload | Delete | Evict | PatchNode | PatchConfig | WriteStatus | EmitEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

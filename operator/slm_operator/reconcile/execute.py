@@ -23,7 +23,7 @@ from slm_operator.api import names
 from slm_operator.digest import digest
 from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused, Unserved
 from slm_operator.kube.events import About, EventRecorder
-from slm_operator.kube.resources import CONFIG_MAP, NODE
+from slm_operator.kube.resources import CONFIG_MAP, NODE, WORKLOAD
 from slm_operator.planning import actions
 from slm_operator.reconcile.pending_writes import Applied, Ledger, Ref
 from slm_operator.reconcile.refusals import refusal_of, subject
@@ -99,8 +99,8 @@ class Executor:
         match action:
             case actions.Apply():
                 return await self._apply(work, action)
-            case actions.SetReplicas():
-                return await self._set_replicas(work, action)
+            case actions.SetReplicas() | actions.ScaleWorkload():
+                return await self._scale(work, action)
             case actions.Delete():
                 return await self._delete(work, action)
             case actions.Evict():
@@ -166,6 +166,11 @@ class Executor:
         except NotFound:
             return None
 
+    async def _scale(self, work: WorkKey, action: actions.SetReplicas | actions.ScaleWorkload) -> bool:
+        if isinstance(action, actions.SetReplicas):
+            return await self._set_replicas(work, action)
+        return await self._scale_workload(work, action)
+
     async def _set_replicas(self, work: WorkKey, action: actions.SetReplicas) -> bool:
         key = action.deployment
         manifest = {
@@ -185,6 +190,16 @@ class Executor:
         except NotFound:  # a conflict ends the pass: whose number it is now, the next one sees
             return False
         self._wrote(work, Ref(names.DEPLOYMENT_KIND, key), answer)
+        return True
+
+    async def _scale_workload(self, work: WorkKey, action: actions.ScaleWorkload) -> bool:
+        key = action.workload
+        patch = {"metadata": {"resourceVersion": action.resource_version}, "spec": {"replicas": action.replicas}}
+        try:
+            answer = await self.client.merge_patch(WORKLOAD, key.namespace, key.name, patch)
+        except NotFound:  # a conflict ends the pass: the next one sees what it is now
+            return False
+        self._wrote(work, Ref("Deployment", key), answer)
         return True
 
     async def _delete(self, work: WorkKey, action: actions.Delete) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slm_operator.manifests.metadata import child_name, job_name, label_value
+from slm_operator.manifests.served import read_served
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
 from slm_operator.planning.profile.tries import is_to_be_measured
 from slm_operator.planning.profile.turns import ALONE
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from slm_operator.advisor.advice import Advice
+    from slm_operator.manifests.served import Served
     from slm_operator.planning.deployment.advising import Unadvisable
     from slm_operator.planning.fleet.claims import Memory
     from slm_operator.planning.profile.log import ProfileLog
@@ -58,7 +60,7 @@ class Gatherer:
     keys: ProfileKeys
     settings: Settings
     advice_of: Callable[[DeploymentRecord, ProfileRecord | None], Advised]
-    demand_of: Callable[[DeploymentRecord, ProfileRecord | None, Advised], Demand | None]
+    demand_of: Callable[[DeploymentRecord, ProfileRecord | None, Advised, Served | None], Demand | None]
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     refusals: dict[WorkKey, Refusal] = field(default_factory=dict)
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
@@ -142,11 +144,12 @@ class Gatherer:
 
     def demand(self, record: DeploymentRecord) -> Demand | None:
         """What a deployment wants, computed again only when it or its profile changed."""
-        profile = self.profile_of(record)
-        depends_on = (record.meta.deleting, *_versions(record, profile))
+        profile, workload = self.profile_of(record), self._workload(record)
+        served = workload.served if workload is not None else None
+        depends_on = (record.meta.deleting, served, *_versions(record, profile))
         known = self._demands.get(record.meta.key)
         if known is None or known[0] != depends_on:
-            known = self._demands[record.meta.key] = (depends_on, self._computed_demand(record, profile))
+            known = self._demands[record.meta.key] = (depends_on, self._computed_demand(record, profile, served))
         return known[1]
 
     def advice(self, record: DeploymentRecord) -> Advised:
@@ -161,11 +164,13 @@ class Gatherer:
             del self._advice[next(iter(self._advice))]
         return known[1]
 
-    def _computed_demand(self, record: DeploymentRecord, profile: ProfileRecord | None) -> Demand | None:
+    def _computed_demand(
+        self, record: DeploymentRecord, profile: ProfileRecord | None, served: str | None
+    ) -> Demand | None:
         """NB: the fleet is planned for all deployments at once, so a bug over one must end here: its nodes stay."""
         self.bugs.pop(record.meta.key, None)
         try:
-            return self.demand_of(record, profile, self.advice(record))
+            return self.demand_of(record, profile, self.advice(record), read_served(served))
         except Exception as error:
             log.exception("no demand", extra={"object": f"deployment {record.meta.key}", "because": "a bug"})
             self.bugs[record.meta.key] = error.with_traceback(None)

@@ -38,6 +38,8 @@ def subject(action: actions.Action) -> str:
             return f"Apply {action.manifest['kind']} {Key(meta.get('namespace', ''), meta['name'])}"
         case actions.SetReplicas():
             return f"SetReplicas {action.deployment}"
+        case actions.ScaleWorkload():
+            return f"Scale Deployment {action.workload}"
         case actions.Delete() | actions.WriteStatus() | actions.EmitEvent():
             return f"{type(action).__name__} {action.kind} {action.key}"
         case actions.Evict():

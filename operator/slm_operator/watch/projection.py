@@ -37,6 +37,8 @@ _KEPT_LABELS = frozenset(
 )
 MOST_TEXT = 1000
 """Longest text of a record, in characters. NB: most are bounded by the API server, an owner's kind or uid is not."""
+MOST_SERVED = 16_384
+"""Longest text of what a Deployment was made from. A longer one is not ours: cut, it would say nothing."""
 MOST_OWNERS = 8
 MOST_ANNOTATION = 253
 """Longest value of an annotation of ours that is taken, in characters."""
@@ -130,7 +132,13 @@ def workload(raw: Raw) -> WorkloadRecord:
         ready=status.get("readyReplicas") or 0,
         available=status.get("availableReplicas") or 0,
         stalled_because=stalled[0] if stalled else None,
+        served=_served(raw),
     )
+
+
+def _served(raw: Raw) -> str | None:
+    text = (raw["metadata"].get("annotations") or {}).get(names.SERVED_ANNOTATION)
+    return text if text is not None and len(text) <= MOST_SERVED else None
 
 
 def job(raw: Raw) -> JobRecord:

@@ -218,6 +218,8 @@ class WorkloadRecord:
     available: int = 0
     stalled_because: str | None = None
     """Message of Progressing=False or ReplicaFailure=True."""
+    served: str | None = None
+    """What it was made from, as `manifests.served` reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

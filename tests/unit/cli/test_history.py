@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import Revision, revisions, way_back
 from slm_operator.cli.main import main
-from slm_operator.manifests.replicas import Fleet, replicas
+from slm_operator.manifests.replicas import replicas
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
 from slm_operator.watch.records import DeploymentRecord, Key, Meta
 from unit.cli.api_server import failure
 from unit.cli.cluster_objects import DOCUMENT, MANIFEST, PROFILE, PROFILE_NAME, SPEC, TEAM
+from unit.manifests.cases import fleet
 
 if TYPE_CHECKING:
     from slm_core.measurements import MeasurementDocument
@@ -36,8 +36,8 @@ def replica_set(number: int, profile: str, document: MeasurementDocument, **pods
     manifest = replicas(
         record,
         READ,
-        serving_of(READ.engine, advice, document),
-        Fleet(count=2, profile=profile, opt_in_label=names.OPT_IN_LABEL),
+        serving := serving_of(READ.engine, advice, document),
+        fleet(serving, 2, profile),
     )
     annotations = manifest["metadata"]["annotations"] | {"deployment.kubernetes.io/revision": str(number)}
     return {
@@ -118,8 +118,8 @@ def test_the_operator_gives_the_former_arguments_for_what_rollback_sets() -> Non
     again = replicas(
         record,
         pinned,
-        serving_of(pinned.engine, advice, SINGLE),
-        Fleet(count=2, profile=FORMER, opt_in_label=names.OPT_IN_LABEL),
+        serving := serving_of(pinned.engine, advice, SINGLE),
+        fleet(serving, 2, FORMER),
     )
     assert again["spec"]["template"] == FIRST["spec"]["template"]
 

@@ -8,11 +8,20 @@ from slm_core.measurements import SharingMode
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.api.status import ConfigurationStatus
 from slm_operator.digest import digest
 from slm_operator.manifests.engine import Serving
 from slm_operator.manifests.profile import Preference, Where, profile_job
-from slm_operator.manifests.replicas import Fleet, disruption_budget, pod_template, replicas, service
+from slm_operator.manifests.replicas import (
+    Fleet,
+    advice_digest,
+    disruption_budget,
+    pod_template,
+    replicas,
+    service,
+)
 from slm_operator.manifests.routing import http_route, inference_pool
+from slm_operator.manifests.served import Served
 from slm_operator.partitioning.base import SliceClass
 from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.watch.records import DeploymentRecord, Key, Meta, ProfileRecord
@@ -125,11 +134,27 @@ def template_of(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> dict[s
     return pod_template(*deployment(spec), advised(mode, per_gpu), names.OPT_IN_LABEL)
 
 
+def fleet(serving: Serving, count: int = 1, profile: str = "p", **more: Any) -> Fleet:
+    """So many replicas of it, anywhere."""
+    configuration = ConfigurationStatus(
+        batch_size=serving.batch_size,
+        kv_cache_bytes=serving.kv_bytes,
+        max_num_batched_tokens=serving.max_num_batched_tokens,
+        engines_per_gpu=serving.engines_per_gpu,
+        sharing_mode=serving.sharing_mode.value,
+    )
+    served = Served(profile=profile, digest=advice_digest(serving), source="Measured", configuration=configuration)
+    return Fleet(count=count, served=served, opt_in_label=names.OPT_IN_LABEL, **more)
+
+
 def _serving(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> list[dict[str, Any]]:
     record, read = deployment(spec)
     serving = advised(mode, per_gpu)
-    fleet = Fleet(count=per_gpu, profile="opt-12345678", opt_in_label=names.OPT_IN_LABEL)
-    return [replicas(record, read, serving, fleet), service(record), disruption_budget(record)]
+    return [
+        replicas(record, read, serving, fleet(serving, per_gpu, "opt-12345678")),
+        service(record),
+        disruption_budget(record),
+    ]
 
 
 def _routing() -> list[dict[str, Any]]:

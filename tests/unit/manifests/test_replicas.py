@@ -12,7 +12,7 @@ from slm_core.measurements import Ledger, SharingMode
 from slm_core.units import GIB
 from slm_operator.api import names
 from slm_operator.manifests.engine import PRE_STOP_SECONDS, SHUTDOWN_SECONDS
-from slm_operator.manifests.replicas import Fleet, pod_template, replicas
+from slm_operator.manifests.replicas import pod_template, replicas
 from slm_operator.manifests.resources import resources
 from slm_operator.watch.records import DeploymentRecord
 
@@ -59,10 +59,7 @@ def test_what_is_no_part_of_spec_or_advice_restarts_nothing(case: str) -> None:
 def test_a_new_profile_with_the_same_advice_restarts_nothing_but_is_named() -> None:
     record, read = cases.deployment(SPEC)
     serving = cases.advised(SharingMode.MPS, 2)
-    first, second = (
-        replicas(record, read, serving, Fleet(count=2, profile=name, opt_in_label=names.OPT_IN_LABEL))
-        for name in ("opt-1", "opt-2")
-    )
+    first, second = (replicas(record, read, serving, cases.fleet(serving, 2, name)) for name in ("opt-1", "opt-2"))
     assert first["spec"] == second["spec"]
     assert second["metadata"]["annotations"][names.PROFILE_LABEL] == "opt-2"
 
@@ -79,10 +76,7 @@ def test_other_advice_is_visible_on_the_pod() -> None:
 def test_scaling_changes_no_pod() -> None:
     record, read = cases.deployment(SPEC)
     serving = cases.advised(SharingMode.MPS, 2)
-    made = [
-        replicas(record, read, serving, Fleet(count=count, profile="p", opt_in_label=names.OPT_IN_LABEL))
-        for count in (0, 1, 9)
-    ]
+    made = [replicas(record, read, serving, cases.fleet(serving, count)) for count in (0, 1, 9)]
     assert len({str(one["spec"]["template"]) for one in made}) == 1
 
 
@@ -96,8 +90,8 @@ ROLLS = {
 def test_roll(case: str) -> None:
     spare, rolling = ROLLS[case]
     record, read = cases.deployment(SPEC)
-    fleet = Fleet(count=1, profile="p", opt_in_label=names.OPT_IN_LABEL, spare_slot=spare)
-    made = replicas(record, read, cases.advised(SharingMode.MPS, 2), fleet)
+    serving = cases.advised(SharingMode.MPS, 2)
+    made = replicas(record, read, serving, cases.fleet(serving, spare_slot=spare))
     assert made["spec"]["strategy"]["rollingUpdate"] == rolling
 
 

@@ -3,7 +3,17 @@ from typing import Any
 import pytest
 from slm_operator.api import names
 from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused, Unavailable
-from slm_operator.planning.actions import Apply, Delete, Evict, PatchConfig, PatchNode, Plan, SetReplicas, WriteStatus
+from slm_operator.planning.actions import (
+    Apply,
+    Delete,
+    Evict,
+    PatchConfig,
+    PatchNode,
+    Plan,
+    ScaleWorkload,
+    SetReplicas,
+    WriteStatus,
+)
 from slm_operator.planning.views import Refusal
 from slm_operator.reconcile.execute import BLOCKED_SECONDS, Outcome
 from slm_operator.reconcile.pending_writes import CONFIRM_SECONDS
@@ -284,6 +294,38 @@ async def test_replicas_that_are_refused_are_a_refusal_of_their_own_kind(error: 
     assert outcome.refused is not None
     assert outcome.refused.kind == names.DEPLOYMENT_KIND
     assert outcome.refused.because.startswith("SetReplicas ns/d: ")
+
+
+SCALED_ALONE = Plan(
+    actions=(ScaleWorkload(workload=KEY, resource_version="7", replicas=5, because="5 replica(s) are wanted"),)
+)
+
+
+async def test_a_deployment_is_scaled_in_one_field_as_it_was_seen() -> None:
+    bench, sent = Bench(), []
+
+    async def merge_patch(resource: Any, namespace: str, name: str, patch: dict[str, Any]) -> dict[str, Any]:
+        sent.append((resource.kind, namespace, name, patch))
+        return {"metadata": {"resourceVersion": "8", "uid": "u"}}
+
+    bench.server.merge_patch = merge_patch  # type: ignore[method-assign]
+    assert (await bench.executor.execute(WORK, SCALED_ALONE)).writes == 1
+    patch = {"metadata": {"resourceVersion": "7"}, "spec": {"replicas": 5}}
+    assert sent == [("Deployment", "ns", "d", patch)]
+
+
+async def test_a_scaling_that_is_refused_says_which_deployment() -> None:
+    bench = Bench()
+    bench.server.refuse = Refused("a policy", 403)
+    outcome = await bench.executor.execute(WORK, SCALED_ALONE)
+    assert outcome.refused is not None
+    assert outcome.refused.because.startswith("Scale Deployment ns/d: ")
+
+
+async def test_a_deployment_that_is_gone_is_not_scaled() -> None:
+    bench = Bench()
+    bench.server.refuse = NotFound("gone", 404)
+    assert (await bench.executor.execute(WORK, SCALED_ALONE)).writes == 0
 
 
 async def test_an_evicted_pod_is_waited_for_until_it_goes() -> None:

@@ -173,6 +173,20 @@ async def test_engines_out_of_reach_become_a_condition() -> None:
     assert watched.gatherer.verdicts[KEY].reason == "MetricsUnreadable"
 
 
+async def test_replicas_are_judged_while_their_profile_is_measured_anew() -> None:
+    watched = Watched(replica("a", "10.0.0.1"))
+    for _ in range(3):
+        await watched.minute(requests=400)
+    profiles = watched.gatherer.caches.profiles
+    (profile,) = profiles
+    profiles.drop(profile.meta.key, "9")
+    asked = len(watched.engines.asked)
+    for _ in range(3):
+        await watched.minute(requests=400)
+    assert len(watched.engines.asked) == asked + 3
+    assert KEY in watched.watch.figures
+
+
 async def test_a_deployment_that_is_gone_leaves_nothing_behind() -> None:
     watched = Watched(replica("a", "10.0.0.1"))
     await watched.minute(0)

@@ -16,13 +16,12 @@ import pytest
 from slm_core.configuration import EngineConfiguration
 from slm_core.engines import registry
 from slm_core.failure import EngineFault, Failure, ProfileError
-from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import revisions
 from slm_operator.kube.engine_metrics import pod_counters
 from slm_operator.manifests.engine import fixed_args
 from slm_operator.manifests.profile import profile_key
-from slm_operator.manifests.replicas import Fleet, replicas
+from slm_operator.manifests.replicas import replicas
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
 from slm_operator.watch.records import DeploymentRecord, Key, Meta
 from slm_runtime import cli
@@ -33,6 +32,7 @@ from slm_runtime.tokenizer import count_tokens
 from slm_runtime.window import Pace
 
 from tests.other_engine.port import OtherEngine
+from tests.unit.manifests.cases import fleet
 from tests.unit.planning import worlds as w
 
 OTHER = OtherEngine()
@@ -165,7 +165,7 @@ def test_its_pods_say_what_its_advice_says() -> None:
     advice = advise_deployment(asked, replace(document, engine=replace(document.engine, name=OTHER.name)))
     assert not isinstance(advice, Unadvisable)
     serving = replace(serving_of(asked.engine, advice, document), kv_bytes=1 << 30)
-    made = replicas(record, asked, serving, Fleet(count=1, profile="p", opt_in_label=names.OPT_IN_LABEL))
+    made = replicas(record, asked, serving, fleet(serving))
     (engine,) = made["spec"]["template"]["spec"]["containers"]
     assert engine["command"] == COMMAND
     batch, per_gpu = advice.configuration.batch_size, advice.configuration.engines_per_gpu

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from slm_operator.api import names
 from slm_operator.watch import custom_resources, projection
 from slm_operator.watch.applied import owned
 from slm_operator.watch.pods import pod
@@ -204,6 +205,12 @@ def test_a_retry_that_is_asked_for_is_kept_of_profile_and_job(value: str, kept: 
     profile = custom_resources.profile({"metadata": head, "spec": {"model": {"uri": "/m"}}})
     assert (profile.retry, projection.job({"metadata": head}).retry) == (kept, kept)
     assert profile.meta.annotations == {}
+
+
+@pytest.mark.parametrize(("text", "kept"), [("{}", "{}"), ("x" * 20_000, None), (None, None)])
+def test_a_workload_keeps_what_it_was_made_from(text: str | None, kept: str | None) -> None:
+    annotated = meta("w") | {"annotations": {names.SERVED_ANNOTATION: text} if text is not None else {}}
+    assert projection.workload({"metadata": annotated}).served == kept
 
 
 def test_a_stalled_workload_says_why() -> None:

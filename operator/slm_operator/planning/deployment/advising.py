@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.api.parts import EngineSpec
     from slm_operator.api.slo import SloSpec
+    from slm_operator.manifests.served import AdvisedFrom
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 MAX_CANDIDATES = 8
@@ -156,7 +157,6 @@ class DecidedFrom:
 
 def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str, Any]:
     """`status.advice`, in camelCase, as api.deployment.AdviceStatus describes it."""
-    user = Source.USER_CHOICE in (advice.source.engines_per_gpu, advice.source.sharing_mode)
     profile = {"name": basis.profile}
     is_same = (basis.former.get("digest"), basis.former.get("profileRef")) == (basis.digest, profile)
     return _known(
@@ -167,7 +167,7 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
             "gain": _rounded(advice.gain, 2),
             "freedBytes": advice.freed_bytes,
             "feasible": advice.feasible,
-            "source": "UserChoice" if user else str(advice.source.predicted),
+            "source": source_of(advice),
             "profileRef": profile,
             "generation": basis.generation,
             "digest": basis.digest,
@@ -178,6 +178,13 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
             "candidateCount": len(advice.candidates),
         }
     )
+
+
+def source_of(advice: Advice) -> AdvisedFrom:
+    """Where the configuration comes from, in a word."""
+    if Source.USER_CHOICE in (advice.source.engines_per_gpu, advice.source.sharing_mode):
+        return "UserChoice"
+    return "Measured" if advice.source.predicted is Source.MEASURED else "Predicted"
 
 
 def best_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.api.reasons import Reason
+from slm_operator.manifests.served import read_served
 from slm_operator.planning.actions import EmitEvent, SetReplicas
 from slm_operator.planning.fleet.demand import wanted_replicas
 
@@ -31,7 +32,11 @@ def own_replicas(view: DeploymentView, advice: Advice | None) -> tuple[Action, .
     if advice is not None:
         number, because = wanted_replicas(record.spec, advice), "one full pack, as advised"
     elif record.own_replicas is None:
-        number, because = SMALLEST_PACK, "the smallest pack, until there is advice"
+        served = read_served(view.workload.served) if view.workload is not None else None
+        if served is None:
+            number, because = SMALLEST_PACK, "the smallest pack, until there is advice"
+        else:
+            number, because = served.configuration.engines_per_gpu, "one full pack, as it is served"
     else:  # another profile is measured, say: what was advised before stays until then
         return ()
     if number == record.own_replicas:

@@ -23,6 +23,7 @@ from slm_operator.planning.actions import Action, Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable, without_flags
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding
+from slm_operator.planning.deployment.going_on import go_on, pause
 from slm_operator.planning.deployment.own_replicas import own_replicas
 from slm_operator.planning.deployment.remeasure import remeasured
 from slm_operator.planning.deployment.rollout import answer_to, rollout, slices_finding
@@ -51,6 +52,10 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     if record.meta.deleting:
         return Plan()
     story = _story(view, settings)
+    if record.spec is not None and record.spec.paused:
+        story = pause(view, story, settings)
+    elif not _is_followed(story):
+        story = go_on(view, story, settings)
     monitored = slo_finding(view.slo_verdict, _former_slo(record.status)) if settings.watch.interval_seconds else None
     status = deployment_status(view, story, monitored, settings, now)
     because = f"{status['phase']}: {status['conditions'][0]['message']}"
@@ -83,6 +88,11 @@ def _story(view: DeploymentView, settings: Settings) -> Story:
     return _served(view, spec, story, story.advice, settings)
 
 
+def _is_followed(story: Story) -> bool:
+    """Whether the plan has come as far as to replicas of this spec."""
+    return any(finding.type is Condition.ALLOCATED for finding in story.findings)
+
+
 def _shares_by_daemon(mode: SharingMode | None) -> bool:
     return mode is not None and sharing_of(mode).daemon is not None
 
@@ -102,6 +112,11 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> Story:
             "no profile of this model, engine, GPU and workload exists and spec.profiling.policy is Never: "
             "import one with kubectl slm profile import, or set the policy to IfMissing",
         )
+    if found is None and spec.paused:
+        paused = Finding(
+            type=Condition.PROFILED, holds=False, reason=Reason.PAUSED, message="spec.paused: nothing is measured"
+        )
+        return Story().and_then(paused)
     if found is None:
         wanted = profile(view.deployment, spec, view.co_owners)
         doing = Finding(
@@ -178,8 +193,9 @@ def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: Story, advice
         return story.and_then(
             Finding(type=Condition.ADVISED, holds=True, reason=Reason.ADVISED, message=said), advice=advice
         )
-    if spec.slo.on_infeasible == "Hold" and view.workload is None:
-        message = f"{said} Nothing is deployed, because spec.slo.onInfeasible is Hold."
+    if spec.slo.on_infeasible == "Hold":
+        changed = "deployed" if view.workload is None else "changed"
+        message = f"{said} Nothing is {changed}, because spec.slo.onInfeasible is Hold."
         return story.and_then(
             Finding(type=Condition.ADVISED, holds=False, reason=Reason.SLO_INFEASIBLE, message=message, stalls=True),
             advice=advice,

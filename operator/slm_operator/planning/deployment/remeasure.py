@@ -23,7 +23,7 @@ AT_MOST_EVERY = timedelta(days=1)
 def remeasured(view: DeploymentView, now: datetime) -> tuple[Apply, ...]:
     """The profile to be measured now, or nothing."""
     spec, verdict, found = view.deployment.spec, view.slo_verdict, view.profile
-    if spec is None or spec.profiling.policy != "OnDrift" or spec.profiling.profile_name is not None:
+    if spec is None or spec.paused or spec.profiling.policy != "OnDrift" or spec.profiling.profile_name is not None:
         return ()
     if verdict is None or verdict.reason != Drift.REPROFILE_ADVISED or verdict.spec_must_change:
         return ()

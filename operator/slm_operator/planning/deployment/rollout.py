@@ -10,27 +10,51 @@ from typing import TYPE_CHECKING
 
 from slm_core.wording import several
 
+from slm_operator.advisor.plain import configuration_values
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
-from slm_operator.manifests.replicas import Fleet, disruption_budget, replicas, service
+from slm_operator.api.status import ConfigurationStatus
+from slm_operator.manifests.replicas import Fleet, advice_digest, disruption_budget, replicas, service
+from slm_operator.manifests.served import Served
 from slm_operator.planning.actions import Action, Apply, Delete
-from slm_operator.planning.deployment.advising import serving_of
-from slm_operator.planning.fleet.demand import slice_class_of, wanted_replicas, wants_same_nodes
+from slm_operator.planning.deployment.advising import serving_of, slice_bytes_of, source_of
+from slm_operator.planning.fleet.demand import (
+    place_asked,
+    place_of,
+    served_class,
+    slice_class_of,
+    tolerations_given,
+    wanted_replicas,
+)
 
 if TYPE_CHECKING:
+    from slm_core.measurements import MeasurementDocument
+
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.partitioning.base import SliceClass
+    from slm_operator.planning.fleet.demand import Place
     from slm_operator.planning.views import Assignment, DeploymentView
     from slm_operator.settings import Settings
+    from slm_operator.watch.records import Key
 
 
 def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice) -> Assignment | None:
     """The fleet's answer, unless it answers earlier advice or an earlier spec."""
+    return _answer(view, slice_class_of(advice), place_of(spec))
+
+
+def answer_as_before(view: DeploymentView, served: Served) -> Assignment | None:
+    """The fleet's answer to replicas that go on as they are."""
+    return _answer(view, served_class(served), (served.product, served.node_selector, served.shared_tenancy))
+
+
+def _answer(view: DeploymentView, slice_class: SliceClass, place: Place) -> Assignment | None:
     answer = view.assignment
-    if answer is None or answer.slice_class != slice_class_of(advice):
+    if answer is None or answer.slice_class != slice_class:
         return None
-    return answer if answer.asked is None or wants_same_nodes(spec, answer.asked) else None
+    return answer if answer.asked is None or place == place_asked(answer.asked) else None
 
 
 def slices_finding(assignment: Assignment | None) -> Finding:
@@ -57,7 +81,22 @@ def rollout(
     """What serves the replicas that are wanted, as far as the fleet's answer allows."""
     assert view.profile is not None
     assert view.profile.measurements is not None
-    serving, wanted = serving_of(spec.engine, advice, view.profile.measurements), wanted_replicas(spec, advice)
+    measured = view.profile.measurements
+    serving, wanted = serving_of(spec.engine, advice, measured), wanted_replicas(spec, advice)
+    slots = assignment.slots if assignment is not None else 0
+    fleet = _fleet(served_by(view.profile.meta.key, spec, advice, measured), spec, wanted, slots, settings)
+    rolled = Apply(
+        manifest=replicas(view.deployment, spec, serving, fleet),
+        because=f"{several(serving.engines_per_gpu, 'engine')} a GPU with batch {serving.batch_size}, as advised",
+    )
+    before, after = around(view, wanted, assignment)
+    return (*before, *([rolled] if _may_roll(view, wanted, assignment) else []), *after)
+
+
+def around(
+    view: DeploymentView, wanted: int, assignment: Assignment | None
+) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
+    """What serves replicas whatever they are: what is done before the Deployment is written, and what after it."""
     slots = assignment.slots if assignment is not None else 0
     # NB: replicas that have no slice before the change is done would block each other's eviction for ever, and with it
     # the change, be it for them or for somebody else.
@@ -68,15 +107,8 @@ def rollout(
         if unplaceable > 1
         else "one replica at a time may be disturbed",
     )
-    rolled = Apply(
-        manifest=replicas(view.deployment, spec, serving, _fleet(view, spec, wanted, slots, settings)),
-        because=f"{several(serving.engines_per_gpu, 'engine')} a GPU with batch {serving.batch_size}, as advised",
-    )
-    return (
-        Apply(manifest=service(view.deployment), because="replicas are asked through one address"),
-        budget,
-        *([rolled] if _may_roll(view, wanted, assignment) else []),
-        *_swept(view),
+    return (Apply(manifest=service(view.deployment), because="replicas are asked through one address"), budget), _swept(
+        view
     )
 
 
@@ -92,12 +124,26 @@ def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) 
     return wanted == 0 or assignment.slots > 0 or assignment.may_be_disrupted or (silent and not assignment.changing)
 
 
-def _fleet(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int, slots: int, settings: Settings) -> Fleet:
+def served_by(profile: Key, spec: SLMDeploymentSpec, advice: Advice, document: MeasurementDocument) -> Served:
+    """What an advice makes of its replicas, as it is kept on their Deployment."""
+    return Served(
+        profile=profile.name,
+        digest=advice_digest(serving_of(spec.engine, advice, document)),
+        source=source_of(advice),
+        feasible=advice.feasible,
+        configuration=ConfigurationStatus.model_validate(configuration_values(advice.configuration)),
+        slice_bytes=slice_bytes_of(advice, document.ledger),
+        product=spec.accelerator.product,
+        node_selector=dict(spec.accelerator.node_selector),
+        tolerations=tolerations_given(spec),
+        shared_tenancy=spec.sharing.tenancy == "Shared",
+    )
+
+
+def _fleet(served: Served, spec: SLMDeploymentSpec, wanted: int, slots: int, settings: Settings) -> Fleet:
     # NB: a slice that co-tenants may take meanwhile is no room to count on: the roll would wait for it.
     spare = slots > wanted and spec.sharing.tenancy == "Dedicated"
-    profile_name = view.profile.meta.key.name if view.profile is not None else ""
-    opt_in = settings.nodes.opt_in_label
-    return Fleet(count=wanted, profile=profile_name, opt_in_label=opt_in, spare_slot=spare)
+    return Fleet(count=wanted, served=served, opt_in_label=settings.nodes.opt_in_label, spare_slot=spare)
 
 
 def _swept(view: DeploymentView) -> tuple[Action, ...]:

@@ -13,13 +13,14 @@ from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.replicas import advice_digest
 from slm_operator.planning.deployment.advising import DecidedFrom, advice_status, serving_of
 from slm_operator.planning.deployment.gateway import routing_status
+from slm_operator.planning.deployment.going_on import served_status
 from slm_operator.planning.deployment.gpu_spread import packs
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from slm_operator.advisor.advice import Advice
     from slm_operator.api.conditions import Finding
+    from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.planning.deployment.story import Story
     from slm_operator.planning.views import DeploymentView
     from slm_operator.settings import Settings
@@ -41,17 +42,16 @@ def deployment_status(
     record = view.deployment
     meta, old = record.meta, record.status
     also = () if monitored is None else (monitored,)
-    blocking = story.blocking
-    phase = "Ready" if blocking is None else "Stalled" if blocking.stalls else _PHASES[blocking.type]
     status: dict[str, Any] = {
         "observedGeneration": meta.generation,
-        "phase": phase,
+        "phase": _phase(record.spec, story.blocking),
         "conditions": conditions(
             story.findings,
             old.get("conditions", ()),
             meta.generation,
             now,
             (*also, *waiting((*story.findings, *also), _steps(view, settings))),
+            ready=story.ready,
         ),
         "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
         "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
@@ -61,12 +61,20 @@ def deployment_status(
     found = packs(view.pods)
     more = {
         "profile": _profile(view.profile) if view.profile is not None else None,
-        "advice": _advice(view, story.advice, now) if story.advice is not None else None,
+        "advice": _advice(view, story, now),
         "packs": found,
         "packCount": len(found),
         "routing": routing_status(record, story.actions, settings),
     }
     return status | {name: value for name, value in more.items() if value}
+
+
+def _phase(spec: SLMDeploymentSpec | None, blocking: Finding | None) -> str:
+    if blocking is not None and blocking.stalls:
+        return "Stalled"
+    if spec is not None and spec.paused:
+        return "Paused"
+    return "Ready" if blocking is None else _PHASES[blocking.type]
 
 
 def _profile(profile: ProfileRecord) -> dict[str, str]:
@@ -79,9 +87,11 @@ def _profile(profile: ProfileRecord) -> dict[str, str]:
     return {name: value for name, value in seen.items() if value is not None}
 
 
-def _advice(view: DeploymentView, advice: Advice, now: datetime) -> dict[str, Any] | None:
-    record, profile = view.deployment, view.profile
-    if record.spec is None or profile is None or profile.measurements is None:
+def _advice(view: DeploymentView, story: Story, now: datetime) -> dict[str, Any] | None:
+    record, profile, advice = view.deployment, view.profile, story.advice
+    if story.served is not None:
+        return served_status(story.served, dict(record.status.get("advice") or {}))
+    if advice is None or record.spec is None or profile is None or profile.measurements is None:
         return None
     basis = DecidedFrom(
         profile=profile.meta.key.name,

@@ -4,25 +4,81 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slm_core.measurements import SharingMode
+
 from slm_operator.manifests.overlay import refused_fields
-from slm_operator.manifests.profile import profile_key
 from slm_operator.partitioning.base import SliceClass
 from slm_operator.planning.deployment.advising import Unadvisable, slice_bytes_of
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.planning.views import Demand
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.manifests.served import Served
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
-__all__ = ["demand_of", "profile_key", "slice_class_of", "wanted_replicas", "wants_same_nodes"]
+Place = tuple[str | None, "Mapping[str, str]", bool]
+"""GPU product, labels of nodes, shared tenancy."""
 
 
 def demand_of(
+    deployment: DeploymentRecord,
+    profile: ProfileRecord | None,
+    advice: Advice | Unadvisable | None,
+    served: Served | None = None,
+) -> Demand | None:
+    """The demand, or None while nothing can be said: broken, going, paused, or nothing decided and `served` before."""
+    if deployment.spec is not None and deployment.spec.paused:
+        return None
+    return _advised(deployment, profile, advice) or _as_before(deployment, served)
+
+
+def wanted_as_before(deployment: DeploymentRecord, served: Served) -> int | None:
+    """The user's number, or what the operator keeps while nobody sets one. None: spec cannot be read."""
+    if deployment.spec is None:
+        return None
+    given = deployment.spec.replicas
+    kept = deployment.own_replicas if given is None else given
+    return served.configuration.engines_per_gpu if kept is None else kept
+
+
+def served_class(served: Served) -> SliceClass:
+    """How a node is partitioned for what is served."""
+    configuration = served.configuration
+    return SliceClass(mode=SharingMode(configuration.sharing_mode), engines_per_gpu=configuration.engines_per_gpu)
+
+
+def tolerations_given(spec: SLMDeploymentSpec) -> list[dict[str, Any]]:
+    """Those of spec and of the user's own template, as pods have them."""
+    return [*(one.given() for one in spec.accelerator.tolerations), *_more_tolerations(spec)]
+
+
+def _as_before(deployment: DeploymentRecord, served: Served | None) -> Demand | None:
+    """The demand of replicas that go on, in the number that is wanted now."""
+    if served is None or deployment.meta.deleting:
+        return None
+    replicas = wanted_as_before(deployment, served)
+    if replicas is None:
+        return None
+    return Demand(
+        deployment=deployment.meta.key,
+        uid=deployment.meta.uid,
+        slice_class=served_class(served),
+        replicas=replicas,
+        product=served.product,
+        node_selector=dict(served.node_selector),
+        tolerations=tolerations_of(served.tolerations),
+        shared_tenancy=served.shared_tenancy,
+        slice_bytes=served.slice_bytes,
+    )
+
+
+def _advised(
     deployment: DeploymentRecord, profile: ProfileRecord | None, advice: Advice | Unadvisable | None
 ) -> Demand | None:
-    """The demand, or None while nothing can be said: broken, going, unmeasured, or held back by its SLO policy."""
     spec = deployment.spec
     if spec is None or deployment.meta.deleting or profile is None or profile.measurements is None:
         return None
@@ -37,7 +93,7 @@ def demand_of(
         replicas=wanted_replicas(spec, advice),
         product=spec.accelerator.product,
         node_selector=dict(spec.accelerator.node_selector),
-        tolerations=tolerations_of([*(one.given() for one in spec.accelerator.tolerations), *_more_tolerations(spec)]),
+        tolerations=tolerations_of(tolerations_given(spec)),
         shared_tenancy=spec.sharing.tenancy == "Shared",
         slice_bytes=slice_bytes_of(advice, profile.measurements.ledger),
     )
@@ -48,10 +104,14 @@ def slice_class_of(advice: Advice) -> SliceClass:
     return SliceClass(mode=advice.configuration.sharing_mode, engines_per_gpu=advice.configuration.engines_per_gpu)
 
 
-def wants_same_nodes(spec: SLMDeploymentSpec, demand: Demand) -> bool:
-    """Whether a demand was made for the same kind of nodes, and the same tenancy, as this spec requests."""
-    place = spec.accelerator.product, spec.accelerator.node_selector, spec.sharing.tenancy == "Shared"
-    return place == (demand.product, demand.node_selector, demand.shared_tenancy)
+def place_of(spec: SLMDeploymentSpec) -> Place:
+    """Which nodes this spec requests, and whether to itself."""
+    return spec.accelerator.product, spec.accelerator.node_selector, spec.sharing.tenancy == "Shared"
+
+
+def place_asked(demand: Demand) -> Place:
+    """The same of a demand: it may have been made for an earlier spec."""
+    return demand.product, demand.node_selector, demand.shared_tenancy
 
 
 def wanted_replicas(spec: SLMDeploymentSpec, advice: Advice) -> int:

@@ -105,7 +105,14 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
     known = (PRODUCT_LABEL, MIG_CONFIG_LABEL, COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL)
     return (
         tuple(labels.get(name) for name in (*known, *selectors)),
-        (state.opted_in, state.node.ready, state.node.unschedulable, state.node.taints, state.has_config_manager),
+        (
+            state.opted_in,
+            state.paused,
+            state.node.ready,
+            state.node.unschedulable,
+            state.node.taints,
+            state.has_config_manager,
+        ),
         (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.partitioned_externally),
         (tuple(state.failures.items()), tuple(state.node.allocatable.items())),
     )
@@ -233,6 +240,12 @@ def _is_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | N
     return None if state.node.allocatable.get(WHOLE_GPUS.resource) else f"has no {WHOLE_GPUS.resource} allocatable"
 
 
+def _may_change(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+    if not state.paused or (state.observed_class == demand.slice_class and not state.changing):
+        return None
+    return f"is held by its annotation {names.PAUSED_ANNOTATION}"
+
+
 def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
     return None if state.switched and not state.label_changed_externally else "was partitioned by another party"
 
@@ -241,5 +254,14 @@ _REASONS: Mapping[Check, Reason] = {_is_free: Reason.FOREIGN_PODS}
 _TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_partition, _failed_before)
 _FITS = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated)
 _TO_GIVE_WHOLE = (*_FITS, _is_whole)
-_TO_EMPTY = (*_FITS, _goes_back, _is_free)
-_TO_SERVE = (*_FITS, _is_ours_to_partition, _can_be_switched, _is_shared_so_far, _has_memory, _failed_before, _is_free)
+_TO_EMPTY = (*_FITS, _may_change, _goes_back, _is_free)
+_TO_SERVE = (
+    *_FITS,
+    _may_change,
+    _is_ours_to_partition,
+    _can_be_switched,
+    _is_shared_so_far,
+    _has_memory,
+    _failed_before,
+    _is_free,
+)

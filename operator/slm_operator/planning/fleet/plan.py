@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from slm_operator.api import names
 from slm_operator.api.reasons import Reason
 from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.fleet.claims import IDLE, Memory, claims
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from slm_operator.settings import Settings
     from slm_operator.watch.records import ConfigMapRecord
 
-_MAY_WAIT_FOR_EVER = frozenset({Reason.FOREIGN_PODS, Reason.DRAINING})
+_MAY_WAIT_FOR_EVER = frozenset({Reason.FOREIGN_PODS, Reason.DRAINING, Reason.PAUSED})
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -89,9 +90,7 @@ def _in_turn(
     """
     awaited = placement.targets.keys() | placement.emptied.keys()
     steps = {
-        state.name: step_back(state, site, awaited=state.name in placement.emptied)
-        if state.name not in placement.targets
-        else step_towards(state, placement.targets[state.name], site)
+        state.name: _held(state, _step(state, placement, site)) if state.paused else _step(state, placement, site)
         for state in states
     }
     begins = [state for state in states if steps[state.name].begins]
@@ -116,6 +115,20 @@ def _in_turn(
         steps[state.name] = NodeStep(reason=Reason.NODE_CHANGING, stage=stage)
     asking = {demand.namespace for demand in placement.shares}
     return steps, {name: at for name, at in last_turn.items() if name in asking}
+
+
+def _step(state: NodeState, placement: Placement, site: Site) -> NodeStep:
+    if state.name in placement.targets:
+        return step_towards(state, placement.targets[state.name], site)
+    return step_back(state, site, awaited=state.name in placement.emptied)
+
+
+def _held(state: NodeState, step: NodeStep) -> NodeStep:
+    """The step of a node whose administrator wants no change: nothing is done, and what it would be is said."""
+    if step.done and not step.actions:
+        return step
+    stage = f"node {state.name} is held by its annotation {names.PAUSED_ANNOTATION}"
+    return NodeStep(reason=Reason.PAUSED, stage=stage)
 
 
 def _namespaces(placement: Placement) -> dict[str, set[str]]:

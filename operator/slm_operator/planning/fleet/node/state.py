@@ -89,6 +89,11 @@ class NodeState:
         return self.marks if any(self.marks) else None
 
     @property
+    def paused(self) -> bool:
+        """Whether its administrator wants nothing to be changed."""
+        return self.node.meta.annotations.get(names.PAUSED_ANNOTATION) == "true"
+
+    @property
     def switched(self) -> bool:
         """Whether we changed its configuration label and owe it the former value."""
         ours = self.requested_config is not None and is_ours(self.requested_config)

@@ -1,0 +1,56 @@
+"""What replicas were made from, kept on their Deployment as an annotation.
+
+Exists so that they go on, and can be scaled, while their SLMDeployment cannot be followed: another profile is measured,
+say, or it was deleted. It is read off the Deployment, so an operator that has just started knows it, and one that finds
+no status (a restored object has none) does too. Must never hold what changes without the engines: a restart of the
+operator, a status or a generation would be a write each.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, ValidationError
+
+from slm_operator.api.base import Name, Part, Product
+from slm_operator.api.status import ConfigurationStatus
+from slm_operator.decoding import decode
+
+AdvisedFrom = Literal["Measured", "Predicted", "UserChoice"]
+
+
+class Served(Part):
+    """The advice in short, and the nodes that it was followed on."""
+
+    profile: Name
+    """Name of the SLMProfile that the advice rests on."""
+    digest: Annotated[str, Field(max_length=64)]
+    """Of what each engine is started with."""
+    source: AdvisedFrom
+    """As in `status.advice`."""
+    feasible: bool = True
+    """Whether the SLO could be met."""
+    configuration: ConfigurationStatus
+    """Of one GPU."""
+    slice_bytes: Annotated[int, Field(ge=0)] | None = None
+    """GPU memory of one engine."""
+    product: Product | None = None
+    node_selector: dict[str, str] = Field(default={})
+    tolerations: list[dict[str, JsonValue]] = Field(default=[])
+    """Of the pods, those of the user's own template among them."""
+    shared_tenancy: bool = False
+
+    def text(self) -> str:
+        """As the annotation has it."""
+        return json.dumps(self.given(), sort_keys=True, separators=(",", ":"))
+
+
+def read_served(text: str | None) -> Served | None:
+    """What an annotation says. None for one that is missing, or that somebody has broken."""
+    if text is None:
+        return None
+    try:
+        return Served.model_validate(decode(text))
+    except (ValueError, ValidationError):
+        return None

@@ -1,0 +1,51 @@
+"""What answers is asked for something that is not measured yet: it goes on answering, and is scaled, meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_operator.watch.records import Key
+
+from .objects import BrokenPromiseError
+from .people import SHARING
+
+if TYPE_CHECKING:
+    from .run import Cluster
+
+NAME, KEY = "chat-0", Key("team", "chat-0")
+PATIENCE_SECONDS = 900.0
+"""Longer than a node takes to change, and an operator to come back and be answered."""
+
+
+def waits_for_a_profile(made: Cluster) -> None:
+    """Served, then asked for another thing whose profile is not there, scaled a few times, and measured at last."""
+    world, people, chance = made.world, made.people, made.world.chance
+    people.wants(NAME, chance.randrange(len(SHARING)), chance.randint(1, 4))
+    world.run_until(world.now + 2 * PATIENCE_SECONDS)
+    least = answering(made)
+    people.loses_profile(NAME)
+    world.waited += least > 0
+    for _ in range(chance.randint(1, 4)):
+        wanted = chance.randint(0, 4)
+        people.wants(NAME, chance.randrange(len(SHARING)), wanted)
+        world.run_until(world.now + PATIENCE_SECONDS)
+        least = min(least, wanted)
+        goes_on(made, wanted, least)
+    people.has_measured(NAME)
+
+
+def answering(made: Cluster) -> int:
+    """Replicas that answer now."""
+    return sum(pod.owner == KEY and pod.ready for pod in made.world.pods.values())
+
+
+def goes_on(made: Cluster, wanted: int, least: int) -> None:
+    """Its scale is obeyed, and nobody who answered was taken but by it. Raises BrokenPromiseError."""
+    workload = made.world.workloads.get(KEY)
+    if workload is not None and workload.replicas != wanted:
+        raise BrokenPromiseError(f"{KEY} waits for a profile and has {workload.replicas} replicas, not {wanted}")
+    if (now := answering(made)) < least:
+        raise BrokenPromiseError(f"{KEY} waits for a profile, {least} of it answered and shall, and {now} do")
+    status = made.world.deployments[KEY].status
+    if workload is not None and least and "advice" not in status:
+        raise BrokenPromiseError(f"{KEY} is served, and its status says no advice")

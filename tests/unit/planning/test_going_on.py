@@ -1,0 +1,216 @@
+"""Replicas whose spec cannot be followed now: they go on as they are, are scaled, and status says what is awaited."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from slm_operator.api import names
+from slm_operator.api.status import AdviceStatus
+from slm_operator.manifests.served import read_served
+from slm_operator.planning.actions import Delete, Plan, ScaleWorkload, SetReplicas
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.planning.fleet.demand import demand_of
+from slm_operator.planning.views import Assignment, DeploymentView
+from slm_operator.watch.records import Cause, DeploymentRecord, WorkloadRecord
+
+from . import worlds as w
+from .test_deployment import TWO_PER_GPU, applied, measured, status
+
+GPU_4 = {"nodeSelector": {"pool": "small"}, "tolerations": [{"key": "dedicated", "operator": "Exists"}]}
+BEFORE: dict[str, Any] = TWO_PER_GPU | {"replicas": 2, "accelerator": GPU_4}
+"""What was asked for, advised and served."""
+
+
+def plan(of: DeploymentView) -> Plan:
+    return plan_deployment(of, w.SETTINGS, w.NOW)
+
+
+def served(replicas: int = 2) -> WorkloadRecord:
+    """The Deployment of what was served, all of its replicas answering."""
+    manifest = applied(plan(measured(BEFORE)))["Deployment"]
+    text = manifest["metadata"]["annotations"][names.SERVED_ANNOTATION]
+    return replace(w.workload("chat", replicas=replicas, ready=replicas), served=text)
+
+
+def former_status() -> dict[str, Any]:
+    return status(plan(measured(BEFORE, workload=served())))
+
+
+def changed(spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
+    """The same deployment with another spec, and slots for what it has."""
+    record = more.pop("deployment", None) or w.deployment(spec=BEFORE | (spec or {}), status=former_status())
+    record = replace(record, meta=replace(record.meta, generation=2))
+    slots = Assignment(nodes=("gpu-1",), slots=2, slice_class=w.MPS_2)
+    return w.seen(record, more.pop("profile", None), **({"workload": served(), "assignment": slots} | more))
+
+
+def unreadable(record: DeploymentRecord) -> DeploymentRecord:
+    return replace(record, spec=None, broken="spec.model: no")
+
+
+def with_profile(spec: dict[str, Any], **more: Any) -> DeploymentView:
+    record = w.deployment(spec=BEFORE | spec, status=former_status())
+    return changed(deployment=record, profile=w.profile(record, **more))
+
+
+def failed_profile() -> DeploymentView:
+    said = {"type": "Profiled", "status": "False", "reason": "EngineDied", "message": "it died"}
+    return with_profile({}, status={"phase": "Failed", "conditions": [said]})
+
+
+OTHER_MODEL = {"model": {"uri": "hf://org/other"}}
+SLO_OUT_OF_REACH = {"slo": {"itl": {"maxMs": 0.01}, "onInfeasible": "Hold"}}
+REFUSED_TEMPLATE = {"podTemplate": {"spec": {"containers": [{"name": "engine", "image": "mine"}]}}}
+CASES: dict[str, tuple[DeploymentView, str, bool]] = {
+    "its profile was deleted": (changed(), "ProfileRequested", False),
+    "another model": (changed(OTHER_MODEL), "ProfileRequested", False),
+    "its profile waits": (with_profile({}), "Profiling", False),
+    "a profile that failed": (failed_profile(), "EngineDied", True),
+    "a profile that is not there": (
+        changed({"profiling": {"profileRef": {"name": "gone"}}}),
+        "ProfileNotFound",
+        True,
+    ),
+    "nothing may be measured": (changed({"profiling": {"policy": "Never"}}), "ProfileMissing", True),
+    "an SLO out of reach, held": (
+        with_profile(SLO_OUT_OF_REACH, measured=w.document()),
+        "SLOInfeasible",
+        True,
+    ),
+    "a template that is refused": (changed(REFUSED_TEMPLATE), "InvalidPodTemplate", True),
+    "a spec that cannot be read": (
+        changed(deployment=unreadable(w.deployment(status=former_status()))),
+        "InvalidSpec",
+        True,
+    ),
+}
+"""What is in the way, the reason of Ready, and whether somebody must act."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_answers_is_left_alone_and_status_says_so(case: str) -> None:
+    of, reason, stalls = CASES[case]
+    made = plan(of)
+    said = {one["type"]: one for one in status(made)["conditions"]}
+    assert "Deployment" not in applied(made)
+    assert not any(isinstance(action, Delete | ScaleWorkload) for action in made.actions)
+    assert (said["Ready"]["reason"], "Stalled" in said, "Reconciling" in said) == (reason, stalls, not stalls)
+    assert said["Ready"]["status"] == ("False" if stalls else "Unknown")
+    assert (said["Available"]["status"], said["Available"]["reason"]) == ("True", "Available")
+    assert said["Allocated"]["status"] == "True"
+    assert status(made)["advice"] == former_status()["advice"]
+
+
+def scaled(of: DeploymentView) -> list[int]:
+    return [action.replicas for action in plan(of).actions if isinstance(action, ScaleWorkload)]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "a spec that cannot be read"])
+@pytest.mark.parametrize("wanted", [0, 1, 5])
+def test_the_number_of_replicas_is_obeyed(case: str, wanted: int) -> None:
+    of, _, _ = CASES[case]
+    spec = of.deployment.spec
+    assert spec is not None
+    asked = replace(of, deployment=replace(of.deployment, spec=spec.model_copy(update={"replicas": wanted})))
+    assert scaled(asked) == [wanted]
+    demand = demand_of(asked.deployment, asked.profile, asked.advice, read_served(served().served))
+    assert demand is not None
+    assert (demand.replicas, demand.slice_class, demand.node_selector) == (wanted, w.MPS_2, {"pool": "small"})
+    assert [one.key for one in demand.tolerations] == ["dedicated"]
+
+
+def test_the_operators_own_number_stays_a_full_pack() -> None:
+    of = changed({"replicas": None})
+    assert scaled(of) == []
+    (write,) = (action for action in plan(of).actions if isinstance(action, SetReplicas))
+    assert write.replicas == 2
+    assert scaled(replace(of, deployment=replace(of.deployment, own_replicas=3))) == [3]
+
+
+def test_without_a_status_the_advice_is_read_off_the_deployment() -> None:
+    of = changed(deployment=w.deployment(spec=BEFORE))
+    advice = status(plan(of))["advice"]
+    AdviceStatus.model_validate(advice, extra="forbid")
+    before = former_status()["advice"]
+    kept = ("configuration", "feasible", "source", "profileRef", "digest")
+    assert {name: before[name] for name in kept} == advice
+
+
+def test_a_replica_that_fails_meanwhile_is_seen() -> None:
+    pod = replace(w.replica("chat-1"), waiting=Cause("CrashLoopBackOff"))
+    said = {one["type"]: one for one in status(plan(changed(workload=w_ready(1), pods=(pod,))))["conditions"]}
+    assert (said["Available"]["status"], said["Available"]["reason"]) == ("False", "CrashLoopBackOff")
+    assert said["Ready"]["status"] == "False"
+
+
+def w_ready(ready: int) -> WorkloadRecord:
+    return replace(served(), ready=ready)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "{", "[]", '{"profile": 1}', '{"configuration": {"batchSize": "x"}}', "[" * 5000, '"\\ud800"'],
+)
+def test_what_somebody_has_broken_on_the_deployment_is_nothing(text: str | None) -> None:
+    of = changed(workload=replace(served(), served=text))
+    assert read_served(text) is None
+    assert scaled(of) == []
+    said = {one["type"]: one["status"] for one in status(plan(of))["conditions"]}
+    assert (said["Ready"], said["Available"]) == ("False", "Unknown")
+
+
+def test_what_was_never_served_is_not_scaled() -> None:
+    of = changed(workload=None)
+    assert scaled(of) == []
+    assert demand_of(of.deployment, None, None) is None
+
+
+PAUSED = {"paused": True}
+PAUSES: dict[str, DeploymentView] = {
+    "as it was": with_profile(PAUSED, measured=w.document()),
+    "with other advice": with_profile(PAUSED | {"sharing": {"mode": "Exclusive"}}, measured=w.document()),
+    "with another image": with_profile(PAUSED | {"engine": {"image": "other:1"}}, measured=w.document()),
+    "another model": changed(PAUSED | OTHER_MODEL),
+    "its profile waits": with_profile(PAUSED),
+}
+
+
+@pytest.mark.parametrize("case", PAUSES)
+def test_a_paused_one_is_scaled_and_changed_in_nothing_else(case: str) -> None:
+    of = replace(PAUSES[case], workload=served(replicas=3), assignment=None)
+    made = plan(of)
+    assert scaled(of) == [2]
+    assert applied(made).keys() <= {"Service", "PodDisruptionBudget"}
+    assert demand_of(of.deployment, of.profile, of.advice, read_served(served().served)) is None
+    settled = status(plan(replace(of, workload=served())))
+    said = {one["type"]: (one["status"], one["reason"]) for one in settled["conditions"]}
+    assert (said["Ready"][0], said["Available"], said["Allocated"]) == (
+        "Unknown",
+        ("True", "Available"),
+        ("Unknown", "Paused"),
+    )
+    assert settled["phase"] == "Paused"
+    assert settled["advice"] == former_status()["advice"]
+
+
+def test_a_paused_one_that_was_never_served_is_not_made() -> None:
+    made = plan(replace(with_profile(PAUSED, measured=w.document()), workload=None))
+    assert not applied(made)
+    assert status(made)["phase"] == "Paused"
+
+
+def test_no_profile_is_asked_for_while_paused() -> None:
+    of = changed(PAUSED, workload=None)
+    assert not applied(plan(of))
+    said = {one["type"]: one["reason"] for one in status(plan(of))["conditions"]}
+    assert said["Profiled"] == "Paused"
+
+
+def test_a_change_of_scale_writes_no_other_annotation() -> None:
+    few, many = (
+        applied(plan(measured(BEFORE | {"replicas": count})))["Deployment"]["metadata"]["annotations"]
+        for count in (1, 4)
+    )
+    assert few == many

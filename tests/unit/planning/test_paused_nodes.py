@@ -1,0 +1,77 @@
+"""A node whose administrator wants no change now: it is not taken, not given back, and a change waits where it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from slm_operator.api import names
+from slm_operator.planning.actions import EmitEvent
+from slm_operator.planning.fleet.plan import plan_fleet
+
+from . import worlds as w
+from .test_fleet import play_out
+
+if TYPE_CHECKING:
+    from slm_operator.planning.views import FleetView
+
+
+def hold(view: FleetView, *, value: str | None = "true") -> FleetView:
+    """The same nodes with the annotation, or without it."""
+    kept = [
+        {name: text for name, text in node.meta.annotations.items() if name != names.PAUSED_ANNOTATION}
+        | ({names.PAUSED_ANNOTATION: value} if value is not None else {})
+        for node in view.nodes
+    ]
+    nodes = zip(view.nodes, kept, strict=True)
+    return replace(view, nodes=tuple(replace(one, meta=replace(one.meta, annotations=own)) for one, own in nodes))
+
+
+def test_a_held_node_is_not_taken_and_the_condition_says_why() -> None:
+    view = hold(w.fleet(w.demand(), nodes=(w.node(),)))
+    plan = plan_fleet(view, w.SETTINGS, w.NOW)
+    assert not plan.plan.actions
+    answer = plan.assignments[w.demand().deployment]
+    assert answer.slots == 0
+    assert f"is held by its annotation {names.PAUSED_ANNOTATION}" in (answer.pending_because or "")
+
+
+def test_another_node_is_taken_instead() -> None:
+    held, free = hold(w.fleet(w.demand(), nodes=(w.node(),))).nodes[0], w.node("gpu-2")
+    settled, _, plan = play_out(w.fleet(w.demand(), nodes=(held, free)))
+    assert plan.assignments[w.demand().deployment].nodes == ("gpu-2",)
+    assert settled.nodes[0] == held
+
+
+def test_a_held_node_goes_on_serving() -> None:
+    view, _, before = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
+    plan = plan_fleet(hold(view), w.SETTINGS, w.later(1000))
+    assert not plan.plan.actions
+    assert plan.assignments[w.demand().deployment].slots == before.assignments[w.demand().deployment].slots == 2
+
+
+def test_a_held_node_is_not_given_back() -> None:
+    view, _, _ = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
+    unwanted = hold(replace(view, demands=()))
+    assert not plan_fleet(unwanted, w.SETTINGS, w.later(100_000)).plan.actions
+    back, _, _ = play_out(hold(unwanted, value=None), start_s=100_000)
+    assert dict(back.nodes[0].meta.labels) == dict(w.node().meta.labels)
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_change_waits_where_it_is_and_ends_as_ever(steps: int) -> None:
+    view = w.fleet(w.demand(), nodes=(w.node(),))
+    for tick in range(steps):
+        for action in plan_fleet(view, w.SETTINGS, w.later(10 * tick)).plan.actions:
+            view = w.play(view, action)
+    during = plan_fleet(hold(view), w.SETTINGS, w.later(60))
+    assert not [action for action in during.plan.actions if not isinstance(action, EmitEvent)]
+    _, _, after = play_out(view, start_s=100)
+    assert after.assignments[w.demand().deployment].slots == 2
+
+
+@pytest.mark.parametrize("value", ["false", "", "yes"])
+def test_only_true_holds_a_node(value: str) -> None:
+    view = hold(w.fleet(w.demand(), nodes=(w.node(),)), value=value)
+    assert plan_fleet(view, w.SETTINGS, w.NOW).plan.actions
