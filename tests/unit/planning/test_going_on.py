@@ -57,7 +57,8 @@ def with_profile(spec: dict[str, Any], **more: Any) -> DeploymentView:
 
 def failed_profile() -> DeploymentView:
     said = {"type": "Profiled", "status": "False", "reason": "EngineDied", "message": "it died"}
-    return with_profile({}, status={"phase": "Failed", "conditions": [said]})
+    stalled = said | {"type": "Stalled", "status": "True"}
+    return with_profile({}, status={"phase": "Failed", "conditions": [said, stalled]})
 
 
 OTHER_MODEL = {"model": {"uri": "hf://org/other"}}

@@ -142,15 +142,15 @@ STORIES = {
     ),
     "an image for a newer driver, as another runtime says it": (
         view(job=ENDED, pod=replace(POD, terminated=Cause("StartError", WANTS_A_DRIVER, exit_code=128))),
-        "Failed",
-        "ProfileFailed",
+        "Pending",
+        "AwaitingRetry",
         "use a newer NVIDIA driver on the node",
     ),
     "killed": (
         view(job=ENDED, pod=replace(POD, terminated=Cause("OOMKilled", exit_code=137))),
         "Failed",
         "ProfileFailed",
-        "OOMKilled (exit code 137); raise its memory in spec.podTemplate",
+        "it ran out of host memory: raise it in spec.podTemplate",
     ),
     "refused": (view(refused_because="exceeded quota"), "Pending", "Refused", "exceeded quota"),
     "unreadable result": (

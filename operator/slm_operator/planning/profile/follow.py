@@ -68,14 +68,14 @@ def _is_the_result(
 
 def ended_so(view: ProfileView, tries: TriesStatus, ended: Ended, settings: Settings, now: datetime) -> Outcome:
     """A try that ended without a result is counted. Its Job goes once status shows that."""
+    helps = _remedy(view, view.pod) if view.pod is not None and ended.ending is Ending.NOT_CREATED else None
+    ended = ended if helps is None else replace(ended, said=f"{ended.said}: {helps}")
     after = counted(view, tries, ended, now)
     spent = {"gpuSeconds": after.gpu_seconds or None}
     name = view.profile.meta.key.name
     if not ended.consequence.again:
         reason = view.log.failure_class if ended.ending is Ending.ENGINE_FAILED else None
-        helps = _remedy(view, view.pod) if view.pod is not None else None
-        pods_words = f"the profile's pod: {ended}" + (f": {helps}" if helps else "")
-        own_words = ended.said if ended.ending is Ending.ENGINE_FAILED else pods_words
+        own_words = ended.said if ended.ending is Ending.ENGINE_FAILED else f"the profile's pod: {ended}"
         again = f"When it is corrected, a change of the profile's spec has it tried again, or: {retry_command(name)}"
         job = view.job
         goes = without_job(job, "its words are in status") if job is not None and job.finished and reason else ()
