@@ -134,6 +134,8 @@ class ProfileView:
     """Nodes that the fleet changes, or will when their turn comes."""
     refused_because: str | None = None
     """What the API server said to our last write of one of its objects."""
+    paused: bool = False
+    """Whether every deployment that it is for is paused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

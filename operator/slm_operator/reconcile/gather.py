@@ -10,13 +10,14 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from slm_operator.api import names
 from slm_operator.manifests.metadata import child_name, job_name, label_value
 from slm_operator.manifests.served import read_served
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
 from slm_operator.planning.profile.tries import is_to_be_measured
 from slm_operator.planning.profile.turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
-from slm_operator.reconcile.indexes import SHARING, UNMEASURED, named_profile
+from slm_operator.reconcile.indexes import NAMED, SHARING, UNMEASURED, named_profile
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.reconcile.turns import Turns
 from slm_operator.watch.records import Key
@@ -114,11 +115,12 @@ class Gatherer:
             job=job,
             pod=pod,
             log=log,
-            turn=self._turn(record) if waits else ALONE,
+            turn=self._turn(record) if waits and not (begins and self._is_paused(record)) else ALONE,
             nodes=self.caches.nodes.by(OURS, True) if waits else (),
             gpu_pods=self.caches.pods.by(GPU, True) if waits else (),
             about_to_change=frozenset(name for answer in given for name in answer.changing),
             refused_because=refusal.because if refusal is not None else None,
+            paused=begins and self._is_paused(record),
         )
 
     def fleet(self) -> FleetView:
@@ -235,7 +237,15 @@ class Gatherer:
 
     def _turn(self, profile: ProfileRecord) -> Turn:
         unmeasured = self.caches.profiles.by(UNMEASURED, True)
-        return self._turns.of(profile, unmeasured, self.settings)
+        seeking = (one for one in unmeasured if one is profile or not self._is_paused(one))
+        return self._turns.of(profile, seeking, self.settings)
+
+    def _is_paused(self, profile: ProfileRecord) -> bool:
+        """Whether it is for deployments, and all of them are paused."""
+        key, label = profile.meta.key, profile.meta.labels.get(names.PROFILE_LABEL)
+        deployments = self.caches.deployments
+        users = (*deployments.by(SHARING, (key.namespace, label)), *deployments.by(NAMED, (key.namespace, key.name)))
+        return bool(users) and all(one.spec is not None and one.spec.paused for one in users)
 
 
 def _versions(record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[object, ...]:

@@ -128,6 +128,7 @@ STORIES = {
         "spec.engine.image",
     ),
     "model missing": (view(job=ENDED, pod=POD, log=log(FAILED)), "Failed", "ModelMissing", "check spec.model.uri"),
+    "for nobody but the paused": (view(paused=True), "Pending", "Paused", "nothing is measured"),
     "no pod is made": (
         view(job=replace(JOB, created=w.later(-60).isoformat())),
         "Pending",

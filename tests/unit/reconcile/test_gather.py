@@ -199,3 +199,20 @@ def test_a_profile_takes_no_place_that_is(status: dict[str, Any]) -> None:
         view = seen.profile(WorkKey("profile", one.meta.key), NOTHING_PRINTED)
         assert view is not None
     assert turn(PROFILE, seen).has_come
+
+
+def wanting(name: str, profile: str, *, paused: bool) -> Any:
+    return w.deployment(name, {"profiling": {"profileRef": {"name": profile}}, "paused": paused})
+
+
+def test_a_profile_of_paused_deployments_alone_is_not_begun_and_takes_no_place() -> None:
+    for_paused, for_one_more = unmeasured("paused"), unmeasured("wanted")
+    wishes = [
+        wanting("a", "paused", paused=True),
+        wanting("b", "wanted", paused=True),
+        wanting("c", "wanted", paused=False),
+    ]
+    seen = gatherer(profiles=[for_paused, for_one_more, PROFILE], deployments=wishes)
+    views = [seen.profile(WorkKey("profile", one.meta.key), NOTHING_PRINTED) for one in (for_paused, for_one_more)]
+    assert [view is not None and view.paused for view in views] == [True, False]
+    assert turn(PROFILE, seen).has_come, "of two places the paused one takes none"

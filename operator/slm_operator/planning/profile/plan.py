@@ -127,6 +127,8 @@ def _without_job(
     if not is_to_be_measured(record):  # first status must say that it seeks a GPU, for those who count places
         cleared = tries.model_copy(update={"next_try_time": None})
         return replace(waiting(Reason.QUEUED, "its turn is looked for", AT_ONCE_SECONDS), tries=cleared)
+    if view.paused:
+        return waiting(Reason.PAUSED, "every SLMDeployment that it is for has spec.paused: nothing is measured", 30.0)
     return _start(view, spec, tries, settings) if view.turn.has_come else _queued(view, settings, now)
 
 
