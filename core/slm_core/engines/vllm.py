@@ -26,6 +26,7 @@ from slm_core.engines.base import (
 )
 from slm_core.engines.vllm_failures import explain
 from slm_core.engines.vllm_flags import BATCH_SIZE, DTYPE, KV_BYTES, MAX_MODEL_LEN
+from slm_core.engines.vllm_key import UNMEASURED_VARIABLES, measured_words
 from slm_core.engines.vllm_log import read_memory_lines
 from slm_core.engines.vllm_memory import memory_options
 from slm_core.failure import Failure, ProfileError
@@ -179,12 +180,12 @@ class Vllm(Engine):
         return memory_options(words)
 
     def measured_arguments(self, words: Sequence[str]) -> list[str]:
-        """See Engine. All: which of them change no figure nobody has measured yet."""
-        return list(words)
+        """See Engine."""
+        return measured_words(words)
 
     def measured_variable(self, name: str) -> bool:
-        """See Engine. All but its key, which is compared once a request: a new one must not cost GPU time."""
-        return name != self.key_variable
+        """See Engine. Its key is compared once a request."""
+        return name != self.key_variable and not UNMEASURED_VARIABLES.fullmatch(name)
 
     def headers(self, environment: Mapping[str, str]) -> dict[str, str]:
         """See Engine. It wants the key at /v1 only (AuthenticationMiddleware); elsewhere nobody looks at the header."""
