@@ -38,6 +38,8 @@ class Counters:
     ttft_sum: float
     ttft_count: float
     queue_sum: float
+    prefill_sum: float = 0.0
+    """Seconds from admission to the first token inside the engine, over finished requests. 0 for one that does not tell."""
     prefix_queries: float = 0.0
     """Prompt tokens that were looked up in a prefix cache. 0 for an engine that does not tell."""
     prefix_hits: float = 0.0

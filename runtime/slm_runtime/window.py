@@ -130,10 +130,20 @@ def facts(window: Sequence[Scrape], client_core_fraction: float = 0.0) -> Facts:
         # NB: three scrapes that all saw one sequence do not show that one always ran.
         running_error=max(stdev(running) / math.sqrt(len(running)), fmean(running) / (4 * len(running))),
         mean_waiting=fmean(scrape.counters.waiting for scrape in window),
-        running_by_little=(gained.itl_sum + (gained.ttft_sum - gained.queue_sum)) / delta.seconds,
+        running_by_little=(gained.itl_sum + _prefill_seconds(gained)) / delta.seconds,
         prefix_hit_fraction=gained.prefix_hits / gained.prefix_queries if gained.prefix_queries else 0.0,
         client_core_fraction=client_core_fraction,
     )
+
+
+def _prefill_seconds(gained: Counters) -> float:
+    """Sequence-seconds of prefill inside the engine.
+
+    NB: TTFT is taken by the front end, where vLLM streams: what waits there to be sent runs no more. So it is the last resort.
+    """
+    if gained.prefill_sum and gained.finished:
+        return gained.prefill_sum / gained.finished * gained.ttft_count
+    return gained.ttft_sum - gained.queue_sum
 
 
 def marks(found: Facts, *, errors: int, width: int, may_wait: bool, throttled: bool) -> tuple[Mark, ...]:

@@ -180,8 +180,8 @@ class Server:
             now = time.monotonic()
             self.front_end_free = max(now, self.front_end_free) + self.settings.event_ms / 1000
             await asyncio.sleep(self.front_end_free - now)
-            while number < sequence.generated:
-                number = sequence.tokens.get_nowait() or number
+        while number < sequence.generated:
+            number = sequence.tokens.get_nowait() or number
         return number
 
     def _answer(self, sequence: Sequence, *, chat: bool) -> dict[str, object]:

@@ -72,6 +72,7 @@ _COUNTERS = CounterReader({
     "ttft_count": "vllm:time_to_first_token_seconds_count",
     "queue_sum": "vllm:request_queue_time_seconds_sum",
 }, optional={
+    "prefill_sum": ["vllm:request_prefill_time_seconds_sum"],
     "prefix_queries": ["vllm:prefix_cache_queries_total"],
     # Those of a cache outside the engine are asked for what its own does not hold (vllm/v1/metrics/loggers.py).
     "prefix_hits": ["vllm:prefix_cache_hits_total", "vllm:external_prefix_cache_hits_total"],

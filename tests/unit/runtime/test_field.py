@@ -64,13 +64,16 @@ def test_a_flag_of_the_users_that_an_engine_does_not_know_is_not_left_out(profil
     assert run.one("failed")["message"].endswith("unrecognized arguments: --frobnicate")
 
 
+TALK = [{"from": "human", "value": "x" * 20}, {"from": "gpt", "value": "y" * 12}]
+
+
 @pytest.mark.slow
 def test_an_engine_with_a_key_is_measured_with_it(
     profile: Profile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
     talks = tmp_path / "talks.json"
-    talks.write_text(json.dumps([{"conversations": [{"value": "x" * 20}, {"value": "y" * 12}]}] * 5))
+    talks.write_text(json.dumps([{"conversations": TALK}] * 5))
     run = profile("--dataset", str(talks), *ONE_POINT)
     assert run.status == 0, run.events[-1]
     document = parse_document(run.one("result")["document"])

@@ -65,9 +65,9 @@ async def test_prompts_that_the_engine_knew_are_marked_and_said(model: Path, mon
 async def test_a_front_end_that_is_behind_costs_throughput(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its core counts short latencies all the while; only requests that are streamed show what clients wait for."""
     rates = {}
-    for event_ms in (0, 10):
+    for event_ms in (0, 100):
         monkeypatch.setenv("LIGHT_ENGINE_EVENT_MS", str(event_ms))
         async with running(model) as rig:
             point = await rig.measure(measure(8))
             rates[event_ms] = point.output_tokens_per_second
-    assert rates[10] < 0.9 * rates[0]
+    assert rates[100] < 0.6 * rates[0], "ten answers a second, of eight tokens each"

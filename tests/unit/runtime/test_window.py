@@ -71,6 +71,21 @@ def test_facts_are_differences_of_counters() -> None:
     assert found.running_by_little == pytest.approx(32)
 
 
+def test_what_waits_in_the_front_end_runs_no_more() -> None:
+    """TTFT is vLLM's front end's: half a second of lag there is no sequence in the engine."""
+    late = [
+        replaced(scrape, ttft_sum=scrape.counters.ttft_count * 0.51, prefill_sum=scrape.counters.finished * 0.010)
+        for scrape in steady(32, 0.010, 10)
+    ]
+    assert facts(late).running_by_little == pytest.approx(32)
+    unsaid = [replaced(scrape, ttft_sum=scrape.counters.ttft_count * 0.51) for scrape in steady(32, 0.010, 10)]
+    assert facts(unsaid).running_by_little == pytest.approx(48)
+
+
+def replaced(scrape: Scrape, **counters: float) -> Scrape:
+    return dataclasses.replace(scrape, counters=dataclasses.replace(scrape.counters, **counters))
+
+
 def test_the_interval_needs_ten_slices() -> None:
     assert ci_fraction(steady(32, 0.01, 4.5)) is None
     assert ci_fraction(steady(32, 0.01, 5)) == pytest.approx(0, abs=1e-9)
