@@ -223,7 +223,7 @@ class Measurement:
             preemptions=found.preemptions,
             # The gauge is a sample of a few dozen scrapes, the counters are exact: where the sample does not contradict
             # them (or the point is marked), theirs is the better figure.
-            mean_running=found.mean_running if Mark.LITTLES_LAW in doubts else found.running_by_little,
+            mean_running=found.mean_running if Mark.LITTLES_LAW in doubts else found.decoding + found.prefilling,
             window_seconds=delta.seconds,
             requests=found.requests,
             input_tokens_mean=found.input_tokens_mean or running.lengths.input_mean,

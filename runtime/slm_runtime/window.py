@@ -74,8 +74,10 @@ class Facts:
     running_error: float
     """Standard error of `mean_running`, which is a mean of samples; at least a quarter of what one sample counts for."""
     mean_waiting: float
-    running_by_little: float
-    """Sequences that must have been running if ITL, TTFT and throughput are right."""
+    decoding: float
+    """Sequences that must have been past their first token, if ITL and throughput are right (Little's law)."""
+    prefilling: float
+    """Those that must have been before it, if the time to it is right."""
     prefix_hit_fraction: float
     """Part of the prompts' tokens that the engines' prefix caches held."""
     client_core_fraction: float
@@ -130,7 +132,8 @@ def facts(window: Sequence[Scrape], client_core_fraction: float = 0.0) -> Facts:
         # NB: three scrapes that all saw one sequence do not show that one always ran.
         running_error=max(stdev(running) / math.sqrt(len(running)), fmean(running) / (4 * len(running))),
         mean_waiting=fmean(scrape.counters.waiting for scrape in window),
-        running_by_little=(gained.itl_sum + _prefill_seconds(gained)) / delta.seconds,
+        decoding=gained.itl_sum / delta.seconds,
+        prefilling=_prefill_seconds(gained) / delta.seconds,
         prefix_hit_fraction=gained.prefix_hits / gained.prefix_queries if gained.prefix_queries else 0.0,
         client_core_fraction=client_core_fraction,
     )
@@ -146,17 +149,25 @@ def _prefill_seconds(gained: Counters) -> float:
     return gained.ttft_sum - gained.queue_sum
 
 
+def _contradicts_itself(found: Facts) -> bool:
+    """Whether as many ran as Little's law says.
+
+    NB: a gauge is of the end of the engine's last step, and does not count who is in his first one: that may be anything
+    from none to all of those before their first token. What its own sampling error explains is no contradiction.
+    """
+    tolerance = LITTLES_LAW_FRACTION * found.mean_running + 2 * found.running_error
+    return not -tolerance <= found.mean_running - found.decoding <= found.prefilling + tolerance
+
+
 def marks(found: Facts, *, errors: int, width: int, may_wait: bool, throttled: bool) -> tuple[Mark, ...]:
     """Reasons not to trust a window. `width`: requests in flight; `may_wait`: more of them than the engines may run."""
     # A short wait for the next step is no starvation; a wait beside a full pool is.
     starved = not may_wait and found.mean_waiting > 0.05 * width and found.kv_peak_fraction > FULL_FRACTION
-    # The running gauge is sampled: what its own sampling error explains is not a contradiction.
-    tolerance = LITTLES_LAW_FRACTION * found.mean_running + 2 * found.running_error
     wide = found.ci_fraction is not None and found.ci_fraction > WIDE_FRACTION
     checks = (
         (found.preemptions > 0 or starved, Mark.PREEMPTED),
         (errors > 0, Mark.ERRORS),
-        (not may_wait and abs(found.running_by_little - found.mean_running) > tolerance, Mark.LITTLES_LAW),
+        (not may_wait and _contradicts_itself(found), Mark.LITTLES_LAW),
         (throttled, Mark.THROTTLED),
         (found.prefix_hit_fraction > PREFIX_HIT_FRACTION, Mark.PREFIX_CACHE),
         (found.client_core_fraction > CLIENT_CORE_FRACTION, Mark.CLIENT),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from slm_core.codec import parse_document
+from slm_core.failure import EXIT_STATUS, Failure
 from slm_core.measurements import Mark, MeasurementDocument, SharingMode
 
 TESTS = Path(__file__).parents[2]
@@ -132,39 +133,37 @@ def test_a_throttled_point_is_marked(model: Path, library: Path, tmp_path: Path)
 
 
 REFUSED = [
-    ("no library", {}, "GpuUnreadable", 30, "a GPU was asked for, and none can be read: NVML cannot be used"),
+    ("no library", {}, "GpuUnreadable", "a GPU was asked for, and none can be read: NVML cannot be used"),
     (
         "no memory of its own",
         {"MOCK_NVML_UNSUPPORTED": "nvmlDeviceGetMemoryInfo"},
         "GpuUnreadable",
-        30,
         "Not Supported",
     ),
-    ("an exclusive GPU", {"MOCK_NVML_COMPUTE_MODE": "3"}, "GpuComputeMode", 31, "is EXCLUSIVE_PROCESS"),
-    ("MIG", {"MOCK_NVML_MIG": "1"}, "GpuPartitioned", 33, "is in MIG mode"),
+    ("an exclusive GPU", {"MOCK_NVML_COMPUTE_MODE": "3"}, "GpuComputeMode", "is EXCLUSIVE_PROCESS"),
+    ("MIG", {"MOCK_NVML_MIG": "1"}, "GpuPartitioned", "is in MIG mode"),
     (
         "another product",
         {"MOCK_NVML_NAME": "Mock GPU 16GB"},
         "GpuNotAsAsked",
-        34,
         "Mock-GPU-8GB was asked for and this",
     ),
-    ("another memory", {"MOCK_NVML_TOTAL": str(2**30)}, "GpuNotAsAsked", 34, "8192 MiB of memory were promised"),
-    ("several", {"MOCK_NVML_COUNT": "2"}, "GpuNotAsAsked", 34, "2 are visible"),
-    ("others", {"MOCK_NVML_PIDS": "41 42"}, "GpuInUse", 32, "use before any engine was started, by process 41, 42"),
-    ("memory in use", {"MOCK_NVML_USED": str(3 * 2**30)}, "GpuInUse", 32, "3072 MiB of Mock-GPU-8GB are in use"),
+    ("another memory", {"MOCK_NVML_TOTAL": str(2**30)}, "GpuNotAsAsked", "8192 MiB of memory were promised"),
+    ("several", {"MOCK_NVML_COUNT": "2"}, "GpuNotAsAsked", "2 are visible"),
+    ("others", {"MOCK_NVML_PIDS": "41 42"}, "GpuInUse", "use before any engine was started, by process 41, 42"),
+    ("memory in use", {"MOCK_NVML_USED": str(3 * 2**30)}, "GpuInUse", "3072 MiB of Mock-GPU-8GB are in use"),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED, ids=[case[0] for case in REFUSED])
 def test_a_gpu_not_as_asked_ends_the_profile_before_an_engine(
-    case: tuple[str, dict[str, str], str, int, str], model: Path, library: Path, tmp_path: Path
+    case: tuple[str, dict[str, str], str, str], model: Path, library: Path, tmp_path: Path
 ) -> None:
-    _, board, failure, status, words = case
+    _, board, failure, words = case
     asked = ("--device", "gpu", "--gpu-product", "Mock-GPU-8GB", "--gpu-memory-bytes", str(8 * 2**30))
     ended, events = events_of(model, library if board else None, tmp_path / "record", *asked, **board)
-    assert ended == status
+    assert ended == EXIT_STATUS[Failure(failure)]
     assert [event["event"] for event in events] == ["failed"]
     assert (events[0]["class"], bool(events[0]["remedy"])) == (failure, True)
     assert words in events[0]["message"]

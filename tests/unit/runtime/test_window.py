@@ -68,7 +68,7 @@ def test_facts_are_differences_of_counters() -> None:
     assert found.requests == 320
     assert found.input_tokens_mean == pytest.approx(50)
     assert found.output_tokens_mean == pytest.approx(100)
-    assert found.running_by_little == pytest.approx(32)
+    assert (found.decoding, found.prefilling) == (pytest.approx(31.68), pytest.approx(0.32))
 
 
 def test_what_waits_in_the_front_end_runs_no_more() -> None:
@@ -77,9 +77,9 @@ def test_what_waits_in_the_front_end_runs_no_more() -> None:
         replaced(scrape, ttft_sum=scrape.counters.ttft_count * 0.51, prefill_sum=scrape.counters.finished * 0.010)
         for scrape in steady(32, 0.010, 10)
     ]
-    assert facts(late).running_by_little == pytest.approx(32)
+    assert facts(late).prefilling == pytest.approx(0.32)
     unsaid = [replaced(scrape, ttft_sum=scrape.counters.ttft_count * 0.51) for scrape in steady(32, 0.010, 10)]
-    assert facts(unsaid).running_by_little == pytest.approx(48)
+    assert facts(unsaid).prefilling == pytest.approx(16.32)
 
 
 def replaced(scrape: Scrape, **counters: float) -> Scrape:
@@ -99,8 +99,11 @@ MARKED = [
     ("sequences that wait for the next step", {"mean_waiting": 4.0}, {}, ()),
     ("waiting that was asked for", {"mean_waiting": 4.0, "kv_peak_fraction": 0.95}, {"may_wait": True}, ()),
     ("failed requests", {}, {"errors": 1}, (Mark.ERRORS,)),
-    ("latency and throughput that contradict the batch", {"running_by_little": 29.0}, {}, (Mark.LITTLES_LAW,)),
-    ("a difference that sampling explains", {"running_by_little": 29.0, "running_error": 1.0}, {}, ()),
+    ("latency and throughput that contradict the batch", {"decoding": 29.0}, {}, (Mark.LITTLES_LAW,)),
+    ("more than run by the gauge", {"decoding": 35.0}, {}, (Mark.LITTLES_LAW,)),
+    ("many in their first step, which no gauge counts", {"decoding": 31.0, "prefilling": 9.0}, {}, ()),
+    ("many before their first token, and counted", {"decoding": 23.0, "prefilling": 9.0}, {}, ()),
+    ("a difference that sampling explains", {"decoding": 29.0, "running_error": 1.0}, {}, ()),
     ("lowered clocks", {}, {"throttled": True}, (Mark.THROTTLED,)),
     ("prompts that the engine knew", {"prefix_hit_fraction": 0.04}, {}, (Mark.PREFIX_CACHE,)),
     ("a few tokens that it knew by chance", {"prefix_hit_fraction": 0.02}, {}, ()),
