@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.testbed.cluster import LOG_TAIL_LINES
 
 FAILING_TEST = """
@@ -24,6 +26,7 @@ def test_that_passes(control_plane):
 """
 
 
+@pytest.mark.slow
 def test_a_failed_test_shows_its_cluster_and_the_end_of_each_components_log(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

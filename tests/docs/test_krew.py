@@ -43,6 +43,7 @@ def run(plugin: Path, *arguments: str, path: str = "") -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.slow
 def test_the_manifest_names_the_archive_by_its_bytes() -> None:
     spec = yaml.safe_load(krew.manifest(RELEASES))["spec"]
     assert re.fullmatch(r"v\d+\.\d+\.\d+", spec["version"])

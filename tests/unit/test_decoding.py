@@ -25,6 +25,7 @@ def levels_of(value: Any) -> int:
     return levels
 
 
+@pytest.mark.slow
 @given(values)
 @settings(max_examples=25)
 def test_what_is_not_deep_is_decoded_as_ever(value: Any) -> None:

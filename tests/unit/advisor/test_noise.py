@@ -97,6 +97,7 @@ def test_the_users_own_packs_need_no_single_engine_that_can_be_trusted() -> None
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (64, 2)
 
 
+@pytest.mark.slow
 @given(
     gib=st.integers(8, 200),
     engines=st.integers(2, 8),

@@ -68,6 +68,7 @@ def test_findings_are_bounded_and_the_rest_is_counted() -> None:
     assert said[MOST:] == ["and 44 more", "some rules are asked only once these fields are correct"]
 
 
+@pytest.mark.slow
 def test_very_many_mistakes_are_counted_and_some_are_said() -> None:
     fields = {f"{name}{'x' * 1000}": [] for name in range(20_000)}
     said = asked(merged(MINIMAL, {"spec": {"engine": fields}}), DEPLOYMENT_KIND).sentences()

@@ -8,6 +8,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slm_core.codec import to_json
@@ -76,6 +77,7 @@ def answered_or_refused(code: int, out: str, err: str) -> None:
     assert bool(err) == (code == 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CHANGES)
 def test_changed_documents(tmp_path: Path, changes: list[tuple[tuple[Any, ...], Any, bool]]) -> None:
@@ -89,6 +91,7 @@ def test_changed_documents(tmp_path: Path, changes: list[tuple[tuple[Any, ...], 
     assert written.exists() == (code == 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=300) | st.binary(max_size=300))
 def test_any_file_at_all(tmp_path: Path, content: str | bytes) -> None:
@@ -99,6 +102,7 @@ def test_any_file_at_all(tmp_path: Path, content: str | bytes) -> None:
     assert run("plan", "-f", str(path))[0] == 2
 
 
+@pytest.mark.slow
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(1, 15),

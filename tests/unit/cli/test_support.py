@@ -310,6 +310,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_is_gone_over_again_and_again(text: str) -> None:
     """NB: a megabyte of each; what takes the square of that is not done within the limit of a test."""

@@ -90,6 +90,7 @@ def test_resumed_complete_stages_stay_and_the_rest_is_measured(bench: Bench) -> 
     assert bench.left_behind() == []
 
 
+@pytest.mark.slow
 def test_results_of_another_machine_are_not_gone_on_with(bench: Bench) -> None:
     record.keep(bench.results, a_record("mps", machine=CPU | {"kind": "gpu", "product": "NVIDIA-H200"}))
     command = [*COMMAND, "--resume", str(bench.results), "--", *LIGHT]
@@ -101,6 +102,7 @@ def test_results_of_another_machine_are_not_gone_on_with(bench: Bench) -> None:
     assert bench.left_behind() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", ["0", "nan"])
 def test_minutes_that_are_none_are_refused(minutes: str, tmp_path: Path) -> None:
     command = [*COMMAND, "--minutes", minutes, "--resume", str(tmp_path / "none")]

@@ -77,6 +77,7 @@ def test_a_daemon_that_refuses_is_the_finding(bench: Bench, device: dict[str, st
     assert "the device is busy or unavailable" in said["why"]
 
 
+@pytest.mark.slow
 def test_a_neighbour_that_ends_with_a_killed_client_is_the_finding(bench: Bench, device: dict[str, str]) -> None:
     killed = experiment(bench, device, "killed_client", MOCK_CUDA_KILL_IS_FATAL="1")["value"]
     assert killed["while_it_is_killed"] == {"refused": "cuCtxSynchronize: CUDA_ERROR_LAUNCH_FAILED"}

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 START = """
 import sys, slm_operator.main, slm_operator.watch.kopf_adapter, slm_operator.assembly
 print(*sorted({name.partition(".")[0] for name in sys.modules} | {name for name in sys.modules if name.count(".") == 1}))
@@ -18,11 +20,13 @@ def printed(program: str) -> list[str]:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
 
 
+@pytest.mark.slow
 def test_a_start_imports_neither_the_synchronous_client_nor_what_is_built_on_it() -> None:
     loaded = set(printed(START))
     assert {"kopf", "kubernetes.aio"} <= loaded
     assert not {"requests", "oauthlib", "urllib3", "websocket", "kubernetes.dynamic", "kubernetes.informer"} & loaded
 
 
+@pytest.mark.slow
 def test_every_part_of_the_package_can_still_be_imported_by_others() -> None:
     assert "'kubernetes.client.models.v1_pod.V1Pod'>" in printed(OTHERS)

@@ -90,6 +90,7 @@ WORLDS: dict[str, tuple[Callable[[int], FleetView], int]] = {
 """Each with the size that is held against ten times its own."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORLDS)
 def test_ten_times_the_fleet_costs_about_ten_times_the_calls(name: str) -> None:
     made, size = WORLDS[name]

@@ -71,6 +71,7 @@ def test_a_hostile_log_becomes_a_status_that_is_taken(log: str, phase: str) -> N
     assert planned(LOGS[log], phase=phase)["phase"] in {"Running", "Failed", "Complete"}
 
 
+@pytest.mark.slow
 @given(st.lists(events | documents, max_size=3))
 def test_no_event_makes_a_status_that_is_refused(said: list[dict[str, Any]]) -> None:
     planned("\n".join(json.dumps(event, separators=(",", ":")) for event in said))

@@ -85,6 +85,7 @@ def test_an_idle_node_goes_to_who_has_pods() -> None:
 # -- shares and turns
 
 
+@pytest.mark.slow
 def test_idle_nodes_go_round_among_namespaces() -> None:
     many = w.demand("b", replicas=10_000, namespace="modest")
     plan = plan_fleet(w.fleet(GREEDY, many, nodes=SIX), w.SETTINGS, w.NOW)

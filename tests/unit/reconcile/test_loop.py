@@ -261,6 +261,7 @@ async def cost_of_settling(deployments: int) -> tuple[int, int]:
     return looks.total(), len(operator.bench.server.asked)
 
 
+@pytest.mark.slow
 async def test_ten_times_the_deployments_cost_at_most_ten_times_the_work() -> None:
     few_looks, few_writes = await cost_of_settling(10)
     many_looks, many_writes = await cost_of_settling(100)
@@ -282,12 +283,14 @@ async def cost_of_one_change(deployments: int) -> tuple[int, int]:
     return looks.total(), len(operator.bench.server.asked) - asked
 
 
+@pytest.mark.slow
 async def test_one_change_costs_the_same_among_ten_times_as_many() -> None:
     looks, writes = await cost_of_one_change(10)
     assert writes > 0
     assert await cost_of_one_change(100) == (looks, writes)
 
 
+@pytest.mark.slow
 async def test_what_the_planners_are_given_of_others_does_not_grow() -> None:
     views: list[Any] = []
 

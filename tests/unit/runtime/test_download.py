@@ -78,6 +78,7 @@ def test_a_profile_tells_what_its_first_engine_downloads(
     assert reported[-1] == "downloading a/b: 0.03 GiB of it are here"
 
 
+@pytest.mark.slow
 def test_nothing_looks_at_the_disk_once_an_engine_runs(
     profile: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

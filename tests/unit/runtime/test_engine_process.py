@@ -35,6 +35,7 @@ async def started(*words: str, cores: tuple[int, ...] = ()) -> tuple[EngineProce
     return engine, Path(f"/dev/shm/slm-test-{engine.pid}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["ours", "stubborn", "killed from outside"])
 async def test_nothing_survives(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slm_runtime.engine_process.STOP_SECONDS", 0.5)

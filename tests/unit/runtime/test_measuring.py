@@ -37,6 +37,7 @@ async def running(model: Path, notes: list[str] | None = None) -> AsyncIterator[
         await rig.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light_command")
 async def test_no_measurement_meets_a_prompt_of_an_earlier_one(model: Path) -> None:
     async with running(model) as rig:

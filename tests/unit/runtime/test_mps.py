@@ -40,6 +40,7 @@ async def test_a_daemon_that_does_not_start_says_why(monkeypatch: pytest.MonkeyP
         await mps.start_daemon()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("control")
 async def test_a_daemon_that_must_be_killed_leaves_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mps, "ANSWER_SECONDS", 0.3)
@@ -66,6 +67,7 @@ def is_alive(pid: str) -> bool:
     return pid != "" and stat.exists() and ") Z " not in stat.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("control")
 async def test_an_engine_that_hangs_is_let_go_before_it_is_killed(
     clients: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

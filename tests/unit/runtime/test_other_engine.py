@@ -83,6 +83,7 @@ async def test_it_is_measured_by_its_own_flags_paths_and_counters(model: Path) -
         assert read.output_tokens > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light_command")
 async def test_a_page_that_fails_because_it_dies_is_its_death(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHT_ENGINE_FAULT", "die-slowly-at:4")

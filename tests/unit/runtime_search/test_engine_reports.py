@@ -63,6 +63,7 @@ async def test_an_engine_that_says_nothing_of_its_length_is_believed_to_have_wha
     assert findings.max_model_len is None
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     kv_kib=st.integers(4, 512),

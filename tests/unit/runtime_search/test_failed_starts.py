@@ -57,6 +57,7 @@ class Moody(SimulatedRig):
         return await super().measure(step)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(seed=st.integers(0, 10**6), failing=st.sampled_from((0.1, 0.4, 0.8, 1.0)))
 async def test_a_start_that_failed_is_never_repeated_unchanged_but_once_for_a_passing_cause(

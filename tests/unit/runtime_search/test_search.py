@@ -291,6 +291,7 @@ async def test_whoever_is_interrupted_has_lost_nothing() -> None:
     assert len(heard[-1].points) == 3
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(seed=st.integers(0, 10**6))
 async def test_whatever_the_engine_the_search_ends_within_its_bounds(seed: int) -> None:
