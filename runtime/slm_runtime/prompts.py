@@ -40,7 +40,7 @@ def text_tokens(config: Mapping[str, Any]) -> tuple[int, ...]:
 def _vocabulary_sizes(config: Mapping[str, Any]) -> Iterator[int]:
     """Each that the file names for text: an id below the smallest is known to all."""
     size = config.get("vocab_size")
-    if isinstance(size, int) and size > 0:
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         yield size
     for name in _TEXT_PARTS:
         if isinstance(part := config.get(name), dict):

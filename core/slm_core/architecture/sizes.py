@@ -112,11 +112,6 @@ def longest_sequence(config: Mapping[str, Any]) -> int | None:
     return _optional(config, "max_position_embeddings", "n_positions", "max_seq_len")
 
 
-def vocabulary_of(config: Mapping[str, Any]) -> int | None:
-    """Entries of the vocabulary, None where the config.json names no number that can be read."""
-    return _optional(config, "vocab_size")
-
-
 def _optional(config: Mapping[str, Any], *names: str) -> int | None:
     inside = config.get("text_config")
     text = {**config, **inside} if isinstance(inside, dict) else config

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from slm_core.architecture import Architecture, ConfigError, longest_sequence, read_architecture, vocabulary_of
+from slm_core.architecture import Architecture, ConfigError, longest_sequence, read_architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +87,6 @@ def test_every_field_with_values_of_every_type_is_counted_or_refused_in_one_sent
         found = read(changed)
         assert is_sentence(found) if isinstance(found, str) else is_sound(found), (name, value, found)
         assert isinstance(longest_sequence(changed), int | None)
-        assert isinstance(vocabulary_of(changed), int | None)
 
 
 @pytest.mark.parametrize("name", ["hidden_size", "num_hidden_layers", "num_key_value_heads", "head_dim", "vocab_size"])

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from slm_core.architecture import longest_sequence, vocabulary_of
+from slm_core.architecture import longest_sequence
 from slm_core.engines.base import MemoryReport
 from slm_core.engines.registry import default
 from slm_core.units import GIB
@@ -73,26 +73,25 @@ def test_a_config_that_cannot_be_read_says_nothing(tmp_path: Path, content: byte
 
 
 @pytest.mark.parametrize(
-    ("config", "longest", "vocabulary", "dtype"),
+    ("config", "longest", "dtype"),
     [
-        ({"max_position_embeddings": 2048, "vocab_size": 512, "dtype": "bfloat16"}, 2048, 512, "bfloat16"),
+        ({"max_position_embeddings": 2048, "dtype": "bfloat16"}, 2048, "bfloat16"),
         (
-            {"text_config": {"max_position_embeddings": 2048}, "vocab_size": 512, "torch_dtype": "half"},
+            {"text_config": {"max_position_embeddings": 2048}, "torch_dtype": "half"},
             2048,
-            512,
             "half",
         ),
-        ({"text_config": None, "n_positions": 1024}, 1024, None, "auto"),
-        ({"text_config": [1], "vocab_size": [512], "dtype": ["bfloat16"]}, None, None, "auto"),
-        ({"max_position_embeddings": "2048", "vocab_size": -1, "dtype": 16}, None, None, "auto"),
-        ({"max_position_embeddings": float("inf"), "vocab_size": True}, None, None, "auto"),
-        ({}, None, None, "auto"),
+        ({"text_config": None, "n_positions": 1024}, 1024, "auto"),
+        ({"text_config": [1], "dtype": ["bfloat16"]}, None, "auto"),
+        ({"max_position_embeddings": "2048", "dtype": 16}, None, "auto"),
+        ({"max_position_embeddings": float("inf")}, None, "auto"),
+        ({}, None, "auto"),
     ],
 )
 def test_what_a_config_says_in_another_type_is_not_known(
-    config: dict[str, object], longest: int | None, vocabulary: int | None, dtype: str
+    config: dict[str, object], longest: int | None, dtype: str
 ) -> None:
-    assert (longest_sequence(config), vocabulary_of(config), dtype_of(config)) == (longest, vocabulary, dtype)
+    assert (longest_sequence(config), dtype_of(config)) == (longest, dtype)
 
 
 def said(log: str, **labels: str) -> MemoryReport:
