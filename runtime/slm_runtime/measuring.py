@@ -200,6 +200,12 @@ class Measurement:
             await asyncio.sleep(0.1)
         raise EngineFault(Failure.HANGS, f"abandoned requests still run after {DRAIN_SECONDS:.0f} s")
 
+    @property
+    def _most_running(self) -> int:
+        """Sequences that can run at once: as the engines take, and as are sent."""
+        slots = self._step.batch_size * self._running.on.engines_per_gpu
+        return slots if self._step.in_flight is None else min(slots, self._step.in_flight)
+
     def _point(self, found: Facts, board: Board, doubts: tuple[Mark, ...]) -> Point:
         running, sample, delta = self._running, self._loop.sample, found.delta
         means = {ITL.field: 0.0} | means_between(delta)
@@ -222,8 +228,10 @@ class Measurement:
             kv_peak_fraction=found.kv_peak_fraction,
             preemptions=found.preemptions,
             # The gauge is a sample of a few dozen scrapes, the counters are exact: where the sample does not contradict
-            # them (or the point is marked), theirs is the better figure.
-            mean_running=found.mean_running if Mark.LITTLES_LAW in doubts else found.decoding + found.prefilling,
+            # them (or the point is marked), theirs is the better figure; no more run than may.
+            mean_running=found.mean_running
+            if Mark.LITTLES_LAW in doubts
+            else min(found.decoding + found.prefilling, float(self._most_running)),
             window_seconds=delta.seconds,
             requests=found.requests,
             input_tokens_mean=found.input_tokens_mean or running.lengths.input_mean,

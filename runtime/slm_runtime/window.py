@@ -140,13 +140,15 @@ def facts(window: Sequence[Scrape], client_core_fraction: float = 0.0) -> Facts:
 
 
 def _prefill_seconds(gained: Counters) -> float:
-    """Sequence-seconds of prefill inside the engine.
+    """Sequence-seconds of prefill inside the engine: the smaller of two figures, for each may be too large.
 
-    NB: TTFT is taken by the front end, where vLLM streams: what waits there to be sent runs no more. So it is the last resort.
+    NB: vLLM's TTFT is its front end's, so what waits there to be sent is in it, and runs no more. What its core says of
+    prefill comes when a request finishes, so those that began together, before the window, are in that.
     """
+    seen = gained.ttft_sum - gained.queue_sum
     if gained.prefill_sum and gained.finished:
-        return gained.prefill_sum / gained.finished * gained.ttft_count
-    return gained.ttft_sum - gained.queue_sum
+        return min(seen, gained.prefill_sum / gained.finished * gained.ttft_count)
+    return seen
 
 
 def _contradicts_itself(found: Facts) -> bool:

@@ -78,6 +78,8 @@ def test_what_waits_in_the_front_end_runs_no_more() -> None:
         for scrape in steady(32, 0.010, 10)
     ]
     assert facts(late).prefilling == pytest.approx(0.32)
+    began_together = [replaced(scrape, prefill_sum=scrape.counters.finished * 0.4) for scrape in steady(32, 0.010, 10)]
+    assert facts(began_together).prefilling == pytest.approx(0.32)
     unsaid = [replaced(scrape, ttft_sum=scrape.counters.ttft_count * 0.51) for scrape in steady(32, 0.010, 10)]
     assert facts(unsaid).prefilling == pytest.approx(16.32)
 
