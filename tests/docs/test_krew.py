@@ -16,6 +16,7 @@ from hack import krew
 from tests.docs.pages import ROOT
 from tests.testbed.gotools import cache_dir
 
+pytestmark = pytest.mark.slow
 RELEASES = "https://example.org/releases"
 UV = """#!/bin/sh
 printf "%s|" "$@" "$UV_PROJECT_ENVIRONMENT"
@@ -43,7 +44,6 @@ def run(plugin: Path, *arguments: str, path: str = "") -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.slow
 def test_the_manifest_names_the_archive_by_its_bytes() -> None:
     spec = yaml.safe_load(krew.manifest(RELEASES))["spec"]
     assert re.fullmatch(r"v\d+\.\d+\.\d+", spec["version"])
@@ -79,7 +79,6 @@ def test_without_uv_it_says_what_is_missing(plugin: Path) -> None:
     assert "needs uv" in done.stderr
 
 
-@pytest.mark.slow
 def test_it_runs_with_the_locks_packages_and_with_no_others(plugin: Path) -> None:
     """With the real uv: one changed hash in the lock, and nothing is run. A module in the current folder is not taken."""
     uv, lock = str(cache_dir() / "uv/bin"), plugin.resolve().with_name("uv.lock")

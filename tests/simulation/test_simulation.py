@@ -19,7 +19,7 @@ from .many import play, play_in_parallel
 from .mutants import PIECES, PLANNERS
 from .run import drawn, live
 
-QUICK_SEEDS, SUITE_SEEDS, RECORDED_SEEDS, MUTANT_SEEDS = 50, 600, 20_000, 600
+QUICK_SEEDS, SUITE_SEEDS, RECORDED_SEEDS, MUTANT_SEEDS = 30, 600, 20_000, 600
 
 
 def test_no_promise_is_broken() -> None:

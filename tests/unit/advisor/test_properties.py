@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from slm_core import batching
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from slm_core.candidates import Check
 
+pytestmark = pytest.mark.slow
 BATCHES = (1, 2, 8, 32, 64, 96, 128, 256, 512)
 MARKS = st.sampled_from([(), (), (), (Mark.WIDE,), (Mark.THROTTLED,)])
 

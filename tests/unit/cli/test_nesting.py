@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from unit.cli.api_server import ApiServer
 
+pytestmark = pytest.mark.slow
 COMMANDS: dict[str, list[str]] = {
     "explain": ["explain", "opt"],
     "watch": ["watch", "--once"],

@@ -12,12 +12,12 @@ from gpu_stages.table import STAGES
 
 from tests.unit.gpu_stages.conftest import CPU, LIGHT, NEVER_HEALTHY, ROOT, Bench, a_record
 
+pytestmark = pytest.mark.slow
 NAMES = [stage.name for stage in STAGES]
 COMMAND = (sys.executable, str(ROOT / "benchmarks/gpu.py"))
 MOCK = CPU | {"kind": "mock", "product": "Mock-GPU-8GB", "memory_bytes": 8 * 2**30}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", NAMES)
 def test_the_minutes_end_in_any_stage(bench: Bench, device: dict[str, str], stage: str) -> None:
     bench.have(*NAMES[: NAMES.index(stage)], machine=MOCK)
@@ -32,7 +32,6 @@ def test_the_minutes_end_in_any_stage(bench: Bench, device: dict[str, str], stag
     assert bench.left_behind() == []
 
 
-@pytest.mark.slow
 def test_a_stage_that_dies_takes_no_other(bench: Bench) -> None:
     """Its engine ignores SIGTERM and has lost its parent: only the conductor can still end it."""
     bench.have("mps", "packs")
@@ -44,7 +43,6 @@ def test_a_stage_that_dies_takes_no_other(bench: Bench) -> None:
     assert bench.left_behind() == []
 
 
-@pytest.mark.slow
 def test_a_signal_ends_all_and_is_reported(bench: Bench) -> None:
     bench.have("mps")
     command = [*COMMAND, "--resume", str(bench.results), "--", *LIGHT]
@@ -59,7 +57,6 @@ def test_a_signal_ends_all_and_is_reported(bench: Bench) -> None:
     assert bench.left_behind() == []
 
 
-@pytest.mark.slow
 def test_a_signal_while_the_machine_is_asked_ends_all(bench: Bench, device: dict[str, str]) -> None:
     hangs = bench.environment | device | {"MOCK_CUDA_HANGS": "1"}
     with subprocess.Popen([*COMMAND, "--resume", str(bench.results), "--", *LIGHT], env=hangs) as run:
@@ -72,7 +69,6 @@ def test_a_signal_while_the_machine_is_asked_ends_all(bench: Bench, device: dict
     assert bench.left_behind() == []
 
 
-@pytest.mark.slow
 def test_resumed_complete_stages_stay_and_the_rest_is_measured(bench: Bench) -> None:
     bench.have_all_but("decode")
     record.keep(bench.results, a_record("decode", figures={"model": "of the first try"}))
@@ -90,7 +86,6 @@ def test_resumed_complete_stages_stay_and_the_rest_is_measured(bench: Bench) -> 
     assert bench.left_behind() == []
 
 
-@pytest.mark.slow
 def test_results_of_another_machine_are_not_gone_on_with(bench: Bench) -> None:
     record.keep(bench.results, a_record("mps", machine=CPU | {"kind": "gpu", "product": "NVIDIA-H200"}))
     command = [*COMMAND, "--resume", str(bench.results), "--", *LIGHT]
@@ -102,7 +97,6 @@ def test_results_of_another_machine_are_not_gone_on_with(bench: Bench) -> None:
     assert bench.left_behind() == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("minutes", ["0", "nan"])
 def test_minutes_that_are_none_are_refused(minutes: str, tmp_path: Path) -> None:
     command = [*COMMAND, "--minutes", minutes, "--resume", str(tmp_path / "none")]

@@ -13,6 +13,7 @@ from gpu_stages.record import State
 from tests.unit.gpu_stages.conftest import ROOT, Bench
 from tests.unit.gpu_stages.test_conductor import MOCK
 
+pytestmark = pytest.mark.slow
 EXPERIMENT = """
 import asyncio, os, sys
 from pathlib import Path
@@ -31,7 +32,6 @@ family.end_descendants(os.getpid())
 """
 
 
-@pytest.mark.slow
 def test_mps_is_asked_as_an_ordinary_user(bench: Bench, device: dict[str, str]) -> None:
     bench.have_all_but("mps", machine=MOCK)
     assert bench.run(**device) == 0, bench.said
@@ -77,14 +77,12 @@ def test_a_daemon_that_refuses_is_the_finding(bench: Bench, device: dict[str, st
     assert "the device is busy or unavailable" in said["why"]
 
 
-@pytest.mark.slow
 def test_a_neighbour_that_ends_with_a_killed_client_is_the_finding(bench: Bench, device: dict[str, str]) -> None:
     killed = experiment(bench, device, "killed_client", MOCK_CUDA_KILL_IS_FATAL="1")["value"]
     assert killed["while_it_is_killed"] == {"refused": "cuCtxSynchronize: CUDA_ERROR_LAUNCH_FAILED"}
     assert killed["afterwards"]["refused"]
 
 
-@pytest.mark.slow
 def test_a_profile_that_is_cut_short_has_reported_its_points(bench: Bench, device: dict[str, str]) -> None:
     bench.have_all_but("packs", machine=MOCK)
     assert bench.run({"  points": "over"}, LD_LIBRARY_PATH=device["LD_LIBRARY_PATH"]) == 1, bench.said
@@ -126,7 +124,6 @@ def test_the_gain_is_that_of_undoubted_points(name: str, points: list[Any], frac
         assert gain(rows)["gain_fraction"] == pytest.approx(fraction)
 
 
-@pytest.mark.slow
 def test_without_a_device_nothing_of_one_is_reported(bench: Bench) -> None:
     bench.have_all_but("mps")
     assert bench.run() == 0

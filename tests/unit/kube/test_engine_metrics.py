@@ -14,6 +14,7 @@ from unit.kube.web import TOKEN, connected, server
 from tests.hostile_engine import MANY_BYTES, READ, REFUSED, says, without_end
 from tests.hostile_engine import page as engine_page
 
+pytestmark = pytest.mark.slow
 ENGINE = default()
 HELD_BYTES = 6 << 20
 """Most that reading one page may take: the page, its text, and the server of this very test."""

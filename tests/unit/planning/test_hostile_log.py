@@ -22,6 +22,7 @@ from tests.hostile_log import DOCUMENT, LOGS, LONG, line
 
 from . import worlds as w
 
+pytestmark = pytest.mark.slow
 JOB = w.job(w.profile(w.deployment()))
 POD = PodRecord(meta=w.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
 ETCD_BYTES = 1_500_000
@@ -71,7 +72,6 @@ def test_a_hostile_log_becomes_a_status_that_is_taken(log: str, phase: str) -> N
     assert planned(LOGS[log], phase=phase)["phase"] in {"Running", "Failed", "Complete"}
 
 
-@pytest.mark.slow
 @given(st.lists(events | documents, max_size=3))
 def test_no_event_makes_a_status_that_is_refused(said: list[dict[str, Any]]) -> None:
     planned("\n".join(json.dumps(event, separators=(",", ":")) for event in said))

@@ -12,6 +12,7 @@ from slm_core.failure import EngineFault, Failure
 from slm_runtime.engine_process import EngineProcess, Launch, free_port, group_of, start_engine
 
 # An engine that starts a worker, maps shared memory, says it is healthy, and ignores SIGTERM if asked to.
+pytestmark = pytest.mark.slow
 ENGINE = """
 import http.server, mmap, os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn" in sys.argv else signal.SIG_DFL)
@@ -35,7 +36,6 @@ async def started(*words: str, cores: tuple[int, ...] = ()) -> tuple[EngineProce
     return engine, Path(f"/dev/shm/slm-test-{engine.pid}")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("end", ["ours", "stubborn", "killed from outside"])
 async def test_nothing_survives(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slm_runtime.engine_process.STOP_SECONDS", 0.5)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
 READ = """
 import dataclasses, json
 from slm_runtime import nvml

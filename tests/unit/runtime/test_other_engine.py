@@ -35,6 +35,7 @@ from tests.other_engine.port import OtherEngine
 from tests.unit.manifests.cases import fleet
 from tests.unit.planning import worlds as w
 
+pytestmark = pytest.mark.slow
 OTHER = OtherEngine()
 COMMAND = ["python3", "-m", "other_engine"]
 CONFIGURATION = EngineConfiguration(batch_size=8, max_num_batched_tokens=512)
@@ -83,7 +84,6 @@ async def test_it_is_measured_by_its_own_flags_paths_and_counters(model: Path) -
         assert read.output_tokens > 0
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("light_command")
 async def test_a_page_that_fails_because_it_dies_is_its_death(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHT_ENGINE_FAULT", "die-slowly-at:4")
@@ -142,7 +142,6 @@ async def test_why_it_did_not_start_is_read_in_its_own_words(
     assert (raised.value.failure, str(raised.value)) == (failure, f"the engine did not start (exit status 3): {said}")
 
 
-@pytest.mark.slow
 def test_a_whole_profile_names_it_and_gives_its_own_remedy(
     profile: Callable[..., Any], light_command: list[str]
 ) -> None:
