@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from slm_core.batching import choose
-from slm_core.candidates import CheckName
 from slm_core.codec import parse_document
-from slm_core.slo_check import resolve
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, slo_of
 
+from tests.best_single import fastest_single
 from tests.testbed.cluster import KubectlError
 from tests.testbed.stage import ROOT
 
@@ -127,15 +125,11 @@ def test_the_advice_is_bca_over_those_points(stage: Stage, served: str) -> None:
     advice = found["status"]["advice"]
     decided = advise_deployment(spec, document)
     assert not isinstance(decided, Unadvisable)
-    # Where a pack keeps the SLO, the least efficiency of one engine does not count: it leaves room for more engines.
-    pack_counts = any(check.name is CheckName.GAIN for candidate in decided.candidates for check in candidate.checks)
-    least = 0.0 if pack_counts else spec.advisor.min_efficiency
-    choice = choose(document.points, resolve(slo_of(spec.slo), document.points), least)
     assert advice["configuration"]["enginesPerGpu"] == 2
     assert advice["source"] == "UserChoice"
     reported = (advice.get("bestSingle") or {}).get("tokensPerSecondPerGpu")
     # On a busy machine no batch may keep the SLO: then none is best.
-    best = choice.chosen and choice.chosen.point.throughput_tokens_per_second
+    best = fastest_single(document, slo_of(spec.slo), spec.advisor.min_efficiency, decided)
     assert reported == (best and pytest.approx(best, rel=1e-3))
 
 

@@ -19,6 +19,8 @@ from slm_operator.advisor.advise import advise
 from slm_operator.advisor.validate import AdviceError, Unanswerable
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
 
+from tests.best_single import fastest_single
+
 BUSY = Path(__file__).parents[2] / "data/field/profiles/smollm2-135m-two-cores.json"
 ALIKE = (*SINGLES, point(160, output=7700.0, kv_pool_bytes=12 * GIB))
 """B = 160 makes 1.1 % more than B = 128, at 1.24 times its ITL; intervals of 1 % each."""
@@ -54,8 +56,19 @@ def test_what_cannot_be_told_apart_is_kept_with_its_numbers() -> None:
     assert kept.because == "measured 1.1% more, which is within the noise of 1.4%, at 1.2 times the ITL of the choice"
 
 
-def test_a_pack_has_to_beat_the_fastest_engine_not_the_one_of_the_lowest_latency() -> None:
-    """+5.5 % over B = 128, which would be served, and +4.4 % over B = 160, which might be better."""
+@pytest.mark.parametrize("packs", [(), (pack(64, gain=0.055),)])
+def test_the_users_pack_is_compared_with_the_fastest_engine(packs: tuple[Point, ...]) -> None:
+    alike = document(*ALIKE, *packs)
+    advice = advise(alike, Slo(), Settings(engines_per_gpu=2))
+    assert advice.configuration.engines_per_gpu == 2
+    assert advice.best_single
+    assert advice.best_single.configuration.batch_size == 160
+    best = fastest_single(alike, Slo(), Settings().min_efficiency, advice)
+    assert advice.best_single.throughput_tokens_per_second == best
+
+
+def test_a_pack_has_to_beat_the_fastest_engine() -> None:
+    """Not the one of the lowest latency: +5.5 % over B = 128, which would be served, and +4.4 % over B = 160, which might be better."""
     advice = advise(document(*ALIKE, pack(64, gain=0.055)), Slo(), Settings())
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (128, 1)
     found = next(c for c in advice.candidates if c.point.replicas == 2)

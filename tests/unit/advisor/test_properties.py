@@ -19,6 +19,8 @@ from slm_operator.advisor.select import pareto_frontier
 from slm_operator.advisor.validate import check_trust
 from unit.advisor.build import GIB, document, point
 
+from tests.best_single import fastest_single
+
 if TYPE_CHECKING:
     from random import Random
 
@@ -111,6 +113,17 @@ def test_one_engine_is_what_the_published_advisor_says(doc: MeasurementDocument,
     assert advice.feasible == (answer is not None)
     if answer:
         assert advice.configuration.batch_size == answer.point.batch_size
+
+
+@FEW
+@given(documents(), slos, efforts, st.sampled_from([2, 3, 4]))
+def test_the_users_number_is_compared_with_the_fastest_engine(
+    doc: MeasurementDocument, slo: Slo, effort: Settings, engines: int
+) -> None:
+    advice = advise(doc, slo, replace(effort, engines_per_gpu=engines))
+    assume(advice.configuration.engines_per_gpu > 1)
+    best = advice.best_single and advice.best_single.throughput_tokens_per_second
+    assert best == fastest_single(doc, slo, effort.min_efficiency, advice)
 
 
 @FEW
