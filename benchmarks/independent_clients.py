@@ -4,8 +4,10 @@
     python benchmarks/independent_clients.py --engine light   # one of them: light, or vllm (the real one on CPU)
 
 The profiler takes a point before, between and after the others' runs, so its own spread on this machine is known. The
-clients get an environment of their own in the cache: they need packages that the product must not. Figures that
-differ are kept as they are; docs/memory-gap.md says why they do.
+engine has half of the cores to itself, and whoever loads it the others: a client of many processes slows no engine. The
+others take the first event *with text* for the first token, so the model is held to letters. The clients get an
+environment of their own in the cache: they need packages that the product must not. Figures that differ are kept as
+they are; docs/memory-gap.md says why they do.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shlex
 import signal
+import string
 import subprocess
 import sys
 import tempfile
@@ -47,7 +51,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLIENTS = ("aiperf==0.13.0", "guidellm==0.8.1")
-INPUT_TOKENS, OUTPUT_TOKENS = 161, 64
+INPUT_TOKENS, OUTPUT_TOKENS, OUTPUT_DEVIATION = 161, 64, 18
+"""Answers differ in length, as anybody's do. NB: equal ones come in waves, all prompts in one step and none between."""
+CORES = sorted(os.sched_getaffinity(0))
+ENGINES, LOADERS = CORES[: len(CORES) // 2], CORES[len(CORES) // 2 :]
 LONGEST_SECONDS = 30
 """Of a profiler's window."""
 
@@ -94,24 +101,32 @@ def clients() -> Path:
     return folder / "bin"
 
 
+def letters() -> list[int]:
+    """Ids of the tokens whose text comes with their own event: of random weights half of the tokens have none."""
+    vocabulary = json.loads((tiny_model() / "tokenizer.json").read_text())["model"]["vocab"]
+    return sorted(number for token, number in vocabulary.items() if len(token) == 1 and token in string.ascii_letters)
+
+
 def aiperf(url: str, batch_size: int, requests: int, folder: Path) -> tuple[list[str], Path]:
     """Its command, and the file that it leaves."""
     words = f"""profile --model m --url {url} --endpoint-type completions --streaming --tokenizer {tiny_model()}
-        --concurrency {batch_size} --request-count {requests} --isl {INPUT_TOKENS} --isl-stddev 0 --osl {OUTPUT_TOKENS}
-        --extra-inputs ignore_eos:true --use-legacy-max-tokens --use-server-token-count --ui-type none
+        --concurrency {batch_size} --request-count {requests} --isl {INPUT_TOKENS} --isl-stddev 0 --osl {OUTPUT_TOKENS} --osl-stddev {OUTPUT_DEVIATION}
+        --use-legacy-max-tokens --use-server-token-count --ui-type none
         --no-gpu-telemetry --no-server-metrics --output-artifact-dir {folder}"""
-    return ["aiperf", *words.split()], folder / "profile_export_aiperf.json"
+    extra = json.dumps({"ignore_eos": True, "allowed_token_ids": letters()})
+    return ["aiperf", *words.split(), "--extra-inputs", extra], folder / "profile_export_aiperf.json"
 
 
 def guidellm(url: str, batch_size: int, requests: int, folder: Path) -> tuple[list[str], Path]:
     """Its command, and the file that it leaves."""
     path = folder / "guidellm.json"
-    words = f"""run --backend kind=openai_http,target={url},model=m,request_format=/v1/completions
-        --profile kind=concurrent,streams={batch_size} --constraint kind=max_requests,count={requests}
+    backend = {"kind": "openai_http", "target": url, "model": "m", "request_format": "/v1/completions"}
+    backend["extras"] = {"body": {"allowed_token_ids": letters()}}
+    words = f"""--profile kind=concurrent,streams={batch_size} --constraint kind=max_requests,count={requests}
         --tokenizer kind=huggingface_auto,model={tiny_model()} --output kind=json,path={path}
-        --data kind=synthetic_text,prompt_tokens={INPUT_TOKENS},output_tokens={OUTPUT_TOKENS}
+        --data kind=synthetic_text,prompt_tokens={INPUT_TOKENS},output_tokens={OUTPUT_TOKENS},output_tokens_stdev={OUTPUT_DEVIATION}
         --disable-console"""
-    return ["guidellm", *words.split()], path
+    return ["guidellm", "run", "--backend", json.dumps(backend), *words.split()], path
 
 
 async def ask(made: tuple[list[str], Path], read: Callable[[dict[str, Any]], Figures]) -> Figures:
@@ -139,13 +154,14 @@ async def ask(made: tuple[list[str], Path], read: Callable[[dict[str, Any]], Fig
 
 async def point(engine: EngineProcess, batch_size: int, seed: int) -> dict[str, Any]:
     """The profiler's own, as a document has it."""
+    spread = round(math.sqrt(3) * OUTPUT_DEVIATION)
     running = Running(
         engines=(engine,),
         on=EngineConfiguration(batch_size=batch_size, max_num_batched_tokens=2048),
         kv_pool_bytes=0,
         served_name="m",
         tokens=text_tokens(read_config(str(tiny_model()))),
-        lengths=parse_lengths(str(INPUT_TOKENS), str(OUTPUT_TOKENS)),
+        lengths=parse_lengths(str(INPUT_TOKENS), f"uniform:{OUTPUT_TOKENS - spread},{OUTPUT_TOKENS + spread}"),
         device=None,
     )
     step = Measure(batch_size=batch_size, in_flight=None, max_requests=None, min_samples=0, because="compared")
@@ -160,7 +176,8 @@ async def compare(name: str, server: Server, batch_size: int) -> dict[str, Any]:
     """One load: the profiler three times, and between them the others."""
     print(f"{name}, B = {batch_size}", flush=True)
     requests, seen = batch_size * server.rounds, {}
-    engine = await start_engine(Launch(command=server.command, environment=server.environment))
+    command = ("taskset", "--cpu-list", ",".join(map(str, ENGINES)), *server.command)
+    engine = await start_engine(Launch(command=command, environment=server.environment))
     try:
         points = [await point(engine, batch_size, seed=1)]
         for seed, client, made, read in ((2, "AIPerf", aiperf, of_aiperf), (3, "GuideLLM", guidellm, of_guidellm)):
@@ -174,7 +191,8 @@ async def compare(name: str, server: Server, batch_size: int) -> dict[str, Any]:
 
 def compare_all(names: list[str], batch_sizes: list[int], record: Path | None) -> None:
     """Print each load's table as it comes, and keep what there is by then."""
-    lengths, loads = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS}, []
+    lengths = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS, "output_deviation": OUTPUT_DEVIATION}
+    loads: list[dict[str, Any]] = []
     for name in names:
         for size in batch_sizes:
             loads.append(asyncio.run(compare(name, servers()[name], size)))
@@ -190,6 +208,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, action="append", help="default: 8")
     asked = parser.parse_args()
     record = os.environ.get("SLM_RECORD")
+    os.sched_setaffinity(0, LOADERS)
     compare_all(asked.engine or list(servers()), asked.batch_size or [8], Path(record) if record else None)
 
 

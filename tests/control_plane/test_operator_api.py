@@ -186,7 +186,7 @@ def test_what_decides_a_profile_cannot_change(plane: ControlPlane, namespace: st
     plane.kubectl("label", "slmp/x", "a=b", *inside)
 
 
-def test_nodes_and_budget_of_a_profile_may_change_until_it_is_measured(plane: ControlPlane, namespace: str) -> None:
+def test_nodes_and_budget_may_change_until_it_is_measured(plane: ControlPlane, namespace: str) -> None:
     inside = ("--namespace", namespace)
     plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", FULL))
     for phase in ("Pending", "Running", "Failed"):

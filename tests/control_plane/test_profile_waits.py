@@ -114,7 +114,7 @@ def stage(plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Stage
     plane.kubectl("delete", "lease/slm-operator", "--ignore-not-found")
 
 
-def test_after_a_month_without_a_gpu_one_comes_and_the_profile_is_measured(stage: Stage) -> None:
+def test_after_a_month_without_a_gpu_the_profile_is_measured(stage: Stage) -> None:
     stage.measures("waits", "late")
     with stage.works():
         since = stage.said("waits", "WaitingForGPU")["waitingSince"]
@@ -135,7 +135,7 @@ def test_after_a_month_without_a_gpu_one_comes_and_the_profile_is_measured(stage
     assert stage.get("slmp/waits")["metadata"]["generation"] == 1
 
 
-def test_a_replica_pre_empts_a_profile_which_is_tried_again_when_a_person_asks(stage: Stage) -> None:
+def test_a_pre_empted_profile_is_tried_again_when_a_person_asks(stage: Stage) -> None:
     stage.adds_node_of_nobody("held", like=stage.adds_node("other"))
     stage.plane.write_pod_log(line(event="phase", phase="Measuring", message="B = 8", gpuSeconds=60.0))
     stage.measures("gives-way", "held")
@@ -159,7 +159,7 @@ def test_a_replica_pre_empts_a_profile_which_is_tried_again_when_a_person_asks(s
         assert stage.said("gives-way", "Measured")["gpuSeconds"] >= 60
 
 
-def test_a_namespace_without_quota_says_so_and_is_measured_once_it_has_some(stage: Stage) -> None:
+def test_a_namespace_is_measured_once_it_has_quota(stage: Stage) -> None:
     stage.adds_node("bounded")
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
     stage.apply(quota | {"spec": {"hard": {"requests.nvidia.com/gpu": "0", "count/jobs.batch": "0"}}})
