@@ -88,7 +88,7 @@ def test_the_older_key_of_compressed_tensors_counts_too() -> None:
     assert read_architecture(older | {"compression_config": config["quantization_config"]}) == read_architecture(config)
 
 
-def test_mxfp4_reaches_experts_only_and_has_a_byte_of_scale_for_32_weights() -> None:
+def test_mxfp4_reaches_experts_only_and_counts_their_scales() -> None:
     file = Path(__file__).parents[2] / "data/field/configs/gpt-oss-20b.config.json"
     config = json.loads(file.read_text())
     found, experts = read_architecture(config), 24 * 32 * 3 * 2880 * 2880
