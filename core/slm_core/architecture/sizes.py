@@ -82,8 +82,8 @@ def read_architecture(
     seeing = Part(module="vision_tower", weights=tower, linear=False, read_fraction=0.0)
     parts = [*_all_parts(f, family, kinds, mixers), seeing]
     quantisation = read_quantisation(f, whole, dtype=dtype, online=quantization)
-    stranger = next(quantisation.ignored.strangers([part.module for part in parts]), None)
-    if stranger is not None and not quantisation.experts_only:
+    stranger = quantisation.stranger([part.module for part in parts])
+    if stranger is not None:
         raise ConfigError(f"quantization_config: the module {shown(stranger)} is not known here: measure the model")
     window = window_of(f) if WINDOWED in kinds else None
     elements = sum(mixers[kind].kv_elements for kind in kinds)

@@ -77,6 +77,20 @@ def test_a_name_that_cannot_be_followed_is_refused(ignored: str) -> None:
         read_architecture(four_bits(ignored))
 
 
+@pytest.mark.parametrize("target", ["re:.*mlp.experts.*.(gate|up|down)_proj$", "re:.*strange.*", "LinearBase"])
+def test_a_target_that_cannot_be_followed_is_refused(target: str) -> None:
+    """Not taken for a model of which nothing is quantised."""
+    with pytest.raises(ConfigError, match=r"the module .* is not known here: measure the model"):
+        read_architecture(four_bits(targets=(target,)))
+
+
+def test_what_bitsandbytes_skips_keeps_its_sixteen_bits() -> None:
+    skipped = ["lm_head", "model.layers.0.mlp", "multi_modal_projector"]
+    quantised = {"quant_method": "bitsandbytes", "load_in_8bit": True, "llm_int8_skip_modules": skipped}
+    found = read_architecture(configs.LLAMA_3_8B | {"quantization_config": quantised})
+    assert found.weights_bytes == LAYERS * (ATTENTION + FEED) + FEED + 2 * OTHERS
+
+
 def test_a_long_list_of_modules_costs_no_more_than_its_names() -> None:
     names = [f"model.layers.{i}.mlp.gate" for i in range(40_000)]
     assert read_architecture(four_bits(*names)).weights_bytes == read_architecture(four_bits()).weights_bytes
