@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from slm_core.architecture import ConfigError, read_architecture
+from slm_core.architecture import ConfigError, longest_sequence, read_architecture
 from unit.advisor import configs
 from unit.advisor.build import CONSTANTS, GIB
 
 WITHIN = 0.01
+QWEN2 = {"model_type": "qwen2", "sliding_window": 4096, "max_window_layers": 0}
 METHODS = {"awq": 4, "gptq": 4, "awq_marlin": 4, "gptq_marlin": 4, "fp8": 8, "mxfp8": 8.25}
 
 
@@ -117,6 +118,21 @@ def test_experts_apart_from_the_rest() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({"max_position_embeddings": 8192, "n_positions": 1}, 8192),
+        ({"max_position_embeddings": None, "n_positions": 2048}, 2048),
+        ({"max_seq_len": 64}, 64),
+        ({"max_position_embeddings": 1, "text_config": {"max_position_embeddings": 4096}}, 4096),
+        ({"max_position_embeddings": "long", "n_positions": 2048}, None),
+        ({}, None),
+    ],
+)
+def test_the_longest_sequence_is_that_of_the_text_part(config: dict[str, Any], tokens: int | None) -> None:
+    assert longest_sequence(config) == tokens
+
+
 class TestWindow:
     @pytest.mark.parametrize(
         ("config", "window", "fraction"),
@@ -124,6 +140,8 @@ class TestWindow:
             (configs.LLAMA_2_7B, None, 0.0),
             (configs.QWEN_2_5_0_5B, None, 0.0),
             (configs.MISTRAL_7B, 4096, 1.0),
+            (configs.LLAMA_3_8B | QWEN2 | {"use_sliding_window": True}, 4096, 1.0),
+            (configs.LLAMA_3_8B | QWEN2 | {"use_sliding_window": False}, None, 0.0),
             (configs.GEMMA_3_1B, 512, 22 / 26),
             (configs.LLAMA_3_8B | {"model_type": "gemma2", "sliding_window": 4096}, 4096, 0.5),
             (
@@ -200,6 +218,7 @@ class TestQuantised:
             weight_bytes * found.parameters,
             self.PLAIN.active_bytes * weight_bytes / 2,
         )
+        assert found.kv_bytes_per_token == self.PLAIN.kv_bytes_per_token
 
     @pytest.mark.parametrize(
         ("dtype", "kib"),
@@ -219,6 +238,8 @@ class TestQuantised:
         (configs.LLAMA_2_7B | {"num_hidden_layers": 0}, "auto", "num_hidden_layers: 0 is not a whole number"),
         (configs.LLAMA_2_7B | {"vocab_size": True}, "auto", "vocab_size: True is not a whole number"),
         ({}, "auto", "model_type: missing: give the model's own config.json"),
+        ({"model_type": "llava"}, "auto", "vision_config: missing: give the model's own config.json"),
+        (configs.LLAMA_2_7B | {"is_encoder_decoder": True}, "auto", "model_type: 'llama' does not generate text"),
         (
             {"model_type": "llama"},
             "auto",

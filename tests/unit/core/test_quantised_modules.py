@@ -69,6 +69,7 @@ def test_each_group_has_its_own_bits() -> None:
         "re:.*[0-9]+",
         "re:(" + "a|" * 240 + ")(" + "|b" * 120,
         "re:.*experts.3.x",
+        "re:.*self_attn.*|.*mlp.*",
         "h" * 501,
     ],
 )
@@ -89,6 +90,26 @@ def test_what_bitsandbytes_skips_keeps_its_sixteen_bits() -> None:
     quantised = {"quant_method": "bitsandbytes", "load_in_8bit": True, "llm_int8_skip_modules": skipped}
     found = read_architecture(configs.LLAMA_3_8B | {"quantization_config": quantised})
     assert found.weights_bytes == LAYERS * (ATTENTION + FEED) + FEED + 2 * OTHERS
+
+
+@pytest.mark.parametrize(
+    ("weights", "bits"),
+    [
+        ({"num_bits": 4, "type": "int", "group_size": 128}, 4 + 16 / 128),
+        ({"num_bits": 4, "type": "int", "group_size": 128, "symmetric": False}, 4 + 20 / 128),
+        ({"num_bits": 4, "type": "float", "group_size": 16}, 4.5),
+        ({"num_bits": 8, "type": "float", "group_size": 128}, 8 + 16 / 128),
+    ],
+)
+def test_scales_and_zeros_of_a_group_have_bits_too(weights: dict[str, Any], bits: float) -> None:
+    config = four_bits()
+    config["quantization_config"]["config_groups"]["group_0"]["weights"] = weights
+    assert read_architecture(config).weights_bytes == LAYERS * (ATTENTION + FEED) * bits / 8 + 2 * OTHERS
+
+
+def test_more_names_than_any_model_has_modules_are_refused() -> None:
+    with pytest.raises(ConfigError, match="ignore: too long a list of modules: measure the model"):
+        read_architecture(four_bits(*["lm_head"] * 50_001))
 
 
 def test_a_long_list_of_modules_costs_no_more_than_its_names() -> None:

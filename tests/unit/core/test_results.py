@@ -101,6 +101,14 @@ def test_several_files_are_points_of_one_document() -> None:
     assert document.provenance == "c32, c1, rate, c16 (vllm bench serve)"
 
 
+def test_mean_lengths_of_a_document_are_those_of_its_requests() -> None:
+    one, more = raw("vllm-bench-c1"), raw("vllm-bench-c16")
+    longer = changed("vllm-bench-c16", "total_input_tokens", to=round(more["total_input_tokens"] * 1.05))
+    document, _ = from_results([("a", one), ("b", longer)])
+    tokens = one["total_input_tokens"] + longer["total_input_tokens"]
+    assert document.workload.input_tokens_mean == pytest.approx(tokens / (one["completed"] + more["completed"]))
+
+
 def test_a_report_of_several_strategies_gives_those_that_say_a_batch() -> None:
     report = copy.deepcopy(raw("guidellm"))
     (concurrent,) = report["benchmarks"]
