@@ -2,8 +2,9 @@
 
 Measurements are noisy, so "the most tokens per second" is a set: the fastest candidate and those that cannot be
 distinguished from it. Of these the one of the lowest latency is chosen, which needs the least memory too; what the
-others might make more is said. Each is compared with the fastest one, never with its neighbour: a chain of small steps would lead
-anywhere. Must never weigh a candidate that failed a check, nor depend on the order of candidates but among equals.
+others might make more is said. Each is compared with the fastest one, never with its neighbour: a chain of small steps
+would lead anywhere. Must never weigh a candidate that failed a check, nor depend on the order of candidates but among
+equals.
 """
 
 from __future__ import annotations

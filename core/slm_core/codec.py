@@ -43,7 +43,7 @@ def parse_document(raw: object) -> MeasurementDocument:
         )
     if raw.get("schema") != SCHEMA:
         raise DocumentError(
-            f"schema: {_shown(raw.get('schema'))} is not {SCHEMA!r}: measure again, or convert the file with a runtime that knows it"
+            f"schema: {shown(raw.get('schema'))} is not {SCHEMA!r}: measure again, or convert the file with a runtime that knows it"
         )
     return parse(MeasurementDocument, raw, "")
 
@@ -56,7 +56,7 @@ def _hints_of(kind: type[Any]) -> dict[str, Any]:
 def parse(kind: type[T], raw: object, path: str) -> T:
     """Read `raw` as a dataclass of this document. `path` is where it stands, for messages. Raises DocumentError."""
     if not isinstance(raw, dict):
-        raise DocumentError(f"{path or 'document'}: expected an object, found {_shown(raw)}")
+        raise DocumentError(f"{path or 'document'}: expected an object, found {shown(raw)}")
     known = {camel(f.name): f for f in fields(kind)}  # type: ignore[arg-type]
     for name in raw:
         if name not in known:
@@ -77,7 +77,7 @@ def _value(hint: Any, raw: object, path: str) -> Any:
         return _value(next(arg for arg in get_args(hint) if arg is not type(None)), raw, path)
     if origin is tuple:
         if not isinstance(raw, (list, tuple)):
-            raise DocumentError(f"{path}: expected a list, found {_shown(raw)}")
+            raise DocumentError(f"{path}: expected a list, found {shown(raw)}")
         most = MOST_ITEMS[path.rpartition(".")[2]]
         if len(raw) > most:
             raise DocumentError(f"{path}: {len(raw)} items are more than {most}: keep those that matter")
@@ -88,7 +88,7 @@ def _value(hint: Any, raw: object, path: str) -> Any:
         try:
             return hint(raw)
         except ValueError:
-            raise DocumentError(f"{path}: {_shown(raw)} is none of {', '.join(hint)}") from None
+            raise DocumentError(f"{path}: {shown(raw)} is none of {', '.join(hint)}") from None
     return _scalar(hint, raw, path)
 
 
@@ -96,7 +96,7 @@ def _scalar(hint: type, raw: object, path: str) -> object:
     if hint in (int, float) and isinstance(raw, (int, float)) and not isinstance(raw, bool):
         if not 0 <= raw <= LARGEST:  # NB: refuses NaN as well
             raise DocumentError(
-                f"{path}: {_shown(raw)} is not a finite number from 0 to {LARGEST}: remove the point or measure it again"
+                f"{path}: {shown(raw)} is not a finite number from 0 to {LARGEST}: remove the point or measure it again"
             )
         if hint is float:
             return float(raw)
@@ -106,13 +106,14 @@ def _scalar(hint: type, raw: object, path: str) -> object:
         raise DocumentError(f"{path}: {len(raw)} characters are more than {MOST_TEXT}: shorten it")
     elif hint in (str, bool) and isinstance(raw, hint):
         return raw
-    raise DocumentError(f"{path}: expected {hint.__name__}, found {_shown(raw)}")
+    raise DocumentError(f"{path}: expected {hint.__name__}, found {shown(raw)}")
 
 
 def _at(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _shown(raw: object) -> str:
+def shown(raw: object) -> str:
+    """A value in a message, in at most 40 characters."""
     text = repr(raw)
     return text if len(text) <= 40 else f"{text[:37]}..."

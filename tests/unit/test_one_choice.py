@@ -138,7 +138,7 @@ def truly_served(in_flight: int) -> float:
 
 
 @pytest.mark.parametrize("rate", [2.0, 9.0, 20.0])
-def test_a_load_named_by_rate_is_measured_as_the_load_that_it_comes_to(rate: float) -> None:
+def test_a_load_named_by_rate_is_measured_as_what_it_comes_to(rate: float) -> None:
     """One function turns it into requests in flight, for search and advisor."""
     ended = published(requests_per_second=rate, max_engines=1)
     workload, advice = ended.document.workload, ended.advice()
@@ -212,7 +212,7 @@ class DisturbedRig(SimulatedRig):
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_what_says_nearly_nothing_is_measured_once_more_on_the_same_engines(replicas: int) -> None:
+def test_what_says_nearly_nothing_is_measured_once_more(replicas: int) -> None:
     request = Request(slo=Slo(itl_factor=4), max_gpu_seconds=1e6, max_model_len=2048, max_engines=replicas)
     rig = DisturbedRig(engine=OPT_1_3B, lengths=SHAREGPT, random=Random(1), replicas=replicas)
     findings = asyncio.run(run_search(request, rig, lambda _: None))

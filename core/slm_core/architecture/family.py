@@ -20,7 +20,6 @@ FULL, WINDOWED, LINEAR, CONVOLUTION, BOTH = (
 FEED, EXPERTS = "mlp", "moe"
 ALIASES = MappingProxyType({
     "attention": FULL, "*": FULL, "chunked_attention": FULL, "mamba": LINEAR, "M": LINEAR, "-": FEED, "E": EXPERTS,
-    "full_attention": FULL,
 })  # fmt: skip
 """Other words for the same kinds of layers."""
 

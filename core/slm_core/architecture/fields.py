@@ -23,6 +23,7 @@ MAIN = frozenset({
 NOT_IN_CLASSES = frozenset({"tie_embedding", "tie_word_embeddings"})
 """Switches that a class takes without having them as a field: LFM2's, and that of a part, which the whole has."""
 _SHOWN = 60
+REMEDY = "give the model's own config.json, or measure the model"
 
 
 class ConfigError(ValueError):
@@ -48,15 +49,15 @@ class Fields:
 
     def has(self, name: str) -> bool:
         """Whether the family has such a field, or the file one that is not null."""
-        return self._defaults.get(name) is not None or self._raw(name) is not None
+        return self._defaults.get(name) is not None or self.raw(name) is not None
 
     def count(self, name: str, *, least: int = 1, most: int = MOST) -> int:
         """A whole number."""
-        return self._whole(name, self._raw(name), least, most)
+        return self._whole(name, self.raw(name), least, most)
 
     def optional(self, name: str, *, least: int = 1, most: int = MOST) -> int | None:
         """A whole number, or None where it is null or left out."""
-        value = self._raw(name)
+        value = self.raw(name)
         return None if value is None else self._whole(name, value, least, most)
 
     def first(self, *names: str) -> int:
@@ -67,14 +68,14 @@ class Fields:
         """A switch. Transformers ignores one that the family's class does not have, so it counts as off."""
         if self._defaults and self._own(name) not in self._defaults and name not in NOT_IN_CLASSES:
             return False
-        value = self._raw(name)
+        value = self.raw(name)
         if value is not None and not isinstance(value, bool):
             raise self._error(name, value, "true or false")
         return bool(value)
 
     def words(self, name: str) -> tuple[str, ...] | None:
         """A list of words."""
-        value = self._raw(name)
+        value = self.raw(name)
         if value is None:
             return None
         if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
@@ -83,7 +84,7 @@ class Fields:
 
     def numbers(self, name: str) -> tuple[int, ...]:
         """A list of whole numbers; empty where it is null or left out."""
-        value = self._raw(name)
+        value = self.raw(name)
         if value is None:
             return ()
         if not isinstance(value, list) or len(value) > MOST_LAYERS:
@@ -92,35 +93,32 @@ class Fields:
 
     def word(self, name: str) -> str | None:
         """A text, or None where it is null or left out."""
-        value = self._raw(name)
+        value = self.raw(name)
         if value is not None and not isinstance(value, str):
             raise self._error(name, value, "a text")
         return value
 
     def raw(self, name: str) -> Any:
         """Whatever is there, for fields that may be of several types."""
-        return self._raw(name)
-
-    def inside(self, name: str) -> Mapping[str, Any] | None:
-        """An object, or None where it is null or left out."""
-        value = self._raw(name)
-        if value is not None and not isinstance(value, dict):
-            raise self._error(name, value, "an object")
-        return value
-
-    def wrong(self, name: str, because: str) -> ConfigError:
-        """What to raise where fields contradict each other."""
-        return ConfigError(f"{self._path}{self._own(name)}: {because}")
-
-    def _own(self, name: str) -> str:
-        return self._names.get(name, name)
-
-    def _raw(self, name: str) -> Any:
         own = self._own(name)
         for one in (own, name):
             if one in self._given:
                 return self._given[one]
         return self._defaults.get(own, self._defaults.get(name))
+
+    def inside(self, name: str) -> Mapping[str, Any] | None:
+        """An object, or None where it is null or left out."""
+        value = self.raw(name)
+        if value is not None and not isinstance(value, dict):
+            raise self._error(name, value, "an object")
+        return value
+
+    def wrong(self, name: str, because: str) -> ConfigError:
+        """What to raise where fields contradict each other; the reason ends with the remedy."""
+        return ConfigError(f"{self._path}{self._own(name)}: {because}")
+
+    def _own(self, name: str) -> str:
+        return self._names.get(name, name)
 
     def _whole(self, name: str, value: object, least: int, most: int) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -131,9 +129,6 @@ class Fields:
 
     def _error(self, name: str, value: object, wanted: str) -> ConfigError:
         return ConfigError(f"{self._path}{self._own(name)}: {shown(value)} is not {wanted}: {REMEDY}")
-
-
-REMEDY = "give the model's own config.json, or measure the model"
 
 
 def shown(value: object) -> str:

@@ -21,7 +21,7 @@ from slm_core.architecture.family import (
     Kinds,
     layers_of,
 )
-from slm_core.architecture.fields import Fields, shown
+from slm_core.architecture.fields import REMEDY, Fields, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def _listed(f: Fields, layers: int) -> tuple[str, ...] | None:
 
 def _kinds(f: Fields, name: str, words: tuple[str, ...], layers: int) -> tuple[str, ...]:
     if len(words) != layers:
-        raise f.wrong(name, f"{len(words)} kinds for {layers} layers")
+        raise f.wrong(name, f"{len(words)} kinds for {layers} layers: {REMEDY}")
     found = tuple(ALIASES.get(word, word) for word in words)
     strange = next((word for word in found if word not in KNOWN), None)
     if strange is not None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slm_core.architecture.fields import REMEDY
+
 if TYPE_CHECKING:
     from slm_core.architecture.family import Family
     from slm_core.architecture.fields import Fields
@@ -180,7 +182,7 @@ def sparse(f: Fields, family: Family) -> tuple[Part, ...]:
     hidden, inner, count = f.count("hidden_size"), kind.inner(f), kind.count(f)
     used = kind.used(f)
     if used > count:
-        raise f.wrong(kind.used_name(f), f"{used} of {count} experts")
+        raise f.wrong(kind.used_name(f), f"{used} of {count} experts: {REMEDY}")
     matrices = 3 if family.gated else 2
     shared, read = kind.shared(f), used / count
     biases = count * (2 * inner + hidden) if kind.bias else 0
@@ -215,7 +217,7 @@ def _automatic(f: Fields, names: tuple[str, ...], otherwise: int) -> int:
 
 def _divided(f: Fields, hidden: int, heads: int) -> int:
     if hidden < heads:
-        raise f.wrong("num_attention_heads", f"{heads} heads share {hidden} elements")
+        raise f.wrong("num_attention_heads", f"{heads} heads share {hidden} elements: {REMEDY}")
     return hidden // heads
 
 

@@ -11,9 +11,13 @@ weights, NVFP4 one for 16; vLLM loads float32 checkpoints in 16 bits.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from slm_core.architecture.fields import ConfigError, Fields, shown
 from slm_core.architecture.modules import Modules, read_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DTYPE_BYTES = {
     "auto": 2.0, "float16": 2.0, "half": 2.0, "bfloat16": 2.0, "float32": 2.0, "float": 2.0, "float8_e4m3fn": 1.0,
@@ -76,6 +80,13 @@ class Quantisation:
                 return scheme.bits / 8
         return self.bytes_per_weight
 
+    def stranger(self, modules: Sequence[str]) -> str | None:
+        """A name among its own that is none of these modules', so that what it means for them is not known."""
+        if self.experts_only:
+            return None  # whatever else it names has 16 bits in any case
+        named = (self.ignored, *(scheme.targets for scheme in self.schemes if scheme.targets is not None))
+        return next((name for one in named for name in one.strangers(modules)), None)
+
 
 def read_quantisation(f: Fields, whole: Fields, *, dtype: str, online: str | None) -> Quantisation:
     """By the text part `f` or the `whole` file, the user's --dtype, and --quantization. Raises ConfigError."""
@@ -116,7 +127,7 @@ def _plain_bytes(f: Fields, whole: Fields, asked: str) -> tuple[float, float]:
 
 def _read(q: Fields, plain: float) -> Quantisation:
     method = q.word("quant_method") or ""
-    ignored = read_modules(q, "modules_to_not_convert", "ignore", "exclude_modules")
+    ignored = read_modules(q, "modules_to_not_convert", "llm_int8_skip_modules", "ignore", "exclude_modules")
     groups = q.inside("config_groups")
     schemes = tuple(_group(q, name, group) for name, group in groups.items()) if groups else ()
     found = tuple(scheme for scheme in schemes if scheme is not None) or (Scheme(bits=_bits(q, method)),)

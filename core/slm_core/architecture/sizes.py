@@ -35,12 +35,10 @@ class Architecture:
 
     parameters: int
     """All weights, counted; a vision tower's too."""
-    active_parameters: int
-    """Those that one token goes through: fewer than all in a mixture of experts."""
     weights_bytes: int
     """All weights, in memory."""
     active_bytes: int
-    """Weights that one token reads."""
+    """Weights that one token reads: fewer than all in a mixture of experts."""
     expert_bytes: int
     """Weights of all experts that tokens are routed to. 0 without experts."""
     expert_share: float
@@ -81,21 +79,19 @@ def read_architecture(
     whole, f, family, tower = _parts_of(config)
     kinds = kinds_of(f, family)
     mixers = {kind: _mixer(f, family, kind) for kind in sorted(set(kinds))}
-    parts = _all_parts(f, family, kinds, mixers)
+    seeing = Part(module="vision_tower", weights=tower, linear=False, read_fraction=0.0)
+    parts = [*_all_parts(f, family, kinds, mixers), seeing]
     quantisation = read_quantisation(f, whole, dtype=dtype, online=quantization)
-    stranger = next(quantisation.ignored.strangers([part.module for part in parts]), None)
-    if stranger is not None and not quantisation.experts_only:
+    stranger = quantisation.stranger([part.module for part in parts])
+    if stranger is not None:
         raise ConfigError(f"quantization_config: the module {shown(stranger)} is not known here: measure the model")
-    counted = _counted(parts, quantisation)
     window = window_of(f) if WINDOWED in kinds else None
     elements = sum(mixers[kind].kv_elements for kind in kinds)
     windowed = sum(mixers[kind].kv_elements for kind in kinds if kind == WINDOWED)
     each = kv_bytes(kv_dtype, quantisation)
     state = sum(mixers[kind].state_elements for kind in kinds) * max(2.0, quantisation.bytes_per_weight)
-    found = replace(
-        counted,
-        parameters=counted.parameters + tower,
-        weights_bytes=counted.weights_bytes + round(tower * quantisation.bytes_per_weight),
+    found = Architecture(
+        **_sums(parts, quantisation),
         layers=len(kinds),
         hidden_size=f.count("hidden_size"),
         vocabulary=f.count("vocab_size"),
@@ -109,20 +105,13 @@ def read_architecture(
 
 def longest_sequence(config: Mapping[str, Any]) -> int | None:
     """The longest sequence in tokens that a config.json names, None where it names none that can be read."""
-    return _optional(config, "max_position_embeddings", "n_positions", "max_seq_len")
-
-
-def _optional(config: Mapping[str, Any], *names: str) -> int | None:
     inside = config.get("text_config")
-    text = {**config, **inside} if isinstance(inside, dict) else config
-    for name in names:
-        try:
-            found = Fields(text).optional(name)
-        except ConfigError:
-            return None
-        if found is not None:
-            return found
-    return None
+    text = Fields({**config, **inside} if isinstance(inside, dict) else config)
+    try:
+        found = (text.optional(name) for name in ("max_position_embeddings", "n_positions", "max_seq_len"))
+        return next((tokens for tokens in found if tokens is not None), None)
+    except ConfigError:
+        return None
 
 
 def _parts_of(config: Mapping[str, Any]) -> tuple[Fields, Fields, Family, int]:
@@ -238,35 +227,28 @@ def _is_tied(f: Fields, family: Family) -> bool:
     return f.flag(name) if f.raw(name) is not None else f.flag("tie_word_embeddings")
 
 
-def _counted(parts: list[Part], quantisation: Quantisation) -> Architecture:
-    """The sums; whatever is not a sum is filled in by the caller."""
+def _sums(parts: list[Part], quantisation: Quantisation) -> dict[str, Any]:
+    """The fields of `Architecture` that are sums over modules."""
     sized = [
         (part, part.weights * quantisation.bytes_of(part.module, linear=part.linear, expert=part.expert))
         for part in parts
     ]
     experts = [(part, size) for part, size in sized if part.expert]
-    return Architecture(
-        parameters=sum(part.weights for part in parts),
-        active_parameters=round(sum(part.weights * part.read_fraction for part in parts)),
-        weights_bytes=round(sum(size for _, size in sized)),
-        active_bytes=round(sum(size * part.read_fraction for part, size in sized)),
-        expert_bytes=round(sum(size for _, size in experts)),
-        expert_share=experts[0][0].read_fraction if experts else 0.0,
-        layers=0,
-        hidden_size=0,
-        vocabulary=0,
-        kv_bytes_per_token=0,
-        window_tokens=None,
-        windowed_fraction=0.0,
-    )
+    return {
+        "parameters": sum(part.weights for part in parts),
+        "weights_bytes": round(sum(size for _, size in sized)),
+        "active_bytes": round(sum(size * part.read_fraction for part, size in sized)),
+        "expert_bytes": round(sum(size for _, size in experts)),
+        "expert_share": experts[0][0].read_fraction if experts else 0.0,
+    }
 
 
 def _weighed(found: Architecture, checkpoint: Checkpoint, quantisation: Quantisation) -> Architecture:
     """The same with the weights that are on disk."""
-    stored = None if quantisation.in_checkpoint else quantisation.stored_bytes_per_weight
-    weights = checkpoint.weights_bytes(quantisation.bytes_per_weight, stored)
     if quantisation.schemes and not quantisation.in_checkpoint:
         return found  # the engine makes other weights of them while it loads
+    stored = None if quantisation.in_checkpoint else quantisation.stored_bytes_per_weight
+    weights = checkpoint.weights_bytes(quantisation.bytes_per_weight, stored)
     ratio = weights / found.weights_bytes
     return replace(
         found,

@@ -25,7 +25,7 @@ from slm_core.engines.base import (
     Paths,
 )
 from slm_core.engines.vllm_failures import explain
-from slm_core.engines.vllm_flags import BATCH_SIZE, DTYPE, KV_BYTES, MAX_MODEL_LEN
+from slm_core.engines.vllm_flags import BATCH_SIZE, DTYPE, KV_BYTES, MAX_MODEL_LEN, name_of, values_in
 from slm_core.engines.vllm_key import UNMEASURED_VARIABLES, measured_words
 from slm_core.engines.vllm_log import read_memory_lines
 from slm_core.engines.vllm_memory import memory_options
@@ -147,7 +147,7 @@ class Vllm(Engine):
 
     def unknown_flags(self, version: str, measured_with: Sequence[str]) -> tuple[str, ...]:
         """See Engine."""
-        given = {word.partition("=")[0] for word in measured_with}
+        given = set(map(name_of, measured_with))
         release = _RELEASE.fullmatch(version)
         older = (int(release[1]), int(release[2])) if release else None
 
@@ -169,11 +169,12 @@ class Vllm(Engine):
 
     def read_arguments(self, words: Sequence[str]) -> ParsedArguments:
         """See Engine."""
+        said = {flag: value for flag, value in values_in(words) if value is not None}
         return ParsedArguments(
-            batch_size=_size(_value(words, BATCH_SIZE)),
-            kv_bytes=_size(_value(words, KV_BYTES)),
-            max_model_len=_size(_value(words, MAX_MODEL_LEN)),
-            dtype=_value(words, DTYPE),
+            batch_size=_size(said.get(BATCH_SIZE)),
+            kv_bytes=_size(said.get(KV_BYTES)),
+            max_model_len=_size(said.get(MAX_MODEL_LEN)),
+            dtype=said.get(DTYPE),
         )
 
     def memory_options(self, words: Sequence[str]) -> MemoryOptions:
@@ -286,15 +287,6 @@ class Vllm(Engine):
 def _words(flags: Sequence[tuple[str, object | None]]) -> tuple[str, ...]:
     """Flags that have a value, each with its value."""
     return tuple(word for flag, value in flags if value is not None for word in (flag, str(value)))
-
-
-def _value(words: Sequence[str], flag: str) -> str | None:
-    found = None
-    for i, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name.replace("_", "-") == flag:
-            found = value if equals else words[i + 1] if i + 1 < len(words) else found
-    return found
 
 
 def _size(text: str | None) -> int | None:

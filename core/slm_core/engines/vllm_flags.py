@@ -9,12 +9,13 @@ an owned flag's name is an abbreviation of it to the engine's parser, and follow
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from slm_core.engines.base import Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 BATCH_SIZE, KV_BYTES, MAX_MODEL_LEN, DTYPE = (
     "--max-num-seqs",
@@ -142,3 +143,15 @@ REFUSED_VARIABLES: Mapping[str, str] = {
     "VLLM_ENABLE_STARTUP_PLAN": "it makes the engine skip the look at its memory from which the advice follows",
 }
 """NB: what only moves its ports or addresses (VLLM_PORT, VLLM_HOST_IP) fails in the profile if it is wrong, and is the user's."""
+
+
+def name_of(word: str) -> str:
+    """The flag that a word gives, spelled as vLLM's parser reads it: underscores are hyphens, a value may follow a `=`."""
+    return word.partition("=")[0].replace("_", "-")
+
+
+def values_in(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Each word as a flag, with the value that it would have: behind its `=`, or the next word. None: nothing follows."""
+    for word, following in zip_longest(words, words[1:]):
+        _, equals, value = word.partition("=")
+        yield name_of(word), value if equals else following

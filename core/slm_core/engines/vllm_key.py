@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from slm_core.engines.vllm_flags import name_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -62,11 +64,10 @@ def measured_words(words: Sequence[str]) -> list[str]:
 def _kept(words: Sequence[str]) -> Iterator[str]:
     is_value = False
     for word in words:
-        name, equals, _ = word.partition("=")
-        flag = name.replace("_", "-")
+        flag = name_of(word)
         if is_value:
             is_value = False
         elif flag in UNMEASURED_FLAGS:
-            is_value = UNMEASURED_FLAGS[flag] and not equals
+            is_value = UNMEASURED_FLAGS[flag] and "=" not in word
         else:
             yield word

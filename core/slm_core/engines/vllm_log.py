@@ -1,6 +1,7 @@
 """vLLM's log: where memory went. Why an engine failed is for `vllm_failures` to read.
 
-Source: `compile_or_warm_up_model` and `determine_available_memory` of vllm/v1/worker/gpu_worker.py. Must never present a guess as a reading: what nobody says is None.
+Source: `compile_or_warm_up_model` and `determine_available_memory` of vllm/v1/worker/gpu_worker.py. Must never present a
+guess as a reading: what nobody says is None.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ _MEMORY = {
     "kv_pool": r"Available KV cache memory: ([\d.]+) GiB",
     "checkpoint": r"Checkpoint size: ([\d.]+) GiB",
 }
-
-
 _ESTIMATED_GRAPHS = re.compile(r"CUDA graph pool memory: [\d.]+ GiB \(actual\), ([\d.]+) GiB \(estimated\)")
 _NOT_APPLIED = "CUDA graph memory profiling is disabled"
 """What it warns of where the estimate is no part of the peak (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0)."""
@@ -35,9 +34,8 @@ def read_memory_lines(text: str) -> StartLog:
     """
     found = {}
     for name, pattern in _MEMORY.items():
-        groups = next((g for g in re.findall(pattern, text)), None)
-        value = next((g for g in groups if g), None) if isinstance(groups, tuple) else groups
-        found[name] = None if value is None else round(float(value) * GIB)
+        said = re.search(pattern, text)
+        found[name] = round(float(next(filter(None, said.groups()))) * GIB) if said else None
     estimated = _ESTIMATED_GRAPHS.search(text)
     if found["activation_peak"] is not None and estimated is not None and _NOT_APPLIED not in text:
         found["activation_peak"] = max(0, found["activation_peak"] - round(float(estimated[1]) * GIB))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_core.engines.base import MemoryOptions
+from slm_core.engines.vllm_flags import values_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +43,10 @@ _ALL = (KV_DTYPE, QUANTIZATION, *NOT_FOLLOWED)
 def memory_options(words: Sequence[str]) -> MemoryOptions:
     """What the user's words say of memory; of a flag that is given twice the last one counts, as in vLLM."""
     said: dict[str, str] = {}
-    for i, word in enumerate(words):
-        flag, value = _flag(word)
+    for name, value in values_in(words):
+        flag = _flag(name)
         if flag is not None:
-            following = words[i + 1] if i + 1 < len(words) else ""
-            said[flag] = value if value is not None else following
+            said[flag] = value or ""
     quantization = said.get(QUANTIZATION)
     return MemoryOptions(
         kv_dtype=said.get(KV_DTYPE, "auto"),
@@ -55,13 +55,8 @@ def memory_options(words: Sequence[str]) -> MemoryOptions:
     )
 
 
-def _flag(word: str) -> tuple[str | None, str | None]:
-    """The full name of a flag of ours, and its value where the word has it: underscores and abbreviations as argparse does."""
-    name, equals, value = word.partition("=")
+def _flag(name: str) -> str | None:
+    """The full name of a flag of ours, of which argparse takes abbreviations."""
     if not name.startswith("--"):
-        return SHORT.get(name), value if equals else None
-    name = name.replace("_", "-")
-    found = (
-        name if name in _ALL else next((flag for flag in _ALL if len(name) > len("--") and flag.startswith(name)), None)
-    )
-    return found, value if equals else None
+        return SHORT.get(name)
+    return name if name in _ALL else next((flag for flag in _ALL if name != "--" and flag.startswith(name)), None)

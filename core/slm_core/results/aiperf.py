@@ -32,7 +32,7 @@ def runs(raw: Fields) -> Iterator[Run | LeftOut]:
     elif raw.get("inter_token_latency") is None:
         yield LeftOut(raw.at, "it has no inter-token latency: run it again with --streaming")
     else:
-        requests, seconds = raw.count("request_count", "avg"), raw.number("benchmark_duration", "avg")
+        requests, seconds = raw.count("request_count", "avg"), raw.seconds("benchmark_duration", "avg")
         yield Run(
             model=raw.text_or(raw.text_or("unknown", *_OLDER_MODEL), *_MODEL),
             concurrency=concurrency,
@@ -41,7 +41,7 @@ def runs(raw: Fields) -> Iterator[Run | LeftOut]:
             errors=int(raw.number_or(0, "error_request_count", "avg")),
             input_tokens=raw.number("input_sequence_length", "avg"),
             output_tokens=raw.number("output_sequence_length", "avg"),
-            in_flight=requests * raw.number("request_latency", "avg") / 1000 / seconds if seconds else 0,
+            in_flight=requests * raw.number("request_latency", "avg") / 1000 / seconds,
             itl_ms=_latency(raw, "inter_token_latency", requests),
             ttft_ms=_latency(raw, "time_to_first_token", requests),
         )
@@ -61,7 +61,4 @@ def _concurrency(raw: Fields) -> int | None:
 
 
 def _latency(raw: Fields, metric: str, requests: int) -> Latency:
-    def at(percentile: str) -> float | None:
-        return None if raw.get(metric, percentile) is None else raw.number(metric, percentile)
-
-    return latency(raw.number(metric, "avg"), requests, lambda statistic: at(statistic.lower()))
+    return latency(raw.number(metric, "avg"), requests, lambda statistic: raw.optional(metric, statistic.lower()))

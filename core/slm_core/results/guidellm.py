@@ -42,7 +42,7 @@ def _run(one: Fields, report: Fields, concurrency: int) -> Run:
     return Run(
         model=one.text_or(asked, "config", "backend", "model"),
         concurrency=concurrency,
-        seconds=one.number("duration"),
+        seconds=one.seconds("duration"),
         requests=requests,
         errors=int(one.number_or(0, "metrics", "request_totals", "errored")),
         input_tokens=_mean(one, "prompt_token_count"),
@@ -59,9 +59,4 @@ def _mean(one: Fields, metric: str) -> float:
 
 def _latency(one: Fields, metric: str, requests: int) -> Latency:
     path = "metrics", metric, "successful", "percentiles"
-    known = one.get(*path) or {}
-    return latency(
-        _mean(one, metric),
-        requests,
-        lambda statistic: one.number(*path, statistic.lower()) if statistic.lower() in known else None,
-    )
+    return latency(_mean(one, metric), requests, lambda statistic: one.optional(*path, statistic.lower()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_core.codec import DocumentError
+from slm_core.codec import LARGEST, DocumentError, parse_document, shown, to_json
 from slm_core.measurements import Engine, Gpu, Latency, Mark, MeasurementDocument, Model, Point, Workload
 from slm_core.slo import MIN_SAMPLES, Statistic
 
@@ -74,7 +74,7 @@ class Fields:
     def number(self, *path: str | int) -> float:
         """A finite number of at least 0."""
         value = self.get(*path)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1 << 53:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST:
             raise self._wrong(path, "a finite number of at least 0", value)
         return float(value)
 
@@ -85,9 +85,21 @@ class Fields:
             raise self._wrong(path, "a whole number of at least 1", value)
         return int(value)
 
+    def seconds(self, *path: str | int) -> float:
+        """A finite number above 0: a run that took no time has no rate."""
+        value = self.number(*path)
+        if not value:
+            raise self._wrong(path, "a finite number above 0", value)
+        return value
+
+    def optional(self, *path: str | int) -> float | None:
+        """A number; None where it is absent."""
+        return None if self.get(*path) is None else self.number(*path)
+
     def number_or(self, default: float, *path: str | int) -> float:
         """A number; the default where it is absent."""
-        return default if self.get(*path) is None else self.number(*path)
+        found = self.optional(*path)
+        return default if found is None else found
 
     def text_or(self, default: str, *path: str | int) -> str:
         """Some text; the default where it is absent or empty."""
@@ -101,29 +113,33 @@ class Fields:
         return value
 
     def _wrong(self, path: Sequence[str | int], wanted: str, found: object) -> DocumentError:
-        shown = repr(found) if len(repr(found)) <= 40 else f"{repr(found)[:37]}..."
-        return DocumentError(f"{self.at}, {'.'.join(map(str, path))}: expected {wanted}, found {shown}")
+        where = f"{self.at}, {'.'.join(map(str, path))}"
+        return DocumentError(
+            f"{where}: expected {wanted}, found {shown(found)}: give the whole file of a run that succeeded"
+        )
 
 
 def latency(mean_ms: float, samples: int, at: Callable[[Statistic], float | None]) -> Latency:
     """A distribution with the percentiles that so many samples support."""
-    known = {one: at(one) if samples >= MIN_SAMPLES[one] else None for one in Statistic}
-    return Latency(
-        mean_ms=mean_ms,
-        p50_ms=known[Statistic.P50],
-        p90_ms=known[Statistic.P90],
-        p99_ms=known[Statistic.P99],
-        samples=samples,
+    p50_ms, p90_ms, p99_ms = (
+        at(one) if samples >= MIN_SAMPLES[one] else None for one in (Statistic.P50, Statistic.P90, Statistic.P99)
     )
+    return Latency(mean_ms=mean_ms, p50_ms=p50_ms, p90_ms=p90_ms, p99_ms=p99_ms, samples=samples)
 
 
 def document(found: Iterable[Run | LeftOut], source: str) -> tuple[MeasurementDocument, tuple[LeftOut, ...]]:
-    """The document of runs on one GPU, and what says nothing. Raises DocumentError when they are not of one kind."""
+    """The document of runs on one GPU, and what says nothing. Raises DocumentError when they are not of one kind.
+
+    NB: sums and rates of figures that are in bounds may be out of them: it is read as whoever is given it would read it.
+    """
     found = [_judged(one) for one in found]
     runs = sorted((one for one in found if isinstance(one, Run)), key=lambda run: run.concurrency)
     left_out = tuple(one for one in found if isinstance(one, LeftOut))
     if not runs:
-        raise DocumentError("\n".join(f"{one.at}: {one.because}" for one in left_out) or f"{source}: no run in it")
+        raise DocumentError(
+            "\n".join(f"{one.at}: {one.because}" for one in left_out)
+            or f"{source}: no run in it: run the benchmark again"
+        )
     models = sorted({run.model for run in runs})
     if len(models) > 1:
         raise DocumentError(f"{source}: runs of several models ({', '.join(models)}): give those of one")
@@ -132,7 +148,7 @@ def document(found: Iterable[Run | LeftOut], source: str) -> tuple[MeasurementDo
             raise DocumentError(
                 f"{source}: {what} of {min(lengths):.0f} to {max(lengths):.0f} tokens on average are several workloads: give runs of one"
             )
-    return _document(runs, source), left_out
+    return parse_document(to_json(_document(runs, source))), left_out
 
 
 def _judged(one: Run | LeftOut) -> Run | LeftOut:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slm_core.slo import Statistic
 
 NAME = "vllm bench serve"
-_FIGURES = {"P50": "median", "P90": "p90", "P99": "p99"}
+_FIGURES = {"P50": "median"}
 
 
 def is_one(raw: Fields) -> bool:
@@ -32,14 +32,13 @@ def runs(raw: Fields) -> Iterator[Run | LeftOut]:
     if raw.get("max_concurrency") is None:
         yield LeftOut(raw.at, "all its requests were sent at once: run it again with --max-concurrency")
         return
-    requests, seconds, concurrency = raw.count("completed"), raw.number("duration"), raw.count("max_concurrency")
+    requests, seconds, concurrency = raw.count("completed"), raw.seconds("duration"), raw.count("max_concurrency")
     inputs, outputs = raw.number("total_input_tokens") / requests, raw.number("total_output_tokens") / requests
     itl_ms, ttft_ms = raw.number("mean_tpot_ms"), raw.number("mean_ttft_ms")
     whole_ms = raw.number_or(ttft_ms + itl_ms * max(outputs - 1, 0), "mean_e2el_ms")
 
     def figure(metric: str, statistic: Statistic) -> float | None:
-        name = f"{_FIGURES.get(statistic, 'mean')}_{metric}_ms"
-        return None if raw.get(name) is None else raw.number(name)
+        return raw.optional(f"{_FIGURES.get(statistic, statistic.lower())}_{metric}_ms")
 
     yield Run(
         model=raw.text("model_id"),
@@ -49,7 +48,7 @@ def runs(raw: Fields) -> Iterator[Run | LeftOut]:
         errors=int(raw.number_or(0, "failed")),
         input_tokens=inputs,
         output_tokens=outputs,
-        in_flight=requests * whole_ms / 1000 / seconds if seconds else 0,
+        in_flight=requests * whole_ms / 1000 / seconds,
         itl_ms=latency(itl_ms, requests, lambda statistic: figure("tpot", statistic)),
         ttft_ms=latency(ttft_ms, requests, lambda statistic: figure("ttft", statistic)),
     )

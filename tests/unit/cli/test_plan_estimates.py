@@ -104,7 +104,7 @@ def test_a_file_that_is_odd_is_one_sentence(planning: Planning, content: object,
     assert sentence in planning.refusal(planning.config(content))
 
 
-def test_a_byte_order_mark_and_the_last_of_two_keys_are_read_as_the_engine_reads_them(planning: Planning) -> None:
+def test_a_byte_order_mark_and_doubled_keys_are_read_as_by_vllm(planning: Planning) -> None:
     twice = json.dumps(LLAMA).replace('"vocab_size": 128256', '"vocab_size": "none", "vocab_size": 128256')
     plain = planning.advice(planning.config(LLAMA))
     assert planning.advice(planning.config(b"\xef\xbb\xbf" + twice.encode())) == plain

@@ -19,6 +19,7 @@ HALVES = {
     "a": tensor("BF16", 10, 100),
     "b": tensor("F32", 50),
     "mtp.x": tensor("F32", 9),
+    "model.mtp.x": tensor("F32", 9),
 }
 PACKED = {
     "a.qweight": tensor("I32", 100, 10),
@@ -28,7 +29,7 @@ PACKED = {
 }
 
 
-def test_weights_are_cast_to_the_engines_type_and_packed_ones_are_kept() -> None:
+def test_weights_are_cast_to_the_engines_type_but_packed_ones() -> None:
     found = read_headers([("a", HALVES)])
     assert (found.parameters, found.weights_bytes(2.0, None), found.weights_bytes(4.0, None)) == (1050, 2100, 4200)
     packed = read_headers([("a", PACKED)])
@@ -60,10 +61,16 @@ def test_weights_on_disk_win_over_counted_ones() -> None:
     assert found.kv_bytes_per_token == counted.kv_bytes_per_token
 
 
-def test_what_the_engine_quantises_while_loading_is_not_what_lies_on_disk() -> None:
+def test_what_the_engine_quantises_is_not_what_lies_on_disk() -> None:
     disk = read_headers([("a", {"w": tensor("BF16", 1000, 1000)})])
     found = read_architecture(configs.LLAMA_2_7B, checkpoint=disk, quantization="fp8")
     assert found == read_architecture(configs.LLAMA_2_7B, quantization="fp8")
+
+
+def test_weights_that_are_quantised_on_disk_are_never_cast() -> None:
+    disk = read_index({"metadata": {"total_size": 4_000_000_000}}, "i")
+    quantised = configs.LLAMA_2_7B | {"quantization_config": {"quant_method": "awq"}}
+    assert read_architecture(quantised, checkpoint=disk, dtype="float32").weights_bytes == 4_000_000_000
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def chosen(*candidates: Candidate) -> tuple[int, int]:
         "a confirmed one that is slower",
     ],
 )
-def test_of_those_that_cannot_be_told_apart_the_soonest(candidates: list[Candidate], batch: int) -> None:
+def test_of_those_that_cannot_be_distinguished_the_soonest(candidates: list[Candidate], batch: int) -> None:
     assert chosen(*candidates)[0] == batch
 
 
@@ -77,7 +77,7 @@ def test_among_packs(packs: list[Candidate], shape: tuple[int, int]) -> None:
     assert chosen(*packs) == shape
 
 
-def test_what_others_might_make_is_told_in_numbers() -> None:
+def test_what_others_might_make_is_said_in_numbers() -> None:
     slow, fast, faster = candidate(32, 1000, 0.03), candidate(64, 1020, 0.04), candidate(96, 1030, 0.04)
     choice = choose_among([slow, fast, faster])
     assert choice is not None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,7 @@ WRONG = [
     DEEP,
 ]
 """What no field that must be a number takes."""
+REFUSAL = re.compile(r"\S+: .*: (?:give .*|measure the model(?: instead)?)")
 ODD = [None, True, 0, 1, 10**9, 10**18, 10**400]
 """What some do."""
 
@@ -65,23 +68,20 @@ def read(config: dict[str, Any]) -> Architecture | str:
 
 
 def is_sentence(text: str) -> bool:
-    return 0 < len(text) < 400 and "\n" not in text and ": " in text
+    """One line that names a field, and ends with what to do."""
+    return len(text) < 400 and "\n" not in text and REFUSAL.fullmatch(text) is not None
 
 
-def is_sound(found: object) -> bool:
-    numbers = [value for value in vars_of(found) if value is not None]
+def is_sound(found: Architecture) -> bool:
+    numbers = [value for value in astuple(found) if value is not None]
     return all(not isinstance(number, float) or math.isfinite(number) for number in numbers) and min(numbers) >= 0
 
 
-def vars_of(found: Any) -> list[Any]:
-    return [getattr(found, name) for name in type(found).__slots__]
-
-
 @pytest.mark.parametrize("start", range(len(WRONG + ODD)))
-def test_every_field_with_values_of_every_type_is_counted_or_refused_in_one_sentence(start: int) -> None:
+def test_any_value_of_a_field_is_counted_or_refused_by_name(start: int) -> None:
     turns = itertools.islice(itertools.cycle([*WRONG, *ODD]), start, None)
     every = [*SMALL.values(), *FIELD]
-    # Of all families each start has its part, and all starts together have every family thrice.
+    # Of all families each start has its part, and all starts together have every family twice at least.
     chosen = [every[i] for i in range(start % 8, len(every), 8)]
     for name, value, changed in itertools.chain.from_iterable(mutated(config, turns) for config in chosen):
         found = read(changed)
@@ -130,7 +130,7 @@ def test_every_field_of_a_quantisation_with_values_of_every_type() -> None:
     assert refused > 30
 
 
-class TestDuplicatesAndLists:
+class TestContradictions:
     def test_kinds_of_layers_must_be_as_many_as_layers(self) -> None:
         with pytest.raises(ConfigError, match="layer_types: 2 kinds for 5 layers"):
             read_architecture(SMALL["llama"] | {"layer_types": ["full_attention"] * 2})

@@ -69,12 +69,47 @@ def test_each_group_has_its_own_bits() -> None:
         "re:.*[0-9]+",
         "re:(" + "a|" * 240 + ")(" + "|b" * 120,
         "re:.*experts.3.x",
+        "re:.*self_attn.*|.*mlp.*",
         "h" * 501,
     ],
 )
 def test_a_name_that_cannot_be_followed_is_refused(ignored: str) -> None:
     with pytest.raises(ConfigError, match="measure the model"):
         read_architecture(four_bits(ignored))
+
+
+@pytest.mark.parametrize("target", ["re:.*mlp.experts.*.(gate|up|down)_proj$", "re:.*strange.*", "LinearBase"])
+def test_a_target_that_cannot_be_followed_is_refused(target: str) -> None:
+    """Not taken for a model of which nothing is quantised."""
+    with pytest.raises(ConfigError, match=r"the module .* is not known here: measure the model"):
+        read_architecture(four_bits(targets=(target,)))
+
+
+def test_what_bitsandbytes_skips_keeps_its_sixteen_bits() -> None:
+    skipped = ["lm_head", "model.layers.0.mlp", "multi_modal_projector"]
+    quantised = {"quant_method": "bitsandbytes", "load_in_8bit": True, "llm_int8_skip_modules": skipped}
+    found = read_architecture(configs.LLAMA_3_8B | {"quantization_config": quantised})
+    assert found.weights_bytes == LAYERS * (ATTENTION + FEED) + FEED + 2 * OTHERS
+
+
+@pytest.mark.parametrize(
+    ("weights", "bits"),
+    [
+        ({"num_bits": 4, "type": "int", "group_size": 128}, 4 + 16 / 128),
+        ({"num_bits": 4, "type": "int", "group_size": 128, "symmetric": False}, 4 + 20 / 128),
+        ({"num_bits": 4, "type": "float", "group_size": 16}, 4.5),
+        ({"num_bits": 8, "type": "float", "group_size": 128}, 8 + 16 / 128),
+    ],
+)
+def test_scales_and_zeros_of_a_group_have_bits_too(weights: dict[str, Any], bits: float) -> None:
+    config = four_bits()
+    config["quantization_config"]["config_groups"]["group_0"]["weights"] = weights
+    assert read_architecture(config).weights_bytes == LAYERS * (ATTENTION + FEED) * bits / 8 + 2 * OTHERS
+
+
+def test_more_names_than_any_model_has_modules_are_refused() -> None:
+    with pytest.raises(ConfigError, match="ignore: too long a list of modules: measure the model"):
+        read_architecture(four_bits(*["lm_head"] * 50_001))
 
 
 def test_a_long_list_of_modules_costs_no_more_than_its_names() -> None:
@@ -88,7 +123,7 @@ def test_the_older_key_of_compressed_tensors_counts_too() -> None:
     assert read_architecture(older | {"compression_config": config["quantization_config"]}) == read_architecture(config)
 
 
-def test_mxfp4_reaches_experts_only_and_has_a_byte_of_scale_for_32_weights() -> None:
+def test_mxfp4_reaches_experts_only_and_counts_their_scales() -> None:
     file = Path(__file__).parents[2] / "data/field/configs/gpt-oss-20b.config.json"
     config = json.loads(file.read_text())
     found, experts = read_architecture(config), 24 * 32 * 3 * 2880 * 2880

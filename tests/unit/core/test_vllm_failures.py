@@ -1,0 +1,23 @@
+"""Signs of vLLM's failures that no recorded log shows: tests/unit/runtime/test_failure.py has those of tests/data/field."""
+
+from __future__ import annotations
+
+import pytest
+from slm_core.engines.vllm_failures import explain
+from slm_core.failure import Failure
+
+SAID = {
+    "requests.exceptions.HTTPError: 503 Server Error: Service Unavailable for url: https://hub/m": Failure.SOURCE,
+    "ValueError: Total number of attention heads (32) must be divisible by tensor parallel size (3).": Failure.ARGUMENTS,
+    "vllm serve: error: argument --block-size: expected one argument": Failure.ARGUMENTS,
+    "OSError: Can't load tokenizer for '/model'. If you were trying to load it from": Failure.MODEL,
+    "ValueError: Extra data: line 2 column 1 (char 9)": Failure.MODEL,
+    "KeyError: 'architectures'": Failure.MODEL,
+    "  Value error, the model is odd [type=value_error]": Failure.ARGUMENTS,
+}
+
+
+@pytest.mark.parametrize(("line", "failure"), SAID.items(), ids=SAID)
+def test_a_line_shows_its_class(line: str, failure: Failure) -> None:
+    found = explain(f"INFO 11-21 09:24:03 [core.py:1] it starts\n{line}\n")
+    assert (found.failure, found.line) == (failure, line.strip())
