@@ -120,7 +120,6 @@ async def test_each_place_of_the_loop_keeps_its_connection() -> None:
 
 
 async def test_the_first_token_of_every_answer_is_timed() -> None:
-    loop = loop_of("")
     async with engine(*WHOLE) as asked:
         loop = loop_of(asked.url)
         await some_answers(loop, 4, 40)
