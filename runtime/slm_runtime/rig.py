@@ -235,7 +235,7 @@ class EngineRig:
         launches.lengths = usable(lengths.pairs, lengths.source, launches.model_len or 2**31)
 
     def _first_request(self) -> dict[str, object]:
-        return {"model": self._subject.served_name, "prompt": [9] * 8, "max_tokens": 8, "ignore_eos": True}
+        return {"model": self._subject.served_name, "prompt": self._tokens[:1] * 8, "max_tokens": 8, "ignore_eos": True}
 
     async def measure(self, step: Measure) -> Point:
         """See Rig."""

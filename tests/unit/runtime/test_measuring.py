@@ -10,6 +10,7 @@ from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import Mark
 from slm_runtime.launches import Subject
 from slm_runtime.measuring import Conditions
+from slm_runtime.prompts import text_tokens
 from slm_runtime.rig import EngineRig
 from slm_runtime.search.steps import Measure
 from slm_runtime.window import Pace
@@ -35,6 +36,13 @@ async def running(model: Path, notes: list[str] | None = None) -> AsyncIterator[
         yield rig
     finally:
         await rig.stop()
+
+
+def test_the_first_request_holds_text_as_every_prompt_does(model: Path) -> None:
+    (model / "config.json").write_text('{"vocab_size": 8, "image_token_id": 5}')
+    subject = Subject(model=str(model), served_name="m", command=("vllm", "serve"))
+    rig = EngineRig(subject, parse_lengths("48", "8"), Conditions(pace=PACE), None, lambda _: None)
+    assert set(rig._first_request()["prompt"]) <= set(text_tokens({"vocab_size": 8, "image_token_id": 5}))  # type: ignore[call-overload]
 
 
 @pytest.mark.slow
