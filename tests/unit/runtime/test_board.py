@@ -20,7 +20,7 @@ def readings(*slowed_by: tuple[str, ...], clocks: tuple[int, ...] = (1500,), cou
 
 
 FALLING = tuple(1500 - 5 * i for i in range(40))
-UNSTEADY = (1530, 1470)
+UNSTEADY = (*(1600, 1400) * 10, *(1640, 1440) * 10)
 SLOWED = [
     ("no reason", readings(), False),
     ("a power cap throughout", readings((POWER,)), False),

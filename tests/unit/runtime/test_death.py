@@ -19,6 +19,7 @@ CASES = {
     "shared-memory-too-small": (SILENT, -7, 0, Failure.HOST_MEMORY, "SIGBUS"),
     "an-exit-status": (SILENT, 1, 0, Failure.DIED, "Loading weights"),
     "still-alive": (SILENT, None, 0, Failure.DIED, "Loading weights"),
+    "a-remedy-of-its-own-wins": (Cause(failure=Failure.DIED, line="x", remedy="y"), -9, 1, Failure.DIED, "x"),
     "words-of-its-own-win": (Cause(failure=Failure.MODEL, line="no weights"), -9, 1, Failure.MODEL, "no weights"),
 }  # fmt: skip
 
