@@ -91,9 +91,7 @@ class EngineProcess:
         self._killed_before = host.kills_for_memory()
         self._has_answered = False
         self.url = f"http://127.0.0.1:{port}"
-        self.session = aiohttp.ClientSession(
-            base_url=self.url, headers=headers, timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        )
+        self._session = aiohttp.ClientSession(base_url=self.url, headers=headers)
 
     @property
     def pid(self) -> int:
@@ -192,7 +190,7 @@ class EngineProcess:
         """Status and body of an answer. Raises EngineFault when there is none."""
         patience = aiohttp.ClientTimeout(total=timeout_seconds or ANSWER_SECONDS)
         try:
-            async with self.session.request(method, path, json=body, timeout=patience) as response:
+            async with self._session.request(method, path, json=body, timeout=patience) as response:
                 return response.status, await response.text()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise EngineFault(
@@ -212,7 +210,7 @@ class EngineProcess:
 
         `let_go` is called with the processes of an engine that does not end by itself, before it is killed.
         """
-        await self.session.close()
+        await self._session.close()
         self._shared |= _shared_memory_of(self.pid)
         for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
             if number is signal.SIGKILL and let_go is not None:

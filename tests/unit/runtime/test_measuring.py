@@ -58,6 +58,24 @@ def test_a_container_at_its_cpu_limit_is_said(fraction: float | None, count: int
     assert len(list(Measurement.notes(measurement, point))) == count
 
 
+@pytest.mark.parametrize(("failure", "tries"), [(Failure.PORT, 3), (Failure.DIED, 1)])
+async def test_a_taken_port_is_tried_again(
+    model: Path, monkeypatch: pytest.MonkeyPatch, failure: Failure, tries: int
+) -> None:
+    launches: list[Launch] = []
+
+    async def fail(launch: Launch) -> EngineProcess:
+        launches.append(launch)
+        raise EngineFault(failure, "a test")
+
+    monkeypatch.setattr("slm_runtime.rig.start_engine", fail)
+    subject = Subject(model=str(model), served_name="m", command=("vllm", "serve"))
+    rig = EngineRig(subject, parse_lengths("48", "8"), Conditions(pace=PACE), None, lambda _: None)
+    with pytest.raises(EngineFault):
+        await rig.start(SWEEP)
+    assert len(launches) == tries
+
+
 async def test_engines_that_share_cores_are_said_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(_: Launch) -> EngineProcess:
         raise EngineFault(Failure.NEVER_HEALTHY, "a test")
