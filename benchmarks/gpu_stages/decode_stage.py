@@ -205,7 +205,7 @@ def board(readings: Sequence[Reading]) -> dict[str, Any]:
         return {"readings": 0}
     watts = [reading.power_watts for reading in readings if reading.power_watts is not None]
     clocks = [reading.sm_clock_mhz for reading in readings if reading.sm_clock_mhz is not None]
-    reasons = Counter(reason for reading in readings for reason in reading.slowed_by)
+    reasons = Counter(reason for reading in readings for reason in reading.slowed_by or ())
     return {
         "readings": len(readings),
         "mean_power_watts": fmean(watts) if watts else None,

@@ -43,14 +43,15 @@ def board_over(readings: Sequence[Reading], ci_fraction: float | None) -> Board:
     first, last = readings[0].energy_joules, readings[-1].energy_joules
     watts = [reading.power_watts for reading in readings if reading.power_watts is not None]
     clocks = [reading.sm_clock_mhz for reading in readings if reading.sm_clock_mhz is not None]
-    capped = fmean(POWER_CAP in reading.slowed_by for reading in readings)
-    braked = fmean(any(reason != POWER_CAP for reason in reading.slowed_by) for reading in readings)
+    reasons = [reading.slowed_by for reading in readings if reading.slowed_by is not None]
+    capped = fmean(POWER_CAP in named for named in reasons) if reasons else None
+    braked = fmean(any(reason != POWER_CAP for reason in named) for named in reasons) if reasons else 0.0
     return Board(
         energy_joules=last - first if first is not None and last is not None else None,
         mean_power_watts=fmean(watts) if watts else None,
         mean_sm_clock_mhz=fmean(clocks) if clocks else None,
         power_capped_fraction=capped,
-        is_slowed=braked > SLOWED_FRACTION or (capped > SLOWED_FRACTION and _drifts(clocks, ci_fraction)),
+        is_slowed=braked > SLOWED_FRACTION or ((capped or 0.0) > SLOWED_FRACTION and _drifts(clocks, ci_fraction)),
     )
 
 

@@ -51,7 +51,7 @@ exit status: 0 measured; 2 wrong command line; otherwise by class of failure:
 
 _DEVICE_HELP = "auto measures the CPU only where nothing says that a GPU is there"
 _CPUS_HELP = "CPUs that a replica may use; beside a GPU each engine is held to so many cores"
-_MEMORY_HELP = "host memory that a replica may use; a pack that has less is said"
+_MEMORY_HELP = "host memory that a replica may use; beside a GPU a note says which pack had less"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,32 +1,18 @@
 """What the kernel says of an engine that is no more, where the engine itself could say nothing.
 
-A process that is killed writes no last line: its exit status tells by which signal, and the cgroup's own count whether for
-want of memory. Must never overrule what an engine said.
+A process that is killed writes no last line: its exit status tells by which signal, and the cgroup's own count (`host`)
+whether for want of memory. Pure. Must never overrule what an engine said.
 """
 
 from __future__ import annotations
 
 import signal
 from dataclasses import replace
-from pathlib import Path
 
 from slm_core.failure import Cause, Failure
 
 SHELL_ADDS = 128
 """How a shell passes a signal on: as an exit status."""
-COUNTS_OF_KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
-"""Of this container: cgroup v2, and v1."""
-
-
-def kills_for_memory(files: tuple[Path, ...] = COUNTS_OF_KILLS) -> int | None:
-    """How many processes of this container the kernel has killed for want of memory. None where nobody counts."""
-    for file in files:
-        try:
-            counts = dict(line.split() for line in file.read_text().splitlines())
-            return int(counts["oom_kill"])
-        except (OSError, ValueError, KeyError):
-            continue
-    return None
 
 
 def ending(status: int | None) -> str:

@@ -2,7 +2,7 @@
 
 The figures of a CPU, of a part of a GPU or of one that others use look like those of a GPU. So whatever was asked for
 and is not there ends the profile, with what to do about it. Clusters without feature discovery have no other defence.
-Pure, but for the two functions that look. Must never let a doubt pass as a note.
+Pure, but for what opens a board and looks at it. Must never let a doubt pass as a note.
 """
 
 from __future__ import annotations

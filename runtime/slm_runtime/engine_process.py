@@ -25,7 +25,7 @@ from slm_core.failure import EngineFault, Failure, ProfileError, error_of
 from slm_core.tuning import STARTUP_SECONDS
 
 from slm_runtime import host
-from slm_runtime.death import ending, kills_for_memory, with_signal
+from slm_runtime.death import ending, with_signal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,6 +39,7 @@ STOP_SECONDS = 8.0
 """Grace between SIGTERM and SIGKILL. Nothing is being served: an engine that does not go at once is stuck."""
 DYING_SECONDS = 15.0
 """How long an engine may go on after its core has died: vLLM's server looks every 5 s, then shuts down (launcher.py)."""
+HEALTH_SECONDS = 2.0
 LOG = "engine.log"
 TAIL_BYTES = 64 * 1024
 ANSWER_SECONDS, FIRST_ANSWER_SECONDS = 15.0, 120.0
@@ -87,12 +88,10 @@ class EngineProcess:
         self._folder = folder
         self._log = folder / LOG
         self._shared: set[str] = set()
-        self._killed_before = kills_for_memory() or 0
+        self._killed_before = host.kills_for_memory()
         self._has_answered = False
         self.url = f"http://127.0.0.1:{port}"
-        self.session = aiohttp.ClientSession(
-            base_url=self.url, headers=headers, timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        )
+        self._session = aiohttp.ClientSession(base_url=self.url, headers=headers)
 
     @property
     def pid(self) -> int:
@@ -114,11 +113,8 @@ class EngineProcess:
 
     async def is_dying(self) -> bool:
         """Whether it has ended, or ends now. Its core goes first: health is the earliest to show it, its process the last."""
-        health = self.kind.paths.health
-        with contextlib.suppress(aiohttp.ClientError, OSError):
-            async with self.session.get(health, timeout=aiohttp.ClientTimeout(total=2)) as response:
-                if response.status == 200:
-                    return False
+        if await self._is_healthy():
+            return False
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), DYING_SECONDS)
         return self.exited
@@ -135,28 +131,31 @@ class EngineProcess:
         cause = self.kind.explain(self.log_tail())
         if not self.exited:
             return cause
-        return with_signal(cause, self._process.returncode, (kills_for_memory() or 0) - self._killed_before)
+        return with_signal(cause, self._process.returncode, host.kills_for_memory() - self._killed_before)
 
     async def ready(self, timeout_seconds: float) -> None:
         """Wait until it is healthy. Raises ProfileError or EngineFault."""
-        path = self.kind.paths.health
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             if self.exited:
                 cause = self._cause()
                 raise error_of(cause, f"the engine did not start ({ending(self._process.returncode)}): {cause.line}")
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with self.session.get(path, timeout=aiohttp.ClientTimeout(total=2)) as response:
-                    if response.status == 200:
-                        # Now, because an engine that is killed later can no longer be asked what it has mapped.
-                        self._shared = _shared_memory_of(self.pid)
-                        return
+            if await self._is_healthy():
+                # Now, because an engine that is killed later can no longer be asked what it has mapped.
+                self._shared = _shared_memory_of(self.pid)
+                return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), 0.25)
-        line = self._cause().line
+        path, line = self.kind.paths.health, self._cause().line
         raise EngineFault(
             Failure.NEVER_HEALTHY, f"{path} did not answer within {timeout_seconds:.0f} s; last line: {line}"
         )
+
+    async def _is_healthy(self) -> bool:
+        with contextlib.suppress(EngineFault):
+            status, _ = await self.ask("GET", self.kind.paths.health, timeout_seconds=HEALTH_SECONDS)
+            return status == 200
+        return False
 
     async def get(self, path: str) -> str:
         """Body of a GET. Raises EngineFault when the engine is silent or refuses; ProfileError for its metrics."""
@@ -191,7 +190,7 @@ class EngineProcess:
         """Status and body of an answer. Raises EngineFault when there is none."""
         patience = aiohttp.ClientTimeout(total=timeout_seconds or ANSWER_SECONDS)
         try:
-            async with self.session.request(method, path, json=body, timeout=patience) as response:
+            async with self._session.request(method, path, json=body, timeout=patience) as response:
                 return response.status, await response.text()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise EngineFault(
@@ -211,7 +210,7 @@ class EngineProcess:
 
         `let_go` is called with the processes of an engine that does not end by itself, before it is killed.
         """
-        await self.session.close()
+        await self._session.close()
         self._shared |= _shared_memory_of(self.pid)
         for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
             if number is signal.SIGKILL and let_go is not None:

@@ -3,7 +3,7 @@
 JSON lines are the only channel from a profile Job to the operator, so this format is kept stable. Each line of standard
 output is one object with the key `event`:
 
-    {"event": "phase", "phase": "Starting"|"Measuring"|"Finished", "message": str, "gpuSeconds": float}
+    {"event": "phase", "phase": "Starting"|"Finished", "message": str, "gpuSeconds": float}
     {"event": "progress", "point": int, "message": str, "gpuSeconds": float}      `point` counts from 1
     {"event": "point", "point": {...}}              a measured point, as in the document
     {"event": "ledger", "ledger": {...}}            memory of the sweep's engine, as in the document
@@ -35,7 +35,7 @@ class Reporter(Protocol):
     """Receives the progress of a measurement."""
 
     def phase(self, phase: str, message: str, gpu_seconds: float) -> None:
-        """Engines start, or are measured, or all is done."""
+        """Engines start, or all is done."""
 
     def progress(self, point: int, message: str, gpu_seconds: float) -> None:
         """The `point`-th point is being measured."""

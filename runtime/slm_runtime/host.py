@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 CGROUP = Path("/sys/fs/cgroup")
-"""The container's own, as it sees it. The second name of each file below is that of cgroup v1."""
+"""The container's own, as it sees it. Names after the first of each file below are those of cgroup v1."""
 OWN_CPUS, OWN_BYTES = 1, GIB
 """For the load generator and whatever else is no engine."""
 
@@ -84,11 +84,13 @@ def cpu_seconds(pids: Collection[int]) -> float:
 
 def cpu_periods() -> tuple[int, int]:
     """Periods of the CPU quota until now, and in how many of them the container had to wait for the next."""
-    for name in ("cpu.stat", "cpu/cpu.stat", "cpu,cpuacct/cpu.stat"):
-        with contextlib.suppress(OSError, ValueError):
-            found = dict(line.split() for line in (CGROUP / name).read_text().splitlines())
-            return int(found.get("nr_periods", 0)), int(found.get("nr_throttled", 0))
-    return 0, 0
+    found = _counts("cpu.stat", "cpu/cpu.stat", "cpu,cpuacct/cpu.stat")
+    return found.get("nr_periods", 0), found.get("nr_throttled", 0)
+
+
+def kills_for_memory() -> int:
+    """How many processes of this container the kernel has killed for want of memory; 0 where nobody counts."""
+    return _counts("memory.events", "memory/memory.oom_control").get("oom_kill", 0)
 
 
 @contextlib.contextmanager
@@ -128,6 +130,15 @@ def shortages(available: Share, engines: int, each: Share) -> tuple[str, ...]:
             limits = f"{wanted / GIB:.1f} GiB of host memory and may use {available.memory_bytes / GIB:.1f} GiB"
             found.append(f"{who} {limits}: the kernel ends them all when that is used up")
     return tuple(found)
+
+
+def _counts(*names: str) -> dict[str, int]:
+    """The named counts of the first of these files that can be read."""
+    for name in names:
+        with contextlib.suppress(OSError, ValueError):
+            lines = (CGROUP / name).read_text().splitlines()
+            return {key: int(count) for key, count in map(str.split, lines)}
+    return {}
 
 
 def _cpu_quota() -> float | None:

@@ -24,7 +24,7 @@ from slm_runtime.engine_process import Launch
 from slm_runtime.ledger import kv_bytes_per_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from slm_core.configuration import EngineConfiguration
 
@@ -49,7 +49,6 @@ class Subject:
     """What it always has after the command: `Options.fixed`."""
     max_model_len: int | None = None
     timeout_seconds: float = tuning.STARTUP_SECONDS.default
-    environment: Mapping[str, str] = field(default_factory=dict)
     replica: host.Share = field(default_factory=host.Share)
     """What a replica of it may use: beside a GPU no engine is measured with more CPU."""
 
@@ -57,15 +56,12 @@ class Subject:
 class Launches:
     """What is known of how to start an engine."""
 
-    def __init__(
-        self, subject: Subject, config: Mapping[str, Any], device: Device | None, note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, subject: Subject, config: Mapping[str, Any], device: Device | None) -> None:
         """`config`: the model's config.json, as far as it can be read."""
         self._subject = subject
         self._kind = engine_of(subject.command)
         self._config = config
         self._device = device
-        self._note = note
         self.context_bytes = 0
         """What an engine's context takes of the device: known once one has run."""
         self.left_out: tuple[str, ...] = ()
@@ -84,6 +80,15 @@ class Launches:
             timeout_seconds=self._subject.timeout_seconds,
             cores=self._cores(on.engines_per_gpu)[index],
         )
+
+    def shortages(self, engines: int) -> tuple[str, ...]:
+        """What keeps so many engines from what replicas would have, a sentence each."""
+        if self._device:
+            return host.shortages(host.available(), engines, self._subject.replica)
+        cores = len(os.sched_getaffinity(0))
+        if cores >= engines:
+            return ()
+        return (f"{engines} engines share {several(cores, 'core')}: what they gain here says little",)
 
     def kv_bytes_per_token(self, kv_dtype: str) -> int | None:
         """By the model's configuration; None where that does not tell."""
@@ -135,17 +140,11 @@ class Launches:
         return max(least, min(most, tokens * per_token))
 
     def _environment(self, on: EngineConfiguration, index: int, daemon: MpsDaemon | None) -> dict[str, str]:
-        made = dict(self._subject.environment)
-        if daemon:
-            made |= daemon.environment
+        made = dict(daemon.environment) if daemon else {}
         if self._device:
             made |= self._device.chosen()
             made |= sharing_of(on.sharing_mode).limits(self._device.memory_bytes, on.engines_per_gpu)
-        if self._device is None and on.engines_per_gpu > 1:
+        elif on.engines_per_gpu > 1:
             cores = frozenset(os.sched_getaffinity(0))
-            if len(cores) < on.engines_per_gpu and index == 0:
-                self._note(
-                    f"{on.engines_per_gpu} engines share {several(len(cores), 'core')}: what they gain here says little"
-                )
             made |= self._kind.pinned_to(host.shares(cores, on.engines_per_gpu)[index])
         return made

@@ -1,8 +1,8 @@
-"""The closed loop: a fixed number of requests in flight, whose cost to this machine stays small.
+"""The closed loop: a fixed number of requests in flight, at a cost that `benchmarks/client_cost.py` measures.
 
 Every request is made as clients make it: its answer is streamed, and the model's own defaults say how its tokens are
 sampled. The engine's counters count the tokens; of all answers the time to the first token is taken, and a few are
-watched at every token, for percentiles of ITL, held to a rate that costs a few per cent of a core.
+watched at every token, for percentiles of ITL, as far as their budget goes.
 
 Assumes OpenAI completions with `ignore_eos`. Must never retry: a failed request is a finding.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from slm_runtime.workload import Lengths
 
 WATCHED_TOKENS_PER_SECOND = 500.0
-"""Budget of the answers that are watched at every token: about 3 % of a core."""
+"""Budget of the answers that are watched at every token."""
 ERROR_PAUSE_SECONDS = 0.2
 """A refusing engine is not to be hammered."""
 LEARNED_ANSWERS = 32

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 OPEN_SECONDS = 120.0
 """A loop that is not full after so long is measured as it is, and marked for what waits."""
 DRAIN_SECONDS = 15.0
+CPU_THROTTLED_FRACTION = 0.05
+"""Of a window; above it the CPU limit is worth a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,9 @@ class Measurement:
             yield f"{self._found.prefix_hit_fraction:.0%} of the prompts' tokens came from the engine's prefix cache, though no prompt was sent twice"
         if Mark.CLIENT in point.marks:
             yield f"the load generator itself needed {self._found.client_core_fraction:.0%} of a core"
+        if (point.cpu_throttled_fraction or 0) > CPU_THROTTLED_FRACTION:
+            share = f"in {point.cpu_throttled_fraction:.0%} of the window"
+            yield f"the container had used up its CPU limit {share}: give it more CPU"
 
     async def take(self) -> Point:
         """Load, wait, read. Raises EngineFault when the engines die, hang or refuse."""

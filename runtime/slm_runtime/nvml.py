@@ -49,8 +49,8 @@ class Reading:
     power_watts: float | None
     sm_clock_mhz: int | None
     used_bytes: int
-    slowed_by: tuple[str, ...]
-    """Reasons for which the clocks are lowered now."""
+    slowed_by: tuple[str, ...] | None
+    """Reasons for which the clocks are lowered now. Absent on boards that name none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,7 @@ class Device:
         self.uuid: str = pynvml.nvmlDeviceGetUUID(handle)
         self.driver: str = pynvml.nvmlSystemGetDriverVersion()
         self.memory_bytes: int = pynvml.nvmlDeviceGetMemoryInfo(handle).total
+        self._visible: int = pynvml.nvmlDeviceGetCount()
 
     @classmethod
     def open(cls) -> Self:
@@ -103,41 +104,38 @@ class Device:
 
     def read(self) -> Reading:
         """One reading; what the board does not offer is absent. Raises ProfileError once it is lost."""
-        try:
-            memory = pynvml.nvmlDeviceGetMemoryInfo(self._handle)
-        except pynvml.NVMLError as error:
-            raise ProfileError(Failure.GPU_UNREADABLE, f"{self.product} can no longer be read: {error}") from error
+        used_bytes = self._memory().used
         energy_mj = self._maybe("nvmlDeviceGetTotalEnergyConsumption")
         power_mw = self._maybe("nvmlDeviceGetPowerUsage")
-        slowed = self._maybe("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
+        slowed = self._maybe("nvmlDeviceGetCurrentClocksThrottleReasons")
         return Reading(
             energy_joules=None if energy_mj is None else energy_mj / 1000,
             power_watts=None if power_mw is None else power_mw / 1000,
             sm_clock_mhz=self._maybe("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM),
-            used_bytes=memory.used,
-            slowed_by=tuple(name for name, bit in _SLOWED.items() if slowed & bit),
+            used_bytes=used_bytes,
+            slowed_by=None if slowed is None else tuple(name for name, bit in _SLOWED.items() if slowed & bit),
         )
 
     def state(self) -> State:
-        """What may stand against measuring on it; what the board does not tell does not."""
+        """What may stand against measuring on it; what the board does not tell does not. Raises as `read` does."""
         # NB: the first version of this call counts what the driver keeps for itself (0.6 GB on an H100) as used.
         memory = self._maybe("nvmlDeviceGetMemoryInfo", getattr(pynvml, "nvmlMemory_v2", None))
         mig = self._maybe("nvmlDeviceGetMigMode") or (0, 0)
         return State(
             product=self.product,
             memory_bytes=self.memory_bytes,
-            visible=pynvml.nvmlDeviceGetCount(),
+            visible=self._visible,
             is_named=self._is_named,
             compute_mode=_COMPUTE_MODES.get(mode := self._maybe("nvmlDeviceGetComputeMode") or 0, f"mode {mode}"),
             is_partitioned=bool(mig[0] or self._maybe("nvmlDeviceIsMigDeviceHandle")),
-            used_bytes=(memory or pynvml.nvmlDeviceGetMemoryInfo(self._handle)).used,
+            used_bytes=(memory or self._memory()).used,
             pids=tuple(process.pid for process in self._maybe("nvmlDeviceGetComputeRunningProcesses") or ()),
         )
 
     def chosen(self) -> dict[str, str]:
         """Variables by which an engine takes this board where it sees several. NB: CUDA ranks by speed by default."""
         index = self._maybe("nvmlDeviceGetIndex")
-        if index is None or pynvml.nvmlDeviceGetCount() == 1:
+        if index is None or self._visible == 1:
             return {}
         return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(index)}
 
@@ -145,6 +143,12 @@ class Device:
         """Let go of the library."""
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
+
+    def _memory(self) -> Any:
+        try:
+            return pynvml.nvmlDeviceGetMemoryInfo(self._handle)
+        except pynvml.NVMLError as error:
+            raise ProfileError(Failure.GPU_UNREADABLE, f"{self.product} can no longer be read: {error}") from error
 
     def _maybe(self, call: str, *args: Any) -> Any:
         try:

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from slm_runtime.search.steps import Measure
 
 PORT_TRIES = 3
-THROTTLED_FRACTION = 0.05
-"""Of a window; above it the CPU limit is worth a word."""
 
 
 class EngineRig:
@@ -67,7 +65,7 @@ class EngineRig:
         if not isinstance(lengths, Lengths):
             note(f"requests are as in {read.source}")
         config = read_config(subject.model)
-        self._launches = Launches(subject, config, device, note)
+        self._launches = Launches(subject, config, device)
         self._launches.lengths = read if isinstance(read, Lengths) else None
         self._tokens = text_tokens(config)
         self._seeds = random.Random(conditions.seed)  # noqa: S311 - of prompts, not of secrets
@@ -139,8 +137,7 @@ class EngineRig:
     async def _start(self, on: EngineConfiguration) -> EngineReport:
         if sharing_of(on.sharing_mode).daemon:
             self._daemon = await mps.start_daemon()
-        if self._device:
-            self._note_once(host.shortages(host.available(), on.engines_per_gpu, self._subject.replica))
+        self._note_once(self._launches.shortages(on.engines_per_gpu))
         before = self._device.read().used_bytes if self._device else None
         seconds = []
         for index in range(on.engines_per_gpu):
@@ -235,7 +232,7 @@ class EngineRig:
         launches.lengths = usable(lengths.pairs, lengths.source, launches.model_len or 2**31)
 
     def _first_request(self) -> dict[str, object]:
-        return {"model": self._subject.served_name, "prompt": [9] * 8, "max_tokens": 8, "ignore_eos": True}
+        return {"model": self._subject.served_name, "prompt": self._tokens[:1] * 8, "max_tokens": 8, "ignore_eos": True}
 
     async def measure(self, step: Measure) -> Point:
         """See Rig."""
@@ -256,9 +253,6 @@ class EngineRig:
             point = await measurement.take()
         for said in measurement.notes(point):
             self._note(f"B={point.batch_size}: {said}")
-        if (point.cpu_throttled_fraction or 0) > THROTTLED_FRACTION:
-            share = f"in {point.cpu_throttled_fraction:.0%} of the window"
-            self._note(f"B={point.batch_size}: the container had used up its CPU limit {share}: give it more CPU")
         return point
 
     async def stop(self) -> None:

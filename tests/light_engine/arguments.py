@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -82,10 +82,6 @@ class Settings:
     """What each prompt token adds to a step."""
     device_bytes: int = 8 * 2**30
     weights_bytes: int = 512 * 2**20
-    neighbours: int = 1
-    """Engines that share the device: a step takes as much longer as the device is busier."""
-    shared_fraction: float = 0.0
-    """Part of a step that neighbours cannot overlap."""
     version: str = "0.32.0"
     """Which vLLM it is."""
     first_seconds: float = 0.0
@@ -123,7 +119,6 @@ class Shape:
 
     kv_bytes_per_token: int
     max_model_len: int
-    vocab_size: int = field(default=512)
 
     @classmethod
     def of(cls, model: str, dtype: str, hub: str = "") -> "Shape":
@@ -146,7 +141,6 @@ class Shape:
             * head_dim
             * width,
             max_model_len=config.get("max_position_embeddings", 2048),
-            vocab_size=config.get("vocab_size", 512),
         )
 
 

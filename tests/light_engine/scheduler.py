@@ -138,8 +138,7 @@ class Scheduler:
 
     def _step_seconds(self, decoding: int, prefilled: int) -> float:
         s = self.settings
-        alone = s.step_ms + s.sequence_ms * decoding + s.prefill_ms * prefilled
-        return alone * (1 + s.shared_fraction * (s.neighbours - 1)) / 1000
+        return (s.step_ms + s.sequence_ms * decoding + s.prefill_ms * prefilled) / 1000
 
     def _admit(self, now: float) -> None:
         while self.waiting and len(self.running) < self.max_num_seqs:

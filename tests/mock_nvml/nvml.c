@@ -10,9 +10,8 @@
  *   MOCK_NVML_NAME, _TOTAL   their name, and memory in bytes
  *   MOCK_NVML_USED, _PIDS    what somebody else uses of a board in bytes, and his processes as far as they can be seen
  *   MOCK_NVML_COMPUTE_MODE, _MIG
- *   MOCK_NVML_SLOWED, _EVERY bits of the clocks' event reasons, in each reading or in each Nth
+ *   MOCK_NVML_SLOWED         bits of the clocks' event reasons
  *   MOCK_NVML_LOST_AFTER     calls for its memory after which the board has fallen off the bus
- *   MOCK_NVML_CLOCK_DROP     MHz by which the clock of the multiprocessors falls from reading to reading
  *
  * With MOCK_DEVICE, the folder of the mock libcuda, what its living clients have taken is used too.
  */
@@ -35,7 +34,7 @@ static unsigned long long number(const char *name, unsigned long long otherwise)
     return text ? strtoull(text, NULL, 10) : otherwise;
 }
 
-static unsigned long long energy_mj, readings, clock_readings, memory_calls;
+static unsigned long long energy_mj, memory_calls;
 
 static int unsupported(const char *call) {
     const char *all = getenv("MOCK_NVML_UNSUPPORTED");
@@ -137,15 +136,11 @@ nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t d, unsigned int *milliwatts) {
 }
 nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t d, unsigned int type, unsigned int *mhz) {
     SUPPORTED;
-    (void)d;
-    *mhz = type == 1 ? 1980 - (unsigned int)(number("MOCK_NVML_CLOCK_DROP", 0) * clock_readings++) : 0;
-    return OK;
+    (void)d; *mhz = type == 1 ? 1980 : 0; return OK;
 }
 nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t d, unsigned long long *reasons) {
     SUPPORTED;
-    (void)d;
-    *reasons = ++readings % number("MOCK_NVML_EVERY", 1) ? 0 : number("MOCK_NVML_SLOWED", 0);
-    return OK;
+    (void)d; *reasons = number("MOCK_NVML_SLOWED", 0); return OK;
 }
 nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t d, unsigned int *mode) {
     SUPPORTED;

@@ -12,7 +12,7 @@ from slm_runtime import cli
 
 TESTS = Path(__file__).parents[2]
 # A stand-in for nvidia-cuda-mps-control that keeps to its commands. Its clients are the living processes that the file
-# $MPS_TEST_CLIENTS names; those that it is told to let go are noted in $MPS_TEST_LET_GO. $MPS_TEST_SERVER gives it a
+# $MPS_TEST_CLIENTS names; those that it is to let go are noted in $MPS_TEST_LET_GO. $MPS_TEST_SERVER gives it a
 # server, which outlives it when it is killed, as NVIDIA's does; $MPS_TEST_DEAF makes it obey nothing but SIGKILL.
 MPS_CONTROL = """#!/bin/sh
 if [ "$1" = -f ]; then

@@ -1,5 +1,6 @@
 """What the readings of a window come to."""
 
+from dataclasses import replace
 from itertools import cycle, islice
 
 import pytest
@@ -19,7 +20,7 @@ def readings(*slowed_by: tuple[str, ...], clocks: tuple[int, ...] = (1500,), cou
 
 
 FALLING = tuple(1500 - 5 * i for i in range(40))
-UNSTEADY = (1530, 1470)
+UNSTEADY = (*(1600, 1400) * 10, *(1640, 1440) * 10)
 SLOWED = [
     ("no reason", readings(), False),
     ("a power cap throughout", readings((POWER,)), False),
@@ -48,6 +49,11 @@ def test_a_power_cap_is_a_figure() -> None:
     assert board_over(readings((POWER,), (POWER, HEAT), (), (HEAT,), count=4), 0.02) == Board(
         energy_joules=300, mean_power_watts=250, mean_sm_clock_mhz=1500, power_capped_fraction=0.5, is_slowed=True
     )
+
+
+def test_a_board_that_names_no_reasons_has_no_capped_share() -> None:
+    unsaid = [replace(reading, slowed_by=None) for reading in readings()]
+    assert (board_over(unsaid, 0.02).power_capped_fraction, board_over(unsaid, 0.02).is_slowed) == (None, False)
 
 
 def test_without_readings_nothing_is_known() -> None:

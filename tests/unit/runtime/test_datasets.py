@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,7 @@ TURNS: dict[str, tuple[Any, tuple[str, str]]] = {
         said(("user", "q"), ("assistant", None), ("tool", "42"), ("assistant", "a")),
         ("q", "a"),
     ),
+    "an empty system prompt": (said(("system", ""), ("user", "q"), ("assistant", "a")), ("q", "a")),
     "a later system prompt": (said(("user", "q"), ("system", "s"), ("assistant", "a")), ("q", "a")),
     "prompt and completion": ({"Prompt": "q", "completion": "a"}, ("q", "a")),
 }
@@ -96,6 +99,12 @@ def test_one_bad_text_is_skipped_and_counted(tmp_path: Path) -> None:
     assert isinstance(found, Conversations)
     assert len(found.texts) == 9
     assert found.source.endswith(" (skipped: 1 whose text cannot be read)")
+
+
+def test_a_source_is_the_files_name_and_digest_in_plain_text(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"odd\xff")
+    path.write_text(json.dumps([said(("user", "hello"), ("assistant", "hi"))]))
+    assert read_dataset(str(path)).source == f"odd? sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def test_one_bad_text_ends_no_profile() -> None:
@@ -164,6 +173,18 @@ def test_another_file_is_refused_in_one_sentence(case: str, tmp_path: Path) -> N
     assert words in str(why.value)
     assert "\n" not in str(why.value)
     assert case == "a mixture" or "ShareGPT" in str(why.value), "what is taken instead"
+
+
+@pytest.mark.parametrize(("form", "words"), [("[{}]", "entry 1 of its list"), ("{}", "a line is longer than 4,096")])
+def test_an_entry_without_a_bound_is_refused(
+    form: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "MOST_ENTRY", 1 << 12)
+    monkeypatch.setattr(entries, "PIECE", 1 << 10)
+    long = json.dumps(said(("user", "q" * (1 << 14)), ("assistant", "a")))
+    (tmp_path / "f").write_text(form.replace("{}", long))
+    with pytest.raises(ProfileError, match=words):
+        read_dataset(str(tmp_path / "f"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from slm_core.failure import Cause, Failure
-from slm_runtime.death import ending, kills_for_memory, with_signal
+from slm_runtime import host
+from slm_runtime.death import ending, with_signal
 
 SILENT = Cause(failure=Failure.DIED, line="Loading weights")
 CASES = {
@@ -18,6 +19,7 @@ CASES = {
     "shared-memory-too-small": (SILENT, -7, 0, Failure.HOST_MEMORY, "SIGBUS"),
     "an-exit-status": (SILENT, 1, 0, Failure.DIED, "Loading weights"),
     "still-alive": (SILENT, None, 0, Failure.DIED, "Loading weights"),
+    "a-remedy-of-its-own-wins": (Cause(failure=Failure.DIED, line="x", remedy="y"), -9, 1, Failure.DIED, "x"),
     "words-of-its-own-win": (Cause(failure=Failure.MODEL, line="no weights"), -9, 1, Failure.MODEL, "no weights"),
 }  # fmt: skip
 
@@ -31,18 +33,21 @@ def test_a_death_without_words_has_the_class_of_its_signal(case: str) -> None:
 
 
 COUNTS = {
-    "v2": ("low 0\nhigh 7\nmax 3\noom 1\noom_kill 2\noom_group_kill 1\n", 2),
-    "v1": ("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n", 5),
-    "of-an-old-kernel": ("low 0\nhigh 0\n", None),
-    "no-counts": ("nonsense", None),
+    "v2": ("memory.events", "low 0\nhigh 7\nmax 3\noom 1\noom_kill 2\noom_group_kill 1\n", 2),
+    "v1": ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n", 5),
+    "of-an-old-kernel": ("memory.events", "low 0\nhigh 0\n", 0),
+    "no-counts": ("memory.events", "nonsense", 0),
+    "no-cgroup": ("other", "oom_kill 5\n", 0),
 }
 
 
 @pytest.mark.parametrize("case", COUNTS)
-def test_the_kernels_count_is_read(tmp_path: Path, case: str) -> None:
-    text, expected = COUNTS[case]
-    (tmp_path / "events").write_text(text)
-    assert kills_for_memory((tmp_path / "none", tmp_path / "events")) == expected
+def test_the_kernels_count_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    name, text, expected = COUNTS[case]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    monkeypatch.setattr(host, "CGROUP", tmp_path)
+    assert host.kills_for_memory() == expected
 
 
 def test_a_signal_that_has_no_name_is_said_by_its_number() -> None:

@@ -1,6 +1,7 @@
 """Which device is measured, and which is refused before an engine is started."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +118,15 @@ class Busy:
     def state(self) -> State:
         self.looks -= 1
         return replace(IDLE, used_bytes=GIB) if self.looks >= 0 else IDLE
+
+
+async def test_what_does_not_pass_is_refused_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_checks, "LOOK_SECONDS", 0)
+    board, looks = replace(IDLE, compute_mode="PROHIBITED"), []
+    device: Any = SimpleNamespace(state=lambda: looks.append(1) or board)
+    with pytest.raises(ProfileError, match="PROHIBITED"):
+        await check_device(device, Choice.GPU, None, None)
+    assert len(looks) == 1
 
 
 async def test_memory_that_is_just_being_freed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

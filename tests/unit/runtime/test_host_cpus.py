@@ -38,6 +38,14 @@ def test_a_container_may_use_its_quota(
     assert host.available().cpus == (quota or 8)
 
 
+@pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_a_container_may_use_its_memory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "CGROUP", tmp_path)
+    whole = host.memory_bytes()
+    write(tmp_path, {name: "1048576\n"})
+    assert host.available().memory_bytes == 1048576 < whole
+
+
 PERIODS = [
     ("v2", {"cpu.stat": "usage_usec 7\nnr_periods 40\nnr_throttled 9\n"}, (40, 9)),
     ("v1", {"cpu/cpu.stat": "nr_periods 4\nnr_throttled 1\nthrottled_time 3\n"}, (4, 1)),

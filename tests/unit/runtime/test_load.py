@@ -77,9 +77,9 @@ def loop_of(url: str, seed: int = 1) -> ClosedLoop:
     return ClosedLoop([url], "m", parse_lengths("24", "2"), TOKENS, seed)
 
 
-async def some_answers(loop: ClosedLoop, width: int, answers: int) -> None:
+async def some_answers(loop: ClosedLoop, width: int | None, answers: int, in_flight: int | None = None) -> None:
     async with asyncio.timeout(60), loop:
-        loop.start(width, None)
+        loop.start(width, in_flight)
         while loop.answered + loop.errors < answers:  # noqa: ASYNC110 - what the workers count
             await asyncio.sleep(0)
 
@@ -120,12 +120,73 @@ async def test_each_place_of_the_loop_keeps_its_connection() -> None:
 
 
 async def test_the_first_token_of_every_answer_is_timed() -> None:
-    loop = loop_of("")
     async with engine(*WHOLE) as asked:
         loop = loop_of(asked.url)
         await some_answers(loop, 4, 40)
     assert loop.errors == 0
     assert len(loop.sample.ttft_ms) >= loop.answered
+
+
+async def test_requests_in_flight_go_to_every_engine() -> None:
+    async with engine(*WHOLE) as one, engine(*WHOLE) as other:
+        loop = ClosedLoop([one.url, other.url], "m", parse_lengths("24", "2"), TOKENS, 1)
+        await some_answers(loop, None, 60, in_flight=2)
+    assert one.bodies
+    assert other.bodies
+
+
+async def test_how_many_events_a_token_makes_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected: list[float | None] = []
+    finish = Answer.finish
+
+    async def noting(answer: Answer, events: float | None) -> None:
+        expected.append(events)
+        await finish(answer, events)
+
+    monkeypatch.setattr(Answer, "finish", noting)
+    async with engine(STREAM, chunk(EVENT), chunk(DONE) + LAST) as asked:
+        loop = ClosedLoop([asked.url], "m", parse_lengths("24", "64"), TOKENS, 1)
+        loop._watched_allowed = 0
+        await some_answers(loop, 1, 4)
+    assert expected[0] is None
+    assert expected[3] == 1, "all 64 tokens come in one event"
+
+
+def test_as_many_answers_are_watched_as_their_tokens_permit() -> None:
+    loop = loop_of("")
+    for itl_seconds, watched in ((0.1, 50), (0.01, 5), (0.0, 1)):
+        loop.open_window(itl_seconds)
+        assert loop._watched_allowed == watched
+
+
+class Timed:
+    """An answer whose next events come every 40 ms, by the clock that it moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *events: int) -> None:
+        self.now = 100.0
+        self._events = iter(events)
+        monkeypatch.setattr("slm_runtime.load.time.monotonic", lambda: self.now)
+
+    async def more(self) -> int:
+        self.now += 0.04
+        return next(self._events)
+
+
+async def test_events_that_come_together_share_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer: Any = Timed(monkeypatch, 1, 4, 0)
+    loop = loop_of("")
+    await loop._watch(answer)
+    assert loop.sample.itl_ms == pytest.approx([40, 10, 10, 10, 10])
+
+
+async def test_what_began_before_the_window_is_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer: Any = Timed(monkeypatch, 1, 1, 1, 0)
+    loop = loop_of("")
+    began, loop.sample.opened = answer.now, answer.now + 0.05
+    await loop._first(answer, began)
+    await loop._watch(answer)
+    assert loop.sample.ttft_ms == []
+    assert loop.sample.itl_ms == pytest.approx([40])
 
 
 FAILED = {
@@ -175,6 +236,7 @@ async def test_a_connection_closed_in_the_middle_is_a_failure(monkeypatch: pytes
 async def test_an_answer_that_is_waited_for_is_seldom_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Events gather while nobody looks, and the end is found all the same."""
     rests: list[float] = []
+    parts: list[float] = []
     events = 512
     fed = 0
 
@@ -192,6 +254,7 @@ async def test_an_answer_that_is_waited_for_is_seldom_looked_at(monkeypatch: pyt
 
         async def rest(self, seconds: float) -> None:
             rests.append(seconds)
+            parts.append(seconds * 1000 / (events - fed))
             self.now += seconds
 
     slow: Any = Slow()
@@ -202,6 +265,22 @@ async def test_an_answer_that_is_waited_for_is_seldom_looked_at(monkeypatch: pyt
     assert answer.events == events
     assert len(rests) < 12
     assert max(rests) <= 0.25
+    assert max(parts) < 0.6, "an answer that speeds up must not be missed"
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+async def test_an_answer_cut_anywhere_is_read_to_its_end(size: int) -> None:
+    whole = chunk(EVENT) + chunk(EVENT) + chunk(DONE) + LAST
+    connection = Connection("http://127.0.0.1:9", {})
+    connection._reader, connection._end = asyncio.StreamReader(), b"\r\n"
+    answer = Answer(connection)
+    reading = asyncio.create_task(answer.finish(None))
+    for at in range(0, len(whole), size):
+        connection._reader.feed_data(whole[at : at + size])
+        for _ in range(3):
+            await asyncio.sleep(0)  # until it has read that
+    assert reading.done()
+    assert answer.events == 2
 
 
 async def test_a_loop_that_is_left_closes_its_connections() -> None:

@@ -50,6 +50,7 @@ CLOSING = [
     ("but not for ever", 60.0, 0.0, None, False, True),
     ("a cap in requests ends it before the minimum", 1.0, 0.0, 16, True, True),
     ("and not before so many have finished", 1.0, 0.0, 64, True, False),
+    ("which are not waited for for ever", 40.0, 0.0, 10**6, True, True),
 ]
 
 
@@ -65,6 +66,7 @@ def test_facts_are_differences_of_counters() -> None:
     assert found.delta.output_tokens_per_second == pytest.approx(3200)
     assert found.delta.mean_ms("itl") == pytest.approx(10)
     assert found.kv_peak_fraction == pytest.approx(0.5)
+    assert found.running_error == pytest.approx(32 / (4 * 21)), "no sampling error is none"
     assert found.requests == 320
     assert found.input_tokens_mean == pytest.approx(50)
     assert found.output_tokens_mean == pytest.approx(100)
@@ -105,6 +107,7 @@ MARKED = [
     ("more than run by the gauge", {"decoding": 35.0}, {}, (Mark.LITTLES_LAW,)),
     ("many in their first step, which no gauge counts", {"decoding": 31.0, "prefilling": 9.0}, {}, ()),
     ("many before their first token, and counted", {"decoding": 23.0, "prefilling": 9.0}, {}, ()),
+    ("latency and throughput beside requests that wait", {"decoding": 29.0}, {"may_wait": True}, ()),
     ("a difference that sampling explains", {"decoding": 29.0, "running_error": 1.0}, {}, ()),
     ("lowered clocks", {}, {"throttled": True}, (Mark.THROTTLED,)),
     ("prompts that the engine knew", {"prefix_hit_fraction": 0.04}, {}, (Mark.PREFIX_CACHE,)),

@@ -55,6 +55,10 @@ def test_a_few_requests_too_long_are_left_out_and_said() -> None:
     assert usable(pairs, "chats", 2048).source == "chats (1 of 10 left out)"
 
 
+def test_requests_of_one_token_are_left_out() -> None:
+    assert usable([(10, 10)] * 9 + [(10, 1)], "chats", 2048).pairs == ((10, 10),) * 9
+
+
 def test_one_request_too_long_never_ends_a_profile() -> None:
     assert usable([(10, 10), (5000, 10)], "chats", 2048).pairs == ((10, 10),)
 
