@@ -44,6 +44,21 @@ def test_another_node_is_taken_instead() -> None:
     assert settled.nodes[0] == held
 
 
+def test_slices_left_on_a_held_node_are_not_waited_for() -> None:
+    view, _, _ = play_out(w.fleet(w.demand("gone"), nodes=(w.node(),)))
+    left = hold(view).nodes[0]
+    _, _, plan = play_out(w.fleet(w.demand(), nodes=(left, w.node("gpu-2"))), start_s=100_000)
+    assert plan.assignments[w.demand().deployment].nodes == ("gpu-2",)
+
+
+def test_a_held_node_is_not_emptied_for_a_whole_gpu() -> None:
+    view, _, _ = play_out(w.fleet(w.demand("gone", replicas=4), nodes=(w.node(), w.node("gpu-2"))))
+    held, free = hold(view).nodes[0], view.nodes[1]
+    wants = w.demand(slice_class=w.WHOLE, replicas=1)
+    plan = plan_fleet(replace(view, demands=(wants,), nodes=(held, free)), w.SETTINGS, w.later(100_000))
+    assert plan.assignments[wants.deployment].changing == ("gpu-2",)
+
+
 def test_a_held_node_goes_on_serving() -> None:
     view, _, before = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
     plan = plan_fleet(hold(view), w.SETTINGS, w.later(1000))
