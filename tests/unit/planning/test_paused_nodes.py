@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from slm_operator.api import names
-from slm_operator.planning.actions import EmitEvent
+from slm_operator.planning.actions import EmitEvent, PatchNode
 from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.settings import Settings
 
 from . import worlds as w
 from .test_fleet import play_out
 
 if TYPE_CHECKING:
     from slm_operator.planning.views import FleetView
+
+ONE_AT_A_TIME = Settings.model_validate({"nodes": {"maxChanging": 1}})
 
 
 def hold(view: FleetView, *, value: str | None = "true") -> FleetView:
@@ -84,6 +87,17 @@ def test_a_change_waits_where_it_is_and_ends_as_ever(steps: int) -> None:
     assert not [action for action in during.plan.actions if not isinstance(action, EmitEvent)]
     _, _, after = play_out(view, start_s=100)
     assert after.assignments[w.demand().deployment].slots == 2
+
+
+def test_a_change_that_waits_takes_nobody_elses_turn() -> None:
+    view = w.fleet(w.demand(), w.demand("other"), nodes=(w.node(), w.node("gpu-2")))
+    for tick in range(0, 120, 30):
+        for action in plan_fleet(view, ONE_AT_A_TIME, w.later(tick)).plan.actions:
+            view = w.play(view, action)
+    held = replace(view, nodes=(hold(view).nodes[0], view.nodes[1]))
+    for now, changed in ((view, {"gpu-1"}), (held, {"gpu-2"})):
+        actions = plan_fleet(now, ONE_AT_A_TIME, w.later(130)).plan.actions
+        assert {action.node for action in actions if isinstance(action, PatchNode)} == changed
 
 
 @pytest.mark.parametrize("value", ["false", "", "yes"])
