@@ -95,6 +95,7 @@ def test_what_answers_is_left_alone_and_status_says_so(case: str) -> None:
     of, reason, stalls = CASES[case]
     made = plan(of)
     said = {one["type"]: one for one in status(made)["conditions"]}
+    assert len(said) == len(status(made)["conditions"]), "each type once, or the API server refuses the status"
     assert "Deployment" not in applied(made)
     assert not any(isinstance(action, Delete | ScaleWorkload) for action in made.actions)
     assert (said["Ready"]["reason"], "Stalled" in said, "Reconciling" in said) == (reason, stalls, not stalls)
@@ -160,6 +161,11 @@ def test_what_somebody_has_broken_on_the_deployment_is_nothing(text: str | None)
     assert scaled(of) == []
     said = {one["type"]: one["status"] for one in status(plan(of))["conditions"]}
     assert (said["Ready"], said["Available"]) == ("False", "Unknown")
+
+
+def test_a_deployment_that_is_being_deleted_is_not_scaled() -> None:
+    going = replace(served(), meta=replace(served().meta, deleting=True))
+    assert scaled(changed({"replicas": 5}, workload=going)) == []
 
 
 def test_what_was_never_served_is_not_scaled() -> None:
