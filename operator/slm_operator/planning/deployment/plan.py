@@ -37,8 +37,6 @@ from slm_operator.slo.monitor import slo_finding
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from slm_core.measurements import SharingMode
-
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.planning.views import DeploymentView
@@ -72,27 +70,21 @@ def _story(view: DeploymentView, settings: Settings) -> Story:
     spec = view.deployment.spec
     if spec is None:
         return _stalled(Condition.PROFILED, Reason.INVALID_SPEC, view.deployment.broken or "spec cannot be read")
-    if wrong := _template_refused(spec, asked_mode(spec.sharing.mode), settings):  # before GPU time is spent on it
-        return Story().and_then(wrong)
+    # Before GPU time is spent on it. NB: where the mode is left to the advice, that takes none which a template rules out.
+    if refused := refused_for(spec.pod_template or {}, asked_mode(spec.sharing.mode), settings.nodes.opt_in_label):
+        return _stalled(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, "; ".join(refused))
     story = _profiled(view, spec)
     if view.advice is None or not story.holds:
         return story
     story = _advised(view, spec, story, view.advice)
     if story.advice is None or not story.holds:
         return story
-    if wrong := _template_refused(spec, story.advice.configuration.sharing_mode, settings):
-        return story.and_then(wrong)
     return _served(view, spec, story, story.advice, settings)
 
 
 def _is_followed(story: Story) -> bool:
     """Whether the plan has come as far as to replicas of this spec."""
     return any(finding.type is Condition.ALLOCATED for finding in story.findings)
-
-
-def _template_refused(spec: SLMDeploymentSpec, mode: SharingMode | None, settings: Settings) -> Finding | None:
-    why = "; ".join(refused_for(spec.pod_template or {}, mode, settings.nodes.opt_in_label))
-    return _obstacle(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, why) if why else None
 
 
 def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> Story:
@@ -231,8 +223,4 @@ def _refused(view: DeploymentView) -> Finding | None:
 
 
 def _stalled(kind: Condition, reason: Reason, message: str) -> Story:
-    return Story().and_then(_obstacle(kind, reason, message))
-
-
-def _obstacle(kind: Condition, reason: Reason, message: str) -> Finding:
-    return Finding(type=kind, holds=False, reason=reason, message=message, stalls=True)
+    return Story().and_then(Finding(type=kind, holds=False, reason=reason, message=message, stalls=True))
