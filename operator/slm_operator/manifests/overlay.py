@@ -244,9 +244,9 @@ def _stays(name: str, over: dict[str, Any], field: str) -> bool:
 
 
 def _merge_named(base: list[Any], over: list[Any], field: str) -> list[Any]:
-    """NB: of items that share a key, as a port's two protocols do, only the first is the base's."""
+    """NB: no two of the base's share a key; of the overlay's that do, as a port's two protocols, only the first is the base's."""
     key, merged, new = _MERGE_KEYS[field], list(base), []
-    free = {item.get(key): at for at, item in reversed(list(enumerate(base)))}
+    free = {item.get(key): at for at, item in enumerate(base)}
     for item in over:
         at = free.pop(item.get(key), None)
         if at is None:
