@@ -14,6 +14,7 @@ from slm_core.sharing import allows_packs, sharing_of
 from slm_core.units import GIB
 
 from slm_operator.advisor import memory
+from slm_operator.advisor.explain import without_mps
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
@@ -30,7 +31,7 @@ def sharing(context: Context, point: Point) -> Check:
     if s.mode is not None and s.mode is not point.sharing_mode:
         return Check(name, False, f"the user requested {s.mode}, this is {point.sharing_mode}")
     if s.against_mps is not None and sharing_of(point.sharing_mode).daemon is not None:
-        return Check(name, False, f"MPS is ruled out by {s.against_mps}")
+        return Check(name, False, without_mps(s.against_mps))
     own, most = s.engines_per_gpu, s.max_engines_per_gpu
     if own is not None and own != point.replicas:
         return Check(name, False, f"the user requested {own} per GPU", point.replicas, own)

@@ -43,6 +43,11 @@ def gib(count: float) -> str:
     return f"{count / GIB:.1f} GiB"
 
 
+def without_mps(because: str) -> str:
+    """Why no engines are put under MPS."""
+    return f"MPS is ruled out by {because}"
+
+
 def smaller_batch(wished: Point, kv: int | None, room: int | None) -> str:
     """Why a pack that the user chose runs smaller batches than one engine would."""
     return (

@@ -20,7 +20,7 @@ from slm_core.units import GIB
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Closest, Objective
-from slm_operator.advisor.explain import gib, smaller_batch
+from slm_operator.advisor.explain import gib, smaller_batch, without_mps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -119,7 +119,11 @@ def _borrow(context: Context, singles: Sequence[Candidate], replicas: int) -> Se
         return _too_many(context, min(lenders, key=lambda j: j.point.full_load), replicas)
     smaller = choose_among(fitting)
     lender = wished if wished in fitting or smaller is None else smaller.chosen
-    notes = () if lender is wished else (smaller_batch(wished.point, memory.kv_bytes(context, wished.point), room),)
+    notes: tuple[str, ...] = (
+        () if lender is wished else (smaller_batch(wished.point, memory.kv_bytes(context, wished.point), room),)
+    )
+    if context.settings.mode is None and context.settings.against_mps is not None:
+        notes += (f"{without_mps(context.settings.against_mps)}.",)
     return Selection(
         judged=lender,
         configuration=replace(
@@ -156,8 +160,10 @@ def _mode(context: Context, replicas: int) -> SharingMode:
     """The mode of a pack that nobody measured: the user's, else the one to try first."""
     if replicas == 1:
         return EXCLUSIVE.mode
-    asked = context.settings.mode
-    return asked if asked is not None and allows_packs(asked) else PACKED[0].mode
+    s = context.settings
+    if s.mode is not None and allows_packs(s.mode):
+        return s.mode
+    return next(one.mode for one in PACKED if one.daemon is None or s.against_mps is None)
 
 
 def nearest(judged: Iterable[Candidate]) -> Candidate | None:

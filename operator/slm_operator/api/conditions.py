@@ -76,6 +76,11 @@ def _ready(blocking: Finding | None) -> Finding:
     return Finding(type=Condition.READY, holds=False, reason=blocking.reason, message=blocking.message)
 
 
+def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """The condition of this type in anybody's status; None without it."""
+    return next((one for one in status.get("conditions") or () if one.get("type") == kind), None)
+
+
 def rfc3339(moment: datetime) -> str:
     """A moment as every Kubernetes API writes it, in whole seconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

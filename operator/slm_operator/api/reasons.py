@@ -75,8 +75,8 @@ class Reason(StrEnum):
     AWAITING_RETRY = (
         "AwaitingRetry",
         Group.WAITING,
-        "a try to measure was ended by the cluster (pre-empted, evicted, node lost, refused by the kubelet, an image or a Secret missing), and the next one comes after a pause: 1, 2, 4 ... minutes, an hour at most. `status.tries` counts them; all of them together cost `spec.search.maxGpuMinutes` at most",
-        "do what the message says, then `kubectl annotate slmp NAME slm-operator.io/retry=VALUE` has it tried at once (each value asks once); so has a change of its spec",
+        "a try to measure was ended by the cluster (pre-empted, evicted, node lost, refused by the kubelet, an image or a Secret missing), and the next one comes after a pause of a minute (10 seconds where a kubelet refused the pod), doubled each time, an hour at most. `status.tries` counts them; all of them together cost `spec.search.maxGpuMinutes` at most",
+        "do what the message says, then `kubectl annotate --overwrite slmp NAME slm-operator.io/retry=VALUE` has it tried at once (each value asks once); so has a change of its spec",
     )
     NO_POD = (
         "NoPod",
@@ -163,7 +163,7 @@ class Reason(StrEnum):
         "ProfileFailed",
         Group.STOPPED,
         "a try to measure ended without a result, through its spec or the model: no memory, no time, or no word. It is not repeated by itself",
-        "correct what the message names (`spec.podTemplate`, `spec.search.maxGpuMinutes`): it is then tried again; or `kubectl annotate slmp NAME slm-operator.io/retry=VALUE`",
+        "correct what the message names (`spec.podTemplate`, `spec.search.maxGpuMinutes`): it is then tried again; or `kubectl annotate --overwrite slmp NAME slm-operator.io/retry=VALUE`, with another value each time",
     )
     BUDGET_SPENT = (
         "BudgetSpent",

@@ -16,6 +16,8 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
+from slm_core.sharing import sharing_of
+
 from slm_operator.api import names
 from slm_operator.api.kubernetes import TOLERATES_CHANGES, tolerates_changes
 from slm_operator.api.parts import refused_variable
@@ -23,6 +25,8 @@ from slm_operator.manifests.engine import CONTAINER, ENGINE_UID, container_secur
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from slm_core.measurements import SharingMode
 
 # Kubernetes API, core/v1 types.go: patchMergeKey of each list in a pod.
 _MERGE_KEYS = {
@@ -44,7 +48,7 @@ _DIRECTIVES = ("$patch", "$retainKeys", "$setElementOrder/", "$deleteFromPrimiti
 RUNTIME_CONTAINER = "runtime"
 """The init container of profile pods, which brings what measures. One of a user's would be merged into it."""
 _APPENDED = frozenset({"tolerations"})
-INSTEAD_OF_MPS = "or set spec.sharing.mode to Auto, TimeSlicing or Exclusive"
+_INSTEAD_OF_MPS = "or set spec.sharing.mode to Auto, TimeSlicing or Exclusive"
 """What else helps where MPS was asked for by name."""
 SHARED_MEMORY = PurePosixPath("/dev/shm")  # noqa: S108 - in the pod
 
@@ -172,6 +176,17 @@ def _owned_in_any(container: dict[str, Any], where: str) -> Iterator[str]:
             yield f"{where}.resources: {name} is set by the operator"
 
 
+def refused_for(
+    overlay: dict[str, Any], mode: SharingMode | None, opt_in_label: str = names.OPT_IN_LABEL
+) -> tuple[str, ...]:
+    """Why engines that share a GPU in this way cannot have an overlay, as sentences. None: the way is not known yet."""
+    fields = refused_fields(overlay, opt_in_label)
+    if fields or mode is None or sharing_of(mode).daemon is None:
+        return fields
+    why = refused_under_mps(overlay)
+    return () if why is None else (f"{why}; {_INSTEAD_OF_MPS}",)
+
+
 def refused_under_mps(overlay: dict[str, Any]) -> str | None:
     """Why engines with an overlay, whose fields are not refused, may not share a GPU by MPS; None when they may.
 
@@ -229,9 +244,9 @@ def _stays(name: str, over: dict[str, Any], field: str) -> bool:
 
 
 def _merge_named(base: list[Any], over: list[Any], field: str) -> list[Any]:
-    """NB: of items that share a key, as a port's two protocols do, only the first is the base's."""
+    """NB: no two of the base's share a key; of the overlay's that do, as a port's two protocols, only the first is the base's."""
     key, merged, new = _MERGE_KEYS[field], list(base), []
-    free = {item.get(key): at for at, item in reversed(list(enumerate(base)))}
+    free = {item.get(key): at for at, item in enumerate(base)}
     for item in over:
         at = free.pop(item.get(key), None)
         if at is None:

@@ -59,12 +59,8 @@ def engine_resources(gpu: str, overlay: Mapping[str, Any]) -> dict[str, Any]:
 
 def pack_resources(engine: Mapping[str, Any], engines: int) -> dict[str, Any]:
     """Resources of the container that measures so many engines like this one, and loads them."""
-    return {part: _for_pack(part, amounts or {}, engines) for part, amounts in engine.items() if part in _PARTS} | {
-        part: amounts for part, amounts in engine.items() if part not in _PARTS
-    }
-
-
-_PARTS = ("requests", "limits")
+    scaled = {part: _for_pack(part, engine[part] or {}, engines) for part in ("requests", "limits") if part in engine}
+    return dict(engine) | scaled
 
 
 def _for_pack(part: str, amounts: Mapping[str, Any], engines: int) -> dict[str, Any]:

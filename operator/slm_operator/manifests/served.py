@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
 from slm_operator.api.base import Name, Part, Product
 from slm_operator.api.status import ConfigurationStatus
@@ -52,5 +52,5 @@ def read_served(text: str | None) -> Served | None:
         return None
     try:
         return Served.model_validate(decode(text))
-    except (ValueError, ValidationError):
+    except ValueError:  # pydantic's is one
         return None

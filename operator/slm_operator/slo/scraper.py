@@ -132,13 +132,12 @@ class SloMonitor:
     def _state_of(self, record: DeploymentRecord) -> MonitorState | None:
         """The state for the present baseline; a change of spec or profile begins a new one."""
         profile = self.gatherer.profile_of(record)
-        before = self._states.get(record.meta.key)
         if record.spec is None:
             return None
+        known = self._states.get(record.meta.key)
         if profile is None or profile.measurements is None:  # what was advised before is served, and judged, meanwhile
-            return before[1] if before is not None else None
+            return known[1] if known is not None else None
         version = (record.meta.uid, record.meta.generation, profile.meta.uid, profile.measurements.measured_at)
-        known = before
         if known is not None and known[0] == version:
             return known[1]
         advice = self.gatherer.advice(record)

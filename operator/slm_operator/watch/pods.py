@@ -11,12 +11,12 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.api.conditions import condition
 from slm_operator.partitioning import RESOURCES
 from slm_operator.watch.projection import (
     Raw,
     amount,
     cause,
-    condition,
     cut,
     first,
     is_device,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_operator import quantity
 from slm_operator.api import names
+from slm_operator.api.conditions import condition
 from slm_operator.partitioning.node_slices import PARTS
 from slm_operator.watch.records import (
     Cause,
@@ -200,11 +201,6 @@ def _daemon(raw: Raw, part: str) -> DaemonPodRecord:
     )
 
 
-def condition(status: Raw, kind: str) -> Raw | None:
-    """The condition of this type."""
-    return next((one for one in status.get("conditions") or () if one.get("type") == kind), None)
-
-
 def waiting(container_status: Raw) -> Cause | None:
     """Why a container waits."""
     state = (container_status.get("state") or {}).get("waiting")
@@ -238,14 +234,9 @@ def first(found: Iterable[Cause | None]) -> Cause | None:
     return next((one for one in found if one is not None), None)
 
 
-def amount(quantity: object) -> int:
+def amount(count: object) -> int:
     """A whole number of devices. Extended resources are integers; the API server also accepts 1k."""
-    text = str(quantity)
-    scale = {"k": 1000, "M": 10**6}.get(text[-1:], 1)
-    try:
-        return int(float(text.rstrip("kM")) * scale)
-    except (ValueError, OverflowError):
-        return 0
+    return int(quantity.amount(count) or 0)
 
 
 def is_device(resource: str) -> bool:

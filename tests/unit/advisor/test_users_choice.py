@@ -69,6 +69,12 @@ def test_never_measured_borrows_from_one_engine() -> None:
     assert (lender.last.value, lender.last.limit) == (1, 2)
 
 
+def test_never_measured_and_not_for_mps_takes_turns_and_says_why() -> None:
+    advice = advise(document(), ANY, Settings(engines_per_gpu=2, against_mps="another user"))
+    assert advice.configuration.sharing_mode is SharingMode.TIME_SLICING
+    assert "MPS is ruled out by another user." in advice.sentences
+
+
 def test_never_measured_in_the_mode_that_the_user_chose() -> None:
     settings = Settings(engines_per_gpu=2, mode=SharingMode.TIME_SLICING)
     advice = advise(document(*SINGLES, pack(128)), ANY, settings)

@@ -178,6 +178,11 @@ def test_what_the_operator_owns_is_refused_by_name(case: str) -> None:
     assert any(words in sentence for sentence in refused_fields(overlay))
 
 
+def test_items_of_one_key_that_differ_otherwise_are_taken() -> None:
+    (ports, constraints) = (MERGES[f"one {name}"][1] for name in ("port, two protocols", "topology, two constraints"))
+    assert refused_fields({"spec": constraints | {"containers": [{"name": "sidecar"} | ports]}}) == ()
+
+
 def test_the_label_by_which_nodes_are_lent_is_not_deselected() -> None:
     overlay = {"spec": {"nodeSelector": {"node-restriction.kubernetes.io/slm": None, "zone": "a"}}}
     (said,) = refused_fields(overlay, "node-restriction.kubernetes.io/slm")

@@ -91,6 +91,7 @@ ROOMS = [
     ("a node that does not say", [Room(cpus=0, memory_bytes=0)], 4),
     ("room for all", [Room(cpus=96, memory_bytes=512 * GIB)], 4),
     ("few CPUs", [Room(cpus=8, memory_bytes=512 * GIB)], 3),
+    ("what all request and nothing for daemons", [Room(cpus=9, memory_bytes=512 * GIB)], 3),
     ("little memory", [Room(cpus=96, memory_bytes=30 * GIB)], 3),
     ("a small node beside a large one", [Room(cpus=4, memory_bytes=16 * GIB), Room(cpus=8, memory_bytes=64 * GIB)], 3),
     ("no room at all", [Room(cpus=1, memory_bytes=GIB)], 1),

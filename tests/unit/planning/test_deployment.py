@@ -108,7 +108,7 @@ def test_an_engine_against_the_rules_of_mps_is_not_put_under_it(template: dict[s
 
 
 def test_an_engine_of_another_user_has_a_whole_gpu_or_a_turn_of_it() -> None:
-    for mode in ("Exclusive", "TimeSlicing"):
+    for mode in ("Exclusive", "TimeSlicing", "Auto"):
         made = plan(
             measured({"sharing": {"mode": mode, "enginesPerGpu": 1 if mode == "Exclusive" else 2}} | OTHER_USER)
         )

@@ -95,6 +95,7 @@ def test_what_answers_is_left_alone_and_status_says_so(case: str) -> None:
     of, reason, stalls = CASES[case]
     made = plan(of)
     said = {one["type"]: one for one in status(made)["conditions"]}
+    assert len(said) == len(status(made)["conditions"]), "each type once, or the API server refuses the status"
     assert "Deployment" not in applied(made)
     assert not any(isinstance(action, Delete | ScaleWorkload) for action in made.actions)
     assert (said["Ready"]["reason"], "Stalled" in said, "Reconciling" in said) == (reason, stalls, not stalls)
@@ -120,6 +121,14 @@ def test_the_number_of_replicas_is_obeyed(case: str, wanted: int) -> None:
     assert demand is not None
     assert (demand.replicas, demand.slice_class, demand.node_selector) == (wanted, w.MPS_2, {"pool": "small"})
     assert [one.key for one in demand.tolerations] == ["dedicated"]
+
+
+def test_a_slice_is_as_large_as_it_was() -> None:
+    before = read_served(served().served)
+    assert before is not None
+    demand = demand_of(changed().deployment, None, None, before.model_copy(update={"slice_bytes": 7 << 30}))
+    assert demand is not None
+    assert demand.slice_bytes == 7 << 30
 
 
 def test_the_operators_own_number_stays_a_full_pack() -> None:
@@ -160,6 +169,24 @@ def test_what_somebody_has_broken_on_the_deployment_is_nothing(text: str | None)
     assert scaled(of) == []
     said = {one["type"]: one["status"] for one in status(plan(of))["conditions"]}
     assert (said["Ready"], said["Available"]) == ("False", "Unknown")
+
+
+def test_routing_goes_on_too() -> None:
+    of = changed({"routing": {"gatewayRef": {"name": "inference"}, "endpointPickerRef": {"name": "chat-epp"}}})
+    assert {"InferencePool", "HTTPRoute"} <= applied(plan(of)).keys()
+
+
+@pytest.mark.parametrize(("pool", "reason"), [("small", "Ready"), ("large", "Planning")])
+def test_only_an_answer_about_its_own_nodes_is_taken(pool: str, reason: str) -> None:
+    asked = w.demand(node_selector={"pool": pool})
+    room = Assignment(asked=asked, nodes=("gpu-1",), slots=2, slice_class=w.MPS_2)
+    said = {one["type"]: one["reason"] for one in status(plan(changed(assignment=room)))["conditions"]}
+    assert said["Allocated"] == reason
+
+
+def test_a_deployment_that_is_being_deleted_is_not_scaled() -> None:
+    going = replace(served(), meta=replace(served().meta, deleting=True))
+    assert scaled(changed({"replicas": 5}, workload=going)) == []
 
 
 def test_what_was_never_served_is_not_scaled() -> None:

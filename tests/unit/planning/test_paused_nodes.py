@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from slm_operator.api import names
-from slm_operator.planning.actions import EmitEvent
+from slm_operator.planning.actions import EmitEvent, PatchNode
 from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.settings import Settings
 
 from . import worlds as w
 from .test_fleet import play_out
 
 if TYPE_CHECKING:
     from slm_operator.planning.views import FleetView
+
+ONE_AT_A_TIME = Settings.model_validate({"nodes": {"maxChanging": 1}})
 
 
 def hold(view: FleetView, *, value: str | None = "true") -> FleetView:
@@ -44,6 +47,21 @@ def test_another_node_is_taken_instead() -> None:
     assert settled.nodes[0] == held
 
 
+def test_slices_left_on_a_held_node_are_not_waited_for() -> None:
+    view, _, _ = play_out(w.fleet(w.demand("gone"), nodes=(w.node(),)))
+    left = hold(view).nodes[0]
+    _, _, plan = play_out(w.fleet(w.demand(), nodes=(left, w.node("gpu-2"))), start_s=100_000)
+    assert plan.assignments[w.demand().deployment].nodes == ("gpu-2",)
+
+
+def test_a_held_node_is_not_emptied_for_a_whole_gpu() -> None:
+    view, _, _ = play_out(w.fleet(w.demand("gone", replicas=4), nodes=(w.node(), w.node("gpu-2"))))
+    held, free = hold(view).nodes[0], view.nodes[1]
+    wants = w.demand(slice_class=w.WHOLE, replicas=1)
+    plan = plan_fleet(replace(view, demands=(wants,), nodes=(held, free)), w.SETTINGS, w.later(100_000))
+    assert plan.assignments[wants.deployment].changing == ("gpu-2",)
+
+
 def test_a_held_node_goes_on_serving() -> None:
     view, _, before = play_out(w.fleet(w.demand(), nodes=(w.node(),)))
     plan = plan_fleet(hold(view), w.SETTINGS, w.later(1000))
@@ -69,6 +87,17 @@ def test_a_change_waits_where_it_is_and_ends_as_ever(steps: int) -> None:
     assert not [action for action in during.plan.actions if not isinstance(action, EmitEvent)]
     _, _, after = play_out(view, start_s=100)
     assert after.assignments[w.demand().deployment].slots == 2
+
+
+def test_a_change_that_waits_takes_nobody_elses_turn() -> None:
+    view = w.fleet(w.demand(), w.demand("other"), nodes=(w.node(), w.node("gpu-2")))
+    for tick in range(0, 120, 30):
+        for action in plan_fleet(view, ONE_AT_A_TIME, w.later(tick)).plan.actions:
+            view = w.play(view, action)
+    held = replace(view, nodes=(hold(view).nodes[0], view.nodes[1]))
+    for now, changed in ((view, {"gpu-1"}), (held, {"gpu-2"})):
+        actions = plan_fleet(now, ONE_AT_A_TIME, w.later(130)).plan.actions
+        assert {action.node for action in actions if isinstance(action, PatchNode)} == changed
 
 
 @pytest.mark.parametrize("value", ["false", "", "yes"])

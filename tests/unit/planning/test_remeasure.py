@@ -16,8 +16,10 @@ MEASURED = replace(w.document(), measured_at=w.NOW.isoformat())
 LATER = w.NOW + AT_MOST_EVERY
 
 
-def view(policy: str = "OnDrift", verdict: Verdict | None = ASKED, **profile: Any) -> DeploymentView:
-    record = w.deployment(spec={"profiling": {"policy": policy}})
+def view(
+    policy: str = "OnDrift", verdict: Verdict | None = ASKED, *, paused: bool = False, **profile: Any
+) -> DeploymentView:
+    record = w.deployment(spec={"profiling": {"policy": policy}, "paused": paused})
     found = replace(w.profile(record, MEASURED), imported=False)
     return w.seen(record, replace(found, **profile), slo_verdict=verdict)
 
@@ -38,6 +40,7 @@ def test_what_is_no_time_counts_as_long_ago(stands: str) -> None:
 
 NOT = {
     "not allowed": (view("IfMissing"), LATER),
+    "paused": (view(paused=True), LATER),
     "not requested": (view(verdict=replace(ASKED, reason="SloMissed")), LATER),
     "the load is another": (view(verdict=replace(ASKED, spec_must_change=True)), LATER),
     "never monitored": (view(verdict=None), LATER),

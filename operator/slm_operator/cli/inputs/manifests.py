@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
-from slm_core.measurements import SharingMode
+from slm_core.sharing import asked_mode
 
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
@@ -13,11 +13,8 @@ from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.admission.answer import asked
 from slm_operator.cli.inputs.files import as_written
 from slm_operator.cli.inputs.validation import sentence
-from slm_operator.manifests.overlay import INSTEAD_OF_MPS, refused_fields, refused_under_mps
+from slm_operator.manifests.overlay import refused_for
 from slm_operator.visible import visible_in
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def deployment(filename: str) -> tuple[dict[str, Any], SLMDeploymentSpec]:
@@ -33,17 +30,10 @@ def deployment(filename: str) -> tuple[dict[str, Any], SLMDeploymentSpec]:
         spec = SLMDeploymentSpec.model_validate(kept["spec"])
     except ValidationError as error:
         raise Refused(f"{filename}: {sentence(error, 'spec')}") from None
-    if refused := tuple(_refused_by_the_operator(spec)):
-        raise Refused("\n".join(f"{filename}: {one}" for one in refused))
+    # The API server cannot see into a pod template.
+    if wrong := refused_for(spec.pod_template or {}, asked_mode(spec.sharing.mode)):
+        raise Refused("\n".join(f"{filename}: {one}" for one in wrong))
     return kept, spec
-
-
-def _refused_by_the_operator(spec: SLMDeploymentSpec) -> Iterator[str]:
-    """What the API server cannot see into."""
-    overlay = spec.pod_template or {}
-    yield from (refused := refused_fields(overlay))
-    if not refused and spec.sharing.mode == SharingMode.MPS and (why := refused_under_mps(overlay)):
-        yield f"{why}; {INSTEAD_OF_MPS}"
 
 
 def taken(manifest: dict[str, Any], kind: str, filename: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from slm_operator.api import names
+from slm_operator.api.conditions import moment
 from slm_operator.api.crd import KINDS
 from slm_operator.cli.cluster import DAEMON_SET, DEPLOYMENT, LEASE_NAME, Cluster
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node, Unseen, Wish
@@ -162,10 +163,8 @@ async def _lease(cluster: Cluster, operators: tuple[Installed, ...] | Unseen) ->
 def lease_seen(raw: dict[str, Any], now: datetime) -> LeaseSeen:
     """A Lease at a moment. NB: the clocks of two machines differ: an age out of bounds is a reason to look again."""
     spec = raw.get("spec") or {}
-    try:
-        age_seconds = (now - datetime.fromisoformat(spec.get("renewTime") or "")).total_seconds()
-    except (ValueError, TypeError):
-        age_seconds = float("inf")
+    renewed = moment(spec.get("renewTime"))
+    age_seconds = (now - renewed).total_seconds() if renewed is not None else float("inf")
     duration = float(spec.get("leaseDurationSeconds") or 0)
     return LeaseSeen(
         holder=spec.get("holderIdentity") or "", age_seconds=age_seconds, renewing=abs(age_seconds) <= duration

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_core.counters import CounterDelta, over_engines
 
+from slm_operator.api.conditions import condition
 from slm_operator.api.names import Condition
 from slm_operator.manifests.metadata import label_value
 
@@ -81,7 +82,7 @@ def _row(raw: Mapping[str, Any], before: Look | None, now: Look, limits: Limits 
     name, status = raw["metadata"]["name"], raw.get("status") or {}
     advice, label = status.get("advice") or {}, label_value(raw["metadata"]["name"])
     per_gpu = (advice.get("configuration") or {}).get("enginesPerGpu")
-    met = next((c["status"] for c in status.get("conditions") or () if c.get("type") == Condition.SLO_MET), "")
+    met = (condition(status, Condition.SLO_MET) or {}).get("status") or ""
     return Row(
         name=name,
         ready=status.get("readyReplicas") or 0,

@@ -9,15 +9,15 @@ undone because a later step fails: running replicas go on while a new profile is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from slm_core.sharing import asked_mode, sharing_of
+from slm_core.sharing import asked_mode
 
 from slm_operator.api import names
-from slm_operator.api.conditions import Finding
+from slm_operator.api.conditions import Finding, condition
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
-from slm_operator.manifests.overlay import INSTEAD_OF_MPS, refused_fields, refused_under_mps
+from slm_operator.manifests.overlay import refused_for
 from slm_operator.manifests.profile import profile, profile_name, shared_profile
 from slm_operator.planning.actions import Action, Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable, without_flags
@@ -35,10 +35,7 @@ from slm_operator.planning.status.write import write_status
 from slm_operator.slo.monitor import slo_finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
-
-    from slm_core.measurements import SharingMode
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
@@ -56,7 +53,11 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
         story = pause(view, story, settings)
     elif not _is_followed(story):
         story = go_on(view, story, settings)
-    monitored = slo_finding(view.slo_verdict, _former_slo(record.status)) if settings.watch.interval_seconds else None
+    monitored = (
+        slo_finding(view.slo_verdict, condition(record.status, Condition.SLO_MET))
+        if settings.watch.interval_seconds
+        else None
+    )
     status = deployment_status(view, story, monitored, settings, now)
     because = f"{status['phase']}: {status['conditions'][0]['message']}"
     write = write_status(names.DEPLOYMENT_KIND, record.meta, status, because)
@@ -69,32 +70,21 @@ def _story(view: DeploymentView, settings: Settings) -> Story:
     spec = view.deployment.spec
     if spec is None:
         return _stalled(Condition.PROFILED, Reason.INVALID_SPEC, view.deployment.broken or "spec cannot be read")
-    overlay = spec.pod_template or {}
-    refused = "; ".join(refused_fields(overlay, settings.nodes.opt_in_label))
-    without_mps = refused_under_mps(overlay) if not refused else None
-    if without_mps is not None and _shares_by_daemon(asked_mode(spec.sharing.mode)):  # before GPU time is spent on it
-        refused = f"{without_mps}; {INSTEAD_OF_MPS}"
-    if refused:
-        return _stalled(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, refused)
+    # Before GPU time is spent on it. NB: where the mode is left to the advice, that takes none which a template rules out.
+    if refused := refused_for(spec.pod_template or {}, asked_mode(spec.sharing.mode), settings.nodes.opt_in_label):
+        return _stalled(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, "; ".join(refused))
     story = _profiled(view, spec)
     if view.advice is None or not story.holds:
         return story
     story = _advised(view, spec, story, view.advice)
     if story.advice is None or not story.holds:
         return story
-    if without_mps is not None and _shares_by_daemon(story.advice.configuration.sharing_mode):
-        said = f"{without_mps}; {INSTEAD_OF_MPS}"
-        return story.and_then(_obstacle(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, said))
     return _served(view, spec, story, story.advice, settings)
 
 
 def _is_followed(story: Story) -> bool:
     """Whether the plan has come as far as to replicas of this spec."""
     return any(finding.type is Condition.ALLOCATED for finding in story.findings)
-
-
-def _shares_by_daemon(mode: SharingMode | None) -> bool:
-    return mode is not None and sharing_of(mode).daemon is not None
 
 
 def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> Story:
@@ -156,7 +146,7 @@ def _profile_finding(view: DeploymentView) -> Finding:
             message=f"SLMProfile {found.meta.key.name}: {found.broken}",
             stalls=True,
         )
-    own = next((c for c in found.status.get("conditions", ()) if c.get("type") == Condition.PROFILED), None)
+    own, stalled = (condition(found.status, kind) for kind in (Condition.PROFILED, Condition.STALLED))
     holds = found.imported or (own is not None and own.get("status") == "True")
     reason = (
         Reason.IMPORTED if found.imported else str(own.get("reason", Reason.PROFILING)) if own else Reason.PROFILING
@@ -168,10 +158,7 @@ def _profile_finding(view: DeploymentView) -> Finding:
         if own
         else "measuring has not begun"
     )
-    stalls = not holds and any(
-        one.get("type") == Condition.STALLED and one.get("status") == "True"
-        for one in found.status.get("conditions", ())
-    )
+    stalls = not holds and stalled is not None and stalled.get("status") == "True"
     return Finding(
         type=Condition.PROFILED,
         holds=holds,
@@ -236,12 +223,4 @@ def _refused(view: DeploymentView) -> Finding | None:
 
 
 def _stalled(kind: Condition, reason: Reason, message: str) -> Story:
-    return Story().and_then(_obstacle(kind, reason, message))
-
-
-def _obstacle(kind: Condition, reason: Reason, message: str) -> Finding:
-    return Finding(type=kind, holds=False, reason=reason, message=message, stalls=True)
-
-
-def _former_slo(status: Mapping[str, Any]) -> Mapping[str, str] | None:
-    return next((one for one in status.get("conditions", ()) if one.get("type") == Condition.SLO_MET), None)
+    return Story().and_then(Finding(type=kind, holds=False, reason=reason, message=message, stalls=True))

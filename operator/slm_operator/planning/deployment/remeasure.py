@@ -7,14 +7,17 @@ again what would come out the same: other lengths or a thin load are a matter of
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from slm_operator.api.conditions import moment
 from slm_operator.manifests.profile import profile
 from slm_operator.planning.actions import Apply
 from slm_operator.slo.judge import Drift
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from slm_operator.planning.views import DeploymentView
 
 AT_MOST_EVERY = timedelta(days=1)
@@ -30,15 +33,8 @@ def remeasured(view: DeploymentView, now: datetime) -> tuple[Apply, ...]:
     if found is None or found.measurements is None or found.imported or found.measurements.measured_at is None:
         return ()
     measured_at = found.measurements.measured_at
-    if _is_recent(measured_at, now):
+    at = moment(measured_at)
+    if at is not None and now - at < AT_MOST_EVERY:  # NB: a document may say anything: what is no time is long ago
         return ()
     manifest = profile(view.deployment, spec, view.co_owners, measured_at)
     return (Apply(manifest=manifest, because=f"spec.profiling.policy is OnDrift, and {verdict.message}"),)
-
-
-def _is_recent(measured_at: str, now: datetime) -> bool:
-    """NB: the time is from a document, in which anything may stand: what is no time counts as long ago."""
-    try:
-        return now - datetime.fromisoformat(measured_at) < AT_MOST_EVERY
-    except (ValueError, TypeError):
-        return False

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_core.measurements import SharingMode
 
+from slm_operator.api.profile import ENDED
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.partitioning.base import SliceClass
 from slm_operator.planning.deployment.advising import Unadvisable, slice_bytes_of
@@ -127,4 +128,4 @@ def _more_tolerations(spec: SLMDeploymentSpec) -> list[dict[str, Any]]:
 
 def _ended(profile: ProfileRecord) -> bool:
     """Whether no more points will come: the search ended early, with what it had."""
-    return profile.imported or profile.status.get("phase") in {"Complete", "Failed"}
+    return profile.imported or profile.status.get("phase") in ENDED

@@ -240,10 +240,9 @@ def _is_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | N
     return None if state.node.allocatable.get(WHOLE_GPUS.resource) else f"has no {WHOLE_GPUS.resource} allocatable"
 
 
-def _may_change(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
-    if not state.paused or (state.observed_class == demand.slice_class and not state.changing):
-        return None
-    return f"is held by its annotation {names.PAUSED_ANNOTATION}"
+def _may_change(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
+    """NB: also where it has the slices already: whom it serves stands in its labels, which are held too."""
+    return f"is held by its annotation {names.PAUSED_ANNOTATION}" if state.paused else None
 
 
 def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:

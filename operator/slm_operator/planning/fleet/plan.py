@@ -85,8 +85,8 @@ def _in_turn(
     """One step for every node that has not reached its target, and when each namespace last had its turn to begin a change.
 
     No more than maxChanging nodes are in a change at once.
-    NB: a node that waits for somebody else's pods or for a PDB may wait for ever, so it does not count. Nor does one that
-    gets another target than it is being changed to: it waits for its turn again.
+    NB: a node that waits for somebody else's pods, a PDB or its administrator may wait for ever, so it does not count.
+    Nor does one that gets another target than it is being changed to: it waits for its turn again.
     """
     awaited = placement.targets.keys() | placement.emptied.keys()
     steps = {
@@ -124,7 +124,7 @@ def _step(state: NodeState, placement: Placement, site: Site) -> NodeStep:
 
 
 def _held(state: NodeState, step: NodeStep) -> NodeStep:
-    """The step of a node whose administrator wants no change: nothing is done, and what it would be is said."""
+    """The step of a node whose administrator wants no change: nothing is done, and who holds it is said."""
     if step.done and not step.actions:
         return step
     stage = f"node {state.name} is held by its annotation {names.PAUSED_ANNOTATION}"

@@ -14,13 +14,13 @@ node's volume makes the config-manager exit. Must never evict a pod that is not 
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from slm_core.sharing import sharing_of
 from slm_core.wording import several
 
 from slm_operator.api import names
+from slm_operator.api.conditions import moment
 from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.node_slices import daemon_of
 from slm_operator.partitioning.plugin_config import config_key, is_key_of, lone_key, plugin_config
@@ -48,6 +48,8 @@ from slm_operator.planning.fleet.node.step import (
 from slm_operator.planning.reader import AboutPods
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.node.state import NodeState
 
@@ -259,7 +261,5 @@ def fail(state: NodeState, target: Target, why: str, site: Site) -> NodeStep:
 
 def _before(first: str, second: str) -> bool:
     """Whether one time of the kubelet is before another."""
-    try:
-        return datetime.fromisoformat(first) < datetime.fromisoformat(second)
-    except (ValueError, TypeError):
-        return False
+    earlier, later = moment(first), moment(second)
+    return earlier is not None and later is not None and earlier < later

@@ -6,10 +6,11 @@ Every function returns a NodeStep. Their order is documented in change.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.api.conditions import moment
 from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.base import UNSHARED
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
@@ -20,6 +21,7 @@ from slm_operator.watch.records import Taint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.reader import Sentence
@@ -224,10 +226,8 @@ def is_of_the_future(state: NodeState, now: datetime) -> bool:
 
 def seconds_since(stamp: str | None, now: datetime) -> float:
     """Seconds since a stamp of ours, negative in its future. NB: an unreadable or missing stamp counts as long ago."""
-    try:
-        return (now - datetime.fromisoformat(stamp or "")).total_seconds()
-    except (ValueError, TypeError):
-        return timedelta(days=1).total_seconds()
+    at = moment(stamp)
+    return (now - at if at is not None else timedelta(days=1)).total_seconds()
 
 
 def node_event(state: NodeState, reason: Reason, message: str, *, warning: bool = False) -> EmitEvent:
