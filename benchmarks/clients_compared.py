@@ -1,7 +1,7 @@
 """What AIPerf, GuideLLM and the profiler say of one engine under one load, side by side. Pure.
 
-Exists apart from the run that makes them (`independent_clients`), so that a table can be made of a record, and the
-reading of other programs' files be tested. Must never call two figures equal by another measure than the product's own.
+Exists apart from the run that makes them (`independent_clients`), so that a table can be made of a record. Must never
+read other programs' files, nor call two figures equal, in another way than the product's own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_core.codec import to_json
 from slm_core.noise import of_comparison
+from slm_core.results.registry import from_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,23 +29,10 @@ class Figures:
     """Median, as the client saw it: the mean is moved by a start in which all requests come at once."""
 
 
-def of_aiperf(result: Mapping[str, Any]) -> Figures:
-    """Of `profile_export_aiperf.json`. Its ITL of a request is (latency - TTFT) / (tokens - 1); the mean is over requests."""
-    return Figures(
-        result["output_token_throughput"]["avg"],
-        result["inter_token_latency"]["avg"],
-        result["time_to_first_token"]["p50"],
-    )
-
-
-def of_guidellm(result: Mapping[str, Any]) -> Figures:
-    """Of its JSON report. Its ITL is the profiler's; its TPOT counts the first token in, and is not that."""
-    (benchmark,) = result["benchmarks"]
-    seen = {name: metric["successful"] for name, metric in benchmark["metrics"].items() if name in _GUIDELLM}
-    return Figures(*(seen[name][statistic] for name, statistic in _GUIDELLM.items()))
-
-
-_GUIDELLM = {"output_tokens_per_second": "mean", "inter_token_latency_ms": "mean", "time_to_first_token_ms": "median"}
+def of_result(name: str, raw: Any) -> Figures:
+    """Of another client's file, as the product reads such files. Raises DocumentError where its batches were not full."""
+    document, _ = from_results([(name, raw)])
+    return of_points([to_json(point) for point in document.points])
 
 
 def of_points(points: Sequence[Mapping[str, Any]]) -> Figures:

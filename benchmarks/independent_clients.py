@@ -28,7 +28,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT)]
@@ -43,12 +43,9 @@ from slm_runtime.search.steps import Measure  # noqa: E402
 from slm_runtime.window import Pace  # noqa: E402
 from slm_runtime.workload import parse_lengths  # noqa: E402
 
-from benchmarks.clients_compared import Figures, of_aiperf, of_guidellm, table  # noqa: E402
+from benchmarks.clients_compared import Figures, of_result, table  # noqa: E402
 from tests.testbed.engine_cpu import CPU_ENV, cache, serve_command  # noqa: E402
 from tests.testbed.tiny_model import tiny_model  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 CLIENTS = ("aiperf==0.13.0", "guidellm==0.8.1")
 INPUT_TOKENS, OUTPUT_TOKENS, OUTPUT_DEVIATION = 161, 64, 18
@@ -87,7 +84,7 @@ def servers() -> dict[str, Server]:
 
 
 def clients() -> Path:
-    """The environment of the two clients, installed on first use (2 GB, a minute)."""
+    """The environment of the two clients, installed on first use (6 GB, a few minutes)."""
     folder = cache() / "clients" / hashlib.sha256(repr(CLIENTS).encode()).hexdigest()[:12]
     ready = folder.with_suffix(".ready")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +126,7 @@ def guidellm(url: str, batch_size: int, requests: int, folder: Path) -> tuple[li
     return ["guidellm", "run", "--backend", json.dumps(backend), *words.split()], path
 
 
-async def ask(made: tuple[list[str], Path], read: Callable[[dict[str, Any]], Figures]) -> Figures:
+async def ask(made: tuple[list[str], Path]) -> Figures:
     """Run a client to its end and read its figures. Raises RuntimeError with its last words."""
     (program, *words), path = made
     print("  " + shlex.join([program, *words]), flush=True)
@@ -149,7 +146,7 @@ async def ask(made: tuple[list[str], Path], read: Callable[[dict[str, Any]], Fig
             os.killpg(process.pid, signal.SIGKILL)
     if process.returncode or not path.exists():
         raise RuntimeError(f"{program}: exit status {process.returncode}: {said[-2000:].decode(errors='replace')}")
-    return read(json.loads(path.read_text()))
+    return of_result(path.name, json.loads(path.read_text()))
 
 
 async def point(engine: EngineProcess, batch_size: int, seed: int) -> dict[str, Any]:
@@ -180,9 +177,9 @@ async def compare(name: str, server: Server, batch_size: int) -> dict[str, Any]:
     engine = await start_engine(Launch(command=command, environment=server.environment))
     try:
         points = [await point(engine, batch_size, seed=1)]
-        for seed, client, made, read in ((2, "AIPerf", aiperf, of_aiperf), (3, "GuideLLM", guidellm, of_guidellm)):
+        for seed, client, made in ((2, "AIPerf", aiperf), (3, "GuideLLM", guidellm)):
             with tempfile.TemporaryDirectory() as folder:
-                seen[client] = asdict(await ask(made(engine.url, batch_size, requests, Path(folder)), read))
+                seen[client] = asdict(await ask(made(engine.url, batch_size, requests, Path(folder))))
             points.append(await point(engine, batch_size, seed))
     finally:
         await engine.stop()

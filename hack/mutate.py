@@ -66,8 +66,6 @@ ELSE_NEAREST = (
     *("test_checks.py", "test_advise.py", "test_load.py", "test_users_choice.py"),
     *("test_published.py", "test_golden.py"),
 )
-NO_JUDGE = {"test_speed.py"}
-"""Tests of time: a mutant beside others is slow for no fault of its own."""
 SECONDS_A_TEST = 30
 """A test that takes longer loops for ever."""
 NO_TEST_RAN = {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}
@@ -231,7 +229,7 @@ def main() -> int:
     """The command: 0 when every survivor is explained."""
     arguments = _parser().parse_args()
     os.chdir(ROOT)
-    every = sorted(path.name for path in TESTS.glob("test_*.py") if path.name not in NO_JUDGE)
+    every = sorted(path.name for path in TESTS.glob("test_*.py"))
     if not passes(None, every):
         print("the advisor's tests fail as they are: fix them first", file=sys.stderr)
         return 2

@@ -1,25 +1,17 @@
 """What other clients' files say is read as they mean it, and held against the profiler by the product's own measure."""
 
+import json
+from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import pytest
+from slm_core.codec import DocumentError
 from slm_core.noise import UNREPEATED_FRACTION
 
-from benchmarks.clients_compared import Figures, differences, interval, of_aiperf, of_guidellm, of_points, table
+from benchmarks.clients_compared import Figures, differences, interval, of_points, of_result, table
 
-AIPERF = {
-    "output_token_throughput": {"unit": "tokens/sec", "avg": 625.0},
-    "inter_token_latency": {"unit": "ms", "avg": 11.6, "p50": 11.5},
-    "time_to_first_token": {"unit": "ms", "avg": 48.3, "p50": 34.4},
-}
-GUIDELLM_METRICS = {
-    "output_tokens_per_second": {"mean": 659.2, "median": 265.5},
-    "inter_token_latency_ms": {"mean": 11.5, "median": 11.6},
-    "time_to_first_token_ms": {"mean": 24.8, "median": 23.8},
-    "time_per_output_token_ms": {"mean": 11.8, "median": 11.8},
-    "text": {"tokens": {}},
-}
-GUIDELLM = {"benchmarks": [{"metrics": {n: {"successful": v} for n, v in GUIDELLM_METRICS.items()}}]}
+RESULTS = Path(__file__).parents[1] / "data" / "results"
 
 
 def point(rate: float = 600.0, itl_ms: float = 12.0, ttft_ms: float = 30.0, ci: float | None = 0.01) -> dict[str, Any]:
@@ -27,9 +19,14 @@ def point(rate: float = 600.0, itl_ms: float = 12.0, ttft_ms: float = 30.0, ci: 
     return {"outputTokensPerSecond": rate, "throughputCiFraction": ci, **latencies}
 
 
-def test_each_client_is_read_by_its_own_names() -> None:
-    assert of_aiperf(AIPERF) == Figures(625.0, 11.6, 34.4)
-    assert of_guidellm(GUIDELLM) == Figures(659.2, 11.5, 23.8)
+def test_a_clients_file_is_read_as_the_product_reads_it() -> None:
+    found = of_result("guidellm.json", json.loads((RESULTS / "guidellm.json").read_text()))
+    assert astuple(found) == pytest.approx((659.196, 11.546, 23.752), rel=1e-4)
+
+
+def test_a_result_without_full_batches_is_refused() -> None:
+    with pytest.raises(DocumentError, match="no rate"):
+        of_result("rate.json", json.loads((RESULTS / "vllm-bench-rate.json").read_text()))
 
 
 def test_the_profilers_figures_are_the_mean_of_its_points() -> None:

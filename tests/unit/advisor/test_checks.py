@@ -104,6 +104,7 @@ def test_rejects(candidate: Point, name: str, because: str) -> None:
         (Settings(max_engines_per_gpu=1), "the user allows at most 1 per GPU"),
         (Settings(engines_per_gpu=1), "the user requested 1 per GPU"),
         (Settings(engines_per_gpu=3), "the user requested 3 per GPU"),
+        (Settings(against_mps="a /dev/shm"), "MPS is ruled out by a /dev/shm"),
     ],
 )
 def test_the_user_forbids_a_pack(settings: Settings, because: str) -> None:

@@ -90,7 +90,7 @@ def test_a_point_that_contradicts_itself(bad: Point, field: str, because: str) -
 @pytest.mark.parametrize(
     "fine",
     [
-        replace(GOOD, itl_ms=Latency(mean_ms=10.4, p50_ms=9, p90_ms=20, p99_ms=20)),
+        replace(GOOD, itl_ms=Latency(mean_ms=10.4, p50_ms=20, p90_ms=20, p99_ms=20)),
         replace(GOOD, itl_ms=Latency(mean_ms=10.4, p90_ms=20)),
         replace(GOOD, itl_ms=Latency(mean_ms=10.4, p50_ms=20)),
         replace(GOOD, mean_running=65.2),

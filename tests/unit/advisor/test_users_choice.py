@@ -8,7 +8,7 @@ import pytest
 from slm_core.candidates import Source, Verdict
 from slm_core.measurements import SharingMode
 from slm_core.slo import Slo
-from slm_operator.advisor import memory
+from slm_core.units import MIB
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
@@ -96,7 +96,7 @@ def test_a_batch_whose_memory_does_not_fit_the_slice_gives_way() -> None:
 
 
 def test_a_slice_that_the_kv_cache_just_fills_is_large_enough() -> None:
-    device = 30 * GIB + memory.RESERVE_BYTES
+    device = 30 * GIB + 512 * MIB
     ledger = replace(LEDGER, device_bytes=device, kv_pool_bytes=10 * GIB)
     gpu = replace(document().gpu, memory_bytes=device)
     exact = [replace(p, confirmed=True) for p in SINGLES]
@@ -123,7 +123,7 @@ def test_more_engines_than_memory_holds() -> None:
 
 def test_as_many_engines_as_just_fit() -> None:
     """Three slices of 15 GiB hold 5 GiB of engine and 10 GiB of KV cache to the byte."""
-    device = 45 * GIB + memory.RESERVE_BYTES
+    device = 45 * GIB + 512 * MIB
     ledger = replace(LEDGER, device_bytes=device, kv_pool_bytes=10 * GIB)
     gpu = replace(document().gpu, memory_bytes=device)
     exact = [replace(p, confirmed=True) for p in SINGLES]
