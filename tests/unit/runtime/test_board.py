@@ -1,5 +1,6 @@
 """What the readings of a window come to."""
 
+from dataclasses import replace
 from itertools import cycle, islice
 
 import pytest
@@ -48,6 +49,13 @@ def test_a_power_cap_is_a_figure() -> None:
     assert board_over(readings((POWER,), (POWER, HEAT), (), (HEAT,), count=4), 0.02) == Board(
         energy_joules=300, mean_power_watts=250, mean_sm_clock_mhz=1500, power_capped_fraction=0.5, is_slowed=True
     )
+
+
+@pytest.mark.parametrize("missed", [0, -1])
+def test_energy_needs_a_reading_at_both_ends(missed: int) -> None:
+    seen = readings()
+    seen[missed] = replace(seen[missed], energy_joules=None)
+    assert board_over(seen, 0.02).energy_joules is None
 
 
 def test_without_readings_nothing_is_known() -> None:
