@@ -36,3 +36,10 @@ def test_sums_are_written_as_people_write_them() -> None:
     assert [cpu_quantity(Fraction(c)) for c in ("9", "5/2", "1/3")] == ["9", "2500m", "334m"]
     sizes = (33 << 30, 3 << 29, 1000, Fraction(1, 2))
     assert [memory_quantity(Fraction(size)) for size in sizes] == ["33Gi", "1536Mi", "1000", "1"]
+
+
+def test_every_suffix_is_worth_what_kubernetes_says() -> None:
+    decimal = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+    assert {suffix: amount(f"1{suffix}") for suffix in decimal} == {s: Fraction(10) ** e for s, e in decimal.items()}
+    binary = ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+    assert [amount(f"1{suffix}") for suffix in binary] == [1 << 10 * (power + 1) for power in range(6)]

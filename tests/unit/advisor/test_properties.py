@@ -66,6 +66,18 @@ def documents(draw: st.DrawFn) -> MeasurementDocument:
     return made
 
 
+@st.composite
+def documents_with_two_alike(draw: st.DrawFn) -> MeasurementDocument:
+    """Documents whose fastest engine cannot be told apart from one of half its sequences, which answers sooner."""
+    made = draw(documents())
+    sound = [p for p in made.points if p.replicas == 1 and not p.doubts and not p.preemptions]
+    best = max(sound, key=lambda p: p.throughput_tokens_per_second)
+    batch, gain = 2 * best.batch_size + 1, draw(st.floats(0.001, 0.01))
+    itl = best.itl_ms.mean_ms * batch / best.batch_size / (1 + gain)
+    twin = point(batch, itl=itl, kv_pool_bytes=best.kv_pool_bytes, ttft_ms=best.ttft_ms)
+    return replace(made, points=(*made.points, twin))
+
+
 slos = st.builds(
     Slo,
     itl_ms=st.one_of(st.none(), st.floats(0.5, 200)),
@@ -116,7 +128,7 @@ def test_one_engine_is_what_the_published_advisor_says(doc: MeasurementDocument,
 
 
 @FEW
-@given(documents(), slos, efforts, st.sampled_from([2, 3, 4]))
+@given(documents_with_two_alike(), slos, efforts, st.sampled_from([2, 3, 4]))
 def test_the_users_number_is_compared_with_the_fastest_engine(
     doc: MeasurementDocument, slo: Slo, effort: Settings, engines: int
 ) -> None:

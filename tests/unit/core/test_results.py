@@ -80,6 +80,21 @@ def test_percentiles_need_their_samples() -> None:
     assert many.p90_ms is None, "the file has none"
 
 
+def test_percentiles_are_those_of_the_other_tools_too() -> None:
+    aiperf, guidellm = raw("aiperf"), raw("guidellm")["benchmarks"][0]["metrics"]
+    seen = {
+        "aiperf": (aiperf["inter_token_latency"]["p50"], aiperf["time_to_first_token"]["p50"]),
+        "guidellm": tuple(
+            guidellm[name]["successful"]["percentiles"]["p50"]
+            for name in ("inter_token_latency_ms", "time_to_first_token_ms")
+        ),
+    }
+    for name, medians in seen.items():
+        (point,) = from_results([(name, raw(name))])[0].points
+        assert point.ttft_ms is not None
+        assert (point.itl_ms.p50_ms, point.ttft_ms.p50_ms) == pytest.approx(medians)
+
+
 ERRORS = {
     "vllm bench": changed("vllm-bench-c16", "failed", to=3),
     "GuideLLM": changed("guidellm", "benchmarks", 0, "metrics", "request_totals", "errored", to=3),
@@ -144,6 +159,10 @@ LEFT_OUT: dict[str, tuple[Any, str]] = {
         changed("vllm-bench-c16", "max_concurrency", to=64),
         "of 64 requests were in flight",
     ),
+    "batches of AIPerf that were not full": (
+        changed("aiperf", "input_config", "phases", 0, "concurrency", to=16),
+        "of 16 requests were in flight",
+    ),
 }
 
 
@@ -179,7 +198,8 @@ def test_a_file_that_contradicts_itself_is_one_sentence(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, [], {}, 7, "x", {"benchmarks": 7}, {"schema": "slm-operator.io/measurements/v1"}]
+    "content",
+    [None, [], {}, 7, "x", {"benchmarks": 7}, {"benchmarks": []}, {"schema": "slm-operator.io/measurements/v1"}],
 )
 def test_what_is_no_result_is_nobodys(content: Any) -> None:
     assert tool_of(content) is None

@@ -93,6 +93,7 @@ ROOMS = [
     ("few CPUs", [Room(cpus=8, memory_bytes=512 * GIB)], 3),
     ("what all request and nothing for daemons", [Room(cpus=9, memory_bytes=512 * GIB)], 3),
     ("little memory", [Room(cpus=96, memory_bytes=30 * GIB)], 3),
+    ("memory that daemons share", [Room(cpus=96, memory_bytes=34 * GIB)], 3),
     ("a small node beside a large one", [Room(cpus=4, memory_bytes=16 * GIB), Room(cpus=8, memory_bytes=64 * GIB)], 3),
     ("no room at all", [Room(cpus=1, memory_bytes=GIB)], 1),
 ]
@@ -101,6 +102,20 @@ ROOMS = [
 @pytest.mark.parametrize(("name", "rooms", "fitting"), ROOMS, ids=[case[0] for case in ROOMS])
 def test_a_pack_is_no_larger_than_the_roomiest_node_can_hold(name: str, rooms: list[Room], fitting: int) -> None:
     assert engines_that_fit(REPLICA, 4, rooms) == fitting
+
+
+ASKED: list[tuple[dict[str, Any], int]] = [
+    ({"limits": {"cpu": "8"}, "requests": {"cpu": "2"}}, 4),
+    ({"limits": {"cpu": "8"}}, 2),
+    ({"requests": {"cpu": "8"}}, 2),
+    ({"limits": {"cpu": "8", "memory": "64Gi"}, "requests": {"cpu": "2"}}, 1),
+    ({}, 4),
+]
+
+
+@pytest.mark.parametrize(("engine", "fitting"), ASKED, ids=str)
+def test_a_limit_is_a_request_where_no_other_is_made(engine: dict[str, Any], fitting: int) -> None:
+    assert engines_that_fit(engine, 4, [Room(cpus=20, memory_bytes=128 * GIB)]) == fitting
 
 
 def test_no_resources_enter_the_key_of_a_profile() -> None:

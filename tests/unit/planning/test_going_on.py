@@ -88,6 +88,7 @@ CASES: dict[str, tuple[DeploymentView, str, bool]] = {
     ),
 }
 """What is in the way, the reason of Ready, and whether somebody must act."""
+CANNOT_BE_ADVISED = {"an SLO out of reach, held", "a template that is refused"}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -102,6 +103,8 @@ def test_what_answers_is_left_alone_and_status_says_so(case: str) -> None:
     assert said["Ready"]["status"] == ("False" if stalls else "Unknown")
     assert (said["Available"]["status"], said["Available"]["reason"]) == ("True", "Available")
     assert said["Allocated"]["status"] == "True"
+    advised = ("False", reason) if case in CANNOT_BE_ADVISED else ("True", "ServedAsBefore")
+    assert (said["Advised"]["status"], said["Advised"]["reason"]) == advised
     assert status(made)["advice"] == former_status()["advice"]
 
 
@@ -202,6 +205,7 @@ PAUSES: dict[str, DeploymentView] = {
     "with another image": with_profile(PAUSED | {"engine": {"image": "other:1"}}, measured=w.document()),
     "another model": changed(PAUSED | OTHER_MODEL),
     "its profile waits": with_profile(PAUSED),
+    "a template that is refused": changed(PAUSED | REFUSED_TEMPLATE),
 }
 
 
@@ -214,6 +218,8 @@ def test_a_paused_one_is_scaled_and_changed_in_nothing_else(case: str) -> None:
     assert demand_of(of.deployment, of.profile, of.advice, read_served(served().served)) is None
     settled = status(plan(replace(of, workload=served())))
     said = {one["type"]: (one["status"], one["reason"]) for one in settled["conditions"]}
+    (allocated,) = (one["message"] for one in settled["conditions"] if one["type"] == "Allocated")
+    assert allocated == "spec.paused: no node is changed and no replica is replaced"
     assert (said["Ready"][0], said["Available"], said["Allocated"]) == (
         "Unknown",
         ("True", "Available"),
@@ -227,6 +233,7 @@ def test_a_paused_one_that_was_never_served_is_not_made() -> None:
     made = plan(replace(with_profile(PAUSED, measured=w.document()), workload=None))
     assert not applied(made)
     assert status(made)["phase"] == "Paused"
+    assert "spec.paused: no replica is made" in [one["message"] for one in status(made)["conditions"]]
 
 
 def test_no_profile_is_asked_for_while_paused() -> None:

@@ -56,5 +56,12 @@ def test_a_board_that_names_no_reasons_has_no_capped_share() -> None:
     assert (board_over(unsaid, 0.02).power_capped_fraction, board_over(unsaid, 0.02).is_slowed) == (None, False)
 
 
+@pytest.mark.parametrize("missed", [0, -1])
+def test_energy_needs_a_reading_at_both_ends(missed: int) -> None:
+    seen = readings()
+    seen[missed] = replace(seen[missed], energy_joules=None)
+    assert board_over(seen, 0.02).energy_joules is None
+
+
 def test_without_readings_nothing_is_known() -> None:
     assert board_over([], 0.02) == Board()

@@ -232,8 +232,21 @@ def test_a_long_list_costs_the_memory_of_a_piece(tmp_path: Path, monkeypatch: py
     assert peak < (tmp_path / "f").stat().st_size
 
 
+@pytest.mark.parametrize(("start", "end"), [("[", "]"), ("", "\n")], ids=["a list", "lines"])
+def test_an_entry_too_long_to_be_kept_is_refused(
+    start: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "PIECE", 1 << 6)
+    monkeypatch.setattr(entries, "MOST_ENTRY", 1 << 9)
+    entry = json.dumps({"prompt": "q" * 4000, "completion": "a"})
+    (tmp_path / "f").write_text(start + entry + end)
+    with pytest.raises(ProfileError, match="longer than 512 characters"):
+        read(tmp_path / "f")
+
+
 def test_what_the_engine_refuses_to_count_is_left_out_and_said() -> None:
     chats = Conversations((("q", "a"),) * 10, "chats")
+    assert counted(chats, [5, 7] * 10).source == "chats"
     lengths = counted(chats, [5, 7] * 9 + [5, None])
     assert lengths.pairs == ((5, 7),) * 9
     assert lengths.source == "chats (left out: 1 of 10 with a text that the engine's tokenizer refuses)"

@@ -15,6 +15,7 @@ VOCABULARIES: dict[str, tuple[dict[str, Any], int, int]] = {
     "smaller-in-its-part": ({"vocab_size": 9000, "text_config": {"vocab_size": 2000}}, 100, 1800),
     "that-nobody-knows": ({}, 100, int(0.9 * UNKNOWN_VOCABULARY)),
     "that-is-no-number": ({"vocab_size": "many", "text_config": []}, 100, int(0.9 * UNKNOWN_VOCABULARY)),
+    "of-no-token": ({"vocab_size": 0}, 100, int(0.9 * UNKNOWN_VOCABULARY)),
     "that-is-absurd": ({"vocab_size": 10**15}, 100, int(0.9 * MOST_TOKENS)),
 }
 

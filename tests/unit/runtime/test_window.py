@@ -84,6 +84,8 @@ def test_what_waits_in_the_front_end_runs_no_more() -> None:
     assert facts(began_together).prefilling == pytest.approx(0.32)
     unsaid = [replaced(scrape, ttft_sum=scrape.counters.ttft_count * 0.51) for scrape in steady(32, 0.010, 10)]
     assert facts(unsaid).prefilling == pytest.approx(16.32)
+    none_finished = [replaced(scrape, prefill_sum=scrape.at, finished=0.0) for scrape in steady(32, 0.010, 10)]
+    assert facts(none_finished).prefilling == pytest.approx(0.32)
 
 
 def replaced(scrape: Scrape, **counters: float) -> Scrape:

@@ -8,7 +8,7 @@ import pytest
 from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import SharingMode
 from slm_core.slo import Slo
-from slm_runtime.search.costs import Starts
+from slm_runtime.search.costs import Starts, expected_seconds
 from slm_runtime.search.steps import EngineReport, Findings, Started, StartEngines
 from unit.runtime_search.searches import request, rig, search
 
@@ -70,3 +70,11 @@ CASES = {
 def test_a_start_costs_what_its_kind_has_cost(case: str) -> None:
     outcomes, on, seconds = CASES[case]
     assert Starts.of(Findings(outcomes=outcomes)).expect(on) == seconds
+
+
+async def test_a_start_is_expected_to_cost_a_measurement_too() -> None:
+    findings, _, _ = await search(request(), rig(HUB))
+    start, measure = findings.starts[-1].step, findings.measured[-1].step
+    window = max(m.gpu_seconds for m in findings.measured)
+    assert expected_seconds(findings, measure) == window > 0
+    assert expected_seconds(findings, start) == Starts.of(findings).expect(start.configuration) + window
