@@ -38,6 +38,17 @@ def test_advise_reads_several_runs_of_one_file(
     assert json.loads(capsys.readouterr().out)["configuration"]["batchSize"] == 32
 
 
+@pytest.mark.parametrize("sign", ["\u2028", "\x85"], ids=ascii)
+def test_what_unicode_alone_calls_a_line_break_ends_no_run(
+    sign: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [json.loads((RESULTS / f"vllm-bench-{name}.json").read_text()) for name in ("c1", "c16", "c32")]
+    lines = [json.dumps(run | {"note": f"a{sign}b"}, ensure_ascii=False) for run in runs]
+    (tmp_path / "all.json").write_text("\n".join(lines), encoding="utf-8")
+    assert main(["advise", "-f", str(tmp_path / "all.json"), "--itl-ms", "30", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["configuration"]["batchSize"] == 32
+
+
 def test_a_profile_is_imported_with_what_no_client_sees(server: ApiServer) -> None:
     about = ["--name", "opt", "--model", "hf://facebook/opt-125m", "--gpu", "NVIDIA-L4"]
     assert main(["profile", "import", *SWEEP, *about]) == 0

@@ -153,7 +153,7 @@ def as_written(filename: str) -> list[Any]:
 def _json_lines(text: str) -> list[Any]:
     """The objects of a file with one a line, as `vllm bench serve --append-result` writes it; none when it is not that."""
     try:
-        found = [json.loads(line) for line in text.splitlines() if line.strip()]
+        found = [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, RecursionError):
         return []
     return found if all(isinstance(one, dict) for one in found) else []
