@@ -21,3 +21,19 @@ SAID = {
 def test_a_line_shows_its_class(line: str, failure: Failure) -> None:
     found = explain(f"INFO 11-21 09:24:03 [core.py:1] it starts\n{line}\n")
     assert (found.failure, found.line) == (failure, line.strip())
+
+
+def test_what_is_logged_below_error_is_no_error() -> None:
+    found = explain("WARNING 11-28 [a.py:1] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate\nit ends\n")
+    assert (found.failure, found.line) == (Failure.DIED, "it ends")
+
+
+def test_what_follows_a_traceback_is_not_said_by_the_error_before_it() -> None:
+    log = "ValueError: odd\nTraceback (most recent call last):\n  raise X  # CUDA out of memory. Tried to allocate\n"
+    assert explain("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate").failure is not Failure.DIED
+    assert (explain(log).failure, explain(log).line) == (Failure.DIED, "ValueError: odd")
+
+
+def test_a_line_with_an_address_does_not_go_on_in_the_next() -> None:
+    first = "OSError: Can't load tokenizer for 'https://hub/m'. If you were trying to load it from"
+    assert explain(f"{first}\nhttps://elsewhere\n").line == first
