@@ -58,6 +58,14 @@ LEASE_NAME = "slm-operator"
 STUCK_SECONDS = 300.0
 """A pass that takes longer will not end: the process must be restarted."""
 
+WATCHED_SECONDS = 30.0
+"""After the first list: by then each list has begun, however long it is."""
+
+
+class UnwatchedError(Exception):
+    """Kinds that are to be watched and are not."""
+
+
 PLANNERS = Planners(plan_deployment=plan_deployment, plan_profile=plan_profile, plan_fleet=plan_fleet)
 
 
@@ -77,7 +85,7 @@ class Operator:
     election: Election | None
     stop_flag: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
-    _acting: asyncio.Task[None] | None = None
+    _tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def check_served(self) -> None:
         """Raises NotFound when the CRDs are not installed: Kopf would wait for them in silence."""
@@ -91,15 +99,16 @@ class Operator:
 
     async def start(self) -> None:
         """Begin to act, once this process leads."""
-        self._acting = asyncio.create_task(self._act(), name="reconcile")
-        self._acting.add_done_callback(self.ended)
+        acting = asyncio.create_task(self._act(), name="reconcile")
+        acting.add_done_callback(self.ended)
+        self._tasks = (acting, asyncio.create_task(self._look_at_all(), name="all are watched"))
 
     async def stop(self) -> None:
         """Stop acting and give the Lease up."""
-        if self._acting is not None:
-            self._acting.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._acting
+                await task
         if self.election is not None:
             await self.election.release()
         self.stop_flag.set()  # NB: Kopf waits 5 s for its own waiter on this flag unless it is set
@@ -120,6 +129,21 @@ class Operator:
                 tasks.create_task(self.election.hold(), name="lease")
             tasks.create_task(self.reconciler.run(self.world.synced), name="reconciler")
             tasks.create_task(self.watch.run(), name="watch")
+
+    async def _look_at_all(self) -> None:
+        """End this process where some kinds are not looked at.
+
+        NB: Kopf asks once, at its start, which kinds there are. An API server that has only just started names some of
+        them, and Kopf watches those alone, in silence, for as long as the process lives.
+        """
+        await self.world.begun.wait()
+        await asyncio.sleep(WATCHED_SECONDS)
+        if kinds := self.world.unwatched:
+            self.failure = self.failure or UnwatchedError(
+                f"nothing has listed {', '.join(kinds)} for {WATCHED_SECONDS:.0f} s, although the API server answers: it may have "
+                "been starting, or refuses them. The next process looks anew; if it ends too, compare the chart's roles"
+            )
+            self.stop_flag.set()
 
     def ended(self, task: asyncio.Task[Any]) -> None:
         """Acting or watching ended, although nobody asked for it."""

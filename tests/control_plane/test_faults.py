@@ -6,6 +6,7 @@ nothing and fails its test. `make record faults` keeps the outcomes; docs/reliab
 """
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator
 
@@ -165,6 +166,22 @@ def test_a_lease_lost_while_writing_ends_the_process_and_the_next_goes_on(bed: B
         outcome.met = refused.met
         assert bed.keeper.exits[-1] == 1
         assert pods_of(bed, served, "kept") == serving
+
+
+def test_an_operator_that_is_named_too_few_kinds_ends_and_the_next_sees_all(bed: Bed, served: str) -> None:
+    """As by an API server that has only just started: Kopf asks once, and would watch what it was named for ever."""
+    nothing_but_core = json.dumps({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})
+    few = Fault("too few", lambda r: r.path == "/apis", status=200, body=nothing_but_core)
+    few.then = bed.proxy.faults.clear
+    serving = pods_of(bed, served, "kept")
+    assert bed.keeper.running is not None
+    bed.proxy.faults[:] = [few]
+    bed.keeper.running.kill()
+    bed.apply(served, slm_deployment("made", "measured"))
+    bed.converged(served, "kept", "deleted", "made")
+    assert few.met == 1
+    assert bed.keeper.exits[-1] == 1
+    assert pods_of(bed, served, "kept") == serving
 
 
 def test_killed_at_every_write_of_a_story_with_a_node_change(bed: Bed, served: str) -> None:

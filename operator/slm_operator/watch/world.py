@@ -94,6 +94,13 @@ class World:
         self._listings: dict[Scope, _Listing] = {}
         self._waits_for = set(self._scopes.values())
         self.synced = asyncio.Event()
+        self.begun = asyncio.Event()
+        """A first list has ended: the API server answers."""
+
+    @property
+    def unwatched(self) -> tuple[str, ...]:
+        """Kinds that nobody has begun to list."""
+        return tuple(sorted({scope.kind for scope in self._scopes.values() if scope not in self._listings}))
 
     def takes(self, url: URL) -> bool:
         """Whether this is a list or a watch of a kind that is watched here."""
@@ -149,6 +156,7 @@ class World:
                     self._drop(watched, key, version)
         listing.seen.clear()
         self._waits_for.discard(scope)
+        self.begun.set()
         if not self._waits_for:
             self.synced.set()
 

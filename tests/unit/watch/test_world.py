@@ -52,6 +52,15 @@ def test_synced_only_when_every_kind_is_listed_to_its_last_page() -> None:
     assert set(watching.caches.pods.keys()) == {Key("ns", "a"), Key("ns", "b")}
 
 
+def test_a_kind_is_watched_from_its_first_page_on() -> None:
+    watching = Watching()
+    assert not watching.world.begun.is_set()
+    watching.list_all(but="Pod")
+    assert (watching.world.begun.is_set(), watching.world.unwatched) == (True, ("Pod",))
+    watching.world.begin_page(PODS)
+    assert watching.world.unwatched == ()
+
+
 @pytest.mark.parametrize(
     ("url", "taken"),
     [
