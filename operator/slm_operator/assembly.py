@@ -58,7 +58,7 @@ LEASE_NAME = "slm-operator"
 STUCK_SECONDS = 300.0
 """A pass that takes longer will not end: the process must be restarted."""
 
-WATCHED_SECONDS = 30.0
+WATCHED_SECONDS = 60.0
 """After the first list: by then each list has begun, however long it is."""
 
 
