@@ -109,6 +109,28 @@ class TriesStatus(Part):
     """Value of the annotation slm-operator.io/retry that was last honoured. Another one now: it is tried again at once."""
 
 
+class ExtensionStatus(Part):
+    """A question that the measurements do not answer yet, while what lacks is waited for or measured."""
+
+    question: Annotated[str, Field(max_length=64)]
+    """Digest of the question."""
+    deployment: Name
+    """An SLMDeployment that asks it."""
+    message: Annotated[str, Field(max_length=1024)]
+    """What lacks."""
+    since: Timestamp
+    """Since when."""
+
+
+class AnsweredStatus(Part):
+    """A question for which nothing more is measured."""
+
+    question: Annotated[str, Field(max_length=64)]
+    """Digest of the question."""
+    shortfall: Annotated[str, Field(max_length=1024)] | None = None
+    """Why its evidence is thin all the same. Absent: it is not."""
+
+
 class SLMProfileStatus(Part):
     """How the measurement went."""
 
@@ -132,6 +154,14 @@ class SLMProfileStatus(Part):
     """Since when it waits for its turn or a GPU. Absent: it does not."""
     tries: TriesStatus | None = None
     """Tries that ended without a result, and when the next one is. Absent: there was none."""
+    partial: MeasurementDocument | None = None
+    """Points that a try has measured which has not come to its end. The next try goes on from them."""
+    partial_of: Annotated[str, Field(max_length=64)] | None = None
+    """Digest of the pod template under which they were measured."""
+    extension: ExtensionStatus | None = None
+    """What is to be measured beside the measurements. Absent: nothing."""
+    answered: Annotated[list[AnsweredStatus], Field(max_length=64, json_schema_extra=ATOMIC)] = []
+    """Questions of those who use the profile for which nothing more is measured."""
     measurements: MeasurementDocument | None = None
     """What was measured."""
 

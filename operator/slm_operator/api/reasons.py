@@ -66,6 +66,18 @@ class Reason(StrEnum):
         "as many profiles hold or seek a GPU as `config.profiling.concurrent` allows. A free place goes to the namespace that holds fewest, then to the profile that has waited longest since its last try; a profile whose pod finds no GPU within two minutes goes back to the end of the queue. `config.tenancy.maxProfilesPerNamespace` bounds those of one namespace",
         "raise it, or wait",
     )
+    UNUSED = (
+        "Unused",
+        Group.WAITING,
+        "the profile was made for deployments that are gone, and nothing of it is measured: no GPU time is spent on it",
+        "delete it, or make a deployment that needs it",
+    )
+    EXTENDING = (
+        "Extending",
+        Group.GOOD,
+        "a deployment asks what the measurements do not answer yet (another load, another SLO): the points that lack are measured when a GPU is free. Everything goes on with what was measured meanwhile",
+        "`kubectl get slmp NAME -o yaml` shows `status.extension`; it stays within `spec.profiling.maxGpuMinutes` of the deployment that asks",
+    )
     WAITING_FOR_GPU = (
         "WaitingForGPU",
         Group.WAITING,

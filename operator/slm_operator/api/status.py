@@ -122,6 +122,8 @@ class ProfileReference(Part):
 
     name: Name
     """Name of the SLMProfile."""
+    namespace: Annotated[str, Field(max_length=63)] | None = None
+    """Its namespace, which is a library's. Absent: this one."""
     phase: ProfilePhase | None = None
     """Its phase."""
     progress: str | None = None

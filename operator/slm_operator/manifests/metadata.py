@@ -72,7 +72,7 @@ def labels(deployment: Key, component: str) -> dict[str, str]:
         "app.kubernetes.io/name": "slm-engine",
         "app.kubernetes.io/instance": label_value(deployment.name),
         "app.kubernetes.io/component": component,
-        "app.kubernetes.io/managed-by": "slm-operator",
+        names.MANAGED_BY_LABEL: names.MANAGED_BY,
     }
 
 

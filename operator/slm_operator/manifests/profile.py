@@ -1,4 +1,4 @@
-"""The SLMProfile that a deployment needs, and the Job that measures it.
+"""The SLMProfile that a deployment needs, and the Job that measures it, or what it still lacks.
 
 The Job runs in the engine's own image: an init container of the operator's image copies the runtime (a zipapp) into an
 emptyDir, the main container is the engine's image and runs it. So the measured engine is the served engine. The Job
@@ -7,12 +7,12 @@ needs no API token: it prints JSON lines, and the operator reads its log.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from slm_core.engines.registry import engine_of
-from slm_core.measurements import camel
+from slm_core.codec import to_json
 from slm_core.sharing import word_of
 from slm_core.slo import LIMIT_FIELDS, METRICS
 from slm_core.tuning import flag, tuned
@@ -20,28 +20,29 @@ from slm_core.tuning import flag, tuned
 from slm_operator.api import names
 from slm_operator.api.base import only
 from slm_operator.api.parts import MeasuredModel
-from slm_operator.api.profile import MUTABLE, GpuSpec
-from slm_operator.api.slo import LatencyLimits
+from slm_operator.api.profile import MUTABLE, GpuSpec, SLMProfileSpec
 from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, job_name, label_value, owner
 from slm_operator.manifests.model import model_source
 from slm_operator.manifests.overlay import RUNTIME_CONTAINER, merge
+from slm_operator.manifests.profile_key import profile_key
+from slm_operator.manifests.question import searched
 from slm_operator.manifests.resources import engine_resources, largest_pack, pack_resources
 from slm_operator.partitioning.base import nodes_allowed
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 from slm_operator.quantity import amount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from slm_core.measurements import MeasurementDocument
 
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.api.parts import EngineSpec, WorkloadSpec
-    from slm_operator.api.profile import SLMProfileSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 RUNTIME_FOLDER = "/slm"
 RUNTIME = f"{RUNTIME_FOLDER}/slm_runtime.pyz"
+FORMER_FOLDER, FORMER_FILE = "/slm-former", "document.json"
+"""Where a pod finds what was measured before it."""
 DEADLINE_SLACK_SECONDS = 1800
 """Beyond the GPU budget: pulling images and loading a model hold no measurement."""
 
@@ -49,65 +50,49 @@ DEADLINE_SLACK_SECONDS = 1800
 _PRIORITY = frozenset({"priorityClassName", "priority", "preemptionPolicy"})
 
 
-def profile_key(spec: SLMDeploymentSpec) -> str:
-    """What makes two deployments share one profile: model, revision, engine, GPU product and workload."""
-    measured = {
-        "model": only(MeasuredModel, spec.model).model_dump(exclude={"credentials_secret_ref"}),
-        "engine": _measured(spec.engine),
-        "product": spec.accelerator.product,
-        "workload": _load(spec.workload),
-    }
-    return digest(measured, 16)
-
-
-def _load(spec: WorkloadSpec) -> dict[str, Any]:
-    """NB: a rate that is not given leaves no trace: profiles made before it was measured keep their names."""
-    return spec.model_dump(exclude=set() if spec.requests_per_second_per_gpu else {"requests_per_second_per_gpu"})
-
-
-def _measured(spec: EngineSpec) -> dict[str, Any]:
-    engine, dumped = engine_of(spec.command), spec.model_dump()
-    variables = [one for one in dumped["env"] if engine.measured_variable(one["name"])]
-    return dumped | {"args": engine.measured_arguments(spec.args), "env": variables}
+def profile_spec(spec: SLMDeploymentSpec) -> SLMProfileSpec:
+    """What a deployment needs to have measured."""
+    return SLMProfileSpec.model_validate(_body(spec))
 
 
 def profile_name(spec: SLMDeploymentSpec) -> str:
     """Name of the profile that a deployment with this spec needs: the model's name, readable, and the key."""
     tail = spec.model.uri.rstrip("/").rsplit("/", 1)[-1].lower()
     readable = "".join(c if c.isascii() and c.isalnum() else "-" for c in tail).strip("-")[:40].rstrip("-") or "model"
-    return f"{readable}-{profile_key(spec)[:8]}"
+    return f"{readable}-{profile_key(profile_spec(spec))[:8]}"
 
 
-def profile(
-    deployment: DeploymentRecord,
-    spec: SLMDeploymentSpec,
-    co_owners: Iterable[DeploymentRecord],
-    measured_before_at: str | None = None,
-) -> Manifest:
-    """The SLMProfile that this deployment needs, or the one to follow that of `measured_before_at`."""
-    search = {
-        "slo": only(LatencyLimits, spec.slo).given(),
-        **{camel(name): value for name, value in tuned(spec.advisor).items()},
-        "mode": spec.sharing.mode,
-        "maxEnginesPerGpu": spec.sharing.max_engines_per_gpu,
-        "maxGpuMinutes": spec.profiling.max_gpu_minutes,
+def profile(deployment: DeploymentRecord, spec: SLMDeploymentSpec, measured_before_at: str | None = None) -> Manifest:
+    """The SLMProfile that this deployment needs, or the one to follow that of `measured_before_at`.
+
+    NB: nobody owns it. What was measured outlives the deployments that it was measured for.
+    """
+    name = profile_name(spec)
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.PROFILE_KIND,
+        "metadata": {
+            "name": name if measured_before_at is None else f"{name}-{digest(measured_before_at, 4)}",
+            "namespace": deployment.meta.key.namespace,
+            "labels": {
+                names.PROFILE_LABEL: profile_key(profile_spec(spec)),
+                names.MANAGED_BY_LABEL: names.MANAGED_BY,
+            },
+        },
+        "spec": _body(spec),
     }
-    if spec.sharing.engines_per_gpu is not None:
-        search["enginesPerGpu"] = spec.sharing.engines_per_gpu
+
+
+def _body(spec: SLMDeploymentSpec) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": only(MeasuredModel, spec.model).given(),
         "engine": spec.engine.given(),
         "gpu": only(GpuSpec, spec.accelerator).given(),
         "workload": spec.workload.given(),
-        "search": search,
+        "search": searched(spec).given(),
     }
     template = _without_priority(spec.pod_template or {})
-    if template:
-        body["podTemplate"] = template
-    made = _owned_profile(deployment, spec, body, co_owners)
-    if measured_before_at is not None:
-        made["metadata"]["name"] += f"-{digest(measured_before_at, 4)}"
-    return made
+    return body | ({"podTemplate": template} if template else {})
 
 
 def _without_priority(template: dict[str, Any]) -> dict[str, Any]:
@@ -117,31 +102,6 @@ def _without_priority(template: dict[str, Any]) -> dict[str, Any]:
         return template
     kept = {name: value for name, value in inside.items() if name not in _PRIORITY}
     return {name: value for name, value in template.items() if name != "spec"} | ({"spec": kept} if kept else {})
-
-
-def shared_profile(
-    deployment: DeploymentRecord, spec: SLMDeploymentSpec, found: SLMProfileSpec, co_owners: Iterable[DeploymentRecord]
-) -> Manifest:
-    """The same profile with the owners of now. Its spec stays as it is: whoever made it, or changed it, knew why."""
-    return _owned_profile(deployment, spec, found.given(), co_owners)
-
-
-def _owned_profile(
-    deployment: DeploymentRecord, spec: SLMDeploymentSpec, body: dict[str, Any], co_owners: Iterable[DeploymentRecord]
-) -> Manifest:
-    """Every deployment that shares a profile owns it, so it goes with the last of them."""
-    owners = sorted((record.meta for record in co_owners if not record.meta.deleting), key=lambda meta: meta.uid)
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.PROFILE_KIND,
-        "metadata": {
-            "name": profile_name(spec),
-            "namespace": deployment.meta.key.namespace,
-            "labels": {names.PROFILE_LABEL: profile_key(spec), "app.kubernetes.io/managed-by": "slm-operator"},
-            "ownerReferences": [owner(names.DEPLOYMENT_KIND, meta, controller=False) for meta in owners],
-        },
-        "spec": body,
-    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +139,15 @@ def deadline_seconds(spec: SLMProfileSpec) -> int:
     return int(spec.search.max_gpu_minutes * 60) + DEADLINE_SLACK_SECONDS
 
 
-def profile_job(record: ProfileRecord, spec: SLMProfileSpec, image: str, where: Where, priority: str = "") -> Manifest:
-    """The Job that measures a profile on one whole GPU. `image` has the runtime, `priority` names a PriorityClass.
+def profile_job(
+    record: ProfileRecord,
+    spec: SLMProfileSpec,
+    image: str,
+    where: Where,
+    priority: str = "",
+    former: MeasurementDocument | None = None,
+) -> Manifest:
+    """The Job that measures a profile on one whole GPU, or what `former` lacks of it. `image` has the runtime, `priority` names a PriorityClass.
 
     NB: a Job's own deadline would count the time that its pod waits for a GPU; the pod's counts from the kubelet on.
     """
@@ -190,7 +157,7 @@ def profile_job(record: ProfileRecord, spec: SLMProfileSpec, image: str, where: 
         "app.kubernetes.io/name": "slm-profile",
         "app.kubernetes.io/instance": label_value(key.name),
         "app.kubernetes.io/component": "profile",
-        "app.kubernetes.io/managed-by": "slm-operator",
+        names.MANAGED_BY_LABEL: names.MANAGED_BY,
     }
     return {
         "apiVersion": "batch/v1",
@@ -205,9 +172,28 @@ def profile_job(record: ProfileRecord, spec: SLMProfileSpec, image: str, where: 
         },
         "spec": {
             "backoffLimit": 0,  # a second try costs GPU time: the operator decides, not the Job controller
-            "template": _with_priority(_pod_template(spec, labels, image, key.name, where), priority),
+            "template": _with_priority(_going_on(_pod_template(spec, labels, image, key.name, where), former), priority),
         },
     }
+
+
+def _going_on(template: dict[str, Any], former: MeasurementDocument | None) -> dict[str, Any]:
+    """With a document to go on from, as a file. NB: an annotation and no ConfigMap, which would need a right of its own."""
+    if former is None:
+        return template
+    text = json.dumps(to_json(former), separators=(",", ":"))
+    annotations = template["metadata"].get("annotations") or {}
+    template["metadata"]["annotations"] = annotations | {names.FORMER_ANNOTATION: text}
+    source = {"fieldRef": {"fieldPath": f"metadata.annotations['{names.FORMER_ANNOTATION}']"}}
+    volume = {"name": "former", "downwardAPI": {"items": [{"path": FORMER_FILE} | source]}}
+    template["spec"]["volumes"] = [*template["spec"]["volumes"], volume]
+    measuring = next(one for one in template["spec"]["containers"] if one["name"] == engines.CONTAINER)
+    mount = {"name": "former", "mountPath": FORMER_FOLDER, "readOnly": True}
+    measuring["volumeMounts"] = [*measuring["volumeMounts"], mount]
+    at = measuring["args"].index("--")
+    before, after = measuring["args"][:at], measuring["args"][at:]
+    measuring["args"] = [*before, "--continue-from", f"{FORMER_FOLDER}/{FORMER_FILE}", *after]
+    return template
 
 
 def _with_priority(template: dict[str, Any], priority: str) -> dict[str, Any]:

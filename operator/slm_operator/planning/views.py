@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_operator.advisor.advice import Advice
+    from slm_operator.manifests.question import Question
     from slm_operator.partitioning.base import Partitioning, SliceClass
     from slm_operator.planning.actions import Plan
     from slm_operator.planning.deployment.advising import Unadvisable
@@ -103,8 +104,6 @@ class DeploymentView:
     """The profile named in spec, or the one with its key; None when there is none yet."""
     advice: Advice | Unadvisable | None = None
     """On what that profile has measured; None while it has measured nothing, or spec cannot be read."""
-    co_owners: tuple[DeploymentRecord, ...] = ()
-    """Deployments of this namespace with the same profile key, this one included."""
     assignment: Assignment | None = None
     """None until the fleet was planned with this deployment in it."""
     workload: WorkloadRecord | None = None
@@ -113,6 +112,14 @@ class DeploymentView:
     """The result of the SLO monitor; None before its first reading."""
     refusal: Refusal | None = None
     """What the API server said to our last write of one of its objects."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question, and one of the deployments that ask it."""
+
+    deployment: str
+    question: Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +143,10 @@ class ProfileView:
     """What the API server said to our last write of one of its objects."""
     paused: bool = False
     """Whether every deployment that it is for is paused."""
+    used: bool = True
+    """Whether any deployment rests on it."""
+    asked: tuple[Asked, ...] = ()
+    """What the deployments that found it ask of it, once it is measured: each question once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

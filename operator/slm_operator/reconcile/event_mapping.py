@@ -9,8 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.reconcile.indexes import LABEL, NAMED, SHARING, UNMEASURED, is_our_node, named_profile
+from slm_operator.reconcile.indexes import (
+    KEYED,
+    LABEL,
+    NAMED,
+    SHARING,
+    UNMEASURED,
+    is_our_node,
+    key_of,
+    named_profile,
+)
 from slm_operator.reconcile.queue import FLEET, WorkKey
+from slm_operator.watch.records import Key
 from slm_operator.watch.watch_list import OURS
 
 if TYPE_CHECKING:
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
     from slm_operator.reconcile.indexes import ProfileKeys
     from slm_operator.settings import Settings
     from slm_operator.watch.cache import Change
-    from slm_operator.watch.records import DeploymentRecord, Meta, PodRecord
+    from slm_operator.watch.records import DeploymentRecord, Meta, PodRecord, ProfileRecord
     from slm_operator.watch.watch_list import Caches
 
 
@@ -27,9 +37,9 @@ def affected_keys(change: Change[Any], caches: Caches, keys: ProfileKeys, settin
     """Keys of the passes that this change may alter."""
     match change.kind:
         case names.DEPLOYMENT_KIND:
-            yield from _by_deployment(change, caches, keys)
+            yield from _by_deployment(change, caches, keys, settings)
         case names.PROFILE_KIND:
-            yield from _by_profile(change, caches)
+            yield from _by_profile(change, caches, settings)
         case "Pod":
             yield from _owners(change, caches)
             if _occupancy(change.old) != _occupancy(change.new):
@@ -47,30 +57,46 @@ def affected_keys(change: Change[Any], caches: Caches, keys: ProfileKeys, settin
             yield from _owners(change, caches)
 
 
-def _by_deployment(change: Change[Any], caches: Caches, keys: ProfileKeys) -> Iterator[WorkKey]:
+def _by_deployment(change: Change[Any], caches: Caches, keys: ProfileKeys, settings: Settings) -> Iterator[WorkKey]:
     yield WorkKey("deployment", change.key)
     if _shape(change.old) == _shape(change.new):
         return
     yield FLEET
     for record in (change.old, change.new):
-        if record is not None and named_profile(record) is None:
-            yield from _co_owners(change.key.namespace, keys.of(record), caches)
+        if record is not None:
+            yield from _profiles_for(record, caches, keys, settings)
 
 
-def _co_owners(namespace: str, key: str | None, caches: Caches) -> Iterator[WorkKey]:
-    """Those who own a measured profile together. NB: an imported one is nobody's: a thousand may make use of it."""
-    if key is None or any(one.imported for one in caches.profiles.by(OURS, (namespace, key))):
+def _profiles_for(
+    record: DeploymentRecord, caches: Caches, keys: ProfileKeys, settings: Settings
+) -> Iterator[WorkKey]:
+    """Profiles that it may rest on: which of them is used, and what is asked of it, has changed."""
+    own, name = record.meta.key.namespace, named_profile(record)
+    if name is not None:
+        yield WorkKey("profile", Key(own, name))
         return
-    for one in caches.deployments.by(SHARING, (namespace, key)):
-        yield WorkKey("deployment", one.meta.key)
+    for namespace in (own, *settings.profiles.library_namespaces):
+        for one in caches.profiles.by(OURS, (namespace, keys.of(record))):
+            yield WorkKey("profile", one.meta.key)
 
 
-def _by_profile(change: Change[Any], caches: Caches) -> Iterator[WorkKey]:
+def _by_profile(change: Change[Any], caches: Caches, settings: Settings) -> Iterator[WorkKey]:
     yield WorkKey("profile", change.key)
-    label = _meta(change).labels.get(names.PROFILE_LABEL)
-    for index, value in ((SHARING, label), (NAMED, change.key.name)):
-        for one in caches.deployments.by(index, (change.key.namespace, value)):
-            yield WorkKey("deployment", one.meta.key)
+    namespace = change.key.namespace
+    is_library = namespace in settings.profiles.library_namespaces
+    for key in {key_of(record) for record in (change.old, change.new) if record is not None} - {None}:
+        users = caches.deployments.by(KEYED, key) if is_library else caches.deployments.by(SHARING, (namespace, key))
+        for deployment in users:
+            yield WorkKey("deployment", deployment.meta.key)
+        if _is_measured(change.old) != _is_measured(change.new):  # others of its key are used, or not, from now on
+            for other in caches.profiles.by(OURS, (namespace, key)):
+                yield WorkKey("profile", other.meta.key)
+    for deployment in caches.deployments.by(NAMED, (namespace, change.key.name)):
+        yield WorkKey("deployment", deployment.meta.key)
+
+
+def _is_measured(record: ProfileRecord | None) -> bool:
+    return record is not None and record.measurements is not None
 
 
 def _owners(change: Change[Any], caches: Caches) -> Iterator[WorkKey]:

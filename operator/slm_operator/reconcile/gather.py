@@ -10,16 +10,16 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slm_operator.api import names
 from slm_operator.manifests.metadata import child_name, job_name, label_value
 from slm_operator.manifests.served import read_served
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
-from slm_operator.planning.profile.tries import is_to_be_measured
+from slm_operator.planning.profile.tries import is_made_here, is_to_be_measured
 from slm_operator.planning.profile.turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
-from slm_operator.reconcile.indexes import NAMED, SHARING, UNMEASURED, named_profile
+from slm_operator.reconcile.indexes import UNMEASURED
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.reconcile.turns import Turns
+from slm_operator.reconcile.users import Users
 from slm_operator.watch.records import Key
 from slm_operator.watch.watch_list import CONTROLLER, GPU, OURS
 
@@ -73,9 +73,11 @@ class Gatherer:
     _advice: dict[Key, tuple[tuple[object, ...], Advised]] = field(default_factory=dict, init=False)
     """In order of use."""
     _turns: Turns = field(init=False)
+    users: Users = field(init=False)
 
     def __post_init__(self) -> None:
         self._turns = Turns(self._job)
+        self.users = Users(caches=self.caches, keys=self.keys, profile_of=self.profile_of)
 
     def deployment(self, record: DeploymentRecord) -> DeploymentView:
         """The view of an SLMDeployment."""
@@ -86,7 +88,6 @@ class Gatherer:
             deployment=record,
             profile=profile,
             advice=self.advice(record),
-            co_owners=self._co_owners(record, profile),
             assignment=self.assignments.get(key),
             workload=workload,
             pods=pods,
@@ -115,12 +116,14 @@ class Gatherer:
             job=job,
             pod=pod,
             log=log,
-            turn=self._turn(record) if waits and not (begins and self._is_paused(record)) else ALONE,
+            turn=self._turn(record) if waits and not (begins and self._is_idle(record)) else ALONE,
             nodes=self.caches.nodes.by(OURS, True) if waits else (),
             gpu_pods=self.caches.pods.by(GPU, True) if waits else (),
             about_to_change=frozenset(name for answer in given for name in answer.changing),
             refused_because=refusal.because if refusal is not None else None,
-            paused=begins and self._is_paused(record),
+            paused=begins and self.users.all_paused(record),
+            used=self.users.any(record),
+            asked=self.users.asked(record) if record.status.get("phase") == "Complete" else (),
         )
 
     def fleet(self) -> FleetView:
@@ -184,13 +187,21 @@ class Gatherer:
         return known[1] if known is not None else None
 
     def profile_of(self, record: DeploymentRecord) -> ProfileRecord | None:
-        """The profile that its spec names, else the one with its key; the one that was measured last first."""
+        """The profile that its spec names, else the one with its key: measured in its namespace, else in a library, else not yet."""
         if record.spec is None:
             return None
-        namespace = record.meta.key.namespace
+        namespace, key = record.meta.key.namespace, self.keys.of(record)
         if record.spec.profiling.profile_name is not None:
             return self.caches.profiles.get(Key(namespace, record.spec.profiling.profile_name))
-        found = self.caches.profiles.by(OURS, (namespace, self.keys.of(record)))
+        own = self._newest(namespace, key)
+        if own is not None and own.measurements is not None:
+            return own
+        libraries = (self._newest(library, key) for library in self.settings.profiles.library_namespaces)
+        return next((found for found in libraries if found is not None and found.measurements is not None), own)
+
+    def _newest(self, namespace: str, key: str | None) -> ProfileRecord | None:
+        """The profile with a key that was measured last."""
+        found = self.caches.profiles.by(OURS, (namespace, key))
         return max(sorted(found, key=lambda one: one.meta.key), key=_newest, default=None)
 
     def log_to_read(self, profile: Key) -> PodRecord | None:
@@ -208,12 +219,6 @@ class Gatherer:
         self.verdicts.pop(key, None)
         self.bugs.pop(key, None)
         self.keys.forget(uid)
-
-    def _co_owners(self, record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[DeploymentRecord, ...]:
-        """NB: only who owns a profile together is asked: of an imported one a thousand may make use."""
-        if named_profile(record) is not None or (profile is not None and profile.imported):
-            return ()
-        return self.caches.deployments.by(SHARING, (record.meta.key.namespace, self.keys.of(record)))
 
     def _workload(self, record: DeploymentRecord) -> WorkloadRecord | None:
         """The Deployment of an SLMDeployment: of its name and with it as controller, whatever labels others bear."""
@@ -237,15 +242,12 @@ class Gatherer:
 
     def _turn(self, profile: ProfileRecord) -> Turn:
         unmeasured = self.caches.profiles.by(UNMEASURED, True)
-        seeking = (one for one in unmeasured if one is profile or not self._is_paused(one))
+        seeking = (one for one in unmeasured if one is profile or not self._is_idle(one))
         return self._turns.of(profile, seeking, self.settings)
 
-    def _is_paused(self, profile: ProfileRecord) -> bool:
-        """Whether it is for deployments, and all of them are paused."""
-        key, label = profile.meta.key, profile.meta.labels.get(names.PROFILE_LABEL)
-        deployments = self.caches.deployments
-        users = (*deployments.by(SHARING, (key.namespace, label)), *deployments.by(NAMED, (key.namespace, key.name)))
-        return bool(users) and all(one.spec is not None and one.spec.paused for one in users)
+    def _is_idle(self, profile: ProfileRecord) -> bool:
+        """Whether nothing is to begin for it: its deployments are paused, or gone."""
+        return self.users.all_paused(profile) or (is_made_here(profile) and not self.users.any(profile))
 
 
 def _versions(record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[object, ...]:

@@ -1,52 +1,82 @@
-"""By what cached records are found, and the profile key of each deployment, computed once a generation.
+"""By what cached records are found, and the profile key of each deployment and profile, computed once a generation.
 
 Whoever gathers a view and whoever maps an event to keys look up the same way. Must never hold a record of its own.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.manifests.metadata import label_value
-from slm_operator.manifests.profile import profile_key
+from slm_operator.manifests.profile import profile_spec
+from slm_operator.manifests.profile_key import profile_key
+from slm_operator.manifests.question import question_of
 from slm_operator.watch.cache import Cache
 from slm_operator.watch.watch_list import OURS, Caches
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
+    from slm_operator.manifests.question import Question
     from slm_operator.settings import Settings
     from slm_operator.watch.records import DeploymentRecord, NodeRecord, ProfileRecord
 
 SHARING = "sharing"
 """Index of deployments that name no profile: (namespace, profile key)."""
+KEYED = "keyed"
+"""Index of the same deployments by their profile key alone: whom a library's profile may serve."""
 NAMED = "named"
 """Index of deployments: (namespace, name of the SLMProfile they name)."""
 LABEL = "label"
 """Index of deployments and profiles: (namespace, their name as a label value)."""
 UNMEASURED = "unmeasured"
-"""Index of profiles: True while they have no measurements."""
+"""Index of profiles: True while they have no measurements, or are extended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a deployment needs to have measured: computed once a generation, for it takes a validation."""
+
+    generation: int
+    key: str
+    question: Question
 
 
 class ProfileKeys:
-    """Profile key of each deployment, computed once a generation."""
+    """Profile key of each deployment and profile, and what each deployment asks of its profile."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, str]] = {}
+        self._asked: dict[str, _Asked] = {}
 
     def of(self, record: DeploymentRecord) -> str | None:
         """The key; None for a deployment whose spec cannot be read."""
-        if record.spec is None:
-            return None
-        known = self._known.get(record.meta.uid)
-        if known is None or known[0] != record.meta.generation:
-            known = self._known[record.meta.uid] = (record.meta.generation, profile_key(record.spec))
-        return known[1]
+        known = self._known(record)
+        return known.key if known is not None else None
+
+    def question_of(self, record: DeploymentRecord) -> Question | None:
+        """What it asks; None where spec cannot be read."""
+        known = self._known(record)
+        return known.question if known is not None else None
 
     def forget(self, uid: str) -> None:
         """The deployment is gone."""
-        self._known.pop(uid, None)
+        self._asked.pop(uid, None)
+
+    def _known(self, record: DeploymentRecord) -> _Asked | None:
+        if record.spec is None:
+            return None
+        known = self._asked.get(record.meta.uid)
+        if known is None or known.generation != record.meta.generation:
+            key, question = profile_key(profile_spec(record.spec)), question_of(record.spec)
+            known = self._asked[record.meta.uid] = _Asked(record.meta.generation, key, question)
+        return known
+
+
+def key_of(record: ProfileRecord) -> str | None:
+    """The key of a profile, of its spec alone; None where that cannot be read."""
+    return profile_key(record.spec) if record.spec is not None else None
 
 
 def caches_for_planning(keys: ProfileKeys, settings: Settings) -> Caches:
@@ -56,6 +86,10 @@ def caches_for_planning(keys: ProfileKeys, settings: Settings) -> Caches:
         key = None if named_profile(record) else keys.of(record)
         return ((record.meta.key.namespace, key),) if key is not None else ()
 
+    def keyed(record: DeploymentRecord) -> Iterable[Hashable]:
+        key = None if named_profile(record) else keys.of(record)
+        return (key,) if key is not None else ()
+
     def named(record: DeploymentRecord) -> Iterable[Hashable]:
         name = named_profile(record)
         return ((record.meta.key.namespace, name),) if name is not None else ()
@@ -64,17 +98,17 @@ def caches_for_planning(keys: ProfileKeys, settings: Settings) -> Caches:
         return ((record.meta.key.namespace, label_value(record.meta.key.name)),)
 
     def measured(record: ProfileRecord) -> Iterable[Hashable]:
-        key = record.meta.labels.get(names.PROFILE_LABEL)
+        key = key_of(record)
         return ((record.meta.key.namespace, key),) if key is not None else ()
 
     return Caches(
-        deployments=Cache(names.DEPLOYMENT_KIND, {SHARING: sharing, NAMED: named, LABEL: label}),
+        deployments=Cache(names.DEPLOYMENT_KIND, {SHARING: sharing, KEYED: keyed, NAMED: named, LABEL: label}),
         profiles=Cache(
             names.PROFILE_KIND,
             {
                 OURS: measured,
                 LABEL: label,
-                UNMEASURED: lambda record: (True,) if record.measurements is None else (),
+                UNMEASURED: lambda record: (True,) if record.measurements is None or record.status.get("extension") else (),
             },
         ),
         nodes=Cache("Node", {OURS: lambda record: (True,) if is_our_node(record, settings) else ()}),

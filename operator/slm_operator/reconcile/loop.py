@@ -254,7 +254,7 @@ class Reconciler:
         self.queue.add(WorkKey("deployment", key))
         record = self.gatherer.caches.deployments.get(key)
         profile = self.gatherer.profile_of(record) if record is not None else None
-        if profile is not None and profile.measurements is None:
+        if profile is not None and (profile.measurements is None or profile.status.get("extension")):
             self.queue.add(WorkKey("profile", profile.meta.key))
 
     def _gone(self, work: WorkKey) -> None:

@@ -53,5 +53,6 @@ class Turns:
             profile=key,
             created=profile.created,
             last_try=self._tries.get(key, 0),
+            extends=profile.measurements is not None,
             has_job=key in self._begun or (job is not None and not job.finished),
         )

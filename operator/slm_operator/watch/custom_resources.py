@@ -56,13 +56,16 @@ def profile(raw: Raw) -> ProfileRecord:
     )
     if spec is not None and imported is not None and measurements is not None:
         spec = spec.model_copy(update={"measurements": measurements})
+    partial, _ = _document("status.partial", status.get("partial"))
+    read = {"partial": partial} | ({} if imported is not None or measurements is None else {"measurements": measurements})
     return ProfileRecord(
         meta=meta_of(raw),
         spec=spec,
         measurements=measurements,
         imported=imported is not None,
         broken=broken or unreadable,
-        status=status if measurements is None or imported is not None else status | {"measurements": measurements},
+        partial=partial,
+        status=status | {name: document for name, document in read.items() if document is not None},
         created=str(raw["metadata"].get("creationTimestamp") or ""),
         retry=annotation(raw, names.RETRY_ANNOTATION),
     )

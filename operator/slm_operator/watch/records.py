@@ -110,6 +110,8 @@ class ProfileRecord:
     spec: SLMProfileSpec | None
     measurements: MeasurementDocument | None = None
     imported: bool = False
+    partial: MeasurementDocument | None = None
+    """What the present try, or former ones, have measured so far."""
     broken: str | None = None
     status: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""

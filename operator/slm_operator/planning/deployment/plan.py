@@ -18,10 +18,11 @@ from slm_operator.api.conditions import Finding, condition
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.overlay import refused_for
-from slm_operator.manifests.profile import profile, profile_name, shared_profile
-from slm_operator.planning.actions import Action, Apply, Plan
+from slm_operator.manifests.profile import profile, profile_name
+from slm_operator.planning.actions import Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable, without_flags
 from slm_operator.planning.deployment.availability import availability
+from slm_operator.planning.deployment.evidence import profile_title, thin_evidence
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding
 from slm_operator.planning.deployment.going_on import go_on, pause
 from slm_operator.planning.deployment.own_replicas import own_replicas
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.planning.views import DeploymentView
     from slm_operator.settings import Settings
+    from slm_operator.watch.records import ProfileRecord
 
 
 def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> Plan:
@@ -108,7 +110,7 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> Story:
         )
         return Story().and_then(paused)
     if found is None:
-        wanted = profile(view.deployment, spec, view.co_owners)
+        wanted = profile(view.deployment, spec)
         doing = Finding(
             type=Condition.PROFILED,
             holds=False,
@@ -118,32 +120,17 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> Story:
         return Story().and_then(
             doing, Apply(manifest=wanted, because="no profile of this model, engine, GPU and workload exists yet")
         )
-    kept = () if named is not None or found.imported else _keep_owned(view, spec)
-    return Story(actions=kept).and_then(_profile_finding(view))
+    return Story().and_then(_profile_finding(view, found))
 
 
-def _keep_owned(view: DeploymentView, spec: SLMDeploymentSpec) -> tuple[Action, ...]:
-    """A deployment that joins a profile becomes one of its owners."""
-    found = view.profile
-    if found is None or found.spec is None or found.meta.key.name != profile_name(spec):
-        return ()
-    return (
-        Apply(
-            manifest=shared_profile(view.deployment, spec, found.spec, view.co_owners),
-            because="the deployments that share the profile own it",
-        ),
-    )
-
-
-def _profile_finding(view: DeploymentView) -> Finding:
-    found = view.profile
-    assert found is not None
+def _profile_finding(view: DeploymentView, found: ProfileRecord) -> Finding:
+    named = profile_title(found.meta.key, view.deployment.meta.key.namespace)
     if found.broken is not None:
         return Finding(
             type=Condition.PROFILED,
             holds=False,
             reason=Reason.INVALID_PROFILE,
-            message=f"SLMProfile {found.meta.key.name}: {found.broken}",
+            message=f"{named}: {found.broken}",
             stalls=True,
         )
     own, stalled = (condition(found.status, kind) for kind in (Condition.PROFILED, Condition.STALLED))
@@ -163,7 +150,7 @@ def _profile_finding(view: DeploymentView) -> Finding:
         type=Condition.PROFILED,
         holds=holds,
         reason=reason,
-        message=f"SLMProfile {found.meta.key.name}: {text}",
+        message=f"{named}: {text}",
         stalls=stalls,
     )
 
@@ -175,7 +162,7 @@ def _advised(view: DeploymentView, spec: SLMDeploymentSpec, story: Story, advice
         )
     said = advice.sentences[0] if advice.sentences else "decided"
     if view.profile is not None and view.profile.measurements is not None:
-        said += without_flags(spec.engine, view.profile.measurements)
+        said += without_flags(spec.engine, view.profile.measurements) + thin_evidence(view, spec)
     if advice.feasible:
         return story.and_then(
             Finding(type=Condition.ADVISED, holds=True, reason=Reason.ADVISED, message=said), advice=advice

@@ -36,5 +36,5 @@ def remeasured(view: DeploymentView, now: datetime) -> tuple[Apply, ...]:
     at = moment(measured_at)
     if at is not None and now - at < AT_MOST_EVERY:  # NB: a document may say anything: what is no time is long ago
         return ()
-    manifest = profile(view.deployment, spec, view.co_owners, measured_at)
+    manifest = profile(view.deployment, spec, measured_at)
     return (Apply(manifest=manifest, because=f"spec.profiling.policy is OnDrift, and {verdict.message}"),)

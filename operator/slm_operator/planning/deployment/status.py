@@ -60,7 +60,7 @@ def deployment_status(
     }
     found = packs(view.pods)
     more = {
-        "profile": _profile(view.profile) if view.profile is not None else None,
+        "profile": _profile(view.profile, meta.key.namespace) if view.profile is not None else None,
         "advice": _advice(view, story, now),
         "packs": found,
         "packCount": len(found),
@@ -77,9 +77,11 @@ def _phase(spec: SLMDeploymentSpec | None, blocking: Finding | None) -> str:
     return "Ready" if blocking is None else _PHASES[blocking.type]
 
 
-def _profile(profile: ProfileRecord) -> dict[str, str]:
+def _profile(profile: ProfileRecord, namespace: str) -> dict[str, str]:
+    key = profile.meta.key
     seen = {
-        "name": profile.meta.key.name,
+        "name": key.name,
+        "namespace": key.namespace if key.namespace != namespace else None,
         "phase": profile.status.get("phase"),
         "progress": profile.status.get("summary"),
         "product": profile.measurements.gpu.product if profile.measurements is not None else None,

@@ -176,6 +176,7 @@ def _measured(view: ProfileView, document: MeasurementDocument, tries: TriesStat
         finding=ready(Reason.MEASURED if document.complete else Reason.MEASURED_IN_PART, message),
         extra=extra,
         tries=tries.model_copy(update={"next_try_time": None}),
+        is_open=False,
     )
 
 

@@ -49,6 +49,8 @@ class ProfileLog:
     gpu_seconds: float | None = None
     """GPU time that it has taken so far, as it says. None: nothing has begun."""
     document: MeasurementDocument | None = None
+    partial: MeasurementDocument | None = None
+    """What is measured so far, former points included."""
     failure_class: str | None = None
     failure: str | None = None
     remedy: str | None = None
@@ -102,6 +104,8 @@ def _said(line: re.Match[bytes]) -> dict[str, Any]:
                 "gpu_seconds": _seconds(event.get("gpuSeconds")),
             }
             return {name: value for name, value in said.items() if value is not None}
+        case "partial":
+            return _partial(event.get("document"))
         case "result":
             return _result(size_bytes, event.get("document"))
         case "failed":
@@ -142,6 +146,14 @@ def _result(size_bytes: int, raw: object) -> dict[str, Any]:
         return {"document": parse_document(raw)}
     except DocumentError as error:
         return _unreadable(str(error))
+
+
+def _partial(raw: object) -> dict[str, Any]:
+    """NB: what cannot be read is left out: the whole document comes at the end, and is refused in words."""
+    try:
+        return {"partial": parse_document(raw)}
+    except DocumentError:
+        return {}
 
 
 def _unreadable(because: str) -> dict[str, Any]:

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any
 from slm_operator.api import names
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
 from slm_operator.planning.actions import Delete
 
 if TYPE_CHECKING:
     from slm_operator.api.profile import TriesStatus
     from slm_operator.planning.actions import Action
     from slm_operator.watch.records import JobRecord
+
+
+AT_ONCE_SECONDS = 0.5
+"""When to look again for the next step, once status shows this one."""
+_WAITS = frozenset(
+    {Reason.QUEUED, Reason.WAITING_FOR_GPU, Reason.GPU_HELD_BY_REPLICAS, Reason.NO_POD, Reason.STARTING}
+)
+"""Reasons of a profile that waits for its turn or a GPU, or that has only just found one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +37,14 @@ class Outcome:
     tries: TriesStatus | None = None
     """Tries as they are from now on. None: as they were."""
     look_again_seconds: float | None = None
+
+    is_open: bool = True
+    """Whether what a try has measured so far is kept for the next one. Not, once it is in the measurements."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its turn or a GPU."""
+        return self.phase == "Pending" and self.finding.reason in _WAITS and not self.finding.stalls
 
 
 def ready(reason: str, message: str) -> Finding:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from slm_operator.api import names
 from slm_operator.api.conditions import moment, rfc3339
 from slm_operator.api.profile import ENDED, TriesStatus
 from slm_operator.manifests.profile import request_digest
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
     from typing import Any
+
+    from slm_core.measurements import MeasurementDocument
 
     from slm_operator.api.profile import SLMProfileSpec
     from slm_operator.planning.profile.endings import Ended
@@ -42,13 +45,19 @@ def tries_of(record: ProfileRecord) -> TriesStatus:
         return TriesStatus()
 
 
+def is_made_here(profile: ProfileRecord) -> bool:
+    """Whether the operator made it for deployments, by its label: nothing is measured of it that nobody needs."""
+    return profile.meta.labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
+
+
 def is_to_be_measured(profile: ProfileRecord) -> bool:
-    """Whether a profile has a measurement before it: not ended, and neither in a pause nor stopped until it is corrected.
+    """Whether a profile has a measurement before it, its first or one that extends it: neither in a pause nor stopped.
 
     NB: read off its status, for who counts places knows no time: a pause ends when status no longer tells of it.
     """
     readable = profile.spec is not None and profile.broken is None
-    is_free = not profile.imported and not profile.meta.deleting and profile.status.get("phase") not in ENDED
+    is_open = profile.status.get("phase") not in ENDED or bool(profile.status.get("extension"))
+    is_free = not profile.imported and not profile.meta.deleting and is_open
     return readable and is_free and not _is_stopped(profile.status)
 
 
@@ -124,8 +133,13 @@ def spent_seconds(view: ProfileView, tries: TriesStatus) -> int:
         return before
     if view.job.meta.uid == tries.job:
         return 0
-    cost = view.log.document.cost if view.log.document is not None else None
-    return max(round(view.log.gpu_seconds or 0.0), round(cost.gpu_seconds) if cost is not None else 0, before)
+    return max(round(view.log.gpu_seconds if view.log.gpu_seconds is not None else _cost(view.log.document)), before)
+
+
+def _cost(document: MeasurementDocument | None) -> float:
+    """Of a runtime that said nothing while it measured. NB: the document's is that of all tries."""
+    cost = document.cost if document is not None else None
+    return cost.gpu_seconds - cost.download_seconds if cost is not None else 0.0
 
 
 def allowed_seconds(spec: SLMProfileSpec, settings: Settings) -> float:

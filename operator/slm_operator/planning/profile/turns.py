@@ -1,8 +1,8 @@
 """Whose turn it is to measure: places for profiles, shared among namespaces.
 
 `profiling.concurrent` bounds how many profiles hold or seek a GPU at once in the cluster. A place belongs to a profile
-with an unfinished Job of its own. Who waits gets a free place in this order: whose namespace holds fewest, who has not
-tried for longest, who is oldest. A profile whose pod finds no GPU keeps its place only while nobody else wants it:
+with an unfinished Job of its own. Who waits gets a free place in this order: who has no measurements yet, whose namespace
+holds fewest, who has not tried for longest, who is oldest. A profile whose pod finds no GPU keeps its place only while nobody else wants it:
 nothing has been measured, so nothing is lost when its Job goes and comes again at its next turn.
 
 Must never count what a label alone calls a profile's Job.
@@ -37,6 +37,8 @@ class Contender:
     last_try: int = 0
     """Order among all tries: 0 for none yet."""
     has_job: bool = False
+    extends: bool = False
+    """Whether it has measurements, and more is to be measured of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,7 @@ def turn_of(profile: Key, contenders: Iterable[Contender], places: int, most_of_
         return most_of_one is not None and held[namespace] >= most_of_one
 
     while len(chosen) < free and (may := [one for one in waiting if not is_full(one.profile.namespace)]):
-        first = min(may, key=lambda one: (held[one.profile.namespace], one.last_try, one.created, one.profile))
+        first = min(may, key=lambda one: _order(one, held))
         waiting.remove(first)
         held[first.profile.namespace] += 1
         chosen.append(first.profile)
@@ -81,6 +83,10 @@ def turn_of(profile: Key, contenders: Iterable[Contender], places: int, most_of_
         is_awaited=others_left,
         bound=most_of_one if is_full(profile.namespace) and profile not in chosen else None,
     )
+
+
+def _order(one: Contender, held: Counter[str]) -> tuple[object, ...]:
+    return one.extends, held[one.profile.namespace], one.last_try, one.created, one.profile
 
 
 def gives_its_place_up(view: ProfileView, now: datetime) -> bool:

@@ -1,0 +1,51 @@
+"""A profile with its result: status keeps what it says, and the Job goes that has done its work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from slm_core.codec import to_json
+
+from slm_operator.api.names import Condition
+from slm_operator.manifests.profile import request_digest
+from slm_operator.planning.profile.outcome import Outcome, not_yet, without_job
+
+if TYPE_CHECKING:
+    from slm_operator.api.profile import SLMProfileSpec, TriesStatus
+    from slm_operator.planning.views import ProfileView
+    from slm_operator.watch.records import ProfileRecord
+
+KEPT = ("measurements", "summary", "gpuSeconds", "product", "node", "progress", "answered")
+"""Fields of status that stay as they are once something is measured."""
+
+
+def finished(view: ProfileView, phase: str, spec: SLMProfileSpec, tries: TriesStatus) -> Outcome:
+    """Status holds the result: the Job has done its work. The rest of status stays as it is."""
+    said, job = _condition(view), view.job
+    finding = replace(
+        not_yet(str(said.get("reason", phase)), str(said.get("message", "")), stalls=phase == "Failed"),
+        holds=phase == "Complete",
+    )
+    goes = job is not None and job.finished and phase == "Complete"  # a failed one stays for its log
+    because = "its measurements are in the profile's status"
+    # NB: a profile that failed under an earlier version of the operator has no digest of what it failed with.
+    adopted = tries.model_copy(update={"request": request_digest(spec)})
+    return Outcome(
+        phase=phase,
+        finding=finding,
+        actions=without_job(job, because) if job is not None and goes else (),
+        extra=kept_of(view.profile),
+        tries=adopted if phase == "Failed" and tries.request is None else tries,
+    )
+
+
+def _condition(view: ProfileView) -> dict[str, Any]:
+    """The condition Profiled as it stands."""
+    said = view.profile.status.get("conditions", ())
+    return next((dict(one) for one in said if one.get("type") == Condition.PROFILED), {})
+
+
+def kept_of(record: ProfileRecord) -> dict[str, Any]:
+    """What status says of the measurements, as it is."""
+    return {name: to_json(record.status[name]) for name in KEPT if name in record.status}
