@@ -132,6 +132,8 @@ class SLMProfileStatus(Part):
     """Since when it waits for its turn or a GPU. Absent: it does not."""
     tries: TriesStatus | None = None
     """Tries that ended without a result, and when the next one is. Absent: there was none."""
+    unused_since: Timestamp | None = None
+    """Since when no SLMDeployment uses it. Absent: one does."""
     measurements: MeasurementDocument | None = None
     """What was measured."""
 
