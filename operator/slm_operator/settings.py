@@ -88,6 +88,37 @@ class Tenancy(Part):
     """Most GPU minutes that one profile may take, whatever its spec requests."""
 
 
+_NAMESPACE = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+
+
+def _namespace(text: str) -> str:
+    if re.fullmatch(_NAMESPACE, text) is None:
+        raise ValueError(f"{text!r} is no name of a namespace: give one like model-library")
+    return text
+
+
+def _once_each(given: tuple[str, ...]) -> tuple[str, ...]:
+    twice = next((name for at, name in enumerate(given) if name in given[:at]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} stands there twice: name each namespace once, the one to look into first first")
+    return given
+
+
+class Profiles(Part):
+    """Whose measurements are used, and how long those are kept that nobody uses."""
+
+    library_namespaces: Annotated[
+        tuple[
+            Annotated[str, AfterValidator(_namespace), Field(json_schema_extra={"pattern": f"^({_NAMESPACE})$"})], ...
+        ],
+        Field(max_length=16, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_once_each),
+    ] = ()
+    """Namespaces whose measured SLMProfiles are used where a deployment's own namespace has none, in this order. Whoever may write an SLMProfile there decides what others deploy. Where config.namespaces is set, they must be among those."""
+    retention_days: Annotated[float, Field(gt=0, le=3650)] | None = None
+    """Days after which an SLMProfile is deleted that the operator made and that no SLMDeployment has used since. Those of people, and imported ones, are kept. Default: all are kept for ever."""
+
+
 class AllowedGateway(Part):
     """A Gateway that routes of all served namespaces may name."""
 
@@ -134,6 +165,8 @@ class Settings(Part):
     """Which nodes are ours to use, and how they are changed."""
     tenancy: Tenancy = Tenancy()
     """What one namespace may not take from the others."""
+    profiles: Profiles = Profiles()
+    """Whose measurements are used, and how long those are kept that nobody uses."""
     routing: Routing = Routing()
     """What spec.routing may request."""
     watch: Watch = Watch()

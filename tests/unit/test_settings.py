@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from slm_operator.api import names
-from slm_operator.settings import SettingsError, read_settings
+from slm_operator.settings import Profiles, SettingsError, read_settings
 
 RESTRICTED = "node-restriction.kubernetes.io/slm"
 
@@ -43,3 +43,38 @@ def test_a_file_that_holds_no_settings_is_a_sentence(tmp_path: Path, text: str) 
 def test_a_label_that_nodes_get_by_themselves_is_refused(tmp_path: Path, label: str) -> None:
     with pytest.raises(SettingsError, match=r"nodes\.optInLabel: .* opt in by itself: give a label of your own"):
         opted_in_by(tmp_path, label, plugin="mine/config")
+
+
+def profiles_of(folder: Path, text: str) -> Profiles:
+    """The part `profiles`, as it is read from a file."""
+    file = folder / "config.yaml"
+    file.write_text(f"profiles: {text}\n")
+    return read_settings(file).profiles
+
+
+def test_no_library_and_no_end_of_a_profile_by_default(tmp_path: Path) -> None:
+    assert profiles_of(tmp_path, "{}") == Profiles(library_namespaces=(), retention_days=None)
+
+
+def test_libraries_keep_the_order_in_which_they_are_given(tmp_path: Path) -> None:
+    found = profiles_of(tmp_path, "{libraryNamespaces: [b, a-1], retentionDays: 0.5}")
+    assert found == Profiles(library_namespaces=("b", "a-1"), retention_days=0.5)
+
+
+NO_PROFILES = {
+    "capitals": ("{libraryNamespaces: [Team]}", r"libraryNamespaces\.0: 'Team' is no name of a namespace: give one"),
+    "a dot": ("{libraryNamespaces: [a.b]}", "is no name of a namespace"),
+    "nothing": ("{libraryNamespaces: ['']}", "is no name of a namespace"),
+    "too long": (f"{{libraryNamespaces: [{'a' * 64}]}}", "is no name of a namespace"),
+    "twice": ("{libraryNamespaces: [a, b, a]}", "libraryNamespaces: a stands there twice: name each namespace once"),
+    "too many": (f"{{libraryNamespaces: {[f'a{i}' for i in range(17)]}}}", "at most 16 items"),
+    "no day": ("{retentionDays: 0}", "retentionDays: Input should be greater than 0"),
+    "over ten years": ("{retentionDays: 3651}", "retentionDays: Input should be less than or equal to 3650"),
+}
+
+
+@pytest.mark.parametrize("name", NO_PROFILES)
+def test_profiles_that_cannot_be_so_are_refused_by_key(tmp_path: Path, name: str) -> None:
+    text, words = NO_PROFILES[name]
+    with pytest.raises(SettingsError, match=words):
+        profiles_of(tmp_path, text)

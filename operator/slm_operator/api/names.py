@@ -33,12 +33,12 @@ PAUSED_ANNOTATION: Final = f"{GROUP}/paused"
 # On the device plugin's ConfigMap: when each of our keys was added, so that its projection into volumes can be awaited.
 KEY_ADDED_ANNOTATION_PREFIX: Final = f"added.{GROUP}/"
 
-# On objects that the operator makes.
+# On objects that the operator makes. NB: the first is anybody's to write: what is deleted by it must be the operator's by more.
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "slm-operator"
 DEPLOYMENT_LABEL: Final = f"{GROUP}/deployment"
 PROFILE_LABEL: Final = f"{GROUP}/profile"
 """On an SLMProfile: its key, for people to select by; it is found by its spec. On its Job: the profile's name."""
-MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
-MANAGED_BY: Final = "slm-operator"
 ADVICE_ANNOTATION: Final = f"{GROUP}/advice"
 SERVED_ANNOTATION: Final = f"{GROUP}/served"
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"

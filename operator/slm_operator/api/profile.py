@@ -162,6 +162,8 @@ class SLMProfileStatus(Part):
     """What is to be measured beside the measurements. Absent: nothing."""
     answered: Annotated[list[AnsweredStatus], Field(max_length=64, json_schema_extra=ATOMIC)] = []
     """Questions of those who use the profile for which nothing more is measured."""
+    unused_since: Timestamp | None = None
+    """Since when no SLMDeployment uses it. Absent: one does."""
     measurements: MeasurementDocument | None = None
     """What was measured."""
 

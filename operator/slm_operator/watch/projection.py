@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 Raw = dict[str, Any]
 
 _KEPT_LABELS = frozenset(
-    {names.DEPLOYMENT_LABEL, names.PROFILE_LABEL, "pod-template-hash", "app.kubernetes.io/component"}
+    {
+        names.DEPLOYMENT_LABEL,
+        names.PROFILE_LABEL,
+        names.MANAGED_BY_LABEL,
+        "pod-template-hash",
+        "app.kubernetes.io/component",
+    }
 )
 MOST_TEXT = 1000
 """Longest text of a record, in characters. NB: most are bounded by the API server, an owner's kind or uid is not."""
