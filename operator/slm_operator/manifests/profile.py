@@ -7,12 +7,10 @@ needs no API token: it prints JSON lines, and the operator reads its log.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from slm_core.codec import to_json
 from slm_core.sharing import word_of
 from slm_core.slo import LIMIT_FIELDS, METRICS
 from slm_core.tuning import flag, tuned
@@ -34,15 +32,11 @@ from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 from slm_operator.quantity import amount
 
 if TYPE_CHECKING:
-    from slm_core.measurements import MeasurementDocument
-
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 RUNTIME_FOLDER = "/slm"
 RUNTIME = f"{RUNTIME_FOLDER}/slm_runtime.pyz"
-FORMER_FOLDER, FORMER_FILE = "/slm-former", "document.json"
-"""Where a pod finds what was measured before it."""
 DEADLINE_SLACK_SECONDS = 1800
 """Beyond the GPU budget: pulling images and loading a model hold no measurement."""
 
@@ -139,15 +133,8 @@ def deadline_seconds(spec: SLMProfileSpec) -> int:
     return int(spec.search.max_gpu_minutes * 60) + DEADLINE_SLACK_SECONDS
 
 
-def profile_job(
-    record: ProfileRecord,
-    spec: SLMProfileSpec,
-    image: str,
-    where: Where,
-    priority: str = "",
-    former: MeasurementDocument | None = None,
-) -> Manifest:
-    """The Job that measures a profile on one whole GPU, or what `former` lacks of it. `image` has the runtime, `priority` names a PriorityClass.
+def profile_job(record: ProfileRecord, spec: SLMProfileSpec, image: str, where: Where, priority: str = "") -> Manifest:
+    """The Job that measures a profile on one whole GPU. `image` has the runtime, `priority` names a PriorityClass.
 
     NB: a Job's own deadline would count the time that its pod waits for a GPU; the pod's counts from the kubelet on.
     """
@@ -172,28 +159,9 @@ def profile_job(
         },
         "spec": {
             "backoffLimit": 0,  # a second try costs GPU time: the operator decides, not the Job controller
-            "template": _with_priority(_going_on(_pod_template(spec, labels, image, key.name, where), former), priority),
+            "template": _with_priority(_pod_template(spec, labels, image, key.name, where), priority),
         },
     }
-
-
-def _going_on(template: dict[str, Any], former: MeasurementDocument | None) -> dict[str, Any]:
-    """With a document to go on from, as a file. NB: an annotation and no ConfigMap, which would need a right of its own."""
-    if former is None:
-        return template
-    text = json.dumps(to_json(former), separators=(",", ":"))
-    annotations = template["metadata"].get("annotations") or {}
-    template["metadata"]["annotations"] = annotations | {names.FORMER_ANNOTATION: text}
-    source = {"fieldRef": {"fieldPath": f"metadata.annotations['{names.FORMER_ANNOTATION}']"}}
-    volume = {"name": "former", "downwardAPI": {"items": [{"path": FORMER_FILE} | source]}}
-    template["spec"]["volumes"] = [*template["spec"]["volumes"], volume]
-    measuring = next(one for one in template["spec"]["containers"] if one["name"] == engines.CONTAINER)
-    mount = {"name": "former", "mountPath": FORMER_FOLDER, "readOnly": True}
-    measuring["volumeMounts"] = [*measuring["volumeMounts"], mount]
-    at = measuring["args"].index("--")
-    before, after = measuring["args"][:at], measuring["args"][at:]
-    measuring["args"] = [*before, "--continue-from", f"{FORMER_FOLDER}/{FORMER_FILE}", *after]
-    return template
 
 
 def _with_priority(template: dict[str, Any], priority: str) -> dict[str, Any]:

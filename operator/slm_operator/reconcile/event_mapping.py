@@ -67,9 +67,7 @@ def _by_deployment(change: Change[Any], caches: Caches, keys: ProfileKeys, setti
             yield from _profiles_for(record, caches, keys, settings)
 
 
-def _profiles_for(
-    record: DeploymentRecord, caches: Caches, keys: ProfileKeys, settings: Settings
-) -> Iterator[WorkKey]:
+def _profiles_for(record: DeploymentRecord, caches: Caches, keys: ProfileKeys, settings: Settings) -> Iterator[WorkKey]:
     """Profiles that it may rest on: which of them is used, and what is asked of it, has changed."""
     own, name = record.meta.key.namespace, named_profile(record)
     if name is not None:

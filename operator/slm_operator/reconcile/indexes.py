@@ -108,7 +108,9 @@ def caches_for_planning(keys: ProfileKeys, settings: Settings) -> Caches:
             {
                 OURS: measured,
                 LABEL: label,
-                UNMEASURED: lambda record: (True,) if record.measurements is None or record.status.get("extension") else (),
+                UNMEASURED: lambda record: (
+                    (True,) if record.measurements is None or record.status.get("extension") else ()
+                ),
             },
         ),
         nodes=Cache("Node", {OURS: lambda record: (True,) if is_our_node(record, settings) else ()}),

@@ -57,7 +57,9 @@ def profile(raw: Raw) -> ProfileRecord:
     if spec is not None and imported is not None and measurements is not None:
         spec = spec.model_copy(update={"measurements": measurements})
     partial, _ = _document("status.partial", status.get("partial"))
-    read = {"partial": partial} | ({} if imported is not None or measurements is None else {"measurements": measurements})
+    read = {"partial": partial} | (
+        {} if imported is not None or measurements is None else {"measurements": measurements}
+    )
     return ProfileRecord(
         meta=meta_of(raw),
         spec=spec,

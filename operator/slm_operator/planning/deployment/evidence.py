@@ -32,7 +32,9 @@ def thin_evidence(view: DeploymentView, spec: SLMDeploymentSpec) -> str:
     question = question_of(spec)
     answer = answer_to(found, question, answers_of(found))
     if answer is not None:
-        return f" The evidence is thin for this load and SLO: of {title}, {answer.shortfall}" if answer.shortfall else ""
+        return (
+            f" The evidence is thin for this load and SLO: of {title}, {answer.shortfall}" if answer.shortfall else ""
+        )
     lacks = lacking(question, found.spec, found.measurements)
     if lacks is None:
         return ""
@@ -43,7 +45,9 @@ def _what_follows(view: DeploymentView, spec: SLMDeploymentSpec) -> str:
     found = view.profile
     assert found is not None
     if spec.profiling.profile_name is not None:
-        return "one that spec.profiling.profileRef names is not extended: remove that field, and it is found by its spec"
+        return (
+            "one that spec.profiling.profileRef names is not extended: remove that field, and it is found by its spec"
+        )
     if found.meta.key.namespace != view.deployment.meta.key.namespace:
         return "a library is extended where it is kept, by an SLMDeployment there that asks the same"
     if spec.profiling.policy == "Never":

@@ -30,9 +30,7 @@ def answers_of(record: ProfileRecord) -> tuple[AnsweredStatus, ...]:
         return ()
 
 
-def answer_to(
-    record: ProfileRecord, question: Question, answers: Iterable[AnsweredStatus]
-) -> AnsweredStatus | None:
+def answer_to(record: ProfileRecord, question: Question, answers: Iterable[AnsweredStatus]) -> AnsweredStatus | None:
     """The answer to one question, among these or as the profile was made for it; None where it is open."""
     found = next((one for one in answers if one.question == question.digest), None)
     document = record.measurements

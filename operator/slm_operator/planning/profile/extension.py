@@ -77,7 +77,9 @@ def _wanted(view: ProfileView, spec: SLMProfileSpec, document: MeasurementDocume
         lacks = lacking(asked.question, spec, document)
         if lacks is not None and is_handy(document):
             return _Wanted(asked=asked, lacks=lacks, answers=tuple(answers))
-        too_long = None if lacks is None else "it has too many points to be handed to a further try: measure a new profile"
+        too_long = (
+            None if lacks is None else "it has too many points to be handed to a further try: measure a new profile"
+        )
         answers.append(AnsweredStatus(question=asked.question.digest, shortfall=too_long))
     return _Wanted(asked=None, answers=tuple(answers))
 

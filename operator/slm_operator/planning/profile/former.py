@@ -1,5 +1,4 @@
-"""What was measured before a try, and goes on being worth something: points of tries that did not come to their end, and
-the measurements that a try extends.
+"""What was measured before a try: points of tries that did not come to their end, and measurements that a try extends.
 
 A try is given them and measures only what lacks. Must never lose a point, nor mix those of two kinds of GPU or of two pod
 templates, which may give an engine another CPU or memory.
@@ -7,13 +6,13 @@ templates, which may give an engine another CPU or memory.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import to_json
 
 from slm_operator.digest import digest
+from slm_operator.manifests.former import MOST_BYTES, written
 
 if TYPE_CHECKING:
     from slm_core.measurements import MeasurementDocument
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from slm_operator.api.profile import SLMProfileSpec
     from slm_operator.planning.views import ProfileView
     from slm_operator.watch.records import ProfileRecord
-
-MOST_BYTES = 192 << 10
-"""Longest text that is handed to a pod, as an annotation: Kubernetes takes 256 KiB of all of them. About 150 points."""
 
 
 def former_of(record: ProfileRecord) -> MeasurementDocument | None:
@@ -36,7 +32,7 @@ def former_of(record: ProfileRecord) -> MeasurementDocument | None:
 
 def is_handy(document: MeasurementDocument) -> bool:
     """Whether a document is small enough to be handed to a pod."""
-    return len(json.dumps(to_json(document), separators=(",", ":"))) <= MOST_BYTES
+    return len(written(document)) <= MOST_BYTES
 
 
 def merged(former: MeasurementDocument, newer: MeasurementDocument) -> MeasurementDocument | None:

@@ -13,6 +13,7 @@ from slm_core.wording import several
 
 from slm_operator.api.conditions import rfc3339
 from slm_operator.api.reasons import Reason
+from slm_operator.manifests.former import going_on
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import deadline_seconds, profile_job, request_digest
 from slm_operator.planning.actions import Apply
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from slm_operator.planning.views import ProfileView
     from slm_operator.settings import Settings
     from slm_operator.watch.records import JobRecord, ProfileRecord
+
 
 def next_step(view: ProfileView, settings: Settings, now: datetime) -> Outcome:
     """The next step of a profile that is to be measured."""
@@ -144,13 +146,13 @@ def _start(view: ProfileView, spec: SLMProfileSpec, tries: TriesStatus, settings
     bounded = spec.model_copy(update={"search": spec.search.model_copy(update={"max_gpu_minutes": left})})
     bounded, fewer = bounded_by_room(view, bounded, settings)
     profiling, where = settings.profiling, place(view, spec.gpu, settings)
-    job = profile_job(view.profile, bounded, profiling.image, where, profiling.priority_class_name, former)
+    job = profile_job(view.profile, bounded, profiling.image, where, profiling.priority_class_name)
     may_last = deadline_seconds(bounded) / 60
     slack = f"its pod may be on a node for {may_last:g} minutes, images and the model's download included"
     return Outcome(
         phase="Pending",
         finding=not_yet(Reason.STARTING, f"the profile's Job is being created{rest}{fewer}; {slack}"),
-        actions=(Apply(manifest=job, because="what is asked of it is not measured yet"),),
+        actions=(Apply(manifest=going_on(job, former), because="what is asked of it is not measured yet"),),
         tries=tries.model_copy(update={"next_try_time": None}),
         look_again_seconds=FOLLOW_SECONDS,
     )

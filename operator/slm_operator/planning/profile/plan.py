@@ -72,15 +72,19 @@ def _status(view: ProfileView, outcome: Outcome, now: datetime) -> dict[str, Any
     tries_before = tries_of(view.profile)
     tries = (outcome.tries if outcome.tries is not None else tries_before).given()
     kept = tries if any(tries.values()) else None
-    fields = {
-        "observedGeneration": meta.generation,
-        "phase": outcome.phase,
-        "conditions": conditions((outcome.finding,), old.get("conditions", ()), meta.generation, now),
-        "product": _product(view),
-        "gpuSeconds": tries_before.gpu_seconds + spent_seconds(view, tries_before) or None,
-        "waitingSince": waiting_since(view, now) if outcome.waits else None,
-        "tries": kept,
-    } | (partial_status(view) if outcome.is_open else {}) | (outcome.extra or {})
+    fields = (
+        {
+            "observedGeneration": meta.generation,
+            "phase": outcome.phase,
+            "conditions": conditions((outcome.finding,), old.get("conditions", ()), meta.generation, now),
+            "product": _product(view),
+            "gpuSeconds": tries_before.gpu_seconds + spent_seconds(view, tries_before) or None,
+            "waitingSince": waiting_since(view, now) if outcome.waits else None,
+            "tries": kept,
+        }
+        | (partial_status(view) if outcome.is_open else {})
+        | (outcome.extra or {})
+    )
     return {name: value for name, value in fields.items() if value is not None}
 
 
