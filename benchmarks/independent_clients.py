@@ -35,11 +35,11 @@ sys.path[:0] = [str(ROOT)]
 
 from slm_core.codec import to_json  # noqa: E402 - below the path
 from slm_core.configuration import EngineConfiguration  # noqa: E402
+from slm_core.search.steps import Measure  # noqa: E402
 from slm_runtime.engine_process import EngineProcess, Launch, start_engine  # noqa: E402
 from slm_runtime.ledger import read_config  # noqa: E402
 from slm_runtime.measuring import Conditions, Measurement, Running  # noqa: E402
 from slm_runtime.prompts import text_tokens  # noqa: E402
-from slm_runtime.search.steps import Measure  # noqa: E402
 from slm_runtime.window import Pace  # noqa: E402
 from slm_runtime.workload import parse_lengths  # noqa: E402
 

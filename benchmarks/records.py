@@ -54,7 +54,13 @@ RUNS: dict[str, Recorded] = {
     "clients": Recorded(
         "AIPerf and GuideLLM against the profiler: the same engine, concurrency and lengths",
         ("python", "benchmarks/independent_clients.py"),
-        (f"{CORE}/results", RUNTIME, "benchmarks/independent_clients.py", "benchmarks/clients_compared.py"),
+        (
+            f"{CORE}/results",
+            f"{CORE}/search",
+            RUNTIME,
+            "benchmarks/independent_clients.py",
+            "benchmarks/clients_compared.py",
+        ),
         "clients.json",
     ),
     "changes": Recorded(

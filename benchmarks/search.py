@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from slm_runtime.search.loop import run_search  # noqa: E402 - what is imported from the repository follows its path
-from slm_runtime.search.next_step import best  # noqa: E402
+from slm_core.search.next_step import best  # noqa: E402
+from slm_runtime.search_loop import run_search  # noqa: E402 - what is imported from the repository follows its path
 
 from benchmarks.search_cases import Case, Truth, draw, start  # noqa: E402
 from benchmarks.search_replay import replay  # noqa: E402

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import SharingMode
+from slm_core.search.steps import Request
 from slm_core.slo import Slo, Statistic
 from slm_core.units import GIB
-from slm_runtime.search.steps import Request
 
 from tests.simulated_engine.physics import Lengths, SimulatedEngine, pool_tokens, steady_state
 from tests.simulated_engine.rig import DEVIATIONS, SPREAD_NOISE_FRACTION, TTFT_SPREAD_FRACTION

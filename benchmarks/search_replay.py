@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from slm_core.latency_model import fit_points
 from slm_core.measurements import Latency
+from slm_core.search.next_step import best
+from slm_core.search.steps import EngineReport, Request
+from slm_core.search.sweep import swept
 from slm_core.slo import Slo
-from slm_runtime.search.loop import run_search
-from slm_runtime.search.next_step import best
-from slm_runtime.search.steps import EngineReport, Request
-from slm_runtime.search.sweep import swept
+from slm_runtime.search_loop import run_search
 from unit.runtime_search import published
 
 from benchmarks.search_cases import sizes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Point
-    from slm_runtime.search.steps import Findings, Measure
+    from slm_core.search.steps import Findings, Measure
 
 
 class ReplayRig:

@@ -15,6 +15,7 @@ from slm_core.arguments import ABOVE_ZERO, AT_LEAST_ONE, count, number
 from slm_core.engines.base import ModelOptions
 from slm_core.engines.registry import command_and_arguments, default, engine_of
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
+from slm_core.search.steps import Request
 from slm_core.sharing import AUTO, CHOICES, allows_packs, by_word, word_of
 from slm_core.slo import ITL, LIMITS, METRICS, Slo, Statistic
 from slm_core.units import GIB
@@ -25,7 +26,6 @@ from slm_runtime.host import Share
 from slm_runtime.launches import Subject
 from slm_runtime.ledger import read_config
 from slm_runtime.measuring import Conditions
-from slm_runtime.search.steps import Request
 from slm_runtime.task import Task
 from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths

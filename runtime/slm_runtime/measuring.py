@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from slm_core.configuration import EngineConfiguration
+    from slm_core.search.steps import Measure
     from slm_core.slo import Metric
 
     from slm_runtime.board import Board
     from slm_runtime.engine_process import EngineProcess
     from slm_runtime.nvml import Device, Reading
-    from slm_runtime.search.steps import Measure
     from slm_runtime.window import Facts
     from slm_runtime.workload import Lengths
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, assert_never
 from slm_core.codec import to_json
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
 from slm_core.measurements import Cost, Engine, Gpu, MeasurementDocument, Model
+from slm_core.search.chosen import load_of
+from slm_core.search.steps import Done, Failed, Findings, Measured, Request, Started, StartEngines
 from slm_core.wording import several
 
 from slm_runtime import host
@@ -26,9 +28,7 @@ from slm_runtime.device_checks import CPU, check_device, open_device
 from slm_runtime.download import follow_download
 from slm_runtime.ledger import dtype_of, read_config
 from slm_runtime.rig import EngineRig
-from slm_runtime.search.chosen import load_of
-from slm_runtime.search.loop import run_search
-from slm_runtime.search.steps import Done, Event, Failed, Findings, Measured, Request, Started, StartEngines
+from slm_runtime.search_loop import Event, run_search
 from slm_runtime.task import check_task, request_on
 
 if TYPE_CHECKING:

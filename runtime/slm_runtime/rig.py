@@ -1,6 +1,6 @@
 """Runs real engines for the search: starts them under the cluster's limits, loads them, reads what they say.
 
-The only implementation of `search.steps.Rig` that touches processes, sockets and clocks. Assumes one device (a GPU, or
+The only implementation of `search_loop.Rig` that touches processes, sockets and clocks. Assumes one device (a GPU, or
 the whole machine without one) that nobody else uses meanwhile. Must never decide what to measure next, and must leave
 no process, daemon or file behind, whatever happens.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.engines.registry import engine_of
 from slm_core.failure import EngineFault, Failure, ProfileError
+from slm_core.search.steps import EngineReport
 from slm_core.sharing import sharing_of
 
 from slm_runtime import host, mps
@@ -24,7 +25,6 @@ from slm_runtime.launches import Launches
 from slm_runtime.ledger import Observed, make_ledger, read_config, weights_on_disk
 from slm_runtime.measuring import Measurement, Running
 from slm_runtime.prompts import text_tokens
-from slm_runtime.search.steps import EngineReport
 from slm_runtime.tokenizer import count_tokens, identify
 from slm_runtime.workload import Lengths, usable
 
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Ledger, Point
+    from slm_core.search.steps import Measure
 
     from slm_runtime.engine_process import EngineProcess
     from slm_runtime.launches import Subject
     from slm_runtime.measuring import Conditions
     from slm_runtime.nvml import Device
-    from slm_runtime.search.steps import Measure
 
 PORT_TRIES = 3
 
 
 class EngineRig:
-    """See `search.steps.Rig`."""
+    """See `search_loop.Rig`."""
 
     def __init__(
         self,

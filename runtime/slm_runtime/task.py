@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from slm_core.measurements import SharingMode
+    from slm_core.search.steps import Request
 
     from slm_runtime.device_checks import Choice
     from slm_runtime.launches import Subject
     from slm_runtime.measuring import Conditions
     from slm_runtime.nvml import Device
-    from slm_runtime.search.steps import Request
     from slm_runtime.workload import Lengths
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from slm_core.failure import EngineFailed, EngineFault, Failure
 from slm_core.measurements import Latency, Ledger, Mark, Point, SharingMode
+from slm_core.search.steps import EngineReport
 from slm_core.slo import MIN_SAMPLES, Statistic
-from slm_runtime.search.steps import EngineReport
 
 from tests.simulated_engine.physics import pool_bytes, steady_state
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from slm_core.configuration import EngineConfiguration
-    from slm_runtime.search.steps import Measure
+    from slm_core.search.steps import Measure
 
     from tests.simulated_engine.physics import Expected, Lengths, SimulatedEngine
 

@@ -13,14 +13,14 @@ from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import Cost, Mark, MeasurementDocument, Point
 from slm_core.noise import WIDE_FRACTION
 from slm_core.point_checks import MARK_REMEDY, MARK_SAYS
+from slm_core.search.chosen import load_of
+from slm_core.search.next_step import best
+from slm_core.search.steps import Done, Findings, Measured, Request
 from slm_core.slo import Slo
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.validate import AdviceError, Unanswerable
-from slm_runtime.search.chosen import load_of
-from slm_runtime.search.loop import run_search
-from slm_runtime.search.next_step import best
-from slm_runtime.search.steps import Done, Event, Findings, Measured, Request
+from slm_runtime.search_loop import Event, run_search
 from unit.advisor.build import document
 
 from benchmarks.search_cases import Case, draw
@@ -29,8 +29,8 @@ from tests.simulated_engine.published import OPT_1_3B, SHAREGPT
 from tests.simulated_engine.rig import SimulatedRig
 
 if TYPE_CHECKING:
+    from slm_core.search.steps import Measure
     from slm_operator.advisor.advice import Advice
-    from slm_runtime.search.steps import Measure
 
 
 @dataclass(slots=True, kw_only=True)

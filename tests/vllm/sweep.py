@@ -11,10 +11,10 @@ import sys
 
 from slm_core.configuration import EngineConfiguration
 from slm_core.engines.registry import command_and_arguments
+from slm_core.search.steps import Measure
 from slm_runtime.launches import Subject
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
-from slm_runtime.search.steps import Measure
 from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths
 

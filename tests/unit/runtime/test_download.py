@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from slm_core.failure import Failure, ProfileError
 from slm_core.measurements import Point
+from slm_core.search.steps import Measure
 from slm_runtime import cli
 from slm_runtime.download import bytes_on_disk, follow_download, hub_folder
 from slm_runtime.rig import EngineRig
-from slm_runtime.search.steps import Measure
 
 FOLDERS = {
     "as the hub's client does by itself": ({"HOME": "/tmp"}, "/tmp/.cache/huggingface/hub"),

@@ -11,11 +11,11 @@ import pytest
 from slm_core import tuning
 from slm_core.codec import parse_document
 from slm_core.failure import Failure
+from slm_core.search.steps import Findings
 from slm_runtime import cli
 from slm_runtime import profile as profiling
 from slm_runtime.ledger import read_config
 from slm_runtime.profile import Ending
-from slm_runtime.search.steps import Findings
 from slm_runtime.task import request_on
 
 NAME = "org/long-context"

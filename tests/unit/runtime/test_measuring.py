@@ -13,12 +13,12 @@ import pytest
 from slm_core.configuration import EngineConfiguration
 from slm_core.failure import EngineFault, Failure
 from slm_core.measurements import Mark, SharingMode
+from slm_core.search.steps import Measure
 from slm_runtime.engine_process import EngineProcess, Launch
 from slm_runtime.launches import Subject
 from slm_runtime.measuring import Conditions, Measurement
 from slm_runtime.prompts import text_tokens
 from slm_runtime.rig import EngineRig
-from slm_runtime.search.steps import Measure
 from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths
 

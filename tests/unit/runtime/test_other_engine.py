@@ -16,6 +16,7 @@ import pytest
 from slm_core.configuration import EngineConfiguration
 from slm_core.engines import registry
 from slm_core.failure import EngineFault, Failure, ProfileError
+from slm_core.search.steps import Measure
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import revisions
 from slm_operator.kube.engine_metrics import pod_counters
@@ -27,7 +28,6 @@ from slm_operator.watch.records import DeploymentRecord, Key, Meta
 from slm_runtime import cli
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
-from slm_runtime.search.steps import Measure
 from slm_runtime.tokenizer import count_tokens
 from slm_runtime.window import Pace
 

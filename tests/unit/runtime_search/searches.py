@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from slm_core.search.steps import Done, Findings, Request
 from slm_core.slo import Slo
-from slm_runtime.search.loop import run_search
-from slm_runtime.search.steps import Done, Event, Findings, Request
+from slm_runtime.search_loop import Event, run_search
 
 from tests.simulated_engine.published import OPT_1_3B, SHAREGPT
 from tests.simulated_engine.rig import SimulatedRig

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slm_core.engines.registry import default
-from slm_runtime.search.boundary import NEAR_GRAPH_FRACTION, tidy
+from slm_core.search.boundary import NEAR_GRAPH_FRACTION, tidy
 
 from tests.other_engine.port import OtherEngine
 

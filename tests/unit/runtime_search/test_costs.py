@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import SharingMode
+from slm_core.search.costs import Starts, expected_seconds
+from slm_core.search.steps import EngineReport, Findings, Started, StartEngines
 from slm_core.slo import Slo
-from slm_runtime.search.costs import Starts, expected_seconds
-from slm_runtime.search.steps import EngineReport, Findings, Started, StartEngines
 from unit.runtime_search.searches import request, rig, search
 
 from tests.simulated_engine.published import OPT_1_3B

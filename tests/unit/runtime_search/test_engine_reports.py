@@ -18,7 +18,7 @@ from tests.simulated_engine.rig import SimulatedRig
 
 if TYPE_CHECKING:
     from slm_core.configuration import EngineConfiguration
-    from slm_runtime.search.steps import EngineReport
+    from slm_core.search.steps import EngineReport
 
 LONG = {
     "one billion parameters, 4 GiB for one sequence": replace(

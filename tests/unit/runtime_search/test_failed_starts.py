@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from slm_core.configuration import EngineConfiguration
 from slm_core.failure import EngineFailed, EngineFault, Failure
 from slm_core.measurements import Point, SharingMode
+from slm_core.search.next_step import best, next_step
+from slm_core.search.steps import PASSING, EngineReport, Findings, Measure, StartEngines
 from slm_core.slo import Slo, Statistic
-from slm_runtime.search.next_step import best, next_step
-from slm_runtime.search.steps import PASSING, EngineReport, Findings, Measure, StartEngines
 from unit.runtime_search.searches import request, rig, search
 
 from benchmarks.search_cases import draw

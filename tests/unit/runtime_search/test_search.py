@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION
 from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import Mark, Point, SharingMode
+from slm_core.search.next_step import best, next_step
+from slm_core.search.packs import learnt_gpu_fraction, stretch
+from slm_core.search.steps import Done, Findings, Measure, StartEngines
+from slm_core.search.sweep import MAX_POINTS, swept
+from slm_core.search.trial import growth_fraction
 from slm_core.slo import Slo, Statistic
 from slm_core.slo_check import resolve, slo_misses
-from slm_runtime.search.loop import run_search
-from slm_runtime.search.next_step import best, next_step
-from slm_runtime.search.packs import learnt_gpu_fraction, stretch
-from slm_runtime.search.steps import Done, Event, Findings, Measure, StartEngines
-from slm_runtime.search.sweep import MAX_POINTS, swept
-from slm_runtime.search.trial import growth_fraction
+from slm_runtime.search_loop import Event, run_search
 from unit.runtime_search.searches import PLENTY, request, rig, search
 
 from benchmarks.search import run as benchmark

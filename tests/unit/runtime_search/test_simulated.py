@@ -8,7 +8,7 @@ import pytest
 from slm_core.configuration import EngineConfiguration
 from slm_core.failure import EngineFailed
 from slm_core.measurements import Mark, SharingMode
-from slm_runtime.search.steps import Measure
+from slm_core.search.steps import Measure
 from unit.runtime_search import published
 
 from tests.simulated_engine.physics import Lengths, SimulatedEngine, steady_state

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from slm_core.measurements import Mark, Point
+from slm_core.search.steps import Request
 from slm_core.slo import Slo
 from slm_runtime.board import board_over
 from slm_runtime.nvml import POWER_CAP, Reading
-from slm_runtime.search.loop import run_search
-from slm_runtime.search.steps import Request
+from slm_runtime.search_loop import run_search
 
 from tests.simulated_engine.published import OPT_1_3B, SHAREGPT
 from tests.simulated_engine.rig import SimulatedRig
 
 if TYPE_CHECKING:
-    from slm_runtime.search.steps import Measure
+    from slm_core.search.steps import Measure
 
 
 class Slowed(SimulatedRig):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_core.measurements import Mark
+from slm_core.search.next_step import best
 from slm_core.slo import Slo
-from slm_runtime.search.next_step import best
 from unit.runtime_search.searches import request, rig, search
 
 from tests.simulated_engine.published import OPT_1_3B, SHAREGPT
@@ -17,7 +17,7 @@ from tests.simulated_engine.rig import SimulatedRig
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
-    from slm_runtime.search.steps import Measure
+    from slm_core.search.steps import Measure
 
 
 class Doubtful(SimulatedRig):

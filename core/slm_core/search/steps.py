@@ -1,14 +1,14 @@
 """The words that the search and whatever runs engines speak to each other.
 
 Exists so that the same search drives real engines, a misbehaving one in a test, and a simulated one in virtual time.
-Everything but `Rig` is a frozen value: steps go in, outcomes come out, and the findings are all there is to remember.
+Everything is a frozen value: steps go in, outcomes come out, and the findings are all there is to remember.
 Must never know how an engine is started nor how a load is made.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from slm_core import tuning
 from slm_core.engines.registry import default
@@ -249,34 +249,3 @@ class Findings:
     def download_seconds(self) -> float:
         """Part of it that no budget counts."""
         return sum(o.download_seconds for o in self.outcomes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something for the one who watches: a step begins (no outcome yet), ends, or the search is done.
-
-    `findings` is complete at every event: whoever is interrupted between two of them has lost nothing.
-    """
-
-    step: Step
-    outcome: Outcome | None
-    findings: Findings
-
-
-class Rig(Protocol):
-    """Whatever runs engines. Its methods are awaited one at a time."""
-
-    async def start(self, configuration: EngineConfiguration) -> EngineReport:
-        """Start these engines, none runs before. Raises EngineFailed."""
-
-    async def measure(self, step: Measure) -> Point:
-        """Measure the engines that run; faults of the window are marks and counts of the point. Raises EngineFailed."""
-
-    async def stop(self) -> None:
-        """Stop every engine and whatever came with them, also after a failure and when none runs."""
-
-    def gpu_seconds(self) -> float:
-        """Time for which the GPU has been held until now, by this rig's clock."""
-
-    def download_seconds(self) -> float:
-        """Part of it for which the model was being downloaded."""

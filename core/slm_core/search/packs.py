@@ -18,22 +18,20 @@ from slm_core.choice import choose_among
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import fit_points
 from slm_core.point_checks import SOUND, confirmed, latency
+from slm_core.search.boundary import tidy
+from slm_core.search.chosen import load_of
+from slm_core.search.sweep import best_single, limits_of, measure
+from slm_core.search.trial import failures, is_too_small, is_trial, pool_bytes, tries, try_step
 from slm_core.sharing import sharing_of
 from slm_core.slo import METRICS, Limits
 from slm_core.slo_check import figure_ms, slo_misses
-
-from slm_runtime.search.boundary import tidy
-from slm_runtime.search.chosen import load_of
-from slm_runtime.search.sweep import best_single, limits_of, measure
-from slm_runtime.search.trial import failures, is_too_small, is_trial, pool_bytes, tries, try_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from slm_core.latency_model import Fit
     from slm_core.measurements import Point
-
-    from slm_runtime.search.steps import Findings, Measured, Request, Step
+    from slm_core.search.steps import Findings, Measured, Request, Step
 
 GPU_FRACTION = 0.65
 """Part of a step that an engine is taken to hold the GPU, before any pack was measured (0.55-0.75 as published)."""

@@ -13,13 +13,11 @@ from slm_core.decision import Basis, Wanted, decide, evaluate
 from slm_core.latency_model import fit_points
 from slm_core.load import in_flight_of_rate
 from slm_core.point_checks import only_one_sequence_is_sound
-
-from slm_runtime.search.sweep import limits_of, swept
+from slm_core.search.sweep import limits_of, swept
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
-
-    from slm_runtime.search.steps import Findings, Request
+    from slm_core.search.steps import Findings, Request
 
 
 def chosen(request: Request, findings: Findings) -> Point | None:

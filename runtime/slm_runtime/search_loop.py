@@ -1,36 +1,56 @@
 """Runs the search on a rig: ask for the next step, do it, remember the outcome.
 
-Exists to keep effects out of the decisions: this is the only part of the search that awaits anything. Assumes that the
-rig's clock only moves forward. Must never decide, and never leave engines behind.
+Exists to keep effects out of the decisions, which are the core's: this is the only part of the search that awaits
+anything. Assumes that the rig's clock only moves forward. Must never decide, and never leave engines behind.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from slm_core.batching import KV_MAX_FRACTION
 from slm_core.failure import EngineFailed, EngineFault
-
-from slm_runtime.search.next_step import next_step
-from slm_runtime.search.steps import (
-    Done,
-    Event,
-    Failed,
-    Findings,
-    Measure,
-    Measured,
-    Started,
-    StartEngines,
-)
+from slm_core.search.next_step import next_step
+from slm_core.search.steps import Done, Failed, Findings, Measure, Measured, Started, StartEngines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Point
+    from slm_core.search.steps import EngineReport, Outcome, Request, Step
 
-    from slm_runtime.search.steps import Outcome, Request, Rig
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something for the one who watches: a step begins (no outcome yet), ends, or the search is done.
+
+    `findings` is complete at every event: whoever is interrupted between two of them has lost nothing.
+    """
+
+    step: Step
+    outcome: Outcome | None
+    findings: Findings
+
+
+class Rig(Protocol):
+    """Whatever runs engines. Its methods are awaited one at a time."""
+
+    async def start(self, configuration: EngineConfiguration) -> EngineReport:
+        """Start these engines, none runs before. Raises EngineFailed."""
+
+    async def measure(self, step: Measure) -> Point:
+        """Measure the engines that run; faults of the window are marks and counts of the point. Raises EngineFailed."""
+
+    async def stop(self) -> None:
+        """Stop every engine and whatever came with them, also after a failure and when none runs."""
+
+    def gpu_seconds(self) -> float:
+        """Time for which the GPU has been held until now, by this rig's clock."""
+
+    def download_seconds(self) -> float:
+        """Part of it for which the model was being downloaded."""
 
 
 async def run_search(request: Request, rig: Rig, report: Callable[[Event], None]) -> Findings:

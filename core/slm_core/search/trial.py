@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING
 
 from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION, KV_TARGET_FRACTION
 from slm_core.latency_model import is_full_single
-
-from slm_runtime.search.boundary import kv_peak_bytes
-from slm_runtime.search.steps import StartEngines
-from slm_runtime.search.sweep import measure
+from slm_core.search.boundary import kv_peak_bytes
+from slm_core.search.steps import StartEngines
+from slm_core.search.sweep import measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Point
-
-    from slm_runtime.search.steps import Failed, Findings, Measure, Measured, Request
+    from slm_core.search.steps import Failed, Findings, Measure, Measured, Request
 
 
 def growth_fraction(batch_size: int, misses: int = 1) -> float:

@@ -12,12 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slm_runtime.search.steps import Measure
+from slm_core.search.steps import Measure
 
 if TYPE_CHECKING:
     from slm_core.configuration import EngineConfiguration
-
-    from slm_runtime.search.steps import Findings, StartEngines
+    from slm_core.search.steps import Findings, StartEngines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

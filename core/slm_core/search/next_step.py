@@ -12,20 +12,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core.point_checks import MARK_SAYS, doubts_of, is_wide, only_one_sequence_is_sound
+from slm_core.search.chosen import chosen
+from slm_core.search.costs import expected_seconds
+from slm_core.search.packs import pack_step
+from slm_core.search.single import confirm_step, loaded_step, tuned_step
+from slm_core.search.steps import Done, Failed, Measure, Measured, Started
+from slm_core.search.sweep import limits_of, sweep_step
 from slm_core.slo import REFERENCE_BATCH_SIZE
 from slm_core.slo_check import slo_misses
 
-from slm_runtime.search.chosen import chosen
-from slm_runtime.search.costs import expected_seconds
-from slm_runtime.search.packs import pack_step
-from slm_runtime.search.single import confirm_step, loaded_step, tuned_step
-from slm_runtime.search.steps import Done, Failed, Measure, Measured, Started
-from slm_runtime.search.sweep import limits_of, sweep_step
-
 if TYPE_CHECKING:
     from slm_core.measurements import Point
-
-    from slm_runtime.search.steps import Findings, Request, Step
+    from slm_core.search.steps import Findings, Request, Step
 
 
 def next_step(request: Request, findings: Findings) -> Step:

@@ -10,11 +10,10 @@ from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
 from slm_core.load import is_at, is_partial
 from slm_core.point_checks import is_sound, only_one_sequence_is_sound
-
-from slm_runtime.search.boundary import boundary, gain_fraction, noise_fraction, tidy
-from slm_runtime.search.chosen import chosen_single, load_of
-from slm_runtime.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, measure, swept
-from slm_runtime.search.trial import (
+from slm_core.search.boundary import boundary, gain_fraction, noise_fraction, tidy
+from slm_core.search.chosen import chosen_single, load_of
+from slm_core.search.sweep import WORTHWHILE_FRACTION, best_single, bounds_of, limits_of, measure, swept
+from slm_core.search.trial import (
     failures,
     floor_bytes,
     is_settled,
@@ -25,8 +24,7 @@ from slm_runtime.search.trial import (
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
-
-    from slm_runtime.search.steps import Findings, Measure, Request, Step
+    from slm_core.search.steps import Findings, Measure, Request, Step
 
 MAX_TRIES = 4
 """Points with final KV bytes before the search settles for what it has."""

@@ -14,19 +14,17 @@ from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
 from slm_core.measurements import Mark
 from slm_core.point_checks import only_one_sequence_is_sound
+from slm_core.search.boundary import Bounds, boundary, gain_fraction, noise_fraction, tidy
+from slm_core.search.steps import Done, Measure, StartEngines
 from slm_core.slo import REFERENCE_BATCH_SIZE, most_samples
 from slm_core.slo_check import resolve
-
-from slm_runtime.search.boundary import Bounds, boundary, gain_fraction, noise_fraction, tidy
-from slm_runtime.search.steps import Done, Measure, StartEngines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from slm_core.measurements import Point
+    from slm_core.search.steps import Failed, Findings, Request, Step
     from slm_core.slo import Limits
-
-    from slm_runtime.search.steps import Failed, Findings, Request, Step
 
 MAX_POINTS = 6
 """Points of the sweep, B = 1 and B = 32 included."""
