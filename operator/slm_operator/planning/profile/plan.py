@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 AT_ONCE_SECONDS = 0.5
 """When to look again for the next step, once status shows this one."""
-_WAITS = frozenset({Reason.QUEUED, Reason.WAITING_FOR_GPU, Reason.NO_POD, Reason.STARTING})
+_WAITS = frozenset({Reason.QUEUED, Reason.WAITING_FOR_GPU, Reason.GPU_HELD_BY_REPLICAS, Reason.NO_POD, Reason.STARTING})
 """Reasons of a profile that waits for its turn or a GPU, or that has only just found one."""
 
 
