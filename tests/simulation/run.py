@@ -245,7 +245,7 @@ def what_waits_to_be_measured_says_so(made: Cluster) -> None:
     for key, record in made.world.profiles.items():
         said = next((one for one in record.status.get("conditions", ()) if one["type"] == "Profiled"), {})
         ended = record.imported or record.status.get("phase") in {"Complete", "Failed"}
-        if not ended and said.get("reason") not in {"WaitingForGPU", "AwaitingRetry"}:
+        if not ended and said.get("reason") not in {"WaitingForGPU", "GPUHeldByReplicas", "AwaitingRetry"}:
             raise BrokenPromiseError(f"profile {key} neither ends nor says why: {said}, {made.world.pods.get(key)}")
 
 

@@ -84,6 +84,12 @@ class Reason(StrEnum):
         "no whole GPU is free for measuring; the message says since when, names who holds each, and which nodes would do. It waits as long as it takes: deadlines count from the moment that a node takes the pod",
         "free one, or opt another node in; a profile that waits may be given other nodes, tolerations or a budget (`kubectl edit slmp NAME`)",
     )
+    GPU_HELD_BY_REPLICAS = (
+        "GPUHeldByReplicas",
+        Group.WAITING,
+        "every GPU that would do for measuring is held by replicas that serve: profile and replicas want the same GPUs at once, and neither gives way by itself. The message names the replicas; they go on, and are scaled, meanwhile",
+        "scale them down for the measurement and up again afterwards (`kubectl scale slmd NAME --replicas=0`), opt in another node (`kubectl label node NODE slm-operator.io/managed=true`), or import a measurement (`kubectl slm profile import`)",
+    )
     AWAITING_RETRY = (
         "AwaitingRetry",
         Group.WAITING,
@@ -94,7 +100,7 @@ class Reason(StrEnum):
         "NoPod",
         Group.WAITING,
         "Kubernetes makes no pod for the profile's Job, and goes on trying",
-        "`kubectl describe job NAME`: a quota, an admission policy, or a PriorityClass that does not exist",
+        "`kubectl describe job NAME`: a quota, an admission policy, or a PriorityClass that does not exist. Where a quota bears no more whole GPUs than replicas hold (`kubectl describe quota`): have it raised, or as `GPUHeldByReplicas`",
     )
     STARTING = (
         "Starting",

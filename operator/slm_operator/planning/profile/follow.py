@@ -12,6 +12,7 @@ from slm_operator.api.conditions import moment, rfc3339
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.profile import request_digest
 from slm_operator.planning.containers import remedy
+from slm_operator.planning.profile.contention import both_in_a_quota, both_want, replicas_in_the_way
 from slm_operator.planning.profile.endings import Ending, ending_of
 from slm_operator.planning.profile.gpu import gpu_wait
 from slm_operator.planning.profile.outcome import Outcome, failed, not_yet, ready, retry_command, waiting, without_job
@@ -96,7 +97,7 @@ def in_a_pause(view: ProfileView, tries: TriesStatus, settings: Settings, second
 def _goes_on(view: ProfileView, job: JobRecord, settings: Settings, now: datetime) -> Outcome:
     pod, log = view.pod, view.log
     if pod is None:
-        return _without_pod(job, now)
+        return _without_pod(view, job, now)
     if pod.meta.deleting:
         why = pod.disrupted_because or "it was deleted"
         return waiting(Reason.STARTING, f"pod {pod.meta.key.name} is being ended: {why}", FOLLOW_SECONDS)
@@ -116,13 +117,14 @@ def _goes_on(view: ProfileView, job: JobRecord, settings: Settings, now: datetim
     )
 
 
-def _without_pod(job: JobRecord, now: datetime) -> Outcome:
+def _without_pod(view: ProfileView, job: JobRecord, now: datetime) -> Outcome:
     made = moment(job.created)
     if made is None or (now - made).total_seconds() < POD_SECONDS:
         return waiting(Reason.STARTING, "the profile's pod is being created", FOLLOW_SECONDS)
     message = (
         f"Kubernetes has made no pod for Job {job.meta.key.name} since {job.created}, and goes on trying: a quota of the "
-        "namespace, an admission policy, or a PriorityClass that does not exist; kubectl describe job has its words"
+        "namespace, an admission policy, or a PriorityClass that does not exist; kubectl describe job has its words. "
+        f"{both_in_a_quota(view)}"
     )
     return waiting(Reason.NO_POD, message, 10.0)
 
@@ -134,12 +136,11 @@ def _obstacle(view: ProfileView, pod: PodRecord, settings: Settings, now: dateti
     if pod.node is None:
         spec = view.profile.spec
         assert spec is not None
-        why = gpu_wait(view, spec.gpu, settings)
-        since = f"It waits since {waiting_since(view, now)}"
-        return (
-            Reason.WAITING_FOR_GPU,
-            f"no whole GPU is free for the profile: {why}. {since} (scheduler: {pod.unscheduled_because})",
-        )
+        ours = replicas_in_the_way(view, spec.gpu, settings)
+        why = f"no whole GPU is free for the profile: {gpu_wait(view, spec.gpu, settings)}"
+        both = f". {both_want(view, ours, settings)}" if ours else ""
+        since = f"It waits since {waiting_since(view, now)} (scheduler: {pod.unscheduled_because})"
+        return Reason.GPU_HELD_BY_REPLICAS if ours else Reason.WAITING_FOR_GPU, f"{why}{both}. {since}"
     if pod.stuck is not None:
         where = f"pod {pod.meta.key.name} cannot start: {pod.stuck}"
         again = f"A corrected Secret is tried at once by: {retry_command(view.profile.meta.key.name)}"

@@ -96,12 +96,13 @@ def _missing(state: NodeState, gpu: GpuSpec) -> list[str]:
 
 
 def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
+    return unfit(state, gpu) or next((words for applies, words in _taken(state) if applies), None)
+
+
+def unfit(state: NodeState, gpu: GpuSpec) -> str | None:
+    """Why the profile may not run there, whoever holds its GPUs; None: it may."""
     labels, missing = state.node.meta.labels, _missing(state, gpu)
-    holders = (*state.busy_pods, *state.our_pods)
-    whole = state.node.allocatable.get(WHOLE_GPUS.resource, 0)
-    held = sum(pod.gpu_requests.get(WHOLE_GPUS.resource, 0) for pod in holders)
-    served = labels.get(names.SERVES_LABEL)
-    obstacles: tuple[tuple[bool, Sentence], ...] = (
+    obstacles = (
         (not state.node.ready, "is not ready"),
         (state.node.unschedulable, "is cordoned"),
         (
@@ -109,18 +110,29 @@ def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
             f"has {labels.get(PRODUCT_LABEL)}, not {gpu.product}",
         ),
         (bool(missing), f"lacks label {', '.join(missing)}"),
+        *_taints(state, gpu),
+    )
+    return next((words for applies, words in obstacles if applies), None)
+
+
+def _taken(state: NodeState) -> tuple[tuple[bool, Sentence], ...]:
+    holders = (*state.busy_pods, *state.our_pods)
+    whole = state.node.allocatable.get(WHOLE_GPUS.resource, 0)
+    held = sum(pod.gpu_requests.get(WHOLE_GPUS.resource, 0) for pod in holders)
+    served = state.node.meta.labels.get(names.SERVES_LABEL)
+    return (
         (state.changing, "is being repartitioned or given back"),
         (served is not None, AboutServed(before="is partitioned into slices for ", serves=served or "")),
-        *_taints(state, gpu),
         (bool(holders) and held >= whole, AboutPods(before="has its GPU held by ", pods=holders)),
         (whole == 0, f"has no {WHOLE_GPUS.resource} allocatable"),
     )
-    return next((words for applies, words in obstacles if applies), None)
 
 
 def _taints(state: NodeState, gpu: GpuSpec) -> Iterable[tuple[bool, str]]:
     tolerations = tolerations_of(one.given() for one in gpu.tolerations)
     for taint in state.node.taints:
+        if taint.key == names.CHANGING_TAINT:  # ours, for as long as the node changes, which is said instead
+            continue
         yield (
             is_for_long(taint) and not tolerates(tolerations, taint),
             f"has taint {taint.key}, which spec.gpu.tolerations of the profile lacks",
