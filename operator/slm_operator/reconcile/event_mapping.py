@@ -62,6 +62,8 @@ def _by_deployment(change: Change[Any], caches: Caches, keys: ProfileKeys, setti
     if _shape(change.old) == _shape(change.new):
         return
     yield FLEET
+    if _asks(change.old) == _asks(change.new):
+        return
     for record in (change.old, change.new):
         if record is not None:
             yield from _profiles_for(record, caches, keys, settings)
@@ -115,6 +117,14 @@ def _meta(change: Change[Any]) -> Meta:
 def _shape(record: DeploymentRecord | None) -> tuple[object, ...] | None:
     """What others see of a deployment: not its status."""
     return None if record is None else (record.meta.uid, record.meta.generation, record.meta.deleting)
+
+
+def _asks(record: DeploymentRecord | None) -> tuple[object, ...] | None:
+    """What a profile sees of a deployment: a thousand may rest on it, and a scaled one is none of its business."""
+    if record is None:
+        return None
+    spec = record.spec.model_copy(update={"replicas": None, "routing": None}) if record.spec is not None else None
+    return (record.meta.uid, record.meta.deleting, spec)
 
 
 def _occupancy(record: PodRecord | None) -> tuple[object, ...] | None:

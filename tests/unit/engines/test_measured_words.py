@@ -9,7 +9,8 @@ import pytest
 from slm_core.engines.registry import default
 from slm_core.engines.vllm_key import UNMEASURED_FLAGS
 from slm_operator.api.deployment import SLMDeploymentSpec
-from slm_operator.manifests.profile import profile_key
+from slm_operator.manifests.profile import profile_spec
+from slm_operator.manifests.profile_key import profile_key
 
 OPTIONS = json.loads((Path(__file__).parents[2] / "data" / "vllm" / "options.json").read_text())["options"]
 TAKES = {name: option["values"] for option in OPTIONS for name in option["names"]}
@@ -62,7 +63,8 @@ def test_a_variable_is_measured(name: str) -> None:
 
 
 def key(**engine: object) -> str:
-    return profile_key(SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "engine": engine}))
+    asked = SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "engine": engine})
+    return profile_key(profile_spec(asked))
 
 
 def test_a_log_level_costs_no_measurement_and_another_kernel_does() -> None:

@@ -6,7 +6,8 @@ import pytest
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.manifests.profile import Where, profile, profile_args, profile_key
+from slm_operator.manifests.profile import Where, profile, profile_args, profile_spec
+from slm_operator.manifests.profile_key import profile_key
 from unit.planning import worlds as w
 
 HERE = Where(opt_in_label=names.OPT_IN_LABEL)
@@ -15,11 +16,23 @@ UNMEASURED: dict[str, dict[str, Any]] = {
     "the name that clients use": {"model": MODEL | {"name": "chat"}},
     "what to do without a fit": {"slo": {"onInfeasible": "Hold"}},
     "the Secret that is read": {"model": MODEL | {"credentialsSecretRef": {"name": "hub"}}},
+    "the load to decide for": {"workload": {"concurrencyPerGpu": 7}},
+    "the load as a rate": {"workload": {"requestsPerSecondPerGpu": 3.5}},
+    "the SLO": {"slo": {"itl": {"maxMs": 20}}},
+    "the limits of the search": {"advisor": {"minGain": 0.2}, "profiling": {"maxGpuMinutes": 40}},
+    "ways to share": {"sharing": {"mode": "MPS", "maxEnginesPerGpu": 8}},
+    "where its pods may run": {"accelerator": {"nodeSelector": {"zone": "a"}}},
+    "labels and volumes of its pods": {"podTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": {"volumes": []}}},
+    "a log level in the template": {
+        "podTemplate": {
+            "spec": {"containers": [{"name": "engine", "env": [{"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"}]}]}
+        }
+    },
 }
 
 
 def key(**spec: Any) -> str:
-    return profile_key(SLMDeploymentSpec.model_validate({"model": MODEL} | spec))
+    return profile_key(profile_spec(SLMDeploymentSpec.model_validate({"model": MODEL} | spec)))
 
 
 @pytest.mark.parametrize("spec", UNMEASURED.values(), ids=[*UNMEASURED])
@@ -28,13 +41,26 @@ def test_what_is_not_measured_needs_no_profile_of_its_own(spec: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
+    "template",
+    [
+        {"spec": 7},
+        {"spec": {"containers": "x"}},
+        {"spec": {"containers": [7, {"name": "engine", "resources": 3, "env": {}}]}},
+    ],
+    ids=str,
+)
+def test_a_template_of_any_shape_has_a_key(template: dict[str, Any]) -> None:
+    assert key(podTemplate=template) == key()
+
+
+@pytest.mark.parametrize(
     "spec",
     [
         {"model": MODEL | {"revision": "abc"}},
         {"model": MODEL | {"remoteCode": "Trusted"}},
         {"workload": {"inputTokens": 7}},
-        {"workload": {"concurrencyPerGpu": 7}},
-        {"workload": {"requestsPerSecondPerGpu": 3.5}},
+        {"podTemplate": {"spec": {"containers": [{"name": "engine", "env": [{"name": "VLLM_X", "value": "1"}]}]}}},
+        {"podTemplate": {"spec": {"containers": [{"name": "engine", "resources": {"requests": {"cpu": "9"}}}]}}},
         {"engine": {"dtype": "float16"}},
         {"accelerator": {"products": ["NVIDIA-L4"]}},
     ],
@@ -48,7 +74,7 @@ def test_a_profile_has_no_field_that_measuring_ignores() -> None:
     spec = {"model": MODEL, "workload": {"requestsPerSecondPerGpu": 3.5}} | UNMEASURED["what to do without a fit"]
     record = w.deployment(spec=spec | {"accelerator": {"products": ["NVIDIA-L4"]}})
     assert record.spec is not None
-    made = profile(record, record.spec, (record,))["spec"]
+    made = profile(record, record.spec)["spec"]
     SLMProfileSpec.model_validate(made, extra="forbid")
     assert made["gpu"]["product"] == "NVIDIA-L4"
 
@@ -76,4 +102,4 @@ def test_a_profile_inherits_a_pod_template_and_no_priority(
 ) -> None:
     record = w.deployment(spec={"model": MODEL, "podTemplate": template})
     assert record.spec is not None
-    assert profile(record, record.spec, (record,))["spec"].get("podTemplate") == made
+    assert profile(record, record.spec)["spec"].get("podTemplate") == made

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from slm_core.units import GIB
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.manifests.profile import Where, profile_args, profile_job, profile_key
+from slm_operator.manifests.profile import Where, profile_args, profile_job, profile_spec
+from slm_operator.manifests.profile_key import profile_key
 from slm_operator.manifests.resources import Room, engine_resources, engines_that_fit, pack_resources
 from slm_operator.quantity import amount
 from slm_operator.watch.records import ProfileRecord
@@ -118,9 +119,12 @@ def test_a_limit_is_a_request_where_no_other_is_made(engine: dict[str, Any], fit
     assert engines_that_fit(engine, 4, [Room(cpus=20, memory_bytes=128 * GIB)]) == fitting
 
 
-def test_no_resources_enter_the_key_of_a_profile() -> None:
+def test_only_resources_given_by_hand_enter_the_key_of_a_profile() -> None:
     def key(**spec: Any) -> str:
-        return profile_key(SLMDeploymentSpec.model_validate({"model": MODEL} | spec))
+        return profile_key(profile_spec(SLMDeploymentSpec.model_validate({"model": MODEL} | spec)))
 
     for sharing in ({"enginesPerGpu": 4}, {"maxEnginesPerGpu": 48}):
-        assert key(sharing=sharing, podTemplate=by_hand(limits={"cpu": "16"})) == key()
+        assert key(sharing=sharing) == key()
+    given = key(podTemplate=by_hand(limits={"cpu": "16"}))
+    assert given == key(podTemplate=by_hand(limits={"cpu": "16000m"}))
+    assert given not in {key(), key(podTemplate=by_hand(limits={"cpu": "8"}))}

@@ -58,21 +58,15 @@ def plan(of: DeploymentView) -> Plan:
     return plan_deployment(of, w.SETTINGS, w.NOW)
 
 
-def test_without_a_profile_one_is_asked_for_and_owned() -> None:
+def test_without_a_profile_one_is_asked_for_that_nobody_owns() -> None:
     made = plan(view())
     assert set(applied(made)) == {"SLMProfile"}
-    assert applied(made)["SLMProfile"]["metadata"]["ownerReferences"][0]["uid"] == "uid-chat"
+    assert "ownerReferences" not in applied(made)["SLMProfile"]["metadata"]
     assert blocking(made) == (
         "ProfileRequested",
         f"SLMProfile {applied(made)['SLMProfile']['metadata']['name']} is being created",
         False,
     )
-
-
-def test_two_deployments_of_one_key_own_one_profile() -> None:
-    first, second = w.deployment("a"), w.deployment("b")
-    made = plan(view(deployment=second, co_owners=(second, first)))
-    assert [owner["name"] for owner in applied(made)["SLMProfile"]["metadata"]["ownerReferences"]] == ["a", "b"]
 
 
 def test_a_measured_model_with_slices_is_served_as_advised() -> None:

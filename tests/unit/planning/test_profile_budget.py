@@ -27,7 +27,7 @@ def budget_of(life: Life) -> tuple[str, int]:
 
 def test_all_tries_together_cost_no_more_than_the_budget() -> None:
     life = waiting()
-    assert budget_of(life) == ("15", 45 * 60)
+    assert budget_of(life) == ("15.0", 45 * 60)
     for spent, left in ((300.0, "10.0"), (450.0, "2.5")):
         preempted(life, seconds=spent)
         life.later(hours=1).until_it_rests()

@@ -12,9 +12,8 @@ from slm_core.convert import MeasuredOn, from_csv
 from slm_core.measurements import Engine, Gpu, MeasurementDocument, SharingMode
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
-from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.metadata import job_name
-from slm_operator.manifests.profile import profile_name
+from slm_operator.manifests.profile import profile_name, profile_spec
 from slm_operator.partitioning.base import SliceClass
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.deployment.advising import advice_of
@@ -55,7 +54,7 @@ def deployment(name: str = "chat", spec: dict[str, Any] | None = None, **more: A
 
 def seen(record: DeploymentRecord, profile: ProfileRecord | None, **more: Any) -> DeploymentView:
     """A deployment with its profile and the advice on it, as they are gathered."""
-    given = {"co_owners": (record,), "advice": advice_of(record, profile)} | more
+    given = {"advice": advice_of(record, profile)} | more
     return DeploymentView(deployment=record, profile=profile, **given)
 
 
@@ -69,7 +68,7 @@ def profile(record: DeploymentRecord, measured: MeasurementDocument | None = Non
     assert record.spec is not None
     return ProfileRecord(
         meta=meta(profile_name(record.spec)),
-        spec=SLMProfileSpec(model=record.spec.model),
+        spec=profile_spec(record.spec),
         measurements=measured,
         imported=measured is not None,
         **more,

@@ -3,13 +3,15 @@
 from typing import Any
 
 import pytest
+from slm_core.codec import to_json
 from slm_operator.reconcile.event_mapping import affected_keys
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
-from slm_operator.settings import Settings
+from slm_operator.settings import Profiles, Settings
 from slm_operator.watch.cache import Change
 from slm_operator.watch.watch_list import watched_kinds
 from slm_operator.watch.world import World
 
+from tests.unit.planning import worlds as w
 from tests.unit.watch.raws import Raw, gpu_pod, meta
 
 SPEC = {"model": {"uri": "/m"}}
@@ -19,21 +21,23 @@ D, P = "deployment ns/d", "profile ns/p"
 class Watching:
     """A world with deployment d (naming profile p) and e (another model), profile p and an opted-in node."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
         self.keys = ProfileKeys()
-        self.caches = caches_for_planning(self.keys, Settings())
+        self.caches = caches_for_planning(self.keys, self.settings)
         self.woken: list[str] = []
-        self.world = World(watched_kinds(self.caches, Settings()), self.changed)
+        self.world = World(watched_kinds(self.caches, self.settings), self.changed)
         self.see("SLMDeployment", "d", spec=SPEC | {"profiling": {"profileRef": {"name": "p"}}})
         self.see("SLMDeployment", "e", spec={"model": {"uri": "/other"}})
         self.see("SLMProfile", "p", spec=SPEC)
+        self.see("SLMProfile", "q", spec={"model": {"uri": "/other"}})
         self.world.see(
             "Node", "ADDED", {"metadata": meta("n1", namespace="", labels={"slm-operator.io/managed": "true"})}
         )
 
     def changed(self, change: Change[Any]) -> None:
         if change.news:
-            self.woken += [str(work) for work in affected_keys(change, self.caches, self.keys, Settings())]
+            self.woken += [str(work) for work in affected_keys(change, self.caches, self.keys, self.settings)]
 
     def see(self, kind: str, name: str, *, version: int = 1, labels: dict[str, str] | None = None, **raw: Any) -> None:
         head = meta(name, version=version, labels=labels or {}, generation=raw.pop("generation", 1))
@@ -56,7 +60,7 @@ MEASURED = {"slm-operator.io/profile": "p"}
         pytest.param("Pod", gpu_pod("x", labels=OWNED), {"fleet", D}, id="a replica"),
         pytest.param("Pod", gpu_pod("x", gpus=0, labels=OWNED), {D}, id="a pod of ours without a GPU"),
         pytest.param("Pod", gpu_pod("x", labels=MEASURED), {"fleet", P}, id="the profile's pod"),
-        pytest.param("Job", {"metadata": meta("j", labels=MEASURED)}, {P}, id="the profile's Job"),
+        pytest.param("Job", {"metadata": meta("j", labels=MEASURED)}, {P, "profile ns/q"}, id="the profile's Job"),
         pytest.param("Service", {"metadata": meta("s", labels=OWNED)}, {D}, id="a Service"),
         pytest.param("Deployment", {"metadata": meta("w", labels=OWNED)}, {D}, id="a Deployment"),
         pytest.param("Node", {"metadata": meta("n2", namespace="")}, set(), id="a node that is not ours"),
@@ -68,7 +72,7 @@ MEASURED = {"slm-operator.io/profile": "p"}
         pytest.param(
             "SLMDeployment",
             {"metadata": meta("e", version=2, generation=2), "spec": {"model": {"uri": "/new"}}},
-            {"fleet", "deployment ns/e"},
+            {"fleet", "deployment ns/e", "profile ns/q"},
             id="a deployment's spec",
         ),
         pytest.param(
@@ -83,10 +87,33 @@ def test_a_change_wakes_whom_it_concerns(kind: str, raw: Raw, woken: set[str]) -
     assert Watching().wakes(kind, raw) == woken
 
 
-def test_sharers_of_a_profile_hear_of_one_another() -> None:
+def test_a_new_sharer_asks_its_profile_and_no_other_sharer() -> None:
     watching = Watching()
+    watching.woken.clear()
     watching.see("SLMDeployment", "f", spec={"model": {"uri": "/other"}})
-    assert {"deployment ns/e", "deployment ns/f", "fleet"} <= set(watching.woken)
+    assert set(watching.woken) == {"deployment ns/f", "profile ns/q", "fleet"}
+
+
+def test_a_librarys_profile_wakes_deployments_of_every_namespace() -> None:
+    watching = Watching(Settings(profiles=Profiles(library_namespaces=("library",))))
+    other = {"spec": {"model": {"uri": "/other"}}}
+    assert watching.wakes("SLMProfile", {"metadata": meta("x", namespace="library"), **other}) == {
+        "profile library/x",
+        "deployment ns/e",
+    }
+    changed = {"metadata": meta("e", version=2, generation=2), "spec": other["spec"] | {"paused": True}}
+    assert "profile library/x" in watching.wakes("SLMDeployment", changed)
+
+
+def test_profiles_of_one_key_hear_of_the_one_that_was_measured() -> None:
+    watching = Watching()
+    document = to_json(w.document())
+    measured = {
+        "metadata": meta("r", version=2),
+        "spec": {"model": {"uri": "/other"}},
+        "status": {"measurements": document},
+    }
+    assert watching.wakes("SLMProfile", measured) == {"profile ns/r", "profile ns/q", "deployment ns/e"}
 
 
 def test_a_pod_that_only_becomes_ready_does_not_wake_the_fleet() -> None:

@@ -300,5 +300,5 @@ async def test_what_the_planners_are_given_of_others_does_not_grow() -> None:
 
     operator = Operator(50, plan_deployment=seen)
     await operator.settle()
-    assert {len(view.co_owners) for view in views} == {0}
+    assert {len(view.pods) for view in views} == {0}
     assert isinstance(views[0].profile, ProfileRecord)

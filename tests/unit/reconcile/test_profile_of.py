@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from slm_operator.api import names
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer
@@ -21,7 +20,7 @@ def chosen(**measured_at: str | None) -> str | None:
     for name, when in measured_at.items():
         document = None if when == "" else replace(w.document(), measured_at=when)
         found = w.profile(RECORD, document)
-        meta = w.meta(name, labels={names.PROFILE_LABEL: keys.of(RECORD) or ""})
+        meta = w.meta(name)
         caches.profiles.put(replace(found, meta=meta, measurements=document))
     gatherer = Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, advice_of=advice_of, demand_of=demand_of)
     taken = gatherer.profile_of(RECORD)

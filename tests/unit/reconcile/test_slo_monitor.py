@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_core.engines import registry
-from slm_operator.api import names
 from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
@@ -69,9 +68,8 @@ class Watched:
         keys = ProfileKeys()
         caches = caches_for_planning(keys, w.SETTINGS)
         profile = w.profile(record, w.document())
-        named = replace(profile, meta=replace(profile.meta, labels={names.PROFILE_LABEL: keys.of(record) or ""}))
         caches.deployments.put(record)
-        caches.profiles.put(named)
+        caches.profiles.put(profile)
         caches.workloads.put(w.workload("chat", replicas=2, ready=2))
         for pod in pods:
             caches.pods.put(pod)

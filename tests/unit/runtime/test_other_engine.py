@@ -21,7 +21,8 @@ from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import revisions
 from slm_operator.kube.engine_metrics import pod_counters
 from slm_operator.manifests.engine import fixed_args
-from slm_operator.manifests.profile import profile_key
+from slm_operator.manifests.profile import profile_spec
+from slm_operator.manifests.profile_key import profile_key
 from slm_operator.manifests.replicas import replicas
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
 from slm_operator.watch.records import DeploymentRecord, Key, Meta
@@ -209,4 +210,4 @@ KEYS = {
 @pytest.mark.parametrize("case", KEYS)
 def test_what_changes_no_measurement_is_no_part_of_the_key(case: str) -> None:
     engine, same = KEYS[case]
-    assert (profile_key(spec(**engine)) == profile_key(spec())) is same
+    assert (profile_key(profile_spec(spec(**engine))) == profile_key(profile_spec(spec()))) is same
