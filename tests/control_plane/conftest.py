@@ -1,4 +1,4 @@
-"""What the tests of faults share: a bed with an operator that is kept running, and two deployments that serve on it."""
+"""What several tests share: a bed for faults with an operator that is kept running, and a stage on which profiles live."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from benchmarks.scale_figures import environment
 from tests.control_plane.fault_bed import COMMAND, Bed, Keeper, kept_outcomes
 from tests.control_plane.fault_proxy import fault_proxy
 from tests.control_plane.gpu_fleet import add_gpu_nodes, install, plugins, slm_deployment, slm_profile
+from tests.control_plane.profile_stage import Stage
 from tests.testbed.control_plane import ControlPlane
 
 # NB: at the addresses that kwok gives its pods nobody of ours answers, so nobody is to be asked there.
@@ -47,3 +48,28 @@ def served(bed: Bed, namespace: str) -> Iterator[str]:
     yield namespace
     bed.proxy.faults.clear()
     bed.plane.kubectl("delete", "slmd,slmp", "--all", "--namespace", namespace, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def profile_plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    install(control_plane)
+    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
+    classes = [
+        kind | {"metadata": {"name": "profiles"}, "value": -10, "preemptionPolicy": "Never"},
+        kind | {"metadata": {"name": "replicas"}, "value": 10},
+    ]
+    both = {"apiVersion": "v1", "kind": "List", "items": classes}
+    control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(both))
+    yield control_plane
+    control_plane.kubectl("delete", "priorityclass", "profiles", "replicas")
+
+
+@pytest.fixture
+def stage(profile_plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Stage]:
+    profile_plane.write_pod_log("")
+    made = Stage(profile_plane, namespace, tmp_path)
+    yield made
+    profile_plane.write_pod_log("")
+    made.kubectl("delete", "slmd,slmp,pods", "--all", "--force", "--grace-period=0")
+    profile_plane.kubectl("delete", "nodes", "--selector=pool", "--wait=false")
+    profile_plane.kubectl("delete", "lease/slm-operator", "--ignore-not-found")

@@ -7,21 +7,35 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from slm_core.codec import parse_document
 from slm_operator.api.profile import SLMProfileSpec, SLMProfileStatus
 from slm_operator.planning.actions import Apply, Delete, Plan, WriteStatus
 from slm_operator.planning.profile.log import NOTHING_PRINTED, ProfileLog
 from slm_operator.planning.profile.plan import plan_profile
-from slm_operator.planning.views import ProfileView
+from slm_operator.planning.views import Asked, ProfileView
 from slm_operator.watch.records import Cause, JobRecord, PodRecord, ProfileRecord
 
 from . import worlds as w
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from slm_operator.settings import Settings
 
 
 def _profile() -> ProfileRecord:
     return w.profile(w.deployment())
+
+
+def _read(record: ProfileRecord, status: Mapping[str, Any]) -> ProfileRecord:
+    """As the watch reads it: documents parsed."""
+    found = {name: parse_document(status[name]) for name in ("measurements", "partial") if name in status}
+    return replace(
+        record,
+        status=dict(status) | found,
+        measurements=found.get("measurements"),
+        partial=found.get("partial"),
+    )
 
 
 @dataclass
@@ -38,22 +52,29 @@ class Life:
     """Jobs that were made."""
     manifest: dict[str, Any] = field(default_factory=dict)
     """The last of them."""
+    used: bool = True
+    asked: tuple[Asked, ...] = ()
+    is_deleted: bool = False
 
     def look(self) -> Plan:
         """One pass, and what it does."""
-        seen = ProfileView(profile=self.profile, job=self.job, pod=self.pod, log=self.log)
+        seen = ProfileView(
+            profile=self.profile, job=self.job, pod=self.pod, log=self.log, used=self.used, asked=self.asked
+        )
         plan = plan_profile(seen, self.settings, self.now)
         for action in plan.actions:
             match action:
                 case Apply(manifest=manifest):
                     self._makes(manifest)
+                case Delete(kind="SLMProfile"):
+                    self.is_deleted = True
                 case Delete(uid=uid):
                     assert self.job is not None
                     assert uid == self.job.meta.uid
                     self.job, self.pod, self.log = None, None, NOTHING_PRINTED
                 case WriteStatus(status=status):
                     SLMProfileStatus.model_validate(status, extra="forbid")
-                    self.profile = replace(self.profile, status=dict(status))
+                    self.profile = _read(self.profile, status)
         return plan
 
     def _makes(self, manifest: dict[str, Any]) -> None:
