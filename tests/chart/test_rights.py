@@ -92,7 +92,7 @@ def test_the_namespaced_mode_grants_nothing_of_nodes_and_nothing_everywhere() ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("served", [(), ("config.namespaces={team-a}",)], ids=["everywhere", "in namespaces"])
-def test_profiles_are_deleted_only_where_they_are_kept_for_a_time(served: tuple[str, ...]) -> None:
+def test_profiles_are_deleted_only_where_retention_is_set(served: tuple[str, ...]) -> None:
     from tests.chart.helm import rendered  # noqa: PLC0415 - only these tests need helm
 
     def deletions(*values: str) -> set[str]:

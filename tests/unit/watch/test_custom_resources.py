@@ -42,7 +42,7 @@ def test_measurements_nested_deeply_are_no_document() -> None:
 
 
 @pytest.mark.parametrize("place", ["spec", "status"])
-def test_a_newer_document_breaks_its_profile_and_says_what_to_upgrade(place: str) -> None:
+def test_a_newer_document_breaks_its_profile_with_a_remedy(place: str) -> None:
     newer = {"measurements": {"schema": "slm-operator.io/measurements/v2"}}
     raw = {"metadata": meta("a"), "spec": {"model": MODEL}}
     raw[place] = raw.get(place, {}) | newer
