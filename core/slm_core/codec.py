@@ -41,11 +41,30 @@ def parse_document(raw: object) -> MeasurementDocument:
         raise DocumentError(
             f"the document is a {type(raw).__name__}, not an object: give the output of `slm_runtime profile`"
         )
-    if raw.get("schema") != SCHEMA:
-        raise DocumentError(
-            f"schema: {shown(raw.get('schema'))} is not {SCHEMA!r}: measure again, or convert the file with a runtime that knows it"
-        )
+    _refuse_unknown(raw.get("schema"))
+    # NB: v1 is the first. A reader of v2 turns a document of v1 into one of v2 here, as JSON, before its fields are read.
     return parse(MeasurementDocument, raw, "")
+
+
+def _refuse_unknown(schema: object) -> None:
+    if schema == SCHEMA:
+        return
+    family, _, known = SCHEMA.rpartition("/v")
+    version = schema.removeprefix(f"{family}/v") if isinstance(schema, str) else ""
+    if (
+        version != schema
+        and version.isascii()
+        and version.isdigit()
+        and len(version) < 10
+        and int(version) > int(known)
+    ):
+        raise DocumentError(
+            f"schema: {shown(schema)} is newer than {SCHEMA}, the newest that this version reads: upgrade the operator "
+            "and kubectl slm, or export the profile with an older version of them"
+        )
+    raise DocumentError(
+        f"schema: {shown(schema)} is not {SCHEMA}: measure again, or convert the file with a runtime that knows it"
+    )
 
 
 @cache  # NB: annotations are text, and reading them was four fifths of the time of a document

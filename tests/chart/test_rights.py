@@ -82,9 +82,22 @@ def test_nothing_dangerous_is_granted(granted: set[Grant]) -> None:
 
 @pytest.mark.slow
 def test_the_namespaced_mode_grants_nothing_of_nodes_and_nothing_everywhere() -> None:
-    from tests.chart.helm import rendered  # noqa: PLC0415 - only this test needs helm
+    from tests.chart.helm import rendered  # noqa: PLC0415 - only these tests need helm
 
     granted = grants(rendered("config.namespaces={team-a}"), "slm-operator")
     assert {grant.namespace for grant in granted} == {"team-a", ""}  # "" is the release's own: the Lease
     assert {grant.resource for grant in granted if not grant.namespace} == {"leases"}
     assert {grant.resource for grant in granted} & {"nodes", "configmaps", "pods/eviction"} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("served", [(), ("config.namespaces={team-a}",)], ids=["everywhere", "in namespaces"])
+def test_profiles_are_deleted_only_where_retention_is_set(served: tuple[str, ...]) -> None:
+    from tests.chart.helm import rendered  # noqa: PLC0415 - only these tests need helm
+
+    def deletions(*values: str) -> set[str]:
+        granted = grants(rendered(*served, *values), "slm-operator")
+        return {one.namespace for one in granted if (one.verb, one.resource) == ("delete", "slmprofiles")}
+
+    assert deletions() == set()
+    assert deletions("config.profiles.retentionDays=30") == {"team-a" if served else ""}

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.control_plane
 HOME = "slm-system"
 POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+RETENTION = "config.profiles.retentionDays=30"
+"""So that the role may delete profiles, and the policies alone say which."""
 SETTINGS = "nodes: {projectionSeconds: 0}\nwatch: {intervalSeconds: 0}\n"
 
 
@@ -49,7 +51,7 @@ def bed(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Bed]:
     install(plane)
     made = plane.kubectl("create", "namespace", HOME, "--dry-run=client", "--output=yaml")
     plane.kubectl("apply", "--filename", "-", stdin=made)
-    chart = rendered()
+    chart = rendered(RETENTION)
     for one in (found for kind in (*RIGHTS, *POLICIES) for found in of_kind(chart, kind)):
         where = one["metadata"].get("namespace", HOME)
         plane.kubectl("apply", "--server-side", "--force-conflicts", "-n", where, "-f", "-", stdin=json.dumps(one))
@@ -111,6 +113,34 @@ def test_what_a_stolen_token_asks_for_is_refused(bed: Bed, namespace: str) -> No
     for name, forbidden in FORBIDDEN.items():
         assert is_refused(bed, namespace, forbidden), name
     bed.plane.kubectl("get", "pod/foreign", "-n", namespace)
+
+
+OURS = {"app.kubernetes.io/managed-by": "slm-operator"}
+UNUSED = {"phase": "Complete", "unusedSince": "2026-01-01T00:00:00Z"}
+MEASURED = {"model": {"uri": "hf://org/name"}}
+PROFILES: dict[str, tuple[dict[str, str], dict[str, Any], dict[str, Any], bool]] = {
+    "unused": (OURS, MEASURED, UNUSED, True),
+    "used": (OURS, MEASURED, {"phase": "Complete"}, False),
+    "new": (OURS, MEASURED, {}, False),
+    "of-a-person": ({}, MEASURED, UNUSED, False),
+    "of-helm": ({"app.kubernetes.io/managed-by": "Helm"}, MEASURED, UNUSED, False),
+    "imported": (OURS, slm_profile("imported")["spec"], UNUSED, False),
+}
+"""Name to labels, spec and status of an SLMProfile, and whether the operator may delete it."""
+
+
+def test_only_an_unused_profile_of_its_own_is_deleted(bed: Bed, namespace: str) -> None:
+    for name, (labels, spec, status, goes) in PROFILES.items():
+        bed.apply(namespace, slm_profile(name) | {"metadata": {"name": name, "labels": labels}, "spec": spec})
+        patch = ("--subresource=status", "--type=merge", "--patch", json.dumps({"status": status}))
+        bed.plane.kubectl("patch", f"slmp/{name}", "--namespace", namespace, *patch)
+        path = f"/apis/slm-operator.io/v1alpha1/namespaces/{namespace}/slmprofiles/{name}"
+        deletion = Forbidden(
+            "only an SLMProfile that it made", lambda _, __, path=path: (("delete", "--raw", path), None)
+        )
+        assert is_refused(bed, namespace, deletion) is not goes, name
+    left = bed.plane.kubectl("get", "slmp", "--namespace", namespace, "--output=jsonpath={.items[*].metadata.name}")
+    assert set(left.split()) == {name for name, (*_, goes) in PROFILES.items() if not goes}
 
 
 def test_the_policies_have_no_warnings_of_the_type_checker(bed: Bed) -> None:

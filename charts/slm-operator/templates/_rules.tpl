@@ -4,9 +4,10 @@
 - apiGroups: [slm-operator.io]
   resources: [slmdeployments]
   verbs: [list, watch, patch]
+# delete: those that nobody has used for config.profiles.retentionDays; the admission policies hold it to the operator's own.
 - apiGroups: [slm-operator.io]
   resources: [slmprofiles]
-  verbs: [list, watch, create, patch]
+  verbs: [list, watch, create, patch{{ if .Values.config.profiles.retentionDays }}, delete{{ end }}]
 - apiGroups: [slm-operator.io]
   resources: [slmdeployments/status, slmprofiles/status]
   verbs: [patch]

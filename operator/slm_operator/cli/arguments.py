@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 
 from slm_core import tuning
-from slm_core.arguments import ABOVE_ZERO, count, number
-from slm_core.sharing import AUTO, CHOICES
-from slm_core.slo import METRICS, Statistic
-from slm_core.tuning import flag
+from slm_core.arguments import count, number
+
+from slm_operator.cli.argument_groups import cluster, force, form, measurements, question
 
 EXAMPLES = """examples:
   kubectl slm advise --from-csv batch_sweep.csv --model opt-1.3b --itl-factor 2
@@ -53,9 +52,9 @@ def _advise(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="batch size, KV memory and engines per GPU from measurements; needs no cluster",
         description="Decide from measurements: batch size, KV memory, engines per GPU and how they share it.",
     )
-    _measurements(advise, required=True)
-    _question(advise)
-    _form(advise, "json", "yaml")
+    measurements(advise, required=True)
+    question(advise)
+    form(advise, "json", "yaml")
 
 
 def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,13 +66,13 @@ def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     report.add_argument(
         "name", metavar="NAME", nargs="?", help="an SLMDeployment of the cluster, with its own SLO and settings"
     )
-    _measurements(report, required=False)
-    _question(report)
-    _cluster(report)
+    measurements(report, required=False)
+    question(report)
+    cluster(report)
     report.add_argument(
         "-o", "--output", metavar="FILE", default="report.html", help="where to write (default report.html)"
     )
-    _force(report)
+    force(report)
 
 
 def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -97,8 +96,8 @@ def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="BYTES",
         help="its memory, where the product is not known",
     )
-    _form(plan, "json", "yaml")
-    _cluster(plan)
+    form(plan, "json", "yaml")
+    cluster(plan)
 
 
 def _explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -108,7 +107,7 @@ def _explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="What the operator decided for a deployment, and why. Exit code 1 while it is not ready.",
     )
     explain.add_argument("name", metavar="NAME", help="an SLMDeployment")
-    _cluster(explain)
+    cluster(explain)
 
 
 def _watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -118,7 +117,7 @@ def _watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Deployments and profiles of a namespace, live; printed once when piped.",
     )
     watch.add_argument("--once", action="store_true", help="print once and end")
-    _cluster(watch)
+    cluster(watch)
 
 
 def _top(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -129,7 +128,7 @@ def _top(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "Their own counters are read through the API server, which needs the right to get pods/proxy.",
     )
     top.add_argument("--once", action="store_true", help="look twice, print once and end")
-    _cluster(top)
+    cluster(top)
 
 
 def _history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -140,8 +139,8 @@ def _history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "and how many replicas run with it.",
     )
     history.add_argument("name", metavar="NAME", help="an SLMDeployment")
-    _form(history, "json")
-    _cluster(history)
+    form(history, "json")
+    cluster(history)
 
 
 def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -159,17 +158,64 @@ def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="as `history` numbers them (default: the one before)",
     )
     rollback.add_argument("--dry-run", action="store_true", help="say what would be set, and set nothing")
-    _cluster(rollback)
+    cluster(rollback)
 
 
 def _profile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    profile = commands.add_parser("profile", help="measurements into git, or into another cluster")
+    profile = commands.add_parser("profile", help="measurements: list, compare, export, import and prune them")
     actions = profile.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _profile_list(actions)
+    _profile_diff(actions)
+    _profile_prune(actions)
     export = actions.add_parser("export", help="an SLMProfile with its measurements, ready to be applied elsewhere")
     export.add_argument("name", metavar="NAME", help="an SLMProfile")
     export.add_argument("-o", "--output", metavar="FILE", default="-", help="where to write (default stdout)")
-    _force(export)
-    _cluster(export)
+    force(export)
+    cluster(export)
+    _profile_import(actions)
+
+
+def _profile_list(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    one = actions.add_parser("list", help="what is measured, who uses it, and what it cost")
+    one.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace")
+    form(one, "json")
+    cluster(one)
+
+
+def _profile_diff(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    diff = actions.add_parser(
+        "diff",
+        help="what differs between two measurements, point by point",
+        description="What was measured differently, and by how much each point that both have differs. Both may be files: "
+        "no cluster is asked then.",
+    )
+    for name in ("A", "B"):
+        what = "an SLMProfile of the cluster, or a file (./NAME where both are there)"
+        diff.add_argument(f"of_{name.lower()}", metavar=name, help=what)
+    form(diff, "json")
+    cluster(diff)
+
+
+def _profile_prune(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    prune = actions.add_parser(
+        "prune",
+        help="delete profiles that the operator made and that nobody uses; shows them unless you say --yes",
+        description="The SLMProfiles that the operator made and that no SLMDeployment has used for a while. Nothing is "
+        "deleted without --yes; what you made or imported never is.",
+    )
+    prune.add_argument(
+        "--unused-for",
+        type=number(tuning.Bounds(least=0)),
+        default=30.0,
+        metavar="DAYS",
+        help="how long nobody may have used them (default 30)",
+    )
+    prune.add_argument("--yes", action="store_true", help="delete them")
+    form(prune, "json")
+    cluster(prune)
+
+
+def _profile_import(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     take = actions.add_parser(
         "import", help="make an SLMProfile from an exported one, a measurement document, or results of other benchmarks"
     )
@@ -184,7 +230,7 @@ def _profile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     take.add_argument("--name", metavar="NAME", help="name of the new SLMProfile (default: the exported one's)")
     take.add_argument("--model", metavar="URI", help="which model other benchmarks measured, as spec.model.uri")
     take.add_argument("--gpu", metavar="PRODUCT", help="on which GPU, as its node's label nvidia.com/gpu.product")
-    _cluster(take)
+    cluster(take)
 
 
 def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -194,8 +240,8 @@ def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Whether the cluster and your rights are ready: the operator, NVIDIA's device plugin and the nodes "
         "that opted in, each finding with its remedy. Exit code 1 when something must be fixed first.",
     )
-    _form(check, "json")
-    _cluster(check)
+    form(check, "json")
+    cluster(check)
 
 
 def _support(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -209,105 +255,5 @@ def _support(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     support.add_argument(
         "-o", "--output", metavar="FILE", default="slm-support.tgz", help="where to write (default slm-support.tgz)"
     )
-    _force(support)
-    _cluster(support)
-
-
-def _force(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--force", action="store_true", help="write over a file that is there")
-
-
-def _cluster(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("cluster")
-    group.add_argument("-n", "--namespace", metavar="NAMESPACE", help="namespace (default: the context's)")
-    group.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: the current one)")
-    group.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig file (default: $KUBECONFIG, ~/.kube/config)")
-
-
-def _form(command: argparse.ArgumentParser, *for_scripts: str) -> None:
-    command.add_argument(
-        "-o", "--output", choices=("table", *for_scripts), default="table", help="form of the answer (default table)"
-    )
-
-
-def _measurements(command: argparse.ArgumentParser, *, required: bool) -> None:
-    group = command.add_argument_group("measurements")
-    one = group.add_mutually_exclusive_group(required=required)
-    one.add_argument(
-        "-f",
-        "--filename",
-        metavar="FILE",
-        action="append",
-        help="a measurement document or an SLMProfile, JSON or YAML; or result files of other benchmarks "
-        "(docs/guides/your-own-data.md), one -f each; - is stdin",
-    )
-    one.add_argument(
-        "--from-csv", metavar="FILE", help="runs of one engine, a row each, with the columns of the published sweeps"
-    )
-    group.add_argument(
-        "--packs-csv", metavar="FILE", help="runs of several engines on one GPU, with the same columns and `sharing`"
-    )
-    group.add_argument(
-        "--model", metavar="NAME", help="whose rows of the CSV to use; needed when it holds several models"
-    )
-    group.add_argument(
-        "--ledger",
-        metavar="FILE",
-        help="memory of the engine that made the CSV, JSON or YAML, as `ledger` of a document",
-    )
-
-
-def _question(command: argparse.ArgumentParser) -> None:
-    slo = command.add_argument_group("SLO: latency limits of a request")
-    for metric in METRICS:
-        either = slo.add_mutually_exclusive_group()
-        either.add_argument(flag(metric.field), type=number(ABOVE_ZERO), metavar="MS", help=metric.help)
-        if (factor := metric.factor) is not None:
-            words = f"{factor.help} (default {factor.default:g})"
-            either.add_argument(flag(factor.field), type=number(ABOVE_ZERO), metavar="X", help=words)
-        words = f"the figure of {metric.name} that is limited (default Mean)"
-        slo.add_argument(flag(metric.statistic_field), choices=tuple(map(str, Statistic)), default="Mean", help=words)
-
-    load = command.add_argument_group(
-        "the load to decide for (default: every batch full)"
-    ).add_mutually_exclusive_group()
-    load.add_argument("--concurrency", type=count(tuning.CONCURRENCY), metavar="N", help="requests in flight per GPU")
-    load.add_argument("--requests-per-second", type=number(ABOVE_ZERO), metavar="N", help="requests per second per GPU")
-
-    judge = command.add_argument_group("how to judge")
-    for name, knob in tuning.KNOBS.items():
-        judge.add_argument(
-            *filter(None, (knob.alias, flag(name))),
-            dest=name,
-            type=number(knob, hint=knob.hint),
-            default=knob.default,
-            metavar="FRACTION",
-            help=f"{knob.help} (default {knob.default:g})",
-        )
-    judge.add_argument(
-        "--objective",
-        choices=("Throughput", "FreeMemory"),
-        default="Throughput",
-        help="what the GPU is for (default Throughput)",
-    )
-    judge.add_argument(
-        "--mode",
-        choices=CHOICES,
-        default=AUTO,
-        help="sharing that may be advised (default Auto)",
-    )
-    judge.add_argument(
-        "--engines-per-gpu",
-        type=count(tuning.ENGINES_PER_GPU),
-        metavar="R",
-        help="your own number of engines; the answer says what it costs",
-    )
-    judge.add_argument(
-        "--max-engines-per-gpu", type=count(tuning.MAX_ENGINES_PER_GPU), metavar="R", help="most engines on a GPU"
-    )
-    judge.add_argument(
-        "--gpu-memory-bytes",
-        type=count(tuning.GPU_MEMORY_BYTES),
-        metavar="BYTES",
-        help="memory of the GPU that will serve (default: the measured one's)",
-    )
+    force(support)
+    cluster(support)

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 DEPLOYMENT = Resource(names.API_VERSION, names.DEPLOYMENT_KIND, "slmdeployments")
 PROFILE = Resource(names.API_VERSION, names.PROFILE_KIND, "slmprofiles")
+NAMESPACE = Resource("v1", "Namespace", "namespaces", namespaced=False)
 DAEMON_SET = Resource("apps/v1", "DaemonSet", "daemonsets")
 REPLICA_SET = Resource("apps/v1", "ReplicaSet", "replicasets")
 LEASE_NAME = "slm-operator"

@@ -111,11 +111,22 @@ class Client:
         path = resource.path(namespace, name)
         return await self._write("PATCH", path, ("patch", resource.plural), MERGE, patch)
 
-    async def delete(
-        self, resource: Resource, namespace: str, name: str, uid: str, propagation: Propagation = "Background"
+    async def delete(  # noqa: PLR0913 - what a deletion is bound to
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        uid: str,
+        propagation: Propagation = "Background",
+        *,
+        resource_version: str = "",
     ) -> None:
-        """Delete the object with this uid. Raises NotFound when it is gone, Conflict when a namesake took its place."""
-        body = {"preconditions": {"uid": uid}, "propagationPolicy": propagation}
+        """Delete the object with this uid, and, where given, only if it is still at `resource_version`.
+
+        Raises NotFound when it is gone, Conflict when a namesake took its place or somebody wrote it meanwhile.
+        """
+        bound = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+        body = {"preconditions": bound, "propagationPolicy": propagation}
         await self._write("DELETE", resource.path(namespace, name), ("delete", resource.plural), JSON, body)
 
     async def evict(self, namespace: str, name: str, uid: str) -> None:

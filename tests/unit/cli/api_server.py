@@ -29,6 +29,8 @@ class ApiServer:
     """Bodies of POSTs."""
     patched: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of PATCHes."""
+    deleted: list[dict[str, Any]] = field(default_factory=list)
+    """Bodies of DELETEs."""
     asked: list[str] = field(default_factory=list)
     """Every method and path."""
     denied: set[tuple[str, str]] = field(default_factory=set)
@@ -41,6 +43,10 @@ class ApiServer:
             self.patched.append(body)
             reported = self.answers.get(f"PATCH {path}")
             return reported if isinstance(reported, tuple) else (200, body)
+        if method == "DELETE":
+            self.deleted.append(body)
+            reported = self.answers.get(f"DELETE {path}")
+            return reported if isinstance(reported, tuple) else (200, {})
         if method == "POST" and path.endswith("selfsubjectaccessreviews"):
             asked = body["spec"]["resourceAttributes"]
             return 201, body | {"status": {"allowed": (asked["verb"], asked["resource"]) not in self.denied}}
@@ -63,6 +69,10 @@ def serve(server: ApiServer, kubeconfig: Path) -> Iterator[ApiServer]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             self._say(*server.answer("POST", unquote(urlsplit(self.path).path), body))
+
+        def do_DELETE(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self._say(*server.answer("DELETE", unquote(urlsplit(self.path).path), body))
 
         def do_PATCH(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -33,6 +33,13 @@ PROFILE = {
 }
 
 
+def kept_profile(name: str, *, labels: dict[str, str] | None = None, **status: Any) -> dict[str, Any]:
+    """A measured profile of the operator's own, with more in its status, or with other labels."""
+    made = {"app.kubernetes.io/managed-by": "slm-operator"} if labels is None else labels
+    metadata = {"name": name, "namespace": "team", "uid": f"uid-{name}", "resourceVersion": "7", "labels": made}
+    return PROFILE | {"metadata": metadata, "status": PROFILE["status"] | status}
+
+
 def condition(kind: str, status: str, message: str) -> dict[str, str]:
     return {
         "type": kind, "status": status, "reason": "Because", "message": message,

@@ -38,6 +38,7 @@ BLIND: dict[str, Any] = {
     "/version": forbidden("get", "path"),
 }
 
+LIBRARY = {"data": {"config.yaml": "profiles: {libraryNamespaces: [lib]}\n"}}
 CASES: list[tuple[str, dict[str, Any], int, str]] = [
     ("everything", {}, 0, "1 of 1 GPU nodes, with 8 GPUs"),
     ("no chart", {GROUP: NOWHERE}, 1, "install the chart"),
@@ -52,6 +53,9 @@ CASES: list[tuple[str, dict[str, Any], int, str]] = [
     ("no GPU", {"/api/v1/nodes": {"items": [node("cpu", {})]}}, 1, "no node offers an NVIDIA GPU"),
     ("no plugin", {"/apis/apps/v1/daemonsets": {"items": []}}, 1, "no DaemonSet of NVIDIA's device plugin"),
     ("pods of the plugin unseen", {"/api/v1/namespaces/nvidia-device-plugin/pods": forbidden("list", "pods")}, 0, "8 GPUs are allocatable"),
+    ("a library", {SETTINGS: LIBRARY, "/api/v1/namespaces/lib": {"metadata": {"name": "lib"}}}, 0, "profiles of lib are used"),
+    ("a library that is not there", {SETTINGS: LIBRARY, "/api/v1/namespaces/lib": NOWHERE}, 0, "names lib, which does not exist"),
+    ("a library unseen", {SETTINGS: LIBRARY, "/api/v1/namespaces/lib": forbidden("get", "namespaces")}, 0, "no right to get namespace lib"),
     ("nothing may be seen", BLIND, 0, "no right to list nodes"),
 ]  # fmt: skip
 
@@ -76,7 +80,8 @@ def test_a_ready_cluster_has_nothing_to_fix(server: ApiServer, capsys: pytest.Ca
     assert answer["schema"] == "slm-operator.io/check/v1"
     assert (answer["ok"], answer["problems"], answer["warnings"]) == (True, 0, 0)
     assert {finding["level"] for finding in answer["findings"]} == {"ok"}
-    silent = {"Node's key", "Former change", "NVIDIA's taints"}  # nothing was set, nothing failed, nothing is tainted
+    # no library is named, nothing was set, nothing failed, nothing is tainted
+    silent = {"Library", "Node's key", "Former change", "NVIDIA's taints"}
     every = [name for name, _ in (*CHECKS, *NODE_CHECKS)]
     assert [finding["check"] for finding in answer["findings"]] == [name for name in every if name not in silent]
 

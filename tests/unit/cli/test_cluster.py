@@ -123,7 +123,8 @@ def test_refuses(
 
 ASKING = [
     ["explain", "opt"], ["watch", "--once"], ["top", "--once"], ["history", "opt"], ["rollback", "opt"], ["check"],
-    ["support", "-o", "/dev/null"], ["profile", "export", "p"], ["report", "opt", "-o", "/dev/null"],
+    ["support", "-o", "/dev/null"], ["profile", "export", "p"], ["profile", "list"], ["profile", "prune"], ["profile", "diff", "a", "b"],
+    ["report", "opt", "-o", "/dev/null"],
 ]  # fmt: skip
 """Every command that asks a cluster."""
 

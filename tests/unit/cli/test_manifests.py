@@ -142,11 +142,18 @@ def test_plan_refuses_a_manifest(raw: Any, sentence: str, tmp_path: Path, capsys
     assert sentence in capsys.readouterr().err
 
 
+LATER = {"schema": "slm-operator.io/measurements/v2", "points": "of another form"}
 IMPORTS: list[tuple[str, Any, str]] = [
     ("document without a name", to_json(DOCUMENT), "give the profile a name with --name"),
     ("document of a model that is no URI", PROFILE | {"spec": {"model": {"uri": "opt"}}}, "spec.model.uri"),
     ("misspelt field", PROFILE | {"spec": PROFILE["spec"] | {"modell": 1}}, "spec.modell"),
     ("no name", PROFILE | {"metadata": {}}, "metadata.name is missing"),
+    (
+        "newer document",
+        LATER,
+        "v2' is newer than slm-operator.io/measurements/v1, the newest that this version reads: upgrade",
+    ),
+    ("newer profile", PROFILE | {"status": {"measurements": LATER}}, "or export the profile with an older version"),
 ]
 
 
@@ -158,6 +165,22 @@ def test_import_refuses(
     assert main(["profile", "import", "-f", str(tmp_path / "p.json")]) == 2
     assert sentence in capsys.readouterr().err
     assert server.created == []
+
+
+def test_a_plan_from_a_newer_document_is_refused(
+    manifest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "later.json").write_text(json.dumps(LATER))
+    assert main(["plan", "-f", manifest, "--profile", str(tmp_path / "later.json")]) == 2
+    assert "is newer than slm-operator.io/measurements/v1" in capsys.readouterr().err
+
+
+def test_a_plan_names_the_profile_whose_document_is_newer(
+    server: ApiServer, manifest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers[f"{TEAM}/slmprofiles/{PROFILE_NAME}"] = PROFILE | {"status": {"measurements": LATER}}
+    assert main(["plan", "-f", manifest]) == 2
+    assert f"SLMProfile {PROFILE_NAME}: schema: 'slm-op" in capsys.readouterr().err
 
 
 def test_import_of_a_name_that_is_taken(server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from slm_core.codec import to_json
+from slm_core.measurements import Gpu, Latency
 from slm_operator.api.status import SLMDeploymentStatus
-from slm_operator.cli.commands import check, history, top
+from slm_operator.cli.commands import check, history, profile_diff, profile_list, profile_prune, top
+from slm_operator.cli.inputs.differences import differences
+from slm_operator.cli.inputs.profiles import known_profiles, prunable
 from slm_operator.cli.inputs.revisions import Revision, WayBack
 from slm_operator.cli.preflight.facts import SchemaSeen
 from slm_operator.cli.preflight.table import preflight
 from slm_operator.cli.render.live_metrics import Live, Row
 from slm_operator.cli.render.story import overview, show_status
 from slm_operator.cli.render.terminal import console
-from unit.cli.cluster_objects import PROFILE, deployed
+from unit.cli.cluster_objects import DOCUMENT, PROFILE, deployed, kept_profile
 from unit.cli.sound_cluster import SOUND, STACK, daemon, node, tainted
 
 if TYPE_CHECKING:
@@ -94,6 +99,41 @@ HISTORY = history.History(
     },
 )
 
+_H100 = to_json(
+    replace(
+        DOCUMENT, gpu=Gpu(product="NVIDIA-H100-80GB-HBM3", memory_bytes=80 << 30), measured_at="2026-01-05T17:31:44Z"
+    )
+)
+KEPT = known_profiles(
+    [
+        kept_profile(PROFILE["metadata"]["name"], measurements=_H100, gpuSeconds=3060),
+        kept_profile("opt-1-3b-0b7f21aa", measurements=_H100, unusedSince="2026-02-11T09:00:00Z", gpuSeconds=3420),
+        kept_profile("by-hand", labels={}, measurements=_H100, unusedSince="2026-01-30T09:00:00Z", gpuSeconds=2811),
+        kept_profile("opt-1-3b-55c10d9e", phase="Running", measurements=None, gpuSeconds=None, product="NVIDIA-L4"),
+    ],
+    [deployed()],
+)
+PRUNABLE = prunable(KEPT, 30, datetime(2026, 4, 1, tzinfo=UTC))
+
+_SWEEP = tuple(
+    replace(one, throughput_ci_fraction=0.02, ttft_ms=Latency(mean_ms=40.0 + one.batch_size)) for one in DOCUMENT.points
+)
+BEFORE = replace(DOCUMENT, points=_SWEEP[1:])
+AFTER = replace(
+    DOCUMENT,
+    engine=replace(DOCUMENT.engine, version="0.32.0", args=("--kv-cache-dtype", "fp8")),
+    points=tuple(
+        replace(
+            one,
+            throughput_tokens_per_second=one.throughput_tokens_per_second * (0.92 + 0.0008 * one.batch_size),
+            itl_ms=Latency(mean_ms=one.itl_ms.mean_ms * 1.02),
+            ttft_ms=Latency(mean_ms=44.0 + one.batch_size),
+        )
+        for one in _SWEEP[:-1]
+    ),
+)
+DIFFERENCES = differences(BEFORE, AFTER)
+
 
 def _checked(facts: Facts) -> None:
     console().print(check.table(preflight(facts)))
@@ -111,6 +151,10 @@ def screen(title: str, view: RenderableType) -> str:
 SCREENS: dict[str, Callable[[], str]] = {
     "check.svg": lambda: screen("kubectl slm check", check.table(preflight(TROUBLED))),
     "top.svg": lambda: screen("kubectl slm top", top.table("team", ROWS)),
+    "profile-list.svg": lambda: screen("kubectl slm profile list", profile_list.table(KEPT)),
+    "profile-diff.svg": lambda: screen(
+        "kubectl slm profile diff before after", profile_diff.view("before", "after", DIFFERENCES)
+    ),
     "history.svg": lambda: screen("kubectl slm history chat", history.table(HISTORY)),
 }
 """Pictures of the documentation, in docs/images."""
@@ -120,6 +164,10 @@ VIEWS: dict[str, Callable[[], object]] = {
     "check-troubled.txt": lambda: _checked(TROUBLED),
     "top.txt": lambda: console().print(top.table("team", ROWS)),
     "history.txt": lambda: console().print(history.table(HISTORY)),
+    "profile-list.txt": lambda: console().print(profile_list.table(KEPT)),
+    "profile-list-everywhere.txt": lambda: console().print(profile_list.table(KEPT, everywhere=True)),
+    "profile-prune.txt": lambda: console().print(profile_prune.table(PRUNABLE, len(KEPT), 30)),
+    "profile-diff.txt": lambda: console().print(profile_diff.view("before", "after", DIFFERENCES)),
     "watch.txt": lambda: console().print(overview("team", [deployed()], [PROFILE])),
     "explain.txt": lambda: show_status("opt", SLMDeploymentStatus.model_validate(deployed()["status"])),
 }

@@ -69,6 +69,12 @@ async def test_a_deletion_names_the_uid_of_what_it_means() -> None:
     assert b'"preconditions": {"uid": "uid-7"}' in (scripted.sent[0].body or b"")
 
 
+async def test_a_deletion_of_what_was_read_names_its_version() -> None:
+    deleting, scripted = client()
+    await deleting.delete(POD, "ns", "p", "uid-7", resource_version="42")
+    assert b'"preconditions": {"uid": "uid-7", "resourceVersion": "42"}' in (scripted.sent[0].body or b"")
+
+
 async def test_a_log_is_read_as_far_as_was_asked() -> None:
     reading, scripted = client(body=b"line")
     assert await reading.log("ns", "p", "engine", most_bytes=100, since="2026-01-01T00:00:00Z") == b"line"

@@ -39,3 +39,15 @@ def test_measurements_nested_deeply_are_no_document() -> None:
     record = custom_resources.profile(decode(deep_json(raw)))
     assert record.broken is not None
     assert record.broken.startswith("spec.measurements: schema")
+
+
+@pytest.mark.parametrize("place", ["spec", "status"])
+def test_a_newer_document_breaks_its_profile_with_a_remedy(place: str) -> None:
+    newer = {"measurements": {"schema": "slm-operator.io/measurements/v2"}}
+    raw = {"metadata": meta("a"), "spec": {"model": MODEL}}
+    raw[place] = raw.get(place, {}) | newer
+    record = custom_resources.profile(raw)
+    assert record.measurements is None
+    assert record.broken is not None
+    assert record.broken.startswith(f"{place}.measurements: schema: 'slm-operator.io/measurements/v2' is newer")
+    assert "upgrade the operator" in record.broken

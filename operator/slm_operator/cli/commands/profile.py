@@ -1,9 +1,13 @@
-"""`kubectl slm profile export|import`: measurements into git and into another cluster, without measuring again."""
+"""`kubectl slm profile export|import`: measurements into git and into another cluster, without measuring again.
+
+The other actions are beside it, a module each, and imported only when they run.
+"""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +33,15 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Namespace) -> int:
-    """Dispatch to export or import."""
-    return _export(arguments) if arguments.action == "export" else _import(arguments)
+    """Dispatch to the action."""
+    match arguments.action:
+        case "export":
+            return _export(arguments)
+        case "import":
+            return _import(arguments)
+        case other:
+            code: int = import_module(f"slm_operator.cli.commands.profile_{other}").run(arguments)
+            return code
 
 
 def _export(arguments: Namespace) -> int:
@@ -66,7 +77,9 @@ def exported(raw: dict[str, Any]) -> dict[str, Any]:
     if measured is None:
         phase = status.get("phase") or "Pending"
         raise Refused(f"SLMProfile {name} is {phase} and holds no measurements yet: `kubectl slm watch` shows progress")
-    metadata = {"name": name} | {key: raw["metadata"][key] for key in ("labels",) if key in raw["metadata"]}
+    # NB: not the label by which an operator knows what it made: there it is not its own to delete.
+    kept = {key: text for key, text in (raw["metadata"].get("labels") or {}).items() if key != names.MANAGED_BY_LABEL}
+    metadata = {"name": name} | ({"labels": kept} if kept else {})
     spec["measurements"] = measured
     return {"apiVersion": names.API_VERSION, "kind": names.PROFILE_KIND, "metadata": metadata, "spec": spec}
 

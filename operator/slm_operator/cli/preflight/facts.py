@@ -111,6 +111,8 @@ class Facts:
     plugin_config: Mapping[str, str] | Unseen | None = None
     """Data of the device plugin's ConfigMap; None: it does not exist."""
     wishes: tuple[Wish, ...] | Unseen = ()
+    libraries: Mapping[str, bool | Unseen] = field(default_factory=dict)
+    """Namespaces that the settings take profiles from, each with whether it exists."""
 
     @property
     def opted_in(self) -> tuple[Node, ...]:

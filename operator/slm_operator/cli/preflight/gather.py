@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from slm_operator.api import names
 from slm_operator.api.conditions import moment
 from slm_operator.api.crd import KINDS
-from slm_operator.cli.cluster import DAEMON_SET, DEPLOYMENT, LEASE_NAME, Cluster
+from slm_operator.cli.cluster import DAEMON_SET, DEPLOYMENT, LEASE_NAME, NAMESPACE, Cluster
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node, Unseen, Wish
 from slm_operator.cli.preflight.rights import missing
 from slm_operator.cli.preflight.schema import OPENAPI_PATH, compare
@@ -57,12 +57,13 @@ async def gather(cluster: Cluster) -> Facts:
         _may(_lease(cluster, operators), "get leases"),
         missing(cluster, operators, settings),
     )
-    raws, pods, daemon_sets, config, wishes = await asyncio.gather(
+    raws, pods, daemon_sets, config, wishes, libraries = await asyncio.gather(
         _may(client.list(NODE), "list nodes"),
         _may(client.list(POD, plugin.namespace), f"list pods in namespace {plugin.namespace}"),
         _may(client.list(DAEMON_SET), "list daemonsets"),
         _may(_config(cluster, plugin.namespace, plugin.config_map), f"get configmaps in namespace {plugin.namespace}"),
         _may(_wishes(cluster), "list slmdeployments"),
+        _libraries(cluster, settings.profiles.library_namespaces),
     )
     return Facts(
         namespace=cluster.namespace,
@@ -79,6 +80,7 @@ async def gather(cluster: Cluster) -> Facts:
         daemon_sets=daemon_sets if isinstance(daemon_sets, Unseen) else _stack(daemon_sets),
         plugin_config=config,
         wishes=wishes,
+        libraries=libraries,
     )
 
 
@@ -199,6 +201,18 @@ async def _config(cluster: Cluster, namespace: str, name: str) -> dict[str, str]
         return dict((await cluster.client.get(CONFIG_MAP, namespace, name)).get("data") or {})
     except NotFound:
         return None
+
+
+async def _libraries(cluster: Cluster, asked: Iterable[str]) -> dict[str, bool | Unseen]:
+    """NB: each is asked for alone: who has a role in a namespace may get it, and few may list all of them."""
+
+    async def exists(name: str) -> bool:
+        try:
+            return bool(await cluster.client.get(NAMESPACE, "", name))
+        except NotFound:
+            return False
+
+    return {name: await _may(exists(name), f"get namespace {name}") for name in asked}
 
 
 async def _wishes(cluster: Cluster) -> tuple[Wish, ...]:

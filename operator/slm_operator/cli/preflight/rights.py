@@ -54,6 +54,7 @@ def rights(namespace: str, operator: str, plugin: str) -> tuple[Right, ...]:
         ),
         Right(verb="patch", resource="slmdeployments", group=names.GROUP, namespace=namespace, use="rollback"),
         Right(verb="create", resource="slmprofiles", group=names.GROUP, namespace=namespace, use="profile import"),
+        Right(verb="delete", resource="slmprofiles", group=names.GROUP, namespace=namespace, use="profile prune"),
         Right(verb="list", resource="replicasets", group="apps", namespace=namespace, use="history"),
         Right(verb="get", resource="pods/proxy", namespace=namespace, use="live figures in top"),
         Right(verb="get", resource="pods/log", namespace=operator, use="the operator's log in support"),

@@ -116,6 +116,26 @@ def _settings(facts: Facts) -> Answer:
     return ok(f"serves {scope}; the device plugin's ConfigMap is {plugin.namespace}/{plugin.config_map}")
 
 
+def _libraries(facts: Facts) -> Answer | None:
+    """Whether profiles are found where the settings have them looked for: nobody else says that they are not."""
+    setting, served = "config.profiles.libraryNamespaces", facts.settings.namespaces
+    if not facts.libraries:
+        return None
+    if absent := [name for name, there in facts.libraries.items() if there is False]:
+        return warning(
+            f"{setting} names {some(absent)}, which does not exist: models are measured again whose profile it was to have",
+            f"kubectl create namespace {absent[0]}, or take it out of {setting}",
+        )
+    if unserved := [name for name in facts.libraries if served and name not in served]:
+        return warning(
+            f"{setting} names {some(unserved)}, which the operator does not serve: it sees no profile there",
+            f"add it to config.namespaces ({', '.join(served)}), or take it out of {setting}",
+        )
+    if unseen := [there for there in facts.libraries.values() if isinstance(there, Unseen)]:
+        return warning(f"whether a library of profiles exists is not known: no right to {unseen[0].right}", ASK)
+    return ok(f"profiles of {some(facts.libraries)} are used where a namespace has none of its own")
+
+
 def _may_deploy(facts: Facts) -> Answer:
     right = "create slmdeployments"
     if right in facts.rights_missing:
@@ -159,6 +179,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("Operator", _operator),
     ("Lease", _lease),
     ("Settings", _settings),
+    ("Library", _libraries),
     ("Right to deploy", _may_deploy),
     ("Other rights", _may_more),
     ("Opt-in", _opt_in),

@@ -1,0 +1,178 @@
+"""`kubectl slm profile diff A B`: what differs between two measurements, each of the cluster or of a file. Reads only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+from slm_core.codec import to_json
+from slm_core.measurements import camel
+
+from slm_operator.cli.cluster import Cluster, ask
+from slm_operator.cli.errors import Refused
+from slm_operator.cli.inputs.differences import Differences, Pair, Same, differences
+from slm_operator.cli.inputs.files import document_in, from_results, measured, read_all
+from slm_operator.cli.render.terminal import console
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from rich.console import RenderableType
+    from slm_core.measurements import MeasurementDocument
+
+    from slm_operator.cli.inputs.differences import Change
+
+SCHEMA = "slm-operator.io/differences/v1"
+FILES = (".json", ".yaml", ".yml")
+
+
+def run(arguments: Namespace) -> int:
+    """Print what differs."""
+    a, b = arguments.of_a, arguments.of_b
+    if a == b == "-":
+        raise Refused("A and B are both stdin, which can be read once only: give one of them a file")
+    found = differences(*_documents(arguments, a, b))
+    if arguments.output == "json":
+        json.dump(plain(a, b, found), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        console().print(view(a, b, found))
+    return 0
+
+
+def _documents(arguments: Namespace, *named: str) -> tuple[MeasurementDocument, MeasurementDocument]:
+    """NB: files are read first: what is wrong there costs no request."""
+    held = {one: _read(one) for one in named if is_file(one)}
+
+    async def fetch(cluster: Cluster) -> dict[str, MeasurementDocument]:
+        return {one: _of_cluster(await cluster.profile(one), one) for one in named if one not in held}
+
+    if len(held) < len(set(named)):
+        held |= ask(arguments, fetch)
+    a, b = (held[one] for one in named)
+    return a, b
+
+
+def is_file(named: str) -> bool:
+    """Whether an argument means a file: it looks like one, or there is one. Names of objects have no slash."""
+    return named == "-" or "/" in named or named.endswith(FILES) or Path(named).is_file()
+
+
+def _read(filename: str) -> MeasurementDocument:
+    files = read_all([filename])
+    return from_results(files) or document_in(files)
+
+
+def _of_cluster(raw: dict[str, Any], name: str) -> MeasurementDocument:
+    found = measured(raw, f"SLMProfile {name}")
+    if found is None:
+        raise Refused(f"SLMProfile {name} holds no measurements yet: `kubectl slm watch` shows progress")
+    return found
+
+
+def plain(a: str, b: str, found: Differences) -> dict[str, Any]:
+    """For scripts. Fractions: 0.1 is 10 % more in B."""
+    return {
+        "schema": SCHEMA,
+        "a": a,
+        "b": b,
+        "subject": [asdict(one) for one in found.subject],
+        "points": [_plain(one) for one in found.pairs],
+        "onlyA": [_key(one) for one in found.only_a],
+        "onlyB": [_key(one) for one in found.only_b],
+    }
+
+
+def _key(same: Same) -> dict[str, Any]:
+    return {camel(name): to_json(value) for name, value in asdict(same).items()}
+
+
+def _plain(pair: Pair) -> dict[str, Any]:
+    return _key(pair.same) | {
+        "throughputTokensPerSecond": _change(pair.throughput),
+        "itlMs": _change(pair.itl),
+        "ttftMs": None if pair.ttft is None else _change(pair.ttft),
+        "chanceFraction": pair.chance_fraction,
+        "beyondChance": list(pair.beyond_chance),
+        "doubted": pair.is_doubted,
+    }
+
+
+def _change(change: Change) -> dict[str, float]:
+    return asdict(change) | {"changeFraction": change.fraction}
+
+
+def view(a: str, b: str, found: Differences) -> RenderableType:
+    """For people: what was measured differently, then the points."""
+    parts: list[RenderableType] = [_subject(a, b, found), Text()]
+    if found.pairs:
+        parts += [_points(found), Text(), Text(_LEGEND, style="dim")]
+    else:
+        parts.append(Text("no point of the same batch, engines, mode and load is in both", style="yellow"))
+    for name, few in ((a, found.only_a), (b, found.only_b)):
+        if few:
+            parts.append(Text(f"only in {name}: {', '.join(map(_words, few))}", style="dim"))
+    return Group(*parts)
+
+
+_LEGEND = (
+    "CHANCE: what two measurements of the same may differ by, from both confidence intervals, at 95 %. "
+    "BEYOND: what differs by more. TTFT has no interval and is not judged. Doubted: one of the two is marked."
+)
+
+
+def _subject(a: str, b: str, found: Differences) -> RenderableType:
+    if not found.subject:
+        return Text("the same model, engine, GPU and workload")
+    grid = _table("", a, b)
+    for one in found.subject:
+        grid.add_row(one.field, one.a or Text("-", style="dim"), one.b or Text("-", style="dim"))
+    return grid
+
+
+def _table(first: str, *folded: str) -> Table:
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    grid.add_column(first, no_wrap=True)
+    for heading in folded:
+        grid.add_column(heading, overflow="fold")
+    return grid
+
+
+def _points(found: Differences) -> Table:
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("ENGINES", "BATCH", "LOAD", "TOK/S", "", "ITL MS", "", "TTFT MS", "", "CHANCE"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    grid.add_column("BEYOND", overflow="fold")
+    for pair in found.pairs:
+        same, beyond = pair.same, pair.beyond_chance
+        grid.add_row(
+            _engines(same),
+            str(same.batch_size),
+            str(same.load),
+            *_cells(pair.throughput, 0),
+            *_cells(pair.itl, 1),
+            *(("", "") if pair.ttft is None else _cells(pair.ttft, 0)),
+            f"±{pair.chance_fraction:.1%}",
+            ", ".join((*beyond, *(("doubted",) if pair.is_doubted else ()))),
+            style="" if beyond else "dim",
+        )
+    return grid
+
+
+def _cells(change: Change, digits: int) -> tuple[str, str]:
+    return f"{change.a:,.{digits}f} → {change.b:,.{digits}f}", f"{change.fraction:+.1%}"
+
+
+def _engines(same: Same) -> str:
+    return "1" if same.replicas == 1 else f"{same.replicas} {same.sharing_mode}"
+
+
+def _words(same: Same) -> str:
+    load = "" if same.load == same.batch_size * same.replicas else f" at {same.load}"
+    return f"B={same.batch_size}{'' if same.replicas == 1 else f' x {_engines(same)}'}{load}"

@@ -1,0 +1,93 @@
+"""`kubectl slm profile prune`: delete profiles that the operator made and that nobody has used for a while.
+
+Shows them, and deletes only with --yes. Each deletion is bound to the uid and the version that was looked at: a profile
+that came into use meanwhile has lost its status.unusedSince, and survives. Must never delete what a person made or imported.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from slm_operator.cli.cluster import PROFILE, Cluster, ask
+from slm_operator.cli.commands.profile_list import day, look, plain
+from slm_operator.cli.inputs.profiles import KnownProfile, prunable
+from slm_operator.cli.render.terminal import console
+from slm_operator.kube.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+SCHEMA = "slm-operator.io/prune/v1"
+
+
+def run(arguments: Namespace) -> int:
+    """Show what would go; with --yes delete it, and say what became of each."""
+    days: float = arguments.unused_for
+    is_json = arguments.output == "json"
+
+    async def work(cluster: Cluster) -> tuple[int, tuple[KnownProfile, ...], dict[str, str]]:
+        _, found = await look(cluster)
+        going = prunable(found, days, datetime.now(UTC))
+        said: dict[str, str] = {}
+        for one in going if arguments.yes else ():
+            said[one.name] = await _delete(cluster, one)
+            if not is_json:  # NB: as it happens: a right that is lost in the middle must not hide what is gone
+                print(f"SLMProfile {one.namespace}/{one.name} {said[one.name]}")  # noqa: T201
+        return len(found), going, said
+
+    count, going, said = ask(arguments, work)
+    if is_json:
+        profiles = [plain(one) | {"outcome": said.get(one.name, "would be deleted")} for one in going]
+        json.dump(
+            {"schema": SCHEMA, "unusedForDays": days, "profiles": profiles}, sys.stdout, indent=2, ensure_ascii=False
+        )
+        sys.stdout.write("\n")
+    elif not said:
+        console().print(table(going, count, days))
+    return 0
+
+
+async def _delete(cluster: Cluster, one: KnownProfile) -> str:
+    """What became of it, in words."""
+    try:
+        await cluster.client.delete(PROFILE, one.namespace, one.name, one.uid, resource_version=one.resource_version)
+    except NotFound:
+        return "was gone already"
+    except Conflict:
+        return "was kept: it was changed while it was looked at. Look again with `kubectl slm profile list`"
+    return "deleted"
+
+
+def table(going: Sequence[KnownProfile], count: int, days: float) -> RenderableType:
+    """For people: what would go, and how to have it go."""
+    if not going:
+        return Text(
+            f"none of {count} profiles was made by the operator and is unused for {days:g} days: "
+            "`kubectl slm profile list` shows since when each is"
+        )
+    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    view.add_column("PROFILE", no_wrap=True)
+    view.add_column("MODEL", overflow="fold")
+    view.add_column("POINTS", justify="right", no_wrap=True)
+    view.add_column("UNUSED SINCE", no_wrap=True)
+    view.add_column("GPU SECONDS", justify="right", no_wrap=True)
+    for one in going:
+        spent = "" if one.gpu_seconds is None else f"{one.gpu_seconds:,.0f}"
+        view.add_row(one.name, one.model, str(one.points or ""), day(one.unused_since), spent)
+    cost = sum(one.gpu_seconds or 0.0 for one in going)
+    verdict = (
+        f"{len(going)} of {count} profiles would go: made by the operator, and unused for {days:g} days or more. "
+        f"Measuring took {cost:,.0f} GPU seconds."
+    )
+    how = "Nothing was deleted: keep one with `kubectl slm profile export`, delete all of these with --yes"
+    return Group(view, Text(), Text(verdict, style="bold"), Text(how))

@@ -1,0 +1,116 @@
+"""SLMProfiles as `kubectl slm profile list|prune` speaks of them: what is measured, who uses it, and whether it may go.
+
+Reads raw objects field by field, so that one measured by another version is listed too. Pure: time is a parameter. Must
+never call a profile prunable that a person made or imported, nor one that any SLMDeployment here names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+from slm_operator.api.conditions import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    Raw = Mapping[str, Any]
+
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownProfile:
+    """One SLMProfile."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    phase: str
+    model: str
+    product: str
+    points: int
+    measured_at: str
+    """RFC 3339; empty: not said."""
+    used_by: tuple[str, ...]
+    """SLMDeployments of its namespace that name it."""
+    unused_since: str
+    """RFC 3339, by the operator; empty: it is used, or no operator has looked yet."""
+    gpu_seconds: float | None
+    is_operators: bool
+    """Made by the operator: neither by a person nor imported."""
+    deleting: bool
+
+
+def known_profiles(profiles: Iterable[Raw], deployments: Iterable[Raw]) -> tuple[KnownProfile, ...]:
+    """Profiles by namespace and name, with the deployments that name them."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for raw in deployments:
+        namespace, name = raw["metadata"].get("namespace") or "", raw["metadata"]["name"]
+        for profile in _named_by(raw):
+            users.setdefault((namespace, profile), []).append(name)
+    found = (_known(raw, users) for raw in profiles)
+    return tuple(sorted(found, key=lambda one: (one.namespace, one.name)))
+
+
+def prunable(profiles: Iterable[KnownProfile], unused_days: float, now: datetime) -> tuple[KnownProfile, ...]:
+    """Those that the operator made and that nobody has used for so long, the ones that cost least first."""
+    found = [one for one in profiles if _may_go(one) and _unused_seconds(one, now) >= unused_days * DAY_SECONDS]
+    return tuple(sorted(found, key=lambda one: one.gpu_seconds or 0.0))
+
+
+def _named_by(deployment: Raw) -> set[str]:
+    """Names of the profiles that a deployment measures, serves from, or is pinned to: while it is measured anew, two."""
+    spec, status = _part(deployment, "spec"), _part(deployment, "status")
+    named = (
+        _part(status, "profile").get("name"),
+        _part(status, "advice", "profileRef").get("name"),
+        _part(spec, "profiling", "profileRef").get("name"),
+    )
+    return {str(name) for name in named if name}
+
+
+def _known(raw: Raw, users: Mapping[tuple[str, str], Sequence[str]]) -> KnownProfile:
+    meta, spec, status = raw["metadata"], _part(raw, "spec"), _part(raw, "status")
+    imported = spec.get("measurements") is not None
+    document = _part(spec if imported else status, "measurements")
+    namespace, name = meta.get("namespace") or "", meta["name"]
+    gpu, cost = _part(document, "gpu"), _part(document, "cost")
+    spent = status.get("gpuSeconds")
+    return KnownProfile(
+        namespace=namespace,
+        name=name,
+        uid=meta.get("uid") or "",
+        resource_version=meta.get("resourceVersion") or "",
+        phase=status.get("phase") or "Pending",
+        model=str(_part(spec, "model").get("uri") or ""),
+        product=str(gpu.get("product") or status.get("product") or _part(spec, "gpu").get("product") or ""),
+        points=len(document.get("points") or ()),
+        measured_at=str(document.get("measuredAt") or ""),
+        used_by=tuple(sorted(users.get((namespace, name), ()))),
+        unused_since=str(status.get("unusedSince") or ""),
+        gpu_seconds=cost.get("gpuSeconds") if spent is None else spent,
+        is_operators=not imported and (meta.get("labels") or {}).get(names.MANAGED_BY_LABEL) == names.MANAGED_BY,
+        deleting=bool(meta.get("deletionTimestamp")),
+    )
+
+
+def _part(raw: Raw, *path: str) -> Raw:
+    """An object inside; empty where it is not there."""
+    inside: Any = raw
+    for name in path:
+        inside = inside.get(name) if isinstance(inside, dict) else None
+    return inside if isinstance(inside, dict) else {}
+
+
+def _may_go(profile: KnownProfile) -> bool:
+    return profile.is_operators and not profile.used_by and not profile.deleting
+
+
+def _unused_seconds(profile: KnownProfile, now: datetime) -> float:
+    """By the operator's word only: without one nobody knows who uses it."""
+    since = moment(profile.unused_since)
+    return -1.0 if since is None else (now - since).total_seconds()
