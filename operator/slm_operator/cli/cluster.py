@@ -52,9 +52,9 @@ class Cluster:
         """An SLMDeployment as it stands."""
         return await self.client.get(DEPLOYMENT, self.namespace, name)
 
-    async def profile(self, name: str) -> dict[str, Any]:
-        """An SLMProfile as it stands."""
-        return await self.client.get(PROFILE, self.namespace, name)
+    async def profile(self, name: str, namespace: str | None = None) -> dict[str, Any]:
+        """An SLMProfile as it stands. `namespace`: a library's; None: the command's own."""
+        return await self.client.get(PROFILE, namespace or self.namespace, name)
 
 
 def ask(arguments: Namespace, work: Callable[[Cluster], Awaitable[T]]) -> T:

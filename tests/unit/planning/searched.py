@@ -9,7 +9,6 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from slm_core.measurements import Cost, MeasurementDocument, Model, Workload
-from slm_core.search.steps import Request
 from slm_core.units import GIB
 from slm_operator.manifests.profile import profile_spec
 from slm_operator.manifests.question import question_of, request_for
@@ -21,6 +20,7 @@ from tests.simulated_engine.rig import SimulatedRig
 from . import worlds as w
 
 if TYPE_CHECKING:
+    from slm_core.search.steps import Request
     from slm_operator.watch.records import DeploymentRecord
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_core.measurements import MeasurementDocument
 from slm_operator.manifests.question import first_question, lacking, question_of
 from slm_operator.planning.deployment.evidence import thin_evidence
 from slm_operator.planning.profile.tries import is_to_be_measured
@@ -18,6 +17,9 @@ from slm_operator.watch.records import Cause, DeploymentRecord
 from . import worlds as w
 from .lives import Life
 from .searched import searched
+
+if TYPE_CHECKING:
+    from slm_core.measurements import MeasurementDocument
 
 FIRST = w.deployment("first")
 OTHERS: dict[str, dict[str, Any]] = {

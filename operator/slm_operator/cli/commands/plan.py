@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from slm_core.architecture import ConfigError, longest_sequence, read_architecture
 from slm_core.engines.registry import engine_of
 from slm_core.measurements import Workload
 
 from slm_operator.advisor.validate import AdviceError
-from slm_operator.cli.cluster import Cluster, ask
+from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.cli.cluster import PROFILE, Cluster, ask
 from slm_operator.cli.commands.advise import show
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import from_manifest, measured
@@ -25,7 +27,8 @@ from slm_operator.cli.render.story import show_unmeasured
 from slm_operator.estimator.estimate import Subject, advise_unmeasured, estimate_ledger
 from slm_operator.estimator.gpus import find_accelerator
 from slm_operator.kube.errors import NotFound
-from slm_operator.manifests.profile import profile_name
+from slm_operator.manifests.profile import profile_name, profile_spec
+from slm_operator.manifests.profile_key import profile_key
 from slm_operator.planning.deployment.advising import settings_of, slo_of
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ def run(arguments: Namespace) -> int:
     if arguments.config is not None:
         return _estimate(arguments, spec)
     name = spec.profiling.profile_name or profile_name(spec)
-    document = from_manifest(arguments.profile) if arguments.profile else _held(arguments, raw, name)
+    document = from_manifest(arguments.profile) if arguments.profile else _held(arguments, raw, spec)
     if document is None:
         show_unmeasured(name, spec)
         return 0
@@ -102,16 +105,28 @@ def _subject(config: str, gpu: Accelerator, spec: SLMDeploymentSpec) -> Subject:
     )
 
 
-def _held(arguments: Namespace, raw: dict[str, Any], name: str) -> MeasurementDocument | None:
-    """What the cluster has measured under this name, in the manifest's namespace."""
+def _held(arguments: Namespace, raw: dict[str, Any], spec: SLMDeploymentSpec) -> MeasurementDocument | None:
+    """What the cluster has measured of this, in the manifest's namespace: of the name that spec gives, else by its key."""
+    named, key = spec.profiling.profile_name, profile_key(profile_spec(spec))
 
-    async def look(cluster: Cluster) -> dict[str, Any] | None:
+    async def look(cluster: Cluster) -> list[dict[str, Any]]:
+        if named is None:
+            return [one for one in await cluster.client.list(PROFILE, cluster.namespace) if _key_of(one) == key]
         try:
-            return await cluster.profile(name)
+            return [await cluster.profile(named)]
         except NotFound:
-            return None
+            return []
 
     if arguments.namespace is None:
         arguments.namespace = (raw.get("metadata") or {}).get("namespace")
-    found = ask(arguments, look)
-    return None if found is None else measured(found, f"SLMProfile {name}")
+    found = [measured(one, f"SLMProfile {one['metadata']['name']}") for one in ask(arguments, look)]
+    documents = [one for one in found if one is not None]
+    return max(documents, key=lambda one: one.measured_at or "", default=None)
+
+
+def _key_of(raw: dict[str, Any]) -> str | None:
+    """NB: a profile that this version cannot read is none of ours."""
+    try:
+        return profile_key(SLMProfileSpec.model_validate(raw.get("spec")))
+    except ValidationError:
+        return None

@@ -27,10 +27,10 @@ def question(arguments: Namespace) -> tuple[MeasurementDocument, Slo, Settings]:
 
     async def look(cluster: Cluster) -> tuple[dict[str, Any], dict[str, Any]]:
         deployment = await cluster.deployment(arguments.name)
-        used = ((deployment.get("status") or {}).get("profile") or {}).get("name")
-        if used is None:
+        used = (deployment.get("status") or {}).get("profile") or {}
+        if used.get("name") is None:
             raise Refused(f"SLMDeployment {arguments.name} has no profile yet: `kubectl slm explain` says why")
-        return deployment, await cluster.profile(used)
+        return deployment, await cluster.profile(used["name"], used.get("namespace"))
 
     deployment, profile = ask(arguments, look)
     document = measured(profile, f"SLMProfile {profile['metadata']['name']}")

@@ -36,7 +36,7 @@ class KnownProfile:
     measured_at: str
     """RFC 3339; empty: not said."""
     used_by: tuple[str, ...]
-    """SLMDeployments of its namespace that name it."""
+    """SLMDeployments that name it; of a library's also those of other namespaces, as far as they were listed."""
     unused_since: str
     """RFC 3339, by the operator; empty: it is used, or no operator has looked yet."""
     gpu_seconds: float | None
@@ -50,8 +50,8 @@ def known_profiles(profiles: Iterable[Raw], deployments: Iterable[Raw]) -> tuple
     users: dict[tuple[str, str], list[str]] = {}
     for raw in deployments:
         namespace, name = raw["metadata"].get("namespace") or "", raw["metadata"]["name"]
-        for profile in _named_by(raw):
-            users.setdefault((namespace, profile), []).append(name)
+        for of, profile in _named_by(raw, namespace):
+            users.setdefault((of, profile), []).append(name if of == namespace else f"{namespace}/{name}")
     found = (_known(raw, users) for raw in profiles)
     return tuple(sorted(found, key=lambda one: (one.namespace, one.name)))
 
@@ -62,15 +62,16 @@ def prunable(profiles: Iterable[KnownProfile], unused_days: float, now: datetime
     return tuple(sorted(found, key=lambda one: one.gpu_seconds or 0.0))
 
 
-def _named_by(deployment: Raw) -> set[str]:
-    """Names of the profiles that a deployment measures, serves from, or is pinned to: while it is measured anew, two."""
+def _named_by(deployment: Raw, namespace: str) -> set[tuple[str, str]]:
+    """Namespaces and names of the profiles that a deployment measures, serves from, or is pinned to: while it is measured anew, two."""
     spec, status = _part(deployment, "spec"), _part(deployment, "status")
+    used = _part(status, "profile")
     named = (
-        _part(status, "profile").get("name"),
-        _part(status, "advice", "profileRef").get("name"),
-        _part(spec, "profiling", "profileRef").get("name"),
+        (str(used.get("namespace") or namespace), used.get("name")),
+        (namespace, _part(status, "advice", "profileRef").get("name")),
+        (namespace, _part(spec, "profiling", "profileRef").get("name")),
     )
-    return {str(name) for name in named if name}
+    return {(of, str(name)) for of, name in named if name}
 
 
 def _known(raw: Raw, users: Mapping[tuple[str, str], Sequence[str]]) -> KnownProfile:
