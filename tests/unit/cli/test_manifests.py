@@ -31,9 +31,23 @@ def test_plan_uses_what_the_cluster_has_measured(
 def test_plan_without_measurements_says_what_would_be_measured(
     server: ApiServer, manifest: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    del server.answers[f"{TEAM}/slmprofiles/{PROFILE_NAME}"]
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": []}
     assert main(["plan", "-f", manifest]) == 0
     assert "It would be measured first, in at most 15 GPU minutes." in capsys.readouterr().out
+
+
+def test_a_plan_finds_a_profile_by_what_it_measured_of_any_name(
+    server: ApiServer, manifest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = PROFILE | {"metadata": PROFILE["metadata"] | {"name": "by-hand"}}  # type: ignore[operator]
+    of_another = named | {"spec": {"model": {"uri": "/other"}}}
+    unreadable = named | {"spec": {"model": 7}}
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": [of_another, unreadable, named]}
+    assert main(["plan", "-f", manifest]) == 0
+    assert capsys.readouterr().out.startswith("Serve 2 engines per GPU (MPS)")
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": [of_another, unreadable]}
+    assert main(["plan", "-f", manifest]) == 0
+    assert "It would be measured first" in capsys.readouterr().out
 
 
 def test_plan_with_a_profile_file_asks_no_cluster(
@@ -178,7 +192,7 @@ def test_a_plan_from_a_newer_document_is_refused(
 def test_a_plan_names_the_profile_whose_document_is_newer(
     server: ApiServer, manifest: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.answers[f"{TEAM}/slmprofiles/{PROFILE_NAME}"] = PROFILE | {"status": {"measurements": LATER}}
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": [PROFILE | {"status": {"measurements": LATER}}]}
     assert main(["plan", "-f", manifest]) == 2
     assert f"SLMProfile {PROFILE_NAME}: schema: 'slm-op" in capsys.readouterr().err
 

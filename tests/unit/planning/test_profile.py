@@ -260,3 +260,14 @@ def test_a_bad_template_waits_for_its_correction() -> None:
     made = status(plan(view(profile=replace(w.profile(w.deployment()), spec=bad))))
     assert made["phase"] == "Pending"
     assert [one["reason"] for one in made["conditions"] if one["type"] == "Stalled"] == ["InvalidPodTemplate"]
+
+
+def test_measurements_that_this_version_cannot_read_are_kept() -> None:
+    theirs = {"measurements": {"schema": "slm-operator.io/measurements/v9", "points": []}, "partial": {"schema": "v9"}}
+    before = {"phase": "Complete", "gpuSeconds": 300, "product": "NVIDIA-L4", "partialOf": "x"} | theirs
+    record = replace(w.profile(w.deployment()), broken="status.measurements: schema: too new", status=before)
+    (write,) = (one for one in plan(view(profile=record)).actions if isinstance(one, WriteStatus))
+    assert {name: write.status[name] for name in (*theirs, "gpuSeconds", "product", "partialOf")} == {
+        name: before[name] for name in (*theirs, "gpuSeconds", "product", "partialOf")
+    }
+    assert not any(isinstance(one, Apply) for one in plan(view(profile=record)).actions)

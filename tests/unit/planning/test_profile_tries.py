@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from slm_core.codec import to_json
 from slm_operator.planning.actions import Delete
 from slm_operator.planning.profile.tries import LONGEST_PAUSE, is_to_be_measured
 from slm_operator.watch.records import Cause
@@ -256,7 +255,7 @@ def test_a_result_in_status_keeps_its_tries_and_costs_no_job() -> None:
     life.later(minutes=1).until_it_rests()
     measured(life)
     assert life.tries["lastEnding"] == "Preempted"
-    assert life.status["measurements"] == to_json(w.document())
+    assert life.profile.measurements == w.document()
     life.is_annotated("again")
     plan = life.look()
     assert not any(isinstance(action, Delete) for action in plan.actions)

@@ -12,13 +12,14 @@ spec.search.maxGpuMinutes in all tries together: it is the user's money. To meas
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.api.conditions import conditions
 from slm_operator.api.reasons import Reason
 from slm_operator.planning.actions import Plan
-from slm_operator.planning.profile.ended import finished
+from slm_operator.planning.profile.ended import finished, kept_of
 from slm_operator.planning.profile.extension import extended
 from slm_operator.planning.profile.follow import waiting_since
 from slm_operator.planning.profile.former import partial_status
@@ -54,7 +55,8 @@ def _outcome(view: ProfileView, settings: Settings, now: datetime) -> Outcome:
     record = view.profile
     if record.broken is not None or record.spec is None:
         because = record.broken or "spec cannot be read"
-        return failed(Reason.INVALID_PROFILE, because) if record.imported else held(Reason.INVALID_PROFILE, because)
+        found = failed(Reason.INVALID_PROFILE, because) if record.imported else held(Reason.INVALID_PROFILE, because)
+        return replace(found, extra=kept_of(record))  # NB: what this version cannot read, a newer one has measured
     if record.imported:
         return Outcome(
             phase="Imported", finding=ready(Reason.IMPORTED, "the measurements were made elsewhere and imported")
