@@ -270,4 +270,5 @@ def test_measurements_that_this_version_cannot_read_are_kept() -> None:
     assert {name: write.status[name] for name in (*theirs, "gpuSeconds", "product", "partialOf")} == {
         name: before[name] for name in (*theirs, "gpuSeconds", "product", "partialOf")
     }
+    assert write.status["phase"] == "Complete", "nobody measures it again"
     assert not any(isinstance(one, Apply) for one in plan(view(profile=record)).actions)
