@@ -53,9 +53,14 @@ class Rig(Protocol):
         """Part of it for which the model was being downloaded."""
 
 
-async def run_search(request: Request, rig: Rig, report: Callable[[Event], None]) -> Findings:
-    """Search until done; engines are stopped whatever happens. `report` hears of every step, before and after it."""
-    findings = Findings()
+async def run_search(
+    request: Request, rig: Rig, report: Callable[[Event], None], findings: Findings | None = None
+) -> Findings:
+    """Search until done; engines are stopped whatever happens. `report` hears of every step, before and after it.
+
+    `findings`: of former sessions, to go on from.
+    """
+    findings = findings or Findings()
     try:
         while True:
             step = next_step(request, findings)

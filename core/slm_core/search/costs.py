@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slm_core.search.steps import Measure
+from slm_core.search.steps import Measure, Started
 
 if TYPE_CHECKING:
     from slm_core.configuration import EngineConfiguration
@@ -30,7 +30,7 @@ class Starts:
     rest: tuple[float, ...]
     """Of each start, all but its engines: the end of those before, the daemon of MPS, reading the memory."""
     compiled: frozenset[tuple[int, int | None]]
-    """B and step budgets that have been compiled."""
+    """B and step budgets that have been compiled in this session."""
 
     @classmethod
     def of(cls, findings: Findings) -> Starts:
@@ -39,7 +39,11 @@ class Starts:
         warm: list[float] = []
         rest: list[float] = []
         compiled: set[tuple[int, int | None]] = set()
-        for started in findings.starts:
+        for at, started in enumerate(findings.outcomes):
+            if at == findings.earlier:
+                compiled.clear()  # NB: what another pod compiled may have gone with it
+            if not isinstance(started, Started):
+                continue
             seconds, key = started.report.seconds, _compiled_for(started.step.configuration)
             (warm if key in compiled else cold).extend(seconds[:1])
             warm.extend(seconds[1:])

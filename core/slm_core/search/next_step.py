@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def next_step(request: Request, findings: Findings) -> Step:
     """The next step, or Done."""
-    step = _wanted(request, findings)
+    step = wanted_step(request, findings)
     if isinstance(step, Done):
         return step
     needed = expected_seconds(findings, step)
@@ -47,7 +47,8 @@ def best(request: Request, findings: Findings) -> Point | None:
     return chosen(request, findings)
 
 
-def _wanted(request: Request, findings: Findings) -> Step:
+def wanted_step(request: Request, findings: Findings) -> Step:
+    """The next step, were there no budget."""
     for phase in (again_step, sweep_step, loaded_step, tuned_step, pack_step):
         step = phase(request, findings)
         if step is not None:
@@ -60,7 +61,7 @@ def _wanted(request: Request, findings: Findings) -> Step:
 
 def again_step(request: Request, findings: Findings) -> Measure | None:
     """A point that keeps its limits but says nearly nothing is measured once more, while its engines still run."""
-    last = findings.outcomes[-1] if findings.outcomes else None
+    last = findings.session[-1] if findings.session else None
     if not isinstance(last, Measured) or not is_wide(last.point):
         return None
     step, point = last.step, last.point
@@ -113,5 +114,5 @@ def _went_on(findings: Findings, failed: Failed) -> bool:
 
 def _before(findings: Findings) -> str:
     """What made the next step necessary, if it was a failure: it must not be lost in an ended budget."""
-    last = findings.outcomes[-1] if findings.outcomes else None
+    last = findings.session[-1] if findings.session else None
     return f"; before it, {last.reason}" if isinstance(last, Failed) else ""

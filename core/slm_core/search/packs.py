@@ -17,11 +17,12 @@ from slm_core.candidates import judge
 from slm_core.choice import choose_among
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import fit_points
+from slm_core.load import is_at
 from slm_core.point_checks import SOUND, confirmed, latency
 from slm_core.search.boundary import tidy
 from slm_core.search.chosen import load_of
-from slm_core.search.sweep import best_single, limits_of, measure
-from slm_core.search.trial import failures, is_too_small, is_trial, pool_bytes, tries, try_step
+from slm_core.search.sweep import best_single, limits_of
+from slm_core.search.trial import failures, is_too_small, load_step, pool_bytes, spent, tries, try_step
 from slm_core.sharing import sharing_of
 from slm_core.slo import METRICS, Limits
 from slm_core.slo_check import figure_ms, slo_misses
@@ -40,7 +41,7 @@ OPTIMISTIC_GPU_FRACTION = 0.05
 LEAST_MARGIN = 1.1
 """The first B of a pack over the one at which it would gain just enough."""
 MAX_TRIES = 3
-"""Batch sizes measured for one R."""
+"""Batch sizes measured for one R and one question."""
 AIM_FRACTION = 0.99
 """Pack measurements are expensive, so aim below the limit: this fraction of it."""
 STEP_FRACTION = 0.03
@@ -111,7 +112,7 @@ def throughput_at_load(request: Request, findings: Findings, point: Point) -> fl
         p.throughput_tokens_per_second
         for p in findings.points
         if p.in_flight is not None
-        and p.in_flight == load
+        and is_at(p, load)
         and (p.batch_size, p.replicas, p.sharing_mode) == (point.batch_size, point.replicas, point.sharing_mode)
     ]
     return at_load[-1] if at_load else point.throughput_tokens_per_second
@@ -127,7 +128,7 @@ def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:
 def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, to_beat: float) -> Step | None:
     """The next batch size to measure with this R, or None when R is settled or cannot pay."""
     tried = tries(findings, pack)
-    if len(tried) + len(failures(findings, pack)) >= MAX_TRIES:
+    if spent(findings, pack) >= MAX_TRIES:
         return None
     prediction = PackPrediction.of(request, findings, pack)
     if prediction is None:
@@ -144,6 +145,8 @@ def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, t
         return try_step(request, findings, replace(pack, batch_size=size), because)
     # A user's own R is measured whatever is predicted for it: the advice must be able to say what it costs.
     required = 0.0 if request.engines else to_beat * (1 + request.min_gain / 2)
+    if request.engines and size < 1 and not spent(findings, pack):
+        size = min(1, prediction.largest_batch(Limits()))  # learnt far from here, for another question
     floor = _required_for_another_start(won) if won else required
     if size < 1 or (won and size <= won.batch_size) or prediction.optimistic_throughput(limits, size) < floor:
         return None
@@ -174,15 +177,13 @@ def _shrink(point: Point, limits: Limits) -> float:
 
 
 def _loaded(request: Request, findings: Findings, pack: EngineConfiguration) -> Step | None:
-    """The pack at the named load, while it runs."""
-    load, running = load_of(request, findings), findings.running
-    won = best_try(tries(findings, pack), limits_of(request, findings))
-    if load is None or won is None or running is None or not is_trial(running, pack):
+    """The pack at the named load: while it runs, or started once more where it does not."""
+    tried = tries(findings, pack)
+    won = best_try(tried, limits_of(request, findings))
+    if won is None:
         return None
-    done = any(m.step.in_flight == load and m.on == running for m in findings.measured)
-    if done or load >= won.batch_size * pack.engines_per_gpu or won.batch_size > running.batch_size:
-        return None
-    return measure(request, won.batch_size, f"the load to decide for is {load} in flight", in_flight=load)
+    won_on = next(m.on for m in reversed(tried) if m.point == won)
+    return load_step(request, findings, replace(won_on, batch_size=won.batch_size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from slm_core import batching
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import sweep_of
-from slm_core.load import is_at, is_partial
+from slm_core.load import is_at
 from slm_core.point_checks import is_sound, only_one_sequence_is_sound
 from slm_core.search.boundary import boundary, gain_fraction, noise_fraction, tidy
 from slm_core.search.chosen import chosen_single, load_of
@@ -18,13 +18,15 @@ from slm_core.search.trial import (
     floor_bytes,
     is_settled,
     is_too_small,
+    load_step,
+    spent,
     tries,
     try_step,
 )
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
-    from slm_core.search.steps import Findings, Measure, Request, Step
+    from slm_core.search.steps import Findings, Request, Step
 
 MAX_TRIES = 4
 """Points with final KV bytes before the search settles for what it has."""
@@ -52,29 +54,26 @@ def tuned_step(request: Request, findings: Findings) -> Step | None:
     held_back = best is None or (target > best.batch_size and gain_fraction(points, target, best) >= request.min_gain)
     if not held_back or budget >= request.max_num_batched_tokens:
         return None
-    if tries(findings, tuned) or failures(findings, tuned):
+    known = any(m.asked or m.point.batch_size == target for m in tries(findings, tuned))
+    if known or failures(findings, tuned):
         return None
     because = f"TTFT or the ITL tail keeps B below {target}; a step budget of {budget} tokens may not"
     return try_step(request, findings, replace(tuned, batch_size=target), because)
 
 
 def loaded_step(request: Request, findings: Findings) -> Step | None:
-    """The chosen single engine at the named load, on the sweep's engine while it still runs."""
-    running = findings.running
-    if running is None or running.kv_cache_bytes is not None:
-        return None
-    return _at_load(request, findings, chosen_single(request, findings))
+    """The chosen single engine at the named load, if its own is another, on the sweep's engine while it still runs.
 
-
-def _at_load(request: Request, findings: Findings, chosen: Point | None) -> Measure | None:
-    """Measure the chosen engine at the named load, if its own is another; once on the engines that run."""
-    load = load_of(request, findings)
-    if load is None or chosen is None or (is_at(chosen, load) and (not is_partial(chosen) or chosen.confirmed)):
+    NB: what a former session measured may be beyond the engine that runs now: another step budget, a larger batch.
+    """
+    running, load = findings.running, load_of(request, findings)
+    if load is None or running is None or running.kv_cache_bytes is not None:
         return None
-    wanted = (findings.running, chosen.batch_size, load)
-    if load >= chosen.full_load or any(
-        (m.on, m.step.batch_size, m.step.in_flight) == wanted for m in findings.measured
-    ):
+    chosen = chosen_single(request, findings)
+    if chosen is None or chosen.batch_size > running.batch_size or not EngineConfiguration.of(chosen).is_like(running):
+        return None
+    alike = [m for m in findings.measured if m.on.is_like(running) and m.step.batch_size == chosen.batch_size]
+    if any(is_at(m.point, load) for m in alike):
         return None
     return measure(request, chosen.batch_size, f"the load to decide for is {load} in flight", in_flight=load)
 
@@ -86,16 +85,16 @@ def confirm_step(request: Request, findings: Findings) -> Step | None:
     budget = chosen.max_num_batched_tokens if chosen else last.on.max_num_batched_tokens if last else None
     configuration = single(request, budget)
     tried = tries(findings, configuration)
-    if len(tried) + len(failures(findings, configuration)) >= MAX_TRIES:
+    if spent(findings, configuration) >= MAX_TRIES:
         return None
-    if tried and is_too_small(tried[-1].point):
+    if tried and tried[-1].asked and is_too_small(tried[-1].point):
         because = f"the KV pool of {tried[-1].on.kv_cache_bytes} bytes is too small for B={tried[-1].point.batch_size}"
         return try_step(request, findings, replace(configuration, batch_size=tried[-1].point.batch_size), because)
     floor, size_of_choice = floor_bytes(request, findings), chosen.batch_size if chosen else 0
-    settled = (is_settled(tried[: at + 1], floor) for at, m in enumerate(tried) if m.point.batch_size == size_of_choice)
-    if any(settled):
-        return _at_load(request, findings, chosen) if tried[-1].point.batch_size == size_of_choice else None
-    size, because = _confirmed_next(request, findings, chosen, tuple(m.point for m in tried))
+    of_choice = ((at, m) for at, m in enumerate(tried) if m.point.batch_size == size_of_choice)
+    if settled := [m.on for at, m in of_choice if is_settled(tried[: at + 1], floor)]:
+        return load_step(request, findings, replace(settled[-1], batch_size=size_of_choice))
+    size, because = _confirmed_next(request, findings, chosen, tuple(m.point for m in tried if m.asked))
     chosen_size = replace(configuration, batch_size=size)
     return try_step(request, findings, chosen_size, f"B={size} is chosen; {because}") if size else None
 

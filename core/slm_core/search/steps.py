@@ -124,6 +124,8 @@ class Measured:
     step: Measure
     on: EngineConfiguration
     point: Point
+    asked: bool = True
+    """This question asks for it. False: a former session's did; what it shows is known, and no bound of tries counts it."""
     gpu_seconds: float = 0.0
     download_seconds: float = 0.0
 
@@ -166,10 +168,22 @@ class Findings:
     """All that has happened, in order."""
 
     outcomes: tuple[Outcome, ...] = ()
+    earlier: int = 0
+    """So many of its outcomes are of former sessions: their points are known, their engines run no more."""
 
     def add(self, outcome: Outcome) -> Findings:
         """These findings and one more."""
         return replace(self, outcomes=(*self.outcomes, outcome))
+
+    @property
+    def session(self) -> tuple[Outcome, ...]:
+        """What has happened in this session."""
+        return self.outcomes[self.earlier :]
+
+    @property
+    def has_started(self) -> bool:
+        """Engines have run in this session."""
+        return any(isinstance(o, Started) for o in self.session)
 
     @property
     def starts(self) -> tuple[Started, ...]:
@@ -208,7 +222,7 @@ class Findings:
     @property
     def running(self) -> EngineConfiguration | None:
         """The engines that run now."""
-        for outcome in reversed(self.outcomes):
+        for outcome in reversed(self.session):
             if isinstance(outcome, Failed):
                 return None
             if isinstance(outcome, Started):
@@ -232,20 +246,20 @@ class Findings:
 
     @property
     def engine_starts(self) -> int:
-        """Engines started, of packs each one."""
-        return sum(s.step.configuration.engines_per_gpu for s in self.starts)
+        """Engines started in this session, of packs each one."""
+        return sum(o.step.configuration.engines_per_gpu for o in self.session if isinstance(o, Started))
 
     @property
     def startup_seconds(self) -> float:
-        """Wall time of all successful starts."""
-        return sum(s.gpu_seconds for s in self.starts)
+        """Wall time of this session's successful starts."""
+        return sum(o.gpu_seconds for o in self.session if isinstance(o, Started))
 
     @property
     def gpu_seconds(self) -> float:
-        """Cost of everything."""
-        return sum(o.gpu_seconds for o in self.outcomes)
+        """Cost of this session."""
+        return sum(o.gpu_seconds for o in self.session)
 
     @property
     def download_seconds(self) -> float:
         """Part of it that no budget counts."""
-        return sum(o.download_seconds for o in self.outcomes)
+        return sum(o.download_seconds for o in self.session)

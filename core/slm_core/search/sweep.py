@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from slm_core.measurements import Point
-    from slm_core.search.steps import Failed, Findings, Request, Step
+    from slm_core.search.steps import Failed, Findings, Measured, Request, Step
     from slm_core.slo import Limits
 
 MAX_POINTS = 6
-"""Points of the sweep, B = 1 and B = 32 included."""
+"""Points of the sweep for one question, B = 1 and B = 32 included."""
 SINGLE_SEQUENCE_REQUESTS = 16
 """Requests that B = 1 takes; more of them cost nearly half of a sweep and change nothing."""
 WORTHWHILE_FRACTION = 0.005
@@ -67,7 +67,7 @@ def best_single(request: Request, findings: Findings, points: Sequence[Point] | 
 
 def swept(findings: Findings) -> tuple[Point, ...]:
     """The full-batch points of the sweep's engine."""
-    return tuple(m.point for m in findings.measured if m.on.kv_cache_bytes is None and m.step.in_flight is None)
+    return tuple(m.point for m in _sweep(findings))
 
 
 def measure(request: Request, batch_size: int, because: str, *, in_flight: int | None = None) -> Measure:
@@ -92,7 +92,7 @@ def sweep_step(request: Request, findings: Findings) -> Step | None:
     running = findings.running
     if wanted is None or (running is not None and running.kv_cache_bytes is None):
         return wanted
-    if findings.starts and not failures:
+    if findings.has_started and not failures:
         return None  # the sweep is over; its engine has made way for others
     because = "one engine start serves the whole sweep"
     if failures:
@@ -119,7 +119,8 @@ def _next_point(request: Request, findings: Findings) -> Measure | None:
     reference = min(REFERENCE_BATCH_SIZE, bounds.max_batch_size)
     if _is_due(reference, points):
         return measure(request, reference, f"B={REFERENCE_BATCH_SIZE} is the reference of the SLO and of the fit")
-    return None if len(points) >= MAX_POINTS else _adaptive_point(request, points, bounds)
+    asked = sum(m.asked for m in _sweep(findings))
+    return None if asked >= MAX_POINTS else _adaptive_point(request, points, bounds, is_bold=asked < BOLD_POINTS)
 
 
 def _is_due(batch_size: int, points: Sequence[Point]) -> bool:
@@ -128,10 +129,14 @@ def _is_due(batch_size: int, points: Sequence[Point]) -> bool:
     return not tries or (len(tries) == 1 and not PASSING.isdisjoint(tries[0].marks))
 
 
-def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -> Measure | None:
+def _sweep(findings: Findings) -> tuple[Measured, ...]:
+    return tuple(m for m in findings.measured if m.on.kv_cache_bytes is None and m.step.in_flight is None)
+
+
+def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds, *, is_bold: bool) -> Measure | None:
     """The point nearest to the first limit, if it may still change the answer."""
     if len({p.batch_size for p in sweep_of(points)}) < 2:
-        return _second_point(request, points)
+        return _second_point(request, points, bounds)
     noise = noise_fraction(points)
     verdicts = batching.choose(points, bounds.limits, request.min_efficiency)
     best = verdicts.fastest.point if verdicts.fastest else None
@@ -140,7 +145,7 @@ def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -
     near = verdicts.rules.is_near(verdicts.candidates[0].point, 2 * noise)
     if above == 1 and near and len(points) == len(verdicts.candidates):
         return measure(request, 1, "even B=1 misses a limit, but by less than the noise; it is measured once more")
-    for deviations, worthwhile in AIMS[: 1 if len(points) >= BOLD_POINTS else None]:
+    for deviations, worthwhile in AIMS[: None if is_bold else 1]:
         aim = 1 + deviations * noise
         edge = boundary(points, bounds, aim)
         target = (
@@ -154,11 +159,11 @@ def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds) -
     return None
 
 
-def _second_point(request: Request, points: Sequence[Point]) -> Measure | None:
+def _second_point(request: Request, points: Sequence[Point], bounds: Bounds) -> Measure | None:
     """A line needs two sound points. With only one, go half way (in factors) from it to the smallest unsound one."""
     sound = max((p.batch_size for p in sweep_of(points)), default=0)
     unsound = min((p.batch_size for p in points if p.batch_size > sound), default=0)
-    middle = math.isqrt(sound * unsound)
+    middle = min(math.isqrt(sound * unsound), bounds.max_batch_size)
     if middle <= sound:
         return None
     return measure(request, middle, f"half way between B={sound} and B={unsound}, which cannot be trusted")

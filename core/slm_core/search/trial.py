@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION, KV_TARGET_FRACTION
 from slm_core.latency_model import is_full_single
+from slm_core.load import is_at
 from slm_core.search.boundary import kv_peak_bytes
+from slm_core.search.chosen import load_of
 from slm_core.search.steps import StartEngines
 from slm_core.search.sweep import measure
 
@@ -43,6 +45,11 @@ def tries(findings: Findings, configuration: EngineConfiguration) -> tuple[Measu
     return tuple(m for m in findings.measured if m.step.in_flight is None and is_trial(m.on, configuration))
 
 
+def spent(findings: Findings, configuration: EngineConfiguration) -> int:
+    """How often this question has tried this configuration, of whatever batch, in vain or not."""
+    return sum(m.asked for m in tries(findings, configuration)) + len(failures(findings, configuration))
+
+
 def failures(findings: Findings, configuration: EngineConfiguration) -> tuple[Failed, ...]:
     """Steps that failed on this configuration, of whatever batch."""
     return tuple(f for f in findings.lasting_failures if is_trial(f.on, configuration))
@@ -62,6 +69,27 @@ def try_step(
     if running is not None and is_trial(running, wanted) and _suits(findings, running, wanted):
         return measure(request, wanted.batch_size, because)
     return None if findings.refuse(wanted) else StartEngines(configuration=wanted, because=because)
+
+
+def load_step(request: Request, findings: Findings, on: EngineConfiguration) -> StartEngines | Measure | None:
+    """Measure engines that have proved their KV bytes at the named load: such as run, or the same once more.
+
+    None: that load is theirs already, was measured on such engines, or killed some.
+    """
+    load, running = load_of(request, findings), findings.running
+    alike = [m for m in findings.measured if m.step.batch_size == on.batch_size and is_trial(m.on, on)]
+    died = any(not f.is_start and f.batch_size == on.batch_size for f in failures(findings, on))
+    if load is None or died or any(is_at(m.point, load) for m in alike):
+        return None
+    because = f"the load to decide for is {load} in flight"
+    if running is not None and is_trial(running, on) and _holds(running, on):
+        return measure(request, on.batch_size, because, in_flight=load)
+    return None if findings.refuse(on) else StartEngines(configuration=on, because=because)
+
+
+def _holds(running: EngineConfiguration, on: EngineConfiguration) -> bool:
+    """Engines that run have room for what these would run."""
+    return running.batch_size >= on.batch_size and (running.kv_cache_bytes or 0) >= (on.kv_cache_bytes or 0)
 
 
 def _suits(findings: Findings, running: EngineConfiguration, wanted: EngineConfiguration) -> bool:
