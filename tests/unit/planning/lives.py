@@ -20,6 +20,7 @@ from . import worlds as w
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_core.measurements import MeasurementDocument
     from slm_operator.settings import Settings
 
 
@@ -114,6 +115,16 @@ class Life:
         assert self.job is not None
         self.job = replace(self.job, finished=True, failed=1, active=0, failed_because=Cause("BackoffLimitExceeded"))
         self.pod = replace(self.pod, phase="Failed", **more) if self.pod is not None else None
+
+    def succeeds(self, document: MeasurementDocument, gpu_seconds: float) -> None:
+        """It gets its GPU, measures, and its pod and Job end well."""
+        self.gets_a_gpu()
+        self.prints(document=document, gpu_seconds=gpu_seconds)
+        assert self.job is not None
+        assert self.pod is not None
+        self.job = replace(self.job, finished=True, succeeded=1, active=0)
+        self.pod = replace(self.pod, phase="Succeeded")
+        self.until_it_rests()
 
     def changes(self, **spec: Any) -> None:
         """A person edits spec."""

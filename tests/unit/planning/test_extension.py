@@ -46,9 +46,7 @@ def complete(*users: Asked, document: MeasurementDocument | None = None) -> Life
     """A profile that was measured for the first deployment, which took 300 s."""
     life = Life(profile=w.profile(FIRST))
     life.look()
-    life.gets_a_gpu()
-    life.prints(document=document or searched(FIRST), gpu_seconds=300.0)
-    life.until_it_rests()
+    life.succeeds(document or searched(FIRST), 300.0)
     assert life.says[:2] == ("Complete", "Measured")
     life.asked = users
     return life
@@ -98,9 +96,7 @@ def test_another_question_is_measured_on_from_what_is_there(spec: dict[str, Any]
 
 def test_the_points_are_added_and_the_question_is_answered() -> None:
     life = extending(asked(**OTHERS["a load"]))
-    life.gets_a_gpu()
-    life.prints(document=longer(life), gpu_seconds=60.0)
-    life.until_it_rests()
+    life.succeeds(longer(life), 60.0)
     assert life.says[:2] == ("Complete", "Measured")
     measured = life.profile.measurements
     assert measured is not None
@@ -170,9 +166,7 @@ def test_points_of_another_gpu_never_take_the_place_of_these() -> None:
     life = extending(asked(**OTHERS["a load"]))
     before = life.profile.measurements
     assert before is not None
-    life.gets_a_gpu()
-    life.prints(document=replace(longer(life), gpu=replace(before.gpu, product="NVIDIA-L4")), gpu_seconds=60.0)
-    life.until_it_rests()
+    life.succeeds(replace(longer(life), gpu=replace(before.gpu, product="NVIDIA-L4")), 60.0)
     assert life.profile.measurements == before
     assert "another kind of GPU" in life.status["answered"][0]["shortfall"]
 
@@ -197,9 +191,7 @@ def test_questions_are_measured_one_after_the_other() -> None:
     both = asked("one", **OTHERS["a load"]), asked("two", **OTHERS["a tighter SLO"])
     life = extending(*both)
     assert life.status["extension"]["deployment"] == "one"
-    life.gets_a_gpu()
-    life.prints(document=longer(life), gpu_seconds=60.0)
-    life.until_it_rests()
+    life.succeeds(longer(life), 60.0)
     assert life.status["extension"]["deployment"] == "two"
     assert life.begun == 3
 
@@ -208,9 +200,7 @@ def test_an_incomplete_measurement_is_no_reason_to_measure_it_again() -> None:
     document = replace(searched(FIRST), complete=False, incomplete_because="the budget is spent")
     life = Life(profile=w.profile(FIRST))
     life.look()
-    life.gets_a_gpu()
-    life.prints(document=document, gpu_seconds=890.0)
-    life.until_it_rests()
+    life.succeeds(document, 890.0)
     life.asked = (asked("first"),)
     life.until_it_rests()
     assert (life.begun, life.says[1]) == (1, "MeasuredInPart")
@@ -244,9 +234,7 @@ def test_advice_says_that_its_evidence_is_thin_until_it_is_not() -> None:
     assert said.endswith("it is extended when a GPU is free")
     life.asked = (asked(**OTHERS["a load"]),)
     life.until_it_rests()
-    life.gets_a_gpu()
-    life.prints(document=longer(life, complete=False), gpu_seconds=60.0)
-    life.until_it_rests()
+    life.succeeds(longer(life, complete=False), 60.0)
     assert "the budget is spent" in thin_evidence(view(record, life), record.spec)
     life.profile = replace(
         life.profile, status=life.status | {"answered": [{"question": life.asked[0].question.digest}]}
