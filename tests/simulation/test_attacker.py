@@ -5,7 +5,7 @@ from unittest.mock import patch
 import pytest
 from slm_operator.planning.fleet import claims
 from slm_operator.planning.fleet import plan as fleet
-from slm_operator.planning.profile import plan as profile
+from slm_operator.planning.profile import measuring
 
 from .attacker import WAYS, besieged
 from .objects import BrokenPromiseError
@@ -14,7 +14,7 @@ PROTECTIONS: dict[str, tuple[object, str, object]] = {
     "a node is partitioned for pods that exist": (claims.Claims, "is_proven", lambda *_: True),
     "a drain that does not end gives its place up": (fleet, "_MAY_WAIT_FOR_EVER", frozenset({"ForeignPods"})),
     "a namespace has a share of nodes": (claims.Claims, "is_full", lambda *_: False),
-    "a place is held by who has a GPU": (profile, "gives_its_place_up", lambda *_: False),
+    "a place is held by who has a GPU": (measuring, "gives_its_place_up", lambda *_: False),
 }
 
 

@@ -154,8 +154,8 @@ class SLMProfileStatus(Part):
     """Since when it waits for its turn or a GPU. Absent: it does not."""
     tries: TriesStatus | None = None
     """Tries that ended without a result, and when the next one is. Absent: there was none."""
-    partial: MeasurementDocument | None = None
-    """Points that a try has measured which has not come to its end. The next try goes on from them."""
+    partial: RawObject | None = None
+    """Points that a try has measured which has not come to its end, as in measurements. The next try goes on from them."""
     partial_of: Annotated[str, Field(max_length=64)] | None = None
     """Digest of the pod template under which they were measured."""
     extension: ExtensionStatus | None = None

@@ -77,6 +77,20 @@ def profile(deployment: DeploymentRecord, spec: SLMDeploymentSpec, measured_befo
     }
 
 
+def disowned(record: ProfileRecord, spec: SLMProfileSpec) -> Manifest:
+    """The same profile without the owners that earlier versions gave it: with the last of them it would go."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.PROFILE_KIND,
+        "metadata": {
+            "name": record.meta.key.name,
+            "namespace": record.meta.key.namespace,
+            "labels": {names.PROFILE_LABEL: profile_key(spec), names.MANAGED_BY_LABEL: names.MANAGED_BY},
+        },
+        "spec": spec.given(),
+    }
+
+
 def _body(spec: SLMDeploymentSpec) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": only(MeasuredModel, spec.model).given(),

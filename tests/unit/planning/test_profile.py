@@ -14,7 +14,7 @@ from slm_operator.planning.profile.log import ProfileLog, read_log
 from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.profile.turns import Turn
 from slm_operator.planning.views import ProfileView
-from slm_operator.watch.records import Cause, PodRecord
+from slm_operator.watch.records import Cause, Owner, PodRecord
 
 from . import worlds as w
 
@@ -272,3 +272,32 @@ def test_measurements_that_this_version_cannot_read_are_kept() -> None:
     }
     assert write.status["phase"] == "Complete", "nobody measures it again"
     assert not any(isinstance(one, Apply) for one in plan(view(profile=record)).actions)
+
+
+def test_owners_that_an_earlier_version_gave_are_taken_away() -> None:
+    record = w.profile(w.deployment())
+    ours = {"app.kubernetes.io/managed-by": "slm-operator"}
+    owned = replace(
+        record, meta=replace(record.meta, labels=ours, owners=(Owner("SLMDeployment", "chat", "u", controller=False),))
+    )
+    found = [one.manifest for one in plan(view(profile=owned, used=False)).actions if isinstance(one, Apply)]
+    (made,) = found
+    assert (made["kind"], made["metadata"]["name"]) == ("SLMProfile", record.meta.key.name)
+    assert "ownerReferences" not in made["metadata"]
+    by_hand = replace(owned, meta=replace(owned.meta, labels={}))
+    assert "SLMProfile" not in {
+        one.manifest["kind"] for one in plan(view(profile=by_hand)).actions if isinstance(one, Apply)
+    }
+
+
+def test_a_profile_of_deployments_that_are_gone_begins_nothing() -> None:
+    record = w.profile(w.deployment())
+    made = replace(record, meta=replace(record.meta, labels={"app.kubernetes.io/managed-by": "slm-operator"}))
+    idle = plan(view(profile=made, used=False))
+    assert not any(isinstance(one, Apply) for one in idle.actions)
+    assert status(idle)["conditions"][0]["reason"] == "Unused"
+    waits = plan(view(profile=made, used=False, job=JOB, pod=WAITING))
+    assert [one.kind for one in waits.actions if isinstance(one, Delete)] == ["Job"]
+    runs = plan(view(profile=made, used=False, job=JOB, pod=POD))
+    assert not any(isinstance(one, Delete) for one in runs.actions), "it is nearly paid"
+    assert any(isinstance(one, Apply) for one in plan(view(profile=record, used=False)).actions), "one made by hand"

@@ -48,7 +48,9 @@ def merged(former: MeasurementDocument, newer: MeasurementDocument) -> Measureme
 def partial_status(view: ProfileView) -> dict[str, Any]:
     """The fields of status that keep what the present try, or former ones, have measured so far."""
     record, spec = view.profile, view.profile.spec
-    if record.partial is None and record.status.get("partial"):  # NB: a newer version has measured what this one cannot read
+    if record.partial is None and record.status.get(
+        "partial"
+    ):  # NB: a newer version has measured what this one cannot read
         return {name: to_json(record.status[name]) for name in ("partial", "partialOf") if name in record.status}
     found = view.log.partial or _usable_partial(record)
     if spec is None or found is None:

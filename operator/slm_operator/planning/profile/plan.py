@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from slm_operator.api import names
 from slm_operator.api.conditions import conditions
 from slm_operator.api.reasons import Reason
-from slm_operator.planning.actions import Plan
+from slm_operator.manifests.profile import disowned
+from slm_operator.planning.actions import Apply, Plan
 from slm_operator.planning.profile.ended import finished, kept_of
 from slm_operator.planning.profile.extension import extended
 from slm_operator.planning.profile.follow import waiting_since
@@ -26,7 +27,7 @@ from slm_operator.planning.profile.former import partial_status
 from slm_operator.planning.profile.measuring import next_step
 from slm_operator.planning.profile.outcome import Outcome, failed, held, ready
 from slm_operator.planning.profile.retention import retention
-from slm_operator.planning.profile.tries import asks_anew, spent_seconds, tries_of
+from slm_operator.planning.profile.tries import asks_anew, is_made_here, spent_seconds, tries_of
 from slm_operator.planning.status.events import transition_events
 from slm_operator.planning.status.write import write_status
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from slm_operator.planning.views import ProfileView
     from slm_operator.settings import Settings
+    from slm_operator.watch.records import ProfileRecord
 
 
 def plan_profile(view: ProfileView, settings: Settings, now: datetime) -> Plan:
@@ -48,7 +50,15 @@ def plan_profile(view: ProfileView, settings: Settings, now: datetime) -> Plan:
     events = transition_events(names.PROFILE_KIND, record.meta, record.status, write.status)
     goes = () if kept.delete is None else (kept.delete,)
     soon = min((s for s in (outcome.look_again_seconds, kept.look_again_seconds) if s is not None), default=None)
-    return Plan(actions=(*outcome.actions, write, *events, *goes), look_again_seconds=soon)
+    return Plan(actions=(*_disowned(record), *outcome.actions, write, *events, *goes), look_again_seconds=soon)
+
+
+def _disowned(record: ProfileRecord) -> tuple[Apply, ...]:
+    is_owned = any(owner.kind == names.DEPLOYMENT_KIND for owner in record.meta.owners)
+    if not is_owned or record.spec is None or record.imported or not is_made_here(record):
+        return ()
+    because = "what was measured outlives the deployments that it was measured for"
+    return (Apply(manifest=disowned(record, record.spec), because=because),)
 
 
 def _outcome(view: ProfileView, settings: Settings, now: datetime) -> Outcome:
