@@ -67,8 +67,8 @@ def _outcome(view: ProfileView, settings: Settings, now: datetime) -> Outcome:
         because = record.broken or "spec cannot be read"
         found = failed(Reason.INVALID_PROFILE, because) if record.imported else held(Reason.INVALID_PROFILE, because)
         # NB: what this version cannot read, a newer one has measured, and finds again.
-        phase: str = "Complete" if record.status.get("phase") == "Complete" else found.phase
-        return replace(found, phase=phase, extra=kept_of(record))
+        stays = "Complete" if record.status.get("phase") == "Complete" else found.phase
+        return replace(found, phase=stays, extra=kept_of(record))
     if record.imported:
         return Outcome(
             phase="Imported", finding=ready(Reason.IMPORTED, "the measurements were made elsewhere and imported")
