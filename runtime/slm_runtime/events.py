@@ -11,6 +11,7 @@ output is one object with the key `event`:
     {"event": "result", "document": {...}}          the whole document; at most one; incomplete ones say so themselves
     {"event": "failed", "class": str, "message": str, "remedy": str, "exitStatus": int}     at most one, the last line
 
+`gpuSeconds` is what the budget counts: the time for which the GPU was held in this session, without the model's download.
 A reader ignores keys and events that it does not know, and lines that are not JSON objects. `result` comes before
 `failed` when something was measured before it failed.
 """

@@ -92,7 +92,7 @@ async def _download_reported(model: str, rig: EngineRig, reporter: Reporter) -> 
 
     def tell(said: str, seconds: float) -> None:
         rig.add_download(seconds)
-        reporter.phase("Starting", said, rig.gpu_seconds())
+        reporter.phase("Starting", said, rig.budget_seconds())
 
     following = asyncio.create_task(follow_download(model, os.environ, tell))
     try:
@@ -172,7 +172,7 @@ def _judge(rig: EngineRig, ending: Ending) -> None:
 
 
 def _tell(event: Event, rig: EngineRig, reporter: Reporter, ending: Ending) -> None:
-    seconds = rig.gpu_seconds()
+    seconds = rig.budget_seconds()
     match event.outcome:
         case Measured(point=point):
             reporter.point(point)

@@ -97,6 +97,10 @@ class EngineRig:
         """Wall time since the first start."""
         return 0.0 if self._began is None else time.monotonic() - self._began
 
+    def budget_seconds(self) -> float:
+        """What of it the budget counts: all but the model's download."""
+        return max(0.0, self.gpu_seconds() - self._downloaded_seconds)
+
     def download_seconds(self) -> float:
         """See Rig. As long as somebody has seen the model grow on the disk."""
         return self._downloaded_seconds
@@ -142,11 +146,11 @@ class EngineRig:
         seconds = []
         for index in range(on.engines_per_gpu):
             # One after the other: engines that start together mis-size each other.
-            began = self.gpu_seconds() - self._downloaded_seconds
+            began = self.budget_seconds()
             self._engines.append(await self._start_known(on, index))
             # NB: before its memory is read: what the first request allocates stays allocated.
             await self._engines[-1].complete(self._first_request())
-            seconds.append(self.gpu_seconds() - self._downloaded_seconds - began)
+            seconds.append(self.budget_seconds() - began)
             if index == 0:
                 self._ledger = await self._read_ledger(on, before)
                 await self._learn()

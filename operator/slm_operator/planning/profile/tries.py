@@ -118,14 +118,18 @@ def wait_until(tries: TriesStatus, now: datetime) -> datetime | None:
 
 
 def spent_seconds(view: ProfileView, tries: TriesStatus) -> int:
-    """GPU time of the present try that is not counted yet: as its log says, or as status last said of a log that is gone."""
+    """GPU time of the present try that is not counted yet: as its log says, or as status last said of a log that is gone.
+
+    Without the model's download, which no budget counts.
+    """
     before = max(int(view.profile.status.get("gpuSeconds") or 0) - tries.gpu_seconds, 0)
     if view.job is None:
         return before
     if view.job.meta.uid == tries.job:
         return 0
     cost = view.log.document.cost if view.log.document is not None else None
-    return max(round(view.log.gpu_seconds or 0.0), round(cost.gpu_seconds) if cost is not None else 0, before)
+    measured = max(0.0, cost.gpu_seconds - cost.download_seconds) if cost is not None else 0.0
+    return max(round(view.log.gpu_seconds or 0.0), round(measured), before)
 
 
 def allowed_seconds(spec: SLMProfileSpec, settings: Settings) -> float:
