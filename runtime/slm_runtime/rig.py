@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from slm_core.configuration import EngineConfiguration
-    from slm_core.measurements import Ledger, Point
+    from slm_core.measurements import Ledger, MeasurementDocument, Point
     from slm_core.search.steps import Measure
 
     from slm_runtime.engine_process import EngineProcess
@@ -67,6 +67,8 @@ class EngineRig:
         config = read_config(subject.model)
         self._launches = Launches(subject, config, device)
         self._launches.lengths = read if isinstance(read, Lengths) else None
+        self.source = read.source
+        """Of the lengths, in words, before anything is left out of them."""
         self._tokens = text_tokens(config)
         self._seeds = random.Random(conditions.seed)  # noqa: S311 - of prompts, not of secrets
         self._engines: list[EngineProcess] = []
@@ -77,6 +79,7 @@ class EngineRig:
         self._said: set[str] = set()
         self._began: float | None = None
         self._downloaded_seconds = 0.0
+        self._former_version: str | None = None
         self.version = "unknown"
         self.fault: Failure | None = None
         """Class of the last EngineFault, for the exit status."""
@@ -93,9 +96,19 @@ class EngineRig:
         """Words of the sweep's engine, ours and the user's."""
         return self._launches.args
 
+    def know(self, former: MeasurementDocument) -> None:
+        """What engines of a former session showed of themselves: a pack may start before any lone engine does."""
+        if former.ledger is not None:
+            self._launches.context_bytes = former.ledger.context_bytes
+        self._former_version = former.engine.version
+
     def gpu_seconds(self) -> float:
         """Wall time since the first start."""
         return 0.0 if self._began is None else time.monotonic() - self._began
+
+    def budget_seconds(self) -> float:
+        """What of it the budget counts: all but the model's download."""
+        return max(0.0, self.gpu_seconds() - self._downloaded_seconds)
 
     def download_seconds(self) -> float:
         """See Rig. As long as somebody has seen the model grow on the disk."""
@@ -142,11 +155,11 @@ class EngineRig:
         seconds = []
         for index in range(on.engines_per_gpu):
             # One after the other: engines that start together mis-size each other.
-            began = self.gpu_seconds() - self._downloaded_seconds
+            began = self.budget_seconds()
             self._engines.append(await self._start_known(on, index))
             # NB: before its memory is read: what the first request allocates stays allocated.
             await self._engines[-1].complete(self._first_request())
-            seconds.append(self.gpu_seconds() - self._downloaded_seconds - began)
+            seconds.append(self.budget_seconds() - began)
             if index == 0:
                 self._ledger = await self._read_ledger(on, before)
                 await self._learn()
@@ -220,6 +233,9 @@ class EngineRig:
         itself = await identify(engine)
         launches = self._launches
         self.version, launches.model_len = itself.version, itself.max_model_len or launches.model_len
+        if self._former_version not in (None, self.version):
+            was = f"the former measurements are of {self.kind.name} {self._former_version}, these are of {self.version}"
+            self._note_once((f"{was}: they are compared all the same",))
         lengths = launches.lengths
         if self._conversations:
             flat = [text for pair in self._conversations.texts for text in pair]

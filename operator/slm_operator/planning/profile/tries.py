@@ -127,7 +127,10 @@ def wait_until(tries: TriesStatus, now: datetime) -> datetime | None:
 
 
 def spent_seconds(view: ProfileView, tries: TriesStatus) -> int:
-    """GPU time of the present try that is not counted yet: as its log says, or as status last said of a log that is gone."""
+    """GPU time of the present try that is not counted yet: as its log says, or as status last said of a log that is gone.
+
+    Without the model's download, which no budget counts.
+    """
     before = max(int(view.profile.status.get("gpuSeconds") or 0) - tries.gpu_seconds, 0)
     if view.job is None:
         return before
@@ -139,7 +142,7 @@ def spent_seconds(view: ProfileView, tries: TriesStatus) -> int:
 def _cost(document: MeasurementDocument | None) -> float:
     """Of a runtime that said nothing while it measured. NB: the document's is that of all tries."""
     cost = document.cost if document is not None else None
-    return cost.gpu_seconds - cost.download_seconds if cost is not None else 0.0
+    return max(0.0, cost.gpu_seconds - cost.download_seconds) if cost is not None else 0.0
 
 
 def allowed_seconds(spec: SLMProfileSpec, settings: Settings) -> float:
