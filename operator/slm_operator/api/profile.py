@@ -161,7 +161,7 @@ class SLMProfileStatus(Part):
     extension: ExtensionStatus | None = None
     """What is to be measured beside the measurements. Absent: nothing."""
     answered: Annotated[list[AnsweredStatus], Field(max_length=64, json_schema_extra=ATOMIC)] = []
-    """Questions of those who use the profile for which nothing more is measured."""
+    """Questions for which nothing more is measured, the last ones."""
     unused_since: Timestamp | None = None
     """Since when no SLMDeployment uses it. Absent: one does."""
     measurements: MeasurementDocument | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from slm_core import tuning
 from slm_core.engines.registry import engine_of
-from slm_core.search.continuation import step_after
+from slm_core.search.continuation import findings_of, step_after
 from slm_core.search.steps import Done, Request
 from slm_core.sharing import PACKED, allows_packs, asked_mode, sharing_of
 from slm_core.sharing.time_slicing import TIME_SLICING
@@ -89,9 +89,10 @@ def asking(spec: SLMProfileSpec, question: Question) -> SLMProfileSpec:
 
 def lacking(question: Question, spec: SLMProfileSpec, document: MeasurementDocument) -> str | None:
     """What would be measured next for this question, and why; None where the document answers it, or cannot be continued."""
-    if document.ledger is None:
+    request = request_for(question, spec, document)
+    if not findings_of(document, request).outcomes:
         return None
-    step = step_after(document, request_for(question, spec, document))
+    step = step_after(document, request)
     return None if isinstance(step, Done) else step.because
 
 

@@ -263,3 +263,23 @@ def test_a_document_without_a_ledger_lacks_nothing_that_can_be_added() -> None:
     record = w.profile(FIRST)
     assert record.spec is not None
     assert lacking(asked(**OTHERS["a load"]).question, record.spec, w.document()) is None
+
+
+def test_a_deployment_made_again_asks_nothing_new() -> None:
+    life = extending(asked(**OTHERS["a load"]))
+    life.gets_a_gpu()
+    life.prints(gpu_seconds=60.0, failure_class="EngineDied", failure="exit 1", remedy="read the log")
+    life.ends(failed_because=Cause("Failed"), terminated=Cause("Error", exit_code=1))
+    life.until_it_rests()
+    for users in ((), (asked("again", **OTHERS["a load"]),)):
+        life.asked = users
+        life.until_it_rests()
+    assert life.begun == 2
+
+
+def test_no_more_questions_are_remembered_than_status_holds() -> None:
+    life = complete(*(asked(f"d{number:02}", profiling={"maxGpuMinutes": 20 + number}) for number in range(80)))
+    life.until_it_rests()
+    assert life.begun == 1
+    kept = [one["question"] for one in life.status["answered"]]
+    assert kept == [one.question.digest for one in life.asked[:64]]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import ProfileRecord
 
 MOST_ANSWERS, MOST_SHORTFALL = 64, 1024
+"""Answers that status keeps, the last ones, also of who is gone: a deployment that is made again asks the same."""
 
 
 def answers_of(record: ProfileRecord) -> tuple[AnsweredStatus, ...]:

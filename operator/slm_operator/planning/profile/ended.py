@@ -37,6 +37,7 @@ def finished(view: ProfileView, phase: str, spec: SLMProfileSpec, tries: TriesSt
         actions=without_job(job, because) if job is not None and goes else (),
         extra=kept_of(view.profile),
         tries=adopted if phase == "Failed" and tries.request is None else tries,
+        is_open=phase == "Failed",
     )
 
 

@@ -20,7 +20,7 @@ from slm_operator.api.profile import AnsweredStatus, ExtensionStatus
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.profile import request_digest
 from slm_operator.manifests.question import CPU, asking, lacking
-from slm_operator.planning.profile.answers import MOST_SHORTFALL, answer_to, answers_of
+from slm_operator.planning.profile.answers import MOST_ANSWERS, MOST_SHORTFALL, answer_to, answers_of
 from slm_operator.planning.profile.ended import finished, kept_of
 from slm_operator.planning.profile.follow import FOLLOW_SECONDS, waiting_since
 from slm_operator.planning.profile.former import is_handy, merged
@@ -69,19 +69,26 @@ def _wanted(view: ProfileView, spec: SLMProfileSpec, document: MeasurementDocume
     record = view.profile
     again = is_retry(record.retry, tries_of(record).retry)
     answers = [one for one in answers_of(record) if not (again and one.shortfall)]
-    used = {one.question.digest for one in view.asked}
-    answers = [one for one in answers if one.question in used]
-    for asked in view.asked:
+    for asked in view.asked[:MOST_ANSWERS]:
         if answer_to(record, asked.question, answers) is not None:
             continue
         lacks = lacking(asked.question, spec, document)
         if lacks is not None and is_handy(document):
-            return _Wanted(asked=asked, lacks=lacks, answers=tuple(answers))
+            return _Wanted(asked=asked, lacks=lacks, answers=_kept(view, answers))
         too_long = (
             None if lacks is None else "it has too many points to be handed to a further try: measure a new profile"
         )
         answers.append(AnsweredStatus(question=asked.question.digest, shortfall=too_long))
-    return _Wanted(asked=None, answers=tuple(answers))
+    return _Wanted(asked=None, answers=_kept(view, answers))
+
+
+def _kept(view: ProfileView, answers: list[AnsweredStatus]) -> tuple[AnsweredStatus, ...]:
+    """As many as status holds beside one more. NB: those to what is asked now first, or one would be measured for ever."""
+    asked = {one.question.digest for one in view.asked[:MOST_ANSWERS]}
+    gone = [one for one in answers if one.question not in asked]
+    there = [one for one in answers if one.question in asked]
+    room = MOST_ANSWERS - 1 - len(there)
+    return (*(gone[-room:] if room > 0 else ()), *there)
 
 
 def _pinned(spec: SLMProfileSpec, document: MeasurementDocument) -> SLMProfileSpec:
@@ -195,4 +202,4 @@ def _answer(asked: Asked, shortfall: str | None) -> AnsweredStatus:
 
 
 def _answered(answers: tuple[AnsweredStatus, ...]) -> dict[str, Any]:
-    return {"answered": [one.given() for one in answers]} if answers else {"answered": None}
+    return {"answered": [one.given() for one in answers] or None}
