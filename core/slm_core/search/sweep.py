@@ -94,7 +94,7 @@ def sweep_step(request: Request, findings: Findings) -> Step | None:
         return wanted
     if findings.has_started and not failures:
         return None  # the sweep is over; its engine has made way for others
-    because = "one engine start serves the whole sweep"
+    because = f"{wanted.because}; its engine starts once more" if points else "one engine start serves the whole sweep"
     if failures:
         because = f"the engine failed with B={failures[-1].batch_size}; {_remedy(failures[-1])}"
     one = EngineConfiguration(
