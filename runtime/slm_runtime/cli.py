@@ -49,6 +49,9 @@ exit status: 0 measured; 2 wrong command line; otherwise by class of failure:
 """ + "\n".join(f"  {status:>3}  {failure}" for failure, status in EXIT_STATUS.items())
 
 
+_CONTINUE_HELP = (
+    "go on from a measurement document: what it knows of this model, GPU and workload is not measured again"
+)
 _DEVICE_HELP = "auto measures the CPU only where nothing says that a GPU is there"
 _CPUS_HELP = "CPUs that a replica may use; beside a GPU each engine is held to so many cores"
 _MEMORY_HELP = "host memory that a replica may use; beside a GPU a note says which pack had less"
@@ -86,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_question(made.add_argument_group("what is to be found out"))
     _add_limits(made.add_argument_group("what it may cost"))
     made.add_argument("--output", type=Path, metavar="FILE", help="write the measurement document here too")
+    made.add_argument("--continue-from", type=Path, metavar="FILE", help=_CONTINUE_HELP)
     return top
 
 
@@ -194,6 +198,7 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
         gpu_product=args.gpu_product,
         gpu_memory_bytes=args.gpu_memory_bytes,
         output=args.output,
+        continue_from=args.continue_from,
         provenance=provenance,
     )
 

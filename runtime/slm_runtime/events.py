@@ -6,6 +6,7 @@ output is one object with the key `event`:
     {"event": "phase", "phase": "Starting"|"Finished", "message": str, "gpuSeconds": float}
     {"event": "progress", "point": int, "message": str, "gpuSeconds": float}      `point` counts from 1
     {"event": "point", "point": {...}}              a measured point, as in the document
+    {"event": "partial", "document": {...}}         after each point the document so far, incomplete; a later one replaces it
     {"event": "ledger", "ledger": {...}}            memory of the sweep's engine, as in the document
     {"event": "note", "message": str}               something the reader of the result should know
     {"event": "result", "document": {...}}          the whole document; at most one; incomplete ones say so themselves
@@ -44,6 +45,9 @@ class Reporter(Protocol):
     def point(self, point: Point) -> None:
         """A point was measured."""
 
+    def partial(self, document: MeasurementDocument) -> None:
+        """The document so far, after each point: for who goes on from it, should this session not come to its end."""
+
     def ledger(self, ledger: Ledger) -> None:
         """The sweep's engine has shown its memory."""
 
@@ -75,6 +79,10 @@ class JsonLines:
     def point(self, point: Point) -> None:
         """See Reporter."""
         self._write("point", point=to_json(point))
+
+    def partial(self, document: MeasurementDocument) -> None:
+        """See Reporter."""
+        self._write("partial", document=to_json(document))
 
     def ledger(self, ledger: Ledger) -> None:
         """See Reporter."""
@@ -133,6 +141,9 @@ class Terminal:
             f"{shape:<24} {point.throughput_tokens_per_second:>9.0f} tok/s  ITL {point.itl_ms.mean_ms:>7.2f} ms  "
             f"KV peak {point.kv_peak_fraction:>4.0%}{marks}"
         )
+
+    def partial(self, document: MeasurementDocument) -> None:
+        """See Reporter. Nobody at a terminal reads it."""
 
     def ledger(self, ledger: Ledger) -> None:
         """See Reporter."""

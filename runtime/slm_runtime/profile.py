@@ -13,20 +13,18 @@ import json
 import os
 import signal
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
 
 from slm_core.codec import to_json
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
-from slm_core.measurements import Cost, Engine, Gpu, MeasurementDocument, Model
-from slm_core.search.chosen import load_of
-from slm_core.search.steps import Done, Failed, Findings, Measured, Request, Started, StartEngines
+from slm_core.search.continuation import findings_of
+from slm_core.search.steps import Done, Failed, Findings, Measured, Started, StartEngines
 from slm_core.wording import several
 
-from slm_runtime import host
 from slm_runtime.device_checks import CPU, check_device, open_device
+from slm_runtime.document import Documents, gpu_of
 from slm_runtime.download import follow_download
-from slm_runtime.ledger import dtype_of, read_config
+from slm_runtime.former import read_former, with_former
 from slm_runtime.rig import EngineRig
 from slm_runtime.search_loop import Event, run_search
 from slm_runtime.task import check_task, request_on
@@ -35,9 +33,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from slm_core.measurements import MeasurementDocument
+
     from slm_runtime.events import Reporter
-    from slm_runtime.nvml import Device
     from slm_runtime.task import Task
+
+
+UNFINISHED = "the search is not finished"
+"""Of a document that is reported while there is more to measure."""
 
 
 @dataclass(slots=True)
@@ -56,6 +59,13 @@ class Ending:
         if self.failure is None:
             self.failure, self.because, self.remedy = failure, because, remedy
 
+    @property
+    def incomplete_because(self) -> str | None:
+        """Why what was measured is not all. None: it is."""
+        if self.done is None:
+            return self.because or "the search did not come to an end"
+        return self.because if self.failure or not self.done.complete else None
+
 
 async def run(task: Task, reporter: Reporter) -> int:
     """Profile, report and write. Returns the exit status."""
@@ -64,6 +74,7 @@ async def run(task: Task, reporter: Reporter) -> int:
     with contextlib.ExitStack() as held:
         try:
             check_task(task)
+            former = read_former(task.continue_from) if task.continue_from else None
             device = open_device(task.device, task.gpu_product)
             if device is not None:
                 held.callback(device.close)
@@ -72,9 +83,15 @@ async def run(task: Task, reporter: Reporter) -> int:
                 reporter.note(f"the CPU is measured under the name of {task.gpu_product}: no GPU is like that")
             request = request_on(task, device, reporter.note)
             rig = EngineRig(task.subject, task.lengths, task.conditions, device, reporter.note)
+            documents = Documents(task=task, request=request, rig=rig, gpu=gpu_of(task, device))
+            if former is not None:
+                documents = with_former(documents, former, reporter.note)
+            if documents.former is not None:
+                ending.findings = findings_of(documents.former, request)
+                rig.know(documents.former)
             async with _download_reported(task.subject.model, rig, reporter) as downloading:
-                await _search(request, rig, reporter, ending, downloading)
-            document = _document(task, rig, device, ending)
+                await _search(documents, reporter, ending, downloading)
+            document = documents.of(ending.findings, ending.incomplete_because)
         except ProfileError as error:
             ending.fail(error.failure, str(error), error.remedy)
     if document is not None:
@@ -102,18 +119,19 @@ async def _download_reported(model: str, rig: EngineRig, reporter: Reporter) -> 
         await asyncio.wait([following])
 
 
-async def _search(
-    request: Request, rig: EngineRig, reporter: Reporter, ending: Ending, downloading: asyncio.Task[None]
-) -> None:
+async def _search(documents: Documents, reporter: Reporter, ending: Ending, downloading: asyncio.Task[None]) -> None:
     """Run the search to its end, or to a signal's, the budget's or an error's. Its first engine ends `downloading`."""
+    request, rig = documents.request, documents.rig
 
     def hear(event: Event) -> None:
         ending.findings = event.findings
-        if event.findings.starts:  # the model is here: nothing looks at the disk while engines are measured
+        if event.findings.has_started:  # the model is here: nothing looks at the disk while engines are measured
             downloading.cancel()
         _tell(event, rig, reporter, ending)
+        if isinstance(event.outcome, Measured) and (so_far := documents.of(event.findings, UNFINISHED)):
+            reporter.partial(so_far)
 
-    searching = asyncio.create_task(run_search(request, rig, hear))
+    searching = asyncio.create_task(run_search(request, rig, hear, ending.findings))
     try:
         with _interruptible(searching, request.max_gpu_seconds, rig, ending):
             ending.findings = await searching
@@ -200,45 +218,6 @@ def _tell(event: Event, rig: EngineRig, reporter: Reporter, ending: Ending) -> N
     else:
         number = len(event.findings.points) + 1
         reporter.progress(number, f"measuring B={step.batch_size}: {step.because}", seconds)
-
-
-def _document(task: Task, rig: EngineRig, device: Device | None, ending: Ending) -> MeasurementDocument | None:
-    """Everything that was measured; None before the first engine was ready."""
-    findings, lengths = ending.findings, rig.lengths
-    if lengths is None or not findings.starts:
-        return None
-    config = read_config(task.subject.model)
-    incomplete = ending.because if ending.failure or (ending.done and not ending.done.complete) else None
-    if ending.done is None and incomplete is None:
-        incomplete = ending.because or "the search did not come to an end"
-    return MeasurementDocument(
-        model=Model(
-            uri=task.model_uri,
-            revision=task.revision,
-            dtype=task.dtype or dtype_of(config),
-            max_model_len=findings.max_model_len,
-        ),
-        engine=Engine(name=rig.kind.name, version=findings.version, image=task.image, args=rig.args),
-        gpu=Gpu(
-            product=task.gpu_product or (device.product if device else CPU),
-            memory_bytes=device.memory_bytes if device else host.memory_bytes(),
-            uuid=device.uuid if device else None,
-            driver=device.driver if device else None,
-        ),
-        workload=lengths.described(load_of(task.request, findings), task.request.requests_per_second),
-        ledger=findings.ledger,
-        points=findings.points,
-        complete=incomplete is None,
-        incomplete_because=incomplete,
-        cost=Cost(
-            gpu_seconds=rig.gpu_seconds(),
-            engine_starts=findings.engine_starts,
-            startup_seconds=findings.startup_seconds,
-            download_seconds=rig.download_seconds(),
-        ),
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        provenance=task.provenance,
-    )
 
 
 def _write(output: Path | None, document: MeasurementDocument, ending: Ending) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from slm_core.configuration import EngineConfiguration
-    from slm_core.measurements import Ledger, Point
+    from slm_core.measurements import Ledger, MeasurementDocument, Point
     from slm_core.search.steps import Measure
 
     from slm_runtime.engine_process import EngineProcess
@@ -67,6 +67,8 @@ class EngineRig:
         config = read_config(subject.model)
         self._launches = Launches(subject, config, device)
         self._launches.lengths = read if isinstance(read, Lengths) else None
+        self.source = read.source
+        """Of the lengths, in words, before anything is left out of them."""
         self._tokens = text_tokens(config)
         self._seeds = random.Random(conditions.seed)  # noqa: S311 - of prompts, not of secrets
         self._engines: list[EngineProcess] = []
@@ -77,6 +79,7 @@ class EngineRig:
         self._said: set[str] = set()
         self._began: float | None = None
         self._downloaded_seconds = 0.0
+        self._former_version: str | None = None
         self.version = "unknown"
         self.fault: Failure | None = None
         """Class of the last EngineFault, for the exit status."""
@@ -92,6 +95,12 @@ class EngineRig:
     def args(self) -> tuple[str, ...]:
         """Words of the sweep's engine, ours and the user's."""
         return self._launches.args
+
+    def know(self, former: MeasurementDocument) -> None:
+        """What engines of a former session showed of themselves: a pack may start before any lone engine does."""
+        if former.ledger is not None:
+            self._launches.context_bytes = former.ledger.context_bytes
+        self._former_version = former.engine.version
 
     def gpu_seconds(self) -> float:
         """Wall time since the first start."""
@@ -224,6 +233,9 @@ class EngineRig:
         itself = await identify(engine)
         launches = self._launches
         self.version, launches.model_len = itself.version, itself.max_model_len or launches.model_len
+        if self._former_version not in (None, self.version):
+            was = f"the former measurements are of {self.kind.name} {self._former_version}, these are of {self.version}"
+            self._note_once((f"{was}: they are compared all the same",))
         lengths = launches.lengths
         if self._conversations:
             flat = [text for pair in self._conversations.texts for text in pair]

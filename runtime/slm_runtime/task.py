@@ -56,6 +56,8 @@ class Task:
     """The same of the device's memory."""
     output: Path | None
     provenance: str
+    continue_from: Path | None = None
+    """The document of former sessions."""
 
 
 def check_task(task: Task) -> None:
