@@ -1,7 +1,7 @@
 """The document of a former session, and whether this session may go on from it.
 
 Exists because points of another GPU, model, engine or workload would be believed as if they had been measured here: what is
-not surely the same is measured anew, and that is said. Must never change a document, nor end a profile for a former one that
+not surely the same is measured anew, and that is said. Must never correct a document, nor end a profile for a former one that
 is of something else.
 """
 

@@ -44,6 +44,8 @@ MAX_TRIES = 3
 """Batch sizes measured for one R and one question."""
 AIM_FRACTION = 0.99
 """Pack measurements are expensive, so aim below the limit: this fraction of it."""
+NEAR_FACTOR = 2
+"""How far B may be, in factors, of a pack of another question that the stretch is learnt from."""
 STEP_FRACTION = 0.03
 """Expected gain for which a pack that keeps the SLO is measured again at a larger B."""
 
@@ -186,6 +188,16 @@ def _loaded(request: Request, findings: Findings, pack: EngineConfiguration) -> 
     return load_step(request, findings, replace(won_on, batch_size=won.batch_size))
 
 
+def _teaches(measured: Measured, best: Point) -> bool:
+    """Whether the stretch of a pack holds for packs like the best engine; of another question's only where B is about that.
+
+    NB: engines with many sequences stretch each other more; learnt from those, no pack of few would ever be tried.
+    """
+    if measured.step.in_flight is not None:
+        return False
+    return measured.asked or best.batch_size / NEAR_FACTOR <= measured.point.batch_size <= best.batch_size * NEAR_FACTOR
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackPrediction:
     """The predicted figures of R engines, from the batch sweep and from the packs measured so far."""
@@ -207,7 +219,7 @@ class PackPrediction:
         if best is None or fit is None:
             return None
         stretched = stretch(pack.engines_per_gpu, GPU_FRACTION)
-        alike = [m for m in findings.measured if m.on.sharing_mode == pack.sharing_mode and m.step.in_flight is None]
+        alike = [m for m in findings.measured if m.on.sharing_mode == pack.sharing_mode and _teaches(m, best)]
         if alike:
             last = alike[-1]
             ratio = (

@@ -237,6 +237,17 @@ async def test_a_pack_that_does_not_say_its_bytes_is_left_out() -> None:
     assert all(m.on.engines_per_gpu == 1 for m in findings_of(replace(document, points=points), asked).measured)
 
 
+async def test_packs_of_many_sequences_rule_out_none_of_few() -> None:
+    """They stretch each other more: what they teach does not hold for an SLO that allows a tenth of their batch."""
+    case = draw(Random(312))
+    findings, _ = await session(case, case.request, 312)
+    strict = replace(case.request, slo=Slo(itl_ms=5.748))
+    more, done = await session(case, strict, 312, document_of(case.request, findings))
+    assert done.complete
+    assert max(p.batch_size for p in findings.points if p.replicas > 1) > 40
+    assert any(m.point.replicas > 1 and m.point.batch_size < 10 for m in taken(more))
+
+
 async def test_a_smaller_batch_allowed_is_never_exceeded() -> None:
     _, document = await full(request(Slo(itl_factor=4), concurrency=20))
     asked = request(Slo(itl_factor=3), max_batch_size=40, concurrency=30)
