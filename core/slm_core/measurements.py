@@ -283,7 +283,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What the measurement cost."""
+    """What the measurement cost, in all its sessions: one that was cut short and gone on from, or extended, had several."""
 
     gpu_seconds: float
     """Wall time during which the GPU was held, the model's download included."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from slm_core.codec import to_json
 from slm_operator.manifests.question import first_question, lacking, question_of
+from slm_operator.planning.deployment.advising import advise_deployment
 from slm_operator.planning.deployment.evidence import thin_evidence
 from slm_operator.planning.profile.tries import is_to_be_measured
 from slm_operator.planning.views import Asked, DeploymentView
@@ -283,3 +284,23 @@ def test_no_more_questions_are_remembered_than_status_holds() -> None:
     assert life.begun == 1
     kept = [one["question"] for one in life.status["answered"]]
     assert kept == [one.question.digest for one in life.asked[:64]]
+
+
+def test_the_load_of_who_asked_first_is_nobody_elses() -> None:
+    loaded = replace(searched(FIRST).workload, concurrency=20)
+    document = replace(searched(FIRST), workload=loaded)
+    plain = w.deployment("plain")
+    assert plain.spec is not None
+    advice = advise_deployment(plain.spec, document)
+    assert advice == advise_deployment(plain.spec, searched(FIRST))
+    named = w.deployment("named", spec=OTHERS["a load"])
+    assert named.spec is not None
+    assert advise_deployment(named.spec, document) != advice
+
+
+def test_the_load_of_who_asked_first_stays_in_the_document() -> None:
+    life = extending(asked(**OTHERS["a load"]))
+    more = longer(life)
+    life.succeeds(replace(more, workload=replace(more.workload, concurrency=20)), 60.0)
+    assert life.profile.measurements is not None
+    assert life.profile.measurements.workload.concurrency is None

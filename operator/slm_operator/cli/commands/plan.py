@@ -29,7 +29,7 @@ from slm_operator.estimator.gpus import find_accelerator
 from slm_operator.kube.errors import NotFound
 from slm_operator.manifests.profile import profile_name, profile_spec
 from slm_operator.manifests.profile_key import profile_key
-from slm_operator.planning.deployment.advising import settings_of, slo_of
+from slm_operator.planning.deployment.advising import as_asked, settings_of, slo_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> int:
         show_unmeasured(name, spec)
         return 0
     show(
-        advice_on(document, slo_of(spec.slo), settings_of(spec)),
+        advice_on(as_asked(spec, document), slo_of(spec.slo), settings_of(spec)),
         document.ledger,
         engine_of(spec.engine.command),
         arguments.output,

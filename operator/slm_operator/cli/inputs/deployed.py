@@ -11,7 +11,7 @@ from slm_operator.cli.cluster import Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measured
 from slm_operator.cli.inputs.validation import sentence
-from slm_operator.planning.deployment.advising import settings_of, slo_of
+from slm_operator.planning.deployment.advising import as_asked, settings_of, slo_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -42,4 +42,4 @@ def question(arguments: Namespace) -> tuple[MeasurementDocument, Slo, Settings]:
         spec = SLMDeploymentSpec.model_validate(deployment["spec"])
     except ValidationError as error:
         raise Refused(f"SLMDeployment {arguments.name}: {sentence(error, 'spec')}") from None
-    return document, slo_of(spec.slo), settings_of(spec)
+    return as_asked(spec, document), slo_of(spec.slo), settings_of(spec)

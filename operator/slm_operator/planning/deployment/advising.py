@@ -6,7 +6,7 @@ what the advisor decided.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slm_core.candidates import Source
@@ -64,7 +64,7 @@ class Unadvisable:
 def advise_deployment(spec: SLMDeploymentSpec, document: MeasurementDocument) -> Advice | Unadvisable:
     """The advice for a deployment from a measurement document."""
     try:
-        return advise(document, slo_of(spec.slo), settings_of(spec))
+        return advise(as_asked(spec, document), slo_of(spec.slo), settings_of(spec))
     except AdviceError as error:
         return Unadvisable(reason=_REASONS[error.kind], because=str(error))
 
@@ -74,6 +74,15 @@ def advice_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Ad
     if deployment.spec is None or profile is None or profile.measurements is None:
         return None
     return advise_deployment(deployment.spec, profile.measurements)
+
+
+def as_asked(spec: SLMDeploymentSpec, document: MeasurementDocument) -> MeasurementDocument:
+    """The document without the load of whoever had it measured first: a deployment that names none decides for full batches."""
+    asked, measured = spec.workload, document.workload
+    names_a_load = asked.concurrency_per_gpu is not None or asked.requests_per_second_per_gpu is not None
+    if names_a_load or measured.concurrency is None:
+        return document
+    return replace(document, workload=replace(measured, concurrency=None, requests_per_second=None))
 
 
 def slo_of(slo: SloSpec) -> Slo:

@@ -36,13 +36,17 @@ def is_handy(document: MeasurementDocument) -> bool:
 
 
 def merged(former: MeasurementDocument, newer: MeasurementDocument) -> MeasurementDocument | None:
-    """The newer document, which holds the former's points; None where it does not. What was complete stays so."""
+    """The newer document, which holds the former's points; None where it does not. What was complete stays so.
+
+    NB: the load in it stays that of the first question: it says with which lengths and for whom it was measured first.
+    """
     has_all = newer.points[: len(former.points)] == former.points
     if not has_all or newer.gpu.product != former.gpu.product:
         return None
+    both = replace(newer, workload=former.workload)
     if former.complete or newer.complete:
-        return replace(newer, complete=True, incomplete_because=None)
-    return newer
+        return replace(both, complete=True, incomplete_because=None)
+    return both
 
 
 def partial_status(view: ProfileView) -> dict[str, Any]:
