@@ -195,13 +195,26 @@ def test_the_operator_logged_no_traceback(stage: Stage, served: str) -> None:
     assert "Traceback" not in log
 
 
-def test_nothing_is_left_after_deletion(stage: Stage, served: str) -> None:
+def test_nothing_but_what_was_measured_is_left_after_deletion(stage: Stage, served: str) -> None:
+    measured = profile(stage, served)
     stage.cluster.kubectl("delete", "slmd", NAME, "--namespace", served)
     stage.wait_for_allocatable("nvidia.com/gpu", 1)
-    for kind in ("slmp", "jobs", "deployments", "services", "pdb", "pods"):
-        with_label = json.loads(stage.cluster.kubectl("get", kind, "--namespace", served, "--output", "json"))["items"]
+    for kind in ("jobs", "deployments", "services", "pdb", "pods"):
+        listed_before = items(stage, served, kind)
         try:
             stage.cluster.kubectl("wait", "--for=delete", kind, "--all", "--namespace", served, "--timeout=280s")
         except KubectlError as error:
             if "no matching resources" not in str(error):
-                raise AssertionError(f"{kind} left: {yaml.safe_dump([o['metadata'] for o in with_label])}") from error
+                raise AssertionError(
+                    f"{kind} left: {yaml.safe_dump([o['metadata'] for o in listed_before])}"
+                ) from error
+    (left,) = items(stage, served, "slmp")
+    assert left["metadata"]["uid"] == measured["metadata"]["uid"]
+    assert "ownerReferences" not in left["metadata"]
+    assert left["status"]["measurements"] == measured["status"]["measurements"]
+
+
+def items(stage: Stage, namespace: str, kind: str) -> list[dict[str, Any]]:
+    listed = stage.cluster.kubectl("get", kind, "--namespace", namespace, "--output", "json")
+    found: list[dict[str, Any]] = json.loads(listed)["items"]
+    return found

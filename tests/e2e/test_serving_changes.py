@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -38,7 +38,7 @@ from .serving import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.testbed.stage import Stage
 
@@ -83,6 +83,63 @@ def test_scaled_down_and_up(served: Stage) -> None:
         wait_until_ready(served, NAMESPACE, NAME)
     assert_nothing_lost(load.account)
     assert len(kept & uids(served)) == 1
+
+
+def test_replicas_scale_on_a_full_cluster_while_a_profile_waits(
+    served: Stage, record_property: Callable[[str, str], None]
+) -> None:
+    """Profile and replicas want the only GPU at once: who answers goes on, and is scaled, on the advice of before."""
+    kept, template = uids(served), deployment_of(served)["spec"]["template"]
+    digest = served.get("slmd", NAME, NAMESPACE)["status"]["advice"]["digest"]
+    with steady_load(served, NAMESPACE, NAME) as load:
+        patch(served, engine={"maxModelLen": 512}, profiling={"profileRef": None})  # nobody has measured that
+        try:
+            seconds = [obeyed_after(served, replicas, digest) for replicas in (1, 2)]
+        finally:
+            patch(served, engine={"maxModelLen": 256}, profiling={"profileRef": {"name": "imported"}})
+            wait_until_ready(served, NAMESPACE, NAME)
+            delete_unmeasured(served)
+        until(lambda: len(pods(served)) == 2, timeout_s=240)  # whoever had to go has answered all that it was asked
+    down_s, up_s = seconds
+    record_property("note", f"behind a waiting profile a scale was obeyed after {down_s:.1f} and {up_s:.1f} s")
+    assert_nothing_lost(load.account)
+    assert len(kept & uids(served)) == 1
+    assert deployment_of(served)["spec"]["template"] == template
+
+
+def obeyed_after(stage: Stage, replicas: int, digest: str) -> float:
+    """Seconds from `kubectl scale` until the replicas' Deployment has the number, while a profile waits behind them."""
+    kubectl, here = stage.cluster.kubectl, ("--namespace", NAMESPACE)
+    wait_for_reason(stage, NAMESPACE, NAME, "GPUHeldByReplicas")
+    began = time.monotonic()
+    kubectl("scale", "slmd", NAME, *here, f"--replicas={replicas}")
+    kubectl("wait", f"deployment/{NAME}", *here, f"--for=jsonpath={{.spec.replicas}}={replicas}", "--timeout=240s")
+    seconds = time.monotonic() - began
+    for wanted in (f"jsonpath={{.status.readyReplicas}}={replicas}", "condition=Available"):
+        kubectl("wait", f"slmd/{NAME}", *here, f"--for={wanted}", "--timeout=240s")
+    status = stage.get("slmd", NAME, NAMESPACE)["status"]
+    conditions = {one["type"]: one for one in status["conditions"]}
+    assert status["advice"]["digest"] == digest
+    assert {name: conditions[name]["status"] for name in ("Ready", "Profiled", "Available")} == {
+        "Ready": "Unknown",
+        "Profiled": "False",
+        "Available": "True",
+    }
+    assert conditions["Profiled"]["reason"] == "GPUHeldByReplicas"
+    assert f"kubectl scale slmd {NAME} --namespace {NAMESPACE} --replicas=0" in conditions["Profiled"]["message"]
+    return seconds
+
+
+def deployment_of(stage: Stage) -> dict[str, Any]:
+    return stage.get("deployment", NAME, NAMESPACE)
+
+
+def delete_unmeasured(stage: Stage) -> None:
+    """What was asked for and never measured: its pod would take the GPU from a later test."""
+    listed = stage.cluster.kubectl("get", "slmp", "--namespace", NAMESPACE, "--output", "name")
+    left = [name for name in listed.split() if not name.endswith("/imported")]
+    if left:
+        stage.cluster.kubectl("delete", *left, "--namespace", NAMESPACE, "--ignore-not-found")
 
 
 def test_a_replica_evicted_as_a_drain_does(served: Stage) -> None:
