@@ -153,6 +153,20 @@ def test_one_that_fails_leaves_what_was_measured_and_says_so(printed: dict[str, 
     assert life.begun == 3, "a person may have it tried once more"
 
 
+def test_points_of_an_extension_that_fails_are_kept() -> None:
+    life = extending(asked(**OTHERS["a load"]))
+    life.gets_a_gpu()
+    died = {"failure_class": "EngineDied", "failure": "exit 1", "remedy": "read the log"}
+    partial = replace(longer(life), complete=False, incomplete_because="not done")
+    life.prints(gpu_seconds=60.0, partial=partial, **died)
+    life.ends(failed_because=Cause("Failed"), terminated=Cause("Error", exit_code=1))
+    life.until_it_rests()
+    measured = life.profile.measurements
+    assert measured is not None
+    assert (measured.points[-1].batch_size, measured.complete) == (77, True)
+    assert "partial" not in life.status
+
+
 def test_a_budget_that_is_spent_is_said_and_a_larger_one_asks_anew() -> None:
     life = complete(asked(profiling={"maxGpuMinutes": 5}, **OTHERS["a load"]))
     life.until_it_rests()

@@ -135,10 +135,16 @@ def _goes_on(
         return _with_points(view, wanted, document, view.log.document, outcome)
     if outcome.phase == "Failed" or outcome.finding.stalls:
         answers = (*wanted.answers, _answer(asked, outcome.finding.message))
-        message = f"{several(len(document.points), 'point')} measured; extending them ended: {outcome.finding.message}"
-        ended = replace(outcome, phase="Complete", finding=ready(Reason.MEASURED, message), look_again_seconds=None)
-        kept = kept_of(view.profile) | {"gpuSeconds": _spent(view, outcome)}
-        return replace(ended, extra=kept | _answered(answers))
+        result = _with_partial(view, document)
+        message = f"{several(len(result.points), 'point')} measured; extending them ended: {outcome.finding.message}"
+        return replace(
+            outcome,
+            phase="Complete",
+            finding=ready(Reason.MEASURED, message),
+            extra=kept_of(view.profile) | _result(result) | _answered(answers) | {"gpuSeconds": _spent(view, outcome)},
+            look_again_seconds=None,
+            is_open=False,
+        )
     message = f"extended for SLMDeployment {asked.deployment} ({wanted.lacks}): {outcome.finding.message}"
     kept = {name: value for name, value in kept_of(view.profile).items() if name != "gpuSeconds"}
     since = {"waitingSince": waiting_since(view, now)} if outcome.waits else {}
@@ -163,32 +169,35 @@ def _with_points(
     result = both or former
     message = f"{several(len(result.points), 'point')} measured" + (f"; {shortfall}" if shortfall else "")
     kept = {name: value for name, value in kept_of(view.profile).items() if name not in {"gpuSeconds", "progress"}}
-    summary = {"measurements": to_json(result), "summary": several(len(result.points), "point")}
-    answers = (*wanted.answers, _answer(asked, shortfall))
-    return replace(
-        outcome, finding=ready(Reason.MEASURED, message), extra=kept | summary | _answered(answers), is_open=False
-    )
+    extra = kept | _result(result) | _answered((*wanted.answers, _answer(asked, shortfall)))
+    return replace(outcome, finding=ready(Reason.MEASURED, message), extra=extra, is_open=False)
 
 
 def _ends(
     view: ProfileView, spec: SLMProfileSpec, answers: tuple[AnsweredStatus, ...], document: MeasurementDocument
 ) -> Outcome:
     """Nothing is asked (any more): what was measured for it until now is kept."""
-    partial = view.profile.partial
-    both = merged(document, partial) if partial is not None else None
-    result = {} if both is None else {"measurements": to_json(both), "summary": several(len(both.points), "point")}
-    job = view.job
-    goes = without_job(job, "nobody asks any more what it measures") if job is not None else ()
     outcome = finished(view, "Complete", spec, tries_of(view.profile))
-    message = f"{several(len((both or document).points), 'point')} measured"
-    was_extending = bool(view.profile.status.get("extension"))
+    extra = (outcome.extra or {}) | _answered(answers)
+    if not view.profile.status.get("extension"):
+        return replace(outcome, extra=extra)
+    result, job = _with_partial(view, document), view.job
     return replace(
         outcome,
-        finding=ready(Reason.MEASURED, message) if was_extending else outcome.finding,
-        actions=goes or outcome.actions,
-        extra=(outcome.extra or {}) | _answered(answers) | result,
-        is_open=False,
+        finding=ready(Reason.MEASURED, f"{several(len(result.points), 'point')} measured"),
+        actions=without_job(job, "nobody asks any more what it measures") if job is not None else (),
+        extra=extra | _result(result),
     )
+
+
+def _with_partial(view: ProfileView, document: MeasurementDocument) -> MeasurementDocument:
+    """The measurements and the points of a try that came to no end."""
+    partial = view.log.partial or view.profile.partial
+    return (merged(document, partial) if partial is not None else None) or document
+
+
+def _result(document: MeasurementDocument) -> dict[str, Any]:
+    return {"measurements": to_json(document), "summary": several(len(document.points), "point")}
 
 
 def _spent(view: ProfileView, outcome: Outcome) -> int:
