@@ -138,6 +138,11 @@ def request_digest(spec: SLMProfileSpec) -> str:
     return digest({path: reduce(_field, path.split("."), spec.given()) for path in MUTABLE})
 
 
+def template_digest(spec: SLMProfileSpec) -> str:
+    """Of what may change between two tries and change their figures."""
+    return digest(spec.pod_template or {})
+
+
 def _field(inside: Any, name: str) -> Any:
     return inside.get(name)
 
@@ -167,7 +172,10 @@ def profile_job(record: ProfileRecord, spec: SLMProfileSpec, image: str, where: 
             "name": job_name(record),
             "namespace": key.namespace,
             "labels": labels,
-            "annotations": {names.REQUEST_ANNOTATION: request_digest(record.spec or spec)}
+            "annotations": {
+                names.REQUEST_ANNOTATION: request_digest(record.spec or spec),
+                names.TEMPLATE_ANNOTATION: template_digest(spec),
+            }
             | ({} if record.retry is None else {names.RETRY_ANNOTATION: record.retry}),
             "ownerReferences": [owner(names.PROFILE_KIND, record.meta)],
         },

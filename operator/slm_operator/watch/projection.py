@@ -164,6 +164,7 @@ def job(raw: Raw) -> JobRecord:
         failed_because=because,
         created=str(raw["metadata"].get("creationTimestamp") or ""),
         request=annotation(raw, names.REQUEST_ANNOTATION),
+        template=annotation(raw, names.TEMPLATE_ANNOTATION),
         retry=annotation(raw, names.RETRY_ANNOTATION),
     )
 

@@ -238,6 +238,8 @@ class JobRecord:
     """When, RFC 3339, by the API server's clock."""
     request: str | None = None
     """Digest of what may change of the profile's spec, as it was when the Job was made."""
+    template: str | None = None
+    """Digest of its pod template, as it was then. None: an earlier version made the Job."""
     retry: str | None = None
     """The profile's retry annotation, as it was then."""
 

@@ -85,7 +85,7 @@ class Life:
         noted = manifest["metadata"]["annotations"]
         request, retry = noted["slm-operator.io/request"], noted.get("slm-operator.io/retry")
         meta = replace(made.meta, uid=f"job-{self.begun}")
-        self.job = replace(made, meta=meta, request=request, retry=retry)
+        self.job = replace(made, meta=meta, request=request, retry=retry, template=noted["slm-operator.io/template"])
         self.pod = w.measuring(self.job, f"pod-{self.begun}", node=None, phase="Pending", unscheduled_because="0/1")
 
     def until_it_rests(self) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import to_json
 
-from slm_operator.digest import digest
 from slm_operator.manifests.former import MOST_BYTES, written
+from slm_operator.manifests.profile import template_digest
 
 if TYPE_CHECKING:
     from slm_core.measurements import MeasurementDocument
@@ -52,19 +52,35 @@ def merged(former: MeasurementDocument, newer: MeasurementDocument) -> Measureme
 def partial_status(view: ProfileView) -> dict[str, Any]:
     """The fields of status that keep what the present try, or former ones, have measured so far."""
     record, spec = view.profile, view.profile.spec
-    if record.partial is None and record.status.get(
-        "partial"
-    ):  # NB: a newer version has measured what this one cannot read
-        return {name: to_json(record.status[name]) for name in ("partial", "partialOf") if name in record.status}
-    found = view.log.partial or _usable_partial(record)
+    stands = {name: to_json(record.status[name]) for name in ("partial", "partialOf") if name in record.status}
+    if record.partial is None and record.status.get("partial"):
+        return stands  # NB: a newer version has measured what this one cannot read
+    found = measured_so_far(view)
     if spec is None or found is None:
-        return {}
-    return {"partial": to_json(found), "partialOf": template_digest(spec)}
+        return stands if "partial" in stands else {}
+    return {"partial": to_json(found), "partialOf": _measured_under(view, spec)}
 
 
-def template_digest(spec: SLMProfileSpec) -> str:
-    """Of what may change between two tries and change their figures."""
-    return digest(spec.pod_template or {})
+def measured_so_far(view: ProfileView) -> MeasurementDocument | None:
+    """What this try and former ones have measured that stands in no measurements yet. Of several the longest, or the newest.
+
+    NB: an image prints what it likes, and a try on another GPU begins anew: neither takes a point away.
+    """
+    record, former = view.profile, view.profile.measurements
+    if record.spec is None:
+        return None
+    is_like_it = record.status.get("partialOf") == _measured_under(view, record.spec)
+    found = [one for one in (view.log.document, view.log.partial, record.partial if is_like_it else None) if one]
+    if former is not None:
+        longer = [one for one in found if len(one.points) > len(former.points)]
+        found = [both for one in longer if (both := merged(former, one)) is not None]
+    return max(found, key=lambda one: len(one.points), default=None)
+
+
+def _measured_under(view: ProfileView, spec: SLMProfileSpec) -> str:
+    """Digest of the pod template of the present try. NB: spec may have changed since its Job was made."""
+    made_with = view.job.template if view.job is not None else None
+    return made_with or template_digest(spec)
 
 
 def _usable_partial(record: ProfileRecord) -> MeasurementDocument | None:
