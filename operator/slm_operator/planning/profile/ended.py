@@ -27,7 +27,8 @@ def finished(view: ProfileView, phase: str, spec: SLMProfileSpec, tries: TriesSt
         not_yet(str(said.get("reason", phase)), str(said.get("message", "")), stalls=phase == "Failed"),
         holds=phase == "Complete",
     )
-    goes = job is not None and job.finished and phase == "Complete"  # a failed one stays for its log
+    # A failed one stays for its log. One that status counts has nothing more to say, though it may still run.
+    goes = job is not None and (job.finished or job.meta.uid == tries.job) and phase == "Complete"
     because = "its measurements are in the profile's status"
     # NB: a profile that failed under an earlier version of the operator has no digest of what it failed with.
     adopted = tries.model_copy(update={"request": request_digest(spec)})

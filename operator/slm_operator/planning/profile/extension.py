@@ -16,26 +16,28 @@ from slm_core.codec import to_json
 from slm_core.wording import several
 
 from slm_operator.api.conditions import rfc3339
-from slm_operator.api.profile import AnsweredStatus, ExtensionStatus
+from slm_operator.api.profile import AnsweredStatus, ExtensionStatus, TriesStatus
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.profile import request_digest
 from slm_operator.manifests.question import CPU, asking, lacking
 from slm_operator.planning.profile.answers import MOST_ANSWERS, MOST_SHORTFALL, answer_to, answers_of
 from slm_operator.planning.profile.ended import finished, kept_of
 from slm_operator.planning.profile.follow import FOLLOW_SECONDS, waiting_since
-from slm_operator.planning.profile.former import is_handy, merged
+from slm_operator.planning.profile.former import is_handy, measured_so_far, merged
 from slm_operator.planning.profile.measuring import next_step
-from slm_operator.planning.profile.outcome import AT_ONCE_SECONDS, Outcome, ready, without_job
-from slm_operator.planning.profile.tries import is_retry, tries_of
+from slm_operator.planning.profile.outcome import AT_ONCE_SECONDS, Outcome, ready
+from slm_operator.planning.profile.tries import is_retry, spent_seconds, tries_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from slm_core.measurements import MeasurementDocument
 
+    from slm_operator.api.conditions import Finding
     from slm_operator.api.profile import SLMProfileSpec
     from slm_operator.planning.views import Asked, ProfileView
     from slm_operator.settings import Settings
+    from slm_operator.watch.records import ProfileRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ def _wanted(view: ProfileView, spec: SLMProfileSpec, document: MeasurementDocume
     record = view.profile
     again = is_retry(record.retry, tries_of(record).retry)
     answers = [one for one in answers_of(record) if not (again and one.shortfall)]
-    for asked in view.asked[:MOST_ANSWERS]:
+    for asked in _in_turn(view):
         if answer_to(record, asked.question, answers) is not None:
             continue
         lacks = lacking(asked.question, spec, document)
@@ -82,9 +84,15 @@ def _wanted(view: ProfileView, spec: SLMProfileSpec, document: MeasurementDocume
     return _Wanted(asked=None, answers=_kept(view, answers))
 
 
+def _in_turn(view: ProfileView) -> tuple[Asked, ...]:
+    """As many as status has answers for. NB: what is measured for at present comes first, or a newcomer would end its Job."""
+    present = (view.profile.status.get("extension") or {}).get("question")
+    return tuple(sorted(view.asked, key=lambda one: one.question.digest != present))[:MOST_ANSWERS]
+
+
 def _kept(view: ProfileView, answers: list[AnsweredStatus]) -> tuple[AnsweredStatus, ...]:
     """As many as status holds beside one more. NB: those to what is asked now first, or one would be measured for ever."""
-    asked = {one.question.digest for one in view.asked[:MOST_ANSWERS]}
+    asked = {one.question.digest for one in _in_turn(view)}
     gone = [one for one in answers if one.question not in asked]
     there = [one for one in answers if one.question in asked]
     room = MOST_ANSWERS - 1 - len(there)
@@ -100,18 +108,13 @@ def _pinned(spec: SLMProfileSpec, document: MeasurementDocument) -> SLMProfileSp
 
 def _begins(view: ProfileView, wanted: _Wanted, spec: SLMProfileSpec, now: datetime) -> Outcome:
     """Status must say it first, for those who count places. What measured so far is spent; a Job that is there goes."""
-    record, asked, job = view.profile, wanted.asked, view.job
+    record, asked = view.profile, wanted.asked
     assert asked is not None
-    tries = tries_of(record).model_copy(
-        update={
-            "count": 0,
-            "gpu_seconds": int(record.status.get("gpuSeconds") or 0),
-            "next_try_time": None,
-            "job": job.meta.uid if job is not None else None,
-            "request": request_digest(asking(spec, asked.question)),
-            "retry": record.retry,
-        }
-    )
+    begun_for = {
+        "request": request_digest(asking(spec, asked.question)),
+        "retry": record.retry or tries_of(record).retry,
+    }
+    tries = _all_counted(view).model_copy(update=begun_for)
     begun = ExtensionStatus(
         question=asked.question.digest, deployment=asked.deployment, message=wanted.lacks[:1024], since=rfc3339(now)
     )
@@ -119,7 +122,7 @@ def _begins(view: ProfileView, wanted: _Wanted, spec: SLMProfileSpec, now: datet
     return Outcome(
         phase="Complete",
         finding=ready(Reason.EXTENDING, because),
-        extra=kept_of(record) | _answered(wanted.answers) | {"extension": begun.given()},
+        extra=_kept_but_the_cost(record) | _answered(wanted.answers) | {"extension": begun.given()},
         tries=tries,
         look_again_seconds=AT_ONCE_SECONDS,
     )
@@ -134,19 +137,21 @@ def _goes_on(
     if outcome.phase == "Complete" and view.log.document is not None:
         return _with_points(view, wanted, document, view.log.document, outcome)
     if outcome.phase == "Failed" or outcome.finding.stalls:
-        answers = (*wanted.answers, _answer(asked, outcome.finding.message))
-        result = _with_partial(view, document)
-        message = f"{several(len(result.points), 'point')} measured; extending them ended: {outcome.finding.message}"
-        return replace(
-            outcome,
+        answers, why = (*wanted.answers, _answer(asked, outcome.finding.message)), outcome.finding.message
+        found, result = _rests(measured_so_far(view) or document, f"; extending them ended: {why}")
+        cost = {"gpuSeconds": outcome.tries.gpu_seconds} if outcome.tries is not None else {}
+        extra = _kept_but_the_cost(view.profile) | cost | _answered(answers) | result
+        return Outcome(
             phase="Complete",
-            finding=ready(Reason.MEASURED, message),
-            extra=kept_of(view.profile) | _result(result) | _answered(answers) | {"gpuSeconds": _spent(view, outcome)},
-            look_again_seconds=None,
+            finding=found,
+            actions=outcome.actions,
+            extra=extra,
+            tries=outcome.tries or _all_counted(view),
+            look_again_seconds=AT_ONCE_SECONDS,
             is_open=False,
         )
     message = f"extended for SLMDeployment {asked.deployment} ({wanted.lacks}): {outcome.finding.message}"
-    kept = {name: value for name, value in kept_of(view.profile).items() if name != "gpuSeconds"}
+    kept = _kept_but_the_cost(view.profile)
     since = {"waitingSince": waiting_since(view, now)} if outcome.waits else {}
     more = _answered(wanted.answers) | {"extension": to_json(view.profile.status["extension"])} | since
     return replace(
@@ -165,44 +170,59 @@ def _with_points(
     assert asked is not None
     shortfall = None if newer.complete else f"measuring ended early: {newer.incomplete_because}"
     if both is None:
-        shortfall = "it was measured on another kind of GPU than before, and what was measured there is not kept"
-    result = both or former
-    message = f"{several(len(result.points), 'point')} measured" + (f"; {shortfall}" if shortfall else "")
-    kept = {name: value for name, value in kept_of(view.profile).items() if name not in {"gpuSeconds", "progress"}}
-    extra = kept | _result(result) | _answered((*wanted.answers, _answer(asked, shortfall)))
-    return replace(outcome, finding=ready(Reason.MEASURED, message), extra=extra, is_open=False)
+        is_other = newer.gpu.product != former.gpu.product
+        why = "it was measured on another kind of GPU than before" if is_other else "it lacks points that were there before"
+        shortfall = f"{why}, and what was measured is not kept"
+    result = both or measured_so_far(view) or former
+    is_said = shortfall is None or (both is not None and not both.complete)
+    found, result_fields = _rests(result, "" if is_said else f"; {shortfall}")
+    extra = _kept_but_the_cost(view.profile) | result_fields | _answered((*wanted.answers, _answer(asked, shortfall)))
+    return replace(outcome, finding=found, extra=extra, is_open=False)
 
 
 def _ends(
     view: ProfileView, spec: SLMProfileSpec, answers: tuple[AnsweredStatus, ...], document: MeasurementDocument
 ) -> Outcome:
-    """Nothing is asked (any more): what was measured for it until now is kept."""
-    outcome = finished(view, "Complete", spec, tries_of(view.profile))
-    extra = (outcome.extra or {}) | _answered(answers)
+    """Nothing is asked (any more): what was measured for it until now is kept. The Job goes once status shows that."""
     if not view.profile.status.get("extension"):
-        return replace(outcome, extra=extra)
-    result, job = _with_partial(view, document), view.job
-    return replace(
-        outcome,
-        finding=ready(Reason.MEASURED, f"{several(len(result.points), 'point')} measured"),
-        actions=without_job(job, "nobody asks any more what it measures") if job is not None else (),
-        extra=extra | _result(result),
+        outcome = finished(view, "Complete", spec, tries_of(view.profile))
+        return replace(outcome, extra=(outcome.extra or {}) | _answered(answers))
+    found, result = _rests(measured_so_far(view) or document)
+    tries = _all_counted(view)
+    cost = {"gpuSeconds": tries.gpu_seconds or None}
+    return Outcome(
+        phase="Complete",
+        finding=found,
+        extra=_kept_but_the_cost(view.profile) | cost | _answered(answers) | result,
+        tries=tries,
+        look_again_seconds=AT_ONCE_SECONDS,
+        is_open=False,
     )
 
 
-def _with_partial(view: ProfileView, document: MeasurementDocument) -> MeasurementDocument:
-    """The measurements and the points of a try that came to no end."""
-    partial = view.log.partial or view.profile.partial
-    return (merged(document, partial) if partial is not None else None) or document
+def _rests(document: MeasurementDocument, more: str = "") -> tuple[Finding, dict[str, Any]]:
+    """What is said of a profile with these measurements once nothing more is measured, and their fields of status."""
+    because = "" if document.complete else f"; ended early: {document.incomplete_because}"
+    points = several(len(document.points), "point")
+    reason = Reason.MEASURED if document.complete else Reason.MEASURED_IN_PART
+    found = ready(reason, f"{points} measured{because}{more}")
+    return found, {"measurements": to_json(document), "summary": points, "progress": None}
 
 
-def _result(document: MeasurementDocument) -> dict[str, Any]:
-    return {"measurements": to_json(document), "summary": several(len(document.points), "point")}
+def _all_counted(view: ProfileView) -> TriesStatus:
+    """No try in a row, and all GPU time counted, that of a Job which is there too."""
+    tries = tries_of(view.profile)
+    return TriesStatus(
+        gpu_seconds=tries.gpu_seconds + spent_seconds(view, tries),
+        job=view.job.meta.uid if view.job is not None else None,
+        request=tries.request,
+        retry=tries.retry,
+    )
 
 
-def _spent(view: ProfileView, outcome: Outcome) -> int:
-    tries = outcome.tries or tries_of(view.profile)
-    return max(tries.gpu_seconds, int(view.profile.status.get("gpuSeconds") or 0))
+def _kept_but_the_cost(record: ProfileRecord) -> dict[str, Any]:
+    """What status says of the measurements. What they have cost goes on growing, and is counted anew."""
+    return {name: value for name, value in kept_of(record).items() if name != "gpuSeconds"}
 
 
 def _answer(asked: Asked, shortfall: str | None) -> AnsweredStatus:

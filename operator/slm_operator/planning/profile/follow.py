@@ -15,7 +15,16 @@ from slm_operator.planning.containers import remedy
 from slm_operator.planning.profile.contention import both_in_a_quota, both_want, replicas_in_the_way
 from slm_operator.planning.profile.endings import Ending, ending_of
 from slm_operator.planning.profile.gpu import gpu_wait
-from slm_operator.planning.profile.outcome import Outcome, failed, not_yet, ready, retry_command, waiting, without_job
+from slm_operator.planning.profile.outcome import (
+    AT_ONCE_SECONDS,
+    Outcome,
+    failed,
+    not_yet,
+    ready,
+    retry_command,
+    waiting,
+    without_job,
+)
 from slm_operator.planning.profile.room import bounded_by_room
 from slm_operator.planning.profile.tries import allowed_seconds, counted, spent_seconds, summary_of
 
@@ -177,6 +186,7 @@ def _measured(view: ProfileView, document: MeasurementDocument, tries: TriesStat
         finding=ready(Reason.MEASURED if document.complete else Reason.MEASURED_IN_PART, message),
         extra=extra,
         tries=tries.model_copy(update={"next_try_time": None}),
+        look_again_seconds=AT_ONCE_SECONDS,  # its Job goes, and what else is asked of it is looked at
         is_open=False,
     )
 
