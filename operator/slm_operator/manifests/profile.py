@@ -56,17 +56,22 @@ def profile_name(spec: SLMDeploymentSpec) -> str:
     return f"{readable}-{profile_key(profile_spec(spec))[:8]}"
 
 
+def following_name(spec: SLMDeploymentSpec, measured_at: str) -> str:
+    """Name of the profile that is to follow the one which was measured at this time."""
+    return f"{profile_name(spec)}-{digest(measured_at, 4)}"
+
+
 def profile(deployment: DeploymentRecord, spec: SLMDeploymentSpec, measured_before_at: str | None = None) -> Manifest:
     """The SLMProfile that this deployment needs, or the one to follow that of `measured_before_at`.
 
     NB: nobody owns it. What was measured outlives the deployments that it was measured for.
     """
-    name = profile_name(spec)
+    name = profile_name(spec) if measured_before_at is None else following_name(spec, measured_before_at)
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.PROFILE_KIND,
         "metadata": {
-            "name": name if measured_before_at is None else f"{name}-{digest(measured_before_at, 4)}",
+            "name": name,
             "namespace": deployment.meta.key.namespace,
             "labels": {
                 names.PROFILE_LABEL: profile_key(profile_spec(spec)),

@@ -1,7 +1,7 @@
 """Whom a profile is for: the deployments that rest on it, and what they ask of it.
 
 Nobody owns a profile, so this is looked up each time. A deployment rests on the profile that `profile_of` gives it, and on
-no other with the same key. Must never go by a label.
+no other with the same key but the one that it had made to follow that, while it is not measured. Must never go by a label.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slm_operator.manifests.profile import following_name
 from slm_operator.planning.views import Asked
 from slm_operator.reconcile.indexes import KEYED, NAMED, SHARING, key_of, named_profile
+from slm_operator.watch.records import Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,4 +73,14 @@ class Users:
 
     def _rests_on(self, record: DeploymentRecord, profile: ProfileRecord) -> bool:
         found = self.profile_of(record)
-        return named_profile(record) is None and found is not None and found.meta.uid == profile.meta.uid
+        if named_profile(record) is not None or found is None:
+            return False
+        return found.meta.uid == profile.meta.uid or _follows(profile, found, record)
+
+
+def _follows(profile: ProfileRecord, measured: ProfileRecord, record: DeploymentRecord) -> bool:
+    """Whether a deployment has it measured because those measurements do not hold any more."""
+    at, spec = measured.measurements.measured_at if measured.measurements is not None else None, record.spec
+    if at is None or spec is None or profile.measurements is not None or spec.profiling.policy != "OnDrift":
+        return False
+    return profile.meta.key == Key(record.meta.key.namespace, following_name(spec, at))

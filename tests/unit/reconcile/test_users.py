@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from slm_operator.api import names
+from slm_operator.manifests.profile import following_name
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.profile.log import NOTHING_PRINTED
@@ -111,6 +112,25 @@ def test_the_older_of_two_profiles_of_one_key_is_used_by_nobody() -> None:
     newer = profile("newer")
     assert not view(older, newer, user()).used
     assert view(newer, older, user()).used
+
+
+@pytest.mark.parametrize(
+    ("spec", "at", "used"),
+    [
+        ({"policy": "OnDrift"}, MEASURED.measured_at, True),
+        ({"policy": "OnDrift"}, "2025-01-01T00:00:00Z", False),
+        ({}, MEASURED.measured_at, False),
+    ],
+)
+@pytest.mark.parametrize("where", ["team", "first"])
+def test_what_is_measured_again_is_used_by_who_had_it_made(
+    spec: dict[str, Any], at: str, where: str, *, used: bool
+) -> None:
+    drifted = user(profiling=spec)
+    assert drifted.spec is not None
+    second = profile(following_name(drifted.spec, at), measured=False, labels=MADE_HERE)
+    seen = view(second, profile(namespace=where), drifted, settings=LIBRARIES)
+    assert (seen.used, seen.turn.has_come) == (used, True)
 
 
 def test_each_question_is_asked_once_and_only_by_who_may_ask() -> None:
