@@ -18,6 +18,7 @@ from slm_operator.reconcile.indexes import (
     is_our_node,
     key_of,
     named_profile,
+    newest,
 )
 from slm_operator.reconcile.queue import FLEET, WorkKey
 from slm_operator.watch.records import Key
@@ -88,15 +89,17 @@ def _by_profile(change: Change[Any], caches: Caches, settings: Settings) -> Iter
         users = caches.deployments.by(KEYED, key) if is_library else caches.deployments.by(SHARING, (namespace, key))
         for deployment in users:
             yield WorkKey("deployment", deployment.meta.key)
-        if _is_measured(change.old) != _is_measured(change.new):  # others of its key are used, or not, from now on
-            for other in caches.profiles.by(OURS, (namespace, key)):
-                yield WorkKey("profile", other.meta.key)
+        if _rank(change.old) != _rank(change.new):  # others of its key are used, or not, from now on
+            for where in {namespace, *(deployment.meta.key.namespace for deployment in users)}:
+                for other in caches.profiles.by(OURS, (where, key)):
+                    yield WorkKey("profile", other.meta.key)
     for deployment in caches.deployments.by(NAMED, (namespace, change.key.name)):
         yield WorkKey("deployment", deployment.meta.key)
 
 
-def _is_measured(record: ProfileRecord | None) -> bool:
-    return record is not None and record.measurements is not None
+def _rank(record: ProfileRecord | None) -> tuple[object, ...] | None:
+    """What decides whether it is rested on instead of others with its key. None: it has no measurements yet."""
+    return newest(record) if record is not None and record.measurements is not None else None
 
 
 def _owners(change: Change[Any], caches: Caches) -> Iterator[WorkKey]:

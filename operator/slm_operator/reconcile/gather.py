@@ -16,7 +16,7 @@ from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
 from slm_operator.planning.profile.tries import is_made_here, is_to_be_measured
 from slm_operator.planning.profile.turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
-from slm_operator.reconcile.indexes import UNMEASURED
+from slm_operator.reconcile.indexes import UNMEASURED, newest
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.reconcile.turns import Turns
 from slm_operator.reconcile.users import Users
@@ -202,7 +202,7 @@ class Gatherer:
     def _newest(self, namespace: str, key: str | None) -> ProfileRecord | None:
         """The profile with a key that was measured last."""
         found = self.caches.profiles.by(OURS, (namespace, key))
-        return max(sorted(found, key=lambda one: one.meta.key), key=_newest, default=None)
+        return max(sorted(found, key=lambda one: one.meta.key), key=newest, default=None)
 
     def log_to_read(self, profile: Key) -> PodRecord | None:
         """The pod whose log tells more of this profile than is known; None when nothing more will come."""
@@ -265,8 +265,3 @@ def _maker(pod: PodRecord) -> str:
 
 def _template_hash(pod: PodRecord) -> str:
     return pod.meta.labels.get("pod-template-hash", "")
-
-
-def _newest(record: ProfileRecord) -> tuple[bool, bool, str]:
-    measured_at = record.measurements.measured_at if record.measurements is not None else None
-    return record.measurements is not None, not record.meta.deleting, measured_at or ""

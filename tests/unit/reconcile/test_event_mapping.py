@@ -1,5 +1,6 @@
 """Which passes a change wakes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,6 +115,22 @@ def test_profiles_of_one_key_hear_of_the_one_that_was_measured() -> None:
         "status": {"measurements": document},
     }
     assert watching.wakes("SLMProfile", measured) == {"profile ns/r", "profile ns/q", "deployment ns/e"}
+
+
+def test_a_measured_library_wakes_the_profiles_it_replaces() -> None:
+    watching = Watching(Settings(profiles=Profiles(library_namespaces=("library",))))
+    found = {"spec": {"model": {"uri": "/other"}}, "status": {"measurements": to_json(w.document())}}
+    woken = watching.wakes("SLMProfile", {"metadata": meta("x", namespace="library"), **found})
+    assert woken == {"profile library/x", "profile ns/q", "deployment ns/e"}
+
+
+def test_a_profile_measured_anew_wakes_others_of_its_key() -> None:
+    watching = Watching()
+    for version, year in ((1, 2025), (2, 2026)):
+        document = to_json(replace(w.document(), measured_at=f"{year}-01-01T00:00:00Z"))
+        raw = {"spec": {"model": {"uri": "/other"}}, "status": {"measurements": document}}
+        woken = watching.wakes("SLMProfile", {"metadata": meta("r", version=version), **raw})
+        assert "profile ns/q" in woken
 
 
 def test_a_pod_that_only_becomes_ready_does_not_wake_the_fleet() -> None:
