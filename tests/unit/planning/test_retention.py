@@ -105,6 +105,12 @@ def test_what_is_not_the_operators_is_kept(name: str) -> None:
     assert retention(KEPT[name], MONTH, after(9999), is_used=False) == Retention(unused_since=SINCE)
 
 
+@pytest.mark.parametrize("unreadable", [{"spec": None}, {"broken": "status.measurements: a newer schema"}])
+def test_what_this_version_cannot_read_is_kept(unreadable: dict[str, Any]) -> None:
+    found = replace(unused(), **unreadable)
+    assert retention(found, MONTH, after(31), is_used=False).delete is None
+
+
 @pytest.mark.parametrize(("days", "seconds"), [(0, 3600), (29.99, 864), (30, 3600), (99, 3600)])
 def test_it_is_looked_at_again_within_the_hour(days: float, seconds: float) -> None:
     found = retention(unused(), MONTH, after(days), is_used=False).look_again_seconds

@@ -74,8 +74,12 @@ def _unused(record: ProfileRecord, now: datetime) -> tuple[str, float]:
 
 
 def _may_go(record: ProfileRecord) -> bool:
-    """Whether the operator made it and somebody has not yet deleted it."""
-    return is_made_here(record) and not record.imported and not record.meta.deleting
+    """Whether the operator made it and somebody has not yet deleted it.
+
+    NB: whom it is for cannot be said of one that a newer version has written: an older one must not delete it.
+    """
+    is_read = record.spec is not None and record.broken is None
+    return is_read and is_made_here(record) and not record.imported and not record.meta.deleting
 
 
 def _delete(record: ProfileRecord, unused_since: str, days: float) -> Delete:
