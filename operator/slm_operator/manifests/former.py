@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from slm_operator.manifests.metadata import Manifest
 
 FOLDER, FILE = "/slm-former", "document.json"
+VOLUME = "slm-former"
+"""NB: it comes after a podTemplate, which may have volumes of any name."""
 MOST_BYTES = 192 << 10
 """Longest text of a document that is handed over: Kubernetes takes 256 KiB of all annotations. About 150 points."""
 
@@ -36,8 +38,8 @@ def going_on(job: Manifest, former: MeasurementDocument | None) -> Manifest:
     template = job["spec"]["template"]
     metadata, pod = template["metadata"], template["spec"]
     source = {"fieldRef": {"fieldPath": f"metadata.annotations['{names.FORMER_ANNOTATION}']"}}
-    volume = {"name": "former", "downwardAPI": {"items": [{"path": FILE} | source]}}
-    mount = {"name": "former", "mountPath": FOLDER, "readOnly": True}
+    volume = {"name": VOLUME, "downwardAPI": {"items": [{"path": FILE} | source]}}
+    mount = {"name": VOLUME, "mountPath": FOLDER, "readOnly": True}
     containers = [
         one
         if one["name"] != CONTAINER

@@ -91,7 +91,7 @@ def test_another_question_is_measured_on_from_what_is_there(spec: dict[str, Any]
     assert args[args.index("--continue-from") + 1] == "/slm-former/document.json"
     assert args[args.index("--max-gpu-minutes") + 1] == "10.0"
     assert args[args.index("--gpu-product") + 1] == "NVIDIA-H100-80GB-HBM3"
-    (mount,) = (one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "former")
+    (mount,) = (one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "slm-former")
     assert mount["mountPath"] == "/slm-former"
 
 
