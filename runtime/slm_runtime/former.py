@@ -72,7 +72,7 @@ def _other(former: MeasurementDocument, now: Documents) -> str | None:
         return f"so many sessions that no room is left ({len(former.points)} points)"
     try:
         known = findings_of(former, now.request).outcomes
-    except ArithmeticError:
+    except (ArithmeticError, ValueError):
         return "engines that do not exist: some of its figures are impossible"
     return None if known else "another step budget, or without the memory of the sweep's engine"
 
