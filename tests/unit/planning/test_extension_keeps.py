@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from slm_core.measurements import MeasurementDocument
+from slm_operator.manifests.question import lacking
+from slm_operator.planning.actions import WriteStatus
+from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.watch.records import Cause
 
 from . import worlds as w
@@ -16,6 +18,8 @@ from .test_extension import FIRST, OTHERS, asked, extending, longer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from slm_core.measurements import MeasurementDocument
 
 NOT_DONE: dict[str, Any] = {"complete": False, "incomplete_because": "the search is not finished"}
 LOAD = OTHERS["a load"]
@@ -160,3 +164,32 @@ def test_what_else_is_asked_is_looked_at_once_it_is_measured() -> None:
     life.prints(document=searched(FIRST))
     assert life.look().look_again_seconds is not None
     assert life.says[0] == "Complete"
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "no throughput": {"throughput_tokens_per_second": 0.0},
+    "no KV cache": {"kv_peak_fraction": 0.0},
+    "no replica": {"replicas": 0},
+    "no sequence": {"batch_size": 0},
+}
+
+
+@pytest.mark.parametrize("field", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("spec", OTHERS.values(), ids=OTHERS)
+def test_figures_no_engine_has_are_no_bug(spec: dict[str, Any], field: dict[str, Any]) -> None:
+    document, profile = searched(FIRST), w.profile(FIRST)
+    assert profile.spec is not None
+    for at, point in enumerate(document.points):
+        points = (*document.points[:at], replace(point, **field), *document.points[at + 1 :])
+        lacking(asked(**spec).question, profile.spec, replace(document, points=points))
+
+
+def test_a_library_says_nothing_of_its_own_namespace() -> None:
+    life = measuring()
+    here, record = life.profile.meta, w.deployment("other", spec=LOAD)
+    moved = replace(life.profile, meta=replace(here, key=here.key._replace(namespace="library")))
+    (write,) = (one for one in plan_deployment(w.seen(record, moved), w.SETTINGS, w.NOW).actions if isinstance(one, WriteStatus))
+    (said,) = (one for one in write.status["conditions"] if one["type"] == "Profiled")
+    title = f"SLMProfile {here.key.name} of library namespace library"
+    assert (said["status"], said["reason"]) == ("True", "Measured")
+    assert said["message"] == f"{title}: 4 points measured"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_core.sharing import asked_mode
+from slm_core.wording import several
 
 from slm_operator.api import names
 from slm_operator.api.conditions import Finding, condition
@@ -145,6 +146,10 @@ def _profile_finding(view: DeploymentView, found: ProfileRecord) -> Finding:
         if own
         else "measuring has not begun"
     )
+    if holds and not found.imported and found.meta.key.namespace != view.deployment.meta.key.namespace:
+        # NB: what a library waits for to be extended is for its own namespace, and changes with each of its points.
+        reason = Reason.MEASURED if reason == Reason.EXTENDING else reason
+        text = f"{several(len(found.measurements.points) if found.measurements is not None else 0, 'point')} measured"
     stalls = not holds and stalled is not None and stalled.get("status") == "True"
     return Finding(
         type=Condition.PROFILED,
