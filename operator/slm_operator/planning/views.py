@@ -102,6 +102,8 @@ class DeploymentView:
     deployment: DeploymentRecord
     profile: ProfileRecord | None
     """The profile named in spec, or the one with its key; None when there is none yet."""
+    namesake: ProfileRecord | None = None
+    """One that has the name of the profile to be made, and another key; only where there is no profile."""
     advice: Advice | Unadvisable | None = None
     """On what that profile has measured; None while it has measured nothing, or spec cannot be read."""
     assignment: Assignment | None = None

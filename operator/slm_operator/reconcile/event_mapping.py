@@ -85,7 +85,10 @@ def _by_profile(change: Change[Any], caches: Caches, settings: Settings) -> Iter
     yield WorkKey("profile", change.key)
     namespace = change.key.namespace
     is_library = namespace in settings.profiles.library_namespaces
-    for key in {key_of(record) for record in (change.old, change.new) if record is not None} - {None}:
+    # NB: its label says whose it was when it was made: who would make it again waits for it, if somebody edited it since.
+    records = [record for record in (change.old, change.new) if record is not None]
+    made_for = {record.meta.labels.get(names.PROFILE_LABEL) for record in records}
+    for key in ({key_of(record) for record in records} | made_for) - {None}:
         users = caches.deployments.by(KEYED, key) if is_library else caches.deployments.by(SHARING, (namespace, key))
         for deployment in users:
             yield WorkKey("deployment", deployment.meta.key)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slm_operator.manifests.metadata import child_name, job_name, label_value
+from slm_operator.manifests.profile import profile_name
 from slm_operator.manifests.served import read_served
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
 from slm_operator.planning.profile.tries import is_made_here, is_to_be_measured
@@ -87,6 +88,7 @@ class Gatherer:
         return DeploymentView(
             deployment=record,
             profile=profile,
+            namesake=self._namesake(record) if profile is None else None,
             advice=self.advice(record),
             assignment=self.assignments.get(key),
             workload=workload,
@@ -198,6 +200,13 @@ class Gatherer:
             return own
         libraries = (self._newest(library, key) for library in self.settings.profiles.library_namespaces)
         return next((found for found in libraries if found is not None and found.measurements is not None), own)
+
+    def _namesake(self, record: DeploymentRecord) -> ProfileRecord | None:
+        """A profile in the place of the one that a deployment without any would make: somebody has edited it."""
+        if record.spec is None or record.spec.profiling.profile_name is not None:
+            return None
+        found = self.caches.profiles.get(Key(record.meta.key.namespace, profile_name(record.spec)))
+        return found if found is not None and not found.meta.deleting else None
 
     def _newest(self, namespace: str, key: str | None) -> ProfileRecord | None:
         """The profile with a key that was measured last."""

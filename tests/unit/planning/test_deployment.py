@@ -69,6 +69,20 @@ def test_without_a_profile_one_is_asked_for_that_nobody_owns() -> None:
     )
 
 
+def test_a_profile_that_is_refused_is_asked_for_and_said() -> None:
+    made = plan(view(refusal=Refusal(kind="SLMProfile", because="exceeded quota: profiles")))
+    assert set(applied(made)) == {"SLMProfile"}
+    assert blocking(made) == ("Refused", "the API server refuses its SLMProfile: exceeded quota: profiles", False)
+
+
+def test_a_profile_in_the_place_of_its_own_is_named() -> None:
+    made = plan(view(namesake=w.profile(w.deployment())))
+    assert applied(made) == {}
+    reason, message, stalls = blocking(made)
+    assert (reason, stalls) == ("ProfileMissing", True)
+    assert "podTemplate sets of the engine (CPU, memory, variables) is another" in message
+
+
 def test_a_measured_model_with_slices_is_served_as_advised() -> None:
     made = plan(measured(TWO_PER_GPU))
     assert set(applied(made)) == {"SLMProfile", "Service", "PodDisruptionBudget", "Deployment"} - {"SLMProfile"}

@@ -151,7 +151,7 @@ STORIES = {
         view(job=ENDED, pod=replace(POD, terminated=Cause("OOMKilled", exit_code=137))),
         "Failed",
         "ProfileFailed",
-        "it ran out of host memory: raise it in spec.podTemplate",
+        "it ran out of host memory: raise it in spec.podTemplate of the SLMDeployment",
     ),
     "refused": (view(refused_because="exceeded quota"), "Pending", "Refused", "exceeded quota"),
     "unreadable result": (

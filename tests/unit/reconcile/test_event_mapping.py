@@ -124,6 +124,16 @@ def test_a_measured_library_wakes_the_profiles_it_replaces() -> None:
     assert woken == {"profile library/x", "profile ns/q", "deployment ns/e"}
 
 
+def test_an_edited_profile_wakes_whom_its_label_says_it_is_for() -> None:
+    watching = Watching()
+    (record,) = [one for one in watching.caches.deployments if one.meta.key.name == "e"]
+    labels = {"slm-operator.io/profile": str(watching.keys.of(record))}
+    template = {"spec": {"containers": [{"name": "engine", "resources": {"limits": {"memory": "64Gi"}}}]}}
+    edited = {"spec": {"model": {"uri": "/other"}, "podTemplate": template}}
+    woken = watching.wakes("SLMProfile", {"metadata": meta("x", labels=labels), **edited})
+    assert woken == {"profile ns/x", "deployment ns/e"}
+
+
 def test_a_profile_measured_anew_wakes_others_of_its_key() -> None:
     watching = Watching()
     for version, year in ((1, 2025), (2, 2026)):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from slm_operator.api import names
-from slm_operator.manifests.profile import following_name
+from slm_operator.manifests.profile import following_name, profile_name
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.profile.log import NOTHING_PRINTED
@@ -79,6 +79,19 @@ FOUND: dict[str, tuple[tuple[ProfileRecord, ...], str | None]] = {
 def test_a_deployment_rests_on(profiles: tuple[ProfileRecord, ...], taken: str | None) -> None:
     found = gatherer(*profiles, settings=LIBRARIES).profile_of(user())
     assert (str(found.meta.key) if found is not None else None) == taken
+
+
+def test_a_profile_whose_template_was_edited_is_a_namesake() -> None:
+    record = user()
+    assert record.spec is not None
+    found = profile(profile_name(record.spec), measured=False)
+    assert gatherer(found).deployment(record).namesake is None
+    resources = {"limits": {"memory": "64Gi"}}
+    template = {"spec": {"containers": [{"name": "engine", "resources": resources}]}}
+    assert found.spec is not None
+    edited = replace(found, spec=found.spec.model_copy(update={"pod_template": template}))
+    seen = gatherer(edited).deployment(record)
+    assert (seen.profile, seen.namesake) == (None, edited)
 
 
 USED: dict[str, tuple[tuple[DeploymentRecord, ...], bool]] = {

@@ -105,6 +105,8 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> Story:
             "no profile of this model, engine, GPU and workload exists and spec.profiling.policy is Never: "
             "import one with kubectl slm profile import, or set the policy to IfMissing",
         )
+    if found is None and view.namesake is not None:
+        return _stalled(Condition.PROFILED, Reason.PROFILE_MISSING, _taken(view.namesake))
     if found is None and spec.paused:
         paused = Finding(
             type=Condition.PROFILED, holds=False, reason=Reason.PAUSED, message="spec.paused: nothing is measured"
@@ -112,16 +114,24 @@ def _profiled(view: DeploymentView, spec: SLMDeploymentSpec) -> Story:
         return Story().and_then(paused)
     if found is None:
         wanted = profile(view.deployment, spec)
-        doing = Finding(
-            type=Condition.PROFILED,
-            holds=False,
-            reason=Reason.PROFILE_REQUESTED,
-            message=f"SLMProfile {profile_name(spec)} is being created",
-        )
+        reason, doing = Reason.PROFILE_REQUESTED, f"SLMProfile {profile_name(spec)} is being created"
+        if view.refusal is not None and view.refusal.kind == names.PROFILE_KIND:
+            reason, doing = Reason.REFUSED, f"the API server refuses its SLMProfile: {view.refusal.because}"
         return Story().and_then(
-            doing, Apply(manifest=wanted, because="no profile of this model, engine, GPU and workload exists yet")
+            Finding(type=Condition.PROFILED, holds=False, reason=reason, message=doing),
+            Apply(manifest=wanted, because="no profile of this model, engine, GPU and workload exists yet"),
         )
     return Story().and_then(_profile_finding(view, found))
+
+
+def _taken(namesake: ProfileRecord) -> str:
+    """NB: what a person changes in a profile's podTemplate may make it a profile of something else."""
+    name = namesake.meta.key.name
+    other = "its model, engine, GPU, lengths, or what its podTemplate sets of the engine (CPU, memory, variables) is another"
+    return (
+        f"SLMProfile {name} has the name of the one that is needed, and cannot be used: {namesake.broken or other}. "
+        f"Set the same in spec here, or delete it: kubectl delete slmp {name}"
+    )
 
 
 def _profile_finding(view: DeploymentView, found: ProfileRecord) -> Finding:

@@ -99,7 +99,9 @@ CONSEQUENCES: dict[Ending, Consequence] = {
         spends=True,
     ),
     Ending.OUT_OF_MEMORY: Consequence(
-        meaning="it ran out of host memory: raise it in spec.podTemplate", again=False, spends=True
+        meaning="it ran out of host memory: raise it in spec.podTemplate of the SLMDeployment, or of a profile of your own",
+        again=False,
+        spends=True,
     ),
     Ending.ENGINE_FAILED: Consequence(meaning="the engine or its spec failed", again=False, spends=True),
     Ending.UNEXPLAINED: Consequence(meaning="it ended without a result: see its log", again=False, spends=True),
