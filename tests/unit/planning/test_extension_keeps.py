@@ -94,6 +94,20 @@ def test_points_of_an_extension_are_kept_when_it(ends: Callable[[Life], None]) -
     assert life.status["gpuSeconds"] >= 400, "what it took is counted"
 
 
+def test_a_budget_that_is_spent_names_whose_is_to_be_raised() -> None:
+    life = measuring()
+    has_spent_its_budget(life)
+    life.until_it_rests()
+    assert life.says[2].endswith("raise spec.profiling.maxGpuMinutes of the SLMDeployment")
+
+
+def test_one_that_failed_names_only_what_has_it_tried_again() -> None:
+    life = measuring()
+    runs_out_of_memory(life)
+    life.until_it_rests()
+    assert "When it is corrected, it is tried again by: kubectl annotate slmp" in life.says[2]
+
+
 def test_a_job_nobody_asks_for_goes_after_its_points_stand() -> None:
     life = measuring()
     life.asked = ()
@@ -188,7 +202,9 @@ def test_a_library_says_nothing_of_its_own_namespace() -> None:
     life = measuring()
     here, record = life.profile.meta, w.deployment("other", spec=LOAD)
     moved = replace(life.profile, meta=replace(here, key=here.key._replace(namespace="library")))
-    (write,) = (one for one in plan_deployment(w.seen(record, moved), w.SETTINGS, w.NOW).actions if isinstance(one, WriteStatus))
+    (write,) = (
+        one for one in plan_deployment(w.seen(record, moved), w.SETTINGS, w.NOW).actions if isinstance(one, WriteStatus)
+    )
     (said,) = (one for one in write.status["conditions"] if one["type"] == "Profiled")
     title = f"SLMProfile {here.key.name} of library namespace library"
     assert (said["status"], said["reason"]) == ("True", "Measured")

@@ -171,7 +171,11 @@ def _with_points(
     shortfall = None if newer.complete else f"measuring ended early: {newer.incomplete_because}"
     if both is None:
         is_other = newer.gpu.product != former.gpu.product
-        why = "it was measured on another kind of GPU than before" if is_other else "it lacks points that were there before"
+        why = (
+            "it was measured on another kind of GPU than before"
+            if is_other
+            else "it lacks points that were there before"
+        )
         shortfall = f"{why}, and what was measured is not kept"
     result = both or measured_so_far(view) or former
     is_said = shortfall is None or (both is not None and not both.complete)

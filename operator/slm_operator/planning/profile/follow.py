@@ -86,7 +86,9 @@ def ended_so(view: ProfileView, tries: TriesStatus, ended: Ended, settings: Sett
     if not ended.consequence.again:
         reason = view.log.failure_class if ended.ending is Ending.ENGINE_FAILED else None
         own_words = ended.said if ended.ending is Ending.ENGINE_FAILED else f"the profile's pod: {ended}"
-        again = f"When it is corrected, a change of the profile's spec has it tried again, or: {retry_command(name)}"
+        # NB: the spec of a measured profile is immutable, and it is tried again for who asks.
+        by = "" if view.profile.measurements is not None else "by a change of the profile's spec, or "
+        again = f"When it is corrected, it is tried again {by}by: {retry_command(name)}"
         job = view.job
         goes = without_job(job, "its words are in status") if job is not None and job.finished and reason else ()
         outcome = failed(reason or Reason.PROFILE_FAILED, f"{own_words}. {again}", *goes)

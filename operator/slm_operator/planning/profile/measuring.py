@@ -91,7 +91,7 @@ def _without_job(
         because = "its spec was changed, or another try is asked for"
         return replace(waiting(Reason.STARTING, because, AT_ONCE_SECONDS), tries=begun_anew(record, tries))
     if is_spent(spec, tries, settings):
-        return held(Reason.BUDGET_SPENT, _spent(spec, tries, settings))
+        return held(Reason.BUDGET_SPENT, _spent(record, tries, settings))
     until = wait_until(tries, now)
     if until is not None:
         seconds = max(1.0, (until - now).total_seconds())
@@ -115,12 +115,15 @@ def _unused() -> Outcome:
     return waiting(Reason.UNUSED, "no SLMDeployment needs it: it is measured once one does, or delete it", 300.0)
 
 
-def _spent(spec: SLMProfileSpec, tries: TriesStatus, settings: Settings) -> str:
+def _spent(record: ProfileRecord, tries: TriesStatus, settings: Settings) -> str:
+    spec = record.spec
+    assert spec is not None
     by_admin = allowed_seconds(spec, settings) < spec.search.max_gpu_minutes * 60
-    bound = "config.tenancy.maxGpuMinutesPerProfile" if by_admin else "spec.search.maxGpuMinutes"
-    return (
-        f"{summary_of(tries, spec, settings)}, and the rest holds no further try: raise {bound}, or delete the profile"
-    )
+    extends = record.measurements is not None  # NB: then it is what the deployment allows that asks
+    own = "spec.profiling.maxGpuMinutes of the SLMDeployment" if extends else "spec.search.maxGpuMinutes"
+    bound = "config.tenancy.maxGpuMinutesPerProfile" if by_admin else own
+    or_else = "" if extends else ", or delete the profile"
+    return f"{summary_of(tries, spec, settings)}, and the rest holds no further try: raise {bound}{or_else}"
 
 
 def _queued(view: ProfileView, settings: Settings, now: datetime) -> Outcome:

@@ -153,7 +153,10 @@ def allowed_seconds(spec: SLMProfileSpec, settings: Settings) -> float:
 def summary_of(tries: TriesStatus, spec: SLMProfileSpec, settings: Settings) -> str:
     """The last try in a sentence, and what all of them have cost."""
     allowed = allowed_seconds(spec, settings) / 60
-    spent, how = f"{tries.gpu_seconds / 60:.1f} of {allowed:g} GPU minutes are spent", tries.last_message or tries.last_ending
+    spent, how = (
+        f"{tries.gpu_seconds / 60:.1f} of {allowed:g} GPU minutes are spent",
+        tries.last_message or tries.last_ending,
+    )
     return spent if how is None else f"try {tries.count} ended: {how}. {spent}"
 
 
