@@ -301,3 +301,12 @@ def test_a_profile_of_deployments_that_are_gone_begins_nothing() -> None:
     runs = plan(view(profile=made, used=False, job=JOB, pod=POD))
     assert not any(isinstance(one, Delete) for one in runs.actions), "it is nearly paid"
     assert any(isinstance(one, Apply) for one in plan(view(profile=record, used=False)).actions), "one made by hand"
+
+
+def test_a_failed_job_stays_for_its_log_while_somebody_may_look() -> None:
+    record = w.profile(w.deployment())
+    made = replace(record, meta=replace(record.meta, labels={"app.kubernetes.io/managed-by": "slm-operator"}))
+    failed = replace(made, status={"phase": "Failed", "tries": {"request": request_digest(made.spec)}})  # type: ignore[arg-type]
+    for used, gone in ((True, []), (False, ["Job"])):
+        actions = plan(view(profile=failed, job=replace(ENDED, succeeded=0, failed=1), used=used)).actions
+        assert [one.kind for one in actions if isinstance(one, Delete)] == gone
