@@ -162,7 +162,9 @@ class Gatherer:
     def advice(self, record: DeploymentRecord) -> Advised:
         """The advice for a deployment as it and its profile stand: one object for all who ask, while it is remembered."""
         profile = self.profile_of(record)
-        depends_on = _versions(record, profile)
+        # NB: by its value: a profile that is extended is written every few seconds, and a thousand may rest on it.
+        document = profile.measurements if profile is not None else None
+        depends_on = (*_versions(record, None), document)
         known = self._advice.pop(record.meta.key, None)
         if known is None or known[0] != depends_on:
             known = (depends_on, self.advice_of(record, profile))

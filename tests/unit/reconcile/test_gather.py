@@ -54,6 +54,23 @@ def test_advice_is_computed_once_until_something_changes() -> None:
     assert len(computed) == 2
 
 
+def test_advice_is_not_computed_again_for_what_a_profile_says_of_its_progress() -> None:
+    measured = replace(w.profile(CHAT, w.document()), imported=False)
+    seen, computed = gatherer(deployments=[CHAT], profiles=[measured]), []
+
+    def counted(record: Any, profile: Any) -> Any:
+        computed.append(record)
+        return advice_of(record, profile)
+
+    seen.advice_of = counted
+    for version, points in (("2", 0), ("3", 0), ("4", -1)):
+        document = replace(w.document(), points=w.document().points[: points or None])
+        head = replace(measured.meta, resource_version=version)
+        seen.caches.profiles.put(replace(measured, meta=head, measurements=document, status={"summary": version}))
+        assert seen.advice(CHAT) is not None
+    assert len(computed) == 2
+
+
 def test_a_number_that_became_somebodys_is_seen_though_the_generation_stays() -> None:
     """NB: to apply the number that is there, beside its owner, changes managedFields alone."""
     measured = w.profile(CHAT, w.document())
