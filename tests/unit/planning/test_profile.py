@@ -310,3 +310,10 @@ def test_a_failed_job_stays_for_its_log_while_somebody_may_look() -> None:
     for used, gone in ((True, []), (False, ["Job"])):
         actions = plan(view(profile=failed, job=replace(ENDED, succeeded=0, failed=1), used=used)).actions
         assert [one.kind for one in actions if isinstance(one, Delete)] == gone
+
+
+def test_figures_of_a_former_pod_template_say_so() -> None:
+    made_then = replace(ENDED, template="another")
+    message = status(plan(view(job=made_then, pod=replace(POD, phase="Succeeded"), log=log(RESULT))))["conditions"][-1]
+    assert message["reason"] == "Measured"
+    assert "under the pod template that spec had then" in message["message"]

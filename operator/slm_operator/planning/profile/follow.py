@@ -10,7 +10,7 @@ from slm_core.codec import to_json
 
 from slm_operator.api.conditions import moment, rfc3339
 from slm_operator.api.reasons import Reason
-from slm_operator.manifests.profile import request_digest
+from slm_operator.manifests.profile import request_digest, template_digest
 from slm_operator.planning.containers import remedy
 from slm_operator.planning.profile.contention import both_in_a_quota, both_want, replicas_in_the_way
 from slm_operator.planning.profile.endings import Ending, ending_of
@@ -43,6 +43,7 @@ FOLLOW_SECONDS = 3.0
 """How often a running profile's log is read."""
 POD_SECONDS = 30.0
 """How long Kubernetes usually needs at most to make a Job's pod."""
+OTHER_TEMPLATE = "It was measured under the pod template that spec had then: delete the profile to measure anew"
 TOO_LATE = (
     "Spec was changed after the measurement had begun, which goes on as it was: delete the profile to measure anew"
 )
@@ -180,6 +181,9 @@ def _measured(view: ProfileView, document: MeasurementDocument, tries: TriesStat
     message = f"{points} points measured" + (
         fewer if document.complete else f"; ended early: {document.incomplete_because}"
     )
+    made_with = view.job.template if view.job is not None else None
+    if made_with not in {None, template_digest(view.profile.spec)}:
+        message += f". {OTHER_TEMPLATE}"
     extra = {"measurements": to_json(document), "summary": f"{points} points"}
     if view.pod is not None and view.pod.node is not None:
         extra["node"] = view.pod.node
