@@ -200,6 +200,11 @@ def test_a_pod_reaches_itself_through_its_service(probe: Probe) -> None:
     assert probe.run("server", "busybox", "wget", "-qO-", "http://web/") == "built here\n"
 
 
+def test_what_is_for_no_service_is_refused_inside_the_cluster(probe: Probe) -> None:
+    with pytest.raises(KubectlError, match="[Cc]onnection refused"):
+        probe.run("client", "busybox", "wget", "-T", "60", "-qO-", "http://10.96.255.254/")
+
+
 def test_this_machine_reaches_a_node_port(probe: Probe) -> None:
     port = probe.kubectl("get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
     with urllib.request.urlopen(f"http://{probe.cluster.node_ip}:{port}/", timeout=10) as answer:

@@ -32,6 +32,8 @@ from .kind_node import node_image
 
 KEPT_NAME = "slm"
 READY_TIMEOUT_S = 400
+SERVICES = "10.96.0.0/16"
+"""Addresses of Services, by kind's default. What is for them never leaves a node untranslated."""
 KEPT_LOGS = 5  # clusters
 
 
@@ -178,6 +180,9 @@ def _create(cluster: KindCluster) -> None:
         )
     except (KindError, subprocess.TimeoutExpired) as error:
         raise KindError(f"no cluster {cluster.name!r}; its logs are in {cluster.logs}\n{error}") from error
+    # NB: while kube-proxy writes, a Service is for an instant neither refused nor translated (it restores one table after the
+    # other), and what is sent to it goes out by the machine's own way: there somebody may answer, with a 404 for instance.
+    cluster.exec("iptables", "--insert", "FORWARD", "--destination", SERVICES, "--jump", "REJECT")
     # NB: kind returns when the node is Ready; no pod can be created before this account is there.
     cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=240s")
 
