@@ -201,7 +201,7 @@ def test_a_pod_reaches_itself_through_its_service(probe: Probe) -> None:
 
 
 def test_what_is_for_no_service_is_refused_inside_the_cluster(probe: Probe) -> None:
-    with pytest.raises(KubectlError, match="[Cc]onnection refused"):
+    with pytest.raises(KubectlError, match=r"[Cc]onnection refused"):
         probe.run("client", "busybox", "wget", "-T", "60", "-qO-", "http://10.96.255.254/")
 
 
