@@ -76,6 +76,28 @@ def test_a_document_of_another_version_is_listed_all_the_same(document: Any) -> 
     assert (found.name, found.points) == ("p", 0)
 
 
+ODD: list[Any] = [7, "x", [1], {"a": 1}, True]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("field", ["phase", "gpuSeconds", "product", "unusedSince", "measurements"])
+def test_a_status_of_another_form_is_listed_all_the_same(
+    server: ApiServer, field: str, odd: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": [kept_profile("p", **{field: odd})]}
+    assert main(["profile", "list"]) == 0
+    assert "\np " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_a_document_with_odd_points_or_cost_is_listed(odd: Any) -> None:
+    raw = kept_profile("p", gpuSeconds=None, measurements={"points": odd, "cost": {"gpuSeconds": odd}})
+    raw["metadata"]["labels"] = odd
+    (found,) = known_profiles([raw], [])
+    assert (found.points, found.is_operators) == (1 if isinstance(odd, list) else 0, False)
+    assert found.gpu_seconds in {None, 7}
+
+
 @pytest.fixture
 def kept(server: ApiServer) -> ApiServer:
     """Two profiles that may go, and three that may not."""

@@ -79,22 +79,22 @@ def _known(raw: Raw, users: Mapping[tuple[str, str], Sequence[str]]) -> KnownPro
     imported = spec.get("measurements") is not None
     document = _part(spec if imported else status, "measurements")
     namespace, name = meta.get("namespace") or "", meta["name"]
-    gpu, cost = _part(document, "gpu"), _part(document, "cost")
-    spent = status.get("gpuSeconds")
+    gpu, points = _part(document, "gpu"), document.get("points")
+    spent = _number(status.get("gpuSeconds"))
     return KnownProfile(
         namespace=namespace,
         name=name,
         uid=meta.get("uid") or "",
         resource_version=meta.get("resourceVersion") or "",
-        phase=status.get("phase") or "Pending",
+        phase=str(status.get("phase") or "Pending"),
         model=str(_part(spec, "model").get("uri") or ""),
         product=str(gpu.get("product") or status.get("product") or _part(spec, "gpu").get("product") or ""),
-        points=len(document.get("points") or ()),
+        points=len(points) if isinstance(points, list) else 0,
         measured_at=str(document.get("measuredAt") or ""),
         used_by=tuple(sorted(users.get((namespace, name), ()))),
         unused_since=str(status.get("unusedSince") or ""),
-        gpu_seconds=cost.get("gpuSeconds") if spent is None else spent,
-        is_operators=not imported and (meta.get("labels") or {}).get(names.MANAGED_BY_LABEL) == names.MANAGED_BY,
+        gpu_seconds=_number(_part(document, "cost").get("gpuSeconds")) if spent is None else spent,
+        is_operators=not imported and _part(meta, "labels").get(names.MANAGED_BY_LABEL) == names.MANAGED_BY,
         deleting=bool(meta.get("deletionTimestamp")),
     )
 
@@ -105,6 +105,11 @@ def _part(raw: Raw, *path: str) -> Raw:
     for name in path:
         inside = inside.get(name) if isinstance(inside, dict) else None
     return inside if isinstance(inside, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    """A figure; None where it is none."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _may_go(profile: KnownProfile) -> bool:
