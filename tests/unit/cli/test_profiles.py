@@ -64,6 +64,14 @@ def test_only_what_the_operator_made_and_nobody_uses_goes(raw: dict[str, Any], *
     assert prunable(found, 30, NOW) == (found if goes else ())
 
 
+def test_a_profile_from_a_backup_is_unused_since_it_was_restored() -> None:
+    raw = kept_profile("p", unusedSince=JANUARY)
+    raw["metadata"]["creationTimestamp"] = "2026-02-20T00:00:00Z"
+    found = known_profiles([raw], [])
+    assert prunable(found, 10, NOW) == ()
+    assert prunable(found, 9, NOW) == found
+
+
 def test_what_is_being_deleted_is_not_deleted_again() -> None:
     raw = kept_profile("p", unusedSince=JANUARY)
     raw["metadata"]["deletionTimestamp"] = JANUARY

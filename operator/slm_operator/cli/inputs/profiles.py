@@ -33,6 +33,8 @@ class KnownProfile:
     model: str
     product: str
     points: int
+    created: str
+    """RFC 3339, by the API server."""
     measured_at: str
     """RFC 3339; empty: not said."""
     used_by: tuple[str, ...]
@@ -90,6 +92,7 @@ def _known(raw: Raw, users: Mapping[tuple[str, str], Sequence[str]]) -> KnownPro
         model=str(_part(spec, "model").get("uri") or ""),
         product=str(gpu.get("product") or status.get("product") or _part(spec, "gpu").get("product") or ""),
         points=len(points) if isinstance(points, list) else 0,
+        created=str(meta.get("creationTimestamp") or ""),
         measured_at=str(document.get("measuredAt") or ""),
         used_by=tuple(sorted(users.get((namespace, name), ()))),
         unused_since=str(status.get("unusedSince") or ""),
@@ -117,6 +120,11 @@ def _may_go(profile: KnownProfile) -> bool:
 
 
 def _unused_seconds(profile: KnownProfile, now: datetime) -> float:
-    """By the operator's word only: without one nobody knows who uses it."""
-    since = moment(profile.unused_since)
-    return -1.0 if since is None else (now - since).total_seconds()
+    """By the operator's word only: without one nobody knows who uses it.
+
+    NB: never from before it was made, as the operator counts: a status that came out of a backup is older than the object.
+    """
+    since, created = moment(profile.unused_since), moment(profile.created)
+    if since is None:
+        return -1.0
+    return (now - (since if created is None else max(since, created))).total_seconds()
