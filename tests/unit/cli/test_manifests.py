@@ -127,6 +127,22 @@ def test_what_is_exported_can_be_imported(
     assert f"SLMProfile team/{PROFILE_NAME} imported" in capsys.readouterr().out
 
 
+def test_import_takes_the_profile_that_is_measured(server: ApiServer, tmp_path: Path) -> None:
+    new = PROFILE | {"metadata": {"name": "new"}, "status": {}}
+    (tmp_path / "two.yaml").write_text(f"{json.dumps(new)}\n---\n{json.dumps(PROFILE)}\n")
+    assert main(["profile", "import", "-f", str(tmp_path / "two.yaml")]) == 0
+    assert [one["metadata"]["name"] for one in server.created] == [PROFILE_NAME]
+
+
+@pytest.mark.parametrize("odd", [{"spec": 7}, {"status": "x"}], ids=["spec", "status"])
+def test_export_of_an_object_of_another_form_is_refused(
+    server: ApiServer, odd: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers[f"{TEAM}/slmprofiles/{PROFILE_NAME}"] = PROFILE | odd
+    assert main(["profile", "export", PROFILE_NAME]) == 2
+    assert f"SLMProfile {PROFILE_NAME}: {next(iter(odd))}: expected an object" in capsys.readouterr().err
+
+
 def test_a_bare_document_is_imported_under_a_given_name(server: ApiServer, tmp_path: Path) -> None:
     raw = to_json(DOCUMENT)
     raw["model"]["uri"] = "hf://facebook/opt-1.3b"
@@ -167,6 +183,9 @@ IMPORTS: list[tuple[str, Any, str]] = [
         LATER,
         "v2' is newer than slm-operator.io/measurements/v1, the newest that this version reads: upgrade",
     ),
+    ("no spec", {k: v for k, v in PROFILE.items() if k != "spec"}, f"SLMProfile {PROFILE_NAME}: spec: expected an object"),
+    ("odd spec", PROFILE | {"spec": 7}, f"SLMProfile {PROFILE_NAME}: spec: expected an object, found 7: export"),
+    ("odd labels", PROFILE | {"metadata": {"name": "p", "labels": ["a"]}}, "SLMProfile p: metadata.labels: expected an"),
     ("newer profile", PROFILE | {"status": {"measurements": LATER}}, "or export the profile with an older version"),
 ]
 
