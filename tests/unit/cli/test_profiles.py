@@ -190,6 +190,23 @@ def test_prune_without_the_right_says_what_is_gone_already(kept: ApiServer, caps
     assert "no rights: User" in err
 
 
+def test_prune_for_scripts_without_the_right_says_what_is_gone(
+    kept: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.answers[f"DELETE {TEAM}/slmprofiles/old"] = failure(403, 'User "u" cannot delete resource "slmprofiles"')
+    assert main(["profile", "prune", "--yes", "-o", "json"]) == 2
+    out, err = capsys.readouterr()
+    found = [(one["name"], one["outcome"]) for one in json.loads(out)["profiles"]]
+    assert found == [("older", "deleted"), ("old", "was not deleted")]
+    assert "no rights: User" in err
+
+
+def test_prune_where_there_is_no_profile_says_so(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": []}
+    assert main(["profile", "prune"]) == 0
+    assert capsys.readouterr().out == "nothing to prune: there is no SLMProfile here\n"
+
+
 def test_prune_for_scripts_says_what_became_of_each(kept: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["profile", "prune", "--unused-for", "40", "--yes", "-o", "json"]) == 0
     answer = json.loads(capsys.readouterr().out)
