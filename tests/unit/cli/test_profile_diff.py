@@ -87,6 +87,24 @@ def test_latencies_differ_too_and_only_ttft_is_not_judged() -> None:
     assert pair.ttft.fraction == pytest.approx(2)
 
 
+def test_a_change_from_zero_is_beyond_chance_and_no_fraction() -> None:
+    (pair,) = differences(replace(A, points=(times(ONE, 0),)), A).pairs
+    assert (pair.throughput.fraction, pair.beyond_chance) == (None, ("tok/s",))
+    (same,) = differences(*2 * [replace(A, points=(times(ONE, 0),))]).pairs
+    assert (same.throughput.fraction, same.beyond_chance) == (0, ())
+
+
+def test_a_change_from_zero_is_null_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing, some = tmp_path / "0.json", tmp_path / "1.json"
+    nothing.write_text(json.dumps(to_json(replace(A, points=(times(ONE, 0),)))))
+    some.write_text(json.dumps(to_json(A)))
+    assert main(["profile", "diff", str(nothing), str(some), "-o", "json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)["points"]
+    assert one["throughputTokensPerSecond"]["changeFraction"] is None
+    assert main(["profile", "diff", str(nothing), str(some)]) == 0
+    assert "+0.0%" not in capsys.readouterr().out.splitlines()[3].split("→")[1]
+
+
 def test_a_ttft_that_one_of_them_did_not_see_is_absent() -> None:
     assert against(replace(ONE, ttft_ms=None)).pairs[0].ttft is None
 

@@ -77,7 +77,7 @@ def _of_cluster(raw: dict[str, Any], name: str) -> MeasurementDocument:
 
 
 def plain(a: str, b: str, found: Differences) -> dict[str, Any]:
-    """For scripts. Fractions: 0.1 is 10 % more in B."""
+    """For scripts. Fractions: 0.1 is 10 % more in B; null from 0, of which nothing is a part."""
     return {
         "schema": SCHEMA,
         "a": a,
@@ -104,7 +104,7 @@ def _plain(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _change(change: Change) -> dict[str, float]:
+def _change(change: Change) -> dict[str, float | None]:
     return asdict(change) | {"changeFraction": change.fraction}
 
 
@@ -166,7 +166,8 @@ def _points(found: Differences) -> Table:
 
 
 def _cells(change: Change, digits: int) -> tuple[str, str]:
-    return f"{change.a:,.{digits}f} → {change.b:,.{digits}f}", f"{change.fraction:+.1%}"
+    fraction = "" if change.fraction is None else f"{change.fraction:+.1%}"
+    return f"{change.a:,.{digits}f} → {change.b:,.{digits}f}", fraction
 
 
 def _engines(same: Same) -> str:
