@@ -125,6 +125,12 @@ def test_of_points_measured_again_the_confirmed_one_counts() -> None:
     assert pair.throughput.fraction == pytest.approx(1)
 
 
+@pytest.mark.parametrize("more", [{"in_flight": 32}, {"max_num_batched_tokens": 2048}], ids=["load", "token budget"])
+def test_of_points_that_are_written_differently_the_confirmed_counts(more: dict[str, int]) -> None:
+    (pair,) = against(times(ONE, 2, confirmed=True), times(ONE, 3, **more)).pairs
+    assert pair.throughput.fraction == pytest.approx(1)
+
+
 def test_a_marked_point_is_compared_and_doubted() -> None:
     assert against(replace(ONE, marks=(Mark.THROTTLED,))).pairs[0].is_doubted
 

@@ -6,7 +6,7 @@ Must never judge a figure that has no interval: TTFT's changes are given without
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from slm_core.candidates import deciding
@@ -112,7 +112,9 @@ def differences(a: MeasurementDocument, b: MeasurementDocument) -> Differences:
 
 
 def _points(document: MeasurementDocument) -> dict[Same, Point]:
-    return {Same.of(point): point for point in deciding(document.points).values()}
+    """NB: a full load may be named or not, and a token budget is no part of Same: alike first, then the one that decides."""
+    alike = (replace(point, in_flight=point.load, max_num_batched_tokens=None) for point in document.points)
+    return {Same.of(point): point for point in deciding(alike).values()}
 
 
 def _pair(same: Same, a: Point, b: Point) -> Pair:
