@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 from slm_core.codec import to_json
 from slm_core.measurements import Engine, Gpu, Latency, Mark, MeasurementDocument, Model, Workload
+from slm_operator.cli.commands import profile_diff
 from slm_operator.cli.inputs.differences import Other, Same, differences
 from slm_operator.cli.main import main
 from unit.advisor.build import point
@@ -126,7 +129,7 @@ def test_of_points_measured_again_the_confirmed_one_counts() -> None:
 
 
 @pytest.mark.parametrize("more", [{"in_flight": 32}, {"max_num_batched_tokens": 2048}], ids=["load", "token budget"])
-def test_of_points_that_are_written_differently_the_confirmed_counts(more: dict[str, int]) -> None:
+def test_of_points_alike_in_diff_the_confirmed_one_counts(more: dict[str, int]) -> None:
     (pair,) = against(times(ONE, 2, confirmed=True), times(ONE, 3, **more)).pairs
     assert pair.throughput.fraction == pytest.approx(1)
 
@@ -163,9 +166,32 @@ def test_a_profile_of_the_cluster_is_compared_with_a_file(
     assert [path for path in server.asked if "slmprofiles" in path] == [f"GET {TEAM}/slmprofiles/{PROFILE_NAME}"]
 
 
+def test_a_file_name_with_escapes_is_shown_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "\x1b[31m.json").write_text(json.dumps(to_json(A)))
+    (tmp_path / "none.json").write_text(json.dumps(to_json(replace(A, points=()))))
+    for form in ("table", "json"):
+        assert main(["profile", "diff", "./\x1b[31m.json", "none.json", "-o", form]) == 0
+        reported = capsys.readouterr().out
+        assert "\x1b" not in reported
+        assert "x1b[31m" in reported
+
+
+def test_a_narrow_terminal_shows_each_verdict_and_no_ttft() -> None:
+    out = Console(width=80, file=io.StringIO(), highlight=False)
+    out.print(profile_diff.view("a", "b", against(times(ONE, 2)), with_ttft=False))
+    reported = out.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in reported
+    assert "tok/s" in reported.splitlines()[3]
+    assert "TTFT needs 107 columns, or -o json." in reported
+
+
 # what is wrong, A and B, the sentence
 REFUSED: list[tuple[str, tuple[str, str], str]] = [
     ("no such file", ("./gone", "b"), "./gone: No such file"),
+    ("too long for a file", ("x" * 300, PROFILE_NAME), "not found in namespace team"),
     ("no such profile", ("gone", PROFILE_NAME), 'slmprofiles.slm-operator.io "gone" not found'),
     ("nothing measured", ("new", PROFILE_NAME), "SLMProfile new holds no measurements yet"),
     ("both stdin", ("-", "-"), "stdin, which can be read once only"),
