@@ -65,7 +65,9 @@ class Cluster:
         except NotFound as error:
             if namespace == self.namespace:
                 raise
-            raise Refused(f"{error.message} in namespace {namespace}: `kubectl get slm -A` lists what there is") from None
+            raise Refused(
+                f"{error.message} in namespace {namespace}: `kubectl get slm -A` lists what there is"
+            ) from None
 
 
 def ask(arguments: Namespace, work: Callable[[Cluster], Awaitable[T]]) -> T:

@@ -183,9 +183,17 @@ IMPORTS: list[tuple[str, Any, str]] = [
         LATER,
         "v2' is newer than slm-operator.io/measurements/v1, the newest that this version reads: upgrade",
     ),
-    ("no spec", {k: v for k, v in PROFILE.items() if k != "spec"}, f"SLMProfile {PROFILE_NAME}: spec: expected an object"),
+    (
+        "no spec",
+        {k: v for k, v in PROFILE.items() if k != "spec"},
+        f"SLMProfile {PROFILE_NAME}: spec: expected an object",
+    ),
     ("odd spec", PROFILE | {"spec": 7}, f"SLMProfile {PROFILE_NAME}: spec: expected an object, found 7: export"),
-    ("odd labels", PROFILE | {"metadata": {"name": "p", "labels": ["a"]}}, "SLMProfile p: metadata.labels: expected an"),
+    (
+        "odd labels",
+        PROFILE | {"metadata": {"name": "p", "labels": ["a"]}},
+        "SLMProfile p: metadata.labels: expected an",
+    ),
     ("newer profile", PROFILE | {"status": {"measurements": LATER}}, "or export the profile with an older version"),
 ]
 

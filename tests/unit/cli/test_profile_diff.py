@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +180,29 @@ def test_a_file_name_with_escapes_is_shown_visible(
         reported = capsys.readouterr().out
         assert "\x1b" not in reported
         assert "x1b[31m" in reported
+
+
+def test_a_stream_without_arrows_gets_them_escaped(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(to_json(A)))
+    command = [
+        sys.executable,
+        "-c",
+        "from slm_operator.cli.main import main; main()",
+        "profile",
+        "diff",
+        "./a.json",
+        "./a.json",
+    ]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2192" in done.stdout
 
 
 def test_a_narrow_terminal_shows_each_verdict_and_no_ttft() -> None:

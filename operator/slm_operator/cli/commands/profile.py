@@ -75,7 +75,9 @@ def exported(raw: dict[str, Any]) -> dict[str, Any]:
     spec, status = raw.get("spec"), raw.get("status") or {}
     for path, part in (("metadata.labels", labels), ("spec", spec), ("status", status)):
         if not isinstance(part, dict):
-            raise Refused(f"SLMProfile {name}: {path}: expected an object, found {shown(part)}: export the profile anew")
+            raise Refused(
+                f"SLMProfile {name}: {path}: expected an object, found {shown(part)}: export the profile anew"
+            )
     measured = status.get("measurements") or spec.get("measurements")
     if measured is None:
         phase = status.get("phase") or "Pending"
