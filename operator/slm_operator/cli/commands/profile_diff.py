@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 from slm_core.codec import to_json
 from slm_core.measurements import camel
@@ -18,13 +15,15 @@ from slm_operator.cli.cluster import Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.differences import Differences, Pair, Same, differences
 from slm_operator.cli.inputs.files import document_in, from_results, measured, read_all
-from slm_operator.cli.render.terminal import console
+from slm_operator.cli.render.for_scripts import print_json
+from slm_operator.cli.render.terminal import bare_table, console
 from slm_operator.visible import visible
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from rich.console import RenderableType
+    from rich.table import Table
     from slm_core.measurements import MeasurementDocument
 
     from slm_operator.cli.inputs.differences import Change
@@ -43,8 +42,7 @@ def run(arguments: Namespace) -> int:
     found = differences(*_documents(arguments, a, b))
     a, b = visible(a), visible(b)
     if arguments.output == "json":
-        json.dump(plain(a, b, found), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(plain(a, b, found))
     else:
         out = console()
         out.print(view(a, b, found, with_ttft=out.width >= WITH_TTFT))
@@ -144,7 +142,7 @@ def _subject(a: str, b: str, found: Differences) -> RenderableType:
 
 
 def _table(first: str, *folded: str) -> Table:
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    grid = bare_table()
     grid.add_column(first, no_wrap=True)
     for heading in folded:
         grid.add_column(heading, overflow="fold")
@@ -153,7 +151,7 @@ def _table(first: str, *folded: str) -> Table:
 
 def _points(found: Differences, *, with_ttft: bool) -> Table:
     """NB: in a narrow terminal the figures fold, which all else is about, and nothing is cut."""
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    grid = bare_table()
     for heading in ("ENGINES", "BATCH", "LOAD"):
         grid.add_column(heading, justify="right", no_wrap=True)
     for heading in ("TOK/S", "ITL MS", *(("TTFT MS",) if with_ttft else ())):

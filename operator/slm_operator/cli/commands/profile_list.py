@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 from slm_core.measurements import camel
 
 from slm_operator.cli.cluster import DEPLOYMENT, PROFILE, Cluster, ask
 from slm_operator.cli.inputs.profiles import KnownProfile, known_profiles
-from slm_operator.cli.render.terminal import console
+from slm_operator.cli.render.for_scripts import print_json
+from slm_operator.cli.render.terminal import bare_table, console
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -29,10 +27,7 @@ def run(arguments: Namespace) -> int:
     everywhere = arguments.all_namespaces
     namespace, found = ask(arguments, lambda cluster: look(cluster, everywhere=everywhere))
     if arguments.output == "json":
-        json.dump(
-            {"schema": SCHEMA, "profiles": [plain(one) for one in found]}, sys.stdout, indent=2, ensure_ascii=False
-        )
-        sys.stdout.write("\n")
+        print_json({"schema": SCHEMA, "profiles": [plain(one) for one in found]})
     elif not found:
         console().print(f"no SLMProfile in {namespace}: one is made for the first SLMDeployment, or imported")
     else:
@@ -55,7 +50,7 @@ def plain(profile: KnownProfile) -> dict[str, Any]:
 
 def table(found: Sequence[KnownProfile], *, everywhere: bool = False) -> RenderableType:
     """For people: a line a profile."""
-    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    view = bare_table()
     for heading in (*(("NAMESPACE",) if everywhere else ()), "PROFILE"):
         view.add_column(heading, no_wrap=True)
     for heading in ("MODEL", "PRODUCT"):

@@ -6,19 +6,17 @@ that came into use meanwhile has lost its status.unusedSince, and survives. Must
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from slm_operator.cli.cluster import PROFILE, Cluster, ask
 from slm_operator.cli.commands.profile_list import day, look, plain
 from slm_operator.cli.inputs.profiles import KnownProfile, prunable
-from slm_operator.cli.render.terminal import console
+from slm_operator.cli.render.for_scripts import print_json
+from slm_operator.cli.render.terminal import bare_table, console
 from slm_operator.kube.errors import ApiError, Conflict, NotFound
 
 if TYPE_CHECKING:
@@ -60,10 +58,7 @@ def run(arguments: Namespace) -> int:
 
 def _print_for_scripts(days: float, going: Sequence[KnownProfile], said: Mapping[str, str], *, otherwise: str) -> None:
     profiles = [plain(one) | {"outcome": said.get(one.name, otherwise)} for one in going]
-    json.dump(
-        {"schema": SCHEMA, "unusedForDays": days, "profiles": profiles}, sys.stdout, indent=2, ensure_ascii=False
-    )
-    sys.stdout.write("\n")
+    print_json({"schema": SCHEMA, "unusedForDays": days, "profiles": profiles})
 
 
 async def _delete(cluster: Cluster, one: KnownProfile) -> str:
@@ -86,7 +81,7 @@ def table(going: Sequence[KnownProfile], count: int, days: float) -> RenderableT
             f"none of {count} profiles was made by the operator and is unused for {days:g} days: "
             "`kubectl slm profile list` shows since when each is"
         )
-    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    view = bare_table()
     view.add_column("PROFILE", no_wrap=True)
     view.add_column("MODEL", overflow="fold")
     view.add_column("POINTS", justify="right", no_wrap=True)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from rich.console import Group
 from rich.live import Live as LiveView
-from rich.table import Table
 from rich.text import Text
 from slm_core.engines.registry import default, engine_of
 from slm_core.slo_check import resolve
@@ -26,7 +25,7 @@ from slm_operator.cli.cluster import DEPLOYMENT, Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measured
 from slm_operator.cli.render.live_metrics import Look, Row, rows
-from slm_operator.cli.render.terminal import console
+from slm_operator.cli.render.terminal import bare_table, console
 from slm_operator.kube.engine_metrics import NoMetrics, engine_counters
 from slm_operator.kube.errors import ApiError, Forbidden
 from slm_operator.kube.resources import POD
@@ -152,7 +151,7 @@ def table(namespace: str, found: Sequence[Row]) -> RenderableType:
     """The view, with what it lacks and why below it."""
     if not found:
         return Text(f"no SLMDeployment in namespace {namespace}")
-    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    view = bare_table()
     view.add_column("DEPLOYMENT", no_wrap=True)
     for heading in ("READY", "PER GPU", "TOK/S", "PREDICTED", "ITL MS", "SLO MS", "KV", "RUNNING", "WAITING"):
         view.add_column(heading, justify="right", no_wrap=True)

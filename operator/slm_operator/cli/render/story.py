@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from slm_operator.cli.render.terminal import console
+from slm_operator.cli.render.terminal import bare_table, console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def _show_advice_status(advice: AdviceStatus) -> None:
     out.print()
     for sentence in advice.sentences:
         out.print(Text(sentence))
-    considered = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    considered = bare_table()
     for heading in ("BATCH", "ENGINES"):
         considered.add_column(heading, justify="right", no_wrap=True)
     for heading in ("VERDICT", "REASON"):
@@ -121,7 +121,7 @@ def _profiles(found: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = bare_table()
     for heading in headings[:-1]:
         table.add_column(heading, no_wrap=True)
     table.add_column(headings[-1], overflow="fold")

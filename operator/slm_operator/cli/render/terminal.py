@@ -34,6 +34,11 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
 
 
+def bare_table() -> Table:
+    """A table without lines, as kubectl's are."""
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+
+
 def show_advice(advice: Advice, ledger: Ledger | None, engine: Engine) -> None:
     """Print the whole advice, with the memory of each GPU where a ledger tells it."""
     out = console()
@@ -79,7 +84,7 @@ def figures(advice: Advice, engine: Engine) -> Table:
 
 def ledger_table(ledger: Ledger, replicas: int, kv_bytes: int) -> Table:
     """Memory of one engine, of all engines of a GPU, and what is left."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = bare_table()
     table.add_column("MEMORY, GiB")
     table.add_column("EACH ENGINE", justify="right")
     table.add_column("GPU", justify="right")
@@ -100,7 +105,7 @@ def ledger_table(ledger: Ledger, replicas: int, kv_bytes: int) -> Table:
 
 def candidates(considered: Sequence[Candidate]) -> Table:
     """Every candidate, with its verdict and the reason."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = bare_table()
     for heading in ("BATCH", "ENGINES", "TOK/S", "ITL MS"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("VERDICT", no_wrap=True)
