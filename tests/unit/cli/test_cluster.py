@@ -52,6 +52,17 @@ def test_a_library_profile_that_is_gone_names_its_namespace(
     assert '"gone" not found in namespace lib: ' in capsys.readouterr().err
 
 
+def test_explain_of_a_status_of_a_newer_version_is_refused(
+    server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = deployed()
+    server.answers[f"{TEAM}/slmdeployments/opt"] = raw | {"status": raw["status"] | {"phase": "Hibernating"}}
+    assert main(["explain", "opt"]) == 2
+    assert (
+        "the status of SLMDeployment opt cannot be read by this version: `kubectl slm check`" in capsys.readouterr().err
+    )
+
+
 def test_explain_exits_with_1_while_it_is_not_ready(server: ApiServer) -> None:
     server.answers[f"{TEAM}/slmdeployments/opt"] = deployed("False")
     assert main(["explain", "opt"]) == 1
