@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
+from slm_operator.cli.commands import profile_list
 from slm_operator.cli.inputs.profiles import known_profiles, prunable
 from slm_operator.cli.main import main
 from unit.cli.api_server import GROUP, failure
@@ -128,6 +131,26 @@ def test_list_says_who_uses_a_profile_and_what_it_cost(kept: ApiServer, capsys: 
     assert "2026-01-01" in lines["older"]
     assert lines["old"].endswith("7,200")
     assert "NAMESPACE" not in lines["PROFILE"]
+
+
+LONG = f"{'x' * 40}-0b7f21aa-1f3c"
+
+
+def test_a_piped_list_has_a_line_a_profile(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    long = kept_profile(LONG, product="NVIDIA-H100-80GB-HBM3", unusedSince=JANUARY, gpuSeconds=20_000)
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": [long, kept_profile("p")]}
+    assert main(["profile", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["p", "hf://facebook/opt-1.3b"],
+        [LONG, "hf://facebook/opt-1.3b"],
+    ]
+
+
+def test_a_long_name_leaves_room_for_the_model_in_a_terminal() -> None:
+    out = Console(width=120, file=io.StringIO(), highlight=False)
+    out.print(profile_list.table(known_profiles([kept_profile(LONG)], [])))
+    assert "hf://facebook/opt-1.3b" in out.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_list_of_all_namespaces_names_them(kept: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:

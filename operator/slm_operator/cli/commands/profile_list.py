@@ -11,13 +11,13 @@ from slm_core.measurements import camel
 from slm_operator.cli.cluster import DEPLOYMENT, PROFILE, Cluster, ask
 from slm_operator.cli.inputs.profiles import KnownProfile, known_profiles
 from slm_operator.cli.render.for_scripts import print_json
-from slm_operator.cli.render.terminal import bare_table, console
+from slm_operator.cli.render.terminal import bare_table, console, print_rows
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from rich.console import RenderableType
+    from rich.table import Table
 
 SCHEMA = "slm-operator.io/profiles/v1"
 
@@ -31,7 +31,7 @@ def run(arguments: Namespace) -> int:
     elif not found:
         console().print(f"no SLMProfile in {namespace}: one is made for the first SLMDeployment, or imported")
     else:
-        console().print(table(found, everywhere=everywhere))
+        print_rows(table(found, everywhere=everywhere))
     return 0
 
 
@@ -48,12 +48,12 @@ def plain(profile: KnownProfile) -> dict[str, Any]:
     return {camel(name): None if value == "" else value for name, value in asdict(profile).items()}
 
 
-def table(found: Sequence[KnownProfile], *, everywhere: bool = False) -> RenderableType:
+def table(found: Sequence[KnownProfile], *, everywhere: bool = False) -> Table:
     """For people: a line a profile."""
     view = bare_table()
-    for heading in (*(("NAMESPACE",) if everywhere else ()), "PROFILE"):
-        view.add_column(heading, no_wrap=True)
-    for heading in ("MODEL", "PRODUCT"):
+    if everywhere:
+        view.add_column("NAMESPACE", no_wrap=True)
+    for heading in ("PROFILE", "MODEL", "PRODUCT"):  # NB: a name of 54 signs that never folds leaves the others none
         view.add_column(heading, overflow="fold")
     view.add_column("POINTS", justify="right", no_wrap=True)
     view.add_column("MEASURED", no_wrap=True)

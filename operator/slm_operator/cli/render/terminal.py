@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice
 
 PIPED_WIDTH = 120
+MOST_WIDTH = 10_000
 STYLES = {Verdict.CHOSEN: "bold green", Verdict.KEPT: "", Verdict.REJECTED: "dim"}
 
 
@@ -37,6 +38,14 @@ def console() -> Console:
 def bare_table() -> Table:
     """A table without lines, as kubectl's are."""
     return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+
+
+def print_rows(table: Table) -> None:
+    """Print a table; piped, each row is one line however long: what reads it (grep, awk) has no edge."""
+    out = console()
+    if not out.is_terminal:
+        out.width = max(out.width, out.measure(table, options=out.options.update(width=MOST_WIDTH)).maximum)
+    out.print(table)
 
 
 def show_advice(advice: Advice, ledger: Ledger | None, engine: Engine) -> None:
