@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = "slm-operator.io/profiles/v1"
+WHOLE_NAME = 32
+"""Signs of a name that is never folded."""
 
 
 def run(arguments: Namespace) -> int:
@@ -53,7 +55,9 @@ def table(found: Sequence[KnownProfile], *, everywhere: bool = False) -> Table:
     view = bare_table()
     if everywhere:
         view.add_column("NAMESPACE", no_wrap=True)
-    for heading in ("PROFILE", "MODEL", "PRODUCT"):  # NB: a name of 54 signs that never folds leaves the others none
+    # NB: a name of 54 signs that never folds leaves the other columns none.
+    view.add_column("PROFILE", overflow="fold", no_wrap=max(len(one.name) for one in found) <= WHOLE_NAME)
+    for heading in ("MODEL", "PRODUCT"):
         view.add_column(heading, overflow="fold")
     view.add_column("POINTS", justify="right", no_wrap=True)
     view.add_column("MEASURED", no_wrap=True)
