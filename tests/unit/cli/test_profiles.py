@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 from slm_operator.cli.commands import profile_list
-from slm_operator.cli.inputs.profiles import known_profiles, prunable
+from slm_operator.cli.inputs.profiles import known_profiles, prunable, rested_on
 from slm_operator.cli.main import main
 from unit.cli.api_server import GROUP, failure
 from unit.cli.cluster_objects import MANIFEST, PROFILE, PROFILE_NAME, TEAM, kept_profile
@@ -39,6 +39,19 @@ def test_who_names_a_profile_uses_it(more: dict[str, Any]) -> None:
     (found,) = known_profiles([kept_profile("p", unusedSince=JANUARY)], [deployment("chat", **more)])
     assert found.used_by == ("chat",)
     assert prunable([found], 0, NOW) == ()
+
+
+# what status.profile says, and the profile that is meant
+RESTED_ON: list[tuple[Any, tuple[str, str] | None]] = [
+    ({"name": "p"}, ("team", "p")),
+    ({"name": "p", "namespace": "lib"}, ("lib", "p")),
+    *((odd, None) for odd in (None, 7, "x", ["p"], {}, {"name": 7}, {"name": ""})),
+]
+
+
+@pytest.mark.parametrize(("used", "profile"), RESTED_ON, ids=[repr(c[0]) for c in RESTED_ON])
+def test_a_deployment_rests_on_the_profile_in_its_status(used: Any, profile: tuple[str, str] | None) -> None:
+    assert rested_on(deployment("chat", status={"profile": used}), "team") == profile
 
 
 def test_a_deployment_of_another_namespace_uses_its_own() -> None:

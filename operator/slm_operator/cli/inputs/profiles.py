@@ -64,12 +64,18 @@ def prunable(profiles: Iterable[KnownProfile], unused_days: float, now: datetime
     return tuple(sorted(found, key=lambda one: one.gpu_seconds or 0.0))
 
 
+def rested_on(deployment: Raw, namespace: str) -> tuple[str, str] | None:
+    """Namespace, which may be a library's, and name of the profile that a deployment of this namespace rests on; None: none yet."""
+    used = _part(deployment, "status", "profile")
+    name = used.get("name")
+    return (str(used.get("namespace") or namespace), name) if name and isinstance(name, str) else None
+
+
 def _named_by(deployment: Raw, namespace: str) -> set[tuple[str, str]]:
     """Namespaces and names of the profiles that a deployment measures, serves from, or is pinned to: while it is measured anew, two."""
     spec, status = _part(deployment, "spec"), _part(deployment, "status")
-    used = _part(status, "profile")
     named = (
-        (str(used.get("namespace") or namespace), used.get("name")),
+        rested_on(deployment, namespace) or (namespace, None),
         (namespace, _part(status, "advice", "profileRef").get("name")),
         (namespace, _part(spec, "profiling", "profileRef").get("name")),
     )
