@@ -71,13 +71,9 @@ def exported(raw: dict[str, Any]) -> dict[str, Any]:
 
     Raises Refused while there is nothing measured.
     """
-    name, labels = raw["metadata"]["name"], raw["metadata"].get("labels") or {}
-    spec, status = raw.get("spec"), raw.get("status") or {}
-    for path, part in (("metadata.labels", labels), ("spec", spec), ("status", status)):
-        if not isinstance(part, dict):
-            raise Refused(
-                f"SLMProfile {name}: {path}: expected an object, found {shown(part)}: export the profile anew"
-            )
+    name = raw["metadata"]["name"]
+    labels = _object(name, "metadata.labels", raw["metadata"].get("labels") or {})
+    spec, status = _object(name, "spec", raw.get("spec")), _object(name, "status", raw.get("status") or {})
     measured = status.get("measurements") or spec.get("measurements")
     if measured is None:
         phase = status.get("phase") or "Pending"
@@ -91,6 +87,12 @@ def exported(raw: dict[str, Any]) -> dict[str, Any]:
         "metadata": metadata,
         "spec": spec | {"measurements": measured},
     }
+
+
+def _object(profile: str, path: str, part: Any) -> dict[str, Any]:
+    if not isinstance(part, dict):
+        raise Refused(f"SLMProfile {profile}: {path}: expected an object, found {shown(part)}: export the profile anew")
+    return part
 
 
 def imported(arguments: Namespace) -> dict[str, Any]:
