@@ -50,11 +50,24 @@ class Cluster:
 
     async def deployment(self, name: str) -> dict[str, Any]:
         """An SLMDeployment as it stands."""
-        return await self.client.get(DEPLOYMENT, self.namespace, name)
+        return await self._named(DEPLOYMENT, self.namespace, name)
 
     async def profile(self, name: str, namespace: str | None = None) -> dict[str, Any]:
         """An SLMProfile as it stands. `namespace`: a library's; None: the command's own."""
-        return await self.client.get(PROFILE, namespace or self.namespace, name)
+        return await self._named(PROFILE, namespace or self.namespace, name)
+
+    async def _named(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
+        """NB: an empty name is the path of the list, and dots are other paths: a variable of a script may be either."""
+        if name in {"", ".", ".."}:
+            raise Refused(f"{name!r} is no name of an {resource.kind}: `kubectl get {resource.plural}` lists them")
+        try:
+            return await self.client.get(resource, namespace, name)
+        except NotFound as error:
+            if namespace == self.namespace:
+                raise
+            raise Refused(
+                f"{error.message} in namespace {namespace}: `kubectl get slm -A` lists what there is"
+            ) from None
 
 
 def ask(arguments: Namespace, work: Callable[[Cluster], Awaitable[T]]) -> T:

@@ -7,6 +7,7 @@ person can fix.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -26,6 +27,8 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; argparse's own errors exit with 2."""
     arguments = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # NB: a stream of ASCII or Latin-1 takes no arrow, nor most names
+        sys.stdout.reconfigure(errors="backslashreplace")
     from slm_core.codec import DocumentError  # noqa: PLC0415 - `--help` reads no document
 
     try:

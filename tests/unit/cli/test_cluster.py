@@ -31,6 +31,38 @@ def test_explain_prints_the_sentences_of_status(server: ApiServer, capsys: pytes
     assert "more were considered: `kubectl slm report`" in reported
 
 
+@pytest.mark.parametrize("name", ["", ".", ".."])
+@pytest.mark.parametrize("command", [["profile", "export"], ["explain"], ["history"], ["report"]], ids=" ".join)
+def test_a_name_that_is_another_path_is_refused(
+    server: ApiServer, command: list[str], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, name]) == 2
+    assert f"{name!r} is no name of an SLM" in capsys.readouterr().err
+    assert server.asked == []
+
+
+def test_a_library_profile_that_is_gone_names_its_namespace(
+    server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = deployed()
+    server.answers[f"{TEAM}/slmdeployments/opt"] = raw | {
+        "status": raw["status"] | {"profile": {"name": "gone", "namespace": "lib"}}
+    }
+    assert main(["report", "opt"]) == 2
+    assert '"gone" not found in namespace lib: ' in capsys.readouterr().err
+
+
+def test_explain_of_a_status_of_a_newer_version_is_refused(
+    server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = deployed()
+    server.answers[f"{TEAM}/slmdeployments/opt"] = raw | {"status": raw["status"] | {"phase": "Hibernating"}}
+    assert main(["explain", "opt"]) == 2
+    assert (
+        "the status of SLMDeployment opt cannot be read by this version: `kubectl slm check`" in capsys.readouterr().err
+    )
+
+
 def test_explain_exits_with_1_while_it_is_not_ready(server: ApiServer) -> None:
     server.answers[f"{TEAM}/slmdeployments/opt"] = deployed("False")
     assert main(["explain", "opt"]) == 1

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 import yaml
 from slm_core.codec import to_json
+from slm_operator.cli.inputs.profile_of import newest
 from slm_operator.cli.main import main
-from unit.cli.api_server import failure
-from unit.cli.cluster_objects import DOCUMENT, MANIFEST, PROFILE, PROFILE_NAME, SPEC, TEAM
+from unit.cli.api_server import GROUP, failure
+from unit.cli.cluster_objects import DOCUMENT, MANIFEST, PROFILE, PROFILE_NAME, SPEC, TEAM, kept_profile
 from unit.cli.golden import ROOT
 
 if TYPE_CHECKING:
@@ -48,6 +50,70 @@ def test_a_plan_finds_a_profile_by_what_it_measured_of_any_name(
     server.answers[f"{TEAM}/slmprofiles"] = {"items": [of_another, unreadable]}
     assert main(["plan", "-f", manifest]) == 0
     assert "It would be measured first" in capsys.readouterr().out
+
+
+SETTINGS = "/api/v1/namespaces/slm-system/configmaps/slm-operator"
+WITH_LIBRARY = {"data": {"config.yaml": "profiles: {libraryNamespaces: [lib]}\n"}}
+LIBRARY = f"{GROUP}/namespaces/lib/slmprofiles"
+WORKLOADS = "/apis/apps/v1/deployments"
+
+
+def denied(verb: str, plural: str) -> tuple[int, dict[str, Any]]:
+    return failure(403, f'{plural} is forbidden: User "u" cannot {verb} resource "{plural}"')
+
+
+def test_a_plan_takes_a_profile_of_a_library(
+    server: ApiServer, manifest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers |= {f"{TEAM}/slmprofiles": {"items": []}, SETTINGS: WITH_LIBRARY, LIBRARY: {"items": [PROFILE]}}
+    assert main(["plan", "-f", manifest]) == 0
+    assert capsys.readouterr().out.startswith("Serve 2 engines per GPU (MPS)")
+
+
+UNSEEN: list[tuple[str, dict[str, Any], str]] = [
+    ("operator", {WORKLOADS: denied("list", "deployments")}, "no right to list deployments in all namespaces"),
+    ("settings", {SETTINGS: denied("get", "configmaps")}, "no right to get configmaps there"),
+    ("library", {SETTINGS: WITH_LIBRARY, LIBRARY: denied("list", "slmprofiles")}, "library namespace lib"),
+]
+
+
+@pytest.mark.parametrize(("answers", "why"), [c[1:] for c in UNSEEN], ids=[c[0] for c in UNSEEN])
+def test_a_plan_names_the_library_that_it_could_not_see(
+    server: ApiServer, manifest: str, answers: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers |= {f"{TEAM}/slmprofiles": {"items": []}} | answers
+    assert main(["plan", "-f", manifest]) == 0
+    reported = " ".join(capsys.readouterr().out.split())
+    assert "Unless a library of profiles has it, which is not known: " in reported
+    assert why in reported
+
+
+def test_a_plan_of_what_is_being_measured_names_its_phase(
+    server: ApiServer, manifest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = kept_profile("by-hand", phase="Running", measurements=None)
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": [running]}
+    assert main(["plan", "-f", manifest]) == 0
+    reported = capsys.readouterr().out
+    assert reported.startswith("No measurements yet: SLMProfile by-hand is Running.")
+    assert "Unless a library" not in reported
+
+
+def test_a_plan_passes_over_a_profile_that_is_not_readable(
+    server: ApiServer, manifest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = kept_profile("later", measurements=LATER)
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": [later, PROFILE]}
+    assert main(["plan", "-f", manifest]) == 0
+    assert capsys.readouterr().out.startswith("Serve 2 engines per GPU (MPS)")
+
+
+@pytest.mark.parametrize("deleting", [False, True])
+def test_of_several_profiles_the_newest_that_stays_counts(*, deleting: bool) -> None:
+    old = kept_profile("old", measurements=to_json(replace(DOCUMENT, measured_at="2026-01-01T00:00:00Z")))
+    new = kept_profile("new", measurements=to_json(replace(DOCUMENT, measured_at="2026-02-01T00:00:00Z")))
+    new["metadata"] |= {"deletionTimestamp": "2026-03-01T00:00:00Z"} if deleting else {}
+    assert newest([new, old], "").name == ("old" if deleting else "new")
 
 
 def test_plan_with_a_profile_file_asks_no_cluster(
@@ -127,6 +193,22 @@ def test_what_is_exported_can_be_imported(
     assert f"SLMProfile team/{PROFILE_NAME} imported" in capsys.readouterr().out
 
 
+def test_import_takes_the_profile_that_is_measured(server: ApiServer, tmp_path: Path) -> None:
+    new = PROFILE | {"metadata": {"name": "new"}, "status": {}}
+    (tmp_path / "two.yaml").write_text(f"{json.dumps(new)}\n---\n{json.dumps(PROFILE)}\n")
+    assert main(["profile", "import", "-f", str(tmp_path / "two.yaml")]) == 0
+    assert [one["metadata"]["name"] for one in server.created] == [PROFILE_NAME]
+
+
+@pytest.mark.parametrize("odd", [{"spec": 7}, {"status": "x"}], ids=["spec", "status"])
+def test_export_of_an_object_of_another_form_is_refused(
+    server: ApiServer, odd: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers[f"{TEAM}/slmprofiles/{PROFILE_NAME}"] = PROFILE | odd
+    assert main(["profile", "export", PROFILE_NAME]) == 2
+    assert f"SLMProfile {PROFILE_NAME}: {next(iter(odd))}: expected an object" in capsys.readouterr().err
+
+
 def test_a_bare_document_is_imported_under_a_given_name(server: ApiServer, tmp_path: Path) -> None:
     raw = to_json(DOCUMENT)
     raw["model"]["uri"] = "hf://facebook/opt-1.3b"
@@ -166,6 +248,17 @@ IMPORTS: list[tuple[str, Any, str]] = [
         "newer document",
         LATER,
         "v2' is newer than slm-operator.io/measurements/v1, the newest that this version reads: upgrade",
+    ),
+    (
+        "no spec",
+        {k: v for k, v in PROFILE.items() if k != "spec"},
+        f"SLMProfile {PROFILE_NAME}: spec: expected an object",
+    ),
+    ("odd spec", PROFILE | {"spec": 7}, f"SLMProfile {PROFILE_NAME}: spec: expected an object, found 7: export"),
+    (
+        "odd labels",
+        PROFILE | {"metadata": {"name": "p", "labels": ["a"]}},
+        "SLMProfile p: metadata.labels: expected an",
     ),
     ("newer profile", PROFILE | {"status": {"measurements": LATER}}, "or export the profile with an older version"),
 ]

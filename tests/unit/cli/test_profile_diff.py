@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 from slm_core.codec import to_json
 from slm_core.measurements import Engine, Gpu, Latency, Mark, MeasurementDocument, Model, Workload
+from slm_operator.cli.commands import profile_diff
 from slm_operator.cli.inputs.differences import Other, Same, differences
 from slm_operator.cli.main import main
 from unit.advisor.build import point
@@ -87,6 +93,24 @@ def test_latencies_differ_too_and_only_ttft_is_not_judged() -> None:
     assert pair.ttft.fraction == pytest.approx(2)
 
 
+def test_a_change_from_zero_is_beyond_chance_and_no_fraction() -> None:
+    (pair,) = differences(replace(A, points=(times(ONE, 0),)), A).pairs
+    assert (pair.throughput.fraction, pair.beyond_chance) == (None, ("tok/s",))
+    (same,) = differences(*2 * [replace(A, points=(times(ONE, 0),))]).pairs
+    assert (same.throughput.fraction, same.beyond_chance) == (0, ())
+
+
+def test_a_change_from_zero_is_null_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing, some = tmp_path / "0.json", tmp_path / "1.json"
+    nothing.write_text(json.dumps(to_json(replace(A, points=(times(ONE, 0),)))))
+    some.write_text(json.dumps(to_json(A)))
+    assert main(["profile", "diff", str(nothing), str(some), "-o", "json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)["points"]
+    assert one["throughputTokensPerSecond"]["changeFraction"] is None
+    assert main(["profile", "diff", str(nothing), str(some)]) == 0
+    assert "+0.0%" not in capsys.readouterr().out.splitlines()[3].split("→")[1]
+
+
 def test_a_ttft_that_one_of_them_did_not_see_is_absent() -> None:
     assert against(replace(ONE, ttft_ms=None)).pairs[0].ttft is None
 
@@ -104,6 +128,12 @@ def test_a_full_load_is_the_same_whether_it_is_named_or_not() -> None:
 
 def test_of_points_measured_again_the_confirmed_one_counts() -> None:
     (pair,) = against(times(ONE, 2, confirmed=True), times(ONE, 3)).pairs
+    assert pair.throughput.fraction == pytest.approx(1)
+
+
+@pytest.mark.parametrize("more", [{"in_flight": 32}, {"max_num_batched_tokens": 2048}], ids=["load", "token budget"])
+def test_of_points_alike_in_diff_the_confirmed_one_counts(more: dict[str, int]) -> None:
+    (pair,) = against(times(ONE, 2, confirmed=True), times(ONE, 3, **more)).pairs
     assert pair.throughput.fraction == pytest.approx(1)
 
 
@@ -139,9 +169,55 @@ def test_a_profile_of_the_cluster_is_compared_with_a_file(
     assert [path for path in server.asked if "slmprofiles" in path] == [f"GET {TEAM}/slmprofiles/{PROFILE_NAME}"]
 
 
+def test_a_file_name_with_escapes_is_shown_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "\x1b[31m.json").write_text(json.dumps(to_json(A)))
+    (tmp_path / "none.json").write_text(json.dumps(to_json(replace(A, points=()))))
+    for form in ("table", "json"):
+        assert main(["profile", "diff", "./\x1b[31m.json", "none.json", "-o", form]) == 0
+        reported = capsys.readouterr().out
+        assert "\x1b" not in reported
+        assert "x1b[31m" in reported
+
+
+def test_a_stream_without_arrows_gets_them_escaped(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(to_json(A)))
+    command = [
+        sys.executable,
+        "-c",
+        "from slm_operator.cli.main import main; main()",
+        "profile",
+        "diff",
+        "./a.json",
+        "./a.json",
+    ]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2192" in done.stdout
+
+
+def test_a_narrow_terminal_shows_each_verdict_and_no_ttft() -> None:
+    out = Console(width=80, file=io.StringIO(), highlight=False)
+    out.print(profile_diff.view("a", "b", against(times(ONE, 2)), with_ttft=False))
+    reported = out.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in reported
+    assert "tok/s" in reported.splitlines()[3]
+    assert "TTFT needs 107 columns, or -o json." in reported
+
+
 # what is wrong, A and B, the sentence
 REFUSED: list[tuple[str, tuple[str, str], str]] = [
     ("no such file", ("./gone", "b"), "./gone: No such file"),
+    ("too long for a file", ("x" * 300, PROFILE_NAME), "not found in namespace team"),
     ("no such profile", ("gone", PROFILE_NAME), 'slmprofiles.slm-operator.io "gone" not found'),
     ("nothing measured", ("new", PROFILE_NAME), "SLMProfile new holds no measurements yet"),
     ("both stdin", ("-", "-"), "stdin, which can be read once only"),

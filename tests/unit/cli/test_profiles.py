@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from slm_operator.cli.inputs.profiles import known_profiles, prunable
+from rich.console import Console
+from slm_operator.cli.commands import profile_list
+from slm_operator.cli.inputs.profiles import known_profiles, prunable, rested_on
 from slm_operator.cli.main import main
 from unit.cli.api_server import GROUP, failure
 from unit.cli.cluster_objects import MANIFEST, PROFILE, PROFILE_NAME, TEAM, kept_profile
@@ -38,6 +41,19 @@ def test_who_names_a_profile_uses_it(more: dict[str, Any]) -> None:
     assert prunable([found], 0, NOW) == ()
 
 
+# what status.profile says, and the profile that is meant
+RESTED_ON: list[tuple[Any, tuple[str, str] | None]] = [
+    ({"name": "p"}, ("team", "p")),
+    ({"name": "p", "namespace": "lib"}, ("lib", "p")),
+    *((odd, None) for odd in (None, 7, "x", ["p"], {}, {"name": 7}, {"name": ""})),
+]
+
+
+@pytest.mark.parametrize(("used", "profile"), RESTED_ON, ids=[repr(c[0]) for c in RESTED_ON])
+def test_a_deployment_rests_on_the_profile_in_its_status(used: Any, profile: tuple[str, str] | None) -> None:
+    assert rested_on(deployment("chat", status={"profile": used}), "team") == profile
+
+
 def test_a_deployment_of_another_namespace_uses_its_own() -> None:
     more = {"status": {"profile": {"name": "p"}}}
     (found,) = known_profiles([kept_profile("p")], [deployment("chat", "other", **more)])
@@ -64,6 +80,14 @@ def test_only_what_the_operator_made_and_nobody_uses_goes(raw: dict[str, Any], *
     assert prunable(found, 30, NOW) == (found if goes else ())
 
 
+def test_a_profile_from_a_backup_is_unused_since_it_was_restored() -> None:
+    raw = kept_profile("p", unusedSince=JANUARY)
+    raw["metadata"]["creationTimestamp"] = "2026-02-20T00:00:00Z"
+    found = known_profiles([raw], [])
+    assert prunable(found, 10, NOW) == ()
+    assert prunable(found, 9, NOW) == found
+
+
 def test_what_is_being_deleted_is_not_deleted_again() -> None:
     raw = kept_profile("p", unusedSince=JANUARY)
     raw["metadata"]["deletionTimestamp"] = JANUARY
@@ -74,6 +98,28 @@ def test_what_is_being_deleted_is_not_deleted_again() -> None:
 def test_a_document_of_another_version_is_listed_all_the_same(document: Any) -> None:
     (found,) = known_profiles([kept_profile("p", measurements=document)], [])
     assert (found.name, found.points) == ("p", 0)
+
+
+ODD: list[Any] = [7, "x", [1], {"a": 1}, True]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("field", ["phase", "gpuSeconds", "product", "unusedSince", "measurements"])
+def test_a_status_of_another_form_is_listed_all_the_same(
+    server: ApiServer, field: str, odd: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": [kept_profile("p", **{field: odd})]}
+    assert main(["profile", "list"]) == 0
+    assert "\np " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_a_document_with_odd_points_or_cost_is_listed(odd: Any) -> None:
+    raw = kept_profile("p", gpuSeconds=None, measurements={"points": odd, "cost": {"gpuSeconds": odd}})
+    raw["metadata"]["labels"] = odd
+    (found,) = known_profiles([raw], [])
+    assert (found.points, found.is_operators) == (1 if isinstance(odd, list) else 0, False)
+    assert found.gpu_seconds in {None, 7}
 
 
 @pytest.fixture
@@ -98,6 +144,26 @@ def test_list_says_who_uses_a_profile_and_what_it_cost(kept: ApiServer, capsys: 
     assert "2026-01-01" in lines["older"]
     assert lines["old"].endswith("7,200")
     assert "NAMESPACE" not in lines["PROFILE"]
+
+
+LONG = f"{'x' * 40}-0b7f21aa-1f3c"
+
+
+def test_a_piped_list_has_a_line_a_profile(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    long = kept_profile(LONG, product="NVIDIA-H100-80GB-HBM3", unusedSince=JANUARY, gpuSeconds=20_000)
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": [long, kept_profile("p")]}
+    assert main(["profile", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["p", "hf://facebook/opt-1.3b"],
+        [LONG, "hf://facebook/opt-1.3b"],
+    ]
+
+
+def test_a_long_name_leaves_room_for_the_model_in_a_terminal() -> None:
+    out = Console(width=120, file=io.StringIO(), highlight=False)
+    out.print(profile_list.table(known_profiles([kept_profile(LONG)], [])))
+    assert "hf://facebook/opt-1.3b" in out.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_list_of_all_namespaces_names_them(kept: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,6 +224,23 @@ def test_prune_without_the_right_says_what_is_gone_already(kept: ApiServer, caps
     out, err = capsys.readouterr()
     assert out == "SLMProfile team/older deleted\n"
     assert "no rights: User" in err
+
+
+def test_prune_for_scripts_without_the_right_says_what_is_gone(
+    kept: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.answers[f"DELETE {TEAM}/slmprofiles/old"] = failure(403, 'User "u" cannot delete resource "slmprofiles"')
+    assert main(["profile", "prune", "--yes", "-o", "json"]) == 2
+    out, err = capsys.readouterr()
+    found = [(one["name"], one["outcome"]) for one in json.loads(out)["profiles"]]
+    assert found == [("older", "deleted"), ("old", "was not deleted")]
+    assert "no rights: User" in err
+
+
+def test_prune_where_there_is_no_profile_says_so(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.answers[f"{TEAM}/slmprofiles"] = {"items": []}
+    assert main(["profile", "prune"]) == 0
+    assert capsys.readouterr().out == "nothing to prune: there is no SLMProfile here\n"
 
 
 def test_prune_for_scripts_says_what_became_of_each(kept: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:

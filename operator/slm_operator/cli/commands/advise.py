@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measurements
 from slm_operator.cli.inputs.question import advice_on, settings_of, slo_of
 from slm_operator.cli.render.answer import answer
+from slm_operator.cli.render.for_scripts import print_json
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -44,5 +44,4 @@ def show(advice: Advice, ledger: Ledger | None, engine: Engine, form: str) -> No
 
         yaml.safe_dump(answer(advice), sys.stdout, sort_keys=False, allow_unicode=True, width=1000)
     else:
-        json.dump(answer(advice), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(answer(advice))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -14,6 +12,7 @@ from slm_operator.cli.cluster import ask
 from slm_operator.cli.preflight.findings import Level, some
 from slm_operator.cli.preflight.gather import gather
 from slm_operator.cli.preflight.table import preflight
+from slm_operator.cli.render.for_scripts import print_json
 from slm_operator.cli.render.terminal import console
 
 if TYPE_CHECKING:
@@ -33,8 +32,7 @@ def run(arguments: Namespace) -> int:
     findings = preflight(ask(arguments, gather))
     sound = all(finding.answer.level is not Level.PROBLEM for finding in findings)
     if arguments.output == "json":
-        json.dump(plain(findings), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(plain(findings))
     else:
         console().print(table(findings))
     return 0 if sound else 1

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 from slm_core.measurements import camel
 from slm_core.units import GIB
@@ -20,7 +17,8 @@ from slm_operator.cli.cluster import REPLICA_SET, Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measured
 from slm_operator.cli.inputs.revisions import Revision, WayBack, revisions, way_back
-from slm_operator.cli.render.terminal import console
+from slm_operator.cli.render.for_scripts import print_json
+from slm_operator.cli.render.terminal import bare_table, console
 from slm_operator.kube.errors import NotFound
 from slm_operator.manifests.metadata import label_value
 
@@ -48,8 +46,7 @@ def run(arguments: Namespace) -> int:
     """Print the revisions."""
     history = ask(arguments, lambda cluster: look(cluster, arguments.name))
     if arguments.output == "json":
-        json.dump(plain(history), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(plain(history))
     else:
         console().print(table(history))
     return 0
@@ -104,7 +101,7 @@ def table(history: History) -> RenderableType:
     """For people: a line a revision, newest first, and why a former one cannot be had again."""
     if not history.revisions:
         return Text(f"{history.name} has run nothing yet: `kubectl slm explain {history.name}` says what it waits for")
-    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    view = bare_table()
     view.add_column("REVISION", justify="right", no_wrap=True)
     view.add_column("SINCE", no_wrap=True)
     for heading in ("PER GPU", "BATCH", "KV GIB", "PODS"):

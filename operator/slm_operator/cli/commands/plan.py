@@ -9,32 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from slm_core.architecture import ConfigError, longest_sequence, read_architecture
 from slm_core.engines.registry import engine_of
 from slm_core.measurements import Workload
 
 from slm_operator.advisor.validate import AdviceError
-from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.cli.cluster import PROFILE, Cluster, ask
+from slm_operator.cli.cluster import ask
 from slm_operator.cli.commands.advise import show
 from slm_operator.cli.errors import Refused
-from slm_operator.cli.inputs.files import from_manifest, measured
+from slm_operator.cli.inputs.files import from_manifest
 from slm_operator.cli.inputs.manifests import deployment
 from slm_operator.cli.inputs.models import model
+from slm_operator.cli.inputs.profile_of import Found, profile_of
 from slm_operator.cli.inputs.question import advice_on
 from slm_operator.cli.render.story import show_unmeasured
 from slm_operator.estimator.estimate import Subject, advise_unmeasured, estimate_ledger
 from slm_operator.estimator.gpus import find_accelerator
-from slm_operator.kube.errors import NotFound
-from slm_operator.manifests.profile import profile_name, profile_spec
-from slm_operator.manifests.profile_key import profile_key
 from slm_operator.planning.deployment.advising import as_asked, settings_of, slo_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
-
-    from slm_core.measurements import MeasurementDocument
 
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.estimator.gpus import Accelerator
@@ -45,10 +39,10 @@ def run(arguments: Namespace) -> int:
     raw, spec = deployment(arguments.filename)
     if arguments.config is not None:
         return _estimate(arguments, spec)
-    name = spec.profiling.profile_name or profile_name(spec)
-    document = from_manifest(arguments.profile) if arguments.profile else _held(arguments, raw, spec)
+    found = _found(arguments, raw, spec)
+    document = found.document
     if document is None:
-        show_unmeasured(name, spec)
+        show_unmeasured(found, spec)
         return 0
     show(
         advice_on(as_asked(spec, document), slo_of(spec.slo), settings_of(spec)),
@@ -105,28 +99,10 @@ def _subject(config: str, gpu: Accelerator, spec: SLMDeploymentSpec) -> Subject:
     )
 
 
-def _held(arguments: Namespace, raw: dict[str, Any], spec: SLMDeploymentSpec) -> MeasurementDocument | None:
-    """What the cluster has measured of this, in the manifest's namespace: of the name that spec gives, else by its key."""
-    named, key = spec.profiling.profile_name, profile_key(profile_spec(spec))
-
-    async def look(cluster: Cluster) -> list[dict[str, Any]]:
-        if named is None:
-            return [one for one in await cluster.client.list(PROFILE, cluster.namespace) if _key_of(one) == key]
-        try:
-            return [await cluster.profile(named)]
-        except NotFound:
-            return []
-
+def _found(arguments: Namespace, raw: dict[str, Any], spec: SLMDeploymentSpec) -> Found:
+    """What the file that was given holds, else what the cluster has measured of this."""
+    if arguments.profile:
+        return Found(name=arguments.profile, document=from_manifest(arguments.profile))
     if arguments.namespace is None:
         arguments.namespace = (raw.get("metadata") or {}).get("namespace")
-    found = [measured(one, f"SLMProfile {one['metadata']['name']}") for one in ask(arguments, look)]
-    documents = [one for one in found if one is not None]
-    return max(documents, key=lambda one: one.measured_at or "", default=None)
-
-
-def _key_of(raw: dict[str, Any]) -> str | None:
-    """NB: a profile that this version cannot read is none of ours."""
-    try:
-        return profile_key(SLMProfileSpec.model_validate(raw.get("spec")))
-    except ValidationError:
-        return None
+    return ask(arguments, lambda cluster: profile_of(cluster, spec))

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
-from slm_core.codec import to_json
+from slm_core.codec import shown, to_json
 from slm_core.measurements import Gpu, Model
 
 from slm_operator.api import names
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.cli.cluster import PROFILE, Cluster, ask
 from slm_operator.cli.errors import Refused
-from slm_operator.cli.inputs.files import document_in, from_results, read_all
+from slm_operator.cli.inputs.files import document_in, from_results, held, read_all
 from slm_operator.cli.inputs.kubectl_yaml import Dumper
 from slm_operator.cli.inputs.manifests import taken
 from slm_operator.cli.inputs.validation import sentence
@@ -72,16 +72,27 @@ def exported(raw: dict[str, Any]) -> dict[str, Any]:
     Raises Refused while there is nothing measured.
     """
     name = raw["metadata"]["name"]
-    spec, status = dict(raw["spec"]), raw.get("status") or {}
+    labels = _object(name, "metadata.labels", raw["metadata"].get("labels") or {})
+    spec, status = _object(name, "spec", raw.get("spec")), _object(name, "status", raw.get("status") or {})
     measured = status.get("measurements") or spec.get("measurements")
     if measured is None:
         phase = status.get("phase") or "Pending"
         raise Refused(f"SLMProfile {name} is {phase} and holds no measurements yet: `kubectl slm watch` shows progress")
     # NB: not the label by which an operator knows what it made: there it is not its own to delete.
-    kept = {key: text for key, text in (raw["metadata"].get("labels") or {}).items() if key != names.MANAGED_BY_LABEL}
+    kept = {key: text for key, text in labels.items() if key != names.MANAGED_BY_LABEL}
     metadata = {"name": name} | ({"labels": kept} if kept else {})
-    spec["measurements"] = measured
-    return {"apiVersion": names.API_VERSION, "kind": names.PROFILE_KIND, "metadata": metadata, "spec": spec}
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.PROFILE_KIND,
+        "metadata": metadata,
+        "spec": spec | {"measurements": measured},
+    }
+
+
+def _object(profile: str, path: str, part: Any) -> dict[str, Any]:
+    if not isinstance(part, dict):
+        raise Refused(f"SLMProfile {profile}: {path}: expected an object, found {shown(part)}: export the profile anew")
+    return part
 
 
 def imported(arguments: Namespace) -> dict[str, Any]:
@@ -92,7 +103,7 @@ def imported(arguments: Namespace) -> dict[str, Any]:
     if results is None and (arguments.model or arguments.gpu):
         raise Refused(f"{filename} names its own model and GPU: leave --model and --gpu out")
     document = document_in(files) if results is None else _of_client(results, arguments, filename)
-    found = next((raw for _, raws in files for raw in raws if _is_profile(raw)), None)
+    found = next((raw for _, raws in files for raw in raws if _is_profile(raw) and held(raw) is not None), None)
     if found is None and name is None:
         raise Refused(f"{filename} is a bare document: give the profile a name with --name")
     manifest = _of_document(document) if found is None else exported(_named(found, filename))

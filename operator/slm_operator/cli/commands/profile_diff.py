@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
+import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 from slm_core.codec import to_json
 from slm_core.measurements import camel
@@ -18,17 +15,22 @@ from slm_operator.cli.cluster import Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.differences import Differences, Pair, Same, differences
 from slm_operator.cli.inputs.files import document_in, from_results, measured, read_all
-from slm_operator.cli.render.terminal import console
+from slm_operator.cli.render.for_scripts import print_json
+from slm_operator.cli.render.terminal import bare_table, console
+from slm_operator.visible import visible
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from rich.console import RenderableType
+    from rich.table import Table
     from slm_core.measurements import MeasurementDocument
 
     from slm_operator.cli.inputs.differences import Change
 
 SCHEMA = "slm-operator.io/differences/v1"
+WITH_TTFT = 107
+"""Columns of a terminal that the whole table needs. A narrower one goes without what is not judged."""
 FILES = (".json", ".yaml", ".yml")
 
 
@@ -38,11 +40,12 @@ def run(arguments: Namespace) -> int:
     if a == b == "-":
         raise Refused("A and B are both stdin, which can be read once only: give one of them a file")
     found = differences(*_documents(arguments, a, b))
+    a, b = visible(a), visible(b)
     if arguments.output == "json":
-        json.dump(plain(a, b, found), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(plain(a, b, found))
     else:
-        console().print(view(a, b, found))
+        out = console()
+        out.print(view(a, b, found, with_ttft=out.width >= WITH_TTFT))
     return 0
 
 
@@ -61,7 +64,7 @@ def _documents(arguments: Namespace, *named: str) -> tuple[MeasurementDocument, 
 
 def is_file(named: str) -> bool:
     """Whether an argument means a file: it looks like one, or there is one. Names of objects have no slash."""
-    return named == "-" or "/" in named or named.endswith(FILES) or Path(named).is_file()
+    return named == "-" or "/" in named or named.endswith(FILES) or os.path.isfile(named)  # noqa: PTH113 - Path raises for a long name
 
 
 def _read(filename: str) -> MeasurementDocument:
@@ -77,7 +80,7 @@ def _of_cluster(raw: dict[str, Any], name: str) -> MeasurementDocument:
 
 
 def plain(a: str, b: str, found: Differences) -> dict[str, Any]:
-    """For scripts. Fractions: 0.1 is 10 % more in B."""
+    """For scripts. Fractions: 0.1 is 10 % more in B; null from 0, of which nothing is a part."""
     return {
         "schema": SCHEMA,
         "a": a,
@@ -104,15 +107,16 @@ def _plain(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _change(change: Change) -> dict[str, float]:
+def _change(change: Change) -> dict[str, float | None]:
     return asdict(change) | {"changeFraction": change.fraction}
 
 
-def view(a: str, b: str, found: Differences) -> RenderableType:
+def view(a: str, b: str, found: Differences, *, with_ttft: bool = True) -> RenderableType:
     """For people: what was measured differently, then the points."""
     parts: list[RenderableType] = [_subject(a, b, found), Text()]
     if found.pairs:
-        parts += [_points(found), Text(), Text(_LEGEND, style="dim")]
+        ttft = _NOT_JUDGED if with_ttft else f"TTFT needs {WITH_TTFT} columns, or -o json."
+        parts += [_points(found, with_ttft=with_ttft), Text(), Text(f"{_LEGEND} {ttft}", style="dim")]
     else:
         parts.append(Text("no point of the same batch, engines, mode and load is in both", style="yellow"))
     for name, few in ((a, found.only_a), (b, found.only_b)):
@@ -123,8 +127,9 @@ def view(a: str, b: str, found: Differences) -> RenderableType:
 
 _LEGEND = (
     "CHANCE: what two measurements of the same may differ by, from both confidence intervals, at 95 %. "
-    "BEYOND: what differs by more. TTFT has no interval and is not judged. Doubted: one of the two is marked."
+    "BEYOND: what differs by more. Doubted: one of the two is marked."
 )
+_NOT_JUDGED = "TTFT has no interval and is not judged."
 
 
 def _subject(a: str, b: str, found: Differences) -> RenderableType:
@@ -137,27 +142,33 @@ def _subject(a: str, b: str, found: Differences) -> RenderableType:
 
 
 def _table(first: str, *folded: str) -> Table:
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    grid = bare_table()
     grid.add_column(first, no_wrap=True)
     for heading in folded:
         grid.add_column(heading, overflow="fold")
     return grid
 
 
-def _points(found: Differences) -> Table:
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("ENGINES", "BATCH", "LOAD", "TOK/S", "", "ITL MS", "", "TTFT MS", "", "CHANCE"):
+def _points(found: Differences, *, with_ttft: bool) -> Table:
+    """NB: in a narrow terminal the figures fold, which all else is about, and nothing is cut."""
+    grid = bare_table()
+    for heading in ("ENGINES", "BATCH", "LOAD"):
         grid.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("TOK/S", "ITL MS", *(("TTFT MS",) if with_ttft else ())):
+        grid.add_column(heading, justify="right", overflow="fold")
+        grid.add_column("", justify="right", no_wrap=True)
+    grid.add_column("CHANCE", justify="right", no_wrap=True)
     grid.add_column("BEYOND", overflow="fold")
     for pair in found.pairs:
         same, beyond = pair.same, pair.beyond_chance
+        ttft = ("", "") if pair.ttft is None else _cells(pair.ttft, 0)
         grid.add_row(
             _engines(same),
             str(same.batch_size),
             str(same.load),
             *_cells(pair.throughput, 0),
             *_cells(pair.itl, 1),
-            *(("", "") if pair.ttft is None else _cells(pair.ttft, 0)),
+            *(ttft if with_ttft else ()),
             f"±{pair.chance_fraction:.1%}",
             ", ".join((*beyond, *(("doubted",) if pair.is_doubted else ()))),
             style="" if beyond else "dim",
@@ -166,7 +177,8 @@ def _points(found: Differences) -> Table:
 
 
 def _cells(change: Change, digits: int) -> tuple[str, str]:
-    return f"{change.a:,.{digits}f} → {change.b:,.{digits}f}", f"{change.fraction:+.1%}"
+    fraction = "" if change.fraction is None else f"{change.fraction:+.1%}"
+    return f"{change.a:,.{digits}f} → {change.b:,.{digits}f}", fraction
 
 
 def _engines(same: Same) -> str:

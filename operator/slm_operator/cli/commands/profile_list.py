@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 from slm_core.measurements import camel
 
 from slm_operator.cli.cluster import DEPLOYMENT, PROFILE, Cluster, ask
 from slm_operator.cli.inputs.profiles import KnownProfile, known_profiles
-from slm_operator.cli.render.terminal import console
+from slm_operator.cli.render.for_scripts import print_json
+from slm_operator.cli.render.terminal import bare_table, console, print_rows
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from rich.console import RenderableType
+    from rich.table import Table
 
 SCHEMA = "slm-operator.io/profiles/v1"
+WHOLE_NAME = 32
+"""Signs of a name that is never folded."""
 
 
 def run(arguments: Namespace) -> int:
@@ -29,14 +29,11 @@ def run(arguments: Namespace) -> int:
     everywhere = arguments.all_namespaces
     namespace, found = ask(arguments, lambda cluster: look(cluster, everywhere=everywhere))
     if arguments.output == "json":
-        json.dump(
-            {"schema": SCHEMA, "profiles": [plain(one) for one in found]}, sys.stdout, indent=2, ensure_ascii=False
-        )
-        sys.stdout.write("\n")
+        print_json({"schema": SCHEMA, "profiles": [plain(one) for one in found]})
     elif not found:
         console().print(f"no SLMProfile in {namespace}: one is made for the first SLMDeployment, or imported")
     else:
-        console().print(table(found, everywhere=everywhere))
+        print_rows(table(found, everywhere=everywhere))
     return 0
 
 
@@ -53,11 +50,13 @@ def plain(profile: KnownProfile) -> dict[str, Any]:
     return {camel(name): None if value == "" else value for name, value in asdict(profile).items()}
 
 
-def table(found: Sequence[KnownProfile], *, everywhere: bool = False) -> RenderableType:
+def table(found: Sequence[KnownProfile], *, everywhere: bool = False) -> Table:
     """For people: a line a profile."""
-    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in (*(("NAMESPACE",) if everywhere else ()), "PROFILE"):
-        view.add_column(heading, no_wrap=True)
+    view = bare_table()
+    if everywhere:
+        view.add_column("NAMESPACE", no_wrap=True)
+    # NB: a name of 54 signs that never folds leaves the other columns none.
+    view.add_column("PROFILE", overflow="fold", no_wrap=max(len(one.name) for one in found) <= WHOLE_NAME)
     for heading in ("MODEL", "PRODUCT"):
         view.add_column(heading, overflow="fold")
     view.add_column("POINTS", justify="right", no_wrap=True)

@@ -6,24 +6,22 @@ that came into use meanwhile has lost its status.unusedSince, and survives. Must
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from slm_operator.cli.cluster import PROFILE, Cluster, ask
 from slm_operator.cli.commands.profile_list import day, look, plain
 from slm_operator.cli.inputs.profiles import KnownProfile, prunable
-from slm_operator.cli.render.terminal import console
-from slm_operator.kube.errors import Conflict, NotFound
+from slm_operator.cli.render.for_scripts import print_json
+from slm_operator.cli.render.terminal import bare_table, console
+from slm_operator.kube.errors import ApiError, Conflict, NotFound
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -40,21 +38,27 @@ def run(arguments: Namespace) -> int:
         going = prunable(found, days, datetime.now(UTC))
         said: dict[str, str] = {}
         for one in going if arguments.yes else ():
-            said[one.name] = await _delete(cluster, one)
-            if not is_json:  # NB: as it happens: a right that is lost in the middle must not hide what is gone
+            try:
+                said[one.name] = await _delete(cluster, one)
+            except ApiError:
+                if is_json:  # NB: a right that is lost in the middle must not hide what is gone
+                    _print_for_scripts(days, going, said, otherwise="was not deleted")
+                raise
+            if not is_json:
                 print(f"SLMProfile {one.namespace}/{one.name} {said[one.name]}")  # noqa: T201
         return len(found), going, said
 
     count, going, said = ask(arguments, work)
     if is_json:
-        profiles = [plain(one) | {"outcome": said.get(one.name, "would be deleted")} for one in going]
-        json.dump(
-            {"schema": SCHEMA, "unusedForDays": days, "profiles": profiles}, sys.stdout, indent=2, ensure_ascii=False
-        )
-        sys.stdout.write("\n")
+        _print_for_scripts(days, going, said, otherwise="would be deleted")
     elif not said:
         console().print(table(going, count, days))
     return 0
+
+
+def _print_for_scripts(days: float, going: Sequence[KnownProfile], said: Mapping[str, str], *, otherwise: str) -> None:
+    profiles = [plain(one) | {"outcome": said.get(one.name, otherwise)} for one in going]
+    print_json({"schema": SCHEMA, "unusedForDays": days, "profiles": profiles})
 
 
 async def _delete(cluster: Cluster, one: KnownProfile) -> str:
@@ -71,11 +75,13 @@ async def _delete(cluster: Cluster, one: KnownProfile) -> str:
 def table(going: Sequence[KnownProfile], count: int, days: float) -> RenderableType:
     """For people: what would go, and how to have it go."""
     if not going:
+        if not count:
+            return Text("nothing to prune: there is no SLMProfile here")
         return Text(
             f"none of {count} profiles was made by the operator and is unused for {days:g} days: "
             "`kubectl slm profile list` shows since when each is"
         )
-    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    view = bare_table()
     view.add_column("PROFILE", no_wrap=True)
     view.add_column("MODEL", overflow="fold")
     view.add_column("POINTS", justify="right", no_wrap=True)

@@ -20,7 +20,8 @@ from slm_operator.api import names
 from slm_operator.cli.cluster import DAEMON_SET, DEPLOYMENT, PROFILE, REPLICA_SET, Cluster, ask
 from slm_operator.cli.commands.check import plain
 from slm_operator.cli.preflight.facts import Unseen
-from slm_operator.cli.preflight.gather import OPERATOR_SELECTOR, gather
+from slm_operator.cli.preflight.gather import gather
+from slm_operator.cli.preflight.installation import OPERATOR_SELECTOR
 from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.cli.preflight.table import preflight
 from slm_operator.cli.support import private_file, redact

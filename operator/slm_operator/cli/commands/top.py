@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from rich.console import Group
 from rich.live import Live as LiveView
-from rich.table import Table
 from rich.text import Text
 from slm_core.engines.registry import default, engine_of
 from slm_core.slo_check import resolve
@@ -25,8 +24,9 @@ from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.cluster import DEPLOYMENT, Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measured
+from slm_operator.cli.inputs.profiles import rested_on
 from slm_operator.cli.render.live_metrics import Look, Row, rows
-from slm_operator.cli.render.terminal import console
+from slm_operator.cli.render.terminal import bare_table, console
 from slm_operator.kube.engine_metrics import NoMetrics, engine_counters
 from slm_operator.kube.errors import ApiError, Forbidden
 from slm_operator.kube.resources import POD
@@ -34,7 +34,6 @@ from slm_operator.manifests.engine import PORT
 from slm_operator.manifests.metadata import label_value
 from slm_operator.planning.deployment.advising import slo_of
 from slm_operator.watch.pods import pod
-from slm_operator.watch.records import Key
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -82,7 +81,7 @@ class Top:
     """Looks at one namespace. SLOs in milliseconds are worked out once for each spec: that reads a whole profile."""
 
     cluster: Cluster
-    _limits: dict[tuple[str, int, Key], Limits | None] = field(default_factory=dict)
+    _limits: dict[tuple[str, int, tuple[str, str] | None], Limits | None] = field(default_factory=dict)
 
     async def seen(self, before: Look | None, now: Look) -> RenderableType:
         """The table of a look."""
@@ -129,20 +128,21 @@ class Top:
                 return label, name, why
 
     async def _limits_of(self, raw: Mapping[str, Any]) -> Limits | None:
-        used = (raw.get("status") or {}).get("profile") or {}
-        profile = Key(str(used.get("namespace") or self.cluster.namespace), str(used.get("name") or ""))
+        profile = rested_on(raw, self.cluster.namespace)
         key = (raw["metadata"]["name"], int(raw["metadata"].get("generation") or 0), profile)
         if key not in self._limits:
             self._limits[key] = await self._resolved(raw, profile)
         return self._limits[key]
 
-    async def _resolved(self, raw: Mapping[str, Any], profile: Key) -> Limits | None:
+    async def _resolved(self, raw: Mapping[str, Any], profile: tuple[str, str] | None) -> Limits | None:
         try:
             slo = slo_of(SLMDeploymentSpec.model_validate(raw.get("spec")).slo)
             if slo.itl_ms is not None:
                 return resolve(slo, ())
-            found = await self.cluster.profile(profile.name, profile.namespace) if profile.name else None
-            document = measured(found, profile.name) if found is not None else None
+            if profile is None:
+                return None
+            namespace, name = profile
+            document = measured(await self.cluster.profile(name, namespace), name)
         except (ValidationError, ApiError, Refused):
             return None
         return resolve(slo, document.points) if document is not None else None
@@ -152,7 +152,7 @@ def table(namespace: str, found: Sequence[Row]) -> RenderableType:
     """The view, with what it lacks and why below it."""
     if not found:
         return Text(f"no SLMDeployment in namespace {namespace}")
-    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    view = bare_table()
     view.add_column("DEPLOYMENT", no_wrap=True)
     for heading in ("READY", "PER GPU", "TOK/S", "PREDICTED", "ITL MS", "SLO MS", "KV", "RUNNING", "WAITING"):
         view.add_column(heading, justify="right", no_wrap=True)

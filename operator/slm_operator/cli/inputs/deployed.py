@@ -10,6 +10,7 @@ from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.cluster import Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measured
+from slm_operator.cli.inputs.profiles import rested_on
 from slm_operator.cli.inputs.validation import sentence
 from slm_operator.planning.deployment.advising import as_asked, settings_of, slo_of
 
@@ -27,10 +28,10 @@ def question(arguments: Namespace) -> tuple[MeasurementDocument, Slo, Settings]:
 
     async def look(cluster: Cluster) -> tuple[dict[str, Any], dict[str, Any]]:
         deployment = await cluster.deployment(arguments.name)
-        used = (deployment.get("status") or {}).get("profile") or {}
-        if used.get("name") is None:
+        used = rested_on(deployment, cluster.namespace)
+        if used is None:
             raise Refused(f"SLMDeployment {arguments.name} has no profile yet: `kubectl slm explain` says why")
-        return deployment, await cluster.profile(used["name"], used.get("namespace"))
+        return deployment, await cluster.profile(used[1], used[0])
 
     deployment, profile = ask(arguments, look)
     document = measured(profile, f"SLMProfile {profile['metadata']['name']}")

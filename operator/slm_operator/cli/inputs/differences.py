@@ -6,7 +6,7 @@ Must never judge a figure that has no interval: TTFT's changes are given without
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from slm_core.candidates import deciding
@@ -56,9 +56,15 @@ class Change:
     b: float
 
     @property
-    def fraction(self) -> float:
-        """B over A, less 1. NB: a figure of 0 says that nobody saw it, or nothing came."""
-        return self.b / self.a - 1 if self.a else 0.0
+    def fraction(self) -> float | None:
+        """B over A, less 1; None from 0 to a figure: in no proportion to it, and so beyond chance."""
+        if self.a:
+            return self.b / self.a - 1
+        return None if self.b else 0.0
+
+    def exceeds(self, chance_fraction: float) -> bool:
+        """Whether chance does not explain it."""
+        return self.fraction is None or abs(self.fraction) > chance_fraction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +87,7 @@ class Pair:
     def beyond_chance(self) -> tuple[str, ...]:
         """Figures that differ by more than chance explains."""
         judged = (("tok/s", self.throughput), ("ITL", self.itl))
-        return tuple(name for name, change in judged if abs(change.fraction) > self.chance_fraction)
+        return tuple(name for name, change in judged if change.exceeds(self.chance_fraction))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +112,9 @@ def differences(a: MeasurementDocument, b: MeasurementDocument) -> Differences:
 
 
 def _points(document: MeasurementDocument) -> dict[Same, Point]:
-    return {Same.of(point): point for point in deciding(document.points).values()}
+    """NB: a full load may be named or not, and a token budget is no part of Same: alike first, then the one that decides."""
+    alike = (replace(point, in_flight=point.load, max_num_batched_tokens=None) for point in document.points)
+    return {Same.of(point): point for point in deciding(alike).values()}
 
 
 def _pair(same: Same, a: Point, b: Point) -> Pair:

@@ -75,8 +75,8 @@ def from_manifest(filename: str) -> MeasurementDocument:
 def document_in(files: Files) -> MeasurementDocument:
     """The one document, or measured SLMProfile, in files. Raises Refused."""
     filename = ", ".join(name for name, _ in files)
-    held = [found for _, raws in files for raw in raws if (found := _held(raw)) is not None]
-    if not held:
+    documents = [found for _, raws in files for raw in raws if (found := held(raw)) is not None]
+    if not documents:
         from slm_core.results.registry import TOOLS  # noqa: PLC0415 - a document needs no reader of other files
 
         raise Refused(
@@ -84,15 +84,28 @@ def document_in(files: Files) -> MeasurementDocument:
             "`kubectl slm profile export`, an SLMProfile with spec.measurements or status.measurements, or result files of "
             f"{', '.join(tool.NAME for tool in TOOLS)}"
         )
-    if len(held) > 1:
-        raise Refused(f"{filename}: measurements of {len(held)} profiles: give one of them")
-    return _parsed(held[0], filename)
+    if len(documents) > 1:
+        raise Refused(f"{filename}: measurements of {len(documents)} profiles: give one of them")
+    return _parsed(documents[0], filename)
 
 
 def measured(manifest: dict[str, Any], name: str) -> MeasurementDocument | None:
     """The measurements of an SLMProfile, None while it has none. Raises Refused."""
-    found = _held(manifest)
+    found = held(manifest)
     return None if found is None else _parsed(found, name)
+
+
+def held(raw: object) -> object:
+    """What is to be read as a document: a bare one, or that of an SLMProfile; None where there is none."""
+    if not isinstance(raw, dict):
+        return None
+    if "kind" not in raw:
+        return raw
+    for part in ("status", "spec"):
+        inside = raw.get(part)
+        if isinstance(inside, dict) and inside.get("measurements") is not None:
+            return inside["measurements"]
+    return None
 
 
 def from_csv(sweep: str, packs: str | None, model: str | None, ledger: str | None) -> MeasurementDocument:
@@ -193,18 +206,6 @@ def _parsed(raw: object, name: str) -> MeasurementDocument:
         return parse_document(raw)
     except DocumentError as error:
         raise Refused(f"{name}: {error}") from None
-
-
-def _held(raw: object) -> object:
-    if not isinstance(raw, dict):
-        return None
-    if "kind" not in raw:
-        return raw
-    for part in ("status", "spec"):
-        inside = raw.get(part)
-        if isinstance(inside, dict) and inside.get("measurements") is not None:
-            return inside["measurements"]
-    return None
 
 
 def _ledger(filename: str) -> Ledger:

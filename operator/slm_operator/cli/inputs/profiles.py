@@ -33,6 +33,8 @@ class KnownProfile:
     model: str
     product: str
     points: int
+    created: str
+    """RFC 3339, by the API server."""
     measured_at: str
     """RFC 3339; empty: not said."""
     used_by: tuple[str, ...]
@@ -62,12 +64,18 @@ def prunable(profiles: Iterable[KnownProfile], unused_days: float, now: datetime
     return tuple(sorted(found, key=lambda one: one.gpu_seconds or 0.0))
 
 
+def rested_on(deployment: Raw, namespace: str) -> tuple[str, str] | None:
+    """Namespace, which may be a library's, and name of the profile that a deployment of this namespace rests on; None: none yet."""
+    used = _part(deployment, "status", "profile")
+    name = used.get("name")
+    return (str(used.get("namespace") or namespace), name) if name and isinstance(name, str) else None
+
+
 def _named_by(deployment: Raw, namespace: str) -> set[tuple[str, str]]:
     """Namespaces and names of the profiles that a deployment measures, serves from, or is pinned to: while it is measured anew, two."""
     spec, status = _part(deployment, "spec"), _part(deployment, "status")
-    used = _part(status, "profile")
     named = (
-        (str(used.get("namespace") or namespace), used.get("name")),
+        rested_on(deployment, namespace) or (namespace, None),
         (namespace, _part(status, "advice", "profileRef").get("name")),
         (namespace, _part(spec, "profiling", "profileRef").get("name")),
     )
@@ -79,22 +87,23 @@ def _known(raw: Raw, users: Mapping[tuple[str, str], Sequence[str]]) -> KnownPro
     imported = spec.get("measurements") is not None
     document = _part(spec if imported else status, "measurements")
     namespace, name = meta.get("namespace") or "", meta["name"]
-    gpu, cost = _part(document, "gpu"), _part(document, "cost")
-    spent = status.get("gpuSeconds")
+    gpu, points = _part(document, "gpu"), document.get("points")
+    spent = _number(status.get("gpuSeconds"))
     return KnownProfile(
         namespace=namespace,
         name=name,
         uid=meta.get("uid") or "",
         resource_version=meta.get("resourceVersion") or "",
-        phase=status.get("phase") or "Pending",
+        phase=str(status.get("phase") or "Pending"),
         model=str(_part(spec, "model").get("uri") or ""),
         product=str(gpu.get("product") or status.get("product") or _part(spec, "gpu").get("product") or ""),
-        points=len(document.get("points") or ()),
+        points=len(points) if isinstance(points, list) else 0,
+        created=str(meta.get("creationTimestamp") or ""),
         measured_at=str(document.get("measuredAt") or ""),
         used_by=tuple(sorted(users.get((namespace, name), ()))),
         unused_since=str(status.get("unusedSince") or ""),
-        gpu_seconds=cost.get("gpuSeconds") if spent is None else spent,
-        is_operators=not imported and (meta.get("labels") or {}).get(names.MANAGED_BY_LABEL) == names.MANAGED_BY,
+        gpu_seconds=_number(_part(document, "cost").get("gpuSeconds")) if spent is None else spent,
+        is_operators=not imported and _part(meta, "labels").get(names.MANAGED_BY_LABEL) == names.MANAGED_BY,
         deleting=bool(meta.get("deletionTimestamp")),
     )
 
@@ -107,11 +116,21 @@ def _part(raw: Raw, *path: str) -> Raw:
     return inside if isinstance(inside, dict) else {}
 
 
+def _number(value: Any) -> float | None:
+    """A figure; None where it is none."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def _may_go(profile: KnownProfile) -> bool:
     return profile.is_operators and not profile.used_by and not profile.deleting
 
 
 def _unused_seconds(profile: KnownProfile, now: datetime) -> float:
-    """By the operator's word only: without one nobody knows who uses it."""
-    since = moment(profile.unused_since)
-    return -1.0 if since is None else (now - since).total_seconds()
+    """By the operator's word only: without one nobody knows who uses it.
+
+    NB: never from before it was made, as the operator counts: a status that came out of a backup is older than the object.
+    """
+    since, created = moment(profile.unused_since), moment(profile.created)
+    if since is None:
+        return -1.0
+    return (now - (since if created is None else max(since, created))).total_seconds()

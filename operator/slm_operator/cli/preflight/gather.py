@@ -7,39 +7,33 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.api.conditions import moment
 from slm_operator.api.crd import KINDS
 from slm_operator.cli.cluster import DAEMON_SET, DEPLOYMENT, LEASE_NAME, NAMESPACE, Cluster
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node, Unseen, Wish
+from slm_operator.cli.preflight.installation import config_map, may, operators_of, settings_of
 from slm_operator.cli.preflight.rights import missing
 from slm_operator.cli.preflight.schema import OPENAPI_PATH, compare
 from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.decoding import decode
 from slm_operator.kube.errors import Forbidden, NotFound
-from slm_operator.kube.resources import CONFIG_MAP, LEASE, NODE, POD, WORKLOAD
+from slm_operator.kube.resources import LEASE, NODE, POD
 from slm_operator.planning.fleet.node.annotations import failures_in
 from slm_operator.planning.fleet.node.state import NodeState, is_opted_in
 from slm_operator.planning.fleet.tolerations import tolerations_of
-from slm_operator.settings import Settings
 from slm_operator.watch import projection
-from slm_operator.yaml_decoding import decode_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Iterable
 
     from slm_operator.cli.preflight.facts import SchemaSeen
     from slm_operator.cli.preflight.stack import DaemonSet
+    from slm_operator.settings import Settings
     from slm_operator.watch.records import DaemonPodRecord
 
-T = TypeVar("T")
-
-OPERATOR_SELECTOR = "app.kubernetes.io/name=slm-operator"
-SETTINGS_KEY = "config.yaml"
 RENEWAL_SECONDS = 3.5
 """A little longer than the operator takes to renew its Lease."""
 
@@ -47,22 +41,24 @@ RENEWAL_SECONDS = 3.5
 async def gather(cluster: Cluster) -> Facts:
     """Everything that the checks look at."""
     client = cluster.client
-    operators = await _may(_operators(cluster), "list deployments")
-    settings, doubt = await _settings(cluster, operators)
+    operators = await may(operators_of(cluster), "list deployments")
+    settings, doubt = await settings_of(cluster, operators)
     plugin = settings.device_plugin
     served, version, schema, lease, lacking = await asyncio.gather(
         client.served(names.API_VERSION),
         _version(cluster),
-        _may(_schema(cluster), f"get {OPENAPI_PATH}"),
-        _may(_lease(cluster, operators), "get leases"),
+        may(_schema(cluster), f"get {OPENAPI_PATH}"),
+        may(_lease(cluster, operators), "get leases"),
         missing(cluster, operators, settings),
     )
     raws, pods, daemon_sets, config, wishes, libraries = await asyncio.gather(
-        _may(client.list(NODE), "list nodes"),
-        _may(client.list(POD, plugin.namespace), f"list pods in namespace {plugin.namespace}"),
-        _may(client.list(DAEMON_SET), "list daemonsets"),
-        _may(_config(cluster, plugin.namespace, plugin.config_map), f"get configmaps in namespace {plugin.namespace}"),
-        _may(_wishes(cluster), "list slmdeployments"),
+        may(client.list(NODE), "list nodes"),
+        may(client.list(POD, plugin.namespace), f"list pods in namespace {plugin.namespace}"),
+        may(client.list(DAEMON_SET), "list daemonsets"),
+        may(
+            config_map(cluster, plugin.namespace, plugin.config_map), f"get configmaps in namespace {plugin.namespace}"
+        ),
+        may(_wishes(cluster), "list slmdeployments"),
         _libraries(cluster, settings.profiles.library_namespaces),
     )
     return Facts(
@@ -84,13 +80,6 @@ async def gather(cluster: Cluster) -> Facts:
     )
 
 
-async def _may(asked: Awaitable[T], right: str) -> T | Unseen:
-    try:
-        return await asked
-    except Forbidden:
-        return Unseen(right)
-
-
 async def _version(cluster: Cluster) -> str:
     try:
         return str(decode(await cluster.client.page("/version")).get("gitVersion") or "")
@@ -103,47 +92,6 @@ async def _schema(cluster: Cluster) -> SchemaSeen:
         return compare(decode(await cluster.client.page(OPENAPI_PATH)))
     except NotFound:
         return compare({})
-
-
-async def _operators(cluster: Cluster) -> tuple[Installed, ...]:
-    found = await cluster.client.list(WORKLOAD, selector=OPERATOR_SELECTOR)
-    return tuple(installed(raw) for raw in found)
-
-
-def installed(raw: dict[str, Any]) -> Installed:
-    """An installation of the operator, from its Deployment."""
-    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-    pod = (spec.get("template") or {}).get("spec") or {}
-    image = next((str(one.get("image") or "") for one in pod.get("containers") or ()), "")
-    maps = [one["configMap"].get("name") for one in pod.get("volumes") or () if one.get("configMap")]
-    label = (meta.get("labels") or {}).get("app.kubernetes.io/version")
-    return Installed(
-        namespace=meta.get("namespace") or "",
-        name=meta["name"],
-        wanted=spec.get("replicas", 1),
-        ready=status.get("readyReplicas") or 0,
-        version=label or image.rpartition("/")[2].partition(":")[2] or "?",
-        settings_map=maps[0] if maps else None,
-    )
-
-
-async def _settings(cluster: Cluster, operators: tuple[Installed, ...] | Unseen) -> tuple[Settings, str]:
-    """The operator's settings, or the defaults and why it is these."""
-    if isinstance(operators, Unseen) or not operators or operators[0].settings_map is None:
-        return Settings(), "the operator's settings are not seen"
-    at = operators[0]
-    name = f"ConfigMap {at.namespace}/{at.settings_map}"
-    try:
-        data = await _config(cluster, at.namespace, at.settings_map or "")
-    except Forbidden:
-        return Settings(), f"{name}, the operator's settings, is not seen: no right to get configmaps there"
-    if data is None:
-        return Settings(), f"{name}, the operator's settings, does not exist"
-    try:
-        return Settings.model_validate(decode_yaml(data.get(SETTINGS_KEY, "")) or {}), ""
-    except ValueError as error:
-        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not YAML"
-        return Settings(), f"{name}, the operator's settings, cannot be read by this command ({why})"
 
 
 async def _lease(cluster: Cluster, operators: tuple[Installed, ...] | Unseen) -> LeaseSeen | None:
@@ -196,13 +144,6 @@ def _node(raw: dict[str, Any], daemons: Iterable[DaemonPodRecord], settings: Set
     return Node(state=state, kubelet=str(info.get("kubeletVersion") or ""))
 
 
-async def _config(cluster: Cluster, namespace: str, name: str) -> dict[str, str] | None:
-    try:
-        return dict((await cluster.client.get(CONFIG_MAP, namespace, name)).get("data") or {})
-    except NotFound:
-        return None
-
-
 async def _libraries(cluster: Cluster, asked: Iterable[str]) -> dict[str, bool | Unseen]:
     """NB: each is asked for alone: who has a role in a namespace may get it, and few may list all of them."""
 
@@ -212,7 +153,7 @@ async def _libraries(cluster: Cluster, asked: Iterable[str]) -> dict[str, bool |
         except NotFound:
             return False
 
-    return {name: await _may(exists(name), f"get namespace {name}") for name in asked}
+    return {name: await may(exists(name), f"get namespace {name}") for name in asked}
 
 
 async def _wishes(cluster: Cluster) -> tuple[Wish, ...]:

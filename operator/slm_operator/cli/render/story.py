@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from slm_operator.cli.render.terminal import console
+from slm_operator.cli.render.terminal import bare_table, console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.api.status import AdviceStatus, SLMDeploymentStatus
+    from slm_operator.cli.inputs.profile_of import Found
 
 SIGNS = {"True": ("yes", "green"), "False": ("no", "red"), "Unknown": ("?", "yellow")}
 VERDICTS = {"Chosen": "bold green", "Kept": "", "Rejected": "dim"}
@@ -50,7 +51,7 @@ def _show_advice_status(advice: AdviceStatus) -> None:
     out.print()
     for sentence in advice.sentences:
         out.print(Text(sentence))
-    considered = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    considered = bare_table()
     for heading in ("BATCH", "ENGINES"):
         considered.add_column(heading, justify="right", no_wrap=True)
     for heading in ("VERDICT", "REASON"):
@@ -67,14 +68,19 @@ def _show_advice_status(advice: AdviceStatus) -> None:
         out.print(Text(f"{left_out} more were considered: `kubectl slm report` draws all of them", style="dim"))
 
 
-def show_unmeasured(profile: str, spec: SLMDeploymentSpec) -> None:
-    """What would happen first: measuring, or waiting for an import."""
+def show_unmeasured(found: Found, spec: SLMDeploymentSpec) -> None:
+    """What would happen first: measuring, or waiting for it or for an import."""
     out = console()
-    out.print(Text(f"No measurements yet: SLMProfile {profile} does not exist.", style="bold yellow"))
-    if spec.profiling.policy == "Never" or spec.profiling.profile_name is not None:
+    is_there = f"is {found.phase}" if found.phase else "does not exist"
+    out.print(Text(f"No measurements yet: SLMProfile {found.name} {is_there}.", style="bold yellow"))
+    if found.phase:
+        out.print("  `kubectl slm watch` shows its progress.")
+    elif spec.profiling.policy == "Never" or spec.profiling.profile_name is not None:
         out.print("  It is not measured by itself here: import it with `kubectl slm profile import`.")
     else:
         out.print(f"  It would be measured first, in at most {spec.profiling.max_gpu_minutes:g} GPU minutes.")
+    if found.unseen:
+        out.print(f"  Unless a library of profiles has it, which is not known: {found.unseen}.")
     out.print("  For an estimate now, give the model's config.json with --config.")
 
 
@@ -121,7 +127,7 @@ def _profiles(found: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = bare_table()
     for heading in headings[:-1]:
         table.add_column(heading, no_wrap=True)
     table.add_column(headings[-1], overflow="fold")

@@ -26,12 +26,26 @@ if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice
 
 PIPED_WIDTH = 120
+MOST_WIDTH = 10_000
 STYLES = {Verdict.CHOSEN: "bold green", Verdict.KEPT: "", Verdict.REJECTED: "dim"}
 
 
 def console() -> Console:
     """Standard output: as wide as the terminal, 120 columns when piped."""
     return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
+
+
+def bare_table() -> Table:
+    """A table without lines, as kubectl's are."""
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+
+
+def print_rows(table: Table) -> None:
+    """Print a table; piped, each row is one line however long: what reads it (grep, awk) has no edge."""
+    out = console()
+    if not out.is_terminal:
+        out.width = max(out.width, out.measure(table, options=out.options.update(width=MOST_WIDTH)).maximum)
+    out.print(table)
 
 
 def show_advice(advice: Advice, ledger: Ledger | None, engine: Engine) -> None:
@@ -79,7 +93,7 @@ def figures(advice: Advice, engine: Engine) -> Table:
 
 def ledger_table(ledger: Ledger, replicas: int, kv_bytes: int) -> Table:
     """Memory of one engine, of all engines of a GPU, and what is left."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = bare_table()
     table.add_column("MEMORY, GiB")
     table.add_column("EACH ENGINE", justify="right")
     table.add_column("GPU", justify="right")
@@ -100,7 +114,7 @@ def ledger_table(ledger: Ledger, replicas: int, kv_bytes: int) -> Table:
 
 def candidates(considered: Sequence[Candidate]) -> Table:
     """Every candidate, with its verdict and the reason."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = bare_table()
     for heading in ("BATCH", "ENGINES", "TOK/S", "ITL MS"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("VERDICT", no_wrap=True)
