@@ -45,7 +45,7 @@ MAX_TRIES = 3
 AIM_FRACTION = 0.99
 """Pack measurements are expensive, so aim below the limit: this fraction of it."""
 NEAR_FACTOR = 2
-"""How far B may be, in factors, of a pack of another question that the stretch is learnt from."""
+"""How far B may be from the first guess, in factors, in a pack of another question that the stretch is learnt from."""
 STEP_FRACTION = 0.03
 """Expected gain for which a pack that keeps the SLO is measured again at a larger B."""
 
@@ -137,9 +137,7 @@ def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, t
         return None
     limits = limits_of(request, findings)
     won = best_try(tried, limits)
-    size = prediction.largest_batch(limits)
-    if not prediction.learnt:
-        size = max(size, prediction.least_batch())
+    size = prediction.first_batch(limits)
     for point in (m.point for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
         size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1), request.engine), point.batch_size - 1)
     if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
@@ -188,16 +186,6 @@ def _loaded(request: Request, findings: Findings, pack: EngineConfiguration) -> 
     return load_step(request, findings, replace(won_on, batch_size=won.batch_size))
 
 
-def _teaches(measured: Measured, best: Point) -> bool:
-    """Whether the stretch of a pack holds for packs like the best engine; of another question's only where B is about that.
-
-    NB: engines with many sequences stretch each other more; learnt from those, no pack of few would ever be tried.
-    """
-    if measured.step.in_flight is not None:
-        return False
-    return measured.asked or best.batch_size / NEAR_FACTOR <= measured.point.batch_size <= best.batch_size * NEAR_FACTOR
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackPrediction:
     """The predicted figures of R engines, from the batch sweep and from the packs measured so far."""
@@ -218,24 +206,46 @@ class PackPrediction:
         best, fit = reference(request, findings), fit_points(findings.points)
         if best is None or fit is None:
             return None
-        stretched = stretch(pack.engines_per_gpu, GPU_FRACTION)
-        alike = [m for m in findings.measured if m.on.sharing_mode == pack.sharing_mode and _teaches(m, best)]
-        if alike:
-            last = alike[-1]
-            ratio = (
-                last.point.itl_ms.mean_ms
-                / (fit.itl.at(last.point.batch_size) * best.itl_ms.mean_ms)
-                * fit.itl.at(best.batch_size)
-            )
-            learnt = stretch(pack.engines_per_gpu, learnt_gpu_fraction(last.on.engines_per_gpu, ratio))
-            stretched = (
-                ratio
-                if last.on.engines_per_gpu == pack.engines_per_gpu
-                else learnt * max(1.0, ratio / last.on.engines_per_gpu)
-            )
-        return cls(
-            request=request, findings=findings, pack=pack, best=best, fit=fit, stretched=stretched, learnt=bool(alike)
+        guess = cls(
+            request=request,
+            findings=findings,
+            pack=pack,
+            best=best,
+            fit=fit,
+            stretched=stretch(pack.engines_per_gpu, GPU_FRACTION),
+            learnt=False,
         )
+        last = guess._teacher()
+        if last is None:
+            return guess
+        ratio = (
+            last.point.itl_ms.mean_ms
+            / (fit.itl.at(last.point.batch_size) * best.itl_ms.mean_ms)
+            * fit.itl.at(best.batch_size)
+        )
+        learnt = stretch(pack.engines_per_gpu, learnt_gpu_fraction(last.on.engines_per_gpu, ratio))
+        is_same = last.on.engines_per_gpu == pack.engines_per_gpu
+        stretched = ratio if is_same else learnt * max(1.0, ratio / last.on.engines_per_gpu)
+        return replace(guess, stretched=stretched, learnt=True)
+
+    def _teacher(self) -> Measured | None:
+        """The pack that the stretch is learnt from: the last of this question, else of others the last that is about as large.
+
+        NB: engines with many sequences stretch each other more; learnt from those, no pack of few would ever be tried.
+        """
+        mode = self.pack.sharing_mode
+        full = [m for m in self.findings.measured if m.on.sharing_mode == mode and m.step.in_flight is None]
+        own = [m for m in full if m.asked]
+        if own or not full:
+            return own[-1] if own else None
+        size = self.first_batch(limits_of(self.request, self.findings))
+        near = [m for m in full if size / NEAR_FACTOR <= m.point.batch_size <= size * NEAR_FACTOR]
+        return near[-1] if near else None
+
+    def first_batch(self, limits: Limits) -> int:
+        """The B to try next; before any pack was measured, one at which it can win."""
+        size = self.largest_batch(limits)
+        return size if self.learnt else max(size, self.least_batch())
 
     def throughput(self, batch_size: int) -> float:
         """Expected input and output tokens per second over all engines."""

@@ -248,6 +248,17 @@ async def test_packs_of_many_sequences_rule_out_none_of_few() -> None:
     assert any(m.point.replicas > 1 and m.point.batch_size < 10 for m in taken(more))
 
 
+async def test_packs_twice_as_large_as_one_to_try_teach_none() -> None:
+    """B of one engine is no measure of that: packs of 68 said of packs of 25 beside one of 35 that none can pay."""
+    case, _ = drawn(269)
+    findings, _ = await session(case, case.request, 269)
+    strict = replace(case.request, slo=Slo(itl_ms=15.449, itl_statistic=Statistic.P90))
+    more, done = await session(case, strict, 269, document_of(case.request, findings))
+    fresh, _ = await session(case, strict, 269)
+    assert done.complete
+    assert served(case, strict, more) > 0.95 * served(case, strict, fresh)
+
+
 async def test_a_smaller_batch_allowed_is_never_exceeded() -> None:
     _, document = await full(request(Slo(itl_factor=4), concurrency=20))
     asked = request(Slo(itl_factor=3), max_batch_size=40, concurrency=30)
