@@ -138,8 +138,10 @@ def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, t
     limits = limits_of(request, findings)
     won = best_try(tried, limits)
     size = prediction.first_batch(limits)
-    for point in (m.point for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
-        size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1), request.engine), point.batch_size - 1)
+    for m in (m for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
+        # NB: of another question's miss only the batch is known to be too large; it may lie far beyond the limit.
+        shrink = min(_shrink(m.point, limits), 1) if m.asked else 1
+        size = min(size, tidy(m.point.batch_size * shrink, request.engine), m.point.batch_size - 1)
     if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
         because = f"the KV pools of {tried[-1].on.kv_cache_bytes} bytes were too small"
         return try_step(request, findings, replace(pack, batch_size=size), because)

@@ -259,6 +259,18 @@ async def test_packs_twice_as_large_as_one_to_try_teach_none() -> None:
     assert served(case, strict, more) > 0.95 * served(case, strict, fresh)
 
 
+async def test_a_far_miss_of_ttft_bounds_no_pack_below_it() -> None:
+    """Shrunk from B=512 at half of its TTFT limit, a pack would end at 112 where 192 keep the limit."""
+    case, _ = drawn(135)
+    findings, _ = await session(case, case.request, 135)
+    strict = replace(case.request, slo=Slo(itl_ms=14.764, ttft_ms=20.049))
+    more, done = await session(case, strict, 135, document_of(case.request, findings))
+    fresh, _ = await session(case, strict, 135)
+    assert done.complete
+    assert max(p.batch_size for p in findings.points if p.replicas > 1) == 512
+    assert served(case, strict, more) > 0.95 * served(case, strict, fresh)
+
+
 async def test_a_smaller_batch_allowed_is_never_exceeded() -> None:
     _, document = await full(request(Slo(itl_factor=4), concurrency=20))
     asked = request(Slo(itl_factor=3), max_batch_size=40, concurrency=30)
