@@ -271,6 +271,19 @@ async def test_a_far_miss_of_ttft_bounds_no_pack_below_it() -> None:
     assert served(case, strict, more) > 0.95 * served(case, strict, fresh)
 
 
+async def test_what_settled_for_others_ends_no_confirmation() -> None:
+    """What misses its limit by chance is measured once more, also where a smaller batch was confirmed for another load."""
+    case, _ = drawn(1417)
+    findings, _ = await session(case, case.request, 1417)
+    asked = replace(case.request, concurrency=60, requests_per_second=None)
+    more, done = await session(case, asked, 1_417 + 100_000, document_of(case.request, findings))
+    assert done.complete
+    assert [m.point.batch_size for m in taken(more)][:2] == [56, 56]
+    found = best(asked, more)
+    assert found is not None
+    assert found.batch_size > 32
+
+
 async def test_a_smaller_batch_allowed_is_never_exceeded() -> None:
     _, document = await full(request(Slo(itl_factor=4), concurrency=20))
     asked = request(Slo(itl_factor=3), max_batch_size=40, concurrency=30)
