@@ -284,6 +284,16 @@ async def test_what_settled_for_others_ends_no_confirmation() -> None:
     assert found.batch_size > 32
 
 
+async def test_a_slow_window_of_another_question_ends_no_sweep() -> None:
+    """B=172 keeps this SLO, and was slower than 168 by chance: up to 256 everything is still to be found out."""
+    case, _ = drawn(331)
+    findings, _ = await session(case, case.request, 331)
+    loose = replace(case.request, slo=Slo(itl_factor=5.8))
+    more, done = await session(case, loose, 331, document_of(case.request, findings))
+    assert done.complete
+    assert [m.point.batch_size for m in taken(more) if m.point.replicas == 1] == [256]
+
+
 async def test_a_smaller_batch_allowed_is_never_exceeded() -> None:
     _, document = await full(request(Slo(itl_factor=4), concurrency=20))
     asked = request(Slo(itl_factor=3), max_batch_size=40, concurrency=30)
