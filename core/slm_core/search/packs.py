@@ -17,10 +17,10 @@ from slm_core.candidates import judge
 from slm_core.choice import choose_among
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import fit_points
-from slm_core.load import is_at
+from slm_core.load import is_at, predict_single
 from slm_core.point_checks import SOUND, confirmed, latency
 from slm_core.search.boundary import tidy
-from slm_core.search.chosen import load_of
+from slm_core.search.chosen import chosen_single, load_of
 from slm_core.search.sweep import best_single, limits_of
 from slm_core.search.trial import failures, is_too_small, load_step, pool_bytes, spent, tries, try_step
 from slm_core.sharing import sharing_of
@@ -108,7 +108,11 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
 
 
 def throughput_at_load(request: Request, findings: Findings, point: Point) -> float:
-    """Measured throughput of a configuration at the load to decide for, or with full batches where that load was not measured."""
+    """Measured throughput of a configuration at the load to decide for, or with full batches where that load was not measured.
+
+    NB: held against full batches of one engine, a pack at a load always loses; so what a former session cannot measure
+    any more is predicted.
+    """
     load = load_of(request, findings)
     at_load = [
         p.throughput_tokens_per_second
@@ -117,7 +121,17 @@ def throughput_at_load(request: Request, findings: Findings, point: Point) -> fl
         and is_at(p, load)
         and (p.batch_size, p.replicas, p.sharing_mode) == (point.batch_size, point.replicas, point.sharing_mode)
     ]
+    if not at_load and load is not None and point.replicas == 1 and _missed_its_load(request, findings, load):
+        return predict_single(fit_points(findings.points), point, load).throughput_tokens_per_second
     return at_load[-1] if at_load else point.throughput_tokens_per_second
+
+
+def _missed_its_load(request: Request, findings: Findings, load: int) -> bool:
+    """A former session's sweep ended without the load, for which alone its engine is not started."""
+    chosen = chosen_single(request, findings)
+    singles = (p for p in findings.points if p.replicas == 1 and p.in_flight is not None)
+    is_former = findings.earlier > 0 and chosen is not None and not is_at(chosen, load)
+    return is_former and not any(is_at(p, load) for p in singles)
 
 
 def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:

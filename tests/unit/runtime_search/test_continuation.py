@@ -294,6 +294,16 @@ async def test_a_slow_window_of_another_question_ends_no_sweep() -> None:
     assert [m.point.batch_size for m in taken(more) if m.point.replicas == 1] == [256]
 
 
+async def test_packs_beat_one_engine_at_its_load_if_it_was_cut() -> None:
+    """Cut before the sweep's engine met the load, it is predicted there: held against full batches, no third engine pays."""
+    case, _ = drawn(1339)
+    whole, _ = await session(case, case.request, 1339)
+    part = cut(whole, 3)
+    assert whole.points[3].in_flight == 60
+    rest, _ = await session(case, case.request, 1339, document_of(case.request, part, complete=False))
+    assert served(case, case.request, rest) == served(case, case.request, whole)
+
+
 async def test_a_smaller_batch_allowed_is_never_exceeded() -> None:
     _, document = await full(request(Slo(itl_factor=4), concurrency=20))
     asked = request(Slo(itl_factor=3), max_batch_size=40, concurrency=30)
