@@ -44,7 +44,7 @@ MAX_TRIES = 3
 """Batch sizes measured for one R and one question."""
 AIM_FRACTION = 0.99
 """Pack measurements are expensive, so aim below the limit: this fraction of it."""
-NEAR_FACTOR = 2
+NEAR_FACTOR = 1.25
 """How far B may be from the first guess, in factors, in a pack of another question that the stretch is learnt from."""
 STEP_FRACTION = 0.03
 """Expected gain for which a pack that keeps the SLO is measured again at a larger B."""

@@ -259,6 +259,17 @@ async def test_packs_twice_as_large_as_one_to_try_teach_none() -> None:
     assert served(case, strict, more) > 0.95 * served(case, strict, fresh)
 
 
+async def test_a_pack_half_again_as_large_rules_out_none() -> None:
+    """The stretch of packs of 65 said that none of 40 can pay, which gains 25 %."""
+    case, _ = drawn(1516)
+    findings, _ = await session(case, case.request, 1516)
+    strict = replace(case.request, slo=Slo(itl_ms=5.8))
+    more, done = await session(case, strict, 1516, document_of(case.request, findings))
+    fresh, _ = await session(case, strict, 1516)
+    assert done.complete
+    assert served(case, strict, more) > 0.95 * served(case, strict, fresh)
+
+
 async def test_a_far_miss_of_ttft_bounds_no_pack_below_it() -> None:
     """Shrunk from B=512 at half of its TTFT limit, a pack would end at 112 where 192 keep the limit."""
     case, _ = drawn(135)
