@@ -17,10 +17,10 @@ from slm_core.candidates import judge
 from slm_core.choice import choose_among
 from slm_core.configuration import EngineConfiguration
 from slm_core.latency_model import fit_points
-from slm_core.load import is_at
+from slm_core.load import is_at, predict_single
 from slm_core.point_checks import SOUND, confirmed, latency
 from slm_core.search.boundary import tidy
-from slm_core.search.chosen import load_of
+from slm_core.search.chosen import chosen_single, load_of
 from slm_core.search.sweep import best_single, limits_of
 from slm_core.search.trial import failures, is_too_small, load_step, pool_bytes, spent, tries, try_step
 from slm_core.sharing import sharing_of
@@ -44,8 +44,8 @@ MAX_TRIES = 3
 """Batch sizes measured for one R and one question."""
 AIM_FRACTION = 0.99
 """Pack measurements are expensive, so aim below the limit: this fraction of it."""
-NEAR_FACTOR = 2
-"""How far B may be, in factors, of a pack of another question that the stretch is learnt from."""
+NEAR_FACTOR = 1.25
+"""How far B may be from the first guess, in factors, in a pack of another question that the stretch is learnt from."""
 STEP_FRACTION = 0.03
 """Expected gain for which a pack that keeps the SLO is measured again at a larger B."""
 
@@ -108,7 +108,11 @@ def pack_step(request: Request, findings: Findings) -> Step | None:
 
 
 def throughput_at_load(request: Request, findings: Findings, point: Point) -> float:
-    """Measured throughput of a configuration at the load to decide for, or with full batches where that load was not measured."""
+    """Measured throughput of a configuration at the load to decide for, or with full batches where that load was not measured.
+
+    NB: held against full batches of one engine, a pack at a load always loses; so what a former session cannot measure
+    any more is predicted.
+    """
     load = load_of(request, findings)
     at_load = [
         p.throughput_tokens_per_second
@@ -117,7 +121,17 @@ def throughput_at_load(request: Request, findings: Findings, point: Point) -> fl
         and is_at(p, load)
         and (p.batch_size, p.replicas, p.sharing_mode) == (point.batch_size, point.replicas, point.sharing_mode)
     ]
+    if not at_load and load is not None and point.replicas == 1 and _missed_its_load(request, findings, load):
+        return predict_single(fit_points(findings.points), point, load).throughput_tokens_per_second
     return at_load[-1] if at_load else point.throughput_tokens_per_second
+
+
+def _missed_its_load(request: Request, findings: Findings, load: int) -> bool:
+    """A former session's sweep ended without the load, for which alone its engine is not started."""
+    chosen = chosen_single(request, findings)
+    singles = (p for p in findings.points if p.replicas == 1 and p.in_flight is not None)
+    is_former = findings.earlier > 0 and chosen is not None and not is_at(chosen, load)
+    return is_former and not any(is_at(p, load) for p in singles)
 
 
 def best_try(tried: Sequence[Measured], limits: Limits) -> Point | None:
@@ -137,11 +151,11 @@ def _next_try(request: Request, findings: Findings, pack: EngineConfiguration, t
         return None
     limits = limits_of(request, findings)
     won = best_try(tried, limits)
-    size = prediction.largest_batch(limits)
-    if not prediction.learnt:
-        size = max(size, prediction.least_batch())
-    for point in (m.point for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
-        size = min(size, tidy(point.batch_size * min(_shrink(point, limits), 1), request.engine), point.batch_size - 1)
+    size = prediction.first_batch(limits)
+    for m in (m for m in tried if not is_too_small(m.point) and slo_misses(m.point, limits)):
+        # NB: of another question's miss only the batch is known to be too large; it may lie far beyond the limit.
+        shrink = min(_shrink(m.point, limits), 1) if m.asked else 1
+        size = min(size, tidy(m.point.batch_size * shrink, request.engine), m.point.batch_size - 1)
     if tried and is_too_small(tried[-1].point) and tried[-1].point.batch_size == size:
         because = f"the KV pools of {tried[-1].on.kv_cache_bytes} bytes were too small"
         return try_step(request, findings, replace(pack, batch_size=size), because)
@@ -188,16 +202,6 @@ def _loaded(request: Request, findings: Findings, pack: EngineConfiguration) -> 
     return load_step(request, findings, replace(won_on, batch_size=won.batch_size))
 
 
-def _teaches(measured: Measured, best: Point) -> bool:
-    """Whether the stretch of a pack holds for packs like the best engine; of another question's only where B is about that.
-
-    NB: engines with many sequences stretch each other more; learnt from those, no pack of few would ever be tried.
-    """
-    if measured.step.in_flight is not None:
-        return False
-    return measured.asked or best.batch_size / NEAR_FACTOR <= measured.point.batch_size <= best.batch_size * NEAR_FACTOR
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackPrediction:
     """The predicted figures of R engines, from the batch sweep and from the packs measured so far."""
@@ -218,24 +222,46 @@ class PackPrediction:
         best, fit = reference(request, findings), fit_points(findings.points)
         if best is None or fit is None:
             return None
-        stretched = stretch(pack.engines_per_gpu, GPU_FRACTION)
-        alike = [m for m in findings.measured if m.on.sharing_mode == pack.sharing_mode and _teaches(m, best)]
-        if alike:
-            last = alike[-1]
-            ratio = (
-                last.point.itl_ms.mean_ms
-                / (fit.itl.at(last.point.batch_size) * best.itl_ms.mean_ms)
-                * fit.itl.at(best.batch_size)
-            )
-            learnt = stretch(pack.engines_per_gpu, learnt_gpu_fraction(last.on.engines_per_gpu, ratio))
-            stretched = (
-                ratio
-                if last.on.engines_per_gpu == pack.engines_per_gpu
-                else learnt * max(1.0, ratio / last.on.engines_per_gpu)
-            )
-        return cls(
-            request=request, findings=findings, pack=pack, best=best, fit=fit, stretched=stretched, learnt=bool(alike)
+        guess = cls(
+            request=request,
+            findings=findings,
+            pack=pack,
+            best=best,
+            fit=fit,
+            stretched=stretch(pack.engines_per_gpu, GPU_FRACTION),
+            learnt=False,
         )
+        last = guess._teacher()
+        if last is None:
+            return guess
+        ratio = (
+            last.point.itl_ms.mean_ms
+            / (fit.itl.at(last.point.batch_size) * best.itl_ms.mean_ms)
+            * fit.itl.at(best.batch_size)
+        )
+        learnt = stretch(pack.engines_per_gpu, learnt_gpu_fraction(last.on.engines_per_gpu, ratio))
+        is_same = last.on.engines_per_gpu == pack.engines_per_gpu
+        stretched = ratio if is_same else learnt * max(1.0, ratio / last.on.engines_per_gpu)
+        return replace(guess, stretched=stretched, learnt=True)
+
+    def _teacher(self) -> Measured | None:
+        """The pack that the stretch is learnt from: the last of this question, else of others the last that is about as large.
+
+        NB: engines with many sequences stretch each other more; learnt from those, no pack of few would ever be tried.
+        """
+        mode = self.pack.sharing_mode
+        full = [m for m in self.findings.measured if m.on.sharing_mode == mode and m.step.in_flight is None]
+        own = [m for m in full if m.asked]
+        if own or not full:
+            return own[-1] if own else None
+        size = self.first_batch(limits_of(self.request, self.findings))
+        near = [m for m in full if size / NEAR_FACTOR <= m.point.batch_size <= size * NEAR_FACTOR]
+        return near[-1] if near else None
+
+    def first_batch(self, limits: Limits) -> int:
+        """The B to try next; before any pack was measured, one at which it can win."""
+        size = self.largest_batch(limits)
+        return size if self.learnt else max(size, self.least_batch())
 
     def throughput(self, batch_size: int) -> float:
         """Expected input and output tokens per second over all engines."""

@@ -92,9 +92,10 @@ def confirm_step(request: Request, findings: Findings) -> Step | None:
         return try_step(request, findings, replace(configuration, batch_size=tried[-1].point.batch_size), because)
     floor, size_of_choice = floor_bytes(request, findings), chosen.batch_size if chosen else 0
     of_choice = ((at, m) for at, m in enumerate(tried) if m.point.batch_size == size_of_choice)
-    if settled := [m.on for at, m in of_choice if is_settled(tried[: at + 1], floor)]:
-        return load_step(request, findings, replace(settled[-1], batch_size=size_of_choice))
+    settled = [m for at, m in of_choice if is_settled(tried[: at + 1], floor)]
     size, because = _confirmed_next(request, findings, chosen, tuple(m.point for m in tried if m.asked))
+    if settled and (size == size_of_choice or any(m.asked for m in settled)):
+        return load_step(request, findings, replace(settled[-1].on, batch_size=size_of_choice))
     chosen_size = replace(configuration, batch_size=size)
     return try_step(request, findings, chosen_size, f"B={size} is chosen; {because}") if size else None
 

@@ -120,7 +120,9 @@ def _next_point(request: Request, findings: Findings) -> Measure | None:
     if _is_due(reference, points):
         return measure(request, reference, f"B={REFERENCE_BATCH_SIZE} is the reference of the SLO and of the fit")
     asked = sum(m.asked for m in _sweep(findings))
-    return None if asked >= MAX_POINTS else _adaptive_point(request, points, bounds, is_bold=asked < BOLD_POINTS)
+    known = frozenset(m.point for m in _sweep(findings) if not m.asked)
+    is_bold = asked < BOLD_POINTS
+    return None if asked >= MAX_POINTS else _adaptive_point(request, points, bounds, known, is_bold=is_bold)
 
 
 def _is_due(batch_size: int, points: Sequence[Point]) -> bool:
@@ -133,15 +135,22 @@ def _sweep(findings: Findings) -> tuple[Measured, ...]:
     return tuple(m for m in findings.measured if m.on.kv_cache_bytes is None and m.step.in_flight is None)
 
 
-def _adaptive_point(request: Request, points: Sequence[Point], bounds: Bounds, *, is_bold: bool) -> Measure | None:
-    """The point nearest to the first limit, if it may still change the answer."""
+def _adaptive_point(
+    request: Request, points: Sequence[Point], bounds: Bounds, known: frozenset[Point], *, is_bold: bool
+) -> Measure | None:
+    """The point nearest to the first limit, if it may still change the answer.
+
+    `known`: those of another question. One that keeps every limit of this one ends nothing, however slow its window was.
+    """
     if len({p.batch_size for p in sweep_of(points)}) < 2:
         return _second_point(request, points, bounds)
     noise = noise_fraction(points)
     verdicts = batching.choose(points, bounds.limits, request.min_efficiency)
     best = verdicts.fastest.point if verdicts.fastest else None
     tried = {c.point.batch_size for c in verdicts.candidates if not verdicts.rules.is_undecided(c.point)}
-    above = min((size for size in tried if not best or size > best.batch_size), default=bounds.max_batch_size + 1)
+    passed = {c.point.batch_size for c in verdicts.candidates if c.passed and c.point in known}
+    ends = (size for size in tried - passed if not best or size > best.batch_size)
+    above = min(ends, default=bounds.max_batch_size + 1)
     near = verdicts.rules.is_near(verdicts.candidates[0].point, 2 * noise)
     if above == 1 and near and len(points) == len(verdicts.candidates):
         return measure(request, 1, "even B=1 misses a limit, but by less than the noise; it is measured once more")

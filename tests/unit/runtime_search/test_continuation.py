@@ -248,6 +248,73 @@ async def test_packs_of_many_sequences_rule_out_none_of_few() -> None:
     assert any(m.point.replicas > 1 and m.point.batch_size < 10 for m in taken(more))
 
 
+async def test_packs_twice_as_large_as_one_to_try_teach_none() -> None:
+    """B of one engine is no measure of that: packs of 68 said of packs of 25 beside one of 35 that none can pay."""
+    case, _ = drawn(269)
+    findings, _ = await session(case, case.request, 269)
+    strict = replace(case.request, slo=Slo(itl_ms=15.449, itl_statistic=Statistic.P90))
+    more, done = await session(case, strict, 269, document_of(case.request, findings))
+    fresh, _ = await session(case, strict, 269)
+    assert done.complete
+    assert served(case, strict, more) > 0.95 * served(case, strict, fresh)
+
+
+async def test_a_pack_half_again_as_large_rules_out_none() -> None:
+    """The stretch of packs of 65 said that none of 40 can pay, which gains 25 %."""
+    case, _ = drawn(1516)
+    findings, _ = await session(case, case.request, 1516)
+    strict = replace(case.request, slo=Slo(itl_ms=5.8))
+    more, done = await session(case, strict, 1516, document_of(case.request, findings))
+    fresh, _ = await session(case, strict, 1516)
+    assert done.complete
+    assert served(case, strict, more) > 0.95 * served(case, strict, fresh)
+
+
+async def test_a_far_miss_of_ttft_bounds_no_pack_below_it() -> None:
+    """Shrunk from B=512 at half of its TTFT limit, a pack would end at 112 where 192 keep the limit."""
+    case, _ = drawn(135)
+    findings, _ = await session(case, case.request, 135)
+    strict = replace(case.request, slo=Slo(itl_ms=14.764, ttft_ms=20.049))
+    more, done = await session(case, strict, 135, document_of(case.request, findings))
+    fresh, _ = await session(case, strict, 135)
+    assert done.complete
+    assert max(p.batch_size for p in findings.points if p.replicas > 1) == 512
+    assert served(case, strict, more) > 0.95 * served(case, strict, fresh)
+
+
+async def test_what_settled_for_others_ends_no_confirmation() -> None:
+    """What misses its limit by chance is measured once more, also where a smaller batch was confirmed for another load."""
+    case, _ = drawn(1417)
+    findings, _ = await session(case, case.request, 1417)
+    asked = replace(case.request, concurrency=60, requests_per_second=None)
+    more, done = await session(case, asked, 1_417 + 100_000, document_of(case.request, findings))
+    assert done.complete
+    assert [m.point.batch_size for m in taken(more)][:2] == [56, 56]
+    found = best(asked, more)
+    assert found is not None
+    assert found.batch_size > 32
+
+
+async def test_a_slow_window_of_another_question_ends_no_sweep() -> None:
+    """B=172 keeps this SLO, and was slower than 168 by chance: up to 256 everything is still to be found out."""
+    case, _ = drawn(331)
+    findings, _ = await session(case, case.request, 331)
+    loose = replace(case.request, slo=Slo(itl_factor=5.8))
+    more, done = await session(case, loose, 331, document_of(case.request, findings))
+    assert done.complete
+    assert [m.point.batch_size for m in taken(more) if m.point.replicas == 1] == [256]
+
+
+async def test_packs_beat_one_engine_at_its_load_if_it_was_cut() -> None:
+    """Cut before the sweep's engine met the load, it is predicted there: held against full batches, no third engine pays."""
+    case, _ = drawn(1339)
+    whole, _ = await session(case, case.request, 1339)
+    part = cut(whole, 3)
+    assert whole.points[3].in_flight == 60
+    rest, _ = await session(case, case.request, 1339, document_of(case.request, part, complete=False))
+    assert served(case, case.request, rest) == served(case, case.request, whole)
+
+
 async def test_a_smaller_batch_allowed_is_never_exceeded() -> None:
     _, document = await full(request(Slo(itl_factor=4), concurrency=20))
     asked = request(Slo(itl_factor=3), max_batch_size=40, concurrency=30)
