@@ -19,6 +19,8 @@ SCHEMA = "slm-operator.io/measurements/v1"
 """Version of this document. A reader refuses any other."""
 
 
+CPU = "CPU"
+"""Product of a document that was measured without a GPU."""
 MOST_TEXT = 1024
 """Most characters of any text in it."""
 MOST_ITEMS = {"points": 500, "args": 128, "marks": 8}

@@ -15,8 +15,8 @@ from slm_core.arguments import ABOVE_ZERO, AT_LEAST_ONE, count, number
 from slm_core.engines.base import ModelOptions
 from slm_core.engines.registry import command_and_arguments, default, engine_of
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
-from slm_core.search.steps import Request
-from slm_core.sharing import AUTO, CHOICES, allows_packs, by_word, word_of
+from slm_core.search.steps import Request, packs_asked
+from slm_core.sharing import AUTO, CHOICES, by_word, word_of
 from slm_core.slo import ITL, LIMITS, METRICS, Slo, Statistic
 from slm_core.units import GIB
 
@@ -221,14 +221,14 @@ def _asked_mode(args: argparse.Namespace) -> SharingMode | None:
 
 
 def _request(args: argparse.Namespace, engine: Engine, max_model_len: int | None) -> Request:
-    alone = not allows_packs(_asked_mode(args)) or args.engines_per_gpu == 1
+    max_engines, engines = packs_asked(_asked_mode(args), args.engines_per_gpu, args.max_engines_per_gpu)
     return Request(
         slo=Slo.read(args, prefix="slo_"),
         max_gpu_seconds=args.max_gpu_minutes * 60,
         max_batch_size=args.max_batch_size,
         **tuning.tuned(args),
-        max_engines=1 if alone else max(args.max_engines_per_gpu, args.engines_per_gpu or 1),
-        engines=None if alone else args.engines_per_gpu,
+        max_engines=max_engines,
+        engines=engines,
         concurrency=args.concurrency,
         requests_per_second=args.requests_per_second,
         max_model_len=max_model_len,

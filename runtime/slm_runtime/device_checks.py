@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slm_core.failure import Failure, ProfileError
+from slm_core.measurements import CPU
 from slm_core.units import MIB
 
 from slm_runtime.nvml import Device, NoDeviceError, State
@@ -22,8 +23,6 @@ from slm_runtime.nvml import Device, NoDeviceError, State
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CPU = "CPU"
-"""What a document calls the product where no GPU was measured."""
 IDLE_BYTES = 128 * MIB
 """More in use than this is somebody's: an idle board shows a few MiB, a process that computes some hundreds."""
 LOOKS = 5

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from slm_core.measurements import Cost, Engine, Gpu, MeasurementDocument, Model
+from slm_core.measurements import CPU, Cost, Engine, Gpu, MeasurementDocument, Model
 from slm_core.search.chosen import load_of
 from slm_core.search.steps import Measured
 
 from slm_runtime import host
-from slm_runtime.device_checks import CPU
 from slm_runtime.ledger import dtype_of, read_config
 
 if TYPE_CHECKING:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, assert_never
 
 from slm_core.codec import to_json
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
+from slm_core.measurements import CPU
 from slm_core.search.continuation import findings_of
 from slm_core.search.steps import Done, Failed, Findings, Measured, Started, StartEngines
 from slm_core.wording import several
 
-from slm_runtime.device_checks import CPU, check_device, open_device
+from slm_runtime.device_checks import check_device, open_device
 from slm_runtime.document import Documents, gpu_of
 from slm_runtime.download import follow_download
 from slm_runtime.former import read_former, with_former

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slm_core import tuning
 from slm_core.failure import Failure, ProfileError
-from slm_core.sharing import PACKED, allows_packs, sharing_of
+from slm_core.search.steps import step_tokens
+from slm_core.sharing import PACKED, sharing_of
 from slm_core.sharing.time_slicing import TIME_SLICING
 
 from slm_runtime.ledger import read_config
@@ -76,17 +76,15 @@ def check_task(task: Task) -> None:
 
 def request_on(task: Task, device: Device | None, note: Callable[[str], None]) -> Request:
     """What is to be found out on this device."""
-    budget = task.max_num_batched_tokens
-    if budget is None:
-        budget = tuning.max_num_batched_tokens(device.memory_bytes if device else None)
-    budget = max(budget, task.request.max_batch_size)  # an engine refuses less
+    memory_bytes = device.memory_bytes if device else None
+    budget = step_tokens(memory_bytes, task.request.max_batch_size, task.max_num_batched_tokens)
     return replace(task.request, modes=_modes(task, device, note), max_num_batched_tokens=budget)
 
 
 def _modes(task: Task, device: Device | None, note: Callable[[str], None]) -> tuple[SharingMode, ...]:
     """Ways of sharing that can be measured here, best first. Raises ProfileError when the one asked for cannot."""
     wanted = PACKED if task.asked_mode is None else (sharing_of(task.asked_mode),)
-    if task.request.max_engines == 1 or not allows_packs(task.asked_mode):
+    if task.request.max_engines == 1:
         return ()
     if device is None:
         others = [one.title for one in wanted if one is not TIME_SLICING]

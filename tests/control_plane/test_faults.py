@@ -168,7 +168,7 @@ def test_a_lease_lost_while_writing_ends_the_process_and_the_next_goes_on(bed: B
         assert pods_of(bed, served, "kept") == serving
 
 
-def test_an_operator_that_is_named_too_few_kinds_ends_and_the_next_sees_all(bed: Bed, served: str) -> None:
+def test_an_operator_named_too_few_kinds_ends_the_next_sees_all(bed: Bed, served: str) -> None:
     """As by an API server that has only just started: Kopf asks once, and would watch what it was named for ever."""
     nothing_but_core = json.dumps({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})
     few = Fault("too few", lambda r: r.path == "/apis", status=200, body=nothing_but_core)

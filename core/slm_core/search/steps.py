@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from slm_core import tuning
 from slm_core.engines.registry import default
 from slm_core.failure import Failure
-from slm_core.sharing import PACKED
+from slm_core.sharing import PACKED, allows_packs
 
 if TYPE_CHECKING:
     from slm_core.configuration import EngineConfiguration
@@ -50,6 +50,21 @@ class Request(tuning.Tuning):
     """Longest sequence in tokens, as far as it is known before an engine runs; what an engine says itself wins."""
     engine: Engine = field(default_factory=default)
     """Which engine is measured."""
+
+
+def packs_asked(mode: SharingMode | None, engines: int | None, most: int) -> tuple[int, int | None]:
+    """`max_engines` and `engines` of a request: the largest R, and the user's own; 1 and None where no pack may be measured.
+
+    `mode`: the way of sharing that was asked for; None: any.
+    """
+    if not allows_packs(mode) or engines == 1:
+        return 1, None
+    return max(most, engines or 1), engines
+
+
+def step_tokens(device_bytes: int | None, max_batch_size: int, given: int | None = None) -> int:
+    """`max_num_batched_tokens` of a request on a device: an engine refuses less than its batch. None: the device is a CPU."""
+    return max(given or tuning.max_num_batched_tokens(device_bytes), max_batch_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

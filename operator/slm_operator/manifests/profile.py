@@ -30,6 +30,7 @@ from slm_operator.manifests.resources import engine_resources, largest_pack, pac
 from slm_operator.partitioning.base import nodes_allowed
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 from slm_operator.quantity import amount
+from slm_operator.watch.records import Key
 
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
@@ -67,32 +68,24 @@ def profile(deployment: DeploymentRecord, spec: SLMDeploymentSpec, measured_befo
     NB: nobody owns it. What was measured outlives the deployments that it was measured for.
     """
     name = profile_name(spec) if measured_before_at is None else following_name(spec, measured_before_at)
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.PROFILE_KIND,
-        "metadata": {
-            "name": name,
-            "namespace": deployment.meta.key.namespace,
-            "labels": {
-                names.PROFILE_LABEL: profile_key(profile_spec(spec)),
-                names.MANAGED_BY_LABEL: names.MANAGED_BY,
-            },
-        },
-        "spec": _body(spec),
-    }
+    return _manifest(Key(deployment.meta.key.namespace, name), profile_key(profile_spec(spec)), _body(spec))
 
 
 def disowned(record: ProfileRecord, spec: SLMProfileSpec) -> Manifest:
     """The same profile without the owners that earlier versions gave it: with the last of them it would go."""
+    return _manifest(record.meta.key, profile_key(spec), spec.given())
+
+
+def _manifest(profile: Key, key: str, body: dict[str, Any]) -> Manifest:
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.PROFILE_KIND,
         "metadata": {
-            "name": record.meta.key.name,
-            "namespace": record.meta.key.namespace,
-            "labels": {names.PROFILE_LABEL: profile_key(spec), names.MANAGED_BY_LABEL: names.MANAGED_BY},
+            "name": profile.name,
+            "namespace": profile.namespace,
+            "labels": {names.PROFILE_LABEL: key, names.MANAGED_BY_LABEL: names.MANAGED_BY},
         },
-        "spec": spec.given(),
+        "spec": body,
     }
 
 

@@ -13,6 +13,7 @@ from slm_core.engines.registry import engine_of
 
 from slm_operator.digest import digest
 from slm_operator.manifests.engine import CONTAINER
+from slm_operator.manifests.question import LOADS
 from slm_operator.quantity import amount
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from slm_operator.api.parts import EngineSpec
     from slm_operator.api.profile import SLMProfileSpec
 
-_LOADS = frozenset({"concurrency_per_gpu", "requests_per_second_per_gpu"})
-"""Of a workload, what is a question and not a condition of the measurement."""
-
 
 def profile_key(spec: SLMProfileSpec) -> str:
     """The same for two profiles exactly when either one's measurements hold for both."""
@@ -31,7 +29,7 @@ def profile_key(spec: SLMProfileSpec) -> str:
         "model": spec.model.model_dump(exclude={"credentials_secret_ref"}),
         "engine": _measured(spec.engine),
         "product": spec.gpu.product,
-        "workload": spec.workload.model_dump(exclude=set(_LOADS)),
+        "workload": spec.workload.model_dump(exclude=set(LOADS)),
     }
     by_hand = _by_hand(spec.pod_template or {}, spec.engine)
     return digest(measured | ({"container": by_hand} if by_hand else {}), 16)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from slm_core import tuning
 from slm_core.engines.registry import engine_of
+from slm_core.measurements import CPU
 from slm_core.search.continuation import findings_of, step_after
-from slm_core.search.steps import Done, Request
-from slm_core.sharing import PACKED, allows_packs, asked_mode, sharing_of
+from slm_core.search.steps import Done, Request, packs_asked, step_tokens
+from slm_core.sharing import PACKED, asked_mode, sharing_of
 from slm_core.sharing.time_slicing import TIME_SLICING
-from slm_core.tuning import tuned
+from slm_core.tuning import MAX_BATCH_SIZE, tuned
 
 from slm_operator.api.base import only
 from slm_operator.api.profile import SearchSpec
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from slm_operator.api.parts import WorkloadSpec
     from slm_operator.api.profile import SLMProfileSpec
 
-CPU = "CPU"
-"""Product of a document that was measured without a GPU: there packs share by time slicing alone."""
+LOADS = ("concurrency_per_gpu", "requests_per_second_per_gpu")
+"""Of a workload, what is a question and not a condition of the measurement."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +73,12 @@ def first_question(spec: SLMProfileSpec) -> Question:
 
 
 def _question(search: SearchSpec, workload: WorkloadSpec) -> Question:
-    return Question(
-        search=search,
-        concurrency_per_gpu=workload.concurrency_per_gpu,
-        requests_per_second_per_gpu=workload.requests_per_second_per_gpu,
-    )
+    return Question(search=search, **{name: getattr(workload, name) for name in LOADS})
 
 
 def asking(spec: SLMProfileSpec, question: Question) -> SLMProfileSpec:
     """The profile with another question in place of its own."""
-    load = {name: getattr(question, name) for name in ("concurrency_per_gpu", "requests_per_second_per_gpu")}
+    load = {name: getattr(question, name) for name in LOADS}
     workload = spec.workload.model_copy(update=load)
     return spec.model_copy(update={"search": question.search, "workload": workload})
 
@@ -105,17 +101,16 @@ def lacking(question: Question, spec: SLMProfileSpec, document: MeasurementDocum
 def request_for(question: Question, spec: SLMProfileSpec, document: MeasurementDocument) -> Request:
     """The question in the words of the search, on the device that was measured."""
     search, asked = question.search, asked_mode(question.search.mode)
-    is_gpu = document.gpu.product != CPU
-    alone = not allows_packs(asked) or search.engines_per_gpu == 1
-    budget = tuning.max_num_batched_tokens(document.gpu.memory_bytes if is_gpu else None)
+    memory_bytes = document.gpu.memory_bytes if document.gpu.product != CPU else None
+    max_engines, engines = packs_asked(asked, search.engines_per_gpu, search.max_engines_per_gpu)
     return Request(
         slo=search.slo.limits(),
         max_gpu_seconds=search.max_gpu_minutes * 60,
-        max_num_batched_tokens=max(budget, tuning.MAX_BATCH_SIZE.default),
+        max_num_batched_tokens=step_tokens(memory_bytes, MAX_BATCH_SIZE.default),
         **tuned(search),
-        modes=() if alone else _modes(asked, is_gpu=is_gpu),
-        max_engines=1 if alone else max(search.max_engines_per_gpu, search.engines_per_gpu or 1),
-        engines=None if alone else search.engines_per_gpu,
+        modes=() if max_engines == 1 else _modes(asked, is_gpu=memory_bytes is not None),
+        max_engines=max_engines,
+        engines=engines,
         concurrency=question.concurrency_per_gpu,
         requests_per_second=question.requests_per_second_per_gpu,
         max_model_len=document.model.max_model_len,
@@ -124,6 +119,6 @@ def request_for(question: Question, spec: SLMProfileSpec, document: MeasurementD
 
 
 def _modes(asked: SharingMode | None, *, is_gpu: bool) -> tuple[SharingMode, ...]:
-    if not is_gpu:
+    if not is_gpu:  # without one packs share by time slicing alone, as the runtime has it
         return (TIME_SLICING.mode,)
     return tuple(one.mode for one in PACKED) if asked is None else (sharing_of(asked).mode,)

@@ -36,8 +36,8 @@ class Users:
 
     def all_paused(self, profile: ProfileRecord) -> bool:
         """Whether it is for deployments, and all of them are paused."""
-        users = tuple(self._of(profile))
-        return bool(users) and all(one.spec is not None and one.spec.paused for one in users)
+        paused = (one.spec is not None and one.spec.paused for one in self._of(profile))
+        return next(paused, False) and all(paused)
 
     def asked(self, profile: ProfileRecord) -> tuple[Asked, ...]:
         """What those ask who found it in their own namespace and may have something measured: each question once."""

@@ -109,7 +109,7 @@ def test_the_points_are_added_and_the_question_is_answered() -> None:
     assert life.begun == 2
 
 
-def test_an_extension_that_the_cluster_ends_is_tried_again_inside_the_budget() -> None:
+def test_an_extension_ended_by_the_cluster_is_tried_again() -> None:
     life = extending(asked(**OTHERS["a load"]))
     life.gets_a_gpu()
     life.prints(

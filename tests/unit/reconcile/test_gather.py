@@ -54,7 +54,7 @@ def test_advice_is_computed_once_until_something_changes() -> None:
     assert len(computed) == 2
 
 
-def test_advice_is_not_computed_again_for_what_a_profile_says_of_its_progress() -> None:
+def test_progress_of_a_profile_computes_no_advice_again() -> None:
     measured = replace(w.profile(CHAT, w.document()), imported=False)
     seen, computed = gatherer(deployments=[CHAT], profiles=[measured]), []
 

@@ -114,7 +114,7 @@ def view(of: ProfileRecord, *others: DeploymentRecord | ProfileRecord, settings:
     return gatherer(of, *others, settings=settings).profile(WorkKey("profile", of.meta.key), NOTHING_PRINTED)
 
 
-def test_a_librarys_profile_is_used_by_other_namespaces_and_asked_nothing() -> None:
+def test_a_librarys_profile_is_used_elsewhere_and_asked_nothing() -> None:
     seen = view(profile("a", "first"), user(workload={"concurrencyPerGpu": 3}), settings=LIBRARIES)
     assert seen.used
     assert seen.asked == ()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
-from slm_operator.api.conditions import moment
+from slm_operator.planning.profile.retention import counted_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -126,11 +126,6 @@ def _may_go(profile: KnownProfile) -> bool:
 
 
 def _unused_seconds(profile: KnownProfile, now: datetime) -> float:
-    """By the operator's word only: without one nobody knows who uses it.
-
-    NB: never from before it was made, as the operator counts: a status that came out of a backup is older than the object.
-    """
-    since, created = moment(profile.unused_since), moment(profile.created)
-    if since is None:
-        return -1.0
-    return (now - (since if created is None else max(since, created))).total_seconds()
+    """As the operator counts, and by its word only: without one nobody knows who uses it."""
+    since = counted_from(profile.unused_since, profile.created)
+    return -1.0 if since is None else (now - since).total_seconds()

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import to_json
+from slm_core.measurements import CPU
 from slm_core.wording import several
 
 from slm_operator.api.conditions import rfc3339
 from slm_operator.api.profile import AnsweredStatus, ExtensionStatus, TriesStatus
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.profile import request_digest
-from slm_operator.manifests.question import CPU, asking, lacking
+from slm_operator.manifests.question import asking, lacking
 from slm_operator.planning.profile.answers import MOST_ANSWERS, MOST_SHORTFALL, answer_to, answers_of
 from slm_operator.planning.profile.ended import finished, kept_of
 from slm_operator.planning.profile.follow import FOLLOW_SECONDS, waiting_since

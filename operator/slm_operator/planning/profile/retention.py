@@ -58,19 +58,22 @@ def retention(record: ProfileRecord, settings: Settings, now: datetime, *, is_us
     )
 
 
-def _unused(record: ProfileRecord, now: datetime) -> tuple[str, float]:
-    """Since when, as status has it, and for how many seconds; now and none, where it was used until now.
+def counted_from(unused_since: str, created: str) -> datetime | None:
+    """From when a profile counts as unused, by status and by the API server's clock; None where status does not say.
 
-    NB: never from before it was made, by the API server's clock. A status that came out of a backup, or was written while
-    this machine's clock was behind, would have a new profile deleted at once.
+    NB: never from before it was made. A status that came out of a backup, or was written while this machine's clock was
+    behind, would have a new profile deleted at once.
     """
-    made, written = moment(record.created), str(record.status.get("unusedSince") or "")
-    since = moment(written)
-    if since is None:
-        since, written = now, rfc3339(now)
-    if made is not None and since < made:
-        since, written = made, rfc3339(made)
-    return written, (now - since).total_seconds()
+    since, made = moment(unused_since), moment(created)
+    return since if since is None or made is None else max(since, made)
+
+
+def _unused(record: ProfileRecord, now: datetime) -> tuple[str, float]:
+    """Since when, as status has it, and for how many seconds; now and none, where it was used until now."""
+    written = str(record.status.get("unusedSince") or rfc3339(now))
+    since = counted_from(written, record.created) or now
+    kept = written if moment(written) == since else rfc3339(since)
+    return kept, (now - since).total_seconds()
 
 
 def _may_go(record: ProfileRecord) -> bool:
