@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.planning.profile.resting import newest
 from slm_operator.reconcile.indexes import (
     KEYED,
     LABEL,
@@ -18,7 +19,6 @@ from slm_operator.reconcile.indexes import (
     is_our_node,
     key_of,
     named_profile,
-    newest,
 )
 from slm_operator.reconcile.queue import FLEET, WorkKey
 from slm_operator.watch.records import Key

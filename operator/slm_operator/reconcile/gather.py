@@ -14,10 +14,11 @@ from slm_operator.manifests.metadata import child_name, job_name, label_value
 from slm_operator.manifests.profile import profile_name
 from slm_operator.manifests.served import read_served
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
+from slm_operator.planning.profile.resting import newest
 from slm_operator.planning.profile.tries import is_made_here, is_to_be_measured
 from slm_operator.planning.profile.turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
-from slm_operator.reconcile.indexes import UNMEASURED, newest
+from slm_operator.reconcile.indexes import UNMEASURED
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.reconcile.turns import Turns
 from slm_operator.reconcile.users import Users

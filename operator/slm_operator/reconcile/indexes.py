@@ -79,12 +79,6 @@ def key_of(record: ProfileRecord) -> str | None:
     return profile_key(record.spec) if record.spec is not None else None
 
 
-def newest(record: ProfileRecord) -> tuple[bool, bool, str]:
-    """Of several profiles with one key, the largest is rested on."""
-    measured_at = record.measurements.measured_at if record.measurements is not None else None
-    return record.measurements is not None, not record.meta.deleting, measured_at or ""
-
-
 def caches_for_planning(keys: ProfileKeys, settings: Settings) -> Caches:
     """Caches with the indexes that gathering and routing need."""
 

@@ -10,8 +10,9 @@ import jsonschema
 import pytest
 import yaml
 from slm_core.codec import to_json
-from slm_operator.cli.inputs.profile_of import newest
+from slm_operator.cli.inputs.profile_of import rested_on
 from slm_operator.cli.main import main
+from slm_operator.watch.custom_resources import profile
 from unit.cli.api_server import GROUP, failure
 from unit.cli.cluster_objects import DOCUMENT, MANIFEST, PROFILE, PROFILE_NAME, SPEC, TEAM, kept_profile
 from unit.cli.golden import ROOT
@@ -113,7 +114,7 @@ def test_of_several_profiles_the_newest_that_stays_counts(*, deleting: bool) -> 
     old = kept_profile("old", measurements=to_json(replace(DOCUMENT, measured_at="2026-01-01T00:00:00Z")))
     new = kept_profile("new", measurements=to_json(replace(DOCUMENT, measured_at="2026-02-01T00:00:00Z")))
     new["metadata"] |= {"deletionTimestamp": "2026-03-01T00:00:00Z"} if deleting else {}
-    assert newest([new, old], "").name == ("old" if deleting else "new")
+    assert rested_on(map(profile, (new, old)), "").name == ("old" if deleting else "new")
 
 
 def test_plan_with_a_profile_file_asks_no_cluster(
@@ -287,7 +288,7 @@ def test_a_plan_names_the_profile_whose_document_is_newer(
 ) -> None:
     server.answers[f"{TEAM}/slmprofiles"] = {"items": [PROFILE | {"status": {"measurements": LATER}}]}
     assert main(["plan", "-f", manifest]) == 2
-    assert f"SLMProfile {PROFILE_NAME}: schema: 'slm-op" in capsys.readouterr().err
+    assert f"SLMProfile {PROFILE_NAME}: status.measurements: schema: 'slm-op" in capsys.readouterr().err
 
 
 def test_import_of_a_name_that_is_taken(server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,28 +7,25 @@ stand in the operator's settings, which few may read: what could not be looked a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.cli.cluster import PROFILE, Cluster
 from slm_operator.cli.errors import Refused
-from slm_operator.cli.inputs.files import measured
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.installation import may, operators_of, settings_of
 from slm_operator.kube.errors import NotFound
 from slm_operator.manifests.profile import profile_name, profile_spec
 from slm_operator.manifests.profile_key import profile_key
+from slm_operator.planning.profile.resting import newest
+from slm_operator.watch import custom_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from slm_core.measurements import MeasurementDocument
 
     from slm_operator.api.deployment import SLMDeploymentSpec
-
-    Raw = dict[str, Any]
+    from slm_operator.watch.records import ProfileRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,59 +46,41 @@ async def profile_of(cluster: Cluster, spec: SLMDeploymentSpec) -> Found:
     named = spec.profiling.profile_name
     if named is not None:
         try:
-            return newest([await cluster.profile(named)], named)
+            return rested_on([custom_resources.profile(await cluster.profile(named))], named)
         except NotFound:
             return Found(name=named)
     key = profile_key(profile_spec(spec))
-    own = newest(await _keyed(cluster, cluster.namespace, key), profile_name(spec))
+    own = rested_on(await _keyed(cluster, cluster.namespace, key), profile_name(spec))
     if own.document is not None:
         return own
     libraries, unseen = await _libraries(cluster)
     for library in libraries:
-        raws = await may(_keyed(cluster, library, key), f"list slmprofiles in library namespace {library}")
-        if isinstance(raws, Unseen):
-            unseen = unseen or f"no right to {raws.right}"
-        elif (found := newest(raws, "")).document is not None:
+        records = await may(_keyed(cluster, library, key), f"list slmprofiles in library namespace {library}")
+        if isinstance(records, Unseen):
+            unseen = unseen or f"no right to {records.right}"
+        elif (found := rested_on(records, "")).document is not None:
             return found
     return Found(name=own.name, phase=own.phase, unseen=unseen)
 
 
-def newest(raws: Sequence[Raw], name: str) -> Found:
-    """Of several with one key the one that was measured last, and is not being deleted. `name`: where there is none."""
-    documents, refusals = [], []
-    for raw in raws:
-        try:
-            document = measured(raw, f"SLMProfile {raw['metadata']['name']}")
-        except Refused as error:
-            refusals.append(error)
-            continue
-        if document is not None:
-            documents.append((raw, document))
-    if documents:
-        raw, document = max(documents, key=lambda one: (not _is_deleting(one[0]), one[1].measured_at or ""))
-        return Found(name=raw["metadata"]["name"], document=document)
-    if refusals:
-        raise refusals[0]
-    if not raws:
+def rested_on(records: Iterable[ProfileRecord], name: str) -> Found:
+    """Of several with one key the one that the operator rests on. `name`: where there is none."""
+    found = sorted(records, key=lambda one: one.meta.key)
+    best = max(found, key=newest, default=None)
+    if best is None:
         return Found(name=name)
-    first = min(raws, key=_is_deleting)
-    return Found(name=first["metadata"]["name"], phase=str((first.get("status") or {}).get("phase") or "Pending"))
+    if best.measurements is not None:
+        return Found(name=best.meta.key.name, document=best.measurements)
+    broken = next((one for one in found if one.broken is not None), None)
+    if broken is not None:
+        raise Refused(f"SLMProfile {broken.meta.key.name}: {broken.broken}")
+    return Found(name=best.meta.key.name, phase=str(best.status.get("phase") or "Pending"))
 
 
-def _is_deleting(raw: Raw) -> bool:
-    return bool(raw["metadata"].get("deletionTimestamp"))
-
-
-async def _keyed(cluster: Cluster, namespace: str, key: str) -> list[Raw]:
-    return [one for one in await cluster.client.list(PROFILE, namespace) if _key_of(one) == key]
-
-
-def _key_of(raw: Raw) -> str | None:
-    """NB: a profile that this version cannot read is none of ours."""
-    try:
-        return profile_key(SLMProfileSpec.model_validate(raw.get("spec")))
-    except ValidationError:
-        return None
+async def _keyed(cluster: Cluster, namespace: str, key: str) -> list[ProfileRecord]:
+    """NB: a profile whose spec this version cannot read is none of ours."""
+    found = map(custom_resources.profile, await cluster.client.list(PROFILE, namespace))
+    return [one for one in found if one.spec is not None and profile_key(one.spec) == key]
 
 
 async def _libraries(cluster: Cluster) -> tuple[Sequence[str], str]:
