@@ -7,7 +7,7 @@ The profiler takes a point before, between and after the others' runs, so its ow
 engine has half of the cores to itself, and whoever loads it the others: a client of many processes slows no engine. The
 others take the first event *with text* for the first token, so the model is held to letters. The clients get an
 environment of their own in the cache: they need packages that the product must not. Figures that differ are kept as
-they are; docs/memory-gap.md says why they do.
+they are; docs/concepts/memory-gap.md says why they do.
 """
 
 from __future__ import annotations

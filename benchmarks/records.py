@@ -78,7 +78,7 @@ RUNS: dict[str, Recorded] = {
     "keda": Recorded(
         "KEDA itself scales a deployment with its load, and from zero",
         (*PYTEST, "tests/e2e/test_keda.py"),
-        (f"{OPERATOR}/manifests", "docs/guides/autoscaling.md", "tests/e2e/test_keda.py", "tests/e2e/scaling.py"),
+        (f"{OPERATOR}/manifests", "docs/how-to/autoscaling.md", "tests/e2e/test_keda.py", "tests/e2e/scaling.py"),
     ),
     "faults": Recorded(
         "how often each fault was met, and how soon all was as it should be",

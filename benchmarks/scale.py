@@ -5,7 +5,7 @@
 
 In a sweep foreign pods grow with the deployments, up to --pods, and the smaller sizes are watched at rest for a minute at most.
 Each size has a control plane of its own. `scale_run.py` says what is real and what is played, `scale_floor.py` what the
-floor is, `scale_results.py` how figures are shown. `make generate` takes them into docs/performance.md.
+floor is, `scale_results.py` how figures are shown. `make generate` takes them into docs/reference/performance.md.
 """
 
 import argparse

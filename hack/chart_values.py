@@ -1,4 +1,4 @@
-"""The chart's values as types, and what is written from them: values.yaml, values.schema.json and docs/chart.md.
+"""The chart's values as types, and what is written from them: values.yaml, values.schema.json and docs/reference/chart.md.
 
 Exists so that a value, its default, its check and its documentation cannot differ. The part under `config` is the
 operator's own Settings: what is added there appears in the chart by itself.
@@ -52,7 +52,7 @@ class Rbac(Part):
     """Roles."""
 
     create: bool = True
-    """Make the operator's roles and bindings: exactly what its code calls, see docs/security.md."""
+    """Make the operator's roles and bindings: exactly what its code calls, see docs/reference/security.md."""
     aggregate: bool = True
     """Let the built-in roles view, edit and admin of a namespace cover the two kinds."""
     gateway_api: bool = False
@@ -63,7 +63,7 @@ class Policy(Part):
     """What the operator's own token may do beyond what roles can say."""
 
     enabled: bool = True
-    """Make ValidatingAdmissionPolicies for the operator's own user: see docs/security.md. Not made where config.namespaces is set."""
+    """Make ValidatingAdmissionPolicies for the operator's own user: see docs/reference/security.md. Not made where config.namespaces is set."""
     closed_namespaces: list[str] = []
     """Further namespaces in which the operator may write nothing, beside kube-system, its own and the device plugin's."""
 
@@ -198,7 +198,7 @@ def values_schema() -> str:
 
 
 def values_table() -> str:
-    """docs/chart.md."""
+    """docs/reference/chart.md."""
     rows = [f"| `{'.'.join(path)}` | `{_inline(value)}` | {text} |" for path, value, text in _leaves(Values(), ())]
     return "\n".join(
         (

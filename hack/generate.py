@@ -51,13 +51,13 @@ def chart() -> dict[Path, str]:
     return {
         folder / "values.yaml": values_yaml(),
         folder / "values.schema.json": values_schema(),
-        ROOT / "docs" / "chart.md": values_table(),
+        ROOT / "docs" / "reference" / "chart.md": values_table(),
     }
 
 
 def main() -> int:
     """Write, or with --check compare."""
-    documents = {ROOT / "docs" / "api.md": api_reference()}
+    documents = {ROOT / "docs" / "reference" / "api.md": api_reference()}
     documents |= measured_pages() | change_curves() | gpu_evidence() | reasons_page()
     files = crds() | documents | chart() | dashboards() | manifests() | cli() | explanations() | narratives()
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]

@@ -1,4 +1,4 @@
-"""The page that tells what GPUs have said: docs/gpu-evidence.md, from the results that are kept in the repository.
+"""The page that tells what GPUs have said: docs/reference/gpu-evidence.md, from the results that are kept in the repository.
 
 A result is a folder of `benchmarks/gpu.py`, put whole below `benchmarks/results/gpu`. Pure but for reading these files.
 Must never show a figure of anything but a GPU, nor one without its machine, versions and commit.
@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "benchmarks" / "results" / "gpu"
-PAGE = ROOT / "docs" / "gpu-evidence.md"
+PAGE = ROOT / "docs" / "reference" / "gpu-evidence.md"
 sys.path[:0] = [str(ROOT / "benchmarks")]
 
 from gpu_stages import record  # noqa: E402 - the benchmarks are no installed package
@@ -22,8 +22,8 @@ from gpu_stages.record import Record  # noqa: E402
 from gpu_stages.table import STAGES  # noqa: E402
 
 NOT_YET = "No GPU has run any of this yet"
-"""The sentence of README.md and docs/install.md, for as long as there is no result."""
-HOW = """What was measured on GPUs, by `python benchmarks/gpu.py`; [benchmarks/gpu.md](../benchmarks/gpu.md) says how to run it, on
+"""The sentence of README.md and docs/how-to/install.md, for as long as there is no result."""
+HOW = """What was measured on GPUs, by `python benchmarks/gpu.py`; [benchmarks/gpu.md](../../benchmarks/gpu.md) says how to run it, on
 machines without a network too. Every figure below is from a file in `benchmarks/results/gpu`; nothing here is edited by hand."""
 GIB = 2**30
 Runs = Mapping[str, Sequence[Record]]

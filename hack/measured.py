@@ -27,12 +27,13 @@ from scale_results import missed, parts, table  # noqa: E402
 
 def measured_pages() -> dict[Path, str]:
     """File to text of every page with a block of figures."""
-    return {
-        ROOT / "docs" / "memory-gap.md": _filled("memory-gap.md", {"clients": _clients()}),
-        ROOT / "docs" / "performance.md": _filled("performance.md", _scale_blocks()),
-        ROOT / "docs" / "reliability.md": _filled("reliability.md", {"faults": _faults(), "churn": _churn()}),
-        ROOT / "docs" / "guides" / "serving.md": _filled("guides/serving.md", {"many": _many(), "changes": _changes()}),
+    blocks = {
+        "concepts/memory-gap.md": {"clients": _clients()},
+        "reference/performance.md": _scale_blocks(),
+        "reference/reliability.md": {"faults": _faults(), "churn": _churn()},
+        "how-to/serving.md": {"many": _many(), "changes": _changes()},
     }
+    return {ROOT / "docs" / page: _filled(page, lines) for page, lines in blocks.items()}
 
 
 def _filled(page: str, blocks: dict[str, list[str]]) -> str:

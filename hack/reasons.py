@@ -1,4 +1,4 @@
-"""The reasons of conditions and events, and the endings of profiles, as docs/troubleshooting.md tells them: from the enums."""
+"""The reasons of conditions and events, and the endings of profiles, as docs/how-to/troubleshooting.md tells them: from the enums."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slm_operator.planning.profile.endings import CONSEQUENCES
 if TYPE_CHECKING:
     from datetime import timedelta
 
-PAGE = Path(__file__).parents[1] / "docs" / "troubleshooting.md"
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "troubleshooting.md"
 START, END = "<!-- reasons of {} -->", "<!-- end of reasons -->"
 ENDINGS, END_OF_ENDINGS = "<!-- endings -->", "<!-- end of endings -->"
 LAST_COLUMN = {Group.WAITING: "if it lasts", Group.GOOD: "", Group.NODE_EVENT: ""}

@@ -201,6 +201,8 @@ def read_settings(path: Path | None) -> Settings:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the whole file"
         said = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{path}: {key}: {said}: correct it, docs/chart.md lists all of `config`") from None
+        raise SettingsError(
+            f"{path}: {key}: {said}: correct it, docs/reference/chart.md lists all of `config`"
+        ) from None
     except ValueError as error:
         raise SettingsError(f"{path}: no YAML: {error}") from None

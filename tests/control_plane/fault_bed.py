@@ -18,7 +18,7 @@ from tests.control_plane.operator_process import OperatorProcess, operator, wait
 from tests.testbed.control_plane import ControlPlane
 
 SETTLED_S = 300
-"""A limit, and no promise: a busy machine needs many times what docs/reliability.md shows."""
+"""A limit, and no promise: a busy machine needs many times what docs/reference/reliability.md shows."""
 COMMAND = "make record faults"
 
 

@@ -2,7 +2,7 @@
 
 In each case one deployment serves before, and while the fault lasts one is made, one edited and one deleted. Afterwards:
 converged, nothing orphaned, nothing double, the pods that served untouched. A fault that the operator never met proves
-nothing and fails its test. `make record faults` keeps the outcomes; docs/reliability.md shows them.
+nothing and fails its test. `make record faults` keeps the outcomes; docs/reference/reliability.md shows them.
 """
 
 import contextlib
@@ -135,7 +135,7 @@ FAULTS: dict[str, str] = {name: how for name, how, _ in CASES} | {
     LEASE: "its renewals answered 503 until the process ended",
     EACH_WRITE: "write done, answer lost, SIGKILL; with a node change",
 }
-"""Every fault and how it is injected: rows of docs/reliability.md."""
+"""Every fault and how it is injected: rows of docs/reference/reliability.md."""
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ FAULTS = {
     FULL_DISK: "stderr is /dev/full, which answers every write with ENOSPC",
     NO_CRD: "kubectl delete crd; the process ends with 1, its Lease given up, and waits for the CRD",
 }
-"""Every fault and how it is injected: rows of docs/reliability.md."""
+"""Every fault and how it is injected: rows of docs/reference/reliability.md."""
 VERSION_LABEL = "app.kubernetes.io/version"
 NEXT_VERSION = f"""
 import slm_operator.assembly

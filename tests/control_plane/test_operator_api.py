@@ -246,7 +246,7 @@ FRACTIONS = FULL | {
 
 
 def test_numbers_with_fractions_come_back_as_they_went_in(plane: ControlPlane, namespace: str) -> None:
-    """What the convention against them guards against (docs/adr/0014): a value that changes on its way, or a diff for ever."""
+    """What the convention against them guards against (ADR 14): a value that changes on its way, or a diff for ever."""
     inside = ("--namespace", namespace)
     spec = {name: part for name, part in FRACTIONS.items() if name not in {"gpu", "search"}}
     body = manifest("SLMDeployment", spec)

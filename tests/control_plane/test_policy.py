@@ -197,9 +197,9 @@ ENGINES: dict[str, tuple[dict[str, Any], str | None]] = {
 
 @pytest.fixture(scope="module")
 def samples(control_plane: ControlPlane) -> Iterator[ControlPlane]:
-    """The policies of docs/policies, in force."""
+    """The policies of docs/reference/policies, in force."""
     install(control_plane)
-    files = sorted((ROOT / "docs/policies").glob("*.yaml"))
+    files = sorted((ROOT / "docs/reference/policies").glob("*.yaml"))
     made = [one for file in files for one in yaml.safe_load_all(file.read_text())]
     for one in made:
         control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(one))

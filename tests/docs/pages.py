@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-GENERATED = {"chart.md", "api.md"}
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,19 @@ def _lines(body: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
-def links(page: Path) -> list[Path]:
-    """Targets of relative links."""
-    found = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text())
-    return [(page.parent / target).resolve() for target in found]
+def broken_links(page: Path) -> list[str]:
+    """Relative links of a page to no file, or to no heading of it."""
+    found = re.findall(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text())
+    return [
+        f"{name}#{anchor}" if anchor else name
+        for name, anchor in found
+        if not (target := page.parent / name if name else page).exists()
+        or (anchor and anchor not in _anchors(target.read_text()))
+    ]
+
+
+def _anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to headings, as long as no two of a page are the same."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -6,7 +6,7 @@ from typing import Any
 import lupa
 import pytest
 
-HEALTH = (Path(__file__).parents[2] / "docs/argocd/health.lua").read_text()
+HEALTH = (Path(__file__).parents[2] / "docs/how-to/argocd/health.lua").read_text()
 READY = {"type": "Ready", "status": "True", "message": "all is well"}
 WAITS = {"type": "Ready", "status": "False", "message": "measuring"}
 STALLED = {"type": "Stalled", "status": "True", "message": "no node opted in"}

@@ -19,9 +19,11 @@ from hack.chart_values import values_schema
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 
 RUN = {
+    "make env": "every other target",
     "make test": ".ci/run",
     "make check": ".github/workflows/ci.yaml, and the stage of its name in `make test`",
     "make record": "tests/unit/test_records.py; each record names the run that made it",
+    "make generate": "tests/unit/api/test_generated.py asks the same of what is kept",
     "make demo": "the demo itself; its path is tests/e2e/test_first_answer.py",
     "helm install": "tests/testbed/stage.py, for every test of tests/e2e",
     "helm uninstall": "tests/e2e/test_chart_life.py",

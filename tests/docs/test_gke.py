@@ -21,7 +21,7 @@ from tests.standin.labels import feature_labels
 from tests.standin.settings import Hardware
 from tests.unit.planning import worlds as w
 
-GUIDE = {found["kind"]: found for found in yaml_objects(ROOT / "docs/guides/gke-static-slices.md")}
+GUIDE = {found["kind"]: found for found in yaml_objects(ROOT / "docs/how-to/gke-static-slices.md")}
 CONFIGS: dict[str, str] = GUIDE["ConfigMap"]["data"]
 GKE_TAINT = Taint(key="nvidia.com/gpu", value="present", effect="NoSchedule")
 GKES_OWN = {

@@ -32,7 +32,7 @@ def a_record(**values: Any) -> Any:
     return Record(**given | values)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/install.md", "docs/gpu-evidence.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/how-to/install.md", "docs/reference/gpu-evidence.md"])
 def test_pages_say_that_no_gpu_has_run_this_exactly_until_one_has(name: str) -> None:
     assert (NOT_YET in (ROOT / name).read_text()) == (not of_gpus(RUNS))
 

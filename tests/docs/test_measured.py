@@ -24,7 +24,7 @@ def test_pages_show_what_was_kept(page: Any) -> None:
 
 
 def test_every_fault_has_a_row_and_was_met() -> None:
-    text = (ROOT / "docs/reliability.md").read_text()
+    text = (ROOT / "docs/reference/reliability.md").read_text()
     assert {one["fault"] for one in FAULTS_KEPT["outcomes"]} == set(FAULTS)
     for fault, how in FAULTS.items():
         assert f"| {fault} | {how} |" in text

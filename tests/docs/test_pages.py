@@ -11,12 +11,39 @@ from slm_core.failure import Failure
 from slm_operator.api.reasons import Reason
 from slm_operator.slo.judge import Drift
 
-from tests.docs.pages import PAGES, ROOT, links
+from tests.docs.pages import PAGES, ROOT, broken_links
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    assert [str(target) for target in links(page) if not target.exists()] == []
+def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+def test_a_link_to_no_file_or_heading_is_found(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# Other\n\n## A `flag`, and why\n\n```console\n# no heading\n```\n")
+    page = tmp_path / "page.md"
+    page.write_text("[a](other.md#a-flag-and-why) [b](other.md#no-heading) [c](gone.md) [d](#here) [e](other.md)")
+    assert broken_links(page) == ["other.md#no-heading", "gone.md", "#here"]
+
+
+def test_pages_that_files_name_exist() -> None:
+    """In messages, descriptions and comments: what a user is sent to must be there."""
+    named = [
+        (str(path.relative_to(ROOT)), name)
+        for path in texts()
+        for name in re.findall(r"(?<![\w/.-])docs/[\w/-]++(?:\.[a-z]+)?+(?!\*)", path.read_text())
+    ]
+    assert len(named) > 50
+    assert [(path, name) for path, name in named if not (ROOT / name).exists()] == []
+
+
+def texts() -> list[Path]:
+    rooms = (
+        *("operator", "core", "runtime", "charts", "crds", "config"),
+        *("examples", "hack", "images", "tests", "benchmarks"),
+    )
+    files = [path for room in rooms for path in (ROOT / room).rglob("*") if path.is_file()]
+    return [path for path in files if path.suffix in {".py", ".md", ".yaml", ".json", ".txt", ".tpl"}]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -63,12 +90,12 @@ def test_every_judgement_of_the_promise_is_a_reason() -> None:
 
 
 def test_every_failure_of_measuring_is_in_troubleshooting() -> None:
-    reported = set(re.findall(r"`([A-Z][A-Za-z]+)`", (ROOT / "docs/troubleshooting.md").read_text()))
+    reported = set(re.findall(r"`([A-Z][A-Za-z]+)`", (ROOT / "docs/how-to/troubleshooting.md").read_text()))
     assert {failure.value for failure in Failure} <= reported
 
 
 def test_every_rule_of_the_chart_is_explained_in_security() -> None:
-    text = (ROOT / "docs/security.md").read_text()
+    text = (ROOT / "docs/reference/security.md").read_text()
     for found in yaml.safe_load_all((ROOT / "config/default/operator.yaml").read_text()):
         aggregated = found["metadata"].get("labels", {})
         if found["kind"] not in {"Role", "ClusterRole"} or any("aggregate-to" in label for label in aggregated):

@@ -27,7 +27,7 @@ STEP_MS = {"name": "LIGHT_ENGINE_STEP_MS", "value": "200"}
 
 def guide() -> list[Any]:
     """The YAML documents of the guide, in their order."""
-    page = (ROOT / "docs/guides/autoscaling.md").read_text()
+    page = (ROOT / "docs/how-to/autoscaling.md").read_text()
     blocks = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return [document for block in blocks for document in yaml.safe_load_all(block)]
 

@@ -1,4 +1,4 @@
-"""An HPA on a metric of the engines, by way of Prometheus and prometheus-adapter, as docs/guides/autoscaling.md has it."""
+"""An HPA on a metric of the engines, by way of Prometheus and prometheus-adapter, as docs/how-to/autoscaling.md has it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.control_plane
 TEAM = "team-a"
 INSTALL = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "config/default").glob("*.yaml")}
-GUIDE = [block for block in yaml_objects(ROOT / "docs/gitops.md") if block.get("kind") == "Kustomization"]
+GUIDE = [block for block in yaml_objects(ROOT / "docs/how-to/gitops.md") if block.get("kind") == "Kustomization"]
 
 
 def in_git(*objects: dict[str, Any]) -> dict[str, str]:

@@ -134,7 +134,7 @@ class Stage:
     def wait_for_allocatable(self, resource: str, count: int, timeout_s: int = 300) -> None:
         """Wait until the kubelet shows so many devices of a resource."""
         self._wait_until_shown(resource, count, timeout_s)
-        # NB: after an outage of the API server a node may show GPUs beside its slices (docs/gpu-sharing.md, 23): they are
+        # NB: after an outage of the API server a node may show GPUs beside its slices (docs/concepts/gpu-sharing.md, 23): they are
         # whole when no slices are shown.
         if resource == WHOLE and count and self._allocatable().get(SLICES, "0") != "0":
             self._wait_until_shown(SLICES, 0, timeout_s)

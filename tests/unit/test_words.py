@@ -1,6 +1,6 @@
 """Product, chart and docs use the field's words: a closed list of private ones must not come back.
 
-The glossary in docs/concepts.md has the words to use. Decision records and pictures stay as they were made.
+The glossary, docs/reference/glossary.md, has the words to use. Decision records and pictures stay as they were made.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """vLLM, 0.26 and newer: everything of it that the product knows.
 
-Sources: its own modules, named where they matter; docs/concepts.md, "What the engine does". Gateways and dashboards key
+Sources: its own modules, named where they matter; docs/concepts/overview.md, "What the engine does". Gateways and dashboards key
 on the names of its metrics too. Must never let the measured engine differ from the served one by a word that
 tests/unit/test_measured_and_served.py does not name.
 """

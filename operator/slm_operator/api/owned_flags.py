@@ -33,13 +33,13 @@ OWNERS = {
     Owner.API_KEY: "you, in spec.engine.env, from a Secret",
     Owner.CREDENTIALS: "spec.model.credentialsSecretRef",
 }
-"""Who or what sets the flags of an owner, as docs/api.md and the messages say it."""
+"""Who or what sets the flags of an owner, as docs/reference/api.md and the messages say it."""
 OWNED_FLAGS = {flag: OWNERS[owner] for engine in ENGINES for flag, owner in engine.owned_flags.items()}
 """Flags of engines that the operator sets, and from what. Given by hand they would contradict what was measured."""
 SHORT_FLAGS = {short: flag for engine in ENGINES for short, flag in engine.short_flags.items()}
 """Their names with one hyphen."""
 MOST_NAMED = 4
-"""Flags in one message; docs/api.md lists all."""
+"""Flags in one message; docs/reference/api.md lists all."""
 
 _WHY = {
     Owner.FILE: "a file may hold flags that the operator sets: write its other flags into args",
@@ -82,7 +82,7 @@ def command_rule() -> Rule:
     rule = f"!has(self.command) || self.command.all(a, !a.startsWith('-') || [{_KEY}].all(k, !({refused})))"
     return (
         rule,
-        "command must not hold a flag that the operator sets (docs/api.md lists them), under any name: remove it",
+        "command must not hold a flag that the operator sets (docs/reference/api.md lists them), under any name: remove it",
     )
 
 
@@ -110,7 +110,7 @@ def _flags_of(owner: Owner) -> list[str]:
 
 def _named(flags: list[str]) -> str:
     more = len(flags) - MOST_NAMED
-    return ", ".join(flags[:MOST_NAMED]) + (f" and {more} more in docs/api.md" if more > 0 else "")
+    return ", ".join(flags[:MOST_NAMED]) + (f" and {more} more in docs/reference/api.md" if more > 0 else "")
 
 
 def _list(texts: Iterable[str]) -> str:

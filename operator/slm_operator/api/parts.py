@@ -115,7 +115,7 @@ class WorkloadSpec(Part):
     output_tokens: Annotated[int, within(tuning.OUTPUT_TOKENS)] = tuning.OUTPUT_TOKENS.default
     """Mean output length in tokens. Ignored when a dataset is named."""
     dataset: DatasetAddress | None = None
-    """File of conversations or token counts whose lengths are used: pvc://claim/path, or a path in the engine image. docs/guides/your-own-data.md says which are read."""
+    """File of conversations or token counts whose lengths are used: pvc://claim/path, or a path in the engine image. docs/how-to/your-own-data.md says which are read."""
     concurrency_per_gpu: Annotated[int, within(tuning.CONCURRENCY)] | None = None
     """Requests in flight, per GPU, to decide for. Default: full batches, which is where packs win; with thin traffic they lose."""
     requests_per_second_per_gpu: Annotated[float, within(tuning.REQUESTS_PER_SECOND)] | None = None

@@ -1,6 +1,6 @@
 """Every reason of a condition or an event: one word for machines, its meaning, and what a person can do.
 
-Each reason is spelt once, here, and docs/troubleshooting.md is generated from this file. A message speaks of one object; a
+Each reason is spelt once, here, and docs/how-to/troubleshooting.md is generated from this file. A message speaks of one object; a
 meaning holds for all objects, so it must never hold a name or a figure.
 
 Reasons that are not the operator's own pass through by their own names: failures of measuring (`slm_core.failure`) and
@@ -266,7 +266,7 @@ class Reason(StrEnum):
         "GatewayApiMissing",
         Group.STOPPED,
         "`spec.routing` needs kinds that this cluster does not serve; replicas answer by the Service meanwhile",
-        "install the CRDs of the Gateway API and of its inference extension ([routing.md](guides/routing.md)), or remove `spec.routing`; the operator tries again by itself",
+        "install the CRDs of the Gateway API and of its inference extension ([routing.md](routing.md)), or remove `spec.routing`; the operator tries again by itself",
     )
     STALLED = "Stalled", Group.STOPPED, "the Deployment made no progress in time", "read the replicas' logs"
     OPERATOR_BUG = (

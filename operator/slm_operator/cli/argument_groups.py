@@ -47,7 +47,7 @@ def measurements(command: argparse.ArgumentParser, *, required: bool) -> None:
         metavar="FILE",
         action="append",
         help="a measurement document or an SLMProfile, JSON or YAML; or result files of other benchmarks "
-        "(docs/guides/your-own-data.md), one -f each; - is stdin",
+        "(docs/how-to/your-own-data.md), one -f each; - is stdin",
     )
     one.add_argument(
         "--from-csv", metavar="FILE", help="runs of one engine, a row each, with the columns of the published sweeps"

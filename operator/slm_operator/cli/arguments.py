@@ -225,7 +225,7 @@ def _profile_import(actions: argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="FILE",
         action="append",
         required=True,
-        help="what was exported, or a document; or result files of other benchmarks (docs/guides/your-own-data.md), one -f each; - is stdin",
+        help="what was exported, or a document; or result files of other benchmarks (docs/how-to/your-own-data.md), one -f each; - is stdin",
     )
     take.add_argument("--name", metavar="NAME", help="name of the new SLMProfile (default: the exported one's)")
     take.add_argument("--model", metavar="URI", help="which model other benchmarks measured, as spec.model.uri")

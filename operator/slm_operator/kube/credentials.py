@@ -4,7 +4,7 @@ Python runs the `__init__` of every package above what is imported, and those of
 all there is: two clients, requests, oauthlib, websockets. So these two are put in their places without being run; any
 part of them can be imported as before, by Kopf and by everybody else, and is loaded when it is. Only names that a run
 would give are missing: `kubernetes.__version__`. What that saves every command of `kubectl slm` stands in
-docs/performance.md, and tests/unit/kube/test_imports.py says when a new version undoes it. The image is built without the
+docs/reference/performance.md, and tests/unit/kube/test_imports.py says when a new version undoes it. The image is built without the
 package's generated classes (80 MB): there the whole of it could not be imported.
 
 Must be imported before Kopf, which else imports the whole package.

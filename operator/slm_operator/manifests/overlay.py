@@ -199,7 +199,7 @@ def refused_under_mps(overlay: dict[str, Any]) -> str | None:
 
 
 def _own_shared_memory(engine: dict[str, Any]) -> Iterator[str]:
-    """NB: the device plugin mounts the MPS daemon's /dev/shm into the engine's container (docs/gpu-sharing.md, 13)."""
+    """NB: the device plugin mounts the MPS daemon's /dev/shm into the engine's container (docs/concepts/gpu-sharing.md, 13)."""
     for mount in engine.get("volumeMounts") or ():
         path = PurePosixPath(normpath("/" + str(mount["mountPath"]).strip("/")))
         if SHARED_MEMORY.is_relative_to(path):
@@ -210,7 +210,7 @@ def _own_shared_memory(engine: dict[str, Any]) -> Iterator[str]:
 
 
 def _other_user(engine: dict[str, Any], pod: dict[str, Any]) -> Iterator[str]:
-    """NB: an MPS server serves one user at a time (docs/gpu-sharing.md, 14).
+    """NB: an MPS server serves one user at a time (docs/concepts/gpu-sharing.md, 14).
 
     Another user's engine would wait until all others on the node have ended, and a roll from one to another for itself.
     """

@@ -1,7 +1,7 @@
 """Slices: NVIDIA's device plugin offers every GPU of a node as R equal shares, once the node's label says so.
 
 What the plugin, its daemons and feature discovery call each sharing mode stands here; what its configuration file says
-is in plugin_config.py, and the steps from one class to another are in planning/fleet/node. Source: docs/gpu-sharing.md.
+is in plugin_config.py, and the steps from one class to another are in planning/fleet/node. Source: docs/concepts/gpu-sharing.md.
 """
 
 from __future__ import annotations

@@ -249,7 +249,7 @@ WORDS = (
     Case("a variable of the device plugin's", engine(env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]), "spec.engine.env[0]"),
     Case("a variable that chooses a GPU", engine(env=[{"name": "CUDA_VISIBLE_DEVICES", "value": "0"}]), "spec.engine.env[0]"),
     Case("a key of the engine's, in a variable", engine(env=[{"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])),
-    Case("an owned flag in the command", engine(command=["vllm", "serve", "--max-num-seqs", "7"]), "spec.engine.command", "docs/api.md lists them"),
+    Case("an owned flag in the command", engine(command=["vllm", "serve", "--max-num-seqs", "7"]), "spec.engine.command", "docs/reference/api.md lists them"),
     Case("two variables of one name", engine(env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]), "spec.engine.env[1]", "the same name as item 0"),
     Case("a value and a source of it", variable(value="1", valueFrom={"fieldRef": {"fieldPath": "metadata.name"}}), "spec.engine.env[0]", "not both"),
     Case("a relative path of a dataset", spec(workload={"dataset": "chats.json"}), "spec.workload.dataset"),

@@ -11,7 +11,7 @@ from slm_operator.cli.main import main
 from unit.advisor.build import published_ledger
 from unit.cli.golden import CASES, GOLDEN, PACKS, ROOT, SWEEP, printed
 
-SCHEMA = json.loads((ROOT / "docs/schemas/advice.json").read_text())
+SCHEMA = json.loads((ROOT / "docs/reference/schemas/advice.json").read_text())
 PUBLISHED = [
     ("opt-1.3b", "2", 96), ("opt-1.3b", "3", 128), ("opt-1.3b", "4", 256),
     ("opt-2.7b", "2", 96), ("opt-2.7b", "3", 128), ("opt-2.7b", "4", 256),

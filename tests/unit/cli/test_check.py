@@ -135,7 +135,7 @@ def test_the_name_of_the_lease() -> None:
 
 
 def test_the_rights_that_are_asked_about_are_documented() -> None:
-    page = (ROOT / "docs/commands.md").read_text()
+    page = (ROOT / "docs/reference/commands.md").read_text()
     asked = {right.words for right in rights("team", "slm-system", "nvidia-device-plugin")}
     by_view = {"list slmdeployments", "list replicasets"}  # the built-in role has these
     assert [words for words in sorted(asked - by_view) if f"`{words}`" not in page] == []

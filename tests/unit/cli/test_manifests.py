@@ -146,7 +146,7 @@ def test_plan_estimates_from_the_model_s_config(
     answer = json.loads(capsys.readouterr().out)
     assert answer["configuration"]["enginesPerGpu"] == 1
     assert set(answer["source"].values()) == {"Estimated"}
-    jsonschema.validate(answer, json.loads((ROOT / "docs/schemas/advice.json").read_text()))
+    jsonschema.validate(answer, json.loads((ROOT / "docs/reference/schemas/advice.json").read_text()))
 
 
 def test_a_plan_shows_where_the_memory_goes(manifest: str, config: str, capsys: pytest.CaptureFixture[str]) -> None:

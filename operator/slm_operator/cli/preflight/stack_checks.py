@@ -1,6 +1,6 @@
 """What the operator needs of NVIDIA's stack in the cluster: pure checks of its DaemonSets and its ConfigMap.
 
-Source of the rules: docs/gpu-sharing.md; of the versions: k8s-device-plugin, CHANGELOG.md and api/config/v1.
+Source of the rules: docs/concepts/gpu-sharing.md; of the versions: k8s-device-plugin, CHANGELOG.md and api/config/v1.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def _config_manager(facts: Facts) -> Answer | None:
     here = _where_expected(facts, DEVICE_PLUGIN)
     if not here:
         return None
-    install = f"install the plugin with named configurations (config.name={plugin.config_map}; see docs/install.md)"
+    install = (
+        f"install the plugin with named configurations (config.name={plugin.config_map}; see docs/how-to/install.md)"
+    )
     for one in here:
         if not one.has_config_manager:
             return problem(f"{one} has no config-manager: nodes cannot be switched by label", install)
@@ -105,7 +107,7 @@ def _plugin_config(facts: Facts) -> Answer | None:
         return warning(f"{name} is not seen: no right to {data.right}", ASK)
     if data is None:
         return problem(
-            f"{name} does not exist", "make it with a key `default` that says `version: v1`; see docs/install.md"
+            f"{name} does not exist", "make it with a key `default` that says `version: v1`; see docs/how-to/install.md"
         )
     # An empty text is `version: v1` to the plugin.
     broken = sorted(key for key, text in data.items() if text.strip() and class_of_config(text) is None)

@@ -1,4 +1,4 @@
-"""The advice as plain JSON values: the stable form that scripts read, described by docs/schemas/advice.json.
+"""The advice as plain JSON values: the stable form that scripts read, described by docs/reference/schemas/advice.json.
 
 Exists so that the advisor's types may change without breaking a script. Every key is always there; what is not known
 is null. Must never compute: figures and sentences are the advisor's.

@@ -1,4 +1,4 @@
-"""How the replicas of a deployment are spread over GPUs. The kubelet decides that, and nothing can force it (docs/gpu-sharing.md, 20).
+"""How the replicas of a deployment are spread over GPUs. The kubelet decides that, and nothing can force it (docs/concepts/gpu-sharing.md, 20).
 
 The advice is about packs of R engines. A node's slices never put more than R engines onto a GPU, so a replica with fewer
 co-tenants has more of the GPU than was measured: an unlucky placement never costs speed. It costs no room either, because all

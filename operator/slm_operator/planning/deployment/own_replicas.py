@@ -1,7 +1,7 @@
 """`spec.replicas` while nobody else sets it: `/scale` answers from the first moment, and the number follows the advice.
 
 The API server's `/scale` of a custom resource is an error while the field is absent, so the operator keeps its own number there
-(docs/adr/0016). What is served does not wait for it: the plan has the same number at once. Must never write over a number
+(ADR 16). What is served does not wait for it: the plan has the same number at once. Must never write over a number
 of somebody else's.
 """
 

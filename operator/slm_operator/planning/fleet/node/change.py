@@ -7,7 +7,7 @@
     done --taint--> draining --> label switched to the former key --(converged)--> as it was before      (release.py)
 
 The state is only in the cluster (taint, labels, annotations, pods, ConfigMap): the operator may be killed between any
-two steps and the next pass goes on. Traps that shape it (docs/gpu-sharing.md): a label change evicts nobody and breaks
+two steps and the next pass goes on. Traps that shape it (docs/concepts/gpu-sharing.md): a label change evicts nobody and breaks
 running pods; only a change of the label loads a configuration; a label that names a key which has not reached the
 node's volume makes the config-manager exit. Must never evict a pod that is not ours, nor change the label under a pod.
 """

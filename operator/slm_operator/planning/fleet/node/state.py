@@ -1,7 +1,7 @@
 """Reading a node: what its labels, resources and pods say about how its GPUs are partitioned.
 
 Everything here is read from what NVIDIA's feature discovery and device plugin publish, and from our own marks. Source of
-each rule: docs/gpu-sharing.md.
+each rule: docs/concepts/gpu-sharing.md.
 """
 
 from __future__ import annotations
