@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from slm_operator.planning.fleet.plan import plan_fleet  # noqa: E402 - what is imported from the repository follows its path
 
-from tests.unit.planning import worlds as w  # noqa: E402
+from tests import builders as build  # noqa: E402
 from tests.unit.planning.test_fleet_growth import world  # noqa: E402
 
 SCALES = (10, 100, 1000, 3333)
@@ -41,7 +41,7 @@ def row(scale: int) -> dict[str, float]:
     took = []
     for _ in range(2):
         began = time.process_time()
-        plan_fleet(view, w.SETTINGS, w.NOW)
+        plan_fleet(view, build.SETTINGS, build.NOW)
         took.append(time.process_time() - began)
     return {"nodes": len(view.nodes), "deployments": len(view.demands), "plan_ms": round(1000 * min(took), 1)}
 

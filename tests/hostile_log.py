@@ -5,11 +5,11 @@ from typing import Any
 
 from slm_core.codec import to_json
 
+from tests import builders as build
 from tests.nesting import DEEP, deep_json
-from tests.unit.planning import worlds as w
 
 LONG = "m" * 40_000
-DOCUMENT = to_json(w.document())
+DOCUMENT = to_json(build.imported())
 
 
 def line(**event: Any) -> str:

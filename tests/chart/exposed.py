@@ -18,8 +18,8 @@ from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue
 from slm_operator.slo.monitor import Figures
 
+from tests import builders as build
 from tests.testbed.prometheus import Series
-from tests.unit.planning import worlds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,13 +55,13 @@ def _pages() -> Iterator[tuple[str, str]]:
 
 
 def _operator() -> Metrics:
-    caches = caches_for_planning(ProfileKeys(), worlds.SETTINGS)
+    caches = caches_for_planning(ProfileKeys(), build.SETTINGS)
     advice = {"figures": {"tokensPerSecondPerGpu": 5000.0, "itlMs": 8.0}, "freedBytes": 1 << 30}
-    record = worlds.deployment(status={"advice": advice})
+    record = build.deployment(status={"advice": advice})
     caches.deployments.put(record)
-    caches.profiles.put(worlds.profile(record))
-    caches.nodes.put(worlds.node(slice_class=worlds.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
-    caches.pods.put(worlds.replica("a"))
+    caches.profiles.put(build.profile(record))
+    caches.nodes.put(build.node(slice_class=build.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
+    caches.pods.put(build.replica("a"))
     metrics = Metrics()
     figures = Figures(throughput_tokens_per_second=4900.0, itl_ms=9.0, ttft_ms=None)
     metrics.expose_gauges(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), {record.meta.key: figures})

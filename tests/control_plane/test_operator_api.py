@@ -12,10 +12,9 @@ from slm_operator.planning.actions import WriteStatus
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.watch.records import Key
 
+from tests import builders as build
 from tests.testbed.cluster import KubectlError, apply_crds
 from tests.testbed.control_plane import ControlPlane
-from tests.unit.planning import worlds as w
-from tests.unit.planning.worlds import many_packs
 
 pytestmark = pytest.mark.control_plane
 CRDS = Path(__file__).parents[2] / "crds"
@@ -229,7 +228,9 @@ def test_a_status_with_more_packs_than_are_listed_is_taken(plane: ControlPlane, 
     inside = ("--namespace", namespace)
     plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMDeployment", GOOD, "chat"))
     (write,) = (
-        one for one in plan_deployment(many_packs(PACKS), w.SETTINGS, w.NOW).actions if isinstance(one, WriteStatus)
+        one
+        for one in plan_deployment(build.many_packs(PACKS), build.SETTINGS, build.NOW).actions
+        if isinstance(one, WriteStatus)
     )
     body = json.dumps({"status": write.status})
     plane.kubectl("patch", "slmd/chat", "--subresource=status", "--type=merge", "--patch", body, *inside)

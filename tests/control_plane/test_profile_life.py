@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from slm_core.codec import to_json
 
+from tests import builders as build
 from tests.control_plane.gpu_fleet import API_VERSION, GPU, MODEL
 from tests.control_plane.operator_process import OperatorProcess, wait_until
 from tests.control_plane.profile_stage import Stage
 from tests.hostile_log import line, result
-from tests.unit.planning import worlds as w
 from tests.unit.planning.searched import searched
 
 pytestmark = pytest.mark.control_plane
@@ -137,7 +137,7 @@ def test_a_profile_deleted_while_it_is_measured_is_measured_anew(stage: Stage) -
 
 
 def test_another_load_is_added_while_the_first_advice_stands(stage: Stage) -> None:
-    document = searched(w.deployment(spec={"sharing": {"mode": "Exclusive"}}))
+    document = searched(build.deployment(spec={"sharing": {"mode": "Exclusive"}}))
     more = replace(document, points=(*document.points, replace(document.points[-1], in_flight=20, confirmed=True)))
     stage.plane.write_pod_log(f"{WINDOWS}\n{result(**to_json(document))}")
     stage.adds_node("life")

@@ -15,11 +15,11 @@ from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.watch.records import NodeRecord, Taint
 
+from tests import builders as build
 from tests.docs.pages import ROOT, yaml_objects
 from tests.standin.config import parse
 from tests.standin.labels import feature_labels
 from tests.standin.settings import Hardware
-from tests.unit.planning import worlds as w
 
 GUIDE = {found["kind"]: found for found in yaml_objects(ROOT / "docs/how-to/gke-static-slices.md")}
 CONFIGS: dict[str, str] = GUIDE["ConfigMap"]["data"]
@@ -37,7 +37,7 @@ def spec() -> SLMDeploymentSpec:
 
 
 def gke_node(labels: dict[str, str], allocatable: dict[str, int]) -> NodeRecord:
-    meta = w.meta("pool-1", "", labels={names.OPT_IN_LABEL: "true"} | labels)
+    meta = build.meta("pool-1", "", labels={names.OPT_IN_LABEL: "true"} | labels)
     return NodeRecord(meta=meta, ready=True, allocatable=allocatable, taints=(GKE_TAINT,))
 
 
@@ -46,10 +46,10 @@ def planned(node: NodeRecord, spec: SLMDeploymentSpec) -> tuple[tuple[Any, ...],
     assert spec.sharing.engines_per_gpu is not None
     slice_class = SliceClass(mode=SharingMode(spec.sharing.mode), engines_per_gpu=spec.sharing.engines_per_gpu)
     tolerations = tolerations_of(one.given() for one in spec.accelerator.tolerations)
-    asked = replace(w.demand(slice_class=slice_class, tolerations=tolerations), product=spec.accelerator.product)
-    plugin = [replace(one, default_key="halves") for one in w.plugin_pods("pool-1")]
-    view = w.fleet(asked, nodes=(node,), daemons=tuple(plugin), config_map=w.config_map(**CONFIGS))
-    made = plan_fleet(view, w.SETTINGS, w.NOW)
+    asked = replace(build.demand(slice_class=slice_class, tolerations=tolerations), product=spec.accelerator.product)
+    plugin = [replace(one, default_key="halves") for one in build.plugin_pods("pool-1")]
+    view = build.fleet_view(asked, nodes=(node,), daemons=tuple(plugin), config_map=build.config_map(**CONFIGS))
+    made = plan_fleet(view, build.SETTINGS, build.NOW)
     return made.plan.actions, made.assignments[asked.deployment].pending_because
 
 

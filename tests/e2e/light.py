@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import to_json
 
+from tests import builders as build
 from tests.testbed.stage import LIGHT_IMAGE
-from tests.unit.planning import worlds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def import_profile(stage: Stage, namespace: str, name: str = "imported", model: 
             "apiVersion": "slm-operator.io/v1alpha1",
             "kind": "SLMProfile",
             "metadata": {"name": name, "namespace": namespace},
-            "spec": {"model": {"uri": model}, "measurements": to_json(worlds.document())},
+            "spec": {"model": {"uri": model}, "measurements": to_json(build.imported())},
         }
     )
 

@@ -25,10 +25,10 @@ from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.views import Assignment, ProfileView
 from slm_operator.watch import custom_resources
 
+from tests import builders as build
 from tests.fuzz.door import Door, door, fuzzed
 from tests.fuzz.specs import NAMES, specs
 from tests.testbed.cluster import apply_crds
-from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +43,8 @@ DEPLOYMENTS, PROFILES = 900, 225
 """Examples of a round."""
 ROUNDS = pytest.mark.parametrize("rounds", [SUITE, pytest.param(RECORDED, marks=pytest.mark.record)])
 PACKS = 300
-MANY = w.many_packs(PACKS).pods
-EACH_ON_ONE = w.workload("chat", replicas=PACKS, ready=PACKS)
+MANY = build.many_packs(PACKS).pods
+EACH_ON_ONE = build.workload("chat", replicas=PACKS, ready=PACKS)
 FUZZED = settings(
     database=None,
     derandomize=True,
@@ -101,7 +101,7 @@ def test_every_profile_is_refused_or_planned(opened: Door, rounds: int) -> None:
         if stored is not None:
             SLMProfileSpec.model_validate(stored["spec"], extra="forbid")
             record = custom_resources.profile(named(stored))
-            plan = plan_profile(ProfileView(profile=record), w.SETTINGS, w.NOW)
+            plan = plan_profile(ProfileView(profile=record), build.SETTINGS, build.NOW)
             written(plan, SLMProfileStatus)
 
     one()
@@ -118,18 +118,20 @@ def is_answered_offline(kind: str, spec: Any, name: str, stored: dict[str, Any] 
 def deployment_is_planned(stored: dict[str, Any]) -> None:
     """First without a profile, then with one, without and with room for its replicas, and with replicas on many GPUs."""
     record = custom_resources.deployment(named(stored))
-    alone = w.seen(record, None)
-    written(plan_deployment(alone, w.SETTINGS, w.NOW), SLMDeploymentStatus)
+    alone = build.deployment_view(record, None)
+    written(plan_deployment(alone, build.SETTINGS, build.NOW), SLMDeploymentStatus)
     if record.spec is None:
         return
-    profile = w.profile(record, w.document())
-    measured = w.seen(record, profile)
+    profile = build.profile(record, build.imported())
+    measured = build.deployment_view(record, profile)
     wants = demand_of(record, profile, measured.advice)
     slice_class = wants.slice_class if wants is not None else None
     for assignment in (None, Assignment(slice_class=slice_class, nodes=("gpu-1",), slots=4)):
         view = replace(measured, assignment=assignment)
-        written(plan_deployment(view, w.SETTINGS, w.NOW), SLMDeploymentStatus)
-    written(plan_deployment(replace(view, pods=MANY, workload=EACH_ON_ONE), w.SETTINGS, w.NOW), SLMDeploymentStatus)
+        written(plan_deployment(view, build.SETTINGS, build.NOW), SLMDeploymentStatus)
+    written(
+        plan_deployment(replace(view, pods=MANY, workload=EACH_ON_ONE), build.SETTINGS, build.NOW), SLMDeploymentStatus
+    )
 
 
 def named(stored: dict[str, Any]) -> dict[str, Any]:

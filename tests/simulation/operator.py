@@ -39,7 +39,7 @@ from slm_operator.reconcile.queue import FLEET, WorkKey
 from slm_operator.settings import Settings
 from slm_operator.watch.records import Key
 
-from tests.unit.planning import worlds
+from tests import builders as worlds
 
 from .api import Api, BlockedError, RejectedError
 from .objects import CONFIG_LABEL, EPOCH
@@ -285,7 +285,7 @@ class Operator:
 @cache
 def _printed() -> ProfileLog:
     """What a profile that ended well has printed."""
-    return ProfileLog(document=worlds.document())
+    return ProfileLog(document=worlds.imported())
 
 
 def _substance(view: DeploymentView) -> object:

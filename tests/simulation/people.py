@@ -13,7 +13,7 @@ from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.planning.deployment import advising
 from slm_operator.watch.records import Cause, DeploymentRecord, Key, ProfileRecord, Taint
 
-from tests.unit.planning import worlds
+from tests import builders as worlds
 
 from .objects import CONFIG_LABEL, PRODUCT, Node, Pod, daemon_of, plugin_of
 
@@ -51,7 +51,7 @@ def wish(
     if replicas is not None:
         spec["replicas"] = replicas
     record = worlds.deployment(name, spec)
-    profile = worlds.profile(record, worlds.document())
+    profile = worlds.profile(record, worlds.imported())
     key = Key(namespace, name)
     return replace(record, meta=replace(record.meta, key=key)), replace(profile, meta=replace(profile.meta, key=key))
 

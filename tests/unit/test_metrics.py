@@ -10,17 +10,22 @@ from slm_operator.reconcile.queue import KeyedQueue
 from slm_operator.slo.monitor import Figures
 from slm_operator.watch.records import Key
 
-from tests.unit.planning import worlds as w
+from tests import builders as build
 
 
 def scraped(figures: dict[Key, Figures]) -> set[str]:
-    caches = caches_for_planning(ProfileKeys(), w.SETTINGS)
+    caches = caches_for_planning(ProfileKeys(), build.SETTINGS)
     advice = {"figures": {"tokensPerSecondPerGpu": 5000.0, "itlMs": 8.0}, "freedBytes": 1024}
-    caches.deployments.put(w.deployment(status={"advice": advice}))
-    caches.deployments.put(w.deployment("unmeasured"))
-    caches.nodes.put(w.node(slice_class=w.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
-    caches.nodes.put(w.node("gpu-2"))
-    for pod in (w.replica("a"), w.replica("b"), replace(w.replica("ended"), phase="Failed"), w.replica("waits", None)):
+    caches.deployments.put(build.deployment(status={"advice": advice}))
+    caches.deployments.put(build.deployment("unmeasured"))
+    caches.nodes.put(build.node(slice_class=build.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
+    caches.nodes.put(build.node("gpu-2"))
+    for pod in (
+        build.replica("a"),
+        build.replica("b"),
+        replace(build.replica("ended"), phase="Failed"),
+        build.replica("waits", None),
+    ):
         caches.pods.put(pod)
     metrics = Metrics()
     metrics.expose_gauges(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), figures)

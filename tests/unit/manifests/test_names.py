@@ -12,7 +12,7 @@ from slm_operator.manifests.metadata import child_name, dns_label, is_served_in,
 from slm_operator.manifests.profile import profile_name
 from slm_operator.watch.records import Key
 
-from tests.unit.planning import worlds as w
+from tests import builders as build
 
 DERIVED: dict[str, Callable[[str], str]] = {"dns label": dns_label, "value of a label": label_value}
 VALID = {"dns label": LABEL, "value of a label": r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"}
@@ -95,7 +95,7 @@ def test_a_node_that_serves_tells_the_namespace(name: str) -> None:
     "uri", ["hf://org/Qwen2.5_3B", "/models/水.äß", "pvc://claim", f"pvc://claim/{'x' * 200}", "/."]
 )
 def test_the_profile_of_any_model_has_a_valid_name(uri: str) -> None:
-    spec = w.deployment(spec={"model": {"uri": uri}}).spec
+    spec = build.deployment(spec={"model": {"uri": uri}}).spec
     assert spec is not None
     assert re.fullmatch(LABEL, profile_name(spec))
     assert len(profile_name(spec)) <= 63 - len("-abcd")

@@ -8,7 +8,8 @@ from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.profile import Where, profile, profile_args, profile_spec
 from slm_operator.manifests.profile_key import profile_key
-from unit.planning import worlds as w
+
+from tests import builders as build
 
 HERE = Where(opt_in_label=names.OPT_IN_LABEL)
 MODEL = {"uri": "hf://org/opt"}
@@ -72,7 +73,7 @@ def test_what_is_measured_needs_a_profile_of_its_own(spec: dict[str, Any]) -> No
 
 def test_a_profile_has_no_field_that_measuring_ignores() -> None:
     spec = {"model": MODEL, "workload": {"requestsPerSecondPerGpu": 3.5}} | UNMEASURED["what to do without a fit"]
-    record = w.deployment(spec=spec | {"accelerator": {"products": ["NVIDIA-L4"]}})
+    record = build.deployment(spec=spec | {"accelerator": {"products": ["NVIDIA-L4"]}})
     assert record.spec is not None
     made = profile(record, record.spec)["spec"]
     SLMProfileSpec.model_validate(made, extra="forbid")
@@ -100,6 +101,6 @@ INHERITED: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
 def test_a_profile_inherits_a_pod_template_and_no_priority(
     template: dict[str, Any], made: dict[str, Any] | None
 ) -> None:
-    record = w.deployment(spec={"model": MODEL, "podTemplate": template})
+    record = build.deployment(spec={"model": MODEL, "podTemplate": template})
     assert record.spec is not None
     assert profile(record, record.spec)["spec"].get("podTemplate") == made

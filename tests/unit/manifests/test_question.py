@@ -12,8 +12,9 @@ from slm_operator.manifests.profile import Where, profile_args, profile_spec
 from slm_operator.manifests.question import asking, question_of, request_for
 from slm_runtime import cli
 from slm_runtime.task import request_on
-from unit.planning import worlds as w
 from unit.planning.searched import searched
+
+from tests import builders as build
 
 ASKED: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -31,10 +32,10 @@ ASKED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("spec", ASKED.values(), ids=ASKED)
 def test_the_operator_asks_the_search_what_the_runtime_asks_it(spec: dict[str, Any]) -> None:
-    record = w.deployment(spec=spec)
+    record = build.deployment(spec=spec)
     assert record.spec is not None
     profile, question = profile_spec(record.spec), question_of(record.spec)
-    document = searched(w.deployment())
+    document = searched(build.deployment())
     document = replace(document, gpu=replace(document.gpu, product=CPU))
     here = Where(opt_in_label=names.OPT_IN_LABEL, device="cpu")
     words = profile_args(asking(profile, question), "p", here)

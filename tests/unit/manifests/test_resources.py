@@ -13,7 +13,8 @@ from slm_operator.manifests.profile_key import profile_key
 from slm_operator.manifests.resources import Room, engine_resources, engines_that_fit, pack_resources
 from slm_operator.quantity import amount
 from slm_operator.watch.records import ProfileRecord
-from unit.planning import worlds as w
+
+from tests import builders as build
 
 GPU = "nvidia.com/gpu"
 MODEL = {"uri": "hf://org/opt"}
@@ -22,7 +23,7 @@ HERE = Where(opt_in_label="slm-operator.io/managed")
 
 def container(**spec: Any) -> dict[str, Any]:
     read = SLMProfileSpec.model_validate({"model": MODEL} | spec)
-    record = ProfileRecord(meta=w.meta("opt-0123"), spec=read)
+    record = ProfileRecord(meta=build.meta("opt-0123"), spec=read)
     job = profile_job(record, read, "slm-operator:test", HERE)
     (found,) = job["spec"]["template"]["spec"]["containers"]
     return dict(found)

@@ -15,7 +15,7 @@ from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.views import Asked, ProfileView
 from slm_operator.watch.records import Cause, JobRecord, PodRecord, ProfileRecord
 
-from . import worlds as w
+from tests import builders as build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _profile() -> ProfileRecord:
-    return w.profile(w.deployment())
+    return build.profile(build.deployment())
 
 
 def _read(record: ProfileRecord, status: Mapping[str, Any]) -> ProfileRecord:
@@ -47,8 +47,8 @@ class Life:
     job: JobRecord | None = None
     pod: PodRecord | None = None
     log: ProfileLog = NOTHING_PRINTED
-    now: datetime = w.NOW
-    settings: Settings = w.SETTINGS
+    now: datetime = build.NOW
+    settings: Settings = build.SETTINGS
     begun: int = 0
     """Jobs that were made."""
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -81,12 +81,12 @@ class Life:
     def _makes(self, manifest: dict[str, Any]) -> None:
         self.begun += 1
         self.manifest = manifest
-        made = w.job(self.profile, created=self.now.isoformat())
+        made = build.job(self.profile, created=self.now.isoformat())
         noted = manifest["metadata"]["annotations"]
         request, retry = noted["slm-operator.io/request"], noted.get("slm-operator.io/retry")
         meta = replace(made.meta, uid=f"job-{self.begun}")
         self.job = replace(made, meta=meta, request=request, retry=retry, template=noted["slm-operator.io/template"])
-        self.pod = w.measuring(self.job, f"pod-{self.begun}", node=None, phase="Pending", unscheduled_because="0/1")
+        self.pod = build.measuring(self.job, f"pod-{self.begun}", node=None, phase="Pending", unscheduled_because="0/1")
 
     def until_it_rests(self) -> None:
         """Looks, until one changes nothing."""
@@ -186,6 +186,6 @@ def out_of_memory() -> Life:
 
 def measured(life: Life) -> None:
     life.gets_a_gpu()
-    life.prints(document=w.document())
+    life.prints(document=build.imported())
     life.until_it_rests()
     assert life.says[0] == "Complete"

@@ -14,10 +14,9 @@ from slm_operator.manifests.profile import profile_spec
 from slm_operator.manifests.question import question_of, request_for
 from slm_runtime.search_loop import run_search
 
+from tests import builders as build
 from tests.simulated_engine.published import OPT_1_3B, SHAREGPT
 from tests.simulated_engine.rig import SimulatedRig
-
-from . import worlds as w
 
 if TYPE_CHECKING:
     from slm_core.search.steps import Request
@@ -26,9 +25,13 @@ if TYPE_CHECKING:
 
 def document(*points: object) -> MeasurementDocument:
     lengths = Workload(source="fixed", input_tokens_mean=111.0, output_tokens_mean=292.0)
-    gpu = replace(w.document().gpu, memory_bytes=OPT_1_3B.device_bytes)
+    gpu = replace(build.imported().gpu, memory_bytes=OPT_1_3B.device_bytes)
     return replace(
-        w.document(), gpu=gpu, workload=lengths, model=Model(uri="pvc://models/opt", max_model_len=2048), points=points
+        build.imported(),
+        gpu=gpu,
+        workload=lengths,
+        model=Model(uri="pvc://models/opt", max_model_len=2048),
+        points=points,
     )
 
 

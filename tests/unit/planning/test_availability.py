@@ -11,15 +11,15 @@ from slm_operator.planning.deployment.gpu_spread import packs
 from slm_operator.planning.views import DeploymentView
 from slm_operator.watch.records import Cause
 
-from . import worlds as w
+from tests import builders as build
 
-ONE_OF_TWO = w.workload("chat", replicas=2, ready=1)
+ONE_OF_TWO = build.workload("chat", replicas=2, ready=1)
 
 
 def said(*pods: dict[str, Any], wanted: int = 2, workload: Any = ONE_OF_TWO) -> tuple[bool | None, str, str]:
-    records = tuple(replace(w.replica(f"chat-{number}"), **pod) for number, pod in enumerate(pods))
+    records = tuple(replace(build.replica(f"chat-{number}"), **pod) for number, pod in enumerate(pods))
     finding = availability(
-        DeploymentView(deployment=w.deployment(), profile=None, workload=workload, pods=records), wanted
+        DeploymentView(deployment=build.deployment(), profile=None, workload=workload, pods=records), wanted
     )
     return finding.holds, finding.reason, finding.message
 
@@ -86,7 +86,7 @@ def test_one_of_two_does_not_answer(case: str) -> None:
 
 
 def test_an_engine_that_ended_once_and_answers_again_is_no_news() -> None:
-    both = w.workload("chat", replicas=2, ready=2)
+    both = build.workload("chat", replicas=2, ready=2)
     assert said(WELL, {"ready": True, "terminated": OOM, "restarts": 1}, workload=both)[:2] == (True, "Available")
 
 
@@ -112,12 +112,12 @@ GPUS: dict[str, tuple[tuple[str, ...], int, str | None]] = {
 def test_an_unlucky_placement_is_reported(case: str) -> None:
     devices, pack, words = GPUS[case]
     pods = tuple(
-        replace(w.replica(f"chat-{number}"), ready=True, resource_health={device: "Healthy"} if device else {})
+        replace(build.replica(f"chat-{number}"), ready=True, resource_health={device: "Healthy"} if device else {})
         for number, device in enumerate(devices)
     )
     count = len(pods)
-    all_ready = w.workload("chat", replicas=count, ready=count)
-    view = DeploymentView(deployment=w.deployment(), profile=None, workload=all_ready, pods=pods)
+    all_ready = build.workload("chat", replicas=count, ready=count)
+    view = DeploymentView(deployment=build.deployment(), profile=None, workload=all_ready, pods=pods)
     finding = availability(view, count, pack)
     assert finding.holds
     assert (words in finding.message) if words else finding.message == f"{count} of {count} replicas answer"
@@ -126,7 +126,7 @@ def test_an_unlucky_placement_is_reported(case: str) -> None:
 
 def test_who_shares_a_gpu_with_fewer_is_no_slower_as_published() -> None:
     """Why an unlucky placement is reported and not corrected."""
-    with (w.DATA / "replication.csv").open() as lines:
+    with (build.DATA / "replication.csv").open() as lines:
         rows = [row for row in csv.DictReader(lines) if row["chunked_prefill"] == "off"]
     each: dict[tuple[str, str], dict[int, float]] = {}
     for row in rows:

@@ -17,21 +17,21 @@ from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment, DeploymentView, Refusal
 from slm_operator.watch.records import Cause
 
-from . import worlds as w
+from tests import builders as build
 
 TWO_PER_GPU = {"sharing": {"enginesPerGpu": 2, "mode": "MPS"}}
 READY = Assignment(nodes=("gpu-1",), slots=2)
 
 
 def view(spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
-    record = more.pop("deployment", None) or w.deployment(spec=spec)
-    return w.seen(record, more.pop("profile", None), **more)
+    record = more.pop("deployment", None) or build.deployment(spec=spec)
+    return build.deployment_view(record, more.pop("profile", None), **more)
 
 
 def measured(spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
     """With its profile, and slices of what is advised, `assignment` saying how many."""
-    record = w.deployment(spec=spec)
-    given = {"deployment": record, "profile": w.profile(record, w.document()), "assignment": READY} | more
+    record = build.deployment(spec=spec)
+    given = {"deployment": record, "profile": build.profile(record, build.imported()), "assignment": READY} | more
     wants = demand_of(record, given["profile"], advice_of(record, given["profile"]))
     if wants is not None and given["assignment"] is not None:
         given["assignment"] = replace(given["assignment"], slice_class=wants.slice_class)
@@ -55,7 +55,7 @@ def applied(plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def plan(of: DeploymentView) -> Plan:
-    return plan_deployment(of, w.SETTINGS, w.NOW)
+    return plan_deployment(of, build.SETTINGS, build.NOW)
 
 
 def test_without_a_profile_one_is_asked_for_that_nobody_owns() -> None:
@@ -76,7 +76,7 @@ def test_a_profile_that_is_refused_is_asked_for_and_said() -> None:
 
 
 def test_a_profile_in_the_place_of_its_own_is_named() -> None:
-    made = plan(view(namesake=w.profile(w.deployment())))
+    made = plan(view(namesake=build.profile(build.deployment())))
     assert applied(made) == {}
     reason, message, stalls = blocking(made)
     assert (reason, stalls) == ("ProfileMissing", True)
@@ -97,7 +97,7 @@ def test_a_measured_model_with_slices_is_served_as_advised() -> None:
 
 
 OTHER_USER = {"podTemplate": {"spec": {"securityContext": {"runAsUser": 1000}}}}
-OWN_SHM = {"podTemplate": yaml.safe_load((w.DATA.parent / "field/pod-templates/shm-under-mps.yaml").read_text())}
+OWN_SHM = {"podTemplate": yaml.safe_load((build.DATA.parent / "field/pod-templates/shm-under-mps.yaml").read_text())}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_all_replicas_answering_is_ready_and_quiet_afterwards() -> None:
     }
     again = measured(TWO_PER_GPU, workload=ready)
     again = replace(again, deployment=replace(again.deployment, status=status(made)))
-    later = plan_deployment(again, w.SETTINGS, w.later(3600))
+    later = plan_deployment(again, build.SETTINGS, build.later(3600))
     assert status(later) == status(made)
     assert not any(isinstance(action, EmitEvent) for action in later.actions)
 
@@ -187,7 +187,7 @@ def test_once_their_node_is_closed_all_of_them_may_go_and_come_back_as_what_is_a
 
 
 def test_slices_of_what_was_advised_before_are_no_answer() -> None:
-    before = replace(measured(TWO_PER_GPU, workload=WORKLOAD), assignment=replace(READY, slice_class=w.MPS_4))
+    before = replace(measured(TWO_PER_GPU, workload=WORKLOAD), assignment=replace(READY, slice_class=build.MPS_4))
     made = plan(before)
     assert "Deployment" not in applied(made)
     assert blocking(made)[0] == "Planning"
@@ -201,24 +201,26 @@ def test_a_replica_without_a_place_does_not_block_the_change_of_its_node_for_som
 
 
 def test_a_deleted_deployment_is_left_to_its_owners_and_the_fleet() -> None:
-    record = w.deployment()
+    record = build.deployment()
     gone = replace(record, meta=replace(record.meta, deleting=True))
     assert plan(view(deployment=gone)) == Plan()
 
 
 def test_a_pod_that_the_kubelet_refused_is_removed() -> None:
     refused = replace(
-        w.replica("chat-1"), phase="Failed", failed_because=Cause("UnexpectedAdmissionError", "maximum request size")
+        build.replica("chat-1"),
+        phase="Failed",
+        failed_because=Cause("UnexpectedAdmissionError", "maximum request size"),
     )
     made = plan(measured(TWO_PER_GPU, workload=WORKLOAD, pods=(refused,)))
     assert [action.key.name for action in made.actions if isinstance(action, Delete)] == ["chat-1"]
 
 
-WORKLOAD = w.workload("chat", replicas=2, ready=2)
-STARTING = w.workload("chat", replicas=2, ready=1)
+WORKLOAD = build.workload("chat", replicas=2, ready=2)
+STARTING = build.workload("chat", replicas=2, ready=1)
 STUCK = {
     "spec unreadable": (
-        view(deployment=replace(w.deployment(), spec=None, broken="spec.model: missing")),
+        view(deployment=replace(build.deployment(), spec=None, broken="spec.model: missing")),
         "InvalidSpec",
         "spec.model",
         True,
@@ -243,14 +245,17 @@ STUCK = {
         True,
     ),
     "measurements contradict themselves": (
-        measured(profile=w.profile(w.deployment(), replace(w.document(), points=w.document().points[1:]))),
+        measured(
+            profile=build.profile(build.deployment(), replace(build.imported(), points=build.imported().points[1:]))
+        ),
         "InvalidMeasurements",
         "B=1",
         True,
     ),
     "image cannot be pulled": (
         measured(
-            workload=STARTING, pods=(replace(w.replica("chat-1"), waiting=Cause("ImagePullBackOff", "no such image")),)
+            workload=STARTING,
+            pods=(replace(build.replica("chat-1"), waiting=Cause("ImagePullBackOff", "no such image")),),
         ),
         "ImagePullBackOff",
         "no such image",
@@ -259,7 +264,9 @@ STUCK = {
     "engine crashes": (
         measured(
             workload=STARTING,
-            pods=(replace(w.replica("chat-1"), waiting=Cause("CrashLoopBackOff", "10s"), terminated=Cause("Error 1")),),
+            pods=(
+                replace(build.replica("chat-1"), waiting=Cause("CrashLoopBackOff", "10s"), terminated=Cause("Error 1")),
+            ),
         ),
         "CrashLoopBackOff",
         "kubectl logs chat-1 --previous",
@@ -306,10 +313,10 @@ PACKS = 300
 
 
 def test_of_more_packs_than_a_status_lists_the_count_is_given() -> None:
-    written = status(plan_deployment(w.many_packs(PACKS), w.SETTINGS, w.NOW))
+    written = status(plan_deployment(build.many_packs(PACKS), build.SETTINGS, build.NOW))
     assert (len(written["packs"]), written["packCount"]) == (256, PACKS)
     (kind,) = (one for one in KINDS if one.kind == "SLMDeployment")
     (version,) = definition(kind)["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]["properties"]["status"]
     jsonschema.Draft4Validator(schema).validate(written)
-    assert len(spread(w.many_packs(PACKS).pods, 2) or "") in range(100, 300)
+    assert len(spread(build.many_packs(PACKS).pods, 2) or "") in range(100, 300)

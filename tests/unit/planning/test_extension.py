@@ -15,14 +15,15 @@ from slm_operator.planning.profile.tries import is_to_be_measured
 from slm_operator.planning.views import Asked, DeploymentView
 from slm_operator.watch.records import Cause, DeploymentRecord
 
-from . import worlds as w
+from tests import builders as build
+
 from .lives import Life
 from .searched import searched
 
 if TYPE_CHECKING:
     from slm_core.measurements import MeasurementDocument
 
-FIRST = w.deployment("first")
+FIRST = build.deployment("first")
 OTHERS: dict[str, dict[str, Any]] = {
     "a tighter SLO": {"slo": {"itl": {"maxMs": 9.0}}},
     "a limit on the first token": {"slo": {"ttft": {"maxMs": 80, "statistic": "P99"}}},
@@ -38,14 +39,14 @@ SAME: dict[str, dict[str, Any]] = {
 
 
 def asked(name: str = "other", **spec: Any) -> Asked:
-    record = w.deployment(name, spec=spec)
+    record = build.deployment(name, spec=spec)
     assert record.spec is not None
     return Asked(deployment=name, question=question_of(record.spec))
 
 
 def complete(*users: Asked, document: MeasurementDocument | None = None) -> Life:
     """A profile that was measured for the first deployment, which took 300 s."""
-    life = Life(profile=w.profile(FIRST))
+    life = Life(profile=build.profile(FIRST))
     life.look()
     life.succeeds(document or searched(FIRST), 300.0)
     assert life.says[:2] == ("Complete", "Measured")
@@ -213,7 +214,7 @@ def test_questions_are_measured_one_after_the_other() -> None:
 
 def test_an_incomplete_measurement_is_no_reason_to_measure_it_again() -> None:
     document = replace(searched(FIRST), complete=False, incomplete_because="the budget is spent")
-    life = Life(profile=w.profile(FIRST))
+    life = Life(profile=build.profile(FIRST))
     life.look()
     life.succeeds(document, 890.0)
     life.asked = (asked("first"),)
@@ -222,26 +223,26 @@ def test_an_incomplete_measurement_is_no_reason_to_measure_it_again() -> None:
 
 
 def test_an_imported_profile_is_never_extended() -> None:
-    life = Life(profile=w.profile(FIRST, searched(FIRST)), asked=(asked(**OTHERS["a load"]),))
+    life = Life(profile=build.profile(FIRST, searched(FIRST)), asked=(asked(**OTHERS["a load"]),))
     life.look()
     assert (life.begun, life.says[1]) == (0, "Imported")
 
 
 def test_a_profile_knows_the_question_that_it_was_made_for() -> None:
     for spec in ({}, *OTHERS.values()):
-        record = w.deployment(spec=spec)
-        made = w.profile(record)
+        record = build.deployment(spec=spec)
+        made = build.profile(record)
         assert record.spec is not None
         assert made.spec is not None
         assert first_question(made.spec).digest == question_of(record.spec).digest
 
 
 def view(record: DeploymentRecord, life: Life) -> DeploymentView:
-    return w.seen(record, life.profile)
+    return build.deployment_view(record, life.profile)
 
 
 def test_advice_says_that_its_evidence_is_thin_until_it_is_not() -> None:
-    record = w.deployment("other", spec=OTHERS["a load"])
+    record = build.deployment("other", spec=OTHERS["a load"])
     assert record.spec is not None
     life = complete()
     said = thin_evidence(view(record, life), record.spec)
@@ -267,17 +268,17 @@ WHY = {
 
 @pytest.mark.parametrize(("spec", "namespace", "words"), WHY.values(), ids=WHY)
 def test_thin_evidence_that_stays_so_says_why(spec: dict[str, Any], namespace: str, words: str) -> None:
-    record = w.deployment("other", spec=OTHERS["a load"] | spec)
+    record = build.deployment("other", spec=OTHERS["a load"] | spec)
     assert record.spec is not None
     profile = complete().profile
     moved = replace(profile, meta=replace(profile.meta, key=profile.meta.key._replace(namespace=namespace)))
-    assert words in thin_evidence(w.seen(record, moved), record.spec)
+    assert words in thin_evidence(build.deployment_view(record, moved), record.spec)
 
 
 def test_a_document_without_a_ledger_lacks_nothing_that_can_be_added() -> None:
-    record = w.profile(FIRST)
+    record = build.profile(FIRST)
     assert record.spec is not None
-    assert lacking(asked(**OTHERS["a load"]).question, record.spec, w.document()) is None
+    assert lacking(asked(**OTHERS["a load"]).question, record.spec, build.imported()) is None
 
 
 def test_a_deployment_made_again_asks_nothing_new() -> None:
@@ -303,11 +304,11 @@ def test_no_more_questions_are_remembered_than_status_holds() -> None:
 def test_the_load_of_who_asked_first_is_nobody_elses() -> None:
     loaded = replace(searched(FIRST).workload, concurrency=20)
     document = replace(searched(FIRST), workload=loaded)
-    plain = w.deployment("plain")
+    plain = build.deployment("plain")
     assert plain.spec is not None
     advice = advise_deployment(plain.spec, document)
     assert advice == advise_deployment(plain.spec, searched(FIRST))
-    named = w.deployment("named", spec=OTHERS["a load"])
+    named = build.deployment("named", spec=OTHERS["a load"])
     assert named.spec is not None
     assert advise_deployment(named.spec, document) != advice
 

@@ -11,7 +11,8 @@ from slm_operator.planning.actions import WriteStatus
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.watch.records import Cause
 
-from . import worlds as w
+from tests import builders as build
+
 from .lives import Life, preempted
 from .searched import searched
 from .test_extension import FIRST, OTHERS, asked, extending, longer
@@ -136,7 +137,7 @@ def test_fewer_points_take_no_points_away() -> None:
 
 
 def test_who_was_measured_in_part_is_so_once_nobody_asks() -> None:
-    life = Life(profile=w.profile(FIRST))
+    life = Life(profile=build.profile(FIRST))
     life.look()
     life.succeeds(replace(searched(FIRST), **NOT_DONE), 300.0)
     for users in ((asked(**LOAD),), ()):
@@ -146,7 +147,7 @@ def test_who_was_measured_in_part_is_so_once_nobody_asks() -> None:
 
 
 def first_try_of(document: MeasurementDocument) -> Life:
-    life = Life(profile=w.profile(FIRST))
+    life = Life(profile=build.profile(FIRST))
     life.look()
     life.look()
     life.gets_a_gpu()
@@ -191,7 +192,7 @@ ODD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("field", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("spec", OTHERS.values(), ids=OTHERS)
 def test_figures_no_engine_has_are_no_bug(spec: dict[str, Any], field: dict[str, Any]) -> None:
-    document, profile = searched(FIRST), w.profile(FIRST)
+    document, profile = searched(FIRST), build.profile(FIRST)
     assert profile.spec is not None
     for at, point in enumerate(document.points):
         points = (*document.points[:at], replace(point, **field), *document.points[at + 1 :])
@@ -200,10 +201,12 @@ def test_figures_no_engine_has_are_no_bug(spec: dict[str, Any], field: dict[str,
 
 def test_a_library_says_nothing_of_its_own_namespace() -> None:
     life = measuring()
-    here, record = life.profile.meta, w.deployment("other", spec=LOAD)
+    here, record = life.profile.meta, build.deployment("other", spec=LOAD)
     moved = replace(life.profile, meta=replace(here, key=here.key._replace(namespace="library")))
     (write,) = (
-        one for one in plan_deployment(w.seen(record, moved), w.SETTINGS, w.NOW).actions if isinstance(one, WriteStatus)
+        one
+        for one in plan_deployment(build.deployment_view(record, moved), build.SETTINGS, build.NOW).actions
+        if isinstance(one, WriteStatus)
     )
     (said,) = (one for one in write.status["conditions"] if one["type"] == "Profiled")
     title = f"SLMProfile {here.key.name} of library namespace library"

@@ -11,13 +11,13 @@ from slm_operator.partitioning.base import SliceClass
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import Demand, FleetView
 
+from tests import builders as build
 from tests.operations import calls_of
-from tests.unit.planning import worlds as w
 
 SLICES, GPUS = 4, 4
 SHARED = SliceClass(mode=SharingMode.TIME_SLICING, engines_per_gpu=SLICES)
 MARKS = {names.CLASS_LABEL: SHARED.label, names.SERVES_LABEL: "any"}
-CONFIG = {w.SETTINGS.device_plugin.config_label: f"{names.CONFIG_KEY_PREFIX}{SHARED.label}-0"}
+CONFIG = {build.SETTINGS.device_plugin.config_label: f"{names.CONFIG_KEY_PREFIX}{SHARED.label}-0"}
 
 
 def world(scale: int, *, running: bool) -> FleetView:
@@ -26,33 +26,33 @@ def world(scale: int, *, running: bool) -> FleetView:
     for number in range(scale):
         shared, whole, idle = (f"{kind}-{number:03}" for kind in ("shared", "whole", "idle"))
         nodes += [
-            w.node(shared, gpus=GPUS, slice_class=SHARED, labels=MARKS | CONFIG),
-            w.node(whole, gpus=GPUS),
-            w.node(idle, gpus=GPUS),
+            build.node(shared, gpus=GPUS, slice_class=SHARED, labels=MARKS | CONFIG),
+            build.node(whole, gpus=GPUS),
+            build.node(idle, gpus=GPUS),
         ]
         for place in range(SLICES * GPUS):
             name = f"s{number:03}-{place:02}"
-            demands.append(w.demand(name, SHARED, 1, shared_tenancy=True))
-            pods.append(w.replica(f"{name}-0", shared, name))
+            demands.append(build.demand(name, SHARED, 1, shared_tenancy=True))
+            pods.append(build.replica(f"{name}-0", shared, name))
         for place in range(GPUS):
             name = f"w{number:03}-{place}"
-            demands.append(w.demand(name, w.WHOLE, 1))
-            pods.append(replace(w.replica(f"{name}-0", whole, name), gpu_requests={names.NVIDIA_GPU: 1}))
-    return w.fleet(*demands, nodes=tuple(nodes), pods=tuple(pods) if running else ())
+            demands.append(build.demand(name, build.WHOLE, 1))
+            pods.append(replace(build.replica(f"{name}-0", whole, name), gpu_requests={names.NVIDIA_GPU: 1}))
+    return build.fleet_view(*demands, nodes=tuple(nodes), pods=tuple(pods) if running else ())
 
 
 def _demands(deployments: int) -> tuple[Demand, ...]:
-    classes = (w.MPS_2, w.MPS_4, w.WHOLE)
+    classes = (build.MPS_2, build.MPS_4, build.WHOLE)
     return tuple(
-        w.demand(f"d{i:03}", slice_class=classes[i % 3], replicas=2, node_selector={"zone": str(i % 4)})
+        build.demand(f"d{i:03}", slice_class=classes[i % 3], replicas=2, node_selector={"zone": str(i % 4)})
         for i in range(deployments)
     )
 
 
 def mixed(deployments: int) -> FleetView:
     """Deployments of three classes in four zones, twice as many nodes, and nothing runs yet."""
-    nodes = tuple(w.node(f"gpu-{i:04}", labels={"zone": str(i % 4)}) for i in range(2 * deployments))
-    return w.fleet(*_demands(deployments), nodes=nodes)
+    nodes = tuple(build.node(f"gpu-{i:04}", labels={"zone": str(i % 4)}) for i in range(2 * deployments))
+    return build.fleet_view(*_demands(deployments), nodes=nodes)
 
 
 def serving(deployments: int) -> FleetView:
@@ -61,15 +61,15 @@ def serving(deployments: int) -> FleetView:
     nodes = list(view.nodes)
     for i, demand in enumerate(view.demands):
         slice_class = demand.slice_class
-        if slice_class != w.WHOLE:
+        if slice_class != build.WHOLE:
             marks = {names.CLASS_LABEL: slice_class.label, names.SERVES_LABEL: f"team.{demand.deployment.name}"}
-            key = {w.SETTINGS.device_plugin.config_label: f"slm-{slice_class.label}-0"}
-            nodes[i] = w.node(f"gpu-{i:04}", slice_class=slice_class, labels=marks | key | {"zone": str(i % 4)})
+            key = {build.SETTINGS.device_plugin.config_label: f"slm-{slice_class.label}-0"}
+            nodes[i] = build.node(f"gpu-{i:04}", slice_class=slice_class, labels=marks | key | {"zone": str(i % 4)})
     pods = tuple(
-        w.replica(f"{demand.deployment.name}-{n}", f"gpu-{i:04}", demand.deployment.name)
+        build.replica(f"{demand.deployment.name}-{n}", f"gpu-{i:04}", demand.deployment.name)
         for i, demand in enumerate(view.demands)
         for n in range(2)
-        if demand.slice_class != w.WHOLE
+        if demand.slice_class != build.WHOLE
     )
     return replace(view, nodes=tuple(nodes), pods=pods)
 
@@ -77,7 +77,7 @@ def serving(deployments: int) -> FleetView:
 def full(deployments: int) -> FleetView:
     """The same with somebody else's pod on every GPU: nobody gets anything, and everybody sees why."""
     view = mixed(deployments)
-    return replace(view, pods=tuple(w.foreign(f"job-{i}", f"gpu-{i:04}") for i in range(2 * deployments)))
+    return replace(view, pods=tuple(build.foreign(f"job-{i}", f"gpu-{i:04}") for i in range(2 * deployments)))
 
 
 WORLDS: dict[str, tuple[Callable[[int], FleetView], int]] = {
@@ -97,12 +97,12 @@ def test_ten_times_the_fleet_costs_about_ten_times_the_calls(name: str) -> None:
 
     def calls(times: int) -> int:
         view = made(times * size)
-        return calls_of(lambda: plan_fleet(view, w.SETTINGS, w.NOW))
+        return calls_of(lambda: plan_fleet(view, build.SETTINGS, build.NOW))
 
     assert calls(10) < 12 * calls(1)
 
 
 def test_the_world_at_rest_is_at_rest() -> None:
-    plan = plan_fleet(world(2, running=True), w.SETTINGS, w.NOW)
+    plan = plan_fleet(world(2, running=True), build.SETTINGS, build.NOW)
     assert not plan.plan.actions
     assert {one.reason for one in plan.assignments.values()} == {"Ready"}

@@ -9,18 +9,18 @@ from slm_operator.planning.deployment.gateway import gateway_actions, routed_fin
 from slm_operator.planning.views import DeploymentView, Refusal
 from slm_operator.settings import AllowedGateway, Routing, Settings
 
-from . import worlds as w
+from tests import builders as build
 
 ASKED = {"routing": {"gatewayRef": {"name": "inference"}, "endpointPickerRef": {"name": "chat-epp"}}}
 MADE = {"routing": {"inferencePool": "chat", "httpRoute": "chat"}}
 
 
 def view(spec: dict[str, Any], status: dict[str, Any] | None = None, refusal: Refusal | None = None) -> DeploymentView:
-    record = replace(w.deployment(spec=spec), status=status or {})
+    record = replace(build.deployment(spec=spec), status=status or {})
     return DeploymentView(deployment=record, profile=None, refusal=refusal)
 
 
-def planned(of: DeploymentView, settings: Settings = w.SETTINGS) -> tuple[list[str], dict[str, str] | None]:
+def planned(of: DeploymentView, settings: Settings = build.SETTINGS) -> tuple[list[str], dict[str, str] | None]:
     """Actions in short, and what status keeps."""
     assert of.deployment.spec is not None
     actions = gateway_actions(of, of.deployment.spec, settings)
@@ -46,7 +46,7 @@ def test_what_is_made_and_removed_and_remembered(case: str) -> None:
 
 
 def test_what_is_not_planned_to_go_yet_is_remembered() -> None:
-    assert routing_status(view({}, MADE).deployment, (), w.SETTINGS) == MADE["routing"]
+    assert routing_status(view({}, MADE).deployment, (), build.SETTINGS) == MADE["routing"]
 
 
 SAID: dict[str, tuple[Refusal | None, bool, str, str]] = {
@@ -67,7 +67,7 @@ def test_the_condition_names_what_is_in_the_way(case: str) -> None:
     refusal, holds, reason, words = SAID[case]
     of = view(ASKED, refusal=refusal)
     assert of.deployment.spec is not None
-    found = routed_finding(of, of.deployment.spec, w.SETTINGS)
+    found = routed_finding(of, of.deployment.spec, build.SETTINGS)
     assert found is not None
     assert (found.holds, found.reason) == (holds, reason)
     assert words in found.message
@@ -76,7 +76,7 @@ def test_the_condition_names_what_is_in_the_way(case: str) -> None:
 def test_nothing_is_said_of_routing_that_was_not_asked_for() -> None:
     of = view({}, refusal=Refusal(kind="InferencePool", because="late"))
     assert of.deployment.spec is not None
-    assert routed_finding(of, of.deployment.spec, w.SETTINGS) is None
+    assert routed_finding(of, of.deployment.spec, build.SETTINGS) is None
 
 
 def of_another(*hosts: str) -> dict[str, Any]:
@@ -88,7 +88,7 @@ LISTED = Settings(
     routing=Routing(gateways=(AllowedGateway(gateway="infra/public", host_suffix=".{namespace}.example"),))
 )
 REFUSED: dict[str, tuple[Settings, dict[str, Any], str]] = {
-    "a gateway that is not listed": (w.SETTINGS, of_another("a.team.example"), "config.routing.gateways"),
+    "a gateway that is not listed": (build.SETTINGS, of_another("a.team.example"), "config.routing.gateways"),
     "every host of it": (LISTED, of_another(), "give spec.routing.hostnames"),
     "a host of another namespace": (
         LISTED,

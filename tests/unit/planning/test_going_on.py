@@ -15,7 +15,8 @@ from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment, DeploymentView
 from slm_operator.watch.records import Cause, DeploymentRecord, WorkloadRecord
 
-from . import worlds as w
+from tests import builders as build
+
 from .test_deployment import TWO_PER_GPU, applied, measured, status
 
 GPU_4 = {"nodeSelector": {"pool": "small"}, "tolerations": [{"key": "dedicated", "operator": "Exists"}]}
@@ -24,14 +25,14 @@ BEFORE: dict[str, Any] = TWO_PER_GPU | {"replicas": 2, "accelerator": GPU_4}
 
 
 def plan(of: DeploymentView) -> Plan:
-    return plan_deployment(of, w.SETTINGS, w.NOW)
+    return plan_deployment(of, build.SETTINGS, build.NOW)
 
 
 def served(replicas: int = 2) -> WorkloadRecord:
     """The Deployment of what was served, all of its replicas answering."""
     manifest = applied(plan(measured(BEFORE)))["Deployment"]
     text = manifest["metadata"]["annotations"][names.SERVED_ANNOTATION]
-    return replace(w.workload("chat", replicas=replicas, ready=replicas), served=text)
+    return replace(build.workload("chat", replicas=replicas, ready=replicas), served=text)
 
 
 def former_status() -> dict[str, Any]:
@@ -40,10 +41,12 @@ def former_status() -> dict[str, Any]:
 
 def changed(spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
     """The same deployment with another spec, and slots for what it has."""
-    record = more.pop("deployment", None) or w.deployment(spec=BEFORE | (spec or {}), status=former_status())
+    record = more.pop("deployment", None) or build.deployment(spec=BEFORE | (spec or {}), status=former_status())
     record = replace(record, meta=replace(record.meta, generation=2))
-    slots = Assignment(nodes=("gpu-1",), slots=2, slice_class=w.MPS_2)
-    return w.seen(record, more.pop("profile", None), **({"workload": served(), "assignment": slots} | more))
+    slots = Assignment(nodes=("gpu-1",), slots=2, slice_class=build.MPS_2)
+    return build.deployment_view(
+        record, more.pop("profile", None), **({"workload": served(), "assignment": slots} | more)
+    )
 
 
 def unreadable(record: DeploymentRecord) -> DeploymentRecord:
@@ -51,8 +54,8 @@ def unreadable(record: DeploymentRecord) -> DeploymentRecord:
 
 
 def with_profile(spec: dict[str, Any], **more: Any) -> DeploymentView:
-    record = w.deployment(spec=BEFORE | spec, status=former_status())
-    return changed(deployment=record, profile=w.profile(record, **more))
+    record = build.deployment(spec=BEFORE | spec, status=former_status())
+    return changed(deployment=record, profile=build.profile(record, **more))
 
 
 def failed_profile() -> DeploymentView:
@@ -76,13 +79,13 @@ CASES: dict[str, tuple[DeploymentView, str, bool]] = {
     ),
     "nothing may be measured": (changed({"profiling": {"policy": "Never"}}), "ProfileMissing", True),
     "an SLO out of reach, held": (
-        with_profile(SLO_OUT_OF_REACH, measured=w.document()),
+        with_profile(SLO_OUT_OF_REACH, measurements=build.imported()),
         "SLOInfeasible",
         True,
     ),
     "a template that is refused": (changed(REFUSED_TEMPLATE), "InvalidPodTemplate", True),
     "a spec that cannot be read": (
-        changed(deployment=unreadable(w.deployment(status=former_status()))),
+        changed(deployment=unreadable(build.deployment(status=former_status()))),
         "InvalidSpec",
         True,
     ),
@@ -122,7 +125,7 @@ def test_the_number_of_replicas_is_obeyed(case: str, wanted: int) -> None:
     assert scaled(asked) == [wanted]
     demand = demand_of(asked.deployment, asked.profile, asked.advice, read_served(served().served))
     assert demand is not None
-    assert (demand.replicas, demand.slice_class, demand.node_selector) == (wanted, w.MPS_2, {"pool": "small"})
+    assert (demand.replicas, demand.slice_class, demand.node_selector) == (wanted, build.MPS_2, {"pool": "small"})
     assert [one.key for one in demand.tolerations] == ["dedicated"]
 
 
@@ -143,7 +146,7 @@ def test_the_operators_own_number_stays_a_full_pack() -> None:
 
 
 def test_without_a_status_the_advice_is_read_off_the_deployment() -> None:
-    of = changed(deployment=w.deployment(spec=BEFORE))
+    of = changed(deployment=build.deployment(spec=BEFORE))
     advice = status(plan(of))["advice"]
     AdviceStatus.model_validate(advice, extra="forbid")
     before = former_status()["advice"]
@@ -152,7 +155,7 @@ def test_without_a_status_the_advice_is_read_off_the_deployment() -> None:
 
 
 def test_a_replica_that_fails_meanwhile_is_seen() -> None:
-    pod = replace(w.replica("chat-1"), waiting=Cause("CrashLoopBackOff"))
+    pod = replace(build.replica("chat-1"), waiting=Cause("CrashLoopBackOff"))
     said = {one["type"]: one for one in status(plan(changed(workload=w_ready(1), pods=(pod,))))["conditions"]}
     assert (said["Available"]["status"], said["Available"]["reason"]) == ("False", "CrashLoopBackOff")
     assert said["Ready"]["status"] == "False"
@@ -181,8 +184,8 @@ def test_routing_goes_on_too() -> None:
 
 @pytest.mark.parametrize(("pool", "reason"), [("small", "Ready"), ("large", "Planning")])
 def test_only_an_answer_about_its_own_nodes_is_taken(pool: str, reason: str) -> None:
-    asked = w.demand(node_selector={"pool": pool})
-    room = Assignment(asked=asked, nodes=("gpu-1",), slots=2, slice_class=w.MPS_2)
+    asked = build.demand(node_selector={"pool": pool})
+    room = Assignment(asked=asked, nodes=("gpu-1",), slots=2, slice_class=build.MPS_2)
     said = {one["type"]: one["reason"] for one in status(plan(changed(assignment=room)))["conditions"]}
     assert said["Allocated"] == reason
 
@@ -200,9 +203,9 @@ def test_what_was_never_served_is_not_scaled() -> None:
 
 PAUSED = {"paused": True}
 PAUSES: dict[str, DeploymentView] = {
-    "as it was": with_profile(PAUSED, measured=w.document()),
-    "with other advice": with_profile(PAUSED | {"sharing": {"mode": "Exclusive"}}, measured=w.document()),
-    "with another image": with_profile(PAUSED | {"engine": {"image": "other:1"}}, measured=w.document()),
+    "as it was": with_profile(PAUSED, measurements=build.imported()),
+    "with other advice": with_profile(PAUSED | {"sharing": {"mode": "Exclusive"}}, measurements=build.imported()),
+    "with another image": with_profile(PAUSED | {"engine": {"image": "other:1"}}, measurements=build.imported()),
     "another model": changed(PAUSED | OTHER_MODEL),
     "its profile waits": with_profile(PAUSED),
     "a template that is refused": changed(PAUSED | REFUSED_TEMPLATE),
@@ -230,7 +233,7 @@ def test_a_paused_one_is_scaled_and_changed_in_nothing_else(case: str) -> None:
 
 
 def test_a_paused_one_that_was_never_served_is_not_made() -> None:
-    made = plan(replace(with_profile(PAUSED, measured=w.document()), workload=None))
+    made = plan(replace(with_profile(PAUSED, measurements=build.imported()), workload=None))
     assert not applied(made)
     assert status(made)["phase"] == "Paused"
     assert "spec.paused: no replica is made" in [one["message"] for one in status(made)["conditions"]]

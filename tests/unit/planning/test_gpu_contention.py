@@ -11,23 +11,25 @@ from slm_operator.planning.views import ProfileView
 from slm_operator.settings import Settings
 from slm_operator.watch.records import NodeRecord, Owner, PodRecord, Taint
 
-from . import worlds as w
+from tests import builders as build
 
-PROFILE = w.profile(w.deployment())
-JOB = w.job(PROFILE)
-UNPLACED = w.measuring(JOB, node=None, phase="Pending", unscheduled_because="0/1 nodes are available")
+PROFILE = build.profile(build.deployment())
+JOB = build.job(PROFILE)
+UNPLACED = build.measuring(JOB, node=None, phase="Pending", unscheduled_because="0/1 nodes are available")
 
 
 def waits(*nodes: NodeRecord, pods: tuple[PodRecord, ...] = (), **more: Any) -> ProfileView:
     return ProfileView(profile=PROFILE, **({"job": JOB, "pod": UNPLACED, "nodes": nodes, "gpu_pods": pods} | more))
 
 
-def status(view: ProfileView, settings: Settings = w.SETTINGS, seconds: float = 0) -> dict[str, Any]:
-    (write,) = (one for one in plan_profile(view, settings, w.later(seconds)).actions if isinstance(one, WriteStatus))
+def status(view: ProfileView, settings: Settings = build.SETTINGS, seconds: float = 0) -> dict[str, Any]:
+    (write,) = (
+        one for one in plan_profile(view, settings, build.later(seconds)).actions if isinstance(one, WriteStatus)
+    )
     return dict(write.status)
 
 
-def said(view: ProfileView, settings: Settings = w.SETTINGS, seconds: float = 0) -> tuple[str, str]:
+def said(view: ProfileView, settings: Settings = build.SETTINGS, seconds: float = 0) -> tuple[str, str]:
     """Reason and message of Profiled."""
     found = status(view, settings, seconds)["conditions"]
     (profiled,) = (one for one in found if one["type"] == "Profiled")
@@ -36,13 +38,13 @@ def said(view: ProfileView, settings: Settings = w.SETTINGS, seconds: float = 0)
 
 def engine(name: str, node: str = "gpu-1", **more: Any) -> PodRecord:
     """A replica with a whole GPU."""
-    return replace(w.replica(name, node, **more), gpu_requests={names.NVIDIA_GPU: 1})
+    return replace(build.replica(name, node, **more), gpu_requests={names.NVIDIA_GPU: 1})
 
 
 def sliced(name: str = "gpu-1", config: str = "slm-mps-2-abc", **more: Any) -> NodeRecord:
     """A node whose slices are for team/chat."""
     ours = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "team.chat", "nvidia.com/device-plugin.config": config}
-    return w.node(name, slice_class=w.MPS_2, labels=ours, **more)
+    return build.node(name, slice_class=build.MPS_2, labels=ours, **more)
 
 
 def ending(pod: PodRecord) -> PodRecord:
@@ -53,13 +55,13 @@ def made_by(pod: PodRecord, owner: Owner) -> PodRecord:
     return replace(pod, meta=replace(pod.meta, owners=(owner,)))
 
 
-GPU, OTHER, TWO = w.node(), w.node("gpu-2"), w.node("gpu-2", gpus=2)
-ENGINE, TRAINING = engine("chat-1"), w.foreign("training", "gpu-2")
-CHANGING = w.node("gpu-2", labels={}, taints=(Taint(key=names.CHANGING_TAINT),))
+GPU, OTHER, TWO = build.node(), build.node("gpu-2"), build.node("gpu-2", gpus=2)
+ENGINE, TRAINING = engine("chat-1"), build.foreign("training", "gpu-2")
+CHANGING = build.node("gpu-2", labels={}, taints=(Taint(key=names.CHANGING_TAINT),))
 HELD = {
     "a whole GPU": waits(GPU, pods=(ENGINE,)),
-    "slices that we made": waits(sliced(), pods=(w.replica("chat-1"), w.replica("chat-2"))),
-    "both": waits(sliced(), OTHER, pods=(w.replica("chat-1"), engine("chat-2", "gpu-2"))),
+    "slices that we made": waits(sliced(), pods=(build.replica("chat-1"), build.replica("chat-2"))),
+    "both": waits(sliced(), OTHER, pods=(build.replica("chat-1"), engine("chat-2", "gpu-2"))),
     "all GPUs of a node": waits(TWO, pods=(engine("chat-1", "gpu-2"), engine("chat-2", "gpu-2"))),
     "one of two nodes, and the other is cordoned": waits(
         GPU, replace(OTHER, unschedulable=True), pods=(ENGINE, TRAINING)
@@ -74,13 +76,15 @@ NOT_HELD = {
     "nothing is opted in": waits(),
     "somebody's training ends some day": waits(GPU, OTHER, pods=(ENGINE, TRAINING)),
     "somebody's training has a GPU beside a replica": waits(TWO, pods=(TRAINING, engine("chat-1", "gpu-2"))),
-    "somebody's pod has a slice beside a replica": waits(sliced(), pods=(w.replica("chat-1"), w.foreign("notebook"))),
-    "another profile is measured": waits(GPU, OTHER, pods=(ENGINE, w.measuring(JOB, node="gpu-2"))),
+    "somebody's pod has a slice beside a replica": waits(
+        sliced(), pods=(build.replica("chat-1"), build.foreign("notebook"))
+    ),
+    "another profile is measured": waits(GPU, OTHER, pods=(ENGINE, build.measuring(JOB, node="gpu-2"))),
     "a node is being given back": waits(GPU, CHANGING, pods=(ENGINE,)),
     "a replica is ending": waits(GPU, pods=(ending(ENGINE),)),
     "a GPU is to spare": waits(GPU, TWO, pods=(ENGINE, engine("chat-2", "gpu-2"))),
     "slices have no replica yet": waits(sliced()),
-    "slices are whoever's, and others made them": waits(sliced(config="theirs"), pods=(w.replica("chat-1"),)),
+    "slices are whoever's, and others made them": waits(sliced(config="theirs"), pods=(build.replica("chat-1"),)),
     "a label is all that makes it a replica": waits(GPU, pods=(made_by(ENGINE, Owner("StatefulSet", "x", "uid-x")),)),
 }
 
@@ -127,8 +131,8 @@ def test_replicas_of_others_alone_are_for_their_owner_to_scale() -> None:
 
 
 def test_replicas_of_others_are_named_where_an_administrator_says() -> None:
-    tenancy = w.SETTINGS.tenancy.model_copy(update={"names_of_others": True})
-    _, message = said(THEIRS, w.SETTINGS.model_copy(update={"tenancy": tenancy}))
+    tenancy = build.SETTINGS.tenancy.model_copy(update={"names_of_others": True})
+    _, message = said(THEIRS, build.SETTINGS.model_copy(update={"tenancy": tenancy}))
     assert "replica others/llama-1, replica team/chat-1" in message
     assert "kubectl scale slmd NAME --replicas=0" in message
 
@@ -140,19 +144,19 @@ def test_a_deployment_whose_label_is_a_hash_is_not_named_by_it() -> None:
 
 def test_of_a_fleet_of_replicas_only_some_are_named() -> None:
     fleet = [f"gpu-{number}" for number in range(40)]
-    _, message = said(waits(*map(w.node, fleet), pods=tuple(engine(f"chat-{name}", name) for name in fleet)))
+    _, message = said(waits(*map(build.node, fleet), pods=tuple(engine(f"chat-{name}", name) for name in fleet)))
     assert "replica team/chat-gpu-12 and 35 more" in message
     assert message.count("replica team/") == 5
 
 
-OLD_JOB = replace(JOB, created=w.NOW.isoformat())
+OLD_JOB = replace(JOB, created=build.NOW.isoformat())
 
 
 @pytest.mark.parametrize(
     ("pods", "command"),
     [
         ((engine("chat-1"), engine("llama-1", of="llama", namespace="others")), "slmd chat --namespace team"),
-        ((w.replica("chat-1"), w.foreign("training")), "slmd NAME"),
+        ((build.replica("chat-1"), build.foreign("training")), "slmd NAME"),
     ],
     ids=["whole GPUs, which it counts", "slices, which it does not"],
 )

@@ -18,13 +18,12 @@ from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.views import ProfileView
 from slm_operator.watch.records import PodRecord
 
+from tests import builders as build
 from tests.hostile_log import DOCUMENT, LOGS, LONG, line
 
-from . import worlds as w
-
 pytestmark = pytest.mark.slow
-JOB = w.job(w.profile(w.deployment()))
-POD = PodRecord(meta=w.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
+JOB = build.job(build.profile(build.deployment()))
+POD = PodRecord(meta=build.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
 ETCD_BYTES = 1_500_000
 
 anything = st.recursive(
@@ -61,9 +60,9 @@ def status(plan: Plan) -> dict[str, Any]:
 
 
 def planned(log: str, **more: Any) -> dict[str, Any]:
-    said = read_log(w.printed(f"{log}\n"))
-    view = ProfileView(profile=w.profile(w.deployment()), job=JOB, pod=replace(POD, **more), log=said)
-    return status(plan_profile(view, w.SETTINGS, w.NOW))
+    said = read_log(build.printed(f"{log}\n"))
+    view = ProfileView(profile=build.profile(build.deployment()), job=JOB, pod=replace(POD, **more), log=said)
+    return status(plan_profile(view, build.SETTINGS, build.NOW))
 
 
 @pytest.mark.parametrize("phase", ["Running", "Succeeded", "Failed"])
@@ -86,8 +85,8 @@ def test_what_is_cut_says_so_and_what_fits_is_whole() -> None:
 
 
 def test_a_long_text_in_an_imported_document_leaves_the_deployment_a_status() -> None:
-    record = w.deployment()
-    document = replace(w.document(), complete=False, incomplete_because=LONG)
-    view = w.seen(record, w.profile(record, document))
-    reported = status(plan_deployment(view, w.SETTINGS, w.NOW))
+    record = build.deployment()
+    document = replace(build.imported(), complete=False, incomplete_because=LONG)
+    view = build.deployment_view(record, build.profile(record, document))
+    reported = status(plan_deployment(view, build.SETTINGS, build.NOW))
     assert any("ended early (mmm" in sentence for sentence in reported["advice"]["sentences"])

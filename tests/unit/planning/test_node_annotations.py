@@ -16,7 +16,8 @@ from slm_operator.planning.fleet.node.annotations import (
 )
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.watch.records import Taint
-from unit.planning import worlds as w
+
+from tests import builders as build
 
 CHAT = Marks("mps-2", "team.chat")
 
@@ -60,11 +61,11 @@ def test_no_failures_are_none(text: str | None) -> None:
 
 def test_a_change_that_another_process_began_goes_on() -> None:
     text = change_text(CHAT)
-    began = {names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: text}
-    node = w.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
+    began = {names.CHANGE_STARTED_ANNOTATION: build.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: text}
+    node = build.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
     node = replace(node, meta=replace(node.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
-    keys = w.config_map(**{config_key(w.MPS_2): plugin_config(w.MPS_2)})
-    view = w.fleet(w.demand(), nodes=(node,), config_map=keys)
-    (step,) = plan_fleet(view, w.SETTINGS, w.later(60)).plan.actions
+    keys = build.config_map(**{config_key(build.MPS_2): plugin_config(build.MPS_2)})
+    view = build.fleet_view(build.demand(), nodes=(node,), config_map=keys)
+    (step,) = plan_fleet(view, build.SETTINGS, build.later(60)).plan.actions
     assert isinstance(step, PatchNode)
-    assert step.labels[w.SETTINGS.device_plugin.config_label] == config_key(w.MPS_2)
+    assert step.labels[build.SETTINGS.device_plugin.config_label] == config_key(build.MPS_2)

@@ -12,7 +12,7 @@ from slm_operator.partitioning import discovery
 from slm_operator.partitioning.base import class_of_label
 from slm_operator.planning.fleet.plan import plan_fleet
 
-from . import worlds as w
+from tests import builders as build
 
 ANNOTATIONS = (
     names.CHANGING_TO_ANNOTATION,
@@ -23,7 +23,7 @@ ANNOTATIONS = (
 LABELS = (
     names.CLASS_LABEL,
     names.SERVES_LABEL,
-    w.SETTINGS.device_plugin.config_label,
+    build.SETTINGS.device_plugin.config_label,
     "nvidia.com/gpu.count",
     "nvidia.com/gpu.replicas",
     "nvidia.com/gpu.memory",
@@ -51,11 +51,13 @@ TEXTS = st.sampled_from(ODD) | st.text(max_size=20)
 def test_a_fleet_is_planned(
     annotations: dict[str, str], labels: dict[str, str], config: dict[str, str], replicas: int
 ) -> None:
-    node = w.node(labels=labels)
+    node = build.node(labels=labels)
     odd = replace(node, meta=replace(node.meta, annotations=annotations))
-    pods = (w.replica("a"),) * replicas
-    view = w.fleet(w.demand(), w.demand("whole", slice_class=w.WHOLE), nodes=(odd, w.node("gpu-2")), pods=pods)
-    plan = plan_fleet(replace(view, config_map=w.config_map(**config)), w.SETTINGS, w.NOW)
+    pods = (build.replica("a"),) * replicas
+    view = build.fleet_view(
+        build.demand(), build.demand("whole", slice_class=build.WHOLE), nodes=(odd, build.node("gpu-2")), pods=pods
+    )
+    plan = plan_fleet(replace(view, config_map=build.config_map(**config)), build.SETTINGS, build.NOW)
     assert set(plan.assignments) == {demand.deployment for demand in view.demands}
 
 

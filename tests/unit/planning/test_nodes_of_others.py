@@ -10,29 +10,39 @@ from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import FleetPlan, FleetView
 from slm_operator.watch.records import NodeRecord
 
-from . import worlds as w
+from tests import builders as build
 
-CONFIG = w.SETTINGS.device_plugin.config_label
+from .playing import play
+
+CONFIG = build.SETTINGS.device_plugin.config_label
 
 
 def serving(name: str = "gpu-1", serves: str = "team.chat", requested_config: str = "") -> NodeRecord:
     """A node that we partitioned as mps-2."""
-    labels = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: serves, CONFIG: requested_config or config_key(w.MPS_2)}
-    made = w.node(name, slice_class=w.MPS_2, labels=labels)
+    labels = {
+        names.CLASS_LABEL: "mps-2",
+        names.SERVES_LABEL: serves,
+        CONFIG: requested_config or config_key(build.MPS_2),
+    }
+    made = build.node(name, slice_class=build.MPS_2, labels=labels)
     return replace(made, meta=replace(made.meta, annotations={names.FORMER_CONFIG_ANNOTATION: "default"}))
 
 
 def with_daemon(view: FleetView, started: str | None = None) -> FleetView:
-    return replace(view, daemons=(*view.daemons, w.daemon("mps-control-daemon", "gpu-1", started=started)))
+    return replace(view, daemons=(*view.daemons, build.daemon("mps-control-daemon", "gpu-1", started=started)))
 
 
 def plan(view: FleetView, seconds: float = 0) -> FleetPlan:
-    return plan_fleet(view, w.SETTINGS, w.later(seconds))
+    return plan_fleet(view, build.SETTINGS, build.later(seconds))
 
 
 def test_a_node_partitioned_externally_is_marked_and_nothing_else() -> None:
-    theirs = w.node(slice_class=w.MPS_2, labels={CONFIG: "theirs"})
-    made = plan(w.fleet(w.demand(), nodes=(theirs,), config_map=w.config_map(theirs=plugin_config(w.MPS_2))))
+    theirs = build.node(slice_class=build.MPS_2, labels={CONFIG: "theirs"})
+    made = plan(
+        build.fleet_view(
+            build.demand(), nodes=(theirs,), config_map=build.config_map(theirs=plugin_config(build.MPS_2))
+        )
+    )
     (patch,) = (action for action in made.plan.actions if isinstance(action, PatchNode))
     assert set(patch.labels) == {names.CLASS_LABEL, names.SERVES_LABEL}
     assert patch.taints is None
@@ -40,17 +50,21 @@ def test_a_node_partitioned_externally_is_marked_and_nothing_else() -> None:
 
 
 def test_a_node_of_another_external_class_is_not_touched() -> None:
-    theirs = w.node(slice_class=w.MPS_4, labels={CONFIG: "theirs"})
-    made = plan(w.fleet(w.demand(), nodes=(theirs,), config_map=w.config_map(theirs=plugin_config(w.MPS_4))))
+    theirs = build.node(slice_class=build.MPS_4, labels={CONFIG: "theirs"})
+    made = plan(
+        build.fleet_view(
+            build.demand(), nodes=(theirs,), config_map=build.config_map(theirs=plugin_config(build.MPS_4))
+        )
+    )
     assert not made.plan.actions
-    assert "another party" in (made.assignments[w.demand().deployment].pending_because or "")
+    assert "another party" in (made.assignments[build.demand().deployment].pending_because or "")
 
 
 UNSHARED_CONFIG = "version: v1"
 CONFIGURED = (
-    ("the default says it", None, {"default": plugin_config(w.MPS_2)}, "", True, True),
-    ("the plugin's own default says it", None, {"pool": plugin_config(w.MPS_2)}, "pool", True, True),
-    ("the only key says it", None, {"lone": plugin_config(w.MPS_2)}, "", True, True),
+    ("the default says it", None, {"default": plugin_config(build.MPS_2)}, "", True, True),
+    ("the plugin's own default says it", None, {"pool": plugin_config(build.MPS_2)}, "pool", True, True),
+    ("the only key says it", None, {"lone": plugin_config(build.MPS_2)}, "", True, True),
     ("nothing to compare with: no config-manager", None, {"default": UNSHARED_CONFIG}, "", False, True),
     ("given back late: the default says unshared", None, {"default": UNSHARED_CONFIG}, "", True, False),
     ("given back late: the former key says unshared", "theirs", {"theirs": UNSHARED_CONFIG}, "", True, False),
@@ -66,15 +80,17 @@ CONFIGURED = (
 def test_slices_that_no_configuration_of_the_node_says_are_not_used(
     requested_config: str | None, texts: dict[str, str], default_key: str, *, config_manager: bool, used: bool
 ) -> None:
-    found = w.node(slice_class=w.MPS_2, labels={CONFIG: requested_config} if requested_config else {})
+    found = build.node(slice_class=build.MPS_2, labels={CONFIG: requested_config} if requested_config else {})
     plugin = [
         replace(one, default_key=default_key, takes_lone_key=True)
-        for one in w.plugin_pods("gpu-1", config_manager=config_manager)
+        for one in build.plugin_pods("gpu-1", config_manager=config_manager)
     ]
-    config = replace(w.config_map(), data=texts)
-    made = plan(w.fleet(w.demand(), nodes=(found,), daemons=tuple(plugin), config_map=config))
+    config = replace(build.config_map(), data=texts)
+    made = plan(build.fleet_view(build.demand(), nodes=(found,), daemons=tuple(plugin), config_map=config))
     assert any(isinstance(action, PatchNode) for action in made.plan.actions) is used
-    assert ("restart its device plugin" in (made.assignments[w.demand().deployment].pending_because or "")) is not used
+    assert (
+        "restart its device plugin" in (made.assignments[build.demand().deployment].pending_because or "")
+    ) is not used
 
 
 LONE = (
@@ -91,15 +107,15 @@ LONE = (
 def test_no_key_is_put_beside_one_that_counts_because_it_is_alone(
     texts: dict[str, str], default_key: str, *, falls_back: bool, begins: bool
 ) -> None:
-    found = [replace(one, default_key=default_key, takes_lone_key=falls_back) for one in w.plugin_pods("gpu-1")]
-    config = replace(w.config_map(), data=texts)
-    made = plan(w.fleet(w.demand(), nodes=(w.node(),), daemons=tuple(found), config_map=config))
+    found = [replace(one, default_key=default_key, takes_lone_key=falls_back) for one in build.plugin_pods("gpu-1")]
+    config = replace(build.config_map(), data=texts)
+    made = plan(build.fleet_view(build.demand(), nodes=(build.node(),), daemons=tuple(found), config_map=config))
     assert any(isinstance(action, PatchConfig) for action in made.plan.actions) is begins
-    assert (made.assignments[w.demand().deployment].reason == "NotSwitchable") is not begins
+    assert (made.assignments[build.demand().deployment].reason == "NotSwitchable") is not begins
 
 
 def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:
-    view = with_daemon(w.fleet(w.demand(), nodes=(serving(requested_config="theirs"),)))
+    view = with_daemon(build.fleet_view(build.demand(), nodes=(serving(requested_config="theirs"),)))
     patches = [action for action in plan(view).plan.actions if isinstance(action, PatchNode)]
     assert patches
     assert not any(CONFIG in patch.labels for patch in patches)
@@ -107,36 +123,41 @@ def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:
 
 def test_replicas_that_started_before_the_mps_daemon_are_replaced() -> None:
     early, late = (
-        replace(w.replica(name), started=started)
+        replace(build.replica(name), started=started)
         for name, started in (("early", "2026-01-01T00:00:00Z"), ("late", "2026-01-01T00:02:00Z"))
     )
-    view = with_daemon(w.fleet(w.demand(), nodes=(serving(),), pods=(early, late)), started="2026-01-01T00:01:00Z")
+    view = with_daemon(
+        build.fleet_view(build.demand(), nodes=(serving(),), pods=(early, late)), started="2026-01-01T00:01:00Z"
+    )
     made = plan(view)
     assert [action.pod.name for action in made.plan.actions if isinstance(action, Evict)] == ["early"]
-    assert made.assignments[w.demand().deployment].reason == "SlicesDegraded"
+    assert made.assignments[build.demand().deployment].reason == "SlicesDegraded"
 
 
 def test_a_deployment_that_is_measured_anew_keeps_its_node() -> None:
-    config = w.config_map(**{config_key(w.MPS_2): plugin_config(w.MPS_2)})
-    view = with_daemon(w.fleet(nodes=(serving(),), pods=(w.replica("a"),), config_map=config))
-    assert not plan(replace(view, undecided=frozenset({w.demand().deployment}))).plan.actions
+    config = build.config_map(**{config_key(build.MPS_2): plugin_config(build.MPS_2)})
+    view = with_daemon(build.fleet_view(nodes=(serving(),), pods=(build.replica("a"),), config_map=config))
+    assert not plan(replace(view, undecided=frozenset({build.demand().deployment}))).plan.actions
     assert plan(view).plan.actions
 
 
 def test_co_tenants_are_not_promised_the_same_slot_twice() -> None:
-    pods = (w.replica("a", of="second"), w.replica("b", of="second"))
-    demands = (w.demand("first", shared_tenancy=True, replicas=1), w.demand("second", shared_tenancy=True, replicas=2))
-    made = plan(with_daemon(w.fleet(*demands, nodes=(serving(serves="any"),), pods=pods)))
+    pods = (build.replica("a", of="second"), build.replica("b", of="second"))
+    demands = (
+        build.demand("first", shared_tenancy=True, replicas=1),
+        build.demand("second", shared_tenancy=True, replicas=2),
+    )
+    made = plan(with_daemon(build.fleet_view(*demands, nodes=(serving(serves="any"),), pods=pods)))
     assert made.assignments[demands[0].deployment].reason == "NoCapacity"
     assert made.assignments[demands[1].deployment].reason == "Ready"
 
 
 def test_a_key_is_collected_when_no_node_names_it_and_not_before() -> None:
-    key = config_key(w.MPS_4)
-    stamp = {f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}": w.NOW.isoformat()}
-    config = w.config_map(**{key: "version: v1"})
+    key = config_key(build.MPS_4)
+    stamp = {f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}": build.NOW.isoformat()}
+    config = build.config_map(**{key: "version: v1"})
     config = replace(config, meta=replace(config.meta, annotations=stamp))
-    view = w.fleet(nodes=(), config_map=config, keys_in_use=frozenset())
+    view = build.fleet_view(nodes=(), config_map=config, keys_in_use=frozenset())
     removed = [action.remove for action in plan(view, 601).plan.actions if isinstance(action, PatchConfig)]
     assert removed == [(key,)]
     assert not plan(view, 599).plan.actions
@@ -145,22 +166,24 @@ def test_a_key_is_collected_when_no_node_names_it_and_not_before() -> None:
 
 
 def test_a_key_from_before_the_clock_was_set_back_is_collected_all_the_same() -> None:
-    key = config_key(w.MPS_4)
-    stamp = {f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}": w.later(86_400).isoformat()}
-    config = w.config_map(**{key: "version: v1"})
-    view = w.fleet(
+    key = config_key(build.MPS_4)
+    stamp = {f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}": build.later(86_400).isoformat()}
+    config = build.config_map(**{key: "version: v1"})
+    view = build.fleet_view(
         nodes=(), config_map=replace(config, meta=replace(config.meta, annotations=stamp)), keys_in_use=frozenset()
     )
     (stamped,) = plan(view).plan.actions
     assert isinstance(stamped, PatchConfig)
     assert (stamped.add, stamped.remove) == ({}, ())
-    after = w.play(view, stamped)
+    after = play(view, stamped)
     assert not plan(after, 599).plan.actions
     assert [action.remove for action in plan(after, 601).plan.actions if isinstance(action, PatchConfig)] == [(key,)]
 
 
 def test_a_key_that_somebody_edited_is_not_used() -> None:
-    key = config_key(w.MPS_2)
-    made = plan(w.fleet(w.demand(), nodes=(w.node(),), config_map=w.config_map(**{key: "version: v1"})))
+    key = config_key(build.MPS_2)
+    made = plan(
+        build.fleet_view(build.demand(), nodes=(build.node(),), config_map=build.config_map(**{key: "version: v1"}))
+    )
     assert not made.plan.actions
-    assert made.assignments[w.demand().deployment].reason == "NotSwitchable"
+    assert made.assignments[build.demand().deployment].reason == "NotSwitchable"

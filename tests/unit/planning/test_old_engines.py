@@ -10,7 +10,7 @@ from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment
 
-from . import worlds as w
+from tests import builders as build
 
 FLAG = "--max-num-queued-reqs"
 OLD, NEW = "vllm/vllm-openai:v0.28.0", "vllm/vllm-openai:v0.32.0"
@@ -18,15 +18,15 @@ OLD, NEW = "vllm/vllm-openai:v0.28.0", "vllm/vllm-openai:v0.32.0"
 
 def served(image: str, measured_image: str | None, version: str, *words: str) -> tuple[list[str], str]:
     """The arguments of a replica, and what the advice says."""
-    record = w.deployment(spec={"engine": {"image": image}, "sharing": {"mode": "Exclusive"}})
-    document = w.document()
+    record = build.deployment(spec={"engine": {"image": image}, "sharing": {"mode": "Exclusive"}})
+    document = build.imported()
     document = replace(document, engine=replace(document.engine, image=measured_image, version=version, args=words))
-    profile = w.profile(record, document)
+    profile = build.profile(record, document)
     wants = demand_of(record, profile, advice_of(record, profile))
     assert wants is not None
     room = Assignment(nodes=("gpu-1",), slots=1, slice_class=wants.slice_class)
-    view = w.seen(record, profile, assignment=room, workload=None)
-    made = plan_deployment(view, w.SETTINGS, w.NOW)
+    view = build.deployment_view(record, profile, assignment=room, workload=None)
+    made = plan_deployment(view, build.SETTINGS, build.NOW)
     (pods,) = (a.manifest for a in made.actions if isinstance(a, Apply) and a.manifest["kind"] == "Deployment")
     (write,) = (a for a in made.actions if isinstance(a, WriteStatus))
     said: dict[str, Any] = next(c for c in write.status["conditions"] if c["type"] == "Advised")

@@ -15,11 +15,13 @@ from slm_operator.reconcile.indexes import is_our_node
 from slm_operator.settings import Nodes, Settings
 from slm_operator.watch.records import NodeRecord
 
-from . import worlds as w
+from tests import builders as build
 
 RESTRICTED = "node-restriction.kubernetes.io/slm"
 SETTINGS = Settings(nodes=Nodes(opt_in_label=RESTRICTED))
-FORGED = w.node("forged", slice_class=w.MPS_2, labels={names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "team.chat"})
+FORGED = build.node(
+    "forged", slice_class=build.MPS_2, labels={names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "team.chat"}
+)
 """A node whose kubelet gave itself every label that it may."""
 
 
@@ -36,46 +38,49 @@ def template(plan: Plan, kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("mode", ["Exclusive", "MPS", "TimeSlicing"])
 @pytest.mark.parametrize("tenancy", ["Dedicated", "Shared"])
 def test_every_replica_selects_it(mode: str, tenancy: str) -> None:
-    record = w.deployment(spec={"sharing": {"mode": mode, "tenancy": tenancy}})
-    known = w.seen(record, w.profile(record, w.document()))
+    record = build.deployment(spec={"sharing": {"mode": mode, "tenancy": tenancy}})
+    known = build.deployment_view(record, build.profile(record, build.imported()))
     asked = demand_of(record, known.profile, known.advice)
     assert asked is not None
     given = Assignment(slice_class=asked.slice_class, asked=asked, nodes=("gpu-1",), slots=asked.replicas)
     view = replace(known, assignment=given)
     selected = [
-        template(plan_deployment(view, one, w.NOW), "Deployment")["nodeSelector"] for one in (SETTINGS, w.SETTINGS)
+        template(plan_deployment(view, one, build.NOW), "Deployment")["nodeSelector"]
+        for one in (SETTINGS, build.SETTINGS)
     ]
     assert [one.get(RESTRICTED) for one in selected] == ["true", None]
     assert [one.get(names.OPT_IN_LABEL) for one in selected] == [None, "true"]
 
 
 def test_every_profile_selects_it() -> None:
-    view = ProfileView(profile=w.profile(w.deployment()))
-    made = template(plan_profile(view, SETTINGS, w.NOW), "Job")
+    view = ProfileView(profile=build.profile(build.deployment()))
+    made = template(plan_profile(view, SETTINGS, build.NOW), "Job")
     assert made["nodeSelector"][RESTRICTED] == "true"
     assert names.OPT_IN_LABEL not in made["nodeSelector"]
 
 
 def test_a_node_that_labelled_itself_gets_nothing_and_is_given_back() -> None:
-    made = plan_fleet(w.fleet(w.demand(), nodes=(FORGED,)), SETTINGS, w.NOW)
-    answer = made.assignments[w.demand().deployment]
+    made = plan_fleet(build.fleet_view(build.demand(), nodes=(FORGED,)), SETTINGS, build.NOW)
+    answer = made.assignments[build.demand().deployment]
     assert answer.nodes == answer.changing == ()
     assert f"did not opt in: label it {RESTRICTED}=true" in (answer.pending_because or "")
 
 
 def test_a_node_that_was_lent_is_partitioned() -> None:
-    answer = plan_fleet(w.fleet(w.demand(), nodes=(lent(w.node()),)), SETTINGS, w.NOW).assignments[
-        w.demand().deployment
+    answer = plan_fleet(build.fleet_view(build.demand(), nodes=(lent(build.node()),)), SETTINGS, build.NOW).assignments[
+        build.demand().deployment
     ]
     assert answer.changing == ("gpu-1",)
 
 
 def test_its_name_is_what_a_user_without_nodes_reads() -> None:
-    answer = plan_fleet(w.fleet(w.demand(), nodes=()), SETTINGS, w.NOW).assignments[w.demand().deployment]
+    answer = plan_fleet(build.fleet_view(build.demand(), nodes=()), SETTINGS, build.NOW).assignments[
+        build.demand().deployment
+    ]
     assert f"label GPU nodes {RESTRICTED}=true" in (answer.pending_because or "")
 
 
 def test_a_lent_node_is_seen_before_it_bears_a_mark() -> None:
-    bare = replace(w.node(), meta=w.meta("gpu-1", "", labels={RESTRICTED: "true"}))
+    bare = replace(build.node(), meta=build.meta("gpu-1", "", labels={RESTRICTED: "true"}))
     assert is_our_node(bare, SETTINGS)
-    assert not is_our_node(bare, w.SETTINGS)
+    assert not is_our_node(bare, build.SETTINGS)

@@ -10,7 +10,8 @@ from slm_operator.planning.actions import EmitEvent, Plan, SetReplicas
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.views import DeploymentView, Refusal
 
-from . import worlds as w
+from tests import builders as build
+
 from .test_deployment import TWO_PER_GPU, applied, blocking, measured, view
 
 
@@ -19,14 +20,14 @@ def owning(of: DeploymentView, own: int | None) -> DeploymentView:
 
 
 def plan(of: DeploymentView) -> Plan:
-    return plan_deployment(of, w.SETTINGS, w.NOW)
+    return plan_deployment(of, build.SETTINGS, build.NOW)
 
 
 def written(of: DeploymentView) -> list[int]:
     return [action.replicas for action in plan(of).actions if isinstance(action, SetReplicas)]
 
 
-BROKEN = replace(w.deployment(), spec=None, broken="spec.model: no")
+BROKEN = replace(build.deployment(), spec=None, broken="spec.model: no")
 CASES: dict[str, tuple[DeploymentView, list[int]]] = {
     "first sight, nothing measured: the smallest pack": (view(), [1]),
     "first sight, with advice: one full pack": (measured(TWO_PER_GPU), [2]),
@@ -42,7 +43,10 @@ CASES: dict[str, tuple[DeploymentView, list[int]]] = {
         measured(TWO_PER_GPU | {"podTemplate": {"spec": {"containers": [{"name": "engine", "image": "mine"}]}}}),
         [1],
     ),
-    "it is going": (view(deployment=replace(w.deployment(), meta=replace(w.deployment().meta, deleting=True))), []),
+    "it is going": (
+        view(deployment=replace(build.deployment(), meta=replace(build.deployment().meta, deleting=True))),
+        [],
+    ),
 }
 
 
@@ -68,7 +72,7 @@ def test_what_is_served_does_not_wait_for_the_field(own: int | None) -> None:
 def test_where_the_right_is_missing_an_event_says_it_and_serving_goes_on() -> None:
     because = 'SetReplicas team/chat: User "slm" cannot patch resource "slmdeployments"'
     refused: dict[str, Any] = {"refusal": Refusal(kind="SLMDeployment", because=because)}
-    everything = {"workload": w.workload("chat", replicas=2, ready=2)} | refused
+    everything = {"workload": build.workload("chat", replicas=2, ready=2)} | refused
     made = plan(measured(TWO_PER_GPU, **everything))
     (event,) = (one for one in made.actions if isinstance(one, EmitEvent) and one.reason == "ReplicasNotWritten")
     assert because in event.message

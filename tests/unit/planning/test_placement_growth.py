@@ -9,7 +9,7 @@ from slm_operator.planning.fleet import fitness
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.watch.records import NodeRecord, PodRecord
 
-from tests.unit.planning.worlds import MPS_4, NOW, SETTINGS, WHOLE, demand, fleet, node, replica
+from tests.builders import MPS_4, NOW, SETTINGS, WHOLE, demand, fleet_view, node, replica
 
 if TYPE_CHECKING:
     from slm_operator.planning.views import Demand
@@ -37,7 +37,7 @@ def asked(count: int, *, running: bool, monkeypatch: pytest.MonkeyPatch) -> int:
         nodes.append(node(f"n{number:03}"))
         if running:
             pods.append(holding_a_gpu(replica(f"w{number:03}-0", f"n{number:03}", f"w{number:03}")))
-    plan_fleet(fleet(*demands, nodes=tuple(nodes), pods=tuple(pods)), SETTINGS, NOW)
+    plan_fleet(fleet_view(*demands, nodes=tuple(nodes), pods=tuple(pods)), SETTINGS, NOW)
     return looked.total()
 
 

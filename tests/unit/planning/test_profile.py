@@ -16,20 +16,20 @@ from slm_operator.planning.profile.turns import Turn
 from slm_operator.planning.views import ProfileView
 from slm_operator.watch.records import Cause, Owner, PodRecord
 
-from . import worlds as w
+from tests import builders as build
 
-JOB = w.job(w.profile(w.deployment()), meta=w.meta("opt"))
+JOB = build.job(build.profile(build.deployment()), meta=build.meta("opt"))
 ENDED = replace(JOB, active=0, succeeded=1, finished=True)
-POD = PodRecord(meta=w.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
+POD = PodRecord(meta=build.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
 
 
 def view(**more: Any) -> ProfileView:
-    record = more.pop("profile", None) or w.profile(w.deployment())
+    record = more.pop("profile", None) or build.profile(build.deployment())
     return ProfileView(profile=record, **more)
 
 
 def plan(of: ProfileView) -> Plan:
-    return plan_profile(of, w.SETTINGS, w.NOW)
+    return plan_profile(of, build.SETTINGS, build.NOW)
 
 
 def status(made: Plan) -> dict[str, Any]:
@@ -40,10 +40,10 @@ def status(made: Plan) -> dict[str, Any]:
 
 def log(*events: dict[str, Any], before: str = "", after: str = "") -> ProfileLog:
     lines = "".join(f"{json.dumps(event, separators=(',', ':'))}\n" for event in events)
-    return read_log(w.printed(before + lines + after))
+    return read_log(build.printed(before + lines + after))
 
 
-RESULT = {"event": "result", "document": to_json(w.document())}
+RESULT = {"event": "result", "document": to_json(build.imported())}
 
 
 def test_a_profile_starts_one_job_in_the_engines_own_image() -> None:
@@ -51,7 +51,7 @@ def test_a_profile_starts_one_job_in_the_engines_own_image() -> None:
     pod = apply.manifest["spec"]["template"]["spec"]
     assert apply.manifest["kind"] == "Job"
     assert pod["containers"][0]["image"] == "vllm/vllm-openai:v0.32.0"
-    assert pod["initContainers"][0]["image"] == w.SETTINGS.profiling.image
+    assert pod["initContainers"][0]["image"] == build.SETTINGS.profiling.image
     assert pod["automountServiceAccountToken"] is False
 
 
@@ -72,14 +72,14 @@ def test_the_result_is_kept_and_then_the_job_goes() -> None:
     made = plan(view(job=ENDED, pod=replace(POD, phase="Succeeded"), log=log(RESULT)))
     assert status(made)["phase"] == "Complete"
     assert status(made)["measurements"] == RESULT["document"]
-    kept = replace(w.profile(w.deployment()), status=status(made))
+    kept = replace(build.profile(build.deployment()), status=status(made))
     after = plan(view(profile=kept, job=ENDED))
     assert [action.key.name for action in after.actions if isinstance(action, Delete)] == ["opt"]
     assert status(after) == status(made)
 
 
 def test_what_was_measured_before_a_failure_is_kept() -> None:
-    document = to_json(replace(w.document(), complete=False, incomplete_because="the engine died at B = 64"))
+    document = to_json(replace(build.imported(), complete=False, incomplete_because="the engine died at B = 64"))
     said = log(
         {"event": "result", "document": document},
         {"event": "failed", "class": "EngineDied", "message": "exit 137", "remedy": "m"},
@@ -110,13 +110,13 @@ STORIES = {
     ),
     "no node opted in": (view(job=JOB, pod=WAITING), "Pending", "WaitingForGPU", "slm-operator.io/managed=true"),
     "GPU held by others": (
-        view(job=JOB, pod=WAITING, nodes=(w.node(),), gpu_pods=(w.foreign("training"),)),
+        view(job=JOB, pod=WAITING, nodes=(build.node(),), gpu_pods=(build.foreign("training"),)),
         "Pending",
         "WaitingForGPU",
         "held by a pod of another namespace",
     ),
     "GPU partitioned for others": (
-        view(job=JOB, pod=WAITING, nodes=(w.node(labels={"slm-operator.io/serves": "team.chat"}),)),
+        view(job=JOB, pod=WAITING, nodes=(build.node(labels={"slm-operator.io/serves": "team.chat"}),)),
         "Pending",
         "WaitingForGPU",
         "team.chat",
@@ -130,7 +130,7 @@ STORIES = {
     "model missing": (view(job=ENDED, pod=POD, log=log(FAILED)), "Failed", "ModelMissing", "check spec.model.uri"),
     "for nobody but the paused": (view(paused=True), "Pending", "Paused", "nothing is measured"),
     "no pod is made": (
-        view(job=replace(JOB, created=w.later(-60).isoformat())),
+        view(job=replace(JOB, created=build.later(-60).isoformat())),
         "Pending",
         "NoPod",
         "a quota of the namespace",
@@ -184,13 +184,13 @@ def test_what_only_waits_is_in_progress_and_not_stalled() -> None:
 
 def test_a_failed_profile_is_not_measured_again_by_itself() -> None:
     failed = status(plan(view(job=ENDED, pod=POD, log=log(FAILED))))
-    again = plan(view(profile=replace(w.profile(w.deployment()), status=failed)))
+    again = plan(view(profile=replace(build.profile(build.deployment()), status=failed)))
     assert not any(isinstance(action, Apply) for action in again.actions)
     assert status(again) == failed
 
 
 def test_an_imported_profile_needs_no_job() -> None:
-    made = plan(view(profile=w.profile(w.deployment(), w.document())))
+    made = plan(view(profile=build.profile(build.deployment(), build.imported())))
     assert status(made)["phase"] == "Imported"
     assert not any(isinstance(action, Apply) for action in made.actions)
 
@@ -206,7 +206,7 @@ UNPULLABLE = replace(POD, phase="Pending", waiting=Cause("ImagePullBackOff", "no
 
 def changed(more: dict[str, Any], **at: Any) -> ProfileView:
     """A profile whose Job was made for its former spec."""
-    before = w.profile(w.deployment())
+    before = build.profile(build.deployment())
     assert before.spec is not None
     job = replace(at.pop("job", JOB), request=request_digest(before.spec))
     spec = SLMProfileSpec.model_validate(before.spec.given() | more)
@@ -247,7 +247,7 @@ def test_a_change_after_the_last_word_loses_no_result() -> None:
 
 
 def test_what_cannot_change_is_no_part_of_the_request() -> None:
-    record = w.profile(w.deployment())
+    record = build.profile(build.deployment())
     assert record.spec is not None
     other = record.spec.model_copy(update={"engine": EngineSpec(image="another")})
     assert request_digest(other) == request_digest(record.spec)
@@ -257,7 +257,7 @@ def test_a_bad_template_waits_for_its_correction() -> None:
     bad = SLMProfileSpec.model_validate(
         {"model": {"uri": "pvc://models/opt"}, "podTemplate": {"spec": {"restartPolicy": "Always"}}}
     )
-    made = status(plan(view(profile=replace(w.profile(w.deployment()), spec=bad))))
+    made = status(plan(view(profile=replace(build.profile(build.deployment()), spec=bad))))
     assert made["phase"] == "Pending"
     assert [one["reason"] for one in made["conditions"] if one["type"] == "Stalled"] == ["InvalidPodTemplate"]
 
@@ -265,7 +265,7 @@ def test_a_bad_template_waits_for_its_correction() -> None:
 def test_measurements_that_this_version_cannot_read_are_kept() -> None:
     theirs = {"measurements": {"schema": "slm-operator.io/measurements/v9", "points": []}, "partial": {"schema": "v9"}}
     before = {"phase": "Complete", "gpuSeconds": 300, "product": "NVIDIA-L4", "partialOf": "x"} | theirs
-    record = replace(w.profile(w.deployment()), broken="status.measurements: schema: too new", status=before)
+    record = replace(build.profile(build.deployment()), broken="status.measurements: schema: too new", status=before)
     (write,) = (one for one in plan(view(profile=record)).actions if isinstance(one, WriteStatus))
     assert {name: write.status[name] for name in (*theirs, "gpuSeconds", "product", "partialOf")} == {
         name: before[name] for name in (*theirs, "gpuSeconds", "product", "partialOf")
@@ -275,7 +275,7 @@ def test_measurements_that_this_version_cannot_read_are_kept() -> None:
 
 
 def test_owners_that_an_earlier_version_gave_are_taken_away() -> None:
-    record = w.profile(w.deployment())
+    record = build.profile(build.deployment())
     ours = {"app.kubernetes.io/managed-by": "slm-operator"}
     owned = replace(
         record, meta=replace(record.meta, labels=ours, owners=(Owner("SLMDeployment", "chat", "u", controller=False),))
@@ -291,7 +291,7 @@ def test_owners_that_an_earlier_version_gave_are_taken_away() -> None:
 
 
 def test_a_profile_of_deployments_that_are_gone_begins_nothing() -> None:
-    record = w.profile(w.deployment())
+    record = build.profile(build.deployment())
     made = replace(record, meta=replace(record.meta, labels={"app.kubernetes.io/managed-by": "slm-operator"}))
     idle = plan(view(profile=made, used=False))
     assert not any(isinstance(one, Apply) for one in idle.actions)
@@ -304,7 +304,7 @@ def test_a_profile_of_deployments_that_are_gone_begins_nothing() -> None:
 
 
 def test_a_failed_job_stays_for_its_log_while_somebody_may_look() -> None:
-    record = w.profile(w.deployment())
+    record = build.profile(build.deployment())
     made = replace(record, meta=replace(record.meta, labels={"app.kubernetes.io/managed-by": "slm-operator"}))
     failed = replace(made, status={"phase": "Failed", "tries": {"request": request_digest(made.spec)}})  # type: ignore[arg-type]
     for used, gone in ((True, []), (False, ["Job"])):

@@ -11,7 +11,8 @@ from slm_operator.planning.profile.log import read_log
 from slm_operator.planning.profile.tries import is_to_be_measured
 from slm_operator.settings import Profiling, Settings, Tenancy
 
-from . import worlds as w
+from tests import builders as build
+
 from .lives import Life, measured, out_of_memory, preempted, waiting
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def test_all_tries_together_cost_no_more_than_the_budget() -> None:
 
 
 def cost() -> float:
-    made = w.document().cost
+    made = build.imported().cost
     return made.gpu_seconds if made is not None else 0.0
 
 
@@ -80,7 +81,7 @@ def test_a_job_that_others_delete_costs_what_it_has_cost() -> None:
 
 def test_a_log_cannot_say_that_it_cost_a_year() -> None:
     for claim in ("1e300", "-5", '"many"', "true", "NaN"):
-        log = read_log(w.printed(f'{{"event":"phase","phase":"Measuring","message":"m","gpuSeconds":{claim}}}\n'))
+        log = read_log(build.printed(f'{{"event":"phase","phase":"Measuring","message":"m","gpuSeconds":{claim}}}\n'))
         assert log.gpu_seconds is None, claim
 
 
@@ -91,8 +92,8 @@ TEMPLATE = {"spec": {"priorityClassName": "serving", "runtimeClassName": "nvidia
 @pytest.mark.parametrize(
     ("settings", "template", "name"),
     [
-        (w.SETTINGS, {}, None),
-        (w.SETTINGS, TEMPLATE, "serving"),
+        (build.SETTINGS, {}, None),
+        (build.SETTINGS, TEMPLATE, "serving"),
         (PRIORITY, {}, "profiles"),
         (PRIORITY, TEMPLATE, "profiles"),
         (PRIORITY, {"spec": {"priority": 1000, "preemptionPolicy": "PreemptLowerPriority"}}, "profiles"),
@@ -126,7 +127,7 @@ AWAITED: dict[str, tuple[Callable[[], Life], str, bool]] = {
 @pytest.mark.parametrize(("made", "reason", "stalls"), AWAITED.values(), ids=AWAITED)
 def test_a_deployment_says_the_same_of_its_profile_when(made: Callable[[], Life], reason: str, *, stalls: bool) -> None:
     life = made()
-    plan = plan_deployment(w.seen(w.deployment(), life.profile), w.SETTINGS, life.now)
+    plan = plan_deployment(build.deployment_view(build.deployment(), life.profile), build.SETTINGS, life.now)
     (write,) = (action for action in plan.actions if isinstance(action, WriteStatus))
     said = {one["type"]: one for one in write.status["conditions"]}
     assert (said["Profiled"]["reason"], said["Ready"]["reason"]) == (reason, reason)

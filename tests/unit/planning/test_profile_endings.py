@@ -9,7 +9,8 @@ import pytest
 from slm_operator.planning.profile.endings import CONSEQUENCES, OVERDUE, STUCK, Ending
 from slm_operator.watch.records import Cause
 
-from . import worlds as w
+from tests import builders as build
+
 from .lives import Life
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def test_what_was_spent_is_known_when_the_log_is_gone_with_the_pod() -> None:
 def test_a_pod_that_is_being_ended_has_its_last_word() -> None:
     life = measuring()
     assert life.pod is not None
-    by = w.later(60).isoformat()
+    by = build.later(60).isoformat()
     meta = replace(life.pod.meta, deleting=True)
     life.pod = replace(life.pod, meta=meta, gone_by=by, disrupted_because=Cause("PreemptionByScheduler"))
     life.look()
@@ -205,7 +206,7 @@ def test_a_log_that_is_not_read_to_its_end_decides_nothing() -> None:
     assert life.tries == {}
 
 
-CUT_SHORT = replace(w.document(), complete=False, incomplete_because="it was asked to end")
+CUT_SHORT = replace(build.imported(), complete=False, incomplete_because="it was asked to end")
 
 
 @pytest.mark.parametrize(("spent", "phase"), [(200.0, "Pending"), (500.0, "Complete")])
@@ -218,7 +219,7 @@ def test_a_result_that_was_cut_short_is_kept_when_the_budget_holds_no_longer_try
 
 def test_a_whole_result_is_kept_whatever_happens_to_its_pod() -> None:
     life = disrupted("PreemptionByScheduler")
-    life.prints(document=w.document())
+    life.prints(document=build.imported())
     life.look()
     assert life.status["phase"] == "Complete"
 

@@ -13,49 +13,49 @@ from slm_operator.planning.profile.room import place
 from slm_operator.planning.views import ProfileView
 from slm_operator.watch.records import NodeRecord, PodRecord, Taint
 
-from . import worlds as w
+from tests import builders as build
 
 H100 = GpuSpec.model_validate({"product": "NVIDIA-H100-80GB-HBM3"})
 
 
 def gpu_node(name: str, gpus: int = 1, labels: dict[str, str] | None = None, **more: object) -> NodeRecord:
-    return w.node(name, gpus=gpus, labels={"kubernetes.io/hostname": f"host-{name}"} | (labels or {}), **more)
+    return build.node(name, gpus=gpus, labels={"kubernetes.io/hostname": f"host-{name}"} | (labels or {}), **more)
 
 
 def asked(*nodes: NodeRecord, pods: tuple[PodRecord, ...] = (), changing: tuple[str, ...] = ()) -> ProfileView:
-    record = w.profile(w.deployment())
+    record = build.profile(build.deployment())
     return ProfileView(profile=record, nodes=nodes, gpu_pods=pods, about_to_change=frozenset(changing))
 
 
 IDLE, OTHER = gpu_node("a"), gpu_node("b")
 TWO = gpu_node("two", gpus=2)
-WHOLE_ENGINE = replace(w.replica("chat-1", "two"), gpu_requests={"nvidia.com/gpu": 1})
+WHOLE_ENGINE = replace(build.replica("chat-1", "two"), gpu_requests={"nvidia.com/gpu": 1})
 WISHES = {
     "nobody's nodes": (asked(IDLE, OTHER), {100: ("host-a", "host-b")}),
     "beside an engine of ours": (asked(IDLE, TWO, pods=(WHOLE_ENGINE,)), {100: ("host-a",), 50: ("host-two",)}),
-    "beside somebody's training": (asked(TWO, pods=(w.foreign("training", "two"),)), {50: ("host-two",)}),
+    "beside somebody's training": (asked(TWO, pods=(build.foreign("training", "two"),)), {50: ("host-two",)}),
     "about to be changed": (asked(IDLE, OTHER, changing=("a",)), {100: ("host-b",)}),
     "the only one, about to be changed": (asked(IDLE, changing=("a",)), {}),
-    "its GPU is held": (asked(IDLE, pods=(w.foreign("training", "a"),)), {}),
-    "partitioned into slices": (asked(w.node(slice_class=w.MPS_2)), {}),
+    "its GPU is held": (asked(IDLE, pods=(build.foreign("training", "a"),)), {}),
+    "partitioned into slices": (asked(build.node(slice_class=build.MPS_2)), {}),
     "cordoned": (asked(replace(IDLE, unschedulable=True)), {}),
     "tainted": (asked(replace(IDLE, taints=(Taint(key="dedicated"),))), {}),
-    "without a hostname": (asked(w.node()), {}),
+    "without a hostname": (asked(build.node()), {}),
 }
 
 
 @pytest.mark.parametrize(("view", "wishes"), WISHES.values(), ids=WISHES)
 def test_a_profile_would_rather_be(view: ProfileView, wishes: dict[int, tuple[str, ...]]) -> None:
-    assert {one.weight: one.hostnames for one in preferences(view, H100, w.SETTINGS)} == wishes
+    assert {one.weight: one.hostnames for one in preferences(view, H100, build.SETTINGS)} == wishes
 
 
 def test_only_so_many_nodes_are_named() -> None:
-    (wish,) = preferences(asked(*(gpu_node(f"n{number}") for number in range(200))), H100, w.SETTINGS)
+    (wish,) = preferences(asked(*(gpu_node(f"n{number}") for number in range(200))), H100, build.SETTINGS)
     assert len(wish.hostnames) == 50
 
 
 def test_a_node_with_a_gpu_to_spare_is_not_called_held() -> None:
-    said = gpu_wait(asked(TWO, pods=(WHOLE_ENGINE,)), H100, w.SETTINGS)
+    said = gpu_wait(asked(TWO, pods=(WHOLE_ENGINE,)), H100, build.SETTINGS)
     assert "something else keeps the pod away" in said
 
 
@@ -84,10 +84,10 @@ def test_no_larger_pack_is_measured_than_a_node_can_hold(
     case: tuple[str, dict[str, Any], dict[str, Any], list[str], str, str],
 ) -> None:
     _, room, search, engines, cpu, said = case
-    view = asked(replace(IDLE, **room), replace(w.node("of-others"), meta=w.meta("of-others", ""), cpus=999.0))
+    view = asked(replace(IDLE, **room), replace(build.node("of-others"), meta=build.meta("of-others", ""), cpus=999.0))
     assert view.profile.spec is not None
     spec = view.profile.spec.model_copy(update={"search": SearchSpec(**search)})
-    plan = plan_profile(replace(view, profile=replace(view.profile, spec=spec)), w.SETTINGS, w.NOW)
+    plan = plan_profile(replace(view, profile=replace(view.profile, spec=spec)), build.SETTINGS, build.NOW)
     (apply,) = (action for action in plan.actions if isinstance(action, Apply))
     found, requests = engines_of(apply.manifest)
     assert (found, requests["cpu"]) == (engines, cpu)
@@ -98,7 +98,9 @@ def test_no_larger_pack_is_measured_than_a_node_can_hold(
 
 
 def device_words(*nodes: NodeRecord, device: str = "Gpu") -> list[str]:
-    settings = w.SETTINGS.model_copy(update={"profiling": w.SETTINGS.profiling.model_copy(update={"device": device})})
+    settings = build.SETTINGS.model_copy(
+        update={"profiling": build.SETTINGS.profiling.model_copy(update={"device": device})}
+    )
     where = place(asked(*nodes), H100, settings)
     spec = SLMProfileSpec.model_validate({"model": {"uri": "hf://org/opt"}})
     words = profile_args(spec, "opt", where)
@@ -119,14 +121,14 @@ def test_stand_ins_for_gpus_are_measured_as_what_they_are() -> None:
 
 CORDONED = replace(gpu_node("c"), unschedulable=True)
 WOULD_DO = {
-    "one that somebody holds": (asked(IDLE, pods=(w.foreign("training", "a"),)), "becomes free on a would do"),
+    "one that somebody holds": (asked(IDLE, pods=(build.foreign("training", "a"),)), "becomes free on a would do"),
     "two": (
-        asked(IDLE, OTHER, pods=(w.foreign("training", "a"), w.foreign("tests", "b"))),
+        asked(IDLE, OTHER, pods=(build.foreign("training", "a"), build.foreign("tests", "b"))),
         "becomes free on a, b would do",
     ),
-    "none": (asked(CORDONED, w.node(slice_class=w.MPS_2)), None),
+    "none": (asked(CORDONED, build.node(slice_class=build.MPS_2)), None),
     "first what would do": (
-        asked(CORDONED, OTHER, pods=(w.foreign("training", "b"),)),
+        asked(CORDONED, OTHER, pods=(build.foreign("training", "b"),)),
         "node b has its GPU held by a pod of another namespace; node c is cordoned. A GPU that becomes free on b would do",
     ),
 }
@@ -134,5 +136,5 @@ WOULD_DO = {
 
 @pytest.mark.parametrize(("view", "words"), WOULD_DO.values(), ids=WOULD_DO)
 def test_whose_gpu_would_do_is_said(view: ProfileView, words: str | None) -> None:
-    said = gpu_wait(view, H100, w.SETTINGS)
+    said = gpu_wait(view, H100, build.SETTINGS)
     assert (words or "would do") in said if words is not None else "would do" not in said

@@ -11,7 +11,8 @@ from slm_operator.planning.actions import Delete
 from slm_operator.planning.profile.tries import LONGEST_PAUSE, is_to_be_measured
 from slm_operator.watch.records import Cause
 
-from . import worlds as w
+from tests import builders as build
+
 from .lives import Life, measured, out_of_memory, preempted, waiting
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ def test_a_result_in_status_keeps_its_tries_and_costs_no_job() -> None:
     life.later(minutes=1).until_it_rests()
     measured(life)
     assert life.tries["lastEnding"] == "Preempted"
-    assert life.profile.measurements == w.document()
+    assert life.profile.measurements == build.imported()
     life.is_annotated("again")
     plan = life.look()
     assert not any(isinstance(action, Delete) for action in plan.actions)

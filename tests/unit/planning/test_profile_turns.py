@@ -16,13 +16,13 @@ from slm_operator.planning.profile.turns import TURN, Contender, Turn, turn_of
 from slm_operator.planning.views import ProfileView
 from slm_operator.watch.records import Key
 
-from . import worlds as w
+from tests import builders as build
 
-PROFILE = w.profile(w.deployment())
-JOB = w.job(PROFILE)
+PROFILE = build.profile(build.deployment())
+JOB = build.job(PROFILE)
 AWAITED = Turn(running=1, has_come=False, is_awaited=True)
-LATER = w.NOW + TURN + timedelta(seconds=1)
-WAITING = w.measuring(JOB, node=None, phase="Pending", unscheduled_because="0/1 nodes")
+LATER = build.NOW + TURN + timedelta(seconds=1)
+WAITING = build.measuring(JOB, node=None, phase="Pending", unscheduled_because="0/1 nodes")
 
 
 def contender(namespace: str, number: int, **more: Any) -> Contender:
@@ -69,16 +69,16 @@ def test_places_are_never_overdrawn_nor_left_empty(some: list[tuple[str, int, bo
 @pytest.mark.parametrize("pod", [WAITING, None], ids=["no GPU is free", "no pod is made"])
 def test_a_place_without_a_gpu_is_given_up_when_others_wait(pod: Any) -> None:
     view = ProfileView(profile=PROFILE, job=JOB, pod=pod, turn=AWAITED)
-    made = plan_profile(view, w.SETTINGS, LATER)
+    made = plan_profile(view, build.SETTINGS, LATER)
     assert [action.uid for action in made.actions if isinstance(action, Delete)] == [JOB.meta.uid]
 
 
 KEPT = {
     "nobody waits": (ProfileView(profile=PROFILE, job=JOB, pod=WAITING, turn=Turn()), LATER),
-    "it has just begun": (ProfileView(profile=PROFILE, job=JOB, pod=WAITING, turn=AWAITED), w.NOW),
-    "it measures": (ProfileView(profile=PROFILE, job=JOB, pod=w.measuring(JOB), turn=AWAITED), LATER),
+    "it has just begun": (ProfileView(profile=PROFILE, job=JOB, pod=WAITING, turn=AWAITED), build.NOW),
+    "it measures": (ProfileView(profile=PROFILE, job=JOB, pod=build.measuring(JOB), turn=AWAITED), LATER),
     "it is being pulled": (
-        ProfileView(profile=PROFILE, job=JOB, pod=w.measuring(JOB, phase="Pending"), turn=AWAITED),
+        ProfileView(profile=PROFILE, job=JOB, pod=build.measuring(JOB, phase="Pending"), turn=AWAITED),
         LATER,
     ),
     "it is going already": (
@@ -93,5 +93,5 @@ KEPT = {
 @pytest.mark.parametrize("case", KEPT)
 def test_a_place_is_kept_otherwise(case: str) -> None:
     view, now = KEPT[case]
-    made = plan_profile(view, w.SETTINGS, now)
+    made = plan_profile(view, build.SETTINGS, now)
     assert not any(isinstance(action, Delete | Apply) for action in made.actions)

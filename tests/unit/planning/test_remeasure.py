@@ -9,19 +9,19 @@ from slm_operator.planning.deployment.remeasure import AT_MOST_EVERY, remeasured
 from slm_operator.planning.views import DeploymentView
 from slm_operator.slo.monitor import Verdict
 
-from . import worlds as w
+from tests import builders as build
 
 ASKED = Verdict(holds=False, reason="ReprofileAdvised", message="mean ITL is 14.0 ms")
-MEASURED = replace(w.document(), measured_at=w.NOW.isoformat())
-LATER = w.NOW + AT_MOST_EVERY
+MEASURED = replace(build.imported(), measured_at=build.NOW.isoformat())
+LATER = build.NOW + AT_MOST_EVERY
 
 
 def view(
     policy: str = "OnDrift", verdict: Verdict | None = ASKED, *, paused: bool = False, **profile: Any
 ) -> DeploymentView:
-    record = w.deployment(spec={"profiling": {"policy": policy}, "paused": paused})
-    found = replace(w.profile(record, MEASURED), imported=False)
-    return w.seen(record, replace(found, **profile), slo_verdict=verdict)
+    record = build.deployment(spec={"profiling": {"policy": policy}, "paused": paused})
+    found = replace(build.profile(record, MEASURED), imported=False)
+    return build.deployment_view(record, replace(found, **profile), slo_verdict=verdict)
 
 
 def test_a_second_profile_is_asked_for_beside_the_first() -> None:
@@ -47,7 +47,7 @@ NOT = {
     "measured less than a day ago": (view(), LATER - timedelta(seconds=1)),
     "imported: measured elsewhere": (view(imported=True), LATER),
     "not measured at all yet": (view(measurements=None), LATER),
-    "nobody knows when": (view(measurements=w.document()), LATER),
+    "nobody knows when": (view(measurements=build.imported()), LATER),
 }
 
 

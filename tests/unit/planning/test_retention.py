@@ -14,7 +14,7 @@ from slm_operator.planning.profile.retention import LONGEST_LOOK_SECONDS, Retent
 from slm_operator.settings import Profiles, Settings
 from slm_operator.watch.custom_resources import profile as projected
 
-from . import worlds as w
+from tests import builders as build
 
 if TYPE_CHECKING:
     from slm_operator.watch.records import ProfileRecord
@@ -26,7 +26,7 @@ SINCE = "2026-01-01T00:00:00Z"
 
 
 def made(labels: dict[str, str] = OURS, *, deleting: bool = False, **more: Any) -> ProfileRecord:
-    found = w.profile(w.deployment(), created="2025-06-01T00:00:00Z", **more)
+    found = build.profile(build.deployment(), created="2025-06-01T00:00:00Z", **more)
     return replace(found, meta=replace(found.meta, labels=labels, deleting=deleting))
 
 
@@ -35,7 +35,7 @@ def unused(since: str = SINCE, **more: Any) -> ProfileRecord:
 
 
 def after(days: float) -> datetime:
-    return w.NOW + timedelta(days=days)
+    return build.NOW + timedelta(days=days)
 
 
 def test_who_is_used_has_no_moment_and_stays() -> None:

@@ -8,7 +8,8 @@ from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import Assignment
 
-from . import worlds as w
+from tests import builders as build
+
 from .test_nodes_of_others import serving
 
 NOWHERE = Assignment(reason="NoCapacity", pending_because="no")
@@ -27,22 +28,26 @@ ROLLS = (
     ("answer", "wanted", "ready", "rolls"), [row[1:] for row in ROLLS], ids=[row[0] for row in ROLLS]
 )
 def test_a_roll_begins(answer: Assignment, wanted: int, ready: int, *, rolls: bool) -> None:
-    record = w.deployment(spec={"replicas": wanted, "sharing": {"mode": "Exclusive"}})
-    view = w.seen(
+    record = build.deployment(spec={"replicas": wanted, "sharing": {"mode": "Exclusive"}})
+    view = build.deployment_view(
         record,
-        w.profile(record, w.document()),
-        assignment=replace(answer, slice_class=w.WHOLE),
-        workload=w.workload("chat", replicas=2, ready=ready),
+        build.profile(record, build.imported()),
+        assignment=replace(answer, slice_class=build.WHOLE),
+        workload=build.workload("chat", replicas=2, ready=ready),
     )
-    kinds = {one.manifest["kind"] for one in plan_deployment(view, w.SETTINGS, w.NOW).actions if isinstance(one, Apply)}
+    kinds = {
+        one.manifest["kind"]
+        for one in plan_deployment(view, build.SETTINGS, build.NOW).actions
+        if isinstance(one, Apply)
+    }
     assert ("Deployment" in kinds) is rolls
 
 
 def test_replicas_that_want_whole_gpus_give_way_to_themselves_one_node_at_a_time() -> None:
     nodes = tuple(serving(name) for name in ("gpu-1", "gpu-2"))
-    pods = tuple(w.replica(f"chat-{n}", f"gpu-{1 + n % 2}") for n in range(4))
-    whole = w.demand(slice_class=w.WHOLE)
-    made = plan_fleet(w.fleet(whole, nodes=nodes, pods=pods), w.SETTINGS, w.NOW)
+    pods = tuple(build.replica(f"chat-{n}", f"gpu-{1 + n % 2}") for n in range(4))
+    whole = build.demand(slice_class=build.WHOLE)
+    made = plan_fleet(build.fleet_view(whole, nodes=nodes, pods=pods), build.SETTINGS, build.NOW)
     assert [action.node for action in made.plan.actions if isinstance(action, PatchNode)] == ["gpu-1"]
     answer = made.assignments[whole.deployment]
     assert (answer.changing, answer.reason) == (("gpu-1", "gpu-2"), "NodeChanging")

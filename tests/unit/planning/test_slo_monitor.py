@@ -15,7 +15,7 @@ from slm_operator.settings import Settings, Watch
 from slm_operator.slo.judge import Expected
 from slm_operator.slo.monitor import UNREADABLE_SCRAPES, Baseline, MonitorState, Scrape, Verdict, follow, slo_finding
 
-from . import worlds as w
+from tests import builders as build
 
 ZERO = Counters(**dict.fromkeys(Counters.__dataclass_fields__, 0.0))
 BASELINE = Baseline(
@@ -150,18 +150,18 @@ def test_condition(case: str) -> None:
 
 
 def view(verdict: Verdict | None) -> DeploymentView:
-    record = w.deployment(spec={"sharing": {"enginesPerGpu": 2, "mode": "MPS"}})
-    return w.seen(
+    record = build.deployment(spec={"sharing": {"enginesPerGpu": 2, "mode": "MPS"}})
+    return build.deployment_view(
         record,
-        w.profile(record, w.document()),
-        assignment=Assignment(slice_class=w.MPS_2, nodes=("gpu-1",), slots=2),
-        workload=w.workload("chat", replicas=2, ready=2),
+        build.profile(record, build.imported()),
+        assignment=Assignment(slice_class=build.MPS_2, nodes=("gpu-1",), slots=2),
+        workload=build.workload("chat", replicas=2, ready=2),
         slo_verdict=verdict,
     )
 
 
-def conditions(verdict: Verdict | None, settings: Settings = w.SETTINGS) -> dict[str, str]:
-    plan = plan_deployment(view(verdict), settings, w.NOW)
+def conditions(verdict: Verdict | None, settings: Settings = build.SETTINGS) -> dict[str, str]:
+    plan = plan_deployment(view(verdict), settings, build.NOW)
     (write,) = (action for action in plan.actions if isinstance(action, WriteStatus))
     return {condition["type"]: condition["status"] for condition in write.status["conditions"]}
 

@@ -22,16 +22,18 @@ from slm_operator.planning.views import FleetPlan, FleetView, ProfileView
 from slm_operator.settings import Settings, Tenancy
 from slm_operator.watch.records import Key, Taint
 
-from . import worlds as w
+from tests import builders as build
+
+from .playing import play, tainted
 from .test_fleet import line, play_out
 from .test_profile_turns import contender
 
-GREEDY, MODEST = w.demand("a", replicas=10_000, namespace="greedy"), w.demand("b", namespace="modest")
-SIX = tuple(w.node(f"gpu-{number}") for number in range(6))
-OVERDUE_S = w.SETTINGS.nodes.convergence_seconds + 1
+GREEDY, MODEST = build.demand("a", replicas=10_000, namespace="greedy"), build.demand("b", namespace="modest")
+SIX = tuple(build.node(f"gpu-{number}") for number in range(6))
+OVERDUE_S = build.SETTINGS.nodes.convergence_seconds + 1
 
 
-def serving(plan: FleetPlan, of: w.Demand) -> list[str]:
+def serving(plan: FleetPlan, of: build.Demand) -> list[str]:
     given = plan.assignments[of.deployment]
     return [*given.nodes, *given.changing]
 
@@ -40,7 +42,7 @@ def serving(plan: FleetPlan, of: w.Demand) -> list[str]:
 
 
 def test_whom_a_quota_leaves_without_pods_no_node_is_is_partitioned_for() -> None:
-    plan = plan_fleet(w.fleet(GREEDY, nodes=SIX, quota=0), w.SETTINGS, w.NOW)
+    plan = plan_fleet(build.fleet_view(GREEDY, nodes=SIX, quota=0), build.SETTINGS, build.NOW)
     assert serving(plan, GREEDY) == []
     assert not plan.plan.actions
     answer = plan.assignments[GREEDY.deployment]
@@ -50,35 +52,35 @@ def test_whom_a_quota_leaves_without_pods_no_node_is_is_partitioned_for() -> Non
 
 @pytest.mark.parametrize(("pods", "nodes"), [(1, 1), (2, 1), (3, 2), (5, 3)])
 def test_as_many_nodes_are_partitioned_as_pods_need(pods: int, nodes: int) -> None:
-    plan = plan_fleet(w.fleet(GREEDY, nodes=SIX, quota=pods), w.SETTINGS, w.NOW)
+    plan = plan_fleet(build.fleet_view(GREEDY, nodes=SIX, quota=pods), build.SETTINGS, build.NOW)
     assert len(serving(plan, GREEDY)) == nodes
 
 
 def test_a_node_without_its_pods_is_given_back_after_a_while() -> None:
-    view, _, _ = play_out(w.fleet(MODEST, nodes=(w.node(),)))
+    view, _, _ = play_out(build.fleet_view(MODEST, nodes=(build.node(),)))
     without = replace(view, pods=())
-    first = plan_fleet(without, w.SETTINGS, w.NOW)
+    first = plan_fleet(without, build.SETTINGS, build.NOW)
     assert not first.plan.actions
     assert first.plan.look_again_seconds == IDLE.total_seconds()
-    second = plan_fleet(replace(without, memory=first.memory), w.SETTINGS, w.NOW + IDLE)
+    second = plan_fleet(replace(without, memory=first.memory), build.SETTINGS, build.NOW + IDLE)
     assert "node gpu-1: taint" in [line(action) for action in second.plan.actions]
     assert serving(second, MODEST) == []
 
 
 def test_a_node_whose_pods_come_again_in_time_is_kept() -> None:
-    view, _, _ = play_out(w.fleet(MODEST, nodes=(w.node(),)))
-    gone = plan_fleet(replace(view, pods=()), w.SETTINGS, w.NOW)
-    back = plan_fleet(replace(view, memory=gone.memory), w.SETTINGS, w.NOW + IDLE)
+    view, _, _ = play_out(build.fleet_view(MODEST, nodes=(build.node(),)))
+    gone = plan_fleet(replace(view, pods=()), build.SETTINGS, build.NOW)
+    back = plan_fleet(replace(view, memory=gone.memory), build.SETTINGS, build.NOW + IDLE)
     assert not back.plan.actions
     assert back.memory.idle_since == {}
 
 
 def test_an_idle_node_goes_to_who_has_pods() -> None:
-    view, _, _ = play_out(w.fleet(GREEDY, nodes=(w.node(),), quota=2))
-    poor = replace(view, demands=(GREEDY, MODEST), pods=w.fleet(MODEST, nodes=()).pods)
-    first = plan_fleet(poor, w.SETTINGS, w.NOW)
+    view, _, _ = play_out(build.fleet_view(GREEDY, nodes=(build.node(),), quota=2))
+    poor = replace(view, demands=(GREEDY, MODEST), pods=build.fleet_view(MODEST, nodes=()).pods)
+    first = plan_fleet(poor, build.SETTINGS, build.NOW)
     assert serving(first, MODEST) == []
-    later = plan_fleet(replace(poor, memory=first.memory), w.SETTINGS, w.NOW + IDLE)
+    later = plan_fleet(replace(poor, memory=first.memory), build.SETTINGS, build.NOW + IDLE)
     assert serving(later, MODEST) == ["gpu-1"]
 
 
@@ -87,48 +89,48 @@ def test_an_idle_node_goes_to_who_has_pods() -> None:
 
 @pytest.mark.slow
 def test_idle_nodes_go_round_among_namespaces() -> None:
-    many = w.demand("b", replicas=10_000, namespace="modest")
-    plan = plan_fleet(w.fleet(GREEDY, many, nodes=SIX), w.SETTINGS, w.NOW)
+    many = build.demand("b", replicas=10_000, namespace="modest")
+    plan = plan_fleet(build.fleet_view(GREEDY, many, nodes=SIX), build.SETTINGS, build.NOW)
     assert len(serving(plan, GREEDY)) == len(serving(plan, many)) == 3
 
 
 def test_no_namespace_has_more_nodes_than_it_may() -> None:
     settings = Settings(tenancy=Tenancy(max_nodes_per_namespace=2))
-    other = w.demand("z", namespace="greedy")
-    plan = plan_fleet(w.fleet(GREEDY, other, nodes=SIX), settings, w.NOW)
+    other = build.demand("z", namespace="greedy")
+    plan = plan_fleet(build.fleet_view(GREEDY, other, nodes=SIX), settings, build.NOW)
     assert len({*serving(plan, GREEDY), *serving(plan, other)}) == 2
     assert plan.assignments[GREEDY.deployment].reason == "TenancyLimit"
 
 
 def test_a_node_of_a_full_namespace_may_still_be_repartitioned() -> None:
-    view, _, _ = play_out(w.fleet(w.demand("a", replicas=2, namespace="greedy"), nodes=(w.node(),)))
-    running = (w.replica("a-1", "gpu-1", "a", "greedy"), w.replica("a-2", "gpu-1", "a", "greedy"))
-    other = w.demand("a", slice_class=w.MPS_4, replicas=6, namespace="greedy")
+    view, _, _ = play_out(build.fleet_view(build.demand("a", replicas=2, namespace="greedy"), nodes=(build.node(),)))
+    running = (build.replica("a-1", "gpu-1", "a", "greedy"), build.replica("a-2", "gpu-1", "a", "greedy"))
+    other = build.demand("a", slice_class=build.MPS_4, replicas=6, namespace="greedy")
     settings = Settings(tenancy=Tenancy(max_nodes_per_namespace=1))
-    view = replace(view, demands=(other,), nodes=(*view.nodes, w.node("gpu-2")), pods=running)
-    view = replace(view, daemons=(*view.daemons, *w.plugin_pods("gpu-2")))
-    plan = plan_fleet(view, settings, w.NOW)
+    view = replace(view, demands=(other,), nodes=(*view.nodes, build.node("gpu-2")), pods=running)
+    view = replace(view, daemons=(*view.daemons, *build.plugin_pods("gpu-2")))
+    plan = plan_fleet(view, settings, build.NOW)
     assert serving(plan, other) == ["gpu-1"]
     assert plan.assignments[other.deployment].reason == "TenancyLimit"
 
 
 def test_changes_of_nodes_go_round_among_namespaces() -> None:
     """One changes its mind for ever; the other's only node is changed in the turn after it all the same."""
-    view, _, _ = play_out(w.fleet(w.demand("a", namespace="greedy"), MODEST, nodes=SIX[:2]))
-    classes = (w.MPS_4, w.MPS_3)
+    view, _, _ = play_out(build.fleet_view(build.demand("a", namespace="greedy"), MODEST, nodes=SIX[:2]))
+    classes = (build.MPS_4, build.MPS_3)
     view = replace(
-        view, config_map=w.config_map(**{config_key(one): plugin_config(one) for one in (*classes, w.MPS_2)})
+        view, config_map=build.config_map(**{config_key(one): plugin_config(one) for one in (*classes, build.MPS_2)})
     )
-    wants = replace(MODEST, slice_class=w.MPS_4)
+    wants = replace(MODEST, slice_class=build.MPS_4)
     reported: list[str] = []
-    now = w.later(1000)
+    now = build.later(1000)
     for turn in range(60):
-        fickle = w.demand("a", slice_class=classes[turn % 2], namespace="greedy")
-        plan = plan_fleet(replace(view, demands=(fickle, wants)), w.SETTINGS, now)
+        fickle = build.demand("a", slice_class=classes[turn % 2], namespace="greedy")
+        plan = plan_fleet(replace(view, demands=(fickle, wants)), build.SETTINGS, now)
         view = replace(view, memory=plan.memory)
         for action in plan.plan.actions:
             reported.append(line(action))
-            view = w.play(view, action)
+            view = play(view, action)
         if f"node {serving(plan, wants)[0]}: taint" in reported:
             return
         now += timedelta(seconds=30)
@@ -141,18 +143,20 @@ def test_changes_of_nodes_go_round_among_namespaces() -> None:
 def held(now_s: float) -> tuple[FleetView, FleetPlan]:
     """Replicas of `greedy/a` do not leave gpu-1, which changes for it since `now_s`; `modest/b` waits for another node."""
     began = {
-        names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(),
+        names.CHANGE_STARTED_ANNOTATION: build.NOW.isoformat(),
         names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-4", "greedy.a")),
     }
-    reported = {w.SETTINGS.device_plugin.config_label: config_key(w.MPS_2)}
+    reported = {build.SETTINGS.device_plugin.config_label: config_key(build.MPS_2)}
     marks = reported | {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "greedy.a"}
-    closed = w.node("gpu-1", slice_class=w.MPS_2, labels=marks, taints=(Taint(key=names.CHANGING_TAINT),))
+    closed = build.node("gpu-1", slice_class=build.MPS_2, labels=marks, taints=(Taint(key=names.CHANGING_TAINT),))
     closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
-    wants = w.demand("a", slice_class=w.MPS_4, replicas=4, namespace="greedy")
-    view = w.fleet(wants, MODEST, nodes=(closed, w.node("gpu-2")), pods=(w.replica("a-1", "gpu-1", "a", "greedy"),))
-    keys, _, _ = play_out(w.fleet(w.demand(), w.demand("c", w.MPS_4), nodes=SIX[:2]))
+    wants = build.demand("a", slice_class=build.MPS_4, replicas=4, namespace="greedy")
+    view = build.fleet_view(
+        wants, MODEST, nodes=(closed, build.node("gpu-2")), pods=(build.replica("a-1", "gpu-1", "a", "greedy"),)
+    )
+    keys, _, _ = play_out(build.fleet_view(build.demand(), build.demand("c", build.MPS_4), nodes=SIX[:2]))
     view = replace(view, config_map=keys.config_map)
-    return view, plan_fleet(view, w.SETTINGS, w.later(now_s))
+    return view, plan_fleet(view, build.SETTINGS, build.later(now_s))
 
 
 def test_a_drain_that_does_not_end_gives_its_place_up_and_says_so() -> None:
@@ -172,10 +176,10 @@ def test_after_a_day_the_node_stays_what_it_was_and_is_opened() -> None:
     assert failed
     for tick in range(8):
         for action in plan.plan.actions:
-            view = view if isinstance(action, Evict) else w.play(view, action)
-        plan = plan_fleet(replace(view, memory=plan.memory), w.SETTINGS, w.later(GIVE_UP_SECONDS + 10 * tick))
+            view = view if isinstance(action, Evict) else play(view, action)
+        plan = plan_fleet(replace(view, memory=plan.memory), build.SETTINGS, build.later(GIVE_UP_SECONDS + 10 * tick))
     node = view.nodes[0]
-    assert not w.tainted(node)
+    assert not tainted(node)
     assert "could not be evicted" in node.meta.annotations[names.CHANGE_FAILED_ANNOTATION]
     assert "greedy/a-1" in [str(pod.meta.key) for pod in view.pods if pod.node == "gpu-1"]
 
@@ -183,16 +187,16 @@ def test_after_a_day_the_node_stays_what_it_was_and_is_opened() -> None:
 def test_engines_on_whole_gpus_stay_on_a_node_that_becomes_nothing_else() -> None:
     """It was closed for somebody who went away, and its label was never switched."""
     began = {
-        names.CHANGE_STARTED_ANNOTATION: w.NOW.isoformat(),
+        names.CHANGE_STARTED_ANNOTATION: build.NOW.isoformat(),
         names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-2", "modest.b")),
     }
-    closed = w.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
+    closed = build.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
     closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
-    engine = replace(w.replica("a-1"), gpu_requests={names.NVIDIA_GPU: 1})
-    view = w.fleet(w.demand(slice_class=w.WHOLE, replicas=1), nodes=(closed,), pods=(engine,))
+    engine = replace(build.replica("a-1"), gpu_requests={names.NVIDIA_GPU: 1})
+    view = build.fleet_view(build.demand(slice_class=build.WHOLE, replicas=1), nodes=(closed,), pods=(engine,))
     after, reported, _ = play_out(view, start_s=60)
     assert not any("evict" in one for one in reported)
-    assert not w.tainted(after.nodes[0])
+    assert not tainted(after.nodes[0])
 
 
 def test_a_pod_of_no_deployment_is_a_stranger_whatever_its_label_says() -> None:
@@ -200,7 +204,7 @@ def test_a_pod_of_no_deployment_is_a_stranger_whatever_its_label_says() -> None:
     assert any(isinstance(action, Evict) for action in plan.plan.actions)
     view, _ = held(0)
     orphaned = replace(view, demands=(MODEST,))
-    plan = plan_fleet(orphaned, w.SETTINGS, w.NOW)
+    plan = plan_fleet(orphaned, build.SETTINGS, build.NOW)
     assert not any(isinstance(action, Evict) for action in plan.plan.actions)
 
 
@@ -271,11 +275,11 @@ def test_nobody_gives_a_place_up_for_who_may_not_take_it() -> None:
 
 def start(**more: Any) -> tuple[list[str], str]:
     """Arguments of the profile's container, and what its condition says."""
-    record = w.profile(w.deployment())
+    record = build.profile(build.deployment())
     assert record.spec is not None
     search = record.spec.search.model_copy(update={"max_gpu_minutes": 600})
     asked = replace(record, spec=record.spec.model_copy(update={"search": search}))
-    plan = plan_profile(ProfileView(profile=asked, **more), w.SETTINGS, w.NOW)
+    plan = plan_profile(ProfileView(profile=asked, **more), build.SETTINGS, build.NOW)
     jobs = [action.manifest for action in plan.actions if isinstance(action, Apply)]
     (status,) = (action.status for action in plan.actions if hasattr(action, "status"))
     args = jobs[0]["spec"]["template"]["spec"]["containers"][0]["args"] if jobs else []

@@ -9,7 +9,7 @@ from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.fleet.tolerations import Toleration, tolerates, tolerations_of
 from slm_operator.watch.records import Taint
 
-from . import worlds as w
+from tests import builders as build
 
 TOLERATIONS: tuple[tuple[str, dict[str, Any], bool], ...] = (
     ("everything", {"operator": "Exists"}, True),
@@ -33,19 +33,21 @@ def test_toleration(toleration: dict[str, Any], *, held: bool) -> None:
 
 
 def test_a_node_is_taken_by_the_same_rule() -> None:
-    node = w.node(taints=(Taint(key="pool", value="slm"),))
+    node = build.node(taints=(Taint(key="pool", value="slm"),))
     for value, fits in (("slm", True), ("other", False)):
-        asked = w.demand(tolerations=(Toleration(key="pool", value=value),))
+        asked = build.demand(tolerations=(Toleration(key="pool", value=value),))
         refused = (
-            plan_fleet(w.fleet(asked, nodes=(node,)), w.SETTINGS, w.NOW).assignments[asked.deployment].pending_because
+            plan_fleet(build.fleet_view(asked, nodes=(node,)), build.SETTINGS, build.NOW)
+            .assignments[asked.deployment]
+            .pending_because
         )
         assert ("has taint pool=slm:NoSchedule" in (refused or "")) is not fits
 
 
 def test_tolerations_of_the_users_template_count_too() -> None:
     both = {"accelerator": {"tolerations": [{"key": "a"}]}, "podTemplate": {"spec": {"tolerations": [{"key": "b"}]}}}
-    record = w.deployment(spec=both)
-    profile = w.profile(record, w.document())
+    record = build.deployment(spec=both)
+    profile = build.profile(record, build.imported())
     asked = demand_of(record, profile, advice_of(record, profile))
     assert asked is not None
     assert [one.key for one in asked.tolerations] == ["a", "b"]

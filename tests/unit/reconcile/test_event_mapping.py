@@ -12,7 +12,7 @@ from slm_operator.watch.cache import Change
 from slm_operator.watch.watch_list import watched_kinds
 from slm_operator.watch.world import World
 
-from tests.unit.planning import worlds as w
+from tests import builders as build
 from tests.unit.watch.raws import Raw, gpu_pod, meta
 
 SPEC = {"model": {"uri": "/m"}}
@@ -108,7 +108,7 @@ def test_a_librarys_profile_wakes_deployments_of_every_namespace() -> None:
 
 def test_profiles_of_one_key_hear_of_the_one_that_was_measured() -> None:
     watching = Watching()
-    document = to_json(w.document())
+    document = to_json(build.imported())
     measured = {
         "metadata": meta("r", version=2),
         "spec": {"model": {"uri": "/other"}},
@@ -119,7 +119,7 @@ def test_profiles_of_one_key_hear_of_the_one_that_was_measured() -> None:
 
 def test_a_measured_library_wakes_the_profiles_it_replaces() -> None:
     watching = Watching(Settings(profiles=Profiles(library_namespaces=("library",))))
-    found = {"spec": {"model": {"uri": "/other"}}, "status": {"measurements": to_json(w.document())}}
+    found = {"spec": {"model": {"uri": "/other"}}, "status": {"measurements": to_json(build.imported())}}
     woken = watching.wakes("SLMProfile", {"metadata": meta("x", namespace="library"), **found})
     assert woken == {"profile library/x", "profile ns/q", "deployment ns/e"}
 
@@ -137,7 +137,7 @@ def test_an_edited_profile_wakes_whom_its_label_says_it_is_for() -> None:
 def test_a_profile_measured_anew_wakes_others_of_its_key() -> None:
     watching = Watching()
     for version, year in ((1, 2025), (2, 2026)):
-        document = to_json(replace(w.document(), measured_at=f"{year}-01-01T00:00:00Z"))
+        document = to_json(replace(build.imported(), measured_at=f"{year}-01-01T00:00:00Z"))
         raw = {"spec": {"model": {"uri": "/other"}}, "status": {"measurements": document}}
         woken = watching.wakes("SLMProfile", {"metadata": meta("r", version=version), **raw})
         assert "profile ns/q" in woken

@@ -15,30 +15,30 @@ from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.watch.records import Key, Owner
 
-from tests.unit.planning import worlds as w
+from tests import builders as build
 
 if TYPE_CHECKING:
     from slm_operator.planning.profile.turns import Turn
     from slm_operator.watch.records import JobRecord, PodRecord, ProfileRecord
 
-CHAT = w.deployment()
-PROFILE = w.profile(CHAT)
-JOB = w.job(PROFILE)
+CHAT = build.deployment()
+PROFILE = build.profile(CHAT)
+JOB = build.job(PROFILE)
 
 
 def gatherer(**records: Any) -> Gatherer:
     """Over caches that hold these records: `pods=[...]`."""
     keys = ProfileKeys()
-    caches = caches_for_planning(keys, w.SETTINGS)
+    caches = caches_for_planning(keys, build.SETTINGS)
     for kind, some in records.items():
         for record in some:
             getattr(caches, kind).put(record)
-    return Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, advice_of=advice_of, demand_of=demand_of)
+    return Gatherer(caches=caches, keys=keys, settings=build.SETTINGS, advice_of=advice_of, demand_of=demand_of)
 
 
 def test_advice_is_computed_once_until_something_changes() -> None:
-    measured = w.profile(CHAT, w.document())
-    named = w.deployment(spec={"profiling": {"profileRef": {"name": measured.meta.key.name}}})
+    measured = build.profile(CHAT, build.imported())
+    named = build.deployment(spec={"profiling": {"profileRef": {"name": measured.meta.key.name}}})
     seen, computed = gatherer(deployments=[named], profiles=[measured]), []
 
     def counted(record: Any, profile: Any) -> Any:
@@ -55,7 +55,7 @@ def test_advice_is_computed_once_until_something_changes() -> None:
 
 
 def test_progress_of_a_profile_computes_no_advice_again() -> None:
-    measured = replace(w.profile(CHAT, w.document()), imported=False)
+    measured = replace(build.profile(CHAT, build.imported()), imported=False)
     seen, computed = gatherer(deployments=[CHAT], profiles=[measured]), []
 
     def counted(record: Any, profile: Any) -> Any:
@@ -64,7 +64,7 @@ def test_progress_of_a_profile_computes_no_advice_again() -> None:
 
     seen.advice_of = counted
     for version, points in (("2", 0), ("3", 0), ("4", -1)):
-        document = replace(w.document(), points=w.document().points[: points or None])
+        document = replace(build.imported(), points=build.imported().points[: points or None])
         head = replace(measured.meta, resource_version=version)
         seen.caches.profiles.put(replace(measured, meta=head, measurements=document, status={"summary": version}))
         assert seen.advice(CHAT) is not None
@@ -73,13 +73,13 @@ def test_progress_of_a_profile_computes_no_advice_again() -> None:
 
 def test_a_number_that_became_somebodys_is_seen_though_the_generation_stays() -> None:
     """NB: to apply the number that is there, beside its owner, changes managedFields alone."""
-    measured = w.profile(CHAT, w.document())
+    measured = build.profile(CHAT, build.imported())
     spec = {
         "sharing": {"mode": "MPS", "enginesPerGpu": 4},
         "profiling": {"profileRef": {"name": measured.meta.key.name}},
     }
-    ours = w.deployment(spec=spec, own_replicas=2)
-    theirs = w.deployment(spec=spec | {"replicas": 2})
+    ours = build.deployment(spec=spec, own_replicas=2)
+    theirs = build.deployment(spec=spec | {"replicas": 2})
     assert ours.meta == theirs.meta
     seen = gatherer(deployments=[ours], profiles=[measured])
     found = [seen.demand(one) for one in (ours, theirs)]
@@ -87,7 +87,7 @@ def test_a_number_that_became_somebodys_is_seen_though_the_generation_stays() ->
 
 
 def test_no_more_advice_is_remembered_than_fits() -> None:
-    records = [w.deployment(f"d{number}") for number in range(ADVICE_KEPT + 5)]
+    records = [build.deployment(f"d{number}") for number in range(ADVICE_KEPT + 5)]
     seen = gatherer(deployments=records)
     for record in records:
         seen.advice(record)
@@ -101,50 +101,52 @@ def turn(of: ProfileRecord, seen: Gatherer) -> Turn:
 
 
 def test_nodes_that_pods_are_on_and_that_exist_no_more() -> None:
-    pods = (w.replica("a"), w.replica("b", "gpu-9"), w.replica("c", None))
-    assert gatherer(nodes=[w.node()], pods=pods).fleet().lost_nodes == {"gpu-9"}
+    pods = (build.replica("a"), build.replica("b", "gpu-9"), build.replica("c", None))
+    assert gatherer(nodes=[build.node()], pods=pods).fleet().lost_nodes == {"gpu-9"}
 
 
 def relabelled(pod: PodRecord, *owners: Owner) -> PodRecord:
     return replace(pod, meta=replace(pod.meta, owners=owners))
 
 
-REPLICA = w.replica("a")
+REPLICA = build.replica("a")
 STRANGERS: dict[str, PodRecord] = {
     "nobody made it": relabelled(REPLICA),
-    "a Job made it": relabelled(REPLICA, Owner("Job", f"chat-{w.TEMPLATE_HASH}", "u")),
+    "a Job made it": relabelled(REPLICA, Owner("Job", f"chat-{build.TEMPLATE_HASH}", "u")),
     "another ReplicaSet made it": relabelled(REPLICA, Owner("ReplicaSet", "mine-5f4d", "u")),
     "a ReplicaSet that does not manage it": relabelled(
-        REPLICA, Owner("ReplicaSet", f"chat-{w.TEMPLATE_HASH}", "u", controller=False)
+        REPLICA, Owner("ReplicaSet", f"chat-{build.TEMPLATE_HASH}", "u", controller=False)
     ),
 }
 
 
 @pytest.mark.parametrize("case", STRANGERS)
 def test_a_pod_with_our_label_and_another_maker_is_no_replica(case: str) -> None:
-    workload = w.workload("chat", replicas=1, ready=1)
-    view = gatherer(deployments=[CHAT], workloads=[workload], pods=[w.replica("b"), STRANGERS[case]]).deployment(CHAT)
+    workload = build.workload("chat", replicas=1, ready=1)
+    view = gatherer(deployments=[CHAT], workloads=[workload], pods=[build.replica("b"), STRANGERS[case]]).deployment(
+        CHAT
+    )
     assert view is not None
     assert [pod.meta.key.name for pod in view.pods] == ["b"]
 
 
 def test_a_deployment_with_our_label_and_another_owner_is_not_ours() -> None:
-    workload = w.workload("chat", replicas=1, ready=1)
+    workload = build.workload("chat", replicas=1, ready=1)
     theirs = replace(workload, meta=replace(workload.meta, labels={names.DEPLOYMENT_LABEL: "chat"}, owners=()))
-    view = gatherer(deployments=[CHAT], workloads=[theirs], pods=[w.replica("a")]).deployment(CHAT)
+    view = gatherer(deployments=[CHAT], workloads=[theirs], pods=[build.replica("a")]).deployment(CHAT)
     assert view is not None
     assert (view.workload, view.pods) == (None, ())
 
 
 LOGS_NOT_READ: dict[str, dict[str, Any]] = {
-    "no Job": {"pods": [w.measuring(JOB)]},
+    "no Job": {"pods": [build.measuring(JOB)]},
     "a Job that another profile's namesake made": {
         "jobs": [replace(JOB, meta=replace(JOB.meta, owners=(Owner(names.PROFILE_KIND, "x", "before"),)))],
-        "pods": [w.measuring(JOB)],
+        "pods": [build.measuring(JOB)],
     },
-    "a pod with our label alone": {"jobs": [JOB], "pods": [relabelled(w.measuring(JOB))]},
-    "a pod of another Job": {"jobs": [JOB], "pods": [relabelled(w.measuring(JOB), Owner("Job", "other", "u"))]},
-    "a pod that has not started": {"jobs": [JOB], "pods": [w.measuring(JOB, phase="Pending")]},
+    "a pod with our label alone": {"jobs": [JOB], "pods": [relabelled(build.measuring(JOB))]},
+    "a pod of another Job": {"jobs": [JOB], "pods": [relabelled(build.measuring(JOB), Owner("Job", "other", "u"))]},
+    "a pod that has not started": {"jobs": [JOB], "pods": [build.measuring(JOB, phase="Pending")]},
 }
 
 
@@ -155,15 +157,15 @@ def test_no_log_is_read_but_of_the_jobs_own_pod(case: str) -> None:
 
 
 def test_the_log_is_the_jobs_own_pods_whatever_stands_beside_it() -> None:
-    forged = relabelled(w.measuring(JOB, "zzz"))
-    seen = gatherer(profiles=[PROFILE], jobs=[JOB], pods=[w.measuring(JOB), forged])
+    forged = relabelled(build.measuring(JOB, "zzz"))
+    seen = gatherer(profiles=[PROFILE], jobs=[JOB], pods=[build.measuring(JOB), forged])
     pod = seen.log_to_read(PROFILE.meta.key)
     assert pod is not None
     assert pod.meta.key.name == "measuring"
 
 
 def stranger(name: str, **meta: Any) -> JobRecord:
-    head = w.meta(name, "stranger", labels={names.PROFILE_LABEL: "x"}, **meta)
+    head = build.meta(name, "stranger", labels={names.PROFILE_LABEL: "x"}, **meta)
     return replace(JOB, meta=head)
 
 
@@ -178,7 +180,7 @@ def unmeasured(name: str, namespace: str = "team", **more: Any) -> ProfileRecord
 
 def test_the_jobs_of_living_profiles_take_the_places_that_there_are() -> None:
     running = [unmeasured("a"), unmeasured("b", "other")]
-    seen = gatherer(profiles=[PROFILE, *running], jobs=[w.job(one) for one in running])
+    seen = gatherer(profiles=[PROFILE, *running], jobs=[build.job(one) for one in running])
     assert (turn(PROFILE, seen).running, turn(PROFILE, seen).has_come) == (2, False)
 
 
@@ -198,7 +200,7 @@ def test_who_had_his_turn_and_did_not_begin_goes_behind_the_others() -> None:
 @pytest.mark.parametrize("phase", ["Complete", "Failed", "Imported"])
 def test_a_profile_that_has_ended_waits_for_nothing(phase: str) -> None:
     ended = [unmeasured(name, status={"phase": phase}) for name in "ab"]
-    seen = gatherer(profiles=[PROFILE, *ended], jobs=[w.job(one) for one in ended])
+    seen = gatherer(profiles=[PROFILE, *ended], jobs=[build.job(one) for one in ended])
     assert turn(PROFILE, seen).has_come
 
 
@@ -219,7 +221,7 @@ def test_a_profile_takes_no_place_that_is(status: dict[str, Any]) -> None:
 
 
 def wanting(name: str, profile: str, *, paused: bool) -> Any:
-    return w.deployment(name, {"profiling": {"profileRef": {"name": profile}}, "paused": paused})
+    return build.deployment(name, {"profiling": {"profileRef": {"name": profile}}, "paused": paused})
 
 
 def test_a_profile_of_paused_deployments_alone_is_not_begun_and_takes_no_place() -> None:

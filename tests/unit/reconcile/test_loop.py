@@ -21,11 +21,11 @@ from slm_operator.reconcile.queue import FLEET, KeyedQueue, WorkKey
 from slm_operator.settings import Settings
 from slm_operator.watch.records import Key, ProfileRecord
 
-from tests.unit.planning.worlds import document
+from tests.builders import imported
 from tests.unit.reconcile.build import Bench
 from tests.unit.watch.raws import meta
 
-DOCUMENT = to_json(document())
+DOCUMENT = to_json(imported())
 SPEC = {
     "model": {"uri": "hf://facebook/opt-1.3b"},
     "profiling": {"policy": "Never", "profileRef": {"name": "measured"}},

@@ -13,17 +13,17 @@ from slm_operator.kube.errors import NotFound, Refused, Unavailable
 from slm_operator.planning.profile.log import NOTHING_PRINTED, read_log
 from slm_operator.reconcile.profile_logs import LOG_BYTES, MOST_FAILURES, ProfileLogs
 
+from tests import builders as build
 from tests.hostile_log import line, result
-from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slm_operator.watch.records import PodRecord
 
-PROFILE = w.profile(w.deployment())
-POD = w.measuring(w.job(PROFILE))
-ENDED = w.measuring(w.job(PROFILE), phase="Succeeded")
+PROFILE = build.profile(build.deployment())
+POD = build.measuring(build.job(PROFILE))
+ENDED = build.measuring(build.job(PROFILE), phase="Succeeded")
 NOISE = "x" * 1000
 
 
@@ -45,13 +45,15 @@ class Kubelet:
         self.at_once -= 1
         if self.error is not None:
             raise self.error
-        start = w.NOW if since is None else datetime.fromisoformat(since)
-        reported = (w.printed(f"{text}\n", _stamp(second)) for second, text in self.lines if w.later(second) >= start)
+        start = build.NOW if since is None else datetime.fromisoformat(since)
+        reported = (
+            build.printed(f"{text}\n", _stamp(second)) for second, text in self.lines if build.later(second) >= start
+        )
         return b"".join(reported)[:most_bytes]
 
 
 def _stamp(second: int) -> str:
-    return (w.NOW + timedelta(seconds=second, milliseconds=7)).isoformat()
+    return (build.NOW + timedelta(seconds=second, milliseconds=7)).isoformat()
 
 
 def logs(kubelet: Kubelet) -> ProfileLogs:
@@ -119,7 +121,7 @@ async def test_another_pod_is_another_log() -> None:
     reader = logs(kubelet)
     await read(reader)
     kubelet.lines = []
-    assert await read(reader, w.measuring(w.job(PROFILE), "another")) == NOTHING_PRINTED
+    assert await read(reader, build.measuring(build.job(PROFILE), "another")) == NOTHING_PRINTED
 
 
 @pytest.mark.parametrize("error", [Refused("waiting to start", 400), NotFound("no pod", 404)])
@@ -147,7 +149,7 @@ async def test_an_api_server_that_cannot_answer_ends_the_pass() -> None:
 async def test_one_log_is_read_at_a_time() -> None:
     kubelet = Kubelet([(1, NOISE)])
     reader = logs(kubelet)
-    profiles = [w.meta(f"p{number}").key for number in range(8)]
+    profiles = [build.meta(f"p{number}").key for number in range(8)]
     await asyncio.gather(*(reader.read(profile, POD) for profile in profiles))
     assert (len(kubelet.asked), kubelet.most_at_once) == (8, 1)
 
@@ -162,7 +164,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_hostile_log_takes_little_more_memory_than_its_own_length(flood: str) -> None:
-    text = w.printed("\n".join([*FLOODS[flood], ""]))[:LOG_BYTES]
+    text = build.printed("\n".join([*FLOODS[flood], ""]))[:LOG_BYTES]
     tracemalloc.start()
     read_log(text)
     _, peak = tracemalloc.get_traced_memory()
@@ -176,20 +178,20 @@ def most_bytes(lines: Iterable[str]) -> int:
 
 
 def test_a_result_too_long_for_an_object_is_reported_and_not_decoded() -> None:
-    reported = read_log(w.printed(line(event="result", document="d" * (1 << 20)) + "\n"))
+    reported = read_log(build.printed(line(event="result", document="d" * (1 << 20)) + "\n"))
     assert reported.failure_class == "UnreadableResult"
     assert "1024 KiB" in (reported.failure or "")
 
 
 def test_an_event_cut_off_by_the_piece_is_read_whole_the_next_time() -> None:
-    whole = w.printed(line(point=1) + "\n" + line(point=2) + "\n", _stamp(4))
+    whole = build.printed(line(point=1) + "\n" + line(point=2) + "\n", _stamp(4))
     first = read_log(whole[:-20], is_cut=True)
     assert (first.point, first.until) == (1, "2026-01-01T00:00:04+00:00")
     assert read_log(whole, first).point == 2
 
 
 LOST = replace(POD, meta=replace(POD.meta, deleting=True))
-FAILED = w.measuring(w.job(PROFILE), phase="Failed")
+FAILED = build.measuring(build.job(PROFILE), phase="Failed")
 
 
 @pytest.mark.parametrize("pod", [LOST, FAILED], ids=["is to be deleted", "has failed"])

@@ -7,22 +7,22 @@ from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 
-from tests.unit.planning import worlds as w
+from tests import builders as build
 
-RECORD = w.deployment()
+RECORD = build.deployment()
 
 
 def chosen(**measured_at: str | None) -> str | None:
     """Name of the profile that is taken, of profiles with these names and times; "" is a profile without any."""
     keys = ProfileKeys()
-    caches = caches_for_planning(keys, w.SETTINGS)
+    caches = caches_for_planning(keys, build.SETTINGS)
     caches.deployments.put(RECORD)
     for name, when in measured_at.items():
-        document = None if when == "" else replace(w.document(), measured_at=when)
-        found = w.profile(RECORD, document)
-        meta = w.meta(name)
+        document = None if when == "" else replace(build.imported(), measured_at=when)
+        found = build.profile(RECORD, document)
+        meta = build.meta(name)
         caches.profiles.put(replace(found, meta=meta, measurements=document))
-    gatherer = Gatherer(caches=caches, keys=keys, settings=w.SETTINGS, advice_of=advice_of, demand_of=demand_of)
+    gatherer = Gatherer(caches=caches, keys=keys, settings=build.SETTINGS, advice_of=advice_of, demand_of=demand_of)
     taken = gatherer.profile_of(RECORD)
     return taken.meta.key.name if taken is not None else None
 

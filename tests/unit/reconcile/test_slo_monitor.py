@@ -19,11 +19,11 @@ from slm_operator.reconcile.queue import KeyedQueue, WorkKey
 from slm_operator.slo.scraper import AT_ONCE, NAMESPACE_SECONDS, OF_A_DEPLOYMENT, SloMonitor
 from slm_operator.watch.records import Key
 
+from tests import builders as build
 from tests.light_engine.arguments import Settings as EngineSettings
 from tests.light_engine.exposition import exposition
 from tests.light_engine.scheduler import Scheduler
 from tests.other_engine.port import OtherEngine
-from tests.unit.planning import worlds as w
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 KEY = Key("team", "chat")
 WORK = WorkKey("deployment", KEY)
-LOAD = w.document().workload
+LOAD = build.imported().workload
 
 
 class Engines:
@@ -64,20 +64,20 @@ class Watched:
     """A deployment with two replicas, and the watch over it."""
 
     def __init__(self, *pods: PodRecord, command: Sequence[str] = ()) -> None:
-        record = w.deployment(spec={"sharing": {"mode": "Exclusive"}, "engine": {"command": [*command]}})
+        record = build.deployment(spec={"sharing": {"mode": "Exclusive"}, "engine": {"command": [*command]}})
         keys = ProfileKeys()
-        caches = caches_for_planning(keys, w.SETTINGS)
-        profile = w.profile(record, w.document())
+        caches = caches_for_planning(keys, build.SETTINGS)
+        profile = build.profile(record, build.imported())
         caches.deployments.put(record)
         caches.profiles.put(profile)
-        caches.workloads.put(w.workload("chat", replicas=2, ready=2))
+        caches.workloads.put(build.workload("chat", replicas=2, ready=2))
         for pod in pods:
             caches.pods.put(pod)
         self.engines = Engines()
         self.now = 0.0
         self.queue = KeyedQueue(lambda: self.now, random.Random(1).random)
         self.gatherer = Gatherer(
-            caches=caches, keys=keys, settings=w.SETTINGS, advice_of=advice_of, demand_of=demand_of
+            caches=caches, keys=keys, settings=build.SETTINGS, advice_of=advice_of, demand_of=demand_of
         )
         self.watch = SloMonitor(
             gatherer=self.gatherer,
@@ -106,7 +106,7 @@ class Watched:
 
 
 def replica(name: str, address: str | None, *, ready: bool = True) -> PodRecord:
-    return replace(w.replica(name), address=address, ready=ready)
+    return replace(build.replica(name), address=address, ready=ready)
 
 
 async def test_ready_replicas_are_asked_and_no_others() -> None:
@@ -147,7 +147,7 @@ async def test_only_a_new_judgement_wakes_the_deployment() -> None:
 
 async def test_a_bug_about_one_deployment_is_reported_and_blinds_no_other(caplog: pytest.LogCaptureFixture) -> None:
     watched = Watched(replica("a", "10.0.0.1"))
-    broken = w.deployment("broken", spec={"sharing": {"mode": "Exclusive"}})
+    broken = build.deployment("broken", spec={"sharing": {"mode": "Exclusive"}})
     watched.gatherer.caches.deployments.put(broken)
     asked_for = watched.gatherer.profile_of
 
@@ -205,7 +205,7 @@ async def test_an_interval_of_zero_watches_nothing() -> None:
 async def test_a_scrape_over_many_leaves_the_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched(replica("a", "10.0.0.1"))
     for number in range(500):
-        watched.gatherer.caches.deployments.put(w.deployment(f"d{number}"))
+        watched.gatherer.caches.deployments.put(build.deployment(f"d{number}"))
     looked: list[str] = []
     look_at = SloMonitor._look_at
 

@@ -17,27 +17,27 @@ from slm_operator.reconcile.queue import WorkKey
 from slm_operator.settings import Profiles, Settings
 from slm_operator.watch.records import DeploymentRecord, Key, ProfileRecord
 
-from tests.unit.planning import worlds as w
+from tests import builders as build
 
 LIBRARIES = Settings(profiles=Profiles(library_namespaces=("first", "second")))
-MEASURED = replace(w.document(), measured_at="2026-01-01T00:00:00Z")
+MEASURED = replace(build.imported(), measured_at="2026-01-01T00:00:00Z")
 MADE_HERE = {names.MANAGED_BY_LABEL: names.MANAGED_BY}
 
 
 def user(name: str = "chat", namespace: str = "team", *, deleting: bool = False, **spec: Any) -> DeploymentRecord:
-    record = w.deployment(name, spec=spec)
+    record = build.deployment(name, spec=spec)
     head = replace(record.meta, key=Key(namespace, name), uid=f"uid-{namespace}-{name}", deleting=deleting)
     return replace(record, meta=head)
 
 
 def profile(name: str = "opt", namespace: str = "team", *, measured: bool = True, **more: Any) -> ProfileRecord:
     status = {"phase": "Complete"} if measured else {}
-    found = replace(w.profile(w.deployment()), measurements=MEASURED if measured else None, status=status)
+    found = replace(build.profile(build.deployment()), measurements=MEASURED if measured else None, status=status)
     head = replace(found.meta, key=Key(namespace, name), uid=f"uid-{namespace}-{name}", labels=more.pop("labels", {}))
     return replace(found, meta=head, **more)
 
 
-def gatherer(*records: DeploymentRecord | ProfileRecord, settings: Settings = w.SETTINGS) -> Gatherer:
+def gatherer(*records: DeploymentRecord | ProfileRecord, settings: Settings = build.SETTINGS) -> Gatherer:
     keys = ProfileKeys()
     caches = caches_for_planning(keys, settings)
     for record in records:
@@ -55,8 +55,8 @@ def test_a_profile_is_found_whatever_its_name_and_label() -> None:
 
 
 def test_a_label_makes_no_profile_of_another_model_ours() -> None:
-    other = w.deployment(spec={"model": {"uri": "pvc://models/other"}})
-    forged = replace(w.profile(other), measurements=MEASURED)
+    other = build.deployment(spec={"model": {"uri": "pvc://models/other"}})
+    forged = replace(build.profile(other), measurements=MEASURED)
     key = ProfileKeys().of(user())
     assert (
         gatherer(replace(forged, meta=replace(forged.meta, labels={names.PROFILE_LABEL: key}))).profile_of(user())
@@ -110,7 +110,7 @@ def test_a_profile_is_used(users: tuple[DeploymentRecord, ...], *, used: bool) -
     assert view(profile(), *users).used is used
 
 
-def view(of: ProfileRecord, *others: DeploymentRecord | ProfileRecord, settings: Settings = w.SETTINGS) -> Any:
+def view(of: ProfileRecord, *others: DeploymentRecord | ProfileRecord, settings: Settings = build.SETTINGS) -> Any:
     return gatherer(of, *others, settings=settings).profile(WorkKey("profile", of.meta.key), NOTHING_PRINTED)
 
 
@@ -166,17 +166,21 @@ def test_nothing_is_asked_of_what_is_imported_or_not_measured_yet() -> None:
 
 
 def test_a_profile_that_nobody_needs_takes_no_place_from_others() -> None:
-    settings = w.SETTINGS.model_copy(update={"profiling": w.SETTINGS.profiling.model_copy(update={"concurrent": 1})})
+    settings = build.SETTINGS.model_copy(
+        update={"profiling": build.SETTINGS.profiling.model_copy(update={"concurrent": 1})}
+    )
     idle = profile("a-idle", measured=False, labels=MADE_HERE)
     wanted = replace(profile("b-wanted", measured=False, labels=MADE_HERE), created="2026-01-02T00:00:00Z")
     other = user("other", model={"uri": "/other"})
     assert other.spec is not None
-    needed = replace(wanted, spec=w.profile(other).spec)
+    needed = replace(wanted, spec=build.profile(other).spec)
     assert view(needed, idle, other, settings=settings).turn.has_come
 
 
 def test_who_has_no_measurements_yet_comes_before_who_is_extended() -> None:
-    settings = w.SETTINGS.model_copy(update={"profiling": w.SETTINGS.profiling.model_copy(update={"concurrent": 1})})
+    settings = build.SETTINGS.model_copy(
+        update={"profiling": build.SETTINGS.profiling.model_copy(update={"concurrent": 1})}
+    )
     extended = profile("a", status={"phase": "Complete", "extension": {"question": "q"}})
     first = replace(profile("b", measured=False), created="2026-01-02T00:00:00Z")
     seen = gatherer(extended, first, user(), settings=settings)

@@ -32,9 +32,9 @@ from slm_runtime.rig import EngineRig
 from slm_runtime.tokenizer import count_tokens
 from slm_runtime.window import Pace
 
+from tests import builders as build
 from tests.other_engine.port import OtherEngine
 from tests.unit.manifests.cases import fleet
-from tests.unit.planning import worlds as w
 
 pytestmark = pytest.mark.slow
 OTHER = OtherEngine()
@@ -162,7 +162,7 @@ def spec(**engine: Any) -> SLMDeploymentSpec:
 def test_its_pods_say_what_its_advice_says() -> None:
     asked = spec(dtype="float16")
     record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=asked)
-    document = w.document()
+    document = build.imported()
     advice = advise_deployment(asked, replace(document, engine=replace(document.engine, name=OTHER.name)))
     assert not isinstance(advice, Unadvisable)
     serving = replace(serving_of(asked.engine, advice, document), kv_bytes=1 << 30)

@@ -1,0 +1,39 @@
+"""SLMDeployments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+from slm_operator.watch import custom_resources
+
+from tests.builders.metadata import Raw, raw_meta
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from slm_operator.watch.records import DeploymentRecord
+
+MODEL = {"uri": "pvc://models/opt"}
+
+
+def raw_deployment(
+    name: str = "chat", spec: Mapping[str, Any] | None = None, namespace: str = "team", **head: Any
+) -> Raw:
+    """An SLMDeployment of some model, unless spec names one. `head` adds to its metadata."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.DEPLOYMENT_KIND,
+        "metadata": raw_meta(name, namespace, **head),
+        "spec": {"model": MODEL} | dict(spec or {}),
+    }
+
+
+def deployment(
+    name: str = "chat", spec: Mapping[str, Any] | None = None, namespace: str = "team", **changed: Any
+) -> DeploymentRecord:
+    """Its record, with the fields that a case is about. A spec that cannot be read is the case's mistake."""
+    record = custom_resources.deployment(raw_deployment(name, spec, namespace))
+    assert record.broken is None, record.broken
+    return replace(record, **changed)

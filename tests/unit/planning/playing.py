@@ -1,0 +1,97 @@
+"""A node's story: the fleet after an action, with a device plugin that converges at once and evictions that succeed at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from slm_core.measurements import SharingMode
+from slm_operator.api import names
+from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
+from slm_operator.watch.records import ConfigMapRecord, Meta, NodeRecord, Taint
+
+from tests import builders as build
+
+if TYPE_CHECKING:
+    from slm_operator.partitioning.base import SliceClass
+    from slm_operator.planning.views import FleetView
+
+
+def play(view: FleetView, action: Action) -> FleetView:
+    """The world after one action."""
+    match action:
+        case PatchNode():
+            nodes = tuple(_patched(n, action) if n.meta.key.name == action.node else n for n in view.nodes)
+            return _with_mps_daemons(replace(view, nodes=nodes))
+        case PatchConfig():
+            old = view.config_map
+            assert old is not None
+            assert not set(action.add) & set(old.data), "a key was edited"
+            data = {key: text for key, text in (old.data | dict(action.add)).items() if key not in action.remove}
+            return replace(view, config_map=ConfigMapRecord(meta=_annotated(old.meta, action.annotations), data=data))
+        case Evict():
+            stay = tuple(pod for pod in view.pods if pod.meta.key != action.pod)
+            gone = (pod for pod in view.pods if pod.meta.key == action.pod)
+            again = (replace(pod, node=None, phase="Pending", ready=False) for pod in gone)
+            return replace(view, pods=(*stay, *again))
+        case _:
+            return view
+
+
+def _patched(record: NodeRecord, action: PatchNode) -> NodeRecord:
+    changed = replace(record, meta=_annotated(_labelled(record.meta, action.labels), action.annotations))
+    if action.taints is not None:
+        changed = replace(changed, taints=action.taints)
+    key = build.SETTINGS.device_plugin.config_label
+    if key not in action.labels:
+        return changed
+    slice_class = _class_of(action.labels[key])
+    gpus = int(record.meta.labels["nvidia.com/gpu.count"])
+    return replace(
+        changed,
+        meta=_labelled(changed.meta, build.feature_labels(gpus, slice_class)),
+        allocatable=build.slots(gpus, slice_class),
+    )
+
+
+def _with_mps_daemons(view: FleetView) -> FleetView:
+    """NB: NVIDIA's MPS daemon cannot come while our taint is there; without it nothing is allocatable."""
+    nodes, daemons = [], [one for one in view.daemons if one.part != "mps-control-daemon"]
+    there = {one.node for one in view.daemons if one.part == "mps-control-daemon"}
+    for one in view.nodes:
+        name, gpus = one.meta.key.name, int(one.meta.labels["nvidia.com/gpu.count"])
+        slice_class = _class_of(one.meta.labels.get(build.SETTINGS.device_plugin.config_label))
+        if slice_class.mode is not SharingMode.MPS:
+            nodes.append(one)
+            continue
+        runs = name in there or not tainted(one)
+        daemons += [build.daemon("mps-control-daemon", name)] if runs else []
+        nodes.append(
+            replace(one, allocatable=build.slots(gpus, slice_class) | ({} if runs else {names.NVIDIA_SHARED_GPU: 0}))
+        )
+    return replace(view, nodes=tuple(nodes), daemons=tuple(daemons))
+
+
+def _class_of(key: str | None) -> SliceClass:
+    for slice_class in (build.MPS_2, build.MPS_3, build.MPS_4):
+        if key is not None and key.startswith(f"{names.CONFIG_KEY_PREFIX}{slice_class.label}-"):
+            return slice_class
+    return build.WHOLE
+
+
+def _labelled(old: Meta, changes: Any) -> Meta:
+    labels = {name: value for name, value in (dict(old.labels) | dict(changes)).items() if value is not None}
+    return replace(old, labels=labels, resource_version=str(int(old.resource_version) + 1))
+
+
+def _annotated(old: Meta, changes: Any) -> Meta:
+    return replace(
+        old,
+        annotations={
+            name: value for name, value in (dict(old.annotations) | dict(changes)).items() if value is not None
+        },
+    )
+
+
+def tainted(record: NodeRecord) -> bool:
+    return Taint(key=names.CHANGING_TAINT) in record.taints
