@@ -23,7 +23,7 @@ check: env ## ruff, types, import contracts, unit tests (under 60 s), and which 
 	$(RUN)mypy
 	$(RUN)lint-imports --verbose
 	$(RUN)pytest -q -n auto -m "not control_plane and not kind and not vllm and not slow"
-	@$(RUN)python benchmarks/records.py --stale
+	@$(RUN)python -m benchmarks.records --stale
 
 test: env ## everything, in three lanes, to the end whatever fails; STAGES="check kind" runs only these
 	@$(RUN)python -m tests.suite $(STAGES)
@@ -34,11 +34,11 @@ NAME ?= $(word 2,$(MAKECMDGOALS))
 $(eval $(NAME):;@:)
 endif
 record: env ## a run too long for `make test`, by name, kept with its commit: make record seeds; no name lists them
-	@$(RUN)python benchmarks/records.py $(NAME)
+	@$(RUN)python -m benchmarks.records $(NAME)
 
 generate: env ## CRDs, chart extracts and golden files, from their sources
-	$(RUN)python hack/generate.py
-	$(RUN)python hack/plain_manifests.py
+	$(RUN)python -m hack.generate
+	$(RUN)python -m hack.plain_manifests
 
 cluster-up: env ## a kind cluster with a stand-in GPU node, left running
 	$(RUN)python -m tests.testbed up
@@ -47,13 +47,13 @@ cluster-down: env ## remove what cluster-up made
 	$(RUN)python -m tests.testbed down
 
 demo: env ## from one kubectl apply to an answer, every step shown
-	$(RUN)python hack/demo.py
+	$(RUN)python -m tests.testbed.demo
 
 sbom: env ## dist/sbom.cdx.json: every package of the operator's image, with licences
-	@UV=$(UV) $(RUN)python hack/sbom.py
+	@UV=$(UV) $(RUN)python -m hack.sbom
 
 krew: env ## dist/slm.yaml and its archive: kubectl slm for krew; say RELEASES=URL
-	$(RUN)python hack/krew.py --releases "$(or $(RELEASES),$(error say where releases are: make krew RELEASES=URL))"
+	$(RUN)python -m hack.krew --releases "$(or $(RELEASES),$(error say where releases are: make krew RELEASES=URL))"
 
 image: ## the operator's image for a release, on a base by digest: say TAG=NAME PYTHON=python:3.11-slim-bookworm@sha256:...
 	@[[ "$(TAG)" && "$(PYTHON)" =~ ^[^@]+@sha256:[0-9a-f]{64}$$ ]] || { echo "say TAG=REGISTRY/slm-operator:VERSION and PYTHON=python:3.11-slim-bookworm@sha256:DIGEST, as printed by: docker buildx imagetools inspect python:3.11-slim-bookworm" >&2; exit 2; }

@@ -2,50 +2,18 @@
 
     python benchmarks/gpu.py [--minutes 10] [--resume DIR] [-- ENGINE WORD...]
 
-Stages in order of worth (`gpu_stages/table.py`); each has its result in DIR, one JSON, before the next begins. With
---resume, what is complete in DIR stays, and the rest is measured; without it DIR is a new folder below .work/gpu. The
-words after `--` are the engine's command (default: this Python's vLLM). `gpu.md` beside this file says how to come by a
-machine that can run it, and what to do with the results.
-
-Exit status: 0 when every stage is complete, 1 when one is not, 2 for a wrong command line, 128 + n after a signal.
+`gpu.md` beside this file says how to come by a machine that can run it, and what to do with the results. Nothing of ours
+is installed there: this file says where it lies, and `gpu_stages/__main__.py` takes the words.
 """
 
-import argparse
+import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "runtime")]
-
-from gpu_stages.conductor import MachineError, conduct  # noqa: E402 - what is imported from the repository follows its path
-
-ENGINE = (sys.executable, "-m", "vllm.entrypoints.cli.main", "serve")
-
-
-def main() -> int:
-    """The command."""
-    words = sys.argv[1:]
-    at = words.index("--") if "--" in words else len(words)
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--minutes", type=_minutes, default=10.0, help="all is over by then (default: %(default)s)")
-    parser.add_argument("--resume", type=Path, metavar="DIR", help="where results are, or shall be")
-    given = parser.parse_args(words[:at])
-    folder = given.resume or ROOT / ".work" / "gpu" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-    try:
-        status = conduct(given.minutes, folder, words[at + 1 :] or ENGINE)
-    except MachineError as error:
-        parser.error(str(error))
-    print(f"results: {folder}" if status == 0 else f"to go on: python benchmarks/gpu.py --resume {folder}")
-    return status
-
-
-def _minutes(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 24 * 60:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes above 0")
-    return value
-
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # The environment, since stages are processes of their own and find our packages in the same way.
+    places = [*map(str, (ROOT, ROOT / "core", ROOT / "runtime")), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    os.execv(sys.executable, [sys.executable, "-m", "benchmarks.gpu_stages", *sys.argv[1:]])  # noqa: S606 - this Python

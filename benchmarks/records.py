@@ -2,7 +2,7 @@
 
     make record                 what there is, and how old each record is
     make record NAME            run it, and keep its record and its figures
-    python benchmarks/records.py --stale [--strict]
+    python -m benchmarks.records --stale [--strict]
 
 A record names commit, date, machine and load, and the paths that it guards: once one of them differs from that commit,
 the record is stale. `make check` lists those; a release refuses them (`--strict`). It must never keep a run that failed,
@@ -21,12 +21,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.provenance import environment
+
 ROOT = Path(__file__).parents[1]
 RECORDS, RESULTS = ROOT / "benchmarks" / "records", ROOT / "benchmarks" / "results"
-sys.path[:0] = [str(ROOT)]
-
-from benchmarks.scale_figures import environment  # noqa: E402 - the benchmarks are no installed package
-
 PYTEST = ("pytest", "-p", "no:cacheprovider", "-q", "-s")
 CORE, OPERATOR, RUNTIME = "core/slm_core", "operator/slm_operator", "runtime/slm_runtime"
 DECISIONS = (CORE, *(f"{OPERATOR}/{room}" for room in ("advisor", "api", "manifests", "planning", "slo", "watch")))
@@ -53,13 +51,13 @@ RUNS: dict[str, Recorded] = {
     ),
     "clients": Recorded(
         "AIPerf and GuideLLM against the profiler: the same engine, concurrency and lengths",
-        ("python", "benchmarks/independent_clients.py"),
+        ("python", "-m", "benchmarks.clients"),
         (
             f"{CORE}/results",
             f"{CORE}/search",
             RUNTIME,
-            "benchmarks/independent_clients.py",
-            "benchmarks/clients_compared.py",
+            "benchmarks/clients/__main__.py",
+            "benchmarks/clients/compared.py",
         ),
         "clients.json",
     ),
@@ -99,14 +97,14 @@ RUNS: dict[str, Recorded] = {
     ),
     "churn": Recorded(
         "an hour of people, nodes and kills: nothing broken, memory stays",
-        ("python", "benchmarks/churn.py", "--seconds", "3600"),
-        (CORE, OPERATOR, "benchmarks/churn.py", "benchmarks/churn_observer.py"),
+        ("python", "-m", "benchmarks.churn", "--seconds", "3600"),
+        (CORE, OPERATOR, "benchmarks/churn/__main__.py", "benchmarks/churn/observer.py"),
         "churn.json",
     ),
     "scale": Recorded(
         "100, 300 and 1,000 deployments beside a bare client: time, memory, requests",
-        ("python", "benchmarks/scale.py", "--sweep", "--idle-seconds", "300", "--changes", "100"),
-        (CORE, OPERATOR, "benchmarks/scale.py", "benchmarks/scale_run.py"),
+        ("python", "-m", "benchmarks.scale", "--sweep", "--idle-seconds", "300", "--changes", "100"),
+        (CORE, OPERATOR, "benchmarks/scale/__main__.py", "benchmarks/scale/run.py"),
         "scale.json",
     ),
     "gpu-rehearsal": Recorded(

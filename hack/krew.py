@@ -1,6 +1,6 @@
 """The krew plugin `slm`: dist/kubectl-slm.tar.gz and the manifest dist/slm.yaml that names it by checksum.
 
-    python hack/krew.py --releases https://example.org/releases        (`make krew RELEASES=...`)
+    python -m hack.krew --releases https://example.org/releases        (`make krew RELEASES=...`)
     kubectl krew install --manifest=dist/slm.yaml --archive=dist/kubectl-slm.tar.gz
 
 krew wants one file to run on each platform, and the command line is Python with compiled dependencies. So the archive

@@ -1,9 +1,9 @@
 """dist/sbom.cdx.json: every package of the operator's image as CycloneDX, from the lock, with licences.
 
-    python hack/sbom.py           (`make sbom` calls it)
+    python -m hack.sbom           (`make sbom` calls it)
 
 The lock is what the image is built from, hashes included. uv writes the document; licences are added from the installed
-packages' own metadata, because the lock has none.
+packages' own metadata, because the lock has none. (cyclonedx-py reads an environment, which knows no hashes.)
 """
 
 from __future__ import annotations

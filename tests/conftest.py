@@ -86,7 +86,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of recorded runs are for `benchmarks/records.py` alone, whatever else is asked for."""
+    """Tests of recorded runs are for `make record` alone, whatever else is asked for."""
     if "SLM_RECORD" not in os.environ:
         recorded = [item for item in items if item.get_closest_marker("record")]
         config.hook.pytest_deselected(items=recorded)

@@ -1,4 +1,4 @@
-"""The process of one stage: `python -m gpu_stages.child STAGE JOB`, started by the conductor.
+"""The process of one stage: `python -m benchmarks.gpu_stages.child STAGE JOB`, started by the conductor.
 
 Exists so that a hang or a CUDA fault takes one stage and no other. Ended by SIGTERM, it stops what it runs first; what
 is left of its descendants then is killed. Must never outlive the conductor.
@@ -14,10 +14,10 @@ import sys
 
 from slm_core.failure import EngineFault, ProfileError
 
-from gpu_stages import family
-from gpu_stages.job import Job, Unfinished
-from gpu_stages.machine import Kind
-from gpu_stages.table import STAGES, Stage
+from benchmarks.gpu_stages import family
+from benchmarks.gpu_stages.job import Job, Unfinished
+from benchmarks.gpu_stages.machine import Kind
+from benchmarks.gpu_stages.table import STAGES, Stage
 
 ENDED = 128 + signal.SIGTERM
 

@@ -21,15 +21,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpu_stages import family, record
-from gpu_stages.machine import Kind
-from gpu_stages.record import Lack, Record, State
-from gpu_stages.table import STAGES, Stage
+from benchmarks.gpu_stages import family, record
+from benchmarks.gpu_stages.machine import Kind
+from benchmarks.gpu_stages.record import Lack, Record, State
+from benchmarks.gpu_stages.table import STAGES, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-ROOT = Path(__file__).resolve().parents[2]
 GRACE_SECONDS = 20.0
 """Kept of the minutes, and given to a stage that is ended: engines have 8 s for SIGTERM, a daemon 10 s for `quit`."""
 MACHINE_SECONDS = 60.0
@@ -111,7 +110,7 @@ class Conductor:
         return self._until - self._grace - self._now()
 
     async def _machine(self, scratch: Path) -> dict[str, Any]:
-        command = [sys.executable, "-m", "gpu_stages.machine", *self._asked.engine]
+        command = [sys.executable, "-m", "benchmarks.gpu_stages.machine", *self._asked.engine]
         process = await asyncio.create_subprocess_exec(
             *command, env=_environment(scratch), stdout=asyncio.subprocess.PIPE, start_new_session=True
         )
@@ -151,7 +150,7 @@ class Conductor:
         self._say(f"{stage.name}: {stage.title}, at most {seconds:.0f} s")
         with (folder / "stderr").open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gpu_stages.child", stage.name),
+                *(sys.executable, "-m", "benchmarks.gpu_stages.child", stage.name),
                 json.dumps({**job, "engine": self._asked.engine}),
                 env=_environment(folder),
                 stdout=asyncio.subprocess.PIPE,
@@ -272,8 +271,7 @@ def _scratch() -> Iterator[Path]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    paths = [str(ROOT / "benchmarks"), str(ROOT / "runtime"), os.environ.get("PYTHONPATH", "")]
-    return dict(os.environ) | OFFLINE | {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return dict(os.environ) | OFFLINE | {"TMPDIR": str(folder)}
 
 
 def _say(text: str) -> None:

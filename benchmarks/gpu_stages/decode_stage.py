@@ -29,16 +29,16 @@ from slm_runtime.tokenizer import identify
 from slm_runtime.window import Scrape, facts
 from slm_runtime.workload import Lengths, parse_lengths, usable
 
-from gpu_stages.job import Unavailable
-from gpu_stages.machine import Kind
-from gpu_stages.shapes import write_model
+from benchmarks.gpu_stages.job import Unavailable
+from benchmarks.gpu_stages.machine import Kind
+from benchmarks.gpu_stages.shapes import write_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from slm_runtime.nvml import Device, Reading
 
-    from gpu_stages.job import Job
+    from benchmarks.gpu_stages.job import Job
 
 READ_SECONDS = 0.1
 """Between two readings of the board."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from slm_core.failure import EngineFault, ProfileError
 
-from gpu_stages.cuda import Refused
-from gpu_stages.machine import Kind
-from gpu_stages.record import State
-from gpu_stages.shapes import OPT_1_3B, OPT_SMALL, QWEN_1_5B, QWEN_SMALL, Shape
+from benchmarks.gpu_stages.cuda import Refused
+from benchmarks.gpu_stages.machine import Kind
+from benchmarks.gpu_stages.record import State
+from benchmarks.gpu_stages.shapes import OPT_1_3B, OPT_SMALL, QWEN_1_5B, QWEN_SMALL, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

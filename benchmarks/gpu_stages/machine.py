@@ -1,6 +1,6 @@
 """What machine this is, by NVML and by CUDA: the heading of every result.
 
-    python -m gpu_stages.machine ENGINE_WORD...
+    python -m benchmarks.gpu_stages.machine ENGINE_WORD...
 
 A `gpu` is a board that NVML and CUDA both know under one UUID. NVML alone is a `mock`: that is all a mock library can
 play. No NVML is a `cpu`. Runs as a process of its own, since asking CUDA is the first thing that may hang. Must never
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_runtime import host, nvml
 
-from gpu_stages import cuda
+from benchmarks.gpu_stages import cuda
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,11 +20,11 @@ from slm_core.sharing.mps import MPS
 from slm_core.units import GIB, MIB
 from slm_runtime import mps, nvml
 
-from gpu_stages import cuda, family
-from gpu_stages.cuda import Refused
-from gpu_stages.job import Unavailable
-from gpu_stages.machine import compute_mode
-from gpu_stages.record import State
+from benchmarks.gpu_stages import cuda, family
+from benchmarks.gpu_stages.cuda import Refused
+from benchmarks.gpu_stages.job import Unavailable
+from benchmarks.gpu_stages.machine import compute_mode
+from benchmarks.gpu_stages.record import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from slm_runtime.mps import MpsDaemon
     from slm_runtime.nvml import Device
 
-    from gpu_stages.job import Job
+    from benchmarks.gpu_stages.job import Job
 
 SERVER = "nvidia-cuda-mps-server"
 FILL_SECONDS = 60.0

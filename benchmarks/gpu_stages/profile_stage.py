@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 from slm_core.codec import parse
 from slm_core.measurements import Cost, Ledger
 
-from gpu_stages.job import Unavailable, Unfinished
-from gpu_stages.shapes import write_model
+from benchmarks.gpu_stages.job import Unavailable, Unfinished
+from benchmarks.gpu_stages.shapes import write_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gpu_stages.job import Job
-    from gpu_stages.shapes import Shape
+    from benchmarks.gpu_stages.job import Job
+    from benchmarks.gpu_stages.shapes import Shape
 
 NO_BUDGET = ("--max-gpu-minutes", "1440")
 """NB: a profile with a budget leaves out a pack that it expects not to fit, by its dearest start, the cold one. Here the

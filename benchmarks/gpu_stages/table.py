@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpu_stages import decode_stage, mps_stage, profile_stage
+from benchmarks.gpu_stages import decode_stage, mps_stage, profile_stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gpu_stages.job import Job
+    from benchmarks.gpu_stages.job import Job
 
 ORDINARY_UID = 2000
 """The user of the product's own pods."""

@@ -1,4 +1,4 @@
-"""The closed loop: a fixed number of requests in flight, at a cost that `benchmarks/client_cost.py` measures.
+"""The closed loop: a fixed number of requests in flight, at a cost that `python -m benchmarks.clients.cost` measures.
 
 Every request is made as clients make it: its answer is streamed, and the model's own defaults say how its tokens are
 sampled. The engine's counters count the tokens; of all answers the time to the first token is taken, and a few are

@@ -1,7 +1,7 @@
 """Every metric that a dashboard asks for is one that the operator or vLLM exposes, and every query has an answer.
 
 The answers come from a real Prometheus, which holds what the code of the operator and of the light engine exposes, or
-what a real operator and the real vLLM exposed for four minutes (hack/record_metrics.py).
+what a real operator and the real vLLM exposed for four minutes (benchmarks/dashboards/recording.py).
 """
 
 import copy
@@ -16,7 +16,7 @@ from slm_core.engines import vllm
 from slm_operator.metrics import Metrics
 from slm_operator.watch.watch_list import Caches
 
-from hack.dashboard_pictures import pictures
+from benchmarks.dashboards.pictures import pictures
 from tests.chart.exposed import exposed as exposed_series
 from tests.testbed.grafana import Span, ask
 from tests.testbed.prometheus import RECORDING, Prometheus, prometheus, read_recording
@@ -92,7 +92,7 @@ def test_every_query_is_answered_by_what_a_real_run_exposed(recorded: tuple[Prom
 @pytest.mark.slow
 def test_the_pictures_are_of_the_recording(recorded: tuple[Prometheus, Span]) -> None:
     for file, drawn in pictures(*recorded).items():
-        assert file.read_text() == drawn, "draw them again: python hack/dashboard_pictures.py"
+        assert file.read_text() == drawn, "draw them again: python -m benchmarks.dashboards.pictures"
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.scale_figures import environment
+from benchmarks.provenance import environment
 from tests.control_plane.fault_bed import COMMAND, Bed, Keeper, kept_outcomes
 from tests.control_plane.fault_proxy import fault_proxy
 from tests.control_plane.gpu_fleet import add_gpu_nodes, install, plugins, slm_deployment, slm_profile

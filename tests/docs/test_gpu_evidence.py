@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hack.gpu_evidence import KEPT, NOT_YET, PAGE, STAGES, gpu_evidence, kept_runs, of_gpus, page, record
+from benchmarks.gpu_stages.evidence import KEPT, NOT_YET, PAGE, STAGES, gpu_evidence, kept_runs, of_gpus, page, record
 from tests.docs.pages import ROOT
 
 RUNS = kept_runs()

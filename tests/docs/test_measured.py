@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hack.measured import RESULTS, measured_pages
+from benchmarks.measured import RESULTS, measured_pages
 from tests.control_plane import test_faults, test_faults_of_operators
 from tests.docs.pages import ROOT
 

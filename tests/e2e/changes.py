@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.scale_figures import environment
+from benchmarks.provenance import environment
 
 from .light import import_profile, wait_until_ready
 from .serving import NAME, NAMESPACE, evict, on_node, patch, pods, scale, wait_until_rolled

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 RECORDING = Path(__file__).parents[1] / "data" / "metrics" / "recorded.jsonl.gz"
-"""Of a real operator and real engines; hack/record_metrics.py makes it anew."""
+"""Of a real operator and real engines; benchmarks/dashboards/recording.py makes it anew."""
 FOR_EVER = "100y"  # NB: the samples may be old, and would be thrown away after the usual 15 days
 
 

@@ -1,16 +1,11 @@
 """The observer of churn finds what it looks for: each rule, broken and kept, fed as a watch would feed it."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks")]
-
-from churn_observer import CONFIG, DELAY_SECONDS, LEAVES, MANAGED, Observer  # noqa: E402 - the benchmarks are no package
+from benchmarks.churn.observer import CONFIG, DELAY_SECONDS, LEAVES, MANAGED, Observer
 
 Event = tuple[str, Any]
 LENT = {MANAGED: "true"}

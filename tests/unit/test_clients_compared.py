@@ -9,7 +9,7 @@ import pytest
 from slm_core.codec import DocumentError
 from slm_core.noise import UNREPEATED_FRACTION
 
-from benchmarks.clients_compared import Figures, differences, interval, of_points, of_result, table
+from benchmarks.clients.compared import Figures, differences, interval, of_points, of_result, table
 
 RESULTS = Path(__file__).parents[1] / "data" / "results"
 

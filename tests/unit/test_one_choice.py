@@ -23,7 +23,7 @@ from slm_operator.advisor.validate import AdviceError, Unanswerable
 from slm_runtime.search_loop import Event, run_search
 from unit.advisor.build import document
 
-from benchmarks.search_cases import Case, draw
+from benchmarks.search.cases import Case, draw
 from tests.simulated_engine.physics import steady_state
 from tests.simulated_engine.published import OPT_1_3B, SHAREGPT
 from tests.simulated_engine.rig import SimulatedRig

@@ -20,7 +20,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(records, "ROOT", tmp_path)
     monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
     monkeypatch.setattr(records, "RESULTS", tmp_path)
-    monkeypatch.setattr("benchmarks.scale_figures.ROOT", tmp_path)
+    monkeypatch.setattr("benchmarks.provenance.ROOT", tmp_path)
     (tmp_path / "guarded.py").write_text("1\n")
     (tmp_path / "other.py").write_text("1\n")
     git(tmp_path, "init", "-q")

@@ -1,19 +1,15 @@
 """What the scale benchmark reads off an audit log, and how its floor divides the operator's writes."""
 
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks")]
-
-from scale_figures import Edit, answer_parts, api_calls, percentile, reads_of, writes_of  # noqa: E402 - the benchmarks are no package
-from scale_floor import shares  # noqa: E402
-from scale_results import missed, table  # noqa: E402
+from benchmarks.scale.figures import Edit, answer_parts, api_calls, percentile, reads_of, writes_of
+from benchmarks.scale.floor import shares
+from benchmarks.scale.results import missed, table
 
 
 def entry(

@@ -33,7 +33,7 @@ NEAR_GRAPH_FRACTION = 1 / 32
 """Part of B that is given up for a size that the engine has captured.
 
 Anything more costs throughput: with 1, always a captured size, the 5th percentile against exhaustive sweeps falls from
-0.94 to 0.76 (`benchmarks/search.py`), since graphs for few sequences lie 8 apart.
+0.94 to 0.76 (`python -m benchmarks.search`), since graphs for few sequences lie 8 apart.
 """
 LEAST_AIM_FRACTION = 0.1
 """However wide the intervals, no less of a limit's use is aimed at."""

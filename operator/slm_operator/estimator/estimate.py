@@ -41,8 +41,8 @@ PACK_IDLE_FRACTION = 0.15
 class Calibration:
     """What separates engines from rooflines, fitted to the published sweeps of OPT-1.3B, OPT-2.7B and Llama-2-7B.
 
-    `benchmarks/estimate.py` prints the error that these leave. The engine of those sweeps is of 2024: newer ones are
-    faster, so estimates tend to be careful.
+    By the least mean error of throughput over all their batches. The engine of those sweeps is of 2024: newer ones are faster,
+    so estimates tend to be careful.
     """
 
     weight_bandwidth_fraction: float = 0.82

@@ -56,7 +56,7 @@ class TestModel:
         ("batch", "measured_ms"), [(1, 3.623), (32, 7.51), (96, 13.894), (256, 29.273), (512, 52.111)]
     )
     def test_within_a_quarter_of_the_published_sweep(self, batch: int, measured_ms: float) -> None:
-        """No promise: the error is printed by benchmarks/estimate.py."""
+        """No promise to anybody: an estimate never justifies a pack."""
         assert SMALL.itl_ms(batch) == pytest.approx(measured_ms, rel=0.25)
 
     def test_experts_are_read_as_the_batch_asks_for_them(self) -> None:

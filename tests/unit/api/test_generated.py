@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_generated_files_are_not_stale() -> None:
     done = subprocess.run(
-        [sys.executable, "hack/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "hack.generate", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

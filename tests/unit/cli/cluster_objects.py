@@ -11,8 +11,9 @@ from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.files import from_csv
 from slm_operator.manifests.profile import profile_name
 from slm_operator.planning.deployment.advising import DecidedFrom, advice_status, advise_deployment
-from unit.cli.api_server import GROUP
-from unit.cli.golden import DATA, ROOT
+
+from tests.unit.cli.api_server import GROUP
+from tests.unit.cli.golden import DATA, ROOT
 
 TEAM = f"{GROUP}/namespaces/team"
 DOCUMENT = from_csv(str(ROOT / DATA / "batch_sweep.csv"), str(ROOT / DATA / "replication.csv"), "opt-1.3b", None)

@@ -52,7 +52,7 @@ def captured(show: Callable[[], object]) -> str:
 
 def golden() -> dict[Path, str]:
     """File to text of every golden file."""
-    from unit.cli.views import SCREENS, VIEWS  # noqa: PLC0415 - it reads the data through this module
+    from tests.unit.cli.views import SCREENS, VIEWS  # noqa: PLC0415 - it reads the data through this module
 
     commands = {name: printed(arguments) for name, arguments in CASES.items()}
     views = {name: captured(view) for name, view in VIEWS.items()}

@@ -13,7 +13,8 @@ from slm_operator.planning.fleet.tolerations import Toleration
 from slm_operator.settings import Settings
 from slm_operator.watch.projection import node as node_record
 from slm_operator.watch.records import Cause, DaemonPodRecord, Key, Meta
-from unit.cli import cluster_objects as objects
+
+from tests.unit.cli import cluster_objects as objects
 
 DEFAULTS = Settings()
 GPU_TOLERATION = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)

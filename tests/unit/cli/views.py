@@ -21,8 +21,9 @@ from slm_operator.cli.preflight.table import preflight
 from slm_operator.cli.render.live_metrics import Live, Row
 from slm_operator.cli.render.story import overview, show_status
 from slm_operator.cli.render.terminal import console
-from unit.cli.cluster_objects import DOCUMENT, PROFILE, deployed, kept_profile
-from unit.cli.sound_cluster import SOUND, STACK, daemon, node, tainted
+
+from tests.unit.cli.cluster_objects import DOCUMENT, PROFILE, deployed, kept_profile
+from tests.unit.cli.sound_cluster import SOUND, STACK, daemon, node, tainted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,14 +14,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.gpu_stages import record
+from benchmarks.gpu_stages.record import Record
+from benchmarks.gpu_stages.table import STAGES
+
 TESTS = Path(__file__).parents[2]
 ROOT = TESTS.parent
-sys.path[:0] = [str(ROOT / "benchmarks")]
-
-from gpu_stages import record  # noqa: E402 - the benchmarks are no installed package
-from gpu_stages.record import Record  # noqa: E402
-from gpu_stages.table import STAGES  # noqa: E402
-
 CPU = {"kind": "cpu", "product": None, "memory_bytes": None}
 MARK = "SLM_TEST"
 """The variable by which the processes of a test are known."""
@@ -48,7 +46,7 @@ class Bench:
 
     def run(self, fate: dict[str, str] | None = None, **variables: str) -> int:
         """One whole run. Returns its exit status."""
-        command = [sys.executable, str(Path(__file__).with_name("driver.py")), str(self.results)]
+        command = [sys.executable, "-m", "tests.unit.gpu_stages.driver", str(self.results)]
         done = subprocess.run(
             [*command, json.dumps(fate or {}), *LIGHT],
             env=self.environment | variables,
@@ -93,7 +91,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     scratch = Path(tempfile.mkdtemp(prefix="slm-test-"))
     scratch.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    environment |= {"PYTHONPATH": str(TESTS), "TMPDIR": str(scratch), MARK: scratch.name}
+    environment |= {"PYTHONPATH": f"{ROOT}:{TESTS}", "TMPDIR": str(scratch), MARK: scratch.name}
     yield Bench(results, scratch, environment)
     shutil.rmtree(scratch)
 

@@ -1,4 +1,4 @@
-"""A run of `benchmarks/gpu.py` whose fate is given beforehand: `driver.py RESULTS JSON ENGINE_WORD...`
+"""A run of `benchmarks/gpu.py` whose fate is given beforehand: `python -m tests.unit.gpu_stages.driver RESULTS JSON ENGINE_WORD...`
 
 The JSON maps the beginning of a line that the run prints to what happens then, once: `over` ends its minutes, `kill` kills
 the stage's process. So an end meets a stage at a known place, however slow the machine is.
@@ -12,11 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "runtime")]
-
-from gpu_stages import family  # noqa: E402 - what is imported from the repository follows its path
-from gpu_stages.conductor import Asked, Conductor  # noqa: E402
+from benchmarks.gpu_stages import family
+from benchmarks.gpu_stages.conductor import Asked, Conductor
 
 
 class Fate:

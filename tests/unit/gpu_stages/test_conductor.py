@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from gpu_stages import record
-from gpu_stages.table import STAGES
 
+from benchmarks.gpu_stages import record
+from benchmarks.gpu_stages.table import STAGES
 from tests.unit.gpu_stages.conftest import CPU, LIGHT, NEVER_HEALTHY, ROOT, Bench, a_record
 
 pytestmark = pytest.mark.slow

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from gpu_stages.machine import Kind, kind_of
-from gpu_stages.shapes import OPT_1_3B, OPT_SMALL, QWEN_1_5B, QWEN_SMALL, write_model
 from slm_runtime.ledger import kv_bytes_per_token
+
+from benchmarks.gpu_stages.machine import Kind, kind_of
+from benchmarks.gpu_stages.shapes import OPT_1_3B, OPT_SMALL, QWEN_1_5B, QWEN_SMALL, write_model
 
 UUID = "GPU-0b1c2d3e-4f50-6172-8394-a5b6c7d8e9fa"
 DIGITS = "0b1c2d3e4f5061728394a5b6c7d8e9fa"

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from gpu_stages import record
-from gpu_stages.record import ROOT, Lack, State
 
+from benchmarks.gpu_stages import record
+from benchmarks.gpu_stages.record import ROOT, Lack, State
 from tests.unit.gpu_stages.conftest import a_record
 
 LATER = "2026-01-02T00:00:00Z"

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from gpu_stages.table import STAGES
 
+from benchmarks.gpu_stages.table import STAGES
 from tests.testbed.engine_cpu import CPU_ENV, serve_command
 from tests.unit.gpu_stages.conftest import ROOT, Bench
 

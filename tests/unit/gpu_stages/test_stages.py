@@ -6,21 +6,21 @@ import sys
 from typing import Any
 
 import pytest
-from gpu_stages.job import Unavailable
-from gpu_stages.profile_stage import gain
-from gpu_stages.record import State
 
-from tests.unit.gpu_stages.conftest import ROOT, Bench
+from benchmarks.gpu_stages.job import Unavailable
+from benchmarks.gpu_stages.profile_stage import gain
+from benchmarks.gpu_stages.record import State
+from tests.unit.gpu_stages.conftest import Bench
 from tests.unit.gpu_stages.test_conductor import MOCK
 
 pytestmark = pytest.mark.slow
 EXPERIMENT = """
 import asyncio, os, sys
 from pathlib import Path
-from gpu_stages import family
-from gpu_stages.job import Job
-from gpu_stages.machine import Kind
-from gpu_stages.mps_stage import Bench
+from benchmarks.gpu_stages import family
+from benchmarks.gpu_stages.job import Job
+from benchmarks.gpu_stages.machine import Kind
+from benchmarks.gpu_stages.mps_stage import Bench
 from slm_runtime import nvml
 
 name, folder = sys.argv[1:]
@@ -62,9 +62,8 @@ def test_mps_is_asked_as_an_ordinary_user(bench: Bench, device: dict[str, str]) 
 def experiment(bench: Bench, device: dict[str, str], name: str, **variables: str) -> dict[str, Any]:
     """One experiment alone, and the line that it says."""
     command = [sys.executable, "-c", EXPERIMENT, name, str(bench.scratch)]
-    paths = {"PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT / 'runtime'}"}
     done = subprocess.run(
-        command, env=bench.environment | device | paths | variables, stdout=subprocess.PIPE, text=True, check=True
+        command, env=bench.environment | device | variables, stdout=subprocess.PIPE, text=True, check=True
     )
     (line,) = done.stdout.splitlines()
     said: dict[str, Any] = json.loads(line)

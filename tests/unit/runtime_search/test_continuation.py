@@ -19,7 +19,7 @@ from slm_core.slo import Slo, Statistic
 from slm_core.units import GIB
 from unit.runtime_search.searches import cut, document_of, request, rig, search, taken
 
-from benchmarks.search_cases import Case, _slo, draw, start
+from benchmarks.search.cases import Case, _slo, draw, start
 from tests.simulated_engine.physics import steady_state
 from tests.simulated_engine.rig import SimulatedRig
 

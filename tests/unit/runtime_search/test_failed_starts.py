@@ -18,7 +18,7 @@ from slm_core.search.steps import PASSING, EngineReport, Findings, Measure, Star
 from slm_core.slo import Slo, Statistic
 from unit.runtime_search.searches import request, rig, search
 
-from benchmarks.search_cases import draw
+from benchmarks.search.cases import draw
 from tests.simulated_engine.published import OPT_1_3B, SHAREGPT
 from tests.simulated_engine.rig import SimulatedRig
 

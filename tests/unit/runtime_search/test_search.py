@@ -22,8 +22,8 @@ from slm_core.slo_check import resolve, slo_misses
 from slm_runtime.search_loop import Event, run_search
 from unit.runtime_search.searches import PLENTY, request, rig, search
 
-from benchmarks.search import run as benchmark
-from benchmarks.search_cases import draw
+from benchmarks.search.cases import draw
+from benchmarks.search.quality import run as benchmark
 from tests.simulated_engine.published import ENGINES, LLAMA_2_7B, OPT_1_3B, OPT_2_7B, SHAREGPT
 from tests.simulated_engine.rig import SimulatedRig
 
@@ -324,7 +324,7 @@ def test_engines_stretch_each_other_between_not_at_all_and_in_turn(replicas: int
 
 @pytest.mark.slow
 async def test_the_goals_are_reached_on_a_sample() -> None:
-    """`benchmarks/search.py` runs many more; its figures are in benchmarks/results/search.json."""
+    """`python -m benchmarks.search` runs many more; its figures are in benchmarks/results/search.json."""
     figures = await benchmark(cases=100, seed=1)
     assert figures["points_p95"] <= 7
     assert figures["chosen_vs_exhaustive_median"] >= 0.99

@@ -12,9 +12,9 @@ from slm_core.search.steps import EngineReport, Request
 from slm_core.search.sweep import swept
 from slm_core.slo import Slo
 from slm_runtime.search_loop import run_search
-from unit.runtime_search import published
 
-from benchmarks.search_cases import sizes
+from benchmarks.search.cases import sizes
+from tests.unit.runtime_search import published
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """How good is the search? Thousands of decisions in virtual time, held against exhaustive sweeps under the same SLO.
 
-    python benchmarks/search.py [--json] [--cases 600] [--seed 1]
-
 Random engines come from the simulation (`tests.simulated_engine`), which knows what every batch size would really give;
 the published sweeps (tests/data/memory-gap-h100) are replayed, interpolated between their points. What is counted:
 
@@ -17,27 +15,18 @@ the published sweeps (tests/data/memory-gap-h100) are replayed, interpolated bet
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
 import math
 import statistics
-import sys
-import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from slm_core.search.next_step import best
+from slm_runtime.search_loop import run_search
 
-from slm_core.search.next_step import best  # noqa: E402
-from slm_runtime.search_loop import run_search  # noqa: E402 - what is imported from the repository follows its path
-
-from benchmarks.search_cases import Case, Truth, draw, start  # noqa: E402
-from benchmarks.search_replay import replay  # noqa: E402
-from tests.simulated_engine.rig import SimulatedRig  # noqa: E402
+from benchmarks.search.cases import Case, Truth, draw, start
+from benchmarks.search.replay import replay
+from tests.simulated_engine.rig import SimulatedRig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,23 +123,3 @@ async def run(cases: int, seed: int) -> dict[str, float]:
         "pack_engine_starts_median": statistics.median(r.starts for r in packed),
         "pack_seconds_median": statistics.median(r.seconds for r in packed),
     }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="how good is the search, against exhaustive sweeps in virtual time")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--cases", type=int, default=600, help="random engines (default 600)")
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    began = time.perf_counter()
-    figures = asyncio.run(run(args.cases, args.seed))
-    if args.json:
-        print(json.dumps({key: round(value, 4) for key, value in figures.items()}))
-        return
-    for key, value in figures.items():
-        print(f"{key:32} {value:.4g}")
-    print(f"{'wall seconds':32} {time.perf_counter() - began:.1f}")
-
-
-if __name__ == "__main__":
-    main()

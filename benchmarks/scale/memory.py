@@ -1,6 +1,6 @@
 """Memory that the operator keeps for each object it has seen: what a fleet costs beside the process itself.
 
-    python benchmarks/scale_memory.py [--json]
+    python -m benchmarks.scale.memory [--json]
 
 Raw objects go through JSON and the real projections into the real caches with their indexes, as in a watch; what stays is
 counted by the allocator (tracemalloc), per kind, and the process's own size before anything is cached beside it.
@@ -15,26 +15,23 @@ import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1])]
+from slm_operator.api import names
+from slm_operator.planning.actions import WriteStatus
+from slm_operator.planning.deployment.advising import advice_of
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.planning.fleet.demand import demand_of
+from slm_operator.planning.views import Assignment, DeploymentView
+from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
+from slm_operator.settings import Settings
+from slm_operator.watch import custom_resources, projection
+from slm_operator.watch.applied import owned
+from slm_operator.watch.cache import Cache
+from slm_operator.watch.pods import pod
+from slm_operator.watch.watch_list import Caches
 
-from slm_operator.api import names  # noqa: E402 - what is imported from the repository follows its path
-from slm_operator.planning.actions import WriteStatus  # noqa: E402
-from slm_operator.planning.deployment.advising import advice_of  # noqa: E402
-from slm_operator.planning.deployment.plan import plan_deployment  # noqa: E402
-from slm_operator.planning.fleet.demand import demand_of  # noqa: E402
-from slm_operator.planning.views import Assignment, DeploymentView  # noqa: E402
-from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning  # noqa: E402
-from slm_operator.settings import Settings  # noqa: E402
-from slm_operator.watch import custom_resources, projection  # noqa: E402
-from slm_operator.watch.applied import owned  # noqa: E402
-from slm_operator.watch.cache import Cache  # noqa: E402
-from slm_operator.watch.pods import pod  # noqa: E402
-from slm_operator.watch.watch_list import Caches  # noqa: E402
-
-from tests.control_plane import gpu_fleet as fleet  # noqa: E402
+from tests.control_plane import gpu_fleet as fleet
 
 Taker = tuple[Cache[Any], Callable[[Any], Any]]
 COUNT = 200

@@ -1,6 +1,6 @@
 """What the load generator costs: the fraction of a core it takes at 10,000 generated tokens per second.
 
-    python benchmarks/client_cost.py [--json]
+    python -m benchmarks.clients.cost [--json]
 
 The light engine plays an engine of that speed in a process of its own, and streams every answer; the cost is this
 process's CPU time, with the closed loop, the watched answers and the polling of metrics as in a profile. Goal: at most
@@ -21,7 +21,7 @@ from slm_runtime.load import ClosedLoop
 from slm_runtime.prompts import text_tokens
 from slm_runtime.workload import Lengths, parse_lengths
 
-TESTS = Path(__file__).parents[1] / "tests"
+TESTS = Path(__file__).parents[2] / "tests"
 TOKENS_PER_SECOND = 10_000
 BATCH_SIZE = 64
 POLL_SECONDS = 0.5

@@ -1,6 +1,6 @@
 """The Grafana dashboards with a Prometheus's answers in them, drawn: docs/images/dashboard-*.svg.
 
-    python hack/dashboard_pictures.py      # from the recording that hack/record_metrics.py made
+    python -m benchmarks.dashboards.pictures      # from the recording that `recording.py` made
 
 Exists because only an answer shows that a query is right. Draws what Grafana would: each panel's curves in their
 place, with unit and legend. Assumes time series panels; must never need Grafana.
@@ -9,21 +9,18 @@ place, with unit and legend. Assumes time series panels; must never need Grafana
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.report.drawing import Frame, Scale, element, path, picture, round_ticks, text
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.testbed.grafana import Answered, Curve, Span, ask  # noqa: E402 - no installed package
-from tests.testbed.prometheus import RECORDING, prometheus, read_recording  # noqa: E402 - no installed package
+from tests.testbed.grafana import Answered, Curve, Span, ask
+from tests.testbed.prometheus import RECORDING, prometheus, read_recording
 
 if TYPE_CHECKING:
     from tests.testbed.prometheus import Prometheus
 
+ROOT = Path(__file__).parents[2]
 BOARDS = sorted((ROOT / "charts/slm-operator/dashboards").glob("*.json"))
 PICTURES = ROOT / "docs" / "images"
 COLUMN, ROW = 40.0, 32.0

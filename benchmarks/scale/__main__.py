@@ -1,11 +1,11 @@
 """A thousand deployments on a real control plane: how long until all are settled, and what it costs.
 
-    python benchmarks/scale.py --deployments 1000 --nodes 300 --json      one size, figures on stdout
-    python benchmarks/scale.py --sweep                                    100, 300 and 1000: benchmarks/results/scale.*
+    python -m benchmarks.scale --deployments 1000 --nodes 300 --json      one size, figures on stdout
+    python -m benchmarks.scale --sweep                                    100, 300 and 1000: benchmarks/results/scale.*
 
 In a sweep foreign pods grow with the deployments, up to --pods, and the smaller sizes are watched at rest for a minute at most.
-Each size has a control plane of its own. `scale_run.py` says what is real and what is played, `scale_floor.py` what the
-floor is, `scale_results.py` how figures are shown. `make generate` takes them into docs/reference/performance.md.
+Each size has a control plane of its own. `run.py` says what is real and what is played, `floor.py` what the
+floor is, `results.py` how figures are shown. `make generate` takes them into docs/reference/performance.md.
 """
 
 import argparse
@@ -13,24 +13,19 @@ import contextlib
 import json
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT)]
-
-from scale_results import write_results  # noqa: E402 - what is imported from the repository follows its path
-from scale_run import Load, Run  # noqa: E402
-
-from tests.testbed.control_plane import control_plane  # noqa: E402
+from benchmarks.scale.results import write_results
+from benchmarks.scale.run import Load, Run
+from tests.testbed.control_plane import control_plane
 
 SIZES = (100, 300, 1000)
-COMMAND = ["python", "benchmarks/scale.py"]
+COMMAND = ["python", "-m", "benchmarks.scale"]
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.splitlines()[0])
     parser.add_argument("--deployments", type=int, default=1000)
     parser.add_argument("--nodes", type=int, default=300)
     parser.add_argument("--pods", type=int, default=10_000, help="foreign pods in the cluster when start is measured")

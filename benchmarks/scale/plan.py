@@ -1,6 +1,6 @@
 """Time of one plan of the whole fleet at rest, against its size: what a pass over everything costs when one thing changed.
 
-    python benchmarks/scale_plan.py [--json]
+    python -m benchmarks.scale.plan [--json]
 
 The fleet of tests/unit/planning/test_fleet_growth.py, where calls are counted: of three nodes one is partitioned for 16 co-tenants,
 one gives four whole GPUs, one is idle. Processor time, the better of two passes.
@@ -8,16 +8,12 @@ one gives four whole GPUs, one is idle. Processor time, the better of two passes
 
 import argparse
 import json
-import sys
 import time
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
+from slm_operator.planning.fleet.plan import plan_fleet
 
-from slm_operator.planning.fleet.plan import plan_fleet  # noqa: E402 - what is imported from the repository follows its path
-
-from tests import builders as build  # noqa: E402
-from tests.unit.planning.test_fleet_growth import world  # noqa: E402
+from tests import builders as build
+from tests.unit.planning.test_fleet_growth import world
 
 SCALES = (10, 100, 1000, 3333)
 

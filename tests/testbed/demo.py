@@ -7,7 +7,6 @@ played by a stand-in, because there is no GPU. The cluster stays for a look arou
 from __future__ import annotations
 
 import json
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,17 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.testbed.engine_cpu import environment  # noqa: E402 - the test bed is no installed package
-from tests.testbed.kind import KindCluster, up  # noqa: E402
-from tests.testbed.stage import Stage  # noqa: E402
-from tests.testbed.tiny_model import tiny_model  # noqa: E402
+from tests.testbed.engine_cpu import environment
+from tests.testbed.kind import KindCluster, up
+from tests.testbed.stage import Stage
+from tests.testbed.tiny_model import tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT = Path(__file__).parents[2]
 NAMESPACE = "demo"
 NAME = "opt-tiny"
 EXAMPLE = ROOT / "examples/demo/slmdeployment.yaml"

@@ -20,12 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scale_figures import (
+from slm_operator.kube.client import Client
+from slm_operator.kube.resources import POD
+
+from benchmarks.provenance import environment
+from benchmarks.scale.figures import (
     Edit,
     answer_parts,
     api_calls,
     cpu_seconds,
-    environment,
     histogram_percentiles,
     memory_mib,
     metrics_of,
@@ -34,10 +37,7 @@ from scale_figures import (
     reads_of,
     writes_of,
 )
-from scale_floor import WRITERS, Floor, Marks, Settled, marks_of_nodes, spread, until
-from slm_operator.kube.client import Client
-from slm_operator.kube.resources import POD
-
+from benchmarks.scale.floor import WRITERS, Floor, Marks, Settled, marks_of_nodes, spread, until
 from tests.control_plane import gpu_fleet as fleet
 from tests.control_plane.gpu_fleet import SLMD, SLMP
 from tests.control_plane.operator_process import OperatorProcess, operator

@@ -1,6 +1,6 @@
 """What AIPerf, GuideLLM and the profiler say of one engine under one load, side by side. Pure.
 
-Exists apart from the run that makes them (`independent_clients`), so that a table can be made of a record. Must never
+Exists apart from the run that makes them (`python -m benchmarks.clients`), so that a table can be made of a record. Must never
 read other programs' files, nor call two figures equal, in another way than the product's own.
 """
 

@@ -1,6 +1,6 @@
 """The figures of the scale benchmark for people: goals with what was measured beside them, and how they grow.
 
-Pure functions of `benchmarks/results/scale.json`, which `scale.py --sweep` writes. A figure that was not measured is a
+Pure functions of `benchmarks/results/scale.json`, which `python -m benchmarks.scale --sweep` writes. A figure that was not measured is a
 dash, never a guess.
 """
 
@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scale_figures import provenance
 from slm_operator.report.drawing import Frame, Scale, element, path, picture, round_ticks, short, text
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.provenance import provenance
+
+RESULTS = Path(__file__).parents[1] / "results"
 Figures = dict[str, Any]
 
 

@@ -6,21 +6,18 @@ Must never show a figure of anything but a GPU, nor one without its machine, ver
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.gpu_stages import record
+from benchmarks.gpu_stages.machine import Kind
+from benchmarks.gpu_stages.record import Record
+from benchmarks.gpu_stages.table import STAGES
+
+ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "benchmarks" / "results" / "gpu"
 PAGE = ROOT / "docs" / "reference" / "gpu-evidence.md"
-sys.path[:0] = [str(ROOT / "benchmarks")]
-
-from gpu_stages import record  # noqa: E402 - the benchmarks are no installed package
-from gpu_stages.machine import Kind  # noqa: E402
-from gpu_stages.record import Record  # noqa: E402
-from gpu_stages.table import STAGES  # noqa: E402
-
 NOT_YET = "No GPU has run any of this yet"
 """The sentence of README.md and docs/how-to/install.md, for as long as there is no result."""
 HOW = """What was measured on GPUs, by `python benchmarks/gpu.py`; [benchmarks/gpu.md](../../benchmarks/gpu.md) says how to run it, on

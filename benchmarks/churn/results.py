@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scale_figures import provenance
 from slm_operator.report.drawing import Frame, Scale, element, line, path, picture, round_ticks, text
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.provenance import provenance
+
+RESULTS = Path(__file__).parents[1] / "results"
 Figures = dict[str, Any]
 STYLE = (
     "text{font:12px sans-serif;fill:#666}.grid{stroke:#ddd}.base{stroke:#999}"

@@ -1,6 +1,6 @@
 """What a real operator and real engines say of themselves, recorded by a Prometheus: what dashboards are tested with.
 
-    python hack/record_metrics.py && python hack/dashboard_pictures.py
+    python -m benchmarks.dashboards.recording && python -m benchmarks.dashboards.pictures
 
 Needs what `make demo` needs, and about a quarter of an hour: a kind node, a profile of the real vLLM on CPU, and a load
 that comes and goes. Writes tests/data/metrics/recorded.jsonl.gz.
@@ -8,19 +8,16 @@ that comes and goes. Writes tests/data/metrics/recorded.jsonl.gz.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from tests.e2e.load import place_client, steady_load
+from tests.testbed.kind import kind_cluster
+from tests.testbed.metrics_pipeline import scraping
+from tests.testbed.prometheus import RECORDING, write_recording
+from tests.testbed.stage import Stage
 
-from tests.e2e.load import place_client, steady_load  # noqa: E402 - the tests are no installed package
-from tests.testbed.kind import kind_cluster  # noqa: E402
-from tests.testbed.metrics_pipeline import scraping  # noqa: E402
-from tests.testbed.prometheus import RECORDING, write_recording  # noqa: E402
-from tests.testbed.stage import Stage  # noqa: E402
-
+ROOT = Path(__file__).parents[2]
 NAMESPACE, NAME = "team", "opt-tiny"
 OURS = '{__name__=~"slm_operator_.+|process_.+|vllm:.+"}'
 STEP_S = 15

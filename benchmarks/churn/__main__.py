@@ -1,11 +1,11 @@
 """Seeded churn on a real control plane, an observer that only reads, and the operator's memory over time.
 
-    python benchmarks/churn.py --seconds 3600          an hour, into benchmarks/results/churn.*
-    python benchmarks/churn.py --seconds 120 --json    figures on stdout, nothing kept
+    python -m benchmarks.churn --seconds 3600          an hour, into benchmarks/results/churn.*
+    python -m benchmarks.churn --seconds 120 --json    figures on stdout, nothing kept
 
 Deployments come, are edited and go; nodes are lent, taken back, lost and join again; foreign pods come and go; in the first
 quarter the operator is killed as well, then one process lives on, so that its memory can be judged. Every few minutes nothing is
-done until the cluster is at rest. Real and played parts are those of `scale_run.py`; what must hold is in `churn_observer.py`.
+done until the cluster is at rest. Real and played parts are those of `benchmarks/scale/run.py`; what must hold is in `observer.py`.
 """
 
 import argparse
@@ -19,26 +19,23 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from slm_operator.kube.client import Client
+from slm_operator.kube.errors import NotFound
+from slm_operator.kube.resources import CONFIG_MAP, DISRUPTION_BUDGET, NODE, POD, SERVICE, WORKLOAD, Resource
 
-from churn_observer import LEAVES, MANAGED, Observer  # noqa: E402 - what is imported from the repository follows its path
-from churn_results import write_results  # noqa: E402
-from scale_figures import environment, memory_mib  # noqa: E402
-from scale_run import quiet, settings  # noqa: E402
-from slm_operator.kube.client import Client  # noqa: E402
-from slm_operator.kube.errors import NotFound  # noqa: E402
-from slm_operator.kube.resources import CONFIG_MAP, DISRUPTION_BUDGET, NODE, POD, SERVICE, WORKLOAD, Resource  # noqa: E402
-
-from tests.control_plane import gpu_fleet as fleet  # noqa: E402
-from tests.control_plane.fault_bed import Keeper  # noqa: E402
-from tests.control_plane.gpu_fleet import SLMD, SLMP  # noqa: E402
-from tests.testbed.control_plane import ControlPlane, control_plane  # noqa: E402
-from tests.testbed.kwok_nodes import kwok_node  # noqa: E402
+from benchmarks.churn.observer import LEAVES, MANAGED, Observer
+from benchmarks.churn.results import write_results
+from benchmarks.provenance import environment
+from benchmarks.scale.figures import memory_mib
+from benchmarks.scale.run import quiet, settings
+from tests.control_plane import gpu_fleet as fleet
+from tests.control_plane.fault_bed import Keeper
+from tests.control_plane.gpu_fleet import SLMD, SLMP
+from tests.testbed.control_plane import ControlPlane, control_plane
+from tests.testbed.kwok_nodes import kwok_node
 
 NAMESPACE, FOREIGN = "churn", "foreign"
 NODES, LENT, GPUS = 16, 4, 4
@@ -261,7 +258,7 @@ def run_churn(seconds: float, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """The command. Its exit says whether all held."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.churn", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="figures on stdout, nothing kept")
@@ -272,7 +269,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(figures, indent=1))
     else:
-        write_results(shlex.join(["python", "benchmarks/churn.py", *sys.argv[1:]]), figures)
+        write_results(shlex.join(["python", "-m", "benchmarks.churn", *sys.argv[1:]]), figures)
     sys.exit(1 if figures["broken"] else 0)
 
 

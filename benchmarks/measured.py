@@ -7,7 +7,6 @@ The words round the tables are a person's; the figures are never. A result that 
 from __future__ import annotations
 
 import json
-import sys
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
+from benchmarks.churn import results as churn
+from benchmarks.clients import compared
+from benchmarks.provenance import provenance
+from benchmarks.scale.results import missed, parts, table
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-sys.path[:0] = [str(ROOT / "benchmarks")]
-
-import churn_results  # noqa: E402 - the benchmarks are no package
-import clients_compared  # noqa: E402
-from scale_figures import provenance  # noqa: E402
-from scale_results import missed, parts, table  # noqa: E402
 
 
 def measured_pages() -> dict[Path, str]:
@@ -71,7 +70,7 @@ def _faults() -> list[str]:
 
 def _churn() -> list[str]:
     kept = _kept("churn.json")
-    return [] if kept is None else churn_results.lines(kept)
+    return [] if kept is None else churn.lines(kept)
 
 
 def _clients() -> list[str]:
@@ -79,7 +78,7 @@ def _clients() -> list[str]:
     if kept is None or about is None:
         return []
     named = " and ".join(kept["clients"])
-    return [f"{provenance(about['command'], about)} Clients: {named}.", "", *clients_compared.table(kept).splitlines()]
+    return [f"{provenance(about['command'], about)} Clients: {named}.", "", *compared.table(kept).splitlines()]
 
 
 def _many() -> list[str]:

@@ -1,7 +1,7 @@
 """AIPerf and GuideLLM against the profiler: one engine, the same concurrency, the same lengths, streamed by all.
 
-    make record clients                                       # both engines
-    python benchmarks/independent_clients.py --engine light   # one of them: light, or vllm (the real one on CPU)
+    make record clients                          # both engines
+    python -m benchmarks.clients --engine light  # one of them: light, or vllm (the real one on CPU)
 
 The profiler takes a point before, between and after the others' runs, so its own spread on this machine is known. The
 engine has half of the cores to itself, and whoever loads it the others: a client of many processes slows no engine. The
@@ -30,23 +30,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT)]
+from slm_core.codec import to_json
+from slm_core.configuration import EngineConfiguration
+from slm_core.search.steps import Measure
+from slm_runtime.engine_process import EngineProcess, Launch, start_engine
+from slm_runtime.ledger import read_config
+from slm_runtime.measuring import Conditions, Measurement, Running
+from slm_runtime.prompts import text_tokens
+from slm_runtime.window import Pace
+from slm_runtime.workload import parse_lengths
 
-from slm_core.codec import to_json  # noqa: E402 - below the path
-from slm_core.configuration import EngineConfiguration  # noqa: E402
-from slm_core.search.steps import Measure  # noqa: E402
-from slm_runtime.engine_process import EngineProcess, Launch, start_engine  # noqa: E402
-from slm_runtime.ledger import read_config  # noqa: E402
-from slm_runtime.measuring import Conditions, Measurement, Running  # noqa: E402
-from slm_runtime.prompts import text_tokens  # noqa: E402
-from slm_runtime.window import Pace  # noqa: E402
-from slm_runtime.workload import parse_lengths  # noqa: E402
+from benchmarks.clients.compared import Figures, of_result, table
+from tests.testbed.engine_cpu import CPU_ENV, cache, serve_command
+from tests.testbed.tiny_model import tiny_model
 
-from benchmarks.clients_compared import Figures, of_result, table  # noqa: E402
-from tests.testbed.engine_cpu import CPU_ENV, cache, serve_command  # noqa: E402
-from tests.testbed.tiny_model import tiny_model  # noqa: E402
-
+ROOT = Path(__file__).parents[2]
 CLIENTS = ("aiperf==0.13.0", "guidellm==0.8.1")
 INPUT_TOKENS, OUTPUT_TOKENS, OUTPUT_DEVIATION = 161, 64, 18
 """Answers differ in length, as anybody's do. NB: equal ones come in waves, all prompts in one step and none between."""
@@ -200,7 +198,9 @@ def compare_all(names: list[str], batch_sizes: list[int], record: Path | None) -
 
 def main() -> None:
     """Compare, print the table, and keep the figures where a record is made."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.clients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--engine", choices=list(servers()), action="append", help="default: all")
     parser.add_argument("--batch-size", type=int, action="append", help="default: 8")
     asked = parser.parse_args()

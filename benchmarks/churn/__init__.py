@@ -1,0 +1,1 @@
+"""A cluster that never rests, watched from outside: what must hold, and the operator's memory."""

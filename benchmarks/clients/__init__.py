@@ -1,0 +1,1 @@
+"""The load generator: beside those of others, and what it costs."""

@@ -1,0 +1,1 @@
+"""The Grafana dashboards with figures of a real operator in them."""

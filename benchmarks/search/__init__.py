@@ -1,0 +1,1 @@
+"""The search for a batch size, held against exhaustive sweeps in virtual time."""
