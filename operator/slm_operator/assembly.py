@@ -46,6 +46,8 @@ from slm_operator.watch.watch_list import watched_kinds
 from slm_operator.watch.world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from slm_operator.kube.connection import Connection
     from slm_operator.metrics import Metrics
     from slm_operator.settings import Settings
@@ -67,6 +69,21 @@ class UnwatchedError(Exception):
 
 
 PLANNERS = Planners(plan_deployment=plan_deployment, plan_profile=plan_profile, plan_fleet=plan_fleet)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What an operator takes from the machine that it runs on, and a simulation gives it instead."""
+
+    clock: Callable[[], float] = time.monotonic
+    """Seconds that only ever grow."""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    """What time it is, as far as this machine knows."""
+    random: Callable[[], float] = random.random
+    """Between 0 and 1."""
+
+
+MACHINE = Outside()
 
 
 def own_resources() -> ResourceTable:
@@ -152,25 +169,32 @@ class Operator:
             self.stop_flag.set()
 
 
-def assemble(
-    connection: Connection, settings: Settings, metrics: Metrics, *, namespace: str, leader_election: bool
+def assemble(  # noqa: PLR0913 - what there is one of in a process
+    connection: Connection,
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    namespace: str,
+    leader_election: bool,
+    outside: Outside = MACHINE,
 ) -> Operator:
     """Join the parts. `namespace` is where the Lease lies."""
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     keys = ProfileKeys()
     caches = caches_for_planning(keys, settings)
-    ledger = Ledger(_shown_in(caches), time.monotonic)
-    queue = KeyedQueue(time.monotonic, random.random, metrics.waited)
-    client, election = _clients(connection, settings, metrics, (namespace, identity) if leader_election else None)
+    ledger = Ledger(_shown_in(caches), outside.clock)
+    queue = KeyedQueue(outside.clock, outside.random, metrics.waited)
+    lease = (namespace, identity) if leader_election else None
+    client, election = _clients(connection, settings, metrics, lease, outside)
     recorder = EventRecorder(
-        client=client, controller=names.FIELD_MANAGER, instance=identity, clock=time.monotonic, now=_utc
+        client=client, controller=names.FIELD_MANAGER, instance=identity, clock=outside.clock, now=outside.now
     )
     gatherer = Gatherer(caches=caches, keys=keys, settings=settings, advice_of=advice_of, demand_of=demand_of)
     watch = SloMonitor(
         gatherer=gatherer,
         queue=queue,
         interval_seconds=settings.watch.interval_seconds,
-        clock=time.monotonic,
+        clock=outside.clock,
         fetch=pod_counters,
     )
     metrics.expose_gauges(caches, queue, watch.figures)
@@ -182,8 +206,8 @@ def assemble(
         queue=queue,
         planners=PLANNERS,
         settings=settings,
-        clock=time.monotonic,
-        now=_utc,
+        clock=outside.clock,
+        now=outside.now,
         measured=metrics,
     )
     world = World(watched_kinds(caches, settings), reconciler.changed, settings.namespaces)
@@ -191,7 +215,7 @@ def assemble(
 
 
 def _clients(
-    connection: Connection, settings: Settings, metrics: Metrics, lease: tuple[str, str] | None
+    connection: Connection, settings: Settings, metrics: Metrics, lease: tuple[str, str] | None, outside: Outside
 ) -> tuple[Client, Election | None]:
     """The client for work, which asks the election before each write, and the election with a client of its own."""
     election = None
@@ -202,14 +226,14 @@ def _clients(
             namespace=lease[0],
             name=LEASE_NAME,
             identity=lease[1],
-            clock=time.monotonic,
-            now=_utc,
+            clock=outside.clock,
+            now=outside.now,
         )
     client = Client(
         connection,
         own_resources(),
         names.FIELD_MANAGER,
-        limit=TokenBucket(settings.api.requests_per_second, settings.api.burst, time.monotonic),
+        limit=TokenBucket(settings.api.requests_per_second, settings.api.burst, outside.clock),
         may_write=lambda: election is None or election.leading,
         count=metrics.requested,
     )
@@ -229,7 +253,3 @@ def _shown_in(caches: Caches) -> dict[str, Cache[Any]]:
         "Service": caches.owned["Service"],
         "PodDisruptionBudget": caches.owned["PodDisruptionBudget"],
     }
-
-
-def _utc() -> datetime:
-    return datetime.now(UTC)

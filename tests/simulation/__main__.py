@@ -15,6 +15,7 @@ from .attacker import live_beside, under_attack
 from .many import play_in_parallel
 from .objects import BrokenPromiseError
 from .run import Cluster, drawn, live
+from .situations import table
 
 
 def tell(made: Cluster, play: Callable[[Cluster], None]) -> int:
@@ -35,6 +36,7 @@ def tally(seeds: range) -> int:
     began = time.perf_counter()
     played = play_in_parallel(seeds, os.cpu_count() or 1)
     print(f"{played} in {time.perf_counter() - began:.1f} s")
+    print(table(played.met))
     print(played.broken or "every promise kept")
     return 1 if played.broken else 0
 

@@ -1,279 +1,332 @@
-"""The API server as the operator meets it: preconditions, evictions within a PDB, errors; and the promises it watches.
+"""The API server as the operator meets it: paths, preconditions, field owners, evictions within a budget, and what it refuses.
 
-Each promise is checked against the true state at the very write that would break it.
+Answers hold metadata only: the operator reads nothing else of an answer. What may not be written at all is in promises.py.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from slm_core.codec import parse_document
 from slm_operator.api import names
+from slm_operator.decoding import decode
+from slm_operator.kube.client import APPLY
+from slm_operator.kube.transport import Answer
+from slm_operator.watch.records import Key, Taint
 
-from .objects import CONFIG_LABEL, BrokenPromiseError, Job, Pod, Workload
+from .objects import Job, Made, Pod, Profile, Raw, Workload, head
+from .promises import Promises
+from .situations import Situation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from slm_operator.planning.actions import Evict, PatchConfig, PatchNode, ScaleWorkload, SetReplicas
-    from slm_operator.watch.records import Key
+    from slm_operator.kube.transport import Request
 
     from .controllers import Controllers
-    from .objects import Node
     from .world import World
 
-NEWS_SECONDS = 30.0
-"""After so long the operator has heard of it."""
-MARKS = (names.CLASS_LABEL, names.SERVES_LABEL)
+KINDS = {
+    "deployments": "Deployment",
+    "jobs": "Job",
+    "services": "Service",
+    "poddisruptionbudgets": "PodDisruptionBudget",
+    "slmprofiles": names.PROFILE_KIND,
+}
+"""What is applied as a whole, by plural."""
+CLASSES: dict[str, type[Made]] = {"Deployment": Workload, "Job": Job, names.PROFILE_KIND: Profile}
+NOT_STARTED = {"Pending"}
+_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-class RejectedError(Exception):
-    """A conflict, or an API server that cannot answer now."""
+class RefusedError(Exception):
+    """An answer other than yes."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
 
 
-class BlockedError(Exception):
-    """A PDB does not allow this eviction now."""
+def refusal(status: int, message: str, retry_after: str | None = None) -> Answer:
+    """Such an answer."""
+    body = json.dumps({"kind": "Status", "code": status, "message": message}).encode()
+    return Answer(status=status, body=body, retry_after=retry_after)
 
 
 @dataclass(slots=True)
 class Api:
-    """Everything that the operator may write."""
+    """Everything that the operator may ask and write."""
 
     world: World
     controllers: Controllers
     error_rate: float = 0.0
     writes: int = 0
-    config_was_replaced: bool = False
-    """Whether somebody else wrote the ConfigMap, so that keys may be missing in volumes."""
+    """Of what does something in the cluster."""
+    statuses: int = 0
+    promises: Promises = field(init=False)
+    _verbs: dict[tuple[str, str, str], Callable[[Key, Any, Mapping[str, str]], Raw]] = field(init=False)
 
-    def _answer(self) -> None:
-        if self.world.happens(self.error_rate):
-            raise RejectedError("the API server is not available")
+    def __post_init__(self) -> None:
+        self.promises = Promises(self.world)
+        self._verbs = {
+            ("PATCH", "nodes", ""): self._patch_node,
+            ("PATCH", "configmaps", ""): self._patch_config,
+            ("POST", "pods", "eviction"): self._evict,
+            ("DELETE", "pods", ""): self._delete_pod,
+            ("DELETE", "jobs", ""): self._delete_job,
+            ("PATCH", "slmdeployments", ""): self._set_replicas,
+            ("PATCH", "slmdeployments", "status"): self._write_status,
+            ("PATCH", "slmprofiles", "status"): self._write_status,
+        }
 
-    def patch_node(self, action: PatchNode) -> None:
+    def answer(self, request: Request) -> Answer:
+        """One request. Raises BrokenPromiseError for what must never be written."""
+        parts = request.path.split("/")
+        rest = parts[3:] if parts[1] == "api" else parts[4:]
+        namespace, rest = (rest[1], rest[2:]) if rest[0] == "namespaces" else ("", rest)
+        plural, name, below = (*rest, "", "")[:3]
+        key, params = Key(namespace, name), request.params or {}
+        if plural == "events":
+            return Answer(status=201, body=b"{}")
+        try:
+            if (request.method, plural, below) == ("GET", "pods", "log"):
+                return Answer(status=200, body=self._log(key, params))
+            body = decode(request.body or b"{}")
+            if request.method == "PATCH" and plural in KINDS and not below:
+                meta = self._made(KINDS[plural], key, body, request)
+            elif (verb := self._verbs.get((request.method, plural, below))) is not None:
+                meta = verb(key, body, params)
+            else:
+                raise RefusedError(404, f'{plural} "{name}" not found')
+        except RefusedError as error:
+            if error.status == 409:
+                self.world.meets(Situation.CONFLICT)
+            return refusal(error.status, error.message)
+        return Answer(status=200, body=json.dumps({"metadata": meta}).encode())
+
+    # -- patches with a precondition
+
+    def _patch_node(self, key: Key, patch: Raw, _: Mapping[str, str]) -> Raw:
         """Labels, annotations and taints in one write, if nobody wrote since."""
-        self._answer()
-        node = self.world.nodes.get(action.node)
-        if node is None or str(node.version) != action.resource_version:
-            raise RejectedError(f"node {action.node} changed meanwhile")
-        self._watch_node(node, action)
-        if CONFIG_LABEL in action.labels:
-            node.switched_at = self.world.now
-        _merge(node.labels, action.labels)
-        _merge(node.annotations, action.annotations)
-        if action.taints is not None:
-            node.taints = action.taints
+        node = self.world.nodes.get(key.name)
+        meta = patch["metadata"]
+        if node is None:
+            raise RefusedError(404, f'nodes "{key.name}" not found')
+        self._precondition(meta, node.version)
+        taints = patch.get("spec", {}).get("taints")
+        labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+        _valid_labels(labels)
+        if taints is not None and len({(one["key"], one["effect"]) for one in taints}) < len(taints):
+            raise RefusedError(422, "spec.taints: taints must be unique by key and effect pair")
+        self.promises.of_node(node, labels)
+        failed = node.annotations.get(names.CHANGE_FAILED_ANNOTATION)
+        _merge(node.labels, labels)
+        _merge(node.annotations, annotations)
+        if annotations.get(names.CHANGE_FAILED_ANNOTATION) not in {None, failed}:
+            self.world.meets(Situation.ROLLED_BACK)
+        if taints is not None:
+            node.taints = tuple(Taint(key=one["key"], value=one.get("value", ""), effect=one["effect"]) for one in taints)
             node.opened_by_hand = False
         self.writes += 1
         self.world.node_changed(node)
+        return head(Key("", node.name), node.uid, node.version)
 
-    def _watch_node(self, node: Node, action: PatchNode) -> None:
-        opted_in = node.labels.get(names.OPT_IN_LABEL) == "true"
-        marked = any(mark in node.labels for mark in MARKS) or any(n.startswith(names.GROUP) for n in node.annotations)
-        if not opted_in and (not marked or any(action.labels.get(mark) for mark in MARKS)):
-            raise BrokenPromiseError(f"{node.name} did not opt in and is touched: {action.because}")
-        if CONFIG_LABEL not in action.labels:
-            return
-        holders = [str(pod.key) for pod in self.world.on(node.name)]
-        if holders:
-            raise BrokenPromiseError(f"the label of {node.name} changes under {', '.join(holders)}: {action.because}")
-        key = action.labels[CONFIG_LABEL]
-        ours = key is not None and key.startswith(names.CONFIG_KEY_PREFIX)
-        if ours and key not in node.projected and not (self.config_was_replaced or self.world.clock_was_set):
-            raise BrokenPromiseError(f"{node.name} is switched to {key}, which is not in its volume yet")
-        if ours and not opted_in:
-            raise BrokenPromiseError(f"{node.name} did not opt in and is partitioned")
-
-    def patch_config(self, action: PatchConfig) -> None:
+    def _patch_config(self, key: Key, patch: Raw, _: Mapping[str, str]) -> Raw:
         """Keys added and removed, if nobody wrote since."""
-        self._answer()
-        if self.world.config is None or str(self.world.config_version) != action.resource_version:
-            raise RejectedError("the ConfigMap changed meanwhile")
-        edited = [key for key, text in action.add.items() if self.world.config.get(key, text) != text]
-        named = {node.labels.get(CONFIG_LABEL) for node in self.world.nodes.values()}
-        if edited:
-            raise BrokenPromiseError(f"key {edited} is edited")
-        strange = [key for key in (*action.add, *action.remove) if not key.startswith(names.CONFIG_KEY_PREFIX)]
-        if strange:
-            raise BrokenPromiseError(f"key {strange} is not ours")
-        if named & set(action.remove):
-            raise BrokenPromiseError(f"key {named & set(action.remove)} is in use and deleted")
-        self.world.config |= action.add
-        for key in action.remove:
-            self.world.config.pop(key, None)
-        _merge(self.world.config_annotations, action.annotations)
+        world = self.world
+        if world.config is None:
+            raise RefusedError(404, f'configmaps "{key.name}" not found')
+        self._precondition(patch["metadata"], world.config_version)
+        self.promises.of_config(patch["data"])
+        _merge(world.config, patch["data"])
+        _merge(world.config_annotations, patch["metadata"].get("annotations") or {})
         self.writes += 1
-        self.world.config_changed()
+        world.config_changed()
+        return head(key, "config", world.config_version)
 
-    def evict(self, action: Evict) -> None:
-        """Through the eviction API: pending pods always, running ones within the budget."""
-        self._answer()
-        pod = self.world.pods.get(action.pod)
-        if pod is None or pod.uid != action.uid or pod.deleting:
-            return
-        if pod.owner is None:
-            raise BrokenPromiseError(f"{pod.key} is not ours and is evicted")
-        node = self.world.nodes.get(pod.node or "")
-        if node is not None and names.CHANGE_STARTED_ANNOTATION not in node.annotations and not self.world.meddled:
-            raise BrokenPromiseError(f"{pod.key} is moved, and its node does not change: {action.because}")
-        workload = self.world.workloads.get(pod.owner)
-        if pod.key.namespace in self.world.stubborn and pod.phase == "Running":
-            raise BlockedError(str(pod.key))
-        if workload is not None and pod.phase == "Running":
-            healthy = sum(one.ready and not one.deleting and one.owner == pod.owner for one in self.world.pods.values())
-            least = workload.replicas - workload.most_unavailable
-            if healthy - (1 if pod.ready else 0) < least:
-                raise BlockedError(str(pod.key))
+    def _set_replicas(self, key: Key, manifest: Raw, params: Mapping[str, str]) -> Raw:
+        """The scale of an SLMDeployment, by a manager of its own and without force."""
+        one = self.world.deployments.get(key)
+        if one is None or one.uid != manifest["metadata"]["uid"]:
+            raise RefusedError(409, f"{key}: uid mismatch, or no existing object was found")
+        self._precondition(manifest["metadata"], one.version)
+        if params["force"] == "true" or params["fieldManager"] != names.REPLICAS_MANAGER:
+            raise RefusedError(422, "whose field is it?")
+        replicas = manifest["spec"]["replicas"]
+        self.promises.of_replicas(one, replicas)
+        self.writes += 1
+        one.generation, one.own_replicas = one.generation + 1, replicas
+        self.world.deployment_changed(one)
+        return one.raw()["metadata"]  # type: ignore[no-any-return]
+
+    def _precondition(self, meta: Raw, version: int) -> None:
+        asked = meta.get("resourceVersion")
+        if asked is not None and asked != str(version):
+            raise RefusedError(409, "the object has been modified; please apply your changes to the latest version")
+
+    # -- what goes
+
+    def _evict(self, key: Key, eviction: Raw, _: Mapping[str, str]) -> Raw:
+        """Through the eviction API: pending and unready pods always, ready ones within the budget."""
+        pod = self._found(self.world.pods.get(key), key, eviction["deleteOptions"])
+        if pod.deleting:
+            return {}
+        self.promises.of_eviction(pod)
+        if key.namespace in self.world.stubborn and pod.phase == "Running":
+            self.world.meets(Situation.BLOCKED)
+            raise RefusedError(500, "This pod has more than one PodDisruptionBudget, which the eviction does not support.")
+        if pod.ready and pod.owner is not None and self._allowed(pod.owner) < 1:
+            self.world.meets(Situation.BLOCKED)
+            raise RefusedError(429, "Cannot evict pod as it would violate the pod's disruption budget.")
         self.writes += 1
         self.controllers.delete(pod)
+        return {}
 
-    def delete(self, kind: str, key: Key, uid: str) -> None:
-        """A pod that the kubelet refused, or a Job that has done its work, with its pod."""
-        found = self.world.pods.get(key) if kind == "Pod" else self.world.jobs.get(key)
-        if isinstance(found, Pod) and found.uid == uid:
-            if found.owner is None or found.phase != "Failed":
-                raise BrokenPromiseError(f"{key} is deleted without need")
-            self.writes += 1
-            self.controllers.delete(found)
-        if isinstance(found, Job) and found.uid == uid:
-            pod = self.world.pods.get(key)
-            if not found.finished and pod is not None and pod.node is not None and pod.phase != "Failed":
-                raise BrokenPromiseError(f"{key} measures and is deleted")
-            self.writes += 1
-            del self.world.jobs[key]
-            self.world.job_changed(found)
-            if pod is not None:
-                self.world.pod_gone(pod)
+    def _allowed(self, owner: Key) -> int:
+        """Disruptions that the budget of a Deployment's pods allows now."""
+        budget, workload = self.world.budgets.get(owner), self.world.workloads.get(owner)
+        if budget is None or workload is None:
+            return 1
+        healthy = sum(one.ready and not one.deleting and one.owner == owner for one in self.world.pods.values())
+        least: int = workload.replicas - budget.manifest["spec"]["maxUnavailable"]
+        return healthy - least
 
-    def write_status(self, kind: str, key: Key, status: Mapping[str, Any]) -> None:
-        """Of an object of ours, if it is there and its status another. No effect that the operator is killed after."""
-        deployment, profile = self.world.deployments.get(key), self.world.profiles.get(key)
-        if kind == names.DEPLOYMENT_KIND and deployment is not None and deployment.status != status:
-            self.world.deployment_changed(replace(deployment, status=status))
-        if kind == names.PROFILE_KIND and profile is not None and profile.status != status:
-            measured = status.get("measurements")
-            document = parse_document(measured) if measured is not None else profile.measurements
-            self.world.profile_changed(replace(profile, status=status, measurements=document))
-
-    def set_replicas(self, action: SetReplicas) -> None:
-        """The scale of an SLMDeployment, if nobody wrote since."""
-        self._answer()
-        record = self.world.deployments.get(action.deployment)
-        if record is None or (record.meta.uid, record.meta.resource_version) != (action.uid, action.resource_version):
-            raise RejectedError(f"{action.deployment} changed meanwhile")
-        if record.spec is None or record.spec.replicas is not None:
-            raise BrokenPromiseError(f"{action.deployment} has a number of its user's, and is scaled: {action.because}")
-        if record.own_replicas == action.replicas:
-            raise BrokenPromiseError(f"{action.deployment} is scaled to {action.replicas} twice")
+    def _delete_pod(self, key: Key, options: Raw, _: Mapping[str, str]) -> Raw:
+        pod = self._found(self.world.pods.get(key), key, options)
+        self.promises.of_pod(pod)
         self.writes += 1
-        meta = replace(record.meta, generation=record.meta.generation + 1)
-        self.world.deployment_changed(replace(record, meta=meta, own_replicas=action.replicas))
+        self.controllers.delete(pod)
+        return {}
 
-    def scale_workload(self, action: ScaleWorkload) -> None:
-        """The scale of a Deployment, if nobody wrote since."""
-        self._answer()
-        workload = self.world.workloads.get(action.workload)
-        if workload is None or str(workload.version) != action.resource_version:
-            raise RejectedError(f"{action.workload} changed meanwhile")
-        if workload.replicas == action.replicas:
-            raise BrokenPromiseError(f"{action.workload} is scaled to {action.replicas} twice")
-        workload.replicas, workload.generation = action.replicas, workload.generation + 1
+    def _delete_job(self, key: Key, options: Raw, _: Mapping[str, str]) -> Raw:
+        """A Job, and its pod with it."""
+        job = self._found(self.world.jobs.get(key), key, options)
+        pod = self.world.pods.get(key)
+        self.promises.of_job(job, pod)
         self.writes += 1
-        self.world.workload_changed(workload)
+        self.world.made_gone("Job", key)
+        if pod is not None:
+            self.world.pod_gone(pod)
+        return {}
 
-    def apply(self, owner: Key, manifest: dict[str, Any]) -> bool:
-        """Server-side apply, for a profile (its Job) or a deployment. True when it changed something."""
-        self._answer()
-        if manifest["kind"] != "Job" and owner not in self.world.deployments:
-            return False
-        match manifest["kind"]:
-            case "Job":
-                changed = self._apply_job(owner, manifest)
-            case "Deployment":
-                changed = self._apply_workload(owner, manifest)
-            case "PodDisruptionBudget":
-                changed = self._apply_budget(owner, manifest)
-            case _:
-                return False
+    def _found(self, one: Any, key: Key, options: Raw) -> Any:
+        if one is None:
+            raise RefusedError(404, f"{key} not found")
+        if options["preconditions"]["uid"] != one.uid:
+            raise RefusedError(409, f"{key}: the UID in the precondition does not match")
+        return one
+
+    # -- what is applied
+
+    def _write_status(self, key: Key, manifest: Raw, _: Mapping[str, str]) -> Raw:
+        kind = manifest["kind"]
+        one: Any = (self.world.deployments if kind == names.DEPLOYMENT_KIND else self.world.profiles).get(key)
+        if one is None:
+            raise RefusedError(404, f"{key} not found")
+        if manifest["metadata"]["uid"] != one.uid:
+            raise RefusedError(409, f"{key}: uid mismatch")
+        if one.status != manifest["status"]:
+            one.status = manifest["status"]
+            self.statuses += 1
+            if kind == names.DEPLOYMENT_KIND:
+                self.world.deployment_changed(one)
+            else:
+                self.world.made_changed(kind, one)
+        return one.raw()["metadata"]  # type: ignore[no-any-return]
+
+    def _made(self, kind: str, key: Key, body: Raw, request: Request) -> Raw:
+        one: Made | None = self.world.made(kind).get(key)
+        if request.content_type != APPLY:
+            return self._scale(one, key, body)
+        _valid(body)
+        changed = self._create(kind, key, body) if one is None else self._apply(kind, one, body, request.params or {})
         self.writes += changed
-        return changed
+        return self.world.made(kind)[key].meta()  # type: ignore[no-any-return]
 
-    def _apply_job(self, key: Key, manifest: dict[str, Any]) -> bool:
-        if key in self.world.jobs:
-            raise BrokenPromiseError(f"profile {key} is measured twice")
-        body, labels = manifest["spec"]["template"]["spec"], manifest["metadata"]["labels"]
-        affinity = body.get("affinity", {}).get("nodeAffinity", {})
-        wishes = {
-            host: one["weight"]
-            for one in affinity.get("preferredDuringSchedulingIgnoredDuringExecution", ())
-            for host in one["preference"]["matchExpressions"][0]["values"]
-        }
-        (owner,) = manifest["metadata"]["ownerReferences"]
-        uid, created = f"uid-{key.name}-{self.world.version()}", self.world.stamp()
-        job = Job(key=key, uid=uid, labels=labels, created=created, owner=owner["uid"])
-        gpus = {names.NVIDIA_GPU: 1}
-        pod = Pod(key, uid, gpus, labels=labels, selector=body["nodeSelector"], wishes=wishes, job=uid)
-        self.world.jobs[key], self.world.pods[key] = job, pod
-        self.world.job_changed(job)
-        self.world.pod_changed(pod)
+    def _create(self, kind: str, key: Key, manifest: Raw) -> bool:
+        uid = f"uid-{kind}-{key.name}-{self.world.version()}"
+        one = CLASSES.get(kind, Made)(key=key, uid=uid, manifest=manifest)
+        if isinstance(one, Job | Profile):
+            one.created = self.world.stamp()
+        if isinstance(one, Workload):
+            _read_template(one)
+        self.world.made(kind)[key] = one
+        self.world.made_changed(kind, one)
+        if isinstance(one, Job):
+            self.controllers.measures(one)
         return True
 
-    def _apply_workload(self, deployment: Key, manifest: dict[str, Any]) -> bool:
-        spec = manifest["spec"]
-        body = spec["template"]
-        container = body["spec"]["containers"][0]
-        gpus = {name: int(count) for name, count in container["resources"]["limits"].items() if "nvidia" in name}
-        wanted = Workload(
-            key=deployment,
-            uid=f"uid-{deployment.name}",
-            owner=manifest["metadata"]["ownerReferences"][0]["uid"],
-            replicas=spec["replicas"],
-            template=json.dumps(body["spec"]["nodeSelector"], sort_keys=True) + json.dumps(container["args"]),
-            selector=body["spec"]["nodeSelector"],
-            requests=gpus,
-            labels=body["metadata"]["labels"],
-            surge=int(spec["strategy"]["rollingUpdate"]["maxSurge"]),
-            served=manifest["metadata"]["annotations"][names.SERVED_ANNOTATION],
-        )
-        old = self.world.workloads.get(deployment)
-        if old is not None and old.template != wanted.template and not self.world.meddled:
-            self._watch_roll(wanted)
-        if old is not None and old.asks == wanted.asks:
+    def _apply(self, kind: str, one: Made, manifest: Raw, params: Mapping[str, str]) -> bool:
+        """Whether it changed anything."""
+        owners = {of["uid"] for of in manifest["metadata"].get("ownerReferences") or () if of.get("controller")}
+        if one.owners - owners and owners:
+            self.world.meets(Situation.NAME_TAKEN)
+            raise RefusedError(422, f"{one.key}: Only one reference can have Controller set to true")
+        if one.others.keys() & manifest["spec"].keys() and params["force"] != "true":
+            raise RefusedError(409, f"{one.key}: conflict with {', '.join(one.others)}")
+        if one.manifest == manifest and not one.others:
             return False
-        if old is not None:
-            wanted.generation, wanted.most_unavailable = old.generation + 1, old.most_unavailable
-            wanted.observed, wanted.counts = old.observed, old.counts
-        self.world.workloads[deployment] = wanted
-        self.world.workload_changed(wanted)
+        if kind == "Job" and one.manifest["spec"]["template"] != manifest["spec"]["template"]:
+            raise RefusedError(422, f"{one.key}: spec.template: field is immutable")
+        if isinstance(one, Workload):
+            if one.manifest["spec"]["selector"] != manifest["spec"]["selector"]:
+                raise RefusedError(422, f"{one.key}: spec.selector: field is immutable")
+            self.promises.of_roll(one, manifest)
+        if one.manifest["spec"] != manifest["spec"] or one.others:
+            one.generation += 1
+        one.manifest, one.others = manifest, {}
+        if isinstance(one, Workload):
+            _read_template(one)
+        self.world.made_changed(kind, one)
         return True
 
-    def _watch_roll(self, wanted: Workload) -> None:
-        """Replicas that answer are given up only where others can run, or where their node must be closed.
+    def _scale(self, one: Made | None, key: Key, patch: Raw) -> Raw:
+        """The number of a Deployment's replicas, if nobody wrote since. NB: whoever patches a field takes it from who applied it."""
+        if not isinstance(one, Workload):
+            raise RefusedError(404, f"{key} not found")
+        self._precondition(patch["metadata"], one.version)
+        self.promises.of_scale(one, patch["spec"]["replicas"])
+        one.replicas, one.generation = patch["spec"]["replicas"], one.generation + 1
+        one.others = {"replicas": one.replicas}
+        self.writes += 1
+        self.world.made_changed("Deployment", one)
+        return one.meta()
 
-        NB: where people meddle this is not asked: the place that the operator saw a moment ago may be gone.
-        """
-        mine = [one for one in self.world.pods.values() if one.owner == wanted.key]
-        answering = [one for one in mine if one.ready and self.world.now - one.ready_at > NEWS_SECONDS]
-        homes = {one.node for one in mine}
-        nodes = self.world.nodes.values()
-        fits = any(
-            node.labels.items() >= wanted.selector.items()
-            and all(node.allocatable.get(name, 0) >= count for name, count in wanted.requests.items())
-            for node in nodes
-        )
-        closed = any(node.name in homes and names.CHANGE_STARTED_ANNOTATION in node.annotations for node in nodes)
-        if answering and wanted.replicas and not (fits or closed):
-            raise BrokenPromiseError(f"{wanted.key} rolls to where no replica can run, and {len(answering)} answer")
+    def _log(self, key: Key, params: Mapping[str, str]) -> bytes:
+        pod = self.world.pods.get(key)
+        if pod is None:
+            raise RefusedError(404, f"{key} not found")
+        if pod.phase in NOT_STARTED:
+            raise RefusedError(400, f"container of {key} is waiting to start")
+        since = params.get("sinceTime", "")[:19]
+        return "".join(line for line in pod.printed.splitlines(keepends=True) if line[:19] >= since).encode()
 
-    def _apply_budget(self, deployment: Key, manifest: dict[str, Any]) -> bool:
-        most = int(manifest["spec"]["maxUnavailable"])
-        workload = self.world.workloads.get(deployment)
-        if workload is None or workload.most_unavailable == most:
-            return False
-        workload.most_unavailable = most
-        return True
+
+def _read_template(one: Workload) -> None:
+    """What the Deployment controller takes from it."""
+    spec = one.manifest["spec"]
+    limits = one.body["containers"][0]["resources"]["limits"]
+    one.replicas = spec["replicas"]
+    one.requests = {name: int(count) for name, count in limits.items() if "nvidia" in name}
+    one.template = json.dumps(spec["template"], sort_keys=True)
+
+
+def _valid(manifest: Raw) -> None:
+    meta = manifest["metadata"]
+    if manifest["kind"] == "Service" and _DNS_LABEL.fullmatch(meta["name"]) is None:
+        raise RefusedError(422, f"metadata.name: {meta['name']} is no DNS label")
+    _valid_labels(meta.get("labels") or {})
+    if manifest["spec"].get("replicas", 0) < 0 or manifest["spec"].get("maxUnavailable", 0) < 0:
+        raise RefusedError(422, "spec: must be greater than or equal to 0")
+
+
+def _valid_labels(labels: Mapping[str, str | None]) -> None:
+    bad = [value for value in labels.values() if value is not None and _VALUE.fullmatch(value) is None]
+    if bad:
+        raise RefusedError(422, f"metadata.labels: invalid value {bad[0]!r}")
 
 
 def _merge(into: dict[str, str], changes: Mapping[str, str | None]) -> None:

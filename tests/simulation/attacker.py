@@ -13,8 +13,7 @@ from slm_operator.settings import Nodes, Profiling, Settings, Tenancy
 from slm_operator.watch.records import Key
 
 from .objects import BrokenPromiseError
-from .people import advised_once
-from .run import Cluster, cluster
+from .run import Cluster, cluster, played
 
 EVIL, VICTIM, MODEL = "evil", Key("team", "chat"), Key("team", "opt")
 NODES, SHARE = 4, 2
@@ -109,7 +108,7 @@ class Attacker:
         """Deleted, and there again: nothing that is remembered of it may matter."""
         if Key(EVIL, name) in self.made.world.deployments:
             self.made.people.wants_no_more(name, EVIL)
-            self.made.world.at(20, lambda: self.asks_for_all(name))
+            self.made.world.at(20, self.asks_for_all, name)
 
     def changes_its_quota(self, _name: str) -> None:
         """What it may have, it takes and gives up again."""
@@ -147,7 +146,7 @@ def live_beside(made: Cluster, seed: int) -> None:
     """What happens, and whether the other gets its share. Raises BrokenPromiseError."""
     words, way = _way(seed)
     world, people = made.world, made.people
-    with advised_once():
+    with played(made):
         Attacker(made, way).begin()
         world.run_until(world.chance.choice(way.comes_first_seconds))
         people.wants(VICTIM.name, 0, 2)

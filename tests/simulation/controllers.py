@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slm_operator.api import names
 from slm_operator.watch.records import Key
 
 from .objects import Pod
 
 if TYPE_CHECKING:
-    from .objects import Node, Workload
+    from .objects import Job, Node, Workload
     from .world import World
 
 
@@ -26,14 +27,22 @@ class Controllers:
     def __post_init__(self) -> None:
         self.world.watchers.append(self.changed)
 
-    def changed(self, kind: str, _key: Key) -> None:
+    def changed(self, kind: str, key: Key) -> None:
         """Something changed that they may react to."""
         if not self._scheduling and kind in {"Node", "Pod"}:
             self._scheduling = True
             self.world.at(self.world.lag(0.1, 1), self._schedule)
+        if kind in {names.DEPLOYMENT_KIND, "Deployment", "Service", "PodDisruptionBudget"} and self._is_orphan(kind, key):
+            self.world.at(self.world.lag(0.1, 5), self.collect)
         if not self._rolling and kind in {"Pod", "Deployment"}:
             self._rolling = True
             self.world.at(self.world.lag(0.1, 2), self._roll)
+
+    def _is_orphan(self, kind: str, key: Key) -> bool:
+        if kind == names.DEPLOYMENT_KIND:
+            return key not in self.world.deployments
+        made, owner = self.world.made(kind).get(key), self.world.deployments.get(key)
+        return made is not None and (owner is None or owner.uid not in made.owners)
 
     def _schedule(self) -> None:
         self._scheduling = False
@@ -47,7 +56,7 @@ class Controllers:
                     pod.assumed = chosen.name
                     pod.let_in = chosen.opened_by_hand
                     # NB: what was decided is bound a moment later, whatever happened to the node meanwhile.
-                    self.world.at(self.world.lag(0.1, 2), lambda pod=pod: self._bind(pod))  # type: ignore[misc]
+                    self.world.at(self.world.lag(0.1, 2), self._bind, pod)
 
     def _fits(self, pod: Pod, node: Node) -> bool:
         if not node.ready or node.unschedulable or any(taint.effect == "NoSchedule" for taint in node.taints):
@@ -106,7 +115,7 @@ class Controllers:
         counts = (len(pods), updated, sum(pod.ready for pod in pods))
         if (workload.observed, workload.counts) != (workload.generation, counts):
             workload.observed, workload.counts = workload.generation, counts
-            self.world.workload_changed(workload)
+            self.world.made_changed("Deployment", workload)
 
     def _create(self, workload: Workload) -> None:
         namespace = workload.key.namespace
@@ -119,8 +128,8 @@ class Controllers:
             key=Key(workload.key.namespace, f"{workload.key.name}-{self._names}"),
             uid=f"uid-{workload.key.name}-{self._names}",
             requests=dict(workload.requests),
-            labels=dict(workload.labels),
-            selector=dict(workload.selector),
+            labels=dict(workload.manifest["spec"]["template"]["metadata"]["labels"]),
+            selector=dict(workload.body["nodeSelector"]),
             template=workload.template,
             owner=workload.key,
         )
@@ -138,10 +147,34 @@ class Controllers:
             pod.ready = False
             self.world.pod_changed(pod)
 
-    def collect(self, deployment: Key) -> None:
-        """The garbage collector, when an SLMDeployment was deleted."""
-        self.world.workloads.pop(deployment, None)
-        self.world.changed("Deployment", deployment)
+    def measures(self, job: Job) -> None:
+        """The Job controller: the pod of a Job that was made."""
+        template = job.manifest["spec"]["template"]
+        affinity = template["spec"].get("affinity", {}).get("nodeAffinity", {})
+        wishes = {
+            host: one["weight"]
+            for one in affinity.get("preferredDuringSchedulingIgnoredDuringExecution", ())
+            for host in one["preference"]["matchExpressions"][0]["values"]
+        }
+        pod = Pod(
+            key=job.key,
+            uid=job.uid,
+            requests={names.NVIDIA_GPU: 1},
+            labels=template["metadata"]["labels"],
+            selector=template["spec"]["nodeSelector"],
+            wishes=wishes,
+            job=job.uid,
+        )
+        self.world.pods[pod.key] = pod
+        self.world.pod_changed(pod)
+
+    def collect(self) -> None:
+        """The garbage collector: what has no owner left, and what came after its owner had gone."""
+        living = {one.uid for one in self.world.deployments.values()}
+        for kind in ("Deployment", "Service", "PodDisruptionBudget"):
+            for made in list(self.world.made(kind).values()):
+                if not made.owners & living:
+                    self.world.made_gone(kind, made.key)
         for pod in list(self.world.pods.values()):
-            if pod.owner == deployment:
+            if pod.owner is not None and pod.owner not in self.world.workloads:
                 self.delete(pod)

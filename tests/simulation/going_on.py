@@ -8,6 +8,7 @@ from slm_operator.watch.records import Key
 
 from .objects import BrokenPromiseError
 from .people import SHARING
+from .situations import Situation
 
 if TYPE_CHECKING:
     from .run import Cluster
@@ -24,7 +25,8 @@ def waits_for_a_profile(made: Cluster) -> None:
     world.run_until(world.now + 2 * PATIENCE_SECONDS)
     least = answering(made)
     people.loses_profile(NAME)
-    world.waited += least > 0
+    if least:
+        world.meets(Situation.WAITED_FOR_PROFILE)
     for _ in range(chance.randint(1, 4)):
         wanted = chance.randint(0, 4)
         people.wants(NAME, chance.randrange(len(SHARING)), wanted)

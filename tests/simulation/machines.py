@@ -7,10 +7,12 @@ advertises nothing under MPS before the daemon runs, and the daemon does not tol
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from slm_core.codec import to_json
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
 from slm_operator.partitioning.node_slices import REPLICAS_LABEL, STRATEGY_LABEL
@@ -18,7 +20,10 @@ from slm_operator.partitioning.plugin_config import class_of_config
 from slm_operator.settings import Settings
 from slm_operator.watch.records import Cause
 
+from tests.builders import documents
+
 from .objects import CONFIG_LABEL, BrokenPromiseError
+from .situations import Situation
 
 if TYPE_CHECKING:
     from slm_operator.watch.records import Key
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 STRATEGIES = {SharingMode.EXCLUSIVE: "none", SharingMode.TIME_SLICING: "time-slicing", SharingMode.MPS: "mps"}
 SETTINGS = Settings()
 MPS_CAPABLE = "nvidia.com/mps.capable"
+RESULT = json.dumps({"event": "result", "document": to_json(documents.imported())})
+"""The last line of a measurement that ended well."""
 
 
 @dataclass(slots=True)
@@ -46,13 +53,13 @@ class Machines:
         """A write that a part on a node watches."""
         if kind == "Node" and (node := self.world.nodes.get(key.name)) is not None:
             if node.labels.get(CONFIG_LABEL) != node.requested_config:
-                self.world.at(node.slowness * self.world.lag(0.5, 4), lambda: self._obey(node, again=False))
+                self.world.at(node.slowness * self.world.lag(0.5, 4), self._obey, node)
             self._see_to_daemon(node)
         elif kind == "Pod" and (pod := self.world.pods.get(key)) is not None:
             if pod.node is not None and pod.phase == "Pending" and not pod.deleting:
-                self.world.at(self.world.lag(0.2, 2), lambda: self._admit(pod))
+                self.world.at(self.world.lag(0.2, 2), self._admit, pod)
             if pod.deleting:
-                self.world.at(self.world.lag(1, 20), lambda: self._remove(pod))
+                self.world.at(self.world.lag(1, 20), self._remove, pod)
 
     def boot(self, node: Node) -> None:
         """A node comes up with what its label says."""
@@ -68,7 +75,7 @@ class Machines:
         text = node.projected.get(node.labels.get(CONFIG_LABEL) or "default")
         return text is not None and class_of_config(text) not in {None, node.loaded}
 
-    def _obey(self, node: Node, *, again: bool) -> None:
+    def _obey(self, node: Node, again: bool = False) -> None:  # noqa: FBT001, FBT002
         """The config-manager: a changed label picks a key."""
         label = node.labels.get(CONFIG_LABEL)
         if (label == node.requested_config and not again) or self.world.nodes.get(node.name) is not node:
@@ -76,12 +83,14 @@ class Machines:
         node.requested_config = label
         text = node.projected.get(label or "default")
         if text is None:
-            self.world.at(
-                self.world.lag(10, 40), lambda: label == node.requested_config and self._obey(node, again=True)
-            )
+            self.world.at(self.world.lag(10, 40), self._obey_again, node, label)
             return
         if "stuck" not in node.faults:
-            self.world.at(node.slowness * self.world.lag(0.5, 3), lambda: self._load(node, text, label))
+            self.world.at(node.slowness * self.world.lag(0.5, 3), self._load, node, text, label)
+
+    def _obey_again(self, node: Node, label: str | None) -> None:
+        if label == node.requested_config:
+            self._obey(node, again=True)
 
     def _load(self, node: Node, text: str, label: str | None) -> None:
         loaded = class_of_config(text)
@@ -98,8 +107,8 @@ class Machines:
         node.loaded = loaded
         if was_mps and node.daemon_started is not None:
             self._stop_daemon(node)
-        self.world.at(node.slowness * self.world.lag(1, 9), lambda: self._advertise(node))
-        self.world.at(node.slowness * self.world.lag(0.5, 9), lambda: self._discover(node))
+        self.world.at(node.slowness * self.world.lag(1, 9), self._advertise, node)
+        self.world.at(node.slowness * self.world.lag(0.5, 9), self._discover, node)
 
     def _is_excused(self, node: Node, pod: Pod) -> bool:
         """Whether the operator could not know better than to let a configuration load under a pod.
@@ -142,7 +151,7 @@ class Machines:
         due = wanted and node.daemon_started is None and not node.daemon_comes
         if due and not closed and "no-daemon" not in node.faults:
             node.daemon_comes = True
-            self.world.at(self.world.lag(3, 15), lambda: self._start_daemon(node))
+            self.world.at(self.world.lag(3, 15), self._start_daemon, node)
         if not wanted and node.daemon_started is not None:
             self._stop_daemon(node)
 
@@ -152,7 +161,7 @@ class Machines:
             node.daemon_started = self.world.stamp()
             self.world.tell("node", f"{node.name} runs its MPS daemon")
             self.world.daemon_changed(node)
-            self.world.at(self.world.lag(1, 30), lambda: self._advertise(node))
+            self.world.at(self.world.lag(1, 30), self._advertise, node)
 
     def _stop_daemon(self, node: Node) -> None:
         node.daemon_started = None
@@ -164,6 +173,7 @@ class Machines:
         if node.daemon_started is not None:
             for pod in self.world.on(node.name):
                 if pod.phase == "Running":
+                    self.world.meets(Situation.DAEMON_CRASHED)
                     self._restart(pod)
             self._stop_daemon(node)
 
@@ -185,14 +195,16 @@ class Machines:
             taken = sum(one.requests.get(resource, 0) for one in there)
             if taken + count > node.allocatable.get(resource, 0):
                 pod.phase, pod.failed_because = "Failed", Cause("UnexpectedAdmissionError", "no devices")
-                self.refused += [f"{self.world.now:.0f}s {pod.key} on {pod.node}"] if pod.owner is not None else []
+                if pod.owner is not None:
+                    self.refused += [f"{self.world.now:.0f}s {pod.key} on {pod.node}"]
+                    self.world.meets(Situation.REFUSED_BY_KUBELET)
                 self.world.pod_changed(pod)
                 return
         pod.phase, pod.started, pod.device = "Running", self.world.stamp(), self._device(node)
         self.world.pod_changed(pod)
-        self.world.at(self.world.lag(5, 60), lambda: self._become_ready(pod))
+        self.world.at(self.world.lag(5, 60), self._become_ready, pod)
         if (job := self.world.jobs.get(pod.key)) is not None:
-            self.world.at(self.world.lag(100, 400), lambda: self._end(job, pod))
+            self.world.at(self.world.lag(100, 400), self._end, job, pod)
 
     def _device(self, node: Node) -> str:
         """The plugin would rather fill a GPU before it begins another; the kubelet may do otherwise."""
@@ -207,20 +219,21 @@ class Machines:
         """All points are measured."""
         if self.world.pods.get(pod.key) is pod:
             pod.phase, pod.ready, job.finished = "Succeeded", False, True
+            pod.printed += f"{self.world.stamp()} {RESULT}\n"
             self.world.pod_changed(pod)
-            self.world.job_changed(job)
+            self.world.made_changed("Job", job)
 
     def _restart(self, pod: Pod) -> None:
         """The kubelet: a container that ended starts again, where it is. Both are reported a moment later."""
         pod.started, pod.ready = None, False
-        self.world.at(self.world.lag(0.1, 2), lambda: self._tell(pod))
-        self.world.at(self.world.lag(0.5, 30), lambda: self._start_again(pod))
+        self.world.at(self.world.lag(0.1, 2), self._tell, pod)
+        self.world.at(self.world.lag(0.5, 30), self._start_again, pod)
 
     def _start_again(self, pod: Pod) -> None:
         if self.world.pods.get(pod.key) is pod and not pod.deleting:
             pod.started = self.world.stamp()
-            self.world.at(self.world.lag(0.1, 4), lambda: self._tell(pod))
-            self.world.at(self.world.lag(5, 60), lambda: self._become_ready(pod))
+            self.world.at(self.world.lag(0.1, 4), self._tell, pod)
+            self.world.at(self.world.lag(5, 60), self._become_ready, pod)
 
     def _tell(self, pod: Pod) -> None:
         if self.world.pods.get(pod.key) is pod:

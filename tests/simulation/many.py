@@ -11,12 +11,16 @@ import signal
 import threading
 import traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .objects import BrokenPromiseError
 from .run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CHUNK = 25
 """Seeds a task: a fraction of a second, which is what remains to be waited for when a seed is broken or the user gives up."""
@@ -33,8 +37,8 @@ class Tally:
     """Of the operator."""
     writes: int = 0
     kills: int = 0
-    waited: int = 0
-    """Runs in which what answered waited for a profile."""
+    met: Mapping[str, int] = field(default_factory=dict)
+    """How often each hard situation came to pass."""
     broken: str | None = None
     """The first seed that broke a promise, what it was, and how to look at it."""
 
@@ -45,12 +49,12 @@ class Tally:
             passes=self.passes + other.passes,
             writes=self.writes + other.writes,
             kills=self.kills + other.kills,
-            waited=self.waited + other.waited,
+            met=Counter(self.met) + Counter(other.met),
             broken=self.broken or other.broken,
         )
 
     def __str__(self) -> str:
-        what = f"{self.steps:,} steps, {self.passes:,} passes, {self.writes:,} writes, {self.kills:,} kills, {self.waited:,} waits"
+        what = f"{self.steps:,} steps, {self.passes:,} passes, {self.writes:,} writes, {self.kills:,} kills"
         return f"{self.runs:,} simulated runs: {what}"
 
 
@@ -66,11 +70,11 @@ def play(seeds: range, **operator: Any) -> Tally:
             return tally + Tally(runs=1, broken=_broken(seed, traceback.format_exc()))
         tally += Tally(
             runs=1,
-            steps=made.world.steps,
+            steps=made.world.loop.steps,
             passes=made.operator.passes,
             writes=made.api.writes,
             kills=made.operator.kills,
-            waited=made.world.waited,
+            met=made.world.met,
         )
     return tally
 

@@ -1,34 +1,27 @@
-"""The objects of the simulated cluster, as its API server has them, and the records that the operator sees of them."""
+"""The objects of the simulated cluster, as its API server has them, and raw as it gives them to whoever watches."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.partitioning.base import UNSHARED
-from slm_operator.watch.records import (
-    Cause,
-    DaemonPodRecord,
-    JobRecord,
-    Key,
-    Meta,
-    NodeRecord,
-    Owner,
-    PodRecord,
-    Taint,
-    WorkloadRecord,
-)
+from slm_operator.settings import DevicePlugin
+from slm_operator.watch.records import Key
 
 if TYPE_CHECKING:
     from slm_operator.partitioning.base import SliceClass
+    from slm_operator.watch.records import Cause, Taint
+
+Raw = dict[str, Any]
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-CONFIG_LABEL = "nvidia.com/device-plugin.config"
-CONFIG_MAP = Key("nvidia-device-plugin", "nvidia-device-plugin-configs")
+PLUGIN = DevicePlugin()
+CONFIG_LABEL = PLUGIN.config_label
+CONFIG_MAP = Key(PLUGIN.namespace, PLUGIN.config_map)
 PRODUCT = "NVIDIA-H100-80GB-HBM3"
-OURS = f"{names.GROUP}/"
 TEMPLATE_HASH = "5f4d"
 """Of every ReplicaSet: a Deployment's pods have one each, by its template."""
 
@@ -39,12 +32,23 @@ class BrokenPromiseError(AssertionError):
 
 def plugin_of(node: str) -> Key:
     """The device plugin's pod on a node."""
-    return Key("nv", f"plugin-{node}")
+    return Key(PLUGIN.namespace, f"plugin-{node}")
 
 
 def daemon_of(node: str) -> Key:
     """The MPS daemon's pod on a node."""
-    return Key("nv", f"mps-{node}")
+    return Key(PLUGIN.namespace, f"mps-{node}")
+
+
+def head(key: Key, uid: str, version: int, **more: Any) -> Raw:
+    """`metadata`."""
+    where = {"namespace": key.namespace} if key.namespace else {}
+    return {"name": key.name, **where, "uid": uid, "resourceVersion": str(version), **more}
+
+
+def said(kind: str, holds: bool, **more: str) -> Raw:
+    """A condition."""
+    return {"type": kind, "status": "True" if holds else "False", **more}
 
 
 @dataclass(slots=True)
@@ -82,45 +86,42 @@ class Node:
     owed: dict[str, str | None] = field(default_factory=dict)
     """Labels, by name, that an administrator has a right to find when we are gone."""
 
-    def record(self) -> NodeRecord:
-        """As the operator sees it."""
-        ours = {name: text for name, text in self.annotations.items() if name.startswith(OURS)}
-        meta = Meta(
-            key=Key("", self.name),
-            uid=self.uid,
-            resource_version=str(self.version),
-            labels=dict(self.labels),
-            annotations=ours,
-        )
-        return NodeRecord(
-            meta=meta,
-            ready=self.ready,
-            unschedulable=self.unschedulable,
-            taints=self.taints,
-            allocatable=dict(self.allocatable),
-        )
+    @property
+    def changes(self) -> bool:
+        """Whether the operator is changing it."""
+        return names.CHANGE_STARTED_ANNOTATION in self.annotations
 
-    def plugin(self) -> DaemonPodRecord:
+    def raw(self) -> Raw:
+        meta = head(Key("", self.name), self.uid, self.version)
+        taints = [{"key": one.key, "value": one.value, "effect": one.effect} for one in self.taints]
+        return {
+            "metadata": meta | {"labels": dict(self.labels), "annotations": dict(self.annotations)},
+            "spec": {"unschedulable": self.unschedulable, "taints": taints},
+            "status": {
+                "allocatable": {name: str(count) for name, count in self.allocatable.items()},
+                "conditions": [said("Ready", self.ready)],
+            },
+        }
+
+    def plugin(self) -> Raw:
         """The device plugin's pod."""
-        return DaemonPodRecord(
-            meta=Meta(key=plugin_of(self.name), uid=f"plugin-{self.uid}", resource_version="1"),
-            node=self.name,
-            part="device-plugin",
-            ready=True,
-            containers=("nvidia-device-plugin-ctr", "nvidia-device-plugin-sidecar"),
-        )
+        parts = ("nvidia-device-plugin-ctr", "nvidia-device-plugin-sidecar")
+        return self._daemon(head(plugin_of(self.name), f"plugin-{self.uid}", 1), parts, None)
 
-    def daemon(self) -> DaemonPodRecord | None:
+    def daemon(self) -> Raw | None:
         """The MPS daemon's pod, while it runs."""
         if self.daemon_started is None:
             return None
-        return DaemonPodRecord(
-            meta=Meta(key=daemon_of(self.name), uid=f"mps-{self.uid}", resource_version=str(self.daemon_version)),
-            node=self.name,
-            part="mps-control-daemon",
-            ready=True,
-            started=self.daemon_started,
-        )
+        meta = head(daemon_of(self.name), f"mps-{self.uid}", self.daemon_version)
+        return self._daemon(meta, ("mps-control-daemon-ctr",), self.daemon_started)
+
+    def _daemon(self, meta: Raw, containers: tuple[str, ...], started: str | None) -> Raw:
+        state = {} if started is None else {"state": {"running": {"startedAt": started}}}
+        return {
+            "metadata": meta,
+            "spec": {"nodeName": self.name, "containers": [{"name": name} for name in containers]},
+            "status": {"conditions": [said("Ready", holds=True)], "containerStatuses": [state]},
+        }
 
 
 @dataclass(slots=True)
@@ -151,35 +152,41 @@ class Pod:
     failed_because: Cause | None = None
     device: str | None = None
     """The GPU that its kubelet gave it."""
+    printed: str = ""
+    """Its log, each line behind its time."""
     version: int = 0
 
-    def record(self) -> PodRecord:
-        """As the operator sees it."""
-        meta = Meta(
-            key=self.key,
-            uid=self.uid,
-            resource_version=str(self.version),
-            deleting=self.deleting,
-            labels=self.labels if self.owner is None else self.labels | {"pod-template-hash": TEMPLATE_HASH},
-            owners=self._owners(),
-        )
-        return PodRecord(
-            meta=meta,
-            node=self.node,
-            phase=self.phase,
-            ready=self.ready,
-            gpu_requests=self.requests,
-            started=self.started,
-            unscheduled_because="no node fits" if self.node is None else None,
-            failed_because=self.failed_because,
-            resource_health={f"{self.device}::0": "Healthy"} if self.device is not None else {},
-        )
+    def raw(self) -> Raw:
+        labels = self.labels if self.owner is None else self.labels | {"pod-template-hash": TEMPLATE_HASH}
+        meta = head(self.key, self.uid, self.version, labels=labels, ownerReferences=self._owners())
+        if self.deleting:
+            meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        limits = {name: str(count) for name, count in self.requests.items()}
+        placed = {} if self.node is None else {"nodeName": self.node}
+        return {
+            "metadata": meta,
+            "spec": placed | {"containers": [{"name": "engine", "resources": {"limits": limits}}]},
+            "status": self._status(),
+        }
 
-    def _owners(self) -> tuple[Owner, ...]:
+    def _status(self) -> Raw:
+        unplaced = [said("PodScheduled", holds=False, message="no node fits")] if self.node is None else []
+        status: Raw = {"phase": self.phase, "conditions": [said("Ready", self.ready), *unplaced]}
+        if self.failed_because is not None:
+            status |= {"reason": self.failed_because.reason, "message": self.failed_because.message}
+        container: Raw = {}
+        if self.started is not None:
+            container["state"] = {"running": {"startedAt": self.started}}
+        if self.device is not None:
+            held = {"resourceID": f"{self.device}::0", "health": "Healthy"}
+            container["allocatedResourcesStatus"] = [{"resources": [held]}]
+        return status | {"containerStatuses": [container]}
+
+    def _owners(self) -> list[Raw]:
         if self.owner is not None:
             name = f"{self.owner.name}-{TEMPLATE_HASH}"
-            return (Owner("ReplicaSet", name, f"uid-{name}"),)
-        return (Owner("Job", self.key.name, self.job),) if self.job is not None else ()
+            return [{"kind": "ReplicaSet", "name": name, "uid": f"uid-{name}", "controller": True}]
+        return [{"kind": "Job", "name": self.key.name, "uid": self.job, "controller": True}] if self.job else []
 
     @property
     def holds(self) -> bool:
@@ -188,81 +195,132 @@ class Pod:
 
 
 @dataclass(slots=True)
-class Job:
-    """A batch/v1 Job that measures a profile, with one pod of its name."""
+class Made:
+    """An object that the operator applied: its manifest, and which of its fields are still the operator's."""
 
     key: Key
     uid: str
-    labels: dict[str, str]
-    finished: bool = False
-    failed_because: Cause | None = None
-    created: str = ""
-    owner: str = ""
-    """uid of its SLMProfile."""
+    manifest: Raw
+    generation: int = 1
     version: int = 0
+    others: Raw = field(default_factory=dict)
+    """What somebody else wrote of its spec since."""
 
-    def record(self) -> JobRecord:
-        """As the operator sees it."""
-        owners = (Owner(names.PROFILE_KIND, self.key.name, self.owner),)
-        meta = Meta(key=self.key, uid=self.uid, resource_version=str(self.version), labels=self.labels, owners=owners)
-        return JobRecord(
-            meta=meta,
-            active=int(not self.finished),
-            finished=self.finished,
-            failed_because=self.failed_because,
-            created=self.created,
+    @property
+    def owners(self) -> set[str]:
+        """uids of whom it goes with."""
+        return {one["uid"] for one in self.manifest["metadata"].get("ownerReferences") or ()}
+
+    def raw(self) -> Raw:
+        return {"metadata": self.meta(), "spec": self.manifest.get("spec") or {}}
+
+    def meta(self) -> Raw:
+        given = self.manifest["metadata"]
+        spec = {f"f:{name}": {} for name in self.manifest.get("spec") or {} if name not in self.others}
+        owned = {"manager": names.FIELD_MANAGER, "operation": "Apply", "time": "", "fieldsV1": {"f:spec": spec}}
+        others = {f"f:{name}": {} for name in self.others}
+        by_others = [owned | {"operation": "Update", "fieldsV1": {"f:spec": others}}] if others else []
+        return head(
+            self.key,
+            self.uid,
+            self.version,
+            generation=self.generation,
+            labels=given.get("labels") or {},
+            annotations=given.get("annotations") or {},
+            ownerReferences=given.get("ownerReferences") or [],
+            managedFields=[owned, *by_others],
         )
 
 
 @dataclass(slots=True)
-class Workload:
+class Job(Made):
+    """A batch/v1 Job that measures a profile, with one pod of its name."""
+
+    finished: bool = False
+    failed_because: Cause | None = None
+    created: str = ""
+
+    def raw(self) -> Raw:
+        ended = [said("Complete", holds=True)] if self.finished else []
+        if self.failed_because is not None:
+            ended = [said("Failed", holds=True, reason=self.failed_because.reason)]
+        return {
+            "metadata": self.meta() | {"creationTimestamp": self.created},
+            "status": {"active": int(not self.finished), "conditions": ended},
+        }
+
+
+@dataclass(slots=True)
+class Workload(Made):
     """An apps/v1 Deployment."""
 
-    key: Key
-    uid: str
-    owner: str
-    """uid of its SLMDeployment."""
-    replicas: int
-    template: str
-    selector: dict[str, str]
-    requests: dict[str, int]
-    labels: dict[str, str]
-    generation: int = 1
-    surge: int = 0
-    """Of its strategy: 1 creates before it deletes, 0 deletes before it creates."""
-    most_unavailable: int = 1
-    """Of its PDB."""
-    served: str = ""
-    """What it was made from."""
+    replicas: int = 0
     observed: int = 0
     """Generation that its status speaks of, as the counts do."""
     counts: tuple[int, int, int] = (0, 0, 0)
     """Pods of its: all, those of the present template, those that are ready."""
-    version: int = 0
+    template: str = ""
+    """What of it decides which pods are up to date."""
+    requests: dict[str, int] = field(default_factory=dict)
 
     @property
-    def asks(self) -> tuple[int, str, int, str]:
-        """What of it can change."""
-        return self.replicas, self.template, self.surge, self.served
+    def body(self) -> Raw:
+        """Its pods' spec."""
+        body: Raw = self.manifest["spec"]["template"]["spec"]
+        return body
 
-    def record(self) -> WorkloadRecord:
-        """As the operator sees it."""
+    @property
+    def surge(self) -> int:
+        """Of its strategy: 1 creates before it deletes, 0 deletes before it creates."""
+        return int(self.manifest["spec"]["strategy"]["rollingUpdate"]["maxSurge"])
+
+    def raw(self) -> Raw:
         existing, updated, ready = self.counts
-        version = str(self.version)
-        return WorkloadRecord(
-            meta=Meta(
-                key=self.key,
-                uid=self.uid,
-                resource_version=version,
-                generation=self.generation,
-                labels=self.labels,
-                owners=(Owner(names.DEPLOYMENT_KIND, self.key.name, self.owner),),
-            ),
-            observed_generation=self.observed,
-            replicas=self.replicas,
-            existing=existing,
-            updated=updated,
-            ready=ready,
-            available=ready,
-            served=self.served or None,
-        )
+        counted = {"replicas": existing, "updatedReplicas": updated, "readyReplicas": ready, "availableReplicas": ready}
+        return {
+            "metadata": self.meta(),
+            "spec": {"replicas": self.replicas},
+            "status": {"observedGeneration": self.observed} | counted,
+        }
+
+
+@dataclass(slots=True)
+class Deployment:
+    """An SLMDeployment."""
+
+    key: Key
+    uid: str
+    spec: Raw
+    generation: int = 1
+    own_replicas: int | None = None
+    """The number in its spec that the operator applied, while no user has one there."""
+    status: Raw = field(default_factory=dict)
+    version: int = 0
+
+    def raw(self) -> Raw:
+        meta = head(self.key, self.uid, self.version, generation=self.generation)
+        if self.own_replicas is None:
+            return {"metadata": meta, "spec": self.spec, "status": self.status}
+        owner = {"manager": names.REPLICAS_MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        return {
+            "metadata": meta | {"managedFields": [owner]},
+            "spec": self.spec | {"replicas": self.own_replicas},
+            "status": self.status,
+        }
+
+
+@dataclass(slots=True)
+class Profile(Made):
+    """An SLMProfile: what the operator applied, or a person."""
+
+    status: Raw = field(default_factory=dict)
+    created: str = ""
+
+    @property
+    def imported(self) -> bool:
+        """Whether somebody measured it elsewhere."""
+        return "measurements" in self.manifest["spec"]
+
+    def raw(self) -> Raw:
+        meta = self.meta() | {"creationTimestamp": self.created}
+        return {"metadata": meta, "spec": self.manifest["spec"], "status": self.status}

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from slm_core.codec import to_json
 from slm_operator.api import names
-from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.planning.deployment import advising
-from slm_operator.watch.records import Cause, DeploymentRecord, Key, ProfileRecord, Taint
+from slm_operator.watch import custom_resources
+from slm_operator.watch.records import Cause, Key, Taint
 
-from tests import builders as worlds
+from tests.builders import documents
 
-from .objects import CONFIG_LABEL, PRODUCT, Node, Pod, daemon_of, plugin_of
+from .objects import CONFIG_LABEL, PRODUCT, Deployment, Node, Pod, Profile, daemon_of, plugin_of
+from .situations import Situation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .controllers import Controllers
     from .machines import Machines
+    from .objects import Raw
     from .operator import Operator
     from .world import World
 
@@ -43,32 +47,52 @@ sharing:
 
 
 @cache
-def wish(
-    name: str, sharing: int, replicas: int | None, namespace: str = "team"
-) -> tuple[DeploymentRecord, ProfileRecord]:
-    """An SLMDeployment and its imported profile. Parsed once: thousands of runs wish for the same."""
-    spec: dict[str, Any] = {"sharing": SHARING[sharing], "profiling": {"profileRef": {"name": name}}}
-    if replicas is not None:
-        spec["replicas"] = replicas
-    record = worlds.deployment(name, spec)
-    profile = worlds.profile(record, worlds.imported())
-    key = Key(namespace, name)
-    return replace(record, meta=replace(record.meta, key=key)), replace(profile, meta=replace(profile.meta, key=key))
+def wish(name: str, sharing: int, replicas: int | None) -> Raw:
+    """The spec of an SLMDeployment. The same object for the same wish."""
+    spec: Raw = {
+        "model": {"uri": "pvc://models/opt"},
+        "sharing": SHARING[sharing],
+        "profiling": {"profileRef": {"name": name}},
+    }
+    return spec | ({"replicas": replicas} if replicas is not None else {})
 
 
 @cache
-def _profile_spec(product: str | None) -> SLMProfileSpec:
-    return SLMProfileSpec.model_validate({"model": {"uri": "pvc://models/opt"}, "gpu": {"product": product}})
+def imported() -> Raw:
+    """The spec of an SLMProfile that was measured elsewhere."""
+    return {"model": {"uri": "pvc://models/opt"}, "measurements": to_json(documents.imported())}
 
 
 _ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
 
 
 @contextmanager
-def advised_once() -> Iterator[None]:
-    """Advice is a pure function of wish and document, and half the time of a run: ask for it once for each wish."""
-    with patch.object(advising, "advise_deployment", _asked_once(advising.advise_deployment)):
+def thought_once() -> Iterator[None]:
+    """Advice and reading are pure functions, and most of the time of a run: ask for each once for the same question.
+
+    What is read from the same text is the same object, by which advice knows it again.
+    """
+    with (
+        patch.object(custom_resources, "_spec", _read_once(custom_resources._spec)),
+        patch.object(custom_resources, "_document", _read_once(custom_resources._document)),
+        patch.object(advising, "advise_deployment", _asked_once(advising.advise_deployment)),
+    ):
         yield
+
+
+_READ: dict[tuple[Any, str], Any] = {}
+
+
+def _read_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    def read(of: object, raw: object) -> Any:
+        if raw is None:
+            return None, None
+        known = (of, json.dumps(raw))
+        if known not in _READ:
+            _READ[known] = function(of, raw)
+        return _READ[known]
+
+    return read
 
 
 def _asked_once(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,53 +113,51 @@ class People:
     operator: Operator
     controllers: Controllers
     machines: Machines
-    generation: int = 0
     wishes: dict[str, list[tuple[int, int | None]]] = field(default_factory=dict)
     """Ways to share and replicas that were wanted, by deployment."""
 
     # -- users
 
     def wants(self, name: str, sharing: int, replicas: int | None, namespace: str = "team") -> None:
-        """Apply an SLMDeployment, unless what it owned before it was deleted is still there.
+        """Apply an SLMDeployment.
 
         Without a number of replicas the field is left out, and what the operator keeps there stays.
         """
-        record, profile = wish(name, sharing, replicas, namespace)
-        self.generation += 1
         self.wishes.setdefault(name, []).append((sharing, replicas))
-        known = self.world.deployments.get(record.meta.key)
-        if known is None and record.meta.key in self.world.workloads:
-            return
-        uid = known.meta.uid if known is not None else f"uid-{name}-{self.generation}"
-        generation = known.meta.generation + 1 if known is not None else 1
-        meta = replace(record.meta, uid=uid, generation=generation)
-        status = known.status if known is not None else {}
-        own = known.own_replicas if known is not None and replicas is None else None
+        key, spec = Key(namespace, name), wish(name, sharing, replicas)
         self.world.tell("user", f"wants {'a pack' if replicas is None else replicas} x {name}, {SHARING[sharing]}")
+        known = self.world.deployments.get(key)
         if known is None:
-            self.world.profiles[profile.meta.key] = profile
-            self.world.changed(names.PROFILE_KIND, profile.meta.key)
-        self.world.deployment_changed(replace(record, meta=meta, status=status, own_replicas=own))
+            if key not in self.world.profiles:
+                self._applies_profile(key, imported())
+            self.world.deployment_changed(Deployment(key, f"uid-{name}-{self.world.version()}", spec))
+            return
+        known.spec, known.generation = spec, known.generation + 1
+        if replicas is not None:
+            known.own_replicas = None
+        self.world.deployment_changed(known)
 
     def measures(self, name: str, namespace: str = "team", product: str | None = None) -> None:
         """Apply an SLMProfile that nobody imports."""
         self.world.tell("user", f"wants {name} to be measured")
-        meta = worlds.meta(name, namespace, annotations={}, labels={})
-        created = self.world.stamp()
-        self.world.profile_changed(ProfileRecord(meta=meta, spec=_profile_spec(product), created=created))
+        spec: Raw = {"model": {"uri": "pvc://models/opt"}, "gpu": {"product": product} if product is not None else {}}
+        self._applies_profile(Key(namespace, name), spec)
+
+    def _applies_profile(self, key: Key, spec: Raw) -> None:
+        uid = f"uid-profile-{key.name}-{self.world.version()}"
+        profile = Profile(key=key, uid=uid, manifest={"metadata": {}, "spec": spec}, created=self.world.stamp())
+        self.world.profiles[key] = profile
+        self.world.made_changed(names.PROFILE_KIND, profile)
 
     def loses_profile(self, name: str, namespace: str = "team") -> None:
         """What it would be advised from is gone, or is not measured yet."""
         self.world.tell("user", f"deletes the profile of {name}")
-        key = Key(namespace, name)
-        del self.world.profiles[key]
-        self.world.changed(names.PROFILE_KIND, key)
+        self.world.made_gone(names.PROFILE_KIND, Key(namespace, name))
 
     def has_measured(self, name: str, namespace: str = "team") -> None:
         """It is there again."""
-        _, profile = wish(name, *self.wishes[name][-1], namespace)
         self.world.tell("user", f"has {name} measured")
-        self.world.profile_changed(profile)
+        self._applies_profile(Key(namespace, name), imported())
 
     def wants_as_before(self, name: str) -> None:
         """Back to the wish before the last one."""
@@ -146,8 +168,8 @@ class People:
         self.world.tell("user", f"deletes {name}")
         key = Key(namespace, name)
         del self.world.deployments[key]
+        self.world.version()
         self.world.changed(names.DEPLOYMENT_KIND, key)
-        self.world.at(self.world.lag(0.1, 5), lambda: self.controllers.collect(key))
 
     # -- administrators
 
@@ -178,7 +200,7 @@ class People:
         self.world.tell("user", f"runs {pod.key}")
         self.world.pods[pod.key] = pod
         self.world.pod_changed(pod)
-        self.world.at(seconds, lambda: self._ends(pod))
+        self.world.at(seconds, self._ends, pod)
 
     def _ends(self, pod: Pod) -> None:
         if pod.key in self.world.pods:
@@ -188,12 +210,16 @@ class People:
     def loses_node(self, node: Node) -> None:
         """The machine is gone, and its pods with it."""
         self.world.tell("admin", f"loses {node.name}")
+        if node.changes:
+            self.world.meets(Situation.NODE_LOST_IN_A_CHANGE)
         del self.world.nodes[node.name]
         for pod in [one for one in self.world.pods.values() if one.node == node.name]:
             self.world.pod_gone(pod)
             if (job := self.world.jobs.get(pod.key)) is not None and not job.finished:
+                self.world.meets(Situation.MEASUREMENT_LOST)
                 job.finished, job.failed_because = True, Cause("BackoffLimitExceeded")
-                self.world.job_changed(job)
+                self.world.made_changed("Job", job)
+        self.world.version()
         self.world.changed("Node", Key("", node.name))
         for part in (plugin_of(node.name), daemon_of(node.name)):
             self.world.changed("DaemonPod", part)
@@ -224,12 +250,12 @@ class People:
     def _cordons(self, node: Node, _count: int) -> None:
         node.unschedulable = True
         self.world.node_changed(node)
-        self.world.at(self.world.lag(10, 400), lambda: self._repairs(node, unschedulable=False))
+        self.world.at(self.world.lag(10, 400), partial(self._repairs, node, unschedulable=False))
 
     def _node_not_ready(self, node: Node, _count: int) -> None:
         node.ready = False
         self.world.node_changed(node)
-        self.world.at(self.world.lag(10, 400), lambda: self._repairs(node, ready=True))
+        self.world.at(self.world.lag(10, 400), partial(self._repairs, node, ready=True))
 
     def _repairs(self, node: Node, **fields: bool) -> None:
         for name, value in fields.items():
@@ -243,9 +269,11 @@ class People:
         self.world.node_changed(node)
 
     def _opts_out(self, node: Node, _count: int) -> None:
+        if node.changes:
+            self.world.meets(Situation.OPTED_OUT_IN_A_CHANGE)
         node.labels.pop(names.OPT_IN_LABEL, None)
         self.world.node_changed(node)
-        self.world.at(self.world.lag(100, 900), lambda: self._opts_in(node))
+        self.world.at(self.world.lag(100, 900), self._opts_in, node)
 
     def _opts_in(self, node: Node) -> None:
         if self.world.nodes.get(node.name) is node and node.owed[names.OPT_IN_LABEL] == "true":
@@ -256,13 +284,14 @@ class People:
         """NB: whoever lands before we close it again may be hurt by what is being loaded; ours is only to close it."""
         if any(taint.key == names.CHANGING_TAINT for taint in node.taints):
             node.opened_by_hand = True
+            self.world.meets(Situation.OPENED_BY_HAND)
         node.taints = tuple(taint for taint in node.taints if taint.key != names.CHANGING_TAINT)
         self.world.node_changed(node)
 
     def _taints(self, node: Node, count: int) -> None:
         node.taints = (*node.taints, Taint(key=f"theirs-{count}"))
         self.world.node_changed(node)
-        self.world.at(self.world.lag(10, 300), lambda: self._takes_taint_off(node, f"theirs-{count}"))
+        self.world.at(self.world.lag(10, 300), self._takes_taint_off, node, f"theirs-{count}")
 
     def _takes_taint_off(self, node: Node, key: str) -> None:
         node.taints = tuple(taint for taint in node.taints if taint.key != key)
@@ -271,17 +300,19 @@ class People:
 
     def _replaces_node(self, node: Node, _count: int) -> None:
         self.loses_node(node)
-        self.world.at(self.world.lag(5, 200), lambda: self.adds_node(node.name, gpus=node.gpus))
+        self.world.at(self.world.lag(5, 200), partial(self.adds_node, node.name, gpus=node.gpus))
 
     def _breaks_config_map(self, _node: Node, _count: int) -> None:
         """Deleted, or put back to what a chart says, without our keys."""
-        self.operator.api.config_was_replaced = True
+        self.operator.api.promises.config_was_replaced = True
+        if any(key.startswith(names.CONFIG_KEY_PREFIX) for key in self.world.config or {}):
+            self.world.meets(Situation.KEYS_LOST)
         kept = {key: text for key, text in (self.world.config or {}).items() if not key.startswith("slm-")}
         self.world.config = None if self.world.happens(0.5) else kept
         self.world.config_annotations = {}
         self.world.config_changed()
         if self.world.config is None:
-            self.world.at(self.world.lag(10, 300), lambda: self._restores_config_map(kept))
+            self.world.at(self.world.lag(10, 300), self._restores_config_map, kept)
 
     def _restores_config_map(self, kept: dict[str, str]) -> None:
         if self.world.config is None:
@@ -298,7 +329,7 @@ class People:
         fault = self.world.chance.choice(("stuck", "no-daemon"))
         node.faults.add(fault)
         if self.world.happens(0.8):  # else it is never fixed
-            self.world.at(self.world.lag(10, 400), lambda: self._repairs_plugin(node, fault))
+            self.world.at(self.world.lag(10, 400), self._repairs_plugin, node, fault)
 
     def sells_broken(self, node: Node) -> None:
         """A plugin that will never load another configuration, or a daemon that never comes."""
@@ -322,4 +353,4 @@ class People:
 
     def _sets_clock(self, _node: Node, _count: int) -> None:
         self.world.clock_was_set = True
-        self.operator.clock_error += self.world.chance.uniform(-1800, 1800)
+        self.operator.sets_clock(self.world.chance.uniform(-1800, 1800))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +16,17 @@ from .api import Api
 from .controllers import Controllers
 from .going_on import waits_for_a_profile
 from .machines import Machines
+from .narrator import heard
 from .objects import CONFIG_LABEL, BrokenPromiseError
 from .operator import Operator
-from .people import FORMER, SHARING, THEIRS, People, advised_once
+from .people import FORMER, SHARING, THEIRS, People, thought_once
 from .world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from random import Random
 
-    from slm_operator.watch.records import DeploymentRecord
-
-    from .objects import Node
+    from .objects import Deployment, Node
 
 QUIET_SECONDS = 1500.0
 """No write for this long is the end of a plan: longer than any timeout of the operator's."""
@@ -52,6 +53,13 @@ def cluster(seed: int, *, steady: bool = False, narrated: bool = False, **operat
     api = Api(world, controllers)
     one = Operator(world, api, **operator)
     return Cluster(world, api, People(world, one, controllers, machines), one)
+
+
+@contextmanager
+def played(made: Cluster) -> Iterator[None]:
+    """Whatever lets time pass in a cluster is done within."""
+    with thought_once(), heard(made.world):
+        yield
 
 
 def run(seed: int, **operator: Any) -> Cluster:
@@ -81,7 +89,7 @@ def drawn(seed: int, **operator: Any) -> Cluster:
 def live(made: Cluster) -> None:
     """What happens to it, and the end. Raises BrokenPromiseError."""
     people, chance = made.people, made.world.chance
-    with advised_once():
+    with played(made):
         if made.world.happens(0.2):
             people.measures("opt")
         chance.choice(KINDS)(made)
@@ -190,14 +198,14 @@ def nothing_waits_unsaid(made: Cluster) -> None:
             raise BrokenPromiseError(f"{key} waits for a change that does not go on: {made.operator.assignments[key]}")
 
 
-def wanted_of(record: DeploymentRecord) -> int:
+def wanted_of(one: Deployment) -> int:
     """Replicas that shall be there: the user's number, or one full pack, and then its scale says the same."""
-    assert record.spec is not None
-    if record.spec.replicas is not None:
-        return record.spec.replicas
-    pack = record.spec.sharing.engines_per_gpu or 1
-    if record.own_replicas != pack:
-        raise BrokenPromiseError(f"{record.meta.key} has packs of {pack}, and its scale says {record.own_replicas}")
+    wanted: int | None = one.spec.get("replicas")
+    if wanted is not None:
+        return wanted
+    pack: int = one.spec["sharing"].get("enginesPerGpu", 1)
+    if one.own_replicas != pack:
+        raise BrokenPromiseError(f"{one.key} has packs of {pack}, and its scale says {one.own_replicas}")
     return pack
 
 
@@ -258,7 +266,7 @@ def everything_is_as_before(made: Cluster) -> None:
                 f"{node.name} is not as before: {left}, {CONFIG_LABEL}={node.labels.get(CONFIG_LABEL)}, "
                 f"not {node.owed[CONFIG_LABEL]}"
             )
-    if made.world.config is not None and not made.api.config_was_replaced:
+    if made.world.config is not None and not made.api.promises.config_was_replaced:
         left = [key for key in made.world.config if key.startswith(names.CONFIG_KEY_PREFIX)]
         if left:
             raise BrokenPromiseError(f"keys {left} were not collected")

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from slm_operator.api import names
 from slm_operator.planning.fleet.node.annotations import failures_in
 
-from .people import advised_once
-from .run import Cluster, cluster, everything_is_as_before, nothing_waits_unsaid, settle
+from .run import Cluster, cluster, everything_is_as_before, nothing_waits_unsaid, played, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,7 +208,7 @@ STORIES: dict[str, Callable[[Cluster], None]] = {
 def play(name: str, **operator: Any) -> Cluster:
     """A story to its end, and everything given back."""
     made = cluster(0, steady=True, narrated=True, **operator)
-    with advised_once():
+    with played(made):
         STORIES[name](made)
         nothing_waits_unsaid(made)
         made.world.tell("", "-- the end; everybody leaves")

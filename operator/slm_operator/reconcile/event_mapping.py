@@ -88,12 +88,12 @@ def _by_profile(change: Change[Any], caches: Caches, settings: Settings) -> Iter
     # NB: its label says whose it was when it was made: who would make it again waits for it, if somebody edited it since.
     records = [record for record in (change.old, change.new) if record is not None]
     made_for = {record.meta.labels.get(names.PROFILE_LABEL) for record in records}
-    for key in ({key_of(record) for record in records} | made_for) - {None}:
+    for key in sorted(one for one in {*map(key_of, records), *made_for} if one is not None):
         users = caches.deployments.by(KEYED, key) if is_library else caches.deployments.by(SHARING, (namespace, key))
         for deployment in users:
             yield WorkKey("deployment", deployment.meta.key)
         if _rank(change.old) != _rank(change.new):  # others of its key are used, or not, from now on
-            for where in {namespace, *(deployment.meta.key.namespace for deployment in users)}:
+            for where in sorted({namespace, *(deployment.meta.key.namespace for deployment in users)}):
                 for other in caches.profiles.by(OURS, (where, key)):
                     yield WorkKey("profile", other.meta.key)
     for deployment in caches.deployments.by(NAMED, (namespace, change.key.name)):

@@ -86,7 +86,7 @@ class Reconciler:
     def changed(self, change: Change[Any]) -> None:
         """Take news from the caches."""
         free, echoes = self.ledger.confirmed_by(change)
-        for work in free:
+        for work in sorted(free):
             self.queue.add(work)
         if not self._started or not change.news:
             return
@@ -245,7 +245,7 @@ class Reconciler:
 
     def _assign(self, assignments: Mapping[Key, Assignment]) -> None:
         before = self.gatherer.assignments
-        for key in before.keys() | assignments.keys():
+        for key in sorted(before.keys() | assignments.keys()):  # the same order in every process
             if before.get(key) != assignments.get(key):
                 self._assignment_changed(key)
         self.gatherer.assignments = dict(assignments)

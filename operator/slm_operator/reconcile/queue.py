@@ -59,6 +59,7 @@ class KeyedQueue:
         self._again: set[WorkKey] = set()
         self._failures: dict[WorkKey, int] = {}
         self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     def __len__(self) -> int:
         return sum(len(keys) for keys in self._ready.values())
@@ -127,20 +128,22 @@ class KeyedQueue:
         return self._heap[0][0] if self._heap else None
 
     async def get(self) -> WorkKey:
-        """The next key, when there is one."""
-        while True:
-            self._changed.clear()
-            key = self.take()
-            if key is not None:
-                if self._since:
-                    self._changed.set()  # there is more: wake another worker
-                return key
-            due = self.next_due()
-            timeout = None if due is None else max(0.0, due - self._clock())
-            try:
-                await asyncio.wait_for(self._changed.wait(), timeout)
-            except TimeoutError:
-                continue
+        """The next key, when there is one.
+
+        NB: one worker waits for it, and the others for their turn: a key that wakes them all costs more than most passes.
+        """
+        async with self._turn:
+            while True:
+                self._changed.clear()
+                key = self.take()
+                if key is not None:
+                    return key
+                due = self.next_due()
+                try:
+                    async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
+                        await self._changed.wait()
+                except TimeoutError:
+                    continue
 
     def _promote(self) -> None:
         now = self._clock()

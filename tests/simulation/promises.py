@@ -1,0 +1,115 @@
+"""What the operator must never write, each promise checked against the true state at the very write that would break it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+
+from .objects import CONFIG_LABEL, BrokenPromiseError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .objects import Deployment, Job, Node, Pod, Raw, Workload
+    from .world import World
+
+NEWS_SECONDS = 30.0
+"""After so long the operator has heard of it."""
+MARKS = (names.CLASS_LABEL, names.SERVES_LABEL)
+
+
+@dataclass(slots=True)
+class Promises:
+    """All of them. Each raises BrokenPromiseError."""
+
+    world: World
+    config_was_replaced: bool = False
+    """Whether somebody else wrote the ConfigMap, so that keys may be missing in volumes."""
+
+    def of_node(self, node: Node, labels: Mapping[str, str | None]) -> None:
+        """Only what opted in is touched; the configuration changes on an empty node, and is there."""
+        opted_in = node.labels.get(names.OPT_IN_LABEL) == "true"
+        marked = any(mark in node.labels for mark in MARKS) or any(n.startswith(names.GROUP) for n in node.annotations)
+        if not opted_in and (not marked or any(labels.get(mark) for mark in MARKS)):
+            raise BrokenPromiseError(f"{node.name} did not opt in and is touched")
+        if CONFIG_LABEL not in labels:
+            return
+        holders = [str(pod.key) for pod in self.world.on(node.name)]
+        if holders:
+            raise BrokenPromiseError(f"the label of {node.name} changes under {', '.join(holders)}")
+        key = labels[CONFIG_LABEL]
+        ours = key is not None and key.startswith(names.CONFIG_KEY_PREFIX)
+        if ours and key not in node.projected and not (self.config_was_replaced or self.world.clock_was_set):
+            raise BrokenPromiseError(f"{node.name} is switched to {key}, which is not in its volume yet")
+        if ours and not opted_in:
+            raise BrokenPromiseError(f"{node.name} did not opt in and is partitioned")
+        node.switched_at = self.world.now
+
+    def of_config(self, data: Mapping[str, str | None]) -> None:
+        """Keys are ours, never edited, and never removed while a node names them."""
+        config = self.world.config or {}
+        edited = [key for key, text in data.items() if text is not None and config.get(key, text) != text]
+        if edited:
+            raise BrokenPromiseError(f"key {edited} is edited")
+        strange = [key for key in data if not key.startswith(names.CONFIG_KEY_PREFIX)]
+        if strange:
+            raise BrokenPromiseError(f"key {strange} is not ours")
+        named = {node.labels.get(CONFIG_LABEL) for node in self.world.nodes.values()}
+        removed = named & {key for key, text in data.items() if text is None}
+        if removed:
+            raise BrokenPromiseError(f"key {removed} is in use and deleted")
+
+    def of_eviction(self, pod: Pod) -> None:
+        """Replicas only, and only where their node changes."""
+        if pod.owner is None:
+            raise BrokenPromiseError(f"{pod.key} is not ours and is evicted")
+        node = self.world.nodes.get(pod.node or "")
+        if node is not None and not node.changes and not self.world.meddled:
+            raise BrokenPromiseError(f"{pod.key} is moved, and its node does not change")
+
+    def of_pod(self, pod: Pod) -> None:
+        """Only what the kubelet refused is deleted."""
+        if pod.owner is None or pod.phase != "Failed":
+            raise BrokenPromiseError(f"{pod.key} is deleted without need")
+
+    def of_job(self, job: Job, pod: Pod | None) -> None:
+        """A Job that measures is left alone."""
+        if not job.finished and pod is not None and pod.node is not None and pod.phase != "Failed":
+            raise BrokenPromiseError(f"{job.key} measures and is deleted")
+
+    def of_replicas(self, one: Deployment, replicas: int) -> None:
+        """A user's number stays, and nothing is written twice."""
+        if "replicas" in one.spec:
+            raise BrokenPromiseError(f"{one.key} has a number of its user's, and is scaled")
+        if one.own_replicas == replicas:
+            raise BrokenPromiseError(f"{one.key} is scaled to {replicas} twice")
+
+    def of_scale(self, workload: Workload, replicas: int) -> None:
+        """Nothing is written twice."""
+        if workload.replicas == replicas:
+            raise BrokenPromiseError(f"{workload.key} is scaled to {replicas} twice")
+
+    def of_roll(self, old: Workload, manifest: Raw) -> None:
+        """Replicas that answer are given up only where others can run, or where their node must be closed.
+
+        NB: where people meddle this is not asked: the place that the operator saw a moment ago may be gone.
+        """
+        spec = manifest["spec"]
+        if self.world.meddled or old.manifest["spec"]["template"] == spec["template"]:
+            return
+        body = spec["template"]["spec"]
+        asks = {name: int(n) for name, n in body["containers"][0]["resources"]["limits"].items() if "nvidia" in name}
+        mine = [one for one in self.world.pods.values() if one.owner == old.key]
+        answering = [one for one in mine if one.ready and self.world.now - one.ready_at > NEWS_SECONDS]
+        homes = {one.node for one in mine}
+        nodes = self.world.nodes.values()
+        fits = any(
+            node.labels.items() >= body["nodeSelector"].items()
+            and all(node.allocatable.get(name, 0) >= count for name, count in asks.items())
+            for node in nodes
+        )
+        closed = any(node.name in homes and node.changes for node in nodes)
+        if answering and spec["replicas"] and not (fits or closed):
+            raise BrokenPromiseError(f"{old.key} rolls to where no replica can run, and {len(answering)} answer")
