@@ -92,6 +92,8 @@ class Process:
         self._of, self._world = of, of.world
         self._alive = True
         self._under_way = 0
+        self._written: dict[str, tuple[bytes | None, float]] = {}
+        """By path what was written last and answered, and when."""
         loop, chance = of.world.loop, of.world.chance
         outside = Outside(clock=loop.time, now=of.now, random=chance.random)
         me: Any = self
@@ -134,6 +136,8 @@ class Process:
                 raise Unavailable("the connection was lost")
             if world.happens(0.1):
                 await asyncio.sleep(world.lag(0.1, 2))
+            if request.method == "PATCH" and answer.status == 200:
+                self._written[request.path] = request.body, world.now
             return answer
         finally:
             self._under_way -= 1
@@ -148,13 +152,16 @@ class Process:
         return refusal(429 if is_busy else 503, "too many requests, please try again later", "1" if is_busy else None)
 
     async def _answer(self, request: Request) -> Answer:
-        of, api, before = self._of, self._of.api, self._of.api.writes
+        of, api = self._of, self._of.api
+        before = api.writes, api.statuses
         try:
             answer = api.answer(request)
+            if request.method == "PATCH" and answer.status == 200 and before == (api.writes, api.statuses):
+                self._repeats(request)
         except BrokenPromiseError as error:
             self._world.loop.breaks(error)
             return await self.dies()
-        if api.writes > before:
+        if api.writes > before[0]:
             of.effects += 1
             of.last_effect = self._world.now
             if of.effects == of.kill_after:
@@ -162,9 +169,15 @@ class Process:
             await self._may_die(request, before=False)
         return answer
 
+    def _repeats(self, request: Request) -> None:
+        """A write that changes nothing: only who has not heard of the first one may do it again. Raises BrokenPromiseError."""
+        body, at = self._written.get(request.path, (None, 0.0))
+        if body == request.body and not self.watching.was_cut_since(at):
+            raise BrokenPromiseError(f"{request.path} is written again as it was at {at:.0f} s, and that was answered")
+
     async def _may_die(self, request: Request, *, before: bool) -> None:
         """At a write, more often after it than before."""
-        if request.method == "GET" or not self._world.happens(self._of.kill_rate * (0.1 if before else 1)):
+        if request.method == "GET" or not self._world.happens(self._of.kill_rate * (0.02 if before else 1)):
             return
         if before:
             self._world.meets(Situation.KILLED_UNANSWERED)

@@ -27,6 +27,9 @@ PAGE = 5
 CUT_RATE = 0.002
 """Share of writes at which the watch that would tell of it is cut."""
 
+LONGEST_GAP_SECONDS = 12.0
+"""Until what was cut is listed anew: longer than a loop waits for its own writes to be shown."""
+
 
 @cache
 def _url(path: str, *, is_first: bool) -> URL:
@@ -53,6 +56,8 @@ class Watching:
     world: World
     sees: watch.World
     is_on: bool = True
+    cut_at: float = float("-inf")
+    """When a watch was cut last."""
     _streams: dict[str, Stream] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,8 +73,9 @@ class Watching:
             return
         if self.world.happens(CUT_RATE):
             self.world.meets(Situation.LISTED_ANEW)
+            self.cut_at = self.world.now
             stream.version, stream.connection = -1, stream.connection + 1
-            self.world.at(self.world.lag(0.5, 12), self._list, kind, stream.connection)
+            self.world.at(self.world.lag(0.5, LONGEST_GAP_SECONDS), self._list, kind, stream.connection)
             return
         what = "DELETED" if raw is None else "MODIFIED"
         if raw is None:
@@ -80,6 +86,10 @@ class Watching:
             self._sends(stream, self.world.lag(0.01, 1.5), self._take, stream, event, stream.connection)
         if twice:
             self.world.meets(Situation.TWICE)
+
+    def was_cut_since(self, time: float) -> bool:
+        """Whether news may have been lost of what was written then."""
+        return self.cut_at > time - LONGEST_GAP_SECONDS
 
     def _sends(self, stream: Stream, lag: float, do: Any, *about: Any) -> None:
         stream.arrival = max(self.world.now + lag, stream.arrival)
