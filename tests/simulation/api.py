@@ -16,7 +16,7 @@ from slm_operator.kube.client import APPLY
 from slm_operator.kube.transport import Answer
 from slm_operator.watch.records import Key, Taint
 
-from .objects import Job, Made, Pod, Profile, Raw, Workload, head
+from .objects import Job, Made, Profile, Raw, Workload, head
 from .promises import Promises
 from .situations import Situation
 
@@ -128,7 +128,9 @@ class Api:
         if annotations.get(names.CHANGE_FAILED_ANNOTATION) not in {None, failed}:
             self.world.meets(Situation.ROLLED_BACK)
         if taints is not None:
-            node.taints = tuple(Taint(key=one["key"], value=one.get("value", ""), effect=one["effect"]) for one in taints)
+            node.taints = tuple(
+                Taint(key=one["key"], value=one.get("value", ""), effect=one["effect"]) for one in taints
+            )
             node.opened_by_hand = False
         self.writes += 1
         self.world.node_changed(node)
@@ -177,7 +179,9 @@ class Api:
         self.promises.of_eviction(pod)
         if key.namespace in self.world.stubborn and pod.phase == "Running":
             self.world.meets(Situation.BLOCKED)
-            raise RefusedError(500, "This pod has more than one PodDisruptionBudget, which the eviction does not support.")
+            raise RefusedError(
+                500, "This pod has more than one PodDisruptionBudget, which the eviction does not support."
+            )
         if pod.ready and pod.owner is not None and self._allowed(pod.owner) < 1:
             self.world.meets(Situation.BLOCKED)
             raise RefusedError(429, "Cannot evict pod as it would violate the pod's disruption budget.")
@@ -229,6 +233,8 @@ class Api:
         if manifest["metadata"]["uid"] != one.uid:
             raise RefusedError(409, f"{key}: uid mismatch")
         if one.status != manifest["status"]:
+            if isinstance(one, Profile):
+                self._notes(one, manifest["status"])
             one.status = manifest["status"]
             self.statuses += 1
             if kind == names.DEPLOYMENT_KIND:
@@ -236,6 +242,18 @@ class Api:
             else:
                 self.world.made_changed(kind, one)
         return one.raw()["metadata"]  # type: ignore[no-any-return]
+
+    def _notes(self, profile: Profile, status: Raw) -> None:
+        """What is hard about measuring."""
+        if "extension" in status and "extension" not in profile.status:
+            self.world.meets(Situation.EXTENDED)
+        served = {pod.key.namespace for pod in self.world.pods.values() if pod.ready and pod.owner is not None}
+        waits = any(profile.uid in job.owners and self.world.pods[job.key].node is None for job in self._jobs())
+        if waits and profile.key.namespace in served:
+            self.world.meets(Situation.WAITED_FOR_GPU)
+
+    def _jobs(self) -> list[Job]:
+        return [job for job in self.world.jobs.values() if job.key in self.world.pods and not job.finished]
 
     def _made(self, kind: str, key: Key, body: Raw, request: Request) -> Raw:
         one: Made | None = self.world.made(kind).get(key)
@@ -256,6 +274,7 @@ class Api:
         self.world.made(kind)[key] = one
         self.world.made_changed(kind, one)
         if isinstance(one, Job):
+            one.question = self.promises.question(one)
             self.controllers.measures(one)
         return True
 
@@ -266,7 +285,9 @@ class Api:
             self.world.meets(Situation.NAME_TAKEN)
             raise RefusedError(422, f"{one.key}: Only one reference can have Controller set to true")
         if one.others.keys() & manifest["spec"].keys() and params["force"] != "true":
+            self.world.meets(Situation.NAME_OF_ANOTHER)
             raise RefusedError(409, f"{one.key}: conflict with {', '.join(one.others)}")
+        self.promises.of_others(one)
         if one.manifest == manifest and not one.others:
             return False
         if kind == "Job" and one.manifest["spec"]["template"] != manifest["spec"]["template"]:

@@ -32,7 +32,9 @@ class Controllers:
         if not self._scheduling and kind in {"Node", "Pod"}:
             self._scheduling = True
             self.world.at(self.world.lag(0.1, 1), self._schedule)
-        if kind in {names.DEPLOYMENT_KIND, "Deployment", "Service", "PodDisruptionBudget"} and self._is_orphan(kind, key):
+        if kind in {names.DEPLOYMENT_KIND, "Deployment", "Service", "PodDisruptionBudget"} and self._is_orphan(
+            kind, key
+        ):
             self.world.at(self.world.lag(0.1, 5), self.collect)
         if not self._rolling and kind in {"Pod", "Deployment"}:
             self._rolling = True

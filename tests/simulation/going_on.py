@@ -1,4 +1,4 @@
-"""What answers is asked for something that is not measured yet: it goes on answering, and is scaled, meanwhile."""
+"""Something is asked for that is not measured yet: what answers goes on, and is scaled, meanwhile."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .people import SHARING
 from .situations import Situation
 
 if TYPE_CHECKING:
+    from .objects import Raw
     from .run import Cluster
 
 NAME, KEY = "chat-0", Key("team", "chat-0")
@@ -34,6 +35,33 @@ def waits_for_a_profile(made: Cluster) -> None:
         least = min(least, wanted)
         goes_on(made, wanted, least)
     people.has_measured(NAME)
+
+
+def has_it_measured(made: Cluster) -> None:
+    """Nobody has measured it: the operator does, serves, and measures more for what is asked next, while it serves.
+
+    Where it serves on every GPU, or others do, what is to be measured waits; a node that is bought at last ends that.
+    """
+    world, people, chance = made.world, made.people, made.world.chance
+    tokens = 256
+    people.asks(NAME, chance.randrange(len(SHARING)), chance.randint(1, 4), tokens)
+    world.run_until(world.now + 2 * PATIENCE_SECONDS)
+    for number in range(chance.randint(0, 3)):
+        people.runs_pod(f"training-{number}", chance.uniform(500, 2000))
+    for _ in range(chance.randint(1, 2)):
+        if world.happens(0.5):
+            people.asks("chat-1", chance.randrange(len(SHARING)), chance.randint(1, 2), tokens)
+        else:
+            tokens = chance.choice((256, 512))
+            people.asks(NAME, chance.randrange(len(SHARING)), chance.randint(1, 4), tokens)
+        world.run_until(world.now + PATIENCE_SECONDS / 2)
+        if len({one["profileRef"]["name"] for one in _advice(made)}) < len(_advice(made)):
+            world.meets(Situation.ONE_PROFILE_FOR_TWO)
+    people.adds_node("gpu-late")
+
+
+def _advice(made: Cluster) -> list[Raw]:
+    return [one.status["advice"] for one in made.world.deployments.values() if "advice" in one.status]
 
 
 def answering(made: Cluster) -> int:

@@ -71,7 +71,6 @@ async def _takes_conflicts_for_success(executor: Executor, work: WorkKey, plan: 
 LOOP: dict[str, tuple[object, str, object]] = {
     "plans before its writes are shown": (Ledger, "unconfirmed", lambda *_: None),
     "awaits no status": (Executor, "_wrote", _awaits_no_status),
-    "never frees what it held": (Ledger, "confirmed_by", lambda *_: (set(), set())),
     "loses a retry": (KeyedQueue, "failed", _fails_for_good),
     "drops what came during its pass": (KeyedQueue, "_finish", _drops_what_came_meanwhile),
     "never looks again": (KeyedQueue, "done", _never_looks_again),

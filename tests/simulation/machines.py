@@ -7,12 +7,10 @@ advertises nothing under MPS before the daemon runs, and the daemon does not tol
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slm_core.codec import to_json
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
 from slm_operator.partitioning.node_slices import REPLICAS_LABEL, STRATEGY_LABEL
@@ -20,9 +18,8 @@ from slm_operator.partitioning.plugin_config import class_of_config
 from slm_operator.settings import Settings
 from slm_operator.watch.records import Cause
 
-from tests.builders import documents
-
 from .objects import CONFIG_LABEL, BrokenPromiseError
+from .runtime import result_of
 from .situations import Situation
 
 if TYPE_CHECKING:
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 STRATEGIES = {SharingMode.EXCLUSIVE: "none", SharingMode.TIME_SLICING: "time-slicing", SharingMode.MPS: "mps"}
 SETTINGS = Settings()
 MPS_CAPABLE = "nvidia.com/mps.capable"
-RESULT = json.dumps({"event": "result", "document": to_json(documents.imported())})
-"""The last line of a measurement that ended well."""
 
 
 @dataclass(slots=True)
@@ -219,7 +214,7 @@ class Machines:
         """All points are measured."""
         if self.world.pods.get(pod.key) is pod:
             pod.phase, pod.ready, job.finished = "Succeeded", False, True
-            pod.printed += f"{self.world.stamp()} {RESULT}\n"
+            pod.printed += f"{self.world.stamp()} {result_of(self.world, job)}\n"
             self.world.pod_changed(pod)
             self.world.made_changed("Job", job)
 

@@ -10,8 +10,8 @@ import os
 import signal
 import threading
 import traceback
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any

@@ -46,7 +46,7 @@ def head(key: Key, uid: str, version: int, **more: Any) -> Raw:
     return {"name": key.name, **where, "uid": uid, "resourceVersion": str(version), **more}
 
 
-def said(kind: str, holds: bool, **more: str) -> Raw:
+def said(kind: str, *, holds: bool, **more: str) -> Raw:
     """A condition."""
     return {"type": kind, "status": "True" if holds else "False", **more}
 
@@ -99,7 +99,7 @@ class Node:
             "spec": {"unschedulable": self.unschedulable, "taints": taints},
             "status": {
                 "allocatable": {name: str(count) for name, count in self.allocatable.items()},
-                "conditions": [said("Ready", self.ready)],
+                "conditions": [said("Ready", holds=self.ready)],
             },
         }
 
@@ -171,7 +171,7 @@ class Pod:
 
     def _status(self) -> Raw:
         unplaced = [said("PodScheduled", holds=False, message="no node fits")] if self.node is None else []
-        status: Raw = {"phase": self.phase, "conditions": [said("Ready", self.ready), *unplaced]}
+        status: Raw = {"phase": self.phase, "conditions": [said("Ready", holds=self.ready), *unplaced]}
         if self.failed_because is not None:
             status |= {"reason": self.failed_because.reason, "message": self.failed_because.message}
         container: Raw = {}
@@ -239,6 +239,8 @@ class Job(Made):
     finished: bool = False
     failed_because: Cause | None = None
     created: str = ""
+    question: str | None = None
+    """What it measures more for; None where it is the first of its profile."""
 
     def raw(self) -> Raw:
         ended = [said("Complete", holds=True)] if self.finished else []

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from slm_operator.kube.transport import Answer, Request
     from slm_operator.planning.views import Assignment, FleetPlan, FleetView
     from slm_operator.reconcile.gather import Gatherer
+    from slm_operator.reconcile.pending_writes import Ledger, Ref
+    from slm_operator.reconcile.queue import WorkKey
     from slm_operator.watch.records import Key
 
     from .world import World
@@ -57,8 +59,11 @@ class Operator:
     process: Process = field(init=False)
 
     def __post_init__(self) -> None:
-        self.world.watchers.append(lambda kind, key: self.process.watching.changed(kind, key))
+        self.world.watchers.append(self._changed)
         self.start()
+
+    def _changed(self, kind: str, key: Key) -> None:
+        self.process.watching.changed(kind, key)
 
     def start(self) -> None:
         """A new process."""
@@ -85,13 +90,37 @@ class Operator:
             self.world.meets(Situation.CLOCK_SET_BACK)
 
 
+def count_waits(ledger: Ledger, world: World) -> None:
+    """Have it counted how a process meets its own writes in what it is shown."""
+    unconfirmed, wrote = ledger.unconfirmed, ledger.wrote
+
+    def asked(work: WorkKey) -> float | None:
+        late = any(one.until <= world.now for one in ledger._expected.get(work, {}).values())
+        seconds = unconfirmed(work)
+        if seconds is not None:
+            world.meets(Situation.HELD)
+        elif late:
+            world.meets(Situation.NOT_SHOWN)
+        return seconds
+
+    def noted(work: WorkKey, ref: Ref, version: str, uid: str, *, echo: bool = False) -> None:
+        wrote(work, ref, version, uid, echo=echo)
+        seen = ledger._caches[ref.kind].get(ref.key) if ref.kind in ledger._caches else None
+        if seen is not None and seen.meta.resource_version == version:
+            world.meets(Situation.SHOWN_FIRST)
+
+    ledger.unconfirmed, ledger.wrote = asked, noted  # type: ignore[method-assign]
+
+
 class Process:
     """From its start until it is killed. It is the `Connection` and the `Metrics` of the operator, too."""
 
     def __init__(self, of: Operator) -> None:
         self._of, self._world = of, of.world
-        self._alive = True
+        self.is_alive = True
         self._under_way = 0
+        self._effects_of: dict[object, int] = {}
+        """Writes so far of the pass that each task is in."""
         self._written: dict[str, tuple[bytes | None, float]] = {}
         """By path what was written last and answered, and when."""
         loop, chance = of.world.loop, of.world.chance
@@ -103,6 +132,7 @@ class Process:
         self.watching = Watching(of.world, operator.world)
         self.narrator = Narrator(of.world)
         self._loop.planners = self.narrator.told(replace(PLANNERS, plan_fleet=self._plan_fleet))
+        count_waits(operator.reconciler.ledger, of.world)
         self._task = loop.create_task(self._loop.run(operator.world.synced))
         self._task.add_done_callback(self._ended)
 
@@ -112,7 +142,7 @@ class Process:
         return self._of.plan_nodes(view, settings, now)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if self._alive:
+        if self.is_alive:
             self._world.loop.breaks(RuntimeError(f"the operator ended: {task}"))
 
     # -- the wire
@@ -164,6 +194,8 @@ class Process:
         if api.writes > before[0]:
             of.effects += 1
             of.last_effect = self._world.now
+            task = asyncio.current_task()
+            self._effects_of[task] = self._effects_of.get(task, 0) + 1
             if of.effects == of.kill_after:
                 await self.dies()
             await self._may_die(request, before=False)
@@ -181,6 +213,8 @@ class Process:
             return
         if before:
             self._world.meets(Situation.KILLED_UNANSWERED)
+            if self._effects_of.get(asyncio.current_task(), 0):
+                self._world.meets(Situation.KILLED_BETWEEN_WRITES)
         await self.dies()
 
     async def dies(self) -> Any:
@@ -190,7 +224,7 @@ class Process:
         world.tell("operator", "is killed")
         if any(node.changes for node in world.nodes.values()):
             world.meets(Situation.KILLED_IN_A_CHANGE)
-        self._alive = self.watching.is_on = False
+        self.is_alive = self.watching.is_on = False
         self._task.cancel()
         world.at(world.lag(1, 40), of.start)
         await world.loop.create_future()  # until its task is cancelled
@@ -205,3 +239,4 @@ class Process:
 
     def passed(self, kind: str, result: str, seconds: float) -> None:
         self._of.passes += 1
+        self._effects_of.pop(asyncio.current_task(), None)

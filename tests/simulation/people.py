@@ -17,7 +17,8 @@ from slm_operator.watch.records import Cause, Key, Taint
 
 from tests.builders import documents
 
-from .objects import CONFIG_LABEL, PRODUCT, Deployment, Node, Pod, Profile, daemon_of, plugin_of
+from .objects import CONFIG_LABEL, PRODUCT, Deployment, Made, Node, Pod, Profile, daemon_of, plugin_of
+from .runtime import prepare
 from .situations import Situation
 
 if TYPE_CHECKING:
@@ -58,6 +59,17 @@ def wish(name: str, sharing: int, replicas: int | None) -> Raw:
 
 
 @cache
+def question(sharing: int, replicas: int, input_tokens: int) -> Raw:
+    """The spec of one that names no profile."""
+    return {
+        "model": {"uri": "pvc://models/opt"},
+        "sharing": SHARING[sharing],
+        "workload": {"inputTokens": input_tokens},
+        "replicas": replicas,
+    }
+
+
+@cache
 def imported() -> Raw:
     """The spec of an SLMProfile that was measured elsewhere."""
     return {"model": {"uri": "pvc://models/opt"}, "measurements": to_json(documents.imported())}
@@ -72,6 +84,7 @@ def thought_once() -> Iterator[None]:
 
     What is read from the same text is the same object, by which advice knows it again.
     """
+    prepare(SHARING)
     with (
         patch.object(custom_resources, "_spec", _read_once(custom_resources._spec)),
         patch.object(custom_resources, "_document", _read_once(custom_resources._document)),
@@ -124,16 +137,24 @@ class People:
         Without a number of replicas the field is left out, and what the operator keeps there stays.
         """
         self.wishes.setdefault(name, []).append((sharing, replicas))
-        key, spec = Key(namespace, name), wish(name, sharing, replicas)
+        key = Key(namespace, name)
         self.world.tell("user", f"wants {'a pack' if replicas is None else replicas} x {name}, {SHARING[sharing]}")
+        if key not in self.world.deployments and key not in self.world.profiles:
+            self._applies_profile(key, imported())
+        self._applies(key, wish(name, sharing, replicas))
+
+    def asks(self, name: str, sharing: int, replicas: int, input_tokens: int) -> None:
+        """Apply an SLMDeployment for which the operator has to have something measured."""
+        self.world.tell("user", f"asks for {replicas} x {name}, {SHARING[sharing]}, {input_tokens} tokens of input")
+        self._applies(Key("team", name), question(sharing, replicas, input_tokens))
+
+    def _applies(self, key: Key, spec: Raw) -> None:
         known = self.world.deployments.get(key)
         if known is None:
-            if key not in self.world.profiles:
-                self._applies_profile(key, imported())
-            self.world.deployment_changed(Deployment(key, f"uid-{name}-{self.world.version()}", spec))
+            self.world.deployment_changed(Deployment(key, f"uid-{key.name}-{self.world.version()}", spec))
             return
         known.spec, known.generation = spec, known.generation + 1
-        if replicas is not None:
+        if "replicas" in spec:
             known.own_replicas = None
         self.world.deployment_changed(known)
 
@@ -166,6 +187,8 @@ class People:
     def wants_no_more(self, name: str, namespace: str = "team") -> None:
         """Delete an SLMDeployment."""
         self.world.tell("user", f"deletes {name}")
+        if any(node.changes for node in self.world.nodes.values()):
+            self.world.meets(Situation.DELETED_IN_A_CHANGE)
         key = Key(namespace, name)
         del self.world.deployments[key]
         self.world.version()
@@ -240,6 +263,7 @@ class People:
             self._breaks_plugin,
             self._restarts_daemon,
             self._sets_clock,
+            self._takes_name,
         )
         act = self.world.chance.choice(acts)
         node = self.world.chance.choice(list(self.world.nodes.values()))
@@ -350,6 +374,16 @@ class People:
         self.world.meddled = True
         for node in self.world.nodes.values():
             self.machines.restart_daemon(node)
+
+    def _takes_name(self, _node: Node, count: int) -> None:
+        """Somebody has a Service of a name that a deployment's would have, for a while."""
+        key = Key("team", f"chat-{self.world.chance.randrange(3)}")
+        if key not in self.world.services:
+            spec = {"ports": [{"port": 80}]}
+            theirs = Made(key=key, uid=f"uid-theirs-{count}", manifest={"metadata": {}, "spec": {}}, others=spec)
+            self.world.services[key] = theirs
+            self.world.made_changed("Service", theirs)
+            self.world.at(self.world.lag(50, 400), self.world.made_gone, "Service", key)
 
     def _sets_clock(self, _node: Node, _count: int) -> None:
         self.world.clock_was_set = True

@@ -12,7 +12,7 @@ from .objects import CONFIG_LABEL, BrokenPromiseError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .objects import Deployment, Job, Node, Pod, Raw, Workload
+    from .objects import Deployment, Job, Made, Node, Pod, Raw, Workload
     from .world import World
 
 NEWS_SECONDS = 30.0
@@ -74,10 +74,24 @@ class Promises:
         if pod.owner is None or pod.phase != "Failed":
             raise BrokenPromiseError(f"{pod.key} is deleted without need")
 
+    def of_others(self, one: Made) -> None:
+        """What somebody else made is left to them, although its name is wanted."""
+        if not one.owners and one.others:
+            raise BrokenPromiseError(f"{one.key} is somebody else's and is taken over")
+
     def of_job(self, job: Job, pod: Pod | None) -> None:
-        """A Job that measures is left alone."""
+        """A Job that measures is left alone, as long as anybody asks for it."""
+        if job.question != self.question(job):
+            return
         if not job.finished and pod is not None and pod.node is not None and pod.phase != "Failed":
             raise BrokenPromiseError(f"{job.key} measures and is deleted")
+
+    def question(self, job: Job) -> str | None:
+        """What its profile is extended for now; None where it is not."""
+        extension = next(
+            (one.status.get("extension") for one in self.world.profiles.values() if one.uid in job.owners), None
+        )
+        return extension["question"] if extension else None
 
     def of_replicas(self, one: Deployment, replicas: int) -> None:
         """A user's number stays, and nothing is written twice."""

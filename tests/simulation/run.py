@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.planning.actions import Delete, Evict, PatchConfig, PatchNode, ScaleWorkload, SetReplicas, WriteStatus
 from slm_operator.planning.deployment.gpu_spread import packs
+from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.reconcile.status_throttle import only_messages_differ
 from slm_operator.settings import Nodes, Settings
 from slm_operator.watch.records import Key
 
 from .api import Api
 from .controllers import Controllers
-from .going_on import waits_for_a_profile
+from .going_on import has_it_measured, waits_for_a_profile
 from .machines import Machines
 from .narrator import heard
 from .objects import CONFIG_LABEL, BrokenPromiseError
 from .operator import Operator
 from .people import FORMER, SHARING, THEIRS, People, thought_once
+from .situations import Situation
 from .world import World
 
 if TYPE_CHECKING:
@@ -95,6 +99,7 @@ def live(made: Cluster) -> None:
         chance.choice(KINDS)(made)
         settle(made)
         nothing_waits_unsaid(made)
+        nothing_is_left_to_do(made)
         nothing_is_given_up_without_need(made)
         nobody_runs_without_mps(made)
         status_says_who_shares_a_gpu(made)
@@ -138,7 +143,7 @@ def _crashes_of_daemons(made: Cluster) -> None:
     people.crashes_daemons()
 
 
-KINDS = (_anything, _anything, _anything, _changes_of_mind, _crashes_of_daemons, waits_for_a_profile)
+KINDS = (_anything, _anything, _anything, _changes_of_mind, _crashes_of_daemons, waits_for_a_profile, has_it_measured)
 """What may happen to a cluster."""
 
 
@@ -159,6 +164,8 @@ def _change_a_wish(made: Cluster, name: str) -> None:
     chance, people = made.world.chance, made.people
     if Key("team", name) in made.world.deployments and made.world.happens(0.15):
         people.wants_no_more(name)
+        if made.world.happens(0.3):
+            people.wants_as_before(name)
     elif made.world.happens(0.3):
         people.wants_as_before(name)
     else:
@@ -192,10 +199,11 @@ def nothing_waits_unsaid(made: Cluster) -> None:
             raise BrokenPromiseError(f"{key} is called ready with {answer} of {wanted}")
         if ready.get("status") != "True" and said.get("Allocated", {}).get("status") == "True":
             pods = [(str(p.key), p.node, p.phase) for p in made.world.pods.values() if p.owner == key]
-            raise BrokenPromiseError(f"{key} has its slices and yet {ready.get('message')}: {workload}, {pods}")
-        changing = made.operator.assignments[key].changing
-        if changing and made.operator.assignments[key].reason == "NodeChanging":
-            raise BrokenPromiseError(f"{key} waits for a change that does not go on: {made.operator.assignments[key]}")
+            counts = workload.counts if workload is not None else None
+            raise BrokenPromiseError(f"{key} has its slices and yet {ready.get('message')}: {counts}, {pods}")
+        given = made.operator.assignments.get(key)
+        if given is not None and given.changing and given.reason == "NodeChanging":
+            raise BrokenPromiseError(f"{key} waits for a change that does not go on: {given}")
 
 
 def wanted_of(one: Deployment) -> int:
@@ -246,6 +254,30 @@ def status_says_who_shares_a_gpu(made: Cluster) -> None:
         )
         if max(true.values(), default=0) > most and not made.world.meddled:
             raise BrokenPromiseError(f"{key} has more on a GPU than a pack: {dict(true)}")
+        if sum(count < most for count in true.values()) > 1:
+            made.world.meets(Situation.PACK_SPLIT)
+
+
+def nothing_is_left_to_do(made: Cluster) -> None:
+    """Who looks at everything once more finds nothing to write but words: no wake-up was lost on the way here."""
+    operator, world = made.operator, made.world
+    if not operator.process.is_alive:
+        return
+    gatherer = operator.gatherer
+    plans = {"the fleet": operator.plan_nodes(gatherer.fleet(), operator.settings, operator.now()).plan}
+    for key in world.deployments:
+        record = gatherer.caches.deployments.get(key)
+        if record is None:
+            raise BrokenPromiseError(f"{key} is not known")
+        plans[str(key)] = plan_deployment(gatherer.deployment(record), operator.settings, operator.now())
+    for about, plan in plans.items():
+        for action in plan.actions:
+            if isinstance(action, PatchNode | PatchConfig | Evict | SetReplicas | ScaleWorkload | Delete):
+                raise BrokenPromiseError(f"{about} rests, and this is left: {action}")
+            if isinstance(action, WriteStatus) and not only_messages_differ(
+                action.status, world.deployments[action.key].status
+            ):
+                raise BrokenPromiseError(f"{about} rests, and its status is {world.deployments[action.key].status}")
 
 
 def what_waits_to_be_measured_says_so(made: Cluster) -> None:
@@ -253,7 +285,7 @@ def what_waits_to_be_measured_says_so(made: Cluster) -> None:
     for key, record in made.world.profiles.items():
         said = next((one for one in record.status.get("conditions", ()) if one["type"] == "Profiled"), {})
         ended = record.imported or record.status.get("phase") in {"Complete", "Failed"}
-        if not ended and said.get("reason") not in {"WaitingForGPU", "GPUHeldByReplicas", "AwaitingRetry"}:
+        if not ended and said.get("reason") not in {"WaitingForGPU", "GPUHeldByReplicas", "AwaitingRetry", "Unused"}:
             raise BrokenPromiseError(f"profile {key} neither ends nor says why: {said}, {made.world.pods.get(key)}")
 
 

@@ -77,6 +77,8 @@ class Watching:
             stream.version, stream.connection = -1, stream.connection + 1
             self.world.at(self.world.lag(0.5, LONGEST_GAP_SECONDS), self._list, kind, stream.connection)
             return
+        if raw is not None and not self._selects(kind, raw):
+            return
         what = "DELETED" if raw is None else "MODIFIED"
         if raw is None:
             raw = {"metadata": {"name": key.name, "namespace": key.namespace, "resourceVersion": str(version)}}
@@ -86,6 +88,10 @@ class Watching:
             self._sends(stream, self.world.lag(0.01, 1.5), self._take, stream, event, stream.connection)
         if twice:
             self.world.meets(Situation.TWICE)
+
+    def _selects(self, kind: str, raw: Raw) -> bool:
+        selector = self.sees.watched[kind].label_selector
+        return not selector or selector in raw["metadata"].get("labels", {})
 
     def was_cut_since(self, time: float) -> bool:
         """Whether news may have been lost of what was written then."""
@@ -105,7 +111,7 @@ class Watching:
         if not self.is_on or stream.connection != connection:
             return
         stream.version, stream.arrival = self.world.newest, self.world.now
-        items = list(self.world.everything(kind))
+        items = [raw for raw in self.world.everything(kind) if self._selects(kind, raw)]
         pages = [items[first : first + PAGE] for first in range(0, len(items), PAGE)] or [[]]
         for number, page in enumerate(pages):
             is_last = number == len(pages) - 1
