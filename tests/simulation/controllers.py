@@ -35,7 +35,7 @@ class Controllers:
         if kind in {names.DEPLOYMENT_KIND, "Deployment", "Service", "PodDisruptionBudget"} and self._is_orphan(
             kind, key
         ):
-            self.world.at(self.world.lag(0.1, 5), self.collect)
+            self.world.at(self.world.lag(0.1, 10), self.collect)
         if not self._rolling and kind in {"Pod", "Deployment"}:
             self._rolling = True
             self.world.at(self.world.lag(0.1, 2), self._roll)

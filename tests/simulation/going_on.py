@@ -45,6 +45,9 @@ def has_it_measured(made: Cluster) -> None:
     world, people, chance = made.world, made.people, made.world.chance
     tokens = 256
     people.asks(NAME, chance.randrange(len(SHARING)), chance.randint(1, 4), tokens)
+    if world.happens(0.3):
+        world.run_until(world.now + chance.uniform(30, 200))
+        people.loses_node_that_measures()
     world.run_until(world.now + 2 * PATIENCE_SECONDS)
     for number in range(chance.randint(0, 3)):
         people.runs_pod(f"training-{number}", chance.uniform(500, 2000))

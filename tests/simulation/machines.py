@@ -185,10 +185,11 @@ class Machines:
         node = self.world.nodes.get(pod.node or "")
         if node is None or pod.phase != "Pending" or pod.deleting or self.world.pods.get(pod.key) is not pod:
             return
+        refuses = self.world.meddled and self.world.happens(0.03)  # its devices are unhealthy for a moment
         for resource, count in pod.requests.items():
             there = [one for one in self.world.on(node.name) if one.phase == "Running"]
             taken = sum(one.requests.get(resource, 0) for one in there)
-            if taken + count > node.allocatable.get(resource, 0):
+            if refuses or taken + count > node.allocatable.get(resource, 0):
                 pod.phase, pod.failed_because = "Failed", Cause("UnexpectedAdmissionError", "no devices")
                 if pod.owner is not None:
                     self.refused += [f"{self.world.now:.0f}s {pod.key} on {pod.node}"]

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 from slm_core.codec import to_json
 from slm_operator.api import names
-from slm_operator.planning.deployment import advising
-from slm_operator.watch import custom_resources
 from slm_operator.watch.records import Cause, Key, Taint
 
 from tests.builders import documents
 
 from .objects import CONFIG_LABEL, PRODUCT, Deployment, Made, Node, Pod, Profile, daemon_of, plugin_of
-from .runtime import prepare
 from .situations import Situation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from .controllers import Controllers
     from .machines import Machines
     from .objects import Raw
@@ -73,49 +65,6 @@ def question(sharing: int, replicas: int, input_tokens: int) -> Raw:
 def imported() -> Raw:
     """The spec of an SLMProfile that was measured elsewhere."""
     return {"model": {"uri": "pvc://models/opt"}, "measurements": to_json(documents.imported())}
-
-
-_ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
-
-
-@contextmanager
-def thought_once() -> Iterator[None]:
-    """Advice and reading are pure functions, and most of the time of a run: ask for each once for the same question.
-
-    What is read from the same text is the same object, by which advice knows it again.
-    """
-    prepare(SHARING)
-    with (
-        patch.object(custom_resources, "_spec", _read_once(custom_resources._spec)),
-        patch.object(custom_resources, "_document", _read_once(custom_resources._document)),
-        patch.object(advising, "advise_deployment", _asked_once(advising.advise_deployment)),
-    ):
-        yield
-
-
-_READ: dict[tuple[Any, str], Any] = {}
-
-
-def _read_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    def read(of: object, raw: object) -> Any:
-        if raw is None:
-            return None, None
-        known = (of, json.dumps(raw))
-        if known not in _READ:
-            _READ[known] = function(of, raw)
-        return _READ[known]
-
-    return read
-
-
-def _asked_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    def answer(*about: object) -> Any:
-        known = (function, *map(id, about))
-        if known not in _ANSWERS:  # NB: it holds what it is about, so that ids stay theirs
-            _ANSWERS[known] = (about, function(*about))
-        return _ANSWERS[known][1]
-
-    return answer
 
 
 @dataclass(slots=True)
@@ -263,13 +212,30 @@ class People:
             self._breaks_plugin,
             self._restarts_daemon,
             self._sets_clock,
-            self._takes_name,
         )
         act = self.world.chance.choice(acts)
-        node = self.world.chance.choice(list(self.world.nodes.values()))
+        nodes = list(self.world.nodes.values())
+        changing = [node for node in nodes if node.changes]
+        node = self.world.chance.choice(changing if changing and self.world.happens(0.5) else nodes)
         self.world.meddled = True
         self.world.tell("admin", f"{act.__name__.strip('_').replace('_', ' ')}: {node.name}")
         act(node, count)
+
+    def takes_name(self, name: str) -> None:
+        """Somebody has a Service of a name that a deployment's would have, for a while."""
+        self.world.meddled = True
+        key, spec = Key("team", name), {"ports": [{"port": 80}]}
+        theirs = Made(key=key, uid=f"uid-theirs-{name}", manifest={"metadata": {}, "spec": {}}, others=spec)
+        self.world.services[key] = theirs
+        self.world.made_changed("Service", theirs)
+        self.world.at(self.world.lag(50, 400), self.world.made_gone, "Service", key)
+
+    def loses_node_that_measures(self) -> None:
+        """Of the nodes, if there is one; another takes its name."""
+        homes = {pod.node for pod in self.world.pods.values() if pod.job is not None and pod.holds}
+        for name in sorted(name for name in homes if name is not None):
+            self.world.meddled = True
+            self._replaces_node(self.world.nodes[name], 0)
 
     def _cordons(self, node: Node, _count: int) -> None:
         node.unschedulable = True
@@ -374,16 +340,6 @@ class People:
         self.world.meddled = True
         for node in self.world.nodes.values():
             self.machines.restart_daemon(node)
-
-    def _takes_name(self, _node: Node, count: int) -> None:
-        """Somebody has a Service of a name that a deployment's would have, for a while."""
-        key = Key("team", f"chat-{self.world.chance.randrange(3)}")
-        if key not in self.world.services:
-            spec = {"ports": [{"port": 80}]}
-            theirs = Made(key=key, uid=f"uid-theirs-{count}", manifest={"metadata": {}, "spec": {}}, others=spec)
-            self.world.services[key] = theirs
-            self.world.made_changed("Service", theirs)
-            self.world.at(self.world.lag(50, 400), self.world.made_gone, "Service", key)
 
     def _sets_clock(self, _node: Node, _count: int) -> None:
         self.world.clock_was_set = True

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from slm_core.codec import to_json
+from slm_core.measurements import MeasurementDocument
 
 from slm_operator.api import names
 from slm_operator.digest import digest
@@ -278,7 +279,11 @@ class Executor:
         record = cache.get(action.key)
         if record is None or record.meta.uid != action.uid:
             return None
-        return {name: to_json(value) for name, value in record.status.items()}
+        # NB: a document that was read is all that is not plain.
+        return {
+            name: to_json(value) if isinstance(value, MeasurementDocument) else value
+            for name, value in record.status.items()
+        }
 
     def _emit(self, action: actions.EmitEvent) -> bool:
         about = About(

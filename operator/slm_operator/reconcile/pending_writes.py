@@ -132,7 +132,8 @@ class Ledger:
             return record is None or record.meta.uid != what.uid or record.meta.deleting
         if record is None:
             return False
-        return record.meta.uid != what.uid or not is_newer(what.version, record.meta.resource_version)
+        # NB: whatever its uid: a former namesake that is still shown is older than what we wrote in its place.
+        return not is_newer(what.version, record.meta.resource_version)
 
 
 def _only_status_moved(change: Change[Any], version: str | None) -> bool:

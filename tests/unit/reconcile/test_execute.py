@@ -16,12 +16,12 @@ from slm_operator.planning.actions import (
 )
 from slm_operator.planning.views import Refusal
 from slm_operator.reconcile.execute import BLOCKED_SECONDS, Outcome
-from slm_operator.reconcile.pending_writes import CONFIRM_SECONDS
+from slm_operator.reconcile.pending_writes import CONFIRM_SECONDS, Ref
 from slm_operator.watch.pods import pod
 from slm_operator.watch.records import Key
 
 from tests.unit.reconcile.build import KEY, OWNER, WORK, Bench, service
-from tests.unit.watch.raws import gpu_pod
+from tests.unit.watch.raws import gpu_pod, meta
 
 
 async def apply(bench: Bench, manifest: dict[str, Any] | None = None) -> Outcome:
@@ -238,6 +238,18 @@ async def test_a_write_that_the_watch_has_shown_before_its_answer_came_is_not_wa
     await apply(bench)
     bench.show("Service", "d")
     bench.ledger.wrote(WORK, next(iter(bench.ledger.applied)), "1", "uid-d")
+    assert bench.ledger.unconfirmed(WORK) is None
+
+
+def test_a_write_behind_a_namesake_still_shown_is_awaited() -> None:
+    bench = Bench()
+    former, new = ({**service(), "metadata": meta("d", uid=uid, version=version)} for uid, version in (("a", 5), ("b", 9)))
+    bench.world.see("Service", "ADDED", former)
+    bench.ledger.wrote(WORK, Ref("Service", KEY), "9", "b")
+    assert bench.ledger.unconfirmed(WORK) is not None
+    bench.world.see("Service", "DELETED", former)
+    assert bench.ledger.unconfirmed(WORK) is not None
+    bench.world.see("Service", "ADDED", new)
     assert bench.ledger.unconfirmed(WORK) is None
 
 

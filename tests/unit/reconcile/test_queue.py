@@ -159,3 +159,32 @@ async def test_get_wakes_for_what_is_added_and_gives_each_worker_its_own_key() -
     queue.add(A)
     queue.add(B)
     assert set(await asyncio.gather(*workers)) == {A, B}
+
+
+async def test_a_key_wakes_one_worker_and_not_all_of_them() -> None:
+    queue = Time().queue
+    looked = 0
+
+    def take() -> WorkKey | None:
+        nonlocal looked
+        looked += 1
+        return KeyedQueue.take(queue)
+
+    queue.take = take  # type: ignore[method-assign]
+    workers = [asyncio.create_task(queue.get()) for _ in range(8)]
+    await asyncio.sleep(0)
+    assert looked == 1
+    queue.add(A)
+    await asyncio.sleep(0.01)
+    assert looked == 3  # who gets it, and who waits from now on
+    for worker in workers:
+        worker.cancel()
+
+
+async def test_what_is_due_while_workers_wait_is_got() -> None:
+    queue = KeyedQueue(asyncio.get_running_loop().time, lambda: 1.0)
+    workers = [asyncio.create_task(queue.get()) for _ in range(2)]
+    await asyncio.sleep(0)
+    queue.add_after(A, 0.02)
+    queue.add_after(B, 0.01)
+    assert await asyncio.gather(*workers) == [B, A]

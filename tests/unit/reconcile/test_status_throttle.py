@@ -4,7 +4,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from slm_operator.reconcile.status_throttle import LEAST_MESSAGE_SECONDS, MOST_MESSAGE_SECONDS, StatusThrottle
+from slm_operator.reconcile.status_throttle import (
+    LEAST_MESSAGE_SECONDS,
+    MOST_MESSAGE_SECONDS,
+    StatusThrottle,
+    same_status,
+)
 
 
 def reported(message: object, holds: str = "False") -> dict[str, Any]:
@@ -54,3 +59,22 @@ def test_what_moves_beside_words_is_written_at_once_and_words_are_quick_again() 
     assert throttle.wait_seconds("d", reported("more words", holds="True"), ready) == pytest.approx(
         LEAST_MESSAGE_SECONDS
     )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "same"),
+    [
+        ({"a": 1}, {"a": 1}, True),
+        ({"a": 1, "b": None, "c": [], "d": {}}, {"a": 1}, True),
+        ({"a": {"b": {"c": None}}}, {}, True),
+        ({"a": ({"b": None},)}, {"a": [{}]}, True),
+        ({"a": [None]}, {}, False),
+        ({"a": [1, 2]}, {"a": [1]}, False),
+        ({"a": 0}, {}, False),
+        ({"a": ""}, {"a": None}, False),
+        ({"a": {"b": 1}}, {"a": 1}, False),
+    ],
+)
+def test_what_the_api_server_drops_is_no_difference(wanted: dict[str, Any], seen: dict[str, Any], same: bool) -> None:  # noqa: FBT001
+    assert same_status(wanted, seen) is same
+    assert same_status(seen, wanted) is same

@@ -1,0 +1,60 @@
+"""What a simulated operator thinks only once: pure functions of it that take most of the time of a run.
+
+What is read from the same text is the same object, by which advice knows it again. Must never stand in for what depends on
+time, or on what a process remembers.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from slm_operator.planning.deployment import advising
+from slm_operator.watch import custom_resources
+
+from .people import SHARING
+from .runtime import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
+
+
+@contextmanager
+def thought_once() -> Iterator[None]:
+    """Ask for advice, and read a text, once for the same question."""
+    prepare(SHARING)
+    with (
+        patch.object(custom_resources, "_spec", _read_once(custom_resources._spec)),
+        patch.object(custom_resources, "_document", _read_once(custom_resources._document)),
+        patch.object(advising, "advise_deployment", _asked_once(advising.advise_deployment)),
+    ):
+        yield
+
+
+_READ: dict[tuple[Any, str], Any] = {}
+
+
+def _read_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    def read(of: object, raw: object) -> Any:
+        if raw is None:
+            return None, None
+        known = (of, json.dumps(raw))
+        if known not in _READ:
+            _READ[known] = function(of, raw)
+        return _READ[known]
+
+    return read
+
+
+def _asked_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    def answer(*about: object) -> Any:
+        known = (function, *map(id, about))
+        if known not in _ANSWERS:  # NB: it holds what it is about, so that ids stay theirs
+            _ANSWERS[known] = (about, function(*about))
+        return _ANSWERS[known][1]
+
+    return answer
