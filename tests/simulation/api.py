@@ -6,7 +6,6 @@ Answers hold metadata only: the operator reads nothing else of an answer. What m
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,11 @@ from slm_operator.kube.client import APPLY
 from slm_operator.kube.transport import Answer
 from slm_operator.watch.records import Key, Taint
 
-from .objects import Job, Made, Profile, Raw, Workload, head
+from .applying import Applying
+from .made import Job, Profile
+from .objects import Raw, head
 from .promises import Promises
+from .refusing import RefusedError, check_labels, check_version, found, refusal
 from .situations import Situation
 
 if TYPE_CHECKING:
@@ -36,24 +38,6 @@ KINDS = {
     "slmprofiles": names.PROFILE_KIND,
 }
 """What is applied as a whole, by plural."""
-CLASSES: dict[str, type[Made]] = {"Deployment": Workload, "Job": Job, names.PROFILE_KIND: Profile}
-NOT_STARTED = {"Pending"}
-_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-
-
-class RefusedError(Exception):
-    """An answer other than yes."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
-
-
-def refusal(status: int, message: str, retry_after: str | None = None) -> Answer:
-    """Such an answer."""
-    body = json.dumps({"kind": "Status", "code": status, "message": message}).encode()
-    return Answer(status=status, body=body, retry_after=retry_after)
 
 
 @dataclass(slots=True)
@@ -67,10 +51,12 @@ class Api:
     """Of what does something in the cluster."""
     statuses: int = 0
     promises: Promises = field(init=False)
+    _applying: Applying = field(init=False)
     _verbs: dict[tuple[str, str, str], Callable[[Key, Any, Mapping[str, str]], Raw]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.promises = Promises(self.world)
+        self._applying = Applying(self.world, self.controllers, self.promises)
         self._verbs = {
             ("PATCH", "nodes", ""): self._patch_node,
             ("PATCH", "configmaps", ""): self._patch_config,
@@ -100,7 +86,7 @@ class Api:
             elif (verb := self._verbs.get((request.method, plural, below))) is not None:
                 meta = verb(key, body, params)
             else:
-                raise RefusedError(404, f'{plural} "{name}" not found')
+                return refusal(404, f'{plural} "{name}" not found')
         except RefusedError as error:
             if error.status == 409:
                 self.world.meets(Situation.CONFLICT)
@@ -115,10 +101,10 @@ class Api:
         meta = patch["metadata"]
         if node is None:
             raise RefusedError(404, f'nodes "{key.name}" not found')
-        self._precondition(meta, node.version)
+        check_version(meta, node.version)
         taints = patch.get("spec", {}).get("taints")
         labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
-        _valid_labels(labels)
+        check_labels(labels)
         if taints is not None and len({(one["key"], one["effect"]) for one in taints}) < len(taints):
             raise RefusedError(422, "spec.taints: taints must be unique by key and effect pair")
         self.promises.of_node(node, labels)
@@ -141,7 +127,7 @@ class Api:
         world = self.world
         if world.config is None:
             raise RefusedError(404, f'configmaps "{key.name}" not found')
-        self._precondition(patch["metadata"], world.config_version)
+        check_version(patch["metadata"], world.config_version)
         self.promises.of_config(patch["data"])
         _merge(world.config, patch["data"])
         _merge(world.config_annotations, patch["metadata"].get("annotations") or {})
@@ -154,7 +140,7 @@ class Api:
         one = self.world.deployments.get(key)
         if one is None or one.uid != manifest["metadata"]["uid"]:
             raise RefusedError(409, f"{key}: uid mismatch, or no existing object was found")
-        self._precondition(manifest["metadata"], one.version)
+        check_version(manifest["metadata"], one.version)
         if params["force"] == "true" or params["fieldManager"] != names.REPLICAS_MANAGER:
             raise RefusedError(422, "whose field is it?")
         replicas = manifest["spec"]["replicas"]
@@ -164,16 +150,11 @@ class Api:
         self.world.deployment_changed(one)
         return one.raw()["metadata"]  # type: ignore[no-any-return]
 
-    def _precondition(self, meta: Raw, version: int) -> None:
-        asked = meta.get("resourceVersion")
-        if asked is not None and asked != str(version):
-            raise RefusedError(409, "the object has been modified; please apply your changes to the latest version")
-
     # -- what goes
 
     def _evict(self, key: Key, eviction: Raw, _: Mapping[str, str]) -> Raw:
         """Through the eviction API: pending and unready pods always, ready ones within the budget."""
-        pod = self._found(self.world.pods.get(key), key, eviction["deleteOptions"])
+        pod = found(self.world.pods.get(key), key, eviction["deleteOptions"])
         if pod.deleting:
             return {}
         self.promises.of_eviction(pod)
@@ -199,7 +180,7 @@ class Api:
         return healthy - least
 
     def _delete_pod(self, key: Key, options: Raw, _: Mapping[str, str]) -> Raw:
-        pod = self._found(self.world.pods.get(key), key, options)
+        pod = found(self.world.pods.get(key), key, options)
         self.promises.of_pod(pod)
         self.writes += 1
         self.controllers.delete(pod)
@@ -207,7 +188,7 @@ class Api:
 
     def _delete_job(self, key: Key, options: Raw, _: Mapping[str, str]) -> Raw:
         """A Job, and its pod with it."""
-        job = self._found(self.world.jobs.get(key), key, options)
+        job = found(self.world.jobs.get(key), key, options)
         pod = self.world.pods.get(key)
         self.promises.of_job(job, pod)
         self.writes += 1
@@ -215,13 +196,6 @@ class Api:
         if pod is not None:
             self.world.pod_gone(pod)
         return {}
-
-    def _found(self, one: Any, key: Key, options: Raw) -> Any:
-        if one is None:
-            raise RefusedError(404, f"{key} not found")
-        if options["preconditions"]["uid"] != one.uid:
-            raise RefusedError(409, f"{key}: the UID in the precondition does not match")
-        return one
 
     # -- what is applied
 
@@ -243,6 +217,14 @@ class Api:
                 self.world.made_changed(kind, one)
         return one.raw()["metadata"]  # type: ignore[no-any-return]
 
+    def _made(self, kind: str, key: Key, body: Raw, request: Request) -> Raw:
+        if request.content_type == APPLY:
+            changed = self._applying.apply(kind, key, body, force=(request.params or {})["force"] == "true")
+        else:
+            changed = self._applying.scale(key, body)
+        self.writes += changed
+        return self.world.made(kind)[key].meta()  # type: ignore[no-any-return]
+
     def _notes(self, profile: Profile, status: Raw) -> None:
         """What is hard about measuring."""
         if "extension" in status and "extension" not in profile.status:
@@ -259,7 +241,7 @@ class Api:
         pod = self.world.pods.get(key)
         if pod is None:
             raise RefusedError(404, f"{key} not found")
-        if pod.phase in NOT_STARTED:
+        if pod.phase == "Pending":
             raise RefusedError(400, f"container of {key} is waiting to start")
         since = params.get("sinceTime", "")[:19]
         return "".join(line for line in pod.printed.splitlines(keepends=True) if line[:19] >= since).encode()

@@ -1,13 +1,46 @@
-    def _made(self, kind: str, key: Key, body: Raw, request: Request) -> Raw:
-        one: Made | None = self.world.made(kind).get(key)
-        if request.content_type != APPLY:
-            return self._scale(one, key, body)
-        _valid(body)
-        changed = self._create(kind, key, body) if one is None else self._apply(kind, one, body, request.params or {})
-        self.writes += changed
-        return self.world.made(kind)[key].meta()  # type: ignore[no-any-return]
+"""Server-side apply as the operator meets it: field owners, controllers, what cannot be changed; and the scale of a Deployment."""
 
-    def _create(self, kind: str, key: Key, manifest: Raw) -> bool:
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slm_operator.api import names
+
+from .made import Job, Made, Profile, Workload
+from .refusing import RefusedError, check_manifest, check_version
+from .situations import Situation
+
+if TYPE_CHECKING:
+    from slm_operator.watch.records import Key
+
+    from .controllers import Controllers
+    from .objects import Raw
+    from .promises import Promises
+    from .world import World
+
+CLASSES: dict[str, type[Made]] = {"Deployment": Workload, "Job": Job, names.PROFILE_KIND: Profile}
+
+
+@dataclass(slots=True)
+class Applying:
+    """What is written as a whole. Each answers whether anything changed."""
+
+    world: World
+    controllers: Controllers
+    promises: Promises
+
+    def apply(self, kind: str, key: Key, manifest: Raw, *, force: bool) -> bool:
+        """A manifest of the operator's."""
+        check_manifest(manifest)
+        one: Made | None = self.world.made(kind).get(key)
+        if one is None:
+            self._create(kind, key, manifest)
+            return True
+        return self._change(kind, one, manifest, force=force)
+
+    def _create(self, kind: str, key: Key, manifest: Raw) -> None:
         uid = f"uid-{kind}-{key.name}-{self.world.version()}"
         one = CLASSES.get(kind, Made)(key=key, uid=uid, manifest=manifest)
         if isinstance(one, Job | Profile):
@@ -19,15 +52,13 @@
         if isinstance(one, Job):
             one.question = self.promises.question(one)
             self.controllers.measures(one)
-        return True
 
-    def _apply(self, kind: str, one: Made, manifest: Raw, params: Mapping[str, str]) -> bool:
-        """Whether it changed anything."""
+    def _change(self, kind: str, one: Made, manifest: Raw, *, force: bool) -> bool:
         owners = {of["uid"] for of in manifest["metadata"].get("ownerReferences") or () if of.get("controller")}
         if one.owners - owners and owners:
             self.world.meets(Situation.NAME_TAKEN)
             raise RefusedError(422, f"{one.key}: Only one reference can have Controller set to true")
-        if one.others.keys() & manifest["spec"].keys() and params["force"] != "true":
+        if one.others.keys() & manifest["spec"].keys() and not force:
             self.world.meets(Situation.NAME_OF_ANOTHER)
             raise RefusedError(409, f"{one.key}: conflict with {', '.join(one.others)}")
         self.promises.of_others(one)
@@ -47,20 +78,19 @@
         self.world.made_changed(kind, one)
         return True
 
-    def _scale(self, one: Made | None, key: Key, patch: Raw) -> Raw:
+    def scale(self, key: Key, patch: Raw) -> bool:
         """The number of a Deployment's replicas, if nobody wrote since. NB: whoever patches a field takes it from who applied it."""
-        if not isinstance(one, Workload):
+        one = self.world.workloads.get(key)
+        if one is None:
             raise RefusedError(404, f"{key} not found")
-        self._precondition(patch["metadata"], one.version)
+        check_version(patch["metadata"], one.version)
         self.promises.of_scale(one, patch["spec"]["replicas"])
         one.replicas, one.generation = patch["spec"]["replicas"], one.generation + 1
         one.others = {"replicas": one.replicas}
-        self.writes += 1
         self.world.made_changed("Deployment", one)
-        return one.meta()
+        return True
 
 
-#####
 def _read_template(one: Workload) -> None:
     """What the Deployment controller takes from it."""
     spec = one.manifest["spec"]
@@ -68,20 +98,3 @@ def _read_template(one: Workload) -> None:
     one.replicas = spec["replicas"]
     one.requests = {name: int(count) for name, count in limits.items() if "nvidia" in name}
     one.template = json.dumps(spec["template"], sort_keys=True)
-
-
-def _valid(manifest: Raw) -> None:
-    meta = manifest["metadata"]
-    if manifest["kind"] == "Service" and _DNS_LABEL.fullmatch(meta["name"]) is None:
-        raise RefusedError(422, f"metadata.name: {meta['name']} is no DNS label")
-    _valid_labels(meta.get("labels") or {})
-    if manifest["spec"].get("replicas", 0) < 0 or manifest["spec"].get("maxUnavailable", 0) < 0:
-        raise RefusedError(422, "spec: must be greater than or equal to 0")
-
-
-def _valid_labels(labels: Mapping[str, str | None]) -> None:
-    bad = [value for value in labels.values() if value is not None and _VALUE.fullmatch(value) is None]
-    if bad:
-        raise RefusedError(422, f"metadata.labels: invalid value {bad[0]!r}")
-
-

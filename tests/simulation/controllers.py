@@ -11,7 +11,8 @@ from slm_operator.watch.records import Key
 from .objects import Pod
 
 if TYPE_CHECKING:
-    from .objects import Job, Node, Workload
+    from .made import Job, Workload
+    from .objects import Node
     from .world import World
 
 

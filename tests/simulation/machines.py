@@ -25,7 +25,8 @@ from .situations import Situation
 if TYPE_CHECKING:
     from slm_operator.watch.records import Key
 
-    from .objects import Job, Node, Pod
+    from .made import Job
+    from .objects import Node, Pod
     from .world import World
 
 STRATEGIES = {SharingMode.EXCLUSIVE: "none", SharingMode.TIME_SLICING: "time-slicing", SharingMode.MPS: "mps"}

@@ -16,9 +16,9 @@ from slm_operator.kube.errors import Unavailable
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.settings import Settings
 
-from .api import Api, refusal
 from .narrator import Narrator
 from .objects import EPOCH, BrokenPromiseError
+from .refusing import refusal
 from .situations import Situation
 from .watching import Watching
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from slm_operator.reconcile.queue import WorkKey
     from slm_operator.watch.records import Key
 
+    from .api import Api
     from .world import World
 
 SETTINGS = Settings()

@@ -12,7 +12,8 @@ from slm_operator.watch.records import Cause, Key, Taint
 
 from tests.builders import documents
 
-from .objects import CONFIG_LABEL, PRODUCT, Deployment, Made, Node, Pod, Profile, daemon_of, plugin_of
+from .made import Deployment, Made, Profile
+from .objects import CONFIG_LABEL, PRODUCT, Node, Pod, daemon_of, plugin_of
 from .situations import Situation
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from .objects import CONFIG_LABEL, BrokenPromiseError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .objects import Deployment, Job, Made, Node, Pod, Raw, Workload
+    from .made import Deployment, Job, Made, Workload
+    from .objects import Node, Pod, Raw
     from .world import World
 
 NEWS_SECONDS = 30.0

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slm_operator.api import names
-from slm_operator.planning.actions import Delete, Evict, PatchConfig, PatchNode, ScaleWorkload, SetReplicas, WriteStatus
-from slm_operator.planning.deployment.gpu_spread import packs
-from slm_operator.planning.deployment.plan import plan_deployment
-from slm_operator.reconcile.status_throttle import only_messages_differ
 from slm_operator.settings import Nodes, Settings
 from slm_operator.watch.records import Key
 
 from .api import Api
+from .at_rest import (
+    everything_is_as_before,
+    nobody_runs_without_mps,
+    nothing_is_given_up_without_need,
+    nothing_is_left_to_do,
+    nothing_waits_unsaid,
+    status_says_who_shares_a_gpu,
+    what_waits_to_be_measured_says_so,
+)
 from .controllers import Controllers
 from .going_on import has_it_measured, waits_for_a_profile
 from .machines import Machines
 from .narrator import heard
-from .objects import CONFIG_LABEL, BrokenPromiseError
+from .objects import BrokenPromiseError
 from .operator import Operator
-from .people import FORMER, SHARING, THEIRS, People, thought_once
-from .situations import Situation
+from .people import FORMER, SHARING, THEIRS, People
+from .thinking import thought_once
 from .world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from random import Random
 
-    from .objects import Deployment, Node
 
 QUIET_SECONDS = 1500.0
 """No write for this long is the end of a plan: longer than any timeout of the operator's."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from slm_core.measurements import MeasurementDocument
 
-    from .objects import Job, Profile
+    from .made import Job, Profile
     from .world import World
 
 

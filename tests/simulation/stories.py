@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from slm_operator.api import names
 from slm_operator.planning.fleet.node.annotations import failures_in
 
-from .run import Cluster, cluster, everything_is_as_before, nothing_waits_unsaid, played, settle
+from .at_rest import everything_is_as_before, nothing_waits_unsaid
+from .run import Cluster, cluster, played, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

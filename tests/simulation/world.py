@@ -21,7 +21,8 @@ from .objects import CONFIG_MAP, EPOCH, daemon_of, head, plugin_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .objects import Deployment, Job, Made, Node, Pod, Profile, Raw, Workload
+    from .made import Deployment, Job, Made, Profile, Workload
+    from .objects import Node, Pod, Raw
     from .situations import Situation
 
 
