@@ -111,10 +111,12 @@ class Machines:
 
         Somebody took our taint off a node that had been switched already: its scheduler is quicker than any operator. And
         where a node has had its time it is opened with a warning that its plugin has not gone back: that keeps nobody
-        else away, but our own replicas it must. A clock that jumps takes a node's time away.
+        else away, but our own replicas it must, by its marks; those of whole GPUs have none. A clock that jumps takes a node's
+        time away.
         """
         late = self.world.now - node.switched_at > SETTINGS.nodes.convergence_seconds
-        return pod.let_in or (pod.owner is None and (late or self.world.clock_was_set))
+        unmarked = pod.owner is None or names.CLASS_LABEL not in pod.selector
+        return pod.let_in or (pod.owner is None and late) or (unmarked and self.world.clock_was_set)
 
     def _advertise(self, node: Node) -> None:
         """The kubelet reports what the plugin offers."""

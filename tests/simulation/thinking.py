@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from slm_operator.planning.deployment import advising
+from slm_core.measurements import MeasurementDocument
+from slm_operator.planning.deployment import advising, evidence
+from slm_operator.planning.profile import ended, extension
+from slm_operator.reconcile import execute
 from slm_operator.watch import custom_resources
 
 from .people import SHARING
@@ -19,6 +22,8 @@ from .runtime import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from slm_operator.manifests.question import Question
 
 _ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
 
@@ -31,6 +36,10 @@ def thought_once() -> Iterator[None]:
         patch.object(custom_resources, "_spec", _read_once(custom_resources._spec)),
         patch.object(custom_resources, "_document", _read_once(custom_resources._document)),
         patch.object(advising, "advise_deployment", _asked_once(advising.advise_deployment)),
+        patch.object(extension, "lacking", _looked_up_once(extension.lacking)),
+        patch.object(evidence, "lacking", _looked_up_once(evidence.lacking)),
+        patch.object(execute, "to_json", _written_once(execute.to_json)),
+        patch.object(ended, "to_json", _written_once(ended.to_json)),
     ):
         yield
 
@@ -48,6 +57,27 @@ def _read_once(function: Callable[..., Any]) -> Callable[..., Any]:
         return _READ[known]
 
     return read
+
+
+def _looked_up_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """NB: a question is made anew each time, so it is known by its digest."""
+
+    def look_up(question: Question, spec: object, document: object) -> Any:
+        known = (function, question.digest, id(spec), id(document))
+        if known not in _ANSWERS:
+            _ANSWERS[known] = ((spec, document), function(question, spec, document))
+        return _ANSWERS[known][1]
+
+    return look_up
+
+
+def _written_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    written = _asked_once(function)
+
+    def write(value: object) -> Any:
+        return written(value) if isinstance(value, MeasurementDocument) else function(value)
+
+    return write
 
 
 def _asked_once(function: Callable[..., Any]) -> Callable[..., Any]:
