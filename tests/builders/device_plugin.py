@@ -24,9 +24,12 @@ PART_CONTAINERS = {
 
 def raw_daemon(part: str, node: str, containers: tuple[str, ...] | None = None) -> Raw:
     """A pod of the stack, ready."""
-    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-    raw = raw_pod(f"{part}-{node}", PLUGIN.namespace, node=node, gpus=0, status=ready)
     named = PART_CONTAINERS[part] if containers is None else containers
+    ready = {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"name": name, "ready": True} for name in named],
+    }
+    raw = raw_pod(f"{part}-{node}", PLUGIN.namespace, node=node, gpus=0, status=ready)
     return raw | {"spec": raw["spec"] | {"containers": [{"name": name} for name in named]}}
 
 

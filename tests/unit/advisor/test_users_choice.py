@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from slm_core.candidates import Source, Verdict
-from slm_core.measurements import SharingMode
+from slm_core.measurements import Point, SharingMode
 from slm_core.slo import Slo
 from slm_core.units import MIB
 from slm_operator.advisor.advice import Settings
@@ -184,3 +184,24 @@ def test_two_of_four_engines_that_fit_are_still_unmeasured() -> None:
     gpu = replace(document().gpu, memory_bytes=32 * GIB)
     advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(engines_per_gpu=4))
     assert (advice.configuration.engines_per_gpu, advice.predicted, advice.feasible) == (2, None, False)
+
+
+SLICED = SharingMode.TIME_SLICING
+RULED_OUT = "MPS is ruled out by another user."
+
+
+@pytest.mark.parametrize(
+    ("packs", "served", "said"),
+    [
+        pytest.param((pack(128),), 1, False, id="the nearest pack says it"),
+        pytest.param((pack(128), pack(128, gain=0.2, sharing_mode=SLICED)), 2, True, id="another mode is served"),
+        pytest.param((pack(128), pack(128, gain=-0.2, sharing_mode=SLICED)), 1, True, id="another pack came nearer"),
+        pytest.param((pack(128, gain=0.2, sharing_mode=SLICED),), 2, False, id="none was measured by it"),
+        pytest.param((), 1, False, id="no pack was measured"),
+    ],
+)
+def test_measured_by_mps_and_not_to_be_had_is_said_once(packs: tuple[Point, ...], served: int, *, said: bool) -> None:
+    advice = advise(document(*SINGLES, *packs), ANY, Settings(against_mps="another user"))
+    assert advice.configuration.engines_per_gpu == served
+    assert advice.configuration.sharing_mode is not SharingMode.MPS
+    assert (RULED_OUT in advice.sentences) is said

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node
-from slm_operator.cli.preflight.stack import DaemonSet
+from slm_operator.cli.preflight.stack import DaemonSet, daemon_set
 from slm_operator.planning.fleet.node.annotations import failures_in
 from slm_operator.planning.fleet.node.state import NodeState, is_opted_in
 from slm_operator.planning.fleet.tolerations import Toleration
@@ -14,6 +14,8 @@ from slm_operator.settings import Settings
 from slm_operator.watch.projection import node as node_record
 from slm_operator.watch.records import Cause, DaemonPodRecord, Key, Meta
 
+from tests.standin.deployment import Release
+from tests.standin.deployment import objects as objects_of
 from tests.unit.cli import cluster_objects as objects
 
 DEFAULTS = Settings()
@@ -77,6 +79,13 @@ def daemon(part: str = "device-plugin", **changed: Any) -> DaemonSet:
         wanted=1,
     )
     return replace(whole, **changed)
+
+
+def stack(release: Release) -> tuple[DaemonSet, ...]:
+    """NVIDIA's DaemonSets as a release has them."""
+    raws = (one for one in objects_of(image=release.image, release=release) if one["kind"] == "DaemonSet")
+    found = tuple(one for one in map(daemon_set, raws) if one is not None)
+    return tuple(replace(one, ready=1, wanted=1) for one in found)
 
 
 STACK = (daemon(), daemon("mps-control-daemon"), daemon("gpu-feature-discovery"))
