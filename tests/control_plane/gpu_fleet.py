@@ -1,7 +1,7 @@
 """kwok nodes with GPUs whose device plugin obeys its label, and objects to fill them: for runs of scale, churn and faults.
 
 The plugin here does in milliseconds what the stand-in on kind does with NVIDIA's timing: a changed configuration label
-loads that key of the ConfigMap, and the node shows the new labels and resources. Time slicing only: MPS needs a daemon.
+loads that key of the ConfigMap, and the node shows the new labels and resources. Under MPS it waits for a daemon for ever.
 It must never touch anything of a node but the labels and resources that NVIDIA's stack owns.
 """
 
@@ -182,7 +182,8 @@ class Plugins:
         self.loaded[name], gpus = key, int(labels["nvidia.com/gpu.count"])
         sharing = parse(text).sharing
         shares = gpus * sharing.replicas if sharing.strategy != "none" else 0
-        amounts = {GPU: str(0 if shares else gpus), SHARED: str(shares)}
+        served = 0 if sharing.strategy == "mps" else shares
+        amounts = {GPU: str(0 if shares else gpus), SHARED: str(served)}
         await self._patch(name, "status", {"status": {"capacity": amounts, "allocatable": amounts}})
         await self._patch(name, "", {"metadata": {"labels": shown_labels(text, gpus)}})
         self.switches += 1

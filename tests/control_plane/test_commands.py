@@ -2,9 +2,6 @@
 rights, and the way back to a former advice."""
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +14,7 @@ from slm_core.convert import MeasuredOn, from_csv
 from slm_core.measurements import Engine, Gpu
 
 from tests.conftest import own_namespace
+from tests.control_plane.commands import findings, slm
 from tests.control_plane.operator_process import operator, wait_until
 from tests.testbed.cluster import apply_crds
 from tests.testbed.control_plane import ControlPlane, control_plane
@@ -79,32 +77,6 @@ def plane() -> Iterator[ControlPlane]:
 def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own on that control plane."""
     yield from own_namespace(plane, request)
-
-
-def slm(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """One command as a person types it."""
-    command = [str(Path(sys.executable).with_name("kubectl-slm")), *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"KUBECONFIG": str(kubeconfig)},
-        timeout=240,
-    )
-
-
-def findings(kubeconfig: Path, *arguments: str) -> dict[str, list[str]]:
-    """What `check` says that is not ok, by check."""
-    done = slm(kubeconfig, "check", "-o", "json", *arguments)
-    assert done.stderr == ""
-    answer = json.loads(done.stdout)
-    assert done.returncode == (0 if answer["ok"] else 1)
-    reported: dict[str, list[str]] = {}
-    for one in answer["findings"]:
-        if one["level"] != "ok":
-            reported.setdefault(one["check"], []).append(f"{one['level']}: {one['what']}")
-    return reported
 
 
 def apply(plane: ControlPlane, namespace: str, kind: str, name: str, spec: dict[str, Any], **meta: Any) -> None:
