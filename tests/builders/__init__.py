@@ -1,13 +1,26 @@
 """One builder for each kind of object that tests need, with sensible defaults and the options that cases are about.
 
 A pod, a node or another object of Kubernetes is built raw, as the API server gives it (`raw_node`), and its record is what
-the watch makes of that (`node`): they cannot disagree. Nothing here may know what a test expects, nor build anything when it
-is imported.
+the watch makes of that (`node`): they cannot disagree. Nothing here may know what a test expects, nor make a plan when it is
+imported.
 """
 
 from tests.builders.deployments import deployment, raw_deployment
 from tests.builders.device_plugin import config_map, daemon, plugin_pods, raw_config_map, raw_daemon
-from tests.builders.documents import DATA, imported
+from tests.builders.documents import (
+    CONSTANTS,
+    DATA,
+    H100_64GB,
+    LEDGER,
+    MODELS,
+    SWEEP,
+    SWEEP_AND_PACKS,
+    document,
+    imported,
+    published,
+    published_ledger,
+    published_packs,
+)
 from tests.builders.jobs import job, measuring, printed, raw_job
 from tests.builders.metadata import Raw, meta, page, raw_meta
 from tests.builders.nodes import (
@@ -24,20 +37,28 @@ from tests.builders.nodes import (
     slots,
 )
 from tests.builders.pods import TEMPLATE_HASH, foreign, raw_pod, raw_replica, read_pod, replica
+from tests.builders.points import SINGLES, pack, point
 from tests.builders.profiles import profile, raw_profile
 from tests.builders.times import NOW, later
 from tests.builders.views import SETTINGS, demand, deployment_view, fleet_view, many_packs
 from tests.builders.workloads import raw_workload, workload
 
 __all__ = [
+    "CONSTANTS",
     "DATA",
     "H100",
+    "H100_64GB",
+    "LEDGER",
+    "MODELS",
     "MPS_2",
     "MPS_3",
     "MPS_4",
     "NOW",
     "OPTED_IN",
     "SETTINGS",
+    "SINGLES",
+    "SWEEP",
+    "SWEEP_AND_PACKS",
     "TEMPLATE_HASH",
     "WHOLE",
     "Raw",
@@ -46,6 +67,7 @@ __all__ = [
     "demand",
     "deployment",
     "deployment_view",
+    "document",
     "feature_labels",
     "fleet_view",
     "foreign",
@@ -56,10 +78,15 @@ __all__ = [
     "measuring",
     "meta",
     "node",
+    "pack",
     "page",
     "plugin_pods",
+    "point",
     "printed",
     "profile",
+    "published",
+    "published_ledger",
+    "published_packs",
     "raw_config_map",
     "raw_daemon",
     "raw_deployment",

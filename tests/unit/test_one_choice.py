@@ -21,9 +21,9 @@ from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.validate import AdviceError, Unanswerable
 from slm_runtime.search_loop import Event, run_search
-from unit.advisor.build import document
 
 from benchmarks.search.cases import Case, draw
+from tests.builders import document
 from tests.simulated_engine.physics import steady_state
 from tests.simulated_engine.published import OPT_1_3B, SHAREGPT
 from tests.simulated_engine.rig import SimulatedRig

@@ -12,7 +12,7 @@ from slm_core.measurements import SharingMode
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_core.slo import Slo
-from tests.unit.advisor.build import SWEEP, SWEEP_AND_PACKS, published
+from tests.builders import SWEEP, SWEEP_AND_PACKS, published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,11 @@ import pytest
 from slm_core.candidates import Check, CheckName, Source, Verdict
 from slm_core.measurements import Latency, SharingMode
 from slm_core.slo import Slo, Statistic
+from slm_core.units import GIB
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import GIB, SINGLES, document, pack, point
+
+from tests.builders import SINGLES, document, pack, point
 
 ANY = Slo()
 

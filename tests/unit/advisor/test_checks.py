@@ -11,9 +11,11 @@ from slm_core import batching
 from slm_core.candidates import CheckName, Verdict
 from slm_core.measurements import Latency, Mark, SharingMode
 from slm_core.slo import Limits, Slo, Statistic
+from slm_core.units import GIB
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
+
+from tests.builders import LEDGER, SINGLES, document, pack, point
 
 if TYPE_CHECKING:
     from slm_core.candidates import Candidate, Check

@@ -11,7 +11,8 @@ from slm_core.slo import Limits, Slo, Statistic
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.slo.judge import Drift, Expected, Finding, Judgement, Patience, Sign, Window, expect, judge
-from unit.advisor.build import SINGLES, document, pack
+
+from tests.builders import SINGLES, document, pack
 
 EXPECTED = Expected(
     limits=Limits(itl_ms=20, ttft_ms=500), input_tokens_mean=100, output_tokens_mean=200, pays_from_in_flight=40

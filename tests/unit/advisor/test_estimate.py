@@ -9,16 +9,20 @@ from slm_core.architecture import read_architecture
 from slm_core.candidates import Source
 from slm_core.measurements import SharingMode, Workload
 from slm_core.slo import Slo
+from slm_core.units import GIB
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.validate import AdviceError
 from slm_operator.estimator.estimate import Calibration, Subject, advise_unmeasured, estimate, estimate_ledger
 from slm_operator.estimator.gpus import Accelerator
-from unit.advisor import configs
-from unit.advisor.build import GIB, H100
+
+from tests.builders import H100_64GB, configs
 
 SHARE_GPT = Workload(source="ShareGPT", input_tokens_mean=111, output_tokens_mean=292)
 GPU = Accelerator(
-    product=H100.product, memory_bytes=H100.memory_bytes, bytes_per_second=2.02e12, source="2,020 GB/s by data sheet"
+    product=H100_64GB.product,
+    memory_bytes=H100_64GB.memory_bytes,
+    bytes_per_second=2.02e12,
+    source="2,020 GB/s by data sheet",
 )
 SMALL = Subject(model=read_architecture(configs.OPT_1_3B), gpu=GPU, workload=SHARE_GPT)
 

@@ -11,7 +11,8 @@ from slm_core.measurements import Mark, Workload
 from slm_core.slo import Slo
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import SINGLES, document, pack, point
+
+from tests.builders import SINGLES, document, pack, point
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point

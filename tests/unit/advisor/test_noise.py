@@ -14,12 +14,13 @@ from slm_core.candidates import CheckName, Verdict
 from slm_core.codec import parse_document
 from slm_core.measurements import Mark, Point
 from slm_core.slo import Slo
+from slm_core.units import GIB
 from slm_operator.advisor.advice import KvReason, Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.validate import AdviceError, Unanswerable
-from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
 
 from tests.best_single import fastest_single
+from tests.builders import LEDGER, SINGLES, document, pack, point
 
 BUSY = Path(__file__).parents[2] / "data/field/profiles/smollm2-135m-two-cores.json"
 ALIKE = (*SINGLES, point(160, output=7700.0, kv_pool_bytes=12 * GIB))

@@ -9,12 +9,14 @@ from pydantic import ValidationError
 from slm_core import tuning
 from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode, camel
 from slm_core.slo import Slo
+from slm_core.units import GIB
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.validate import AdviceError, check_document, check_question, check_settings, check_slo
 from slm_operator.api.deployment import AdvisorSpec
 from slm_operator.api.profile import SearchSpec
-from unit.advisor.build import GIB, LEDGER, SINGLES, SWEEP_AND_PACKS, document, pack, point, published
+
+from tests.builders import LEDGER, SINGLES, SWEEP_AND_PACKS, document, pack, point, published
 
 GOOD = point(64)
 

@@ -13,13 +13,14 @@ from slm_core.candidates import CheckName, Measurement, Verdict
 from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode
 from slm_core.slo import Slo
 from slm_core.slo_check import resolve
+from slm_core.units import GIB
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.select import pareto_frontier
 from slm_operator.advisor.validate import check_trust
-from unit.advisor.build import GIB, document, point
 
 from tests.best_single import fastest_single
+from tests.builders import document, point
 
 if TYPE_CHECKING:
     from random import Random

@@ -10,7 +10,8 @@ from slm_core.slo import Slo
 from slm_core.slo_check import resolve
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import SWEEP, SWEEP_AND_PACKS, published
+
+from tests.builders import SWEEP, SWEEP_AND_PACKS, published
 
 EPSILON = Settings(min_efficiency=0.1)
 ANY_LATENCY = Slo()

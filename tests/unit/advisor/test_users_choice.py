@@ -8,10 +8,11 @@ import pytest
 from slm_core.candidates import Source, Verdict
 from slm_core.measurements import Point, SharingMode
 from slm_core.slo import Slo
-from slm_core.units import MIB
+from slm_core.units import GIB, MIB
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
+
+from tests.builders import LEDGER, SINGLES, document, pack, point
 
 ANY = Slo()
 

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from slm_core.codec import to_json
 from slm_operator.cli.main import main
-from unit.advisor.build import published_ledger
 from unit.cli.golden import CASES, GOLDEN, PACKS, ROOT, SWEEP, printed
+
+from tests.builders import published_ledger
 
 SCHEMA = json.loads((ROOT / "docs/reference/schemas/advice.json").read_text())
 PUBLISHED = [

@@ -13,8 +13,9 @@ from slm_operator.cli.commands.plan import _subject
 from slm_operator.cli.inputs.manifests import deployment
 from slm_operator.cli.main import main
 from slm_operator.estimator.gpus import find_accelerator
-from unit.advisor import configs
 from unit.cli.golden import ROOT
+
+from tests.builders import configs
 
 if TYPE_CHECKING:
     from pathlib import Path

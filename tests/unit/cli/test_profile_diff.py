@@ -17,8 +17,9 @@ from slm_core.measurements import Engine, Gpu, Latency, Mark, MeasurementDocumen
 from slm_operator.cli.commands import profile_diff
 from slm_operator.cli.inputs.differences import Other, Same, differences
 from slm_operator.cli.main import main
-from unit.advisor.build import point
 from unit.cli.cluster_objects import DOCUMENT, PROFILE, PROFILE_NAME, TEAM
+
+from tests.builders import point
 
 if TYPE_CHECKING:
     from pathlib import Path

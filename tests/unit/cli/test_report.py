@@ -17,7 +17,8 @@ from slm_operator.report.drawing import Box, Scale, doubling_ticks, element, pla
 from slm_operator.report.page import page
 from slm_operator.report.scene import Standing
 from slm_operator.report.view import scene
-from unit.runtime_search import published
+
+from tests import builders as build
 
 if TYPE_CHECKING:
     from slm_core.measurements import MeasurementDocument
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 
 def measured(model: str) -> MeasurementDocument:
     """The published sweep, and packs where there are any."""
-    sweep = published.sweep(model)
+    sweep = build.published(model)
     if model == "llama-2-7b":
         return sweep
-    packs = tuple(p for p in published.replication(model).points if p.replicas > 1)
+    packs = tuple(p for p in build.published_packs(model).points if p.replicas > 1)
     return replace(sweep, points=sweep.points + packs)
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from slm_core.architecture import ConfigError, longest_sequence, read_architecture
-from unit.advisor import configs
-from unit.advisor.build import CONSTANTS, GIB
+from slm_core.units import GIB
+
+from tests.builders import CONSTANTS, configs
 
 WITHIN = 0.01
 QWEN2 = {"model_type": "qwen2", "sliding_window": 4096, "max_window_layers": 0}

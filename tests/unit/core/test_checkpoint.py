@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from slm_core.architecture import ConfigError, read_architecture
 from slm_core.architecture.checkpoint import files_of, read_headers, read_index
-from unit.advisor import configs
+
+from tests.builders import configs
 
 
 def tensor(dtype: str, *shape: int) -> dict[str, Any]:

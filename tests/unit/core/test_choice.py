@@ -12,7 +12,8 @@ from slm_core.candidates import Candidate, Check, CheckName
 from slm_core.choice import choose_among, is_alike
 from slm_core.measurements import Latency, Mark, Point, SharingMode
 from slm_core.point_checks import MARK_REMEDY, MARK_SAYS
-from unit.runtime_search.points import point
+
+from tests.builders import point
 
 if TYPE_CHECKING:
     from random import Random

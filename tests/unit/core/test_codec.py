@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from slm_core.codec import DocumentError, parse, parse_document, to_json
 from slm_core.measurements import Point, SharingMode
-from unit.advisor.build import point
+
+from tests.builders import point
 
 
 def written(word: object) -> dict[str, Any]:

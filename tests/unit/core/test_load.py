@@ -12,7 +12,8 @@ from slm_core.decision import Basis, Wanted, decide, evaluate
 from slm_core.load import SAME_LOAD_FRACTION, is_at, is_partial
 from slm_core.slo import Limits
 from slm_core.tuning import Tuning
-from unit.advisor.build import pack, point
+
+from tests.builders import pack, point
 
 ONE = point(1)
 

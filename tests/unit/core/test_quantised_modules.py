@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from slm_core.architecture import ConfigError, read_architecture
-from unit.advisor import configs
+
+from tests.builders import configs
 
 PLAIN = read_architecture(configs.LLAMA_3_8B)
 LAYERS, HIDDEN, INNER, KV = 32, 4096, 14336, 1024

@@ -10,7 +10,8 @@ from slm_operator.advisor.advice import Advice
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.reasons import Reason
 from slm_operator.planning.deployment.advising import DecidedFrom, Unadvisable, advice_status, advise_deployment
-from unit.advisor.build import document, pack, point
+
+from tests.builders import document, pack, point
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 256, 512)
 BASIS = DecidedFrom(profile="measured", generation=3, digest="d1", former={})

@@ -11,10 +11,16 @@ from slm_core.measurements import Latency, Mark, Point
 from slm_core.noise import UNREPEATED_FRACTION
 from slm_core.slo import Limits, Slo, Statistic
 from slm_core.slo_check import resolve
-from unit.runtime_search import published
-from unit.runtime_search.points import point
+
+from tests import builders as build
+from tests.builders import point
 
 EPSILON = 0.1
+
+
+def once(batch: int, itl_ms: float) -> Point:
+    """A point whose window nobody repeated."""
+    return point(batch, itl_ms, throughput_ci_fraction=None)
 
 
 def sampled(p99_ms: float) -> Latency:
@@ -37,14 +43,14 @@ PUBLISHED_ANSWERS = [
 
 @pytest.mark.parametrize(("model", "itl_factor", "batch_size"), PUBLISHED_ANSWERS)
 def test_the_published_answers(model: str, itl_factor: float, batch_size: int) -> None:
-    points = published.sweep(model).points
+    points = build.published(model).points
     result = batching.choose(points, resolve(Slo(itl_factor=itl_factor), points), EPSILON)
     assert result.chosen is not None
     assert result.chosen.point.batch_size == batch_size
 
 
 def test_the_published_knee_needs_a_small_part_of_the_pool() -> None:
-    points = published.sweep("opt-1.3b").points
+    points = build.published("opt-1.3b").points
     chosen = batching.choose(points, resolve(Slo(itl_factor=2), points), EPSILON).chosen
     assert chosen is not None
     assert batching.kv_bytes(chosen.point) == pytest.approx(0.1598 * 54.48e9 / 0.92, rel=1e-6)
@@ -150,10 +156,25 @@ def test_near_is_what_passes_with_every_limit_moved(of: Point, is_near: bool) ->
 @pytest.mark.parametrize(
     ("of", "floor_bytes", "expected"),
     [
-        pytest.param(point(8, kv_peak_fraction=0.46), 0, 500_000_000, id="peak over 92 %"),
-        pytest.param(point(8, kv_peak_fraction=0.46), 600_000_000, 600_000_000, id="at least one longest sequence"),
-        pytest.param(point(8, kv_peak_fraction=0.9, confirmed=True), 0, 10**9, id="confirmed within bounds: as it was"),
-        pytest.param(point(8, kv_peak_fraction=0.46, confirmed=True), 0, 500_000_000, id="confirmed but wasteful"),
+        pytest.param(point(8, kv_pool_bytes=10**9, kv_peak_fraction=0.46), 0, 500_000_000, id="peak over 92 %"),
+        pytest.param(
+            point(8, kv_pool_bytes=10**9, kv_peak_fraction=0.46),
+            600_000_000,
+            600_000_000,
+            id="at least one longest sequence",
+        ),
+        pytest.param(
+            point(8, kv_pool_bytes=10**9, kv_peak_fraction=0.9, confirmed=True),
+            0,
+            10**9,
+            id="confirmed within bounds: as it was",
+        ),
+        pytest.param(
+            point(8, kv_pool_bytes=10**9, kv_peak_fraction=0.46, confirmed=True),
+            0,
+            500_000_000,
+            id="confirmed but wasteful",
+        ),
         pytest.param(point(8, kv_pool_bytes=None), 0, None, id="pool not known"),
     ],
 )
@@ -171,7 +192,7 @@ def test_kv_bytes(of: Point, floor_bytes: int, expected: int | None) -> None:
 def test_the_choice_is_feasible_and_none_is_faster_by_more_than_chance(
     a: float, b: float, sizes: list[int], limit_ms: float, epsilon: float
 ) -> None:
-    result = batching.choose([point(size, a + b * size) for size in sizes], Limits(itl_ms=limit_ms), epsilon)
+    result = batching.choose([once(size, a + b * size) for size in sizes], Limits(itl_ms=limit_ms), epsilon)
     feasible = [c for c in result.candidates if c.passed]
     assert len(result.candidates) == len(sizes)
     if result.chosen is None:

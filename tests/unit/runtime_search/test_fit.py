@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slm_core.latency_model import fit_line, fit_points, sweep_of
 from slm_core.measurements import Mark, Point
-from unit.runtime_search import published
-from unit.runtime_search.points import point
+
+from tests import builders as build
+from tests.builders import point
 
 SIZES = st.lists(st.integers(1, 1024), min_size=2, max_size=8, unique=True)
 
@@ -73,9 +74,9 @@ def test_a_flat_line_never_reaches_a_value_above_it() -> None:
     assert (line.inverse(4), line.inverse(6)) == (-math.inf, math.inf)
 
 
-@pytest.mark.parametrize("model", published.MODELS)
+@pytest.mark.parametrize("model", build.MODELS)
 def test_a_few_published_points_predict_the_others(model: str) -> None:
-    points = [p for p in published.sweep(model).points if not p.marks]
+    points = [p for p in build.published(model).points if not p.marks]
     used = (1, 32, 128)
     fit = fit_points(p for p in points if p.batch_size in used)
     assert fit is not None

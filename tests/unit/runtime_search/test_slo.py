@@ -6,7 +6,8 @@ import pytest
 from slm_core.measurements import Latency, Mark
 from slm_core.slo import TTFT, Limits, Slo, Statistic
 from slm_core.slo_check import resolve, slo_misses
-from unit.runtime_search.points import point
+
+from tests.builders import point
 
 SWEEP = (point(1, 5), point(32, 8), point(64, 11))
 
