@@ -20,8 +20,16 @@ from slm_operator.reconcile.pending_writes import CONFIRM_SECONDS
 from slm_operator.watch.pods import pod
 from slm_operator.watch.records import Key
 
-from tests.unit.reconcile.build import KEY, OWNER, WORK, Bench, service
-from tests.unit.watch.raws import gpu_pod
+from tests.builders import raw_pod
+from tests.unit.reconcile.bench import KEY, WORK, Bench
+
+OWNER = {"kind": names.DEPLOYMENT_KIND, "name": "d", "uid": "uid-d", "controller": True}
+
+
+def service(port: int = 80) -> dict[str, Any]:
+    labels = {names.DEPLOYMENT_LABEL: "d"}
+    metadata = {"name": "d", "namespace": "team", "labels": labels, "ownerReferences": [OWNER]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": port}]}}
 
 
 async def apply(bench: Bench, manifest: dict[str, Any] | None = None) -> Outcome:
@@ -46,7 +54,7 @@ async def test_a_name_that_somebody_elses_object_bears_is_a_refusal_and_not_a_ta
     bench.server.objects["Service", "d"] = {"metadata": {"name": "d"}}
     outcome = await apply(bench)
     assert outcome.refused is not None
-    assert outcome.refused.because.startswith("Apply Service ns/d: the name is taken by an object that is not ours")
+    assert outcome.refused.because.startswith("Apply Service team/d: the name is taken by an object that is not ours")
 
 
 async def test_the_same_manifest_is_not_applied_again() -> None:
@@ -118,7 +126,7 @@ def route(host: str = "a") -> dict[str, Any]:
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
-        "metadata": {"name": "d", "namespace": "ns", "ownerReferences": [OWNER]},
+        "metadata": {"name": "d", "namespace": "team", "ownerReferences": [OWNER]},
         "spec": {"hostnames": [host]},
     }
 
@@ -173,7 +181,7 @@ async def test_of_kinds_that_are_not_watched_only_ours_are_deleted_and_made_anew
 async def test_a_kind_that_the_cluster_does_not_serve_has_its_own_error() -> None:
     bench = Bench()
     bench.server.refuse = NotFound("404 page not found", 404)
-    because = "Apply HTTPRoute ns/d: 404 page not found"
+    because = "Apply HTTPRoute team/d: 404 page not found"
     assert (await apply(bench, route())).refused == Refusal(kind="HTTPRoute", because=because, unserved=True)
 
 
@@ -243,7 +251,7 @@ async def test_a_write_that_the_watch_has_shown_before_its_answer_came_is_not_wa
 
 async def test_the_event_of_an_own_status_is_an_echo_and_one_that_also_brings_a_new_spec_is_not() -> None:
     bench = Bench()
-    raw = {"metadata": {"name": "d", "namespace": "ns", "uid": "uid-d", "resourceVersion": "1", "generation": 1}}
+    raw = {"metadata": {"name": "d", "namespace": "team", "uid": "uid-d", "resourceVersion": "1", "generation": 1}}
     bench.server.objects[names.DEPLOYMENT_KIND, "d"] = raw
     bench.show(names.DEPLOYMENT_KIND, "d")
     await write_status(bench, {"phase": "Ready"})
@@ -266,7 +274,7 @@ async def test_replicas_are_applied_alone_by_their_own_manager_and_waited_for() 
     assert bench.server.asked == [("apply", "SLMDeployment d")]
     sent = bench.server.applied_by["slm-operator-replicas"]
     assert sent["spec"] == {"replicas": 2}
-    assert sent["metadata"] == {"name": "d", "namespace": "ns", "uid": "uid-d", "resourceVersion": "7"}
+    assert sent["metadata"] == {"name": "d", "namespace": "team", "uid": "uid-d", "resourceVersion": "7"}
     assert bench.ledger.unconfirmed(WORK) is not None
     bench.show(names.DEPLOYMENT_KIND, "d")
     assert bench.free == [WORK]
@@ -293,7 +301,7 @@ async def test_replicas_that_are_refused_are_a_refusal_of_their_own_kind(error: 
     outcome = await bench.executor.execute(WORK, SCALED)
     assert outcome.refused is not None
     assert outcome.refused.kind == names.DEPLOYMENT_KIND
-    assert outcome.refused.because.startswith("SetReplicas ns/d: ")
+    assert outcome.refused.because.startswith("SetReplicas team/d: ")
 
 
 SCALED_ALONE = Plan(
@@ -311,7 +319,7 @@ async def test_a_deployment_is_scaled_in_one_field_as_it_was_seen() -> None:
     bench.server.merge_patch = merge_patch  # type: ignore[method-assign]
     assert (await bench.executor.execute(WORK, SCALED_ALONE)).writes == 1
     patch = {"metadata": {"resourceVersion": "7"}, "spec": {"replicas": 5}}
-    assert sent == [("Deployment", "ns", "d", patch)]
+    assert sent == [("Deployment", "team", "d", patch)]
 
 
 async def test_a_scaling_that_is_refused_says_which_deployment() -> None:
@@ -319,7 +327,7 @@ async def test_a_scaling_that_is_refused_says_which_deployment() -> None:
     bench.server.refuse = Refused("a policy", 403)
     outcome = await bench.executor.execute(WORK, SCALED_ALONE)
     assert outcome.refused is not None
-    assert outcome.refused.because.startswith("Scale Deployment ns/d: ")
+    assert outcome.refused.because.startswith("Scale Deployment team/d: ")
 
 
 async def test_a_deployment_that_is_gone_is_not_scaled() -> None:
@@ -330,13 +338,13 @@ async def test_a_deployment_that_is_gone_is_not_scaled() -> None:
 
 async def test_an_evicted_pod_is_waited_for_until_it_goes() -> None:
     bench = Bench()
-    record = pod(gpu_pod("p"))
+    record = pod(raw_pod("p"))
     assert record is not None
     bench.caches.pods.put(record)
-    action = Evict(pod=Key("ns", "p"), uid="uid-p", because="b")
+    action = Evict(pod=Key("team", "p"), uid="uid-p", because="b")
     await bench.executor.execute(WORK, Plan(actions=(action,)))
     assert bench.ledger.unconfirmed(WORK) is not None
-    going = gpu_pod("p", version=2)
+    going = raw_pod("p", version=2)
     going["metadata"]["deletionTimestamp"] = "t"
     bench.world.see("Pod", "MODIFIED", going)
     assert bench.ledger.unconfirmed(WORK) is None
@@ -347,7 +355,7 @@ async def test_an_evicted_pod_is_waited_for_until_it_goes() -> None:
 async def test_a_blocked_eviction_is_asked_for_again_later_and_the_plan_goes_on() -> None:
     bench = Bench()
     bench.server.refuse = Blocked("would violate the pod's disruption budget", 429)
-    evictions = tuple(Evict(pod=Key("ns", name), uid="u", because="b") for name in "pq")
+    evictions = tuple(Evict(pod=Key("team", name), uid="u", because="b") for name in "pq")
     outcome = await bench.executor.execute(WORK, Plan(actions=evictions))
     assert (outcome.writes, outcome.refused, outcome.look_again_seconds) == (0, None, BLOCKED_SECONDS)
     assert len(bench.server.asked) == 2
@@ -364,7 +372,7 @@ async def test_a_refusal_is_reported_and_the_plan_goes_on(error: Exception) -> N
     plan = Plan(actions=(Apply(manifest=service(), because="b"), Apply(manifest=service(81), because="b")))
     outcome = await bench.executor.execute(WORK, plan)
     assert outcome.refused == Refusal(
-        kind="Service", because=f"Apply Service ns/d: {error.message}", unserved=isinstance(error, NotFound)
+        kind="Service", because=f"Apply Service team/d: {error.message}", unserved=isinstance(error, NotFound)
     )
     assert len(bench.server.asked) == 2
 

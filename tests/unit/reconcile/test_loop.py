@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_operator.api import names
 from slm_operator.assembly import PLANNERS
 from slm_operator.kube.errors import Unavailable
 from slm_operator.planning.deployment.advising import advice_of
@@ -21,9 +20,8 @@ from slm_operator.reconcile.queue import FLEET, KeyedQueue, WorkKey
 from slm_operator.settings import Settings
 from slm_operator.watch.records import Key, ProfileRecord
 
-from tests.builders import imported
-from tests.unit.reconcile.build import Bench
-from tests.unit.watch.raws import meta
+from tests.builders import imported, raw_gpu_node, raw_meta
+from tests.unit.reconcile.bench import Bench
 
 DOCUMENT = to_json(imported())
 SPEC = {
@@ -79,9 +77,9 @@ class Operator:
     def see(self, kind: str, name: str, spec: Any, generation: int = 1) -> None:
         version = next(self.bench.server._versions)
         if kind == "Node":
-            raw = node(name, version)
+            raw = raw_gpu_node(name, version=version)
         else:
-            head = meta(name, version=version) | {"uid": f"uid-{name}", "generation": generation}
+            head = raw_meta(name, version=version, generation=generation)
             former = self.bench.server.objects.get((kind, name), {})
             raw = {"kind": kind, "metadata": head, "spec": copy.deepcopy(spec), "status": former.get("status") or {}}
             self.bench.server.objects[kind, name] = raw
@@ -96,7 +94,7 @@ class Operator:
                 self._show(asked)
 
     def status(self, name: str) -> Any:
-        record = self.bench.caches.deployments.get(Key("ns", name))
+        record = self.bench.caches.deployments.get(Key("team", name))
         assert record is not None
         return record.status
 
@@ -115,20 +113,6 @@ class Operator:
             kind, name = what.split()
             if kind in self.bench.world.watched and (kind, name) in self.bench.server.objects:
                 self.bench.show(kind, name)
-
-
-def node(name: str, version: int) -> Any:
-    labels = {
-        names.OPT_IN_LABEL: "true",
-        "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
-        "nvidia.com/gpu.count": "1",
-        "nvidia.com/gpu.replicas": "1",
-        "nvidia.com/gpu.sharing-strategy": "none",
-    }
-    head = meta(name, version=version) | {"labels": labels}
-    head.pop("namespace", None)
-    status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "1"}}
-    return {"kind": "Node", "metadata": head, "spec": {}, "status": status | {"capacity": status["allocatable"]}}
 
 
 def failing_for(name: str, plan: Any) -> Any:
@@ -163,7 +147,7 @@ async def test_a_bug_is_reported_once_and_keeps_what_was_true() -> None:
     operator.see("SLMDeployment", "d0", SPEC | {"replicas": 2}, generation=2)
     asked = len(operator.bench.server.asked)
     for _ in range(3):
-        operator.queue.add(WorkKey("deployment", Key("ns", "d0")))
+        operator.queue.add(WorkKey("deployment", Key("team", "d0")))
         await operator.settle()
     assert operator.bench.server.asked[asked:] == [("apply status", "SLMDeployment d0")]
     after = operator.status("d0")
@@ -188,7 +172,7 @@ async def delays_under(error: Unavailable, attempts: int) -> list[float]:
     """Seconds until each next attempt, while the server answers every request with this error."""
     operator = Operator(1)
     operator.bench.server.refuse = error
-    work, clock = WorkKey("deployment", Key("ns", "d0")), operator.bench.clock
+    work, clock = WorkKey("deployment", Key("team", "d0")), operator.bench.clock
     delays = []
     for _ in range(attempts):
         while (taken := operator.queue.take()) != work:

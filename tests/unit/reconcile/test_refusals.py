@@ -17,7 +17,7 @@ from tests.unit.reconcile.test_loop import SPEC, Operator
 
 MOST_PASSES = 3000
 """Where a run that never pauses is given up."""
-PROFILE, DEPLOYMENT = WorkKey("profile", Key("ns", "p")), WorkKey("deployment", Key("ns", "d0"))
+PROFILE, DEPLOYMENT = WorkKey("profile", Key("team", "p")), WorkKey("deployment", Key("team", "d0"))
 
 
 def taking_turns(kind: str, said: Callable[[Any], bool]) -> Callable[..., Plan]:
