@@ -5,7 +5,7 @@ the watch makes of that (`node`): they cannot disagree. Nothing here may know wh
 imported.
 """
 
-from tests.builders.deployments import deployment, raw_deployment
+from tests.builders.deployments import deployment, deployment_spec, raw_deployment, spec_of
 from tests.builders.device_plugin import config_map, daemon, plugin_pods, raw_config_map, raw_daemon
 from tests.builders.documents import (
     CONSTANTS,
@@ -39,6 +39,7 @@ from tests.builders.nodes import (
 from tests.builders.pods import TEMPLATE_HASH, foreign, raw_pod, raw_replica, read_pod, replica
 from tests.builders.points import SINGLES, pack, point
 from tests.builders.profiles import profile, raw_profile
+from tests.builders.servings import replica_fleet, serving
 from tests.builders.times import NOW, later
 from tests.builders.views import SETTINGS, demand, deployment_view, fleet_view, many_packs
 from tests.builders.workloads import raw_workload, workload
@@ -66,6 +67,7 @@ __all__ = [
     "daemon",
     "demand",
     "deployment",
+    "deployment_spec",
     "deployment_view",
     "document",
     "feature_labels",
@@ -100,6 +102,9 @@ __all__ = [
     "raw_workload",
     "read_pod",
     "replica",
+    "replica_fleet",
+    "serving",
     "slots",
+    "spec_of",
     "workload",
 ]

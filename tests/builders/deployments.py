@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.watch import custom_resources
 
 from tests.builders.metadata import Raw, raw_meta
@@ -28,6 +29,17 @@ def raw_deployment(
         "metadata": raw_meta(name, namespace, **head),
         "spec": {"model": MODEL} | dict(spec or {}),
     }
+
+
+def deployment_spec(spec: Mapping[str, Any] | None = None) -> SLMDeploymentSpec:
+    """Spec alone, of some model unless it names one."""
+    return SLMDeploymentSpec.model_validate({"model": MODEL} | dict(spec or {}))
+
+
+def spec_of(record: DeploymentRecord) -> SLMDeploymentSpec:
+    """Of a deployment that can be read."""
+    assert record.spec is not None, record.broken
+    return record.spec
 
 
 def deployment(

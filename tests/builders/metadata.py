@@ -32,7 +32,7 @@ def raw_meta(
 def meta(name: str, namespace: str = "team", **more: Any) -> Meta:
     """The same in a record. `more`: its other fields."""
     head: Raw = {"uid": f"uid-{name}", "resource_version": "1", "generation": 1}
-    return Meta(key=Key(namespace, name), **(head | more))
+    return Meta(**({"key": Key(namespace, name)} | head | more))
 
 
 def page(kind: str, *items: Raw, version: int = 100, more: bool = False) -> Raw:

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import Revision, revisions, way_back
 from slm_operator.cli.main import main
 from slm_operator.manifests.replicas import replicas
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
-from slm_operator.watch.records import DeploymentRecord, Key, Meta
 from unit.cli.api_server import failure
 from unit.cli.cluster_objects import DOCUMENT, MANIFEST, PROFILE, PROFILE_NAME, SPEC, TEAM
-from unit.manifests.cases import fleet
+
+from tests import builders as build
 
 if TYPE_CHECKING:
     from slm_core.measurements import MeasurementDocument
     from unit.cli.api_server import ApiServer
 
-READ = SLMDeploymentSpec.model_validate(SPEC)
+READ = build.deployment_spec(SPEC)
 FORMER = "opt-1-3b-former"
 SINGLE = replace(DOCUMENT, points=tuple(point for point in DOCUMENT.points if point.replicas == 1))
 """What was measured first: no pack was."""
@@ -32,12 +31,12 @@ def replica_set(number: int, profile: str, document: MeasurementDocument, **pods
     """As the Deployment controller makes it of what the operator applies."""
     advice = advise_deployment(READ, document)
     assert not isinstance(advice, Unadvisable)
-    record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=READ)
+    record = build.deployment("opt", SPEC)
     manifest = replicas(
         record,
         READ,
         serving := serving_of(READ.engine, advice, document),
-        fleet(serving, 2, profile),
+        build.replica_fleet(serving, 2, profile),
     )
     annotations = manifest["metadata"]["annotations"] | {"deployment.kubernetes.io/revision": str(number)}
     return {
@@ -111,15 +110,15 @@ def test_rollback_pins_the_former_profile_on_the_object_that_was_read(
 
 def test_the_operator_gives_the_former_arguments_for_what_rollback_sets() -> None:
     """The patch's effect, by the operator's own way from spec and profile to arguments."""
-    pinned = SLMDeploymentSpec.model_validate(SPEC | {"profiling": {"profileRef": {"name": FORMER}}})
+    record = build.deployment("opt", SPEC | {"profiling": {"profileRef": {"name": FORMER}}})
+    pinned = build.spec_of(record)
     advice = advise_deployment(pinned, SINGLE)
     assert not isinstance(advice, Unadvisable)
-    record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=pinned)
     again = replicas(
         record,
         pinned,
         serving := serving_of(pinned.engine, advice, SINGLE),
-        fleet(serving, 2, FORMER),
+        build.replica_fleet(serving, 2, FORMER),
     )
     assert again["spec"]["template"] == FIRST["spec"]["template"]
 

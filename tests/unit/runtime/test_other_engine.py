@@ -25,7 +25,6 @@ from slm_operator.manifests.profile import profile_spec
 from slm_operator.manifests.profile_key import profile_key
 from slm_operator.manifests.replicas import replicas
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
-from slm_operator.watch.records import DeploymentRecord, Key, Meta
 from slm_runtime import cli
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
@@ -34,7 +33,6 @@ from slm_runtime.window import Pace
 
 from tests import builders as build
 from tests.other_engine.port import OtherEngine
-from tests.unit.manifests.cases import fleet
 
 pytestmark = pytest.mark.slow
 OTHER = OtherEngine()
@@ -155,18 +153,17 @@ def test_a_whole_profile_names_it_and_gives_its_own_remedy(
 
 
 def spec(**engine: Any) -> SLMDeploymentSpec:
-    read = {"model": {"uri": "pvc://models/opt"}, "engine": {"command": COMMAND, **engine}}
-    return SLMDeploymentSpec.model_validate(read)
+    return build.deployment_spec({"engine": {"command": COMMAND, **engine}})
 
 
 def test_its_pods_say_what_its_advice_says() -> None:
-    asked = spec(dtype="float16")
-    record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=asked)
+    record = build.deployment("opt", {"engine": {"command": COMMAND, "dtype": "float16"}})
+    asked = build.spec_of(record)
     document = build.imported()
     advice = advise_deployment(asked, replace(document, engine=replace(document.engine, name=OTHER.name)))
     assert not isinstance(advice, Unadvisable)
     serving = replace(serving_of(asked.engine, advice, document), kv_bytes=1 << 30)
-    made = replicas(record, asked, serving, fleet(serving))
+    made = replicas(record, asked, serving, build.replica_fleet(serving))
     (engine,) = made["spec"]["template"]["spec"]["containers"]
     assert engine["command"] == COMMAND
     batch, per_gpu = advice.configuration.batch_size, advice.configuration.engines_per_gpu
@@ -195,7 +192,7 @@ SOURCES: dict[str, tuple[dict[str, object], list[str]]] = {
 @pytest.mark.parametrize("case", SOURCES)
 def test_what_a_model_needs_is_said_in_its_words(case: str) -> None:
     model, words = SOURCES[case]
-    read = SLMDeploymentSpec.model_validate({"model": model, "engine": {"command": COMMAND}})
+    read = build.deployment_spec({"model": model, "engine": {"command": COMMAND}})
     assert fixed_args(read.model, read.engine) == words
 
 
