@@ -5,8 +5,8 @@ the watch makes of that (`node`): they cannot disagree. Nothing here may know wh
 imported.
 """
 
-from tests.builders.deployments import deployment, deployment_spec, raw_deployment, spec_of
-from tests.builders.device_plugin import config_map, daemon, plugin_pods, raw_config_map, raw_daemon
+from tests.builders.deployments import deployment, deployment_manifest, deployment_spec, raw_deployment, spec_of
+from tests.builders.device_plugin import config_map, daemon, plugin_pods, raw_config_map, raw_daemon, raw_daemon_set
 from tests.builders.documents import (
     CONSTANTS,
     DATA,
@@ -38,7 +38,7 @@ from tests.builders.nodes import (
 )
 from tests.builders.pods import TEMPLATE_HASH, foreign, raw_pod, raw_replica, read_pod, replica
 from tests.builders.points import SINGLES, pack, point
-from tests.builders.profiles import profile, raw_profile
+from tests.builders.profiles import profile, profile_manifest, raw_profile
 from tests.builders.servings import replica_fleet, serving
 from tests.builders.times import NOW, later
 from tests.builders.views import SETTINGS, demand, deployment_view, fleet_view, many_packs
@@ -67,6 +67,7 @@ __all__ = [
     "daemon",
     "demand",
     "deployment",
+    "deployment_manifest",
     "deployment_spec",
     "deployment_view",
     "document",
@@ -86,11 +87,13 @@ __all__ = [
     "point",
     "printed",
     "profile",
+    "profile_manifest",
     "published",
     "published_ledger",
     "published_packs",
     "raw_config_map",
     "raw_daemon",
+    "raw_daemon_set",
     "raw_deployment",
     "raw_gpu_node",
     "raw_job",

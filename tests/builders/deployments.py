@@ -19,16 +19,27 @@ if TYPE_CHECKING:
 MODEL = {"uri": "pvc://models/opt"}
 
 
-def raw_deployment(
-    name: str = "chat", spec: Mapping[str, Any] | None = None, namespace: str = "team", **head: Any
-) -> Raw:
-    """An SLMDeployment of some model, unless spec names one. `head` adds to its metadata."""
+def deployment_manifest(name: str = "chat", spec: Mapping[str, Any] | None = None, **head: Any) -> Raw:
+    """An SLMDeployment as somebody applies it, of some model unless spec names one. `head` adds to its metadata."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.DEPLOYMENT_KIND,
-        "metadata": raw_meta(name, namespace, **head),
+        "metadata": {"name": name} | head,
         "spec": {"model": MODEL} | dict(spec or {}),
     }
+
+
+def raw_deployment(
+    name: str = "chat",
+    spec: Mapping[str, Any] | None = None,
+    namespace: str = "team",
+    *,
+    status: Raw | None = None,
+    **head: Any,
+) -> Raw:
+    """The same as the API server has it."""
+    stored = {"metadata": raw_meta(name, namespace, **head), "status": status or {}}
+    return deployment_manifest(name, spec) | stored
 
 
 def deployment_spec(spec: Mapping[str, Any] | None = None) -> SLMDeploymentSpec:

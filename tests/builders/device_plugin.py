@@ -40,6 +40,27 @@ def daemon(part: str, node: str, containers: tuple[str, ...] | None = None, **ch
     return replace(record, **changed)
 
 
+def raw_daemon_set(name: str, container: str, image: str = "nvcr.io/nvidia/k8s-device-plugin:v0.20.0") -> Raw:
+    """A DaemonSet of NVIDIA's chart, with named configurations."""
+    environment = [
+        {"name": "NODE_LABEL", "value": PLUGIN.config_label},
+        {"name": "DEFAULT_CONFIG", "value": "default"},
+    ]
+    pod = {
+        "containers": [
+            {"name": f"{name}-sidecar", "image": image, "env": environment},
+            {"name": container, "image": image},
+        ],
+        "volumes": [{"name": "available-configs", "configMap": {"name": PLUGIN.config_map}}],
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    }
+    return {
+        "metadata": raw_meta(name, PLUGIN.namespace, labels={}),
+        "spec": {"template": {"spec": pod}},
+        "status": {"numberReady": 1, "desiredNumberScheduled": 1},
+    }
+
+
 def plugin_pods(node: str, *, config_manager: bool = True) -> tuple[DaemonPodRecord, ...]:
     """Those of a node on which nothing is shared: the device plugin, with a config-manager beside it or without."""
     containers = PART_CONTAINERS["device-plugin"]

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import to_json
+from slm_operator.api import names
 from slm_operator.manifests import profile as manifests
 from slm_operator.watch import custom_resources
 
+from tests.builders.deployments import spec_of
 from tests.builders.metadata import Raw, raw_meta
 
 if TYPE_CHECKING:
@@ -16,13 +18,27 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 
-def raw_profile(of: DeploymentRecord, imported: MeasurementDocument | None = None, *, ours: bool = False) -> Raw:
+def profile_manifest(name: str, spec: Raw, **head: Any) -> Raw:
+    """An SLMProfile as somebody applies it. `head` adds to its metadata."""
+    metadata = {"name": name} | head
+    return {"apiVersion": names.API_VERSION, "kind": names.PROFILE_KIND, "metadata": metadata, "spec": spec}
+
+
+def raw_profile(
+    of: DeploymentRecord,
+    imported: MeasurementDocument | None = None,
+    *,
+    ours: bool = False,
+    name: str = "",
+    status: Raw | None = None,
+    **head: Any,
+) -> Raw:
     """What a deployment needs to have measured, or has had. By a person, unless it is the operator's own."""
-    assert of.spec is not None
-    made = manifests.profile(of, of.spec)
-    head = raw_meta(made["metadata"]["name"], of.meta.key.namespace, labels=made["metadata"]["labels"] if ours else {})
+    made = manifests.profile(of, spec_of(of))
+    named, labels = name or made["metadata"]["name"], made["metadata"]["labels"] if ours else {}
+    metadata = raw_meta(named, of.meta.key.namespace, **{"labels": labels} | head)
     figures = {"measurements": to_json(imported)} if imported is not None else {}
-    return made | {"metadata": head, "spec": made["spec"] | figures}
+    return profile_manifest(named, made["spec"] | figures) | {"metadata": metadata, "status": status or {}}
 
 
 def profile(

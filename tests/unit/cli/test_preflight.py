@@ -30,6 +30,7 @@ from unit.cli.sound_cluster import (
     tainted,
 )
 
+from tests import builders as build
 from tests.standin.deployment import CHART, CHART_CORRECTED, GPU_OPERATOR, GPU_OPERATOR_BEFORE
 
 ELSEWHERE = Settings(device_plugin=DevicePlugin(namespace="gpu-operator", config_map="device-plugin-configs"))
@@ -214,7 +215,7 @@ IMAGES = [
 
 @pytest.mark.parametrize(("image", "label", "version"), IMAGES)
 def test_version_of_a_daemon_set(image: str, label: str, version: tuple[int, int, int] | None) -> None:
-    raw = objects.daemon_set("p", "nvidia-device-plugin-ctr", image)
+    raw = build.raw_daemon_set("p", "nvidia-device-plugin-ctr", image)
     raw["metadata"]["labels"] = {"app.kubernetes.io/version": label}
     found = daemon_set(raw)
     assert found is not None
@@ -223,7 +224,7 @@ def test_version_of_a_daemon_set(image: str, label: str, version: tuple[int, int
 
 def test_the_gpu_operator_s_daemon_set() -> None:
     """As gpu-operator has it: other names, and the configurations as a projected volume or none."""
-    raw = objects.daemon_set("nvidia-device-plugin-daemonset", "nvidia-device-plugin")
+    raw = build.raw_daemon_set("nvidia-device-plugin-daemonset", "nvidia-device-plugin")
     pod = raw["spec"]["template"]["spec"]
     pod["containers"][0]["name"] = "config-manager"
     pod["volumes"] = [{"name": "p", "projected": {"sources": [{"configMap": {"name": "device-plugin-configs"}}]}}]

@@ -209,7 +209,7 @@ def test_the_archive_tells_what_is_going_on(
         "Changing",
     ]
     (node, _) = json.loads(files["nodes.json"])
-    assert node["status"]["allocatable"] == {"nvidia.com/gpu": "8"}
+    assert node["status"]["allocatable"] == {"nvidia.com/gpu": "8", "nvidia.com/gpu.shared": "0"}
     assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-H100"
     (pod,) = json.loads(files["pods.json"])
     assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"] == "bad key <redacted>"
