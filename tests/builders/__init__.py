@@ -5,7 +5,7 @@ the watch makes of that (`node`): they cannot disagree. Nothing here may know wh
 imported.
 """
 
-from tests.builders.deployments import deployment, deployment_manifest, deployment_spec, raw_deployment, spec_of
+from tests.builders.deployments import deployment, deployment_spec, raw_deployment, spec_of
 from tests.builders.device_plugin import config_map, daemon, plugin_pods, raw_config_map, raw_daemon, raw_daemon_set
 from tests.builders.documents import (
     CONSTANTS,
@@ -22,7 +22,7 @@ from tests.builders.documents import (
     published_packs,
 )
 from tests.builders.jobs import job, measuring, printed, raw_job
-from tests.builders.metadata import Raw, meta, page, raw_meta
+from tests.builders.metadata import Raw, manifest, meta, page, raw_meta
 from tests.builders.nodes import (
     H100,
     MPS_2,
@@ -34,11 +34,12 @@ from tests.builders.nodes import (
     node,
     raw_gpu_node,
     raw_node,
+    read_node,
     slots,
 )
 from tests.builders.pods import TEMPLATE_HASH, foreign, raw_pod, raw_replica, read_pod, replica
 from tests.builders.points import SINGLES, pack, point
-from tests.builders.profiles import profile, profile_manifest, raw_profile
+from tests.builders.profiles import profile, raw_profile
 from tests.builders.servings import replica_fleet, serving
 from tests.builders.times import NOW, later
 from tests.builders.views import SETTINGS, demand, deployment_view, fleet_view, many_packs
@@ -67,7 +68,6 @@ __all__ = [
     "daemon",
     "demand",
     "deployment",
-    "deployment_manifest",
     "deployment_spec",
     "deployment_view",
     "document",
@@ -77,6 +77,7 @@ __all__ = [
     "imported",
     "job",
     "later",
+    "manifest",
     "many_packs",
     "measuring",
     "meta",
@@ -87,7 +88,6 @@ __all__ = [
     "point",
     "printed",
     "profile",
-    "profile_manifest",
     "published",
     "published_ledger",
     "published_packs",
@@ -103,6 +103,7 @@ __all__ = [
     "raw_profile",
     "raw_replica",
     "raw_workload",
+    "read_node",
     "read_pod",
     "replica",
     "replica_fleet",

@@ -9,7 +9,7 @@ from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.watch import custom_resources
 
-from tests.builders.metadata import Raw, raw_meta
+from tests.builders.metadata import Raw, manifest, raw_meta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import DeploymentRecord
 
 MODEL = {"uri": "pvc://models/opt"}
-
-
-def deployment_manifest(name: str = "chat", spec: Mapping[str, Any] | None = None, **head: Any) -> Raw:
-    """An SLMDeployment as somebody applies it, of some model unless spec names one. `head` adds to its metadata."""
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.DEPLOYMENT_KIND,
-        "metadata": {"name": name} | head,
-        "spec": {"model": MODEL} | dict(spec or {}),
-    }
 
 
 def raw_deployment(
@@ -37,9 +27,9 @@ def raw_deployment(
     status: Raw | None = None,
     **head: Any,
 ) -> Raw:
-    """The same as the API server has it."""
+    """An SLMDeployment of some model, unless spec names one. `head` adds to its metadata."""
     stored = {"metadata": raw_meta(name, namespace, **head), "status": status or {}}
-    return deployment_manifest(name, spec) | stored
+    return manifest(names.DEPLOYMENT_KIND, name, {"model": MODEL} | dict(spec or {})) | stored
 
 
 def deployment_spec(spec: Mapping[str, Any] | None = None) -> SLMDeploymentSpec:

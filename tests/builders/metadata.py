@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slm_operator.api import names
 from slm_operator.watch.records import Key, Meta
 
 if TYPE_CHECKING:
     from slm_operator.watch.records import Owner
 
 Raw = dict[str, Any]
+
+
+def manifest(kind: str, name: str, spec: Raw, **head: Any) -> Raw:
+    """An object of ours as somebody applies it. `head` adds to its metadata."""
+    return {"apiVersion": names.API_VERSION, "kind": kind, "metadata": {"name": name} | head, "spec": spec}
 
 
 def raw_meta(

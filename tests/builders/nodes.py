@@ -82,6 +82,11 @@ def raw_gpu_node(
     return raw_node(name, **{"labels": own, "allocatable": slots(gpus, slice_class)} | more)
 
 
+def read_node(raw: Raw, **changed: Any) -> NodeRecord:
+    """A raw node's record, with the fields that a case is about."""
+    return replace(projection.node(raw), **changed)
+
+
 def node(
     name: str = "gpu-1",
     *,
@@ -91,4 +96,4 @@ def node(
     **changed: Any,
 ) -> NodeRecord:
     """The record of an opted-in node, with the fields that a case is about."""
-    return replace(projection.node(raw_gpu_node(name, gpus=gpus, slice_class=slice_class, labels=labels)), **changed)
+    return read_node(raw_gpu_node(name, gpus=gpus, slice_class=slice_class, labels=labels), **changed)

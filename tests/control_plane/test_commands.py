@@ -13,6 +13,7 @@ from slm_core.codec import to_json
 from slm_core.convert import MeasuredOn, from_csv
 from slm_core.measurements import Engine, Gpu
 
+from tests import builders as build
 from tests.conftest import own_namespace
 from tests.control_plane.commands import findings, slm
 from tests.control_plane.operator_process import operator, wait_until
@@ -80,12 +81,8 @@ def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[s
 
 
 def apply(plane: ControlPlane, namespace: str, kind: str, name: str, spec: dict[str, Any], **meta: Any) -> None:
-    head = {
-        "apiVersion": "slm-operator.io/v1alpha1",
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace} | meta,
-    }
-    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(head | {"spec": spec}))
+    body = json.dumps(build.manifest(kind, name, spec, namespace=namespace, **meta))
+    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=body)
 
 
 def test_check_of_a_cluster_that_is_ready(plane: ControlPlane) -> None:

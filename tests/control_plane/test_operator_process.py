@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_core.convert import MeasuredOn, from_csv
-from slm_core.measurements import Engine, Gpu
 
+from tests import builders as build
 from tests.control_plane.gpu_fleet import is_ready
 from tests.control_plane.operator_process import OperatorProcess, now, operator, requests_since, wait_until
 from tests.testbed.cluster import apply_crds
@@ -18,23 +17,13 @@ from tests.testbed.control_plane import ControlPlane
 
 pytestmark = pytest.mark.control_plane
 ROOT = Path(__file__).parents[2]
-PRODUCT = "NVIDIA-H100-80GB-HBM3"
 IDLE_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> ControlPlane:
     apply_crds(control_plane, ROOT / "crds")
-    labels = {
-        "slm-operator.io/managed": "true",
-        "nvidia.com/gpu.product": PRODUCT,
-        "nvidia.com/gpu.count": "1",
-        "nvidia.com/gpu.memory": "81920",
-        "nvidia.com/gpu.compute.major": "9",
-        "nvidia.com/gpu.replicas": "1",
-        "nvidia.com/gpu.sharing-strategy": "none",
-        "nvidia.com/mps.capable": "false",
-    }
+    labels = build.OPTED_IN | build.feature_labels(1) | {"nvidia.com/mps.capable": "false"}
     control_plane.add_kwok_nodes(2, prefix="gpu", labels=labels, resources={"nvidia.com/gpu": 1})
     return control_plane
 
@@ -59,19 +48,13 @@ def spec(replicas: int = 1) -> dict[str, Any]:
     }
 
 
-def document() -> Any:
-    on = MeasuredOn(gpu=Gpu(product=PRODUCT, memory_bytes=80 << 30), engine=Engine(version="0.6.2"))
-    csv = ROOT / "tests" / "data" / "memory-gap-h100" / "batch_sweep.csv"
-    return to_json(from_csv(csv.read_text(), model="opt-1.3b", on=on, source=csv.name))
-
-
 def measured() -> dict[str, Any]:
-    return {"model": {"uri": "hf://facebook/opt-1.3b"}, "measurements": document()}
+    return {"model": {"uri": "hf://facebook/opt-1.3b"}, "measurements": to_json(build.imported())}
 
 
 def apply(plane: ControlPlane, namespace: str, kind: str, name: str, body: dict[str, Any]) -> None:
-    head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}
-    plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(head | {"spec": body}))
+    one = build.manifest(kind, name, body, namespace=namespace)
+    plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
 
 
 def get(plane: ControlPlane, namespace: str, what: str) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from slm_core.codec import to_json
 
 from tests import builders as build
-from tests.control_plane.gpu_fleet import API_VERSION, GPU, MODEL
+from tests.control_plane.gpu_fleet import GPU, MODEL
 from tests.control_plane.operator_process import OperatorProcess, wait_until
 from tests.control_plane.profile_stage import Stage
 from tests.hostile_log import line, result
@@ -24,8 +24,7 @@ WINDOWS = line(event="phase", phase="Measuring", message="B = 8", gpuSeconds=60.
 
 def wants(name: str, **spec: Any) -> dict[str, Any]:
     subject = {"model": MODEL, "accelerator": {"nodeSelector": {"pool": "life"}}, "sharing": {"mode": "Exclusive"}}
-    head = {"apiVersion": API_VERSION, "kind": "SLMDeployment", "metadata": {"name": name}}
-    return head | {"spec": subject | {"replicas": 0} | spec}
+    return build.manifest("SLMDeployment", name, subject | {"replicas": 0} | spec)
 
 
 def the_profile(stage: Stage) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import builders as build
 from tests.control_plane.gpu_fleet import MODEL, slm_profile
 from tests.control_plane.operator_process import OperatorProcess, now, operator, requests_since, wait_until
 from tests.gitops.kstatus import kstatus
@@ -70,8 +71,7 @@ def manifest(engines: int, **spec: Any) -> str:
         "profiling": {"policy": "Never", "profileRef": {"name": "measured"}},
         "sharing": {"mode": "TimeSlicing", "enginesPerGpu": engines},
     }
-    head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": "SLMDeployment", "metadata": {"name": "chat"}}
-    return json.dumps(head | {"spec": wanted | spec})
+    return json.dumps(build.manifest("SLMDeployment", "chat", wanted | spec))
 
 
 @pytest.fixture(scope="module")

@@ -37,8 +37,8 @@ def spec() -> SLMDeploymentSpec:
 
 
 def gke_node(labels: dict[str, str], allocatable: dict[str, int]) -> NodeRecord:
-    meta = build.meta("pool-1", "", labels={names.OPT_IN_LABEL: "true"} | labels)
-    return NodeRecord(meta=meta, ready=True, allocatable=allocatable, taints=(GKE_TAINT,))
+    raw = build.raw_node("pool-1", labels=build.OPTED_IN | labels, allocatable=allocatable)
+    return build.read_node(raw, taints=(GKE_TAINT,))
 
 
 def planned(node: NodeRecord, spec: SLMDeploymentSpec) -> tuple[tuple[Any, ...], str | None]:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
 from slm_core.configuration import EngineConfiguration
 from slm_core.engines.registry import default
 from slm_core.failure import ProfileError
-from slm_core.measurements import Ledger, SharingMode
-from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_core.measurements import SharingMode
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.engine import Serving, command, serving_args
 from slm_operator.manifests.profile import Where, profile_args
@@ -26,19 +25,14 @@ from slm_runtime.rig import EngineRig
 from slm_runtime.window import Pace
 from slm_runtime.workload import Lengths
 
+from tests import builders as build
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 GIB = 1 << 30
 BATCH, TOKENS, KV = 48, 8192, 3 * GIB
-LEDGER = Ledger(
-    device_bytes=80 * GIB,
-    weights_bytes=3 * GIB,
-    activation_peak_bytes=GIB,
-    context_bytes=GIB // 2,
-    kv_bytes_per_token=4096,
-    kv_pool_bytes=60 * GIB,
-)
+LEDGER = replace(build.LEDGER, device_bytes=80 * GIB, context_bytes=GIB // 2, kv_bytes_per_token=4096)
 MODEL = {"uri": "hf://org/opt", "revision": "3f5c25d", "remoteCode": "Trusted", "name": "chat"}
 ARGS = ["--enforce-eager", "--quantization", "fp8"]
 ENGINE: dict[str, object] = {"maxModelLen": 4096, "dtype": "bfloat16", "args": ARGS}
@@ -105,7 +99,7 @@ async def measured(
 
 def served(replicas: int, engine: Mapping[str, object] = ENGINE, left_out: tuple[str, ...] = ()) -> list[str]:
     """The command and the arguments of a replica."""
-    spec = SLMDeploymentSpec.model_validate({"model": MODEL, "engine": engine})
+    spec = build.deployment_spec({"model": MODEL, "engine": engine})
     serving = Serving(
         batch_size=BATCH,
         kv_bytes=KV,

@@ -1,7 +1,5 @@
 """The operator's own figures, as Prometheus reads them: what was predicted, what is measured, and where slices are."""
 
-from dataclasses import replace
-
 from prometheus_client import generate_latest
 from slm_operator.api import names
 from slm_operator.metrics import Metrics
@@ -23,7 +21,7 @@ def scraped(figures: dict[Key, Figures]) -> set[str]:
     for pod in (
         build.replica("a"),
         build.replica("b"),
-        replace(build.replica("ended"), phase="Failed"),
+        build.replica("ended", phase="Failed"),
         build.replica("waits", None),
     ):
         caches.pods.put(pod)

@@ -1,11 +1,14 @@
 """What is built beside its raw object, and not from it, is what the watch would have made of that."""
 
+import pytest
 from slm_operator.watch import custom_resources
 
 from tests import builders as build
 
 
-def test_an_imported_profile_is_as_the_watch_reads_it() -> None:
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_profile_with_figures_is_as_the_watch_reads_it(*, imported: bool, ours: bool) -> None:
     of = build.deployment()
-    read = custom_resources.profile(build.raw_profile(of, build.imported()))
-    assert build.profile(of, build.imported()) == read
+    raw = build.raw_profile(of, build.imported(), imported=imported, ours=ours)
+    assert build.profile(of, build.imported(), imported=imported, ours=ours) == custom_resources.profile(raw)

@@ -18,7 +18,7 @@ from tests.unit.cli.golden import DATA, ROOT
 TEAM = f"{GROUP}/namespaces/team"
 DOCUMENT = from_csv(str(ROOT / DATA / "batch_sweep.csv"), str(ROOT / DATA / "replication.csv"), "opt-1.3b", None)
 SPEC: dict[str, Any] = {"model": {"uri": "hf://facebook/opt-1.3b"}, "slo": {"itl": {"maxFactor": 4}}}
-MANIFEST = build.deployment_manifest("opt", SPEC)
+MANIFEST = build.manifest(names.DEPLOYMENT_KIND, "opt", SPEC)
 PROFILE = build.raw_profile(
     build.deployment("opt", SPEC),
     labels={"a": "b"},

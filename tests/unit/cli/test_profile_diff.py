@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 from slm_core.codec import to_json
-from slm_core.measurements import Engine, Gpu, Latency, Mark, MeasurementDocument, Model, Workload
+from slm_core.measurements import Engine, Gpu, Latency, Mark, Model, Workload
 from slm_operator.cli.commands import profile_diff
 from slm_operator.cli.inputs.differences import Other, Same, differences
 from slm_operator.cli.main import main
 from unit.cli.cluster_objects import DOCUMENT, PROFILE, PROFILE_NAME, TEAM
 
-from tests.builders import point
+from tests.builders import document, point
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from unit.cli.api_server import ApiServer
 
 ONE = replace(point(32), throughput_ci_fraction=0.03, ttft_ms=Latency(mean_ms=100))
-A = MeasurementDocument(
+A = document(
+    ONE,
     model=Model(uri="hf://a/b", revision="r1"),
     engine=Engine(version="0.30.0", image="vllm:v0.30.0", args=("--a", "1", "--b=2")),
     gpu=Gpu(product="NVIDIA-L4", memory_bytes=24 << 30),
     workload=Workload(source="fixed", input_tokens_mean=512, output_tokens_mean=128),
-    points=(ONE,),
 )
 
 

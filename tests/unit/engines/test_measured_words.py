@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from slm_core.engines.registry import default
 from slm_core.engines.vllm_key import UNMEASURED_FLAGS
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.manifests.profile import profile_spec
 from slm_operator.manifests.profile_key import profile_key
+
+from tests.builders import deployment_spec
 
 OPTIONS = json.loads((Path(__file__).parents[2] / "data" / "vllm" / "options.json").read_text())["options"]
 TAKES = {name: option["values"] for option in OPTIONS for name in option["names"]}
@@ -63,7 +64,7 @@ def test_a_variable_is_measured(name: str) -> None:
 
 
 def key(**engine: object) -> str:
-    asked = SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "engine": engine})
+    asked = deployment_spec({"engine": engine})
     return profile_key(profile_spec(asked))
 
 

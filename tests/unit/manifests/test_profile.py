@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from slm_operator.api import names
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.profile import Where, profile, profile_args, profile_spec
 from slm_operator.manifests.profile_key import profile_key
@@ -33,7 +32,7 @@ UNMEASURED: dict[str, dict[str, Any]] = {
 
 
 def key(**spec: Any) -> str:
-    return profile_key(profile_spec(SLMDeploymentSpec.model_validate({"model": MODEL} | spec)))
+    return profile_key(profile_spec(build.deployment_spec({"model": MODEL} | spec)))
 
 
 @pytest.mark.parametrize("spec", UNMEASURED.values(), ids=[*UNMEASURED])

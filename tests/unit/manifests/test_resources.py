@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slm_core.units import GIB
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.profile import Where, profile_args, profile_job, profile_spec
 from slm_operator.manifests.profile_key import profile_key
@@ -122,7 +121,7 @@ def test_a_limit_is_a_request_where_no_other_is_made(engine: dict[str, Any], fit
 
 def test_only_resources_given_by_hand_enter_the_key_of_a_profile() -> None:
     def key(**spec: Any) -> str:
-        return profile_key(profile_spec(SLMDeploymentSpec.model_validate({"model": MODEL} | spec)))
+        return profile_key(profile_spec(build.deployment_spec({"model": MODEL} | spec)))
 
     for sharing in ({"enginesPerGpu": 4}, {"maxEnginesPerGpu": 48}):
         assert key(sharing=sharing) == key()

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from slm_core.measurements import Mark, MeasurementDocument, SharingMode
 from slm_operator.advisor.advice import Advice
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.reasons import Reason
 from slm_operator.planning.deployment.advising import DecidedFrom, Unadvisable, advice_status, advise_deployment
 
-from tests.builders import document, pack, point
+from tests.builders import deployment_spec, document, pack, point
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 256, 512)
 BASIS = DecidedFrom(profile="measured", generation=3, digest="d1", former={})
@@ -23,14 +22,14 @@ def measured() -> MeasurementDocument:
 
 
 def advised(**spec: Any) -> Advice:
-    found = advise_deployment(SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}} | spec), measured())
+    found = advise_deployment(deployment_spec(spec), measured())
     assert isinstance(found, Advice)
     return found
 
 
 def test_where_only_one_sequence_can_be_trusted_there_is_no_advice_and_its_reason_is_doubt() -> None:
     points = [replace(p, marks=() if p.batch_size == 1 else (Mark.THROTTLED,)) for p in measured().points]
-    spec = SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "slo": {"itl": {"maxMs": 40}}})
+    spec = deployment_spec({"slo": {"itl": {"maxMs": 40}}})
     found = advise_deployment(spec, document(*points))
     assert isinstance(found, Unadvisable)
     assert found.reason is Reason.UNTRUSTED_MEASUREMENTS
@@ -39,7 +38,7 @@ def test_where_only_one_sequence_can_be_trusted_there_is_no_advice_and_its_reaso
 
 def test_a_candidate_that_only_chance_puts_before_the_choice_says_so() -> None:
     alike = document(*(point(b) for b in (1, 32, 64, 128)), point(160, output=7700.0))
-    spec = SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "slo": {"itl": {"maxMs": 40}}})
+    spec = deployment_spec({"slo": {"itl": {"maxMs": 40}}})
     found = advise_deployment(spec, alike)
     assert isinstance(found, Advice)
     said = advice_status(found, BASIS, NOON)
@@ -106,10 +105,7 @@ def test_what_mps_does_not_take_is_served_without_it_and_told_why(breaks: dict[s
     )
     usual, against = (
         advise_deployment(spec, with_packs)
-        for spec in (
-            SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "podTemplate": {"spec": template}})
-            for template in ({}, breaks)
-        )
+        for spec in (deployment_spec({"podTemplate": {"spec": template}}) for template in ({}, breaks))
     )
     assert isinstance(usual, Advice)
     assert isinstance(against, Advice)

@@ -207,10 +207,8 @@ def test_a_deleted_deployment_is_left_to_its_owners_and_the_fleet() -> None:
 
 
 def test_a_pod_that_the_kubelet_refused_is_removed() -> None:
-    refused = replace(
-        build.replica("chat-1"),
-        phase="Failed",
-        failed_because=Cause("UnexpectedAdmissionError", "maximum request size"),
+    refused = build.replica(
+        "chat-1", phase="Failed", failed_because=Cause("UnexpectedAdmissionError", "maximum request size")
     )
     made = plan(measured(TWO_PER_GPU, workload=WORKLOAD, pods=(refused,)))
     assert [action.key.name for action in made.actions if isinstance(action, Delete)] == ["chat-1"]
@@ -255,7 +253,7 @@ STUCK = {
     "image cannot be pulled": (
         measured(
             workload=STARTING,
-            pods=(replace(build.replica("chat-1"), waiting=Cause("ImagePullBackOff", "no such image")),),
+            pods=(build.replica("chat-1", waiting=Cause("ImagePullBackOff", "no such image")),),
         ),
         "ImagePullBackOff",
         "no such image",
@@ -264,9 +262,7 @@ STUCK = {
     "engine crashes": (
         measured(
             workload=STARTING,
-            pods=(
-                replace(build.replica("chat-1"), waiting=Cause("CrashLoopBackOff", "10s"), terminated=Cause("Error 1")),
-            ),
+            pods=(build.replica("chat-1", waiting=Cause("CrashLoopBackOff", "10s"), terminated=Cause("Error 1")),),
         ),
         "CrashLoopBackOff",
         "kubectl logs chat-1 --previous",

@@ -256,12 +256,12 @@ REFUSALS = {
     ),
     "no node at all": (build.fleet_view(build.demand(), nodes=()), "NoNode", "slm-operator.io/managed=true"),
     "not ready": (
-        build.fleet_view(build.demand(), nodes=(replace(build.node(), ready=False),)),
+        build.fleet_view(build.demand(), nodes=(build.node(ready=False),)),
         "NoCapacity",
         "is not ready",
     ),
     "cordoned": (
-        build.fleet_view(build.demand(), nodes=(replace(build.node(), unschedulable=True),)),
+        build.fleet_view(build.demand(), nodes=(build.node(unschedulable=True),)),
         "NoCapacity",
         "is cordoned",
     ),

@@ -37,7 +37,7 @@ def world(scale: int, *, running: bool) -> FleetView:
         for place in range(GPUS):
             name = f"w{number:03}-{place}"
             demands.append(build.demand(name, build.WHOLE, 1))
-            pods.append(replace(build.replica(f"{name}-0", whole, name), gpu_requests={names.NVIDIA_GPU: 1}))
+            pods.append(build.replica(f"{name}-0", whole, name, gpu_requests={names.NVIDIA_GPU: 1}))
     return build.fleet_view(*demands, nodes=tuple(nodes), pods=tuple(pods) if running else ())
 
 

@@ -1,6 +1,5 @@
 """Load-aware routing: made when asked for, removed when not, and its refusal reported where it is no refusal to serve."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,8 +15,7 @@ MADE = {"routing": {"inferencePool": "chat", "httpRoute": "chat"}}
 
 
 def view(spec: dict[str, Any], status: dict[str, Any] | None = None, refusal: Refusal | None = None) -> DeploymentView:
-    record = replace(build.deployment(spec=spec), status=status or {})
-    return DeploymentView(deployment=record, profile=None, refusal=refusal)
+    return build.deployment_view(build.deployment(spec=spec, status=status or {}), None, refusal=refusal)
 
 
 def planned(of: DeploymentView, settings: Settings = build.SETTINGS) -> tuple[list[str], dict[str, str] | None]:

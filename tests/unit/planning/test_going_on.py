@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.api import names
@@ -19,6 +19,9 @@ from tests import builders as build
 
 from .test_deployment import TWO_PER_GPU, applied, measured, status
 
+if TYPE_CHECKING:
+    from slm_core.measurements import MeasurementDocument
+
 GPU_4 = {"nodeSelector": {"pool": "small"}, "tolerations": [{"key": "dedicated", "operator": "Exists"}]}
 BEFORE: dict[str, Any] = TWO_PER_GPU | {"replicas": 2, "accelerator": GPU_4}
 """What was asked for, advised and served."""
@@ -32,7 +35,7 @@ def served(replicas: int = 2) -> WorkloadRecord:
     """The Deployment of what was served, all of its replicas answering."""
     manifest = applied(plan(measured(BEFORE)))["Deployment"]
     text = manifest["metadata"]["annotations"][names.SERVED_ANNOTATION]
-    return replace(build.workload("chat", replicas=replicas, ready=replicas), served=text)
+    return build.workload("chat", replicas=replicas, ready=replicas, served=text)
 
 
 def former_status() -> dict[str, Any]:
@@ -53,9 +56,9 @@ def unreadable(record: DeploymentRecord) -> DeploymentRecord:
     return replace(record, spec=None, broken="spec.model: no")
 
 
-def with_profile(spec: dict[str, Any], **more: Any) -> DeploymentView:
+def with_profile(spec: dict[str, Any], document: MeasurementDocument | None = None, **more: Any) -> DeploymentView:
     record = build.deployment(spec=BEFORE | spec, status=former_status())
-    return changed(deployment=record, profile=build.profile(record, **more))
+    return changed(deployment=record, profile=build.profile(record, document, **more))
 
 
 def failed_profile() -> DeploymentView:
@@ -79,7 +82,7 @@ CASES: dict[str, tuple[DeploymentView, str, bool]] = {
     ),
     "nothing may be measured": (changed({"profiling": {"policy": "Never"}}), "ProfileMissing", True),
     "an SLO out of reach, held": (
-        with_profile(SLO_OUT_OF_REACH, measurements=build.imported()),
+        with_profile(SLO_OUT_OF_REACH, build.imported()),
         "SLOInfeasible",
         True,
     ),
@@ -155,7 +158,7 @@ def test_without_a_status_the_advice_is_read_off_the_deployment() -> None:
 
 
 def test_a_replica_that_fails_meanwhile_is_seen() -> None:
-    pod = replace(build.replica("chat-1"), waiting=Cause("CrashLoopBackOff"))
+    pod = build.replica("chat-1", waiting=Cause("CrashLoopBackOff"))
     said = {one["type"]: one for one in status(plan(changed(workload=w_ready(1), pods=(pod,))))["conditions"]}
     assert (said["Available"]["status"], said["Available"]["reason"]) == ("False", "CrashLoopBackOff")
     assert said["Ready"]["status"] == "False"
@@ -203,9 +206,9 @@ def test_what_was_never_served_is_not_scaled() -> None:
 
 PAUSED = {"paused": True}
 PAUSES: dict[str, DeploymentView] = {
-    "as it was": with_profile(PAUSED, measurements=build.imported()),
-    "with other advice": with_profile(PAUSED | {"sharing": {"mode": "Exclusive"}}, measurements=build.imported()),
-    "with another image": with_profile(PAUSED | {"engine": {"image": "other:1"}}, measurements=build.imported()),
+    "as it was": with_profile(PAUSED, build.imported()),
+    "with other advice": with_profile(PAUSED | {"sharing": {"mode": "Exclusive"}}, build.imported()),
+    "with another image": with_profile(PAUSED | {"engine": {"image": "other:1"}}, build.imported()),
     "another model": changed(PAUSED | OTHER_MODEL),
     "its profile waits": with_profile(PAUSED),
     "a template that is refused": changed(PAUSED | REFUSED_TEMPLATE),
@@ -233,7 +236,7 @@ def test_a_paused_one_is_scaled_and_changed_in_nothing_else(case: str) -> None:
 
 
 def test_a_paused_one_that_was_never_served_is_not_made() -> None:
-    made = plan(replace(with_profile(PAUSED, measurements=build.imported()), workload=None))
+    made = plan(replace(with_profile(PAUSED, build.imported()), workload=None))
     assert not applied(made)
     assert status(made)["phase"] == "Paused"
     assert "spec.paused: no replica is made" in [one["message"] for one in status(made)["conditions"]]

@@ -38,7 +38,7 @@ def said(view: ProfileView, settings: Settings = build.SETTINGS, seconds: float 
 
 def engine(name: str, node: str = "gpu-1", **more: Any) -> PodRecord:
     """A replica with a whole GPU."""
-    return replace(build.replica(name, node, **more), gpu_requests={names.NVIDIA_GPU: 1})
+    return build.replica(name, node, **more, gpu_requests={names.NVIDIA_GPU: 1})
 
 
 def sliced(name: str = "gpu-1", config: str = "slm-mps-2-abc", **more: Any) -> NodeRecord:

@@ -16,14 +16,13 @@ from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.profile.log import read_log
 from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.views import ProfileView
-from slm_operator.watch.records import PodRecord
 
 from tests import builders as build
 from tests.hostile_log import DOCUMENT, LOGS, LONG, line
 
 pytestmark = pytest.mark.slow
 JOB = build.job(build.profile(build.deployment()))
-POD = PodRecord(meta=build.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
+POD = build.measuring(JOB)
 ETCD_BYTES = 1_500_000
 
 anything = st.recursive(

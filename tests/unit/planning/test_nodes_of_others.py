@@ -123,7 +123,7 @@ def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:
 
 def test_replicas_that_started_before_the_mps_daemon_are_replaced() -> None:
     early, late = (
-        replace(build.replica(name), started=started)
+        build.replica(name, started=started)
         for name, started in (("early", "2026-01-01T00:00:00Z"), ("late", "2026-01-01T00:02:00Z"))
     )
     view = with_daemon(

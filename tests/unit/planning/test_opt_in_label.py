@@ -81,6 +81,6 @@ def test_its_name_is_what_a_user_without_nodes_reads() -> None:
 
 
 def test_a_lent_node_is_seen_before_it_bears_a_mark() -> None:
-    bare = replace(build.node(), meta=build.meta("gpu-1", "", labels={RESTRICTED: "true"}))
+    bare = build.node(meta=build.meta("gpu-1", "", labels={RESTRICTED: "true"}))
     assert is_our_node(bare, SETTINGS)
     assert not is_our_node(bare, build.SETTINGS)

@@ -26,11 +26,11 @@ SECRET = ("rivals", "rival", "others")
 
 
 def training(name: str = "rival-training", node: str = "gpu-1", namespace: str = "rivals") -> PodRecord:
-    return PodRecord(meta=build.meta(name, namespace), node=node, phase="Running", gpu_requests=WHOLE_GPU)
+    return build.foreign(name, node, namespace)
 
 
 def whole_engine(name: str, namespace: str, of: str) -> PodRecord:
-    return replace(build.replica(name, of=of, namespace=namespace), gpu_requests=WHOLE_GPU)
+    return build.replica(name, of=of, namespace=namespace, resource=names.NVIDIA_GPU)
 
 
 def changing(node: NodeRecord, becomes: Marks) -> NodeRecord:

@@ -20,7 +20,7 @@ def view(
     policy: str = "OnDrift", verdict: Verdict | None = ASKED, *, paused: bool = False, **profile: Any
 ) -> DeploymentView:
     record = build.deployment(spec={"profiling": {"policy": policy}, "paused": paused})
-    found = replace(build.profile(record, MEASURED), imported=False)
+    found = build.profile(record, MEASURED, imported=False)
     return build.deployment_view(record, replace(found, **profile), slo_verdict=verdict)
 
 

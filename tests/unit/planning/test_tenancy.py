@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from slm_operator.api import names
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Apply, Evict
@@ -192,7 +191,7 @@ def test_engines_on_whole_gpus_stay_on_a_node_that_becomes_nothing_else() -> Non
     }
     closed = build.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
     closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
-    engine = replace(build.replica("a-1"), gpu_requests={names.NVIDIA_GPU: 1})
+    engine = build.replica("a-1", gpu_requests={names.NVIDIA_GPU: 1})
     view = build.fleet_view(build.demand(slice_class=build.WHOLE, replicas=1), nodes=(closed,), pods=(engine,))
     after, reported, _ = play_out(view, start_s=60)
     assert not any("evict" in one for one in reported)
@@ -217,9 +216,8 @@ TOLERATE_ALL = {"operator": "Exists"}
     ids=["everything", "every NoSchedule", "ours"],
 )
 def test_a_toleration_of_nodes_that_change_is_refused_by_name(toleration: dict[str, str]) -> None:
-    spec = {"model": {"uri": "pvc://models/opt"}, "accelerator": {"tolerations": [toleration]}}
     with pytest.raises(ValueError, match="give the toleration the key of the taint that is meant"):
-        SLMDeploymentSpec.model_validate(spec)
+        build.deployment_spec({"accelerator": {"tolerations": [toleration]}})
     (said,) = refused_fields({"spec": {"tolerations": [toleration]}})
     assert said.startswith("spec.podTemplate.spec.tolerations[0]: it tolerates slm-operator.io/changing")
 
@@ -253,7 +251,7 @@ OTHERS_SHARE: dict[str, tuple[dict[str, object], str]] = {
 def test_what_would_harm_co_tenants_is_refused_by_name(case: str) -> None:
     spec, words = OTHERS_SHARE[case]
     with pytest.raises(ValueError, match=words):
-        SLMDeploymentSpec.model_validate({"model": {"uri": "pvc://models/opt"}} | spec)
+        build.deployment_spec(spec)
 
 
 # -- profiles

@@ -66,7 +66,7 @@ def test_advice_is_computed_once_until_something_changes() -> None:
 
 
 def test_progress_of_a_profile_computes_no_advice_again() -> None:
-    measured = replace(build.profile(CHAT, build.imported()), imported=False)
+    measured = build.profile(CHAT, build.imported(), imported=False)
     seen, computed = gatherer(deployments=[CHAT], profiles=[measured]), []
 
     def counted(record: Any, profile: Any, against: str | None) -> Any:

@@ -106,7 +106,7 @@ class Watched:
 
 
 def replica(name: str, address: str | None, *, ready: bool = True) -> PodRecord:
-    return replace(build.replica(name), address=address, ready=ready)
+    return build.replica(name, address=address, ready=ready)
 
 
 async def test_ready_replicas_are_asked_and_no_others() -> None:

@@ -32,7 +32,7 @@ def user(name: str = "chat", namespace: str = "team", *, deleting: bool = False,
 
 def profile(name: str = "opt", namespace: str = "team", *, measured: bool = True, **more: Any) -> ProfileRecord:
     status = {"phase": "Complete"} if measured else {}
-    found = replace(build.profile(build.deployment()), measurements=MEASURED if measured else None, status=status)
+    found = build.profile(build.deployment(), measurements=MEASURED if measured else None, status=status)
     head = replace(found.meta, key=Key(namespace, name), uid=f"uid-{namespace}-{name}", labels=more.pop("labels", {}))
     return replace(found, meta=head, **more)
 
@@ -56,7 +56,7 @@ def test_a_profile_is_found_whatever_its_name_and_label() -> None:
 
 def test_a_label_makes_no_profile_of_another_model_ours() -> None:
     other = build.deployment(spec={"model": {"uri": "pvc://models/other"}})
-    forged = replace(build.profile(other), measurements=MEASURED)
+    forged = build.profile(other, measurements=MEASURED)
     key = ProfileKeys().of(user())
     assert (
         gatherer(replace(forged, meta=replace(forged.meta, labels={names.PROFILE_LABEL: key}))).profile_of(user())
