@@ -61,6 +61,17 @@ def test_label_naming_a_missing_key_ends_config_manager_again_and_again(machine:
     assert machine.kubelet.registrations == [SHARED]
 
 
+def test_key_in_use_deleted_hurts_only_when_the_sidecar_restarts(machine: Machine) -> None:
+    machine.boot("ts4")
+    machine.kubelet.wait_for({SHARED: 32})
+    machine.project({key: text for key, text in CONFIGS.items() if key != "ts4"})
+    assert machine.sidecar.is_alive()
+    assert machine.config_manager().exit_error() == "specified config ts4 does not exist"
+    # Another label does not help the sidecar: the dangling link is in its way.
+    machine.node.label({LABEL: "ts2"})
+    assert "error creating symlink" in str(machine.config_manager().exit_error())
+
+
 def test_label_removed_selects_the_default_key_and_signals_the_plugin(machine: Machine) -> None:
     machine.boot("ts4")
     machine.kubelet.wait_for({SHARED: 32})
