@@ -33,7 +33,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_it_leaves_only_its_logs(record_property: Callable[[str, str], None]) -> None:
+def test_control_plane_leaves_only_its_logs(record_property: Callable[[str, str], None]) -> None:
     began = time.monotonic()
     with testbed.control_plane() as plane:
         record_property("note", f"a control plane was ready after {time.monotonic() - began:.1f} s")
@@ -90,7 +90,7 @@ def test_a_run_that_is_asked_to_end_cleans_up_itself(number: signal.Signals) -> 
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_what_a_killed_run_left_is_cleaned_at_the_next_start() -> None:
+def test_leftovers_of_a_killed_run_go_at_the_next_start() -> None:
     with another_run() as (run, folder):
         processes = recorded_processes(folder)
         os.kill(processes[0].pid, signal.SIGSTOP)  # even a paused component must go
@@ -102,7 +102,7 @@ def test_what_a_killed_run_left_is_cleaned_at_the_next_start() -> None:
         assert_gone(folder, processes)
 
 
-def test_a_component_that_ends_at_once_shows_its_log_and_takes_the_others_along(own_cache: Path) -> None:
+def test_component_ending_at_start_shows_log_and_ends_others(own_cache: Path) -> None:
     with (
         pytest.raises(ComponentError, match=r"(?s)kube-scheduler ended before it was ready.*unknown flag: --no-such"),
         testbed.control_plane(flags={"kube-scheduler": ["--no-such"]}),

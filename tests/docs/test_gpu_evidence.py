@@ -33,7 +33,7 @@ def a_record(**values: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/how-to/install.md", "docs/reference/gpu-evidence.md"])
-def test_pages_say_that_no_gpu_has_run_this_exactly_until_one_has(name: str) -> None:
+def test_pages_say_no_gpu_ran_this_until_evidence_is_kept(name: str) -> None:
     assert (NOT_YET in (ROOT / name).read_text()) == (not of_gpus(RUNS))
 
 
@@ -83,7 +83,7 @@ def test_figures_stand_with_their_machine_and_commit() -> None:
     assert NOT_YET not in text
 
 
-def test_what_is_not_there_is_said() -> None:
+def test_evidence_page_names_what_is_lacking() -> None:
     lack = Lack(state=State.FAILED, why="the daemon | refuses")
     one = a_record(complete=False, incomplete_because="its 240 s were over", lacking={"quit_idle": lack})
     text = page({"x": [one]})

@@ -59,7 +59,7 @@ def test_a_private_engine_leaves_nothing_however_its_user_ends(ended_by: str) ->
     assert reported["after the next"] == reported["before"]
 
 
-def test_cluster_up_leaves_a_cluster_running_and_cluster_down_removes_it() -> None:
+def test_cluster_up_keeps_a_cluster_and_cluster_down_ends_it() -> None:
     if attach() is not None:
         pytest.skip("somebody plays with the cluster that `make cluster-up` left")
     before = state_of_the_machine()

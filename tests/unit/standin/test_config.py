@@ -32,7 +32,7 @@ RESOURCES = "resources: [{name: nvidia.com/gpu, replicas: 4}]"
         ),
     ],
 )
-def test_accepted(text: str, expected: PluginConfig) -> None:
+def test_plugin_configuration_is_accepted(text: str, expected: PluginConfig) -> None:
     assert parse(text) == expected
 
 
@@ -57,7 +57,7 @@ def test_accepted(text: str, expected: PluginConfig) -> None:
         ),
     ],
 )
-def test_refused(text: str, reason: str) -> None:
+def test_plugin_configuration_is_refused(text: str, reason: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse(text)
     assert reason in str(refused.value)

@@ -15,7 +15,9 @@ from tests.standin.config_manager import ConfigManagerError, select
         pytest.param("", ["a", "b"], "", ["single", "empty"], "", id="fallback-to-none"),
     ],
 )
-def test_chosen_key(label: str, available: list[str], default: str, fallbacks: list[str], expected: str) -> None:
+def test_config_manager_selects_key(
+    label: str, available: list[str], default: str, fallbacks: list[str], expected: str
+) -> None:
     assert select(label, available, default, fallbacks) == expected
 
 
@@ -35,7 +37,9 @@ def test_chosen_key(label: str, available: list[str], default: str, fallbacks: l
         ("", ["a"], "", ["random"], "unknown fallback strategy: random"),
     ],
 )
-def test_no_key(label: str, available: list[str], default: str, fallbacks: list[str], reason: str) -> None:
+def test_config_manager_ends_without_a_key(
+    label: str, available: list[str], default: str, fallbacks: list[str], reason: str
+) -> None:
     with pytest.raises(ConfigManagerError) as refused:
         select(label, available, default, fallbacks)
     assert str(refused.value) == reason

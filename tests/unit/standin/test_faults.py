@@ -5,7 +5,7 @@ from tests.unit.standin.machine import LABEL, Machine
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 
 
-def test_late_plugin_goes_on_with_the_old_configuration_for_so_long(machine: Machine) -> None:
+def test_late_plugin_keeps_the_old_configuration_so_long(machine: Machine) -> None:
     machine.boot("plain")
     machine.kubelet.wait_for({GPU: 8})
     machine.node.fault("{late_s: 0.3}")
@@ -41,7 +41,7 @@ def test_crashing_plugin_exits_and_again_when_it_is_restarted(machine: Machine) 
     machine.kubelet.wait_for({GPU: 8})
 
 
-def test_plugin_registers_again_when_the_kubelet_makes_its_socket_anew(machine: Machine) -> None:
+def test_plugin_registers_again_with_a_new_kubelet_socket(machine: Machine) -> None:
     machine.boot("ts4")
     machine.kubelet.wait_for({SHARED: 32})
     machine.kubelet.restart()
