@@ -110,28 +110,30 @@ def lease(age_seconds: float = 1.0) -> dict[str, Any]:
     return {"metadata": {"name": "slm-operator", "resourceVersion": "1"}, "spec": spec}
 
 
-READY_CLUSTER: dict[str, Any] = {
-    GROUP: {"resources": [{"name": "slmdeployments"}, {"name": "slmprofiles"}, {"name": "slmdeployments/status"}]},
-    "/version": {"gitVersion": "v1.34.2"},
-    "/openapi/v3/apis/slm-operator.io/v1alpha1": OPENAPI,
-    f"{GROUP}/slmdeployments": {"items": [deployed()]},
-    f"{TEAM}/slmdeployments": {"items": [deployed()]},
-    f"{TEAM}/slmprofiles": {"items": [PROFILE]},
-    f"{TEAM}/slmdeployments/opt": deployed(),
-    f"{TEAM}/slmprofiles/{PROFILE_NAME}": PROFILE,
-    "/apis/apps/v1/deployments": {"items": [OPERATOR]},
-    "/apis/apps/v1/daemonsets": {
-        "items": [
-            build.raw_daemon_set("nvidia-device-plugin", "nvidia-device-plugin-ctr"),
-            build.raw_daemon_set("gpu-feature-discovery", "gpu-feature-discovery-ctr"),
-            build.raw_daemon_set("mps-control-daemon", "mps-control-daemon-ctr"),
-            {"metadata": {"namespace": "kube-system", "name": "kube-proxy"}, "spec": {}},
-        ]
-    },
-    "/api/v1/namespaces/slm-system/configmaps/slm-operator": {"data": {"config.yaml": "nodes: {maxChanging: 2}\n"}},
-    "/api/v1/namespaces/nvidia-device-plugin/configmaps/nvidia-device-plugin-configs": {
-        "data": {"default": "version: v1\n"}
-    },
-    "/api/v1/namespaces/nvidia-device-plugin/pods": {"items": [build.raw_daemon("device-plugin", "gpu-1")]},
-    "/api/v1/nodes": {"items": [gpu_node("gpu-1"), build.raw_node("cpu")]},
-}
+def ready_cluster() -> dict[str, Any]:
+    """By its path, what the API server answers."""
+    return {
+        GROUP: {"resources": [{"name": "slmdeployments"}, {"name": "slmprofiles"}, {"name": "slmdeployments/status"}]},
+        "/version": {"gitVersion": "v1.34.2"},
+        "/openapi/v3/apis/slm-operator.io/v1alpha1": OPENAPI,
+        f"{GROUP}/slmdeployments": {"items": [deployed()]},
+        f"{TEAM}/slmdeployments": {"items": [deployed()]},
+        f"{TEAM}/slmprofiles": {"items": [PROFILE]},
+        f"{TEAM}/slmdeployments/opt": deployed(),
+        f"{TEAM}/slmprofiles/{PROFILE_NAME}": PROFILE,
+        "/apis/apps/v1/deployments": {"items": [OPERATOR]},
+        "/apis/apps/v1/daemonsets": {
+            "items": [
+                build.raw_daemon_set("nvidia-device-plugin", "nvidia-device-plugin-ctr"),
+                build.raw_daemon_set("gpu-feature-discovery", "gpu-feature-discovery-ctr"),
+                build.raw_daemon_set("mps-control-daemon", "mps-control-daemon-ctr"),
+                {"metadata": {"namespace": "kube-system", "name": "kube-proxy"}, "spec": {}},
+            ]
+        },
+        "/api/v1/namespaces/slm-system/configmaps/slm-operator": {"data": {"config.yaml": "nodes: {maxChanging: 2}\n"}},
+        "/api/v1/namespaces/nvidia-device-plugin/configmaps/nvidia-device-plugin-configs": {
+            "data": {"default": "version: v1\n"}
+        },
+        "/api/v1/namespaces/nvidia-device-plugin/pods": {"items": [build.raw_daemon("device-plugin", "gpu-1")]},
+        "/api/v1/nodes": {"items": [gpu_node("gpu-1"), build.raw_node("cpu")]},
+    }

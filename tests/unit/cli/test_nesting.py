@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.cli.main import REFUSED, main
-from unit.cli.cluster_objects import MANIFEST, PROFILE, PROFILE_NAME, READY_CLUSTER, SPEC
+from unit.cli.cluster_objects import MANIFEST, PROFILE, PROFILE_NAME, SPEC, ready_cluster
 
 from tests.nesting import API_SERVER_LEVELS, DEEP, deep_json, nested
 
@@ -73,7 +73,7 @@ def test_deep_fields_that_nobody_reads_change_no_answer(
 def test_a_deep_pod_template_ends_no_command(
     command: str, levels: int, here: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path, answer in READY_CLUSTER.items():
+    for path, answer in ready_cluster().items():
         here.answers[path] = deep_json(marked(answer, "podTemplate"), levels)
     code, said = reported(COMMANDS[command], capsys)
     assert code in {0, 1, REFUSED}

@@ -15,6 +15,7 @@ from slm_operator.cli.main import main
 from slm_operator.estimator.gpus import find_accelerator
 from unit.cli.golden import ROOT
 
+from tests import builders as build
 from tests.builders import configs
 
 if TYPE_CHECKING:
@@ -45,13 +46,7 @@ class Planning:
             "engine": {"maxModelLen": 4096} | engine,
             "workload": {"concurrencyPerGpu": 8},
         }
-        whole = {
-            "apiVersion": "slm-operator.io/v1alpha1",
-            "kind": "SLMDeployment",
-            "metadata": {"name": "chat"},
-            "spec": spec,
-        }
-        manifest.write_text(yaml.safe_dump(whole))
+        manifest.write_text(yaml.safe_dump(build.manifest("SLMDeployment", "chat", spec)))
         code = main(["plan", "-f", str(manifest), "--config", config, "--gpu", gpu, "-o", "json"])
         said = self.capsys.readouterr()
         return code, said.out, said.err

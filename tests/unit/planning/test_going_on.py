@@ -20,6 +20,8 @@ from tests import builders as build
 from .test_deployment import TWO_PER_GPU, applied, measured, status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from slm_core.measurements import MeasurementDocument
 
 GPU_4 = {"nodeSelector": {"pool": "small"}, "tolerations": [{"key": "dedicated", "operator": "Exists"}]}
@@ -70,25 +72,25 @@ def failed_profile() -> DeploymentView:
 OTHER_MODEL = {"model": {"uri": "hf://org/other"}}
 SLO_OUT_OF_REACH = {"slo": {"itl": {"maxMs": 0.01}, "onInfeasible": "Hold"}}
 REFUSED_TEMPLATE = {"podTemplate": {"spec": {"containers": [{"name": "engine", "image": "mine"}]}}}
-CASES: dict[str, tuple[DeploymentView, str, bool]] = {
-    "its profile was deleted": (changed(), "ProfileRequested", False),
-    "another model": (changed(OTHER_MODEL), "ProfileRequested", False),
-    "its profile waits": (with_profile({}), "Profiling", False),
-    "a profile that failed": (failed_profile(), "EngineDied", True),
+CASES: dict[str, tuple[Callable[[], DeploymentView], str, bool]] = {
+    "its profile was deleted": (changed, "ProfileRequested", False),
+    "another model": (lambda: changed(OTHER_MODEL), "ProfileRequested", False),
+    "its profile waits": (lambda: with_profile({}), "Profiling", False),
+    "a profile that failed": (failed_profile, "EngineDied", True),
     "a profile that is not there": (
-        changed({"profiling": {"profileRef": {"name": "gone"}}}),
+        lambda: changed({"profiling": {"profileRef": {"name": "gone"}}}),
         "ProfileNotFound",
         True,
     ),
-    "nothing may be measured": (changed({"profiling": {"policy": "Never"}}), "ProfileMissing", True),
+    "nothing may be measured": (lambda: changed({"profiling": {"policy": "Never"}}), "ProfileMissing", True),
     "an SLO out of reach, held": (
-        with_profile(SLO_OUT_OF_REACH, build.imported()),
+        lambda: with_profile(SLO_OUT_OF_REACH, build.imported()),
         "SLOInfeasible",
         True,
     ),
-    "a template that is refused": (changed(REFUSED_TEMPLATE), "InvalidPodTemplate", True),
+    "a template that is refused": (lambda: changed(REFUSED_TEMPLATE), "InvalidPodTemplate", True),
     "a spec that cannot be read": (
-        changed(deployment=unreadable(build.deployment(status=former_status()))),
+        lambda: changed(deployment=unreadable(build.deployment(status=former_status()))),
         "InvalidSpec",
         True,
     ),
@@ -100,7 +102,7 @@ CANNOT_BE_ADVISED = {"an SLO out of reach, held", "a template that is refused"}
 @pytest.mark.parametrize("case", CASES)
 def test_serving_deployment_is_left_alone_and_status_says_so(case: str) -> None:
     of, reason, stalls = CASES[case]
-    made = plan(of)
+    made = plan(of())
     said = {one["type"]: one for one in status(made)["conditions"]}
     assert len(said) == len(status(made)["conditions"]), "each type once, or the API server refuses the status"
     assert "Deployment" not in applied(made)
@@ -121,7 +123,7 @@ def scaled(of: DeploymentView) -> list[int]:
 @pytest.mark.parametrize("case", [case for case in CASES if case != "a spec that cannot be read"])
 @pytest.mark.parametrize("wanted", [0, 1, 5])
 def test_the_number_of_replicas_is_obeyed(case: str, wanted: int) -> None:
-    of, _, _ = CASES[case]
+    of = CASES[case][0]()
     spec = of.deployment.spec
     assert spec is not None
     asked = replace(of, deployment=replace(of.deployment, spec=spec.model_copy(update={"replicas": wanted})))
@@ -205,19 +207,19 @@ def test_deployment_never_served_is_not_scaled() -> None:
 
 
 PAUSED = {"paused": True}
-PAUSES: dict[str, DeploymentView] = {
-    "as it was": with_profile(PAUSED, build.imported()),
-    "with other advice": with_profile(PAUSED | {"sharing": {"mode": "Exclusive"}}, build.imported()),
-    "with another image": with_profile(PAUSED | {"engine": {"image": "other:1"}}, build.imported()),
-    "another model": changed(PAUSED | OTHER_MODEL),
-    "its profile waits": with_profile(PAUSED),
-    "a template that is refused": changed(PAUSED | REFUSED_TEMPLATE),
+PAUSES: dict[str, Callable[[], DeploymentView]] = {
+    "as it was": lambda: with_profile(PAUSED, build.imported()),
+    "with other advice": lambda: with_profile(PAUSED | {"sharing": {"mode": "Exclusive"}}, build.imported()),
+    "with another image": lambda: with_profile(PAUSED | {"engine": {"image": "other:1"}}, build.imported()),
+    "another model": lambda: changed(PAUSED | OTHER_MODEL),
+    "its profile waits": lambda: with_profile(PAUSED),
+    "a template that is refused": lambda: changed(PAUSED | REFUSED_TEMPLATE),
 }
 
 
 @pytest.mark.parametrize("case", PAUSES)
 def test_paused_deployment_is_only_scaled(case: str) -> None:
-    of = replace(PAUSES[case], workload=served(replicas=3), assignment=None)
+    of = replace(PAUSES[case](), workload=served(replicas=3), assignment=None)
     made = plan(of)
     assert scaled(of) == [2]
     assert applied(made).keys() <= {"Service", "PodDisruptionBudget"}
