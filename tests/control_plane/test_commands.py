@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_core.convert import MeasuredOn, from_csv
-from slm_core.measurements import Engine, Gpu
 
 from tests import builders as build
 from tests.conftest import own_namespace
@@ -33,12 +31,7 @@ LABELS = {
     "nvidia.com/gpu.replicas": "1",
     "nvidia.com/gpu.sharing-strategy": "none",
 }
-DOCUMENT = from_csv(
-    (ROOT / "tests/data/memory-gap-h100/batch_sweep.csv").read_text(),
-    model="opt-1.3b",
-    on=MeasuredOn(gpu=Gpu(product=LABELS["nvidia.com/gpu.product"], memory_bytes=80 << 30), engine=Engine(version="0.6.2")),
-    source="batch_sweep.csv",
-)  # fmt: skip
+DOCUMENT = build.imported()
 FEW = replace(DOCUMENT, points=tuple(point for point in DOCUMENT.points if point.batch_size <= 96))
 
 

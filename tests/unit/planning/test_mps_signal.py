@@ -21,7 +21,6 @@ from .playing import play as play_action
 
 if TYPE_CHECKING:
     from slm_operator.planning.views import Assignment, FleetPlan, FleetView
-    from slm_operator.watch.records import NodeRecord
 
 MPS = "mps-control-daemon"
 CONFIG = build.SETTINGS.device_plugin.config_label
@@ -36,13 +35,6 @@ def released(view: FleetView, manager: ConfigManager) -> FleetView:
     """The fleet with every MPS daemon beside such a config-manager."""
     daemons = (replace(one, config_manager=manager) if one.part == MPS else one for one in view.daemons)
     return replace(view, daemons=tuple(daemons))
-
-
-def serving(name: str = "gpu-1", requested: str | None = None, **labels: str) -> NodeRecord:
-    """A node that we partitioned as mps-2, for chat."""
-    ours = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "team.chat", CONFIG: requested or config_key(build.MPS_2)}
-    made = build.node(name, slice_class=build.MPS_2, labels=ours | labels)
-    return replace(made, meta=replace(made.meta, annotations={names.FORMER_CONFIG_ANNOTATION: "default"}))
 
 
 def beside(view: FleetView, node: str, manager: ConfigManager, started: str | None = None) -> FleetView:
@@ -73,7 +65,7 @@ def answer(made: FleetPlan) -> Assignment:
 
 
 def test_a_node_is_not_begun_where_another_s_daemon_is_deaf() -> None:
-    other = serving("gpu-2", **{names.SERVES_LABEL: "team.other"})
+    other = build.partitioned_node("gpu-2", serves="team.other")
     mine, theirs = build.demand(), build.demand("other")
     view = beside(build.fleet_view(mine, theirs, nodes=(build.node(), other)), "gpu-2", DEAF)
     made = plan(view)
@@ -130,9 +122,9 @@ def test_a_node_converges_where_the_daemon_may_hear(manager: ConfigManager) -> N
 
 def test_a_node_that_never_converges_names_what_is_doubted() -> None:
     unknown = replace(DEAF, version=None)
-    made = build.node(slice_class=build.MPS_2, labels={CONFIG: config_key(build.MPS_2)})
+    labels = {CONFIG: config_key(build.MPS_2)}
     started = {names.CHANGE_STARTED_ANNOTATION: build.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: TO_CHAT}
-    node = replace(made, meta=replace(made.meta, annotations=started), allocatable={names.NVIDIA_GPU: 0})
+    node = build.node(slice_class=build.MPS_2, labels=labels, annotations=started, allocatable={names.NVIDIA_GPU: 0})
     late = plan(beside(build.fleet_view(build.demand(), nodes=(node,)), "gpu-1", unknown), 181)
     (event,) = (action for action in late.plan.actions if isinstance(action, EmitEvent))
     assert (
@@ -144,14 +136,14 @@ def test_a_node_that_never_converges_names_what_is_doubted() -> None:
 
 def test_what_serves_by_chance_stays_and_is_reported() -> None:
     pods = (build.replica("a"), build.replica("b"))
-    made = plan(beside(build.fleet_view(build.demand(), nodes=(serving(),), pods=pods), "gpu-1", DEAF))
+    made = plan(beside(build.fleet_view(build.demand(), nodes=(build.partitioned_node(),), pods=pods), "gpu-1", DEAF))
     assert not any(isinstance(action, Evict | PatchNode) for action in made.plan.actions)
     assert (answer(made).reason, answer(made).slots) == ("MpsSignalLost", 2)
     assert (answer(made).pending_because or "").startswith("node gpu-1 serves by chance: the MPS control daemon's")
 
 
 def test_slices_that_are_lost_are_explained_by_the_signal() -> None:
-    bare = replace(serving(), allocatable={names.NVIDIA_SHARED_GPU: 0})
+    bare = build.partitioned_node(allocatable={names.NVIDIA_SHARED_GPU: 0})
     made = plan(beside(build.fleet_view(build.demand(), nodes=(bare,), pods=(build.replica("a"),)), "gpu-1", DEAF))
     assert answer(made).reason == "SlicesDegraded"
     said = answer(made).pending_because or ""
@@ -163,7 +155,7 @@ def test_slices_that_are_lost_are_explained_by_the_signal() -> None:
 def test_replicas_older_than_a_deaf_daemon_are_replaced() -> None:
     early = replace(build.replica("early"), started="2026-01-01T00:00:00Z")
     view = beside(
-        build.fleet_view(build.demand(), nodes=(serving(),), pods=(early,)),
+        build.fleet_view(build.demand(), nodes=(build.partitioned_node(),), pods=(early,)),
         "gpu-1",
         DEAF,
         started="2026-01-01T00:01:00Z",

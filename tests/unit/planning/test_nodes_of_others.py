@@ -8,24 +8,12 @@ from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import FleetPlan, FleetView
-from slm_operator.watch.records import NodeRecord
 
 from tests import builders as build
 
 from .playing import play
 
 CONFIG = build.SETTINGS.device_plugin.config_label
-
-
-def serving(name: str = "gpu-1", serves: str = "team.chat", requested_config: str = "") -> NodeRecord:
-    """A node that we partitioned as mps-2."""
-    labels = {
-        names.CLASS_LABEL: "mps-2",
-        names.SERVES_LABEL: serves,
-        CONFIG: requested_config or config_key(build.MPS_2),
-    }
-    made = build.node(name, slice_class=build.MPS_2, labels=labels)
-    return replace(made, meta=replace(made.meta, annotations={names.FORMER_CONFIG_ANNOTATION: "default"}))
 
 
 def with_daemon(view: FleetView, started: str | None = None) -> FleetView:
@@ -115,7 +103,7 @@ def test_no_key_is_added_beside_a_lone_fallback_key(
 
 
 def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:
-    view = with_daemon(build.fleet_view(build.demand(), nodes=(serving(requested_config="theirs"),)))
+    view = with_daemon(build.fleet_view(build.demand(), nodes=(build.partitioned_node(requested="theirs"),)))
     patches = [action for action in plan(view).plan.actions if isinstance(action, PatchNode)]
     assert patches
     assert not any(CONFIG in patch.labels for patch in patches)
@@ -127,7 +115,8 @@ def test_replicas_older_than_the_mps_daemon_are_replaced() -> None:
         for name, started in (("early", "2026-01-01T00:00:00Z"), ("late", "2026-01-01T00:02:00Z"))
     )
     view = with_daemon(
-        build.fleet_view(build.demand(), nodes=(serving(),), pods=(early, late)), started="2026-01-01T00:01:00Z"
+        build.fleet_view(build.demand(), nodes=(build.partitioned_node(),), pods=(early, late)),
+        started="2026-01-01T00:01:00Z",
     )
     made = plan(view)
     assert [action.pod.name for action in made.plan.actions if isinstance(action, Evict)] == ["early"]
@@ -136,7 +125,9 @@ def test_replicas_older_than_the_mps_daemon_are_replaced() -> None:
 
 def test_a_deployment_that_is_measured_anew_keeps_its_node() -> None:
     config = build.config_map(**{config_key(build.MPS_2): plugin_config(build.MPS_2)})
-    view = with_daemon(build.fleet_view(nodes=(serving(),), pods=(build.replica("a"),), config_map=config))
+    view = with_daemon(
+        build.fleet_view(nodes=(build.partitioned_node(),), pods=(build.replica("a"),), config_map=config)
+    )
     assert not plan(replace(view, undecided=frozenset({build.demand().deployment}))).plan.actions
     assert plan(view).plan.actions
 
@@ -147,7 +138,7 @@ def test_co_tenants_are_not_promised_the_same_slot_twice() -> None:
         build.demand("first", shared_tenancy=True, replicas=1),
         build.demand("second", shared_tenancy=True, replicas=2),
     )
-    made = plan(with_daemon(build.fleet_view(*demands, nodes=(serving(serves="any"),), pods=pods)))
+    made = plan(with_daemon(build.fleet_view(*demands, nodes=(build.partitioned_node(serves="any"),), pods=pods)))
     assert made.assignments[demands[0].deployment].reason == "NoCapacity"
     assert made.assignments[demands[1].deployment].reason == "Ready"
 

@@ -44,7 +44,7 @@ CASES: dict[str, tuple[DeploymentView, list[int]]] = {
         [1],
     ),
     "it is going": (
-        view(deployment=build.deployment(meta=replace(build.deployment().meta, deleting=True))),
+        view(deployment=build.deployment(meta=build.meta("chat", deleting=True))),
         [],
     ),
 }

@@ -42,11 +42,6 @@ def changing(node: NodeRecord, becomes: Marks) -> NodeRecord:
     )
 
 
-def serving(name: str, serves: str) -> NodeRecord:
-    labels = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: serves, "nvidia.com/device-plugin.config": "slm-mps-2-x"}
-    return build.node(name, slice_class=build.MPS_2, labels=labels)
-
-
 def answer(view: FleetView, settings: Settings = build.SETTINGS, seconds: float = 0) -> Assignment:
     return plan_fleet(view, settings, build.later(seconds)).assignments[build.demand().deployment]
 
@@ -90,7 +85,7 @@ WORLDS: dict[str, tuple[FleetView, str, str]] = {
         build.fleet_view(
             build.demand(),
             build.demand("rival-model", replicas=2, namespace="rivals"),
-            nodes=(serving("gpu-1", "rivals.rival-model"),),
+            nodes=(build.partitioned_node(serves="rivals.rival-model"),),
             pods=tuple(build.replica(f"rival-{i}", of="rival-model", namespace="rivals") for i in range(2)),
         ),
         "serves a deployment of another namespace",
@@ -110,7 +105,7 @@ WORLDS: dict[str, tuple[FleetView, str, str]] = {
         build.fleet_view(
             replace(ANY, replicas=1),
             replace(RIVAL, replicas=1),
-            nodes=(serving("gpu-1", "any"),),
+            nodes=(build.partitioned_node(serves="any"),),
             pods=ORPHANS,
             daemons=(*build.plugin_pods("gpu-1"), DAEMON),
         ),
@@ -185,9 +180,13 @@ H100 = GpuSpec.model_validate({"product": "NVIDIA-H100-80GB-HBM3"})
 PROFILES: dict[str, tuple[NodeRecord, tuple[PodRecord, ...], str]] = {
     "a foreign pod": (build.node(), (training(),), "has its GPU held by a pod of another namespace"),
     "its own": (build.node(), (OWN,), "has its GPU held by pod team/mine"),
-    "slices of others": (serving("gpu-1", "rivals.rival-model"), (), "for a deployment of another namespace"),
-    "slices of its own": (serving("gpu-1", "team.chat"), (), "is partitioned into slices for team.chat"),
-    "slices for all": (serving("gpu-1", "any"), (), "is partitioned into slices for any deployment"),
+    "slices of others": (
+        build.partitioned_node(serves="rivals.rival-model"),
+        (),
+        "for a deployment of another namespace",
+    ),
+    "slices of its own": (build.partitioned_node(serves="team.chat"), (), "is partitioned into slices for team.chat"),
+    "slices for all": (build.partitioned_node(serves="any"), (), "is partitioned into slices for any deployment"),
     "a change for others": (
         changing(build.node(), Marks("mps-2", "rivals.rival-model")),
         (),
