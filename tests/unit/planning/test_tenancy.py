@@ -17,7 +17,7 @@ from slm_operator.planning.fleet.node.change import GIVE_UP_SECONDS
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.profile.turns import Turn, turn_of
-from slm_operator.planning.views import FleetPlan, FleetView, ProfileView
+from slm_operator.planning.views import Demand, FleetPlan, FleetView, ProfileView
 from slm_operator.settings import Settings, Tenancy
 from slm_operator.watch.records import Key, Taint
 
@@ -32,7 +32,7 @@ SIX = tuple(build.node(f"gpu-{number}") for number in range(6))
 OVERDUE_S = build.SETTINGS.nodes.convergence_seconds + 1
 
 
-def serving(plan: FleetPlan, of: build.Demand) -> list[str]:
+def serving(plan: FleetPlan, of: Demand) -> list[str]:
     given = plan.assignments[of.deployment]
     return [*given.nodes, *given.changing]
 
