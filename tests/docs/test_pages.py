@@ -9,6 +9,7 @@ import pytest
 import yaml
 from slm_core.failure import Failure
 from slm_operator.api.reasons import Reason
+from slm_operator.cli.inputs.admission.former_names import RENAMED
 from slm_operator.slo.judge import Drift
 
 from tests.docs.pages import PAGES, ROOT, broken_links
@@ -92,6 +93,12 @@ def test_every_judgement_of_the_promise_is_a_reason() -> None:
 def test_every_failure_of_measuring_is_in_troubleshooting() -> None:
     reported = set(re.findall(r"`([A-Z][A-Za-z]+)`", (ROOT / "docs/how-to/troubleshooting.md").read_text()))
     assert {failure.value for failure in Failure} <= reported
+
+
+def test_every_former_name_of_the_api_is_in_the_changelog() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    former = [old.removeprefix("spec.") for old in RENAMED if not old.startswith("spec.search.")]
+    assert [name for name in former if not re.search(rf"`{re.escape(name)}\b", text)] == []
 
 
 def test_every_rule_of_the_chart_is_explained_in_security() -> None:
