@@ -14,6 +14,8 @@ from slm_operator.slo.judge import Drift
 
 from tests.docs.pages import PAGES, ROOT, broken_links
 
+MOST_PICTURE_BYTES = 300_000
+
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
@@ -25,6 +27,13 @@ def test_a_link_to_no_file_or_heading_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("[a](other.md#a-flag-and-why) [b](other.md#no-heading) [c](gone.md) [d](#here) [e](other.md)")
     assert broken_links(page) == ["other.md#no-heading", "gone.md", "#here"]
+
+
+def test_every_picture_is_small_and_shown() -> None:
+    pictures = sorted((ROOT / "docs/images").iterdir())
+    shown = "".join(page.read_text() for page in PAGES)
+    assert [path.name for path in pictures if f"images/{path.name})" not in shown] == []
+    assert [path.name for path in pictures if path.stat().st_size > MOST_PICTURE_BYTES] == []
 
 
 def test_pages_that_files_name_exist() -> None:

@@ -22,7 +22,9 @@ from slm_operator.cli.commands import check, history, profile_diff, profile_list
 from slm_operator.cli.main import main
 from slm_operator.cli.preflight.table import preflight
 from unit.advisor.configs import OPT_1_3B
+from unit.cli.api_server import ApiServer, serve
 from unit.cli.golden import DATA, ROOT
+from unit.cli.served_cluster import served_cluster
 from unit.cli.views import DIFFERENCES, HISTORY, KEPT, ROWS, TROUBLED
 
 if TYPE_CHECKING:
@@ -64,15 +66,23 @@ def screen(title: str, view: RenderableType) -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", recorded.export_svg(title=title), flags=re.DOTALL)
 
 
-def ran(files: Mapping[str, str], *arguments: str) -> str:
+def ran(files: Mapping[str, str], *arguments: str, ends: int = 0) -> str:
     """The picture of a command that is run in a folder with these files: what it says, and what it complains of."""
     said = io.StringIO()
     terminal = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": str(WIDTH)}
     heard = contextlib.redirect_stdout(said), contextlib.redirect_stderr(said)
-    with _folder(files), mock.patch.dict(os.environ, terminal), heard[0], heard[1]:
-        main(arguments)
+    with _folder(files), mock.patch.dict(os.environ, terminal | {"KUBECONFIG": "kubeconfig"}), heard[0], heard[1]:
+        assert main(arguments) == ends, said.getvalue()
     title = f"kubectl slm {shlex.join(arguments)}"
     return screen(title, Text.from_ansi("\n".join(line.rstrip() for line in said.getvalue().splitlines())))
+
+
+def asked(*arguments: str) -> str:
+    """The same of a command that asks a cluster."""
+    with tempfile.TemporaryDirectory() as folder:
+        kubeconfig = Path(folder) / "kubeconfig"
+        with contextlib.contextmanager(serve)(ApiServer(answers=served_cluster()), kubeconfig):
+            return ran({"kubeconfig": kubeconfig.read_text()}, *arguments)
 
 
 def report(files: Mapping[str, str], *arguments: str, width: int, height: int) -> str:
@@ -101,7 +111,9 @@ SCREENS: dict[str, Callable[[], str]] = {
     "advise.svg": lambda: ran(PUBLISHED, "advise", *SWEEP),
     "report.svg": lambda: report(PUBLISHED, *SWEEP, width=1100, height=990),
     "plan.svg": lambda: ran(ESTIMATE, "plan", "-f", "chat.yaml", "--config", "config.json", "--gpu", "NVIDIA-L4"),
-    "plan-refused.svg": lambda: ran({"chat.yaml": MISTAKEN}, "plan", "-f", "chat.yaml"),
+    "plan-refused.svg": lambda: ran({"chat.yaml": MISTAKEN}, "plan", "-f", "chat.yaml", ends=2),
+    "explain.svg": lambda: asked("explain", "chat"),
+    "watch.svg": lambda: asked("watch", "--once"),
     "check.svg": lambda: screen("kubectl slm check", check.table(preflight(TROUBLED))),
     "top.svg": lambda: screen("kubectl slm top", top.table("team", ROWS)),
     "profile-list.svg": lambda: screen("kubectl slm profile list", profile_list.table(KEPT)),
