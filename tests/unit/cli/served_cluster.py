@@ -5,7 +5,6 @@ For the documentation, which shows what commands say of it. No status is written
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.planning.actions import WriteStatus
@@ -15,8 +14,9 @@ from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment
 from unit.advisor.build import SWEEP_AND_PACKS, published
 from unit.cli.cluster_objects import TEAM
-from unit.planning import worlds as w
 from unit.planning.lives import Life
+
+from tests import builders as build
 
 if TYPE_CHECKING:
     from slm_operator.planning.views import DeploymentView
@@ -40,20 +40,18 @@ def served_cluster() -> dict[str, Any]:
 
 def _served() -> tuple[DeploymentView, dict[str, Any]]:
     """From the published measurements, by a pack of two on one GPU, both engines ready."""
-    record = w.deployment("chat", CHAT)
-    profile = w.profile(record, published("opt-1.3b", *SWEEP_AND_PACKS))
+    record = build.deployment("chat", CHAT)
+    profile = build.profile(record, published("opt-1.3b", *SWEEP_AND_PACKS))
     life = Life(profile=profile)
     life.look()
     wants = demand_of(record, profile, advice_of(record, profile))
     assert wants is not None
-    pods = (
-        replace(w.replica(f"chat-{i}"), ready=True, resource_health={f"GPU-8c2b0f0d::{i}": "Healthy"}) for i in (0, 1)
-    )
-    view = w.seen(
+    pods = (build.replica(f"chat-{i}", ready=True, resource_health={f"GPU-8c2b0f0d::{i}": "Healthy"}) for i in (0, 1))
+    view = build.deployment_view(
         record,
         profile,
         assignment=Assignment(nodes=("gpu-1",), slots=2, slice_class=wants.slice_class),
-        workload=w.workload("chat", replicas=2, ready=2),
+        workload=build.workload("chat", replicas=2, ready=2),
         pods=tuple(pods),
     )
     return view, _raw(profile.meta, life.status)
@@ -61,17 +59,17 @@ def _served() -> tuple[DeploymentView, dict[str, Any]]:
 
 def _measured_now() -> tuple[DeploymentView, dict[str, Any]]:
     """Its profile has a GPU, and its first point is measured."""
-    record = w.deployment("code", CODE)
-    life = Life(profile=w.profile(record))
+    record = build.deployment("code", CODE)
+    life = Life(profile=build.profile(record))
     life.look()
     life.gets_a_gpu()
     life.prints(point=1, doing="measuring B=1: T(1) is what efficiency is held against", gpu_seconds=94.0)
     life.look()
-    return w.seen(record, life.profile), _raw(life.profile.meta, life.status)
+    return build.deployment_view(record, life.profile), _raw(life.profile.meta, life.status)
 
 
 def _status(view: DeploymentView) -> dict[str, Any]:
-    actions = plan_deployment(view, w.SETTINGS, w.NOW).actions
+    actions = plan_deployment(view, build.SETTINGS, build.NOW).actions
     return next(dict(action.status) for action in actions if isinstance(action, WriteStatus))
 
 
