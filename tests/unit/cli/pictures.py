@@ -21,11 +21,12 @@ from rich.text import Text
 from slm_operator.cli.commands import check, history, profile_diff, profile_list, top
 from slm_operator.cli.main import main
 from slm_operator.cli.preflight.table import preflight
-from unit.advisor.configs import OPT_1_3B
-from unit.cli.api_server import ApiServer, serve
-from unit.cli.golden import DATA, ROOT
-from unit.cli.served_cluster import served_cluster
-from unit.cli.views import DIFFERENCES, HISTORY, KEPT, ROWS, TROUBLED
+
+from tests.unit.advisor.configs import OPT_1_3B
+from tests.unit.cli.api_server import ApiServer, serve
+from tests.unit.cli.golden import DATA, ROOT
+from tests.unit.cli.served_cluster import served_cluster
+from tests.unit.cli.views import DIFFERENCES, HISTORY, KEPT, ROWS, TROUBLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -12,11 +12,11 @@ from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment
-from unit.advisor.build import SWEEP_AND_PACKS, published
-from unit.cli.cluster_objects import TEAM
-from unit.planning.lives import Life
 
 from tests import builders as build
+from tests.unit.advisor.build import SWEEP_AND_PACKS, published
+from tests.unit.cli.cluster_objects import TEAM
+from tests.unit.planning.lives import Life
 
 if TYPE_CHECKING:
     from slm_operator.planning.views import DeploymentView
