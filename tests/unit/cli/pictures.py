@@ -22,7 +22,7 @@ from slm_operator.cli.commands import check, history, profile_diff, profile_list
 from slm_operator.cli.main import main
 from slm_operator.cli.preflight.table import preflight
 
-from tests.unit.advisor.configs import OPT_1_3B
+from tests.builders.configs import OPT_1_3B
 from tests.unit.cli.api_server import ApiServer, serve
 from tests.unit.cli.golden import DATA, ROOT
 from tests.unit.cli.served_cluster import served_cluster

@@ -14,7 +14,6 @@ from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment
 
 from tests import builders as build
-from tests.unit.advisor.build import SWEEP_AND_PACKS, published
 from tests.unit.cli.cluster_objects import TEAM
 from tests.unit.planning.lives import Life
 
@@ -41,7 +40,7 @@ def served_cluster() -> dict[str, Any]:
 def _served() -> tuple[DeploymentView, dict[str, Any]]:
     """From the published measurements, by a pack of two on one GPU, both engines ready."""
     record = build.deployment("chat", CHAT)
-    profile = build.profile(record, published("opt-1.3b", *SWEEP_AND_PACKS))
+    profile = build.profile(record, build.published("opt-1.3b", *build.SWEEP_AND_PACKS))
     life = Life(profile=profile)
     life.look()
     wants = demand_of(record, profile, advice_of(record, profile))
