@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 PACK = pack(128)
 SINGLE_CHECKS = ["Preemption", "Trusted", "Precision", "Confirmed", "Memory", "SLO", "Load", "Efficiency"]
-PACK_CHECKS = ["Sharing", "SliceLimit", *SINGLE_CHECKS[:4], "Confirmed", *SINGLE_CHECKS[4:7], "Gain"]
+PACK_CHECKS = [
+    *("Sharing", "SliceLimit", "Preemption", "Trusted", "Precision", "Confirmed", "Confirmed"),
+    *("Memory", "SLO", "Load", "Gain"),
+]
 
 
 def judged(candidate: Point, *others: Point, slo: Slo | None = None, settings: Settings | None = None) -> Candidate:
