@@ -39,7 +39,7 @@ RUN = {
     "kubectl patch": "tests/control_plane/test_scale.py",
     "kubectl slm": "tests/unit/cli",
     "git add": "git",
-    ".venv/bin/python hack/mutate.py": "by hand: its figures are on the page",
+    ".venv/bin/python -m benchmarks.mutation": "`make record mutation`, which is the same",
 }
 """Where each kind of command is run."""
 
