@@ -124,7 +124,11 @@ RUNS: dict[str, Recorded] = {
         ("python", "-m", "benchmarks.mutation", "--sample", "250", "--seed", "2"),
         (
             *(f"{OPERATOR}/{room}" for room in ("advisor", "estimator/estimate.py", "slo/judge.py")),
-            *(f"{CORE}/{room}" for room in ("search", "batching.py", "candidates.py", "point_checks.py")),
+            *(
+                f"{CORE}/{room}"
+                for room in ("search", "batching.py", "candidates.py", "choice.py", "decision.py", "load.py")
+            ),
+            *(f"{CORE}/{room}" for room in ("noise.py", "point_checks.py", "slo_check.py")),
             "tests/unit/advisor",
             "tests/unit/runtime_search",
             "benchmarks/mutation/mutants.py",
