@@ -36,8 +36,8 @@ FAILED = [
         (math.inf, WIDE_FRACTION),
     ),
     ("another number of engines", pack(128), Settings(engines_per_gpu=3), (2, 3)),
-    ("too many engines", pack(128), Settings(max_engines_per_gpu=1), (2, 1)),
-    ("too many slices", pack(32, replicas=50), ANY, (50, 48)),
+    ("more engines than allowed", pack(128), Settings(max_engines_per_gpu=1), (2, 1)),
+    ("more slices than can be made", pack(32, replicas=50), ANY, (50, 48)),
 ]
 
 
