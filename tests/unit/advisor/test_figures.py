@@ -18,7 +18,7 @@ from slm_operator.advisor.explain import fraction_more
 from slm_operator.advisor.validate import AdviceError, check_slo
 from slm_operator.estimator.estimate import advise_unmeasured
 
-from tests.unit.advisor.build import SINGLES, document, pack, point
+from tests.builders import SINGLES, document, pack, point
 from tests.unit.advisor.test_estimate import SMALL
 
 if TYPE_CHECKING:

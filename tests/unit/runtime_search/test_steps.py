@@ -16,7 +16,7 @@ from slm_core.search.sweep import measure, sweep_step
 from slm_core.search.trial import pool_bytes
 from slm_core.slo import Slo
 
-from tests.unit.runtime_search.points import point
+from tests.builders import point
 from tests.unit.runtime_search.searches import document_of, request
 
 if TYPE_CHECKING:
