@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from slm_core.batching import KV_TARGET_FRACTION
 from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import Ledger, SharingMode
+from slm_core.search.boundary import kv_peak_bytes
 from slm_core.search.continuation import findings_of
 from slm_core.search.costs import expected_seconds
 from slm_core.search.next_step import next_step
-from slm_core.search.steps import EngineReport, Failed, Findings, Measure, Measured, Started, StartEngines, packs_asked
+from slm_core.search.steps import (
+    Done,
+    EngineReport,
+    Failed,
+    Findings,
+    Measure,
+    Measured,
+    Started,
+    StartEngines,
+    packs_asked,
+)
 from slm_core.search.sweep import measure, sweep_step
 from slm_core.search.trial import pool_bytes
-from slm_core.slo import Slo
+from slm_core.slo import Slo, Statistic
 
 from tests.builders import point
-from tests.unit.runtime_search.searches import document_of, request
+from tests.unit.runtime_search.searches import document_of, request, rig, search
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
@@ -106,3 +119,46 @@ def test_one_sequence_just_over_the_limit_is_measured_again() -> None:
         1,
         "even B=1 misses a limit, but by less than the noise; it is measured once more",
     )
+
+
+def test_a_spent_budget_has_nothing_left() -> None:
+    asked = request(max_gpu_seconds=30)
+    done = next_step(asked, sweep_of(asked, seconds=60.0))
+    assert isinstance(done, Done)
+    assert done.because.endswith("it needs about 0, 0 are left")
+
+
+def test_the_first_point_needs_no_samples() -> None:
+    asked = request(Slo(itl_ms=10.0, itl_statistic=Statistic.P99))
+    first = next_step(asked, sweep_of(asked))
+    assert isinstance(first, Measure)
+    assert (first.batch_size, first.min_samples) == (1, 0)
+
+
+def test_a_pool_that_was_too_large_shrinks_to_its_peak() -> None:
+    asked = request()
+    found = sweep_of(asked, point(1), point(100))
+    on = EngineConfiguration(
+        batch_size=100, max_num_batched_tokens=asked.max_num_batched_tokens, kv_cache_bytes=800_000_000
+    )
+    step = StartEngines(configuration=on, because="")
+    found = found.add(Started(step=step, report=found.starts[0].report))
+    tried = point(100, kv_pool_bytes=on.kv_cache_bytes, kv_peak_fraction=0.5)
+    found = found.add(Measured(step=measure(asked, 100, ""), on=on, point=tried))
+    assert pool_bytes(asked, found, on) == math.ceil(0.5 * 800_000_000 / KV_TARGET_FRACTION)
+
+
+def test_one_batch_size_tells_the_peak_of_others_in_proportion() -> None:
+    assert kv_peak_bytes([point(100, kv_pool_bytes=10**9, kv_peak_fraction=0.4)], 50) == 2 * 10**8
+
+
+@pytest.mark.parametrize(
+    ("engines", "words"),
+    [
+        (1, "it is confirmed with the KV bytes that it would be given"),
+        (2, "2 engines may win where one leaves the GPU idle; B=56 fits the ITL limit"),
+    ],
+)
+async def test_steps_say_in_words_why_they_are_taken(engines: int, words: str) -> None:
+    _, _, events = await search(request(max_engines=engines), rig())
+    assert any(event.step.because.endswith(words) for event in events)
