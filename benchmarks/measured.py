@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 from benchmarks.churn import results as churn
 from benchmarks.clients import compared
+from benchmarks.mutation import results as mutation
+from benchmarks.mutation.explained import explained
 from benchmarks.provenance import provenance
 from benchmarks.scale.results import missed, parts, table
 
@@ -28,6 +30,7 @@ def measured_pages() -> dict[Path, str]:
     """File to text of every page with a block of figures."""
     blocks = {
         "concepts/memory-gap.md": {"clients": _clients()},
+        "contributing/mutation.md": {"mutation": _mutation()},
         "reference/performance.md": _scale_blocks(),
         "reference/reliability.md": {"faults": _faults(), "churn": _churn()},
         "how-to/serving.md": {"many": _many(), "changes": _changes()},
@@ -79,6 +82,13 @@ def _clients() -> list[str]:
         return []
     named = " and ".join(kept["clients"])
     return [f"{provenance(about['command'], about)} Clients: {named}.", "", *compared.table(kept).splitlines()]
+
+
+def _mutation() -> list[str]:
+    kept, about = _kept("mutation.json"), _kept("../records/mutation.json")
+    if kept is None or about is None:
+        return []
+    return [provenance(about["command"], about), "", *mutation.lines(kept, explained())]
 
 
 def _many() -> list[str]:

@@ -42,7 +42,7 @@ RUN = {
     ".venv/bin/pytest": "by whoever develops",
     ".venv/bin/pre-commit install": "by hand: it writes into .git",
     "make help": "by hand",
-    ".venv/bin/python hack/mutate.py": "by hand: its figures are on the page",
+    ".venv/bin/python -m benchmarks.mutation": "`make record mutation`, which is the same",
 }
 """Where each kind of command is run."""
 

@@ -170,6 +170,12 @@ class TestReprofile:
         assert judge(EXPECTED, lasting(5, start=9000, in_flight_mean=3), first, PATIENCE).drift is Drift.LOAD_TOO_THIN
 
 
+def test_percentile_without_samples_is_judged_by_the_mean() -> None:
+    expected = replace(EXPECTED, limits=Limits(itl_ms=20, itl_statistic=Statistic.P99))
+    found = judge(expected, lasting(**SLOW), None, PATIENCE)
+    assert found.because.startswith("mean ITL is 25.0 ms, 25% over the limit of 20.0 ms")
+
+
 def test_the_worst_names_the_judgement_and_all_are_reported() -> None:
     found = judge(EXPECTED, lasting(in_flight_mean=3, output_tokens_mean=400, **SLOW), None, PATIENCE)
     assert found.drift is Drift.SLO_MISSED

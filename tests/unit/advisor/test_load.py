@@ -34,7 +34,9 @@ def test_measured_load_takes_the_smallest_batch_that_holds_it() -> None:
     assert because[128, 2][-1].because == (
         "fills only with 256 requests in flight and was not measured with 64: profile it at that load"
     )
-    assert because[128, 1][-3].because == "with 64 requests in flight it does what was measured at that load"
+    there = because[128, 1][-3]
+    assert there.because == "with 64 requests in flight it does what was measured at that load"
+    assert (there.value, there.limit) == (128, 64)
 
 
 def test_between_points_one_engine_is_predicted() -> None:
