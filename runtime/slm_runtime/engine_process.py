@@ -40,6 +40,7 @@ DYING_SECONDS = 15.0
 """How long an engine may go on after its core has died: vLLM's server looks every 5 s, then shuts down (launcher.py)."""
 HEALTH_SECONDS = 2.0
 LOG = "engine.log"
+COMPLETIONS = "/v1/completions"
 TAIL_BYTES = 64 * 1024
 ANSWER_SECONDS, FIRST_ANSWER_SECONDS = 15.0, 120.0
 """Longest wait for an answer, and for the first completion: kernels are compiled at their first use."""
@@ -169,8 +170,7 @@ class EngineProcess:
 
     async def complete(self, request: dict[str, object]) -> None:
         """One completion, to see that it works. Raises EngineFault, or ProfileError where every request would be refused."""
-        path = "/v1/completions"
-        status, body = await self.ask("POST", path, request, timeout_seconds=FIRST_ANSWER_SECONDS)
+        status, body = await self.ask("POST", COMPLETIONS, request, timeout_seconds=FIRST_ANSWER_SECONDS)
         if status == 200:
             self._has_answered = True
             return
