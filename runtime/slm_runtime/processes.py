@@ -90,12 +90,12 @@ def remove_shared_memory(files: Iterable[str]) -> None:
 
 def adopt_orphans() -> None:
     """Descendants whose parents end become children of this process, not of init."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_with_parent(parent: int) -> None:
     """Get SIGTERM when the parent dies. NB: the kernel forgets this when the process changes its user."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it was quicker
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -161,7 +161,8 @@ def _stat(pid: int) -> _Stat | None:
     return _Stat(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[19]))
 
 
-def _prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int) -> None:
+    """Ask the kernel something of this process. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")

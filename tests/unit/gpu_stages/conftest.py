@@ -17,6 +17,7 @@ import pytest
 from benchmarks.gpu_stages import record
 from benchmarks.gpu_stages.record import Record
 from benchmarks.gpu_stages.table import STAGES
+from tests.mock_device import mock_device
 
 TESTS = Path(__file__).parents[2]
 ROOT = TESTS.parent
@@ -100,18 +101,5 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def device() -> Iterator[dict[str, str]]:
     """Variables that put a mock NVML, a mock libcuda and a stand-in MPS in front of whatever is started with them."""
     folder = Path(tempfile.mkdtemp(prefix="slm-mock-"))
-    for name, source in (("libcuda.so.1", "mock_cuda/cuda.c"), ("libnvidia-ml.so.1", "mock_nvml/nvml.c")):
-        flags = ["-shared", "-fPIC", "-Wall", "-Werror"]
-        subprocess.run(["gcc", *flags, "-o", str(folder / name), str(TESTS / source)], check=True)
-    for program in TESTS.glob("mock_cuda/nvidia-*"):
-        shutil.copy(program, folder)
-    (folder / "device").mkdir()
-    folder.chmod(0o755)
-    (folder / "device").chmod(0o777)
-    yield {
-        "LD_LIBRARY_PATH": str(folder),
-        "PATH": f"{folder}:{os.environ['PATH']}",
-        "MOCK_DEVICE": str(folder / "device"),
-        "MOCK_MPS_QUIT_SECONDS": "0.3",
-    }
+    yield mock_device(folder)
     shutil.rmtree(folder)

@@ -17,18 +17,17 @@ pytestmark = pytest.mark.slow
 EXPERIMENT = """
 import asyncio, os, sys
 from pathlib import Path
-from benchmarks.gpu_stages import family
 from benchmarks.gpu_stages.job import Job
 from benchmarks.gpu_stages.machine import Kind
 from benchmarks.gpu_stages.mps_stage import Bench
-from slm_runtime import nvml
+from slm_runtime import nvml, processes
 
 name, folder = sys.argv[1:]
-family.adopt_orphans()
+processes.adopt_orphans()
 with nvml.device() as device:
     job = Job(parent=os.getppid(), kind=Kind.MOCK, seconds=60, folder=folder)
     asyncio.run(job.figure(name, getattr(Bench(device, Path(folder), 0.2), name)))
-family.end_descendants(os.getpid())
+processes.end_descendants(os.getpid())
 """
 
 

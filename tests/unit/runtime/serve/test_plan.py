@@ -236,7 +236,7 @@ def test_a_lone_engine_that_cannot_join_gets_a_new_daemon() -> None:
 
 
 @pytest.mark.parametrize("needs_daemon", [False, True])
-def test_an_end_drains_what_serves_and_leaves_nothing(needs_daemon: bool) -> None:
+def test_an_end_drains_what_serves_and_leaves_nothing(*, needs_daemon: bool) -> None:
     story = serving(2, needs_daemon=needs_daemon)
     story.hear(Fell(1, DIED), Gone(1))
     assert story.phases[1] is Phase.STARTING

@@ -60,7 +60,7 @@ class World:
 
 class Packs(RuleBasedStateMachine):
     @initialize(engines=st.integers(1, 4), needs_daemon=st.booleans())
-    def begin(self, engines: int, needs_daemon: bool) -> None:
+    def begin(self, *, engines: int, needs_daemon: bool) -> None:
         self.pack: Pack = new_pack(engines, Patience(), need_bytes=NEED, needs_daemon=needs_daemon)
         self.world, self.now = World(), 0.0
         self.act()
@@ -141,7 +141,7 @@ class Packs(RuleBasedStateMachine):
             self.hear(Gone(index))
 
     @rule(starts=st.booleans())
-    def the_daemon_comes_or_goes(self, starts: bool) -> None:
+    def the_daemon_comes_or_goes(self, *, starts: bool) -> None:
         daemon = self.world.daemon
         if daemon is None or (daemon.is_up and not daemon.is_ending):
             return
@@ -159,15 +159,15 @@ class Packs(RuleBasedStateMachine):
             self.hear(event)
 
     @rule(any_answered=st.booleans())
-    def neighbours_were_asked(self, any_answered: bool) -> None:
+    def neighbours_were_asked(self, *, any_answered: bool) -> None:
         if self.world.probe is not None:
             asked, self.world.probe = self.world.probe, None
             self.hear(Probed(asked, any_answered))
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 29.0]), well=st.booleans())
-    def time_passes(self, seconds: float, well: bool) -> None:
+    def time_passes(self, *, seconds: float, well: bool) -> None:
         self.now += seconds
-        for index, process in self.world.engines.items():
+        for index, process in list(self.world.engines.items()):
             if well and process.is_up and not process.is_ending:
                 self.hear(Healthy(index))
         self.act()
