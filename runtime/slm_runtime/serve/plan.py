@@ -112,7 +112,7 @@ def _heard_of_engine(pack: Pack, event: Answered | Healthy | Fell | Gone, now: f
             return _with(pack, index, replace(engine, healthy_at=now))
         case Fell(index=index, death=death) if engine.phase in {Phase.STARTING, Phase.READY}:
             return _fell(pack, index, death, now)
-        case Gone(index=index) if engine.phase is Phase.ENDING:
+        case Gone(index=index):
             return _with(pack, index, replace(engine, phase=Phase.DOWN, since=now))
         case _:
             return pack

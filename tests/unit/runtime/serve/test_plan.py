@@ -200,9 +200,18 @@ def test_an_orphaned_daemon_is_replaced_once_an_engine_has_to_start() -> None:
     story.hear(ControlLost())
     assert story.hear(Fell(0, DIED)) == [Probe(1, (1,))]
     assert story.hear(Gone(0)) == [End(1, drains=True)]
+    assert waits_for(story.pack, 0, story.now, None) == "the MPS daemon"
     assert story.hear(Gone(1)) == [StopDaemon()]
     assert story.hear(DaemonGone()) == [StartDaemon()]
     assert story.hear(DaemonRuns()) == [Start(0), Start(1)]
+
+
+def test_an_orphaned_daemon_ends_with_the_pack() -> None:
+    story = serving(1, needs_daemon=True)
+    story.hear(ControlLost())
+    assert story.hear(EndAsked()) == [End(0, drains=True)]
+    assert story.hear(Gone(0)) == [StopDaemon()]
+    assert story.hear(DaemonGone()) == [Exit(0)]
 
 
 def test_neighbours_of_a_dead_engine_are_asked_under_a_daemon() -> None:

@@ -134,6 +134,12 @@ class Packs(RuleBasedStateMachine):
             self.world.engines[index].is_ending = True
             self.hear(Fell(index, Death(failure=failure, message="it fell")))
 
+    @rule(data=st.data(), word=st.sampled_from([Answered, Healthy, Fell]))
+    def a_word_of_an_engine_comes_late(self, data: st.DataObject, word: type) -> None:
+        """It was said before the engine was told to end, and is heard after."""
+        if (index := self.one(data, ending=True)) is not None:
+            self.hear(Fell(index, Death(failure=Failure.DIED, message="late")) if word is Fell else word(index))
+
     @rule(data=st.data())
     def nothing_is_left_of_an_engine(self, data: st.DataObject) -> None:
         if (index := self.one(data, ending=True)) is not None:
@@ -177,7 +183,7 @@ class Packs(RuleBasedStateMachine):
         self.world.leaked = leaked
         self.act()
 
-    @precondition(lambda self: self.now > 50)
+    @precondition(lambda self: self.now > 20)
     @rule()
     def the_end_is_asked_for(self) -> None:
         self.hear(EndAsked())
