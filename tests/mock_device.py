@@ -3,9 +3,20 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
+# An engine that takes memory of the mock device, and is a client of its MPS daemon where it has one.
+CLIENT = """
+[ -z "$MOCK_DEVICE" ] || echo $ENGINE_BYTES > "$MOCK_DEVICE/$$"
+[ -z "$CUDA_MPS_PIPE_DIRECTORY" ] || echo 1 > "$CUDA_MPS_PIPE_DIRECTORY/client-$$"
+echo "limits: ${CUDA_MPS_PINNED_DEVICE_MEM_LIMIT-none} ${CUDA_MPS_ACTIVE_THREAD_PERCENTAGE-none}"
+echo "arguments: $*"
+exec "$@"
+"""
+LIGHT = (sys.executable, "-m", "light_engine")
+CLIENT_COMMAND = ("sh", "-c", CLIENT, "engine", *LIGHT)
 
 
 def mock_device(folder: Path) -> dict[str, str]:

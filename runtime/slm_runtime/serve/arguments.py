@@ -62,6 +62,7 @@ def _add_pack(group: argparse._ArgumentGroup) -> None:
     threads = "part of the GPU's threads that each engine is held to (default: an equal share)"
     fraction = "part of the GPU's memory that each engine may count as its own (default: by their number)"
     waiting = "requests that an engine takes before it answers 503 (default: two batches)"
+    unknown = "a flag that the engine does not know, and serves without: the profile's notes name it"
     modes = tuple(one.word for one in MODES)
     add(group, "--engines-per-gpu", count(tuning.ENGINES_PER_GPU), 1, metavar="R")
     group.add_argument("--sharing-mode", choices=modes, help="how they share it (default: one engine has it alone)")
@@ -71,6 +72,7 @@ def _add_pack(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gpu-memory-fraction", type=number(FRACTIONS), metavar="F", help=fraction)
     group.add_argument("--memory-limit-bytes", type=count(AT_LEAST_ONE), metavar="BYTES", help=limit)
     group.add_argument("--active-thread-percentage", type=count(PERCENTAGES), metavar="PERCENT", help=threads)
+    group.add_argument("--leave-out", action="append", default=[], metavar="FLAG", help=unknown)
     group.add_argument("--max-in-flight", type=count(AT_LEAST_ONE), metavar="N", help=waiting)
 
 
@@ -103,6 +105,7 @@ def settings_of(args: argparse.Namespace, words: Sequence[str]) -> Settings:
         max_num_batched_tokens=args.max_num_batched_tokens,
         memory_fraction=args.gpu_memory_fraction,
         max_in_flight=args.max_in_flight,
+        left_out=tuple(args.leave_out),
         host=args.host,
         first_port=args.port,
         status_port=args.status_port,

@@ -62,6 +62,8 @@ class Settings:
     """None: as replicas have it whose profile has no ledger."""
     max_in_flight: int | None = None
     """None: as replicas have it, a batch that runs and one that waits."""
+    left_out: tuple[str, ...] = ()
+    """Flags that the engine does not know, as it was measured without them: `Options.left_out`."""
     host: str
     """Where engines listen."""
     first_port: int = FIRST_PORT
@@ -116,6 +118,7 @@ class Settings:
             memory_fraction=self.fraction,
             fixed=self.arguments,
             service=service,
+            left_out=self.left_out,
         )
         return (*self.command, *self.kind.arguments(self.command, options))
 
@@ -152,7 +155,13 @@ def _of_sharing(settings: Settings) -> Iterator[Mistake]:
 
 
 def _of_sizes(settings: Settings) -> Iterator[Mistake]:
-    tokens = settings.max_num_batched_tokens
+    tokens, optional = settings.max_num_batched_tokens, settings.kind.optional_flags
+    for flag in settings.left_out:
+        if flag not in optional:
+            yield Mistake(
+                message=f"{settings.kind.name} does not serve as advised without {flag}",
+                remedy=f"give none but {', '.join(f'--leave-out={one}' for one in optional)}",
+            )
     if settings.engines > 1 and settings.kv_bytes is None:
         yield Mistake(
             message="engines that start together would mis-size each other's KV pools",

@@ -17,14 +17,13 @@ import pytest
 from benchmarks.gpu_stages import record
 from benchmarks.gpu_stages.record import Record
 from benchmarks.gpu_stages.table import STAGES
-from tests.mock_device import mock_device
+from tests.mock_device import LIGHT, mock_device
 
 TESTS = Path(__file__).parents[2]
 ROOT = TESTS.parent
 CPU = {"kind": "cpu", "product": None, "memory_bytes": None}
 MARK = "SLM_TEST"
 """The variable by which the processes of a test are known."""
-LIGHT = (sys.executable, "-m", "light_engine")
 NEVER_HEALTHY = {"LIGHT_ENGINE_FAULT": "never-healthy"}
 
 
@@ -45,11 +44,11 @@ class Bench:
     def have_all_but(self, stage: str, machine: dict[str, Any] = CPU) -> None:
         self.have(*(one.name for one in STAGES if one.name != stage), machine=machine)
 
-    def run(self, fate: dict[str, str] | None = None, **variables: str) -> int:
+    def run(self, fate: dict[str, str] | None = None, *, engine: tuple[str, ...] = LIGHT, **variables: str) -> int:
         """One whole run. Returns its exit status."""
         command = [sys.executable, "-m", "tests.unit.gpu_stages.driver", str(self.results)]
         done = subprocess.run(
-            [*command, json.dumps(fate or {}), *LIGHT],
+            [*command, json.dumps(fate or {}), *engine],
             env=self.environment | variables,
             stdout=subprocess.PIPE,
             text=True,

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.mock_device import mock_device
+from tests.mock_device import CLIENT_COMMAND, mock_device
 from tests.testbed.ports import free_ports
 
 TESTS = Path(__file__).parents[3]
@@ -26,16 +26,6 @@ MARK = "SLM_TEST"
 GIB = 2**30
 HANG_SECONDS = 120
 """A guard: what is awaited comes within seconds."""
-# An engine that takes memory of the mock device, and is a client of its MPS daemon where it has one.
-CLIENT = """
-[ -z "$MOCK_DEVICE" ] || echo $ENGINE_BYTES > "$MOCK_DEVICE/$$"
-[ -z "$CUDA_MPS_PIPE_DIRECTORY" ] || echo 1 > "$CUDA_MPS_PIPE_DIRECTORY/client-$$"
-echo "limits: ${CUDA_MPS_PINNED_DEVICE_MEM_LIMIT-none} ${CUDA_MPS_ACTIVE_THREAD_PERCENTAGE-none}"
-echo "arguments: $*"
-exec "$@"
-"""
-LIGHT = (sys.executable, "-m", "light_engine")
-CLIENT_COMMAND = ("sh", "-c", CLIENT, "engine", *LIGHT)
 
 
 @pytest.fixture(autouse=True)

@@ -266,6 +266,14 @@ def test_an_engine_that_dies_while_the_pack_drains_stays_dead() -> None:
     assert story.hear(Gone(1)) == [Exit(0)]
 
 
+def test_an_engine_that_was_told_to_end_has_not_failed() -> None:
+    story = new()
+    story.act()
+    assert story.hear(EndAsked()) == [End(0, drains=False)]
+    story.hear(Fell(0, WRONG_FLAG))
+    assert story.hear(Gone(0)) == [Exit(0)]
+
+
 def test_a_daemon_that_starts_while_the_pack_ends_is_ended_too() -> None:
     story = new(needs_daemon=True)
     story.act()

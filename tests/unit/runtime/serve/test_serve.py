@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from slm_core.failure import EXIT_STATUS, Failure
 
-from tests.unit.runtime.serve.conftest import GIB, LIGHT, Serve, processes_of
+from tests.mock_device import LIGHT
+from tests.unit.runtime.serve.conftest import GIB, Serve, processes_of
 
 pytestmark = pytest.mark.slow
 SLICED = ("--device", "cpu", "--sharing-mode", "time-slicing")

@@ -58,6 +58,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "a step of 32 tokens has no room for 48 sequences",
         "raise --max-num-batched-tokens to --batch-size at least",
     ),
+    "a-flag-that-cannot-be-left-out": (
+        {"left_out": ("--max-num-queued-reqs", "--max-num-seqs")},
+        "vllm does not serve as advised without --max-num-seqs",
+        "give none but --leave-out=--max-num-queued-reqs",
+    ),
     "more-memory-than-there-is": (
         {"memory_fraction": 0.4},
         "3 engines would want 0.4 of the GPU's memory each",
