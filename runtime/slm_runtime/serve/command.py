@@ -14,10 +14,10 @@ from slm_core.sharing import sharing_of
 
 from slm_runtime.device_checks import check_device, open_device
 from slm_runtime.serve.init import run_as_init
+from slm_runtime.serve.narration import remedy_of
 from slm_runtime.serve.output import Output, write_all
 from slm_runtime.serve.pack import Death, Patience
 from slm_runtime.serve.settings import Mistake, mistakes, mistakes_on
-from slm_runtime.serve.status import remedy_of
 from slm_runtime.serve.supervisor import Supervisor
 from slm_runtime.task import check_model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slm_core.failure import REMEDY, Failure
 from slm_core.wording import several
 
 from slm_runtime.serve.pack import (
@@ -20,15 +21,22 @@ from slm_runtime.serve.pack import (
     StartDaemon,
     StopDaemon,
 )
-from slm_runtime.serve.status import remedy_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from slm_runtime.serve.pack import Action, Death, Event, Pack
     from slm_runtime.serve.settings import Settings
 
 
+REMEDIES: Mapping[Failure, str] = REMEDY | {
+    Failure.PORT: "end what listens there, or give another --port",
+    Failure.HOST_MEMORY: "give the container more memory, or serve fewer engines (--engines-per-gpu)",
+    Failure.STATE_BLOCKS: "lower --batch-size to the number of blocks that the engine names",
+    Failure.HANGS: "read what the engine's debug log says last",
+    Failure.DISK: "free space where TMPDIR, the caches and the model's files are",
+}
+"""What to do about a class of failure while serving."""
 _DAEMON = {
     Daemon.RUNNING: ("the MPS daemon runs",),
     Daemon.ORPHANED: ("the MPS control process is gone: engines serve on, and all start again once one has to",),
@@ -81,6 +89,11 @@ def told(before: Pack, after: Pack, event: Event, settings: Settings) -> Iterato
             pass
     if after.daemon is not before.daemon:
         yield from _DAEMON.get(after.daemon, ())
+
+
+def remedy_of(death: Death, settings: Settings) -> str:
+    """What to do about it."""
+    return death.remedy or settings.kind.remedies.get(death.failure) or REMEDIES[death.failure]
 
 
 def _why(death: Death, settings: Settings) -> Iterator[str]:

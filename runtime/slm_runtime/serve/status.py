@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from slm_core.failure import REMEDY, Failure
 
+from slm_runtime.serve.narration import remedy_of
 from slm_runtime.serve.pack import Phase
 from slm_runtime.serve.plan import waits_for
 
@@ -32,15 +32,6 @@ if TYPE_CHECKING:
     from slm_runtime.nvml import Device
     from slm_runtime.serve.pack import Death, EngineState, Pack
     from slm_runtime.serve.settings import Settings
-
-REMEDIES: Mapping[Failure, str] = REMEDY | {
-    Failure.PORT: "end what listens there, or give another --port",
-    Failure.HOST_MEMORY: "give the container more memory, or serve fewer engines (--engines-per-gpu)",
-    Failure.STATE_BLOCKS: "lower --batch-size to the number of blocks that the engine names",
-    Failure.HANGS: "read what the engine's debug log says last",
-    Failure.DISK: "free space where TMPDIR, the caches and the model's files are",
-}
-"""What to do about a class of failure while serving."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +45,6 @@ class View:
     now: float
     pids: Mapping[int, int] = field(default_factory=dict)
     """Of the engines that have a process."""
-
-
-def remedy_of(death: Death, settings: Settings) -> str:
-    """What to do about it."""
-    return death.remedy or settings.kind.remedies.get(death.failure) or REMEDIES[death.failure]
 
 
 def status_of(view: View) -> dict[str, Any]:
