@@ -12,7 +12,7 @@ CLIENT = """
 [ -z "$MOCK_DEVICE" ] || echo $ENGINE_BYTES > "$MOCK_DEVICE/$$"
 [ -z "$CUDA_MPS_PIPE_DIRECTORY" ] || echo 1 > "$CUDA_MPS_PIPE_DIRECTORY/client-$$"
 echo "limits: ${CUDA_MPS_PINNED_DEVICE_MEM_LIMIT-none} ${CUDA_MPS_ACTIVE_THREAD_PERCENTAGE-none}"
-echo "arguments: $*"
+echo "folder: $TMPDIR"
 exec "$@"
 """
 LIGHT = (sys.executable, "-m", "light_engine")

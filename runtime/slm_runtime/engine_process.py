@@ -250,7 +250,7 @@ async def start_engine(launch: Launch) -> EngineProcess:
         command=(*launch.command, *kind.listen("127.0.0.1", port)),
         environment=dict(launch.environment) | own,
     )
-    folder = new_folder()
+    folder = Path(tempfile.mkdtemp(prefix="slm-engine-"))
     log = folder / LOG
     with log.open("wb") as out:
         place = Place(port=port, folder=folder, out=out.fileno(), read_log=lambda: _text_of(log))
@@ -265,11 +265,6 @@ async def start_engine(launch: Launch) -> EngineProcess:
 
 def _text_of(log: Path) -> str:
     return log.read_text(errors="replace") if log.exists() else ""
-
-
-def new_folder() -> Path:
-    """A temporary folder for one engine."""
-    return Path(tempfile.mkdtemp(prefix="slm-engine-"))
 
 
 async def begin_engine(launch: Launch, place: Place) -> EngineProcess:

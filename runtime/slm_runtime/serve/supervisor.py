@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from aiohttp import web
@@ -24,7 +26,6 @@ from slm_runtime.engine_process import (
     Launch,
     Place,
     begin_engine,
-    new_folder,
 )
 from slm_runtime.launches import Share, environment_of
 from slm_runtime.ledger import read_config
@@ -280,7 +281,7 @@ class Supervisor:
         tail = Tail(TAIL_BYTES)
         ours, theirs = os.pipe()
         try:
-            place = Place(port=settings.ports[index], folder=new_folder(), out=theirs, read_log=tail.text)
+            place = Place(port=settings.ports[index], folder=_new_folder(index), out=theirs, read_log=tail.text)
             engine = await begin_engine(launch, place)
         except BaseException:
             os.close(ours)
@@ -316,6 +317,13 @@ class Supervisor:
     def _request(self, tokens: int) -> dict[str, object]:
         prompt = list(self._tokens[:1] * 8)
         return {"model": self._settings.served_name, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True}
+
+
+def _new_folder(index: int) -> Path:
+    """NB: an engine's sockets lie in it, and their paths may have 107 characters: it is no deeper than while measuring."""
+    folder = Path(tempfile.gettempdir(), str(index))
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _death(error: ProfileError | EngineFault) -> Death:

@@ -46,6 +46,12 @@ async def test_each_line_says_whose_it_is(serve: Serve) -> None:
     assert any(line.startswith("[engine 1] (APIServer") for line in pack.lines)
 
 
+async def test_an_engines_folder_leaves_room_for_its_sockets(serve: Serve, scratch: Path) -> None:
+    async with serve(*SLICED) as pack:
+        folder = Path((await pack.says("[engine 1] folder: ")).rpartition(" ")[2])
+    assert len(str(folder.relative_to(scratch))) <= len("slm-engine-") + 8  # as while it is measured
+
+
 async def test_readiness_needs_one_engine_and_liveness_none(serve: Serve) -> None:
     async with serve(*SLICED, LIGHT_ENGINE_FAULT="never-healthy") as pack:
         await pack.says("engine 0 starts")
