@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 ENGINES = 2
 BATCH = 8
 """Requests in flight at each engine."""
-TOKENS_AT_END = 1000
+TOKENS_AT_END = 400
 """Of each answer that is begun before the end: it must last until the end is asked for."""
 LAST_LINES = 5
 LOOK_SECONDS = 0.05

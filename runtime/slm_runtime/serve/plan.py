@@ -53,10 +53,10 @@ if TYPE_CHECKING:
     from slm_runtime.serve.pack import Action, Event
 
 
-def new_pack(engines: int, patience: Patience, *, need_bytes: int, needs_daemon: bool) -> Pack:
+def new_pack(engines: int, patience: Patience, now: float, *, need_bytes: int, needs_daemon: bool) -> Pack:
     """Before anything is started."""
     daemon = Daemon.DOWN if needs_daemon else Daemon.NOT_NEEDED
-    return Pack(engines=(EngineState(),) * engines, patience=patience, need_bytes=need_bytes, daemon=daemon)
+    return Pack(engines=(EngineState(since=now),) * engines, patience=patience, need_bytes=need_bytes, daemon=daemon)
 
 
 def backoff_seconds(failures: int, patience: Patience) -> float:

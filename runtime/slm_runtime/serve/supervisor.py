@@ -95,6 +95,7 @@ class Supervisor:
         self.pack: Pack = new_pack(
             settings.engines,
             patience,
+            asyncio.get_running_loop().time(),
             need_bytes=settings.need_bytes(device.memory_bytes) if device else 0,
             needs_daemon=sharing_of(settings.mode).daemon is not None,
         )

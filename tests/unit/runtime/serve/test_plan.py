@@ -73,7 +73,7 @@ class Story:
 
 
 def new(engines: int = 3, *, needs_daemon: bool = False) -> Story:
-    return Story(new_pack(engines, Patience(), need_bytes=2 * GIB, needs_daemon=needs_daemon))
+    return Story(new_pack(engines, Patience(), 1000.0, need_bytes=2 * GIB, needs_daemon=needs_daemon))
 
 
 def serving(engines: int = 3, *, needs_daemon: bool = False) -> Story:
@@ -111,7 +111,7 @@ def test_an_engine_starts_only_once_the_daemon_runs() -> None:
     assert story.hear(DaemonRuns()) == [Start(0)]
 
 
-def test_an_engine_that_dies_starts_again_and_touches_no_neighbour() -> None:
+def test_an_engine_that_dies_starts_again_beside_its_neighbours() -> None:
     story = serving()
     assert story.hear(Fell(1, DIED)) == []
     assert story.hear(Gone(1)) == [Start(1)]
@@ -195,7 +195,7 @@ def test_engines_serve_on_when_only_the_control_process_is_gone() -> None:
     assert story.pack.daemon is Daemon.ORPHANED
 
 
-def test_an_orphaned_daemon_is_replaced_once_an_engine_has_to_start() -> None:
+def test_an_orphaned_daemon_is_replaced_once_one_has_to_start() -> None:
     story = serving(2, needs_daemon=True)
     story.hear(ControlLost())
     assert story.hear(Fell(0, DIED)) == [Probe(1, (1,))]
@@ -301,7 +301,7 @@ def test_a_daemon_that_never_started_ends_the_pack() -> None:
     assert story.hear(DaemonGone(NO_MPS)) == [Exit(EXIT_STATUS[Failure.SHARING])]
 
 
-def test_a_daemon_that_does_not_start_again_is_tried_with_backoff() -> None:
+def test_a_daemon_that_does_not_start_is_tried_with_backoff() -> None:
     story = serving(1, needs_daemon=True)
     story.hear(ServerLost())
     assert story.hear(Gone(0)) == [StopDaemon()]

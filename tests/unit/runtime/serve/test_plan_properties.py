@@ -61,7 +61,7 @@ class World:
 class Packs(RuleBasedStateMachine):
     @initialize(engines=st.integers(1, 4), needs_daemon=st.booleans())
     def begin(self, *, engines: int, needs_daemon: bool) -> None:
-        self.pack: Pack = new_pack(engines, Patience(), need_bytes=NEED, needs_daemon=needs_daemon)
+        self.pack: Pack = new_pack(engines, Patience(), 0.0, need_bytes=NEED, needs_daemon=needs_daemon)
         self.world, self.now = World(), 0.0
         self.act()
 
