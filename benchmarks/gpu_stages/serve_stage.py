@@ -1,8 +1,8 @@
 """A pack served in one container, and what befalls it: engines, daemon and server killed under load, and its end.
 
 Runs `python -m slm_runtime serve` as a pod would and asks its status port. Under MPS where that is here, else under time
-slicing. The load is a closed loop an engine: an answer that breaks off, or is none, counts as lost. Must never say that
-something was lost by a neighbour without having had requests in flight there.
+slicing. The load is a closed loop an engine, which goes on asking one that is away: errors are answers that break off and
+those that are none. Must never speak of a neighbour's errors without having had requests in flight there.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ class _Pack:
             return {
                 "starts_again_after_seconds": memory_seconds,
                 "serves_again_after_seconds": time.monotonic() - began,
-                "lost_by_it": victim.errors,
-                "lost_by_its_neighbour": neighbour.errors,
+                "errors_of_it": victim.errors,
+                "errors_of_its_neighbour": neighbour.errors,
                 "answered_by_its_neighbour": neighbour.answered,
                 "starts": [one["starts"] for one in serving["engines"]],
                 "its_death": serving["engines"][1]["lastDeath"],

@@ -92,8 +92,8 @@ def test_a_served_pack_is_killed_in_every_way_and_ended(bench: Bench, device: di
     taken = [found["start"][f"free_{when}_bytes"] for when in ("before", "with_one", "with_all")]
     assert taken == sorted(taken, reverse=True)
     killed = found["killed_engine"]
-    assert (killed["lost_by_its_neighbour"], killed["starts"]) == (0, [1, 2])
-    assert killed["lost_by_it"] >= 1
+    assert (killed["errors_of_its_neighbour"], killed["starts"]) == (0, [1, 2])
+    assert killed["errors_of_it"] >= 1
     assert killed["its_death"]["class"] == "EngineDied"
     assert (found["killed_control"]["daemon"], found["killed_control"]["lost"]) == ("Orphaned", 0)
     assert found["killed_server"]["starts"] == [2, 3]
