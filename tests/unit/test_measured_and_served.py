@@ -173,7 +173,7 @@ IN_A_PACK: list[Difference] = [
 ]
 
 
-def test_an_engine_of_a_pack_differs_from_a_replica_in_these_words() -> None:
+def test_engine_of_a_pack_differs_from_a_replica_in_these_words() -> None:
     spec = build.deployment_spec({"model": MODEL, "engine": ENGINE})
     fraction = default().fraction_while_serving(2, LEDGER)
     words = [

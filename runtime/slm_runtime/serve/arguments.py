@@ -31,7 +31,7 @@ The words after `--` are the engine's command and the arguments that it always g
 The status port answers GET /healthz (the supervisor lives), /readyz (an engine serves) and /status (JSON). SIGTERM and
 SIGINT end the pack: engines finish what they have begun first.
 
-exit status: 0 ended as it was told to; 2 wrong command line; otherwise by class of failure:
+exit status: 0 ended by a signal, drained; 2 wrong command line; otherwise by class of failure:
 """ + "\n".join(f"  {status:>3}  {failure}" for failure, status in EXIT_STATUS.items())
 
 

@@ -30,7 +30,7 @@ WRONG_COMMAND_LINE = 2
 
 
 def serve(settings: Settings, patience: Patience | None = None) -> int:
-    """Serve until told to end. Returns the exit status."""
+    """Serve until asked to end. Returns the exit status."""
     if refused := _refused(mistakes(settings)):
         return refused
     return run_as_init(lambda: asyncio.run(_supervise(settings, patience or Patience())))

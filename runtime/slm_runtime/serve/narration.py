@@ -64,7 +64,7 @@ def doing(pack: Pack, action: Action, settings: Settings) -> Iterator[str]:
             pass
 
 
-def told(before: Pack, after: Pack, event: Event, settings: Settings) -> Iterator[str]:
+def hearing(before: Pack, after: Pack, event: Event, settings: Settings) -> Iterator[str]:
     """Lines for what was heard, as far as it changed anything."""
     if after == before:
         return

@@ -98,7 +98,7 @@ class Pack:
     stepped_at: float | None = None
     """When the last step was made."""
     fatal: Death | None = None
-    """What ends the pack, because no start can mend it."""
+    """What ends the pack, because no start can help."""
 
     @property
     def is_ending(self) -> bool:

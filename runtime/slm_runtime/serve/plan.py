@@ -2,7 +2,7 @@
 
 An engine's life, and what of the pack holds it back:
 
-    Down --start--> Starting --answers--> Ready --dies, or is told to end--> Ending --nothing is left of it--> Down
+    Down --start--> Starting --answers--> Ready --dies, or is to end--> Ending --nothing is left of it--> Down
       ^ waits for: the MPS daemon; its backoff; memory that is really free; the first engine, until the pack is warm
 
 The first engine starts alone, because it fills the page cache and the compile cache that all of them use; once any has

@@ -2,7 +2,7 @@
 
 Every engine has one task for its whole life, the daemon has one, and all of them speak to the plan through one queue.
 Assumes to be the process's only task, below `init`. Must never decide anything, and must never end an engine's process
-before its MPS server was told to let go of it.
+before its MPS server was asked to let go of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from slm_runtime.ledger import read_config
 from slm_runtime.processes import group_of
 from slm_runtime.prompts import text_tokens
 from slm_runtime.serve.init import ENDING
-from slm_runtime.serve.narration import doing, told
+from slm_runtime.serve.narration import doing, hearing
 from slm_runtime.serve.output import Tail
 from slm_runtime.serve.pack import (
     Answered,
@@ -87,7 +87,7 @@ class Supervisor:
         self._events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._engines: dict[int, EngineProcess] = {}
-        self._told: dict[int, asyncio.Future[bool]] = {}
+        self._to_end: dict[int, asyncio.Future[bool]] = {}
         """By engine: set once it is to end, and whether it may drain."""
         self._daemon: mps.MpsDaemon | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -134,7 +134,7 @@ class Supervisor:
     def _hear(self, event: Event) -> None:
         before = self.pack
         self.pack = heard(before, event, asyncio.get_running_loop().time())
-        self._say(told(before, self.pack, event, self._settings))
+        self._say(hearing(before, self.pack, event, self._settings))
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -166,11 +166,11 @@ class Supervisor:
             case StopDaemon():
                 self._go(self._stop_daemon())
             case Start(index=index):
-                self._told[index] = asyncio.get_running_loop().create_future()
+                self._to_end[index] = asyncio.get_running_loop().create_future()
                 self._go(self._live(index))
             case End(index=index, drains=drains):
-                if not self._told[index].done():
-                    self._told[index].set_result(drains)
+                if not self._to_end[index].done():
+                    self._to_end[index].set_result(drains)
             case Probe(daemon=daemon, indices=indices):
                 self._go(self._probe(daemon, indices))
             case Exit():
@@ -250,7 +250,7 @@ class Supervisor:
             return
         self._engines[index] = engine
         serving = asyncio.create_task(self._serve(index, engine, following))
-        to_end = self._told[index]
+        to_end = self._to_end[index]
         either: set[asyncio.Future[Any]] = {serving, to_end}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if serving.done():

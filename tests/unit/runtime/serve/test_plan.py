@@ -1,4 +1,4 @@
-"""What the supervisor of a pack does next, told as stories: what is heard, what is done."""
+"""What the supervisor of a pack does next, as stories: what is heard, what is done."""
 
 from dataclasses import dataclass, field
 
@@ -266,7 +266,7 @@ def test_an_engine_that_dies_while_the_pack_drains_stays_dead() -> None:
     assert story.hear(Gone(1)) == [Exit(0)]
 
 
-def test_an_engine_that_was_told_to_end_has_not_failed() -> None:
+def test_an_engine_that_was_asked_to_end_has_not_failed() -> None:
     story = new()
     story.act()
     assert story.hear(EndAsked()) == [End(0, drains=False)]

@@ -136,7 +136,7 @@ class Packs(RuleBasedStateMachine):
 
     @rule(data=st.data(), word=st.sampled_from([Answered, Healthy, Fell]))
     def a_word_of_an_engine_comes_late(self, data: st.DataObject, word: type) -> None:
-        """It was said before the engine was told to end, and is heard after."""
+        """It was said before the engine was asked to end, and is heard after."""
         if (index := self.one(data, ending=True)) is not None:
             self.hear(Fell(index, Death(failure=Failure.DIED, message="late")) if word is Fell else word(index))
 
