@@ -28,6 +28,7 @@ async def test_the_first_engine_starts_alone_then_the_rest(
     async with serve(*SLICED, engines=3) as pack:
         said = [await pack.says(text) for text in ("engine 0 serves", "engine 1 starts", "engine 2 starts")]
         assert said[0].endswith("1 of 3 do")
+        assert (await pack.get("/readyz"))[0] == 200
         said += [await pack.says("serves"), await pack.says("serves")]
         await pack.serves(3)
         status = await pack.status()
@@ -61,9 +62,6 @@ async def test_readiness_needs_one_engine_and_liveness_none(serve: Serve) -> Non
         status = await pack.status()
         assert (status["state"], status["enginesNotReady"]) == ("Starting", 2)
         assert status["engines"][1]["waitsFor"] == "the first engine, which fills the caches for all"
-    async with serve(*SLICED) as pack:
-        await pack.says("engine 0 serves")
-        assert (await pack.get("/readyz"))[0] == 200
         async with pack.session.post(f"http://127.0.0.1:{pack.status_port}/status") as refused:
             assert refused.status == 405
 
