@@ -17,11 +17,13 @@ from slm_core.engines.registry import default
 from slm_core.failure import ProfileError
 from slm_core.measurements import SharingMode
 from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.manifests.engine import Serving, command, serving_args
+from slm_operator.manifests.engine import Serving, command, fixed_args, serving_args
+from slm_operator.manifests.model import model_source
 from slm_operator.manifests.profile import Where, profile_args
 from slm_runtime import cli
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
+from slm_runtime.serve.arguments import settings_of
 from slm_runtime.window import Pace
 from slm_runtime.workload import Lengths
 
@@ -162,6 +164,40 @@ async def test_measured_engine_has_every_flag_of_a_served_one(started: list[Star
     """So what an engine does not know is seen while it is measured, whatever it calls itself."""
     one = flags((await measured(started, 2, KV)).words)
     assert flags(served(2)).keys() <= one.keys()
+
+
+IN_A_PACK: list[Difference] = [
+    ("--host", None, "127.0.0.1", "engines of a pack are asked by what stands before them in their pod"),
+    ("--port", "8000", "8102", "each has its own, in order"),
+    ("--shutdown-timeout", "120", "150", "what the pod's grace leaves beside the end of engines that must be killed"),
+]
+
+
+def test_engine_of_a_pack_differs_from_a_replica_in_these_words() -> None:
+    spec = build.deployment_spec({"model": MODEL, "engine": ENGINE})
+    fraction = default().fraction_while_serving(2, LEDGER)
+    words = [
+        "serve",
+        "--model",
+        model_source(spec.model).path,
+        "--served-model-name",
+        "chat",
+        "--batch-size",
+        str(BATCH),
+    ]
+    words += [
+        "--kv-cache-bytes",
+        str(KV),
+        "--max-num-batched-tokens",
+        str(TOKENS),
+        "--gpu-memory-fraction",
+        str(fraction),
+    ]
+    words += ["--engines-per-gpu", "2", "--sharing-mode", "time-slicing"]
+    engine = (*command(spec.engine), "--", *fixed_args(spec.model, spec.engine))
+    one, other = flags(served(2)), flags(settings_of(cli._parser().parse_args(words), engine).words(1))
+    differing = {flag: (one.get(flag), other.get(flag)) for flag in one | other if one.get(flag) != other.get(flag)}
+    assert differing == {flag: (replica, packed) for flag, replica, packed, _ in IN_A_PACK}
 
 
 VERSIONS = {

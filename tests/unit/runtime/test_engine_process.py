@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from slm_core.failure import EngineFault, Failure
-from slm_runtime.engine_process import EngineProcess, Launch, free_port, group_of, start_engine
+from slm_runtime.engine_process import EngineProcess, Launch, free_port, start_engine
+from slm_runtime.processes import group_of
 
 # An engine that starts a worker, maps shared memory, says it is healthy, and ignores SIGTERM if asked to.
 pytestmark = pytest.mark.slow

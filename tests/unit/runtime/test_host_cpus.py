@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from slm_core.units import GIB
 from slm_runtime import host
-from slm_runtime.engine_process import group_of
 from slm_runtime.host import Share, cores_of_engines, held_to, shortages
+from slm_runtime.processes import group_of
 
 from tests.unit.runtime.test_engine_process import started
 
