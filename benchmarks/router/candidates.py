@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from slm_operator.manifests.router import Router, engine_name, router_config
+from slm_operator.manifests.router import engine_name, router_config
 
 from tests.testbed.debian import program
 from tests.testbed.gotools import cache_dir, one_at_a_time
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator, Callable
 
-    import aiohttp
+    from slm_operator.manifests.router import Router
 
-    from benchmarks.router.played import PlayedSupervisor
+    from benchmarks.router.points import Pack
 
 VLLM_ROUTER = "vllm-router==0.1.17"
 
@@ -38,9 +38,7 @@ class Candidate(Protocol):
         """How it is started; what it reads is written into the folder."""
         ...
 
-    async def set_out(
-        self, index: int, *, out: bool, router: Router, supervisor: PlayedSupervisor, http: aiohttp.ClientSession
-    ) -> None:
+    async def set_out(self, pack: Pack, index: int, *, out: bool) -> None:
         """Take an engine out, or in again."""
         ...
 
@@ -53,17 +51,17 @@ class HAProxy:
     ends_on: signal.Signals = signal.SIGUSR1
     edit: Callable[[str], str] = str
 
-    def command(self, router: Router, folder: Path) -> list[str]:  # noqa: D102 - the protocol's
+    def command(self, router: Router, folder: Path) -> list[str]:
+        """With the product's file, on loopback only."""
         text = self.edit(router_config(router).replace("bind :", "bind 127.0.0.1:"))
         (folder / "haproxy.cfg").write_text(text)
         return [program("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")]
 
-    async def set_out(
-        self, index: int, *, out: bool, router: Router, supervisor: PlayedSupervisor, http: aiohttp.ClientSession
-    ) -> None:  # noqa: ARG002, D102
+    async def set_out(self, pack: Pack, index: int, *, out: bool) -> None:
+        """By the supervisor, which is asked."""
         name = engine_name(index)
-        (supervisor.drained.add if out else supervisor.drained.discard)(name)
-        await supervisor.told(name)
+        (pack.supervisor.drained.add if out else pack.supervisor.drained.discard)(name)
+        await pack.supervisor.told(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,8 @@ class VllmRouter:
     ends_on: signal.Signals = signal.SIGTERM
     retries: bool = False
 
-    def command(self, router: Router, folder: Path) -> list[str]:  # noqa: ARG002, D102
+    def command(self, router: Router, folder: Path) -> list[str]:  # noqa: ARG002 - the protocol's
+        """All by flags."""
         engines = [f"http://127.0.0.1:{port}" for port in router.engine_ports]
         limit = str(len(engines) * router.most_in_flight)
         words = [
@@ -85,12 +84,11 @@ class VllmRouter:
         ]
         return [str(vllm_router()), *words, *([] if self.retries else ["--disable-retries"])]
 
-    async def set_out(
-        self, index: int, *, out: bool, router: Router, supervisor: PlayedSupervisor, http: aiohttp.ClientSession
-    ) -> None:  # noqa: ARG002, D102
-        engine = f"http://127.0.0.1:{router.engine_ports[index]}"
+    async def set_out(self, pack: Pack, index: int, *, out: bool) -> None:
+        """By an order on the port of the requests."""
+        engine = f"http://127.0.0.1:{pack.router.engine_ports[index]}"
         path = "remove_worker" if out else "add_worker"
-        async with http.post(f"http://127.0.0.1:{router.port}/{path}", params={"url": engine}) as answer:
+        async with pack.http.post(f"{pack.url}/{path}", params={"url": engine}) as answer:
             await answer.read()
 
 

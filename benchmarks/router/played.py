@@ -129,6 +129,7 @@ class PlayedSupervisor:
     status_port: int
     drained: set[str] = field(default_factory=set)
     _told: dict[str, asyncio.Event] = field(default_factory=dict)
+    _answering: list[asyncio.Task[None]] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -139,23 +140,33 @@ class PlayedSupervisor:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.status_port).start()
         try:
-            async with await asyncio.start_server(self._agent, "127.0.0.1", self.agent_port):
+            async with await asyncio.start_server(self._asked, "127.0.0.1", self.agent_port):
                 yield
         finally:
             await runner.cleanup()
+            await asyncio.gather(
+                *self._answering, return_exceptions=True
+            )  # the router has gone, and with it each question
 
     async def told(self, name: str) -> None:
-        """Until the router has asked for this engine, and so knows what is said of it now."""
+        """Until the router has asked for this engine and read the answer: it closes its end once it acts by it."""
         self._told[name] = asyncio.Event()
         await self._told[name].wait()
 
-    async def _agent(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        name = (await reader.readline()).decode().strip()
-        writer.write(b"drain\n" if name in self.drained else b"ready\n")
-        await writer.drain()
-        writer.close()
-        if name in self._told:
-            self._told[name].set()
+    def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._answering.append(asyncio.create_task(self._say(reader, writer)))
+
+    async def _say(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):  # a router that is killed
+            name = (await reader.readline()).decode().strip()
+            writer.write(b"drain\n" if name in self.drained else b"ready\n")
+            writer.write_eof()
+            await reader.read()
+            if name in self._told:
+                self._told[name].set()
+        with contextlib.suppress(OSError):
+            writer.close()
+            await writer.wait_closed()
 
     async def _metrics(self, _: web.Request) -> web.Response:
         lines = [f'vllm:num_requests_running{{engine="{at}"}} {len(one.open)}' for at, one in enumerate(self.engines)]

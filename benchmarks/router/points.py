@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import io
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from slm_core.engines.registry import default
@@ -52,6 +52,8 @@ class Pack:
     supervisor: PlayedSupervisor
     process: Process
     http: aiohttp.ClientSession
+    asked: list[asyncio.Future[Any]] = field(default_factory=list)
+    """Requests on their way, ended with the pack."""
 
     @property
     def url(self) -> str:
@@ -70,7 +72,9 @@ class Pack:
 
     def asking(self) -> asyncio.Task[tuple[int, dict[str, str], bytes]]:
         """One request that is on its way."""
-        return asyncio.create_task(self.ask())
+        task = asyncio.create_task(self.ask())
+        self.asked.append(task)
+        return task
 
     def _post(self, body: bytes, headers: dict[str, str]) -> aiohttp.client._RequestContextManager:
         content = {"Content-Type": "application/json"} | {
@@ -84,15 +88,14 @@ class Pack:
             engine.holds = True
         before = self.begun
         for _ in range(count):
-            self.asking().add_done_callback(lambda task: task.cancelled() or task.exception())
+            self.asking()
         await until(lambda: self.begun >= before + count)
         return [call for engine in self.engines for call in engine.open]
 
     async def set_out(self, index: int, *, out: bool) -> None:
         """Take an engine out, or in again."""
-        asked = self.candidate.set_out(index, out=out, router=self.router, supervisor=self.supervisor, http=self.http)
         try:
-            await asyncio.wait_for(asked, STEP_SECONDS)
+            await asyncio.wait_for(self.candidate.set_out(self, index, out=out), STEP_SECONDS)
         except TimeoutError:
             raise Missed("cannot be told that an engine is to be left out") from None
 
@@ -113,10 +116,21 @@ async def until(seen: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+_lent: set[int] = set()
+
+
+def own_ports(count: int) -> list[int]:
+    """Ports that no other pack of this process has, for several may be made before the first listens."""
+    while _lent & (ports := set(free_ports(count))):
+        continue
+    _lent.update(ports)
+    return sorted(ports)
+
+
 @contextlib.asynccontextmanager
 async def pack(candidate: Candidate, *, listening: bool = True) -> AsyncIterator[Pack]:
     """A candidate in front of engines that listen, and that it knows to be ready; or of engines that do not."""
-    port, metrics_port, agent_port, status_port, *engine_ports = free_ports(4 + ENGINES)
+    port, metrics_port, agent_port, status_port, *engine_ports = own_ports(4 + ENGINES)
     router = Router(
         port=port,
         metrics_port=metrics_port,
@@ -130,8 +144,10 @@ async def pack(candidate: Candidate, *, listening: bool = True) -> AsyncIterator
     supervisor = PlayedSupervisor(engines, agent_port, status_port)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(supervisor.serving())
-        for engine in engines if listening else ():
-            await engine.listen()
+        for engine in engines:
+            stack.push_async_callback(engine.refuse)
+            if listening:
+                await engine.listen()
         process = await stack.enter_async_context(running(candidate, router))
         # A connection for each request: else a client's own pool would try again what a router has cut off.
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
@@ -142,8 +158,9 @@ async def pack(candidate: Candidate, *, listening: bool = True) -> AsyncIterator
         try:
             yield made
         finally:
-            for engine in engines:
-                await engine.refuse()
+            for task in made.asked:
+                task.cancel()
+            await asyncio.gather(*made.asked, return_exceptions=True)
 
 
 async def until_ready(made: Pack) -> None:
@@ -183,6 +200,7 @@ async def until_listening(made: Pack) -> None:
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", made.router.port)
             writer.close()
+            await writer.wait_closed()
             return
         if made.process.returncode is not None:
             raise RuntimeError(f"{made.candidate.name} ended by itself with status {made.process.returncode}")
@@ -309,6 +327,7 @@ async def streaming(made: Pack) -> AsyncIterator[tuple[Call, aiohttp.ClientRespo
         engine.holds = True
     content = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
     asking = asyncio.ensure_future(made.http.post(made.url + COMPLETIONS, data=STREAM, headers=content))
+    made.asked.append(asking)
     call = await first_call(made)
     await call.send(b"data: begins\n\n")
     try:
@@ -509,7 +528,8 @@ async def until_refuses(made: Pack) -> None:
         except OSError:
             return
         writer.close()
-        await asyncio.sleep(0.02)
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 POINTS: dict[str, Callable[[Pack], Awaitable[str]]] = {
