@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 from benchmarks.churn import results as churn
 from benchmarks.clients import compared
 from benchmarks.provenance import provenance
+from benchmarks.router import results as router
 from benchmarks.scale.results import missed, parts, table
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,7 @@ def measured_pages() -> dict[Path, str]:
         "concepts/memory-gap.md": {"clients": _clients()},
         "reference/performance.md": _scale_blocks(),
         "reference/reliability.md": {"faults": _faults(), "churn": _churn()},
+        "adr/0028-haproxy-is-the-router-in-a-pack.md": {"router": _router()},
         "how-to/serving.md": {"many": _many(), "changes": _changes()},
     }
     return {ROOT / "docs" / page: _filled(page, lines) for page, lines in blocks.items()}
@@ -79,6 +81,13 @@ def _clients() -> list[str]:
         return []
     named = " and ".join(kept["clients"])
     return [f"{provenance(about['command'], about)} Clients: {named}.", "", *compared.table(kept).splitlines()]
+
+
+def _router() -> list[str]:
+    kept, about = _kept("router.json"), _kept("../records/router.json")
+    if kept is None or about is None:
+        return []
+    return [provenance(about["command"], about), "", *router.lines(kept)]
 
 
 def _many() -> list[str]:

@@ -21,7 +21,7 @@ from slm_core.engines.registry import default
 from slm_operator.manifests.router import Router
 
 from benchmarks.router.candidates import running
-from benchmarks.router.played import HEALTH, LOAD
+from benchmarks.router.played import HEALTH
 from tests.testbed.ports import free_ports
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ class _Engine:
     async def listen(self) -> web.AppRunner:
         app = web.Application()
         app.router.add_get(HEALTH, self._health)
-        app.router.add_get(LOAD, self._health)
         app.router.add_post("/v1/completions", self._take)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
@@ -73,7 +72,7 @@ class _Engine:
         return runner
 
     async def _health(self, _: web.Request) -> web.Response:
-        return web.json_response({"load": self.in_flight})
+        return web.Response()
 
     async def _take(self, request: web.Request) -> web.Response:
         others = [one.in_flight for one in self.all_of_them]
@@ -126,7 +125,7 @@ async def _even(name: str, candidate: Candidate | None, load: float) -> Evenness
         connector = aiohttp.TCPConnector(force_close=True, limit=0)  # a Service chooses for each connection
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         choose = choices.get(name, lambda: port)
-        while candidate is not None and not await _ready(http, port):
+        while candidate is not None and not await _ready(http, port):  # noqa: ASYNC110 - the router is asked
             await asyncio.sleep(0.1)
         answers = await _load(http, choose, load)
     taken = sorted(seconds for status, seconds in answers if status == 200)

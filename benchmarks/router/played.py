@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 HEALTH, METRICS = "/health", "/metrics"
 LOAD = "/get_load"
-"""What vllm-router asks its engines by itself."""
-LONGEST_BODY_BYTES = 64 * 2**20
+"""What vllm-router asks its engines by itself. NB: vLLM has no such path, so the router counts what it sent."""
+LONGEST_BODY_BYTES, LONGEST_HEADER_BYTES = 64 * 2**20, 2**17
 
 
 @dataclass(slots=True)
@@ -86,7 +86,8 @@ class PlayedEngine:
         app.router.add_get(HEALTH, self._health)
         app.router.add_get(LOAD, self._load)
         app.router.add_route("*", "/{path:.*}", self._take)
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.05)
+        longest = {"max_field_size": LONGEST_HEADER_BYTES, "max_line_size": LONGEST_HEADER_BYTES}
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.05, **longest)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
 
@@ -105,7 +106,7 @@ class PlayedEngine:
         return web.Response(status=200 if self.healthy else 503)
 
     async def _load(self, _: web.Request) -> web.Response:
-        return web.json_response({"load": len(self.open)})
+        return web.Response(status=404)
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         call = Call(request, await request.read())

@@ -20,9 +20,11 @@ RETRY_AFTER_SECONDS = 5
 SILENT_SECONDS = 3600
 """How long a request may go without a byte, either way. A client that waits for the end of a long answer sees none."""
 DRAIN_SECONDS = 25
-"""How long answers that clients have not yet read are kept when the pod ends: within the 30 s that replicas leave."""
+"""How long answers that clients have not yet read are kept once the engines have ended: the pod's grace leaves so much."""
 IDLE_CONNECTIONS = 4096
 """Connections that clients keep without a request on them, beside those with one."""
+HEAD_BYTES = 65536
+"""The longest head of a request, less a kilobyte: what gateways let through, engines take."""
 CHECK_SECONDS, CHECK_TIMEOUT_SECONDS, CHECKS = 2, 5, 3
 """An engine that stutters for 15 s gets no new requests, as a replica's readiness probe has it; sooner when it is gone."""
 _UNAVAILABLE = {"message": "no engine can take the request now", "type": "ServiceUnavailable", "code": 503}
@@ -63,6 +65,7 @@ def _global(router: Router) -> str:
 global
     nbthread 1
     maxconn {len(router.engine_ports) * router.most_in_flight + IDLE_CONNECTIONS}
+    tune.bufsize {HEAD_BYTES}
     hard-stop-after {DRAIN_SECONDS}s
     log stdout format raw local0 notice"""
 
@@ -76,6 +79,7 @@ defaults
     log global
     option httplog
     option log-separate-errors
+    option dontlognull
     option http-server-close
     option http-no-delay
     option abortonclose
