@@ -150,21 +150,22 @@ class PlayedSupervisor:
             )  # the router has gone, and with it each question
 
     async def told(self, name: str) -> None:
-        """Until the router has asked for this engine and read the answer: it closes its end once it acts by it."""
-        self._told[name] = asyncio.Event()
-        await self._told[name].wait()
+        """Until the router has asked for this engine and read the answer: it ends the connection once it acts by it."""
+        told = self._told.setdefault(name, asyncio.Event())
+        await told.wait()
 
     def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._answering.append(asyncio.create_task(self._say(reader, writer)))
 
     async def _say(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):  # a router that is killed
+        with contextlib.suppress(OSError):
             name = (await reader.readline()).decode().strip()
+            told = self._told.pop(name, None)
             writer.write(b"drain\n" if name in self.drained else b"ready\n")
-            writer.write_eof()
-            await reader.read()
-            if name in self._told:
-                self._told[name].set()
+            with contextlib.suppress(OSError):  # NB: the end of the connection is a reset as a rule
+                await reader.read()
+            if told is not None:
+                told.set()
         with contextlib.suppress(OSError):
             writer.close()
             await writer.wait_closed()
