@@ -121,7 +121,7 @@ def engines(plane: ControlPlane, network: PodNetwork, namespace: str, answers: d
         network.assign(f"{one['status']['podIP']}:8000", says("no engine") if forged else answers[of])
 
 
-def test_the_token_of_whoever_asks_goes_nowhere(plane: ControlPlane, network: PodNetwork, namespace: str) -> None:
+def test_top_sends_no_token_to_a_redirect_target(plane: ControlPlane, network: PodNetwork, namespace: str) -> None:
     thief = network.assign("thief", says("thanks"))
     away = {"away": says("", 302, Location=f"{thief}/steal"), "home": says("", 307, Location="/api/v1/secrets")}
     engines(plane, network, namespace, away)

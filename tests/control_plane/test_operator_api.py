@@ -174,7 +174,7 @@ def patch(path: str, value: Any) -> str:
     return json.dumps(value)
 
 
-def test_what_decides_a_profile_cannot_change(plane: ControlPlane, namespace: str) -> None:
+def test_spec_that_decides_a_profile_is_immutable(plane: ControlPlane, namespace: str) -> None:
     inside = ("--namespace", namespace)
     plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", FULL))
     for path, value in DECISIVE.values():

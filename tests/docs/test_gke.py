@@ -53,7 +53,7 @@ def planned(node: NodeRecord, spec: SLMDeploymentSpec) -> tuple[tuple[Any, ...],
     return made.plan.actions, made.assignments[asked.deployment].pending_because
 
 
-def test_slices_made_as_the_guide_says_get_two_labels_and_nothing_else(spec: SLMDeploymentSpec) -> None:
+def test_slices_by_the_gke_guide_get_two_labels_and_no_more(spec: SLMDeploymentSpec) -> None:
     config = parse(CONFIGS["halves"])
     shown = feature_labels(config, Hardware(product="NVIDIA L4", count=1), timestamp_s=0)
     actions, _ = planned(gke_node(shown, {config.resource: 2}), spec)

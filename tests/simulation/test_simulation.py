@@ -46,7 +46,7 @@ def test_no_promise_is_broken_in_many_runs(seeds: range, record_property: Callab
 
 
 @pytest.mark.slow
-def test_a_broken_seed_is_reported_ends_all_and_leaves_no_process() -> None:
+def test_broken_seed_is_reported_and_leaves_no_process() -> None:
     tally = play_in_parallel(range(5_000), 2, plan_nodes=PLANNERS["touches nodes that did not opt in"])
     assert tally.broken is not None
     seed = tally.broken.partition(":")[0]

@@ -91,13 +91,13 @@ def tells() -> Callable[..., Observer]:
 
 
 @pytest.mark.parametrize(("events", "says"), BROKEN.values(), ids=BROKEN)
-def test_what_must_never_be(tells: Callable[..., Observer], events: list[Event], says: str) -> None:
+def test_forbidden_churn_breaks_a_rule(tells: Callable[..., Observer], events: list[Event], says: str) -> None:
     (broken,) = tells(events).broken
     assert says in broken
 
 
 @pytest.mark.parametrize("events", KEPT.values(), ids=KEPT)
-def test_what_may_be(tells: Callable[..., Observer], events: list[Event]) -> None:
+def test_lawful_churn_breaks_no_rule(tells: Callable[..., Observer], events: list[Event]) -> None:
     assert tells(events).broken == []
 
 
@@ -147,5 +147,7 @@ WHOLE += [("ADDED", budget(2, healthy=1))]
     ],
     ids=["whole", "not ready", "no node", "no idle node", "an idle node", "a child missing", "a child twice", "orphan", "closed", "given back", "lent again before it was given back whole", "given back with a mark"],
 )  # fmt: skip
-def test_what_must_be_fixed_before_rest(tells: Callable[..., Observer], events: list[Event], says: list[str]) -> None:
+def test_unrest_names_what_is_not_converged(
+    tells: Callable[..., Observer], events: list[Event], says: list[str]
+) -> None:
     assert tells(events).unrest() == says

@@ -150,7 +150,7 @@ CASES = {"the-sweep": (1, None, SWEEP), "one-engine": (1, KV, ALONE), "a-pack": 
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_measured_and_served_command_lines_differ_in_these_words_alone(case: str, started: list[Started]) -> None:
+async def test_measured_and_served_words_differ_only_as_listed(case: str, started: list[Started]) -> None:
     replicas, kv_bytes, differences = CASES[case]
     one, other = flags((await measured(started, replicas, kv_bytes)).words), flags(served(replicas))
     one["--port"] = "any"
@@ -158,7 +158,7 @@ async def test_measured_and_served_command_lines_differ_in_these_words_alone(cas
     assert differing == {flag: (measuring, serving) for flag, measuring, serving, _ in differences}
 
 
-async def test_a_measured_engine_is_given_every_flag_that_a_served_one_gets(started: list[Started]) -> None:
+async def test_measured_engine_has_every_flag_of_a_served_one(started: list[Started]) -> None:
     """So what an engine does not know is seen while it is measured, whatever it calls itself."""
     one = flags((await measured(started, 2, KV)).words)
     assert flags(served(2)).keys() <= one.keys()
@@ -185,9 +185,7 @@ VERSIONS = {
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_serving_leaves_out_what_the_measured_engine_is_known_to_lack(
-    version: str, started: list[Started]
-) -> None:
+async def test_serving_leaves_out_flags_that_the_engine_lacks(version: str, started: list[Started]) -> None:
     unknown = default().unknown_flags(version, ())
     assert unknown == ("--max-num-queued-reqs",) * VERSIONS[version]
     assert ("--max-num-queued-reqs" in served(1, left_out=unknown)) is not VERSIONS[version]
@@ -207,14 +205,14 @@ async def test_owned_flags_come_last_while_measuring_and_while_serving(started: 
         assert {words[at] for at in owned} >= {"--revision", "--dtype", "--max-model-len", "--max-num-seqs"}
 
 
-async def test_the_model_follows_the_command_and_no_word_of_the_users_does(started: list[Started]) -> None:
+async def test_model_follows_the_command_before_users_words(started: list[Started]) -> None:
     first = ("vllm", "serve", "org/opt")
     assert (await measured(started, 2, KV)).words[:3] == tuple(served(2)[:3]) == first
     level = {**ENGINE, "args": ["-O3"]}
     assert (await measured(started, 2, KV, level)).words[:4] == tuple(served(2, level)[:4]) == (*first, "-O3")
 
 
-async def test_a_measured_engine_has_one_variable_more_than_its_container(started: list[Started]) -> None:
+async def test_measured_engine_adds_only_tmpdir_to_its_variables(started: list[Started]) -> None:
     environment = (await measured(started, 2, KV)).environment
     assert environment.keys() - os.environ.keys() <= {"TMPDIR"}
 
@@ -233,7 +231,7 @@ VARIABLES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize("case", VARIABLES)
-async def test_a_measured_engine_has_these_variables_otherwise_than_a_served_one(
+async def test_measured_and_served_variables_differ_only_as_listed(
     case: str, started: list[Started], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, instead, _ = VARIABLES[case]

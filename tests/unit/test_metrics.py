@@ -34,7 +34,7 @@ CHAT = Key("team", "chat")
 MEASURED = {CHAT: Figures(throughput_tokens_per_second=4900.0, itl_ms=9.0, ttft_ms=None)}
 
 
-def test_what_was_promised_stands_beside_what_is_measured() -> None:
+def test_promised_figures_stand_beside_measured_ones() -> None:
     labels = '{name="chat",namespace="team"}'
     assert {
         f"slm_operator_predicted_throughput_tokens_per_second{labels} 5000.0",

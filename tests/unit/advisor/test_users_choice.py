@@ -17,7 +17,7 @@ from tests.builders import LEDGER, SINGLES, document, pack, point
 ANY = Slo()
 
 
-def test_measured_and_better() -> None:
+def test_users_measured_pack_is_served() -> None:
     advice = advise(document(*SINGLES, pack(128), pack(64, 4, gain=0.5)), ANY, Settings(engines_per_gpu=2))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (128, 2)
     assert advice.source.engines_per_gpu is Source.USER_CHOICE
@@ -26,7 +26,7 @@ def test_measured_and_better() -> None:
     assert "The number of engines per GPU, 2, is the user's choice." in advice.sentences
 
 
-def test_measured_and_worse_tells_the_cost() -> None:
+def test_users_worse_measured_pack_is_served_with_its_cost() -> None:
     advice = advise(document(*SINGLES, pack(128, gain=-0.18)), ANY, Settings(engines_per_gpu=2))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (128, 2, True)
     assert advice.gain == pytest.approx(-0.18)
@@ -44,7 +44,7 @@ def test_measured_and_worse_tells_the_cost() -> None:
     )
 
 
-def test_never_measured_borrows_from_one_engine() -> None:
+def test_users_unmeasured_pack_borrows_from_single_engine() -> None:
     advice = advise(document(), ANY, Settings(engines_per_gpu=2))
     assert (
         advice.configuration.batch_size,
@@ -70,13 +70,13 @@ def test_never_measured_borrows_from_one_engine() -> None:
     assert (lender.last.value, lender.last.limit) == (1, 2)
 
 
-def test_never_measured_and_not_for_mps_takes_turns_and_says_why() -> None:
+def test_users_unmeasured_pack_not_for_mps_is_time_sliced() -> None:
     advice = advise(document(), ANY, Settings(engines_per_gpu=2, against_mps="another user"))
     assert advice.configuration.sharing_mode is SharingMode.TIME_SLICING
     assert "MPS is ruled out by another user." in advice.sentences
 
 
-def test_never_measured_in_the_mode_that_the_user_chose() -> None:
+def test_users_mode_that_was_never_measured_is_served() -> None:
     settings = Settings(engines_per_gpu=2, mode=SharingMode.TIME_SLICING)
     advice = advise(document(*SINGLES, pack(128)), ANY, settings)
     assert (advice.configuration.sharing_mode, advice.predicted) == (SharingMode.TIME_SLICING, None)
@@ -122,7 +122,7 @@ def test_more_engines_than_memory_holds() -> None:
     )
 
 
-def test_as_many_engines_as_just_fit() -> None:
+def test_users_pack_of_as_many_engines_as_just_fit_is_served() -> None:
     """Three slices of 15 GiB hold 5 GiB of engine and 10 GiB of KV cache to the byte."""
     device = 45 * GIB + 512 * MIB
     ledger = replace(LEDGER, device_bytes=device, kv_pool_bytes=10 * GIB)

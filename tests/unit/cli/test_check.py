@@ -68,7 +68,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("changed", "code", "sentence"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_check(
+def test_check_prints_its_findings_and_exits(
     server: ApiServer, changed: dict[str, Any], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.answers |= changed
@@ -102,7 +102,7 @@ def test_nodes_with_the_same_answer_are_one_finding(server: ApiServer, capsys: p
     assert "gpu-5: cordoned: nothing is placed there" in reported
 
 
-def test_a_lease_that_is_renewed_while_we_look_is_held_whatever_the_clocks_say(
+def test_lease_renewed_during_check_is_held_whatever_clocks_say(
     server: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reads = iter(range(1000))

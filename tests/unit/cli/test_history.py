@@ -98,7 +98,7 @@ def test_history_of_what_has_run_nothing(rolled: ApiServer, capsys: pytest.Captu
     assert "opt has run nothing yet" in capsys.readouterr().out
 
 
-def test_rollback_pins_the_former_profile_on_the_object_that_was_read(
+def test_rollback_pins_the_former_profile_at_the_read_version(
     rolled: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["rollback", "opt"]) == 0
@@ -108,7 +108,7 @@ def test_rollback_pins_the_former_profile_on_the_object_that_was_read(
     assert f"was set to {FORMER}: the advice of revision 1" in capsys.readouterr().out
 
 
-def test_the_operator_gives_the_former_arguments_for_what_rollback_sets() -> None:
+def test_rollback_brings_back_the_former_arguments() -> None:
     """The patch's effect, by the operator's own way from spec and profile to arguments."""
     record = build.deployment("opt", SPEC | {"profiling": {"profileRef": {"name": FORMER}}})
     pinned = build.spec_of(record)
@@ -171,10 +171,10 @@ WAYS: list[tuple[str, Revision, Revision, str]] = [
 
 
 @pytest.mark.parametrize(("to", "now", "sentence"), [c[1:] for c in WAYS], ids=[c[0] for c in WAYS])
-def test_there_is_no_way_back(to: Revision, now: Revision, sentence: str) -> None:
+def test_rollback_is_refused_with_its_reason(to: Revision, now: Revision, sentence: str) -> None:
     assert sentence in way_back(READ, "opt", now, to, SINGLE).refused
 
 
-def test_the_way_back() -> None:
+def test_rollback_to_a_former_revision_is_found() -> None:
     way = way_back(READ, "opt", revision(args=()), revision(), SINGLE)
     assert (way.profile, way.refused) == (FORMER, "")

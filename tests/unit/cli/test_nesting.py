@@ -59,7 +59,7 @@ def here(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_nobody_reads_may_be_deep_and_the_answer_is_the_same(
+def test_deep_fields_that_nobody_reads_change_no_answer(
     command: str, here: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = reported(COMMANDS[command], capsys)

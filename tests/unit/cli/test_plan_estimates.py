@@ -125,7 +125,7 @@ class TestManifest:
         assert "need 31.0 GiB before its first sequence" in planning.refusal(config, gpu="NVIDIA-L4", dtype="float32")
         planning.advice(config, dtype="float32")
 
-    def test_what_the_engine_quantises_while_loading_is_smaller(self, planning: Planning) -> None:
+    def test_estimate_of_weights_quantised_while_loading_is_smaller(self, planning: Planning) -> None:
         config = planning.config(LLAMA | {"max_position_embeddings": 8192})
         assert "before its first sequence" in planning.refusal(config, gpu="Tesla-T4")
         assert planning.run(config, gpu="Tesla-T4", args=["-q", "fp8"])[0] == 0

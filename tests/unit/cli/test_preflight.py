@@ -167,7 +167,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
 @pytest.mark.parametrize(
     ("check", "changed", "level", "what", "remedy"), [c[1:] for c in CASES], ids=[f"{c[1]}: {c[0]}" for c in CASES]
 )
-def test_answer(check: str, changed: dict[str, Any], level: str, what: str, remedy: str) -> None:
+def test_preflight_check_answers(check: str, changed: dict[str, Any], level: str, what: str, remedy: str) -> None:
     (finding,) = (one for one in preflight(replace(SOUND, **changed)) if one.check == check)
     assert (str(finding.answer.level), finding.nodes) in ((level, ()), (level, ("gpu-1",)))
     assert what in finding.answer.what
@@ -194,7 +194,7 @@ SILENT: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("check", "changed"), [c[1:] for c in SILENT], ids=[f"{c[1]}: {c[0]}" for c in SILENT])
-def test_says_nothing(check: str, changed: dict[str, Any]) -> None:
+def test_preflight_check_says_nothing(check: str, changed: dict[str, Any]) -> None:
     assert check not in {one.check for one in preflight(replace(SOUND, **changed))}
 
 

@@ -51,7 +51,7 @@ def test_the_same_document_does_not_differ() -> None:
     assert found.pairs[0].beyond_chance == ()
 
 
-def test_what_was_measured_differs_by_field() -> None:
+def test_diff_shows_each_measured_field() -> None:
     b = replace(
         A,
         model=replace(A.model, revision=None),
@@ -127,13 +127,13 @@ def test_a_full_load_is_the_same_whether_it_is_named_or_not() -> None:
     assert len(against(replace(ONE, in_flight=32)).pairs) == 1
 
 
-def test_of_points_measured_again_the_confirmed_one_counts() -> None:
+def test_diff_of_repeated_points_takes_the_confirmed_one() -> None:
     (pair,) = against(times(ONE, 2, confirmed=True), times(ONE, 3)).pairs
     assert pair.throughput.fraction == pytest.approx(1)
 
 
 @pytest.mark.parametrize("more", [{"in_flight": 32}, {"max_num_batched_tokens": 2048}], ids=["load", "token budget"])
-def test_of_points_alike_in_diff_the_confirmed_one_counts(more: dict[str, int]) -> None:
+def test_diff_of_points_alike_takes_the_confirmed_one(more: dict[str, int]) -> None:
     (pair,) = against(times(ONE, 2, confirmed=True), times(ONE, 3, **more)).pairs
     assert pair.throughput.fraction == pytest.approx(1)
 

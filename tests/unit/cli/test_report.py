@@ -94,7 +94,7 @@ def test_memory_bars_add_up_to_the_device() -> None:
         assert sum(share.gib for share in bar.shares) == pytest.approx(63.43, abs=0.01)
 
 
-def test_without_a_ledger_energy_or_packs_those_charts_are_left_out() -> None:
+def test_charts_without_ledger_energy_or_packs_are_left_out() -> None:
     document = measured("opt-1.3b")
     bare = replace(
         document,
@@ -110,7 +110,7 @@ def test_a_search_that_ended_early_is_said_so() -> None:
     assert "The search ended early: the budget of 15 GPU minutes was spent." in page(scene_of(cut))
 
 
-def test_what_a_document_says_is_text_and_never_markup() -> None:
+def test_document_text_is_escaped_in_the_report() -> None:
     document = measured("opt-1.3b")
     hostile = replace(document, model=replace(document.model, uri='"><script>alert(1)</script>'))
     html = page(scene_of(hostile))
@@ -154,7 +154,7 @@ def test_short_figures(value: float, shown: str) -> None:
     assert short(value) == shown
 
 
-def test_labels_keep_clear_of_each_other_and_the_unimportant_gives_way() -> None:
+def test_chart_labels_do_not_overlap_and_minor_ones_give_way() -> None:
     crowd = [(100.0 + i, 100.0, f"label {i}") for i in range(30)]
     placed = place_labels(crowd, [], Box(0, 0, 300, 200))
     boxes = [box for _, box in placed]

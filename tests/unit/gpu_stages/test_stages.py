@@ -76,7 +76,7 @@ def test_a_daemon_that_refuses_is_the_finding(bench: Bench, device: dict[str, st
     assert "the device is busy or unavailable" in said["why"]
 
 
-def test_a_neighbour_that_ends_with_a_killed_client_is_the_finding(bench: Bench, device: dict[str, str]) -> None:
+def test_client_ending_with_a_killed_neighbour_is_a_finding(bench: Bench, device: dict[str, str]) -> None:
     killed = experiment(bench, device, "killed_client", MOCK_CUDA_KILL_IS_FATAL="1")["value"]
     assert killed["while_it_is_killed"] == {"refused": "cuCtxSynchronize: CUDA_ERROR_LAUNCH_FAILED"}
     assert killed["afterwards"]["refused"]
@@ -123,7 +123,7 @@ def test_the_gain_is_that_of_undoubted_points(name: str, points: list[Any], frac
         assert gain(rows)["gain_fraction"] == pytest.approx(fraction)
 
 
-def test_without_a_device_nothing_of_one_is_reported(bench: Bench) -> None:
+def test_stage_without_a_device_reports_no_figure(bench: Bench) -> None:
     bench.have_all_but("mps")
     assert bench.run() == 0
     kept = bench.found("mps")

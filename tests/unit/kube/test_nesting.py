@@ -83,7 +83,7 @@ async def test_a_watch_goes_on_past_a_deep_object(levels: int, piece: int) -> No
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
-async def test_a_request_of_our_own_with_a_deep_answer_ends_as_any_other(status: int) -> None:
+async def test_own_request_with_a_deep_answer_ends_as_any_other(status: int) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=status, text=deep_json({"items": [deep_pod("deep")], "message": "no"}))
 

@@ -36,7 +36,7 @@ def key(**spec: Any) -> str:
 
 
 @pytest.mark.parametrize("spec", UNMEASURED.values(), ids=[*UNMEASURED])
-def test_what_is_not_measured_needs_no_profile_of_its_own(spec: dict[str, Any]) -> None:
+def test_field_that_is_not_measured_needs_no_other_profile(spec: dict[str, Any]) -> None:
     assert key(**spec) == key()
 
 
@@ -66,7 +66,7 @@ def test_a_template_of_any_shape_has_a_key(template: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_what_is_measured_needs_a_profile_of_its_own(spec: dict[str, Any]) -> None:
+def test_field_that_is_measured_needs_its_own_profile(spec: dict[str, Any]) -> None:
     assert key(**spec) != key()
 
 

@@ -49,7 +49,7 @@ UNTOUCHED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", UNTOUCHED)
-def test_what_is_no_part_of_spec_or_advice_restarts_nothing(case: str) -> None:
+def test_change_outside_spec_and_advice_restarts_no_engine(case: str) -> None:
     record, read = build.deployment(), build.deployment_spec()
     changed = replace(record, meta=replace(record.meta, **UNTOUCHED[case]))
     status = replace(changed, status={"phase": "Ready", "readyReplicas": 2})
@@ -58,7 +58,7 @@ def test_what_is_no_part_of_spec_or_advice_restarts_nothing(case: str) -> None:
     assert made == [template(), template()]
 
 
-def test_a_new_profile_with_the_same_advice_restarts_nothing_but_is_named() -> None:
+def test_new_profile_of_same_advice_is_named_and_restarts_none() -> None:
     record, read = build.deployment(), build.deployment_spec()
     serving = build.serving(SharingMode.MPS, 2)
     first, second = (
@@ -68,7 +68,7 @@ def test_a_new_profile_with_the_same_advice_restarts_nothing_but_is_named() -> N
     assert second["metadata"]["annotations"][names.PROFILE_LABEL] == "opt-2"
 
 
-def test_weights_measured_a_few_bytes_differently_restart_nothing() -> None:
+def test_weights_a_few_bytes_apart_restart_nothing() -> None:
     assert template(weights_bytes=2_600_000_000) == template(weights_bytes=2_600_000_001)
 
 
@@ -91,7 +91,7 @@ ROLLS = {
 
 
 @pytest.mark.parametrize("case", ROLLS)
-def test_roll(case: str) -> None:
+def test_rolling_update_of_a_spare_slot(case: str) -> None:
     spare, rolling = ROLLS[case]
     record, read = build.deployment(), build.deployment_spec()
     serving = build.serving(SharingMode.MPS, 2)
@@ -99,7 +99,7 @@ def test_roll(case: str) -> None:
     assert made["spec"]["strategy"]["rollingUpdate"] == rolling
 
 
-def test_only_five_minutes_of_silence_end_an_engine_and_thirty_it_has_to_start() -> None:
+def test_engine_has_5_min_of_silence_and_30_min_to_start() -> None:
     probes = engine()
     patience = {
         name: probes[name]["periodSeconds"] * probes[name]["failureThreshold"]
@@ -134,7 +134,7 @@ def test_host_memory_follows_the_weights(case: str) -> None:
     assert made["requests"] == made["limits"] == {"cpu": "2", "memory": memory, "nvidia.com/gpu": "1"}
 
 
-def test_spreading_is_a_wish_by_hostname_over_nodes_that_take_pods() -> None:
+def test_spread_over_hostnames_is_preferred_not_required() -> None:
     (spread,) = template()["spec"]["topologySpreadConstraints"]
     assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
     assert spread["topologyKey"] == "kubernetes.io/hostname"
@@ -147,7 +147,7 @@ def test_spreading_is_a_wish_by_hostname_over_nodes_that_take_pods() -> None:
     context=st.integers(100 << 20, 600 << 20),
     used=st.floats(0.0, 1.0),
 )
-def test_engines_that_start_together_never_refuse_for_want_of_free_memory(
+def test_engines_starting_together_find_their_free_memory(
     device_gib: int, engines_per_gpu: int, context: int, used: float
 ) -> None:
     """The last one sees the least: all others have taken their whole slice, and its own context is made already."""

@@ -27,7 +27,7 @@ def advised(**spec: Any) -> Advice:
     return found
 
 
-def test_where_only_one_sequence_can_be_trusted_there_is_no_advice_and_its_reason_is_doubt() -> None:
+def test_untrusted_points_give_no_advice_for_doubt() -> None:
     points = [replace(p, marks=() if p.batch_size == 1 else (Mark.THROTTLED,)) for p in measured().points]
     spec = deployment_spec({"slo": {"itl": {"maxMs": 40}}})
     found = advise_deployment(spec, document(*points))
@@ -36,7 +36,7 @@ def test_where_only_one_sequence_can_be_trusted_there_is_no_advice_and_its_reaso
     assert "above B=1 is in doubt: the GPU lowered its clocks" in found.because
 
 
-def test_a_candidate_that_only_chance_puts_before_the_choice_says_so() -> None:
+def test_candidate_ahead_by_chance_has_reason_noise() -> None:
     alike = document(*(point(b) for b in (1, 32, 64, 128)), point(160, output=7700.0))
     spec = deployment_spec({"slo": {"itl": {"maxMs": 40}}})
     found = advise_deployment(spec, alike)
@@ -47,7 +47,7 @@ def test_a_candidate_that_only_chance_puts_before_the_choice_says_so() -> None:
     assert any("B=160 might make up to" in sentence for sentence in said["sentences"])
 
 
-def test_of_many_candidates_the_chosen_and_the_fastest_are_listed() -> None:
+def test_status_lists_chosen_and_fastest_of_many_candidates() -> None:
     said = advice_status(advised(slo={"itl": {"maxFactor": 2}}), BASIS, NOON)
     chosen, *others = said["candidates"]
     assert chosen["verdict"] == "Chosen"
@@ -79,7 +79,7 @@ def test_the_time_of_an_advice_is_that_of_its_decision(now: DecidedFrom, time: s
     )  # fmt: skip
 
 
-def test_the_load_that_it_is_for_is_named_unless_batches_are_full() -> None:
+def test_status_names_the_load_unless_batches_are_full() -> None:
     thin = advice_status(advised(workload={"concurrencyPerGpu": 7}), BASIS, NOON)
     assert thin["inFlightPerGpu"] == 7
     assert "inFlightPerGpu" not in advice_status(advised(), BASIS, NOON)
@@ -99,7 +99,7 @@ OWN_SHM = {"containers": [{"name": "engine", "volumeMounts": [{"name": "x", "mou
 @pytest.mark.parametrize(
     "breaks", [{"securityContext": {"runAsUser": 7}}, OWN_SHM], ids=["another user", "its own /dev/shm"]
 )
-def test_what_mps_does_not_take_is_served_without_it_and_told_why(breaks: dict[str, Any]) -> None:
+def test_engine_that_mps_does_not_take_is_served_without_it(breaks: dict[str, Any]) -> None:
     with_packs = document(
         *map(point, BATCHES), pack(128, gain=0.4), pack(128, sharing_mode=SharingMode.TIME_SLICING, gain=0.3)
     )

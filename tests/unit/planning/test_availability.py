@@ -106,7 +106,7 @@ GPUS: dict[str, tuple[tuple[str, ...], int, str | None]] = {
 
 
 @pytest.mark.parametrize("case", GPUS)
-def test_an_unlucky_placement_is_reported(case: str) -> None:
+def test_uneven_placement_is_reported(case: str) -> None:
     devices, pack, words = GPUS[case]
     pods = tuple(
         build.replica(f"chat-{number}", ready=True, resource_health={device: "Healthy"} if device else {})
@@ -121,7 +121,7 @@ def test_an_unlucky_placement_is_reported(case: str) -> None:
     assert [one["engines"] for one in packs(pods)] == list(Counter(one.partition("::")[0] for one in devices).values())
 
 
-def test_who_shares_a_gpu_with_fewer_is_no_slower_as_published() -> None:
+def test_replica_sharing_with_fewer_is_no_slower_as_published() -> None:
     """Why an unlucky placement is reported and not corrected."""
     with (build.DATA / "replication.csv").open() as lines:
         rows = [row for row in csv.DictReader(lines) if row["chunked_prefill"] == "off"]
@@ -135,5 +135,5 @@ def test_who_shares_a_gpu_with_fewer_is_no_slower_as_published() -> None:
         assert sorted(speeds.values(), reverse=True) == [speeds[engines] for engines in sorted(speeds)]
 
 
-def test_none_wanted_is_available() -> None:
+def test_deployment_of_zero_replicas_is_available() -> None:
     assert said(wanted=0)[:2] == (True, "ScaledToZero")

@@ -102,7 +102,7 @@ def test_ten_times_the_fleet_costs_about_ten_times_the_calls(name: str) -> None:
     assert calls(10) < 12 * calls(1)
 
 
-def test_the_world_at_rest_is_at_rest() -> None:
+def test_settled_fleet_has_no_actions() -> None:
     plan = plan_fleet(world(2, running=True), build.SETTINGS, build.NOW)
     assert not plan.plan.actions
     assert {one.reason for one in plan.assignments.values()} == {"Ready"}

@@ -98,7 +98,7 @@ CANNOT_BE_ADVISED = {"an SLO out of reach, held", "a template that is refused"}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_answers_is_left_alone_and_status_says_so(case: str) -> None:
+def test_serving_deployment_is_left_alone_and_status_says_so(case: str) -> None:
     of, reason, stalls = CASES[case]
     made = plan(of)
     said = {one["type"]: one for one in status(made)["conditions"]}
@@ -132,7 +132,7 @@ def test_the_number_of_replicas_is_obeyed(case: str, wanted: int) -> None:
     assert [one.key for one in demand.tolerations] == ["dedicated"]
 
 
-def test_a_slice_is_as_large_as_it_was() -> None:
+def test_serving_without_advice_keeps_its_slice_size() -> None:
     before = read_served(served().served)
     assert before is not None
     demand = demand_of(changed().deployment, None, None, before.model_copy(update={"slice_bytes": 7 << 30}))
@@ -172,7 +172,7 @@ def w_ready(ready: int) -> WorkloadRecord:
     "text",
     [None, "", "{", "[]", '{"profile": 1}', '{"configuration": {"batchSize": "x"}}', "[" * 5000, '"\\ud800"'],
 )
-def test_what_somebody_has_broken_on_the_deployment_is_nothing(text: str | None) -> None:
+def test_unreadable_served_annotation_scales_nothing(text: str | None) -> None:
     of = changed(workload=replace(served(), served=text))
     assert read_served(text) is None
     assert scaled(of) == []
@@ -186,7 +186,7 @@ def test_routing_goes_on_too() -> None:
 
 
 @pytest.mark.parametrize(("pool", "reason"), [("small", "Ready"), ("large", "Planning")])
-def test_only_an_answer_about_its_own_nodes_is_taken(pool: str, reason: str) -> None:
+def test_only_an_assignment_for_its_own_nodes_is_taken(pool: str, reason: str) -> None:
     asked = build.demand(node_selector={"pool": pool})
     room = Assignment(asked=asked, nodes=("gpu-1",), slots=2, slice_class=build.MPS_2)
     said = {one["type"]: one["reason"] for one in status(plan(changed(assignment=room)))["conditions"]}
@@ -198,7 +198,7 @@ def test_a_deployment_that_is_being_deleted_is_not_scaled() -> None:
     assert scaled(changed({"replicas": 5}, workload=going)) == []
 
 
-def test_what_was_never_served_is_not_scaled() -> None:
+def test_deployment_never_served_is_not_scaled() -> None:
     of = changed(workload=None)
     assert scaled(of) == []
     assert demand_of(of.deployment, None, None) is None
@@ -216,7 +216,7 @@ PAUSES: dict[str, DeploymentView] = {
 
 
 @pytest.mark.parametrize("case", PAUSES)
-def test_a_paused_one_is_scaled_and_changed_in_nothing_else(case: str) -> None:
+def test_paused_deployment_is_only_scaled(case: str) -> None:
     of = replace(PAUSES[case], workload=served(replicas=3), assignment=None)
     made = plan(of)
     assert scaled(of) == [2]
@@ -235,7 +235,7 @@ def test_a_paused_one_is_scaled_and_changed_in_nothing_else(case: str) -> None:
     assert settled["advice"] == former_status()["advice"]
 
 
-def test_a_paused_one_that_was_never_served_is_not_made() -> None:
+def test_paused_deployment_never_served_is_not_made() -> None:
     made = plan(replace(with_profile(PAUSED, build.imported()), workload=None))
     assert not applied(made)
     assert status(made)["phase"] == "Paused"

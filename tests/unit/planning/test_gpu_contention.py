@@ -101,7 +101,7 @@ def test_profile_and_replicas_want_the_same_gpu_where_they_hold(view: ProfileVie
 
 
 @pytest.mark.parametrize("view", NOT_HELD.values(), ids=NOT_HELD)
-def test_a_profile_only_waits_where(view: ProfileView) -> None:
+def test_profile_only_waits_for_a_gpu_where(view: ProfileView) -> None:
     reason, message = said(view)
     assert reason == "WaitingForGPU"
     assert "at once" not in message
@@ -130,7 +130,7 @@ def test_replicas_of_others_alone_are_for_their_owner_to_scale() -> None:
     assert "kubectl scale slmd NAME --replicas=0, which is for the owner of one of them to do" in message
 
 
-def test_replicas_of_others_are_named_where_an_administrator_says() -> None:
+def test_administrator_may_have_others_replicas_named() -> None:
     tenancy = build.SETTINGS.tenancy.model_copy(update={"names_of_others": True})
     _, message = said(THEIRS, build.SETTINGS.model_copy(update={"tenancy": tenancy}))
     assert "replica others/llama-1, replica team/chat-1" in message
@@ -142,7 +142,7 @@ def test_a_deployment_whose_label_is_a_hash_is_not_named_by_it() -> None:
     assert "kubectl scale slmd NAME --replicas=0" in message
 
 
-def test_of_a_fleet_of_replicas_only_some_are_named() -> None:
+def test_many_replicas_in_the_way_are_named_only_in_part() -> None:
     fleet = [f"gpu-{number}" for number in range(40)]
     _, message = said(waits(*map(build.node, fleet), pods=tuple(engine(f"chat-{name}", name) for name in fleet)))
     assert "replica team/chat-gpu-12 and 35 more" in message

@@ -36,7 +36,7 @@ def plan(view: FleetView, seconds: float = 0) -> FleetPlan:
     return plan_fleet(view, build.SETTINGS, build.later(seconds))
 
 
-def test_a_node_partitioned_externally_is_marked_and_nothing_else() -> None:
+def test_externally_partitioned_node_is_only_marked() -> None:
     theirs = build.node(slice_class=build.MPS_2, labels={CONFIG: "theirs"})
     made = plan(
         build.fleet_view(
@@ -77,7 +77,7 @@ CONFIGURED = (
     [row[1:] for row in CONFIGURED],
     ids=[row[0] for row in CONFIGURED],
 )
-def test_slices_that_no_configuration_of_the_node_says_are_not_used(
+def test_slices_without_a_configuration_on_the_node_are_unused(
     requested_config: str | None, texts: dict[str, str], default_key: str, *, config_manager: bool, used: bool
 ) -> None:
     found = build.node(slice_class=build.MPS_2, labels={CONFIG: requested_config} if requested_config else {})
@@ -104,7 +104,7 @@ LONE = (
 @pytest.mark.parametrize(
     ("texts", "default_key", "falls_back", "begins"), [row[1:] for row in LONE], ids=[row[0] for row in LONE]
 )
-def test_no_key_is_put_beside_one_that_counts_because_it_is_alone(
+def test_no_key_is_added_beside_a_lone_fallback_key(
     texts: dict[str, str], default_key: str, *, falls_back: bool, begins: bool
 ) -> None:
     found = [replace(one, default_key=default_key, takes_lone_key=falls_back) for one in build.plugin_pods("gpu-1")]
@@ -121,7 +121,7 @@ def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:
     assert not any(CONFIG in patch.labels for patch in patches)
 
 
-def test_replicas_that_started_before_the_mps_daemon_are_replaced() -> None:
+def test_replicas_older_than_the_mps_daemon_are_replaced() -> None:
     early, late = (
         build.replica(name, started=started)
         for name, started in (("early", "2026-01-01T00:00:00Z"), ("late", "2026-01-01T00:02:00Z"))
@@ -165,7 +165,7 @@ def test_a_key_is_collected_when_no_node_names_it_and_not_before() -> None:
     assert not plan(replace(view, keys_in_use=None), 601).plan.actions
 
 
-def test_a_key_from_before_the_clock_was_set_back_is_collected_all_the_same() -> None:
+def test_key_from_before_a_clock_change_is_collected() -> None:
     key = config_key(build.MPS_4)
     stamp = {f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}": build.later(86_400).isoformat()}
     config = build.config_map(**{key: "version: v1"})

@@ -78,7 +78,7 @@ def test_the_result_is_kept_and_then_the_job_goes() -> None:
     assert status(after) == status(made)
 
 
-def test_what_was_measured_before_a_failure_is_kept() -> None:
+def test_points_before_a_failure_are_kept() -> None:
     document = to_json(replace(build.imported(), complete=False, incomplete_because="the engine died at B = 64"))
     said = log(
         {"event": "result", "document": document},
@@ -164,7 +164,7 @@ STORIES = {
 
 
 @pytest.mark.parametrize("case", STORIES)
-def test_what_is_in_the_way_is_named_with_its_remedy(case: str) -> None:
+def test_obstacle_is_named_with_its_remedy(case: str) -> None:
     of, phase, reason, words = STORIES[case]
     made = status(plan(of))
     ready = next(c for c in made["conditions"] if c["type"] == "Ready")
@@ -173,7 +173,7 @@ def test_what_is_in_the_way_is_named_with_its_remedy(case: str) -> None:
     assert words in ready["message"]
 
 
-def test_what_only_waits_is_in_progress_and_not_stalled() -> None:
+def test_waiting_profile_is_in_progress_and_not_stalled() -> None:
     for case in ("queued", "no GPU free", "image missing", "no pod is made"):
         assert {one["type"]: one["status"] for one in status(plan(STORIES[case][0]))["conditions"]} == {
             "Ready": "False",
@@ -232,7 +232,7 @@ def test_a_job_that_is_going_is_not_deleted_twice() -> None:
     assert not any(isinstance(action, Delete) for action in made.actions)
 
 
-def test_a_change_of_a_measuring_profile_is_said_to_come_too_late() -> None:
+def test_change_of_a_measuring_profile_comes_too_late() -> None:
     made = plan(
         changed(MOVED["a larger budget"], pod=POD, log=log({"event": "progress", "point": 3, "message": "B = 64"}))
     )
@@ -241,12 +241,12 @@ def test_a_change_of_a_measuring_profile_is_said_to_come_too_late() -> None:
     assert "delete the profile to measure anew" in status(made)["conditions"][0]["message"]
 
 
-def test_a_change_after_the_last_word_loses_no_result() -> None:
+def test_change_after_the_result_was_logged_loses_none() -> None:
     made = plan(changed(MOVED["a larger budget"], job=ENDED, pod=replace(POD, phase="Succeeded"), log=log(RESULT)))
     assert status(made)["phase"] == "Complete"
 
 
-def test_what_cannot_change_is_no_part_of_the_request() -> None:
+def test_immutable_fields_are_no_part_of_the_request() -> None:
     record = build.profile(build.deployment())
     assert record.spec is not None
     other = record.spec.model_copy(update={"engine": EngineSpec(image="another")})

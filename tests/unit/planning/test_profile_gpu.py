@@ -45,7 +45,7 @@ WISHES = {
 
 
 @pytest.mark.parametrize(("view", "wishes"), WISHES.values(), ids=WISHES)
-def test_a_profile_would_rather_be(view: ProfileView, wishes: dict[int, tuple[str, ...]]) -> None:
+def test_profile_pod_prefers_nodes(view: ProfileView, wishes: dict[int, tuple[str, ...]]) -> None:
     assert {one.weight: one.hostnames for one in preferences(view, H100, build.SETTINGS)} == wishes
 
 
@@ -135,6 +135,6 @@ WOULD_DO = {
 
 
 @pytest.mark.parametrize(("view", "words"), WOULD_DO.values(), ids=WOULD_DO)
-def test_whose_gpu_would_do_is_said(view: ProfileView, words: str | None) -> None:
+def test_profile_wait_names_whose_gpu_would_do(view: ProfileView, words: str | None) -> None:
     said = gpu_wait(view, H100, build.SETTINGS)
     assert (words or "would do") in said if words is not None else "would do" not in said

@@ -121,7 +121,7 @@ WORLDS: dict[str, tuple[FleetView, str, str]] = {
 
 
 @pytest.mark.parametrize("case", WORLDS)
-def test_others_are_counted_and_not_named_unless_they_may_be(case: str) -> None:
+def test_others_are_counted_and_named_only_if_allowed(case: str) -> None:
     view, closed, named = WORLDS[case]
     said = " ".join(texts(answer(view)))
     assert closed in said
@@ -141,7 +141,7 @@ def test_nodes_held_by_others_are_one_line_whatever_the_pods() -> None:
     )
 
 
-def test_those_who_ask_the_same_are_each_shown_their_own() -> None:
+def test_readers_of_one_question_see_only_their_own_names() -> None:
     """NB: what is said to all who ask the same is made once: not for another namespace."""
     first, second = build.demand(), build.demand(namespace="rivals")
     view = build.fleet_view(
@@ -171,7 +171,7 @@ def test_namespaces_with_nothing_to_name_are_answered_at_once(monkeypatch: pytes
     assert answered == ["team", ""]
 
 
-def test_what_is_remembered_on_a_node_names_nobody() -> None:
+def test_node_annotations_name_no_tenant() -> None:
     """Everybody who would have the node sees why it failed before."""
     plan = plan_fleet(
         build.fleet_view(ANY, RIVAL, nodes=(DRAINED,), pods=MIXED), build.SETTINGS, build.later(90_000)

@@ -157,7 +157,7 @@ def test_a_pod_that_only_becomes_ready_does_not_wake_the_fleet() -> None:
     assert watching.wakes("Pod", raw_pod("x", version=2, labels=OWNED, status={"conditions": ready})) == {D}
 
 
-def test_a_replica_that_starts_again_wakes_the_fleet_for_it_may_be_older_than_its_mps_daemon() -> None:
+def test_restarted_replica_wakes_the_fleet() -> None:
     watching = Watching()
     watching.wakes("Pod", raw_pod("x", labels=OWNED))
     engine = [{"name": "engine", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]

@@ -49,7 +49,7 @@ async def test_an_object_not_seen_yet_is_applied_without_force() -> None:
     assert bench.server.asked == [("apply", "Service d")]
 
 
-async def test_a_name_that_somebody_elses_object_bears_is_a_refusal_and_not_a_takeover() -> None:
+async def test_object_of_somebody_else_is_refused_not_taken_over() -> None:
     bench = Bench()
     bench.server.objects["Service", "d"] = {"metadata": {"name": "d"}}
     outcome = await apply(bench)
@@ -65,7 +65,7 @@ async def test_the_same_manifest_is_not_applied_again() -> None:
     assert len(bench.server.asked) == 1
 
 
-async def test_nor_by_the_next_process() -> None:
+async def test_unchanged_manifest_is_not_applied_by_next_process() -> None:
     bench = Bench()
     await apply(bench)
     again = bench.restart()
@@ -73,7 +73,7 @@ async def test_nor_by_the_next_process() -> None:
     assert len(bench.server.asked) == 1
 
 
-async def test_of_an_object_that_is_gone_nothing_is_remembered() -> None:
+async def test_applied_manifest_of_a_gone_object_is_forgotten() -> None:
     bench = Bench()
     await apply(bench)
     bench.show("Service", "d")
@@ -99,7 +99,7 @@ async def test_fields_that_somebody_took_are_taken_back() -> None:
     assert (await apply(bench)).writes == 1
 
 
-async def test_what_was_edited_while_the_operator_was_away_is_applied_once() -> None:
+async def test_edit_made_without_the_operator_is_applied_once() -> None:
     bench = Bench()
     await apply(bench)
     bench.server.objects["Service", "d"]["metadata"]["managedFields"].append(
@@ -154,7 +154,7 @@ async def test_our_marks_without_our_owner_are_no_reason_to_force(owners: list[A
     assert again.server.asked[-1] == ("apply", "Service d")
 
 
-async def test_kinds_that_are_not_watched_are_read_and_applied_once_a_manifest() -> None:
+async def test_unwatched_kind_is_read_and_applied_once_a_manifest() -> None:
     bench = Bench()
     assert [(await apply(bench, route())).writes for _ in range(2)] == [1, 0]
     assert bench.server.asked == [("get", "HTTPRoute d"), ("apply", "HTTPRoute d")]
@@ -165,7 +165,7 @@ async def test_kinds_that_are_not_watched_are_read_and_applied_once_a_manifest()
     assert bench.server.asked[4:] == [("get", "HTTPRoute d")]
 
 
-async def test_of_kinds_that_are_not_watched_only_ours_are_deleted_and_made_anew_when_wanted() -> None:
+async def test_only_own_objects_of_unwatched_kinds_are_deleted() -> None:
     bench = Bench()
     await apply(bench, route())
     assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 1
@@ -178,7 +178,7 @@ async def test_of_kinds_that_are_not_watched_only_ours_are_deleted_and_made_anew
         assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 0
 
 
-async def test_a_kind_that_the_cluster_does_not_serve_has_its_own_error() -> None:
+async def test_kind_that_the_cluster_lacks_has_its_own_error() -> None:
     bench = Bench()
     bench.server.refuse = NotFound("404 page not found", 404)
     because = "Apply HTTPRoute team/d: 404 page not found"
@@ -234,14 +234,14 @@ async def test_a_key_waits_until_the_cache_shows_its_write() -> None:
     assert bench.ledger.unconfirmed(WORK) is None
 
 
-async def test_but_not_for_ever() -> None:
+async def test_key_waits_for_its_write_only_so_long() -> None:
     bench = Bench()
     await apply(bench)
     bench.clock.seconds = CONFIRM_SECONDS
     assert bench.ledger.unconfirmed(WORK) is None
 
 
-async def test_a_write_that_the_watch_has_shown_before_its_answer_came_is_not_waited_for() -> None:
+async def test_write_seen_by_the_watch_first_is_not_waited_for() -> None:
     bench = Bench()
     await apply(bench)
     bench.show("Service", "d")
@@ -249,7 +249,7 @@ async def test_a_write_that_the_watch_has_shown_before_its_answer_came_is_not_wa
     assert bench.ledger.unconfirmed(WORK) is None
 
 
-async def test_the_event_of_an_own_status_is_an_echo_and_one_that_also_brings_a_new_spec_is_not() -> None:
+async def test_own_status_is_an_echo_unless_the_spec_changed_too() -> None:
     bench = Bench()
     raw = {"metadata": {"name": "d", "namespace": "team", "uid": "uid-d", "resourceVersion": "1", "generation": 1}}
     bench.server.objects[names.DEPLOYMENT_KIND, "d"] = raw
@@ -268,7 +268,7 @@ SCALED = Plan(
 )
 
 
-async def test_replicas_are_applied_alone_by_their_own_manager_and_waited_for() -> None:
+async def test_replicas_are_applied_by_their_own_field_manager() -> None:
     bench = Bench()
     assert (await bench.executor.execute(WORK, SCALED)).writes == 1
     assert bench.server.asked == [("apply", "SLMDeployment d")]
@@ -295,7 +295,7 @@ async def test_replicas_of_what_is_gone_are_nobodys() -> None:
 
 
 @pytest.mark.parametrize("error", [Forbidden("no right", 403), Refused("a policy", 403)])
-async def test_replicas_that_are_refused_are_a_refusal_of_their_own_kind(error: Exception) -> None:
+async def test_refused_replicas_are_a_refusal_of_their_own_kind(error: Exception) -> None:
     bench = Bench()
     bench.server.refuse = error  # type: ignore[assignment]
     outcome = await bench.executor.execute(WORK, SCALED)
@@ -352,7 +352,7 @@ async def test_an_evicted_pod_is_waited_for_until_it_goes() -> None:
     assert bench.server.asked == [("evict", "Pod p")]
 
 
-async def test_a_blocked_eviction_is_asked_for_again_later_and_the_plan_goes_on() -> None:
+async def test_blocked_eviction_is_retried_later_and_the_plan_goes_on() -> None:
     bench = Bench()
     bench.server.refuse = Blocked("would violate the pod's disruption budget", 429)
     evictions = tuple(Evict(pod=Key("team", name), uid="u", because="b") for name in "pq")
@@ -378,7 +378,7 @@ async def test_a_refusal_is_reported_and_the_plan_goes_on(error: Exception) -> N
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), Conflict("modified", 409)])
-async def test_what_cannot_be_done_now_ends_the_plan(error: Exception) -> None:
+async def test_action_that_cannot_be_done_now_ends_the_plan(error: Exception) -> None:
     bench = Bench()
     bench.server.refuse = error  # type: ignore[assignment]
     patches = tuple(PatchNode(node=name, resource_version="1", labels={"a": "b"}, because="b") for name in "nm")
@@ -395,7 +395,7 @@ async def test_deleting_what_is_gone_is_no_error(error: Exception) -> None:
     assert (await bench.executor.execute(WORK, Plan(actions=(action,)))).writes == 0
 
 
-async def test_a_config_map_is_patched_at_the_version_it_was_planned_for() -> None:
+async def test_config_map_is_patched_at_its_planned_version() -> None:
     bench = Bench()
     sent: list[dict[str, Any]] = []
 
@@ -433,7 +433,7 @@ def reported(message: str, holds: str = "False", **more: Any) -> dict[str, Any]:
         pytest.param(reported("node n is drained", observedGeneration=2), True, id="the generation"),
     ],
 )
-async def test_what_follows_a_status_closely_is_written_unless_it_is_only_words(
+async def test_status_following_closely_waits_if_only_words_changed(
     *, status: dict[str, Any], is_written: bool
 ) -> None:
     bench = Bench()
@@ -446,7 +446,7 @@ async def test_what_follows_a_status_closely_is_written_unless_it_is_only_words(
     assert outcome.look_again_seconds == (None if is_written else pytest.approx(0.6))
 
 
-async def test_words_are_written_when_they_have_waited() -> None:
+async def test_message_change_is_written_after_its_wait() -> None:
     bench = Bench()
     bench.deployment()
     await write_status(bench, reported("node n is drained"))

@@ -82,7 +82,7 @@ def test_progress_of_a_profile_computes_no_advice_again() -> None:
     assert len(computed) == 2
 
 
-def test_a_number_that_became_somebodys_is_seen_though_the_generation_stays() -> None:
+def test_replicas_taken_over_by_a_user_are_seen_at_once() -> None:
     """NB: to apply the number that is there, beside its owner, changes managedFields alone."""
     measured = build.profile(CHAT, build.imported())
     spec = {
@@ -111,7 +111,7 @@ def turn(of: ProfileRecord, seen: Gatherer) -> Turn:
     return view.turn
 
 
-def test_nodes_that_pods_are_on_and_that_exist_no_more() -> None:
+def test_lost_nodes_are_those_of_pods_without_a_node() -> None:
     pods = (build.replica("a"), build.replica("b", "gpu-9"), build.replica("c", None))
     assert gatherer(nodes=[build.node()], pods=pods).fleet().lost_nodes == {"gpu-9"}
 
@@ -141,7 +141,7 @@ def test_a_pod_with_our_label_and_another_maker_is_no_replica(case: str) -> None
     assert [pod.meta.key.name for pod in view.pods] == ["b"]
 
 
-def test_a_deployment_with_our_label_and_another_owner_is_not_ours() -> None:
+def test_deployment_of_own_label_and_foreign_owner_is_foreign() -> None:
     workload = build.workload("chat", replicas=1, ready=1)
     theirs = replace(workload, meta=replace(workload.meta, labels={names.DEPLOYMENT_LABEL: "chat"}, owners=()))
     view = gatherer(deployments=[CHAT], workloads=[theirs], pods=[build.replica("a")]).deployment(CHAT)
@@ -189,19 +189,19 @@ def unmeasured(name: str, namespace: str = "team", **more: Any) -> ProfileRecord
     return replace(PROFILE, meta=replace(PROFILE.meta, key=Key(namespace, name), uid=f"uid-{namespace}-{name}"), **more)
 
 
-def test_the_jobs_of_living_profiles_take_the_places_that_there_are() -> None:
+def test_jobs_of_living_profiles_take_the_places() -> None:
     running = [unmeasured("a"), unmeasured("b", "other")]
     seen = gatherer(profiles=[PROFILE, *running], jobs=[build.job(one) for one in running])
     assert (turn(PROFILE, seen).running, turn(PROFILE, seen).has_come) == (2, False)
 
 
-def test_of_profiles_planned_at_once_no_more_begin_than_there_are_places() -> None:
+def test_profiles_planned_at_once_begin_only_in_free_places() -> None:
     waiting = [unmeasured(f"p{number}") for number in range(5)]
     seen = gatherer(profiles=waiting)
     assert [turn(one, seen).has_come for one in waiting] == [True, True, False, False, False]
 
 
-def test_who_had_his_turn_and_did_not_begin_goes_behind_the_others() -> None:
+def test_profile_that_missed_its_turn_goes_to_the_end() -> None:
     waiting = [unmeasured(f"p{number}") for number in range(4)]
     seen = gatherer(profiles=waiting)
     came = [one.meta.key.name for _ in range(2) for one in waiting if turn(one, seen).has_come]
@@ -222,7 +222,7 @@ STOPPED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("status", STOPPED.values(), ids=STOPPED)
-def test_a_profile_takes_no_place_that_is(status: dict[str, Any]) -> None:
+def test_profile_takes_no_place_when_it_is(status: dict[str, Any]) -> None:
     stopped = [unmeasured(name, status=status) for name in "abc"]
     seen = gatherer(profiles=[PROFILE, *stopped])
     for one in stopped:
@@ -235,7 +235,7 @@ def wanting(name: str, profile: str, *, paused: bool) -> Any:
     return build.deployment(name, {"profiling": {"profileRef": {"name": profile}}, "paused": paused})
 
 
-def test_a_profile_of_paused_deployments_alone_is_not_begun_and_takes_no_place() -> None:
+def test_profile_of_paused_deployments_takes_no_place() -> None:
     for_paused, for_one_more = unmeasured("paused"), unmeasured("wanted")
     wishes = [
         wanting("a", "paused", paused=True),

@@ -128,7 +128,7 @@ def failing_for(name: str, plan: Any) -> Any:
 
 
 @pytest.mark.parametrize("function", [demand_of, PLANNERS.plan_deployment], ids=["demand_of", "plan_deployment"])
-async def test_a_bug_over_one_deployment_stops_no_other_and_its_owner_sees_it(function: Callable[..., Any]) -> None:
+async def test_bug_over_one_deployment_stops_no_other(function: Callable[..., Any]) -> None:
     operator = Operator(3, **{function.__name__: failing_for("d1", function)})
     await operator.settle()
     assert operator.reason("d1") == "OperatorBug"
@@ -158,7 +158,7 @@ async def test_a_bug_is_reported_once_and_keeps_what_was_true() -> None:
     assert after.get("url") == before.get("url")
 
 
-async def test_when_the_bug_is_gone_so_is_its_condition() -> None:
+async def test_internal_error_condition_goes_with_the_bug() -> None:
     operator = Operator(1, demand_of=failing_for("d0", demand_of))
     await operator.settle()
     assert operator.reason("d0") == "OperatorBug"
@@ -184,7 +184,7 @@ async def delays_under(error: Unavailable, attempts: int) -> list[float]:
     return delays
 
 
-async def test_a_server_that_cannot_answer_is_asked_again_later_and_later() -> None:
+async def test_server_that_cannot_answer_is_retried_with_backoff() -> None:
     assert await delays_under(Unavailable("etcd is not there", 503), 4) == [0.25, 0.5, 1.0, 2.0]
 
 
@@ -192,7 +192,7 @@ async def test_retry_after_is_obeyed() -> None:
     assert await delays_under(Unavailable("too many requests", 429, retry_after_seconds=7.0), 2) == [7.0, 7.0]
 
 
-async def test_of_those_found_at_a_start_the_first_are_who_wait_for_an_answer() -> None:
+async def test_unanswered_deployments_are_planned_first_at_start() -> None:
     operator = Operator(3)
     await operator.settle()
     operator.loop._started = False  # as a process that has just listed what another one left
@@ -203,7 +203,7 @@ async def test_of_those_found_at_a_start_the_first_are_who_wait_for_an_answer() 
     assert order == ["d1", "new", "d0", "d2"]
 
 
-async def test_the_fleet_is_planned_once_for_changes_that_come_together() -> None:
+async def test_changes_that_come_together_plan_the_fleet_once() -> None:
     operator = Operator(20)
     await operator.settle()
     assert operator.passes.results["fleet", "ok"] <= 3
@@ -246,7 +246,7 @@ async def cost_of_settling(deployments: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-async def test_ten_times_the_deployments_cost_at_most_ten_times_the_work() -> None:
+async def test_ten_times_the_deployments_cost_ten_times_the_work() -> None:
     few_looks, few_writes = await cost_of_settling(10)
     many_looks, many_writes = await cost_of_settling(100)
     assert few_writes >= 4 * 10
@@ -275,7 +275,7 @@ async def test_one_change_costs_the_same_among_ten_times_as_many() -> None:
 
 
 @pytest.mark.slow
-async def test_what_the_planners_are_given_of_others_does_not_grow() -> None:
+async def test_view_of_one_deployment_does_not_grow_with_others() -> None:
     views: list[Any] = []
 
     def seen(view: Any, *rest: Any) -> Any:

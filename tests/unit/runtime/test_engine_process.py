@@ -37,7 +37,7 @@ async def started(*words: str, cores: tuple[int, ...] = ()) -> tuple[EngineProce
 
 
 @pytest.mark.parametrize("end", ["ours", "stubborn", "killed from outside"])
-async def test_nothing_survives(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_engine_leaves_no_process_and_no_shared_memory(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slm_runtime.engine_process.STOP_SECONDS", 0.5)
     engine, shared = await started(end)
     assert len(group_of(engine.pid)) == 2

@@ -64,7 +64,7 @@ async def rig(model: Path, *words: str) -> AsyncIterator[EngineRig]:
 
 
 @pytest.mark.usefixtures("light_command")
-async def test_it_is_measured_by_its_own_flags_paths_and_counters(model: Path) -> None:
+async def test_other_engine_is_measured_by_its_flags_and_counters(model: Path) -> None:
     async with rig(model) as made:
         report = await made.start(CONFIGURATION)
         ledger = report.ledger
@@ -114,7 +114,7 @@ async def test_tokens_that_it_does_not_count_end_the_measurement(case: str) -> N
 
 
 @pytest.mark.parametrize("case", NO_COUNTS)
-async def test_a_text_that_it_does_not_count_is_none(case: str) -> None:
+async def test_text_that_other_engine_does_not_count_is_none(case: str) -> None:
     async def ask(_method: str, _path: str, body: Any) -> tuple[int, str]:
         return NO_COUNTS[case] if "odd" in str(body) else (200, '{"tokens": 3}')
 
@@ -130,7 +130,7 @@ LAST_WORDS: dict[str, tuple[str, list[str], Failure, str]] = {
 
 @pytest.mark.parametrize("case", LAST_WORDS)
 @pytest.mark.usefixtures("light_command")
-async def test_why_it_did_not_start_is_read_in_its_own_words(
+async def test_failed_start_of_other_engine_is_read_in_its_words(
     model: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     fault, words, failure, said = LAST_WORDS[case]
@@ -156,7 +156,7 @@ def spec(**engine: Any) -> SLMDeploymentSpec:
     return build.deployment_spec({"engine": {"command": COMMAND, **engine}})
 
 
-def test_its_pods_say_what_its_advice_says() -> None:
+def test_other_engines_pods_follow_its_advice() -> None:
     record = build.deployment("opt", {"engine": {"command": COMMAND, "dtype": "float16"}})
     asked = build.spec_of(record)
     document = build.imported()
@@ -190,7 +190,7 @@ SOURCES: dict[str, tuple[dict[str, object], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", SOURCES)
-def test_what_a_model_needs_is_said_in_its_words(case: str) -> None:
+def test_model_needs_are_told_in_other_engines_flags(case: str) -> None:
     model, words = SOURCES[case]
     read = build.deployment_spec({"model": model, "engine": {"command": COMMAND}})
     assert fixed_args(read.model, read.engine) == words
@@ -205,6 +205,6 @@ KEYS = {
 
 
 @pytest.mark.parametrize("case", KEYS)
-def test_what_changes_no_measurement_is_no_part_of_the_key(case: str) -> None:
+def test_flag_that_changes_no_measurement_is_not_in_the_key(case: str) -> None:
     engine, same = KEYS[case]
     assert (profile_key(profile_spec(spec(**engine))) == profile_key(profile_spec(spec()))) is same

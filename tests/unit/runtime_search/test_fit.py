@@ -30,7 +30,7 @@ def test_a_perfect_line_is_recovered(a: float, b: float, sizes: list[int], at: i
         st.tuples(st.integers(1, 512), st.floats(0.1, 100)), min_size=2, max_size=6, unique_by=lambda p: p[0]
     )
 )
-def test_whatever_is_measured_a_step_takes_time_and_never_less_with_more_sequences(
+def test_fitted_step_time_is_positive_and_never_falls(
     points: list[tuple[int, float]],
 ) -> None:
     fit = fit_points([point(size, itl_ms) for size, itl_ms in points])

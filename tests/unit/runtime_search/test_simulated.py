@@ -114,7 +114,7 @@ async def test_the_kv_peak_of_a_full_batch_is_as_published() -> None:
     assert point.kv_peak_fraction == pytest.approx(0.3805, rel=0.15)
 
 
-async def test_a_light_load_does_not_fill_the_batch_and_a_heavy_one_waits() -> None:
+async def test_light_load_fills_no_batch_and_heavy_load_queues() -> None:
     it = rig()
     await it.start(engines(2, SharingMode.MPS, kv_pool_bytes=8 * 10**9))
     light, full, heavy = [await it.measure(measure(64, in_flight=n)) for n in (32, 128, 256)]

@@ -161,7 +161,7 @@ def test_measured_figures_are_kept_once() -> None:
     assert record.status == {"phase": "Complete", "measurements": record.measurements}
 
 
-def test_of_many_resources_gpus_are_kept_and_the_controller() -> None:
+def test_record_keeps_gpus_and_controller_of_many_resources() -> None:
     owners = [*HEAD["ownerReferences"], {"kind": "ReplicaSet", "name": "r", "uid": "u", "controller": True}]
     record = pod(POD | {"metadata": HEAD | {"ownerReferences": owners}})
     assert record is not None

@@ -145,7 +145,7 @@ def _said(found: object) -> object:
         ),
     ],
 )
-def test_what_a_pod_says(status: dict[str, Any], field: str, text: Any) -> None:
+def test_pod_record_of(status: dict[str, Any], field: str, text: Any) -> None:
     record = pod(raw_pod("p", status=status))
     assert record is not None
     assert _said(getattr(record, field)) == text
@@ -235,7 +235,7 @@ def test_a_spec_that_cannot_be_read_is_said_with_its_field() -> None:
     assert record.broken.startswith("spec.model.uri: ")
 
 
-def test_measurements_that_cannot_be_read_are_said_with_their_field() -> None:
+def test_unreadable_measurements_are_reported_with_their_field() -> None:
     raw = {"metadata": raw_meta("p"), "spec": {"model": {"uri": "/m"}, "measurements": {"schema": "other"}}}
     record = custom_resources.profile(raw)
     assert record.imported

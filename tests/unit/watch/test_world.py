@@ -82,12 +82,12 @@ def test_kopf_sees_of_an_event_only_how_far_the_watch_has_come() -> None:
 
 
 @pytest.mark.parametrize("kind", ["BOOKMARK", "ERROR"])
-def test_what_is_about_the_watch_itself_passes_as_it_is(kind: str) -> None:
+def test_watch_bookmarks_and_errors_pass_unchanged(kind: str) -> None:
     event = {"type": kind, "object": {"kind": "Status", "code": 410}}
     assert Watching().world.take_event(PODS, event) is event
 
 
-def test_what_vanished_while_the_watch_was_cut_is_dropped_by_the_next_list() -> None:
+def test_object_that_vanished_unwatched_is_dropped_by_next_list() -> None:
     watching = Watching()
     watching.take(PODS, page("Pod", raw_pod("a"), raw_pod("b")))
     watching.reported()
@@ -111,7 +111,7 @@ def test_nodes_are_not_watched_when_only_namespaces_are_served() -> None:
     assert {"Node", "ConfigMap"}.isdisjoint(one.kind for one in kinds)
 
 
-def test_an_event_from_before_a_list_does_not_bring_back_what_the_list_did_not_have() -> None:
+def test_event_older_than_a_list_brings_nothing_back() -> None:
     watching = Watching()
     watching.take(PODS, page("Pod", version=200))
     watching.world.see("Pod", "MODIFIED", raw_pod("ghost", version=150))
@@ -225,7 +225,7 @@ def test_an_update_touches_only_its_own_index_entries() -> None:
     ("version", "than", "newer"),
     [("10", "9", True), ("9", "9", False), ("9", "10", False), ("a", "a", False), ("b", "a", True), ("a", "b", True)],
 )
-def test_versions_compare_as_numbers_and_opaque_ones_by_difference(version: str, than: str, *, newer: bool) -> None:
+def test_resource_versions_compare_as_numbers_or_by_difference(version: str, than: str, *, newer: bool) -> None:
     assert is_newer(version, than) is newer
 
 
