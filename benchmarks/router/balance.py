@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import web
-from slm_core.engines.registry import default
-from slm_operator.manifests.router import Router
 
+from benchmarks.router.bed import own_ports, router_for
 from benchmarks.router.candidates import running
 from benchmarks.router.played import HEALTH
-from tests.testbed.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,18 +98,10 @@ async def balances(candidates: list[Candidate]) -> dict[str, Any]:
 
 
 async def _even(name: str, candidate: Candidate | None, load: float) -> Evenness:
-    port, metrics_port, agent_port, status_port, *engine_ports = free_ports(4 + ENGINES)
+    engine_ports = own_ports(ENGINES)
+    router = router_for(engine_ports, 2 * PLACES)
     engines: list[_Engine] = []
     engines += [_Engine(one, engines) for one in engine_ports]
-    router = Router(
-        port=port,
-        metrics_port=metrics_port,
-        engine_ports=tuple(engine_ports),
-        most_in_flight=2 * PLACES,
-        agent_port=agent_port,
-        status_port=status_port,
-        paths=default().paths,
-    )
     dice, turn = random.Random(SEED), itertools.cycle(engine_ports)
     choices: dict[str, Callable[[], int]] = {
         "Service (iptables)": lambda: dice.choice(engine_ports),
@@ -124,8 +114,8 @@ async def _even(name: str, candidate: Candidate | None, load: float) -> Evenness
             await stack.enter_async_context(running(candidate, router))
         connector = aiohttp.TCPConnector(force_close=True, limit=0)  # a Service chooses for each connection
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        choose = choices.get(name, lambda: port)
-        while candidate is not None and not await _ready(http, port):  # noqa: ASYNC110 - the router is asked
+        choose = choices.get(name, lambda: router.port)
+        while candidate is not None and not await _ready(http, router.port):  # noqa: ASYNC110 - the router is asked
             await asyncio.sleep(0.1)
         answers = await _load(http, choose, load)
     taken = sorted(seconds for status, seconds in answers if status == 200)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from slm_operator.manifests.router import Router
 
-    from benchmarks.router.points import Pack
+    from benchmarks.router.bed import Pack
 
 VLLM_ROUTER = "vllm-router==0.1.17"
 

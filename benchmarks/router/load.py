@@ -15,20 +15,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slm_core.engines.registry import default
-from slm_operator.manifests.router import Router
-
+from benchmarks.router.bed import PROMPT, STREAM, own_ports, pack, router_for, until
 from benchmarks.router.candidates import running
-from benchmarks.router.points import PROMPT, STREAM, pack, until
 from tests.testbed.debian import program
-from tests.testbed.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from benchmarks.router.bed import Pack
     from benchmarks.router.candidates import Candidate
     from benchmarks.router.played import Call
-    from benchmarks.router.points import Pack
 
 ENGINES, MOST_IN_FLIGHT = 4, 64
 ROUNDS, SECONDS = 5, 3
@@ -102,7 +98,7 @@ def _best(runs: list[dict[str, float]]) -> dict[str, float]:
 @contextlib.asynccontextmanager
 async def _upstream() -> AsyncIterator[list[int]]:
     """Ports on which every request is answered at once."""
-    ports = free_ports(ENGINES)
+    ports = own_ports(ENGINES)
     binds = "\n".join(f"    bind 127.0.0.1:{port}" for port in ports)
     text = f"""\
 global
@@ -129,21 +125,12 @@ frontend answers
 
 
 async def _through(candidate: Candidate, engine_ports: list[int], connections: int) -> dict[str, float]:
-    port, metrics_port, agent_port, status_port = free_ports(4)
-    router = Router(
-        port=port,
-        metrics_port=metrics_port,
-        engine_ports=tuple(engine_ports),
-        most_in_flight=MOST_IN_FLIGHT,
-        agent_port=agent_port,
-        status_port=status_port,
-        paths=default().paths,
-    )
+    router = router_for(engine_ports, MOST_IN_FLIGHT)
     async with running(candidate, router) as process:
-        await until(lambda: _listens(port))
-        await _wrk(port, connections, seconds=1)
+        await until(lambda: _listens(router.port))
+        await _wrk(router.port, connections, seconds=1)
         before = cpu_us(process.pid)
-        found = await _wrk(port, connections)
+        found = await _wrk(router.port, connections)
         used = (cpu_us(process.pid) - before) / found["requests"]
         return found | {"cpu_us_per_request": used, "memory_mib": memory_mib(process.pid)}
 

@@ -145,9 +145,8 @@ class PlayedSupervisor:
                 yield
         finally:
             await runner.cleanup()
-            await asyncio.gather(
-                *self._answering, return_exceptions=True
-            )  # the router has gone, and with it each question
+            # The router has gone, and with it each question.
+            await asyncio.gather(*self._answering, return_exceptions=True)
 
     async def told(self, name: str) -> None:
         """Until the router has asked for this engine and read the answer: it ends the connection once it acts by it."""

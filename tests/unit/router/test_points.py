@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
+from benchmarks.router.bed import Missed
 from benchmarks.router.candidates import HAProxy
-from benchmarks.router.points import POINTS, Missed, judge
+from benchmarks.router.points import POINTS, judge
 
 pytestmark = pytest.mark.slow
 
