@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slm_core.engines.base import Paths
 
 RETRY_AFTER_SECONDS = 5
-"""What a client that got no engine is told to wait."""
+"""What a client that got no engine is asked to wait."""
 SILENT_SECONDS = 3600
 """How long a request may go without a byte, either way. A client that waits for the end of a long answer sees none."""
 DRAIN_SECONDS = 25
@@ -95,7 +95,7 @@ defaults
 
 
 def _requests(router: Router) -> str:
-    # Ready is the pack with one engine, full or not. A request that finds no free place is told so, and waits nowhere.
+    # Ready is the pack with one engine, full or not. A request that finds no free place is refused at once, and waits nowhere.
     return f"""\
 frontend requests
     bind :{router.port}
