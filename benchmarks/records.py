@@ -113,6 +113,12 @@ RUNS: dict[str, Recorded] = {
         (CORE, RUNTIME, "benchmarks/gpu.py", "benchmarks/gpu_stages", "tests/unit/gpu_stages"),
         "gpu-rehearsal.json",
     ),
+    "router": Recorded(
+        "HAProxy and vllm-router in front of played engines: each point of a router, its cost, how evenly it loads",
+        ("python", "-m", "benchmarks.router"),
+        (f"{OPERATOR}/manifests/router.py", "benchmarks/router"),
+        "router.json",
+    ),
     "seeds": Recorded(
         "20,000 simulated clusters: no promise is broken",
         (*PYTEST, "tests/simulation/test_simulation.py", "-m", "record"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from slm_core.engines.registry import default
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
 from slm_operator.api.profile import SLMProfileSpec
@@ -15,6 +16,7 @@ from slm_operator.manifests.replicas import (
     replicas,
     service,
 )
+from slm_operator.manifests.router import Router
 from slm_operator.manifests.routing import http_route, inference_pool
 from slm_operator.partitioning.base import SliceClass
 from slm_operator.partitioning.plugin_config import config_key, plugin_config
@@ -92,6 +94,16 @@ SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {
         2,
     ),
 }
+
+ROUTER = Router(
+    port=8000,
+    status_port=8001,
+    agent_port=8002,
+    metrics_port=8003,
+    engine_ports=(8101, 8102, 8103, 8104),
+    most_in_flight=64,
+    paths=default().paths,
+)
 
 
 def golden() -> dict[str, list[dict[str, Any]]]:
