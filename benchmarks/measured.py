@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 from benchmarks.churn import results as churn
 from benchmarks.clients import compared
+from benchmarks.mutation import results as mutation
+from benchmarks.mutation.explained import explained
 from benchmarks.provenance import provenance
+from benchmarks.router import results as router
 from benchmarks.scale.results import missed, parts, table
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +31,10 @@ def measured_pages() -> dict[Path, str]:
     """File to text of every page with a block of figures."""
     blocks = {
         "concepts/memory-gap.md": {"clients": _clients()},
+        "contributing/mutation.md": {"mutation": _mutation()},
         "reference/performance.md": _scale_blocks(),
         "reference/reliability.md": {"faults": _faults(), "churn": _churn()},
+        "adr/0028-haproxy-is-the-router-in-a-pack.md": {"router": _router()},
         "how-to/serving.md": {"many": _many(), "changes": _changes()},
     }
     return {ROOT / "docs" / page: _filled(page, lines) for page, lines in blocks.items()}
@@ -79,6 +84,20 @@ def _clients() -> list[str]:
         return []
     named = " and ".join(kept["clients"])
     return [f"{provenance(about['command'], about)} Clients: {named}.", "", *compared.table(kept).splitlines()]
+
+
+def _mutation() -> list[str]:
+    kept, about = _kept("mutation.json"), _kept("../records/mutation.json")
+    if kept is None or about is None:
+        return []
+    return [provenance(about["command"], about), "", *mutation.lines(kept, explained())]
+
+
+def _router() -> list[str]:
+    kept, about = _kept("router.json"), _kept("../records/router.json")
+    if kept is None or about is None:
+        return []
+    return [provenance(about["command"], about), "", *router.lines(kept)]
 
 
 def _many() -> list[str]:

@@ -113,11 +113,33 @@ RUNS: dict[str, Recorded] = {
         (CORE, RUNTIME, "benchmarks/gpu.py", "benchmarks/gpu_stages", "tests/unit/gpu_stages"),
         "gpu-rehearsal.json",
     ),
+    "router": Recorded(
+        "HAProxy and vllm-router in front of played engines: each point of a router, its cost, how evenly it loads",
+        ("python", "-m", "benchmarks.router"),
+        (f"{OPERATOR}/manifests/router.py", "benchmarks/router"),
+        "router.json",
+    ),
     "seeds": Recorded(
         "20,000 simulated clusters: no promise is broken",
         (*PYTEST, "tests/simulation/test_simulation.py", "-m", "record"),
         (*DECISIONS, "tests/simulation"),
         "seeds.json",
+    ),
+    "mutation": Recorded(
+        "mutants of the advisor and the search: which of them a test notices",
+        ("python", "-m", "benchmarks.mutation", "--sample", "250", "--seed", "2"),
+        (
+            *(f"{OPERATOR}/{room}" for room in ("advisor", "estimator/estimate.py", "slo/judge.py")),
+            *(
+                f"{CORE}/{room}"
+                for room in ("search", "batching.py", "candidates.py", "choice.py", "decision.py", "load.py")
+            ),
+            *(f"{CORE}/{room}" for room in ("noise.py", "point_checks.py", "slo_check.py")),
+            "tests/unit/advisor",
+            "tests/unit/runtime_search",
+            "benchmarks/mutation/mutants.py",
+        ),
+        "mutation.json",
     ),
     "fuzz": Recorded(
         "22,500 specs at a real API server: refused with the form, or planned",

@@ -57,12 +57,6 @@ def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> It
     yield from own_namespace(control_plane, request)
 
 
-@pytest.fixture
-def kind_namespace(kind_cluster: "KindCluster", request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace of this test's own on the kind cluster, ready for pods."""
-    yield from own_namespace(kind_cluster, request)
-
-
 def own_namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     words = "".join(char if char.isalnum() else "-" for char in request.node.name.lower())
     name = f"{words[:40].strip('-')}-{secrets.token_hex(3)}"

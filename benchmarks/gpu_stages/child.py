@@ -13,6 +13,7 @@ import signal
 import sys
 
 from slm_core.failure import EngineFault, ProfileError
+from slm_runtime import processes
 
 from benchmarks.gpu_stages import family
 from benchmarks.gpu_stages.job import Job, Unfinished
@@ -30,8 +31,8 @@ def main() -> int:
     job = Job(**words | {"kind": Kind(words["kind"]), "engine": tuple(words["engine"])})
     if stage.uid is not None:
         family.become_ordinary(stage.uid)
-    family.adopt_orphans()
-    family.end_with_parent(job.parent)
+    processes.adopt_orphans()
+    processes.end_with_parent(job.parent)
     because = None
     try:
         asyncio.run(_run(stage, job))
@@ -40,7 +41,7 @@ def main() -> int:
     except (Unfinished, ProfileError, EngineFault) as error:
         because = str(error)
     finally:
-        family.end_descendants(os.getpid())
+        processes.end_descendants(os.getpid())
     job.end(because)
     return 0
 

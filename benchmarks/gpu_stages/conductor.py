@@ -21,7 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu_stages import family, record
+from slm_runtime import processes
+
+from benchmarks.gpu_stages import record
 from benchmarks.gpu_stages.machine import Kind
 from benchmarks.gpu_stages.record import Lack, Record, State
 from benchmarks.gpu_stages.table import STAGES, Stage
@@ -72,7 +74,7 @@ class Conductor:
 
     async def run(self) -> int:
         """All stages that are left. Returns 0 when every stage is complete, 1 when one is not, 128 + n after a signal."""
-        family.adopt_orphans()
+        processes.adopt_orphans()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._interrupt, number)
@@ -197,7 +199,7 @@ class Conductor:
         return f"it ended with status {status}: {said[-1] if said else 'it printed nothing'}"
 
     def _sweep(self, watched: int | None = None) -> None:
-        for pid in family.end_descendants(os.getpid(), watched):
+        for pid in processes.end_descendants(os.getpid(), watched):
             self._say(f"NB: process {pid} cannot be ended")
 
     def _status(self) -> int:

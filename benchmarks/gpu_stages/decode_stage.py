@@ -21,9 +21,10 @@ from slm_core.engines.base import Options
 from slm_core.engines.registry import command_and_arguments, engine_of
 from slm_core.failure import EngineFault, Failure
 from slm_runtime import host, nvml
-from slm_runtime.engine_process import EngineProcess, Launch, group_of, start_engine
+from slm_runtime.engine_process import EngineProcess, Launch, start_engine
 from slm_runtime.ledger import Observed, kv_bytes_per_token, make_ledger, read_config
 from slm_runtime.load import ClosedLoop
+from slm_runtime.processes import group_of
 from slm_runtime.prompts import text_tokens
 from slm_runtime.tokenizer import identify
 from slm_runtime.window import Scrape, facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.gpu_stages import decode_stage, mps_stage, profile_stage
+from benchmarks.gpu_stages import decode_stage, mps_stage, profile_stage, serve_stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,6 +43,12 @@ STAGES = (
         title="OPT-1.3B's shape: one engine against packs under MPS",
         most_seconds=420,
         run=profile_stage.packs,
+    ),
+    Stage(
+        name="serve",
+        title="OPT-1.3B's shape: a pack served in one container, and what befalls it",
+        most_seconds=300,
+        run=serve_stage.run,
     ),
     Stage(
         name="decode",

@@ -14,7 +14,7 @@ from slm_core.slo import Slo
 from slm_runtime.search_loop import run_search
 
 from benchmarks.search.cases import sizes
-from tests.unit.runtime_search import published
+from tests import builders as build
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ class ReplayRig:
     """The published sweep of one model as a rig: lines between its points, no noise, no clock but a nominal one."""
 
     def __init__(self, model: str) -> None:
-        document = published.sweep(model)
+        document = build.published(model)
         self.ledger, self.points = document.ledger, document.points
         self.good = [p for p in document.points if not p.marks]
         self.pool: int | None = None
@@ -98,7 +98,7 @@ class Replayed:
 
 async def replay() -> list[Replayed]:
     """Each published model under three SLOs."""
-    return [await _replay(model, factor) for model in published.MODELS for factor in (2, 3, 4)]
+    return [await _replay(model, factor) for model in build.MODELS for factor in (2, 3, 4)]
 
 
 async def _replay(model: str, factor: float) -> Replayed:

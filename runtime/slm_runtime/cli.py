@@ -1,4 +1,4 @@
-"""The command line of `python -m slm_runtime`. Reads words into one Task; decides nothing."""
+"""The command line of `python -m slm_runtime`. Reads words into one value; decides nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from slm_core import tuning
 from slm_core.architecture import longest_sequence
@@ -21,22 +21,22 @@ from slm_core.slo import ITL, LIMITS, METRICS, Slo, Statistic
 from slm_core.units import GIB
 
 from slm_runtime import events, profile
-from slm_runtime.device_checks import Choice
+from slm_runtime.flags import add, add_device, refuse_secrets
 from slm_runtime.host import Share
 from slm_runtime.launches import Subject
 from slm_runtime.ledger import read_config
 from slm_runtime.measuring import Conditions
+from slm_runtime.serve.arguments import add_command, settings_of
+from slm_runtime.serve.command import serve
 from slm_runtime.task import Task
 from slm_runtime.window import Pace
 from slm_runtime.workload import parse_lengths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from slm_core.engines.base import Engine
     from slm_core.measurements import SharingMode
-
-T = TypeVar("T")
 
 EXPECTED_POINTS = 9
 """Of a whole profile, for the progress bar: six of one engine, two packs, one confirmation."""
@@ -52,7 +52,6 @@ exit status: 0 measured; 2 wrong command line; otherwise by class of failure:
 _CONTINUE_HELP = (
     "go on from a measurement document: what it knows of this model, GPU and workload is not measured again"
 )
-_DEVICE_HELP = "auto measures the CPU only where nothing says that a GPU is there"
 _CPUS_HELP = "CPUs that a replica may use; beside a GPU each engine is held to so many cores"
 _MEMORY_HELP = "host memory that a replica may use; beside a GPU a note says which pack had less"
 
@@ -63,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     at = words.index("--") if "--" in words else len(words)
     args = _parser().parse_args(words[:at])
     engine = tuple(words[at + 1 :]) or default().command
+    if args.command == "serve":
+        return _serve(args, engine)
     remedies = engine_of(engine).remedies
     reporter = events.reporter(EXPECTED_POINTS, remedies, has_output=args.output is not None)
     try:
@@ -75,8 +76,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_STATUS[Failure.INTERRUPTED]
 
 
+def _serve(args: argparse.Namespace, engine: tuple[str, ...]) -> int:
+    try:
+        settings = settings_of(args, engine)
+    except ProfileError as error:
+        sys.stderr.write(f"{error.failure}: {error}\n  -> {error.remedy}\n")
+        return EXIT_STATUS[error.failure]
+    return serve(settings)
+
+
 def _parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="slm_runtime", description="Measure small language models on one device.")
+    top = argparse.ArgumentParser(
+        prog="slm_runtime", description="Measure small language models on one device, and serve them as a pack."
+    )
     commands = top.add_subparsers(dest="command", required=True)
     made = commands.add_parser(
         "profile",
@@ -90,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_limits(made.add_argument_group("what it may cost"))
     made.add_argument("--output", type=Path, metavar="FILE", help="write the measurement document here too")
     made.add_argument("--continue-from", type=Path, metavar="FILE", help=_CONTINUE_HELP)
+    add_command(commands)
     return top
 
 
@@ -99,9 +112,7 @@ def _add_subject(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model-uri", help="where the model came from, for the document (default: --model)")
     group.add_argument("--model-revision", "--revision", dest="revision", help="its revision, for the document")
     group.add_argument("--image", help="the engine's image, for the document")
-    _add(group, "--device", Choice, Choice.AUTO, choices=list(Choice), help=_DEVICE_HELP)
-    group.add_argument("--gpu-product", help="the GPU's product as feature discovery has it; another one is refused")
-    group.add_argument("--gpu-memory-bytes", type=count(tuning.GPU_MEMORY_BYTES), help="the same of its memory")
+    add_device(group)
     group.add_argument("--cpus-per-engine", type=number(ABOVE_ZERO), metavar="CPUS", help=_CPUS_HELP)
     group.add_argument("--host-memory-per-engine-bytes", type=count(AT_LEAST_ONE), metavar="BYTES", help=_MEMORY_HELP)
     group.add_argument("--max-model-len", type=count(AT_LEAST_ONE), metavar="TOKENS", help="longest sequence")
@@ -111,8 +122,8 @@ def _add_subject(group: argparse._ArgumentGroup) -> None:
 def _add_question(group: argparse._ArgumentGroup) -> None:
     lengths = "lengths: N, lognormal:MEAN,P99 or uniform:LOW,HIGH"
     load = "requests in flight to decide for (default: full batches)"
-    _add(group, "--input-tokens", str, str(tuning.INPUT_TOKENS.default), help=f"prompt {lengths}", metavar="LENGTHS")
-    _add(group, "--output-tokens", str, str(tuning.OUTPUT_TOKENS.default), help=f"output {lengths}", metavar="LENGTHS")
+    add(group, "--input-tokens", str, str(tuning.INPUT_TOKENS.default), help=f"prompt {lengths}", metavar="LENGTHS")
+    add(group, "--output-tokens", str, str(tuning.OUTPUT_TOKENS.default), help=f"output {lengths}", metavar="LENGTHS")
     group.add_argument(
         "--dataset", metavar="FILE", help="conversations or token counts, whose lengths are used instead"
     )
@@ -125,35 +136,27 @@ def _add_question(group: argparse._ArgumentGroup) -> None:
     for metric in METRICS:
         words = f"the figure of {metric.name} that is limited"
         figures = list(Statistic)
-        _add(
-            group, tuning.flag(f"slo_{metric.statistic_field}"), Statistic, Statistic.MEAN, choices=figures, help=words
-        )
+        add(group, tuning.flag(f"slo_{metric.statistic_field}"), Statistic, Statistic.MEAN, choices=figures, help=words)
     for name, knob in tuning.KNOBS.items():
-        _add(group, tuning.flag(name), number(knob), knob.default, help=knob.help)
+        add(group, tuning.flag(name), number(knob), knob.default, help=knob.help)
     group.add_argument("--sharing-mode", choices=tuple(map(word_of, CHOICES)), default=word_of(AUTO))
     own, most = count(tuning.ENGINES_PER_GPU), tuning.MAX_ENGINES_PER_GPU
     group.add_argument("--engines-per-gpu", type=own, metavar="R", help="measure packs of exactly R engines")
-    _add(group, "--max-engines-per-gpu", count(most), most.default, metavar="R")
+    add(group, "--max-engines-per-gpu", count(most), most.default, metavar="R")
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
     pace, batch, budget = Pace(), tuning.MAX_BATCH_SIZE, tuning.MAX_NUM_BATCHED_TOKENS
-    _add(group, "--max-gpu-minutes", number(tuning.MAX_GPU_MINUTES), tuning.GPU_MINUTES_BY_HAND)
-    _add(group, "--max-batch-size", count(batch), batch.default, metavar="B")
+    add(group, "--max-gpu-minutes", number(tuning.MAX_GPU_MINUTES), tuning.GPU_MINUTES_BY_HAND)
+    add(group, "--max-batch-size", count(batch), batch.default, metavar="B")
     small = " and ".join(f"{tokens} below {below // GIB} GiB" for below, tokens in tuning.TOKENS_BY_MEMORY)
     by_memory = f"tokens of one step (default: {budget.default}; of device memory {small})"
     group.add_argument("--max-num-batched-tokens", type=count(budget), help=by_memory, metavar="TOKENS")
-    _add(group, "--startup-timeout-seconds", number(tuning.STARTUP_SECONDS), tuning.STARTUP_SECONDS.default)
-    _add(group, "--min-window-seconds", number(ABOVE_ZERO), pace.min_seconds)
-    _add(group, "--max-window-seconds", number(ABOVE_ZERO), pace.max_seconds)
-    _add(group, "--poll-seconds", number(ABOVE_ZERO), pace.poll_seconds)
-    _add(group, "--hang-seconds", number(ABOVE_ZERO), pace.hang_seconds)
-
-
-def _add(group: argparse._ArgumentGroup, flag: str, kind: Callable[[str], T], default: T, **more: Any) -> None:
-    """An argument whose help ends with its default."""
-    words = f"{more.pop('help', '')} (default: %(default)s)".lstrip()
-    group.add_argument(flag, type=kind, default=default, help=words, **more)
+    add(group, "--startup-timeout-seconds", number(tuning.STARTUP_SECONDS), tuning.STARTUP_SECONDS.default)
+    add(group, "--min-window-seconds", number(ABOVE_ZERO), pace.min_seconds)
+    add(group, "--max-window-seconds", number(ABOVE_ZERO), pace.max_seconds)
+    add(group, "--poll-seconds", number(ABOVE_ZERO), pace.poll_seconds)
+    add(group, "--hang-seconds", number(ABOVE_ZERO), pace.hang_seconds)
 
 
 def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> Task:
@@ -161,7 +164,7 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
     name = args.served_model_name or Path(args.model).name
     command, arguments = command_and_arguments(words)
     engine = engine_of(command)
-    _refuse_secrets(engine, words)
+    refuse_secrets(engine, words)
     given = engine.read_arguments(arguments)
     chosen = ModelOptions(max_model_len=args.max_model_len, dtype=args.dtype)
     max_model_len = args.max_model_len or given.max_model_len or longest_sequence(read_config(args.model))
@@ -201,18 +204,6 @@ def _task(args: argparse.Namespace, words: tuple[str, ...], provenance: str) -> 
         continue_from=args.continue_from,
         provenance=provenance,
     )
-
-
-def _refuse_secrets(engine: Engine, words: Sequence[str]) -> None:
-    """Raise ProfileError where a secret stands among the engine's words: they go into the document."""
-    names = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")} - {"--"}
-    for flag in sorted(engine.secret_flags):
-        if any(flag.startswith(name) for name in names):
-            raise ProfileError(
-                Failure.ARGUMENTS,
-                f"{flag} would stand in the process list, in the engine's log and in the document",
-                "give it to the engine as a variable of its environment",
-            )
 
 
 def _asked_mode(args: argparse.Namespace) -> SharingMode | None:

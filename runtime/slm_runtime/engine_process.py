@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from slm_core.tuning import STARTUP_SECONDS
 
 from slm_runtime import host
 from slm_runtime.death import ending, with_signal
+from slm_runtime.processes import group_ends, group_of, remove_shared_memory, shared_memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from slm_core.engines.base import Engine, MemoryReport
     from slm_core.failure import Cause
 
-SHM = "/dev/shm/"  # noqa: S108 - where the kernel has it
 STOP_SECONDS = 8.0
 """Grace between SIGTERM and SIGKILL. Nothing is being served: an engine that does not go at once is stuck."""
 DYING_SECONDS = 15.0
 """How long an engine may go on after its core has died: vLLM's server looks every 5 s, then shuts down (launcher.py)."""
 HEALTH_SECONDS = 2.0
 LOG = "engine.log"
+COMPLETIONS = "/v1/completions"
 TAIL_BYTES = 64 * 1024
 ANSWER_SECONDS, FIRST_ANSWER_SECONDS = 15.0, 120.0
 """Longest wait for an answer, and for the first completion: kernels are compiled at their first use."""
@@ -59,7 +59,7 @@ class Launch:
     """How to start one engine."""
 
     command: tuple[str, ...]
-    """Words of the engine's command; its address is added."""
+    """Words of the engine's command. To one that is measured its address is added."""
     kind: Engine = field(default_factory=default)
     """Which engine it is. NB: the words do not say it: a model's name may stand among them."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -70,27 +70,35 @@ class Launch:
     """Cores that it is held to; none: it is not."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What an engine is given to live in."""
+
+    port: int
+    folder: Path
+    """Its own, which goes with it."""
+    out: int
+    """Where its output goes."""
+    read_log: Callable[[], str]
+    """What of its output is kept."""
+
+
 class EngineProcess:
-    """A running engine. Made by `start_engine`."""
+    """A running engine. Made by `start_engine` and `begin_engine`."""
 
     def __init__(
-        self,
-        kind: Engine,
-        process: asyncio.subprocess.Process,
-        port: int,
-        folder: Path,
-        headers: Mapping[str, str],
+        self, kind: Engine, process: asyncio.subprocess.Process, place: Place, headers: Mapping[str, str]
     ) -> None:
         """`headers`: what it wants with each request."""
         self.kind = kind
         self.headers = headers
         self._process = process
-        self._folder = folder
-        self._log = folder / LOG
+        self._folder = place.folder
+        self.log_text = place.read_log
         self._shared: set[str] = set()
         self._killed_before = host.kills_for_memory()
         self._has_answered = False
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{place.port}"
         self._session = aiohttp.ClientSession(base_url=self.url, headers=headers)
 
     @property
@@ -103,21 +111,15 @@ class EngineProcess:
         """The engine is no more."""
         return self._process.returncode is not None
 
-    def log_text(self) -> str:
-        """The whole log until now."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
-
     def log_tail(self) -> str:
         """The end of the log."""
         return self.log_text()[-TAIL_BYTES:]
 
     async def is_dying(self) -> bool:
         """Whether it has ended, or ends now. Its core goes first: health is the earliest to show it, its process the last."""
-        if await self._is_healthy():
+        if await self.is_healthy():
             return False
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), DYING_SECONDS)
-        return self.exited
+        return await self.ends(DYING_SECONDS)
 
     def death(self) -> EngineFault | ProfileError:
         """Why the engine is no more. An engine that has answered once may have died of what it was asked for."""
@@ -140,18 +142,18 @@ class EngineProcess:
             if self.exited:
                 cause = self._cause()
                 raise error_of(cause, f"the engine did not start ({ending(self._process.returncode)}): {cause.line}")
-            if await self._is_healthy():
+            if await self.is_healthy():
                 # Now, because an engine that is killed later can no longer be asked what it has mapped.
-                self._shared = _shared_memory_of(self.pid)
+                self._shared = shared_memory_of(group_of(self.pid))
                 return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), 0.25)
+            await self.ends(0.25)
         path, line = self.kind.paths.health, self._cause().line
         raise EngineFault(
             Failure.NEVER_HEALTHY, f"{path} did not answer within {timeout_seconds:.0f} s; last line: {line}"
         )
 
-    async def _is_healthy(self) -> bool:
+    async def is_healthy(self) -> bool:
+        """Whether it says so."""
         with contextlib.suppress(EngineFault):
             status, _ = await self.ask("GET", self.kind.paths.health, timeout_seconds=HEALTH_SECONDS)
             return status == 200
@@ -168,8 +170,7 @@ class EngineProcess:
 
     async def complete(self, request: dict[str, object]) -> None:
         """One completion, to see that it works. Raises EngineFault, or ProfileError where every request would be refused."""
-        path = "/v1/completions"
-        status, body = await self.ask("POST", path, request, timeout_seconds=FIRST_ANSWER_SECONDS)
+        status, body = await self.ask("POST", COMPLETIONS, request, timeout_seconds=FIRST_ANSWER_SECONDS)
         if status == 200:
             self._has_answered = True
             return
@@ -205,52 +206,55 @@ class EngineProcess:
         """What it says of its memory. Raises as `get` does, and ProfileError."""
         return self.kind.read_memory(self.log_text(), await self.get(self.kind.paths.metrics))
 
+    async def ends(self, patience_seconds: float | None = None) -> bool:
+        """Wait for its end, or for so long; whether it has ended."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), patience_seconds)
+        return self.exited
+
+    async def drain(self, patience_seconds: float) -> bool:
+        """Ask it to finish what it has begun and to end, as a container's end does; whether it has done so.
+
+        NB: the process itself and not its group: an engine's own processes would drop what it wants to finish.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        return await self.ends(patience_seconds)
+
     async def stop(self, let_go: Callable[[Sequence[int]], Awaitable[None]] | None = None) -> None:
         """End the whole process group and remove what it left. Safe to call twice.
 
         `let_go` is called with the processes of an engine that does not end by itself, before it is killed.
         """
         await self._session.close()
-        self._shared |= _shared_memory_of(self.pid)
+        self._shared |= shared_memory_of(group_of(self.pid))
         for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
             if number is signal.SIGKILL and let_go is not None:
                 await let_go(group_of(self.pid))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
-            if await _group_ends(self.pid, patience):
+            if await group_ends(self.pid, patience):
                 break
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+        await self.ends(STOP_SECONDS)
         # NB: a killed engine's resource tracker dies with it and leaves its segments in /dev/shm.
-        for path in self._shared:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)  # noqa: PTH108 - one name in a memory file system
+        remove_shared_memory(self._shared)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 async def start_engine(launch: Launch) -> EngineProcess:
-    """Start an engine and wait until it is ready. Raises ProfileError or EngineFault; then nothing of it is left."""
+    """Start an engine to be measured, and wait until it is ready. Raises ProfileError or EngineFault; then nothing of it is left."""
     kind, port = launch.kind, free_port()
-    headers = kind.headers(dict(os.environ) | dict(launch.environment))
+    own = kind.measuring_environment(dict(os.environ) | dict(launch.environment))
+    measured = replace(
+        launch,
+        command=(*launch.command, *kind.listen("127.0.0.1", port)),
+        environment=dict(launch.environment) | own,
+    )
     folder = Path(tempfile.mkdtemp(prefix="slm-engine-"))
-    # NB: a short TMPDIR, since the engine's sockets lie in it and their paths may have 107 characters.
-    environment = dict(os.environ) | {"TMPDIR": str(folder)} | dict(launch.environment)
-    environment |= kind.measuring_environment(environment)
-    words: Sequence[str] = (*launch.command, *kind.listen("127.0.0.1", port))
-    try:
-        with (folder / LOG).open("wb") as out, host.held_to(launch.cores):
-            process = await asyncio.create_subprocess_exec(
-                *words,
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-            )
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise ProfileError(Failure.COMMAND, f"{words[0]} cannot be started: {error.strerror}") from error
-    engine = EngineProcess(kind, process, port, folder, headers)
+    log = folder / LOG
+    with log.open("wb") as out:
+        place = Place(port=port, folder=folder, out=out.fileno(), read_log=lambda: _text_of(log))
+        engine = await begin_engine(measured, place)
     try:
         await engine.ready(launch.timeout_seconds)
     except BaseException:
@@ -259,40 +263,36 @@ async def start_engine(launch: Launch) -> EngineProcess:
     return engine
 
 
+def _text_of(log: Path) -> str:
+    return log.read_text(errors="replace") if log.exists() else ""
+
+
+async def begin_engine(launch: Launch, place: Place) -> EngineProcess:
+    """Start an engine whose command binds it to its port; it is not waited for. Raises ProfileError; then nothing of it is left."""
+    # NB: a short TMPDIR, since the engine's sockets lie in it and their paths may have 107 characters.
+    environment = dict(os.environ) | {"TMPDIR": str(place.folder)} | dict(launch.environment)
+    try:
+        headers = launch.kind.headers(environment)
+        with host.held_to(launch.cores):
+            process = await asyncio.create_subprocess_exec(
+                *launch.command,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=place.out,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except BaseException as error:
+        shutil.rmtree(place.folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            said = f"{launch.command[0]} cannot be started: {error.strerror}"
+            raise ProfileError(Failure.COMMAND, said) from error
+        raise
+    return EngineProcess(launch.kind, process, place, headers)
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def group_of(leader: int) -> list[int]:
-    """Process ids of the group that `leader` leads, zombies excluded."""
-    members = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                # comm may hold spaces and parentheses: the fields after it are counted from the last one.
-                state, _, group, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(group) == leader and state != "Z":
-                    members.append(int(entry.name))
-    return members
-
-
-async def _group_ends(leader: int, patience: float) -> bool:
-    deadline = time.monotonic() + patience
-    while group_of(leader):
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.05)
-    return True
-
-
-def _shared_memory_of(leader: int) -> set[str]:
-    """Files in /dev/shm that the group's processes have mapped."""
-    found: set[str] = set()
-    for pid in group_of(leader):
-        with contextlib.suppress(OSError):
-            maps = Path(f"/proc/{pid}/maps").read_text()
-            found.update(re.findall(rf"{SHM}\S+", maps))
-    return found

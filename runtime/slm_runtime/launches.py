@@ -16,6 +16,7 @@ from slm_core.engines.base import Options
 from slm_core.engines.registry import engine_of
 from slm_core.failure import Failure, ProfileError
 from slm_core.sharing import sharing_of
+from slm_core.sharing.base import EQUAL_SHARES, Limits
 from slm_core.units import MIB
 from slm_core.wording import several
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_core.configuration import EngineConfiguration
+    from slm_core.engines.base import Engine
+    from slm_core.measurements import SharingMode
 
     from slm_runtime.mps import MpsDaemon
     from slm_runtime.nvml import Device
@@ -51,6 +54,16 @@ class Subject:
     timeout_seconds: float = tuning.STARTUP_SECONDS.default
     replica: host.Share = field(default_factory=host.Share)
     """What a replica of it may use: beside a GPU no engine is measured with more CPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How the engines of a pack share a device."""
+
+    mode: SharingMode
+    engines: int
+    limits: Limits = EQUAL_SHARES
+    """Where they are held to something else than equal shares."""
 
 
 class Launches:
@@ -140,11 +153,19 @@ class Launches:
         return max(least, min(most, tokens * per_token))
 
     def _environment(self, on: EngineConfiguration, index: int, daemon: MpsDaemon | None) -> dict[str, str]:
-        made = dict(daemon.environment) if daemon else {}
-        if self._device:
-            made |= self._device.chosen()
-            made |= sharing_of(on.sharing_mode).limits(self._device.memory_bytes, on.engines_per_gpu)
-        elif on.engines_per_gpu > 1:
-            cores = frozenset(os.sched_getaffinity(0))
-            made |= self._kind.pinned_to(host.shares(cores, on.engines_per_gpu)[index])
-        return made
+        share = Share(mode=on.sharing_mode, engines=on.engines_per_gpu)
+        return environment_of(share, index, self._kind, self._device, daemon)
+
+
+def environment_of(
+    share: Share, index: int, kind: Engine, device: Device | None, daemon: MpsDaemon | None
+) -> dict[str, str]:
+    """Variables that give one engine of a pack its share of the device, whether it is measured or serves."""
+    made = dict(daemon.environment) if daemon else {}
+    if device:
+        made |= device.chosen()
+        made |= sharing_of(share.mode).limits(device.memory_bytes, share.engines, share.limits)
+    elif share.engines > 1:
+        cores = frozenset(os.sched_getaffinity(0))
+        made |= kind.pinned_to(host.shares(cores, share.engines)[index])
+    return made

@@ -18,8 +18,8 @@ from slm_core.slo import ITL, METRICS, means_between
 
 from slm_runtime import host
 from slm_runtime.board import board_over
-from slm_runtime.engine_process import group_of
 from slm_runtime.load import ClosedLoop
+from slm_runtime.processes import group_of
 from slm_runtime.window import Pace, Scrape, facts, is_open, latency, marks, may_close
 
 if TYPE_CHECKING:

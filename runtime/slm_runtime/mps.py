@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 from slm_core.failure import EngineFault, Failure
 from slm_core.sharing.mps import CONTROL
 
+from slm_runtime.processes import Identity, identity_of
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -34,6 +36,7 @@ class MpsDaemon:
     def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
         self._process = process
         self._folder = folder
+        self._servers: set[Identity] = set()
         self.environment = _environment(folder)
 
     async def opened(self) -> None:
@@ -56,12 +59,26 @@ class MpsDaemon:
     async def verify(self, engines: Sequence[Collection[int]]) -> None:
         """Raise EngineFault unless every engine, given by its processes, is attached."""
         clients = await self.clients()
+        self._servers.update(found for pid in _servers_of(self._folder) if (found := identity_of(pid)))
         attached = sum(not clients.keys().isdisjoint(engine) for engine in engines)
         if attached < len(engines):
             raise EngineFault(
                 Failure.SHARING,
                 f"{attached} of {len(engines)} engines are attached to the MPS daemon: the rest runs without it",
             )
+
+    @property
+    def has_control(self) -> bool:
+        """Its control process runs."""
+        return self._process.returncode is None
+
+    @property
+    def has_servers(self) -> bool:
+        """Every server that was there when engines were verified still is.
+
+        NB: by who they are, since the control pipe does not answer just when that matters, and would start another server.
+        """
+        return all(server.is_alive for server in self._servers)
 
     async def let_go(self, engine: Collection[int]) -> None:
         """Have the server part from the processes of an engine that is about to be killed, as far as it can."""

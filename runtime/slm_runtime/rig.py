@@ -20,10 +20,11 @@ from slm_core.sharing import sharing_of
 
 from slm_runtime import host, mps
 from slm_runtime.datasets import Conversations, counted, read_dataset
-from slm_runtime.engine_process import group_of, start_engine
+from slm_runtime.engine_process import start_engine
 from slm_runtime.launches import Launches
 from slm_runtime.ledger import Observed, make_ledger, read_config, weights_on_disk
 from slm_runtime.measuring import Measurement, Running
+from slm_runtime.processes import group_of
 from slm_runtime.prompts import text_tokens
 from slm_runtime.tokenizer import count_tokens, identify
 from slm_runtime.workload import Lengths, usable

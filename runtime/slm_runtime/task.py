@@ -62,16 +62,21 @@ class Task:
 
 def check_task(task: Task) -> None:
     """What can be known to be wrong before a GPU is held. Raises ProfileError."""
-    model = Path(task.subject.model)
-    if model.is_absolute() or task.subject.model.startswith("."):
+    check_model(task.subject.model)
+    if task.output and not os.access(task.output.parent, os.W_OK):
+        raise ProfileError(Failure.DISK, f"--output {task.output}: its folder cannot be written to")
+
+
+def check_model(name: str) -> None:
+    """Raise ProfileError for a folder that holds no model; a name is for the engine to resolve."""
+    model = Path(name)
+    if model.is_absolute() or name.startswith("."):
         if not model.is_dir():
             raise ProfileError(Failure.MODEL, f"--model {model}: no such folder")
         if not (model / "config.json").is_file():
             raise ProfileError(Failure.MODEL, f"--model {model}: it has no config.json")
         if not read_config(str(model)):
             raise ProfileError(Failure.MODEL, f"--model {model}: its config.json is not a JSON object")
-    if task.output and not os.access(task.output.parent, os.W_OK):
-        raise ProfileError(Failure.DISK, f"--output {task.output}: its folder cannot be written to")
 
 
 def request_on(task: Task, device: Device | None, note: Callable[[str], None]) -> Request:

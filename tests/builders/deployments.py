@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.watch import custom_resources
 
-from tests.builders.metadata import Raw, raw_meta
+from tests.builders.metadata import Raw, manifest, raw_meta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,15 +20,27 @@ MODEL = {"uri": "pvc://models/opt"}
 
 
 def raw_deployment(
-    name: str = "chat", spec: Mapping[str, Any] | None = None, namespace: str = "team", **head: Any
+    name: str = "chat",
+    spec: Mapping[str, Any] | None = None,
+    namespace: str = "team",
+    *,
+    status: Raw | None = None,
+    **head: Any,
 ) -> Raw:
     """An SLMDeployment of some model, unless spec names one. `head` adds to its metadata."""
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.DEPLOYMENT_KIND,
-        "metadata": raw_meta(name, namespace, **head),
-        "spec": {"model": MODEL} | dict(spec or {}),
-    }
+    stored = {"metadata": raw_meta(name, namespace, **head), "status": status or {}}
+    return manifest(names.DEPLOYMENT_KIND, name, {"model": MODEL} | dict(spec or {})) | stored
+
+
+def deployment_spec(spec: Mapping[str, Any] | None = None) -> SLMDeploymentSpec:
+    """Spec alone, of some model unless it names one."""
+    return SLMDeploymentSpec.model_validate({"model": MODEL} | dict(spec or {}))
+
+
+def spec_of(record: DeploymentRecord) -> SLMDeploymentSpec:
+    """Of a deployment that can be read."""
+    assert record.spec is not None, record.broken
+    return record.spec
 
 
 def deployment(

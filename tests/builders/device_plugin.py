@@ -24,9 +24,12 @@ PART_CONTAINERS = {
 
 def raw_daemon(part: str, node: str, containers: tuple[str, ...] | None = None) -> Raw:
     """A pod of the stack, ready."""
-    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-    raw = raw_pod(f"{part}-{node}", PLUGIN.namespace, node=node, gpus=0, status=ready)
     named = PART_CONTAINERS[part] if containers is None else containers
+    ready = {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"name": name, "ready": True} for name in named],
+    }
+    raw = raw_pod(f"{part}-{node}", PLUGIN.namespace, node=node, gpus=0, status=ready)
     return raw | {"spec": raw["spec"] | {"containers": [{"name": name} for name in named]}}
 
 
@@ -35,6 +38,27 @@ def daemon(part: str, node: str, containers: tuple[str, ...] | None = None, **ch
     assert record is not None
     assert record.part == part
     return replace(record, **changed)
+
+
+def raw_daemon_set(name: str, container: str, image: str = "nvcr.io/nvidia/k8s-device-plugin:v0.20.0") -> Raw:
+    """A DaemonSet of NVIDIA's chart, with named configurations."""
+    environment = [
+        {"name": "NODE_LABEL", "value": PLUGIN.config_label},
+        {"name": "DEFAULT_CONFIG", "value": "default"},
+    ]
+    pod = {
+        "containers": [
+            {"name": f"{name}-sidecar", "image": image, "env": environment},
+            {"name": container, "image": image},
+        ],
+        "volumes": [{"name": "available-configs", "configMap": {"name": PLUGIN.config_map}}],
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    }
+    return {
+        "metadata": raw_meta(name, PLUGIN.namespace, labels={}),
+        "spec": {"template": {"spec": pod}},
+        "status": {"numberReady": 1, "desiredNumberScheduled": 1},
+    }
 
 
 def plugin_pods(node: str, *, config_manager: bool = True) -> tuple[DaemonPodRecord, ...]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slm_operator.api import names
 from slm_operator.watch.records import Key, Meta
 
 if TYPE_CHECKING:
     from slm_operator.watch.records import Owner
 
 Raw = dict[str, Any]
+
+
+def manifest(kind: str, name: str, spec: Raw, **head: Any) -> Raw:
+    """An object of ours as somebody applies it. `head` adds to its metadata."""
+    return {"apiVersion": names.API_VERSION, "kind": kind, "metadata": {"name": name} | head, "spec": spec}
 
 
 def raw_meta(
@@ -32,7 +38,7 @@ def raw_meta(
 def meta(name: str, namespace: str = "team", **more: Any) -> Meta:
     """The same in a record. `more`: its other fields."""
     head: Raw = {"uid": f"uid-{name}", "resource_version": "1", "generation": 1}
-    return Meta(key=Key(namespace, name), **(head | more))
+    return Meta(**({"key": Key(namespace, name)} | head | more))
 
 
 def page(kind: str, *items: Raw, version: int = 100, more: bool = False) -> Raw:

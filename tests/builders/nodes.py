@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
 from slm_operator.partitioning.base import SliceClass
+from slm_operator.partitioning.plugin_config import config_key
+from slm_operator.settings import DevicePlugin
 from slm_operator.watch import projection
 
 from tests.builders.metadata import Raw, raw_meta
@@ -82,13 +84,35 @@ def raw_gpu_node(
     return raw_node(name, **{"labels": own, "allocatable": slots(gpus, slice_class)} | more)
 
 
+def read_node(raw: Raw, **changed: Any) -> NodeRecord:
+    """A raw node's record, with the fields that a case is about."""
+    return replace(projection.node(raw), **changed)
+
+
 def node(
     name: str = "gpu-1",
     *,
     gpus: int = 1,
     slice_class: SliceClass = WHOLE,
     labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
     **changed: Any,
 ) -> NodeRecord:
     """The record of an opted-in node, with the fields that a case is about."""
-    return replace(projection.node(raw_gpu_node(name, gpus=gpus, slice_class=slice_class, labels=labels)), **changed)
+    said = {"labels": labels, "annotations": dict(annotations or {})}
+    return read_node(raw_gpu_node(name, gpus=gpus, slice_class=slice_class, **said), **changed)
+
+
+def partitioned_node(
+    name: str = "gpu-1",
+    slice_class: SliceClass = MPS_2,
+    serves: str = "team.chat",
+    *,
+    requested: str = "",
+    **more: Any,
+) -> NodeRecord:
+    """A node that we partitioned for whom it serves, by its label or by another that is `requested`, and from `default`."""
+    marks = {names.CLASS_LABEL: slice_class.label, names.SERVES_LABEL: serves}
+    config = {DevicePlugin().config_label: requested or config_key(slice_class)}
+    former = {names.FORMER_CONFIG_ANNOTATION: "default"}
+    return node(name, slice_class=slice_class, **{"labels": marks | config, "annotations": former} | more)

@@ -6,35 +6,54 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import to_json
-from slm_operator.manifests import profile as manifests
+from slm_operator.api import names
+from slm_operator.manifests.profile import profile as made_for
 from slm_operator.watch import custom_resources
 
-from tests.builders.metadata import Raw, raw_meta
+from tests.builders.deployments import spec_of
+from tests.builders.metadata import Raw, manifest, raw_meta
 
 if TYPE_CHECKING:
     from slm_core.measurements import MeasurementDocument
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 
-def raw_profile(of: DeploymentRecord, imported: MeasurementDocument | None = None, *, ours: bool = False) -> Raw:
-    """What a deployment needs to have measured, or has had. By a person, unless it is the operator's own."""
-    assert of.spec is not None
-    made = manifests.profile(of, of.spec)
-    head = raw_meta(made["metadata"]["name"], of.meta.key.namespace, labels=made["metadata"]["labels"] if ours else {})
-    figures = {"measurements": to_json(imported)} if imported is not None else {}
-    return made | {"metadata": head, "spec": made["spec"] | figures}
+def raw_profile(
+    of: DeploymentRecord,
+    document: MeasurementDocument | None = None,
+    *,
+    imported: bool = True,
+    ours: bool = False,
+    name: str = "",
+    status: Raw | None = None,
+    **head: Any,
+) -> Raw:
+    """What a deployment needs to have measured. By a person, who imports what there is, unless it is the operator's own."""
+    made = made_for(of, spec_of(of))
+    named, labels = name or made["metadata"]["name"], made["metadata"]["labels"] if ours else {}
+    figures = {"measurements": to_json(document)} if document is not None else {}
+    spec, status = made["spec"] | (figures if imported else {}), (status or {}) | ({} if imported else figures)
+    metadata = raw_meta(named, of.meta.key.namespace, **{"labels": labels} | head)
+    return manifest(names.PROFILE_KIND, named, spec) | {"metadata": metadata, "status": status}
 
 
 def profile(
-    of: DeploymentRecord, measurements: MeasurementDocument | None = None, *, ours: bool = False, **changed: Any
+    of: DeploymentRecord,
+    document: MeasurementDocument | None = None,
+    /,
+    *,
+    imported: bool = True,
+    ours: bool = False,
+    **changed: Any,
 ) -> ProfileRecord:
-    """Its record, the measurements imported, with the fields that a case is about.
+    """Its record, with a document that was imported or measured, and with the fields that a case is about.
 
-    NB: a document is put in afterwards, as the same object: to write and to read it takes 2 ms. A test holds the two equal.
+    NB: the document is put in afterwards, as the same object: to write and to read it takes 2 ms. A test holds the two equal.
     """
     record = custom_resources.profile(raw_profile(of, ours=ours))
     assert record.spec is not None, record.broken
-    if measurements is not None:
-        spec = record.spec.model_copy(update={"measurements": measurements})
-        record = replace(record, spec=spec, measurements=measurements, imported=True)
+    if document is not None:
+        spec = record.spec.model_copy(update={"measurements": document}) if imported else record.spec
+        status = {} if imported else {"measurements": document}
+        record = replace(record, spec=spec, status=status, measurements=document, imported=imported)
     return replace(record, **changed)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import builders as build
 from tests.chart import life
 from tests.testbed.control_plane import control_plane
 
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
     from tests.testbed.control_plane import ControlPlane
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.slow]
-MODEL = {
-    "apiVersion": "slm-operator.io/v1alpha1",
-    "kind": "SLMDeployment",
-    "metadata": {"name": "kept", "namespace": "default"},
-    "spec": {"model": {"uri": "hf://facebook/opt-125m"}},
-}
+MODEL = build.manifest("SLMDeployment", "kept", {"model": {"uri": "hf://facebook/opt-125m"}}, namespace="default")
 
 
 @pytest.fixture(scope="module")

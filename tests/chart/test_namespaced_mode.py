@@ -82,7 +82,7 @@ def installed(plane: ControlPlane, namespace: str, folder: Path, without: tuple[
     return Installed(chart, (f"--kubeconfig={kubeconfig}", f"--config={config}", f"--namespace={namespace}"))
 
 
-def test_a_model_is_served_from_static_slices_and_nothing_is_denied(
+def test_namespaced_operator_serves_static_slices_undenied(
     plane: ControlPlane, namespace: str, node: str, tmp_path: Path
 ) -> None:
     chart, arguments = installed(plane, namespace, tmp_path)
@@ -108,7 +108,7 @@ def test_a_model_is_served_from_static_slices_and_nothing_is_denied(
     assert [use for use in used if not any(grant.covers(use) for grant in granted)] == []
 
 
-def test_a_role_without_the_right_to_scale_is_said_and_stops_nothing(
+def test_role_without_scale_is_reported_and_serving_goes_on(
     plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     _, arguments = installed(plane, namespace, tmp_path, without=("patch", "slmdeployments"))

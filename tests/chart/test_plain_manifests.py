@@ -20,7 +20,7 @@ def applied(control_plane: ControlPlane) -> ControlPlane:
     return control_plane
 
 
-def test_a_second_apply_would_change_nothing(applied: ControlPlane) -> None:
+def test_second_apply_of_plain_manifests_changes_nothing(applied: ControlPlane) -> None:
     def is_none_left() -> bool:
         """NB: kubectl asks twice for each object, and controllers still write the status of what was just applied."""
         print(found := difference(applied))
@@ -44,7 +44,7 @@ def difference(plane: ControlPlane) -> str:
     return done.stdout
 
 
-def test_the_operators_pods_are_admitted_where_restricted_is_enforced(applied: ControlPlane) -> None:
+def test_restricted_namespace_admits_the_operators_pods(applied: ControlPlane) -> None:
     inside = ("--namespace", "slm-system")
     labels = applied.kubectl("get", "namespace", "slm-system", "-o", "jsonpath={.metadata.labels}")
     assert '"pod-security.kubernetes.io/enforce":"restricted"' in labels

@@ -46,13 +46,13 @@ def test_denied_requests_are_found() -> None:
     ]
 
 
-def test_refused_once_and_allowed_later_is_an_api_server_that_had_not_read_the_roles_yet() -> None:
+def test_request_denied_only_before_it_is_allowed_is_no_denial() -> None:
     early = Use("list", "", "nodes", "", "", denied=True)
     never = Use("list", "", "secrets", "", "", denied=True)
     assert denied({early, replace(early, denied=False), never}) == [never]
 
 
-def test_every_allowed_request_is_covered_by_a_grant_and_no_denied_one(granted: set[Grant]) -> None:
+def test_grants_cover_each_allowed_request_and_no_denied_one(granted: set[Grant]) -> None:
     for use in uses(RECORDED):
         assert any(grant.covers(use) for grant in granted) is not use.denied, use
 
@@ -81,7 +81,7 @@ def test_nothing_dangerous_is_granted(granted: set[Grant]) -> None:
 
 
 @pytest.mark.slow
-def test_the_namespaced_mode_grants_nothing_of_nodes_and_nothing_everywhere() -> None:
+def test_namespaced_mode_grants_no_nodes_and_no_cluster_role() -> None:
     from tests.chart.helm import rendered  # noqa: PLC0415 - only these tests need helm
 
     granted = grants(rendered("config.namespaces={team-a}"), "slm-operator")

@@ -67,11 +67,11 @@ def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], because: str) 
     ],
     ids=str,
 )
-def test_what_users_set_is_taken(values: dict[str, Any]) -> None:
+def test_values_that_users_set_are_taken(values: dict[str, Any]) -> None:
     assert problems(values) == []
 
 
-def test_every_object_in_the_schema_is_closed_or_a_raw_kubernetes_value() -> None:
+def test_schema_objects_are_closed_or_raw_kubernetes_values() -> None:
     opened = {
         name
         for definition in [SCHEMA, *SCHEMA["$defs"].values()]

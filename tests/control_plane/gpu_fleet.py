@@ -1,7 +1,7 @@
 """kwok nodes with GPUs whose device plugin obeys its label, and objects to fill them: for runs of scale, churn and faults.
 
 The plugin here does in milliseconds what the stand-in on kind does with NVIDIA's timing: a changed configuration label
-loads that key of the ConfigMap, and the node shows the new labels and resources. Time slicing only: MPS needs a daemon.
+loads that key of the ConfigMap, and the node shows the new labels and resources. Under MPS it waits for a daemon for ever.
 It must never touch anything of a node but the labels and resources that NVIDIA's stack owns.
 """
 
@@ -18,8 +18,6 @@ from typing import Any
 
 import aiohttp
 from slm_core.codec import to_json
-from slm_core.convert import MeasuredOn, from_csv
-from slm_core.measurements import Engine, Gpu
 from slm_operator.assembly import own_resources
 from slm_operator.kube.client import MERGE, Client
 from slm_operator.kube.connection import Connection, connect
@@ -27,6 +25,7 @@ from slm_operator.kube.errors import Conflict
 from slm_operator.kube.resources import CONFIG_MAP, NODE, Resource
 from slm_operator.settings import DevicePlugin
 
+from tests import builders as build
 from tests.standin.config import parse
 from tests.standin.labels import feature_labels
 from tests.standin.settings import Hardware
@@ -34,7 +33,6 @@ from tests.testbed.cluster import apply_crds
 from tests.testbed.control_plane import ControlPlane
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = "NVIDIA-H100-80GB-HBM3"
 PLUGIN = DevicePlugin()
 TLS_CLOSE_SECONDS = 0.3
 """aiohttp, "Graceful shutdown": a TLS connection that was cut in a watch needs a moment after its session was closed."""
@@ -85,16 +83,9 @@ def shown_labels(config: str, gpus: int) -> dict[str, str]:
     return {name: value for name, value in labels.items() if name.startswith("nvidia.com/")}
 
 
-def document() -> Any:
-    """A measured profile, as it is imported."""
-    on = MeasuredOn(gpu=Gpu(product=PRODUCT, memory_bytes=80 << 30), engine=Engine(version="0.6.2"))
-    csv = ROOT / "tests" / "data" / "memory-gap-h100" / "batch_sweep.csv"
-    return to_json(from_csv(csv.read_text(), model="opt-1.3b", on=on, source=csv.name))
-
-
 def slm_profile(name: str) -> dict[str, Any]:
     """An imported SLMProfile."""
-    return _ours("SLMProfile", name, {"model": MODEL, "measurements": document()})
+    return build.manifest("SLMProfile", name, {"model": MODEL, "measurements": to_json(build.imported())})
 
 
 def slm_deployment(name: str, profile: str, *, slices: int = 1, replicas: int = 1) -> dict[str, Any]:
@@ -107,7 +98,7 @@ def slm_deployment(name: str, profile: str, *, slices: int = 1, replicas: int = 
         "sharing": whole if slices == 1 else cut,
         "replicas": replicas,
     }
-    return _ours("SLMDeployment", name, spec)
+    return build.manifest("SLMDeployment", name, spec)
 
 
 def is_ready(raw: Mapping[str, Any]) -> bool:
@@ -115,10 +106,6 @@ def is_ready(raw: Mapping[str, Any]) -> bool:
     status = raw.get("status") or {}
     conditions = {one["type"]: one["status"] for one in status.get("conditions") or ()}
     return conditions.get("Ready") == "True" and status.get("observedGeneration") == raw["metadata"]["generation"]
-
-
-def _ours(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 @contextlib.asynccontextmanager
@@ -182,7 +169,8 @@ class Plugins:
         self.loaded[name], gpus = key, int(labels["nvidia.com/gpu.count"])
         sharing = parse(text).sharing
         shares = gpus * sharing.replicas if sharing.strategy != "none" else 0
-        amounts = {GPU: str(0 if shares else gpus), SHARED: str(shares)}
+        served = 0 if sharing.strategy == "mps" else shares
+        amounts = {GPU: str(0 if shares else gpus), SHARED: str(served)}
         await self._patch(name, "status", {"status": {"capacity": amounts, "allocatable": amounts}})
         await self._patch(name, "", {"metadata": {"labels": shown_labels(text, gpus)}})
         self.switches += 1

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests import builders as build
 from tests.control_plane.gpu_fleet import GPU, MODEL, shown_labels
 from tests.control_plane.operator_process import operator, wait_until
 from tests.testbed.control_plane import ControlPlane
@@ -72,8 +73,7 @@ class Stage:
 
     def measures(self, name: str, pool: str) -> None:
         spec = {"model": MODEL, "gpu": {"nodeSelector": {"pool": pool}}}
-        head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": "SLMProfile", "metadata": {"name": name}}
-        self.apply(head | {"spec": spec})
+        self.apply(build.manifest("SLMProfile", name, spec))
 
     def says(self, name: str) -> tuple[str, str]:
         """Phase and reason of a profile."""

@@ -2,9 +2,6 @@
 rights, and the way back to a former advice."""
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,10 +10,10 @@ from typing import Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_core.convert import MeasuredOn, from_csv
-from slm_core.measurements import Engine, Gpu
 
+from tests import builders as build
 from tests.conftest import own_namespace
+from tests.control_plane.commands import findings, slm
 from tests.control_plane.operator_process import operator, wait_until
 from tests.testbed.cluster import apply_crds
 from tests.testbed.control_plane import ControlPlane, control_plane
@@ -34,12 +31,7 @@ LABELS = {
     "nvidia.com/gpu.replicas": "1",
     "nvidia.com/gpu.sharing-strategy": "none",
 }
-DOCUMENT = from_csv(
-    (ROOT / "tests/data/memory-gap-h100/batch_sweep.csv").read_text(),
-    model="opt-1.3b",
-    on=MeasuredOn(gpu=Gpu(product=LABELS["nvidia.com/gpu.product"], memory_bytes=80 << 30), engine=Engine(version="0.6.2")),
-    source="batch_sweep.csv",
-)  # fmt: skip
+DOCUMENT = build.imported()
 FEW = replace(DOCUMENT, points=tuple(point for point in DOCUMENT.points if point.batch_size <= 96))
 
 
@@ -81,39 +73,9 @@ def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[s
     yield from own_namespace(plane, request)
 
 
-def slm(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """One command as a person types it."""
-    command = [str(Path(sys.executable).with_name("kubectl-slm")), *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"KUBECONFIG": str(kubeconfig)},
-        timeout=240,
-    )
-
-
-def findings(kubeconfig: Path, *arguments: str) -> dict[str, list[str]]:
-    """What `check` says that is not ok, by check."""
-    done = slm(kubeconfig, "check", "-o", "json", *arguments)
-    assert done.stderr == ""
-    answer = json.loads(done.stdout)
-    assert done.returncode == (0 if answer["ok"] else 1)
-    reported: dict[str, list[str]] = {}
-    for one in answer["findings"]:
-        if one["level"] != "ok":
-            reported.setdefault(one["check"], []).append(f"{one['level']}: {one['what']}")
-    return reported
-
-
 def apply(plane: ControlPlane, namespace: str, kind: str, name: str, spec: dict[str, Any], **meta: Any) -> None:
-    head = {
-        "apiVersion": "slm-operator.io/v1alpha1",
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace} | meta,
-    }
-    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(head | {"spec": spec}))
+    body = json.dumps(build.manifest(kind, name, spec, namespace=namespace, **meta))
+    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=body)
 
 
 def test_check_of_a_cluster_that_is_ready(plane: ControlPlane) -> None:

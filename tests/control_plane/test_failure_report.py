@@ -27,7 +27,7 @@ def test_that_passes(control_plane):
 
 
 @pytest.mark.slow
-def test_a_failed_test_shows_its_cluster_and_the_end_of_each_components_log(tmp_path: Path) -> None:
+def test_failed_test_shows_its_cluster_and_each_log_tail(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "etcd.log").write_text("".join(f"line {number}\n" for number in range(100)))

@@ -154,7 +154,7 @@ def test_afterwards_all_is_as_it_should_be(bed: Bed, served: str, name: str, inj
         assert len(pods_of(bed, served, "kept")) == 2
 
 
-def test_a_lease_lost_while_writing_ends_the_process_and_the_next_goes_on(bed: Bed, served: str) -> None:
+def test_lease_lost_while_writing_ends_process_next_goes_on(bed: Bed, served: str) -> None:
     serving, before = pods_of(bed, served, "kept"), bed.keeper.restarts
     refused = Fault("lease", is_lease, status=503, body=error(503, "ServiceUnavailable", "no"))
     with bed.suffers(LEASE, FAULTS[LEASE]) as outcome:

@@ -64,7 +64,7 @@ def versions_of(bed: Bed, namespace: str) -> set[str | None]:
     return {one["metadata"]["labels"].get(VERSION_LABEL) for one in bed.items(namespace, "deployments,services,pdb")}
 
 
-def test_two_versions_take_over_from_each_other_and_restart_nothing(bed: Bed, served: str) -> None:
+def test_operator_upgrade_and_downgrade_restart_no_engine(bed: Bed, served: str) -> None:
     serving, program = pods_of(bed, served, "kept"), (sys.executable, "-c", NEXT_VERSION)
     with (
         bed.suffers(VERSIONS, FAULTS[VERSIONS]) as outcome,
@@ -83,7 +83,7 @@ def test_two_versions_take_over_from_each_other_and_restart_nothing(bed: Bed, se
         assert pods_of(bed, served, "kept") == serving
 
 
-def test_a_clock_that_is_wrong_and_is_set_costs_no_lease_and_no_work(bed: Bed, served: str, tmp_path: Path) -> None:
+def test_wrong_clock_and_its_correction_cost_no_lease(bed: Bed, served: str, tmp_path: Path) -> None:
     serving, clock = pods_of(bed, served, "kept"), tmp_path / "clock"
     clock.write_text("+50m")
     wrong_clock = {
@@ -166,7 +166,7 @@ def test_a_full_disk_under_its_log_stops_nothing(bed: Bed, served: str) -> None:
             speechless.terminate()
 
 
-def test_zz_a_crd_deleted_under_it_ends_the_process_in_order(bed: Bed, served: str) -> None:
+def test_zz_deleted_crd_ends_the_operator_in_order(bed: Bed, served: str) -> None:
     """NB: last of all, for Kubernetes deletes every SLMDeployment with its CRD, and what they own goes with them."""
     first = bed.keeper.running
     assert first is not None

@@ -13,6 +13,7 @@ import pytest
 import urllib3
 import yaml
 
+from tests import builders as build
 from tests.conftest import own_namespace
 from tests.control_plane.gpu_fleet import MODEL, add_gpu_nodes, is_ready, slm_deployment, slm_profile
 from tests.control_plane.operator_process import OperatorProcess, operator, wait_until
@@ -120,7 +121,7 @@ def engines(plane: ControlPlane, network: PodNetwork, namespace: str, answers: d
         network.assign(f"{one['status']['podIP']}:8000", says("no engine") if forged else answers[of])
 
 
-def test_the_token_of_whoever_asks_goes_nowhere(plane: ControlPlane, network: PodNetwork, namespace: str) -> None:
+def test_top_sends_no_token_to_a_redirect_target(plane: ControlPlane, network: PodNetwork, namespace: str) -> None:
     thief = network.assign("thief", says("thanks"))
     away = {"away": says("", 302, Location=f"{thief}/steal"), "home": says("", 307, Location="/api/v1/secrets")}
     engines(plane, network, namespace, away)
@@ -169,11 +170,7 @@ def make_deep(plane: ControlPlane, namespace: str, name: str) -> None:
 
 
 def deep_spec(kind: str, name: str) -> dict[str, Any]:
-    return ours(kind, name, {"model": MODEL, "podTemplate": {"spec": {"x": DEEP}}})
-
-
-def ours(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    return build.manifest(kind, name, {"model": MODEL, "podTemplate": {"spec": {"x": DEEP}}})
 
 
 def test_deeply_nested_objects_are_reported_and_others_served(
@@ -227,7 +224,7 @@ def test_no_hostile_log_makes_a_status_that_is_refused(plane: ControlPlane, name
         ready(plane, namespace, "good")
         for number, (log, reason) in enumerate(HOSTILE_LOGS.items()):
             plane.write_pod_log(LOGS[log])
-            apply(plane, namespace, ours("SLMProfile", f"p{number}", {"model": MODEL}))
+            apply(plane, namespace, build.manifest("SLMProfile", f"p{number}", {"model": MODEL}))
             wait_until(lambda number=number, reason=reason: reason in conditions(plane, namespace, f"slmp/p{number}"))
         assert running.terminate() == 0
     plane.write_pod_log("")
@@ -247,9 +244,9 @@ def test_strangers_jobs_take_no_place_among_the_profiles(plane: ControlPlane, na
     apply(plane, namespace, *map(job_of_a_stranger, ("a", "b", "mine")))
     plane.write_pod_log(result())
     with operator(plane, f"--config={tmp_path}/settings.yaml") as running:
-        apply(plane, namespace, ours("SLMProfile", "measured", {"model": MODEL}))
+        apply(plane, namespace, build.manifest("SLMProfile", "measured", {"model": MODEL}))
         wait_until(lambda: "Measured" in conditions(plane, namespace, "slmp/measured"))
-        apply(plane, namespace, ours("SLMProfile", "mine", {"model": MODEL}))
+        apply(plane, namespace, build.manifest("SLMProfile", "mine", {"model": MODEL}))
         wait_until(lambda: "Refused" in conditions(plane, namespace, "slmp/mine"))
         plane.kubectl("delete", "job/mine", "--namespace", namespace)
         wait_until(lambda: "Measured" in conditions(plane, namespace, "slmp/mine"))
@@ -326,11 +323,11 @@ def big_objects(namespace: str) -> dict[str, str]:
     groups = "/apis/slm-operator.io/v1alpha1"
     return {
         f"{groups}/namespaces/{namespace}/slmdeployments": json.dumps(
-            ours("SLMDeployment", "NAME", {"model": MODEL, "podTemplate": {"spec": {"x": lists}}})
+            build.manifest("SLMDeployment", "NAME", {"model": MODEL, "podTemplate": {"spec": {"x": lists}}})
         ),
         f"{groups}/namespaces/{namespace}/slmdeployments?legal": json.dumps(legal),
         f"{groups}/namespaces/{namespace}/slmprofiles": json.dumps(
-            ours("SLMProfile", "NAME", {"model": MODEL, "measurements": measured})
+            build.manifest("SLMProfile", "NAME", {"model": MODEL, "measurements": measured})
         ),
         f"/api/v1/namespaces/{namespace}/pods": json.dumps(big_pod),
     }

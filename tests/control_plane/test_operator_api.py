@@ -28,9 +28,7 @@ def plane(control_plane: ControlPlane) -> ControlPlane:
 
 
 def manifest(kind: str, spec: dict[str, Any], name: str = "x") -> str:
-    return json.dumps(
-        {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-    )
+    return json.dumps(build.manifest(kind, name, spec))
 
 
 def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlPlane) -> None:
@@ -176,7 +174,7 @@ def patch(path: str, value: Any) -> str:
     return json.dumps(value)
 
 
-def test_what_decides_a_profile_cannot_change(plane: ControlPlane, namespace: str) -> None:
+def test_spec_that_decides_a_profile_is_immutable(plane: ControlPlane, namespace: str) -> None:
     inside = ("--namespace", namespace)
     plane.kubectl("apply", "-f", "-", *inside, stdin=manifest("SLMProfile", FULL))
     for path, value in DECISIVE.values():

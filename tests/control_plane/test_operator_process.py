@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_core.convert import MeasuredOn, from_csv
-from slm_core.measurements import Engine, Gpu
 
+from tests import builders as build
 from tests.control_plane.gpu_fleet import is_ready
 from tests.control_plane.operator_process import OperatorProcess, now, operator, requests_since, wait_until
 from tests.testbed.cluster import apply_crds
@@ -18,23 +17,13 @@ from tests.testbed.control_plane import ControlPlane
 
 pytestmark = pytest.mark.control_plane
 ROOT = Path(__file__).parents[2]
-PRODUCT = "NVIDIA-H100-80GB-HBM3"
 IDLE_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> ControlPlane:
     apply_crds(control_plane, ROOT / "crds")
-    labels = {
-        "slm-operator.io/managed": "true",
-        "nvidia.com/gpu.product": PRODUCT,
-        "nvidia.com/gpu.count": "1",
-        "nvidia.com/gpu.memory": "81920",
-        "nvidia.com/gpu.compute.major": "9",
-        "nvidia.com/gpu.replicas": "1",
-        "nvidia.com/gpu.sharing-strategy": "none",
-        "nvidia.com/mps.capable": "false",
-    }
+    labels = build.OPTED_IN | build.feature_labels(1) | {"nvidia.com/mps.capable": "false"}
     control_plane.add_kwok_nodes(2, prefix="gpu", labels=labels, resources={"nvidia.com/gpu": 1})
     return control_plane
 
@@ -59,19 +48,13 @@ def spec(replicas: int = 1) -> dict[str, Any]:
     }
 
 
-def document() -> Any:
-    on = MeasuredOn(gpu=Gpu(product=PRODUCT, memory_bytes=80 << 30), engine=Engine(version="0.6.2"))
-    csv = ROOT / "tests" / "data" / "memory-gap-h100" / "batch_sweep.csv"
-    return to_json(from_csv(csv.read_text(), model="opt-1.3b", on=on, source=csv.name))
-
-
 def measured() -> dict[str, Any]:
-    return {"model": {"uri": "hf://facebook/opt-1.3b"}, "measurements": document()}
+    return {"model": {"uri": "hf://facebook/opt-1.3b"}, "measurements": to_json(build.imported())}
 
 
 def apply(plane: ControlPlane, namespace: str, kind: str, name: str, body: dict[str, Any]) -> None:
-    head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}
-    plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(head | {"spec": body}))
+    one = build.manifest(kind, name, body, namespace=namespace)
+    plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
 
 
 def get(plane: ControlPlane, namespace: str, what: str) -> Any:
@@ -100,7 +83,7 @@ def test_from_an_imported_profile_to_ready_replicas(plane: ControlPlane, chat: s
     assert all(line.get("because") for line in running.lines if line["message"] == "done")
 
 
-def test_nothing_is_asked_of_the_api_at_rest(plane: ControlPlane, chat: str) -> None:
+def test_operator_at_rest_sends_no_request(plane: ControlPlane, chat: str) -> None:
     with operator(plane) as running:
         ready(plane, chat)
         settle(running)
@@ -122,7 +105,7 @@ def test_a_restart_writes_nothing_that_is_there(plane: ControlPlane, chat: str) 
         assert writes == []
 
 
-def test_killed_at_each_of_its_writes_it_ends_the_same(plane: ControlPlane, chat: str) -> None:
+def test_operator_killed_at_each_write_ends_the_same(plane: ControlPlane, chat: str) -> None:
     lives = 0
     while True:
         with operator(plane) as running:
@@ -153,7 +136,7 @@ def wrote(running: OperatorProcess, at_rest: Callable[[], bool]) -> bool:
     raise AssertionError("it writes nothing, and is not at rest")
 
 
-def test_an_edit_of_the_spec_and_one_of_a_child_are_both_followed(plane: ControlPlane, chat: str) -> None:
+def test_edits_of_spec_and_of_child_are_both_reconciled(plane: ControlPlane, chat: str) -> None:
     with operator(plane):
         ready(plane, chat)
         apply(plane, chat, "SLMDeployment", "chat", spec(replicas=2))
@@ -166,7 +149,7 @@ def test_an_edit_of_the_spec_and_one_of_a_child_are_both_followed(plane: Control
         wait_until(lambda: "service/chat" in plane.kubectl("get", "services", "--namespace", chat, "-o", "name"))
 
 
-def test_what_serves_is_scaled_while_its_profile_is_gone(plane: ControlPlane, chat: str) -> None:
+def test_serving_deployment_is_scaled_without_its_profile(plane: ControlPlane, chat: str) -> None:
     """And an operator that has just started, and finds no status, scales it too."""
     with operator(plane) as first:
         ready(plane, chat)
@@ -224,7 +207,7 @@ def test_a_waiting_profile_that_gets_a_toleration_gets_its_gpu(plane: ControlPla
     plane.kubectl("delete", "node", node, "--wait=false")
 
 
-def test_a_taken_name_becomes_a_condition_and_the_object_stays_as_it_was(plane: ControlPlane, namespace: str) -> None:
+def test_name_conflict_becomes_a_condition_and_writes_nothing(plane: ControlPlane, namespace: str) -> None:
     plane.kubectl("create", "service", "clusterip", "chat", "--tcp=1234", "--namespace", namespace)
     apply(plane, namespace, "SLMProfile", "measured", measured())
     apply(plane, namespace, "SLMDeployment", "chat", spec())
@@ -237,7 +220,7 @@ def test_a_taken_name_becomes_a_condition_and_the_object_stays_as_it_was(plane: 
     plane.kubectl("delete", "slmd,slmp", "--all", "--namespace", namespace, "--wait=false")
 
 
-def test_of_two_operators_one_acts_and_the_other_takes_over_at_once(plane: ControlPlane, chat: str) -> None:
+def test_one_of_two_operators_leads_and_standby_takes_over(plane: ControlPlane, chat: str) -> None:
     with operator(plane, name="one") as one:
         one.said("leading")
         with operator(plane, name="two") as two:

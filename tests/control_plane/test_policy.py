@@ -108,7 +108,7 @@ def test_the_operator_partitions_a_node_serves_and_gives_it_back(bed: Bed, names
     assert denied(uses(audit_lines(bed.plane.audit_log))) == []
 
 
-def test_what_a_stolen_token_asks_for_is_refused(bed: Bed, namespace: str) -> None:
+def test_request_of_a_stolen_token_is_refused(bed: Bed, namespace: str) -> None:
     foreign(bed.plane, namespace)
     for name, forbidden in FORBIDDEN.items():
         assert is_refused(bed, namespace, forbidden), name
@@ -241,7 +241,7 @@ def test_under_the_sample_policy_engines_are_of_one_registry(samples: ControlPla
     assert not refusal(samples, namespace, slm_profile("imported"))
 
 
-def test_under_the_sample_policy_slices_are_for_those_who_are_named(samples: ControlPlane, namespace: str) -> None:
+def test_sample_policy_allows_slices_to_named_namespaces(samples: ControlPlane, namespace: str) -> None:
     binding = samples.kubectl("get", "validatingadmissionpolicybinding/slices-of-gpus", "-o", "json")
     refused = "this namespace may not share GPUs"
     assert refused in refusal(samples, namespace, pod(requests=SLICE, limits=SLICE))

@@ -12,7 +12,7 @@ import pytest
 from slm_core.codec import to_json
 
 from tests import builders as build
-from tests.control_plane.gpu_fleet import API_VERSION, GPU, MODEL
+from tests.control_plane.gpu_fleet import GPU, MODEL
 from tests.control_plane.operator_process import OperatorProcess, wait_until
 from tests.control_plane.profile_stage import Stage
 from tests.hostile_log import line, result
@@ -24,8 +24,7 @@ WINDOWS = line(event="phase", phase="Measuring", message="B = 8", gpuSeconds=60.
 
 def wants(name: str, **spec: Any) -> dict[str, Any]:
     subject = {"model": MODEL, "accelerator": {"nodeSelector": {"pool": "life"}}, "sharing": {"mode": "Exclusive"}}
-    head = {"apiVersion": API_VERSION, "kind": "SLMDeployment", "metadata": {"name": name}}
-    return head | {"spec": subject | {"replicas": 0} | spec}
+    return build.manifest("SLMDeployment", name, subject | {"replicas": 0} | spec)
 
 
 def the_profile(stage: Stage) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def elsewhere(stage: Stage) -> Iterator[str]:
     stage.plane.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def test_what_is_measured_is_found_again_at_no_gpu_seconds(stage: Stage, elsewhere: str) -> None:
+def test_measured_profile_is_found_again_at_no_gpu_seconds(stage: Stage, elsewhere: str) -> None:
     stage.plane.write_pod_log(f"{WINDOWS}\n{result()}")
     stage.adds_node("life")
     with stage.works() as process:
@@ -100,7 +99,7 @@ def test_what_is_measured_is_found_again_at_no_gpu_seconds(stage: Stage, elsewhe
         assert "unusedSince" not in the_profile(stage)["status"], "somebody elsewhere uses it"
 
 
-def test_of_two_sharers_one_may_go_while_it_is_measured(stage: Stage) -> None:
+def test_profile_goes_on_when_one_of_two_deployments_goes(stage: Stage) -> None:
     stage.plane.write_pod_log(WINDOWS)
     stage.adds_node_of_nobody("life", like=stage.adds_node("other"))
     with stage.works() as process:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import builders as build
 from tests.control_plane.gpu_fleet import MODEL, slm_profile
 from tests.control_plane.operator_process import OperatorProcess, now, operator, requests_since, wait_until
 from tests.gitops.kstatus import kstatus
@@ -70,8 +71,7 @@ def manifest(engines: int, **spec: Any) -> str:
         "profiling": {"policy": "Never", "profileRef": {"name": "measured"}},
         "sharing": {"mode": "TimeSlicing", "enginesPerGpu": engines},
     }
-    head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": "SLMDeployment", "metadata": {"name": "chat"}}
-    return json.dumps(head | {"spec": wanted | spec})
+    return json.dumps(build.manifest("SLMDeployment", "chat", wanted | spec))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_scale_answers_before_advice_and_follows_it_afterwards(
     chat.kubectl("delete", "slmd,slmp", "--all", "--wait=false")
 
 
-def test_at_rest_the_field_is_written_no_more(chat: Chat, running: OperatorProcess) -> None:
+def test_replicas_field_is_not_written_at_rest(chat: Chat, running: OperatorProcess) -> None:
     chat.apply("--server-side")
     chat.wait_for(2)
     generation = chat.wait_for_status()["metadata"]["generation"]
@@ -166,7 +166,7 @@ SAME: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("case", SAME)
-def test_a_manifest_that_names_the_very_number_makes_it_theirs_and_without_it_ours_again(chat: Chat, case: str) -> None:
+def test_applied_replicas_are_the_users_until_removed(chat: Chat, case: str) -> None:
     flags = SAME[case]
     chat.apply(*flags)
     chat.wait_for(2)
@@ -181,7 +181,7 @@ def test_a_manifest_that_names_the_very_number_makes_it_theirs_and_without_it_ou
     assert chat.owners() == {OWN}
 
 
-def test_another_number_applied_on_the_servers_side_without_force_is_a_conflict_that_names_the_operator(
+def test_server_side_apply_of_other_replicas_is_a_conflict(
     chat: Chat,
 ) -> None:
     chat.apply("--server-side")

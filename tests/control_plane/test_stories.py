@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import builders as build
 from tests.control_plane.gpu_fleet import GPU, MODEL, SHARED, install, plugins, shown_labels, slm_profile
 from tests.control_plane.operator_process import OperatorProcess, operator
 from tests.testbed.control_plane import ControlPlane
@@ -51,14 +52,7 @@ class Stage:
             "accelerator": {"nodeSelector": {"story": story or name}},
             "replicas": replicas,
         }
-        self.apply(
-            {
-                "apiVersion": "slm-operator.io/v1alpha1",
-                "kind": "SLMDeployment",
-                "metadata": {"name": name},
-                "spec": spec,
-            }
-        )
+        self.apply(build.manifest("SLMDeployment", name, spec))
 
     def ready(self) -> dict[str, int]:
         """Replicas that answer, of each deployment that is Ready."""

@@ -38,6 +38,6 @@ def health(found: dict[str, Any]) -> tuple[str, str]:
         pytest.param({"conditions": [], "observedGeneration": 2}, ("Progressing", "not decided yet"), id="undecided"),
     ],
 )
-def test_health(status: dict[str, Any] | None, expected: tuple[str, str]) -> None:
+def test_argocd_health_of_a_deployment(status: dict[str, Any] | None, expected: tuple[str, str]) -> None:
     found: dict[str, Any] = {"metadata": {"generation": 2}}
     assert health(found | ({"status": status} if status is not None else {})) == expected

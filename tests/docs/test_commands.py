@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 from slm_operator.api.crd import KINDS
 from slm_operator.cli.arguments import parser
+from slm_runtime import cli as runtime
 
 from hack.chart_values import values_schema
 from tests.docs.pages import PAGES, ROOT, Block, blocks
@@ -38,8 +39,14 @@ RUN = {
     "kubectl scale": "tests/control_plane/test_scale.py, tests/e2e/test_autoscaling.py",
     "kubectl patch": "tests/control_plane/test_scale.py",
     "kubectl slm": "tests/unit/cli",
-    "git add": "git",
-    ".venv/bin/python hack/mutate.py": "by hand: its figures are on the page",
+    "git": "git",
+    ".venv/bin/pytest": "by whoever develops",
+    ".venv/bin/pre-commit install": "by hand: it writes into .git",
+    "make help": "by hand",
+    ".venv/bin/python -m benchmarks.mutation": "`make record mutation`, which is the same",
+    "python -m slm_runtime profile": "tests/unit/runtime/test_profile.py",
+    "python -m slm_runtime serve": "tests/unit/runtime/serve/test_serve.py",
+    "curl localhost:8001/": "tests/unit/runtime/serve/test_serve.py",
 }
 """Where each kind of command is run."""
 
@@ -68,6 +75,8 @@ def test_a_command_names_what_exists(block: Block, line: str) -> None:
             assert kinds <= KUBECTL_KINDS
         case ["helm", _]:
             values_exist(words)
+        case ["python", "-m"]:
+            runtime._parser().parse_args(words[3 : words.index("--")])
     for word in words:
         if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", word) and not re.match(
             r"(slm-operator\.io|profiles|REGISTRY|nvdp)/", word

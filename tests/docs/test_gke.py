@@ -37,8 +37,8 @@ def spec() -> SLMDeploymentSpec:
 
 
 def gke_node(labels: dict[str, str], allocatable: dict[str, int]) -> NodeRecord:
-    meta = build.meta("pool-1", "", labels={names.OPT_IN_LABEL: "true"} | labels)
-    return NodeRecord(meta=meta, ready=True, allocatable=allocatable, taints=(GKE_TAINT,))
+    raw = build.raw_node("pool-1", labels=build.OPTED_IN | labels, allocatable=allocatable)
+    return build.read_node(raw, taints=(GKE_TAINT,))
 
 
 def planned(node: NodeRecord, spec: SLMDeploymentSpec) -> tuple[tuple[Any, ...], str | None]:
@@ -53,7 +53,7 @@ def planned(node: NodeRecord, spec: SLMDeploymentSpec) -> tuple[tuple[Any, ...],
     return made.plan.actions, made.assignments[asked.deployment].pending_because
 
 
-def test_slices_made_as_the_guide_says_get_two_labels_and_nothing_else(spec: SLMDeploymentSpec) -> None:
+def test_slices_by_the_gke_guide_get_two_labels_and_no_more(spec: SLMDeploymentSpec) -> None:
     config = parse(CONFIGS["halves"])
     shown = feature_labels(config, Hardware(product="NVIDIA L4", count=1), timestamp_s=0)
     actions, _ = planned(gke_node(shown, {config.resource: 2}), spec)

@@ -63,7 +63,7 @@ def test_the_archive_holds_the_lock_and_every_source() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["explain", "a name", "--namespace=x"]])
-def test_the_script_runs_its_own_sources_in_the_locks_environment(plugin: Path, arguments: list[str]) -> None:
+def test_krew_script_runs_its_sources_with_locked_packages(plugin: Path, arguments: list[str]) -> None:
     uv = plugin.with_name("uv")
     uv.write_text(UV)
     uv.chmod(0o755)

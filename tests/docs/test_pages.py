@@ -9,9 +9,12 @@ import pytest
 import yaml
 from slm_core.failure import Failure
 from slm_operator.api.reasons import Reason
+from slm_operator.cli.inputs.admission.former_names import RENAMED
 from slm_operator.slo.judge import Drift
 
 from tests.docs.pages import PAGES, ROOT, broken_links
+
+MOST_PICTURE_BYTES = 300_000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -24,6 +27,13 @@ def test_a_link_to_no_file_or_heading_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("[a](other.md#a-flag-and-why) [b](other.md#no-heading) [c](gone.md) [d](#here) [e](other.md)")
     assert broken_links(page) == ["other.md#no-heading", "gone.md", "#here"]
+
+
+def test_every_picture_is_small_and_shown() -> None:
+    pictures = sorted((ROOT / "docs/images").iterdir())
+    shown = "".join(page.read_text() for page in PAGES)
+    assert [path.name for path in pictures if f"images/{path.name})" not in shown] == []
+    assert [path.name for path in pictures if path.stat().st_size > MOST_PICTURE_BYTES] == []
 
 
 def test_pages_that_files_name_exist() -> None:
@@ -92,6 +102,12 @@ def test_every_judgement_of_the_promise_is_a_reason() -> None:
 def test_every_failure_of_measuring_is_in_troubleshooting() -> None:
     reported = set(re.findall(r"`([A-Z][A-Za-z]+)`", (ROOT / "docs/how-to/troubleshooting.md").read_text()))
     assert {failure.value for failure in Failure} <= reported
+
+
+def test_every_former_name_of_the_api_is_in_the_changelog() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    former = [old.removeprefix("spec.") for old in RENAMED if not old.startswith("spec.search.")]
+    assert [name for name in former if not re.search(rf"`{re.escape(name)}\b", text)] == []
 
 
 def test_every_rule_of_the_chart_is_explained_in_security() -> None:

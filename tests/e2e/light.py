@@ -43,24 +43,13 @@ def light(name: str, **spec: Any) -> dict[str, Any]:
         field: (base.get(field, {}) | value if isinstance(value, dict) else value)
         for field, value in (base | spec).items()
     }
-    return {
-        "apiVersion": "slm-operator.io/v1alpha1",
-        "kind": "SLMDeployment",
-        "metadata": {"name": name},
-        "spec": merged,
-    }
+    return build.manifest("SLMDeployment", name, merged)
 
 
 def import_profile(stage: Stage, namespace: str, name: str = "imported", model: str = "pvc://models/opt-tiny") -> None:
     """An SLMProfile from a published sweep, so that nothing has to be measured."""
-    stage.apply(
-        {
-            "apiVersion": "slm-operator.io/v1alpha1",
-            "kind": "SLMProfile",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {"model": {"uri": model}, "measurements": to_json(build.imported())},
-        }
-    )
+    spec = {"model": {"uri": model}, "measurements": to_json(build.imported())}
+    stage.apply(build.manifest("SLMProfile", name, spec, namespace=namespace))
 
 
 @contextmanager

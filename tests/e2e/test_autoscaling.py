@@ -54,7 +54,7 @@ def wait_for_autoscaler(stage: Stage, condition: str, reason: str) -> None:
     stage.cluster.kubectl("wait", f"hpa/{NAME}", "--namespace", NAMESPACE, path, "--timeout=240s")
 
 
-def test_one_to_three_replicas_and_back_with_nobodys_request_lost(served: Stage) -> None:
+def test_autoscaling_to_three_replicas_and_back_loses_nothing(served: Stage) -> None:
     kubectl = served.cluster.kubectl
     (autoscaler,) = of_kind("HorizontalPodAutoscaler")
     # The guide's five minutes are for models that take minutes to start.
@@ -67,7 +67,7 @@ def test_one_to_three_replicas_and_back_with_nobodys_request_lost(served: Stage)
     assert_scaled_with_load(served)
 
 
-def test_at_zero_the_autoscaler_rests_and_the_first_answer_waits_for_a_start(served: Stage) -> None:
+def test_autoscaler_rests_at_zero_and_first_answer_waits(served: Stage) -> None:
     kubectl = served.cluster.kubectl
     kubectl("scale", f"slmd/{NAME}", "--namespace", NAMESPACE, "--replicas=0")
     kubectl("wait", "--for=delete", "pods", "--all", "--namespace", NAMESPACE, "--timeout=240s")
@@ -79,9 +79,7 @@ def test_at_zero_the_autoscaler_rests_and_the_first_answer_waits_for_a_start(ser
     wait_for_autoscaler(served, "ScalingActive", "ValidMetricFound")
 
 
-def test_keda_takes_the_guides_objects_and_prometheus_answers_their_query(
-    served: Stage, prometheus: Prometheus
-) -> None:
+def test_keda_takes_guide_objects_and_prometheus_their_query(served: Stage, prometheus: Prometheus) -> None:
     """KEDA itself runs in test_keda.py: here its own definition, and the query that it would ask."""
     kubectl = served.cluster.kubectl
     definition = sources("keda", KEDA) / "config/crd/bases/keda.sh_scaledobjects.yaml"

@@ -195,7 +195,7 @@ def test_the_operator_logged_no_traceback(stage: Stage, served: str) -> None:
     assert "Traceback" not in log
 
 
-def test_nothing_but_what_was_measured_is_left_after_deletion(stage: Stage, served: str) -> None:
+def test_deletion_leaves_only_the_profile(stage: Stage, served: str) -> None:
     measured = profile(stage, served)
     stage.cluster.kubectl("delete", "slmd", NAME, "--namespace", served)
     stage.wait_for_allocatable("nvidia.com/gpu", 1)

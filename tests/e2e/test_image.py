@@ -25,7 +25,7 @@ def engine(stage: Stage) -> Engine:
     return stage.cluster.engine
 
 
-def test_it_is_small_enough_to_pull(engine: Engine) -> None:
+def test_image_is_small_enough_to_pull(engine: Engine) -> None:
     packer, size = zlib.compressobj(6), 0
     with subprocess.Popen(["docker", "save", OPERATOR_IMAGE], env=engine.env(), stdout=subprocess.PIPE) as save:
         assert save.stdout is not None
@@ -36,7 +36,7 @@ def test_it_is_small_enough_to_pull(engine: Engine) -> None:
     assert 20 << 20 < size <= MOST_BYTES
 
 
-def test_it_is_nobody_and_starts_where_nothing_can_be_written(engine: Engine) -> None:
+def test_image_runs_as_nobody_on_a_read_only_filesystem(engine: Engine) -> None:
     (config,) = json.loads(engine.docker("image", "inspect", "--format", "[{{json .Config}}]", OPERATOR_IMAGE))
     assert config["User"] == "65532:65532"
     assert "--config" in engine.docker("run", *LOCKED_DOWN, OPERATOR_IMAGE, "run", "--help")
@@ -44,6 +44,6 @@ def test_it_is_nobody_and_starts_where_nothing_can_be_written(engine: Engine) ->
     assert "Small language models on shared GPUs" in reported
 
 
-def test_it_has_no_compiler_and_carries_the_runtime(engine: Engine) -> None:
+def test_image_has_no_compiler_and_carries_the_runtime(engine: Engine) -> None:
     look = "for tool in gcc cc make git go; do command -v $tool; done; test -s /opt/slm/slm_runtime.pyz && echo runtime"
     assert engine.docker("run", *LOCKED_DOWN, "--entrypoint=sh", OPERATOR_IMAGE, "-c", look).split() == ["runtime"]

@@ -111,7 +111,7 @@ def scaled(stage: Stage, asked: dict[str, Any]) -> Iterator[None]:
         kubectl("delete", "scaledobject", NAME, *where, timeout_s=120)
 
 
-def test_one_to_three_replicas_and_back_with_nobodys_request_lost(served: Stage) -> None:
+def test_autoscaling_to_three_replicas_and_back_loses_nothing(served: Stage) -> None:
     by_engines, _ = of_kind("ScaledObject")
     with scaled(served, by_engines):
         wait_for_replicas(served, 1)  # from one full pack, the operator's own number

@@ -57,7 +57,7 @@ def stolen(stage: Stage) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_what_a_stolen_token_asks_for_is_refused(stage: Stage, stolen: str, name: str) -> None:
+def test_request_of_a_stolen_token_is_refused(stage: Stage, stolen: str, name: str) -> None:
     arguments, stdin = FORBIDDEN[name].request(stolen, stage.cluster.node)
     with pytest.raises(KubectlError, match=FORBIDDEN[name].words):
         stage.cluster.kubectl(f"--as={OPERATOR}", *arguments, stdin=stdin)

@@ -55,7 +55,7 @@ def served(stage: Stage) -> Iterator[Stage]:
         yield ground
 
 
-def test_new_advice(served: Stage) -> None:
+def test_new_advice_rolls_engines_without_a_lost_request(served: Stage) -> None:
     before = uids(served)
     with steady_load(served, NAMESPACE, NAME) as load:
         patch(served, slo={"itl": {"maxMs": 8}})
@@ -163,7 +163,7 @@ def test_a_roll_whose_engines_do_not_start_stops_and_says_why(served: Stage) -> 
     assert_nothing_lost(load.account)
 
 
-def test_an_operator_that_is_upgraded_restarts_no_engine_and_watches_what_it_finds(served: Stage) -> None:
+def test_operator_upgrade_restarts_no_engine_and_judges_its_slo(served: Stage) -> None:
     kubectl = served.cluster.kubectl
     before = uids(served)
     with steady_load(served, NAMESPACE, NAME) as load:
@@ -184,7 +184,7 @@ def test_an_operator_that_is_upgraded_restarts_no_engine_and_watches_what_it_fin
     assert "over the limit of 8" in said_by_type["SLOMet"]["message"]
 
 
-def test_an_engine_that_is_killed_takes_only_its_own_requests_with_it(served: Stage) -> None:
+def test_killed_engine_loses_only_its_own_requests(served: Stage) -> None:
     victim, neighbour = pods(served)
     clients = 16  # all of them on the neighbour: once in 65,000
     with steady_load(served, NAMESPACE, NAME, clients=clients) as load:
@@ -204,7 +204,7 @@ def test_an_engine_that_is_killed_takes_only_its_own_requests_with_it(served: St
     assert restarts(served)[neighbour["metadata"]["name"]] == 0
 
 
-def test_without_operator_and_api_server_engines_go_on_and_none_restarts_afterwards(served: Stage) -> None:
+def test_engines_serve_on_without_operator_and_api_server(served: Stage) -> None:
     operator = ("deployment/slm-operator", "--namespace", OPERATOR_NAMESPACE)
     before = uids(served), restarts(served)
     with steady_load(served, NAMESPACE, NAME) as load:
@@ -225,7 +225,7 @@ def make_three(stage: Stage) -> None:
     wait_until_ready(stage, NAMESPACE, NAME)
 
 
-def test_another_class_on_the_only_node_refuses_meanwhile_and_cuts_nobody_off(served: Stage) -> None:
+def test_class_change_of_only_node_refuses_and_cuts_nobody_off(served: Stage) -> None:
     """A planned outage: the node's only GPU is repartitioned, so for a while there is nobody to connect to."""
     with steady_load(served, NAMESPACE, NAME) as load:
         make_three(served)
@@ -257,7 +257,7 @@ def test_how_evenly_the_service_loads_three_replicas(served: Stage) -> None:
     assert few[-1] == 0, "two connections reach at most two replicas"
 
 
-def test_scaled_to_zero_the_gpu_is_whole_and_the_first_request_waits_for_node_and_engine(served: Stage) -> None:
+def test_first_request_after_zero_waits_for_node_and_engine(served: Stage) -> None:
     scale(served, 0)
     served.wait_for_allocatable("nvidia.com/gpu", 1)
     asked_at = datetime.now(UTC)

@@ -56,7 +56,7 @@ def answering(stage: Stage) -> set[str]:
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=[change.name for change in CHANGES])
-def test_many_under_load(served: Stage, change: Change) -> None:
+def test_fifty_replicas_change_under_load(served: Stage, change: Change) -> None:
     before = answering(served)
     assert len(before) == REPLICAS
     began = time.monotonic()

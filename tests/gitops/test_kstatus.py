@@ -28,13 +28,13 @@ def test_a_newer_spec_is_in_progress_until_it_was_seen() -> None:
 
 
 @pytest.mark.parametrize("case", deployments.STUCK)
-def test_a_deployment_that_needs_somebody_has_failed_and_one_that_waits_has_not(case: str) -> None:
+def test_deployment_stalled_is_failed_and_waiting_is_not(case: str) -> None:
     view, _, _, stalls = deployments.STUCK[case]
     assert kstatus(as_object(deployments.plan(view))) == ("Failed" if stalls else "InProgress")
 
 
 @pytest.mark.parametrize("case", profiles.STORIES)
-def test_a_profile_that_failed_has_failed_and_one_that_waits_has_not(case: str) -> None:
+def test_failed_profile_is_failed_and_waiting_one_is_not(case: str) -> None:
     view, phase, _, _ = profiles.STORIES[case]
     assert kstatus(as_object(profiles.plan(view))) == ("Failed" if phase == "Failed" else "InProgress")
 

@@ -29,7 +29,7 @@ def plane(control_plane: ControlPlane) -> ControlPlane:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_new_object_is_in_progress_and_a_second_apply_changes_nothing(
+def test_new_object_is_in_progress_and_reapply_changes_nothing(
     plane: ControlPlane, namespace: str, example: Path
 ) -> None:
     where = ("--namespace", namespace, "-f", str(example))

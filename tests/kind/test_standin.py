@@ -162,7 +162,7 @@ def test_label_switch_moves_the_slots_and_leaves_pods_alone(node: GpuNode) -> No
     assert phases.split() == ["Running", "Running"]
 
 
-def test_mps_slot_has_the_pipe_and_the_shared_memory_of_a_running_daemon(node: GpuNode) -> None:
+def test_mps_slot_has_pipe_and_shared_memory_of_the_daemon(node: GpuNode) -> None:
     before = len(node.mps_commands())
     node.select("mps2")
     # The plugin's first try precedes the daemon, whose pod waits for feature discovery: it comes with a retry.

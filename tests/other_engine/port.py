@@ -109,7 +109,7 @@ class OtherEngine(Engine):
                 ("--refuse-above", service and service.max_in_flight),
                 ("--linger", service and service.drain_seconds),
             ),
-            *(() if service is None else self.listen("0.0.0.0", service.port)),
+            *(() if service is None else self.listen(service.host or "0.0.0.0", service.port)),
         )
 
     def unknown_flags(self, version: str, measured_with: Sequence[str]) -> tuple[str, ...]:

@@ -7,13 +7,11 @@ follow from the weights at 400 TFLOP/s, memory from the runs' constants. A test 
 
 from __future__ import annotations
 
+from tests.builders import published_ledger
 from tests.simulated_engine.physics import Lengths, SimulatedEngine
 
-_GIB = 2**30
 _COMPUTE_MS_PER_BYTE = 2.5e-12
 """Milliseconds that one token takes for each byte of 16-bit weights, at 400 TFLOP/s."""
-_DEVICE_BYTES = int(63.43 * _GIB)
-_CONTEXT_BYTES = int(0.67 * _GIB)
 
 SHAREGPT = Lengths(input_tokens_mean=111, output_tokens_mean=292, variation=0.9)
 """Lengths of those runs."""
@@ -22,23 +20,24 @@ SHAREGPT = Lengths(input_tokens_mean=111, output_tokens_mean=292, variation=0.9)
 def _engine(
     name: str,
     *,
-    weights_gib: float,
-    kv_kib_per_token: int,
-    pool_bytes: float,
     host_ms: float,
     host_ms_per_sequence: float,
     weights_ms: float,
     kv_ms_per_token: float,
 ) -> SimulatedEngine:
-    weights_bytes = int(weights_gib * _GIB)
+    published = published_ledger(name)
+    weights_bytes, context_bytes = published.weights_bytes, published.context_bytes
     compute_ms = weights_bytes * _COMPUTE_MS_PER_BYTE
     return SimulatedEngine(
         name=name,
-        device_bytes=_DEVICE_BYTES,
+        device_bytes=published.device_bytes,
         weights_bytes=weights_bytes,
-        activation_peak_bytes=int(0.9 * _DEVICE_BYTES) - weights_bytes - _CONTEXT_BYTES - int(pool_bytes),
-        context_bytes=_CONTEXT_BYTES,
-        kv_bytes_per_token=kv_kib_per_token * 1024,
+        activation_peak_bytes=int(0.9 * published.device_bytes)
+        - weights_bytes
+        - context_bytes
+        - published.kv_pool_bytes,
+        context_bytes=context_bytes,
+        kv_bytes_per_token=published.kv_bytes_per_token,
         max_model_len=2048,
         host_ms=host_ms,
         host_ms_per_sequence=host_ms_per_sequence,
@@ -55,9 +54,6 @@ def _engine(
 
 OPT_1_3B = _engine(
     "opt-1.3b",
-    weights_gib=2.45,
-    kv_kib_per_token=192,
-    pool_bytes=54.48e9,
     host_ms=1.24,
     host_ms_per_sequence=0.0399,
     weights_ms=2.31,
@@ -65,9 +61,6 @@ OPT_1_3B = _engine(
 )
 OPT_2_7B = _engine(
     "opt-2.7b",
-    weights_gib=4.96,
-    kv_kib_per_token=320,
-    pool_bytes=51.97e9,
     host_ms=1.03,
     host_ms_per_sequence=0.0468,
     weights_ms=5.11,
@@ -75,9 +68,6 @@ OPT_2_7B = _engine(
 )
 LLAMA_2_7B = _engine(
     "llama-2-7b",
-    weights_gib=12.55,
-    kv_kib_per_token=512,
-    pool_bytes=44.36e9,
     host_ms=1.99,
     host_ms_per_sequence=0.03,
     weights_ms=8.78,

@@ -116,11 +116,12 @@ class Node:
         return self._daemon(meta, ("mps-control-daemon-ctr",), self.daemon_started)
 
     def _daemon(self, meta: Raw, containers: tuple[str, ...], started: str | None) -> Raw:
-        state = {} if started is None else {"state": {"running": {"startedAt": started}}}
+        running = {} if started is None else {"state": {"running": {"startedAt": started}}}
+        statuses = [{"name": name, "ready": True} | running for name in containers]
         return {
             "metadata": meta,
             "spec": {"nodeName": self.name, "containers": [{"name": name} for name in containers]},
-            "status": {"conditions": [said("Ready", holds=True)], "containerStatuses": [state]},
+            "status": {"conditions": [said("Ready", holds=True)], "containerStatuses": statuses},
         }
 
 

@@ -53,7 +53,7 @@ def test_no_promise_is_broken_and_all_that_is_hard_is_met(
 
 
 @pytest.mark.slow
-def test_a_broken_seed_is_reported_and_ends_all() -> None:
+def test_broken_seed_is_reported_and_leaves_no_process() -> None:
     tally = play_in_parallel(range(5_000), 2, plan_nodes=PLANNERS["edits a key"])
     assert tally.broken is not None
     seed = tally.broken.partition(":")[0]

@@ -39,7 +39,6 @@ class PluginConfig:
 
     sharing: Sharing = Sharing()
     policy: Policy = "distributed"
-    mig_strategy: str = "none"
     mps_root: str | None = None  # on the host
 
     @property
@@ -48,8 +47,8 @@ class PluginConfig:
         return f"{GPU}.shared" if self.sharing.renamed else GPU
 
 
-def parse(text: str, *, mps_root: str | None = None, mig_strategy: str | None = None) -> PluginConfig:
-    """Read the file; the two flags given on the command line win over those in it. Raises ConfigError."""
+def parse(text: str, *, mps_root: str | None = None) -> PluginConfig:
+    """Read the file; the flag given on the command line wins over that in it. Raises ConfigError."""
     document = _mapping(_load(text), "configuration")
     version = document.get("version") or "v1"
     if version != "v1":
@@ -58,20 +57,14 @@ def parse(text: str, *, mps_root: str | None = None, mig_strategy: str | None = 
     return PluginConfig(
         sharing=_sharing(_mapping(document.get("sharing"), "sharing")),
         policy=_policy(_mapping(flags.get("plugin"), "flags.plugin").get("sharedDevicesAllocationPolicy")),
-        mig_strategy=mig_strategy or flags.get("migStrategy") or "none",
         mps_root=mps_root or flags.get("mpsRoot") or None,
     )
 
 
 def check_flags(config: PluginConfig) -> None:
     """Refuse what the plugin refuses before it starts; its companions do not check this. Raises ConfigError."""
-    if config.mig_strategy not in ("none", "single", "mixed"):
-        raise ConfigError(f"unknown MIG strategy: {config.mig_strategy}")
-    if config.sharing.strategy == "mps":
-        if config.mig_strategy == "mixed":
-            raise ConfigError("using --mig-strategy=mixed is not supported with MPS")
-        if not config.mps_root:
-            raise ConfigError("using MPS requires --mps-root to be specified")
+    if config.sharing.strategy == "mps" and not config.mps_root:
+        raise ConfigError("using MPS requires --mps-root to be specified")
 
 
 def _load(text: str) -> object:

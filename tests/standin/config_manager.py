@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -36,6 +37,7 @@ class Options:
     label: str = LABEL  # NODE_LABEL
     oneshot: bool = False  # ONESHOT: choose once and exit, as the init container does
     neighbour: str | None = None  # PROCESS_TO_SIGNAL, None where SEND_SIGNAL is false
+    forgetful: bool = False  # STANDIN_FORGETFUL: 0.18.2 to 0.20.0, see `run`
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -48,6 +50,7 @@ class Options:
             label=env.get("NODE_LABEL", LABEL),
             oneshot=env.get("ONESHOT") == "true",
             neighbour=env["PROCESS_TO_SIGNAL"] if env.get("SEND_SIGNAL") == "true" else None,
+            forgetful=env.get("STANDIN_FORGETFUL") == "true",
         )
 
 
@@ -87,8 +90,11 @@ def find_process(name: str, command_lines: Mapping[int, Sequence[str]]) -> int:
 
 
 def run(options: Options, labels: Iterable[str], hang_up: Callable[[str], None]) -> None:
-    """Obey each label value in turn; `hang_up` signals the named neighbour. Raises ConfigManagerError."""
-    for label in changes(labels):
+    """Obey each label value in turn; `hang_up` signals the named neighbour. Raises ConfigManagerError.
+
+    A forgetful one does not wait for the node before its first answer, so that is the one for a node without the label.
+    """
+    for label in changes(chain([""], labels) if options.forgetful else labels):
         log.info("Label change detected: %s=%s", options.label, label)
         # Of a projected ConfigMap the entries that begin with ".." are the kubelet's own.
         available = sorted(

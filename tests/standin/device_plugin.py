@@ -180,7 +180,6 @@ class Setting:
     config_file: Path = Path("/config/config.yaml")
     mps_folder: Path = Path(devices.MPS_CONTAINER_ROOT)  # the MPS root as this process sees it
     mps_root: str | None = None  # the MPS root on the host
-    mig_strategy: str | None = None
     retry_s: float = RETRY_S
 
     @property
@@ -203,7 +202,7 @@ class DevicePlugin:
         setting = self._setting
         log.info("Loading configuration.")
         text = setting.config_file.read_text() if setting.config_file.exists() else ""
-        loaded = config.parse(text, mps_root=setting.mps_root, mig_strategy=setting.mig_strategy)
+        loaded = config.parse(text, mps_root=setting.mps_root)
         config.check_flags(loaded)
         log.info("Running with config: %s", loaded)
         offered = devices.offer(loaded, self._gpus)
@@ -255,7 +254,6 @@ def main() -> None:
     setting = Setting(
         config_file=Path(env.get("CONFIG_FILE", "/config/config.yaml")),
         mps_root=env.get("MPS_ROOT") or None,
-        mig_strategy=env.get("MIG_STRATEGY") or None,
         retry_s=float(env.get("RETRY_S", RETRY_S)),
     )
     daemon = Daemon(DevicePlugin(Hardware.from_env(env).gpus(node.name), setting), watched=setting.kubelet)

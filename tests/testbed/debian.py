@@ -33,6 +33,18 @@ def install(*packages: str) -> None:
         _apt("install", "-qqy", "--no-install-recommends", *packages)
 
 
+def program(name: str) -> str:
+    """The path of a program whose package has its name, installed where this machine lacks it; AptError where it cannot be."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    if shutil.which(name, path=path) is None:
+        if not may_install():
+            raise AptError(f"{name} is not installed, and only root on Debian may install it: apt-get install {name}")
+        install(name)
+    found = shutil.which(name, path=path)
+    assert found is not None, f"the package {name} brought no program of that name"
+    return found
+
+
 def download(package: str, folder: Path) -> Path:
     """Fetch a package into a folder without installing it; its path."""
     with one_at_a_time("apt"):

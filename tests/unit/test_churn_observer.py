@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from slm_operator.api import names
 
 from benchmarks.churn.observer import CONFIG, DELAY_SECONDS, LEAVES, MANAGED, Observer
+from tests import builders as build
 
 Event = tuple[str, Any]
 LENT = {MANAGED: "true"}
@@ -15,29 +17,23 @@ READY = [{"type": "Ready", "status": "True"}]
 
 
 def node(version: int, labels: dict[str, str] | None = None, **more: Any) -> Any:
-    meta = {"name": "n", "resourceVersion": str(version), "labels": labels or {}}
-    return {"kind": "Node", "metadata": meta | more.pop("meta", {}), "spec": more, "status": {}}
+    head = {"version": version} | more.pop("meta", {})
+    return {"kind": "Node"} | build.raw_node("n", labels=labels, spec=more, **head)
 
 
 def pod(version: int, *, phase: str = "Running", namespace: str = "churn", **labels: str) -> Any:
-    meta = {"name": "p", "uid": "p", "namespace": namespace, "resourceVersion": str(version), "labels": labels}
-    limits = {"resources": {"limits": {"nvidia.com/gpu.shared": "1"}}}
-    return {
-        "kind": "Pod",
-        "metadata": meta,
-        "spec": {"nodeName": "n", "containers": [limits]},
-        "status": {"phase": phase},
-    }
+    resource, status = names.NVIDIA_SHARED_GPU, {"phase": phase}
+    made = build.raw_pod("p", namespace, node="n", resource=resource, status=status, version=version, labels=labels)
+    return {"kind": "Pod"} | made
 
 
 def config(version: int, **keys: str) -> Any:
-    return {"kind": "ConfigMap", "metadata": {"name": "c", "resourceVersion": str(version)}, "data": keys}
+    return {"kind": "ConfigMap", "metadata": build.raw_meta("c", version=version), "data": keys}
 
 
 def served(version: int, generation: int = 1, *, ready: bool = True) -> Any:
-    meta = {"name": "d", "uid": "d", "generation": generation, "resourceVersion": str(version)}
     status = {"observedGeneration": generation, "conditions": READY} if ready else {}
-    return {"kind": "SLMDeployment", "metadata": meta, "status": status}
+    return build.raw_deployment("d", status=status, uid="d", version=version, generation=generation)
 
 
 WAITING = served(8) | {"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "NoCapacity"}]}}
@@ -91,13 +87,13 @@ def tells() -> Callable[..., Observer]:
 
 
 @pytest.mark.parametrize(("events", "says"), BROKEN.values(), ids=BROKEN)
-def test_what_must_never_be(tells: Callable[..., Observer], events: list[Event], says: str) -> None:
+def test_forbidden_churn_breaks_a_rule(tells: Callable[..., Observer], events: list[Event], says: str) -> None:
     (broken,) = tells(events).broken
     assert says in broken
 
 
 @pytest.mark.parametrize("events", KEPT.values(), ids=KEPT)
-def test_what_may_be(tells: Callable[..., Observer], events: list[Event]) -> None:
+def test_lawful_churn_breaks_no_rule(tells: Callable[..., Observer], events: list[Event]) -> None:
     assert tells(events).broken == []
 
 
@@ -147,5 +143,7 @@ WHOLE += [("ADDED", budget(2, healthy=1))]
     ],
     ids=["whole", "not ready", "no node", "no idle node", "an idle node", "a child missing", "a child twice", "orphan", "closed", "given back", "lent again before it was given back whole", "given back with a mark"],
 )  # fmt: skip
-def test_what_must_be_fixed_before_rest(tells: Callable[..., Observer], events: list[Event], says: list[str]) -> None:
+def test_unrest_names_what_is_not_converged(
+    tells: Callable[..., Observer], events: list[Event], says: list[str]
+) -> None:
     assert tells(events).unrest() == says

@@ -28,14 +28,14 @@ def levels_of(value: Any) -> int:
 @pytest.mark.slow
 @given(values)
 @settings(max_examples=25)
-def test_what_is_not_deep_is_decoded_as_ever(value: Any) -> None:
+def test_shallow_json_is_decoded_as_usual(value: Any) -> None:
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
         assert decode(text) == decode(text.encode("utf-8", "replace")) == json.loads(text)
 
 
 @pytest.mark.parametrize("around", ["list", "object"])
 @pytest.mark.parametrize("levels", [MOST_LEVELS, MOST_LEVELS + 1, 994, 1500, API_SERVER_LEVELS])
-def test_what_is_deeper_is_cut_at_the_limit_and_its_neighbours_are_whole(levels: int, around: str) -> None:
+def test_deeper_values_are_cut_and_their_neighbours_whole(levels: int, around: str) -> None:
     deep = nested(levels - 1, around, inmost='"]}\\"["')
     text = f'{{"deep": {deep}, "after": ["[", {{"b": "\\"]"}}], "last": 1}}'
     for decoded in (decode(text), decode(text.encode())):
@@ -48,11 +48,11 @@ def test_what_is_deeper_is_cut_at_the_limit_and_its_neighbours_are_whole(levels:
     ["", "[", "[" * 100_000, "]" * 1000, '{"a": ' * 5000, '"\\"' * 100_000, '["' + '\\"' * 100_000, "[}" * 500, "\\", "x",
      nested(5000) + "]", '"' + "[" * 5000, "[" * 500 + '"\\'],
 )  # fmt: skip
-def test_what_is_no_json_is_a_value_error_and_takes_linear_time(text: str) -> None:
+def test_invalid_json_is_a_value_error_in_linear_time(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode(text)
 
 
-def test_what_only_the_standard_library_takes_is_taken() -> None:
+def test_json_that_only_the_standard_library_takes_is_taken() -> None:
     assert decode('["\\ud800", 1]') == ["\ud800", 1]
     assert decode(b'["\xff", 1]') == ["�", 1]

@@ -8,37 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
 from slm_core.configuration import EngineConfiguration
 from slm_core.engines.registry import default
 from slm_core.failure import ProfileError
-from slm_core.measurements import Ledger, SharingMode
-from slm_operator.api.deployment import SLMDeploymentSpec
+from slm_core.measurements import SharingMode
 from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.manifests.engine import Serving, command, serving_args
+from slm_operator.manifests.engine import Serving, command, fixed_args, serving_args
+from slm_operator.manifests.model import model_source
 from slm_operator.manifests.profile import Where, profile_args
 from slm_runtime import cli
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
+from slm_runtime.serve.arguments import settings_of
 from slm_runtime.window import Pace
 from slm_runtime.workload import Lengths
+
+from tests import builders as build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 GIB = 1 << 30
 BATCH, TOKENS, KV = 48, 8192, 3 * GIB
-LEDGER = Ledger(
-    device_bytes=80 * GIB,
-    weights_bytes=3 * GIB,
-    activation_peak_bytes=GIB,
-    context_bytes=GIB // 2,
-    kv_bytes_per_token=4096,
-    kv_pool_bytes=60 * GIB,
-)
+LEDGER = replace(build.LEDGER, device_bytes=80 * GIB, context_bytes=GIB // 2, kv_bytes_per_token=4096)
 MODEL = {"uri": "hf://org/opt", "revision": "3f5c25d", "remoteCode": "Trusted", "name": "chat"}
 ARGS = ["--enforce-eager", "--quantization", "fp8"]
 ENGINE: dict[str, object] = {"maxModelLen": 4096, "dtype": "bfloat16", "args": ARGS}
@@ -105,7 +101,7 @@ async def measured(
 
 def served(replicas: int, engine: Mapping[str, object] = ENGINE, left_out: tuple[str, ...] = ()) -> list[str]:
     """The command and the arguments of a replica."""
-    spec = SLMDeploymentSpec.model_validate({"model": MODEL, "engine": engine})
+    spec = build.deployment_spec({"model": MODEL, "engine": engine})
     serving = Serving(
         batch_size=BATCH,
         kv_bytes=KV,
@@ -156,7 +152,7 @@ CASES = {"the-sweep": (1, None, SWEEP), "one-engine": (1, KV, ALONE), "a-pack": 
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_measured_and_served_command_lines_differ_in_these_words_alone(case: str, started: list[Started]) -> None:
+async def test_measured_and_served_words_differ_only_as_listed(case: str, started: list[Started]) -> None:
     replicas, kv_bytes, differences = CASES[case]
     one, other = flags((await measured(started, replicas, kv_bytes)).words), flags(served(replicas))
     one["--port"] = "any"
@@ -164,10 +160,44 @@ async def test_measured_and_served_command_lines_differ_in_these_words_alone(cas
     assert differing == {flag: (measuring, serving) for flag, measuring, serving, _ in differences}
 
 
-async def test_a_measured_engine_is_given_every_flag_that_a_served_one_gets(started: list[Started]) -> None:
+async def test_measured_engine_has_every_flag_of_a_served_one(started: list[Started]) -> None:
     """So what an engine does not know is seen while it is measured, whatever it calls itself."""
     one = flags((await measured(started, 2, KV)).words)
     assert flags(served(2)).keys() <= one.keys()
+
+
+IN_A_PACK: list[Difference] = [
+    ("--host", None, "127.0.0.1", "engines of a pack are asked by what stands before them in their pod"),
+    ("--port", "8000", "8102", "each has its own, in order"),
+    ("--shutdown-timeout", "120", "150", "what the pod's grace leaves beside the end of engines that must be killed"),
+]
+
+
+def test_engine_of_a_pack_differs_from_a_replica_in_these_words() -> None:
+    spec = build.deployment_spec({"model": MODEL, "engine": ENGINE})
+    fraction = default().fraction_while_serving(2, LEDGER)
+    words = [
+        "serve",
+        "--model",
+        model_source(spec.model).path,
+        "--served-model-name",
+        "chat",
+        "--batch-size",
+        str(BATCH),
+    ]
+    words += [
+        "--kv-cache-bytes",
+        str(KV),
+        "--max-num-batched-tokens",
+        str(TOKENS),
+        "--gpu-memory-fraction",
+        str(fraction),
+    ]
+    words += ["--engines-per-gpu", "2", "--sharing-mode", "time-slicing"]
+    engine = (*command(spec.engine), "--", *fixed_args(spec.model, spec.engine))
+    one, other = flags(served(2)), flags(settings_of(cli._parser().parse_args(words), engine).words(1))
+    differing = {flag: (one.get(flag), other.get(flag)) for flag in one | other if one.get(flag) != other.get(flag)}
+    assert differing == {flag: (replica, packed) for flag, replica, packed, _ in IN_A_PACK}
 
 
 VERSIONS = {
@@ -191,9 +221,7 @@ VERSIONS = {
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_serving_leaves_out_what_the_measured_engine_is_known_to_lack(
-    version: str, started: list[Started]
-) -> None:
+async def test_serving_leaves_out_flags_that_the_engine_lacks(version: str, started: list[Started]) -> None:
     unknown = default().unknown_flags(version, ())
     assert unknown == ("--max-num-queued-reqs",) * VERSIONS[version]
     assert ("--max-num-queued-reqs" in served(1, left_out=unknown)) is not VERSIONS[version]
@@ -213,14 +241,14 @@ async def test_owned_flags_come_last_while_measuring_and_while_serving(started: 
         assert {words[at] for at in owned} >= {"--revision", "--dtype", "--max-model-len", "--max-num-seqs"}
 
 
-async def test_the_model_follows_the_command_and_no_word_of_the_users_does(started: list[Started]) -> None:
+async def test_model_follows_the_command_before_users_words(started: list[Started]) -> None:
     first = ("vllm", "serve", "org/opt")
     assert (await measured(started, 2, KV)).words[:3] == tuple(served(2)[:3]) == first
     level = {**ENGINE, "args": ["-O3"]}
     assert (await measured(started, 2, KV, level)).words[:4] == tuple(served(2, level)[:4]) == (*first, "-O3")
 
 
-async def test_a_measured_engine_has_one_variable_more_than_its_container(started: list[Started]) -> None:
+async def test_measured_engine_adds_only_tmpdir_to_its_variables(started: list[Started]) -> None:
     environment = (await measured(started, 2, KV)).environment
     assert environment.keys() - os.environ.keys() <= {"TMPDIR"}
 
@@ -239,7 +267,7 @@ VARIABLES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize("case", VARIABLES)
-async def test_a_measured_engine_has_these_variables_otherwise_than_a_served_one(
+async def test_measured_and_served_variables_differ_only_as_listed(
     case: str, started: list[Started], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, instead, _ = VARIABLES[case]

@@ -1,7 +1,5 @@
 """The operator's own figures, as Prometheus reads them: what was predicted, what is measured, and where slices are."""
 
-from dataclasses import replace
-
 from prometheus_client import generate_latest
 from slm_operator.api import names
 from slm_operator.metrics import Metrics
@@ -23,7 +21,7 @@ def scraped(figures: dict[Key, Figures]) -> set[str]:
     for pod in (
         build.replica("a"),
         build.replica("b"),
-        replace(build.replica("ended"), phase="Failed"),
+        build.replica("ended", phase="Failed"),
         build.replica("waits", None),
     ):
         caches.pods.put(pod)
@@ -36,7 +34,7 @@ CHAT = Key("team", "chat")
 MEASURED = {CHAT: Figures(throughput_tokens_per_second=4900.0, itl_ms=9.0, ttft_ms=None)}
 
 
-def test_what_was_promised_stands_beside_what_is_measured() -> None:
+def test_promised_figures_stand_beside_measured_ones() -> None:
     labels = '{name="chat",namespace="team"}'
     assert {
         f"slm_operator_predicted_throughput_tokens_per_second{labels} 5000.0",

@@ -21,9 +21,9 @@ from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.validate import AdviceError, Unanswerable
 from slm_runtime.search_loop import Event, run_search
-from unit.advisor.build import document
 
 from benchmarks.search.cases import Case, draw
+from tests.builders import document
 from tests.simulated_engine.physics import steady_state
 from tests.simulated_engine.published import OPT_1_3B, SHAREGPT
 from tests.simulated_engine.rig import SimulatedRig
@@ -106,7 +106,7 @@ FEW, MANY = range(8), range(8, 40)
 
 @pytest.mark.parametrize("seeds", [pytest.param(FEW, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("of", LOADS.values(), ids=LOADS)
-def test_what_the_search_ends_with_is_what_the_advisor_chooses(of: Any, seeds: range) -> None:
+def test_search_and_advisor_choose_the_same(of: Any, seeds: range) -> None:
     """With intervals of 1 to 25 %. Those with a choice among more than two configurations count: they are most."""
     interesting = 0
     for seed in seeds:
@@ -178,7 +178,7 @@ class MarkingRig(SimulatedRig):
 
 @pytest.mark.parametrize("mark", [Mark.THROTTLED, Mark.LITTLES_LAW, Mark.ERRORS, Mark.WIDE])
 @pytest.mark.parametrize("slo", [Slo(itl_ms=40), Slo(itl_factor=4)], ids=["milliseconds", "a factor"])
-def test_where_only_one_sequence_can_be_trusted_nothing_is_the_best(mark: Mark, slo: Slo) -> None:
+def test_nothing_is_best_where_only_b_1_can_be_trusted(mark: Mark, slo: Slo) -> None:
     request = Request(slo=slo, max_gpu_seconds=1e6, max_model_len=2048)
     events: list[Event] = []
     rig = MarkingRig(engine=OPT_1_3B, lengths=SHAREGPT, random=Random(1), mark=mark)
@@ -212,7 +212,7 @@ class DisturbedRig(SimulatedRig):
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_what_says_nearly_nothing_is_measured_once_more(replicas: int) -> None:
+def test_point_of_wide_interval_is_measured_once_more(replicas: int) -> None:
     request = Request(slo=Slo(itl_factor=4), max_gpu_seconds=1e6, max_model_len=2048, max_engines=replicas)
     rig = DisturbedRig(engine=OPT_1_3B, lengths=SHAREGPT, random=Random(1), replicas=replicas)
     findings = asyncio.run(run_search(request, rig, lambda _: None))

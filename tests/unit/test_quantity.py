@@ -28,7 +28,7 @@ def test_a_quantity_is_read(quantity: object, expected: Fraction) -> None:
 
 
 @pytest.mark.parametrize("quantity", NONE, ids=lambda one: str(one)[:10])
-def test_what_is_no_quantity_is_none(quantity: object) -> None:
+def test_text_that_is_no_quantity_is_none(quantity: object) -> None:
     assert amount(quantity) is None
 
 

@@ -31,7 +31,7 @@ def log_of(folder: Path, *entries: Any) -> Path:
     return path
 
 
-def test_calls_are_those_of_one_client_after_a_moment_without_its_lease(tmp_path: Path) -> None:
+def test_api_calls_are_of_one_client_without_its_lease(tmp_path: Path) -> None:
     log = log_of(
         tmp_path,
         entry("patch", "slmdeployments/status", 5),
@@ -58,9 +58,7 @@ def test_a_change_is_distinguished_by_who_kept_it_waiting(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("count", "share", "expected"), [(100, 0.99, 99), (100, 0.5, 50), (101, 0.99, 100), (1, 0.99, 1), (60, 0.99, 60)]
 )
-def test_a_percentile_is_the_smallest_value_that_the_share_does_not_exceed(
-    count: int, share: float, expected: int
-) -> None:
+def test_percentile_is_the_smallest_value_at_its_share(count: int, share: float, expected: int) -> None:
     assert percentile(list(range(count, 0, -1)), share) == expected
 
 
@@ -69,7 +67,7 @@ def test_shares_are_even_and_add_up() -> None:
     assert list(shares([], 7)) == []
 
 
-def test_a_figure_that_was_not_measured_is_a_dash_and_a_goal_that_is_missed_says_so() -> None:
+def test_table_shows_unmeasured_as_dash_and_missed_goals() -> None:
     load = {"environment": {"load_before": 0.5, "load_after": 2.0}}
     runs: list[dict[str, Any]] = [
         load | {"deployments": 100, "nodes": 300, "settled_seconds": 61.0, "idle_writes": 0},

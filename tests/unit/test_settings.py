@@ -24,7 +24,7 @@ def test_a_label_of_the_administrators_is_taken(tmp_path: Path, label: str) -> N
 @pytest.mark.parametrize(
     "label", ["", "/slm", "a/b/c", "Example.com/slm", "-slm", "slm=true", "a" * 64, "a/" + "b" * 64]
 )
-def test_what_is_no_name_of_a_label_is_refused_with_one(tmp_path: Path, label: str) -> None:
+def test_invalid_label_name_is_refused_with_a_valid_one(tmp_path: Path, label: str) -> None:
     with pytest.raises(SettingsError, match=r"nodes\.optInLabel: .* is no name of a label: give one like node-restr"):
         opted_in_by(tmp_path, label)
 

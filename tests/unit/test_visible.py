@@ -29,7 +29,7 @@ OBEYED = {
 
 
 @pytest.mark.parametrize("case", OBEYED)
-def test_what_a_terminal_obeys_is_written_as_what_it_is(case: str) -> None:
+def test_control_characters_are_written_visibly(case: str) -> None:
     text, shown = OBEYED[case]
     assert visible(text) == shown
     assert visible_in({"a": [text, {text: 1}]}) == {"a": [shown, {shown: 1}]}
@@ -42,7 +42,7 @@ ANYTHING = st.recursive(
 
 
 @given(st.text())
-def test_once_is_enough(text: str) -> None:
+def test_visible_text_is_not_escaped_twice(text: str) -> None:
     shown = visible(text)
     assert visible(shown) == shown
     shown.encode()
@@ -51,13 +51,13 @@ def test_once_is_enough(text: str) -> None:
 
 @given(ANYTHING)
 @settings(max_examples=25)
-def test_what_needs_no_change_is_not_copied(value: object) -> None:
+def test_plain_text_is_not_copied(value: object) -> None:
     shown = visible_in(value)
     assert (shown is value) == (shown == value)
     assert visible_in(shown) is shown
 
 
-def test_what_an_api_server_or_an_engine_answers_is_shown() -> None:
+def test_answers_of_api_server_and_engine_are_shown_visible() -> None:
     assert error_of(500, "\x1b[2Jgone").message == r"\x1b[2Jgone"
     assert NoMetrics("\x1b[2Jgone").because == r"\x1b[2Jgone"
 

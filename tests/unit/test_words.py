@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = (
     *("operator", "core", "runtime", "charts", "docs", "crds", "config", "examples", "hack"),
-    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "Makefile"),
 )
 HISTORY = ("docs/adr/", "docs/images/")
 INSTEAD = {

@@ -45,6 +45,8 @@ class ServingOptions:
     """Requests, running and waiting together, beyond which it refuses."""
     drain_seconds: int
     """How long requests in flight may go on after SIGTERM."""
+    host: str | None = None
+    """Address that it listens on. None: every one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

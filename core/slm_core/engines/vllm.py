@@ -130,6 +130,7 @@ class Vllm(Engine):
         flags: tuple[tuple[str, object | None], ...] = (
             ("--model", options.model if named else None),
             ("--served-model-name", options.served_name),
+            ("--host", service and service.host),
             ("--port", service and service.port),
             (BATCH_SIZE, options.batch_size),
             ("--max-num-batched-tokens", options.max_num_batched_tokens),

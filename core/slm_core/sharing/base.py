@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one engine is held to, where that is not an equal share. None: an equal share."""
+
+    memory_bytes: int | None = None
+    thread_percentage: int | None = None
+    """Of the GPU's threads; those of all engines may add up to more than all."""
+
+
+EQUAL_SHARES = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
     """One sharing mode. As it stands here: equal shares of the memory, and nothing that holds an engine to its own."""
 
@@ -32,14 +44,16 @@ class Sharing:
     """What a report adds to the short name of a pack, where that does not go without saying."""
     daemon: str | None = None
     """Program that must run beside the engines of a pack."""
+    is_limited: bool = False
+    """Whether an engine can be held to `Limits`."""
 
     def memory_share(self, device_bytes: int, engines: int) -> int:
         """Bytes of the GPU's memory that each of so many engines may call its own."""
         return device_bytes // engines
 
-    def limits(self, device_bytes: int, engines: int) -> dict[str, str]:
+    def limits(self, device_bytes: int, engines: int, own: Limits = EQUAL_SHARES) -> dict[str, str]:
         """Environment that holds one of so many engines to its share, as a cluster's limits would."""
-        del device_bytes, engines
+        del device_bytes, engines, own
         return {}
 
     def most_engines(self, capability: tuple[int, int] | None) -> int | None:

@@ -7,7 +7,7 @@ measures must verify that every engine is attached. The default compute mode suf
 from dataclasses import dataclass
 
 from slm_core.measurements import SharingMode
-from slm_core.sharing.base import Sharing
+from slm_core.sharing.base import EQUAL_SHARES, Limits, Sharing
 from slm_core.tuning import MAX_SLICES, MAX_SLICES_OF_OLD_GPUS
 from slm_core.units import MIB
 
@@ -20,11 +20,12 @@ TURING = (7, 5)
 class Mps(Sharing):
     """See `Sharing`."""
 
-    def limits(self, device_bytes: int, engines: int) -> dict[str, str]:
+    def limits(self, device_bytes: int, engines: int, own: Limits = EQUAL_SHARES) -> dict[str, str]:
         """What NVIDIA's device plugin sets for each client: memory in whole MiB, threads in whole percent."""
+        memory_bytes = own.memory_bytes or self.memory_share(device_bytes, engines)
         return {
-            "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": f"0={self.memory_share(device_bytes, engines) // MIB}M",
-            "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(100 // engines),
+            "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": f"0={memory_bytes // MIB}M",
+            "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(own.thread_percentage or 100 // engines),
         }
 
     def most_engines(self, capability: tuple[int, int] | None) -> int | None:
@@ -32,4 +33,4 @@ class Mps(Sharing):
         return MAX_SLICES_OF_OLD_GPUS if capability is not None and capability < TURING else MAX_SLICES
 
 
-MPS = Mps(mode=SharingMode.MPS, word="mps", title="MPS", daemon=CONTROL)
+MPS = Mps(mode=SharingMode.MPS, word="mps", title="MPS", daemon=CONTROL, is_limited=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_core.candidates import Source
+from slm_core.sharing import sharing_of
 from slm_core.units import GIB
 
 from slm_operator.advisor.advice import KvReason, Objective
@@ -103,6 +104,7 @@ def _sentences(context: Context, advice: Advice, notes: tuple[str, ...]) -> Iter
     if advice.predicted:
         yield _figures(advice.predicted)
     yield from _comparison(advice)
+    yield from _ruled_out(context, advice)
     yield from _given_up(advice)
     yield from _load(advice)
     if advice.kv_reason is KvReason.LONGEST_SEQUENCE:
@@ -148,11 +150,29 @@ def _comparison(advice: Advice) -> Iterator[str]:
 
 def _why_no_pack(advice: Advice) -> str:
     """One engine is the answer: because no pack was measured, or because of what the nearest one failed."""
-    packs = [c for c in advice.candidates if c.point.replicas > 1]
-    if not packs:
+    nearest = _nearest_pack(advice)
+    if nearest is None:
         return "No pack was measured, so none is advised."
-    nearest = max(packs, key=_progress)
     return f"No pack is advised. The nearest, {shape(nearest.point)}: {nearest.because}."
+
+
+def _ruled_out(context: Context, advice: Advice) -> Iterator[str]:
+    """Why MPS was no choice where any mode would do, unless it is what the nearest pack failed."""
+    against, nearest = context.settings.against_mps, _nearest_pack(advice)
+    if against is None or context.settings.mode is not None:
+        return
+    measured = any(_is_under_daemon(c) for c in advice.candidates)
+    said = advice.configuration.engines_per_gpu == 1 and nearest is not None and _is_under_daemon(nearest)
+    if (measured and not said) or advice.predicted is None:
+        yield f"{without_mps(against)}."
+
+
+def _nearest_pack(advice: Advice) -> Candidate | None:
+    return max((c for c in advice.candidates if c.point.replicas > 1), key=_progress, default=None)
+
+
+def _is_under_daemon(candidate: Candidate) -> bool:
+    return candidate.point.replicas > 1 and sharing_of(candidate.point.sharing_mode).daemon is not None
 
 
 def _progress(candidate: Candidate) -> tuple[int, float]:

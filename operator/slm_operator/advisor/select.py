@@ -20,7 +20,7 @@ from slm_core.units import GIB
 
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Closest, Objective
-from slm_operator.advisor.explain import gib, smaller_batch, without_mps
+from slm_operator.advisor.explain import gib, smaller_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -122,8 +122,6 @@ def _borrow(context: Context, singles: Sequence[Candidate], replicas: int) -> Se
     notes: tuple[str, ...] = (
         () if lender is wished else (smaller_batch(wished.point, memory.kv_bytes(context, wished.point), room),)
     )
-    if context.settings.mode is None and context.settings.against_mps is not None:
-        notes += (f"{without_mps(context.settings.against_mps)}.",)
     return Selection(
         judged=lender,
         configuration=replace(

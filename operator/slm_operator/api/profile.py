@@ -143,7 +143,7 @@ class SLMProfileStatus(Part):
     progress: ProfileProgress | None = None
     """How far a running profile is."""
     summary: Annotated[str, Field(max_length=256)] | None = None
-    """How far it is, for people: point 3/6."""
+    """How far it is, for people: point 3."""
     product: str | None = None
     """GPU product that it was measured on, or is to be measured on."""
     node: Name | None = None

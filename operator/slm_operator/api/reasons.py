@@ -226,6 +226,12 @@ class Reason(StrEnum):
         "a node's device plugin cannot be configured by label, or a key of ours would harm those of other nodes",
         "install config-manager, or give the plugin a default; see [install.md](install.md)",
     )
+    MPS_SIGNAL_LOST = (
+        "MpsSignalLost",
+        Group.STOPPED,
+        "NVIDIA's MPS daemon does not hold the configuration that a node's label chooses: config-manager 0.18.2 to 0.20.0 starts with the default one, and its signal does not find the daemon. Nodes are not partitioned for MPS there, and where replicas serve by it already, the daemon may lose its limits whenever it starts again. Under `Auto` another mode is served, and the advice says so",
+        "what the message says: the chart with the signal's target corrected, or the device plugin 0.18.1; then `kubectl annotate node NODE slm-operator.io/change-failed-` where a change was rolled back. `spec.sharing.mode: TimeSlicing` needs neither. See [gpu-sharing.md](../concepts/gpu-sharing.md), 24",
+    )
     SLICES_DEGRADED = (
         "SlicesDegraded",
         Group.STOPPED,

@@ -127,7 +127,7 @@ class ProfileReference(Part):
     phase: ProfilePhase | None = None
     """Its phase."""
     progress: str | None = None
-    """Progress of the measurement: point 3/6."""
+    """Progress of the measurement: point 3."""
     product: str | None = None
     """The GPU product that it was measured on."""
 

@@ -89,7 +89,7 @@ def class_of_config(text: str) -> SliceClass | None:
     return UNSHARED
 
 
-class ConfigManager(Protocol):
+class Defaults(Protocol):
     """What decides which configuration a node without the label takes: a plugin's pod, or its DaemonSet."""
 
     @property
@@ -101,7 +101,7 @@ class ConfigManager(Protocol):
         """Whether, where there is no `default`, the only key that there is counts."""
 
 
-def lone_key(managers: Sequence[ConfigManager], texts: Mapping[str, str]) -> str | None:
+def lone_key(managers: Sequence[Defaults], texts: Mapping[str, str]) -> str | None:
     """The key that nodes without a label take for no other reason than that it is the only one in the ConfigMap."""
     chosen = _DEFAULT_KEY in texts or any(one.default_key for one in managers)
     falls_back = any(one.takes_lone_key for one in managers)
@@ -109,7 +109,7 @@ def lone_key(managers: Sequence[ConfigManager], texts: Mapping[str, str]) -> str
 
 
 def configured_class(
-    requested: str | None, managers: Sequence[ConfigManager], texts: Mapping[str, str]
+    requested: str | None, managers: Sequence[Defaults], texts: Mapping[str, str]
 ) -> SliceClass | None:
     """The class that a node must show by its label, `requested`, and the texts of the plugin's ConfigMap. None when nobody can say.
 

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from slm_operator.manifests.metadata import child_name, job_name, label_value
+from slm_core.measurements import SharingMode
+from slm_core.sharing import asked_mode
+
+from slm_operator.api import names
+from slm_operator.manifests.metadata import child_name, job_name, label_value, serves_value
 from slm_operator.manifests.profile import profile_name
 from slm_operator.manifests.served import read_served
+from slm_operator.partitioning.base import ANYBODY, class_of_label
+from slm_operator.partitioning.config_manager import against_mps
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
 from slm_operator.planning.profile.resting import newest
 from slm_operator.planning.profile.tries import is_made_here, is_to_be_measured
 from slm_operator.planning.profile.turns import ALONE
 from slm_operator.planning.views import DeploymentView, FleetView, ProfileView
-from slm_operator.reconcile.indexes import UNMEASURED
+from slm_operator.reconcile.indexes import SERVING, UNMEASURED
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.reconcile.turns import Turns
 from slm_operator.reconcile.users import Users
 from slm_operator.watch.records import Key
-from slm_operator.watch.watch_list import CONTROLLER, GPU, OURS
+from slm_operator.watch.watch_list import CONTROLLER, GPU, MANAGED, OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +69,7 @@ class Gatherer:
     caches: Caches
     keys: ProfileKeys
     settings: Settings
-    advice_of: Callable[[DeploymentRecord, ProfileRecord | None], Advised]
+    advice_of: Callable[[DeploymentRecord, ProfileRecord | None, str | None], Advised]
     demand_of: Callable[[DeploymentRecord, ProfileRecord | None, Advised, Served | None], Demand | None]
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     refusals: dict[WorkKey, Refusal] = field(default_factory=dict)
@@ -154,7 +161,7 @@ class Gatherer:
         """What a deployment wants, computed again only when it or its profile changed."""
         profile, workload = self.profile_of(record), self._workload(record)
         served = workload.served if workload is not None else None
-        depends_on = (record.meta.deleting, served, *_versions(record, profile))
+        depends_on = (record.meta.deleting, served, self.against_mps(record), *_versions(record, profile))
         known = self._demands.get(record.meta.key)
         if known is None or known[0] != depends_on:
             known = self._demands[record.meta.key] = (depends_on, self._computed_demand(record, profile, served))
@@ -165,14 +172,37 @@ class Gatherer:
         profile = self.profile_of(record)
         # NB: by its value: a profile that is extended is written every few seconds, and a thousand may rest on it.
         document = profile.measurements if profile is not None else None
-        depends_on = (*_versions(record, None), document)
+        against = self.against_mps(record)
+        depends_on = (*_versions(record, None), document, against)
         known = self._advice.pop(record.meta.key, None)
         if known is None or known[0] != depends_on:
-            known = (depends_on, self.advice_of(record, profile))
+            known = (depends_on, self.advice_of(record, profile, against))
         self._advice[record.meta.key] = known
         if len(self._advice) > ADVICE_KEPT:
             del self._advice[next(iter(self._advice))]
         return known[1]
+
+    def against_mps(self, record: DeploymentRecord) -> str | None:
+        """Why a deployment that leaves the mode to the advice is given no MPS; None where it may be.
+
+        NB: what has a node under MPS already stays, whatever is seen: a DaemonSet whose pods are replaced shows none for a moment.
+        """
+        if record.spec is None or asked_mode(record.spec.sharing.mode) is not None:
+            return None
+        because = against_mps(self.caches.daemons.values(MANAGED))
+        return None if because is None or self._has_mps(record) else because
+
+    def _has_mps(self, record: DeploymentRecord) -> bool:
+        """Whether its replicas were made for MPS, and a node is partitioned so for them."""
+        workload = self._workload(record)
+        if workload is None or not _is_made_for_mps(workload.served):
+            return False
+        labels = (
+            node.meta.labels.get(names.CLASS_LABEL)
+            for serves in (serves_value(record.meta.key), ANYBODY)
+            for node in self.caches.nodes.by(SERVING, serves)
+        )
+        return any(found is not None and found.mode is SharingMode.MPS for found in map(class_of_label, labels))
 
     def _computed_demand(
         self, record: DeploymentRecord, profile: ProfileRecord | None, served: str | None
@@ -269,6 +299,12 @@ def _versions(record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[
     """
     version = (profile.meta.uid, profile.meta.resource_version) if profile is not None else None
     return record.meta.uid, record.meta.generation, record.own_replicas, version
+
+
+@lru_cache(maxsize=1024)  # asked of every deployment whenever the fleet is planned, and it is read from JSON
+def _is_made_for_mps(served: str | None) -> bool:
+    read = read_served(served)
+    return read is not None and read.configuration.sharing_mode == SharingMode.MPS
 
 
 def _maker(pod: PodRecord) -> str:

@@ -31,6 +31,8 @@ NAMED = "named"
 """Index of deployments: (namespace, name of the SLMProfile they name)."""
 LABEL = "label"
 """Index of deployments and profiles: (namespace, their name as a label value)."""
+SERVING = "serving"
+"""Index of nodes: for whom they are partitioned, as their serves label has it."""
 UNMEASURED = "unmeasured"
 """Index of profiles: True while they have no measurements, or are extended."""
 
@@ -113,7 +115,13 @@ def caches_for_planning(keys: ProfileKeys, settings: Settings) -> Caches:
                 ),
             },
         ),
-        nodes=Cache("Node", {OURS: lambda record: (True,) if is_our_node(record, settings) else ()}),
+        nodes=Cache(
+            "Node",
+            {
+                OURS: lambda record: (True,) if is_our_node(record, settings) else (),
+                SERVING: lambda record: filter(None, (record.meta.labels.get(names.SERVES_LABEL),)),
+            },
+        ),
     )
 
 

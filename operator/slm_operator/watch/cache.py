@@ -70,6 +70,10 @@ class Cache(Generic[R]):
         keys = self._indexes[index].get(value, ())
         return tuple(self._records[key] for key in sorted(keys))
 
+    def values(self, index: str) -> tuple[Any, ...]:
+        """What records have in an index, each once."""
+        return tuple(self._indexes[index])
+
     def put(self, record: R) -> Change[R] | None:
         """Take a record. None when one as new is there."""
         key = record.meta.key

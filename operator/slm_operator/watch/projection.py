@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from slm_operator import quantity
 from slm_operator.api import names
 from slm_operator.api.conditions import condition
-from slm_operator.partitioning.node_slices import PARTS
+from slm_operator.partitioning.config_manager import config_manager_in
+from slm_operator.partitioning.node_slices import DEVICE_PLUGIN, PARTS
 from slm_operator.watch.records import (
     Cause,
     ConfigMapRecord,
@@ -106,10 +107,9 @@ def _owner(reference: Raw) -> Owner:
 def node(raw: Raw) -> NodeRecord:
     """A node."""
     spec, status = raw.get("spec") or {}, raw.get("status") or {}
-    ready = condition(status, "Ready")
     return NodeRecord(
         meta=meta_of(raw, of_admins=True),
-        ready=ready is not None and ready.get("status") == "True",
+        ready=_is_ready(status),
         unschedulable=bool(spec.get("unschedulable")),
         taints=tuple(
             Taint(key=taint.get("key") or "", value=taint.get("value") or "", effect=taint.get("effect") or "")
@@ -189,23 +189,32 @@ def daemons_of(namespace: str) -> Callable[[Raw], DaemonPodRecord | None]:
 
 def _daemon(raw: Raw, part: str) -> DaemonPodRecord:
     spec, status = raw.get("spec") or {}, raw.get("status") or {}
-    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    running = spec.get("containers") or ()
+    containers = [*(spec.get("initContainers") or ()), *running]
     environment = {
         one.get("name"): one.get("value") or "" for container in containers for one in container.get("env") or ()
     }
-    ready = condition(status, "Ready")
     statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    own = [one for one in statuses if PARTS.get(one.get("name") or "") == part]
+    manager = config_manager_in(running)
+    restarting = statuses if manager is not None and manager.restarts_daemon else own
     return DaemonPodRecord(
         meta=meta_of(raw),
         node=spec.get("nodeName"),
         part=part,
-        ready=ready is not None and ready.get("status") == "True",
+        ready=_is_ready(status) if part == DEVICE_PLUGIN else any(bool(one.get("ready")) for one in own),
         waiting=first(waiting(one) for one in statuses),
-        started=max((at for at in map(running_since, statuses) if at), default=None),
-        containers=tuple(container.get("name") or "" for container in containers),
+        started=max((at for at in map(running_since, restarting) if at), default=None),
+        containers=tuple(sys.intern(str(container.get("name") or "")) for container in containers),
         default_key=environment.get("DEFAULT_CONFIG", ""),
         takes_lone_key="single" in environment.get("FALLBACK_STRATEGIES", "").split(","),
+        config_manager=manager,
     )
+
+
+def _is_ready(status: Raw) -> bool:
+    ready = condition(status, "Ready")
+    return ready is not None and ready.get("status") == "True"
 
 
 def waiting(container_status: Raw) -> Cause | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.api.profile import SLMProfileSpec
+    from slm_operator.partitioning.config_manager import ConfigManager
 
 
 class Key(NamedTuple):
@@ -261,11 +262,15 @@ class DaemonPodRecord:
     part: str
     """device-plugin or mps-control-daemon."""
     ready: bool
+    """Of a daemon beside the plugin, its own container: what its neighbour does says nothing of it."""
     waiting: Cause | None = None
     started: str | None = None
+    """When it last began to run, RFC 3339, by itself or because its config-manager did."""
     containers: tuple[str, ...] = ()
     """Names of its containers: without a config-manager the node cannot be switched by label."""
     default_key: str = ""
     """Configuration that its config-manager takes on a node without the label. Empty: `default`, by its own rule."""
     takes_lone_key: bool = False
     """Whether its config-manager, where there is no `default`, takes the only key that there is."""
+    config_manager: ConfigManager | None = None
+    """Whom it notifies, and whether that arrives."""

@@ -35,6 +35,8 @@ OURS = "ours"
 """Index: (namespace, value) of our label; of pods only replicas."""
 CONTROLLER = "controller"
 """Index of pods that measure: the uid of their Job."""
+MANAGED = "managed"
+"""Index of pods of NVIDIA's stack: (part, its config-manager). A fleet has few that differ, whatever its size."""
 GPU = "gpu"
 """Index: True for every pod that requests a GPU."""
 
@@ -62,7 +64,9 @@ class Caches:
     pods: Cache[PodRecord] = field(
         default_factory=lambda: Cache("Pod", {OURS: _replicas, CONTROLLER: _measured_by, GPU: _asks_for_gpu})
     )
-    daemons: Cache[DaemonPodRecord] = field(default_factory=lambda: Cache("DaemonPod"))
+    daemons: Cache[DaemonPodRecord] = field(
+        default_factory=lambda: Cache("DaemonPod", {MANAGED: lambda one: ((one.part, one.config_manager),)})
+    )
     workloads: Cache[WorkloadRecord] = field(default_factory=lambda: Cache("Deployment"))
     jobs: Cache[JobRecord] = field(default_factory=lambda: Cache("Job"))
     config_maps: Cache[ConfigMapRecord] = field(default_factory=lambda: Cache("ConfigMap"))

@@ -8,16 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slm_core.candidates import CheckName
 from slm_core.measurements import SharingMode
+from slm_core.slo import Slo
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
-from slm_core.slo import Slo
-from tests.unit.advisor.build import SWEEP, SWEEP_AND_PACKS, published
+
+from tests.builders import SWEEP, SWEEP_AND_PACKS, published
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from slm_core.candidates import Candidate
+    from slm_core.candidates import Candidate, Check
     from slm_operator.advisor.advice import Advice
 
 FOLDER = Path(__file__).parent
@@ -64,17 +66,44 @@ def write_golden() -> None:
 def _lines(advice: Advice) -> Iterator[str]:
     yield from advice.sentences
     yield ""
+    yield _row("verdict", "B", "R", "mode", "tokens/s", "ITL ms", *(name.value for name in _FIGURES), "decided by")
+    yield from (_of(candidate) for candidate in advice.candidates)
     for candidate in advice.candidates:
-        yield f"{candidate.verdict}: {_name(candidate)}"
-        yield from (f"  {'ok' if check.passed else 'NO'} {check.name}: {check.because}" for check in candidate.checks)
+        if candidate.chosen:
+            yield ""
+            yield f"Checks of the chosen, B={candidate.point.batch_size} x {candidate.point.replicas}:"
+            yield from (f"  {check.name}: {check.because}" for check in candidate.checks)
     yield ""
     yield "Pareto frontier: " + ", ".join(f"{p.batch_size} x {p.replicas}" for p in advice.pareto_frontier)
 
 
-def _name(candidate: Candidate) -> str:
+def _of(candidate: Candidate) -> str:
+    """What every candidate is told apart by, and the one check that says what became of it."""
     point = candidate.point
-    shown = f"B={point.batch_size} x {point.replicas} ({point.sharing_mode})"
-    return f"{shown}: {point.throughput_tokens_per_second:,.0f} tokens/s at {point.itl_ms.mean_ms:.1f} ms"
+    found = {check.name: shown(check) for check in candidate.checks if (shown := _FIGURES.get(check.name))}
+    return _row(
+        candidate.verdict,
+        str(point.batch_size),
+        str(point.replicas),
+        point.sharing_mode,
+        f"{point.throughput_tokens_per_second:,.0f}",
+        f"{point.itl_ms.mean_ms:.1f}",
+        *(found.get(name, "") for name in _FIGURES),
+        f"{candidate.last.name}: {candidate.because}",
+    )
+
+
+_FIGURES: dict[CheckName, Callable[[Check], str]] = {
+    CheckName.MEMORY: lambda check: f"{check.value:.2f} / {check.limit:.2f}",
+    CheckName.EFFICIENCY: lambda check: f"{check.value:.3f}",
+    CheckName.GAIN: lambda check: f"{check.value:+.1%}",
+}
+"""Checks whose figure says something where they passed too. Memory in GiB: what an engine needs, and may use."""
+
+
+def _row(*cells: str) -> str:
+    """A line of the table."""
+    return "{:<9} {:>4} {} {:<12} {:>8} {:>7} {:>14} {:>11} {:>7}  {}".format(*cells)
 
 
 if __name__ == "__main__":

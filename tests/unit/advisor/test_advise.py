@@ -8,9 +8,11 @@ import pytest
 from slm_core.candidates import Check, CheckName, Source, Verdict
 from slm_core.measurements import Latency, SharingMode
 from slm_core.slo import Slo, Statistic
+from slm_core.units import GIB
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import GIB, SINGLES, document, pack, point
+
+from tests.builders import SINGLES, document, pack, point
 
 ANY = Slo()
 
@@ -48,7 +50,7 @@ def test_a_pack_that_pays() -> None:
     assert "That is +20.0% against the best single engine (B=128: 15,238 tokens/s at 16.8 ms)." in advice.sentences
 
 
-def test_the_token_budget_is_that_of_the_point_and_never_under_the_batch() -> None:
+def test_token_budget_is_the_points_and_at_least_the_batch() -> None:
     assert (
         advise(
             document(*SINGLES, point(256, max_num_batched_tokens=512)), ANY, Settings()
@@ -63,13 +65,13 @@ def test_the_token_budget_is_that_of_the_point_and_never_under_the_batch() -> No
     )
 
 
-def test_of_equal_throughput_the_smaller_batch() -> None:
+def test_smaller_batch_is_chosen_at_equal_throughput() -> None:
     twin = point(256, output=SINGLES[3].output_tokens_per_second)
     twin = replace(twin, itl_ms=Latency(mean_ms=33.6), mean_running=256)
     assert advise(document(*SINGLES, twin), ANY, Settings()).configuration.batch_size == 128
 
 
-def test_a_pack_where_no_single_engine_meets_the_slo_has_nothing_to_beat() -> None:
+def test_pack_needs_no_gain_where_no_single_engine_meets_slo() -> None:
     singles = [replace(p, ttft_ms=Latency(mean_ms=900)) for p in SINGLES]
     quick = pack(128, gain=-0.5, ttft_ms=Latency(mean_ms=100))
     advice = advise(document(*singles, quick), Slo(ttft_ms=300), Settings())
@@ -169,11 +171,11 @@ class TestFreeMemory:
         advice = advise(document(*SINGLES, slow), ANY, self.FREE)
         assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (128, 1)
 
-    def test_without_a_ledger_sequences_stand_for_bytes(self) -> None:
+    def test_free_memory_without_ledger_counts_sequences(self) -> None:
         advice = advise(document(*SINGLES, pack(48, gain=0.01), pack(100, gain=0.3), ledger=None), ANY, self.FREE)
         assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (48, 2)
 
-    def test_of_equal_memory_the_faster(self) -> None:
+    def test_free_memory_takes_the_faster_of_equal_memory(self) -> None:
         one, two = pack(50, gain=0.1), pack(60, gain=0.2)
         big = point(128, kv_pool_bytes=50 * GIB)
         assert advise(document(*SINGLES[:3], big, one, two), ANY, self.FREE).configuration.batch_size == 60
@@ -189,7 +191,7 @@ class TestFreeMemory:
 
 
 class TestMemory:
-    def test_a_pack_that_does_not_tell_its_pool_gets_all_that_its_slice_leaves(self) -> None:
+    def test_pack_without_kv_pool_gets_what_its_slice_leaves(self) -> None:
         advice = advise(document(*SINGLES, pack(128, kv_pool_bytes=None)), ANY, Settings())
         assert advice.configuration.kv_cache_bytes == 32 * GIB - 5 * GIB
         assert advice.freed_bytes == 0
@@ -199,7 +201,7 @@ class TestMemory:
         rejected = next(c for c in advice.candidates if c.point.replicas == 16)
         assert rejected.checks[-1].name == "Memory"
 
-    def test_a_single_engine_that_does_not_tell_its_pool_had_that_of_the_ledger(self) -> None:
+    def test_single_engine_without_kv_pool_has_the_ledgers(self) -> None:
         singles = [replace(p, kv_pool_bytes=None) for p in SINGLES]
         advice = advise(document(*singles), ANY, Settings())
         assert advice.configuration.kv_cache_bytes == pytest.approx(0.9 * 54 * GIB / 0.92, abs=1)
@@ -212,14 +214,14 @@ class TestMemory:
         freed = advise(document(), ANY, Settings()).freed_bytes or 0
         assert advise(document(), ANY, Settings(gpu_memory_bytes=80 * GIB)).freed_bytes == freed + 16 * GIB
 
-    def test_nothing_free_is_not_mentioned_and_little_room_holds_no_engine(self) -> None:
+    def test_freed_memory_too_small_for_an_engine_promises_none(self) -> None:
         some = advise(document(), ANY, Settings(gpu_memory_bytes=17 * GIB))
         assert any(s.endswith("GiB of the GPU stay free.") for s in some.sentences)
         full = advise(document(*SINGLES, pack(128, kv_pool_bytes=None)), ANY, Settings())
         assert not any("stay free" in s for s in full.sentences)
 
 
-def test_the_frontier_holds_what_nobody_beats() -> None:
+def test_pareto_frontier_holds_points_that_nothing_beats() -> None:
     worse = pack(64, gain=-0.3)
     spoiled, partial = point(256, preemptions=1), pack(128, in_flight=10)
     advice = advise(document(*SINGLES, pack(128), worse, spoiled, partial), ANY, Settings())
@@ -232,7 +234,7 @@ def test_the_frontier_holds_what_nobody_beats() -> None:
     ]
 
 
-def test_figures_of_a_candidate_are_its_points_where_nothing_else_is_said() -> None:
+def test_candidate_without_prediction_has_its_points_figures() -> None:
     advice = advise(document(), ANY, Settings())
     assert advice.candidates[0].figures.itl_ms == pytest.approx(4.1)
     predicted = advise(document(), ANY, Settings(concurrency=50)).candidates

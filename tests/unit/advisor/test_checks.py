@@ -11,9 +11,11 @@ from slm_core import batching
 from slm_core.candidates import CheckName, Verdict
 from slm_core.measurements import Latency, Mark, SharingMode
 from slm_core.slo import Limits, Slo, Statistic
+from slm_core.units import GIB
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
+
+from tests.builders import LEDGER, SINGLES, document, pack, point
 
 if TYPE_CHECKING:
     from slm_core.candidates import Candidate, Check
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 
 PACK = pack(128)
 SINGLE_CHECKS = ["Preemption", "Trusted", "Precision", "Confirmed", "Memory", "SLO", "Load", "Efficiency"]
-PACK_CHECKS = ["Sharing", "SliceLimit", *SINGLE_CHECKS[:4], "Confirmed", *SINGLE_CHECKS[4:7], "Gain"]
+PACK_CHECKS = [
+    *("Sharing", "SliceLimit", "Preemption", "Trusted", "Precision", "Confirmed", "Confirmed"),
+    *("Memory", "SLO", "Load", "Gain"),
+]
 
 
 def judged(candidate: Point, *others: Point, slo: Slo | None = None, settings: Settings | None = None) -> Candidate:
@@ -174,7 +179,7 @@ def test_a_confirmation_replaces_the_point_it_confirms() -> None:
     assert [c.name for c in found.checks] == ["Preemption", "Trusted", "Precision", "Confirmed"]
 
 
-def test_of_two_measurements_of_one_batch_the_later_decides() -> None:
+def test_later_of_two_measurements_of_a_batch_decides() -> None:
     lucky, again = point(256, output=8_100), point(256, output=8_000)
     found = judged(again, lucky, slo=Slo(itl_ms=100))
     assert found.passed
@@ -218,17 +223,17 @@ def test_without_a_ledger_memory_is_not_judged() -> None:
 class TestEfficiency:
     """T(B) / (B T(1)) > epsilon, as published; measured packs replace it."""
 
-    def test_rejects_past_the_knee(self) -> None:
+    def test_efficiency_rejects_batches_past_the_knee(self) -> None:
         found = judged(point(512), settings=Settings(min_efficiency=0.1))
         assert found.because == "batching efficiency 0.074 is not above 0.1: so large a batch buys too little"
 
-    def test_exactly_epsilon_is_not_enough(self) -> None:
+    def test_efficiency_of_exactly_epsilon_is_rejected(self) -> None:
         single = point(1, output=100.0)
         half = point(2, output=100.0)
         advice = advise(document(single, half), Slo(), Settings(min_efficiency=0.5))
         assert advice.configuration.batch_size == 1
 
-    def test_does_not_apply_where_packs_were_measured(self) -> None:
+    def test_efficiency_limit_is_waived_where_packs_were_measured(self) -> None:
         """Else a pack could beat a single engine that only the limit had made slow."""
         found = judged(point(512), pack(64), settings=Settings(min_efficiency=0.1))
         assert found.verdict is Verdict.CHOSEN
@@ -236,22 +241,22 @@ class TestEfficiency:
             "batching efficiency 0.074 is under 0.1, which does not count where packs were measured"
         )
 
-    def test_holds_where_no_measured_pack_is_allowed(self) -> None:
+    def test_efficiency_limit_holds_where_packs_are_forbidden(self) -> None:
         found = judged(point(512), pack(64), settings=Settings(min_efficiency=0.1, mode=SharingMode.EXCLUSIVE))
         assert found.verdict is Verdict.REJECTED
 
 
 class TestSlo:
-    def test_at_the_mean(self) -> None:
+    def test_slo_is_judged_at_the_mean_itl(self) -> None:
         assert judged(SINGLES[3], slo=Slo(itl_ms=16.8)).verdict is Verdict.CHOSEN
         assert judged(SINGLES[3], slo=Slo(itl_ms=16.7)).because == "mean ITL 16.8 ms exceeds 16.7 ms"
 
-    def test_at_a_percentile_that_the_samples_support(self) -> None:
+    def test_slo_is_judged_at_a_percentile_with_enough_samples(self) -> None:
         tail = Latency(mean_ms=16.8, p99_ms=40, samples=459)
         found = judged(point(128, itl_ms=tail), slo=Slo(itl_ms=39, itl_statistic=Statistic.P99))
         assert found.because == "p99 ITL 40.0 ms exceeds 39.0 ms"
 
-    def test_a_percentile_without_samples_is_not_kept(self) -> None:
+    def test_slo_at_a_percentile_without_samples_is_missed(self) -> None:
         tail = Latency(mean_ms=16.8, p99_ms=20, samples=458)
         found = judged(point(128, itl_ms=tail), slo=Slo(itl_ms=39, itl_statistic=Statistic.P99))
         assert found.because == "p99 ITL not known: 458 samples do not support it (459 needed)"
@@ -267,7 +272,7 @@ class TestSlo:
         late = point(256, ttft_ms=Latency(mean_ms=900))
         assert judged(late, slo=slo).because == because
 
-    def test_ttft_alone(self) -> None:
+    def test_slo_of_ttft_alone_is_judged(self) -> None:
         prompt = point(256, ttft_ms=Latency(mean_ms=200))
         found = judged(prompt, slo=Slo(ttft_ms=300))
         assert found.verdict is Verdict.CHOSEN
@@ -289,21 +294,23 @@ class TestNoise:
             (None, 0.040, False),
         ],
     )
-    def test_gate_without_least_gain(self, ci: float | None, gain: float, *, passes: bool) -> None:
+    def test_pack_must_exceed_noise_where_min_gain_is_zero(
+        self, ci: float | None, gain: float, *, passes: bool
+    ) -> None:
         found = judged(pack(128, gain=gain, throughput_ci_fraction=ci), settings=Settings(min_gain=0))
         assert (found.verdict is Verdict.CHOSEN) is passes
 
-    def test_no_gain_at_all_is_within_the_noise_where_no_least_gain_is_asked(self) -> None:
+    def test_pack_of_no_gain_is_noise_where_no_gain_is_asked(self) -> None:
         found = judged(pack(128, gain=0), settings=Settings(min_gain=0))
         assert found.because == "+0.0% against the best single engine, which is within the noise of 1.4%"
 
-    def test_what_the_fit_leaves_unexplained_is_no_noise_between_two_measured_points(self) -> None:
+    def test_fit_residual_is_no_noise_between_measured_points(self) -> None:
         """B = 32 and 64 lie far from the line, and nobody predicts from it: both fill their batches with 128 requests."""
         singles = (point(1), point(32, itl=12), point(64, itl=9), SINGLES[3])
         advice = advise(document(*singles, pack(64, gain=0.1)), Slo(), Settings(concurrency=128))
         assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (64, 2)
 
-    def test_a_wide_interval_of_one_run_counts_though_the_other_has_none(self) -> None:
+    def test_interval_of_one_run_counts_where_other_has_none(self) -> None:
         singles = [replace(p, throughput_ci_fraction=None) for p in SINGLES]
         advice = advise(document(*singles, pack(128, gain=0.15, throughput_ci_fraction=0.2)), Slo(), Settings())
         assert advice.configuration.engines_per_gpu == 1
@@ -321,7 +328,7 @@ def test_the_slice_counts_whole_mib_as_the_device_plugin_does() -> None:
     assert advise(document(*SINGLES, fits, ledger=tight, gpu=gpu), Slo(), Settings()).configuration.engines_per_gpu == 1
 
 
-def test_a_point_that_saw_no_kv_cache_in_use_gives_no_size_to_serve_with() -> None:
+def test_point_without_kv_cache_use_fails_memory() -> None:
     found = judged(point(256, kv_peak_fraction=0.0))
     assert (found.verdict, found.last.name) == (Verdict.REJECTED, "Memory")
 
@@ -336,7 +343,7 @@ def test_a_point_that_saw_no_kv_cache_in_use_gives_no_size_to_serve_with() -> No
     ids=["marked", "not marked", "marked without a figure"],
 )
 @pytest.mark.parametrize("of", [point(256), PACK], ids=["one engine", "a pack"])
-def test_a_point_that_says_nearly_nothing_is_shown_and_not_chosen(of: Point, wide: dict[str, Any], width: str) -> None:
+def test_point_of_wide_interval_fails_precision(of: Point, wide: dict[str, Any], width: str) -> None:
     found = judged(replace(of, **wide))
     assert (found.verdict, found.last.name) == (Verdict.REJECTED, CheckName.PRECISION)
     assert found.because == (
@@ -350,7 +357,7 @@ def test_time_slicing_is_a_mode_like_another() -> None:
     assert judged(sliced, settings=Settings(mode=SharingMode.TIME_SLICING)).verdict is Verdict.CHOSEN
 
 
-def test_without_a_trusted_single_sequence_no_efficiency_is_judged() -> None:
+def test_efficiency_is_not_judged_without_trusted_b_1() -> None:
     doubtful = replace(point(1), marks=(Mark.LITTLES_LAW,))
     advice = advise(document(doubtful, point(32)), Slo(), Settings())
     assert not advice.feasible

@@ -11,7 +11,8 @@ from slm_core.slo import Limits, Slo, Statistic
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.slo.judge import Drift, Expected, Finding, Judgement, Patience, Sign, Window, expect, judge
-from unit.advisor.build import SINGLES, document, pack
+
+from tests.builders import SINGLES, document, pack
 
 EXPECTED = Expected(
     limits=Limits(itl_ms=20, ttft_ms=500), input_tokens_mean=100, output_tokens_mean=200, pays_from_in_flight=40
@@ -76,7 +77,7 @@ SLOW = {"itl_ms": Latency(mean_ms=25)}
         ),
     ],
 )
-def test_what_lasts_is_found(changes: dict[str, Any], drift: Drift, because: str) -> None:
+def test_lasting_drift_is_found_and_named(changes: dict[str, Any], drift: Drift, because: str) -> None:
     judgement = judge(EXPECTED, lasting(**changes), None, PATIENCE)
     assert (judgement.drift, judgement.because) == (drift, because)
     assert judgement.slo_met == (drift is not Drift.SLO_MISSED)
@@ -93,7 +94,7 @@ def test_what_lasts_is_found(changes: dict[str, Any], drift: Drift, because: str
         {"requests": 19} | SLOW,
     ],
 )
-def test_what_is_within_tolerance_is_fine(changes: dict[str, Any]) -> None:
+def test_drift_within_tolerance_is_fine(changes: dict[str, Any]) -> None:
     assert judge(EXPECTED, lasting(**changes), None, PATIENCE) == Judgement(drift=Drift.FINE)
 
 
@@ -102,12 +103,12 @@ def test_without_limits_no_latency_is_too_long() -> None:
     assert judge(free, lasting(**SLOW), None, PATIENCE).drift is Drift.FINE
 
 
-def test_one_engine_has_no_load_that_is_too_thin() -> None:
+def test_single_engine_has_no_load_that_is_too_thin() -> None:
     single = replace(EXPECTED, pays_from_in_flight=None)
     assert judge(single, lasting(in_flight_mean=0.1), None, PATIENCE).drift is Drift.FINE
 
 
-def test_the_percentile_that_was_asked_where_the_window_supports_it() -> None:
+def test_percentile_is_judged_where_the_window_supports_it() -> None:
     tail = replace(EXPECTED, limits=Limits(itl_ms=20, itl_statistic=Statistic.P99))
     supported = Latency(mean_ms=15, p99_ms=30, samples=459)
     found = judge(tail, lasting(itl_ms=supported), None, PATIENCE)
@@ -121,29 +122,29 @@ class TestHysteresis:
         drift=Drift.SLO_MISSED, findings=(Finding(sign=Sign.SLO_MISSED, since_seconds=60, because="it was slow"),)
     )
 
-    def test_two_windows_are_a_burst(self) -> None:
+    def test_two_bad_windows_are_a_burst_and_no_finding(self) -> None:
         assert judge(EXPECTED, lasting(2, **SLOW), None, PATIENCE).drift is Drift.FINE
         assert judge(EXPECTED, [window(0), *lasting(2, **SLOW)], None, PATIENCE).drift is Drift.FINE
 
-    def test_three_open_it_since_the_first(self) -> None:
+    def test_three_bad_windows_open_a_finding_since_the_first(self) -> None:
         found = judge(EXPECTED, [window(0), *lasting(3, **SLOW)], None, PATIENCE).findings
         assert [(f.sign, f.since_seconds) for f in found] == [(Sign.SLO_MISSED, 60)]
 
-    def test_windows_that_show_nothing_neither_open_nor_close(self) -> None:
+    def test_windows_without_figures_neither_open_nor_close(self) -> None:
         slow = lasting(3, **SLOW)
         idle = window(100, requests=0)
         assert judge(EXPECTED, [slow[0], idle, slow[1], idle, slow[2]], None, PATIENCE).drift is Drift.SLO_MISSED
         quiet = [window(at, requests=1) for at in range(0, 600, 60)]
         assert judge(EXPECTED, quiet, self.MISSED, PATIENCE).drift is Drift.SLO_MISSED
 
-    def test_four_good_windows_do_not_close_it(self) -> None:
+    def test_four_good_windows_do_not_close_a_finding(self) -> None:
         found = judge(EXPECTED, lasting(4), self.MISSED, PATIENCE)
         assert found.findings == self.MISSED.findings
 
-    def test_five_good_windows_close_it(self) -> None:
+    def test_five_good_windows_close_a_finding(self) -> None:
         assert judge(EXPECTED, lasting(5), self.MISSED, PATIENCE) == Judgement(drift=Drift.FINE)
 
-    def test_one_bad_window_of_five_keeps_it_open_with_the_latest_words(self) -> None:
+    def test_one_bad_window_of_five_keeps_finding_open(self) -> None:
         mixed = [*lasting(2), window(180, **SLOW), *lasting(2, start=240)]
         found = judge(EXPECTED, mixed, self.MISSED, PATIENCE).findings
         assert [(f.since_seconds, f.because) for f in found] == [
@@ -157,7 +158,7 @@ class TestHysteresis:
 
 class TestReprofile:
     @pytest.mark.parametrize("changes", [SLOW, {"preemptions": 1}, {"output_tokens_mean": 400}])
-    def test_what_stays_open_calls_for_a_new_profile(self, changes: dict[str, Any]) -> None:
+    def test_finding_that_stays_open_calls_for_a_new_profile(self, changes: dict[str, Any]) -> None:
         first = judge(EXPECTED, lasting(**changes), None, PATIENCE)
         early = judge(EXPECTED, lasting(5, start=1619, **changes), first, PATIENCE)
         assert early.drift is not Drift.REPROFILE_ADVISED
@@ -167,6 +168,12 @@ class TestReprofile:
     def test_a_new_profile_does_not_bring_traffic(self) -> None:
         first = judge(EXPECTED, lasting(in_flight_mean=3), None, PATIENCE)
         assert judge(EXPECTED, lasting(5, start=9000, in_flight_mean=3), first, PATIENCE).drift is Drift.LOAD_TOO_THIN
+
+
+def test_percentile_without_samples_is_judged_by_the_mean() -> None:
+    expected = replace(EXPECTED, limits=Limits(itl_ms=20, itl_statistic=Statistic.P99))
+    found = judge(expected, lasting(**SLOW), None, PATIENCE)
+    assert found.because.startswith("mean ITL is 25.0 ms, 25% over the limit of 20.0 ms")
 
 
 def test_the_worst_names_the_judgement_and_all_are_reported() -> None:

@@ -9,16 +9,20 @@ from slm_core.architecture import read_architecture
 from slm_core.candidates import Source
 from slm_core.measurements import SharingMode, Workload
 from slm_core.slo import Slo
+from slm_core.units import GIB
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.validate import AdviceError
 from slm_operator.estimator.estimate import Calibration, Subject, advise_unmeasured, estimate, estimate_ledger
 from slm_operator.estimator.gpus import Accelerator
-from unit.advisor import configs
-from unit.advisor.build import GIB, H100
+
+from tests.builders import H100_64GB, configs
 
 SHARE_GPT = Workload(source="ShareGPT", input_tokens_mean=111, output_tokens_mean=292)
 GPU = Accelerator(
-    product=H100.product, memory_bytes=H100.memory_bytes, bytes_per_second=2.02e12, source="2,020 GB/s by data sheet"
+    product=H100_64GB.product,
+    memory_bytes=H100_64GB.memory_bytes,
+    bytes_per_second=2.02e12,
+    source="2,020 GB/s by data sheet",
 )
 SMALL = Subject(model=read_architecture(configs.OPT_1_3B), gpu=GPU, workload=SHARE_GPT)
 
@@ -59,7 +63,7 @@ class TestModel:
         """No promise to anybody: an estimate never justifies a pack."""
         assert SMALL.itl_ms(batch) == pytest.approx(measured_ms, rel=0.25)
 
-    def test_experts_are_read_as_the_batch_asks_for_them(self) -> None:
+    def test_step_reads_the_experts_that_its_batch_uses(self) -> None:
         sparse = replace(SMALL, model=read_architecture(configs.MIXTRAL_8X7B))
         one, many = sparse.memory_ms(1), sparse.memory_ms(64)
         cache = 257 * 131072 / (2.02e9 * 0.46)
@@ -67,7 +71,7 @@ class TestModel:
         all_read = sparse.model.active_bytes + 0.75 * sparse.model.expert_bytes
         assert many - 64 * cache == pytest.approx(all_read / (2.02e9 * 0.82), rel=1e-6)
 
-    def test_points_end_where_memory_ends(self) -> None:
+    def test_estimated_points_end_where_memory_ends(self) -> None:
         found = estimate(SMALL)
         assert found.largest_batch_size == 686
         assert [p.batch_size for p in found.points] == [1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512]
@@ -82,7 +86,7 @@ class TestModel:
 
 
 class TestPackHint:
-    def test_a_small_model_leaves_gaps(self) -> None:
+    def test_pack_of_a_small_model_is_worth_measuring(self) -> None:
         found = estimate(SMALL)
         assert found.pack_worth_measuring
         assert found.because == (
@@ -101,12 +105,14 @@ class TestPackHint:
         assert estimate(tight).because == "A pack is not worth measuring: two engines do not fit this GPU."
 
     @pytest.mark.parametrize(("gb_per_second", "idle", "worth"), [(380, "14%", False), (440, "16%", True)])
-    def test_idle_for_three_twentieths_is_worth_measuring(self, gb_per_second: int, idle: str, *, worth: bool) -> None:
+    def test_pack_is_worth_measuring_at_15_per_cent_idle_memory(
+        self, gb_per_second: int, idle: str, *, worth: bool
+    ) -> None:
         found = estimate(replace(SMALL, gpu=replace(GPU, bytes_per_second=gb_per_second * 1e9)))
         assert idle in found.because
         assert found.pack_worth_measuring is worth
 
-    def test_a_memory_that_never_rests(self) -> None:
+    def test_pack_is_not_worth_measuring_if_memory_never_idles(self) -> None:
         busy = replace(SMALL, gpu=replace(GPU, bytes_per_second=2e11))
         found = estimate(busy)
         assert not found.pack_worth_measuring
@@ -116,7 +122,7 @@ class TestPackHint:
 
 
 class TestAdvice:
-    def test_is_labelled_everywhere(self) -> None:
+    def test_estimate_is_labelled_everywhere(self) -> None:
         advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(itl_factor=2), Settings())
         assert (
             advice.configuration.batch_size,
@@ -136,11 +142,11 @@ class TestAdvice:
             estimate(SMALL).because,
         )
 
-    def test_never_packs_of_its_own(self) -> None:
+    def test_estimate_never_advises_a_pack(self) -> None:
         advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(), Settings(min_gain=0))
         assert advice.configuration.engines_per_gpu == 1
 
-    def test_packs_where_the_user_says_so(self) -> None:
+    def test_estimate_packs_where_the_user_says_so(self) -> None:
         advice = advise_unmeasured("hf://facebook/opt-1.3b", SMALL, Slo(itl_factor=2), Settings(engines_per_gpu=2))
         assert (advice.configuration.engines_per_gpu, advice.predicted) == (2, None)
         assert advice.source.engines_per_gpu is Source.USER_CHOICE

@@ -147,5 +147,5 @@ def test_products_of_the_field(product: str, expected: dict[str, object]) -> Non
         "-8Q?",
     ],
 )
-def test_a_name_that_is_not_known_is_refused_and_never_a_neighbours(product: str) -> None:
+def test_unknown_gpu_product_is_not_taken_for_a_similar_one(product: str) -> None:
     assert find_accelerator(product) is None

@@ -8,8 +8,8 @@ from __future__ import annotations
 from slm_core.slo import Slo
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import document, pack, point
 
+from tests.builders import document, pack, point
 from tests.operations import calls_of
 
 FEW, MANY = 50, 500

@@ -11,7 +11,8 @@ from slm_core.measurements import Mark, Workload
 from slm_core.slo import Slo
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import SINGLES, document, pack, point
+
+from tests.builders import SINGLES, document, pack, point
 
 if TYPE_CHECKING:
     from slm_core.measurements import Point
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 ANY = Slo()
 
 
-def test_of_the_document() -> None:
+def test_load_is_the_documents_unless_the_user_sets_one() -> None:
     workload = replace(document().workload, concurrency=32)
     assert advise(document(workload=workload), ANY, Settings()).load.in_flight == 32
     assert advise(document(workload=workload), ANY, Settings(concurrency=64)).load.in_flight == 64
 
 
-def test_measured_single_engine_at_that_load_with_the_smallest_batch_that_holds_it() -> None:
+def test_measured_load_takes_the_smallest_batch_that_holds_it() -> None:
     advice = advise(document(*SINGLES, pack(128)), ANY, Settings(concurrency=64))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (64, 1)
     assert advice.source.predicted is Source.MEASURED
@@ -33,7 +34,9 @@ def test_measured_single_engine_at_that_load_with_the_smallest_batch_that_holds_
     assert because[128, 2][-1].because == (
         "fills only with 256 requests in flight and was not measured with 64: profile it at that load"
     )
-    assert because[128, 1][-3].because == "with 64 requests in flight it does what was measured at that load"
+    there = because[128, 1][-3]
+    assert there.because == "with 64 requests in flight it does what was measured at that load"
+    assert (there.value, there.limit) == (128, 64)
 
 
 def test_between_points_one_engine_is_predicted() -> None:
@@ -45,7 +48,7 @@ def test_between_points_one_engine_is_predicted() -> None:
     assert "predicted between measured points" in advice.message
 
 
-def test_with_one_point_only_the_straight_line_below_it() -> None:
+def test_one_point_predicts_only_loads_below_it() -> None:
     only = document(point(1), point(64, marks=(Mark.PREEMPTED,)), replace(point(1), max_num_batched_tokens=99))
     assert advise(only, ANY, Settings(concurrency=1)).configuration.batch_size == 1
     big = point(1, replicas=1)
@@ -119,11 +122,11 @@ def test_a_rate_without_two_batch_sizes_is_taken_as_full_batches() -> None:
     assert advise(document(point(1)), ANY, Settings(requests_per_second=5)).load.in_flight is None
 
 
-def test_a_trickle_is_one_request() -> None:
+def test_tiny_request_rate_is_one_request_in_flight() -> None:
     assert advise(document(), ANY, Settings(requests_per_second=0.01)).load.in_flight == 1
 
 
-def test_where_the_lines_cross() -> None:
+def test_pack_pays_from_where_the_throughput_lines_cross() -> None:
     """Pack of two: time per token 6 + 0.04 N against 4 + 0.1 N; 5 % better from N = 39.6 on."""
     packs = [pack(n // 2, output=1000 * n / (6 + 0.04 * n)) for n in (64, 128, 256)]
     advice = advise(document(*SINGLES, *packs), ANY, Settings())
@@ -132,17 +135,17 @@ def test_where_the_lines_cross() -> None:
     assert any("A pack pays from about 40 requests in flight per GPU." in s for s in advice.sentences)
 
 
-def test_with_one_load_measured_it_is_that_load() -> None:
+def test_pack_pays_from_the_only_measured_load() -> None:
     assert advise(document(*SINGLES, pack(128)), ANY, Settings()).pays_from_in_flight == 256
 
 
-def test_unknown_without_a_line_for_one_engine() -> None:
+def test_load_from_which_a_pack_pays_needs_single_engines_line() -> None:
     only = document(point(1), replace(point(128), max_num_batched_tokens=512), pack(128))
     advice = advise(only, ANY, Settings())
     assert (advice.configuration.engines_per_gpu, advice.pays_from_in_flight) == (2, None)
 
 
-def test_unknown_where_the_lines_do_not_cross() -> None:
+def test_load_from_which_a_pack_pays_unknown_if_no_crossing() -> None:
     """The pack's points scatter: the line through them stays below the gate, one point does not."""
     packs = (pack(64, output=9900), pack(128, output=8300), pack(256, output=8300))
     advice = advise(document(*SINGLES, *packs), ANY, Settings(min_gain=0.2))
@@ -155,7 +158,7 @@ def test_untrusted_packs_bend_no_line() -> None:
     assert advise(document(*SINGLES, *packs, spoiled), ANY, Settings()).pays_from_in_flight == 40
 
 
-def test_not_reported_where_a_pack_lost_at_full_batches() -> None:
+def test_load_from_which_a_pack_pays_is_absent_if_it_lost() -> None:
     assert advise(document(*SINGLES, pack(128, gain=0.01)), ANY, Settings()).pays_from_in_flight is None
 
 
@@ -171,7 +174,7 @@ def test_a_load_of_95_per_cent_of_the_batches_fills_them(in_flight: int, because
     assert because in [c.because for c in advice.candidates[-1].checks]
 
 
-def test_the_load_of_the_workload_is_ignored_where_a_rate_is_given() -> None:
+def test_request_rate_overrides_the_workloads_concurrency() -> None:
     workload = Workload(source="fixed", input_tokens_mean=100, output_tokens_mean=100, concurrency=7)
     assert advise(document(workload=workload), ANY, Settings(requests_per_second=20)).load.in_flight == 10
 

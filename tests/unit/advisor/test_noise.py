@@ -14,19 +14,20 @@ from slm_core.candidates import CheckName, Verdict
 from slm_core.codec import parse_document
 from slm_core.measurements import Mark, Point
 from slm_core.slo import Slo
+from slm_core.units import GIB
 from slm_operator.advisor.advice import KvReason, Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.validate import AdviceError, Unanswerable
-from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
 
 from tests.best_single import fastest_single
+from tests.builders import LEDGER, SINGLES, document, pack, point
 
 BUSY = Path(__file__).parents[2] / "data/field/profiles/smollm2-135m-two-cores.json"
 ALIKE = (*SINGLES, point(160, output=7700.0, kv_pool_bytes=12 * GIB))
 """B = 160 makes 1.1 % more than B = 128, at 1.24 times its ITL; intervals of 1 % each."""
 
 
-def test_a_real_model_on_a_busy_machine() -> None:
+def test_noisy_measurement_is_advised_by_latency() -> None:
     """Confirmed was B = 32; advised was B = 84, whose interval is 24 % wide, for 0.7 % more at 2.5 times the latency."""
     advice = advise(parse_document(json.loads(BUSY.read_text())), Slo(itl_factor=4), Settings())
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (32, 1)
@@ -42,7 +43,7 @@ def test_a_real_model_on_a_busy_machine() -> None:
     assert advice.gain == 0
 
 
-def test_what_cannot_be_told_apart_is_kept_with_its_numbers() -> None:
+def test_points_within_noise_are_kept_with_their_numbers() -> None:
     advice = advise(document(*ALIKE), Slo(), Settings())
     assert advice.configuration.batch_size == 128
     might = advice.alternatives[0]
@@ -75,14 +76,14 @@ def test_a_pack_has_to_beat_the_fastest_engine() -> None:
     assert found.because == "+4.4% against the best single engine, under the least gain of 5.0%"
 
 
-def test_to_free_memory_the_least_of_what_cannot_be_told_apart() -> None:
+def test_free_memory_takes_the_least_within_noise() -> None:
     advice = advise(document(*ALIKE), Slo(), Settings(objective=Objective.FREE_MEMORY))
     assert advice.configuration.batch_size == 128
 
 
 @pytest.mark.parametrize("mark", [Mark.THROTTLED, Mark.WIDE, Mark.LITTLES_LAW, Mark.ERRORS])
 @pytest.mark.parametrize("slo", [Slo(itl_ms=40), Slo()], ids=["a limit", "any latency"])
-def test_where_only_one_sequence_can_be_trusted_there_is_no_advice(mark: Mark, slo: Slo) -> None:
+def test_no_advice_where_only_b_1_can_be_trusted(mark: Mark, slo: Slo) -> None:
     doubted = [replace(p, marks=(mark,)) for p in SINGLES[1:]]
     with pytest.raises(AdviceError, match="points: every single-engine point above B=1 is in doubt: ") as refused:
         advise(document(SINGLES[0], *doubted, pack(64)), slo, Settings())
@@ -99,12 +100,12 @@ def test_where_only_one_sequence_can_be_trusted_there_is_no_advice(mark: Mark, s
     ],
     ids=["larger ones miss the limit", "one of them is in doubt", "two do not fit", "nothing else was asked"],
 )
-def test_one_sequence_is_an_answer_where_it_is_honestly_the_only_one(larger: tuple[Point, ...], slo: Slo) -> None:
+def test_b_1_is_advised_where_no_larger_batch_satisfies(larger: tuple[Point, ...], slo: Slo) -> None:
     advice = advise(document(SINGLES[0], *larger), slo, Settings())
     assert (advice.feasible, advice.configuration.batch_size) == (True, 1)
 
 
-def test_the_users_own_packs_need_no_single_engine_that_can_be_trusted() -> None:
+def test_users_own_pack_needs_no_trusted_single_engine() -> None:
     doubted = [replace(p, marks=(Mark.THROTTLED,)) for p in SINGLES[1:]]
     advice = advise(document(SINGLES[0], *doubted, pack(64)), Slo(), Settings(engines_per_gpu=2))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (64, 2)
@@ -118,7 +119,7 @@ def test_the_users_own_packs_need_no_single_engine_that_can_be_trusted() -> None
     pool=st.floats(0.5, 12),
     packs=st.sampled_from(["borrowed", "imported", "confirmed"]),
 )
-def test_packs_that_nobody_proved_leave_room_for_driver_and_server(
+def test_unproven_packs_leave_room_for_driver_and_server(
     gib: int, engines: int, fixed: float, pool: float, packs: str
 ) -> None:
     device = gib * GIB
@@ -144,7 +145,7 @@ def test_packs_that_nobody_proved_leave_room_for_driver_and_server(
         assert used >= int(reserve)
 
 
-def test_the_floor_is_named_where_it_decides_the_kv_bytes() -> None:
+def test_longest_sequence_is_named_where_it_decides_kv_bytes() -> None:
     """One sequence of 131,072 tokens, in whole blocks, is 24 GiB; the load needs 9.8."""
     long = replace(document(*SINGLES), model=replace(document().model, max_model_len=131_072))
     advice = advise(long, Slo(), Settings())

@@ -9,12 +9,14 @@ from pydantic import ValidationError
 from slm_core import tuning
 from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode, camel
 from slm_core.slo import Slo
+from slm_core.units import GIB
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.validate import AdviceError, check_document, check_question, check_settings, check_slo
 from slm_operator.api.deployment import AdvisorSpec
 from slm_operator.api.profile import SearchSpec
-from unit.advisor.build import GIB, LEDGER, SINGLES, SWEEP_AND_PACKS, document, pack, point, published
+
+from tests.builders import LEDGER, SINGLES, SWEEP_AND_PACKS, document, pack, point, published
 
 GOOD = point(64)
 
@@ -233,11 +235,11 @@ def test_settings_at_the_ends_of_their_ranges(settings: Settings) -> None:
         (Slo(ttft_ms=0), "slo.ttft.maxMs: 0 is not above 0: give a limit above 0, or leave it out"),
     ],
 )
-def test_limits_that_are_none(slo: Slo, line: str) -> None:
+def test_slo_limits_that_are_no_numbers_are_refused(slo: Slo, line: str) -> None:
     assert [str(p) for p in check_slo(document(), slo)] == [line]
 
 
-def test_a_factor_without_its_reference() -> None:
+def test_itl_factor_without_its_reference_batch_is_refused() -> None:
     problems = check_slo(document(point(1)), Slo(itl_factor=2))
     assert [p.field for p in problems] == ["slo.itl.maxFactor"]
     assert "B=32" in problems[0].because

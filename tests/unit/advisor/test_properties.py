@@ -13,13 +13,14 @@ from slm_core.candidates import CheckName, Measurement, Verdict
 from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode
 from slm_core.slo import Slo
 from slm_core.slo_check import resolve
+from slm_core.units import GIB
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.select import pareto_frontier
 from slm_operator.advisor.validate import check_trust
-from unit.advisor.build import GIB, document, point
 
 from tests.best_single import fastest_single
+from tests.builders import document, point
 
 if TYPE_CHECKING:
     from random import Random
@@ -140,7 +141,7 @@ def test_the_users_number_is_compared_with_the_fastest_engine(
 
 @FEW
 @given(documents(), slos, THROUGHPUT, st.floats(1, 20))
-def test_a_looser_slo_costs_no_more_than_the_gate(
+def test_looser_slo_loses_at_most_the_min_gain(
     doc: MeasurementDocument, slo: Slo, effort: Settings, factor: float
 ) -> None:
     looser = replace(slo, itl_ms=slo.itl_ms * factor if slo.itl_ms else None, ttft_ms=None)
@@ -149,7 +150,7 @@ def test_a_looser_slo_costs_no_more_than_the_gate(
 
 @FEW
 @given(documents(), slos, THROUGHPUT, st.integers(8, 80), st.integers(0, 60))
-def test_more_memory_costs_no_more_than_the_gate(
+def test_more_memory_loses_at_most_the_min_gain(
     doc: MeasurementDocument, slo: Slo, effort: Settings, small: int, more: int
 ) -> None:
     less, much = (replace(effort, gpu_memory_bytes=gib * GIB) for gib in (small, small + more))
@@ -176,7 +177,7 @@ def assert_no_loss(doc: MeasurementDocument, tight: tuple[Slo, Settings], loose:
 
 @FEW
 @given(documents(), slos, efforts, st.randoms(use_true_random=False))
-def test_the_order_of_points_does_not_matter_but_among_repetitions(
+def test_order_of_points_matters_only_among_repetitions(
     doc: MeasurementDocument, slo: Slo, effort: Settings, random: Random
 ) -> None:
     places = list(doc.points)
@@ -201,7 +202,7 @@ def test_every_rejected_candidate_failed_its_last_check_only(
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.sampled_from([0, 0, 1])), max_size=8))
-def test_nobody_beats_the_frontier_and_it_beats_all_others(figures: list[tuple[int, int, int]]) -> None:
+def test_no_point_beats_the_pareto_frontier(figures: list[tuple[int, int, int]]) -> None:
     """Few values, so that many are equal. Points with an error are beside the question."""
     points = [point(8, output=100.0 * t, itl=float(itl), errors=errors) for t, itl, errors in figures]
     frontier = [(p.throughput_tokens_per_second, p.itl_ms.mean_ms) for p in pareto_frontier(points)]

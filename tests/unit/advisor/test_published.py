@@ -10,7 +10,8 @@ from slm_core.slo import Slo
 from slm_core.slo_check import resolve
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import SWEEP, SWEEP_AND_PACKS, published
+
+from tests.builders import SWEEP, SWEEP_AND_PACKS, published
 
 EPSILON = Settings(min_efficiency=0.1)
 ANY_LATENCY = Slo()
@@ -57,7 +58,7 @@ def test_kv_bytes_end_at_92_per_cent_peak_use() -> None:
     assert advice.configuration.kv_cache_bytes == pytest.approx(0.1598 * 54.48e9 / 0.92, rel=1e-3)
 
 
-def test_opt_1_3b_packs_at_its_measured_gain_over_chunked_prefill() -> None:
+def test_opt_1_3b_is_packed_at_its_measured_gain() -> None:
     advice = advise(published("opt-1.3b", *SWEEP_AND_PACKS), ANY_LATENCY, EPSILON)
     assert (
         advice.configuration.batch_size,
@@ -89,7 +90,7 @@ def test_preempting_packs_are_rejected_by_name(model: str, batch: int, replicas:
     assert candidate.because == f"{count} preemptions: its KV pool is too small for this batch"
 
 
-def test_a_pack_under_a_strict_slo_is_compared_under_the_same_slo() -> None:
+def test_pack_under_strict_slo_is_compared_under_that_slo() -> None:
     advice = advise(published("opt-1.3b", *SWEEP_AND_PACKS), Slo(itl_factor=4), EPSILON)
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (96, 2)
     assert advice.gain == pytest.approx(12313.9 / 10870.9 - 1)

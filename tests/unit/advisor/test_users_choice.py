@@ -6,17 +6,18 @@ from dataclasses import replace
 
 import pytest
 from slm_core.candidates import Source, Verdict
-from slm_core.measurements import SharingMode
+from slm_core.measurements import Point, SharingMode
 from slm_core.slo import Slo
-from slm_core.units import MIB
+from slm_core.units import GIB, MIB
 from slm_operator.advisor.advice import Settings
 from slm_operator.advisor.advise import advise
-from unit.advisor.build import GIB, LEDGER, SINGLES, document, pack, point
+
+from tests.builders import LEDGER, SINGLES, document, pack, point
 
 ANY = Slo()
 
 
-def test_measured_and_better() -> None:
+def test_users_measured_pack_is_served() -> None:
     advice = advise(document(*SINGLES, pack(128), pack(64, 4, gain=0.5)), ANY, Settings(engines_per_gpu=2))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu) == (128, 2)
     assert advice.source.engines_per_gpu is Source.USER_CHOICE
@@ -25,7 +26,7 @@ def test_measured_and_better() -> None:
     assert "The number of engines per GPU, 2, is the user's choice." in advice.sentences
 
 
-def test_measured_and_worse_tells_the_cost() -> None:
+def test_users_worse_measured_pack_is_served_with_its_cost() -> None:
     advice = advise(document(*SINGLES, pack(128, gain=-0.18)), ANY, Settings(engines_per_gpu=2))
     assert (advice.configuration.batch_size, advice.configuration.engines_per_gpu, advice.feasible) == (128, 2, True)
     assert advice.gain == pytest.approx(-0.18)
@@ -43,7 +44,7 @@ def test_measured_and_worse_tells_the_cost() -> None:
     )
 
 
-def test_never_measured_borrows_from_one_engine() -> None:
+def test_users_unmeasured_pack_borrows_from_single_engine() -> None:
     advice = advise(document(), ANY, Settings(engines_per_gpu=2))
     assert (
         advice.configuration.batch_size,
@@ -69,13 +70,13 @@ def test_never_measured_borrows_from_one_engine() -> None:
     assert (lender.last.value, lender.last.limit) == (1, 2)
 
 
-def test_never_measured_and_not_for_mps_takes_turns_and_says_why() -> None:
+def test_users_unmeasured_pack_not_for_mps_is_time_sliced() -> None:
     advice = advise(document(), ANY, Settings(engines_per_gpu=2, against_mps="another user"))
     assert advice.configuration.sharing_mode is SharingMode.TIME_SLICING
     assert "MPS is ruled out by another user." in advice.sentences
 
 
-def test_never_measured_in_the_mode_that_the_user_chose() -> None:
+def test_users_mode_that_was_never_measured_is_served() -> None:
     settings = Settings(engines_per_gpu=2, mode=SharingMode.TIME_SLICING)
     advice = advise(document(*SINGLES, pack(128)), ANY, settings)
     assert (advice.configuration.sharing_mode, advice.predicted) == (SharingMode.TIME_SLICING, None)
@@ -121,7 +122,7 @@ def test_more_engines_than_memory_holds() -> None:
     )
 
 
-def test_as_many_engines_as_just_fit() -> None:
+def test_users_pack_of_as_many_engines_as_just_fit_is_served() -> None:
     """Three slices of 15 GiB hold 5 GiB of engine and 10 GiB of KV cache to the byte."""
     device = 45 * GIB + 512 * MIB
     ledger = replace(LEDGER, device_bytes=device, kv_pool_bytes=10 * GIB)
@@ -184,3 +185,24 @@ def test_two_of_four_engines_that_fit_are_still_unmeasured() -> None:
     gpu = replace(document().gpu, memory_bytes=32 * GIB)
     advice = advise(document(ledger=ledger, gpu=gpu), ANY, Settings(engines_per_gpu=4))
     assert (advice.configuration.engines_per_gpu, advice.predicted, advice.feasible) == (2, None, False)
+
+
+SLICED = SharingMode.TIME_SLICING
+RULED_OUT = "MPS is ruled out by another user."
+
+
+@pytest.mark.parametrize(
+    ("packs", "served", "said"),
+    [
+        pytest.param((pack(128),), 1, False, id="the nearest pack says it"),
+        pytest.param((pack(128), pack(128, gain=0.2, sharing_mode=SLICED)), 2, True, id="another mode is served"),
+        pytest.param((pack(128), pack(128, gain=-0.2, sharing_mode=SLICED)), 1, True, id="another pack came nearer"),
+        pytest.param((pack(128, gain=0.2, sharing_mode=SLICED),), 2, False, id="none was measured by it"),
+        pytest.param((), 1, False, id="no pack was measured"),
+    ],
+)
+def test_measured_by_mps_and_not_to_be_had_is_said_once(packs: tuple[Point, ...], served: int, *, said: bool) -> None:
+    advice = advise(document(*SINGLES, *packs), ANY, Settings(against_mps="another user"))
+    assert advice.configuration.engines_per_gpu == served
+    assert advice.configuration.sharing_mode is not SharingMode.MPS
+    assert (RULED_OUT in advice.sentences) is said

@@ -22,7 +22,7 @@ NAMES: tuple[tuple[Any, str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 
 @pytest.mark.parametrize(("form", "message", "taken", "refused"), NAMES, ids=[message for _, message, *_ in NAMES])
-def test_names(form: Any, message: str, taken: tuple[str, ...], refused: tuple[str, ...]) -> None:
+def test_name_forms_take_and_refuse(form: Any, message: str, taken: tuple[str, ...], refused: tuple[str, ...]) -> None:
     named = TypeAdapter[str](form)
     assert [named.validate_python(text) for text in taken] == [*taken]
     for text in refused:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from unit.cli.api_server import ApiServer, serve
-from unit.cli.cluster_objects import LEASE, MANIFEST, READY_CLUSTER, lease
+from unit.cli.cluster_objects import LEASE, MANIFEST, lease, ready_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     monkeypatch.setenv("COLUMNS", "160")
-    answers = READY_CLUSTER | {LEASE: lease()}  # the Lease is young when a test begins, however long collecting took
+    answers = ready_cluster() | {LEASE: lease()}  # the Lease is young when a test begins, however long collecting took
     yield from serve(ApiServer(answers=answers), tmp_path / "kubeconfig")
 
 

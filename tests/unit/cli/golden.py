@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 DATA = Path("tests/data/memory-gap-h100")
 GOLDEN = ROOT / "tests/golden/cli"
-IMAGES = ROOT / "docs/images"
 SWEEP = ("--from-csv", str(DATA / "batch_sweep.csv"))
 PACKS = ("--packs-csv", str(DATA / "replication.csv"))
 
@@ -52,7 +51,8 @@ def captured(show: Callable[[], object]) -> str:
 
 def golden() -> dict[Path, str]:
     """File to text of every golden file."""
-    from tests.unit.cli.views import SCREENS, VIEWS  # noqa: PLC0415 - it reads the data through this module
+    from tests.unit.cli.pictures import IMAGES, SCREENS  # noqa: PLC0415 - they read the data through this module
+    from tests.unit.cli.views import VIEWS  # noqa: PLC0415
 
     commands = {name: printed(arguments) for name, arguments in CASES.items()}
     views = {name: captured(view) for name, view in VIEWS.items()}

@@ -6,14 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node
-from slm_operator.cli.preflight.stack import DaemonSet
+from slm_operator.cli.preflight.stack import DaemonSet, daemon_set
 from slm_operator.planning.fleet.node.annotations import failures_in
 from slm_operator.planning.fleet.node.state import NodeState, is_opted_in
 from slm_operator.planning.fleet.tolerations import Toleration
 from slm_operator.settings import Settings
 from slm_operator.watch.projection import node as node_record
-from slm_operator.watch.records import Cause, DaemonPodRecord, Key, Meta
+from slm_operator.watch.records import Cause, DaemonPodRecord
 
+from tests import builders as build
+from tests.standin.deployment import Release
+from tests.standin.deployment import objects as objects_of
 from tests.unit.cli import cluster_objects as objects
 
 DEFAULTS = Settings()
@@ -23,8 +26,7 @@ CUT = {"nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.sharing-strategy": "mps"}
 
 
 def plugin_pod(part: str = "device-plugin", *, ready: bool = True, waiting: str | None = None) -> DaemonPodRecord:
-    meta = Meta(key=Key("nvidia-device-plugin", part), uid=part)
-    return DaemonPodRecord(meta=meta, node="gpu-1", part=part, ready=ready, waiting=Cause(waiting) if waiting else None)
+    return build.daemon(part, "gpu-1", ready=ready, waiting=Cause(waiting) if waiting else None)
 
 
 def node(
@@ -41,10 +43,11 @@ def node(
     settings: Settings = DEFAULTS,
 ) -> Node:
     reported = {
-        name: value for name, value in (objects.H100 | objects.OPTED_IN | (labels or {})).items() if name not in without
+        name: value for name, value in (objects.H100 | build.OPTED_IN | (labels or {})).items() if name not in without
     }
-    raw = objects.node(name, reported, **(allocatable or {"nvidia.com/gpu": "8"})) | {"spec": spec or {}}
-    raw["metadata"]["annotations"] = annotations or {}
+    raw = build.raw_node(
+        name, labels=reported, allocatable=allocatable or build.slots(8), spec=spec, annotations=annotations or {}
+    )
     raw["status"]["conditions"][0]["status"] = ready
     record = node_record(raw)
     state = NodeState(
@@ -77,6 +80,13 @@ def daemon(part: str = "device-plugin", **changed: Any) -> DaemonSet:
         wanted=1,
     )
     return replace(whole, **changed)
+
+
+def stack(release: Release) -> tuple[DaemonSet, ...]:
+    """NVIDIA's DaemonSets as a release has them."""
+    raws = (one for one in objects_of(image=release.image, release=release) if one["kind"] == "DaemonSet")
+    found = tuple(one for one in map(daemon_set, raws) if one is not None)
+    return tuple(replace(one, ready=1, wanted=1) for one in found)
 
 
 STACK = (daemon(), daemon("mps-control-daemon"), daemon("gpu-feature-discovery"))

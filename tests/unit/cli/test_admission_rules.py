@@ -90,7 +90,7 @@ def test_a_rule_of_text_means_what_kubernetes_means(rule: str, value: str, *, ho
     assert refused(ruled(rule, type="string"), value) == ([] if holds else [""])
 
 
-def test_a_number_is_what_its_schema_says_and_not_how_it_is_written() -> None:
+def test_number_has_its_schemas_type_however_it_is_written() -> None:
     half = ruled("self.x / 2.0 == 1.5", type="object", properties={"x": {"type": "number"}})
     assert refused(half, {"x": 3}) == []
 

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from slm_core.codec import to_json
 from slm_operator.cli.main import main
-from unit.advisor.build import published_ledger
 from unit.cli.golden import CASES, GOLDEN, PACKS, ROOT, SWEEP, printed
+
+from tests.builders import published_ledger
 
 SCHEMA = json.loads((ROOT / "docs/reference/schemas/advice.json").read_text())
 PUBLISHED = [
@@ -39,7 +40,7 @@ def test_gives_the_published_batch_size(model: str, factor: str, batch_size: int
 BUSY = str(ROOT / "tests/data/field/profiles/smollm2-135m-two-cores.json")
 
 
-def test_what_was_confirmed_is_advised_and_what_might_be_better_is_said() -> None:
+def test_confirmed_point_is_advised_and_alternatives_are_named() -> None:
     answer = advised("-f", BUSY, "--itl-factor", "4")
     assert answer["configuration"]["batchSize"] == 32
     assert [a["configuration"]["batchSize"] for a in answer["alternatives"]] == [68, 66, 64]
@@ -52,9 +53,7 @@ def test_what_was_confirmed_is_advised_and_what_might_be_better_is_said() -> Non
     )
 
 
-def test_where_only_one_sequence_can_be_trusted_no_advice_is_printed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_advice_is_printed_where_only_b_1_can_be_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(Path(BUSY).read_text())
     for point in document["points"]:
         point["marks"] = [] if point["batchSize"] == 1 else ["Throttled"]
@@ -123,7 +122,7 @@ def test_yaml_and_json_are_one_answer() -> None:
     assert yaml.safe_load(printed((*arguments, "-o", "yaml"))) == json.loads(printed((*arguments, "-o", "json")))
 
 
-def test_the_keys_that_scripts_rely_on_and_their_values_for_a_published_pack() -> None:
+def test_advise_json_of_a_published_pack_has_documented_keys() -> None:
     answer = advised(*SWEEP, *PACKS, "--model", "opt-1.3b", "--epsilon", "0.1", "--itl-ms", "1000")
     assert answer["configuration"] == {
         "batchSize": 256, "kvCacheBytes": None, "enginesPerGpu": 2, "sharingMode": "MPS", "maxNumBatchedTokens": 2048,

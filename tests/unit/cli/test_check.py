@@ -14,8 +14,10 @@ from slm_operator.cli.preflight.nodes import NODE_CHECKS
 from slm_operator.cli.preflight.rights import rights
 from slm_operator.cli.preflight.table import CHECKS
 from unit.cli.api_server import GROUP, failure
-from unit.cli.cluster_objects import H100, LEASE, OPTED_IN, PLUGIN_POD, lease, node
+from unit.cli.cluster_objects import LEASE, gpu_node, lease
 from unit.cli.golden import ROOT
+
+from tests import builders as build
 
 if TYPE_CHECKING:
     from unit.cli.api_server import ApiServer
@@ -50,7 +52,7 @@ CASES: list[tuple[str, dict[str, Any], int, str]] = [
     ("settings that are no YAML", {SETTINGS: {"data": {"config.yaml": "a: ["}}}, 0, "cannot be read by this command (not YAML)"),
     ("no settings", {SETTINGS: NOWHERE}, 0, "the operator's settings, does not exist"),
     ("settings unseen", {SETTINGS: forbidden("get", "configmaps")}, 0, "no right to get configmaps there"),
-    ("no GPU", {"/api/v1/nodes": {"items": [node("cpu", {})]}}, 1, "no node offers an NVIDIA GPU"),
+    ("no GPU", {"/api/v1/nodes": {"items": [build.raw_node("cpu")]}}, 1, "no node offers an NVIDIA GPU"),
     ("no plugin", {"/apis/apps/v1/daemonsets": {"items": []}}, 1, "no DaemonSet of NVIDIA's device plugin"),
     ("pods of the plugin unseen", {"/api/v1/namespaces/nvidia-device-plugin/pods": forbidden("list", "pods")}, 0, "8 GPUs are allocatable"),
     ("a library", {SETTINGS: LIBRARY, "/api/v1/namespaces/lib": {"metadata": {"name": "lib"}}}, 0, "profiles of lib are used"),
@@ -66,7 +68,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("changed", "code", "sentence"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_check(
+def test_check_prints_its_findings_and_exits(
     server: ApiServer, changed: dict[str, Any], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.answers |= changed
@@ -87,9 +89,9 @@ def test_a_ready_cluster_has_nothing_to_fix(server: ApiServer, capsys: pytest.Ca
 
 
 def test_nodes_with_the_same_answer_are_one_finding(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
-    nodes = [node(f"gpu-{i}", H100 | OPTED_IN, **{"nvidia.com/gpu": "8"}) for i in range(1, 6)]
+    nodes = [gpu_node(f"gpu-{i}") for i in range(1, 6)]
     nodes[4]["spec"] = {"unschedulable": True}
-    pods = [PLUGIN_POD | {"spec": PLUGIN_POD["spec"] | {"nodeName": one["metadata"]["name"]}} for one in nodes]
+    pods = [build.raw_daemon("device-plugin", one["metadata"]["name"]) for one in nodes]
     server.answers |= {
         "/api/v1/nodes": {"items": nodes},
         "/api/v1/namespaces/nvidia-device-plugin/pods": {"items": pods},
@@ -100,7 +102,7 @@ def test_nodes_with_the_same_answer_are_one_finding(server: ApiServer, capsys: p
     assert "gpu-5: cordoned: nothing is placed there" in reported
 
 
-def test_a_lease_that_is_renewed_while_we_look_is_held_whatever_the_clocks_say(
+def test_lease_renewed_during_check_is_held_whatever_clocks_say(
     server: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reads = iter(range(1000))

@@ -162,7 +162,7 @@ ASKING = [
 
 
 @pytest.mark.parametrize("arguments", ASKING, ids=[" ".join(words[:2]) for words in ASKING])
-def test_without_any_right_there_is_one_sentence(
+def test_command_without_any_right_prints_one_sentence(
     server: ApiServer, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = 'everything is forbidden: User "u" cannot do anything'
@@ -174,7 +174,7 @@ def test_without_any_right_there_is_one_sentence(
 
 
 @pytest.mark.parametrize("arguments", ASKING, ids=[" ".join(words[:2]) for words in ASKING])
-def test_without_a_cluster_there_is_one_sentence(
+def test_command_without_a_cluster_prints_one_sentence(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))

@@ -44,13 +44,13 @@ FIELDS = dict(field for kind in KINDS for field in fields(schema_of(kind.kind)["
 
 
 @pytest.mark.parametrize("old", former_names.RENAMED)
-def test_of_a_renamed_field_the_api_has_only_the_name_of_today(old: str) -> None:
+def test_renamed_field_is_in_the_api_by_its_new_name_only(old: str) -> None:
     assert old not in FIELDS
     assert [now for now in former_names.RENAMED[old].now if now not in FIELDS] == []
 
 
 @pytest.mark.parametrize("path", former_names.VALUES)
-def test_of_a_renamed_value_the_api_has_only_the_word_of_today(path: str) -> None:
+def test_renamed_value_is_in_the_api_by_its_new_word_only(path: str) -> None:
     words = former_names.VALUES[path]
     assert words.keys().isdisjoint(FIELDS[path]["enum"])
     assert set(words.values()) <= set(FIELDS[path]["enum"])

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import Revision, revisions, way_back
 from slm_operator.cli.main import main
 from slm_operator.manifests.replicas import replicas
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
-from slm_operator.watch.records import DeploymentRecord, Key, Meta
 from unit.cli.api_server import failure
 from unit.cli.cluster_objects import DOCUMENT, MANIFEST, PROFILE, PROFILE_NAME, SPEC, TEAM
-from unit.manifests.cases import fleet
+
+from tests import builders as build
 
 if TYPE_CHECKING:
     from slm_core.measurements import MeasurementDocument
     from unit.cli.api_server import ApiServer
 
-READ = SLMDeploymentSpec.model_validate(SPEC)
+READ = build.deployment_spec(SPEC)
 FORMER = "opt-1-3b-former"
 SINGLE = replace(DOCUMENT, points=tuple(point for point in DOCUMENT.points if point.replicas == 1))
 """What was measured first: no pack was."""
@@ -32,12 +31,12 @@ def replica_set(number: int, profile: str, document: MeasurementDocument, **pods
     """As the Deployment controller makes it of what the operator applies."""
     advice = advise_deployment(READ, document)
     assert not isinstance(advice, Unadvisable)
-    record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=READ)
+    record = build.deployment("opt", SPEC)
     manifest = replicas(
         record,
         READ,
         serving := serving_of(READ.engine, advice, document),
-        fleet(serving, 2, profile),
+        build.replica_fleet(serving, 2, profile),
     )
     annotations = manifest["metadata"]["annotations"] | {"deployment.kubernetes.io/revision": str(number)}
     return {
@@ -99,7 +98,7 @@ def test_history_of_what_has_run_nothing(rolled: ApiServer, capsys: pytest.Captu
     assert "opt has run nothing yet" in capsys.readouterr().out
 
 
-def test_rollback_pins_the_former_profile_on_the_object_that_was_read(
+def test_rollback_pins_the_former_profile_at_the_read_version(
     rolled: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["rollback", "opt"]) == 0
@@ -109,17 +108,17 @@ def test_rollback_pins_the_former_profile_on_the_object_that_was_read(
     assert f"was set to {FORMER}: the advice of revision 1" in capsys.readouterr().out
 
 
-def test_the_operator_gives_the_former_arguments_for_what_rollback_sets() -> None:
+def test_rollback_brings_back_the_former_arguments() -> None:
     """The patch's effect, by the operator's own way from spec and profile to arguments."""
-    pinned = SLMDeploymentSpec.model_validate(SPEC | {"profiling": {"profileRef": {"name": FORMER}}})
+    record = build.deployment("opt", SPEC | {"profiling": {"profileRef": {"name": FORMER}}})
+    pinned = build.spec_of(record)
     advice = advise_deployment(pinned, SINGLE)
     assert not isinstance(advice, Unadvisable)
-    record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=pinned)
     again = replicas(
         record,
         pinned,
         serving := serving_of(pinned.engine, advice, SINGLE),
-        fleet(serving, 2, FORMER),
+        build.replica_fleet(serving, 2, FORMER),
     )
     assert again["spec"]["template"] == FIRST["spec"]["template"]
 
@@ -172,10 +171,10 @@ WAYS: list[tuple[str, Revision, Revision, str]] = [
 
 
 @pytest.mark.parametrize(("to", "now", "sentence"), [c[1:] for c in WAYS], ids=[c[0] for c in WAYS])
-def test_there_is_no_way_back(to: Revision, now: Revision, sentence: str) -> None:
+def test_rollback_is_refused_with_its_reason(to: Revision, now: Revision, sentence: str) -> None:
     assert sentence in way_back(READ, "opt", now, to, SINGLE).refused
 
 
-def test_the_way_back() -> None:
+def test_rollback_to_a_former_revision_is_found() -> None:
     way = way_back(READ, "opt", revision(args=()), revision(), SINGLE)
     assert (way.profile, way.refused) == (FORMER, "")

@@ -110,7 +110,7 @@ def test_a_plan_passes_over_a_profile_that_is_not_readable(
 
 
 @pytest.mark.parametrize("deleting", [False, True])
-def test_of_several_profiles_the_newest_that_stays_counts(*, deleting: bool) -> None:
+def test_plan_takes_the_newest_of_several_profiles(*, deleting: bool) -> None:
     old = kept_profile("old", measurements=to_json(replace(DOCUMENT, measured_at="2026-01-01T00:00:00Z")))
     new = kept_profile("new", measurements=to_json(replace(DOCUMENT, measured_at="2026-02-01T00:00:00Z")))
     new["metadata"] |= {"deletionTimestamp": "2026-03-01T00:00:00Z"} if deleting else {}
@@ -181,7 +181,7 @@ def test_an_estimate_refuses(  # noqa: PLR0917 - a table's columns and fixtures
     assert sentence in capsys.readouterr().err
 
 
-def test_what_is_exported_can_be_imported(
+def test_exported_profile_can_be_imported(
     server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exported = tmp_path / "exported.yaml"
@@ -266,7 +266,7 @@ IMPORTS: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("raw", "sentence"), [c[1:] for c in IMPORTS], ids=[c[0] for c in IMPORTS])
-def test_import_refuses(
+def test_import_refuses_a_file(
     server: ApiServer, raw: Any, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "p.json").write_text(json.dumps(raw))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.cli.main import REFUSED, main
-from unit.cli.cluster_objects import MANIFEST, PROFILE, PROFILE_NAME, READY_CLUSTER, SPEC
+from unit.cli.cluster_objects import MANIFEST, PROFILE, PROFILE_NAME, SPEC, ready_cluster
 
 from tests.nesting import API_SERVER_LEVELS, DEEP, deep_json, nested
 
@@ -59,7 +59,7 @@ def here(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_nobody_reads_may_be_deep_and_the_answer_is_the_same(
+def test_deep_fields_that_nobody_reads_change_no_answer(
     command: str, here: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = reported(COMMANDS[command], capsys)
@@ -73,7 +73,7 @@ def test_what_nobody_reads_may_be_deep_and_the_answer_is_the_same(
 def test_a_deep_pod_template_ends_no_command(
     command: str, levels: int, here: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path, answer in READY_CLUSTER.items():
+    for path, answer in ready_cluster().items():
         here.answers[path] = deep_json(marked(answer, "podTemplate"), levels)
     code, said = reported(COMMANDS[command], capsys)
     assert code in {0, 1, REFUSED}

@@ -13,8 +13,10 @@ from slm_operator.cli.commands.plan import _subject
 from slm_operator.cli.inputs.manifests import deployment
 from slm_operator.cli.main import main
 from slm_operator.estimator.gpus import find_accelerator
-from unit.advisor import configs
 from unit.cli.golden import ROOT
+
+from tests import builders as build
+from tests.builders import configs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,13 +46,7 @@ class Planning:
             "engine": {"maxModelLen": 4096} | engine,
             "workload": {"concurrencyPerGpu": 8},
         }
-        whole = {
-            "apiVersion": "slm-operator.io/v1alpha1",
-            "kind": "SLMDeployment",
-            "metadata": {"name": "chat"},
-            "spec": spec,
-        }
-        manifest.write_text(yaml.safe_dump(whole))
+        manifest.write_text(yaml.safe_dump(build.manifest("SLMDeployment", "chat", spec)))
         code = main(["plan", "-f", str(manifest), "--config", config, "--gpu", gpu, "-o", "json"])
         said = self.capsys.readouterr()
         return code, said.out, said.err
@@ -124,7 +120,7 @@ class TestManifest:
         assert "need 31.0 GiB before its first sequence" in planning.refusal(config, gpu="NVIDIA-L4", dtype="float32")
         planning.advice(config, dtype="float32")
 
-    def test_what_the_engine_quantises_while_loading_is_smaller(self, planning: Planning) -> None:
+    def test_estimate_of_weights_quantised_while_loading_is_smaller(self, planning: Planning) -> None:
         config = planning.config(LLAMA | {"max_position_embeddings": 8192})
         assert "before its first sequence" in planning.refusal(config, gpu="Tesla-T4")
         assert planning.run(config, gpu="Tesla-T4", args=["-q", "fp8"])[0] == 0

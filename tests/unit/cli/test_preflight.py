@@ -11,8 +11,9 @@ from slm_operator.api.crd import KINDS, definition
 from slm_operator.cli.preflight.facts import LeaseSeen, Node, SchemaSeen, Unseen, Wish
 from slm_operator.cli.preflight.nodes import NODE_CHECKS
 from slm_operator.cli.preflight.schema import compare
-from slm_operator.cli.preflight.stack import daemon_set, version_of
+from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.cli.preflight.table import CHECKS, preflight
+from slm_operator.partitioning.config_manager import ConfigManager
 from slm_operator.settings import DevicePlugin, Nodes, Settings
 from unit.cli import cluster_objects as objects
 from unit.cli.sound_cluster import (
@@ -25,8 +26,12 @@ from unit.cli.sound_cluster import (
     daemon,
     node,
     plugin_pod,
+    stack,
     tainted,
 )
+
+from tests import builders as build
+from tests.standin.deployment import CHART, CHART_CORRECTED, GPU_OPERATOR, GPU_OPERATOR_BEFORE
 
 ELSEWHERE = Settings(device_plugin=DevicePlugin(namespace="gpu-operator", config_map="device-plugin-configs"))
 NAMESPACED = Settings(namespaces=("team",))
@@ -112,6 +117,12 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("there", "MPS daemon", {}, "ok", "nvidia-device-plugin/mps-control-daemon", ""),
     ("absent", "MPS daemon", {"daemon_sets": STACK[:1]}, "warning", "a pack that was measured best under MPS never starts", "TimeSlicing"),
     ("absent and requested", "MPS daemon", {"daemon_sets": STACK[:1], "wishes": (Wish(name="team/opt", mode="MPS"),)}, "problem", "which team/opt requests", "TimeSlicing"),
+    ("A: the chart's", "MPS daemon", {"daemon_sets": stack(CHART)}, "warning", "does not hold MPS, so Auto serves another mode: the MPS control daemon's config-manager 0.20.0 signals /usr/bin/mps-control-daemon", "set PROCESS_TO_SIGNAL of its config-manager to mps-control-daemon"),
+    ("A, requested", "MPS daemon", {"daemon_sets": stack(CHART), "wishes": (Wish(name="team/opt", mode="MPS"),)}, "problem", "does not hold MPS, which team/opt requests", "0.18.1 or older"),
+    ("B: the GPU Operator's", "MPS daemon", {"daemon_sets": stack(GPU_OPERATOR)}, "warning", "loads the default configuration", "devicePlugin.version in the ClusterPolicy"),
+    ("C: corrected", "MPS daemon", {"daemon_sets": stack(CHART_CORRECTED)}, "ok", "mps-control-daemon", ""),
+    ("E: 0.18.1", "MPS daemon", {"daemon_sets": stack(GPU_OPERATOR_BEFORE)}, "ok", "mps-control-daemon", ""),
+    ("by digest, without a label", "MPS daemon", {"daemon_sets": (daemon("mps-control-daemon", image="p@sha256:ab", config_manager=ConfigManager(signals="/a", daemon="a")),)}, "warning", "its config-manager signals /a, and the daemon runs as a, which 0.18.2 to 0.20.0 do not bear, and its image names no release (p@sha256:ab)", "older than 0.18.2 or newer than 0.20.0"),
     ("usable", "Node", {}, "ok", "ready", ""),
     ("not ready", "Node", on(node(ready="False")), "problem", "not ready", "describe"),
     ("cordoned", "Node", on(node(spec={"unschedulable": True})), "warning", "cordoned", "uncordon"),
@@ -156,7 +167,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
 @pytest.mark.parametrize(
     ("check", "changed", "level", "what", "remedy"), [c[1:] for c in CASES], ids=[f"{c[1]}: {c[0]}" for c in CASES]
 )
-def test_answer(check: str, changed: dict[str, Any], level: str, what: str, remedy: str) -> None:
+def test_preflight_check_answers(check: str, changed: dict[str, Any], level: str, what: str, remedy: str) -> None:
     (finding,) = (one for one in preflight(replace(SOUND, **changed)) if one.check == check)
     assert (str(finding.answer.level), finding.nodes) in ((level, ()), (level, ("gpu-1",)))
     assert what in finding.answer.what
@@ -183,24 +194,13 @@ SILENT: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("check", "changed"), [c[1:] for c in SILENT], ids=[f"{c[1]}: {c[0]}" for c in SILENT])
-def test_says_nothing(check: str, changed: dict[str, Any]) -> None:
+def test_preflight_check_says_nothing(check: str, changed: dict[str, Any]) -> None:
     assert check not in {one.check for one in preflight(replace(SOUND, **changed))}
 
 
 def test_every_check_has_its_cases() -> None:
     every = {name for name, _ in (*CHECKS, *NODE_CHECKS)}
     assert {check for _, check, _, level, *_ in CASES if level != "ok"} == every
-
-
-VERSIONS = [
-    ("v0.20.0", (0, 20, 0)), ("0.17.4-ubi9", (0, 17, 4)), ("v1.34.2+k3s1", (1, 34, 2)), ("v1.33", (1, 33, 0)),
-    ("1.2.3.4", None), ("latest", None), ("", None), ("test", None),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "version"), VERSIONS)
-def test_version(text: str, version: tuple[int, int, int] | None) -> None:
-    assert version_of(text) == version
 
 
 IMAGES = [
@@ -215,7 +215,7 @@ IMAGES = [
 
 @pytest.mark.parametrize(("image", "label", "version"), IMAGES)
 def test_version_of_a_daemon_set(image: str, label: str, version: tuple[int, int, int] | None) -> None:
-    raw = objects.daemon_set("p", "nvidia-device-plugin-ctr", image)
+    raw = build.raw_daemon_set("p", "nvidia-device-plugin-ctr", image)
     raw["metadata"]["labels"] = {"app.kubernetes.io/version": label}
     found = daemon_set(raw)
     assert found is not None
@@ -224,7 +224,7 @@ def test_version_of_a_daemon_set(image: str, label: str, version: tuple[int, int
 
 def test_the_gpu_operator_s_daemon_set() -> None:
     """As gpu-operator has it: other names, and the configurations as a projected volume or none."""
-    raw = objects.daemon_set("nvidia-device-plugin-daemonset", "nvidia-device-plugin")
+    raw = build.raw_daemon_set("nvidia-device-plugin-daemonset", "nvidia-device-plugin")
     pod = raw["spec"]["template"]["spec"]
     pod["containers"][0]["name"] = "config-manager"
     pod["volumes"] = [{"name": "p", "projected": {"sources": [{"configMap": {"name": "device-plugin-configs"}}]}}]

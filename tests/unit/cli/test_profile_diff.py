@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 from slm_core.codec import to_json
-from slm_core.measurements import Engine, Gpu, Latency, Mark, MeasurementDocument, Model, Workload
+from slm_core.measurements import Engine, Gpu, Latency, Mark, Model, Workload
 from slm_operator.cli.commands import profile_diff
 from slm_operator.cli.inputs.differences import Other, Same, differences
 from slm_operator.cli.main import main
-from unit.advisor.build import point
 from unit.cli.cluster_objects import DOCUMENT, PROFILE, PROFILE_NAME, TEAM
+
+from tests.builders import document, point
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from unit.cli.api_server import ApiServer
 
 ONE = replace(point(32), throughput_ci_fraction=0.03, ttft_ms=Latency(mean_ms=100))
-A = MeasurementDocument(
+A = document(
+    ONE,
     model=Model(uri="hf://a/b", revision="r1"),
     engine=Engine(version="0.30.0", image="vllm:v0.30.0", args=("--a", "1", "--b=2")),
     gpu=Gpu(product="NVIDIA-L4", memory_bytes=24 << 30),
     workload=Workload(source="fixed", input_tokens_mean=512, output_tokens_mean=128),
-    points=(ONE,),
 )
 
 
@@ -50,7 +51,7 @@ def test_the_same_document_does_not_differ() -> None:
     assert found.pairs[0].beyond_chance == ()
 
 
-def test_what_was_measured_differs_by_field() -> None:
+def test_diff_shows_each_measured_field() -> None:
     b = replace(
         A,
         model=replace(A.model, revision=None),
@@ -126,13 +127,13 @@ def test_a_full_load_is_the_same_whether_it_is_named_or_not() -> None:
     assert len(against(replace(ONE, in_flight=32)).pairs) == 1
 
 
-def test_of_points_measured_again_the_confirmed_one_counts() -> None:
+def test_diff_of_repeated_points_takes_the_confirmed_one() -> None:
     (pair,) = against(times(ONE, 2, confirmed=True), times(ONE, 3)).pairs
     assert pair.throughput.fraction == pytest.approx(1)
 
 
 @pytest.mark.parametrize("more", [{"in_flight": 32}, {"max_num_batched_tokens": 2048}], ids=["load", "token budget"])
-def test_of_points_alike_in_diff_the_confirmed_one_counts(more: dict[str, int]) -> None:
+def test_diff_of_points_alike_takes_the_confirmed_one(more: dict[str, int]) -> None:
     (pair,) = against(times(ONE, 2, confirmed=True), times(ONE, 3, **more)).pairs
     assert pair.throughput.fraction == pytest.approx(1)
 

@@ -35,7 +35,7 @@ USES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("more", [c[1] for c in USES], ids=[c[0] for c in USES])
-def test_who_names_a_profile_uses_it(more: dict[str, Any]) -> None:
+def test_deployment_that_names_a_profile_uses_it(more: dict[str, Any]) -> None:
     (found,) = known_profiles([kept_profile("p", unusedSince=JANUARY)], [deployment("chat", **more)])
     assert found.used_by == ("chat",)
     assert prunable([found], 0, NOW) == ()
@@ -88,7 +88,7 @@ def test_a_profile_from_a_backup_is_unused_since_it_was_restored() -> None:
     assert prunable(found, 9, NOW) == found
 
 
-def test_what_is_being_deleted_is_not_deleted_again() -> None:
+def test_profile_being_deleted_is_not_deleted_again() -> None:
     raw = kept_profile("p", unusedSince=JANUARY)
     raw["metadata"]["deletionTimestamp"] = JANUARY
     assert prunable(known_profiles([raw], []), 0, NOW) == ()

@@ -17,7 +17,8 @@ from slm_operator.report.drawing import Box, Scale, doubling_ticks, element, pla
 from slm_operator.report.page import page
 from slm_operator.report.scene import Standing
 from slm_operator.report.view import scene
-from unit.runtime_search import published
+
+from tests import builders as build
 
 if TYPE_CHECKING:
     from slm_core.measurements import MeasurementDocument
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 
 def measured(model: str) -> MeasurementDocument:
     """The published sweep, and packs where there are any."""
-    sweep = published.sweep(model)
+    sweep = build.published(model)
     if model == "llama-2-7b":
         return sweep
-    packs = tuple(p for p in published.replication(model).points if p.replicas > 1)
+    packs = tuple(p for p in build.published_packs(model).points if p.replicas > 1)
     return replace(sweep, points=sweep.points + packs)
 
 
@@ -93,7 +94,7 @@ def test_memory_bars_add_up_to_the_device() -> None:
         assert sum(share.gib for share in bar.shares) == pytest.approx(63.43, abs=0.01)
 
 
-def test_without_a_ledger_energy_or_packs_those_charts_are_left_out() -> None:
+def test_charts_without_ledger_energy_or_packs_are_left_out() -> None:
     document = measured("opt-1.3b")
     bare = replace(
         document,
@@ -109,7 +110,7 @@ def test_a_search_that_ended_early_is_said_so() -> None:
     assert "The search ended early: the budget of 15 GPU minutes was spent." in page(scene_of(cut))
 
 
-def test_what_a_document_says_is_text_and_never_markup() -> None:
+def test_document_text_is_escaped_in_the_report() -> None:
     document = measured("opt-1.3b")
     hostile = replace(document, model=replace(document.model, uri='"><script>alert(1)</script>'))
     html = page(scene_of(hostile))
@@ -153,7 +154,7 @@ def test_short_figures(value: float, shown: str) -> None:
     assert short(value) == shown
 
 
-def test_labels_keep_clear_of_each_other_and_the_unimportant_gives_way() -> None:
+def test_chart_labels_do_not_overlap_and_minor_ones_give_way() -> None:
     crowd = [(100.0 + i, 100.0, f"label {i}") for i in range(30)]
     placed = place_labels(crowd, [], Box(0, 0, 300, 200))
     boxes = [box for _, box in placed]

@@ -39,7 +39,7 @@ def test_advise_reads_several_runs_of_one_file(
 
 
 @pytest.mark.parametrize("sign", ["\u2028", "\x85"], ids=ascii)
-def test_what_unicode_alone_calls_a_line_break_ends_no_run(
+def test_unicode_line_break_ends_no_run_of_a_file(
     sign: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [json.loads((RESULTS / f"vllm-bench-{name}.json").read_text()) for name in ("c1", "c16", "c32")]

@@ -209,7 +209,7 @@ def test_the_archive_tells_what_is_going_on(
         "Changing",
     ]
     (node, _) = json.loads(files["nodes.json"])
-    assert node["status"]["allocatable"] == {"nvidia.com/gpu": "8"}
+    assert node["status"]["allocatable"] == {"nvidia.com/gpu": "8", "nvidia.com/gpu.shared": "0"}
     assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-H100"
     (pod,) = json.loads(files["pods.json"])
     assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"] == "bad key <redacted>"
@@ -224,7 +224,9 @@ def test_the_archive_tells_what_is_going_on(
     assert '"message": "refused"' in files["logs/slm-operator-0.log"]
 
 
-def test_what_may_not_be_seen_is_named(planted: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_support_archive_names_what_may_not_be_seen(
+    planted: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     planted.answers |= {
         "/api/v1/nodes": failure(403, 'nodes is forbidden: User "u" cannot list resource "nodes"'),
         LOG: failure(403, 'User "u" cannot get resource "pods/log"'),
@@ -269,7 +271,7 @@ def test_words_that_are_everywhere_are_left_in_texts(planted: ApiServer, tmp_pat
     assert reported["spec"]["volumes"][1] == {"name": "m", "hostPath": {"path": "<redacted>"}}
 
 
-def test_values_too_short_to_be_searched_for_are_taken_out_where_they_stand() -> None:
+def test_short_secret_values_are_redacted_where_they_stand() -> None:
     assert redact.variable({"name": "PIN", "value": "4x"}) == {"name": "PIN", "value": "<redacted>"}
     assert redact.words(["--api-key", "4x", "--auth=4x", "4x"]) == [
         "--api-key",
@@ -295,7 +297,7 @@ CREDENTIALS = [
 
 
 @pytest.mark.parametrize(("text", "left"), [c[1:] for c in CREDENTIALS], ids=[c[0] for c in CREDENTIALS])
-def test_what_looks_like_a_credential_is_taken_out_of_any_text(text: str, left: str) -> None:
+def test_credentials_are_redacted_in_any_text(text: str, left: str) -> None:
     assert redact.scrub({"a": [text]}, ()) == {"a": [left]}
 
 

@@ -59,7 +59,7 @@ LOOKS: list[tuple[str, Look | None, Look, Live | None]] = [
 
 
 @pytest.mark.parametrize(("before", "now", "live"), [c[1:] for c in LOOKS], ids=[c[0] for c in LOOKS])
-def test_live(before: Look | None, now: Look, live: Live | None) -> None:
+def test_live_figures_of_two_looks(before: Look | None, now: Look, live: Live | None) -> None:
     assert the_row(before, now).live == live
 
 
@@ -154,7 +154,7 @@ LACKS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changed", "sentence"), [c[1:] for c in LACKS], ids=[c[0] for c in LACKS])
-def test_what_is_lacking_is_said_and_status_is_shown(
+def test_top_says_what_is_lacking_and_shows_status(
     server: ApiServer, changed: dict[str, Any], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.answers |= {PODS: {"items": [pod("opt-a")]}} | changed

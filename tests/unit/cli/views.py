@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from slm_core.codec import to_json
 from slm_core.measurements import Gpu, Latency
 from slm_operator.api.status import SLMDeploymentStatus
@@ -28,7 +25,6 @@ from tests.unit.cli.sound_cluster import SOUND, STACK, daemon, node, tainted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.console import RenderableType
     from slm_operator.cli.preflight.facts import Facts
 
 TROUBLED = replace(
@@ -139,26 +135,6 @@ DIFFERENCES = differences(BEFORE, AFTER)
 def _checked(facts: Facts) -> None:
     console().print(check.table(preflight(facts)))
 
-
-def screen(title: str, view: RenderableType) -> str:
-    """A view as a picture of a terminal, without the fonts that rich would fetch from elsewhere."""
-    recorded = Console(
-        record=True, force_terminal=True, width=120, file=io.StringIO(), highlight=False, color_system="truecolor"
-    )
-    recorded.print(view)
-    return re.sub(r"@font-face \{.*?\}\s*", "", recorded.export_svg(title=title), flags=re.DOTALL)
-
-
-SCREENS: dict[str, Callable[[], str]] = {
-    "check.svg": lambda: screen("kubectl slm check", check.table(preflight(TROUBLED))),
-    "top.svg": lambda: screen("kubectl slm top", top.table("team", ROWS)),
-    "profile-list.svg": lambda: screen("kubectl slm profile list", profile_list.table(KEPT)),
-    "profile-diff.svg": lambda: screen(
-        "kubectl slm profile diff before after", profile_diff.view("before", "after", DIFFERENCES)
-    ),
-    "history.svg": lambda: screen("kubectl slm history chat", history.table(HISTORY)),
-}
-"""Pictures of the documentation, in docs/images."""
 
 VIEWS: dict[str, Callable[[], object]] = {
     "check-ready.txt": lambda: _checked(SOUND),

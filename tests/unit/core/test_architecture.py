@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from slm_core.architecture import ConfigError, longest_sequence, read_architecture
-from unit.advisor import configs
-from unit.advisor.build import CONSTANTS, GIB
+from slm_core.units import GIB
+
+from tests.builders import CONSTANTS, configs
 
 WITHIN = 0.01
 QWEN2 = {"model_type": "qwen2", "sliding_window": 4096, "max_window_layers": 0}
@@ -51,13 +52,13 @@ def test_sizes_of_other_architectures(config: dict[str, Any], billions: float, a
     assert found.weights_bytes == found.parameters * 2
 
 
-def test_a_token_reads_all_but_the_input_embedding_and_the_last_norm() -> None:
+def test_token_reads_all_but_input_embedding_and_last_norm() -> None:
     found = read_architecture(configs.LLAMA_2_7B)
     active = found.parameters - found.vocabulary * found.hidden_size - found.hidden_size
     assert found.active_bytes == 2 * active
 
 
-def test_one_layer_is_enough() -> None:
+def test_config_of_one_layer_is_read() -> None:
     assert read_architecture(configs.LLAMA_2_7B | {"num_hidden_layers": 1}).layers == 1
 
 
@@ -104,7 +105,7 @@ def test_fields_that_are_absent_mean_what_transformers_means() -> None:
         (configs.DEEPSEEK_V2, 235_741_434_880),
     ],
 )
-def test_parameters_to_the_last_one(config: dict[str, Any], parameters: int) -> None:
+def test_parameters_are_counted_to_the_last_one(config: dict[str, Any], parameters: int) -> None:
     """As the model cards' safetensors count them."""
     assert read_architecture(config).parameters == parameters
 
@@ -254,7 +255,7 @@ class TestQuantised:
         ),
     ],
 )
-def test_a_config_that_does_not_tell(config: dict[str, Any], kv_dtype: str, message: str) -> None:
+def test_config_without_needed_fields_is_refused(config: dict[str, Any], kv_dtype: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read_architecture(config, kv_dtype=kv_dtype)
     assert str(raised.value).startswith(message)

@@ -36,20 +36,20 @@ COUNTED = {f"{case['config']['model_type']} {number}": case for number, case in 
 CACHED = {name: case for name, case in COUNTED.items() if "cacheElementsPerToken" in case}
 
 
-def test_a_known_family_has_every_parameter_that_transformers_counts() -> None:
+def test_known_family_has_the_parameters_of_transformers() -> None:
     found = {name: read_architecture(case["config"]).parameters for name, case in COUNTED.items()}
     assert found == {name: case["parameters"] for name, case in COUNTED.items()}
     assert len(found) > 200
 
 
-def test_a_known_family_keeps_what_transformers_keeps_of_a_token() -> None:
+def test_known_family_keeps_transformers_bytes_a_token() -> None:
     asked = {name: case for name, case in CACHED.items() if case["config"]["model_type"] not in LATENT}
     found = {name: read_architecture(case["config"]).kv_bytes_per_token for name, case in asked.items()}
     assert found == {name: 2 * case["cacheElementsPerToken"] for name, case in asked.items()}
     assert len(found) > 100
 
 
-def test_a_known_family_keeps_what_transformers_keeps_of_a_sequence() -> None:
+def test_known_family_keeps_transformers_bytes_a_sequence() -> None:
     """But for one more token of each convolution, which Transformers keeps: three where two would do, at most."""
     states = {name: read_architecture(case["config"]).state_bytes_per_sequence for name, case in CACHED.items()}
     kept = {name: 2 * case["cacheElementsPerSequence"] for name, case in CACHED.items()}

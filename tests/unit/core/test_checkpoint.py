@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from slm_core.architecture import ConfigError, read_architecture
 from slm_core.architecture.checkpoint import files_of, read_headers, read_index
-from unit.advisor import configs
+
+from tests.builders import configs
 
 
 def tensor(dtype: str, *shape: int) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def test_weights_on_disk_win_over_counted_ones() -> None:
     assert found.kv_bytes_per_token == counted.kv_bytes_per_token
 
 
-def test_what_the_engine_quantises_is_not_what_lies_on_disk() -> None:
+def test_weights_on_disk_are_not_those_quantised_in_memory() -> None:
     disk = read_headers([("a", {"w": tensor("BF16", 1000, 1000)})])
     found = read_architecture(configs.LLAMA_2_7B, checkpoint=disk, quantization="fp8")
     assert found == read_architecture(configs.LLAMA_2_7B, quantization="fp8")

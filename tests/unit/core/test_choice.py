@@ -12,7 +12,8 @@ from slm_core.candidates import Candidate, Check, CheckName
 from slm_core.choice import choose_among, is_alike
 from slm_core.measurements import Latency, Mark, Point, SharingMode
 from slm_core.point_checks import MARK_REMEDY, MARK_SAYS
-from unit.runtime_search.points import point
+
+from tests.builders import point
 
 if TYPE_CHECKING:
     from random import Random
@@ -60,7 +61,7 @@ def chosen(*candidates: Candidate) -> tuple[int, int]:
         "a confirmed one that is slower",
     ],
 )
-def test_of_those_that_cannot_be_distinguished_the_soonest(candidates: list[Candidate], batch: int) -> None:
+def test_choice_within_noise_takes_the_lowest_latency(candidates: list[Candidate], batch: int) -> None:
     assert chosen(*candidates)[0] == batch
 
 
@@ -73,11 +74,11 @@ def test_of_those_that_cannot_be_distinguished_the_soonest(candidates: list[Cand
     ],
     ids=["of lower latency", "latencies that are alike: fewer engines", "faster"],
 )
-def test_among_packs(packs: list[Candidate], shape: tuple[int, int]) -> None:
+def test_choice_among_packs(packs: list[Candidate], shape: tuple[int, int]) -> None:
     assert chosen(*packs) == shape
 
 
-def test_what_others_might_make_is_said_in_numbers() -> None:
+def test_alternatives_are_named_with_their_numbers() -> None:
     slow, fast, faster = candidate(32, 1000, 0.03), candidate(64, 1020, 0.04), candidate(96, 1030, 0.04)
     choice = choose_among([slow, fast, faster])
     assert choice is not None
@@ -123,7 +124,7 @@ def test_whatever_the_order_the_choice_is_the_same_and_alike(candidates: list[Ca
     assert all(is_alike(a.candidate, choice.fastest) for a in choice.alternatives)
 
 
-def test_two_latencies_of_one_size_are_no_reason_to_swap_it() -> None:
+def test_repetition_of_a_batch_size_does_not_replace_choice() -> None:
     one = candidate(32, 1000)
     late = replace(one, point=replace(one.point, itl_ms=Latency(mean_ms=65.0), max_num_batched_tokens=512))
     assert isinstance(late.point, Point)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from slm_core.codec import DocumentError, parse, parse_document, to_json
 from slm_core.measurements import Point, SharingMode
-from unit.advisor.build import point
+
+from tests.builders import point
 
 
 def written(word: object) -> dict[str, Any]:
@@ -44,6 +45,6 @@ def test_a_newer_document_is_refused_with_both_ways_out(version: str) -> None:
     "schema",
     [None, 2, [], "", "2", "v2", "other/v2", f"{SCHEMA}v0", f"{SCHEMA}v2b", f"{SCHEMA}v²", f"{SCHEMA}v" + "9" * 5000],
 )
-def test_what_is_no_version_of_it_is_not_called_newer(schema: object) -> None:
+def test_document_of_no_version_is_not_called_newer(schema: object) -> None:
     with pytest.raises(DocumentError, match=r"is not slm-operator\.io/measurements/v1: measure again"):
         parse_document({"schema": schema})

@@ -139,7 +139,7 @@ class TestContradictions:
         with pytest.raises(ConfigError, match="layer_types: layers of the kind 'rwkv' are not known here"):
             read_architecture(SMALL["llama"] | {"layer_types": ["rwkv"] * 5})
 
-    def test_a_kind_of_layer_that_the_family_does_not_have_is_refused(self) -> None:
+    def test_layer_kind_that_the_family_lacks_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="layers of the kind 'conv' are not known in this family"):
             read_architecture(SMALL["llama"] | {"layer_types": ["conv"] * 5})
 

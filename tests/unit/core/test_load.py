@@ -12,7 +12,8 @@ from slm_core.decision import Basis, Wanted, decide, evaluate
 from slm_core.load import SAME_LOAD_FRACTION, is_at, is_partial
 from slm_core.slo import Limits
 from slm_core.tuning import Tuning
-from unit.advisor.build import pack, point
+
+from tests.builders import pack, point
 
 ONE = point(1)
 
@@ -24,7 +25,7 @@ def basis(*points: object, in_flight: int | None) -> Basis:
 
 @pytest.mark.parametrize("percent", [90, 94, 95, 96, 97, 98, 99, 100])
 @pytest.mark.parametrize("asked", [None, 90, 94, 95, 96, 97, 98, 99, 100, 110])
-def test_near_full_is_full_or_it_is_not(percent: int, asked: int | None) -> None:
+def test_load_near_full_batches_is_at_that_load_or_partial(percent: int, asked: int | None) -> None:
     near = pack(50, in_flight=percent)
     wanted = 100 if asked is None else min(asked, 100)
     says = abs(percent - wanted) <= SAME_LOAD_FRACTION * max(percent, wanted)
@@ -39,7 +40,7 @@ def test_near_full_is_full_or_it_is_not(percent: int, asked: int | None) -> None
     loads=st.lists(st.integers(1, 900), max_size=4, unique=True),
     asked=st.one_of(st.none(), st.integers(1, 1000)),
 )
-def test_whatever_the_load_one_point_of_a_configuration_speaks_for_it(
+def test_one_point_decides_for_a_configuration_at_any_load(
     batch: int, engines: int, loads: list[int], asked: int | None
 ) -> None:
     full = batch * engines
@@ -62,7 +63,7 @@ def test_whatever_the_load_one_point_of_a_configuration_speaks_for_it(
         assert not any(is_partial(c.point) for c in spoke)
 
 
-def test_a_load_in_the_gap_of_old_is_found_where_it_was_measured() -> None:
+def test_load_between_partial_and_full_uses_its_measurement() -> None:
     """48 in flight of 50 were neither full nor partial: a load of 47 was predicted beside a measurement of it."""
     near = point(50, in_flight=48)
     choice = decide(basis(point(50), near, in_flight=47))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from slm_core.architecture import ConfigError, read_architecture
-from unit.advisor import configs
+
+from tests.builders import configs
 
 PLAIN = read_architecture(configs.LLAMA_3_8B)
 LAYERS, HIDDEN, INNER, KV = 32, 4096, 14336, 1024
@@ -41,7 +42,7 @@ def four_bits(*ignored: str, targets: tuple[str, ...] = ("Linear",)) -> dict[str
         ((r"re:model\.layers\.\d+\.self_attn\.o_proj",), LAYERS * HIDDEN * HIDDEN),
     ],
 )  # fmt: skip
-def test_what_is_ignored_keeps_its_sixteen_bits(ignored: tuple[str, ...], weights: int) -> None:
+def test_ignored_module_keeps_16_bits(ignored: tuple[str, ...], weights: int) -> None:
     linear = LAYERS * (ATTENTION + FEED) - weights
     found = read_architecture(four_bits(*ignored))
     assert found.weights_bytes == linear / 2 + 2 * (weights + OTHERS)
@@ -85,7 +86,7 @@ def test_a_target_that_cannot_be_followed_is_refused(target: str) -> None:
         read_architecture(four_bits(targets=(target,)))
 
 
-def test_what_bitsandbytes_skips_keeps_its_sixteen_bits() -> None:
+def test_module_that_bitsandbytes_skips_keeps_16_bits() -> None:
     skipped = ["lm_head", "model.layers.0.mlp", "multi_modal_projector"]
     quantised = {"quant_method": "bitsandbytes", "load_in_8bit": True, "llm_int8_skip_modules": skipped}
     found = read_architecture(configs.LLAMA_3_8B | {"quantization_config": quantised})
@@ -138,7 +139,7 @@ def test_mxfp4_reaches_experts_only_and_counts_their_scales() -> None:
         ({"kv_cache_scheme": None}, 1),
     ],
 )
-def test_a_checkpoint_with_scales_for_its_cache_has_a_narrower_one(scheme: dict[str, Any], part: float) -> None:
+def test_checkpoint_with_cache_scales_has_narrower_kv_cache(scheme: dict[str, Any], part: float) -> None:
     config = configs.LLAMA_3_8B | {"quantization_config": {"quant_method": "fp8", **scheme}}
     assert read_architecture(config).kv_bytes_per_token == PLAIN.kv_bytes_per_token * part
     assert read_architecture(config, kv_dtype="bfloat16").kv_bytes_per_token == PLAIN.kv_bytes_per_token
@@ -154,11 +155,11 @@ def test_the_users_type_is_that_of_weights_and_cache(dtype: str, part: int) -> N
 
 
 @pytest.mark.parametrize(("online", "bits"), [("fp8", 8), ("fp8_per_block", 8), ("bitsandbytes", 4.5), ("mxfp8", 8.25)])
-def test_what_the_engine_makes_of_weights_while_it_loads_them(online: str, bits: float) -> None:
+def test_weights_quantised_while_loading_are_counted(online: str, bits: float) -> None:
     found = read_architecture(configs.LLAMA_3_8B, quantization=online)
     assert found.weights_bytes == LAYERS * (ATTENTION + FEED) * bits / 8 + 2 * OTHERS
 
 
-def test_a_quantisation_by_the_engine_that_is_not_known_is_refused() -> None:
+def test_unknown_engine_quantisation_is_refused() -> None:
     with pytest.raises(ConfigError, match="what 'torchao' makes of weights in 16 bits is not known here"):
         read_architecture(configs.LLAMA_3_8B, quantization="torchao")

@@ -62,7 +62,7 @@ def test_the_figures_are_those_of_the_tool(name: str) -> None:
     assert point.mean_running == pytest.approx(batch, rel=0.1)
 
 
-def test_what_a_client_does_not_see_is_unknown() -> None:
+def test_figure_that_a_client_does_not_see_is_unknown() -> None:
     document, _ = from_results([("a.json", raw("aiperf"))])
     (point,) = document.points
     assert (document.gpu.product, document.gpu.memory_bytes, document.engine.version) == ("unknown", 0, "unknown")
@@ -124,7 +124,7 @@ def test_mean_lengths_of_a_document_are_those_of_its_requests() -> None:
     assert document.workload.input_tokens_mean == pytest.approx(tokens / (one["completed"] + more["completed"]))
 
 
-def test_a_report_of_several_strategies_gives_those_that_say_a_batch() -> None:
+def test_report_of_several_strategies_gives_those_with_a_batch() -> None:
     report = copy.deepcopy(raw("guidellm"))
     (concurrent,) = report["benchmarks"]
     for kind in ("synchronous", "throughput", "constant", "poisson"):
@@ -201,7 +201,7 @@ def test_a_file_that_contradicts_itself_is_one_sentence(case: str) -> None:
     "content",
     [None, [], {}, 7, "x", {"benchmarks": 7}, {"benchmarks": []}, {"schema": "slm-operator.io/measurements/v1"}],
 )
-def test_what_is_no_result_is_nobodys(content: Any) -> None:
+def test_file_that_is_no_result_is_no_tools(content: Any) -> None:
     assert tool_of(content) is None
 
 

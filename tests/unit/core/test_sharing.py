@@ -65,7 +65,7 @@ def test_mps_serves_fewer_engines_before_turing(capability: tuple[int, int] | No
     assert MPS.most_engines(capability) == most
 
 
-def test_shares_of_memory_are_equal_and_never_more_than_the_whole() -> None:
+def test_memory_shares_are_equal_and_at_most_the_whole() -> None:
     for one in MODES:
         assert one.memory_share(100, 3) == 33
         assert one.memory_share(100, 1) == 100

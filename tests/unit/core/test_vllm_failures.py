@@ -23,12 +23,12 @@ def test_a_line_shows_its_class(line: str, failure: Failure) -> None:
     assert (found.failure, found.line) == (failure, line.strip())
 
 
-def test_what_is_logged_below_error_is_no_error() -> None:
+def test_log_line_below_error_is_no_error() -> None:
     found = explain("WARNING 11-28 [a.py:1] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate\nit ends\n")
     assert (found.failure, found.line) == (Failure.DIED, "it ends")
 
 
-def test_what_follows_a_traceback_is_not_said_by_the_error_before_it() -> None:
+def test_error_line_does_not_take_words_of_a_later_traceback() -> None:
     log = "ValueError: odd\nTraceback (most recent call last):\n  raise X  # CUDA out of memory. Tried to allocate\n"
     assert explain("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate").failure is not Failure.DIED
     assert (explain(log).failure, explain(log).line) == (Failure.DIED, "ValueError: odd")

@@ -72,10 +72,10 @@ def test_no_word_of_an_engine_is_written_outside_the_port(room: str) -> None:
     assert {name: lines for name, lines in found.items() if lines and name not in ELSEWHERE} == {}
 
 
-def test_exceptions_are_needed() -> None:
+def test_listed_exceptions_do_name_an_engine() -> None:
     assert all(leaks((ROOT / name).read_text(), words_of_engines()) for name in ELSEWHERE)
 
 
-def test_a_leak_is_found_and_a_description_is_none() -> None:
+def test_engine_word_in_code_is_found_and_in_docstring_is_not() -> None:
     source = '"""Of vllm."""\nargs = ["--max-num-seqs"]\nname = f"vllm:{args}"\n'
     assert [one.partition(":")[0] for one in leaks(source, words_of_engines())] == ["line 2", "line 3"]

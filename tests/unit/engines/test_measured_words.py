@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from slm_core.engines.registry import default
 from slm_core.engines.vllm_key import UNMEASURED_FLAGS
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.manifests.profile import profile_spec
 from slm_operator.manifests.profile_key import profile_key
+
+from tests.builders import deployment_spec
 
 OPTIONS = json.loads((Path(__file__).parents[2] / "data" / "vllm" / "options.json").read_text())["options"]
 TAKES = {name: option["values"] for option in OPTIONS for name in option["names"]}
@@ -18,7 +19,7 @@ VLLM = default()
 
 
 @pytest.mark.parametrize("flag", UNMEASURED_FLAGS)
-def test_a_flag_that_is_left_out_is_one_of_vllms_and_takes_what_is_said(flag: str) -> None:
+def test_unmeasured_flag_is_vllms_and_takes_a_value_as_told(flag: str) -> None:
     assert (TAKES[flag] is None) == UNMEASURED_FLAGS[flag]
 
 
@@ -35,7 +36,7 @@ KEPT: dict[str, tuple[list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", KEPT)
-def test_of_the_words_are_measured(case: str) -> None:
+def test_measured_arguments_of(case: str) -> None:
     words, kept = KEPT[case]
     assert VLLM.measured_arguments(words) == kept
 
@@ -63,9 +64,9 @@ def test_a_variable_is_measured(name: str) -> None:
 
 
 def key(**engine: object) -> str:
-    asked = SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "engine": engine})
+    asked = deployment_spec({"engine": engine})
     return profile_key(profile_spec(asked))
 
 
-def test_a_log_level_costs_no_measurement_and_another_kernel_does() -> None:
+def test_log_level_keeps_the_profile_and_eager_mode_does_not() -> None:
     assert key(args=["--uvicorn-log-level", "warning"]) == key() != key(args=["--enforce-eager"])

@@ -27,16 +27,16 @@ def test_the_caches_type_in_every_spelling(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("words", [["--quantization", "fp8"], ["-q", "fp8"], ["-q=fp8"], ["--quantiz", "fp8"]])
-def test_what_is_made_of_weights_while_they_are_loaded(words: list[str]) -> None:
+def test_quantisation_while_loading_is_read_from_flags(words: list[str]) -> None:
     assert memory_options(words).quantization == "fp8"
 
 
-def test_what_is_in_the_checkpoint_already_is_told_by_its_config() -> None:
+def test_quantised_checkpoint_is_told_by_its_config() -> None:
     for method in IN_CHECKPOINT:
         assert memory_options(["--quantization", method]).quantization is None
 
 
-def test_nothing_said_is_the_engines_default() -> None:
+def test_no_memory_flag_means_the_engines_default() -> None:
     said = memory_options(["--seed", "1", "--max-log-len", "8", "--kv-cache-metrics", "word"])
     assert (said.kv_dtype, said.quantization, said.not_followed) == ("auto", None, ())
 
@@ -46,12 +46,12 @@ def test_a_flag_at_the_end_without_its_value_is_no_traceback() -> None:
 
 
 @pytest.mark.parametrize("flag", NOT_FOLLOWED)
-def test_a_flag_that_is_not_followed_is_named_once_by_its_own_name(flag: str) -> None:
+def test_flag_not_followed_is_named_once_by_its_full_name(flag: str) -> None:
     for words in ([flag], [f"{flag}=1"], [flag, "1", flag, "2"], [flag.replace("-", "_").replace("__", "--", 1)]):
         assert memory_options(words).not_followed == (flag,)
 
 
-def test_every_flag_of_the_table_is_one_of_the_engine_that_the_user_may_give() -> None:
+def test_memory_flags_are_vllms_and_not_owned() -> None:
     for flag in (*NOT_FOLLOWED, *SHORT.values()):
         assert flag in NAMES
         assert flag not in OWNED
@@ -59,7 +59,7 @@ def test_every_flag_of_the_table_is_one_of_the_engine_that_the_user_may_give() -
         assert short in NAMES[flag]
 
 
-def test_no_other_flag_of_the_engine_is_taken_for_one_of_the_table() -> None:
+def test_no_other_flag_is_taken_for_a_memory_flag() -> None:
     ours = {*NOT_FOLLOWED, "--kv-cache-dtype", "--quantization", *SHORT}
     for name in set(NAMES) - ours - set(OWNED):
         said = memory_options([name, "fp8"])

@@ -97,14 +97,14 @@ def test_an_owned_flag_is_refused_however_it_is_spelled(flag: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_option_that_nobody_owns_is_taken_however_it_is_spelled() -> None:
+def test_unowned_option_is_taken_however_it_is_spelled() -> None:
     free = [name for name in (*LONG, *ONE_HYPHEN) if name not in OWNED]
     assert len(free) > 300
     assert [word for name in free for word in spelled(name) if refused(word)] == []
 
 
 @pytest.mark.slow
-def test_every_abbreviation_is_refused_just_when_it_may_mean_an_owned_flag() -> None:
+def test_abbreviation_is_refused_if_it_may_mean_an_owned_flag() -> None:
     """In whatever way the parser takes it: as one option, or as too many to know which."""
     wrong = []
     for word in (*LONG, *ONE_HYPHEN, *cut_short((*LONG, *ONE_HYPHEN))):
@@ -116,7 +116,7 @@ def test_every_abbreviation_is_refused_just_when_it_may_mean_an_owned_flag() -> 
 
 
 @pytest.mark.parametrize("word", ["-n2", "-r1", "-tp=2", "-t"])
-def test_a_name_with_one_hyphen_is_refused_with_its_value_attached(word: str) -> None:
+def test_one_hyphen_owned_flag_with_its_value_is_refused(word: str) -> None:
     assert refused(word)
 
 
@@ -152,7 +152,7 @@ TAKEN = [
 
 
 @pytest.mark.parametrize("args", TAKEN, ids=[" ".join(args) or "none" for args in TAKEN])
-def test_what_only_tunes_the_engine_is_taken(args: list[str]) -> None:
+def test_tuning_flag_is_taken(args: list[str]) -> None:
     assert refused(*args) == []
 
 
@@ -214,5 +214,5 @@ COMMANDS_TAKEN = [
 
 
 @pytest.mark.parametrize("command", COMMANDS_TAKEN, ids=[" ".join(words) for words in COMMANDS_TAKEN])
-def test_a_command_of_ones_own_is_taken(command: list[str]) -> None:
+def test_custom_engine_command_is_taken(command: list[str]) -> None:
     assert broken({"command": command}) == []

@@ -17,13 +17,13 @@ import pytest
 from benchmarks.gpu_stages import record
 from benchmarks.gpu_stages.record import Record
 from benchmarks.gpu_stages.table import STAGES
+from tests.mock_device import LIGHT, mock_device
 
 TESTS = Path(__file__).parents[2]
 ROOT = TESTS.parent
 CPU = {"kind": "cpu", "product": None, "memory_bytes": None}
 MARK = "SLM_TEST"
 """The variable by which the processes of a test are known."""
-LIGHT = (sys.executable, "-m", "light_engine")
 NEVER_HEALTHY = {"LIGHT_ENGINE_FAULT": "never-healthy"}
 
 
@@ -44,11 +44,11 @@ class Bench:
     def have_all_but(self, stage: str, machine: dict[str, Any] = CPU) -> None:
         self.have(*(one.name for one in STAGES if one.name != stage), machine=machine)
 
-    def run(self, fate: dict[str, str] | None = None, **variables: str) -> int:
+    def run(self, fate: dict[str, str] | None = None, *, engine: tuple[str, ...] = LIGHT, **variables: str) -> int:
         """One whole run. Returns its exit status."""
         command = [sys.executable, "-m", "tests.unit.gpu_stages.driver", str(self.results)]
         done = subprocess.run(
-            [*command, json.dumps(fate or {}), *LIGHT],
+            [*command, json.dumps(fate or {}), *engine],
             env=self.environment | variables,
             stdout=subprocess.PIPE,
             text=True,
@@ -100,18 +100,5 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def device() -> Iterator[dict[str, str]]:
     """Variables that put a mock NVML, a mock libcuda and a stand-in MPS in front of whatever is started with them."""
     folder = Path(tempfile.mkdtemp(prefix="slm-mock-"))
-    for name, source in (("libcuda.so.1", "mock_cuda/cuda.c"), ("libnvidia-ml.so.1", "mock_nvml/nvml.c")):
-        flags = ["-shared", "-fPIC", "-Wall", "-Werror"]
-        subprocess.run(["gcc", *flags, "-o", str(folder / name), str(TESTS / source)], check=True)
-    for program in TESTS.glob("mock_cuda/nvidia-*"):
-        shutil.copy(program, folder)
-    (folder / "device").mkdir()
-    folder.chmod(0o755)
-    (folder / "device").chmod(0o777)
-    yield {
-        "LD_LIBRARY_PATH": str(folder),
-        "PATH": f"{folder}:{os.environ['PATH']}",
-        "MOCK_DEVICE": str(folder / "device"),
-        "MOCK_MPS_QUIT_SECONDS": "0.3",
-    }
+    yield mock_device(folder)
     shutil.rmtree(folder)

@@ -12,7 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.gpu_stages import family
+from slm_runtime import processes
+
 from benchmarks.gpu_stages.conductor import Asked, Conductor
 
 
@@ -33,7 +34,7 @@ class Fate:
         self._ahead = 3600.0
 
     def kill(self) -> None:
-        for pid in family.descendants(os.getpid()):
+        for pid in processes.descendants(os.getpid()):
             if b"gpu_stages.child" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
 

@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.gpu_stages import record
 from benchmarks.gpu_stages.table import STAGES
-from tests.unit.gpu_stages.conftest import CPU, LIGHT, NEVER_HEALTHY, ROOT, Bench, a_record
+from tests.mock_device import LIGHT
+from tests.unit.gpu_stages.conftest import CPU, NEVER_HEALTHY, ROOT, Bench, a_record
 
 pytestmark = pytest.mark.slow
 NAMES = [stage.name for stage in STAGES]
@@ -34,7 +35,7 @@ def test_the_minutes_end_in_any_stage(bench: Bench, device: dict[str, str], stag
 
 def test_a_stage_that_dies_takes_no_other(bench: Bench) -> None:
     """Its engine ignores SIGTERM and has lost its parent: only the conductor can still end it."""
-    bench.have("mps", "packs")
+    bench.have("mps", "packs", "serve")
     fate = {"  ledger_with_graphs": "kill", "modern:": "over"}
     assert bench.run(fate, LIGHT_ENGINE_FAULT="ignores-sigterm") == 1
     assert bench.found("decode").incomplete_because == "it ended with status -9: it printed nothing"

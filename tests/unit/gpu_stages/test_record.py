@@ -21,7 +21,7 @@ def test_a_record_is_read_as_it_was_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mps.json"]
 
 
-def test_less_does_not_replace_more(tmp_path: Path) -> None:
+def test_record_with_fewer_figures_replaces_none_with_more(tmp_path: Path) -> None:
     more = a_record("mps", figures={"a": 1, "b": 2})
     record.keep(tmp_path, more)
     record.keep(tmp_path, a_record("mps", began=LATER))
@@ -46,7 +46,7 @@ def test_a_record_of_another_format_counts_as_none(tmp_path: Path) -> None:
     assert record.read(tmp_path, "mps") is None
 
 
-def test_no_name_and_no_folder_of_this_machine_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_record_names_no_host_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "node-7")
     why = f"{ROOT}/benchmarks failed on node-7 under {Path.home()}/x by {sys.prefix}/bin/python"
     record.keep(tmp_path, a_record("mps", incomplete_because=why))

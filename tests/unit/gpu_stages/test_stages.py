@@ -10,6 +10,7 @@ import pytest
 from benchmarks.gpu_stages.job import Unavailable
 from benchmarks.gpu_stages.profile_stage import gain
 from benchmarks.gpu_stages.record import State
+from tests.mock_device import CLIENT_COMMAND
 from tests.unit.gpu_stages.conftest import Bench
 from tests.unit.gpu_stages.test_conductor import MOCK
 
@@ -17,18 +18,17 @@ pytestmark = pytest.mark.slow
 EXPERIMENT = """
 import asyncio, os, sys
 from pathlib import Path
-from benchmarks.gpu_stages import family
 from benchmarks.gpu_stages.job import Job
 from benchmarks.gpu_stages.machine import Kind
 from benchmarks.gpu_stages.mps_stage import Bench
-from slm_runtime import nvml
+from slm_runtime import nvml, processes
 
 name, folder = sys.argv[1:]
-family.adopt_orphans()
+processes.adopt_orphans()
 with nvml.device() as device:
     job = Job(parent=os.getppid(), kind=Kind.MOCK, seconds=60, folder=folder)
     asyncio.run(job.figure(name, getattr(Bench(device, Path(folder), 0.2), name)))
-family.end_descendants(os.getpid())
+processes.end_descendants(os.getpid())
 """
 
 
@@ -76,10 +76,29 @@ def test_a_daemon_that_refuses_is_the_finding(bench: Bench, device: dict[str, st
     assert "the device is busy or unavailable" in said["why"]
 
 
-def test_a_neighbour_that_ends_with_a_killed_client_is_the_finding(bench: Bench, device: dict[str, str]) -> None:
+def test_client_ending_with_a_killed_neighbour_is_a_finding(bench: Bench, device: dict[str, str]) -> None:
     killed = experiment(bench, device, "killed_client", MOCK_CUDA_KILL_IS_FATAL="1")["value"]
     assert killed["while_it_is_killed"] == {"refused": "cuCtxSynchronize: CUDA_ERROR_LAUNCH_FAILED"}
     assert killed["afterwards"]["refused"]
+
+
+def test_a_served_pack_is_killed_in_every_way_and_ended(bench: Bench, device: dict[str, str]) -> None:
+    bench.have_all_but("serve", machine=MOCK)
+    assert bench.run(engine=CLIENT_COMMAND, **device, ENGINE_BYTES=str(2**30)) == 0, bench.said
+    kept = bench.found("serve")
+    assert kept.lacking == {}
+    found = kept.figures
+    assert (found["start"]["mode"], found["start"]["starts"]) == ("MPS", [1, 1])
+    taken = [found["start"][f"free_{when}_bytes"] for when in ("before", "with_one", "with_all")]
+    assert taken == sorted(taken, reverse=True)
+    killed = found["killed_engine"]
+    assert (killed["errors_of_its_neighbour"], killed["starts"]) == (0, [1, 2])
+    assert killed["errors_of_it"] >= 1
+    assert killed["its_death"]["class"] == "EngineDied"
+    assert (found["killed_control"]["daemon"], found["killed_control"]["lost"]) == ("Orphaned", 0)
+    assert found["killed_server"]["starts"] == [2, 3]
+    assert (found["end"]["answered"], found["end"]["exit_status"]) == (found["end"]["in_flight"], 0)
+    assert bench.left_behind() == []
 
 
 def test_a_profile_that_is_cut_short_has_reported_its_points(bench: Bench, device: dict[str, str]) -> None:
@@ -123,7 +142,7 @@ def test_the_gain_is_that_of_undoubted_points(name: str, points: list[Any], frac
         assert gain(rows)["gain_fraction"] == pytest.approx(fraction)
 
 
-def test_without_a_device_nothing_of_one_is_reported(bench: Bench) -> None:
+def test_stage_without_a_device_reports_no_figure(bench: Bench) -> None:
     bench.have_all_but("mps")
     assert bench.run() == 0
     kept = bench.found("mps")

@@ -27,7 +27,7 @@ def test_a_body_is_the_same_value_as_json_and_as_yaml(body: dict[str, str]) -> N
     [("\U0001f480", "\U0001f480"), ("\x7f \x85 \x9b", "\x7f \x85 \x9b"), ("\ufeff \uffff", "\ufeff \uffff"),
      ("\ud83d", "�"), ("\\ud83d", "\\ud83d"), ("\x00 \u2028", "\x00 \u2028")],
 )  # fmt: skip
-async def test_an_apply_brings_every_sign_to_the_server(said: str, read: str) -> None:
+async def test_apply_keeps_every_character(said: str, read: str) -> None:
     bodies: list[bytes] = []
 
     async def take(request: web.Request) -> web.Response:
@@ -45,7 +45,7 @@ async def test_an_apply_brings_every_sign_to_the_server(said: str, read: str) ->
     assert b"\\ud8" not in bodies[0].replace(b"\\\\", b"")
 
 
-async def test_an_apply_names_the_field_manager_that_is_asked_for_and_the_usual_one_otherwise() -> None:
+async def test_apply_names_the_given_field_manager_or_the_usual() -> None:
     managers: list[str] = []
 
     async def take(request: web.Request) -> web.Response:

@@ -21,7 +21,7 @@ HELD_BYTES = 6 << 20
 
 
 @pytest.mark.parametrize("harm", REFUSED)
-async def test_what_is_no_metrics_is_said_and_nothing_else_happens(harm: str) -> None:
+async def test_unreadable_metrics_page_is_no_metrics(harm: str) -> None:
     async with server(REFUSED[harm]) as url:
         with pytest.raises(NoMetrics) as reported:
             await pod_counters(f"{url}/metrics", ENGINE)
@@ -60,7 +60,7 @@ async def test_a_page_is_read_as_utf_8_whatever_codec_it_names(codec: str) -> No
         assert (await pod_counters(url, ENGINE)).running == 3
 
 
-async def test_a_page_of_the_bound_is_read_one_byte_more_is_not() -> None:
+async def test_metrics_page_of_1_mib_is_read_and_no_byte_more() -> None:
     good = engine_page()
     filling = engine_metrics.MOST_BYTES - len(good)
     async with server(says("#" * (filling - 1) + "\n" + good)) as url:
@@ -77,7 +77,7 @@ async def test_an_engine_that_never_ends_its_page_is_given_up(monkeypatch: pytes
             await pod_counters(url, ENGINE)
 
 
-async def test_nobody_listening_is_no_metrics() -> None:
+async def test_refused_connection_is_no_metrics() -> None:
     async with server(says("")) as url:
         pass
     with pytest.raises(NoMetrics, match="Connect"):
@@ -85,7 +85,7 @@ async def test_nobody_listening_is_no_metrics() -> None:
 
 
 @pytest.mark.parametrize("harm", ["a redirect away", "a redirect to itself", "a gzip bomb", "an error nested deeply"])
-async def test_through_the_api_servers_proxy_it_is_the_same(harm: str) -> None:
+async def test_metrics_through_the_api_servers_proxy_are_the_same(harm: str) -> None:
     async with server(REFUSED[harm]) as url, connected(url) as connection:
         with pytest.raises(NoMetrics):
             await engine_counters(connection.session(), url, ENGINE)

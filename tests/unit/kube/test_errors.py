@@ -30,7 +30,7 @@ PDB = "Cannot evict pod as it would violate the pod's disruption budget."
         pytest.param(401, status("Unauthorized", 401), errors.Unavailable, id="credentials are being rotated"),
     ],
 )
-def test_meaning_of_an_answer(code: int, body: str, kind: type[errors.ApiError]) -> None:
+def test_api_status_becomes_its_error(code: int, body: str, kind: type[errors.ApiError]) -> None:
     error = errors.error_of(code, body)
     assert type(error) is kind
     assert error.message

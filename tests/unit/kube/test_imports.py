@@ -21,12 +21,12 @@ def printed(program: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_start_imports_neither_the_synchronous_client_nor_what_is_built_on_it() -> None:
+def test_start_imports_no_synchronous_kubernetes_client() -> None:
     loaded = set(printed(START))
     assert {"kopf", "kubernetes.aio"} <= loaded
     assert not {"requests", "oauthlib", "urllib3", "websocket", "kubernetes.dynamic", "kubernetes.informer"} & loaded
 
 
 @pytest.mark.slow
-def test_every_part_of_the_package_can_still_be_imported_by_others() -> None:
+def test_kubernetes_package_stays_importable_for_others() -> None:
     assert "'kubernetes.client.models.v1_pod.V1Pod'>" in printed(OTHERS)

@@ -105,7 +105,7 @@ def test_the_first_candidate_leads_and_renews_without_reading() -> None:
     assert one.leading
 
 
-def test_a_standby_waits_until_the_lease_stood_still_for_its_whole_duration() -> None:
+def test_standby_waits_until_lease_stood_still_for_its_duration() -> None:
     world = World()
     one, two = world.candidate("one"), world.candidate("two")
     asyncio.run(one.acquire())
@@ -153,7 +153,7 @@ def test_a_lease_is_released_after_a_cancelled_renewal_arrived() -> None:
     assert asyncio.run(two._try())
 
 
-def test_a_lease_is_released_although_a_renewal_arrives_meanwhile() -> None:
+def test_lease_is_released_although_a_renewal_arrives() -> None:
     world = World()
     one, two = world.candidate("one"), world.candidate("two")
     asyncio.run(one.acquire())
@@ -175,7 +175,7 @@ def test_a_lease_that_somebody_else_took_is_not_released() -> None:
     assert world.server.lease["spec"]["holderIdentity"] == "two"
 
 
-def test_a_restarted_process_of_the_same_identity_goes_on_at_once() -> None:
+def test_restarted_process_of_same_identity_leads_at_once() -> None:
     world = World()
     asyncio.run(world.candidate("pod-0").acquire())
     before = world.seconds
@@ -204,7 +204,7 @@ def test_a_lease_that_was_taken_ends_it() -> None:
     assert not one.leading
 
 
-def test_a_server_that_is_down_for_less_than_the_deadline_is_survived() -> None:
+def test_server_down_for_less_than_the_deadline_keeps_lease() -> None:
     world = World()
     one = world.candidate("one")
     asyncio.run(one.acquire())

@@ -19,8 +19,8 @@ from slm_operator.watch.watch_list import Caches, watched_kinds
 from slm_operator.watch.world import World
 from unit.kube.web import connected, server
 
+from tests.builders import page, raw_pod
 from tests.nesting import API_SERVER_LEVELS, DEEP, deep_json
-from tests.unit.watch.raws import gpu_pod, page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ SETTINGS = kopf.OperatorSettings()
 
 def deep_pod(name: str, version: int = 1) -> dict[str, Any]:
     """As whoever may write pods writes it: the API server keeps paths that it does not know in managedFields."""
-    raw = gpu_pod(name, version=version)
+    raw = raw_pod(name, version=version)
     raw["metadata"]["managedFields"] = [{"manager": "me", "operation": "Update", "fieldsV1": {"f:spec": DEEP}}]
     return raw
 
@@ -50,13 +50,13 @@ async def as_kopf(connection: Connection, world: World) -> dict[str, Any]:
 @pytest.mark.parametrize("levels", LEVELS)
 async def test_a_list_with_a_deep_object_is_taken_whole(levels: int) -> None:
     async def listed(_: web.Request) -> web.Response:
-        return web.Response(text=deep_json(page("Pod", deep_pod("deep"), gpu_pod("plain")), levels))
+        return web.Response(text=deep_json(page("Pod", deep_pod("deep"), raw_pod("plain")), levels))
 
     caches = Caches()
     world = World(watched_kinds(caches, Settings()), lambda _: None)
     async with server(listed) as url, connected(url) as connection:
         await api.get("/api/v1/pods", **(await as_kopf(connection, world)))
-    assert set(caches.pods.keys()) == {Key("ns", "deep"), Key("ns", "plain")}
+    assert set(caches.pods.keys()) == {Key("team", "deep"), Key("team", "plain")}
     assert all(pod.gpu_requests == {"nvidia.com/gpu": 1} for pod in caches.pods)
 
 
@@ -64,7 +64,7 @@ async def test_a_list_with_a_deep_object_is_taken_whole(levels: int) -> None:
 @pytest.mark.parametrize("piece", [64, 1 << 20])
 async def test_a_watch_goes_on_past_a_deep_object(levels: int, piece: int) -> None:
     names = ["before", "deep", "after", "last"]
-    pods = [deep_pod(name, 5) if name == "deep" else gpu_pod(name, version=5) for name in names]
+    pods = [deep_pod(name, 5) if name == "deep" else raw_pod(name, version=5) for name in names]
     text = "\n".join(deep_json({"type": "ADDED", "object": pod}, levels) for pod in pods).encode()
 
     async def watched(request: web.Request) -> web.StreamResponse:
@@ -79,11 +79,11 @@ async def test_a_watch_goes_on_past_a_deep_object(levels: int, piece: int) -> No
     async with server(watched) as url, connected(url) as connection:
         seen = [event async for event in api.stream("/api/v1/pods?watch=true", **(await as_kopf(connection, world)))]
     assert seen == [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "5"}}}] * len(names)
-    assert set(caches.pods.keys()) == {Key("ns", name) for name in names}
+    assert set(caches.pods.keys()) == {Key("team", name) for name in names}
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
-async def test_a_request_of_our_own_with_a_deep_answer_ends_as_any_other(status: int) -> None:
+async def test_own_request_with_a_deep_answer_ends_as_any_other(status: int) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=status, text=deep_json({"items": [deep_pod("deep")], "message": "no"}))
 

@@ -17,13 +17,13 @@ from slm_operator.watch.world import World
 from unit.kube.test_nesting import as_kopf
 from unit.kube.web import connected, server
 
+from tests.builders import page, raw_pod
 from tests.nesting import DEEP, deep_json
-from tests.unit.watch.raws import gpu_pod, page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PODS: list[dict[str, Any]] = [gpu_pod(name) for name in "abc"]
+PODS: list[dict[str, Any]] = [raw_pod(name) for name in "abc"]
 """As the API server writes them: with the same first key."""
 ODD = [
     {"metadata": {"name": "text"}, "x": '},{"metadata":', "y": ["]", "}", '"', "\\"]},
@@ -76,7 +76,7 @@ def test_other_answers_are_given_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("harm", ['},{"metadata":', '"},{\\"metadata\\":', "[]" * 10, '"'])
-def test_an_object_full_of_what_separates_objects_takes_linear_time(harm: str) -> None:
+def test_object_full_of_separators_is_split_in_linear_time(harm: str) -> None:
     """Counted are the calls of the decoder: a piece that was no object is not tried again and again."""
     big = {"metadata": {"name": "big"}, "x": [harm] * 2000, "y": [{}, {"metadata": {}}] * 2000}
     shown, _ = split(written(page("Pod", big, *PODS)), 1 << 12)
@@ -84,7 +84,7 @@ def test_an_object_full_of_what_separates_objects_takes_linear_time(harm: str) -
 
 
 def fat(name: str) -> dict[str, Any]:
-    raw = gpu_pod(name)
+    raw = raw_pod(name)
     raw["metadata"]["managedFields"] = [[]] * EMPTY_LISTS
     return raw
 
@@ -112,7 +112,7 @@ async def peak_bytes_of(text: Iterable[bytes], url: str) -> int:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert set(caches.pods.keys()) == {Key("ns", f"fat-{number}") for number in range(BIG)}
+    assert set(caches.pods.keys()) == {Key("team", f"fat-{number}") for number in range(BIG)}
     return peak
 
 

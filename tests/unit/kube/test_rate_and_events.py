@@ -44,7 +44,7 @@ def about(name: str = "a", namespace: str = "ns") -> About:
     return About(api_version="v1", kind="Node", namespace=namespace, name=name, uid=f"uid-{name}")
 
 
-def test_bucket_gives_its_burst_then_its_rate() -> None:
+def test_event_bucket_gives_its_burst_then_its_rate() -> None:
     clock = Clock()
     bucket = TokenBucket(10, 3, clock)
     assert [bucket.take() for _ in range(5)] == [0, 0, 0, 0.1, 0.2]
@@ -52,7 +52,7 @@ def test_bucket_gives_its_burst_then_its_rate() -> None:
     assert bucket.take() == 0
 
 
-def test_bucket_saves_no_more_than_its_burst() -> None:
+def test_event_bucket_saves_no_more_than_its_burst() -> None:
     clock = Clock()
     bucket = TokenBucket(10, 3, clock)
     clock.seconds += 3600
@@ -66,7 +66,7 @@ async def written_by(events: EventRecorder, written: Written, count: int) -> lis
     return found
 
 
-async def test_same_message_is_said_once_in_the_window() -> None:
+async def test_same_event_is_written_once_in_its_window() -> None:
     events, written, clock = recorder()
     said = [events.emit(about(), "Normal", "Profiling", "point 1/6") for _ in range(3)]
     assert said == [True, False, False]
@@ -93,7 +93,7 @@ async def test_memory_is_bounded_when_nobody_writes() -> None:
     assert len(events._budgets) <= REMEMBERED
 
 
-async def test_what_was_said_last_is_forgotten_last(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_latest_event_is_forgotten_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slm_operator.kube.events.REMEMBERED", 3)
     events, _, clock = recorder()
     for name in ("again", "once"):
@@ -104,7 +104,7 @@ async def test_what_was_said_last_is_forgotten_last(monkeypatch: pytest.MonkeyPa
     assert not events.emit(about("again"), "Normal", "Profiling", "m")
 
 
-async def test_an_event_that_cannot_be_written_is_lost_and_the_next_one_is_not() -> None:
+async def test_event_that_cannot_be_written_loses_no_other() -> None:
     events, written, _ = recorder()
     written.refuse_once = Unavailable("down")
     events.emit(about(), "Normal", "A", "first")
@@ -122,7 +122,7 @@ async def test_an_event_of_any_object_has_a_valid_name(name: str) -> None:
     assert len(event["metadata"]["name"]) <= 253
 
 
-async def test_events_of_cluster_scoped_objects_go_to_default_and_long_notes_are_cut() -> None:
+async def test_cluster_scoped_events_go_to_default_with_cut_notes() -> None:
     events, written, _ = recorder()
     events.emit(about(namespace=""), "Warning", "ForeignPods", "x" * 5000)
     (event,) = await written_by(events, written, 1)

@@ -54,7 +54,7 @@ async def test_a_redirect_elsewhere_is_an_error_and_not_followed(
 
 
 @pytest.mark.parametrize("ask", [by_client, by_kopf])
-async def test_a_redirect_inside_the_same_server_is_not_followed_either(
+async def test_redirect_inside_the_same_server_is_not_followed(
     ask: Callable[[Connection], Awaitable[Any]],
 ) -> None:
     asked: list[str] = []

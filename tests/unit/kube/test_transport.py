@@ -54,7 +54,7 @@ async def test_every_write_names_its_field_manager() -> None:
     ]  # fmt: skip
 
 
-async def test_who_does_not_lead_sends_no_write_and_reads_all_the_same() -> None:
+async def test_standby_sends_no_write_and_still_reads() -> None:
     standby, scripted = client(may_write=lambda: False)
     with pytest.raises(NotLeading):
         await standby.delete(POD, "ns", "p", "uid")
@@ -63,7 +63,7 @@ async def test_who_does_not_lead_sends_no_write_and_reads_all_the_same() -> None
     assert [one.method for one in scripted.sent] == ["GET"]
 
 
-async def test_a_deletion_names_the_uid_of_what_it_means() -> None:
+async def test_deletion_names_the_uid() -> None:
     deleting, scripted = client()
     await deleting.delete(POD, "ns", "p", "uid-7")
     assert b'"preconditions": {"uid": "uid-7"}' in (scripted.sent[0].body or b"")

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from slm_core.engines.registry import default
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.api.status import ConfigurationStatus
 from slm_operator.digest import digest
-from slm_operator.manifests.engine import Serving
 from slm_operator.manifests.profile import Preference, Where, profile_job
 from slm_operator.manifests.replicas import (
-    Fleet,
-    advice_digest,
     disruption_budget,
     pod_template,
     replicas,
     service,
 )
+from slm_operator.manifests.router import Router
 from slm_operator.manifests.routing import http_route, inference_pool
-from slm_operator.manifests.served import Served
 from slm_operator.partitioning.base import SliceClass
 from slm_operator.partitioning.plugin_config import config_key, plugin_config
-from slm_operator.watch.records import DeploymentRecord, Key, Meta, ProfileRecord
+from slm_operator.watch.records import ProfileRecord
+
+from tests import builders as build
 
 SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {
     "vllm-whole-gpu": (
@@ -97,6 +95,16 @@ SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {
     ),
 }
 
+ROUTER = Router(
+    port=8000,
+    status_port=8001,
+    agent_port=8002,
+    metrics_port=8003,
+    engine_ports=(8101, 8102, 8103, 8104),
+    most_in_flight=64,
+    paths=default().paths,
+)
+
 
 def golden() -> dict[str, list[dict[str, Any]]]:
     """File name to manifests."""
@@ -109,67 +117,32 @@ def golden() -> dict[str, list[dict[str, Any]]]:
     return files
 
 
-def deployment(spec: dict[str, Any], **meta: Any) -> tuple[DeploymentRecord, SLMDeploymentSpec]:
-    """A record and its spec."""
-    read = SLMDeploymentSpec.model_validate(spec)
-    return DeploymentRecord(meta=Meta(**({"key": Key("team", "chat"), "uid": "uid-chat"} | meta)), spec=read), read
-
-
-def advised(mode: SharingMode, per_gpu: int, **more: Any) -> Serving:
-    """What some advice makes of an engine."""
-    figures: dict[str, Any] = {
-        "batch_size": 96,
-        "kv_bytes": 9_000_000_000,
-        "max_num_batched_tokens": 2048,
-        "engines_per_gpu": per_gpu,
-        "sharing_mode": mode,
-        "gpu_memory_utilization": 0.9 / per_gpu,
-        "weights_bytes": 2_600_000_000,
-    }
-    return Serving(**(figures | more))
-
-
 def template_of(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> dict[str, Any]:
     """A replica's pod template."""
-    return pod_template(*deployment(spec), advised(mode, per_gpu), names.OPT_IN_LABEL)
-
-
-def fleet(serving: Serving, count: int = 1, profile: str = "p", **more: Any) -> Fleet:
-    """So many replicas of it, anywhere."""
-    configuration = ConfigurationStatus(
-        batch_size=serving.batch_size,
-        kv_cache_bytes=serving.kv_bytes,
-        max_num_batched_tokens=serving.max_num_batched_tokens,
-        engines_per_gpu=serving.engines_per_gpu,
-        sharing_mode=serving.sharing_mode.value,
-    )
-    served = Served(profile=profile, digest=advice_digest(serving), source="Measured", configuration=configuration)
-    return Fleet(count=count, served=served, opt_in_label=names.OPT_IN_LABEL, **more)
+    record = build.deployment(spec=spec)
+    return pod_template(record, build.spec_of(record), build.serving(mode, per_gpu), names.OPT_IN_LABEL)
 
 
 def _serving(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> list[dict[str, Any]]:
-    record, read = deployment(spec)
-    serving = advised(mode, per_gpu)
+    record = build.deployment(spec=spec)
+    serving = build.serving(mode, per_gpu)
     return [
-        replicas(record, read, serving, fleet(serving, per_gpu, "opt-12345678")),
+        replicas(record, build.spec_of(record), serving, build.replica_fleet(serving, per_gpu, "opt-12345678")),
         service(record),
         disruption_budget(record),
     ]
 
 
 def _routing() -> list[dict[str, Any]]:
-    record, read = deployment(
-        {
-            "model": {"uri": "hf://facebook/opt-125m"},
-            "routing": {
-                "gatewayRef": {"name": "inference", "namespace": "infra"},
-                "endpointPickerRef": {"name": "chat-epp"},
-                "hostnames": ["chat.example.com"],
-            },
-        }
-    )
-    assert read.routing is not None
-    return [inference_pool(record, read.routing), http_route(record, read.routing)]
+    asked = {
+        "gatewayRef": {"name": "inference", "namespace": "infra"},
+        "endpointPickerRef": {"name": "chat-epp"},
+        "hostnames": ["chat.example.com"],
+    }
+    record = build.deployment(spec={"model": {"uri": "hf://facebook/opt-125m"}, "routing": asked})
+    routing = build.spec_of(record).routing
+    assert routing is not None
+    return [inference_pool(record, routing), http_route(record, routing)]
 
 
 def _profile_job() -> dict[str, Any]:
@@ -185,6 +158,6 @@ def _profile_job() -> dict[str, Any]:
             },
         }
     )
-    record = ProfileRecord(meta=Meta(key=Key("team", "opt-1-3b-12345678"), uid="uid-profile"), spec=spec)
+    record = ProfileRecord(meta=build.meta("opt-1-3b-12345678", uid="uid-profile"), spec=spec)
     free = (Preference(weight=100, hostnames=("gpu-1", "gpu-3")), Preference(weight=50, hostnames=("gpu-2",)))
     return profile_job(record, spec, "slm-operator:0.1.0", Where(opt_in_label=names.OPT_IN_LABEL, preferred=free))

@@ -46,7 +46,7 @@ NAMES = st.one_of(
 
 
 @pytest.mark.parametrize("kind", DERIVED)
-def test_no_two_names_become_one(kind: str) -> None:
+def test_derived_names_do_not_collide(kind: str) -> None:
     of = DERIVED[kind]
     for one, other in combinations({*NASTY, *map(of, NASTY)}, 2):
         assert of(one) != of(other), (one, other)
@@ -59,7 +59,7 @@ FEW = settings(max_examples=30)
 @pytest.mark.parametrize("kind", DERIVED)
 @FEW
 @given(one=NAMES, other=NAMES)
-def test_no_two_names_ever_become_one(kind: str, one: str, other: str) -> None:
+def test_derived_names_never_collide(kind: str, one: str, other: str) -> None:
     of = DERIVED[kind]
     assume(one != other)
     assert of(one) != of(other)

@@ -90,7 +90,7 @@ MERGES: dict[str, tuple[Any, Any, Any]] = {
 
 
 @pytest.mark.parametrize("case", MERGES)
-def test_merge(case: str) -> None:
+def test_overlay_is_merged(case: str) -> None:
     base, over, merged = MERGES[case]
     assert merge(base, over) == merged
 
@@ -173,7 +173,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_the_operator_owns_is_refused_by_name(case: str) -> None:
+def test_overlay_of_operators_own_fields_is_refused_by_name(case: str) -> None:
     overlay, words = REFUSED[case]
     assert any(words in sentence for sentence in refused_fields(overlay))
 
@@ -233,7 +233,7 @@ SHARED_MEMORY: dict[str, tuple[dict[str, Any], str | None]] = {
 
 
 @pytest.mark.parametrize("case", SHARED_MEMORY)
-def test_engines_that_share_by_mps_have_the_daemons_shared_memory(case: str) -> None:
+def test_mps_engines_have_the_daemons_shared_memory(case: str) -> None:
     spec, words = SHARED_MEMORY[case]
     assert refused_fields({"spec": spec}) == ()
     said = refused_under_mps({"spec": spec})

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from slm_operator.api import names
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.profile import Where, profile, profile_args, profile_spec
 from slm_operator.manifests.profile_key import profile_key
@@ -33,11 +32,11 @@ UNMEASURED: dict[str, dict[str, Any]] = {
 
 
 def key(**spec: Any) -> str:
-    return profile_key(profile_spec(SLMDeploymentSpec.model_validate({"model": MODEL} | spec)))
+    return profile_key(profile_spec(build.deployment_spec({"model": MODEL} | spec)))
 
 
 @pytest.mark.parametrize("spec", UNMEASURED.values(), ids=[*UNMEASURED])
-def test_what_is_not_measured_needs_no_profile_of_its_own(spec: dict[str, Any]) -> None:
+def test_field_that_is_not_measured_needs_no_other_profile(spec: dict[str, Any]) -> None:
     assert key(**spec) == key()
 
 
@@ -67,7 +66,7 @@ def test_a_template_of_any_shape_has_a_key(template: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_what_is_measured_needs_a_profile_of_its_own(spec: dict[str, Any]) -> None:
+def test_field_that_is_measured_needs_its_own_profile(spec: dict[str, Any]) -> None:
     assert key(**spec) != key()
 
 

@@ -1,5 +1,6 @@
 """What a replica's pod is: the same for the same spec and advice, patient with a busy engine, and safe to start at once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from slm_operator.api import names
 from slm_operator.manifests.engine import PRE_STOP_SECONDS, SHUTDOWN_SECONDS
 from slm_operator.manifests.replicas import pod_template, replicas
 from slm_operator.manifests.resources import resources
-from slm_operator.watch.records import DeploymentRecord
+
+from tests import builders as build
 
 from . import cases
 
 HASHES = Path(__file__).parents[2] / "golden" / "manifests" / "template-hashes.yaml"
-SPEC: dict[str, Any] = {"model": {"uri": "pvc://models/opt"}}
 
 
 def engine(**more: Any) -> dict[str, Any]:
@@ -28,8 +29,8 @@ def engine(**more: Any) -> dict[str, Any]:
 
 
 def template(spec: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    record, read = cases.deployment(spec or SPEC)
-    return pod_template(record, read, cases.advised(SharingMode.MPS, 2, **more), names.OPT_IN_LABEL)
+    record = build.deployment(spec=spec)
+    return pod_template(record, build.spec_of(record), build.serving(SharingMode.MPS, 2, **more), names.OPT_IN_LABEL)
 
 
 def test_no_upgrade_restarts_an_engine_unawares() -> None:
@@ -48,23 +49,26 @@ UNTOUCHED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", UNTOUCHED)
-def test_what_is_no_part_of_spec_or_advice_restarts_nothing(case: str) -> None:
-    record, read = cases.deployment(SPEC, **UNTOUCHED[case])
-    status = DeploymentRecord(meta=record.meta, spec=read, status={"phase": "Ready", "readyReplicas": 2})
-    serving = cases.advised(SharingMode.MPS, 2)
-    made = [pod_template(one, read, serving, names.OPT_IN_LABEL) for one in (record, status)]
+def test_change_outside_spec_and_advice_restarts_no_engine(case: str) -> None:
+    record, read = build.deployment(), build.deployment_spec()
+    changed = replace(record, meta=replace(record.meta, **UNTOUCHED[case]))
+    status = replace(changed, status={"phase": "Ready", "readyReplicas": 2})
+    serving = build.serving(SharingMode.MPS, 2)
+    made = [pod_template(one, read, serving, names.OPT_IN_LABEL) for one in (changed, status)]
     assert made == [template(), template()]
 
 
-def test_a_new_profile_with_the_same_advice_restarts_nothing_but_is_named() -> None:
-    record, read = cases.deployment(SPEC)
-    serving = cases.advised(SharingMode.MPS, 2)
-    first, second = (replicas(record, read, serving, cases.fleet(serving, 2, name)) for name in ("opt-1", "opt-2"))
+def test_new_profile_of_same_advice_is_named_and_restarts_none() -> None:
+    record, read = build.deployment(), build.deployment_spec()
+    serving = build.serving(SharingMode.MPS, 2)
+    first, second = (
+        replicas(record, read, serving, build.replica_fleet(serving, 2, name)) for name in ("opt-1", "opt-2")
+    )
     assert first["spec"] == second["spec"]
     assert second["metadata"]["annotations"][names.PROFILE_LABEL] == "opt-2"
 
 
-def test_weights_measured_a_few_bytes_differently_restart_nothing() -> None:
+def test_weights_a_few_bytes_apart_restart_nothing() -> None:
     assert template(weights_bytes=2_600_000_000) == template(weights_bytes=2_600_000_001)
 
 
@@ -74,9 +78,9 @@ def test_other_advice_is_visible_on_the_pod() -> None:
 
 
 def test_scaling_changes_no_pod() -> None:
-    record, read = cases.deployment(SPEC)
-    serving = cases.advised(SharingMode.MPS, 2)
-    made = [replicas(record, read, serving, cases.fleet(serving, count)) for count in (0, 1, 9)]
+    record, read = build.deployment(), build.deployment_spec()
+    serving = build.serving(SharingMode.MPS, 2)
+    made = [replicas(record, read, serving, build.replica_fleet(serving, count)) for count in (0, 1, 9)]
     assert len({str(one["spec"]["template"]) for one in made}) == 1
 
 
@@ -87,15 +91,15 @@ ROLLS = {
 
 
 @pytest.mark.parametrize("case", ROLLS)
-def test_roll(case: str) -> None:
+def test_rolling_update_of_a_spare_slot(case: str) -> None:
     spare, rolling = ROLLS[case]
-    record, read = cases.deployment(SPEC)
-    serving = cases.advised(SharingMode.MPS, 2)
-    made = replicas(record, read, serving, cases.fleet(serving, spare_slot=spare))
+    record, read = build.deployment(), build.deployment_spec()
+    serving = build.serving(SharingMode.MPS, 2)
+    made = replicas(record, read, serving, build.replica_fleet(serving, spare_slot=spare))
     assert made["spec"]["strategy"]["rollingUpdate"] == rolling
 
 
-def test_only_five_minutes_of_silence_end_an_engine_and_thirty_it_has_to_start() -> None:
+def test_engine_has_5_min_of_silence_and_30_min_to_start() -> None:
     probes = engine()
     patience = {
         name: probes[name]["periodSeconds"] * probes[name]["failureThreshold"]
@@ -130,7 +134,7 @@ def test_host_memory_follows_the_weights(case: str) -> None:
     assert made["requests"] == made["limits"] == {"cpu": "2", "memory": memory, "nvidia.com/gpu": "1"}
 
 
-def test_spreading_is_a_wish_by_hostname_over_nodes_that_take_pods() -> None:
+def test_spread_over_hostnames_is_preferred_not_required() -> None:
     (spread,) = template()["spec"]["topologySpreadConstraints"]
     assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
     assert spread["topologyKey"] == "kubernetes.io/hostname"
@@ -143,7 +147,7 @@ def test_spreading_is_a_wish_by_hostname_over_nodes_that_take_pods() -> None:
     context=st.integers(100 << 20, 600 << 20),
     used=st.floats(0.0, 1.0),
 )
-def test_engines_that_start_together_never_refuse_for_want_of_free_memory(
+def test_engines_starting_together_find_their_free_memory(
     device_gib: int, engines_per_gpu: int, context: int, used: float
 ) -> None:
     """The last one sees the least: all others have taken their whole slice, and its own context is made already."""

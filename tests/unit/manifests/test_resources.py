@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slm_core.units import GIB
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.manifests.profile import Where, profile_args, profile_job, profile_spec
 from slm_operator.manifests.profile_key import profile_key
@@ -50,7 +49,7 @@ def test_the_profile_gets_what_its_largest_pack_needs(search: dict[str, Any], cp
 
 
 @given(cpus=st.sampled_from(["1", "2", "4500m", "12"]), memory=st.integers(1, 512), engines=st.integers(1, 48))
-def test_a_profile_gets_each_engine_what_a_replica_gets_and_its_own(cpus: str, memory: int, engines: int) -> None:
+def test_profile_pod_has_each_engines_resources_and_its_own(cpus: str, memory: int, engines: int) -> None:
     replica = engine_resources(GPU, by_hand(requests={"cpu": cpus, "memory": f"{memory}Gi"}, limits={"cpu": cpus}))
     made = pack_resources(replica, engines)
     for part in ("requests", "limits"):
@@ -73,7 +72,7 @@ def test_a_quantity_that_is_none_is_left_to_the_api_server(text: str | None) -> 
     assert made.get("cpu") == text
 
 
-def test_the_runtime_is_told_what_a_replica_may_use_and_what_to_find() -> None:
+def test_runtime_is_told_replica_resources_and_expected_gpu() -> None:
     spec = SLMProfileSpec.model_validate({"model": MODEL, "gpu": {"product": "NVIDIA-L4"}})
     words = profile_args(spec, "opt", Where(opt_in_label="x", gpu_memory_bytes=24 * GIB))
     told = dict(zip(words[1::2], words[2::2], strict=False))
@@ -122,7 +121,7 @@ def test_a_limit_is_a_request_where_no_other_is_made(engine: dict[str, Any], fit
 
 def test_only_resources_given_by_hand_enter_the_key_of_a_profile() -> None:
     def key(**spec: Any) -> str:
-        return profile_key(profile_spec(SLMDeploymentSpec.model_validate({"model": MODEL} | spec)))
+        return profile_key(profile_spec(build.deployment_spec({"model": MODEL} | spec)))
 
     for sharing in ({"enginesPerGpu": 4}, {"maxEnginesPerGpu": 48}):
         assert key(sharing=sharing) == key()

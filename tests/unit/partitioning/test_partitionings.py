@@ -35,7 +35,7 @@ def test_every_mode_of_packs_can_be_given_as_slices_of_a_node() -> None:
     ],
     ids=["whole", "mps", "time slicing"],
 )  # fmt: skip
-def test_a_class_is_given_in_one_way(
+def test_slice_class_has_one_partitioning(
     asked: SliceClass,
     resource: str,
     changes_nodes: bool,  # noqa: FBT001
@@ -52,7 +52,7 @@ def test_only_under_mps_does_the_plugin_mount_shared_memory() -> None:
     assert WHOLE_GPUS.mounts_shared_memory == set()
 
 
-def test_only_mps_needs_a_daemon() -> None:
+def test_only_mps_needs_a_control_daemon() -> None:
     found = [daemon_of(one) for one in (UNSHARED, SLICED_2, MPS_4)]
     assert [one.part if one else None for one in found] == [None, None, "mps-control-daemon"]
 

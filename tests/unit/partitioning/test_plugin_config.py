@@ -64,7 +64,7 @@ ODD = st.recursive(
 
 @given(ODD, ODD, ODD)
 @settings(max_examples=60, deadline=None)
-def test_no_value_of_any_type_is_an_error(whole: Any, shared: Any, resource: Any) -> None:
+def test_plugin_configuration_of_any_type_is_no_error(whole: Any, shared: Any, resource: Any) -> None:
     for body in (
         whole,
         {"sharing": shared},
@@ -76,5 +76,5 @@ def test_no_value_of_any_type_is_an_error(whole: Any, shared: Any, resource: Any
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
-def test_what_cannot_be_read_is_of_no_class(case: str) -> None:
+def test_unreadable_configuration_has_no_slice_class(case: str) -> None:
     assert class_of_config(UNREADABLE[case]) is None

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from slm_core.measurements import Mark, MeasurementDocument, SharingMode
 from slm_operator.advisor.advice import Advice
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.reasons import Reason
 from slm_operator.planning.deployment.advising import DecidedFrom, Unadvisable, advice_status, advise_deployment
-from unit.advisor.build import document, pack, point
+
+from tests.builders import deployment_spec, document, pack, point
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 256, 512)
 BASIS = DecidedFrom(profile="measured", generation=3, digest="d1", former={})
@@ -22,23 +22,23 @@ def measured() -> MeasurementDocument:
 
 
 def advised(**spec: Any) -> Advice:
-    found = advise_deployment(SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}} | spec), measured())
+    found = advise_deployment(deployment_spec(spec), measured())
     assert isinstance(found, Advice)
     return found
 
 
-def test_where_only_one_sequence_can_be_trusted_there_is_no_advice_and_its_reason_is_doubt() -> None:
+def test_untrusted_points_give_no_advice_for_doubt() -> None:
     points = [replace(p, marks=() if p.batch_size == 1 else (Mark.THROTTLED,)) for p in measured().points]
-    spec = SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "slo": {"itl": {"maxMs": 40}}})
+    spec = deployment_spec({"slo": {"itl": {"maxMs": 40}}})
     found = advise_deployment(spec, document(*points))
     assert isinstance(found, Unadvisable)
     assert found.reason is Reason.UNTRUSTED_MEASUREMENTS
     assert "above B=1 is in doubt: the GPU lowered its clocks" in found.because
 
 
-def test_a_candidate_that_only_chance_puts_before_the_choice_says_so() -> None:
+def test_candidate_ahead_by_chance_has_reason_noise() -> None:
     alike = document(*(point(b) for b in (1, 32, 64, 128)), point(160, output=7700.0))
-    spec = SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "slo": {"itl": {"maxMs": 40}}})
+    spec = deployment_spec({"slo": {"itl": {"maxMs": 40}}})
     found = advise_deployment(spec, alike)
     assert isinstance(found, Advice)
     said = advice_status(found, BASIS, NOON)
@@ -47,7 +47,7 @@ def test_a_candidate_that_only_chance_puts_before_the_choice_says_so() -> None:
     assert any("B=160 might make up to" in sentence for sentence in said["sentences"])
 
 
-def test_of_many_candidates_the_chosen_and_the_fastest_are_listed() -> None:
+def test_status_lists_chosen_and_fastest_of_many_candidates() -> None:
     said = advice_status(advised(slo={"itl": {"maxFactor": 2}}), BASIS, NOON)
     chosen, *others = said["candidates"]
     assert chosen["verdict"] == "Chosen"
@@ -79,7 +79,7 @@ def test_the_time_of_an_advice_is_that_of_its_decision(now: DecidedFrom, time: s
     )  # fmt: skip
 
 
-def test_the_load_that_it_is_for_is_named_unless_batches_are_full() -> None:
+def test_status_names_the_load_unless_batches_are_full() -> None:
     thin = advice_status(advised(workload={"concurrencyPerGpu": 7}), BASIS, NOON)
     assert thin["inFlightPerGpu"] == 7
     assert "inFlightPerGpu" not in advice_status(advised(), BASIS, NOON)
@@ -99,16 +99,13 @@ OWN_SHM = {"containers": [{"name": "engine", "volumeMounts": [{"name": "x", "mou
 @pytest.mark.parametrize(
     "breaks", [{"securityContext": {"runAsUser": 7}}, OWN_SHM], ids=["another user", "its own /dev/shm"]
 )
-def test_what_mps_does_not_take_is_served_without_it_and_told_why(breaks: dict[str, Any]) -> None:
+def test_engine_that_mps_does_not_take_is_served_without_it(breaks: dict[str, Any]) -> None:
     with_packs = document(
         *map(point, BATCHES), pack(128, gain=0.4), pack(128, sharing_mode=SharingMode.TIME_SLICING, gain=0.3)
     )
     usual, against = (
         advise_deployment(spec, with_packs)
-        for spec in (
-            SLMDeploymentSpec.model_validate({"model": {"uri": "hf://org/opt"}, "podTemplate": {"spec": template}})
-            for template in ({}, breaks)
-        )
+        for spec in (deployment_spec({"podTemplate": {"spec": template}}) for template in ({}, breaks))
     )
     assert isinstance(usual, Advice)
     assert isinstance(against, Advice)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gpu_spread import packs
-from slm_operator.planning.views import DeploymentView
 from slm_operator.watch.records import Cause
 
 from tests import builders as build
@@ -17,10 +16,8 @@ ONE_OF_TWO = build.workload("chat", replicas=2, ready=1)
 
 
 def said(*pods: dict[str, Any], wanted: int = 2, workload: Any = ONE_OF_TWO) -> tuple[bool | None, str, str]:
-    records = tuple(replace(build.replica(f"chat-{number}"), **pod) for number, pod in enumerate(pods))
-    finding = availability(
-        DeploymentView(deployment=build.deployment(), profile=None, workload=workload, pods=records), wanted
-    )
+    records = tuple(build.replica(f"chat-{number}", **pod) for number, pod in enumerate(pods))
+    finding = availability(build.deployment_view(build.deployment(), None, workload=workload, pods=records), wanted)
     return finding.holds, finding.reason, finding.message
 
 
@@ -109,22 +106,22 @@ GPUS: dict[str, tuple[tuple[str, ...], int, str | None]] = {
 
 
 @pytest.mark.parametrize("case", GPUS)
-def test_an_unlucky_placement_is_reported(case: str) -> None:
+def test_uneven_placement_is_reported(case: str) -> None:
     devices, pack, words = GPUS[case]
     pods = tuple(
-        replace(build.replica(f"chat-{number}"), ready=True, resource_health={device: "Healthy"} if device else {})
+        build.replica(f"chat-{number}", ready=True, resource_health={device: "Healthy"} if device else {})
         for number, device in enumerate(devices)
     )
     count = len(pods)
     all_ready = build.workload("chat", replicas=count, ready=count)
-    view = DeploymentView(deployment=build.deployment(), profile=None, workload=all_ready, pods=pods)
+    view = build.deployment_view(build.deployment(), None, workload=all_ready, pods=pods)
     finding = availability(view, count, pack)
     assert finding.holds
     assert (words in finding.message) if words else finding.message == f"{count} of {count} replicas answer"
     assert [one["engines"] for one in packs(pods)] == list(Counter(one.partition("::")[0] for one in devices).values())
 
 
-def test_who_shares_a_gpu_with_fewer_is_no_slower_as_published() -> None:
+def test_replica_sharing_with_fewer_is_no_slower_as_published() -> None:
     """Why an unlucky placement is reported and not corrected."""
     with (build.DATA / "replication.csv").open() as lines:
         rows = [row for row in csv.DictReader(lines) if row["chunked_prefill"] == "off"]
@@ -138,5 +135,5 @@ def test_who_shares_a_gpu_with_fewer_is_no_slower_as_published() -> None:
         assert sorted(speeds.values(), reverse=True) == [speeds[engines] for engines in sorted(speeds)]
 
 
-def test_none_wanted_is_available() -> None:
+def test_deployment_of_zero_replicas_is_available() -> None:
     assert said(wanted=0)[:2] == (True, "ScaledToZero")

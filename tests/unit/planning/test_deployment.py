@@ -58,7 +58,7 @@ def plan(of: DeploymentView) -> Plan:
     return plan_deployment(of, build.SETTINGS, build.NOW)
 
 
-def test_without_a_profile_one_is_asked_for_that_nobody_owns() -> None:
+def test_deployment_without_a_profile_asks_for_an_unowned_one() -> None:
     made = plan(view())
     assert set(applied(made)) == {"SLMProfile"}
     assert "ownerReferences" not in applied(made)["SLMProfile"]["metadata"]
@@ -115,7 +115,7 @@ def test_an_engine_against_the_rules_of_mps_is_not_put_under_it(template: dict[s
     assert not any(isinstance(action, Delete) for action in made.actions)
 
 
-def test_an_engine_of_another_user_has_a_whole_gpu_or_a_turn_of_it() -> None:
+def test_engine_of_another_user_is_served_without_mps() -> None:
     for mode in ("Exclusive", "TimeSlicing", "Auto"):
         made = plan(
             measured({"sharing": {"mode": mode, "enginesPerGpu": 1 if mode == "Exclusive" else 2}} | OTHER_USER)
@@ -131,7 +131,7 @@ def test_no_gpu_time_is_spent_on_mps_that_cannot_be_served(template: dict[str, A
     assert "SLMProfile" in applied(plan(view({"sharing": {"mode": "Auto"}} | template)))
 
 
-def test_without_slices_replicas_are_made_and_wait_and_status_says_for_what() -> None:
+def test_replicas_without_slices_wait_and_status_says_why() -> None:
     waits = Assignment(reason="ForeignPods", pending_because="node gpu-1: its GPU is held by pod others/training")
     made = plan(measured(TWO_PER_GPU, assignment=waits))
     assert applied(made)["Deployment"]["spec"]["replicas"] == 2
@@ -157,7 +157,7 @@ def test_all_replicas_answering_is_ready_and_quiet_afterwards() -> None:
     assert not any(isinstance(action, EmitEvent) for action in later.actions)
 
 
-def test_slots_that_come_free_beside_enough_of_them_are_no_news() -> None:
+def test_more_free_slots_than_needed_change_nothing() -> None:
     first = measured(TWO_PER_GPU, workload=WORKLOAD)
     asked = demand_of(first.deployment, first.profile, first.advice)
     assert asked is not None
@@ -177,7 +177,7 @@ def test_running_replicas_go_on_while_their_only_node_changes() -> None:
     assert blocking(made)[0] == "NodeChanging"
 
 
-def test_once_their_node_is_closed_all_of_them_may_go_and_come_back_as_what_is_advised_now() -> None:
+def test_closed_node_lets_all_replicas_go_and_roll_to_advice() -> None:
     closed = Assignment(
         changing=("gpu-1",), may_be_disrupted=True, reason="NodeChanging", pending_because="it is being drained"
     )
@@ -186,31 +186,29 @@ def test_once_their_node_is_closed_all_of_them_may_go_and_come_back_as_what_is_a
     assert applied(made)["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 2
 
 
-def test_slices_of_what_was_advised_before_are_no_answer() -> None:
+def test_slices_of_former_advice_do_not_count() -> None:
     before = replace(measured(TWO_PER_GPU, workload=WORKLOAD), assignment=replace(READY, slice_class=build.MPS_4))
     made = plan(before)
     assert "Deployment" not in applied(made)
     assert blocking(made)[0] == "Planning"
 
 
-def test_a_replica_without_a_place_does_not_block_the_change_of_its_node_for_somebody_else() -> None:
+def test_pending_replica_does_not_block_its_nodes_change() -> None:
     nowhere = Assignment(may_be_disrupted=True, reason="NoCapacity", pending_because="node gpu-1: serves team.other")
     made = plan(measured(TWO_PER_GPU, assignment=nowhere, workload=WORKLOAD))
     assert applied(made)["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 2
     assert blocking(made)[0] == "NoCapacity"
 
 
-def test_a_deleted_deployment_is_left_to_its_owners_and_the_fleet() -> None:
+def test_deleted_deployment_is_planned_nothing() -> None:
     record = build.deployment()
     gone = replace(record, meta=replace(record.meta, deleting=True))
     assert plan(view(deployment=gone)) == Plan()
 
 
 def test_a_pod_that_the_kubelet_refused_is_removed() -> None:
-    refused = replace(
-        build.replica("chat-1"),
-        phase="Failed",
-        failed_because=Cause("UnexpectedAdmissionError", "maximum request size"),
+    refused = build.replica(
+        "chat-1", phase="Failed", failed_because=Cause("UnexpectedAdmissionError", "maximum request size")
     )
     made = plan(measured(TWO_PER_GPU, workload=WORKLOAD, pods=(refused,)))
     assert [action.key.name for action in made.actions if isinstance(action, Delete)] == ["chat-1"]
@@ -255,7 +253,7 @@ STUCK = {
     "image cannot be pulled": (
         measured(
             workload=STARTING,
-            pods=(replace(build.replica("chat-1"), waiting=Cause("ImagePullBackOff", "no such image")),),
+            pods=(build.replica("chat-1", waiting=Cause("ImagePullBackOff", "no such image")),),
         ),
         "ImagePullBackOff",
         "no such image",
@@ -264,9 +262,7 @@ STUCK = {
     "engine crashes": (
         measured(
             workload=STARTING,
-            pods=(
-                replace(build.replica("chat-1"), waiting=Cause("CrashLoopBackOff", "10s"), terminated=Cause("Error 1")),
-            ),
+            pods=(build.replica("chat-1", waiting=Cause("CrashLoopBackOff", "10s"), terminated=Cause("Error 1")),),
         ),
         "CrashLoopBackOff",
         "kubectl logs chat-1 --previous",
@@ -283,7 +279,7 @@ STUCK = {
 
 
 @pytest.mark.parametrize("case", STUCK)
-def test_what_is_in_the_way_is_named_with_its_remedy(case: str) -> None:
+def test_obstacle_is_named_with_its_remedy(case: str) -> None:
     of, reason, words, stalled = STUCK[case]
     made = blocking(plan(of))
     assert made[0] == reason
@@ -291,7 +287,7 @@ def test_what_is_in_the_way_is_named_with_its_remedy(case: str) -> None:
     assert made[2] is stalled
 
 
-def test_routing_that_cannot_be_made_stalls_and_takes_nothing_from_what_serves() -> None:
+def test_routing_that_cannot_be_made_stalls_and_serving_stays() -> None:
     asked = {"routing": {"gatewayRef": {"name": "inference"}, "endpointPickerRef": {"name": "chat-epp"}}}
     missing = Refusal(kind="InferencePool", because="404 page not found", unserved=True)
     made = plan(measured(TWO_PER_GPU | asked, workload=WORKLOAD, refusal=missing))
@@ -312,7 +308,7 @@ def test_an_infeasible_slo_served_at_best_effort_says_so() -> None:
 PACKS = 300
 
 
-def test_of_more_packs_than_a_status_lists_the_count_is_given() -> None:
+def test_status_counts_packs_beyond_those_it_lists() -> None:
     written = status(plan_deployment(build.many_packs(PACKS), build.SETTINGS, build.NOW))
     assert (len(written["packs"]), written["packCount"]) == (256, PACKS)
     (kind,) = (one for one in KINDS if one.kind == "SLMDeployment")

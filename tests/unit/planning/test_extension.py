@@ -137,7 +137,7 @@ ENDINGS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("printed", "said"), ENDINGS.values(), ids=ENDINGS)
-def test_one_that_fails_leaves_what_was_measured_and_says_so(printed: dict[str, Any], said: str) -> None:
+def test_failed_extension_keeps_the_points_and_says_so(printed: dict[str, Any], said: str) -> None:
     life = extending(asked(**OTHERS["a load"]))
     before = life.profile.measurements
     life.gets_a_gpu()
@@ -168,7 +168,7 @@ def test_points_of_an_extension_that_fails_are_kept() -> None:
     assert "partial" not in life.status
 
 
-def test_a_budget_that_is_spent_is_said_and_a_larger_one_asks_anew() -> None:
+def test_spent_budget_is_reported_and_a_larger_one_asks_anew() -> None:
     life = complete(asked(profiling={"maxGpuMinutes": 5}, **OTHERS["a load"]))
     life.until_it_rests()
     assert (life.begun, life.says[0]) == (1, "Complete")
@@ -187,7 +187,7 @@ def test_points_of_another_gpu_never_take_the_place_of_these() -> None:
     assert "another kind of GPU" in life.status["answered"][0]["shortfall"]
 
 
-def test_when_nobody_asks_any_more_points_are_kept_and_the_job_goes() -> None:
+def test_extension_nobody_asks_for_keeps_points_and_ends_job() -> None:
     life = extending(asked(**OTHERS["a load"]))
     life.gets_a_gpu()
     life.prints(
@@ -212,7 +212,7 @@ def test_questions_are_measured_one_after_the_other() -> None:
     assert life.begun == 3
 
 
-def test_an_incomplete_measurement_is_no_reason_to_measure_it_again() -> None:
+def test_incomplete_measurement_is_not_repeated() -> None:
     document = replace(searched(FIRST), complete=False, incomplete_because="the budget is spent")
     life = Life(profile=build.profile(FIRST))
     life.look()
@@ -275,7 +275,7 @@ def test_thin_evidence_that_stays_so_says_why(spec: dict[str, Any], namespace: s
     assert words in thin_evidence(build.deployment_view(record, moved), record.spec)
 
 
-def test_a_document_without_a_ledger_lacks_nothing_that_can_be_added() -> None:
+def test_document_without_ledger_is_not_extended() -> None:
     record = build.profile(FIRST)
     assert record.spec is not None
     assert lacking(asked(**OTHERS["a load"]).question, record.spec, build.imported()) is None
@@ -301,7 +301,7 @@ def test_no_more_questions_are_remembered_than_status_holds() -> None:
     assert kept == [one.question.digest for one in life.asked[:64]]
 
 
-def test_the_load_of_who_asked_first_is_nobody_elses() -> None:
+def test_load_of_the_first_deployment_is_not_anothers() -> None:
     loaded = replace(searched(FIRST).workload, concurrency=20)
     document = replace(searched(FIRST), workload=loaded)
     plain = build.deployment("plain")
@@ -313,7 +313,7 @@ def test_the_load_of_who_asked_first_is_nobody_elses() -> None:
     assert advise_deployment(named.spec, document) != advice
 
 
-def test_the_load_of_who_asked_first_stays_in_the_document() -> None:
+def test_load_of_the_first_deployment_stays_in_the_document() -> None:
     life = extending(asked(**OTHERS["a load"]))
     more = longer(life)
     life.succeeds(replace(more, workload=replace(more.workload, concurrency=20)), 60.0)

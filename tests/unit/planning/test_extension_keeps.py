@@ -102,7 +102,7 @@ def test_a_budget_that_is_spent_names_whose_is_to_be_raised() -> None:
     assert life.says[2].endswith("raise spec.profiling.maxGpuMinutes of the SLMDeployment")
 
 
-def test_one_that_failed_names_only_what_has_it_tried_again() -> None:
+def test_failed_extension_names_only_what_retries_it() -> None:
     life = measuring()
     runs_out_of_memory(life)
     life.until_it_rests()
@@ -136,7 +136,7 @@ def test_fewer_points_take_no_points_away() -> None:
     assert "lacks points that were there before" in life.says[2]
 
 
-def test_who_was_measured_in_part_is_so_once_nobody_asks() -> None:
+def test_partly_measured_profile_stays_so_once_nobody_asks() -> None:
     life = Life(profile=build.profile(FIRST))
     life.look()
     life.succeeds(replace(searched(FIRST), **NOT_DONE), 300.0)
@@ -174,7 +174,7 @@ def test_a_budget_raised_while_it_measures_keeps_the_points() -> None:
     assert "--continue-from" in life.manifest["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
-def test_what_else_is_asked_is_looked_at_once_it_is_measured() -> None:
+def test_further_question_is_looked_at_after_measuring() -> None:
     life = first_try_of(searched(FIRST))
     life.prints(document=searched(FIRST))
     assert life.look().look_again_seconds is not None
@@ -191,7 +191,7 @@ ODD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("field", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("spec", OTHERS.values(), ids=OTHERS)
-def test_figures_no_engine_has_are_no_bug(spec: dict[str, Any], field: dict[str, Any]) -> None:
+def test_impossible_figures_of_a_document_are_no_internal_error(spec: dict[str, Any], field: dict[str, Any]) -> None:
     document, profile = searched(FIRST), build.profile(FIRST)
     assert profile.spec is not None
     for at, point in enumerate(document.points):

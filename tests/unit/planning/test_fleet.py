@@ -83,7 +83,7 @@ def open_for_the_daemon() -> FleetView:
     return replace(view, nodes=(waiting,), daemons=build.plugin_pods("gpu-1"))
 
 
-def test_the_taint_is_lifted_for_the_mps_daemon_and_the_node_is_changing_still() -> None:
+def test_taint_is_lifted_for_mps_daemon_while_node_changes() -> None:
     plan = plan_fleet(open_for_the_daemon(), build.SETTINGS, build.later(200))
     assert not plan.plan.actions
     assignment = plan.assignments[build.demand().deployment]
@@ -91,7 +91,7 @@ def test_the_taint_is_lifted_for_the_mps_daemon_and_the_node_is_changing_still()
     assert "0 of 2 nvidia.com/gpu.shared are allocatable" in (assignment.stage or "")
 
 
-def test_whole_gpus_that_come_back_during_the_wait_for_the_daemon_close_the_node_again() -> None:
+def test_whole_gpus_during_wait_for_mps_daemon_taint_node_again() -> None:
     view = open_for_the_daemon()
     view = replace(view, nodes=(replace(view.nodes[0], allocatable={names.NVIDIA_GPU: 1}),))
     assert "node gpu-1: taint" in [
@@ -116,7 +116,7 @@ def play_until(view: FleetView, words: str) -> tuple[FleetView, float]:
     raise AssertionError(f"never reported: {words}")
 
 
-def test_a_node_is_closed_only_when_its_configuration_has_been_projected() -> None:
+def test_node_is_closed_once_its_configuration_is_projected() -> None:
     view, added_s = play_until(build.fleet_view(build.demand(), nodes=(build.node(),)), "config:")
     early = plan_fleet(view, build.SETTINGS, build.later(added_s + build.SETTINGS.nodes.projection_seconds - 1))
     assert not early.plan.actions
@@ -125,7 +125,7 @@ def test_a_node_is_closed_only_when_its_configuration_has_been_projected() -> No
     assert "node gpu-1: taint" in [line(action) for action in due.plan.actions]
 
 
-def test_a_requested_config_is_awaited_though_somebody_removed_the_key() -> None:
+def test_requested_config_is_awaited_though_its_key_is_gone() -> None:
     before = build.node()
     view, lapsed_s = play_until(build.fleet_view(build.demand(), nodes=(before,)), "device-plugin.config=slm-")
     labels = dict(view.nodes[0].meta.labels) | build.feature_labels(1, build.WHOLE)
@@ -138,7 +138,7 @@ def test_a_requested_config_is_awaited_though_somebody_removed_the_key() -> None
     )
 
 
-def test_a_switch_of_class_drains_our_replicas_first() -> None:
+def test_class_change_drains_own_replicas_first() -> None:
     view, _, _ = play_out(build.fleet_view(build.demand(), nodes=(build.node(),)))
     view = replace(
         view,
@@ -154,7 +154,7 @@ def without_label(meta: Meta, name: str) -> Meta:
     return replace(meta, labels={key: value for key, value in meta.labels.items() if key != name})
 
 
-def test_the_last_replica_that_answers_stays_while_another_counts_whose_node_is_gone() -> None:
+def test_last_ready_replica_stays_while_another_lost_its_node() -> None:
     view, _, _ = play_out(build.fleet_view(build.demand(), nodes=(build.node(),)))
     pods = (build.replica("a"), build.replica("b", "gpu-9"), build.replica("n", of="other"))
     opted_out = replace(view.nodes[0], meta=without_label(view.nodes[0].meta, names.OPT_IN_LABEL))
@@ -185,7 +185,7 @@ def test_a_foreign_pod_that_lands_during_a_change_stops_it() -> None:
     assert "waits for a pod of another namespace" in (plan.assignments[build.demand().deployment].pending_because or "")
 
 
-def test_a_replica_that_lands_on_a_node_that_changes_for_others_gives_way() -> None:
+def test_replica_landing_on_a_changing_node_is_evicted() -> None:
     other = build.demand("other", slice_class=build.WHOLE, replicas=3)
     view, _ = play_until(build.fleet_view(build.demand(), nodes=(build.node(),)), "taint")
     view = replace(view, demands=(build.demand(), other), pods=(*view.pods, build.replica("late", of="other")))
@@ -197,7 +197,7 @@ def test_a_replica_that_lands_on_a_node_that_changes_for_others_gives_way() -> N
     assert plan.assignments[build.demand().deployment].slots == 2
 
 
-def test_a_node_that_never_converges_is_rolled_back_and_not_tried_again() -> None:
+def test_node_that_never_converges_is_rolled_back_for_good() -> None:
     view = build.fleet_view(build.demand(), nodes=(build.node(labels={CONFIG: "default"}),))
     reported: list[str] = []
     for tick in range(100):
@@ -237,7 +237,7 @@ def test_co_tenants_that_allow_it_share_a_node_and_others_do_not() -> None:
     assert plan.assignments[build.demand("c").deployment].reason == "NoCapacity"
 
 
-def test_the_same_world_gives_the_same_plan_and_a_settled_one_none() -> None:
+def test_same_view_gives_the_same_plan_and_a_settled_one_none() -> None:
     nodes = tuple(build.node(f"gpu-{i}", gpus=2) for i in range(4))
     view = build.fleet_view(build.demand("b", replicas=4), build.demand("a", replicas=3), nodes=nodes)
     shuffled = replace(view, demands=view.demands[::-1], nodes=view.nodes[::-1])
@@ -256,12 +256,12 @@ REFUSALS = {
     ),
     "no node at all": (build.fleet_view(build.demand(), nodes=()), "NoNode", "slm-operator.io/managed=true"),
     "not ready": (
-        build.fleet_view(build.demand(), nodes=(replace(build.node(), ready=False),)),
+        build.fleet_view(build.demand(), nodes=(build.node(ready=False),)),
         "NoCapacity",
         "is not ready",
     ),
     "cordoned": (
-        build.fleet_view(build.demand(), nodes=(replace(build.node(), unschedulable=True),)),
+        build.fleet_view(build.demand(), nodes=(build.node(unschedulable=True),)),
         "NoCapacity",
         "is cordoned",
     ),
@@ -344,7 +344,7 @@ SHORTAGES = {
 
 
 @pytest.mark.parametrize("case", SHORTAGES)
-def test_who_wants_whole_gpus_is_always_told_why_there_are_no_more(case: str) -> None:
+def test_shortage_of_whole_gpus_is_explained(case: str) -> None:
     replicas, allocatable, words = SHORTAGES[case]
     nodes = tuple(build.node(f"gpu-{at}", gpus=gpus) for at, gpus in enumerate(allocatable, 1))
     demand = build.demand(slice_class=build.WHOLE, replicas=replicas)
@@ -375,7 +375,7 @@ def test_whole_gpus_need_no_partitioning() -> None:
     assert plan.assignments[build.demand().deployment].slots == 2
 
 
-def test_where_nodes_are_not_seen_the_scheduler_finds_the_room() -> None:
+def test_fleet_without_nodes_leaves_room_to_the_scheduler() -> None:
     namespaced = build.SETTINGS.model_copy(update={"namespaces": ("team",)})
     asked = build.demand(replicas=3)
     made = plan_fleet(build.fleet_view(asked, nodes=()), namespaced, build.NOW)

@@ -37,7 +37,7 @@ def world(scale: int, *, running: bool) -> FleetView:
         for place in range(GPUS):
             name = f"w{number:03}-{place}"
             demands.append(build.demand(name, build.WHOLE, 1))
-            pods.append(replace(build.replica(f"{name}-0", whole, name), gpu_requests={names.NVIDIA_GPU: 1}))
+            pods.append(build.replica(f"{name}-0", whole, name, gpu_requests={names.NVIDIA_GPU: 1}))
     return build.fleet_view(*demands, nodes=tuple(nodes), pods=tuple(pods) if running else ())
 
 
@@ -102,7 +102,7 @@ def test_ten_times_the_fleet_costs_about_ten_times_the_calls(name: str) -> None:
     assert calls(10) < 12 * calls(1)
 
 
-def test_the_world_at_rest_is_at_rest() -> None:
+def test_settled_fleet_has_no_actions() -> None:
     plan = plan_fleet(world(2, running=True), build.SETTINGS, build.NOW)
     assert not plan.plan.actions
     assert {one.reason for one in plan.assignments.values()} == {"Ready"}

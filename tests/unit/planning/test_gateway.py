@@ -1,6 +1,5 @@
 """Load-aware routing: made when asked for, removed when not, and its refusal reported where it is no refusal to serve."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,8 +15,7 @@ MADE = {"routing": {"inferencePool": "chat", "httpRoute": "chat"}}
 
 
 def view(spec: dict[str, Any], status: dict[str, Any] | None = None, refusal: Refusal | None = None) -> DeploymentView:
-    record = replace(build.deployment(spec=spec), status=status or {})
-    return DeploymentView(deployment=record, profile=None, refusal=refusal)
+    return build.deployment_view(build.deployment(spec=spec, status=status or {}), None, refusal=refusal)
 
 
 def planned(of: DeploymentView, settings: Settings = build.SETTINGS) -> tuple[list[str], dict[str, str] | None]:
@@ -40,12 +38,12 @@ STEPS: dict[str, tuple[DeploymentView, list[str], dict[str, str] | None]] = {
 
 
 @pytest.mark.parametrize("case", STEPS)
-def test_what_is_made_and_removed_and_remembered(case: str) -> None:
+def test_routing_objects_are_made_removed_and_remembered(case: str) -> None:
     of, actions, kept = STEPS[case]
     assert planned(of) == (actions, kept)
 
 
-def test_what_is_not_planned_to_go_yet_is_remembered() -> None:
+def test_route_that_stays_for_now_is_remembered() -> None:
     assert routing_status(view({}, MADE).deployment, (), build.SETTINGS) == MADE["routing"]
 
 
@@ -73,7 +71,7 @@ def test_the_condition_names_what_is_in_the_way(case: str) -> None:
     assert words in found.message
 
 
-def test_nothing_is_said_of_routing_that_was_not_asked_for() -> None:
+def test_routing_that_was_not_asked_for_has_no_condition() -> None:
     of = view({}, refusal=Refusal(kind="InferencePool", because="late"))
     assert of.deployment.spec is not None
     assert routed_finding(of, of.deployment.spec, build.SETTINGS) is None
@@ -99,7 +97,7 @@ REFUSED: dict[str, tuple[Settings, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_gateway_of_another_namespace_is_routed_from_only_as_allowed(case: str) -> None:
+def test_gateway_of_another_namespace_is_used_only_as_allowed(case: str) -> None:
     settings, spec, words = REFUSED[case]
     assert planned(view(spec), settings) == ([], None)
     assert planned(view(spec, MADE), settings) == (["Delete HTTPRoute", "Delete InferencePool"], None)
@@ -111,5 +109,5 @@ def test_a_gateway_of_another_namespace_is_routed_from_only_as_allowed(case: str
     assert words in found.message
 
 
-def test_a_listed_gateway_is_routed_from_for_hosts_of_the_namespace() -> None:
+def test_listed_gateway_serves_hosts_of_the_namespace() -> None:
     assert planned(view(of_another("a.team.example")), LISTED)[0] == ["Apply InferencePool", "Apply HTTPRoute"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.api import names
@@ -19,6 +19,11 @@ from tests import builders as build
 
 from .test_deployment import TWO_PER_GPU, applied, measured, status
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from slm_core.measurements import MeasurementDocument
+
 GPU_4 = {"nodeSelector": {"pool": "small"}, "tolerations": [{"key": "dedicated", "operator": "Exists"}]}
 BEFORE: dict[str, Any] = TWO_PER_GPU | {"replicas": 2, "accelerator": GPU_4}
 """What was asked for, advised and served."""
@@ -32,7 +37,7 @@ def served(replicas: int = 2) -> WorkloadRecord:
     """The Deployment of what was served, all of its replicas answering."""
     manifest = applied(plan(measured(BEFORE)))["Deployment"]
     text = manifest["metadata"]["annotations"][names.SERVED_ANNOTATION]
-    return replace(build.workload("chat", replicas=replicas, ready=replicas), served=text)
+    return build.workload("chat", replicas=replicas, ready=replicas, served=text)
 
 
 def former_status() -> dict[str, Any]:
@@ -53,9 +58,9 @@ def unreadable(record: DeploymentRecord) -> DeploymentRecord:
     return replace(record, spec=None, broken="spec.model: no")
 
 
-def with_profile(spec: dict[str, Any], **more: Any) -> DeploymentView:
+def with_profile(spec: dict[str, Any], document: MeasurementDocument | None = None, **more: Any) -> DeploymentView:
     record = build.deployment(spec=BEFORE | spec, status=former_status())
-    return changed(deployment=record, profile=build.profile(record, **more))
+    return changed(deployment=record, profile=build.profile(record, document, **more))
 
 
 def failed_profile() -> DeploymentView:
@@ -67,25 +72,25 @@ def failed_profile() -> DeploymentView:
 OTHER_MODEL = {"model": {"uri": "hf://org/other"}}
 SLO_OUT_OF_REACH = {"slo": {"itl": {"maxMs": 0.01}, "onInfeasible": "Hold"}}
 REFUSED_TEMPLATE = {"podTemplate": {"spec": {"containers": [{"name": "engine", "image": "mine"}]}}}
-CASES: dict[str, tuple[DeploymentView, str, bool]] = {
-    "its profile was deleted": (changed(), "ProfileRequested", False),
-    "another model": (changed(OTHER_MODEL), "ProfileRequested", False),
-    "its profile waits": (with_profile({}), "Profiling", False),
-    "a profile that failed": (failed_profile(), "EngineDied", True),
+CASES: dict[str, tuple[Callable[[], DeploymentView], str, bool]] = {
+    "its profile was deleted": (changed, "ProfileRequested", False),
+    "another model": (lambda: changed(OTHER_MODEL), "ProfileRequested", False),
+    "its profile waits": (lambda: with_profile({}), "Profiling", False),
+    "a profile that failed": (failed_profile, "EngineDied", True),
     "a profile that is not there": (
-        changed({"profiling": {"profileRef": {"name": "gone"}}}),
+        lambda: changed({"profiling": {"profileRef": {"name": "gone"}}}),
         "ProfileNotFound",
         True,
     ),
-    "nothing may be measured": (changed({"profiling": {"policy": "Never"}}), "ProfileMissing", True),
+    "nothing may be measured": (lambda: changed({"profiling": {"policy": "Never"}}), "ProfileMissing", True),
     "an SLO out of reach, held": (
-        with_profile(SLO_OUT_OF_REACH, measurements=build.imported()),
+        lambda: with_profile(SLO_OUT_OF_REACH, build.imported()),
         "SLOInfeasible",
         True,
     ),
-    "a template that is refused": (changed(REFUSED_TEMPLATE), "InvalidPodTemplate", True),
+    "a template that is refused": (lambda: changed(REFUSED_TEMPLATE), "InvalidPodTemplate", True),
     "a spec that cannot be read": (
-        changed(deployment=unreadable(build.deployment(status=former_status()))),
+        lambda: changed(deployment=unreadable(build.deployment(status=former_status()))),
         "InvalidSpec",
         True,
     ),
@@ -95,9 +100,9 @@ CANNOT_BE_ADVISED = {"an SLO out of reach, held", "a template that is refused"}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_answers_is_left_alone_and_status_says_so(case: str) -> None:
+def test_serving_deployment_is_left_alone_and_status_says_so(case: str) -> None:
     of, reason, stalls = CASES[case]
-    made = plan(of)
+    made = plan(of())
     said = {one["type"]: one for one in status(made)["conditions"]}
     assert len(said) == len(status(made)["conditions"]), "each type once, or the API server refuses the status"
     assert "Deployment" not in applied(made)
@@ -118,7 +123,7 @@ def scaled(of: DeploymentView) -> list[int]:
 @pytest.mark.parametrize("case", [case for case in CASES if case != "a spec that cannot be read"])
 @pytest.mark.parametrize("wanted", [0, 1, 5])
 def test_the_number_of_replicas_is_obeyed(case: str, wanted: int) -> None:
-    of, _, _ = CASES[case]
+    of = CASES[case][0]()
     spec = of.deployment.spec
     assert spec is not None
     asked = replace(of, deployment=replace(of.deployment, spec=spec.model_copy(update={"replicas": wanted})))
@@ -129,7 +134,7 @@ def test_the_number_of_replicas_is_obeyed(case: str, wanted: int) -> None:
     assert [one.key for one in demand.tolerations] == ["dedicated"]
 
 
-def test_a_slice_is_as_large_as_it_was() -> None:
+def test_serving_without_advice_keeps_its_slice_size() -> None:
     before = read_served(served().served)
     assert before is not None
     demand = demand_of(changed().deployment, None, None, before.model_copy(update={"slice_bytes": 7 << 30}))
@@ -155,7 +160,7 @@ def test_without_a_status_the_advice_is_read_off_the_deployment() -> None:
 
 
 def test_a_replica_that_fails_meanwhile_is_seen() -> None:
-    pod = replace(build.replica("chat-1"), waiting=Cause("CrashLoopBackOff"))
+    pod = build.replica("chat-1", waiting=Cause("CrashLoopBackOff"))
     said = {one["type"]: one for one in status(plan(changed(workload=w_ready(1), pods=(pod,))))["conditions"]}
     assert (said["Available"]["status"], said["Available"]["reason"]) == ("False", "CrashLoopBackOff")
     assert said["Ready"]["status"] == "False"
@@ -169,7 +174,7 @@ def w_ready(ready: int) -> WorkloadRecord:
     "text",
     [None, "", "{", "[]", '{"profile": 1}', '{"configuration": {"batchSize": "x"}}', "[" * 5000, '"\\ud800"'],
 )
-def test_what_somebody_has_broken_on_the_deployment_is_nothing(text: str | None) -> None:
+def test_unreadable_served_annotation_scales_nothing(text: str | None) -> None:
     of = changed(workload=replace(served(), served=text))
     assert read_served(text) is None
     assert scaled(of) == []
@@ -183,7 +188,7 @@ def test_routing_goes_on_too() -> None:
 
 
 @pytest.mark.parametrize(("pool", "reason"), [("small", "Ready"), ("large", "Planning")])
-def test_only_an_answer_about_its_own_nodes_is_taken(pool: str, reason: str) -> None:
+def test_only_an_assignment_for_its_own_nodes_is_taken(pool: str, reason: str) -> None:
     asked = build.demand(node_selector={"pool": pool})
     room = Assignment(asked=asked, nodes=("gpu-1",), slots=2, slice_class=build.MPS_2)
     said = {one["type"]: one["reason"] for one in status(plan(changed(assignment=room)))["conditions"]}
@@ -195,26 +200,26 @@ def test_a_deployment_that_is_being_deleted_is_not_scaled() -> None:
     assert scaled(changed({"replicas": 5}, workload=going)) == []
 
 
-def test_what_was_never_served_is_not_scaled() -> None:
+def test_deployment_never_served_is_not_scaled() -> None:
     of = changed(workload=None)
     assert scaled(of) == []
     assert demand_of(of.deployment, None, None) is None
 
 
 PAUSED = {"paused": True}
-PAUSES: dict[str, DeploymentView] = {
-    "as it was": with_profile(PAUSED, measurements=build.imported()),
-    "with other advice": with_profile(PAUSED | {"sharing": {"mode": "Exclusive"}}, measurements=build.imported()),
-    "with another image": with_profile(PAUSED | {"engine": {"image": "other:1"}}, measurements=build.imported()),
-    "another model": changed(PAUSED | OTHER_MODEL),
-    "its profile waits": with_profile(PAUSED),
-    "a template that is refused": changed(PAUSED | REFUSED_TEMPLATE),
+PAUSES: dict[str, Callable[[], DeploymentView]] = {
+    "as it was": lambda: with_profile(PAUSED, build.imported()),
+    "with other advice": lambda: with_profile(PAUSED | {"sharing": {"mode": "Exclusive"}}, build.imported()),
+    "with another image": lambda: with_profile(PAUSED | {"engine": {"image": "other:1"}}, build.imported()),
+    "another model": lambda: changed(PAUSED | OTHER_MODEL),
+    "its profile waits": lambda: with_profile(PAUSED),
+    "a template that is refused": lambda: changed(PAUSED | REFUSED_TEMPLATE),
 }
 
 
 @pytest.mark.parametrize("case", PAUSES)
-def test_a_paused_one_is_scaled_and_changed_in_nothing_else(case: str) -> None:
-    of = replace(PAUSES[case], workload=served(replicas=3), assignment=None)
+def test_paused_deployment_is_only_scaled(case: str) -> None:
+    of = replace(PAUSES[case](), workload=served(replicas=3), assignment=None)
     made = plan(of)
     assert scaled(of) == [2]
     assert applied(made).keys() <= {"Service", "PodDisruptionBudget"}
@@ -232,8 +237,8 @@ def test_a_paused_one_is_scaled_and_changed_in_nothing_else(case: str) -> None:
     assert settled["advice"] == former_status()["advice"]
 
 
-def test_a_paused_one_that_was_never_served_is_not_made() -> None:
-    made = plan(replace(with_profile(PAUSED, measurements=build.imported()), workload=None))
+def test_paused_deployment_never_served_is_not_made() -> None:
+    made = plan(replace(with_profile(PAUSED, build.imported()), workload=None))
     assert not applied(made)
     assert status(made)["phase"] == "Paused"
     assert "spec.paused: no replica is made" in [one["message"] for one in status(made)["conditions"]]

@@ -38,13 +38,7 @@ def said(view: ProfileView, settings: Settings = build.SETTINGS, seconds: float 
 
 def engine(name: str, node: str = "gpu-1", **more: Any) -> PodRecord:
     """A replica with a whole GPU."""
-    return replace(build.replica(name, node, **more), gpu_requests={names.NVIDIA_GPU: 1})
-
-
-def sliced(name: str = "gpu-1", config: str = "slm-mps-2-abc", **more: Any) -> NodeRecord:
-    """A node whose slices are for team/chat."""
-    ours = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "team.chat", "nvidia.com/device-plugin.config": config}
-    return build.node(name, slice_class=build.MPS_2, labels=ours, **more)
+    return build.replica(name, node, **more, gpu_requests={names.NVIDIA_GPU: 1})
 
 
 def ending(pod: PodRecord) -> PodRecord:
@@ -60,8 +54,8 @@ ENGINE, TRAINING = engine("chat-1"), build.foreign("training", "gpu-2")
 CHANGING = build.node("gpu-2", labels={}, taints=(Taint(key=names.CHANGING_TAINT),))
 HELD = {
     "a whole GPU": waits(GPU, pods=(ENGINE,)),
-    "slices that we made": waits(sliced(), pods=(build.replica("chat-1"), build.replica("chat-2"))),
-    "both": waits(sliced(), OTHER, pods=(build.replica("chat-1"), engine("chat-2", "gpu-2"))),
+    "slices that we made": waits(build.partitioned_node(), pods=(build.replica("chat-1"), build.replica("chat-2"))),
+    "both": waits(build.partitioned_node(), OTHER, pods=(build.replica("chat-1"), engine("chat-2", "gpu-2"))),
     "all GPUs of a node": waits(TWO, pods=(engine("chat-1", "gpu-2"), engine("chat-2", "gpu-2"))),
     "one of two nodes, and the other is cordoned": waits(
         GPU, replace(OTHER, unschedulable=True), pods=(ENGINE, TRAINING)
@@ -70,21 +64,25 @@ HELD = {
         GPU, replace(OTHER, taints=(Taint(key="dedicated"),)), pods=(ENGINE,)
     ),
     "one of two nodes, and the other has no GPU": waits(GPU, replace(OTHER, allocatable={}), pods=(ENGINE,)),
-    "one of two nodes, and others sliced the other": waits(GPU, sliced("gpu-2", config="theirs"), pods=(ENGINE,)),
+    "one of two nodes, and others sliced the other": waits(
+        GPU, build.partitioned_node("gpu-2", requested="theirs", annotations={}), pods=(ENGINE,)
+    ),
 }
 NOT_HELD = {
     "nothing is opted in": waits(),
     "somebody's training ends some day": waits(GPU, OTHER, pods=(ENGINE, TRAINING)),
     "somebody's training has a GPU beside a replica": waits(TWO, pods=(TRAINING, engine("chat-1", "gpu-2"))),
     "somebody's pod has a slice beside a replica": waits(
-        sliced(), pods=(build.replica("chat-1"), build.foreign("notebook"))
+        build.partitioned_node(), pods=(build.replica("chat-1"), build.foreign("notebook"))
     ),
     "another profile is measured": waits(GPU, OTHER, pods=(ENGINE, build.measuring(JOB, node="gpu-2"))),
     "a node is being given back": waits(GPU, CHANGING, pods=(ENGINE,)),
     "a replica is ending": waits(GPU, pods=(ending(ENGINE),)),
     "a GPU is to spare": waits(GPU, TWO, pods=(ENGINE, engine("chat-2", "gpu-2"))),
-    "slices have no replica yet": waits(sliced()),
-    "slices are whoever's, and others made them": waits(sliced(config="theirs"), pods=(build.replica("chat-1"),)),
+    "slices have no replica yet": waits(build.partitioned_node()),
+    "slices are whoever's, and others made them": waits(
+        build.partitioned_node(requested="theirs", annotations={}), pods=(build.replica("chat-1"),)
+    ),
     "a label is all that makes it a replica": waits(GPU, pods=(made_by(ENGINE, Owner("StatefulSet", "x", "uid-x")),)),
 }
 
@@ -101,7 +99,7 @@ def test_profile_and_replicas_want_the_same_gpu_where_they_hold(view: ProfileVie
 
 
 @pytest.mark.parametrize("view", NOT_HELD.values(), ids=NOT_HELD)
-def test_a_profile_only_waits_where(view: ProfileView) -> None:
+def test_profile_only_waits_for_a_gpu_where(view: ProfileView) -> None:
     reason, message = said(view)
     assert reason == "WaitingForGPU"
     assert "at once" not in message
@@ -130,7 +128,7 @@ def test_replicas_of_others_alone_are_for_their_owner_to_scale() -> None:
     assert "kubectl scale slmd NAME --replicas=0, which is for the owner of one of them to do" in message
 
 
-def test_replicas_of_others_are_named_where_an_administrator_says() -> None:
+def test_administrator_may_have_others_replicas_named() -> None:
     tenancy = build.SETTINGS.tenancy.model_copy(update={"names_of_others": True})
     _, message = said(THEIRS, build.SETTINGS.model_copy(update={"tenancy": tenancy}))
     assert "replica others/llama-1, replica team/chat-1" in message
@@ -142,7 +140,7 @@ def test_a_deployment_whose_label_is_a_hash_is_not_named_by_it() -> None:
     assert "kubectl scale slmd NAME --replicas=0" in message
 
 
-def test_of_a_fleet_of_replicas_only_some_are_named() -> None:
+def test_many_replicas_in_the_way_are_named_only_in_part() -> None:
     fleet = [f"gpu-{number}" for number in range(40)]
     _, message = said(waits(*map(build.node, fleet), pods=tuple(engine(f"chat-{name}", name) for name in fleet)))
     assert "replica team/chat-gpu-12 and 35 more" in message

@@ -16,14 +16,13 @@ from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.profile.log import read_log
 from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.views import ProfileView
-from slm_operator.watch.records import PodRecord
 
 from tests import builders as build
 from tests.hostile_log import DOCUMENT, LOGS, LONG, line
 
 pytestmark = pytest.mark.slow
 JOB = build.job(build.profile(build.deployment()))
-POD = PodRecord(meta=build.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
+POD = build.measuring(JOB)
 ETCD_BYTES = 1_500_000
 
 anything = st.recursive(
@@ -76,7 +75,7 @@ def test_no_event_makes_a_status_that_is_refused(said: list[dict[str, Any]]) -> 
     planned("\n".join(json.dumps(event, separators=(",", ":")) for event in said))
 
 
-def test_what_is_cut_says_so_and_what_fits_is_whole() -> None:
+def test_long_text_is_cut_with_a_note_and_short_text_is_whole() -> None:
     reported = planned(line(event="failed", **{"class": "EngineDied", "message": "exit 137", "remedy": LONG}))
     message = reported["conditions"][0]["message"]
     assert reported["conditions"][0]["reason"] == "EngineDied"
@@ -84,7 +83,7 @@ def test_what_is_cut_says_so_and_what_fits_is_whole() -> None:
     assert "m…. When it is corrected, " in message
 
 
-def test_a_long_text_in_an_imported_document_leaves_the_deployment_a_status() -> None:
+def test_long_text_of_an_imported_document_fits_into_status() -> None:
     record = build.deployment()
     document = replace(build.imported(), complete=False, incomplete_because=LONG)
     view = build.deployment_view(record, build.profile(record, document))

@@ -48,7 +48,7 @@ TEXTS = st.sampled_from(ODD) | st.text(max_size=20)
     st.integers(0, 1),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_fleet_is_planned(
+def test_fleet_of_any_node_metadata_is_planned(
     annotations: dict[str, str], labels: dict[str, str], config: dict[str, str], replicas: int
 ) -> None:
     node = build.node(labels=labels)
@@ -62,6 +62,6 @@ def test_a_fleet_is_planned(
 
 
 @pytest.mark.parametrize("text", ["²", "9" * 5000, "-1", "1.5", "", " 1", None])
-def test_what_is_no_number_is_none(text: str | None) -> None:
+def test_label_of_no_number_is_none(text: str | None) -> None:
     assert discovery.number(text) == 0
     assert class_of_label(f"mps-{text}") is None

@@ -8,24 +8,12 @@ from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import FleetPlan, FleetView
-from slm_operator.watch.records import NodeRecord
 
 from tests import builders as build
 
 from .playing import play
 
 CONFIG = build.SETTINGS.device_plugin.config_label
-
-
-def serving(name: str = "gpu-1", serves: str = "team.chat", requested_config: str = "") -> NodeRecord:
-    """A node that we partitioned as mps-2."""
-    labels = {
-        names.CLASS_LABEL: "mps-2",
-        names.SERVES_LABEL: serves,
-        CONFIG: requested_config or config_key(build.MPS_2),
-    }
-    made = build.node(name, slice_class=build.MPS_2, labels=labels)
-    return replace(made, meta=replace(made.meta, annotations={names.FORMER_CONFIG_ANNOTATION: "default"}))
 
 
 def with_daemon(view: FleetView, started: str | None = None) -> FleetView:
@@ -36,7 +24,7 @@ def plan(view: FleetView, seconds: float = 0) -> FleetPlan:
     return plan_fleet(view, build.SETTINGS, build.later(seconds))
 
 
-def test_a_node_partitioned_externally_is_marked_and_nothing_else() -> None:
+def test_externally_partitioned_node_is_only_marked() -> None:
     theirs = build.node(slice_class=build.MPS_2, labels={CONFIG: "theirs"})
     made = plan(
         build.fleet_view(
@@ -77,7 +65,7 @@ CONFIGURED = (
     [row[1:] for row in CONFIGURED],
     ids=[row[0] for row in CONFIGURED],
 )
-def test_slices_that_no_configuration_of_the_node_says_are_not_used(
+def test_slices_without_a_configuration_on_the_node_are_unused(
     requested_config: str | None, texts: dict[str, str], default_key: str, *, config_manager: bool, used: bool
 ) -> None:
     found = build.node(slice_class=build.MPS_2, labels={CONFIG: requested_config} if requested_config else {})
@@ -104,7 +92,7 @@ LONE = (
 @pytest.mark.parametrize(
     ("texts", "default_key", "falls_back", "begins"), [row[1:] for row in LONE], ids=[row[0] for row in LONE]
 )
-def test_no_key_is_put_beside_one_that_counts_because_it_is_alone(
+def test_no_key_is_added_beside_a_lone_fallback_key(
     texts: dict[str, str], default_key: str, *, falls_back: bool, begins: bool
 ) -> None:
     found = [replace(one, default_key=default_key, takes_lone_key=falls_back) for one in build.plugin_pods("gpu-1")]
@@ -115,19 +103,20 @@ def test_no_key_is_put_beside_one_that_counts_because_it_is_alone(
 
 
 def test_a_label_that_somebody_set_after_us_stays_theirs() -> None:
-    view = with_daemon(build.fleet_view(build.demand(), nodes=(serving(requested_config="theirs"),)))
+    view = with_daemon(build.fleet_view(build.demand(), nodes=(build.partitioned_node(requested="theirs"),)))
     patches = [action for action in plan(view).plan.actions if isinstance(action, PatchNode)]
     assert patches
     assert not any(CONFIG in patch.labels for patch in patches)
 
 
-def test_replicas_that_started_before_the_mps_daemon_are_replaced() -> None:
+def test_replicas_older_than_the_mps_daemon_are_replaced() -> None:
     early, late = (
-        replace(build.replica(name), started=started)
+        build.replica(name, started=started)
         for name, started in (("early", "2026-01-01T00:00:00Z"), ("late", "2026-01-01T00:02:00Z"))
     )
     view = with_daemon(
-        build.fleet_view(build.demand(), nodes=(serving(),), pods=(early, late)), started="2026-01-01T00:01:00Z"
+        build.fleet_view(build.demand(), nodes=(build.partitioned_node(),), pods=(early, late)),
+        started="2026-01-01T00:01:00Z",
     )
     made = plan(view)
     assert [action.pod.name for action in made.plan.actions if isinstance(action, Evict)] == ["early"]
@@ -136,7 +125,9 @@ def test_replicas_that_started_before_the_mps_daemon_are_replaced() -> None:
 
 def test_a_deployment_that_is_measured_anew_keeps_its_node() -> None:
     config = build.config_map(**{config_key(build.MPS_2): plugin_config(build.MPS_2)})
-    view = with_daemon(build.fleet_view(nodes=(serving(),), pods=(build.replica("a"),), config_map=config))
+    view = with_daemon(
+        build.fleet_view(nodes=(build.partitioned_node(),), pods=(build.replica("a"),), config_map=config)
+    )
     assert not plan(replace(view, undecided=frozenset({build.demand().deployment}))).plan.actions
     assert plan(view).plan.actions
 
@@ -147,7 +138,7 @@ def test_co_tenants_are_not_promised_the_same_slot_twice() -> None:
         build.demand("first", shared_tenancy=True, replicas=1),
         build.demand("second", shared_tenancy=True, replicas=2),
     )
-    made = plan(with_daemon(build.fleet_view(*demands, nodes=(serving(serves="any"),), pods=pods)))
+    made = plan(with_daemon(build.fleet_view(*demands, nodes=(build.partitioned_node(serves="any"),), pods=pods)))
     assert made.assignments[demands[0].deployment].reason == "NoCapacity"
     assert made.assignments[demands[1].deployment].reason == "Ready"
 
@@ -165,7 +156,7 @@ def test_a_key_is_collected_when_no_node_names_it_and_not_before() -> None:
     assert not plan(replace(view, keys_in_use=None), 601).plan.actions
 
 
-def test_a_key_from_before_the_clock_was_set_back_is_collected_all_the_same() -> None:
+def test_key_from_before_a_clock_change_is_collected() -> None:
     key = config_key(build.MPS_4)
     stamp = {f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}": build.later(86_400).isoformat()}
     config = build.config_map(**{key: "version: v1"})

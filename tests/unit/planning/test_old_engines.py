@@ -51,7 +51,7 @@ CASES: dict[str, tuple[tuple[str, ...], bool]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_flag_is_left_out_only_of_engines_known_to_lack_it_and_that_is_said(case: str) -> None:
+def test_flag_is_left_out_only_of_engines_known_to_lack_it(case: str) -> None:
     engine, is_passed = CASES[case]
     args, said = served(*engine)  # type: ignore[arg-type]
     assert (FLAG in args) is is_passed

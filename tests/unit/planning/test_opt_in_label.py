@@ -37,7 +37,7 @@ def template(plan: Plan, kind: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("mode", ["Exclusive", "MPS", "TimeSlicing"])
 @pytest.mark.parametrize("tenancy", ["Dedicated", "Shared"])
-def test_every_replica_selects_it(mode: str, tenancy: str) -> None:
+def test_every_replica_selects_the_opt_in_label(mode: str, tenancy: str) -> None:
     record = build.deployment(spec={"sharing": {"mode": mode, "tenancy": tenancy}})
     known = build.deployment_view(record, build.profile(record, build.imported()))
     asked = demand_of(record, known.profile, known.advice)
@@ -52,14 +52,14 @@ def test_every_replica_selects_it(mode: str, tenancy: str) -> None:
     assert [one.get(names.OPT_IN_LABEL) for one in selected] == [None, "true"]
 
 
-def test_every_profile_selects_it() -> None:
+def test_every_profile_selects_the_opt_in_label() -> None:
     view = ProfileView(profile=build.profile(build.deployment()))
     made = template(plan_profile(view, SETTINGS, build.NOW), "Job")
     assert made["nodeSelector"][RESTRICTED] == "true"
     assert names.OPT_IN_LABEL not in made["nodeSelector"]
 
 
-def test_a_node_that_labelled_itself_gets_nothing_and_is_given_back() -> None:
+def test_node_that_labelled_itself_is_not_used_but_given_back() -> None:
     made = plan_fleet(build.fleet_view(build.demand(), nodes=(FORGED,)), SETTINGS, build.NOW)
     answer = made.assignments[build.demand().deployment]
     assert answer.nodes == answer.changing == ()
@@ -73,7 +73,7 @@ def test_a_node_that_was_lent_is_partitioned() -> None:
     assert answer.changing == ("gpu-1",)
 
 
-def test_its_name_is_what_a_user_without_nodes_reads() -> None:
+def test_opt_in_label_is_named_where_no_node_has_it() -> None:
     answer = plan_fleet(build.fleet_view(build.demand(), nodes=()), SETTINGS, build.NOW).assignments[
         build.demand().deployment
     ]
@@ -81,6 +81,6 @@ def test_its_name_is_what_a_user_without_nodes_reads() -> None:
 
 
 def test_a_lent_node_is_seen_before_it_bears_a_mark() -> None:
-    bare = replace(build.node(), meta=build.meta("gpu-1", "", labels={RESTRICTED: "true"}))
+    bare = build.node(meta=build.meta("gpu-1", "", labels={RESTRICTED: "true"}))
     assert is_our_node(bare, SETTINGS)
     assert not is_our_node(bare, build.SETTINGS)

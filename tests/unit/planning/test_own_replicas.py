@@ -44,14 +44,14 @@ CASES: dict[str, tuple[DeploymentView, list[int]]] = {
         [1],
     ),
     "it is going": (
-        view(deployment=replace(build.deployment(), meta=replace(build.deployment().meta, deleting=True))),
+        view(deployment=build.deployment(meta=build.meta("chat", deleting=True))),
         [],
     ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_operators_own_number_is(case: str) -> None:
+def test_operators_own_replica_count_is(case: str) -> None:
     of, numbers = CASES[case]
     assert written(of) == numbers
 
@@ -64,12 +64,12 @@ def test_the_number_is_written_to_the_very_object_that_was_seen() -> None:
 
 
 @pytest.mark.parametrize("own", [None, 1, 4])
-def test_what_is_served_does_not_wait_for_the_field(own: int | None) -> None:
+def test_serving_does_not_wait_for_the_replicas_field(own: int | None) -> None:
     made = applied(plan(owning(measured(TWO_PER_GPU), own)))
     assert made["Deployment"]["spec"]["replicas"] == 2
 
 
-def test_where_the_right_is_missing_an_event_says_it_and_serving_goes_on() -> None:
+def test_missing_right_to_scale_is_an_event_and_serving_goes_on() -> None:
     because = 'SetReplicas team/chat: User "slm" cannot patch resource "slmdeployments"'
     refused: dict[str, Any] = {"refusal": Refusal(kind="SLMDeployment", because=because)}
     everything = {"workload": build.workload("chat", replicas=2, ready=2)} | refused

@@ -42,7 +42,7 @@ def test_a_held_node_is_not_taken_and_the_condition_says_why() -> None:
     assert f"is held by its annotation {names.PAUSED_ANNOTATION}" in (answer.pending_because or "")
 
 
-def test_another_node_is_taken_instead() -> None:
+def test_another_node_is_taken_in_place_of_a_held_one() -> None:
     held, free = hold(build.fleet_view(build.demand(), nodes=(build.node(),))).nodes[0], build.node("gpu-2")
     settled, _, plan = play_out(build.fleet_view(build.demand(), nodes=(held, free)))
     assert plan.assignments[build.demand().deployment].nodes == ("gpu-2",)
@@ -80,7 +80,7 @@ def test_a_held_node_is_not_given_back() -> None:
 
 
 @pytest.mark.parametrize("steps", range(6))
-def test_a_change_waits_where_it_is_and_ends_as_ever(steps: int) -> None:
+def test_change_of_a_held_node_waits_and_then_completes(steps: int) -> None:
     view = build.fleet_view(build.demand(), nodes=(build.node(),))
     for tick in range(steps):
         for action in plan_fleet(view, build.SETTINGS, build.later(10 * tick)).plan.actions:
@@ -91,7 +91,7 @@ def test_a_change_waits_where_it_is_and_ends_as_ever(steps: int) -> None:
     assert after.assignments[build.demand().deployment].slots == 2
 
 
-def test_a_change_that_waits_takes_nobody_elses_turn() -> None:
+def test_change_of_a_held_node_takes_no_turn_of_others() -> None:
     view = build.fleet_view(build.demand(), build.demand("other"), nodes=(build.node(), build.node("gpu-2")))
     for tick in range(0, 120, 30):
         for action in plan_fleet(view, ONE_AT_A_TIME, build.later(tick)).plan.actions:
@@ -103,6 +103,6 @@ def test_a_change_that_waits_takes_nobody_elses_turn() -> None:
 
 
 @pytest.mark.parametrize("value", ["false", "", "yes"])
-def test_only_true_holds_a_node(value: str) -> None:
+def test_only_value_true_holds_a_node(value: str) -> None:
     view = hold(build.fleet_view(build.demand(), nodes=(build.node(),)), value=value)
     assert plan_fleet(view, build.SETTINGS, build.NOW).plan.actions

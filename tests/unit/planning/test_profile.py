@@ -19,8 +19,8 @@ from slm_operator.watch.records import Cause, Owner, PodRecord
 from tests import builders as build
 
 JOB = build.job(build.profile(build.deployment()), meta=build.meta("opt"))
+POD = build.measuring(JOB)
 ENDED = replace(JOB, active=0, succeeded=1, finished=True)
-POD = PodRecord(meta=build.meta("opt-abc"), node="gpu-1", phase="Running", gpu_requests={"nvidia.com/gpu": 1})
 
 
 def view(**more: Any) -> ProfileView:
@@ -72,13 +72,13 @@ def test_the_result_is_kept_and_then_the_job_goes() -> None:
     made = plan(view(job=ENDED, pod=replace(POD, phase="Succeeded"), log=log(RESULT)))
     assert status(made)["phase"] == "Complete"
     assert status(made)["measurements"] == RESULT["document"]
-    kept = replace(build.profile(build.deployment()), status=status(made))
+    kept = build.profile(build.deployment(), status=status(made))
     after = plan(view(profile=kept, job=ENDED))
     assert [action.key.name for action in after.actions if isinstance(action, Delete)] == ["opt"]
     assert status(after) == status(made)
 
 
-def test_what_was_measured_before_a_failure_is_kept() -> None:
+def test_points_before_a_failure_are_kept() -> None:
     document = to_json(replace(build.imported(), complete=False, incomplete_because="the engine died at B = 64"))
     said = log(
         {"event": "result", "document": document},
@@ -164,7 +164,7 @@ STORIES = {
 
 
 @pytest.mark.parametrize("case", STORIES)
-def test_what_is_in_the_way_is_named_with_its_remedy(case: str) -> None:
+def test_obstacle_is_named_with_its_remedy(case: str) -> None:
     of, phase, reason, words = STORIES[case]
     made = status(plan(of))
     ready = next(c for c in made["conditions"] if c["type"] == "Ready")
@@ -173,7 +173,7 @@ def test_what_is_in_the_way_is_named_with_its_remedy(case: str) -> None:
     assert words in ready["message"]
 
 
-def test_what_only_waits_is_in_progress_and_not_stalled() -> None:
+def test_waiting_profile_is_in_progress_and_not_stalled() -> None:
     for case in ("queued", "no GPU free", "image missing", "no pod is made"):
         assert {one["type"]: one["status"] for one in status(plan(STORIES[case][0]))["conditions"]} == {
             "Ready": "False",
@@ -184,7 +184,7 @@ def test_what_only_waits_is_in_progress_and_not_stalled() -> None:
 
 def test_a_failed_profile_is_not_measured_again_by_itself() -> None:
     failed = status(plan(view(job=ENDED, pod=POD, log=log(FAILED))))
-    again = plan(view(profile=replace(build.profile(build.deployment()), status=failed)))
+    again = plan(view(profile=build.profile(build.deployment(), status=failed)))
     assert not any(isinstance(action, Apply) for action in again.actions)
     assert status(again) == failed
 
@@ -232,7 +232,7 @@ def test_a_job_that_is_going_is_not_deleted_twice() -> None:
     assert not any(isinstance(action, Delete) for action in made.actions)
 
 
-def test_a_change_of_a_measuring_profile_is_said_to_come_too_late() -> None:
+def test_change_of_a_measuring_profile_comes_too_late() -> None:
     made = plan(
         changed(MOVED["a larger budget"], pod=POD, log=log({"event": "progress", "point": 3, "message": "B = 64"}))
     )
@@ -241,12 +241,12 @@ def test_a_change_of_a_measuring_profile_is_said_to_come_too_late() -> None:
     assert "delete the profile to measure anew" in status(made)["conditions"][0]["message"]
 
 
-def test_a_change_after_the_last_word_loses_no_result() -> None:
+def test_change_after_the_result_was_logged_loses_none() -> None:
     made = plan(changed(MOVED["a larger budget"], job=ENDED, pod=replace(POD, phase="Succeeded"), log=log(RESULT)))
     assert status(made)["phase"] == "Complete"
 
 
-def test_what_cannot_change_is_no_part_of_the_request() -> None:
+def test_immutable_fields_are_no_part_of_the_request() -> None:
     record = build.profile(build.deployment())
     assert record.spec is not None
     other = record.spec.model_copy(update={"engine": EngineSpec(image="another")})
@@ -257,7 +257,7 @@ def test_a_bad_template_waits_for_its_correction() -> None:
     bad = SLMProfileSpec.model_validate(
         {"model": {"uri": "pvc://models/opt"}, "podTemplate": {"spec": {"restartPolicy": "Always"}}}
     )
-    made = status(plan(view(profile=replace(build.profile(build.deployment()), spec=bad))))
+    made = status(plan(view(profile=build.profile(build.deployment(), spec=bad))))
     assert made["phase"] == "Pending"
     assert [one["reason"] for one in made["conditions"] if one["type"] == "Stalled"] == ["InvalidPodTemplate"]
 
@@ -265,7 +265,7 @@ def test_a_bad_template_waits_for_its_correction() -> None:
 def test_measurements_that_this_version_cannot_read_are_kept() -> None:
     theirs = {"measurements": {"schema": "slm-operator.io/measurements/v9", "points": []}, "partial": {"schema": "v9"}}
     before = {"phase": "Complete", "gpuSeconds": 300, "product": "NVIDIA-L4", "partialOf": "x"} | theirs
-    record = replace(build.profile(build.deployment()), broken="status.measurements: schema: too new", status=before)
+    record = build.profile(build.deployment(), broken="status.measurements: schema: too new", status=before)
     (write,) = (one for one in plan(view(profile=record)).actions if isinstance(one, WriteStatus))
     assert {name: write.status[name] for name in (*theirs, "gpuSeconds", "product", "partialOf")} == {
         name: before[name] for name in (*theirs, "gpuSeconds", "product", "partialOf")
@@ -275,11 +275,8 @@ def test_measurements_that_this_version_cannot_read_are_kept() -> None:
 
 
 def test_owners_that_an_earlier_version_gave_are_taken_away() -> None:
-    record = build.profile(build.deployment())
-    ours = {"app.kubernetes.io/managed-by": "slm-operator"}
-    owned = replace(
-        record, meta=replace(record.meta, labels=ours, owners=(Owner("SLMDeployment", "chat", "u", controller=False),))
-    )
+    record = build.profile(build.deployment(), ours=True)
+    owned = replace(record, meta=replace(record.meta, owners=(Owner("SLMDeployment", "chat", "u", controller=False),)))
     found = [one.manifest for one in plan(view(profile=owned, used=False)).actions if isinstance(one, Apply)]
     (made,) = found
     assert (made["kind"], made["metadata"]["name"]) == ("SLMProfile", record.meta.key.name)
@@ -291,8 +288,7 @@ def test_owners_that_an_earlier_version_gave_are_taken_away() -> None:
 
 
 def test_a_profile_of_deployments_that_are_gone_begins_nothing() -> None:
-    record = build.profile(build.deployment())
-    made = replace(record, meta=replace(record.meta, labels={"app.kubernetes.io/managed-by": "slm-operator"}))
+    record, made = (build.profile(build.deployment(), ours=ours) for ours in (False, True))
     idle = plan(view(profile=made, used=False))
     assert not any(isinstance(one, Apply) for one in idle.actions)
     assert status(idle)["conditions"][0]["reason"] == "Unused"
@@ -304,8 +300,7 @@ def test_a_profile_of_deployments_that_are_gone_begins_nothing() -> None:
 
 
 def test_a_failed_job_stays_for_its_log_while_somebody_may_look() -> None:
-    record = build.profile(build.deployment())
-    made = replace(record, meta=replace(record.meta, labels={"app.kubernetes.io/managed-by": "slm-operator"}))
+    made = build.profile(build.deployment(), ours=True)
     failed = replace(made, status={"phase": "Failed", "tries": {"request": request_digest(made.spec)}})  # type: ignore[arg-type]
     for used, gone in ((True, []), (False, ["Job"])):
         actions = plan(view(profile=failed, job=replace(ENDED, succeeded=0, failed=1), used=used)).actions

@@ -100,7 +100,9 @@ TEMPLATE = {"spec": {"priorityClassName": "serving", "runtimeClassName": "nvidia
     ],
     ids=["nobody", "the template", "the administrator", "the administrator before the template", "by number"],
 )
-def test_who_decides_the_priority_of_a_profile(settings: Settings, template: dict[str, Any], name: str | None) -> None:
+def test_profile_priority_class_comes_from_settings(
+    settings: Settings, template: dict[str, Any], name: str | None
+) -> None:
     life = Life(settings=settings)
     life.changes(podTemplate=template)
     life.look()

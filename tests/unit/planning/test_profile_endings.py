@@ -157,12 +157,12 @@ def test_an_ending_has_a_row_that_says_what_follows(made: Callable[[], Life], en
     assert life.begun == 1 + row.again
 
 
-def test_what_the_model_or_its_spec_ended_is_not_repeated_and_all_else_is() -> None:
+def test_only_endings_by_model_or_spec_are_not_repeated() -> None:
     final = {ending for ending, row in CONSEQUENCES.items() if not row.again}
     assert final == {Ending.OUT_OF_TIME, Ending.OUT_OF_MEMORY, Ending.ENGINE_FAILED, Ending.UNEXPLAINED}
 
 
-def test_only_what_never_ran_costs_nothing() -> None:
+def test_only_a_try_that_never_ran_costs_nothing() -> None:
     free = {ending for ending, row in CONSEQUENCES.items() if not row.spends}
     assert free == {Ending.NOT_ADMITTED, Ending.NEVER_BEGAN, Ending.IMAGE_LATE, Ending.NOT_CREATED}
 
@@ -171,7 +171,7 @@ def test_every_ending_is_tried_here() -> None:
     assert {ending for _, ending in ENDINGS.values()} == set(Ending)
 
 
-def test_what_was_spent_is_known_when_the_log_is_gone_with_the_pod() -> None:
+def test_gpu_seconds_are_known_when_log_and_pod_are_gone() -> None:
     for made in (gone, job_gone, on_a_lost_node):
         life = made()
         life.look()
@@ -210,7 +210,7 @@ CUT_SHORT = replace(build.imported(), complete=False, incomplete_because="it was
 
 
 @pytest.mark.parametrize(("spent", "phase"), [(200.0, "Pending"), (500.0, "Complete")])
-def test_a_result_that_was_cut_short_is_kept_when_the_budget_holds_no_longer_try(spent: float, phase: str) -> None:
+def test_cut_short_result_is_kept_once_the_budget_is_spent(spent: float, phase: str) -> None:
     life = disrupted("PreemptionByScheduler")
     life.prints(document=CUT_SHORT, gpu_seconds=spent)
     life.look()

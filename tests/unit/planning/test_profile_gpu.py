@@ -29,7 +29,7 @@ def asked(*nodes: NodeRecord, pods: tuple[PodRecord, ...] = (), changing: tuple[
 
 IDLE, OTHER = gpu_node("a"), gpu_node("b")
 TWO = gpu_node("two", gpus=2)
-WHOLE_ENGINE = replace(build.replica("chat-1", "two"), gpu_requests={"nvidia.com/gpu": 1})
+WHOLE_ENGINE = build.replica("chat-1", "two", gpu_requests={"nvidia.com/gpu": 1})
 WISHES = {
     "nobody's nodes": (asked(IDLE, OTHER), {100: ("host-a", "host-b")}),
     "beside an engine of ours": (asked(IDLE, TWO, pods=(WHOLE_ENGINE,)), {100: ("host-a",), 50: ("host-two",)}),
@@ -45,7 +45,7 @@ WISHES = {
 
 
 @pytest.mark.parametrize(("view", "wishes"), WISHES.values(), ids=WISHES)
-def test_a_profile_would_rather_be(view: ProfileView, wishes: dict[int, tuple[str, ...]]) -> None:
+def test_profile_pod_prefers_nodes(view: ProfileView, wishes: dict[int, tuple[str, ...]]) -> None:
     assert {one.weight: one.hostnames for one in preferences(view, H100, build.SETTINGS)} == wishes
 
 
@@ -84,7 +84,7 @@ def test_no_larger_pack_is_measured_than_a_node_can_hold(
     case: tuple[str, dict[str, Any], dict[str, Any], list[str], str, str],
 ) -> None:
     _, room, search, engines, cpu, said = case
-    view = asked(replace(IDLE, **room), replace(build.node("of-others"), meta=build.meta("of-others", ""), cpus=999.0))
+    view = asked(replace(IDLE, **room), build.node("of-others", meta=build.meta("of-others", ""), cpus=999.0))
     assert view.profile.spec is not None
     spec = view.profile.spec.model_copy(update={"search": SearchSpec(**search)})
     plan = plan_profile(replace(view, profile=replace(view.profile, spec=spec)), build.SETTINGS, build.NOW)
@@ -135,6 +135,6 @@ WOULD_DO = {
 
 
 @pytest.mark.parametrize(("view", "words"), WOULD_DO.values(), ids=WOULD_DO)
-def test_whose_gpu_would_do_is_said(view: ProfileView, words: str | None) -> None:
+def test_profile_wait_names_whose_gpu_would_do(view: ProfileView, words: str | None) -> None:
     said = gpu_wait(view, H100, build.SETTINGS)
     assert (words or "would do") in said if words is not None else "would do" not in said

@@ -26,7 +26,7 @@ def due(life: Life) -> datetime:
     return datetime.fromisoformat(life.tries["nextTryTime"])
 
 
-def test_it_waits_for_a_gpu_for_ever_and_is_then_measured() -> None:
+def test_profile_waits_for_a_gpu_without_limit() -> None:
     life = waiting()
     for _ in range(20):
         life.later(hours=12).until_it_rests()
@@ -92,7 +92,7 @@ def test_a_pause_says_why_how_long_and_what_to_do() -> None:
         assert words in message
 
 
-def test_in_a_pause_a_profile_takes_no_place_and_after_it_seeks_one() -> None:
+def test_paused_profile_takes_no_place_until_its_pause_ends() -> None:
     life = preempted(waiting())
     assert not is_to_be_measured(life.profile)
     life.later(minutes=1).look()
@@ -155,7 +155,7 @@ ASKED: dict[str, Callable[[Life], None]] = {
 
 @pytest.mark.parametrize("asks", ASKED.values(), ids=ASKED)
 @pytest.mark.parametrize("ended", [lambda: preempted(waiting()), out_of_memory], ids=["by the cluster", "by the model"])
-def test_it_is_tried_again_at_once_when(ended: Callable[[], Life], asks: Callable[[Life], None]) -> None:
+def test_profile_is_retried_at_once_when(ended: Callable[[], Life], asks: Callable[[Life], None]) -> None:
     life = ended()
     asks(life)
     life.until_it_rests()
@@ -178,7 +178,7 @@ def test_each_value_of_the_annotation_asks_once() -> None:
             life.until_it_rests()
 
 
-def test_an_annotation_from_before_the_first_try_asks_for_no_second_one() -> None:
+def test_retry_annotation_before_the_first_try_adds_none() -> None:
     life = Life()
     life.is_annotated("from git")
     life.until_it_rests()
@@ -188,7 +188,7 @@ def test_an_annotation_from_before_the_first_try_asks_for_no_second_one() -> Non
     assert (life.begun, life.says[0]) == (1, "Failed")
 
 
-def test_a_person_who_asks_while_an_image_is_missing_gets_a_new_pod() -> None:
+def test_retry_annotation_on_a_missing_image_makes_a_new_pod() -> None:
     life = waiting()
     life.gets_a_gpu(phase="Pending", waiting=Cause("ImagePullBackOff", "401"))
     life.look()
@@ -210,7 +210,7 @@ def test_a_change_while_it_measures_is_tried_when_that_try_fails() -> None:
     assert life.begun == 2
 
 
-def test_a_failure_of_an_earlier_operator_waits_for_a_change_of_now() -> None:
+def test_failure_of_an_earlier_operator_waits_for_a_change() -> None:
     life = waiting()
     life.job = life.pod = None
     old = {"phase": "Failed", "conditions": [{"type": "Profiled", "status": "False", "reason": "X", "message": "m"}]}
@@ -231,7 +231,7 @@ def test_a_job_of_an_earlier_operator_is_counted_by_its_uid() -> None:
     assert (life.begun, life.tries["count"]) == (2, 1)
 
 
-def test_a_profile_that_is_deleted_while_it_measures_is_left_to_the_collector() -> None:
+def test_profile_deleted_while_measuring_is_left_to_collector() -> None:
     life = waiting()
     life.gets_a_gpu()
     life.look()

@@ -33,17 +33,17 @@ def chosen(contenders: list[Contender], places: int) -> list[Key]:
     return [one.profile for one in contenders if turn_of(one.profile, contenders, places).has_come]
 
 
-def test_the_oldest_comes_first() -> None:
+def test_oldest_profile_comes_first() -> None:
     assert chosen([contender("a", 2), contender("a", 1)], 1) == [Key("a", "p1")]
 
 
-def test_a_namespace_gets_a_second_place_only_when_no_other_waits() -> None:
+def test_second_place_of_a_namespace_waits_for_all_others() -> None:
     many = [contender("greedy", number) for number in range(9)]
     assert chosen([*many, contender("modest", 50)], 2) == [Key("greedy", "p0"), Key("modest", "p50")]
     assert chosen(many, 2) == [Key("greedy", "p0"), Key("greedy", "p1")]
 
 
-def test_who_tried_without_success_comes_after_who_did_not() -> None:
+def test_profile_that_failed_comes_after_one_not_tried() -> None:
     assert chosen([contender("a", 1, last_try=1), contender("a", 2)], 1) == [Key("a", "p2")]
 
 
@@ -51,7 +51,7 @@ def test_who_tried_without_success_comes_after_who_did_not() -> None:
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.booleans()), max_size=12),
     st.integers(0, 4),
 )
-def test_places_are_never_overdrawn_nor_left_empty(some: list[tuple[str, int, bool]], places: int) -> None:
+def test_profile_places_are_never_overdrawn_nor_left_empty(some: list[tuple[str, int, bool]], places: int) -> None:
     everybody = [
         contender(namespace, number, last_try=tried, has_job=running)
         for number, (namespace, tried, running) in enumerate(some)
@@ -67,7 +67,7 @@ def test_places_are_never_overdrawn_nor_left_empty(some: list[tuple[str, int, bo
 
 
 @pytest.mark.parametrize("pod", [WAITING, None], ids=["no GPU is free", "no pod is made"])
-def test_a_place_without_a_gpu_is_given_up_when_others_wait(pod: Any) -> None:
+def test_profile_without_gpu_gives_its_place_to_waiting_ones(pod: Any) -> None:
     view = ProfileView(profile=PROFILE, job=JOB, pod=pod, turn=AWAITED)
     made = plan_profile(view, build.SETTINGS, LATER)
     assert [action.uid for action in made.actions if isinstance(action, Delete)] == [JOB.meta.uid]
@@ -91,7 +91,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("case", KEPT)
-def test_a_place_is_kept_otherwise(case: str) -> None:
+def test_profile_keeps_its_place_when(case: str) -> None:
     view, now = KEPT[case]
     made = plan_profile(view, build.SETTINGS, now)
     assert not any(isinstance(action, Delete | Apply) for action in made.actions)

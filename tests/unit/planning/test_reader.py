@@ -26,11 +26,11 @@ SECRET = ("rivals", "rival", "others")
 
 
 def training(name: str = "rival-training", node: str = "gpu-1", namespace: str = "rivals") -> PodRecord:
-    return PodRecord(meta=build.meta(name, namespace), node=node, phase="Running", gpu_requests=WHOLE_GPU)
+    return build.foreign(name, node, namespace)
 
 
 def whole_engine(name: str, namespace: str, of: str) -> PodRecord:
-    return replace(build.replica(name, of=of, namespace=namespace), gpu_requests=WHOLE_GPU)
+    return build.replica(name, of=of, namespace=namespace, resource=names.NVIDIA_GPU)
 
 
 def changing(node: NodeRecord, becomes: Marks) -> NodeRecord:
@@ -40,11 +40,6 @@ def changing(node: NodeRecord, becomes: Marks) -> NodeRecord:
         taints=(Taint(key=names.CHANGING_TAINT),),
         meta=replace(node.meta, annotations=marks | {names.FORMER_CONFIG_ANNOTATION: ""}),
     )
-
-
-def serving(name: str, serves: str) -> NodeRecord:
-    labels = {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: serves, "nvidia.com/device-plugin.config": "slm-mps-2-x"}
-    return build.node(name, slice_class=build.MPS_2, labels=labels)
 
 
 def answer(view: FleetView, settings: Settings = build.SETTINGS, seconds: float = 0) -> Assignment:
@@ -90,7 +85,7 @@ WORLDS: dict[str, tuple[FleetView, str, str]] = {
         build.fleet_view(
             build.demand(),
             build.demand("rival-model", replicas=2, namespace="rivals"),
-            nodes=(serving("gpu-1", "rivals.rival-model"),),
+            nodes=(build.partitioned_node(serves="rivals.rival-model"),),
             pods=tuple(build.replica(f"rival-{i}", of="rival-model", namespace="rivals") for i in range(2)),
         ),
         "serves a deployment of another namespace",
@@ -110,7 +105,7 @@ WORLDS: dict[str, tuple[FleetView, str, str]] = {
         build.fleet_view(
             replace(ANY, replicas=1),
             replace(RIVAL, replicas=1),
-            nodes=(serving("gpu-1", "any"),),
+            nodes=(build.partitioned_node(serves="any"),),
             pods=ORPHANS,
             daemons=(*build.plugin_pods("gpu-1"), DAEMON),
         ),
@@ -121,7 +116,7 @@ WORLDS: dict[str, tuple[FleetView, str, str]] = {
 
 
 @pytest.mark.parametrize("case", WORLDS)
-def test_others_are_counted_and_not_named_unless_they_may_be(case: str) -> None:
+def test_others_are_counted_and_named_only_if_allowed(case: str) -> None:
     view, closed, named = WORLDS[case]
     said = " ".join(texts(answer(view)))
     assert closed in said
@@ -141,7 +136,7 @@ def test_nodes_held_by_others_are_one_line_whatever_the_pods() -> None:
     )
 
 
-def test_those_who_ask_the_same_are_each_shown_their_own() -> None:
+def test_readers_of_one_question_see_only_their_own_names() -> None:
     """NB: what is said to all who ask the same is made once: not for another namespace."""
     first, second = build.demand(), build.demand(namespace="rivals")
     view = build.fleet_view(
@@ -171,7 +166,7 @@ def test_namespaces_with_nothing_to_name_are_answered_at_once(monkeypatch: pytes
     assert answered == ["team", ""]
 
 
-def test_what_is_remembered_on_a_node_names_nobody() -> None:
+def test_node_annotations_name_no_tenant() -> None:
     """Everybody who would have the node sees why it failed before."""
     plan = plan_fleet(
         build.fleet_view(ANY, RIVAL, nodes=(DRAINED,), pods=MIXED), build.SETTINGS, build.later(90_000)
@@ -185,9 +180,13 @@ H100 = GpuSpec.model_validate({"product": "NVIDIA-H100-80GB-HBM3"})
 PROFILES: dict[str, tuple[NodeRecord, tuple[PodRecord, ...], str]] = {
     "a foreign pod": (build.node(), (training(),), "has its GPU held by a pod of another namespace"),
     "its own": (build.node(), (OWN,), "has its GPU held by pod team/mine"),
-    "slices of others": (serving("gpu-1", "rivals.rival-model"), (), "for a deployment of another namespace"),
-    "slices of its own": (serving("gpu-1", "team.chat"), (), "is partitioned into slices for team.chat"),
-    "slices for all": (serving("gpu-1", "any"), (), "is partitioned into slices for any deployment"),
+    "slices of others": (
+        build.partitioned_node(serves="rivals.rival-model"),
+        (),
+        "for a deployment of another namespace",
+    ),
+    "slices of its own": (build.partitioned_node(serves="team.chat"), (), "is partitioned into slices for team.chat"),
+    "slices for all": (build.partitioned_node(serves="any"), (), "is partitioned into slices for any deployment"),
     "a change for others": (
         changing(build.node(), Marks("mps-2", "rivals.rival-model")),
         (),

@@ -20,11 +20,11 @@ def view(
     policy: str = "OnDrift", verdict: Verdict | None = ASKED, *, paused: bool = False, **profile: Any
 ) -> DeploymentView:
     record = build.deployment(spec={"profiling": {"policy": policy}, "paused": paused})
-    found = replace(build.profile(record, MEASURED), imported=False)
+    found = build.profile(record, MEASURED, imported=False)
     return build.deployment_view(record, replace(found, **profile), slo_verdict=verdict)
 
 
-def test_a_second_profile_is_asked_for_beside_the_first() -> None:
+def test_remeasuring_makes_a_second_profile_beside_the_first() -> None:
     of = view()
     (asked,) = remeasured(of, LATER)
     assert of.profile is not None
@@ -33,7 +33,7 @@ def test_a_second_profile_is_asked_for_beside_the_first() -> None:
 
 
 @pytest.mark.parametrize("stands", ["", "yesterday", "2026-01-01", "2026-99-99T00:00:00Z", "9" * 1000])
-def test_what_is_no_time_counts_as_long_ago(stands: str) -> None:
+def test_unreadable_measured_at_counts_as_long_ago(stands: str) -> None:
     (asked,) = remeasured(view(measurements=replace(MEASURED, measured_at=stands)), LATER)
     assert asked.manifest["kind"] == "SLMProfile"
 
@@ -52,6 +52,6 @@ NOT = {
 
 
 @pytest.mark.parametrize("case", NOT)
-def test_not(case: str) -> None:
+def test_no_remeasuring(case: str) -> None:
     of, now = NOT[case]
     assert remeasured(of, now) == ()

@@ -38,46 +38,46 @@ def after(days: float) -> datetime:
     return build.NOW + timedelta(days=days)
 
 
-def test_who_is_used_has_no_moment_and_stays() -> None:
+def test_used_profile_has_no_unused_since_and_stays() -> None:
     assert retention(unused(), MONTH, after(99), is_used=True) == Retention(unused_since=None)
 
 
-def test_who_becomes_unused_is_so_from_now() -> None:
+def test_profile_becoming_unused_is_so_from_now() -> None:
     found = retention(made(), MONTH, after(2), is_used=False)
     assert (found.unused_since, found.delete) == ("2026-01-03T00:00:00Z", None)
 
 
-def test_who_stays_unused_keeps_its_moment() -> None:
+def test_unused_profile_keeps_its_unused_since() -> None:
     assert retention(unused(), MONTH, after(2), is_used=False).unused_since == SINCE
 
 
-def test_a_clock_set_back_changes_no_moment() -> None:
+def test_clock_set_back_changes_no_unused_since() -> None:
     found = retention(unused(), MONTH, after(-400), is_used=False)
     assert (found.unused_since, found.delete) == (SINCE, None)
 
 
-def test_a_moment_before_the_profile_was_made_is_its_making() -> None:
+def test_unused_since_is_not_before_creation() -> None:
     restored = unused("2020-01-01T00:00:00Z")
     found = retention(restored, MONTH, after(0), is_used=False)
     assert (found.unused_since, found.delete) == ("2025-06-01T00:00:00Z", None)
 
 
-def test_a_clock_that_is_behind_makes_none_before_its_making() -> None:
+def test_slow_clock_makes_no_unused_since_before_creation() -> None:
     assert retention(made(), MONTH, after(-400), is_used=False).unused_since == "2025-06-01T00:00:00Z"
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2026-01-01", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00"])
-def test_whatever_status_holds_there_is_a_moment(text: str) -> None:
+def test_unused_since_is_set_whatever_status_holds(text: str) -> None:
     found = retention(unused(text), MONTH, after(1), is_used=False)
     assert moment(found.unused_since) is not None
     assert found.delete is None
 
 
-def test_without_a_setting_it_is_kept_for_ever() -> None:
+def test_unused_profile_is_kept_without_retention() -> None:
     assert retention(unused(), FOR_EVER, after(9999), is_used=False) == Retention(unused_since=SINCE)
 
 
-def test_it_goes_by_uid_when_its_time_is_over() -> None:
+def test_unused_profile_is_deleted_by_uid_after_retention() -> None:
     record = unused()
     delete = retention(record, MONTH, after(30), is_used=False).delete
     assert delete is not None
@@ -87,7 +87,7 @@ def test_it_goes_by_uid_when_its_time_is_over() -> None:
     )
 
 
-def test_it_stays_a_second_before_its_time_is_over() -> None:
+def test_unused_profile_stays_until_its_retention_ends() -> None:
     found = retention(unused(), MONTH, after(30) - timedelta(seconds=1), is_used=False)
     assert (found.delete, found.look_again_seconds) == (None, 1.0)
 
@@ -101,18 +101,18 @@ KEPT = {
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_what_is_not_the_operators_is_kept(name: str) -> None:
+def test_profile_not_made_by_the_operator_is_kept(name: str) -> None:
     assert retention(KEPT[name], MONTH, after(9999), is_used=False) == Retention(unused_since=SINCE)
 
 
 @pytest.mark.parametrize("unreadable", [{"spec": None}, {"broken": "status.measurements: a newer schema"}])
-def test_what_this_version_cannot_read_is_kept(unreadable: dict[str, Any]) -> None:
+def test_profile_that_this_version_cannot_read_is_kept(unreadable: dict[str, Any]) -> None:
     found = replace(unused(), **unreadable)
     assert retention(found, MONTH, after(31), is_used=False).delete is None
 
 
 @pytest.mark.parametrize(("days", "seconds"), [(0, 3600), (29.99, 864), (30, 3600), (99, 3600)])
-def test_it_is_looked_at_again_within_the_hour(days: float, seconds: float) -> None:
+def test_unused_profile_is_looked_at_again_within_an_hour(days: float, seconds: float) -> None:
     found = retention(unused(), MONTH, after(days), is_used=False).look_again_seconds
     assert found == pytest.approx(seconds)
 
@@ -127,7 +127,7 @@ moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.j
 
 
 @given(moments, moments, st.floats(1e-9, 3650), st.integers(-14, 14))
-def test_nothing_goes_before_its_days_are_over(then: datetime, now: datetime, days: float, zone: int) -> None:
+def test_no_profile_is_deleted_before_retention_ends(then: datetime, now: datetime, days: float, zone: int) -> None:
     settings = Settings(profiles=Profiles(retention_days=days))
     written = then.astimezone(timezone(timedelta(hours=zone))).isoformat()
     found = retention(unused(written), settings, now, is_used=False)
@@ -139,6 +139,6 @@ def test_nothing_goes_before_its_days_are_over(then: datetime, now: datetime, da
 
 
 @given(moments)
-def test_a_moment_just_written_is_never_due(now: datetime) -> None:
+def test_unused_since_just_written_is_never_due(now: datetime) -> None:
     settings = Settings(profiles=Profiles(retention_days=1e-9))
     assert retention(made(), settings, now, is_used=False).delete is None

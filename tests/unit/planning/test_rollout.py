@@ -10,8 +10,6 @@ from slm_operator.planning.views import Assignment
 
 from tests import builders as build
 
-from .test_nodes_of_others import serving
-
 NOWHERE = Assignment(reason="NoCapacity", pending_because="no")
 ROLLS = (
     ("slots of the new class", Assignment(slots=1), 2, 2, True),
@@ -27,7 +25,7 @@ ROLLS = (
 @pytest.mark.parametrize(
     ("answer", "wanted", "ready", "rolls"), [row[1:] for row in ROLLS], ids=[row[0] for row in ROLLS]
 )
-def test_a_roll_begins(answer: Assignment, wanted: int, ready: int, *, rolls: bool) -> None:
+def test_whole_gpu_roll_begins(answer: Assignment, wanted: int, ready: int, *, rolls: bool) -> None:
     record = build.deployment(spec={"replicas": wanted, "sharing": {"mode": "Exclusive"}})
     view = build.deployment_view(
         record,
@@ -43,8 +41,8 @@ def test_a_roll_begins(answer: Assignment, wanted: int, ready: int, *, rolls: bo
     assert ("Deployment" in kinds) is rolls
 
 
-def test_replicas_that_want_whole_gpus_give_way_to_themselves_one_node_at_a_time() -> None:
-    nodes = tuple(serving(name) for name in ("gpu-1", "gpu-2"))
+def test_roll_to_whole_gpus_goes_one_node_at_a_time() -> None:
+    nodes = tuple(build.partitioned_node(name) for name in ("gpu-1", "gpu-2"))
     pods = tuple(build.replica(f"chat-{n}", f"gpu-{1 + n % 2}") for n in range(4))
     whole = build.demand(slice_class=build.WHOLE)
     made = plan_fleet(build.fleet_view(whole, nodes=nodes, pods=pods), build.SETTINGS, build.NOW)

@@ -80,7 +80,7 @@ STORIES: dict[str, tuple[list[dict[str, Any]], bool | None, str, str]] = {
 
 
 @pytest.mark.parametrize("case", STORIES)
-def test_story(case: str) -> None:
+def test_slo_condition_after(case: str) -> None:
     minutes, holds, reason, words = STORIES[case]
     verdict = said(watch(*minutes)[-1])
     assert (verdict.holds, verdict.reason) == (holds, reason)
@@ -102,7 +102,7 @@ def test_a_window_waits_until_enough_requests_have_finished() -> None:
     assert states[-1].windows[0].requests == 24
 
 
-def test_what_is_said_changes_only_with_the_judgement() -> None:
+def test_slo_message_changes_only_with_the_judgement() -> None:
     states = watch(*[{"requests": 100, "itl_ms": 12.0 + n / 10} for n in range(12)])
     assert len({said(state) for state in states if said(state).reason == "SloMissed"}) == 1
 
@@ -121,7 +121,7 @@ def test_replicas_that_were_all_replaced_begin_anew() -> None:
     assert len(state.windows) == 1
 
 
-def test_metrics_that_cannot_be_read_are_said_after_a_while_and_are_no_kept_promise() -> None:
+def test_unreadable_metrics_are_unknown_and_no_met_slo() -> None:
     (*_, state) = watch(FINE)
     for number in range(UNREADABLE_SCRAPES):
         assert said(state).reason == "Met"
@@ -143,7 +143,7 @@ FINDINGS = {
 
 
 @pytest.mark.parametrize("case", FINDINGS)
-def test_condition(case: str) -> None:
+def test_slo_finding_of(case: str) -> None:
     verdict, former, expected = FINDINGS[case]
     finding = slo_finding(verdict, former)
     assert (finding and (finding.holds, finding.reason)) == expected
@@ -171,5 +171,5 @@ def test_a_missed_slo_is_said_and_has_no_part_in_ready() -> None:
     assert (reported["Ready"], reported["SLOMet"]) == ("True", "False")
 
 
-def test_a_watch_that_is_off_says_nothing() -> None:
+def test_slo_monitor_that_is_off_says_nothing() -> None:
     assert "SLOMet" not in conditions(MET, Settings(watch=Watch(interval_seconds=0)))

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from slm_operator.api import names
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Apply, Evict
@@ -18,7 +17,7 @@ from slm_operator.planning.fleet.node.change import GIVE_UP_SECONDS
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.profile.turns import Turn, turn_of
-from slm_operator.planning.views import FleetPlan, FleetView, ProfileView
+from slm_operator.planning.views import Demand, FleetPlan, FleetView, ProfileView
 from slm_operator.settings import Settings, Tenancy
 from slm_operator.watch.records import Key, Taint
 
@@ -33,7 +32,7 @@ SIX = tuple(build.node(f"gpu-{number}") for number in range(6))
 OVERDUE_S = build.SETTINGS.nodes.convergence_seconds + 1
 
 
-def serving(plan: FleetPlan, of: build.Demand) -> list[str]:
+def serving(plan: FleetPlan, of: Demand) -> list[str]:
     given = plan.assignments[of.deployment]
     return [*given.nodes, *given.changing]
 
@@ -41,7 +40,7 @@ def serving(plan: FleetPlan, of: build.Demand) -> list[str]:
 # -- nodes are partitioned for pods that exist
 
 
-def test_whom_a_quota_leaves_without_pods_no_node_is_is_partitioned_for() -> None:
+def test_deployment_without_pods_by_quota_gets_no_node() -> None:
     plan = plan_fleet(build.fleet_view(GREEDY, nodes=SIX, quota=0), build.SETTINGS, build.NOW)
     assert serving(plan, GREEDY) == []
     assert not plan.plan.actions
@@ -51,7 +50,7 @@ def test_whom_a_quota_leaves_without_pods_no_node_is_is_partitioned_for() -> Non
 
 
 @pytest.mark.parametrize(("pods", "nodes"), [(1, 1), (2, 1), (3, 2), (5, 3)])
-def test_as_many_nodes_are_partitioned_as_pods_need(pods: int, nodes: int) -> None:
+def test_nodes_are_partitioned_for_the_pods_there_are(pods: int, nodes: int) -> None:
     plan = plan_fleet(build.fleet_view(GREEDY, nodes=SIX, quota=pods), build.SETTINGS, build.NOW)
     assert len(serving(plan, GREEDY)) == nodes
 
@@ -159,7 +158,7 @@ def held(now_s: float) -> tuple[FleetView, FleetPlan]:
     return view, plan_fleet(view, build.SETTINGS, build.later(now_s))
 
 
-def test_a_drain_that_does_not_end_gives_its_place_up_and_says_so() -> None:
+def test_drain_that_does_not_end_gives_up_its_place() -> None:
     _, early = held(OVERDUE_S - 2)
     assert not any("gpu-2: taint" in line(action) for action in early.plan.actions)
     _, late = held(OVERDUE_S)
@@ -170,7 +169,7 @@ def test_a_drain_that_does_not_end_gives_its_place_up_and_says_so() -> None:
     assert "PodDisruptionBudget" in (answer.pending_because or "")
 
 
-def test_after_a_day_the_node_stays_what_it_was_and_is_opened() -> None:
+def test_node_change_is_given_up_after_a_day() -> None:
     view, plan = held(GIVE_UP_SECONDS + 1)
     failed = [action for action in plan.plan.actions if "RolledBack" in line(action)]
     assert failed
@@ -184,7 +183,7 @@ def test_after_a_day_the_node_stays_what_it_was_and_is_opened() -> None:
     assert "greedy/a-1" in [str(pod.meta.key) for pod in view.pods if pod.node == "gpu-1"]
 
 
-def test_engines_on_whole_gpus_stay_on_a_node_that_becomes_nothing_else() -> None:
+def test_whole_gpu_engines_stay_where_the_change_is_dropped() -> None:
     """It was closed for somebody who went away, and its label was never switched."""
     began = {
         names.CHANGE_STARTED_ANNOTATION: build.NOW.isoformat(),
@@ -192,14 +191,14 @@ def test_engines_on_whole_gpus_stay_on_a_node_that_becomes_nothing_else() -> Non
     }
     closed = build.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
     closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))
-    engine = replace(build.replica("a-1"), gpu_requests={names.NVIDIA_GPU: 1})
+    engine = build.replica("a-1", gpu_requests={names.NVIDIA_GPU: 1})
     view = build.fleet_view(build.demand(slice_class=build.WHOLE, replicas=1), nodes=(closed,), pods=(engine,))
     after, reported, _ = play_out(view, start_s=60)
     assert not any("evict" in one for one in reported)
     assert not tainted(after.nodes[0])
 
 
-def test_a_pod_of_no_deployment_is_a_stranger_whatever_its_label_says() -> None:
+def test_pod_of_no_deployment_is_foreign_whatever_its_label() -> None:
     _, plan = held(0)
     assert any(isinstance(action, Evict) for action in plan.plan.actions)
     view, _ = held(0)
@@ -217,9 +216,8 @@ TOLERATE_ALL = {"operator": "Exists"}
     ids=["everything", "every NoSchedule", "ours"],
 )
 def test_a_toleration_of_nodes_that_change_is_refused_by_name(toleration: dict[str, str]) -> None:
-    spec = {"model": {"uri": "pvc://models/opt"}, "accelerator": {"tolerations": [toleration]}}
     with pytest.raises(ValueError, match="give the toleration the key of the taint that is meant"):
-        SLMDeploymentSpec.model_validate(spec)
+        build.deployment_spec({"accelerator": {"tolerations": [toleration]}})
     (said,) = refused_fields({"spec": {"tolerations": [toleration]}})
     assert said.startswith("spec.podTemplate.spec.tolerations[0]: it tolerates slm-operator.io/changing")
 
@@ -250,10 +248,10 @@ OTHERS_SHARE: dict[str, tuple[dict[str, object], str]] = {
 
 
 @pytest.mark.parametrize("case", OTHERS_SHARE)
-def test_what_would_harm_co_tenants_is_refused_by_name(case: str) -> None:
+def test_setting_that_harms_co_tenants_is_refused_by_name(case: str) -> None:
     spec, words = OTHERS_SHARE[case]
     with pytest.raises(ValueError, match=words):
-        SLMDeploymentSpec.model_validate({"model": {"uri": "pvc://models/opt"}} | spec)
+        build.deployment_spec(spec)
 
 
 # -- profiles
@@ -268,7 +266,7 @@ def test_a_namespace_holds_no_more_places_than_it_may() -> None:
     assert turn_of(modest[2].profile, modest, 4, most_of_one=1).has_come
 
 
-def test_nobody_gives_a_place_up_for_who_may_not_take_it() -> None:
+def test_no_place_is_given_up_for_who_may_not_take_it() -> None:
     full = [contender("greedy", 0, has_job=True), contender("greedy", 1), contender("modest", 2, has_job=True)]
     assert not turn_of(full[2].profile, full, 2, most_of_one=1).is_awaited
 
@@ -286,7 +284,7 @@ def start(**more: Any) -> tuple[list[str], str]:
     return args, str(status["conditions"][0]["message"])
 
 
-def test_a_profile_takes_no_more_gpu_minutes_than_the_administrator_allows() -> None:
+def test_profile_takes_at_most_the_administrators_gpu_minutes() -> None:
     args, said = start()
     assert args[args.index("--max-gpu-minutes") + 1] == "240"
     assert "240 GPU minutes and not 600" in said

@@ -28,7 +28,7 @@ TOLERATIONS: tuple[tuple[str, dict[str, Any], bool], ...] = (
 
 
 @pytest.mark.parametrize(("toleration", "held"), [c[1:] for c in TOLERATIONS], ids=[c[0] for c in TOLERATIONS])
-def test_toleration(toleration: dict[str, Any], *, held: bool) -> None:
+def test_replicas_get_toleration(toleration: dict[str, Any], *, held: bool) -> None:
     assert tolerates(tolerations_of([toleration]), Taint(key="a", value="x")) is held
 
 

@@ -12,11 +12,10 @@ from slm_operator.watch.cache import Change
 from slm_operator.watch.watch_list import watched_kinds
 from slm_operator.watch.world import World
 
-from tests import builders as build
-from tests.unit.watch.raws import Raw, gpu_pod, meta
+from tests.builders import Raw, imported, raw_meta, raw_pod
 
 SPEC = {"model": {"uri": "/m"}}
-D, P = "deployment ns/d", "profile ns/p"
+D, P = "deployment team/d", "profile team/p"
 
 
 class Watching:
@@ -33,7 +32,7 @@ class Watching:
         self.see("SLMProfile", "p", spec=SPEC)
         self.see("SLMProfile", "q", spec={"model": {"uri": "/other"}})
         self.world.see(
-            "Node", "ADDED", {"metadata": meta("n1", namespace="", labels={"slm-operator.io/managed": "true"})}
+            "Node", "ADDED", {"metadata": raw_meta("n1", namespace="", labels={"slm-operator.io/managed": "true"})}
         )
 
     def changed(self, change: Change[Any]) -> None:
@@ -41,7 +40,7 @@ class Watching:
             self.woken += [str(work) for work in affected_keys(change, self.caches, self.keys, self.settings)]
 
     def see(self, kind: str, name: str, *, version: int = 1, labels: dict[str, str] | None = None, **raw: Any) -> None:
-        head = meta(name, version=version, labels=labels or {}, generation=raw.pop("generation", 1))
+        head = raw_meta(name, version=version, labels=labels or {}, generation=raw.pop("generation", 1))
         self.world.see(kind, "MODIFIED", {"metadata": head, **raw})
 
     def wakes(self, kind: str, raw: Raw) -> set[str]:
@@ -57,29 +56,37 @@ MEASURED = {"slm-operator.io/profile": "p"}
 @pytest.mark.parametrize(
     ("kind", "raw", "woken"),
     [
-        pytest.param("Pod", gpu_pod("x"), {"fleet"}, id="a foreign pod takes a GPU"),
-        pytest.param("Pod", gpu_pod("x", labels=OWNED), {"fleet", D}, id="a replica"),
-        pytest.param("Pod", gpu_pod("x", gpus=0, labels=OWNED), {D}, id="a pod of ours without a GPU"),
-        pytest.param("Pod", gpu_pod("x", labels=MEASURED), {"fleet", P}, id="the profile's pod"),
-        pytest.param("Job", {"metadata": meta("j", labels=MEASURED)}, {P, "profile ns/q"}, id="the profile's Job"),
-        pytest.param("Service", {"metadata": meta("s", labels=OWNED)}, {D}, id="a Service"),
-        pytest.param("Deployment", {"metadata": meta("w", labels=OWNED)}, {D}, id="a Deployment"),
-        pytest.param("Node", {"metadata": meta("n2", namespace="")}, set(), id="a node that is not ours"),
-        pytest.param("Node", {"metadata": meta("n1", namespace="", version=2)}, {"fleet"}, id="a node that was ours"),
-        pytest.param("ConfigMap", {"metadata": meta("c")}, {"fleet"}, id="the plugin's configuration"),
+        pytest.param("Pod", raw_pod("x"), {"fleet"}, id="a foreign pod takes a GPU"),
+        pytest.param("Pod", raw_pod("x", labels=OWNED), {"fleet", D}, id="a replica"),
+        pytest.param("Pod", raw_pod("x", gpus=0, labels=OWNED), {D}, id="a pod of ours without a GPU"),
+        pytest.param("Pod", raw_pod("x", labels=MEASURED), {"fleet", P}, id="the profile's pod"),
         pytest.param(
-            "SLMProfile", {"metadata": meta("p", version=2, generation=2), "spec": SPEC}, {P, D}, id="a profile"
+            "Job", {"metadata": raw_meta("j", labels=MEASURED)}, {P, "profile team/q"}, id="the profile's Job"
+        ),
+        pytest.param("Service", {"metadata": raw_meta("s", labels=OWNED)}, {D}, id="a Service"),
+        pytest.param("Deployment", {"metadata": raw_meta("w", labels=OWNED)}, {D}, id="a Deployment"),
+        pytest.param("Node", {"metadata": raw_meta("n2", namespace="")}, set(), id="a node that is not ours"),
+        pytest.param(
+            "Node", {"metadata": raw_meta("n1", namespace="", version=2)}, {"fleet"}, id="a node that was ours"
+        ),
+        pytest.param("ConfigMap", {"metadata": raw_meta("c")}, {"fleet"}, id="the plugin's configuration"),
+        pytest.param(
+            "SLMProfile", {"metadata": raw_meta("p", version=2, generation=2), "spec": SPEC}, {P, D}, id="a profile"
         ),
         pytest.param(
             "SLMDeployment",
-            {"metadata": meta("e", version=2, generation=2), "spec": {"model": {"uri": "/new"}}},
-            {"fleet", "deployment ns/e", "profile ns/q"},
+            {"metadata": raw_meta("e", version=2, generation=2), "spec": {"model": {"uri": "/new"}}},
+            {"fleet", "deployment team/e", "profile team/q"},
             id="a deployment's spec",
         ),
         pytest.param(
             "SLMDeployment",
-            {"metadata": meta("e", version=2, generation=1), "spec": {"model": {"uri": "/other"}}, "status": {"a": 1}},
-            {"deployment ns/e"},
+            {
+                "metadata": raw_meta("e", version=2, generation=1),
+                "spec": {"model": {"uri": "/other"}},
+                "status": {"a": 1},
+            },
+            {"deployment team/e"},
             id="a deployment's status concerns nobody else",
         ),
     ],
@@ -92,36 +99,36 @@ def test_a_new_sharer_asks_its_profile_and_no_other_sharer() -> None:
     watching = Watching()
     watching.woken.clear()
     watching.see("SLMDeployment", "f", spec={"model": {"uri": "/other"}})
-    assert set(watching.woken) == {"deployment ns/f", "profile ns/q", "fleet"}
+    assert set(watching.woken) == {"deployment team/f", "profile team/q", "fleet"}
 
 
 def test_a_librarys_profile_wakes_deployments_of_every_namespace() -> None:
     watching = Watching(Settings(profiles=Profiles(library_namespaces=("library",))))
     other = {"spec": {"model": {"uri": "/other"}}}
-    assert watching.wakes("SLMProfile", {"metadata": meta("x", namespace="library"), **other}) == {
+    assert watching.wakes("SLMProfile", {"metadata": raw_meta("x", namespace="library"), **other}) == {
         "profile library/x",
-        "deployment ns/e",
+        "deployment team/e",
     }
-    changed = {"metadata": meta("e", version=2, generation=2), "spec": other["spec"] | {"paused": True}}
+    changed = {"metadata": raw_meta("e", version=2, generation=2), "spec": other["spec"] | {"paused": True}}
     assert "profile library/x" in watching.wakes("SLMDeployment", changed)
 
 
 def test_profiles_of_one_key_hear_of_the_one_that_was_measured() -> None:
     watching = Watching()
-    document = to_json(build.imported())
+    document = to_json(imported())
     measured = {
-        "metadata": meta("r", version=2),
+        "metadata": raw_meta("r", version=2),
         "spec": {"model": {"uri": "/other"}},
         "status": {"measurements": document},
     }
-    assert watching.wakes("SLMProfile", measured) == {"profile ns/r", "profile ns/q", "deployment ns/e"}
+    assert watching.wakes("SLMProfile", measured) == {"profile team/r", "profile team/q", "deployment team/e"}
 
 
 def test_a_measured_library_wakes_the_profiles_it_replaces() -> None:
     watching = Watching(Settings(profiles=Profiles(library_namespaces=("library",))))
-    found = {"spec": {"model": {"uri": "/other"}}, "status": {"measurements": to_json(build.imported())}}
-    woken = watching.wakes("SLMProfile", {"metadata": meta("x", namespace="library"), **found})
-    assert woken == {"profile library/x", "profile ns/q", "deployment ns/e"}
+    found = {"spec": {"model": {"uri": "/other"}}, "status": {"measurements": to_json(imported())}}
+    woken = watching.wakes("SLMProfile", {"metadata": raw_meta("x", namespace="library"), **found})
+    assert woken == {"profile library/x", "profile team/q", "deployment team/e"}
 
 
 def test_an_edited_profile_wakes_whom_its_label_says_it_is_for() -> None:
@@ -130,31 +137,34 @@ def test_an_edited_profile_wakes_whom_its_label_says_it_is_for() -> None:
     labels = {"slm-operator.io/profile": str(watching.keys.of(record))}
     template = {"spec": {"containers": [{"name": "engine", "resources": {"limits": {"memory": "64Gi"}}}]}}
     edited = {"spec": {"model": {"uri": "/other"}, "podTemplate": template}}
-    woken = watching.wakes("SLMProfile", {"metadata": meta("x", labels=labels), **edited})
-    assert woken == {"profile ns/x", "deployment ns/e"}
+    woken = watching.wakes("SLMProfile", {"metadata": raw_meta("x", labels=labels), **edited})
+    assert woken == {"profile team/x", "deployment team/e"}
 
 
 def test_a_profile_measured_anew_wakes_others_of_its_key() -> None:
     watching = Watching()
     for version, year in ((1, 2025), (2, 2026)):
-        document = to_json(replace(build.imported(), measured_at=f"{year}-01-01T00:00:00Z"))
+        document = to_json(replace(imported(), measured_at=f"{year}-01-01T00:00:00Z"))
         raw = {"spec": {"model": {"uri": "/other"}}, "status": {"measurements": document}}
-        woken = watching.wakes("SLMProfile", {"metadata": meta("r", version=version), **raw})
-        assert "profile ns/q" in woken
+        woken = watching.wakes("SLMProfile", {"metadata": raw_meta("r", version=version), **raw})
+        assert "profile team/q" in woken
 
 
 def test_a_pod_that_only_becomes_ready_does_not_wake_the_fleet() -> None:
     watching = Watching()
-    watching.wakes("Pod", gpu_pod("x", labels=OWNED))
+    watching.wakes("Pod", raw_pod("x", labels=OWNED))
     ready = [{"type": "Ready", "status": "True"}]
-    assert watching.wakes("Pod", gpu_pod("x", version=2, labels=OWNED, conditions=ready)) == {D}
+    assert watching.wakes("Pod", raw_pod("x", version=2, labels=OWNED, status={"conditions": ready})) == {D}
 
 
-def test_a_replica_that_starts_again_wakes_the_fleet_for_it_may_be_older_than_its_mps_daemon() -> None:
+def test_restarted_replica_wakes_the_fleet() -> None:
     watching = Watching()
-    watching.wakes("Pod", gpu_pod("x", labels=OWNED))
+    watching.wakes("Pod", raw_pod("x", labels=OWNED))
     engine = [{"name": "engine", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]
-    assert watching.wakes("Pod", gpu_pod("x", version=2, labels=OWNED, containerStatuses=engine)) == {D, "fleet"}
+    assert watching.wakes("Pod", raw_pod("x", version=2, labels=OWNED, status={"containerStatuses": engine})) == {
+        D,
+        "fleet",
+    }
 
 
 def test_names_longer_than_a_label_are_found_by_their_label() -> None:
@@ -164,5 +174,5 @@ def test_names_longer_than_a_label_are_found_by_their_label() -> None:
     (record,) = [one for one in watching.caches.deployments if one.meta.key.name == name]
     label = next(iter(watching.caches.deployments._index_of["label"](record)))[1]  # type: ignore[index]
     assert len(label) <= 63
-    woken = watching.wakes("Service", {"metadata": meta("s", labels={"slm-operator.io/deployment": label})})
-    assert woken == {f"deployment ns/{name}"}
+    woken = watching.wakes("Service", {"metadata": raw_meta("s", labels={"slm-operator.io/deployment": label})})
+    assert woken == {f"deployment team/{name}"}

@@ -20,8 +20,16 @@ from slm_operator.reconcile.pending_writes import CONFIRM_SECONDS, Ref
 from slm_operator.watch.pods import pod
 from slm_operator.watch.records import Key
 
-from tests.unit.reconcile.build import KEY, OWNER, WORK, Bench, service
-from tests.unit.watch.raws import gpu_pod, meta
+from tests.builders import raw_meta, raw_pod
+from tests.unit.reconcile.bench import KEY, WORK, Bench
+
+OWNER = {"kind": names.DEPLOYMENT_KIND, "name": "d", "uid": "uid-d", "controller": True}
+
+
+def service(port: int = 80) -> dict[str, Any]:
+    labels = {names.DEPLOYMENT_LABEL: "d"}
+    metadata = {"name": "d", "namespace": "team", "labels": labels, "ownerReferences": [OWNER]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": port}]}}
 
 
 async def apply(bench: Bench, manifest: dict[str, Any] | None = None) -> Outcome:
@@ -41,12 +49,12 @@ async def test_an_object_not_seen_yet_is_applied_without_force() -> None:
     assert bench.server.asked == [("apply", "Service d")]
 
 
-async def test_a_name_that_somebody_elses_object_bears_is_a_refusal_and_not_a_takeover() -> None:
+async def test_object_of_somebody_else_is_refused_not_taken_over() -> None:
     bench = Bench()
     bench.server.objects["Service", "d"] = {"metadata": {"name": "d"}}
     outcome = await apply(bench)
     assert outcome.refused is not None
-    assert outcome.refused.because.startswith("Apply Service ns/d: the name is taken by an object that is not ours")
+    assert outcome.refused.because.startswith("Apply Service team/d: the name is taken by an object that is not ours")
 
 
 async def test_the_same_manifest_is_not_applied_again() -> None:
@@ -57,7 +65,7 @@ async def test_the_same_manifest_is_not_applied_again() -> None:
     assert len(bench.server.asked) == 1
 
 
-async def test_nor_by_the_next_process() -> None:
+async def test_unchanged_manifest_is_not_applied_by_next_process() -> None:
     bench = Bench()
     await apply(bench)
     again = bench.restart()
@@ -65,7 +73,7 @@ async def test_nor_by_the_next_process() -> None:
     assert len(bench.server.asked) == 1
 
 
-async def test_of_an_object_that_is_gone_nothing_is_remembered() -> None:
+async def test_applied_manifest_of_a_gone_object_is_forgotten() -> None:
     bench = Bench()
     await apply(bench)
     bench.show("Service", "d")
@@ -91,7 +99,7 @@ async def test_fields_that_somebody_took_are_taken_back() -> None:
     assert (await apply(bench)).writes == 1
 
 
-async def test_what_was_edited_while_the_operator_was_away_is_applied_once() -> None:
+async def test_edit_made_without_the_operator_is_applied_once() -> None:
     bench = Bench()
     await apply(bench)
     bench.server.objects["Service", "d"]["metadata"]["managedFields"].append(
@@ -118,7 +126,7 @@ def route(host: str = "a") -> dict[str, Any]:
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
-        "metadata": {"name": "d", "namespace": "ns", "ownerReferences": [OWNER]},
+        "metadata": {"name": "d", "namespace": "team", "ownerReferences": [OWNER]},
         "spec": {"hostnames": [host]},
     }
 
@@ -146,7 +154,7 @@ async def test_our_marks_without_our_owner_are_no_reason_to_force(owners: list[A
     assert again.server.asked[-1] == ("apply", "Service d")
 
 
-async def test_kinds_that_are_not_watched_are_read_and_applied_once_a_manifest() -> None:
+async def test_unwatched_kind_is_read_and_applied_once_a_manifest() -> None:
     bench = Bench()
     assert [(await apply(bench, route())).writes for _ in range(2)] == [1, 0]
     assert bench.server.asked == [("get", "HTTPRoute d"), ("apply", "HTTPRoute d")]
@@ -157,7 +165,7 @@ async def test_kinds_that_are_not_watched_are_read_and_applied_once_a_manifest()
     assert bench.server.asked[4:] == [("get", "HTTPRoute d")]
 
 
-async def test_of_kinds_that_are_not_watched_only_ours_are_deleted_and_made_anew_when_wanted() -> None:
+async def test_only_own_objects_of_unwatched_kinds_are_deleted() -> None:
     bench = Bench()
     await apply(bench, route())
     assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 1
@@ -170,10 +178,10 @@ async def test_of_kinds_that_are_not_watched_only_ours_are_deleted_and_made_anew
         assert (await bench.executor.execute(WORK, Plan(actions=(REMOVED,)))).writes == 0
 
 
-async def test_a_kind_that_the_cluster_does_not_serve_has_its_own_error() -> None:
+async def test_kind_that_the_cluster_lacks_has_its_own_error() -> None:
     bench = Bench()
     bench.server.refuse = NotFound("404 page not found", 404)
-    because = "Apply HTTPRoute ns/d: 404 page not found"
+    because = "Apply HTTPRoute team/d: 404 page not found"
     assert (await apply(bench, route())).refused == Refusal(kind="HTTPRoute", because=because, unserved=True)
 
 
@@ -226,14 +234,14 @@ async def test_a_key_waits_until_the_cache_shows_its_write() -> None:
     assert bench.ledger.unconfirmed(WORK) is None
 
 
-async def test_but_not_for_ever() -> None:
+async def test_key_waits_for_its_write_only_so_long() -> None:
     bench = Bench()
     await apply(bench)
     bench.clock.seconds = CONFIRM_SECONDS
     assert bench.ledger.unconfirmed(WORK) is None
 
 
-async def test_a_write_that_the_watch_has_shown_before_its_answer_came_is_not_waited_for() -> None:
+async def test_write_seen_by_the_watch_first_is_not_waited_for() -> None:
     bench = Bench()
     await apply(bench)
     bench.show("Service", "d")
@@ -241,9 +249,11 @@ async def test_a_write_that_the_watch_has_shown_before_its_answer_came_is_not_wa
     assert bench.ledger.unconfirmed(WORK) is None
 
 
-def test_a_write_behind_a_namesake_still_shown_is_awaited() -> None:
+def test_write_behind_a_namesake_still_shown_is_awaited() -> None:
     bench = Bench()
-    former, new = ({**service(), "metadata": meta("d", uid=uid, version=version)} for uid, version in (("a", 5), ("b", 9)))
+    former, new = (
+        {**service(), "metadata": raw_meta("d", uid=uid, version=version)} for uid, version in (("a", 5), ("b", 9))
+    )
     bench.world.see("Service", "ADDED", former)
     bench.ledger.wrote(WORK, Ref("Service", KEY), "9", "b")
     assert bench.ledger.unconfirmed(WORK) is not None
@@ -253,9 +263,9 @@ def test_a_write_behind_a_namesake_still_shown_is_awaited() -> None:
     assert bench.ledger.unconfirmed(WORK) is None
 
 
-async def test_the_event_of_an_own_status_is_an_echo_and_one_that_also_brings_a_new_spec_is_not() -> None:
+async def test_own_status_is_an_echo_unless_the_spec_changed_too() -> None:
     bench = Bench()
-    raw = {"metadata": {"name": "d", "namespace": "ns", "uid": "uid-d", "resourceVersion": "1", "generation": 1}}
+    raw = {"metadata": {"name": "d", "namespace": "team", "uid": "uid-d", "resourceVersion": "1", "generation": 1}}
     bench.server.objects[names.DEPLOYMENT_KIND, "d"] = raw
     bench.show(names.DEPLOYMENT_KIND, "d")
     await write_status(bench, {"phase": "Ready"})
@@ -272,13 +282,13 @@ SCALED = Plan(
 )
 
 
-async def test_replicas_are_applied_alone_by_their_own_manager_and_waited_for() -> None:
+async def test_replicas_are_applied_by_their_own_field_manager() -> None:
     bench = Bench()
     assert (await bench.executor.execute(WORK, SCALED)).writes == 1
     assert bench.server.asked == [("apply", "SLMDeployment d")]
     sent = bench.server.applied_by["slm-operator-replicas"]
     assert sent["spec"] == {"replicas": 2}
-    assert sent["metadata"] == {"name": "d", "namespace": "ns", "uid": "uid-d", "resourceVersion": "7"}
+    assert sent["metadata"] == {"name": "d", "namespace": "team", "uid": "uid-d", "resourceVersion": "7"}
     assert bench.ledger.unconfirmed(WORK) is not None
     bench.show(names.DEPLOYMENT_KIND, "d")
     assert bench.free == [WORK]
@@ -299,13 +309,13 @@ async def test_replicas_of_what_is_gone_are_nobodys() -> None:
 
 
 @pytest.mark.parametrize("error", [Forbidden("no right", 403), Refused("a policy", 403)])
-async def test_replicas_that_are_refused_are_a_refusal_of_their_own_kind(error: Exception) -> None:
+async def test_refused_replicas_are_a_refusal_of_their_own_kind(error: Exception) -> None:
     bench = Bench()
     bench.server.refuse = error  # type: ignore[assignment]
     outcome = await bench.executor.execute(WORK, SCALED)
     assert outcome.refused is not None
     assert outcome.refused.kind == names.DEPLOYMENT_KIND
-    assert outcome.refused.because.startswith("SetReplicas ns/d: ")
+    assert outcome.refused.because.startswith("SetReplicas team/d: ")
 
 
 SCALED_ALONE = Plan(
@@ -323,7 +333,7 @@ async def test_a_deployment_is_scaled_in_one_field_as_it_was_seen() -> None:
     bench.server.merge_patch = merge_patch  # type: ignore[method-assign]
     assert (await bench.executor.execute(WORK, SCALED_ALONE)).writes == 1
     patch = {"metadata": {"resourceVersion": "7"}, "spec": {"replicas": 5}}
-    assert sent == [("Deployment", "ns", "d", patch)]
+    assert sent == [("Deployment", "team", "d", patch)]
 
 
 async def test_a_scaling_that_is_refused_says_which_deployment() -> None:
@@ -331,7 +341,7 @@ async def test_a_scaling_that_is_refused_says_which_deployment() -> None:
     bench.server.refuse = Refused("a policy", 403)
     outcome = await bench.executor.execute(WORK, SCALED_ALONE)
     assert outcome.refused is not None
-    assert outcome.refused.because.startswith("Scale Deployment ns/d: ")
+    assert outcome.refused.because.startswith("Scale Deployment team/d: ")
 
 
 async def test_a_deployment_that_is_gone_is_not_scaled() -> None:
@@ -342,13 +352,13 @@ async def test_a_deployment_that_is_gone_is_not_scaled() -> None:
 
 async def test_an_evicted_pod_is_waited_for_until_it_goes() -> None:
     bench = Bench()
-    record = pod(gpu_pod("p"))
+    record = pod(raw_pod("p"))
     assert record is not None
     bench.caches.pods.put(record)
-    action = Evict(pod=Key("ns", "p"), uid="uid-p", because="b")
+    action = Evict(pod=Key("team", "p"), uid="uid-p", because="b")
     await bench.executor.execute(WORK, Plan(actions=(action,)))
     assert bench.ledger.unconfirmed(WORK) is not None
-    going = gpu_pod("p", version=2)
+    going = raw_pod("p", version=2)
     going["metadata"]["deletionTimestamp"] = "t"
     bench.world.see("Pod", "MODIFIED", going)
     assert bench.ledger.unconfirmed(WORK) is None
@@ -356,10 +366,10 @@ async def test_an_evicted_pod_is_waited_for_until_it_goes() -> None:
     assert bench.server.asked == [("evict", "Pod p")]
 
 
-async def test_a_blocked_eviction_is_asked_for_again_later_and_the_plan_goes_on() -> None:
+async def test_blocked_eviction_is_retried_later_and_the_plan_goes_on() -> None:
     bench = Bench()
     bench.server.refuse = Blocked("would violate the pod's disruption budget", 429)
-    evictions = tuple(Evict(pod=Key("ns", name), uid="u", because="b") for name in "pq")
+    evictions = tuple(Evict(pod=Key("team", name), uid="u", because="b") for name in "pq")
     outcome = await bench.executor.execute(WORK, Plan(actions=evictions))
     assert (outcome.writes, outcome.refused, outcome.look_again_seconds) == (0, None, BLOCKED_SECONDS)
     assert len(bench.server.asked) == 2
@@ -376,13 +386,13 @@ async def test_a_refusal_is_reported_and_the_plan_goes_on(error: Exception) -> N
     plan = Plan(actions=(Apply(manifest=service(), because="b"), Apply(manifest=service(81), because="b")))
     outcome = await bench.executor.execute(WORK, plan)
     assert outcome.refused == Refusal(
-        kind="Service", because=f"Apply Service ns/d: {error.message}", unserved=isinstance(error, NotFound)
+        kind="Service", because=f"Apply Service team/d: {error.message}", unserved=isinstance(error, NotFound)
     )
     assert len(bench.server.asked) == 2
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), Conflict("modified", 409)])
-async def test_what_cannot_be_done_now_ends_the_plan(error: Exception) -> None:
+async def test_action_that_cannot_be_done_now_ends_the_plan(error: Exception) -> None:
     bench = Bench()
     bench.server.refuse = error  # type: ignore[assignment]
     patches = tuple(PatchNode(node=name, resource_version="1", labels={"a": "b"}, because="b") for name in "nm")
@@ -399,7 +409,7 @@ async def test_deleting_what_is_gone_is_no_error(error: Exception) -> None:
     assert (await bench.executor.execute(WORK, Plan(actions=(action,)))).writes == 0
 
 
-async def test_a_config_map_is_patched_at_the_version_it_was_planned_for() -> None:
+async def test_config_map_is_patched_at_its_planned_version() -> None:
     bench = Bench()
     sent: list[dict[str, Any]] = []
 
@@ -437,7 +447,7 @@ def reported(message: str, holds: str = "False", **more: Any) -> dict[str, Any]:
         pytest.param(reported("node n is drained", observedGeneration=2), True, id="the generation"),
     ],
 )
-async def test_what_follows_a_status_closely_is_written_unless_it_is_only_words(
+async def test_status_following_closely_waits_if_only_words_changed(
     *, status: dict[str, Any], is_written: bool
 ) -> None:
     bench = Bench()
@@ -450,7 +460,7 @@ async def test_what_follows_a_status_closely_is_written_unless_it_is_only_words(
     assert outcome.look_again_seconds == (None if is_written else pytest.approx(0.6))
 
 
-async def test_words_are_written_when_they_have_waited() -> None:
+async def test_message_change_is_written_after_its_wait() -> None:
     bench = Bench()
     bench.deployment()
     await write_status(bench, reported("node n is drained"))

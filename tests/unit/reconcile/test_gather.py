@@ -6,8 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from slm_operator.advisor.advice import Advice
 from slm_operator.api import names
+from slm_operator.partitioning.config_manager import ConfigManager
 from slm_operator.planning.deployment.advising import advice_of
+from slm_operator.planning.deployment.rollout import served_by
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.profile.log import NOTHING_PRINTED
 from slm_operator.reconcile.gather import ADVICE_KEPT, Gatherer
@@ -18,8 +21,16 @@ from slm_operator.watch.records import Key, Owner
 from tests import builders as build
 
 if TYPE_CHECKING:
+    from slm_core.measurements import SharingMode
     from slm_operator.planning.profile.turns import Turn
-    from slm_operator.watch.records import JobRecord, PodRecord, ProfileRecord
+    from slm_operator.watch.records import (
+        DaemonPodRecord,
+        DeploymentRecord,
+        JobRecord,
+        NodeRecord,
+        PodRecord,
+        ProfileRecord,
+    )
 
 CHAT = build.deployment()
 PROFILE = build.profile(CHAT)
@@ -41,9 +52,9 @@ def test_advice_is_computed_once_until_something_changes() -> None:
     named = build.deployment(spec={"profiling": {"profileRef": {"name": measured.meta.key.name}}})
     seen, computed = gatherer(deployments=[named], profiles=[measured]), []
 
-    def counted(record: Any, profile: Any) -> Any:
+    def counted(record: Any, profile: Any, against: str | None) -> Any:
         computed.append(record)
-        return advice_of(record, profile)
+        return advice_of(record, profile, against)
 
     seen.advice_of = counted
     assert seen.demand(named) is not None
@@ -55,12 +66,12 @@ def test_advice_is_computed_once_until_something_changes() -> None:
 
 
 def test_progress_of_a_profile_computes_no_advice_again() -> None:
-    measured = replace(build.profile(CHAT, build.imported()), imported=False)
+    measured = build.profile(CHAT, build.imported(), imported=False)
     seen, computed = gatherer(deployments=[CHAT], profiles=[measured]), []
 
-    def counted(record: Any, profile: Any) -> Any:
+    def counted(record: Any, profile: Any, against: str | None) -> Any:
         computed.append(record)
-        return advice_of(record, profile)
+        return advice_of(record, profile, against)
 
     seen.advice_of = counted
     for version, points in (("2", 0), ("3", 0), ("4", -1)):
@@ -71,7 +82,7 @@ def test_progress_of_a_profile_computes_no_advice_again() -> None:
     assert len(computed) == 2
 
 
-def test_a_number_that_became_somebodys_is_seen_though_the_generation_stays() -> None:
+def test_replicas_taken_over_by_a_user_are_seen_at_once() -> None:
     """NB: to apply the number that is there, beside its owner, changes managedFields alone."""
     measured = build.profile(CHAT, build.imported())
     spec = {
@@ -100,7 +111,7 @@ def turn(of: ProfileRecord, seen: Gatherer) -> Turn:
     return view.turn
 
 
-def test_nodes_that_pods_are_on_and_that_exist_no_more() -> None:
+def test_lost_nodes_are_those_of_pods_without_a_node() -> None:
     pods = (build.replica("a"), build.replica("b", "gpu-9"), build.replica("c", None))
     assert gatherer(nodes=[build.node()], pods=pods).fleet().lost_nodes == {"gpu-9"}
 
@@ -130,7 +141,7 @@ def test_a_pod_with_our_label_and_another_maker_is_no_replica(case: str) -> None
     assert [pod.meta.key.name for pod in view.pods] == ["b"]
 
 
-def test_a_deployment_with_our_label_and_another_owner_is_not_ours() -> None:
+def test_deployment_of_own_label_and_foreign_owner_is_foreign() -> None:
     workload = build.workload("chat", replicas=1, ready=1)
     theirs = replace(workload, meta=replace(workload.meta, labels={names.DEPLOYMENT_LABEL: "chat"}, owners=()))
     view = gatherer(deployments=[CHAT], workloads=[theirs], pods=[build.replica("a")]).deployment(CHAT)
@@ -178,19 +189,19 @@ def unmeasured(name: str, namespace: str = "team", **more: Any) -> ProfileRecord
     return replace(PROFILE, meta=replace(PROFILE.meta, key=Key(namespace, name), uid=f"uid-{namespace}-{name}"), **more)
 
 
-def test_the_jobs_of_living_profiles_take_the_places_that_there_are() -> None:
+def test_jobs_of_living_profiles_take_the_places() -> None:
     running = [unmeasured("a"), unmeasured("b", "other")]
     seen = gatherer(profiles=[PROFILE, *running], jobs=[build.job(one) for one in running])
     assert (turn(PROFILE, seen).running, turn(PROFILE, seen).has_come) == (2, False)
 
 
-def test_of_profiles_planned_at_once_no_more_begin_than_there_are_places() -> None:
+def test_profiles_planned_at_once_begin_only_in_free_places() -> None:
     waiting = [unmeasured(f"p{number}") for number in range(5)]
     seen = gatherer(profiles=waiting)
     assert [turn(one, seen).has_come for one in waiting] == [True, True, False, False, False]
 
 
-def test_who_had_his_turn_and_did_not_begin_goes_behind_the_others() -> None:
+def test_profile_that_missed_its_turn_goes_to_the_end() -> None:
     waiting = [unmeasured(f"p{number}") for number in range(4)]
     seen = gatherer(profiles=waiting)
     came = [one.meta.key.name for _ in range(2) for one in waiting if turn(one, seen).has_come]
@@ -211,7 +222,7 @@ STOPPED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("status", STOPPED.values(), ids=STOPPED)
-def test_a_profile_takes_no_place_that_is(status: dict[str, Any]) -> None:
+def test_profile_takes_no_place_when_it_is(status: dict[str, Any]) -> None:
     stopped = [unmeasured(name, status=status) for name in "abc"]
     seen = gatherer(profiles=[PROFILE, *stopped])
     for one in stopped:
@@ -224,7 +235,7 @@ def wanting(name: str, profile: str, *, paused: bool) -> Any:
     return build.deployment(name, {"profiling": {"profileRef": {"name": profile}}, "paused": paused})
 
 
-def test_a_profile_of_paused_deployments_alone_is_not_begun_and_takes_no_place() -> None:
+def test_profile_of_paused_deployments_takes_no_place() -> None:
     for_paused, for_one_more = unmeasured("paused"), unmeasured("wanted")
     wishes = [
         wanting("a", "paused", paused=True),
@@ -235,3 +246,87 @@ def test_a_profile_of_paused_deployments_alone_is_not_begun_and_takes_no_place()
     views = [seen.profile(WorkKey("profile", one.meta.key), NOTHING_PRINTED) for one in (for_paused, for_one_more)]
     assert [view is not None and view.paused for view in views] == [True, False]
     assert turn(PROFILE, seen).has_come, "of two places the paused one takes none"
+
+
+DEAF = ConfigManager(version=(0, 20, 0), signals="/usr/bin/mps-control-daemon", daemon="mps-control-daemon")
+PLUGIN = build.daemon("device-plugin", "gpu-1", config_manager=DEAF)
+MPS_DAEMON = build.daemon("mps-control-daemon", "gpu-1", config_manager=DEAF)
+
+
+def packed(mode: str = "Auto") -> DeploymentRecord:
+    return build.deployment(spec={"sharing": {"mode": mode, "enginesPerGpu": 2}})
+
+
+def advised_mode(record: DeploymentRecord, **records: Any) -> SharingMode:
+    seen = gatherer(deployments=[record], profiles=[build.profile(record, build.imported())], **records)
+    advice, demand = seen.advice(record), seen.demand(record)
+    assert isinstance(advice, Advice)
+    assert demand is not None
+    assert demand.slice_class.mode is advice.configuration.sharing_mode
+    return advice.configuration.sharing_mode
+
+
+@pytest.mark.parametrize(
+    ("record", "daemons", "mode"),
+    [
+        pytest.param(packed(), [], "MPS", id="nothing is seen"),
+        pytest.param(packed(), [PLUGIN], "TimeSlicing", id="by the plugin's release"),
+        pytest.param(packed(), [PLUGIN, MPS_DAEMON], "TimeSlicing", id="the daemon is seen not to hear"),
+        pytest.param(packed("MPS"), [PLUGIN, MPS_DAEMON], "MPS", id="MPS was asked for"),
+    ],
+)
+def test_auto_gives_no_mps_that_would_not_hold(
+    record: DeploymentRecord, daemons: list[DaemonPodRecord], mode: str
+) -> None:
+    assert advised_mode(record, daemons=daemons) == mode
+
+
+def test_auto_changes_its_mind_when_the_daemon_is_seen_to_hear() -> None:
+    record = packed()
+    seen = gatherer(deployments=[record], profiles=[build.profile(record, build.imported())], daemons=[PLUGIN])
+    before = seen.demand(record)
+    hearing = replace(DEAF, signals="mps-control-daemon")
+    seen.caches.daemons.put(replace(MPS_DAEMON, config_manager=hearing))
+    after = seen.demand(record)
+    assert before is not None
+    assert after is not None
+    assert (before.slice_class.label, after.slice_class.label) == ("time-slicing-2", "mps-2")
+
+
+@pytest.mark.parametrize(
+    ("node", "mode"),
+    [
+        (
+            build.node(
+                slice_class=build.MPS_2,
+                labels={"slm-operator.io/slice-class": "mps-2", "slm-operator.io/serves": "team.chat"},
+            ),
+            "MPS",
+        ),
+        (
+            build.node(
+                slice_class=build.MPS_2,
+                labels={"slm-operator.io/slice-class": "mps-2", "slm-operator.io/serves": "any"},
+            ),
+            "MPS",
+        ),
+        (
+            build.node(
+                slice_class=build.MPS_2,
+                labels={"slm-operator.io/slice-class": "mps-2", "slm-operator.io/serves": "team.other"},
+            ),
+            "TimeSlicing",
+        ),
+        (build.node(), "TimeSlicing"),
+    ],
+    ids=["its node", "a node for all", "another's node", "its node was rolled back"],
+)
+def test_what_auto_has_under_mps_already_stays(node: NodeRecord, mode: str) -> None:
+    record = packed()
+    profile = build.profile(record, build.imported())
+    advice = advice_of(record, profile)
+    assert isinstance(advice, Advice)
+    assert record.spec is not None
+    served = served_by(profile.meta.key, record.spec, advice, build.imported())
+    workload = replace(build.workload(record.meta.key.name, replicas=2, ready=2), served=served.text())
+    assert advised_mode(record, daemons=[PLUGIN, MPS_DAEMON], workloads=[workload], nodes=[node]) == mode

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from slm_core.codec import to_json
-from slm_operator.api import names
 from slm_operator.assembly import PLANNERS
 from slm_operator.kube.errors import Unavailable
 from slm_operator.planning.deployment.advising import advice_of
@@ -21,9 +20,8 @@ from slm_operator.reconcile.queue import FLEET, KeyedQueue, WorkKey
 from slm_operator.settings import Settings
 from slm_operator.watch.records import Key, ProfileRecord
 
-from tests.builders import imported
-from tests.unit.reconcile.build import Bench
-from tests.unit.watch.raws import meta
+from tests.builders import imported, raw_gpu_node, raw_meta
+from tests.unit.reconcile.bench import Bench
 
 DOCUMENT = to_json(imported())
 SPEC = {
@@ -79,9 +77,9 @@ class Operator:
     def see(self, kind: str, name: str, spec: Any, generation: int = 1) -> None:
         version = next(self.bench.server._versions)
         if kind == "Node":
-            raw = node(name, version)
+            raw = raw_gpu_node(name, version=version)
         else:
-            head = meta(name, version=version) | {"uid": f"uid-{name}", "generation": generation}
+            head = raw_meta(name, version=version, generation=generation)
             former = self.bench.server.objects.get((kind, name), {})
             raw = {"kind": kind, "metadata": head, "spec": copy.deepcopy(spec), "status": former.get("status") or {}}
             self.bench.server.objects[kind, name] = raw
@@ -96,7 +94,7 @@ class Operator:
                 self._show(asked)
 
     def status(self, name: str) -> Any:
-        record = self.bench.caches.deployments.get(Key("ns", name))
+        record = self.bench.caches.deployments.get(Key("team", name))
         assert record is not None
         return record.status
 
@@ -117,20 +115,6 @@ class Operator:
                 self.bench.show(kind, name)
 
 
-def node(name: str, version: int) -> Any:
-    labels = {
-        names.OPT_IN_LABEL: "true",
-        "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
-        "nvidia.com/gpu.count": "1",
-        "nvidia.com/gpu.replicas": "1",
-        "nvidia.com/gpu.sharing-strategy": "none",
-    }
-    head = meta(name, version=version) | {"labels": labels}
-    head.pop("namespace", None)
-    status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "1"}}
-    return {"kind": "Node", "metadata": head, "spec": {}, "status": status | {"capacity": status["allocatable"]}}
-
-
 def failing_for(name: str, plan: Any) -> Any:
     """A planning function with a bug that shows for one object only."""
 
@@ -144,7 +128,7 @@ def failing_for(name: str, plan: Any) -> Any:
 
 
 @pytest.mark.parametrize("function", [demand_of, PLANNERS.plan_deployment], ids=["demand_of", "plan_deployment"])
-async def test_a_bug_over_one_deployment_stops_no_other_and_its_owner_sees_it(function: Callable[..., Any]) -> None:
+async def test_bug_over_one_deployment_stops_no_other(function: Callable[..., Any]) -> None:
     operator = Operator(3, **{function.__name__: failing_for("d1", function)})
     await operator.settle()
     assert operator.reason("d1") == "OperatorBug"
@@ -163,7 +147,7 @@ async def test_a_bug_is_reported_once_and_keeps_what_was_true() -> None:
     operator.see("SLMDeployment", "d0", SPEC | {"replicas": 2}, generation=2)
     asked = len(operator.bench.server.asked)
     for _ in range(3):
-        operator.queue.add(WorkKey("deployment", Key("ns", "d0")))
+        operator.queue.add(WorkKey("deployment", Key("team", "d0")))
         await operator.settle()
     assert operator.bench.server.asked[asked:] == [("apply status", "SLMDeployment d0")]
     after = operator.status("d0")
@@ -174,7 +158,7 @@ async def test_a_bug_is_reported_once_and_keeps_what_was_true() -> None:
     assert after.get("url") == before.get("url")
 
 
-async def test_when_the_bug_is_gone_so_is_its_condition() -> None:
+async def test_internal_error_condition_goes_with_the_bug() -> None:
     operator = Operator(1, demand_of=failing_for("d0", demand_of))
     await operator.settle()
     assert operator.reason("d0") == "OperatorBug"
@@ -188,7 +172,7 @@ async def delays_under(error: Unavailable, attempts: int) -> list[float]:
     """Seconds until each next attempt, while the server answers every request with this error."""
     operator = Operator(1)
     operator.bench.server.refuse = error
-    work, clock = WorkKey("deployment", Key("ns", "d0")), operator.bench.clock
+    work, clock = WorkKey("deployment", Key("team", "d0")), operator.bench.clock
     delays = []
     for _ in range(attempts):
         while (taken := operator.queue.take()) != work:
@@ -200,7 +184,7 @@ async def delays_under(error: Unavailable, attempts: int) -> list[float]:
     return delays
 
 
-async def test_a_server_that_cannot_answer_is_asked_again_later_and_later() -> None:
+async def test_server_that_cannot_answer_is_retried_with_backoff() -> None:
     assert await delays_under(Unavailable("etcd is not there", 503), 4) == [0.25, 0.5, 1.0, 2.0]
 
 
@@ -208,7 +192,7 @@ async def test_retry_after_is_obeyed() -> None:
     assert await delays_under(Unavailable("too many requests", 429, retry_after_seconds=7.0), 2) == [7.0, 7.0]
 
 
-async def test_of_those_found_at_a_start_the_first_are_who_wait_for_an_answer() -> None:
+async def test_unanswered_deployments_are_planned_first_at_start() -> None:
     operator = Operator(3)
     await operator.settle()
     operator.loop._started = False  # as a process that has just listed what another one left
@@ -219,7 +203,7 @@ async def test_of_those_found_at_a_start_the_first_are_who_wait_for_an_answer() 
     assert order == ["d1", "new", "d0", "d2"]
 
 
-async def test_the_fleet_is_planned_once_for_changes_that_come_together() -> None:
+async def test_changes_that_come_together_plan_the_fleet_once() -> None:
     operator = Operator(20)
     await operator.settle()
     assert operator.passes.results["fleet", "ok"] <= 3
@@ -262,7 +246,7 @@ async def cost_of_settling(deployments: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-async def test_ten_times_the_deployments_cost_at_most_ten_times_the_work() -> None:
+async def test_ten_times_the_deployments_cost_ten_times_the_work() -> None:
     few_looks, few_writes = await cost_of_settling(10)
     many_looks, many_writes = await cost_of_settling(100)
     assert few_writes >= 4 * 10
@@ -291,7 +275,7 @@ async def test_one_change_costs_the_same_among_ten_times_as_many() -> None:
 
 
 @pytest.mark.slow
-async def test_what_the_planners_are_given_of_others_does_not_grow() -> None:
+async def test_view_of_one_deployment_does_not_grow_with_others() -> None:
     views: list[Any] = []
 
     def seen(view: Any, *rest: Any) -> Any:

@@ -75,7 +75,7 @@ async def test_a_log_is_read_on_from_where_it_was_read_to() -> None:
     assert kubelet.asked == [None, "2026-01-01T00:00:05+00:00"]
 
 
-async def test_what_was_printed_before_is_known_when_a_piece_says_nothing() -> None:
+async def test_progress_stays_known_when_a_log_piece_has_none() -> None:
     kubelet = Kubelet([(1, line(point=3, message="B = 8"))])
     reader = logs(kubelet)
     await read(reader)
@@ -99,7 +99,7 @@ async def test_more_in_one_second_than_a_piece_stops_no_reading() -> None:
     assert [(await read(reader)).point for _ in range(3)][-1] == 7
 
 
-async def test_an_end_without_a_result_is_looked_for_once_more_from_the_start() -> None:
+async def test_log_without_result_is_read_once_more_from_the_start() -> None:
     kubelet = Kubelet([(100, line(point=1))])
     reader = logs(kubelet)
     await read(reader)
@@ -108,7 +108,7 @@ async def test_an_end_without_a_result_is_looked_for_once_more_from_the_start() 
     assert kubelet.asked[-1] is None
 
 
-async def test_an_end_without_a_result_is_looked_for_once_and_not_for_ever() -> None:
+async def test_log_without_result_is_not_read_for_ever() -> None:
     kubelet = Kubelet([(1, line(point=1))])
     reader = logs(kubelet)
     for _ in range(4):
@@ -163,7 +163,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-def test_a_hostile_log_takes_little_more_memory_than_its_own_length(flood: str) -> None:
+def test_hostile_log_takes_little_more_memory_than_its_length(flood: str) -> None:
     text = build.printed("\n".join([*FLOODS[flood], ""]))[:LOG_BYTES]
     tracemalloc.start()
     read_log(text)
@@ -177,13 +177,13 @@ def most_bytes(lines: Iterable[str]) -> int:
     return 30 * min(max(map(len, lines)), 1 << 20) + (1 << 18)
 
 
-def test_a_result_too_long_for_an_object_is_reported_and_not_decoded() -> None:
+def test_result_too_long_for_an_object_is_not_decoded() -> None:
     reported = read_log(build.printed(line(event="result", document="d" * (1 << 20)) + "\n"))
     assert reported.failure_class == "UnreadableResult"
     assert "1024 KiB" in (reported.failure or "")
 
 
-def test_an_event_cut_off_by_the_piece_is_read_whole_the_next_time() -> None:
+def test_event_cut_by_a_log_piece_is_read_whole_next_time() -> None:
     whole = build.printed(line(point=1) + "\n" + line(point=2) + "\n", _stamp(4))
     first = read_log(whole[:-20], is_cut=True)
     assert (first.point, first.until) == (1, "2026-01-01T00:00:04+00:00")

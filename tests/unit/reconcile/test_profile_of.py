@@ -27,17 +27,17 @@ def chosen(**measured_at: str | None) -> str | None:
     return taken.meta.key.name if taken is not None else None
 
 
-def test_the_one_that_was_measured_last() -> None:
+def test_profile_measured_last_is_taken() -> None:
     assert chosen(a="2026-01-01T00:00:00Z", b="2026-01-02T00:00:00Z") == "b"
 
 
-def test_not_the_one_that_is_still_being_measured() -> None:
+def test_profile_still_being_measured_is_not_taken() -> None:
     assert chosen(a="2026-01-01T00:00:00Z", b="") == "a"
 
 
-def test_the_first_by_name_where_nobody_knows_when() -> None:
+def test_first_profile_by_name_is_taken_where_times_lack() -> None:
     assert chosen(b=None, a=None) == "a"
 
 
-def test_none_where_there_is_none() -> None:
+def test_no_profile_is_taken_where_there_is_none() -> None:
     assert chosen() is None

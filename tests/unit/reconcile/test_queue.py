@@ -45,7 +45,7 @@ def test_a_key_added_during_its_pass_gets_another_one_after_it() -> None:
     assert queue.take() == A
 
 
-def test_kinds_take_turns() -> None:
+def test_queue_gives_kinds_their_turns() -> None:
     queue = Time().queue
     for n in range(100):
         queue.add(key(f"d{n}"))
@@ -86,7 +86,7 @@ def test_the_server_may_ask_for_more_patience() -> None:
     assert queue.failed(A, at_least_seconds=30) == 30
 
 
-def test_success_forgets_failures() -> None:
+def test_success_resets_the_backoff() -> None:
     time = Time()
     for _ in range(5):
         time.queue.add(A)
@@ -100,7 +100,7 @@ def test_success_forgets_failures() -> None:
     assert time.queue.failed(A) == BACKOFF_SECONDS
 
 
-def test_a_failing_key_is_not_kept_hot_by_the_events_of_its_own_writes() -> None:
+def test_failing_key_is_not_kept_hot_by_its_own_writes() -> None:
     queue = Time().queue
     queue.add(A)
     queue.take()
@@ -109,7 +109,7 @@ def test_a_failing_key_is_not_kept_hot_by_the_events_of_its_own_writes() -> None
     assert queue.take() is None
 
 
-def test_news_do_not_wait_for_the_backoff() -> None:
+def test_new_event_does_not_wait_for_the_backoff() -> None:
     time = Time()
     time.queue.add(A)
     time.queue.take()
@@ -121,7 +121,7 @@ def test_news_do_not_wait_for_the_backoff() -> None:
     assert time.queue.take() is None  # the delayed pass was for what has been looked at
 
 
-def test_the_earliest_look_again_counts() -> None:
+def test_earliest_requeue_counts() -> None:
     time = Time()
     for seconds in (30, 10, 20):
         time.queue.add_after(A, seconds)
@@ -143,7 +143,7 @@ def test_an_object_that_is_gone_leaves_nothing() -> None:
     assert (queue._failures, queue._later, queue._since) == ({}, {}, {})
 
 
-def test_latency_is_reported() -> None:
+def test_queue_latency_is_reported() -> None:
     waited: list[float] = []
     time = Time(waited=waited.append)
     time.queue.add(A)
@@ -152,7 +152,7 @@ def test_latency_is_reported() -> None:
     assert waited == [3]
 
 
-async def test_get_wakes_for_what_is_added_and_gives_each_worker_its_own_key() -> None:
+async def test_get_wakes_for_added_keys_one_a_worker() -> None:
     queue = Time().queue
     workers = [asyncio.create_task(queue.get()) for _ in range(2)]
     await asyncio.sleep(0)

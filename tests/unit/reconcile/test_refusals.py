@@ -17,7 +17,7 @@ from tests.unit.reconcile.test_loop import SPEC, Operator
 
 MOST_PASSES = 3000
 """Where a run that never pauses is given up."""
-PROFILE, DEPLOYMENT = WorkKey("profile", Key("ns", "p")), WorkKey("deployment", Key("ns", "d0"))
+PROFILE, DEPLOYMENT = WorkKey("profile", Key("team", "p")), WorkKey("deployment", Key("team", "d0"))
 
 
 def taking_turns(kind: str, said: Callable[[Any], bool]) -> Callable[..., Plan]:
@@ -82,7 +82,7 @@ async def tries(operator: Operator, of: WorkKey, seconds: float) -> list[float]:
 
 @pytest.mark.parametrize("error", [Refused("Invalid value", 422), Forbidden("no right", 403)], ids=["422", "403"])
 @pytest.mark.parametrize("work", [PROFILE, DEPLOYMENT], ids=["profile", "deployment"])
-async def test_a_refusal_that_returns_is_backed_off_with_growing_pauses(work: WorkKey, error: ApiError) -> None:
+async def test_repeated_refusal_is_backed_off(work: WorkKey, error: ApiError) -> None:
     operator = operator_for(work, error)
     tried = await tries(operator, work, 3600)
     pauses = [later - earlier for earlier, later in pairwise(tried)]
@@ -92,7 +92,7 @@ async def test_a_refusal_that_returns_is_backed_off_with_growing_pauses(work: Wo
     assert len(tried) < 45
 
 
-async def test_the_first_refusal_is_reported_at_once_and_tried_again_at_once_when_it_is_gone() -> None:
+async def test_first_refusal_is_reported_and_retried_at_once() -> None:
     operator = operator_for(PROFILE, Refused("Invalid value", 422))
     assert (await tries(operator, PROFILE, 0.4))[:2] == [0.0, 0.0]
 
@@ -105,7 +105,7 @@ async def test_a_refusal_long_after_another_is_a_first_one_again() -> None:
     assert operator.loop._returns(PROFILE) == 0
 
 
-async def test_of_an_object_that_is_gone_no_refusal_is_remembered() -> None:
+async def test_refusal_of_a_gone_object_is_forgotten() -> None:
     operator = operator_for(PROFILE, Refused("Invalid value", 422))
     await tries(operator, PROFILE, 60)
     assert PROFILE in operator.loop._refusals

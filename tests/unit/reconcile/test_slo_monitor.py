@@ -106,7 +106,7 @@ class Watched:
 
 
 def replica(name: str, address: str | None, *, ready: bool = True) -> PodRecord:
-    return replace(build.replica(name), address=address, ready=ready)
+    return build.replica(name, address=address, ready=ready)
 
 
 async def test_ready_replicas_are_asked_and_no_others() -> None:
@@ -145,7 +145,7 @@ async def test_only_a_new_judgement_wakes_the_deployment() -> None:
     assert watched.watch.figures[KEY].itl_ms == pytest.approx(4.0)
 
 
-async def test_a_bug_about_one_deployment_is_reported_and_blinds_no_other(caplog: pytest.LogCaptureFixture) -> None:
+async def test_bug_about_one_deployment_is_reported_and_others_judged(caplog: pytest.LogCaptureFixture) -> None:
     watched = Watched(replica("a", "10.0.0.1"))
     broken = build.deployment("broken", spec={"sharing": {"mode": "Exclusive"}})
     watched.gatherer.caches.deployments.put(broken)
@@ -171,7 +171,7 @@ async def test_engines_out_of_reach_become_a_condition() -> None:
     assert watched.gatherer.verdicts[KEY].reason == "MetricsUnreadable"
 
 
-async def test_replicas_are_judged_while_their_profile_is_measured_anew() -> None:
+async def test_slo_is_judged_while_the_profile_is_measured_anew() -> None:
     watched = Watched(replica("a", "10.0.0.1"))
     for _ in range(3):
         await watched.minute(requests=400)
@@ -226,13 +226,13 @@ def many(count: int) -> list[PodRecord]:
     return [replica(f"r{number}", f"10.1.{number >> 8}.{number & 255}") for number in range(count)]
 
 
-async def test_a_scrape_asks_a_bounded_number_of_replicas_of_a_deployment() -> None:
+async def test_scrape_asks_a_bounded_number_of_replicas() -> None:
     watched = Watched(*many(1000))
     await watched.watch.once()
     assert len(watched.engines.asked) == OF_A_DEPLOYMENT
 
 
-async def test_of_many_replicas_each_is_asked_in_its_turn_and_the_promise_is_judged() -> None:
+async def test_many_replicas_are_scraped_in_turn_and_slo_is_judged() -> None:
     watched = Watched(*many(2 * OF_A_DEPLOYMENT + 1))
     for _ in range(6):
         await watched.minute(100)
@@ -240,7 +240,7 @@ async def test_of_many_replicas_each_is_asked_in_its_turn_and_the_promise_is_jud
     assert watched.watch.figures[KEY].itl_ms == pytest.approx(4.0)
 
 
-async def test_slow_replicas_of_one_namespace_delay_no_reading_of_another() -> None:
+async def test_slow_replicas_delay_no_scrape_of_other_namespaces() -> None:
     watched = Watched(*many(1))
     watched.also_in("a-slow-one", *(replace(pod, address=f"evil{number}") for number, pod in enumerate(many(100))))
     deployments = watched.gatherer.caches.deployments
@@ -265,7 +265,7 @@ async def test_slow_replicas_of_one_namespace_delay_no_reading_of_another() -> N
     await scrape
 
 
-async def test_a_scrape_over_slow_replicas_ends_and_who_was_not_reached_is_first_in_the_next() -> None:
+async def test_slow_scrape_ends_and_begins_next_with_the_unreached() -> None:
     """The clock moves by five seconds with each question, which is the time that one may take."""
     watched = Watched(*many(1))
     for number in range(30):
@@ -289,7 +289,7 @@ async def test_a_scrape_over_slow_replicas_ends_and_who_was_not_reached_is_first
     assert len(set(looked)) == 31
 
 
-async def test_a_deployment_whose_replicas_are_slow_is_left_after_a_while() -> None:
+async def test_deployment_of_slow_replicas_is_left_after_a_while() -> None:
     watched = Watched(*many(OF_A_DEPLOYMENT))
 
     async def fetch(url: str, engine: Engine) -> Counters:

@@ -36,7 +36,7 @@ def written_at(throttle: StatusThrottle, clock: Clock, until_s: int, seen: dict[
     return found
 
 
-def test_the_longer_only_words_move_the_longer_they_wait() -> None:
+def test_message_changes_wait_longer_each_time() -> None:
     clock = Clock()
     throttle = StatusThrottle(clock)
     throttle.wrote("d", reported("first"), {})
@@ -46,7 +46,7 @@ def test_the_longer_only_words_move_the_longer_they_wait() -> None:
     assert pauses[-1] == pytest.approx(MOST_MESSAGE_SECONDS)
 
 
-def test_what_moves_beside_words_is_written_at_once_and_words_are_quick_again() -> None:
+def test_change_beside_words_is_written_at_once() -> None:
     clock = Clock()
     throttle = StatusThrottle(clock)
     throttle.wrote("d", reported("first"), {})

@@ -32,7 +32,7 @@ def user(name: str = "chat", namespace: str = "team", *, deleting: bool = False,
 
 def profile(name: str = "opt", namespace: str = "team", *, measured: bool = True, **more: Any) -> ProfileRecord:
     status = {"phase": "Complete"} if measured else {}
-    found = replace(build.profile(build.deployment()), measurements=MEASURED if measured else None, status=status)
+    found = build.profile(build.deployment(), measurements=MEASURED if measured else None, status=status)
     head = replace(found.meta, key=Key(namespace, name), uid=f"uid-{namespace}-{name}", labels=more.pop("labels", {}))
     return replace(found, meta=head, **more)
 
@@ -56,7 +56,7 @@ def test_a_profile_is_found_whatever_its_name_and_label() -> None:
 
 def test_a_label_makes_no_profile_of_another_model_ours() -> None:
     other = build.deployment(spec={"model": {"uri": "pvc://models/other"}})
-    forged = replace(build.profile(other), measurements=MEASURED)
+    forged = build.profile(other, measurements=MEASURED)
     key = ProfileKeys().of(user())
     assert (
         gatherer(replace(forged, meta=replace(forged.meta, labels={names.PROFILE_LABEL: key}))).profile_of(user())
@@ -136,9 +136,7 @@ def test_the_older_of_two_profiles_of_one_key_is_used_by_nobody() -> None:
     ],
 )
 @pytest.mark.parametrize("where", ["team", "first"])
-def test_what_is_measured_again_is_used_by_who_had_it_made(
-    spec: dict[str, Any], at: str, where: str, *, used: bool
-) -> None:
+def test_remeasured_profile_is_used_by_its_deployment(spec: dict[str, Any], at: str, where: str, *, used: bool) -> None:
     drifted = user(profiling=spec)
     assert drifted.spec is not None
     second = profile(following_name(drifted.spec, at), measured=False, labels=MADE_HERE)
@@ -159,7 +157,7 @@ def test_each_question_is_asked_once_and_only_by_who_may_ask() -> None:
     assert [one.deployment for one in view(profile(), *asking).asked] == ["a", "c"]
 
 
-def test_nothing_is_asked_of_what_is_imported_or_not_measured_yet() -> None:
+def test_imported_or_unmeasured_profile_is_asked_nothing() -> None:
     other = user(workload={"concurrencyPerGpu": 20})
     assert view(profile(imported=True, status={"phase": "Imported"}), other).asked == ()
     assert view(profile(measured=False), other).asked == ()
@@ -177,7 +175,7 @@ def test_a_profile_that_nobody_needs_takes_no_place_from_others() -> None:
     assert view(needed, idle, other, settings=settings).turn.has_come
 
 
-def test_who_has_no_measurements_yet_comes_before_who_is_extended() -> None:
+def test_unmeasured_profile_comes_before_an_extended_one() -> None:
     settings = build.SETTINGS.model_copy(
         update={"profiling": build.SETTINGS.profiling.model_copy(update={"concurrent": 1})}
     )

@@ -114,7 +114,9 @@ OTHERS: dict[str, tuple[Callable[[MeasurementDocument], MeasurementDocument], st
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_what_is_of_something_else_is_measured_anew(model: Path, former: MeasurementDocument, other: str) -> None:
+def test_document_of_another_model_or_gpu_is_measured_anew(
+    model: Path, former: MeasurementDocument, other: str
+) -> None:
     change, words = OTHERS[other]
     notes: list[str] = []
     assert with_former(session(model), change(former), notes.append).former is None
@@ -123,7 +125,7 @@ def test_what_is_of_something_else_is_measured_anew(model: Path, former: Measure
     assert note.endswith(": everything is measured anew")
 
 
-def test_what_was_left_out_is_the_same_workload(model: Path, former: MeasurementDocument) -> None:
+def test_workload_keeps_its_left_out_requests_on_resuming(model: Path, former: MeasurementDocument) -> None:
     left_out = replace(former, workload=replace(former.workload, source=f"{LENGTHS.source} (2 of 9 left out)"))
     assert with_former(session(model), left_out, pytest.fail).former is left_out
 
@@ -143,7 +145,7 @@ def test_sessions_are_one_document(model: Path, former: MeasurementDocument) -> 
     assert document.measured_at != former.measured_at
 
 
-def test_before_an_engine_runs_there_is_no_document(model: Path) -> None:
+def test_no_document_is_there_before_an_engine_runs(model: Path) -> None:
     assert session(model).of(Findings(), None) is None
 
 

@@ -244,7 +244,7 @@ def test_an_entry_too_long_to_be_kept_is_refused(
         read(tmp_path / "f")
 
 
-def test_what_the_engine_refuses_to_count_is_left_out_and_said() -> None:
+def test_text_that_the_engine_refuses_to_count_is_left_out() -> None:
     chats = Conversations((("q", "a"),) * 10, "chats")
     assert counted(chats, [5, 7] * 10).source == "chats"
     lengths = counted(chats, [5, 7] * 9 + [5, None])

@@ -101,7 +101,7 @@ def test_a_gpu_that_cannot_be_read_is_no_cpu(
     assert open_device(Choice.CPU, product) is None
 
 
-def test_where_nothing_says_gpu_the_cpu_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_is_measured_where_nothing_says_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_checks.Device, "open", absent)
     monkeypatch.setattr(device_checks.os, "environ", {"NVIDIA_VISIBLE_DEVICES": "void"})
     monkeypatch.setattr(device_checks, "_device_files", lambda: ())
@@ -120,7 +120,7 @@ class Busy:
         return replace(IDLE, used_bytes=GIB) if self.looks >= 0 else IDLE
 
 
-async def test_what_does_not_pass_is_refused_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_gpu_that_fails_a_check_is_refused_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_checks, "LOOK_SECONDS", 0)
     board, looks = replace(IDLE, compute_mode="PROHIBITED"), []
     device: Any = SimpleNamespace(state=lambda: looks.append(1) or board)

@@ -23,13 +23,13 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("case", FOLDERS)
-def test_where_the_hubs_client_keeps_a_model(case: str) -> None:
+def test_hub_clients_folder_of_a_model(case: str) -> None:
     environment, cache = FOLDERS[case]
     assert hub_folder("facebook/opt-125m", environment) == Path(cache) / "models--facebook--opt-125m"
 
 
 @pytest.mark.parametrize("model", ["/models/opt", "./opt", "s3://models/opt"])
-def test_what_is_no_model_of_the_hub_is_not_followed(model: str) -> None:
+def test_download_of_no_hub_model_is_not_followed(model: str) -> None:
     assert hub_folder(model, {}) is None
     asyncio.run(follow_download(model, {}, pytest.fail))
 

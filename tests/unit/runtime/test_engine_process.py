@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from slm_core.failure import EngineFault, Failure
-from slm_runtime.engine_process import EngineProcess, Launch, free_port, group_of, start_engine
+from slm_runtime.engine_process import EngineProcess, Launch, free_port, start_engine
+from slm_runtime.processes import group_of
 
 # An engine that starts a worker, maps shared memory, says it is healthy, and ignores SIGTERM if asked to.
 pytestmark = pytest.mark.slow
@@ -37,7 +38,7 @@ async def started(*words: str, cores: tuple[int, ...] = ()) -> tuple[EngineProce
 
 
 @pytest.mark.parametrize("end", ["ours", "stubborn", "killed from outside"])
-async def test_nothing_survives(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_engine_leaves_no_process_and_no_shared_memory(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slm_runtime.engine_process.STOP_SECONDS", 0.5)
     engine, shared = await started(end)
     assert len(group_of(engine.pid)) == 2

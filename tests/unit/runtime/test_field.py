@@ -44,9 +44,7 @@ def test_a_start_that_nothing_can_help_is_not_repeated(profile: Profile, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["0.27.1", "0.29.0"])
-def test_an_engine_of_any_promised_version_is_measured_and_served_with_what_it_knows(
-    profile: Profile, version: str
-) -> None:
+def test_promised_vllm_versions_get_only_flags_they_know(profile: Profile, version: str) -> None:
     run = profile(*ONE_POINT, version=version)
     assert run.status == 0, run.events[-1]
     engine = run.one("result")["document"]["engine"]
@@ -58,7 +56,7 @@ def test_an_engine_of_any_promised_version_is_measured_and_served_with_what_it_k
 
 
 @pytest.mark.slow
-def test_a_flag_of_the_users_that_an_engine_does_not_know_is_not_left_out(profile: Profile) -> None:
+def test_users_unknown_flag_is_not_left_out(profile: Profile) -> None:
     run = profile(*ONE_POINT, version="0.28.0", engine=["--frobnicate"])
     assert run.status == EXIT_STATUS[Failure.ARGUMENTS]
     assert run.one("failed")["message"].endswith("unrecognized arguments: --frobnicate")

@@ -10,7 +10,9 @@ SHARES = [
 
 
 @pytest.mark.parametrize(("name", "cores", "engines", "expected"), SHARES, ids=[c[0] for c in SHARES])
-def test_shares(name: str, cores: set[int], engines: int, expected: tuple[tuple[int, ...], ...]) -> None:
+def test_cores_are_shared_among_engines(
+    name: str, cores: set[int], engines: int, expected: tuple[tuple[int, ...], ...]
+) -> None:
     assert host.shares(frozenset(cores), engines) == expected
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from slm_core.units import GIB
 from slm_runtime import host
-from slm_runtime.engine_process import group_of
 from slm_runtime.host import Share, cores_of_engines, held_to, shortages
+from slm_runtime.processes import group_of
 
 from tests.unit.runtime.test_engine_process import started
 
@@ -71,7 +71,7 @@ def test_engines_get_disjoint_cores_and_leave_one_to_the_load() -> None:
     assert cores_of_engines(cores, 2, None) == ((), ())
 
 
-def test_less_than_replicas_get_is_said() -> None:
+def test_fewer_cpus_or_memory_than_replicas_get_is_noted() -> None:
     replica = Share(cpus=2, memory_bytes=8 * GIB)
     assert shortages(Share(cpus=9, memory_bytes=33 * GIB), 4, replica) == ()
     assert shortages(Share(cpus=2, memory_bytes=8 * GIB), 4, Share()) == ()
@@ -97,7 +97,7 @@ async def test_an_engine_and_what_it_starts_stay_on_its_cores() -> None:
     assert os.sched_getaffinity(0) == before
 
 
-def test_without_cores_nothing_is_held() -> None:
+def test_no_core_is_held_without_cores() -> None:
     before = os.sched_getaffinity(0)
     with held_to(()):
         assert os.sched_getaffinity(0) == before

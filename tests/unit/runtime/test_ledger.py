@@ -88,9 +88,7 @@ def test_a_config_that_cannot_be_read_says_nothing(tmp_path: Path, content: byte
         ({}, None, "auto"),
     ],
 )
-def test_what_a_config_says_in_another_type_is_not_known(
-    config: dict[str, object], longest: int | None, dtype: str
-) -> None:
+def test_config_field_of_another_type_is_unknown(config: dict[str, object], longest: int | None, dtype: str) -> None:
     assert (longest_sequence(config), dtype_of(config)) == (longest, dtype)
 
 
@@ -126,12 +124,12 @@ def test_a_cuda_engine_accounts_for_all_that_nvml_shows() -> None:
     assert notes == ()
 
 
-def test_what_does_not_add_up_is_said() -> None:
+def test_ledger_that_does_not_add_up_is_noted() -> None:
     _, notes = make_ledger(seen(used_bytes=int(60 * GIB)))
     assert "of what NVML shows" in notes[0]
 
 
-def test_the_engines_own_layout_wins_over_the_configuration_and_is_said() -> None:
+def test_engines_own_kv_layout_wins_over_the_configuration() -> None:
     ledger, notes = make_ledger(seen(computed_kv_bytes_per_token=PER_TOKEN // 2))
     assert ledger.kv_bytes_per_token == pytest.approx(PER_TOKEN, rel=0.01)
     assert "the engine's figure is used" in notes[0]
@@ -165,7 +163,7 @@ def test_graphs_are_counted_once(name: str) -> None:
     assert log.consumed == round(2.6 * GIB)
 
 
-def test_what_is_allocated_after_the_log_is_context() -> None:
+def test_memory_allocated_after_the_log_is_context() -> None:
     """Attention's workspaces and the sampler are in no line, and NVML sees them."""
     later = round(0.39 * GIB)
     plain, _ = make_ledger(seen())
@@ -175,6 +173,6 @@ def test_what_is_allocated_after_the_log_is_context() -> None:
     assert notes == ()
 
 
-def test_what_an_engine_gave_back_before_it_is_looked_at_stays_counted() -> None:
+def test_memory_given_back_before_the_reading_stays_counted() -> None:
     less, _ = make_ledger(seen(used_bytes=seen().used_bytes - GIB))
     assert less.context_bytes == pytest.approx(0.75 * GIB, rel=0.01)

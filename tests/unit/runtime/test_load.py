@@ -172,14 +172,14 @@ class Timed:
         return next(self._events)
 
 
-async def test_events_that_come_together_share_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stream_events_that_come_together_share_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     answer: Any = Timed(monkeypatch, 1, 4, 0)
     loop = loop_of("")
     await loop._watch(answer)
     assert loop.sample.itl_ms == pytest.approx([40, 10, 10, 10, 10])
 
 
-async def test_what_began_before_the_window_is_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_token_begun_before_the_window_is_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     answer: Any = Timed(monkeypatch, 1, 1, 1, 0)
     loop = loop_of("")
     began, loop.sample.opened = answer.now, answer.now + 0.05
@@ -233,7 +233,7 @@ async def test_a_connection_closed_in_the_middle_is_a_failure(monkeypatch: pytes
     assert "closed before the answer's end" in loop.last_errors[-1]
 
 
-async def test_an_answer_that_is_waited_for_is_seldom_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_long_answer_is_looked_at_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Events gather while nobody looks, and the end is found all the same."""
     rests: list[float] = []
     parts: list[float] = []
@@ -283,7 +283,7 @@ async def test_an_answer_cut_anywhere_is_read_to_its_end(size: int) -> None:
     assert answer.events == 2
 
 
-async def test_a_loop_that_is_left_closes_its_connections() -> None:
+async def test_load_loop_closes_its_connections_at_its_end() -> None:
     async def never(_: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
@@ -300,7 +300,7 @@ async def test_a_loop_that_is_left_closes_its_connections() -> None:
                     await asyncio.sleep(0)
 
 
-async def test_a_connection_that_the_server_closed_meanwhile_is_opened_anew() -> None:
+async def test_connection_closed_by_the_server_is_opened_anew() -> None:
     async with engine(*WHOLE, then=_close) as asked, asyncio.timeout(60):
         with Connection(asked.url, {}) as connection:
             for _ in range(2):
@@ -326,6 +326,6 @@ async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-async def test_nothing_at_the_address_is_a_failure_of_the_system() -> None:
+async def test_refused_connection_is_a_failure_of_the_system() -> None:
     with Connection("http://127.0.0.1:9", {}) as connection, pytest.raises((OSError, RequestFailedError)):
         await connection.post("/v1/completions", b"{}")

@@ -28,7 +28,7 @@ vllm:cache_config_info{block_size="16",kv_cache_memory_bytes="None",note="a \\"q
 """
 
 
-def test_counters_are_summed_over_labels_and_taken_by_their_whole_name() -> None:
+def test_counters_are_summed_over_labels_by_whole_name() -> None:
     counters = default().read_counters(PAGE)
     assert (counters.running, counters.waiting, counters.finished) == (3, 1, 10)
     assert (counters.output_tokens, counters.itl_sum, counters.itl_count) == (1500, 15, 1490)
@@ -80,7 +80,7 @@ def test_without_an_engine_or_time_there_is_no_delta() -> None:
     assert CounterDelta.of_engines({"a": one}, {"a": one}, 0) is None
 
 
-def test_a_mean_is_of_what_was_counted_between_and_none_of_nothing() -> None:
+def test_mean_is_of_counts_between_two_readings() -> None:
     before = default().read_counters(PAGE)
     after = dataclasses.replace(before, itl_sum=before.itl_sum + 2, itl_count=before.itl_count + 100)
     delta = CounterDelta.between(before, after, 10)
@@ -91,7 +91,7 @@ FIELD = Path(__file__).parents[2] / "data/field/metrics"
 
 
 @pytest.mark.parametrize(("name", "kv_usage"), [("kv-usage-by-process", 0.65), ("two-series-of-kv-usage", 0.6)])
-def test_of_several_series_in_one_page_kv_use_is_the_largest_and_no_sum(name: str, kv_usage: float) -> None:
+def test_kv_use_of_several_series_is_the_largest(name: str, kv_usage: float) -> None:
     assert default().read_counters((FIELD / f"{name}.txt").read_text()).kv_usage == kv_usage
 
 

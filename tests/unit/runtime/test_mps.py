@@ -42,7 +42,7 @@ async def test_a_daemon_that_does_not_start_says_why(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("control")
-async def test_a_daemon_that_must_be_killed_leaves_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_killed_mps_daemon_leaves_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mps, "ANSWER_SECONDS", 0.3)
     monkeypatch.setenv("MPS_TEST_DEAF", "1")
     monkeypatch.setenv("MPS_TEST_SERVER", str(tmp_path / "server"))

@@ -66,11 +66,17 @@ ABSENT = [
 
 
 @pytest.mark.parametrize(("name", "has_library", "variables", "why"), ABSENT, ids=[c[0] for c in ABSENT])
-def test_absence_is_said(library: Path, name: str, has_library: bool, variables: dict[str, str], why: str) -> None:  # noqa: FBT001
+def test_absent_gpu_is_explained(
+    library: Path,
+    name: str,
+    has_library: bool,  # noqa: FBT001
+    variables: dict[str, str],
+    why: str,
+) -> None:
     assert why in read(library if has_library else None, **variables)["absent"]
 
 
-def test_what_a_board_does_not_offer_is_absent(library: Path) -> None:
+def test_figure_that_a_gpu_does_not_offer_is_absent(library: Path) -> None:
     calls = (
         "nvmlDeviceGetTotalEnergyConsumption nvmlDeviceGetPowerUsage nvmlDeviceGetClockInfo nvmlDeviceGetComputeMode "
         "nvmlDeviceGetCurrentClocksThrottleReasons nvmlDeviceGetComputeRunningProcesses_v3 nvmlDeviceGetMemoryInfo_v2"
@@ -81,7 +87,7 @@ def test_what_a_board_does_not_offer_is_absent(library: Path) -> None:
     assert (board["state"]["compute_mode"], board["state"]["pids"]) == ("DEFAULT", [])
 
 
-def test_what_stands_against_a_board_is_seen(library: Path) -> None:
+def test_obstacles_of_a_gpu_are_read(library: Path) -> None:
     variables = {"COMPUTE_MODE": "3", "MIG": "1", "USED": str(5 * 2**30), "PIDS": "41 42"}
     state = read(library, **{f"MOCK_NVML_{name}": value for name, value in variables.items()})["state"]
     assert (state["compute_mode"], state["is_partitioned"]) == ("EXCLUSIVE_PROCESS", True)
@@ -99,7 +105,7 @@ NAMED = [
 
 
 @pytest.mark.parametrize(("variables", "index", "is_named"), NAMED)
-def test_of_several_boards_the_engine_takes_the_one_that_is_read(
+def test_engine_takes_the_gpu_that_is_read_of_several(
     library: Path,
     variables: dict[str, str],
     index: int,

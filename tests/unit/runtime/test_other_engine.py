@@ -25,7 +25,6 @@ from slm_operator.manifests.profile import profile_spec
 from slm_operator.manifests.profile_key import profile_key
 from slm_operator.manifests.replicas import replicas
 from slm_operator.planning.deployment.advising import Unadvisable, advise_deployment, serving_of
-from slm_operator.watch.records import DeploymentRecord, Key, Meta
 from slm_runtime import cli
 from slm_runtime.measuring import Conditions
 from slm_runtime.rig import EngineRig
@@ -34,7 +33,6 @@ from slm_runtime.window import Pace
 
 from tests import builders as build
 from tests.other_engine.port import OtherEngine
-from tests.unit.manifests.cases import fleet
 
 pytestmark = pytest.mark.slow
 OTHER = OtherEngine()
@@ -66,7 +64,7 @@ async def rig(model: Path, *words: str) -> AsyncIterator[EngineRig]:
 
 
 @pytest.mark.usefixtures("light_command")
-async def test_it_is_measured_by_its_own_flags_paths_and_counters(model: Path) -> None:
+async def test_other_engine_is_measured_by_its_flags_and_counters(model: Path) -> None:
     async with rig(model) as made:
         report = await made.start(CONFIGURATION)
         ledger = report.ledger
@@ -116,7 +114,7 @@ async def test_tokens_that_it_does_not_count_end_the_measurement(case: str) -> N
 
 
 @pytest.mark.parametrize("case", NO_COUNTS)
-async def test_a_text_that_it_does_not_count_is_none(case: str) -> None:
+async def test_text_that_other_engine_does_not_count_is_none(case: str) -> None:
     async def ask(_method: str, _path: str, body: Any) -> tuple[int, str]:
         return NO_COUNTS[case] if "odd" in str(body) else (200, '{"tokens": 3}')
 
@@ -132,7 +130,7 @@ LAST_WORDS: dict[str, tuple[str, list[str], Failure, str]] = {
 
 @pytest.mark.parametrize("case", LAST_WORDS)
 @pytest.mark.usefixtures("light_command")
-async def test_why_it_did_not_start_is_read_in_its_own_words(
+async def test_failed_start_of_other_engine_is_read_in_its_words(
     model: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     fault, words, failure, said = LAST_WORDS[case]
@@ -155,18 +153,17 @@ def test_a_whole_profile_names_it_and_gives_its_own_remedy(
 
 
 def spec(**engine: Any) -> SLMDeploymentSpec:
-    read = {"model": {"uri": "pvc://models/opt"}, "engine": {"command": COMMAND, **engine}}
-    return SLMDeploymentSpec.model_validate(read)
+    return build.deployment_spec({"engine": {"command": COMMAND, **engine}})
 
 
-def test_its_pods_say_what_its_advice_says() -> None:
-    asked = spec(dtype="float16")
-    record = DeploymentRecord(meta=Meta(key=Key("team", "opt"), uid="u"), spec=asked)
+def test_other_engines_pods_follow_its_advice() -> None:
+    record = build.deployment("opt", {"engine": {"command": COMMAND, "dtype": "float16"}})
+    asked = build.spec_of(record)
     document = build.imported()
     advice = advise_deployment(asked, replace(document, engine=replace(document.engine, name=OTHER.name)))
     assert not isinstance(advice, Unadvisable)
     serving = replace(serving_of(asked.engine, advice, document), kv_bytes=1 << 30)
-    made = replicas(record, asked, serving, fleet(serving))
+    made = replicas(record, asked, serving, build.replica_fleet(serving))
     (engine,) = made["spec"]["template"]["spec"]["containers"]
     assert engine["command"] == COMMAND
     batch, per_gpu = advice.configuration.batch_size, advice.configuration.engines_per_gpu
@@ -193,9 +190,9 @@ SOURCES: dict[str, tuple[dict[str, object], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", SOURCES)
-def test_what_a_model_needs_is_said_in_its_words(case: str) -> None:
+def test_model_needs_are_told_in_other_engines_flags(case: str) -> None:
     model, words = SOURCES[case]
-    read = SLMDeploymentSpec.model_validate({"model": model, "engine": {"command": COMMAND}})
+    read = build.deployment_spec({"model": model, "engine": {"command": COMMAND}})
     assert fixed_args(read.model, read.engine) == words
 
 
@@ -208,6 +205,6 @@ KEYS = {
 
 
 @pytest.mark.parametrize("case", KEYS)
-def test_what_changes_no_measurement_is_no_part_of_the_key(case: str) -> None:
+def test_flag_that_changes_no_measurement_is_not_in_the_key(case: str) -> None:
     engine, same = KEYS[case]
     assert (profile_key(profile_spec(spec(**engine))) == profile_key(profile_spec(spec()))) is same

@@ -120,7 +120,7 @@ def test_a_bad_engine_is_named_in_one_line_with_a_remedy(
     "odd",
     [{"text_config": None}, {"num_key_value_heads": [4] * 4}, {"vocab_size": "512", "max_position_embeddings": {}}],
 )
-def test_of_an_odd_config_the_engine_is_the_judge(profile: Profile, model: Path, odd: dict[str, Any]) -> None:
+def test_odd_model_config_is_left_to_the_engine(profile: Profile, model: Path, odd: dict[str, Any]) -> None:
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | odd))
     run = profile("--max-engines-per-gpu", "1", "--max-batch-size", "1")

@@ -73,9 +73,7 @@ def profile(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("control")
-def test_packs_run_under_the_limits_of_the_device_plugin_and_a_power_cap(
-    model: Path, library: Path, tmp_path: Path
-) -> None:
+def test_packs_run_under_device_plugin_limits_and_power_cap(model: Path, library: Path, tmp_path: Path) -> None:
     document, started, _ = profile(model, library, tmp_path / "record", MOCK_NVML_SLOWED="4")
     assert (document.gpu.product, document.gpu.uuid, document.gpu.driver) == ("Mock-GPU-8GB", "GPU-mock-0", "580.00")
     packs = [p for p in document.points if p.replicas == 2]
@@ -105,9 +103,7 @@ def test_engines_that_are_not_attached_are_no_mps_pack(model: Path, library: Pat
 
 
 @pytest.mark.slow
-def test_without_an_mps_daemon_or_cpus_packs_are_time_sliced_and_that_is_said(
-    model: Path, library: Path, tmp_path: Path
-) -> None:
+def test_packs_without_mps_daemon_or_cpus_are_time_sliced(model: Path, library: Path, tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("150000 100000\n")
     asked = ("--engines-per-gpu", "2", "--cpus-per-engine", "0.5", "--host-memory-per-engine-bytes", str(2**50))
     document, started, notes = profile(model, library, tmp_path / "record", *asked, cgroup=str(tmp_path))

@@ -43,7 +43,7 @@ def test_an_id_with_a_purpose_of_its_own_is_left_out(case: str) -> None:
     assert 152 in ids
 
 
-def test_a_vocabulary_of_nothing_but_special_tokens_is_used_all_the_same() -> None:
+def test_vocabulary_of_special_tokens_alone_is_used() -> None:
     assert text_tokens({"vocab_size": 4, "eos_token_id": [0, 1, 2, 3]}) == (2,)
 
 

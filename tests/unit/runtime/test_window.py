@@ -34,7 +34,7 @@ def steady(batch: int, itl: float, seconds: float, jitter: float = 0.0) -> list[
     return scrapes
 
 
-def test_the_window_opens_when_every_place_has_emitted_its_first_token() -> None:
+def test_window_opens_once_every_place_emitted_a_token() -> None:
     before = dataclasses.replace(ZERO, ttft_count=7)
     assert not is_open(dataclasses.replace(ZERO, ttft_count=38), before, width=32)
     assert is_open(dataclasses.replace(ZERO, ttft_count=39), before, width=32)
@@ -55,7 +55,7 @@ CLOSING = [
 
 
 @pytest.mark.parametrize("case", CLOSING, ids=[c[0] for c in CLOSING])
-def test_closing(case: tuple[str, float, float, int | None, bool, bool]) -> None:
+def test_window_may_close(case: tuple[str, float, float, int | None, bool, bool]) -> None:
     _, seconds, jitter, max_requests, enough, closes = case
     window = steady(32, 0.010, seconds, jitter)
     assert may_close(window, PACE, max_requests, enough_samples=enough) is closes
@@ -73,7 +73,7 @@ def test_facts_are_differences_of_counters() -> None:
     assert (found.decoding, found.prefilling) == (pytest.approx(31.68), pytest.approx(0.32))
 
 
-def test_what_waits_in_the_front_end_runs_no_more() -> None:
+def test_request_waiting_in_the_front_end_is_not_running() -> None:
     """TTFT is vLLM's front end's: half a second of lag there is no sequence in the engine."""
     late = [
         replaced(scrape, ttft_sum=scrape.counters.ttft_count * 0.51, prefill_sum=scrape.counters.finished * 0.010)
@@ -120,14 +120,14 @@ MARKED = [
 
 
 @pytest.mark.parametrize(("name", "seen", "given", "expected"), MARKED, ids=[c[0] for c in MARKED])
-def test_doubts_become_marks(
+def test_doubts_of_a_window_become_marks(
     name: str, seen: dict[str, float], given: dict[str, int], expected: tuple[Mark, ...]
 ) -> None:
     found = dataclasses.replace(facts(steady(32, 0.010, 10)), **seen)
     assert marks(found, **{"errors": 0, "width": 32, "may_wait": False, "throttled": False, **given}) == expected
 
 
-def test_percentiles_are_claimed_only_as_far_as_samples_support_them() -> None:
+def test_percentile_without_enough_samples_is_absent() -> None:
     few, some, many = (latency(5.0, [float(i) for i in range(n)]) for n in (6, 64, 459))
     assert (few.p50_ms, few.p90_ms, few.p99_ms) == (None, None, None)
     assert (some.p50_ms, some.p90_ms, some.p99_ms) == (31.0, 57.0, None)

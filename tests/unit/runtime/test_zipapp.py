@@ -27,3 +27,11 @@ def test_it_runs_by_itself_and_brings_pynvml(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (10, "")
     assert '"class":"ModelUnusable"' in done.stdout
+
+
+def test_it_serves_too(tmp_path: Path) -> None:
+    words = ("serve", "--model", "/no/such/model", "--batch-size", "8", "--device", "cpu")
+    built = builder.build(tmp_path / "slm_runtime.pyz")
+    done = subprocess.run([sys.executable, str(built), *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 10
+    assert "--model /no/such/model: no such folder" in done.stderr

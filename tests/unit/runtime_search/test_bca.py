@@ -11,10 +11,16 @@ from slm_core.measurements import Latency, Mark, Point
 from slm_core.noise import UNREPEATED_FRACTION
 from slm_core.slo import Limits, Slo, Statistic
 from slm_core.slo_check import resolve
-from unit.runtime_search import published
-from unit.runtime_search.points import point
+
+from tests import builders as build
+from tests.builders import point
 
 EPSILON = 0.1
+
+
+def once(batch: int, itl_ms: float) -> Point:
+    """A point whose window nobody repeated."""
+    return point(batch, itl_ms, throughput_ci_fraction=None)
 
 
 def sampled(p99_ms: float) -> Latency:
@@ -37,14 +43,14 @@ PUBLISHED_ANSWERS = [
 
 @pytest.mark.parametrize(("model", "itl_factor", "batch_size"), PUBLISHED_ANSWERS)
 def test_the_published_answers(model: str, itl_factor: float, batch_size: int) -> None:
-    points = published.sweep(model).points
+    points = build.published(model).points
     result = batching.choose(points, resolve(Slo(itl_factor=itl_factor), points), EPSILON)
     assert result.chosen is not None
     assert result.chosen.point.batch_size == batch_size
 
 
 def test_the_published_knee_needs_a_small_part_of_the_pool() -> None:
-    points = published.sweep("opt-1.3b").points
+    points = build.published("opt-1.3b").points
     chosen = batching.choose(points, resolve(Slo(itl_factor=2), points), EPSILON).chosen
     assert chosen is not None
     assert batching.kv_bytes(chosen.point) == pytest.approx(0.1598 * 54.48e9 / 0.92, rel=1e-6)
@@ -92,19 +98,19 @@ def test_why_a_point_is_not_chosen(of: Point, check: CheckName, because: str) ->
         pytest.param(point(64, 12, confirmed=True), point(64, 9), 1, id="nothing unconfirmed supersedes it"),
     ],
 )
-def test_which_of_two_measurements_decides(first: Point, again: Point, chosen: int) -> None:
+def test_later_or_confirmed_measurement_decides(first: Point, again: Point, chosen: int) -> None:
     found = batching.choose([point(1, 5), first, again], Limits(itl_ms=10), EPSILON).chosen
     assert found is not None
     assert found.point.batch_size == chosen
 
 
-def test_without_b_1_the_fit_says_what_it_would_give() -> None:
+def test_missing_b_1_is_taken_from_the_fit() -> None:
     rate, source = batching.single_sequence_tokens_per_second([point(32, 8.2), point(64, 11.4)])
     assert rate == pytest.approx(2 * 1000 / 5.1)
     assert source == "fitted (B=1 was not measured)"
 
 
-def test_without_any_t1_nothing_is_efficient() -> None:
+def test_no_batch_is_efficient_without_b_1() -> None:
     result = batching.choose([point(32, 8)], Limits(), EPSILON)
     assert result.chosen is None
     assert result.candidates[0].because == "T(1) is not known, so no efficiency can be judged: measure B=1 again"
@@ -124,7 +130,7 @@ P99 = Limits(itl_ms=11, ttft_ms=50, itl_statistic=Statistic.P99, ttft_statistic=
         pytest.param(point(1024, 9, throughput_tokens_per_second=1e4), False, id="not efficient, whatever it took"),
     ],
 )
-def test_what_fails_only_for_want_of_figures_is_undecided(of: Point, is_undecided: bool) -> None:  # noqa: FBT001
+def test_point_failing_for_lack_of_figures_is_undecided(of: Point, is_undecided: bool) -> None:  # noqa: FBT001
     rules = batching.choose([point(1, 5)], P99, EPSILON).rules
     assert rules.is_undecided(of) == is_undecided
 
@@ -141,7 +147,7 @@ def test_what_fails_only_for_want_of_figures_is_undecided(of: Point, is_undecide
         (point(1024, 9, throughput_tokens_per_second=1.8e4), False),
     ],
 )
-def test_near_is_what_passes_with_every_limit_moved(of: Point, is_near: bool) -> None:  # noqa: FBT001
+def test_point_is_near_if_it_passes_with_moved_limits(of: Point, is_near: bool) -> None:  # noqa: FBT001
     rules = batching.choose([point(1, 10)], Limits(itl_ms=11, ttft_ms=50), EPSILON).rules
     given = of if of.ttft_ms else replace(of, ttft_ms=Latency(mean_ms=10))
     assert rules.is_near(given, 0.1) == is_near
@@ -150,14 +156,29 @@ def test_near_is_what_passes_with_every_limit_moved(of: Point, is_near: bool) ->
 @pytest.mark.parametrize(
     ("of", "floor_bytes", "expected"),
     [
-        pytest.param(point(8, kv_peak_fraction=0.46), 0, 500_000_000, id="peak over 92 %"),
-        pytest.param(point(8, kv_peak_fraction=0.46), 600_000_000, 600_000_000, id="at least one longest sequence"),
-        pytest.param(point(8, kv_peak_fraction=0.9, confirmed=True), 0, 10**9, id="confirmed within bounds: as it was"),
-        pytest.param(point(8, kv_peak_fraction=0.46, confirmed=True), 0, 500_000_000, id="confirmed but wasteful"),
+        pytest.param(point(8, kv_pool_bytes=10**9, kv_peak_fraction=0.46), 0, 500_000_000, id="peak over 92 %"),
+        pytest.param(
+            point(8, kv_pool_bytes=10**9, kv_peak_fraction=0.46),
+            600_000_000,
+            600_000_000,
+            id="at least one longest sequence",
+        ),
+        pytest.param(
+            point(8, kv_pool_bytes=10**9, kv_peak_fraction=0.9, confirmed=True),
+            0,
+            10**9,
+            id="confirmed within bounds: as it was",
+        ),
+        pytest.param(
+            point(8, kv_pool_bytes=10**9, kv_peak_fraction=0.46, confirmed=True),
+            0,
+            500_000_000,
+            id="confirmed but wasteful",
+        ),
         pytest.param(point(8, kv_pool_bytes=None), 0, None, id="pool not known"),
     ],
 )
-def test_kv_bytes(of: Point, floor_bytes: int, expected: int | None) -> None:
+def test_kv_bytes_of_a_point(of: Point, floor_bytes: int, expected: int | None) -> None:
     assert batching.kv_bytes(of, floor_bytes=floor_bytes) == expected
 
 
@@ -168,10 +189,10 @@ def test_kv_bytes(of: Point, floor_bytes: int, expected: int | None) -> None:
     limit_ms=st.floats(1, 100),
     epsilon=st.floats(0.0, 0.5),
 )
-def test_the_choice_is_feasible_and_none_is_faster_by_more_than_chance(
+def test_choice_is_feasible_and_fastest_within_chance(
     a: float, b: float, sizes: list[int], limit_ms: float, epsilon: float
 ) -> None:
-    result = batching.choose([point(size, a + b * size) for size in sizes], Limits(itl_ms=limit_ms), epsilon)
+    result = batching.choose([once(size, a + b * size) for size in sizes], Limits(itl_ms=limit_ms), epsilon)
     feasible = [c for c in result.candidates if c.passed]
     assert len(result.candidates) == len(sizes)
     if result.chosen is None:

@@ -31,17 +31,17 @@ def test_a_graph_nearby_is_taken_and_none_far_below(edge: float, size: int) -> N
 
 
 @pytest.mark.parametrize(("edge", "size"), [(250.7, 248), (275, 272), (98, 98)])
-def test_an_engine_without_graphs_gets_sizes_that_a_person_would_set(edge: float, size: int) -> None:
+def test_engine_without_cuda_graphs_gets_round_batch_sizes(edge: float, size: int) -> None:
     assert tidy(edge, OtherEngine()) == size
 
 
 @pytest.mark.parametrize("edge", [-math.inf, -3.0])
-def test_where_no_batch_keeps_a_limit_none_is_asked_for(edge: float) -> None:
+def test_boundary_is_absent_where_no_batch_keeps_a_limit(edge: float) -> None:
     assert tidy(edge, default()) == 0
 
 
 @given(st.floats(1, 2000))
-def test_little_is_given_up_for_it(edge: float) -> None:
+def test_tidy_batch_size_gives_up_little(edge: float) -> None:
     size = tidy(edge, default())
     assert size <= edge
     assert size >= math.floor(edge) * (1 - NEAR_GRAPH_FRACTION) or size in CAPTURED

@@ -86,7 +86,7 @@ def served(case: Case, asked: Request, findings: Findings) -> float:
 
 
 @SEEDS
-async def test_what_was_cut_short_goes_on_where_it_stood(seeds: range) -> None:
+async def test_search_cut_short_goes_on_where_it_stood(seeds: range) -> None:
     """The same points and the same choice, wherever it was cut, but for what engines that were started again have it otherwise.
 
     No engine is started for the sweep's point at the load alone, and a pack's next batch gets a pool of its own, so packs
@@ -108,7 +108,7 @@ async def test_what_was_cut_short_goes_on_where_it_stood(seeds: range) -> None:
 
 
 @SEEDS
-async def test_what_is_complete_is_done_for_its_question(seeds: range) -> None:
+async def test_complete_document_is_done_for_its_question(seeds: range) -> None:
     for seed in seeds:
         case, _ = drawn(seed)
         findings, done = await session(case, case.request, seed)
@@ -148,7 +148,7 @@ async def full(asked: Request) -> tuple[Findings, MeasurementDocument]:
     return findings, document_of(asked, findings)
 
 
-async def test_a_settled_engine_is_started_again_for_a_load() -> None:
+async def test_settled_single_engine_is_started_again_for_a_load() -> None:
     one = request(Slo(itl_factor=4), max_engines=1)
     _, document = await full(one)
     asked = replace(one, concurrency=40)
@@ -197,7 +197,7 @@ async def test_points_come_back_on_the_engines_that_ran() -> None:
     assert rebuilt.max_model_len == findings.max_model_len
 
 
-async def test_of_a_former_session_nothing_runs_and_nothing_costs() -> None:
+async def test_former_session_runs_nothing_and_costs_nothing() -> None:
     asked = request(Slo(itl_factor=4))
     findings, document = await full(asked)
     rebuilt = findings_of(document, asked)
@@ -208,7 +208,7 @@ async def test_of_a_former_session_nothing_runs_and_nothing_costs() -> None:
     assert 0 < expected_seconds(rebuilt, again) < findings.gpu_seconds
 
 
-async def test_the_bytes_that_failed_are_not_the_sweeps() -> None:
+async def test_failed_kv_pool_is_not_taken_for_the_sweeps() -> None:
     """Too small a pool that is not the sweep's was tried; another pool in which there was room is the sweep's of another day."""
     asked = request(Slo(itl_factor=4), max_engines=1)
     _, document = await full(asked)
@@ -220,7 +220,7 @@ async def test_the_bytes_that_failed_are_not_the_sweeps() -> None:
         assert (rebuilt.measured[-1].on.kv_cache_bytes is None) == is_sweep
 
 
-async def test_without_a_ledger_or_its_baseline_all_is_new() -> None:
+async def test_document_without_ledger_or_baseline_is_measured_anew() -> None:
     asked = request(Slo(itl_factor=4))
     _, document = await full(asked)
     assert findings_of(replace(document, ledger=None), asked) == Findings()
@@ -282,7 +282,7 @@ async def test_a_far_miss_of_ttft_bounds_no_pack_below_it() -> None:
     assert served(case, strict, more) > 0.95 * served(case, strict, fresh)
 
 
-async def test_what_settled_for_others_ends_no_confirmation() -> None:
+async def test_batch_confirmed_for_another_load_ends_no_search() -> None:
     """What misses its limit by chance is measured once more, also where a smaller batch was confirmed for another load."""
     case, _ = drawn(1417)
     findings, _ = await session(case, case.request, 1417)

@@ -6,7 +6,8 @@ import pytest
 from slm_core.codec import DocumentError, parse_document, to_json
 from slm_core.convert import MeasuredOn, from_csv, models_in
 from slm_core.measurements import Engine, Gpu, Mark, SharingMode
-from unit.runtime_search import published
+
+from tests import builders as build
 
 ON = MeasuredOn(engine=Engine(version="0.32.0"), gpu=Gpu(product="NVIDIA-L4", memory_bytes=24 * 2**30))
 
@@ -17,16 +18,16 @@ HEADER = (
 ROW = "tiny,8,1,100,10,1000,2000,300,200,5.0,0.5,0,7.9"
 
 
-@pytest.mark.parametrize("model", published.MODELS)
+@pytest.mark.parametrize("model", build.MODELS)
 def test_the_published_sweeps_become_documents(model: str) -> None:
-    document = published.sweep(model)
+    document = build.published(model)
     assert parse_document(json.loads(json.dumps(to_json(document)))) == document
     assert [p.batch_size for p in document.points] == sorted(p.batch_size for p in document.points)
     assert all((Mark.PREEMPTED in p.marks) == (p.preemptions > 0) for p in document.points)
 
 
 def test_a_published_row() -> None:
-    at_96 = next(p for p in published.sweep("opt-1.3b").points if p.batch_size == 96)
+    at_96 = next(p for p in build.published("opt-1.3b").points if p.batch_size == 96)
     assert at_96.throughput_tokens_per_second == 9032.8
     assert at_96.itl_ms.mean_ms == 13.894
     assert at_96.kv_pool_bytes == 54_480_000_000
@@ -35,7 +36,7 @@ def test_a_published_row() -> None:
 
 
 def test_published_packs() -> None:
-    packs = {(p.batch_size, p.replicas): p for p in published.replication("opt-1.3b").points}
+    packs = {(p.batch_size, p.replicas): p for p in build.published_packs("opt-1.3b").points}
     assert packs[96, 2].sharing_mode is SharingMode.MPS
     assert packs[96, 2].kv_pool_bytes is not None
     assert packs[96, 2].kv_pool_bytes < 54.48e9 / 2
@@ -43,8 +44,8 @@ def test_published_packs() -> None:
 
 
 def test_models_are_listed_in_order() -> None:
-    text = (published.DATA / "batch_sweep.csv").read_text()
-    assert models_in(text, source="batch_sweep.csv") == published.MODELS
+    text = (build.DATA / "batch_sweep.csv").read_text()
+    assert models_in(text, source="batch_sweep.csv") == build.MODELS
 
 
 @pytest.mark.parametrize(

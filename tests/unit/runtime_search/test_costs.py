@@ -22,7 +22,7 @@ AT_ITS_POWER_LIMIT = {"mean_power_watts": 72.0, "mean_sm_clock_mhz": 1110.0, "po
 
 @pytest.mark.parametrize("download", [0, 180, 400])
 @pytest.mark.parametrize("minutes", [10, 15, 30])
-async def test_neither_a_download_nor_a_power_cap_changes_what_is_measured(download: float, minutes: float) -> None:
+async def test_download_and_power_cap_change_no_measurement(download: float, minutes: float) -> None:
     asked = request(Slo(itl_factor=4), max_model_len=None, max_gpu_seconds=60 * minutes)
     quick, at_once, _ = await search(asked, rig(HUB))
     slow, done, _ = await search(asked, rig(HUB, download=download, board=AT_ITS_POWER_LIMIT))

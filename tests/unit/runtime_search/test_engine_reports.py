@@ -41,16 +41,14 @@ async def found(engine: SimulatedEngine, told: int | None) -> tuple[int, list[tu
 
 @pytest.mark.parametrize("case", LONG)
 @pytest.mark.parametrize("told", [None, 4096, 1_048_576], ids=["untold", "scaled by yarn", "cut by a flag"])
-async def test_what_was_told_of_the_longest_sequence_yields_to_what_the_engine_says(
-    case: str, told: int | None
-) -> None:
+async def test_engines_longest_sequence_wins_over_the_told_one(case: str, told: int | None) -> None:
     failed, packs, complete = await found(LONG[case], told)
     assert (failed, packs, complete) == await found(LONG[case], LONG[case].max_model_len)
     assert (failed, complete) == (0, True)
     assert packs, "the memory holds two engines with one longest sequence each"
 
 
-async def test_an_engine_that_says_nothing_of_its_length_is_believed_to_have_what_was_told() -> None:
+async def test_silent_engine_has_the_told_longest_sequence() -> None:
     class Silent(SimulatedRig):
         async def start(self, on: EngineConfiguration) -> EngineReport:
             return replace(await super().start(on), max_model_len=None)

@@ -60,9 +60,7 @@ class Moody(SimulatedRig):
 @pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(seed=st.integers(0, 10**6), failing=st.sampled_from((0.1, 0.4, 0.8, 1.0)))
-async def test_a_start_that_failed_is_never_repeated_unchanged_but_once_for_a_passing_cause(
-    seed: int, failing: float
-) -> None:
+async def test_failed_start_is_repeated_only_for_a_passing_cause(seed: int, failing: float) -> None:
     moods = Random(seed)
     case = draw(moods)
     tail = Slo(itl_ms=30, ttft_ms=14, ttft_statistic=moods.choice(list(Statistic)))  # asks for another token budget
@@ -117,7 +115,7 @@ async def test_engines_that_refuse_every_pool_are_asked_for_each_once() -> None:
     assert done.complete is False
 
 
-async def test_an_engine_that_does_not_even_start_with_one_sequence_is_asked_once() -> None:
+async def test_engine_failing_at_one_sequence_is_started_once() -> None:
     it = Refusing([EngineFailed("no")] * 40)
     _, done, _ = await search(request(max_batch_size=1), it)
     assert len(it.asked) == 1
@@ -126,7 +124,7 @@ async def test_an_engine_that_does_not_even_start_with_one_sequence_is_asked_onc
 
 @pytest.mark.parametrize("cause", sorted(PASSING))
 @pytest.mark.parametrize("packs", [False, True], ids=["the sweep's engine", "a pack"])
-async def test_a_start_that_failed_for_a_passing_cause_is_tried_once_more(cause: Failure, *, packs: bool) -> None:
+async def test_start_failed_for_a_passing_cause_is_tried_once_more(cause: Failure, *, packs: bool) -> None:
     asked = request(Slo(itl_factor=4), modes=MODES)
     plain, _, _ = await search(asked, rig())
     it = Refusing([EngineFault(cause, "not within 900 s")], packs=packs)
@@ -136,7 +134,7 @@ async def test_a_start_that_failed_for_a_passing_cause_is_tried_once_more(cause:
     assert SharingMode.TIME_SLICING not in {on.sharing_mode for on in it.asked}
 
 
-async def test_a_start_that_fails_again_for_a_passing_cause_is_not_tried_a_third_time() -> None:
+async def test_start_failed_twice_for_passing_cause_is_given_up() -> None:
     it = Refusing([EngineFault(Failure.NEVER_HEALTHY, "not within 900 s")] * 40)
     findings, done, _ = await search(request(), it)
     assert len(it.asked) == len(findings.failures) == 2
@@ -150,7 +148,7 @@ async def test_a_budget_that_ends_after_a_failure_names_the_failure() -> None:
 
 
 @pytest.mark.parametrize("state_mib", [64, 304, 900], ids=["for 810", "for 171", "for 57"])
-async def test_a_batch_that_the_engine_names_is_where_the_search_goes_on(state_mib: int) -> None:
+async def test_search_goes_on_at_the_batch_that_the_engine_names(state_mib: int) -> None:
     """As of models with a state: a sequence takes a block of the pool, however short it is."""
     engine = replace(OPT_1_3B, state_bytes=state_mib * 2**20)
     limit = 54_480_000_000 // engine.state_bytes
@@ -165,7 +163,7 @@ async def test_a_batch_that_the_engine_names_is_where_the_search_goes_on(state_m
     assert chosen.confirmed
 
 
-async def test_a_named_batch_that_proves_too_large_as_well_is_followed_by_the_next() -> None:
+async def test_named_batch_that_fails_too_is_followed_by_the_next() -> None:
     it = Refusing(
         [EngineFault(Failure.DIED, "no", batch_size_limit=171), EngineFault(Failure.DIED, "no", batch_size_limit=160)]
     )

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slm_core.latency_model import fit_line, fit_points, sweep_of
 from slm_core.measurements import Mark, Point
-from unit.runtime_search import published
-from unit.runtime_search.points import point
+
+from tests import builders as build
+from tests.builders import point
 
 SIZES = st.lists(st.integers(1, 1024), min_size=2, max_size=8, unique=True)
 
@@ -29,7 +30,7 @@ def test_a_perfect_line_is_recovered(a: float, b: float, sizes: list[int], at: i
         st.tuples(st.integers(1, 512), st.floats(0.1, 100)), min_size=2, max_size=6, unique_by=lambda p: p[0]
     )
 )
-def test_whatever_is_measured_a_step_takes_time_and_never_less_with_more_sequences(
+def test_fitted_step_time_is_positive_and_never_falls(
     points: list[tuple[int, float]],
 ) -> None:
     fit = fit_points([point(size, itl_ms) for size, itl_ms in points])
@@ -73,9 +74,9 @@ def test_a_flat_line_never_reaches_a_value_above_it() -> None:
     assert (line.inverse(4), line.inverse(6)) == (-math.inf, math.inf)
 
 
-@pytest.mark.parametrize("model", published.MODELS)
+@pytest.mark.parametrize("model", build.MODELS)
 def test_a_few_published_points_predict_the_others(model: str) -> None:
-    points = [p for p in published.sweep(model).points if not p.marks]
+    points = [p for p in build.published(model).points if not p.marks]
     used = (1, 32, 128)
     fit = fit_points(p for p in points if p.batch_size in used)
     assert fit is not None

@@ -69,7 +69,7 @@ async def test_a_pack_is_chosen_only_where_it_wins(engine: Any, replicas: int) -
     assert replicas == 1 or chosen.throughput_tokens_per_second > 1.05 * single
 
 
-async def test_the_users_own_r_is_measured_and_served_even_where_it_loses() -> None:
+async def test_users_own_pack_size_is_served_even_where_it_loses() -> None:
     asked = request(Slo(itl_factor=2), engines=3)
     findings, _, _ = await search(asked, rig(LLAMA_2_7B))
     assert {s.step.configuration.engines_per_gpu for s in findings.starts} == {1, 3}
@@ -79,7 +79,7 @@ async def test_the_users_own_r_is_measured_and_served_even_where_it_loses() -> N
     assert chosen.throughput_tokens_per_second < max(p.throughput_tokens_per_second for p in swept(findings))
 
 
-async def test_where_the_user_orders_a_pack_no_single_engine_is_started_again_to_be_confirmed() -> None:
+async def test_users_own_pack_needs_no_confirmed_single_engine() -> None:
     asked = request(engines=2, modes=(SharingMode.MPS,))
     findings, done, _ = await search(asked, rig(OPT_2_7B))
     assert done.complete, done.because
@@ -133,7 +133,7 @@ class UnsteadyRig(SimulatedRig):
 
 @pytest.mark.parametrize("width", [0.5, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("factor", [1.5, 2, 3, 4])
-async def test_however_wide_the_intervals_the_search_ends_with_an_answer(width: float, factor: float) -> None:
+async def test_search_of_wide_intervals_ends_with_an_answer(width: float, factor: float) -> None:
     """Seen with the real engine on two busy cores: half the widest interval left nothing of a limit to aim at."""
     on = UnsteadyRig(width, engine=OPT_1_3B, lengths=SHAREGPT, random=Random(1))
     asked = request(Slo(itl_factor=factor), max_engines=2)
@@ -142,12 +142,12 @@ async def test_however_wide_the_intervals_the_search_ends_with_an_answer(width: 
     assert all(1 <= point.batch_size <= asked.max_batch_size for point in findings.points)
 
 
-def test_a_pool_grows_more_boldly_with_every_one_that_proved_too_small() -> None:
+def test_kv_pool_grows_more_with_each_that_was_too_small() -> None:
     once, twice = growth_fraction(43), growth_fraction(43, misses=2)
     assert 1 < once < twice == pytest.approx(once**2)
 
 
-async def test_engines_bound_by_their_host_are_packed_though_one_of_them_is_at_the_slo() -> None:
+async def test_host_bound_engines_are_packed_up_to_the_slo() -> None:
     """An engine that leaves the GPU idle gains from every other one, and only a measurement can tell."""
     host_bound = replace(OPT_1_3B, weights_ms=0.2, kv_ms_per_token=1e-6, sequence_ms=1e-4, prefill_ms_per_token=1e-4)
     asked = request(Slo(itl_factor=1.5))
@@ -165,7 +165,7 @@ async def test_no_pack_is_started_where_none_is_allowed() -> None:
     assert findings.engine_starts == 1 + len({m.on for m in findings.measured if m.point.confirmed})
 
 
-async def test_the_named_load_is_measured_on_the_sweeps_engine_and_on_the_pack() -> None:
+async def test_named_load_is_measured_without_another_start() -> None:
     findings, _, _ = await search(request(Slo(itl_factor=4), concurrency=50), rig())
     loaded = [m for m in findings.measured if m.step.in_flight == 50]
     tried = [(m.on.engines_per_gpu, m.on.kv_cache_bytes is None) for m in loaded]
@@ -176,7 +176,7 @@ async def test_the_named_load_is_measured_on_the_sweeps_engine_and_on_the_pack()
     )
 
 
-async def test_a_pack_that_wins_with_full_batches_but_loses_at_the_named_load_is_not_chosen() -> None:
+async def test_pack_that_loses_at_the_named_load_is_not_chosen() -> None:
     """Published: at low load packs lose. Two engines read the weights twice for the same few sequences."""
     full, _, _ = await search(asked_full := request(Slo(itl_factor=4)), rig(OPT_2_7B))
     chosen = best(asked_full, full)
@@ -199,7 +199,7 @@ async def test_percentiles_are_measured_with_the_samples_they_need(percentile: S
     assert not slo_misses(chosen, resolve(asked.slo, findings.points))
 
 
-async def test_a_ttft_limit_that_keeps_b_small_has_a_smaller_step_budget_tried() -> None:
+async def test_ttft_limit_has_a_smaller_token_budget_tried() -> None:
     findings, _, events = await search(request(Slo(itl_ms=30, ttft_ms=14), max_engines=1), rig())
     tuned = [s.step for s in findings.starts if s.step.configuration.max_num_batched_tokens == 2048]
     assert len(tuned) == 1
@@ -245,7 +245,7 @@ async def test_the_budget_ends_the_search_early_with_the_best_so_far(budget: flo
     assert found == min(near, key=lambda p: p.batch_size, default=None)
 
 
-async def test_an_engine_that_dies_at_a_batch_size_is_a_bound_not_an_end() -> None:
+async def test_engine_death_at_a_batch_size_bounds_the_search() -> None:
     asked = request(Slo(itl_factor=4), max_engines=1)
     findings, done, _ = await search(asked, rig(dies_at=150))
     chosen = best(asked, findings)
@@ -256,7 +256,7 @@ async def test_an_engine_that_dies_at_a_batch_size_is_a_bound_not_an_end() -> No
     assert done.because.startswith("the engine died at B=")
 
 
-async def test_an_engine_that_always_dies_ends_the_search_with_its_reason() -> None:
+async def test_engine_that_always_dies_ends_search_with_its_reason() -> None:
     findings, done, _ = await search(request(), rig(dies_at=1))
     assert not done.complete
     assert done.because == "the engine died at B=1"
@@ -273,7 +273,7 @@ async def test_time_slicing_is_tried_only_where_mps_does_not_run() -> None:
     assert done.complete
 
 
-async def test_whoever_is_interrupted_has_lost_nothing() -> None:
+async def test_interrupted_search_keeps_its_points() -> None:
     class Interrupted(Exception):  # noqa: N818 - a stand-in for a signal
         pass
 
@@ -315,7 +315,7 @@ async def test_whatever_the_engine_the_search_ends_within_its_bounds(seed: int) 
 
 
 @given(replicas=st.integers(2, 8), gpu_fraction=st.floats(0.05, 1.0))
-def test_engines_stretch_each_other_between_not_at_all_and_in_turn(replicas: int, gpu_fraction: float) -> None:
+def test_engines_of_a_pack_slow_each_other_within_bounds(replicas: int, gpu_fraction: float) -> None:
     stretched = stretch(replicas, gpu_fraction)
     assert 1 <= stretched <= replicas + 1e-9
     assert stretched >= replicas * gpu_fraction - 1e-9

@@ -9,8 +9,8 @@ from slm_core.configuration import EngineConfiguration
 from slm_core.failure import EngineFailed
 from slm_core.measurements import Mark, SharingMode
 from slm_core.search.steps import Measure
-from unit.runtime_search import published
 
+from tests import builders as build
 from tests.simulated_engine.physics import Lengths, SimulatedEngine, steady_state
 from tests.simulated_engine.published import ENGINES, OPT_1_3B, OPT_2_7B, SHAREGPT
 from tests.simulated_engine.rig import SimulatedRig
@@ -59,7 +59,7 @@ def errors_against(engine: SimulatedEngine, points: list) -> tuple[list[float], 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
 def test_calibrated_engines_follow_the_published_sweeps(engine: SimulatedEngine) -> None:
-    points = [p for p in published.sweep(engine.name).points if not p.marks]
+    points = [p for p in build.published(engine.name).points if not p.marks]
     for errors in errors_against(engine, points):
         assert sum(errors) / len(errors) <= 0.02
         assert max(errors) <= 0.07
@@ -67,7 +67,7 @@ def test_calibrated_engines_follow_the_published_sweeps(engine: SimulatedEngine)
 
 @pytest.mark.parametrize("engine", [OPT_1_3B, OPT_2_7B], ids=lambda e: e.name)
 def test_packs_queue_for_the_gpu_as_published(engine: SimulatedEngine) -> None:
-    packs = [p for p in published.replication(engine.name).points if p.replicas > 1 and not p.marks]
+    packs = [p for p in build.published_packs(engine.name).points if p.replicas > 1 and not p.marks]
     assert packs
     for errors in errors_against(engine, packs):
         assert max(errors) <= 0.04
@@ -114,7 +114,7 @@ async def test_the_kv_peak_of_a_full_batch_is_as_published() -> None:
     assert point.kv_peak_fraction == pytest.approx(0.3805, rel=0.15)
 
 
-async def test_a_light_load_does_not_fill_the_batch_and_a_heavy_one_waits() -> None:
+async def test_light_load_fills_no_batch_and_heavy_load_queues() -> None:
     it = rig()
     await it.start(engines(2, SharingMode.MPS, kv_pool_bytes=8 * 10**9))
     light, full, heavy = [await it.measure(measure(64, in_flight=n)) for n in (32, 128, 256)]

@@ -6,7 +6,8 @@ import pytest
 from slm_core.measurements import Latency, Mark
 from slm_core.slo import TTFT, Limits, Slo, Statistic
 from slm_core.slo_check import resolve, slo_misses
-from unit.runtime_search.points import point
+
+from tests.builders import point
 
 SWEEP = (point(1, 5), point(32, 8), point(64, 11))
 
@@ -73,13 +74,13 @@ def test_a_factor_that_cannot_be_resolved_is_kept_by_nothing(points: tuple) -> N
         ),
     ],
 )
-def test_what_a_point_misses(percentile: Statistic, latency: Latency, sentence: str | None) -> None:
+def test_point_misses_limits(percentile: Statistic, latency: Latency, sentence: str | None) -> None:
     misses = slo_misses(replace(point(8), itl_ms=latency), Limits(itl_ms=12, itl_statistic=percentile))
     assert [m.because for m in misses] == ([sentence] if sentence else [])
     assert all(m.unknown == ("not known" in m.because) for m in misses)
 
 
-def test_ttft_is_held_to_its_own_limit_and_unknown_without_a_sample() -> None:
+def test_ttft_has_its_own_limit_and_is_unknown_unsampled() -> None:
     limits = Limits(ttft_ms=50)
     assert slo_misses(point(8, ttft_ms=Latency(mean_ms=49)), limits) == ()
     (late,) = slo_misses(point(8, ttft_ms=Latency(mean_ms=51)), limits)

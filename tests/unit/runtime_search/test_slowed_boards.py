@@ -49,7 +49,7 @@ async def test_under_a_power_cap_the_same_packs_are_measured() -> None:
 
 
 @pytest.mark.parametrize("reason", ["HwThermalSlowdown", "HwPowerBrakeSlowdown", "HwSlowdown", "SwThermalSlowdown"])
-async def test_what_a_fault_slowed_is_trusted_nowhere(reason: str) -> None:
+async def test_point_slowed_by_a_fault_is_trusted_nowhere(reason: str) -> None:
     points = await measured(reason, POWER_CAP)
     assert points
     assert not any(point.is_trusted for point in points)

@@ -73,7 +73,7 @@ async def test_one_sequence_is_the_best_where_no_pool_holds_more() -> None:
     assert chosen.batch_size == 1
 
 
-async def test_what_can_be_trusted_is_enough_though_more_cannot() -> None:
+async def test_trusted_points_decide_though_larger_batches_are_not() -> None:
     asked = request(Slo(itl_factor=4), max_engines=1)
     findings, done, _ = await search(asked, Doubtful(64, marks=(Mark.THROTTLED,)))
     chosen = best(asked, findings)

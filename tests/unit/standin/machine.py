@@ -123,10 +123,12 @@ class Log(logging.Handler):
             self._lines.append((time.monotonic(), record.getMessage()))
             self._changed.notify_all()
 
-    def wait_for(self, text: str, timeout_s: float = 60) -> float:
-        """When it was said, in seconds of the monotonic clock."""
+    def wait_for(self, text: str, timeout_s: float = 60, *, times: int = 1) -> float:
+        """When it was said, for the first time or so many times, in seconds of the monotonic clock."""
         with self._changed:
-            said = self._changed.wait_for(lambda: [at for at, line in self._lines if text in line], timeout_s)
+            said = self._changed.wait_for(
+                lambda: [at for at, line in self._lines if text in line][times - 1 :], timeout_s
+            )
             assert said, f"{text!r} not in the log: {self._lines}"
             return said[0]
 
@@ -186,8 +188,9 @@ class Machine:
         )
         return self._start("gpu-feature-discovery", Daemon(service, poll_s=0.02))
 
-    def start_mps_daemon(self) -> Part:
-        service = ControlDaemon(self.gpus, self.hardware.compute_capability, self._config_file, self.mps)
+    def start_mps_daemon(self, config_file: Path | None = None) -> Part:
+        """With the plugin's configuration, or with that of a pod of its own."""
+        service = ControlDaemon(self.gpus, self.hardware.compute_capability, config_file or self._config_file, self.mps)
         return self._start("mps-control-daemon", Daemon(service, poll_s=0.02))
 
     def _start(self, name: str, daemon: Daemon) -> Part:
@@ -209,14 +212,21 @@ class Machine:
         part.join(60)
 
     def config_manager(
-        self, *, oneshot: bool = False, default: str = "plain", neighbour: str = "nvidia-device-plugin"
+        self,
+        *,
+        oneshot: bool = False,
+        default: str = "plain",
+        neighbour: str = "nvidia-device-plugin",
+        forgetful: bool = False,
+        config_file: Path | None = None,
     ) -> Part:
         options = config_manager.Options(
             self.available,
-            self._config_file,
+            config_file or self._config_file,
             default=default,
             oneshot=oneshot,
             neighbour=None if oneshot else neighbour,
+            forgetful=forgetful,
         )
         labels = (metadata["labels"].get(LABEL, "") for metadata in self.node.watch())
 

@@ -21,7 +21,7 @@ def test_no_sharing_with_8_gpus_advertises_8(machine: Machine) -> None:
     machine.kubelet.wait_for({GPU: 8})
 
 
-def test_label_from_plain_to_time_slicing_4_empties_the_old_name_and_fills_the_new_one(machine: Machine) -> None:
+def test_label_to_time_slicing_moves_allocatable_to_shared(machine: Machine) -> None:
     machine.boot("plain")
     machine.kubelet.wait_for({GPU: 8})
     machine.node.label({LABEL: "ts4"})
@@ -51,7 +51,7 @@ def test_content_edited_under_the_key_in_use_is_never_loaded(machine: Machine) -
     assert machine.kubelet.capacity[SHARED] == 32
 
 
-def test_label_naming_a_missing_key_ends_config_manager_again_and_again(machine: Machine) -> None:
+def test_label_of_a_missing_key_ends_config_manager_each_time(machine: Machine) -> None:
     machine.boot("ts4")
     machine.kubelet.wait_for({SHARED: 32})
     machine.node.label({LABEL: "nope"})
@@ -61,14 +61,25 @@ def test_label_naming_a_missing_key_ends_config_manager_again_and_again(machine:
     assert machine.kubelet.registrations == [SHARED]
 
 
-def test_label_removed_selects_the_default_key_and_signals_the_plugin(machine: Machine) -> None:
+def test_key_in_use_deleted_hurts_only_when_the_sidecar_restarts(machine: Machine) -> None:
+    machine.boot("ts4")
+    machine.kubelet.wait_for({SHARED: 32})
+    machine.project({key: text for key, text in CONFIGS.items() if key != "ts4"})
+    assert machine.sidecar.is_alive()
+    assert machine.config_manager().exit_error() == "specified config ts4 does not exist"
+    # Another label does not help the sidecar: the dangling link is in its way.
+    machine.node.label({LABEL: "ts2"})
+    assert "error creating symlink" in str(machine.config_manager().exit_error())
+
+
+def test_removed_label_selects_default_key_and_signals_plugin(machine: Machine) -> None:
     machine.boot("ts4")
     machine.kubelet.wait_for({SHARED: 32})
     machine.node.label({LABEL: None})
     machine.kubelet.wait_for({SHARED: 0, GPU: 8})
 
 
-def test_no_plugin_process_to_signal_ends_config_manager_with_the_new_file_in_place(machine: Machine) -> None:
+def test_config_manager_without_plugin_process_ends(machine: Machine) -> None:
     plugin = machine.boot("plain")
     machine.kubelet.wait_for({GPU: 8})
     machine.stop(plugin)
@@ -80,7 +91,7 @@ def test_no_plugin_process_to_signal_ends_config_manager_with_the_new_file_in_pl
     assert restarted.is_alive()
 
 
-def test_plugin_stopped_while_pods_run_leaves_capacity_without_allocatable(machine: Machine) -> None:
+def test_stopped_plugin_leaves_capacity_without_allocatable(machine: Machine) -> None:
     plugin = machine.boot("plain")
     machine.kubelet.wait_for({GPU: 8})
     machine.stop(plugin)
@@ -101,7 +112,7 @@ def test_request_of_2_shared_fails_admission(machine: Machine, config: str) -> N
     )
 
 
-def test_shared_slot_in_a_container_names_the_gpu_without_its_slot(machine: Machine) -> None:
+def test_container_of_a_shared_slot_sees_the_gpus_uuid(machine: Machine) -> None:
     machine.boot("ts4")
     machine.kubelet.wait_for({SHARED: 32})
     (device,), given = machine.kubelet.admit(SHARED)
@@ -121,7 +132,7 @@ def test_mps_configuration_without_mps_root_ends_the_plugin(make_machine: MakeMa
     assert machine.kubelet.registrations == []
 
 
-def test_mps_configuration_with_the_daemon_not_answering_advertises_nothing_new_and_retries(machine: Machine) -> None:
+def test_plugin_retries_until_the_mps_daemon_answers(machine: Machine) -> None:
     plugin = machine.boot("plain")
     machine.kubelet.wait_for({GPU: 8})
     machine.node.label({LABEL: "mps2"})
@@ -133,7 +144,7 @@ def test_mps_configuration_with_the_daemon_not_answering_advertises_nothing_new_
     machine.kubelet.wait_for({GPU: 0, SHARED: 16})
 
 
-def test_the_plugin_retries_every_30_s_unless_configured_otherwise() -> None:
+def test_plugin_retries_every_30_s_by_default() -> None:
     assert Setting().retry_s == 30
 
 
@@ -157,7 +168,7 @@ def test_mps_control_daemon_with_2_replicas_of_80_gib_gpus(machine: Machine) -> 
     assert plugin.is_alive()
 
 
-def test_mps_control_daemon_that_was_killed_leaves_exclusive_process_behind(machine: Machine) -> None:
+def test_killed_mps_daemon_leaves_exclusive_process_behind(machine: Machine) -> None:
     machine.boot("mps2")
     daemon = machine.start_mps_daemon()
     machine.kubelet.wait_for({SHARED: 16})
@@ -168,7 +179,7 @@ def test_mps_control_daemon_that_was_killed_leaves_exclusive_process_behind(mach
     assert "quit" not in (machine.mps / "commands.log").read_text()
 
 
-def test_mps_slot_in_a_container_has_the_pipe_and_the_shared_memory(machine: Machine) -> None:
+def test_container_of_an_mps_slot_has_pipe_and_shared_memory(machine: Machine) -> None:
     machine.boot("mps2")
     machine.start_mps_daemon()
     machine.kubelet.wait_for({SHARED: 16})

@@ -66,7 +66,7 @@ async def test_a_program_that_is_missing_stops_no_other_stage(tmp_path: Path) ->
     assert "/no/such/program cannot be started: No such file or directory" in said
 
 
-async def test_what_is_noted_is_said_and_not_judged(tmp_path: Path) -> None:
+async def test_note_of_a_test_is_printed_and_not_judged(tmp_path: Path) -> None:
     done, said = await run([stage(tmp_path, "timed", NOTES)])
     assert done.outcomes[0].ok
     assert "test_is_timed: ready after 6.1 s" in said
@@ -95,7 +95,7 @@ async def test_a_file_that_cannot_be_read_is_a_failure_with_its_name(tmp_path: P
     assert "nothing_of_this_name" in said
 
 
-async def test_a_command_without_tests_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> None:
+async def test_failed_command_without_tests_shows_its_log_tail(tmp_path: Path) -> None:
     says = Stage("says", (sys.executable, "-c", "raise SystemExit('no Go in PATH')"))
     _, said = await run([says])
     assert "no Go in PATH" in said

@@ -13,7 +13,7 @@ from slm_operator.watch import custom_resources, projection
 from slm_operator.watch.applied import owned
 from slm_operator.watch.pods import pod
 
-from tests.unit.watch.raws import Raw, meta
+from tests.builders import Raw, raw_meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ MANY = 1000
 LONG = "x" * 100_000
 MODEL = {"uri": "hf://facebook/opt-1.3b"}
 LABELS = {"slm-operator.io/deployment": "d", "slm-operator.io/profile": "p"}
-HEAD = meta(
+HEAD = raw_meta(
     "a",
     labels=LABELS | {f"slm-operator.io/l{number}": "v" for number in range(MANY)},
     annotations={f"slm-operator.io/a{number}": "v" for number in range(MANY)} | {"slm-operator.io/applied": LONG},
@@ -126,14 +126,14 @@ def test_a_record_is_small_however_big_its_object_is(biggest: str) -> None:
 @pytest.mark.parametrize("inside", [{"spec": {"x": [[]] * 2001}}, {"spec": {"x": "y" * (64 << 10)}}])
 def test_a_pod_template_that_is_too_big_is_reported_by_its_place(inside: Raw) -> None:
     for project in (custom_resources.deployment, custom_resources.profile):
-        record: Any = project({"metadata": meta("a"), "spec": {"model": MODEL, "podTemplate": inside}})
+        record: Any = project({"metadata": raw_meta("a"), "spec": {"model": MODEL, "podTemplate": inside}})
         assert record.spec is None
         assert record.broken.startswith("spec.podTemplate: spec may have 64 KiB of JSON and 2000 values at most")
 
 
 def test_a_pod_template_of_a_thousand_values_is_read() -> None:
     spec = {"model": MODEL, "podTemplate": {"spec": {"x": [[]] * 1000, "y": "y" * (60 << 10)}}}
-    assert custom_resources.deployment({"metadata": meta("a"), "spec": spec}).broken is None
+    assert custom_resources.deployment({"metadata": raw_meta("a"), "spec": spec}).broken is None
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_measured_figures_are_kept_once() -> None:
     assert record.status == {"phase": "Complete", "measurements": record.measurements}
 
 
-def test_of_many_resources_gpus_are_kept_and_the_controller() -> None:
+def test_record_keeps_gpus_and_controller_of_many_resources() -> None:
     owners = [*HEAD["ownerReferences"], {"kind": "ReplicaSet", "name": "r", "uid": "u", "controller": True}]
     record = pod(POD | {"metadata": HEAD | {"ownerReferences": owners}})
     assert record is not None

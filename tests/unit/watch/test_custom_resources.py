@@ -7,8 +7,8 @@ from slm_operator.api.base import MOST_LEVELS
 from slm_operator.decoding import decode
 from slm_operator.watch import custom_resources
 
+from tests.builders import raw_meta
 from tests.nesting import DEEP, deep_json
-from tests.unit.watch.raws import meta
 
 MODEL = {"uri": "hf://facebook/opt-1.3b"}
 RAW_OBJECTS: dict[str, dict[str, Any]] = {
@@ -19,7 +19,7 @@ RAW_OBJECTS: dict[str, dict[str, Any]] = {
 
 
 def broken(spec: dict[str, Any], levels: int) -> str | None:
-    raw = decode(deep_json({"metadata": meta("a"), "spec": {"model": MODEL} | spec}, levels))
+    raw = decode(deep_json({"metadata": raw_meta("a"), "spec": {"model": MODEL} | spec}, levels))
     record = custom_resources.profile(raw) if "gpu" in spec else custom_resources.deployment(raw)
     assert (record.spec is None) == (record.broken is not None)
     return record.broken
@@ -35,7 +35,7 @@ def test_a_raw_object_nested_too_deeply_is_refused_by_its_place(place: str) -> N
 
 
 def test_measurements_nested_deeply_are_no_document() -> None:
-    raw = {"metadata": meta("a"), "spec": {"model": MODEL, "measurements": {"schema": "x", "points": DEEP}}}
+    raw = {"metadata": raw_meta("a"), "spec": {"model": MODEL, "measurements": {"schema": "x", "points": DEEP}}}
     record = custom_resources.profile(decode(deep_json(raw)))
     assert record.broken is not None
     assert record.broken.startswith("spec.measurements: schema")
@@ -44,7 +44,7 @@ def test_measurements_nested_deeply_are_no_document() -> None:
 @pytest.mark.parametrize("place", ["spec", "status"])
 def test_a_newer_document_breaks_its_profile_with_a_remedy(place: str) -> None:
     newer = {"measurements": {"schema": "slm-operator.io/measurements/v2"}}
-    raw = {"metadata": meta("a"), "spec": {"model": MODEL}}
+    raw = {"metadata": raw_meta("a"), "spec": {"model": MODEL}}
     raw[place] = raw.get(place, {}) | newer
     record = custom_resources.profile(raw)
     assert record.measurements is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from slm_operator.watch import custom_resources
 
-from tests.unit.watch.raws import Raw, meta
+from tests.builders import Raw, raw_meta
 
 
 def owner(manager: str, operation: str = "Apply", **rest: Any) -> Raw:
@@ -31,7 +31,7 @@ STATUS = {
 
 def deployment(*managed: Raw, annotation: str = "", **spec: Any) -> Raw:
     annotations = {"kubectl.kubernetes.io/last-applied-configuration": annotation} if annotation else {}
-    head = meta("chat", annotations=annotations, managedFields=[OTHER_FIELDS, *managed, STATUS])
+    head = raw_meta("chat", annotations=annotations, managedFields=[OTHER_FIELDS, *managed, STATUS])
     return {"metadata": head, "spec": {"model": {"uri": "pvc://m"}} | spec}
 
 

@@ -7,7 +7,7 @@ from slm_operator.watch.applied import owned
 from slm_operator.watch.pods import pod
 from slm_operator.watch.records import Cause, Key, Taint
 
-from tests.unit.watch.raws import Raw, gpu_pod, meta
+from tests.builders import Raw, raw_meta, raw_pod
 
 
 def test_objects_with_nothing_in_them_are_read() -> None:
@@ -25,7 +25,7 @@ def test_objects_with_nothing_in_them_are_read() -> None:
 def test_a_node() -> None:
     record = projection.node(
         {
-            "metadata": meta(
+            "metadata": raw_meta(
                 "n1", namespace="", labels={"a": "b"}, annotations={"x/y": "1", "slm-operator.io/change-started": "t"}
             ),
             "spec": {"unschedulable": True, "taints": [{"key": "k", "effect": "NoExecute"}]},
@@ -47,7 +47,9 @@ def test_a_node() -> None:
 
 
 def test_annotations_below_our_group_are_kept_too() -> None:
-    raw = {"metadata": meta("c", annotations={"added.slm-operator.io/slm-mps-2": "t", "notslm-operator.org/x": "1"})}
+    raw = {
+        "metadata": raw_meta("c", annotations={"added.slm-operator.io/slm-mps-2": "t", "notslm-operator.org/x": "1"})
+    }
     assert projection.config_map(raw).meta.annotations == {"added.slm-operator.io/slm-mps-2": "t"}
 
 
@@ -66,7 +68,7 @@ def test_devices_a_pod_holds(containers: list[int], inits: list[int], requests: 
         return [{"resources": {"limits": {"nvidia.com/gpu": str(count)}}} for count in counts]
 
     spec = {"containers": asking(containers), "initContainers": asking(inits)}
-    record = pod({"metadata": meta("p"), "spec": spec})
+    record = pod({"metadata": raw_meta("p"), "spec": spec})
     assert record is not None
     assert record.gpu_requests == requests
 
@@ -81,7 +83,7 @@ def test_a_quantity_that_is_no_number_is_no_device(quantity: object, count: int)
 
 def test_mig_slices_count_as_devices() -> None:
     limits = {"nvidia.com/mig-1g.10gb": "2"}
-    record = pod({"metadata": meta("p"), "spec": {"containers": [{"resources": {"limits": limits}}]}})
+    record = pod({"metadata": raw_meta("p"), "spec": {"containers": [{"resources": {"limits": limits}}]}})
     assert record is not None
     assert record.gpu_requests == {"nvidia.com/mig-1g.10gb": 2}
 
@@ -143,14 +145,16 @@ def _said(found: object) -> object:
         ),
     ],
 )
-def test_what_a_pod_says(status: dict[str, Any], field: str, text: Any) -> None:
-    record = pod(gpu_pod("p", **status))
+def test_pod_record_of(status: dict[str, Any], field: str, text: Any) -> None:
+    record = pod(raw_pod("p", status=status))
     assert record is not None
     assert _said(getattr(record, field)) == text
 
 
 def test_a_cause_is_a_reason_and_a_message_each_for_itself() -> None:
-    record = pod(gpu_pod("p", containerStatuses=[waits("ErrImagePull", "a: b") | {"lastState": ended(137)["state"]}]))
+    record = pod(
+        raw_pod("p", status={"containerStatuses": [waits("ErrImagePull", "a: b") | {"lastState": ended(137)["state"]}]})
+    )
     assert record is not None
     assert record.waiting == Cause("ErrImagePull", "a: b")
     assert record.terminated == Cause("Error", exit_code=137)
@@ -158,7 +162,7 @@ def test_a_cause_is_a_reason_and_a_message_each_for_itself() -> None:
 
 
 def test_a_pod_that_only_starts_is_not_stuck() -> None:
-    record = pod(gpu_pod("p", containerStatuses=[waits("ContainerCreating")]))
+    record = pod(raw_pod("p", status={"containerStatuses": [waits("ContainerCreating")]}))
     assert record is not None
     assert (record.waiting, record.stuck) == (Cause("ContainerCreating"), None)
 
@@ -176,12 +180,12 @@ def test_a_pod_that_only_starts_is_not_stuck() -> None:
     ],
 )
 def test_a_job(conditions: list[Raw], *, finished: bool, because: str | None) -> None:
-    record = projection.job({"metadata": meta("j"), "status": {"conditions": conditions}})
+    record = projection.job({"metadata": raw_meta("j"), "status": {"conditions": conditions}})
     assert (record.finished, _said(record.failed_because)) == (finished, because)
 
 
 def test_a_pod_says_how_long_it_may_be_on_its_node() -> None:
-    raw = gpu_pod("p")
+    raw = raw_pod("p")
     raw["spec"]["activeDeadlineSeconds"] = 60
     record = pod(raw)
     assert record is not None
@@ -189,7 +193,7 @@ def test_a_pod_says_how_long_it_may_be_on_its_node() -> None:
 
 
 def test_a_pod_that_is_to_be_deleted_says_by_when() -> None:
-    raw = gpu_pod("p")
+    raw = raw_pod("p")
     raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
     record = pod(raw)
     assert record is not None
@@ -201,7 +205,7 @@ RETRIES = {"1": "1", "": None, "x" * 300: "x" * 253}
 
 @pytest.mark.parametrize(("value", "kept"), RETRIES.items(), ids=["a value", "an empty one", "a long one"])
 def test_a_retry_that_is_asked_for_is_kept_of_profile_and_job(value: str, kept: str | None) -> None:
-    head = meta("p") | {"annotations": {"slm-operator.io/retry": value, "other": "x"}}
+    head = raw_meta("p") | {"annotations": {"slm-operator.io/retry": value, "other": "x"}}
     profile = custom_resources.profile({"metadata": head, "spec": {"model": {"uri": "/m"}}})
     assert (profile.retry, projection.job({"metadata": head}).retry) == (kept, kept)
     assert profile.meta.annotations == {}
@@ -209,7 +213,7 @@ def test_a_retry_that_is_asked_for_is_kept_of_profile_and_job(value: str, kept: 
 
 @pytest.mark.parametrize(("text", "kept"), [("{}", "{}"), ("x" * 20_000, None), (None, None)])
 def test_a_workload_keeps_what_it_was_made_from(text: str | None, kept: str | None) -> None:
-    annotated = meta("w") | {"annotations": {names.SERVED_ANNOTATION: text} if text is not None else {}}
+    annotated = raw_meta("w") | {"annotations": {names.SERVED_ANNOTATION: text} if text is not None else {}}
     assert projection.workload({"metadata": annotated}).served == kept
 
 
@@ -217,21 +221,22 @@ def test_a_stalled_workload_says_why() -> None:
     stalled = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
     quota = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
     assert (
-        projection.workload({"metadata": meta("w"), "status": {"conditions": [stalled]}}).stalled_because == "timed out"
+        projection.workload({"metadata": raw_meta("w"), "status": {"conditions": [stalled]}}).stalled_because
+        == "timed out"
     )
-    both = projection.workload({"metadata": meta("w"), "status": {"conditions": [stalled, quota]}})
+    both = projection.workload({"metadata": raw_meta("w"), "status": {"conditions": [stalled, quota]}})
     assert both.stalled_because == "exceeded quota"
 
 
 def test_a_spec_that_cannot_be_read_is_said_with_its_field() -> None:
-    record = custom_resources.deployment({"metadata": meta("d"), "spec": {"model": {"uri": "ftp://x"}}})
+    record = custom_resources.deployment({"metadata": raw_meta("d"), "spec": {"model": {"uri": "ftp://x"}}})
     assert record.spec is None
     assert record.broken is not None
     assert record.broken.startswith("spec.model.uri: ")
 
 
-def test_measurements_that_cannot_be_read_are_said_with_their_field() -> None:
-    raw = {"metadata": meta("p"), "spec": {"model": {"uri": "/m"}, "measurements": {"schema": "other"}}}
+def test_unreadable_measurements_are_reported_with_their_field() -> None:
+    raw = {"metadata": raw_meta("p"), "spec": {"model": {"uri": "/m"}, "measurements": {"schema": "other"}}}
     record = custom_resources.profile(raw)
     assert record.imported
     assert record.measurements is None
@@ -258,12 +263,12 @@ OURS = managed("2026-01-01T00:00:05Z", "slm-operator", {"f:spec": {"f:replicas":
     ids=["nobody else", "edited since", "edited before", "annotated by a controller", "status"],
 )
 def test_whether_somebody_else_wrote_since(others: list[Raw], *, touched: bool) -> None:
-    record = owned({"metadata": meta("w", managedFields=[OURS, *others])})
+    record = owned({"metadata": raw_meta("w", managedFields=[OURS, *others])})
     assert record.touched is touched
     assert record.fingerprint is not None
 
 
 def test_the_fingerprint_changes_when_a_field_of_ours_is_taken() -> None:
     taken = OURS | {"fieldsV1": {"f:spec": {}}}
-    before, after = (owned({"metadata": meta("w", managedFields=[one])}).fingerprint for one in (OURS, taken))
+    before, after = (owned({"metadata": raw_meta("w", managedFields=[one])}).fingerprint for one in (OURS, taken))
     assert before != after

@@ -4,12 +4,12 @@ import pytest
 from slm_operator.settings import Settings
 from slm_operator.watch.cache import Cache, Change, is_newer
 from slm_operator.watch.pods import pod
-from slm_operator.watch.records import Key, PodRecord
+from slm_operator.watch.records import Key, Owner, PodRecord
 from slm_operator.watch.watch_list import CONTROLLER, GPU, OURS, Caches, watched_kinds
 from slm_operator.watch.world import World
 from yarl import URL
 
-from tests.unit.watch.raws import Raw, gpu_pod, meta, page
+from tests.builders import Raw, page, raw_meta, raw_pod
 
 PODS = URL("https://server/api/v1/pods?limit=500")
 NEXT = URL("https://server/api/v1/pods?limit=500&continue=next")
@@ -45,11 +45,11 @@ def test_synced_only_when_every_kind_is_listed_to_its_last_page() -> None:
     watching = Watching()
     watching.list_all(but="Pod")
     assert not watching.world.synced.is_set()
-    watching.take(PODS, page("Pod", gpu_pod("a"), more=True))
+    watching.take(PODS, page("Pod", raw_pod("a"), more=True))
     assert not watching.world.synced.is_set()
-    watching.take(NEXT, page("Pod", gpu_pod("b")))
+    watching.take(NEXT, page("Pod", raw_pod("b")))
     assert watching.world.synced.is_set()
-    assert set(watching.caches.pods.keys()) == {Key("ns", "a"), Key("ns", "b")}
+    assert set(watching.caches.pods.keys()) == {Key("team", "a"), Key("team", "b")}
 
 
 def test_a_kind_is_watched_from_its_first_page_on() -> None:
@@ -76,77 +76,77 @@ def test_only_what_is_watched_is_taken(url: URL, *, taken: bool) -> None:
 
 def test_kopf_sees_of_an_event_only_how_far_the_watch_has_come() -> None:
     watching = Watching()
-    shown = watching.world.take_event(PODS, {"type": "ADDED", "object": gpu_pod("a", version=7)})
+    shown = watching.world.take_event(PODS, {"type": "ADDED", "object": raw_pod("a", version=7)})
     assert shown == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
     assert watching.reported() == [("Pod", "a", True)]
 
 
 @pytest.mark.parametrize("kind", ["BOOKMARK", "ERROR"])
-def test_what_is_about_the_watch_itself_passes_as_it_is(kind: str) -> None:
+def test_watch_bookmarks_and_errors_pass_unchanged(kind: str) -> None:
     event = {"type": kind, "object": {"kind": "Status", "code": 410}}
     assert Watching().world.take_event(PODS, event) is event
 
 
-def test_what_vanished_while_the_watch_was_cut_is_dropped_by_the_next_list() -> None:
+def test_object_that_vanished_unwatched_is_dropped_by_next_list() -> None:
     watching = Watching()
-    watching.take(PODS, page("Pod", gpu_pod("a"), gpu_pod("b")))
+    watching.take(PODS, page("Pod", raw_pod("a"), raw_pod("b")))
     watching.reported()
-    watching.take(PODS, page("Pod", gpu_pod("b"), version=200))
+    watching.take(PODS, page("Pod", raw_pod("b"), version=200))
     assert watching.reported() == [("Pod", "a", False)]
 
 
 def test_a_list_of_one_namespace_drops_nothing_of_another() -> None:
-    watching = Watching(Settings(namespaces=("ns", "other")))
-    other = gpu_pod("b") | {"metadata": meta("b", namespace="other")}
-    watching.take(URL("https://s/api/v1/namespaces/ns/pods"), page("Pod", gpu_pod("a")))
+    watching = Watching(Settings(namespaces=("team", "other")))
+    other = raw_pod("b") | {"metadata": raw_meta("b", namespace="other")}
+    watching.take(URL("https://s/api/v1/namespaces/team/pods"), page("Pod", raw_pod("a")))
     watching.take(URL("https://s/api/v1/namespaces/other/pods"), page("Pod", other))
     watching.reported()
-    watching.take(URL("https://s/api/v1/namespaces/ns/pods"), page("Pod", version=200))
+    watching.take(URL("https://s/api/v1/namespaces/team/pods"), page("Pod", version=200))
     assert watching.reported() == [("Pod", "a", False)]
     assert Key("other", "b") in watching.caches.pods
 
 
 def test_nodes_are_not_watched_when_only_namespaces_are_served() -> None:
-    kinds = watched_kinds(Caches(), Settings(namespaces=("ns",)))
+    kinds = watched_kinds(Caches(), Settings(namespaces=("team",)))
     assert {"Node", "ConfigMap"}.isdisjoint(one.kind for one in kinds)
 
 
-def test_an_event_from_before_a_list_does_not_bring_back_what_the_list_did_not_have() -> None:
+def test_event_older_than_a_list_brings_nothing_back() -> None:
     watching = Watching()
     watching.take(PODS, page("Pod", version=200))
-    watching.world.see("Pod", "MODIFIED", gpu_pod("ghost", version=150))
+    watching.world.see("Pod", "MODIFIED", raw_pod("ghost", version=150))
     assert watching.reported() == []
-    watching.world.see("Pod", "ADDED", gpu_pod("born", version=201))
+    watching.world.see("Pod", "ADDED", raw_pod("born", version=201))
     assert watching.reported() == [("Pod", "born", True)]
 
 
 def test_late_and_repeated_events_change_nothing() -> None:
     watching = Watching()
     for version in (5, 5, 4):
-        watching.world.see("Pod", "MODIFIED", gpu_pod("a", version=version))
+        watching.world.see("Pod", "MODIFIED", raw_pod("a", version=version))
     assert watching.reported() == [("Pod", "a", True)]
 
 
 def test_a_namesake_survives_the_deletion_of_its_predecessor() -> None:
     watching = Watching()
-    watching.world.see("Pod", "ADDED", gpu_pod("a", version=9))
-    watching.world.see("Pod", "DELETED", gpu_pod("a", version=8))
-    assert Key("ns", "a") in watching.caches.pods
-    watching.world.see("Pod", "DELETED", gpu_pod("a", version=10))
-    assert Key("ns", "a") not in watching.caches.pods
+    watching.world.see("Pod", "ADDED", raw_pod("a", version=9))
+    watching.world.see("Pod", "DELETED", raw_pod("a", version=8))
+    assert Key("team", "a") in watching.caches.pods
+    watching.world.see("Pod", "DELETED", raw_pod("a", version=10))
+    assert Key("team", "a") not in watching.caches.pods
 
 
 def test_a_pod_that_stops_concerning_us_is_forgotten() -> None:
     watching = Watching()
-    watching.world.see("Pod", "ADDED", gpu_pod("a", version=1, gpus=0, labels={"slm-operator.io/deployment": "d"}))
-    watching.world.see("Pod", "MODIFIED", gpu_pod("a", version=2, gpus=0))
+    watching.world.see("Pod", "ADDED", raw_pod("a", version=1, gpus=0, labels={"slm-operator.io/deployment": "d"}))
+    watching.world.see("Pod", "MODIFIED", raw_pod("a", version=2, gpus=0))
     assert watching.reported() == [("Pod", "a", True), ("Pod", "a", False)]
 
 
 def test_a_change_of_nothing_that_is_recorded_is_no_news() -> None:
     watching = Watching()
-    watching.world.see("Pod", "ADDED", gpu_pod("a", version=1))
-    watching.world.see("Pod", "MODIFIED", gpu_pod("a", version=2, podIP="10.0.0.1"))
+    watching.world.see("Pod", "ADDED", raw_pod("a", version=1))
+    watching.world.see("Pod", "MODIFIED", raw_pod("a", version=2, status={"podIP": "10.0.0.1"}))
     assert [change.news for change in watching.changes] == [True, False]
 
 
@@ -161,7 +161,7 @@ def test_a_change_of_nothing_that_is_recorded_is_no_news() -> None:
 )
 def test_daemon_pods_are_found_by_namespace_and_container(containers: tuple[str, ...], part: str) -> None:
     watching = Watching()
-    raw = gpu_pod("plugin", gpus=0)
+    raw = raw_pod("plugin", gpus=0)
     raw["spec"]["containers"] = [
         {
             "name": name,
@@ -186,17 +186,17 @@ def test_daemon_pods_are_found_by_namespace_and_container(containers: tuple[str,
 def test_indexes_follow_every_change() -> None:
     caches = Caches()
     label = "slm-operator.io/deployment"
-    made_by = [{"kind": "ReplicaSet", "name": "x-1", "uid": "u", "controller": True}]
-    record = pod(gpu_pod("a", version=1, labels={label: "x"}, owners=made_by))
+    made_by = (Owner("ReplicaSet", "x-1", "u"),)
+    record = pod(raw_pod("a", version=1, labels={label: "x"}, owners=made_by))
     assert record is not None
     caches.pods.put(record)
-    moved = pod(gpu_pod("a", version=2, labels={label: "y"}, owners=made_by))
+    moved = pod(raw_pod("a", version=2, labels={label: "y"}, owners=made_by))
     assert moved is not None
     caches.pods.put(moved)
-    assert caches.pods.by(OURS, ("ns", "x")) == ()
-    assert caches.pods.by(OURS, ("ns", "y")) == (moved,)
+    assert caches.pods.by(OURS, ("team", "x")) == ()
+    assert caches.pods.by(OURS, ("team", "y")) == (moved,)
     assert caches.pods.by(GPU, True) == (moved,)
-    caches.pods.drop(Key("ns", "a"))
+    caches.pods.drop(Key("team", "a"))
     assert caches.pods.by(GPU, True) == ()
     assert caches.pods._indexes == {OURS: {}, CONTROLLER: {}, GPU: {}}
 
@@ -210,12 +210,12 @@ def test_an_update_touches_only_its_own_index_entries() -> None:
         return (record.phase,)
 
     cache: Cache[PodRecord] = Cache("Pod", {"phase": counting})
-    records = [pod(gpu_pod(f"p{n}")) for n in range(1000)]
+    records = [pod(raw_pod(f"p{n}")) for n in range(1000)]
     for record in records:
         assert record is not None
         cache.put(record)
     looked_at = 0
-    changed = pod(gpu_pod("p500", version=2))
+    changed = pod(raw_pod("p500", version=2))
     assert changed is not None
     cache.put(changed)
     assert looked_at == 2
@@ -225,18 +225,18 @@ def test_an_update_touches_only_its_own_index_entries() -> None:
     ("version", "than", "newer"),
     [("10", "9", True), ("9", "9", False), ("9", "10", False), ("a", "a", False), ("b", "a", True), ("a", "b", True)],
 )
-def test_versions_compare_as_numbers_and_opaque_ones_by_difference(version: str, than: str, *, newer: bool) -> None:
+def test_resource_versions_compare_as_numbers_or_by_difference(version: str, than: str, *, newer: bool) -> None:
     assert is_newer(version, than) is newer
 
 
 def test_an_unreadable_object_stops_no_list_and_no_watch(caplog: pytest.LogCaptureFixture) -> None:
-    watching, known = Watching(), gpu_pod("odd", version=1)
+    watching, known = Watching(), raw_pod("odd", version=1)
     watching.take(PODS, page("Pod", known))
-    odd = gpu_pod("odd", version=2)
+    odd = raw_pod("odd", version=2)
     odd["spec"]["containers"] = "three"
-    watching.take(PODS, page("Pod", odd, gpu_pod("b")))
+    watching.take(PODS, page("Pod", odd, raw_pod("b")))
     watching.world.see("Pod", "MODIFIED", odd)
-    watching.world.see("Pod", "ADDED", gpu_pod("c", version=101))
-    assert set(watching.caches.pods.keys()) == {Key("ns", name) for name in ("odd", "b", "c")}
-    assert watching.caches.pods.get(Key("ns", "odd")) == pod(known)
+    watching.world.see("Pod", "ADDED", raw_pod("c", version=101))
+    assert set(watching.caches.pods.keys()) == {Key("team", name) for name in ("odd", "b", "c")}
+    assert watching.caches.pods.get(Key("team", "odd")) == pod(known)
     assert [record.message for record in caplog.records] == ["object not read"] * len(caplog.records) != []

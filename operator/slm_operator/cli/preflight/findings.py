@@ -56,11 +56,6 @@ def problem(what: str, remedy: str) -> Answer:
     return Answer(Level.PROBLEM, what, remedy)
 
 
-def dotted(version: Iterable[int]) -> str:
-    """A version as it is written."""
-    return ".".join(map(str, version))
-
-
 def some(things: Iterable[str]) -> str:
     """The first few, and how many more."""
     every = list(things)

@@ -8,8 +8,7 @@ from slm_core.engines.registry import default
 
 from slm_operator.api import names
 from slm_operator.cli.preflight.facts import Unseen
-from slm_operator.cli.preflight.findings import Answer, dotted, ok, problem, some, warning
-from slm_operator.cli.preflight.stack import version_of
+from slm_operator.cli.preflight.findings import Answer, ok, problem, some, warning
 from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.discovery import (
     COUNT_LABEL,
@@ -27,6 +26,7 @@ from slm_operator.partitioning.node_slices import (
     daemon_of,
 )
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates
+from slm_operator.version import dotted, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,17 +7,20 @@ gpu-operator, assets/. Assumes nothing about who wrote an object: any field may 
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from slm_operator.partitioning.config_manager import config_manager_in
 from slm_operator.partitioning.node_slices import CONFIG_MANAGERS, PARTS
 from slm_operator.planning.fleet.tolerations import tolerations_of
+from slm_operator.version import version_of, version_of_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from slm_operator.partitioning.config_manager import ConfigManager
     from slm_operator.planning.fleet.tolerations import Toleration
+    from slm_operator.version import Version
 
 FEATURE_DISCOVERY = "gpu-feature-discovery"
 
@@ -26,9 +29,6 @@ _PARTS = {
     "gpu-feature-discovery-ctr": FEATURE_DISCOVERY,
     "gpu-feature-discovery": FEATURE_DISCOVERY,
 }
-_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?![\d.])")
-
-Version = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,8 @@ class DaemonSet:
     """Whether it takes the only key that there is, where there is no `default`."""
     config_maps: frozenset[str] = frozenset()
     """ConfigMaps that it mounts."""
+    config_manager: ConfigManager | None = None
+    """Whom its config-manager notifies, and whether that arrives."""
     tolerations: tuple[Toleration, ...] = ()
     ready: int = 0
     wanted: int = 0
@@ -69,32 +71,24 @@ def daemon_set(raw: Mapping[str, Any]) -> DaemonSet | None:
     environment = {one.get("name"): one.get("value") or "" for one in (manager or {}).get("env") or ()}
     labels, status = meta.get("labels") or {}, raw.get("status") or {}
     image = str(main.get("image") or "")
+    version = version_of_image(image) or version_of(labels.get("app.kubernetes.io/version") or "")
+    beside = config_manager_in(containers)
     return DaemonSet(
         namespace=meta.get("namespace") or "",
         name=meta["name"],
         part=_PARTS[main["name"]],
         image=image,
-        version=version_of(_tag(image)) or version_of(labels.get("app.kubernetes.io/version") or ""),
+        version=version,
         has_config_manager=manager is not None,
         config_label=environment.get("NODE_LABEL") or None,
         default_key=environment.get("DEFAULT_CONFIG") or "",
         takes_lone_key="single" in (environment.get("FALLBACK_STRATEGIES") or "").split(","),
         config_maps=frozenset(_config_maps(pod.get("volumes") or ())),
+        config_manager=replace(beside, version=beside.version or version) if beside is not None else None,
         tolerations=tolerations_of(pod.get("tolerations") or ()),
         ready=status.get("numberReady") or 0,
         wanted=status.get("desiredNumberScheduled") or 0,
     )
-
-
-def version_of(text: str) -> Version | None:
-    """Numbers of a version at the start of a text: v0.20.0-ubi9, 1.34.2+k3s1. None when it does not begin with one."""
-    found = _VERSION.match(text)
-    return None if found is None else (int(found[1]), int(found[2]), int(found[3] or 0))
-
-
-def _tag(image: str) -> str:
-    """What follows the colon of the last part: a registry may have a port, a digest is no tag."""
-    return image.partition("@")[0].rpartition("/")[2].partition(":")[2]
 
 
 def _config_maps(volumes: Iterable[Mapping[str, Any]]) -> Iterable[str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_operator.cli.preflight.facts import Unseen
-from slm_operator.cli.preflight.findings import ASK, Answer, dotted, ok, problem, some, warning
+from slm_operator.cli.preflight.findings import ASK, Answer, ok, problem, some, warning
+from slm_operator.partitioning.config_manager import FORGETFUL_SINCE, FORGETFUL_UNTIL, doubt_of, fault_of
 from slm_operator.partitioning.node_slices import DEVICE_PLUGIN, MPS_DAEMON, STRATEGIES
 from slm_operator.partitioning.plugin_config import class_of_config, lone_key
+from slm_operator.version import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -143,17 +145,37 @@ def _default_config(facts: Facts, name: str, data: Mapping[str, str]) -> Answer 
 def _mps(facts: Facts) -> Answer | None:
     if not _needs_plugin(facts) or isinstance(facts.daemon_sets, Unseen):
         return None
-    if _where_expected(facts, MPS_DAEMON.part):
-        return ok(", ".join(map(str, _where_expected(facts, MPS_DAEMON.part))))
     wishes = () if isinstance(facts.wishes, Unseen) else facts.wishes
     modes = {mode for mode, strategy in STRATEGIES.items() if strategy.daemon is MPS_DAEMON}
     demanding = sorted(wish.name for wish in wishes if wish.mode in modes)
+    here = _where_expected(facts, MPS_DAEMON.part)
+    if here:
+        answers = (_signal(one, demanding) for one in here)
+        return next((one for one in answers if one is not None), ok(", ".join(map(str, here))))
     remedy = "install it with NVIDIA's chart (device plugin 0.15 or newer), or choose spec.sharing.mode: TimeSlicing"
     if demanding:
         return problem(f"no DaemonSet of the {MPS_DAEMON.title}, which {some(demanding)} requests", remedy)
     return warning(
         f"no DaemonSet of the {MPS_DAEMON.title}: a pack that was measured best under MPS never starts", remedy
     )
+
+
+def _signal(daemon_set: DaemonSet, demanding: list[str]) -> Answer | None:
+    """Why an MPS daemon does not hear of its configuration, which the operator chooses by the node's label."""
+    fault, doubt = fault_of(daemon_set.config_manager), doubt_of(daemon_set.config_manager)
+    if fault is not None and demanding:
+        return problem(
+            f"{daemon_set} does not hold MPS, which {some(demanding)} requests: {fault.because}", fault.remedy
+        )
+    if fault is not None:
+        otherwise = "so Auto serves another mode"
+        return warning(f"{daemon_set} does not hold MPS, {otherwise}: {fault.because}", fault.remedy)
+    if doubt is not None:
+        return warning(
+            f"whether {daemon_set} holds MPS is not known: its config-manager {doubt} ({daemon_set.image or '?'})",
+            f"see that it is older than {dotted(FORGETFUL_SINCE)} or newer than {dotted(FORGETFUL_UNTIL)}",
+        )
+    return None
 
 
 STACK_CHECKS: tuple[tuple[str, Check], ...] = (

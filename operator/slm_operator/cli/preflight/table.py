@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.cli.preflight.facts import Unseen
-from slm_operator.cli.preflight.findings import ASK, Answer, Finding, dotted, ok, problem, some, warning
+from slm_operator.cli.preflight.findings import ASK, Answer, Finding, ok, problem, some, warning
 from slm_operator.cli.preflight.nodes import NODE_CHECKS, OLDEST_KUBERNETES
-from slm_operator.cli.preflight.stack import version_of
 from slm_operator.cli.preflight.stack_checks import STACK_CHECKS
 from slm_operator.partitioning import RESOURCES
+from slm_operator.version import dotted, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -61,19 +61,23 @@ class Unadvisable:
     """What is wrong, and the remedy."""
 
 
-def advise_deployment(spec: SLMDeploymentSpec, document: MeasurementDocument) -> Advice | Unadvisable:
-    """The advice for a deployment from a measurement document."""
+def advise_deployment(
+    spec: SLMDeploymentSpec, document: MeasurementDocument, against_mps: str | None = None
+) -> Advice | Unadvisable:
+    """The advice for a deployment from a measurement document. `against_mps`: why its cluster has no MPS for whom any mode will do."""
     try:
-        return advise(as_asked(spec, document), slo_of(spec.slo), settings_of(spec))
+        return advise(as_asked(spec, document), slo_of(spec.slo), settings_of(spec, against_mps))
     except AdviceError as error:
         return Unadvisable(reason=_REASONS[error.kind], because=str(error))
 
 
-def advice_of(deployment: DeploymentRecord, profile: ProfileRecord | None) -> Advice | Unadvisable | None:
+def advice_of(
+    deployment: DeploymentRecord, profile: ProfileRecord | None, against_mps: str | None = None
+) -> Advice | Unadvisable | None:
     """The advice for a deployment on what its profile has measured; None while there is no spec or nothing measured."""
     if deployment.spec is None or profile is None or profile.measurements is None:
         return None
-    return advise_deployment(deployment.spec, profile.measurements)
+    return advise_deployment(deployment.spec, profile.measurements, against_mps)
 
 
 def as_asked(spec: SLMDeploymentSpec, document: MeasurementDocument) -> MeasurementDocument:
@@ -90,14 +94,15 @@ def slo_of(slo: SloSpec) -> Slo:
     return slo.limits().or_default()
 
 
-def settings_of(spec: SLMDeploymentSpec) -> Settings:
+def settings_of(spec: SLMDeploymentSpec, against_mps: str | None = None) -> Settings:
     """The user's settings in the advisor's words."""
     overlay = spec.pod_template or {}
+    refused = refused_under_mps(overlay) if not refused_fields(overlay) else None
     return Settings(
         **tuned(spec.advisor),
         objective=Objective(spec.advisor.objective),
         mode=asked_mode(spec.sharing.mode),
-        against_mps=refused_under_mps(overlay) if not refused_fields(overlay) else None,
+        against_mps=refused or against_mps,
         engines_per_gpu=spec.sharing.engines_per_gpu,
         max_engines_per_gpu=spec.sharing.max_engines_per_gpu,
         concurrency=spec.workload.concurrency_per_gpu,

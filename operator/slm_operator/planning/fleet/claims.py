@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from slm_operator.partitioning.config_manager import Fault
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.planning.views import Demand
     from slm_operator.settings import Settings
@@ -39,6 +40,8 @@ class Memory:
     """Since when nodes are kept for pods that are not there."""
     last_turn: Mapping[str, datetime] = field(default_factory=dict)
     """When a change of a node began last for each namespace."""
+    mps_fault: Fault | None = None
+    """Of the MPS daemons that were seen last, while a node keeps that it was rolled back: they are gone with the change."""
 
 
 NOTHING_REMEMBERED = Memory()

@@ -114,7 +114,7 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
             state.has_config_manager,
         ),
         (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.partitioned_externally),
-        (tuple(state.failures.items()), tuple(state.node.allocatable.items())),
+        (tuple(state.failures.items()), tuple(state.node.allocatable.items()), state.mps_fault),
     )
 
 
@@ -202,6 +202,16 @@ def _can_be_switched(state: NodeState, demand: Demand, settings: Settings) -> st
     )
 
 
+def _holds_configuration(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
+    """NB: before any MPS daemon runs nobody can say. Then a node is changed for whoever asks for MPS, and its daemon's pod tells."""
+    fault = state.fault_of_daemon(demand.slice_class)
+    if fault is None:
+        return None
+    failed = demand.slice_class.label in state.failures
+    forget = f"; then remove its annotation {names.CHANGE_FAILED_ANNOTATION}" if failed else ""
+    return f"cannot be had for MPS: {fault}{forget}"
+
+
 def _is_shared_so_far(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
     wanted = demand.slice_class
     limit = sharing_of(wanted.mode).most_engines(compute_capability(state.node.meta.labels))
@@ -249,7 +259,7 @@ def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | 
     return None if state.switched and not state.label_changed_externally else "was partitioned by another party"
 
 
-_REASONS: Mapping[Check, Reason] = {_is_free: Reason.FOREIGN_PODS}
+_REASONS: Mapping[Check, Reason] = {_is_free: Reason.FOREIGN_PODS, _holds_configuration: Reason.MPS_SIGNAL_LOST}
 _TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_partition, _failed_before)
 _FITS = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated)
 _TO_GIVE_WHOLE = (*_FITS, _is_whole)
@@ -259,6 +269,7 @@ _TO_SERVE = (
     _may_change,
     _is_ours_to_partition,
     _can_be_switched,
+    _holds_configuration,
     _is_shared_so_far,
     _has_memory,
     _failed_before,

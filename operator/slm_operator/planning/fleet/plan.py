@@ -9,15 +9,20 @@ did not opt in, except to remove our own marks from it.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.api.reasons import Reason
+from slm_operator.partitioning.base import class_of_label
+from slm_operator.partitioning.config_manager import fault_among
+from slm_operator.partitioning.node_slices import MPS_DAEMON, daemon_of
 from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.fleet.claims import IDLE, Memory, claims
+from slm_operator.planning.fleet.node.annotations import failures_in
 from slm_operator.planning.fleet.node.change import step_towards
 from slm_operator.planning.fleet.node.release import step_back
-from slm_operator.planning.fleet.node.state import is_replica, node_states, owner_of, owner_of_replica
+from slm_operator.planning.fleet.node.state import is_replica, mps_managers, node_states, owner_of, owner_of_replica
 from slm_operator.planning.fleet.node.step import NodeStep, Site
 from slm_operator.planning.fleet.placement import Placement, place
 from slm_operator.planning.fleet.plugin_keys import UNUSED_SECONDS, keys_in_use, keys_patch, spare_keys
@@ -28,6 +33,7 @@ from slm_operator.planning.views import Assignment, Demand, FleetPlan, FleetView
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_operator.partitioning.config_manager import Fault
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.settings import Settings
     from slm_operator.watch.records import ConfigMapRecord
@@ -44,7 +50,8 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
             for demand in view.demands
         }
         return FleetPlan(plan=Plan(), assignments=unseen)
-    states = node_states(view, settings)
+    fault = _mps_fault(view)
+    states = node_states(view, settings, fault)
     demands = sorted(view.demands, key=lambda demand: demand.deployment)
     placement = place(states, demands, view.undecided, claims(states, view.pods, view.memory, settings, now), settings)
     wanted = {one.slice_class for one in demands if one.partitioning.changes_nodes}
@@ -70,8 +77,25 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
         assignments={
             demand.deployment: _assignment(demand, placement, steps, drained, shortages) for demand in demands
         },
-        memory=Memory(idle_since=idle_since, last_turn=last_turn),
+        memory=Memory(idle_since=idle_since, last_turn=last_turn, mps_fault=fault),
     )
+
+
+def _mps_fault(view: FleetView) -> Fault | None:
+    """Why MPS daemons do not hold what a label names: of those that are seen, else of those that were.
+
+    NB: they go with the change that shows it. Without a memory of it every node would be drained once to see the same.
+    """
+    seen = mps_managers(view.daemons)
+    if seen:
+        return fault_among(seen)
+    failed = (failures_in(node.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)) for node in view.nodes)
+    return view.memory.mps_fault if any(map(_needs_mps, chain.from_iterable(failed))) else None
+
+
+def _needs_mps(label: str) -> bool:
+    failed = class_of_label(label)
+    return failed is not None and daemon_of(failed) is MPS_DAEMON
 
 
 def _stranded(view: FleetView) -> frozenset[tuple[str, str]]:

@@ -14,6 +14,7 @@ node's volume makes the config-manager exit. Must never evict a pod that is not 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core.sharing import sharing_of
@@ -22,10 +23,12 @@ from slm_core.wording import several
 from slm_operator.api import names
 from slm_operator.api.conditions import moment
 from slm_operator.api.reasons import Reason
-from slm_operator.partitioning.node_slices import daemon_of
+from slm_operator.partitioning.config_manager import doubt_of
+from slm_operator.partitioning.node_slices import MPS_DAEMON, daemon_of
 from slm_operator.partitioning.plugin_config import config_key, is_key_of, lone_key, plugin_config
 from slm_operator.planning.actions import PatchNode
 from slm_operator.planning.fleet.node.annotations import Marks, change_text, failures_text
+from slm_operator.planning.fleet.node.state import mps_managers
 from slm_operator.planning.fleet.node.step import (
     CHANGING,
     SETTLE_SECONDS,
@@ -112,11 +115,15 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
                 warning=AboutPods(pods=tuple(orphans), after=said, noun="replica"),
                 look_again_seconds=WATCH_SECONDS,
             )
-    missing = state.misses(target.slice_class)
+    missing, fault = state.misses(target.slice_class), state.fault_of_daemon(target.slice_class)
     needs_key = _lost_key(state, target, site)
-    if missing is None:
+    if missing is None and fault is None:
         return NodeStep(needs_key=needs_key)
-    remedy = f"look at the pods in namespace {site.settings.device_plugin.namespace} on that node"
+    if missing is None:  # NB: nothing that runs is moved for what may happen
+        warning = f"node {state.name} serves by chance: {fault}"
+        return NodeStep(reason=Reason.MPS_SIGNAL_LOST, warning=warning, needs_key=needs_key)
+    look = f"look at the pods in namespace {site.settings.device_plugin.namespace} on that node"
+    remedy = look if fault is None else str(fault)
     return NodeStep(
         reason=Reason.SLICES_DEGRADED, warning=f"node {state.name}: {missing}; {remedy}", needs_key=needs_key
     )
@@ -197,14 +204,18 @@ def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
 
 
 def _converge(state: NodeState, target: Target, site: Site) -> NodeStep:
-    missing = state.misses(target.slice_class)
+    fault, missing = state.fault_of_daemon(target.slice_class), state.misses(target.slice_class)
+    if fault is not None and state.marks != target.marks:  # whatever it shows: it would be by chance
+        return replace(fail(state, target, str(fault), site), reason=Reason.MPS_SIGNAL_LOST)
     if missing is None:
         return _finish(state, target)
     if state.tainted and state.waits_for_daemon(target.slice_class):
         return _lift_taint(state, site.now)
     limit = site.settings.nodes.convergence_seconds
     if seconds_since_start(state, site.now) > limit:
-        return fail(state, target, f"{missing} after {limit:.0f} s", site)
+        doubt = next(filter(None, map(doubt_of, mps_managers(state.daemons))), None)
+        may_be = f" (the {MPS_DAEMON.title}'s config-manager {doubt})" if doubt is not None else ""
+        return fail(state, target, f"{missing} after {limit:.0f} s{may_be}", site)
     stage = f"node {state.name} was asked to partition its GPUs as {target.slice_class.label}: {missing}"
     return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=until_overdue(state, site))
 

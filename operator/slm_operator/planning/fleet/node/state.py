@@ -14,15 +14,17 @@ from slm_operator.api import names
 from slm_operator.manifests.metadata import label_value
 from slm_operator.partitioning import discovery, partitioning_of
 from slm_operator.partitioning.base import UNSHARED
-from slm_operator.partitioning.node_slices import CONFIG_MANAGERS, NODE_SLICES, daemon_of, shown_class
+from slm_operator.partitioning.config_manager import fault_among
+from slm_operator.partitioning.node_slices import CONFIG_MANAGERS, MPS_DAEMON, NODE_SLICES, daemon_of, shown_class
 from slm_operator.partitioning.plugin_config import configured_class, is_ours
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 from slm_operator.planning.fleet.node.annotations import Marks, change_in, failures_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from slm_operator.partitioning.base import SliceClass
+    from slm_operator.partitioning.config_manager import ConfigManager, Fault
     from slm_operator.planning.views import FleetView
     from slm_operator.settings import Settings
     from slm_operator.watch.records import DaemonPodRecord, Key, NodeRecord, PodRecord
@@ -46,6 +48,8 @@ class NodeState:
     """The class of the configuration that its label names, or that it takes without a label. None when it cannot be read."""
     failures: Mapping[str, str] = field(default_factory=dict)
     """Classes that it could not be partitioned as, and why, until somebody removes the annotation."""
+    mps_fault: Fault | None = None
+    """Why an MPS daemon here does not, or would not, hold the configuration of a label."""
 
     # Read from the above once, for planning asks dozens of times.
     name: str = field(init=False, repr=False, compare=False)
@@ -151,6 +155,14 @@ class NodeState:
         needed = daemon_of(wanted)
         return next((one for one in self.daemons if needed and one.part == needed.part and one.ready), None)
 
+    def fault_of_daemon(self, wanted: SliceClass) -> Fault | None:
+        """Why the daemon that slices of this class need does not hold the configuration that this node's label names, or would.
+
+        NB: what another party has partitioned without a label has the plugin's default, which is what such a daemon does hold.
+        """
+        by_label = self.requested_config is not None or not self.partitioned_externally
+        return self.mps_fault if by_label and daemon_of(wanted) is MPS_DAEMON else None
+
     def misses(self, wanted: SliceClass) -> str | None:
         """What is not yet as `wanted`, as a sentence; None when the node has converged."""
         if self.observed_class != wanted:
@@ -188,8 +200,8 @@ def is_opted_in(node: NodeRecord, settings: Settings) -> bool:
     return node.meta.labels.get(settings.nodes.opt_in_label) == "true"
 
 
-def node_states(view: FleetView, settings: Settings) -> tuple[NodeState, ...]:
-    """Every node with the pods that hold its GPUs, by name.
+def node_states(view: FleetView, settings: Settings, mps_fault: Fault | None = None) -> tuple[NodeState, ...]:
+    """Every node with the pods that hold its GPUs, by name. `mps_fault`: of the MPS daemons wherever none is seen.
 
     NB: a replica is evicted, and holds up its node's change. So a label is not enough for one: its deployment must be there.
     """
@@ -216,10 +228,16 @@ def node_states(view: FleetView, settings: Settings) -> tuple[NodeState, ...]:
                 node.meta.labels.get(config_label), parts.get(node.meta.key.name, ()), texts
             ),
             failures=failures_in(node.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
+            mps_fault=fault_among(own) if (own := mps_managers(parts.get(node.meta.key.name, ()))) else mps_fault,
         )
         for node in sorted(view.nodes, key=lambda node: node.meta.key)
         for holders in (by_node.get(node.meta.key.name, ()),)
     )
+
+
+def mps_managers(daemons: Iterable[DaemonPodRecord]) -> list[ConfigManager | None]:
+    """The config-manager of each MPS daemon among these pods."""
+    return [one.config_manager for one in daemons if one.part == MPS_DAEMON.part]
 
 
 def is_replica(pod: PodRecord) -> bool:

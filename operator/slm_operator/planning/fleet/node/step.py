@@ -81,7 +81,7 @@ class NodeStep:
 
     actions: tuple[Action, ...] = ()
     reason: Reason = Reason.READY
-    """Ready, NodeChanging, Draining, ForeignPods, NotSwitchable, Rollback, SlicesDegraded."""
+    """Ready, NodeChanging, Draining, ForeignPods, NotSwitchable, Rollback, MpsSignalLost, SlicesDegraded."""
     stage: Sentence | None = None
     """What the node waits for. None when it has reached its target."""
     warning: Sentence | None = None

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,14 +14,14 @@ from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.pending_writes import Ledger
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.settings import Settings
-from slm_operator.watch.applied import owned
-from slm_operator.watch.records import DeploymentRecord, Key, Meta
+from slm_operator.watch.records import DeploymentRecord, Key
 from slm_operator.watch.watch_list import watched_kinds
 from slm_operator.watch.world import World
 
-KEY = Key("ns", "d")
+from tests.builders import deployment
+
+KEY = Key("team", "d")
 WORK = WorkKey("deployment", KEY)
-OWNER = {"kind": names.DEPLOYMENT_KIND, "name": "d", "uid": "uid-d", "controller": True}
 
 
 class Clock:
@@ -61,7 +61,7 @@ class Server:
     async def apply_status(self, manifest: dict[str, Any]) -> dict[str, Any]:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         self._ask("apply status", f"{kind} {name}")
-        old = self.objects.get((kind, name), {"metadata": {"name": name, "namespace": "ns", "uid": f"uid-{name}"}})
+        old = self.objects.get((kind, name), {"metadata": {"name": name, "namespace": "team", "uid": f"uid-{name}"}})
         return self._store(kind, name, {**old, "status": manifest["status"]}, old)
 
     async def get(self, resource: Any, namespace: str, name: str) -> dict[str, Any]:
@@ -159,24 +159,7 @@ class Bench:
         return again
 
     def deployment(self, status: dict[str, Any] | None = None, *, version: int = 1) -> DeploymentRecord:
-        meta = Meta(key=KEY, uid="uid-d", resource_version=str(version), generation=1)
-        record = DeploymentRecord(meta=meta, spec=None, status=status or {})
+        record = deployment("d", spec=None, status=status or {})
+        record = replace(record, meta=replace(record.meta, resource_version=str(version)))
         self.caches.deployments.put(record)
         return record
-
-
-def service(port: int = 80) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": "d",
-            "namespace": "ns",
-            "labels": {names.DEPLOYMENT_LABEL: "d"},
-            "ownerReferences": [OWNER],
-        },
-        "spec": {"ports": [{"port": port}]},
-    }
-
-
-__all__ = ["KEY", "OWNER", "WORK", "Bench", "Clock", "Server", "owned", "service"]

@@ -1,0 +1,331 @@
+"""Does what the plan says, and tells it what becomes of that: the only place here with processes, sockets and clocks.
+
+Every engine has one task for its whole life, the daemon has one, and all of them speak to the plan through one queue.
+Assumes to be the process's only task, below `init`. Must never decide anything, and must never end an engine's process
+before its MPS server was asked to let go of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, assert_never
+
+from aiohttp import web
+from slm_core.failure import EngineFault, ProfileError
+from slm_core.sharing import sharing_of
+
+from slm_runtime import mps
+from slm_runtime.engine_process import (
+    COMPLETIONS,
+    FIRST_ANSWER_SECONDS,
+    TAIL_BYTES,
+    Launch,
+    Place,
+    begin_engine,
+)
+from slm_runtime.launches import Share, environment_of
+from slm_runtime.ledger import read_config
+from slm_runtime.processes import group_of
+from slm_runtime.prompts import text_tokens
+from slm_runtime.serve.init import ENDING
+from slm_runtime.serve.narration import doing, hearing
+from slm_runtime.serve.output import Tail
+from slm_runtime.serve.pack import (
+    Answered,
+    ControlLost,
+    DaemonGone,
+    DaemonRuns,
+    Death,
+    Doomed,
+    End,
+    EndAsked,
+    Exit,
+    Fell,
+    Gone,
+    Healthy,
+    Probe,
+    Probed,
+    ServerLost,
+    Start,
+    StartDaemon,
+    StopDaemon,
+)
+from slm_runtime.serve.plan import heard, new_pack, step
+from slm_runtime.serve.status import View, application
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterable
+
+    from slm_runtime.engine_process import EngineProcess
+    from slm_runtime.nvml import Device
+    from slm_runtime.serve.output import Output
+    from slm_runtime.serve.pack import Action, Event, Pack, Patience
+    from slm_runtime.serve.settings import Settings
+
+TICK_SECONDS = 0.5
+"""The longest between two looks at what waits for time or memory."""
+HEALTH_SECONDS = 5.0
+"""Between two health checks of an engine."""
+WATCH_SECONDS = 1.0
+"""Between two looks at the daemon's processes."""
+LAST_WORDS_SECONDS = 1.0
+"""For what a dead engine has written to arrive."""
+
+
+class Supervisor:
+    """One pack, from its first start to its end."""
+
+    def __init__(self, settings: Settings, device: Device | None, output: Output, patience: Patience) -> None:
+        self._settings = settings
+        self._device = device
+        self._output = output
+        self._tokens = text_tokens(read_config(settings.model))
+        self._events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._engines: dict[int, EngineProcess] = {}
+        self._to_end: dict[int, asyncio.Future[bool]] = {}
+        """By engine: set once it is to end, and whether it may drain."""
+        self._daemon: mps.MpsDaemon | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._free_bytes: int | None = None
+        self.pack: Pack = new_pack(
+            settings.engines,
+            patience,
+            asyncio.get_running_loop().time(),
+            need_bytes=settings.need_bytes(device.memory_bytes) if device else 0,
+            needs_daemon=sharing_of(settings.mode).daemon is not None,
+        )
+
+    async def run(self) -> int:
+        """Serve until the plan ends it. Returns the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in ENDING:
+            loop.add_signal_handler(number, self._events.put_nowait, EndAsked())
+        async with self._status_port():
+            while True:
+                self._look_at_device()
+                self.pack, actions = step(self.pack, loop.time(), self._free_bytes)
+                for action in actions:
+                    if isinstance(action, Exit):
+                        return action.status
+                    self._begin(action)
+                    self._say(doing(self.pack, action, self._settings))
+                with contextlib.suppress(TimeoutError):
+                    event = await asyncio.wait_for(self._events.get(), TICK_SECONDS)
+                    if isinstance(event, BaseException):  # a mistake of ours: `init` ends what is left
+                        raise event
+                    self._hear(event)
+
+    def view(self) -> View:
+        """What is said of the pack."""
+        return View(
+            pack=self.pack,
+            settings=self._settings,
+            device=self._device,
+            free_bytes=self._free_bytes,
+            now=asyncio.get_running_loop().time(),
+            pids={index: engine.pid for index, engine in self._engines.items()},
+        )
+
+    def _hear(self, event: Event) -> None:
+        before = self.pack
+        self.pack = heard(before, event, asyncio.get_running_loop().time())
+        self._say(hearing(before, self.pack, event, self._settings))
+
+    def _say(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._output.say(line)
+
+    def _look_at_device(self) -> None:
+        if self._device is None:
+            return
+        try:
+            self._free_bytes = self._device.memory_bytes - self._device.read().used_bytes
+        except ProfileError as error:
+            if self.pack.fatal is None:
+                self._hear(Doomed(_death(error)))
+
+    @contextlib.asynccontextmanager
+    async def _status_port(self) -> AsyncIterator[None]:
+        runner = web.AppRunner(application(self.view), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, None, self._settings.status_port).start()
+        try:
+            yield
+        finally:
+            await runner.cleanup()
+
+    def _begin(self, action: Action) -> None:
+        match action:
+            case StartDaemon():
+                self._go(self._start_daemon())
+            case StopDaemon():
+                self._go(self._stop_daemon())
+            case Start(index=index):
+                self._to_end[index] = asyncio.get_running_loop().create_future()
+                self._go(self._live(index))
+            case End(index=index, drains=drains):
+                if not self._to_end[index].done():
+                    self._to_end[index].set_result(drains)
+            case Probe(daemon=daemon, indices=indices):
+                self._go(self._probe(daemon, indices))
+            case Exit():
+                pass
+            case _:
+                assert_never(action)
+
+    def _go(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._events.put_nowait(error)
+
+    # The daemon.
+
+    async def _start_daemon(self) -> None:
+        try:
+            self._daemon = await mps.start_daemon()
+        except EngineFault as error:
+            self._events.put_nowait(DaemonGone(_death(error)))
+            return
+        self._events.put_nowait(DaemonRuns())
+        self._watching = self._go(self._watch(self._daemon))
+
+    async def _watch(self, daemon: mps.MpsDaemon) -> None:
+        """Look at who its processes are. NB: its control pipe is asked nothing, which does not answer just in a fault."""
+        while not self._note_losses(daemon):  # noqa: ASYNC110 - other processes' lives
+            await asyncio.sleep(WATCH_SECONDS)
+
+    def _note_losses(self, daemon: mps.MpsDaemon) -> bool:
+        """Say what of it is gone; whether its server is."""
+        if not daemon.has_control:
+            self._events.put_nowait(ControlLost())
+        if not daemon.has_servers:
+            self._events.put_nowait(ServerLost())
+        return not daemon.has_servers
+
+    async def _stop_daemon(self) -> None:
+        if self._watching:
+            self._watching.cancel()
+        if self._daemon:
+            await self._daemon.stop()
+            self._daemon = None
+        self._events.put_nowait(DaemonGone())
+
+    async def _probe(self, daemon: int, indices: tuple[int, ...]) -> None:
+        answers = await asyncio.gather(*(self._answers(index) for index in indices))
+        self._events.put_nowait(Probed(daemon, any(answers)))
+
+    async def _answers(self, index: int) -> bool:
+        """Whether an engine still computes. One that has no room for a request now has others that it computes."""
+        engine = self._engines.get(index)
+        if engine is None:
+            return False
+        with contextlib.suppress(EngineFault):
+            status, _ = await engine.ask(
+                "POST", COMPLETIONS, self._request(tokens=1), timeout_seconds=FIRST_ANSWER_SECONDS
+            )
+            return status < 500 or status == 503
+        return False
+
+    # An engine.
+
+    async def _live(self, index: int) -> None:
+        """One engine, from its start until nothing of it is left."""
+        following: asyncio.Task[None] | None = None
+        try:
+            engine, following = await self._started(index)
+        except (ProfileError, EngineFault) as error:
+            self._events.put_nowait(Fell(index, _death(error)))
+            self._events.put_nowait(Gone(index))
+            return
+        self._engines[index] = engine
+        serving = asyncio.create_task(self._serve(index, engine, following))
+        to_end = self._to_end[index]
+        either: set[asyncio.Future[Any]] = {serving, to_end}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            if self._daemon:
+                self._note_losses(self._daemon)  # before the death that follows from it
+            self._events.put_nowait(Fell(index, serving.result()))
+        else:
+            serving.cancel()
+            await asyncio.wait({serving})
+            if to_end.result():
+                await engine.drain(self._settings.drain_seconds)
+        await engine.stop(self._daemon.let_go if self._daemon else None)
+        while group_of(engine.pid):  # noqa: ASYNC110 - a driver may hold a process long after it was killed
+            await asyncio.sleep(TICK_SECONDS)
+        del self._engines[index]
+        await asyncio.wait({following}, timeout=LAST_WORDS_SECONDS)
+        following.cancel()
+        self._events.put_nowait(Gone(index))
+
+    async def _started(self, index: int) -> tuple[EngineProcess, asyncio.Task[None]]:
+        """Its process, and the task that follows its output. Raises ProfileError or EngineFault."""
+        settings = self._settings
+        share = Share(mode=settings.mode, engines=settings.engines, limits=settings.limits)
+        launch = Launch(
+            kind=settings.kind,
+            command=settings.words(index),
+            environment=environment_of(share, index, settings.kind, self._device, self._daemon),
+        )
+        tail = Tail(TAIL_BYTES)
+        ours, theirs = os.pipe()
+        try:
+            place = Place(port=settings.ports[index], folder=_new_folder(index), out=theirs, read_log=tail.text)
+            engine = await begin_engine(launch, place)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        return engine, asyncio.create_task(self._output.follow(f"engine {index}", ours, tail))
+
+    async def _serve(self, index: int, engine: EngineProcess, following: asyncio.Task[None]) -> Death:
+        """Have it answer, watch over it, and say why it ended."""
+        try:
+            await self._make_answer(index, engine)
+            while not await engine.ends(HEALTH_SECONDS):
+                if await engine.is_healthy():
+                    self._events.put_nowait(Healthy(index))
+        except (ProfileError, EngineFault) as error:
+            if not await engine.is_dying():
+                return _death(error)
+        await asyncio.wait({following}, timeout=LAST_WORDS_SECONDS)
+        return _death(engine.death())
+
+    async def _make_answer(self, index: int, engine: EngineProcess) -> None:
+        free_before = self._free_bytes
+        await engine.ready(self._settings.startup_seconds)
+        # NB: kernels are compiled at its first request, and that allocates memory too: no client is to wait for it.
+        await engine.complete(self._request(tokens=8))
+        if self._daemon:
+            await self._daemon.verify([group_of(engine.pid)])
+        self._look_at_device()
+        took = 0 if free_before is None or self._free_bytes is None else max(0, free_before - self._free_bytes)
+        self._events.put_nowait(Answered(index, took))
+
+    def _request(self, tokens: int) -> dict[str, object]:
+        prompt = list(self._tokens[:1] * 8)
+        return {"model": self._settings.served_name, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True}
+
+
+def _new_folder(index: int) -> Path:
+    """NB: an engine's sockets lie in it, and their paths may have 107 characters: it is no deeper than while measuring."""
+    folder = Path(tempfile.gettempdir(), str(index))
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _death(error: ProfileError | EngineFault) -> Death:
+    return Death(failure=error.failure, message=str(error), remedy=error.remedy)

@@ -1,0 +1,40 @@
+"""What some advice makes of an engine, and of so many of them: what replicas' manifests are made from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slm_operator.api import names
+from slm_operator.api.status import ConfigurationStatus
+from slm_operator.manifests.engine import Serving
+from slm_operator.manifests.replicas import Fleet, advice_digest
+from slm_operator.manifests.served import Served
+
+if TYPE_CHECKING:
+    from slm_core.measurements import SharingMode
+
+
+def serving(mode: SharingMode, per_gpu: int, **more: Any) -> Serving:
+    figures: dict[str, Any] = {
+        "batch_size": 96,
+        "kv_bytes": 9_000_000_000,
+        "max_num_batched_tokens": 2048,
+        "engines_per_gpu": per_gpu,
+        "sharing_mode": mode,
+        "gpu_memory_utilization": 0.9 / per_gpu,
+        "weights_bytes": 2_600_000_000,
+    }
+    return Serving(**(figures | more))
+
+
+def replica_fleet(of: Serving, count: int = 1, profile: str = "p", **more: Any) -> Fleet:
+    """So many replicas of it, anywhere."""
+    configuration = ConfigurationStatus(
+        batch_size=of.batch_size,
+        kv_cache_bytes=of.kv_bytes,
+        max_num_batched_tokens=of.max_num_batched_tokens,
+        engines_per_gpu=of.engines_per_gpu,
+        sharing_mode=of.sharing_mode.value,
+    )
+    served = Served(profile=profile, digest=advice_digest(of), source="Measured", configuration=configuration)
+    return Fleet(count=count, served=served, opt_in_label=names.OPT_IN_LABEL, **more)

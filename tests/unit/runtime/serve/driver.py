@@ -1,0 +1,17 @@
+"""`python -m slm_runtime serve` without its patience: `driver.py BACKOFF_SECONDS serve WORD...`"""
+
+import sys
+
+from slm_runtime import cli, device_checks, engine_process
+from slm_runtime.serve import supervisor
+from slm_runtime.serve.command import serve
+from slm_runtime.serve.pack import Patience
+
+if __name__ == "__main__":
+    device_checks.LOOK_SECONDS = 0
+    engine_process.STOP_SECONDS = 1.0
+    supervisor.TICK_SECONDS = supervisor.HEALTH_SECONDS = supervisor.WATCH_SECONDS = 0.05
+    supervisor.FIRST_ANSWER_SECONDS = 1.0
+    patience = Patience(backoff_seconds=float(sys.argv[1]))
+    cli.serve = lambda settings: serve(settings, patience)
+    sys.exit(cli.main(sys.argv[2:]))
