@@ -176,7 +176,7 @@ class Controllers:
         living = {one.uid for one in self.world.deployments.values()}
         for kind in ("Deployment", "Service", "PodDisruptionBudget"):
             for made in list(self.world.made(kind).values()):
-                if not made.owners & living:
+                if made.owners and not made.owners & living:
                     self.world.made_gone(kind, made.key)
         for pod in list(self.world.pods.values()):
             if pod.owner is not None and pod.owner not in self.world.workloads:

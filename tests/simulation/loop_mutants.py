@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.kube.client import Client
-from slm_operator.kube.errors import ApiError, Conflict
+from slm_operator.kube.errors import ApiError
 from slm_operator.planning.actions import Plan
 from slm_operator.reconcile import event_mapping, execute
 from slm_operator.reconcile.execute import Executor
@@ -61,13 +61,6 @@ def _awaits_no_status(executor: Executor, work: WorkKey, ref: Any, answer: Any, 
         _wrote(executor, work, ref, answer)
 
 
-async def _takes_conflicts_for_success(executor: Executor, work: WorkKey, plan: Plan) -> Outcome:
-    try:
-        return await _execute(executor, work, plan)
-    except Conflict:
-        return execute.Outcome()
-
-
 LOOP: dict[str, tuple[object, str, object]] = {
     "plans before its writes are shown": (Ledger, "unconfirmed", lambda *_: None),
     "awaits no status": (Executor, "_wrote", _awaits_no_status),
@@ -78,9 +71,11 @@ LOOP: dict[str, tuple[object, str, object]] = {
     "wakes no owner": (event_mapping, "_owners", lambda *_: ()),
     "patches whatever version is there": (Client, "merge_patch", _patches_whatever_is_there),
     "goes on after an error": (Executor, "execute", _goes_on_after_an_error),
-    "takes a conflict for success": (Executor, "execute", _takes_conflicts_for_success),
     "takes over what is not its own": (execute, "_is_of_owners", lambda *_: True),
     "believes in what a list does not have": (World, "_drop", lambda *_: None),
     "lets go of nothing": (Cache, "drop", lambda *_: None),
 }
-"""Functions of the real loop, and what stands in for them."""
+"""Functions of the real loop, and what stands in for them.
+
+NB: taking a conflict for success is none of them: whoever wrote is heard of, and that wakes the same pass.
+"""

@@ -164,6 +164,7 @@ class Process:
             await self._may_die(request, before=True)
             answer = await self._answer(request)
             if is_lost:
+                self._written.pop(request.path, None)  # it does not know that it wrote
                 if request.method != "GET":
                     world.meets(Situation.ANSWER_LOST)
                 raise Unavailable("the connection was lost")

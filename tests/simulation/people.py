@@ -223,13 +223,18 @@ class People:
         act(node, count)
 
     def takes_name(self, name: str) -> None:
-        """Somebody has a Service of a name that a deployment's would have, for a while."""
+        """Somebody has a Service of a name that a deployment's would have, for a while; maybe a copy of one, our label and all."""
         self.world.meddled = True
         key, spec = Key("team", name), {"ports": [{"port": 80}]}
-        theirs = Made(key=key, uid=f"uid-theirs-{name}", manifest={"metadata": {}, "spec": {}}, others=spec)
+        metadata = {"labels": {names.DEPLOYMENT_LABEL: name}} if self.world.happens(0.5) else {}
+        theirs = Made(key=key, uid=f"uid-theirs-{name}", manifest={"metadata": metadata, "spec": {}}, others=spec)
         self.world.services[key] = theirs
         self.world.made_changed("Service", theirs)
-        self.world.at(self.world.lag(50, 400), self.world.made_gone, "Service", key)
+        self.world.at(self.world.lag(50, 400), self._gives_name_back, theirs)
+
+    def _gives_name_back(self, theirs: Made) -> None:
+        if self.world.services.get(theirs.key) is theirs:
+            self.world.made_gone("Service", theirs.key)
 
     def loses_node_that_measures(self) -> None:
         """Of the nodes, if there is one; another takes its name."""
