@@ -122,7 +122,7 @@ RUNS: dict[str, Recorded] = {
     "seeds": Recorded(
         "20,000 simulated clusters: no promise is broken",
         (*PYTEST, "tests/simulation/test_simulation.py", "-m", "record"),
-        (*DECISIONS, "tests/simulation"),
+        (*DECISIONS, f"{OPERATOR}/reconcile", f"{OPERATOR}/kube", "tests/simulation"),
         "seeds.json",
     ),
     "mutation": Recorded(

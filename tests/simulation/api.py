@@ -118,6 +118,8 @@ class Api:
                 Taint(key=one["key"], value=one.get("value", ""), effect=one["effect"]) for one in taints
             )
             node.opened_by_hand = False
+        if node.changes and any(pod.owner is None and pod.job is None for pod in self.world.on(node.name)):
+            self.world.meets(Situation.STRANGER_IN_A_CHANGE)
         self.writes += 1
         self.world.node_changed(node)
         return head(Key("", node.name), node.uid, node.version)
@@ -163,14 +165,14 @@ class Api:
             raise RefusedError(
                 500, "This pod has more than one PodDisruptionBudget, which the eviction does not support."
             )
-        if pod.ready and pod.owner is not None and self._allowed(pod.owner) < 1:
+        if pod.ready and pod.owner is not None and self.allowed(pod.owner) < 1:
             self.world.meets(Situation.BLOCKED)
             raise RefusedError(429, "Cannot evict pod as it would violate the pod's disruption budget.")
         self.writes += 1
         self.controllers.delete(pod)
         return {}
 
-    def _allowed(self, owner: Key) -> int:
+    def allowed(self, owner: Key) -> int:
         """Disruptions that the budget of a Deployment's pods allows now."""
         budget, workload = self.world.budgets.get(owner), self.world.workloads.get(owner)
         if budget is None or workload is None:

@@ -15,6 +15,8 @@ from .objects import CONFIG_LABEL, BrokenPromiseError
 from .situations import Situation
 
 if TYPE_CHECKING:
+    from slm_operator.watch.records import Key
+
     from .made import Deployment
     from .objects import Node
     from .run import Cluster
@@ -106,12 +108,20 @@ def nothing_is_left_to_do(made: Cluster) -> None:
         plans[str(key)] = plan_deployment(gatherer.deployment(record), operator.settings, operator.now())
     for about, plan in plans.items():
         for action in plan.actions:
+            if isinstance(action, Evict) and _is_kept(made, action.pod):
+                continue
             if isinstance(action, PatchNode | PatchConfig | Evict | SetReplicas | ScaleWorkload | Delete):
                 raise BrokenPromiseError(f"{about} rests, and this is left: {action}")
             if isinstance(action, WriteStatus) and not only_messages_differ(
                 action.status, world.deployments[action.key].status
             ):
                 raise BrokenPromiseError(f"{about} rests, and its status is {world.deployments[action.key].status}")
+
+
+def _is_kept(made: Cluster, pod: Key) -> bool:
+    """Whether a budget keeps a pod: it is asked for again and again, and nothing comes of it."""
+    true = made.world.pods.get(pod)
+    return true is not None and true.owner is not None and true.ready and made.api.allowed(true.owner) < 1
 
 
 def what_waits_to_be_measured_says_so(made: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
 
 
 def mutant(rewrite: Rewrite) -> Planner:
-    """The real planner, with its actions rewritten."""
+    """The real planner, with its actions rewritten. It can be sent to another process."""
+    return partial(_plan_rewritten, rewrite)
 
-    def plan(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
-        real = plan_fleet(view, settings, now)
-        actions = tuple(rewrite(view, real.plan.actions))
-        return replace(real, plan=replace(real.plan, actions=actions))
 
-    return plan
+def _plan_rewritten(rewrite: Rewrite, view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
+    real = plan_fleet(view, settings, now)
+    actions = tuple(rewrite(view, real.plan.actions))
+    return replace(real, plan=replace(real.plan, actions=actions))
 
 
 def _tells_before_it_taints(view: FleetView, actions: tuple[Action, ...]) -> Iterable[Action]:

@@ -118,6 +118,8 @@ def _anything(made: Cluster) -> None:
     wishes = chance.randint(1, 3)
     if world.happens(0.15):
         people.takes_name("chat-0")
+    for number in range(3 if world.happens(0.4) else 0):  # pods that come just as a node is closed
+        world.at(world.lag(92, 98), people.runs_pod, f"stranger-{number}", world.lag(20, 900))
     for number in range(wishes):
         people.wants(f"chat-{number}", chance.randrange(len(SHARING)), _number(chance))
     for act in range(chance.randint(0, 8)):

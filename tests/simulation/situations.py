@@ -30,6 +30,7 @@ class Situation(StrEnum):
     LISTED_ANEW = "watch cut, objects listed anew"
     VANISHED = "object gone while its watch was cut"
     CLOCK_SET_BACK = "operator's clock set back"
+    STRANGER_IN_A_CHANGE = "somebody's pod on a node that changes"
     NODE_LOST_IN_A_CHANGE = "node lost while it changed"
     OPENED_BY_HAND = "taint taken off by hand while a node changed"
     OPTED_OUT_IN_A_CHANGE = "opt-in taken back while a node changed"
