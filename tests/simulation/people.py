@@ -214,9 +214,9 @@ class People:
             self._restarts_daemon,
             self._sets_clock,
         )
-        act = self.world.chance.choice(acts)
         nodes = list(self.world.nodes.values())
         changing = [node for node in nodes if node.changes]
+        act = self._replaces_node if changing and self.world.happens(0.1) else self.world.chance.choice(acts)
         node = self.world.chance.choice(changing if changing and self.world.happens(0.5) else nodes)
         self.world.meddled = True
         self.world.tell("admin", f"{act.__name__.strip('_').replace('_', ' ')}: {node.name}")
