@@ -120,7 +120,7 @@ RUNS: dict[str, Recorded] = {
         "router.json",
     ),
     "seeds": Recorded(
-        "20,000 simulated clusters: no promise is broken",
+        "20,000 simulated clusters under the shipped loop: no promise is broken, each hard situation is met",
         (*PYTEST, "tests/simulation/test_simulation.py", "-m", "record"),
         (*DECISIONS, f"{OPERATOR}/reconcile", f"{OPERATOR}/kube", "tests/simulation"),
         "seeds.json",
