@@ -7,7 +7,7 @@ Each check answers one question with its numbers and its sentence; search and ad
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from slm_core.candidates import Check, CheckName
 from slm_core.latency_model import is_full_single
@@ -79,6 +79,15 @@ def is_wide(point: Point) -> bool:
 
 SOUND = (preemption, trusted, precise)
 """What any point must be before its figures are compared with any other's."""
+NAMED_BY_MARKS = (trusted, precise)
+"""Those whose every reason is a mark. Preemption is no doubt, but a limit: the pool is too small for the batch."""
+
+
+class Doubt(NamedTuple):
+    """Why a point is not sound, and what to do about it, for a sentence about many points."""
+
+    says: str
+    remedy: str
 
 
 def is_sound(point: Point) -> bool:
@@ -86,13 +95,21 @@ def is_sound(point: Point) -> bool:
     return all(question(point).passed for question in SOUND)
 
 
-def doubts_of(points: Iterable[Point]) -> tuple[Mark, ...]:
-    """Every reason to doubt any of these points, each once. A pool too small for a batch is no doubt, but a limit."""
+def doubts_of(points: Iterable[Point]) -> tuple[Doubt, ...]:
+    """Every reason to doubt any of these points, each once: marks, then what other checks of SOUND say of the first that fails."""
     doubted = tuple(points)
     found = {mark for p in doubted for mark in p.doubts if mark is not Mark.PREEMPTED}
     found |= {Mark.ERRORS for p in doubted if p.errors}
     found |= {Mark.WIDE for p in doubted if is_wide(p)}
-    return tuple(mark for mark in Mark if mark in found)
+    marked = (doubt_by(mark) for mark in Mark if mark in found)
+    others = (question for question in SOUND if question not in {preemption, *NAMED_BY_MARKS})
+    said = (next((check.because for check in map(question, doubted) if not check.passed), None) for question in others)
+    return (*marked, *(Doubt(because, "measure again") for because in said if because is not None))
+
+
+def doubt_by(mark: Mark) -> Doubt:
+    """What a mark says."""
+    return Doubt(MARK_SAYS[mark], MARK_REMEDY[mark])
 
 
 def only_one_sequence_is_sound(points: Iterable[Point]) -> bool:

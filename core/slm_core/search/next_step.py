@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slm_core.point_checks import MARK_SAYS, doubts_of, is_wide, only_one_sequence_is_sound
+from slm_core.point_checks import doubts_of, is_wide, only_one_sequence_is_sound
 from slm_core.search.chosen import chosen
 from slm_core.search.costs import expected_seconds
 from slm_core.search.packs import pack_step
@@ -98,7 +98,7 @@ def _nothing(request: Request, findings: Findings) -> Done:
     limits = limits_of(request, findings)
     doubtful = [p for p in findings.points if p.replicas == 1 and doubts_of((p,))]
     if only_one_sequence_is_sound(findings.points) or any(not slo_misses(p, limits) for p in doubtful):
-        said = ", ".join(MARK_SAYS[mark] for mark in doubts_of(doubtful))
+        said = ", ".join(doubt.says for doubt in doubts_of(doubtful))
         return Done(complete=False, because=f"what could be chosen is in doubt, so that nothing is: {said}")
     pack = f"pack of {request.engines} engines was found that fits its slices and keeps the SLO"
     what = "batch size keeps the SLO" if request.engines is None else pack

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from slm_core.latency_model import is_full_single
 from slm_core.measurements import Mark, camel
 from slm_core.noise import LITTLES_LAW_FRACTION
-from slm_core.point_checks import MARK_REMEDY, MARK_SAYS, doubts_of, is_sound, only_one_sequence_is_sound, preemption
+from slm_core.point_checks import doubt_by, doubts_of, is_sound, only_one_sequence_is_sound, preemption
 from slm_core.sharing import PACKED, allows_packs, sharing_of
 from slm_core.sharing.exclusive import EXCLUSIVE
 from slm_core.slo import METRICS, REFERENCE_BATCH_SIZE
@@ -184,11 +184,11 @@ def check_trust(points: Sequence[Point], settings: Settings) -> tuple[Problem, .
     if any(map(is_sound, ordered)) or not (nothing or only_one_sequence_is_sound(points)):
         return ()
     doubted = [p for p in singles if nothing or p.batch_size > 1]
-    preempted = (Mark.PREEMPTED,) if nothing and not all(preemption(p).passed for p in doubted) else ()
+    preempted = (doubt_by(Mark.PREEMPTED),) if nothing and not all(preemption(p).passed for p in doubted) else ()
     reasons = (*preempted, *doubts_of(doubted))
     which = "every single-engine point" if nothing else "every single-engine point above B=1"
-    because = f"{which} is in doubt: {', '.join(MARK_SAYS[mark] for mark in reasons)}"
-    remedy = ", and ".join(MARK_REMEDY[mark] for mark in reasons)
+    because = f"{which} is in doubt: {', '.join(doubt.says for doubt in reasons)}"
+    remedy = ", and ".join(doubt.remedy for doubt in reasons)
     return (Problem("points", because, remedy, Unanswerable.UNTRUSTED),)
 
 
