@@ -68,9 +68,13 @@ class Client:
         """One object."""
         return await self._object("GET", resource.path(namespace, name), ("get", resource.plural))
 
-    async def list(self, resource: Resource, namespace: str = "", selector: str = "") -> list[Object]:
-        """All objects of a kind, in one page. For the command line and tests; the operator watches instead."""
-        params = {"labelSelector": selector} if selector else {}
+    async def list(self, resource: Resource, namespace: str = "", selector: str = "", fields: str = "") -> list[Object]:
+        """All objects of a kind that both selectors take, in one page.
+
+        For the command line, tests, and what must be known as it is now; the operator watches instead.
+        """
+        selectors = {"labelSelector": selector, "fieldSelector": fields}
+        params = {name: value for name, value in selectors.items() if value}
         answer = await self._object("GET", resource.path(namespace), ("list", resource.plural), params=params)
         return list(answer.get("items") or ())
 

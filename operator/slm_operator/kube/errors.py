@@ -45,7 +45,7 @@ class Unserved(Refused):
 
 
 class Blocked(ApiError):  # noqa: N818
-    """An eviction that a PodDisruptionBudget does not allow now."""
+    """Not now: an eviction that a PodDisruptionBudget does not allow, a node that still has pods."""
 
 
 class Unavailable(ApiError):  # noqa: N818

@@ -81,7 +81,8 @@ class Evict:
 class PatchNode:
     """Change labels, annotations or our taint of a node, all in one write, if it is still at `resource_version`.
 
-    A value of None removes the label or annotation. `taints`, when given, is the whole new list.
+    A value of None removes the label or annotation. `taints`, when given, is the whole new list. `only_if_free`: only if no pod
+    holds its devices by what the API server says at that moment, for news of one may be late.
     """
 
     node: str
@@ -89,6 +90,7 @@ class PatchNode:
     labels: Mapping[str, str | None] = field(default_factory=dict)
     annotations: Mapping[str, str | None] = field(default_factory=dict)
     taints: tuple[Taint, ...] | None = None
+    only_if_free: bool = False
     because: str
 
 

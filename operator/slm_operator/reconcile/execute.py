@@ -24,12 +24,13 @@ from slm_operator.api import names
 from slm_operator.digest import digest
 from slm_operator.kube.errors import Blocked, Conflict, Forbidden, NotFound, Refused, Unserved
 from slm_operator.kube.events import About, EventRecorder
-from slm_operator.kube.resources import CONFIG_MAP, NODE, WORKLOAD
+from slm_operator.kube.resources import CONFIG_MAP, NODE, POD, WORKLOAD
 from slm_operator.planning import actions
 from slm_operator.reconcile.pending_writes import Applied, Ledger, Ref
 from slm_operator.reconcile.refusals import refusal_of, subject
 from slm_operator.reconcile.status_throttle import StatusThrottle, same_status
 from slm_operator.watch.applied import OwnedRecord, owned
+from slm_operator.watch.pods import pod
 from slm_operator.watch.records import Key
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BLOCKED_SECONDS = 5.0
-"""When an eviction is asked for again that a PodDisruptionBudget did not allow."""
+"""When is asked for again what was not possible just now."""
 MOST_REMEMBERED = 2000
 HASH_LENGTH = 16
 
@@ -239,9 +240,21 @@ class Executor:
         patch: dict[str, Any] = {"metadata": meta}
         if action.taints is not None:
             patch["spec"] = {"taints": [_taint(taint) for taint in action.taints]}
+        if action.only_if_free:
+            await self._expect_free(action.node)
         answer = await self.client.merge_patch(NODE, "", action.node, patch)
         self._wrote(work, Ref("Node", Key("", action.node)), answer)
         return True
+
+    async def _expect_free(self, node: str) -> None:
+        """Raises Blocked while a pod holds devices of a node.
+
+        NB: the watch may be behind by more than any fixed wait: it was cut and is being listed anew, or hangs.
+        """
+        found = map(pod, await self.client.list(POD, fields=f"spec.nodeName={node}"))
+        held = [str(one.meta.key) for one in found if one is not None and one.holds_gpu]
+        if held:
+            raise Blocked(f"{', '.join(held[:3])} on node {node}: no watch has told of that yet")
 
     async def _patch_config(self, work: WorkKey, action: actions.PatchConfig) -> bool:
         key = action.config_map

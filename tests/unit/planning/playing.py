@@ -45,6 +45,7 @@ def _patched(record: NodeRecord, action: PatchNode) -> NodeRecord:
     key = build.SETTINGS.device_plugin.config_label
     if key not in action.labels:
         return changed
+    assert action.only_if_free, "a configuration is switched without another look at who holds the GPUs"
     slice_class = _class_of(action.labels[key])
     gpus = int(record.meta.labels["nvidia.com/gpu.count"])
     return replace(

@@ -71,6 +71,12 @@ class Server:
         except KeyError:
             raise NotFound(f"{resource.plural} {name} not found", 404) from None
 
+    async def list(
+        self, resource: Any, namespace: str = "", selector: str = "", fields: str = ""
+    ) -> list[dict[str, Any]]:
+        self._ask("list", f"{resource.kind} {fields}")
+        return [raw for (kind, _), raw in self.objects.items() if kind == resource.kind]
+
     async def merge_patch(self, resource: Any, namespace: str, name: str, patch: dict[str, Any]) -> dict[str, Any]:
         self._ask("patch", f"{resource.kind} {name}")
         return {"metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": str(next(self._versions))}}

@@ -401,6 +401,41 @@ async def test_action_that_cannot_be_done_now_ends_the_plan(error: Exception) ->
     assert len(bench.server.asked) == 1
 
 
+SWITCH = PatchNode(node="n", resource_version="1", labels={"a": "b"}, only_if_free=True, because="b")
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        raw_pod("stranger", "others", node="n", status={"phase": "Pending"}),
+        raw_pod("slice", "others", node="n", resource=names.NVIDIA_SHARED_GPU),
+    ],
+    ids=lambda raw: raw["metadata"]["name"],
+)
+async def test_node_is_not_switched_under_a_pod_no_watch_told_of(there: dict[str, Any]) -> None:
+    bench = Bench()
+    bench.server.objects["Pod", there["metadata"]["name"]] = there
+    other = PatchNode(node="m", resource_version="1", labels={"a": "b"}, because="b")
+    outcome = await bench.executor.execute(WORK, Plan(actions=(SWITCH, other)))
+    assert outcome == Outcome(writes=1, look_again_seconds=BLOCKED_SECONDS)
+    assert bench.server.asked == [("list", "Pod spec.nodeName=n"), ("patch", "Node m")]
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        raw_pod("without-devices", node="n", gpus=0),
+        raw_pod("ended", node="n", status={"phase": "Succeeded"}),
+        raw_pod("failed", node="n", status={"phase": "Failed"}),
+    ],
+    ids=lambda raw: raw["metadata"]["name"],
+)
+async def test_node_is_switched_beside_pods_that_hold_nothing(there: dict[str, Any]) -> None:
+    bench = Bench()
+    bench.server.objects["Pod", there["metadata"]["name"]] = there
+    assert (await bench.executor.execute(WORK, Plan(actions=(SWITCH,)))).writes == 1
+
+
 @pytest.mark.parametrize("error", [NotFound("gone", 404), Conflict("uid differs", 409)])
 async def test_deleting_what_is_gone_is_no_error(error: Exception) -> None:
     bench = Bench()

@@ -189,6 +189,7 @@ def switch_config_label(state: NodeState, key: str | None, because: str, site: S
         resource_version=state.node.meta.resource_version,
         labels={site.config_label: key, names.CLASS_LABEL: None, names.SERVES_LABEL: None},
         annotations={names.CHANGE_STARTED_ANNOTATION: site.now.isoformat()},
+        only_if_free=True,
         because=because,
     )
     stage = f"node {state.name} was asked to load {key or 'its default configuration'}"
