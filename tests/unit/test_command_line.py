@@ -18,6 +18,8 @@ SETTINGS = {
 
 def refusal(*arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     monkeypatch.setattr("sys.argv", ["slm-operator", "run", *arguments])
+    # NB: it would take the place of pytest's handlers, and write to this test's stderr long after the test.
+    monkeypatch.setattr("slm_operator.main.start_logging", lambda **_: None)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2

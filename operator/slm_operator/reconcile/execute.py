@@ -254,7 +254,7 @@ class Executor:
         found = map(pod, await self.client.list(POD, fields=f"spec.nodeName={node}"))
         held = [str(one.meta.key) for one in found if one is not None and one.holds_gpu]
         if held:
-            raise Blocked(f"{', '.join(held[:3])} on node {node}: no watch has told of that yet")
+            raise Blocked(f"{', '.join(held[:3])} on node {node}: the watch has not shown that yet")
 
     async def _patch_config(self, work: WorkKey, action: actions.PatchConfig) -> bool:
         key = action.config_map

@@ -154,6 +154,7 @@ class Machine:
         self._config_file = folder / "config.yaml"
         self._setting = Setting(self.plugins, self._config_file, self.mps, mps_root, retry_s=retry_s)
         self._daemons: dict[str, Daemon] = {}
+        self._parts: list[Part] = []
         self._generation = 0
         self.log = Log()
         logging.getLogger("tests.standin").setLevel(logging.INFO)
@@ -203,7 +204,11 @@ class Machine:
             finally:
                 self._daemons.pop(name, None)
 
-        return Part(name, work)
+        return self._runs(Part(name, work))
+
+    def _runs(self, part: Part) -> Part:
+        self._parts.append(part)
+        return part
 
     def stop(self, part: Part) -> None:
         """An orderly stop, as SIGTERM asks for."""
@@ -235,7 +240,7 @@ class Machine:
             config_manager.find_process(name, running)
             self._daemons[name].reload()
 
-        return Part("config-manager", lambda: config_manager.run(options, labels, hang_up))
+        return self._runs(Part("config-manager", lambda: config_manager.run(options, labels, hang_up)))
 
     def boot(self, label: str = "plain") -> Part:
         """Start the plugin's pod: init container, sidecar, plugin. Returns the plugin."""
@@ -249,8 +254,11 @@ class Machine:
         return Path(devices.pipe_folder(str(self.mps), "nvidia.com/gpu.shared"))
 
     def close(self) -> None:
-        logging.getLogger("tests.standin").removeHandler(self.log)
+        """End every part, and wait for it: what goes on after its test logs into nowhere."""
         self.node.close()
         for daemon in list(self._daemons.values()):
             daemon.stop()
+        for part in self._parts:
+            part.join(60)
         self.kubelet.stop()
+        logging.getLogger("tests.standin").removeHandler(self.log)
