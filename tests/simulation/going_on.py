@@ -8,6 +8,7 @@ from slm_operator.watch.records import Key
 
 from .objects import BrokenPromiseError
 from .people import SHARING
+from .promises import NEWS_SECONDS
 from .situations import Situation
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def waits_for_a_profile(made: Cluster) -> None:
     world.run_until(world.now + 2 * PATIENCE_SECONDS)
     least = answering(made)
     people.loses_profile(NAME)
+    # NB: news of two kinds comes in any order. Who hears of the next wish first has a profile, and serves that wish.
+    world.run_until(world.now + NEWS_SECONDS)
     if least:
         world.meets(Situation.WAITED_FOR_PROFILE)
     for _ in range(chance.randint(1, 4)):

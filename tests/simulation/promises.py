@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.planning.fleet.plugin_keys import UNUSED_SECONDS
 
 from .objects import CONFIG_LABEL, BrokenPromiseError
 
@@ -28,6 +29,8 @@ class Promises:
     world: World
     config_was_replaced: bool = False
     """Whether somebody else wrote the ConfigMap, so that keys may be missing in volumes."""
+    named_until: dict[str, float] = field(default_factory=dict)
+    """When the operator last took a key off a node's label."""
 
     def of_node(self, node: Node, labels: Mapping[str, str | None]) -> None:
         """Only what opted in is touched; the configuration changes on an empty node, and is there."""
@@ -46,10 +49,11 @@ class Promises:
             raise BrokenPromiseError(f"{node.name} is switched to {key}, which is not in its volume yet")
         if ours and not opted_in:
             raise BrokenPromiseError(f"{node.name} did not opt in and is partitioned")
+        self.named_until[node.labels.get(CONFIG_LABEL, "")] = self.world.now
         node.switched_at = self.world.now
 
     def of_config(self, data: Mapping[str, str | None]) -> None:
-        """Keys are ours, never edited, and never removed while a node names them."""
+        """Keys are ours, never edited, and never removed while a node names them, or soon after."""
         config = self.world.config or {}
         edited = [key for key, text in data.items() if text is not None and config.get(key, text) != text]
         if edited:
@@ -61,6 +65,13 @@ class Promises:
         removed = named & {key for key, text in data.items() if text is None}
         if removed:
             raise BrokenPromiseError(f"key {removed} is in use and deleted")
+        early = [key for key, text in data.items() if text is None and self._was_named_lately(key)]
+        if early:
+            raise BrokenPromiseError(f"key {early} is deleted, and a node has just named it")
+
+    def _was_named_lately(self, key: str) -> bool:
+        at = self.named_until.get(key)
+        return at is not None and self.world.now - at < UNUSED_SECONDS and not self.world.clock_was_set
 
     def of_eviction(self, pod: Pod) -> None:
         """Replicas only, and only where their node changes."""

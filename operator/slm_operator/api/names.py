@@ -30,8 +30,10 @@ CHANGING_TO_ANNOTATION: Final = f"{GROUP}/changing-to"
 PAUSED_ANNOTATION: Final = f"{GROUP}/paused"
 """An administrator's: "true" stops every change of the node until it is removed."""
 
-# On the device plugin's ConfigMap: when each of our keys was added, so that its projection into volumes can be awaited.
+# On the device plugin's ConfigMap: when each of our keys was added, so that its projection into volumes can be awaited, and
+# since when no node names it, so that what still reads it is not left with nothing.
 KEY_ADDED_ANNOTATION_PREFIX: Final = f"added.{GROUP}/"
+KEY_UNUSED_ANNOTATION_PREFIX: Final = f"unused.{GROUP}/"
 
 # On objects that the operator makes. NB: the first is anybody's to write: what is deleted by it must be the operator's by more.
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"

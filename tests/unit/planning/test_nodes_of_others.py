@@ -1,6 +1,7 @@
 """What is not ours is used as it is or left alone; what was ours is collected, found broken, or given up."""
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from slm_operator.api import names
@@ -8,12 +9,14 @@ from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.planning.actions import Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import FleetPlan, FleetView
+from slm_operator.watch.records import Cause
 
 from tests import builders as build
 
 from .playing import play
 
 CONFIG = build.SETTINGS.device_plugin.config_label
+KEY = config_key(build.MPS_4)
 
 
 def with_daemon(view: FleetView, started: str | None = None) -> FleetView:
@@ -143,32 +146,67 @@ def test_co_tenants_are_not_promised_the_same_slot_twice() -> None:
     assert made.assignments[demands[1].deployment].reason == "Ready"
 
 
-def test_a_key_is_collected_when_no_node_names_it_and_not_before() -> None:
-    key = config_key(build.MPS_4)
-    stamp = {f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}": build.NOW.isoformat()}
-    config = build.config_map(**{key: "version: v1"})
-    config = replace(config, meta=replace(config.meta, annotations=stamp))
-    view = build.fleet_view(nodes=(), config_map=config, keys_in_use=frozenset())
-    removed = [action.remove for action in plan(view, 601).plan.actions if isinstance(action, PatchConfig)]
-    assert removed == [(key,)]
-    assert not plan(view, 599).plan.actions
-    assert not plan(replace(view, keys_in_use=frozenset({key})), 601).plan.actions
-    assert not plan(replace(view, keys_in_use=None), 601).plan.actions
+def with_key(**stamps: datetime) -> FleetView:
+    """A fleet whose ConfigMap has a key that nothing needs, added and unused since these moments."""
+    prefixes = {"added": names.KEY_ADDED_ANNOTATION_PREFIX, "unused": names.KEY_UNUSED_ANNOTATION_PREFIX}
+    annotations = {f"{prefixes[what]}{KEY}": at.isoformat() for what, at in stamps.items()}
+    config = build.config_map(**{KEY: "version: v1"})
+    config = replace(config, meta=replace(config.meta, annotations=annotations))
+    return build.fleet_view(nodes=(), config_map=config, keys_in_use=frozenset())
 
 
-def test_key_from_before_a_clock_change_is_collected() -> None:
-    key = config_key(build.MPS_4)
-    stamp = {f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}": build.later(86_400).isoformat()}
-    config = build.config_map(**{key: "version: v1"})
-    view = build.fleet_view(
-        nodes=(), config_map=replace(config, meta=replace(config.meta, annotations=stamp)), keys_in_use=frozenset()
-    )
-    (stamped,) = plan(view).plan.actions
-    assert isinstance(stamped, PatchConfig)
+def patches(view: FleetView, after_seconds: float = 0) -> list[PatchConfig]:
+    return [action for action in plan(view, after_seconds).plan.actions if isinstance(action, PatchConfig)]
+
+
+def test_old_key_stays_ten_minutes_after_its_last_node() -> None:
+    view = with_key(added=build.later(-86_400))
+    (left,) = patches(view)
+    assert (left.add, left.remove) == ({}, ())
+    after = play(view, left)
+    assert not patches(after, 599)
+    assert [patch.remove for patch in patches(after, 601)] == [(KEY,)]
+
+
+def test_key_removed_leaves_no_stamp_of_ours() -> None:
+    view = with_key(added=build.NOW, unused=build.NOW)
+    (removal,) = patches(view, 601)
+    config = play(view, removal).config_map
+    assert config is not None
+    assert not config.meta.annotations
+
+
+@pytest.mark.parametrize("in_use", [frozenset({KEY}), None], ids=["named", "not known"])
+def test_key_is_not_collected_unless_nobody_names_it(in_use: frozenset[str] | None) -> None:
+    view = replace(with_key(added=build.NOW, unused=build.NOW), keys_in_use=in_use)
+    assert not [patch for patch in patches(view, 601) if patch.remove]
+
+
+def test_key_that_a_node_names_again_begins_anew_when_it_goes() -> None:
+    view = replace(with_key(added=build.NOW, unused=build.NOW), keys_in_use=frozenset({KEY}))
+    (again,) = patches(view, 601)
+    after = replace(play(view, again), keys_in_use=frozenset())
+    assert not [patch for patch in patches(after, 602) if patch.remove]
+
+
+@pytest.mark.parametrize("part", ["device-plugin", "mps-control-daemon"])
+def test_key_stays_while_the_stack_of_a_node_waits_to_restart(part: str) -> None:
+    """Its config-manager looks for the key that it read last, and without it ends at each start."""
+    view = with_key(added=build.NOW, unused=build.NOW)
+    waiting = build.daemon(part, "gpu-1", waiting=Cause("CrashLoopBackOff"))
+    held = replace(view, nodes=(build.node("gpu-1"),), daemons=(waiting,))
+    assert not patches(held, 86_400)
+    assert patches(replace(held, daemons=(replace(waiting, waiting=None),)), 86_400)
+
+
+@pytest.mark.parametrize("stamp", ["added", "unused"])
+def test_key_from_before_a_clock_change_is_collected(stamp: str) -> None:
+    view = with_key(**({"added": build.NOW} | {stamp: build.later(86_400)}))
+    (stamped,) = patches(view)
     assert (stamped.add, stamped.remove) == ({}, ())
     after = play(view, stamped)
-    assert not plan(after, 599).plan.actions
-    assert [action.remove for action in plan(after, 601).plan.actions if isinstance(action, PatchConfig)] == [(key,)]
+    assert not patches(after, 599)
+    assert [patch.remove for patch in patches(after, 601)] == [(KEY,)]
 
 
 def test_a_key_that_somebody_edited_is_not_used() -> None:

@@ -31,7 +31,7 @@ from slm_operator.planning.reader import text_for
 from slm_operator.planning.views import Assignment, Demand, FleetPlan, FleetView
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from slm_operator.partitioning.config_manager import Fault
     from slm_operator.planning.fleet.node.state import NodeState
@@ -65,10 +65,11 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     steps, last_turn = _in_turn(states, placement, site, view.memory)
     idle_since = {name: view.memory.idle_since.get(name, now) for name in sorted(placement.claims.kept_idle)}
     used = _used_keys(view, states, placement)
-    keys = _keys(view.config_map, steps, used, now)
+    spare = spare_keys(view.config_map, used) if view.config_map is not None and used is not None else None
+    keys = _keys(view.config_map, steps, spare, now, in_trouble=any(map(_is_in_trouble, states)))
     actions: tuple[Action, ...] = tuple(action for name in sorted(steps) for action in steps[name].actions)
     waits = [step.look_again_seconds for step in steps.values() if step.look_again_seconds is not None]
-    if view.config_map is not None and used is not None and spare_keys(view.config_map, used):
+    if spare:
         waits.append(UNUSED_SECONDS)
     waits += [max(1.0, (since + IDLE - now).total_seconds()) for since in idle_since.values()]
     drained, shortages = _drained(states, placement), Shortages(placement, settings)
@@ -164,13 +165,23 @@ def _namespaces(placement: Placement) -> dict[str, set[str]]:
     return found
 
 
+def _is_in_trouble(state: NodeState) -> bool:
+    """Whether part of NVIDIA's stack waits to be restarted there, and may look for a key that the node named before."""
+    return state.opted_in and any(one.waiting is not None for one in state.daemons)
+
+
 def _keys(
-    config: ConfigMapRecord | None, steps: Mapping[str, NodeStep], used: frozenset[str] | None, now: datetime
+    config: ConfigMapRecord | None,
+    steps: Mapping[str, NodeStep],
+    spare: Collection[str] | None,
+    now: datetime,
+    *,
+    in_trouble: bool,
 ) -> tuple[Action, ...]:
     if config is None:
         return ()
     needed = sorted({step.needs_key for step in steps.values() if step.needs_key}, key=lambda one: one.label)
-    patch = keys_patch(config, needed, used, now)
+    patch = keys_patch(config, needed, spare, now, in_trouble=in_trouble)
     return (patch,) if patch is not None else ()
 
 

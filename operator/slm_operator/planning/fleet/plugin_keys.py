@@ -6,15 +6,17 @@ any node of the cluster names it, owes it to somebody as a former value, or is a
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.api.conditions import moment
 from slm_operator.partitioning.plugin_config import config_key, is_ours, plugin_config
 from slm_operator.planning.actions import PatchConfig
 from slm_operator.planning.fleet.node.step import seconds_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
     from slm_operator.partitioning.base import SliceClass
@@ -22,32 +24,50 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import ConfigMapRecord
 
 UNUSED_SECONDS = 600.0
-"""How long a key stays at least: it may be wanted again, and nobody is hurt by one."""
+"""How long a key stays after a node has named it last.
+
+NB: a config-manager that restarts, or waits to be restarted, looks for the key that it read last, and ends for good without it.
+"""
 
 
 def keys_patch(
-    config: ConfigMapRecord, needed: Iterable[SliceClass], used: frozenset[str] | None, now: datetime
+    config: ConfigMapRecord,
+    needed: Iterable[SliceClass],
+    spare: Collection[str] | None,
+    now: datetime,
+    *,
+    in_trouble: bool,
 ) -> PatchConfig | None:
-    """The one write that the ConfigMap needs now. `used` None collects nothing."""
+    """The one write that the ConfigMap needs now.
+
+    `spare`: keys that nothing needs; None: that is not known now. `in_trouble`: what may still read them waits to run, so they stay.
+    """
     wanted = {config_key(one): plugin_config(one) for one in needed}
     add = {key: text for key, text in wanted.items() if key not in config.data}
-    spare = [key for key in spare_keys(config, used) if key not in wanted] if used is not None else []
-    fresh = [key for key in wanted if key in add or _age(config, key, now) < 0]
-    # NB: the clock was set back since. Left alone, the key would stay until the clock is past its stamp, however far that is.
-    ahead = [key for key in spare if _age(config, key, now) < 0]
-    remove = tuple(key for key in spare if _age(config, key, now) > UNUSED_SECONDS)
-    if not fresh and not ahead and not remove:
+    # NB: with a clock that was set back since, a stamp would count for nothing until the clock is past it, however far that is.
+    fresh = [key for key in wanted if key in add or seconds_since(_added_at(config, key), now) < 0]
+    since = {key: moment(config.meta.annotations.get(_unused(key))) for key in spare or () if key not in wanted}
+    left = [key for key, at in since.items() if at is None or at > now]
+    again = [key for key in _with_unused_stamp(config) if key not in since] if spare is not None else []
+    long_ago = now - timedelta(seconds=UNUSED_SECONDS)
+    remove = tuple(key for key, at in since.items() if at is not None and at < long_ago and not in_trouble)
+    because = (
+        ("nodes need", fresh),
+        ("no node names any more, for now,", left),
+        ("nodes name once more", again),
+        ("for long no node has named", remove),
+    )
+    said = [f"{what} {', '.join(keys)}" for what, keys in because if keys]
+    if not said:
         return None
-    because = [f"nodes need {', '.join(fresh)}"] if fresh else []
-    because += [f"the clock was set back since {', '.join(ahead)} was added"] if ahead else []
-    because += [f"no node has used {', '.join(remove)}"] if remove else []
     return PatchConfig(
         config_map=config.meta.key,
         resource_version=config.meta.resource_version,
         add=add,
         remove=remove,
-        annotations={_stamp(key): now.isoformat() for key in (*fresh, *ahead)} | dict.fromkeys(map(_stamp, remove)),
-        because=" and ".join(because),
+        annotations=dict.fromkeys((*map(_added, fresh), *map(_unused, left)), now.isoformat())
+        | dict.fromkeys((*map(_unused, again), *(stamp(key) for key in remove for stamp in (_added, _unused)))),
+        because=" and ".join(said),
     )
 
 
@@ -64,13 +84,22 @@ def spare_keys(config: ConfigMapRecord, used: frozenset[str]) -> tuple[str, ...]
     return tuple(
         key
         for key in sorted(config.data)
-        if is_ours(key) and key not in used and _stamp(key) in config.meta.annotations
+        if is_ours(key) and key not in used and _added(key) in config.meta.annotations
     )
 
 
-def _age(config: ConfigMapRecord, key: str, now: datetime) -> float:
-    return seconds_since(config.meta.annotations.get(_stamp(key)), now)
+def _added_at(config: ConfigMapRecord, key: str) -> str | None:
+    return config.meta.annotations.get(_added(key))
 
 
-def _stamp(key: str) -> str:
+def _with_unused_stamp(config: ConfigMapRecord) -> list[str]:
+    prefix = names.KEY_UNUSED_ANNOTATION_PREFIX
+    return sorted(name.removeprefix(prefix) for name in config.meta.annotations if name.startswith(prefix))
+
+
+def _added(key: str) -> str:
     return f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}"
+
+
+def _unused(key: str) -> str:
+    return f"{names.KEY_UNUSED_ANNOTATION_PREFIX}{key}"
