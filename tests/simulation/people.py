@@ -78,6 +78,8 @@ class People:
     machines: Machines
     wishes: dict[str, list[tuple[int, int | None]]] = field(default_factory=dict)
     """Ways to share and replicas that were wanted, by deployment."""
+    left_at: float = 0.0
+    """When the last of their own pods ended: replicas that had waited for its GPU only begin to start then."""
 
     # -- users
 
@@ -178,6 +180,7 @@ class People:
     def _ends(self, pod: Pod) -> None:
         if pod.key in self.world.pods:
             self.world.tell("user", f"{pod.key} ends")
+            self.left_at = self.world.now
             self.world.pod_gone(pod)
 
     def loses_node(self, node: Node) -> None:

@@ -184,10 +184,10 @@ def _number(chance: Random) -> int | None:
 
 
 def settle(made: Cluster) -> None:
-    """Wait until the operator has written nothing for long. Raises BrokenPromiseError when it never stops."""
+    """Wait until the operator has written nothing, and nobody left, for long. Raises BrokenPromiseError when it never stops."""
     began, writes = made.world.now, made.api.writes
     made.operator.last_effect = began
-    while made.world.now - made.operator.last_effect < QUIET_SECONDS:
+    while made.world.now - max(made.operator.last_effect, made.people.left_at) < QUIET_SECONDS:
         made.world.run_until(made.world.now + 100)
         if made.world.now - began > PATIENCE_SECONDS or made.api.writes - writes > MOST_WRITES:
             raise BrokenPromiseError(f"no end: {made.api.writes - writes} writes in {made.world.now - began:.0f} s")
