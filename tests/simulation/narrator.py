@@ -108,7 +108,8 @@ def _line(action: Action) -> str:
         case PatchNode(node=node, because=because):
             return f"{_node_change(action)} {node}: {because}"
         case PatchConfig(add=add, remove=remove, because=because):
-            return f"configuration +{','.join(add) or '0'} -{','.join(remove) or '0'}: {because}"
+            keys = [f" +{key}" for key in add] + [f" -{key}" for key in remove]
+            return f"configuration{''.join(keys)}: {because}"
         case Evict(pod=pod, because=because):
             return f"evicts {pod}: {because}"
         case Apply(manifest=manifest, because=because):
