@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from slm_operator.manifests.served import Served
     from slm_operator.planning.deployment.advising import Unadvisable
     from slm_operator.planning.fleet.claims import Memory
-    from slm_operator.planning.profile.log import ProfileLog
     from slm_operator.planning.profile.turns import Turn
     from slm_operator.planning.views import Assignment, Demand, Refusal
     from slm_operator.reconcile.indexes import ProfileKeys
@@ -110,8 +109,8 @@ class Gatherer:
         workload = self._workload(record)
         return workload, self._replicas(record.meta.key, workload) if workload is not None else ()
 
-    def profile(self, work: WorkKey, log: ProfileLog) -> ProfileView | None:
-        """The view of an SLMProfile; None when it is gone."""
+    def profile(self, work: WorkKey) -> ProfileView | None:
+        """The view of an SLMProfile, as far as the watch shows it; None when it is gone."""
         record = self.caches.profiles.get(work.key)
         if record is None:
             self._turns.forget(work.key)
@@ -125,7 +124,6 @@ class Gatherer:
             profile=record,
             job=job,
             pod=pod,
-            log=log,
             turn=self._turn(record) if waits and not (begins and self._is_idle(record)) else ALONE,
             nodes=self.caches.nodes.by(OURS, True) if waits else (),
             gpu_pods=self.caches.pods.by(GPU, True) if waits else (),
@@ -251,7 +249,10 @@ class Gatherer:
         record = self.caches.profiles.get(profile)
         job = self._job(record) if record is not None and is_to_be_measured(record) else None
         pod = self._measuring(job) if job is not None else None
-        return pod if pod is not None and pod.phase in {"Running", "Succeeded", "Failed"} else None
+        if job is None or pod is None:
+            return None
+        # NB: what is told of a Job may be newer than what is told of its pod.
+        return pod if job.finished or pod.phase in {"Running", "Succeeded", "Failed"} else None
 
     def forget(self, key: Key, uid: str) -> None:
         """A deployment is gone."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from slm_operator.api import names
@@ -229,9 +229,12 @@ class Reconciler:
         return self.planners.plan_deployment(self.gatherer.deployment(record), self.settings, self.now())
 
     async def _plan_profile(self, work: WorkKey) -> Plan | None:
-        printed = await self.logs.read(work.key, self.gatherer.log_to_read(work.key))
-        view = self.gatherer.profile(work, printed)
-        return None if view is None else self.planners.plan_profile(view, self.settings, self.now())
+        # NB: the view first. With a log that is older than its pod, one that has just ended would have ended without a result.
+        pod, view = self.gatherer.log_to_read(work.key), self.gatherer.profile(work)
+        printed = await self.logs.read(work.key, pod)
+        return (
+            None if view is None else self.planners.plan_profile(replace(view, log=printed), self.settings, self.now())
+        )
 
     def _plan_fleet(self) -> Plan:
         began = self.clock()

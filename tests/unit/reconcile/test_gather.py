@@ -12,7 +12,6 @@ from slm_operator.partitioning.config_manager import ConfigManager
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.deployment.rollout import served_by
 from slm_operator.planning.fleet.demand import demand_of
-from slm_operator.planning.profile.log import NOTHING_PRINTED
 from slm_operator.reconcile.gather import ADVICE_KEPT, Gatherer
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import WorkKey
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 CHAT = build.deployment()
 PROFILE = build.profile(CHAT)
 JOB = build.job(PROFILE)
+KEY = PROFILE.meta.key
 
 
 def gatherer(**records: Any) -> Gatherer:
@@ -106,7 +106,7 @@ def test_no_more_advice_is_remembered_than_fits() -> None:
 
 
 def turn(of: ProfileRecord, seen: Gatherer) -> Turn:
-    view = seen.profile(WorkKey("profile", of.meta.key), NOTHING_PRINTED)
+    view = seen.profile(WorkKey("profile", of.meta.key))
     assert view is not None
     return view.turn
 
@@ -175,6 +175,11 @@ def test_the_log_is_the_jobs_own_pods_whatever_stands_beside_it() -> None:
     assert pod.meta.key.name == "measuring"
 
 
+def test_log_of_a_finished_job_is_read_however_late_its_pod_is() -> None:
+    pending = build.measuring(JOB, phase="Pending")
+    assert gatherer(profiles=[PROFILE], jobs=[replace(JOB, finished=True)], pods=[pending]).log_to_read(KEY) == pending
+
+
 def stranger(name: str, **meta: Any) -> JobRecord:
     head = build.meta(name, "stranger", labels={names.PROFILE_LABEL: "x"}, **meta)
     return replace(JOB, meta=head)
@@ -226,7 +231,7 @@ def test_profile_takes_no_place_when_it_is(status: dict[str, Any]) -> None:
     stopped = [unmeasured(name, status=status) for name in "abc"]
     seen = gatherer(profiles=[PROFILE, *stopped])
     for one in stopped:
-        view = seen.profile(WorkKey("profile", one.meta.key), NOTHING_PRINTED)
+        view = seen.profile(WorkKey("profile", one.meta.key))
         assert view is not None
     assert turn(PROFILE, seen).has_come
 
@@ -243,7 +248,7 @@ def test_profile_of_paused_deployments_takes_no_place() -> None:
         wanting("c", "wanted", paused=False),
     ]
     seen = gatherer(profiles=[for_paused, for_one_more, PROFILE], deployments=wishes)
-    views = [seen.profile(WorkKey("profile", one.meta.key), NOTHING_PRINTED) for one in (for_paused, for_one_more)]
+    views = [seen.profile(WorkKey("profile", one.meta.key)) for one in (for_paused, for_one_more)]
     assert [view is not None and view.paused for view in views] == [True, False]
     assert turn(PROFILE, seen).has_come, "of two places the paused one takes none"
 

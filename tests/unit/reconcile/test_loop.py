@@ -11,19 +11,24 @@ import pytest
 from slm_core.codec import to_json
 from slm_operator.assembly import PLANNERS
 from slm_operator.kube.errors import Unavailable
+from slm_operator.planning.actions import Plan
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
+from slm_operator.planning.profile.log import NOTHING_PRINTED, ProfileLog
 from slm_operator.reconcile.gather import Gatherer
 from slm_operator.reconcile.loop import Reconciler
 from slm_operator.reconcile.profile_logs import ProfileLogs
 from slm_operator.reconcile.queue import FLEET, KeyedQueue, WorkKey
 from slm_operator.settings import Settings
-from slm_operator.watch.records import Key, ProfileRecord
+from slm_operator.watch.records import Key, PodRecord, ProfileRecord
 
-from tests.builders import imported, raw_gpu_node, raw_meta
+from tests.builders import deployment, imported, job, measuring, profile, raw_gpu_node, raw_meta
 from tests.unit.reconcile.bench import Bench
 
 DOCUMENT = to_json(imported())
+MEASURED = profile(deployment())
+MEASURES = job(MEASURED)
+RUNS = measuring(MEASURES)
 SPEC = {
     "model": {"uri": "hf://facebook/opt-1.3b"},
     "profiling": {"policy": "Never", "profileRef": {"name": "measured"}},
@@ -265,6 +270,31 @@ async def cost_of_one_change(deployments: int) -> tuple[int, int]:
             assert work != FLEET
             await operator.loop.one_pass(work)
     return looks.total(), len(operator.bench.server.asked) - asked
+
+
+class SlowLogs:
+    """A kubelet that answers only after the pod has ended, with what was printed when it was asked."""
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
+
+    async def read(self, _profile: Key, pod: PodRecord | None) -> ProfileLog:
+        ended = replace(RUNS, phase="Succeeded", meta=replace(RUNS.meta, resource_version="2"))
+        printed = NOTHING_PRINTED if pod != ended else replace(NOTHING_PRINTED, document=imported())
+        self.operator.bench.caches.pods.put(ended)
+        return printed
+
+
+async def test_pod_that_ends_while_its_log_comes_lost_no_result() -> None:
+    """NB: planned as ended with the log of before, a measurement that is complete would count for none, and never be read."""
+    views: list[Any] = []
+    operator = Operator(plan_profile=lambda view, *_: views.append(view) or Plan())
+    for cache, record in (("profiles", MEASURED), ("jobs", MEASURES), ("pods", RUNS)):
+        getattr(operator.bench.caches, cache).put(record)
+    operator.loop.logs = SlowLogs(operator)  # type: ignore[assignment]
+    for _ in range(2):
+        await operator.loop.one_pass(WorkKey("profile", MEASURED.meta.key))
+    assert [(view.pod.phase, view.log.has_ended) for view in views] == [("Running", False), ("Succeeded", True)]
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ from slm_operator.api import names
 from slm_operator.manifests.profile import following_name, profile_name
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
-from slm_operator.planning.profile.log import NOTHING_PRINTED
 from slm_operator.reconcile.gather import Gatherer
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import WorkKey
@@ -111,7 +110,7 @@ def test_a_profile_is_used(users: tuple[DeploymentRecord, ...], *, used: bool) -
 
 
 def view(of: ProfileRecord, *others: DeploymentRecord | ProfileRecord, settings: Settings = build.SETTINGS) -> Any:
-    return gatherer(of, *others, settings=settings).profile(WorkKey("profile", of.meta.key), NOTHING_PRINTED)
+    return gatherer(of, *others, settings=settings).profile(WorkKey("profile", of.meta.key))
 
 
 def test_a_librarys_profile_is_used_elsewhere_and_asked_nothing() -> None:
@@ -183,6 +182,6 @@ def test_unmeasured_profile_comes_before_an_extended_one() -> None:
     first = replace(profile("b", measured=False), created="2026-01-02T00:00:00Z")
     seen = gatherer(extended, first, user(), settings=settings)
     for name, has_come in (("a", False), ("b", True)):
-        found = seen.profile(WorkKey("profile", Key("team", name)), NOTHING_PRINTED)
+        found = seen.profile(WorkKey("profile", Key("team", name)))
         assert found is not None
         assert found.turn.has_come is has_come
