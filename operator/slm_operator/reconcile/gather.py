@@ -251,7 +251,7 @@ class Gatherer:
         pod = self._measuring(job) if job is not None else None
         if job is None or pod is None:
             return None
-        # NB: what is told of a Job may be newer than what is told of its pod.
+        # NB: news of a Job may be newer than news of its pod.
         return pod if job.finished or pod.phase in {"Running", "Succeeded", "Failed"} else None
 
     def forget(self, key: Key, uid: str) -> None:
