@@ -1,4 +1,4 @@
-"""One node's GPU through its classes on a real kubelet: whole, two slices, two by MPS, and given back as it was."""
+"""One node's GPU through its classes on a real kubelet: whole, two slices, two and four by MPS, and given back as it was."""
 
 from __future__ import annotations
 
@@ -64,19 +64,34 @@ def ask(stage: Stage, engines_per_gpu: int, mode: str) -> None:
     assert len(held) == engines_per_gpu, held
 
 
-def test_whole_two_slices_two_by_mps_and_given_back(ground: Stage) -> None:
+def test_whole_two_slices_two_and_four_by_mps_and_given_back(ground: Stage) -> None:
     with applied(ground, NAMESPACE, asked(1, "Exclusive")):
         wait_until_ready(ground, NAMESPACE, NAME)
         ground.wait_for_allocatable("nvidia.com/gpu", 1)
         ask(ground, 2, "TimeSlicing")
         ask(ground, 2, "MPS")
-        assert_mps_reaches_the_plugins_file_and_the_pods(ground)
+        assert_mps_reaches_the_plugins_file_and_the_pods(ground, 2)
+        former = mps_daemon(ground)
+        ask(ground, 4, "MPS")
+        assert_mps_reaches_the_plugins_file_and_the_pods(ground, 4)
+        assert mps_daemon(ground) != former, "the daemon of two engines never ended, and keeps their limits"
 
 
-def assert_mps_reaches_the_plugins_file_and_the_pods(stage: Stage) -> None:
+def mps_daemon(stage: Stage) -> str:
+    """The uid of the one MPS daemon's pod."""
+    found = json.loads(stage.cluster.kubectl("get", "pods", "--namespace", PLUGIN_NAMESPACE, "--output", "json"))
+    (uid,) = (
+        one["metadata"]["uid"]
+        for one in found["items"]
+        if any(container["name"] == "mps-control-daemon-ctr" for container in one["spec"]["containers"])
+    )
+    return str(uid)
+
+
+def assert_mps_reaches_the_plugins_file_and_the_pods(stage: Stage, engines_per_gpu: int) -> None:
     data = stage.get("configmap", CONFIGS, PLUGIN_NAMESPACE)["data"]
     key = stage.get("node", stage.cluster.node)["metadata"]["labels"]["nvidia.com/device-plugin.config"]
-    assert key.startswith("slm-mps-2-")
+    assert key.startswith(f"slm-mps-{engines_per_gpu}-")
     assert "mps:" in data[key]
     shown = stage.cluster.kubectl("exec", "--namespace", NAMESPACE, f"deployment/{NAME}", "--", "env")
     env = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)

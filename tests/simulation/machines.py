@@ -93,16 +93,14 @@ class Machines:
         if loaded is None or label != node.requested_config:
             return
         by_operator = label is None or label.startswith(names.CONFIG_KEY_PREFIX)
-        if by_operator and loaded != node.loaded:
+        if by_operator and not self._is_by_hand(node) and loaded != node.loaded:
             holders = [str(pod.key) for pod in self.world.on(node.name) if not self._is_excused(node, pod)]
             if holders:
                 raise BrokenPromiseError(f"{node.name} loads {loaded.label} under {', '.join(holders)}")
         if loaded != node.loaded:
             self.world.tell("node", f"{node.name} loads {loaded.label}")
-        was_mps = node.loaded.mode is SharingMode.MPS
         node.loaded = loaded
-        if was_mps and node.daemon_started is not None:
-            self._stop_daemon(node)
+        self._see_to_daemon(node)
         self.world.at(node.slowness * self.world.lag(1, 9), self._advertise, node)
         self.world.at(node.slowness * self.world.lag(0.5, 9), self._discover, node)
 
@@ -117,6 +115,10 @@ class Machines:
         late = self.world.now - node.switched_at > SETTINGS.nodes.convergence_seconds
         unmarked = pod.owner is None or names.CLASS_LABEL not in pod.selector
         return pod.let_in or (pod.owner is None and late) or (unmarked and self.world.clock_was_set)
+
+    def _is_by_hand(self, node: Node) -> bool:
+        """A hand on the label changes a node under whoever is there, also what it was just loading; the operator only notices."""
+        return node.labels.get(CONFIG_LABEL) == "theirs"
 
     def _advertise(self, node: Node) -> None:
         """The kubelet reports what the plugin offers."""
@@ -145,18 +147,25 @@ class Machines:
     def _see_to_daemon(self, node: Node) -> None:
         """The DaemonSet of the MPS daemon, which does not tolerate our taint."""
         wanted = node.labels.get(MPS_CAPABLE) == "true"
+        if node.loaded.mode is not SharingMode.MPS and node.daemon_started is not None and not node.daemon_quits:
+            node.daemon_quits = True
+            self.world.at(self.world.lag(0.5, 30), self._end_daemon, node, node.daemon_started)
         closed = any(taint.effect == "NoSchedule" for taint in node.taints)
         due = wanted and node.daemon_started is None and not node.daemon_comes
         if due and not closed and "no-daemon" not in node.faults:
             node.daemon_comes = True
             self.world.at(self.world.lag(3, 15), self._start_daemon, node)
-        if not wanted and node.daemon_started is not None:
+
+    def _end_daemon(self, node: Node, started: str) -> None:
+        """It has waited for what was under way, and put the GPUs back into their compute mode."""
+        node.daemon_quits = False
+        if node.daemon_started == started:
             self._stop_daemon(node)
 
     def _start_daemon(self, node: Node) -> None:
         node.daemon_comes = False
         if node.labels.get(MPS_CAPABLE) == "true" and "no-daemon" not in node.faults:
-            node.daemon_started = self.world.stamp()
+            node.daemon_started, node.daemon_loaded = self.world.stamp(), node.loaded
             self.world.tell("node", f"{node.name} runs its MPS daemon")
             self.world.daemon_changed(node)
             self.world.at(self.world.lag(1, 30), self._advertise, node)
@@ -199,11 +208,21 @@ class Machines:
                     self.world.meets(Situation.REFUSED_BY_KUBELET)
                 self.world.pod_changed(pod)
                 return
+        self._expect_right_daemon(node, pod)
         pod.phase, pod.started, pod.device = "Running", self.world.stamp(), self._device(node)
         self.world.pod_changed(pod)
         self.world.at(self.world.lag(5, 60), self._become_ready, pod)
         if (job := self.world.jobs.get(pod.key)) is not None:
             self.world.at(self.world.lag(100, 400), self._end, job, pod)
+
+    def _expect_right_daemon(self, node: Node, pod: Pod) -> None:
+        """A daemon keeps the limits that it began with, and the GPUs' compute mode until it has ended."""
+        right = node.daemon_started is None or node.daemon_loaded == node.loaded
+        if right or self._is_by_hand(node) or self._is_excused(node, pod):
+            return
+        raise BrokenPromiseError(
+            f"{pod.key} starts on {node.name} with {node.loaded.label}, whose MPS daemon has {node.daemon_loaded.label}"
+        )
 
     def _device(self, node: Node) -> str:
         """The plugin would rather fill a GPU before it begins another; the kubelet may do otherwise."""

@@ -162,6 +162,8 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "never rolls back after a timeout": (change, "seconds_since_start", lambda *_: 0.0),
     "does not hear that a replica started again": (event_mapping, "_occupancy", _occupancy_whenever_it_began),
     "rolls to where there is no room": (rollout, "_may_roll", lambda _view, _wanted, answer: answer is not None),
+    "goes from MPS to MPS at once": (change, "_kept_daemon", lambda *_: None),
+    "does not wait for a daemon's end": (state.NodeState, "left_daemon", lambda *_: None),
     "never lifts the taint": (state.NodeState, "waits_for_daemon", lambda *_: False),
 }
 """Functions of the real planner, and what stands in for them."""

@@ -75,6 +75,10 @@ class Node:
     daemon_started: str | None = None
     """When the MPS daemon came up; None while it is not ready."""
     daemon_version: int = 0
+    daemon_loaded: SliceClass = UNSHARED
+    """The class whose limits that daemon has: it hears of no other as long as it runs."""
+    daemon_quits: bool = False
+    """Whether it is ending, which takes its time."""
     slowness: float = 1.0
     """How many times longer than usual its parts take to load a configuration."""
     faults: set[str] = field(default_factory=set)

@@ -55,10 +55,11 @@ STRATEGIES: Mapping[SharingMode, Strategy] = {
     SharingMode.MPS: Strategy(label="mps", stanza="mps", daemon=MPS_DAEMON, mounts_shared_memory=True),
     SharingMode.TIME_SLICING: Strategy(label="time-slicing", stanza="timeSlicing"),
 }
+SHARING_DAEMONS = tuple(one.daemon for one in STRATEGIES.values() if one.daemon is not None)
 PARTS: Mapping[str, str] = {
     "nvidia-device-plugin-ctr": DEVICE_PLUGIN,
     "nvidia-device-plugin": DEVICE_PLUGIN,
-    **{name: one.daemon.part for one in STRATEGIES.values() if one.daemon for name in one.daemon.containers},
+    **{name: one.part for one in SHARING_DAEMONS for name in one.containers},
 }
 """Which part of NVIDIA's stack a container is, by its name in NVIDIA's own chart and in the GPU Operator."""
 _NO_STRATEGY = "none"

@@ -7,14 +7,46 @@ from typing import TYPE_CHECKING, Any
 
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
-from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
+from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchConfig, PatchNode
+from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.watch.records import ConfigMapRecord, Meta, NodeRecord, Taint
 
 from tests import builders as build
 
 if TYPE_CHECKING:
     from slm_operator.partitioning.base import SliceClass
-    from slm_operator.planning.views import FleetView
+    from slm_operator.planning.views import FleetPlan, FleetView
+
+
+def play_out(view: FleetView, start_s: float = 0, step_s: float = 10) -> tuple[FleetView, list[str], FleetPlan]:
+    """Play a fleet until it wants nothing more; the narrative, one line an action."""
+    reported: list[str] = []
+    for tick in range(60):
+        plan = plan_fleet(view, build.SETTINGS, build.later(start_s + tick * step_s))
+        for action in plan.plan.actions:
+            reported.append(line(action))
+            view = play(view, action)
+        if not plan.plan.actions and plan.plan.look_again_seconds is None:
+            return view, reported, plan
+    raise AssertionError("the fleet never settles:\n" + "\n".join(reported))
+
+
+def line(action: object) -> str:
+    match action:
+        case PatchNode(node=node, labels=labels, taints=taints):
+            changes = [f"{name.rpartition('/')[2]}={value}" for name, value in labels.items()]
+            changes += (
+                ["taint" if Taint(key=names.CHANGING_TAINT) in taints else "untaint"] if taints is not None else []
+            )
+            return f"node {node}: {' '.join(changes)}"
+        case PatchConfig(add=add):
+            return f"config: {' '.join(add)}"
+        case Evict(pod=pod):
+            return f"evict {pod}"
+        case EmitEvent(reason=reason):
+            return f"event {reason}"
+        case _:
+            return repr(action)
 
 
 def play(view: FleetView, action: Action) -> FleetView:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.api.reasons import Reason
-from slm_operator.partitioning.base import class_of_label
+from slm_operator.partitioning.base import UNSHARED, class_of_label
 from slm_operator.partitioning.config_manager import fault_among
 from slm_operator.partitioning.node_slices import MPS_DAEMON, daemon_of
 from slm_operator.planning.actions import Action, Plan
@@ -180,7 +180,7 @@ def _keys(
 ) -> tuple[Action, ...]:
     if config is None:
         return ()
-    needed = sorted({step.needs_key for step in steps.values() if step.needs_key}, key=lambda one: one.label)
+    needed = sorted({one for step in steps.values() for one in step.needs_keys}, key=lambda one: one.label)
     patch = keys_patch(config, needed, spare, now, in_trouble=in_trouble)
     return (patch,) if patch is not None else ()
 
@@ -188,7 +188,9 @@ def _keys(
 def _used_keys(view: FleetView, states: tuple[NodeState, ...], placement: Placement) -> frozenset[str] | None:
     if view.keys_in_use is None:
         return None
-    return keys_in_use(states, {target.slice_class for target in placement.targets.values()}, view.keys_in_use)
+    wanted = {target.slice_class for target in placement.targets.values()}
+    by_way = {UNSHARED for one in wanted if daemon_of(one) is not None}
+    return keys_in_use(states, wanted | by_way, view.keys_in_use)
 
 
 def _drained(states: tuple[NodeState, ...], placement: Placement) -> frozenset[tuple[str, str]]:

@@ -23,6 +23,7 @@ from slm_core.wording import several
 from slm_operator.api import names
 from slm_operator.api.conditions import moment
 from slm_operator.api.reasons import Reason
+from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.config_manager import doubt_of
 from slm_operator.partitioning.node_slices import MPS_DAEMON, daemon_of
 from slm_operator.partitioning.plugin_config import config_key, is_key_of, lone_key, plugin_config
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from slm_operator.partitioning.base import SliceClass
+    from slm_operator.partitioning.node_slices import Daemon
     from slm_operator.planning.fleet.node.state import NodeState
 
 
@@ -70,7 +72,7 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
     requested = is_key_of(state.requested_config, target.slice_class)
     open_for_daemon = state.changing and requested and state.is_closed_by_itself(target.slice_class)
     if not state.changing and not requested:
-        waiting = _await_key(state, target, site)
+        waiting = _await_keys(state, target, site)
         if waiting is not None:
             return waiting
     if not state.tainted and not open_for_daemon:
@@ -102,7 +104,8 @@ def _is_partitioned_for(state: NodeState, target: Target) -> bool:
 
 def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
     """The node is done. Find replicas that run without the daemon that runs now, and say what is amiss."""
-    needed, daemon = daemon_of(target.slice_class), state.sharing_daemon(target.slice_class)
+    # NB: also while it is not ready: replicas from before it run on without it, or wait for one that will never answer them.
+    needed, daemon = daemon_of(target.slice_class), state.daemon_pod(target.slice_class)
     if needed is not None and daemon is not None and daemon.started is not None:
         orphans = [pod for pod in state.our_pods if pod.started is not None and _before(pod.started, daemon.started)]
         if orphans:
@@ -116,24 +119,24 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
                 look_again_seconds=WATCH_SECONDS,
             )
     missing, fault = state.misses(target.slice_class), state.fault_of_daemon(target.slice_class)
-    needs_key = _lost_key(state, target, site)
+    needs_keys = _lost_keys(state, target, site)
     if missing is None and fault is None:
-        return NodeStep(needs_key=needs_key)
+        return NodeStep(needs_keys=needs_keys)
     if missing is None:  # NB: nothing that runs is moved for what may happen
         warning = f"node {state.name} serves by chance: {fault}"
-        return NodeStep(reason=Reason.MPS_SIGNAL_LOST, warning=warning, needs_key=needs_key)
+        return NodeStep(reason=Reason.MPS_SIGNAL_LOST, warning=warning, needs_keys=needs_keys)
     look = f"look at the pods in namespace {site.settings.device_plugin.namespace} on that node"
     remedy = look if fault is None else str(fault)
     return NodeStep(
-        reason=Reason.SLICES_DEGRADED, warning=f"node {state.name}: {missing}; {remedy}", needs_key=needs_key
+        reason=Reason.SLICES_DEGRADED, warning=f"node {state.name}: {missing}; {remedy}", needs_keys=needs_keys
     )
 
 
-def _lost_key(state: NodeState, target: Target, site: Site) -> SliceClass | None:
+def _lost_keys(state: NodeState, target: Target, site: Site) -> tuple[SliceClass, ...]:
     """NB: a plugin that restarts without the key its node names comes up with nothing."""
     key = config_key(target.slice_class)
     lost = site.config is not None and state.requested_config == key and key not in site.config.data
-    return target.slice_class if lost else None
+    return (target.slice_class,) if lost else ()
 
 
 def _adopt(state: NodeState, target: Target) -> NodeStep:
@@ -164,16 +167,44 @@ def _redirect(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
 
 
 def _switch(state: NodeState, target: Target, site: Site) -> NodeStep:
-    key = config_key(target.slice_class)
-    waiting = _await_key(state, target, site) or await_former_switch(state, site)
-    return waiting or switch_config_label(
-        state, key, f"no pod holds its GPUs and configuration {key} has been projected", site
-    )
+    waiting = _await_keys(state, target, site) or await_former_switch(state, site)
+    if waiting is not None:
+        return waiting
+    via = _way(state, target)[0]
+    key = config_key(via)
+    because = f"no pod holds its GPUs and configuration {key} has been projected"
+    if via != target.slice_class:
+        because = f"{because}; it will be {target.slice_class.label} when the {MPS_DAEMON.title} has ended, which else keeps its limits"
+    elif (left := _kept_daemon(state, target)) is not None:
+        return fail(state, target, f"the {left.title} did not end, and would keep its former limits", site)
+    return switch_config_label(state, key, because, site)
 
 
-def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
+def _way(state: NodeState, target: Target) -> tuple[SliceClass, ...]:
+    """Configurations that a node loads one after the other on its way to a class, those that it has behind it left out.
+
+    NB: a daemon that runs on hears nothing of another configuration of its own mode, and keeps the limits that it began with. It
+    ends, and its GPUs' compute mode with it, only when nothing asks for it any more.
+    """
+    stands = _kept_daemon(state, target) is not None and not is_key_of(state.requested_config, UNSHARED)
+    return (UNSHARED, target.slice_class) if stands else (target.slice_class,)
+
+
+def _kept_daemon(state: NodeState, target: Target) -> Daemon | None:
+    """The daemon that the class needs, where it runs for another class now."""
+    runs = state.daemon_pod(target.slice_class) is not None
+    return daemon_of(target.slice_class) if runs else None
+
+
+def _await_keys(state: NodeState, target: Target, site: Site) -> NodeStep | None:
+    """Wait for all that the node will load on its way."""
+    waits = [step for one in _way(state, target) if (step := _await_key(state, one, target, site)) is not None]
+    return replace(waits[0], needs_keys=tuple(key for step in waits for key in step.needs_keys)) if waits else None
+
+
+def _await_key(state: NodeState, slice_class: SliceClass, target: Target, site: Site) -> NodeStep | None:
     """Wait until the key has reached the node's volume: before the node is closed, and again before its label is switched."""
-    key, config = config_key(target.slice_class), site.config
+    key, config = config_key(slice_class), site.config
     if config is None:
         stage = f"ConfigMap {site.config_name} of the device plugin does not exist: create it, or set devicePlugin.configMap to its name"
         return NodeStep(reason=Reason.NOT_SWITCHABLE, stage=stage)
@@ -191,9 +222,9 @@ def _await_key(state: NodeState, target: Target, site: Site) -> NodeStep | None:
             reason=Reason.NODE_CHANGING,
             stage=f"configuration {key} is being written",
             look_again_seconds=WATCH_SECONDS,
-            needs_key=target.slice_class,
+            needs_keys=(slice_class,),
         )
-    if config.data[key] != plugin_config(target.slice_class):
+    if config.data[key] != plugin_config(slice_class):
         stage = f"{key} in ConfigMap {site.config_name} was edited: remove that key, and the operator writes it again"
         return NodeStep(reason=Reason.NOT_SWITCHABLE, stage=stage)
     remaining = nodes.projection_seconds - waited

@@ -15,7 +15,14 @@ from slm_operator.manifests.metadata import label_value
 from slm_operator.partitioning import discovery, partitioning_of
 from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.config_manager import fault_among
-from slm_operator.partitioning.node_slices import CONFIG_MANAGERS, MPS_DAEMON, NODE_SLICES, daemon_of, shown_class
+from slm_operator.partitioning.node_slices import (
+    CONFIG_MANAGERS,
+    MPS_DAEMON,
+    NODE_SLICES,
+    SHARING_DAEMONS,
+    daemon_of,
+    shown_class,
+)
 from slm_operator.partitioning.plugin_config import configured_class, is_ours
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 from slm_operator.planning.fleet.node.annotations import Marks, change_in, failures_in
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
 
     from slm_operator.partitioning.base import SliceClass
     from slm_operator.partitioning.config_manager import ConfigManager, Fault
+    from slm_operator.partitioning.node_slices import Daemon
     from slm_operator.planning.views import FleetView
     from slm_operator.settings import Settings
     from slm_operator.watch.records import DaemonPodRecord, Key, NodeRecord, PodRecord
@@ -152,8 +160,21 @@ class NodeState:
 
     def sharing_daemon(self, wanted: SliceClass) -> DaemonPodRecord | None:
         """The daemon that slices of this class need, when it is ready on this node."""
+        found = self.daemon_pod(wanted)
+        return found if found is not None and found.ready else None
+
+    def daemon_pod(self, wanted: SliceClass) -> DaemonPodRecord | None:
+        """The pod of that daemon, ready or not."""
         needed = daemon_of(wanted)
-        return next((one for one in self.daemons if needed and one.part == needed.part and one.ready), None)
+        return next((one for one in self.daemons if needed and one.part == needed.part), None)
+
+    def left_daemon(self, wanted: SliceClass) -> Daemon | None:
+        """A daemon that slices of this class do not need, and that has not ended yet.
+
+        NB: until it has, its GPUs are in its compute mode, in which one process may use each, or two under its own limits.
+        """
+        needed, parts = daemon_of(wanted), {one.part for one in self.daemons}
+        return next((one for one in SHARING_DAEMONS if one != needed and one.part in parts), None)
 
     def fault_of_daemon(self, wanted: SliceClass) -> Fault | None:
         """Why the daemon that slices of this class need does not hold the configuration that this node's label names, or would.
@@ -172,7 +193,9 @@ class NodeState:
         slots = self.node.allocatable.get(resource, 0)
         if slots != self.gpus * wanted.engines_per_gpu:
             return f"{slots} of {self.gpus * wanted.engines_per_gpu} {resource} are allocatable"
-        needed = daemon_of(wanted)
+        left, needed = self.left_daemon(wanted), daemon_of(wanted)
+        if left is not None:
+            return f"the {left.title} has not ended"
         return f"the {needed.title} is not ready" if needed and self.sharing_daemon(wanted) is None else None
 
     @property

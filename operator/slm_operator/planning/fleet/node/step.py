@@ -87,8 +87,8 @@ class NodeStep:
     warning: Sentence | None = None
     """What is wrong on a node that has reached its target."""
     look_again_seconds: float | None = None
-    needs_key: SliceClass | None = None
-    """A configuration that the plugin's ConfigMap must have first."""
+    needs_keys: tuple[SliceClass, ...] = ()
+    """Configurations that the plugin's ConfigMap must have first."""
 
     @property
     def begins(self) -> bool:
