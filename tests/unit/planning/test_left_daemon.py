@@ -78,6 +78,15 @@ def test_next_limits_are_not_requested_before_the_daemon_ended() -> None:
     assert switches(plan(gone, since + 10).plan.actions) == [config_key(build.MPS_4)]
 
 
+def test_daemon_that_is_on_its_way_is_not_overtaken() -> None:
+    """NB: it is not there to be seen, and would begin with the limits of the class that nobody wants any more."""
+    view, _ = switched_to(build.fleet_view(build.demand(), nodes=(build.node(),)), build.MPS_2)
+    view = replace(view, daemons=build.plugin_pods("gpu-1"), demands=(TO_MPS_4,))
+    _, reported, _ = play_out(view, start_s=600)
+    labels = [word for text in reported for word in text.split() if word.startswith("device-plugin.config=")]
+    assert labels == [f"device-plugin.config={config_key(one)}" for one in (UNSHARED, build.MPS_4)]
+
+
 def test_daemon_that_never_ends_has_its_node_given_back() -> None:
     view, since = switched_to(mps_2(), UNSHARED)
     made = plan(mps_2(before=view), since + LIMIT + 1)

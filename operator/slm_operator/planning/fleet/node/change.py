@@ -191,9 +191,15 @@ def _way(state: NodeState, target: Target) -> tuple[SliceClass, ...]:
 
 
 def _kept_daemon(state: NodeState, target: Target) -> Daemon | None:
-    """The daemon that the class needs, where it runs for another class now."""
-    runs = state.daemon_pod(target.slice_class) is not None
-    return daemon_of(target.slice_class) if runs else None
+    """The daemon that the class needs, where it runs for another class now, or is about to.
+
+    NB: one that is on its way is not there to be seen, and begins with what it finds.
+    """
+    needed = daemon_of(target.slice_class)
+    asked_for = any(
+        one is not None and daemon_of(one) == needed for one in (state.configured_class, state.observed_class)
+    )
+    return needed if asked_for or state.daemon_pod(target.slice_class) is not None else None
 
 
 def _await_keys(state: NodeState, target: Target, site: Site) -> NodeStep | None:
