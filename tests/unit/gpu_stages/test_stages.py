@@ -96,7 +96,9 @@ def test_a_served_pack_is_killed_in_every_way_and_ended(bench: Bench, device: di
     assert killed["errors_of_it"] >= 1
     assert killed["its_death"]["class"] == "EngineDied"
     assert (found["killed_control"]["daemon"], found["killed_control"]["lost"]) == ("Orphaned", 0)
-    assert found["killed_server"]["starts"] == [2, 3]
+    again = found["killed_server"]
+    # NB: more than once where another process of this machine took an engine's port while the engine was away.
+    assert all(now > was for now, was in zip(again["starts"], killed["starts"], strict=True)), again["deaths"]
     assert (found["end"]["answered"], found["end"]["exit_status"]) == (found["end"]["in_flight"], 0)
     assert bench.left_behind() == []
 
