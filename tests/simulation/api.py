@@ -80,8 +80,8 @@ class Api:
         try:
             if (request.method, plural, below) == ("GET", "pods", "log"):
                 return Answer(status=200, body=self._log(key, params))
-            if (request.method, plural, name) == ("GET", "pods", ""):
-                return Answer(status=200, body=self._pods_of(params["fieldSelector"]))
+            if request.method == "GET" and not name:
+                return Answer(status=200, body=self._list(plural, params["fieldSelector"]))
             body = decode(request.body or b"{}")
             if request.method == "PATCH" and plural in KINDS and not below:
                 meta = self._made(KINDS[plural], key, body, request)
@@ -241,10 +241,13 @@ class Api:
     def _jobs(self) -> list[Job]:
         return [job for job in self.world.jobs.values() if job.key in self.world.pods and not job.finished]
 
-    def _pods_of(self, selector: str) -> bytes:
-        """As they are now, which news may not have told yet."""
-        found = [pod.raw() for pod in self.world.pods.values() if selector == f"spec.nodeName={pod.node}"]
-        return json.dumps({"items": found}).encode()
+    def _list(self, plural: str, selector: str) -> bytes:
+        """Pods or nodes as they are now, which news may not have told yet."""
+        objects: dict[str, list[tuple[str, Raw]]] = {
+            "pods": [(f"spec.nodeName={pod.node}", pod.raw()) for pod in self.world.pods.values()],
+            "nodes": [(f"metadata.name={node.name}", node.raw()) for node in self.world.nodes.values()],
+        }
+        return json.dumps({"items": [raw for selected, raw in objects[plural] if selected == selector]}).encode()
 
     def _log(self, key: Key, params: Mapping[str, str]) -> bytes:
         pod = self.world.pods.get(key)

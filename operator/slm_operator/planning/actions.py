@@ -70,10 +70,14 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evict:
-    """Ask the eviction API to remove a pod of ours. A PDB may refuse: the next pass asks again."""
+    """Ask the eviction API to remove a pod of ours. A PDB may refuse: the next pass asks again.
+
+    `changing_node`: only while that node changes by what the API server says at that moment, for news of its end may be late.
+    """
 
     pod: Key
     uid: str
+    changing_node: str | None = None
     because: str
 
 

@@ -224,12 +224,25 @@ class Executor:
         seen = self.caches.pods.get(action.pod)
         if seen is not None and seen.meta.deleting:
             return False
+        if action.changing_node is not None:
+            await self._expect_changing(action.changing_node)
         try:
             await self.client.evict(action.pod.namespace, action.pod.name, action.uid)
         except (NotFound, Conflict):
             return False
         self.ledger.removed(work, Ref("Pod", action.pod), action.uid)
         return True
+
+    async def _expect_changing(self, node: str) -> None:
+        """Raises Blocked unless a node is being changed.
+
+        NB: a pass that waited in vain to be shown its own write plans all the same, and for it a node that was opened is closed.
+        """
+        for raw in await self.client.list(NODE, fields=f"metadata.name={node}"):
+            closed = any(taint.get("key") == names.CHANGING_TAINT for taint in raw["spec"].get("taints") or ())
+            if closed or names.CHANGE_STARTED_ANNOTATION in (raw["metadata"].get("annotations") or {}):
+                return
+        raise Blocked(f"node {node} does not change: the watch has not shown that yet")
 
     async def _patch_node(self, work: WorkKey, action: actions.PatchNode) -> bool:
         meta: dict[str, Any] = {"resourceVersion": action.resource_version}

@@ -75,7 +75,8 @@ class Server:
         self, resource: Any, namespace: str = "", selector: str = "", fields: str = ""
     ) -> list[dict[str, Any]]:
         self._ask("list", f"{resource.kind} {fields}")
-        return [raw for (kind, _), raw in self.objects.items() if kind == resource.kind]
+        named = fields.removeprefix("metadata.name=") if fields.startswith("metadata.name=") else None
+        return [raw for (kind, name), raw in self.objects.items() if kind == resource.kind and named in {None, name}]
 
     async def merge_patch(self, resource: Any, namespace: str, name: str, patch: dict[str, Any]) -> dict[str, Any]:
         self._ask("patch", f"{resource.kind} {name}")

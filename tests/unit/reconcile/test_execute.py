@@ -20,7 +20,7 @@ from slm_operator.reconcile.pending_writes import CONFIRM_SECONDS, Ref
 from slm_operator.watch.pods import pod
 from slm_operator.watch.records import Key
 
-from tests.builders import raw_meta, raw_pod
+from tests.builders import raw_gpu_node, raw_meta, raw_pod
 from tests.unit.reconcile.bench import KEY, WORK, Bench
 
 OWNER = {"kind": names.DEPLOYMENT_KIND, "name": "d", "uid": "uid-d", "controller": True}
@@ -399,6 +399,24 @@ async def test_action_that_cannot_be_done_now_ends_the_plan(error: Exception) ->
     with pytest.raises(type(error)):
         await bench.executor.execute(WORK, Plan(actions=patches))
     assert len(bench.server.asked) == 1
+
+
+NODES: dict[str, tuple[dict[str, Any], bool]] = {
+    "closed": ({"spec": {"taints": [{"key": names.CHANGING_TAINT, "effect": "NoSchedule"}]}}, True),
+    "open for its daemon": ({"annotations": {names.CHANGE_STARTED_ANNOTATION: "2026-01-01T00:00:00Z"}}, True),
+    "open again": ({}, False),
+}
+
+
+@pytest.mark.parametrize("case", NODES)
+async def test_replica_is_evicted_only_while_its_node_changes(case: str) -> None:
+    bench = Bench()
+    shown, changes = NODES[case]
+    bench.server.objects["Node", "n"] = raw_gpu_node("n", **shown)
+    eviction = Evict(pod=Key("team", "p"), uid="u", changing_node="n", because="b")
+    outcome = await bench.executor.execute(WORK, Plan(actions=(eviction,)))
+    assert (outcome.writes, outcome.look_again_seconds) == ((1, None) if changes else (0, BLOCKED_SECONDS))
+    assert (("evict", "Pod p") in bench.server.asked) == changes
 
 
 SWITCH = PatchNode(node="n", resource_version="1", labels={"a": "b"}, only_if_free=True, because="b")

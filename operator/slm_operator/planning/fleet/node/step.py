@@ -137,7 +137,7 @@ def drain(state: NodeState, site: Site) -> NodeStep | None:
         overdue = seconds_since_start(state, site.now) > site.settings.nodes.convergence_seconds
         slow = ": this takes long, so other nodes are changed meanwhile; does a PodDisruptionBudget hold them?"
         return NodeStep(
-            actions=evictions(state.our_pods, because, site),
+            actions=evictions(state.our_pods, because, site, changing_node=state.name),
             reason=Reason.DRAINING if overdue else Reason.NODE_CHANGING,
             stage=AboutPods(
                 before=f"node {state.name} drains ",
@@ -196,10 +196,12 @@ def switch_config_label(state: NodeState, key: str | None, because: str, site: S
     return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=WATCH_SECONDS)
 
 
-def evictions(replicas: Iterable[PodRecord], because: str, site: Site) -> tuple[Action, ...]:
+def evictions(
+    replicas: Iterable[PodRecord], because: str, site: Site, *, changing_node: str | None = None
+) -> tuple[Action, ...]:
     """Of those that are not going already, and whose others are where they can answer."""
     return tuple(
-        Evict(pod=pod.meta.key, uid=pod.meta.uid, because=because)
+        Evict(pod=pod.meta.key, uid=pod.meta.uid, changing_node=changing_node, because=because)
         for pod in replicas
         if not pod.meta.deleting and owner_of_replica(pod) not in site.stranded
     )
