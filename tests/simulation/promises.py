@@ -13,6 +13,8 @@ from .objects import CONFIG_LABEL, BrokenPromiseError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_operator.watch.records import Key
+
     from .made import Deployment, Job, Made, Workload
     from .objects import Node, Pod, Raw
     from .world import World
@@ -31,6 +33,8 @@ class Promises:
     """Whether somebody else wrote the ConfigMap, so that keys may be missing in volumes."""
     named_until: dict[str, float] = field(default_factory=dict)
     """When the operator last took a key off a node's label."""
+    evicted: dict[tuple[Key, str], float] = field(default_factory=dict)
+    """When a replica last had to leave a node, by its workload and that node."""
 
     def of_node(self, node: Node, labels: Mapping[str, str | None]) -> None:
         """Only what opted in is touched; the configuration changes on an empty node, and is there."""
@@ -80,6 +84,8 @@ class Promises:
         node = self.world.nodes.get(pod.node or "")
         if node is not None and not node.changes and not self.world.meddled:
             raise BrokenPromiseError(f"{pod.key} is moved, and its node does not change")
+        if node is not None:
+            self.evicted[pod.owner, node.name] = self.world.now
 
     def of_pod(self, pod: Pod) -> None:
         """Only what the kubelet refused is deleted."""
@@ -120,7 +126,8 @@ class Promises:
     def of_roll(self, old: Workload, manifest: Raw) -> None:
         """Replicas that answer are given up only where others can run, or where their node must be closed.
 
-        NB: where people meddle this is not asked: the place that the operator saw a moment ago may be gone.
+        NB: where people meddle this is not asked: the place that the operator saw a moment ago may be gone. And who was asked to
+        leave a node a moment ago may have left it by now.
         """
         spec = manifest["spec"]
         if self.world.meddled or old.manifest["spec"]["template"] == spec["template"]:
@@ -129,7 +136,9 @@ class Promises:
         asks = {name: int(n) for name, n in body["containers"][0]["resources"]["limits"].items() if "nvidia" in name}
         mine = [one for one in self.world.pods.values() if one.owner == old.key]
         answering = [one for one in mine if one.ready and self.world.now - one.ready_at > NEWS_SECONDS]
-        homes = {one.node for one in mine}
+        lately = self.world.now - NEWS_SECONDS
+        left = {node for (owner, node), at in self.evicted.items() if owner == old.key and at > lately}
+        homes = left | {one.node for one in mine}
         nodes = self.world.nodes.values()
         fits = any(
             node.labels.items() >= body["nodeSelector"].items()
