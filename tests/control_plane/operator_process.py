@@ -97,8 +97,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def requests_since(plane: ControlPlane, since: str) -> list[str]:
-    """What operators have asked of the API server, watches and the Lease left out: `verb resource name`."""
+def requests_since(plane: ControlPlane, since: str, namespace: str | None = None) -> list[str]:
+    """What operators have asked of the API server, watches and the Lease left out: `verb resource name`.
+
+    `namespace`: what is in another one is left out too. Those of tests before go in their own time, object by object.
+    """
     found = []
     for text in audit_lines(plane.audit_log):
         entry = json.loads(text)
@@ -108,6 +111,7 @@ def requests_since(plane: ControlPlane, since: str) -> list[str]:
             and entry["requestReceivedTimestamp"] >= since
             and entry["verb"] != "watch"
             and what.get("resource") != "leases"
+            and namespace in {None, what.get("namespace", namespace)}
         ):
             found.append(" ".join((entry["verb"], what.get("resource", entry["requestURI"]), what.get("name", ""))))
     return found

@@ -89,7 +89,7 @@ def test_operator_at_rest_sends_no_request(plane: ControlPlane, chat: str) -> No
         settle(running)
         since = now()
         time.sleep(IDLE_SECONDS)  # what is awaited is that nothing happens
-        assert requests_since(plane, since) == []
+        assert requests_since(plane, since, chat) == []
 
 
 def test_a_restart_writes_nothing_that_is_there(plane: ControlPlane, chat: str) -> None:
@@ -101,7 +101,7 @@ def test_a_restart_writes_nothing_that_is_there(plane: ControlPlane, chat: str) 
     with operator(plane) as second:
         second.said("synced")
         settle(second)
-        writes = [one for one in requests_since(plane, since) if one.split()[0] not in {"list", "get"}]
+        writes = [one for one in requests_since(plane, since, chat) if one.split()[0] not in {"list", "get"}]
         assert writes == []
 
 
