@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,10 @@ class Tally:
             met=Counter(self.met) + Counter(other.met),
             broken=self.broken or other.broken,
         )
+
+    def document(self) -> dict[str, Any]:
+        """All of it, for a file. NB: `asdict` would count the pairs of a Counter."""
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"met": dict(self.met)}
 
     def __str__(self) -> str:
         what = f"{self.steps:,} steps, {self.passes:,} passes, {self.writes:,} writes, {self.kills:,} kills"

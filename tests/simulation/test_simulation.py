@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from unittest.mock import patch
 
@@ -49,7 +48,7 @@ def test_no_promise_is_broken_and_all_that_is_hard_is_met(
     assert tally.runs == len(seeds)
     assert set(Situation) - tally.met.keys() == set(), "the simulation claims it, and these seeds do not show it"
     if "SLM_RECORD" in os.environ:
-        Path(os.environ["SLM_RECORD"]).write_text(json.dumps(asdict(tally), indent=1) + "\n")
+        Path(os.environ["SLM_RECORD"]).write_text(json.dumps(tally.document(), indent=1) + "\n")
 
 
 @pytest.mark.slow
@@ -74,6 +73,19 @@ def test_a_bug_put_in_on_purpose_is_found(bug: str) -> None:
             found = play(range(MUTANT_SEEDS))
     assert found.broken is not None
     assert "Traceback" not in found.broken
+
+
+def test_a_tally_is_written_as_it_was_counted() -> None:
+    tally = play(range(2))
+    assert json.loads(json.dumps(tally.document())) == {
+        "runs": 2,
+        "steps": tally.steps,
+        "passes": tally.passes,
+        "writes": tally.writes,
+        "kills": tally.kills,
+        "met": {str(one): count for one, count in tally.met.items()},
+        "broken": None,
+    }
 
 
 def test_the_same_seed_is_the_same_run() -> None:
