@@ -17,7 +17,7 @@ env: ## a .venv with the packages, their commands and the test tools
 	@test -x $(UV) || "$(CACHE)/uv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement images/operator/build-requirements.txt
 	@$(UV) sync --quiet --frozen --python python3
 
-check: env ## ruff, types, import contracts, unit tests (a minute or two), and which records are stale
+check: env ## ruff, types, import contracts, unit tests (one to three minutes), and which records are stale
 	$(RUN)ruff format --check .
 	$(RUN)ruff check .
 	$(RUN)mypy

@@ -243,11 +243,11 @@ class Api:
 
     def _list(self, plural: str, selector: str) -> bytes:
         """Pods or nodes as they are now, which news may not have told yet."""
-        objects: dict[str, list[tuple[str, Raw]]] = {
-            "pods": [(f"spec.nodeName={pod.node}", pod.raw()) for pod in self.world.pods.values()],
-            "nodes": [(f"metadata.name={node.name}", node.raw()) for node in self.world.nodes.values()],
-        }
-        return json.dumps({"items": [raw for selected, raw in objects[plural] if selected == selector]}).encode()
+        if plural == "nodes":
+            found: list[Any] = [one for one in self.world.nodes.values() if selector == f"metadata.name={one.name}"]
+        else:
+            found = [one for one in self.world.pods.values() if selector == f"spec.nodeName={one.node}"]
+        return json.dumps({"items": [one.raw() for one in found]}).encode()
 
     def _log(self, key: Key, params: Mapping[str, str]) -> bytes:
         pod = self.world.pods.get(key)

@@ -45,7 +45,7 @@ class Unserved(Refused):
 
 
 class Blocked(ApiError):  # noqa: N818
-    """Not now: an eviction that a PodDisruptionBudget does not allow, a node that still has pods."""
+    """Not now: a PodDisruptionBudget does not allow an eviction, or the cluster is not as the watch shows it yet."""
 
 
 class Unavailable(ApiError):  # noqa: N818

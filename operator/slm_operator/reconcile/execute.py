@@ -239,7 +239,9 @@ class Executor:
         NB: a pass that waited in vain to be shown its own write plans all the same, and for it a node that was opened is closed.
         """
         for raw in await self.client.list(NODE, fields=f"metadata.name={node}"):
-            closed = any(taint.get("key") == names.CHANGING_TAINT for taint in raw["spec"].get("taints") or ())
+            closed = any(
+                taint.get("key") == names.CHANGING_TAINT for taint in (raw.get("spec") or {}).get("taints") or ()
+            )
             if closed or names.CHANGE_STARTED_ANNOTATION in (raw["metadata"].get("annotations") or {}):
                 return
         raise Blocked(f"node {node} does not change: the watch has not shown that yet")

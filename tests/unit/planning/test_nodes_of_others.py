@@ -159,8 +159,16 @@ def patches(view: FleetView, after_seconds: float = 0) -> list[PatchConfig]:
     return [action for action in plan(view, after_seconds).plan.actions if isinstance(action, PatchConfig)]
 
 
-def test_old_key_stays_ten_minutes_after_its_last_node() -> None:
-    view = with_key(added=build.later(-86_400))
+UNUSED_FOR_THE_FIRST_TIME = {
+    "added long ago": {"added": build.later(-86_400)},
+    "added before the clock was set back": {"added": build.later(86_400)},
+    "unused before the clock was set back": {"added": build.NOW, "unused": build.later(86_400)},
+}
+
+
+@pytest.mark.parametrize("case", UNUSED_FOR_THE_FIRST_TIME)
+def test_key_stays_ten_minutes_after_its_last_node(case: str) -> None:
+    view = with_key(**UNUSED_FOR_THE_FIRST_TIME[case])
     (left,) = patches(view)
     assert (left.add, left.remove) == ({}, ())
     after = play(view, left)
@@ -197,16 +205,6 @@ def test_key_stays_while_the_stack_of_a_node_waits_to_restart(part: str) -> None
     held = replace(view, nodes=(build.node("gpu-1"),), daemons=(waiting,))
     assert not patches(held, 86_400)
     assert patches(replace(held, daemons=(replace(waiting, waiting=None),)), 86_400)
-
-
-@pytest.mark.parametrize("stamp", ["added", "unused"])
-def test_key_from_before_a_clock_change_is_collected(stamp: str) -> None:
-    view = with_key(**({"added": build.NOW} | {stamp: build.later(86_400)}))
-    (stamped,) = patches(view)
-    assert (stamped.add, stamped.remove) == ({}, ())
-    after = play(view, stamped)
-    assert not patches(after, 599)
-    assert [patch.remove for patch in patches(after, 601)] == [(KEY,)]
 
 
 def test_a_key_that_somebody_edited_is_not_used() -> None:

@@ -66,7 +66,7 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     idle_since = {name: view.memory.idle_since.get(name, now) for name in sorted(placement.claims.kept_idle)}
     used = _used_keys(view, states, placement)
     spare = spare_keys(view.config_map, used) if view.config_map is not None and used is not None else None
-    keys = _keys(view.config_map, steps, spare, now, in_trouble=any(map(_is_in_trouble, states)))
+    keys = _keys(view.config_map, steps, spare, now, in_trouble=bool(spare) and any(map(_is_in_trouble, states)))
     actions: tuple[Action, ...] = tuple(action for name in sorted(steps) for action in steps[name].actions)
     waits = [step.look_again_seconds for step in steps.values() if step.look_again_seconds is not None]
     if spare:

@@ -42,11 +42,12 @@ def keys_patch(
 
     `spare`: keys that nothing needs; None: that is not known now. `in_trouble`: what may still read them waits to run, so they stay.
     """
+    stamps = config.meta.annotations
     wanted = {config_key(one): plugin_config(one) for one in needed}
     add = {key: text for key, text in wanted.items() if key not in config.data}
     # NB: with a clock that was set back since, a stamp would count for nothing until the clock is past it, however far that is.
-    fresh = [key for key in wanted if key in add or seconds_since(_added_at(config, key), now) < 0]
-    since = {key: moment(config.meta.annotations.get(_unused(key))) for key in spare or () if key not in wanted}
+    fresh = [key for key in wanted if key in add or seconds_since(stamps.get(_added(key)), now) < 0]
+    since = {key: moment(stamps.get(_unused(key))) for key in spare or () if key not in wanted}
     left = [key for key, at in since.items() if at is None or at > now]
     again = [key for key in _with_unused_stamp(config) if key not in since] if spare is not None else []
     long_ago = now - timedelta(seconds=UNUSED_SECONDS)
@@ -86,10 +87,6 @@ def spare_keys(config: ConfigMapRecord, used: frozenset[str]) -> tuple[str, ...]
         for key in sorted(config.data)
         if is_ours(key) and key not in used and _added(key) in config.meta.annotations
     )
-
-
-def _added_at(config: ConfigMapRecord, key: str) -> str | None:
-    return config.meta.annotations.get(_added(key))
 
 
 def _with_unused_stamp(config: ConfigMapRecord) -> list[str]:
