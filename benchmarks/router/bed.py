@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from slm_core.engines.registry import default
-from slm_operator.manifests.router import Router, engine_name
+from slm_core.pack_pod import engine_name
+from slm_operator.manifests.router import Router
 
 from benchmarks.router.candidates import running
 from benchmarks.router.played import PlayedEngine, PlayedSupervisor

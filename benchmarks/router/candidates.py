@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from slm_operator.manifests.router import engine_name, router_config
+from slm_core.pack_pod import engine_name
+from slm_operator.manifests.router import router_config
 
 from tests.testbed.debian import program
 from tests.testbed.gotools import cache_dir, one_at_a_time

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from slm_core.engines.registry import engine_of
+from slm_core.pack_pod import PRE_STOP_SECONDS
 from slm_core.units import GIB
 
 from slm_operator.api import names
@@ -94,7 +95,7 @@ def pod_template(
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT, which vLLM reads as its own
-            "terminationGracePeriodSeconds": engines.PRE_STOP_SECONDS + engines.SHUTDOWN_SECONDS + 30,
+            "terminationGracePeriodSeconds": PRE_STOP_SECONDS + engines.SHUTDOWN_SECONDS + 30,
             "securityContext": engines.pod_security(),
             "nodeSelector": node_selector(deployment, spec, serving, opt_in_label),
             "tolerations": [toleration.given() for toleration in spec.accelerator.tolerations],
@@ -115,7 +116,7 @@ def pod_template(
                     "readinessProbe": _probe(health, period=5, failures=3),
                     "livenessProbe": _probe(health, period=30, failures=HUNG_SECONDS // 30, timeout=20),
                     # Endpoints forget a terminating pod a moment after its SIGTERM: keep answering until they have.
-                    "lifecycle": {"preStop": {"sleep": {"seconds": engines.PRE_STOP_SECONDS}}},
+                    "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
                 }
             ],
             "volumes": volumes,

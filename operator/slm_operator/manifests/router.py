@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slm_core.pack_pod import AGENT_INTERVAL_MS, AGENT_TIMEOUT_SECONDS, ROUTER_END_SECONDS, engine_name
+
 if TYPE_CHECKING:
     from slm_core.engines.base import Paths
 
@@ -19,13 +21,11 @@ RETRY_AFTER_SECONDS = 5
 """What a client that got no engine is asked to wait."""
 SILENT_SECONDS = 3600
 """How long a request may go without a byte, either way. A client that waits for the end of a long answer sees none."""
-DRAIN_SECONDS = 25
-"""How long answers that clients have not yet read are kept once the engines have ended: the pod's grace leaves so much."""
 IDLE_CONNECTIONS = 4096
 """Connections that clients keep without a request on them, beside those with one."""
 HEAD_BYTES = 65536
 """The longest head of a request, less a kilobyte: what gateways let through, engines take."""
-CHECK_SECONDS, CHECK_TIMEOUT_SECONDS, CHECKS = 2, 5, 3
+CHECK_SECONDS, CHECKS = 2, 3
 """An engine that stutters for 15 s gets no new requests, as a replica's readiness probe has it; sooner when it is gone."""
 _UNAVAILABLE = {"message": "no engine can take the request now", "type": "ServiceUnavailable", "code": 503}
 
@@ -49,11 +49,6 @@ class Router:
     """Where an engine answers what. Health is answered by the router, and metrics by the supervisor."""
 
 
-def engine_name(index: int) -> str:
-    """An engine's name in the router's metrics and in what the supervisor is asked."""
-    return f"engine-{index}"
-
-
 def router_config(router: Router) -> str:
     """The text of haproxy.cfg."""
     return "\n\n".join((_global(router), _defaults(), _requests(router), _engines(router), _supervisor(router))) + "\n"
@@ -66,7 +61,7 @@ global
     nbthread 1
     maxconn {len(router.engine_ports) * router.most_in_flight + IDLE_CONNECTIONS}
     tune.bufsize {HEAD_BYTES}
-    hard-stop-after {DRAIN_SECONDS}s
+    hard-stop-after {ROUTER_END_SECONDS}s
     log stdout format raw local0 notice"""
 
 
@@ -90,7 +85,7 @@ defaults
     timeout http-keep-alive 120s
     timeout connect 1s
     timeout queue 1s
-    timeout check {CHECK_TIMEOUT_SECONDS}s
+    timeout check {AGENT_TIMEOUT_SECONDS}s
     http-error status 503 content-type application/json string '{json.dumps({"error": _UNAVAILABLE})}' hdr Retry-After {RETRY_AFTER_SECONDS}"""
 
 
@@ -132,7 +127,7 @@ backend engines
     default-server maxconn {router.most_in_flight}
     default-server check inter {CHECK_SECONDS}s fastinter 1s downinter 500ms rise 1 fall {CHECKS}
     default-server observe layer4 error-limit 1 on-error mark-down
-    default-server agent-check agent-addr 127.0.0.1 agent-port {router.agent_port} agent-inter 500ms
+    default-server agent-check agent-addr 127.0.0.1 agent-port {router.agent_port} agent-inter {AGENT_INTERVAL_MS}ms
 {servers}"""
 
 

@@ -11,12 +11,13 @@ from slm_core.arguments import ABOVE_ZERO, AT_LEAST_ONE, count, number
 from slm_core.engines.base import ModelOptions
 from slm_core.engines.registry import command_and_arguments, default, engine_of
 from slm_core.failure import EXIT_STATUS
+from slm_core.pack_pod import FIRST_ENGINE_PORT, STATUS_PORT, SUPERVISOR_GRACE_SECONDS
 from slm_core.sharing import MODES, by_word
 from slm_core.sharing.base import Limits
 from slm_core.tuning import Bounds
 
 from slm_runtime.flags import add, add_device, refuse_secrets
-from slm_runtime.serve.settings import EXCLUSIVE, FIRST_PORT, GRACE_SECONDS, STATUS_PORT, Settings
+from slm_runtime.serve.settings import EXCLUSIVE, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,9 @@ _EPILOG = f"""
 The words after `--` are the engine's command and the arguments that it always gets, as for `profile`. Default:
 {" ".join(default().command)}.
 
-The status port answers GET /healthz (the supervisor lives), /readyz (an engine serves) and /status (JSON). SIGTERM and
-SIGINT end the pack: engines finish what they have begun first.
+The status port answers GET /healthz (the supervisor lives), /readyz (an engine serves, and the router asks where there is
+one), /metrics (all engines on one page) and /status (JSON). SIGTERM and SIGINT end the pack: engines finish what they have
+begun first, once the router sends them nothing more. In a pod: core/slm_core/pack_pod.py.
 
 exit status: 0 ended by a signal, drained; 2 wrong command line; otherwise by class of failure:
 """ + "\n".join(f"  {status:>3}  {failure}" for failure, status in EXIT_STATUS.items())
@@ -78,10 +80,16 @@ def _add_pack(group: argparse._ArgumentGroup) -> None:
 
 def _add_process(group: argparse._ArgumentGroup) -> None:
     add(group, "--host", str, "127.0.0.1", help="address on which engines listen", metavar="ADDRESS")
-    add(group, "--port", count(PORTS), FIRST_PORT, help="of the first engine; the others have those that follow")
+    add(group, "--port", count(PORTS), FIRST_ENGINE_PORT, help="of the first engine; the others have those that follow")
     add(group, "--status-port", count(PORTS), STATUS_PORT, help="of the status, on every address")
+    agent = "where a router asks, on loopback, which engines may have requests (default: there is no router)"
+    group.add_argument("--agent-port", type=count(PORTS), metavar="PORT", help=agent)
+    state = "where the pack keeps what its successor must know, should all of it be killed (default: nowhere)"
+    group.add_argument("--state-file", type=Path, metavar="FILE", help=state)
+    reason = "where the reason of the pack's end is written, as JSON (default: nowhere)"
+    group.add_argument("--termination-message-file", type=Path, metavar="FILE", help=reason)
     grace = "from SIGTERM until everything has ended"
-    add(group, "--grace-seconds", count(AT_LEAST_ONE), GRACE_SECONDS, help=grace, metavar="SECONDS")
+    add(group, "--grace-seconds", count(AT_LEAST_ONE), SUPERVISOR_GRACE_SECONDS, help=grace, metavar="SECONDS")
     add(group, "--startup-timeout-seconds", number(ABOVE_ZERO), tuning.STARTUP_SECONDS.default, metavar="SECONDS")
 
 
@@ -109,6 +117,9 @@ def settings_of(args: argparse.Namespace, words: Sequence[str]) -> Settings:
         host=args.host,
         first_port=args.port,
         status_port=args.status_port,
+        agent_port=args.agent_port,
+        state_file=args.state_file,
+        termination_file=args.termination_message_file,
         grace_seconds=args.grace_seconds,
         startup_seconds=args.startup_timeout_seconds,
         device=args.device,

@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING
 from slm_core.engines.base import Options, ServingOptions
 from slm_core.engines.registry import engine_of
 from slm_core.measurements import SharingMode
+from slm_core.pack_pod import (
+    FIRST_ENGINE_PORT,
+    HANDOVER_SECONDS,
+    KILL_SECONDS,
+    STATUS_PORT,
+    SUPERVISOR_GRACE_SECONDS,
+)
 from slm_core.sharing import PACKED, sharing_of, word_of
 from slm_core.sharing.base import EQUAL_SHARES, Limits
 from slm_core.units import MIB
@@ -19,16 +26,12 @@ from slm_core.wording import several
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from slm_core.engines.base import Engine
 
     from slm_runtime.device_checks import Choice
 
-GRACE_SECONDS = 180
-END_SECONDS = 30
-"""Kept of the grace: for engines that have to be killed after all (8 s and 8 s), and for the MPS daemon's end (10 s)."""
-STATUS_PORT, FIRST_PORT = 8001, 8101
-"""NB: not 8000, which is for whoever stands before the engines."""
 LAST_PORT = 65535
 EXCLUSIVE = SharingMode.EXCLUSIVE
 
@@ -66,10 +69,16 @@ class Settings:
     """Flags that the engine does not know, as it was measured without them: `Options.left_out`."""
     host: str
     """Where engines listen."""
-    first_port: int = FIRST_PORT
+    first_port: int = FIRST_ENGINE_PORT
     """Engines have this one and those that follow."""
     status_port: int = STATUS_PORT
-    grace_seconds: int = GRACE_SECONDS
+    agent_port: int | None = None
+    """Where a router asks, on loopback, which engines may have requests. None: there is no router."""
+    state_file: Path | None = None
+    """Where it is kept what a successor must know. None: nowhere."""
+    termination_file: Path | None = None
+    """Where the reason of the end is written. None: nowhere."""
+    grace_seconds: int = SUPERVISOR_GRACE_SECONDS
     """From SIGTERM until everything has ended."""
     startup_seconds: float
     device: Choice
@@ -89,7 +98,12 @@ class Settings:
     @property
     def drain_seconds(self) -> int:
         """What of the grace requests in flight have."""
-        return self.grace_seconds - END_SECONDS
+        return self.grace_seconds - self.spent_seconds
+
+    @property
+    def spent_seconds(self) -> int:
+        """What of the grace is for other than draining."""
+        return KILL_SECONDS + (HANDOVER_SECONDS if self.agent_port else 0)
 
     @property
     def fraction(self) -> float:
@@ -179,8 +193,8 @@ def _of_sizes(settings: Settings) -> Iterator[Mistake]:
         )
     if settings.drain_seconds < 1:
         yield Mistake(
-            message=f"{END_SECONDS} s of the grace are for engines that have to be killed: nothing is left to drain",
-            remedy=f"raise --grace-seconds above {END_SECONDS}, and what waits for the supervisor's end with it",
+            message=f"{settings.spent_seconds} s of the grace are for engines that have to be killed: nothing is left to drain",
+            remedy=f"raise --grace-seconds above {settings.spent_seconds}, and what waits for the supervisor's end with it",
         )
 
 
@@ -191,10 +205,19 @@ def _of_ports(settings: Settings) -> Iterator[Mistake]:
             message=f"{several(len(ports), 'engine')} from port {ports[0]} on would need port {ports[-1]}",
             remedy=f"lower --port to {LAST_PORT + 1 - len(ports)}",
         )
-    if settings.status_port in ports:
+    for flag, whose, port in (
+        ("--status-port", "the status's", settings.status_port),
+        ("--agent-port", "the router's to ask", settings.agent_port),
+    ):
+        if port in ports:
+            yield Mistake(
+                message=f"port {port} is an engine's, and {whose}",
+                remedy=f"give {flag} outside of {ports[0]} to {ports[-1]}",
+            )
+    if settings.agent_port == settings.status_port:
         yield Mistake(
-            message=f"port {settings.status_port} is an engine's, and the status's",
-            remedy=f"give --status-port outside of {ports[0]} to {ports[-1]}",
+            message=f"port {settings.status_port} is the status's, and the router's to ask",
+            remedy="give --agent-port another one",
         )
 
 

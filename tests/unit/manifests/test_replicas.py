@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slm_core.engines.registry import default
 from slm_core.measurements import Ledger, SharingMode
+from slm_core.pack_pod import PRE_STOP_SECONDS
 from slm_core.units import GIB
 from slm_operator.api import names
-from slm_operator.manifests.engine import PRE_STOP_SECONDS, SHUTDOWN_SECONDS
+from slm_operator.manifests.engine import SHUTDOWN_SECONDS
 from slm_operator.manifests.replicas import pod_template, replicas
 from slm_operator.manifests.resources import resources
 

@@ -83,6 +83,16 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "port 8103 is an engine's, and the status's",
         "give --status-port outside of 8101 to 8103",
     ),
+    "an-agent-port-among-the-engines'": (
+        {"agent_port": 8101},
+        "port 8101 is an engine's, and the router's to ask",
+        "give --agent-port outside of 8101 to 8103",
+    ),
+    "one-port-for-status-and-agent": (
+        {"agent_port": 8001},
+        "port 8001 is the status's, and the router's to ask",
+        "give --agent-port another one",
+    ),
 }
 
 
