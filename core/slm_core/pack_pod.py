@@ -32,7 +32,7 @@ runtime's, and the model's. Nothing of it needs a right or a token.
 each engine out of the router before it lets it drain; once that container has ended the kubelet sends the router, a native
 sidecar, its image's STOPSIGNAL. NB: HAProxy ends in order by SIGUSR1, which the official image has for it. An image that has
 SIGTERM cuts off what clients have not read yet of answers that are otherwise whole: at most what lies in its buffers.
-A preStop hook cannot mend that (it runs when the pod's end begins, not when the sidecar's turn comes), and
+A preStop hook cannot help there (it runs when the pod's end begins, not when the sidecar's turn comes), and
 `lifecycle.stopSignal` is behind a feature gate of Kubernetes 1.33: where an image without SIGUSR1 must be used, set it there.
 
 **What it says of failures** is a `Termination`, in the file that Kubernetes copies into the container's status.
