@@ -54,16 +54,21 @@ def raw_node(
     *,
     labels: Mapping[str, str] | None = None,
     allocatable: Mapping[str, object] | None = None,
+    capacity: Mapping[str, object] | None = None,
     ready: bool = True,
     spec: Raw | None = None,
     **head: Any,
 ) -> Raw:
-    """A node with what is said of it, and nothing of GPUs by itself."""
+    """A node with what is said of it, and nothing of GPUs by itself. `capacity`: where it is not what is allocatable."""
+    devices = {"allocatable": allocatable or {}, "capacity": (allocatable if capacity is None else capacity) or {}}
+    counted = {
+        name: {resource: str(count) for resource, count in counts.items()} for name, counts in devices.items()
+    }
     return {
         "metadata": raw_meta(name, "", labels=dict(labels or {}), **head),
         "spec": spec or {},
         "status": {
-            "allocatable": {resource: str(count) for resource, count in (allocatable or {}).items()},
+            **counted,
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
             "nodeInfo": {"kubeletVersion": "v1.34.2", "osImage": "Debian"},
         },

@@ -96,7 +96,8 @@ def test_check_finds_what_is_broken(plane: ControlPlane) -> None:
     finally:
         plane.kubectl("taint", "node", "asked-0", "dedicated-")
         plane.kubectl("label", "node", "asked-1", "nvidia.com/mig.config-", "nvidia.com/device-plugin.config-")
-    assert reported["MIG"] == ["problem: MIG is configured (all-1g.10gb): the operator leaves the node alone"]
+    divided = "is divided by MIG (nvidia.com/mig.config=all-1g.10gb)"
+    assert reported["Whole GPUs"] == [f"problem: {divided}: the operator leaves the node alone"]
     assert "names no key of ConfigMap nvidia-device-plugin-configs" in reported["Node's key"][0]
     assert "nvidia-device-plugin (dedicated)" in reported["NVIDIA's taints"][0]
 

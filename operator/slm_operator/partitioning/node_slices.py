@@ -62,9 +62,9 @@ PARTS: Mapping[str, str] = {
     **{name: one.part for one in SHARING_DAEMONS for name in one.containers},
 }
 """Which part of NVIDIA's stack a container is, by its name in NVIDIA's own chart and in the GPU Operator."""
-_NO_STRATEGY = "none"
+UNSHARED_STRATEGY = "none"
 """The label's word for GPUs that nobody shares."""
-_MODES = {one.label: mode for mode, one in STRATEGIES.items()} | {_NO_STRATEGY: EXCLUSIVE.mode}
+_MODES = {one.label: mode for mode, one in STRATEGIES.items()} | {UNSHARED_STRATEGY: EXCLUSIVE.mode}
 
 
 NODE_SLICES = Partitioning(

@@ -20,6 +20,7 @@ from slm_operator.yaml_decoding import decode_yaml
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_DOMAIN = "nvidia.com/"
 _DEFAULT_KEY = "default"
 """What a config-manager takes by its fallback `named`, when nothing else is said."""
 
@@ -77,7 +78,7 @@ def class_of_config(text: str) -> SliceClass | None:
             return None
         for mode, strategy in STRATEGIES.items():
             for resource in (sharing.get(strategy.stanza) or {}).get("resources") or ():
-                if resource["name"] != names.NVIDIA_GPU:
+                if _full_name(resource["name"]) != names.NVIDIA_GPU:
                     continue
                 replicas = int(resource["replicas"])
                 if replicas > MOST_REPLICAS:
@@ -87,6 +88,11 @@ def class_of_config(text: str) -> SliceClass | None:
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         return None
     return UNSHARED
+
+
+def _full_name(resource: str) -> str:
+    """NB: NVIDIA puts its domain in front of a name without one, here and where it looks for the resource."""
+    return resource if resource.startswith(_DOMAIN) else f"{_DOMAIN}{resource}"
 
 
 class Defaults(Protocol):

@@ -139,6 +139,9 @@ class ProfileView:
     """Opted-in nodes, while there is no Job or its pod waits for one."""
     gpu_pods: tuple[PodRecord, ...] = ()
     """Pods that hold their GPUs."""
+    config_map: ConfigMapRecord | None = None
+    daemons: tuple[DaemonPodRecord, ...] = ()
+    """Of NVIDIA's stack on them, and what its ConfigMap says: whether their GPUs are whole."""
     about_to_change: frozenset[str] = frozenset()
     """Nodes that the fleet changes, or will when their turn comes."""
     refused_because: str | None = None

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from slm_operator.settings import Settings
     from slm_operator.slo.monitor import Verdict
     from slm_operator.watch.records import (
+        ConfigMapRecord,
         DeploymentRecord,
         JobRecord,
         PodRecord,
@@ -127,6 +128,8 @@ class Gatherer:
             turn=self._turn(record) if waits and not (begins and self._is_idle(record)) else ALONE,
             nodes=self.caches.nodes.by(OURS, True) if waits else (),
             gpu_pods=self.caches.pods.by(GPU, True) if waits else (),
+            config_map=self._plugin_config() if waits else None,
+            daemons=tuple(self.caches.daemons) if waits else (),
             about_to_change=frozenset(name for answer in given for name in answer.changing),
             refused_because=refusal.because if refusal is not None else None,
             paused=begins and self.users.all_paused(record),
@@ -136,11 +139,10 @@ class Gatherer:
 
     def fleet(self) -> FleetView:
         """The view of all nodes and demands."""
-        plugin = self.settings.device_plugin
         living = {
             record.meta.key: self.demand(record) for record in self.caches.deployments if not record.meta.deleting
         }
-        named = (node.meta.labels.get(plugin.config_label) for node in self.caches.nodes)
+        named = (node.meta.labels.get(self.settings.device_plugin.config_label) for node in self.caches.nodes)
         pods = self.caches.pods.by(GPU, True)
         homes = {pod.node for pod in pods if pod.node is not None}
         return FleetView(
@@ -151,9 +153,13 @@ class Gatherer:
             memory=self.memory,
             pods=pods,
             lost_nodes=frozenset(name for name in homes if self.caches.nodes.get(Key("", name)) is None),
-            config_map=self.caches.config_maps.get(Key(plugin.namespace, plugin.config_map)),
+            config_map=self._plugin_config(),
             daemons=tuple(sorted(self.caches.daemons, key=lambda one: one.meta.key)),
         )
+
+    def _plugin_config(self) -> ConfigMapRecord | None:
+        plugin = self.settings.device_plugin
+        return self.caches.config_maps.get(Key(plugin.namespace, plugin.config_map))
 
     def demand(self, record: DeploymentRecord) -> Demand | None:
         """What a deployment wants, computed again only when it or its profile changed."""

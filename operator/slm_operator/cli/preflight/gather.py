@@ -21,18 +21,18 @@ from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.decoding import decode
 from slm_operator.kube.errors import Forbidden, NotFound
 from slm_operator.kube.resources import LEASE, NODE, POD
-from slm_operator.planning.fleet.node.annotations import failures_in
-from slm_operator.planning.fleet.node.state import NodeState, is_opted_in
+from slm_operator.planning.fleet.node.state import node_states
 from slm_operator.planning.fleet.tolerations import tolerations_of
+from slm_operator.planning.views import FleetView
 from slm_operator.watch import projection
+from slm_operator.watch.records import ConfigMapRecord, Key, Meta
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from slm_operator.cli.preflight.facts import SchemaSeen
     from slm_operator.cli.preflight.stack import DaemonSet
     from slm_operator.settings import Settings
-    from slm_operator.watch.records import DaemonPodRecord
 
 RENEWAL_SECONDS = 3.5
 """A little longer than the operator takes to renew its Lease."""
@@ -61,6 +61,8 @@ async def gather(cluster: Cluster) -> Facts:
         may(_wishes(cluster), "list slmdeployments"),
         _libraries(cluster, settings.profiles.library_namespaces),
     )
+    seen = () if isinstance(pods, Unseen) else pods
+    texts = {} if config is None or isinstance(config, Unseen) else config
     return Facts(
         namespace=cluster.namespace,
         server=version,
@@ -71,7 +73,7 @@ async def gather(cluster: Cluster) -> Facts:
         settings=settings,
         settings_doubt=doubt,
         rights_missing=lacking,
-        nodes=raws if isinstance(raws, Unseen) else _nodes(raws, () if isinstance(pods, Unseen) else pods, settings),
+        nodes=raws if isinstance(raws, Unseen) else _nodes(raws, seen, texts, settings),
         plugin_pods_seen=not isinstance(pods, Unseen),
         daemon_sets=daemon_sets if isinstance(daemon_sets, Unseen) else _stack(daemon_sets),
         plugin_config=config,
@@ -125,23 +127,25 @@ def _stack(raws: Iterable[dict[str, Any]]) -> tuple[DaemonSet, ...]:
     return tuple(one for one in map(daemon_set, raws) if one is not None)
 
 
-def _nodes(raws: Iterable[dict[str, Any]], pods: Iterable[dict[str, Any]], settings: Settings) -> tuple[Node, ...]:
-    project = projection.daemons_of(settings.device_plugin.namespace)
-    daemons = [one for one in map(project, pods) if one is not None]
-    return tuple(_node(raw, daemons, settings) for raw in raws)
-
-
-def _node(raw: dict[str, Any], daemons: Iterable[DaemonPodRecord], settings: Settings) -> Node:
-    record = projection.node(raw)
-    state = NodeState(
-        node=record,
-        opted_in=is_opted_in(record, settings),
-        requested_config=record.meta.labels.get(settings.device_plugin.config_label),
-        daemons=tuple(one for one in daemons if one.node == record.meta.key.name),
-        failures=failures_in(record.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
+def _nodes(
+    raws: Sequence[dict[str, Any]], pods: Iterable[dict[str, Any]], texts: Mapping[str, str], settings: Settings
+) -> tuple[Node, ...]:
+    """The nodes as the operator sees them."""
+    plugin = settings.device_plugin
+    project = projection.daemons_of(plugin.namespace)
+    view = FleetView(
+        demands=(),
+        nodes=tuple(map(projection.node, raws)),
+        daemons=tuple(one for one in map(project, pods) if one is not None),
+        config_map=ConfigMapRecord(
+            meta=Meta(key=Key(plugin.namespace, plugin.config_map), uid=""), data=texts
+        ),
     )
-    info = (raw.get("status") or {}).get("nodeInfo") or {}
-    return Node(state=state, kubelet=str(info.get("kubeletVersion") or ""))
+    infos = {raw["metadata"]["name"]: (raw.get("status") or {}).get("nodeInfo") or {} for raw in raws}
+    return tuple(
+        Node(state=one, kubelet=str(infos[one.name].get("kubeletVersion") or ""))
+        for one in node_states(view, settings)
+    )
 
 
 async def _libraries(cluster: Cluster, asked: Iterable[str]) -> dict[str, bool | Unseen]:

@@ -14,7 +14,6 @@ from slm_operator.partitioning.discovery import (
     COUNT_LABEL,
     DRIVER_LABEL,
     MEMORY_LABEL,
-    MIG_CONFIG_LABEL,
     PRODUCT_LABEL,
     newest_cuda,
 )
@@ -88,14 +87,14 @@ def _driver(node: Node, facts: Facts) -> Answer | None:
     )
 
 
-def _mig(node: Node, facts: Facts) -> Answer:
-    mig = node.state.node.meta.labels.get(MIG_CONFIG_LABEL)
-    if mig is not None and "all-disabled" not in mig:
+def _whole(node: Node, facts: Facts) -> Answer:
+    parts = node.state.parts
+    if parts is not None and parts.for_good:
         return problem(
-            f"MIG is configured ({mig}): the operator leaves the node alone",
-            f"set {MIG_CONFIG_LABEL}=all-disabled there, or take {facts.settings.nodes.opt_in_label} away",
+            f"{parts.what} ({parts.evidence}): the operator leaves the node alone",
+            f"{parts.remedy}, or take {facts.settings.nodes.opt_in_label} away",
         )
-    return ok("off")
+    return ok("nothing but the device plugin divides them")
 
 
 def _plugin_pod(node: Node, facts: Facts) -> Answer | None:
@@ -151,9 +150,11 @@ def _allocatable(node: Node, facts: Facts) -> Answer | None:
     if state.changing:
         return warning(f"being changed to {state.purpose or 'another class'}", "wait, or see the node's events")
     seen = state.observed_class or UNSHARED
-    if state.partitioned_externally and not state.node.allocatable.get(NODE_SLICES.resource):
+    if state.parts is not None and state.parts.for_good:
+        return None
+    if state.parts is not None and state.partitioned_externally and not state.node.allocatable.get(NODE_SLICES.resource):
         return warning(
-            f"partitioned as {seen.label} by another party without renaming: its slices are not {NODE_SLICES.resource}",
+            f"partitioned by another party without renaming: it {state.parts.because}, none of them {NODE_SLICES.resource}",
             "set renameByDefault in its configuration, or give the node back unpartitioned",
         )
     if daemon_of(seen) is not None and not facts.plugin_pods_seen:
@@ -210,7 +211,7 @@ NODE_CHECKS: tuple[tuple[str, NodeCheck], ...] = (
     ("Kubelet", _kubelet),
     ("GPU labels", _discovery),
     ("Driver", _driver),
-    ("MIG", _mig),
+    ("Whole GPUs", _whole),
     ("Plugin's pod", _plugin_pod),
     ("Node's key", _requested_config),
     ("Former change", _failed),

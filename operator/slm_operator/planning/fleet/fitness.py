@@ -16,7 +16,6 @@ from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.discovery import (
     COMPUTE_MAJOR_LABEL,
     COMPUTE_MINOR_LABEL,
-    MIG_CONFIG_LABEL,
     PRODUCT_LABEL,
     compute_capability,
 )
@@ -102,7 +101,7 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
     if state.our_pods or state.busy_pods or state.marked:
         return state.name
     labels = state.node.meta.labels
-    known = (PRODUCT_LABEL, MIG_CONFIG_LABEL, COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL)
+    known = (PRODUCT_LABEL, COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL)
     return (
         tuple(labels.get(name) for name in (*known, *selectors)),
         (
@@ -113,7 +112,7 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
             state.node.taints,
             state.has_config_manager,
         ),
-        (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.partitioned_externally),
+        (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.parts),
         (tuple(state.failures.items()), tuple(state.node.allocatable.items()), state.mps_fault),
     )
 
@@ -132,6 +131,10 @@ def _is_usable(state: NodeState, _demand: Demand, _settings: Settings) -> str | 
     if not state.node.ready:
         return "is not ready"
     return "is cordoned" if state.node.unschedulable else None
+
+
+def _can_be_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
+    return state.parts.because if state.parts is not None and state.parts.for_good else None
 
 
 def _has_gpus(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
@@ -168,8 +171,10 @@ def _is_ours_to_partition(state: NodeState, demand: Demand, settings: Settings) 
         return "was repartitioned by another party"
     if state.label_changed_externally:
         return f"had {settings.device_plugin.config_label} set to {state.requested_config} by another party"
-    if not state.partitioned_externally:
+    if state.parts is None or not state.partitioned_externally:
         return None
+    if state.observed_class in {None, UNSHARED}:
+        return f"{state.parts.because}: it was partitioned by another party, and cannot be used"
     if state.lags:
         return _lag(state, settings)
     if state.observed_class != demand.slice_class:
@@ -190,9 +195,6 @@ def _lag(state: NodeState, settings: Settings) -> str:
 
 
 def _can_be_switched(state: NodeState, demand: Demand, settings: Settings) -> str | None:
-    mig = state.node.meta.labels.get(MIG_CONFIG_LABEL)
-    if mig is not None and "all-disabled" not in mig:
-        return f"is managed by MIG ({MIG_CONFIG_LABEL}): disable MIG there or use another node"
     if state.has_config_manager or state.observed_class == demand.slice_class:
         return None
     plugin = settings.device_plugin
@@ -245,9 +247,11 @@ def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> AboutPods
 
 
 def _is_whole(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
-    if state.changing or state.observed_class not in {None, UNSHARED}:
-        return "its GPUs are partitioned into slices"
-    return None if state.node.allocatable.get(WHOLE_GPUS.resource) else f"has no {WHOLE_GPUS.resource} allocatable"
+    if state.changing:
+        return "is being repartitioned or given back"
+    if state.parts is not None:
+        return state.parts.because
+    return None if state.whole_gpus else f"has no {WHOLE_GPUS.resource} allocatable"
 
 
 def _may_change(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
@@ -261,7 +265,7 @@ def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | 
 
 _REASONS: Mapping[Check, Reason] = {_is_free: Reason.FOREIGN_PODS, _holds_configuration: Reason.MPS_SIGNAL_LOST}
 _TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_partition, _failed_before)
-_FITS = (_opted_in, _is_usable, _has_gpus, _is_product, _is_selected, _is_tolerated)
+_FITS = (_opted_in, _is_usable, _can_be_whole, _has_gpus, _is_product, _is_selected, _is_tolerated)
 _TO_GIVE_WHOLE = (*_FITS, _is_whole)
 _TO_EMPTY = (*_FITS, _may_change, _goes_back, _is_free)
 _TO_SERVE = (

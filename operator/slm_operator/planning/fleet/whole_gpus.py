@@ -8,7 +8,6 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
-from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 from slm_operator.planning.fleet.node.state import owner_of
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def take_whole(demands: Sequence[Demand], states: Sequence[NodeState], placement
     for state in states:
         ours = sum(count for owner, count in state.replicas.items() if owner in known)
         others = sum(sum(pod.gpu_requests.values()) for pod in (*state.busy_pods, *state.our_pods)) - ours
-        placement.free[state.name] = max(0, state.node.allocatable.get(WHOLE_GPUS.resource, 0) - others)
+        placement.free[state.name] = max(0, state.whole_gpus - others)
     for state in states:
         for owner, count in state.replicas.items():
             demand = known.get(owner)

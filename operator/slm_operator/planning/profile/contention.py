@@ -72,7 +72,7 @@ def _can_have_whole_gpus(state: NodeState) -> bool:
     if state.changing:
         return True
     is_sliced = names.SERVES_LABEL in state.node.meta.labels
-    return state.switched if is_sliced else state.node.allocatable.get(WHOLE_GPUS.resource, 0) > 0
+    return state.switched if is_sliced else state.whole_gpus > 0
 
 
 def _replicas_alone(state: NodeState) -> tuple[PodRecord, ...]:
@@ -82,7 +82,7 @@ def _replicas_alone(state: NodeState) -> tuple[PodRecord, ...]:
         return ()
     is_sliced = names.SERVES_LABEL in state.node.meta.labels
     held = sum(pod.gpu_requests.get(WHOLE_GPUS.resource, 0) for pod in staying)
-    return staying if is_sliced or held >= state.node.allocatable.get(WHOLE_GPUS.resource, 0) else ()
+    return staying if is_sliced or held >= state.whole_gpus else ()
 
 
 def _scaled_down(replicas: Iterable[PodRecord]) -> str:

@@ -80,14 +80,20 @@ def _would_do(nodes: list[str]) -> str:
 
 def opted_in(view: ProfileView, settings: Settings) -> list[NodeState]:
     """The nodes that an administrator has given us."""
-    seen = FleetView(demands=(), nodes=view.nodes, pods=view.gpu_pods)
+    seen = FleetView(
+        demands=(), nodes=view.nodes, pods=view.gpu_pods, config_map=view.config_map, daemons=view.daemons
+    )
     return [state for state in node_states(seen, settings) if state.opted_in]
 
 
 def is_selected(state: NodeState, gpu: GpuSpec) -> bool:
     """Whether the profile's pod may run there, whoever is there now."""
     labels = state.node.meta.labels
-    return not _missing(state, gpu) and gpu.product in {None, labels.get(PRODUCT_LABEL)}
+    return (
+        not state.partitioned_externally
+        and not _missing(state, gpu)
+        and gpu.product in {None, labels.get(PRODUCT_LABEL)}
+    )
 
 
 def _missing(state: NodeState, gpu: GpuSpec) -> list[str]:
@@ -110,6 +116,7 @@ def unfit(state: NodeState, gpu: GpuSpec) -> str | None:
             f"has {labels.get(PRODUCT_LABEL)}, not {gpu.product}",
         ),
         (bool(missing), f"lacks label {', '.join(missing)}"),
+        (state.partitioned_externally, state.parts.because if state.parts is not None else ""),
         *_taints(state, gpu),
     )
     return next((words for applies, words in obstacles if applies), None)
@@ -117,7 +124,7 @@ def unfit(state: NodeState, gpu: GpuSpec) -> str | None:
 
 def _taken(state: NodeState) -> tuple[tuple[bool, Sentence], ...]:
     holders = (*state.busy_pods, *state.our_pods)
-    whole = state.node.allocatable.get(WHOLE_GPUS.resource, 0)
+    whole = state.whole_gpus
     held = sum(pod.gpu_requests.get(WHOLE_GPUS.resource, 0) for pod in holders)
     served = state.node.meta.labels.get(names.SERVES_LABEL)
     return (

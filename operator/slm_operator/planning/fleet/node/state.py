@@ -24,7 +24,7 @@ from slm_operator.partitioning.node_slices import (
     shown_class,
 )
 from slm_operator.partitioning.plugin_config import configured_class, is_ours
-from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
+from slm_operator.partitioning.whole_gpus import WHOLE_GPUS, parts_of_gpus
 from slm_operator.planning.fleet.node.annotations import Marks, change_in, failures_in
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from slm_operator.partitioning.base import SliceClass
     from slm_operator.partitioning.config_manager import ConfigManager, Fault
     from slm_operator.partitioning.node_slices import Daemon
+    from slm_operator.partitioning.whole_gpus import Parts
     from slm_operator.planning.views import FleetView
     from slm_operator.settings import Settings
     from slm_operator.watch.records import DaemonPodRecord, Key, NodeRecord, PodRecord
@@ -73,6 +74,8 @@ class NodeState:
     """Our labels: the class that replicas select, and whom its slices serve."""
     observed_class: SliceClass | None = field(init=False, repr=False, compare=False)
     """How feature discovery says the GPUs are partitioned. None when it does not say."""
+    parts: Parts | None = field(init=False, repr=False, compare=False)
+    """Why what it offers as `nvidia.com/gpu` are no whole GPUs; None where nothing says so."""
 
     def __post_init__(self) -> None:
         meta = self.node.meta
@@ -87,6 +90,19 @@ class NodeState:
             self, "marks", Marks(meta.labels.get(names.CLASS_LABEL), meta.labels.get(names.SERVES_LABEL))
         )
         object.__setattr__(self, "observed_class", shown_class(meta.labels))
+        in_force = None if self.switched or self.changing or not self.has_config_manager else self.configured_class
+        found = parts_of_gpus(meta.labels, self.node.capacity, self.node.allocatable, in_force)
+        object.__setattr__(self, "parts", found)
+
+    @property
+    def whole_gpus(self) -> int:
+        """Whole GPUs that it offers: those that its device plugin takes for unhealthy are none."""
+        return 0 if self.parts is not None else self.node.allocatable.get(WHOLE_GPUS.resource, 0)
+
+    @property
+    def usable_gpus(self) -> int:
+        """GPUs that slices can be made of: the healthy ones, where it offers whole GPUs, else all."""
+        return min(self.gpus, self.whole_gpus) or self.gpus
 
     @property
     def gpu_bytes(self) -> int:
@@ -130,7 +146,7 @@ class NodeState:
     @property
     def partitioned_externally(self) -> bool:
         """Whether its GPUs are shared, but not by us: such a node is used as it is, or not at all."""
-        return self.observed_class not in {None, UNSHARED} and not self.switched and not self.changing
+        return self.parts is not None and not self.switched and not self.changing
 
     @property
     def lags(self) -> bool:
