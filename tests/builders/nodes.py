@@ -61,9 +61,7 @@ def raw_node(
 ) -> Raw:
     """A node with what is said of it, and nothing of GPUs by itself. `capacity`: where it is not what is allocatable."""
     devices = {"allocatable": allocatable or {}, "capacity": (allocatable if capacity is None else capacity) or {}}
-    counted = {
-        name: {resource: str(count) for resource, count in counts.items()} for name, counts in devices.items()
-    }
+    counted = {name: {resource: str(count) for resource, count in counts.items()} for name, counts in devices.items()}
     return {
         "metadata": raw_meta(name, "", labels=dict(labels or {}), **head),
         "spec": spec or {},

@@ -68,4 +68,4 @@ def test_slices_of_gkes_own_plugin_are_left_alone(spec: SLMDeploymentSpec) -> No
     actions, waits_for = planned(gke_node(GKES_OWN, {names.NVIDIA_GPU: 2}), spec)
     assert actions == ()
     assert waits_for is not None
-    assert "nvidia.com/gpu.count" in waits_for
+    assert "shared by the cloud (cloud.google.com/gke-gpu-sharing-strategy=time-sharing)" in waits_for

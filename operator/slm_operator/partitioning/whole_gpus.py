@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.partitioning import discovery
 from slm_operator.partitioning.base import UNSHARED, Partitioning
-from slm_operator.partitioning.node_slices import REPLICAS_LABEL, UNSHARED_STRATEGY, STRATEGY_LABEL
+from slm_operator.partitioning.node_slices import REPLICAS_LABEL, STRATEGY_LABEL, UNSHARED_STRATEGY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,8 +108,8 @@ def _by_the_plugin(labels: Mapping[str, str], product: str, configured: SliceCla
         found = f"{REPLICAS_LABEL}={replicas}"
     elif product.endswith(discovery.SHARED_SUFFIX):
         found = f"{discovery.PRODUCT_LABEL}={product}"
-    elif configured not in {None, UNSHARED}:
-        found = f"its device plugin is configured for {configured.label if configured else ''}"
+    elif configured is not None and configured != UNSHARED:
+        found = f"its device plugin is configured for {configured.label}"
     else:
         return None
     return Parts(evidence=found, what="offers slices of its GPUs, not whole ones")

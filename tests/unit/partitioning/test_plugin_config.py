@@ -23,6 +23,11 @@ def test_our_own_configuration_is_read_as_what_it_is(mode: SharingMode) -> None:
     assert class_of_config(plugin_config(wanted)) == wanted
 
 
+def test_a_resource_without_its_domain_is_nvidias() -> None:
+    text = sharing("4", "timeSlicing").replace("nvidia.com/gpu", "gpu")
+    assert class_of_config(text) == SliceClass(mode=SharingMode.TIME_SLICING, engines_per_gpu=4)
+
+
 def test_a_configuration_without_sharing_leaves_the_gpu_whole() -> None:
     assert class_of_config("version: v1\n") == SliceClass(mode=SharingMode.EXCLUSIVE, engines_per_gpu=1)
 

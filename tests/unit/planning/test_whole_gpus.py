@@ -6,7 +6,7 @@ From raw nodes as NVIDIA's stack, a cloud or a hand leaves them. What reports fr
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_operator.api import names
@@ -14,9 +14,11 @@ from slm_operator.api.profile import GpuSpec
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.gpu import gpu_wait, preferences
 from slm_operator.planning.views import FleetPlan, FleetView, ProfileView
-from slm_operator.watch.records import NodeRecord
 
 from tests import builders as build
+
+if TYPE_CHECKING:
+    from slm_operator.watch.records import NodeRecord
 
 A10G, A100 = "NVIDIA-A10G", "NVIDIA-A100-SXM4-40GB"
 CONFIG = build.SETTINGS.device_plugin.config_label
@@ -84,7 +86,9 @@ CASES = {
         labels={"cloud.google.com/gke-gpu-sharing-strategy": "time-sharing"}, offers=TWELVE, words="shared by the cloud"
     ),
     "a cloud that divides GPUs": Case(
-        labels={"cloud.google.com/gke-gpu-partition-size": "1g.5gb"}, offers=SEVEN, words="gke-gpu-partition-size=1g.5gb"
+        labels={"cloud.google.com/gke-gpu-partition-size": "1g.5gb"},
+        offers=SEVEN,
+        words="gke-gpu-partition-size=1g.5gb",
     ),
     "virtual GPUs": Case(
         labels={"nvidia.com/vgpu.present": "true"}, offers={names.NVIDIA_GPU: 1}, words="has virtual GPUs"
@@ -156,9 +160,7 @@ def test_a_gpu_of_which_nothing_says_otherwise_is_whole(labels: dict[str, str]) 
 
 
 def test_a_node_without_feature_discovery_takes_profiles() -> None:
-    raw = build.raw_node(
-        labels=build.OPTED_IN | {"kubernetes.io/hostname": "gpu-1"}, allocatable={names.NVIDIA_GPU: 4}
-    )
+    raw = build.raw_node(labels=build.OPTED_IN | {"kubernetes.io/hostname": "gpu-1"}, allocatable={names.NVIDIA_GPU: 4})
     view = ProfileView(profile=build.profile(build.deployment()), nodes=(build.read_node(raw),))
     assert len(preferences(view, GpuSpec(), build.SETTINGS)) == 1
 

@@ -137,14 +137,11 @@ def _nodes(
         demands=(),
         nodes=tuple(map(projection.node, raws)),
         daemons=tuple(one for one in map(project, pods) if one is not None),
-        config_map=ConfigMapRecord(
-            meta=Meta(key=Key(plugin.namespace, plugin.config_map), uid=""), data=texts
-        ),
+        config_map=ConfigMapRecord(meta=Meta(key=Key(plugin.namespace, plugin.config_map), uid=""), data=texts),
     )
     infos = {raw["metadata"]["name"]: (raw.get("status") or {}).get("nodeInfo") or {} for raw in raws}
     return tuple(
-        Node(state=one, kubelet=str(infos[one.name].get("kubeletVersion") or ""))
-        for one in node_states(view, settings)
+        Node(state=one, kubelet=str(infos[one.name].get("kubeletVersion") or "")) for one in node_states(view, settings)
     )
 
 

@@ -152,7 +152,11 @@ def _allocatable(node: Node, facts: Facts) -> Answer | None:
     seen = state.observed_class or UNSHARED
     if state.parts is not None and state.parts.for_good:
         return None
-    if state.parts is not None and state.partitioned_externally and not state.node.allocatable.get(NODE_SLICES.resource):
+    if (
+        state.parts is not None
+        and state.partitioned_externally
+        and not state.node.allocatable.get(NODE_SLICES.resource)
+    ):
         return warning(
             f"partitioned by another party without renaming: it {state.parts.because}, none of them {NODE_SLICES.resource}",
             "set renameByDefault in its configuration, or give the node back unpartitioned",

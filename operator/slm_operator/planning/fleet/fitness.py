@@ -178,8 +178,7 @@ def _is_ours_to_partition(state: NodeState, demand: Demand, settings: Settings) 
     if state.lags:
         return _lag(state, settings)
     if state.observed_class != demand.slice_class:
-        seen = state.observed_class.label if state.observed_class else "slices"
-        return f"was partitioned as {seen} by another party: it is used as it is, or not at all"
+        return f"was partitioned as {state.observed_class.label} by another party: it is used as it is, or not at all"
     if not state.node.allocatable.get(NODE_SLICES.resource):
         return f"was partitioned by another party without renaming: its slices are not {NODE_SLICES.resource} (renameByDefault)"
     return None

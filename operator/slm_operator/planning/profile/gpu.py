@@ -80,9 +80,7 @@ def _would_do(nodes: list[str]) -> str:
 
 def opted_in(view: ProfileView, settings: Settings) -> list[NodeState]:
     """The nodes that an administrator has given us."""
-    seen = FleetView(
-        demands=(), nodes=view.nodes, pods=view.gpu_pods, config_map=view.config_map, daemons=view.daemons
-    )
+    seen = FleetView(demands=(), nodes=view.nodes, pods=view.gpu_pods, config_map=view.config_map, daemons=view.daemons)
     return [state for state in node_states(seen, settings) if state.opted_in]
 
 

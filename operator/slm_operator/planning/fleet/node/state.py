@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.manifests.metadata import label_value
 from slm_operator.partitioning import discovery, partitioning_of
-from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.config_manager import fault_among
 from slm_operator.partitioning.node_slices import (
     CONFIG_MANAGERS,
