@@ -15,7 +15,8 @@ from tests.conftest import own_namespace
 from tests.control_plane.commands import findings
 from tests.control_plane.gpu_fleet import GPU, MODEL, SHARED, plugins, shown_labels, slm_profile
 from tests.control_plane.operator_process import operator, wait_until
-from tests.standin.deployment import CHART, GPU_NODE_LABEL, objects
+from tests.standin.deployment import GPU_NODE_LABEL, objects
+from tests.standin.releases import CHART
 from tests.testbed.cluster import apply_crds
 from tests.testbed.control_plane import ControlPlane, control_plane
 

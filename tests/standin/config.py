@@ -3,7 +3,7 @@
 Pure: text in, `PluginConfig` or `ConfigError` out. Upstream: `api/config/v1` and `validateFlags` of the
 plugin's main, v0.20.0. Unknown keys are ignored, as upstream's non-strict parser does; `rename` and `devices`
 of a shared resource parse and mean nothing. It must never be stricter or laxer than upstream about the
-fields that the operator writes.
+fields that the operator writes or keeps.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,12 @@ from typing import Any, Literal, cast, get_args
 
 import yaml
 
+from .releases import LATEST, Version, does
+
 Strategy = Literal["none", "time-slicing", "mps"]
 Policy = Literal["distributed", "packed"]
+ListStrategy = Literal["envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]
+IdStrategy = Literal["uuid", "index"]
 
 GPU = "nvidia.com/gpu"
 STRATEGY_OF_KEY: dict[str, Strategy] = {"timeSlicing": "time-slicing", "mps": "mps"}
@@ -40,6 +44,10 @@ class PluginConfig:
     sharing: Sharing = Sharing()
     policy: Policy = "distributed"
     mps_root: str | None = None  # on the host
+    driver_root: str = "/"  # on the host
+    list_strategies: tuple[ListStrategy, ...] = ("envvar",)  # how a container is told its devices
+    id_strategy: IdStrategy = "uuid"  # how it is told which
+    pass_device_specs: bool = False  # whether the kubelet is told of the device files as well
 
     @property
     def resource(self) -> str:
@@ -47,17 +55,33 @@ class PluginConfig:
         return f"{GPU}.shared" if self.sharing.renamed else GPU
 
 
-def parse(text: str, *, mps_root: str | None = None) -> PluginConfig:
-    """Read the file; the flag given on the command line wins over that in it. Raises ConfigError."""
+FLAGS: dict[str, tuple[str, str, object]] = {
+    "mpsRoot": ("", "MPS_ROOT", None),
+    "nvidiaDriverRoot": ("", "NVIDIA_DRIVER_ROOT", "/"),
+    "deviceListStrategy": ("plugin", "DEVICE_LIST_STRATEGY", "envvar"),
+    "deviceIDStrategy": ("plugin", "DEVICE_ID_STRATEGY", "uuid"),
+    "passDeviceSpecs": ("plugin", "PASS_DEVICE_SPECS", False),
+    "sharedDevicesAllocationPolicy": ("plugin", "SHARED_DEVICES_ALLOCATION_POLICY", None),
+}
+"""Where the file has a flag (below `flags`), the variable that wins over it, and what holds without both."""
+NOTHING_SET: Mapping[str, str] = {}
+
+
+def parse(text: str, *, env: Mapping[str, str] = NOTHING_SET, version: Version = LATEST) -> PluginConfig:
+    """Read the file; a variable of the environment wins over it, as upstream's command line does. Raises ConfigError."""
     document = _mapping(_load(text), "configuration")
-    version = document.get("version") or "v1"
-    if version != "v1":
-        raise ConfigError(_parsing(f"unknown version: {version}"))
-    flags = _mapping(document.get("flags"), "flags")
+    found = document.get("version") or "v1"
+    if found != "v1":
+        raise ConfigError(_parsing(f"unknown version: {found}"))
+    flags = _flags(_mapping(document.get("flags"), "flags"), env)
     return PluginConfig(
         sharing=_sharing(_mapping(document.get("sharing"), "sharing")),
-        policy=_policy(_mapping(flags.get("plugin"), "flags.plugin").get("sharedDevicesAllocationPolicy")),
-        mps_root=mps_root or flags.get("mpsRoot") or None,
+        policy=_policy(flags["sharedDevicesAllocationPolicy"]) if does("packs", version) else "distributed",
+        mps_root=flags["mpsRoot"] or None,
+        driver_root=flags["nvidiaDriverRoot"],
+        list_strategies=_list_strategies(flags["deviceListStrategy"]),
+        id_strategy=_id_strategy(flags["deviceIDStrategy"]),
+        pass_device_specs=flags["passDeviceSpecs"] in {True, "true"},
     )
 
 
@@ -123,6 +147,28 @@ def _policy(value: object) -> Policy:
     if value not in get_args(Policy):
         raise ConfigError(f"invalid --shared-devices-allocation-policy option: {value}")
     return cast("Policy", value)
+
+
+def _flags(flags: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
+    found = {}
+    for name, (below, variable, default) in FLAGS.items():
+        held = _mapping(flags.get(below), f"flags.{below}") if below else flags
+        written = held.get(name)
+        found[name] = env.get(variable) or (default if written is None else written)
+    return found
+
+
+def _list_strategies(value: object) -> tuple[ListStrategy, ...]:
+    named = value.split(",") if isinstance(value, str) else value
+    if not isinstance(named, list) or not named or not set(named) <= set(get_args(ListStrategy)):
+        raise ConfigError(f"invalid --device-list-strategy option: {named}")
+    return cast("tuple[ListStrategy, ...]", tuple(named))
+
+
+def _id_strategy(value: object) -> IdStrategy:
+    if value not in get_args(IdStrategy):
+        raise ConfigError(f"invalid --device-id-strategy option: {value}")
+    return cast("IdStrategy", value)
 
 
 def _mapping(value: object, where: str) -> Mapping[str, Any]:

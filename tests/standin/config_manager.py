@@ -3,19 +3,22 @@
     label value --(differs from the last)--> key of the projected ConfigMap --> symlink --(differs)--> SIGHUP
 
 It acts on changes of the label alone, so content edited under the key in use is never loaded. Whatever goes wrong
-ends the process with an error, and its container is restarted. Upstream: `cmd/config-manager/main.go` of v0.20.0.
+ends the process with an error, and its container is restarted. NB: by then the link is changed, so that what comes after a signal
+that found nobody is `already configured`. Upstream: `cmd/config-manager/main.go` of v0.20.0.
 """
 
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Self
 
 from .node import ApiNode, changes
+from .releases import SOUND, Version, does, version_from
+from .settings import place
 
 LABEL = "nvidia.com/device-plugin.config"
 
@@ -37,20 +40,20 @@ class Options:
     label: str = LABEL  # NODE_LABEL
     oneshot: bool = False  # ONESHOT: choose once and exit, as the init container does
     neighbour: str | None = None  # PROCESS_TO_SIGNAL, None where SEND_SIGNAL is false
-    forgetful: bool = False  # STANDIN_FORGETFUL: 0.18.2 to 0.20.0, see `run`
+    version: Version = SOUND.version  # STANDIN_VERSION: BEHAVIOURS has what differs
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
         """Read NVIDIA's variables."""
         return cls(
-            available=Path(env["CONFIG_FILE_SRCDIR"]),
-            chosen=Path(env["CONFIG_FILE_DST"]),
+            available=place(env["CONFIG_FILE_SRCDIR"]),
+            chosen=place(env["CONFIG_FILE_DST"]),
             default=env.get("DEFAULT_CONFIG", ""),
             fallbacks=tuple(filter(None, env.get("FALLBACK_STRATEGIES", "").split(","))),
             label=env.get("NODE_LABEL", LABEL),
             oneshot=env.get("ONESHOT") == "true",
             neighbour=env["PROCESS_TO_SIGNAL"] if env.get("SEND_SIGNAL") == "true" else None,
-            forgetful=env.get("STANDIN_FORGETFUL") == "true",
+            version=version_from(env),
         )
 
 
@@ -77,14 +80,12 @@ def select(label: str, available: Sequence[str], default: str, fallbacks: Sequen
     raise ConfigManagerError("no config was set, no default was provided, and all fallbacks failed")
 
 
-def find_process(name: str, command_lines: Mapping[int, Sequence[str]]) -> int:
-    """The pid of the process that runs this command. Raises ConfigManagerError.
-
-    NVIDIA's commands are binaries, so their name is argv[0]; ours are scripts, so it comes after the interpreter.
-    """
-    for pid, words in sorted(command_lines.items()):
-        commands = [Path(word).name for word in words[:2]]
-        if commands and (commands[0] == name or (commands[0].startswith("python") and commands[1:] == [name])):
+def find_process(name: str, processes: Iterable[tuple[int, Sequence[str]]], version: Version) -> int:
+    """The pid of the first process whose command line begins with this word, the whole of it. Raises ConfigManagerError."""
+    for pid, words in processes:
+        if not words and does("panics", version):
+            raise ConfigManagerError("panic: runtime error: index out of range [0] with length 0")
+        if words and words[0] == name:
             return pid
     raise ConfigManagerError("error finding pid: no process found")
 
@@ -94,7 +95,7 @@ def run(options: Options, labels: Iterable[str], hang_up: Callable[[str], None])
 
     A forgetful one does not wait for the node before its first answer, so that is the one for a node without the label.
     """
-    for label in changes(chain([""], labels) if options.forgetful else labels):
+    for label in changes(chain([""], labels) if does("forgetful", options.version) else labels):
         log.info("Label change detected: %s=%s", options.label, label)
         # Of a projected ConfigMap the entries that begin with ".." are the kubelet's own.
         available = sorted(
@@ -126,20 +127,25 @@ def _point(link: Path, target: Path) -> bool:
     return True
 
 
-def command_lines() -> dict[int, list[str]]:
-    """The command line of every process in this pid namespace (the pod's, when it is shared)."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                found[int(folder.name)] = (folder / "cmdline").read_text(errors="replace").split("\0")
-            except OSError:  # ended meanwhile
-                continue
-    return found
+def processes(folder: Path) -> Iterator[tuple[int, list[str]]]:
+    """Every process of this pid namespace by its pid, and its command line. Raises ConfigManagerError.
+
+    NB: with `hostPID`, as in the MPS daemon's pod, these are all of the node; else, with a shared namespace, all of the pod.
+    """
+    for pid in sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()):
+        try:
+            text = (folder / str(pid) / "cmdline").read_text(errors="replace")
+        except OSError as error:  # NB: a process that ends meanwhile ends upstream's too
+            raise ConfigManagerError(f"error finding pid: error getting cmdline: {error}") from error
+        yield pid, text.rstrip("\0").split("\0") if text else []
 
 
 def main() -> None:
     """Run the sidecar, or the init container, on this node."""
     options = Options.from_env(os.environ)
     labels = ((metadata.get("labels") or {}).get(options.label, "") for metadata in ApiNode.from_env().watch())
-    run(options, labels, lambda name: os.kill(find_process(name, command_lines()), signal.SIGHUP))
+
+    def hang_up(name: str) -> None:
+        os.kill(find_process(name, processes(place("/proc")), options.version), signal.SIGHUP)
+
+    run(options, labels, hang_up)

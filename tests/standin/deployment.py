@@ -2,59 +2,32 @@
 
     python -m tests.standin.deployment | kubectl apply -f -      (one GPU, the image below)
 
-A node is a GPU node once it has the label `nvidia.com/gpu.present=true`.
+A node is a GPU node once it has the label `nvidia.com/gpu.present=true`. `manifests/` is NVIDIA's chart; what the GPU Operator and
+other releases make different is `releases.py`.
 """
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .releases import FEATURES, INSTALLERS, MPS, PLUGIN, SOUND, VERSION_VARIABLE, Installed, Installer, Release, dotted
 from .settings import Hardware
 
 IMAGE = "slm-operator/gpu-standin:test"
 NAMESPACE = "nvidia-device-plugin"
 CONFIGS = "nvidia-device-plugin-configs"
-GPU_NODE_LABEL = {"nvidia.com/gpu.present": "true"}
+PROBE = "daemonset/standin-probe"
+GPU_NODE_LABEL = dict(INSTALLERS[Installer.CHART].node_labels)
 MANIFESTS = Path(__file__).parent / "manifests"
 ONE_GPU = Hardware(count=1)
-
-
-FORGETFUL = ((0, 18, 2), (0, 20, 0))
-"""First and last release whose config-manager does not wait for the node before its first answer."""
-PATH = "/usr/bin/mps-control-daemon"
-"""Whom NVIDIA has the MPS daemon's config-manager signal, though the daemon runs as `mps-control-daemon`: no process is found."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """What decides whether MPS holds that a node's label chooses: a release, its signal's target, and who installed it."""
-
-    version: tuple[int, int, int] = (0, 18, 1)
-    signals: str = "mps-control-daemon"
-    daemon_first: bool = (
-        False  # in the GPU Operator's pod the daemon is the first container, in the chart's its config-manager
-    )
-
-    @property
-    def image(self) -> str:
-        """NVIDIA's own image of it."""
-        return f"nvcr.io/nvidia/k8s-device-plugin:v{'.'.join(map(str, self.version))}"
-
-    @property
-    def forgetful(self) -> bool:
-        """Whether its config-manager begins with the default configuration."""
-        return FORGETFUL[0] <= self.version <= FORGETFUL[1]
-
-
-SOUND = Release()
-CHART = Release((0, 20, 0), PATH)
-CHART_CORRECTED = Release((0, 20, 0))
-GPU_OPERATOR = Release((0, 20, 0), PATH, daemon_first=True)
-GPU_OPERATOR_BEFORE = Release((0, 18, 1), PATH, daemon_first=True)
+PART_OF = {name: part for part, name in INSTALLERS[Installer.CHART].daemon_sets.items()}
+PRIVILEGED = {"privileged": True}
+BY_ENVIRONMENT = {"DEVICE_LIST_STRATEGY": "envvar", "DEVICE_ID_STRATEGY": "uuid"}
+"""What the GPU Operator gives the plugin. NB: PASS_DEVICE_SPECS too, which is left out because there are no device files."""
 
 
 def objects(
@@ -66,65 +39,89 @@ def objects(
     ConfigMap, and the node's label does nothing. Pods restart when they are applied with other hardware.
     """
     env = {f"GPU_{name.upper()}": str(value) for name, value in asdict(hardware).items()}
-    made = [_adapted(made, image, env, config_manager) for made in _read() if config_manager or not _is_configs(made)]
-    for daemon_set in (one for one in made if one["kind"] == "DaemonSet"):
-        _as_released(daemon_set["spec"]["template"]["spec"], release)
+    made = [one for one in _read() if config_manager or one["metadata"]["name"] != CONFIGS]
+    for one in made:
+        if one["metadata"]["name"] == "standin-hardware":
+            one["data"] = env
+        if one["kind"] in {"DaemonSet", "Deployment"}:
+            pod = one["spec"]["template"]["spec"]
+            if not config_manager:
+                _remove_config_manager(pod)
+            for container in pod.get("initContainers", []) + pod["containers"]:
+                container["image"] = image
+        if one["kind"] == "DaemonSet" and one["metadata"]["name"] in PART_OF:
+            one["spec"]["template"]["metadata"]["annotations"] = {
+                "standin.slm-operator.io/hardware": str(sorted(env.items()))
+            }
+            _as_released(one, PART_OF[one["metadata"]["name"]], release)
     return made
 
 
 def pod_of(part: str, release: Release) -> dict[str, Any]:
-    """The spec of the pods of one DaemonSet, by the end of its name, with NVIDIA's own image."""
-    made = (one for one in objects(image=release.image, release=release) if one["kind"] == "DaemonSet")
-    spec: dict[str, Any] = next(
-        one["spec"]["template"]["spec"] for one in made if one["metadata"]["name"].endswith(part)
+    """The spec of the pods of one part, with NVIDIA's own image."""
+    name = release.installed.daemon_sets[part]
+    (made,) = (
+        one
+        for one in objects(image=release.image, release=release)
+        if one["kind"] == "DaemonSet" and one["metadata"]["name"] == name
     )
+    spec: dict[str, Any] = made["spec"]["template"]["spec"]
     return spec
 
 
 def _read() -> Iterator[dict[str, Any]]:
-    for path in sorted(MANIFESTS.glob("*.yaml")):
+    for path in sorted(MANIFESTS.glob("*.yaml")):  # account.yaml comes first, and has the namespace
         yield from yaml.safe_load_all(path.read_text())
 
 
-def _is_configs(made: dict[str, Any]) -> bool:
-    return made["kind"] == "ConfigMap" and made["metadata"]["name"] == CONFIGS
-
-
-def _adapted(made: dict[str, Any], image: str, env: dict[str, str], config_manager: bool) -> dict[str, Any]:  # noqa: FBT001
-    if made["kind"] == "ConfigMap" and made["metadata"]["name"] == "standin-hardware":
-        return made | {"data": env}
-    if made["kind"] != "DaemonSet":
-        return made
-    template = made["spec"]["template"]
-    template["metadata"]["annotations"] = {"standin.slm-operator.io/hardware": str(sorted(env.items()))}
-    pod = template["spec"]
-    if not config_manager:
-        _remove_config_manager(pod)
+def _as_released(made: dict[str, Any], part: str, release: Release) -> None:
+    pod, installed = made["spec"]["template"]["spec"], release.installed
     for container in pod.get("initContainers", []) + pod["containers"]:
-        container["image"] = image
-    return made
-
-
-def _as_released(pod: dict[str, Any], release: Release) -> None:
-    if release.daemon_first:
-        pod["containers"].reverse()
-    daemons = {container["command"][0] for container in pod["containers"]}
-    for container in pod.get("initContainers", []) + pod["containers"]:
-        if container["command"] != ["config-manager"]:
-            continue
-        container["env"] += [{"name": "STANDIN_FORGETFUL", "value": "true"}] if release.forgetful else []
+        container["env"] = [*container.get("env", ()), {"name": VERSION_VARIABLE, "value": dotted(release.version)}]
         for variable in container["env"]:
-            if variable["name"] == "PROCESS_TO_SIGNAL" and variable["value"] and "mps-control-daemon" in daemons:
+            if part == MPS and variable["name"] == "PROCESS_TO_SIGNAL" and variable["value"]:
                 variable["value"] = release.signals
+    if release.installer is Installer.GPU_OPERATOR:
+        _as_gpu_operator(made, part, installed)
+
+
+def _as_gpu_operator(made: dict[str, Any], part: str, installed: Installed) -> None:
+    """Its names, its order and its environment. Left out: what waits for its toolkit and driver, which are not here."""
+    template, labels = made["spec"]["template"], {"app": installed.daemon_sets[part]}
+    pod = template["spec"]
+    made["metadata"] |= {"name": installed.daemon_sets[part], "labels": labels}
+    made["spec"]["selector"] = {"matchLabels": labels}
+    template["metadata"]["labels"] = labels
+    del pod["affinity"]
+    deployed = FEATURES if part == FEATURES else PLUGIN
+    pod["nodeSelector"] = {f"nvidia.com/gpu.deploy.{deployed}": "true"} | pod.get("nodeSelector", {})
+    pod["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    if installed.daemon_first:
+        pod["containers"].reverse()
+    for container in pod["initContainers"] + pod["containers"]:
+        container["name"] = installed.containers.get(container["name"], container["name"])
+        if container["name"] == "config-manager":
+            container["securityContext"] = PRIVILEGED
+        for variable in container["env"]:
+            variable |= (
+                {"value": installed.config_manager[variable["name"]]}
+                if variable["name"] in installed.config_manager
+                else {}
+            )
+    if part == PLUGIN:
+        daemon = pod["containers"][0]
+        daemon |= {"command": ["/bin/sh", "-c"], "args": ["exec nvidia-device-plugin"], "securityContext": PRIVILEGED}
+        daemon["env"] += [{"name": name, "value": value} for name, value in BY_ENVIRONMENT.items()]
 
 
 def _remove_config_manager(pod: dict[str, Any]) -> None:
-    del pod["initContainers"], pod["shareProcessNamespace"]
-    pod["containers"] = [made for made in pod["containers"] if made["command"] != ["config-manager"]]
-    pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] not in ("available-configs", "config")]
+    pod.pop("shareProcessNamespace", None)
+    for kind in ("initContainers", "containers"):
+        pod[kind] = [made for made in pod.get(kind, ()) if made["command"] != ["config-manager"]]
+    pod["volumes"] = [one for one in pod.get("volumes", ()) if one["name"] not in ("available-configs", "config")]
     for container in pod["containers"]:
-        container["env"] = [variable for variable in container["env"] if variable["name"] != "CONFIG_FILE"]
-        mounts = container["volumeMounts"]
+        container["env"] = [variable for variable in container.get("env", ()) if variable["name"] != "CONFIG_FILE"]
+        mounts = container.get("volumeMounts", ())
         container["volumeMounts"] = [mount for mount in mounts if mount["name"] not in ("available-configs", "config")]
 
 

@@ -10,9 +10,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -22,7 +22,8 @@ from .daemon import Daemon, KilledError
 from .kubelet_api import deviceplugin_v1beta1_pb2 as api
 from .kubelet_api import deviceplugin_v1beta1_pb2_grpc as rpc
 from .node import ApiNode, follow_faults
-from .settings import Faults, Gpu, Hardware
+from .releases import LATEST, Version, version_from
+from .settings import Faults, Gpu, Hardware, place
 
 RETRY_S = 30.0
 RPC_S = 5.0
@@ -36,7 +37,7 @@ class ResourceServer(rpc.DevicePluginServicer):
     def __init__(self, offered: devices.Offer, folder: Path) -> None:
         self.offered = offered
         self.socket = folder / f"nvidia-{offered.resource.partition('/')[2]}.sock"
-        self._unhealthy: frozenset[str] = frozenset()  # GPU UUIDs
+        self._unhealthy: frozenset[str] = frozenset()  # device ids
         self._changed = threading.Condition()
         self._stopped = False
         self._server = grpc.server(ThreadPoolExecutor(max_workers=8, thread_name_prefix="grpc"))
@@ -70,11 +71,16 @@ class ResourceServer(rpc.DevicePluginServicer):
         self._server.stop(grace=None).wait()
         self.socket.unlink(missing_ok=True)
 
-    def set_unhealthy(self, gpus: frozenset[str]) -> None:
-        """Report these GPUs' devices as unhealthy, all others as healthy."""
+    def report_error(self, gpu: str) -> str | None:
+        """A critical error of this GPU (by UUID): the device that is unhealthy from now on, for as long as this server lives.
+
+        NB: one, whatever the GPU is shared by, since upstream's table from GPU to device holds the last of each.
+        """
+        device = next((device.id for device in reversed(self.offered.devices) if device.gpu == gpu), None)
         with self._changed:
-            self._unhealthy = gpus
+            self._unhealthy |= {device} if device else set()
             self._changed.notify_all()
+        return device
 
     @staticmethod
     def _options() -> api.DevicePluginOptions:
@@ -83,7 +89,7 @@ class ResourceServer(rpc.DevicePluginServicer):
     def _devices(self) -> api.ListAndWatchResponse:
         return api.ListAndWatchResponse(
             devices=[
-                api.Device(ID=device.id, health="Unhealthy" if device.gpu in self._unhealthy else "Healthy")
+                api.Device(ID=device.id, health="Unhealthy" if device.id in self._unhealthy else "Healthy")
                 for device in self.offered.devices
             ]
         )
@@ -156,8 +162,17 @@ class _refusals:  # noqa: N801 - read as a function
 
 
 def _response(grant: devices.Grant) -> api.ContainerAllocateResponse:
-    mounts = [api.Mount(container_path=mount.container_path, host_path=mount.host_path) for mount in grant.mounts]
-    return api.ContainerAllocateResponse(envs=grant.envs, mounts=mounts)
+    files = grant.device_files
+    return api.ContainerAllocateResponse(
+        envs=grant.envs,
+        mounts=[api.Mount(container_path=one.container_path, host_path=one.host_path) for one in grant.mounts],
+        annotations=grant.annotations,
+        cdi_devices=[api.CDIDevice(name=name) for name in grant.cdi_devices],
+        devices=[
+            api.DeviceSpec(container_path=one.container_path, host_path=one.host_path, permissions="rw")
+            for one in files
+        ],
+    )
 
 
 def mps_daemon_answers(control: Path) -> bool:
@@ -179,7 +194,8 @@ class Setting:
     folder: Path = Path("/var/lib/kubelet/device-plugins")
     config_file: Path = Path("/config/config.yaml")
     mps_folder: Path = Path(devices.MPS_CONTAINER_ROOT)  # the MPS root as this process sees it
-    mps_root: str | None = None  # the MPS root on the host
+    env: Mapping[str, str] = field(default_factory=dict)  # variables that win over the file
+    version: Version = LATEST
     retry_s: float = RETRY_S
 
     @property
@@ -195,14 +211,14 @@ class DevicePlugin:
         self._gpus = gpus
         self._setting = setting
         self._server: ResourceServer | None = None
-        self._unhealthy: frozenset[str] = frozenset()
+        self._xid_gpu: int | None = None
 
     def start(self) -> float | None:
         """Load the configuration, serve and register. Raises ConfigError, which ends the process."""
         setting = self._setting
         log.info("Loading configuration.")
         text = setting.config_file.read_text() if setting.config_file.exists() else ""
-        loaded = config.parse(text, mps_root=setting.mps_root)
+        loaded = config.parse(text, env=setting.env, version=setting.version)
         config.check_flags(loaded)
         log.info("Running with config: %s", loaded)
         offered = devices.offer(loaded, self._gpus)
@@ -215,7 +231,6 @@ class DevicePlugin:
                 "error waiting for MPS daemon: error checking MPS daemon health: failed to send command to MPS daemon: exit status 1"
             )
         server = ResourceServer(offered, setting.folder)
-        server.set_unhealthy(self._unhealthy)
         server.start()
         try:
             server.register(setting.kubelet)
@@ -239,12 +254,17 @@ class DevicePlugin:
             self._server = None
 
     def take(self, faults: Faults) -> None:
-        """Report the unhealthy GPU, or crash."""
+        """Hear of a GPU's error, or crash. NB: an error is told once: a plugin that starts after it knows of none."""
         if faults.crash:
             raise KilledError("the fault 'crash' is switched on")
-        self._unhealthy = frozenset(gpu.uuid for gpu in self._gpus if gpu.index == faults.unhealthy_gpu)
-        if self._server:
-            self._server.set_unhealthy(self._unhealthy)
+        if faults.xid_gpu == self._xid_gpu:
+            return
+        self._xid_gpu = faults.xid_gpu
+        if self._server is None or faults.xid_gpu is None:
+            return
+        for uuid in (gpu.uuid for gpu in self._gpus if gpu.index == faults.xid_gpu):
+            device = self._server.report_error(uuid)
+            log.info("XidCriticalError: Xid=79 on Device=%s; marking device as unhealthy.", device)
 
 
 def main() -> None:
@@ -252,8 +272,11 @@ def main() -> None:
     node = ApiNode.from_env()
     env = os.environ
     setting = Setting(
-        config_file=Path(env.get("CONFIG_FILE", "/config/config.yaml")),
-        mps_root=env.get("MPS_ROOT") or None,
+        folder=place("/var/lib/kubelet/device-plugins"),
+        config_file=place(env.get("CONFIG_FILE", "/config/config.yaml")),
+        mps_folder=place(devices.MPS_CONTAINER_ROOT),
+        env={variable: env[variable] for _below, variable, _default in config.FLAGS.values() if variable in env},
+        version=version_from(env),
         retry_s=float(env.get("RETRY_S", RETRY_S)),
     )
     daemon = Daemon(DevicePlugin(Hardware.from_env(env).gpus(node.name), setting), watched=setting.kubelet)

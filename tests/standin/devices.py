@@ -6,12 +6,14 @@ held to the recorded traces where they say something.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from .config import PluginConfig, Policy
+from .config import GPU, PluginConfig, Policy
 from .settings import Gpu
 
 MPS_CONTAINER_ROOT = "/mps"
+LIST_FOLDER = "/var/run/nvidia-container-devices"
+"""Where the names of mounts tell a container its devices."""
 
 
 class RequestRefusedError(Exception):
@@ -24,6 +26,7 @@ class Device:
 
     id: str  # GPU-<uuid>, or GPU-<uuid>::<n> with n from 0
     gpu: str  # GPU-<uuid>
+    index: int = 0  # of the GPU
 
     @property
     def is_replica(self) -> bool:
@@ -58,14 +61,17 @@ class Grant:
 
     envs: dict[str, str]
     mounts: tuple[Mount, ...] = ()
+    annotations: dict[str, str] = field(default_factory=dict)
+    cdi_devices: tuple[str, ...] = ()
+    device_files: tuple[Mount, ...] = ()
 
 
 def offer(config: PluginConfig, gpus: Sequence[Gpu]) -> Offer:
     """The devices of a node's GPUs under a configuration."""
     if config.sharing.strategy == "none":
-        return Offer(config, tuple(Device(gpu.uuid, gpu.uuid) for gpu in gpus))
+        return Offer(config, tuple(Device(gpu.uuid, gpu.uuid, gpu.index) for gpu in gpus))
     slots = range(config.sharing.replicas)
-    return Offer(config, tuple(Device(f"{gpu.uuid}::{slot}", gpu.uuid) for gpu in gpus for slot in slots))
+    return Offer(config, tuple(Device(f"{gpu.uuid}::{slot}", gpu.uuid, gpu.index) for gpu in gpus for slot in slots))
 
 
 def allocate(offered: Offer, ids: Sequence[str]) -> Grant:
@@ -78,13 +84,36 @@ def allocate(offered: Offer, ids: Sequence[str]) -> Grant:
     sharing = offered.config.sharing
     if len(held) > 1 and sharing.fail_requests_greater_than_one and any(device.is_replica for device in held):
         raise _refusal(offered, f"maximum request size for shared resources is 1; found {len(held)}")
-    envs = {"NVIDIA_VISIBLE_DEVICES": ",".join(device.gpu for device in held)}
-    if sharing.strategy != "mps":
-        return Grant(envs)
+    return _told(offered.config, held, *_for_mps(offered))
+
+
+def _told(config: PluginConfig, held: Sequence[Device], envs: dict[str, str], mounts: tuple[Mount, ...]) -> Grant:
+    """What tells a container its devices, in each way that is asked for, beside what it gets anyway."""
+    ids = [device.gpu if config.id_strategy == "uuid" else str(device.index) for device in held]
+    told: dict[str, str] = {}
+    cdi = tuple(f"{GPU}={name}" for name in ids)
+    if "envvar" in config.list_strategies:
+        told["NVIDIA_VISIBLE_DEVICES"] = ",".join(ids)
+    if "volume-mounts" in config.list_strategies:
+        told["NVIDIA_VISIBLE_DEVICES"] = LIST_FOLDER
+        mounts = (*(Mount(f"{LIST_FOLDER}/{name}", "/dev/null") for name in ids), *mounts)
+    files = [f"/dev/nvidia{device.index}" for device in held] if config.pass_device_specs else []
+    return Grant(
+        told | envs,
+        mounts,
+        {"cdi.k8s.io/nvidia-device-plugin": ",".join(cdi)} if "cdi-annotations" in config.list_strategies else {},
+        cdi if "cdi-cri" in config.list_strategies else (),
+        tuple(Mount(name, config.driver_root.rstrip("/") + name) for name in files),
+    )
+
+
+def _for_mps(offered: Offer) -> tuple[dict[str, str], tuple[Mount, ...]]:
+    if offered.config.sharing.strategy != "mps":
+        return {}, ()
     pipe = pipe_folder(MPS_CONTAINER_ROOT, offered.resource)
     host_root = offered.config.mps_root or ""
     mounts = (Mount(pipe, pipe_folder(host_root, offered.resource)), Mount("/dev/shm", f"{host_root}/shm"))
-    return Grant(envs | {"CUDA_MPS_PIPE_DIRECTORY": pipe}, mounts)
+    return {"CUDA_MPS_PIPE_DIRECTORY": pipe}, mounts
 
 
 def pipe_folder(root: str, resource: str) -> str:

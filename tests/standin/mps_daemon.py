@@ -3,9 +3,11 @@
 There is no CUDA, so nothing enforces a limit. What can be seen of the real one is there, below the MPS root:
 
     nvidia.com/gpu.shared/pipe/control   a socket that answers as long as the daemon lives
-    .ready                               present from a complete start to an orderly stop
+    .ready                               present from a complete start to an orderly stop, whether there is anything to serve or not
     commands.log                         every command sent, one per line
+    limits.json                          the commands that are in force, in any order; none of a daemon that has quit
     compute-mode.json                    {GPU-<uuid>: EXCLUSIVE_PROCESS | DEFAULT}, what NVML would tell
+    shm                                  a tmpfs, fresh for each pod (`mps-control-daemon mount-shm`)
 
 NB: a daemon that is killed leaves EXCLUSIVE_PROCESS behind, as the real one does.
 """
@@ -13,15 +15,20 @@ NB: a daemon that is killed leaves EXCLUSIVE_PROCESS behind, as the real one doe
 import json
 import logging
 import os
+import random
+import shutil
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import config, devices, mps
 from .daemon import Daemon, KilledError
 from .node import ApiNode, follow_faults
-from .settings import Faults, Gpu, Hardware
+from .settings import Faults, Gpu, Hardware, place
 
 log = logging.getLogger(__name__)
 
@@ -36,19 +43,24 @@ class ControlDaemon:
         self._root = root
         self._socket: socket.socket | None = None
         self._pipe: Path | None = None
+        self._quit_s = 0.0
 
     def start(self) -> None:
         """Make the GPUs exclusive, listen, set the limits, say ready. Raises ConfigError, which ends the process."""
         text = self._config_file.read_text() if self._config_file.exists() else ""
         loaded = config.parse(text)
         if loaded.sharing.strategy != "mps":
+            (self._root / ".ready").touch()
             log.info("No devices are configured for MPS sharing; Waiting indefinitely.")
             return
         mps.check_replicas(loaded, self._compute_capability)
         self._set_compute_mode(mps.EXCLUSIVE_PROCESS)
         self._listen(Path(devices.pipe_folder(str(self._root), loaded.resource)), 100 // loaded.sharing.replicas)
-        for command in mps.control_commands(loaded, self._gpus):
+        # NB: the GPUs come in any order, as those of a map in Go.
+        commands = mps.control_commands(loaded, random.sample(self._gpus, len(self._gpus)))
+        for command in commands:
             self._send(command)
+        (self._root / "limits.json").write_text(json.dumps(commands))
         (self._root / ".ready").touch()
         log.info("MPS control daemon for '%s' is ready", loaded.resource)
 
@@ -57,12 +69,15 @@ class ControlDaemon:
         (self._root / ".ready").unlink(missing_ok=True)
         if self._socket and self._pipe:
             self._send("quit")
+            time.sleep(self._quit_s)
             self._hang_up(self._socket)
+            (self._root / "limits.json").write_text("[]")
             (self._pipe / "control").unlink(missing_ok=True)
             self._set_compute_mode(mps.DEFAULT)
 
     def take(self, faults: Faults) -> None:
-        """Die when asked to: the socket goes deaf, everything else stays as it is."""
+        """Die when asked to: the socket goes deaf, everything else stays as it is. Or take one's time to quit."""
+        self._quit_s = faults.mps_quit_s
         if faults.mps_daemon_dead:
             if self._socket:
                 self._hang_up(self._socket)
@@ -103,15 +118,32 @@ class ControlDaemon:
         (self._root / "compute-mode.json").write_text(json.dumps({gpu.uuid: mode for gpu in self._gpus}))
 
 
+def mount_shm(folder: Path) -> None:
+    """A fresh tmpfs on this folder; where the parts run without containers, an empty folder. Raises CalledProcessError."""
+    if place("/") != Path("/"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "rw,nosuid,nodev,noexec,relatime", "shm", str(folder)], check=True)
+
+
 def main() -> None:
-    """Run the control daemon on this node, as the container's process."""
+    """Run the control daemon on this node, as the container's process; or what its init container does."""
+    root = place(devices.MPS_CONTAINER_ROOT)
+    if sys.argv[1:] == ["mount-shm"]:
+        mount_shm(root / "shm")
+        return
     node = ApiNode.from_env()
     env = os.environ
     hardware = Hardware.from_env(env)
-    root = Path(devices.MPS_CONTAINER_ROOT)
-    (root / "shm").mkdir(exist_ok=True)
     service = ControlDaemon(
-        hardware.gpus(node.name), hardware.compute_capability, Path(env.get("CONFIG_FILE", "/config/config.yaml")), root
+        hardware.gpus(node.name),
+        hardware.compute_capability,
+        place(env.get("CONFIG_FILE", "/config/config.yaml")),
+        root,
     )
     daemon = Daemon(service)
     daemon.obey_signals()

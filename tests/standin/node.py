@@ -1,29 +1,21 @@
-"""The node's object, as the stand-in's parts need it: watch it, label it.
+"""The node's object, as the stand-in's parts need it: watch it, and the faults that its annotation asks for.
 
-Plain `http.client` on purpose: up to six small processes run beside each other on a test node, and the official
-client costs each of them seconds of start-up and 100 MB.
-It must never write anything but labels.
+It must never write anything.
 """
 
-import http.client
 import itertools
-import json
 import logging
 import os
-import ssl
+import queue
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
-from urllib.parse import urlencode
 
+from .api import Api
 from .settings import FAULTS_ANNOTATION, Faults
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-WATCH_S = 240
-RETRY_S = 1.0
+FIRST_ANSWER_S = 5.0
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -36,65 +28,23 @@ class Node(Protocol):
         """Yield the node's metadata now and after every change, for ever, through any disconnection."""
         ...
 
-    def label(self, labels: Mapping[str, str | None]) -> None:
-        """Set labels, remove those that are None. Raises OSError when the API server does not take it."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class ApiNode:
-    """The node as the API server has it, with the pod's own service account."""
+    """The node as the API server has it."""
 
     name: str
-    host: str
+    api: Api
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """The node that `NODE_NAME` names, on the cluster that this pod runs in."""
-        return cls(env["NODE_NAME"], f"{env['KUBERNETES_SERVICE_HOST']}:{env['KUBERNETES_SERVICE_PORT']}")
+        """The node that the environment names. NB: the real plugin is not told, and asks nobody; ours has a variable of its own."""
+        return cls(env.get("NODE_NAME") or env["STANDIN_NODE_NAME"], Api.from_env(env))
 
     def watch(self) -> Iterator[dict[str, Any]]:
-        """See `Node`. List first, then watch from there; begin again whenever the stream ends."""
-        while True:
-            try:
-                yield from self._one_watch()
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                log.warning("watching node %s: %s; again in %s s", self.name, error, RETRY_S)
-                time.sleep(RETRY_S)
-
-    def _one_watch(self) -> Iterator[dict[str, Any]]:
-        selector = {"fieldSelector": f"metadata.name={self.name}"}
-        with self._request("GET", f"/api/v1/nodes?{urlencode(selector)}") as answer:
-            nodes = json.load(answer)
-        yield from (node["metadata"] for node in nodes["items"])
-        since = {"watch": "1", "resourceVersion": nodes["metadata"]["resourceVersion"], "timeoutSeconds": str(WATCH_S)}
-        with self._request("GET", f"/api/v1/nodes?{urlencode(selector | since)}") as answer:
-            for line in answer:
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    return
-                yield event["object"]["metadata"]
-
-    def label(self, labels: Mapping[str, str | None]) -> None:
-        """See `Node`. A merge patch, so that labels of others stay."""
-        body = json.dumps({"metadata": {"labels": labels}}).encode()
-        with self._request("PATCH", f"/api/v1/nodes/{self.name}", body):
-            pass
-
-    def _request(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        tls = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
-        connection = http.client.HTTPSConnection(self.host, context=tls, timeout=WATCH_S + 30)
-        # The kubelet renews the token: read it each time.
-        headers = {
-            "Authorization": f"Bearer {(ACCOUNT / 'token').read_text()}",
-            "Content-Type": "application/merge-patch+json",
-            "Connection": "close",
-        }
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        if answer.status >= 300:
-            raise OSError(f"{method} {path}: {answer.status} {answer.read(500).decode(errors='replace')}")
-        return answer
+        """See `Node`."""
+        for nodes in self.api.follow("/api/v1/nodes", fieldSelector=f"metadata.name={self.name}"):
+            yield from (node["metadata"] for node in nodes.values())
 
 
 def faults_of(metadata: Mapping[str, Any]) -> Faults:
@@ -106,18 +56,23 @@ def faults_of(metadata: Mapping[str, Any]) -> Faults:
         return Faults()
 
 
-def follow_faults(node: Node, tell: Callable[[Faults], None]) -> Faults:
-    """The node's faults now; each later change is reported from a thread of its own."""
+def follow_faults(node: Node, tell: Callable[[Faults], None], *, patience_s: float = FIRST_ANSWER_S) -> Faults:
+    """The node's faults now, none where nobody answers in time; each later change is reported from a thread of its own."""
     stream = changes(faults_of(metadata) for metadata in node.watch())
-    first = next(stream)
+    first: queue.SimpleQueue[Faults] = queue.SimpleQueue()
 
     def follow() -> None:
-        for faults in stream:
+        for number, faults in enumerate(stream):
+            first.put(faults)
             tell(faults)
-            log.info("faults: %s", faults)
+            if number:
+                log.info("faults: %s", faults)
 
     threading.Thread(target=follow, name="faults", daemon=True).start()
-    return first
+    try:
+        return first.get(timeout=patience_s)
+    except queue.Empty:
+        return Faults()
 
 
 def changes(values: Iterable[T]) -> Iterator[T]:

@@ -4,11 +4,13 @@ The GPUs are environment variables of the pods (`GPU_COUNT` and so on, see `Hard
 does not change under a running daemon. Faults are an annotation of the node, because they must be switchable
 at run time and every part watches its node anyway:
 
-    kubectl annotate node NODE --overwrite standin.slm-operator.io/faults='{late_s: 20, unhealthy_gpu: 0}'
+    kubectl annotate node NODE --overwrite standin.slm-operator.io/faults='{late_s: 20, xid_gpu: 0}'
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Self
 from uuid import NAMESPACE_DNS, uuid5
 
@@ -19,9 +21,15 @@ FAULT_TYPES: dict[str, tuple[type, ...]] = {
     "late_s": (int, float),
     "stuck": (bool,),
     "crash": (bool,),
-    "unhealthy_gpu": (int,),
+    "xid_gpu": (int,),
     "mps_daemon_dead": (bool,),
+    "mps_quit_s": (int, float),
 }
+
+
+def place(path: str) -> Path:
+    """A container's path. Where the parts run without containers, STANDIN_ROOT is the folder that stands for their root."""
+    return Path(os.environ.get("STANDIN_ROOT", "") + path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,8 @@ class Hardware:
     compute_capability: str = "9.0"
     driver_version: str = "580.65.06"
     cuda_version: str = "13.0"
+    machine: str = "DGXH100"  # what its firmware calls it
+    clique: str = "00000000-0000-0000-0000-000000000001.0"  # cluster and clique of its NVLink fabric
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -65,8 +75,11 @@ class Faults:
     late_s: float = 0.0  # the plugin and feature discovery act on a new configuration so much later
     stuck: bool = False  # they never act on it
     crash: bool = False  # the plugin exits, and again whenever it is restarted
-    unhealthy_gpu: int | None = None  # index of a GPU whose devices are reported unhealthy
+    xid_gpu: int | None = (
+        None  # a critical error of this GPU is reported, once, at the moment at which this is switched on
+    )
     mps_daemon_dead: bool = False  # the control daemon dies as if killed, and again whenever it is restarted
+    mps_quit_s: float = 0.0  # MPS takes so long to quit, as with clients that do not end
 
     @classmethod
     def parse(cls, text: str | None) -> Self:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.standin.deployment import GPU_NODE_LABEL, NAMESPACE, objects
+from tests.standin.deployment import GPU_NODE_LABEL, NAMESPACE, PROBE, objects
 from tests.standin.settings import Hardware
 
 from .engine_cpu import SITE_PACKAGES, environment
@@ -153,8 +153,7 @@ class Stage:
 
     def allocations(self) -> list[dict[str, Any]]:
         """What the kubelet's pod-resources API says: namespace, pod, container, resource, device ids."""
-        plugin = ("--namespace", NAMESPACE, "daemonset/nvidia-device-plugin", "--container", "nvidia-device-plugin-ctr")
-        said = self.cluster.kubectl("exec", *plugin, "--", "pod-resources")
+        said = self.cluster.kubectl("exec", "--namespace", NAMESPACE, PROBE, "--", "pod-resources")
         found: list[dict[str, Any]] = json.loads(said)
         return found
 

@@ -15,8 +15,8 @@ from slm_operator.watch.projection import node as node_record
 from slm_operator.watch.records import Cause, DaemonPodRecord
 
 from tests import builders as build
-from tests.standin.deployment import Release
 from tests.standin.deployment import objects as objects_of
+from tests.standin.releases import Release
 from tests.unit.cli import cluster_objects as objects
 
 DEFAULTS = Settings()

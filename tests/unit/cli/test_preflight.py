@@ -31,7 +31,7 @@ from unit.cli.sound_cluster import (
 )
 
 from tests import builders as build
-from tests.standin.deployment import CHART, CHART_CORRECTED, GPU_OPERATOR, GPU_OPERATOR_BEFORE
+from tests.standin.releases import CHART, CHART_CORRECTED, GPU_OPERATOR, GPU_OPERATOR_BEFORE
 
 ELSEWHERE = Settings(device_plugin=DevicePlugin(namespace="gpu-operator", config_map="device-plugin-configs"))
 NAMESPACED = Settings(namespaces=("team",))

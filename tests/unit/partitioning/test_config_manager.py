@@ -13,15 +13,16 @@ from slm_operator.partitioning.config_manager import (
     fault_of,
 )
 
-from tests.standin.deployment import (
+from tests.standin.deployment import pod_of
+from tests.standin.releases import (
     CHART,
     CHART_CORRECTED,
     GPU_OPERATOR,
     GPU_OPERATOR_BEFORE,
+    GPU_OPERATOR_CORRECTED,
     PATH,
     SOUND,
     Release,
-    pod_of,
 )
 
 MPS, PLUGIN = "mps-control-daemon", "device-plugin"
@@ -47,7 +48,7 @@ def test_what_a_pod_says_of_its_config_manager() -> None:
         pytest.param(GPU_OPERATOR, "loads the default configuration", id="B: the GPU Operator"),
         pytest.param(Release((0, 18, 2), PATH), "by chance", id="the first release"),
         pytest.param(CHART_CORRECTED, None, id="C: signal corrected"),
-        pytest.param(Release((0, 20, 0), daemon_first=True), None, id="signal corrected, GPU Operator"),
+        pytest.param(GPU_OPERATOR_CORRECTED, None, id="signal corrected, GPU Operator"),
         pytest.param(GPU_OPERATOR_BEFORE, None, id="E: 0.18.1"),
         pytest.param(Release((0, 18, 1), PATH), None, id="0.18.1, the chart"),
         pytest.param(Release((0, 21, 0), PATH), None, id="a later release"),

@@ -12,7 +12,9 @@ from tests.standin.daemon import Daemon
 from tests.standin.device_plugin import DevicePlugin, Setting
 from tests.standin.feature_discovery import FeatureDiscovery
 from tests.standin.mps_daemon import ControlDaemon
+from tests.standin.nfd_master import ANNOTATION, patch
 from tests.standin.node import follow_faults
+from tests.standin.releases import SOUND, Version
 from tests.standin.settings import FAULTS_ANNOTATION, Hardware
 from tests.unit.standin.fake_kubelet import FakeKubelet
 
@@ -45,7 +47,7 @@ sharing:
 
 
 class FakeNode:
-    """The node's metadata, watched and labelled as through the API server."""
+    """The node's metadata, watched and labelled as through the API server; its NodeFeature as well."""
 
     def __init__(self) -> None:
         self.metadata: dict[str, Any] = {"labels": {}, "annotations": {}}
@@ -75,6 +77,13 @@ class FakeNode:
             self.metadata["labels"] = {key: value for key, value in merged.items() if value is not None}
 
         self._update(change)
+
+    def publish(self, labels: Mapping[str, str]) -> None:
+        """What node-feature-discovery makes of it, at once."""
+        with self._changed:
+            asked = patch(labels, self.metadata["annotations"].get(ANNOTATION, ""))["metadata"]
+        self._update(lambda: self.metadata["annotations"].update(asked["annotations"]))
+        self.label(asked["labels"])
 
     def fault(self, text: str) -> None:
         self._update(lambda: self.metadata["annotations"].update({FAULTS_ANNOTATION: text}))
@@ -141,7 +150,8 @@ class Machine:
         folder: Path,
         hardware: Hardware = RECORDED,
         *,
-        mps_root: str | None = "/run/nvidia/mps",
+        env: Mapping[str, str] = {"MPS_ROOT": "/run/nvidia/mps"},
+        version: Version = SOUND.version,
         retry_s: float = 0.05,  # 30 in a cluster
     ) -> None:
         self.hardware = hardware
@@ -152,7 +162,7 @@ class Machine:
         self.node = FakeNode()
         self.kubelet = FakeKubelet(self.plugins)
         self._config_file = folder / "config.yaml"
-        self._setting = Setting(self.plugins, self._config_file, self.mps, mps_root, retry_s=retry_s)
+        self._setting = Setting(self.plugins, self._config_file, self.mps, env, version, retry_s)
         self._daemons: dict[str, Daemon] = {}
         self._parts: list[Part] = []
         self._generation = 0
@@ -211,10 +221,14 @@ class Machine:
         return part
 
     def stop(self, part: Part) -> None:
-        """An orderly stop, as SIGTERM asks for."""
+        """An orderly stop."""
+        self.end(part)
+        part.join(60)
+
+    def end(self, part: Part) -> None:
+        """SIGTERM."""
         if daemon := self._daemons.get(part.name):
             daemon.stop()
-        part.join(60)
 
     def config_manager(
         self,
@@ -222,7 +236,7 @@ class Machine:
         oneshot: bool = False,
         default: str = "plain",
         neighbour: str = "nvidia-device-plugin",
-        forgetful: bool = False,
+        version: Version = SOUND.version,
         config_file: Path | None = None,
     ) -> Part:
         options = config_manager.Options(
@@ -231,13 +245,13 @@ class Machine:
             default=default,
             oneshot=oneshot,
             neighbour=None if oneshot else neighbour,
-            forgetful=forgetful,
+            version=version,
         )
         labels = (metadata["labels"].get(LABEL, "") for metadata in self.node.watch())
 
         def hang_up(name: str) -> None:
-            running = dict(enumerate(["python3", f"/usr/local/bin/{name}"] for name in self._daemons))
-            config_manager.find_process(name, running)
+            running = enumerate([name] for name in self._daemons)
+            config_manager.find_process(name, running, version)
             self._daemons[name].reload()
 
         return self._runs(Part("config-manager", lambda: config_manager.run(options, labels, hang_up)))

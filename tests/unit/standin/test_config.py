@@ -3,6 +3,7 @@
 import pytest
 
 from tests.standin.config import ConfigError, PluginConfig, Sharing, parse
+from tests.standin.releases import CHART, CHART_BEFORE
 
 RESOURCES = "resources: [{name: nvidia.com/gpu, replicas: 4}]"
 
@@ -61,3 +62,40 @@ def test_plugin_configuration_is_refused(text: str, reason: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse(text)
     assert reason in str(refused.value)
+
+
+KEPT = """
+flags:
+  nvidiaDriverRoot: /run/nvidia/driver
+  plugin: {deviceListStrategy: [volume-mounts, cdi-cri], deviceIDStrategy: index, passDeviceSpecs: true}
+"""
+
+
+def test_flags_of_the_file_are_played() -> None:
+    found = parse(KEPT)
+    assert found.driver_root == "/run/nvidia/driver"
+    assert found.list_strategies == ("volume-mounts", "cdi-cri")
+    assert (found.id_strategy, found.pass_device_specs) == ("index", True)
+
+
+def test_the_environment_wins_over_the_file() -> None:
+    found = parse(KEPT, env={"DEVICE_LIST_STRATEGY": "envvar", "DEVICE_ID_STRATEGY": "uuid", "MPS_ROOT": "/mps"})
+    assert (found.list_strategies, found.id_strategy, found.mps_root) == (("envvar",), "uuid", "/mps")
+    assert found.driver_root == "/run/nvidia/driver"
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("deviceListStrategy: [mounts]", "invalid --device-list-strategy option"),
+        ("deviceIDStrategy: name", "invalid --device-id-strategy option: name"),
+    ],
+)
+def test_a_strategy_that_is_not_known_is_refused(flag: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        parse(f"flags: {{plugin: {{{flag}}}}}")
+
+
+def test_versions_before_0_20_do_not_pack() -> None:
+    asked = "flags: {plugin: {sharedDevicesAllocationPolicy: packed}}"
+    assert [parse(asked, version=one.version).policy for one in (CHART_BEFORE, CHART)] == ["distributed", "packed"]

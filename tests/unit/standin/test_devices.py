@@ -1,6 +1,7 @@
 """Where slots are advised, and what MPS and the labels say of them."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.standin import mps
 from tests.standin.config import ConfigError, PluginConfig, Policy, Sharing
-from tests.standin.devices import RequestRefusedError, allocate, offer, prefer
+from tests.standin.devices import Grant, Mount, RequestRefusedError, allocate, offer, prefer
 from tests.standin.labels import feature_labels
 from tests.standin.settings import Gpu, Hardware
 
@@ -51,3 +52,36 @@ def test_distributed_levels_and_packed_fills(gpus: int, replicas: int, data: st.
         assert max(left.values()) - min(left.values()) <= 1
     else:
         assert sum(0 < slots < replicas for slots in left.values()) <= 1
+
+
+LISTS = "/var/run/nvidia-container-devices"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({}, Grant({"NVIDIA_VISIBLE_DEVICES": "GPU-a"})),
+        ({"id_strategy": "index"}, Grant({"NVIDIA_VISIBLE_DEVICES": "3"})),
+        (
+            {"list_strategies": ("volume-mounts",), "id_strategy": "index"},
+            Grant({"NVIDIA_VISIBLE_DEVICES": LISTS}, (Mount(f"{LISTS}/3", "/dev/null"),)),
+        ),
+        ({"list_strategies": ("cdi-cri",)}, Grant({}, cdi_devices=("nvidia.com/gpu=GPU-a",))),
+        (
+            {"list_strategies": ("cdi-annotations",)},
+            Grant({}, annotations={"cdi.k8s.io/nvidia-device-plugin": "nvidia.com/gpu=GPU-a"}),
+        ),
+        (
+            {"pass_device_specs": True, "driver_root": "/run/nvidia/driver"},
+            Grant(
+                {"NVIDIA_VISIBLE_DEVICES": "GPU-a"},
+                device_files=(Mount("/dev/nvidia3", "/run/nvidia/driver/dev/nvidia3"),),
+            ),
+        ),
+    ],
+    ids=["variable", "by index", "mounts", "CDI", "CDI by annotation", "device files"],
+)
+def test_a_slot_is_given_as_the_flags_say(flags: dict[str, Any], expected: Grant) -> None:
+    config = PluginConfig(Sharing("time-slicing", 2, renamed=True), **flags)
+    offered = offer(config, (Gpu(3, "GPU-a", 24_576),))
+    assert allocate(offered, ["GPU-a::1"]) == expected

@@ -1,5 +1,8 @@
 """Faults on demand, and what a kubelet does to a plugin."""
 
+import json
+import time
+
 from tests.unit.standin.machine import LABEL, Machine
 
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
@@ -47,3 +50,65 @@ def test_plugin_registers_again_with_a_new_kubelet_socket(machine: Machine) -> N
     machine.kubelet.restart()
     machine.kubelet.wait_for({SHARED: 32})
     assert machine.kubelet.registrations == [SHARED, SHARED]
+
+
+def test_an_error_marks_one_device_until_the_next_start(machine: Machine) -> None:
+    machine.boot("ts4")
+    machine.kubelet.wait_for({SHARED: 32})
+    machine.node.fault("{xid_gpu: 1}")
+    machine.kubelet.wait_for({SHARED: 31})
+    machine.node.fault("{}")  # nothing heals by itself
+    machine.log.wait_for("xid_gpu=None")
+    machine.node.fault("{xid_gpu: 1}")  # told again: it is the same device
+    machine.log.wait_for("marking device as unhealthy", times=2)
+    assert machine.kubelet.allocatable == {SHARED: 31}
+    machine.node.label({LABEL: "ts2"})
+    machine.kubelet.wait_for({SHARED: 16})
+
+
+def test_an_error_marks_the_whole_of_an_unshared_gpu(machine: Machine) -> None:
+    machine.boot("plain")
+    machine.kubelet.wait_for({GPU: 8})
+    machine.node.fault("{xid_gpu: 1}")
+    machine.kubelet.wait_for({GPU: 7})
+    assert machine.kubelet.capacity == {GPU: 8}
+
+
+def test_a_plugin_that_starts_after_an_error_knows_of_none(machine: Machine) -> None:
+    machine.node.fault("{xid_gpu: 1}")
+    machine.boot("ts4")
+    machine.kubelet.wait_for({SHARED: 32})
+
+
+def test_mps_that_takes_its_time_to_quit_holds_its_gpus(machine: Machine) -> None:
+    machine.boot("mps2")
+    daemon = machine.start_mps_daemon()
+    machine.kubelet.wait_for({SHARED: 16})
+    machine.log.wait_for("is ready")
+    machine.node.fault("{mps_quit_s: 0.5}")
+    machine.log.wait_for("mps_quit_s=0.5")
+    machine.end(daemon)
+    asked = machine.log.wait_for("MPS command: quit")
+    assert set(json.loads((machine.mps / "compute-mode.json").read_text()).values()) == {"EXCLUSIVE_PROCESS"}
+    assert json.loads((machine.mps / "limits.json").read_text())
+    assert daemon.exit_error() is None
+    assert set(json.loads((machine.mps / "compute-mode.json").read_text()).values()) == {"DEFAULT"}
+    assert time.monotonic() - asked >= 0.5
+
+
+def test_limits_of_a_killed_daemon_stay_with_its_servers(machine: Machine) -> None:
+    machine.boot("mps2")
+    daemon = machine.start_mps_daemon()
+    machine.kubelet.wait_for({SHARED: 16})
+    machine.log.wait_for("is ready")
+    machine.node.fault("{mps_daemon_dead: true}")
+    assert daemon.exit_error()
+    assert "set_default_active_thread_percentage 50" in json.loads((machine.mps / "limits.json").read_text())
+
+
+def test_a_daemon_without_mps_in_its_file_says_it_is_ready(machine: Machine) -> None:
+    machine.boot("plain")
+    machine.start_mps_daemon()
+    machine.log.wait_for("Waiting indefinitely")
+    assert (machine.mps / ".ready").exists()
+    assert not (machine.mps / "commands.log").exists()

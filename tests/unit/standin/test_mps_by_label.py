@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.standin.deployment import CHART, CHART_CORRECTED, GPU_OPERATOR, GPU_OPERATOR_BEFORE, SOUND, Release
+from tests.standin.releases import CHART, CHART_CORRECTED, GPU_OPERATOR, GPU_OPERATOR_BEFORE, SOUND, Release
 from tests.unit.standin.machine import LABEL, Machine, Part
 
 LOST = "error finding pid: no process found"
@@ -25,7 +25,7 @@ class MpsPod:
     def __post_init__(self) -> None:
         self.machine.node.label({LABEL: "mps2"})
         assert self.config_manager(oneshot=True).exit_error() is None
-        if self.release.daemon_first:
+        if self.release.installed.daemon_first:
             self.daemon = self.start_daemon()
         self.sidecar = self.config_manager()
 
@@ -33,7 +33,7 @@ class MpsPod:
         return self.machine.config_manager(
             oneshot=oneshot,
             neighbour=self.release.signals,
-            forgetful=self.release.forgetful,
+            version=self.release.version,
             config_file=self.config,
         )
 
@@ -97,7 +97,7 @@ def test_c_a_signal_that_arrives_makes_it_right(machine: Machine, config: Path) 
 def test_e_up_to_0_18_1_the_first_configuration_is_right(machine: Machine, config: Path, release: Release) -> None:
     pod = MpsPod(machine, release, config)
     assert pod.linked == "mps2"
-    if not release.daemon_first:
+    if not release.installed.daemon_first:
         pod.start_daemon()
     assert "set_default_active_thread_percentage 50" in pod.commands
     assert pod.sidecar.is_alive()

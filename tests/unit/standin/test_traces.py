@@ -126,7 +126,7 @@ def test_container_of_a_shared_slot_sees_the_gpus_uuid(machine: Machine) -> None
 
 
 def test_mps_configuration_without_mps_root_ends_the_plugin(make_machine: MakeMachine) -> None:
-    machine = make_machine(mps_root=None)
+    machine = make_machine(env={})
     plugin = machine.boot("mps2")
     assert plugin.exit_error() == "using MPS requires --mps-root to be specified"
     assert machine.kubelet.registrations == []
@@ -155,14 +155,18 @@ def test_mps_control_daemon_with_2_replicas_of_80_gib_gpus(machine: Machine) -> 
     machine.log.wait_for("is ready")  # it answers the plugin before it has set its limits
     limits = [f"set_default_device_pinned_mem_limit {gpu} 40960M" for gpu in range(8)]
     started = [*limits, "set_default_active_thread_percentage 50"]
-    assert (machine.mps / "commands.log").read_text().splitlines() == started
+    sent = (machine.mps / "commands.log").read_text().splitlines()
+    assert sorted(sent) == sorted(started)  # the GPUs in any order
+    assert sent[-1] == started[-1]
+    assert sorted(json.loads((machine.mps / "limits.json").read_text())) == sorted(started)
     assert (machine.mps / ".ready").exists()
     assert (machine.pipe() / "control").is_socket()
     modes = machine.mps / "compute-mode.json"
     assert json.loads(modes.read_text()) == {gpu.uuid: "EXCLUSIVE_PROCESS" for gpu in machine.gpus}
 
     machine.stop(daemon)
-    assert (machine.mps / "commands.log").read_text().splitlines() == [*started, "quit"]
+    assert (machine.mps / "commands.log").read_text().splitlines() == [*sent, "quit"]
+    assert json.loads((machine.mps / "limits.json").read_text()) == []
     assert json.loads(modes.read_text()) == {gpu.uuid: "DEFAULT" for gpu in machine.gpus}
     assert not (machine.mps / ".ready").exists()
     assert plugin.is_alive()
@@ -194,16 +198,28 @@ def test_container_of_an_mps_slot_has_pipe_and_shared_memory(machine: Machine) -
     }
 
 
+DRIVER = ("580", "65", "06")
 COMMON_LABELS = {
     "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
     "nvidia.com/gpu.count": "8",
     "nvidia.com/gpu.memory": "81920",
     "nvidia.com/gpu.family": "hopper",
+    "nvidia.com/gpu.machine": "DGXH100",
+    "nvidia.com/gpu.mode": "compute",
+    "nvidia.com/gpu.clique": "00000000-0000-0000-0000-000000000001.0",
+    "nvidia.com/vgpu.present": "false",
     "nvidia.com/gpu.compute.major": "9",
     "nvidia.com/gpu.compute.minor": "0",
     "nvidia.com/mig.capable": "true",
     "nvidia.com/cuda.driver-version.full": "580.65.06",
     "nvidia.com/cuda.runtime-version.full": "13.0",
+    **{
+        f"nvidia.com/cuda.driver-version.{part}": value
+        for part, value in zip(("major", "minor", "revision"), DRIVER, strict=True)
+    },
+    **{f"nvidia.com/cuda.driver.{part}": value for part, value in zip(("major", "minor", "rev"), DRIVER, strict=True)},
+    **{f"nvidia.com/cuda.{name}.major": "13" for name in ("runtime-version", "runtime")},
+    **{f"nvidia.com/cuda.{name}.minor": "0" for name in ("runtime-version", "runtime")},
     "nvidia.com/gfd.timestamp": "1700000000",
 }
 
@@ -229,3 +245,5 @@ def test_feature_discovery_labels(
     }
     machine.node.wait_for_labels(expected)
     assert machine.node.metadata["labels"] == expected
+    named = machine.node.metadata["annotations"]["nfd.node.kubernetes.io/feature-labels"].split(",")
+    assert set(named) == expected.keys() - {LABEL}

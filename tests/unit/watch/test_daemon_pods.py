@@ -6,15 +6,8 @@ import pytest
 from slm_operator.watch.projection import daemons_of
 from slm_operator.watch.records import Cause, DaemonPodRecord
 
-from tests.standin.deployment import (
-    CHART,
-    CHART_CORRECTED,
-    GPU_OPERATOR,
-    GPU_OPERATOR_BEFORE,
-    NAMESPACE,
-    Release,
-    pod_of,
-)
+from tests.standin.deployment import NAMESPACE, pod_of
+from tests.standin.releases import CHART, CHART_CORRECTED, GPU_OPERATOR, GPU_OPERATOR_BEFORE, Release
 
 EARLY, LATE = "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z"
 RUNS_SINCE_LATE = {"ready": True, "state": {"running": {"startedAt": LATE}}}
