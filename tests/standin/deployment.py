@@ -103,11 +103,8 @@ def _as_gpu_operator(made: dict[str, Any], part: str, installed: Installed) -> N
         if container["name"] == "config-manager":
             container["securityContext"] = PRIVILEGED
         for variable in container["env"]:
-            variable |= (
-                {"value": installed.config_manager[variable["name"]]}
-                if variable["name"] in installed.config_manager
-                else {}
-            )
+            if variable["name"] in installed.config_manager:
+                variable["value"] = installed.config_manager[variable["name"]]
     if part == PLUGIN:
         daemon = pod["containers"][0]
         daemon |= {"command": ["/bin/sh", "-c"], "args": ["exec nvidia-device-plugin"], "securityContext": PRIVILEGED}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node
 from slm_operator.cli.preflight.stack import DaemonSet, daemon_set
@@ -16,8 +16,10 @@ from slm_operator.watch.records import Cause, DaemonPodRecord
 
 from tests import builders as build
 from tests.standin.deployment import objects as objects_of
-from tests.standin.releases import Release
 from tests.unit.cli import cluster_objects as objects
+
+if TYPE_CHECKING:
+    from tests.standin.releases import Release
 
 DEFAULTS = Settings()
 GPU_TOLERATION = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)

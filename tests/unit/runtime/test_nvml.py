@@ -117,9 +117,21 @@ def test_engine_takes_the_gpu_that_is_read_of_several(
     assert (board["state"]["visible"], board["state"]["is_named"]) == (4, is_named)
 
 
-def test_lowered_clocks_are_named(library: Path) -> None:
-    board = read(library, MOCK_NVML_SLOWED=str(0x40 | 0x1), CUDA_VISIBLE_DEVICES="GPU-mock-0,GPU-other")
-    assert board["readings"][0]["slowed_by"] == ["HwThermalSlowdown"]
+@pytest.mark.parametrize(
+    ("bits", "named"),
+    [
+        (0x1, []),  # idle: nothing that lowers a busy board's clocks
+        (0x4, ["SwPowerCap"]),
+        (0x8, ["HwSlowdown"]),
+        (0x20, ["SwThermalSlowdown"]),
+        (0x40 | 0x1, ["HwThermalSlowdown"]),
+        (0x80, ["HwPowerBrakeSlowdown"]),
+        (0x4 | 0x20, ["SwPowerCap", "SwThermalSlowdown"]),
+    ],
+)
+def test_lowered_clocks_are_named(library: Path, bits: int, named: list[str]) -> None:
+    board = read(library, MOCK_NVML_SLOWED=str(bits), CUDA_VISIBLE_DEVICES="GPU-mock-0,GPU-other")
+    assert board["readings"][0]["slowed_by"] == named
 
 
 @pytest.mark.parametrize("look", ["read", "state"])
