@@ -1,6 +1,7 @@
 """The kubelet's side of the device-plugin API, on a socket in a folder: what the node would show."""
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,6 +9,22 @@ import grpc
 
 from tests.standin.kubelet_api import deviceplugin_v1beta1_pb2 as api
 from tests.standin.kubelet_api import deviceplugin_v1beta1_pb2_grpc as rpc
+
+
+def project(folder: Path, data: Mapping[str, str], generation: int) -> None:
+    """Project a ConfigMap as the kubelet does: a new folder, reached through one link that is switched."""
+    fresh = folder / f"..generation-{generation}"
+    fresh.mkdir()
+    for key, text in data.items():
+        (fresh / key).write_text(text)
+        if not (folder / key).is_symlink():
+            (folder / key).symlink_to(f"..data/{key}")
+    staged = folder / "..data_tmp"
+    staged.symlink_to(fresh.name)
+    staged.rename(folder / "..data")
+    for entry in folder.iterdir():
+        if entry.is_symlink() and not entry.exists():
+            entry.unlink()
 
 
 class AdmissionError(Exception):
@@ -115,3 +132,7 @@ class FakeKubelet(rpc.RegistrationServicer):
             raise AdmissionError(f"Allocate failed due to rpc error: code = {code} desc = {error.details()}") from None
         held.update(ids)
         return ids, answer.container_responses[0]
+
+    def release(self, resource: str, ids: list[str]) -> None:
+        """A pod has gone."""
+        self._held[resource].difference_update(ids)

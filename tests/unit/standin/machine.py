@@ -16,7 +16,7 @@ from tests.standin.nfd_master import ANNOTATION, patch
 from tests.standin.node import follow_faults
 from tests.standin.releases import SOUND, Version
 from tests.standin.settings import FAULTS_ANNOTATION, Hardware
-from tests.unit.standin.fake_kubelet import FakeKubelet
+from tests.unit.standin.fake_kubelet import FakeKubelet, project
 
 LABEL = config_manager.LABEL
 RECORDED = Hardware()  # eight H100s
@@ -172,20 +172,9 @@ class Machine:
         self.project(CONFIGS)
 
     def project(self, configs: Mapping[str, str]) -> None:
-        """Project a ConfigMap as the kubelet does: a new folder, reached through one symlink that is switched."""
+        """Project a ConfigMap."""
         self._generation += 1
-        data = self.available / f"..generation-{self._generation}"
-        data.mkdir()
-        for key, text in configs.items():
-            (data / key).write_text(text)
-            if not (self.available / key).is_symlink():
-                (self.available / key).symlink_to(f"..data/{key}")
-        staged = self.available / "..data_tmp"
-        staged.symlink_to(data.name)
-        staged.rename(self.available / "..data")
-        for entry in self.available.iterdir():
-            if entry.is_symlink() and not entry.exists():
-                entry.unlink()
+        project(self.available, configs, self._generation)
 
     def start_plugin(self) -> Part:
         return self._start(

@@ -86,7 +86,7 @@ def test_mps_that_takes_its_time_to_quit_holds_its_gpus(machine: Machine) -> Non
     machine.kubelet.wait_for({SHARED: 16})
     machine.log.wait_for("is ready")
     machine.node.fault("{mps_quit_s: 0.5}")
-    machine.log.wait_for("mps_quit_s=0.5")
+    machine.log.wait_for("mps_quit_s=0.5", times=2)  # the plugin hears of it too
     machine.end(daemon)
     asked = machine.log.wait_for("MPS command: quit")
     assert set(json.loads((machine.mps / "compute-mode.json").read_text()).values()) == {"EXCLUSIVE_PROCESS"}
