@@ -219,7 +219,7 @@ def test_error_of_a_gpu_costs_one_device_until_the_next_start(node: GpuNode) -> 
     node.wait_for_allocatable("nvidia.com/gpu.shared", 2 * GPUS)
 
 
-def test_labels_are_those_of_a_node_feature_and_go_with_its_daemon_set(node: GpuNode) -> None:
+def test_labels_come_and_go_with_their_node_feature(node: GpuNode) -> None:
     node.wait_for_label("nvidia.com/gpu.count", str(GPUS))
     found = json.loads(node.kubectl("get", "nodefeatures", "-n", NAMESPACE, "-o", "json"))["items"]
     (feature,) = found
