@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.partitioning.base import UNSHARED, class_of_label
-from slm_operator.partitioning.plugin_config import config_key, plugin_config
+from slm_operator.partitioning.plugin_config import NO_BASE, config_key, plugin_config
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.deployment import going_on, rollout
 from slm_operator.planning.deployment import plan as deployment_plan
 from slm_operator.planning.deployment.own_replicas import own_replicas
-from slm_operator.planning.fleet.node import change, release, state, step
+from slm_operator.planning.fleet.node import change, loading, release, state, step
 from slm_operator.planning.fleet.node.annotations import RELEASED, change_in
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.reconcile import event_mapping
@@ -157,12 +157,13 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "goes on with nothing": (going_on, "wanted_as_before", lambda _deployment, _served: 0),
     "does not drain": (change, "drain", lambda _state, _site: None),
     "does not drain before it gives back": (release, "drain", lambda _state, _site: None),
-    "does not wait for the volume": (change, "_await_key", lambda *_: None),
+    "forgets what a node's owner has set": (state, "base_of", lambda *_: NO_BASE),
+    "does not wait for the volume": (loading, "_await_key", lambda *_: None),
     "does not wait for what its label named before": (step, "lags_behind", lambda *_: None),
     "never rolls back after a timeout": (change, "seconds_since_start", lambda *_: 0.0),
     "does not hear that a replica started again": (event_mapping, "_occupancy", _occupancy_whenever_it_began),
     "rolls to where there is no room": (rollout, "_may_roll", lambda _view, _wanted, answer: answer is not None),
-    "goes from MPS to MPS at once": (change, "_kept_daemon", lambda *_: None),
+    "goes from MPS to MPS at once": (loading, "_kept_daemon", lambda *_: None),
     "does not wait for a daemon's end": (state.NodeState, "left_daemon", lambda *_: None),
     "never lifts the taint": (state.NodeState, "waits_for_daemon", lambda *_: False),
 }

@@ -40,6 +40,15 @@ sharing:
 """
 
 
+ROOTED = ("default", "theirs")
+"""Keys of the plugin's administrator that do not share GPUs."""
+
+
+def with_root(key: str, edition: int = 0) -> str:
+    """A configuration that tells where the driver is: an operator that forgets it leaves containers without one."""
+    return f"version: v1\nflags: {{nvidiaDriverRoot: /run/{key}/{edition}}}\n"
+
+
 @cache
 def wish(name: str, sharing: int, replicas: int | None) -> Raw:
     """The spec of an SLMDeployment. The same object for the same wish."""
@@ -211,6 +220,7 @@ class People:
             self._replaces_node,
             self._node_not_ready,
             self._breaks_config_map,
+            self._edits_configuration,
             self._foreign_pod,
             self._foreign_slice_pod,
             self._breaks_plugin,
@@ -312,6 +322,26 @@ class People:
         self.world.config_changed()
         if self.world.config is None:
             self.world.at(self.world.lag(10, 300), self._restores_config_map, kept)
+
+    def _edits_configuration(self, _node: Node, count: int) -> None:
+        """The driver has another root; or a slip of the pen, until it is seen."""
+        if self.world.config is None:
+            return
+        if any(
+            node.labels.get(CONFIG_LABEL, "").startswith(names.CONFIG_KEY_PREFIX) for node in self.world.nodes.values()
+        ):
+            self.world.meets(Situation.BASE_EDITED)
+        right = {key: with_root(key, count) for key in ROOTED}
+        if self.world.happens(0.2):
+            self._writes_configurations(dict.fromkeys(ROOTED, "{"))
+            self.world.at(self.world.lag(10, 300), self._writes_configurations, right)
+        else:
+            self._writes_configurations(right)
+
+    def _writes_configurations(self, texts: dict[str, str]) -> None:
+        if self.world.config is not None:
+            self.world.config |= texts
+            self.world.config_changed()
 
     def _restores_config_map(self, kept: dict[str, str]) -> None:
         if self.world.config is None:

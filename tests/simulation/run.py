@@ -25,7 +25,7 @@ from .machines import Machines
 from .narrator import heard
 from .objects import BrokenPromiseError
 from .operator import Operator
-from .people import FORMER, SHARING, THEIRS, People
+from .people import FORMER, ROOTED, SHARING, THEIRS, People, with_root
 from .thinking import thought_once
 from .world import World
 
@@ -53,7 +53,7 @@ class Cluster:
 def cluster(seed: int, *, steady: bool = False, narrated: bool = False, **operator: Any) -> Cluster:
     """An empty cluster with an operator."""
     world = World(seed=seed, steady=steady, narrated=narrated)
-    world.config = {"default": "version: v1\n", "theirs": "version: v1\n", "theirs-shared": THEIRS}
+    world.config = {key: with_root(key) for key in ROOTED} | {"theirs-shared": THEIRS}
     world.config_changed()
     machines, controllers = Machines(world), Controllers(world)
     api = Api(world, controllers)

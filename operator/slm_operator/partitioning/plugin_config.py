@@ -1,13 +1,14 @@
-"""Configurations of NVIDIA's device plugin, one immutable key for each slice class.
+"""Configurations of NVIDIA's device plugin, one immutable key for each slice class and configuration that a node has without us.
 
 Only a change of the node's label loads a configuration, new content under an old key is never read, and a key in use
-must not go: so the key's name contains the hash of its content. Format: k8s-device-plugin, api/config/v1.
+must not go: so the key's name contains the hash of its content. A file replaces all that the plugin's administrator has set (driver
+root, device lists, MIG, feature discovery), so what a node has without us is the base of ours. Format: k8s-device-plugin, api/config/v1.
 """
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import yaml
 
@@ -23,13 +24,40 @@ if TYPE_CHECKING:
 _DOMAIN = "nvidia.com/"
 _DEFAULT_KEY = "default"
 """What a config-manager takes by its fallback `named`, when nothing else is said."""
+_STANZAS = frozenset(one.stanza for one in STRATEGIES.values())
+_MOST_SAID = 120
+"""Characters of what others wrote that stand in a message."""
 
 
-@cache
-def plugin_config(wanted: SliceClass) -> str:
-    """The configuration file of a class."""
-    flags: dict[str, Any] = {"plugin": {"sharedDevicesAllocationPolicy": "packed"}}
-    body: dict[str, Any] = {"version": "v1", "flags": flags}
+BARE = "version: v1\n"
+"""What an empty file is to the plugin."""
+MOST_CHARACTERS, MOST_REPLICAS = 64 << 10, 1000
+"""Of somebody's configuration: reading YAML takes seconds a megabyte, and no GPU has so many replicas."""
+
+
+class Base(NamedTuple):
+    """The configuration that a node has without us: ours for it are made from it."""
+
+    key: str = _DEFAULT_KEY
+    text: str = BARE
+    fault: str | None = None
+    """Why none can be made from it, as the rest of a sentence that begins with the key."""
+
+
+NO_BASE = Base()
+"""Where nobody has configured anything."""
+
+
+@lru_cache(maxsize=1024)  # bounded, because texts are anybody's
+def plugin_config(wanted: SliceClass, base: str = BARE) -> str:
+    """The configuration file of a class: all that `base` says, but for sharing and for which GPU is filled first.
+
+    Raises ValueError where none can be made from it, with the rest of a sentence that begins with its key.
+    """
+    body = _body(base)
+    flags = _mapping(body.get("flags"), "flags")
+    plugin = _mapping(flags.get("plugin"), "flags.plugin") | {"sharedDevicesAllocationPolicy": "packed"}
+    body = {"version": "v1"} | body | {"version": "v1", "flags": flags | {"plugin": plugin}}
     if not wanted.is_whole:
         body["sharing"] = {
             STRATEGIES[wanted.mode].stanza: {
@@ -38,13 +66,57 @@ def plugin_config(wanted: SliceClass) -> str:
                 "resources": [{"name": names.NVIDIA_GPU, "replicas": wanted.engines_per_gpu}],
             }
         }
-    return yaml.safe_dump(body, sort_keys=False)
+    try:
+        return yaml.safe_dump(body, sort_keys=False)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
 
 
-@cache
-def config_key(wanted: SliceClass) -> str:
-    """Key of that configuration in the plugin's ConfigMap."""
-    return f"{names.CONFIG_KEY_PREFIX}{wanted.label}-{digest(plugin_config(wanted), 8)}"
+@lru_cache(maxsize=1024)
+def config_key(wanted: SliceClass, base: str = BARE) -> str:
+    """Key of that configuration in the plugin's ConfigMap. Raises ValueError as `plugin_config` does."""
+    return f"{names.CONFIG_KEY_PREFIX}{wanted.label}-{digest(plugin_config(wanted, base), 8)}"
+
+
+@lru_cache(maxsize=256)
+def fault_of_base(text: str) -> str | None:
+    """Why no configuration of ours can be made from somebody's, as the rest of a sentence that begins with its key."""
+    try:
+        return None if len(plugin_config(UNSHARED, text)) <= MOST_CHARACTERS // 2 else "is too long"
+    except ValueError as error:
+        return str(error)
+
+
+def _body(text: str) -> dict[str, Any]:
+    """What a configuration says, but for sharing, which must be nobody's."""
+    if len(text) > MOST_CHARACTERS // 2:
+        raise ValueError("is too long")
+    try:
+        read = decode_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"cannot be read ({str(error)[:_MOST_SAID]})") from None
+    body = _mapping(read, "its text")
+    version = body.get("version") or "v1"
+    if version != "v1":
+        raise ValueError(f"has version {str(version)[:_MOST_SAID]}, and v1 is the one that is known")
+    sharing = _mapping(body.pop("sharing", None), "sharing")
+    theirs = sorted(str(name)[:_MOST_SAID] for name, one in sharing.items() if not _shares_nothing(name, one))
+    if theirs:
+        raise ValueError(f"has GPUs shared already (sharing.{theirs[0]}), which is its owner's to say")
+    return body
+
+
+def _mapping(value: object, what: str) -> dict[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"cannot be read ({what} is no mapping)")  # noqa: TRY004 - it is a text's fault
+    return dict(value)
+
+
+def _shares_nothing(name: object, strategy: object) -> bool:
+    known = name in _STANZAS and isinstance(strategy, dict)
+    return not strategy or (known and not strategy.get("resources"))
 
 
 def is_ours(key: str) -> bool:
@@ -62,10 +134,6 @@ def class_of_key(key: str | None) -> SliceClass | None:
     if key is None or not is_ours(key):
         return None
     return class_of_label(key.removeprefix(names.CONFIG_KEY_PREFIX).rpartition("-")[0])
-
-
-MOST_CHARACTERS, MOST_REPLICAS = 64 << 10, 1000
-"""Of somebody's configuration: reading YAML takes seconds a megabyte, and no GPU has so many replicas."""
 
 
 @lru_cache(maxsize=256)  # bounded, because texts are anybody's
@@ -114,6 +182,11 @@ def lone_key(managers: Sequence[Defaults], texts: Mapping[str, str]) -> str | No
     return next(iter(texts)) if len(texts) == 1 and falls_back and not chosen else None
 
 
+def key_taken(requested: str | None, managers: Sequence[Defaults], texts: Mapping[str, str]) -> str:
+    """The key that a node takes: the one that its label names, or one of those for nodes without a label."""
+    return requested or _default_key(managers) or lone_key(managers, texts) or _DEFAULT_KEY
+
+
 def configured_class(
     requested: str | None, managers: Sequence[Defaults], texts: Mapping[str, str]
 ) -> SliceClass | None:
@@ -121,7 +194,20 @@ def configured_class(
 
     NB: a key of ours that somebody removed may be loaded all the same; its name says what it was.
     """
-    default = next((one.default_key for one in managers if one.default_key), None)
-    key = requested or default or lone_key(managers, texts) or _DEFAULT_KEY
+    key = key_taken(requested, managers, texts)
     text = texts.get(key)
     return class_of_key(key) or (class_of_config(text) if text is not None else None)
+
+
+def base_of(owed: str | None, managers: Sequence[Defaults], texts: Mapping[str, str]) -> Base:
+    """The configuration that a node has without us: the one of the label that its owner has set, `owed`, or that of none."""
+    key = key_taken(owed, managers, texts)
+    text = texts.get(key)
+    if text is not None:
+        return Base(key, text, fault_of_base(text))
+    is_said = owed is not None or _default_key(managers) is not None
+    return Base(key, BARE, "is not there" if is_said else None)
+
+
+def _default_key(managers: Sequence[Defaults]) -> str | None:
+    return next((one.default_key for one in managers if one.default_key), None)

@@ -108,6 +108,8 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("absent", "Configurations", {"plugin_config": None}, "problem", "does not exist", "`version: v1`"),
     ("empty text", "Configurations", {"plugin_config": {"default": ""}}, "ok", "has 1 that can be read", ""),
     ("broken, unused", "Configurations", {"plugin_config": {"default": "version: v1", "bad": "a: ["}}, "warning", "bad is no configuration", "correct it"),
+    ("default of the future", "Configurations", {"plugin_config": {"default": "version: v2"}}, "problem", "built on default has version v2", "its nodes are not changed"),
+    ("shared by its owner", "Configurations", {"plugin_config": {"default": "version: v1", "theirs": "sharing: {mps: {resources: [{name: nvidia.com/gpu, replicas: 2}]}}"}}, "ok", "has 2 that can be read", ""),
     ("broken default", "Configurations", {"plugin_config": {"default": "a: ["}}, "problem", "default, which nodes use, is no configuration", "correct it"),
     ("broken, used", "Configurations", on(node({"nvidia.com/device-plugin.config": "bad"})) | {"plugin_config": {"default": "version: v1", "bad": "a: ["}}, "problem", "bad, which nodes use", "correct it"),
     ("without its default", "Configurations", {"plugin_config": {"other": "version: v1"}}, "problem", "has no key default", "add default"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
+from slm_operator.partitioning.plugin_config import class_of_key
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchConfig, PatchNode
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.watch.records import ConfigMapRecord, Meta, NodeRecord, Taint
@@ -106,10 +107,7 @@ def _with_mps_daemons(view: FleetView) -> FleetView:
 
 
 def _class_of(key: str | None) -> SliceClass:
-    for slice_class in (build.MPS_2, build.MPS_3, build.MPS_4):
-        if key is not None and key.startswith(f"{names.CONFIG_KEY_PREFIX}{slice_class.label}-"):
-            return slice_class
-    return build.WHOLE
+    return class_of_key(key) or build.WHOLE
 
 
 def _labelled(old: Meta, changes: Any) -> Meta:

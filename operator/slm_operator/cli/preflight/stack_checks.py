@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import ASK, Answer, ok, problem, some, warning
+from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.config_manager import FORGETFUL_SINCE, FORGETFUL_UNTIL, doubt_of, fault_of
 from slm_operator.partitioning.node_slices import DEVICE_PLUGIN, MPS_DAEMON, STRATEGIES
-from slm_operator.partitioning.plugin_config import class_of_config, lone_key
+from slm_operator.partitioning.plugin_config import class_of_config, fault_of_base, is_ours, lone_key
 from slm_operator.version import dotted
 
 if TYPE_CHECKING:
@@ -118,7 +119,11 @@ def _plugin_config(facts: Facts) -> Answer | None:
         return problem(f"{name}: {some(used)}, which nodes use, is no configuration of the device plugin", "correct it")
     if broken:
         return warning(f"{name}: {some(broken)} is no configuration of the device plugin", "correct it, or remove it")
-    return _default_config(facts, name, data) or ok(f"{name} has {len(data)} that can be read")
+    return (
+        _default_config(facts, name, data)
+        or _bases(facts, name, data)
+        or ok(f"{name} has {len(data)} that can be read")
+    )
 
 
 def _default_config(facts: Facts, name: str, data: Mapping[str, str]) -> Answer | None:
@@ -140,6 +145,18 @@ def _default_config(facts: Facts, name: str, data: Mapping[str, str]) -> Answer 
             "add a key `default` that says `version: v1`",
         )
     return None
+
+
+def _bases(facts: Facts, name: str, data: Mapping[str, str]) -> Answer | None:
+    """What nodes have without the operator, which makes its own from that. NB: where others share GPUs, theirs is used as it is."""
+    used = {key: data[key] for key in _keys_in_use(facts) & data.keys() if key is not None and not is_ours(key)}
+    faults = {key: fault_of_base(text) for key, text in used.items() if class_of_config(text) == UNSHARED}
+    unfit = sorted(f"{key} {fault}" for key, fault in faults.items() if fault is not None)
+    if not unfit:
+        return None
+    return problem(
+        f"{name}: no other configuration can be built on {some(unfit)}", "correct it: its nodes are not changed"
+    )
 
 
 def _mps(facts: Facts) -> Answer | None:

@@ -113,6 +113,7 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
             state.has_config_manager,
         ),
         (state.gpus, state.gpu_bytes, state.observed_class, state.configured_class, state.parts),
+        state.base if state.base.fault is not None else None,
         (tuple(state.failures.items()), tuple(state.node.allocatable.items()), state.mps_fault),
     )
 
@@ -194,9 +195,14 @@ def _lag(state: NodeState, settings: Settings) -> str:
 
 
 def _can_be_switched(state: NodeState, demand: Demand, settings: Settings) -> str | None:
-    if state.has_config_manager or state.observed_class == demand.slice_class:
+    if state.observed_class == demand.slice_class:
         return None
-    plugin = settings.device_plugin
+    plugin, base = settings.device_plugin, state.base
+    if state.has_config_manager:
+        return base.fault and (
+            f"has the configuration {base.key} of ConfigMap {plugin.namespace}/{plugin.config_map}, on which no other can be "
+            f"built: it {base.fault}; correct it"
+        )
     return (
         f"has no config-manager beside its device plugin, so it cannot be switched by label: install the plugin with "
         f"config maps (Helm value config.name={plugin.config_map}) in namespace {plugin.namespace}"

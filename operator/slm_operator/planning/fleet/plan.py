@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.api.reasons import Reason
-from slm_operator.partitioning.base import UNSHARED, class_of_label
+from slm_operator.partitioning.base import class_of_label
 from slm_operator.partitioning.config_manager import fault_among
 from slm_operator.partitioning.node_slices import MPS_DAEMON, daemon_of
 from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.fleet.claims import IDLE, Memory, claims
 from slm_operator.planning.fleet.node.annotations import failures_in
 from slm_operator.planning.fleet.node.change import step_towards
+from slm_operator.planning.fleet.node.loading import keys_for
 from slm_operator.planning.fleet.node.release import step_back
 from slm_operator.planning.fleet.node.state import is_replica, mps_managers, node_states, owner_of, owner_of_replica
 from slm_operator.planning.fleet.node.step import NodeStep, Site
@@ -180,7 +181,7 @@ def _keys(
 ) -> tuple[Action, ...]:
     if config is None:
         return ()
-    needed = sorted({one for step in steps.values() for one in step.needs_keys}, key=lambda one: one.label)
+    needed = dict(sorted({one for step in steps.values() for one in step.needs_keys.items()}))
     patch = keys_patch(config, needed, spare, now, in_trouble=in_trouble)
     return (patch,) if patch is not None else ()
 
@@ -188,9 +189,8 @@ def _keys(
 def _used_keys(view: FleetView, states: tuple[NodeState, ...], placement: Placement) -> frozenset[str] | None:
     if view.keys_in_use is None:
         return None
-    wanted = {target.slice_class for target in placement.targets.values()}
-    by_way = {UNSHARED for one in wanted if daemon_of(one) is not None}
-    return keys_in_use(states, wanted | by_way, view.keys_in_use)
+    wanted = {key for name, one in placement.targets.items() for key in keys_for(placement.states[name], one)}
+    return keys_in_use(states, wanted, view.keys_in_use)
 
 
 def _drained(states: tuple[NodeState, ...], placement: Placement) -> frozenset[tuple[str, str]]:

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.api.conditions import moment
-from slm_operator.partitioning.plugin_config import config_key, is_ours, plugin_config
+from slm_operator.partitioning.plugin_config import is_ours
 from slm_operator.planning.actions import PatchConfig
 from slm_operator.planning.fleet.node.step import seconds_since
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
-    from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.watch.records import ConfigMapRecord
 
@@ -32,7 +31,7 @@ NB: a config-manager that restarts, or waits to be restarted, looks for the key 
 
 def keys_patch(
     config: ConfigMapRecord,
-    needed: Iterable[SliceClass],
+    needed: Mapping[str, str],
     spare: Collection[str] | None,
     now: datetime,
     *,
@@ -40,14 +39,13 @@ def keys_patch(
 ) -> PatchConfig | None:
     """The one write that the ConfigMap needs now.
 
-    `spare`: keys that nothing needs; None: that is not known now. `in_trouble`: what may still read them waits to run, so they stay.
+    `needed`: key to text. `spare`: keys that nothing needs; None: that is not known now. `in_trouble`: what may still read them waits to run, so they stay.
     """
     stamps = config.meta.annotations
-    wanted = {config_key(one): plugin_config(one) for one in needed}
-    add = {key: text for key, text in wanted.items() if key not in config.data}
+    add = {key: text for key, text in needed.items() if key not in config.data}
     # NB: with a clock that was set back since, a stamp would count for nothing until the clock is past it, however far that is.
-    fresh = [key for key in wanted if key in add or seconds_since(stamps.get(_added(key)), now) < 0]
-    since = {key: moment(stamps.get(_unused(key))) for key in spare or () if key not in wanted}
+    fresh = [key for key in needed if key in add or seconds_since(stamps.get(_added(key)), now) < 0]
+    since = {key: moment(stamps.get(_unused(key))) for key in spare or () if key not in needed}
     left = [key for key, at in since.items() if at is None or at > now]
     again = [key for key in _with_unused_stamp(config) if key not in since] if spare is not None else []
     long_ago = now - timedelta(seconds=UNUSED_SECONDS)
@@ -72,12 +70,10 @@ def keys_patch(
     )
 
 
-def keys_in_use(
-    states: Iterable[NodeState], wanted: Iterable[SliceClass], everywhere: frozenset[str]
-) -> frozenset[str]:
+def keys_in_use(states: Iterable[NodeState], wanted: Iterable[str], everywhere: frozenset[str]) -> frozenset[str]:
     """Keys that may not go: named by a node, owed to one, or wanted by somebody."""
     named = {key for state in states for key in (state.requested_config, state.former) if key is not None}
-    return everywhere | named | {config_key(one) for one in wanted}
+    return everywhere | named | set(wanted)
 
 
 def spare_keys(config: ConfigMapRecord, used: frozenset[str]) -> tuple[str, ...]:

@@ -23,29 +23,25 @@ from slm_core.wording import several
 from slm_operator.api import names
 from slm_operator.api.conditions import moment
 from slm_operator.api.reasons import Reason
-from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.config_manager import doubt_of
 from slm_operator.partitioning.node_slices import MPS_DAEMON, daemon_of
-from slm_operator.partitioning.plugin_config import config_key, is_key_of, lone_key, plugin_config
 from slm_operator.planning.actions import PatchNode
 from slm_operator.planning.fleet.node.annotations import Marks, change_text, failures_text
+from slm_operator.planning.fleet.node.loading import await_keys, lost_keys, switch
 from slm_operator.planning.fleet.node.state import mps_managers
 from slm_operator.planning.fleet.node.step import (
-    CHANGING,
     SETTLE_SECONDS,
     WATCH_SECONDS,
     NodeStep,
     Site,
     Target,
-    await_former_switch,
     close,
     drain,
     evictions,
+    fail,
     is_of_the_future,
     node_event,
-    seconds_since,
     seconds_since_start,
-    switch_config_label,
     until_overdue,
     without_ours,
 )
@@ -54,8 +50,6 @@ from slm_operator.planning.reader import AboutPods
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from slm_operator.partitioning.base import SliceClass
-    from slm_operator.partitioning.node_slices import Daemon
     from slm_operator.planning.fleet.node.state import NodeState
 
 
@@ -69,10 +63,10 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
         return _watch_over(state, target, site)
     if state.partitioned_externally:
         return _adopt(state, target)
-    requested = is_key_of(state.requested_config, target.slice_class)
+    requested = state.is_told(target.slice_class)
     open_for_daemon = state.changing and requested and state.is_closed_by_itself(target.slice_class)
     if not state.changing and not requested:
-        waiting = _await_keys(state, target, site)
+        waiting = await_keys(state, target, site)
         if waiting is not None:
             return waiting
     if not state.tainted and not open_for_daemon:
@@ -84,7 +78,7 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
     waiting = _drain(state, target, site)
     if waiting is not None:
         return waiting
-    return _converge(state, target, site) if requested else _switch(state, target, site)
+    return _converge(state, target, site) if requested else switch(state, target, site)
 
 
 def _drain(state: NodeState, target: Target, site: Site) -> NodeStep | None:
@@ -95,11 +89,7 @@ def _drain(state: NodeState, target: Target, site: Site) -> NodeStep | None:
 
 
 def _is_partitioned_for(state: NodeState, target: Target) -> bool:
-    return (
-        state.observed_class == target.slice_class
-        if not state.switched
-        else is_key_of(state.requested_config, target.slice_class)
-    )
+    return state.is_told(target.slice_class) if state.switched else state.observed_class == target.slice_class
 
 
 def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
@@ -119,7 +109,7 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
                 look_again_seconds=WATCH_SECONDS,
             )
     missing, fault = state.misses(target.slice_class), state.fault_of_daemon(target.slice_class)
-    needs_keys = _lost_keys(state, target, site)
+    needs_keys = lost_keys(state, target, site)
     if missing is None and fault is None:
         return NodeStep(needs_keys=needs_keys)
     if missing is None:  # NB: nothing that runs is moved for what may happen
@@ -130,13 +120,6 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
     return NodeStep(
         reason=Reason.SLICES_DEGRADED, warning=f"node {state.name}: {missing}; {remedy}", needs_keys=needs_keys
     )
-
-
-def _lost_keys(state: NodeState, target: Target, site: Site) -> tuple[SliceClass, ...]:
-    """NB: a plugin that restarts without the key its node names comes up with nothing."""
-    key = config_key(target.slice_class)
-    lost = site.config is not None and state.requested_config == key and key not in site.config.data
-    return (target.slice_class,) if lost else ()
 
 
 def _adopt(state: NodeState, target: Target) -> NodeStep:
@@ -164,80 +147,6 @@ def _redirect(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
     )
     stage = f"node {state.name} will be {becomes}"
     return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=SETTLE_SECONDS)
-
-
-def _switch(state: NodeState, target: Target, site: Site) -> NodeStep:
-    waiting = _await_keys(state, target, site) or await_former_switch(state, site)
-    if waiting is not None:
-        return waiting
-    via = _way(state, target)[0]
-    key = config_key(via)
-    because = f"no pod holds its GPUs and configuration {key} has been projected"
-    if via != target.slice_class:
-        because = f"{because}; it will be {target.slice_class.label} when the {MPS_DAEMON.title} has ended, which else keeps its limits"
-    elif (left := _kept_daemon(state, target)) is not None:
-        return fail(state, target, f"the {left.title} did not end, and would keep its former limits", site)
-    return switch_config_label(state, key, because, site)
-
-
-def _way(state: NodeState, target: Target) -> tuple[SliceClass, ...]:
-    """Configurations that a node loads one after the other on its way to a class, those that it has behind it left out.
-
-    NB: a daemon that runs on hears nothing of another configuration of its own mode, and keeps the limits that it began with. It
-    ends, and its GPUs' compute mode with it, only when nothing asks for it any more.
-    """
-    stands = _kept_daemon(state, target) is not None and not is_key_of(state.requested_config, UNSHARED)
-    return (UNSHARED, target.slice_class) if stands else (target.slice_class,)
-
-
-def _kept_daemon(state: NodeState, target: Target) -> Daemon | None:
-    """The daemon that the class needs, where it runs for another class now, or is about to.
-
-    NB: one that is on its way is not there to be seen, and begins with what it finds.
-    """
-    needed = daemon_of(target.slice_class)
-    asked_for = any(
-        one is not None and daemon_of(one) == needed for one in (state.configured_class, state.observed_class)
-    )
-    return needed if asked_for or state.daemon_pod(target.slice_class) is not None else None
-
-
-def _await_keys(state: NodeState, target: Target, site: Site) -> NodeStep | None:
-    """Wait for all that the node will load on its way."""
-    waits = [step for one in _way(state, target) if (step := _await_key(state, one, target, site)) is not None]
-    return replace(waits[0], needs_keys=tuple(key for step in waits for key in step.needs_keys)) if waits else None
-
-
-def _await_key(state: NodeState, slice_class: SliceClass, target: Target, site: Site) -> NodeStep | None:
-    """Wait until the key has reached the node's volume: before the node is closed, and again before its label is switched."""
-    key, config = config_key(slice_class), site.config
-    if config is None:
-        stage = f"ConfigMap {site.config_name} of the device plugin does not exist: create it, or set devicePlugin.configMap to its name"
-        return NodeStep(reason=Reason.NOT_SWITCHABLE, stage=stage)
-    lone = lone_key(state.daemons, config.data)
-    if lone is not None:  # NB: with a second key beside it, plugins on nodes without a label would no longer start
-        stage = f"ConfigMap {site.config_name} has the one key {lone}, which nodes without a label take only while it is the only one: make it the plugin's default (Helm value config.default={lone})"
-        return NodeStep(reason=Reason.NOT_SWITCHABLE, stage=stage)
-    nodes = site.settings.nodes
-    waited = seconds_since(config.meta.annotations.get(f"{names.KEY_ADDED_ANNOTATION_PREFIX}{key}"), site.now)
-    if key not in config.data and 0 <= waited < nodes.projection_seconds + nodes.convergence_seconds:
-        why = f"{key} was removed from ConfigMap {site.config_name} as soon as it was written: exempt keys that begin with {names.CONFIG_KEY_PREFIX} from what manages it"
-        return fail(state, target, why, site)
-    if key not in config.data or waited < 0:  # negative: the clock was set back, and the stamp is written anew
-        return NodeStep(
-            reason=Reason.NODE_CHANGING,
-            stage=f"configuration {key} is being written",
-            look_again_seconds=WATCH_SECONDS,
-            needs_keys=(slice_class,),
-        )
-    if config.data[key] != plugin_config(slice_class):
-        stage = f"{key} in ConfigMap {site.config_name} was edited: remove that key, and the operator writes it again"
-        return NodeStep(reason=Reason.NOT_SWITCHABLE, stage=stage)
-    remaining = nodes.projection_seconds - waited
-    if remaining > 0:
-        stage = f"configuration {key} is on its way into the volume of node {state.name}"
-        return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=min(remaining, 30.0))
-    return None
 
 
 def _converge(state: NodeState, target: Target, site: Site) -> NodeStep:
@@ -286,25 +195,6 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
     )
     event = node_event(state, Reason.ALLOCATED, f"has {several(state.gpus, 'GPU')} partitioned as {target.marks}")
     return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
-
-
-def fail(state: NodeState, target: Target, why: str, site: Site) -> NodeStep:
-    """Close the node, if a change has begun, and remember why. With that it is nobody's target, and is given back like any other."""
-    failures = {**state.failures, target.slice_class.label: why}
-    patch = PatchNode(
-        node=state.name,
-        resource_version=state.node.meta.resource_version,
-        annotations={
-            names.CHANGE_FAILED_ANNOTATION: failures_text(failures),
-        }
-        | ({names.CHANGE_STARTED_ANNOTATION: site.now.isoformat()} if state.changing and not state.tainted else {}),
-        taints=(*without_ours(state), CHANGING) if state.changing else None,
-        because=f"it did not become {target.slice_class.label}: {why}; its former configuration will be restored",
-    )
-    said = f"did not become {target.slice_class.label}: {why}; its former configuration is restored"
-    stage = f"node {state.name} is rolled back: {target.slice_class.label}: {why}"
-    event = node_event(state, Reason.ROLLED_BACK, said, warning=True)
-    return NodeStep(actions=(patch, event), reason=Reason.ROLLBACK, stage=stage, look_again_seconds=SETTLE_SECONDS)
 
 
 def _before(first: str, second: str) -> bool:

@@ -22,7 +22,15 @@ from slm_operator.partitioning.node_slices import (
     daemon_of,
     shown_class,
 )
-from slm_operator.partitioning.plugin_config import configured_class, is_ours
+from slm_operator.partitioning.plugin_config import (
+    NO_BASE,
+    Base,
+    base_of,
+    config_key,
+    configured_class,
+    is_key_of,
+    is_ours,
+)
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS, parts_of_gpus
 from slm_operator.planning.fleet.node.annotations import Marks, change_in, failures_in
 
@@ -54,6 +62,8 @@ class NodeState:
     daemons: tuple[DaemonPodRecord, ...] = ()
     configured_class: SliceClass | None = None
     """The class of the configuration that its label names, or that it takes without a label. None when it cannot be read."""
+    base: Base = NO_BASE
+    """The configuration that it has without us."""
     failures: Mapping[str, str] = field(default_factory=dict)
     """Classes that it could not be partitioned as, and why, until somebody removes the annotation."""
     mps_fault: Fault | None = None
@@ -130,6 +140,18 @@ class NodeState:
     def former(self) -> str | None:
         """The label's value before us; None when there was no label."""
         return self.node.meta.annotations.get(names.FORMER_CONFIG_ANNOTATION) or None
+
+    def is_told(self, wanted: SliceClass) -> bool:
+        """Whether its label names a configuration of ours for a class, and that is what it shall load.
+
+        NB: one that was made before its base was edited is as good while anybody's engine is there: another is loaded when none is,
+        for a drain would take down what serves. In a change that has begun only what answers counts, or it would go to and fro.
+        """
+        if not is_key_of(self.requested_config, wanted) or self.base.fault is not None:
+            return is_key_of(self.requested_config, wanted)
+        if self.busy_pods or any(pod.ready or (pod.stuck is None and not self.changing) for pod in self.our_pods):
+            return True
+        return self.requested_config == config_key(wanted, self.base.text)
 
     @property
     def marked(self) -> bool:
@@ -261,16 +283,24 @@ def node_states(view: FleetView, settings: Settings, mps_fault: Fault | None = N
             requested_config=node.meta.labels.get(config_label),
             our_pods=tuple(pod for pod in holders if _is_of(pod, living)),
             busy_pods=tuple(pod for pod in holders if not _is_of(pod, living)),
-            daemons=tuple(parts.get(node.meta.key.name, ())),
-            configured_class=configured_class(
-                node.meta.labels.get(config_label), parts.get(node.meta.key.name, ()), texts
-            ),
+            daemons=daemons,
+            configured_class=configured_class(node.meta.labels.get(config_label), daemons, texts),
+            base=base_of(owed_label(node, settings), daemons, texts),
             failures=failures_in(node.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
-            mps_fault=fault_among(own) if (own := mps_managers(parts.get(node.meta.key.name, ()))) else mps_fault,
+            mps_fault=fault_among(own) if (own := mps_managers(daemons)) else mps_fault,
         )
         for node in sorted(view.nodes, key=lambda node: node.meta.key)
         for holders in (by_node.get(node.meta.key.name, ()),)
+        for daemons in (tuple(parts.get(node.meta.key.name, ())),)
     )
+
+
+def owed_label(node: NodeRecord, settings: Settings) -> str | None:
+    """The value that its owner has given the configuration label, which is not ours to lose. None: its owner has set none."""
+    label = node.meta.labels.get(settings.device_plugin.config_label)
+    if label is None or not is_ours(label):
+        return label
+    return node.meta.annotations.get(names.FORMER_CONFIG_ANNOTATION) or None
 
 
 def mps_managers(daemons: Iterable[DaemonPodRecord]) -> list[ConfigManager | None]:

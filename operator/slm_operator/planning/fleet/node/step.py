@@ -5,7 +5,7 @@ Every function returns a NodeStep. Their order is documented in change.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,13 @@ from slm_operator.api.conditions import moment
 from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.base import UNSHARED
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
-from slm_operator.planning.fleet.node.annotations import Marks, change_text
+from slm_operator.planning.fleet.node.annotations import Marks, change_text, failures_text
 from slm_operator.planning.fleet.node.state import NodeState, owner_of_replica
 from slm_operator.planning.reader import AboutPods
 from slm_operator.watch.records import Taint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from slm_operator.partitioning.base import SliceClass
@@ -87,8 +87,8 @@ class NodeStep:
     warning: Sentence | None = None
     """What is wrong on a node that has reached its target."""
     look_again_seconds: float | None = None
-    needs_keys: tuple[SliceClass, ...] = ()
-    """Configurations that the plugin's ConfigMap must have first."""
+    needs_keys: Mapping[str, str] = field(default_factory=dict)
+    """Configurations that the plugin's ConfigMap must have first: key to text."""
 
     @property
     def begins(self) -> bool:
@@ -194,6 +194,25 @@ def switch_config_label(state: NodeState, key: str | None, because: str, site: S
     )
     stage = f"node {state.name} was asked to load {key or 'its default configuration'}"
     return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=WATCH_SECONDS)
+
+
+def fail(state: NodeState, target: Target, why: str, site: Site) -> NodeStep:
+    """Close the node, if a change has begun, and remember why. With that it is nobody's target, and is given back like any other."""
+    failures = {**state.failures, target.slice_class.label: why}
+    patch = PatchNode(
+        node=state.name,
+        resource_version=state.node.meta.resource_version,
+        annotations={
+            names.CHANGE_FAILED_ANNOTATION: failures_text(failures),
+        }
+        | ({names.CHANGE_STARTED_ANNOTATION: site.now.isoformat()} if state.changing and not state.tainted else {}),
+        taints=(*without_ours(state), CHANGING) if state.changing else None,
+        because=f"it did not become {target.slice_class.label}: {why}; its former configuration will be restored",
+    )
+    said = f"did not become {target.slice_class.label}: {why}; its former configuration is restored"
+    stage = f"node {state.name} is rolled back: {target.slice_class.label}: {why}"
+    event = node_event(state, Reason.ROLLED_BACK, said, warning=True)
+    return NodeStep(actions=(patch, event), reason=Reason.ROLLBACK, stage=stage, look_again_seconds=SETTLE_SECONDS)
 
 
 def evictions(
