@@ -115,8 +115,9 @@ def _mapping(value: object, what: str) -> dict[Any, Any]:
 
 
 def _shares_nothing(name: object, strategy: object) -> bool:
-    known = name in _STANZAS and isinstance(strategy, dict)
-    return not strategy or (known and not strategy.get("resources"))
+    if isinstance(strategy, dict) and name in _STANZAS:
+        return not strategy.get("resources")
+    return not strategy
 
 
 def is_ours(key: str) -> bool:
