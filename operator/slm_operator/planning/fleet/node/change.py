@@ -63,7 +63,7 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
         return _watch_over(state, target, site)
     if state.partitioned_externally:
         return _adopt(state, target)
-    requested = state.is_told(target.slice_class)
+    requested = state.is_requested(target.slice_class)
     open_for_daemon = state.changing and requested and state.is_closed_by_itself(target.slice_class)
     if not state.changing and not requested:
         waiting = await_keys(state, target, site)
@@ -89,7 +89,7 @@ def _drain(state: NodeState, target: Target, site: Site) -> NodeStep | None:
 
 
 def _is_partitioned_for(state: NodeState, target: Target) -> bool:
-    return state.is_told(target.slice_class) if state.switched else state.observed_class == target.slice_class
+    return state.is_requested(target.slice_class) if state.switched else state.observed_class == target.slice_class
 
 
 def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:

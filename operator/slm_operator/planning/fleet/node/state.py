@@ -141,7 +141,7 @@ class NodeState:
         """The label's value before us; None when there was no label."""
         return self.node.meta.annotations.get(names.FORMER_CONFIG_ANNOTATION) or None
 
-    def is_told(self, wanted: SliceClass) -> bool:
+    def is_requested(self, wanted: SliceClass) -> bool:
         """Whether its label names a configuration of ours for a class, and that is what it shall load.
 
         NB: one that was made before its base was edited is as good while anybody's engine is there: another is loaded when none is,
