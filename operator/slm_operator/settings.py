@@ -75,6 +75,42 @@ class Nodes(Part):
     """How long a new configuration key is given to reach the node's volume before the label is switched."""
 
 
+_PRODUCT_LABELS: dict[str, dict[str, str]] = {
+    "cloud.google.com/gke-accelerator": {
+        "Tesla-T4": "nvidia-tesla-t4",
+        "NVIDIA-L4": "nvidia-l4",
+        "Tesla-V100-SXM2-16GB": "nvidia-tesla-v100",
+        "NVIDIA-A100-SXM4-40GB": "nvidia-tesla-a100",
+        "NVIDIA-A100-SXM4-80GB": "nvidia-a100-80gb",
+        "NVIDIA-H100-80GB-HBM3": "nvidia-h100-80gb",
+        "NVIDIA-H200": "nvidia-h200-141gb",
+        "NVIDIA-B200": "nvidia-b200",
+    },
+    "karpenter.k8s.aws/instance-gpu-name": {
+        "Tesla-T4": "t4",
+        "NVIDIA-A10G": "a10g",
+        "NVIDIA-L4": "l4",
+        "NVIDIA-L40S": "l40s",
+        "Tesla-V100-SXM2-16GB": "v100",
+        "NVIDIA-A100-SXM4-40GB": "a100",
+        "NVIDIA-H100-80GB-HBM3": "h100",
+        "NVIDIA-H200": "h200",
+    },
+}
+"""By which clouds tell the product of a node, and their values for what nvidia.com/gpu.product calls it."""
+
+
+class Packs(Part):
+    """What pods that run a whole pack are made of."""
+
+    supervisor_image: Annotated[str, Field(max_length=1024)] = ""
+    """Image with the runtime zipapp, used by the pod's init container. A running pack keeps the one that it was made with until something else changes its pod. Empty: profiling.image."""
+    router_image: Annotated[str, Field(min_length=1, max_length=1024)] = "docker.io/library/haproxy:3.2"
+    """Image of HAProxy, 2.6 or newer, that ends in order by SIGUSR1: the official one, or a mirror of it by digest. A running pack keeps the one that it was made with."""
+    product_labels: dict[str, dict[str, str]] = _PRODUCT_LABELS
+    """Labels that bind a pack to the GPU product that it was measured on, on nodes without nvidia.com/gpu.product, each with its value for products as that label names them. The first that a node has counts, by name."""
+
+
 class Tenancy(Part):
     """What one namespace may not take from the others. Nodes, places for profiles and turns go round among namespaces anyway."""
 
@@ -161,6 +197,8 @@ class Settings(Part):
     """Where NVIDIA's device plugin is."""
     profiling: Profiling = Profiling()
     """Limits of measuring."""
+    packs: Packs = Packs()
+    """What pods that run a whole pack are made of."""
     nodes: Nodes = Nodes()
     """Which nodes are ours to use, and how they are changed."""
     tenancy: Tenancy = Tenancy()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slm_core.units import GIB
 from slm_operator.api import names
 from slm_operator.api.status import ConfigurationStatus
-from slm_operator.manifests.engine import Serving
+from slm_operator.manifests.engine import MeasuredOn, Serving
 from slm_operator.manifests.replicas import Fleet, advice_digest
 from slm_operator.manifests.served import Served
 
@@ -25,6 +26,13 @@ def serving(mode: SharingMode, per_gpu: int, **more: Any) -> Serving:
         "weights_bytes": 2_600_000_000,
     }
     return Serving(**(figures | more))
+
+
+def pack_serving(mode: SharingMode, per_gpu: int, **more: Any) -> Serving:
+    """The same, where one pod runs them all."""
+    return serving(
+        mode, per_gpu, pack_on=MeasuredOn(gpu_product="NVIDIA-H100-80GB-HBM3", gpu_memory_bytes=80 * GIB), **more
+    )
 
 
 def replica_fleet(of: Serving, count: int = 1, profile: str = "p", **more: Any) -> Fleet:

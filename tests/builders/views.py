@@ -30,7 +30,7 @@ SETTINGS = Settings()
 def demand(
     name: str = "chat", slice_class: SliceClass = MPS_2, replicas: int = 2, namespace: str = "team", **more: Any
 ) -> Demand:
-    wanted = {"slice_class": slice_class, "replicas": replicas, "product": None}
+    wanted = {"slice_class": slice_class, "replicas": replicas, "product": None, "asked": "NodeSlices"}
     return Demand(**{"deployment": Key(namespace, name), "uid": f"uid-{name}"} | wanted | more)
 
 

@@ -90,7 +90,7 @@ def test_namespaced_operator_serves_static_slices_undenied(
 
     deployment = slm_deployment("chat", "opt", slices=2)
     del deployment["spec"]["replicas"]  # so that the operator keeps the number there, by its Role
-    deployment["spec"]["sharing"]["tenancy"] = "Dedicated"
+    deployment["spec"]["sharing"] |= {"tenancy": "Dedicated", "partitioning": "NodeSlices"}
     for one in (slm_profile("opt"), deployment):
         plane.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=json.dumps(one))
 

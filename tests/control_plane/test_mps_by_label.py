@@ -56,7 +56,7 @@ def deploy(plane: ControlPlane, namespace: str, mode: str) -> None:
     spec = {
         "model": MODEL,
         "profiling": {"policy": "Never", "profileRef": {"name": "measured"}},
-        "sharing": {"mode": mode, "enginesPerGpu": 2},
+        "sharing": {"mode": mode, "enginesPerGpu": 2, "partitioning": "NodeSlices"},
         "replicas": 2,
     }
     head = {"apiVersion": "slm-operator.io/v1alpha1", "kind": "SLMDeployment", "metadata": {"name": "chat"}}

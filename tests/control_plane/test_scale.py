@@ -69,7 +69,7 @@ def manifest(engines: int, **spec: Any) -> str:
     wanted = {
         "model": MODEL,
         "profiling": {"policy": "Never", "profileRef": {"name": "measured"}},
-        "sharing": {"mode": "TimeSlicing", "enginesPerGpu": engines},
+        "sharing": {"mode": "TimeSlicing", "enginesPerGpu": engines, "partitioning": "NodeSlices"},
     }
     return json.dumps(build.manifest("SLMDeployment", "chat", wanted | spec))
 

@@ -48,7 +48,7 @@ class Stage:
         spec = {
             "model": MODEL,
             "profiling": {"policy": "Never", "profileRef": {"name": "measured"}},
-            "sharing": {"mode": "TimeSlicing", "enginesPerGpu": slices},
+            "sharing": {"mode": "TimeSlicing", "enginesPerGpu": slices, "partitioning": "NodeSlices"},
             "accelerator": {"nodeSelector": {"story": story or name}},
             "replicas": replicas,
         }

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from .operator import Operator
     from .world import World
 
+_SLICES: dict[str, Any] = {"partitioning": "NodeSlices"}
 SHARING: tuple[dict[str, Any], ...] = (
-    {"mode": "MPS", "enginesPerGpu": 2},
-    {"mode": "MPS", "enginesPerGpu": 4},
-    {"mode": "TimeSlicing", "enginesPerGpu": 2},
+    _SLICES | {"mode": "MPS", "enginesPerGpu": 2},
+    _SLICES | {"mode": "MPS", "enginesPerGpu": 4},
+    _SLICES | {"mode": "TimeSlicing", "enginesPerGpu": 2},
     {"mode": "TimeSlicing", "enginesPerGpu": 4, "tenancy": "Shared"},
     {"mode": "MPS", "enginesPerGpu": 4, "tenancy": "Shared"},
     {"mode": "Exclusive"},

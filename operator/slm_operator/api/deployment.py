@@ -71,6 +71,10 @@ class SharingSpec(Part):
             f"!(self.mode == '{EXCLUSIVE.mode}' && has(self.enginesPerGpu) && self.enginesPerGpu > 1)",
             f"mode {EXCLUSIVE.mode} is one engine a GPU: remove enginesPerGpu, or choose {_PACKED} or {AUTO}",
         ),
+        cel(
+            "!(self.partitioning == 'PackPod' && self.tenancy == 'Shared')",
+            "a pack in a pod has its GPU to itself: set tenancy to Dedicated, or partitioning to NodeSlices",
+        ),
     )
     mode: Mode = "Auto"
     """How engines on one GPU share it. Auto: what was measured best."""
@@ -78,6 +82,8 @@ class SharingSpec(Part):
     """Your own number of engines on a GPU. It wins over the advice, and status says what it costs. Default: the advice."""
     max_engines_per_gpu: Annotated[int, within(tuning.MAX_ENGINES_PER_GPU)] = tuning.MAX_ENGINES_PER_GPU.default
     """Most engines on a GPU that are measured or advised."""
+    partitioning: Literal["Auto", "NodeSlices", "PackPod"] = "Auto"
+    """Who divides a GPU among engines. NodeSlices: the device plugin, on a node that opted in and is reconfigured for it. PackPod: one pod with one whole GPU runs all engines, on any node with nvidia.com/gpu. Auto: as engines run now; NodeSlices where an opted-in node fits and the mode holds there; else PackPod."""
     tenancy: Literal["Dedicated", "Shared"] = "Dedicated"
     """Dedicated: the GPUs of a node serve this deployment alone, which is what was measured. Shared: others may use free slices; memory is guaranteed, speed is monitored and not guaranteed."""
 
@@ -148,7 +154,7 @@ class SLMDeploymentSpec(Part):
     accelerator: AcceleratorSpec = AcceleratorSpec()
     """Which GPUs may be used."""
     replicas: Annotated[int, Field(ge=0, le=10_000)] | None = None
-    """Pods to run. Default: one full pack, kept here by the operator as the advice changes (1 before there is any). `kubectl scale`, autoscalers and manifests with this field take it over; once it is removed, the operator keeps it again."""
+    """Engines to run. A pack in a pod is whole, so its pods run this number rounded up. Default: one full pack, kept here by the operator as the advice changes (1 before there is any). `kubectl scale`, autoscalers and manifests with this field take it over; once it is removed, the operator keeps it again."""
     paused: bool = False
     """true: nothing is measured, no node is changed and no replica is replaced for this deployment, until it is false. Scaling, disruption budgets and routing go on, and a replica that is lost comes again where there is room."""
     routing: RoutingSpec | None = None

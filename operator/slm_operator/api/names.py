@@ -42,6 +42,8 @@ DEPLOYMENT_LABEL: Final = f"{GROUP}/deployment"
 PROFILE_LABEL: Final = f"{GROUP}/profile"
 """On an SLMProfile: its key, for people to select by; it is found by its spec. On its Job: the profile's name."""
 ADVICE_ANNOTATION: Final = f"{GROUP}/advice"
+ROUTER_ANNOTATION: Final = f"{GROUP}/router"
+"""On a pack's pod: the configuration of its router, which reads it there."""
 SERVED_ANNOTATION: Final = f"{GROUP}/served"
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 REQUEST_ANNOTATION: Final = f"{GROUP}/request"
@@ -55,6 +57,18 @@ CONFIG_KEY_PREFIX: Final = "slm-"
 
 NVIDIA_GPU: Final = "nvidia.com/gpu"
 NVIDIA_SHARED_GPU: Final = "nvidia.com/gpu.shared"
+
+
+class Choice(StrEnum):
+    """Why the GPUs of a deployment are divided in one way and not in another: `status.sharing.reason`."""
+
+    ASKED = "Asked"
+    AS_BEFORE = "AsBefore"
+    NODE_FITS = "NodeFits"
+    NO_NODE_FITS = "NoNodeFits"
+    MODE_NOT_HELD = "ModeNotHeld"
+    NODES_UNSEEN = "NodesUnseen"
+    SHARED_TENANCY = "SharedTenancy"
 
 
 class Condition(StrEnum):

@@ -202,6 +202,12 @@ class Reason(StrEnum):
         "opted-in nodes do not fit; the message says why for each",
         "add nodes, or lower `spec.replicas`",
     )
+    REPLACED_IN_PLACE = (
+        "ReplacedInPlace",
+        Group.WAITING,
+        "a pack in a pod is to be replaced and no whole GPU is free for a second one: it ends before its successor starts. This is said before it ends; where it is the only pack, nothing answers until the successor has loaded its model",
+        "free a GPU or add a node: a successor is then opened first",
+    )
     AWAITING_PODS = (
         "AwaitingPods",
         Group.STOPPED,

@@ -8,6 +8,7 @@ from pydantic import Field
 from slm_core.measurements import SharingMode
 
 from slm_operator.api.base import ATOMIC, Name, NameReference, Part, map_by
+from slm_operator.api.names import Choice
 from slm_operator.api.slo import Figures
 
 CONDITION_TYPE = (
@@ -18,8 +19,10 @@ CONDITION_REASON = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 if TYPE_CHECKING:
     UsedMode = str
+    DividedBecause = str
 else:  # NB: pydantic makes the CRD's enums of Literals, and the words are those of the table of modes
     UsedMode = Literal[tuple(map(str, SharingMode))]
+    DividedBecause = Literal[tuple(map(str, Choice))]
 
 
 class ConfigurationStatus(Part):
@@ -132,6 +135,19 @@ class ProfileReference(Part):
     """The GPU product that it was measured on."""
 
 
+class SharingStatus(Part):
+    """Who divides the GPU among engines, and why."""
+
+    partitioning: Literal["NodeSlices", "PackPod"]
+    """NodeSlices: the device plugin, one pod an engine. PackPod: one pod runs all engines of a GPU."""
+    reason: DividedBecause
+    """Why, in one word."""
+    message: Annotated[str, Field(max_length=1024)]
+    """Why, in a sentence."""
+    pods: int | None = None
+    """Pods that exist, where each runs a whole pack."""
+
+
 class PackStatus(Part):
     """Engines that really share one GPU, as the kubelet says."""
 
@@ -167,14 +183,16 @@ class SLMDeploymentStatus(Part):
     """The profile that the advice rests on."""
     advice: AdviceStatus | None = None
     """The advice, and the evidence for it."""
+    sharing: SharingStatus | None = None
+    """Who divides the GPU, where several engines share one."""
     packs: Annotated[list[PackStatus], Field(max_length=256, json_schema_extra=ATOMIC)] = []
     """Where the engines are: one item for each GPU, 256 at most."""
     pack_count: int | None = None
     """Number of packs."""
     replicas: int | None = None
-    """Pods that exist."""
+    """Engines that exist: a pack in a pod counts as many as it runs."""
     ready_replicas: int | None = None
-    """Pods that answer."""
+    """Engines whose pod answers."""
     selector: str | None = None
     """Label selector of the pods, for autoscalers."""
     url: str | None = None

@@ -24,7 +24,17 @@ CONTAINER = "engine"
 PORT = 8000
 ENGINE_UID = 2000
 SHUTDOWN_SECONDS = 120
+START_SECONDS = 1800
+"""How long an engine may take to load its model: download, load, capture graphs."""
 SHM_BYTES = GIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredOn:
+    """The GPU that a pack was measured on, which its supervisor compares with the one that it finds."""
+
+    gpu_product: str
+    gpu_memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,8 @@ class Serving:
     """Weights as the profile's ledger has them; None where no ledger is known."""
     left_out: tuple[str, ...] = ()
     """Flags that the measured engine does not know, so that replicas would not start with them."""
+    pack_on: MeasuredOn | None = None
+    """Of a pack that one pod runs; None where each engine has a pod of its own."""
 
     @property
     def max_in_flight(self) -> int:
@@ -50,7 +62,9 @@ class Serving:
     @property
     def slice_class(self) -> SliceClass:
         """What share of a GPU a replica is given."""
-        return SliceClass(mode=self.sharing_mode, engines_per_gpu=self.engines_per_gpu)
+        return SliceClass(
+            mode=self.sharing_mode, engines_per_gpu=self.engines_per_gpu, in_one_pod=self.pack_on is not None
+        )
 
 
 def command(engine: EngineSpec) -> list[str]:

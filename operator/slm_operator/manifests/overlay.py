@@ -47,6 +47,8 @@ _TWICE = {"ports": "protocol", "topologySpreadConstraints": "whenUnsatisfiable"}
 _DIRECTIVES = ("$patch", "$retainKeys", "$setElementOrder/", "$deleteFromPrimitiveList/")
 RUNTIME_CONTAINER = "runtime"
 """The init container of profile pods, which brings what measures. One of a user's would be merged into it."""
+ROUTER_CONTAINER = "router"
+"""The sidecar of a pack's pod that stands in front of its engines."""
 _APPENDED = frozenset({"tolerations"})
 _INSTEAD_OF_MPS = "or set spec.sharing.mode to Auto, TimeSlicing or Exclusive"
 """What else helps where MPS was asked for by name."""

@@ -23,10 +23,11 @@ from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, job_name, label_value, owner
 from slm_operator.manifests.model import model_source
-from slm_operator.manifests.overlay import RUNTIME_CONTAINER, merge
+from slm_operator.manifests.overlay import merge
 from slm_operator.manifests.profile_key import profile_key
 from slm_operator.manifests.question import searched
 from slm_operator.manifests.resources import engine_resources, largest_pack, pack_resources
+from slm_operator.manifests.runtime_copy import RUNTIME, RUNTIME_MOUNT, runtime_container, runtime_volume
 from slm_operator.partitioning.base import nodes_allowed
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
 from slm_operator.quantity import amount
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
-RUNTIME_FOLDER = "/slm"
-RUNTIME = f"{RUNTIME_FOLDER}/slm_runtime.pyz"
 DEADLINE_SLACK_SECONDS = 1800
 """Beyond the GPU budget: pulling images and loading a model hold no measurement."""
 
@@ -196,7 +195,6 @@ def _pod_template(
     spec: SLMProfileSpec, labels: dict[str, str], runtime_image: str, name: str, where: Where
 ) -> dict[str, Any]:
     volumes, mounts = engines.volumes(spec.model, spec.workload)
-    runtime_mount = {"name": "runtime", "mountPath": RUNTIME_FOLDER}
     template: dict[str, Any] = {
         "metadata": {"labels": labels},
         "spec": {
@@ -208,16 +206,7 @@ def _pod_template(
             "securityContext": engines.pod_security(),
             "nodeSelector": nodes_allowed(spec.gpu.node_selector, spec.gpu.product, where.opt_in_label),
             "tolerations": [toleration.given() for toleration in spec.gpu.tolerations],
-            "initContainers": [
-                {
-                    "name": RUNTIME_CONTAINER,
-                    "image": runtime_image,
-                    "command": ["cp", "/opt/slm/slm_runtime.pyz", RUNTIME],
-                    "volumeMounts": [runtime_mount],
-                    "securityContext": engines.container_security(),
-                    "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
-                }
-            ],
+            "initContainers": [runtime_container(runtime_image)],
             "containers": [
                 {
                     "name": engines.CONTAINER,
@@ -225,11 +214,11 @@ def _pod_template(
                     "command": ["python3", RUNTIME],
                     "args": profile_args(spec, name, where),
                     "env": engines.environment(spec.model, spec.engine),
-                    "volumeMounts": [*mounts, runtime_mount | {"readOnly": True}],
+                    "volumeMounts": [*mounts, RUNTIME_MOUNT | {"readOnly": True}],
                     "securityContext": engines.container_security(),
                 }
             ],
-            "volumes": [*volumes, {"name": "runtime", "emptyDir": {}}],
+            "volumes": [*volumes, runtime_volume()],
         },
     }
     wishes = [_wish(one) for one in where.preferred]

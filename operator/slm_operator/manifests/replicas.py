@@ -19,18 +19,18 @@ from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, labels, of_deployment, selector_labels, serves_value
 from slm_operator.manifests.overlay import merge
+from slm_operator.manifests.pack import pack_spec, with_pack_resources
 from slm_operator.manifests.resources import resources
+from slm_operator.manifests.served import ServedPack
 from slm_operator.partitioning import partitioning_of
 from slm_operator.partitioning.base import ANYBODY, nodes_allowed
 
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.manifests.engine import Serving
-    from slm_operator.manifests.served import Served
+    from slm_operator.manifests.served import PackMeans, Served
     from slm_operator.watch.records import DeploymentRecord, Key
 
-START_SECONDS = 1800
-"""How long an engine may take to load its model: download, load, capture graphs."""
 HUNG_SECONDS = 300
 """How long an engine may answer no probe before it is taken for hung. One whose core dies ends by itself at once, so
 liveness is for a process that hangs, and must never end one that is only busy: that would cut off all it serves."""
@@ -40,7 +40,7 @@ ROLL_SURGING = {"maxSurge": 1, "maxUnavailable": 0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """How many replicas, on what evidence, on which nodes, and whether there is room beside them."""
+    """How many pods, on what evidence, on which nodes, and whether there is room beside them."""
 
     count: int
     served: Served
@@ -70,69 +70,98 @@ def replicas(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Ser
             "selector": {"matchLabels": selector_labels(key)},
             # NB: where all slices are taken a surged pod could never be scheduled: one goes before one comes.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": ROLL_SURGING if fleet.spare_slot else ROLL_IN_PLACE},
-            "progressDeadlineSeconds": START_SECONDS + 300,
+            "progressDeadlineSeconds": engines.START_SECONDS + 300,
             "revisionHistoryLimit": 5,
-            "template": pod_template(deployment, spec, serving, fleet.opt_in_label),
+            "template": pod_template(deployment, spec, serving, fleet.opt_in_label, _means(fleet.served)),
         }
     }
 
 
 def pod_template(
-    deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, opt_in_label: str
+    deployment: DeploymentRecord,
+    spec: SLMDeploymentSpec,
+    serving: Serving,
+    opt_in_label: str,
+    means: PackMeans | None = None,
 ) -> dict[str, Any]:
-    """The replica's pod, with the user's overlay merged in."""
+    """The pod, with the user's overlay merged in. `means`: of a pod that runs a pack."""
     key = deployment.meta.key
     served_name = spec.model.name or key.name
-    partitioning = partitioning_of(serving.slice_class)
-    own_memory = serving.sharing_mode not in partitioning.mounts_shared_memory
-    volumes, mounts = engines.volumes(spec.model, shared_memory=own_memory)
-    health = engine_of(spec.engine.command).paths.health
+    annotations, own = (
+        _engine_spec(spec, serving, served_name) if means is None else pack_spec(spec, serving, served_name, means)
+    )
     template: dict[str, Any] = {
         "metadata": {
             "labels": labels(key, "replica"),
-            "annotations": {names.ADVICE_ANNOTATION: advice_digest(serving)},
+            "annotations": {names.ADVICE_ANNOTATION: advice_digest(serving)} | annotations,
         },
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT, which vLLM reads as its own
-            "terminationGracePeriodSeconds": PRE_STOP_SECONDS + engines.SHUTDOWN_SECONDS + 30,
             "securityContext": engines.pod_security(),
             "nodeSelector": node_selector(deployment, spec, serving, opt_in_label),
             "tolerations": [toleration.given() for toleration in spec.accelerator.tolerations],
             "topologySpreadConstraints": [_spread(key)],
-            "containers": [
-                {
-                    "name": engines.CONTAINER,
-                    "image": spec.engine.image,
-                    "command": engines.command(spec.engine),
-                    "args": engines.serving_args(spec.model, spec.engine, served_name, serving),
-                    "env": engines.environment(spec.model, spec.engine),
-                    "ports": [{"name": "http", "containerPort": engines.PORT}],
-                    "resources": resources(partitioning.resource, serving.weights_bytes),
-                    "volumeMounts": mounts,
-                    "securityContext": engines.container_security(),
-                    "startupProbe": _probe(health, period=5, failures=START_SECONDS // 5),
-                    # Not ready after 15 s: an engine that only stutters must not push its load onto the other replicas.
-                    "readinessProbe": _probe(health, period=5, failures=3),
-                    "livenessProbe": _probe(health, period=30, failures=HUNG_SECONDS // 30, timeout=20),
-                    # Endpoints forget a terminating pod a moment after its SIGTERM: keep answering until they have.
-                    "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
-                }
-            ],
-            "volumes": volumes,
-        },
+        }
+        | own,
     }
     merged: dict[str, Any] = merge(template, spec.pod_template or {})
-    return merged
+    return merged if means is None else with_pack_resources(merged, spec, serving)
+
+
+def _engine_spec(spec: SLMDeploymentSpec, serving: Serving, served_name: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Annotations of a pod with one engine, and what of its spec is the engine's."""
+    partitioning = partitioning_of(serving.slice_class)
+    own_memory = serving.sharing_mode not in partitioning.mounts_shared_memory
+    volumes, mounts = engines.volumes(spec.model, shared_memory=own_memory)
+    health = engine_of(spec.engine.command).paths.health
+    return {}, {
+        "terminationGracePeriodSeconds": PRE_STOP_SECONDS + engines.SHUTDOWN_SECONDS + 30,
+        "containers": [
+            {
+                "name": engines.CONTAINER,
+                "image": spec.engine.image,
+                "command": engines.command(spec.engine),
+                "args": engines.serving_args(spec.model, spec.engine, served_name, serving),
+                "env": engines.environment(spec.model, spec.engine),
+                "ports": [{"name": "http", "containerPort": engines.PORT}],
+                "resources": resources(partitioning.resource, serving.weights_bytes),
+                "volumeMounts": mounts,
+                "securityContext": engines.container_security(),
+                "startupProbe": _probe(health, period=5, failures=engines.START_SECONDS // 5),
+                # Not ready after 15 s: an engine that only stutters must not push its load onto the other replicas.
+                "readinessProbe": _probe(health, period=5, failures=3),
+                "livenessProbe": _probe(health, period=30, failures=HUNG_SECONDS // 30, timeout=20),
+                # Endpoints forget a terminating pod a moment after its SIGTERM: keep answering until they have.
+                "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+            }
+        ],
+        "volumes": volumes,
+    }
+
+
+def served_pack(
+    deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, means: PackMeans, former: Served | None
+) -> ServedPack:
+    """A pack's pod and its means: those that it has, while nothing else changes it, else these."""
+    of_nothing = means.model_copy(update=dict.fromkeys(("supervisor_image", "router_image"), ""))
+    of_nothing = of_nothing.model_copy(update={"device": "gpu", "product_labels": {}})
+    pod = digest(pod_template(deployment, spec, serving, "", of_nothing))
+    if former is not None and former.pack is not None and former.pack.pod == pod:
+        return former.pack
+    return ServedPack(means=means, pod=pod)
 
 
 def node_selector(
     deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, opt_in_label: str
 ) -> dict[str, str]:
     """Labels of the nodes whose GPUs this deployment's replicas may use."""
+    partitioning = partitioning_of(serving.slice_class)
+    if not partitioning.needs_opt_in:
+        return dict(spec.accelerator.node_selector)
     allowed = nodes_allowed(spec.accelerator.node_selector, spec.accelerator.product, opt_in_label)
     serves = ANYBODY if spec.sharing.tenancy == "Shared" else serves_value(deployment.meta.key)
-    return allowed | partitioning_of(serving.slice_class).node_labels(serving.slice_class, serves)
+    return allowed | partitioning.node_labels(serving.slice_class, serves)
 
 
 @lru_cache(maxsize=1024)
@@ -142,6 +171,7 @@ def advice_digest(serving: Serving) -> str:
     # NB: without it the digest is what it was before there was such a field, and no running replica is replaced.
     if not serving.left_out:
         del started["left_out"]
+    del started["pack_on"]  # who divides the GPU is no advice
     return digest(started)
 
 
@@ -153,6 +183,7 @@ def change_cause(serving: Serving, profile: str) -> str:
         if serving.engines_per_gpu == 1
         else (f"{serving.engines_per_gpu} engines a GPU ({serving.sharing_mode})")
     )
+    shared += ", in one pod" if serving.pack_on is not None else ""
     return f"advice {advice_digest(serving)} from profile {profile}: {shared}, batch {serving.batch_size}, {kv}"
 
 
@@ -174,6 +205,10 @@ def disruption_budget(deployment: DeploymentRecord, unavailable: int = 1) -> Man
             "selector": {"matchLabels": selector_labels(deployment.meta.key)},
         }
     }
+
+
+def _means(served: Served) -> PackMeans | None:
+    return None if served.pack is None else served.pack.means
 
 
 def _spread(deployment: Key) -> dict[str, Any]:

@@ -26,7 +26,7 @@ CPUS = 2
 HOST_BYTES, LEAST_HOST_BYTES = 6 * GIB, 8 * GIB
 """Host memory of an engine beside its weights (Python, torch, CUDA libraries, compile workers), and the least it gets."""
 OWN: Mapping[str, Fraction] = {"cpu": Fraction(1), "memory": Fraction(GIB)}
-"""What the profiler and its load generator need beside the engines."""
+"""What runs beside the engines: the profiler and its load generator, or the supervisor; and the MPS daemon."""
 USABLE_FRACTION = Fraction(9, 10)
 """Of what a node can allocate: daemons take the rest."""
 _WRITTEN: Mapping[str, Callable[[Fraction], str]] = {"cpu": cpu_quantity, "memory": memory_quantity}
@@ -50,15 +50,16 @@ def resources(gpu: str, weights_bytes: int | None = None) -> dict[str, Any]:
     return {"requests": dict(amounts), "limits": amounts}
 
 
-def engine_resources(gpu: str, overlay: Mapping[str, Any]) -> dict[str, Any]:
+def engine_resources(gpu: str, overlay: Mapping[str, Any], weights_bytes: int | None = None) -> dict[str, Any]:
     """Those of a replica whose pod template a user has merged over ours."""
-    merged = merge({"spec": {"containers": [{"name": CONTAINER, "resources": resources(gpu)}]}}, dict(overlay))
+    own = resources(gpu, weights_bytes)
+    merged = merge({"spec": {"containers": [{"name": CONTAINER, "resources": own}]}}, dict(overlay))
     found: dict[str, Any] = next(c for c in merged["spec"]["containers"] if c["name"] == CONTAINER)
     return found.get("resources") or {}
 
 
 def pack_resources(engine: Mapping[str, Any], engines: int) -> dict[str, Any]:
-    """Resources of the container that measures so many engines like this one, and loads them."""
+    """Resources of the container that runs so many engines like this one, and what measures or keeps them."""
     scaled = {part: _for_pack(part, engine[part] or {}, engines) for part in ("requests", "limits") if part in engine}
     return dict(engine) | scaled
 

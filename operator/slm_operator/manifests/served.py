@@ -20,6 +20,27 @@ from slm_operator.decoding import decode
 AdvisedFrom = Literal["Measured", "Predicted", "UserChoice"]
 
 
+class PackMeans(Part):
+    """What of a pack's pod comes from the operator's settings: kept until something else changes the pod."""
+
+    supervisor_image: Annotated[str, Field(max_length=1024)]
+    """Image with the runtime, which an init container copies into the engine's."""
+    router_image: Annotated[str, Field(max_length=1024)]
+    """Image of HAProxy."""
+    device: Literal["gpu", "cpu"] = "gpu"
+    """What the supervisor is to find; `cpu` only where the GPUs are stand-ins."""
+    product_labels: dict[str, str] = Field(default={})
+    """Value of each further label of nodes that tells this product."""
+
+
+class ServedPack(Part):
+    """A pod that runs all engines of a GPU."""
+
+    means: PackMeans
+    pod: Annotated[str, Field(max_length=64)]
+    """Digest of the pod template but for its means: while it is the same, they stay."""
+
+
 class Served(Part):
     """The advice in short, and the nodes that it was followed on."""
 
@@ -40,6 +61,8 @@ class Served(Part):
     tolerations: list[dict[str, JsonValue]] = Field(default=[])
     """Of the pods, those of the user's own template among them."""
     shared_tenancy: bool = False
+    pack: ServedPack | None = None
+    """Where one pod runs all engines of a GPU. None: each has a pod of its own."""
 
     def text(self) -> str:
         """As the annotation has it."""

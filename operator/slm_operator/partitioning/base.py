@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceClass:
-    """(mode, R): how a node's GPUs are partitioned. One engine a GPU is (Exclusive, 1), an unshared node."""
+    """(mode, R), and by whom: how a GPU is divided. One engine a GPU is (Exclusive, 1), an unshared node."""
 
     mode: SharingMode
     engines_per_gpu: int
+    in_one_pod: bool = False
+    """Whether one pod has the whole GPU and runs all of its engines, instead of one slice of it each."""
 
     @property
     def is_whole(self) -> bool:
@@ -38,6 +40,8 @@ class SliceClass:
         return word if self.is_whole else f"{word}-{self.engines_per_gpu}"
 
 
+AUTO = "Auto"
+"""Of spec.sharing.partitioning: any."""
 ANYBODY = "any"
 """Value of the serves label on nodes whose shares are for whoever wants such."""
 UNSHARED = SliceClass(mode=SharingMode.EXCLUSIVE, engines_per_gpu=1)
@@ -56,12 +60,28 @@ def class_of_label(label: str | None) -> SliceClass | None:
 class Partitioning:
     """One way of dividing GPUs among pods."""
 
+    name: str
+    """Its word in the API, where that has one."""
     resource: str
-    """The extended resource of which an engine's pod requests one."""
+    """The extended resource of which a pod requests one."""
     changes_nodes: bool
     """Whether a node must be set up for it first, and is given back in the end."""
+    needs_opt_in: bool = True
+    """Whether only nodes that an administrator opted in may be used."""
+    is_placed: bool = True
+    """Whether the plan of the fleet finds its nodes. Else the scheduler does, by what the pods ask for."""
+    runs_packs: bool = False
+    """Whether one pod runs all engines of a GPU."""
     mounts_shared_memory: frozenset[SharingMode] = frozenset()
     """Modes in which whatever gives the share mounts a /dev/shm into the container, which a volume of ours would hide."""
+
+    def engines_per_pod(self, slice_class: SliceClass) -> int:
+        """Engines that one pod runs."""
+        return slice_class.engines_per_gpu if self.runs_packs else 1
+
+    def pods_for(self, engines: int, slice_class: SliceClass) -> int:
+        """Pods that run so many engines. NB: rounded up, because a pack is whole: nothing else was measured."""
+        return -(-engines // self.engines_per_pod(slice_class))
 
     def node_labels(self, slice_class: SliceClass, serves: str) -> dict[str, str]:
         """Labels of a node that can give such a share to the pods that `serves` admits: it gets them once it is set up."""

@@ -68,6 +68,7 @@ _MODES = {one.label: mode for mode, one in STRATEGIES.items()} | {UNSHARED_STRAT
 
 
 NODE_SLICES = Partitioning(
+    name="NodeSlices",
     resource=names.NVIDIA_SHARED_GPU,
     changes_nodes=True,
     mounts_shared_memory=frozenset(mode for mode, one in STRATEGIES.items() if one.mounts_shared_memory),

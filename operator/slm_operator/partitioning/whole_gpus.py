@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from slm_operator.partitioning.base import SliceClass
 
-WHOLE_GPUS = Partitioning(resource=names.NVIDIA_GPU, changes_nodes=False)
+WHOLE_GPUS = Partitioning(name="WholeGPUs", resource=names.NVIDIA_GPU, changes_nodes=False)
 
 NO_MIG = "all-disabled"
 """The value of MIG manager's label under which it has no GPU divided."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api.reasons import Reason
 from slm_operator.partitioning import partitioning_of
+from slm_operator.partitioning.base import AUTO
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED, Memory
 from slm_operator.planning.profile.log import NOTHING_PRINTED, ProfileLog
 from slm_operator.planning.profile.turns import ALONE, Turn
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_operator.advisor.advice import Advice
+    from slm_operator.api.names import Choice
     from slm_operator.manifests.question import Question
     from slm_operator.partitioning.base import Partitioning, SliceClass
     from slm_operator.planning.actions import Plan
@@ -53,6 +55,10 @@ class Demand:
     shared_tenancy: bool = False
     slice_bytes: int | None = None
     """What one replica needs of GPU memory; None when no ledger is known."""
+    asked: str = AUTO
+    """spec.sharing.partitioning: the partitioning that must be, or Auto, and then `slice_class` is without one."""
+    runs_in_packs: bool | None = None
+    """Whether its engines run in packs now, or in slices. None: none has been deployed."""
 
     @property
     def partitioning(self) -> Partitioning:
@@ -61,13 +67,24 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Why GPUs are divided in one way and not in the other."""
+
+    reason: Choice
+    because: str
+    """A sentence's rest: the remedy is in it where there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """The fleet's answer to one deployment."""
 
     slice_class: SliceClass | None = None
-    """What its slots are. Another one than is advised now: they were counted before that."""
+    """What its slots are, and who divides the GPU. Another one than is advised now: they were counted before that."""
     asked: Demand | None = None
     """The demand that it answers. It may request other nodes than spec does now: then it answers an earlier spec."""
+    chosen: Chosen | None = None
+    """Why its GPUs are divided in this way; None where nobody shares one."""
     nodes: tuple[str, ...] = ()
     """Nodes whose slices serve it, ready now."""
     slots: int = 0

@@ -21,6 +21,7 @@ from slm_operator.manifests.served import read_served
 from slm_operator.partitioning.base import ANYBODY, class_of_label
 from slm_operator.partitioning.config_manager import against_mps
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
+from slm_operator.planning.fleet.demand import may_run_in_packs
 from slm_operator.planning.profile.resting import newest
 from slm_operator.planning.profile.tries import is_made_here, is_to_be_measured
 from slm_operator.planning.profile.turns import ALONE
@@ -189,12 +190,17 @@ class Gatherer:
     def against_mps(self, record: DeploymentRecord) -> str | None:
         """Why a deployment that leaves the mode to the advice is given no MPS; None where it may be.
 
+        A pack in a pod has a daemon of its own, so this is for engines that run in slices, or must.
         NB: what has a node under MPS already stays, whatever is seen: a DaemonSet whose pods are replaced shows none for a moment.
         """
         if record.spec is None or asked_mode(record.spec.sharing.mode) is not None:
             return None
         because = against_mps(self.caches.daemons.values(MANAGED))
-        return None if because is None or self._has_mps(record) else because
+        return None if because is None or self._has_mps(record) or self._may_run_in_packs(record) else because
+
+    def _may_run_in_packs(self, record: DeploymentRecord) -> bool:
+        workload = self._workload(record)
+        return record.spec is not None and may_run_in_packs(record.spec, _read_served(workload))
 
     def _has_mps(self, record: DeploymentRecord) -> bool:
         """Whether its replicas were made for MPS, and a node is partitioned so for them."""
@@ -306,6 +312,10 @@ def _versions(record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[
     """
     version = (profile.meta.uid, profile.meta.resource_version) if profile is not None else None
     return record.meta.uid, record.meta.generation, record.own_replicas, version
+
+
+def _read_served(workload: WorkloadRecord | None) -> Served | None:
+    return read_served(workload.served) if workload is not None else None
 
 
 @lru_cache(maxsize=1024)  # asked of every deployment whenever the fleet is planned, and it is read from JSON

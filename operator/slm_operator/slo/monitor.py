@@ -53,7 +53,8 @@ class Baseline:
     """What the advice predicts for one GPU at the load that it is for."""
     profile: str
     """Name of the SLMProfile that it rests on."""
-    engines_per_gpu: int
+    pods_per_gpu: int
+    """Pods that share a GPU: the pages that are read for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,7 @@ def _window(state: MonitorState, scrape: Scrape) -> tuple[Window | None, Figures
     delta = CounterDelta.of_engines(before.engines, scrape.engines, scrape.at_seconds - before.at_seconds)
     if delta is None or delta.gained.finished <= 0 or delta.gained.itl_count <= 0:
         return None, None
-    gained, gpus, means = delta.gained, delta.engines / state.baseline.engines_per_gpu, means_between(delta)
+    gained, gpus, means = delta.gained, delta.engines / state.baseline.pods_per_gpu, means_between(delta)
     latencies: dict[str, Any] = {name: Latency(mean_ms=mean_ms) for name, mean_ms in means.items()}
     window = Window(
         ends_at_seconds=scrape.at_seconds,

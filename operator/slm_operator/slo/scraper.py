@@ -19,6 +19,7 @@ from slm_core.engines.registry import engine_of
 from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.manifests.engine import PORT
 from slm_operator.planning.deployment.advising import Unadvisable, slo_of
+from slm_operator.planning.deployment.packs import engines_per_pod
 from slm_operator.reconcile.queue import WorkKey
 from slm_operator.slo.judge import expect
 from slm_operator.slo.monitor import Baseline, Figures, MonitorState, Scrape, follow
@@ -137,7 +138,8 @@ class SloMonitor:
         known = self._states.get(record.meta.key)
         if profile is None or profile.measurements is None:  # what was advised before is served, and judged, meanwhile
             return known[1] if known is not None else None
-        version = (record.meta.uid, record.meta.generation, profile.meta.uid, profile.measurements.measured_at)
+        per_pod = engines_per_pod(self.gatherer.replicas(record)[0])
+        version = (record.meta.uid, record.meta.generation, profile.meta.uid, profile.measurements.measured_at, per_pod)
         if known is not None and known[0] == version:
             return known[1]
         advice = self.gatherer.advice(record)
@@ -147,7 +149,7 @@ class SloMonitor:
             expected=expect(profile.measurements, slo_of(record.spec.slo), advice),
             predicted=advice.predicted,
             profile=profile.meta.key.name,
-            engines_per_gpu=advice.configuration.engines_per_gpu,
+            pods_per_gpu=-(-advice.configuration.engines_per_gpu // per_pod),
         )
         # Another replica count, say, is a new generation with the same baseline.
         state = known[1] if known is not None and known[1].baseline == baseline else MonitorState(baseline=baseline)

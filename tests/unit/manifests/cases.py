@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from slm_core.engines.registry import default
@@ -14,10 +15,12 @@ from slm_operator.manifests.replicas import (
     disruption_budget,
     pod_template,
     replicas,
+    served_pack,
     service,
 )
 from slm_operator.manifests.router import Router
 from slm_operator.manifests.routing import http_route, inference_pool
+from slm_operator.manifests.served import PackMeans
 from slm_operator.partitioning.base import SliceClass
 from slm_operator.partitioning.plugin_config import config_key, plugin_config
 from slm_operator.watch.records import ProfileRecord
@@ -109,6 +112,7 @@ ROUTER = Router(
 def golden() -> dict[str, list[dict[str, Any]]]:
     """File name to manifests."""
     files = {name: _serving(*case) for name, case in SPECS.items()}
+    files["vllm-pack-in-a-pod"] = _pack()
     files["template-hashes"] = [{name: digest(made[0]["spec"]["template"]) for name, made in files.items()}]
     files["profile-job"] = [_profile_job()]
     files["routing"] = _routing()
@@ -131,6 +135,18 @@ def _serving(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> list[dict
         service(record),
         disruption_budget(record),
     ]
+
+
+def _pack() -> list[dict[str, Any]]:
+    spec = {"model": {"uri": "hf://facebook/opt-1.3b", "credentialsSecretRef": {"name": "hub"}}}
+    record, serving = build.deployment(spec=spec), build.pack_serving(SharingMode.MPS, 4)
+    means = PackMeans(
+        supervisor_image="ghcr.io/slm/operator@sha256:0a", router_image="docker.io/library/haproxy@sha256:0b"
+    )
+    pack = served_pack(record, build.spec_of(record), serving, means, None)
+    fleet = build.replica_fleet(serving, 2, "opt-12345678", spare_slot=True)
+    fleet = replace(fleet, served=fleet.served.model_copy(update={"pack": pack}))
+    return [replicas(record, build.spec_of(record), serving, fleet)]
 
 
 def _routing() -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from slm_core.measurements import SharingMode
+from slm_operator.partitioning.base import SliceClass
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gpu_spread import packs
 from slm_operator.watch.records import Cause
@@ -115,7 +117,8 @@ def test_uneven_placement_is_reported(case: str) -> None:
     count = len(pods)
     all_ready = build.workload("chat", replicas=count, ready=count)
     view = build.deployment_view(build.deployment(), None, workload=all_ready, pods=pods)
-    finding = availability(view, count, pack)
+    shared = SliceClass(mode=SharingMode.MPS, engines_per_gpu=pack)
+    finding = availability(view, count, shared)
     assert finding.holds
     assert (words in finding.message) if words else finding.message == f"{count} of {count} replicas answer"
     assert [one["engines"] for one in packs(pods)] == list(Counter(one.partition("::")[0] for one in devices).values())

@@ -32,7 +32,7 @@ BASELINE = Baseline(
         itl_ms=8.0,
     ),
     profile="opt-12345678",
-    engines_per_gpu=2,
+    pods_per_gpu=2,
 )
 
 

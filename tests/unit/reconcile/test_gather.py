@@ -259,7 +259,7 @@ MPS_DAEMON = build.daemon("mps-control-daemon", "gpu-1", config_manager=DEAF)
 
 
 def packed(mode: str = "Auto") -> DeploymentRecord:
-    return build.deployment(spec={"sharing": {"mode": mode, "enginesPerGpu": 2}})
+    return build.deployment(spec={"sharing": {"mode": mode, "enginesPerGpu": 2, "partitioning": "NodeSlices"}})
 
 
 def advised_mode(record: DeploymentRecord, **records: Any) -> SharingMode:

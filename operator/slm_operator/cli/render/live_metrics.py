@@ -14,6 +14,7 @@ from slm_core.counters import CounterDelta, over_engines
 from slm_operator.api.conditions import condition
 from slm_operator.api.names import Condition
 from slm_operator.manifests.metadata import label_value
+from slm_operator.partitioning.pack_pod import PACK_POD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,20 +93,28 @@ def _row(raw: Mapping[str, Any], before: Look | None, now: Look, limits: Limits 
         itl_limit_ms=limits.itl_ms if limits is not None else None,
         itl_statistic=str(limits.itl_statistic) if limits is not None else "",
         slo_met=met,
-        live=_live(label, before, now, per_gpu or 1),
+        live=_live(label, before, now, per_gpu or 1, in_one_pod=_is_in_one_pod(status)),
         unread=now.unread.get(label, ""),
     )
 
 
-def _live(label: str, before: Look | None, now: Look, engines_per_gpu: int) -> Live | None:
+def _is_in_one_pod(status: Mapping[str, Any]) -> bool:
+    """Whether each page that was read is of all engines of a GPU."""
+    return bool((status.get("sharing") or {}).get("partitioning") == PACK_POD.name)
+
+
+def _live(label: str, before: Look | None, now: Look, engines_per_gpu: int, *, in_one_pod: bool) -> Live | None:
     engines = now.engines.get(label) or {}
     if not engines:
         return None
     last = over_engines(engines.values())
-    seen = Live(engines=len(engines), kv_usage=last.kv_usage, running=int(last.running), waiting=int(last.waiting))
+    per_page = engines_per_gpu if in_one_pod else 1
+    seen = Live(
+        engines=len(engines) * per_page, kv_usage=last.kv_usage, running=int(last.running), waiting=int(last.waiting)
+    )
     former = (before.engines.get(label) or {}) if before is not None else {}
     delta = CounterDelta.of_engines(former, engines, now.at_seconds - before.at_seconds) if before is not None else None
     if delta is None:
         return seen
-    gpus = delta.engines / engines_per_gpu
+    gpus = delta.engines * per_page / engines_per_gpu
     return replace(seen, tokens_per_second=delta.tokens_per_second / gpus, itl_ms=delta.mean_ms("itl"))

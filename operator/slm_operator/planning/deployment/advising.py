@@ -16,6 +16,7 @@ from slm_core.measurements import camel
 from slm_core.sharing import asked_mode
 from slm_core.slo import METRICS
 from slm_core.tuning import tuned
+from slm_core.units import MIB
 
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
@@ -23,7 +24,7 @@ from slm_operator.advisor.plain import configuration_values, figures_values
 from slm_operator.advisor.validate import AdviceError, Unanswerable
 from slm_operator.api.conditions import rfc3339
 from slm_operator.api.reasons import Reason
-from slm_operator.manifests.engine import Serving
+from slm_operator.manifests.engine import MeasuredOn, Serving
 from slm_operator.manifests.overlay import refused_fields, refused_under_mps
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ MAX_CANDIDATES = 8
 _DIGITS = {camel(metric.field): metric.digits for metric in METRICS}
 """Of latencies; rates have one."""
 MAX_SENTENCE = 1024
+_STEP_BYTES = 256 * MIB
 _REASONS = {
     Unanswerable.INVALID: Reason.INVALID_MEASUREMENTS,
     Unanswerable.UNTRUSTED: Reason.UNTRUSTED_MEASUREMENTS,
@@ -110,8 +112,10 @@ def settings_of(spec: SLMDeploymentSpec, against_mps: str | None = None) -> Sett
     )
 
 
-def serving_of(engine: EngineSpec, advice: Advice, document: MeasurementDocument) -> Serving:
-    """What replicas are started with."""
+def serving_of(
+    engine: EngineSpec, advice: Advice, document: MeasurementDocument, *, in_one_pod: bool = False
+) -> Serving:
+    """What replicas are started with, or the engines of a pack in one pod."""
     advised, ledger = advice.configuration, document.ledger
     return Serving(
         batch_size=advised.batch_size,
@@ -122,7 +126,14 @@ def serving_of(engine: EngineSpec, advice: Advice, document: MeasurementDocument
         gpu_memory_utilization=engine_of(engine.command).fraction_while_serving(advised.engines_per_gpu, ledger),
         weights_bytes=ledger.weights_bytes if ledger is not None else None,
         left_out=left_out(engine, document),
+        pack_on=_measured_on(document) if in_one_pod else None,
     )
+
+
+def _measured_on(document: MeasurementDocument) -> MeasuredOn:
+    """NB: rounded, because drivers of one GPU differ by a few MiB, and no pack is to be started anew for that."""
+    gpu = document.gpu
+    return MeasuredOn(gpu_product=gpu.product, gpu_memory_bytes=gpu.memory_bytes // _STEP_BYTES * _STEP_BYTES)
 
 
 def left_out(spec: EngineSpec, document: MeasurementDocument) -> tuple[str, ...]:

@@ -9,27 +9,31 @@ from slm_core.wording import several
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
+from slm_operator.partitioning import partitioning_of
+from slm_operator.partitioning.base import UNSHARED
 from slm_operator.planning.containers import remedy
 from slm_operator.planning.deployment.gpu_spread import spread
 
 if TYPE_CHECKING:
     from slm_operator.api.parts import EngineSpec
+    from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.views import DeploymentView
     from slm_operator.watch.records import PodRecord
 
 
-def availability(view: DeploymentView, wanted: int, engines_per_gpu: int = 1) -> Finding:
-    """The Available condition for `wanted` replicas, in packs of so many."""
-    workload = view.workload
+def availability(view: DeploymentView, wanted: int, made_for: SliceClass = UNSHARED) -> Finding:
+    """The Available condition for `wanted` engines, which share GPUs in this way."""
+    workload, way = view.workload, partitioning_of(made_for)
     if wanted == 0:
         return _finding(reason=Reason.SCALED_TO_ZERO, message="spec.replicas is 0", holds=True)
     if workload is None:
         return _finding(reason=Reason.STARTING, message=f"{several(wanted, 'replica')} to be created")
+    pods, per_pod = way.pods_for(wanted, made_for), way.engines_per_pod(made_for)
+    counted = _counted(workload.ready, pods, per_pod, wanted)
     current = workload.observed_generation >= workload.meta.generation
-    if current and workload.replicas == wanted and workload.ready >= wanted and workload.updated >= wanted:
-        parts = [f"{workload.ready} of {wanted} replicas answer", spread(view.pods, engines_per_gpu)]
+    if current and workload.replicas == pods and workload.ready >= pods and workload.updated >= pods:
+        parts = [counted, None if way.runs_packs else spread(view.pods, made_for.engines_per_gpu)]
         return _finding(reason=Reason.AVAILABLE, message="; ".join(filter(None, parts)), holds=True)
-    counted = f"{workload.ready} of {wanted} replicas answer"
     spec = view.deployment.spec
     for pod in view.pods:
         trouble = _trouble(pod, spec.engine if spec is not None else None)
@@ -42,6 +46,12 @@ def availability(view: DeploymentView, wanted: int, engines_per_gpu: int = 1) ->
         reason=Reason.STARTING,
         message=f"{counted}; the others are starting (an engine is silent until its model is loaded)",
     )
+
+
+def _counted(ready: int, pods: int, per_pod: int, wanted: int) -> str:
+    if per_pod == 1:
+        return f"{ready} of {pods} replicas answer"
+    return f"{ready} of {several(pods, 'pack')} answer, each of {per_pod} engines in one pod, for {several(wanted, 'replica')}"
 
 
 def _trouble(pod: PodRecord, engine: EngineSpec | None) -> tuple[str, str] | None:

@@ -17,11 +17,12 @@ from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.served import read_served
+from slm_operator.partitioning import partitioning_of
 from slm_operator.planning.actions import ScaleWorkload
 from slm_operator.planning.deployment.availability import availability
 from slm_operator.planning.deployment.gateway import gateway_actions, routed_finding
 from slm_operator.planning.deployment.rollout import answer_as_before, around, slices_finding
-from slm_operator.planning.fleet.demand import wanted_as_before
+from slm_operator.planning.fleet.demand import served_class, wanted_as_before
 
 if TYPE_CHECKING:
     from slm_operator.manifests.served import Served
@@ -46,16 +47,18 @@ def go_on(view: DeploymentView, story: Story, settings: Settings) -> Story:
     if workload is None or served is None or workload.meta.deleting:
         return story
     kept = wanted_as_before(view.deployment, served)
-    wanted = workload.replicas if kept is None else kept
+    made_for = served_class(served)
+    way = partitioning_of(made_for)
+    wanted = workload.replicas * way.engines_per_pod(made_for) if kept is None else kept
     assignment = answer_as_before(view, served)
     before, after = around(view, wanted, assignment)
     story = replace(story, findings=tuple(map(_of_the_advice, story.findings)), advice=None, served=served)
     if all(finding.type is not Condition.ADVISED for finding in story.findings):
         story = story.and_then(_as_before(served))
     is_paused = spec is not None and spec.paused
-    nodes = _paused("no node is changed and no replica is replaced") if is_paused else slices_finding(assignment)
-    story = story.and_then(nodes, *before, *_scaled(workload, wanted), *after)
-    story = story.and_then(availability(view, wanted, served.configuration.engines_per_gpu))
+    nodes = _paused("no node is changed and no replica is replaced") if is_paused else slices_finding(view, assignment)
+    story = story.and_then(nodes, *before, *_scaled(workload, way.pods_for(wanted, made_for)), *after)
+    story = story.and_then(availability(view, wanted, made_for))
     if spec is None:
         return story
     routed = routed_finding(view, spec, settings)
@@ -91,14 +94,14 @@ def _paused(what: str) -> Finding:
     return Finding(type=Condition.ALLOCATED, holds=None, reason=Reason.PAUSED, message=f"spec.paused: {what}")
 
 
-def _scaled(workload: WorkloadRecord, wanted: int) -> tuple[ScaleWorkload, ...]:
-    if workload.replicas == wanted:
+def _scaled(workload: WorkloadRecord, pods: int) -> tuple[ScaleWorkload, ...]:
+    if workload.replicas == pods:
         return ()
     return (
         ScaleWorkload(
             workload=workload.meta.key,
             resource_version=workload.meta.resource_version,
-            replicas=wanted,
-            because=f"{several(wanted, 'replica')} wanted, of those that are served",
+            replicas=pods,
+            because=f"{several(pods, 'pod')} wanted, of those that are served",
         ),
     )

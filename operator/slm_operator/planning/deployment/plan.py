@@ -9,6 +9,7 @@ undone because a later step fails: running replicas go on while a new profile is
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core.sharing import asked_mode
@@ -27,11 +28,12 @@ from slm_operator.planning.deployment.evidence import profile_title, thin_eviden
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding
 from slm_operator.planning.deployment.going_on import go_on, pause
 from slm_operator.planning.deployment.own_replicas import own_replicas
+from slm_operator.planning.deployment.packs import is_pack
 from slm_operator.planning.deployment.remeasure import remeasured
 from slm_operator.planning.deployment.rollout import answer_to, rollout, slices_finding
 from slm_operator.planning.deployment.status import deployment_status
 from slm_operator.planning.deployment.story import Story
-from slm_operator.planning.fleet.demand import wanted_replicas
+from slm_operator.planning.fleet.demand import slice_class_of, wanted_replicas
 from slm_operator.planning.status.events import transition_events
 from slm_operator.planning.status.write import write_status
 from slm_operator.slo.monitor import slo_finding
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.planning.views import DeploymentView
+    from slm_operator.partitioning.base import SliceClass
+    from slm_operator.planning.views import Assignment, DeploymentView
     from slm_operator.settings import Settings
     from slm_operator.watch.records import ProfileRecord
 
@@ -203,18 +206,23 @@ def _served(
 ) -> Story:
     wanted = wanted_replicas(spec, advice)
     assignment = answer_to(view, spec, advice)
-    story = story.and_then(slices_finding(assignment))
+    story = story.and_then(slices_finding(view, assignment))
     refused = _refused(view)
     if assignment is None and view.workload is None:
         return story if refused is None else story.and_then(refused)
     rolled = rollout(view, spec, advice, assignment, settings)
     story = story.and_then(
-        refused or availability(view, wanted, advice.configuration.engines_per_gpu),
+        refused or availability(view, wanted, _class_given(advice, assignment)),
         *rolled,
         *gateway_actions(view, spec, settings),
     )
     routed = routed_finding(view, spec, settings)
     return story if routed is None else story.and_then(routed)
+
+
+def _class_given(advice: Advice, assignment: Assignment | None) -> SliceClass:
+    """The class that is advised, divided by whom the fleet says."""
+    return replace(slice_class_of(advice), in_one_pod=is_pack(assignment))
 
 
 def _refused(view: DeploymentView) -> Finding | None:

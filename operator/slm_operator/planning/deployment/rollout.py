@@ -6,6 +6,7 @@ for one that has nowhere to run.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core.wording import several
@@ -17,11 +18,14 @@ from slm_operator.api.reasons import Reason
 from slm_operator.api.status import ConfigurationStatus
 from slm_operator.manifests.replicas import Fleet, advice_digest, disruption_budget, replicas, service
 from slm_operator.manifests.served import Served
+from slm_operator.partitioning import partitioning_of
 from slm_operator.planning.actions import Action, Apply, Delete
 from slm_operator.planning.deployment.advising import serving_of, slice_bytes_of, source_of
+from slm_operator.planning.deployment.packs import is_pack, opens_successor_first, outage_ahead, with_pack
 from slm_operator.planning.fleet.demand import (
     place_asked,
     place_of,
+    place_served,
     served_class,
     slice_class_of,
     tolerations_given,
@@ -47,18 +51,23 @@ def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice) -> 
 
 def answer_as_before(view: DeploymentView, served: Served) -> Assignment | None:
     """The fleet's answer to replicas that go on as they are."""
-    return _answer(view, served_class(served), (served.product, served.node_selector, served.shared_tenancy))
+    return _answer(view, served_class(served), place_served(served))
 
 
 def _answer(view: DeploymentView, slice_class: SliceClass, place: Place) -> Assignment | None:
     answer = view.assignment
-    if answer is None or answer.slice_class != slice_class:
+    if answer is None or answer.slice_class is None:
+        return None
+    # NB: who divides the GPU is the answer itself.
+    if answer.slice_class not in {slice_class, replace(slice_class, in_one_pod=True)}:
         return None
     return answer if answer.asked is None or place == place_asked(answer.asked) else None
 
 
-def slices_finding(assignment: Assignment | None) -> Finding:
+def slices_finding(view: DeploymentView, assignment: Assignment | None) -> Finding:
     """The Allocated condition."""
+    if is_pack(assignment) and (ahead := outage_ahead(view)) is not None:
+        return ahead
     if assignment is None:
         return Finding(type=Condition.ALLOCATED, holds=False, reason=Reason.PLANNING, message="nodes are being chosen")
     if assignment.pending_because is None:
@@ -71,6 +80,8 @@ def _room(assignment: Assignment) -> str:
         # NB: what is free beyond that changes with every co-tenant, and would be a write for all deployments on the node.
         needed = assignment.asked.replicas if assignment.asked is not None else assignment.slots
         return f"{several(min(assignment.slots, needed), 'slot')} on {', '.join(assignment.nodes)}"
+    if assignment.slice_class is not None and assignment.slice_class.in_one_pod:
+        return "no node is changed: the scheduler finds a whole GPU for each pack"
     # Serving named namespaces only, the operator sees no node.
     return "nodes are not seen: the scheduler finds the room" if assignment.slots else "no node is needed"
 
@@ -82,9 +93,10 @@ def rollout(
     assert view.profile is not None
     assert view.profile.measurements is not None
     measured = view.profile.measurements
-    serving, wanted = serving_of(spec.engine, advice, measured), wanted_replicas(spec, advice)
-    slots = assignment.slots if assignment is not None else 0
-    fleet = _fleet(served_by(view.profile.meta.key, spec, advice, measured), spec, wanted, slots, settings)
+    wanted = wanted_replicas(spec, advice)
+    serving = serving_of(spec.engine, advice, measured, in_one_pod=is_pack(assignment))
+    served = with_pack(view, spec, serving, served_by(view.profile.meta.key, spec, advice, measured), settings)
+    fleet = _fleet(served, wanted, settings, surges=_surges(view, spec, wanted, assignment))
     rolled = Apply(
         manifest=replicas(view.deployment, spec, serving, fleet),
         because=f"{several(serving.engines_per_gpu, 'engine')} a GPU with batch {serving.batch_size}, as advised",
@@ -140,10 +152,18 @@ def served_by(profile: Key, spec: SLMDeploymentSpec, advice: Advice, document: M
     )
 
 
-def _fleet(served: Served, spec: SLMDeploymentSpec, wanted: int, slots: int, settings: Settings) -> Fleet:
+def _fleet(served: Served, wanted: int, settings: Settings, *, surges: bool) -> Fleet:
+    made_for = served_class(served)
+    pods = partitioning_of(made_for).pods_for(wanted, made_for)
+    return Fleet(count=pods, served=served, opt_in_label=settings.nodes.opt_in_label, spare_slot=surges)
+
+
+def _surges(view: DeploymentView, spec: SLMDeploymentSpec, wanted: int, assignment: Assignment | None) -> bool:
+    """Whether there is room for one pod more than is wanted."""
+    if assignment is None or is_pack(assignment):
+        return assignment is not None and opens_successor_first(view)
     # NB: a slice that co-tenants may take meanwhile is no room to count on: the roll would wait for it.
-    spare = slots > wanted and spec.sharing.tenancy == "Dedicated"
-    return Fleet(count=wanted, served=served, opt_in_label=settings.nodes.opt_in_label, spare_slot=spare)
+    return assignment.slots > wanted and spec.sharing.tenancy == "Dedicated"
 
 
 def _swept(view: DeploymentView) -> tuple[Action, ...]:

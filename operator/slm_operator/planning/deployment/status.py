@@ -11,10 +11,12 @@ from slm_operator.api.conditions import conditions, waiting
 from slm_operator.api.names import Condition
 from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.replicas import advice_digest
+from slm_operator.partitioning import partitioning_of
 from slm_operator.planning.deployment.advising import DecidedFrom, advice_status, serving_of
 from slm_operator.planning.deployment.gateway import routing_status
 from slm_operator.planning.deployment.going_on import served_status
 from slm_operator.planning.deployment.gpu_spread import packs
+from slm_operator.planning.deployment.packs import engines_per_pod
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,6 +44,7 @@ def deployment_status(
     record = view.deployment
     meta, old = record.meta, record.status
     also = () if monitored is None else (monitored,)
+    per_pod = engines_per_pod(view.workload)
     status: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "phase": _phase(record.spec, story.blocking),
@@ -55,13 +58,14 @@ def deployment_status(
         ),
         "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
         "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
-        "replicas": view.workload.existing if view.workload is not None else 0,
-        "readyReplicas": view.workload.ready if view.workload is not None else 0,
+        "replicas": view.workload.existing * per_pod if view.workload is not None else 0,
+        "readyReplicas": view.workload.ready * per_pod if view.workload is not None else 0,
     }
-    found = packs(view.pods)
+    found = packs(view.pods, per_pod)
     more = {
         "profile": _profile(view.profile, meta.key.namespace) if view.profile is not None else None,
         "advice": _advice(view, story, now),
+        "sharing": _sharing(view, story, per_pod),
         "packs": found,
         "packCount": len(found),
         "routing": routing_status(record, story.actions, settings),
@@ -87,6 +91,22 @@ def _profile(profile: ProfileRecord, namespace: str) -> dict[str, str]:
         "product": profile.measurements.gpu.product if profile.measurements is not None else None,
     }
     return {name: value for name, value in seen.items() if value is not None}
+
+
+def _sharing(view: DeploymentView, story: Story, per_pod: int) -> dict[str, Any] | None:
+    """Who divides the GPU, and why. What goes on keeps what was said of it."""
+    former: dict[str, Any] = view.deployment.status.get("sharing") or {}
+    answer = view.assignment
+    if story.served is not None or answer is None or answer.slice_class is None:
+        return former or None
+    if answer.chosen is None:
+        return None
+    sharing = {
+        "partitioning": partitioning_of(answer.slice_class).name,
+        "reason": str(answer.chosen.reason),
+        "message": answer.chosen.because,
+    }
+    return sharing | ({"pods": view.workload.existing} if view.workload is not None and per_pod > 1 else {})
 
 
 def _advice(view: DeploymentView, story: Story, now: datetime) -> dict[str, Any] | None:

@@ -9,6 +9,8 @@ from slm_core.measurements import SharingMode
 from slm_operator.api.profile import ENDED
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.partitioning.base import SliceClass
+from slm_operator.partitioning.node_slices import NODE_SLICES
+from slm_operator.partitioning.pack_pod import PACK_POD
 from slm_operator.planning.deployment.advising import Unadvisable, slice_bytes_of
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.planning.views import Demand
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from slm_operator.manifests.served import Served
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
-Place = tuple[str | None, "Mapping[str, str]", bool]
-"""GPU product, labels of nodes, shared tenancy."""
+Place = tuple[str | None, "Mapping[str, str]", bool, str]
+"""GPU product, labels of nodes, shared tenancy, who is to divide the GPU."""
 
 
 def demand_of(
@@ -34,7 +36,7 @@ def demand_of(
     """The demand, or None while nothing can be said: broken, going, paused, or nothing decided and `served` before."""
     if deployment.spec is not None and deployment.spec.paused:
         return None
-    return _advised(deployment, profile, advice) or _as_before(deployment, served)
+    return _advised(deployment, profile, advice, served) or _as_before(deployment, served)
 
 
 def wanted_as_before(deployment: DeploymentRecord, served: Served) -> int | None:
@@ -49,7 +51,17 @@ def wanted_as_before(deployment: DeploymentRecord, served: Served) -> int | None
 def served_class(served: Served) -> SliceClass:
     """How a node is partitioned for what is served."""
     configuration = served.configuration
-    return SliceClass(mode=SharingMode(configuration.sharing_mode), engines_per_gpu=configuration.engines_per_gpu)
+    return SliceClass(
+        mode=SharingMode(configuration.sharing_mode),
+        engines_per_gpu=configuration.engines_per_gpu,
+        in_one_pod=served.pack is not None,
+    )
+
+
+def place_served(served: Served) -> Place:
+    """On which nodes engines run that go on as they are."""
+    way = PACK_POD if served.pack is not None else NODE_SLICES
+    return served.product, served.node_selector, served.shared_tenancy, way.name
 
 
 def tolerations_given(spec: SLMDeploymentSpec) -> list[dict[str, Any]]:
@@ -74,11 +86,16 @@ def _as_before(deployment: DeploymentRecord, served: Served | None) -> Demand | 
         tolerations=tolerations_of(served.tolerations),
         shared_tenancy=served.shared_tenancy,
         slice_bytes=served.slice_bytes,
+        asked=place_served(served)[-1],
+        runs_in_packs=_runs_in_packs(served),
     )
 
 
 def _advised(
-    deployment: DeploymentRecord, profile: ProfileRecord | None, advice: Advice | Unadvisable | None
+    deployment: DeploymentRecord,
+    profile: ProfileRecord | None,
+    advice: Advice | Unadvisable | None,
+    served: Served | None,
 ) -> Demand | None:
     spec = deployment.spec
     if spec is None or deployment.meta.deleting or profile is None or profile.measurements is None:
@@ -97,22 +114,38 @@ def _advised(
         tolerations=tolerations_of(tolerations_given(spec)),
         shared_tenancy=spec.sharing.tenancy == "Shared",
         slice_bytes=slice_bytes_of(advice, profile.measurements.ledger),
+        asked=spec.sharing.partitioning,
+        runs_in_packs=_runs_in_packs(served),
     )
 
 
+def may_run_in_packs(spec: SLMDeploymentSpec, served: Served | None) -> bool:
+    """Whether no node's label decides which sharing modes it can have. NB: what runs in slices stays there under Auto."""
+    sharing = spec.sharing
+    if sharing.tenancy == "Shared" or sharing.partitioning == NODE_SLICES.name:
+        return False
+    return sharing.partitioning == PACK_POD.name or _runs_in_packs(served) is not False
+
+
+def _runs_in_packs(served: Served | None) -> bool | None:
+    """None also where one engine has a GPU to itself, which is neither."""
+    return None if served is None or served.configuration.engines_per_gpu == 1 else served.pack is not None
+
+
 def slice_class_of(advice: Advice) -> SliceClass:
-    """How a node must be partitioned for what is advised."""
+    """How a GPU must be divided for what is advised, whoever does it."""
     return SliceClass(mode=advice.configuration.sharing_mode, engines_per_gpu=advice.configuration.engines_per_gpu)
 
 
 def place_of(spec: SLMDeploymentSpec) -> Place:
     """Which nodes this spec requests, and whether to itself."""
-    return spec.accelerator.product, spec.accelerator.node_selector, spec.sharing.tenancy == "Shared"
+    sharing = spec.sharing
+    return spec.accelerator.product, spec.accelerator.node_selector, sharing.tenancy == "Shared", sharing.partitioning
 
 
 def place_asked(demand: Demand) -> Place:
     """The same of a demand: it may have been made for an earlier spec."""
-    return demand.product, demand.node_selector, demand.shared_tenancy
+    return demand.product, demand.node_selector, demand.shared_tenancy, demand.asked
 
 
 def wanted_replicas(spec: SLMDeploymentSpec, advice: Advice) -> int:

@@ -122,7 +122,8 @@ def place(
     for demand in sharing:  # and last what was partitioned for pods that are not there, or not yet
         _keep(demand, serving, placement, idle=True)
     held = _held(states, demands, undecided, placement)
-    whole = [demand for demand in demands if not demand.partitioning.changes_nodes]
+    placed = [demand for demand in demands if demand.partitioning.is_placed]
+    whole = [demand for demand in placed if not demand.partitioning.changes_nodes]
     take_whole(whole, [state for state in states if not state.marked], placement)
     _take(sharing, held, placement)
     empty_for_whole(whole, held, placement)

@@ -8,6 +8,7 @@ did not opt in, except to remove our own marks from it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from slm_operator.partitioning.config_manager import fault_among
 from slm_operator.partitioning.node_slices import MPS_DAEMON, daemon_of
 from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.fleet.claims import IDLE, Memory, claims
+from slm_operator.planning.fleet.dividing import Chooser, choose_unseen, divided
+from slm_operator.planning.fleet.fitness import Answers
 from slm_operator.planning.fleet.node.annotations import failures_in
 from slm_operator.planning.fleet.node.change import step_towards
 from slm_operator.planning.fleet.node.loading import keys_for
@@ -29,7 +32,7 @@ from slm_operator.planning.fleet.placement import Placement, place
 from slm_operator.planning.fleet.plugin_keys import UNUSED_SECONDS, keys_in_use, keys_patch, spare_keys
 from slm_operator.planning.fleet.shortage import Shortages
 from slm_operator.planning.reader import text_for
-from slm_operator.planning.views import Assignment, Demand, FleetPlan, FleetView
+from slm_operator.planning.views import Assignment, Chosen, Demand, FleetPlan, FleetView
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -46,14 +49,14 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     """The next steps of all nodes, and every deployment's assignment."""
     if settings.namespaces:  # no node is seen: whoever partitioned them labelled them, and the scheduler knows the room
-        unseen = {
-            demand.deployment: Assignment(slice_class=demand.slice_class, asked=demand, slots=demand.replicas)
-            for demand in view.demands
-        }
+        unseen = {one.deployment: _unplaced(one, choose_unseen(one)) for one in view.demands}
         return FleetPlan(plan=Plan(), assignments=unseen)
     fault = _mps_fault(view)
     states = node_states(view, settings, fault)
-    demands = sorted(view.demands, key=lambda demand: demand.deployment)
+    asked = sorted(view.demands, key=lambda demand: demand.deployment)
+    chooser = Chooser(states, view.daemons, Answers(settings, asked))
+    chosen = {one.deployment: chooser.choose(one) for one in asked}
+    demands = [one if (why := chosen[one.deployment]) is None else divided(one, why) for one in asked]
     placement = place(states, demands, view.undecided, claims(states, view.pods, view.memory, settings, now), settings)
     wanted = {one.slice_class for one in demands if one.partitioning.changes_nodes}
     site = Site(
@@ -77,10 +80,21 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     return FleetPlan(
         plan=Plan(actions=(*keys, *actions), look_again_seconds=min(waits, default=None)),
         assignments={
-            demand.deployment: _assignment(demand, placement, steps, drained, shortages) for demand in demands
+            demand.deployment: replace(
+                _assignment(demand, placement, steps, drained, shortages), chosen=chosen[demand.deployment]
+            )
+            if demand.partitioning.is_placed
+            else _unplaced(demand, chosen[demand.deployment])
+            for demand in demands
         },
         memory=Memory(idle_since=idle_since, last_turn=last_turn, mps_fault=fault),
     )
+
+
+def _unplaced(demand: Demand, chosen: Chosen | None) -> Assignment:
+    """What a deployment gets whose pods the scheduler places by what they ask for: whatever it wants."""
+    given = demand if chosen is None else divided(demand, chosen)
+    return Assignment(slice_class=given.slice_class, asked=demand, chosen=chosen, slots=demand.replicas)
 
 
 def _mps_fault(view: FleetView) -> Fault | None:

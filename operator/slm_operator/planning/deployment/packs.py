@@ -1,0 +1,97 @@
+"""Packs in pods: what a pod of R engines is made of, how many there are, and how one is replaced by its successor.
+
+A new pod is opened before the former one ends wherever the scheduler finds a whole GPU for it. Where it says that there is
+none, status says first that the pack ends before its successor starts, and only then the Deployment is written so.
+Must never stop a pack that answers before status has said that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slm_core.wording import several
+
+from slm_operator.api.conditions import Finding, condition
+from slm_operator.api.names import Condition
+from slm_operator.api.reasons import Reason
+from slm_operator.manifests.replicas import served_pack
+from slm_operator.manifests.served import PackMeans, read_served
+from slm_operator.partitioning import partitioning_of
+from slm_operator.planning.fleet.demand import served_class
+
+if TYPE_CHECKING:
+    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.manifests.engine import Serving
+    from slm_operator.manifests.served import Served
+    from slm_operator.planning.views import Assignment, DeploymentView
+    from slm_operator.settings import Settings
+    from slm_operator.watch.records import WorkloadRecord
+
+
+def is_pack(assignment: Assignment | None) -> bool:
+    """Whether one pod is to run all engines of a GPU."""
+    return assignment is not None and assignment.slice_class is not None and assignment.slice_class.in_one_pod
+
+
+def with_pack(
+    view: DeploymentView, spec: SLMDeploymentSpec, serving: Serving, served: Served, settings: Settings
+) -> Served:
+    """What is served, with the pack's pod where one pod runs all engines of a GPU."""
+    if serving.pack_on is None:
+        return served
+    former = read_served(view.workload.served) if view.workload is not None else None
+    means = means_of(spec.accelerator.product or serving.pack_on.gpu_product, settings)
+    return served.model_copy(update={"pack": served_pack(view.deployment, spec, serving, means, former)})
+
+
+def means_of(product: str, settings: Settings) -> PackMeans:
+    """What a pack's pod has of the settings, on a GPU of this product."""
+    labels = ((label, values.get(product)) for label, values in sorted(settings.packs.product_labels.items()))
+    return PackMeans(
+        supervisor_image=settings.packs.supervisor_image or settings.profiling.image,
+        router_image=settings.packs.router_image,
+        device="cpu" if settings.profiling.device == "Cpu" else "gpu",
+        product_labels={label: value for label, value in labels if value is not None},
+    )
+
+
+def engines_per_pod(workload: WorkloadRecord | None) -> int:
+    """Engines that each pod of a Deployment runs, by what it was made from."""
+    served = read_served(workload.served) if workload is not None else None
+    if served is None:
+        return 1
+    made_for = served_class(served)
+    return partitioning_of(made_for).engines_per_pod(made_for)
+
+
+def opens_successor_first(view: DeploymentView) -> bool:
+    """Whether a new pod comes before the former one ends."""
+    return not (_has_no_room(view) and _is_announced(view))
+
+
+def outage_ahead(view: DeploymentView) -> Finding | None:
+    """What is said before a pack ends for its successor, and until that answers."""
+    if view.workload is None or not (_has_no_room(view) or (_is_announced(view) and _is_replaced(view.workload))):
+        return None
+    others = max(0, view.workload.replicas - 1)
+    meanwhile = f"{several(others, 'other pack')} answer meanwhile" if others else "nothing answers meanwhile"
+    message = (
+        "no whole GPU is free for a second pack, so the one that serves ends before its successor starts, and "
+        f"{meanwhile}: free a GPU, or add a node, and the next change opens the successor first"
+    )
+    return Finding(type=Condition.ALLOCATED, holds=False, reason=Reason.REPLACED_IN_PLACE, message=message)
+
+
+def _has_no_room(view: DeploymentView) -> bool:
+    """Whether the scheduler finds no place for a successor while packs of the former template are there."""
+    waits = any(pod.node is None and pod.unscheduled_because is not None for pod in view.pods)
+    return waits and view.workload is not None and view.workload.existing > view.workload.updated
+
+
+def _is_replaced(workload: WorkloadRecord) -> bool:
+    return workload.updated < workload.replicas or workload.ready < workload.replicas
+
+
+def _is_announced(view: DeploymentView) -> bool:
+    said = condition(view.deployment.status, Condition.ALLOCATED)
+    return said is not None and said.get("reason") == Reason.REPLACED_IN_PLACE

@@ -1,0 +1,162 @@
+"""The pod that runs a whole pack: one whole GPU, a supervisor and a router, the same for the same spec and advice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from slm_core.engines.registry import default
+from slm_core.measurements import SharingMode
+from slm_core.pack_pod import HTTP_PORT, POD_GRACE_SECONDS, STATUS_PORT
+from slm_operator.api import names
+from slm_operator.manifests.pack import router_of
+from slm_operator.manifests.replicas import pod_template, served_pack
+from slm_operator.manifests.router import router_config
+from slm_operator.manifests.served import PackMeans, Served
+from slm_operator.partitioning.pack_pod import product_terms
+from slm_runtime import cli
+from slm_runtime.serve.arguments import settings_of
+
+from tests import builders as build
+
+MEANS = PackMeans(supervisor_image="registry/operator@sha256:a", router_image="registry/haproxy@sha256:b")
+PACK = build.pack_serving(SharingMode.MPS, 4)
+
+
+def template(spec: dict[str, Any] | None = None, means: PackMeans = MEANS) -> dict[str, Any]:
+    record = build.deployment(spec=spec)
+    return pod_template(record, build.spec_of(record), PACK, names.OPT_IN_LABEL, means)
+
+
+def engines(made: dict[str, Any]) -> dict[str, Any]:
+    (container,) = made["spec"]["containers"]
+    return dict(container)
+
+
+def router(made: dict[str, Any]) -> dict[str, Any]:
+    return next(dict(one) for one in made["spec"]["initContainers"] if one["name"] == "router")
+
+
+def test_a_pack_asks_for_one_gpu_and_the_room_of_all_engines() -> None:
+    assert engines(template())["resources"]["limits"] == {"nvidia.com/gpu": "1", "cpu": "9", "memory": "37Gi"}
+
+
+def test_resources_of_a_pod_template_are_those_of_one_engine() -> None:
+    one = {"name": "engine", "resources": {"limits": {"cpu": "1", "memory": "4Gi"}}}
+    made = engines(template({"podTemplate": {"spec": {"containers": [one]}}}))
+    assert made["resources"]["limits"] == {"nvidia.com/gpu": "1", "cpu": "5", "memory": "17Gi"}
+
+
+def test_a_pack_selects_no_node_that_opted_in() -> None:
+    made = template({"accelerator": {"nodeSelector": {"pool": "a"}}})["spec"]
+    assert made["nodeSelector"] == {"pool": "a"}
+
+
+def test_the_supervisor_understands_what_it_is_given() -> None:
+    spec = {"model": {"uri": "hf://facebook/opt-125m", "revision": "abc"}, "engine": {"args": ["--enforce-eager"]}}
+    words = engines(template(spec))["args"]
+    at = words.index("--")
+    read = settings_of(cli._parser().parse_args(words[:at]), words[at + 1 :])
+    assert (read.engines, read.mode, read.batch_size, read.kv_bytes) == (4, SharingMode.MPS, 96, 9_000_000_000)
+    assert (read.gpu_product, read.gpu_memory_bytes) == ("NVIDIA-H100-80GB-HBM3", 80 << 30)
+    assert {"--revision", "--enforce-eager"} <= set(read.words(0))
+    assert (read.served_name, read.status_port, read.max_in_flight) == ("chat", STATUS_PORT, 192)
+
+
+def test_the_router_sidecar_reads_its_pod_s_annotation() -> None:
+    made = template()
+    (volume,) = (one for one in made["spec"]["volumes"] if one["name"] == "router")
+    (item,) = volume["downwardAPI"]["items"]
+    read = build.spec_of(build.deployment())
+    assert item["fieldRef"]["fieldPath"] == f"metadata.annotations['{names.ROUTER_ANNOTATION}']"
+    assert made["metadata"]["annotations"][names.ROUTER_ANNOTATION] == router_config(router_of(read, PACK))
+    assert router(made)["restartPolicy"] == "Always"
+    assert router(made)["volumeMounts"][0]["name"] == volume["name"]
+
+
+def test_the_port_of_requests_is_named_on_the_engines_container() -> None:
+    assert engines(template())["ports"] == [{"name": "http", "containerPort": HTTP_PORT}]
+
+
+def test_liveness_is_the_supervisor_s_alone() -> None:
+    made = template()
+    assert engines(made)["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": STATUS_PORT}
+    assert "livenessProbe" not in router(made)
+
+
+def test_the_pod_s_grace_covers_supervisor_and_router() -> None:
+    assert template()["spec"]["terminationGracePeriodSeconds"] == POD_GRACE_SECONDS
+
+
+def test_every_container_of_a_pack_keeps_the_restricted_standard() -> None:
+    made = template()["spec"]
+    assert made["securityContext"]["runAsNonRoot"]
+    for one in (*made["containers"], *made["initContainers"]):
+        assert one["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def test_the_product_is_bound_by_the_first_label_that_a_node_has() -> None:
+    first, second, last = product_terms("NVIDIA-L4", {"cloud.google.com/gke-accelerator": "nvidia-l4"})
+    none = {"key": "nvidia.com/gpu.product", "operator": "DoesNotExist"}
+    cloud = "cloud.google.com/gke-accelerator"
+    assert first["matchExpressions"] == [{"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-L4"]}]
+    assert second["matchExpressions"] == [none, {"key": cloud, "operator": "In", "values": ["nvidia-l4"]}]
+    assert last["matchExpressions"] == [none, {"key": cloud, "operator": "DoesNotExist"}]
+
+
+def test_the_measured_product_is_bound_unless_another_is_asked() -> None:
+    def products(spec: dict[str, Any]) -> list[str]:
+        required = template(spec)["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        return list(required["nodeSelectorTerms"][0]["matchExpressions"][0]["values"])
+
+    assert products({}) == ["NVIDIA-H100-80GB-HBM3"]
+    assert products({"accelerator": {"products": ["NVIDIA-L4"]}}) == ["NVIDIA-L4"]
+
+
+def test_a_stand_in_gpu_is_bound_to_no_product() -> None:
+    made = template(means=MEANS.model_copy(update={"device": "cpu"}))
+    assert "affinity" not in made["spec"]
+    assert "--gpu-product" not in engines(made)["args"]
+
+
+NEWER = PackMeans(
+    supervisor_image="registry/operator@sha256:c",
+    router_image="registry/haproxy@sha256:d",
+    product_labels={"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"},
+)
+
+
+def served_by(spec: dict[str, Any], means: PackMeans, former: Served | None) -> Served:
+    record = build.deployment(spec=spec)
+    pack = served_pack(record, build.spec_of(record), PACK, means, former)
+    return build.replica_fleet(PACK).served.model_copy(update={"pack": pack})
+
+
+def test_other_images_in_the_settings_restart_no_pack() -> None:
+    before = served_by({}, MEANS, None)
+    after = served_by({}, NEWER, before)
+    assert after.pack == before.pack
+    assert after.pack is not None
+    assert after.pack.means == MEANS
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "image": {"engine": {"image": "vllm/vllm-openai:v9"}},
+    "model": {"model": {"uri": "pvc://models/other"}},
+    "variable": {"engine": {"env": [{"name": "A", "value": "b"}]}},
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_changed_pod_takes_the_present_images(case: str) -> None:
+    after = served_by(CHANGES[case], NEWER, served_by({}, MEANS, None))
+    assert after.pack is not None
+    assert after.pack.means == NEWER
+
+
+def test_one_engine_a_gpu_has_no_router() -> None:
+    record = build.deployment()
+    single = build.serving(SharingMode.EXCLUSIVE, 1)
+    made = pod_template(record, build.spec_of(record), single, names.OPT_IN_LABEL)
+    assert "initContainers" not in made["spec"]
+    assert engines(made)["command"] == list(default().command)

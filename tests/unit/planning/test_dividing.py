@@ -1,0 +1,91 @@
+"""Who divides a GPU where that is left to the operator: as it runs now, slices where a node fits, else a pack in a pod."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from slm_core.measurements import SharingMode
+from slm_operator.api import names
+from slm_operator.partitioning.base import UNSHARED, SliceClass
+from slm_operator.partitioning.config_manager import ConfigManager
+from slm_operator.planning.fleet.plan import plan_fleet
+from slm_operator.watch.records import Key
+
+from tests import builders as build
+
+if TYPE_CHECKING:
+    from slm_operator.planning.views import Assignment
+
+DEAF = ConfigManager(version=(0, 20, 0), signals="/usr/bin/mps-control-daemon", daemon="mps-control-daemon")
+SLICED_2 = SliceClass(mode=SharingMode.TIME_SLICING, engines_per_gpu=2)
+NOT_OPTED_IN = build.node("gpu-1", labels={names.OPT_IN_LABEL: "false"})
+
+
+def answer(
+    *nodes: Any, namespaces: tuple[str, ...] = (), manager: ConfigManager | None = None, **asked: Any
+) -> Assignment:
+    view = build.fleet_view(build.demand(**{"asked": "Auto"} | asked), nodes=nodes)
+    if manager is not None:
+        view = replace(view, daemons=tuple(replace(one, config_manager=manager) for one in view.daemons))
+    settings = build.SETTINGS.model_copy(update={"namespaces": namespaces})
+    return plan_fleet(view, settings, build.NOW).assignments[Key("team", "chat")]
+
+
+def said(given: Assignment) -> tuple[bool, str | None]:
+    assert given.slice_class is not None
+    return given.slice_class.in_one_pod, None if given.chosen is None else str(given.chosen.reason)
+
+
+CASES: dict[str, tuple[Assignment, tuple[bool, str | None]]] = {
+    "an opted-in node fits": (answer(build.node()), (False, "NodeFits")),
+    "no node opted in": (answer(NOT_OPTED_IN), (True, "NoNodeFits")),
+    "no node at all": (answer(), (True, "NoNodeFits")),
+    "the opted-in node has another product": (answer(build.node(), product="NVIDIA-L4"), (True, "NoNodeFits")),
+    "its slices would be too small": (answer(build.node(), slice_bytes=1 << 40), (True, "NoNodeFits")),
+    "MPS does not hold by label": (answer(build.node(), manager=DEAF), (True, "ModeNotHeld")),
+    "another mode holds by label": (
+        answer(build.node(), manager=DEAF, slice_class=SLICED_2),
+        (False, "NodeFits"),
+    ),
+    "nodes are not seen": (answer(namespaces=("team",)), (True, "NodesUnseen")),
+    "nodes are not seen and slices are asked for": (
+        answer(namespaces=("team",), asked="NodeSlices"),
+        (False, "Asked"),
+    ),
+    "packs are asked for": (answer(build.node(), asked="PackPod"), (True, "Asked")),
+    "slices are asked for and no node fits": (answer(asked="NodeSlices"), (False, "Asked")),
+    "packs run now": (answer(build.node(), runs_in_packs=True), (True, "AsBefore")),
+    "slices run now and their node fits": (answer(build.node(), runs_in_packs=False), (False, "AsBefore")),
+    "slices run now under MPS that may not hold": (
+        answer(build.node(), runs_in_packs=False, manager=DEAF),
+        (False, "AsBefore"),
+    ),
+    "slices ran and no node fits any more": (answer(NOT_OPTED_IN, runs_in_packs=False), (True, "NoNodeFits")),
+    "slices run now and nodes are not seen": (answer(namespaces=("team",), runs_in_packs=False), (False, "AsBefore")),
+    "co-tenants share": (answer(NOT_OPTED_IN, shared_tenancy=True), (False, "SharedTenancy")),
+    "one engine a GPU": (answer(build.node(), slice_class=UNSHARED), (False, None)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_who_divides_the_gpu(case: str) -> None:
+    given, expected = CASES[case]
+    assert said(given) == expected
+
+
+def test_a_pack_is_given_all_its_engines_and_changes_no_node() -> None:
+    view = build.fleet_view(build.demand(asked="PackPod", replicas=7), nodes=(build.node(),))
+    made = plan_fleet(view, build.SETTINGS, build.NOW)
+    given = made.assignments[Key("team", "chat")]
+    assert (given.slots, given.nodes, given.pending_because, made.plan.actions) == (7, (), None, ())
+
+
+def test_a_node_where_a_pack_runs_is_taken_from_nobody() -> None:
+    packed = build.demand("packed", asked="PackPod", replicas=2)
+    pod = build.replica("packed-1", "gpu-1", "packed", gpu_requests={"nvidia.com/gpu": 1})
+    view = build.fleet_view(build.demand(), packed, nodes=(build.node("gpu-1", gpus=1),), pods=(pod,))
+    made = plan_fleet(view, build.SETTINGS, build.NOW)
+    assert made.plan.actions == ()
+    assert made.assignments[Key("team", "chat")].pending_because is not None
