@@ -78,6 +78,16 @@ def test_schema_objects_are_closed_or_raw_kubernetes_values() -> None:
         for name, part in definition["properties"].items()
         if part.get("type") == "object" and part.get("additionalProperties") is not False
     }
-    raw = {"annotations", "labels", "resources", "nodeSelector", "affinity", "podAnnotations", "podLabels", "global", "productLabels"}
+    raw = {
+        "annotations",
+        "labels",
+        "resources",
+        "nodeSelector",
+        "affinity",
+        "podAnnotations",
+        "podLabels",
+        "global",
+        "productLabels",
+    }
     assert opened == raw
     assert all(definition["additionalProperties"] is False for definition in [SCHEMA, *SCHEMA["$defs"].values()])

@@ -78,7 +78,11 @@ def test_a_node_without_config_manager(ground: Stage) -> None:
     ground.apply(*objects(image=STANDIN_IMAGE, config_manager=False))
     try:
         ground.wait_for_plugin()
-        with applied(ground, NAMESPACE, light("unswitchable", workload={"outputTokens": 18}, sharing={"partitioning": "NodeSlices"})) as name:
+        with applied(
+            ground,
+            NAMESPACE,
+            light("unswitchable", workload={"outputTokens": 18}, sharing={"partitioning": "NodeSlices"}),
+        ) as name:
             message = wait_for_reason(ground, NAMESPACE, name, "NoCapacity", timeout_s=360)
         assert "config-manager" in message
         assert "config.name=" in message
