@@ -168,6 +168,23 @@ class EngineProcess:
             raise EngineFault(Failure.ANSWERS_ERRORS, f"{path} answers {status}")
         return body
 
+    async def metrics_page(self, most_bytes: int, timeout_seconds: float) -> str | None:
+        """Its metrics; None where there are none in time, or more than so many bytes."""
+        patience = aiohttp.ClientTimeout(total=timeout_seconds)
+        if self._session.closed:
+            return None
+        with contextlib.suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError
+            async with self._session.get(self.kind.paths.metrics, timeout=patience) as response:
+                if response.status != 200:
+                    return None
+                page = bytearray()
+                async for chunk in response.content.iter_any():
+                    page += chunk
+                    if len(page) > most_bytes:
+                        return None
+                return page.decode(errors="replace")
+        return None
+
     async def complete(self, request: dict[str, object]) -> None:
         """One completion, to see that it works. Raises EngineFault, or ProfileError where every request would be refused."""
         status, body = await self.ask("POST", COMPLETIONS, request, timeout_seconds=FIRST_ANSWER_SECONDS)

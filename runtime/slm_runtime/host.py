@@ -93,6 +93,12 @@ def kills_for_memory() -> int:
     return _counts("memory.events", "memory/memory.oom_control").get("oom_kill", 0)
 
 
+def unreclaimable_bytes() -> int:
+    """Memory of this container that the kernel cannot take back, as it does files' pages; 0 where nobody counts."""
+    found = _counts("memory.stat", "memory/memory.stat")
+    return found.get("anon", found.get("rss", 0)) + found.get("shmem", 0)
+
+
 @contextlib.contextmanager
 def held_to(cores: tuple[int, ...]) -> Iterator[None]:
     """What this thread starts inside the block runs on these cores; none: wherever it likes."""

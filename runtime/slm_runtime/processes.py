@@ -25,6 +25,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 SHM = "/dev/shm/"  # noqa: S108 - where the kernel has it
 PATIENCE_SECONDS = 5.0
+_UNRECLAIMABLE = re.compile(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", re.MULTILINE)
 ZOMBIE = "Z"
 
 
@@ -60,6 +61,17 @@ def identity_of(pid: int) -> Identity | None:
 def group_of(leader: int) -> list[int]:
     """Process ids of the group that `leader` leads, zombies excluded."""
     return [one.pid for one in _all() if one.group == leader and one.state != ZOMBIE]
+
+
+def anonymous_bytes(leaders: Iterable[int]) -> dict[int, int]:
+    """Of each leader's group, the memory that the kernel cannot take back: neither files' pages nor what is mapped of them."""
+    found = dict.fromkeys(leaders, 0)
+    for one in _all():
+        if one.group in found:
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{one.pid}/status").read_text()
+                found[one.group] += sum(1024 * int(kib) for kib in _UNRECLAIMABLE.findall(status))
+    return found
 
 
 async def group_ends(leader: int, patience_seconds: float) -> bool:

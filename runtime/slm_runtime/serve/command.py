@@ -10,10 +10,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
+from slm_core.pack_pod import Termination
 from slm_core.sharing import sharing_of
 
 from slm_runtime.device_checks import check_device, open_device
+from slm_runtime.serve.files import leave
 from slm_runtime.serve.init import run_as_init
+from slm_runtime.serve.memory_watch import MemoryWatch
 from slm_runtime.serve.narration import remedy_of
 from slm_runtime.serve.output import Output, write_all
 from slm_runtime.serve.pack import Death, Patience
@@ -31,8 +34,8 @@ WRONG_COMMAND_LINE = 2
 
 def serve(settings: Settings, patience: Patience | None = None) -> int:
     """Serve until asked to end. Returns the exit status."""
-    if refused := _refused(mistakes(settings)):
-        return refused
+    if found := mistakes(settings):
+        return _refuse(settings, found)
     return run_as_init(lambda: asyncio.run(_supervise(settings, patience or Patience())))
 
 
@@ -40,24 +43,47 @@ async def _supervise(settings: Settings, patience: Patience) -> int:
     output = Output(write_all)
     with contextlib.ExitStack() as held:
         try:
+            memory = MemoryWatch(settings)
             _check(settings)
             device = open_device(settings.device, settings.gpu_product)
             if device is not None:
                 held.callback(device.close)
                 await check_device(device, settings.device, settings.gpu_product, settings.gpu_memory_bytes)
-            if refused := _refused(mistakes_on(settings, device.memory_bytes if device else None)):
-                return refused
-            return await Supervisor(settings, device, output, patience).run()
+            if found := mistakes_on(settings, device.memory_bytes if device else None):
+                return _refuse(settings, found)
+            supervisor = Supervisor(settings, device, output, patience, memory)
+            with memory.until_seen_to_end():
+                status = await supervisor.run()
         except ProfileError as error:
-            failure = error.failure
-            death = Death(failure=failure, message=str(error), remedy=error.remedy)
+            death = Death(failure=error.failure, message=str(error), remedy=error.remedy)
         except Exception as error:  # noqa: BLE001 - `init` ends what is left: a traceback would tell nobody more
-            failure = Failure.INTERNAL
-            death = Death(failure=failure, message=f"{type(error).__name__}: {error}")
+            death = Death(failure=Failure.INTERNAL, message=f"{type(error).__name__}: {error}")
+        else:
+            fatal = supervisor.pack.fatal
+            _leave(settings, None if fatal is None else _word(fatal, settings))
+            return status
         finally:
             await output.close()
-    _tell([Mistake(message=f"{failure}: {death.message}", remedy=remedy_of(death, settings))])
-    return EXIT_STATUS[failure]
+    _tell([Mistake(message=f"{death.failure}: {death.message}", remedy=remedy_of(death, settings))])
+    _leave(settings, _word(death, settings))
+    return EXIT_STATUS[death.failure]
+
+
+def _word(death: Death, settings: Settings) -> Termination:
+    return Termination(reason=death.failure, message=death.message, remedy=remedy_of(death, settings))
+
+
+def _leave(settings: Settings, word: Termination | None) -> None:
+    if settings.termination_file:
+        leave(settings.termination_file, word)
+
+
+def _refuse(settings: Settings, found: tuple[Mistake, ...]) -> int:
+    """Say every mistake; the exit status."""
+    _tell(found)
+    words = ("; ".join(one.message for one in found), "; ".join(one.remedy for one in found))
+    _leave(settings, Termination(reason=Failure.ARGUMENTS, message=words[0], remedy=words[1]))
+    return WRONG_COMMAND_LINE
 
 
 def _check(settings: Settings) -> None:
@@ -67,6 +93,7 @@ def _check(settings: Settings) -> None:
     if daemon is not None and not shutil.which(daemon):
         raise ProfileError(Failure.SHARING, f"{daemon} is not in PATH")
     wanted = [(settings.host, port) for port in settings.ports] + [("", settings.status_port)]
+    wanted += [("127.0.0.1", settings.agent_port)] if settings.agent_port else []
     if taken := [port for host, port in wanted if _is_taken(host, port)]:
         raise ProfileError(Failure.PORT, f"somebody listens already on port {', '.join(map(str, taken))}")
 
@@ -79,12 +106,6 @@ def _is_taken(host: str, port: int) -> bool:
         except OSError:
             return True
     return False
-
-
-def _refused(found: Iterable[Mistake]) -> int:
-    """Say every mistake; the exit status, 0 where there is none."""
-    _tell(found := tuple(found))
-    return WRONG_COMMAND_LINE if found else 0
 
 
 def _tell(found: Iterable[Mistake]) -> None:

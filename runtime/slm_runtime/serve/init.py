@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that are passed on, and end a pack."""
+SCRATCH_PREFIX = "slm-pack-"
 SIGNALLED = 128
 """What is added to a signal's number in an exit status."""
 
@@ -31,7 +32,7 @@ def run_as_init(supervise: Callable[[], int]) -> int:
     # NB: a script's `&` has us ignore SIGINT, and nohup SIGHUP: whoever starts us so means it.
     ignored = {number for number in ENDING if signal.getsignal(number) is signal.SIG_IGN} - {signal.SIGTERM}
     heard = {*ENDING, signal.SIGCHLD} - ignored
-    scratch = tempfile.mkdtemp(prefix="slm-pack-")
+    scratch = tempfile.mkdtemp(prefix=SCRATCH_PREFIX)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     first = os.getpid()
     child = os.fork()

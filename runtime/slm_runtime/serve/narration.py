@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_core.failure import REMEDY, Failure
+from slm_core.units import GIB
 from slm_core.wording import several
 
+from slm_runtime.serve.memory import Ending
 from slm_runtime.serve.pack import (
     Answered,
     Daemon,
@@ -25,6 +27,7 @@ from slm_runtime.serve.pack import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from slm_runtime.serve.memory import Remembered
     from slm_runtime.serve.pack import Action, Death, Event, Pack
     from slm_runtime.serve.settings import Settings
 
@@ -41,6 +44,14 @@ _DAEMON = {
     Daemon.RUNNING: ("the MPS daemon runs",),
     Daemon.ORPHANED: ("the MPS control process is gone: engines serve on, and all start again once one has to",),
     Daemon.BROKEN: ("the MPS server is lost to all engines: they start again with a new daemon",),
+}
+
+
+_ENDINGS = {
+    Ending.OUT_OF_MEMORY: "the kernel killed all of it, with hardly any memory left",
+    Ending.MACHINE_RESTARTED: "the machine was started anew",
+    Ending.OVERDUE: "it was killed while it was ending, because its grace was over",
+    Ending.KILLED: "all of it was killed from outside",
 }
 
 
@@ -89,6 +100,20 @@ def hearing(before: Pack, after: Pack, event: Event, settings: Settings) -> Iter
             pass
     if after.daemon is not before.daemon:
         yield from _DAEMON.get(after.daemon, ())
+
+
+def former_pack(former: Remembered | None, ending: Ending | None) -> Iterator[str]:
+    """Lines for what became of a pack here that did not end in order."""
+    if former is None or ending is None:
+        return
+    yield f"a pack of {several(former.engines, 'engine')} was here, of which {former.served} served: {_ENDINGS[ending]}"
+    if ending in {Ending.OUT_OF_MEMORY, Ending.KILLED} and former.grown_most is not None:
+        yield (
+            f"  engine {former.grown_most} had grown most, by {former.grown_bytes / GIB:.1f} GiB to "
+            f"{former.resident_bytes / GIB:.1f}; {former.used_bytes / GIB:.1f} of {former.limit_bytes / GIB:.1f} GiB were used"
+        )
+    if ending is Ending.OUT_OF_MEMORY:
+        yield f"  -> {REMEDIES[Failure.HOST_MEMORY]}"
 
 
 def remedy_of(death: Death, settings: Settings) -> str:

@@ -72,6 +72,8 @@ class EngineState:
     healthy_at: float = 0.0
     death: Death | None = None
     """Its last one."""
+    deaths: tuple[tuple[Failure, int], ...] = ()
+    """How many by class, in the order in which they first came."""
 
     def serves(self, now: float, patience: Patience) -> bool:
         """Whether clients may be sent to it."""

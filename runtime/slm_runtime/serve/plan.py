@@ -243,7 +243,7 @@ def _fell(pack: Pack, index: int, death: Death, now: float) -> Pack:
     """What a death means: the end of all where no start can help; a fault of the server's; or the engine's own."""
     engine = pack.engines[index]
     if pack.daemon is Daemon.BROKEN:
-        return _with(pack, index, replace(engine, phase=Phase.ENDING, since=now, death=death))
+        return _with(pack, index, replace(_dead(engine, death), phase=Phase.ENDING, since=now))
     pack = _with(pack, index, _failed(engine, death, pack.patience, now))
     if not pack.is_warm and death.failure in FINAL:
         return replace(pack, fatal=pack.fatal or death)
@@ -258,7 +258,13 @@ def _failed(engine: EngineState, death: Death, patience: Patience, now: float) -
     was_steady = engine.phase is Phase.READY and now - engine.since >= patience.steady_seconds
     failures = 1 if was_steady else engine.failures + 1
     not_before = now + backoff_seconds(failures, patience)
-    return replace(engine, phase=Phase.ENDING, since=now, failures=failures, not_before=not_before, death=death)
+    return replace(_dead(engine, death), phase=Phase.ENDING, since=now, failures=failures, not_before=not_before)
+
+
+def _dead(engine: EngineState, death: Death) -> EngineState:
+    counts = dict(engine.deaths)
+    counts[death.failure] = counts.get(death.failure, 0) + 1
+    return replace(engine, death=death, deaths=tuple(counts.items()))
 
 
 def _server_lost(pack: Pack) -> Pack:

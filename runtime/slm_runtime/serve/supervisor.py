@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from aiohttp import web
 from slm_core.failure import EngineFault, ProfileError
+from slm_core.pack_pod import METRICS_BYTES_PER_ENGINE
 from slm_core.sharing import sharing_of
 
 from slm_runtime import mps
@@ -31,8 +32,9 @@ from slm_runtime.launches import Share, environment_of
 from slm_runtime.ledger import read_config
 from slm_runtime.processes import group_of
 from slm_runtime.prompts import text_tokens
+from slm_runtime.serve.agent import Agent
 from slm_runtime.serve.init import ENDING
-from slm_runtime.serve.narration import doing, hearing
+from slm_runtime.serve.narration import doing, former_pack, hearing
 from slm_runtime.serve.output import Tail
 from slm_runtime.serve.pack import (
     Answered,
@@ -47,6 +49,7 @@ from slm_runtime.serve.pack import (
     Fell,
     Gone,
     Healthy,
+    Phase,
     Probe,
     Probed,
     ServerLost,
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
 
     from slm_runtime.engine_process import EngineProcess
     from slm_runtime.nvml import Device
+    from slm_runtime.serve.memory_watch import MemoryWatch
     from slm_runtime.serve.output import Output
     from slm_runtime.serve.pack import Action, Event, Pack, Patience
     from slm_runtime.serve.settings import Settings
@@ -72,6 +76,10 @@ HEALTH_SECONDS = 5.0
 """Between two health checks of an engine."""
 WATCH_SECONDS = 1.0
 """Between two looks at the daemon's processes."""
+MEMORY_SECONDS = 5.0
+"""Between two looks at the container's memory."""
+METRICS_SECONDS = 5.0
+"""How long an engine's metrics are waited for: less than whoever reads the page waits for all."""
 LAST_WORDS_SECONDS = 1.0
 """For what a dead engine has written to arrive."""
 
@@ -79,10 +87,15 @@ LAST_WORDS_SECONDS = 1.0
 class Supervisor:
     """One pack, from its first start to its end."""
 
-    def __init__(self, settings: Settings, device: Device | None, output: Output, patience: Patience) -> None:
+    def __init__(
+        self, settings: Settings, device: Device | None, output: Output, patience: Patience, memory: MemoryWatch
+    ) -> None:
         self._settings = settings
         self._device = device
         self._output = output
+        self._memory = memory
+        self._agent = Agent(settings.engines, lambda index: self.pack.engines[index].phase is Phase.READY)
+        self._reading = asyncio.Lock()
         self._tokens = text_tokens(read_config(settings.model))
         self._events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,7 +118,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in ENDING:
             loop.add_signal_handler(number, self._events.put_nowait, EndAsked())
-        async with self._status_port():
+        self._say(former_pack(self._memory.former, self._memory.ending))
+        async with self._ports(), self._memory_watched():
             while True:
                 self._look_at_device()
                 self.pack, actions = step(self.pack, loop.time(), self._free_bytes)
@@ -128,8 +142,25 @@ class Supervisor:
             device=self._device,
             free_bytes=self._free_bytes,
             now=asyncio.get_running_loop().time(),
-            pids={index: engine.pid for index, engine in self._engines.items()},
+            sizes=self._memory.sizes,
+            former=self._memory.former,
+            ending=self._memory.ending,
+            router_asks=self._agent.is_asked if self._settings.agent_port else None,
+            pids=self._pids,
         )
+
+    @property
+    def _pids(self) -> dict[int, int]:
+        return {index: engine.pid for index, engine in self._engines.items()}
+
+    async def pages(self) -> dict[int, str]:
+        """The metrics of those engines that answer. NB: for one reader at a time, however many ask."""
+        async with self._reading:
+            engines = dict(self._engines)
+            found = await asyncio.gather(
+                *(one.metrics_page(METRICS_BYTES_PER_ENGINE, METRICS_SECONDS) for one in engines.values())
+            )
+        return {index: page for index, page in zip(engines, found, strict=True) if page is not None}
 
     def _hear(self, event: Event) -> None:
         before = self.pack
@@ -150,14 +181,33 @@ class Supervisor:
                 self._hear(Doomed(_death(error)))
 
     @contextlib.asynccontextmanager
-    async def _status_port(self) -> AsyncIterator[None]:
-        runner = web.AppRunner(application(self.view), access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, None, self._settings.status_port).start()
+    async def _ports(self) -> AsyncIterator[None]:
+        runner = web.AppRunner(application(self.view, self.pages), access_log=None)
+        async with contextlib.AsyncExitStack() as open_ports:
+            open_ports.push_async_callback(runner.cleanup)
+            await runner.setup()
+            await web.TCPSite(runner, None, self._settings.status_port).start()
+            if self._settings.agent_port:
+                await open_ports.enter_async_context(self._agent.serving(self._settings.agent_port))
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _memory_watched(self) -> AsyncIterator[None]:
+        """NB: whoever ends the pack waits for the last look, for nothing may be written after the last word."""
+        is_over = asyncio.Event()
+        watching = self._go(self._watch_memory(is_over))
         try:
             yield
         finally:
-            await runner.cleanup()
+            is_over.set()
+            await asyncio.wait({watching})
+
+    async def _watch_memory(self, is_over: asyncio.Event) -> None:
+        while not is_over.is_set():
+            now = asyncio.get_running_loop().time()
+            await asyncio.to_thread(self._memory.look, self.pack, self._pids, now)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(is_over.wait(), MEMORY_SECONDS)
 
     def _begin(self, action: Action) -> None:
         match action:
@@ -261,6 +311,8 @@ class Supervisor:
             serving.cancel()
             await asyncio.wait({serving})
             if to_end.result():
+                if self._settings.agent_port:
+                    await self._agent.hand_over(index)
                 await engine.drain(self._settings.drain_seconds)
         await engine.stop(self._daemon.let_go if self._daemon else None)
         while group_of(engine.pid):  # noqa: ASYNC110 - a driver may hold a process long after it was killed

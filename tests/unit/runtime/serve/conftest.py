@@ -171,9 +171,15 @@ def serve(model: Path) -> Serve:
 
     @contextlib.asynccontextmanager
     async def run(
-        *words: str, engines: int = 2, backoff: float = 0.2, command: tuple[str, ...] = CLIENT_COMMAND, **variables: str
+        *words: str,
+        engines: int = 2,
+        backoff: float = 0.2,
+        command: tuple[str, ...] = CLIENT_COMMAND,
+        ports: tuple[int, int] | None = None,
+        **variables: str,
     ) -> AsyncIterator[Pack]:
-        first, status_port = consecutive_ports(engines), free_ports(1)[0]
+        """`ports`: of the first engine and of the status; None: any."""
+        first, status_port = ports or (consecutive_ports(engines), free_ports(1)[0])
         given = ["--model", str(model), "--batch-size", "8", "--kv-cache-bytes", str(2**27)]
         given += ["--engines-per-gpu", str(engines), "--port", str(first), "--status-port", str(status_port)]
         given += ["--max-num-batched-tokens", "512", "--startup-timeout-seconds", "100", *words]

@@ -3,7 +3,7 @@
 import sys
 
 from slm_runtime import cli, device_checks, engine_process
-from slm_runtime.serve import supervisor
+from slm_runtime.serve import agent, supervisor
 from slm_runtime.serve.command import serve
 from slm_runtime.serve.pack import Patience
 
@@ -12,6 +12,8 @@ if __name__ == "__main__":
     engine_process.STOP_SECONDS = 1.0
     supervisor.TICK_SECONDS = supervisor.HEALTH_SECONDS = supervisor.WATCH_SECONDS = 0.05
     supervisor.FIRST_ANSWER_SECONDS = 1.0
+    supervisor.MEMORY_SECONDS = 0.1
+    agent.ARRIVAL_SECONDS = 0.2
     patience = Patience(backoff_seconds=float(sys.argv[1]))
     cli.serve = lambda settings: serve(settings, patience)
     sys.exit(cli.main(sys.argv[2:]))
