@@ -37,6 +37,9 @@ REMEDIES: Mapping[Failure, str] = REMEDY | {
     Failure.HOST_MEMORY: "give the container more memory, or serve fewer engines (--engines-per-gpu)",
     Failure.STATE_BLOCKS: "lower --batch-size to the number of blocks that the engine names",
     Failure.HANGS: "read what the engine's debug log says last",
+    Failure.GPU_NOT_AS_ASKED: "serve on a GPU like the one that was measured, or measure this one; where several GPUs are "
+    "visible, name one by CUDA_VISIBLE_DEVICES",
+    Failure.GPU_PARTITIONED: "serve on a whole GPU: switch MIG off on the node (nvidia-smi -mig 0), or choose another node",
     Failure.DISK: "free space where TMPDIR, the caches and the model's files are",
 }
 """What to do about a class of failure while serving."""

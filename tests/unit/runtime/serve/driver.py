@@ -1,8 +1,10 @@
 """`python -m slm_runtime serve` without its patience: `driver.py BACKOFF_SECONDS serve WORD...`"""
 
+import os
 import sys
+from pathlib import Path
 
-from slm_runtime import cli, device_checks, engine_process
+from slm_runtime import cli, device_checks, engine_process, host
 from slm_runtime.serve import agent, supervisor
 from slm_runtime.serve.command import serve
 from slm_runtime.serve.pack import Patience
@@ -14,6 +16,7 @@ if __name__ == "__main__":
     supervisor.FIRST_ANSWER_SECONDS = 1.0
     supervisor.MEMORY_SECONDS = 0.1
     agent.ARRIVAL_SECONDS = 0.2
+    host.CGROUP = Path(os.environ.get("TEST_CGROUP", host.CGROUP))
     patience = Patience(backoff_seconds=float(sys.argv[1]))
     cli.serve = lambda settings: serve(settings, patience)
     sys.exit(cli.main(sys.argv[2:]))

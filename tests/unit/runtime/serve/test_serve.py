@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from slm_core.failure import EXIT_STATUS, Failure
+from slm_core.pack_pod import read_termination
 
 from tests.mock_device import LIGHT
 from tests.unit.runtime.serve.conftest import GIB, Serve, processes_of
@@ -262,6 +263,7 @@ REFUSED = [
     ("no-mps-without-a-gpu", ("--device", "cpu", "--sharing-mode", "mps"), {}, "needs a GPU", 2),
     ("no-sharing-mode", ("--device", "cpu"), {}, "cannot have a GPU with no sharing", 2),
     ("another-gpu", (*MPS, "--gpu-product", "Mock-GPU-80GB"), {}, "was asked for and this is", EXIT_STATUS[Failure.GPU_NOT_AS_ASKED]),
+    ("another-memory", (*MPS, "--gpu-memory-bytes", str(80 * GIB)), {}, "81920 MiB of memory were promised", EXIT_STATUS[Failure.GPU_NOT_AS_ASKED]),
     ("a-gpu-in-use", MPS, {"MOCK_NVML_USED": str(GIB)}, "are in use before", EXIT_STATUS[Failure.GPU_SHARED]),
     ("a-slice", MPS, {"MOCK_NVML_MIG": "1"}, "is in MIG mode", EXIT_STATUS[Failure.GPU_PARTITIONED]),
     ("an-exclusive-gpu", MPS, {"MOCK_NVML_COMPUTE_MODE": "3"}, "EXCLUSIVE_PROCESS", EXIT_STATUS[Failure.GPU_COMPUTE_MODE]),
@@ -273,11 +275,17 @@ REFUSED = [
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("case", REFUSED, ids=[case[0] for case in REFUSED])
 async def test_what_cannot_work_is_said_before_an_engine_starts(
-    case: tuple[str, tuple[str, ...], dict[str, str], str, int], serve: Serve
+    case: tuple[str, tuple[str, ...], dict[str, str], str, int], serve: Serve, tmp_path: Path
 ) -> None:
     _, words, board, said, status = case
-    async with serve(*words, **board) as pack:
+    last_word = tmp_path / "termination-log"
+    async with serve(*words, "--termination-message-file", str(last_word), **board) as pack:
         assert await pack.ended() == status
+    word = read_termination(last_word.read_text())
+    assert word
+    assert said in word.message
+    assert word.remedy
+    assert status == (2 if word.reason is Failure.ARGUMENTS else EXIT_STATUS[word.reason])
     text = "\n".join(pack.lines)
     assert said in text
     assert "  -> " in text
