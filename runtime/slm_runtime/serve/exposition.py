@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LABEL = "engine"
 _HEAD = re.compile(r"# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*) ")
-_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?( .+)")
+_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?( +[-+.0-9a-zA-Z]+(?: +-?\d+)?)\s*")
 _OWN = re.compile(rf'"(?:[^"\\]|\\.)*"|\b{LABEL}="(?:[^"\\]|\\.)*",?')
 """A value, which is skipped whole whatever it holds, or the label that an engine has for itself."""
 _PARTS = ("_bucket", "_sum", "_count", "_total", "_created")
@@ -65,7 +65,7 @@ def merged(pages: Mapping[int, str]) -> Iterator[str]:
     """The pages of engines, by index, as one: a family at a time, in the order in which they are first seen."""
     families: dict[str, _Family] = {}
     for index, page in sorted(pages.items()):
-        _add(families, index, page.splitlines())
+        _add(families, index, page.split("\n"))  # NB: a label may hold what else ends lines
     for family in families.values():
         if family.samples:
             yield family.text()
