@@ -19,7 +19,7 @@ from slm_runtime.serve.init import run_as_init
 from slm_runtime.serve.memory_watch import MemoryWatch
 from slm_runtime.serve.narration import remedy_of
 from slm_runtime.serve.output import Output, write_all
-from slm_runtime.serve.pack import Death, Patience
+from slm_runtime.serve.pack import Death, Patience, death_of
 from slm_runtime.serve.settings import Mistake, mistakes, mistakes_on
 from slm_runtime.serve.supervisor import Supervisor
 from slm_runtime.task import check_model
@@ -55,7 +55,7 @@ async def _supervise(settings: Settings, patience: Patience) -> int:
             with memory.until_seen_to_end():
                 status = await supervisor.run()
         except ProfileError as error:
-            death = Death(failure=error.failure, message=str(error), remedy=error.remedy)
+            death = death_of(error)
         except Exception as error:  # noqa: BLE001 - `init` ends what is left: a traceback would tell nobody more
             death = Death(failure=Failure.INTERNAL, message=f"{type(error).__name__}: {error}")
         else:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from slm_core.failure import Failure
+    from slm_core.failure import EngineFault, Failure, ProfileError
 
 
 class Phase(StrEnum):
@@ -56,6 +56,11 @@ class Death:
     message: str
     remedy: str | None = None
     """None: what its class says."""
+
+
+def death_of(error: ProfileError | EngineFault) -> Death:
+    """As an error has it."""
+    return Death(failure=error.failure, message=str(error), remedy=error.remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

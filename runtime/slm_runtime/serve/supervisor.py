@@ -1,17 +1,14 @@
-"""Does what the plan says, and tells it what becomes of that: the only place here with processes, sockets and clocks.
+"""Does what the plan says, and tells it what becomes of that.
 
 Every engine has one task for its whole life, the daemon has one, and all of them speak to the plan through one queue.
 Assumes to be the process's only task, below `init`. Must never decide anything, and must never end an engine's process
-before its MPS server was asked to let go of it.
+before its MPS server was asked to let go of it, nor one that serves before the router sends it nothing more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from aiohttp import web
@@ -19,28 +16,16 @@ from slm_core.failure import EngineFault, ProfileError
 from slm_core.pack_pod import METRICS_BYTES_PER_ENGINE
 from slm_core.sharing import sharing_of
 
-from slm_runtime import mps
-from slm_runtime.engine_process import (
-    COMPLETIONS,
-    FIRST_ANSWER_SECONDS,
-    TAIL_BYTES,
-    Launch,
-    Place,
-    begin_engine,
-)
-from slm_runtime.launches import Share, environment_of
+from slm_runtime.engine_process import COMPLETIONS, FIRST_ANSWER_SECONDS
 from slm_runtime.ledger import read_config
 from slm_runtime.processes import group_of
 from slm_runtime.prompts import text_tokens
 from slm_runtime.serve.agent import Agent
+from slm_runtime.serve.daemon_keeper import DaemonKeeper
 from slm_runtime.serve.init import ENDING
 from slm_runtime.serve.narration import doing, former_pack, hearing
-from slm_runtime.serve.output import Tail
 from slm_runtime.serve.pack import (
     Answered,
-    ControlLost,
-    DaemonGone,
-    DaemonRuns,
     Death,
     Doomed,
     End,
@@ -52,12 +37,13 @@ from slm_runtime.serve.pack import (
     Phase,
     Probe,
     Probed,
-    ServerLost,
     Start,
     StartDaemon,
     StopDaemon,
+    death_of,
 )
 from slm_runtime.serve.plan import heard, new_pack, step
+from slm_runtime.serve.start import begin
 from slm_runtime.serve.status import View, application
 
 if TYPE_CHECKING:
@@ -74,8 +60,6 @@ TICK_SECONDS = 0.5
 """The longest between two looks at what waits for time or memory."""
 HEALTH_SECONDS = 5.0
 """Between two health checks of an engine."""
-WATCH_SECONDS = 1.0
-"""Between two looks at the daemon's processes."""
 MEMORY_SECONDS = 5.0
 """Between two looks at the container's memory."""
 METRICS_SECONDS = 5.0
@@ -102,8 +86,7 @@ class Supervisor:
         self._engines: dict[int, EngineProcess] = {}
         self._to_end: dict[int, asyncio.Future[bool]] = {}
         """By engine: set once it is to end, and whether it may drain."""
-        self._daemon: mps.MpsDaemon | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._keeper = DaemonKeeper(self._events.put_nowait, self._go)
         self._free_bytes: int | None = None
         self.pack: Pack = new_pack(
             settings.engines,
@@ -178,7 +161,7 @@ class Supervisor:
             self._free_bytes = self._device.memory_bytes - self._device.read().used_bytes
         except ProfileError as error:
             if self.pack.fatal is None:
-                self._hear(Doomed(_death(error)))
+                self._hear(Doomed(death_of(error)))
 
     @contextlib.asynccontextmanager
     async def _ports(self) -> AsyncIterator[None]:
@@ -212,9 +195,9 @@ class Supervisor:
     def _begin(self, action: Action) -> None:
         match action:
             case StartDaemon():
-                self._go(self._start_daemon())
+                self._go(self._keeper.start())
             case StopDaemon():
-                self._go(self._stop_daemon())
+                self._go(self._keeper.stop())
             case Start(index=index):
                 self._to_end[index] = asyncio.get_running_loop().create_future()
                 self._go(self._live(index))
@@ -239,38 +222,6 @@ class Supervisor:
         if not task.cancelled() and (error := task.exception()):
             self._events.put_nowait(error)
 
-    # The daemon.
-
-    async def _start_daemon(self) -> None:
-        try:
-            self._daemon = await mps.start_daemon()
-        except EngineFault as error:
-            self._events.put_nowait(DaemonGone(_death(error)))
-            return
-        self._events.put_nowait(DaemonRuns())
-        self._watching = self._go(self._watch(self._daemon))
-
-    async def _watch(self, daemon: mps.MpsDaemon) -> None:
-        """Look at who its processes are. NB: its control pipe is asked nothing, which does not answer just in a fault."""
-        while not self._note_losses(daemon):  # noqa: ASYNC110 - other processes' lives
-            await asyncio.sleep(WATCH_SECONDS)
-
-    def _note_losses(self, daemon: mps.MpsDaemon) -> bool:
-        """Say what of it is gone; whether its server is."""
-        if not daemon.has_control:
-            self._events.put_nowait(ControlLost())
-        if not daemon.has_servers:
-            self._events.put_nowait(ServerLost())
-        return not daemon.has_servers
-
-    async def _stop_daemon(self) -> None:
-        if self._watching:
-            self._watching.cancel()
-        if self._daemon:
-            await self._daemon.stop()
-            self._daemon = None
-        self._events.put_nowait(DaemonGone())
-
     async def _probe(self, daemon: int, indices: tuple[int, ...]) -> None:
         answers = await asyncio.gather(*(self._answers(index) for index in indices))
         self._events.put_nowait(Probed(daemon, any(answers)))
@@ -293,9 +244,9 @@ class Supervisor:
         """One engine, from its start until nothing of it is left."""
         following: asyncio.Task[None] | None = None
         try:
-            engine, following = await self._started(index)
+            engine, following = await begin(self._settings, index, self._device, self._keeper.daemon, self._output)
         except (ProfileError, EngineFault) as error:
-            self._events.put_nowait(Fell(index, _death(error)))
+            self._events.put_nowait(Fell(index, death_of(error)))
             self._events.put_nowait(Gone(index))
             return
         self._engines[index] = engine
@@ -304,8 +255,7 @@ class Supervisor:
         either: set[asyncio.Future[Any]] = {serving, to_end}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
-            if self._daemon:
-                self._note_losses(self._daemon)  # before the death that follows from it
+            self._keeper.note_losses()  # before the death that follows from it
             self._events.put_nowait(Fell(index, serving.result()))
         else:
             serving.cancel()
@@ -314,34 +264,13 @@ class Supervisor:
                 if self._settings.agent_port:
                     await self._agent.hand_over(index)
                 await engine.drain(self._settings.drain_seconds)
-        await engine.stop(self._daemon.let_go if self._daemon else None)
+        await engine.stop(self._keeper.daemon.let_go if self._keeper.daemon else None)
         while group_of(engine.pid):  # noqa: ASYNC110 - a driver may hold a process long after it was killed
             await asyncio.sleep(TICK_SECONDS)
         del self._engines[index]
         await asyncio.wait({following}, timeout=LAST_WORDS_SECONDS)
         following.cancel()
         self._events.put_nowait(Gone(index))
-
-    async def _started(self, index: int) -> tuple[EngineProcess, asyncio.Task[None]]:
-        """Its process, and the task that follows its output. Raises ProfileError or EngineFault."""
-        settings = self._settings
-        share = Share(mode=settings.mode, engines=settings.engines, limits=settings.limits)
-        launch = Launch(
-            kind=settings.kind,
-            command=settings.words(index),
-            environment=environment_of(share, index, settings.kind, self._device, self._daemon),
-        )
-        tail = Tail(TAIL_BYTES)
-        ours, theirs = os.pipe()
-        try:
-            place = Place(port=settings.ports[index], folder=_new_folder(index), out=theirs, read_log=tail.text)
-            engine = await begin_engine(launch, place)
-        except BaseException:
-            os.close(ours)
-            raise
-        finally:
-            os.close(theirs)
-        return engine, asyncio.create_task(self._output.follow(f"engine {index}", ours, tail))
 
     async def _serve(self, index: int, engine: EngineProcess, following: asyncio.Task[None]) -> Death:
         """Have it answer, watch over it, and say why it ended."""
@@ -352,17 +281,17 @@ class Supervisor:
                     self._events.put_nowait(Healthy(index))
         except (ProfileError, EngineFault) as error:
             if not await engine.is_dying():
-                return _death(error)
+                return death_of(error)
         await asyncio.wait({following}, timeout=LAST_WORDS_SECONDS)
-        return _death(engine.death())
+        return death_of(engine.death())
 
     async def _make_answer(self, index: int, engine: EngineProcess) -> None:
         free_before = self._free_bytes
         await engine.ready(self._settings.startup_seconds)
         # NB: kernels are compiled at its first request, and that allocates memory too: no client is to wait for it.
         await engine.complete(self._request(tokens=8))
-        if self._daemon:
-            await self._daemon.verify([group_of(engine.pid)])
+        if self._keeper.daemon:
+            await self._keeper.daemon.verify([group_of(engine.pid)])
         self._look_at_device()
         took = 0 if free_before is None or self._free_bytes is None else max(0, free_before - self._free_bytes)
         self._events.put_nowait(Answered(index, took))
@@ -370,14 +299,3 @@ class Supervisor:
     def _request(self, tokens: int) -> dict[str, object]:
         prompt = list(self._tokens[:1] * 8)
         return {"model": self._settings.served_name, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True}
-
-
-def _new_folder(index: int) -> Path:
-    """NB: an engine's sockets lie in it, and their paths may have 107 characters: it is no deeper than while measuring."""
-    folder = Path(tempfile.gettempdir(), str(index))
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-def _death(error: ProfileError | EngineFault) -> Death:
-    return Death(failure=error.failure, message=str(error), remedy=error.remedy)

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 
 from slm_runtime import cli, device_checks, engine_process, host
-from slm_runtime.serve import agent, supervisor
+from slm_runtime.serve import agent, daemon_keeper, supervisor
 from slm_runtime.serve.command import serve
 from slm_runtime.serve.pack import Patience
 
 if __name__ == "__main__":
     device_checks.LOOK_SECONDS = 0
     engine_process.STOP_SECONDS = 1.0
-    supervisor.TICK_SECONDS = supervisor.HEALTH_SECONDS = supervisor.WATCH_SECONDS = 0.05
+    supervisor.TICK_SECONDS = supervisor.HEALTH_SECONDS = daemon_keeper.WATCH_SECONDS = 0.05
     supervisor.FIRST_ANSWER_SECONDS = 1.0
     supervisor.MEMORY_SECONDS = 0.1
     agent.ARRIVAL_SECONDS = 0.2
