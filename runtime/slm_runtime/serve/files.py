@@ -1,4 +1,4 @@
-"""The two files that outlive a pack: what its successor is told, and its last word to whoever runs the container.
+"""The two files that outlive a pack: what is kept for its successor, and its last word to whoever runs the container.
 
 A file that cannot be written or read costs what it would have said, and nothing else: the pack serves. Must never take
 a file of another pack, or of somebody else, for its own former one's.

@@ -101,8 +101,8 @@ def _former(view: View) -> dict[str, Any] | None:
     if view.former is None:
         return None
     kept = to_json(view.former).items()
-    told = {name: value for name, value in kept if name not in {"boot", "pid", "started", "scratch", "isEnding"}}
-    return {"ending": view.ending, "grownMost": None} | told
+    shown = {name: value for name, value in kept if name not in {"boot", "pid", "started", "scratch", "isEnding"}}
+    return {"ending": view.ending, "grownMost": None} | shown
 
 
 def _state(pack: Pack, ready: int) -> str:
