@@ -72,7 +72,8 @@ class SharingSpec(Part):
             f"mode {EXCLUSIVE.mode} is one engine a GPU: remove enginesPerGpu, or choose {_PACKED} or {AUTO}",
         ),
         cel(
-            "!(self.partitioning == 'PackPod' && self.tenancy == 'Shared')",
+            # NB: the API server asks it of the default too, in which no field has its own default yet.
+            "!(has(self.partitioning) && self.partitioning == 'PackPod' && has(self.tenancy) && self.tenancy == 'Shared')",
             "a pack in a pod has its GPU to itself: set tenancy to Dedicated, or partitioning to NodeSlices",
         ),
     )
