@@ -55,6 +55,7 @@ def components_of(plane: "ControlPlane", ports: Mapping[str, int], *, audit: boo
         f"--service-account-key-file={folder}/sa/sa.pub",
         f"--service-account-signing-key-file={folder}/sa/sa.key",
         "--shutdown-delay-duration=0s",
+        "--allow-privileged",  # as everywhere: parts of NVIDIA's stack are
         *(audit_flags if audit else ()),
         ready=f"{plane.server}/readyz",
     )
