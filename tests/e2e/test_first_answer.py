@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.kind, pytest.mark.vllm, pytest.mark.timeout(2400)]
 
 NAME = "opt-tiny"
-EXAMPLE = ROOT / "examples/demo/slmdeployment.yaml"
+MANIFEST = ROOT / "tests/e2e/opt-tiny.yaml"
 ASK = """
 import json, urllib.request
 body = json.dumps({"model": "opt-tiny", "prompt": "Once", "max_tokens": 4, "temperature": 0}).encode()
@@ -50,7 +50,7 @@ def served(stage: Stage) -> Iterator[str]:
     stage.cluster.kubectl("create", "namespace", namespace)
     stage.provide_model(namespace)
     stage.opt_in()
-    stage.cluster.kubectl("apply", "--namespace", namespace, "--filename", str(EXAMPLE))
+    stage.cluster.kubectl("apply", "--namespace", namespace, "--filename", str(MANIFEST))
     stage.cluster.kubectl(
         "wait", f"slmd/{NAME}", "--for=condition=Ready", "--timeout=1800s", "--namespace", namespace, timeout_s=1860
     )

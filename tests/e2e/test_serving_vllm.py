@@ -38,8 +38,8 @@ def served(stage: Stage) -> Iterator[Stage]:
 
 
 def manifest() -> dict[str, Any]:
-    """The demo's deployment."""
-    made: dict[str, Any] = yaml.safe_load((ROOT / "examples/demo/slmdeployment.yaml").read_text())
+    """The deployment of `test_first_answer`, on advice that is published."""
+    made: dict[str, Any] = yaml.safe_load((ROOT / "tests/e2e/opt-tiny.yaml").read_text())
     made["metadata"]["name"] = NAME
     spec = made["spec"]
     spec["profiling"] = {"profileRef": {"name": "imported"}}

