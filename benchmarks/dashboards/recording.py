@@ -37,7 +37,7 @@ def main() -> None:
             stage.provide_model(NAMESPACE)
             stage.opt_in()
             place_client(stage)
-            example = str(ROOT / "examples/demo/slmdeployment.yaml")
+            example = str(ROOT / "tests/e2e/opt-tiny.yaml")
             cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", example)
             ready = ("wait", f"slmd/{NAME}", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=1800s")
             cluster.kubectl(*ready, timeout_s=1830)

@@ -90,7 +90,8 @@ def _miss(what: Metric, limit_ms: float, latency: Latency | None, statistic: Sta
     measured_ms = figure_ms(latency, statistic) if latency else None
     if measured_ms is None:
         needed, samples = MIN_SAMPLES[statistic] or 1, latency.samples if latency else 0
-        because = f"{statistic.lower()} {what.name} not known: {samples} samples do not support it ({needed} needed)"
+        few = f"{samples} samples do not support it ({needed} needed)"
+        because = f"{statistic.lower()} {what.name} not known: {few if samples < needed else 'it was not recorded'}"
     elif measured_ms <= limit_ms:
         return None
     else:

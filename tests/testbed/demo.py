@@ -50,7 +50,7 @@ STARTED = time.monotonic()
 
 def say(text: str) -> None:
     """One line of the story, with the seconds since the start."""
-    console.print(f"[dim]{time.monotonic() - STARTED:6.0f} s[/dim]  {escape(text)}")
+    console.print(f"[dim]{time.monotonic() - STARTED:6.0f} s[/dim]  {escape(text)}", soft_wrap=True)
 
 
 @contextmanager
