@@ -111,6 +111,11 @@ class EngineProcess:
         """The engine is no more."""
         return self._process.returncode is not None
 
+    @property
+    def shared_memory(self) -> frozenset[str]:
+        """Files in /dev/shm that it had mapped when it was ready: only who ends it removes them."""
+        return frozenset(self._shared)
+
     def log_tail(self) -> str:
         """The end of the log."""
         return self.log_text()[-TAIL_BYTES:]

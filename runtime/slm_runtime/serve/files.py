@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slm_core.codec import parse, to_json
+from slm_core.measurements import MOST_TEXT
 
-from slm_runtime.processes import Identity
+from slm_runtime.processes import SHM, Identity, remove_shared_memory
 from slm_runtime.serve.init import SCRATCH_PREFIX
 from slm_runtime.serve.memory import Remembered
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from slm_core.pack_pod import Termination
 
+_SHARED = re.compile(rf"{SHM}[^/]+")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -54,8 +59,21 @@ def forget(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_scratch(former: Remembered) -> None:
-    """Remove what a former pack had no time to. NB: whoever can write the file must not choose any folder."""
+def joined(shared: Iterable[str]) -> str:
+    """As many as the file takes."""
+    kept = ""
+    for path in sorted(shared):
+        if len(kept) + len(path) < MOST_TEXT:
+            kept += f"{path}\n"
+    return kept
+
+
+def remove_left(former: Remembered) -> None:
+    """Remove what a former pack had no time to. NB: whoever can write the file must not choose any file or folder.
+
+    A volume in memory outlives the container, and what lies there counts as the pod's memory, after every OOM more.
+    """
+    remove_shared_memory(path for path in former.shared.splitlines() if _SHARED.fullmatch(path))
     folder, own = Path(former.scratch), Path(tempfile.gettempdir())
     if folder.name.startswith(SCRATCH_PREFIX) and folder.parent == own.parent and folder != own:
         shutil.rmtree(folder, ignore_errors=True)

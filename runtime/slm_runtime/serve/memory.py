@@ -65,6 +65,8 @@ class Remembered:
     """Its end was asked for."""
     served: int
     engines: int
+    shared: str = ""
+    """Files in /dev/shm that it would have removed, a line each, as far as there is room for them."""
     grown_most: int | None = None
     resident_bytes: int = 0
     grown_bytes: int = 0

@@ -21,10 +21,11 @@ from slm_runtime.serve.narration import REMEDIES
 from slm_runtime.serve.pack import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from slm_core.pack_pod import Termination
 
+    from slm_runtime.engine_process import EngineProcess
     from slm_runtime.serve.memory import Ending
     from slm_runtime.serve.pack import Pack
     from slm_runtime.serve.settings import Settings
@@ -45,7 +46,7 @@ class MemoryWatch:
         self.ending: Ending | None = None
         if self.former:
             self.ending = ending_of(self.former, files.boot_id())
-            files.remove_scratch(self.former)
+            files.remove_left(self.former)
 
     @contextlib.contextmanager
     def until_seen_to_end(self) -> Iterator[None]:
@@ -56,10 +57,11 @@ class MemoryWatch:
             if self._state:
                 files.forget(self._state)
 
-    def look(self, pack: Pack, pids: Mapping[int, int], now: float) -> None:
-        """One look. `pids`: of the engines that have a process; `now`: as the pack's plan has it."""
-        self.sizes = self._look(pack, pids)
-        written = (self._remembered(pack, now), would_be_to_blame(pack, self.sizes, now, self._remedy))
+    def look(self, pack: Pack, engines: Mapping[int, EngineProcess], now: float) -> None:
+        """One look. `engines`: those that have a process; `now`: as the pack's plan has it."""
+        self.sizes = self._look(pack, {index: one.pid for index, one in engines.items()})
+        shared = {path for one in engines.values() for path in one.shared_memory}
+        written = (self._remembered(pack, shared, now), would_be_to_blame(pack, self.sizes, now, self._remedy))
         if written == self._written:
             return
         self._written = written
@@ -80,7 +82,7 @@ class MemoryWatch:
         }
         return Sizes(engines=engines, used_bytes=host.unreclaimable_bytes(), limit_bytes=host.memory_bytes())
 
-    def _remembered(self, pack: Pack, now: float) -> Remembered:
+    def _remembered(self, pack: Pack, shared: Iterable[str], now: float) -> Remembered:
         index = self.sizes.grown_most
         size = self.sizes.engines[index] if index is not None else Size(resident_bytes=0, grown_bytes=0)
         return Remembered(
@@ -91,6 +93,7 @@ class MemoryWatch:
             is_ending=pack.is_ending,
             served=pack.ready(now),
             engines=len(pack.engines),
+            shared=files.joined(shared),
             grown_most=index,
             resident_bytes=rounded(size.resident_bytes),
             grown_bytes=rounded(size.grown_bytes),

@@ -97,11 +97,13 @@ def status_of(view: View) -> dict[str, Any]:
 
 
 def _former(view: View) -> dict[str, Any] | None:
-    """NB: process and folder are nobody's business."""
+    """NB: process, folder and files are nobody's business."""
     if view.former is None:
         return None
     kept = to_json(view.former).items()
-    shown = {name: value for name, value in kept if name not in {"boot", "pid", "started", "scratch", "isEnding"}}
+    shown = {
+        name: value for name, value in kept if name not in {"boot", "pid", "started", "scratch", "shared", "isEnding"}
+    }
     return {"ending": view.ending, "grownMost": None} | shown
 
 

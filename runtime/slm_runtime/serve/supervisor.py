@@ -129,12 +129,8 @@ class Supervisor:
             former=self._memory.former,
             ending=self._memory.ending,
             router_asks=self._agent.is_asked if self._settings.agent_port else None,
-            pids=self._pids,
+            pids={index: engine.pid for index, engine in self._engines.items()},
         )
-
-    @property
-    def _pids(self) -> dict[int, int]:
-        return {index: engine.pid for index, engine in self._engines.items()}
 
     async def pages(self) -> dict[int, str]:
         """The metrics of those engines that answer. NB: for one reader at a time, however many ask."""
@@ -188,7 +184,7 @@ class Supervisor:
     async def _watch_memory(self, is_over: asyncio.Event) -> None:
         while not is_over.is_set():
             now = asyncio.get_running_loop().time()
-            await asyncio.to_thread(self._memory.look, self.pack, self._pids, now)
+            await asyncio.to_thread(self._memory.look, self.pack, dict(self._engines), now)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(is_over.wait(), MEMORY_SECONDS)
 

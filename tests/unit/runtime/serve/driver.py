@@ -15,6 +15,8 @@ if __name__ == "__main__":
     supervisor.TICK_SECONDS = supervisor.HEALTH_SECONDS = daemon_keeper.WATCH_SECONDS = 0.05
     supervisor.FIRST_ANSWER_SECONDS = 1.0
     supervisor.MEMORY_SECONDS = 0.1
+    supervisor.METRICS_SECONDS = float(os.environ.get("TEST_METRICS_SECONDS", supervisor.METRICS_SECONDS))
+    supervisor.METRICS_BYTES_PER_ENGINE = int(os.environ.get("TEST_METRICS_BYTES", supervisor.METRICS_BYTES_PER_ENGINE))
     agent.ARRIVAL_SECONDS = 0.2
     host.CGROUP = Path(os.environ.get("TEST_CGROUP", host.CGROUP))
     patience = Patience(backoff_seconds=float(sys.argv[1]))

@@ -67,6 +67,29 @@ async def test_readiness_needs_one_engine_and_liveness_none(serve: Serve) -> Non
             assert refused.status == 405
 
 
+async def test_metrics_come_without_an_engine_that_answers_nothing(serve: Serve) -> None:
+    async with serve(*SLICED, TEST_METRICS_SECONDS="0.5") as pack:
+        await pack.serves(2)
+        os.kill(await pack.pid(1), signal.SIGSTOP)
+        pages = await asyncio.gather(*(pack.get("/metrics") for _ in range(3)))
+        os.kill(await pack.pid(1), signal.SIGCONT)
+        for status, page in pages:
+            assert status == 200
+            assert 'slm_pack_engine_up{engine="0"} 1\nslm_pack_engine_up{engine="1"} 0\n' in page
+            assert 'vllm:num_requests_running{engine="0",' in page
+            assert 'vllm:num_requests_running{engine="1",' not in page
+
+
+async def test_metrics_beyond_their_bound_are_left_out(serve: Serve) -> None:
+    async with serve(*SLICED, TEST_METRICS_BYTES="1000") as pack:
+        await pack.serves(2)
+        status, page = await pack.get("/metrics")
+        assert status == 200
+        assert 'slm_pack_engine_up{engine="0"} 0\nslm_pack_engine_up{engine="1"} 0\n' in page
+        assert 'slm_pack_engine_ready{engine="1"} 1\n' in page
+        assert "vllm:" not in page
+
+
 async def test_an_engine_killed_under_load_costs_its_neighbour_nothing(
     serve: Serve, record_property: Callable[[str, str], None]
 ) -> None:
