@@ -11,7 +11,7 @@ from tests.standin.deployment import objects
 from tests.testbed.cluster import KubectlError
 from tests.testbed.stage import LIGHT_IMAGE, STANDIN_IMAGE
 
-from .light import applied, light, wait_for_reason
+from .light import applied, import_profile, light, wait_for_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(1200)]
 NAMESPACE = "bad-input"
+SLICES = {"partitioning": "NodeSlices"}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_a_node_without_config_manager(ground: Stage) -> None:
         with applied(
             ground,
             NAMESPACE,
-            light("unswitchable", workload={"outputTokens": 18}, sharing={"partitioning": "NodeSlices"}),
+            light("unswitchable", workload={"outputTokens": 18}, sharing=SLICES),
         ) as name:
             message = wait_for_reason(ground, NAMESPACE, name, "NoCapacity", timeout_s=360)
         assert "config-manager" in message
@@ -98,10 +99,13 @@ def remove_plugin(stage: Stage) -> None:
 
 
 def test_no_node_opted_in(ground: Stage) -> None:
+    import_profile(ground, NAMESPACE)
     ground.cluster.kubectl("label", "node", ground.cluster.node, "slm-operator.io/managed-")
     try:
-        with applied(ground, NAMESPACE, light("nowhere", workload={"outputTokens": 19})) as name:
-            message = wait_for_reason(ground, NAMESPACE, name, "WaitingForGPU")
+        with applied(
+            ground, NAMESPACE, light("nowhere", profiling={"profileRef": {"name": "imported"}}, sharing=SLICES)
+        ) as name:
+            message = wait_for_reason(ground, NAMESPACE, name, "NoNode")
         assert "slm-operator.io/managed=true" in message
     finally:
         ground.opt_in()

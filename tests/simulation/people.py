@@ -30,7 +30,7 @@ SHARING: tuple[dict[str, Any], ...] = (
     _SLICES | {"mode": "TimeSlicing", "enginesPerGpu": 2},
     {"mode": "TimeSlicing", "enginesPerGpu": 4, "tenancy": "Shared"},
     {"mode": "MPS", "enginesPerGpu": 4, "tenancy": "Shared"},
-    {"mode": "Exclusive"},
+    _SLICES | {"mode": "Exclusive"},
 )
 FORMER = (None, None, "default", "theirs-shared")
 THEIRS = """version: v1

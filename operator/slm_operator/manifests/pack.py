@@ -62,7 +62,6 @@ def pack_spec(
     annotations = {names.ROUTER_ANNOTATION: router_config(router)}
     return annotations, {
         "terminationGracePeriodSeconds": POD_GRACE_SECONDS,
-        **_affinity(spec, serving, means),
         "initContainers": [runtime_container(means.supervisor_image), _router(router, health, means.router_image)],
         "containers": [
             {
@@ -139,7 +138,8 @@ def supervisor_args(spec: SLMDeploymentSpec, serving: Serving, served_name: str,
     return ["serve", *said, *left_out, *SUPERVISOR_WORDS, "--", *own]
 
 
-def _affinity(spec: SLMDeploymentSpec, serving: Serving, means: PackMeans) -> dict[str, Any]:
+def affinity(spec: SLMDeploymentSpec, serving: Serving, means: PackMeans) -> dict[str, Any]:
+    """What binds a pod to the GPU product that was measured, or asked for."""
     product = spec.accelerator.product or (serving.pack_on.gpu_product if serving.pack_on is not None else CPU)
     if product == CPU or means.device == "cpu":
         return {}

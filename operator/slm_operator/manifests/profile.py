@@ -121,8 +121,8 @@ class Preference:
 class Where:
     """On which nodes a profile may be measured, and on which it would rather be."""
 
-    opt_in_label: str
-    """Label of the opted-in nodes: the pod selects it, whatever else is said of its nodes."""
+    opt_in_label: str | None
+    """Label of the opted-in nodes: the pod selects it, whatever else is said of its nodes. None: no node opted in, and any may be."""
     preferred: tuple[Preference, ...] = ()
     device: str = "gpu"
     """What the runtime is to measure; `cpu` only where the GPUs are stand-ins."""

@@ -19,7 +19,7 @@ from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, labels, of_deployment, selector_labels, serves_value
 from slm_operator.manifests.overlay import merge
-from slm_operator.manifests.pack import pack_spec, with_pack_resources
+from slm_operator.manifests.pack import affinity, pack_spec, with_pack_resources
 from slm_operator.manifests.resources import resources
 from slm_operator.manifests.served import ServedPack
 from slm_operator.partitioning import partitioning_of
@@ -84,12 +84,16 @@ def pod_template(
     opt_in_label: str,
     means: PackMeans | None = None,
 ) -> dict[str, Any]:
-    """The pod, with the user's overlay merged in. `means`: of a pod that runs a pack."""
+    """The pod, with the user's overlay merged in. `means`: of one that any node may have, with one engine or a pack."""
     key = deployment.meta.key
     served_name = spec.model.name or key.name
+    packed = means is not None and serving.engines_per_gpu > 1
     annotations, own = (
-        _engine_spec(spec, serving, served_name) if means is None else pack_spec(spec, serving, served_name, means)
+        pack_spec(spec, serving, served_name, means)
+        if means is not None and packed
+        else _engine_spec(spec, serving, served_name)
     )
+    anywhere = {} if means is None else affinity(spec, serving, means)
     template: dict[str, Any] = {
         "metadata": {
             "labels": labels(key, "replica"),
@@ -103,10 +107,11 @@ def pod_template(
             "tolerations": [toleration.given() for toleration in spec.accelerator.tolerations],
             "topologySpreadConstraints": [_spread(key)],
         }
-        | own,
+        | own
+        | anywhere,
     }
     merged: dict[str, Any] = merge(template, spec.pod_template or {})
-    return merged if means is None else with_pack_resources(merged, spec, serving)
+    return with_pack_resources(merged, spec, serving) if packed else merged
 
 
 def _engine_spec(spec: SLMDeploymentSpec, serving: Serving, served_name: str) -> tuple[dict[str, str], dict[str, Any]]:

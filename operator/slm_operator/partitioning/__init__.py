@@ -18,6 +18,6 @@ RESOURCES = frozenset(one.resource for one in PARTITIONINGS)
 
 def partitioning_of(slice_class: SliceClass) -> Partitioning:
     """What divides GPUs for engines of this class."""
-    if slice_class.is_whole:
-        return WHOLE_GPUS
-    return PACK_POD if slice_class.in_one_pod else NODE_SLICES
+    if slice_class.in_one_pod:
+        return PACK_POD
+    return WHOLE_GPUS if slice_class.is_whole else NODE_SLICES

@@ -26,7 +26,7 @@ class SliceClass:
     mode: SharingMode
     engines_per_gpu: int
     in_one_pod: bool = False
-    """Whether one pod has the whole GPU and runs all of its engines, instead of one slice of it each."""
+    """Whether one pod has the whole GPU, on any node, and runs all of its engines: one of them too."""
 
     @property
     def is_whole(self) -> bool:
@@ -88,7 +88,7 @@ class Partitioning:
         return {names.CLASS_LABEL: slice_class.label, names.SERVES_LABEL: serves} if self.changes_nodes else {}
 
 
-def nodes_allowed(selector: Mapping[str, str], product: str | None, opt_in_label: str) -> dict[str, str]:
-    """Labels of the opted-in nodes that a user allows, whatever divides their GPUs."""
-    allowed = dict(selector) | {opt_in_label: "true"}
+def nodes_allowed(selector: Mapping[str, str], product: str | None, opt_in_label: str | None) -> dict[str, str]:
+    """Labels of the nodes that a user allows, of those that opted in: of all where no such label is given."""
+    allowed = dict(selector) | ({} if opt_in_label is None else {opt_in_label: "true"})
     return allowed if product is None else allowed | {discovery.PRODUCT_LABEL: product}

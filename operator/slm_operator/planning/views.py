@@ -57,8 +57,8 @@ class Demand:
     """What one replica needs of GPU memory; None when no ledger is known."""
     asked: str = AUTO
     """spec.sharing.partitioning: the partitioning that must be, or Auto, and then `slice_class` is without one."""
-    runs_in_packs: bool | None = None
-    """Whether its engines run in packs now, or in slices. None: none has been deployed."""
+    runs: SliceClass | None = None
+    """How the GPU of its engines is divided now, and by whom. None: none has been deployed."""
 
     @property
     def partitioning(self) -> Partitioning:

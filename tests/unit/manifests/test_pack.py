@@ -154,9 +154,12 @@ def test_a_changed_pod_takes_the_present_images(case: str) -> None:
     assert after.pack.means == NEWER
 
 
-def test_one_engine_a_gpu_has_no_router() -> None:
+def test_one_engine_on_any_node_has_no_router() -> None:
     record = build.deployment()
-    single = build.serving(SharingMode.EXCLUSIVE, 1)
-    made = pod_template(record, build.spec_of(record), single, names.OPT_IN_LABEL)
+    single = build.pack_serving(SharingMode.EXCLUSIVE, 1)
+    made = pod_template(record, build.spec_of(record), single, names.OPT_IN_LABEL, MEANS)
     assert "initContainers" not in made["spec"]
+    assert made["spec"]["nodeSelector"] == {}
+    assert "nodeAffinity" in made["spec"]["affinity"]
     assert engines(made)["command"] == list(default().command)
+    assert engines(made)["resources"]["limits"] == {"nvidia.com/gpu": "1", "cpu": "2", "memory": "9Gi"}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEAF = ConfigManager(version=(0, 20, 0), signals="/usr/bin/mps-control-daemon", daemon="mps-control-daemon")
 SLICED_2 = SliceClass(mode=SharingMode.TIME_SLICING, engines_per_gpu=2)
+PACK_2 = replace(build.MPS_2, in_one_pod=True)
 NOT_OPTED_IN = build.node("gpu-1", labels={names.OPT_IN_LABEL: "false"})
 
 
@@ -56,16 +57,22 @@ CASES: dict[str, tuple[Assignment, tuple[bool, str | None]]] = {
     ),
     "packs are asked for": (answer(build.node(), asked="PackPod"), (True, "Asked")),
     "slices are asked for and no node fits": (answer(asked="NodeSlices"), (False, "Asked")),
-    "packs run now": (answer(build.node(), runs_in_packs=True), (True, "AsBefore")),
-    "slices run now and their node fits": (answer(build.node(), runs_in_packs=False), (False, "AsBefore")),
+    "packs run now": (answer(build.node(), runs=PACK_2), (True, "AsBefore")),
+    "slices run now and their node fits": (answer(build.node(), runs=build.MPS_2), (False, "AsBefore")),
     "slices run now under MPS that may not hold": (
-        answer(build.node(), runs_in_packs=False, manager=DEAF),
+        answer(build.node(), runs=build.MPS_2, manager=DEAF),
         (False, "AsBefore"),
     ),
-    "slices ran and no node fits any more": (answer(NOT_OPTED_IN, runs_in_packs=False), (True, "NoNodeFits")),
-    "slices run now and nodes are not seen": (answer(namespaces=("team",), runs_in_packs=False), (False, "AsBefore")),
+    "slices ran and no node fits any more": (answer(NOT_OPTED_IN, runs=build.MPS_2), (True, "NoNodeFits")),
+    "slices run now and nodes are not seen": (answer(namespaces=("team",), runs=build.MPS_2), (False, "AsBefore")),
     "co-tenants share": (answer(NOT_OPTED_IN, shared_tenancy=True), (False, "SharedTenancy")),
-    "one engine a GPU": (answer(build.node(), slice_class=UNSHARED), (False, None)),
+    "one engine a GPU and an opted-in node": (answer(build.node(), slice_class=UNSHARED), (False, "NodeFits")),
+    "one engine a GPU and none opted in": (answer(NOT_OPTED_IN, slice_class=UNSHARED), (True, "NoNodeFits")),
+    "one engine a GPU that is on an opted-in node": (
+        answer(build.node(), slice_class=UNSHARED, runs=UNSHARED),
+        (False, "AsBefore"),
+    ),
+    "one engine a GPU ran and packs pay now": (answer(NOT_OPTED_IN, runs=UNSHARED), (True, "NoNodeFits")),
 }
 
 

@@ -52,8 +52,11 @@ def test_every_replica_selects_the_opt_in_label(mode: str, tenancy: str) -> None
     assert [one.get(names.OPT_IN_LABEL) for one in selected] == [None, "true"]
 
 
-def test_every_profile_selects_the_opt_in_label() -> None:
-    view = ProfileView(profile=build.profile(build.deployment()))
+def test_a_profile_selects_the_label_once_a_node_has_it() -> None:
+    profile = build.profile(build.deployment())
+    anywhere = template(plan_profile(ProfileView(profile=profile), SETTINGS, build.NOW), "Job")
+    assert RESTRICTED not in anywhere["nodeSelector"]
+    view = ProfileView(profile=profile, nodes=(lent(build.node()),))
     made = template(plan_profile(view, SETTINGS, build.NOW), "Job")
     assert made["nodeSelector"][RESTRICTED] == "true"
     assert names.OPT_IN_LABEL not in made["nodeSelector"]

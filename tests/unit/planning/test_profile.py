@@ -108,7 +108,7 @@ STORIES = {
         "WaitingForGPU",
         "0/1 nodes",
     ),
-    "no node opted in": (view(job=JOB, pod=WAITING), "Pending", "WaitingForGPU", "slm-operator.io/managed=true"),
+    "no node opted in": (view(job=JOB, pod=WAITING), "Pending", "WaitingForGPU", "any with nvidia.com/gpu"),
     "GPU held by others": (
         view(job=JOB, pod=WAITING, nodes=(build.node(),), gpu_pods=(build.foreign("training"),)),
         "Pending",

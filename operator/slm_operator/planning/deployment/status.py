@@ -99,7 +99,7 @@ def _sharing(view: DeploymentView, story: Story, per_pod: int) -> dict[str, Any]
     answer = view.assignment
     if story.served is not None or answer is None or answer.slice_class is None:
         return former or None
-    if answer.chosen is None:
+    if answer.chosen is None or answer.slice_class.is_whole:
         return None
     sharing = {
         "partitioning": partitioning_of(answer.slice_class).name,

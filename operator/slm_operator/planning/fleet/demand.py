@@ -87,7 +87,7 @@ def _as_before(deployment: DeploymentRecord, served: Served | None) -> Demand | 
         shared_tenancy=served.shared_tenancy,
         slice_bytes=served.slice_bytes,
         asked=place_served(served)[-1],
-        runs_in_packs=_runs_in_packs(served),
+        runs=served_class(served),
     )
 
 
@@ -115,7 +115,7 @@ def _advised(
         shared_tenancy=spec.sharing.tenancy == "Shared",
         slice_bytes=slice_bytes_of(advice, profile.measurements.ledger),
         asked=spec.sharing.partitioning,
-        runs_in_packs=_runs_in_packs(served),
+        runs=None if served is None else served_class(served),
     )
 
 
@@ -124,12 +124,11 @@ def may_run_in_packs(spec: SLMDeploymentSpec, served: Served | None) -> bool:
     sharing = spec.sharing
     if sharing.tenancy == "Shared" or sharing.partitioning == NODE_SLICES.name:
         return False
-    return sharing.partitioning == PACK_POD.name or _runs_in_packs(served) is not False
+    return sharing.partitioning == PACK_POD.name or not _runs_in_slices(served)
 
 
-def _runs_in_packs(served: Served | None) -> bool | None:
-    """None also where one engine has a GPU to itself, which is neither."""
-    return None if served is None or served.configuration.engines_per_gpu == 1 else served.pack is not None
+def _runs_in_slices(served: Served | None) -> bool:
+    return served is not None and served.configuration.engines_per_gpu > 1 and served.pack is None
 
 
 def slice_class_of(advice: Advice) -> SliceClass:

@@ -11,7 +11,7 @@ deployment that serves go from one to the other and back: what runs is kept whil
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from slm_operator.api.names import Choice
 from slm_operator.partitioning.base import AUTO
@@ -50,16 +50,18 @@ def _in_one_pod(demand: Demand, chosen: Chosen) -> bool:
         case Choice.ASKED:
             return demand.asked == PACK_POD.name
         case Choice.AS_BEFORE:
-            return demand.runs_in_packs is True
+            return demand.runs is not None and demand.runs.in_one_pod
         case Choice.NODE_FITS | Choice.SHARED_TENANCY:
             return False
-        case _:
+        case Choice.NO_NODE_FITS | Choice.MODE_NOT_HELD | Choice.NODES_UNSEEN:
             return True
+        case _:
+            assert_never(chosen.reason)
 
 
-def choose_unseen(demand: Demand) -> Chosen | None:
-    """The choice where no node is seen. None: nobody shares a GPU, so there is none."""
-    return _without_nodes(demand) or (None if demand.slice_class.is_whole else NODES_UNSEEN)
+def choose_unseen(demand: Demand) -> Chosen:
+    """The choice where no node is seen."""
+    return _without_nodes(demand) or NODES_UNSEEN
 
 
 class Chooser:
@@ -72,19 +74,17 @@ class Chooser:
         self._answers = answers
         self._fits: dict[tuple[int, bool], bool] = {}
 
-    def choose(self, demand: Demand) -> Chosen | None:
-        """None: nobody shares a GPU, so there is no choice."""
-        if demand.slice_class.is_whole:
-            return None
-        runs_in_slices = demand.runs_in_packs is False
-        against = None if runs_in_slices else self._against(demand.slice_class)
+    def choose(self, demand: Demand) -> Chosen:
+        """The choice for one demand of the fleet."""
+        placed = _runs(demand) is False
         without = _without_nodes(demand)
-        if without is not None and (without is not AS_BEFORE or not runs_in_slices):
+        if without is not None and not (without is AS_BEFORE and placed):
             return without
+        against = None if placed else self._against(demand.slice_class)
         if against is not None:
             return Chosen(reason=Choice.MODE_NOT_HELD, because=f"MPS by a node's label is ruled out by {against}")
-        if self._any_fits(demand, held=runs_in_slices):
-            return AS_BEFORE if runs_in_slices else NODE_FITS
+        if self._any_fits(demand, held=placed):
+            return AS_BEFORE if placed else NODE_FITS
         return Chosen(reason=Choice.NO_NODE_FITS, because=self._why_none())
 
     def _against(self, slice_class: SliceClass) -> str | None:
@@ -93,22 +93,28 @@ class Chooser:
     def _any_fits(self, demand: Demand, *, held: bool) -> bool:
         question = self._answers.ask_of(demand), held
         if question not in self._fits:
-            ask = self._answers.to_stay if held else self._answers.to_divide
+            answers = self._answers
+            anew = answers.to_have_whole if demand.slice_class.is_whole else answers.to_divide
+            ask = answers.to_stay if held else anew
             self._fits[question] = any(ask(state, demand) is None for state in self._states)
         return self._fits[question]
 
     def _why_none(self) -> str:
         if not any(state.opted_in for state in self._states):
             return "no node opted in to be reconfigured"
-        return "no node that opted in can be divided for it (kubectl slm check says why)"
+        return "no node that opted in can serve it (kubectl slm check says why)"
 
 
 def _without_nodes(demand: Demand) -> Chosen | None:
     """The choice that needs no look at a node."""
-    if demand.slice_class.is_whole:
-        return None
     if demand.asked != AUTO:
         return Chosen(reason=Choice.ASKED, because=f"spec.sharing.partitioning is {demand.asked}")
-    if demand.shared_tenancy:
+    if demand.shared_tenancy and not demand.slice_class.is_whole:
         return SHARED_TENANCY
-    return AS_BEFORE if demand.runs_in_packs is not None else None
+    return None if _runs(demand) is None else AS_BEFORE
+
+
+def _runs(demand: Demand) -> bool | None:
+    """Whether its engines are on whichever node has a GPU now, and not on those that opted in. None: nothing comparable runs."""
+    runs = demand.runs
+    return None if runs is None or runs.is_whole != demand.slice_class.is_whole else runs.in_one_pod

@@ -76,6 +76,10 @@ class Answers:
         """Why a node can never be partitioned for a demand, or None when it can sooner or later."""
         return self._ask(_TO_DIVIDE, state, demand)
 
+    def to_have_whole(self, state: NodeState, demand: Demand) -> Unfit | None:
+        """Why a node can never give a demand whole GPUs, or None when it can sooner or later."""
+        return self._ask(_TO_HAVE_WHOLE, state, demand)
+
     def ask_of(self, demand: Demand) -> int:
         """Equal for demands that get the same answers, but for nodes where replicas run."""
         return self._asks[demand.deployment]
@@ -275,13 +279,9 @@ def _goes_back(state: NodeState, _demand: Demand, _settings: Settings) -> str | 
 _REASONS: Mapping[Check, Reason] = {_is_free: Reason.FOREIGN_PODS, _holds_configuration: Reason.MPS_SIGNAL_LOST}
 _TO_STAY = (_opted_in, _is_product, _is_selected, _is_ours_to_partition, _failed_before)
 _FITS = (_opted_in, _is_usable, _can_be_whole, _has_gpus, _is_product, _is_selected, _is_tolerated)
+_TO_HAVE_WHOLE = (_opted_in, _can_be_whole, _has_gpus, _is_product, _is_selected, _is_tolerated)
 _TO_DIVIDE = (
-    _opted_in,
-    _can_be_whole,
-    _has_gpus,
-    _is_product,
-    _is_selected,
-    _is_tolerated,
+    *_TO_HAVE_WHOLE,
     _is_ours_to_partition,
     _can_be_switched,
     _holds_configuration,

@@ -56,7 +56,7 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     asked = sorted(view.demands, key=lambda demand: demand.deployment)
     chooser = Chooser(states, view.daemons, Answers(settings, asked))
     chosen = {one.deployment: chooser.choose(one) for one in asked}
-    demands = [one if (why := chosen[one.deployment]) is None else divided(one, why) for one in asked]
+    demands = [divided(one, chosen[one.deployment]) for one in asked]
     placement = place(states, demands, view.undecided, claims(states, view.pods, view.memory, settings, now), settings)
     wanted = {one.slice_class for one in demands if one.partitioning.changes_nodes}
     site = Site(
@@ -91,10 +91,11 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     )
 
 
-def _unplaced(demand: Demand, chosen: Chosen | None) -> Assignment:
+def _unplaced(demand: Demand, chosen: Chosen) -> Assignment:
     """What a deployment gets whose pods the scheduler places by what they ask for: whatever it wants."""
-    given = demand if chosen is None else divided(demand, chosen)
-    return Assignment(slice_class=given.slice_class, asked=demand, chosen=chosen, slots=demand.replicas)
+    return Assignment(
+        slice_class=divided(demand, chosen).slice_class, asked=demand, chosen=chosen, slots=demand.replicas
+    )
 
 
 def _mps_fault(view: FleetView) -> Fault | None:

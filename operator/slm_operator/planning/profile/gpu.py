@@ -56,7 +56,11 @@ def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
     """One sentence over the nodes that the profile could run on."""
     states = opted_in(view, settings)
     if not states:
-        return f"no node opted in; label GPU nodes {settings.nodes.opt_in_label}=true"
+        pod = view.pod
+        by_scheduler = f": {pod.unscheduled_because}" if pod is not None and pod.unscheduled_because else ""
+        return (
+            f"no node opted in, so any with {WHOLE_GPUS.resource} would do, and the scheduler finds none{by_scheduler}"
+        )
     other = "has a GPU, and something else keeps the pod away: see its events"
     reader = reader_in(view.profile.meta.key.namespace, settings)
     found = sorted(((state.name, _obstacle(state, gpu) or other) for state in states), key=_is_no_taken_gpu)

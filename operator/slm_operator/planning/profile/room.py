@@ -45,7 +45,8 @@ def bounded_by_room(view: ProfileView, spec: SLMProfileSpec, settings: Settings)
 def place(view: ProfileView, gpu: GpuSpec, settings: Settings) -> Where:
     """Where the profile's pod is sent, and what it must find there."""
     return Where(
-        opt_in_label=settings.nodes.opt_in_label,
+        # NB: the label is consent to be reconfigured. Where nobody gave it to any node, measuring needs none.
+        opt_in_label=settings.nodes.opt_in_label if opted_in(view, settings) else None,
         preferred=preferences(view, gpu, settings),
         device=settings.profiling.device.lower(),
         gpu_memory_bytes=_gpu_memory_bytes(view, gpu, settings),
