@@ -39,6 +39,7 @@ OPERATOR_IMAGE = "slm-operator:test"
 ENGINE_IMAGE = "slm-operator/engine-cpu:test"
 LIGHT_IMAGE = "slm-operator/engine-light:test"
 STANDIN_IMAGE = "slm-operator/gpu-standin:test"
+ROUTER_IMAGE = "slm-operator/router:test"
 WHOLE, SLICES = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 OPT_IN = "slm-operator.io/managed=true"
 
@@ -47,6 +48,7 @@ IMAGES = {
     STANDIN_IMAGE: ("tests/standin/Dockerfile", "tests/standin"),
     ENGINE_IMAGE: ("images/engine-cpu/Dockerfile", "images/engine-cpu"),
     LIGHT_IMAGE: ("tests/light_engine/Dockerfile", "tests"),
+    ROUTER_IMAGE: ("tests/testbed/router/Dockerfile", "tests/testbed/router"),
 }
 
 
@@ -90,6 +92,7 @@ class Stage:
             "image.tag=test",
             "replicas=1",
             stand_ins,
+            f"config.packs.routerImage={ROUTER_IMAGE}",
             f"podAnnotations.image={image.removeprefix('sha256:')[:12]}",
             *values,
         )

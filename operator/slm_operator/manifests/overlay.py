@@ -143,7 +143,7 @@ def _owned(overlay: dict[str, Any], opt_in_label: str) -> Iterator[str]:
             where = f"spec.podTemplate.spec.{part}[name={container['name']}]"
             if part == "containers" and container["name"] == CONTAINER:
                 yield from _owned_in_engine(container, where)
-            if part == "initContainers" and container["name"] == RUNTIME_CONTAINER:
+            if part == "initContainers" and container["name"] in {RUNTIME_CONTAINER, ROUTER_CONTAINER}:
                 yield f"{where} is the operator's: give your container another name"
             yield from _owned_in_any(container, where)
     for place, names_there in (

@@ -8,6 +8,7 @@ Must never ask for a right, a node's label, or more than the restricted Pod Secu
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from slm_core.engines.registry import engine_of
@@ -34,12 +35,15 @@ from slm_operator.api import names
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.model import model_source
 from slm_operator.manifests.overlay import ROUTER_CONTAINER
-from slm_operator.manifests.resources import engine_resources, pack_resources
+from slm_operator.manifests.resources import engine_resources, pack_resources, requested
 from slm_operator.manifests.router import Router, router_config
 from slm_operator.manifests.runtime_copy import RUNTIME, RUNTIME_MOUNT, runtime_container, runtime_volume
 from slm_operator.partitioning.pack_pod import PACK_POD, product_terms
+from slm_operator.quantity import amount, cpu_quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.manifests.engine import Serving
     from slm_operator.manifests.served import PackMeans
@@ -62,7 +66,7 @@ def pack_spec(
     annotations = {names.ROUTER_ANNOTATION: router_config(router)}
     return annotations, {
         "terminationGracePeriodSeconds": POD_GRACE_SECONDS,
-        "initContainers": [runtime_container(means.supervisor_image), _router(router, health, means.router_image)],
+        "initContainers": [runtime_container(means.supervisor_image), _router(health, means.router_image)],
         "containers": [
             {
                 "name": engines.CONTAINER,
@@ -86,18 +90,31 @@ def pack_spec(
 
 
 def with_pack_resources(template: dict[str, Any], spec: SLMDeploymentSpec, serving: Serving) -> dict[str, Any]:
-    """The merged template, its engines' container with the CPU and memory of all of them and one whole GPU.
+    """The merged template, its engines' container with the CPU and memory of all of them and one whole GPU, its router with its own.
 
     NB: a podTemplate's resources are those of one engine, as in its profile.
     """
     one = engine_resources(PACK_POD.resource, spec.pod_template or {}, serving.weights_bytes)
-    containers = [
-        container | {"resources": pack_resources(one, serving.engines_per_gpu)}
-        if container["name"] == engines.CONTAINER
-        else container
-        for container in template["spec"]["containers"]
-    ]
-    return template | {"spec": template["spec"] | {"containers": containers}}
+    given = {
+        engines.CONTAINER: pack_resources(one, serving.engines_per_gpu),
+        ROUTER_CONTAINER: _router_resources(one, serving),
+    }
+    pod = template["spec"]
+    parts = {
+        part: [one | {"resources": given[one["name"]]} if one["name"] in given else one for one in pod[part]]
+        for part in ("containers", "initContainers")
+    }
+    return template | {"spec": pod | parts}
+
+
+def _router_resources(engine: Mapping[str, Any], serving: Serving) -> dict[str, Any]:
+    """Whoever requests less than all for an engine wants it to fit where little is free: so must its router."""
+    in_flight = serving.engines_per_gpu * serving.max_in_flight
+    memory = f"{-(-(ROUTER_BYTES + in_flight * BUFFERS_BYTES) // (64 * MIB)) * 64}Mi"
+    one = amount(requested(engine).get("cpu"))
+    requests = {"cpu": cpu_quantity(min(Fraction(1), one)) if one else "1", "memory": memory}
+    limited = {"cpu": "1"} if amount((engine.get("limits") or {}).get("cpu")) else {}
+    return {"requests": requests, "limits": limited | {"memory": memory}}
 
 
 def router_of(spec: SLMDeploymentSpec, serving: Serving) -> Router:
@@ -148,17 +165,13 @@ def affinity(spec: SLMDeploymentSpec, serving: Serving, means: PackMeans) -> dic
     return {"affinity": {"nodeAffinity": required}}
 
 
-def _router(router: Router, health: str, image: str) -> dict[str, Any]:
+def _router(health: str, image: str) -> dict[str, Any]:
     """NB: up before any engine is, and the last to end: it answers 503 in between instead of refusing a connection."""
-    in_flight = len(router.engine_ports) * router.most_in_flight
-    memory = -(-(ROUTER_BYTES + in_flight * BUFFERS_BYTES) // (64 * MIB)) * 64
-    amounts = {"cpu": "1", "memory": f"{memory}Mi"}
     return {
         "name": ROUTER_CONTAINER,
         "image": image,
         "restartPolicy": "Always",
         "command": list(ROUTER_COMMAND),
-        "resources": {"requests": dict(amounts), "limits": amounts},
         "volumeMounts": [{"name": ROUTER_CONTAINER, "mountPath": ROUTER_FOLDER, "readOnly": True}],
         "securityContext": engines.container_security(),
         # An engine is in, by the router's own checks, which are as patient as a replica's probe.
