@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
+from slm_core.pack_pod import AGENT_PORT, FIRST_ENGINE_PORT, HTTP_PORT, ROUTER_METRICS_PORT, STATUS_PORT
 from slm_core.sharing import sharing_of
 
 from slm_operator.api import names
@@ -49,6 +50,11 @@ RUNTIME_CONTAINER = "runtime"
 """The init container of profile pods, which brings what measures. One of a user's would be merged into it."""
 ROUTER_CONTAINER = "router"
 """The sidecar of a pack's pod that stands in front of its engines."""
+PACK_PORTS = frozenset(
+    {HTTP_PORT, STATUS_PORT, ROUTER_METRICS_PORT, AGENT_PORT, *range(FIRST_ENGINE_PORT, FIRST_ENGINE_PORT + 64)}
+)
+"""Ports of a pack's pod, which its containers share."""
+_PACK_VOLUMES = frozenset({RUNTIME_CONTAINER, ROUTER_CONTAINER})
 _APPENDED = frozenset({"tolerations"})
 _INSTEAD_OF_MPS = "or set spec.sharing.mode to Auto, TimeSlicing or Exclusive"
 """What else helps where MPS was asked for by name."""
@@ -187,6 +193,30 @@ def refused_for(
         return fields
     why = refused_under_mps(overlay)
     return () if why is None else (f"{why}; {_INSTEAD_OF_MPS}",)
+
+
+def refused_in_a_pack(overlay: dict[str, Any]) -> tuple[str, ...]:
+    """Why a pod that runs a whole pack cannot have an overlay whose fields are not refused, as sentences."""
+    return tuple(_in_a_pack(overlay.get("spec") or {}))
+
+
+def _in_a_pack(spec: dict[str, Any]) -> Iterator[str]:
+    where = "spec.podTemplate.spec"
+    if spec.get("hostNetwork"):
+        yield f"{where}.hostNetwork: two packs on a node would want the same ports: leave it out"
+    for part in ("containers", "initContainers"):
+        for container in spec.get(part) or ():
+            named = f"{where}.{part}[name={container['name']}]"
+            if container["name"] in {ROUTER_CONTAINER, RUNTIME_CONTAINER} or (
+                part == "initContainers" and container["name"] == CONTAINER
+            ):
+                yield f"{named} is the operator's: give your container another name"
+            for port in container.get("ports") or ():
+                if port["containerPort"] in PACK_PORTS:
+                    yield f"{named}.ports: {port['containerPort']} is the pack's: listen on another"
+    for volume in spec.get("volumes") or ():
+        if volume["name"] in _PACK_VOLUMES:
+            yield f"{where}.volumes[name={volume['name']}] is the operator's: give your volume another name"
 
 
 def refused_under_mps(overlay: dict[str, Any]) -> str | None:

@@ -27,6 +27,8 @@ def remedy(pod: PodRecord, engine: EngineSpec | None) -> str | None:
 
 
 def _of(cause: Cause, engine: EngineSpec | None) -> str | None:
+    if cause.remedy:
+        return cause.remedy
     if cause.reason == "OOMKilled":
         return "raise its memory in spec.podTemplate (resources of container engine)"
     if cause.reason == "CreateContainerConfigError":

@@ -10,6 +10,9 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from slm_core.failure import Failure
+from slm_core.pack_pod import read_termination
+
 from slm_operator.api import names
 from slm_operator.api.conditions import condition
 from slm_operator.partitioning import RESOURCES
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import Cause
 
 
+OOM = "OOMKilled"
+"""The kubelet's word for a container that its memory limit ended."""
 MOST_RESOURCES, MOST_DEVICES = 16, 64
 """Device resources that a pod may request, and devices whose health it may tell, before the others are left out."""
 
@@ -112,8 +117,23 @@ def _ended(container_status: Raw) -> Cause | None:
     for state in (container_status.get("state") or {}, container_status.get("lastState") or {}):
         ended = state.get("terminated")
         if ended is not None:
-            return cause(ended.get("reason") or "Ended", ended.get("message"), ended.get("exitCode"))
+            return _why_ended(ended)
     return None
+
+
+def _why_ended(ended: Raw) -> Cause:
+    """By the supervisor of a pack where it has left a word, else by the kubelet.
+
+    NB: a pack that serves says all the time whose an OOM would be, because nothing is left to say it afterwards. So that
+    counts where the kubelet has seen one, and nothing does where the two disagree.
+    """
+    reason, code = ended.get("reason") or "Ended", ended.get("exitCode")
+    said = read_termination(ended.get("message"))
+    if said is None:
+        return cause(reason, ended.get("message"), code)
+    if (said.reason is Failure.HOST_MEMORY) != (reason == OOM):
+        return cause(reason, "", code)
+    return cause(reason if reason == OOM else str(said.reason), said.message, code)._replace(remedy=cut(said.remedy))
 
 
 def _failed(init_status: Raw) -> Cause | None:

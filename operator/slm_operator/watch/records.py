@@ -39,6 +39,8 @@ class Cause(NamedTuple):
     message: str = ""
     exit_code: int | None = None
     """Of a container that ended."""
+    remedy: str = ""
+    """What helps, where whoever said it knows."""
 
     def __str__(self) -> str:
         ended = "" if self.exit_code is None else f" (exit code {self.exit_code})"

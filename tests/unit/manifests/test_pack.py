@@ -9,6 +9,7 @@ from slm_core.engines.registry import default
 from slm_core.measurements import SharingMode
 from slm_core.pack_pod import HTTP_PORT, POD_GRACE_SECONDS, STATUS_PORT
 from slm_operator.api import names
+from slm_operator.manifests.overlay import refused_fields, refused_in_a_pack
 from slm_operator.manifests.pack import router_of
 from slm_operator.manifests.replicas import pod_template, served_pack
 from slm_operator.manifests.router import router_config
@@ -163,3 +164,50 @@ def test_one_engine_on_any_node_has_no_router() -> None:
     assert "nodeAffinity" in made["spec"]["affinity"]
     assert engines(made)["command"] == list(default().command)
     assert engines(made)["resources"]["limits"] == {"nvidia.com/gpu": "1", "cpu": "2", "memory": "9Gi"}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "the host's network": ({"hostNetwork": True}, "hostNetwork"),
+    "a container on the router's port": (
+        {"containers": [{"name": "proxy", "image": "x", "ports": [{"containerPort": 8000}]}]},
+        "containers[name=proxy].ports: 8000 is the pack's",
+    ),
+    "a container on an engine's port": (
+        {"containers": [{"name": "proxy", "image": "x", "ports": [{"containerPort": 8102}]}]},
+        "containers[name=proxy].ports: 8102 is the pack's",
+    ),
+    "a container with the router's name": ({"containers": [{"name": "router", "image": "x"}]}, "name=router"),
+    "an init container with the engine's name": ({"initContainers": [{"name": "engine", "image": "x"}]}, "name=engine"),
+    "a volume with the runtime's name": ({"volumes": [{"name": "runtime", "emptyDir": {}}]}, "volumes[name=runtime]"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_overlay_that_a_pack_cannot_have_is_refused(case: str) -> None:
+    spec, words = REFUSED[case]
+    (said,) = refused_in_a_pack({"spec": spec})
+    assert words in said
+
+
+ALLOWED: dict[str, dict[str, Any]] = {
+    "a sidecar": {"containers": [{"name": "log", "image": "x", "ports": [{"containerPort": 9000}]}]},
+    "resources of an engine": {"containers": [{"name": "engine", "resources": {"limits": {"cpu": "4"}}}]},
+    "a volume": {"volumes": [{"name": "cache", "emptyDir": {}}]},
+}
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+def test_an_overlay_that_leaves_the_pack_alone_is_taken(case: str) -> None:
+    assert refused_in_a_pack({"spec": ALLOWED[case]}) == ()
+
+
+@pytest.mark.parametrize("field", ["command", "args", "image", "ports", "livenessProbe", "lifecycle"])
+def test_what_makes_the_engines_container_is_nobody_else_s(field: str) -> None:
+    (said,) = refused_fields({"spec": {"containers": [{"name": "engine", field: []}]}})
+    assert f"containers[name=engine].{field} is set by" in said
+
+
+def test_a_command_of_one_s_own_is_what_the_supervisor_starts() -> None:
+    words = engines(template({"engine": {"command": ["/opt/serve", "vllm"]}}))["args"]
+    at = words.index("--")
+    assert words[at + 1 : at + 4] == ["/opt/serve", "vllm", "--"]

@@ -1,13 +1,16 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from slm_core.failure import Failure
+from slm_core.pack_pod import Termination
 from slm_operator.api import names
 from slm_operator.watch import custom_resources, projection
 from slm_operator.watch.applied import owned
 from slm_operator.watch.pods import pod
 from slm_operator.watch.records import Cause, Key, Taint
 
-from tests.builders import Raw, raw_meta, raw_pod
+from tests.builders import Raw, raw_meta, raw_pod, raw_replica
 
 
 def test_objects_with_nothing_in_them_are_read() -> None:
@@ -272,3 +275,32 @@ def test_the_fingerprint_changes_when_a_field_of_ours_is_taken() -> None:
     taken = OURS | {"fieldsV1": {"f:spec": {}}}
     before, after = (owned({"metadata": raw_meta("w", managedFields=[one])}).fingerprint for one in (OURS, taken))
     assert before != after
+
+
+BLAME = Termination(
+    reason=Failure.HOST_MEMORY, message="engine 1 has grown to 9 GiB", remedy="raise its memory", engine=1, served=2
+)
+LAST_WORDS: dict[str, tuple[Raw, Cause]] = {
+    "an OOM, and whose it is": (
+        ended(137, "OOMKilled", BLAME.text()),
+        Cause("OOMKilled", BLAME.message, 137, BLAME.remedy),
+    ),
+    "killed by somebody while it served": (ended(137, "Error", BLAME.text()), Cause("Error", "", 137)),
+    "the supervisor's own word": (
+        ended(33, "Error", replace(BLAME, reason=Failure.GPU_NOT_AS_ASKED).text()),
+        Cause("GpuNotAsAsked", BLAME.message, 33, BLAME.remedy),
+    ),
+    "an OOM after another word": (
+        ended(137, "OOMKilled", replace(BLAME, reason=Failure.DIED).text()),
+        Cause("OOMKilled", "", 137),
+    ),
+    "a message of somebody else's": (ended(1, "Error", '{"reason": 1}'), Cause("Error", '{"reason": 1}', 1)),
+}
+
+
+@pytest.mark.parametrize("case", LAST_WORDS)
+def test_a_pack_s_last_word_is_read_where_it_counts(case: str) -> None:
+    status, expected = LAST_WORDS[case]
+    record = pod(raw_replica("chat-1") | {"status": {"containerStatuses": [status]}})
+    assert record is not None
+    assert record.terminated == expected

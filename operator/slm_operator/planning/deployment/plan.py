@@ -19,7 +19,7 @@ from slm_operator.api import names
 from slm_operator.api.conditions import Finding, condition
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
-from slm_operator.manifests.overlay import refused_for
+from slm_operator.manifests.overlay import refused_for, refused_in_a_pack
 from slm_operator.manifests.profile import profile, profile_name
 from slm_operator.planning.actions import Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable, without_flags
@@ -206,6 +206,8 @@ def _served(
 ) -> Story:
     wanted = wanted_replicas(spec, advice)
     assignment = answer_to(view, spec, advice)
+    if wrong := _refused_in_one_pod(spec, advice, assignment):
+        return story.and_then(wrong)
     story = story.and_then(slices_finding(view, assignment))
     refused = _refused(view)
     if assignment is None and view.workload is None:
@@ -218,6 +220,17 @@ def _served(
     )
     routed = routed_finding(view, spec, settings)
     return story if routed is None else story.and_then(routed)
+
+
+def _refused_in_one_pod(spec: SLMDeploymentSpec, advice: Advice, assignment: Assignment | None) -> Finding | None:
+    if not is_pack(assignment) or advice.configuration.engines_per_gpu == 1:
+        return None
+    wrong = "; ".join(refused_in_a_pack(spec.pod_template or {}))
+    if not wrong:
+        return None
+    return Finding(
+        type=Condition.AVAILABLE, holds=False, reason=Reason.INVALID_POD_TEMPLATE, message=wrong, stalls=True
+    )
 
 
 def _class_given(advice: Advice, assignment: Assignment | None) -> SliceClass:

@@ -1,0 +1,129 @@
+"""Packs in pods: replicas are engines, pods are packs, and none ends for its successor before status has said so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from slm_operator.api import names
+from slm_operator.manifests.served import read_served
+from slm_operator.planning.actions import ScaleWorkload
+from slm_operator.planning.deployment.packs import engines_per_pod
+from slm_operator.planning.fleet.demand import demand_of
+from slm_operator.planning.views import Assignment
+
+from tests import builders as build
+
+from .test_deployment import TWO_PER_GPU, applied, measured, plan, status
+
+if TYPE_CHECKING:
+    from slm_operator.planning.views import DeploymentView
+    from slm_operator.watch.records import PodRecord, WorkloadRecord
+
+PACK_2 = replace(build.MPS_2, in_one_pod=True)
+
+
+def view(replicas: int = 2, spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
+    asked = TWO_PER_GPU | {"replicas": replicas} | (spec or {})
+    given = Assignment(slots=replicas, slice_class=PACK_2)
+    return replace(measured(asked, **more), assignment=given)
+
+
+def workload(pods: int = 1, **changed: Any) -> WorkloadRecord:
+    """Packs of two, all of them answering."""
+    made = applied(plan(view(2 * pods)))["Deployment"]
+    text = made["metadata"]["annotations"][names.SERVED_ANNOTATION]
+    return replace(build.workload("chat", replicas=pods, ready=pods, served=text), **changed)
+
+
+def pod(name: str = "chat-1", node: str | None = "gpu-1", **changed: Any) -> PodRecord:
+    return build.replica(name, node, resource="nvidia.com/gpu", **changed)
+
+
+PODS = {0: 0, 1: 1, 2: 1, 3: 2, 4: 2, 7: 4}
+
+
+@pytest.mark.parametrize("replicas", PODS)
+def test_pods_are_engines_by_packs_rounded_up(replicas: int) -> None:
+    assert applied(plan(view(replicas)))["Deployment"]["spec"]["replicas"] == PODS[replicas]
+
+
+def test_status_counts_engines_and_names_the_pods() -> None:
+    said = status(plan(view(3, workload=workload(2), pods=(pod("chat-1"), pod("chat-2", "gpu-2")))))
+    assert (said["replicas"], said["readyReplicas"], said["packCount"]) == (4, 4, 2)
+    assert [one["engines"] for one in said["packs"]] == [2, 2]
+    available = next(one for one in said["conditions"] if one["type"] == "Available")
+    assert available["status"] == "True"
+    assert available["message"] == "2 of 2 packs answer, each of 2 engines in one pod, for 3 replicas"
+
+
+def test_a_pack_that_goes_on_is_scaled_by_whole_packs() -> None:
+    running = workload(1)
+    gone = replace(view(5, workload=running), profile=None, advice=None)
+    (scaled,) = [one for one in plan(gone).actions if isinstance(one, ScaleWorkload)]
+    assert scaled.replicas == 3
+
+
+def test_what_runs_in_packs_is_known_to_the_fleet() -> None:
+    running = workload(1)
+    asked = view(2, workload=running)
+    demand = demand_of(asked.deployment, asked.profile, asked.advice, read_served(running.served))
+    assert demand is not None
+    assert demand.runs == PACK_2
+    assert engines_per_pod(running) == 2
+
+
+def surge(of: DeploymentView) -> int:
+    rolling: dict[str, int] = applied(plan(of))["Deployment"]["spec"]["strategy"]["rollingUpdate"]
+    return rolling["maxSurge"]
+
+
+def allocated(of: DeploymentView) -> tuple[str, str]:
+    said = next(one for one in status(plan(of))["conditions"] if one["type"] == "Allocated")
+    return said["reason"], said["message"]
+
+
+WAITS = pod("chat-2", None, phase="Pending", unscheduled_because="0/1 nodes: 1 Insufficient nvidia.com/gpu")
+ROLLING = {"existing": 2, "updated": 1, "ready": 1}
+
+
+def test_a_successor_is_opened_first() -> None:
+    assert surge(view(2, workload=workload(1), pods=(pod(),))) == 1
+
+
+def test_an_outage_is_said_before_a_pack_ends_for_its_successor() -> None:
+    no_room = view(2, workload=workload(1, **ROLLING), pods=(pod(), WAITS))
+    assert surge(no_room) == 1, "not before it is said"
+    reason, message = allocated(no_room)
+    assert reason == "ReplacedInPlace"
+    assert "nothing answers meanwhile" in message
+    told = replace(no_room, deployment=replace(no_room.deployment, status=status(plan(no_room))))
+    assert surge(told) == 0
+
+
+def test_of_several_packs_the_others_answer_meanwhile() -> None:
+    no_room = view(6, workload=workload(3, existing=4, updated=1, ready=3), pods=(pod(), WAITS))
+    assert "2 other packs answer meanwhile" in allocated(no_room)[1]
+
+
+def test_an_outage_is_over_once_the_successor_answers() -> None:
+    no_room = view(2, workload=workload(1, **ROLLING), pods=(pod(), WAITS))
+    told = replace(no_room.deployment, status=status(plan(no_room)))
+    starting = replace(no_room, deployment=told, workload=workload(1, ready=0), pods=(pod("chat-2"),))
+    assert allocated(starting)[0] == "ReplacedInPlace"
+    assert allocated(replace(starting, workload=workload(1)))[0] == "Ready"
+
+
+def test_a_pack_that_waits_for_its_first_gpu_is_no_outage() -> None:
+    waiting = view(2, workload=workload(1, updated=1, ready=0), pods=(WAITS,))
+    assert allocated(waiting)[0] == "Ready"
+
+
+def test_an_overlay_against_a_pack_leaves_what_serves() -> None:
+    spec = {"podTemplate": {"spec": {"hostNetwork": True}}}
+    refused = view(2, spec, workload=workload(1), pods=(pod(),))
+    said = {one["type"]: one for one in status(plan(refused))["conditions"]}
+    assert "hostNetwork" in said["Ready"]["message"]
+    assert said["Available"]["status"] == "True"
+    assert "Deployment" not in applied(plan(refused))
