@@ -3,7 +3,8 @@
 Prometheus' text format, version 0.0.4. A family has its HELP and TYPE once, and the samples of all engines below them, as
 the format wants it. The label is `engine`: an engine of ours is one process and calls itself engine 0 (vLLM numbers its own
 parallel processes so), which says nothing in a pack, and two labels of one name would make the page unreadable. So the
-page looks like that of one server with R engines. Must never pass on a line that is no sample, nor fail by one.
+page looks like that of one server with R engines. What another number says is kept as `exported_engine`, as Prometheus
+itself would have it. Must never pass on a line that is no sample, nor fail by one.
 
 NB: sums over the label fall when an engine starts again. Prometheus' rate() takes each series for itself, and is right.
 """
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LABEL = "engine"
+ALONE = "0"
+"""What an engine of one process calls itself."""
 _HEAD = re.compile(r"# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*) ")
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?( +[-+.0-9a-zA-Z]+(?: +-?\d+)?)\s*")
-_OWN = re.compile(rf'"(?:[^"\\]|\\.)*"|\b{LABEL}="(?:[^"\\]|\\.)*",?')
+_OWN = re.compile(rf'"(?:[^"\\]|\\.)*"|\b{LABEL}="((?:[^"\\]|\\.)*)",?')
 """A value, which is skipped whole whatever it holds, or the label that an engine has for itself."""
 _PARTS = ("_bucket", "_sum", "_count", "_total", "_created")
 """Endings of samples that belong to a family of a shorter name."""
@@ -89,5 +92,12 @@ def labelled(labels: str, index: int) -> str:
     >>> labelled('engine="0",model="a,engine=\\"7\\""', 2)
     'engine="2",model="a,engine=\\"7\\""'
     """
-    others = _OWN.sub(lambda found: found[0] if found[0].startswith('"') else "", labels).strip(", ")
+    others = _OWN.sub(_renamed, labels).strip(", ")
     return ",".join(filter(None, (f'{LABEL}="{index}"', others)))
+
+
+def _renamed(found: re.Match[str]) -> str:
+    """What stands in the place of a value (itself), or of an engine's own label."""
+    if found[1] is None:
+        return found[0]
+    return "" if found[1] == ALONE else f"exported_{found[0]}"

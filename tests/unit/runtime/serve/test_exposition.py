@@ -18,6 +18,7 @@ from slm_runtime.serve.pack import Death, Fell, Patience
 from slm_runtime.serve.plan import heard, new_pack, step
 from slm_runtime.serve.status import View
 
+from tests.unit.runtime.serve.conftest import TESTS
 from tests.unit.runtime.serve.test_settings import PACK
 
 Sample = tuple[str, frozenset[tuple[str, str]], float]
@@ -55,6 +56,13 @@ def test_every_sample_of_every_engine_is_on_the_page() -> None:
         for family, (name, labels, value) in samples(page)
     ]
     assert found == Tally(wanted)
+
+
+def test_processes_of_one_engine_stay_apart() -> None:
+    page = (TESTS / "data/field/metrics/two-series-of-kv-usage.txt").read_text()
+    found = Tally(sample for _, sample in samples("".join(merged({0: page, 1: page}))))
+    assert max(found.values()) == 1
+    assert len(found) == 2 * len(list(samples(page)))
 
 
 def test_each_family_is_described_once_and_lies_together() -> None:
