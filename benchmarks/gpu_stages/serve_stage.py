@@ -121,17 +121,20 @@ class _Pack:
         self._loads = 0
 
     async def start(self) -> dict[str, Any]:
-        """The first engine alone, then the rest; memory before and after."""
+        """The first engine alone, then the rest; the GPU's memory before and after, and what each takes of the host's."""
         began = time.monotonic()
         before = await self._shows(lambda _: True)
         first = await self._shows(lambda status: status["enginesReady"] >= 1)
         first_seconds = time.monotonic() - began
         serving = await self._serves()
+        all_seconds = time.monotonic() - began
+        sized = await self._shows(lambda status: all(one["residentBytes"] for one in status["engines"]))
         return {
             "mode": serving["sharingMode"],
             "engines": ENGINES,
             "first_seconds": first_seconds,
-            "all_seconds": time.monotonic() - began,
+            "all_seconds": all_seconds,
+            "resident_bytes": [one["residentBytes"] for one in sized["engines"]],
             "starts": [one["starts"] for one in serving["engines"]],
             **{
                 f"free_{when}_bytes": status["gpu"]["freeBytes"]

@@ -91,6 +91,7 @@ def test_a_served_pack_is_killed_in_every_way_and_ended(bench: Bench, device: di
     assert (found["start"]["mode"], found["start"]["starts"]) == ("MPS", [1, 1])
     taken = [found["start"][f"free_{when}_bytes"] for when in ("before", "with_one", "with_all")]
     assert taken == sorted(taken, reverse=True)
+    assert min(found["start"]["resident_bytes"]) > 2**20
     killed = found["killed_engine"]
     assert (killed["errors_of_its_neighbour"], killed["starts"]) == (0, [1, 2])
     assert killed["errors_of_it"] >= 1
