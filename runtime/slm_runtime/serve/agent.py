@@ -52,8 +52,11 @@ class Agent:
             server.close()
 
     async def hand_over(self, index: int) -> None:
-        """Wait until the router sends an engine nothing more, and what it had sent has arrived. One that is away sends nothing."""
-        if not self.is_asked:
+        """Wait until the router sends an engine nothing more, and what it had sent has arrived; so long for one that is away.
+
+        NB: not by `is_asked`. A supervisor that was held up itself has heard no question, and the router goes on sending.
+        """
+        if self._asked_at is None:
             return
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(index, []).append(waiting)

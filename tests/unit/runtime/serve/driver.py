@@ -18,6 +18,7 @@ if __name__ == "__main__":
     supervisor.METRICS_SECONDS = float(os.environ.get("TEST_METRICS_SECONDS", supervisor.METRICS_SECONDS))
     supervisor.METRICS_BYTES_PER_ENGINE = int(os.environ.get("TEST_METRICS_BYTES", supervisor.METRICS_BYTES_PER_ENGINE))
     agent.ARRIVAL_SECONDS = 0.2
+    agent.TAKEN_OUT_SECONDS = float(os.environ.get("TEST_TAKEN_OUT_SECONDS", agent.TAKEN_OUT_SECONDS))
     host.CGROUP = Path(os.environ.get("TEST_CGROUP", host.CGROUP))
     patience = Patience(backoff_seconds=float(sys.argv[1]))
     cli.serve = lambda settings: serve(settings, patience)

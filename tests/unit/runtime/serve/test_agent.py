@@ -80,7 +80,7 @@ async def test_answer_of_ready_hands_nothing_over() -> None:
         await asyncio.wait_for(over, 10)
 
 
-async def test_router_that_is_away_is_not_waited_for() -> None:
+async def test_router_that_never_asked_is_not_waited_for() -> None:
     await asyncio.wait_for(Agent(1, lambda _: False).hand_over(0), 1)
 
 
@@ -90,6 +90,21 @@ async def test_router_that_stops_asking_is_waited_for_so_long(monkeypatch: pytes
     async with agent.serving(port):
         await answer(port, b"engine-0\n")
         await asyncio.wait_for(agent.hand_over(0), 10)
+
+
+async def test_supervisor_held_up_still_waits_for_the_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "ROUTER_SILENT_SECONDS", 0)
+    ready = True
+    agent, (port,) = Agent(1, lambda _: ready), free_ports(1)
+    async with agent.serving(port):
+        await answer(port, b"engine-0\n")
+        ready = False
+        assert not agent.is_asked
+        over = asyncio.create_task(agent.hand_over(0))
+        await answer(port, b"somebody\n")
+        assert not over.done()
+        await answer(port, b"engine-0\n")
+        await asyncio.wait_for(over, 10)
 
 
 async def test_conversation_that_took_too_long_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

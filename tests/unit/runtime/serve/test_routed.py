@@ -115,7 +115,7 @@ def finished(page: str) -> dict[int, float]:
 
 
 async def test_pack_answers_streams_and_shows_all_engines(serve: Serve) -> None:
-    async with routed(serve) as made:
+    async with routed(serve, TEST_TAKEN_OUT_SECONDS="0.1") as made:
         assert (await made.pack.get("/readyz"))[0] == 200
         assert [await made.ask(tokens=4) for _ in range(ENGINES)] == [ANSWERED] * ENGINES
         body = {"model": "opt-tiny", "prompt": "x", "max_tokens": 5, "stream": True}
@@ -135,15 +135,16 @@ async def test_pack_answers_streams_and_shows_all_engines(serve: Serve) -> None:
 
 
 async def test_engine_killed_under_load_costs_only_its_own(serve: Serve) -> None:
-    async with routed(serve, **STEP) as made, made.load():
-        asked = await made.holds(2 * ENGINES)
-        await made.pack.kill(1)
-        lost = Counter(await asyncio.gather(*asked))
-        await made.pack.shows(lambda status: status["enginesReady"] == ENGINES)
-        again = finished(await made.metrics())[1]
-        async with asyncio.timeout(HANG_SECONDS):
-            while finished(await made.metrics())[1] <= again + 1:  # noqa: ASYNC110 - the router is asked
-                await asyncio.sleep(0.05)
+    async with routed(serve, **STEP) as made:
+        asked = await made.holds(2 * ENGINES)  # before the load, beside which they would not be spread so
+        async with made.load():
+            await made.pack.kill(1)
+            lost = Counter(await asyncio.gather(*asked))
+            await made.pack.shows(lambda status: status["enginesReady"] == ENGINES)
+            again = finished(await made.metrics())[1]
+            async with asyncio.timeout(HANG_SECONDS):
+                while finished(await made.metrics())[1] <= again + 1:  # noqa: ASYNC110 - the router is asked
+                    await asyncio.sleep(0.05)
     assert lost == {ANSWERED: 2 * ENGINES - 2, LOST: 2}
     assert made.outcomes[ANSWERED]
     # What a load's clients lose is what engine 1 had begun of theirs, one each at most.
