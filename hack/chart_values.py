@@ -108,6 +108,19 @@ class Dashboards(Part):
     """Annotations, for instance the folder."""
 
 
+class Alerts(Part):
+    """A PrometheusRule: alerts for what somebody has to act on."""
+
+    enabled: bool = False
+    """Make it."""
+    labels: Names = {}
+    """Labels by which your Prometheus selects it."""
+    rule_labels: Names = {}
+    """Labels of every alert, by which your Alertmanager routes it."""
+    runbook: str = "https://slm-operator.io/docs/how-to/on-call.md"
+    """Where each alert is explained, under its name: your copy, where people on call cannot reach this one."""
+
+
 class Metrics(Part):
     """Metrics of the operator, and of the engines."""
 
@@ -119,6 +132,8 @@ class Metrics(Part):
     """A PodMonitor of the operator, where no Service is wanted."""
     engines: Monitor = Monitor()
     """A PodMonitor of all engines, in every namespace."""
+    alerts: Alerts = Alerts()
+    """A PrometheusRule: alerts for what somebody has to act on."""
     dashboards: Dashboards = Dashboards()
     """Grafana dashboards."""
 

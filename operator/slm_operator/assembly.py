@@ -197,7 +197,7 @@ def assemble(  # noqa: PLR0913 - what there is one of in a process
         clock=outside.clock,
         fetch=pod_counters,
     )
-    metrics.expose_gauges(caches, queue, watch.figures)
+    metrics.expose_gauges(caches, queue, watch.figures, lambda: election is None or election.leading)
     reconciler = Reconciler(
         gatherer=gatherer,
         executor=Executor(client=client, recorder=recorder, caches=caches, ledger=ledger),

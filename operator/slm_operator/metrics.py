@@ -7,6 +7,7 @@ that exist, because those figures are read from the caches at each scrape.
 from __future__ import annotations
 
 from collections import Counter as Tally
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -15,11 +16,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
 from slm_operator.api import names
+from slm_operator.api.conditions import moment
 from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.watch.watch_list import GPU
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from slm_operator.reconcile.queue import KeyedQueue
     from slm_operator.slo.monitor import Figures
@@ -69,9 +71,18 @@ class Metrics:
         """A key was taken from the queue."""
         self._latency.observe(seconds)
 
-    def expose_gauges(self, caches: Caches, queue: KeyedQueue, measured: Mapping[Key, Figures]) -> None:
-        """Register gauges that are read from the caches and from the SLO monitor at each scrape."""
-        self.registry.register(_Gauges(caches, queue, measured))
+    def expose_gauges(
+        self,
+        caches: Caches,
+        queue: KeyedQueue,
+        measured: Mapping[Key, Figures],
+        leading: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Register gauges that are read from the caches and from the SLO monitor at each scrape.
+
+        `leading`: whether this process may write now, of several that watch.
+        """
+        self.registry.register(_Gauges(caches, queue, measured, leading))
 
     async def serve(self, host: str, port: int) -> web.AppRunner:
         """Serve /metrics in this event loop: a scrape then never sees a cache half changed."""
@@ -92,21 +103,49 @@ class Metrics:
 class _Gauges:
     """Figures of what is there now."""
 
-    def __init__(self, caches: Caches, queue: KeyedQueue, measured: Mapping[Key, Figures]) -> None:
+    def __init__(
+        self, caches: Caches, queue: KeyedQueue, measured: Mapping[Key, Figures], leading: Callable[[], bool]
+    ) -> None:
         self._caches = caches
         self._queue = queue
         self._measured = measured
+        self._leading = leading
 
     def describe(self) -> list[Any]:
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         yield GaugeMetricFamily("slm_operator_queue_depth", "Keys in the queue.", value=len(self._queue))
+        yield GaugeMetricFamily(
+            "slm_operator_leader", "1 while this process acts; 0 on standby.", value=int(self._leading())
+        )
+        yield _of_build()
+        yield from self._conditions()
         yield self._profiles()
         yield self._gpu_seconds()
         yield from self._advised()
         yield from self._live()
         yield self._slices()
+
+    def _conditions(self) -> Iterator[GaugeMetricFamily]:
+        """NB: of the caches, so a standby shows them too: a rule takes the largest of what several processes say."""
+        of = ["kind", "namespace", "name", "type"]
+        held = GaugeMetricFamily(
+            "slm_operator_condition",
+            "1: the status that a condition has now, and why.",
+            labels=[*of, "status", "reason"],
+        )
+        since = GaugeMetricFamily(
+            "slm_operator_condition_since_timestamp_seconds", "When a condition took its present status.", labels=of
+        )
+        for kind, records in (("SLMDeployment", self._caches.deployments), ("SLMProfile", self._caches.profiles)):
+            for record in records:
+                for one in record.status.get("conditions") or ():
+                    labels = [kind, *record.meta.key, str(one.get("type"))]
+                    held.add_metric([*labels, str(one.get("status")), str(one.get("reason"))], 1)
+                    if (began := moment(one.get("lastTransitionTime"))) is not None:
+                        since.add_metric(labels, began.timestamp())
+        yield from (held, since)
 
     def _profiles(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("slm_operator_profiles", "SLMProfiles by phase.", labels=["phase"])
@@ -169,6 +208,12 @@ class _Gauges:
         for labels, count in sorted(slices.items()):
             family.add_metric(list(labels), count)
         return family
+
+
+def _of_build() -> GaugeMetricFamily:
+    family = GaugeMetricFamily("slm_operator_build_info", "1: the version that runs.", labels=["version"])
+    family.add_metric([version("slm-operator")], 1)
+    return family
 
 
 def _by_deployment(name: str, documentation: str) -> GaugeMetricFamily:

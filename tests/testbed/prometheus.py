@@ -30,10 +30,11 @@ from .ports import free_ports
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 RECORDING = Path(__file__).parents[1] / "data" / "metrics" / "recorded.jsonl.gz"
 """Of a real operator and real engines; benchmarks/dashboards/recording.py makes it anew."""
+NO_FILES: Mapping[str, str] = {}
 FOR_EVER = "100y"  # NB: the samples may be old, and would be thrown away after the usual 15 days
 
 
@@ -55,6 +56,11 @@ class Prometheus:
     """A server that answers queries."""
 
     url: str
+
+    def alerts(self) -> dict[str, str]:
+        """Alerts that are there, and the state of each: pending, or firing."""
+        with urllib.request.urlopen(f"{self.url}/api/v1/alerts", timeout=30) as answer:
+            return {one["labels"]["alertname"]: one["state"] for one in json.load(answer)["data"]["alerts"]}
 
     def range(self, query: str, start: float, end: float, step_s: float) -> list[Series]:
         """What a graph of the query shows. ValueError says what Prometheus has against it."""
@@ -98,13 +104,15 @@ def write_recording(path: Path, recorded: Iterable[Series]) -> None:
 
 
 @contextlib.contextmanager
-def prometheus(series: Iterable[Series]) -> Iterator[Prometheus]:
-    """Lend a server that holds these series, and scrapes nothing."""
+def prometheus(series: Iterable[Series] = (), files: Mapping[str, str] = NO_FILES) -> Iterator[Prometheus]:
+    """Lend a server that holds these series. Without a `prometheus.yml` among the files it scrapes nothing."""
     with ended_in_order(), tempfile.TemporaryDirectory(prefix="slm-prometheus-") as made:
         folder = Path(made)
-        (folder / "series.om").write_text(_openmetrics(series))
-        (folder / "prometheus.yml").write_text("")
-        _run(program("promtool"), "tsdb", "create-blocks-from", "openmetrics", "series.om", "data", cwd=folder)
+        for name, text in ({"prometheus.yml": ""} | dict(files)).items():
+            (folder / name).write_text(text)
+        if held := tuple(series):
+            (folder / "series.om").write_text(_openmetrics(held))
+            _run(program("promtool"), "tsdb", "create-blocks-from", "openmetrics", "series.om", "data", cwd=folder)
         (port,) = free_ports(1)
         command = [
             *("setpriv", "--pdeathsig", "KILL"),  # it must not outlive a test run that is killed
