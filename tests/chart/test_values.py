@@ -81,6 +81,7 @@ def test_schema_objects_are_closed_or_raw_kubernetes_values() -> None:
     raw = {
         "annotations",
         "labels",
+        "ruleLabels",
         "resources",
         "nodeSelector",
         "affinity",
