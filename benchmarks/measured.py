@@ -19,6 +19,7 @@ from benchmarks.churn import results as churn
 from benchmarks.clients import compared
 from benchmarks.mutation import results as mutation
 from benchmarks.mutation.explained import explained
+from benchmarks.nvidia import results as nvidia
 from benchmarks.provenance import provenance
 from benchmarks.router import results as router
 from benchmarks.scale.results import missed, parts, table
@@ -32,6 +33,7 @@ def measured_pages() -> dict[Path, str]:
     blocks = {
         "concepts/memory-gap.md": {"clients": _clients()},
         "contributing/mutation.md": {"mutation": _mutation()},
+        "reference/nvidia-stack.md": {"nvidia": _nvidia()},
         "reference/performance.md": _scale_blocks(),
         "reference/reliability.md": {"faults": _faults(), "churn": _churn()},
         "adr/0028-haproxy-is-the-router-in-a-pack.md": {"router": _router()},
@@ -91,6 +93,13 @@ def _mutation() -> list[str]:
     if kept is None or about is None:
         return []
     return [provenance(about["command"], about), "", *mutation.lines(kept, explained())]
+
+
+def _nvidia() -> list[str]:
+    kept, about = _kept("nvidia.json"), _kept("../records/nvidia.json")
+    if kept is None or about is None:
+        return []
+    return [f"{provenance(about['command'], about)} {nvidia.summary(kept)}", "", *nvidia.lines(kept)]
 
 
 def _router() -> list[str]:

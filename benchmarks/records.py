@@ -113,6 +113,12 @@ RUNS: dict[str, Recorded] = {
         (CORE, RUNTIME, "benchmarks/gpu.py", "benchmarks/gpu_stages", "tests/unit/gpu_stages"),
         "gpu-rehearsal.json",
     ),
+    "nvidia": Recorded(
+        "the ten cases that were run with NVIDIA's own binaries, by installer and release: what the operator does and says",
+        ("python", "-m", "benchmarks.nvidia"),
+        (*DECISIONS, f"{OPERATOR}/partitioning", f"{OPERATOR}/reconcile", "benchmarks/nvidia", "tests/standin"),
+        "nvidia.json",
+    ),
     "router": Recorded(
         "HAProxy and vllm-router in front of played engines: each point of a router, its cost, how evenly it loads",
         ("python", "-m", "benchmarks.router"),

@@ -1,8 +1,13 @@
 """Faults on demand, and what a kubelet does to a plugin."""
 
 import json
+import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
+from tests.standin.node import follow_faults
+from tests.standin.settings import Faults
 from tests.unit.standin.machine import LABEL, Machine
 
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
@@ -112,3 +117,21 @@ def test_a_daemon_without_mps_in_its_file_says_it_is_ready(machine: Machine) -> 
     machine.log.wait_for("Waiting indefinitely")
     assert (machine.mps / ".ready").exists()
     assert not (machine.mps / "commands.log").exists()
+
+
+class Unreachable:
+    """A node whose API server never answers."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+
+    def watch(self) -> Iterator[dict[str, Any]]:
+        self.over.wait()
+        yield from ()
+
+
+def test_a_part_starts_without_the_api_server() -> None:
+    node, told = Unreachable(), list[Faults]()
+    assert follow_faults(node, told.append, patience_s=0.01) == Faults()
+    node.over.set()
+    assert told == []
