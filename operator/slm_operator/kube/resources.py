@@ -60,6 +60,7 @@ DISRUPTION_BUDGET = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionb
 LEASE = Resource("coordination.k8s.io/v1", "Lease", "leases")
 EVENT = Resource("events.k8s.io/v1", "Event", "events")
 INFERENCE_POOL = Resource("inference.networking.k8s.io/v1", "InferencePool", "inferencepools")
+AUTOSCALER = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 HTTP_ROUTE = Resource("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 
 _BUILT_IN = (
@@ -77,7 +78,7 @@ _BUILT_IN = (
     Resource("v1", "Secret", "secrets"),
     Resource("v1", "ServiceAccount", "serviceaccounts"),
     Resource("apps/v1", "DaemonSet", "daemonsets"),
-    Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    AUTOSCALER,
     Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Resource("monitoring.coreos.com/v1", "PodMonitor", "podmonitors"),
 )

@@ -122,6 +122,8 @@ def ready_cluster() -> dict[str, Any]:
         f"{TEAM}/slmdeployments/opt": deployed(),
         f"{TEAM}/slmprofiles/{PROFILE_NAME}": PROFILE,
         "/apis/apps/v1/deployments": {"items": [OPERATOR]},
+        "/apis/apps/v1/namespaces/team/deployments": {"items": []},
+        "/apis/autoscaling/v2/namespaces/team/horizontalpodautoscalers": {"items": []},
         "/apis/apps/v1/daemonsets": {
             "items": [
                 build.raw_daemon_set("nvidia-device-plugin", "nvidia-device-plugin-ctr"),

@@ -82,8 +82,8 @@ def test_a_ready_cluster_has_nothing_to_fix(server: ApiServer, capsys: pytest.Ca
     assert answer["schema"] == "slm-operator.io/check/v1"
     assert (answer["ok"], answer["problems"], answer["warnings"]) == (True, 0, 0)
     assert {finding["level"] for finding in answer["findings"]} == {"ok"}
-    # no library is named, nothing was set, nothing failed, nothing is tainted
-    silent = {"Library", "Node's key", "Former change", "NVIDIA's taints"}
+    # no library is named, nothing was set, nothing failed, nothing is tainted, no pack is served
+    silent = {"Library", "Node's key", "Former change", "NVIDIA's taints", "Autoscalers", "Supervisors"}
     every = [name for name, _ in (*CHECKS, *NODE_CHECKS)]
     assert [finding["check"] for finding in answer["findings"]] == [name for name in every if name not in silent]
 

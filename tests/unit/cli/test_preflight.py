@@ -10,11 +10,12 @@ from slm_core.engines.registry import default
 from slm_operator.api.crd import KINDS, definition
 from slm_operator.cli.preflight.facts import LeaseSeen, Node, SchemaSeen, Unseen, Wish
 from slm_operator.cli.preflight.nodes import NODE_CHECKS
+from slm_operator.cli.preflight.packs import Autoscaler, PackSeen, autoscalers_in, packs_in
 from slm_operator.cli.preflight.schema import compare
 from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.cli.preflight.table import CHECKS, preflight
 from slm_operator.partitioning.config_manager import ConfigManager
-from slm_operator.settings import DevicePlugin, Nodes, Settings
+from slm_operator.settings import DevicePlugin, Nodes, Packs, Settings
 from unit.cli import cluster_objects as objects
 from unit.cli.sound_cluster import (
     CUT,
@@ -35,6 +36,9 @@ from tests.standin.releases import CHART, CHART_CORRECTED, GPU_OPERATOR, GPU_OPE
 
 ELSEWHERE = Settings(device_plugin=DevicePlugin(namespace="gpu-operator", config_map="device-plugin-configs"))
 NAMESPACED = Settings(namespaces=("team",))
+PACK = PackSeen(name="chat", engines=4, supervisor_image="operator:2")
+HPA = Autoscaler(name="chat-hpa", target="chat", counts_pods=("Pods",))
+PRESENT = Settings(packs=Packs(supervisor_image="operator:2"))
 CUDA = "nvidia.com/cuda.runtime-version.full"
 RESTRICTED = Settings(nodes=Nodes(opt_in_label="node-restriction.kubernetes.io/slm"))
 
@@ -83,10 +87,14 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("held", "Other rights", {}, "ok", "you have every other right", ""),
     ("lacking", "Other rights", {"rights_missing": {"list nodes": "check", "create slmdeployments": "x"}}, "warning", "you may not list nodes (for check)", "ask"),
     ("one", "Opt-in", {}, "ok", "1 of 1 GPU nodes, with 8 GPUs", ""),
-    ("nobody", "Opt-in", on(node(without=("slm-operator.io/managed",))), "problem", "none of 1 GPU nodes opted in", "kubectl label node gpu-1 slm-operator.io/managed=true"),
-    ("opted in by another word", "Opt-in", on(node({"slm-operator.io/managed": "yes"})), "problem", "none of 1 GPU nodes", "=true"),
+    ("right", "Autoscalers", {"packs": (PACK,), "autoscalers": (replace(HPA, counts_pods=()),)}, "ok", "chat-hpa: their metrics count engines", ""),
+    ("wrong", "Autoscalers", {"packs": (PACK,), "autoscalers": (HPA,)}, "warning", "chat-hpa counts pods (Pods), and each pod of chat runs 4 engines", "AverageValue"),
+    ("present", "Supervisors", {"packs": (PACK,), "settings": PRESENT}, "ok", "every pack has the supervisor of operator:2", ""),
+    ("older", "Supervisors", {"packs": (replace(PACK, supervisor_image="operator:1"),), "settings": PRESENT}, "warning", "chat run a supervisor of another release than operator:2", "next change of their pod"),
+    ("nobody", "Opt-in", on(node(without=("slm-operator.io/managed",))), "warning", "none of 1 GPU nodes opted in", "kubectl label node gpu-1 slm-operator.io/managed=true"),
+    ("opted in by another word", "Opt-in", on(node({"slm-operator.io/managed": "yes"})), "warning", "none of 1 GPU nodes", "=true"),
     ("no GPU", "Opt-in", {"nodes": ()}, "problem", "no node offers an NVIDIA GPU", "GPU Operator"),
-    ("opted in by the default's name", "Opt-in", on(node(settings=RESTRICTED)) | {"settings": RESTRICTED}, "problem", "none of 1 GPU nodes opted in", "kubectl label node gpu-1 node-restriction.kubernetes.io/slm=true"),
+    ("opted in by the default's name", "Opt-in", on(node(settings=RESTRICTED)) | {"settings": RESTRICTED}, "warning", "none of 1 GPU nodes opted in", "kubectl label node gpu-1 node-restriction.kubernetes.io/slm=true"),
     ("opted in by another name", "Opt-in", on(node({"node-restriction.kubernetes.io/slm": "true"}, settings=RESTRICTED)) | {"settings": RESTRICTED}, "ok", "1 of 1 GPU nodes", ""),
     ("opted in without a GPU", "Opt-in", on(node(without=("nvidia.com/gpu.count",), allocatable={"cpu": "4"})), "problem", "no node offers an NVIDIA GPU", "GPU Operator"),
     ("unseen", "Opt-in", {"nodes": Unseen("list nodes")}, "warning", "no right to list nodes", "ask"),
@@ -192,6 +200,9 @@ SILENT: list[tuple[str, str, dict[str, Any]]] = [
     ("the plugin's pods are unseen", "GPUs", {"plugin_pods_seen": False} | on(node(CUT | {"slm-operator.io/slice-class": "mps-4"}, SHARED, daemons=()))),
     ("no library is set", "Library", {}),
     ("no label", "Node's key", {}),
+    ("no pack", "Autoscalers", {"autoscalers": (HPA,)}),
+    ("unseen", "Autoscalers", {"packs": (PACK,), "autoscalers": Unseen("list horizontalpodautoscalers")}),
+    ("no pack", "Supervisors", {}),
     ("the ConfigMap is unseen", "Node's key", on(node({"nvidia.com/device-plugin.config": "gone"})) | {"plugin_config": Unseen("get")}),
     ("the label is away", "Node", on(node(without=("slm-operator.io/managed",)))),
 ]  # fmt: skip
@@ -259,3 +270,31 @@ def test_schemas_are_compared_field_by_field() -> None:
     assert compare(openapi) == SchemaSeen(
         lacking=("SLMDeployment.spec.sharing",), unknown=("SLMDeployment.spec.colour",)
     )
+
+
+METRICS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "over pods": ({"type": "Pods", "pods": {"target": {"type": "AverageValue"}}}, ("Pods",)),
+    "of a resource": ({"type": "Resource", "resource": {"target": {"type": "Utilization"}}}, ("Resource",)),
+    "of an object, by value": ({"type": "Object", "object": {"target": {"type": "Value"}}}, ("Object with a Value",)),
+    "of an object, on average": ({"type": "Object", "object": {"target": {"type": "AverageValue"}}}, ()),
+    "from outside, on average": ({"type": "External", "external": {"target": {"type": "AverageValue"}}}, ()),
+    "nothing that is known": ({"type": "New"}, ()),
+}
+
+
+@pytest.mark.parametrize("case", METRICS)
+def test_a_metric_that_counts_pods_is_told_apart(case: str) -> None:
+    metric, expected = METRICS[case]
+    target = {"kind": "SLMDeployment", "name": "chat"}
+    raw = {"metadata": {"name": "chat-hpa"}, "spec": {"scaleTargetRef": target, "metrics": [metric]}}
+    (found,) = autoscalers_in([raw])
+    assert found == Autoscaler(name="chat-hpa", target="chat", counts_pods=expected)
+
+
+def test_an_autoscaler_of_something_else_is_not_looked_at() -> None:
+    target = {"kind": "Deployment", "name": "chat"}
+    assert autoscalers_in([{"metadata": {"name": "a"}, "spec": {"scaleTargetRef": target}}]) == ()
+
+
+def test_a_deployment_of_single_engines_is_no_pack() -> None:
+    assert packs_in([{"metadata": {"name": "chat"}}]) == ()

@@ -14,6 +14,7 @@ from slm_operator.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_operator.cli.preflight.packs import Autoscaler, PackSeen
     from slm_operator.cli.preflight.stack import DaemonSet
     from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.planning.fleet.tolerations import Toleration
@@ -111,6 +112,10 @@ class Facts:
     plugin_config: Mapping[str, str] | Unseen | None = None
     """Data of the device plugin's ConfigMap; None: it does not exist."""
     wishes: tuple[Wish, ...] | Unseen = ()
+    packs: tuple[PackSeen, ...] | Unseen = ()
+    """Packs in pods of the namespace."""
+    autoscalers: tuple[Autoscaler, ...] | Unseen = ()
+    """Those of its SLMDeployments."""
     libraries: Mapping[str, bool | Unseen] = field(default_factory=dict)
     """Namespaces that the settings take profiles from, each with whether it exists."""
 

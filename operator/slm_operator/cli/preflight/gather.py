@@ -15,12 +15,13 @@ from slm_operator.api.crd import KINDS
 from slm_operator.cli.cluster import DAEMON_SET, DEPLOYMENT, LEASE_NAME, NAMESPACE, Cluster
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node, Unseen, Wish
 from slm_operator.cli.preflight.installation import config_map, may, operators_of, settings_of
+from slm_operator.cli.preflight.packs import autoscalers_in, packs_in
 from slm_operator.cli.preflight.rights import missing
 from slm_operator.cli.preflight.schema import OPENAPI_PATH, compare
 from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.decoding import decode
 from slm_operator.kube.errors import Forbidden, NotFound
-from slm_operator.kube.resources import LEASE, NODE, POD
+from slm_operator.kube.resources import AUTOSCALER, LEASE, NODE, POD, WORKLOAD
 from slm_operator.planning.fleet.node.state import node_states
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.planning.views import FleetView
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from slm_operator.cli.preflight.facts import SchemaSeen
+    from slm_operator.cli.preflight.packs import Autoscaler, PackSeen
     from slm_operator.cli.preflight.stack import DaemonSet
     from slm_operator.settings import Settings
 
@@ -63,6 +65,9 @@ async def gather(cluster: Cluster) -> Facts:
     )
     seen = () if isinstance(pods, Unseen) else pods
     texts = {} if config is None or isinstance(config, Unseen) else config
+    packs, autoscalers = await asyncio.gather(
+        may(_packs(cluster), "list deployments"), may(_autoscalers(cluster), "list horizontalpodautoscalers")
+    )
     return Facts(
         namespace=cluster.namespace,
         server=version,
@@ -78,6 +83,8 @@ async def gather(cluster: Cluster) -> Facts:
         daemon_sets=daemon_sets if isinstance(daemon_sets, Unseen) else _stack(daemon_sets),
         plugin_config=config,
         wishes=wishes,
+        packs=packs,
+        autoscalers=autoscalers,
         libraries=libraries,
     )
 
@@ -155,6 +162,15 @@ async def _libraries(cluster: Cluster, asked: Iterable[str]) -> dict[str, bool |
             return False
 
     return {name: await may(exists(name), f"get namespace {name}") for name in asked}
+
+
+async def _packs(cluster: Cluster) -> tuple[PackSeen, ...]:
+    ours = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
+    return packs_in(await cluster.client.list(WORKLOAD, cluster.namespace, selector=ours))
+
+
+async def _autoscalers(cluster: Cluster) -> tuple[Autoscaler, ...]:
+    return autoscalers_in(await cluster.client.list(AUTOSCALER, cluster.namespace))
 
 
 async def _wishes(cluster: Cluster) -> tuple[Wish, ...]:

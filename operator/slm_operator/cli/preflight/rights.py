@@ -56,6 +56,8 @@ def rights(namespace: str, operator: str, plugin: str) -> tuple[Right, ...]:
         Right(verb="create", resource="slmprofiles", group=names.GROUP, namespace=namespace, use="profile import"),
         Right(verb="delete", resource="slmprofiles", group=names.GROUP, namespace=namespace, use="profile prune"),
         Right(verb="list", resource="replicasets", group="apps", namespace=namespace, use="history"),
+        Right(verb="list", resource="deployments", group="apps", namespace=namespace, use="check"),
+        Right(verb="list", resource="horizontalpodautoscalers", group="autoscaling", namespace=namespace, use="check"),
         Right(verb="get", resource="pods/proxy", namespace=namespace, use="live figures in top"),
         Right(verb="get", resource="pods/log", namespace=operator, use="the operator's log in support"),
         Right(verb="get", resource="configmaps", namespace=plugin, use="check"),

@@ -12,6 +12,7 @@ from slm_operator.api import names
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import ASK, Answer, Finding, ok, problem, some, warning
 from slm_operator.cli.preflight.nodes import NODE_CHECKS, OLDEST_KUBERNETES
+from slm_operator.cli.preflight.packs import PACK_CHECKS
 from slm_operator.cli.preflight.stack_checks import STACK_CHECKS
 from slm_operator.partitioning import RESOURCES
 from slm_operator.version import dotted, version_of
@@ -164,9 +165,9 @@ def _opt_in(facts: Facts) -> Answer | None:
             "no node offers an NVIDIA GPU", "install NVIDIA's GPU Operator, or its device plugin with feature discovery"
         )
     if not facts.opted_in:
-        return problem(
-            f"none of {len(with_gpus)} GPU nodes opted in: nothing is measured and nothing is served",
-            f"kubectl label node {with_gpus[0]} {facts.settings.nodes.opt_in_label}=true",
+        return warning(
+            f"none of {len(with_gpus)} GPU nodes opted in: engines share a GPU in one pod, and no node is divided into slices",
+            f"for slices: kubectl label node {with_gpus[0]} {facts.settings.nodes.opt_in_label}=true",
         )
     gpus = sum(node.state.gpus for node in facts.opted_in)
     return ok(f"{len(facts.opted_in)} of {len(with_gpus)} GPU nodes, with {gpus} GPUs")
@@ -184,6 +185,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("Other rights", _may_more),
     ("Opt-in", _opt_in),
     *STACK_CHECKS,
+    *PACK_CHECKS,
 )
 
 

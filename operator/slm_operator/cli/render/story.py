@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.api.status import AdviceStatus, SLMDeploymentStatus
+    from slm_operator.api.status import AdviceStatus, SharingStatus, SLMDeploymentStatus
     from slm_operator.cli.inputs.profile_of import Found
 
 SIGNS = {"True": ("yes", "green"), "False": ("no", "red"), "Unknown": ("?", "yellow")}
@@ -42,8 +42,15 @@ def show_status(name: str, status: SLMDeploymentStatus) -> None:
             sign, colour = SIGNS[condition.status]
             steps.add_row(condition.type, Text(sign, style=colour), condition.reason, condition.message)
     out.print(Padding(steps, (0, 0, 0, 2), expand=False))
+    if status.sharing:
+        out.print(Padding(Text(_divided(status.sharing)), (1, 0, 0, 0)))
     if status.advice:
         _show_advice_status(status.advice)
+
+
+def _divided(sharing: SharingStatus) -> str:
+    pods = "" if sharing.pods is None else f", {sharing.pods} pods"
+    return f"GPUs are divided by {sharing.partitioning}{pods} ({sharing.reason}): {sharing.message}."
 
 
 def _show_advice_status(advice: AdviceStatus) -> None:
