@@ -35,7 +35,7 @@ def test_a_spec_with_only_a_model_is_taken_and_gets_its_defaults(plane: ControlP
     answer = plane.kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", stdin=manifest("SLMDeployment", GOOD))
     spec = json.loads(answer)["spec"]
     assert spec["workload"] == {"inputTokens": 161, "outputTokens": 338}
-    assert spec["sharing"] == {"mode": "Auto", "maxEnginesPerGpu": 4, "tenancy": "Dedicated"}
+    assert spec["sharing"] == {"mode": "Auto", "maxEnginesPerGpu": 4, "partitioning": "Auto", "tenancy": "Dedicated"}
     assert spec["profiling"]["maxGpuMinutes"] == 15
 
 

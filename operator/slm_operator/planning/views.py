@@ -127,6 +127,8 @@ class DeploymentView:
     """None until the fleet was planned with this deployment in it."""
     workload: WorkloadRecord | None = None
     pods: tuple[PodRecord, ...] = ()
+    cordoned: frozenset[str] = frozenset()
+    """Nodes of its pods that take no new ones."""
     slo_verdict: Verdict | None = None
     """The result of the SLO monitor; None before its first reading."""
     refusal: Refusal | None = None

@@ -22,7 +22,7 @@ from slm_operator.reconcile.indexes import (
 )
 from slm_operator.reconcile.queue import FLEET, WorkKey
 from slm_operator.watch.records import Key
-from slm_operator.watch.watch_list import OURS
+from slm_operator.watch.watch_list import GPU, OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,7 @@ def affected_keys(change: Change[Any], caches: Caches, keys: ProfileKeys, settin
         case "Node":
             if any(one is not None and is_our_node(one, settings) for one in (change.old, change.new)):
                 yield FLEET
+            yield from _drained(change, caches)
         case "ConfigMap" | "DaemonPod":
             yield FLEET
         case _:  # Deployments, Services, PDBs, and what we own of them
@@ -112,6 +113,17 @@ def _owners(change: Change[Any], caches: Caches) -> Iterator[WorkKey]:
         yield WorkKey("deployment", served.meta.key)
     for measured in caches.profiles.by(LABEL, (namespace, profile)) if profile is not None else ():
         yield WorkKey("profile", measured.meta.key)
+
+
+def _drained(change: Change[Any], caches: Caches) -> Iterator[WorkKey]:
+    """Deployments with a pod on a node that is cordoned, or no longer: a pack opens its successor elsewhere first."""
+    old, new = change.old, change.new
+    if new is None or (old is not None and old.unschedulable) == new.unschedulable:
+        return
+    for pod in caches.pods.by(GPU, True):
+        if pod.node == new.meta.key.name and pod.replica_of is not None:
+            for served in caches.deployments.by(LABEL, (pod.meta.key.namespace, pod.replica_of)):
+                yield WorkKey("deployment", served.meta.key)
 
 
 def _meta(change: Change[Any]) -> Meta:

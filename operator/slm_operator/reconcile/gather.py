@@ -34,7 +34,7 @@ from slm_operator.watch.records import Key
 from slm_operator.watch.watch_list import CONTROLLER, GPU, MANAGED, OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.manifests.served import Served
@@ -102,9 +102,14 @@ class Gatherer:
             assignment=self.assignments.get(key),
             workload=workload,
             pods=pods,
+            cordoned=self._cordoned(pods),
             slo_verdict=self.verdicts.get(key),
             refusal=self.refusals.get(WorkKey("deployment", key)),
         )
+
+    def _cordoned(self, pods: Iterable[PodRecord]) -> frozenset[str]:
+        nodes = (self.caches.nodes.get(Key("", pod.node)) for pod in pods if pod.node is not None)
+        return frozenset(node.meta.key.name for node in nodes if node is not None and node.unschedulable)
 
     def replicas(self, record: DeploymentRecord) -> tuple[WorkloadRecord | None, tuple[PodRecord, ...]]:
         """The Deployment that serves an SLMDeployment, and its pods."""

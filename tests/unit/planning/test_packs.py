@@ -10,6 +10,7 @@ from slm_operator.api import names
 from slm_operator.manifests.served import read_served
 from slm_operator.planning.actions import ScaleWorkload
 from slm_operator.planning.deployment.packs import engines_per_pod
+from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment
 
@@ -127,3 +128,56 @@ def test_an_overlay_against_a_pack_leaves_what_serves() -> None:
     assert "hostNetwork" in said["Ready"]["message"]
     assert said["Available"]["status"] == "True"
     assert "Deployment" not in applied(plan(refused))
+
+
+def budget(of: DeploymentView) -> int:
+    unavailable: int = applied(plan(of))["PodDisruptionBudget"]["spec"]["maxUnavailable"]
+    return unavailable
+
+
+def pods_wanted(of: DeploymentView) -> int:
+    count: int = applied(plan(of))["Deployment"]["spec"]["replicas"]
+    return count
+
+
+SERVING = pod("chat-1", "gpu-1", ready=True)
+
+
+def drained(*pods: PodRecord, **more: Any) -> DeploymentView:
+    of = view(2, pods=pods, **({"workload": workload(1)} | more))
+    return replace(of, cordoned=frozenset({"gpu-1"}))
+
+
+def test_a_pack_that_serves_is_not_evicted_before_somebody_looks() -> None:
+    assert budget(view(2, workload=workload(1), pods=(SERVING,))) == 0
+
+
+def test_a_pack_on_a_cordoned_node_opens_its_successor_first() -> None:
+    of = drained(SERVING)
+    assert (pods_wanted(of), budget(of)) == (2, 0)
+
+
+def test_a_pack_leaves_once_its_successor_answers_elsewhere() -> None:
+    both = workload(1, replicas=2, existing=2, updated=2, ready=2, available=2)
+    of = drained(SERVING, pod("chat-2", "gpu-2", ready=True), workload=both)
+    assert (pods_wanted(of), budget(of)) == (2, 1)
+    left = view(2, workload=both, pods=(pod("chat-2", "gpu-2", ready=True),))
+    assert pods_wanted(left) == 1
+
+
+def test_a_drain_is_not_held_where_no_gpu_is_free() -> None:
+    waiting = workload(1, replicas=2, existing=2, updated=2)
+    of = drained(SERVING, WAITS, workload=waiting)
+    assert (pods_wanted(of), budget(of)) == (1, 0), "not before it is said"
+    assert allocated(of)[0] == "ReplacedInPlace"
+    told = replace(of, deployment=replace(of.deployment, status=status(plan(of))))
+    assert (pods_wanted(told), budget(told)) == (1, 1)
+    still = replace(told, pods=(SERVING,), workload=workload(1))
+    assert (pods_wanted(still), budget(still)) == (1, 1), "the successor that found no place is gone"
+
+
+def test_a_drain_is_held_by_nobody_who_sees_no_node() -> None:
+    namespaced = build.SETTINGS.model_copy(update={"namespaces": ("team",)})
+    of = view(2, workload=workload(1), pods=(SERVING,))
+    made = plan_deployment(of, namespaced, build.NOW)
+    assert applied(made)["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1

@@ -51,7 +51,7 @@ def go_on(view: DeploymentView, story: Story, settings: Settings) -> Story:
     way = partitioning_of(made_for)
     wanted = workload.replicas * way.engines_per_pod(made_for) if kept is None else kept
     assignment = answer_as_before(view, served)
-    before, after = around(view, wanted, assignment)
+    before, after = around(view, wanted, assignment, settings)
     story = replace(story, findings=tuple(map(_of_the_advice, story.findings)), advice=None, served=served)
     if all(finding.type is not Condition.ADVISED for finding in story.findings):
         story = story.and_then(_as_before(served))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from slm_operator.manifests.served import Served
     from slm_operator.planning.views import Assignment, DeploymentView
     from slm_operator.settings import Settings
-    from slm_operator.watch.records import WorkloadRecord
+    from slm_operator.watch.records import PodRecord, WorkloadRecord
 
 
 def is_pack(assignment: Assignment | None) -> bool:
@@ -69,11 +69,31 @@ def opens_successor_first(view: DeploymentView) -> bool:
     return not (_has_no_room(view) and _is_announced(view))
 
 
+def successors(view: DeploymentView) -> int:
+    """Packs to open beside those that are wanted: one for each that is to leave its node, unless there is no room."""
+    return 0 if _has_no_room(view) or _is_announced(view) else len(_leaving(view))
+
+
+def may_be_evicted(view: DeploymentView, pods: int, settings: Settings) -> bool:
+    """Whether a pack may be evicted, of so many: once its successor answers elsewhere, or status has said that there will be none.
+
+    NB: where no node is seen, nobody opens a successor, and a drain must not be held for ever.
+    """
+    if settings.namespaces or view.workload is None or view.workload.ready < pods:
+        return True
+    elsewhere = sum(pod.ready and not pod.meta.deleting and pod.node not in view.cordoned for pod in view.pods)
+    return bool(_leaving(view)) and (elsewhere >= pods or _is_announced(view))
+
+
 def outage_ahead(view: DeploymentView) -> Finding | None:
     """What is said before a pack ends for its successor, and until that answers."""
-    if view.workload is None or not (_has_no_room(view) or (_is_announced(view) and _is_replaced(view.workload))):
+    workload = view.workload
+    if workload is None:
         return None
-    others = max(0, view.workload.replicas - 1)
+    under_way = bool(_leaving(view)) or workload.updated < workload.replicas or workload.ready < workload.replicas
+    if not (_has_no_room(view) or (_is_announced(view) and under_way)):
+        return None
+    others = max(0, workload.replicas - 1 - len(_leaving(view)[1:]))
     meanwhile = f"{several(others, 'other pack')} answer meanwhile" if others else "nothing answers meanwhile"
     message = (
         "no whole GPU is free for a second pack, so the one that serves ends before its successor starts, and "
@@ -82,14 +102,16 @@ def outage_ahead(view: DeploymentView) -> Finding | None:
     return Finding(type=Condition.ALLOCATED, holds=False, reason=Reason.REPLACED_IN_PLACE, message=message)
 
 
+def _leaving(view: DeploymentView) -> tuple[PodRecord, ...]:
+    """Packs that answer on nodes that are to be emptied."""
+    return tuple(pod for pod in view.pods if pod.ready and not pod.meta.deleting and pod.node in view.cordoned)
+
+
 def _has_no_room(view: DeploymentView) -> bool:
-    """Whether the scheduler finds no place for a successor while packs of the former template are there."""
+    """Whether the scheduler finds no place for a successor while packs are there that it is to follow."""
     waits = any(pod.node is None and pod.unscheduled_because is not None for pod in view.pods)
-    return waits and view.workload is not None and view.workload.existing > view.workload.updated
-
-
-def _is_replaced(workload: WorkloadRecord) -> bool:
-    return workload.updated < workload.replicas or workload.ready < workload.replicas
+    replacing = view.workload is not None and view.workload.existing > view.workload.updated
+    return waits and (replacing or bool(_leaving(view)))
 
 
 def _is_announced(view: DeploymentView) -> bool:

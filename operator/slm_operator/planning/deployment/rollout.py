@@ -21,7 +21,14 @@ from slm_operator.manifests.served import Served
 from slm_operator.partitioning import partitioning_of
 from slm_operator.planning.actions import Action, Apply, Delete
 from slm_operator.planning.deployment.advising import serving_of, slice_bytes_of, source_of
-from slm_operator.planning.deployment.packs import is_pack, opens_successor_first, outage_ahead, with_pack
+from slm_operator.planning.deployment.packs import (
+    is_pack,
+    may_be_evicted,
+    opens_successor_first,
+    outage_ahead,
+    successors,
+    with_pack,
+)
 from slm_operator.planning.fleet.demand import (
     place_asked,
     place_of,
@@ -97,31 +104,40 @@ def rollout(
     serving = serving_of(spec.engine, advice, measured, in_one_pod=is_pack(assignment))
     served = with_pack(view, spec, serving, served_by(view.profile.meta.key, spec, advice, measured), settings)
     fleet = _fleet(served, wanted, settings, surges=_surges(view, spec, wanted, assignment))
+    if is_pack(assignment) and wanted:
+        fleet = replace(fleet, count=fleet.count + successors(view))
     rolled = Apply(
         manifest=replicas(view.deployment, spec, serving, fleet),
         because=f"{several(serving.engines_per_gpu, 'engine')} a GPU with batch {serving.batch_size}, as advised",
     )
-    before, after = around(view, wanted, assignment)
+    before, after = around(view, wanted, assignment, settings)
     return (*before, *([rolled] if _may_roll(view, wanted, assignment) else []), *after)
 
 
 def around(
-    view: DeploymentView, wanted: int, assignment: Assignment | None
+    view: DeploymentView, wanted: int, assignment: Assignment | None, settings: Settings
 ) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
     """What serves replicas whatever they are: what is done before the Deployment is written, and what after it."""
     slots = assignment.slots if assignment is not None else 0
     # NB: replicas that have no slice before the change is done would block each other's eviction for ever, and with it
     # the change, be it for them or for somebody else.
     unplaceable = wanted - slots if assignment is not None and assignment.may_be_disrupted else 0
+    held = is_pack(assignment) and not may_be_evicted(view, _pods(wanted, assignment), settings)
     budget = Apply(
-        manifest=disruption_budget(view.deployment, max(1, unplaceable)),
+        manifest=disruption_budget(view.deployment, 0 if held else max(1, unplaceable)),
         because=f"nodes change, and {unplaceable} replicas have no slice elsewhere"
         if unplaceable > 1
-        else "one replica at a time may be disturbed",
+        else ("a pack leaves once its successor answers" if held else "one replica at a time may be disturbed"),
     )
     return (Apply(manifest=service(view.deployment), because="replicas are asked through one address"), budget), _swept(
         view
     )
+
+
+def _pods(wanted: int, assignment: Assignment | None) -> int:
+    if assignment is None or assignment.slice_class is None:
+        return wanted
+    return partitioning_of(assignment.slice_class).pods_for(wanted, assignment.slice_class)
 
 
 def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) -> bool:
