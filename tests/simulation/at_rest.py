@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import Key
 
     from .made import Deployment
-    from .objects import Node
+    from .objects import Node, Pod
     from .run import Cluster
 
 
@@ -27,19 +29,31 @@ def nothing_waits_unsaid(made: Cluster) -> None:
     for key, record in made.world.deployments.items():
         said = {condition["type"]: condition for condition in record.status.get("conditions", ())}
         ready = said.get("Ready", {})
-        answer = sum(pod.owner == key and pod.ready for pod in made.world.pods.values())
+        answer = sum(engines_in(pod) for pod in made.world.pods.values() if pod.owner == key and pod.ready)
         workload = made.world.workloads.get(key)
         wanted = wanted_of(record)
         if ready.get("status") == "True" and answer < wanted:
             raise BrokenPromiseError(f"{key} is called ready with {answer} of {wanted}")
         settled = all(said.get(one, {}).get("status") == "True" for one in ("Profiled", "Allocated"))
-        if ready.get("status") != "True" and settled:
+        packed = record.spec["sharing"].get("partitioning") == "PackPod"  # it is the scheduler who says what it lacks
+        if ready.get("status") != "True" and settled and not (packed and ready.get("reason") == "Unschedulable"):
             pods = [(str(p.key), p.node, p.phase) for p in made.world.pods.values() if p.owner == key]
             counts = workload.counts if workload is not None else None
             raise BrokenPromiseError(f"{key} has its slices and yet {ready.get('message')}: {counts}, {pods}")
         given = made.operator.assignments.get(key)
         if given is not None and given.changing and given.reason == "NodeChanging":
             raise BrokenPromiseError(f"{key} waits for a change that does not go on: {given}")
+
+
+def engines_in(pod: Pod) -> int:
+    """Engines that a replica's pod runs: of a pack, as many as its supervisor is told."""
+    return _engines(pod.template)
+
+
+@cache
+def _engines(template: str) -> int:
+    args: list[str] = json.loads(template)["spec"]["containers"][0]["args"]
+    return int(args[args.index("--engines-per-gpu") + 1]) if args[0] == "serve" else 1
 
 
 def wanted_of(one: Deployment) -> int:
@@ -81,14 +95,18 @@ def status_says_who_shares_a_gpu(made: Cluster) -> None:
     for key in made.world.deployments:
         seen = made.operator.gatherer.caches.deployments.get(key)
         _, pods = made.operator.gatherer.replicas(seen) if seen is not None else (None, ())
+        in_one_pod = made.world.deployments[key].spec["sharing"].get("partitioning") == "PackPod"
         said = {(one["node"], one.get("gpuUUID")): one["engines"] for one in packs(pods)}
-        true = Counter((pod.node, pod.device) for pod in made.world.pods.values() if pod.owner == key and pod.holds)
+        true = Counter[tuple[str | None, str | None]]()
+        for pod in made.world.pods.values():
+            if pod.owner == key and pod.holds:
+                true[pod.node, pod.device] += engines_in(pod)
         if said != true:
             raise BrokenPromiseError(f"{key} is said to run on {said}, and runs on {dict(true)}")
         most = max(
             (made.world.nodes[node].loaded.engines_per_gpu for node, _ in true if node in made.world.nodes), default=0
         )
-        if max(true.values(), default=0) > most and not made.world.meddled:
+        if max(true.values(), default=0) > most and not made.world.meddled and not in_one_pod:
             raise BrokenPromiseError(f"{key} has more on a GPU than a pack: {dict(true)}")
         if sum(count < most for count in true.values()) > 1:
             made.world.meets(Situation.PACK_SPLIT)

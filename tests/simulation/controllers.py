@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
@@ -11,6 +11,8 @@ from slm_operator.watch.records import Key
 from .objects import Pod
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .made import Job, Workload
     from .objects import Node
     from .world import World
@@ -21,6 +23,8 @@ class Controllers:
     """They look at the whole state some time after anything changed, and do what is to be done."""
 
     world: World
+    on_stop: list[Callable[[Pod], None]] = field(default_factory=list)
+    """Who hears of each pod that a roll is about to stop."""
     _scheduling: bool = False
     _rolling: bool = False
     _names: int = 0
@@ -60,6 +64,9 @@ class Controllers:
                     pod.let_in = chosen.opened_by_hand
                     # NB: what was decided is bound a moment later, whatever happened to the node meanwhile.
                     self.world.at(self.world.lag(0.1, 2), self._bind, pod)
+                elif not pod.tried:
+                    pod.tried = True
+                    self.world.pod_changed(pod)
 
     def _fits(self, pod: Pod, node: Node) -> bool:
         if not node.ready or node.unschedulable or any(taint.effect == "NoSchedule" for taint in node.taints):
@@ -140,6 +147,8 @@ class Controllers:
         self.world.pod_changed(pod)
 
     def _stop(self, pod: Pod) -> None:
+        for hears in self.on_stop:
+            hears(pod)
         self.world.tell("rollout", f"stops {pod.key}, {'which answers' if pod.ready else 'which does not answer'}")
         self.delete(pod)
 

@@ -146,6 +146,8 @@ class Pod:
     wishes: dict[str, int] = field(default_factory=dict)
     """Weight of each host that it would rather be on."""
     assumed: str | None = None
+    tried: bool = False
+    """Whether the scheduler has looked for a node and found none."""
     let_in: bool = False
     """Whether it was placed on a node that somebody had opened by hand in the middle of a change."""
     node: str | None = None
@@ -175,7 +177,9 @@ class Pod:
         }
 
     def _status(self) -> Raw:
-        unplaced = [said("PodScheduled", holds=False, message="no node fits")] if self.node is None else []
+        unplaced = (
+            [said("PodScheduled", holds=False, message="no node fits")] if self.node is None and self.tried else []
+        )
         status: Raw = {"phase": self.phase, "conditions": [said("Ready", holds=self.ready), *unplaced]}
         if self.failed_because is not None:
             status |= {"reason": self.failed_because.reason, "message": self.failed_because.message}

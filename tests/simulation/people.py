@@ -32,6 +32,13 @@ SHARING: tuple[dict[str, Any], ...] = (
     {"mode": "MPS", "enginesPerGpu": 4, "tenancy": "Shared"},
     _SLICES | {"mode": "Exclusive"},
 )
+PACKS: tuple[dict[str, Any], ...] = (
+    {"partitioning": "PackPod", "mode": "MPS", "enginesPerGpu": 2},
+    {"partitioning": "PackPod", "mode": "MPS", "enginesPerGpu": 4},
+    {"partitioning": "PackPod", "mode": "Exclusive"},
+)
+WAYS = (*SHARING, *PACKS)
+"""All that anybody may want, by place. NB: chance draws from the first, and each further row would be another history of all seeds."""
 FORMER = (None, None, "default", "theirs-shared")
 THEIRS = """version: v1
 sharing:
@@ -55,7 +62,7 @@ def wish(name: str, sharing: int, replicas: int | None) -> Raw:
     """The spec of an SLMDeployment. The same object for the same wish."""
     spec: Raw = {
         "model": {"uri": "pvc://models/opt"},
-        "sharing": SHARING[sharing],
+        "sharing": WAYS[sharing],
         "profiling": {"profileRef": {"name": name}},
     }
     return spec | ({"replicas": replicas} if replicas is not None else {})
@@ -66,7 +73,7 @@ def question(sharing: int, replicas: int, input_tokens: int) -> Raw:
     """The spec of one that names no profile."""
     return {
         "model": {"uri": "pvc://models/opt"},
-        "sharing": SHARING[sharing],
+        "sharing": WAYS[sharing],
         "workload": {"inputTokens": input_tokens},
         "replicas": replicas,
     }
@@ -100,14 +107,14 @@ class People:
         """
         self.wishes.setdefault(name, []).append((sharing, replicas))
         key = Key(namespace, name)
-        self.world.tell("user", f"wants {'a pack' if replicas is None else replicas} x {name}, {SHARING[sharing]}")
+        self.world.tell("user", f"wants {'a pack' if replicas is None else replicas} x {name}, {WAYS[sharing]}")
         if key not in self.world.deployments and key not in self.world.profiles:
             self._applies_profile(key, imported())
         self._applies(key, wish(name, sharing, replicas))
 
     def asks(self, name: str, sharing: int, replicas: int, input_tokens: int) -> None:
         """Apply an SLMDeployment for which the operator has to have something measured."""
-        self.world.tell("user", f"asks for {replicas} x {name}, {SHARING[sharing]}, {input_tokens} tokens of input")
+        self.world.tell("user", f"asks for {replicas} x {name}, {WAYS[sharing]}, {input_tokens} tokens of input")
         self._applies(Key("team", name), question(sharing, replicas, input_tokens))
 
     def _applies(self, key: Key, spec: Raw) -> None:

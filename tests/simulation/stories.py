@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "simulation"
-MPS_2, MPS_4, TIME_SLICING_2, TIME_SLICING_4_ANY, MPS_4_ANY, WHOLE = range(6)
-"""Ways to share, by their place in people.SHARING."""
+MPS_2, MPS_4, TIME_SLICING_2, TIME_SLICING_4_ANY, MPS_4_ANY, WHOLE, PACK_2, PACK_4, ANYWHERE = range(9)
+"""Ways to share, by their place in people.WAYS."""
 
 
 def first_pack(made: Cluster) -> None:
@@ -185,10 +185,47 @@ def plugin_stuck(made: Cluster) -> None:
     assert failed["mps-2"].startswith("feature discovery shows exclusive"), failed
 
 
+def pack_in_a_pod(made: Cluster) -> None:
+    """No node opted in: one pod runs the pack, and its successor is opened on the other GPU before it ends."""
+    made.people.adds_node("gpu-1", opted_in=False)
+    made.people.adds_node("gpu-2", opted_in=False)
+    made.people.wants("chat", PACK_2, 2)
+    settle(made)
+    answers(made, "chat", 1)
+    made.people.wants("chat", PACK_4, 4)
+    settle(made)
+    answers(made, "chat", 1)
+
+
+def pack_without_a_spare_gpu(made: Cluster) -> None:
+    """The only GPU: status says that the pack ends before its successor starts, and only then it does."""
+    made.people.adds_node("gpu-1", opted_in=False)
+    made.people.wants("chat", PACK_2, 2)
+    settle(made)
+    made.people.wants("chat", PACK_4, 4)
+    settle(made)
+    answers(made, "chat", 1)
+
+
+def pack_leaves_its_node(made: Cluster) -> None:
+    """A node is cordoned and drained: the pack's successor answers elsewhere first."""
+    made.people.adds_node("gpu-1", opted_in=False)
+    made.people.wants("chat", PACK_2, 2)
+    settle(made)
+    made.people.adds_node("gpu-2", opted_in=False)
+    drains(made, "gpu-1")
+    settle(made)
+    answers(made, "chat", 1)
+    assert all(pod.node == "gpu-2" for pod in made.world.pods.values())
+
+
 STORIES: dict[str, Callable[[Cluster], None]] = {
     story.__name__.replace("_", "-"): story
     for story in (
         first_pack,
+        pack_in_a_pod,
+        pack_without_a_spare_gpu,
+        pack_leaves_its_node,
         second_deployment_joins,
         switch_of_class,
         packs_of_more_engines,
@@ -218,6 +255,25 @@ def play(name: str, **operator: Any) -> Cluster:
         settle(made)
     everything_is_as_before(made)
     return made
+
+
+def drains(made: Cluster, name: str) -> None:
+    """Cordons a node and asks for its replicas every few seconds, as `kubectl drain` does."""
+    node = made.world.nodes[name]
+    made.world.tell("admin", f"drains {name}")
+    node.unschedulable = True
+    made.world.node_changed(node)
+
+    def ask() -> None:
+        there = [pod for pod in made.world.pods.values() if pod.node == name and pod.owner is not None]
+        for pod in there:
+            if pod.owner is not None and not pod.deleting and (not pod.ready or made.api.allowed(pod.owner) > 0):
+                made.world.tell("drain", f"evicts {pod.key}")
+                made.people.controllers.delete(pod)
+        if there:
+            made.world.at(5, ask)
+
+    ask()
 
 
 def answers(made: Cluster, name: str, replicas: int) -> None:

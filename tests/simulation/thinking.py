@@ -17,7 +17,7 @@ from slm_operator.planning.profile import ended, extension
 from slm_operator.reconcile import execute
 from slm_operator.watch import custom_resources
 
-from .people import SHARING
+from .people import WAYS
 from .runtime import prepare
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
 @contextmanager
 def thought_once() -> Iterator[None]:
     """Ask for advice, and read a text, once for the same question."""
-    prepare(SHARING)
+    prepare(WAYS)
     with (
         patch.object(custom_resources, "_spec", _read_once(custom_resources._spec)),
         patch.object(custom_resources, "_document", _read_once(custom_resources._document)),

@@ -96,7 +96,7 @@ def pod_template(
     anywhere = {} if means is None else affinity(spec, serving, means)
     template: dict[str, Any] = {
         "metadata": {
-            "labels": labels(key, "replica"),
+            "labels": labels(key, "replica") | ({names.ENGINES_LABEL: str(serving.engines_per_gpu)} if packed else {}),
             "annotations": {names.ADVICE_ANNOTATION: advice_digest(serving)} | annotations,
         },
         "spec": {

@@ -39,6 +39,7 @@ _KEPT_LABELS = frozenset(
         names.DEPLOYMENT_LABEL,
         names.PROFILE_LABEL,
         names.MANAGED_BY_LABEL,
+        names.ENGINES_LABEL,
         "pod-template-hash",
         "app.kubernetes.io/component",
     }

@@ -190,6 +190,12 @@ class PodRecord:
         return None if self.waiting is None or self.waiting.reason in STARTING else self.waiting
 
     @property
+    def engines(self) -> int:
+        """Engines that it runs, by our label. NB: anybody may write that, so it only ever counts."""
+        text = self.meta.labels.get(names.ENGINES_LABEL, "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= 2 and int(text) else 1
+
+    @property
     def replica_of(self) -> str | None:
         """Whose engine replica it is, by our label. None for a pod that no ReplicaSet made, whatever its labels say."""
         return self._made_by("ReplicaSet", names.DEPLOYMENT_LABEL)

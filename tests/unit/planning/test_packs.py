@@ -39,7 +39,8 @@ def workload(pods: int = 1, **changed: Any) -> WorkloadRecord:
 
 
 def pod(name: str = "chat-1", node: str | None = "gpu-1", **changed: Any) -> PodRecord:
-    return build.replica(name, node, resource="nvidia.com/gpu", **changed)
+    record = build.replica(name, node, resource="nvidia.com/gpu", **changed)
+    return replace(record, meta=replace(record.meta, labels=record.meta.labels | {names.ENGINES_LABEL: "2"}))
 
 
 PODS = {0: 0, 1: 1, 2: 1, 3: 2, 4: 2, 7: 4}
@@ -51,7 +52,9 @@ def test_pods_are_engines_by_packs_rounded_up(replicas: int) -> None:
 
 
 def test_status_counts_engines_and_names_the_pods() -> None:
-    said = status(plan(view(3, workload=workload(2), pods=(pod("chat-1"), pod("chat-2", "gpu-2")))))
+    said = status(
+        plan(view(3, workload=workload(2), pods=(pod("chat-1", ready=True), pod("chat-2", "gpu-2", ready=True))))
+    )
     assert (said["replicas"], said["readyReplicas"], said["packCount"]) == (4, 4, 2)
     assert [one["engines"] for one in said["packs"]] == [2, 2]
     available = next(one for one in said["conditions"] if one["type"] == "Available")

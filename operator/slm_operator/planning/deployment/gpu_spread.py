@@ -24,14 +24,14 @@ SHOWN = 8
 """Shares that a sentence names; status lists them all, up to its bound."""
 
 
-def packs(pods: Iterable[PodRecord], per_pod: int = 1) -> list[dict[str, Any]]:
-    """`status.packs`: engines, of which each pod runs so many, by node and, where the kubelet tells device ids, by GPU."""
+def packs(pods: Iterable[PodRecord]) -> list[dict[str, Any]]:
+    """`status.packs`: engines by node and, where the kubelet tells device ids, by GPU."""
     engines: Counter[tuple[str, str]] = Counter()
     ready: Counter[tuple[str, str]] = Counter()
     for pod in pods:
         if pod.node is not None and pod.holds_gpu:
-            engines[pod.node, _gpu(pod)] += per_pod
-            ready[pod.node, _gpu(pod)] += per_pod * pod.ready
+            engines[pod.node, _gpu(pod)] += pod.engines
+            ready[pod.node, _gpu(pod)] += pod.engines * pod.ready
     return [
         {"node": node, **({"gpuUUID": gpu} if gpu else {}), "engines": count, "readyEngines": ready[node, gpu]}
         for (node, gpu), count in sorted(engines.items())

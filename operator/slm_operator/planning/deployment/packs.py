@@ -20,12 +20,18 @@ from slm_operator.partitioning import partitioning_of
 from slm_operator.planning.fleet.demand import served_class
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.manifests.engine import Serving
     from slm_operator.manifests.served import Served
     from slm_operator.planning.views import Assignment, DeploymentView
     from slm_operator.settings import Settings
     from slm_operator.watch.records import PodRecord, WorkloadRecord
+
+
+ANNOUNCED_SECONDS = 5.0
+"""Between what status says of a pack's end, and that end: whoever watches has heard it."""
 
 
 def is_pack(assignment: Assignment | None) -> bool:
@@ -74,12 +80,16 @@ def successors(view: DeploymentView) -> int:
     return 0 if _has_no_room(view) or _is_announced(view) else len(_leaving(view))
 
 
-def may_be_evicted(view: DeploymentView, pods: int, settings: Settings) -> bool:
-    """Whether a pack may be evicted, of so many: once its successor answers elsewhere, or status has said that there will be none.
+def may_be_evicted(view: DeploymentView, wanted: int, settings: Settings) -> bool:
+    """Whether a pod may be evicted, for so many engines: a pack once its successor answers, or status has said that there is none.
 
     NB: where no node is seen, nobody opens a successor, and a drain must not be held for ever.
     """
-    if settings.namespaces or view.workload is None or view.workload.ready < pods:
+    served = read_served(view.workload.served) if view.workload is not None else None
+    if settings.namespaces or view.workload is None or served is None or served.pack is None:
+        return True
+    pods = min(view.workload.replicas, -(-wanted // engines_per_pod(view.workload)))
+    if view.workload.ready < pods:
         return True
     elsewhere = sum(pod.ready and not pod.meta.deleting and pod.node not in view.cordoned for pod in view.pods)
     return bool(_leaving(view)) and (elsewhere >= pods or _is_announced(view))
@@ -100,6 +110,11 @@ def outage_ahead(view: DeploymentView) -> Finding | None:
         f"{meanwhile}: free a GPU, or add a node, and the next change opens the successor first"
     )
     return Finding(type=Condition.ALLOCATED, holds=False, reason=Reason.REPLACED_IN_PLACE, message=message)
+
+
+def is_news(view: DeploymentView, findings: Iterable[Finding]) -> bool:
+    """Whether this pass is the first that says so. NB: an own write of status wakes nobody, and the next step is for another pass."""
+    return any(one.reason == Reason.REPLACED_IN_PLACE for one in findings) and not _is_announced(view)
 
 
 def _leaving(view: DeploymentView) -> tuple[PodRecord, ...]:

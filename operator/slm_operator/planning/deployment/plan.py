@@ -28,7 +28,7 @@ from slm_operator.planning.deployment.evidence import profile_title, thin_eviden
 from slm_operator.planning.deployment.gateway import ROUTING_KINDS, gateway_actions, routed_finding
 from slm_operator.planning.deployment.going_on import go_on, pause
 from slm_operator.planning.deployment.own_replicas import own_replicas
-from slm_operator.planning.deployment.packs import is_pack
+from slm_operator.planning.deployment.packs import ANNOUNCED_SECONDS, is_news, is_pack
 from slm_operator.planning.deployment.remeasure import remeasured
 from slm_operator.planning.deployment.rollout import answer_to, rollout, slices_finding
 from slm_operator.planning.deployment.status import deployment_status
@@ -69,7 +69,8 @@ def plan_deployment(view: DeploymentView, settings: Settings, now: datetime) -> 
     write = write_status(names.DEPLOYMENT_KIND, record.meta, status, because)
     events = transition_events(names.DEPLOYMENT_KIND, record.meta, record.status, write.status)
     mine = own_replicas(view, story.advice)
-    return Plan(actions=(*story.actions, *remeasured(view, now), *mine, write, *events))
+    actions = (*story.actions, *remeasured(view, now), *mine, write, *events)
+    return Plan(actions=actions, look_again_seconds=ANNOUNCED_SECONDS if is_news(view, story.findings) else None)
 
 
 def _story(view: DeploymentView, settings: Settings) -> Story:

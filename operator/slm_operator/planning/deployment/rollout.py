@@ -122,7 +122,7 @@ def around(
     # NB: replicas that have no slice before the change is done would block each other's eviction for ever, and with it
     # the change, be it for them or for somebody else.
     unplaceable = wanted - slots if assignment is not None and assignment.may_be_disrupted else 0
-    held = is_pack(assignment) and not may_be_evicted(view, _pods(wanted, assignment), settings)
+    held = not may_be_evicted(view, wanted, settings)
     budget = Apply(
         manifest=disruption_budget(view.deployment, 0 if held else max(1, unplaceable)),
         because=f"nodes change, and {unplaceable} replicas have no slice elsewhere"
@@ -132,12 +132,6 @@ def around(
     return (Apply(manifest=service(view.deployment), because="replicas are asked through one address"), budget), _swept(
         view
     )
-
-
-def _pods(wanted: int, assignment: Assignment | None) -> int:
-    if assignment is None or assignment.slice_class is None:
-        return wanted
-    return partitioning_of(assignment.slice_class).pods_for(wanted, assignment.slice_class)
 
 
 def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) -> bool:

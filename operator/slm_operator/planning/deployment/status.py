@@ -44,7 +44,9 @@ def deployment_status(
     record = view.deployment
     meta, old = record.meta, record.status
     also = () if monitored is None else (monitored,)
-    per_pod = engines_per_pod(view.workload)
+    # What the pods of packs run beyond one engine each: the Deployment counts pods.
+    beyond = sum(pod.engines - 1 for pod in view.pods if not pod.meta.deleting)
+    beyond_ready = sum(pod.engines - 1 for pod in view.pods if pod.ready and not pod.meta.deleting)
     status: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "phase": _phase(record.spec, story.blocking),
@@ -58,14 +60,14 @@ def deployment_status(
         ),
         "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
         "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
-        "replicas": view.workload.existing * per_pod if view.workload is not None else 0,
-        "readyReplicas": view.workload.ready * per_pod if view.workload is not None else 0,
+        "replicas": view.workload.existing + beyond if view.workload is not None else 0,
+        "readyReplicas": view.workload.ready + beyond_ready if view.workload is not None else 0,
     }
-    found = packs(view.pods, per_pod)
+    found = packs(view.pods)
     more = {
         "profile": _profile(view.profile, meta.key.namespace) if view.profile is not None else None,
         "advice": _advice(view, story, now),
-        "sharing": _sharing(view, story, per_pod),
+        "sharing": _sharing(view, story),
         "packs": found,
         "packCount": len(found),
         "routing": routing_status(record, story.actions, settings),
@@ -93,7 +95,7 @@ def _profile(profile: ProfileRecord, namespace: str) -> dict[str, str]:
     return {name: value for name, value in seen.items() if value is not None}
 
 
-def _sharing(view: DeploymentView, story: Story, per_pod: int) -> dict[str, Any] | None:
+def _sharing(view: DeploymentView, story: Story) -> dict[str, Any] | None:
     """Who divides the GPU, and why. What goes on keeps what was said of it."""
     former: dict[str, Any] = view.deployment.status.get("sharing") or {}
     answer = view.assignment
@@ -106,7 +108,8 @@ def _sharing(view: DeploymentView, story: Story, per_pod: int) -> dict[str, Any]
         "reason": str(answer.chosen.reason),
         "message": answer.chosen.because,
     }
-    return sharing | ({"pods": view.workload.existing} if view.workload is not None and per_pod > 1 else {})
+    in_packs = view.workload is not None and engines_per_pod(view.workload) > 1
+    return sharing | ({"pods": view.workload.existing} if view.workload is not None and in_packs else {})
 
 
 def _advice(view: DeploymentView, story: Story, now: datetime) -> dict[str, Any] | None:
