@@ -82,9 +82,20 @@ def time_slicing(bed: Bed) -> Iterator[Row]:
         bed.delete("slices")
         until(lambda: released(bed, node))
         steps.append(f"given back: {shown(bed, node)}")
+        yield what_check_says(bed, holds=False)
         right = "Ready" in steps[0] and "not" not in steps[0] + steps[1] and released(bed, node)
         expected = "each in seconds; at the end the node is as it was before"
         yield Row("1", "none, time slicing 2, 4, given back", expected, "; ".join(steps), right, said)
+
+
+def what_check_says(bed: Bed, *, holds: bool) -> Row:
+    """Case 10."""
+    said = [one for one in bed.check() if "MPS daemon" in one]
+    expected = (
+        "nothing against MPS" if holds else "a warning that MPS by label does not hold, before anybody asks for it"
+    )
+    happened = f"{len(said)} of its findings {'is' if len(said) == 1 else 'are'} about the MPS daemon"
+    return Row("10", "kubectl slm check", expected, happened, bool(said) is not holds, "", said)
 
 
 def mps_that_does_not_hold(bed: Bed) -> Iterator[Row]:
@@ -118,6 +129,7 @@ def mps_chain(bed: Bed) -> Iterator[Row]:
         yield Row(
             "2", "none -> MPS 2", expected, f"{shown(bed, node)}; {in_force(node)}", right, bed.said("mps"), bed.check()
         )
+        yield what_check_says(bed, holds=True)
         bed.deploy("mps", replicas=4, mode="MPS", partitioning="NodeSlices", enginesPerGpu=4)
         until(lambda: bed.ready("mps") and "25 %" in in_force(node))
         right = bed.ready("mps") and in_force(node).startswith("25 %")
