@@ -40,7 +40,7 @@ def files() -> dict[Path, str]:
 def rendered() -> list[dict[str, Any]]:
     """The chart's objects with its defaults."""
     command = [str(binary("helm")), "template", "slm-operator", str(ROOT / "charts" / "slm-operator")]
-    command += ["--namespace", NAMESPACE, "--set", "crds.keep=false"]
+    command += ["--namespace", NAMESPACE, "--include-crds"]
     return list(yaml.safe_load_all(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
 

@@ -16,6 +16,8 @@ from tests.testbed.gotools import binary, sources
 
 pytestmark = pytest.mark.slow
 
+CRDS = sorted((ROOT / "crds").glob("*.yaml"))
+META = yaml.safe_load((CHART / "Chart.yaml").read_text())
 CASES = {
     "defaults": (),
     "namespaces": ("config.namespaces={team-a,team-b}",),
@@ -24,7 +26,8 @@ CASES = {
         "metrics.serviceMonitor.enabled=true",
         "metrics.dashboards.enabled=true",
         "priorityClassName=system-cluster-critical",
-        "crds.keep=false",
+        "global.imageRegistry=mirror.example",
+        "imagePullSecrets[0].name=mirror",
     ),
     "pod-monitor": ("metrics.podMonitor.enabled=true", "replicas=1", "rbac.create=false"),
 }
@@ -62,7 +65,8 @@ def test_plain_manifests_are_valid_and_complete(schemas: Path) -> None:
     )
     check(built.stdout.decode(), schemas)
     kinds = [found["kind"] for found in yaml.safe_load_all(built.stdout)]
-    assert sorted(kinds) == sorted(["Namespace", *(found["kind"] for found in rendered())])
+    crds = ["CustomResourceDefinition"] * len(CRDS)
+    assert sorted(kinds) == sorted(["Namespace", *crds, *(found["kind"] for found in rendered())])
 
 
 def test_plain_manifests_are_not_stale() -> None:
@@ -83,19 +87,39 @@ def test_kubeconform_refuses_a_misspelt_field(schemas: Path) -> None:
 
 
 def test_crds_are_those_of_the_repository() -> None:
-    kept = {"annotations": {"helm.sh/resource-policy": "keep"}}
-    found = {crd["metadata"]["name"]: crd for crd in of_kind(rendered(), "CustomResourceDefinition")}
-    for source in (yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")):
-        crd = found.pop(source["metadata"]["name"])
-        assert crd == source | {"metadata": source["metadata"] | kept}
-    assert found == {}
+    shown = helm("show", "crds", str(CHART)).stdout
+    found = {crd["metadata"]["name"]: crd for crd in yaml.safe_load_all(shown) if crd}
+    assert found == {
+        crd["metadata"]["name"]: crd for crd in map(yaml.safe_load, map(Path.read_text, (ROOT / "crds").glob("*.yaml")))
+    }
 
 
-def test_crds_are_switchable() -> None:
-    assert of_kind(rendered("crds.install=false"), "CustomResourceDefinition") == []
-    assert all(
-        "annotations" not in crd["metadata"] for crd in of_kind(rendered("crds.keep=false"), "CustomResourceDefinition")
-    )
+def test_no_release_holds_a_crd_that_a_rollback_could_put_back() -> None:
+    assert of_kind(rendered(), "CustomResourceDefinition") == []
+
+
+def test_crds_say_which_release_they_are_of() -> None:
+    said = {yaml.safe_load(path.read_text())["metadata"]["annotations"]["slm-operator.io/release"] for path in CRDS}
+    assert said == {META["appVersion"]}
+
+
+def test_artifact_hub_is_told_of_every_crd() -> None:
+    told = yaml.safe_load(META["annotations"]["artifacthub.io/crds"])
+    crds = [yaml.safe_load(path.read_text()) for path in CRDS]
+    assert [(one["kind"], one["name"], one["version"]) for one in told] == [
+        (crd["spec"]["names"]["kind"], crd["metadata"]["name"], crd["spec"]["versions"][0]["name"]) for crd in crds
+    ]
+
+
+def test_artifact_hubs_examples_are_valid(schemas: Path) -> None:
+    check(yaml.safe_dump_all(yaml.safe_load(META["annotations"]["artifacthub.io/crdsExamples"])), schemas)
+
+
+def test_the_readme_is_packed_and_has_every_value() -> None:
+    text = helm("show", "readme", str(CHART)).stdout
+    assert {f"`{line.split('`')[1]}`" for line in (ROOT / "docs/reference/chart.md").read_text().splitlines()[6:]} <= {
+        f"`{line.split('`')[1]}`" for line in text.splitlines() if line.startswith("| `")
+    }
 
 
 def test_a_misspelt_value_stops_helm() -> None:

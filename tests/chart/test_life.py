@@ -37,11 +37,20 @@ def test_upgrade_rollback_uninstall_and_return(own: ControlPlane, tmp_path: Path
     own.kubectl("apply", "-f", "-", stdin=json.dumps(MODEL))
     uid = own.kubectl("get", "slmd/kept", "-o", "jsonpath={.metadata.uid}")
 
-    life.upgrade_and_roll_back(own, tmp_path)
+    life.upgrade_and_roll_back(own, tmp_path, lambda: use_newer_field(own))
+    assert own.kubectl("get", "slmd/kept", "-o", "jsonpath={.spec.newer}") == "used"
     values = life.uninstall(own, tmp_path)
     assert json.loads(values.read_text()) == json.loads(empty.read_text())
-    assert own.kubectl("get", "slmd/kept", "-o", "jsonpath={.metadata.uid}") == uid, "crds.keep is on"
+    assert own.kubectl("get", "slmd/kept", "-o", "jsonpath={.metadata.uid}") == uid, "Helm removes no CRD"
 
-    life.install(own, values)
+    life.install(own, values, release="another-name")
+    assert own.kubectl("get", "slmd/kept", "-o", "jsonpath={.metadata.uid}") == uid
+    assert len(life.left_behind(own, "another-name")) > 10
+    life.uninstall(own, tmp_path, "another-name")
+    life.plain_to_release(own, values)
     assert own.kubectl("get", "slmd/kept", "-o", "jsonpath={.metadata.uid}") == uid
     assert len(life.left_behind(own)) > 10
+
+
+def use_newer_field(own: ControlPlane) -> None:
+    own.kubectl("patch", "slmd/kept", "--type=merge", "--patch", '{"spec": {"newer": "used"}}')

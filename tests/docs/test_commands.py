@@ -27,6 +27,8 @@ RUN = {
     "make generate": "tests/unit/api/test_generated.py asks the same of what is kept",
     "make demo": "the demo itself; its path is tests/e2e/test_first_answer.py",
     "helm install": "tests/testbed/stage.py, for every test of tests/e2e",
+    "helm upgrade": "tests/chart/life.py, for tests/chart/test_life.py and tests/e2e/test_chart_life.py",
+    "helm show crds": "tests/chart/life.py, for tests/chart/test_life.py and tests/e2e/test_chart_life.py",
     "helm uninstall": "tests/e2e/test_chart_life.py",
     "kubectl annotate slmp": "tests/control_plane/test_profile_waits.py",
     "kubectl label node": "tests/testbed/stage.py",

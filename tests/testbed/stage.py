@@ -24,6 +24,7 @@ import yaml
 from tests.standin.deployment import GPU_NODE_LABEL, NAMESPACE, PROBE, objects
 from tests.standin.settings import Hardware
 
+from .cluster import apply_crds
 from .engine_cpu import SITE_PACKAGES, environment
 from .gotools import binary, cache_dir
 from .tiny_model import tiny_model
@@ -84,7 +85,8 @@ class Stage:
         self.wait_for_allocatable(WHOLE, gpus)
 
     def install_operator(self, *values: str, release: str = "slm-operator") -> None:
-        """Install the chart, as its users do."""
+        """Install the chart, as its users do, over whatever CRDs a kept cluster has."""
+        apply_crds(self.cluster, ROOT / "crds")
         # An image that was built again under its old name must not leave the old operator running.
         image = self.cluster.engine.docker("image", "inspect", "--format", "{{.Id}}", OPERATOR_IMAGE).strip()
         stand_ins = "config.profiling.device=Cpu"  # the GPUs here: a runtime that was to find one would rightly refuse

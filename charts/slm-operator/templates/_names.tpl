@@ -16,6 +16,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- define "slm.image" -}}
 {{- with .Values.image }}
-{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- $registry := $.Values.global.imageRegistry | default .registry }}
+{{- $name := ternary (printf "%s/%s" $registry .repository) .repository (ne $registry "") }}
+{{- if .digest }}{{ $name }}@{{ .digest }}{{ else }}{{ $name }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- end }}
+{{- end }}
+{{- define "slm.pullSecrets" -}}
+{{ concat .Values.imagePullSecrets .Values.global.imagePullSecrets | uniq | toJson }}
 {{- end }}

@@ -345,12 +345,12 @@ class Reason(StrEnum):
 
 KUBELET_WORDS = {
     "ErrImagePull": (
-        "the engine's image cannot be pulled",
-        "`spec.engine.image`, or its pull secret in `spec.podTemplate`",
+        "an image cannot be pulled: the engine's, or for a profile the operator's",
+        "`spec.engine.image` and its pull secret in `spec.podTemplate`; or in this namespace a Secret of the chart's `imagePullSecrets`",
     ),
     "ImagePullBackOff": (
-        "the engine's image cannot be pulled",
-        "`spec.engine.image`, or its pull secret in `spec.podTemplate`",
+        "an image cannot be pulled: the engine's, or for a profile the operator's",
+        "`spec.engine.image` and its pull secret in `spec.podTemplate`; or in this namespace a Secret of the chart's `imagePullSecrets`",
     ),
     "CrashLoopBackOff": ("the engine ends again and again", "`kubectl logs POD --previous`"),
     "CreateContainerError": (

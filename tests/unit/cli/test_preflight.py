@@ -60,7 +60,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("served", "API", {}, "ok", "slm-operator.io/v1alpha1 is served", ""),
     ("not served", "API", {"missing_kinds": ("SLMProfile",)}, "problem", "SLMProfile not known here", "install the chart"),
     ("the same", "CRDs", {}, "ok", "every field", ""),
-    ("older", "CRDs", {"schema": SchemaSeen(lacking=("a", "b", "c", "d"))}, "problem", "they lack a, b, c and 1 more", "helm upgrade"),
+    ("older", "CRDs", {"schema": SchemaSeen(lacking=("a", "b", "c", "d"))}, "problem", "they lack a, b, c and 1 more", "helm show crds"),
     ("newer", "CRDs", {"schema": SchemaSeen(unknown=("a",))}, "warning", "it does not know a", "install kubectl-slm"),
     ("unseen", "CRDs", {"schema": Unseen("get it")}, "warning", "no right to get it", "ask"),
     ("runs", "Operator", {}, "ok", "2 of 2 ready in namespace slm-system, version 0.1.0", ""),

@@ -135,3 +135,9 @@ def test_a_deployment_says_the_same_of_its_profile_when(made: Callable[[], Life]
     assert (said["Profiled"]["reason"], said["Ready"]["reason"]) == (reason, reason)
     assert life.says[2] in said["Profiled"]["message"]
     assert ("Stalled" in said, "Reconciling" in said) == (stalls, not stalls)
+
+
+def test_profile_pods_name_the_operators_pull_secrets() -> None:
+    life = Life(settings=Settings(profiling=Profiling(image_pull_secrets=("registry",))))
+    life.look()
+    assert life.manifest["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "registry"}]

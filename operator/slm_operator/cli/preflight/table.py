@@ -65,7 +65,7 @@ def _schema(facts: Facts) -> Answer | None:
     if schema.lacking:
         return problem(
             f"the CRDs are older than this command: they lack {some(schema.lacking)}",
-            "helm upgrade the chart, or kubectl apply --server-side -f crds/",
+            "bring those of this version: helm show crds CHART | kubectl apply --server-side --force-conflicts -f -",
         )
     if schema.unknown:
         return warning(
