@@ -8,7 +8,7 @@ RUN := .venv/bin/
 # Thousands of modules are imported again and again: half of what a run of the unit tests takes without bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env check test record demo generate cluster-up cluster-down sbom krew image
+.PHONY: help env check test record demo generate cluster-up cluster-down sbom krew image release
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -58,3 +58,6 @@ krew: env ## dist/slm.yaml and its archive: kubectl slm for krew; say RELEASES=U
 image: ## the operator's image for a release, on a base by digest: say TAG=NAME PYTHON=python:3.11-slim-bookworm@sha256:...
 	@[[ "$(TAG)" && "$(PYTHON)" =~ ^[^@]+@sha256:[0-9a-f]{64}$$ ]] || { echo "say TAG=REGISTRY/slm-operator:VERSION and PYTHON=python:3.11-slim-bookworm@sha256:DIGEST, as printed by: docker buildx imagetools inspect python:3.11-slim-bookworm" >&2; exit 2; }
 	docker build --build-arg "PYTHON=$(PYTHON)" --file images/operator/Dockerfile --tag "$(TAG)" .
+
+release: env ## build, sign and push a release: say REGISTRY, RELEASES, PYTHON, SIGN_KEY, CHART_KEYRING and CHART_KEY
+	@UV=$(UV) $(RUN)python -m hack.release

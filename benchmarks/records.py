@@ -147,6 +147,12 @@ RUNS: dict[str, Recorded] = {
         ),
         "mutation.json",
     ),
+    "release": Recorded(
+        "make release into an empty registry, broken off, gone on with, again; then an answer without the clone",
+        (*PYTEST, "tests/release"),
+        ("hack/release", "charts", "images/operator", "tests/release"),
+        "release.json",
+    ),
     "fuzz": Recorded(
         "22,500 specs at a real API server: refused with the form, or planned",
         (*PYTEST, "tests/fuzz", "-m", "record"),

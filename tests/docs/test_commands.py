@@ -27,6 +27,13 @@ RUN = {
     "make generate": "tests/unit/api/test_generated.py asks the same of what is kept",
     "make demo": "the demo itself; its path is tests/e2e/test_first_answer.py",
     "helm install": "tests/testbed/stage.py, for every test of tests/e2e",
+    "make release": "tests/release/test_release.py (`make record release`)",
+    "helm pull": "tests/release/test_release.py, by oras and by helm install",
+    "helm verify": "tests/release/test_release.py",
+    "cosign verify": "tests/release/test_release.py",
+    "sha256sum": "tests/release/test_release.py",
+    "oras cp": "hack/release/registry.py, from a folder",
+    "gpg": "tests/release/test_release.py",
     "helm upgrade": "tests/chart/life.py, for tests/chart/test_life.py and tests/e2e/test_chart_life.py",
     "helm show crds": "tests/chart/life.py, for tests/chart/test_life.py and tests/e2e/test_chart_life.py",
     "helm uninstall": "tests/e2e/test_chart_life.py",
@@ -81,7 +88,7 @@ def test_a_command_names_what_exists(block: Block, line: str) -> None:
             runtime._parser().parse_args(words[3 : words.index("--")])
     for word in words:
         if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", word) and not re.match(
-            r"(slm-operator\.io|profiles|REGISTRY|nvdp)/", word
+            r"(slm-operator\.io|profiles|REGISTRY|MIRROR|nvdp)/", word
         ):
             assert (ROOT / word.partition("=")[0]).exists(), word
 
@@ -101,7 +108,7 @@ def values_exist(words: list[str]) -> None:
         path, _, value = assignment.partition("=")
         nested: object = value.strip("{}").split(",") if value.startswith("{") else value
         for name in reversed(path.split(".")):
-            nested = {name: nested}
+            nested = {name.removesuffix("[0]"): [nested] if name.endswith("[0]") else nested}
         unknown = [error.message for error in schema.iter_errors(nested) if error.validator == "additionalProperties"]
         assert unknown == []
 

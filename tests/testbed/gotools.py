@@ -44,7 +44,7 @@ class Group:
     packages: dict[str, str]  # program -> its main package
     module: str  # the module whose version the programs report
     version_variables: tuple[str, ...] = ()  # linked in: "path.name={version}", also {major} and {minor}
-    on_demand: bool = False  # built when a test asks for it, not with everything: it takes ten minutes
+    on_demand: bool = False  # built when it is asked for, not with everything: few need it, or it takes ten minutes
 
     @property
     def folder(self) -> Path:
@@ -112,6 +112,19 @@ GROUPS = (
         "flux",
         {"kustomize-controller": "github.com/fluxcd/kustomize-controller"},
         "github.com/fluxcd/kustomize-controller",
+    ),
+    Group("oras", {"oras": "oras.land/oras/cmd/oras"}, "oras.land/oras", on_demand=True),
+    Group(
+        "registry",
+        {"registry": "github.com/distribution/distribution/v3/cmd/registry"},
+        "github.com/distribution/distribution/v3",
+        on_demand=True,
+    ),
+    Group(
+        "cosign",
+        {"cosign": "github.com/sigstore/cosign/v2/cmd/cosign"},
+        "github.com/sigstore/cosign/v2",
+        on_demand=True,
     ),
     # Late: the first test of tests/e2e asks for it, and whoever builds everything has something else to do meanwhile.
     Group(
