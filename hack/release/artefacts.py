@@ -29,6 +29,8 @@ SBOM, PROVENANCE, SUMS, SIGNATURE = "sbom.cdx.json", "provenance.intoto.json", "
 FILE_TYPES = {
     ".whl": "application/zip",
     ".gz": "application/gzip",
+    ".tgz": "application/gzip",
+    ".prov": "text/plain",
     ".yaml": "application/yaml",
     ".txt": "text/plain",
     ".json": "application/json",

@@ -1,4 +1,4 @@
-"""A version's section of CHANGELOG.md: what a release requires, and what Artifact Hub is told. Pure."""
+"""A version's section of CHANGELOG.md: what a release requires, and what Artifact Hub shows of it. Pure."""
 
 from __future__ import annotations
 

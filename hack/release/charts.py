@@ -1,4 +1,4 @@
-"""The chart as it is released: its image by digest, what Artifact Hub is told, packed, with its provenance by a PGP key."""
+"""The chart as it is released: its image by digest, what Artifact Hub shows, packed, with its provenance by a PGP key."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ ARTIFACT_TYPE = "application/vnd.slm-operator.release.v1"
 def write(folder: Path, chart: Path, releases: str, uv: str, epoch: str) -> None:
     """All files but the provenance and the sums, which name the others."""
     folder.mkdir(parents=True, exist_ok=True)
-    run([uv, "build", "--quiet", "--wheel", "--out-dir", str(folder)], SOURCE_DATE_EPOCH=epoch)
+    pinned = ("--build-constraints", "images/operator/build-requirements.txt", "--require-hashes")
+    run([uv, "build", "--quiet", "--wheel", *pinned, "--out-dir", str(folder)], SOURCE_DATE_EPOCH=epoch)
     (folder / ".gitignore").unlink(missing_ok=True)  # uv's
     objects = plain_manifests.objects(chart)
     (folder / INSTALL).write_text(yaml.safe_dump_all(objects, sort_keys=False, width=120))

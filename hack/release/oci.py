@@ -62,9 +62,9 @@ class Layout:
         """The image of an archive by `docker save`, of either format: layers packed, the configuration as it is."""
         os_name, _, architecture = platform.partition("/")
         with tarfile.open(saved) as archive:
-            (told,) = json.loads(_read(archive, "manifest.json"))
-            config = self.blob(_read(archive, told["Config"]), CONFIG)
-            layers = [self.blob(_packed(_read(archive, name)), LAYER) for name in told["Layers"]]
+            (listed,) = json.loads(_read(archive, "manifest.json"))
+            config = self.blob(_read(archive, listed["Config"]), CONFIG)
+            layers = [self.blob(_packed(_read(archive, name)), LAYER) for name in listed["Layers"]]
         return self.manifest(config, layers) | {"platform": {"os": os_name, "architecture": architecture}}
 
     def name(self, named: Mapping[str, Descriptor]) -> None:

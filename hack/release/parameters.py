@@ -1,4 +1,4 @@
-"""What a release is told: `make release NAME=VALUE ...`, which make hands on as the environment. Says what is missing."""
+"""What a release is given: `make release NAME=VALUE ...`, which make hands on as the environment. Says what is missing."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Facts:
     changes: str | None
     """The version's section of CHANGELOG.md; None: there is none."""
     stale: dict[str, str]
-    """Why each record that is older than what it guards is so."""
+    """Reason for each record that is older than what it guards."""
     published: tuple[str, ...]
     """Tags that the registry has of the chart."""
     base: str

@@ -92,7 +92,7 @@ def next_version(folder: Path) -> Path:
         crd["metadata"]["annotations"]["slm-operator.io/release"] = "0.1.1-next"
         spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
         spec["properties"]["newer"] = {"type": "string", "description": "description of newer"}
-        path.write_text(yaml.safe_dump(crd, sort_keys=False))
+        path.write_text(yaml.safe_dump(crd, sort_keys=False, explicit_start=True))
     return copy
 
 
