@@ -197,7 +197,7 @@ class Values(Part):
     image: Image = Image()
     """Image of the operator. Profile pods take the runtime from the same image."""
     image_pull_secrets: list[PullSecret] = []
-    """Secrets for pulling it, as in a pod: [{name: registry}]. Profile pods name them too: a Secret of that name must be in their namespace."""
+    """Secrets for pulling it, as in a pod: [{name: registry}]. Profile pods and packs name them too: a Secret of that name must be in their namespace."""
     replicas: Annotated[int, Field(ge=0, le=10)] = 2
     """Replicas of the operator. One acts (Lease), the others stand by."""
     config: Settings = Settings()

@@ -44,7 +44,7 @@ class Profiling(Part):
     image: str = "slm-operator:dev"
     """Image with the runtime zipapp, used by the profile pod's init container. The chart sets the operator's own."""
     image_pull_secrets: tuple[str, ...] = ()
-    """Secrets by which a profile pod pulls that image, each in the pod's own namespace. The chart sets those of the operator."""
+    """Secrets by which profile pods and packs pull that image, each in the pod's own namespace. The chart sets those of the operator."""
     concurrent: Annotated[int, Field(ge=0, le=100)] = 2
     """Profiles that may run at once in the cluster. 0 measures nothing."""
     device: Literal["Gpu", "Cpu"] = "Gpu"

@@ -22,6 +22,7 @@ import pytest
 
 from hack.release.artefacts import ARTEFACTS, CHART, IMAGE
 from tests.e2e.light import applied, import_profile, light, wait_until_ready
+from tests.testbed.docker_engine import docker_engine
 from tests.testbed.docker_images import PYTHON, ensure_base
 from tests.testbed.gotools import binary
 from tests.testbed.stage import LIGHT_IMAGE, STANDIN_IMAGE, Stage
@@ -74,12 +75,15 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(kind_cluster: KindCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A clone of the commit, keys, an empty registry, and the operator's base in it by digest."""
     folder = tmp_path_factory.mktemp("release")
-    with registry(folder / "registry") as port, wire(port) as between:
-        engine, base = kind_cluster.engine, f"localhost:{between.port}/python:3.11"
-        ensure_base(engine, PYTHON)
+    with docker_engine() as engine, registry(folder / "registry") as port, wire(port) as between:
+        base = f"localhost:{between.port}/python:3.11"
+        if engine.private:
+            ensure_base(engine, PYTHON)
+        else:
+            engine.docker("pull", PYTHON)
         engine.docker("tag", PYTHON, base)
         engine.docker("push", base)
         digest = quiet(binary("oras"), "resolve", "--plain-http", base).stdout.strip()

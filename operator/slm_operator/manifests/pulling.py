@@ -1,4 +1,4 @@
-"""Pods that start from the operator's own image, in namespaces that know nothing of its registry.
+"""Pods that start from the operator's own image, in namespaces that know nothing of its registry: profiles and packs.
 
 They name the operator's pull secrets, which whoever administers the namespace puts there: to copy a Secret would need a
 right to read them. A name that is not there is no fault, the kubelet then pulls without.
@@ -6,7 +6,7 @@ right to read them. A name that is not there is no fault, the kubelet then pulls
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from slm_operator.manifests.metadata import Manifest
 
 
-def pulled_with(workload: Manifest, secrets: Iterable[str]) -> Manifest:
-    """A Job or Deployment whose pods name these secrets too, after those of the podTemplate."""
-    template = workload["spec"]["template"]
+def pulled_with(template: dict[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
+    """A pod's template that names these secrets too, after those of the podTemplate."""
     given = template["spec"].get("imagePullSecrets", [])
     more = [{"name": name} for name in secrets if {"name": name} not in given]
-    if not more:
-        return workload
-    pod = template["spec"] | {"imagePullSecrets": [*given, *more]}
-    return workload | {"spec": workload["spec"] | {"template": template | {"spec": pod}}}
+    return template | {"spec": template["spec"] | {"imagePullSecrets": [*given, *more]}} if more else template
+
+
+def job_pulled_with(job: Manifest, secrets: Iterable[str]) -> Manifest:
+    """A Job whose pod names them."""
+    return job | {"spec": job["spec"] | {"template": pulled_with(job["spec"]["template"], secrets)}}

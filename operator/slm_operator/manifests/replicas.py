@@ -20,6 +20,7 @@ from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, labels, of_deployment, selector_labels, serves_value
 from slm_operator.manifests.overlay import merge
 from slm_operator.manifests.pack import affinity, pack_spec, with_pack_resources
+from slm_operator.manifests.pulling import pulled_with
 from slm_operator.manifests.resources import resources
 from slm_operator.manifests.served import ServedPack
 from slm_operator.partitioning import partitioning_of
@@ -111,7 +112,9 @@ def pod_template(
         | anywhere,
     }
     merged: dict[str, Any] = merge(template, spec.pod_template or {})
-    return with_pack_resources(merged, spec, serving) if packed else merged
+    if means is None or not packed:
+        return merged
+    return pulled_with(with_pack_resources(merged, spec, serving), means.pull_secrets)
 
 
 def _engine_spec(spec: SLMDeploymentSpec, serving: Serving, served_name: str) -> tuple[dict[str, str], dict[str, Any]]:
@@ -150,7 +153,7 @@ def served_pack(
 ) -> ServedPack:
     """A pack's pod and its means: those that it has, while nothing else changes it, else these."""
     of_nothing = means.model_copy(update=dict.fromkeys(("supervisor_image", "router_image"), ""))
-    of_nothing = of_nothing.model_copy(update={"device": "gpu", "product_labels": {}})
+    of_nothing = of_nothing.model_copy(update={"device": "gpu", "product_labels": {}, "pull_secrets": ()})
     pod = digest(pod_template(deployment, spec, serving, "", of_nothing))
     if former is not None and former.pack is not None and former.pack.pod == pod:
         return former.pack

@@ -29,6 +29,8 @@ class PackMeans(Part):
     """Image of HAProxy."""
     device: Literal["gpu", "cpu"] = "gpu"
     """What the supervisor is to find; `cpu` only where the GPUs are stand-ins."""
+    pull_secrets: tuple[str, ...] = ()
+    """Names of the Secrets by which the first is pulled."""
     product_labels: dict[str, str] = Field(default={})
     """Value of each further label of nodes that tells this product."""
 

@@ -120,9 +120,16 @@ def test_a_stand_in_gpu_is_bound_to_no_product() -> None:
     assert "--gpu-product" not in engines(made)["args"]
 
 
+def test_a_pack_names_the_operators_pull_secrets() -> None:
+    made = template(means=MEANS.model_copy(update={"pull_secrets": ("registry",)}))
+    assert made["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    assert "imagePullSecrets" not in template(means=MEANS)["spec"]
+
+
 NEWER = PackMeans(
     supervisor_image="registry/operator@sha256:c",
     router_image="registry/haproxy@sha256:d",
+    pull_secrets=("registry",),
     product_labels={"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"},
 )
 

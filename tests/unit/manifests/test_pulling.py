@@ -20,10 +20,9 @@ OURS, TEAMS = {"name": "ours"}, {"name": "teams"}
     ids=["none", "another", "the same"],
 )
 def test_operators_secrets_follow_those_of_the_template(given: dict[str, Any], pulled: dict[str, Any]) -> None:
-    workload = {"spec": {"backoffLimit": 0, "template": {"spec": given}}}
-    assert pulled_with(workload, ["ours"]) == {"spec": {"backoffLimit": 0, "template": {"spec": pulled}}}
+    assert pulled_with({"spec": given, "metadata": {}}, ["ours"]) == {"spec": pulled, "metadata": {}}
 
 
 def test_without_secrets_nothing_changes() -> None:
-    workload = {"spec": {"template": {"spec": {}}}}
-    assert pulled_with(workload, ()) is workload
+    template: dict[str, Any] = {"spec": {}}
+    assert pulled_with(template, ()) is template

@@ -56,6 +56,7 @@ def means_of(product: str, settings: Settings) -> PackMeans:
     return PackMeans(
         supervisor_image=settings.packs.supervisor_image or settings.profiling.image,
         router_image=settings.packs.router_image,
+        pull_secrets=settings.profiling.image_pull_secrets,
         device="cpu" if settings.profiling.device == "Cpu" else "gpu",
         product_labels={label: value for label, value in labels if value is not None},
     )
