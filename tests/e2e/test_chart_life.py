@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chart import life
+from tests.chart.helm import CHART
 
 from .light import applied, light, wait_for_reason
 
@@ -39,6 +40,7 @@ def test_upgrade_rollback_uninstall_and_return(stage: Stage, waiting: str, tmp_p
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["status"]["conditions"] == before["status"]["conditions"]
 
+    life.bring_crds(stage.cluster, CHART)  # other tests know no newer field
     life.install(stage.cluster, values)
     stage.cluster.kubectl("patch", "slmd", waiting, "--namespace", NAMESPACE, "--type=merge", "--patch", SCALED)
     wanted = "--for=jsonpath={.status.observedGeneration}=2"
