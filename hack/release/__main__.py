@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hack.release import facts, parameters, preconditions
-from hack.release.build import FOLDER, build
+from hack.release.build import FOLDER, build, kept
 from hack.release.charts import address
 from hack.release.pages import GithubPage
 from hack.release.parameters import KEYLESS
@@ -45,7 +45,14 @@ def _release(given: Parameters, registry: Registry) -> int:
     found = facts.gather(given, registry)
     if said := preconditions.refusals(found, allow_stale=given.allow_stale):
         return _refused(said)
-    digests = build(given, facts.commit(found), os.environ.get("UV", "uv"), _say)
+    commit = facts.commit(found)
+    digests = kept(given, commit)
+    if digests is None and found.version in found.published:
+        return _refused((preconditions.is_spent(found.version),))
+    if digests is None:
+        digests = build(given, commit, os.environ.get("UV", "uv"), _say)
+    else:
+        _say(f"dist/release is of this commit already: {commit.sha[:12]}")
     page = GithubPage.of(given.releases, found.version)
     if page is not None:
         page.offer(FOLDER)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hack.release.parameters import Parameters
 
 FOLDER = ROOT / "dist" / "release"
+SEAL = "built.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,18 +43,21 @@ class Commit:
     stale: Mapping[str, str]
 
 
+def kept(parameters: Parameters, commit: Commit) -> dict[str, str] | None:
+    """Digest by artefact's name of what was built of this commit by these parameters, if it is still there."""
+    sealed = FOLDER / SEAL
+    if not sealed.exists() or (found := json.loads(sealed.read_text()))["of"] != _of(parameters, commit):
+        return None
+    digests: dict[str, str] = found["digests"]
+    return digests
+
+
 def build(parameters: Parameters, commit: Commit, uv: str, say: Callable[[str], None]) -> dict[str, str]:
-    """Digest by artefact's name, built unless it is there already."""
-    sealed = FOLDER / "built.json"
-    of = _of(parameters, commit)
-    if sealed.exists() and (kept := json.loads(sealed.read_text()))["of"] == of:
-        say(f"dist/release is of this commit already: {commit.sha[:12]}")
-        digests: dict[str, str] = kept["digests"]
-        return digests
+    """Digest by artefact's name, of what is built anew."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     digests = _built(parameters, commit, uv, say)
     (FOLDER / "notes.md").write_text(commit.changes + "\n")
-    sealed.write_text(json.dumps({"of": of, "digests": digests}, indent=1) + "\n")
+    (FOLDER / SEAL).write_text(json.dumps({"of": _of(parameters, commit), "digests": digests}, indent=1) + "\n")
     return digests
 
 

@@ -69,7 +69,8 @@ def missing(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _missing(environment: Mapping[str, str]) -> Iterator[str]:
-    yield from (f"{name} is not given: say {what}" for name, what in REQUIRED.items() if not environment.get(name))
+    given = {name for name, text in environment.items() if text.removeprefix(BASE64)}
+    yield from (f"{name} is not given: say {what}" for name, what in REQUIRED.items() if name not in given)
     if bool(environment.get("REGISTRY_USER")) != bool(environment.get("REGISTRY_PASSWORD")):
         yield "REGISTRY_USER and REGISTRY_PASSWORD go together: give both, or neither and use docker login"
 

@@ -42,6 +42,14 @@ def refusals(facts: Facts, *, allow_stale: bool) -> tuple[str, ...]:
     return (*_of_the_version(facts), *_of_the_tree(facts, allow_stale=allow_stale))
 
 
+def is_spent(version: str) -> str:
+    """Why a version that is published cannot be built once more: docker writes times, so it would be other bytes."""
+    return (
+        f"the registry has {version} already, and what dist/release has here is not what was pushed (another commit, other "
+        "parameters, or nothing): go on where that dist/release is, or raise the version; no tag is ever moved"
+    )
+
+
 def _of_the_version(facts: Facts) -> Iterator[str]:
     version = facts.version
     if VERSION.fullmatch(version) is None:

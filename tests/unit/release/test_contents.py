@@ -139,6 +139,8 @@ def test_every_missing_parameter_is_named_with_an_example() -> None:
     assert len(said) == len(parameters.REQUIRED) + 1
     assert all(name in "\n".join(said) for name in (*parameters.REQUIRED, "REGISTRY_PASSWORD"))
     assert parameters.missing(GIVEN) == ()
+    (secret,) = parameters.missing(GIVEN | {"CHART_KEYRING": "base64:"})
+    assert "CHART_KEYRING is not given" in secret, "a secret that a repository lacks is empty"
 
 
 def test_parameters_are_read_as_they_are_given() -> None:
