@@ -14,6 +14,8 @@ from tests.testbed.stage import LIGHT_IMAGE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from slm_core.measurements import MeasurementDocument
+
     from tests.testbed.stage import Stage
 
 
@@ -46,9 +48,15 @@ def light(name: str, **spec: Any) -> dict[str, Any]:
     return build.manifest("SLMDeployment", name, merged)
 
 
-def import_profile(stage: Stage, namespace: str, name: str = "imported", model: str = "pvc://models/opt-tiny") -> None:
+def import_profile(
+    stage: Stage,
+    namespace: str,
+    name: str = "imported",
+    model: str = "pvc://models/opt-tiny",
+    document: MeasurementDocument | None = None,
+) -> None:
     """An SLMProfile from a published sweep, so that nothing has to be measured."""
-    spec = {"model": {"uri": model}, "measurements": to_json(build.imported())}
+    spec = {"model": {"uri": model}, "measurements": to_json(document or build.imported())}
     stage.apply(build.manifest("SLMProfile", name, spec, namespace=namespace))
 
 

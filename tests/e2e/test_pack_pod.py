@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import builders as build
 from tests.standin.deployment import GPU_NODE_LABEL, objects
 from tests.standin.deployment import NAMESPACE as PLUGIN_NAMESPACE
 from tests.testbed.stage import STANDIN_IMAGE
@@ -39,7 +40,7 @@ def bare(stage: Stage) -> Iterator[Stage]:
     kubectl("create", "namespace", NAMESPACE)
     kubectl("label", "namespace", NAMESPACE, RESTRICTED)
     stage.provide_model(NAMESPACE)
-    import_profile(stage, NAMESPACE)
+    import_profile(stage, NAMESPACE, document=build.published("opt-1.3b"))  # with a ledger: a pack needs its KV bytes
     place_client(stage)
     yield stage
     kubectl("delete", "namespace", POD)

@@ -85,6 +85,12 @@ def imported() -> Raw:
     return {"model": {"uri": "pvc://models/opt"}, "measurements": to_json(documents.imported())}
 
 
+@cache
+def imported_with_ledger() -> Raw:
+    """The same, with what tells the KV bytes of engines in one pod."""
+    return {"model": {"uri": "pvc://models/opt"}, "measurements": to_json(documents.published("opt-1.3b"))}
+
+
 @dataclass(slots=True)
 class People:
     """Everybody who is not a controller."""
@@ -109,7 +115,7 @@ class People:
         key = Key(namespace, name)
         self.world.tell("user", f"wants {'a pack' if replicas is None else replicas} x {name}, {WAYS[sharing]}")
         if key not in self.world.deployments and key not in self.world.profiles:
-            self._applies_profile(key, imported())
+            self._applies_profile(key, imported_with_ledger() if WAYS[sharing] in PACKS else imported())
         self._applies(key, wish(name, sharing, replicas))
 
     def asks(self, name: str, sharing: int, replicas: int, input_tokens: int) -> None:

@@ -171,6 +171,12 @@ class Reason(StrEnum):
         "what was measured is in doubt, or all but B=1: there is nothing to choose among; the message says why",
         "do what the message says, then measure again: delete the profile",
     )
+    KV_UNKNOWN = (
+        "KvUnknown",
+        Group.STOPPED,
+        "a pack in a pod needs the KV bytes of each engine, and what was imported has no memory ledger to tell them: engines that start beside each other would mis-size their pools",
+        "have it measured here (remove `spec.profiling.profileRef`, or delete the imported profile), or set `spec.sharing.partitioning: NodeSlices`",
+    )
     UNREADABLE_RESULT = (
         "UnreadableResult",
         Group.STOPPED,

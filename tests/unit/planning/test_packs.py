@@ -28,7 +28,8 @@ PACK_2 = replace(build.MPS_2, in_one_pod=True)
 def view(replicas: int = 2, spec: dict[str, Any] | None = None, **more: Any) -> DeploymentView:
     asked = TWO_PER_GPU | {"replicas": replicas} | (spec or {})
     given = Assignment(slots=replicas, slice_class=PACK_2)
-    return replace(measured(asked, **more), assignment=given)
+    known = build.profile(build.deployment(spec=asked), build.published("opt-1.3b"))
+    return replace(measured(asked, **({"profile": known} | more)), assignment=given)
 
 
 def workload(pods: int = 1, **changed: Any) -> WorkloadRecord:
@@ -184,3 +185,11 @@ def test_a_drain_is_held_by_nobody_who_sees_no_node() -> None:
     of = view(2, workload=workload(1), pods=(SERVING,))
     made = plan_deployment(of, namespaced, build.NOW)
     assert applied(made)["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+
+
+def test_a_pack_whose_kv_bytes_nobody_knows_is_not_started() -> None:
+    unknown = view(2, profile=build.profile(build.deployment(spec=TWO_PER_GPU), build.imported()))
+    said = {one["type"]: one for one in status(plan(unknown))["conditions"]}
+    assert (said["Ready"]["reason"], said["Stalled"]["status"]) == ("KvUnknown", "True")
+    assert "set spec.sharing.partitioning to NodeSlices" in said["Ready"]["message"]
+    assert "Deployment" not in applied(plan(unknown))

@@ -226,6 +226,12 @@ def _served(
 def _refused_in_one_pod(spec: SLMDeploymentSpec, advice: Advice, assignment: Assignment | None) -> Finding | None:
     if not is_pack(assignment) or advice.configuration.engines_per_gpu == 1:
         return None
+    if advice.configuration.kv_cache_bytes is None:
+        message = (
+            "its measurements have no memory ledger, so the KV bytes of engines in one pod are not known: have it measured here, "
+            "or set spec.sharing.partitioning to NodeSlices"
+        )
+        return Finding(type=Condition.AVAILABLE, holds=False, reason=Reason.KV_UNKNOWN, message=message, stalls=True)
     wrong = "; ".join(refused_in_a_pack(spec.pod_template or {}))
     if not wrong:
         return None
