@@ -54,6 +54,8 @@ PACK_PORTS = frozenset(
     {HTTP_PORT, STATUS_PORT, ROUTER_METRICS_PORT, AGENT_PORT, *range(FIRST_ENGINE_PORT, FIRST_ENGINE_PORT + 64)}
 )
 """Ports of a pack's pod, which its containers share."""
+_SANDBOXES = frozenset({"gvisor", "runsc"})
+"""Runtime classes of gVisor; GKE Sandbox has the first."""
 _PACK_VOLUMES = frozenset({RUNTIME_CONTAINER, ROUTER_CONTAINER})
 _APPENDED = frozenset({"tolerations"})
 _INSTEAD_OF_MPS = "or set spec.sharing.mode to Auto, TimeSlicing or Exclusive"
@@ -202,6 +204,11 @@ def refused_in_a_pack(overlay: dict[str, Any]) -> tuple[str, ...]:
 
 def _in_a_pack(spec: dict[str, Any]) -> Iterator[str]:
     where = "spec.podTemplate.spec"
+    if spec.get("runtimeClassName") in _SANDBOXES:
+        yield (
+            f"{where}.runtimeClassName: nobody has seen engines share a GPU in a sandbox ({spec['runtimeClassName']}): leave it out, or "
+            "set spec.sharing.enginesPerGpu to 1"
+        )
     if spec.get("hostNetwork"):
         yield f"{where}.hostNetwork: two packs on a node would want the same ports: leave it out"
     for part in ("containers", "initContainers"):

@@ -17,9 +17,17 @@ _NOT_CREATED = frozenset({"CreateContainerError", "RunContainerError", "StartErr
 """Words of kubelet and runtimes for a container that could not be made: NVIDIA's hook tells why in their message."""
 
 
+_NEEDS_PYTHON = (
+    "a pack's supervisor needs python3 (3.11 or newer) with aiohttp in spec.engine.image, as vLLM's own image has them, and a driver "
+    "that is new enough for it; spec.sharing.partitioning: NodeSlices needs no Python"
+)
+
+
 def remedy(pod: PodRecord, engine: EngineSpec | None) -> str | None:
     """What helps, where the cause is known."""
     for cause in (pod.terminated, pod.waiting):
+        if cause is not None and pod.engines > 1 and cause.reason in _NOT_CREATED:
+            return _NEEDS_PYTHON
         found = _of(cause, engine) if cause is not None else None
         if found is not None:
             return found

@@ -174,6 +174,7 @@ def test_one_engine_on_any_node_has_no_router() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a sandbox": ({"runtimeClassName": "gvisor"}, "engines share a GPU in a sandbox (gvisor)"),
     "the host's network": ({"hostNetwork": True}, "hostNetwork"),
     "a container on the router's port": (
         {"containers": [{"name": "proxy", "image": "x", "ports": [{"containerPort": 8000}]}]},

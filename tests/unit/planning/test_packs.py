@@ -13,6 +13,7 @@ from slm_operator.planning.deployment.packs import engines_per_pod
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.views import Assignment
+from slm_operator.watch.records import Cause
 
 from tests import builders as build
 
@@ -193,3 +194,48 @@ def test_a_pack_whose_kv_bytes_nobody_knows_is_not_started() -> None:
     assert (said["Ready"]["reason"], said["Stalled"]["status"]) == ("KvUnknown", "True")
     assert "set spec.sharing.partitioning to NodeSlices" in said["Ready"]["message"]
     assert "Deployment" not in applied(plan(unknown))
+
+
+FAILS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
+    "an image without Python": (
+        {"waiting": Cause("RunContainerError", 'exec: "python3": executable file not found'), "restarts": 1},
+        "RunContainerError",
+        ("python3 (3.11 or newer) with aiohttp",),
+    ),
+    "the memory of one engine": (
+        {"terminated": Cause("OOMKilled", "engine 1 has grown", 137, "raise its memory"), "restarts": 1},
+        "EngineEnded",
+        ("OOMKilled (exit code 137): engine 1 has grown", "raise its memory"),
+    ),
+    "a slice where a whole GPU was asked for": (
+        {"terminated": Cause("GpuPartitioned", "H100 is in MIG mode", 33, "disable MIG"), "restarts": 2},
+        "EngineEnded",
+        ("GpuPartitioned", "disable MIG"),
+    ),
+    "a router that ends again and again": (
+        {"waiting": Cause("CrashLoopBackOff", "back-off restarting failed container=router"), "restarts": 0},
+        "CrashLoopBackOff",
+        ("container=router",),
+    ),
+    "a node with too few CPUs": (
+        {"node": None, "unscheduled_because": "0/1 nodes are available: 1 Insufficient cpu"},
+        "Unschedulable",
+        ("Insufficient cpu",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAILS)
+def test_a_pack_that_does_not_answer_says_what_helps(case: str) -> None:
+    changed, reason, words = FAILS[case]
+    of = view(2, workload=workload(1, updated=1, ready=0), pods=(replace(pod(), **changed),))
+    said = next(one for one in status(plan(of))["conditions"] if one["type"] == "Available")
+    assert (said["status"], said["reason"]) == ("False", reason)
+    assert all(word in said["message"] for word in words), said["message"]
+
+
+def test_a_quota_below_the_pack_is_said() -> None:
+    stalled = workload(1, existing=0, updated=0, ready=0, stalled_because='pods "chat-1" is forbidden: exceeded quota')
+    said = next(one for one in status(plan(view(2, workload=stalled)))["conditions"] if one["type"] == "Available")
+    assert said["reason"] == "Stalled"
+    assert "exceeded quota" in said["message"]

@@ -22,7 +22,8 @@ from slm_operator.cli.inputs.manifests import deployment
 from slm_operator.cli.inputs.models import model
 from slm_operator.cli.inputs.profile_of import Found, profile_of
 from slm_operator.cli.inputs.question import advice_on
-from slm_operator.cli.render.story import show_unmeasured
+from slm_operator.cli.render.packs import divided
+from slm_operator.cli.render.story import show_sentence, show_unmeasured
 from slm_operator.estimator.estimate import Subject, advise_unmeasured, estimate_ledger
 from slm_operator.estimator.gpus import find_accelerator
 from slm_operator.planning.deployment.advising import as_asked, settings_of, slo_of
@@ -44,12 +45,10 @@ def run(arguments: Namespace) -> int:
     if document is None:
         show_unmeasured(found, spec)
         return 0
-    show(
-        advice_on(as_asked(spec, document), slo_of(spec.slo), settings_of(spec)),
-        document.ledger,
-        engine_of(spec.engine.command),
-        arguments.output,
-    )
+    advice = advice_on(as_asked(spec, document), slo_of(spec.slo), settings_of(spec))
+    show(advice, document.ledger, engine_of(spec.engine.command), arguments.output)
+    if arguments.output == "table" and (sentence := divided(spec, advice, document.ledger)) is not None:
+        show_sentence(sentence)
     return 0
 
 

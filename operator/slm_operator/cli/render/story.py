@@ -75,6 +75,13 @@ def _show_advice_status(advice: AdviceStatus) -> None:
         out.print(Text(f"{left_out} more were considered: `kubectl slm report` draws all of them", style="dim"))
 
 
+def show_sentence(sentence: str) -> None:
+    """One more, below an answer."""
+    out = console()
+    out.print()
+    out.print(Text(sentence))
+
+
 def show_unmeasured(found: Found, spec: SLMDeploymentSpec) -> None:
     """What would happen first: measuring, or waiting for it or for an import."""
     out = console()
