@@ -12,7 +12,7 @@ from slm_operator.planning.actions import ScaleWorkload
 from slm_operator.planning.deployment.packs import engines_per_pod
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
-from slm_operator.planning.views import Assignment
+from slm_operator.planning.views import Assignment, Chosen
 from slm_operator.watch.records import Cause
 
 from tests import builders as build
@@ -239,3 +239,15 @@ def test_a_quota_below_the_pack_is_said() -> None:
     said = next(one for one in status(plan(view(2, workload=stalled)))["conditions"] if one["type"] == "Available")
     assert said["reason"] == "Stalled"
     assert "exceeded quota" in said["message"]
+
+
+def test_why_a_gpu_is_divided_so_is_said_while_it_is() -> None:
+    none_fits = Chosen(reason=names.Choice.NO_NODE_FITS, because="no node opted in")
+    as_before = Chosen(reason=names.Choice.AS_BEFORE, because="its engines run so")
+    first = view(2, workload=workload(1), pods=(pod(),))
+    first = replace(first, assignment=Assignment(slots=2, slice_class=PACK_2, chosen=none_fits))
+    later = replace(first, assignment=Assignment(slots=2, slice_class=PACK_2, chosen=as_before))
+    told = replace(later, deployment=replace(later.deployment, status=status(plan(first))))
+    assert status(plan(later))["sharing"]["reason"] == "AsBefore", "nobody knows why any more"
+    said = status(plan(told))["sharing"]
+    assert said == {"partitioning": "PackPod", "reason": "NoNodeFits", "message": "no node opted in", "pods": 1}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api.conditions import conditions, waiting
-from slm_operator.api.names import Condition
+from slm_operator.api.names import Choice, Condition
 from slm_operator.manifests.metadata import child_name, selector_labels
 from slm_operator.manifests.replicas import advice_digest
 from slm_operator.partitioning import partitioning_of
@@ -103,11 +103,10 @@ def _sharing(view: DeploymentView, story: Story) -> dict[str, Any] | None:
         return former or None
     if answer.chosen is None or answer.slice_class.is_whole:
         return None
-    sharing = {
-        "partitioning": partitioning_of(answer.slice_class).name,
-        "reason": str(answer.chosen.reason),
-        "message": answer.chosen.because,
-    }
+    name, chosen = partitioning_of(answer.slice_class).name, answer.chosen
+    sharing = {"partitioning": name, "reason": str(chosen.reason), "message": chosen.because}
+    if chosen.reason is Choice.AS_BEFORE and former.get("partitioning") == name:  # why it was chosen first tells more
+        sharing = {field: former[field] for field in sharing}
     in_packs = view.workload is not None and engines_per_pod(view.workload) > 1
     return sharing | ({"pods": view.workload.existing} if view.workload is not None and in_packs else {})
 
