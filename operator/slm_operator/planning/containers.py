@@ -18,7 +18,7 @@ _NOT_CREATED = frozenset({"CreateContainerError", "RunContainerError", "StartErr
 
 
 _NEEDS_PYTHON = (
-    "a pack's supervisor needs python3 (3.11 or newer) with aiohttp in spec.engine.image, as vLLM's own image has them, and a driver "
+    "a pack's supervisor needs python3 (3.11 or newer) with aiohttp in spec.engine.image, as the engine's own image has them, and a driver "
     "that is new enough for it; spec.sharing.partitioning: NodeSlices needs no Python"
 )
 
