@@ -35,8 +35,10 @@ def pack_serving(mode: SharingMode, per_gpu: int, **more: Any) -> Serving:
     )
 
 
-def replica_fleet(of: Serving, count: int = 1, profile: str = "p", **more: Any) -> Fleet:
-    """So many replicas of it, anywhere."""
+def replica_fleet(
+    of: Serving, count: int = 1, profile: str = "p", *, spare_slot: bool = False, **changed: Any
+) -> Fleet:
+    """So many replicas of it, anywhere, as the first versions made them. `changed`: of what they were made from."""
     configuration = ConfigurationStatus(
         batch_size=of.batch_size,
         kv_cache_bytes=of.kv_bytes,
@@ -44,5 +46,6 @@ def replica_fleet(of: Serving, count: int = 1, profile: str = "p", **more: Any) 
         engines_per_gpu=of.engines_per_gpu,
         sharing_mode=of.sharing_mode.value,
     )
-    served = Served(profile=profile, digest=advice_digest(of), source="Measured", configuration=configuration)
-    return Fleet(count=count, served=served, opt_in_label=names.OPT_IN_LABEL, **more)
+    made_from = {"profile": profile, "digest": advice_digest(of), "source": "Measured", "configuration": configuration}
+    served = Served.model_validate(made_from | changed)
+    return Fleet(count=count, served=served, opt_in_label=names.OPT_IN_LABEL, spare_slot=spare_slot)

@@ -94,7 +94,7 @@ class AcceleratorSpec(Part):
 
     model_config = validations(SELECTS_NO_MARKS)
     products: Annotated[list[Product], Field(max_length=1)] = []
-    """GPU product as in the node label nvidia.com/gpu.product; one at most. Default: any, the most frequent one first."""
+    """GPU product as in the node label nvidia.com/gpu.product; one at most. Default: the one that was measured; where none was, the one with the most free GPUs is."""
     node_selector: NodeSelector = {}
     """Further labels that a node must carry."""
     tolerations: Annotated[list[AllowedToleration], Field(max_length=32, json_schema_extra=ATOMIC)] = []

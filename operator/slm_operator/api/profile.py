@@ -30,7 +30,7 @@ class GpuSpec(Part):
 
     model_config = validations(SELECTS_NO_MARKS)
     product: Product | None = None
-    """GPU product as in the node label nvidia.com/gpu.product. Default: any."""
+    """GPU product as in the node label nvidia.com/gpu.product. Default: the one with the most free GPUs when it is measured."""
     node_selector: NodeSelector = {}
     """Further labels that the node must carry."""
     tolerations: Annotated[list[AllowedToleration], Field(max_length=32, json_schema_extra=ATOMIC)] = []

@@ -177,6 +177,12 @@ class Reason(StrEnum):
         "a pack in a pod needs the KV bytes of each engine, and what was imported has no memory ledger to tell them: engines that start beside each other would mis-size their pools",
         "have it measured here (remove `spec.profiling.profileRef`, or delete the imported profile), or set `spec.sharing.partitioning: NodeSlices`",
     )
+    OTHER_PRODUCT = (
+        "OtherProduct",
+        Group.STOPPED,
+        "the profile was measured on another GPU product than `spec.accelerator.products` names",
+        "name the one that was measured, or have the other measured: the message has both",
+    )
     UNREADABLE_RESULT = (
         "UnreadableResult",
         Group.STOPPED,

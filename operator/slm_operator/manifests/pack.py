@@ -39,6 +39,7 @@ from slm_operator.manifests.resources import engine_resources, pack_resources, r
 from slm_operator.manifests.router import Router, router_config
 from slm_operator.manifests.runtime_copy import RUNTIME, RUNTIME_MOUNT, runtime_container, runtime_volume
 from slm_operator.partitioning.pack_pod import PACK_POD, product_terms
+from slm_operator.partitioning.whole_gpus import ONLY_WHOLE
 from slm_operator.quantity import amount, cpu_quantity
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.manifests.engine import Serving
     from slm_operator.manifests.served import PackMeans
+    from slm_operator.partitioning.whole_gpus import Expression
 
 ALIVE_SECONDS = 300
 """Until the supervisor answers: its image is there by then, and it looks at device and model first."""
@@ -155,14 +157,13 @@ def supervisor_args(spec: SLMDeploymentSpec, serving: Serving, served_name: str,
     return ["serve", *said, *left_out, *SUPERVISOR_WORDS, "--", *own]
 
 
-def affinity(spec: SLMDeploymentSpec, serving: Serving, means: PackMeans) -> dict[str, Any]:
-    """What binds a pod to the GPU product that was measured, or asked for."""
+def pack_terms(spec: SLMDeploymentSpec, serving: Serving, means: PackMeans) -> tuple[tuple[Expression, ...], ...]:
+    """Terms of which its node must meet one: of the product that was measured, and with whole GPUs."""
     product = spec.accelerator.product or (serving.pack_on.gpu_product if serving.pack_on is not None else CPU)
     if product == CPU or means.device == "cpu":
-        return {}
-    terms = product_terms(product, means.product_labels)
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
-    return {"affinity": {"nodeAffinity": required}}
+        return ONLY_WHOLE
+    of_product = [one["matchExpressions"] for one in product_terms(product, means.product_labels)]
+    return tuple((*one, *whole) for one in of_product for whole in ONLY_WHOLE)
 
 
 def _router(health: str, image: str) -> dict[str, Any]:

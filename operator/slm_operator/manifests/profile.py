@@ -23,13 +23,14 @@ from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, job_name, label_value, owner
 from slm_operator.manifests.model import model_source
+from slm_operator.manifests.node_affinity import required
 from slm_operator.manifests.overlay import merge
 from slm_operator.manifests.profile_key import profile_key
 from slm_operator.manifests.question import searched
 from slm_operator.manifests.resources import engine_resources, largest_pack, pack_resources
 from slm_operator.manifests.runtime_copy import RUNTIME, RUNTIME_MOUNT, runtime_container, runtime_volume
 from slm_operator.partitioning.base import nodes_allowed
-from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
+from slm_operator.partitioning.whole_gpus import ONLY_WHOLE, WHOLE_GPUS
 from slm_operator.quantity import amount
 from slm_operator.watch.records import Key
 
@@ -41,6 +42,7 @@ DEADLINE_SLACK_SECONDS = 1800
 """Beyond the GPU budget: pulling images and loading a model hold no measurement."""
 
 
+_HOSTNAME = "kubernetes.io/hostname"
 _PRIORITY = frozenset({"priorityClassName", "priority", "preemptionPolicy"})
 
 
@@ -126,6 +128,8 @@ class Where:
     preferred: tuple[Preference, ...] = ()
     device: str = "gpu"
     """What the runtime is to measure; `cpu` only where the GPUs are stand-ins."""
+    excluded: tuple[str, ...] = ()
+    """Hosts with parts of GPUs, which their labels need not tell."""
     gpu_memory_bytes: int | None = None
     """Memory of each GPU there, where the nodes' labels agree on it."""
 
@@ -173,7 +177,8 @@ def profile_job(record: ProfileRecord, spec: SLMProfileSpec, image: str, where: 
                 names.REQUEST_ANNOTATION: request_digest(record.spec or spec),
                 names.TEMPLATE_ANNOTATION: template_digest(spec),
             }
-            | ({} if record.retry is None else {names.RETRY_ANNOTATION: record.retry}),
+            | ({} if record.retry is None else {names.RETRY_ANNOTATION: record.retry})
+            | ({} if spec.gpu.product is None else {names.PRODUCT_ANNOTATION: spec.gpu.product}),
             "ownerReferences": [owner(names.PROFILE_KIND, record.meta)],
         },
         "spec": {
@@ -226,6 +231,8 @@ def _pod_template(
         node_affinity = {"preferredDuringSchedulingIgnoredDuringExecution": wishes}
         template["spec"]["affinity"] = {"nodeAffinity": node_affinity}
     merged: dict[str, Any] = merge(template, spec.pod_template or {})
+    elsewhere = [{"key": _HOSTNAME, "operator": "NotIn", "values": list(where.excluded)}] if where.excluded else []
+    merged["spec"] = required(merged["spec"], [(*term, *elsewhere) for term in ONLY_WHOLE])
     measuring = next(one for one in merged["spec"]["containers"] if one["name"] == engines.CONTAINER)
     measuring["resources"] = pack_resources(_engine(spec), largest_pack(spec.search))
     return merged
@@ -237,7 +244,7 @@ def _engine(spec: SLMProfileSpec) -> dict[str, Any]:
 
 
 def _wish(preference: Preference) -> dict[str, Any]:
-    host = {"key": "kubernetes.io/hostname", "operator": "In", "values": list(preference.hostnames)}
+    host = {"key": _HOSTNAME, "operator": "In", "values": list(preference.hostnames)}
     return {"weight": preference.weight, "preference": {"matchExpressions": [host]}}
 
 

@@ -18,13 +18,15 @@ from slm_operator.api import names
 from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
 from slm_operator.manifests.metadata import Manifest, labels, of_deployment, selector_labels, serves_value
+from slm_operator.manifests.node_affinity import required
 from slm_operator.manifests.overlay import merge
-from slm_operator.manifests.pack import affinity, pack_spec, with_pack_resources
+from slm_operator.manifests.pack import pack_spec, pack_terms, with_pack_resources
 from slm_operator.manifests.pulling import pulled_with
 from slm_operator.manifests.resources import resources
 from slm_operator.manifests.served import ServedPack
 from slm_operator.partitioning import partitioning_of
 from slm_operator.partitioning.base import ANYBODY, nodes_allowed
+from slm_operator.partitioning.whole_gpus import ONLY_WHOLE, WHOLE_GPUS
 
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
@@ -40,6 +42,18 @@ ROLL_SURGING = {"maxSurge": 1, "maxUnavailable": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """Which nodes a pod may be on, beside what spec selects."""
+
+    opt_in_label: str
+    """Label of the opted-in nodes: every replica selects it, whatever else is said of its nodes."""
+    product: str | None = None
+    """Of their GPUs; None: any."""
+    bound: bool = True
+    """Whether one that wants a whole GPU is kept off parts. Not what an earlier version made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """How many pods, on what evidence, on which nodes, and whether there is room beside them."""
 
@@ -47,9 +61,14 @@ class Fleet:
     served: Served
     """The evidence in short."""
     opt_in_label: str
-    """Label of the opted-in nodes: every replica selects it, whatever else is said of its nodes."""
     spare_slot: bool = False
     """A slice is free for one more replica than `count`."""
+
+    @property
+    def nodes(self) -> Nodes:
+        """Where they may be."""
+        bound = self.served.bound is not None
+        return Nodes(opt_in_label=self.opt_in_label, product=self.served.product, bound=bound)
 
 
 def replicas(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, fleet: Fleet) -> Manifest:
@@ -73,7 +92,7 @@ def replicas(deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Ser
             "strategy": {"type": "RollingUpdate", "rollingUpdate": ROLL_SURGING if fleet.spare_slot else ROLL_IN_PLACE},
             "progressDeadlineSeconds": engines.START_SECONDS + 300,
             "revisionHistoryLimit": 5,
-            "template": pod_template(deployment, spec, serving, fleet.opt_in_label, _means(fleet.served)),
+            "template": pod_template(deployment, spec, serving, fleet.nodes, _means(fleet.served)),
         }
     }
 
@@ -82,7 +101,7 @@ def pod_template(
     deployment: DeploymentRecord,
     spec: SLMDeploymentSpec,
     serving: Serving,
-    opt_in_label: str,
+    nodes: Nodes,
     means: PackMeans | None = None,
 ) -> dict[str, Any]:
     """The pod, with the user's overlay merged in. `means`: of one that any node may have, with one engine or a pack."""
@@ -94,7 +113,6 @@ def pod_template(
         if means is not None and packed
         else _engine_spec(spec, serving, served_name)
     )
-    anywhere = {} if means is None else affinity(spec, serving, means)
     template: dict[str, Any] = {
         "metadata": {
             "labels": labels(key, "replica") | ({names.ENGINES_LABEL: str(serving.engines_per_gpu)} if packed else {}),
@@ -104,17 +122,22 @@ def pod_template(
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT, which vLLM reads as its own
             "securityContext": engines.pod_security(),
-            "nodeSelector": node_selector(deployment, spec, serving, opt_in_label),
+            "nodeSelector": node_selector(deployment, spec, serving, nodes),
             "tolerations": [toleration.given() for toleration in spec.accelerator.tolerations],
             "topologySpreadConstraints": [_spread(key)],
         }
-        | own
-        | anywhere,
+        | own,
     }
     merged: dict[str, Any] = merge(template, spec.pod_template or {})
-    if means is None or not packed:
+    if means is not None and packed:
+        merged = pulled_with(with_pack_resources(merged, spec, serving), means.pull_secrets)
+    if means is not None:
+        terms = pack_terms(spec, serving, means)
+    elif nodes.bound and partitioning_of(serving.slice_class) is WHOLE_GPUS:
+        terms = ONLY_WHOLE
+    else:
         return merged
-    return pulled_with(with_pack_resources(merged, spec, serving), means.pull_secrets)
+    return merged | {"spec": required(merged["spec"], terms)}
 
 
 def _engine_spec(spec: SLMDeploymentSpec, serving: Serving, served_name: str) -> tuple[dict[str, str], dict[str, Any]]:
@@ -154,20 +177,20 @@ def served_pack(
     """A pack's pod and its means: those that it has, while nothing else changes it, else these."""
     of_nothing = means.model_copy(update=dict.fromkeys(("supervisor_image", "router_image"), ""))
     of_nothing = of_nothing.model_copy(update={"device": "gpu", "product_labels": {}, "pull_secrets": ()})
-    pod = digest(pod_template(deployment, spec, serving, "", of_nothing))
+    pod = digest(pod_template(deployment, spec, serving, Nodes(opt_in_label=""), of_nothing))
     if former is not None and former.pack is not None and former.pack.pod == pod:
         return former.pack
     return ServedPack(means=means, pod=pod)
 
 
 def node_selector(
-    deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, opt_in_label: str
+    deployment: DeploymentRecord, spec: SLMDeploymentSpec, serving: Serving, nodes: Nodes
 ) -> dict[str, str]:
     """Labels of the nodes whose GPUs this deployment's replicas may use."""
     partitioning = partitioning_of(serving.slice_class)
     if not partitioning.needs_opt_in:
         return dict(spec.accelerator.node_selector)
-    allowed = nodes_allowed(spec.accelerator.node_selector, spec.accelerator.product, opt_in_label)
+    allowed = nodes_allowed(spec.accelerator.node_selector, nodes.product, nodes.opt_in_label)
     serves = ANYBODY if spec.sharing.tenancy == "Shared" else serves_value(deployment.meta.key)
     return allowed | partitioning.node_labels(serving.slice_class, serves)
 

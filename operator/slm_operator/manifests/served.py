@@ -59,6 +59,10 @@ class Served(Part):
     slice_bytes: Annotated[int, Field(ge=0)] | None = None
     """GPU memory of one engine."""
     product: Product | None = None
+    """The one that they select: named in spec, or measured on."""
+    bound: Literal[True] | None = None
+    """They were made for that product alone, and those that want a whole GPU are kept off parts. None: by an earlier version, which
+    did neither."""
     node_selector: dict[str, str] = Field(default={})
     tolerations: list[dict[str, JsonValue]] = Field(default=[])
     """Of the pods, those of the user's own template among them."""

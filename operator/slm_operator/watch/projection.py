@@ -167,6 +167,7 @@ def job(raw: Raw) -> JobRecord:
         request=annotation(raw, names.REQUEST_ANNOTATION),
         template=annotation(raw, names.TEMPLATE_ANNOTATION),
         retry=annotation(raw, names.RETRY_ANNOTATION),
+        product=annotation(raw, names.PRODUCT_ANNOTATION),
     )
 
 

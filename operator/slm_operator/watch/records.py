@@ -251,6 +251,8 @@ class JobRecord:
     """Digest of its pod template, as it was then. None: an earlier version made the Job."""
     retry: str | None = None
     """The profile's retry annotation, as it was then."""
+    product: str | None = None
+    """The GPU product that its pod selects; None: any, or an earlier version made the Job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

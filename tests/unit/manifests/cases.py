@@ -12,6 +12,7 @@ from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.digest import digest
 from slm_operator.manifests.profile import Preference, Where, profile_job
 from slm_operator.manifests.replicas import (
+    Nodes,
     disruption_budget,
     pod_template,
     replicas,
@@ -98,6 +99,31 @@ SPECS: dict[str, tuple[dict[str, Any], SharingMode, int]] = {
     ),
 }
 
+BOUND: dict[str, tuple[dict[str, Any], SharingMode, int]] = {
+    "bound-whole-gpu": (
+        {
+            "model": {"uri": "hf://facebook/opt-125m"},
+            "podTemplate": {
+                "spec": {
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [
+                                    {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}
+                                ]
+                            }
+                        }
+                    }
+                }
+            },
+        },
+        SharingMode.EXCLUSIVE,
+        1,
+    ),
+    "bound-mps": ({"model": {"uri": "hf://facebook/opt-125m"}}, SharingMode.MPS, 2),
+}
+"""Bound to what was measured, which spec does not name. The others are as earlier versions made them."""
+
 ROUTER = Router(
     port=8000,
     status_port=8001,
@@ -113,6 +139,7 @@ def golden() -> dict[str, list[dict[str, Any]]]:
     """File name to manifests."""
     files = {name: _serving(*case) for name, case in SPECS.items()}
     files["vllm-pack-in-a-pod"] = _pack()
+    files |= {name: _serving(*case, product="NVIDIA-L4", bound=True) for name, case in BOUND.items()}
     files["template-hashes"] = [{name: digest(made[0]["spec"]["template"]) for name, made in files.items()}]
     files["profile-job"] = [_profile_job()]
     files["routing"] = _routing()
@@ -123,15 +150,16 @@ def golden() -> dict[str, list[dict[str, Any]]]:
 
 def template_of(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> dict[str, Any]:
     """A replica's pod template."""
-    record = build.deployment(spec=spec)
-    return pod_template(record, build.spec_of(record), build.serving(mode, per_gpu), names.OPT_IN_LABEL)
+    record, nodes = build.deployment(spec=spec), Nodes(opt_in_label=names.OPT_IN_LABEL, bound=False)
+    return pod_template(record, build.spec_of(record), build.serving(mode, per_gpu), nodes)
 
 
-def _serving(spec: dict[str, Any], mode: SharingMode, per_gpu: int) -> list[dict[str, Any]]:
-    record = build.deployment(spec=spec)
-    serving = build.serving(mode, per_gpu)
+def _serving(spec: dict[str, Any], mode: SharingMode, per_gpu: int, **bound: Any) -> list[dict[str, Any]]:
+    record, serving = build.deployment(spec=spec), build.serving(mode, per_gpu)
+    made_from = {"product": build.spec_of(record).accelerator.product} | bound
+    fleet = build.replica_fleet(serving, per_gpu, "opt-12345678", **made_from)
     return [
-        replicas(record, build.spec_of(record), serving, build.replica_fleet(serving, per_gpu, "opt-12345678")),
+        replicas(record, build.spec_of(record), serving, fleet),
         service(record),
         disruption_budget(record),
     ]

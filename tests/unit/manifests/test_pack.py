@@ -11,7 +11,7 @@ from slm_core.pack_pod import HTTP_PORT, POD_GRACE_SECONDS, STATUS_PORT
 from slm_operator.api import names
 from slm_operator.manifests.overlay import refused_fields, refused_in_a_pack
 from slm_operator.manifests.pack import router_of
-from slm_operator.manifests.replicas import pod_template, served_pack
+from slm_operator.manifests.replicas import Nodes, pod_template, served_pack
 from slm_operator.manifests.router import router_config
 from slm_operator.manifests.served import PackMeans, Served
 from slm_operator.partitioning.pack_pod import product_terms
@@ -19,14 +19,16 @@ from slm_runtime import cli
 from slm_runtime.serve.arguments import settings_of
 
 from tests import builders as build
+from tests.node_selector import admits
 
 MEANS = PackMeans(supervisor_image="registry/operator@sha256:a", router_image="registry/haproxy@sha256:b")
+HERE = Nodes(opt_in_label=names.OPT_IN_LABEL)
 PACK = build.pack_serving(SharingMode.MPS, 4)
 
 
 def template(spec: dict[str, Any] | None = None, means: PackMeans = MEANS) -> dict[str, Any]:
     record = build.deployment(spec=spec)
-    return pod_template(record, build.spec_of(record), PACK, names.OPT_IN_LABEL, means)
+    return pod_template(record, build.spec_of(record), PACK, HERE, means)
 
 
 def engines(made: dict[str, Any]) -> dict[str, Any]:
@@ -114,9 +116,21 @@ def test_the_measured_product_is_bound_unless_another_is_asked() -> None:
     assert products({"accelerator": {"products": ["NVIDIA-L4"]}}) == ["NVIDIA-L4"]
 
 
+def test_a_pack_is_kept_off_parts_and_where_its_user_wants_it() -> None:
+    zone = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+    asked = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [zone]}}}
+    pod = template({"podTemplate": {"spec": {"affinity": asked}}})["spec"]
+    right = {"zone": "a", "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    assert admits(pod, right)
+    assert not admits(pod, right | {"zone": "b"})
+    assert not admits(pod, right | {"nvidia.com/gpu.product": "NVIDIA-L4"})
+    assert not admits(pod, right | {"nvidia.com/gpu.replicas": "4"})
+    assert not admits(pod, right | {"nvidia.com/mig.config": "all-1g.10gb"})
+
+
 def test_a_stand_in_gpu_is_bound_to_no_product() -> None:
     made = template(means=MEANS.model_copy(update={"device": "cpu"}))
-    assert "affinity" not in made["spec"]
+    assert "nvidia.com/gpu.product" not in str(made["spec"]["affinity"])
     assert "--gpu-product" not in engines(made)["args"]
 
 
@@ -165,7 +179,7 @@ def test_a_changed_pod_takes_the_present_images(case: str) -> None:
 def test_one_engine_on_any_node_has_no_router() -> None:
     record = build.deployment()
     single = build.pack_serving(SharingMode.EXCLUSIVE, 1)
-    made = pod_template(record, build.spec_of(record), single, names.OPT_IN_LABEL, MEANS)
+    made = pod_template(record, build.spec_of(record), single, HERE, MEANS)
     assert "initContainers" not in made["spec"]
     assert made["spec"]["nodeSelector"] == {}
     assert "nodeAffinity" in made["spec"]["affinity"]

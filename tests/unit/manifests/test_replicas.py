@@ -14,7 +14,7 @@ from slm_core.pack_pod import PRE_STOP_SECONDS
 from slm_core.units import GIB
 from slm_operator.api import names
 from slm_operator.manifests.engine import SHUTDOWN_SECONDS
-from slm_operator.manifests.replicas import pod_template, replicas
+from slm_operator.manifests.replicas import Nodes, pod_template, replicas
 from slm_operator.manifests.resources import resources
 
 from tests import builders as build
@@ -22,6 +22,7 @@ from tests import builders as build
 from . import cases
 
 HASHES = Path(__file__).parents[2] / "golden" / "manifests" / "template-hashes.yaml"
+HERE = Nodes(opt_in_label=names.OPT_IN_LABEL, bound=False)
 
 
 def engine(**more: Any) -> dict[str, Any]:
@@ -31,7 +32,8 @@ def engine(**more: Any) -> dict[str, Any]:
 
 def template(spec: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     record = build.deployment(spec=spec)
-    return pod_template(record, build.spec_of(record), build.serving(SharingMode.MPS, 2, **more), names.OPT_IN_LABEL)
+    serving = build.serving(SharingMode.MPS, 2, **more)
+    return pod_template(record, build.spec_of(record), serving, HERE)
 
 
 def test_no_upgrade_restarts_an_engine_unawares() -> None:
@@ -55,7 +57,7 @@ def test_change_outside_spec_and_advice_restarts_no_engine(case: str) -> None:
     changed = replace(record, meta=replace(record.meta, **UNTOUCHED[case]))
     status = replace(changed, status={"phase": "Ready", "readyReplicas": 2})
     serving = build.serving(SharingMode.MPS, 2)
-    made = [pod_template(one, read, serving, names.OPT_IN_LABEL) for one in (changed, status)]
+    made = [pod_template(one, read, serving, HERE) for one in (changed, status)]
     assert made == [template(), template()]
 
 

@@ -239,9 +239,20 @@ REFUSALS = {
         "gfd.enabled=true",
     ),
     "another product": (
-        build.fleet_view(replace(build.demand(), product="L4"), nodes=(build.node(),)),
+        build.fleet_view(
+            replace(build.demand(), product="L4"),
+            nodes=(
+                build.node(),
+                build.node("gpu-2", labels={"nvidia.com/gpu.product": "L4"}, unschedulable=True),
+            ),
+        ),
         "NoCapacity",
         "not L4",
+    ),
+    "a product that is not there": (
+        build.fleet_view(replace(build.demand(), product="L4"), nodes=(build.node(),)),
+        "NoNode",
+        "no node that opted in has L4, and what was measured on it is served on no other: add such a node, or name a product",
     ),
     "label missing": (
         build.fleet_view(build.demand(node_selector={"zone": "a"}), nodes=(build.node(),)),

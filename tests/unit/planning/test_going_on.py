@@ -189,7 +189,7 @@ def test_routing_goes_on_too() -> None:
 
 @pytest.mark.parametrize(("pool", "reason"), [("small", "Ready"), ("large", "Planning")])
 def test_only_an_assignment_for_its_own_nodes_is_taken(pool: str, reason: str) -> None:
-    asked = build.demand(node_selector={"pool": pool})
+    asked = build.demand(node_selector={"pool": pool}, product=build.imported().gpu.product)
     room = Assignment(asked=asked, nodes=("gpu-1",), slots=2, slice_class=build.MPS_2)
     said = {one["type"]: one["reason"] for one in status(plan(changed(assignment=room)))["conditions"]}
     assert said["Allocated"] == reason

@@ -9,13 +9,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from slm_core.measurements import SharingMode
 from slm_operator.api import names
 from slm_operator.api.profile import GpuSpec
+from slm_operator.manifests.replicas import Nodes, pod_template
+from slm_operator.planning.actions import Apply
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.profile.gpu import gpu_wait, preferences
+from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.views import FleetPlan, FleetView, ProfileView
 
 from tests import builders as build
+from tests.node_selector import admits
 
 if TYPE_CHECKING:
     from slm_operator.watch.records import NodeRecord
@@ -143,6 +148,34 @@ def test_a_node_with_parts_is_never_reconfigured(case: Case) -> None:
         assert said
 
 
+def profile_pod(case: Case) -> dict[str, Any]:
+    (job,) = (
+        one.manifest
+        for one in plan_profile(profile_view(case), build.SETTINGS, build.NOW).actions
+        if isinstance(one, Apply)
+    )
+    pod: dict[str, Any] = job["spec"]["template"]["spec"]
+    return pod
+
+
+@each_case
+def test_the_scheduler_keeps_profiles_off_parts(case: Case) -> None:
+    assert not admits(profile_pod(case), case.node().meta.labels)
+
+
+SAID_BY_NO_LABEL = ("more than there are", "is about to be loaded", "MIG beside whole GPUs")
+
+
+@each_case
+def test_the_scheduler_keeps_whole_gpu_engines_off_parts(case: Case) -> None:
+    """But for what no label says: there the fleet counts no room."""
+    record, serving = build.deployment(), build.serving(SharingMode.EXCLUSIVE, 1)
+    nodes = Nodes(opt_in_label=names.OPT_IN_LABEL, product=A10G)
+    pod = pod_template(record, build.spec_of(record), serving, nodes)["spec"]
+    unsaid = any(words in name for name, one in CASES.items() if one is case for words in SAID_BY_NO_LABEL)
+    assert admits(pod, case.node().meta.labels) == unsaid
+
+
 WHOLE = {
     "as feature discovery has it": {},
     "MIG that could be": {"nvidia.com/mig.capable": "true", "nvidia.com/mig.strategy": "single"},
@@ -155,6 +188,7 @@ WHOLE = {
 @pytest.mark.parametrize("labels", WHOLE.values(), ids=WHOLE)
 def test_a_gpu_of_which_nothing_says_otherwise_is_whole(labels: dict[str, str]) -> None:
     case = Case(labels=labels, offers={names.NVIDIA_GPU: 1}, words="")
+    assert admits(profile_pod(case), case.node().meta.labels)
     assert len(preferences(profile_view(case), GpuSpec(), build.SETTINGS)) == 1
     assert planned(case, slice_class=build.WHOLE, replicas=1)[1] == 1
 
@@ -163,6 +197,8 @@ def test_a_node_without_feature_discovery_takes_profiles() -> None:
     raw = build.raw_node(labels=build.OPTED_IN | {"kubernetes.io/hostname": "gpu-1"}, allocatable={names.NVIDIA_GPU: 4})
     view = ProfileView(profile=build.profile(build.deployment()), nodes=(build.read_node(raw),))
     assert len(preferences(view, GpuSpec(), build.SETTINGS)) == 1
+    (job,) = (one.manifest for one in plan_profile(view, build.SETTINGS, build.NOW).actions if isinstance(one, Apply))
+    assert admits(job["spec"]["template"]["spec"], raw["metadata"]["labels"])
 
 
 def one_of_eight_unhealthy() -> NodeRecord:

@@ -26,6 +26,7 @@ from slm_operator.api.conditions import rfc3339
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.engine import MeasuredOn, Serving
 from slm_operator.manifests.overlay import refused_fields, refused_under_mps
+from slm_operator.planning.fleet.product import unservable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,6 +80,9 @@ def advice_of(
     """The advice for a deployment on what its profile has measured; None while there is no spec or nothing measured."""
     if deployment.spec is None or profile is None or profile.measurements is None:
         return None
+    because = unservable(deployment.spec, profile.measurements)
+    if because is not None:
+        return Unadvisable(reason=Reason.OTHER_PRODUCT, because=because)
     return advise_deployment(deployment.spec, profile.measurements, against_mps)
 
 

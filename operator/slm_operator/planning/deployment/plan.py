@@ -21,6 +21,7 @@ from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.overlay import refused_for, refused_in_a_pack
 from slm_operator.manifests.profile import profile, profile_name
+from slm_operator.manifests.served import read_served
 from slm_operator.planning.actions import Apply, Plan
 from slm_operator.planning.deployment.advising import Unadvisable, without_flags
 from slm_operator.planning.deployment.availability import availability
@@ -33,7 +34,8 @@ from slm_operator.planning.deployment.remeasure import remeasured
 from slm_operator.planning.deployment.rollout import answer_to, rollout, slices_finding
 from slm_operator.planning.deployment.status import deployment_status
 from slm_operator.planning.deployment.story import Story
-from slm_operator.planning.fleet.demand import slice_class_of, wanted_replicas
+from slm_operator.planning.fleet.demand import binding_for, slice_class_of, wanted_replicas
+from slm_operator.planning.fleet.product import said_of
 from slm_operator.planning.status.events import transition_events
 from slm_operator.planning.status.write import write_status
 from slm_operator.slo.monitor import slo_finding
@@ -205,15 +207,18 @@ def _served(
     advice: Advice,
     settings: Settings,
 ) -> Story:
-    wanted = wanted_replicas(spec, advice)
-    assignment = answer_to(view, spec, advice)
+    assert view.profile is not None
+    assert view.profile.measurements is not None
+    wanted, measured = wanted_replicas(spec, advice), view.profile.measurements
+    binding = binding_for(spec, advice, measured, read_served(view.workload.served if view.workload else None))
+    assignment = answer_to(view, spec, advice, binding)
     if wrong := _refused_in_one_pod(spec, advice, assignment):
         return story.and_then(wrong)
-    story = story.and_then(slices_finding(view, assignment))
+    story = story.and_then(slices_finding(view, assignment, said_of(binding, spec, measured)))
     refused = _refused(view)
     if assignment is None and view.workload is None:
         return story if refused is None else story.and_then(refused)
-    rolled = rollout(view, spec, advice, assignment, settings)
+    rolled = rollout(view, spec, advice, (binding, assignment), settings)
     story = story.and_then(
         refused or availability(view, wanted, _class_given(advice, assignment)),
         *rolled,

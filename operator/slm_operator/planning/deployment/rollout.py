@@ -46,14 +46,15 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.fleet.demand import Place
+    from slm_operator.planning.fleet.product import Binding
     from slm_operator.planning.views import Assignment, DeploymentView
     from slm_operator.settings import Settings
     from slm_operator.watch.records import Key
 
 
-def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice) -> Assignment | None:
+def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice, binding: Binding) -> Assignment | None:
     """The fleet's answer, unless it answers earlier advice or an earlier spec."""
-    return _answer(view, slice_class_of(advice), place_of(spec))
+    return _answer(view, slice_class_of(advice), place_of(spec, binding.product))
 
 
 def answer_as_before(view: DeploymentView, served: Served) -> Assignment | None:
@@ -71,14 +72,14 @@ def _answer(view: DeploymentView, slice_class: SliceClass, place: Place) -> Assi
     return answer if answer.asked is None or place == place_asked(answer.asked) else None
 
 
-def slices_finding(view: DeploymentView, assignment: Assignment | None) -> Finding:
-    """The Allocated condition."""
+def slices_finding(view: DeploymentView, assignment: Assignment | None, also: str = "") -> Finding:
+    """The Allocated condition. `also`: what is to be known of the nodes."""
     if is_pack(assignment) and (ahead := outage_ahead(view)) is not None:
         return ahead
     if assignment is None:
         return Finding(type=Condition.ALLOCATED, holds=False, reason=Reason.PLANNING, message="nodes are being chosen")
     if assignment.pending_because is None:
-        return Finding(type=Condition.ALLOCATED, holds=True, reason=Reason.READY, message=_room(assignment))
+        return Finding(type=Condition.ALLOCATED, holds=True, reason=Reason.READY, message=_room(assignment) + also)
     return Finding(type=Condition.ALLOCATED, holds=False, reason=assignment.reason, message=assignment.pending_because)
 
 
@@ -94,15 +95,20 @@ def _room(assignment: Assignment) -> str:
 
 
 def rollout(
-    view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice, assignment: Assignment | None, settings: Settings
+    view: DeploymentView,
+    spec: SLMDeploymentSpec,
+    advice: Advice,
+    answer: tuple[Binding, Assignment | None],
+    settings: Settings,
 ) -> tuple[Action, ...]:
     """What serves the replicas that are wanted, as far as the fleet's answer allows."""
     assert view.profile is not None
     assert view.profile.measurements is not None
-    measured = view.profile.measurements
-    wanted = wanted_replicas(spec, advice)
+    measured, wanted = view.profile.measurements, wanted_replicas(spec, advice)
+    binding, assignment = answer
     serving = serving_of(spec.engine, advice, measured, in_one_pod=is_pack(assignment))
-    served = with_pack(view, spec, serving, served_by(view.profile.meta.key, spec, advice, measured), settings)
+    made_from = served_by(view.profile.meta.key, spec, advice, measured, binding)
+    served = with_pack(view, spec, serving, made_from, settings)
     fleet = _fleet(served, wanted, settings, surges=_surges(view, spec, wanted, assignment))
     if is_pack(assignment) and wanted:
         fleet = replace(fleet, count=fleet.count + successors(view))
@@ -146,7 +152,9 @@ def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) 
     return wanted == 0 or assignment.slots > 0 or assignment.may_be_disrupted or (silent and not assignment.changing)
 
 
-def served_by(profile: Key, spec: SLMDeploymentSpec, advice: Advice, document: MeasurementDocument) -> Served:
+def served_by(
+    profile: Key, spec: SLMDeploymentSpec, advice: Advice, document: MeasurementDocument, binding: Binding
+) -> Served:
     """What an advice makes of its replicas, as it is kept on their Deployment."""
     return Served(
         profile=profile.name,
@@ -155,7 +163,8 @@ def served_by(profile: Key, spec: SLMDeploymentSpec, advice: Advice, document: M
         feasible=advice.feasible,
         configuration=ConfigurationStatus.model_validate(configuration_values(advice.configuration)),
         slice_bytes=slice_bytes_of(advice, document.ledger),
-        product=spec.accelerator.product,
+        product=binding.product,
+        bound=binding.bound or None,
         node_selector=dict(spec.accelerator.node_selector),
         tolerations=tolerations_given(spec),
         shared_tenancy=spec.sharing.tenancy == "Shared",

@@ -8,19 +8,24 @@ from slm_core.measurements import SharingMode
 
 from slm_operator.api.profile import ENDED
 from slm_operator.manifests.overlay import refused_fields
+from slm_operator.manifests.replicas import advice_digest
 from slm_operator.partitioning.base import SliceClass
 from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.partitioning.pack_pod import PACK_POD
-from slm_operator.planning.deployment.advising import Unadvisable, slice_bytes_of
+from slm_operator.planning.deployment.advising import Unadvisable, serving_of, slice_bytes_of
+from slm_operator.planning.fleet.product import binding_of
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.planning.views import Demand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_core.measurements import MeasurementDocument
+
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.manifests.served import Served
+    from slm_operator.planning.fleet.product import Binding
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 Place = tuple[str | None, "Mapping[str, str]", bool, str]
@@ -109,7 +114,7 @@ def _advised(
         uid=deployment.meta.uid,
         slice_class=slice_class_of(advice),
         replicas=wanted_replicas(spec, advice),
-        product=spec.accelerator.product,
+        product=binding_for(spec, advice, profile.measurements, served).product,
         node_selector=dict(spec.accelerator.node_selector),
         tolerations=tolerations_of(tolerations_given(spec)),
         shared_tenancy=spec.sharing.tenancy == "Shared",
@@ -136,10 +141,17 @@ def slice_class_of(advice: Advice) -> SliceClass:
     return SliceClass(mode=advice.configuration.sharing_mode, engines_per_gpu=advice.configuration.engines_per_gpu)
 
 
-def place_of(spec: SLMDeploymentSpec) -> Place:
-    """Which nodes this spec requests, and whether to itself."""
+def binding_for(
+    spec: SLMDeploymentSpec, advice: Advice, document: MeasurementDocument, served: Served | None
+) -> Binding:
+    """Where replicas of this advice may run."""
+    return binding_of(spec, advice_digest(serving_of(spec.engine, advice, document)), document, served)
+
+
+def place_of(spec: SLMDeploymentSpec, product: str | None) -> Place:
+    """Which nodes this spec requests, of that product, and whether to itself."""
     sharing = spec.sharing
-    return spec.accelerator.product, spec.accelerator.node_selector, sharing.tenancy == "Shared", sharing.partitioning
+    return product, spec.accelerator.node_selector, sharing.tenancy == "Shared", sharing.partitioning
 
 
 def place_asked(demand: Demand) -> Place:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from slm_core.wording import several
 
 from slm_operator.api.reasons import Reason
+from slm_operator.partitioning.discovery import PRODUCT_LABEL
 from slm_operator.planning.fleet.fitness import Unfit
 from slm_operator.planning.reader import AboutServed, Reader, reader_in, text_for
 
@@ -48,11 +49,18 @@ class Shortages:
                 Reason.NO_NODE,
                 f"{wanted}: no node opted in; label GPU nodes {self.settings.nodes.opt_in_label}=true",
             )
+        if demand.product is not None and self._products.isdisjoint({demand.product, None}):
+            return Reason.NO_NODE, f"{wanted}: {_gone(demand.product)}"
         refused = placement.refused.get(demand.deployment)
         if refused is not None:
             return refused[0], f"{wanted}: {refused[1]}"
         reason, refusals = self._reasons(demand)
         return reason, f"{wanted}: {refusals}"
+
+    @cached_property
+    def _products(self) -> frozenset[str | None]:
+        """GPU products of the nodes that opted in; None: of one that does not say."""
+        return frozenset(one.node.meta.labels.get(PRODUCT_LABEL) for one in self.placement.states.values())
 
     @cached_property
     def _present(self) -> frozenset[str]:
@@ -107,6 +115,13 @@ def _lines(refusals: Iterable[tuple[str, str]]) -> list[str]:
         nodes.setdefault(why, []).append(name)
     common = sorted(nodes.items(), key=lambda item: -len(item[1]))[:MAX_REASONS]
     return [f"node {', '.join(listed[:3])}{_more(len(listed) - 3)}: {why}" for why, listed in common]
+
+
+def _gone(product: str) -> str:
+    return (
+        f"no node that opted in has {product}, and what was measured on it is served on no other: add such a node, or name a product "
+        "that is there in spec.accelerator.products, which is measured then"
+    )
 
 
 def _gpus(wanted: SliceClass) -> str:

@@ -52,6 +52,12 @@ def preferences(view: ProfileView, gpu: GpuSpec, settings: Settings) -> tuple[Pr
     )
 
 
+def hosts_with_parts(view: ProfileView, settings: Settings) -> tuple[str, ...]:
+    """Nodes whose GPUs others have divided: what shows that is not always a label, which is all that the scheduler sees."""
+    hosts = (one.node.meta.labels.get(_HOSTNAME) for one in opted_in(view, settings) if one.partitioned_externally)
+    return tuple(host for host in hosts if host is not None)[:NAMED_NODES]
+
+
 def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
     """One sentence over the nodes that the profile could run on."""
     states = opted_in(view, settings)
@@ -66,7 +72,16 @@ def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
     found = sorted(((state.name, _obstacle(state, gpu) or other) for state in states), key=_is_no_taken_gpu)
     said = [f"node {name} {text_for(obstacle, reader)}" for name, obstacle in found[:SHOWN_NODES]]
     more = f"; and {len(found) - SHOWN_NODES} more" if len(found) > SHOWN_NODES else ""
-    return "; ".join(said) + more + _would_do([one[0] for one in found if not _is_no_taken_gpu(one)])
+    return (
+        _gone(states, gpu) + "; ".join(said) + more + _would_do([one[0] for one in found if not _is_no_taken_gpu(one)])
+    )
+
+
+def _gone(states: list[NodeState], gpu: GpuSpec) -> str:
+    there = {one.node.meta.labels.get(PRODUCT_LABEL) for one in states}
+    if gpu.product is None or not there.isdisjoint({gpu.product, None}):
+        return ""
+    return f"no node that opted in has {gpu.product}: add one, or have another product measured (spec.accelerator.products). "
 
 
 def _is_no_taken_gpu(found: tuple[str, Sentence]) -> bool:

@@ -23,6 +23,7 @@ from slm_operator.planning.profile.follow import FOLLOW_SECONDS, ended_so, follo
 from slm_operator.planning.profile.former import former_of
 from slm_operator.planning.profile.gpu import gpu_wait
 from slm_operator.planning.profile.outcome import AT_ONCE_SECONDS, Outcome, held, not_yet, waiting, without_job
+from slm_operator.planning.profile.product import chosen, has_left, on_product
 from slm_operator.planning.profile.room import bounded_by_room, place
 from slm_operator.planning.profile.tries import (
     allowed_seconds,
@@ -63,6 +64,9 @@ def next_step(view: ProfileView, settings: Settings, now: datetime) -> Outcome:
 
 
 def _with_job(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, settings: Settings, now: datetime) -> Outcome:
+    is_chosen = spec.gpu.product is None
+    spec = on_product(spec, job.product)
+    view = replace(view, profile=replace(view.profile, spec=spec))
     tries = tries_of(view.profile)
     if job.meta.uid == tries.job:  # status counts it: a restart from here on finds it counted
         because = "its try has ended, and the next one has a Job of its own"
@@ -73,6 +77,9 @@ def _with_job(view: ProfileView, job: JobRecord, spec: SLMProfileSpec, settings:
         because = "the profile's spec was changed, or another try asked for, before anything was measured: its Job is made again"
         again = waiting(Reason.STARTING, because, 10.0, *without_job(job, because))
         return replace(again, tries=begun_anew(view.profile, tries) if tries.job is not None else None)
+    if is_chosen and has_left(view, job.product, settings) and not _has_begun(view):
+        because = f"no node that opted in has {job.product} any more, and nothing is measured on it: a product is chosen again"
+        return waiting(Reason.STARTING, because, AT_ONCE_SECONDS, *without_job(job, because))
     if _is_unused(view) and not _has_begun(view):
         because = "nobody needs it any more, and nothing of it has been measured"
         return replace(_unused(), actions=without_job(job, because))
@@ -147,16 +154,18 @@ def _start(view: ProfileView, spec: SLMProfileSpec, tries: TriesStatus, settings
     rest = f", for the {left:g} GPU minutes that former tries left" if tries.gpu_seconds else cut
     former = former_of(view.profile)
     rest += f", on from {several(len(former.points), 'measured point')}" if former is not None else ""
+    choice = chosen(view, spec.gpu, settings)
     bounded = spec.model_copy(update={"search": spec.search.model_copy(update={"max_gpu_minutes": left})})
+    bounded = on_product(bounded, choice.product)
     bounded, fewer = bounded_by_room(view, bounded, settings)
-    profiling, where = settings.profiling, place(view, spec.gpu, settings)
+    profiling, where = settings.profiling, place(view, bounded.gpu, settings)
     job = profile_job(view.profile, bounded, profiling.image, where, profiling.priority_class_name)
     job = job_pulled_with(job, profiling.image_pull_secrets)
     may_last = deadline_seconds(bounded) / 60
     slack = f"its pod may be on a node for {may_last:g} minutes, images and the model's download included"
     return Outcome(
         phase="Pending",
-        finding=not_yet(Reason.STARTING, f"the profile's Job is being created{rest}{fewer}; {slack}"),
+        finding=not_yet(Reason.STARTING, f"the profile's Job is being created{choice.because}{rest}{fewer}; {slack}"),
         actions=(Apply(manifest=going_on(job, former), because="what is asked of it is not measured yet"),),
         tries=tries.model_copy(update={"next_try_time": None}),
         look_again_seconds=FOLLOW_SECONDS,

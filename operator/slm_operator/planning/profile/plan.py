@@ -107,4 +107,5 @@ def _product(view: ProfileView) -> str | None:
     measured = view.log.document or view.profile.measurements
     if measured is not None:
         return measured.gpu.product
-    return view.profile.spec.gpu.product if view.profile.spec is not None else None
+    named = view.profile.spec.gpu.product if view.profile.spec is not None else None
+    return named or (view.job.product if view.job is not None else None)

@@ -15,7 +15,7 @@ from slm_operator.manifests.profile import Where
 from slm_operator.manifests.resources import Room, engine_resources, engines_that_fit, largest_pack, requested
 from slm_operator.partitioning.discovery import MEMORY_LABEL, number
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
-from slm_operator.planning.profile.gpu import is_selected, opted_in, preferences
+from slm_operator.planning.profile.gpu import hosts_with_parts, is_selected, opted_in, preferences
 
 if TYPE_CHECKING:
     from slm_operator.api.profile import GpuSpec, SLMProfileSpec
@@ -49,6 +49,7 @@ def place(view: ProfileView, gpu: GpuSpec, settings: Settings) -> Where:
         opt_in_label=settings.nodes.opt_in_label if opted_in(view, settings) else None,
         preferred=preferences(view, gpu, settings),
         device=settings.profiling.device.lower(),
+        excluded=hosts_with_parts(view, settings),
         gpu_memory_bytes=_gpu_memory_bytes(view, gpu, settings),
     )
 
