@@ -109,6 +109,18 @@ def test_a_product_that_left_is_said_and_nothing_moves() -> None:
     assert "name a product that is there in spec.accelerator.products" in (answer.pending_because or "")
 
 
+@pytest.mark.parametrize("other", [{"product": L4}, {"node_selector": {"pool": "new"}}], ids=["product", "selector"])
+def test_slots_that_it_may_have_no_more_are_no_room_for_a_roll(other: dict[str, Any]) -> None:
+    now = build.demand(replicas=2, **other)
+    there = build.partitioned_node("gpu-1", slice_class=build.MPS_2)
+    next_one = build.node("gpu-2", labels={PRODUCT: L4, "pool": "new"})
+    pods = tuple(build.replica(f"chat-{at}", "gpu-1", ready=True) for at in (1, 2))
+    view = build.fleet_view(now, nodes=(there, next_one), pods=pods)
+    answer = plan_fleet(view, build.SETTINGS, build.NOW).assignments[now.deployment]
+    assert (answer.slots, answer.nodes) == (0, ())
+    assert answer.changing == ("gpu-2",)
+
+
 def of_an_earlier_version(spec: dict[str, Any]) -> dict[str, Any]:
     """The served annotation and pod template that a version wrote which bound nothing."""
     bound = served_by(with_room(on(CPU), spec))

@@ -89,7 +89,9 @@ class Placement:
         mine = set(self.shares[demand.deployment])
         mine |= {name for name, whose in self.emptied.items() if whose == demand.deployment}
         if demand.partitioning.changes_nodes and not demand.shared_tenancy:
-            mine |= set(self.aimed.get(target_of(demand), ()))
+            # NB: a node that is kept for its replicas as they are may be one that it asks for no more.
+            aimed = self.aimed.get(target_of(demand), ())
+            mine |= {name for name in aimed if self.answers.to_stay(self.states[name], demand) is None}
         return sorted(mine)
 
     def capacity(self, name: str, demand: Demand) -> int:
