@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from slm_core.counters import Counters
     from slm_core.engines.base import Engine
 
-MOST_BYTES = 1 << 20
+MOST_BYTES = 2 << 20
+"""A real engine's page is about 0.2 MiB, and a pack's page is of all its engines."""
 TIMEOUT_SECONDS = 5.0
 """How long one engine is waited for: it must not keep the look at the others waiting."""
 

@@ -147,7 +147,7 @@ LACKS: list[tuple[str, dict[str, Any], str]] = [
     ("an end of its figures", {METRICS: hostile("inf")}, "opt: 0 of 2 ready engines were read: the engine's /metrics shows vllm:num_requests_running as no number"),
     ("a figure that is one", {METRICS: hostile("NaN")}, "opt: 0 of 2 ready engines were read: the engine's /metrics shows vllm:num_requests_running as no number"),
     ("a figure", {METRICS: hostile("many")}, "opt: 0 of 2 ready engines were read: the engine's /metrics shows vllm:num_requests_running as no number"),
-    ("an end of its page", {METRICS: "#" * (2 << 20)}, "opt: 0 of 2 ready engines were read: the engine's page is larger than 1 MiB"),
+    ("an end of its page", {METRICS: "#" * (5 << 20)}, "opt: 0 of 2 ready engines were read: the engine's page is larger than 2 MiB"),
     ("a page of its own", {METRICS: (302, "")}, "opt: 0 of 2 ready engines were read: the answer is a redirect (302)"),
     ("a profile", {f"{TEAM}/slmprofiles": failure(403, 'User "u" cannot'), METRICS: "up 1\n"}, "opt: 0 of 2"),
 ]  # fmt: skip

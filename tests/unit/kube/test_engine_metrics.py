@@ -60,13 +60,13 @@ async def test_a_page_is_read_as_utf_8_whatever_codec_it_names(codec: str) -> No
         assert (await pod_counters(url, ENGINE)).running == 3
 
 
-async def test_metrics_page_of_1_mib_is_read_and_no_byte_more() -> None:
+async def test_metrics_page_of_2_mib_is_read_and_no_byte_more() -> None:
     good = engine_page()
     filling = engine_metrics.MOST_BYTES - len(good)
     async with server(says("#" * (filling - 1) + "\n" + good)) as url:
         assert (await pod_counters(url, ENGINE)).running == 3
     async with server(says("#" * filling + "\n" + good)) as url:
-        with pytest.raises(NoMetrics, match="larger than 1 MiB"):
+        with pytest.raises(NoMetrics, match="larger than 2 MiB"):
             await pod_counters(url, ENGINE)
 
 
