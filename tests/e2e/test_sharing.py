@@ -71,10 +71,19 @@ def test_whole_two_slices_two_and_four_by_mps_and_given_back(ground: Stage) -> N
         ask(ground, 2, "TimeSlicing")
         ask(ground, 2, "MPS")
         assert_mps_reaches_the_plugins_file_and_the_pods(ground, 2)
+        assert "set_default_active_thread_percentage 50" in mps_says(ground, "limits")
         former = mps_daemon(ground)
         ask(ground, 4, "MPS")
         assert_mps_reaches_the_plugins_file_and_the_pods(ground, 4)
         assert mps_daemon(ground) != former, "the daemon of two engines never ended, and keeps their limits"
+        assert "set_default_active_thread_percentage 25" in mps_says(ground, "limits")
+    ground.wait_for_allocatable("nvidia.com/gpu", 1)
+    assert set(mps_says(ground, "compute-mode").values()) == {"DEFAULT"}
+
+
+def mps_says(stage: Stage, name: str) -> Any:
+    """What the node's MPS shows: the limits in force, the GPUs' compute modes."""
+    return json.loads(stage.cluster.exec("cat", f"/run/nvidia/mps/{name}.json"))
 
 
 def mps_daemon(stage: Stage) -> str:
