@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.watch.records import Key
 
 from .made import Job, Made, Profile, Workload
 from .refusing import RefusedError, check_manifest, check_version
 from .situations import Situation
 
 if TYPE_CHECKING:
-    from slm_operator.watch.records import Key
-
     from .controllers import Controllers
     from .objects import Raw
     from .promises import Promises
@@ -46,7 +45,7 @@ class Applying:
         if isinstance(one, Job | Profile):
             one.created = self.world.stamp()
         if isinstance(one, Workload):
-            _read_template(one)
+            self._read_template(one)
         self.world.made(kind)[key] = one
         self.world.made_changed(kind, one)
         if isinstance(one, Job):
@@ -74,9 +73,19 @@ class Applying:
             one.generation += 1
         one.manifest, one.others = manifest, {}
         if isinstance(one, Workload):
-            _read_template(one)
+            self._read_template(one)
         self.world.made_changed(kind, one)
         return True
+
+    def _read_template(self, one: Workload) -> None:
+        """What the Deployment controller takes from it, and which GPUs its profile speaks of."""
+        spec = one.manifest["spec"]
+        limits = one.body["containers"][0]["resources"]["limits"]
+        one.replicas = spec["replicas"]
+        one.requests = {name: int(count) for name, count in limits.items() if "nvidia" in name}
+        one.template = json.dumps(spec["template"], sort_keys=True)
+        profile = one.manifest["metadata"]["annotations"][names.PROFILE_LABEL]
+        one.measured_on = self.world.measured_on(Key(one.key.namespace, profile)) or one.measured_on
 
     def scale(self, key: Key, patch: Raw) -> bool:
         """The number of a Deployment's replicas, if nobody wrote since. NB: whoever patches a field takes it from who applied it."""
@@ -89,12 +98,3 @@ class Applying:
         one.others = {"replicas": one.replicas}
         self.world.made_changed("Deployment", one)
         return True
-
-
-def _read_template(one: Workload) -> None:
-    """What the Deployment controller takes from it."""
-    spec = one.manifest["spec"]
-    limits = one.body["containers"][0]["resources"]["limits"]
-    one.replicas = spec["replicas"]
-    one.requests = {name: int(count) for name, count in limits.items() if "nvidia" in name}
-    one.template = json.dumps(spec["template"], sort_keys=True)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from slm_operator.api import names
 from slm_operator.watch.records import Key
 
-from .objects import Pod
+from tests.node_selector import any_holds, required_terms
+
+from .objects import PRODUCT_LABEL, Pod
+from .situations import Situation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +64,7 @@ class Controllers:
                     best = [node for node in fits if pod.wishes.get(node.name, 0) == most]
                     chosen = best[0] if self.world.steady else self.world.chance.choice(best)
                     pod.assumed = chosen.name
+                    self._count_passed_over(pod, fits)
                     pod.let_in = chosen.opened_by_hand
                     # NB: what was decided is bound a moment later, whatever happened to the node meanwhile.
                     self.world.at(self.world.lag(0.1, 2), self._bind, pod)
@@ -68,11 +72,28 @@ class Controllers:
                     pod.tried = True
                     self.world.pod_changed(pod)
 
+    def _count_passed_over(self, pod: Pod, fits: list[Node]) -> None:
+        """What it could have had, had it asked for less."""
+        if pod.owner is None and pod.job is None:
+            return
+        for node in self.world.nodes.values():
+            if node in fits or not self._has_room(pod, node):
+                continue
+            if node.divided is not None:
+                self.world.meets(Situation.PART_PASSED_OVER)
+            elif node.labels[PRODUCT_LABEL] != pod.selector.get(PRODUCT_LABEL):
+                self.world.meets(Situation.PRODUCT_PASSED_OVER)
+
     def _fits(self, pod: Pod, node: Node) -> bool:
         if not node.ready or node.unschedulable or any(taint.effect == "NoSchedule" for taint in node.taints):
             return False
         if any(node.labels.get(name) != value for name, value in pod.selector.items()):
             return False
+        if not self._has_room(pod, node):
+            return False
+        return any_holds(pod.terms, node.labels)
+
+    def _has_room(self, pod: Pod, node: Node) -> bool:
         there = [one for one in self.world.pods.values() if node.name in {one.node, one.assumed} and one is not pod]
         for resource, count in pod.requests.items():
             taken = sum(one.requests.get(resource, 0) for one in there if one.phase not in {"Succeeded", "Failed"})
@@ -140,6 +161,8 @@ class Controllers:
             requests=dict(workload.requests),
             labels=dict(workload.manifest["spec"]["template"]["metadata"]["labels"]),
             selector=dict(workload.body["nodeSelector"]),
+            terms=required_terms(workload.body),
+            measured_on=workload.measured_on,
             template=workload.template,
             owner=workload.key,
         )
@@ -168,17 +191,23 @@ class Controllers:
             for one in affinity.get("preferredDuringSchedulingIgnoredDuringExecution", ())
             for host in one["preference"]["matchExpressions"][0]["values"]
         }
+        if PRODUCT_LABEL in template["spec"]["nodeSelector"] and self._has_several_products():
+            self.world.meets(Situation.PRODUCT_CHOSEN)
         pod = Pod(
             key=job.key,
             uid=job.uid,
             requests={names.NVIDIA_GPU: 1},
             labels=template["metadata"]["labels"],
             selector=template["spec"]["nodeSelector"],
+            terms=required_terms(template["spec"]),
             wishes=wishes,
             job=job.uid,
         )
         self.world.pods[pod.key] = pod
         self.world.pod_changed(pod)
+
+    def _has_several_products(self) -> bool:
+        return len({one.labels[PRODUCT_LABEL] for one in self.world.nodes.values() if one.divided is None}) > 1
 
     def collect(self) -> None:
         """The garbage collector: what has no owner left, and what came after its owner had gone."""

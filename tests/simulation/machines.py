@@ -18,7 +18,7 @@ from slm_operator.partitioning.plugin_config import class_of_config
 from slm_operator.settings import Settings
 from slm_operator.watch.records import Cause
 
-from .objects import CONFIG_LABEL, BrokenPromiseError
+from .objects import CONFIG_LABEL, PRODUCT_LABEL, BrokenPromiseError
 from .runtime import result_of
 from .situations import Situation
 
@@ -63,6 +63,8 @@ class Machines:
         node.requested_config = node.labels.get(CONFIG_LABEL)
         text = node.projected.get(node.requested_config or "default", "version: v1")
         node.loaded = class_of_config(text) or node.loaded
+        if node.divided is not None:
+            node.loaded = node.divided.loaded
         self._advertise(node)
         self._discover(node)
 
@@ -90,7 +92,7 @@ class Machines:
 
     def _load(self, node: Node, text: str, label: str | None) -> None:
         loaded = class_of_config(text)
-        if loaded is None or label != node.requested_config:
+        if loaded is None or label != node.requested_config or node.divided is not None:
             return
         by_operator = label is None or label.startswith(names.CONFIG_KEY_PREFIX)
         if by_operator and not self._is_by_hand(node) and loaded != node.loaded:
@@ -129,12 +131,16 @@ class Machines:
             names.NVIDIA_GPU: 0 if shared else node.gpus,
             names.NVIDIA_SHARED_GPU: count if shared and not waits else 0,
         }
+        if node.divided is not None:
+            offer = {names.NVIDIA_GPU: node.gpus * node.divided.devices_per_gpu}
         if offer != node.allocatable and self.world.nodes.get(node.name) is node:
             node.allocatable = offer
             self.world.node_changed(node)
 
     def _discover(self, node: Node) -> None:
         """Feature discovery writes what is loaded."""
+        if node.divided is not None:
+            return
         seen = {
             REPLICAS_LABEL: str(node.loaded.engines_per_gpu),
             STRATEGY_LABEL: STRATEGIES[node.loaded.mode],
@@ -209,6 +215,7 @@ class Machines:
                 self.world.pod_changed(pod)
                 return
         self._expect_right_daemon(node, pod)
+        _expect_right_gpu(node, pod)
         pod.phase, pod.started, pod.device = "Running", self.world.stamp(), self._device(node)
         self.world.pod_changed(pod)
         self.world.at(self.world.lag(5, 60), self._become_ready, pod)
@@ -237,7 +244,8 @@ class Machines:
         """All points are measured."""
         if self.world.pods.get(pod.key) is pod:
             pod.phase, pod.ready, job.finished = "Succeeded", False, True
-            pod.printed += f"{self.world.stamp()} {result_of(self.world, job)}\n"
+            product = self.world.nodes[pod.node or ""].labels[PRODUCT_LABEL]
+            pod.printed += f"{self.world.stamp()} {result_of(self.world, job, product)}\n"
             self.world.pod_changed(pod)
             self.world.made_changed("Job", job)
 
@@ -266,3 +274,14 @@ class Machines:
     def _remove(self, pod: Pod) -> None:
         if self.world.pods.get(pod.key) is pod:
             self.world.pod_gone(pod)
+
+
+def _expect_right_gpu(node: Node, pod: Pod) -> None:
+    """No profile and no engine that wants a whole GPU has a part of one, and no engine another product than was measured."""
+    is_ours = pod.owner is not None or pod.job is not None
+    if is_ours and node.divided is not None:
+        raise BrokenPromiseError(f"{pod.key} starts on {node.name}, whose GPUs are {node.divided.what}")
+    if pod.measured_on not in {None, node.labels[PRODUCT_LABEL]}:
+        raise BrokenPromiseError(
+            f"{pod.key} starts on {node.labels[PRODUCT_LABEL]} of {node.name}, and was measured on {pod.measured_on}"
+        )

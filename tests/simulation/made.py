@@ -83,6 +83,8 @@ class Workload(Made):
     template: str = ""
     """What of it decides which pods are up to date."""
     requests: dict[str, int] = field(default_factory=dict)
+    measured_on: str | None = None
+    """The product that its profile was measured on."""
 
     @property
     def body(self) -> Raw:

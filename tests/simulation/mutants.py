@@ -7,12 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.manifests import profile, replicas
 from slm_operator.partitioning.base import UNSHARED, class_of_label
 from slm_operator.partitioning.plugin_config import NO_BASE, config_key, plugin_config
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.deployment import going_on, rollout
 from slm_operator.planning.deployment import plan as deployment_plan
 from slm_operator.planning.deployment.own_replicas import own_replicas
+from slm_operator.planning.fleet import product
 from slm_operator.planning.fleet.node import change, loading, release, state, step
 from slm_operator.planning.fleet.node.annotations import RELEASED, change_in
 from slm_operator.planning.fleet.plan import plan_fleet
@@ -165,6 +167,10 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "rolls to where there is no room": (rollout, "_may_roll", lambda _view, _wanted, answer: answer is not None),
     "goes from MPS to MPS at once": (loading, "_kept_daemon", lambda *_: None),
     "does not wait for a daemon's end": (state.NodeState, "left_daemon", lambda *_: None),
+    "takes whatever is called a GPU for one": (state, "parts_of_gpus", lambda *_: None),
+    "lets profiles onto parts of GPUs": (profile, "required", lambda pod, _terms: pod),
+    "lets engines onto parts of GPUs": (replicas, "required", lambda pod, _terms: pod),
+    "serves any product": (product, "measured_product", lambda _document: None),
     "never lifts the taint": (state.NodeState, "waits_for_daemon", lambda *_: False),
 }
 """Functions of the real planner, and what stands in for them."""

@@ -7,13 +7,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
+from slm_operator.partitioning import discovery
 from slm_operator.partitioning.base import UNSHARED
 from slm_operator.settings import DevicePlugin
 from slm_operator.watch.records import Key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from slm_operator.partitioning.base import SliceClass
     from slm_operator.watch.records import Cause, Taint
+
+    from .divided import Division
 
 Raw = dict[str, Any]
 
@@ -21,7 +26,8 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 PLUGIN = DevicePlugin()
 CONFIG_LABEL = PLUGIN.config_label
 CONFIG_MAP = Key(PLUGIN.namespace, PLUGIN.config_map)
-PRODUCT = "NVIDIA-H100-80GB-HBM3"
+PRODUCT, OTHER_PRODUCT = "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"
+PRODUCT_LABEL = discovery.PRODUCT_LABEL
 TEMPLATE_HASH = "5f4d"
 """Of every ReplicaSet: a Deployment's pods have one each, by its template."""
 
@@ -87,6 +93,8 @@ class Node:
     """Whether its MPS daemon is on its way."""
     opened_by_hand: bool = False
     """Whether somebody took our taint off, and we have not put it back yet."""
+    divided: Division | None = None
+    """How somebody else has divided its GPUs, for good."""
     owed: dict[str, str | None] = field(default_factory=dict)
     """Labels, by name, that an administrator has a right to find when we are gone."""
 
@@ -143,6 +151,10 @@ class Pod:
     """The Deployment that it is a replica of; None for somebody else's pod and for one that measures."""
     job: str | None = None
     """uid of the Job that made it, for one that measures."""
+    terms: Sequence[Mapping[str, Any]] | None = None
+    """Of the node affinity that it requires."""
+    measured_on: str | None = None
+    """The product that an engine's advice was measured on."""
     wishes: dict[str, int] = field(default_factory=dict)
     """Weight of each host that it would rather be on."""
     assumed: str | None = None

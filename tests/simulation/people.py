@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,12 @@ from slm_operator.watch.records import Cause, Key, Taint
 from tests.builders import documents
 
 from .made import Deployment, Made, Profile
-from .objects import CONFIG_LABEL, PRODUCT, Node, Pod, daemon_of, plugin_of
+from .objects import CONFIG_LABEL, OTHER_PRODUCT, PRODUCT, PRODUCT_LABEL, Node, Pod, daemon_of, plugin_of
 from .situations import Situation
 
 if TYPE_CHECKING:
     from .controllers import Controllers
+    from .divided import Division
     from .machines import Machines
     from .objects import Raw
     from .operator import Operator
@@ -80,15 +81,11 @@ def question(sharing: int, replicas: int, input_tokens: int) -> Raw:
 
 
 @cache
-def imported() -> Raw:
-    """The spec of an SLMProfile that was measured elsewhere."""
-    return {"model": {"uri": "pvc://models/opt"}, "measurements": to_json(documents.imported())}
-
-
-@cache
-def imported_with_ledger() -> Raw:
-    """The same, with what tells the KV bytes of engines in one pod."""
-    return {"model": {"uri": "pvc://models/opt"}, "measurements": to_json(documents.published("opt-1.3b"))}
+def imported(product: str = PRODUCT, *, in_one_pod: bool = False) -> Raw:
+    """The spec of an SLMProfile that was measured elsewhere, on that product. `in_one_pod`: with what tells the KV bytes of engines."""
+    found = documents.published("opt-1.3b") if in_one_pod else documents.imported()
+    measured = replace(found, gpu=replace(found.gpu, product=product))
+    return {"model": {"uri": "pvc://models/opt"}, "measurements": to_json(measured)}
 
 
 @dataclass(slots=True)
@@ -101,6 +98,8 @@ class People:
     machines: Machines
     wishes: dict[str, list[tuple[int, int | None]]] = field(default_factory=dict)
     """Ways to share and replicas that were wanted, by deployment."""
+    measured_on: dict[str, str] = field(default_factory=dict)
+    """The product that each deployment's profile was measured on, elsewhere."""
     left_at: float = 0.0
     """When the last of their own pods ended: replicas that had waited for its GPU only begin to start then."""
 
@@ -115,7 +114,7 @@ class People:
         key = Key(namespace, name)
         self.world.tell("user", f"wants {'a pack' if replicas is None else replicas} x {name}, {WAYS[sharing]}")
         if key not in self.world.deployments and key not in self.world.profiles:
-            self._applies_profile(key, imported_with_ledger() if WAYS[sharing] in PACKS else imported())
+            self._applies_profile(key, imported(self._measured_on(name), in_one_pod=WAYS[sharing] in PACKS))
         self._applies(key, wish(name, sharing, replicas))
 
     def asks(self, name: str, sharing: int, replicas: int, input_tokens: int) -> None:
@@ -153,7 +152,7 @@ class People:
     def has_measured(self, name: str, namespace: str = "team") -> None:
         """It is there again."""
         self.world.tell("user", f"has {name} measured")
-        self._applies_profile(Key(namespace, name), imported())
+        self._applies_profile(Key(namespace, name), imported(self._measured_on(name)))
 
     def wants_as_before(self, name: str) -> None:
         """Back to the wish before the last one."""
@@ -169,14 +168,31 @@ class People:
         self.world.version()
         self.world.changed(names.DEPLOYMENT_KIND, key)
 
+    def _measured_on(self, name: str) -> str:
+        """What was measured for somebody, always on the same product: of another one where there is such a node."""
+        there = {one.labels[PRODUCT_LABEL] for one in self.world.nodes.values()}
+        if name not in self.measured_on:
+            is_other = OTHER_PRODUCT in there and self.world.happens(0.5)
+            self.measured_on[name] = OTHER_PRODUCT if is_other else PRODUCT
+        return self.measured_on[name]
+
     # -- administrators
 
-    def adds_node(self, name: str, *, gpus: int = 1, opted_in: bool = True, former: str | None = None) -> Node:
-        """A GPU node joins."""
-        node = Node(name=name, gpus=gpus, uid=f"uid-{name}-{self.world.version()}")
+    def adds_node(
+        self,
+        name: str,
+        *,
+        gpus: int = 1,
+        opted_in: bool = True,
+        former: str | None = None,
+        kind: tuple[str, Division | None] = (PRODUCT, None),
+    ) -> Node:
+        """A GPU node joins. `kind`: its product, and how somebody else divides its GPUs."""
+        product, divided = kind
+        node = Node(name=name, gpus=gpus, uid=f"uid-{name}-{self.world.version()}", divided=divided)
         node.labels = {
             "kubernetes.io/hostname": name,
-            "nvidia.com/gpu.product": PRODUCT,
+            PRODUCT_LABEL: product,
             "nvidia.com/gpu.count": str(gpus),
             "nvidia.com/gpu.memory": "81920",
             "nvidia.com/gpu.compute.major": "9",
@@ -185,6 +201,8 @@ class People:
             node.labels[names.OPT_IN_LABEL] = "true"
         if former is not None:
             node.labels[CONFIG_LABEL] = former
+        if divided is not None:
+            node.labels |= divided.shown(product, gpus)
         self.world.nodes[name] = node
         self.machines.boot(node)
         node.owed = dict.fromkeys((CONFIG_LABEL, names.OPT_IN_LABEL)) | dict(node.labels)
@@ -323,7 +341,9 @@ class People:
 
     def _replaces_node(self, node: Node, _count: int) -> None:
         self.loses_node(node)
-        self.world.at(self.world.lag(5, 200), partial(self.adds_node, node.name, gpus=node.gpus))
+        product = node.labels[PRODUCT_LABEL].removesuffix(node.divided.suffix if node.divided is not None else "")
+        again = partial(self.adds_node, node.name, gpus=node.gpus, kind=(product, node.divided))
+        self.world.at(self.world.lag(5, 200), again)
 
     def _breaks_config_map(self, _node: Node, _count: int) -> None:
         """Deleted, or put back to what a chart says, without our keys."""

@@ -42,6 +42,8 @@ class Promises:
         marked = any(mark in node.labels for mark in MARKS) or any(n.startswith(names.GROUP) for n in node.annotations)
         if not opted_in and (not marked or any(labels.get(mark) for mark in MARKS)):
             raise BrokenPromiseError(f"{node.name} did not opt in and is touched")
+        if node.divided is not None and any(labels.values()):
+            raise BrokenPromiseError(f"{node.name} has {node.divided.what}, and gets {dict(labels)}")
         if CONFIG_LABEL not in labels:
             return
         holders = [str(pod.key) for pod in self.world.on(node.name)]

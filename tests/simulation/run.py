@@ -20,10 +20,11 @@ from .at_rest import (
     what_waits_to_be_measured_says_so,
 )
 from .controllers import Controllers
+from .divided import DIVISIONS, UNRENAMED, UNRENAMED_TEXT
 from .going_on import has_it_measured, waits_for_a_profile
 from .machines import Machines
 from .narrator import heard
-from .objects import BrokenPromiseError
+from .objects import OTHER_PRODUCT, PRODUCT, BrokenPromiseError
 from .operator import Operator
 from .people import FORMER, ROOTED, SHARING, THEIRS, People, with_root
 from .thinking import thought_once
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from random import Random
 
 
+KINDS_OF_NODES = (*[(PRODUCT, None)] * 12, *[(OTHER_PRODUCT, None)] * 4, *((PRODUCT, one) for one in DIVISIONS))
+"""Product of each node but the first, and how its GPUs are divided."""
 QUIET_SECONDS = 1500.0
 """No write for this long is the end of a plan: longer than any timeout of the operator's."""
 PATIENCE_SECONDS = 12_000.0
@@ -53,7 +56,7 @@ class Cluster:
 def cluster(seed: int, *, steady: bool = False, narrated: bool = False, **operator: Any) -> Cluster:
     """An empty cluster with an operator."""
     world = World(seed=seed, steady=steady, narrated=narrated)
-    world.config = {key: with_root(key) for key in ROOTED} | {"theirs-shared": THEIRS}
+    world.config = {key: with_root(key) for key in ROOTED} | {"theirs-shared": THEIRS, UNRENAMED: UNRENAMED_TEXT}
     world.config_changed()
     machines, controllers = Machines(world), Controllers(world)
     api = Api(world, controllers)
@@ -84,7 +87,11 @@ def drawn(seed: int, **operator: Any) -> Cluster:
     made.operator.kill_rate = chance.choice((0.0, 0.05, 0.3))
     for number in range(chance.randint(1, 4)):
         node = people.adds_node(
-            f"gpu-{number}", gpus=chance.choice((1, 1, 2)), opted_in=world.happens(0.9), former=chance.choice(FORMER)
+            f"gpu-{number}",
+            gpus=chance.choice((1, 1, 2)),
+            opted_in=world.happens(0.9),
+            former=chance.choice(FORMER),
+            kind=(PRODUCT, None) if number == 0 else chance.choice(KINDS_OF_NODES),
         )
         node.slowness = chance.choice((1, 1, 1, 8))
         if world.happens(0.05):

@@ -30,10 +30,10 @@ def prepare(sharing: Iterable[dict[str, Any]]) -> None:
         _asked(json.dumps(spec, sort_keys=True))
 
 
-def result_of(world: World, job: Job) -> str:
-    """The last line of a measurement that ended well."""
+def result_of(world: World, job: Job, product: str) -> str:
+    """The last line of a measurement that ended well, on a GPU of that product."""
     profile = next((one for one in world.profiles.values() if one.uid in job.owners), None)
-    measured = _asked(json.dumps(_question(world, profile), sort_keys=True))
+    measured = _measured(json.dumps(_question(world, profile), sort_keys=True), product)
     if profile is not None and (former := profile.status.get("measurements")) is not None:
         measured = _and(parse_document(former), measured)
     return json.dumps({"event": "result", "document": to_json(measured)})
@@ -44,6 +44,12 @@ def _question(world: World, profile: Profile | None) -> dict[str, Any]:
     asks = {} if profile is None else profile.status.get("extension") or {}
     deployment = next((one for one in world.deployments.values() if one.key.name == asks.get("deployment")), None)
     return {} if deployment is None else {"sharing": deployment.spec["sharing"]}
+
+
+@cache
+def _measured(spec: str, product: str) -> MeasurementDocument:
+    found = _asked(spec)
+    return replace(found, gpu=replace(found.gpu, product=product))
 
 
 @cache

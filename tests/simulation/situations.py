@@ -45,6 +45,9 @@ class Situation(StrEnum):
     MEASUREMENT_LOST = "node lost under a measurement"
     ONE_PROFILE_FOR_TWO = "two deployments rested on one profile"
     PACK_SPLIT = "pack split over two GPUs"
+    PART_PASSED_OVER = "part of a GPU was free, and passed over"
+    PRODUCT_PASSED_OVER = "GPU of another product was free, and passed over"
+    PRODUCT_CHOSEN = "product of a profile was one of several"
     DELETED_IN_A_CHANGE = "deployment deleted while its node changed"
 
 

@@ -189,6 +189,13 @@ class World:
         """The volume has what the ConfigMap has by then."""
         node.projected = dict(self.config or {})
 
+    def measured_on(self, profile: Key) -> str | None:
+        """The product of a profile; None where it is gone, or has measured nothing."""
+        one = self.profiles.get(profile)
+        document = None if one is None else one.status.get("measurements") or one.manifest["spec"].get("measurements")
+        found: str | None = None if document is None else document["gpu"]["product"]
+        return found
+
     # -- what is read
 
     def shows(self, kind: str, key: Key) -> Raw | None:
