@@ -97,6 +97,8 @@ ROUTER_FOLDER, ROUTER_FILE = "/etc/slm-router", "haproxy.cfg"
 ROUTER_COMMAND: Final = ("haproxy", "-db", "-f", f"{ROUTER_FOLDER}/{ROUTER_FILE}")
 """NB: not the image's entry point, which starts a second process that keeps the first, and is in the official image only."""
 
+READY_METRIC: Final = "slm_pack_engine_ready"
+"""On the page of all engines, of each: 1 while it serves, else 0."""
 METRICS_BYTES_PER_ENGINE: Final = 1 << 20
 """The longest page of one engine that is taken over into the page of all; a reader of that page takes R of these."""
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from slm_operator.api import names
 from slm_operator.api.crd import KINDS
 from slm_operator.kube.client import Client
-from slm_operator.kube.engine_metrics import pod_counters
+from slm_operator.kube.engine_metrics import pod_page
 from slm_operator.kube.errors import NotFound
 from slm_operator.kube.events import EventRecorder
 from slm_operator.kube.lease import Election
@@ -195,7 +195,7 @@ def assemble(  # noqa: PLR0913 - what there is one of in a process
         queue=queue,
         interval_seconds=settings.watch.interval_seconds,
         clock=outside.clock,
-        fetch=pod_counters,
+        fetch=pod_page,
     )
     metrics.expose_gauges(caches, queue, watch.figures, lambda: election is None or election.leading)
     reconciler = Reconciler(

@@ -192,7 +192,7 @@ class SLMDeploymentStatus(Part):
     replicas: int | None = None
     """Engines that exist: a pack in a pod counts as many as it runs."""
     ready_replicas: int | None = None
-    """Engines whose pod answers."""
+    """Engines that answer."""
     selector: str | None = None
     """Label selector of the pods, for autoscalers."""
     url: str | None = None

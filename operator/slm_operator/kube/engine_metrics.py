@@ -8,19 +8,25 @@ raise anything but NoMetrics: no page is a reason to stop looking at the others.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import aiohttp
 from slm_core.failure import ProfileError
+from slm_core.pack_pod import READY_METRIC
 
 from slm_operator.kube.connection import Redirected, refuse_redirect
 from slm_operator.kube.errors import ApiError, Forbidden, error_of
 from slm_operator.visible import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from slm_core.counters import Counters
     from slm_core.engines.base import Engine
 
+T = TypeVar("T")
+_SERVING = re.compile(rf"^{READY_METRIC}(?:\{{[^}}\n]*\}})? ([01])$", re.MULTILINE)
 MOST_BYTES = 2 << 20
 """A real engine's page is about 0.2 MiB, and a pack's page is of all its engines."""
 TIMEOUT_SECONDS = 5.0
@@ -38,9 +44,13 @@ class NoMetrics(Exception):  # noqa: N818 - named for what it says
 
 async def engine_counters(session: aiohttp.ClientSession, url: str, engine: Engine) -> Counters:
     """The counters on an engine's page at a URL. Raises NoMetrics and nothing else."""
+    return await _read(session, url, engine.read_counters)
+
+
+async def _read(session: aiohttp.ClientSession, url: str, read: Callable[[str], T]) -> T:
     try:
         # NB: no await between decoding and counting: of many pages read at once, one at a time is a text.
-        return engine.read_counters((await _page(session, url)).decode("utf-8", "replace"))
+        return read((await _page(session, url)).decode("utf-8", "replace"))
     except NoMetrics:
         raise
     except TimeoutError:
@@ -53,10 +63,23 @@ async def engine_counters(session: aiohttp.ClientSession, url: str, engine: Engi
         raise NoMetrics(f"{type(error).__name__}: {error}") from error
 
 
-async def pod_counters(url: str, engine: Engine) -> Counters:
-    """The same, without credentials, on a connection of its own: once a minute is too seldom to keep one."""
+class PodPage(NamedTuple):
+    """What a pod's page tells."""
+
+    counters: Counters
+    serving: int | None = None
+    """Engines that serve, where the page is that of a pack."""
+
+
+async def pod_page(url: str, engine: Engine) -> PodPage:
+    """The page of a pod, without credentials, on a connection of its own: once a minute is too seldom to keep one."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-        return await engine_counters(session, url, engine)
+        return await _read(session, url, lambda text: PodPage(engine.read_counters(text), _serving(text)))
+
+
+def _serving(page: str) -> int | None:
+    shown = _SERVING.findall(page)
+    return shown.count("1") if shown else None
 
 
 async def _page(session: aiohttp.ClientSession, url: str) -> bytes:

@@ -129,10 +129,16 @@ class DeploymentView:
     pods: tuple[PodRecord, ...] = ()
     cordoned: frozenset[str] = frozenset()
     """Nodes of its pods that take no new ones."""
+    serving: Mapping[str, int] = field(default_factory=dict)
+    """Engines that serve, by the uid of their pack's pod, where that is known."""
     slo_verdict: Verdict | None = None
     """The result of the SLO monitor; None before its first reading."""
     refusal: Refusal | None = None
     """What the API server said to our last write of one of its objects."""
+
+    def serving_in(self, pod: PodRecord) -> int:
+        """Engines of a pod that answers which serve: all of them unless its metrics say otherwise."""
+        return min(self.serving.get(pod.meta.uid, pod.engines), pod.engines) if pod.ready else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

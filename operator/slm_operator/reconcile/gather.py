@@ -75,6 +75,8 @@ class Gatherer:
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     refusals: dict[WorkKey, Refusal] = field(default_factory=dict)
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
+    serving: dict[Key, dict[str, int]] = field(default_factory=dict)
+    """Engines that serve, by the uid of their pack's pod, as its metrics told last."""
     memory: Memory = NOTHING_REMEMBERED
     """What the fleet's last plan left to the next."""
     bugs: dict[Key, Exception] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class Gatherer:
             workload=workload,
             pods=pods,
             cordoned=self._cordoned(pods),
+            serving=self.serving.get(key, {}),
             slo_verdict=self.verdicts.get(key),
             refusal=self.refusals.get(WorkKey("deployment", key)),
         )
@@ -277,6 +280,7 @@ class Gatherer:
         self._advice.pop(key, None)
         self.assignments.pop(key, None)
         self.verdicts.pop(key, None)
+        self.serving.pop(key, None)
         self.bugs.pop(key, None)
         self.keys.forget(uid)
 

@@ -27,9 +27,9 @@ from slm_operator.slo.monitor import Baseline, Figures, MonitorState, Scrape, fo
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 
-    from slm_core.counters import Counters
     from slm_core.engines.base import Engine
 
+    from slm_operator.kube.engine_metrics import PodPage
     from slm_operator.reconcile.gather import Gatherer
     from slm_operator.reconcile.queue import KeyedQueue
     from slm_operator.slo.monitor import Verdict
@@ -64,8 +64,8 @@ class SloMonitor:
     queue: KeyedQueue
     interval_seconds: float
     clock: Callable[[], float]
-    fetch: Callable[[str, Engine], Awaitable[Counters]]
-    """The counters on an engine's page at a URL. Raises NoMetrics."""
+    fetch: Callable[[str, Engine], Awaitable[PodPage]]
+    """A pod's page at a URL. Raises NoMetrics."""
     figures: dict[Key, Figures] = field(default_factory=dict)
     _states: dict[Key, tuple[Hashable, MonitorState]] = field(default_factory=dict, init=False)
     _looked: dict[Key, float] = field(default_factory=dict, init=False)
@@ -118,12 +118,25 @@ class SloMonitor:
         if rolling or not pods or state is None or record.spec is None:
             return
         chosen, engine = self._chosen(key, state, pods), engine_of(record.spec.engine.command)
-        after = follow(state, Scrape(at_seconds=self.clock(), engines=await self._scrape(engine, chosen, turn)))
+        pages = await self._scrape(engine, chosen, turn)
+        self._count(key, pods, pages)
+        counters = {uid: page.counters for uid, page in pages.items()}
+        after = follow(state, Scrape(at_seconds=self.clock(), engines=counters))
         self._states[key] = (self._states[key][0], after)
         if after.figures is not None:
             self.figures[key] = after.figures
         if after.verdict != self.gatherer.verdicts.get(key):
             self._report(key, after.verdict)
+
+    def _count(self, key: Key, pods: Sequence[PodRecord], pages: Mapping[str, PodPage]) -> None:
+        """How many engines of each pack serve, as its page tells; who is gone or was not asked is as before, or not known."""
+        before = self.gatherer.serving.get(key, {})
+        told = {uid: page.serving for uid, page in pages.items() if page.serving is not None}
+        known = before | told
+        now = {pod.meta.uid: known[pod.meta.uid] for pod in pods if pod.meta.uid in known}
+        if now != before:
+            self.gatherer.serving[key] = now
+            self.queue.add(WorkKey("deployment", key))
 
     def _report(self, key: Key, verdict: Verdict | None) -> None:
         if verdict is not None:
@@ -172,8 +185,8 @@ class SloMonitor:
             self._asked[key][one.meta.uid] += 1
         return chosen
 
-    async def _scrape(self, engine: Engine, pods: Sequence[PodRecord], turn: _Turn) -> Mapping[str, Counters]:
-        async def read(pod: PodRecord) -> Counters | None:
+    async def _scrape(self, engine: Engine, pods: Sequence[PodRecord], turn: _Turn) -> Mapping[str, PodPage]:
+        async def read(pod: PodRecord) -> PodPage | None:
             async with turn.share, turn.gate:
                 if self.clock() >= turn.until:
                     return None
@@ -192,6 +205,7 @@ class SloMonitor:
         self._looked.pop(key, None)
         self._asked.pop(key, None)
         self.gatherer.verdicts.pop(key, None)
+        self.gatherer.serving.pop(key, None)
 
 
 def _host(pod: PodRecord) -> str:

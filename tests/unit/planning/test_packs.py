@@ -251,3 +251,13 @@ def test_why_a_gpu_is_divided_so_is_said_while_it_is() -> None:
     assert status(plan(later))["sharing"]["reason"] == "AsBefore", "nobody knows why any more"
     said = status(plan(told))["sharing"]
     assert said == {"partitioning": "PackPod", "reason": "NoNodeFits", "message": "no node opted in", "pods": 1}
+
+
+def test_engines_that_do_not_serve_are_a_number_in_status() -> None:
+    ready = pod(ready=True)
+    of = replace(view(2, workload=workload(1), pods=(ready,)), serving={ready.meta.uid: 1})
+    said = status(plan(of))
+    available = next(one for one in said["conditions"] if one["type"] == "Available")
+    assert (said["replicas"], said["readyReplicas"], said["packs"][0]["readyEngines"]) == (2, 1, 1)
+    assert available["status"] == "True"
+    assert "not serving in pod chat-1: 1 engine (kubectl logs" in available["message"]

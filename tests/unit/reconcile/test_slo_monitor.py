@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slm_core.engines import registry
-from slm_operator.kube.engine_metrics import NoMetrics
+from slm_operator.kube.engine_metrics import NoMetrics, PodPage
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.reconcile.gather import Gatherer
@@ -28,7 +28,6 @@ from tests.other_engine.port import OtherEngine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slm_core.counters import Counters
     from slm_core.engines.base import Engine
     from slm_operator.watch.records import DeploymentRecord, PodRecord, ProfileRecord
 
@@ -44,8 +43,9 @@ class Engines:
         self.asked: list[str] = []
         self.gone = False
         self.requests = 0
+        self.serving: int | None = None
 
-    async def counters(self, url: str, engine: Engine) -> Counters:
+    async def page(self, url: str, engine: Engine) -> PodPage:
         self.asked.append(url)
         if self.gone:
             raise NoMetrics("connection refused")
@@ -57,7 +57,7 @@ class Engines:
         )
         scheduler.histograms["inter_token_latency"].observe(0.004, (output - 1) * requests)
         scheduler.histograms["time_to_first_token"].observe(0.05, requests)
-        return engine.read_counters(exposition(scheduler, "chat", {}))
+        return PodPage(engine.read_counters(exposition(scheduler, "chat", {})), self.serving)
 
 
 class Watched:
@@ -84,7 +84,7 @@ class Watched:
             queue=self.queue,
             interval_seconds=60,
             clock=lambda: self.now,
-            fetch=self.engines.counters,
+            fetch=self.engines.page,
         )
 
     def also_in(self, namespace: str, *pods: PodRecord) -> None:
@@ -123,7 +123,7 @@ async def test_an_engine_is_asked_and_read_in_its_own_words(monkeypatch: pytest.
     watched = Watched(replica("a", "10.0.0.1"), command=other.command)
     asked: list[tuple[str, Engine]] = []
 
-    async def fetch(url: str, engine: Engine) -> Counters:
+    async def fetch(url: str, engine: Engine) -> PodPage:
         asked.append((url, engine))
         raise NoMetrics("enough")
 
@@ -249,14 +249,14 @@ async def test_slow_replicas_delay_no_scrape_of_other_namespaces() -> None:
     deployments.drop(KEY)
     deployments.put(mine)  # after the slow one
     never, read = asyncio.Event(), asyncio.Event()
-    counters = watched.engines.counters
+    page = watched.engines.page
 
-    async def fetch(url: str, engine: Engine) -> Counters:
+    async def fetch(url: str, engine: Engine) -> PodPage:
         if "evil" in url:
             await never.wait()
             raise NoMetrics("slow")
         read.set()
-        return await counters(url, engine)
+        return await page(url, engine)
 
     watched.watch.fetch = fetch
     scrape = asyncio.create_task(watched.watch.once())
@@ -292,7 +292,7 @@ async def test_slow_scrape_ends_and_begins_next_with_the_unreached() -> None:
 async def test_deployment_of_slow_replicas_is_left_after_a_while() -> None:
     watched = Watched(*many(OF_A_DEPLOYMENT))
 
-    async def fetch(url: str, engine: Engine) -> Counters:
+    async def fetch(url: str, engine: Engine) -> PodPage:
         watched.engines.asked.append(url)
         watched.now += 5
         await asyncio.sleep(0)
@@ -301,3 +301,14 @@ async def test_deployment_of_slow_replicas_is_left_after_a_while() -> None:
     watched.watch.fetch = fetch
     await watched.watch.once()
     assert len(watched.engines.asked) < OF_A_DEPLOYMENT / 4
+
+
+async def test_engines_of_a_pack_that_serve_are_counted() -> None:
+    watched = Watched(replica("a", "10.0.0.1"))
+    watched.engines.serving = 3
+    assert await watched.minute(0) == 1, "a new number wakes the deployment"
+    assert list(watched.gatherer.serving[KEY].values()) == [3]
+    assert await watched.minute(0) == 0, "the same number wakes nobody"
+    watched.engines.gone = True
+    await watched.minute(0)
+    assert list(watched.gatherer.serving[KEY].values()) == [3], "who does not answer is as before"

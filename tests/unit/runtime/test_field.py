@@ -12,7 +12,7 @@ import pytest
 from slm_core.codec import parse_document
 from slm_core.engines.registry import default
 from slm_core.failure import EXIT_STATUS, Failure, ProfileError
-from slm_operator.kube.engine_metrics import pod_counters
+from slm_operator.kube.engine_metrics import pod_page
 from slm_runtime.engine_process import Launch, start_engine
 from slm_runtime.tokenizer import identify
 
@@ -87,7 +87,7 @@ async def test_only_what_clients_use_wants_the_key(model: Path, light_command: l
     engine = await start_engine(launch)
     try:
         assert (await identify(engine)).max_model_len == 2048
-        read = await pod_counters(f"{engine.url}{default().paths.metrics}", default())
+        read = (await pod_page(f"{engine.url}{default().paths.metrics}", default())).counters
         assert read.running == 0
     finally:
         await engine.stop()

@@ -19,7 +19,7 @@ from slm_core.failure import EngineFault, Failure, ProfileError
 from slm_core.search.steps import Measure
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.inputs.revisions import revisions
-from slm_operator.kube.engine_metrics import pod_counters
+from slm_operator.kube.engine_metrics import pod_page
 from slm_operator.manifests.engine import fixed_args
 from slm_operator.manifests.profile import profile_spec
 from slm_operator.manifests.profile_key import profile_key
@@ -79,7 +79,7 @@ async def test_other_engine_is_measured_by_its_flags_and_counters(model: Path) -
         point = await made.measure(MEASURE)
         assert point.errors == 0
         assert 0 < point.mean_running <= 4
-        read = await pod_counters(f"{made._engines[0].url}{OTHER.paths.metrics}", OTHER)
+        read = (await pod_page(f"{made._engines[0].url}{OTHER.paths.metrics}", OTHER)).counters
         assert read.output_tokens > 0
 
 

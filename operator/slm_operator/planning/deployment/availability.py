@@ -29,7 +29,7 @@ def availability(view: DeploymentView, wanted: int, made_for: SliceClass = UNSHA
     if workload is None:
         return _finding(reason=Reason.STARTING, message=f"{several(wanted, 'replica')} to be created")
     pods, per_pod = way.pods_for(wanted, made_for), way.engines_per_pod(made_for)
-    counted = _counted(workload.ready, pods, per_pod, wanted)
+    counted = _counted(workload.ready, pods, per_pod, wanted) + _silent(view)
     current = workload.observed_generation >= workload.meta.generation
     if current and workload.replicas == pods and workload.ready >= pods and workload.updated >= pods:
         parts = [counted, None if way.runs_packs else spread(view.pods, made_for.engines_per_gpu)]
@@ -52,6 +52,16 @@ def _counted(ready: int, pods: int, per_pod: int, wanted: int) -> str:
     if per_pod == 1:
         return f"{ready} of {pods} replicas answer"
     return f"{ready} of {several(pods, 'pack')} answer, each of {per_pod} engines in one pod, for {several(wanted, 'replica')}"
+
+
+def _silent(view: DeploymentView) -> str:
+    """NB: a pack answers while one engine does, so this takes nothing from Available."""
+    silent = {pod.meta.key.name: pod.engines - view.serving_in(pod) for pod in view.pods if pod.ready}
+    return "".join(
+        f"; not serving in pod {name}: {several(count, 'engine')} (kubectl logs {name} says why)"
+        for name, count in silent.items()
+        if count > 0
+    )
 
 
 def _trouble(pod: PodRecord, engine: EngineSpec | None) -> tuple[str, str] | None:

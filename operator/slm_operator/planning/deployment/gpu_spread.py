@@ -10,28 +10,30 @@ Here it is only reported. Must never move anything.
 from __future__ import annotations
 
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.partitioning.node_slices import gpu_of_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from slm_operator.watch.records import PodRecord
 
 
+NOTHING_TOLD: Mapping[str, int] = MappingProxyType({})
 SHOWN = 8
 """Shares that a sentence names; status lists them all, up to its bound."""
 
 
-def packs(pods: Iterable[PodRecord]) -> list[dict[str, Any]]:
-    """`status.packs`: engines by node and, where the kubelet tells device ids, by GPU."""
+def packs(pods: Iterable[PodRecord], serving: Mapping[str, int] = NOTHING_TOLD) -> list[dict[str, Any]]:
+    """`status.packs`: engines by node and, where the kubelet tells device ids, by GPU. `serving`: those that do, by uid of a pack's pod."""
     engines: Counter[tuple[str, str]] = Counter()
     ready: Counter[tuple[str, str]] = Counter()
     for pod in pods:
         if pod.node is not None and pod.holds_gpu:
             engines[pod.node, _gpu(pod)] += pod.engines
-            ready[pod.node, _gpu(pod)] += pod.engines * pod.ready
+            ready[pod.node, _gpu(pod)] += min(serving.get(pod.meta.uid, pod.engines), pod.engines) * pod.ready
     return [
         {"node": node, **({"gpuUUID": gpu} if gpu else {}), "engines": count, "readyEngines": ready[node, gpu]}
         for (node, gpu), count in sorted(engines.items())

@@ -46,7 +46,7 @@ def deployment_status(
     also = () if monitored is None else (monitored,)
     # What the pods of packs run beyond one engine each: the Deployment counts pods.
     beyond = sum(pod.engines - 1 for pod in view.pods if not pod.meta.deleting)
-    beyond_ready = sum(pod.engines - 1 for pod in view.pods if pod.ready and not pod.meta.deleting)
+    beyond_ready = sum(view.serving_in(pod) - 1 for pod in view.pods if pod.ready and not pod.meta.deleting)
     status: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "phase": _phase(record.spec, story.blocking),
@@ -61,9 +61,9 @@ def deployment_status(
         "selector": ",".join(f"{name}={value}" for name, value in selector_labels(meta.key).items()),
         "url": f"http://{child_name(meta.key)}.{meta.key.namespace}.svc/v1",
         "replicas": view.workload.existing + beyond if view.workload is not None else 0,
-        "readyReplicas": view.workload.ready + beyond_ready if view.workload is not None else 0,
+        "readyReplicas": max(0, view.workload.ready + beyond_ready) if view.workload is not None else 0,
     }
-    found = packs(view.pods)
+    found = packs(view.pods, view.serving)
     more = {
         "profile": _profile(view.profile, meta.key.namespace) if view.profile is not None else None,
         "advice": _advice(view, story, now),
