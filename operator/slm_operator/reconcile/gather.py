@@ -76,7 +76,7 @@ class Gatherer:
     refusals: dict[WorkKey, Refusal] = field(default_factory=dict)
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
     serving: dict[Key, dict[str, int]] = field(default_factory=dict)
-    """Engines that serve, by the uid of their pack's pod, as its metrics told last."""
+    """Engines that serve, by the uid of their pack's pod, as its metrics had it last."""
     memory: Memory = NOTHING_REMEMBERED
     """What the fleet's last plan left to the next."""
     bugs: dict[Key, Exception] = field(default_factory=dict)

@@ -131,8 +131,8 @@ class SloMonitor:
     def _count(self, key: Key, pods: Sequence[PodRecord], pages: Mapping[str, PodPage]) -> None:
         """How many engines of each pack serve, as its page tells; who is gone or was not asked is as before, or not known."""
         before = self.gatherer.serving.get(key, {})
-        told = {uid: page.serving for uid, page in pages.items() if page.serving is not None}
-        known = before | told
+        reported = {uid: page.serving for uid, page in pages.items() if page.serving is not None}
+        known = before | reported
         now = {pod.meta.uid: known[pod.meta.uid] for pod in pods if pod.meta.uid in known}
         if now != before:
             self.gatherer.serving[key] = now

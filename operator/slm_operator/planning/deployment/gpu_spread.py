@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import PodRecord
 
 
-NOTHING_TOLD: Mapping[str, int] = MappingProxyType({})
+NOTHING_REPORTED: Mapping[str, int] = MappingProxyType({})
 SHOWN = 8
 """Shares that a sentence names; status lists them all, up to its bound."""
 
 
-def packs(pods: Iterable[PodRecord], serving: Mapping[str, int] = NOTHING_TOLD) -> list[dict[str, Any]]:
+def packs(pods: Iterable[PodRecord], serving: Mapping[str, int] = NOTHING_REPORTED) -> list[dict[str, Any]]:
     """`status.packs`: engines by node and, where the kubelet tells device ids, by GPU. `serving`: those that do, by uid of a pack's pod."""
     engines: Counter[tuple[str, str]] = Counter()
     ready: Counter[tuple[str, str]] = Counter()
