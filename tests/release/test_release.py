@@ -30,7 +30,7 @@ from tests.testbed.stage import LIGHT_IMAGE, STANDIN_IMAGE, Stage
 from .loopback import PASSWORD, USER, Wire, registry, wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.testbed.kind import KindCluster
 
@@ -117,7 +117,9 @@ def make_keys(folder: Path) -> Path:
 
 
 def run(*command: str, cwd: Path | None = None) -> str:
-    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def quiet(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -216,7 +218,7 @@ def test_what_was_released_is_verified_without_the_clone(place: Place, tmp_path:
 
 
 def test_two_lines_bring_an_answer_without_the_clone(
-    place: Place, kind_cluster: KindCluster, tmp_path: Path, record_property: pytest.RecordProperty
+    place: Place, kind_cluster: KindCluster, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     stage = Stage(kind_cluster, print)
     stage.build_images(STANDIN_IMAGE, LIGHT_IMAGE)
@@ -273,7 +275,8 @@ def ask(stage: Stage) -> str:
     stage.provide_model(TEAM)
     stage.opt_in()
     import_profile(stage, TEAM)
-    with applied(stage, TEAM, light("chat", profiling={"profileRef": {"name": "imported"}})) as name:
+    chat = light("chat", profiling={"profileRef": {"name": "imported"}}, slo={"itl": {"maxMs": 12}})
+    with applied(stage, TEAM, chat) as name:
         wait_until_ready(stage, TEAM, name, timeout_s=600)
         address = stage.cluster.kubectl(
             "get", "service", name, "--namespace", TEAM, "--output=jsonpath={.spec.clusterIP}"
