@@ -102,6 +102,7 @@ class Machines:
         if loaded != node.loaded:
             self.world.tell("node", f"{node.name} loads {loaded.label}")
         node.loaded = loaded
+        node.unhealthy.clear()  # the plugin looks anew, and is told of a fault once
         self._see_to_daemon(node)
         self.world.at(node.slowness * self.world.lag(1, 9), self._advertise, node)
         self.world.at(node.slowness * self.world.lag(0.5, 9), self._discover, node)
@@ -126,9 +127,9 @@ class Machines:
         """The kubelet reports what the plugin offers."""
         shared = node.loaded.mode is not SharingMode.EXCLUSIVE
         waits = node.loaded.mode is SharingMode.MPS and node.daemon_started is None
-        count = node.gpus * node.loaded.engines_per_gpu
+        count = node.gpus * node.loaded.engines_per_gpu - len(node.unhealthy)
         offer = {
-            names.NVIDIA_GPU: 0 if shared else node.gpus,
+            names.NVIDIA_GPU: 0 if shared else count,
             names.NVIDIA_SHARED_GPU: count if shared and not waits else 0,
         }
         if node.divided is not None:
@@ -189,6 +190,14 @@ class Machines:
                     self.world.meets(Situation.DAEMON_CRASHED)
                     self._restart(pod)
             self._stop_daemon(node)
+
+    def report_xid(self, node: Node, gpu: int) -> None:
+        """The driver tells of a fault."""
+        if gpu not in node.unhealthy and self.world.nodes.get(node.name) is node:
+            if node.changes:
+                self.world.meets(Situation.GPU_UNHEALTHY)
+            node.unhealthy.add(gpu)
+            self._advertise(node)
 
     def restart_plugin(self, node: Node) -> None:
         """Somebody fixed it: it loads what the label names, under whoever is there by now."""

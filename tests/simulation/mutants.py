@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from slm_operator.advisor.advice import Advice
+    from slm_operator.partitioning.base import SliceClass
     from slm_operator.planning.views import DeploymentView, FleetPlan, FleetView
     from slm_operator.settings import Settings
     from slm_operator.watch.records import PodRecord
@@ -152,6 +153,12 @@ def _replicas_whoever_set_them(view: DeploymentView, advice: Advice | None) -> t
     return own_replicas(replace(view, deployment=replace(record, spec=spec)), advice)
 
 
+def _misses_all(seen: state.NodeState, wanted: SliceClass) -> str | None:
+    """Slices that its plugin does not offer are waited for."""
+    return MISSES(seen, wanted) or seen.unhealthy(wanted)
+
+
+MISSES = state.NodeState.misses
 PIECES: dict[str, tuple[object, str, object]] = {
     "scales what its user has scaled": (deployment_plan, "own_replicas", _replicas_whoever_set_them),
     "forgets the number of a pack": (deployment_plan, "own_replicas", lambda _view, _advice: ()),
@@ -171,6 +178,7 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "lets profiles onto parts of GPUs": (profile, "required", lambda pod, _terms: pod),
     "lets engines onto parts of GPUs": (replicas, "required", lambda pod, _terms: pod),
     "serves any product": (product, "measured_product", lambda _document: None),
+    "waits for all slices of a weak GPU": (state.NodeState, "misses", _misses_all),
     "never lifts the taint": (state.NodeState, "waits_for_daemon", lambda *_: False),
 }
 """Functions of the real planner, and what stands in for them."""

@@ -89,6 +89,8 @@ class Node:
     """How many times longer than usual its parts take to load a configuration."""
     faults: set[str] = field(default_factory=set)
     """`stuck`: its plugin loads nothing new. `no-daemon`: its MPS daemon never comes."""
+    unhealthy: set[int] = field(default_factory=set)
+    """GPUs of which its plugin has taken one device out: all of one that is not shared, else one slice."""
     daemon_comes: bool = False
     """Whether its MPS daemon is on its way."""
     opened_by_hand: bool = False

@@ -400,6 +400,18 @@ class People:
         self.world.meddled = True
         self.world.tell("admin", f"adds {node.name}, which is broken: {node.faults}")
 
+    def sells_weak_gpu(self, node: Node) -> None:
+        """One that fails again and again, for a while or for good."""
+        self.world.tell("admin", f"adds {node.name}, which has a weak GPU")
+        self._fails(node, self.world.chance.randrange(node.gpus), self.world.lag(500, 20_000))
+
+    def _fails(self, node: Node, gpu: int, until: float) -> None:
+        if self.world.now < until:
+            self.machines.report_xid(node, gpu)
+            self.world.at(self.world.lag(20, 300), self._fails, node, gpu, until)
+        elif self.world.happens(0.5) and self.world.nodes.get(node.name) is node:
+            self.machines.restart_plugin(node)
+
     def _repairs_plugin(self, node: Node, fault: str) -> None:
         node.faults.discard(fault)
         if self.world.nodes.get(node.name) is node:

@@ -96,6 +96,8 @@ def drawn(seed: int, **operator: Any) -> Cluster:
         node.slowness = chance.choice((1, 1, 1, 8))
         if world.happens(0.05):
             people.sells_broken(node)
+        elif world.happens(0.15):
+            people.sells_weak_gpu(node)
     return made
 
 

@@ -35,6 +35,7 @@ class Situation(StrEnum):
     OPENED_BY_HAND = "taint taken off by hand while a node changed"
     OPTED_OUT_IN_A_CHANGE = "opt-in taken back while a node changed"
     KEYS_LOST = "ConfigMap replaced, our keys gone"
+    GPU_UNHEALTHY = "GPU called unhealthy while its node changed"
     BASE_EDITED = "plugin's configuration edited by its owner under our keys"
     ROLLED_BACK = "change given up and rolled back"
     DAEMON_CRASHED = "MPS daemon crashed under replicas"

@@ -256,6 +256,12 @@ class Reason(StrEnum):
         "a serving node lost devices or its MPS daemon",
         "see the plugin's pods on that node",
     )
+    UNHEALTHY_GPU = (
+        "UnhealthyGPU",
+        Group.STOPPED,
+        "NVIDIA's device plugin calls a GPU of a node unhealthy and offers less of it; the rest of the node is used, and the condition may hold",
+        "the message names the node and how many: read its device plugin's log (Xid). Until the plugin starts again it stays so, also where the GPU has recovered",
+    )
     ADMISSION_FAILED = (
         "AdmissionFailed",
         Group.STOPPED,

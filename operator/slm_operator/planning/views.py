@@ -99,6 +99,8 @@ class Assignment:
     """Condition reason when slots do not suffice: NoNode, NoCapacity, NodeChanging, ForeignPods, NotSwitchable ..."""
     pending_because: str | None = None
     """Why slots do not suffice and what would help."""
+    remark: tuple[Reason, str] | None = None
+    """What is worth knowing of its nodes although they serve it, and a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ CHAT = Marks("mps-2", "team.chat")
 
 @pytest.mark.parametrize(("becomes", "words"), [(CHAT, "mps-2 for team.chat"), (RELEASED, "given back")])
 def test_a_change_is_data_and_its_words_are_made_last(becomes: Marks, words: str) -> None:
-    assert change_in(change_text(becomes)) == becomes
+    assert change_in(change_text(becomes, 1)) == becomes
     assert str(becomes) == words
     assert f"it will be {becomes}" == f"it will be {words}"
 
@@ -60,7 +60,7 @@ def test_no_failures_are_none(text: str | None) -> None:
 
 
 def test_a_change_that_another_process_began_goes_on() -> None:
-    text = change_text(CHAT)
+    text = change_text(CHAT, 1)
     began = {names.CHANGE_STARTED_ANNOTATION: build.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: text}
     node = build.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
     node = replace(node, meta=replace(node.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))

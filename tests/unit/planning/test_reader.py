@@ -34,7 +34,10 @@ def whole_engine(name: str, namespace: str, of: str) -> PodRecord:
 
 
 def changing(node: NodeRecord, becomes: Marks) -> NodeRecord:
-    marks = {names.CHANGE_STARTED_ANNOTATION: build.NOW.isoformat(), names.CHANGING_TO_ANNOTATION: change_text(becomes)}
+    marks = {
+        names.CHANGE_STARTED_ANNOTATION: build.NOW.isoformat(),
+        names.CHANGING_TO_ANNOTATION: change_text(becomes, 1),
+    }
     return replace(
         node,
         taints=(Taint(key=names.CHANGING_TAINT),),

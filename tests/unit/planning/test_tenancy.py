@@ -143,7 +143,7 @@ def held(now_s: float) -> tuple[FleetView, FleetPlan]:
     """Replicas of `greedy/a` do not leave gpu-1, which changes for it since `now_s`; `modest/b` waits for another node."""
     began = {
         names.CHANGE_STARTED_ANNOTATION: build.NOW.isoformat(),
-        names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-4", "greedy.a")),
+        names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-4", "greedy.a"), 1),
     }
     reported = {build.SETTINGS.device_plugin.config_label: config_key(build.MPS_2)}
     marks = reported | {names.CLASS_LABEL: "mps-2", names.SERVES_LABEL: "greedy.a"}
@@ -187,7 +187,7 @@ def test_whole_gpu_engines_stay_where_the_change_is_dropped() -> None:
     """It was closed for somebody who went away, and its label was never switched."""
     began = {
         names.CHANGE_STARTED_ANNOTATION: build.NOW.isoformat(),
-        names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-2", "modest.b")),
+        names.CHANGING_TO_ANNOTATION: change_text(Marks("mps-2", "modest.b"), 1),
     }
     closed = build.node("gpu-1", taints=(Taint(key=names.CHANGING_TAINT),))
     closed = replace(closed, meta=replace(closed.meta, annotations={**began, names.FORMER_CONFIG_ANNOTATION: ""}))

@@ -79,7 +79,9 @@ def slices_finding(view: DeploymentView, assignment: Assignment | None, also: st
     if assignment is None:
         return Finding(type=Condition.ALLOCATED, holds=False, reason=Reason.PLANNING, message="nodes are being chosen")
     if assignment.pending_because is None:
-        return Finding(type=Condition.ALLOCATED, holds=True, reason=Reason.READY, message=_room(assignment) + also)
+        reason, remark = assignment.remark or (Reason.READY, "")
+        message = f"{_room(assignment)}{'; ' if remark else ''}{remark}{also}"
+        return Finding(type=Condition.ALLOCATED, holds=True, reason=reason, message=message)
     return Finding(type=Condition.ALLOCATED, holds=False, reason=assignment.reason, message=assignment.pending_because)
 
 

@@ -152,6 +152,13 @@ def _has_gpus(state: NodeState, _demand: Demand, _settings: Settings) -> str | N
     return "feature discovery shows no GPU (nvidia.com/gpu.count): install NVIDIA's device plugin with gfd.enabled=true"
 
 
+def _has_healthy_gpus(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
+    """NB: of a node that is partitioned already, nothing is allocatable while its MPS daemon is away, too."""
+    if state.changing or state.observed_class != UNSHARED or state.node.allocatable.get(WHOLE_GPUS.resource):
+        return None
+    return f"offers none of its GPUs (0 of {state.gpus} {WHOLE_GPUS.resource} are allocatable): see its device plugin's log"
+
+
 def _is_product(state: NodeState, demand: Demand, _settings: Settings) -> str | None:
     product = state.node.meta.labels.get(PRODUCT_LABEL)
     if demand.product is None or demand.product == product:
@@ -297,6 +304,7 @@ _TO_SERVE = (
     _is_ours_to_partition,
     _can_be_switched,
     _holds_configuration,
+    _has_healthy_gpus,
     _is_shared_so_far,
     _has_memory,
     _failed_before,

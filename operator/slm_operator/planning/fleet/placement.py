@@ -151,19 +151,7 @@ def slots_of(state: NodeState, target: Target, members: Collection[tuple[str, st
     taken = sum(pod.gpu_requests.get(NODE_SLICES.resource, 0) for pod in state.busy_pods)
     if state.marks == target.marks:  # they have a class that was given up since; before a node is repartitioned they go
         taken += len(state.our_pods) - mine
-    return max(0, _slots_there(state, target) - taken)
-
-
-def _slots_there(state: NodeState, target: Target) -> int:
-    """All slots of a node, but for those that its device plugin takes for unhealthy.
-
-    NB: it offers none at all while it starts, which says nothing of its GPUs.
-    """
-    wanted = target.slice_class
-    slots = state.usable_gpus * wanted.engines_per_gpu
-    offered = state.node.allocatable.get(NODE_SLICES.resource, 0)
-    is_there = state.observed_class == wanted and not state.changing
-    return min(slots, offered) if is_there and offered else slots
+    return max(0, state.slots_for(target.slice_class) - taken)
 
 
 class _Serving:

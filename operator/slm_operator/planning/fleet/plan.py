@@ -236,6 +236,8 @@ def _assignment(
     stage = next((text_for(one, reader) for one in stages if one is not None), None)
     warnings = ((steps[name].reason, steps[name].warning) for name in ready if not whole)
     warning = next(((why, text_for(one, reader)) for why, one in warnings if one is not None), None)
+    remarks = ((steps[name].remark) for name in ready if not whole)
+    remark = next(((why, text_for(one, reader)) for why, one in filter(None, remarks)), None)
     reason, pending = Reason.READY, None
     if placement.lacking(demand) > 0 and not (whole and changing):
         reason, pending = shortages.of(demand)
@@ -253,4 +255,5 @@ def _assignment(
         stage=stage,
         reason=reason,
         pending_because=pending,
+        remark=remark,
     )

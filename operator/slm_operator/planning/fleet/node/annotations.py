@@ -28,10 +28,13 @@ class Marks(NamedTuple):
 RELEASED = Marks()
 
 
-def change_text(becomes: Marks) -> str:
-    """The value of `changing-to`."""
+def change_text(becomes: Marks, healthy_gpus: int) -> str:
+    """The value of `changing-to`.
+
+    `healthy_gpus`: GPUs that can be given, as they were counted before it: while a node loads another configuration nothing tells.
+    """
     data = {"class": becomes.class_label, "serves": becomes.serves} if any(becomes) else {"givenBack": True}
-    return json.dumps(data)
+    return json.dumps(data | {"healthyGpus": healthy_gpus})
 
 
 def change_in(annotation: str | None) -> Marks | None:
@@ -41,6 +44,12 @@ def change_in(annotation: str | None) -> Marks | None:
         return RELEASED
     label, serves = data.get("class"), data.get("serves")
     return Marks(label, serves) if isinstance(label, str) and isinstance(serves, str) else None
+
+
+def healthy_gpus_in(annotation: str | None) -> int | None:
+    """How many GPUs a value of `changing-to` says can be given. None when it does not say."""
+    count = _object(annotation).get("healthyGpus")
+    return count if type(count) is int and count > 0 else None
 
 
 def failures_text(failures: Mapping[str, str]) -> str | None:

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from slm_operator.planning.fleet.node.state import NodeState
 
 
+PARTIAL_SECONDS = 60.0
+"""How long after its last switch a node waits for slices that its plugin does not offer."""
 GIVE_UP_SECONDS = 86_400.0
 """How long replicas may be asked to leave a node. Then it stays what it was, and says so."""
 
@@ -111,7 +113,7 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
     missing, fault = state.misses(target.slice_class), state.fault_of_daemon(target.slice_class)
     needs_keys = lost_keys(state, target, site)
     if missing is None and fault is None:
-        return NodeStep(needs_keys=needs_keys)
+        return NodeStep(needs_keys=needs_keys, remark=_remark(state, target, site))
     if missing is None:  # NB: nothing that runs is moved for what may happen
         warning = f"node {state.name} serves by chance: {fault}"
         return NodeStep(reason=Reason.MPS_SIGNAL_LOST, warning=warning, needs_keys=needs_keys)
@@ -120,6 +122,14 @@ def _watch_over(state: NodeState, target: Target, site: Site) -> NodeStep:
     return NodeStep(
         reason=Reason.SLICES_DEGRADED, warning=f"node {state.name}: {missing}; {remedy}", needs_keys=needs_keys
     )
+
+
+def _remark(state: NodeState, target: Target, site: Site) -> tuple[Reason, str] | None:
+    unhealthy = state.unhealthy(target.slice_class)
+    if unhealthy is None:
+        return None
+    look = f"its device plugin's log in namespace {site.settings.device_plugin.namespace} says why (Xid)"
+    return Reason.UNHEALTHY_GPU, f"{unhealthy}; {look}"
 
 
 def _adopt(state: NodeState, target: Target) -> NodeStep:
@@ -141,7 +151,7 @@ def _redirect(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
         resource_version=state.node.meta.resource_version,
         annotations={
             names.CHANGE_STARTED_ANNOTATION: site.now.isoformat(),
-            names.CHANGING_TO_ANNOTATION: change_text(becomes),
+            names.CHANGING_TO_ANNOTATION: change_text(becomes, state.healthy_gpus),
         },
         because=f"its change goes on, and it will be {becomes}",
     )
@@ -154,7 +164,7 @@ def _converge(state: NodeState, target: Target, site: Site) -> NodeStep:
     if fault is not None and state.marks != target.marks:  # whatever it shows: it would be by chance
         return replace(fail(state, target, str(fault), site), reason=Reason.MPS_SIGNAL_LOST)
     if missing is None:
-        return _finish(state, target)
+        return _await_the_rest(state, target, site) or _finish(state, target)
     if state.tainted and state.waits_for_daemon(target.slice_class):
         return _lift_taint(state, site.now)
     limit = site.settings.nodes.convergence_seconds
@@ -164,6 +174,19 @@ def _converge(state: NodeState, target: Target, site: Site) -> NodeStep:
         return fail(state, target, f"{missing} after {limit:.0f} s{may_be}", site)
     stage = f"node {state.name} was asked to partition its GPUs as {target.slice_class.label}: {missing}"
     return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=until_overdue(state, site))
+
+
+def _await_the_rest(state: NodeState, target: Target, site: Site) -> NodeStep | None:
+    """Wait a while for slices that are not offered; None where none is missing, or the node has had its time.
+
+    NB: the plugin offers all at once, so what lacks then belongs to a GPU that it calls unhealthy, and may for ever.
+    """
+    unhealthy = state.unhealthy(target.slice_class)
+    remaining = min(PARTIAL_SECONDS, site.settings.nodes.convergence_seconds) - seconds_since_start(state, site.now)
+    if unhealthy is None or remaining <= 0:
+        return None
+    stage = f"node {state.name} is partitioned as {target.slice_class.label}: {unhealthy}; the others are used soon"
+    return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=remaining + 1)
 
 
 def _lift_taint(state: NodeState, now: datetime) -> NodeStep:
@@ -193,7 +216,10 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
         taints=without_ours(state) if state.tainted else None,
         because=f"its GPUs are partitioned as {target.slice_class.label}, as labels and allocatable show",
     )
-    event = node_event(state, Reason.ALLOCATED, f"has {several(state.gpus, 'GPU')} partitioned as {target.marks}")
+    unhealthy = state.unhealthy(target.slice_class)
+    said = f"has {several(state.gpus, 'GPU')} partitioned as {target.marks}{f': {unhealthy}' if unhealthy else ''}"
+    reason = Reason.ALLOCATED if unhealthy is None else Reason.UNHEALTHY_GPU
+    event = node_event(state, reason, said, warning=unhealthy is not None)
     return NodeStep(actions=(patch, event), reason=Reason.NODE_CHANGING, stage=f"node {state.name} is being opened")
 
 

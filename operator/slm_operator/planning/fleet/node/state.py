@@ -32,7 +32,7 @@ from slm_operator.partitioning.plugin_config import (
     is_ours,
 )
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS, parts_of_gpus
-from slm_operator.planning.fleet.node.annotations import Marks, change_in, failures_in
+from slm_operator.planning.fleet.node.annotations import Marks, change_in, failures_in, healthy_gpus_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -107,11 +107,6 @@ class NodeState:
     def whole_gpus(self) -> int:
         """Whole GPUs that it offers: those that its device plugin takes for unhealthy are none."""
         return 0 if self.parts is not None else self.node.allocatable.get(WHOLE_GPUS.resource, 0)
-
-    @property
-    def usable_gpus(self) -> int:
-        """GPUs that slices can be made of: the healthy ones, where it offers whole GPUs, else all."""
-        return min(self.gpus, self.whole_gpus) or self.gpus
 
     @property
     def gpu_bytes(self) -> int:
@@ -226,14 +221,47 @@ class NodeState:
         if self.observed_class != wanted:
             seen = self.observed_class.label if self.observed_class else "nothing"
             return f"feature discovery shows {seen}, not {wanted.label}"
-        resource = partitioning_of(wanted).resource
-        slots = self.node.allocatable.get(resource, 0)
-        if slots != self.gpus * wanted.engines_per_gpu:
+        resource, slots = partitioning_of(wanted).resource, self._allocatable(wanted)
+        # NB: fewer than there are is no sign of another configuration: the plugin takes out what an unhealthy GPU had.
+        if not 0 < slots <= self.gpus * wanted.engines_per_gpu:
             return f"{slots} of {self.gpus * wanted.engines_per_gpu} {resource} are allocatable"
         left, needed = self.left_daemon(wanted), daemon_of(wanted)
         if left is not None:
             return f"the {left.title} has not ended"
         return f"the {needed.title} is not ready" if needed and self.sharing_daemon(wanted) is None else None
+
+    def unhealthy(self, wanted: SliceClass) -> str | None:
+        """What of the class that it shows its plugin does not offer, as a sentence; None when it offers all.
+
+        NB: the plugin takes out one slice for each fault of a GPU that is shared, and the whole of one that is not.
+        """
+        whole, slots = self.gpus * wanted.engines_per_gpu, self._allocatable(wanted)
+        if self.observed_class != wanted or not 0 < slots < whole:
+            return None
+        return f"{whole - slots} of {whole} {partitioning_of(wanted).resource} on node {self.name} are not healthy"
+
+    @property
+    def healthy_gpus(self) -> int:
+        """GPUs that can be given: in a change, as they were counted before it; all, where nothing is offered at the moment."""
+        shown = self.observed_class
+        if self.changing:
+            noted = healthy_gpus_in(self.node.meta.annotations.get(names.CHANGING_TO_ANNOTATION))
+            return min(self.gpus, noted or self.gpus)
+        if shown is None or self._allocatable(shown) == 0:
+            return self.gpus
+        return min(self.gpus, -(-self._allocatable(shown) // shown.engines_per_gpu))
+
+    def slots_for(self, wanted: SliceClass) -> int:
+        """Slices of a class that it has or would have. One on which a pod runs is there, whatever its plugin says of it."""
+        whole, slots = self.healthy_gpus * wanted.engines_per_gpu, self._allocatable(wanted)
+        if self.changing or self.observed_class != wanted or slots == 0:
+            return whole
+        resource = partitioning_of(wanted).resource
+        held = sum(pod.gpu_requests.get(resource, 0) for pod in (*self.our_pods, *self.busy_pods))
+        return min(self.gpus * wanted.engines_per_gpu, max(slots, held))
+
+    def _allocatable(self, wanted: SliceClass) -> int:
+        return self.node.allocatable.get(partitioning_of(wanted).resource, 0)
 
     @property
     def has_config_manager(self) -> bool:

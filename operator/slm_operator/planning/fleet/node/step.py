@@ -86,6 +86,8 @@ class NodeStep:
     """What the node waits for. None when it has reached its target."""
     warning: Sentence | None = None
     """What is wrong on a node that has reached its target."""
+    remark: tuple[Reason, Sentence] | None = None
+    """What is worth knowing of a node that has reached its target and serves."""
     look_again_seconds: float | None = None
     needs_keys: Mapping[str, str] = field(default_factory=dict)
     """Configurations that the plugin's ConfigMap must have first: key to text."""
@@ -106,7 +108,7 @@ def close(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
     """Nothing new may land; remember how the node was and what it is changed to."""
     annotations: dict[str, str | None] = {
         names.CHANGE_STARTED_ANNOTATION: site.now.isoformat(),
-        names.CHANGING_TO_ANNOTATION: change_text(becomes),
+        names.CHANGING_TO_ANNOTATION: change_text(becomes, state.healthy_gpus),
     }
     if not state.switched:
         annotations[names.FORMER_CONFIG_ANNOTATION] = state.requested_config or ""
