@@ -19,6 +19,7 @@ from slm_operator.settings import Settings
 from slm_operator.watch.records import Cause
 
 from .objects import CONFIG_LABEL, PRODUCT_LABEL, BrokenPromiseError
+from .objects import CONFIG_LABEL, BrokenPromiseError, plugin_of
 from .runtime import result_of
 from .situations import Situation
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 STRATEGIES = {SharingMode.EXCLUSIVE: "none", SharingMode.TIME_SLICING: "time-slicing", SharingMode.MPS: "mps"}
 SETTINGS = Settings()
+MOST_KEPT_AWAY_SECONDS = 240.0
+"""How long our taint may keep the plugin's pod away: a moment, as long as the operator is not killed again and again."""
 MPS_CAPABLE = "nvidia.com/mps.capable"
 
 
@@ -51,6 +54,7 @@ class Machines:
             if node.labels.get(CONFIG_LABEL) != node.requested_config:
                 self.world.at(node.slowness * self.world.lag(0.5, 4), self._obey, node)
             self._see_to_daemon(node)
+            self._see_to_plugin(node)
         elif kind == "Pod" and (pod := self.world.pods.get(key)) is not None:
             if pod.node is not None and pod.phase == "Pending" and not pod.deleting:
                 self.world.at(self.world.lag(0.2, 2), self._admit, pod)
@@ -78,6 +82,8 @@ class Machines:
         label = node.labels.get(CONFIG_LABEL)
         if (label == node.requested_config and not again) or self.world.nodes.get(node.name) is not node:
             return
+        if not node.plugin_up:
+            return
         node.requested_config = label
         text = node.projected.get(label or "default")
         if text is None:
@@ -93,6 +99,7 @@ class Machines:
     def _load(self, node: Node, text: str, label: str | None) -> None:
         loaded = class_of_config(text)
         if loaded is None or label != node.requested_config or node.divided is not None:
+        if loaded is None or not node.plugin_up or label != node.requested_config:
             return
         by_operator = label is None or label.startswith(names.CONFIG_KEY_PREFIX)
         if by_operator and not self._is_by_hand(node) and loaded != node.loaded:
@@ -134,6 +141,7 @@ class Machines:
         }
         if node.divided is not None:
             offer = {names.NVIDIA_GPU: node.gpus * node.divided.devices_per_gpu}
+        offer = offer if node.plugin_up else dict.fromkeys(offer, 0)
         if offer != node.allocatable and self.world.nodes.get(node.name) is node:
             node.allocatable = offer
             self.world.node_changed(node)
@@ -150,6 +158,41 @@ class Machines:
         if any(node.labels.get(name) != value for name, value in seen.items()):
             node.labels |= seen
             self.world.node_changed(node)
+
+    def delete_plugin(self, node: Node) -> None:
+        """Its pod ends, and its DaemonSet makes another where no taint is in its way."""
+        if not node.plugin_up:
+            return
+        node.plugin_up, node.plugin_comes = False, False
+        if node.changes:
+            self.world.meets(Situation.PLUGIN_KEPT_AWAY)
+        self._advertise(node)
+        self.world.changed("DaemonPod", plugin_of(node.name))
+        self._see_to_plugin(node)
+
+    def _see_to_plugin(self, node: Node) -> None:
+        """The DaemonSet of the plugin, which does not tolerate our taint."""
+        if node.plugin_up or node.plugin_comes:
+            return
+        taints = {taint.key for taint in node.taints if taint.effect == "NoSchedule"}
+        if taints == {names.CHANGING_TAINT} and node.kept_away_since is None:
+            node.kept_away_since = self.world.now
+            self.world.at(MOST_KEPT_AWAY_SECONDS, self._expect_plugin, node, self.world.now)
+        if not taints:
+            node.kept_away_since, node.plugin_comes = None, True
+            self.world.at(self.world.lag(1, 20), self._start_plugin, node)
+
+    def _expect_plugin(self, node: Node, since: float) -> None:
+        there = self.world.nodes.get(node.name) is node
+        if there and node.kept_away_since == since and not self.world.clock_was_set:
+            raise BrokenPromiseError(f"our taint keeps the device plugin of {node.name} away since {since:.0f}s")
+
+    def _start_plugin(self, node: Node) -> None:
+        if not node.plugin_up and self.world.nodes.get(node.name) is node:
+            node.plugin_up, node.plugin_comes, node.plugin_version = True, False, self.world.version()
+            self.world.tell("node", f"{node.name} runs its device plugin again")
+            self.world.changed("DaemonPod", plugin_of(node.name))
+            self._obey(node, again=True)
 
     def _see_to_daemon(self, node: Node) -> None:
         """The DaemonSet of the MPS daemon, which does not tolerate our taint."""

@@ -16,6 +16,7 @@ from slm_operator.planning.deployment import plan as deployment_plan
 from slm_operator.planning.deployment.own_replicas import own_replicas
 from slm_operator.planning.fleet import product
 from slm_operator.planning.fleet.node import change, loading, release, state, step
+from slm_operator.planning.fleet.node import change, loading, parts, release, state, states, step
 from slm_operator.planning.fleet.node.annotations import RELEASED, change_in
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.reconcile import event_mapping
@@ -166,7 +167,7 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "goes on with nothing": (going_on, "wanted_as_before", lambda _deployment, _served: 0),
     "does not drain": (change, "drain", lambda _state, _site: None),
     "does not drain before it gives back": (release, "drain", lambda _state, _site: None),
-    "forgets what a node's owner has set": (state, "base_of", lambda *_: NO_BASE),
+    "forgets what a node's owner has set": (states, "base_of", lambda *_: NO_BASE),
     "does not wait for the volume": (loading, "_await_key", lambda *_: None),
     "does not wait for what its label named before": (step, "lags_behind", lambda *_: None),
     "never rolls back after a timeout": (change, "seconds_since_start", lambda *_: 0.0),
@@ -179,6 +180,7 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "lets engines onto parts of GPUs": (replicas, "required", lambda pod, _terms: pod),
     "serves any product": (product, "measured_product", lambda _document: None),
     "waits for all slices of a weak GPU": (state.NodeState, "misses", _misses_all),
+    "keeps the plugin's pod away": (parts, "_missing", lambda *_: None),
     "never lifts the taint": (state.NodeState, "waits_for_daemon", lambda *_: False),
 }
 """Functions of the real planner, and what stands in for them."""

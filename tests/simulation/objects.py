@@ -77,6 +77,12 @@ class Node:
     switched_at: float = 0.0
     """When the operator switched the label last."""
     loaded: SliceClass = UNSHARED
+    plugin_up: bool = True
+    """Whether the pod of its device plugin is on it."""
+    plugin_comes: bool = False
+    plugin_version: int = 1
+    kept_away_since: float | None = None
+    """Since when nothing but our taint keeps that pod away."""
     projected: dict[str, str] = field(default_factory=dict)
     daemon_started: str | None = None
     """When the MPS daemon came up; None while it is not ready."""
@@ -117,10 +123,14 @@ class Node:
             },
         }
 
-    def plugin(self) -> Raw:
-        """The device plugin's pod."""
+    def plugin(self) -> Raw | None:
+        """The device plugin's pod, while it is there."""
+        if not self.plugin_up:
+            return None
         parts = ("nvidia-device-plugin-ctr", "nvidia-device-plugin-sidecar")
-        return self._daemon(head(plugin_of(self.name), f"plugin-{self.uid}", 1), parts, None)
+        return self._daemon(
+            head(plugin_of(self.name), f"plugin-{self.uid}-{self.plugin_version}", self.plugin_version), parts, None
+        )
 
     def daemon(self) -> Raw | None:
         """The MPS daemon's pod, while it runs."""

@@ -256,6 +256,7 @@ class People:
             self._foreign_pod,
             self._foreign_slice_pod,
             self._breaks_plugin,
+            self._deletes_plugin_pod,
             self._restarts_daemon,
             self._sets_clock,
         )
@@ -393,6 +394,9 @@ class People:
         node.faults.add(fault)
         if self.world.happens(0.8):  # else it is never fixed
             self.world.at(self.world.lag(10, 400), self._repairs_plugin, node, fault)
+
+    def _deletes_plugin_pod(self, node: Node, _count: int) -> None:
+        self.machines.delete_plugin(node)
 
     def sells_broken(self, node: Node) -> None:
         """A plugin that will never load another configuration, or a daemon that never comes."""

@@ -36,6 +36,7 @@ class Situation(StrEnum):
     OPTED_OUT_IN_A_CHANGE = "opt-in taken back while a node changed"
     KEYS_LOST = "ConfigMap replaced, our keys gone"
     GPU_UNHEALTHY = "GPU called unhealthy while its node changed"
+    PLUGIN_KEPT_AWAY = "device plugin's pod gone from a closed node"
     BASE_EDITED = "plugin's configuration edited by its owner under our keys"
     ROLLED_BACK = "change given up and rolled back"
     DAEMON_CRASHED = "MPS daemon crashed under replicas"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node
 from slm_operator.cli.preflight.stack import DaemonSet, daemon_set
 from slm_operator.planning.fleet.node.annotations import failures_in
-from slm_operator.planning.fleet.node.state import NodeState, is_opted_in
+from slm_operator.planning.fleet.node.state import NodeState
+from slm_operator.planning.fleet.node.states import is_opted_in
 from slm_operator.planning.fleet.tolerations import Toleration
 from slm_operator.settings import Settings
 from slm_operator.watch.projection import node as node_record

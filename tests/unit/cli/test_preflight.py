@@ -159,7 +159,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("label_changed_externally", "Node's key", on(node({"nvidia.com/device-plugin.config": "default"}, annotations={"slm-operator.io/former-device-plugin-config": "slm-x"})), "warning", "set by another party", "remove the label"),
     ("rolled back", "Former change", on(node(annotations={"slm-operator.io/change-failed": '{"mps-4": "no daemon"}'})), "problem", "rolled back (mps-4: no daemon)", "kubectl annotate node NODE slm-operator.io/change-failed-"),
     ("whole", "GPUs", {}, "ok", "8 GPUs are allocatable", ""),
-    ("some missing", "GPUs", on(node(allocatable={"nvidia.com/gpu": "7"})), "problem", "7 of 8 nvidia.com/gpu are allocatable", "read the logs"),
+    ("some missing", "GPUs", on(node(allocatable={"nvidia.com/gpu": "7"})), "problem", "1 of 8 nvidia.com/gpu on node gpu-1 are not healthy", "read the logs"),
     ("slices without a daemon", "GPUs", on(node(CUT | {"slm-operator.io/slice-class": "mps-4", "nvidia.com/device-plugin.config": "slm-mps-4-x"}, SHARED)), "problem", "the MPS control daemon is not ready", "read the logs"),
     ("slices", "GPUs", on(node(CUT, SHARED, daemons=(plugin_pod(), plugin_pod("mps-control-daemon")))), "ok", "partitioned as mps-4, all slices are there", ""),
     ("partitioned by others, not renamed", "GPUs", on(node(CUT, {"nvidia.com/gpu": "32"})), "warning", "without renaming", "renameByDefault"),

@@ -22,7 +22,7 @@ from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.decoding import decode
 from slm_operator.kube.errors import Forbidden, NotFound
 from slm_operator.kube.resources import AUTOSCALER, LEASE, NODE, POD, WORKLOAD
-from slm_operator.planning.fleet.node.state import node_states
+from slm_operator.planning.fleet.node.states import node_states
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.planning.views import FleetView
 from slm_operator.watch import projection

@@ -163,7 +163,7 @@ def _allocatable(node: Node, facts: Facts) -> Answer | None:
         )
     if daemon_of(seen) is not None and not facts.plugin_pods_seen:
         return None
-    missing = state.misses(seen)
+    missing = state.misses(seen) or state.unhealthy(seen)
     if missing is not None:
         return problem(missing, "read the logs of the device plugin and of its config-manager on that node")
     return ok(

@@ -304,9 +304,9 @@ _TO_SERVE = (
     _is_ours_to_partition,
     _can_be_switched,
     _holds_configuration,
-    _has_healthy_gpus,
     _is_shared_so_far,
     _has_memory,
     _failed_before,
+    _has_healthy_gpus,
     _is_free,
 )

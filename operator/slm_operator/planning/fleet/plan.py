@@ -26,7 +26,8 @@ from slm_operator.planning.fleet.node.annotations import failures_in
 from slm_operator.planning.fleet.node.change import step_towards
 from slm_operator.planning.fleet.node.loading import keys_for
 from slm_operator.planning.fleet.node.release import step_back
-from slm_operator.planning.fleet.node.state import is_replica, mps_managers, node_states, owner_of, owner_of_replica
+from slm_operator.planning.fleet.node.state import is_replica, mps_managers, owner_of, owner_of_replica
+from slm_operator.planning.fleet.node.states import node_states
 from slm_operator.planning.fleet.node.step import NodeStep, Site
 from slm_operator.planning.fleet.placement import Placement, place
 from slm_operator.planning.fleet.plugin_keys import UNUSED_SECONDS, keys_in_use, keys_patch, spare_keys

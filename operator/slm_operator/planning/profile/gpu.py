@@ -14,7 +14,7 @@ from slm_operator.api import names
 from slm_operator.manifests.profile import Preference
 from slm_operator.partitioning.discovery import PRODUCT_LABEL
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS
-from slm_operator.planning.fleet.node.state import NodeState, node_states
+from slm_operator.planning.fleet.node.states import node_states
 from slm_operator.planning.fleet.tolerations import is_for_long, tolerates, tolerations_of
 from slm_operator.planning.reader import AboutPods, AboutServed, reader_in, text_for
 from slm_operator.planning.views import FleetView
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slm_operator.api.profile import GpuSpec
+    from slm_operator.planning.fleet.node.state import NodeState
     from slm_operator.planning.reader import Sentence
     from slm_operator.planning.views import ProfileView
     from slm_operator.settings import Settings

@@ -28,6 +28,7 @@ from slm_operator.partitioning.node_slices import MPS_DAEMON, daemon_of
 from slm_operator.planning.actions import PatchNode
 from slm_operator.planning.fleet.node.annotations import Marks, change_text, failures_text
 from slm_operator.planning.fleet.node.loading import await_keys, lost_keys, switch
+from slm_operator.planning.fleet.node.parts import await_mps_daemon, await_parts
 from slm_operator.planning.fleet.node.state import mps_managers
 from slm_operator.planning.fleet.node.step import (
     SETTLE_SECONDS,
@@ -48,8 +49,6 @@ from slm_operator.planning.fleet.node.step import (
 from slm_operator.planning.reader import AboutPods
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from slm_operator.planning.fleet.node.state import NodeState
 
 
@@ -67,10 +66,9 @@ def step_towards(state: NodeState, target: Target, site: Site) -> NodeStep:
         return _adopt(state, target)
     requested = state.is_requested(target.slice_class)
     open_for_daemon = state.changing and requested and state.is_closed_by_itself(target.slice_class)
-    if not state.changing and not requested:
-        waiting = await_keys(state, target, site)
-        if waiting is not None:
-            return waiting
+    waiting = (await_parts if state.changing or requested else await_keys)(state, target, site)
+    if waiting is not None:
+        return waiting
     if not state.tainted and not open_for_daemon:
         return close(state, target.marks, site)
     if state.purpose != target.marks or is_of_the_future(state, site.now):
@@ -166,7 +164,7 @@ def _converge(state: NodeState, target: Target, site: Site) -> NodeStep:
     if missing is None:
         return _await_the_rest(state, target, site) or _finish(state, target)
     if state.tainted and state.waits_for_daemon(target.slice_class):
-        return _lift_taint(state, site.now)
+        return await_mps_daemon(state, site.now)
     limit = site.settings.nodes.convergence_seconds
     if seconds_since_start(state, site.now) > limit:
         doubt = next(filter(None, map(doubt_of, mps_managers(state.daemons))), None)
@@ -187,19 +185,6 @@ def _await_the_rest(state: NodeState, target: Target, site: Site) -> NodeStep | 
         return None
     stage = f"node {state.name} is partitioned as {target.slice_class.label}: {unhealthy}; the others are used soon"
     return NodeStep(reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=remaining + 1)
-
-
-def _lift_taint(state: NodeState, now: datetime) -> NodeStep:
-    """NB: NVIDIA's MPS daemon does not tolerate our taint. No GPU and no slice is allocatable before it runs."""
-    patch = PatchNode(
-        node=state.name,
-        resource_version=state.node.meta.resource_version,
-        annotations={names.CHANGE_STARTED_ANNOTATION: now.isoformat()},
-        taints=without_ours(state),
-        because="its MPS control daemon does not tolerate our taint, and no slice is allocatable before the daemon runs",
-    )
-    stage = f"node {state.name} waits for its MPS control daemon"
-    return NodeStep(actions=(patch,), reason=Reason.NODE_CHANGING, stage=stage, look_again_seconds=WATCH_SECONDS)
 
 
 def _finish(state: NodeState, target: Target) -> NodeStep:

@@ -64,7 +64,8 @@ def _drain(state: NodeState, site: Site, *, awaited: bool) -> NodeStep | None:
 
 
 def _await_former_class(state: NodeState, site: Site) -> NodeStep | None:
-    missing = None if state.label_changed_externally else lags_behind(state)
+    # NB: the pod of a plugin that is not there cannot come under our taint, and loads what the label names when it comes.
+    missing = lags_behind(state) if state.has_plugin and not state.label_changed_externally else None
     if missing is None or seconds_since_start(state, site.now) > site.settings.nodes.convergence_seconds:
         return None
     stage = f"node {state.name} goes back to its former configuration: {missing}"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.manifests.metadata import label_value
-from slm_operator.partitioning import discovery, partitioning_of
-from slm_operator.partitioning.config_manager import fault_among
+from slm_operator.partitioning import RESOURCES, discovery, partitioning_of
 from slm_operator.partitioning.node_slices import (
     CONFIG_MANAGERS,
+    DEVICE_PLUGIN,
     MPS_DAEMON,
     NODE_SLICES,
     SHARING_DAEMONS,
@@ -25,24 +25,20 @@ from slm_operator.partitioning.node_slices import (
 from slm_operator.partitioning.plugin_config import (
     NO_BASE,
     Base,
-    base_of,
     config_key,
-    configured_class,
     is_key_of,
     is_ours,
 )
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS, parts_of_gpus
-from slm_operator.planning.fleet.node.annotations import Marks, change_in, failures_in, healthy_gpus_in
+from slm_operator.planning.fleet.node.annotations import Marks, change_in, healthy_gpus_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from slm_operator.partitioning.base import SliceClass
     from slm_operator.partitioning.config_manager import ConfigManager, Fault
     from slm_operator.partitioning.node_slices import Daemon
     from slm_operator.partitioning.whole_gpus import Parts
-    from slm_operator.planning.views import FleetView
-    from slm_operator.settings import Settings
     from slm_operator.watch.records import DaemonPodRecord, Key, NodeRecord, PodRecord
 
 
@@ -264,6 +260,16 @@ class NodeState:
         return self.node.allocatable.get(partitioning_of(wanted).resource, 0)
 
     @property
+    def offers_anything(self) -> bool:
+        """Whether a pod could be given a GPU or a slice here."""
+        return any(self.node.allocatable.get(resource) for resource in RESOURCES)
+
+    @property
+    def has_plugin(self) -> bool:
+        """Whether the device plugin's pod is on it."""
+        return any(one.part == DEVICE_PLUGIN for one in self.daemons)
+
+    @property
     def has_config_manager(self) -> bool:
         """Whether the device plugin here can be configured by label."""
         return any(CONFIG_MANAGERS & set(daemon.containers) for daemon in self.daemons)
@@ -283,54 +289,6 @@ def owner_of_replica(pod: PodRecord) -> tuple[str, str]:
     return pod.meta.key.namespace, pod.replica_of or ""
 
 
-def is_opted_in(node: NodeRecord, settings: Settings) -> bool:
-    """Whether an administrator opted a node in."""
-    return node.meta.labels.get(settings.nodes.opt_in_label) == "true"
-
-
-def node_states(view: FleetView, settings: Settings, mps_fault: Fault | None = None) -> tuple[NodeState, ...]:
-    """Every node with the pods that hold its GPUs, by name. `mps_fault`: of the MPS daemons wherever none is seen.
-
-    NB: a replica is evicted, and holds up its node's change. So a label is not enough for one: its deployment must be there.
-    """
-    living = {owner_of(key) for key in (*(one.deployment for one in view.demands), *view.undecided)}
-    by_node: dict[str, list[PodRecord]] = {}
-    for pod in view.pods:
-        if pod.node is not None and pod.holds_gpu:
-            by_node.setdefault(pod.node, []).append(pod)
-    config_label = settings.device_plugin.config_label
-    texts = view.config_map.data if view.config_map is not None else {}
-    parts: dict[str, list[DaemonPodRecord]] = {}
-    for daemon in view.daemons:
-        if daemon.node is not None:
-            parts.setdefault(daemon.node, []).append(daemon)
-    return tuple(
-        NodeState(
-            node=node,
-            opted_in=is_opted_in(node, settings),
-            requested_config=node.meta.labels.get(config_label),
-            our_pods=tuple(pod for pod in holders if _is_of(pod, living)),
-            busy_pods=tuple(pod for pod in holders if not _is_of(pod, living)),
-            daemons=daemons,
-            configured_class=configured_class(node.meta.labels.get(config_label), daemons, texts),
-            base=base_of(owed_label(node, settings), daemons, texts),
-            failures=failures_in(node.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
-            mps_fault=fault_among(own) if (own := mps_managers(daemons)) else mps_fault,
-        )
-        for node in sorted(view.nodes, key=lambda node: node.meta.key)
-        for holders in (by_node.get(node.meta.key.name, ()),)
-        for daemons in (tuple(parts.get(node.meta.key.name, ())),)
-    )
-
-
-def owed_label(node: NodeRecord, settings: Settings) -> str | None:
-    """The value that its owner has given the configuration label, which is not ours to lose. None: its owner has set none."""
-    label = node.meta.labels.get(settings.device_plugin.config_label)
-    if label is None or not is_ours(label):
-        return label
-    return node.meta.annotations.get(names.FORMER_CONFIG_ANNOTATION) or None
-
-
 def mps_managers(daemons: Iterable[DaemonPodRecord]) -> list[ConfigManager | None]:
     """The config-manager of each MPS daemon among these pods."""
     return [one.config_manager for one in daemons if one.part == MPS_DAEMON.part]
@@ -339,7 +297,3 @@ def mps_managers(daemons: Iterable[DaemonPodRecord]) -> list[ConfigManager | Non
 def is_replica(pod: PodRecord) -> bool:
     """Whether a pod is an engine replica of ours, which we may evict."""
     return pod.replica_of is not None
-
-
-def _is_of(pod: PodRecord, owners: Collection[tuple[str, str]]) -> bool:
-    return is_replica(pod) and owner_of_replica(pod) in owners
