@@ -54,7 +54,7 @@ class Machines:
             if node.labels.get(CONFIG_LABEL) != node.requested_config:
                 self.world.at(node.slowness * self.world.lag(0.5, 4), self._obey, node)
             self._see_to_daemon(node)
-            self._see_to_plugin(node)
+            self.see_to_plugin(node)
         elif kind == "Pod" and (pod := self.world.pods.get(key)) is not None:
             if pod.node is not None and pod.phase == "Pending" and not pod.deleting:
                 self.world.at(self.world.lag(0.2, 2), self._admit, pod)
@@ -168,11 +168,11 @@ class Machines:
             self.world.meets(Situation.PLUGIN_KEPT_AWAY)
         self._advertise(node)
         self.world.changed("DaemonPod", plugin_of(node.name))
-        self._see_to_plugin(node)
+        self.see_to_plugin(node)
 
-    def _see_to_plugin(self, node: Node) -> None:
+    def see_to_plugin(self, node: Node) -> None:
         """The DaemonSet of the plugin, which does not tolerate our taint."""
-        if node.plugin_up or node.plugin_comes:
+        if node.plugin_up or node.plugin_comes or not node.driver_up:
             return
         taints = {taint.key for taint in node.taints if taint.effect == "NoSchedule"}
         if taints == {names.CHANGING_TAINT} and node.kept_away_since is None:

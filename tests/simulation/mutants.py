@@ -16,6 +16,7 @@ from slm_operator.planning.deployment import plan as deployment_plan
 from slm_operator.planning.deployment.own_replicas import own_replicas
 from slm_operator.planning.fleet import product
 from slm_operator.planning.fleet.node import change, loading, release, state, step
+from slm_operator.planning.fleet import plan as fleet_plan
 from slm_operator.planning.fleet.node import change, loading, parts, release, state, states, step
 from slm_operator.planning.fleet.node.annotations import RELEASED, change_in
 from slm_operator.planning.fleet.plan import plan_fleet
@@ -180,6 +181,7 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "lets engines onto parts of GPUs": (replicas, "required", lambda pod, _terms: pod),
     "serves any product": (product, "measured_product", lambda _document: None),
     "waits for all slices of a weak GPU": (state.NodeState, "misses", _misses_all),
+    "goes on in a driver's upgrade": (fleet_plan, "as_it_is_there", lambda _state, step, _site: step),
     "keeps the plugin's pod away": (parts, "_missing", lambda *_: None),
     "never lifts the taint": (state.NodeState, "waits_for_daemon", lambda *_: False),
 }

@@ -80,6 +80,8 @@ class Node:
     plugin_up: bool = True
     """Whether the pod of its device plugin is on it."""
     plugin_comes: bool = False
+    driver_up: bool = True
+    """Whether its driver runs: no plugin comes without one."""
     plugin_version: int = 1
     kept_away_since: float | None = None
     """Since when nothing but our taint keeps that pod away."""

@@ -15,6 +15,7 @@ from tests.builders import documents
 from .made import Deployment, Made, Profile
 from .objects import CONFIG_LABEL, OTHER_PRODUCT, PRODUCT, PRODUCT_LABEL, Node, Pod, daemon_of, plugin_of
 from .situations import Situation
+from .upgrading import Upgrades
 
 if TYPE_CHECKING:
     from .controllers import Controllers
@@ -257,6 +258,7 @@ class People:
             self._foreign_slice_pod,
             self._breaks_plugin,
             self._deletes_plugin_pod,
+            self._upgrades_driver,
             self._restarts_daemon,
             self._sets_clock,
         )
@@ -397,6 +399,9 @@ class People:
 
     def _deletes_plugin_pod(self, node: Node, _count: int) -> None:
         self.machines.delete_plugin(node)
+
+    def _upgrades_driver(self, node: Node, _count: int) -> None:
+        Upgrades(self.world, self.machines).begin(node)
 
     def sells_broken(self, node: Node) -> None:
         """A plugin that will never load another configuration, or a daemon that never comes."""

@@ -37,6 +37,7 @@ class Situation(StrEnum):
     KEYS_LOST = "ConfigMap replaced, our keys gone"
     GPU_UNHEALTHY = "GPU called unhealthy while its node changed"
     PLUGIN_KEPT_AWAY = "device plugin's pod gone from a closed node"
+    UPGRADED_IN_A_CHANGE = "driver upgraded while its node changed"
     BASE_EDITED = "plugin's configuration edited by its owner under our keys"
     ROLLED_BACK = "change given up and rolled back"
     DAEMON_CRASHED = "MPS daemon crashed under replicas"

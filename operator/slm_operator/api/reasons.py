@@ -133,6 +133,12 @@ class Reason(StrEnum):
         "pods of others hold the GPUs that are needed; they are never evicted",
         "`kubectl get pods -A --field-selector spec.nodeName=NODE` names them to who may see them (status does with `config.tenancy.namesOfOthers`): ask their owners, or opt another node in",
     )
+    DRIVER_UPGRADE = (
+        "DriverUpgrade",
+        Group.WAITING,
+        "the GPU Operator upgrades the driver of a node (`nvidia.com/gpu-driver-upgrade-state`): no change of it begins, and the time of one under way does not count",
+        "see the GPU Operator's log and `kubectl get node NODE --show-labels`; a state `upgrade-failed` waits for an administrator",
+    )
     ROLLBACK = "Rollback", Group.WAITING, "a node did not show its slices in time and goes back", "as `NotSwitchable`"
     INVALID_SPEC = (
         "InvalidSpec",

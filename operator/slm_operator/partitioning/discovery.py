@@ -27,6 +27,9 @@ COMPUTE_MINOR_LABEL = "nvidia.com/gpu.compute.minor"
 DRIVER_LABEL = "nvidia.com/cuda.driver-version.full"
 CUDA_LABEL = "nvidia.com/cuda.runtime-version.full"
 """The newest CUDA that the driver runs."""
+DRIVER_UPGRADE_LABEL = "nvidia.com/gpu-driver-upgrade-state"
+"""Where a node is in an upgrade of its driver by the GPU Operator."""
+_UPGRADE_DONE = "upgrade-done"
 FORMER_CUDA_LABELS = ("nvidia.com/cuda.runtime.major", "nvidia.com/cuda.runtime.minor")
 """The same, as older releases say it."""
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -45,6 +48,12 @@ def compute_capability(labels: Mapping[str, str]) -> tuple[int, int] | None:
     pairs = zip((COMPUTE_MAJOR_LABEL, COMPUTE_MINOR_LABEL), _USUAL_CAPABILITY, strict=True)
     major, minor = (labels.get(name, usual) for name, usual in pairs)
     return _version(major, minor)
+
+
+def driver_upgrade(labels: Mapping[str, str]) -> str | None:
+    """Where the GPU Operator is in upgrading a node's driver; None where it is not."""
+    said = labels.get(DRIVER_UPGRADE_LABEL)
+    return said if said and said != _UPGRADE_DONE else None
 
 
 def newest_cuda(labels: Mapping[str, str]) -> tuple[int, int] | None:

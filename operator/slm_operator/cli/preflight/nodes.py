@@ -13,6 +13,7 @@ from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.discovery import (
     COUNT_LABEL,
     DRIVER_LABEL,
+    DRIVER_UPGRADE_LABEL,
     MEMORY_LABEL,
     PRODUCT_LABEL,
     newest_cuda,
@@ -45,6 +46,11 @@ def _usable(node: Node, _facts: Facts) -> Answer:
     record = node.state.node
     if not record.ready:
         return problem("not ready", "see kubectl describe node")
+    if node.state.upgrading is not None:
+        return warning(
+            f"the GPU Operator upgrades its driver ({DRIVER_UPGRADE_LABEL}={node.state.upgrading}): it is not changed",
+            "wait until that is done; upgrade-failed waits for you",
+        )
     if record.unschedulable:
         return warning("cordoned: nothing is placed there", "kubectl uncordon it, or take the opt-in label away")
     return ok("ready")
@@ -138,7 +144,7 @@ def _failed(node: Node, _facts: Facts) -> Answer | None:
         return None
     failures = "; ".join(f"{label}: {why}" for label, why in sorted(node.state.failures.items()))
     return problem(
-        f"a change was rolled back ({failures}) and is not tried again",
+        f"a change was rolled back ({failures}): it is tried once more after the node was away, or with another device plugin",
         f"fix it, then kubectl annotate node NODE {names.CHANGE_FAILED_ANNOTATION}-",
     )
 

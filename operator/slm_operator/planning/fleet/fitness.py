@@ -16,6 +16,7 @@ from slm_operator.partitioning.base import UNSHARED
 from slm_operator.partitioning.discovery import (
     COMPUTE_MAJOR_LABEL,
     COMPUTE_MINOR_LABEL,
+    DRIVER_UPGRADE_LABEL,
     PRODUCT_LABEL,
     compute_capability,
 )
@@ -116,6 +117,7 @@ def _likeness(state: NodeState, selectors: tuple[str, ...]) -> Hashable:
             state.opted_in,
             state.paused,
             state.node.ready,
+            state.upgrading,
             state.node.unschedulable,
             state.node.taints,
             state.has_config_manager,
@@ -139,6 +141,8 @@ def _opted_in(state: NodeState, _demand: Demand, settings: Settings) -> str | No
 def _is_usable(state: NodeState, _demand: Demand, _settings: Settings) -> str | None:
     if not state.node.ready:
         return "is not ready"
+    if state.upgrading is not None:
+        return f"has its driver upgraded ({DRIVER_UPGRADE_LABEL}={state.upgrading})"
     return "is cordoned" if state.node.unschedulable else None
 
 
@@ -254,7 +258,8 @@ def _failed_before(state: NodeState, demand: Demand, _settings: Settings) -> str
     failed = state.failures.get(demand.slice_class.label)
     if failed is None:
         return None
-    return f"was rolled back ({failed}): fix it, then remove its annotation {names.CHANGE_FAILED_ANNOTATION}"
+    remedy = f"fix it, then remove its annotation {names.CHANGE_FAILED_ANNOTATION}"
+    return f"was rolled back ({failed}): {remedy}; it is tried once more after a restart of the node or with another device plugin"
 
 
 def _is_free(state: NodeState, demand: Demand, _settings: Settings) -> AboutPods | None:

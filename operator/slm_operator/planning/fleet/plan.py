@@ -22,6 +22,7 @@ from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.fleet.claims import IDLE, Memory, claims
 from slm_operator.planning.fleet.dividing import Chooser, choose_unseen, divided
 from slm_operator.planning.fleet.fitness import Answers
+from slm_operator.planning.fleet.node.absence import as_it_is_there
 from slm_operator.planning.fleet.node.annotations import failures_in
 from slm_operator.planning.fleet.node.change import step_towards
 from slm_operator.planning.fleet.node.loading import keys_for
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from slm_operator.settings import Settings
     from slm_operator.watch.records import ConfigMapRecord
 
-_MAY_WAIT_FOR_EVER = frozenset({Reason.FOREIGN_PODS, Reason.DRAINING, Reason.PAUSED})
+_MAY_WAIT_FOR_EVER = frozenset({Reason.FOREIGN_PODS, Reason.DRAINING, Reason.PAUSED, Reason.DRIVER_UPGRADE})
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -161,8 +162,10 @@ def _in_turn(
 
 def _step(state: NodeState, placement: Placement, site: Site) -> NodeStep:
     if state.name in placement.targets:
-        return step_towards(state, placement.targets[state.name], site)
-    return step_back(state, site, awaited=state.name in placement.emptied)
+        step = step_towards(state, placement.targets[state.name], site)
+    else:
+        step = step_back(state, site, awaited=state.name in placement.emptied)
+    return as_it_is_there(state, step, site)
 
 
 def _held(state: NodeState, step: NodeStep) -> NodeStep:

@@ -128,6 +128,7 @@ def unfit(state: NodeState, gpu: GpuSpec) -> str | None:
     labels, missing = state.node.meta.labels, _missing(state, gpu)
     obstacles = (
         (not state.node.ready, "is not ready"),
+        (state.upgrading is not None, "has its driver upgraded"),
         (state.node.unschedulable, "is cordoned"),
         (
             gpu.product is not None and labels.get(PRODUCT_LABEL) != gpu.product,

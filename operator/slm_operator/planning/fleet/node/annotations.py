@@ -26,6 +26,8 @@ class Marks(NamedTuple):
 
 
 RELEASED = Marks()
+AWAY = "away"
+"""Value of `change-failed-on` of a node that has been away since."""
 
 
 def change_text(becomes: Marks, healthy_gpus: int) -> str:
@@ -60,6 +62,16 @@ def failures_text(failures: Mapping[str, str]) -> str | None:
 def failures_in(annotation: str | None) -> dict[str, str]:
     """Class to why it failed."""
     return {label: str(why) for label, why in _object(annotation).items() if label}
+
+
+def is_over(failed_on: str | None, release: str | None, *, away: bool) -> bool:
+    """Whether a change that failed on a node may be tried once more: it has been away since, or its plugin is another release.
+
+    `failed_on`: value of `change-failed-on`, the plugin's release then, where it was known, or AWAY. `release`: the one of now.
+    """
+    if failed_on == AWAY:
+        return not away
+    return bool(failed_on and release) and failed_on != release
 
 
 def _object(text: str | None) -> dict[str, Any]:

@@ -197,6 +197,7 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
             names.CHANGE_STARTED_ANNOTATION: None,
             names.CHANGING_TO_ANNOTATION: None,
             names.CHANGE_FAILED_ANNOTATION: failures_text(failures),
+            names.FAILED_ON_ANNOTATION: state.failed_on if failures else None,
         },
         taints=without_ours(state) if state.tainted else None,
         because=f"its GPUs are partitioned as {target.slice_class.label}, as labels and allocatable show",

@@ -81,6 +81,8 @@ def _open(state: NodeState, site: Site) -> NodeStep:
         why = f"another party set {site.config_label} to {state.requested_config}"
         failures |= dict.fromkeys(site.wanted, why)
     annotations[names.CHANGE_FAILED_ANNOTATION] = failures_text(failures)
+    failed_on = state.failing_on if state.label_changed_externally else state.failed_on
+    annotations[names.FAILED_ON_ANNOTATION] = failed_on if failures else None
     missing = lags_behind(state) if state.tainted and not state.label_changed_externally else None
     said = "has its former configuration"
     if missing is not None:
@@ -101,14 +103,17 @@ def _open(state: NodeState, site: Site) -> NodeStep:
 
 def _forget_failures(state: NodeState, site: Site) -> NodeStep:
     """A failure is remembered for as long as somebody wants that class."""
-    lasting = _lasting(state, site)
-    if lasting == dict(state.failures):
+    lasting, remembered = _lasting(state, site), state.node.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)
+    if failures_text(lasting) == remembered and (lasting or state.failed_on is None):
         return NodeStep()
     patch = PatchNode(
         node=state.name,
         resource_version=state.node.meta.resource_version,
-        annotations={names.CHANGE_FAILED_ANNOTATION: failures_text(lasting)},
-        because="no deployment needs the slice class that failed here any more",
+        annotations={
+            names.CHANGE_FAILED_ANNOTATION: failures_text(lasting),
+            names.FAILED_ON_ANNOTATION: state.failed_on if lasting else None,
+        },
+        because="what failed here is wanted no more, or may be tried again",
     )
     return NodeStep(actions=(patch,))
 

@@ -30,7 +30,8 @@ from slm_operator.partitioning.plugin_config import (
     is_ours,
 )
 from slm_operator.partitioning.whole_gpus import WHOLE_GPUS, parts_of_gpus
-from slm_operator.planning.fleet.node.annotations import Marks, change_in, healthy_gpus_in
+from slm_operator.planning.fleet.node.annotations import AWAY, Marks, change_in, healthy_gpus_in
+from slm_operator.version import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,7 +62,7 @@ class NodeState:
     base: Base = NO_BASE
     """The configuration that it has without us."""
     failures: Mapping[str, str] = field(default_factory=dict)
-    """Classes that it could not be partitioned as, and why, until somebody removes the annotation."""
+    """Classes that it could not be partitioned as, and why: until somebody removes the annotation, or it `is_over`."""
     mps_fault: Fault | None = None
     """Why an MPS daemon here does not, or would not, hold the configuration of a label."""
 
@@ -108,6 +109,26 @@ class NodeState:
     def gpu_bytes(self) -> int:
         """Memory of one GPU. 0 when feature discovery has not said."""
         return discovery.number(self.node.meta.labels.get(discovery.MEMORY_LABEL)) << 20
+
+    @property
+    def upgrading(self) -> str | None:
+        """Where the GPU Operator is in upgrading its driver; None where it is not."""
+        return discovery.driver_upgrade(self.node.meta.labels)
+
+    @property
+    def away(self) -> bool:
+        """Whether nothing can be expected of it now."""
+        return not self.node.ready or self.upgrading is not None
+
+    @property
+    def failed_on(self) -> str | None:
+        """The plugin's release when a change failed here last, or that it has been away since."""
+        return self.node.meta.annotations.get(names.FAILED_ON_ANNOTATION)
+
+    @property
+    def failing_on(self) -> str | None:
+        """The same, of a change that fails now."""
+        return AWAY if self.away else plugin_release(self.daemons)
 
     @property
     def purpose(self) -> Marks | None:
@@ -287,6 +308,12 @@ def owner_of(deployment: Key) -> tuple[str, str]:
 def owner_of_replica(pod: PodRecord) -> tuple[str, str]:
     """The same, of a replica."""
     return pod.meta.key.namespace, pod.replica_of or ""
+
+
+def plugin_release(daemons: Iterable[DaemonPodRecord]) -> str | None:
+    """The release of the device plugin among these pods, by its config-manager's image. None when nothing says it."""
+    managers = (one.config_manager for one in daemons if one.part == DEVICE_PLUGIN)
+    return next((dotted(one.version) for one in managers if one is not None and one.version is not None), None)
 
 
 def mps_managers(daemons: Iterable[DaemonPodRecord]) -> list[ConfigManager | None]:

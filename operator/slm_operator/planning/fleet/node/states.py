@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.partitioning.config_manager import fault_among
+from slm_operator.partitioning.discovery import driver_upgrade
 from slm_operator.partitioning.plugin_config import base_of, configured_class, is_ours
-from slm_operator.planning.fleet.node.annotations import failures_in
-from slm_operator.planning.fleet.node.state import NodeState, is_replica, mps_managers, owner_of, owner_of_replica
+from slm_operator.planning.fleet.node.annotations import failures_in, is_over
+from slm_operator.planning.fleet.node.state import (
+    NodeState,
+    is_replica,
+    mps_managers,
+    owner_of,
+    owner_of_replica,
+    plugin_release,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from slm_operator.partitioning.config_manager import Fault
     from slm_operator.planning.views import FleetView
@@ -50,13 +58,21 @@ def node_states(view: FleetView, settings: Settings, mps_fault: Fault | None = N
             daemons=daemons,
             configured_class=configured_class(node.meta.labels.get(config_label), daemons, texts),
             base=base_of(owed_label(node, settings), daemons, texts),
-            failures=failures_in(node.meta.annotations.get(names.CHANGE_FAILED_ANNOTATION)),
+            failures=_failures(node, daemons),
             mps_fault=fault_among(own) if (own := mps_managers(daemons)) else mps_fault,
         )
         for node in sorted(view.nodes, key=lambda node: node.meta.key)
         for holders in (by_node.get(node.meta.key.name, ()),)
         for daemons in (tuple(parts.get(node.meta.key.name, ())),)
     )
+
+
+def _failures(node: NodeRecord, daemons: Iterable[DaemonPodRecord]) -> dict[str, str]:
+    """What failed there, and is not to be tried again yet."""
+    annotations, away = node.meta.annotations, not node.ready or driver_upgrade(node.meta.labels) is not None
+    if is_over(annotations.get(names.FAILED_ON_ANNOTATION), plugin_release(daemons), away=away):
+        return {}
+    return failures_in(annotations.get(names.CHANGE_FAILED_ANNOTATION))
 
 
 def owed_label(node: NodeRecord, settings: Settings) -> str | None:

@@ -208,6 +208,7 @@ def fail(state: NodeState, target: Target, why: str, site: Site) -> NodeStep:
         resource_version=state.node.meta.resource_version,
         annotations={
             names.CHANGE_FAILED_ANNOTATION: failures_text(failures),
+            names.FAILED_ON_ANNOTATION: state.failing_on,
         }
         | ({names.CHANGE_STARTED_ANNOTATION: site.now.isoformat()} if state.changing and not state.tainted else {}),
         taints=(*without_ours(state), CHANGING) if state.changing else None,
