@@ -54,7 +54,7 @@ class Promises:
         if ours and key not in node.projected and not (self.config_was_replaced or self.world.clock_was_set):
             raise BrokenPromiseError(f"{node.name} is switched to {key}, which is not in its volume yet")
         root = f"/run/{node.owed[CONFIG_LABEL] or 'default'}/"
-        if ours and root not in node.projected.get(key or "", root):
+        if ours and root not in node.projected.get(key or "", root) and not self.config_was_replaced:
             raise BrokenPromiseError(f"{node.name} is switched to {key}, without what its owner has set: {root}")
         if ours and not opted_in:
             raise BrokenPromiseError(f"{node.name} did not opt in and is partitioned")

@@ -3,8 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from slm_core.measurements import SharingMode
+from slm_operator.partitioning.base import SliceClass
 from slm_operator.planning.actions import Apply, PatchNode
 from slm_operator.planning.deployment.plan import plan_deployment
+from slm_operator.planning.deployment.rollout import slices_finding
 from slm_operator.planning.fleet.plan import plan_fleet
 from slm_operator.planning.views import Assignment
 
@@ -49,3 +52,16 @@ def test_roll_to_whole_gpus_goes_one_node_at_a_time() -> None:
     assert [action.node for action in made.plan.actions if isinstance(action, PatchNode)] == ["gpu-1"]
     answer = made.assignments[whole.deployment]
     assert (answer.changing, answer.reason) == (("gpu-1", "gpu-2"), "NodeChanging")
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_said"), [(SharingMode.MPS, True), (SharingMode.TIME_SLICING, False)], ids=["MPS", "time slices"]
+)
+def test_limits_that_no_engine_has_proven_are_called_so(mode: SharingMode, *, is_said: bool) -> None:
+    """ADR 30: labels and slices say what a daemon was asked for, not what it holds engines to."""
+    wanted = build.demand(slice_class=SliceClass(mode=mode, engines_per_gpu=2))
+    given = Assignment(slice_class=wanted.slice_class, asked=wanted, nodes=("gpu-1",), slots=2)
+    said = slices_finding(build.deployment_view(build.deployment(), None), given)
+    assert said.holds
+    assert said.message.startswith("2 slots on gpu-1")
+    assert ("not proven by an engine" in said.message) is is_said

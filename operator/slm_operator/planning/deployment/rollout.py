@@ -19,6 +19,7 @@ from slm_operator.api.status import ConfigurationStatus
 from slm_operator.manifests.replicas import Fleet, advice_digest, disruption_budget, replicas, service
 from slm_operator.manifests.served import Served
 from slm_operator.partitioning import partitioning_of
+from slm_operator.partitioning.node_slices import daemon_of
 from slm_operator.planning.actions import Action, Apply, Delete
 from slm_operator.planning.deployment.advising import serving_of, slice_bytes_of, source_of
 from slm_operator.planning.deployment.packs import (
@@ -89,11 +90,19 @@ def _room(assignment: Assignment) -> str:
     if assignment.nodes:
         # NB: what is free beyond that changes with every co-tenant, and would be a write for all deployments on the node.
         needed = assignment.asked.replicas if assignment.asked is not None else assignment.slots
-        return f"{several(min(assignment.slots, needed), 'slot')} on {', '.join(assignment.nodes)}"
+        room = f"{several(min(assignment.slots, needed), 'slot')} on {', '.join(assignment.nodes)}"
+        return f"{room}{_limits(assignment)}"
     if assignment.slice_class is not None and assignment.slice_class.in_one_pod:
         return "no node is changed: the scheduler finds a whole GPU for each pack"
     # Serving named namespaces only, the operator sees no node.
     return "nodes are not seen: the scheduler finds the room" if assignment.slots else "no node is needed"
+
+
+def _limits(assignment: Assignment) -> str:
+    """What holds its engines to their shares, where nobody has seen that it does (docs/adr/0030)."""
+    given = assignment.slice_class
+    daemon = daemon_of(given) if given is not None and not is_pack(assignment) else None
+    return f"; limits are what the {daemon.title} was asked for, not proven by an engine" if daemon is not None else ""
 
 
 def rollout(
