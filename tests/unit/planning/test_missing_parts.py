@@ -32,6 +32,10 @@ def stage(made: FleetPlan) -> str:
     return made.assignments[build.demand().deployment].stage or ""
 
 
+def patches(made: FleetPlan) -> list[PatchNode]:
+    return [one for one in made.plan.actions if isinstance(one, PatchNode)]
+
+
 def taints(made: FleetPlan) -> tuple[Taint, ...] | None:
     """What the node's taints are to be; None where they stay."""
     return next((one.taints for one in made.plan.actions if isinstance(one, PatchNode)), None)
@@ -102,6 +106,16 @@ def test_node_without_its_plugin_is_given_back_at_once() -> None:
     opened = plan(changing(plugin=False, back=True))
     assert taints(opened) == ()
     assert taints(plan(changing(plugin=True, back=True))) is None
+
+
+def test_plugin_comes_while_a_node_is_drained_to_be_given_back() -> None:
+    """Seed 112: a budget held its last replica, and our taint held the plugin's pod."""
+    view = replace(changing(plugin=False, back=True, labels=SWITCHED), pods=(build.replica("chat-0"),))
+    assert taints(plan(view)) == ()
+    opened = replace(changing(plugin=False, back=True, labels=SWITCHED, tainted=False), pods=view.pods)
+    assert not patches(plan(opened))
+    there = replace(opened, daemons=build.plugin_pods("gpu-1"))
+    assert taints(plan(there)) == (Taint(key=names.CHANGING_TAINT),)
 
 
 @pytest.mark.parametrize(("seconds", "is_opened"), [(30, False), (61, True)])

@@ -54,6 +54,19 @@ def await_parts(state: NodeState, target: Target, site: Site) -> NodeStep | None
     )
 
 
+def is_without_plugin(state: NodeState) -> bool:
+    """Whether the device plugin's pod is not on a node that changes: then nobody can land there, whether it is closed or not."""
+    return state.changing and not state.has_plugin and not state.offers_anything
+
+
+def let_plugin_in(state: NodeState, now: datetime) -> NodeStep:
+    """Open a node that is drained to be given back. NB: who holds its GPUs may stay for ever."""
+    because = (
+        "its device plugin's pod does not tolerate our taint, and nothing is allocatable that a pod could be given"
+    )
+    return open_for(state, "its device plugin's pod", because, now)
+
+
 def await_mps_daemon(state: NodeState, now: datetime) -> NodeStep:
     """NB: it comes only now, when feature discovery has asked for it."""
     because = f"its {MPS_DAEMON.title} does not tolerate our taint, and no slice is allocatable before the daemon runs"
@@ -79,10 +92,10 @@ def open_for(state: NodeState, part: str, because: str, now: datetime) -> NodeSt
 
 def _missing(state: NodeState, target: Target, site: Site) -> str | None:
     """The part of NVIDIA's stack that our taint may keep away, as a sentence names it."""
+    if is_without_plugin(state):
+        return "its device plugin's pod"
     if state.offers_anything:
         return None
-    if not state.has_plugin:
-        return "its device plugin's pod"
     loads = state.is_requested(target.slice_class) and state.observed_class != target.slice_class
     # NB: nobody tells whether it has one; after a while it is worth a look, for nobody can land.
     silent = loads and (not state.tainted or seconds_since_start(state, site.now) > DISCOVERY_SECONDS)

@@ -14,6 +14,7 @@ from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.planning.actions import PatchNode
 from slm_operator.planning.fleet.node.annotations import RELEASED, failures_text
+from slm_operator.planning.fleet.node.parts import is_without_plugin, let_plugin_in
 from slm_operator.planning.fleet.node.step import (
     NodeStep,
     await_former_switch,
@@ -39,7 +40,10 @@ def step_back(state: NodeState, site: Site, *, awaited: bool = False) -> NodeSte
         return _forget_failures(state, site)
     if not state.switched and not state.changing:
         return _open(state, site)
-    if not state.tainted or is_of_the_future(state, site.now):
+    if is_without_plugin(state):
+        if state.tainted and (state.our_pods or state.busy_pods):
+            return let_plugin_in(state, site.now)
+    elif not state.tainted or is_of_the_future(state, site.now):
         return close(state, RELEASED, site)
     keeps_label = state.label_changed_externally or state.requested_config == state.former
     # NB: engines with a whole GPU each run on a node that was closed whose label was never switched: there they may stay.
