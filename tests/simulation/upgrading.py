@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.partitioning.discovery import DRIVER_UPGRADE_LABEL
+from slm_operator.watch.records import Cause
 
 from .machines import MOST_KEPT_AWAY_SECONDS
 from .objects import BrokenPromiseError
@@ -52,6 +53,12 @@ class Upgrades:
 
     def _drain(self, node: Node) -> None:
         for pod in self.world.on(node.name) if self._is_there(node) else ():
+            job = self.world.jobs.get(pod.key)
+            if job is not None and not job.finished:
+                self.world.pod_gone(pod)
+                job.finished, job.failed_because = True, Cause("BackoffLimitExceeded")
+                self.world.made_changed("Job", job)
+                continue
             pod.deleting, pod.ready = True, False
             self.world.pod_changed(pod)
         self.world.at(self.world.lag(20, 40), self._restart_driver, node)
