@@ -58,7 +58,7 @@ def test_roll_to_whole_gpus_goes_one_node_at_a_time() -> None:
     ("mode", "is_said"), [(SharingMode.MPS, True), (SharingMode.TIME_SLICING, False)], ids=["MPS", "time slices"]
 )
 def test_limits_that_no_engine_has_proven_are_called_so(mode: SharingMode, *, is_said: bool) -> None:
-    """ADR 30: labels and slices say what a daemon was asked for, not what it holds engines to."""
+    """ADR 32: labels and slices say what a daemon was asked for, not what it holds engines to."""
     wanted = build.demand(slice_class=SliceClass(mode=mode, engines_per_gpu=2))
     given = Assignment(slice_class=wanted.slice_class, asked=wanted, nodes=("gpu-1",), slots=2)
     said = slices_finding(build.deployment_view(build.deployment(), None), given)
