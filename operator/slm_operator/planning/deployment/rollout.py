@@ -99,7 +99,7 @@ def _room(assignment: Assignment) -> str:
 
 
 def _limits(assignment: Assignment) -> str:
-    """What holds its engines to their shares, where nobody has seen that it does (docs/adr/0032)."""
+    """What holds its engines to their shares, where nobody has seen that it does (docs/adr/0032-limits-under-the-plugins-mps-are-not-proven.md)."""
     given = assignment.slice_class
     daemon = daemon_of(given) if given is not None and not is_pack(assignment) else None
     return f"; limits are what the {daemon.title} was asked for, not proven by an engine" if daemon is not None else ""
