@@ -18,8 +18,7 @@ from slm_operator.partitioning.plugin_config import class_of_config
 from slm_operator.settings import Settings
 from slm_operator.watch.records import Cause
 
-from .objects import CONFIG_LABEL, PRODUCT_LABEL, BrokenPromiseError
-from .objects import CONFIG_LABEL, BrokenPromiseError, plugin_of
+from .objects import CONFIG_LABEL, PRODUCT_LABEL, BrokenPromiseError, plugin_of
 from .runtime import result_of
 from .situations import Situation
 
@@ -98,8 +97,7 @@ class Machines:
 
     def _load(self, node: Node, text: str, label: str | None) -> None:
         loaded = class_of_config(text)
-        if loaded is None or label != node.requested_config or node.divided is not None:
-        if loaded is None or not node.plugin_up or label != node.requested_config:
+        if loaded is None or label != node.requested_config or node.divided is not None or not node.plugin_up:
             return
         by_operator = label is None or label.startswith(names.CONFIG_KEY_PREFIX)
         if by_operator and not self._is_by_hand(node) and loaded != node.loaded:

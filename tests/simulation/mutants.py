@@ -14,9 +14,8 @@ from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.deployment import going_on, rollout
 from slm_operator.planning.deployment import plan as deployment_plan
 from slm_operator.planning.deployment.own_replicas import own_replicas
-from slm_operator.planning.fleet import product
-from slm_operator.planning.fleet.node import change, loading, release, state, step
 from slm_operator.planning.fleet import plan as fleet_plan
+from slm_operator.planning.fleet import product
 from slm_operator.planning.fleet.node import change, loading, parts, release, state, states, step
 from slm_operator.planning.fleet.node.annotations import RELEASED, change_in
 from slm_operator.planning.fleet.plan import plan_fleet
