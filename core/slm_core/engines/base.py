@@ -82,6 +82,65 @@ class ParsedArguments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenFlag:
+    """A flag that somebody owns (`Engine.owned_flags`), as a command line gives it."""
+
+    name: str
+    """Its long name, however it is spelled there."""
+    value: str | None
+    """None: it takes none, or none follows."""
+    at: int
+    """Index of its word."""
+    words: int
+    """How many words it takes, its value's among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLine:
+    """Arguments that somebody else wrote, as the engine's own parser takes them."""
+
+    model: str | None
+    """None: they name none."""
+    flags: tuple[GivenFlag, ...]
+    """In the order of their words."""
+    own: tuple[str, ...]
+    """The other words, which tune the engine and which nobody here owns."""
+    problems: tuple[str, ...]
+    """Why nothing can be advised for them, each a sentence: they contradict each other, or go beyond one engine and one GPU."""
+
+    def last(self, name: str) -> GivenFlag | None:
+        """The one that counts of a flag that may be given several times."""
+        return next((flag for flag in reversed(self.flags) if flag.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advised:
+    """What an engine that somebody else runs should have."""
+
+    batch_size: int
+    max_num_batched_tokens: int | None
+    """None: not known, and what is there stays unless it is less than the batch."""
+    kv_bytes: int | None
+    """None: not known, and what is there stays."""
+    memory_fraction: float | None = None
+    """As in Options, of one of several engines on a device. None: it has the device to itself."""
+    frees_memory: bool = False
+    """Whether somebody wants what it does not need. If not, it keeps a pool that is large enough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """What decides the batch of an engine that somebody else started."""
+
+    batch_size: int | None
+    """Most sequences at once. None: not known."""
+    max_num_batched_tokens: int | None
+    """Tokens of one step. None: not known."""
+    because: str
+    """Where the batch size comes from, or why it is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryOptions:
     """What a user's arguments say of an engine's memory, for estimates before anything is measured."""
 
@@ -252,6 +311,27 @@ class Engine(Protocol):
 
     def read_arguments(self, words: Sequence[str]) -> ParsedArguments:
         """What a command line says; of a flag that is given twice the last one counts."""
+
+    def arguments_at(self, words: Sequence[str]) -> int | None:
+        """Where the arguments begin in a command line that starts its server; None: it starts none.
+
+        Stricter than `is_started_by`: these words are anybody's, and `pip install` may stand among them.
+        """
+
+    def is_in_image(self, image: str) -> bool:
+        """Whether an image whose entry point is not known starts its server by default, as far as its name tells."""
+
+    def read_command_line(self, arguments: Sequence[str], given_by: Sequence[str]) -> CommandLine:
+        """Arguments that somebody else wrote, with what is wrong about them. Nothing is raised.
+
+        `given_by` names for each word who wrote it: a later one may overrule another, not himself.
+        """
+
+    def batching_of(self, line: CommandLine, version: str, device_bytes: int, product: str) -> Batching:
+        """The batch that it runs with, its defaults included. 0 bytes: the device is not known."""
+
+    def advised_flags(self, line: CommandLine, advised: Advised) -> dict[str, str | None]:
+        """What must be set in a command line for the advice to hold, by long name; None: what must be taken out."""
 
     def memory_options(self, words: Sequence[str]) -> MemoryOptions:
         """What the user's words say of memory, beside what the spec says itself."""

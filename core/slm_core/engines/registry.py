@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING
 from slm_core.engines.vllm import Vllm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from slm_core.engines.base import Engine
 
 ENGINES: tuple[Engine, ...] = (Vllm(),)
 """The first is the default."""
+
+
+OTHERS: Mapping[str, str] = {
+    "sglang": "SGLang", "text-generation-inference": "TGI", "text-generation-launcher": "TGI", "ollama": "Ollama",
+    "llama.cpp": "llama.cpp", "llama-server": "llama.cpp", "tritonserver": "Triton", "trtllm-serve": "TensorRT-LLM",
+    "tensorrt-llm": "TensorRT-LLM", "lmdeploy": "LMDeploy", "huggingfaceserver": "KServe's Hugging Face server",
+    "text-embeddings-inference": "TEI", "infinity": "Infinity", "faster-whisper": "faster-whisper",
+}  # fmt: skip
+"""Engines that are not known here, by a word of their images and programs: named to whoever asks about one."""
 
 
 def default() -> Engine:
@@ -30,6 +39,12 @@ def engine_of(command: Sequence[str] | None) -> Engine:
     # NB: what follows the first flag may be anything, a model's name with that of another engine in it for instance.
     program = _before_flags(command or ())
     return next((engine for engine in ENGINES if engine.is_started_by(program)), ENGINES[0])
+
+
+def other_engine(words: Sequence[str]) -> str | None:
+    """The engine that is not known here which an image or a program's words name. None: none that was ever heard of."""
+    said = " ".join(words).lower()
+    return next((name for word, name in OTHERS.items() if word in said), None)
 
 
 def command_and_arguments(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -12,8 +12,11 @@ import re
 from typing import TYPE_CHECKING
 
 from slm_core.counters import CounterReader
-from slm_core.engines import vllm_flags
+from slm_core.engines import vllm_flags, vllm_given
 from slm_core.engines.base import (
+    Advised,
+    Batching,
+    CommandLine,
     Engine,
     Identity,
     MemoryOptions,
@@ -25,7 +28,16 @@ from slm_core.engines.base import (
     Paths,
 )
 from slm_core.engines.vllm_failures import explain
-from slm_core.engines.vllm_flags import BATCH_SIZE, DTYPE, KV_BYTES, MAX_MODEL_LEN, name_of, values_in
+from slm_core.engines.vllm_flags import (
+    BATCH_SIZE,
+    DTYPE,
+    KV_BYTES,
+    MAX_MODEL_LEN,
+    STEP_TOKENS,
+    name_of,
+    size_of,
+    values_in,
+)
 from slm_core.engines.vllm_key import UNMEASURED_VARIABLES, measured_words
 from slm_core.engines.vllm_log import read_memory_lines
 from slm_core.engines.vllm_memory import memory_options
@@ -78,7 +90,6 @@ _COUNTERS = CounterReader({
     "prefix_hits": ["vllm:prefix_cache_hits_total", "vllm:external_prefix_cache_hits_total"],
 })  # fmt: skip
 _CACHE_CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\} ", re.MULTILINE)
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SENDABLE = re.compile(r"[!-~]+(?: +[!-~]+)*")
 """Keys that a header can hold as they are."""
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -133,7 +144,7 @@ class Vllm(Engine):
             ("--host", service and service.host),
             ("--port", service and service.port),
             (BATCH_SIZE, options.batch_size),
-            ("--max-num-batched-tokens", options.max_num_batched_tokens),
+            (STEP_TOKENS, options.max_num_batched_tokens),
             (KV_BYTES, options.kv_bytes),
             # Without it the queue has no end: every client would wait, and overload would show only as latency.
             # NB: running and waiting count together, in spite of the flag's name (async_llm.py, check_admission).
@@ -172,11 +183,31 @@ class Vllm(Engine):
         """See Engine."""
         said = {flag: value for flag, value in values_in(words) if value is not None}
         return ParsedArguments(
-            batch_size=_size(said.get(BATCH_SIZE)),
-            kv_bytes=_size(said.get(KV_BYTES)),
-            max_model_len=_size(said.get(MAX_MODEL_LEN)),
+            batch_size=size_of(said.get(BATCH_SIZE)),
+            kv_bytes=size_of(said.get(KV_BYTES)),
+            max_model_len=size_of(said.get(MAX_MODEL_LEN)),
             dtype=said.get(DTYPE),
         )
+
+    def arguments_at(self, words: Sequence[str]) -> int | None:
+        """See Engine."""
+        return vllm_given.arguments_at(words)
+
+    def is_in_image(self, image: str) -> bool:
+        """See Engine."""
+        return vllm_given.is_in_image(image)
+
+    def read_command_line(self, arguments: Sequence[str], given_by: Sequence[str]) -> CommandLine:
+        """See Engine."""
+        return vllm_given.read(arguments, given_by)
+
+    def batching_of(self, line: CommandLine, version: str, device_bytes: int, product: str) -> Batching:
+        """See Engine."""
+        return vllm_given.batching_of(line, version, device_bytes, product)
+
+    def advised_flags(self, line: CommandLine, advised: Advised) -> dict[str, str | None]:
+        """See Engine."""
+        return vllm_given.advised_flags(line, advised)
 
     def memory_options(self, words: Sequence[str]) -> MemoryOptions:
         """See Engine."""
@@ -288,12 +319,6 @@ class Vllm(Engine):
 def _words(flags: Sequence[tuple[str, object | None]]) -> tuple[str, ...]:
     """Flags that have a value, each with its value."""
     return tuple(word for flag, value in flags if value is not None for word in (flag, str(value)))
-
-
-def _size(text: str | None) -> int | None:
-    """A number as its parser takes it: 64M is binary, 64m decimal. None for any other word."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", text or "", re.ASCII)
-    return int(float(found[1]) * _UNITS[found[2]]) if found else None
 
 
 def _number(text: str | None) -> int | None:

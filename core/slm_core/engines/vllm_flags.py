@@ -9,6 +9,7 @@ an owned flag's name is an abbreviation of it to the engine's parser, and follow
 
 from __future__ import annotations
 
+import re
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,9 @@ from slm_core.engines.base import Owner
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-BATCH_SIZE, KV_BYTES, MAX_MODEL_LEN, DTYPE = (
+BATCH_SIZE, STEP_TOKENS, KV_BYTES, MAX_MODEL_LEN, DTYPE = (
     "--max-num-seqs",
+    "--max-num-batched-tokens",
     "--kv-cache-memory-bytes",
     "--max-model-len",
     "--dtype",
@@ -32,7 +34,7 @@ _OWNED_BY: Mapping[Owner, tuple[str, ...]] = {
     Owner.DTYPE: (DTYPE,),
     Owner.ADVICE: (
         BATCH_SIZE,
-        "--max-num-batched-tokens",
+        STEP_TOKENS,
         KV_BYTES,
         "--gpu-memory-utilization",
         "--device-memory-utilization",  # another name of the former
@@ -143,6 +145,15 @@ REFUSED_VARIABLES: Mapping[str, str] = {
     "VLLM_ENABLE_STARTUP_PLAN": "it makes the engine skip the look at its memory from which the advice follows",
 }
 """NB: what only moves its ports or addresses (VLLM_PORT, VLLM_HOST_IP) fails in the profile if it is wrong, and is the user's."""
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def size_of(text: str | None) -> int | None:
+    """A number as its parser takes it: 64M is binary, 64m decimal. None for any other word."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", text or "", re.ASCII)
+    return int(float(found[1]) * _UNITS[found[2]]) if found else None
 
 
 def name_of(word: str) -> str:
