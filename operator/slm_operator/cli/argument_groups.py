@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
 
-def force(command: argparse.ArgumentParser) -> None:
+def force(command: argparse._ActionsContainer) -> None:
     """Whether a file that is there may be written over."""
     command.add_argument("--force", action="store_true", help="write over a file that is there")
 
@@ -35,6 +35,36 @@ def form(command: argparse.ArgumentParser, *for_scripts: str) -> None:
     command.add_argument(
         "-o", "--output", choices=("table", *for_scripts), default="table", help="form of the answer (default table)"
     )
+
+
+CHANGES = ("args", "json-patch", "kustomize", "helm-values")
+"""Forms of a change to an engine that somebody runs; a test holds them against the table that writes them."""
+
+
+def running(command: argparse.ArgumentParser) -> None:
+    """The engine that somebody runs without the operator."""
+    group = command.add_argument_group("an engine that you run yourself (docs/how-to/advise-others.md)")
+    group.add_argument(
+        "--for",
+        dest="workload",
+        metavar="WHAT",
+        help="KIND/NAME in the cluster, or a file: a Deployment, StatefulSet, InferenceService, LLMInferenceService or "
+        "KubeAI Model. Without measurements those of an SLMProfile are used that measured the same",
+    )
+    group.add_argument(
+        "--to",
+        metavar="DIR",
+        help="write the change into this folder, with advice.md and report.html for a pull request; `-o kustomize` needs it",
+    )
+    force(group)
+    group.add_argument(
+        "--input-tokens", type=count(tuning.INPUT_TOKENS), default=tuning.INPUT_TOKENS.default, metavar="N",
+        help=f"mean prompt length that `-o slmprofile` measures with (default {tuning.INPUT_TOKENS.default})",
+    )  # fmt: skip
+    group.add_argument(
+        "--output-tokens", type=count(tuning.OUTPUT_TOKENS), default=tuning.OUTPUT_TOKENS.default, metavar="N",
+        help=f"mean output length, the same (default {tuning.OUTPUT_TOKENS.default})",
+    )  # fmt: skip
 
 
 def measurements(command: argparse.ArgumentParser, *, required: bool) -> None:

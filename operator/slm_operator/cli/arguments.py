@@ -11,11 +11,12 @@ import argparse
 from slm_core import tuning
 from slm_core.arguments import count, number
 
-from slm_operator.cli.argument_groups import cluster, force, form, measurements, question
+from slm_operator.cli.argument_groups import CHANGES, cluster, force, form, measurements, question, running
 
 EXAMPLES = """examples:
   kubectl slm advise --from-csv batch_sweep.csv --model opt-1.3b --itl-factor 2
   kubectl slm advise -f profile.yaml --itl-ms 40 -o json
+  kubectl slm advise --for deploy/chat -f profile.yaml --itl-ms 40 -o kustomize --to advice
   kubectl slm report -f profile.yaml --itl-ms 40 -o report.html
   kubectl slm check
   kubectl slm plan -f slmdeployment.yaml
@@ -50,11 +51,14 @@ def _advise(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     advise = commands.add_parser(
         "advise",
         help="batch size, KV memory and engines per GPU from measurements; needs no cluster",
-        description="Decide from measurements: batch size, KV memory, engines per GPU and how they share it.",
+        description="Decide from measurements: batch size, KV memory, engines per GPU and how they share it. With --for: what "
+        "the flags of an engine that you run yourself cost against that, and the change to it.",
     )
-    measurements(advise, required=True)
+    running(advise)
+    measurements(advise, required=False)
     question(advise)
-    form(advise, "json", "yaml")
+    form(advise, "json", "yaml", *CHANGES, "slmprofile")
+    cluster(advise)
 
 
 def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """Print the advice. An SLO that no batch keeps, not even B=1, is refused after its closest point is printed."""
+    if arguments.workload is not None:
+        from slm_operator.cli.commands import advise_for  # noqa: PLC0415 - a file of measurements needs none of it
+
+        return advise_for.run(arguments)
+    if arguments.filename is None and arguments.from_csv is None:
+        raise Refused("give measurements with -f or --from-csv, or an engine that you run with --for")
+    if arguments.output not in ("table", "json", "yaml") or arguments.to is not None:
+        raise Refused("a change to an engine is made for one that you run: give it with --for")
     document = measurements(arguments)
     advice = advice_on(document, slo_of(arguments), settings_of(arguments))
     show(advice, document.ledger, engine_named(document.engine.name), arguments.output)

@@ -49,8 +49,12 @@ async def profile_of(cluster: Cluster, spec: SLMDeploymentSpec) -> Found:
             return rested_on([custom_resources.profile(await cluster.profile(named))], named)
         except NotFound:
             return Found(name=named)
-    key = profile_key(profile_spec(spec))
-    own = rested_on(await _keyed(cluster, cluster.namespace, key), profile_name(spec))
+    return await profile_with(cluster, profile_key(profile_spec(spec)), profile_name(spec))
+
+
+async def profile_with(cluster: Cluster, key: str, name: str) -> Found:
+    """The one with this key, here or in a library. `name`: of the one that would be made. Raises Refused as `profile_of`."""
+    own = rested_on(await _keyed(cluster, cluster.namespace, key), name)
     if own.document is not None:
         return own
     libraries, unseen = await _libraries(cluster)
