@@ -19,7 +19,7 @@ from .applying import Applying
 from .made import Job, Profile
 from .objects import Raw, head
 from .promises import Promises
-from .refusing import RefusedError, check_labels, check_version, found, refusal
+from .refusing import RefusedError, check_conditions, check_labels, check_version, found, refusal
 from .situations import Situation
 
 if TYPE_CHECKING:
@@ -210,6 +210,7 @@ class Api:
             raise RefusedError(404, f"{key} not found")
         if manifest["metadata"]["uid"] != one.uid:
             raise RefusedError(409, f"{key}: uid mismatch")
+        check_conditions(manifest["status"])
         if one.status != manifest["status"]:
             if isinstance(one, Profile):
                 self._notes(one, manifest["status"])

@@ -58,6 +58,14 @@ def check_manifest(manifest: Raw) -> None:
         raise RefusedError(422, "spec: must be greater than or equal to 0")
 
 
+def check_conditions(status: Raw) -> None:
+    """That each type is there once: they are a list that is a map by type."""
+    types = [one["type"] for one in status.get("conditions") or ()]
+    twice = sorted({one for one in types if types.count(one) > 1})
+    if twice:
+        raise RefusedError(422, f"status.conditions: duplicate entries for key [type={twice[0]!r}]")
+
+
 def check_labels(labels: Mapping[str, str | None]) -> None:
     bad = [value for value in labels.values() if value is not None and _VALUE.fullmatch(value) is None]
     if bad:

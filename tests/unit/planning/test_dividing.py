@@ -96,3 +96,14 @@ def test_a_node_where_a_pack_runs_is_taken_from_nobody() -> None:
     made = plan_fleet(view, build.SETTINGS, build.NOW)
     assert made.plan.actions == ()
     assert made.assignments[Key("team", "chat")].pending_because is not None
+
+
+def test_failure_is_remembered_while_engines_run_in_packs_instead() -> None:
+    why = {names.CHANGE_FAILED_ANNOTATION: '{"mps-2": "it does not hold"}'}
+    failed = build.node("gpu-1", annotations=why)
+    for runs in (None, PACK_2):
+        view = build.fleet_view(build.demand(asked="Auto", runs=runs), nodes=(failed,))
+        assert plan_fleet(view, build.SETTINGS, build.NOW).plan.actions == (), "or the node is drained for it once more"
+    for asked, slice_class in (("PackPod", build.MPS_2), ("Auto", SLICED_2)):
+        view = build.fleet_view(build.demand(asked=asked, slice_class=slice_class), nodes=(failed,))
+        assert plan_fleet(view, build.SETTINGS, build.NOW).plan.actions, "nobody wants that class any more"

@@ -196,6 +196,15 @@ def test_a_pack_whose_kv_bytes_nobody_knows_is_not_started() -> None:
     assert "Deployment" not in applied(plan(unknown))
 
 
+def test_a_pack_that_cannot_follow_new_measurements_goes_on() -> None:
+    unknown = build.profile(build.deployment(spec=TWO_PER_GPU), build.imported())
+    said = status(plan(view(2, profile=unknown, workload=workload(1))))["conditions"]
+    types = [one["type"] for one in said]
+    assert sorted(set(types)) == sorted(types), "an API server takes no condition twice"
+    (advised,) = [one for one in said if one["type"] == "Advised"]
+    assert (advised["status"], advised["reason"]) == ("False", "KvUnknown")
+
+
 FAILS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "an image without Python": (
         {"waiting": Cause("RunContainerError", 'exec: "python3": executable file not found'), "restarts": 1},

@@ -25,6 +25,8 @@ from slm_operator.planning.deployment.rollout import answer_as_before, around, s
 from slm_operator.planning.fleet.demand import served_class, wanted_as_before
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from slm_operator.manifests.served import Served
     from slm_operator.planning.deployment.story import Story
     from slm_operator.planning.views import DeploymentView
@@ -52,7 +54,7 @@ def go_on(view: DeploymentView, story: Story, settings: Settings) -> Story:
     wanted = workload.replicas * way.engines_per_pod(made_for) if kept is None else kept
     assignment = answer_as_before(view, served)
     before, after = around(view, wanted, assignment, settings)
-    story = replace(story, findings=tuple(map(_of_the_advice, story.findings)), advice=None, served=served)
+    story = replace(story, findings=_of_the_advice(story.findings), advice=None, served=served)
     if all(finding.type is not Condition.ADVISED for finding in story.findings):
         story = story.and_then(_as_before(served))
     is_paused = spec is not None and spec.paused
@@ -79,9 +81,13 @@ def served_status(served: Served, former: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_the_advice(finding: Finding) -> Finding:
-    """NB: what keeps new replicas from being made says nothing of those that answer."""
-    return replace(finding, type=Condition.ADVISED) if finding.type is Condition.AVAILABLE else finding
+def _of_the_advice(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """NB: what keeps new replicas from being made says nothing of those that answer: it is said of the advice instead."""
+    kept_back = [one for one in findings if one.type is Condition.AVAILABLE]
+    if not kept_back:
+        return tuple(findings)
+    others = (one for one in findings if one.type not in {Condition.AVAILABLE, Condition.ADVISED})
+    return (*others, *(replace(one, type=Condition.ADVISED) for one in kept_back))
 
 
 def _as_before(served: Served) -> Finding:

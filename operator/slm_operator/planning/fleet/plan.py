@@ -18,6 +18,7 @@ from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.base import class_of_label
 from slm_operator.partitioning.config_manager import fault_among
 from slm_operator.partitioning.node_slices import MPS_DAEMON, daemon_of
+from slm_operator.partitioning.pack_pod import PACK_POD
 from slm_operator.planning.actions import Action, Plan
 from slm_operator.planning.fleet.claims import IDLE, Memory, claims
 from slm_operator.planning.fleet.dividing import Chooser, choose_unseen, divided
@@ -60,12 +61,11 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
     chosen = {one.deployment: chooser.choose(one) for one in asked}
     demands = [divided(one, chosen[one.deployment]) for one in asked]
     placement = place(states, demands, view.undecided, claims(states, view.pods, view.memory, settings, now), settings)
-    wanted = {one.slice_class for one in demands if one.partitioning.changes_nodes}
     site = Site(
         config=view.config_map,
         settings=settings,
         now=now,
-        wanted=frozenset(one.label for one in wanted),
+        wanted=frozenset(one.slice_class.label for one in asked if _may_change_nodes(one)),
         stranded=_stranded(view),
     )
     steps, last_turn = _in_turn(states, placement, site, view.memory)
@@ -91,6 +91,14 @@ def plan_fleet(view: FleetView, settings: Settings, now: datetime) -> FleetPlan:
         },
         memory=Memory(idle_since=idle_since, last_turn=last_turn, mps_fault=fault),
     )
+
+
+def _may_change_nodes(demand: Demand) -> bool:
+    """Whether it wants its class of nodes, or would if they could give it.
+
+    NB: a failure that is forgotten because engines went into packs instead would have the node drained for them again.
+    """
+    return demand.asked != PACK_POD.name and not demand.slice_class.is_whole
 
 
 def _unplaced(demand: Demand, chosen: Chosen) -> Assignment:
