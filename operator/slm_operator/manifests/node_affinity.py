@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_operator.partitioning.whole_gpus import Expression
+    from slm_operator.partitioning.node_terms import Term
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
-def required(pod: dict[str, Any], terms: Iterable[Iterable[Expression]]) -> dict[str, Any]:
+def required(pod: dict[str, Any], terms: Iterable[Term]) -> dict[str, Any]:
     """A pod's spec, on nodes that also meet one of these terms."""
     affinity = pod.get("affinity") or {}
     nodes = affinity.get("nodeAffinity") or {} if isinstance(affinity, dict) else None

@@ -38,7 +38,8 @@ from slm_operator.manifests.overlay import ROUTER_CONTAINER
 from slm_operator.manifests.resources import engine_resources, pack_resources, requested
 from slm_operator.manifests.router import Router, router_config
 from slm_operator.manifests.runtime_copy import RUNTIME, RUNTIME_MOUNT, runtime_container, runtime_volume
-from slm_operator.partitioning.pack_pod import PACK_POD, product_terms
+from slm_operator.partitioning.node_terms import product_terms
+from slm_operator.partitioning.pack_pod import PACK_POD
 from slm_operator.partitioning.whole_gpus import ONLY_WHOLE
 from slm_operator.quantity import amount, cpu_quantity
 
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.manifests.engine import Serving
     from slm_operator.manifests.served import PackMeans
-    from slm_operator.partitioning.whole_gpus import Expression
+    from slm_operator.partitioning.node_terms import Term
 
 ALIVE_SECONDS = 300
 """Until the supervisor answers: its image is there by then, and it looks at device and model first."""
@@ -157,12 +158,12 @@ def supervisor_args(spec: SLMDeploymentSpec, serving: Serving, served_name: str,
     return ["serve", *said, *left_out, *SUPERVISOR_WORDS, "--", *own]
 
 
-def pack_terms(spec: SLMDeploymentSpec, serving: Serving, means: PackMeans) -> tuple[tuple[Expression, ...], ...]:
+def pack_terms(spec: SLMDeploymentSpec, serving: Serving, means: PackMeans) -> tuple[Term, ...]:
     """Terms of which its node must meet one: of the product that was measured, and with whole GPUs."""
     product = spec.accelerator.product or (serving.pack_on.gpu_product if serving.pack_on is not None else CPU)
     if product == CPU or means.device == "cpu":
         return ONLY_WHOLE
-    of_product = [one["matchExpressions"] for one in product_terms(product, means.product_labels)]
+    of_product = product_terms(product, means.product_labels)
     return tuple((*one, *whole) for one in of_product for whole in ONLY_WHOLE)
 
 

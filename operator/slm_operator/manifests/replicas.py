@@ -26,12 +26,14 @@ from slm_operator.manifests.resources import resources
 from slm_operator.manifests.served import ServedPack
 from slm_operator.partitioning import partitioning_of
 from slm_operator.partitioning.base import ANYBODY, nodes_allowed
+from slm_operator.partitioning.node_terms import product_terms
 from slm_operator.partitioning.whole_gpus import ONLY_WHOLE, WHOLE_GPUS
 
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.manifests.engine import Serving
     from slm_operator.manifests.served import PackMeans, Served
+    from slm_operator.partitioning.node_terms import Term
     from slm_operator.watch.records import DeploymentRecord, Key
 
 HUNG_SECONDS = 300
@@ -131,13 +133,15 @@ def pod_template(
     merged: dict[str, Any] = merge(template, spec.pod_template or {})
     if means is not None and packed:
         merged = pulled_with(with_pack_resources(merged, spec, serving), means.pull_secrets)
-    if means is not None:
-        terms = pack_terms(spec, serving, means)
-    elif nodes.bound and partitioning_of(serving.slice_class) is WHOLE_GPUS:
-        terms = ONLY_WHOLE
-    else:
-        return merged
-    return merged | {"spec": required(merged["spec"], terms)}
+    terms = pack_terms(spec, serving, means) if means is not None else _terms(spec, serving, nodes)
+    return merged | {"spec": required(merged["spec"], terms)} if terms else merged
+
+
+def _terms(spec: SLMDeploymentSpec, serving: Serving, nodes: Nodes) -> tuple[Term, ...]:
+    """Terms of which the node of an engine alone in its pod must meet one; none: the labels that it selects say all."""
+    if partitioning_of(serving.slice_class) is WHOLE_GPUS:
+        return ONLY_WHOLE if nodes.bound else ()
+    return () if nodes.product is None or spec.accelerator.product is not None else product_terms(nodes.product)
 
 
 def _engine_spec(spec: SLMDeploymentSpec, serving: Serving, served_name: str) -> tuple[dict[str, str], dict[str, Any]]:
@@ -190,7 +194,9 @@ def node_selector(
     partitioning = partitioning_of(serving.slice_class)
     if not partitioning.needs_opt_in:
         return dict(spec.accelerator.node_selector)
-    allowed = nodes_allowed(spec.accelerator.node_selector, nodes.product, nodes.opt_in_label)
+    # NB: slices that an administrator made are on nodes that may have no label for their product, and are labelled for us.
+    product = nodes.product if serving.slice_class.is_whole else spec.accelerator.product
+    allowed = nodes_allowed(spec.accelerator.node_selector, product, nodes.opt_in_label)
     serves = ANYBODY if spec.sharing.tenancy == "Shared" else serves_value(deployment.meta.key)
     return allowed | partitioning.node_labels(serving.slice_class, serves)
 

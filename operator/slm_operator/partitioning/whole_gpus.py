@@ -10,17 +10,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import product as combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slm_operator.api import names
 from slm_operator.partitioning import discovery
 from slm_operator.partitioning.base import UNSHARED, Partitioning
 from slm_operator.partitioning.node_slices import REPLICAS_LABEL, STRATEGIES, STRATEGY_LABEL, UNSHARED_STRATEGY
+from slm_operator.partitioning.node_terms import absent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slm_operator.partitioning.base import SliceClass
+    from slm_operator.partitioning.node_terms import Term
 
 WHOLE_GPUS = Partitioning(name="WholeGPUs", resource=names.NVIDIA_GPU, changes_nodes=False)
 
@@ -30,25 +32,17 @@ _VIRTUAL = re.compile(r"-[0-9]{1,3}[ABCQ]$")
 """NVIDIA's types of virtual GPUs end so: A40-8Q, A100-1-5C."""
 _OTHER_NODE = "use another node"
 
-Expression = dict[str, Any]
-"""Of a node selector, as Kubernetes has it."""
-
-
-def _absent(label: str) -> Expression:
-    return {"key": label, "operator": "DoesNotExist"}
-
-
 _EACH = (
     {"key": STRATEGY_LABEL, "operator": "NotIn", "values": sorted(one.label for one in STRATEGIES.values())},
     {"key": discovery.VIRTUAL_LABEL, "operator": "NotIn", "values": ["true"]},
-    *map(_absent, (discovery.MIG_SLICES_LABEL, *discovery.CLOUD_SHARING_LABELS)),
+    *map(absent, (discovery.MIG_SLICES_LABEL, *discovery.CLOUD_SHARING_LABELS)),
 )
 _EITHER = (
-    (_absent(REPLICAS_LABEL), {"key": REPLICAS_LABEL, "operator": "Lt", "values": ["2"]}),
-    (_absent(discovery.MIG_CONFIG_LABEL), {"key": discovery.MIG_CONFIG_LABEL, "operator": "In", "values": [NO_MIG]}),
+    (absent(REPLICAS_LABEL), {"key": REPLICAS_LABEL, "operator": "Lt", "values": ["2"]}),
+    (absent(discovery.MIG_CONFIG_LABEL), {"key": discovery.MIG_CONFIG_LABEL, "operator": "In", "values": [NO_MIG]}),
 )
 """NB: no operator of Kubernetes is for a label that is absent or small, so each is asked for both ways."""
-ONLY_WHOLE: tuple[tuple[Expression, ...], ...] = tuple((*one, *_EACH) for one in combinations(*_EITHER))
+ONLY_WHOLE: tuple[Term, ...] = tuple((*one, *_EACH) for one in combinations(*_EITHER))
 """The same for the scheduler, as far as labels can say it: terms of which a node must meet one. What a product's name says, its
 label does not: whoever wants whole GPUs selects the product too."""
 

@@ -14,7 +14,7 @@ from slm_operator.manifests.pack import router_of
 from slm_operator.manifests.replicas import Nodes, pod_template, served_pack
 from slm_operator.manifests.router import router_config
 from slm_operator.manifests.served import PackMeans, Served
-from slm_operator.partitioning.pack_pod import product_terms
+from slm_operator.partitioning.node_terms import product_terms
 from slm_runtime import cli
 from slm_runtime.serve.arguments import settings_of
 
@@ -102,9 +102,9 @@ def test_the_product_is_bound_by_the_first_label_that_a_node_has() -> None:
     first, second, last = product_terms("NVIDIA-L4", {"cloud.google.com/gke-accelerator": "nvidia-l4"})
     none = {"key": "nvidia.com/gpu.product", "operator": "DoesNotExist"}
     cloud = "cloud.google.com/gke-accelerator"
-    assert first["matchExpressions"] == [{"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-L4"]}]
-    assert second["matchExpressions"] == [none, {"key": cloud, "operator": "In", "values": ["nvidia-l4"]}]
-    assert last["matchExpressions"] == [none, {"key": cloud, "operator": "DoesNotExist"}]
+    assert first == ({"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-L4"]},)
+    assert second == (none, {"key": cloud, "operator": "In", "values": ["nvidia-l4"]})
+    assert last == (none, {"key": cloud, "operator": "DoesNotExist"})
 
 
 def test_the_measured_product_is_bound_unless_another_is_asked() -> None:
