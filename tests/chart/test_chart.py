@@ -31,7 +31,7 @@ CASES = {
     ),
     "pod-monitor": ("metrics.podMonitor.enabled=true", "replicas=1", "rbac.create=false"),
 }
-UNKNOWN_KINDS = "ServiceMonitor,PodMonitor,ScaledObject"  # the Prometheus operator's
+UNKNOWN_KINDS = "ServiceMonitor,PodMonitor,ScaledObject"  # of the Prometheus operator, and KEDA
 
 
 def test_lint_is_strict() -> None:

@@ -98,7 +98,7 @@ def test_a_node_where_a_pack_runs_is_taken_from_nobody() -> None:
     assert made.assignments[Key("team", "chat")].pending_because is not None
 
 
-def test_failure_is_remembered_while_engines_run_in_packs_instead() -> None:
+def test_failure_is_remembered_while_packs_serve_instead() -> None:
     why = {names.CHANGE_FAILED_ANNOTATION: '{"mps-2": "it does not hold"}'}
     failed = build.node("gpu-1", annotations=why)
     for runs in (None, PACK_2):
