@@ -9,15 +9,17 @@ import contextlib
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from slm_core.codec import to_json
 
 from benchmarks.nvidia.containers import commands
 from benchmarks.nvidia.played_node import Client, PlayedNode
 from tests import builders as build
 from tests.control_plane.commands import slm
-from tests.control_plane.gpu_fleet import MODEL, slm_profile
+from tests.control_plane.gpu_fleet import MODEL
 from tests.control_plane.operator_process import OperatorProcess, operator
 from tests.standin.deployment import CONFIGS, NAMESPACE, objects
 from tests.standin.settings import Hardware
@@ -156,6 +158,12 @@ def until(probe: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
     return found
 
 
+def measured() -> Raw:
+    """The profile of all cases. NB: with a memory ledger, as a measurement has it: without one no pack can be sized."""
+    document = replace(build.imported(), ledger=build.published_ledger("opt-1.3b"))
+    return build.manifest("SLMProfile", "measured", {"model": MODEL, "measurements": to_json(document)})
+
+
 @contextlib.contextmanager
 def bed(release: Release, configs: dict[str, str]) -> Iterator[Bed]:
     """A control plane with this release installed, further keys in the plugin's ConfigMap, a profile, and the operator."""
@@ -172,8 +180,7 @@ def bed(release: Release, configs: dict[str, str]) -> Iterator[Bed]:
             if made["metadata"]["name"] == CONFIGS:
                 made = made | {"data": made["data"] | configs}
             plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(made))
-        profile = json.dumps(slm_profile("measured"))
-        plane.kubectl("apply", "--server-side", "-f", "-", "--namespace", "default", stdin=profile)
+        plane.kubectl("apply", "--server-side", "-f", "-", "--namespace", "default", stdin=json.dumps(measured()))
         with (
             PlayedNode(plane, "infra", folder / "infra", folder / "bin", {}),
             operator(plane, f"--config={folder}/settings.yaml") as running,
