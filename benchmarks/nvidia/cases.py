@@ -30,6 +30,8 @@ version: v1
 sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}
 """
 CONFIGS = {"site": FLAGS, "foreign": FOREIGN}
+RESTART_SECONDS = 25
+"""Within which a daemon starts again whose config-manager signals it: that one waits ten seconds at most."""
 
 
 @dataclass
@@ -147,9 +149,8 @@ def sidecar_restarts(bed: Bed, node: PlayedNode) -> Row:
     quits = quits_of(node)
     if pod is not None:
         pod.container(sidecar).kill(signal.SIGKILL)
-    until(lambda: not before & set(bed.replicas("mps")) and bed.ready("mps"), 25)
-    restarted = quits_of(node) > quits
-    until(lambda: bed.ready("mps"))
+    restarted = bool(until(lambda: quits_of(node) > quits, RESTART_SECONDS))
+    until(lambda: not (restarted and before & set(bed.replicas("mps"))) and bed.ready("mps"))
     left = len(before & set(bed.replicas("mps")))
     happened = f"the daemon {'started again' if restarted else 'ran on'}; {left} of {len(before)} engines run on; {in_force(node)}"
     right = (left == 0) is restarted and bed.ready("mps")
