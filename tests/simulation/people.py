@@ -249,6 +249,7 @@ class People:
             self._relabels,
             self._opts_out,
             self._untaints,
+            self._untaints,  # of interest on a node that changes only
             self._taints,
             self._replaces_node,
             self._node_not_ready,
