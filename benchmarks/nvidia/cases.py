@@ -31,7 +31,7 @@ sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}
 """
 CONFIGS = {"site": FLAGS, "foreign": FOREIGN}
 RESTART_SECONDS = 25
-"""Within which a daemon starts again whose config-manager signals it: that one waits ten seconds at most."""
+"""Within which a daemon starts again whose config-manager signals it. NB: one that does not is waited for as long."""
 
 
 @dataclass
