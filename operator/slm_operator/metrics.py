@@ -110,6 +110,8 @@ class _Gauges:
         self._queue = queue
         self._measured = measured
         self._leading = leading
+        self._build = GaugeMetricFamily("slm_operator_build_info", "1: the version that runs.", labels=["version"])
+        self._build.add_metric([version("slm-operator")], 1)
 
     def describe(self) -> list[Any]:
         return []
@@ -119,7 +121,7 @@ class _Gauges:
         yield GaugeMetricFamily(
             "slm_operator_leader", "1 while this process acts; 0 on standby.", value=int(self._leading())
         )
-        yield _of_build()
+        yield self._build
         yield from self._conditions()
         yield self._profiles()
         yield self._gpu_seconds()
@@ -208,12 +210,6 @@ class _Gauges:
         for labels, count in sorted(slices.items()):
             family.add_metric(list(labels), count)
         return family
-
-
-def _of_build() -> GaugeMetricFamily:
-    family = GaugeMetricFamily("slm_operator_build_info", "1: the version that runs.", labels=["version"])
-    family.add_metric([version("slm-operator")], 1)
-    return family
 
 
 def _by_deployment(name: str, documentation: str) -> GaugeMetricFamily:
