@@ -47,7 +47,8 @@ def test_a_pre_empted_profile_is_tried_again_when_a_person_asks(stage: Stage) ->
         assert (pod["spec"]["priority"], pod["spec"]["preemptionPolicy"]) == (-10, "Never")
         name = pod["metadata"]["name"]
         stage.runs(name)
-        assert stage.said("gives-way", "Measuring")["gpuSeconds"] == 60
+        stage.said("gives-way", "Measuring")
+        wait_until(lambda: stage.get("slmp/gives-way")["status"].get("gpuSeconds") == 60)  # its log is read a moment later
         stage.apply(replica("held"))
         wait_until(lambda: "PreemptionByScheduler" in json.dumps(stage.get(f"pod/{name}")))
         stage.kubectl("patch", f"pod/{name}", "--subresource=status", "--type=merge", "-p", ENDED)
