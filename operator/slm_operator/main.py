@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="slm-operator", description="Serve small language models from shared GPUs.")
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("run", help="watch the cluster and act, until SIGTERM")
-    run.add_argument("--config", type=Path, help="settings as YAML (default: built-in settings)")
+    run.add_argument(
+        "--config", type=Path, help="settings as YAML, or a folder of such files (default: built-in settings)"
+    )
     run.add_argument("--kubeconfig", type=_existing, help="kubeconfig (default: the pod's service account)")
     run.add_argument("--namespace", help="namespace of the Lease (default: the pod's, else default)")
     run.add_argument("--no-leader-election", action="store_true", help="act at once, without a Lease: one process only")

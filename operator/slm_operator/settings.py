@@ -1,13 +1,13 @@
-"""Settings of the operator: one frozen value, read from a file at start-up. The chart's `config` value is this file.
+"""Settings of the operator: one frozen value, read at start-up from a file, or from the files of a folder.
 
-Everything that differs between an installation by NVIDIA's GPU Operator, by the plugin's own chart, and a test bed is
-here and nowhere else.
+The chart's `config` value is such a file; whoever installs without Helm adds others beside it. Everything that differs
+between an installation by NVIDIA's GPU Operator, by the plugin's own chart, and a test bed is here and nowhere else.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
@@ -16,7 +16,11 @@ from slm_operator.api import names
 from slm_operator.yaml_decoding import decode_yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+SUFFIX = ".yaml"
+"""Of the files in a folder that are settings."""
 
 
 class Part(BaseModel):
@@ -230,11 +234,12 @@ class SettingsError(ValueError):
 
 
 def read_settings(path: Path | None) -> Settings:
-    """Settings from a YAML file, or the defaults without one. Raises SettingsError."""
+    """Settings from a YAML file, from all of a folder, or the defaults without either. Raises SettingsError."""
     if path is None:
         return Settings()
     try:
-        return Settings.model_validate(decode_yaml(path.read_text()) or {})
+        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+        return Settings.model_validate(merged({file.name: file.read_text() for file in files}))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}: give a file that can be read") from None
     except ValidationError as error:
@@ -245,4 +250,24 @@ def read_settings(path: Path | None) -> Settings:
             f"{path}: {key}: {said}: correct it, docs/reference/chart.md lists all of `config`"
         ) from None
     except ValueError as error:
-        raise SettingsError(f"{path}: no YAML: {error}") from None
+        raise SettingsError(f"{path}: no settings: {error}") from None
+
+
+def merged(texts: Mapping[str, str]) -> dict[str, Any]:
+    """What files of settings say together, by their names: mappings key by key, of anything else the last. Raises ValueError."""
+    found: dict[str, Any] = {}
+    for name in sorted(texts):
+        try:
+            part = decode_yaml(texts[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        if not isinstance(part, dict | None):
+            raise ValueError(f"{name} is not a mapping of settings to their values")  # noqa: TRY004 - of what a person wrote
+        found = _over(found, part or {})
+    return found
+
+
+def _over(before: Any, after: Any) -> Any:
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return after
+    return before | {name: _over(before.get(name), value) for name, value in after.items()}

@@ -9,9 +9,9 @@ SETTINGS = {
     "misspelt": ("profilng: {}", "profilng: Extra inputs are not permitted"),
     "misspelt-inside": ("nodes: {maxChangng: 1}", "nodes.maxChangng: Extra inputs"),
     "no-number": ("nodes: {maxChanging: many}", "nodes.maxChanging: Input should be a valid integer"),
-    "a-list": ("[1, 2]", "the whole file: Input should be"),
-    "broken": ("a: [", "no YAML: "),
-    "binary": (b"\xff\xfe", "no YAML: "),
+    "a-list": ("[1, 2]", "no settings: a-list.yaml is not a mapping"),
+    "broken": ("a: [", "no settings: broken.yaml: "),
+    "binary": (b"\xff\xfe", "no settings: "),
     "absent": (None, "No such file or directory: give a file that can be read"),
 }
 

@@ -78,3 +78,26 @@ def test_profiles_that_cannot_be_so_are_refused_by_key(tmp_path: Path, name: str
     text, words = NO_PROFILES[name]
     with pytest.raises(SettingsError, match=words):
         profiles_of(tmp_path, text)
+
+
+def test_files_of_a_folder_are_read_by_name_and_the_last_wins(tmp_path: Path) -> None:
+    for name, text in {
+        "config.yaml": "nodes: {maxChanging: 1, convergenceSeconds: 60}\nnamespaces: [a, b]\nprofiles: {retentionDays: 7}",
+        "own.yaml": "nodes: {maxChanging: 3}\nnamespaces: [c]\nprofiles: {retentionDays: null}",
+        "empty.yaml": "# nothing",
+        "read.me": "- no settings",
+    }.items():
+        (tmp_path / name).write_text(text)
+    found = read_settings(tmp_path)
+    assert (found.nodes.max_changing, found.nodes.convergence_seconds) == (3, 60)
+    assert (found.namespaces, found.profiles.retention_days) == (("c",), None)
+
+
+def test_file_of_a_folder_that_holds_no_settings_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / "own.yaml").write_text("- a")
+    with pytest.raises(SettingsError, match=r"own\.yaml is not a mapping of settings"):
+        read_settings(tmp_path)
+    (tmp_path / "own.yaml").write_text("a: [")
+    with pytest.raises(SettingsError, match=r"own\.yaml: "):
+        read_settings(tmp_path)

@@ -9,8 +9,7 @@ from pydantic import ValidationError
 from slm_operator.cli.preflight.facts import Installed, Unseen
 from slm_operator.kube.errors import Forbidden, NotFound
 from slm_operator.kube.resources import CONFIG_MAP, WORKLOAD
-from slm_operator.settings import Settings
-from slm_operator.yaml_decoding import decode_yaml
+from slm_operator.settings import SUFFIX, Settings, merged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPERATOR_SELECTOR = "app.kubernetes.io/name=slm-operator"
-SETTINGS_KEY = "config.yaml"
 
 
 async def may(asked: Awaitable[T], right: str) -> T | Unseen:
@@ -67,7 +65,7 @@ async def settings_of(cluster: Cluster, operators: tuple[Installed, ...] | Unsee
     if data is None:
         return Settings(), f"{name}, the operator's settings, does not exist"
     try:
-        return Settings.model_validate(decode_yaml(data.get(SETTINGS_KEY, "")) or {}), ""
+        return Settings.model_validate(merged({key: text for key, text in data.items() if key.endswith(SUFFIX)})), ""
     except ValueError as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not YAML"
         return Settings(), f"{name}, the operator's settings, cannot be read by this command ({why})"
