@@ -48,7 +48,9 @@ def test_a_pre_empted_profile_is_tried_again_when_a_person_asks(stage: Stage) ->
         name = pod["metadata"]["name"]
         stage.runs(name)
         stage.said("gives-way", "Measuring")
-        wait_until(lambda: stage.get("slmp/gives-way")["status"].get("gpuSeconds") == 60)  # its log is read a moment later
+        wait_until(
+            lambda: stage.get("slmp/gives-way")["status"].get("gpuSeconds") == 60
+        )  # its log is read a moment later
         stage.apply(replica("held"))
         wait_until(lambda: "PreemptionByScheduler" in json.dumps(stage.get(f"pod/{name}")))
         stage.kubectl("patch", f"pod/{name}", "--subresource=status", "--type=merge", "-p", ENDED)
