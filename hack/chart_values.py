@@ -161,6 +161,15 @@ class Alerts(Part):
     """Where each alert is explained, under its name: your copy, where people on call cannot reach this one."""
 
 
+class Demand(Part):
+    """A PrometheusRule that records `slm_demand_replicas`, which autoscalers ask for."""
+
+    enabled: bool = False
+    """Make it. Needs the operator and the engines scraped."""
+    labels: Names = {}
+    """Labels by which your Prometheus selects it."""
+
+
 class Metrics(Part):
     """Metrics of the operator, and of the engines."""
 
@@ -174,6 +183,8 @@ class Metrics(Part):
     """A PodMonitor of all engines, in every namespace."""
     alerts: Alerts = Alerts()
     """A PrometheusRule: alerts for what somebody has to act on."""
+    demand: Demand = Demand()
+    """A PrometheusRule: requests in flight of each deployment, in replicas."""
     dashboards: Dashboards = Dashboards()
     """Grafana dashboards."""
 

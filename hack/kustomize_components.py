@@ -21,7 +21,7 @@ SERVED = "team-a"
 VALUES: dict[str, dict[str, Any]] = {
     "gpu-operator": {"config": {"devicePlugin": {"namespace": "gpu-operator", "configMap": "device-plugin-configs"}}},
     "monitoring": {
-        "metrics": {name: {"enabled": True} for name in ("serviceMonitor", "engines", "dashboards", "alerts")}
+        "metrics": {name: {"enabled": True} for name in ("serviceMonitor", "engines", "dashboards", "alerts", "demand")}
     },
     "namespaces-only": {"config": {"namespaces": [SERVED]}},
 }

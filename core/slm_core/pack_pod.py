@@ -97,6 +97,9 @@ ROUTER_FOLDER, ROUTER_FILE = "/etc/slm-router", "haproxy.cfg"
 ROUTER_COMMAND: Final = ("haproxy", "-db", "-f", f"{ROUTER_FOLDER}/{ROUTER_FILE}")
 """NB: not the image's entry point, which starts a second process that keeps the first, and is in the official image only."""
 
+BATCH_SIZE_FLAG: Final = "--batch-size"
+"""Of the supervisor: the most sequences that each of its engines runs at once."""
+
 READY_METRIC: Final = "slm_pack_engine_ready"
 """On the page of all engines, of each: 1 while it serves, else 0."""
 METRICS_BYTES_PER_ENGINE: Final = 1 << 20

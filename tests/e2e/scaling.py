@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAMESPACE = "autoscaling"
 NAME = "chat"
 FEW, MANY = 2, 56
-"""Clients. At 24 requests a replica the many ask for three replicas; one takes 64 before it answers 503."""
+"""Clients. With batches of 32 the many are a demand of 1.75 and, at 0.75 each, of three replicas; one takes 64 before it answers 503."""
 STEP_MS = {"name": "LIGHT_ENGINE_STEP_MS", "value": "200"}
 """So slow that clients on a busy machine keep their requests in the engines, too."""
 

@@ -1,4 +1,4 @@
-"""An HPA on a metric of the engines, by way of Prometheus and prometheus-adapter, as docs/how-to/autoscaling.md has it."""
+"""An HPA on recorded demand, by way of Prometheus and prometheus-adapter, as docs/how-to/autoscaling.md has it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # The first of its session: the node's image, the cluster and the product's images may have to be made in its time.
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(1800)]
 
-METRIC = "vllm_num_requests"
+METRIC = "slm_demand_replicas"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""KEDA on a metric of the engines, and from zero on one of what stands before them, as docs/how-to/autoscaling.md has it.
+"""KEDA on recorded demand, and from zero on one of what stands before them, as docs/how-to/autoscaling.md has it.
 
 A recorded run, for KEDA's build takes ten minutes when cold: `make record keda`.
 """

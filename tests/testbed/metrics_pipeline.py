@@ -2,8 +2,8 @@
 
     with scraping(stage) as prometheus:
         deploy engines
-        with custom_metrics(stage, rules, "vllm_num_requests"):
-            a HorizontalPodAutoscaler of type Pods finds its metric
+        with custom_metrics(stage, rules, "slm_demand_replicas"):
+            a HorizontalPodAutoscaler of type Object finds its metric
 
 Exists because an autoscaler is only as right as the metric that reaches it. Assumes that port 30090 of the node is free.
 """
@@ -27,21 +27,23 @@ if TYPE_CHECKING:
     from .stage import Stage
 
 FOLDER = Path(__file__).with_name("pipeline")
+RULES = Path(__file__).parents[2] / "charts/slm-operator/rules/demand.yaml"
 IMAGE = "slm-operator/metrics-pipeline:test"
 NAMESPACE = "monitoring"
 NODE_PORT = 30090
 LISTS = """
 token=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)
-until curl --silent --insecure --header "Authorization: Bearer $token" https://adapter/apis/custom.metrics.k8s.io/v1beta1 | grep pods/{metric}
+until curl --silent --insecure --header "Authorization: Bearer $token" https://adapter/apis/custom.metrics.k8s.io/v1beta1 | grep slmdeployments.slm-operator.io/{metric}
 do sleep 0.5; done
 """
 
 
 @contextlib.contextmanager
 def scraping(stage: Stage) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes the operator and every engine each two seconds; afterwards it is gone."""
+    """A Prometheus that scrapes the operator and every engine and records demand each two seconds; afterwards it is gone."""
     _provide_image(stage)
     files = {name: (FOLDER / name).read_text() for name in ("prometheus.yml", "discover.sh")}
+    files[RULES.name] = RULES.read_text().replace("interval: 15s", "interval: 2s")
     with _applied(stage, _config("prometheus", files), *_manifests("scraping.yaml")):
         stage.cluster.kubectl(
             "wait", "pod/prometheus", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=240s"
@@ -51,7 +53,7 @@ def scraping(stage: Stage) -> Iterator[Prometheus]:
 
 @contextlib.contextmanager
 def custom_metrics(stage: Stage, rules: str, metric: str) -> Iterator[None]:
-    """The custom metrics API, once it has this metric of pods; `rules` are the adapter's. Afterwards it is gone.
+    """The custom metrics API, once it has this metric of SLMDeployments; `rules` are the adapter's. Afterwards it is gone.
 
     NB: an API without any resource is a stale one to everybody who discovers APIs. As long as it is, no namespace can
     be deleted and no autoscaler finds a metric, and the API server looks again only each minute: it comes last.

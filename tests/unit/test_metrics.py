@@ -6,7 +6,7 @@ from slm_operator.metrics import Metrics
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue
 from slm_operator.slo.monitor import Figures
-from slm_operator.watch.records import Key
+from slm_operator.watch.records import Cause, Key
 
 from tests import builders as build
 
@@ -23,6 +23,8 @@ def scraped(figures: dict[Key, Figures]) -> set[str]:
         build.replica("b"),
         build.replica("ended", phase="Failed"),
         build.replica("waits", None),
+        build.replica("serves", None, of="unmeasured", ready=True, batch_size=96),
+        build.replica("crashes", None, of="unmeasured", waiting=Cause("CrashLoopBackOff")),
     ):
         caches.pods.put(pod)
     metrics = Metrics()
@@ -46,8 +48,18 @@ def test_promised_figures_stand_beside_measured_ones() -> None:
 
 
 def test_a_deployment_without_figures_has_no_line() -> None:
-    assert not [line for line in scraped(MEASURED) if "unmeasured" in line]
+    assert not [line for line in scraped(MEASURED) if "unmeasured" in line and not line.startswith("slm_operator_repl")]
     assert not [line for line in scraped({}) if line.startswith("slm_operator_measured_itl_seconds{")]
+
+
+def test_engines_are_counted_that_are_ready_or_on_their_way() -> None:
+    assert {
+        'slm_operator_replicas{name="chat",namespace="team",state="ready"} 0.0',
+        'slm_operator_replicas{name="chat",namespace="team",state="starting"} 3.0',
+        'slm_operator_replicas{name="unmeasured",namespace="team",state="ready"} 1.0',
+        'slm_operator_replicas{name="unmeasured",namespace="team",state="starting"} 0.0',
+        'slm_operator_replica_batch_size{name="unmeasured",namespace="team",pod="serves"} 96.0',
+    } <= scraped({})
 
 
 def test_slices_are_counted_by_class_and_state() -> None:

@@ -15,6 +15,7 @@ from slm_core.engines.registry import engine_of
 from slm_core.measurements import CPU
 from slm_core.pack_pod import (
     AGENT_PORT,
+    BATCH_SIZE_FLAG,
     FIRST_ENGINE_PORT,
     HTTP_PORT,
     LIVE_PATH,
@@ -145,7 +146,7 @@ def supervisor_args(spec: SLMDeploymentSpec, serving: Serving, served_name: str,
         ("--gpu-memory-bytes", on.gpu_memory_bytes if on is not None and compared else None),
         ("--engines-per-gpu", serving.engines_per_gpu),
         ("--sharing-mode", word_of(serving.sharing_mode)),
-        ("--batch-size", serving.batch_size),
+        (BATCH_SIZE_FLAG, serving.batch_size),
         ("--kv-cache-bytes", serving.kv_bytes),
         ("--max-num-batched-tokens", serving.max_num_batched_tokens),
         ("--gpu-memory-fraction", f"{serving.gpu_memory_utilization:g}"),

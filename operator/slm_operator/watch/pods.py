@@ -7,11 +7,12 @@ at labels and resource names only, before anything is built.
 from __future__ import annotations
 
 import sys
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
+from slm_core.engines.registry import ENGINES
 from slm_core.failure import Failure
-from slm_core.pack_pod import read_termination
+from slm_core.pack_pod import BATCH_SIZE_FLAG, read_termination
 
 from slm_operator.api import names
 from slm_operator.api.conditions import condition
@@ -39,6 +40,9 @@ OOM = "OOMKilled"
 """The kubelet's word for a container that its memory limit ended."""
 MOST_RESOURCES, MOST_DEVICES = 16, 64
 """Device resources that a pod may request, and devices whose health it may tell, before the others are left out."""
+BATCH_FLAGS = frozenset({BATCH_SIZE_FLAG, *(engine.batch_size_flag for engine in ENGINES)})
+MOST_DIGITS = 6
+"""Of a batch size: a longer number is none."""
 
 
 def pod(raw: Raw) -> PodRecord | None:
@@ -55,6 +59,7 @@ def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
     ready, scheduled = condition(status, "Ready"), condition(status, "PodScheduled")
     inits, mains = status.get("initContainerStatuses") or [], status.get("containerStatuses") or []
     phase = status.get("phase") or "Pending"
+    is_replica = names.DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {})
     return PodRecord(
         meta=meta_of(raw),
         node=spec.get("nodeName"),
@@ -77,8 +82,19 @@ def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
         gone_by=raw["metadata"].get("deletionTimestamp"),
         resource_health=dict(islice(_health(mains), MOST_DEVICES)),
         started=running_since(mains[0]) if mains else None,
-        address=status.get("podIP") if names.DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {}) else None,
+        address=status.get("podIP") if is_replica else None,
+        batch_size=_batch_size(spec) if is_replica else None,
     )
+
+
+def _batch_size(spec: Raw) -> int | None:
+    """What its engines were started with: while advice changes, replicas of the former one run beside those of the new."""
+    for container in spec.get("containers") or ():
+        words = (*(container.get("command") or ()), *(container.get("args") or ()))
+        said = [value for word, value in pairwise(words) if word in BATCH_FLAGS]
+        if said and len(said[-1]) <= MOST_DIGITS and said[-1].isascii() and said[-1].isdigit():
+            return int(said[-1]) or None
+    return None
 
 
 def _disruption(status: Raw) -> Cause | None:

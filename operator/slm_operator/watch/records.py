@@ -183,6 +183,8 @@ class PodRecord:
     """When its engine container last started, RFC 3339."""
     address: str | None = None
     """IP address of a replica, where its metrics are read."""
+    batch_size: int | None = None
+    """Most sequences that each engine of a replica runs at once, by the words that it was started with."""
 
     @property
     def stuck(self) -> Cause | None:

@@ -10,6 +10,7 @@ from slm_operator.watch.applied import owned
 from slm_operator.watch.pods import pod
 from slm_operator.watch.records import Cause, Key, Taint
 
+from tests import builders as build
 from tests.builders import Raw, raw_meta, raw_pod, raw_replica
 
 
@@ -304,3 +305,22 @@ def test_a_pack_s_last_word_is_read_where_it_counts(case: str) -> None:
     record = pod(raw_replica("chat-1") | {"status": {"containerStatuses": [status]}})
     assert record is not None
     assert record.terminated == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "batch_size"),
+    [
+        (["--max-num-seqs", "96", "--port", "8000"], 96),
+        (["--max-num-seqs", "32", "--max-num-seqs", "96"], 96),
+        (["serve", "--batch-size", "24", "--", "vllm", "serve"], 24),
+        (["--max-num-seqs"], None),
+        (["--max-num-seqs", "0"], None),
+        (["--max-num-seqs", "many"], None),
+        (["--max-num-seqs", "9" * 5000], None),
+        ([], None),
+    ],
+)
+def test_batch_of_a_replica_is_what_it_was_started_with(words: list[str], batch_size: int | None) -> None:
+    raw = build.raw_replica("a")
+    raw["spec"]["containers"] = [{"name": "sidecar"}, {"name": "engine", "args": words}]
+    assert build.read_pod(raw).batch_size == batch_size
