@@ -91,15 +91,21 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predicted(Means):
-    """What is expected from one GPU in steady state, at the load that was decided for."""
+class Rates(Means):
+    """What one GPU does in steady state."""
 
-    configuration: EngineConfiguration
-    """Of which."""
     throughput_tokens_per_second: float
     """Input and output tokens per second per GPU."""
     output_tokens_per_second: float
     """Generated tokens per second per GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted(Rates):
+    """What is expected from one GPU in steady state, at the load that was decided for."""
+
+    configuration: EngineConfiguration
+    """Of which."""
     source: Source = Source.MEASURED
     """Measured, Predicted or Estimated."""
     ci_fraction: float | None = None

@@ -22,8 +22,10 @@ from slm_operator.watch.watch_list import GPU, OURS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from slm_core.candidates import Rates
+
     from slm_operator.reconcile.queue import KeyedQueue
-    from slm_operator.slo.monitor import Figures
+    from slm_operator.slo.window import Figures
     from slm_operator.watch.records import Key
     from slm_operator.watch.watch_list import Caches
 
@@ -114,15 +116,34 @@ class Gauges(Collector):
         yield from (throughput, itl, freed)
 
     def _live(self) -> Iterator[GaugeMetricFamily]:
-        throughput = _by_deployment(
-            "measured_throughput_tokens_per_second",
-            "Input and output tokens per second on one GPU, as the SLO monitor last measured it.",
+        """Of one GPU: what was measured in the SLO monitor's last window, and what was expected under that load."""
+        tokens, itl, ttft = "Input and output tokens per second", "Mean inter-token latency", "Mean time to first token"
+        last, there = (
+            "in the SLO monitor's last window.",
+            "expected of what was measured, under the load of that window.",
         )
-        itl = _by_deployment("measured_itl_seconds", "Mean inter-token latency, as the SLO monitor last measured it.")
+        in_flight = _by_deployment("in_flight_requests", f"Requests in flight on one GPU, averaged {last}")
+        headroom = _by_deployment(
+            "headroom_requests", "How many more requests fit on one GPU before the SLO breaks or one has to wait."
+        )
+        said: tuple[tuple[str, str, Callable[[Rates], float | None]], ...] = (
+            ("throughput_tokens_per_second", tokens, lambda rates: rates.throughput_tokens_per_second),
+            ("itl_seconds", itl, lambda rates: rates.itl_ms / 1000),
+            ("ttft_seconds", ttft, lambda rates: None if rates.ttft_ms is None else rates.ttft_ms / 1000),
+        )
+        for name, what, read in said:
+            measured = _by_deployment(f"measured_{name}", f"{what} on one GPU {last}")
+            expected = _by_deployment(f"expected_{name}", f"{what} on one GPU {there}")
+            for key, figures in sorted(self._measured.items()):
+                for family, rates in ((measured, figures), (expected, figures.expected)):
+                    if rates is not None and (value := read(rates)) is not None:
+                        family.add_metric(list(key), value)
+            yield from (measured, expected)
         for key, figures in sorted(self._measured.items()):
-            throughput.add_metric(list(key), figures.throughput_tokens_per_second)
-            itl.add_metric(list(key), figures.itl_ms / 1000)
-        yield from (throughput, itl)
+            in_flight.add_metric(list(key), figures.in_flight)
+            if figures.headroom is not None:
+                headroom.add_metric(list(key), figures.headroom)
+        yield from (in_flight, headroom)
 
     def _load(self) -> Iterator[GaugeMetricFamily]:
         """What load is weighed with (charts/slm-operator/rules/demand.yaml).

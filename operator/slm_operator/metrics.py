@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from slm_operator.reconcile.queue import KeyedQueue
-    from slm_operator.slo.monitor import Figures
+    from slm_operator.slo.window import Figures
     from slm_operator.watch.records import Key
     from slm_operator.watch.watch_list import Caches
 

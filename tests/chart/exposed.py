@@ -12,11 +12,12 @@ from light_engine.exposition import exposition
 from light_engine.scheduler import Scheduler
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from slm_operator.advisor.expectation import Expectation, Reach
 from slm_operator.api import names
 from slm_operator.metrics import Metrics
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue
-from slm_operator.slo.monitor import Figures
+from slm_operator.slo.window import Figures
 
 from tests import builders as build
 from tests.testbed.prometheus import Series
@@ -63,6 +64,8 @@ def _operator() -> Metrics:
     caches.nodes.put(build.node(slice_class=build.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
     caches.pods.put(build.replica("a"))
     metrics = Metrics()
-    figures = Figures(throughput_tokens_per_second=4900.0, itl_ms=9.0, ttft_ms=None)
+    there = {"throughput_tokens_per_second": 4900.0, "output_tokens_per_second": 2000.0, "itl_ms": 9.0, "ttft_ms": 90.0}
+    expected = Expectation(**there, in_flight=12.0, reach=Reach.MEASURED)
+    figures = Figures(**there, in_flight=12.0, expected=expected, headroom=20)
     metrics.expose_gauges(caches, KeyedQueue(lambda: 0.0, lambda: 0.5), {record.meta.key: figures})
     return metrics

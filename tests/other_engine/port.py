@@ -58,6 +58,7 @@ class OtherEngine(Engine):
     environment: Mapping[str, str] = {"OTHER_NO_TELEMETRY": "yes"}
     batch_size_flag = "--lanes"
     kv_bytes_flag = "--cache-bytes"
+    histograms: Mapping[str, str] = {}
     owned_flags: Mapping[str, Owner] = {
         "--weights": Owner.MODEL,
         "--alias": Owner.SERVED_NAME,

@@ -1,11 +1,12 @@
 """The operator's own figures, as Prometheus reads them: what was predicted, what is measured, and where slices are."""
 
 from prometheus_client import generate_latest
+from slm_operator.advisor.expectation import Expectation, Reach
 from slm_operator.api import names
 from slm_operator.metrics import Metrics
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import KeyedQueue
-from slm_operator.slo.monitor import Figures
+from slm_operator.slo.window import Figures
 from slm_operator.watch.records import Cause, Key
 
 from tests import builders as build
@@ -33,7 +34,24 @@ def scraped(figures: dict[Key, Figures]) -> set[str]:
 
 
 CHAT = Key("team", "chat")
-MEASURED = {CHAT: Figures(throughput_tokens_per_second=4900.0, itl_ms=9.0, ttft_ms=None)}
+EXPECTED = Expectation(
+    in_flight=12.0,
+    throughput_tokens_per_second=4950.0,
+    output_tokens_per_second=2000.0,
+    itl_ms=8.5,
+    ttft_ms=120.0,
+    reach=Reach.MEASURED,
+)
+MEASURED = {
+    CHAT: Figures(
+        throughput_tokens_per_second=4900.0,
+        output_tokens_per_second=2000.0,
+        itl_ms=9.0,
+        in_flight=12.0,
+        expected=EXPECTED,
+        headroom=20,
+    )
+}
 
 
 def test_promised_figures_stand_beside_measured_ones() -> None:
@@ -45,6 +63,18 @@ def test_promised_figures_stand_beside_measured_ones() -> None:
         f"slm_operator_measured_itl_seconds{labels} 0.009",
         f"slm_operator_freed_memory_bytes{labels} 1024.0",
     } <= scraped(MEASURED)
+
+
+def test_expected_figures_stand_beside_measured_ones() -> None:
+    labels = '{name="chat",namespace="team"}'
+    assert {
+        f"slm_operator_expected_throughput_tokens_per_second{labels} 4950.0",
+        f"slm_operator_expected_itl_seconds{labels} 0.0085",
+        f"slm_operator_expected_ttft_seconds{labels} 0.12",
+        f"slm_operator_in_flight_requests{labels} 12.0",
+        f"slm_operator_headroom_requests{labels} 20.0",
+    } <= scraped(MEASURED)
+    assert not [line for line in scraped(MEASURED) if line.startswith("slm_operator_measured_ttft_seconds{")]
 
 
 def test_a_deployment_without_figures_has_no_line() -> None:

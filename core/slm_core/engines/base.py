@@ -385,6 +385,8 @@ class Engine(Protocol):
 
     # What it says.
 
+    histograms: Mapping[str, str]
+    """Names of its histograms in seconds, by key of the SLO metric. Empty for one that shows none."""
     paths: Paths
     remedies: Mapping[Failure, str]
     """What to do about a class of failure, where this engine has better words than `failure.REMEDY`."""

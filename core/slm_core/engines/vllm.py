@@ -116,6 +116,10 @@ class Vllm(Engine):
     harmless_words = frozenset({"vllm", "serve", "vllm.entrypoints.openai.api_server"})
     smallest_token_budget = 2048
     overheads = Overheads(context_bytes=720_000_000, sampled_sequences=256, memory_fraction=0.92)
+    histograms: Mapping[str, str] = {
+        "itl": "vllm:inter_token_latency_seconds",
+        "ttft": "vllm:time_to_first_token_seconds",
+    }
     paths = Paths(health="/health", metrics="/metrics", version="/version", models="/v1/models", tokenize="/tokenize")
     remedies: Mapping[Failure, str] = {
         Failure.COMMAND: "give the engine's command after `--`, as in `-- vllm serve`",

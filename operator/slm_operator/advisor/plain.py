@@ -11,7 +11,7 @@ from slm_core.measurements import camel
 from slm_core.slo import METRICS
 
 if TYPE_CHECKING:
-    from slm_core.candidates import Predicted
+    from slm_core.candidates import Rates
     from slm_core.configuration import EngineConfiguration
 
 
@@ -26,7 +26,7 @@ def configuration_values(configuration: EngineConfiguration) -> dict[str, Any]:
     }
 
 
-def figures_values(figures: Predicted) -> dict[str, float | None]:
+def figures_values(figures: Rates) -> dict[str, float | None]:
     """Tokens per second and mean latencies of one GPU, unrounded. None: not known."""
     return {
         "tokensPerSecondPerGpu": figures.throughput_tokens_per_second,

@@ -161,6 +161,23 @@ class PackStatus(Part):
     """Those of them that answer."""
 
 
+class LoadStatus(Part):
+    """The load that the SLO monitor saw on one GPU, what its engines did, and what is expected of them there."""
+
+    observed_time: Timestamp
+    """When this was said: anew when the judgement changes or the load has moved by a quarter, every five minutes at most."""
+    in_flight_per_gpu: float
+    """Requests in flight, running and waiting, averaged over the monitor's last window."""
+    measured: Figures
+    """What was measured in that window."""
+    expected: Figures | None = None
+    """What the profile lets expect with so many requests in flight and the lengths that were measured. Absent: so many were not measured."""
+    expected_as: Literal["Measured", "Bound", "Waiting"] | None = None
+    """Measured: loads next to it were measured. Bound: less than was measured; at least such rates, at most such latencies. Waiting: more than batches hold; engines do what full batches do."""
+    headroom_per_gpu: int | None = None
+    """How many more requests fit on a GPU before a limit of the SLO breaks or one has to wait. Absent: not known."""
+
+
 class RoutingStatus(Part):
     """The objects of load-aware routing, in this namespace."""
 
@@ -183,6 +200,8 @@ class SLMDeploymentStatus(Part):
     """The profile that the advice rests on."""
     advice: AdviceStatus | None = None
     """The advice, and the evidence for it."""
+    load: LoadStatus | None = None
+    """The load of now, as the SLO monitor sees it, and what is expected there. Figures of each minute are in the operator's metrics."""
     sharing: SharingStatus | None = None
     """Who divides the GPU, where several engines share one."""
     packs: Annotated[list[PackStatus], Field(max_length=256, json_schema_extra=ATOMIC)] = []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import aiohttp
 from slm_core.failure import ProfileError
+from slm_core.histograms import read_histogram
 from slm_core.pack_pod import READY_METRIC
 
 from slm_operator.kube.connection import Redirected, refuse_redirect
@@ -20,10 +21,11 @@ from slm_operator.kube.errors import ApiError, Forbidden, error_of
 from slm_operator.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from slm_core.counters import Counters
     from slm_core.engines.base import Engine
+    from slm_core.histograms import Histogram
 
 T = TypeVar("T")
 _SERVING = re.compile(rf"^{READY_METRIC}(?:\{{[^}}\n]*\}})? ([01])$", re.MULTILINE)
@@ -69,12 +71,20 @@ class PodPage(NamedTuple):
     counters: Counters
     serving: int | None = None
     """Engines that serve, where the page is that of a pack."""
+    histograms: Mapping[str, Histogram] = {}
+    """Of latencies, by key of the SLO metric; those that it shows."""
 
 
 async def pod_page(url: str, engine: Engine) -> PodPage:
     """The page of a pod, without credentials, on a connection of its own: once a minute is too seldom to keep one."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-        return await _read(session, url, lambda text: PodPage(engine.read_counters(text), _serving(text)))
+        return await _read(session, url, lambda text: _pod_page(text, engine))
+
+
+def _pod_page(page: str, engine: Engine) -> PodPage:
+    shown = {key: read_histogram(page, name) for key, name in engine.histograms.items()}
+    found = {key: one for key, one in shown.items() if one is not None}
+    return PodPage(engine.read_counters(page), _serving(page), found)
 
 
 def _serving(page: str) -> int | None:

@@ -33,6 +33,7 @@ COLUMNS = (
     "Because",
 )
 FIGURES = range(2, 6)
+LOAD_COLUMNS = ("Requests in flight", "tok/s", "ITL ms", "TTFT ms", "More that fit")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The page asks browsers to fetch nothing and to run nothing, whatever a model's name may hold."""
 
@@ -131,6 +132,8 @@ def _evidence(scene: Scene) -> str:
     if scene.memory:
         cards.append(_card("Memory of one GPU", MEMORY, _memory_legend(scene) + memory_chart(scene.memory), "wide"))
     cards.append(_card("Candidates", CANDIDATES, _table(scene.rows), "wide long"))
+    if scene.loads:
+        cards.append(_card("Expected under less load", LOADS, _loads(scene.loads), "wide"))
     energy = _card("Energy", ENERGY, energy_chart(dots)) if len(measured_energy) > 1 else ""
     origin = _card("Provenance", "", _provenance(scene), "" if energy else "wide")
     return element("div", *cards, energy, origin, class_="cards")
@@ -151,6 +154,10 @@ PACKS = (
 )
 MEMORY = "GiB, engine by engine. What is not given to a KV pool stays free for others."
 CANDIDATES = "Every configuration that was considered, and why it was kept or rejected."
+LOADS = (
+    "One GPU with the advised configuration and the lengths that were measured. Between measured loads figures lie on a line; "
+    "≥ and ≤ stand where less was never measured. More fit until a limit breaks or one has to wait."
+)
 ENERGY = "Tokens per joule of the whole board. Sharing the GPU is not a way to save energy; it is shown, not claimed."
 
 
@@ -174,6 +181,13 @@ def _line(row: Row) -> str:
     kinds = ["n" if i in FIGURES else "verdict" if i == len(COLUMNS) - 2 else "" for i in range(len(COLUMNS))]
     cells = "".join(f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(kinds, row.cells, strict=True))
     return f'<tr class="{row.standing}">{cells}</tr>'
+
+
+def _loads(rows: Sequence[tuple[str, ...]]) -> str:
+    head = "".join(f'<th class="n">{escape(column)}</th>' for column in LOAD_COLUMNS)
+    lines = ("".join(f'<td class="n">{escape(cell)}</td>' for cell in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _provenance(scene: Scene) -> str:

@@ -129,4 +129,6 @@ class Scene:
     """Predicted (sequences, throughput) of one engine between the measured points."""
     memory: tuple[MemoryBar, ...]
     rows: tuple[Row, ...]
+    loads: tuple[tuple[str, ...], ...]
+    """What is expected of the advised configuration at some loads: cells of `page.LOAD_COLUMNS`."""
     provenance: tuple[tuple[str, str], ...]

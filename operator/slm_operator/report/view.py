@@ -6,6 +6,7 @@ decided for. Must never word a reason: the advisor's sentences are passed on.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from slm_core.batching import single_sequence_tokens_per_second
@@ -15,10 +16,11 @@ from slm_core.sharing import sharing_of
 from slm_core.slo_check import figure_ms, resolve
 from slm_core.units import GIB
 
+from slm_operator.advisor.expectation import Reach, curve_of
 from slm_operator.report.scene import Dot, Limits, MemoryBar, Row, Scene, Share, Standing, Tile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from slm_core.measurements import Ledger, MeasurementDocument, Point
     from slm_core.slo import Limits as SloLimits
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice, Settings
 
 FIT_STEPS = 60
+LOAD_PARTS = (0.25, 0.5, 0.75, 1, 1.5)
 
 
 def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Settings) -> Scene:
@@ -58,6 +61,7 @@ def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Set
                 key=lambda row: row.standing is not Standing.CHOSEN,
             )
         ),
+        loads=tuple(_loads(document, advice, limits)),
         provenance=_provenance(document),
     )
 
@@ -247,6 +251,25 @@ def _row(candidate: Candidate, dot: Dot) -> Row:
             candidate.because,
         ),
     )
+
+
+def _loads(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> Iterator[tuple[str, ...]]:
+    """One request, quarters of full batches, and half as many again, of which a third waits."""
+    curve = curve_of(document.points, advice.configuration, limits)
+    if curve is None:
+        return
+    for in_flight in sorted({1, *(math.ceil(curve.full * part) for part in LOAD_PARTS)}):
+        if (there := curve.at(in_flight)) is None:
+            continue
+        more, less = ("≥ ", "≤ ") if there.reach is Reach.BOUND else ("", "")
+        fits = curve.headroom(in_flight, limits)
+        yield (
+            f"{in_flight}",
+            f"{more}{there.throughput_tokens_per_second:,.0f}",
+            f"{less}{there.itl_ms:.1f}",
+            "" if there.ttft_ms is None else f"{less}{there.ttft_ms:,.0f}",
+            "" if fits is None else f"{fits}",
+        )
 
 
 def _provenance(document: MeasurementDocument) -> tuple[tuple[str, str], ...]:

@@ -10,7 +10,8 @@ planner's decision.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from slm_core.slo import METRICS, Latencies
 from slm_core.slo_check import figure_ms, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from slm_core.measurements import MeasurementDocument
     from slm_core.slo import Limits, Slo
@@ -40,6 +41,8 @@ class Sign(StrEnum):
     """What one window can show."""
 
     SLO_MISSED = "SloMissed"
+    SOME_MISS_SLO = "SomeMissSlo"
+    """Not of a window of all replicas: of those of some alone."""
     WORKLOAD_CHANGED = "WorkloadChanged"
     PREEMPTING = "Preempting"
     LOAD_TOO_THIN = "LoadTooThin"
@@ -64,6 +67,16 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """What the engines' histograms tell of a percentile, in milliseconds: it is above the first and at most the second."""
+
+    least_ms: float = 0.0
+    most_ms: float = math.inf
+    lacks: str = ""
+    """Why they tell nothing, as a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window(Latencies):
     """Live metrics of the replicas of one GPU over a stretch of time."""
 
@@ -79,6 +92,10 @@ class Window(Latencies):
     """Mean output length."""
     in_flight_mean: float
     """Requests running and waiting, averaged."""
+    tails: Mapping[str, Tail] = field(default_factory=dict)
+    """By key of the metric, where a percentile of it is limited."""
+    restarted: int = 0
+    """Replicas whose counters began anew inside it: they are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +132,7 @@ class Judgement:
     @property
     def slo_met(self) -> bool:
         """For the condition SLOMet."""
-        return not any(f.sign is Sign.SLO_MISSED for f in self.findings)
+        return not any(f.sign in (Sign.SLO_MISSED, Sign.SOME_MISS_SLO) for f in self.findings)
 
     @property
     def because(self) -> str:
@@ -125,10 +142,13 @@ class Judgement:
 
 DRIFT_OF = {
     Sign.SLO_MISSED: Drift.SLO_MISSED,
+    Sign.SOME_MISS_SLO: Drift.SLO_MISSED,
     Sign.PREEMPTING: Drift.WORKLOAD_CHANGED,
     Sign.WORKLOAD_CHANGED: Drift.WORKLOAD_CHANGED,
     Sign.LOAD_TOO_THIN: Drift.LOAD_TOO_THIN,
 }
+MOST_NAMED = 3
+"""Replicas that a sentence names."""
 REPROFILE_HELPS = (Sign.SLO_MISSED, Sign.PREEMPTING, Sign.WORKLOAD_CHANGED)
 
 
@@ -197,13 +217,50 @@ def _signs(expected: Expected, window: Window, patience: Patience) -> dict[Sign,
     return {sign: because for sign, because in found.items() if because}
 
 
+def with_some(judgement: Judgement, missed: Mapping[str, Finding], replicas: int) -> Judgement:
+    """The same with what replicas by themselves have shown: of `replicas` that were looked at, those by name that miss the SLO.
+
+    NB: where all of them do, the deployment does, and it is said of that.
+    """
+    if not missed or len(missed) == replicas:
+        return judgement
+    named = [f"{name} ({finding.because})" for name, finding in sorted(missed.items())]
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    some = Finding(
+        sign=Sign.SOME_MISS_SLO,
+        since_seconds=min(finding.since_seconds for finding in missed.values()),
+        because=f"{len(named)} of {replicas} replicas miss the SLO by themselves: {', '.join(named[:MOST_NAMED])}{more}",
+    )
+    worst = max(judgement.drift, DRIFT_OF[some.sign], key=list(Drift).index)
+    return Judgement(drift=worst, findings=(some, *judgement.findings))
+
+
+def untold(limits: Limits, window: Window) -> dict[str, str]:
+    """Which limited percentiles a window cannot judge, by key of the metric, and why, in a sentence."""
+    found = {}
+    for metric in METRICS:
+        limit_ms, tail = metric.limit_ms(limits), window.tails.get(metric.key)
+        if limit_ms is None or tail is None or tail.most_ms <= limit_ms or tail.least_ms >= limit_ms:
+            continue
+        around = f"its bounds there are {tail.least_ms:g} and {tail.most_ms:g} ms, and the limit lies between"
+        what = f"{metric.statistic(limits).lower()} {metric.name}"
+        found[metric.key] = (
+            f"{what} cannot be read off the engines' histogram, and its mean is judged: {tail.lacks or around}"
+        )
+    return found
+
+
 def _slo_miss(limits: Limits, window: Window, tolerance: float) -> str | None:
     """The statistic that was asked where the window supports it, else the mean."""
     for metric in METRICS:
         limit_ms, latency = metric.limit_ms(limits), metric.of(window)
         if limit_ms is None or latency is None:
             continue
-        statistic = metric.statistic(limits)
+        statistic, tail = metric.statistic(limits), window.tails.get(metric.key)
+        if tail is not None and tail.least_ms >= limit_ms * (1 + tolerance):
+            return f"{statistic.lower()} {metric.name} is over {tail.least_ms:g} ms, and so over the limit of {limit_ms:.1f} ms"
+        if tail is not None and tail.most_ms <= limit_ms:
+            continue
         figure = figure_ms(latency, statistic)
         seen_ms, what = (latency.mean_ms, "mean") if figure is None else (figure, statistic.lower())
         if seen_ms > limit_ms * (1 + tolerance):

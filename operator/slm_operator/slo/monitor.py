@@ -3,66 +3,37 @@
     scrape, scrape --> window (of enough requests) --> judgement (slo.judge) --> what status says
 
 A scrape is one reading of all replicas of a deployment. Windows are closed when enough requests have finished, so quiet
-deployments are judged too, only later. Status changes when the judgement does, not with each figure: a monitor
+deployments are judged too, only later; and each replica has windows of its own, so that one slow GPU among many is seen.
+Status changes when the judgement does, or once the load has moved far, not with each figure: a monitor
 that writes every minute would be load. Must never act, and never report a met SLO without requests.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-from slm_core.counters import CounterDelta
-from slm_core.measurements import Latency
-from slm_core.slo import Means, means_between
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from slm_operator.api.conditions import Finding
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
-from slm_operator.slo.judge import Drift, Judgement, Patience, Sign, Window, judge
+from slm_operator.slo.judge import Drift, Judgement, Patience, Sign, Window, judge, untold, with_some
+from slm_operator.slo.sentence import lengths_changed, sentence
+from slm_operator.slo.window import Figures, Scrape, between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slm_core.candidates import Predicted
-    from slm_core.counters import Counters
-
-    from slm_operator.slo.judge import Expected
+    from slm_operator.slo.baseline import Baseline
+    from slm_operator.slo.judge import Finding as Missed
 
 PATIENCE = Patience()
 KEPT_WINDOWS = max(PATIENCE.open_after, PATIENCE.close_after)
 UNREADABLE_SCRAPES = 3
 """Scrapes in a row without an answer before that is said."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scrape:
-    """The counters of a deployment's replicas at one moment."""
-
-    at_seconds: float
-    engines: Mapping[str, Counters]
-    """By pod uid; those that did not answer are absent."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
-    """The advised figures that live ones are compared with."""
-
-    expected: Expected
-    predicted: Predicted | None
-    """What the advice predicts for one GPU at the load that it is for."""
-    profile: str
-    """Name of the SLMProfile that it rests on."""
-    pods_per_gpu: int
-    """Pods that share a GPU: the pages that are read for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures(Means):
-    """What was measured in the last window."""
-
-    throughput_tokens_per_second: float
-    """Input and output tokens per second on one GPU."""
+MOVED_FRACTION, MOVED_REQUESTS = 0.25, 2.0
+"""A load that has changed by more than this, and by more than so many requests, is said anew."""
+SAID_SECONDS = 300.0
+"""But no sooner after the last time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +45,23 @@ class Verdict:
     message: str
     spec_must_change: bool = False
     """Measuring the same again would not help: the load is another."""
+    figures: Figures | None = None
+    """Of the window that it was said after."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaState:
+    """What is known of one replica by itself."""
+
+    last: Scrape
+    windows: tuple[Window, ...] = ()
+    judgement: Judgement | None = None
+
+    @property
+    def missed(self) -> Missed | None:
+        """Its lasting miss of the SLO."""
+        found = self.judgement.findings if self.judgement is not None else ()
+        return next((finding for finding in found if finding.sign is Sign.SLO_MISSED), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +72,16 @@ class MonitorState:
     last: Scrape | None = None
     windows: tuple[Window, ...] = ()
     judgement: Judgement | None = None
+    """Of all replicas together."""
+    replicas: Mapping[str, ReplicaState] = field(default_factory=dict)
+    """By pod uid, where there are several."""
     figures: Figures | None = None
     unreadable: int = 0
+    outcome: tuple[Drift, frozenset[str]] | None = None
+    """What was said last, without its figures."""
+    untold: frozenset[str] = frozenset()
+    """Metrics of which it could not be said then whether a percentile is kept."""
+    said_at_seconds: float = 0.0
     verdict: Verdict | None = None
 
 
@@ -93,23 +89,75 @@ def follow(state: MonitorState, scrape: Scrape, patience: Patience = PATIENCE) -
     """The state after one more scrape."""
     if not scrape.engines:
         return _unread(state)
-    state = replace(state, unreadable=0)
-    window, figures = _window(state, scrape) if state.last is not None else (None, None)
+    state = replace(state, unreadable=0, replicas=_replicas(state, scrape, patience))
+    seen = between(state.last, scrape, state.baseline.asked()) if state.last is not None else None
     if state.last is None or not state.last.engines.keys() & scrape.engines.keys():
         return replace(state, last=scrape, verdict=state.verdict or _quiet(patience))
-    if window is None or window.requests < patience.min_requests:
+    if seen is None or seen[0].requests < patience.min_requests:
         return replace(state, verdict=state.verdict or _quiet(patience))
+    window, figures = seen[0], _with_expectation(state.baseline, seen[1])
     windows = (*state.windows, window)[-KEPT_WINDOWS:]
     judgement = judge(state.baseline.expected, windows, state.judgement, patience)
-    news = state.judgement is None or _outcome(judgement) != _outcome(state.judgement)
+    after = replace(state, last=scrape, windows=windows, judgement=judgement, figures=figures)
+    missed = {scrape.pods.get(uid, uid): one.missed for uid, one in after.replicas.items() if one.missed is not None}
+    return _reported(after, with_some(judgement, missed, len(after.replicas)), frozenset(missed))
+
+
+def _replicas(state: MonitorState, scrape: Scrape, patience: Patience) -> Mapping[str, ReplicaState]:
+    """Each replica followed by itself, in windows of its own; one alone is the deployment."""
+    ready = scrape.pods.keys() | scrape.engines.keys()
+    if len(ready) < 2:
+        return {}
+    known = {uid: one for uid, one in state.replicas.items() if uid in ready}
+    return known | {uid: _replica(state.baseline, known.get(uid), scrape.of(uid), patience) for uid in scrape.engines}
+
+
+def _replica(baseline: Baseline, known: ReplicaState | None, now: Scrape, patience: Patience) -> ReplicaState:
+    (counters,) = now.engines.values()
+    if known is None or counters.finished < next(iter(known.last.engines.values())).finished:
+        return ReplicaState(last=now)  # it is new, or was restarted
+    seen = between(known.last, now, baseline.asked(pods_per_gpu=1))
+    if seen is None or seen[0].requests < patience.min_requests:
+        return known
+    windows = (*known.windows, seen[0])[-KEPT_WINDOWS:]
+    judgement = judge(baseline.expected, windows, known.judgement, patience)
+    return ReplicaState(last=now, windows=windows, judgement=judgement)
+
+
+def _with_expectation(baseline: Baseline, figures: Figures) -> Figures:
+    if baseline.curve is None:
+        return figures
     return replace(
-        state,
-        last=scrape,
-        windows=windows,
-        judgement=judgement,
-        figures=figures,
-        verdict=_say(state.baseline, judgement, window, figures) if news or not state.verdict else state.verdict,
+        figures,
+        expected=baseline.curve.at(figures.in_flight),
+        headroom=baseline.curve.headroom(figures.in_flight, baseline.expected.limits),
     )
+
+
+def _reported(state: MonitorState, judgement: Judgement, missed: frozenset[str]) -> MonitorState:
+    """What is said from now on: anew once the judgement is another, or the load has moved."""
+    window, figures = state.windows[-1], state.figures
+    assert figures is not None
+    outcome = judgement.drift, missed.union(finding.sign for finding in judgement.findings)
+    said = state.verdict.figures if state.verdict is not None else None
+    waited = window.ends_at_seconds - state.said_at_seconds >= SAID_SECONDS
+    lacks = frozenset(untold(state.baseline.expected.limits, window))
+    if outcome == state.outcome and not (waited and (_has_moved(said, figures) or lacks != state.untold)):
+        return state
+    verdict = Verdict(
+        holds=judgement.slo_met,
+        reason=Reason.MET if judgement.drift is Drift.FINE else str(judgement.drift),
+        message=sentence(state.baseline, judgement, window, figures),
+        spec_must_change=lengths_changed(judgement),
+        figures=figures,
+    )
+    return replace(state, outcome=outcome, untold=lacks, said_at_seconds=window.ends_at_seconds, verdict=verdict)
+
+
+def _has_moved(said: Figures | None, now: Figures) -> bool:
+    if said is None:
+        return True
+    return abs(now.in_flight - said.in_flight) > max(MOVED_FRACTION * said.in_flight, MOVED_REQUESTS)
 
 
 def slo_finding(verdict: Verdict | None, former: Mapping[str, str] | None) -> Finding | None:
@@ -122,29 +170,6 @@ def slo_finding(verdict: Verdict | None, former: Mapping[str, str] | None) -> Fi
         holds = {"True": True, "False": False}.get(former["status"])
         return Finding(type=Condition.SLO_MET, holds=holds, reason=former["reason"], message=former["message"])
     return Finding(type=Condition.SLO_MET, holds=verdict.holds, reason=verdict.reason, message=verdict.message)
-
-
-def _window(state: MonitorState, scrape: Scrape) -> tuple[Window | None, Figures | None]:
-    """What happened since the last scrape in the engines that ran all the while."""
-    before = state.last
-    assert before is not None
-    delta = CounterDelta.of_engines(before.engines, scrape.engines, scrape.at_seconds - before.at_seconds)
-    if delta is None or delta.gained.finished <= 0 or delta.gained.itl_count <= 0:
-        return None, None
-    gained, gpus, means = delta.gained, delta.engines / state.baseline.pods_per_gpu, means_between(delta)
-    latencies: dict[str, Any] = {name: Latency(mean_ms=mean_ms) for name, mean_ms in means.items()}
-    window = Window(
-        ends_at_seconds=scrape.at_seconds,
-        requests=int(gained.finished),
-        **latencies,
-        preemptions=int(gained.preemptions),
-        input_tokens_mean=gained.prompt_tokens / gained.finished,
-        output_tokens_mean=gained.output_tokens / gained.finished,
-        # Little's law: a request is in flight from its arrival to its last token.
-        in_flight_mean=(gained.ttft_sum + gained.itl_sum) / delta.seconds / gpus,
-    )
-    figures = Figures(throughput_tokens_per_second=delta.tokens_per_second / gpus, **means)
-    return window, figures
 
 
 def _unread(state: MonitorState) -> MonitorState:
@@ -164,43 +189,3 @@ def _quiet(patience: Patience) -> Verdict:
         f"fewer than {patience.min_requests} requests have finished since monitoring began: nothing can be said yet"
     )
     return Verdict(holds=None, reason=Reason.NO_TRAFFIC, message=message)
-
-
-def _outcome(judgement: Judgement) -> tuple[Drift, frozenset[Sign]]:
-    return judgement.drift, frozenset(finding.sign for finding in judgement.findings)
-
-
-def _say(baseline: Baseline, judgement: Judgement, window: Window, figures: Figures | None) -> Verdict:
-    reason = Reason.MET if judgement.drift is Drift.FINE else str(judgement.drift)
-    parts = [judgement.because, _measured(baseline, figures), _remedy(baseline, judgement, window)]
-    return Verdict(
-        holds=judgement.slo_met,
-        reason=reason,
-        message="; ".join(part for part in parts if part),
-        spec_must_change=_lengths_changed(judgement),
-    )
-
-
-def _measured(baseline: Baseline, figures: Figures | None) -> str:
-    if figures is None:
-        return ""
-    seen = (
-        f"measured then: {figures.throughput_tokens_per_second:.0f} tokens/s a GPU at an ITL of {figures.itl_ms:.1f} ms"
-    )
-    if baseline.predicted is None:
-        return seen
-    at = f"{baseline.predicted.throughput_tokens_per_second:.0f} tokens/s at {baseline.predicted.itl_ms:.1f} ms"
-    return f"{seen}, predicted under the load that was advised for: {at}"
-
-
-def _remedy(baseline: Baseline, judgement: Judgement, window: Window) -> str:
-    if _lengths_changed(judgement):
-        lengths = f"inputTokens {window.input_tokens_mean:.0f} and outputTokens {window.output_tokens_mean:.0f}"
-        return f"set spec.workload to {lengths}: a profile of that load is measured then"
-    if judgement.drift is Drift.REPROFILE_ADVISED:
-        return f"delete SLMProfile {baseline.profile} to have it measured again"
-    return ""
-
-
-def _lengths_changed(judgement: Judgement) -> bool:
-    return any(finding.sign is Sign.WORKLOAD_CHANGED for finding in judgement.findings)

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING
 
 from slm_core.engines.registry import engine_of
 
+from slm_operator.advisor.expectation import curve_of
 from slm_operator.kube.engine_metrics import NoMetrics
 from slm_operator.manifests.engine import PORT
 from slm_operator.planning.deployment.advising import Unadvisable, slo_of
 from slm_operator.planning.deployment.packs import engines_per_pod
 from slm_operator.reconcile.queue import WorkKey
+from slm_operator.slo.baseline import Baseline
 from slm_operator.slo.judge import expect
-from slm_operator.slo.monitor import Baseline, Figures, MonitorState, Scrape, follow
+from slm_operator.slo.monitor import MonitorState, follow
+from slm_operator.slo.window import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from slm_operator.reconcile.gather import Gatherer
     from slm_operator.reconcile.queue import KeyedQueue
     from slm_operator.slo.monitor import Verdict
+    from slm_operator.slo.window import Figures
     from slm_operator.watch.records import DeploymentRecord, Key, PodRecord
 
 log = logging.getLogger(__name__)
@@ -120,8 +124,13 @@ class SloMonitor:
         chosen, engine = self._chosen(key, state, pods), engine_of(record.spec.engine.command)
         pages = await self._scrape(engine, chosen, turn)
         self._count(key, pods, pages)
-        counters = {uid: page.counters for uid, page in pages.items()}
-        after = follow(state, Scrape(at_seconds=self.clock(), engines=counters))
+        scrape = Scrape(
+            at_seconds=self.clock(),
+            engines={uid: page.counters for uid, page in pages.items()},
+            histograms={uid: page.histograms for uid, page in pages.items()},
+            pods={pod.meta.uid: f"{pod.meta.key.name} on node {pod.node}" for pod in pods},
+        )
+        after = follow(state, scrape)
         self._states[key] = (self._states[key][0], after)
         if after.figures is not None:
             self.figures[key] = after.figures
@@ -158,11 +167,14 @@ class SloMonitor:
         advice = self.gatherer.advice(record)
         if advice is None or isinstance(advice, Unadvisable):
             return None
+        expected = expect(profile.measurements, slo_of(record.spec.slo), advice)
         baseline = Baseline(
-            expected=expect(profile.measurements, slo_of(record.spec.slo), advice),
+            expected=expected,
             predicted=advice.predicted,
             profile=profile.meta.key.name,
             pods_per_gpu=-(-advice.configuration.engines_per_gpu // per_pod),
+            curve=curve_of(profile.measurements.points, advice.configuration, expected.limits),
+            histograms=engine_of(record.spec.engine.command).histograms,
         )
         # Another replica count, say, is a new generation with the same baseline.
         state = known[1] if known is not None and known[1].baseline == baseline else MonitorState(baseline=baseline)

@@ -105,6 +105,16 @@ def test_charts_without_ledger_energy_or_packs_are_left_out() -> None:
     assert [title for title in ("Memory of one GPU", "Energy", "Packs against") if title in html] == []
 
 
+def test_less_load_than_was_measured_is_shown_as_a_bound() -> None:
+    shown = scene_of(measured("opt-1.3b"))
+    assert [row[0] for row in shown.loads] == ["1", "48", "96", "144", "192", "288"]
+    assert [row[1].startswith("≥") for row in shown.loads] == [True, True, True, True, False, False]
+    assert shown.loads[-1][1] == shown.loads[-2][1]
+    assert "Expected under less load" in page(shown)
+    single = scene_of(measured("llama-2-7b"), Slo(itl_factor=2))
+    assert not any("≥" in cell for row in single.loads for cell in row)
+
+
 def test_a_search_that_ended_early_is_said_so() -> None:
     cut = replace(measured("opt-1.3b"), complete=False, incomplete_because="the budget of 15 GPU minutes was spent")
     assert "The search ended early: the budget of 15 GPU minutes was spent." in page(scene_of(cut))

@@ -8,16 +8,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from slm_core.configuration import EngineConfiguration
 from slm_core.counters import Counters
 from slm_core.engines import registry
+from slm_core.measurements import SharingMode
 from slm_core.slo import Limits
+from slm_operator.advisor.expectation import curve_of
 from slm_operator.cli.commands import top
 from slm_operator.cli.main import main
-from slm_operator.cli.render.live_metrics import Live, Look, Row, rows
+from slm_operator.cli.render.live_metrics import Live, Look, Promised, Row, rows
 from slm_operator.kube import engine_metrics
 from unit.cli.api_server import failure
 from unit.cli.cluster_objects import TEAM, deployed
 
+from tests import builders as build
 from tests.hostile_engine import page as hostile
 from tests.other_engine.port import OtherEngine
 
@@ -31,12 +35,20 @@ STARTED = Counters(
 LATER = replace(STARTED, prompt_tokens=1200, output_tokens=5800, itl_sum=120, itl_count=4800, kv_usage=0.5, waiting=3)
 
 
+LIMITS = Limits(itl_ms=40.0)
+CURVE = curve_of(
+    [build.pack(64, in_flight=4, output=400, itl=10.0), build.pack(64, output=4000, itl=32.0)],
+    EngineConfiguration(batch_size=64, max_num_batched_tokens=None, engines_per_gpu=2, sharing_mode=SharingMode.MPS),
+    LIMITS,
+)
+
+
 def look(at_seconds: float, **engines: Counters) -> Look:
     return Look(at_seconds=at_seconds, deployments=[deployed()], engines={"opt": engines})
 
 
 def the_row(before: Look | None, now: Look) -> Row:
-    (row,) = rows(before, now, {"opt": Limits(itl_ms=40.0)})
+    (row,) = rows(before, now, {"opt": Promised(limits=LIMITS, curve=CURVE)})
     return row
 
 
@@ -45,6 +57,16 @@ def test_figures_are_per_gpu_and_over_the_time_between_two_looks() -> None:
     # Two engines share one GPU: 2 x (200 + 800) tokens in 2 s; 2 x 20 s over 2 x 800 intervals.
     assert row.live == Live(engines=2, kv_usage=0.5, running=4, waiting=6, tokens_per_second=1000.0, itl_ms=25.0)
     assert (row.engines_per_gpu, row.itl_limit_ms, row.itl_statistic) == (2, 40.0, "Mean")
+
+
+def test_expected_figures_are_those_of_the_load_that_is_there() -> None:
+    row = the_row(look(10, a=STARTED, b=STARTED), look(12, a=LATER, b=LATER))
+    assert row.expected is not None
+    # Ten in flight, 6 of 124 on the way from a turn of 10 ms to one of 32 ms.
+    assert row.expected.output_tokens_per_second == pytest.approx(1000 * 10 / (10 + 22 * 6 / 124))
+    assert row.headroom == 118
+    idle = the_row(look(10, a=STARTED), look(12))
+    assert (idle.expected, idle.headroom) == (None, None)
 
 
 LOOKS: list[tuple[str, Look | None, Look, Live | None]] = [
@@ -125,7 +147,7 @@ def test_top_reads_ready_engines_twice_through_the_proxy(
     heading, row = capsys.readouterr().out.splitlines()[:2]
     cells = dict(zip(heading.split("  "), row.split("  "), strict=False))
     assert cells["DEPLOYMENT"] == "opt"
-    assert row.split()[1:] == ["2/2", "2", "1,000", PREDICTED, "25.0", "30.0", "50%", "2", "3"]
+    assert row.split()[1:] == ["2/2", "2", "1,000", "≥641", PREDICTED, "25.0", "30.0", "50%", "2", "3", "182"]
     assert f"GET {PODS}/opt-b:8000/proxy/metrics" not in engines.asked
 
 

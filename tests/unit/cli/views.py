@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from slm_core.codec import to_json
 from slm_core.measurements import Gpu, Latency
+from slm_operator.advisor.expectation import Expectation, Reach
 from slm_operator.api.status import SLMDeploymentStatus
 from slm_operator.cli.commands import check, history, profile_diff, profile_list, profile_prune, top
 from slm_operator.cli.inputs.differences import differences
@@ -40,6 +41,9 @@ TROUBLED = replace(
     ),
 )
 
+THERE = Expectation(
+    in_flight=188.5, throughput_tokens_per_second=12102.0, output_tokens_per_second=8800.0, itl_ms=27.1, reach=Reach.MEASURED
+)  # fmt: skip
 BUSY = Row(
     name="chat",
     ready=4,
@@ -50,6 +54,8 @@ BUSY = Row(
     itl_statistic="Mean",
     slo_met="True",
     live=Live(engines=4, kv_usage=0.871, running=372, waiting=5, tokens_per_second=11873.2, itl_ms=27.94),
+    expected=THERE,
+    headroom=24,
 )
 ROWS = (
     BUSY,
@@ -59,8 +65,10 @@ ROWS = (
         slo_met="False",
         live=Live(engines=3, kv_usage=0.99, running=96, waiting=41, tokens_per_second=9120, itl_ms=38.2),
         unread="503 Service Unavailable",
+        expected=replace(THERE, throughput_tokens_per_second=11020.0, reach=Reach.BOUND),
+        headroom=0,
     ),
-    replace(BUSY, name="quiet", slo_met="Unknown", live=Live(engines=4, kv_usage=0, running=0, waiting=0, tokens_per_second=0)),
+    replace(BUSY, name="quiet", slo_met="Unknown", expected=None, headroom=256, live=Live(engines=4, kv_usage=0, running=0, waiting=0, tokens_per_second=0)),
     replace(BUSY, name="strict", itl_statistic="P99", itl_limit_ms=50.0),
     Row(
         name="new", ready=0, replicas=0, engines_per_gpu=None, predicted_tokens_per_second=None, itl_limit_ms=None,

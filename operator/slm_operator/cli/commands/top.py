@@ -19,20 +19,21 @@ from rich.text import Text
 from slm_core.engines.registry import default, engine_of
 from slm_core.slo_check import resolve
 
+from slm_operator.advisor.expectation import Reach, curve_of
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.cluster import DEPLOYMENT, Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measured
 from slm_operator.cli.inputs.profiles import rested_on
-from slm_operator.cli.render.live_metrics import Look, Row, rows
+from slm_operator.cli.render.live_metrics import Look, Promised, Row, rows
 from slm_operator.cli.render.terminal import bare_table, console
 from slm_operator.kube.engine_metrics import NoMetrics, engine_counters
 from slm_operator.kube.errors import ApiError, Forbidden
 from slm_operator.kube.resources import POD
 from slm_operator.manifests.engine import PORT
 from slm_operator.manifests.metadata import label_value
-from slm_operator.planning.deployment.advising import slo_of
+from slm_operator.planning.deployment.advising import configuration_of, slo_of
 from slm_operator.watch.pods import pod
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from slm_core.counters import Counters
     from slm_core.engines.base import Engine
-    from slm_core.slo import Limits
+    from slm_core.measurements import MeasurementDocument
 
+    from slm_operator.advisor.expectation import Expectation
     from slm_operator.watch.records import PodRecord
 
 SECONDS = 2.0
@@ -81,12 +83,12 @@ class Top:
     """Looks at one namespace. SLOs in milliseconds are worked out once for each spec: that reads a whole profile."""
 
     cluster: Cluster
-    _limits: dict[tuple[str, int, tuple[str, str] | None], Limits | None] = field(default_factory=dict)
+    _promised: dict[tuple[str, int, tuple[str, str] | None, str | None], Promised | None] = field(default_factory=dict)
 
     async def seen(self, before: Look | None, now: Look) -> RenderableType:
         """The table of a look."""
-        limits = {raw["metadata"]["name"]: await self._limits_of(raw) for raw in now.deployments}
-        known = {name: one for name, one in limits.items() if one is not None}
+        promised = {raw["metadata"]["name"]: await self._promised_to(raw) for raw in now.deployments}
+        known = {name: one for name, one in promised.items() if one is not None}
         return table(self.cluster.namespace, rows(before, now, known))
 
     async def look(self) -> Look:
@@ -127,25 +129,33 @@ class Top:
                 why = "no right to get pods/proxy" if error.forbidden else " ".join(error.because.split())[:120]
                 return label, name, why
 
-    async def _limits_of(self, raw: Mapping[str, Any]) -> Limits | None:
-        profile = rested_on(raw, self.cluster.namespace)
-        key = (raw["metadata"]["name"], int(raw["metadata"].get("generation") or 0), profile)
-        if key not in self._limits:
-            self._limits[key] = await self._resolved(raw, profile)
-        return self._limits[key]
+    async def _promised_to(self, raw: Mapping[str, Any]) -> Promised | None:
+        profile, advice = rested_on(raw, self.cluster.namespace), (raw.get("status") or {}).get("advice") or {}
+        key = (raw["metadata"]["name"], int(raw["metadata"].get("generation") or 0), profile, advice.get("digest"))
+        if key not in self._promised:
+            self._promised[key] = await self._resolved(raw, profile, advice)
+        return self._promised[key]
 
-    async def _resolved(self, raw: Mapping[str, Any], profile: tuple[str, str] | None) -> Limits | None:
+    async def _resolved(
+        self, raw: Mapping[str, Any], profile: tuple[str, str] | None, advice: Mapping[str, Any]
+    ) -> Promised | None:
+        """NB: a limit in milliseconds needs no profile, so it is known where the profile may not be read."""
         try:
             slo = slo_of(SLMDeploymentSpec.model_validate(raw.get("spec")).slo)
-            if slo.itl_ms is not None:
-                return resolve(slo, ())
-            if profile is None:
-                return None
-            namespace, name = profile
-            document = measured(await self.cluster.profile(name, namespace), name)
-        except (ValidationError, ApiError, Refused):
+        except ValidationError:
             return None
-        return resolve(slo, document.points) if document is not None else None
+        document = await self._measured(profile) if profile is not None else None
+        if document is None:
+            return Promised(limits=resolve(slo, ())) if slo.itl_ms is not None else None
+        limits, served = resolve(slo, document.points), configuration_of(advice)
+        return Promised(limits=limits, curve=curve_of(document.points, served, limits) if served is not None else None)
+
+    async def _measured(self, profile: tuple[str, str]) -> MeasurementDocument | None:
+        namespace, name = profile
+        try:
+            return measured(await self.cluster.profile(name, namespace), name)
+        except (ApiError, Refused):
+            return None
 
 
 def table(namespace: str, found: Sequence[Row]) -> RenderableType:
@@ -154,14 +164,27 @@ def table(namespace: str, found: Sequence[Row]) -> RenderableType:
         return Text(f"no SLMDeployment in namespace {namespace}")
     view = bare_table()
     view.add_column("DEPLOYMENT", no_wrap=True)
-    for heading in ("READY", "PER GPU", "TOK/S", "PREDICTED", "ITL MS", "SLO MS", "KV", "RUNNING", "WAITING"):
+    for heading in (
+        "READY",
+        "PER GPU",
+        "TOK/S",
+        "EXPECTED",
+        "PREDICTED",
+        "ITL MS",
+        "SLO MS",
+        "KV",
+        "RUNNING",
+        "WAITING",
+        "FITS",
+    ):
         view.add_column(heading, justify="right", no_wrap=True)
     view.add_column("SLO MET", no_wrap=True)
     for row in found:
         view.add_row(*_cells(row))
     notes = [Text(f"{row.name}: {_lack(row)}", style="yellow") for row in found if _lack(row)]
     legend = Text(
-        "TOK/S and PREDICTED: input and output tokens per second and GPU, now and under the load that was advised for",
+        "TOK/S, EXPECTED, PREDICTED: input and output tokens per second and GPU: now, as measured under such a load, and "
+        "under the load that was advised for. FITS: requests that a GPU takes beside those of now before the SLO breaks or one waits",
         style="dim",
     )
     return Group(view, Text(), legend, *notes)
@@ -176,14 +199,23 @@ def _cells(row: Row) -> tuple[str | Text, ...]:
         f"{row.ready}/{row.replicas}",
         str(row.engines_per_gpu or ""),
         _number(live.tokens_per_second if live else None),
+        _expected(row.expected),
         _number(row.predicted_tokens_per_second),
         _itl(row),
         "" if row.itl_limit_ms is None else f"{row.itl_limit_ms:.1f}{statistic}",
         f"{live.kv_usage:.0%}" if live else "",
         str(live.running) if live else "",
         str(live.waiting) if live else "",
+        "" if row.headroom is None else str(row.headroom),
         Text(sign, style=style),
     )
+
+
+def _expected(there: Expectation | None) -> str:
+    if there is None:
+        return ""
+    bound = "≥" if there.reach is Reach.BOUND else ""
+    return f"{bound}{_number(there.throughput_tokens_per_second)}"
 
 
 def _itl(row: Row) -> str | Text:

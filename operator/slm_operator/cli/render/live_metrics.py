@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from slm_core.counters import Counters
     from slm_core.slo import Limits
 
+    from slm_operator.advisor.expectation import Curve, Expectation
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
@@ -34,6 +36,16 @@ class Look:
     """Counters of each replica that answered, by pod name."""
     unread: Mapping[str, str] = field(default_factory=dict)
     """Why replicas did not answer: the first one's reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promised:
+    """What a deployment's profile says of it."""
+
+    limits: Limits
+    """The SLO in milliseconds."""
+    curve: Curve | None = None
+    """What was measured of the advised configuration, over requests in flight. None: not known here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,23 +79,31 @@ class Row:
     """Status of the condition SLOMet; empty while it is not said."""
     live: Live | None
     unread: str = ""
+    expected: Expectation | None = None
+    """Of one GPU with so many requests in flight as now. None: not known."""
+    headroom: int | None = None
+    """How many more requests fit on a GPU under the SLO. None: not known."""
 
 
-def rows(before: Look | None, now: Look, limits: Mapping[str, Limits]) -> tuple[Row, ...]:
-    """A row for each deployment, by name. `limits` are those that are known, by name of the deployment."""
+def rows(before: Look | None, now: Look, promised: Mapping[str, Promised]) -> tuple[Row, ...]:
+    """A row for each deployment, by name. `promised` is what is known, by name of the deployment."""
     return tuple(
         sorted(
-            (_row(raw, before, now, limits.get(raw["metadata"]["name"])) for raw in now.deployments),
+            (_row(raw, before, now, promised.get(raw["metadata"]["name"])) for raw in now.deployments),
             key=lambda r: r.name,
         )
     )
 
 
-def _row(raw: Mapping[str, Any], before: Look | None, now: Look, limits: Limits | None) -> Row:
+def _row(raw: Mapping[str, Any], before: Look | None, now: Look, promised: Promised | None) -> Row:
     name, status = raw["metadata"]["name"], raw.get("status") or {}
     advice, label = status.get("advice") or {}, label_value(raw["metadata"]["name"])
     per_gpu = (advice.get("configuration") or {}).get("enginesPerGpu")
     met = (condition(status, Condition.SLO_MET) or {}).get("status") or ""
+    live = _live(label, before, now, per_gpu or 1, in_one_pod=_is_in_one_pod(status))
+    limits = promised.limits if promised is not None else None
+    curve = promised.curve if promised is not None else None
+    in_flight = (live.running + live.waiting) * (per_gpu or 1) / live.engines if live is not None else None
     return Row(
         name=name,
         ready=status.get("readyReplicas") or 0,
@@ -93,8 +113,10 @@ def _row(raw: Mapping[str, Any], before: Look | None, now: Look, limits: Limits 
         itl_limit_ms=limits.itl_ms if limits is not None else None,
         itl_statistic=str(limits.itl_statistic) if limits is not None else "",
         slo_met=met,
-        live=_live(label, before, now, per_gpu or 1, in_one_pod=_is_in_one_pod(status)),
+        live=live,
         unread=now.unread.get(label, ""),
+        expected=curve.at(in_flight) if curve is not None and in_flight is not None else None,
+        headroom=curve.headroom(in_flight, limits) if curve is not None and limits and in_flight is not None else None,
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from slm_core.candidates import Source
 from slm_core.configuration import EngineConfiguration
 from slm_core.engines.registry import engine_of
-from slm_core.measurements import camel
+from slm_core.measurements import SharingMode, camel
 from slm_core.sharing import asked_mode
 from slm_core.slo import METRICS
 from slm_core.tuning import tuned
@@ -24,6 +25,7 @@ from slm_operator.advisor.plain import configuration_values, figures_values
 from slm_operator.advisor.validate import AdviceError, Unanswerable
 from slm_operator.api.conditions import rfc3339
 from slm_operator.api.reasons import Reason
+from slm_operator.api.status import ConfigurationStatus
 from slm_operator.manifests.engine import MeasuredOn, Serving
 from slm_operator.manifests.overlay import refused_fields, refused_under_mps
 from slm_operator.planning.fleet.product import unservable
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from slm_core.candidates import Candidate, Predicted
+    from slm_core.candidates import Candidate, Rates
     from slm_core.measurements import Ledger, MeasurementDocument
     from slm_core.slo import Slo
 
@@ -191,8 +193,8 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
     return _known(
         {
             "configuration": _known(configuration_values(advice.configuration)),
-            "figures": _figures(advice.predicted),
-            "bestSingle": _figures(advice.best_single),
+            "figures": figures_status(advice.predicted),
+            "bestSingle": figures_status(advice.best_single),
             "gain": _rounded(advice.gain, 2),
             "freedBytes": advice.freed_bytes,
             "feasible": advice.feasible,
@@ -206,6 +208,21 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
             "candidates": [_candidate(candidate) for candidate in best_candidates(advice.candidates)],
             "candidateCount": len(advice.candidates),
         }
+    )
+
+
+def configuration_of(advice: Mapping[str, Any]) -> EngineConfiguration | None:
+    """What `status.advice` says is served; None where it says nothing that can be read."""
+    try:
+        said = ConfigurationStatus.model_validate(advice.get("configuration"))
+    except ValidationError:
+        return None
+    return EngineConfiguration(
+        batch_size=said.batch_size,
+        kv_cache_bytes=said.kv_cache_bytes,
+        max_num_batched_tokens=said.max_num_batched_tokens,
+        engines_per_gpu=said.engines_per_gpu,
+        sharing_mode=SharingMode(said.sharing_mode),
     )
 
 
@@ -231,7 +248,8 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _figures(figures: Predicted | None) -> dict[str, Any] | None:
+def figures_status(figures: Rates | None) -> dict[str, Any] | None:
+    """Figures of one GPU, rounded, as `api.slo.Figures` describes them."""
     if figures is None:
         return None
     return _known({name: _rounded(value, _DIGITS.get(name, 1)) for name, value in figures_values(figures).items()})

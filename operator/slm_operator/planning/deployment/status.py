@@ -16,6 +16,7 @@ from slm_operator.planning.deployment.advising import DecidedFrom, advice_status
 from slm_operator.planning.deployment.gateway import routing_status
 from slm_operator.planning.deployment.going_on import served_status
 from slm_operator.planning.deployment.gpu_spread import packs
+from slm_operator.planning.deployment.load import load_status
 from slm_operator.planning.deployment.packs import engines_per_pod
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def deployment_status(
     more = {
         "profile": _profile(view.profile, meta.key.namespace) if view.profile is not None else None,
         "advice": _advice(view, story, now),
+        "load": load_status(view.slo_verdict, old.get("load"), now) if settings.watch.interval_seconds else None,
         "sharing": _sharing(view, story),
         "packs": found,
         "packCount": len(found),
