@@ -120,6 +120,7 @@ class Api:
                 Taint(key=one["key"], value=one.get("value", ""), effect=one["effect"]) for one in taints
             )
             node.opened_by_hand = False
+        self.promises.of_closed(node)
         if node.changes and any(pod.owner is None and pod.job is None for pod in self.world.on(node.name)):
             self.world.meets(Situation.STRANGER_IN_A_CHANGE)
         self.writes += 1

@@ -169,5 +169,6 @@ def everything_is_as_before(made: Cluster) -> None:
 def marks_on(node: Node) -> list[str]:
     """What of ours is on a node, the owner's opt-in apart."""
     ours = [name for name in (*node.labels, *node.annotations) if name.startswith(names.GROUP)]
+    ours += [name for name in names.KEEP_NODE_ANNOTATIONS if name in node.annotations]
     ours += [taint.key for taint in node.taints if taint.key.startswith(names.GROUP)]
     return [name for name in ours if name != names.OPT_IN_LABEL]

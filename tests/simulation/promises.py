@@ -61,6 +61,12 @@ class Promises:
         self.named_until[node.labels.get(CONFIG_LABEL, "")] = self.world.now
         node.switched_at = self.world.now
 
+    def of_closed(self, node: Node) -> None:
+        """No autoscaler takes a node away that is emptied for a change."""
+        missing = [name for name in names.KEEP_NODE_ANNOTATIONS if name not in node.annotations]
+        if missing and any(taint.key == names.CHANGING_TAINT for taint in node.taints):
+            raise BrokenPromiseError(f"{node.name} is closed without {missing}")
+
     def of_config(self, data: Mapping[str, str | None]) -> None:
         """Keys are ours, never edited, and never removed while a node names them, or soon after."""
         config = self.world.config or {}

@@ -28,6 +28,10 @@ CHANGE_STARTED_ANNOTATION: Final = f"{GROUP}/change-started"
 CHANGE_FAILED_ANNOTATION: Final = f"{GROUP}/change-failed"
 FAILED_ON_ANNOTATION: Final = f"{GROUP}/change-failed-on"
 CHANGING_TO_ANNOTATION: Final = f"{GROUP}/changing-to"
+KEPT_ANNOTATION: Final = f"{GROUP}/kept-from-autoscalers"
+"""Which of the following the operator added."""
+KEEP_NODE_ANNOTATIONS: Final = ("cluster-autoscaler.kubernetes.io/scale-down-disabled", "karpenter.sh/do-not-disrupt")
+"""Of others: "true" has the autoscaler of nodes leave a node alone (docs of the cluster autoscaler and of Karpenter)."""
 PAUSED_ANNOTATION: Final = f"{GROUP}/paused"
 """An administrator's: "true" stops every change of the node until it is removed."""
 

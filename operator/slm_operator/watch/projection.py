@@ -61,12 +61,12 @@ def key_of(raw: Raw) -> Key:
 
 
 def meta_of(raw: Raw, *, of_admins: bool = False) -> Meta:
-    """What every object has. Of what only administrators write: all labels, and every annotation of ours."""
+    """What every object has. Of what only administrators write: all labels, and the annotations that we write."""
     meta = raw["metadata"]
     labels: Mapping[str, str] = meta.get("labels") or {}
     annotations: Mapping[str, str] = meta.get("annotations") or {}
     if of_admins:
-        annotations = {name: text for name, text in annotations.items() if _is_of_ours(name)}
+        annotations = {name: text for name, text in annotations.items() if _is_written_by_us(name)}
     else:
         labels = {name: labels[name] for name in _KEPT_LABELS & labels.keys()}
         applied = annotations.get(names.APPLIED_ANNOTATION)
@@ -84,9 +84,10 @@ def meta_of(raw: Raw, *, of_admins: bool = False) -> Meta:
     )
 
 
-def _is_of_ours(annotation: str) -> bool:
+def _is_written_by_us(annotation: str) -> bool:
     domain = annotation.partition("/")[0]
-    return domain == names.GROUP or domain.endswith(f".{names.GROUP}")
+    ours = domain == names.GROUP or domain.endswith(f".{names.GROUP}")
+    return ours or annotation in names.KEEP_NODE_ANNOTATIONS
 
 
 def _few_owners(references: Sequence[Raw]) -> Sequence[Raw]:

@@ -134,7 +134,7 @@ class Taint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRecord:
-    """A node. Labels are all of them (users select by any), annotations only ours."""
+    """A node. Labels are all of them (users select by any), annotations only those that we write."""
 
     meta: Meta
     ready: bool

@@ -26,6 +26,7 @@ from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.config_manager import doubt_of
 from slm_operator.partitioning.node_slices import MPS_DAEMON, daemon_of
 from slm_operator.planning.actions import PatchNode
+from slm_operator.planning.fleet.node import autoscalers
 from slm_operator.planning.fleet.node.annotations import Marks, change_text, failures_text
 from slm_operator.planning.fleet.node.loading import await_keys, lost_keys, switch
 from slm_operator.planning.fleet.node.parts import await_mps_daemon, await_parts
@@ -198,6 +199,7 @@ def _finish(state: NodeState, target: Target) -> NodeStep:
             names.CHANGING_TO_ANNOTATION: None,
             names.CHANGE_FAILED_ANNOTATION: failures_text(failures),
             names.FAILED_ON_ANNOTATION: state.failed_on if failures else None,
+            **autoscalers.let_go(state),
         },
         taints=without_ours(state) if state.tainted else None,
         because=f"its GPUs are partitioned as {target.slice_class.label}, as labels and allocatable show",

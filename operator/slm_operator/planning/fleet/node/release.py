@@ -13,6 +13,7 @@ from slm_operator.api import names
 from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.node_slices import NODE_SLICES
 from slm_operator.planning.actions import PatchNode
+from slm_operator.planning.fleet.node import autoscalers
 from slm_operator.planning.fleet.node.annotations import RELEASED, failures_text
 from slm_operator.planning.fleet.node.parts import is_without_plugin, let_plugin_in
 from slm_operator.planning.fleet.node.step import (
@@ -95,9 +96,8 @@ def _open(state: NodeState, site: Site) -> NodeStep:
         node=state.name,
         resource_version=state.node.meta.resource_version,
         labels={names.CLASS_LABEL: None, names.SERVES_LABEL: None},
-        annotations={
-            name: value for name, value in annotations.items() if value or name in state.node.meta.annotations
-        },
+        annotations={name: value for name, value in annotations.items() if value or name in state.node.meta.annotations}
+        | autoscalers.let_go(state),
         taints=without_ours(state) if state.tainted else None,
         because=f"it {said}",
     )

@@ -14,6 +14,7 @@ from slm_operator.api.conditions import moment
 from slm_operator.api.reasons import Reason
 from slm_operator.partitioning.base import UNSHARED
 from slm_operator.planning.actions import Action, EmitEvent, Evict, PatchNode
+from slm_operator.planning.fleet.node import autoscalers
 from slm_operator.planning.fleet.node.annotations import Marks, change_text, failures_text
 from slm_operator.planning.fleet.node.state import NodeState, owner_of_replica
 from slm_operator.planning.reader import AboutPods
@@ -109,6 +110,7 @@ def close(state: NodeState, becomes: Marks, site: Site) -> NodeStep:
     annotations: dict[str, str | None] = {
         names.CHANGE_STARTED_ANNOTATION: site.now.isoformat(),
         names.CHANGING_TO_ANNOTATION: change_text(becomes, state.healthy_gpus),
+        **autoscalers.keep(state),
     }
     if not state.switched:
         annotations[names.FORMER_CONFIG_ANNOTATION] = state.requested_config or ""
