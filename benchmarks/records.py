@@ -78,6 +78,16 @@ RUNS: dict[str, Recorded] = {
         (*PYTEST, "tests/e2e/test_keda.py"),
         (f"{OPERATOR}/manifests", "docs/how-to/autoscaling.md", "tests/e2e/test_keda.py", "tests/e2e/scaling.py"),
     ),
+    "karpenter": Recorded(
+        "beside Karpenter: a pack's pod brings a node, and no node goes while the operator changes it",
+        (*PYTEST, "tests/control_plane/test_karpenter.py", "-m", "record"),
+        (
+            f"{OPERATOR}/manifests",
+            f"{OPERATOR}/partitioning",
+            f"{OPERATOR}/planning/fleet",
+            "tests/control_plane/test_karpenter.py",
+        ),
+    ),
     "faults": Recorded(
         "how often each fault was met, and how soon all was as it should be",
         (*PYTEST, "tests/control_plane/test_faults.py", "tests/control_plane/test_faults_of_operators.py"),
