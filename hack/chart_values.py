@@ -61,7 +61,7 @@ class Global(Part):
 
     model_config = ConfigDict(extra="allow")
     image_registry: str = ""
-    """Registry of a mirror, in place of image.registry."""
+    """Registry of a mirror: in place of image.registry, and of the registries of config.defaults.engineImage, config.packs.routerImage and config.packs.supervisorImage."""
     image_pull_secrets: list[PullSecret] = []
     """Further secrets, as imagePullSecrets."""
 
@@ -318,10 +318,14 @@ def _comment(text: str, indent: str) -> Iterator[str]:
 
 
 def _inline(value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = [_plain(one) for one in value] if isinstance(value, tuple) else value
     if isinstance(plain, str):
         return json.dumps(plain)
     return yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=1000).strip().removesuffix("\n...")
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(by_alias=True, exclude_none=True) if isinstance(value, BaseModel) else value
 
 
 def _untitled(schema: Any) -> Any:

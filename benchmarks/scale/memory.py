@@ -59,7 +59,7 @@ def main() -> None:
 
 def bytes_each(kind: str) -> float:
     """Bytes that one more object of a kind keeps."""
-    takers = takers_of(kind, caches_for_planning(ProfileKeys(), Settings()))
+    takers = takers_of(kind, caches_for_planning(ProfileKeys(Settings().defaults), Settings()))
     texts = [json.dumps(named(RAW[kind](number), number)) for number in range(COUNT + 1)]
     take(texts[0], takers)  # what is made once for all
     gc.collect()

@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from slm_core.engines.registry import ENGINES
 
 from hack import krew, plain_manifests, sbom
 from hack.release.artefacts import FILE_TYPES, IMAGES, INSTALL, KREW, KREW_ARCHIVE, PACKAGES, PROVENANCE, SBOM, SUMS
@@ -41,9 +40,8 @@ def write(folder: Path, chart: Path, releases: str, uv: str, epoch: str) -> None
 
 
 def images(objects: list[dict[str, Any]]) -> list[str]:
-    """Every image that a cluster may pull: the operator's, those that its settings name, and the engines' defaults."""
-    named = {image for found in objects for image in _named(found)}
-    return sorted(named | {engine.image for engine in ENGINES})
+    """Every image that a cluster may pull: the operator's, and those that its settings name, the engines' default among them."""
+    return sorted({image for found in objects for image in _named(found)})
 
 
 def _named(found: dict[str, Any]) -> Iterator[str]:

@@ -180,7 +180,7 @@ def assemble(  # noqa: PLR0913 - what there is one of in a process
 ) -> Operator:
     """Join the parts. `namespace` is where the Lease lies."""
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-    keys = ProfileKeys()
+    keys = ProfileKeys(settings.defaults)
     caches = caches_for_planning(keys, settings)
     ledger = Ledger(_shown_in(caches), outside.clock)
     queue = KeyedQueue(outside.clock, outside.random, metrics.waited)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 from slm_operator.api import names
+from slm_operator.defaults import Defaults
 from slm_operator.yaml_decoding import decode_yaml
 
 if TYPE_CHECKING:
@@ -199,6 +200,8 @@ class Settings(Part):
     api: Api = Api()
     """Limits of the operator's own requests to the API server."""
 
+    defaults: Defaults = Defaults()
+    """What engines have where their spec says nothing. A deployment keeps what it was made with: a change here restarts nothing, and is taken with the next change of its model, engine, accelerator or podTemplate, or by `kubectl slm upgrade`."""
     device_plugin: DevicePlugin = DevicePlugin()
     """Where NVIDIA's device plugin is."""
     profiling: Profiling = Profiling()

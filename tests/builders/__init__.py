@@ -40,7 +40,7 @@ from tests.builders.nodes import (
 )
 from tests.builders.pods import TEMPLATE_HASH, foreign, raw_pod, raw_replica, read_pod, replica
 from tests.builders.points import SINGLES, pack, point
-from tests.builders.profiles import profile, raw_profile
+from tests.builders.profiles import IMAGE_OF_PROFILES, profile, profile_spec, raw_profile
 from tests.builders.servings import pack_serving, replica_fleet, serving
 from tests.builders.times import NOW, later
 from tests.builders.views import SETTINGS, demand, deployment_view, fleet_view, many_packs

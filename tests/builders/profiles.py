@@ -7,15 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import to_json
 from slm_operator.api import names
+from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.defaults import Defaults
 from slm_operator.manifests.profile import profile as made_for
 from slm_operator.watch import custom_resources
 
-from tests.builders.deployments import spec_of
+from tests.builders.deployments import MODEL, spec_of
 from tests.builders.metadata import Raw, manifest, raw_meta
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from slm_core.measurements import MeasurementDocument
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
+
+
+IMAGE_OF_PROFILES = Defaults().engine_image
+
+
+def profile_spec(spec: Mapping[str, Any]) -> SLMProfileSpec:
+    """Spec alone, of an engine of some image unless it names one."""
+    engine = {"image": IMAGE_OF_PROFILES} | dict(spec.get("engine") or {})
+    return SLMProfileSpec.model_validate({"model": MODEL} | dict(spec) | {"engine": engine})
 
 
 def raw_profile(

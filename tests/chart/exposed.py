@@ -56,7 +56,7 @@ def _pages() -> Iterator[tuple[str, str]]:
 
 
 def _operator() -> Metrics:
-    caches = caches_for_planning(ProfileKeys(), build.SETTINGS)
+    caches = caches_for_planning(ProfileKeys(build.SETTINGS.defaults), build.SETTINGS)
     advice = {"figures": {"tokensPerSecondPerGpu": 5000.0, "itlMs": 8.0}, "freedBytes": 1 << 30}
     record = build.deployment(status={"advice": advice})
     caches.deployments.put(record)

@@ -75,7 +75,7 @@ FIRES: dict[str, World] = {
 
 def pages(world: World, minutes: int) -> list[str]:
     """What is scraped, minute by minute."""
-    caches = caches_for_planning(ProfileKeys(), build.SETTINGS)
+    caches = caches_for_planning(ProfileKeys(build.SETTINGS.defaults), build.SETTINGS)
     record = build.deployment(status={"conditions": list(world.deployment)})
     caches.deployments.put(record)
     caches.profiles.put(build.profile(record, status={"conditions": list(world.profile)}))

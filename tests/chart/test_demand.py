@@ -84,7 +84,7 @@ class Pod:
 
 def series(pods: Sequence[Pod], *, advised: int | None = 32, operators: int = 1) -> list[dict[str, str]]:
     """What is scraped of them, as the chart's monitors label it."""
-    caches = caches_for_planning(ProfileKeys(), build.SETTINGS)
+    caches = caches_for_planning(ProfileKeys(build.SETTINGS.defaults), build.SETTINGS)
     advice = {} if advised is None else {"advice": {"configuration": {"batchSize": advised}}}
     for name in {"chat", *(pod.of for pod in pods)}:
         caches.deployments.put(build.deployment(name, status=advice))

@@ -49,6 +49,8 @@ def test_the_operator_reads_what_the_chart_gives_it() -> None:
         ({"global": {"imagePullSecrets": [{"name": ""}]}}, "'' should be non-empty"),
         ({"config": {"profiling": {"imagePullSecrets": ["a"]}}}, "'imagePullSecrets' was unexpected"),
         ({"crds": {"keep": False}}, "'keep' was unexpected"),
+        ({"config": {"defaults": {"tolerations": [{"operater": "Exists"}]}}}, "'operater' was unexpected"),
+        ({"config": {"defaults": {"resources": {"cpu": "two"}}}}, "'two' does not match"),
         ({"tolerations": [{"key": "a"}, "b"]}, "'b' is not of type 'object'"),
     ],
     ids=str,

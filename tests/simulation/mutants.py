@@ -11,7 +11,7 @@ from slm_operator.manifests import profile, replicas
 from slm_operator.partitioning.base import UNSHARED, class_of_label
 from slm_operator.partitioning.plugin_config import NO_BASE, config_key, plugin_config
 from slm_operator.planning.actions import Action, Evict, PatchConfig, PatchNode
-from slm_operator.planning.deployment import going_on, rollout
+from slm_operator.planning.deployment import going_on, kept, rollout
 from slm_operator.planning.deployment import plan as deployment_plan
 from slm_operator.planning.deployment.own_replicas import own_replicas
 from slm_operator.planning.fleet import product
@@ -164,6 +164,7 @@ PIECES: dict[str, tuple[object, str, object]] = {
     "forgets the number of a pack": (deployment_plan, "own_replicas", lambda _view, _advice: ()),
     "ends where a profile is awaited": (deployment_plan, "go_on", lambda _view, story, _settings: story),
     "goes on with nothing": (going_on, "wanted_as_before", lambda _deployment, _served: 0),
+    "takes the defaults of the day": (kept, "_holds", lambda _kept, _record: False),
     "does not drain": (change, "drain", lambda _state, _site: None),
     "does not drain before it gives back": (release, "drain", lambda _state, _site: None),
     "forgets what a node's owner has set": (states, "base_of", lambda *_: NO_BASE),

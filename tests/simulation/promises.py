@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
 from slm_operator.planning.fleet.plugin_keys import UNUSED_SECONDS
@@ -141,6 +141,8 @@ class Promises:
         leave a node a moment ago may have left it by now.
         """
         spec = manifest["spec"]
+        if _defaults(old.manifest) != _defaults(manifest):
+            raise BrokenPromiseError(f"{old.key} is given other defaults, and nobody asked for them")
         if self.world.meddled or old.manifest["spec"]["template"] == spec["template"]:
             return
         body = spec["template"]["spec"]
@@ -159,3 +161,9 @@ class Promises:
         closed = any(node.name in homes and node.changes for node in nodes)
         if answering and spec["replicas"] and not (fits or closed):
             raise BrokenPromiseError(f"{old.key} rolls to where no replica can run, and {len(answering)} answer")
+
+
+def _defaults(manifest: Raw) -> tuple[Any, ...]:
+    """What of a Deployment's pods comes from the operator's defaults. In no history do people change what pods are made of."""
+    (engine,) = (one for one in manifest["spec"]["template"]["spec"]["containers"] if one["name"] == "engine")
+    return engine["image"], [one for one in engine["env"] if one["name"] == "HF_ENDPOINT"]

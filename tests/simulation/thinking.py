@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import patch
 
 from slm_core.measurements import MeasurementDocument
-from slm_operator.planning.deployment import advising, evidence
+from slm_operator.manifests.defaulted import measured_with
+from slm_operator.planning.deployment import advising, evidence, kept
 from slm_operator.planning.profile import ended, extension
 from slm_operator.reconcile import execute
 from slm_operator.watch import custom_resources
@@ -23,6 +24,8 @@ from .runtime import prepare
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.defaults import Defaults
     from slm_operator.manifests.question import Question
 
 _ANSWERS: dict[tuple[Any, ...], tuple[tuple[object, ...], Any]] = {}
@@ -35,6 +38,7 @@ def thought_once() -> Iterator[None]:
     with (
         patch.object(custom_resources, "_spec", _read_once(custom_resources._spec)),
         patch.object(custom_resources, "_document", _read_once(custom_resources._document)),
+        patch.object(kept, "measured_with", _defaulted_once),
         patch.object(advising, "advise_deployment", _asked_once(advising.advise_deployment)),
         patch.object(extension, "lacking", _looked_up_once(extension.lacking)),
         patch.object(evidence, "lacking", _looked_up_once(evidence.lacking)),
@@ -42,6 +46,14 @@ def thought_once() -> Iterator[None]:
         patch.object(ended, "to_json", _written_once(ended.to_json)),
     ):
         yield
+
+
+def _defaulted_once(spec: SLMDeploymentSpec, defaults: Defaults) -> SLMDeploymentSpec:
+    """NB: the same object each time, for advice is known by the one that it is for."""
+    known = (measured_with, id(spec), defaults.engine_image)
+    if known not in _ANSWERS:
+        _ANSWERS[known] = ((spec,), measured_with(spec, defaults))
+    return cast("SLMDeploymentSpec", _ANSWERS[known][1])
 
 
 _READ: dict[tuple[Any, str], Any] = {}

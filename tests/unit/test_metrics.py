@@ -13,7 +13,7 @@ from tests import builders as build
 
 
 def scraped(figures: dict[Key, Figures]) -> set[str]:
-    caches = caches_for_planning(ProfileKeys(), build.SETTINGS)
+    caches = caches_for_planning(ProfileKeys(build.SETTINGS.defaults), build.SETTINGS)
     advice = {"figures": {"tokensPerSecondPerGpu": 5000.0, "itlMs": 8.0}, "freedBytes": 1024}
     caches.deployments.put(build.deployment(status={"advice": advice}))
     caches.deployments.put(build.deployment("unmeasured"))

@@ -101,3 +101,20 @@ def test_file_of_a_folder_that_holds_no_settings_is_named(tmp_path: Path) -> Non
     (tmp_path / "own.yaml").write_text("a: [")
     with pytest.raises(SettingsError, match=r"own\.yaml: "):
         read_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "because"),
+    [
+        ("engineImage: A B", "engineImage: an image is registry/name:tag"),
+        ("tolerations: [{operater: Exists}]", "tolerations.0.operater: Extra inputs"),
+        ("tolerations: [{key: slm-operator.io/changing, operator: Exists}]", "while its GPUs are repartitioned"),
+        ("hubEndpoint: hub.example", "hubEndpoint"),
+        ("proxy: {htp: x}", "proxy.htp"),
+    ],
+)
+def test_a_default_that_no_pod_could_have_is_refused(tmp_path: Path, text: str, because: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"defaults: {{{text}}}\n")
+    with pytest.raises(SettingsError) as why:
+        read_settings(tmp_path / "config.yaml")
+    assert because in str(why.value)

@@ -21,6 +21,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if .digest }}{{ $name }}@{{ .digest }}{{ else }}{{ $name }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- end }}
 {{- end }}
+{{- /* An image of others, in the registry of the mirror where there is one: (list registry image). */ -}}
+{{- define "slm.mirrored" -}}
+{{- $registry := index . 0 }}
+{{- $image := index . 1 }}
+{{- $path := regexReplaceAll "^([^/]*[.:][^/]*|localhost)/" $image "" }}
+{{- ternary (printf "%s/%s" $registry $path) $image (and (ne $registry "") (ne $image "")) }}
+{{- end }}
 {{- define "slm.pullSecrets" -}}
 {{ concat .Values.imagePullSecrets .Values.global.imagePullSecrets | uniq | toJson }}
 {{- end }}

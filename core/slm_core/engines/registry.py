@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ENGINES: tuple[Engine, ...] = (Vllm(),)
 """The first is the default."""
+UNNAMED_IMAGE = "vllm/vllm-openai:v0.32.0"
+"""Image of which measurements are taken to be that name none. It never changes: profiles are found by theirs, and stay found."""
 
 
 OTHERS: Mapping[str, str] = {

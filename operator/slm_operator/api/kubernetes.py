@@ -74,13 +74,14 @@ class Toleration(Part):
     """How long a pod stays after a taint of effect NoExecute came. Default: for ever."""
 
 
-def _lets_nodes_change(toleration: Toleration) -> Toleration:
+def lets_nodes_change(toleration: Toleration) -> Toleration:
+    """The toleration, unless a pod with it would come back to a node that is being repartitioned."""
     if tolerates_changes(toleration.given()):
         raise PydanticCustomError("toleration", "{message}", {"message": TOLERATES_CHANGES})
     return toleration
 
 
-AllowedToleration = Annotated[Toleration, AfterValidator(_lets_nodes_change)]
+AllowedToleration = Annotated[Toleration, AfterValidator(lets_nodes_change)]
 
 
 def _selects_no_marks(selector: dict[str, str]) -> dict[str, str]:

@@ -62,6 +62,8 @@ FORMER_ANNOTATION: Final = f"{GROUP}/former"
 """On a profile's pod: the measurement document that it goes on from."""
 RETRY_ANNOTATION: Final = f"{GROUP}/retry"
 """On an SLMProfile, a person's: any new value has it tried again now. On its Job: the value that the Job was made for."""
+UPGRADE_ANNOTATION: Final = f"{GROUP}/upgrade"
+"""On an SLMDeployment, a person's: with any new value it takes the operator's defaults of now. `kubectl slm upgrade` writes it."""
 CONFIG_KEY_PREFIX: Final = "slm-"
 
 NVIDIA_GPU: Final = "nvidia.com/gpu"

@@ -87,8 +87,8 @@ class EngineSpec(Part):
         *(cel(rule, why, field=".args") for rule, why in owned_flags.rules()),
         cel(*owned_flags.command_rule(), field=".command"),
     )
-    image: ImageReference = ENGINES[0].image
-    """Container image of the engine. The profile is measured in this very image."""
+    image: ImageReference | None = None
+    """Container image of the engine. The profile is measured in this very image. Default: config.defaults.engineImage of the operator's chart, as it was when an SLMDeployment was made (status.defaults), or when an SLMProfile was measured."""
     command: Annotated[list[Text], Field(max_length=16)] | None = None
     """Command of a program that takes what `vllm serve` takes: the model first, then flags, the operator's last. Default: vllm serve."""
     args: Annotated[list[Text], Field(max_length=64)] = []

@@ -369,12 +369,12 @@ class Reason(StrEnum):
 
 KUBELET_WORDS = {
     "ErrImagePull": (
-        "an image cannot be pulled: the engine's, or for a profile the operator's",
-        "`spec.engine.image` and its pull secret in `spec.podTemplate`; or in this namespace a Secret of the chart's `imagePullSecrets`",
+        "an image cannot be pulled; the message names its container, the image, and where both are set",
+        "the image, and in this namespace a Secret for its registry that the pod names",
     ),
     "ImagePullBackOff": (
-        "an image cannot be pulled: the engine's, or for a profile the operator's",
-        "`spec.engine.image` and its pull secret in `spec.podTemplate`; or in this namespace a Secret of the chart's `imagePullSecrets`",
+        "an image cannot be pulled; the message names its container, the image, and where both are set",
+        "the image, and in this namespace a Secret for its registry that the pod names",
     ),
     "CrashLoopBackOff": ("the engine ends again and again", "`kubectl logs POD --previous`"),
     "CreateContainerError": (

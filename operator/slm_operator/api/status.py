@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 from slm_core.measurements import SharingMode
 
-from slm_operator.api.base import ATOMIC, Name, NameReference, Part, map_by
+from slm_operator.api.base import ATOMIC, Name, NameReference, Part, RawObject, map_by
 from slm_operator.api.names import Choice
 from slm_operator.api.slo import Figures
 
@@ -187,6 +187,17 @@ class RoutingStatus(Part):
     """Name of the HTTPRoute. Whether its Gateway takes it stands in its own status."""
 
 
+class DefaultsStatus(Part):
+    """The operator's defaults that a deployment was made with, and keeps."""
+
+    values: RawObject
+    """As in config.defaults of the operator's chart, whatever stands there now."""
+    made_of: Annotated[str, Field(max_length=64)]
+    """Digest of model, engine, accelerator and podTemplate for which they were taken: with others, those of now are."""
+    upgrade: Annotated[str, Field(max_length=253)] | None = None
+    """Value of the annotation slm-operator.io/upgrade that was last honoured. Another one now: those of now are taken."""
+
+
 class SLMDeploymentStatus(Part):
     """The observed state, and the reasons for it."""
 
@@ -216,5 +227,7 @@ class SLMDeploymentStatus(Part):
     """Label selector of the pods, for autoscalers."""
     url: str | None = None
     """Address of the engines inside the cluster."""
+    defaults: DefaultsStatus | None = None
+    """The operator's defaults that it was made with, and keeps."""
     routing: RoutingStatus | None = None
     """Objects that spec.routing made."""

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _top(commands)
     _history(commands)
     _rollback(commands)
+    _upgrade(commands)
     _profile(commands)
     _check(commands)
     _support(commands)
@@ -163,6 +164,19 @@ def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     rollback.add_argument("--dry-run", action="store_true", help="say what would be set, and set nothing")
     cluster(rollback)
+
+
+def _upgrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    upgrade = commands.add_parser(
+        "upgrade",
+        help="have a deployment take the operator's defaults of now",
+        description="A deployment keeps the engine image and the other defaults of the operator that it was made with. This has "
+        "it take those of now: another image is measured first, and its engines are replaced as after a change of spec. "
+        "`check` lists who has older ones.",
+    )
+    upgrade.add_argument("name", metavar="NAME", help="an SLMDeployment")
+    upgrade.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+    cluster(upgrade)
 
 
 def _profile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

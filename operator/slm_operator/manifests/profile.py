@@ -21,11 +21,13 @@ from slm_operator.api.parts import MeasuredModel
 from slm_operator.api.profile import MUTABLE, GpuSpec, SLMProfileSpec
 from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
+from slm_operator.manifests.defaulted import in_pod
 from slm_operator.manifests.metadata import Manifest, job_name, label_value, owner
 from slm_operator.manifests.model import model_source
 from slm_operator.manifests.node_affinity import required
 from slm_operator.manifests.overlay import merge
 from slm_operator.manifests.profile_key import profile_key
+from slm_operator.manifests.pulling import pulled_with
 from slm_operator.manifests.question import searched
 from slm_operator.manifests.resources import engine_resources, largest_pack, pack_resources
 from slm_operator.manifests.runtime_copy import RUNTIME, RUNTIME_MOUNT, runtime_container, runtime_volume
@@ -36,6 +38,7 @@ from slm_operator.watch.records import Key
 
 if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.settings import Profiling, Settings
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 DEADLINE_SLACK_SECONDS = 1800
@@ -153,8 +156,8 @@ def deadline_seconds(spec: SLMProfileSpec) -> int:
     return int(spec.search.max_gpu_minutes * 60) + DEADLINE_SLACK_SECONDS
 
 
-def profile_job(record: ProfileRecord, spec: SLMProfileSpec, image: str, where: Where, priority: str = "") -> Manifest:
-    """The Job that measures a profile on one whole GPU. `image` has the runtime, `priority` names a PriorityClass.
+def profile_job(record: ProfileRecord, spec: SLMProfileSpec, settings: Settings, where: Where) -> Manifest:
+    """The Job that measures a profile on one whole GPU, with the settings of the day.
 
     NB: a Job's own deadline would count the time that its pod waits for a GPU; the pod's counts from the kubelet on.
     """
@@ -183,13 +186,14 @@ def profile_job(record: ProfileRecord, spec: SLMProfileSpec, image: str, where: 
         },
         "spec": {
             "backoffLimit": 0,  # a second try costs GPU time: the operator decides, not the Job controller
-            "template": _with_priority(_pod_template(spec, labels, image, key.name, where), priority),
+            "template": _of_settings(_pod_template(spec, labels, settings, key.name, where), settings.profiling),
         },
     }
 
 
-def _with_priority(template: dict[str, Any], priority: str) -> dict[str, Any]:
+def _of_settings(template: dict[str, Any], profiling: Profiling) -> dict[str, Any]:
     """The administrator's class, whatever a podTemplate names: or replicas could not rely on pre-empting profiles."""
+    template, priority = pulled_with(template, profiling.image_pull_secrets), profiling.priority_class_name
     if not priority:
         return template
     kept = {name: value for name, value in template["spec"].items() if name not in _PRIORITY}
@@ -197,7 +201,7 @@ def _with_priority(template: dict[str, Any], priority: str) -> dict[str, Any]:
 
 
 def _pod_template(
-    spec: SLMProfileSpec, labels: dict[str, str], runtime_image: str, name: str, where: Where
+    spec: SLMProfileSpec, labels: dict[str, str], settings: Settings, name: str, where: Where
 ) -> dict[str, Any]:
     volumes, mounts = engines.volumes(spec.model, spec.workload)
     template: dict[str, Any] = {
@@ -211,7 +215,7 @@ def _pod_template(
             "securityContext": engines.pod_security(),
             "nodeSelector": nodes_allowed(spec.gpu.node_selector, spec.gpu.product, where.opt_in_label),
             "tolerations": [toleration.given() for toleration in spec.gpu.tolerations],
-            "initContainers": [runtime_container(runtime_image)],
+            "initContainers": [runtime_container(settings.profiling.image)],
             "containers": [
                 {
                     "name": engines.CONTAINER,
@@ -230,7 +234,7 @@ def _pod_template(
     if wishes:
         node_affinity = {"preferredDuringSchedulingIgnoredDuringExecution": wishes}
         template["spec"]["affinity"] = {"nodeAffinity": node_affinity}
-    merged: dict[str, Any] = merge(template, spec.pod_template or {})
+    merged: dict[str, Any] = merge(in_pod(template, settings.defaults), spec.pod_template or {})
     elsewhere = [{"key": _HOSTNAME, "operator": "NotIn", "values": list(where.excluded)}] if where.excluded else []
     merged["spec"] = required(merged["spec"], [(*term, *elsewhere) for term in ONLY_WHOLE])
     measuring = next(one for one in merged["spec"]["containers"] if one["name"] == engines.CONTAINER)
@@ -252,7 +256,7 @@ def profile_args(spec: SLMProfileSpec, name: str, where: Where) -> list[str]:
     """Arguments of `slm_runtime profile`, the same command that a person runs without Kubernetes."""
     source = model_source(spec.model)
     args = ["profile", "--model", source.path, "--model-uri", spec.model.uri, "--served-model-name", name]
-    args += ["--image", spec.engine.image, *_workload_args(spec), *_search_args(spec)]
+    args += ["--image", spec.engine.image or "", *_workload_args(spec), *_search_args(spec)]
     if spec.model.revision is not None:
         args += ["--model-revision", spec.model.revision]
     args += _device_args(spec, where)

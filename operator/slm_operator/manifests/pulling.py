@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slm_operator.manifests.metadata import Manifest
-
 
 def pulled_with(template: dict[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
     """A pod's template that names these secrets too, after those of the podTemplate."""
     given = template["spec"].get("imagePullSecrets", [])
     more = [{"name": name} for name in secrets if {"name": name} not in given]
     return template | {"spec": template["spec"] | {"imagePullSecrets": [*given, *more]}} if more else template
-
-
-def job_pulled_with(job: Manifest, secrets: Iterable[str]) -> Manifest:
-    """A Job whose pod names them."""
-    return job | {"spec": job["spec"] | {"template": pulled_with(job["spec"]["template"], secrets)}}

@@ -17,6 +17,7 @@ from slm_core.units import GIB
 from slm_operator.api import names
 from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
+from slm_operator.manifests.defaulted import in_pod
 from slm_operator.manifests.metadata import Manifest, labels, of_deployment, selector_labels, serves_value
 from slm_operator.manifests.node_affinity import required
 from slm_operator.manifests.overlay import merge
@@ -130,6 +131,8 @@ def pod_template(
         }
         | own,
     }
+    if deployment.defaults is not None:
+        template = in_pod(template, deployment.defaults.values)
     merged: dict[str, Any] = merge(template, spec.pod_template or {})
     if means is not None and packed:
         merged = pulled_with(with_pack_resources(merged, spec, serving), means.pull_secrets)

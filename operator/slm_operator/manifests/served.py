@@ -67,6 +67,8 @@ class Served(Part):
     tolerations: list[dict[str, JsonValue]] = Field(default=[])
     """Of the pods, those of the user's own template among them."""
     shared_tenancy: bool = False
+    defaults: dict[str, JsonValue] | None = None
+    """The operator's defaults that they were made with, as in `status.defaults`. None: by an earlier version, with none."""
     pack: ServedPack | None = None
     """Where one pod runs all engines of a GPU. None: each has a pod of its own."""
 

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 from slm_core.engines.registry import engine_of
 
+from slm_operator.manifests.engine import CONTAINER
+from slm_operator.manifests.overlay import ROUTER_CONTAINER, RUNTIME_CONTAINER
+from slm_operator.watch.records import NO_IMAGE
+
 if TYPE_CHECKING:
     from slm_operator.api.parts import EngineSpec
     from slm_operator.watch.records import Cause, PodRecord
@@ -21,6 +25,16 @@ _NEEDS_PYTHON = (
     "a pack's supervisor needs python3 (3.11 or newer) with aiohttp in spec.engine.image, as the engine's own image has them, and a driver "
     "that is new enough for it; spec.sharing.partitioning: NodeSlices needs no Python"
 )
+
+
+_PULLED = "a Secret for its registry must be in this namespace, and named in"
+_OF_IMAGES = {
+    CONTAINER: f"check spec.engine.image, or config.defaults.engineImage of the operator; {_PULLED} spec.podTemplate or "
+    "config.defaults.imagePullSecrets",
+    RUNTIME_CONTAINER: f"it is the operator's own image: {_PULLED} imagePullSecrets of its chart",
+    ROUTER_CONTAINER: f"check config.packs.routerImage of the operator; {_PULLED} config.defaults.imagePullSecrets",
+}
+_OF_A_TEMPLATE = f"spec.podTemplate brings this container: check its image; {_PULLED} spec.podTemplate"
 
 
 def remedy(pod: PodRecord, engine: EngineSpec | None) -> str | None:
@@ -37,6 +51,8 @@ def remedy(pod: PodRecord, engine: EngineSpec | None) -> str | None:
 def _of(cause: Cause, engine: EngineSpec | None) -> str | None:
     if cause.remedy:
         return cause.remedy
+    if cause.reason in NO_IMAGE:
+        return _OF_IMAGES.get(cause.container, _OF_A_TEMPLATE)
     if cause.reason == "OOMKilled":
         return "raise its memory in spec.podTemplate (resources of container engine)"
     if cause.reason == "CreateContainerConfigError":

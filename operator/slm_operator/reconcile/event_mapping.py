@@ -134,7 +134,7 @@ def _meta(change: Change[Any]) -> Meta:
 
 def _shape(record: DeploymentRecord | None) -> tuple[object, ...] | None:
     """What others see of a deployment: not its status."""
-    return None if record is None else (record.meta.uid, record.meta.generation, record.meta.deleting)
+    return None if record is None else (record.meta.uid, record.meta.generation, record.meta.deleting, record.upgrade)
 
 
 def _asks(record: DeploymentRecord | None) -> tuple[object, ...] | None:
@@ -142,7 +142,7 @@ def _asks(record: DeploymentRecord | None) -> tuple[object, ...] | None:
     if record is None:
         return None
     spec = record.spec.model_copy(update={"replicas": None, "routing": None}) if record.spec is not None else None
-    return (record.meta.uid, record.meta.deleting, spec)
+    return (record.meta.uid, record.meta.deleting, spec, record.upgrade)
 
 
 def _occupancy(record: PodRecord | None) -> tuple[object, ...] | None:

@@ -20,6 +20,7 @@ from slm_operator.manifests.profile import profile_name
 from slm_operator.manifests.served import read_served
 from slm_operator.partitioning.base import ANYBODY, class_of_label
 from slm_operator.partitioning.config_manager import against_mps
+from slm_operator.planning.deployment.kept import resolved
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
 from slm_operator.planning.fleet.demand import may_run_in_packs
 from slm_operator.planning.profile.resting import newest
@@ -84,16 +85,19 @@ class Gatherer:
     _demands: dict[Key, tuple[tuple[object, ...], Demand | None]] = field(default_factory=dict, init=False)
     _advice: dict[Key, tuple[tuple[object, ...], Advised]] = field(default_factory=dict, init=False)
     """In order of use."""
+    _resolved: dict[Key, tuple[DeploymentRecord, str | None, DeploymentRecord]] = field(
+        default_factory=dict, init=False
+    )
     _turns: Turns = field(init=False)
     users: Users = field(init=False)
 
     def __post_init__(self) -> None:
         self._turns = Turns(self._job)
-        self.users = Users(caches=self.caches, keys=self.keys, profile_of=self.profile_of)
+        self.users = Users(caches=self.caches, keys=self.keys, profile_of=self.profile_of, resolved=self.resolved)
 
     def deployment(self, record: DeploymentRecord) -> DeploymentView:
         """The view of an SLMDeployment."""
-        key = record.meta.key
+        record, key = self.resolved(record), record.meta.key
         workload, pods = self.replicas(record)
         profile = self.profile_of(record)
         return DeploymentView(
@@ -109,6 +113,18 @@ class Gatherer:
             slo_verdict=self.verdicts.get(key),
             refusal=self.refusals.get(WorkKey("deployment", key)),
         )
+
+    def resolved(self, record: DeploymentRecord) -> DeploymentRecord:
+        """A deployment with the defaults that it has, in its spec too: each record of the watch once."""
+        if record.defaults is not None:
+            return record
+        workload = self._workload(record)
+        served = workload.served if workload is not None else None
+        known = self._resolved.get(record.meta.key)
+        if known is None or known[0] is not record or known[1] != served:
+            found = resolved(record, workload, self.settings.defaults)
+            known = self._resolved[record.meta.key] = (record, served, found)
+        return known[2]
 
     def _cordoned(self, pods: Iterable[PodRecord]) -> frozenset[str]:
         nodes = (self.caches.nodes.get(Key("", pod.node)) for pod in pods if pod.node is not None)
@@ -172,6 +188,7 @@ class Gatherer:
 
     def demand(self, record: DeploymentRecord) -> Demand | None:
         """What a deployment wants, computed again only when it or its profile changed."""
+        record = self.resolved(record)
         profile, workload = self.profile_of(record), self._workload(record)
         served = workload.served if workload is not None else None
         depends_on = (record.meta.deleting, served, self.against_mps(record), *_versions(record, profile))
@@ -182,6 +199,7 @@ class Gatherer:
 
     def advice(self, record: DeploymentRecord) -> Advised:
         """The advice for a deployment as it and its profile stand: one object for all who ask, while it is remembered."""
+        record = self.resolved(record)
         profile = self.profile_of(record)
         # NB: by its value: a profile that is extended is written every few seconds, and a thousand may rest on it.
         document = profile.measurements if profile is not None else None
@@ -243,7 +261,7 @@ class Gatherer:
         """The profile that its spec names, else the one with its key: measured in its namespace, else in a library, else not yet."""
         if record.spec is None:
             return None
-        namespace, key = record.meta.key.namespace, self.keys.of(record)
+        namespace, key = record.meta.key.namespace, self.keys.of(self.resolved(record))
         if record.spec.profiling.profile_name is not None:
             return self.caches.profiles.get(Key(namespace, record.spec.profiling.profile_name))
         own = self._newest(namespace, key)
@@ -278,6 +296,7 @@ class Gatherer:
         """A deployment is gone."""
         self._demands.pop(key, None)
         self._advice.pop(key, None)
+        self._resolved.pop(key, None)
         self.assignments.pop(key, None)
         self.verdicts.pop(key, None)
         self.serving.pop(key, None)
@@ -320,7 +339,7 @@ def _versions(record: DeploymentRecord, profile: ProfileRecord | None) -> tuple[
     NB: whoever applies the number that is there owns it from then on, and generation stays: so does the spec as it is read.
     """
     version = (profile.meta.uid, profile.meta.resource_version) if profile is not None else None
-    return record.meta.uid, record.meta.generation, record.own_replicas, version
+    return record.meta.uid, record.meta.generation, record.own_replicas, record.defaults, version
 
 
 def _read_served(workload: WorkloadRecord | None) -> Served | None:

@@ -13,12 +13,14 @@ from slm_operator.manifests.metadata import label_value
 from slm_operator.manifests.profile import profile_spec
 from slm_operator.manifests.profile_key import profile_key
 from slm_operator.manifests.question import question_of
+from slm_operator.planning.deployment.kept import kept_defaults, resolved
 from slm_operator.watch.cache import Cache
 from slm_operator.watch.watch_list import OURS, Caches
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
+    from slm_operator.defaults import Defaults
     from slm_operator.manifests.question import Question
     from slm_operator.settings import Settings
     from slm_operator.watch.records import DeploymentRecord, NodeRecord, ProfileRecord
@@ -42,6 +44,7 @@ class _Asked:
     """What a deployment needs to have measured: computed once a generation, for it takes a validation."""
 
     generation: int
+    defaults: tuple[object, ...]
     key: str
     question: Question
 
@@ -49,7 +52,8 @@ class _Asked:
 class ProfileKeys:
     """Profile key of each deployment and profile, and what each deployment asks of its profile."""
 
-    def __init__(self) -> None:
+    def __init__(self, defaults: Defaults) -> None:
+        self._defaults = defaults
         self._asked: dict[str, _Asked] = {}
 
     def of(self, record: DeploymentRecord) -> str | None:
@@ -67,13 +71,21 @@ class ProfileKeys:
         self._asked.pop(uid, None)
 
     def _known(self, record: DeploymentRecord) -> _Asked | None:
+        """NB: a record of the watch has no defaults, and is found by those that its status names, or by those of now."""
         if record.spec is None:
             return None
+        generation, defaults = record.meta.generation, self._of_a_measurement(record)
         known = self._asked.get(record.meta.uid)
-        if known is None or known.generation != record.meta.generation:
-            key, question = profile_key(profile_spec(record.spec)), question_of(record.spec)
-            known = self._asked[record.meta.uid] = _Asked(record.meta.generation, key, question)
+        if known is None or (known.generation, known.defaults) != (generation, defaults):
+            spec = resolved(record, None, self._defaults).spec
+            assert spec is not None
+            asked = _Asked(generation, defaults, profile_key(profile_spec(spec)), question_of(spec))
+            known = self._asked[record.meta.uid] = asked
         return known
+
+    def _of_a_measurement(self, record: DeploymentRecord) -> tuple[object, ...]:
+        kept = record.defaults or kept_defaults(record, None, self._defaults)
+        return kept.values.engine_image, kept.values.resources
 
 
 def key_of(record: ProfileRecord) -> str | None:

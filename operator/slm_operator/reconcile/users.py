@@ -29,6 +29,8 @@ class Users:
     caches: Caches
     keys: ProfileKeys
     profile_of: Callable[[DeploymentRecord], ProfileRecord | None]
+    resolved: Callable[[DeploymentRecord], DeploymentRecord]
+    """A deployment with the defaults that it has."""
 
     def any(self, profile: ProfileRecord) -> bool:
         """Whether any deployment rests on it. NB: it stops at the first: of an imported one a thousand may make use."""
@@ -75,7 +77,7 @@ class Users:
         found = self.profile_of(record)
         if named_profile(record) is not None or found is None:
             return False
-        return found.meta.uid == profile.meta.uid or _follows(profile, found, record)
+        return found.meta.uid == profile.meta.uid or _follows(profile, found, self.resolved(record))
 
 
 def _follows(profile: ProfileRecord, measured: ProfileRecord, record: DeploymentRecord) -> bool:

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from slm_core.codec import DocumentError, parse_document
+from slm_core.engines.registry import ENGINES, UNNAMED_IMAGE
 
 from slm_operator.api import names
 from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.api.profile import SLMProfileSpec
+from slm_operator.defaults import made_of
 from slm_operator.watch.applied import own_replicas
 from slm_operator.watch.projection import Raw, annotation, cut, meta_of
 from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from slm_core.measurements import MeasurementDocument
 
 S = TypeVar("S", bound=BaseModel)
@@ -38,12 +42,21 @@ def deployment(raw: Raw) -> DeploymentRecord:
         del body["replicas"]
     spec, broken = _spec(SLMDeploymentSpec, body)
     return DeploymentRecord(
-        meta=meta_of(raw), spec=spec, broken=broken, own_replicas=own, status=raw.get("status") or {}
+        meta=meta_of(raw),
+        spec=spec,
+        broken=broken,
+        own_replicas=own,
+        made_of=made_of(spec) if spec is not None else "",
+        upgrade=annotation(raw, names.UPGRADE_ANNOTATION),
+        status=raw.get("status") or {},
     )
 
 
-def profile(raw: Raw) -> ProfileRecord:
-    """An SLMProfile, its measurements parsed: imported ones from spec, measured ones from status."""
+def profile(raw: Raw, default_image: str = ENGINES[0].image) -> ProfileRecord:
+    """An SLMProfile, its measurements parsed: imported ones from spec, measured ones from status.
+
+    `default_image`: of the engine of one whose spec names none, until something of it is measured.
+    """
     body, status = dict(raw.get("spec") or {}), raw.get("status") or {}
     imported = body.pop("measurements", None)
     spec, broken = _spec(SLMProfileSpec, body)
@@ -57,6 +70,8 @@ def profile(raw: Raw) -> ProfileRecord:
     if spec is not None and imported is not None and measurements is not None:
         spec = spec.model_copy(update={"measurements": measurements})
     partial, _ = _document("status.partial", status.get("partial"))
+    if spec is not None:
+        spec = _with_image(spec, (measurements, partial), default_image)
     read = {"partial": partial} | (
         {} if imported is not None or measurements is None else {"measurements": measurements}
     )
@@ -71,6 +86,17 @@ def profile(raw: Raw) -> ProfileRecord:
         created=str(raw["metadata"].get("creationTimestamp") or ""),
         retry=annotation(raw, names.RETRY_ANNOTATION),
     )
+
+
+def _with_image(
+    spec: SLMProfileSpec, measured: Iterable[MeasurementDocument | None], default_image: str
+) -> SLMProfileSpec:
+    """NB: what was measured says of which image, and is found by that, whatever engines have by default on another day."""
+    if spec.engine.image is not None:
+        return spec
+    found = (one.engine.image or UNNAMED_IMAGE for one in measured if one is not None)
+    image = next(found, default_image)
+    return spec.model_copy(update={"engine": spec.engine.model_copy(update={"image": image})})
 
 
 def _spec(kind: type[S], body: Raw) -> tuple[S | None, str | None]:

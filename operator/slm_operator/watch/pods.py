@@ -28,10 +28,10 @@ from slm_operator.watch.projection import (
     running_since,
     waiting,
 )
-from slm_operator.watch.records import PodRecord
+from slm_operator.watch.records import STARTING, PodRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from slm_operator.watch.records import Cause
 
@@ -67,7 +67,7 @@ def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
         ready=ready is not None and ready.get("status") == "True",
         gpu_requests=requests,
         priority=spec.get("priority") or 0,
-        waiting=first(waiting(one) for one in (*inits, *mains)),
+        waiting=_waiting((*inits, *mains)),
         terminated=first((*map(_ended, mains), *map(_failed, inits))),
         restarts=sum(one.get("restartCount") or 0 for one in mains),
         unscheduled_because=(
@@ -95,6 +95,17 @@ def _batch_size(spec: Raw) -> int | None:
         if said and len(said[-1]) <= MOST_DIGITS and said[-1].isascii() and said[-1].isdigit():
             return int(said[-1]) or None
     return None
+
+
+def _waiting(statuses: Iterable[Raw]) -> Cause | None:
+    """NB: kubelets pull images side by side, so beside the container that has none others are only starting."""
+    named = ((one, waiting(one)) for one in statuses)
+    found = [
+        cause._replace(container=cut(str(one.get("name") or "")), image=cut(str(one.get("image") or "")))
+        for one, cause in named
+        if cause is not None
+    ]
+    return next((cause for cause in found if cause.reason not in STARTING), first(found))
 
 
 def _disruption(status: Raw) -> Cause | None:

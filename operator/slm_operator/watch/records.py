@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from slm_operator.api.deployment import SLMDeploymentSpec
     from slm_operator.api.profile import SLMProfileSpec
+    from slm_operator.defaults import Kept
     from slm_operator.partitioning.config_manager import ConfigManager
 
 
@@ -41,14 +42,21 @@ class Cause(NamedTuple):
     """Of a container that ended."""
     remedy: str = ""
     """What helps, where whoever said it knows."""
+    container: str = ""
+    """Of one that waits, its name."""
+    image: str = ""
+    """And its image."""
 
     def __str__(self) -> str:
+        where = f"container {self.container} ({self.image}): " if self.container else ""
         ended = "" if self.exit_code is None else f" (exit code {self.exit_code})"
-        return f"{self.reason}{ended}: {self.message}" if self.message else f"{self.reason}{ended}"
+        return f"{where}{self.reason}{ended}" + (f": {self.message}" if self.message else "")
 
 
 STARTING = frozenset({"PodInitializing", "ContainerCreating"})
 """Reasons for which a container waits because its pod is only just starting."""
+NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"})
+"""Reasons for which it waits because its image does not come. Source: Kubernetes, pkg/kubelet/images/types.go."""
 
 
 class Owner(NamedTuple):
@@ -99,6 +107,12 @@ class DeploymentRecord:
     broken: str | None = None
     own_replicas: int | None = None
     """What the operator last applied to spec.replicas, while nobody else owns the field."""
+    made_of: str = ""
+    """Digest of what of spec its pods are made of."""
+    upgrade: str | None = None
+    """Value of a person's annotation that asks for the operator's defaults of now."""
+    defaults: Kept | None = None
+    """Those that it keeps, which are in `spec` then. None: as the watch shows it, not resolved yet."""
     status: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -161,7 +175,7 @@ class PodRecord:
     gpu_requests: Mapping[str, int] = field(default_factory=dict)
     priority: int = 0
     waiting: Cause | None = None
-    """Why the first container waits that does: ImagePullBackOff, CrashLoopBackOff ..."""
+    """Why a container waits: ImagePullBackOff, CrashLoopBackOff ... Of several the first that is not only starting."""
     terminated: Cause | None = None
     """Why the first container ended that did."""
     restarts: int = 0

@@ -7,6 +7,7 @@ they arrive when they do not.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
@@ -84,6 +85,7 @@ def watched_kinds(caches: Caches, settings: Settings) -> tuple[Watched, ...]:
     of_deployment, of_profile = names.DEPLOYMENT_LABEL, names.PROFILE_LABEL
     plugin = settings.device_plugin
     daemons = projection.daemons_of(plugin.namespace)
+    profile = partial(custom_resources.profile, default_image=settings.defaults.engine_image)
 
     def ledger(kind: str) -> Filled[OwnedRecord]:
         return Filled(caches.owned[kind], owned)
@@ -99,7 +101,7 @@ def watched_kinds(caches: Caches, settings: Settings) -> tuple[Watched, ...]:
             api_version=names.API_VERSION,
             kind=names.PROFILE_KIND,
             plural="slmprofiles",
-            fills=(ledger(names.PROFILE_KIND), Filled(caches.profiles, custom_resources.profile)),
+            fills=(ledger(names.PROFILE_KIND), Filled(caches.profiles, profile)),
         ),
         Watched(
             api_version="v1",

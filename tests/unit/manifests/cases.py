@@ -8,7 +8,6 @@ from typing import Any
 from slm_core.engines.registry import default
 from slm_core.measurements import SharingMode
 from slm_operator.api import names
-from slm_operator.api.profile import SLMProfileSpec
 from slm_operator.digest import digest
 from slm_operator.manifests.profile import Preference, Where, profile_job
 from slm_operator.manifests.replicas import (
@@ -24,6 +23,7 @@ from slm_operator.manifests.routing import http_route, inference_pool
 from slm_operator.manifests.served import PackMeans
 from slm_operator.partitioning.base import SliceClass
 from slm_operator.partitioning.plugin_config import config_key, plugin_config
+from slm_operator.settings import Profiling, Settings
 from slm_operator.watch.records import ProfileRecord
 
 from tests import builders as build
@@ -190,7 +190,7 @@ def _routing() -> list[dict[str, Any]]:
 
 
 def _profile_job() -> dict[str, Any]:
-    spec = SLMProfileSpec.model_validate(
+    spec = build.profile_spec(
         {
             "model": {"uri": "pvc://models/opt-1.3b", "revision": "abc", "remoteCode": "Trusted"},
             "gpu": {"product": "NVIDIA-H100-80GB-HBM3"},
@@ -204,4 +204,5 @@ def _profile_job() -> dict[str, Any]:
     )
     record = ProfileRecord(meta=build.meta("opt-1-3b-12345678", uid="uid-profile"), spec=spec)
     free = (Preference(weight=100, hostnames=("gpu-1", "gpu-3")), Preference(weight=50, hostnames=("gpu-2",)))
-    return profile_job(record, spec, "slm-operator:0.1.0", Where(opt_in_label=names.OPT_IN_LABEL, preferred=free))
+    where = Where(opt_in_label=names.OPT_IN_LABEL, preferred=free)
+    return profile_job(record, spec, Settings(profiling=Profiling(image="slm-operator:0.1.0")), where)

@@ -81,10 +81,10 @@ def test_a_profile_has_no_field_that_measuring_ignores() -> None:
 
 def test_a_rate_is_handed_to_who_measures_it() -> None:
     spec = {"model": MODEL, "workload": {"requestsPerSecondPerGpu": 3.5}}
-    args = profile_args(SLMProfileSpec.model_validate(spec), "p", HERE)
+    args = profile_args(build.profile_spec(spec), "p", HERE)
     assert args[args.index("--requests-per-second") + 1] == "3.5"
     assert "--concurrency" not in args
-    assert "--requests-per-second" not in profile_args(SLMProfileSpec.model_validate({"model": MODEL}), "p", HERE)
+    assert "--requests-per-second" not in profile_args(build.profile_spec({}), "p", HERE)
 
 
 INHERITED: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {

@@ -23,7 +23,7 @@ HERE = Where(opt_in_label="slm-operator.io/managed")
 def container(**spec: Any) -> dict[str, Any]:
     read = SLMProfileSpec.model_validate({"model": MODEL} | spec)
     record = ProfileRecord(meta=build.meta("opt-0123"), spec=read)
-    job = profile_job(record, read, "slm-operator:test", HERE)
+    job = profile_job(record, read, build.SETTINGS, HERE)
     (found,) = job["spec"]["template"]["spec"]["containers"]
     return dict(found)
 

@@ -99,6 +99,12 @@ FAILED = {
     "message": "/models/opt does not exist",
     "remedy": "check spec.model.uri",
 }
+
+
+def unpullable(container: str, image: str) -> Cause:
+    return Cause("ImagePullBackOff", "401", container=container, image=image)
+
+
 STORIES = {
     "queued": (view(turn=Turn(running=2, has_come=False)), "Pending", "Queued", "profiling.concurrent"),
     "queued behind others": (view(turn=Turn(running=1, has_come=False)), "Pending", "Queued", "others come first"),
@@ -122,10 +128,22 @@ STORIES = {
         "team.chat",
     ),
     "image missing": (
-        view(job=JOB, pod=replace(POD, phase="Pending", waiting=Cause("ImagePullBackOff", "no such image"))),
+        view(job=JOB, pod=replace(POD, phase="Pending", waiting=unpullable("engine", "vllm:9"))),
         "Pending",
         "ImagePullBackOff",
-        "spec.engine.image",
+        "container engine (vllm:9): ImagePullBackOff: 401. check spec.engine.image",
+    ),
+    "the operator's image missing": (
+        view(job=JOB, pod=replace(POD, phase="Pending", waiting=unpullable("runtime", "slm-operator:9"))),
+        "Pending",
+        "ImagePullBackOff",
+        "container runtime (slm-operator:9): ImagePullBackOff: 401. it is the operator's own image",
+    ),
+    "an image of a template missing": (
+        view(job=JOB, pod=replace(POD, phase="Pending", waiting=unpullable("logs", "logs:9"))),
+        "Pending",
+        "ImagePullBackOff",
+        "spec.podTemplate brings this container",
     ),
     "model missing": (view(job=ENDED, pod=POD, log=log(FAILED)), "Failed", "ModelMissing", "check spec.model.uri"),
     "for nobody but the paused": (view(paused=True), "Pending", "Paused", "nothing is measured"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from slm_operator.api.profile import GpuSpec, SearchSpec, SLMProfileSpec
+from slm_operator.api.profile import GpuSpec, SearchSpec
 from slm_operator.manifests.profile import profile_args
 from slm_operator.planning.actions import Apply, WriteStatus
 from slm_operator.planning.profile.gpu import gpu_wait, preferences
@@ -102,7 +102,7 @@ def device_words(*nodes: NodeRecord, device: str = "Gpu") -> list[str]:
         update={"profiling": build.SETTINGS.profiling.model_copy(update={"device": device})}
     )
     where = place(asked(*nodes), H100, settings)
-    spec = SLMProfileSpec.model_validate({"model": {"uri": "hf://org/opt"}})
+    spec = build.profile_spec({"model": {"uri": "hf://org/opt"}})
     words = profile_args(spec, "opt", where)
     flags = ("--device", "--gpu-memory-bytes")
     return [words[words.index(flag) + 1] if flag in words else "-" for flag in flags]

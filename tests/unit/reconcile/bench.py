@@ -131,7 +131,7 @@ class Bench:
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
-        self.keys = ProfileKeys()
+        self.keys = ProfileKeys(Settings().defaults)
         self.caches = caches_for_planning(self.keys, Settings())
         caches: dict[str, Any] = {
             names.DEPLOYMENT_KIND: self.caches.deployments,

@@ -23,7 +23,7 @@ class Watching:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
-        self.keys = ProfileKeys()
+        self.keys = ProfileKeys(self.settings.defaults)
         self.caches = caches_for_planning(self.keys, self.settings)
         self.woken: list[str] = []
         self.world = World(watched_kinds(self.caches, self.settings), self.changed)

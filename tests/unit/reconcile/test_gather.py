@@ -13,6 +13,7 @@ from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.deployment.rollout import served_by
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.fleet.product import Binding
+from slm_operator.planning.views import DeploymentView
 from slm_operator.reconcile.gather import ADVICE_KEPT, Gatherer
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import WorkKey
@@ -40,7 +41,7 @@ KEY = PROFILE.meta.key
 
 def gatherer(**records: Any) -> Gatherer:
     """Over caches that hold these records: `pods=[...]`."""
-    keys = ProfileKeys()
+    keys = ProfileKeys(build.SETTINGS.defaults)
     caches = caches_for_planning(keys, build.SETTINGS)
     for kind, some in records.items():
         for record in some:
@@ -333,6 +334,8 @@ def test_what_auto_has_under_mps_already_stays(node: NodeRecord, mode: str) -> N
     advice = advice_of(record, profile)
     assert isinstance(advice, Advice)
     assert record.spec is not None
-    served = served_by(profile.meta.key, record.spec, advice, build.imported(), Binding(None))
+    served = served_by(
+        DeploymentView(deployment=record, profile=profile), record.spec, advice, build.imported(), Binding(None)
+    )
     workload = replace(build.workload(record.meta.key.name, replicas=2, ready=2), served=served.text())
     assert advised_mode(record, daemons=[PLUGIN, MPS_DAEMON], workloads=[workload], nodes=[node]) == mode

@@ -14,7 +14,7 @@ RECORD = build.deployment()
 
 def chosen(**measured_at: str | None) -> str | None:
     """Name of the profile that is taken, of profiles with these names and times; "" is a profile without any."""
-    keys = ProfileKeys()
+    keys = ProfileKeys(build.SETTINGS.defaults)
     caches = caches_for_planning(keys, build.SETTINGS)
     caches.deployments.put(RECORD)
     for name, when in measured_at.items():

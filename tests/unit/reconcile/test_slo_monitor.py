@@ -65,7 +65,7 @@ class Watched:
 
     def __init__(self, *pods: PodRecord, command: Sequence[str] = ()) -> None:
         record = build.deployment(spec={"sharing": {"mode": "Exclusive"}, "engine": {"command": [*command]}})
-        keys = ProfileKeys()
+        keys = ProfileKeys(build.SETTINGS.defaults)
         caches = caches_for_planning(keys, build.SETTINGS)
         profile = build.profile(record, build.imported())
         caches.deployments.put(record)

@@ -37,7 +37,7 @@ def profile(name: str = "opt", namespace: str = "team", *, measured: bool = True
 
 
 def gatherer(*records: DeploymentRecord | ProfileRecord, settings: Settings = build.SETTINGS) -> Gatherer:
-    keys = ProfileKeys()
+    keys = ProfileKeys(build.SETTINGS.defaults)
     caches = caches_for_planning(keys, settings)
     for record in records:
         if isinstance(record, DeploymentRecord):
@@ -56,7 +56,7 @@ def test_a_profile_is_found_whatever_its_name_and_label() -> None:
 def test_a_label_makes_no_profile_of_another_model_ours() -> None:
     other = build.deployment(spec={"model": {"uri": "pvc://models/other"}})
     forged = build.profile(other, measurements=MEASURED)
-    key = ProfileKeys().of(user())
+    key = ProfileKeys(build.SETTINGS.defaults).of(user())
     assert (
         gatherer(replace(forged, meta=replace(forged.meta, labels={names.PROFILE_LABEL: key}))).profile_of(user())
         is None

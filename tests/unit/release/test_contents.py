@@ -108,17 +108,16 @@ def test_a_version_without_a_heading_has_no_section(version: str) -> None:
     assert changelog.section(LOG, version) is None
 
 
-def test_images_are_those_of_manifests_settings_and_engines() -> None:
+def test_images_are_those_of_manifests_and_settings() -> None:
     pod = {"spec": {"containers": [{"image": "reg/slm-operator@sha256:0a"}]}}
-    config = "profiling: {image: reg/slm-operator@sha256:0a, concurrent: 2}\npacks: {routerImage: reg/router:1}\nnamespaces: []"
+    config = "profiling: {image: reg/slm-operator@sha256:0a, concurrent: 2}\npacks: {routerImage: reg/router:1}\ndefaults: {engineImage: reg/engine:1}"
     objects: list[dict[str, Any]] = [
         {"kind": "Deployment", "spec": {"template": pod}},
         {"kind": "ConfigMap", "data": {"config.yaml": config}},
         {"kind": "ConfigMap", "data": {"overview.json": "{}"}},
     ]
     named = files.images(objects)
-    assert named[:2] == ["reg/router:1", "reg/slm-operator@sha256:0a"]
-    assert [name for name in named[2:] if not name.startswith("vllm/vllm-openai:")] == []
+    assert named == ["reg/engine:1", "reg/router:1", "reg/slm-operator@sha256:0a"]
 
 
 def test_provenance_names_base_commit_and_stale_records() -> None:

@@ -155,6 +155,18 @@ def test_pod_record_of(status: dict[str, Any], field: str, text: Any) -> None:
     assert _said(getattr(record, field)) == text
 
 
+def test_the_container_that_has_no_image_is_named() -> None:
+    """Kubelets pull side by side: the engine's container is only starting while a user's has none."""
+    starts = waits("ContainerCreating") | {"name": "engine", "image": "vllm:9"}
+    fails = waits("ErrImagePull", "401") | {"name": "logs", "image": "logs:9"}
+    record = pod(raw_pod("p", status={"containerStatuses": [starts, fails]}))
+    assert record is not None
+    assert str(record.stuck) == "container logs (logs:9): ErrImagePull: 401"
+    waiting = pod(raw_pod("p", status={"containerStatuses": [starts]}))
+    assert waiting is not None
+    assert (waiting.stuck, waiting.waiting) == (None, Cause("ContainerCreating", container="engine", image="vllm:9"))
+
+
 def test_a_cause_is_a_reason_and_a_message_each_for_itself() -> None:
     record = pod(
         raw_pod("p", status={"containerStatuses": [waits("ErrImagePull", "a: b") | {"lastState": ended(137)["state"]}]})

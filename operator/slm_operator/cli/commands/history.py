@@ -5,22 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from rich.console import Group
 from rich.text import Text
 from slm_core.measurements import camel
 from slm_core.units import GIB
 
 from slm_operator.api import names
-from slm_operator.api.deployment import SLMDeploymentSpec
 from slm_operator.cli.cluster import REPLICA_SET, Cluster, ask
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.inputs.files import measured
 from slm_operator.cli.inputs.revisions import Revision, WayBack, revisions, way_back
 from slm_operator.cli.render.for_scripts import print_json
 from slm_operator.cli.render.terminal import bare_table, console
+from slm_operator.defaults import Defaults
 from slm_operator.kube.errors import NotFound
 from slm_operator.manifests.metadata import label_value
+from slm_operator.planning.deployment.kept import resolved
+from slm_operator.watch import custom_resources
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -55,12 +56,9 @@ def run(arguments: Namespace) -> int:
 async def look(cluster: Cluster, name: str) -> History:
     """What the cluster remembers of a deployment. Raises Refused for a spec that cannot be read."""
     raw = await cluster.deployment(name)
-    try:
-        spec = SLMDeploymentSpec.model_validate(raw.get("spec"))
-    except ValidationError:
-        raise Refused(
-            f"SLMDeployment {name} cannot be read by this version: `kubectl slm check` compares them"
-        ) from None
+    spec = resolved(custom_resources.deployment(raw), None, Defaults()).spec
+    if spec is None:
+        raise Refused(f"SLMDeployment {name} cannot be read by this version: `kubectl slm check` compares them")
     selector = f"{names.DEPLOYMENT_LABEL}={label_value(name)}"
     found = revisions(await cluster.client.list(REPLICA_SET, cluster.namespace, selector))
     former = found[1:]

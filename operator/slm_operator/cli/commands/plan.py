@@ -104,4 +104,4 @@ def _found(arguments: Namespace, raw: dict[str, Any], spec: SLMDeploymentSpec) -
         return Found(name=arguments.profile, document=from_manifest(arguments.profile))
     if arguments.namespace is None:
         arguments.namespace = (raw.get("metadata") or {}).get("namespace")
-    return ask(arguments, lambda cluster: profile_of(cluster, spec))
+    return ask(arguments, lambda cluster: profile_of(cluster, raw, spec))

@@ -25,6 +25,7 @@ from slm_operator.cli.inputs.kubectl_yaml import Dumper
 from slm_operator.cli.inputs.manifests import taken
 from slm_operator.cli.inputs.validation import sentence
 from slm_operator.cli.support import private_file
+from slm_operator.defaults import Defaults
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -142,7 +143,8 @@ def _of_document(document: MeasurementDocument) -> dict[str, Any]:
     model, engine, workload = document.model, document.engine, document.workload
     spec: dict[str, Any] = {
         "model": {"uri": model.uri} | ({"revision": model.revision} if model.revision else {}),
-        "engine": {"image": engine.image} if engine.image else {},
+        # NB: of results that name none the image is taken for the one that engines have where nobody says.
+        "engine": {"image": engine.image or Defaults().engine_image},
         "gpu": {"product": document.gpu.product},
         "workload": {
             "inputTokens": max(1, round(workload.input_tokens_mean)),

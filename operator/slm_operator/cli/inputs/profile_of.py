@@ -7,15 +7,16 @@ stand in the operator's settings, which few may read: what could not be looked a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slm_operator.cli.cluster import PROFILE, Cluster
 from slm_operator.cli.errors import Refused
 from slm_operator.cli.preflight.facts import Unseen
-from slm_operator.cli.preflight.installation import may, operators_of, settings_of
+from slm_operator.cli.preflight.installation import may, operator_settings, operators_of, settings_of
 from slm_operator.kube.errors import NotFound
 from slm_operator.manifests.profile import profile_name, profile_spec
 from slm_operator.manifests.profile_key import profile_key
+from slm_operator.planning.deployment.kept import resolved
 from slm_operator.planning.profile.resting import newest
 from slm_operator.watch import custom_resources
 
@@ -41,7 +42,7 @@ class Found:
     """Where it was not looked, and why."""
 
 
-async def profile_of(cluster: Cluster, spec: SLMDeploymentSpec) -> Found:
+async def profile_of(cluster: Cluster, manifest: dict[str, Any], spec: SLMDeploymentSpec) -> Found:
     """Look for it. Raises Refused where every one that was measured cannot be read."""
     named = spec.profiling.profile_name
     if named is not None:
@@ -49,7 +50,21 @@ async def profile_of(cluster: Cluster, spec: SLMDeploymentSpec) -> Found:
             return rested_on([custom_resources.profile(await cluster.profile(named))], named)
         except NotFound:
             return Found(name=named)
+    spec = await _with_defaults(cluster, manifest, spec)
     return await profile_with(cluster, profile_key(profile_spec(spec)), profile_name(spec))
+
+
+async def _with_defaults(cluster: Cluster, manifest: dict[str, Any], spec: SLMDeploymentSpec) -> SLMDeploymentSpec:
+    """The spec with those that an object of its name keeps, else with those of the operator, else of this command."""
+    name = str((manifest.get("metadata") or {}).get("name") or "")
+    try:
+        there = await may(cluster.deployment(name), "get slmdeployments") if name else {}
+    except NotFound:
+        there = {}
+    seen = {} if isinstance(there, Unseen) else there
+    there_too = {"metadata": {"name": name} | seen.get("metadata", {}), "status": seen.get("status") or {}}
+    settings, _ = await operator_settings(cluster)
+    return resolved(custom_resources.deployment(manifest | there_too), None, settings.defaults).spec or spec
 
 
 async def profile_with(cluster: Cluster, key: str, name: str) -> Found:

@@ -81,9 +81,11 @@ class Wish:
     mode: str
     """spec.sharing.mode."""
     image: str = ""
-    """spec.engine.image."""
+    """Of its engine: given, or of the defaults that it keeps."""
     tolerations: tuple[Toleration, ...] = ()
-    """spec.accelerator.tolerations."""
+    """Of its pods: given, and of the defaults that it keeps."""
+    older: tuple[str, ...] = ()
+    """Defaults of the operator that it would have otherwise now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

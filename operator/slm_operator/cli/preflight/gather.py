@@ -9,6 +9,8 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from slm_core.sharing import AUTO
+
 from slm_operator.api import names
 from slm_operator.api.conditions import moment
 from slm_operator.api.crd import KINDS
@@ -20,12 +22,15 @@ from slm_operator.cli.preflight.rights import missing
 from slm_operator.cli.preflight.schema import OPENAPI_PATH, compare
 from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.decoding import decode
+from slm_operator.defaults import read_kept
 from slm_operator.kube.errors import Forbidden, NotFound
 from slm_operator.kube.resources import AUTOSCALER, LEASE, NODE, POD, WORKLOAD
+from slm_operator.planning.deployment.kept import older, resolved
+from slm_operator.planning.fleet.demand import tolerations_given
 from slm_operator.planning.fleet.node.states import node_states
 from slm_operator.planning.fleet.tolerations import tolerations_of
 from slm_operator.planning.views import FleetView
-from slm_operator.watch import projection
+from slm_operator.watch import custom_resources, projection
 from slm_operator.watch.records import ConfigMapRecord, Key, Meta
 
 if TYPE_CHECKING:
@@ -34,7 +39,9 @@ if TYPE_CHECKING:
     from slm_operator.cli.preflight.facts import SchemaSeen
     from slm_operator.cli.preflight.packs import Autoscaler, PackSeen
     from slm_operator.cli.preflight.stack import DaemonSet
+    from slm_operator.defaults import Defaults
     from slm_operator.settings import Settings
+    from slm_operator.watch.records import DeploymentRecord
 
 RENEWAL_SECONDS = 3.5
 """A little longer than the operator takes to renew its Lease."""
@@ -60,7 +67,7 @@ async def gather(cluster: Cluster) -> Facts:
         may(
             config_map(cluster, plugin.namespace, plugin.config_map), f"get configmaps in namespace {plugin.namespace}"
         ),
-        may(_wishes(cluster), "list slmdeployments"),
+        may(_wishes(cluster, settings.defaults), "list slmdeployments"),
         _libraries(cluster, settings.profiles.library_namespaces),
     )
     seen = () if isinstance(pods, Unseen) else pods
@@ -173,17 +180,23 @@ async def _autoscalers(cluster: Cluster) -> tuple[Autoscaler, ...]:
     return autoscalers_in(await cluster.client.list(AUTOSCALER, cluster.namespace))
 
 
-async def _wishes(cluster: Cluster) -> tuple[Wish, ...]:
+async def _wishes(cluster: Cluster, now: Defaults) -> tuple[Wish, ...]:
     try:
         found = await cluster.client.list(DEPLOYMENT)
     except NotFound:
         return ()
-    return tuple(
-        Wish(
-            name=f"{raw['metadata'].get('namespace')}/{raw['metadata']['name']}",
-            mode=str(((raw.get("spec") or {}).get("sharing") or {}).get("mode") or "Auto"),
-            image=str(((raw.get("spec") or {}).get("engine") or {}).get("image") or ""),
-            tolerations=tolerations_of(((raw.get("spec") or {}).get("accelerator") or {}).get("tolerations") or ()),
-        )
-        for raw in found
+    return tuple(_wish(custom_resources.deployment(raw), now) for raw in found)
+
+
+def _wish(record: DeploymentRecord, now: Defaults) -> Wish:
+    """NB: one that the operator has not looked at yet keeps no defaults, and will have those of now."""
+    kept, whole = read_kept(record.status.get("defaults")), resolved(record, None, now)
+    if whole.spec is None:
+        return Wish(name=str(record.meta.key), mode=AUTO)
+    return Wish(
+        name=str(record.meta.key),
+        mode=whole.spec.sharing.mode,
+        image=whole.spec.engine.image or "",
+        tolerations=tolerations_of(tolerations_given(whole.spec, whole.defaults)),
+        older=older(record, kept, now) if kept is not None else (),
     )

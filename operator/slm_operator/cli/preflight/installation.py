@@ -52,6 +52,11 @@ def installed(raw: dict[str, Any]) -> Installed:
     )
 
 
+async def operator_settings(cluster: Cluster) -> tuple[Settings, str]:
+    """The settings of the operator of this cluster, or the defaults and why it is these."""
+    return await settings_of(cluster, await may(operators_of(cluster), "list deployments in all namespaces"))
+
+
 async def settings_of(cluster: Cluster, operators: tuple[Installed, ...] | Unseen) -> tuple[Settings, str]:
     """The operator's settings, or the defaults and why it is these."""
     if isinstance(operators, Unseen) or not operators or operators[0].settings_map is None:

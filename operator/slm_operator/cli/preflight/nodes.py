@@ -25,7 +25,7 @@ from slm_operator.partitioning.node_slices import (
     STRATEGY_LABEL,
     daemon_of,
 )
-from slm_operator.planning.fleet.tolerations import is_for_long, tolerates
+from slm_operator.planning.fleet.tolerations import is_for_long, tolerates, tolerations_of
 from slm_operator.version import dotted, version_of
 
 if TYPE_CHECKING:
@@ -202,8 +202,11 @@ def _taints_for_replicas(node: Node, facts: Facts) -> Answer | None:
     what = ", ".join(sorted(taint.key for taint in strange))
     wishes = () if isinstance(facts.wishes, Unseen) else facts.wishes
     kept = sorted(w.name for w in wishes if not all(tolerates(w.tolerations, taint) for taint in strange))
+    by_default = tolerations_of(one.given() for one in facts.settings.defaults.tolerations)
     if wishes and not kept:
         return ok(f"every SLMDeployment tolerates {what}")
+    if not wishes and all(tolerates(by_default, taint) for taint in strange):
+        return ok(f"replicas tolerate {what} by default")
     who = f" ({some(kept)})" if kept else ""
     return warning(
         f"replicas do not come unless they tolerate {what}{who}",

@@ -52,7 +52,7 @@ def rights(namespace: str, operator: str, plugin: str) -> tuple[Right, ...]:
         Right(
             verb="list", resource="slmdeployments", group=names.GROUP, namespace=namespace, use="watch, top, explain"
         ),
-        Right(verb="patch", resource="slmdeployments", group=names.GROUP, namespace=namespace, use="rollback"),
+        Right(verb="patch", resource="slmdeployments", group=names.GROUP, namespace=namespace, use="rollback, upgrade"),
         Right(verb="create", resource="slmprofiles", group=names.GROUP, namespace=namespace, use="profile import"),
         Right(verb="delete", resource="slmprofiles", group=names.GROUP, namespace=namespace, use="profile prune"),
         Right(verb="list", resource="replicasets", group="apps", namespace=namespace, use="history"),

@@ -117,6 +117,20 @@ def _settings(facts: Facts) -> Answer:
     return ok(f"serves {scope}; the device plugin's ConfigMap is {plugin.namespace}/{plugin.config_map}")
 
 
+def _defaults(facts: Facts) -> Answer | None:
+    """Who runs otherwise than one that is made today: a changed default restarts nobody."""
+    if isinstance(facts.wishes, Unseen) or facts.settings_doubt or not facts.wishes:
+        return None
+    behind = [wish for wish in facts.wishes if wish.older]
+    if not behind:
+        return ok("every SLMDeployment has the operator's defaults of now, or its own")
+    what = some(sorted({name for wish in behind for name in wish.older}))
+    return warning(
+        f"{some(wish.name for wish in behind)} keep former defaults of the operator ({what}): a changed default restarts nothing",
+        f"have one take those of now: kubectl slm upgrade {behind[0].name.partition('/')[2]} -n {behind[0].name.partition('/')[0]}",
+    )
+
+
 def _libraries(facts: Facts) -> Answer | None:
     """Whether profiles are found where the settings have them looked for: nobody else says that they are not."""
     setting, served = "config.profiles.libraryNamespaces", facts.settings.namespaces
@@ -180,6 +194,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("Operator", _operator),
     ("Lease", _lease),
     ("Settings", _settings),
+    ("Defaults", _defaults),
     ("Library", _libraries),
     ("Right to deploy", _may_deploy),
     ("Other rights", _may_more),

@@ -163,7 +163,7 @@ def _known_of(spec: EngineSpec, document: MeasurementDocument) -> tuple[str, tup
     """
     if document.engine.image == spec.image:
         return document.engine.version, document.engine.args
-    return engine_of(spec.command).version_of_image(spec.image), ()
+    return engine_of(spec.command).version_of_image(spec.image or ""), ()
 
 
 def slice_bytes_of(advice: Advice, ledger: Ledger | None) -> int | None:

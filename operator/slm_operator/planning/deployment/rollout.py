@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from slm_operator.planning.fleet.product import Binding
     from slm_operator.planning.views import Assignment, DeploymentView
     from slm_operator.settings import Settings
-    from slm_operator.watch.records import Key
 
 
 def answer_to(view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice, binding: Binding) -> Assignment | None:
@@ -118,7 +117,7 @@ def rollout(
     measured, wanted = view.profile.measurements, wanted_replicas(spec, advice)
     binding, assignment = answer
     serving = serving_of(spec.engine, advice, measured, in_one_pod=is_pack(assignment))
-    made_from = served_by(view.profile.meta.key, spec, advice, measured, binding)
+    made_from = served_by(view, spec, advice, measured, binding)
     served = with_pack(view, spec, serving, made_from, settings)
     fleet = _fleet(served, wanted, settings, surges=_surges(view, spec, wanted, assignment))
     if is_pack(assignment) and wanted:
@@ -164,11 +163,13 @@ def _may_roll(view: DeploymentView, wanted: int, assignment: Assignment | None) 
 
 
 def served_by(
-    profile: Key, spec: SLMDeploymentSpec, advice: Advice, document: MeasurementDocument, binding: Binding
+    view: DeploymentView, spec: SLMDeploymentSpec, advice: Advice, document: MeasurementDocument, binding: Binding
 ) -> Served:
     """What an advice makes of its replicas, as it is kept on their Deployment."""
+    assert view.profile is not None
+    kept = view.deployment.defaults
     return Served(
-        profile=profile.name,
+        profile=view.profile.meta.key.name,
         digest=advice_digest(serving_of(spec.engine, advice, document)),
         source=source_of(advice),
         feasible=advice.feasible,
@@ -177,8 +178,9 @@ def served_by(
         product=binding.product,
         bound=binding.bound or None,
         node_selector=dict(spec.accelerator.node_selector),
-        tolerations=tolerations_given(spec),
+        tolerations=tolerations_given(spec, kept),
         shared_tenancy=spec.sharing.tenancy == "Shared",
+        defaults=kept.given() if kept is not None else None,
     )
 
 

@@ -72,6 +72,7 @@ def deployment_status(
         "sharing": _sharing(view, story),
         "packs": found,
         "packCount": len(found),
+        "defaults": record.defaults.given() if record.defaults is not None else None,
         "routing": routing_status(record, story.actions, settings),
     }
     return status | {name: value for name, value in more.items() if value}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
+    from slm_operator.defaults import Kept
     from slm_operator.manifests.served import Served
     from slm_operator.planning.fleet.product import Binding
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
@@ -69,9 +70,10 @@ def place_served(served: Served) -> Place:
     return served.product, served.node_selector, served.shared_tenancy, way.name
 
 
-def tolerations_given(spec: SLMDeploymentSpec) -> list[dict[str, Any]]:
-    """Those of spec and of the user's own template, as pods have them."""
-    return [*(one.given() for one in spec.accelerator.tolerations), *_more_tolerations(spec)]
+def tolerations_given(spec: SLMDeploymentSpec, kept: Kept | None) -> list[dict[str, Any]]:
+    """Those of spec, of the defaults and of the user's own template, as pods have them."""
+    default = kept.values.tolerations if kept is not None else ()
+    return [*(one.given() for one in (*spec.accelerator.tolerations, *default)), *_more_tolerations(spec)]
 
 
 def _as_before(deployment: DeploymentRecord, served: Served | None) -> Demand | None:
@@ -116,7 +118,7 @@ def _advised(
         replicas=wanted_replicas(spec, advice),
         product=binding_for(spec, advice, profile.measurements, served).product,
         node_selector=dict(spec.accelerator.node_selector),
-        tolerations=tolerations_of(tolerations_given(spec)),
+        tolerations=tolerations_of(tolerations_given(spec, deployment.defaults)),
         shared_tenancy=spec.sharing.tenancy == "Shared",
         slice_bytes=slice_bytes_of(advice, profile.measurements.ledger),
         asked=spec.sharing.partitioning,

@@ -32,7 +32,11 @@ _IMPORT = "import a measurement (kubectl slm profile import)"
 
 def replicas_in_the_way(view: ProfileView, gpu: GpuSpec, settings: Settings) -> tuple[PodRecord, ...]:
     """The replicas that hold every GPU that would do. None where one is free, or anything else has to end first."""
-    could = [state for state in opted_in(view, settings) if unfit(state, gpu) is None and _can_have_whole_gpus(state)]
+    could = [
+        state
+        for state in opted_in(view, settings)
+        if unfit(state, gpu, settings) is None and _can_have_whole_gpus(state)
+    ]
     held = [_replicas_alone(state) for state in could]
     return tuple(pod for pods in held for pod in pods) if all(held) else ()
 

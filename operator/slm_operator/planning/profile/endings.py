@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from slm_core.failure import EXIT_STATUS, Failure
 
 from slm_operator.api.conditions import moment
+from slm_operator.watch.records import NO_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,9 +137,6 @@ _OF_CONTAINERS: dict[str, Ending] = {
 _NO_REASON = "Failed"
 """What a record says for a failed pod whose kubelet gave no reason: its containers ended by themselves."""
 _INTERRUPTED_STATUS = frozenset({SIGTERM_STATUS, EXIT_STATUS[Failure.INTERRUPTED]})
-_IMAGE_WORDS = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +161,7 @@ def ending_of(view: ProfileView, now: datetime, *, has_begun: bool) -> Ended | N
         return None
     stuck = _stuck_for_long(view.job, view.pod, now)
     if stuck is not None:
-        return Ended(Ending.IMAGE_LATE if stuck.reason in _IMAGE_WORDS else Ending.NOT_CREATED, str(stuck))
+        return Ended(Ending.IMAGE_LATE if stuck.reason in NO_IMAGE else Ending.NOT_CREATED, str(stuck))
     if not (view.log.failure is not None or _is_over(view.job, view.pod, now)):
         return None
     ended = _by_kubernetes(view.job, view.pod) or _by_the_runtime(view) or _by_its_containers(view)

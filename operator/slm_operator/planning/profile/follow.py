@@ -43,10 +43,7 @@ FOLLOW_SECONDS = 3.0
 """How often a running profile's log is read."""
 POD_SECONDS = 30.0
 """How long Kubernetes usually needs at most to make a Job's pod."""
-_CHECK_IMAGE = (
-    "Is it the operator's image? Then a Secret of the chart's imagePullSecrets must be in this namespace; else check "
-    "spec.engine.image and its pull secret in spec.podTemplate"
-)
+_LOOK = "kubectl describe pod has the kubelet's words"
 OTHER_TEMPLATE = "It was measured under the pod template that spec had then: delete the profile to measure anew"
 TOO_LATE = (
     "Spec was changed after the measurement had begun, which goes on as it was: delete the profile to measure anew"
@@ -160,7 +157,7 @@ def _obstacle(view: ProfileView, pod: PodRecord, settings: Settings, now: dateti
     if pod.stuck is not None:
         where = f"pod {pod.meta.key.name} cannot start: {pod.stuck}"
         again = f"A corrected Secret is tried at once by: {retry_command(view.profile.meta.key.name)}"
-        helps = _remedy(view, pod) or _CHECK_IMAGE
+        helps = _remedy(view, pod) or _LOOK
         return pod.stuck.reason, f"{where}{_deadline(pod)}. {helps}. {again}"
     return None
 

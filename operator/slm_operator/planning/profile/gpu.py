@@ -39,7 +39,9 @@ ALONE, BESIDE_OTHERS = 100, 50
 def preferences(view: ProfileView, gpu: GpuSpec, settings: Settings) -> tuple[Preference, ...]:
     """Nodes with a free GPU that nobody is about to change, best first. None of them need be there."""
     fit = [
-        one for one in opted_in(view, settings) if _obstacle(one, gpu) is None and one.name not in view.about_to_change
+        one
+        for one in opted_in(view, settings)
+        if _obstacle(one, gpu, settings) is None and one.name not in view.about_to_change
     ]
     wishes = {
         ALONE: [one for one in fit if not (one.busy_pods or one.our_pods)],
@@ -70,7 +72,7 @@ def gpu_wait(view: ProfileView, gpu: GpuSpec, settings: Settings) -> str:
         )
     other = "has a GPU, and something else keeps the pod away: see its events"
     reader = reader_in(view.profile.meta.key.namespace, settings)
-    found = sorted(((state.name, _obstacle(state, gpu) or other) for state in states), key=_is_no_taken_gpu)
+    found = sorted(((state.name, _obstacle(state, gpu, settings) or other) for state in states), key=_is_no_taken_gpu)
     said = [f"node {name} {text_for(obstacle, reader)}" for name, obstacle in found[:SHOWN_NODES]]
     more = f"; and {len(found) - SHOWN_NODES} more" if len(found) > SHOWN_NODES else ""
     return (
@@ -119,11 +121,11 @@ def _missing(state: NodeState, gpu: GpuSpec) -> list[str]:
     return [f"{name}={value}" for name, value in gpu.node_selector.items() if labels.get(name) != value]
 
 
-def _obstacle(state: NodeState, gpu: GpuSpec) -> Sentence | None:
-    return unfit(state, gpu) or next((words for applies, words in _taken(state) if applies), None)
+def _obstacle(state: NodeState, gpu: GpuSpec, settings: Settings) -> Sentence | None:
+    return unfit(state, gpu, settings) or next((words for applies, words in _taken(state) if applies), None)
 
 
-def unfit(state: NodeState, gpu: GpuSpec) -> str | None:
+def unfit(state: NodeState, gpu: GpuSpec, settings: Settings) -> str | None:
     """Why the profile may not run there, whoever holds its GPUs; None: it may."""
     labels, missing = state.node.meta.labels, _missing(state, gpu)
     obstacles = (
@@ -136,7 +138,7 @@ def unfit(state: NodeState, gpu: GpuSpec) -> str | None:
         ),
         (bool(missing), f"lacks label {', '.join(missing)}"),
         (state.partitioned_externally, state.parts.because if state.parts is not None else ""),
-        *_taints(state, gpu),
+        *_taints(state, gpu, settings),
     )
     return next((words for applies, words in obstacles if applies), None)
 
@@ -154,8 +156,8 @@ def _taken(state: NodeState) -> tuple[tuple[bool, Sentence], ...]:
     )
 
 
-def _taints(state: NodeState, gpu: GpuSpec) -> Iterable[tuple[bool, str]]:
-    tolerations = tolerations_of(one.given() for one in gpu.tolerations)
+def _taints(state: NodeState, gpu: GpuSpec, settings: Settings) -> Iterable[tuple[bool, str]]:
+    tolerations = tolerations_of(one.given() for one in (*gpu.tolerations, *settings.defaults.tolerations))
     for taint in state.node.taints:
         if taint.key == names.CHANGING_TAINT:  # ours, for as long as the node changes, which is said instead
             continue

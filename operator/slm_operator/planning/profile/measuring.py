@@ -16,7 +16,6 @@ from slm_operator.api.reasons import Reason
 from slm_operator.manifests.former import going_on
 from slm_operator.manifests.overlay import refused_fields
 from slm_operator.manifests.profile import deadline_seconds, profile_job, request_digest
-from slm_operator.manifests.pulling import job_pulled_with
 from slm_operator.planning.actions import Apply
 from slm_operator.planning.profile.endings import Ended, Ending
 from slm_operator.planning.profile.follow import FOLLOW_SECONDS, ended_so, follow, in_a_pause, waiting_since
@@ -158,9 +157,7 @@ def _start(view: ProfileView, spec: SLMProfileSpec, tries: TriesStatus, settings
     bounded = spec.model_copy(update={"search": spec.search.model_copy(update={"max_gpu_minutes": left})})
     bounded = on_product(bounded, choice.product)
     bounded, fewer = bounded_by_room(view, bounded, settings)
-    profiling, where = settings.profiling, place(view, bounded.gpu, settings)
-    job = profile_job(view.profile, bounded, profiling.image, where, profiling.priority_class_name)
-    job = job_pulled_with(job, profiling.image_pull_secrets)
+    job = profile_job(view.profile, bounded, settings, place(view, bounded.gpu, settings))
     may_last = deadline_seconds(bounded) / 60
     slack = f"its pod may be on a node for {may_last:g} minutes, images and the model's download included"
     return Outcome(

@@ -72,7 +72,7 @@ def _counted(view: ProfileView, gpu: GpuSpec, settings: Settings) -> tuple[Count
             continue
         count = state.whole_gpus or state.gpus
         all_of[product] += count
-        if unfit(state, gpu) is None:
+        if unfit(state, gpu, settings) is None:
             may_be_free[product] += max(0, count - _held(state, count))
     return may_be_free, all_of
 
