@@ -157,11 +157,18 @@ RUNS: dict[str, Recorded] = {
         ),
         "mutation.json",
     ),
-    "release": Recorded(
-        "make release into an empty registry, broken off, gone on with, again; then an answer without the clone",
+    "shipping": Recorded(
+        "make release into an empty registry, broken off, gone on with, again; the pages followed; an answer without the clone",
         (*PYTEST, "tests/release"),
-        ("hack/release", "charts", "images/operator", "tests/release"),
-        "release.json",
+        (
+            "hack/release",
+            "charts",
+            "images/operator",
+            "tests/release",
+            "tests/docs/walkthrough.py",
+            *("docs/start", "docs/how-to/install.md"),
+        ),
+        "shipping.json",
     ),
     "fuzz": Recorded(
         "22,500 specs at a real API server: refused with the form, or planned",

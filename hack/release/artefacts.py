@@ -22,7 +22,7 @@ FILES = Artefact("files", "slm-operator-files")
 ARTEFACTS = (FILES, IMAGE, CHART)
 """In the order of their tags: the chart, which people install, last."""
 
-INSTALL, IMAGES, PACKAGES = "install.yaml", "images.txt", "requirements.txt"
+INSTALL, IMAGES, PACKAGES, EXAMPLE = "install.yaml", "images.txt", "requirements.txt", "chat.yaml"
 KREW, KREW_ARCHIVE = "slm.yaml", "kubectl-slm.tar.gz"
 SBOM, PROVENANCE, SUMS, SIGNATURE = "sbom.cdx.json", "provenance.intoto.json", "SHA256SUMS", "SHA256SUMS.bundle"
 

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from hack import krew, plain_manifests, sbom
-from hack.release.artefacts import FILE_TYPES, IMAGES, INSTALL, KREW, KREW_ARCHIVE, PACKAGES, PROVENANCE, SBOM, SUMS
+from hack.release.artefacts import (
+    EXAMPLE,
+    FILE_TYPES,
+    IMAGES,
+    INSTALL,
+    KREW,
+    KREW_ARCHIVE,
+    PACKAGES,
+    PROVENANCE,
+    SBOM,
+    SUMS,
+)
 from hack.release.oci import EMPTY
-from hack.release.tools import run
+from hack.release.tools import ROOT, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +48,7 @@ def write(folder: Path, chart: Path, releases: str, uv: str, epoch: str) -> None
     (folder / PACKAGES).write_text(
         run([uv, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--no-header"])
     )
+    shutil.copy(ROOT / "examples" / EXAMPLE, folder)
     (folder / IMAGES).write_text("".join(f"{name}\n" for name in images(objects)))
 
 

@@ -27,7 +27,7 @@ RUN = {
     "make generate": "tests/unit/api/test_generated.py asks the same of what is kept",
     "make demo": "the demo itself; its path is tests/e2e/test_first_answer.py",
     "helm install": "tests/testbed/stage.py, for every test of tests/e2e",
-    "make release": "tests/release/test_release.py (`make record release`)",
+    "make release": "tests/release/test_release.py (`make record shipping`)",
     "helm pull": "tests/release/test_release.py, by oras and by helm install",
     "helm verify": "tests/release/test_release.py",
     "cosign verify": "tests/release/test_release.py",
@@ -47,7 +47,13 @@ RUN = {
     "kubectl delete": "tests/e2e",
     "kubectl scale": "tests/control_plane/test_scale.py, tests/e2e/test_autoscaling.py",
     "kubectl patch": "tests/control_plane/test_scale.py",
-    "kubectl slm": "tests/unit/cli",
+    "kubectl slm": "tests/unit/cli, tests/release/test_walkthrough.py",
+    "kubectl wait": "tests/release/test_walkthrough.py",
+    "kubectl port-forward": "tests/release/test_walkthrough.py",
+    "curl --": "tests/release/test_walkthrough.py",
+    "kill": "tests/release/test_walkthrough.py",
+    "while kubectl get nodes": "tests/release/test_walkthrough.py",
+    "uv tool install": "tests/release/test_walkthrough.py",
     "git": "git",
     ".venv/bin/pytest": "by whoever develops",
     ".venv/bin/pre-commit install": "by hand: it writes into .git",
@@ -88,7 +94,7 @@ def test_a_command_names_what_exists(block: Block, line: str) -> None:
             runtime._parser().parse_args(words[3 : words.index("--")])
     for word in words:
         if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", word) and not re.match(
-            r"(slm-operator\.io|profiles|REGISTRY|MIRROR|nvdp|deploy|isvc)/", word
+            r"(slm-operator\.io|profiles|REGISTRY|RELEASES|MIRROR|nvdp|deploy|isvc|slmd|service)/", word
         ):
             assert (ROOT / word.partition("=")[0]).exists(), word
 

@@ -1,6 +1,7 @@
 """A record is kept only of a run that passed on committed files, and is stale once what it guards is another."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,10 @@ def test_every_run_guards_paths_that_exist(name: str) -> None:
 
 def test_every_record_is_of_a_known_run() -> None:
     assert {path.stem for path in (ROOT / "benchmarks/records").glob("*.json")} <= RUNS.keys()
+
+
+def test_no_record_has_the_name_of_a_make_target() -> None:
+    """`make record NAME` would make that target too: a release, after the record of one."""
+    targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert "release" in targets
+    assert RUNS.keys() & set(targets) == set()
