@@ -24,6 +24,7 @@ ARTEFACTS = (FILES, IMAGE, CHART)
 
 INSTALL, IMAGES, PACKAGES, EXAMPLE = "install.yaml", "images.txt", "requirements.txt", "chat.yaml"
 KREW, KREW_ARCHIVE = "slm.yaml", "kubectl-slm.tar.gz"
+CHART_KEY = "chart-key.asc"
 SBOM, PROVENANCE, SUMS, SIGNATURE = "sbom.cdx.json", "provenance.intoto.json", "SHA256SUMS", "SHA256SUMS.bundle"
 
 FILE_TYPES = {
@@ -31,6 +32,7 @@ FILE_TYPES = {
     ".gz": "application/gzip",
     ".tgz": "application/gzip",
     ".prov": "text/plain",
+    ".asc": "application/pgp-keys",
     ".yaml": "application/yaml",
     ".txt": "text/plain",
     ".json": "application/json",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hack.release import changelog, charts, files, images
-from hack.release.artefacts import ARTEFACTS, CHART, FILES, IMAGE, SBOM, SIGNATURE, SUMS
+from hack.release import changelog, charts, files, images, keys
+from hack.release.artefacts import ARTEFACTS, CHART, CHART_KEY, FILES, IMAGE, SBOM, SIGNATURE, SUMS
 from hack.release.oci import Layout
 from hack.release.parameters import KEYLESS
 from hack.release.provenance import predicate, statement
@@ -74,18 +74,20 @@ def _of(parameters: Parameters, commit: Commit) -> dict[str, Any]:
 
 
 def _built(parameters: Parameters, commit: Commit, uv: str, say: Callable[[str], None]) -> dict[str, str]:
-    layout, folder = Layout(FOLDER / "oci"), FOLDER / "files"
+    layout, folder, key = Layout(FOLDER / "oci"), FOLDER / "files", keys.public(parameters)
     say(f"building the image for {', '.join(parameters.platforms)}")
     image = images.image(layout, parameters, commit.version, commit.sha)
     say("packing the chart")
     with tempfile.TemporaryDirectory() as work:
-        chart = charts.prepared(Path(work), parameters, image["digest"], changelog.changes(commit.changes))
+        changes = changelog.changes(commit.changes)
+        chart = charts.prepared(Path(work), parameters, image["digest"], changes, key.fingerprint)
         packed = charts.packed(chart, Path(work), parameters)
         charted = charts.pushed(layout, packed)
         say("writing the files")
         files.write(folder, chart, parameters.releases, uv, commit.epoch)
         for path in (packed.archive, packed.provenance):
             shutil.copy(path, folder)
+        (folder / CHART_KEY).write_text(key.armored)
     oci = {one.repository: one_made["digest"] for one, one_made in ((IMAGE, image), (CHART, charted))}
     _attest(parameters, commit, folder, oci)
     _sign_sums(parameters, folder)

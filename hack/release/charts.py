@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from hack.chart_values import Image, Values, chart_readme, values_yaml
-from hack.release.artefacts import CHART, IMAGE
+from hack.release.artefacts import CHART, CHART_KEY, IMAGE
 from hack.release.tools import ROOT, run
 from tests.testbed.gotools import binary
 
@@ -35,17 +35,21 @@ class Packed:
     meta: dict[str, Any]
 
 
-def prepared(folder: Path, parameters: Parameters, image_digest: str, changes: Sequence[dict[str, str]]) -> Path:
+def prepared(
+    folder: Path, parameters: Parameters, image_digest: str, changes: Sequence[dict[str, str]], fingerprint: str
+) -> Path:
     """A copy of the chart in `folder` that takes this image, and says what this release is."""
     chart = folder / "slm-operator"
     shutil.copytree(ROOT / "charts" / "slm-operator", chart)
     meta = yaml.safe_load((chart / "Chart.yaml").read_text())
     image = Image(registry=parameters.registry, repository=IMAGE.repository, digest=image_digest)
     named = f"{parameters.registry}/{IMAGE.repository}@{image_digest}"
+    key_url = f"{parameters.releases}/v{meta['version']}/{CHART_KEY}"
     meta["annotations"] |= {
         "artifacthub.io/images": yaml.safe_dump([{"name": "operator", "image": named}], sort_keys=False),
         "artifacthub.io/changes": yaml.safe_dump(list(changes), sort_keys=False, width=1000),
         "artifacthub.io/prerelease": "false",
+        "artifacthub.io/signKey": yaml.safe_dump({"fingerprint": fingerprint, "url": key_url}, width=1000),
     }
     (chart / "Chart.yaml").write_text(yaml.safe_dump(meta, sort_keys=False, width=1000))
     (chart / "values.yaml").write_text(values_yaml(Values(image=image)))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
-from hack.release.artefacts import ARTEFACTS, CHART, IMAGE
+from hack.release.artefacts import ARTEFACTS, CHART, CHART_KEY, IMAGE
 from tests.testbed.gotools import binary
 
 from .loopback import PASSWORD, USER, registry
@@ -105,7 +107,10 @@ def test_what_was_released_is_verified_without_the_clone(place: Place, tmp_path:
     subjects = {one["name"]: one["digest"]["sha256"] for one in told["subject"]}
     assert subjects[CHART.repository] == digests[CHART.name].removeprefix("sha256:")
     assert image in (files / "images.txt").read_text()
-    (chart,) = files.glob("*.tgz")
-    run(str(binary("helm")), "verify", "--keyring", str(keys / "pubring.gpg"), str(chart))
+    (chart,), ring = files.glob("*.tgz"), tmp_path / "pubring.gpg"
+    ring.write_bytes(subprocess.run(["gpg", "--dearmor", files / CHART_KEY], capture_output=True, check=True).stdout)
+    verify = (str(binary("helm")), "verify", "--keyring", str(ring), str(chart))
+    annotations = yaml.safe_load(run(str(binary("helm")), "show", "chart", str(chart)))["annotations"]
+    assert yaml.safe_load(annotations["artifacthub.io/signKey"])["fingerprint"] in run(*verify)
     chart.write_bytes(chart.read_bytes() + b"\0")
-    assert quiet(binary("helm"), "verify", "--keyring", keys / "pubring.gpg", chart).returncode == 1
+    assert quiet(*verify).returncode == 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hack.release import changelog, files, parameters
+from hack.release import changelog, files, keys, parameters
 from hack.release.oci import Layout
 from hack.release.provenance import predicate, statement
 
@@ -161,3 +161,30 @@ def test_a_workflow_is_named_as_builder_with_its_tag() -> None:
     )
     assert read.git_tag == "v0.1.0"
     assert read.builder == "https://github.com/o/r/.github/workflows/release.yaml@refs/tags/v0.1.0"
+
+
+LISTED = """tru::1:1796054098:0:3:1:5
+pub:-:3072:1:635F5CDC9748D106:1796054086:::-:::scSC::::::23::0:
+fpr:::::::::5E8F3BFE3E6EF0E1A97A6F5A635F5CDC9748D106:
+uid:-::::1796054086::F7DD::Release <release@example.org>::::::::::0:
+sub:-:3072:1:0A0A0A0A0A0A0A0A:1796054086::::::e::::::23:
+fpr:::::::::00000000000000000000000000000000000000AA:
+pub:-:3072:1:F825862E5432EC04:1796054090:::-:::scSC::::::23::0:
+fpr:::::::::714AE64F76A667D4EF22F9F0F825862E5432EC04:
+uid:-::::1796054090::81CC::Release <release@example.org> of 2027::::::::::0:
+uid:-::::1796054090::81CD::Old release <release@example.org>::::::::::0:
+"""
+FIRST, SECOND = "5E8F3BFE3E6EF0E1A97A6F5A635F5CDC9748D106", "714AE64F76A667D4EF22F9F0F825862E5432EC04"
+
+
+@pytest.mark.parametrize(
+    ("who", "found"),
+    [
+        ("of 2027", [SECOND]),
+        ("Release <release@example.org>", [FIRST]),
+        ("release@example.org", [FIRST, SECOND]),
+        ("nobody", []),
+    ],
+)
+def test_a_key_is_found_by_its_user_as_helm_finds_it(who: str, found: list[str]) -> None:
+    assert keys.fingerprints(LISTED, who) == found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hack.release import parameters
+from hack.release import keys, parameters
 from hack.release.artefacts import CHART, IMAGE
 from hack.release.pages import GithubPage
 from hack.release.registry import OciRegistry, RegistryError
@@ -131,3 +131,20 @@ def test_a_keyring_that_was_given_as_text_becomes_a_file(tmp_path: Path) -> None
     given = parameters.read(GIVEN | {"CHART_KEYRING": f"base64:{base64.b64encode(b'ring').decode()}"})
     path = parameters.with_keyring(given, tmp_path).chart_keyring
     assert subprocess.run(["cat", path], capture_output=True, check=True).stdout == b"ring"
+
+
+def listed(*users: str) -> str:
+    return "".join(f"pub:\nfpr:::::::::{number:040X}:\nuid:::::::::{user}:\n" for number, user in enumerate(users))
+
+
+@pytest.mark.parametrize("users", [(), ("A <who@example.org>", "B <who@example.org>")])
+def test_a_ring_without_that_one_key_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, users: tuple[str, ...]
+) -> None:
+    (tmp_path / "listed").write_text(listed(*users))
+    played(tmp_path, "gpg", f"cat {tmp_path}/listed")
+    played(tmp_path, "gpgconf", "exit 0")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ToolError, match=rf"CHART_KEY=who@example\.org names {len(users)} keys.*say its whole user ID"):
+        keys.public(parameters.read(GIVEN))
+    assert "--kill all" in calls(tmp_path, "gpgconf")[0]
