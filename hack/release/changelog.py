@@ -9,13 +9,14 @@ KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
 def section(text: str, version: str) -> str | None:
-    """What is below `## 1.2.3` or `## [1.2.3] - 2026-12-31`; None where there is no such heading, or nothing below it."""
+    """What is below `## 1.2.3` or `## [1.2.3] - 2026-12-31`; None where there is no such heading, or only headings below it."""
     heading = re.compile(rf"^## \[?{re.escape(version)}\]?(\s[^\n]*)?$", re.MULTILINE)
     found = heading.search(text)
     if found is None:
         return None
     below, *_ = re.split(r"^## ", text[found.end() :], maxsplit=1, flags=re.MULTILINE)
-    return below.strip() or None
+    said = any(line and not line.startswith("#") for line in below.splitlines())
+    return below.strip() if said else None
 
 
 def changes(section_text: str) -> list[dict[str, str]]:

@@ -103,8 +103,8 @@ def test_a_versions_section_is_what_is_below_its_heading() -> None:
     ]
 
 
-@pytest.mark.parametrize("version", ["0.2", "0.2.00", "1.0.0"])
-def test_a_version_without_a_heading_has_no_section(version: str) -> None:
+@pytest.mark.parametrize("version", ["0.2", "0.2.00", "1.0.0", "0.1.0"])
+def test_a_version_without_an_entry_has_no_section(version: str) -> None:
     assert changelog.section(LOG, version) is None
 
 
