@@ -108,7 +108,8 @@ def test_what_was_released_is_verified_without_the_clone(place: Place, tmp_path:
     assert subjects[CHART.repository] == digests[CHART.name].removeprefix("sha256:")
     assert image in (files / "images.txt").read_text()
     (chart,), ring = files.glob("*.tgz"), tmp_path / "pubring.gpg"
-    ring.write_bytes(subprocess.run(["gpg", "--dearmor", files / CHART_KEY], capture_output=True, check=True).stdout)
+    key = (files / CHART_KEY).read_bytes()
+    ring.write_bytes(subprocess.run(["gpg", "--dearmor"], input=key, capture_output=True, check=True).stdout)
     verify = (str(binary("helm")), "verify", "--keyring", str(ring), str(chart))
     annotations = yaml.safe_load(run(str(binary("helm")), "show", "chart", str(chart)))["annotations"]
     assert yaml.safe_load(annotations["artifacthub.io/signKey"])["fingerprint"] in run(*verify)
