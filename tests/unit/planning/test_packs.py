@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from slm_core.pack_pod import HTTP_PORT
 from slm_operator.api import names
 from slm_operator.manifests.served import read_served
 from slm_operator.planning.actions import ScaleWorkload
@@ -69,6 +70,16 @@ def test_a_pack_that_goes_on_is_scaled_by_whole_packs() -> None:
     gone = replace(view(5, workload=running), profile=None, advice=None)
     (scaled,) = [one for one in plan(gone).actions if isinstance(one, ScaleWorkload)]
     assert scaled.replicas == 3
+
+
+def test_a_gateway_routes_to_the_router_of_each_pack() -> None:
+    routing = {"gatewayRef": {"name": "inference"}, "endpointPickerRef": {"name": "chat-epp"}}
+    planned = plan(view(4, spec={"routing": routing}))
+    pool, made = applied(planned)["InferencePool"]["spec"], applied(planned)["Deployment"]["spec"]["template"]
+    assert pool["selector"]["matchLabels"].items() <= made["metadata"]["labels"].items()
+    assert pool["targetPorts"] == [{"number": HTTP_PORT}]
+    routed = next(one for one in status(planned)["conditions"] if one["type"] == "Routed")
+    assert "may route to the packs, and the router of each chooses its engine" in routed["message"]
 
 
 def test_what_runs_in_packs_is_known_to_the_fleet() -> None:
@@ -148,8 +159,8 @@ def pods_wanted(of: DeploymentView) -> int:
 SERVING = pod("chat-1", "gpu-1", ready=True)
 
 
-def drained(*pods: PodRecord, **more: Any) -> DeploymentView:
-    of = view(2, pods=pods, **({"workload": workload(1)} | more))
+def drained(*pods: PodRecord, replicas: int = 2, **more: Any) -> DeploymentView:
+    of = view(replicas, pods=pods, **({"workload": workload(1)} | more))
     return replace(of, cordoned=frozenset({"gpu-1"}))
 
 
@@ -181,6 +192,24 @@ def test_a_drain_is_not_held_where_no_gpu_is_free() -> None:
     assert (pods_wanted(still), budget(still)) == (1, 1), "the successor that found no place is gone"
 
 
+def test_a_drain_goes_on_to_the_last_of_several_packs() -> None:
+    both = (SERVING, pod("chat-3", "gpu-1", ready=True))
+    waiting = workload(2, replicas=3, existing=3, updated=3)
+    of = drained(*both, WAITS, replicas=4, workload=waiting)
+    assert "nothing answers meanwhile" in allocated(of)[1]
+    told = replace(of, deployment=replace(of.deployment, status=status(plan(of))))
+    assert budget(told) == 1, "one after the other"
+    one_gone = replace(told, pods=(SERVING, WAITS), workload=workload(2, ready=1))
+    assert budget(one_gone) == 2, "beside the one that has gone and finds no place"
+    assert "nothing answers meanwhile" in allocated(one_gone)[1]
+
+
+def test_a_drain_says_who_answers_meanwhile() -> None:
+    two = workload(2, replicas=3, existing=3, updated=3)
+    of = drained(SERVING, pod("chat-3", "gpu-2", ready=True), WAITS, replicas=4, workload=two)
+    assert "1 other pack answers meanwhile" in allocated(of)[1]
+
+
 def test_a_drain_is_held_by_nobody_who_sees_no_node() -> None:
     namespaced = build.SETTINGS.model_copy(update={"namespaces": ("team",)})
     of = view(2, workload=workload(1), pods=(SERVING,))
@@ -205,6 +234,7 @@ def test_a_pack_that_cannot_follow_new_measurements_goes_on() -> None:
     assert (advised["status"], advised["reason"]) == ("False", "KvUnknown")
 
 
+OTHERS_END = Cause("OOMKilled", "engine 1", remedy="raise its memory", container="engine")
 FAILS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "an image without Python": (
         {"waiting": Cause("RunContainerError", 'exec: "python3": executable file not found'), "restarts": 1},
@@ -222,9 +252,31 @@ FAILS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         ("GpuPartitioned", "disable MIG"),
     ),
     "a router that ends again and again": (
-        {"waiting": Cause("CrashLoopBackOff", "back-off restarting failed container=router"), "restarts": 0},
+        {
+            "waiting": Cause("CrashLoopBackOff", container="router"),
+            "terminated": Cause("Error", "no bind", container="router"),
+        },
         "CrashLoopBackOff",
-        ("container=router",),
+        (
+            "CrashLoopBackOff (last: Error: no bind)",
+            "config.packs.routerImage",
+            "kubectl logs chat-1 -c router --previous",
+        ),
+    ),
+    "a router that has ended, and starts again": (
+        {"terminated": Cause("Error", exit_code=139, container="router"), "restarts": 1},
+        "EngineEnded",
+        ("starts again after Error (exit code 139)", "kubectl logs chat-1 -c router --previous"),
+    ),
+    "a router whose image is no image": (
+        {"waiting": Cause("ImagePullBackOff", "not found", container="router"), "terminated": OTHERS_END},
+        "ImagePullBackOff",
+        ("ImagePullBackOff: not found; check config.packs.routerImage", "kubectl logs chat-1 -c router"),
+    ),
+    "an engine beside a router": (
+        {"waiting": Cause("CrashLoopBackOff", container="engine"), "terminated": OTHERS_END},
+        "CrashLoopBackOff",
+        ("(last: OOMKilled: engine 1)", "kubectl logs chat-1 --previous"),
     ),
     "a node with too few CPUs": (
         {"node": None, "unscheduled_because": "0/1 nodes are available: 1 Insufficient cpu"},

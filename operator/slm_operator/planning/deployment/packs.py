@@ -81,19 +81,20 @@ def successors(view: DeploymentView) -> int:
     return 0 if _has_no_room(view) or _is_announced(view) else len(_leaving(view))
 
 
-def may_be_evicted(view: DeploymentView, wanted: int, settings: Settings) -> bool:
-    """Whether a pod may be evicted, for so many engines: a pack once its successor answers, or status has said that there is none.
+def may_be_away(view: DeploymentView, wanted: int, settings: Settings) -> int:
+    """Pods that may be unavailable at once, for so many engines: a pack once its successor answers, or status has said that there is none.
 
-    NB: where no node is seen, nobody opens a successor, and a drain must not be held for ever.
+    NB: where no node is seen, nobody opens a successor, and a drain must not be held for ever. Nor may those be in its way
+    that have gone and found no place.
     """
     served = read_served(view.workload.served) if view.workload is not None else None
     if settings.namespaces or view.workload is None or served is None or served.pack is None:
-        return True
+        return 1
     pods = min(view.workload.replicas, -(-wanted // engines_per_pod(view.workload)))
-    if view.workload.ready < pods:
-        return True
-    elsewhere = sum(pod.ready and not pod.meta.deleting and pod.node not in view.cordoned for pod in view.pods)
-    return bool(_leaving(view)) and (elsewhere >= pods or _is_announced(view))
+    missing = max(0, pods - view.workload.ready)
+    if _leaving(view) and _is_announced(view):
+        return missing + 1
+    return 1 if missing or (_leaving(view) and _elsewhere(view) >= pods) else 0
 
 
 def outage_ahead(view: DeploymentView) -> Finding | None:
@@ -104,8 +105,9 @@ def outage_ahead(view: DeploymentView) -> Finding | None:
     under_way = bool(_leaving(view)) or workload.updated < workload.replicas or workload.ready < workload.replicas
     if not (_has_no_room(view) or (_is_announced(view) and under_way)):
         return None
-    others = max(0, workload.replicas - 1 - len(_leaving(view)[1:]))
-    meanwhile = f"{several(others, 'other pack')} answer meanwhile" if others else "nothing answers meanwhile"
+    others = _elsewhere(view) if _leaving(view) else max(0, workload.replicas - 1)
+    answer = "answers" if others == 1 else "answer"
+    meanwhile = f"{several(others, 'other pack')} {answer} meanwhile" if others else "nothing answers meanwhile"
     message = (
         "no whole GPU is free for a second pack, so the one that serves ends before its successor starts, and "
         f"{meanwhile}: free a GPU, or add a node, and the next change opens the successor first"
@@ -121,6 +123,11 @@ def is_news(view: DeploymentView, findings: Iterable[Finding]) -> bool:
 def _leaving(view: DeploymentView) -> tuple[PodRecord, ...]:
     """Packs that answer on nodes that are to be emptied."""
     return tuple(pod for pod in view.pods if pod.ready and not pod.meta.deleting and pod.node in view.cordoned)
+
+
+def _elsewhere(view: DeploymentView) -> int:
+    """Packs that answer on nodes where they may stay."""
+    return sum(pod.ready and not pod.meta.deleting and pod.node not in view.cordoned for pod in view.pods)
 
 
 def _has_no_room(view: DeploymentView) -> bool:

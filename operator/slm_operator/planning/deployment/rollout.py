@@ -24,7 +24,7 @@ from slm_operator.planning.actions import Action, Apply, Delete
 from slm_operator.planning.deployment.advising import serving_of, slice_bytes_of, source_of
 from slm_operator.planning.deployment.packs import (
     is_pack,
-    may_be_evicted,
+    may_be_away,
     opens_successor_first,
     outage_ahead,
     successors,
@@ -138,12 +138,12 @@ def around(
     # NB: replicas that have no slice before the change is done would block each other's eviction for ever, and with it
     # the change, be it for them or for somebody else.
     unplaceable = wanted - slots if assignment is not None and assignment.may_be_disrupted else 0
-    held = not may_be_evicted(view, wanted, settings)
+    away = may_be_away(view, wanted, settings)
     budget = Apply(
-        manifest=disruption_budget(view.deployment, 0 if held else max(1, unplaceable)),
+        manifest=disruption_budget(view.deployment, max(away, unplaceable) if away else 0),
         because=f"nodes change, and {unplaceable} replicas have no slice elsewhere"
         if unplaceable > 1
-        else ("a pack leaves once its successor answers" if held else "one replica at a time may be disturbed"),
+        else ("one replica at a time may be disturbed" if away else "a pack leaves once its successor answers"),
     )
     return (Apply(manifest=service(view.deployment), because="replicas are asked through one address"), budget), _swept(
         view
