@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (ROOT / "core" / "slm_core", ROOT / "runtime" / "slm_runtime")
-MAIN = "import sys\nfrom slm_runtime.cli import main\nsys.exit(main())\n"
+MAIN = "import sys\nfrom slm_runtime.entry import main\nsys.exit(main())\n"
 
 
 def build(target: Path) -> Path:

@@ -112,8 +112,10 @@ class Packs(Part):
 
     supervisor_image: Annotated[str, Field(max_length=1024)] = ""
     """Image with the runtime zipapp, used by the pod's init container. A running pack keeps the one that it was made with until something else changes its pod. Empty: profiling.image."""
-    router_image: Annotated[str, Field(min_length=1, max_length=1024)] = "docker.io/library/haproxy:3.2"
-    """Image of HAProxy, 2.6 or newer, that ends in order by SIGUSR1: the official one, or a mirror of it by digest. A running pack keeps the one that it was made with."""
+    router_image: Annotated[str, Field(min_length=1, max_length=1024)] = (
+        "docker.io/library/haproxy:3.2@sha256:fa8c8825c5ca0e0f65c3fc2059b92e9d1735a640b2b38091823a959a64016c4f"
+    )
+    """Image of HAProxy, 2.6 or newer, that ends in order by SIGUSR1: the official one (3.2.24 of 25 September 2026, for all its platforms), or a mirror of it by digest. A running pack keeps the one that it was made with."""
     product_labels: dict[str, dict[str, str]] = _PRODUCT_LABELS
     """Labels that bind a pack to the GPU product that it was measured on, on nodes without nvidia.com/gpu.product, each with its value for products as that label names them. The first that a node has counts, by name."""
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from slm_runtime.cli import main
+from slm_runtime.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -376,7 +376,10 @@ KUBELET_WORDS = {
         "an image cannot be pulled; the message names its container, the image, and where both are set",
         "the image, and in this namespace a Secret for its registry that the pod names",
     ),
-    "CrashLoopBackOff": ("the engine ends again and again", "`kubectl logs POD --previous`"),
+    "CrashLoopBackOff": (
+        "a container ends again and again: the engine's, or a pack's router",
+        "the command in the message shows its log (`kubectl logs POD --previous`; of a router `kubectl logs POD -c router --previous`)",
+    ),
     "CreateContainerError": (
         "the container cannot be made, because the node's NVIDIA driver is too old for the image, for instance",
         "what the message says: a newer driver, or an image for an older CUDA",

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _NOT_CREATED = frozenset({"CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun"})
 """Words of kubelet and runtimes for a container that could not be made: NVIDIA's hook tells why in their message."""
 
-
 _NEEDS_PYTHON = (
     "a pack's supervisor needs python3 (3.11 or newer) with aiohttp in spec.engine.image, as the engine's own image has them, and a driver "
     "that is new enough for it; spec.sharing.partitioning: NodeSlices needs no Python"
@@ -35,17 +34,35 @@ _OF_IMAGES = {
     ROUTER_CONTAINER: f"check config.packs.routerImage of the operator; {_PULLED} config.defaults.imagePullSecrets",
 }
 _OF_A_TEMPLATE = f"spec.podTemplate brings this container: check its image; {_PULLED} spec.podTemplate"
+_ROUTERS = (
+    "its image is config.packs.routerImage of the operator: HAProxy, 2.6 or newer. A pack has another one with the next change of "
+    "its pod"
+)
 
 
 def remedy(pod: PodRecord, engine: EngineSpec | None) -> str | None:
     """What helps, where the cause is known."""
-    for cause in (pod.terminated, pod.waiting):
+    for cause in (former_end(pod), pod.waiting):
+        if cause is not None and cause.container == ROUTER_CONTAINER and cause.reason not in NO_IMAGE:
+            return _ROUTERS
         if cause is not None and pod.engines > 1 and cause.reason in _NOT_CREATED:
             return _NEEDS_PYTHON
         found = _of(cause, engine) if cause is not None else None
         if found is not None:
             return found
     return None
+
+
+def former_end(pod: PodRecord) -> Cause | None:
+    """How the container that waits, or any where none does, has ended before."""
+    ended, waits = pod.terminated, pod.stuck
+    return ended if ended is None or waits is None or ended.container == waits.container else None
+
+
+def log_of(pod: PodRecord, cause: Cause) -> str:
+    """What shows what the container of a cause has said. NB: without a name kubectl shows the engine's, whoever has ended."""
+    which = f" -c {cause.container}" if cause.container not in {"", CONTAINER} else ""
+    return f"kubectl logs {pod.meta.key.name}{which} --previous"
 
 
 def _of(cause: Cause, engine: EngineSpec | None) -> str | None:

@@ -68,8 +68,8 @@ def _record(raw: Raw, requests: dict[str, int]) -> PodRecord:
         gpu_requests=requests,
         priority=spec.get("priority") or 0,
         waiting=_waiting((*inits, *mains)),
-        terminated=first((*map(_ended, mains), *map(_failed, inits))),
-        restarts=sum(one.get("restartCount") or 0 for one in mains),
+        terminated=first((*(_in(one, _ended(one)) for one in mains), *(_in(one, _failed(one)) for one in inits))),
+        restarts=sum(one.get("restartCount") or 0 for one in (*inits, *mains)),
         unscheduled_because=(
             cut(scheduled.get("message") or scheduled.get("reason") or "")
             if scheduled is not None and scheduled.get("status") == "False"
@@ -138,6 +138,10 @@ def _devices_of(container: Raw) -> Iterator[tuple[str, int]]:
     for name, count in (limits or {}).items():
         if is_device(name):
             yield sys.intern(name), amount(count)
+
+
+def _in(container_status: Raw, said: Cause | None) -> Cause | None:
+    return None if said is None else said._replace(container=sys.intern(str(container_status.get("name") or "")))
 
 
 def _ended(container_status: Raw) -> Cause | None:

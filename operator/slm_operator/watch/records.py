@@ -43,12 +43,12 @@ class Cause(NamedTuple):
     remedy: str = ""
     """What helps, where whoever said it knows."""
     container: str = ""
-    """Of one that waits, its name."""
+    """Of a pod, where it is known: whose log tells more."""
     image: str = ""
-    """And its image."""
+    """Of one that waits."""
 
     def __str__(self) -> str:
-        where = f"container {self.container} ({self.image}): " if self.container else ""
+        where = f"container {self.container} ({self.image}): " if self.image else ""
         ended = "" if self.exit_code is None else f" (exit code {self.exit_code})"
         return f"{where}{self.reason}{ended}" + (f": {self.message}" if self.message else "")
 

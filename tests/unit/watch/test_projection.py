@@ -177,6 +177,17 @@ def test_a_cause_is_a_reason_and_a_message_each_for_itself() -> None:
     assert record.stuck == record.waiting
 
 
+def test_a_sidecar_that_ended_is_named() -> None:
+    crashed = waits("CrashLoopBackOff") | {"name": "router", "lastState": ended(1)["state"], "restartCount": 3}
+    record = pod(raw_pod("p", status={"initContainerStatuses": [crashed], "containerStatuses": [{"name": "engine"}]}))
+    assert record is not None
+    assert (record.waiting, record.terminated, record.restarts) == (
+        Cause("CrashLoopBackOff", container="router"),
+        Cause("Error", exit_code=1, container="router"),
+        3,
+    )
+
+
 def test_a_pod_that_only_starts_is_not_stuck() -> None:
     record = pod(raw_pod("p", status={"containerStatuses": [waits("ContainerCreating")]}))
     assert record is not None

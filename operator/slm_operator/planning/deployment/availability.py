@@ -11,7 +11,7 @@ from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 from slm_operator.partitioning import partitioning_of
 from slm_operator.partitioning.base import UNSHARED
-from slm_operator.planning.containers import remedy
+from slm_operator.planning.containers import former_end, log_of, remedy
 from slm_operator.planning.deployment.gpu_spread import spread
 
 if TYPE_CHECKING:
@@ -71,12 +71,13 @@ def _trouble(pod: PodRecord, engine: EngineSpec | None) -> tuple[str, str] | Non
     if pod.node is None and pod.unscheduled_because is not None:
         return Reason.UNSCHEDULABLE, f"pod {name} cannot be placed: {pod.unscheduled_because}"
     if pod.stuck is not None:
-        ended = f" (last: {pod.terminated})" if pod.terminated else ""
-        said = f"pod {name} waits: {pod.stuck}{ended}{_remedy(pod, engine)}; see kubectl logs {name} --previous"
+        last = former_end(pod)
+        ended = f" (last: {last})" if last else ""
+        said = f"pod {name} waits: {pod.stuck}{ended}{_remedy(pod, engine)}; see {log_of(pod, pod.stuck)}"
         return pod.stuck.reason, said
     if pod.restarts and pod.terminated is not None and not pod.ready:
         said = (
-            f"pod {name} starts again after {pod.terminated}{_remedy(pod, engine)}; see kubectl logs {name} --previous"
+            f"pod {name} starts again after {pod.terminated}{_remedy(pod, engine)}; see {log_of(pod, pod.terminated)}"
         )
         return Reason.ENGINE_ENDED, said
     return None

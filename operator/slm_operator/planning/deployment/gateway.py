@@ -21,6 +21,7 @@ from slm_operator.manifests.routing import (
     inference_pool,
 )
 from slm_operator.planning.actions import Action, Apply, Delete
+from slm_operator.planning.deployment.packs import is_pack
 from slm_operator.watch.records import Key
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def routed_finding(view: DeploymentView, spec: SLMDeploymentSpec, settings: Sett
         )
     if view.refusal is not None and view.refusal.kind in ROUTING_KINDS:
         return _refused(view.refusal)
-    message = f"Gateway {spec.routing.gateway_ref.name} may route to the replicas; its own status says whether it does"
+    # NB: a picker reads one engine's series of a pack's page, and cannot reach an engine past its router.
+    whom = "packs, and the router of each chooses its engine" if is_pack(view.assignment) else "replicas"
+    message = f"Gateway {spec.routing.gateway_ref.name} may route to the {whom}; its own status says whether it does"
     return Finding(type=Condition.ROUTED, holds=True, reason=Reason.READY, message=message)
 
 
