@@ -73,6 +73,17 @@ RUNS: dict[str, Recorded] = {
         (*DECISIONS, f"{OPERATOR}/reconcile", "tests/e2e/changes.py", "tests/e2e/test_serving_many.py"),
         "many.json",
     ),
+    "packs": Recorded(
+        "packs in pods: every change under load, an engine killed, an autoscaler, what was measured against what is served",
+        (*PYTEST, "tests/e2e/test_packs.py"),
+        (
+            *DECISIONS,
+            f"{OPERATOR}/reconcile",
+            f"{RUNTIME}/serve",
+            *(f"tests/e2e/{file}.py" for file in ("bare", "changes", "pack_changes", "test_packs")),
+        ),
+        "packs.json",
+    ),
     "keda": Recorded(
         "KEDA itself scales a deployment with its load, and from zero",
         (*PYTEST, "tests/e2e/test_keda.py"),

@@ -2,7 +2,7 @@
 
     with steady_load(stage, NAMESPACE, NAME) as load:
         change.make(stage, 900)
-    keep(change, outcome(load.account))
+    keep(change.name, outcome(load.account))
     assert_nothing_lost(load.account, outage=change.outage)
 
 Each gives back control when all replicas are as was asked and answer, and raises TimeoutError where that takes longer
@@ -23,6 +23,8 @@ from .serving import NAME, NAMESPACE, evict, on_node, patch, pods, scale, wait_u
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from slm_core.measurements import MeasurementDocument
 
     from tests.testbed.stage import Stage
 
@@ -60,10 +62,10 @@ def new_image(stage: Stage, most_seconds: float) -> None:
     wait_until_rolled(stage, following, most_seconds)
 
 
-def new_model(stage: Stage, most_seconds: float) -> None:
+def new_model(stage: Stage, most_seconds: float, document: MeasurementDocument | None = None) -> None:
     """Other files under another name, with a profile of their own: what a new revision on a claim is."""
     stage.provide_models_as(NAMESPACE, "models-next")
-    import_profile(stage, NAMESPACE, "next", "pvc://models-next/opt-tiny")
+    import_profile(stage, NAMESPACE, "next", "pvc://models-next/opt-tiny", document)
     patch(stage, model={"uri": "pvc://models-next/opt-tiny"}, profiling={"profileRef": {"name": "next"}})
     wait_until_rolled(stage, "models-next", most_seconds)
 
@@ -110,9 +112,9 @@ def outcome(account: Account) -> dict[str, Any]:
     return {kind: getattr(account, kind) for kind in ("ok", "refused", "failed", "truncated")}
 
 
-def keep(change: Change, reported: dict[str, Any]) -> None:
-    """Into the record, where SLM_RECORD says, beside what it has of other changes: at once, so that none is lost."""
+def keep(name: str, reported: dict[str, Any]) -> None:
+    """Into the record, where SLM_RECORD says, beside what it has of other tests: at once, so that none is lost."""
     if record := os.environ.get("SLM_RECORD"):
         path = Path(record)
         kept = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps(kept | {change.name: reported | {"about": environment()}}, indent=1) + "\n")
+        path.write_text(json.dumps(kept | {name: reported | {"about": environment()}}, indent=1) + "\n")

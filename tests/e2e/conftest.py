@@ -9,6 +9,8 @@ from slm_operator.api.names import GROUP
 
 from tests.testbed.stage import OPERATOR_NAMESPACE, Stage
 
+from .bare import restricted_namespace
+from .first import NAMESPACE
 from .serving import until
 
 if TYPE_CHECKING:
@@ -28,6 +30,14 @@ def stage(kind_cluster: KindCluster) -> Iterator[Stage]:
     made.install_operator(*FAST)
     yield made
     made.helm("uninstall", "slm-operator", "--namespace", OPERATOR_NAMESPACE, "--wait")
+
+
+@pytest.fixture(scope="session")
+def first_namespace(stage: Stage) -> Iterator[str]:
+    """Where the example with the real engine is applied: restricted, with the model, and with its profile once it is measured."""
+    restricted_namespace(stage, NAMESPACE)
+    yield NAMESPACE
+    stage.cluster.kubectl("delete", "namespace", NAMESPACE)
 
 
 def node_at_rest(stage: Stage) -> dict[str, dict[str, str]]:
@@ -57,7 +67,7 @@ def node_marks(stage: Stage) -> dict[str, dict[str, str]]:
     }
 
 
-LAST = ("test_first_answer.py", "test_rbac.py")
+LAST = ("test_first_pack.py", "test_first_answer.py", "test_rbac.py")
 """The real engine computes for minutes, which goes faster once the other lanes are done; and the RBAC audit reads the log of
 all other tests."""
 

@@ -14,9 +14,9 @@ from slm_operator.planning.deployment.advising import Unadvisable, advise_deploy
 
 from tests.best_single import fastest_single
 from tests.testbed.cluster import KubectlError
-from tests.testbed.stage import ROOT
 
 from .conftest import node_at_rest
+from .first import ASK, NAME, apply_and_wait, deployment, in_pod, metrics, pods, profile
 from .serving import until
 
 if TYPE_CHECKING:
@@ -26,74 +26,23 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kind, pytest.mark.vllm, pytest.mark.timeout(2400)]
 
-NAME = "opt-tiny"
-MANIFEST = ROOT / "tests/e2e/opt-tiny.yaml"
-ASK = """
-import json, urllib.request
-body = json.dumps({"model": "opt-tiny", "prompt": "Once", "max_tokens": 4, "temperature": 0}).encode()
-for _ in range(24):
-    request = urllib.request.Request("URL/completions", body, {"Content-Type": "application/json"})
-    answer = json.load(urllib.request.urlopen(request, timeout=60))
-    assert answer["usage"]["completion_tokens"] > 0, answer
-print(answer["choices"][0]["text"])
-"""
-METRICS = (
-    "import urllib.request; print(urllib.request.urlopen('http://localhost:8000/metrics', timeout=30).read().decode())"
-)
-
 
 @pytest.fixture(scope="module")
-def served(stage: Stage) -> Iterator[str]:
+def served(stage: Stage, first_namespace: str) -> Iterator[str]:
     """The example, applied and ready: the namespace that it is in. The node's marks of before are in its annotations."""
-    namespace = "first-answer"
+    namespace = first_namespace
     before = node_at_rest(stage)
-    stage.cluster.kubectl("create", "namespace", namespace)
-    stage.provide_model(namespace)
     stage.opt_in()
-    stage.cluster.kubectl("apply", "--namespace", namespace, "--filename", str(MANIFEST))
-    stage.cluster.kubectl(
-        "wait", f"slmd/{NAME}", "--for=condition=Ready", "--timeout=1800s", "--namespace", namespace, timeout_s=1860
-    )
+    apply_and_wait(stage)
     yield namespace
     stage.cluster.kubectl("delete", "slmd", NAME, "--namespace", namespace, "--ignore-not-found")
     stage.wait_for_allocatable("nvidia.com/gpu", 1)
-    stage.cluster.kubectl("delete", "namespace", namespace)
     stage.cluster.kubectl("label", "node", stage.cluster.node, "slm-operator.io/managed-")
     assert node_at_rest(stage) == before
 
 
-def deployment(stage: Stage, namespace: str) -> dict[str, Any]:
-    return stage.get("slmd", NAME, namespace)
-
-
-def profile(stage: Stage, namespace: str) -> dict[str, Any]:
-    name = deployment(stage, namespace)["status"]["profile"]["name"]
-    return stage.get("slmp", name, namespace)
-
-
-def pods(stage: Stage, namespace: str) -> list[dict[str, Any]]:
-    selector = deployment(stage, namespace)["status"]["selector"]
-    listed = json.loads(
-        stage.cluster.kubectl("get", "pods", "--namespace", namespace, "--selector", selector, "--output", "json")
-    )
-    return list(listed["items"])
-
-
-def in_pod(stage: Stage, namespace: str, pod: dict[str, Any], script: str) -> str:
-    name = pod["metadata"]["name"]
-    return stage.cluster.kubectl(
-        "exec", "--namespace", namespace, name, "--container", "engine", "--", "python3", "-c", script
-    )
-
-
-def metrics(stage: Stage, namespace: str, pod: dict[str, Any]) -> dict[str, str]:
-    """Metric line without its value, to the value."""
-    lines = in_pod(stage, namespace, pod, METRICS).splitlines()
-    return dict(line.rsplit(" ", 1) for line in lines if line.startswith("vllm:"))
-
-
 def test_the_profile_was_measured_by_the_real_engine(stage: Stage, served: str) -> None:
-    found = profile(stage, served)
+    found = profile(stage)
     document = parse_document(found["status"]["measurements"])
     assert found["status"]["phase"] == "Complete"
     assert document.complete, document.incomplete_because
@@ -107,7 +56,7 @@ def test_the_profile_was_measured_by_the_real_engine(stage: Stage, served: str) 
 
 
 def test_the_windows_saw_what_was_asked_for(stage: Stage, served: str) -> None:
-    document = parse_document(profile(stage, served)["status"]["measurements"])
+    document = parse_document(profile(stage)["status"]["measurements"])
     for point in document.points:
         assert point.input_tokens_mean == pytest.approx(32, rel=0.02)
         assert point.output_tokens_mean == pytest.approx(48, rel=0.25)
@@ -119,9 +68,9 @@ def test_the_windows_saw_what_was_asked_for(stage: Stage, served: str) -> None:
 
 
 def test_the_advice_is_bca_over_those_points(stage: Stage, served: str) -> None:
-    found = deployment(stage, served)
+    found = deployment(stage)
     spec = SLMDeploymentSpec.model_validate(found["spec"])
-    document = parse_document(profile(stage, served)["status"]["measurements"])
+    document = parse_document(profile(stage)["status"]["measurements"])
     advice = found["status"]["advice"]
     decided = advise_deployment(spec, document)
     assert not isinstance(decided, Unadvisable)
@@ -144,38 +93,36 @@ def test_both_replicas_are_in_slots_of_one_gpu(stage: Stage, served: str) -> Non
 
 
 def test_the_engines_run_what_was_advised(stage: Stage, served: str) -> None:
-    advice = deployment(stage, served)["status"]["advice"]
-    for pod in pods(stage, served):
+    advice = deployment(stage)["status"]["advice"]
+    for pod in pods(stage):
         args = pod["spec"]["containers"][0]["args"]
         assert args[args.index("--max-num-seqs") + 1] == str(advice["configuration"]["batchSize"])
         assert args[args.index("--kv-cache-memory-bytes") + 1] == str(advice["configuration"]["kvCacheBytes"])
-        (cache,) = (line for line in metrics(stage, served, pod) if line.startswith("vllm:cache_config_info"))
+        (cache,) = (line for line in metrics(stage, pod) if line.startswith("vllm:cache_config_info"))
         assert f'kv_cache_memory_bytes="{advice["configuration"]["kvCacheBytes"]}"' in cache
         log = stage.cluster.kubectl("logs", "--namespace", served, pod["metadata"]["name"], "--container", "engine")
         assert f"'max_num_seqs': {advice['configuration']['batchSize']}" in log
 
 
 def test_both_replicas_answer_through_the_service(stage: Stage, served: str) -> None:
-    url = deployment(stage, served)["status"]["url"]
-    replicas = pods(stage, served)
-    assert in_pod(stage, served, replicas[0], ASK.replace("URL", url)).strip() is not None
+    url = deployment(stage)["status"]["url"]
+    replicas = pods(stage)
+    assert in_pod(stage, replicas[0], ASK.replace("URL", url)).strip() is not None
     for pod in replicas:
         answered = [
-            value
-            for line, value in metrics(stage, served, pod).items()
-            if line.startswith("vllm:request_success_total")
+            value for line, value in metrics(stage, pod).items() if line.startswith("vllm:request_success_total")
         ]
         assert sum(float(value) for value in answered) > 0, f"{pod['metadata']['name']} was never asked"
 
 
 def test_status_tells_the_story(stage: Stage, served: str) -> None:
-    status = deployment(stage, served)["status"]
+    status = deployment(stage)["status"]
     said = {condition["type"]: condition for condition in status["conditions"]}
     assert {
         name: said[name]["status"] for name in ("Ready", "Profiled", "Advised", "Allocated", "Available")
     } == dict.fromkeys(("Ready", "Profiled", "Advised", "Allocated", "Available"), "True")
     assert not {"Reconciling", "Stalled"} & set(said)
-    assert status["observedGeneration"] == deployment(stage, served)["metadata"]["generation"]
+    assert status["observedGeneration"] == deployment(stage)["metadata"]["generation"]
     assert status["advice"]["sentences"]
     # On a busy machine no batch may keep the SLO; then the advice says that, and so does its event.
     wanted = {"ProfileRequested", said["Advised"]["reason"], "Ready"}
@@ -196,7 +143,7 @@ def test_the_operator_logged_no_traceback(stage: Stage, served: str) -> None:
 
 
 def test_deletion_leaves_only_the_profile(stage: Stage, served: str) -> None:
-    measured = profile(stage, served)
+    measured = profile(stage)
     stage.cluster.kubectl("delete", "slmd", NAME, "--namespace", served)
     stage.wait_for_allocatable("nvidia.com/gpu", 1)
     for kind in ("jobs", "deployments", "services", "pdb", "pods"):

@@ -63,6 +63,6 @@ def test_fifty_replicas_change_under_load(served: Stage, change: Change) -> None
     with steady_load(served, NAMESPACE, NAME) as load:
         change.make(served, ROLL_SECONDS)
         seconds = time.monotonic() - began
-    keep(change, {"replicas": REPLICAS, "seconds": round(seconds)} | outcome(load.account))
+    keep(change.name, {"replicas": REPLICAS, "seconds": round(seconds)} | outcome(load.account))
     assert_nothing_lost(load.account, outage=change.outage)
     assert len(before & answering(served)) == KEPT.get(change.name, 0)

@@ -61,5 +61,5 @@ def test_the_real_engine_under_load(served: Stage, change: Change) -> None:
         time.sleep(10)
     account = load.account
     moments = {"changed": round(changed, 1), "settled": round(settled, 1)}
-    keep(change, outcome(account) | {"moments": moments, "chunksBySecond": account.chunks_by_second})
+    keep(change.name, outcome(account) | {"moments": moments, "chunksBySecond": account.chunks_by_second})
     assert_nothing_lost(account, outage=change.outage)

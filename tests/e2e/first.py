@@ -1,0 +1,67 @@
+"""The example with the real engine, as the first files' tests have it: a profile by vLLM on CPU, and what is served of it.
+
+Two tests apply the same manifest to one namespace: on a bare node, where it is served as a pack in a pod, and then on an
+opted-in one, where it is served in slices. Whichever comes first measures; the other finds the profile, as users do.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.testbed.stage import ROOT
+
+if TYPE_CHECKING:
+    from tests.testbed.stage import Stage
+
+NAME = "opt-tiny"
+NAMESPACE = "first-answer"
+MANIFEST = ROOT / "tests/e2e/opt-tiny.yaml"
+ASK = """
+import json, urllib.request
+body = json.dumps({"model": "opt-tiny", "prompt": "Once", "max_tokens": 4, "temperature": 0}).encode()
+for _ in range(24):
+    request = urllib.request.Request("URL/completions", body, {"Content-Type": "application/json"})
+    answer = json.load(urllib.request.urlopen(request, timeout=60))
+    assert answer["usage"]["completion_tokens"] > 0, answer
+print(answer["choices"][0]["text"])
+"""
+METRICS = (
+    "import urllib.request; print(urllib.request.urlopen('http://localhost:PORT/metrics', timeout=30).read().decode())"
+)
+
+
+def apply_and_wait(stage: Stage) -> None:
+    """One apply, and Ready: half an hour at most."""
+    stage.cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(MANIFEST))
+    ready = ("--for=condition=Ready", "--timeout=1800s")
+    stage.cluster.kubectl("wait", f"slmd/{NAME}", *ready, "--namespace", NAMESPACE, timeout_s=1860)
+
+
+def deployment(stage: Stage) -> dict[str, Any]:
+    return stage.get("slmd", NAME, NAMESPACE)
+
+
+def profile(stage: Stage) -> dict[str, Any]:
+    name = deployment(stage)["status"]["profile"]["name"]
+    return stage.get("slmp", name, NAMESPACE)
+
+
+def pods(stage: Stage) -> list[dict[str, Any]]:
+    selector = deployment(stage)["status"]["selector"]
+    listed = stage.cluster.kubectl("get", "pods", "--namespace", NAMESPACE, "--selector", selector, "--output", "json")
+    return list(json.loads(listed)["items"])
+
+
+def in_pod(stage: Stage, pod: dict[str, Any], script: str) -> str:
+    """What a script says that the engines' container runs."""
+    name = pod["metadata"]["name"]
+    return stage.cluster.kubectl(
+        "exec", "--namespace", NAMESPACE, name, "--container", "engine", "--", "python3", "-c", script
+    )
+
+
+def metrics(stage: Stage, pod: dict[str, Any], port: int = 8000) -> dict[str, str]:
+    """Metric line of vLLM's without its value, to the value."""
+    lines = in_pod(stage, pod, METRICS.replace("PORT", str(port))).splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if line.startswith("vllm:"))
