@@ -25,7 +25,7 @@ from slm_operator.api.base import (
     within,
 )
 from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
-from slm_operator.api.parts import EngineSpec, ModelSpec, WorkloadSpec
+from slm_operator.api.parts import ModelSpec, ServedEngine, WorkloadSpec
 from slm_operator.api.slo import SloSpec
 from slm_operator.api.status import SLMDeploymentStatus
 
@@ -140,7 +140,7 @@ class SLMDeploymentSpec(Part):
 
     model: ModelSpec
     """Which model to serve, and from where."""
-    engine: EngineSpec = EngineSpec()
+    engine: ServedEngine = ServedEngine()
     """The engine that serves the model."""
     workload: WorkloadSpec = WorkloadSpec()
     """The load to measure and to decide for."""

@@ -11,8 +11,8 @@ from slm_core.engines.registry import ENGINES
 
 from slm_operator.api import owned_flags
 from slm_operator.api.addresses import ONE_REVISION, DatasetAddress, ImageReference, ModelAddress
-from slm_operator.api.base import Form, NameReference, Part, Text, cel, map_by, validations, within
-from slm_operator.api.kubernetes import EnvVarSource
+from slm_operator.api.base import Form, NameReference, ObjectName, Part, Text, cel, map_by, validations, within
+from slm_operator.api.kubernetes import DataKey, EnvVarSource
 
 Revision = Annotated[str, Field(max_length=128), Form(r"\S+", "a revision is a commit, tag or digest, without blanks")]
 
@@ -81,7 +81,7 @@ class EnvVar(Part):
 
 
 class EngineSpec(Part):
-    """The engine that serves the model."""
+    """An engine, as far as it is measured."""
 
     model_config = validations(
         *(cel(rule, why, field=".args") for rule, why in owned_flags.rules()),
@@ -99,6 +99,22 @@ class EngineSpec(Part):
     """Longest sequence in tokens, prompt and output together. Default: the model's own limit."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Data type of weights and activations."""
+
+
+class SecretKey(Part):
+    """A key of a Secret of this namespace."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    key: DataKey = "api-key"
+    """The key in it."""
+
+
+class ServedEngine(EngineSpec):
+    """The engine that serves the model."""
+
+    api_key_secret_ref: SecretKey | None = None
+    """Secret with the key that clients must send (Authorization: Bearer ...), which the kubelet gives to the engine and the operator never reads. Health and metrics are answered without one. The model is measured without it: who renews the key measures nothing anew. Default: no key is asked for."""
 
 
 class WorkloadSpec(Part):

@@ -386,7 +386,7 @@ KUBELET_WORDS = {
     ),
     "CreateContainerConfigError": (
         "a Secret or ConfigMap is missing",
-        "`spec.model.credentialsSecretRef`, `spec.engine.env`",
+        "`spec.model.credentialsSecretRef`, `spec.engine.apiKeySecretRef`, `spec.engine.env`",
     ),
 }
 """Reasons of the kubelet that become ours as they are: what each means, and what to do."""

@@ -18,7 +18,7 @@ from slm_operator.partitioning.base import SliceClass
 if TYPE_CHECKING:
     from slm_core.measurements import SharingMode
 
-    from slm_operator.api.parts import EngineSpec, MeasuredModel, WorkloadSpec
+    from slm_operator.api.parts import EngineSpec, MeasuredModel, SecretKey, WorkloadSpec
 
 CONTAINER = "engine"
 PORT = 8000
@@ -101,18 +101,26 @@ def serving_args(model: MeasuredModel, engine: EngineSpec, served_name: str, ser
     return list(engine_of(engine.command).arguments(command(engine), options))
 
 
-def environment(model: MeasuredModel, engine: EngineSpec) -> list[dict[str, Any]]:
-    """Variables of the engine. The user's win, because they come last."""
+def environment(model: MeasuredModel, engine: EngineSpec, key: SecretKey | None = None) -> list[dict[str, Any]]:
+    """Variables of the engine. The user's win, because they come last. `key`: that clients must send."""
     ours = (
         # NB: the engines' UID has no entry in the image's passwd: torch asks getpass.getuser() and would fail.
         {"name": "USER", "value": "slm"},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
         *({"name": name, "value": value} for name, value in engine_of(engine.command).environment.items()),
         *model_source(model).env,
+        *_key(engine, key),
     )
     theirs = [variable.given() for variable in engine.env]
     named = {str(variable["name"]): variable for variable in (*ours, *theirs)}
     return list(named.values())
+
+
+def _key(engine: EngineSpec, key: SecretKey | None) -> tuple[dict[str, Any], ...]:
+    variable = engine_of(engine.command).key_variable
+    if key is None or variable is None:
+        return ()
+    return ({"name": variable, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}},)
 
 
 def volumes(

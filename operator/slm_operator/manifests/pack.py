@@ -77,7 +77,7 @@ def pack_spec(
                 "image": spec.engine.image,
                 "command": ["python3", RUNTIME],
                 "args": supervisor_args(spec, serving, served_name, means),
-                "env": engines.environment(spec.model, spec.engine),
+                "env": engines.environment(spec.model, spec.engine, spec.engine.api_key_secret_ref),
                 # NB: the router listens there; some network policies do not find the named ports of sidecars.
                 "ports": [{"name": "http", "containerPort": HTTP_PORT}],
                 "volumeMounts": [*mounts, RUNTIME_MOUNT | {"readOnly": True}],

@@ -17,7 +17,7 @@ from slm_core.tuning import flag, tuned
 
 from slm_operator.api import names
 from slm_operator.api.base import only
-from slm_operator.api.parts import MeasuredModel
+from slm_operator.api.parts import EngineSpec, MeasuredModel
 from slm_operator.api.profile import MUTABLE, GpuSpec, SLMProfileSpec
 from slm_operator.digest import digest
 from slm_operator.manifests import engine as engines
@@ -96,7 +96,7 @@ def _manifest(profile: Key, key: str, body: dict[str, Any]) -> Manifest:
 def _body(spec: SLMDeploymentSpec) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": only(MeasuredModel, spec.model).given(),
-        "engine": spec.engine.given(),
+        "engine": only(EngineSpec, spec.engine).given(),
         "gpu": only(GpuSpec, spec.accelerator).given(),
         "workload": spec.workload.given(),
         "search": searched(spec).given(),

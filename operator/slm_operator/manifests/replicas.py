@@ -161,7 +161,7 @@ def _engine_spec(spec: SLMDeploymentSpec, serving: Serving, served_name: str) ->
                 "image": spec.engine.image,
                 "command": engines.command(spec.engine),
                 "args": engines.serving_args(spec.model, spec.engine, served_name, serving),
-                "env": engines.environment(spec.model, spec.engine),
+                "env": engines.environment(spec.model, spec.engine, spec.engine.api_key_secret_ref),
                 "ports": [{"name": "http", "containerPort": engines.PORT}],
                 "resources": resources(partitioning.resource, serving.weights_bytes),
                 "volumeMounts": mounts,
@@ -242,6 +242,8 @@ def disruption_budget(deployment: DeploymentRecord, unavailable: int = 1) -> Man
     return of_deployment("policy/v1", "PodDisruptionBudget", deployment, "disruption-budget") | {
         "spec": {
             "maxUnavailable": unavailable,
+            # NB: without it an engine that ends again and again, and answers nobody, would hold up a drain for ever.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": selector_labels(deployment.meta.key)},
         }
     }

@@ -73,7 +73,9 @@ def _of(cause: Cause, engine: EngineSpec | None) -> str | None:
     if cause.reason == "OOMKilled":
         return "raise its memory in spec.podTemplate (resources of container engine)"
     if cause.reason == "CreateContainerConfigError":
-        return "is spec.model.credentialsSecretRef there, with the keys that its scheme needs?"
+        return (
+            "are the Secrets of spec.model.credentialsSecretRef and spec.engine.apiKeySecretRef there, with their keys?"
+        )
     if cause.reason in _NOT_CREATED:
         return engine_of(engine.command if engine is not None else None).explain(f"Error: {cause}").remedy
     return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from slm_core.engines.registry import engine_of
 from slm_core.sharing import asked_mode
 from slm_core.wording import several
 
@@ -82,6 +83,11 @@ def _story(view: DeploymentView, settings: Settings) -> Story:
     # Before GPU time is spent on it. NB: where the mode is left to the advice, that takes none which a template rules out.
     if refused := refused_for(spec.pod_template or {}, asked_mode(spec.sharing.mode), settings.nodes.opt_in_label):
         return _stalled(Condition.AVAILABLE, Reason.INVALID_POD_TEMPLATE, "; ".join(refused))
+    if spec.engine.api_key_secret_ref is not None and engine_of(spec.engine.command).key_variable is None:
+        no_key = (
+            "spec.engine.apiKeySecretRef: this engine asks nobody for a key: check keys at a gateway, and leave it out"
+        )
+        return _stalled(Condition.AVAILABLE, Reason.INVALID_SPEC, no_key)
     story = _profiled(view, spec)
     if view.advice is None or not story.holds:
         return story

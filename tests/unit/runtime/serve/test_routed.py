@@ -33,14 +33,25 @@ class Routed:
     pack: Pack
     router: asyncio.subprocess.Process
     port: int
+    key: str = ""
+    """What clients send, if any."""
     outcomes: Counter[str] = field(default_factory=Counter)
     """Of a load's requests."""
+
+    async def status_of(self, path: str, key: str = "") -> int:
+        """What a GET is answered with, or, below /v1, a request for tokens."""
+        url, headers = f"http://127.0.0.1:{self.port}{path}", {"Authorization": f"Bearer {key}"} if key else {}
+        body = {"model": "opt-tiny", "prompt": "a question", "max_tokens": 4} if path.startswith("/v1") else None
+        method = "GET" if body is None else "POST"
+        async with self.pack.session.request(method, url, json=body, headers=headers) as answer:
+            return answer.status
 
     async def ask(self, tokens: int) -> str:
         """What came of one request: refused is only who was told so in order."""
         body = {"model": "opt-tiny", "prompt": "a question", "max_tokens": tokens}
         try:
-            async with self.pack.session.post(f"http://127.0.0.1:{self.port}/v1/completions", json=body) as answer:
+            url, headers = f"http://127.0.0.1:{self.port}/v1/completions", {"Authorization": f"Bearer {self.key}"}
+            async with self.pack.session.post(url, json=body, headers=headers) as answer:
                 said = await answer.json()
                 if answer.status == 200 and said["usage"]["completion_tokens"] == tokens:
                     return ANSWERED
@@ -100,7 +111,7 @@ async def routed(serve: Serve, **variables: str) -> AsyncIterator[Routed]:
         running(HAProxy(), router) as process,
         serve(*SLICED, "--agent-port", str(agent), engines=ENGINES, ports=(first, status), **variables) as pack,
     ):
-        made = Routed(pack, process, port)
+        made = Routed(pack, process, port, key=variables.get("VLLM_API_KEY", ""))
         await pack.serves(ENGINES)
         async with asyncio.timeout(HANG_SECONDS):
             while not all(finished(await made.metrics()).values()):
@@ -132,6 +143,14 @@ async def test_pack_answers_streams_and_shows_all_engines(serve: Serve) -> None:
         await made.becomes_ready(503)
         assert (await made.pack.get("/healthz"))[0] == 200
         assert (await made.pack.status())["routerAsks"] is False
+
+
+async def test_a_key_is_wanted_of_clients_and_of_nobody_else(serve: Serve) -> None:
+    async with routed(serve, VLLM_API_KEY="hush") as made:
+        assert await made.ask(tokens=4) == ANSWERED
+        asked = [("/v1/completions", ""), ("/v1/completions", "other"), ("/v1/completions", "hush")]
+        assert [await made.status_of(path, key) for path, key in asked] == [401, 401, 200]
+        assert [await made.status_of(path) for path in ("/health", "/metrics")] == [200, 200]
 
 
 async def test_engine_killed_under_load_costs_only_its_own(serve: Serve) -> None:
