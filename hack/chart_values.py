@@ -189,6 +189,17 @@ class Metrics(Part):
     """Grafana dashboards."""
 
 
+class EnginesNetwork(Part):
+    """Who may reach engines. A policy in each namespace that is named here."""
+
+    namespaces: list[str] = []
+    """Namespaces that serve. Empty: no policy is made."""
+    clients: list[Raw] = [{"podSelector": {}}]
+    """Who may ask, as in a NetworkPolicy's `from`: by default pods of the same namespace. Gateways and endpoint pickers are clients too."""
+    metrics_from: list[Raw] = []
+    """Who may scrape, as in a NetworkPolicy's `from`, beside the operator. NB: metrics are on the port of the requests."""
+
+
 class NetworkPolicy(Part):
     """What the operator's pods may speak with. Needs a network that enforces policies."""
 
@@ -196,6 +207,8 @@ class NetworkPolicy(Part):
     """Make it: in, metrics and probes; out, DNS, the API server and the engines."""
     metrics_from: list[Raw] = []
     """Peers that may scrape, as in a NetworkPolicy's `from`. Empty: everybody."""
+    engines: EnginesNetwork = EnginesNetwork()
+    """Who may reach engines."""
     api_server_ports: Annotated[list[Port], Field(min_length=1)] = [443, 6443]
     """Ports of the API server. Its address is known to nobody in advance, so any address is allowed on these ports."""
 

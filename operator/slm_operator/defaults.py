@@ -61,6 +61,7 @@ class EngineResources(Part, extra="forbid"):
 class Defaults(Part, extra="forbid"):
     """What engines have where their spec says nothing. Each deployment keeps what it was made with: a change here restarts nothing, and is taken with the next change of its model, engine, accelerator or podTemplate, or by `kubectl slm upgrade`."""
 
+    # NB: one that comes later must be off by default, for whoever was made before it is read as if it had that.
     engine_image: ImageReference = ENGINES[0].image
     """Image of an engine whose spec.engine.image is not given."""
     image_pull_secrets: Annotated[tuple[ObjectName, ...], Field(max_length=16)] = ()
@@ -71,6 +72,8 @@ class Defaults(Part, extra="forbid"):
     """Tolerations of pods with engines, beside those of spec.accelerator: the taint by which most clusters keep other pods off their GPU nodes."""
     runtime_class_name: Annotated[str, Field(max_length=253, pattern=_NAME)] = ""
     """RuntimeClass of pods with engines: nvidia, where that is not the nodes' default. Empty: the nodes' default."""
+    read_only_root_filesystem: bool = False
+    """Let no container of these pods write into its image: engines have /tmp, where they keep what they compile, and their volumes. Off by default, because no GPU has run it yet."""
     hub_endpoint: Annotated[str, Field(max_length=1024, pattern=r"^(https?://.+)?$")] = ""
     """Address of a mirror of the Hugging Face Hub (HF_ENDPOINT of engines). Empty: the hub itself."""
     proxy: Proxy = Proxy()

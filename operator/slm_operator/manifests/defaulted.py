@@ -38,6 +38,8 @@ def in_pod(template: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
     env = [{"name": name, "value": value} for name, value in _variables(defaults).items() if name not in there]
     volumes, mounts = _trusted(defaults)
     container: dict[str, Any] = {"env": env} | ({"volumeMounts": mounts} if mounts else {})
+    if defaults.read_only_root_filesystem:
+        template = merge(template, {"spec": _read_only(template["spec"])})
     pod: dict[str, Any] = {
         "tolerations": [one.given() for one in defaults.tolerations],
         "imagePullSecrets": [{"name": name} for name in defaults.image_pull_secrets],
@@ -47,6 +49,13 @@ def in_pod(template: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
     }
     merged: dict[str, Any] = merge(template, {"spec": {field: value for field, value in pod.items() if value}})
     return merged
+
+
+def _read_only(pod: dict[str, Any]) -> dict[str, Any]:
+    """What of each container is to change, so that none can write into its image."""
+    closed = {"securityContext": {"readOnlyRootFilesystem": True}}
+    parts = (part for part in ("containers", "initContainers") if part in pod)
+    return {part: [{"name": one["name"]} | closed for one in pod[part]] for part in parts}
 
 
 def _variables(defaults: Defaults) -> dict[str, str]:

@@ -10,6 +10,7 @@ from slm_operator.defaults import NOTHING, CaBundle, Defaults, EngineResources, 
 from slm_operator.manifests.defaulted import in_pod, measured_with
 from slm_operator.manifests.profile import Where, profile_job
 from slm_operator.manifests.replicas import Nodes, pod_template
+from slm_operator.manifests.served import PackMeans
 from slm_operator.settings import Profiling, Settings
 
 from tests import builders as build
@@ -76,6 +77,19 @@ def test_without_defaults_a_pod_is_as_it_was() -> None:
     before = pod_template(record, read, build.serving(SharingMode.TIME_SLICING, 2), HERE)
     assert in_pod(before, NOTHING) == before
     assert pod(defaults=NOTHING) == before["spec"]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["an engine", "a pack"])
+def test_no_container_writes_into_its_image_where_asked(*, packed: bool) -> None:
+    closed = Defaults(read_only_root_filesystem=True)
+    record = build.deployment(defaults=Kept(values=closed, made_of=""))
+    serving = build.pack_serving(SharingMode.MPS, 2) if packed else build.serving(SharingMode.MPS, 2)
+    means = PackMeans(supervisor_image="slm-operator:1", router_image="haproxy:1") if packed else None
+    made = pod_template(record, build.spec_of(record), serving, HERE, means)["spec"]
+    containers = [*made["containers"], *made.get("initContainers", [])]
+    assert len(containers) == (3 if packed else 1)
+    assert all(one["securityContext"]["readOnlyRootFilesystem"] for one in containers)
+    assert all(one["securityContext"]["allowPrivilegeEscalation"] is False for one in containers)
 
 
 OWN: dict[str, tuple[dict[str, Any], Any, Any]] = {

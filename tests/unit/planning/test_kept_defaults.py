@@ -31,6 +31,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "imagePullSecrets": {"image_pull_secrets": ("other",)},
     "tolerations": {"tolerations": ()},
     "runtimeClassName": {"runtime_class_name": "nvidia"},
+    "readOnlyRootFilesystem": {"read_only_root_filesystem": True},
     "hubEndpoint": {"hub_endpoint": ""},
     "proxy": {"proxy": Proxy(https="http://proxy:3128")},
     "resources": {"resources": EngineResources(cpu="4", memory="16Gi")},
