@@ -61,6 +61,13 @@ LEASE = Resource("coordination.k8s.io/v1", "Lease", "leases")
 EVENT = Resource("events.k8s.io/v1", "Event", "events")
 INFERENCE_POOL = Resource("inference.networking.k8s.io/v1", "InferencePool", "inferencepools")
 AUTOSCALER = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+NETWORK_POLICY = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+ADMISSION_POLICY = Resource(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicies",
+    namespaced=False,
+)
 HTTP_ROUTE = Resource("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 
 _BUILT_IN = (
@@ -79,7 +86,7 @@ _BUILT_IN = (
     Resource("v1", "ServiceAccount", "serviceaccounts"),
     Resource("apps/v1", "DaemonSet", "daemonsets"),
     AUTOSCALER,
-    Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+    NETWORK_POLICY,
     Resource("monitoring.coreos.com/v1", "PodMonitor", "podmonitors"),
 )
 

@@ -124,6 +124,8 @@ def ready_cluster() -> dict[str, Any]:
         "/apis/apps/v1/deployments": {"items": [OPERATOR]},
         "/apis/apps/v1/namespaces/team/deployments": {"items": []},
         "/apis/autoscaling/v2/namespaces/team/horizontalpodautoscalers": {"items": []},
+        "/apis/networking.k8s.io/v1/networkpolicies": {"items": [{"metadata": {"name": "slm-operator-engines"}}]},
+        "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies": {"items": []},
         "/apis/apps/v1/daemonsets": {
             "items": [
                 build.raw_daemon_set("nvidia-device-plugin", "nvidia-device-plugin-ctr"),

@@ -40,6 +40,7 @@ BLIND: dict[str, Any] = {
     "/version": forbidden("get", "path"),
 }
 
+NETWORKS = "/apis/networking.k8s.io/v1/networkpolicies"
 LIBRARY = {"data": {"config.yaml": "profiles: {libraryNamespaces: [lib]}\n"}}
 CASES: list[tuple[str, dict[str, Any], int, str]] = [
     ("everything", {}, 0, "1 of 1 GPU nodes, with 8 GPUs"),
@@ -58,6 +59,8 @@ CASES: list[tuple[str, dict[str, Any], int, str]] = [
     ("a library", {SETTINGS: LIBRARY, "/api/v1/namespaces/lib": {"metadata": {"name": "lib"}}}, 0, "profiles of lib are used"),
     ("a library that is not there", {SETTINGS: LIBRARY, "/api/v1/namespaces/lib": NOWHERE}, 0, "names lib, which does not exist"),
     ("a library unseen", {SETTINGS: LIBRARY, "/api/v1/namespaces/lib": forbidden("get", "namespaces")}, 0, "no right to get namespace lib"),
+    ("doors", {}, 0, "policy.enabled (what the operator's token may write); networkPolicy.enabled (whom"),
+    ("doors unseen", {NETWORKS: forbidden("list", "networkpolicies")}, 0, "which doors are open is not known"),
     ("nothing may be seen", BLIND, 0, "no right to list nodes"),
 ]  # fmt: skip
 

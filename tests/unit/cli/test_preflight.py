@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from slm_core.engines.registry import default
 from slm_operator.api.crd import KINDS, definition
+from slm_operator.cli.preflight.doors import Doors
 from slm_operator.cli.preflight.facts import LeaseSeen, Node, SchemaSeen, Unseen, Wish
 from slm_operator.cli.preflight.nodes import NODE_CHECKS
 from slm_operator.cli.preflight.packs import Autoscaler, PackSeen, autoscalers_in, packs_in
 from slm_operator.cli.preflight.schema import compare
 from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.cli.preflight.table import CHECKS, preflight
+from slm_operator.defaults import Defaults
 from slm_operator.partitioning.config_manager import ConfigManager
 from slm_operator.settings import DevicePlugin, Nodes, Packs, Settings
 from unit.cli import cluster_objects as objects
@@ -36,6 +38,9 @@ from tests.standin.releases import CHART, CHART_CORRECTED, GPU_OPERATOR, GPU_OPE
 
 ELSEWHERE = Settings(device_plugin=DevicePlugin(namespace="gpu-operator", config_map="device-plugin-configs"))
 NAMESPACED = Settings(namespaces=("team",))
+CLOSED = Settings(
+    nodes=Nodes(opt_in_label="node-restriction.kubernetes.io/slm"), defaults=Defaults(read_only_root_filesystem=True)
+)
 PACK = PackSeen(name="chat", engines=4, supervisor_image="operator:2")
 HPA = Autoscaler(name="chat-hpa", target="chat", counts_pods=("Pods",))
 PRESENT = Settings(packs=Packs(supervisor_image="operator:2"))
@@ -168,6 +173,10 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("keeps the plugin away", "NVIDIA's taints", on(tainted("dedicated")), "problem", "nvidia-device-plugin/device-plugin (dedicated)", "tolerations"),
     ("the same", "Defaults", {"wishes": (Wish(name="a/b", mode="Auto"),)}, "ok", "every SLMDeployment has the operator's defaults", ""),
     ("older", "Defaults", {"wishes": (Wish(name="a/b", mode="Auto"), Wish(name="a/c", mode="Auto", older=("engineImage",)))}, "warning", "a/c keep former defaults of the operator (engineImage)", "kubectl slm upgrade c -n a"),
+    ("closed", "Doors", {"doors": Doors(), "settings": CLOSED}, "ok", "every one that the chart has is closed", ""),
+    ("open by default", "Doors", {"doors": Doors(operators_network=False, engines_network=False)}, "ok", "networkPolicy.engines.namespaces (who may ask engines); config.defaults.readOnlyRootFilesystem", ""),
+    ("no policy for the token", "Doors", {"doors": Doors(admission=False), "settings": CLOSED}, "ok", "open, each a value of the chart: policy.enabled (what", ""),
+    ("unseen", "Doors", {"doors": Unseen("list networkpolicies")}, "warning", "no right to list networkpolicies", "ask whoever"),
     ("none", "Taints", {}, "ok", "no taint", ""),
     ("only preferred", "Taints", on(tainted("dedicated", "PreferNoSchedule")), "ok", "no taint", ""),
     ("of a condition", "Taints", on(tainted("node.kubernetes.io/disk-pressure")), "ok", "no taint", ""),
@@ -202,6 +211,8 @@ SILENT: list[tuple[str, str, dict[str, Any]]] = [
     ("the plugin's pods are unseen", "Plugin's pod", {"plugin_pods_seen": False} | on(node(daemons=()))),
     ("the plugin's pods are unseen", "GPUs", {"plugin_pods_seen": False} | on(node(CUT | {"slm-operator.io/slice-class": "mps-4"}, SHARED, daemons=()))),
     ("no library is set", "Library", {}),
+    ("nobody has looked", "Doors", {}),
+    ("no operator is known", "Doors", {"doors": Doors(), "operators": ()}),
     ("nothing is deployed", "Defaults", {}),
     ("settings are unseen", "Defaults", {"settings_doubt": "not seen", "wishes": (Wish(name="a/b", mode="Auto", older=("proxy",)),)}),
     ("deployments are unseen", "Defaults", {"wishes": Unseen("list slmdeployments")}),

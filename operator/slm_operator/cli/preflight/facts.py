@@ -14,6 +14,7 @@ from slm_operator.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slm_operator.cli.preflight.doors import Doors
     from slm_operator.cli.preflight.packs import Autoscaler, PackSeen
     from slm_operator.cli.preflight.stack import DaemonSet
     from slm_operator.planning.fleet.node.state import NodeState
@@ -118,6 +119,8 @@ class Facts:
     """Packs in pods of the namespace."""
     autoscalers: tuple[Autoscaler, ...] | Unseen = ()
     """Those of its SLMDeployments."""
+    doors: Doors | Unseen | None = None
+    """What the chart has made that closes one; None: nobody has looked."""
     libraries: Mapping[str, bool | Unseen] = field(default_factory=dict)
     """Namespaces that the settings take profiles from, each with whether it exists."""
 

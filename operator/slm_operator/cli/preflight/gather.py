@@ -15,8 +15,9 @@ from slm_operator.api import names
 from slm_operator.api.conditions import moment
 from slm_operator.api.crd import KINDS
 from slm_operator.cli.cluster import DAEMON_SET, DEPLOYMENT, LEASE_NAME, NAMESPACE, Cluster
+from slm_operator.cli.preflight.doors import doors
 from slm_operator.cli.preflight.facts import Facts, Installed, LeaseSeen, Node, Unseen, Wish
-from slm_operator.cli.preflight.installation import config_map, may, operators_of, settings_of
+from slm_operator.cli.preflight.installation import OPERATOR_SELECTOR, config_map, may, operators_of, settings_of
 from slm_operator.cli.preflight.packs import autoscalers_in, packs_in
 from slm_operator.cli.preflight.rights import missing
 from slm_operator.cli.preflight.schema import OPENAPI_PATH, compare
@@ -75,6 +76,7 @@ async def gather(cluster: Cluster) -> Facts:
     packs, autoscalers = await asyncio.gather(
         may(_packs(cluster), "list deployments"), may(_autoscalers(cluster), "list horizontalpodautoscalers")
     )
+    closed = await may(doors(cluster, OPERATOR_SELECTOR), "list networkpolicies and validatingadmissionpolicies")
     return Facts(
         namespace=cluster.namespace,
         server=version,
@@ -92,6 +94,7 @@ async def gather(cluster: Cluster) -> Facts:
         wishes=wishes,
         packs=packs,
         autoscalers=autoscalers,
+        doors=closed,
         libraries=libraries,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slm_operator.api import names
+from slm_operator.cli.preflight.doors import DOOR_CHECKS
 from slm_operator.cli.preflight.facts import Unseen
 from slm_operator.cli.preflight.findings import ASK, Answer, Finding, ok, problem, some, warning
 from slm_operator.cli.preflight.nodes import NODE_CHECKS, OLDEST_KUBERNETES
@@ -201,6 +202,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("Opt-in", _opt_in),
     *STACK_CHECKS,
     *PACK_CHECKS,
+    *DOOR_CHECKS,
 )
 
 
