@@ -112,6 +112,8 @@ class Predicted(Rates):
     """Half width of the 95 % confidence interval of throughput where it was measured. Absent: a single run without one."""
     fit_fraction: float | None = None
     """What the fit left unexplained, of a prediction by it."""
+    joules_per_token: float | None = None
+    """Energy of the whole board for a token. None: not measured; no line predicts it."""
 
     @classmethod
     def of(cls, point: Point) -> Predicted:
@@ -121,6 +123,7 @@ class Predicted(Rates):
             throughput_tokens_per_second=point.throughput_tokens_per_second,
             output_tokens_per_second=point.output_tokens_per_second,
             ci_fraction=point.throughput_ci_fraction,
+            joules_per_token=point.joules_per_token,
             **means_of(point),
         )
 

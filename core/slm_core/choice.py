@@ -17,9 +17,12 @@ from slm_core.candidates import Source
 from slm_core.configuration import EngineConfiguration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from slm_core.candidates import Candidate
+
+    Merit = Callable[[Candidate], float]
+    """Of what the most is wanted, in any unit: tokens per second, or per joule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +43,18 @@ class Alternative:
         return self.gain_fraction + self.noise_fraction
 
 
+def throughput(candidate: Candidate) -> float:
+    """Tokens per second at the decided load."""
+    return candidate.throughput
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """One of the candidates, and what is known of the others."""
 
     chosen: Candidate
     fastest: Candidate
-    """Of the most tokens per second; the chosen one where nothing else speaks against it."""
+    """Of the most merit; the chosen one where nothing else speaks against it."""
     alike: tuple[Candidate, ...]
     """All that cannot be distinguished from the fastest, the chosen one and the fastest among them."""
 
@@ -57,25 +65,25 @@ class Choice:
         return tuple(alternative(self.chosen, c) for c in sorted(more, key=lambda c: -c.throughput))
 
 
-def choose_among(candidates: Sequence[Candidate]) -> Choice | None:
-    """Of those that passed and cannot be distinguished from the fastest: a confirmed one, of the lowest latency.
+def choose_among(candidates: Sequence[Candidate], merit: Merit = throughput) -> Choice | None:
+    """Of those that passed and cannot be distinguished from the one of most merit: a confirmed one, of the lowest latency.
 
     Where latencies cannot be distinguished either: of the fewest engines, then of the fewest sequences. None: nothing passed.
     """
     passed = [c for c in candidates if c.passed]
     if not passed:
         return None
-    fastest = max(passed, key=lambda c: (c.throughput, -c.point.full_load))
-    alike = tuple(c for c in passed if is_alike(c, fastest))
+    fastest = max(passed, key=lambda c: (merit(c), -c.point.full_load))
+    alike = tuple(c for c in passed if is_alike(c, fastest, merit))
     # NB: what was confirmed is served rather than what was not, where nothing but chance lies between them.
     confirmed = {EngineConfiguration.of(c.point) for c in candidates if c.point.confirmed}
     among = [c for c in alike if EngineConfiguration.of(c.point) in confirmed] or alike
     return Choice(chosen=_soonest(among), fastest=fastest, alike=alike)
 
 
-def is_alike(candidate: Candidate, fastest: Candidate) -> bool:
-    """Whether chance alone may put it behind the fastest."""
-    return fastest.throughput <= candidate.throughput * (1 + chance_fraction(fastest, candidate))
+def is_alike(candidate: Candidate, fastest: Candidate, merit: Merit = throughput) -> bool:
+    """Whether chance alone may put it behind the one of most merit. NB: merit is throughput over something that is steady."""
+    return merit(fastest) <= merit(candidate) * (1 + chance_fraction(fastest, candidate))
 
 
 def alternative(chosen: Candidate, other: Candidate) -> Alternative:

@@ -189,6 +189,13 @@ class Point:
         """Requests that were in flight."""
         return self.in_flight or self.full_load
 
+    @property
+    def joules_per_token(self) -> float | None:
+        """Energy of the whole board for a token, input or output: as counted, else by its mean power. None: not measured."""
+        if self.energy_joules:
+            return self.energy_joules / (self.throughput_tokens_per_second * self.window_seconds)
+        return self.mean_power_watts / self.throughput_tokens_per_second if self.mean_power_watts else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:

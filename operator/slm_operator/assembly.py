@@ -18,6 +18,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slm_operator.api import names
@@ -189,7 +190,13 @@ def assemble(  # noqa: PLR0913 - what there is one of in a process
     recorder = EventRecorder(
         client=client, controller=names.FIELD_MANAGER, instance=identity, clock=outside.clock, now=outside.now
     )
-    gatherer = Gatherer(caches=caches, keys=keys, settings=settings, advice_of=advice_of, demand_of=demand_of)
+    gatherer = Gatherer(
+        caches=caches,
+        keys=keys,
+        settings=settings,
+        advice_of=partial(advice_of, prices=settings.prices),
+        demand_of=demand_of,
+    )
     watch = SloMonitor(
         gatherer=gatherer,
         queue=queue,

@@ -103,17 +103,26 @@ class Gauges(Collector):
         )
         itl = _by_deployment("predicted_itl_seconds", "Predicted mean inter-token latency.")
         freed = _by_deployment("freed_memory_bytes", "GPU memory that the advice leaves free on each GPU, for others.")
+        joules = _by_deployment("predicted_joules_per_token", "Energy of a token, input or output, as measured.")
+        cost = GaugeMetricFamily(
+            "slm_operator_predicted_cost_per_million_tokens",
+            "Cost of a million tokens, input and output, by the GPU's price in config.prices.",
+            labels=["namespace", "name", "currency"],
+        )
         for record in self._caches.deployments:
             advice = record.status.get("advice") or {}
             figures = advice.get("figures") or {}
+            if (money := advice.get("costPerMillionTokens")) is not None:
+                cost.add_metric([*record.meta.key, str(advice.get("currency") or "")], float(money))
             for family, value, unit in (
+                (joules, advice.get("joulesPerToken"), 1),
                 (throughput, figures.get("tokensPerSecondPerGpu"), 1),
                 (itl, figures.get("itlMs"), 1000),
                 (freed, advice.get("freedBytes"), 1),
             ):
                 if value is not None:
                     family.add_metric(list(record.meta.key), float(value) / unit)
-        yield from (throughput, itl, freed)
+        yield from (throughput, itl, freed, joules, cost)
 
     def _live(self) -> Iterator[GaugeMetricFamily]:
         """Of one GPU: what was measured in the SLO monitor's last window, and what was expected under that load."""

@@ -187,6 +187,18 @@ class Watch(Part):
     """How often each replica's /metrics is read. 0: never, and SLOMet is not said."""
 
 
+class Prices(Part):
+    """What GPUs cost, for the cost of tokens in advice. Nothing is estimated: a product without a price has no cost."""
+
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    """Of all prices, as ISO 4217 has it."""
+    per_gpu_hour: dict[
+        Annotated[str, Field(min_length=1, max_length=63)],
+        Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)],
+    ] = {}
+    """Price of one GPU for an hour, by product as in the node label nvidia.com/gpu.product."""
+
+
 class Api(Part):
     """Limits of the operator's own requests to the API server, watches not counted."""
 
@@ -220,6 +232,8 @@ class Settings(Part):
     """What spec.routing may request."""
     watch: Watch = Watch()
     """The SLO monitor: it reads the metrics of live replicas for the condition SLOMet."""
+    prices: Prices = Prices()
+    """What GPUs cost, for the cost of tokens in advice."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve. Empty: all of them, and nodes too."""
 

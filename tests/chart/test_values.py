@@ -95,6 +95,7 @@ def test_schema_objects_are_closed_or_raw_kubernetes_values() -> None:
         "podAnnotations",
         "podLabels",
         "productLabels",
+        "perGpuHour",
     }
     assert opened == raw
     shared = {"Global"}  # a parent chart has values of its own there

@@ -15,6 +15,7 @@ from tests import builders as build
 def scraped(figures: dict[Key, Figures]) -> set[str]:
     caches = caches_for_planning(ProfileKeys(build.SETTINGS.defaults), build.SETTINGS)
     advice = {"figures": {"tokensPerSecondPerGpu": 5000.0, "itlMs": 8.0}, "freedBytes": 1024}
+    advice |= {"joulesPerToken": 0.03, "costPerMillionTokens": 0.14, "currency": "EUR"}
     caches.deployments.put(build.deployment(status={"advice": advice}))
     caches.deployments.put(build.deployment("unmeasured"))
     caches.nodes.put(build.node(slice_class=build.MPS_4, labels={names.CLASS_LABEL: "mps-4"}))
@@ -75,6 +76,13 @@ def test_expected_figures_stand_beside_measured_ones() -> None:
         f"slm_operator_headroom_requests{labels} 20.0",
     } <= scraped(MEASURED)
     assert not [line for line in scraped(MEASURED) if line.startswith("slm_operator_measured_ttft_seconds{")]
+
+
+def test_cost_and_energy_of_the_advice_are_figures_too() -> None:
+    assert {
+        'slm_operator_predicted_joules_per_token{name="chat",namespace="team"} 0.03',
+        'slm_operator_predicted_cost_per_million_tokens{currency="EUR",name="chat",namespace="team"} 0.14',
+    } <= scraped({})
 
 
 def test_a_deployment_without_figures_has_no_line() -> None:

@@ -118,3 +118,28 @@ def test_a_default_that_no_pod_could_have_is_refused(tmp_path: Path, text: str, 
     with pytest.raises(SettingsError) as why:
         read_settings(tmp_path / "config.yaml")
     assert because in str(why.value)
+
+
+PRICES = {
+    "nothing": ("NVIDIA-L4: 0", "greater than 0"),
+    "less than nothing": ("NVIDIA-L4: -1", "greater than 0"),
+    "no number": ("NVIDIA-L4: .nan", "finite number"),
+    "too much": ("NVIDIA-L4: 1e9", "less than or equal to 1000000"),
+}
+
+
+@pytest.mark.parametrize("price", PRICES)
+def test_a_price_that_is_none_is_refused_by_product(tmp_path: Path, price: str) -> None:
+    given, because = PRICES[price]
+    (tmp_path / "config.yaml").write_text(f"prices: {{perGpuHour: {{{given}}}}}\n")
+    with pytest.raises(SettingsError, match=rf"prices\.perGpuHour\.NVIDIA-L4: Input should be .*{because}: correct it"):
+        read_settings(tmp_path / "config.yaml")
+
+
+def test_prices_are_of_one_currency(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("prices: {currency: EUR, perGpuHour: {NVIDIA-L4: 0.6}}\n")
+    prices = read_settings(tmp_path / "config.yaml").prices
+    assert (prices.currency, prices.per_gpu_hour) == ("EUR", {"NVIDIA-L4": 0.6})
+    (tmp_path / "config.yaml").write_text("prices: {currency: euro}\n")
+    with pytest.raises(SettingsError, match=r"prices\.currency"):
+        read_settings(tmp_path / "config.yaml")

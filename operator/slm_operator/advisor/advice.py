@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING
 from slm_core.candidates import Source
 from slm_core.tuning import MAX_SLICES, Tuning
 
+from slm_operator.advisor.economy import cost_per_million_tokens, saved_gpu_hours_fraction
+
 if TYPE_CHECKING:
     from slm_core.candidates import Candidate, CheckName, Predicted
     from slm_core.choice import Alternative
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Point, SharingMode
+
+    from slm_operator.advisor.economy import Price
 
 
 class Objective(StrEnum):
@@ -27,6 +31,10 @@ class Objective(StrEnum):
     """The most tokens per second from one GPU."""
     FREE_MEMORY = "FreeMemory"
     """No fewer tokens per second than the best single engine, in the least memory."""
+    COST = "CostPerToken"
+    """The least money for a token. On GPUs of one price that is the most tokens per second."""
+    ENERGY = "EnergyPerToken"
+    """The least energy for a token, as the board's watts were measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +59,10 @@ class Settings(Tuning):
     """Memory of the GPU that will serve. Absent: that of the GPU that was measured."""
     plugin_max_replicas: int = MAX_SLICES
     """Most slices of one GPU that the device plugin makes: fewer below compute capability 7.5."""
+    price: Price | None = None
+    """Of the GPU that will serve. None: not known."""
+    priced: bool = False
+    """Other products have a price, so that one without is worth a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +150,26 @@ class Advice:
     """Whether every limit holds. If not, the figures are the closest achievable."""
     closest: Closest | None
     """What is missed, by how much, and the remedy. Present exactly when not feasible."""
+    price: Price | None
+    """Of the GPU. None: not known."""
+    joules_per_token: float | None
+    """Of the configuration at the decided load. None: its watts were not measured there."""
     candidates: tuple[Candidate, ...]
     """Every measured point, judged. Single engines first, by rising batch."""
     pareto_frontier: tuple[Point, ...]
     """Trusted full-batch points that no other beats in throughput and in mean ITL, by rising ITL."""
     sentences: tuple[str, ...]
     """The advice in words, the answer first."""
+
+    @property
+    def cost_per_million_tokens(self) -> float | None:
+        """In the price's currency. None: not known."""
+        return cost_per_million_tokens(self.predicted, self.price)
+
+    @property
+    def saved_gpu_hours_fraction(self) -> float | None:
+        """Of the GPU hours of the best single engine, what the pack does without. None: nothing is saved, or it is not known."""
+        return saved_gpu_hours_fraction(self.gain, self.configuration.engines_per_gpu)
 
     @property
     def message(self) -> str:

@@ -10,7 +10,7 @@ the answer is one engine per GPU, with the batch that the published advisor give
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from slm_core.candidates import Check, CheckName, Source
 from slm_core.choice import chance_fraction
@@ -81,6 +81,8 @@ def _compose(context: Context, choice: Selection, found: Evaluation) -> Advice:
         source=_parts(context, choice, predicted.source if predicted else Source.USER_CHOICE),
         feasible=choice.closest is None,
         closest=choice.closest,
+        price=context.settings.price,
+        joules_per_token=predicted.joules_per_token if predicted is not None else None,
         candidates=tuple(_candidates(context, choice, (*found.singles, *found.packs))),
         pareto_frontier=pareto_frontier(context.basis.points),
         sentences=(),
@@ -155,7 +157,7 @@ def _candidates(context: Context, choice: Selection, judged: Iterable[Candidate]
             said = f"{fraction_more(might)}, at {might.itl_ratio:.1f} times the ITL of the choice"
             yield j.then(Check(CheckName.NOISE, True, said, might.gain_fraction, might.noise_fraction))
         else:
-            yield j.then(_behind(context, choice))
+            yield j.then(_behind(context, choice, j))
 
 
 def _first(context: Context, choice: Selection) -> Check:
@@ -168,17 +170,32 @@ def _first(context: Context, choice: Selection) -> Check:
         fastest = choice.alternatives[0]
         because = not_distinguished(fastest)
         return Check(CheckName.NOISE, True, because, fastest.gain_fraction, fastest.noise_fraction)
-    if context.settings.objective is Objective.THROUGHPUT:
-        because = f"the most tokens per second of all that passed: {makes:,.0f}"
-    else:
-        because = f"the least memory of all that make no less than the best single engine: {makes:,.0f} tokens/s"
+    match context.settings.objective:
+        case Objective.THROUGHPUT | Objective.COST:
+            because = f"the most tokens per second of all that passed: {makes:,.0f}"
+        case Objective.FREE_MEMORY:
+            because = f"the least memory of all that make no less than the best single engine: {makes:,.0f} tokens/s"
+        case Objective.ENERGY:
+            because = f"the fewest joules per token of all that passed, within the noise: {_joules(choice.judged)}"
+        case _ as never:
+            assert_never(never)
     return Check(CheckName.RANK, True, because, makes, makes)
 
 
-def _behind(context: Context, choice: Selection) -> Check:
+def _joules(judged: Candidate) -> str:
+    joules = judged.figures.joules_per_token
+    return "an energy that was not measured at this load" if joules is None else f"{joules:.3f} J"
+
+
+def _behind(context: Context, choice: Selection, judged: Candidate) -> Check:
     makes = choice.judged.throughput
-    if context.settings.objective is Objective.THROUGHPUT:
-        because = f"passed every check, and the choice makes {makes:,.0f} tokens/s"
-    else:
-        because = "passed every check, and makes too little or needs more memory than the choice"
+    match context.settings.objective:
+        case Objective.THROUGHPUT | Objective.COST:
+            because = f"passed every check, and the choice makes {makes:,.0f} tokens/s"
+        case Objective.FREE_MEMORY:
+            because = "passed every check, and makes too little or needs more memory than the choice"
+        case Objective.ENERGY:
+            because = f"passed every check, and takes {_joules(judged)}; the choice takes {_joules(choice.judged)}"
+        case _ as never:
+            assert_never(never)
     return Check(CheckName.RANK, True, because, 0, makes)

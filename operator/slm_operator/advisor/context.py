@@ -46,6 +46,8 @@ class Context:
     """Memory of the GPU that will serve. 0 where not known."""
     source: Source
     """Measured, or Estimated."""
+    product: str
+    """Of the GPU that was measured."""
 
 
 def make_context(document: MeasurementDocument, slo: Slo, settings: Settings, source: Source) -> Context:
@@ -69,6 +71,7 @@ def make_context(document: MeasurementDocument, slo: Slo, settings: Settings, so
         max_model_len=document.model.max_model_len,
         device_bytes=settings.gpu_memory_bytes or (ledger.device_bytes if ledger else 0),
         source=source,
+        product=document.gpu.product,
     )
 
 

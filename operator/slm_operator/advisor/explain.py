@@ -13,6 +13,7 @@ from slm_core.sharing import sharing_of
 from slm_core.units import GIB
 
 from slm_operator.advisor.advice import KvReason, Objective
+from slm_operator.advisor.economy import gpu_hours_per_million_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +105,7 @@ def _sentences(context: Context, advice: Advice, notes: tuple[str, ...]) -> Iter
     if advice.predicted:
         yield _figures(advice.predicted)
     yield from _comparison(advice)
+    yield from _economy(context, advice)
     yield from _ruled_out(context, advice)
     yield from _given_up(advice)
     yield from _load(advice)
@@ -119,6 +121,8 @@ def _sentences(context: Context, advice: Advice, notes: tuple[str, ...]) -> Iter
         )
     if context.settings.objective is Objective.FREE_MEMORY:
         yield "The objective was to free memory: the least memory that makes no fewer tokens per second than the best single engine."
+    if context.settings.objective is Objective.ENERGY and advice.joules_per_token is not None:
+        yield "The objective was energy: the fewest joules per token of all that meet the SLO, packs only where they also make more."
     yield from notes
 
 
@@ -146,6 +150,20 @@ def _comparison(advice: Advice) -> Iterator[str]:
             yield f"That is {advice.gain:+.1%} against {single}."
     elif engines == 1:
         yield _why_no_pack(advice)
+
+
+def _economy(context: Context, advice: Advice) -> Iterator[str]:
+    """What a million tokens take, where a price or watts are known, and what packing saves."""
+    price, cost, joules = advice.price, advice.cost_per_million_tokens, advice.joules_per_token
+    if advice.predicted is not None and (cost is not None or joules is not None):
+        hours = f"A million tokens take {gpu_hours_per_million_tokens(advice.predicted):.3f} GPU hours"
+        money = f", {cost:.3f} {price.currency} at {price.per_gpu_hour:g} an hour" if price and cost is not None else ""
+        energy = f", {joules:.3f} J each" if joules is not None else ""
+        yield f"{hours}{money}{energy}."
+    if advice.price is None and (context.settings.priced or context.settings.objective is Objective.COST):
+        yield f"{context.product} has no price in config.prices.perGpuHour, so no cost is known; which of its configurations is cheapest is."
+    if (saved := advice.saved_gpu_hours_fraction) is not None:
+        yield f"What takes 100 GPU hours with the best single engine takes {100 * (1 - saved):.1f} so."
 
 
 def _why_no_pack(advice: Advice) -> str:

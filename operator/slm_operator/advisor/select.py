@@ -21,6 +21,7 @@ from slm_core.units import GIB
 from slm_operator.advisor import memory
 from slm_operator.advisor.advice import Closest, Objective
 from slm_operator.advisor.explain import gib, smaller_batch
+from slm_operator.advisor.validate import AdviceError, Problem, Unanswerable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
 
 MEASURE_AGAIN = "measure again, with a larger KV pool or a smaller batch"
 MEASURE_LONGER = "measure for longer, or ask for the mean instead of a percentile"
+WITHOUT_WATTS = Problem(
+    "advisor.objective",
+    "EnergyPerToken needs measured watts, and of what meets the SLO at this load none has any",
+    "measure on a GPU whose power NVML tells, at the load that is decided for, or choose another objective",
+    Unanswerable.WITHOUT_WATTS,
+)
 LESS_MEMORY = "use a GPU with more memory, a quantised model, a smaller maxModelLen, or fewer engines per GPU"
 
 
@@ -58,12 +65,28 @@ class Selection:
 def choose(context: Context, found: Evaluation) -> Selection:
     """The best of what passed; where nothing did, what comes nearest."""
     asked = context.settings.engines_per_gpu or 1
+    if chosen := _least_energy(context, found, asked):
+        return _as_measured(context, chosen.chosen)
     if chosen := _least_memory(context, found, asked) or decision.choose(found, single=asked == 1):
         return replace(_as_measured(context, chosen.chosen), alternatives=chosen.alternatives)
     if asked == 1:
         return _infeasible(context, nearest(found.singles))
     missed = nearest(j for j in found.packs if j.point.replicas == asked and j.last.name is CheckName.SLO)
     return _infeasible(context, missed) if missed else _borrow(context, found.singles, asked)
+
+
+def _least_energy(context: Context, found: Evaluation, asked: int) -> Choice | None:
+    """Where energy is to be saved: the most tokens per joule of all that passed, packs by the gate and the SLO as ever.
+
+    None: something else is wanted, or nothing passed. Raises AdviceError where something passed and none of it has watts.
+    """
+    if context.settings.objective is not Objective.ENERGY:
+        return None
+    passed = [j for j in (*(found.singles if asked == 1 else ()), *found.packs) if j.passed]
+    measured = [j for j in passed if j.figures.joules_per_token]
+    if passed and not measured:
+        raise AdviceError((WITHOUT_WATTS,))
+    return choose_among(measured, lambda j: 1 / j.figures.joules_per_token if j.figures.joules_per_token else 0.0)
 
 
 def _least_memory(context: Context, found: Evaluation, asked: int) -> Choice | None:

@@ -52,6 +52,8 @@ class Unanswerable(StrEnum):
     """It contradicts itself."""
     UNTRUSTED = "Untrusted"
     """Nothing is left to choose among: what was measured is in doubt."""
+    WITHOUT_WATTS = "WithoutWatts"
+    """The least energy is wanted, and none was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,9 @@ class AdviceError(ValueError):
 
     @property
     def kind(self) -> Unanswerable:
-        """Doubt where nothing else is wrong."""
+        """The one kind of all, or a contradiction."""
         kinds = {problem.kind for problem in self.problems}
-        return Unanswerable.UNTRUSTED if kinds == {Unanswerable.UNTRUSTED} else Unanswerable.INVALID
+        return next(iter(kinds)) if len(kinds) == 1 else Unanswerable.INVALID
 
 
 def check_question(document: MeasurementDocument, slo: Slo, settings: Settings) -> tuple[Problem, ...]:

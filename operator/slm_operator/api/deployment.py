@@ -39,8 +39,8 @@ _PACKED = ", ".join(one.mode for one in PACKED)
 class AdvisorSpec(Part):
     """Settings of the advisor."""
 
-    objective: Literal["Throughput", "FreeMemory"] = "Throughput"
-    """Throughput: most tokens per second and GPU. FreeMemory: the throughput of the best single engine with the least memory."""
+    objective: Literal["Throughput", "FreeMemory", "CostPerToken", "EnergyPerToken"] = "Throughput"
+    """Throughput: most tokens per second and GPU. FreeMemory: the throughput of the best single engine with the least memory. CostPerToken: least money for a token; on GPUs of one price that is Throughput. EnergyPerToken: fewest joules for a token, as measured; refused where no watts were. SLO and minGain hold for all."""
     min_efficiency: Annotated[float, within(tuning.MIN_EFFICIENCY)] = tuning.MIN_EFFICIENCY.default
     """Smallest batching efficiency T(B) / (B T(1)) accepted: the paper's epsilon."""
     min_gain: Annotated[float, within(tuning.MIN_GAIN)] = tuning.MIN_GAIN.default

@@ -177,6 +177,12 @@ class Reason(StrEnum):
         "what was measured is in doubt, or all but B=1: there is nothing to choose among; the message says why",
         "do what the message says, then measure again: delete the profile",
     )
+    NO_ENERGY_MEASURED = (
+        "NoEnergyMeasured",
+        Group.STOPPED,
+        "`spec.advisor.objective` is `EnergyPerToken`, and of what meets the SLO nothing has measured watts at this load: an energy is never estimated",
+        "measure where NVML tells the board's power, at the load that `spec.workload` names (delete the profile), or choose another objective",
+    )
     KV_UNKNOWN = (
         "KvUnknown",
         Group.STOPPED,

@@ -51,6 +51,10 @@ class CandidateStatus(Part):
     """The check that decided."""
     message: Annotated[str, Field(max_length=1024)]
     """Why, in a sentence."""
+    cost_per_million_tokens: float | None = None
+    """Cost of a million tokens, input and output, in the advice's currency. Absent: no price, or not known."""
+    joules_per_token: float | None = None
+    """Energy of the whole board for a token, as measured. Absent: its watts were not measured at this load."""
 
 
 class AdviceStatus(Part):
@@ -64,6 +68,14 @@ class AdviceStatus(Part):
     """Figures of the best single engine under the same SLO."""
     gain: float | None = None
     """Throughput over the best single engine, as a fraction: 0.24 is 24 % more."""
+    saved_gpu_hours_fraction: float | None = None
+    """What packing saves: 0.19 says that what takes 100 GPU hours with the best single engine takes 81. Absent: nothing is saved, or it is not known."""
+    cost_per_million_tokens: float | None = None
+    """Cost of a million tokens, input and output, by config.prices. Absent: the product has no price there."""
+    currency: Annotated[str, Field(max_length=3)] | None = None
+    """Of every cost here, as ISO 4217 has it."""
+    joules_per_token: float | None = None
+    """Energy of the whole board for a token, input or output, as measured. Absent: its watts were not measured at this load."""
     freed_bytes: int | None = None
     """GPU memory that is left free, for others."""
     feasible: bool = True

@@ -125,10 +125,17 @@ def question(command: argparse.ArgumentParser) -> None:
         )
     judge.add_argument(
         "--objective",
-        choices=("Throughput", "FreeMemory"),
+        choices=("Throughput", "FreeMemory", "CostPerToken", "EnergyPerToken"),
         default="Throughput",
         help="what the GPU is for (default Throughput)",
     )
+    judge.add_argument(
+        "--price-per-gpu-hour",
+        type=number(ABOVE_ZERO),
+        metavar="PRICE",
+        help="what the GPU costs, for the cost of tokens",
+    )
+    judge.add_argument("--currency", default="USD", metavar="CODE", help="of that price (default USD)")
     judge.add_argument(
         "--mode",
         choices=CHOICES,

@@ -29,10 +29,12 @@ COLUMNS = (
     "against best single",
     "ITL ms",
     "KV peak GiB each",
+    "per million tokens",
+    "J per token",
     "Verdict",
     "Because",
 )
-FIGURES = range(2, 6)
+FIGURES = range(2, 8)
 LOAD_COLUMNS = ("Requests in flight", "tok/s", "ITL ms", "TTFT ms", "More that fit")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The page asks browsers to fetch nothing and to run nothing, whatever a model's name may hold."""

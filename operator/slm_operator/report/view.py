@@ -6,7 +6,6 @@ decided for. Must never word a reason: the advisor's sentences are passed on.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from slm_core.batching import single_sequence_tokens_per_second
@@ -16,7 +15,8 @@ from slm_core.sharing import sharing_of
 from slm_core.slo_check import figure_ms, resolve
 from slm_core.units import GIB
 
-from slm_operator.advisor.expectation import Reach, curve_of
+from slm_operator.advisor.economy import cost_per_million_tokens
+from slm_operator.report.loads import loads
 from slm_operator.report.scene import Dot, Limits, MemoryBar, Row, Scene, Share, Standing, Tile
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from slm_core.slo import Slo
 
     from slm_operator.advisor.advice import Advice, Settings
+    from slm_operator.advisor.economy import Price
 
 FIT_STEPS = 60
-LOAD_PARTS = (0.25, 0.5, 0.75, 1, 1.5)
 
 
 def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Settings) -> Scene:
@@ -57,11 +57,11 @@ def scene(document: MeasurementDocument, advice: Advice, slo: Slo, settings: Set
         memory=_memory(document.ledger, advice) if document.ledger else (),
         rows=tuple(
             sorted(
-                (_row(c, d) for c, d in zip(advice.candidates, dots, strict=True)),
+                (_row(c, d, advice.price) for c, d in zip(advice.candidates, dots, strict=True)),
                 key=lambda row: row.standing is not Standing.CHOSEN,
             )
         ),
-        loads=tuple(_loads(document, advice, limits)),
+        loads=tuple(loads(document, advice, limits)),
         provenance=_provenance(document),
     )
 
@@ -109,6 +109,7 @@ def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> 
                 note=_sequences(advice.configuration.batch_size),
             )
         )
+    tiles += _economy(advice)
     if advice.freed_bytes is not None:
         tiles.append(
             Tile(
@@ -119,6 +120,19 @@ def _tiles(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> 
             )
         )
     return tuple(tiles)
+
+
+def _economy(advice: Advice) -> Iterator[Tile]:
+    """What a million tokens take, as far as a price or watts are known."""
+    price, cost, saved = advice.price, advice.cost_per_million_tokens, advice.saved_gpu_hours_fraction
+    note = f"{saved:.1%} of the GPU hours saved" if saved is not None else ""
+    if price is not None and cost is not None:
+        note = note or f"at {price.per_gpu_hour:g} {price.currency} per GPU hour"
+        yield Tile(label="Cost of a million tokens", figure=f"{cost:.3f}", unit=price.currency, note=note)
+    elif saved is not None:
+        yield Tile(label="GPU hours saved", figure=f"{saved:.1%}", note="against the best single engine", tone="up")
+    if advice.joules_per_token is not None:
+        yield Tile(label="Energy of a token", figure=f"{advice.joules_per_token:.3f}", unit="J")
 
 
 def _comparison(advice: Advice) -> str:
@@ -142,7 +156,7 @@ def _dot(candidate: Candidate, advice: Advice, limits: SloLimits) -> Dot:
         throughput=point.throughput_tokens_per_second,
         ci_fraction=point.throughput_ci_fraction,
         itl_ms=point.itl_ms.mean_ms if itl_ms is None else itl_ms,
-        tokens_per_joule=_tokens_per_joule(point),
+        tokens_per_joule=1 / point.joules_per_token if point.joules_per_token else None,
         gain=_gain(candidate, advice),
         standing=_standing(candidate, advice),
         on_frontier=point in advice.pareto_frontier,
@@ -158,12 +172,6 @@ def name(point: Point) -> str:
     sliced = f" {qualifier}" if qualifier else ""
     thin = f" at {point.in_flight}" if point.load < point.full_load else ""
     return size + sliced + thin
-
-
-def _tokens_per_joule(point: Point) -> float | None:
-    if point.energy_joules:
-        return point.throughput_tokens_per_second * point.window_seconds / point.energy_joules
-    return point.throughput_tokens_per_second / point.mean_power_watts if point.mean_power_watts else None
 
 
 def _gain(candidate: Candidate, advice: Advice) -> float | None:
@@ -235,7 +243,7 @@ def _shares(ledger: Ledger, replicas: int, kv_bytes: int) -> tuple[Share, ...]:
     return tuple(Share(kind=kind, name=words, gib=size / GIB) for kind, words, size in stretches if size)
 
 
-def _row(candidate: Candidate, dot: Dot) -> Row:
+def _row(candidate: Candidate, dot: Dot, price: Price | None) -> Row:
     point = candidate.point
     pool = point.kv_pool_bytes
     return Row(
@@ -247,29 +255,12 @@ def _row(candidate: Candidate, dot: Dot) -> Row:
             "" if dot.gain is None else f"{dot.gain:+.1%}",
             f"{dot.itl_ms:.1f}",
             "" if pool is None else f"{point.kv_peak_fraction * pool / GIB:.1f}",
+            "" if (cost := cost_per_million_tokens(candidate.figures, price)) is None else f"{cost:.3f}",
+            "" if (joules := candidate.figures.joules_per_token) is None else f"{joules:.3f}",
             str(candidate.verdict),
             candidate.because,
         ),
     )
-
-
-def _loads(document: MeasurementDocument, advice: Advice, limits: SloLimits) -> Iterator[tuple[str, ...]]:
-    """One request, quarters of full batches, and half as many again, of which a third waits."""
-    curve = curve_of(document.points, advice.configuration, limits)
-    if curve is None:
-        return
-    for in_flight in sorted({1, *(math.ceil(curve.full * part) for part in LOAD_PARTS)}):
-        if (there := curve.at(in_flight)) is None:
-            continue
-        more, less = ("≥ ", "≤ ") if there.reach is Reach.BOUND else ("", "")
-        fits = curve.headroom(in_flight, limits)
-        yield (
-            f"{in_flight}",
-            f"{more}{there.throughput_tokens_per_second:,.0f}",
-            f"{less}{there.itl_ms:.1f}",
-            "" if there.ttft_ms is None else f"{less}{there.ttft_ms:,.0f}",
-            "" if fits is None else f"{fits}",
-        )
 
 
 def _provenance(document: MeasurementDocument) -> tuple[tuple[str, str], ...]:

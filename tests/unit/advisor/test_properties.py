@@ -10,12 +10,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from slm_core import batching
 from slm_core.candidates import CheckName, Measurement, Verdict
+from slm_core.choice import chance_fraction
 from slm_core.measurements import Latency, Mark, MeasurementDocument, Point, SharingMode
 from slm_core.slo import Slo
 from slm_core.slo_check import resolve
 from slm_core.units import GIB
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
+from slm_operator.advisor.economy import Price
 from slm_operator.advisor.select import pareto_frontier
 from slm_operator.advisor.validate import check_trust
 
@@ -53,12 +55,13 @@ def points(draw: st.DrawFn, batch: int, replicas: int) -> Point:
         confirmed=replicas > 1 and draw(st.booleans()),
         throughput_ci_fraction=draw(st.sampled_from([None, 0.005, 0.02])),
         ttft_ms=draw(st.sampled_from([None, Latency(mean_ms=100), Latency(mean_ms=500)])),
+        mean_power_watts=draw(st.floats(100, 700)),
     )
 
 
 @st.composite
 def documents(draw: st.DrawFn) -> MeasurementDocument:
-    one = point(1, itl=draw(st.floats(1, 12)))
+    one = point(1, itl=draw(st.floats(1, 12)), mean_power_watts=100.0)
     singles = [draw(points(b, 1)) for b in draw(st.lists(st.sampled_from(BATCHES[1:]), unique=True, max_size=6))]
     shapes = draw(st.lists(st.tuples(st.sampled_from(BATCHES), st.sampled_from([2, 3, 4])), unique=True, max_size=6))
     packs = [draw(points(b, r)) for b, r in shapes]
@@ -75,7 +78,8 @@ def documents_with_two_alike(draw: st.DrawFn) -> MeasurementDocument:
     best = max(sound, key=lambda p: p.throughput_tokens_per_second)
     batch, gain = 2 * best.batch_size + 1, draw(st.floats(0.001, 0.01))
     itl = best.itl_ms.mean_ms * batch / best.batch_size / (1 + gain)
-    twin = point(batch, itl=itl, kv_pool_bytes=best.kv_pool_bytes, ttft_ms=best.ttft_ms)
+    watts = best.mean_power_watts
+    twin = point(batch, itl=itl, kv_pool_bytes=best.kv_pool_bytes, ttft_ms=best.ttft_ms, mean_power_watts=watts)
     return replace(made, points=(*made.points, twin))
 
 
@@ -188,7 +192,12 @@ def test_order_of_points_matters_only_among_repetitions(
 
 
 @FEW
-@given(documents(), slos, efforts, st.sampled_from([None, 20, 64, 300]))
+@given(
+    documents(),
+    slos,
+    efforts.filter(lambda s: s.objective is not Objective.ENERGY),
+    st.sampled_from([None, 20, 64, 300]),
+)
 def test_every_rejected_candidate_failed_its_last_check_only(
     doc: MeasurementDocument, slo: Slo, effort: Settings, load: int | None
 ) -> None:
@@ -233,3 +242,40 @@ def test_the_users_number_wins_or_does_not_fit(doc: MeasurementDocument, slo: Sl
     if advice.feasible and advice.configuration.kv_cache_bytes is not None:
         assert doc.ledger
         assert own * (doc.ledger.fixed_bytes + advice.configuration.kv_cache_bytes) <= doc.ledger.device_bytes
+
+
+@FEW
+@given(documents(), slos, THROUGHPUT, st.one_of(st.none(), st.floats(0.01, 100)))
+def test_cost_decides_as_throughput(doc: MeasurementDocument, slo: Slo, effort: Settings, price: float | None) -> None:
+    priced = None if price is None else Price(per_gpu_hour=price, currency="EUR")
+    by_cost = replace(effort, objective=Objective.COST, price=priced)
+    fast, cheap = advise(doc, slo, effort), advise(doc, slo, by_cost)
+    assert (cheap.configuration, cheap.candidates) == (fast.configuration, fast.candidates)
+
+
+@FEW
+@given(documents(), slos, efforts)
+def test_no_objective_breaks_slo_or_gate(doc: MeasurementDocument, slo: Slo, effort: Settings) -> None:
+    """What is served has passed every check, and a pack makes no less than the fastest single engine."""
+    advice = advise(doc, slo, effort)
+    (chosen,) = [c for c in advice.candidates if c.chosen] or [None]
+    assert (chosen is not None) == advice.feasible
+    if chosen is None:
+        return
+    assert all(check.passed for check in chosen.checks)
+    best = fastest_single(doc, slo, effort.min_efficiency, advice)
+    if best is not None and chosen.point.replicas > 1:
+        least = 0.0 if effort.objective is Objective.FREE_MEMORY else effort.min_gain
+        assert chosen.throughput >= best * (1 + least) * 0.999
+
+
+@FEW
+@given(documents(), slos, efforts)
+def test_nothing_that_passed_takes_surely_less_energy(doc: MeasurementDocument, slo: Slo, effort: Settings) -> None:
+    advice = advise(doc, slo, replace(effort, objective=Objective.ENERGY))
+    (chosen,) = [c for c in advice.candidates if c.chosen] or [None]
+    for other in advice.candidates if chosen is not None else ():
+        if other.passed and chosen is not None:
+            mine, theirs = chosen.figures.joules_per_token, other.figures.joules_per_token
+            assert mine is not None
+            assert theirs is None or mine <= theirs * (1 + chance_fraction(other, chosen)) * 1.001

@@ -184,3 +184,40 @@ def test_no_rows_of_another_model_are_used() -> None:
 def test_default_slo_is_the_one_of_the_api() -> None:
     arguments = (*SWEEP, "--model", "opt-1.3b")
     assert advised(*arguments) == advised(*arguments, "--itl-factor", "4")
+
+
+PACKED = (*SWEEP, *PACKS, "--model", "opt-1.3b")
+PRICED = ("--price-per-gpu-hour", "2.5", "--currency", "EUR")
+
+
+def test_a_price_gives_every_candidate_its_cost() -> None:
+    answer = advised(*PACKED, *PRICED)
+    assert answer["price"] == {"perGpuHour": 2.5, "currency": "EUR"}
+    for one in (answer, *answer["candidates"]):
+        rate = one.get("figures", one)["tokensPerSecondPerGpu"]
+        assert one["costPerMillionTokens"] == pytest.approx(2.5e6 / rate / 3600)
+    shown = printed(("advise", *PACKED, *PRICED))
+    assert "EUR/M TOK" in shown
+    assert "cost             0.056 EUR per million tokens" in shown
+
+
+def test_published_packs_take_more_energy_than_one_engine() -> None:
+    """They make 13 % more with 21 % more watts: https://arxiv.org/abs/2503.08311 measured them."""
+    answer = advised(*PACKED, "--objective", "EnergyPerToken")
+    assert (answer["configuration"]["batchSize"], answer["configuration"]["enginesPerGpu"]) == (256, 1)
+    assert answer["joulesPerToken"] == pytest.approx(335.8 / 10870.9, rel=1e-3)
+
+
+@pytest.mark.parametrize("price", ["0", "-1", "nan", "much"])
+def test_a_price_that_is_none_is_refused(price: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["advise", *PACKED, f"--price-per-gpu-hour={price}"])
+    assert ended.value.code == 2
+    assert "--price-per-gpu-hour" in capsys.readouterr().err
+
+
+def test_energy_without_watts_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(Path(BUSY).read_text())
+    assert not any("meanPowerWatts" in point for point in document["points"])
+    assert main(["advise", "-f", BUSY, "--objective", "EnergyPerToken"]) == 2
+    assert "EnergyPerToken needs measured watts" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from slm_core.tuning import tuned
 
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
+from slm_operator.advisor.economy import Price
 from slm_operator.advisor.validate import AdviceError
 from slm_operator.cli.errors import Refused
 
@@ -37,7 +38,14 @@ def settings_of(arguments: Namespace) -> Settings:
         concurrency=arguments.concurrency,
         requests_per_second=arguments.requests_per_second,
         gpu_memory_bytes=arguments.gpu_memory_bytes,
+        price=price_of(arguments),
     )
+
+
+def price_of(arguments: Namespace) -> Price | None:
+    """What the GPU costs; None where nobody said."""
+    given: float | None = arguments.price_per_gpu_hour
+    return None if given is None else Price(per_gpu_hour=given, currency=arguments.currency)
 
 
 def advice_on(document: MeasurementDocument, slo: Slo, settings: Settings) -> Advice:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slm_core.candidates import Predicted
 from slm_core.configuration import EngineConfiguration
 
+from slm_operator.advisor.economy import cost_per_million_tokens
 from slm_operator.advisor.plain import configuration_values, figures_values
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from slm_core.measurements import Point
 
     from slm_operator.advisor.advice import Advice, Closest
+    from slm_operator.advisor.economy import Price
 
 SCHEMA = "slm-operator.io/advice/v1"
 
 
 def answer(advice: Advice) -> dict[str, Any]:
     """The whole advice."""
+    price = advice.price
     return {
         "schema": SCHEMA,
         "configuration": configuration_values(advice.configuration),
@@ -34,6 +37,10 @@ def answer(advice: Advice) -> dict[str, Any]:
         "gain": advice.gain,
         "alternatives": [_alternative(one) for one in advice.alternatives],
         "kvReason": str(advice.kv_reason),
+        "price": None if price is None else {"perGpuHour": price.per_gpu_hour, "currency": price.currency},
+        "savedGpuHoursFraction": advice.saved_gpu_hours_fraction,
+        "costPerMillionTokens": advice.cost_per_million_tokens,
+        "joulesPerToken": advice.joules_per_token,
         "freedBytes": advice.freed_bytes,
         "load": {"inFlight": advice.load.in_flight},
         "paysFromInFlight": advice.pays_from_in_flight,
@@ -47,7 +54,7 @@ def answer(advice: Advice) -> dict[str, Any]:
         },
         "sentences": list(advice.sentences),
         "paretoFrontier": [_measured(point) for point in advice.pareto_frontier],
-        "candidates": [_candidate(candidate) for candidate in advice.candidates],
+        "candidates": [_candidate(candidate, price) for candidate in advice.candidates],
     }
 
 
@@ -90,7 +97,7 @@ def _measured(point: Point) -> dict[str, Any]:
     }
 
 
-def _candidate(candidate: Candidate) -> dict[str, Any]:
+def _candidate(candidate: Candidate, price: Price | None) -> dict[str, Any]:
     checks = [
         {"name": str(c.name), "passed": c.passed, "value": c.value, "limit": c.limit, "message": c.because}
         for c in candidate.checks
@@ -101,5 +108,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "verdict": str(candidate.verdict),
         "reason": str(candidate.last.name),
         "message": candidate.because,
+        "costPerMillionTokens": cost_per_million_tokens(candidate.figures, price),
+        "joulesPerToken": candidate.figures.joules_per_token,
         "checks": checks,
     }

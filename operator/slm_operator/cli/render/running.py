@@ -124,7 +124,7 @@ def show(answer: Answer) -> None:
         table.add_row(*row)
     out.print(table)
     out.print()
-    out.print(candidates(answer.advice.candidates))
+    out.print(candidates(answer.advice.candidates, answer.advice.price))
 
 
 def rows(answer: Answer) -> Iterator[tuple[str, str, str]]:

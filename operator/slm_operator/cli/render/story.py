@@ -63,11 +63,18 @@ def _show_advice_status(advice: AdviceStatus) -> None:
         considered.add_column(heading, justify="right", no_wrap=True)
     for heading in ("VERDICT", "REASON"):
         considered.add_column(heading, no_wrap=True)
+    money = any(c.cost_per_million_tokens is not None for c in advice.candidates)
+    energy = any(c.joules_per_token is not None for c in advice.candidates)
+    for heading in ([f"{advice.currency}/M TOK"] if money else []) + (["J/TOK"] if energy else []):
+        considered.add_column(heading, justify="right", no_wrap=True)
     considered.add_column("MESSAGE", overflow="fold")
     for c in advice.candidates:
         one = c.configuration
         engines = "1" if one.engines_per_gpu == 1 else f"{one.engines_per_gpu} {one.sharing_mode}"
-        considered.add_row(str(one.batch_size), engines, c.verdict, c.reason, c.message, style=VERDICTS[c.verdict])
+        shown = ((money, c.cost_per_million_tokens), (energy, c.joules_per_token))
+        figures = ("" if value is None else f"{value:.3f}" for wanted, value in shown if wanted)
+        cells = (str(one.batch_size), engines, c.verdict, c.reason, *figures, c.message)
+        considered.add_row(*cells, style=VERDICTS[c.verdict])
     out.print()
     out.print(considered)
     left_out = (advice.candidate_count or 0) - len(advice.candidates)

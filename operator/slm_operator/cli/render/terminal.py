@@ -15,6 +15,8 @@ from rich.text import Text
 from slm_core.candidates import Verdict
 from slm_core.units import GIB
 
+from slm_operator.advisor.economy import cost_per_million_tokens
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from slm_core.measurements import Ledger
 
     from slm_operator.advisor.advice import Advice
+    from slm_operator.advisor.economy import Price
 
 PIPED_WIDTH = 120
 MOST_WIDTH = 10_000
@@ -62,7 +65,7 @@ def show_advice(advice: Advice, ledger: Ledger | None, engine: Engine) -> None:
     if ledger is not None and served.kv_cache_bytes is not None:
         out.print(ledger_table(ledger, served.engines_per_gpu, served.kv_cache_bytes))
         out.print()
-    out.print(candidates(advice.candidates))
+    out.print(candidates(advice.candidates, advice.price))
 
 
 def figures(advice: Advice, engine: Engine) -> Table:
@@ -83,6 +86,12 @@ def figures(advice: Advice, engine: Engine) -> Table:
         ]
     if advice.gain is not None and served.engines_per_gpu > 1:
         rows.append(("gain", f"{advice.gain:+.1%} over the best single engine"))
+    if (saved := advice.saved_gpu_hours_fraction) is not None:
+        rows.append(("saved", f"{saved:.1%} of the GPU hours of the best single engine"))
+    if advice.price is not None and (cost := advice.cost_per_million_tokens) is not None:
+        rows.append(("cost", f"{cost:.3f} {advice.price.currency} per million tokens"))
+    if advice.joules_per_token is not None:
+        rows.append(("energy", f"{advice.joules_per_token:.3f} J per token"))
     if advice.freed_bytes is not None:
         rows.append(("left free", f"{advice.freed_bytes / GIB:.1f} GiB"))
     for label, value in rows:
@@ -112,10 +121,12 @@ def ledger_table(ledger: Ledger, replicas: int, kv_bytes: int) -> Table:
     return table
 
 
-def candidates(considered: Sequence[Candidate]) -> Table:
-    """Every candidate, with its verdict and the reason."""
+def candidates(considered: Sequence[Candidate], price: Price | None = None) -> Table:
+    """Every candidate, with its verdict and the reason; cost and energy where any has one."""
     table = bare_table()
-    for heading in ("BATCH", "ENGINES", "TOK/S", "ITL MS"):
+    energy = ("J/TOK",) if any(one.figures.joules_per_token is not None for one in considered) else ()
+    money = () if price is None else (f"{price.currency}/M TOK",)
+    for heading in ("BATCH", "ENGINES", "TOK/S", "ITL MS", *money, *energy):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("VERDICT", no_wrap=True)
     table.add_column("BECAUSE", overflow="fold")
@@ -126,11 +137,17 @@ def candidates(considered: Sequence[Candidate]) -> Table:
             "1" if point.replicas == 1 else f"{point.replicas} {point.sharing_mode}",
             f"{point.throughput_tokens_per_second:,.0f}",
             f"{point.itl_ms.mean_ms:.1f}",
+            *(_figure(cost_per_million_tokens(candidate.figures, price)) for _ in money),
+            *(_figure(candidate.figures.joules_per_token) for _ in energy),
             str(candidate.verdict),
             candidate.because,
             style=STYLES[candidate.verdict],
         )
     return table
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _engines(served: EngineConfiguration) -> str:

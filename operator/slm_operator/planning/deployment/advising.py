@@ -21,6 +21,7 @@ from slm_core.units import MIB
 
 from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
+from slm_operator.advisor.economy import Price, cost_per_million_tokens
 from slm_operator.advisor.plain import configuration_values, figures_values
 from slm_operator.advisor.validate import AdviceError, Unanswerable
 from slm_operator.api.conditions import rfc3339
@@ -29,6 +30,7 @@ from slm_operator.api.status import ConfigurationStatus
 from slm_operator.manifests.engine import MeasuredOn, Serving
 from slm_operator.manifests.overlay import refused_fields, refused_under_mps
 from slm_operator.planning.fleet.product import unservable
+from slm_operator.settings import Prices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
 
 MAX_CANDIDATES = 8
+NO_PRICES = Prices()
 _DIGITS = {camel(metric.field): metric.digits for metric in METRICS}
 """Of latencies; rates have one."""
 MAX_SENTENCE = 1024
@@ -53,6 +56,7 @@ _STEP_BYTES = 256 * MIB
 _REASONS = {
     Unanswerable.INVALID: Reason.INVALID_MEASUREMENTS,
     Unanswerable.UNTRUSTED: Reason.UNTRUSTED_MEASUREMENTS,
+    Unanswerable.WITHOUT_WATTS: Reason.NO_ENERGY_MEASURED,
 }
 
 
@@ -67,17 +71,28 @@ class Unadvisable:
 
 
 def advise_deployment(
-    spec: SLMDeploymentSpec, document: MeasurementDocument, against_mps: str | None = None
+    spec: SLMDeploymentSpec, document: MeasurementDocument, against_mps: str | None = None, prices: Prices = NO_PRICES
 ) -> Advice | Unadvisable:
     """The advice for a deployment from a measurement document. `against_mps`: why its cluster has no MPS for whom any mode will do."""
+    settings = priced(settings_of(spec, against_mps), document.gpu.product, prices)
     try:
-        return advise(as_asked(spec, document), slo_of(spec.slo), settings_of(spec, against_mps))
+        return advise(as_asked(spec, document), slo_of(spec.slo), settings)
     except AdviceError as error:
         return Unadvisable(reason=_REASONS[error.kind], because=str(error))
 
 
+def priced(settings: Settings, product: str, prices: Prices) -> Settings:
+    """With the price of the GPU that was measured, which is of the product that serves."""
+    found = prices.per_gpu_hour.get(product)
+    price = None if found is None else Price(per_gpu_hour=found, currency=prices.currency)
+    return replace(settings, price=price, priced=bool(prices.per_gpu_hour))
+
+
 def advice_of(
-    deployment: DeploymentRecord, profile: ProfileRecord | None, against_mps: str | None = None
+    deployment: DeploymentRecord,
+    profile: ProfileRecord | None,
+    against_mps: str | None = None,
+    prices: Prices = NO_PRICES,
 ) -> Advice | Unadvisable | None:
     """The advice for a deployment on what its profile has measured; None while there is no spec or nothing measured."""
     if deployment.spec is None or profile is None or profile.measurements is None:
@@ -85,7 +100,7 @@ def advice_of(
     because = unservable(deployment.spec, profile.measurements)
     if because is not None:
         return Unadvisable(reason=Reason.OTHER_PRODUCT, because=because)
-    return advise_deployment(deployment.spec, profile.measurements, against_mps)
+    return advise_deployment(deployment.spec, profile.measurements, against_mps, prices)
 
 
 def as_asked(spec: SLMDeploymentSpec, document: MeasurementDocument) -> MeasurementDocument:
@@ -196,6 +211,10 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
             "figures": figures_status(advice.predicted),
             "bestSingle": figures_status(advice.best_single),
             "gain": _rounded(advice.gain, 2),
+            "savedGpuHoursFraction": _rounded(advice.saved_gpu_hours_fraction, 3),
+            "costPerMillionTokens": _rounded(advice.cost_per_million_tokens, 4),
+            "currency": advice.price.currency if advice.price is not None else None,
+            "joulesPerToken": _rounded(advice.joules_per_token, 4),
             "freedBytes": advice.freed_bytes,
             "feasible": advice.feasible,
             "source": source_of(advice),
@@ -205,7 +224,7 @@ def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str
             "inFlightPerGpu": advice.load.in_flight,
             "decidedTime": (is_same and basis.former.get("decidedTime")) or rfc3339(now),
             "sentences": [sentence[:MAX_SENTENCE] for sentence in advice.sentences[:16]],
-            "candidates": [_candidate(candidate) for candidate in best_candidates(advice.candidates)],
+            "candidates": [_candidate(candidate, advice.price) for candidate in best_candidates(advice.candidates)],
             "candidateCount": len(advice.candidates),
         }
     )
@@ -239,13 +258,17 @@ def best_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
     return ordered[:MAX_CANDIDATES]
 
 
-def _candidate(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "configuration": _known(configuration_values(EngineConfiguration.of(candidate.point))),
-        "verdict": str(candidate.verdict),
-        "reason": str(candidate.last.name),
-        "message": candidate.because[:MAX_SENTENCE],
-    }
+def _candidate(candidate: Candidate, price: Price | None) -> dict[str, Any]:
+    return _known(
+        {
+            "configuration": _known(configuration_values(EngineConfiguration.of(candidate.point))),
+            "verdict": str(candidate.verdict),
+            "reason": str(candidate.last.name),
+            "message": candidate.because[:MAX_SENTENCE],
+            "costPerMillionTokens": _rounded(cost_per_million_tokens(candidate.figures, price), 4),
+            "joulesPerToken": _rounded(candidate.figures.joules_per_token, 4),
+        }
+    )
 
 
 def figures_status(figures: Rates | None) -> dict[str, Any] | None:
