@@ -13,7 +13,7 @@ from slm_operator.api.deployment import Mode
 from slm_operator.api.kubernetes import SELECTS_NO_MARKS, AllowedToleration, NodeSelector
 from slm_operator.api.parts import EngineSpec, MeasuredModel, WorkloadSpec
 from slm_operator.api.slo import LatencyLimits
-from slm_operator.api.status import Conditions, ProfilePhase, Timestamp
+from slm_operator.api.status import AdviceStatus, Conditions, ProfilePhase, Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +164,10 @@ class SLMProfileStatus(Part):
     """Questions for which nothing more is measured, the last ones."""
     unused_since: Timestamp | None = None
     """Since when no SLMDeployment uses it. Absent: one does."""
+    advice: AdviceStatus | None = None
+    """What is advised for the question of spec.search and spec.workload: nothing need be deployed for it. A deployment's own advice is in its status."""
+    no_advice_because: Annotated[str, Field(max_length=1024)] | None = None
+    """Why there is none, once it is measured."""
     measurements: MeasurementDocument | None = None
     """What was measured."""
 

@@ -83,7 +83,7 @@ class AdviceStatus(Part):
     source: Literal["Measured", "Predicted", "UserChoice"]
     """Measured: a measured point. Predicted: between measured points. UserChoice: your own number of engines, or mode."""
     profile_ref: NameReference | None = None
-    """Name of the SLMProfile that the advice rests on."""
+    """Name of the SLMProfile that the advice rests on. Absent in that profile's own status."""
     generation: int | None = None
     """Generation of spec that the advice is for."""
     digest: Annotated[str, Field(max_length=64)] | None = None

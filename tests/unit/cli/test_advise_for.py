@@ -172,6 +172,18 @@ def test_batch_that_keeps_the_slo_is_never_made_slower(ask: Asker) -> None:
     assert json.loads(out)["flags"][BATCH] == "32"
 
 
+def test_least_cost_of_a_gpu_is_the_most_tokens_here_too(ask: Asker) -> None:
+    flat = replace(
+        MEASURED, points=tuple(point(b, itl=b / 2 + 8, max_num_batched_tokens=8192) for b in (1, 8, 32, 256))
+    )
+    raw = deployment(container())
+    by_cost, by_speed = (
+        ask.values(raw, "--itl-ms", "200", *more, measured=flat)["flags"]
+        for more in (("--objective", "CostPerToken"), ())
+    )
+    assert by_cost == by_speed
+
+
 CAUTIONS = {
     "a version": (container(image="vllm/vllm-openai:v0.31.0"), "Measured was vllm 0.32.0, and it runs 0.31.0"),
     "an image of nobody": (container(image="own/vllm:1"), "Whether it is the engine that was measured is not known"),

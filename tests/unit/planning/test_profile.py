@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from slm_core.codec import to_json
+from slm_core.measurements import Mark, MeasurementDocument
 from slm_operator.api.parts import EngineSpec
 from slm_operator.api.profile import SLMProfileSpec, SLMProfileStatus
 from slm_operator.manifests.profile import request_digest
@@ -14,6 +16,7 @@ from slm_operator.planning.profile.log import ProfileLog, read_log
 from slm_operator.planning.profile.plan import plan_profile
 from slm_operator.planning.profile.turns import Turn
 from slm_operator.planning.views import ProfileView
+from slm_operator.settings import Prices
 from slm_operator.watch.records import Cause, Owner, PodRecord
 
 from tests import builders as build
@@ -205,6 +208,50 @@ def test_a_failed_profile_is_not_measured_again_by_itself() -> None:
     again = plan(view(profile=build.profile(build.deployment(), status=failed)))
     assert not any(isinstance(action, Apply) for action in again.actions)
     assert status(again) == failed
+
+
+def advised(spec: dict[str, Any] | None = None, document: MeasurementDocument | None = None) -> dict[str, Any]:
+    record = build.profile(build.deployment(spec=spec), document or build.imported())
+    return status(plan(view(profile=record)))
+
+
+def test_a_measured_profile_advises_without_a_deployment() -> None:
+    """The published advice for a limit of twice the ITL at B = 32."""
+    said = advised({"slo": {"itl": {"maxFactor": 2}}})
+    assert said["advice"]["configuration"]["batchSize"] == 96
+    assert said["advice"]["sentences"][0].startswith("Serve one engine per GPU")
+    assert not {"digest", "profileRef"} & said["advice"].keys()
+    assert "noAdviceBecause" not in said
+
+
+def test_profile_is_advised_for_its_own_load() -> None:
+    assert advised({"workload": {"concurrencyPerGpu": 20}})["advice"]["inFlightPerGpu"] == 20
+
+
+def test_same_advice_of_a_profile_keeps_its_time() -> None:
+    record = build.profile(build.deployment(), build.imported())
+    first = status(plan(view(profile=record)))
+    again = replace(record, status=first)
+    later = plan_profile(view(profile=again), build.SETTINGS, build.NOW + timedelta(hours=1))
+    assert status(later)["advice"] == first["advice"]
+
+
+def test_profile_without_an_answer_says_why() -> None:
+    doubted = [replace(p, marks=(Mark.THROTTLED,)) for p in build.imported().points]
+    said = advised(document=replace(build.imported(), points=tuple(doubted)))
+    assert "every single-engine point is in doubt" in said["noAdviceBecause"]
+    assert "advice" not in said
+
+
+def test_a_profile_that_is_being_measured_advises_nothing_yet() -> None:
+    assert "advice" not in status(plan(view(job=JOB, pod=POD, log=log())))
+
+
+def test_prices_of_the_operator_give_a_profile_its_cost() -> None:
+    prices = Prices(per_gpu_hour={build.imported().gpu.product: 2.0})
+    record = build.profile(build.deployment(), build.imported())
+    made = plan_profile(view(profile=record), build.SETTINGS.model_copy(update={"prices": prices}), build.NOW)
+    assert status(made)["advice"]["currency"] == "USD"
 
 
 def test_an_imported_profile_needs_no_job() -> None:

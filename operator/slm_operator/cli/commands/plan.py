@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> int:
     if document is None:
         show_unmeasured(found, spec)
         return 0
-    advice = advice_on(as_asked(spec, document), slo_of(spec.slo), settings_of(spec))
+    advice = advice_on(as_asked(spec.workload, document), slo_of(spec.slo), settings_of(spec))
     show(advice, document.ledger, engine_of(spec.engine.command), arguments.output)
     if arguments.output == "table" and (sentence := divided(spec, advice, document.ledger)) is not None:
         show_sentence(sentence)

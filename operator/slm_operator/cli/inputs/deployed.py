@@ -43,4 +43,4 @@ def question(arguments: Namespace) -> tuple[MeasurementDocument, Slo, Settings]:
         spec = SLMDeploymentSpec.model_validate(deployment["spec"])
     except ValidationError as error:
         raise Refused(f"SLMDeployment {arguments.name}: {sentence(error, 'spec')}") from None
-    return as_asked(spec, document), slo_of(spec.slo), settings_of(spec)
+    return as_asked(spec.workload, document), slo_of(spec.slo), settings_of(spec)

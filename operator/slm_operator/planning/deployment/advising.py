@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from slm_operator.advisor.advice import Advice
     from slm_operator.api.deployment import SLMDeploymentSpec
-    from slm_operator.api.parts import EngineSpec
+    from slm_operator.api.parts import EngineSpec, WorkloadSpec
     from slm_operator.api.slo import SloSpec
     from slm_operator.manifests.served import AdvisedFrom
     from slm_operator.watch.records import DeploymentRecord, ProfileRecord
@@ -76,7 +76,7 @@ def advise_deployment(
     """The advice for a deployment from a measurement document. `against_mps`: why its cluster has no MPS for whom any mode will do."""
     settings = priced(settings_of(spec, against_mps), document.gpu.product, prices)
     try:
-        return advise(as_asked(spec, document), slo_of(spec.slo), settings)
+        return advise(as_asked(spec.workload, document), slo_of(spec.slo), settings)
     except AdviceError as error:
         return Unadvisable(reason=_REASONS[error.kind], because=str(error))
 
@@ -103,9 +103,9 @@ def advice_of(
     return advise_deployment(deployment.spec, profile.measurements, against_mps, prices)
 
 
-def as_asked(spec: SLMDeploymentSpec, document: MeasurementDocument) -> MeasurementDocument:
-    """The document without the load of whoever had it measured first: a deployment that names none decides for full batches."""
-    asked, measured = spec.workload, document.workload
+def as_asked(asked: WorkloadSpec, document: MeasurementDocument) -> MeasurementDocument:
+    """The document without the load of whoever had it measured first: who names none decides for full batches."""
+    measured = document.workload
     names_a_load = asked.concurrency_per_gpu is not None or asked.requests_per_second_per_gpu is not None
     if names_a_load or measured.concurrency is None:
         return document
@@ -191,23 +191,25 @@ def slice_bytes_of(advice: Advice, ledger: Ledger | None) -> int | None:
 class DecidedFrom:
     """What an advice rests on, and since when it stands."""
 
-    profile: str
-    """Name of the SLMProfile."""
+    profile: str | None
+    """Name of the SLMProfile. None: the advice is that profile's own."""
     generation: int
     """Of the spec."""
-    digest: str
-    """Of what an engine is started with; its pods carry it too."""
+    digest: str | None
+    """Of what an engine is started with; its pods carry it too. None: nobody starts any."""
     former: Mapping[str, Any]
     """`status.advice` as it was: the same advice keeps its time."""
 
 
 def advice_status(advice: Advice, basis: DecidedFrom, now: datetime) -> dict[str, Any]:
     """`status.advice`, in camelCase, as api.deployment.AdviceStatus describes it."""
-    profile = {"name": basis.profile}
+    profile = {"name": basis.profile} if basis.profile is not None else None
+    configuration = _known(configuration_values(advice.configuration))
     is_same = (basis.former.get("digest"), basis.former.get("profileRef")) == (basis.digest, profile)
+    is_same = is_same and (basis.digest is not None or basis.former.get("configuration") == configuration)
     return _known(
         {
-            "configuration": _known(configuration_values(advice.configuration)),
+            "configuration": configuration,
             "figures": figures_status(advice.predicted),
             "bestSingle": figures_status(advice.best_single),
             "gain": _rounded(advice.gain, 2),

@@ -20,6 +20,7 @@ from slm_operator.api.conditions import conditions
 from slm_operator.api.reasons import Reason
 from slm_operator.manifests.profile import disowned
 from slm_operator.planning.actions import Apply, Plan
+from slm_operator.planning.profile.advice import profile_advice
 from slm_operator.planning.profile.ended import finished, kept_of
 from slm_operator.planning.profile.extension import extended
 from slm_operator.planning.profile.follow import waiting_since
@@ -45,7 +46,8 @@ def plan_profile(view: ProfileView, settings: Settings, now: datetime) -> Plan:
     if record.meta.deleting:
         return Plan()
     outcome, kept = _outcome(view, settings, now), retention(record, settings, now, is_used=view.used)
-    status = _status(view, outcome, now) | ({"unusedSince": kept.unused_since} if kept.unused_since else {})
+    status = _status(view, outcome, now) | profile_advice(view, outcome.phase, settings.prices, now)
+    status |= {"unusedSince": kept.unused_since} if kept.unused_since else {}
     write = write_status(names.PROFILE_KIND, record.meta, status, f"the profile is {outcome.phase}")
     events = transition_events(names.PROFILE_KIND, record.meta, record.status, write.status)
     goes = () if kept.delete is None else (kept.delete,)

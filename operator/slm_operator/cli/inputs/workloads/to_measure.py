@@ -202,7 +202,7 @@ def least_efficiency(arguments: Namespace) -> float:
     never be worse than what runs.
     """
     given: float = arguments.min_efficiency
-    is_default = given == MIN_EFFICIENCY.default and arguments.objective == Objective.THROUGHPUT
+    is_default = given == MIN_EFFICIENCY.default and arguments.objective != Objective.FREE_MEMORY
     return ANY_EFFICIENCY if is_default else given
 
 
