@@ -58,6 +58,14 @@ def running(command: argparse.ArgumentParser) -> None:
     )
     force(group)
     group.add_argument(
+        "--metrics",
+        metavar="URL",
+        help="its metrics page, as http://localhost:8000/metrics: what it does now, beside what was measured under that load",
+    )
+    group.add_argument(
+        "--metrics-seconds", type=number(ABOVE_ZERO), default=30.0, metavar="S", help="for how long (default 30)"
+    )
+    group.add_argument(
         "--input-tokens", type=count(tuning.INPUT_TOKENS), default=tuning.INPUT_TOKENS.default, metavar="N",
         help=f"mean prompt length that `-o slmprofile` measures with (default {tuning.INPUT_TOKENS.default})",
     )  # fmt: skip

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from slm_operator.cli.cluster import Cluster
     from slm_operator.cli.inputs.workloads.base import Raw, RunningEngine
     from slm_operator.cli.inputs.workloads.read import Found
+    from slm_operator.cli.inputs.workloads.watched import Doing
 
 NO_ANSWER = 1
 
@@ -54,6 +55,8 @@ def run(arguments: Namespace) -> int:
     """Print or write the answer. Exit code 1 where nothing was measured yet."""
     if arguments.to is not None and arguments.output not in FORMS:
         raise Refused(f"--to is for a change: give -o {', '.join(FORMS)} with it")
+    if arguments.metrics is not None and not arguments.metrics.startswith(("http://", "https://")):
+        raise Refused(f"--metrics {arguments.metrics}: give an address, as http://localhost:8000/metrics")
     asked = _asked(arguments)
     running = asked.found.engine()
     if arguments.output == "slmprofile":
@@ -138,7 +141,21 @@ def _answer(arguments: Namespace, asked: _Asked, running: RunningEngine, documen
         running=running, document=document, slo=slo, settings=settings, advice=advice, batching=batching, now=now,
         difference=difference(now, advice), flags=flags, cautions=cautious, patch=patch,
         change=Change(raw=asked.found.raw, after=after, patch=patch),
+        doing=_doing(arguments, running, document, settings, batching),
     )  # fmt: skip
+
+
+def _doing(
+    arguments: Namespace, running: RunningEngine, document: MeasurementDocument, settings: Settings, batching: Batching
+) -> Doing | None:
+    """What its own metrics say of it, where somebody named them."""
+    if arguments.metrics is None:
+        return None
+    from slm_operator.cli.inputs.workloads.watched import doing, readings, served_of  # noqa: PLC0415 - it loads an HTTP client
+
+    served = served_of(document, settings, batching)
+    seen = readings(arguments.metrics, running.engine, arguments.metrics_seconds)
+    return doing(seen, document, slo_of(arguments), settings.engines_per_gpu or 1, served)
 
 
 def _settings(arguments: Namespace) -> Settings:

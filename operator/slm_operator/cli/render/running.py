@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slm_operator.advisor.expectation import Reach
 from slm_operator.advisor.explain import HOW
 from slm_operator.advisor.plain import figures_values
 from slm_operator.advisor.present import Standing
@@ -16,7 +17,7 @@ from slm_operator.cli.render.answer import answer as advice_values
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from slm_core.candidates import Predicted
+    from slm_core.candidates import Predicted, Rates
     from slm_core.engines.base import Batching
     from slm_core.measurements import MeasurementDocument
     from slm_core.slo import Slo
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from slm_operator.advisor.advice import Advice, Settings
     from slm_operator.advisor.present import Difference, Present
     from slm_operator.cli.inputs.workloads.base import RunningEngine
+    from slm_operator.cli.inputs.workloads.watched import Doing
     from slm_operator.cli.render.patches.forms import Change
     from slm_operator.cli.render.patches.operations import Operation
 
@@ -49,6 +51,8 @@ class Answer:
     cautions: tuple[str, ...]
     patch: Sequence[Operation]
     change: Change
+    doing: Doing | None = None
+    """What its own metrics say. None: nobody named them."""
 
 
 def headline(answer: Answer) -> str:
@@ -78,6 +82,8 @@ def sentences(answer: Answer) -> Iterator[str]:
         yield f"Advised: {_numbers(advised)}, {how}."
     if answer.difference is not None and answer.patch:
         yield difference_in_words(answer.difference)
+    if answer.doing is not None:
+        yield from doing_in_words(answer.doing)
     if out := [name for name, value in answer.flags.items() if value is None]:
         yield f"To be taken out, because the advice would not hold with it: {' '.join(out)}."
     yield from answer.cautions
@@ -92,11 +98,28 @@ def difference_in_words(change: Difference) -> str:
     return f"The change: {rate}, at a mean ITL that is {abs(later):.1%} {'longer' if later >= 0 else 'shorter'}."
 
 
+def doing_in_words(doing: Doing) -> Iterator[str]:
+    """What it does, with which lengths, and what was measured there."""
+    window, figures, there = doing.window, doing.figures, doing.expected
+    yield (
+        f"Over {doing.seconds:.0f} s one GPU of it does {_numbers(figures)} with {figures.in_flight:.1f} requests in flight, "
+        f"of {window.input_tokens_mean:.0f} tokens in and {window.output_tokens_mean:.0f} out."
+    )
+    if doing.has_other_lengths:
+        yield "Measured were other lengths, so this says nothing of the figures: measure with these (--input-tokens, --output-tokens)."
+    elif there is None:
+        yield "With so many in flight and such a batch nothing was measured."
+    else:
+        bound = "at least " if there.reach is Reach.BOUND else ""
+        change = f", of which that is {1 + (doing.throughput_fraction or 0.0):.0%}" if not bound else ""
+        yield f"Measured engines make {bound}{_numbers(there)} there{change}."
+
+
 def _figures(figures: Predicted | None) -> str:
     return "" if figures is None else f"{_numbers(figures)}, "
 
 
-def _numbers(figures: Predicted) -> str:
+def _numbers(figures: Rates) -> str:
     return f"{figures.throughput_tokens_per_second:,.0f} tokens/s at a mean ITL of {figures.itl_ms:.1f} ms"
 
 
@@ -162,6 +185,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
             "because": now.because,
             "figures": None if now.figures is None else figures_values(now.figures) | {"source": str(now.figures.source)},
         },
+        "doing": None if answer.doing is None else _doing_values(answer.doing),
         "flags": dict(answer.flags),
         "difference": None if change is None else {
             "throughput": change.throughput_fraction, "itl": change.itl_fraction, "noise": change.noise_fraction,
@@ -171,3 +195,16 @@ def as_json(answer: Answer) -> dict[str, Any]:
         "patch": list(answer.patch),
         "advice": advice_values(answer.advice),
     }  # fmt: skip
+
+
+def _doing_values(doing: Doing) -> dict[str, Any]:
+    window, there = doing.window, doing.expected
+    return {
+        "seconds": doing.seconds,
+        "inFlightPerGpu": doing.figures.in_flight,
+        "inputTokensMean": window.input_tokens_mean,
+        "outputTokensMean": window.output_tokens_mean,
+        "figures": figures_values(doing.figures),
+        "expected": None if there is None else figures_values(there) | {"expectedAs": str(there.reach)},
+        "throughputFraction": doing.throughput_fraction,
+    }
