@@ -21,7 +21,7 @@ from slm_operator.kube.errors import ApiError, Forbidden, error_of
 from slm_operator.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from slm_core.counters import Counters
     from slm_core.engines.base import Engine
@@ -72,17 +72,21 @@ class PodPage(NamedTuple):
     serving: int | None = None
     """Engines that serve, where the page is that of a pack."""
     histograms: Mapping[str, Histogram] = {}
-    """Of latencies, by key of the SLO metric; those that it shows."""
+    """Of latencies, by key of the SLO metric; those that were asked for and that it shows."""
 
 
-async def pod_page(url: str, engine: Engine) -> PodPage:
-    """The page of a pod, without credentials, on a connection of its own: once a minute is too seldom to keep one."""
+async def pod_page(url: str, engine: Engine, histograms: Iterable[str] = ()) -> PodPage:
+    """The page of a pod, without credentials, on a connection of its own: once a minute is too seldom to keep one.
+
+    `histograms`: keys of those SLO metrics of which one is needed. NB: each costs as much as all counters together.
+    """
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-        return await _read(session, url, lambda text: _pod_page(text, engine))
+        return await _read(session, url, lambda text: _pod_page(text, engine, histograms))
 
 
-def _pod_page(page: str, engine: Engine) -> PodPage:
-    shown = {key: read_histogram(page, name) for key, name in engine.histograms.items()}
+def _pod_page(page: str, engine: Engine, histograms: Iterable[str]) -> PodPage:
+    named = {key: engine.histograms[key] for key in histograms if key in engine.histograms}
+    shown = {key: read_histogram(page, name) for key, name in named.items()}
     found = {key: one for key, one in shown.items() if one is not None}
     return PodPage(engine.read_counters(page), _serving(page), found)
 

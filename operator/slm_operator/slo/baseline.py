@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slm_operator.slo.window import Asked
+from slm_operator.slo.window import Asked, limited_percentiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,11 @@ class Baseline:
     """What was measured of this configuration, over requests in flight. None: nothing."""
     histograms: Mapping[str, str] = field(default_factory=dict)
     """Names of the engine's histograms, by key of the SLO metric."""
+
+    @property
+    def percentiles(self) -> tuple[str, ...]:
+        """Keys of the metrics of which a percentile is limited: only they need histograms."""
+        return limited_percentiles(self.expected.limits)
 
     def asked(self, pods_per_gpu: int | None = None) -> Asked:
         """What windows are read for."""

@@ -28,7 +28,7 @@ from slm_operator.slo.monitor import MonitorState, follow
 from slm_operator.slo.window import Scrape
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
     from slm_core.engines.base import Engine
 
@@ -68,8 +68,8 @@ class SloMonitor:
     queue: KeyedQueue
     interval_seconds: float
     clock: Callable[[], float]
-    fetch: Callable[[str, Engine], Awaitable[PodPage]]
-    """A pod's page at a URL. Raises NoMetrics."""
+    fetch: Callable[[str, Engine, Iterable[str]], Awaitable[PodPage]]
+    """A pod's page at a URL, with the histograms of these SLO metrics. Raises NoMetrics."""
     figures: dict[Key, Figures] = field(default_factory=dict)
     _states: dict[Key, tuple[Hashable, MonitorState]] = field(default_factory=dict, init=False)
     _looked: dict[Key, float] = field(default_factory=dict, init=False)
@@ -122,7 +122,7 @@ class SloMonitor:
         if rolling or not pods or state is None or record.spec is None:
             return
         chosen, engine = self._chosen(key, state, pods), engine_of(record.spec.engine.command)
-        pages = await self._scrape(engine, chosen, turn)
+        pages = await self._scrape(engine, chosen, turn, state.baseline.percentiles)
         self._count(key, pods, pages)
         scrape = Scrape(
             at_seconds=self.clock(),
@@ -197,13 +197,15 @@ class SloMonitor:
             self._asked[key][one.meta.uid] += 1
         return chosen
 
-    async def _scrape(self, engine: Engine, pods: Sequence[PodRecord], turn: _Turn) -> Mapping[str, PodPage]:
+    async def _scrape(
+        self, engine: Engine, pods: Sequence[PodRecord], turn: _Turn, histograms: Iterable[str]
+    ) -> Mapping[str, PodPage]:
         async def read(pod: PodRecord) -> PodPage | None:
             async with turn.share, turn.gate:
                 if self.clock() >= turn.until:
                     return None
                 try:
-                    return await self.fetch(f"http://{_host(pod)}:{PORT}{engine.paths.metrics}", engine)
+                    return await self.fetch(f"http://{_host(pod)}:{PORT}{engine.paths.metrics}", engine, histograms)
                 except NoMetrics as error:
                     log.debug("no metrics", extra={"object": str(pod.meta.key), "because": error.because})
                     return None

@@ -72,6 +72,12 @@ class Asked:
     """Names of the engine's histograms, by key of the metric."""
 
 
+def limited_percentiles(limits: Limits) -> tuple[str, ...]:
+    """Keys of the metrics of which another figure than the mean is limited."""
+    asked = (metric for metric in METRICS if metric.limit_ms(limits) is not None)
+    return tuple(metric.key for metric in asked if metric.statistic(limits) is not Statistic.MEAN)
+
+
 def between(before: Scrape, after: Scrape, asked: Asked) -> tuple[Window, Figures] | None:
     """What happened between the two, in the engines that ran all the while. None: no request has finished in any."""
     delta = CounterDelta.of_engines(before.engines, after.engines, after.at_seconds - before.at_seconds)
@@ -80,7 +86,6 @@ def between(before: Scrape, after: Scrape, asked: Asked) -> tuple[Window, Figure
     gained, gpus, means = delta.gained, delta.engines / asked.pods_per_gpu, means_between(delta)
     in_flight = (gained.ttft_sum + gained.itl_sum) / delta.seconds / gpus
     latencies: dict[str, Any] = {name: Latency(mean_ms=mean_ms) for name, mean_ms in means.items()}
-    limited = [metric for metric in METRICS if metric.limit_ms(asked.limits) is not None]
     window = Window(
         ends_at_seconds=after.at_seconds,
         requests=int(gained.finished),
@@ -91,8 +96,8 @@ def between(before: Scrape, after: Scrape, asked: Asked) -> tuple[Window, Figure
         in_flight_mean=in_flight,
         tails={
             metric.key: _tail(before, after, metric, asked)
-            for metric in limited
-            if metric.statistic(asked.limits) is not Statistic.MEAN
+            for metric in METRICS
+            if metric.key in limited_percentiles(asked.limits)
         },
         restarted=len(before.engines.keys() & after.engines.keys()) - delta.engines,
     )

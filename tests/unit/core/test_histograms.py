@@ -83,5 +83,7 @@ def test_no_histogram_is_read_from(text: str) -> None:
 
 
 def test_a_pods_page_has_the_histograms_that_it_shows() -> None:
-    assert _pod_page(page(), default()).histograms.keys() == {"itl", "ttft"}
-    assert _pod_page(page().replace(f"{NAME}_bucket", "x"), default()).histograms.keys() == {"ttft"}
+    both = ("itl", "ttft")
+    assert _pod_page(page(), default(), both).histograms.keys() == {"itl", "ttft"}
+    assert _pod_page(page(), default(), ("itl",)).histograms.keys() == {"itl"}
+    assert _pod_page(page().replace(f"{NAME}_bucket", "x"), default(), both).histograms.keys() == {"ttft"}

@@ -26,7 +26,7 @@ from tests.light_engine.scheduler import Scheduler
 from tests.other_engine.port import OtherEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from slm_core.engines.base import Engine
     from slm_operator.watch.records import DeploymentRecord, PodRecord, ProfileRecord
@@ -41,12 +41,14 @@ class Engines:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.histograms: list[tuple[str, ...]] = []
         self.gone = False
         self.requests = 0
         self.serving: int | None = None
 
-    async def page(self, url: str, engine: Engine) -> PodPage:
+    async def page(self, url: str, engine: Engine, histograms: Iterable[str] = ()) -> PodPage:
         self.asked.append(url)
+        self.histograms.append(tuple(histograms))
         if self.gone:
             raise NoMetrics("connection refused")
         scheduler = Scheduler(EngineSettings(), 8, 2048, 100)
@@ -63,8 +65,9 @@ class Engines:
 class Watched:
     """A deployment with two replicas, and the watch over it."""
 
-    def __init__(self, *pods: PodRecord, command: Sequence[str] = ()) -> None:
-        record = build.deployment(spec={"sharing": {"mode": "Exclusive"}, "engine": {"command": [*command]}})
+    def __init__(self, *pods: PodRecord, command: Sequence[str] = (), slo: dict[str, Any] | None = None) -> None:
+        shared = {"sharing": {"mode": "Exclusive"}, "engine": {"command": [*command]}}
+        record = build.deployment(spec=shared | ({"slo": slo} if slo else {}))
         keys = ProfileKeys(build.SETTINGS.defaults)
         caches = caches_for_planning(keys, build.SETTINGS)
         profile = build.profile(record, build.imported())
@@ -123,13 +126,21 @@ async def test_an_engine_is_asked_and_read_in_its_own_words(monkeypatch: pytest.
     watched = Watched(replica("a", "10.0.0.1"), command=other.command)
     asked: list[tuple[str, Engine]] = []
 
-    async def fetch(url: str, engine: Engine) -> PodPage:
+    async def fetch(url: str, engine: Engine, _: Iterable[str]) -> PodPage:
         asked.append((url, engine))
         raise NoMetrics("enough")
 
     watched.watch.fetch = fetch
     await watched.watch.once()
     assert asked == [("http://10.0.0.1:8000/stats", other)]
+
+
+@pytest.mark.parametrize(("statistic", "read"), [("Mean", ()), ("P99", ("itl",))], ids=["a mean", "a percentile"])
+async def test_histograms_are_read_for_limited_percentiles_alone(statistic: str, read: tuple[str, ...]) -> None:
+    """Each costs as much as all counters together."""
+    watched = Watched(replica("a", "10.0.0.1"), slo={"itl": {"maxMs": 30, "statistic": statistic}})
+    await watched.minute(0)
+    assert watched.engines.histograms == [read]
 
 
 async def test_only_a_new_judgement_wakes_the_deployment() -> None:
@@ -251,7 +262,7 @@ async def test_slow_replicas_delay_no_scrape_of_other_namespaces() -> None:
     never, read = asyncio.Event(), asyncio.Event()
     page = watched.engines.page
 
-    async def fetch(url: str, engine: Engine) -> PodPage:
+    async def fetch(url: str, engine: Engine, _: Iterable[str]) -> PodPage:
         if "evil" in url:
             await never.wait()
             raise NoMetrics("slow")
@@ -292,7 +303,7 @@ async def test_slow_scrape_ends_and_begins_next_with_the_unreached() -> None:
 async def test_deployment_of_slow_replicas_is_left_after_a_while() -> None:
     watched = Watched(*many(OF_A_DEPLOYMENT))
 
-    async def fetch(url: str, engine: Engine) -> PodPage:
+    async def fetch(url: str, engine: Engine, _: Iterable[str]) -> PodPage:
         watched.engines.asked.append(url)
         watched.now += 5
         await asyncio.sleep(0)
