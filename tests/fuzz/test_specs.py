@@ -19,6 +19,7 @@ from slm_operator.api.profile import SLMProfileSpec, SLMProfileStatus
 from slm_operator.api.status import SLMDeploymentStatus
 from slm_operator.cli.inputs.admission.answer import asked
 from slm_operator.planning.actions import Apply, Plan, WriteStatus
+from slm_operator.planning.deployment.kept import resolved
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
 from slm_operator.planning.profile.plan import plan_profile
@@ -117,7 +118,7 @@ def is_answered_offline(kind: str, spec: Any, name: str, stored: dict[str, Any] 
 
 def deployment_is_planned(stored: dict[str, Any]) -> None:
     """First without a profile, then with one, without and with room for its replicas, and with replicas on many GPUs."""
-    record = custom_resources.deployment(named(stored))
+    record = resolved(custom_resources.deployment(named(stored)), None, build.SETTINGS.defaults)
     alone = build.deployment_view(record, None)
     written(plan_deployment(alone, build.SETTINGS, build.NOW), SLMDeploymentStatus)
     if record.spec is None:
