@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from slm_operator.api.deployment import SLMDeploymentSpec
 
 _NAME = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"
+_ADDRESS = r"^(https?://[^@\s]+)?$"
+"""NB: with no password in it: status and pods show it to many."""
 _AMOUNT = r"^([0-9]+(\.[0-9]+)?(m|[kMGT]i?)?)?$"
 
 
@@ -32,10 +34,10 @@ class TaintTolerated(Toleration, extra="forbid"):
 class Proxy(Part, extra="forbid"):
     """Proxies through which models are fetched."""
 
-    http: Annotated[str, Field(max_length=1024)] = ""
-    """HTTP_PROXY of engines. Empty: not set."""
-    https: Annotated[str, Field(max_length=1024)] = ""
-    """HTTPS_PROXY of engines. Empty: not set."""
+    http: Annotated[str, Field(max_length=1024, pattern=_ADDRESS)] = ""
+    """HTTP_PROXY of engines. Empty: not set. No password: whoever may see a pod would see it; one comes from a Secret, in spec.podTemplate."""
+    https: Annotated[str, Field(max_length=1024, pattern=_ADDRESS)] = ""
+    """HTTPS_PROXY of engines, in the same way."""
     none: Annotated[str, Field(max_length=4096)] = "localhost,127.0.0.1,::1,.svc,.cluster.local"
     """NO_PROXY of engines, where one of the others is set."""
 
@@ -74,7 +76,7 @@ class Defaults(Part, extra="forbid"):
     """RuntimeClass of pods with engines: nvidia, where that is not the nodes' default. Empty: the nodes' default."""
     read_only_root_filesystem: bool = False
     """Let no container of these pods write into its image: engines have /tmp, where they keep what they compile, and their volumes. Off by default, because no GPU has run it yet."""
-    hub_endpoint: Annotated[str, Field(max_length=1024, pattern=r"^(https?://.+)?$")] = ""
+    hub_endpoint: Annotated[str, Field(max_length=1024, pattern=_ADDRESS)] = ""
     """Address of a mirror of the Hugging Face Hub (HF_ENDPOINT of engines). Empty: the hub itself."""
     proxy: Proxy = Proxy()
     """Proxies through which models are fetched."""

@@ -111,6 +111,7 @@ def test_file_of_a_folder_that_holds_no_settings_is_named(tmp_path: Path) -> Non
         ("tolerations: [{key: slm-operator.io/changing, operator: Exists}]", "while its GPUs are repartitioned"),
         ("hubEndpoint: hub.example", "hubEndpoint"),
         ("proxy: {htp: x}", "proxy.htp"),
+        ("proxy: {https: 'http://user:hush@proxy:3128'}", "proxy.https"),
     ],
 )
 def test_a_default_that_no_pod_could_have_is_refused(tmp_path: Path, text: str, because: str) -> None:
