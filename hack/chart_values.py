@@ -170,11 +170,22 @@ class Demand(Part):
     """Labels by which your Prometheus selects it."""
 
 
+class SecureMetrics(Part):
+    """Serve the operator's metrics by TLS, and only to whom the API server lets get the URL /metrics."""
+
+    enabled: bool = False
+    """Do so. The operator is given the two rights by which it asks whose token a scrape brings, and what they may. Not with podMonitor, which has no token to bring."""
+    secret_name: str = ""
+    """Secret of type kubernetes.io/tls in the release's namespace: a certificate for RELEASE-metrics.NAMESPACE.svc, with its authority in ca.crt, as cert-manager makes it."""
+
+
 class Metrics(Part):
     """Metrics of the operator, and of the engines."""
 
     port: Port = 9090
     """Port of /metrics."""
+    secure: SecureMetrics = SecureMetrics()
+    """Serve them by TLS, and only to whom the API server lets get the URL /metrics."""
     service_monitor: Monitor = Monitor()
     """A ServiceMonitor of the operator. Not together with podMonitor: figures would be counted twice."""
     pod_monitor: Monitor = Monitor()

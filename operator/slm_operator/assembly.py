@@ -30,6 +30,8 @@ from slm_operator.kube.events import EventRecorder
 from slm_operator.kube.lease import Election
 from slm_operator.kube.rate import TokenBucket
 from slm_operator.kube.resources import Resource, ResourceTable
+from slm_operator.kube.scrapers import Scrapers
+from slm_operator.metrics import Certificate, Guard
 from slm_operator.planning.deployment.advising import advice_of
 from slm_operator.planning.deployment.plan import plan_deployment
 from slm_operator.planning.fleet.demand import demand_of
@@ -48,6 +50,7 @@ from slm_operator.watch.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from slm_operator.kube.connection import Connection
     from slm_operator.metrics import Metrics
@@ -219,6 +222,15 @@ def assemble(  # noqa: PLR0913 - what there is one of in a process
     )
     world = World(watched_kinds(caches, settings), reconciler.changed, settings.namespaces)
     return Operator(connection=connection, world=world, reconciler=reconciler, watch=watch, election=election)
+
+
+def guarded(connection: Connection, metrics: Metrics, folder: Path | None) -> Guard | None:
+    """Who may scrape; None: everybody. Raises OSError for a certificate that cannot be read."""
+    if folder is None:
+        return None
+    client = Client(connection, own_resources(), names.FIELD_MANAGER, count=metrics.requested)
+    scrapers = Scrapers(client=client, clock=MACHINE.clock)
+    return Guard(certificate=Certificate(folder), status_for=scrapers.status_for)
 
 
 def _clients(

@@ -28,6 +28,7 @@ class Options:
     leader_election: bool
     liveness_port: int
     metrics_port: int
+    metrics_tls: Path | None
 
 
 def main() -> None:
@@ -49,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--no-leader-election", action="store_true", help="act at once, without a Lease: one process only")
     run.add_argument("--liveness-port", type=int, default=8080, help="port of /healthz; 0: none (default: 8080)")
     run.add_argument("--metrics-port", type=int, default=9090, help="port of /metrics; 0: none (default: 9090)")
+    run.add_argument(
+        "--metrics-tls",
+        type=Path,
+        help="folder with tls.crt and tls.key: /metrics by TLS, to whom the API server lets get it (default: to everybody)",
+    )
     run.add_argument("--verbose", action="store_true", help="log what libraries say too")
     return parser
 
@@ -73,6 +79,7 @@ def _run_command(arguments: argparse.Namespace) -> int:
         leader_election=not arguments.no_leader_election,
         liveness_port=arguments.liveness_port,
         metrics_port=arguments.metrics_port,
+        metrics_tls=arguments.metrics_tls,
     )
     return asyncio.run(run(options))
 
@@ -86,7 +93,7 @@ def _own_namespace() -> str:
 async def run(options: Options) -> int:
     """Run the operator. Gives the exit code: 0 after SIGTERM, 1 when it cannot go on."""
     # A bad argument must not cost a second of imports.
-    from slm_operator.assembly import assemble  # noqa: PLC0415
+    from slm_operator.assembly import assemble, guarded  # noqa: PLC0415
     from slm_operator.kube.connection import ConfigException, connect  # noqa: PLC0415
     from slm_operator.kube.errors import ApiError  # noqa: PLC0415
     from slm_operator.metrics import Metrics  # noqa: PLC0415
@@ -111,7 +118,14 @@ async def run(options: Options) -> int:
         log.error("cannot start", extra={"object": connection.server, "because": error.message})  # noqa: TRY400
         await connection.close()
         return 1
-    server = await metrics.serve("0.0.0.0", options.metrics_port) if options.metrics_port else None  # noqa: S104
+    try:
+        guard = guarded(connection, metrics, options.metrics_tls)
+    except OSError as error:
+        because = f"no certificate of /metrics: {error}"
+        log.error("cannot start", extra={"object": str(options.metrics_tls), "because": because})  # noqa: TRY400
+        await connection.close()
+        return 1
+    server = await metrics.serve("0.0.0.0", options.metrics_port, guard) if options.metrics_port else None  # noqa: S104
     ended = await watch_until_stopped(operator, options.settings.namespaces, options.liveness_port)
     await connection.close()
     if server is not None:

@@ -5,6 +5,9 @@ Labels are kinds, results and verbs. What is there now, of every deployment, is 
 
 from __future__ import annotations
 
+import contextlib
+import ssl
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -14,12 +17,47 @@ from prometheus_client.process_collector import ProcessCollector
 from slm_operator.gauges import Gauges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
     from slm_operator.reconcile.queue import KeyedQueue
     from slm_operator.slo.window import Figures
     from slm_operator.watch.records import Key
     from slm_operator.watch.watch_list import Caches
+
+
+@dataclass(slots=True)
+class Certificate:
+    """Of /metrics: tls.crt and tls.key in a folder, as a Secret of type kubernetes.io/tls is mounted. Raises OSError at first."""
+
+    folder: Path
+    context: ssl.SSLContext = field(init=False)
+    _written: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._load()
+
+    def renew(self) -> None:
+        """Take a certificate that was renewed; one that cannot be read leaves the former."""
+        with contextlib.suppress(OSError):  # ssl.SSLError is one
+            self._load()
+
+    def _load(self) -> None:
+        written = (self.folder / "tls.crt").stat().st_mtime
+        if written != self._written:
+            self.context.load_cert_chain(self.folder / "tls.crt", self.folder / "tls.key")
+            self._written = written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """Who may scrape, and by which certificate they know whom they ask."""
+
+    certificate: Certificate
+    status_for: Callable[[str], Awaitable[int]]
+    """The HTTP status for a header Authorization."""
+
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -77,10 +115,15 @@ class Metrics:
         """
         self.registry.register(Gauges(caches, queue, measured, leading))
 
-    async def serve(self, host: str, port: int) -> web.AppRunner:
-        """Serve /metrics in this event loop: a scrape then never sees a cache half changed."""
+    async def serve(self, host: str, port: int, guard: Guard | None = None) -> web.AppRunner:
+        """Serve /metrics in this event loop: a scrape then never sees a cache half changed. `guard`: by TLS, to whom it lets in."""
 
-        async def scrape(_: web.Request) -> web.Response:
+        async def scrape(request: web.Request) -> web.Response:
+            if guard is not None:
+                guard.certificate.renew()
+                status = await guard.status_for(request.headers.get("Authorization", ""))
+                if status != web.HTTPOk.status_code:
+                    return web.Response(status=status, headers={"WWW-Authenticate": "Bearer"})
             return web.Response(
                 body=generate_latest(self.registry), headers={"Content-Type": "text/plain; version=0.0.4"}
             )
@@ -89,5 +132,6 @@ class Metrics:
         app.add_routes([web.get("/metrics", scrape)])
         runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1.0, access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, host, port).start()
+        context = guard.certificate.context if guard is not None else None
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
         return runner
