@@ -94,3 +94,4 @@ class Condition(StrEnum):
     AVAILABLE = "Available"
     ROUTED = "Routed"
     SLO_MET = "SLOMet"
+    AS_FAST = "AsFastAsBefore"

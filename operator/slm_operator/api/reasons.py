@@ -338,6 +338,17 @@ class Reason(StrEnum):
         "prompts or outputs have other lengths than were measured",
         "correct `spec.workload`; `policy: OnDrift` measures again",
     )
+    AS_FAST = (
+        "AsFast",
+        Group.GOOD,
+        "the engine image that serves is no slower than the one that it replaced, each by its own profile",
+    )
+    SLOWER_ENGINE = (
+        "SlowerEngine",
+        Group.SLO,
+        "the engine image that serves makes fewer tokens per second than the one that it replaced, by more than the noise of both profiles",
+        "`kubectl slm profile diff FORMER NOW` says where; `spec.engine.image` as it was serves from the former profile again",
+    )
     SLO_MISSED = (
         "SloMissed",
         Group.SLO,

@@ -57,6 +57,23 @@ class CandidateStatus(Part):
     """Energy of the whole board for a token, as measured. Absent: its watts were not measured at this load."""
 
 
+class ReplacedStatus(Part):
+    """What was measured of the engine image that this one replaced."""
+
+    profile_ref: NameReference
+    """Name of the SLMProfile that was advised from before."""
+    engine_image: Annotated[str, Field(max_length=1024)]
+    """The image that it measured."""
+    generation: int
+    """Generation of spec under which the two were compared."""
+    tokens_per_second_per_gpu: float
+    """Input and output tokens per second of its best single engine, under the same SLO and load."""
+    change_fraction: float
+    """The best single engine of now over that, less 1: -0.08 is 8 % fewer tokens."""
+    noise_fraction: float
+    """What the two may differ by chance, at 95 %."""
+
+
 class AdviceStatus(Part):
     """The advice, and the evidence for it."""
 
@@ -92,6 +109,8 @@ class AdviceStatus(Part):
     """Requests in flight per GPU that the advice is for. Absent: every batch full."""
     decided_time: Timestamp | None = None
     """Since when this is the advice."""
+    replaced: ReplacedStatus | None = None
+    """Where spec.engine.image was another before: how the two compare. Absent: nothing to compare with."""
     sentences: Annotated[
         list[Annotated[str, Field(max_length=1024)]], Field(max_length=16, json_schema_extra=ATOMIC)
     ] = []
@@ -216,7 +235,7 @@ class SLMDeploymentStatus(Part):
     observed_generation: int | None = None
     """Generation of spec that this status speaks of."""
     conditions: Conditions = []
-    """Ready, Reconciling and Stalled for tools; Profiled, Advised, Allocated, Available, Routed and SLOMet for people."""
+    """Ready, Reconciling and Stalled for tools; Profiled, Advised, Allocated, Available, Routed, SLOMet and AsFastAsBefore for people."""
     phase: Phase | None = None
     """One word for people. Tools read the conditions."""
     profile: ProfileReference | None = None

@@ -121,6 +121,8 @@ class DeploymentView:
     deployment: DeploymentRecord
     profile: ProfileRecord | None
     """The profile named in spec, or the one with its key; None when there is none yet."""
+    replaced: ProfileRecord | None = None
+    """The one that was advised from before it, if that is still there."""
     namesake: ProfileRecord | None = None
     """One that has the name of the profile to be made, and another key; only where there is no profile."""
     advice: Advice | Unadvisable | None = None

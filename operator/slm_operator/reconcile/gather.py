@@ -21,6 +21,7 @@ from slm_operator.manifests.served import read_served
 from slm_operator.partitioning.base import ANYBODY, class_of_label
 from slm_operator.partitioning.config_manager import against_mps
 from slm_operator.planning.deployment.kept import resolved
+from slm_operator.planning.deployment.replaced import replaced_name
 from slm_operator.planning.fleet.claims import NOTHING_REMEMBERED
 from slm_operator.planning.fleet.demand import may_run_in_packs
 from slm_operator.planning.profile.resting import newest
@@ -103,6 +104,7 @@ class Gatherer:
         return DeploymentView(
             deployment=record,
             profile=profile,
+            replaced=self._replaced(record, profile),
             namesake=self._namesake(record) if profile is None else None,
             advice=self.advice(record),
             assignment=self.assignments.get(key),
@@ -269,6 +271,15 @@ class Gatherer:
             return own
         libraries = (self._newest(library, key) for library in self.settings.profiles.library_namespaces)
         return next((found for found in libraries if found is not None and found.measurements is not None), own)
+
+    def _replaced(self, record: DeploymentRecord, profile: ProfileRecord | None) -> ProfileRecord | None:
+        """The profile that was advised from before this one."""
+        name = replaced_name(record.status, profile.meta.key.name) if profile is not None else None
+        if name is None:
+            return None
+        where = (record.meta.key.namespace, *self.settings.profiles.library_namespaces)
+        found = (self.caches.profiles.get(Key(namespace, name)) for namespace in where)
+        return next((one for one in found if one is not None), None)
 
     def _namesake(self, record: DeploymentRecord) -> ProfileRecord | None:
         """A profile in the place of the one that a deployment without any would make: somebody has edited it."""

@@ -17,6 +17,7 @@ from slm_operator.planning.views import DeploymentView
 from slm_operator.reconcile.gather import ADVICE_KEPT, Gatherer
 from slm_operator.reconcile.indexes import ProfileKeys, caches_for_planning
 from slm_operator.reconcile.queue import WorkKey
+from slm_operator.settings import Profiles
 from slm_operator.watch.records import Key, Owner
 
 from tests import builders as build
@@ -65,6 +66,19 @@ def test_advice_is_computed_once_until_something_changes() -> None:
     changed = replace(named, meta=replace(named.meta, generation=named.meta.generation + 1))
     assert seen.deployment(changed).advice is not None
     assert len(computed) == 2
+
+
+@pytest.mark.parametrize("namespace", ["team", "library"])
+def test_profile_that_was_advised_from_before_is_found(namespace: str) -> None:
+    measured = build.profile(CHAT, build.imported())
+    former = replace(measured, meta=replace(measured.meta, key=Key(namespace, "former"), uid="uid-former"))
+    seen = gatherer(profiles=[measured, former])
+    seen.settings = build.SETTINGS.model_copy(update={"profiles": Profiles(library_namespaces=("library",))})
+    spec = {"profiling": {"profileRef": {"name": measured.meta.key.name}}}
+    changed = build.deployment(spec=spec, status={"advice": {"profileRef": {"name": "former"}}})
+    assert seen.deployment(changed).replaced is former
+    same = build.deployment(spec=spec, status={"advice": {"profileRef": {"name": measured.meta.key.name}}})
+    assert seen.deployment(same).replaced is None
 
 
 def test_progress_of_a_profile_computes_no_advice_again() -> None:

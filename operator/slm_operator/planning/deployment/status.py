@@ -18,6 +18,7 @@ from slm_operator.planning.deployment.going_on import served_status
 from slm_operator.planning.deployment.gpu_spread import packs
 from slm_operator.planning.deployment.load import load_status
 from slm_operator.planning.deployment.packs import engines_per_pod
+from slm_operator.planning.deployment.replaced import as_fast_as_before, replaced_status
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -44,7 +45,9 @@ def deployment_status(
     """What was found, in the fields of `SLMDeploymentStatus`. What does not apply is left out."""
     record = view.deployment
     meta, old = record.meta, record.status
-    also = () if monitored is None else (monitored,)
+    advice = _advice(view, story, now)
+    compared = as_fast_as_before(advice.get("replaced"), advice["profileRef"]["name"]) if advice else None
+    also = tuple(one for one in (monitored, compared) if one is not None)
     # What the pods of packs run beyond one engine each: the Deployment counts pods.
     beyond = sum(pod.engines - 1 for pod in view.pods if not pod.meta.deleting)
     beyond_ready = sum(view.serving_in(pod) - 1 for pod in view.pods if pod.ready and not pod.meta.deleting)
@@ -67,7 +70,7 @@ def deployment_status(
     found = packs(view.pods, view.serving)
     more = {
         "profile": _profile(view.profile, meta.key.namespace) if view.profile is not None else None,
-        "advice": _advice(view, story, now),
+        "advice": advice,
         "load": load_status(view.slo_verdict, old.get("load"), now) if settings.watch.interval_seconds else None,
         "sharing": _sharing(view, story),
         "packs": found,
@@ -126,7 +129,8 @@ def _advice(view: DeploymentView, story: Story, now: datetime) -> dict[str, Any]
         digest=advice_digest(serving_of(record.spec.engine, advice, profile.measurements)),
         former=record.status.get("advice") or {},
     )
-    return advice_status(advice, basis, now)
+    replaced = replaced_status(view, advice)
+    return advice_status(advice, basis, now) | ({"replaced": replaced} if replaced else {})
 
 
 def _steps(view: DeploymentView, settings: Settings) -> tuple[Condition, ...]:
