@@ -124,18 +124,17 @@ def test_an_autoscaler_goes_up_by_engines_of_packs(ground: Stage) -> None:
     engines, batch = 4, ADVISED[8]
     clients = round(engines * 1.5 * 0.75 * batch)
     spec = {"engine": {"env": [STEP_MS]}, "slo": {"itl": {"maxMs": 8}}, "sharing": {"enginesPerGpu": engines}}
-    with (
-        scraping(ground),
-        applied(ground, NAMESPACE, asked(**spec, replicas=engines)),
-        custom_metrics(ground, yaml.safe_dump(rules), autoscaler["spec"]["metrics"][0]["object"]["metric"]["name"]),
-    ):
+    manifest = asked(**spec, replicas=engines)
+    with scraping(ground), applied(ground, NAMESPACE, manifest):
         wait_until_ready(ground, NAMESPACE, NAME)
-        kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=json.dumps(autoscaler))
-        began = time.monotonic()
-        with steady_load(ground, NAMESPACE, NAME, clients=clients, tokens=16) as load:
-            until(lambda: scale_of(ground) == (6, 8, 8, 2), timeout_s=CHANGE_SECONDS)
-            seconds = time.monotonic() - began
-        kubectl("delete", "hpa", "--all", "--namespace", NAMESPACE)
+        metric = autoscaler["spec"]["metrics"][0]["object"]["metric"]["name"]
+        with custom_metrics(ground, yaml.safe_dump(rules), metric):
+            kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=json.dumps(autoscaler))
+            began = time.monotonic()
+            with steady_load(ground, NAMESPACE, NAME, clients=clients, tokens=16) as load:
+                until(lambda: scale_of(ground) == (6, 8, 8, 2), timeout_s=CHANGE_SECONDS)
+                seconds = time.monotonic() - began
+            kubectl("delete", "hpa", "--all", "--namespace", NAMESPACE)
     keep("autoscaler", {"seconds": round(seconds), "clients": clients} | outcome(load.account))
     assert_nothing_lost(load.account)
 
