@@ -15,11 +15,14 @@ from tests.standin.deployment import NAMESPACE as PLUGIN_NAMESPACE
 from tests.standin.settings import Hardware
 from tests.testbed.stage import STANDIN_IMAGE
 
+from .serving import until
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.testbed.stage import Stage
 
+PRODUCT = "nvidia.com/gpu.product"
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
 
@@ -27,16 +30,17 @@ RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 def bare(stage: Stage, gpus: int = 1) -> Iterator[None]:
     """The device plugin alone, with so many GPUs; afterwards the full stack again, with one."""
     kubectl, node = stage.cluster.kubectl, stage.cluster.node
+    until(lambda: PRODUCT in _told(stage), timeout_s=240)
     _remove_stack(stage)
     plugin = objects(image=STANDIN_IMAGE, hardware=Hardware(count=gpus), config_manager=False)
     stage.apply(*(one for one in plugin if not _discovers(one)))
-    known = stage.get("node", node)["metadata"]["labels"]
-    told = [name for name in known if name.startswith("nvidia.com/") and name not in GPU_NODE_LABEL]
-    kubectl("label", "node", node, "slm-operator.io/managed-", *(f"{name}-" for name in told))
+    kubectl("label", "node", node, "slm-operator.io/managed-", *(f"{name}-" for name in _told(stage)))
     stage.wait_for_plugin(gpus)
     yield
     _remove_stack(stage)
     stage.install_gpu()
+    # NB: who asks for slices before feature discovery has spoken gets a pack in a pod, and keeps it.
+    until(lambda: PRODUCT in _told(stage), timeout_s=240)
 
 
 def restricted_namespace(stage: Stage, name: str) -> None:
@@ -44,6 +48,12 @@ def restricted_namespace(stage: Stage, name: str) -> None:
     stage.cluster.kubectl("create", "namespace", name)
     stage.cluster.kubectl("label", "namespace", name, RESTRICTED)
     stage.provide_model(name)
+
+
+def _told(stage: Stage) -> set[str]:
+    """What feature discovery and the operator have written on the node."""
+    known = stage.get("node", stage.cluster.node)["metadata"]["labels"]
+    return {name for name in known if name.startswith("nvidia.com/") and name not in GPU_NODE_LABEL}
 
 
 def _remove_stack(stage: Stage) -> None:
