@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from tests.testbed.stage import ROOT
 
 if TYPE_CHECKING:
@@ -31,9 +33,11 @@ METRICS = (
 )
 
 
-def apply_and_wait(stage: Stage) -> None:
-    """One apply, and Ready: half an hour at most."""
-    stage.cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(MANIFEST))
+def apply_and_wait(stage: Stage, **sharing: str) -> None:
+    """One apply of the manifest, with this of spec.sharing beside its own, and Ready: half an hour at most."""
+    manifest = yaml.safe_load(MANIFEST.read_text())
+    manifest["spec"]["sharing"] |= sharing
+    stage.cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=yaml.safe_dump(manifest))
     ready = ("--for=condition=Ready", "--timeout=1800s")
     stage.cluster.kubectl("wait", f"slmd/{NAME}", *ready, "--namespace", NAMESPACE, timeout_s=1860)
 
