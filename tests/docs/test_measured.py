@@ -12,6 +12,7 @@ from tests.docs.pages import ROOT
 FAULTS = test_faults.FAULTS | test_faults_of_operators.FAULTS
 FAULTS_KEPT: dict[str, Any] = json.loads((RESULTS / "faults.json").read_text())
 SCALE: dict[str, Any] = json.loads((RESULTS / "scale.json").read_text())
+SHIPPING: dict[str, Any] = json.loads((RESULTS / "shipping.json").read_text())
 KEYS = {
     *("settled_seconds", "floor_seconds", "operator_peak_mib", "operator_cpu_seconds", "writes"),
     *("idle_writes", "idle_reads", "start_seconds", "change_p99_ms"),
@@ -35,3 +36,13 @@ def test_every_size_has_every_figure_and_says_where_it_is_from() -> None:
 def test_the_floor_made_the_same_writes() -> None:
     for run in SCALE["runs"]:
         assert run["floor_writes"] == pytest.approx(run["writes"], rel=0.03)
+
+
+def test_the_readme_says_how_long_the_recorded_installs_took() -> None:
+    two, pages = SHIPPING["twoLines"], SHIPPING["walkthroughSeconds"]
+    said = " ".join((ROOT / "README.md").read_text().split())
+    assert f"installed in {pages['install']} s, ready {pages['apply']} s after `kubectl apply`" in said
+    assert (
+        f"available after {two['operatorAvailableSeconds']} s, the first answer came after {two['answerSeconds']} s"
+        in said
+    )
