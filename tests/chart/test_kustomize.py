@@ -13,7 +13,6 @@ from slm_operator.settings import Settings, merged
 from hack import kustomize_components as components
 from hack import plain_manifests
 from tests.chart.helm import CHART, ROOT
-from tests.docs.pages import yaml_objects
 from tests.testbed.gotools import binary
 
 if TYPE_CHECKING:
@@ -108,9 +107,16 @@ def test_another_setting_is_another_name_and_no_other_right() -> None:
     )
 
 
+def guides(file: str) -> Object:
+    """What the guide has in a block that begins with the name of this file."""
+    page = (ROOT / "docs/how-to/install.md").read_text()
+    (found,) = re.findall(rf"^```yaml\n# {re.escape(file)}.*?\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    read: Object = yaml.safe_load(found)
+    return read
+
+
 def test_the_guides_overlay_sets_image_and_settings(tmp_path: Path) -> None:
-    overlay, own = yaml_objects(ROOT / "docs/how-to/install.md")
-    found = built(tmp_path, overlay, own=yaml.safe_dump(own))
+    found = built(tmp_path, guides("kustomization.yaml"), own=yaml.safe_dump(guides("own.yaml")))
     (operator,) = found["Deployment", "slm-system", "slm-operator"]["spec"]["template"]["spec"]["containers"]
     settings = settings_in(found)
     assert operator["image"] == settings.profiling.image == "REGISTRY/slm-operator:VERSION"

@@ -138,7 +138,7 @@ REFUSALS: list[tuple[str, dict[str, Any], list[str], str]] = [
     ("no right", {f"PATCH {SLMD}": failure(403, 'User "u" cannot patch resource "slmdeployments"')}, [], "no rights"),
     ("no right to look", {SETS: failure(403, 'User "u" cannot list resource "replicasets"')}, [], "no rights"),
     ("another spec", {SLMD: MANIFEST | {"spec": SPEC | {"slo": {"itl": {"maxMs": 5.5}}}}}, [], "because spec has changed since: it ran with --max-num-seqs"),
-    ("another image", {SLMD: MANIFEST | {"spec": SPEC | {"engine": {"image": "mine:2"}}}}, [], "(now mine:2)"),
+    ("another image", {SLMD: MANIFEST | {"spec": SPEC | {"engine": {"image": "mine:2"}}}}, [], "(now mine:2); put the former spec back, with that image in spec.engine.image"),
     ("unreadable spec", {SLMD: MANIFEST | {"spec": {}}}, [], "cannot be read by this version"),
 ]  # fmt: skip
 

@@ -88,12 +88,14 @@ def way_back(
     serving = serving_of(spec.engine, advice, document)
     args = tuple(serving_args(spec.model, spec.engine, served_name, serving))
     differing = _differing(args, to.args)
-    if spec.engine.image != to.image:
+    of_image = ""
+    if spec.engine.image != to.image:  # which may have been the operator's default, and stand in no spec
         differing = (f"image {to.image} (now {spec.engine.image})", *differing)
+        of_image = ", with that image in spec.engine.image"
     if differing:
         return WayBack(
             refused=f"SLMProfile {to.profile} would not bring revision {to.number} back, because spec has changed since: "
-            f"it ran with {', '.join(differing)}; put the former spec back"
+            f"it ran with {', '.join(differing)}; put the former spec back{of_image}"
         )
     return WayBack(profile=to.profile)
 
