@@ -218,10 +218,11 @@ def _start_dockerd(engine: Engine) -> None:
     ]
     settings: dict[str, object] = {"log-level": "warn", "shutdown-timeout": 5}
     if not _has_capability(CAP_SYS_RESOURCE):
-        # NB: the kernel takes no interpreter with a blank in its path, and the clone's Python may have one.
+        # NB: the kernel takes no interpreter with a blank in its path, and Python's may have one. Not the one of this clone's
+        # environment: the engine outlives the clone that started it.
         code, shim = folder / "runc-shim.py", folder / "runc-shim"
         code.write_text(RUNTIME_SHIM.read_text())
-        shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS {shlex.quote(str(code))} "$@"\n')
+        shim.write_text(f'#!/bin/sh\nexec {shlex.quote(str(Path(sys.executable).resolve()))} -IS {shlex.quote(str(code))} "$@"\n')
         shim.chmod(0o755)
         settings |= {"runtimes": {"shim": {"path": str(shim)}}, "default-runtime": "shim"}
     (folder / "daemon.json").write_text(json.dumps(settings))
