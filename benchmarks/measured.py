@@ -35,7 +35,7 @@ def measured_pages() -> dict[Path, str]:
         "contributing/mutation.md": {"mutation": _mutation()},
         "reference/nvidia-stack.md": {"nvidia": _nvidia()},
         "reference/performance.md": _scale_blocks(),
-        "reference/reliability.md": {"faults": _faults(), "churn": _churn()},
+        "reference/reliability.md": {"faults": _faults(), "churn": _churn(), "packs": _packs()},
         "adr/0028-haproxy-is-the-router-in-a-pack.md": {"router": _router()},
         "how-to/serving.md": {"many": _many(), "changes": _changes()},
     }
@@ -107,6 +107,32 @@ def _router() -> list[str]:
     if kept is None or about is None:
         return []
     return [provenance(about["command"], about), "", *router.lines(kept)]
+
+
+def _packs() -> list[str]:
+    kept, about = _kept("packs.json"), _kept("../records/packs.json")
+    if kept is None or about is None:
+        return []
+    figures = ("seconds", "ok", "refused", "failed", "truncated")
+    rows = ["| what happens under load | seconds | answered | refused | without an answer | cut off |"]
+    rows += ["|---|---|---|---|---|---|"]
+    rows += [
+        f"| {name} | {' | '.join(f'{one[key]:,}' for key in figures)} |"
+        for name, one in kept.items()
+        if "seconds" in one
+    ]
+    killed, measured = kept["an engine killed"], kept["throughput"]
+    widths = (measured["measuredHalfWidth"], measured["servedHalfWidth"])
+    said = (
+        f"The engine that was killed had {killed['inFlight']} requests in flight. With {measured['inFlight']} requests in flight the profile "
+        f"measured {measured['measured']:,} output tokens per second (half width of 95 % confidence {_share(widths[0])}), and the "
+        f"pack served {measured['served']:,} ({_share(widths[1])}), {measured['served'] / measured['measured'] - 1:+.1%}."
+    )
+    return [provenance(about["command"], about), "", *rows, "", said]
+
+
+def _share(fraction: float | None) -> str:
+    return "not known" if fraction is None else f"{fraction:.1%}"
 
 
 def _many() -> list[str]:
