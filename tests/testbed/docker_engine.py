@@ -222,7 +222,9 @@ def _start_dockerd(engine: Engine) -> None:
         # environment: the engine outlives the clone that started it.
         code, shim = folder / "runc-shim.py", folder / "runc-shim"
         code.write_text(RUNTIME_SHIM.read_text())
-        shim.write_text(f'#!/bin/sh\nexec {shlex.quote(str(Path(sys.executable).resolve()))} -IS {shlex.quote(str(code))} "$@"\n')
+        shim.write_text(
+            f'#!/bin/sh\nexec {shlex.quote(str(Path(sys.executable).resolve()))} -IS {shlex.quote(str(code))} "$@"\n'
+        )
         shim.chmod(0o755)
         settings |= {"runtimes": {"shim": {"path": str(shim)}}, "default-runtime": "shim"}
     (folder / "daemon.json").write_text(json.dumps(settings))
