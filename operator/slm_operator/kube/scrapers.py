@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ KNOWN_SECONDS = 60.0
 MOST_KNOWN = 64
 MOST_CHARACTERS = 16 << 10
 """Longest token that is asked about."""
+_TOKEN = re.compile(rf"[!-~]{{1,{MOST_CHARACTERS}}}")
+"""NB: bytes of a header that are no text come as surrogates, which nothing can encode."""
 ASKED_PER_SECOND, ASKED_AT_ONCE = 1.0, 10.0
 """Questions to the API server: whoever guesses tokens costs it no more."""
 OK, UNAUTHENTICATED, FORBIDDEN, TOO_MANY, UNKNOWN = 200, 401, 403, 429, 503
@@ -50,7 +53,7 @@ class Scrapers:
     async def status_for(self, authorization: str) -> int:
         """The HTTP status that whoever sends this is answered with."""
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token or len(token) > MOST_CHARACTERS:
+        if scheme.lower() != "bearer" or _TOKEN.fullmatch(token) is None:
             return UNAUTHENTICATED
         of = hashlib.sha256(token.encode()).digest()
         until, status = self._known.pop(of, (0.0, 0))

@@ -70,7 +70,19 @@ async def test_who_may_not_and_who_is_nobody_are_told_apart(case: Case) -> None:
     assert await case.status("forged") == 401
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic dTpw", f"Bearer {'x' * (MOST_CHARACTERS + 1)}"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic dTpw",
+        f"Bearer {'x' * (MOST_CHARACTERS + 1)}",
+        "Bearer \udcff",
+        "Bearer é",
+        "Bearer a b",
+    ],
+)
 async def test_what_is_no_token_is_asked_of_nobody(case: Case, header: str) -> None:
     assert await case.scrapers.status_for(header) == 401
     assert case.reviews.asked == []
