@@ -257,8 +257,7 @@ def read_settings(path: Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
-        return Settings.model_validate(merged({file.name: file.read_text() for file in files}))
+        return Settings.model_validate(merged({file.name: file.read_text() for file in _files(path)}))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}: give a file that can be read") from None
     except ValidationError as error:
@@ -270,6 +269,13 @@ def read_settings(path: Path | None) -> Settings:
         ) from None
     except ValueError as error:
         raise SettingsError(f"{path}: no settings: {error}") from None
+
+
+def _files(path: Path) -> list[Path]:
+    files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"no file there ends in {SUFFIX}: give a folder with one, or none for the defaults")
+    return files
 
 
 def merged(texts: Mapping[str, str]) -> dict[str, Any]:

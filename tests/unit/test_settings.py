@@ -144,3 +144,9 @@ def test_prices_are_of_one_currency(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("prices: {currency: euro}\n")
     with pytest.raises(SettingsError, match=r"prices\.currency"):
         read_settings(tmp_path / "config.yaml")
+
+
+def test_a_folder_without_settings_is_not_taken_for_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("nodes: {maxChanging: 3}")
+    with pytest.raises(SettingsError, match=r"no settings: no file there ends in \.yaml: give a folder with one"):
+        read_settings(tmp_path)
