@@ -324,6 +324,50 @@ def test_profile_has_the_model_where_the_workload_has_it(raw: Any, uri: str, ask
     assert profiled(ask, raw)["spec"]["model"]["uri"] == uri
 
 
+MOUNTED = [
+    {"name": "vllm", "persistentVolumeClaim": {"claimName": "vllm-cpu", "readOnly": True}},
+    {"name": "templates", "configMap": {"name": "chat-templates"}},
+    {"name": "models", "persistentVolumeClaim": {"claimName": "models"}},
+    {"name": "cache", "persistentVolumeClaim": {"claimName": "hub"}},
+    {"name": "key", "secret": {"secretName": "key"}},
+    {"name": "node", "hostPath": {"path": "/opt"}},
+    {"name": "shm", "emptyDir": {"medium": "Memory"}},
+]
+"""Read-only content, the model, a folder that engines write to, and what no profile may have."""
+
+
+def test_profile_mounts_what_the_engine_only_reads(ask: Asker) -> None:
+    """An engine does not start without its chat template; its model is mounted anyway, and a cache is the other's own."""
+    own = container("--chat-template=/templates/chat.jinja") | {
+        "args": ["/models/opt", "--chat-template=/templates/chat.jinja"],
+        "volumeMounts": [
+            {"name": "vllm", "mountPath": "/opt/vllm"},
+            {"name": "templates", "mountPath": "/templates"},
+            {"name": "models", "mountPath": "/models", "readOnly": True},
+            {"name": "cache", "mountPath": "/root/.cache"},
+            {"name": "key", "mountPath": "/key"},
+            {"name": "node", "mountPath": "/node", "readOnly": True},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+    }
+    manifest = profiled(ask, deployment(own, volumes=MOUNTED))
+    assert manifest["spec"]["model"] == {"uri": "pvc://models/opt"}
+    pod = manifest["spec"]["podTemplate"]["spec"]
+    assert pod["volumes"] == [
+        {"name": "of-workload-0", "persistentVolumeClaim": {"claimName": "vllm-cpu", "readOnly": True}},
+        {"name": "of-workload-1", "configMap": {"name": "chat-templates"}},
+    ]
+    assert pod["containers"] == [
+        {
+            "name": "engine",
+            "volumeMounts": [
+                {"name": "of-workload-0", "mountPath": "/opt/vllm", "readOnly": True},
+                {"name": "of-workload-1", "mountPath": "/templates", "readOnly": True},
+            ],
+        }
+    ]
+
+
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [

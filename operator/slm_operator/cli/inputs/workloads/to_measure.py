@@ -62,22 +62,36 @@ def _of_hub(uri: str) -> tuple[str, str | None]:
 
 def _mounted(running: RunningEngine, path: str) -> str | None:
     """The claim that a path leads into. None: none; it is in the image."""
-    mounts = sorted(running.container.mounts, key=lambda one: len(str(one.get("mountPath"))), reverse=True)
-    for mount in mounts:
-        folder = str(mount.get("mountPath") or "").rstrip("/")
-        if folder and (path == folder or path.startswith(f"{folder}/")):
-            volume = next((one for one in running.pod.volumes if one.get("name") == mount.get("name")), {})
-            claim = volume.get("persistentVolumeClaim")
-            if isinstance(claim, dict) and claim.get("claimName"):
-                inside = "/".join(
-                    filter(None, (str(mount.get("subPath") or "").strip("/"), path[len(folder) :].strip("/")))
-                )
-                return f"pvc://{claim['claimName']}{f'/{inside}' if inside else ''}"
-            raise Refused(
-                f"{running.subject}: its model {path} is in volume {mount.get('name')}, which is no claim: a profile reads models "
-                "from a hub, a claim, a bucket or an image"
-            )
-    return None
+    mount = _mount_of(running, path)
+    if mount is None:
+        return None
+    claim = _volume(running, mount).get("persistentVolumeClaim")
+    if isinstance(claim, dict) and claim.get("claimName"):
+        below = path[len(_folder(mount)) :].strip("/")
+        inside = "/".join(filter(None, (str(mount.get("subPath") or "").strip("/"), below)))
+        return f"pvc://{claim['claimName']}{f'/{inside}' if inside else ''}"
+    raise Refused(
+        f"{running.subject}: its model {path} is in volume {mount.get('name')}, which is no claim: a profile reads models "
+        "from a hub, a claim, a bucket or an image"
+    )
+
+
+def _mount_of(running: RunningEngine, path: str) -> Raw | None:
+    """The innermost mount that a path leads into."""
+    around = [
+        one
+        for one in running.container.mounts
+        if (folder := _folder(one)) and (path == folder or path.startswith(f"{folder}/"))
+    ]
+    return max(around, key=lambda one: len(_folder(one)), default=None)
+
+
+def _folder(mount: Raw) -> str:
+    return str(mount.get("mountPath") or "").rstrip("/")
+
+
+def _volume(running: RunningEngine, mount: Raw) -> Raw:
+    return next((one for one in running.pod.volumes if one.get("name") == mount.get("name")), {})
 
 
 def profile(running: RunningEngine, arguments: Namespace) -> Raw:
@@ -90,8 +104,8 @@ def profile(running: RunningEngine, arguments: Namespace) -> Raw:
     spec |= {"gpu": gpu} if gpu else {}
     spec["workload"] = _workload(arguments)
     spec["search"] = _search(arguments)
-    if resources := _resources(running):
-        spec["podTemplate"] = {"spec": {"containers": [{"name": "engine", "resources": resources}]}}
+    if template := _pod_template(running):
+        spec["podTemplate"] = template
     metadata = {"name": _name(running)}
     if running.subject.namespace:
         metadata["namespace"] = running.subject.namespace
@@ -204,6 +218,44 @@ def least_efficiency(arguments: Namespace) -> float:
     given: float = arguments.min_efficiency
     is_default = given == MIN_EFFICIENCY.default and arguments.objective != Objective.FREE_MEMORY
     return ANY_EFFICIENCY if is_default else given
+
+
+def _pod_template(running: RunningEngine) -> Raw:
+    """What its engine has of CPU and memory, and what it only reads."""
+    volumes, mounts = _read_only(running)
+    given = {"resources": _resources(running), "volumeMounts": mounts}
+    container = {key: value for key, value in given.items() if value}
+    pod: Raw = {"containers": [{"name": "engine"} | container]} if container else {}
+    pod |= {"volumes": volumes} if volumes else {}
+    return {"spec": pod} if pod else {}
+
+
+def _read_only(running: RunningEngine) -> tuple[list[Raw], list[Raw]]:
+    """Volumes and mounts of claims and ConfigMaps that the engine cannot write to: without them it may not start.
+
+    NB: not the model's, which the operator mounts; and under names of our own, or a volume would replace one of the operator's.
+    """
+    model = _mount_of(running, running.line.model or "")
+    volumes: dict[str, Raw] = {}
+    mounts: list[Raw] = []
+    for mount in running.container.mounts:
+        volume = _volume(running, mount)
+        source = _content(volume, mount)
+        if mount is not model and source:
+            name = f"of-workload-{running.pod.volumes.index(volume)}"
+            volumes[name] = {"name": name} | source
+            mounts.append(mount | {"name": name, "readOnly": True})
+    return list(volumes.values()), mounts
+
+
+def _content(volume: Raw, mount: Raw) -> Raw:
+    """The source of a volume that is only read from; empty for any other."""
+    claim, config = volume.get("persistentVolumeClaim"), volume.get("configMap")
+    if isinstance(config, dict):
+        return {"configMap": config}
+    if isinstance(claim, dict) and (claim.get("readOnly") is True or mount.get("readOnly") is True):
+        return {"persistentVolumeClaim": claim}
+    return {}
 
 
 def _resources(running: RunningEngine) -> Raw:
