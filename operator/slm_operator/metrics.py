@@ -55,8 +55,8 @@ class Guard:
     """Who may scrape, and by which certificate they know whom they ask."""
 
     certificate: Certificate
-    status_for: Callable[[str], Awaitable[int]]
-    """The HTTP status for a header Authorization."""
+    status_for: Callable[[str, str], Awaitable[int]]
+    """The HTTP status for a header Authorization, and the address from which it comes."""
 
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -121,7 +121,7 @@ class Metrics:
         async def scrape(request: web.Request) -> web.Response:
             if guard is not None:
                 guard.certificate.renew()
-                status = await guard.status_for(request.headers.get("Authorization", ""))
+                status = await guard.status_for(request.headers.get("Authorization", ""), request.remote or "")
                 if status != web.HTTPOk.status_code:
                     return web.Response(status=status, headers={"WWW-Authenticate": "Bearer"})
             return web.Response(

@@ -1,7 +1,8 @@
 """Who may read /metrics, as the API server says: whose token it is (TokenReview), and whether they may (SubjectAccessReview).
 
 Figures of the operator name every deployment of the cluster. This is the one place that asks for those two rights, and only where
-`metrics.secure` of the chart is on. Must never keep a token: an answer is known by its hash, for a minute.
+`metrics.secure` of the chart is on. Must never keep a token: an answer is known by its hash, for a minute. Nor may who guesses
+tokens keep a Prometheus out: from where one was let in, questions are counted apart.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import logging
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from slm_operator.kube.errors import ApiError
 from slm_operator.kube.rate import TokenBucket
@@ -28,12 +29,16 @@ ACCESS_REVIEW = Resource("authorization.k8s.io/v1", "SubjectAccessReview", "subj
 KNOWN_SECONDS = 60.0
 """How long an answer holds: a token that is withdrawn, and a right, are felt after that."""
 MOST_KNOWN = 64
+MOST_WELCOME = 16
+"""Addresses from which somebody was let in: the replicas of a Prometheus or two, and people who look."""
 MOST_CHARACTERS = 16 << 10
 """Longest token that is asked about."""
 _TOKEN = re.compile(rf"[!-~]{{1,{MOST_CHARACTERS}}}")
 """NB: bytes of a header that are no text come as surrogates, which nothing can encode."""
 ASKED_PER_SECOND, ASKED_AT_ONCE = 1.0, 10.0
-"""Questions to the API server: whoever guesses tokens costs it no more."""
+"""Questions to the API server, of each address from which somebody was let in, and of all others together: whoever guesses costs it
+no more."""
+K, V = TypeVar("K"), TypeVar("V")
 OK, UNAUTHENTICATED, FORBIDDEN, TOO_MANY, UNKNOWN = 200, 401, 403, 429, 503
 
 
@@ -45,20 +50,22 @@ class Scrapers:
     """NB: one that asks no election: a standby has metrics too."""
     clock: Callable[[], float]
     _known: dict[bytes, tuple[float, int]] = field(default_factory=dict, init=False)
-    _bucket: TokenBucket = field(init=False)
+    _strangers: TokenBucket = field(init=False)
+    _welcome: dict[str, TokenBucket] = field(default_factory=dict, init=False)
+    """NB: by address and not by token, for a Prometheus brings a new one each hour."""
 
     def __post_init__(self) -> None:
-        self._bucket = TokenBucket(ASKED_PER_SECOND, ASKED_AT_ONCE, self.clock)
+        self._strangers = self._budget()
 
-    async def status_for(self, authorization: str) -> int:
-        """The HTTP status that whoever sends this is answered with."""
+    async def status_for(self, authorization: str, address: str) -> int:
+        """The HTTP status that whoever sends this from an address is answered with."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or _TOKEN.fullmatch(token) is None:
             return UNAUTHENTICATED
         of = hashlib.sha256(token.encode()).digest()
         until, status = self._known.pop(of, (0.0, 0))
         if until <= self.clock():
-            if not self._bucket.try_take():
+            if not self._welcome.get(address, self._strangers).try_take():
                 return TOO_MANY
             try:
                 status = await self._judged(token)
@@ -66,10 +73,13 @@ class Scrapers:
                 log.warning("scrape not judged", extra={"object": "/metrics", "because": error.message})
                 return UNKNOWN
             until = self.clock() + KNOWN_SECONDS
-        self._known[of] = (until, status)  # in order of use
-        if len(self._known) > MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+        _keep(self._known, of, (until, status), MOST_KNOWN)
+        if status == OK:
+            _keep(self._welcome, address, self._welcome.get(address) or self._budget(), MOST_WELCOME)
         return status
+
+    def _budget(self) -> TokenBucket:
+        return TokenBucket(ASKED_PER_SECOND, ASKED_AT_ONCE, self.clock)
 
     async def _judged(self, token: str) -> int:
         said = (await self._asked(TOKEN_REVIEW, {"token": token})).get("status") or {}
@@ -84,3 +94,11 @@ class Scrapers:
     async def _asked(self, review: Resource, spec: dict[str, Any]) -> dict[str, Any]:
         body = {"apiVersion": review.api_version, "kind": review.kind, "metadata": {}, "spec": spec}
         return await self.client.create(review, "", body)
+
+
+def _keep(those: dict[K, V], key: K, value: V, most: int) -> None:
+    """Put it last, and forget what nobody has used for longest."""
+    those.pop(key, None)
+    those[key] = value
+    if len(those) > most:
+        del those[next(iter(those))]
