@@ -99,13 +99,49 @@ class Rbac(Part):
     """Let the operator make InferencePools and HTTPRoutes, for spec.routing."""
 
 
+class AllowedEngines(Part):
+    """What engines of SLMDeployments and SLMProfiles may be, whoever writes these: a ValidatingAdmissionPolicy."""
+
+    images: list[Annotated[str, Field(min_length=1)]] = []
+    """Images that they may have, beside config.defaults.engineImage: whole names, and beginnings that end with /, : or @. With any, commands, the model's own code, sidecars and volumes are refused too. Empty: no policy is made. Nor is one where config.namespaces is set."""
+    flags: list[str] = [
+        "--enable-prefix-caching", "--no-enable-prefix-caching", "--kv-cache-dtype", "--quantization", "--seed",
+        "--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser", "--default-chat-template-kwargs",
+    ]  # fmt: skip
+    """Flags that engine.args may have then. A list of what may be, since a flag can be shortened and new ones come."""
+    environment: list[str] = ["HF_HUB_OFFLINE", "HF_HUB_ENABLE_HF_TRANSFER", "TZ", "VLLM_LOGGING_LEVEL"]
+    """Variables that engine.env may have then."""
+
+
+class AllowedSlices(Part):
+    """Who may ask for slices of GPUs, whoever makes the pod: a ValidatingAdmissionPolicy. MPS and time slicing are for those who trust each other."""
+
+    enabled: bool = False
+    """Make it: a pod that asks for nvidia.com/...shared is refused in every other namespace. Not made where config.namespaces is set."""
+    namespaces: list[str] = []
+    """Namespaces that may."""
+
+
 class Policy(Part):
-    """What the operator's own token may do beyond what roles can say."""
+    """Admission policies: what roles cannot say."""
 
     enabled: bool = True
     """Make ValidatingAdmissionPolicies for the operator's own user: see docs/reference/security.md. Not made where config.namespaces is set."""
     closed_namespaces: list[str] = []
     """Further namespaces in which the operator may write nothing, beside kube-system, its own and the device plugin's."""
+    engines: AllowedEngines = AllowedEngines()
+    """What engines may be."""
+    slices: AllowedSlices = AllowedSlices()
+    """Who may ask for slices of GPUs."""
+
+
+class Quota(Part):
+    """A ResourceQuota in each namespace that is named here."""
+
+    namespaces: list[str] = []
+    """Namespaces of tenants. Empty: no quota is made."""
+    hard: Raw = {"count/slmdeployments.slm-operator.io": "50", "count/slmprofiles.slm-operator.io": "50"}
+    """What each may have, as in a ResourceQuota; requests.nvidia.com/gpu and requests.nvidia.com/gpu.shared bound its GPUs."""
 
 
 class ServiceAccount(Part):
@@ -242,7 +278,9 @@ class Values(Part):
     rbac: Rbac = Rbac()
     """Roles."""
     policy: Policy = Policy()
-    """What the operator's own token may do beyond what roles can say."""
+    """Admission policies: what roles cannot say."""
+    quota: Quota = Quota()
+    """How many objects a namespace may have."""
     service_account: ServiceAccount = ServiceAccount()
     """The operator's identity."""
     resources: Raw = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}}

@@ -23,6 +23,10 @@ CASES = {
     "namespaces": ("config.namespaces={team-a,team-b}",),
     "everything": (
         "networkPolicy.enabled=true",
+        "policy.engines.images={mirror.example/}",
+        "policy.slices.enabled=true",
+        "policy.slices.namespaces={team}",
+        "quota.namespaces={team}",
         "metrics.serviceMonitor.enabled=true",
         "metrics.dashboards.enabled=true",
         "priorityClassName=system-cluster-critical",

@@ -44,6 +44,7 @@ def test_the_operator_reads_what_the_chart_gives_it() -> None:
         ({"image": {"digest": "sha256:abc"}}, "does not match"),
         ({"metrics": {"port": 0}}, "0 is less than the minimum of 1"),
         ({"metrics": {"serviceMonitor": {"interval": "30"}}}, "'30' does not match"),
+        ({"policy": {"engines": {"images": "x"}}}, "'x' is not of type 'array'"),
         ({"networkPolicy": {"apiServerPorts": []}}, "[] should be non-empty"),
         ({"imagePullSecrets": ["registry"]}, "'registry' is not of type 'object'"),
         ({"global": {"imagePullSecrets": [{"name": ""}]}}, "'' should be non-empty"),
@@ -96,6 +97,7 @@ def test_schema_objects_are_closed_or_raw_kubernetes_values() -> None:
         "podLabels",
         "productLabels",
         "perGpuHour",
+        "hard",
     }
     assert opened == raw
     shared = {"Global"}  # a parent chart has values of its own there

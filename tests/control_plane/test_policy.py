@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.chart.helm import ROOT, of_kind, rendered
+from tests.chart.helm import of_kind, rendered
 from tests.chart.rights import denied, uses
 from tests.control_plane.gpu_fleet import add_gpu_nodes, install, is_ready, plugins, slm_deployment, slm_profile
 from tests.control_plane.operator_process import operator, wait_until
@@ -160,6 +159,11 @@ def test_the_policies_have_no_warnings_of_the_type_checker(bed: Bed) -> None:
 GPU = {"nvidia.com/gpu": "1"}
 SLICE = {"nvidia.com/gpu.shared": "1"}
 ENGINE = {"image": "registry.example.com/engines/vllm:v0.32.0"}
+TENANTS = (
+    "policy.engines.images={registry.example.com/engines/,other.example.com/vllm:v1}",
+    "policy.slices.enabled=true",
+    "policy.slices.namespaces={team-a,team-b}",
+)
 ENGINES: dict[str, tuple[dict[str, Any], str | None]] = {
     "of the registry": ({}, None),
     "with what may be set": (
@@ -172,11 +176,14 @@ ENGINES: dict[str, tuple[dict[str, Any], str | None]] = {
     ),
     "of the operator's choice": ({"engine": {}}, None),
     "without a word of it": ({"engine": None}, None),
-    "of another registry": ({"engine": {"image": "docker.io/vllm/vllm-openai:v1"}}, "engine.image must be of"),
+    "that is named": ({"engine": {"image": "other.example.com/vllm:v1"}}, None),
+    "that is the default": ({"engine": {"image": "vllm/vllm-openai:v0.32.0"}}, None),
+    "of another registry": ({"engine": {"image": "docker.io/vllm/vllm-openai:v1"}}, "engine.image must be left out"),
     "of one that begins alike": (
         {"engine": {"image": "registry.example.com/engines.evil/vllm"}},
-        "engine.image must be of",
+        "engine.image must be left out",
     ),
+    "that begins like one": ({"engine": {"image": "other.example.com/vllm:v10"}}, "engine.image must be left out"),
     "with a command": ({"engine": ENGINE | {"command": ["sh", "-c", "true"]}}, "engine.command is not allowed"),
     "with a shortened flag": ({"engine": ENGINE | {"args": ["--middlew=x"]}}, "engine.args may hold only"),
     "with a flag in other letters": ({"engine": ENGINE | {"args": ["--middle_ware=x"]}}, "engine.args may hold only"),
@@ -201,11 +208,11 @@ ENGINES: dict[str, tuple[dict[str, Any], str | None]] = {
 
 
 @pytest.fixture(scope="module")
-def samples(control_plane: ControlPlane) -> Iterator[ControlPlane]:
-    """The policies of docs/reference/policies, in force."""
+def tenants(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The chart's policies for tenants, in force."""
     install(control_plane)
-    files = sorted((ROOT / "docs/reference/policies").glob("*.yaml"))
-    made = [one for file in files for one in yaml.safe_load_all(file.read_text())]
+    chart = rendered("policy.enabled=false", *TENANTS)
+    made = [one for kind in POLICIES for one in of_kind(chart, kind)]
     for one in made:
         control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
     wait_until(lambda: refusal(control_plane, "default", pod(requests=SLICE, limits=SLICE)))
@@ -236,26 +243,26 @@ def engine(kind: str, change: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "slm-operator.io/v1alpha1", "kind": kind, "metadata": {"name": "asks"}, "spec": kept}
 
 
-def test_under_the_sample_policy_engines_are_of_one_registry(samples: ControlPlane, namespace: str) -> None:
+def test_under_the_policy_engines_are_of_named_images(tenants: ControlPlane, namespace: str) -> None:
     for name, (change, words) in ENGINES.items():
-        said = refusal(samples, namespace, engine("SLMDeployment", change))
+        said = refusal(tenants, namespace, engine("SLMDeployment", change))
         assert words in said if words is not None else not said, f"{name}: {said}"
     change, words = ENGINES["of another registry"]
-    assert str(words) in refusal(samples, namespace, engine("SLMProfile", change))
-    assert not refusal(samples, namespace, engine("SLMProfile", {}))
-    assert not refusal(samples, namespace, slm_profile("imported"))
+    assert str(words) in refusal(tenants, namespace, engine("SLMProfile", change))
+    assert not refusal(tenants, namespace, engine("SLMProfile", {}))
+    assert not refusal(tenants, namespace, slm_profile("imported"))
 
 
-def test_sample_policy_allows_slices_to_named_namespaces(samples: ControlPlane, namespace: str) -> None:
-    binding = samples.kubectl("get", "validatingadmissionpolicybinding/slices-of-gpus", "-o", "json")
+def test_under_the_policy_slices_are_for_named_namespaces(tenants: ControlPlane, namespace: str) -> None:
+    binding = tenants.kubectl("get", "validatingadmissionpolicybinding/slm-operator-slices", "-o", "json")
     refused = "this namespace may not share GPUs"
-    assert refused in refusal(samples, namespace, pod(requests=SLICE, limits=SLICE))
-    assert refused in refusal(samples, namespace, pod("initContainers", limits=SLICE))
-    assert refused in refusal(samples, namespace, pod(limits={"nvidia.com/mig-1g.5gb.shared": "1"}))
-    assert not refusal(samples, namespace, pod(limits=GPU))
+    assert refused in refusal(tenants, namespace, pod(requests=SLICE, limits=SLICE))
+    assert refused in refusal(tenants, namespace, pod("initContainers", limits=SLICE))
+    assert refused in refusal(tenants, namespace, pod(limits={"nvidia.com/mig-1g.5gb.shared": "1"}))
+    assert not refusal(tenants, namespace, pod(limits=GPU))
     named = re.sub(r'"team-a"', f'"{namespace}"', binding)
-    samples.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_bare(named))
-    wait_until(lambda: not refusal(samples, namespace, pod(limits=SLICE)))
+    tenants.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_bare(named))
+    wait_until(lambda: not refusal(tenants, namespace, pod(limits=SLICE)))
 
 
 def _bare(manifest: str) -> str:

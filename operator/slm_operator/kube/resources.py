@@ -62,6 +62,7 @@ EVENT = Resource("events.k8s.io/v1", "Event", "events")
 INFERENCE_POOL = Resource("inference.networking.k8s.io/v1", "InferencePool", "inferencepools")
 AUTOSCALER = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 NETWORK_POLICY = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+RESOURCE_QUOTA = Resource("v1", "ResourceQuota", "resourcequotas")
 ADMISSION_POLICY = Resource(
     "admissionregistration.k8s.io/v1",
     "ValidatingAdmissionPolicy",

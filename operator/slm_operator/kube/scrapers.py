@@ -38,7 +38,8 @@ _TOKEN = re.compile(rf"[!-~]{{1,{MOST_CHARACTERS}}}")
 ASKED_PER_SECOND, ASKED_AT_ONCE = 1.0, 10.0
 """Questions to the API server, of each address from which somebody was let in, and of all others together: whoever guesses costs it
 no more."""
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 OK, UNAUTHENTICATED, FORBIDDEN, TOO_MANY, UNKNOWN = 200, 401, 403, 429, 503
 
 

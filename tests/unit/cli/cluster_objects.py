@@ -126,6 +126,7 @@ def ready_cluster() -> dict[str, Any]:
         "/apis/autoscaling/v2/namespaces/team/horizontalpodautoscalers": {"items": []},
         "/apis/networking.k8s.io/v1/networkpolicies": {"items": [{"metadata": {"name": "slm-operator-engines"}}]},
         "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies": {"items": []},
+        "/api/v1/resourcequotas": {"items": []},
         "/apis/apps/v1/daemonsets": {
             "items": [
                 build.raw_daemon_set("nvidia-device-plugin", "nvidia-device-plugin-ctr"),

@@ -59,7 +59,7 @@ CASES: list[tuple[str, dict[str, Any], int, str]] = [
     ("a library", {SETTINGS: LIBRARY, "/api/v1/namespaces/lib": {"metadata": {"name": "lib"}}}, 0, "profiles of lib are used"),
     ("a library that is not there", {SETTINGS: LIBRARY, "/api/v1/namespaces/lib": NOWHERE}, 0, "names lib, which does not exist"),
     ("a library unseen", {SETTINGS: LIBRARY, "/api/v1/namespaces/lib": forbidden("get", "namespaces")}, 0, "no right to get namespace lib"),
-    ("doors", {}, 0, "policy.enabled (what the operator's token may write); networkPolicy.enabled (whom"),
+    ("doors", {}, 0, "policy.enabled (what the operator's token may write); policy.engines.images (what engines may be)"),
     ("doors unseen", {NETWORKS: forbidden("list", "networkpolicies")}, 0, "which doors are open is not known"),
     ("nothing may be seen", BLIND, 0, "no right to list nodes"),
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from slm_operator.cli.preflight.stack import daemon_set
 from slm_operator.cli.preflight.table import CHECKS, preflight
 from slm_operator.defaults import Defaults
 from slm_operator.partitioning.config_manager import ConfigManager
-from slm_operator.settings import DevicePlugin, Nodes, Packs, Settings
+from slm_operator.settings import DevicePlugin, Nodes, Packs, Settings, Tenancy
 from unit.cli import cluster_objects as objects
 from unit.cli.sound_cluster import (
     CUT,
@@ -39,8 +39,11 @@ from tests.standin.releases import CHART, CHART_CORRECTED, GPU_OPERATOR, GPU_OPE
 ELSEWHERE = Settings(device_plugin=DevicePlugin(namespace="gpu-operator", config_map="device-plugin-configs"))
 NAMESPACED = Settings(namespaces=("team",))
 CLOSED = Settings(
-    nodes=Nodes(opt_in_label="node-restriction.kubernetes.io/slm"), defaults=Defaults(read_only_root_filesystem=True)
+    nodes=Nodes(opt_in_label="node-restriction.kubernetes.io/slm"),
+    defaults=Defaults(read_only_root_filesystem=True),
+    tenancy=Tenancy(max_nodes_per_namespace=1, max_profiles_per_namespace=1),
 )
+SECURE = {"operators": (replace(OPERATOR, secure_metrics=True),)}
 PACK = PackSeen(name="chat", engines=4, supervisor_image="operator:2")
 HPA = Autoscaler(name="chat-hpa", target="chat", counts_pods=("Pods",))
 PRESENT = Settings(packs=Packs(supervisor_image="operator:2"))
@@ -173,9 +176,15 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
     ("keeps the plugin away", "NVIDIA's taints", on(tainted("dedicated")), "problem", "nvidia-device-plugin/device-plugin (dedicated)", "tolerations"),
     ("the same", "Defaults", {"wishes": (Wish(name="a/b", mode="Auto"),)}, "ok", "every SLMDeployment has the operator's defaults", ""),
     ("older", "Defaults", {"wishes": (Wish(name="a/b", mode="Auto"), Wish(name="a/c", mode="Auto", older=("engineImage",)))}, "warning", "a/c keep former defaults of the operator (engineImage)", "kubectl slm upgrade c -n a"),
-    ("closed", "Doors", {"doors": Doors(), "settings": CLOSED}, "ok", "every one that the chart has is closed", ""),
-    ("open by default", "Doors", {"doors": Doors(operators_network=False, engines_network=False)}, "ok", "networkPolicy.engines.namespaces (who may ask engines); config.defaults.readOnlyRootFilesystem", ""),
-    ("no policy for the token", "Doors", {"doors": Doors(admission=False), "settings": CLOSED}, "ok", "open, each a value of the chart: policy.enabled (what", ""),
+    ("closed", "Doors", {"doors": Doors(), "settings": CLOSED} | SECURE, "ok", "every one that the chart has is closed", ""),
+    ("metrics for everybody", "Doors", {"doors": Doors(), "settings": CLOSED}, "ok", "open, each a value of the chart: metrics.secure.enabled (who", ""),
+    ("any engine", "Doors", {"doors": Doors(allowed_engines=False), "settings": CLOSED} | SECURE, "ok", "chart: policy.engines.images (what engines may be)", ""),
+    ("slices for all", "Doors", {"doors": Doors(allowed_slices=False), "settings": CLOSED} | SECURE, "ok", "chart: policy.slices.enabled (who", ""),
+    ("no quota", "Doors", {"doors": Doors(quota=False), "settings": CLOSED} | SECURE, "ok", "chart: quota.namespaces (how many objects", ""),
+    ("no shares", "Doors", {"doors": Doors(), "settings": CLOSED.model_copy(update={"tenancy": Tenancy()})} | SECURE, "ok", "chart: config.tenancy.maxNodesPerNamespace (how many nodes are partitioned for one namespace); config.tenancy.maxProfilesPerNamespace (", ""),
+    ("in some namespaces", "Doors", {"doors": Doors(admission=False, allowed_engines=False, allowed_slices=False), "settings": NAMESPACED} | SECURE, "ok", "chart: config.defaults.readOnlyRootFilesystem (what engines may write); config.tenancy.maxProfilesPerNamespace", ""),
+    ("open by default", "Doors", {"doors": Doors(operators_network=False, engines_network=False)}, "ok", "networkPolicy.engines.namespaces (who may ask engines); metrics.secure.enabled (who may read the operator's figures); config.defaults.readOnlyRootFilesystem", ""),
+    ("no policy for the token", "Doors", {"doors": Doors(admission=False), "settings": CLOSED} | SECURE, "ok", "open, each a value of the chart: policy.enabled (what", ""),
     ("unseen", "Doors", {"doors": Unseen("list networkpolicies")}, "warning", "no right to list networkpolicies", "ask whoever"),
     ("none", "Taints", {}, "ok", "no taint", ""),
     ("only preferred", "Taints", on(tainted("dedicated", "PreferNoSchedule")), "ok", "no taint", ""),

@@ -41,6 +41,8 @@ class Installed:
     """Of its label, else of its image; `?` when neither tells."""
     settings_map: str | None
     """ConfigMap that holds its settings."""
+    secure_metrics: bool = False
+    """Whether it serves its metrics by TLS, and asks who scrapes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,9 @@ async def gather(cluster: Cluster) -> Facts:
     packs, autoscalers = await asyncio.gather(
         may(_packs(cluster), "list deployments"), may(_autoscalers(cluster), "list horizontalpodautoscalers")
     )
-    closed = await may(doors(cluster, OPERATOR_SELECTOR), "list networkpolicies and validatingadmissionpolicies")
+    closed = await may(
+        doors(cluster, OPERATOR_SELECTOR), "list networkpolicies, resourcequotas and validatingadmissionpolicies"
+    )
     return Facts(
         namespace=cluster.namespace,
         server=version,

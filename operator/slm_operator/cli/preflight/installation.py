@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPERATOR_SELECTOR = "app.kubernetes.io/name=slm-operator"
+METRICS_TLS = "--metrics-tls"
+"""The operator's own argument: a folder with the certificate of its metrics."""
 
 
 async def may(asked: Awaitable[T], right: str) -> T | Unseen:
@@ -39,7 +41,8 @@ def installed(raw: dict[str, Any]) -> Installed:
     """An installation of the operator, from its Deployment."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     pod = (spec.get("template") or {}).get("spec") or {}
-    image = next((str(one.get("image") or "") for one in pod.get("containers") or ()), "")
+    container: dict[str, Any] = next(iter(pod.get("containers") or ()), {})
+    image = str(container.get("image") or "")
     maps = [one["configMap"].get("name") for one in pod.get("volumes") or () if one.get("configMap")]
     label = (meta.get("labels") or {}).get("app.kubernetes.io/version")
     return Installed(
@@ -49,6 +52,7 @@ def installed(raw: dict[str, Any]) -> Installed:
         ready=status.get("readyReplicas") or 0,
         version=label or image.rpartition("/")[2].partition(":")[2] or "?",
         settings_map=maps[0] if maps else None,
+        secure_metrics=any(str(one).startswith(METRICS_TLS) for one in container.get("args") or ()),
     )
 
 
