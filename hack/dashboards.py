@@ -83,22 +83,33 @@ ENGINE = '{namespace="$namespace", pod=~"$name-.*"}'
 DEPLOYED = '{namespace="$namespace", name="$name"}'
 DEPLOYMENT = (
     Panel(
-        "Tokens per second and GPU: predicted, measured",
+        "Tokens per second and GPU: measured, expected at this load",
         "short",
         (
-            (f"max(slm_operator_predicted_throughput_tokens_per_second{DEPLOYED})", "predicted"),
             (f"max(slm_operator_measured_throughput_tokens_per_second{DEPLOYED})", "measured"),
+            (f"max(slm_operator_expected_throughput_tokens_per_second{DEPLOYED})", "expected at this load"),
+            (f"max(slm_operator_predicted_throughput_tokens_per_second{DEPLOYED})", "at the load advised for"),
         ),
-        "Predicted for full batches, or for the load that spec.workload names. Far below it with no waiting requests the "
-        "load is thin; with waiting requests see SLOMet.",
+        "Expected of what the profile measured, with as many requests in flight as now. The load advised for is that of full "
+        "batches, unless spec.workload names one.",
     ),
     Panel(
-        "Inter-token latency: predicted, measured",
+        "Inter-token latency: measured, expected at this load",
         "s",
         (
-            (f"max(slm_operator_predicted_itl_seconds{DEPLOYED})", "predicted"),
             (f"max(slm_operator_measured_itl_seconds{DEPLOYED})", "measured"),
+            (f"max(slm_operator_expected_itl_seconds{DEPLOYED})", "expected at this load"),
+            (f"max(slm_operator_predicted_itl_seconds{DEPLOYED})", "at the load advised for"),
         ),
+    ),
+    Panel(
+        "Requests on a GPU: in flight, and how many more fit",
+        "short",
+        (
+            (f"max(slm_operator_in_flight_requests{DEPLOYED})", "in flight"),
+            (f"max(slm_operator_headroom_requests{DEPLOYED})", "more that fit"),
+        ),
+        "More fit until a limit of the SLO breaks, or batches are full and one has to wait.",
     ),
     Panel(
         "Tokens per second, all replicas",
