@@ -83,7 +83,7 @@ ENGINE = '{namespace="$namespace", pod=~"$name-.*"}'
 DEPLOYED = '{namespace="$namespace", name="$name"}'
 DEPLOYMENT = (
     Panel(
-        "Tokens per second and GPU: measured, expected at this load",
+        "Tokens per second and GPU, and expected",
         "short",
         (
             (f"max(slm_operator_measured_throughput_tokens_per_second{DEPLOYED})", "measured"),
@@ -94,7 +94,7 @@ DEPLOYMENT = (
         "batches, unless spec.workload names one.",
     ),
     Panel(
-        "Inter-token latency: measured, expected at this load",
+        "Inter-token latency, and expected",
         "s",
         (
             (f"max(slm_operator_measured_itl_seconds{DEPLOYED})", "measured"),
@@ -103,7 +103,7 @@ DEPLOYMENT = (
         ),
     ),
     Panel(
-        "Requests on a GPU: in flight, and how many more fit",
+        "Requests on a GPU, and how many more fit",
         "short",
         (
             (f"max(slm_operator_in_flight_requests{DEPLOYED})", "in flight"),
