@@ -16,7 +16,7 @@ from slm_core.search.steps import Measure, Started
 
 if TYPE_CHECKING:
     from slm_core.configuration import EngineConfiguration
-    from slm_core.search.steps import Findings, StartEngines
+    from slm_core.search.steps import Findings, Request, StartEngines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,11 @@ def expected_seconds(findings: Findings, step: StartEngines | Measure) -> float:
     """
     measuring = max((m.gpu_seconds for m in findings.measured), default=0.0)
     return measuring if isinstance(step, Measure) else Starts.of(findings).expect(step.configuration) + measuring
+
+
+def left_seconds(request: Request, findings: Findings) -> float:
+    """GPU-seconds of the budget that nothing has used."""
+    return request.max_gpu_seconds + findings.download_seconds - findings.gpu_seconds
 
 
 def _compiled_for(configuration: EngineConfiguration) -> tuple[int, int | None]:

@@ -1,6 +1,7 @@
 """Decides the next step of a search from all that has been found so far.
 
-    once more, where a point says nearly nothing -> sweep -> the named load -> a smaller step budget -> packs -> confirmation of one engine, unless a pack has won
+    once more, where a point says nearly nothing -> sweep -> the named load -> a smaller step budget -> packs, and the curve
+    of one that wins -> confirmation of one engine, unless a pack has won
 
 Pure: nothing is remembered but the findings, so a search can be replayed, explained and continued. Must never exceed
 the budget knowingly.
@@ -12,8 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slm_core.point_checks import doubts_of, is_wide, only_one_sequence_is_sound
-from slm_core.search.chosen import chosen
-from slm_core.search.costs import expected_seconds
+from slm_core.search.chosen import chosen, load_of
+from slm_core.search.costs import expected_seconds, left_seconds
 from slm_core.search.packs import pack_step
 from slm_core.search.single import confirm_step, loaded_step, tuned_step
 from slm_core.search.steps import Done, Failed, Measure, Measured, Started
@@ -31,8 +32,7 @@ def next_step(request: Request, findings: Findings) -> Step:
     step = wanted_step(request, findings)
     if isinstance(step, Done):
         return step
-    needed = expected_seconds(findings, step)
-    left = request.max_gpu_seconds + findings.download_seconds - findings.gpu_seconds
+    needed, left = expected_seconds(findings, step), left_seconds(request, findings)
     if left <= 0 or needed > left:
         because = (
             f"the budget of {request.max_gpu_seconds:.0f} GPU-seconds does not hold the next step "
@@ -65,6 +65,8 @@ def again_step(request: Request, findings: Findings) -> Measure | None:
     if not isinstance(last, Measured) or not is_wide(last.point):
         return None
     step, point = last.step, last.point
+    if step.in_flight not in (None, load_of(request, findings)):
+        return None  # of the curve, by which nothing is decided
     same = [m for m in findings.measured if (m.on, m.point.batch_size, m.point.in_flight) == (last.on, *_at(point))]
     anchors = last.on.kv_cache_bytes is None and step.in_flight is None and step.batch_size in (1, REFERENCE_BATCH_SIZE)
     if len(same) > 1 or (not anchors and slo_misses(point, limits_of(request, findings))):

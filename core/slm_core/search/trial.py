@@ -82,12 +82,12 @@ def load_step(request: Request, findings: Findings, on: EngineConfiguration) -> 
     if load is None or died or any(is_at(m.point, load) for m in alike):
         return None
     because = f"the load to decide for is {load} in flight"
-    if running is not None and is_trial(running, on) and _holds(running, on):
+    if running is not None and is_trial(running, on) and holds(running, on):
         return measure(request, on.batch_size, because, in_flight=load)
     return None if findings.refuse(on) else StartEngines(configuration=on, because=because)
 
 
-def _holds(running: EngineConfiguration, on: EngineConfiguration) -> bool:
+def holds(running: EngineConfiguration, on: EngineConfiguration) -> bool:
     """Engines that run have room for what these would run."""
     return running.batch_size >= on.batch_size and (running.kv_cache_bytes or 0) >= (on.kv_cache_bytes or 0)
 

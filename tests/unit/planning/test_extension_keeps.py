@@ -89,7 +89,7 @@ def test_points_of_an_extension_are_kept_when_it(ends: Callable[[Life], None]) -
     life = measuring()
     ends(life)
     life.until_it_rests()
-    assert (last_batch(life), life.status["summary"]) == (77, "5 points")
+    assert (last_batch(life), life.status["summary"]) == (77, "7 points")
     assert (life.says[:2], life.job) == (("Complete", "Measured"), None)
     assert not {"partial", "progress", "extension"} & life.status.keys()
     assert life.status["gpuSeconds"] >= 400, "what it took is counted"
@@ -143,7 +143,7 @@ def test_partly_measured_profile_stays_so_once_nobody_asks() -> None:
     for users in ((asked(**LOAD),), ()):
         life.asked = users
         life.until_it_rests()
-    assert life.says[1:] == ("MeasuredInPart", "4 points measured; ended early: the search is not finished")
+    assert life.says[1:] == ("MeasuredInPart", "6 points measured; ended early: the search is not finished")
 
 
 def first_try_of(document: MeasurementDocument) -> Life:
@@ -211,4 +211,4 @@ def test_a_library_says_nothing_of_its_own_namespace() -> None:
     (said,) = (one for one in write.status["conditions"] if one["type"] == "Profiled")
     title = f"SLMProfile {here.key.name} of library namespace library"
     assert (said["status"], said["reason"]) == ("True", "Measured")
-    assert said["message"] == f"{title}: 4 points measured"
+    assert said["message"] == f"{title}: 6 points measured"

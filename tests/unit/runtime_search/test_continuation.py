@@ -85,11 +85,16 @@ def served(case: Case, asked: Request, findings: Findings) -> float:
     return chosen.replicas * steady_state(case.engine, case.lengths, on, width).output_tokens_per_second
 
 
+def deciding(asked: Request, findings: Findings) -> list[Point]:
+    """What was measured with full batches, and at the load."""
+    return [p for p in findings.points if p.in_flight in (None, load_of(asked, findings))]
+
+
 @SEEDS
 async def test_search_cut_short_goes_on_where_it_stood(seeds: range) -> None:
     """The same points and the same choice, wherever it was cut, but for what engines that were started again have it otherwise.
 
-    No engine is started for the sweep's point at the load alone, and a pack's next batch gets a pool of its own, so packs
+    None is started again for a pack's curve, by which nothing is decided. No engine is started for the sweep's point at the load alone, and a pack's next batch gets a pool of its own, so packs
     may be judged a little otherwise: up to `MAX_TRIES` points more.
     """
     alike, at_a_stretch, in_two = 0, 0, 0
@@ -101,7 +106,7 @@ async def test_search_cut_short_goes_on_where_it_stood(seeds: range) -> None:
         rest, _ = await session(case, asked, seed, document_of(asked, part, complete=False))
         assert len(rest.points) <= len(whole.points) + MAX_TRIES, seed
         assert served(case, asked, rest) >= 0.95 * served(case, asked, whole), seed
-        alike += rest.points == whole.points and best(asked, rest) == best(asked, whole)
+        alike += deciding(asked, rest) == deciding(asked, whole) and best(asked, rest) == best(asked, whole)
         at_a_stretch, in_two = at_a_stretch + len(whole.points), in_two + len(rest.points)
     assert alike >= 0.9 * len(seeds)
     assert in_two <= 1.01 * at_a_stretch
@@ -167,8 +172,8 @@ async def test_a_pack_that_won_is_started_again_for_a_load() -> None:
     won = best(asked, findings)
     assert won is not None
     assert won.replicas > 1
-    more, _, _ = await search(replace(asked, concurrency=150), rig(seed=2), findings_of(document, asked))
-    at_load = [m.point for m in taken(more) if m.point.in_flight == 150]
+    more, _, _ = await search(replace(asked, concurrency=100), rig(seed=2), findings_of(document, asked))
+    at_load = [m.point for m in taken(more) if m.point.in_flight == 100]
     assert won.replicas in {p.replicas for p in at_load}
 
 

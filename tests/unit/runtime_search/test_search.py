@@ -13,7 +13,7 @@ from slm_core.batching import KV_MAX_FRACTION, KV_MIN_FRACTION
 from slm_core.configuration import EngineConfiguration
 from slm_core.measurements import Mark, Point, SharingMode
 from slm_core.search.next_step import best, next_step
-from slm_core.search.packs import learnt_gpu_fraction, stretch
+from slm_core.search.pack_prediction import learnt_gpu_fraction, stretch
 from slm_core.search.steps import Done, Findings, Measure, StartEngines
 from slm_core.search.sweep import MAX_POINTS, swept
 from slm_core.search.trial import growth_fraction
